@@ -1,0 +1,15 @@
+"""What a user can get wrong, as one kind of error.
+
+Every message is one clear sentence: which file or item, what value, which rule, what to do. The command line prints the
+sentence alone; Python code sees an ordinary `ValueError`.
+"""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """Something the user gave cannot be used: a path, a label, a number, a file's content."""
+
+
+class ClassMismatch(InputError):
+    """Two sets of classes that should be the same are not; the message names the difference."""
