@@ -1,0 +1,1 @@
+"""The systems, one file a paper, and the catalog that names them."""

@@ -1,0 +1,1 @@
+"""Classifiers: what an image shows."""

@@ -1,0 +1,1 @@
+"""Detectors: where the objects of an image are, and what they are."""

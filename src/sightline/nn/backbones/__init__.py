@@ -1,0 +1,1 @@
+"""Classification networks that serve as classifiers and, cut open, as backbones."""

@@ -1,0 +1,1 @@
+"""What turns feature maps into answers."""

@@ -1,0 +1,14 @@
+"""Small layers that many networks share."""
+
+from sightline.nn.layers.conv import ConvNormAct, SqueezeExcitation, make_divisible
+from sightline.nn.layers.norm import FrozenBatchNorm2d, NormLayer, batch_norm, freeze_norms
+
+__all__ = [
+    "ConvNormAct",
+    "FrozenBatchNorm2d",
+    "NormLayer",
+    "SqueezeExcitation",
+    "batch_norm",
+    "freeze_norms",
+    "make_divisible",
+]

@@ -1,0 +1,1 @@
+"""What joins a backbone's maps before the heads."""

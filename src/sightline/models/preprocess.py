@@ -1,0 +1,112 @@
+"""A model's own preprocessing: images of any size and dtype → one normalised, padded batch; and boxes back again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sightline.errors import InputError
+from sightline.ops.boxes import scale_boxes
+from sightline.structures import ImageBatch, Instances, Size
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def for_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
+    """Three values for red, green and blue as one for each of `channels`: their mean, unless there are three."""
+    return tuple(values) if channels == len(values) else (sum(values) / len(values),) * channels
+
+
+class Preprocess(nn.Module):
+    """Check, scale to [0, 1], normalise, resize (bilinear), pad.
+
+    Args:
+        mean, std: of each channel, in units of [0, 1] images. Their length is the number of channels.
+        min_size, max_size: the shorter side becomes `min_size` pixels, unless the longer would pass `max_size`.
+        fixed_size: (height, width) to resize to instead, without keeping the aspect ratio.
+        divisor: the batch's sides are multiples of it.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        *,
+        min_size: int = 800,
+        max_size: int = 1333,
+        fixed_size: Size | None = None,
+        divisor: int = 32,
+    ):
+        super().__init__()
+        if fixed_size is None and not 1 <= min_size <= max_size:
+            raise InputError(f"min_size is {min_size} and max_size {max_size}, but 1 ≤ min_size ≤ max_size must hold")
+        self.min_size, self.max_size, self.fixed_size, self.divisor = min_size, max_size, fixed_size, divisor
+        # not part of the state: published checkpoints have no such entries
+        self.register_buffer("mean", torch.tensor(mean).reshape(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).reshape(-1, 1, 1), persistent=False)
+
+    @property
+    def channels(self) -> int:
+        return len(self.mean)
+
+    def forward(
+        self, images: Sequence[Tensor], targets: Sequence[Instances] | None = None
+    ) -> tuple[ImageBatch, list[Instances] | None]:
+        """Images [C, Hi, Wi] (uint8, or float in [0, 1]) and their targets → a batch, targets in the batch's pixels."""
+        if targets is not None and len(targets) != len(images):
+            raise InputError(f"there are {len(images)} images but {len(targets)} targets; give one target an image")
+        if len(images) == 0:
+            raise InputError("there are no images; give at least one")
+        sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
+        batch = ImageBatch.pad([self.prepare(x, i) for i, x in enumerate(images)], sizes, self.divisor)
+        if targets is None:
+            return batch, None
+        moved = [
+            t.to(batch.tensor.device).replace(
+                boxes=scale_boxes(t.boxes.to(batch.tensor.device), scale), image_size=size
+            )
+            for t, scale, size in zip(targets, batch.scales, batch.sizes, strict=True)
+        ]
+        return batch, moved
+
+    def prepare(self, image: Tensor, position: int = 0) -> Tensor:
+        """One image [C, H, W] → float [C, h, w], normalised and resized, on the model's device."""
+        if image.ndim != 3 or image.shape[0] != self.channels:
+            raise InputError(
+                f"image {position} has shape {list(image.shape)}, but this model takes [{self.channels}, height, width]; "
+                f"read it with {self.channels} channels or create the model with in_channels={image.shape[0]}"
+            )
+        if 0 in image.shape:
+            raise InputError(f"image {position} has shape {list(image.shape)}: it has no pixels")
+        image = image.to(self.mean.device)
+        if image.dtype == torch.uint8:
+            image = image.to(self.mean.dtype) / 255
+        elif not image.is_floating_point():
+            raise InputError(f"image {position} is of {image.dtype}, but must be uint8, or floating point in [0, 1]")
+        size = self.resized((int(image.shape[1]), int(image.shape[2])))
+        image = (image.to(self.mean.dtype) - self.mean) / self.std
+        if image.shape[1:] == size:
+            return image
+        return F.interpolate(image[None], size=size, mode="bilinear", align_corners=False)[0]
+
+    def resized(self, size: Size) -> Size:
+        """(height, width) that an image of `size` gets inside the batch."""
+        if self.fixed_size is not None:
+            return self.fixed_size
+        # the published models compute this factor in single precision, and a last bit can decide a whole pixel
+        short, long = torch.tensor([min(size), max(size)], dtype=torch.float32)
+        factor = torch.minimum(self.min_size / short, self.max_size / long).item()
+        return max(1, int(size[0] * factor)), max(1, int(size[1] * factor))
+
+    def extra_repr(self) -> str:
+        size = (
+            f"size={self.fixed_size}" if self.fixed_size else f"shorter side {self.min_size}, longer ≤ {self.max_size}"
+        )
+        return f"{self.channels} channels, {size}, divisor={self.divisor}"

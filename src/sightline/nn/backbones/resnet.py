@@ -1,0 +1,145 @@
+"""ResNet: He, Zhang, Ren, Sun, "Deep residual learning for image recognition", CVPR 2016.
+
+The bottleneck puts its stride on the 3×3 convolution instead of the first 1×1 (often called v1.5), as the published
+weights do. ResNeXt and wide ResNet are the same network with other `groups` and `width`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sightline.nn.backbones.features import Stage
+from sightline.nn.layers import NormLayer
+
+
+class BasicBlock(nn.Module):
+    """Two 3×3 convolutions around a shortcut (figure 5, left): [N, C, H, W] → [N, planes, H / stride, W / stride]."""
+
+    expansion = 1
+
+    def __init__(self, channels: int, planes: int, stride: int, norm: NormLayer, groups: int = 1, width: int = 64):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, planes, 3, stride, 1, bias=False)
+        self.bn1 = norm(planes)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(planes, planes, 3, 1, 1, bias=False)
+        self.bn2 = norm(planes)
+        self.downsample = _shortcut(channels, planes, stride, norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.relu(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        return self.relu(y + (x if self.downsample is None else self.downsample(x)))
+
+
+class Bottleneck(nn.Module):
+    """1×1 down, 3×3, 1×1 up around a shortcut (figure 5, right): the output has 4 · planes channels."""
+
+    expansion = 4
+
+    def __init__(self, channels: int, planes: int, stride: int, norm: NormLayer, groups: int = 1, width: int = 64):
+        super().__init__()
+        inner, out = planes * width // 64 * groups, planes * self.expansion
+        self.conv1 = nn.Conv2d(channels, inner, 1, bias=False)
+        self.bn1 = norm(inner)
+        self.conv2 = nn.Conv2d(inner, inner, 3, stride, 1, groups=groups, bias=False)
+        self.bn2 = norm(inner)
+        self.conv3 = nn.Conv2d(inner, out, 1, bias=False)
+        self.bn3 = norm(out)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = _shortcut(channels, out, stride, norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.relu(self.bn1(self.conv1(x)))
+        y = self.relu(self.bn2(self.conv2(y)))
+        y = self.bn3(self.conv3(y))
+        return self.relu(y + (x if self.downsample is None else self.downsample(x)))
+
+
+def _shortcut(channels: int, out: int, stride: int, norm: NormLayer) -> nn.Module | None:
+    """The projection (option B of section 3.3) where the shape changes; None where the identity fits."""
+    if stride == 1 and channels == out:
+        return None
+    return nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), norm(out))
+
+
+class ResNet(nn.Module):
+    """A residual network: stem, four stages, pooling, one dense layer (table 1).
+
+    Args:
+        block: `BasicBlock` or `Bottleneck`.
+        depths: blocks in each of the four stages.
+        num_classes: outputs of the last layer.
+        in_channels: channels of the image.
+        norm: maker of the normalisation layers.
+        groups, width: 32 and 4 give ResNeXt-50 32×4d, 1 and 128 wide ResNet-50-2.
+    """
+
+    def __init__(
+        self,
+        block: type[BasicBlock | Bottleneck],
+        depths: Sequence[int],
+        num_classes: int = 1000,
+        *,
+        in_channels: int = 3,
+        norm: NormLayer = nn.BatchNorm2d,
+        groups: int = 1,
+        width: int = 64,
+    ):
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, 64, 7, 2, 3, bias=False)
+        self.bn1 = norm(64)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, 2, 1)
+        channels = 64
+        for number, depth in enumerate(depths):
+            planes, stride = 64 * 2**number, 1 if number == 0 else 2
+            blocks = []
+            for position in range(depth):
+                blocks.append(block(channels, planes, stride if position == 0 else 1, norm, groups, width))
+                channels = planes * block.expansion
+            self.add_module(f"layer{number + 1}", nn.Sequential(*blocks))
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(channels, num_classes)
+        self.stages = [Stage(f"layer{i + 1}", 64 * 2**i * block.expansion, 4 * 2**i) for i in range(4)]
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):  # the start of He et al. 2015, kept by the shortcuts' sum
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def layers(self) -> dict[str, nn.Module]:
+        """The layers up to the last map, by name, in order (for `FeatureMaps`)."""
+        return {name: child for name, child in self.named_children() if name not in ("avgpool", "fc")}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] → logits [N, num_classes]."""
+        for layer in self.layers().values():
+            x = layer(x)
+        return self.fc(torch.flatten(self.avgpool(x), 1))
+
+
+def resnet18(num_classes: int = 1000, *, in_channels: int = 3, norm: NormLayer = nn.BatchNorm2d) -> ResNet:
+    """ResNet-18: 11,689,512 parameters with 1000 classes."""
+    return ResNet(BasicBlock, (2, 2, 2, 2), num_classes, in_channels=in_channels, norm=norm)
+
+
+def resnet34(num_classes: int = 1000, *, in_channels: int = 3, norm: NormLayer = nn.BatchNorm2d) -> ResNet:
+    """ResNet-34: 21,797,672 parameters with 1000 classes."""
+    return ResNet(BasicBlock, (3, 4, 6, 3), num_classes, in_channels=in_channels, norm=norm)
+
+
+def resnet50(num_classes: int = 1000, *, in_channels: int = 3, norm: NormLayer = nn.BatchNorm2d) -> ResNet:
+    """ResNet-50: 25,557,032 parameters with 1000 classes."""
+    return ResNet(Bottleneck, (3, 4, 6, 3), num_classes, in_channels=in_channels, norm=norm)
+
+
+def resnet101(num_classes: int = 1000, *, in_channels: int = 3, norm: NormLayer = nn.BatchNorm2d) -> ResNet:
+    """ResNet-101: 44,549,160 parameters with 1000 classes."""
+    return ResNet(Bottleneck, (3, 4, 23, 3), num_classes, in_channels=in_channels, norm=norm)
+
+
+def resnet152(num_classes: int = 1000, *, in_channels: int = 3, norm: NormLayer = nn.BatchNorm2d) -> ResNet:
+    """ResNet-152: 60,192,808 parameters with 1000 classes."""
+    return ResNet(Bottleneck, (3, 8, 36, 3), num_classes, in_channels=in_channels, norm=norm)

@@ -1,0 +1,201 @@
+"""The second stage of region-based detectors: what each proposed region shows, and its box corrected once more.
+
+Girshick, "Fast R-CNN", ICCV 2015, sections 2.1 to 2.3; region features by RoI align (He et al., "Mask R-CNN", 2017).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sightline.nn.layers import ConvNormAct, NormLayer
+from sightline.ops.assignment import match_threshold, sample_balanced
+from sightline.ops.boxes import box_iou, clip_boxes_to_image, decode_boxes, encode_boxes
+from sightline.ops.suppression import batched_nms
+from sightline.structures import ImageBatch, Instances, Size
+
+RegionFeatures = Callable[[dict[str, Tensor], Sequence[Tensor], ImageBatch], Tensor]
+"""(maps, boxes [R_i, 4] an image in pixels of the batch, batch) → the regions' features [ΣR_i, C, h, w]."""
+
+
+class TwoLayerHead(nn.Module):
+    """Two dense layers: [R, C, h, w] → [R, hidden] (Fast R-CNN's fc6 and fc7)."""
+
+    def __init__(self, inputs: int, hidden: int = 1024):
+        super().__init__()
+        self.fc6 = nn.Linear(inputs, hidden)
+        self.fc7 = nn.Linear(hidden, hidden)
+        self.out_features = hidden
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.fc7(F.relu(self.fc6(x.flatten(1)))))
+
+
+class ConvHead(nn.Sequential):
+    """3×3 convolutions, then one dense layer: [R, C, h, w] → [R, hidden] (Wu and He, "Group normalization", 2018).
+
+    Args:
+        shape: (C, h, w) of a region's features.
+        convs: output channels of each convolution.
+        hidden: width of the dense layer.
+        norm: maker of a normalisation after each convolution.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        convs: Sequence[int] = (256, 256, 256, 256),
+        hidden: int = 1024,
+        norm: NormLayer | None = nn.BatchNorm2d,
+    ):
+        channels, height, width = shape
+        layers: list[nn.Module] = []
+        for out in convs:
+            layers.append(ConvNormAct(channels, out, 3, norm=norm))
+            channels = out
+        layers += [nn.Flatten(), nn.Linear(channels * height * width, hidden), nn.ReLU(inplace=True)]
+        super().__init__(*layers)
+        self.out_features = hidden
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+class BoxPredictor(nn.Module):
+    """K + 1 class scores, background first, and four corrections for each of them: [R, F] → [R, K+1], [R, K+1, 4]."""
+
+    def __init__(self, inputs: int, num_classes: int):
+        super().__init__()
+        self.cls_score = nn.Linear(inputs, num_classes + 1)
+        self.bbox_pred = nn.Linear(inputs, 4 * (num_classes + 1))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.cls_score(x), self.bbox_pred(x).unflatten(1, (-1, 4))
+
+
+@dataclass(frozen=True)
+class BoxSettings:
+    """Numbers of the box head.
+
+    Attributes:
+        positive_iou: a region at or above it belongs to the object it overlaps most, below it to the background.
+        samples, positive_fraction: regions an image that train, and at most which part of them objects.
+        weights: factors on the corrections of x, y, w, h, so that their targets have about unit spread.
+        min_score, nms_iou, max_detections: what a result keeps.
+        min_size: boxes of a smaller side, in pixels of the batch, are dropped from a result.
+    """
+
+    positive_iou: float = 0.5
+    samples: int = 512
+    positive_fraction: float = 0.25
+    weights: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0)
+    min_score: float = 0.05
+    nms_iou: float = 0.5
+    max_detections: int = 100
+    min_size: float = 1e-2
+
+
+class RegionHeads(nn.Module):
+    """Regions → features → classes and boxes; its four steps are `predict`, `sample`, `losses`, `decode`.
+
+    Args:
+        region_features: crops the features of regions.
+        box_head: [R, C, h, w] → [R, F].
+        box_predictor: [R, F] → scores [R, K+1] and corrections [R, K+1, 4].
+        settings: thresholds and counts.
+    """
+
+    def __init__(
+        self,
+        region_features: RegionFeatures,
+        box_head: nn.Module,
+        box_predictor: nn.Module,
+        settings: BoxSettings | None = None,
+    ):
+        super().__init__()
+        self.region_features = region_features
+        self.box_head = box_head
+        self.box_predictor = box_predictor
+        self.settings = settings or BoxSettings()
+
+    def forward(
+        self,
+        maps: dict[str, Tensor],
+        proposals: Sequence[Tensor],
+        batch: ImageBatch,
+        targets: Sequence[Instances] | None = None,
+    ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
+        """Maps and proposals → detections an image (boxes, labels, scores), or with targets the two losses.
+
+        Everything in pixels of the batch; labels are columns of the predictor, 1 … K.
+        """
+        if targets is None:
+            logits, deltas = self.predict(maps, proposals, batch)
+            return self.decode(logits, deltas, proposals, batch.sizes), {}
+        regions, labels, wanted = self.sample(proposals, targets)
+        logits, deltas = self.predict(maps, regions, batch)
+        return [], self.losses(logits, deltas, labels, wanted)
+
+    def predict(self, maps: dict[str, Tensor], regions: Sequence[Tensor], batch: ImageBatch) -> tuple[Tensor, Tensor]:
+        """Scores [ΣR, K+1] before the softmax and corrections [ΣR, K+1, 4] of the regions of all images."""
+        return self.box_predictor(self.box_head(self.region_features(maps, regions, batch)))
+
+    @torch.no_grad()
+    def sample(self, proposals: Sequence[Tensor], targets: Sequence[Instances]) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Regions to learn from (section 2.3): [R_i, 4] an image, their labels [ΣR], wanted corrections [ΣR, 4].
+
+        The labelled boxes join the proposals, so that there are good regions from the first step on.
+        """
+        s = self.settings
+        regions, labels, wanted = [], [], []
+        for proposal, target in zip(proposals, targets, strict=True):
+            boxes = target.boxes.to(proposal.dtype)
+            candidates = torch.cat([proposal, boxes])
+            match = match_threshold(box_iou(boxes, candidates), s.positive_iou, s.positive_iou)
+            positive, negative = sample_balanced(match >= 0, match < 0, s.samples, s.positive_fraction)
+            ids = torch.cat([positive, negative])
+            region, of = candidates[ids], match[ids]
+            regions.append(region)
+            label = torch.zeros_like(of)
+            label[: len(positive)] = target.labels[of[: len(positive)]]
+            labels.append(label)
+            correction = torch.zeros_like(region)
+            correction[: len(positive)] = encode_boxes(boxes[of[: len(positive)]], region[: len(positive)], s.weights)
+            wanted.append(correction)
+        return regions, torch.cat(labels), torch.cat(wanted)
+
+    def losses(self, logits: Tensor, deltas: Tensor, labels: Tensor, wanted: Tensor) -> dict[str, Tensor]:
+        """Equation 1: cross-entropy over K + 1 classes; smooth L1 (bend at 1/9) of the corrections of the true class.
+
+        Both are divided by the number of regions.
+        """
+        count = max(1, len(labels))
+        objects = labels.nonzero().flatten()
+        chosen = deltas[objects, labels[objects]]
+        return {
+            "loss_classifier": F.cross_entropy(logits, labels, reduction="sum") / count,
+            "loss_box_reg": F.smooth_l1_loss(chosen, wanted[objects], beta=1 / 9, reduction="sum") / count,
+        }
+
+    @torch.no_grad()
+    def decode(
+        self, logits: Tensor, deltas: Tensor, proposals: Sequence[Tensor], sizes: Sequence[Size]
+    ) -> list[dict[str, Tensor]]:
+        """The best boxes of each image after suppression class by class."""
+        s, results = self.settings, []
+        counts = [len(p) for p in proposals]
+        probabilities = logits.float().softmax(-1).split(counts)
+        boxes = decode_boxes(deltas.float(), torch.cat(list(proposals))[:, None], s.weights).split(counts)
+        for score, box, size in zip(probabilities, boxes, sizes, strict=True):
+            score, box = score[:, 1:], clip_boxes_to_image(box[:, 1:], size)  # the background has no box
+            region, label = (score > s.min_score).nonzero(as_tuple=True)
+            score, box, label = score[region, label], box[region, label], label + 1
+            large = ((box[:, 2:] - box[:, :2]) >= s.min_size).all(1)
+            score, box, label = score[large], box[large], label[large]
+            keep = batched_nms(box, score, label, s.nms_iou)[: s.max_detections]
+            results.append({"boxes": box[keep], "labels": label[keep], "scores": score[keep]})
+        return results

@@ -1,0 +1,67 @@
+"""Heads of single-shot detectors: Liu et al., "SSD: single shot multibox detector", ECCV 2016; SSDlite: Sandler et al. 2018."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sightline.nn.layers import ConvNormAct, NormLayer
+
+
+class MapPredictor(nn.Module):
+    """One small predictor for each map; their outputs are joined along the boxes.
+
+    Args:
+        channels: C of each map.
+        anchors: A, default boxes a cell of each map.
+        outputs: numbers a box: K + 1 classes or 4 corrections.
+        separable_norm: maker of the normalisation of SSDlite's depthwise convolution; None gives SSD's plain 3×3.
+    """
+
+    def __init__(
+        self, channels: Sequence[int], anchors: Sequence[int], outputs: int, separable_norm: NormLayer | None = None
+    ):
+        super().__init__()
+        self.outputs = outputs
+        self.module_list = nn.ModuleList()
+        for c, a in zip(channels, anchors, strict=True):
+            if separable_norm is None:
+                predictor: nn.Module = nn.Conv2d(c, a * outputs, 3, padding=1)
+            else:
+                spatial = ConvNormAct(c, c, 3, groups=c, norm=separable_norm, act=nn.ReLU6)
+                predictor = nn.Sequential(spatial, nn.Conv2d(c, a * outputs, 1))
+            self.module_list.append(predictor)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Maps [N, C_i, H_i, W_i] → [N, Σ H_i·W_i·A_i, outputs], map by map, row by row, box by box."""
+        rows = []
+        for predictor, x in zip(self.module_list, maps, strict=True):
+            rows.append(predictor(x).permute(0, 2, 3, 1).reshape(len(x), -1, self.outputs))
+        return torch.cat(rows, 1)
+
+
+class SSDHead(nn.Module):
+    """Class scores, background first, and box corrections for every default box (section 2.1).
+
+    Args:
+        channels, anchors: of each map.
+        num_classes: K, without background.
+        separable_norm: as in `MapPredictor`.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        anchors: Sequence[int],
+        num_classes: int,
+        separable_norm: NormLayer | None = None,
+    ):
+        super().__init__()
+        self.classification_head = MapPredictor(channels, anchors, num_classes + 1, separable_norm)
+        self.regression_head = MapPredictor(channels, anchors, 4, separable_norm)
+
+    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Maps → scores [N, D, K+1] before the softmax, corrections [N, D, 4]."""
+        return self.classification_head(maps), self.regression_head(maps)

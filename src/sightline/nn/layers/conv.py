@@ -1,0 +1,77 @@
+"""Convolution blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from sightline.nn.layers.norm import NormLayer
+
+
+def make_divisible(value: float, divisor: int = 8) -> int:
+    """The multiple of `divisor` nearest to `value`, never more than 10 % below it.
+
+    The rounding of channel counts that the MobileNets were published with.
+    """
+    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
+    return rounded if rounded >= 0.9 * value else rounded + divisor
+
+
+class ConvNormAct(nn.Sequential):
+    """Convolution → normalisation → activation, each of the last two optional; size-preserving padding at stride 1.
+
+    Args:
+        in_channels, out_channels: C of input and output.
+        kernel: kernel size.
+        stride, groups, dilation: of the convolution.
+        norm: maker of the normalisation, or None for none (the convolution then has a bias).
+        act: maker of the activation, or None.
+        bias: whether the convolution has a bias; by default only without a normalisation, which would undo it.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int = 3,
+        stride: int = 1,
+        *,
+        groups: int = 1,
+        dilation: int = 1,
+        norm: NormLayer | None = nn.BatchNorm2d,
+        act: Callable[[], nn.Module] | None = nn.ReLU,
+        bias: bool | None = None,
+    ):
+        padding = (kernel - 1) // 2 * dilation
+        with_bias = norm is None if bias is None else bias
+        layers: list[nn.Module] = [
+            nn.Conv2d(in_channels, out_channels, kernel, stride, padding, dilation, groups, bias=with_bias)
+        ]
+        if norm is not None:
+            layers.append(norm(out_channels))
+        if act is not None:
+            layers.append(act())
+        super().__init__(*layers)
+        self.out_channels = out_channels
+
+
+class SqueezeExcitation(nn.Module):
+    """Scale each channel by what the whole map says (Hu et al. 2018, section 3): pool → squeeze → excite → multiply.
+
+    Args:
+        channels: C of the map [N, C, H, W].
+        squeezed: width of the narrow layer.
+        scale: activation that gives the factors in [0, 1]: sigmoid in the paper, hard sigmoid in MobileNet v3.
+    """
+
+    def __init__(self, channels: int, squeezed: int, scale: Callable[[], nn.Module] = nn.Sigmoid):
+        super().__init__()
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc1 = nn.Conv2d(channels, squeezed, 1)
+        self.fc2 = nn.Conv2d(squeezed, channels, 1)
+        self.activation = nn.ReLU()
+        self.scale_activation = scale()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale_activation(self.fc2(self.activation(self.fc1(self.avgpool(x)))))

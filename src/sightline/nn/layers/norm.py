@@ -1,0 +1,69 @@
+"""Batch normalisation, learning or frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+NormLayer = Callable[[int], nn.Module]
+"""Makes a normalisation layer for a number of channels."""
+
+
+def batch_norm(eps: float = 1e-5, momentum: float = 0.1) -> NormLayer:
+    """A maker of `nn.BatchNorm2d` with these numbers."""
+    return partial(nn.BatchNorm2d, eps=eps, momentum=momentum)
+
+
+class FrozenBatchNorm2d(nn.Module):
+    """Batch normalisation (Ioffe and Szegedy 2015) with everything fixed: statistics, scale and shift are buffers.
+
+    Detectors train with few images a batch, whose statistics are too noisy to normalise with; they keep those of the
+    pretrained backbone. Input and output are [N, C, H, W].
+
+    Args:
+        channels: C.
+        eps: added to the variance. 0 is what the first published ResNet-50 detectors were trained with.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int, eps: float = 1e-5):
+        super().__init__()
+        self.eps = eps
+        self.register_buffer("weight", torch.ones(channels))
+        self.register_buffer("bias", torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        state_dict.pop(
+            prefix + "num_batches_tracked", None
+        )  # a learning layer counts its batches; a frozen one has none
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        shift = self.bias - self.running_mean * scale
+        return x * scale.reshape(1, -1, 1, 1) + shift.reshape(1, -1, 1, 1)
+
+    def extra_repr(self) -> str:
+        return f"{len(self.weight)}, eps={self.eps}"
+
+
+def freeze_norms(module: nn.Module) -> nn.Module:
+    """Replace every `nn.BatchNorm2d` inside `module` by a frozen one of the same values; returns the module."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            frozen = FrozenBatchNorm2d(child.num_features, child.eps)
+            frozen.load_state_dict(child.state_dict())
+            setattr(module, name, frozen)
+        else:
+            freeze_norms(child)
+    return module

@@ -1,0 +1,64 @@
+"""Feature pyramid network: Lin et al., "Feature pyramid networks for object detection", CVPR 2017."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sightline.nn.backbones.features import FeatureMaps
+from sightline.nn.layers import ConvNormAct, NormLayer
+
+
+class FeaturePyramid(nn.Module):
+    """Lateral 1×1 convolutions, a top-down path of nearest up-sampling and sums, and a 3×3 smoothing (figure 3).
+
+    The coarsest map is subsampled once more for the region proposals (section 4.1, footnote: P6).
+
+    Args:
+        in_channels: C of each map that comes in, fine to coarse.
+        out_channels: C of every map that goes out (256 in the paper).
+        norm: maker of a normalisation after each convolution; None in the paper.
+    """
+
+    def __init__(self, in_channels: Sequence[int], out_channels: int = 256, norm: NormLayer | None = None):
+        super().__init__()
+        self.inner_blocks = nn.ModuleList(ConvNormAct(c, out_channels, 1, norm=norm, act=None) for c in in_channels)
+        self.layer_blocks = nn.ModuleList(
+            ConvNormAct(out_channels, out_channels, 3, norm=norm, act=None) for _ in in_channels
+        )
+        self.out_channels = out_channels
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_uniform_(module.weight, a=1)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, maps: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Maps [N, C_i, H_i, W_i], fine to coarse → as many of [N, out_channels, H_i, W_i], and the map "pool"."""
+        laterals = [block(x) for block, x in zip(self.inner_blocks, maps.values(), strict=True)]
+        for i in range(len(laterals) - 2, -1, -1):
+            laterals[i] = laterals[i] + F.interpolate(laterals[i + 1], size=laterals[i].shape[-2:], mode="nearest")
+        out = {name: block(x) for name, block, x in zip(maps, self.layer_blocks, laterals, strict=True)}
+        coarsest = next(reversed(out.values()))
+        return out | {"pool": F.max_pool2d(coarsest, 1, 2)}
+
+
+class PyramidBackbone(nn.Module):
+    """A cut-open network followed by a feature pyramid: image → pyramid of maps.
+
+    Args:
+        body: gives the maps.
+        fpn: joins them.
+    """
+
+    def __init__(self, body: FeatureMaps, fpn: FeaturePyramid):
+        super().__init__()
+        self.body = body
+        self.fpn = fpn
+        self.out_channels = fpn.out_channels
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """[N, C, H, W] → maps by name, fine to coarse."""
+        return self.fpn(self.body(x))

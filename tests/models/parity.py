@@ -1,0 +1,50 @@
+"""Helpers that rebuild the reference pack's weights, images and targets."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+
+def recipe(shared: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("parity_recipe", shared / "parity" / "recipe.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def manifest(shared: Path, name: str) -> dict[str, Any]:
+    return json.loads((shared / "parity" / "manifests" / f"{name}.json").read_text())
+
+
+def outputs(shared: Path, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    with np.load(shared / "parity" / "outputs" / f"{name}.npz") as file:
+        values = {key: file[key] for key in file.files}
+    return values, json.loads(str(values.pop("meta")))
+
+
+def fill(model: nn.Module, shared: Path, name: str) -> None:
+    """Load the pack's weights; keys, shapes and dtypes must be torchvision's."""
+    entry = manifest(shared, name)
+    state = model.state_dict()
+    expected = {key: (shape, dtype) for key, shape, dtype, _ in entry["state_dict"]}
+    actual = {key: (list(value.shape), str(value.dtype).removeprefix("torch.")) for key, value in state.items()}
+    assert actual == expected
+    parameters = {key for key, _, _, kind in entry["state_dict"] if kind == "p"}
+    assert {key for key, _ in model.named_parameters()} == parameters
+    assert sum(p.numel() for p in model.parameters()) == entry["num_params"]
+    model.load_state_dict(recipe(shared).fill_manifest(entry), strict=True)
+    model.eval()
+
+
+def close(actual: torch.Tensor, expected: np.ndarray, atol: float, rtol: float = 0.0) -> None:
+    torch.testing.assert_close(actual.detach().float(), torch.as_tensor(expected).float(), atol=atol, rtol=rtol)

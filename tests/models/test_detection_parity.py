@@ -1,0 +1,152 @@
+"""Detectors equal torchvision's of the same name: keys, shapes, features, proposals, detections, losses, gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sightline.models.detection import faster_rcnn, ssdlite
+from sightline.nn.heads.box import BoxSettings
+from sightline.nn.heads.rpn import ProposalSettings
+from sightline.structures import Instances
+from tests.models import parity
+
+NAMES = [f"class {i}" for i in range(1, 91)]
+PHONE = ProposalSettings(min_score=0.05, before_nms=(2000, 150), after_nms=(2000, 150))
+
+TWO_STAGE: dict[str, tuple[Callable[..., faster_rcnn.FasterRCNN], ProposalSettings]] = {
+    "fasterrcnn_resnet50_fpn": (faster_rcnn.faster_rcnn_resnet50_fpn, ProposalSettings()),
+    "fasterrcnn_resnet50_fpn_v2": (faster_rcnn.faster_rcnn_resnet50_fpn_v2, ProposalSettings()),
+    "fasterrcnn_mobilenet_v3_large_fpn": (
+        faster_rcnn.faster_rcnn_mobilenet_v3_large_fpn,
+        ProposalSettings(min_score=0.05),
+    ),
+    "fasterrcnn_mobilenet_v3_large_320_fpn": (faster_rcnn.faster_rcnn_mobilenet_v3_large_320_fpn, PHONE),
+}
+
+
+def images_of(recipe: Any, meta: dict[str, Any]) -> list[torch.Tensor]:
+    return [eval(text, {"recipe": recipe}) for text in meta["images"]]
+
+
+def check_detections(results: list[Instances], ref: dict[str, Any], prefix: str, threshold: float) -> None:
+    for i, result in enumerate(results):
+        result = result[result.scores > threshold]
+        assert (result.labels + 1).tolist() == ref[f"{prefix}det{i}/labels"].tolist()
+        parity.close(result.boxes, ref[f"{prefix}det{i}/boxes"], 0.05)
+        parity.close(result.scores, ref[f"{prefix}det{i}/scores"], 1e-3)
+
+
+def check_losses(model: torch.nn.Module, losses: dict[str, torch.Tensor], ref: dict[str, Any]) -> None:
+    for name, value in losses.items():
+        parity.close(value, ref[f"train/loss/{name}"], 0, 1e-4)
+    sum(losses.values()).backward()
+    gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+    for name, norm in zip(ref["train/grad_names"].tolist(), ref["train/grad_norms"].tolist(), strict=True):
+        assert float(gradients[name].double().norm()) == pytest.approx(norm, rel=1e-3, abs=1e-5), name
+
+
+def targets_of(recipe: Any, images: list[torch.Tensor]) -> list[Instances]:
+    found = []
+    for i, image in enumerate(images):
+        size = image.shape[-2], image.shape[-1]
+        target = recipe.target(i, *size, "box")
+        found.append(Instances(size, boxes=target["boxes"], labels=target["labels"] - 1))
+    return found
+
+
+@pytest.mark.parametrize("name", TWO_STAGE)
+def test_faster_rcnn_equals_the_reference(name: str, shared: Path) -> None:
+    build, proposals = TWO_STAGE[name]
+    recipe = parity.recipe(shared)
+    ref, meta = parity.outputs(shared, name)
+    model = build(NAMES, min_size=320, max_size=448, proposals=proposals)
+    parity.fill(model, shared, name)
+    images = images_of(recipe, meta)
+    with torch.inference_mode():
+        batch, _ = model.prepare(images, None)
+        assert batch.sizes == [tuple(s) for s in ref["transform/image_sizes"].tolist()]
+        assert list(batch.tensor.shape) == ref["transform/batch_shape"].tolist()
+        parity.close(recipe.subsample(batch.tensor, 2000), ref["transform/batch_subsample"], 1e-5)
+        maps = model.backbone(batch.tensor)
+        for level, x in zip(
+            [k[8:-6] for k in ref if k.startswith("feature/") and k.endswith("shape")], maps.values(), strict=True
+        ):
+            assert list(x.shape) == ref[f"feature/{level}/shape"].tolist()
+            parity.close(recipe.spatial(x), ref[f"feature/{level}/spatial"], 1e-3)
+        anchors = torch.cat(model.rpn.anchors(maps, batch))
+        assert len(anchors) == int(ref["anchors/0/count"])
+        parity.close(anchors[:: max(1, len(anchors) // 50)], ref["anchors/0/subsample"], 1e-4)
+        for level, x in enumerate(maps.values()):
+            hidden = model.rpn.head.conv(x)
+            parity.close(recipe.subsample(model.rpn.head.cls_logits(hidden)), ref[f"rpn/objectness/{level}"], 1e-3)
+            parity.close(recipe.subsample(model.rpn.head.bbox_pred(hidden)), ref[f"rpn/bbox/{level}"], 1e-3)
+        found, _ = model.rpn(maps, batch)
+        for i, boxes in enumerate(found):
+            assert len(boxes) == int(ref[f"proposals/{i}/count"])
+            parity.close(boxes[:50], ref[f"proposals/{i}/first50"], 0.05)
+        pooled = model.roi_heads.region_features(maps, found, batch)
+        parity.close(pooled[:8, :8], ref["roi/pooled_first8"], 1e-3)
+        logits, deltas = model.roi_heads.predict(maps, found, batch)
+        parity.close(logits[:20], ref["roi/class_logits_first20"], 1e-3)
+        parity.close(deltas.flatten(1)[:20, :40], ref["roi/box_regression_first20"], 1e-3)
+        check_detections(model(images), ref, "", meta["score_thresh"])
+
+
+@pytest.mark.parametrize("name", TWO_STAGE)
+def test_faster_rcnn_losses_equal_the_reference(name: str, shared: Path) -> None:
+    build, proposals = TWO_STAGE[name]
+    recipe = parity.recipe(shared)
+    ref, meta = parity.outputs(shared, name)
+    counts = meta["train"]["constructor_kwargs"]
+    model = build(
+        NAMES,
+        min_size=320,
+        max_size=448,
+        proposals=replace(
+            proposals,
+            samples=counts["rpn_batch_size_per_image"],
+            before_nms=(counts["rpn_pre_nms_top_n_train"], 1),
+            after_nms=(counts["rpn_post_nms_top_n_train"], 1),
+        ),
+        boxes=BoxSettings(samples=counts["box_batch_size_per_image"]),
+    )
+    parity.fill(model, shared, name)
+    images = images_of(recipe, meta)
+    check_losses(model, model(images, targets_of(recipe, images)), ref)
+
+
+def test_the_default_sizes_equal_the_reference(shared: Path) -> None:
+    name = "fasterrcnn_mobilenet_v3_large_320_fpn"
+    ref, meta = parity.outputs(shared, name)
+    model = faster_rcnn.faster_rcnn_mobilenet_v3_large_320_fpn(NAMES)
+    parity.fill(model, shared, name)
+    with torch.inference_mode():
+        results = model(images_of(parity.recipe(shared), meta))
+    check_detections(results, ref, "default/", meta["default"]["score_thresh"])
+
+
+def test_ssdlite_equals_the_reference(shared: Path) -> None:
+    name = "ssdlite320_mobilenet_v3_large"
+    recipe = parity.recipe(shared)
+    ref, meta = parity.outputs(shared, name)
+    model = ssdlite.ssdlite320_mobilenet_v3_large(NAMES)
+    parity.fill(model, shared, name)
+    images = images_of(recipe, meta)
+    with torch.inference_mode():
+        batch, _ = model.prepare(images, None)
+        maps, logits, deltas = model.network(batch.tensor)
+        for level, x in enumerate(maps):
+            parity.close(recipe.spatial(x), ref[f"feature/{level}/spatial"], 1e-3)
+        anchors = model.anchors(maps, batch)
+        assert len(anchors) == int(ref["anchors/0/count"])
+        parity.close(anchors[:: max(1, len(anchors) // 50)], ref["anchors/0/subsample"], 1e-4)
+        parity.close(recipe.subsample(logits, 2000), ref["head/cls_logits/subsample"], 1e-3)
+        parity.close(recipe.subsample(deltas, 2000), ref["head/bbox_regression/subsample"], 1e-3)
+        check_detections(model(images), ref, "", meta["score_thresh"])
+    check_losses(model, model(images, targets_of(recipe, images)), ref)
