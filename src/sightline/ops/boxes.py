@@ -120,7 +120,7 @@ def remove_small_boxes(boxes: Tensor, min_size: float) -> Tensor:
 
 def box_area(boxes: Tensor) -> Tensor:
     """Areas [...] of boxes [..., 4] xyxy, in square pixels; float32 for half-precision boxes."""
-    x1, y1, x2, y2 = _at_least_float32(boxes).unbind(-1)
+    x1, y1, x2, y2 = at_least_float32(boxes).unbind(-1)
     return (x2 - x1) * (y2 - y1)
 
 
@@ -189,7 +189,7 @@ def elementwise_iou(a: Tensor, b: Tensor, eps: float = 0.0) -> Tensor:
 
 
 def elementwise_generalized_iou(a: Tensor, b: Tensor, eps: float = 0.0) -> Tensor:
-    """As `generalized_box_iou` for boxes that broadcast; `eps` is added to the areas divided by."""
+    """As `generalized_box_iou` for boxes that broadcast; `eps` is added to the areas it divides by."""
     intersection, union = _intersection_and_union(a, b)
     width, height = _enclosing_sides(a, b)
     enclosing = width * height
@@ -213,8 +213,9 @@ def elementwise_complete_iou(a: Tensor, b: Tensor, eps: float = 0.0) -> Tensor:
 _TINY = 1e-7
 
 
-def _at_least_float32(boxes: Tensor) -> Tensor:
-    return boxes.float() if boxes.dtype in (torch.float16, torch.bfloat16) else boxes
+def at_least_float32(values: Tensor) -> Tensor:
+    """Half-precision values as float32, others as they are."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 def _plus(value: Tensor, eps: float) -> Tensor:
@@ -227,8 +228,8 @@ def _intersection_and_union(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     relu, not clamp: boxes that only touch then pass no gradient on, whichever side they touch at. In-place steps are
     on values that no backward pass needs.
     """
-    ax1, ay1, ax2, ay2 = _at_least_float32(a).unbind(-1)
-    bx1, by1, bx2, by2 = _at_least_float32(b).unbind(-1)
+    ax1, ay1, ax2, ay2 = at_least_float32(a).unbind(-1)
+    bx1, by1, bx2, by2 = at_least_float32(b).unbind(-1)
     width = torch.minimum(ax2, bx2).sub_(torch.maximum(ax1, bx1)).relu_()
     height = torch.minimum(ay2, by2).sub_(torch.maximum(ay1, by1)).relu_()
     intersection = width * height
@@ -238,21 +239,21 @@ def _intersection_and_union(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 def _enclosing_sides(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Width and height [...] of the smallest box around both."""
-    ax1, ay1, ax2, ay2 = _at_least_float32(a).unbind(-1)
-    bx1, by1, bx2, by2 = _at_least_float32(b).unbind(-1)
+    ax1, ay1, ax2, ay2 = at_least_float32(a).unbind(-1)
+    bx1, by1, bx2, by2 = at_least_float32(b).unbind(-1)
     return torch.maximum(ax2, bx2) - torch.minimum(ax1, bx1), torch.maximum(ay2, by2) - torch.minimum(ay1, by1)
 
 
 def _centre_distance(a: Tensor, b: Tensor) -> Tensor:
     """(distance of the centres / diagonal of the enclosing box)², [...]."""
     width, height = _enclosing_sides(a, b)
-    acx, acy, _, _ = box_convert(_at_least_float32(a), "xyxy", "cxcywh").unbind(-1)
-    bcx, bcy, _, _ = box_convert(_at_least_float32(b), "xyxy", "cxcywh").unbind(-1)
+    acx, acy, _, _ = box_convert(at_least_float32(a), "xyxy", "cxcywh").unbind(-1)
+    bcx, bcy, _, _ = box_convert(at_least_float32(b), "xyxy", "cxcywh").unbind(-1)
     return ((acx - bcx) ** 2 + (acy - bcy) ** 2) / (width**2 + height**2 + _TINY)
 
 
 def _aspect_angle(boxes: Tensor) -> Tensor:
-    x1, y1, x2, y2 = _at_least_float32(boxes).unbind(-1)
+    x1, y1, x2, y2 = at_least_float32(boxes).unbind(-1)
     return torch.atan((x2 - x1) / (y2 - y1))
 
 

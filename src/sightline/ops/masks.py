@@ -1,0 +1,283 @@
+"""Masks: pasting a head's small masks into an image, and the forms in which files hold masks.
+
+A bitmap is [H, W] bool. A polygon is a flat sequence x1, y1, x2, y2, … (or [P, 2]) in pixels, with (0, 0) at the outer
+corner of the top-left pixel; several polygons make one mask together. An RLE is COCO's run-length encoding, a dict of
+"size" [height, width] and "counts": the lengths of runs in column-major order, background first, as a list of ints or
+in COCO's compressed text.
+
+Pasting is differentiable and runs on the masks' device. The forms of files are on the CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sightline.errors import InputError
+from sightline.ops.outlines import trace_outlines
+from sightline.structures import Size
+
+RLE = dict[str, Any]
+Polygon = Sequence[float] | np.ndarray | Tensor
+
+_PASTE_BYTES = 64 * 2**20  # of float32 held at once while pasting; more is not faster
+
+
+def paste_masks(masks: Tensor, boxes: Tensor, size: Size, threshold: float | None = 0.5) -> Tensor:
+    """Put each object's mask, predicted on a grid over its box, into the image.
+
+    A mask is stretched bilinearly over the whole pixels its box touches, with a border of zeros around it, and cut at
+    the image's edge. Stretching is two products with matrices of interpolation weights, many masks at a time, in chunks
+    that keep memory small beside the result.
+
+    Args:
+        masks: [N, M, M] or [N, 1, M, M] float probabilities.
+        boxes: [N, 4] xyxy pixels.
+        size: (height, width) of the image.
+        threshold: probabilities above it are inside; None gives the probabilities.
+
+    Returns:
+        [N, height, width] bool, or float without a threshold (then differentiable in `masks`).
+
+    Raises:
+        InputError: masks have another shape, or are not as many as the boxes.
+
+    Source: He et al., Mask R-CNN, 2017, section 3.1, "Implementation Details"; the border and the rounding of boxes to
+    pixels are those that published checkpoints were evaluated with.
+    """
+    if masks.ndim == 4 and masks.shape[1] == 1:
+        masks = masks[:, 0]
+    if masks.ndim != 3 or len(masks) != len(boxes):
+        raise InputError(
+            f"masks {list(masks.shape)} do not fit {len(boxes)} boxes; give [N, M, M] or [N, 1, M, M], one mask a box"
+        )
+    height, width = size
+    dtype = masks.dtype if threshold is None else torch.bool
+    chunk = max(1, _PASTE_BYTES // (4 * max(1, height * width)))
+    pasted = torch.empty(len(masks), height, width, dtype=dtype, device=masks.device)
+    # Under automatic mixed precision the products would be taken in half precision.
+    with torch.autocast(masks.device.type, enabled=False):
+        for start in range(0, len(masks), chunk):
+            part = masks[start : start + chunk].float()
+            box = boxes[start : start + chunk].detach().float()
+            rows = _interpolation_weights(box[:, 1], box[:, 3], part.shape[1], height)
+            columns = _interpolation_weights(box[:, 0], box[:, 2], part.shape[2], width)
+            full = rows @ part @ columns.transpose(1, 2)
+            pasted[start : start + chunk] = full if threshold is None else full > threshold
+    return pasted
+
+
+def _interpolation_weights(low: Tensor, high: Tensor, cells: int, pixels: int) -> Tensor:
+    """How much of each of `cells` values goes to each of `pixels` along one axis, for sides low … high [N]: [N, P, M].
+
+    The grid with its border of one zero cell at either end is laid over the pixels from the first the (equally grown)
+    box touches to the last. A cell's weight falls from 1 at its centre to 0 at its neighbours' centres; the border's
+    cells are zero and so need no column.
+    """
+    growth = (cells + 2) / cells
+    centre, half = (high + low) * 0.5, (high - low) * 0.5 * growth
+    first, last = (centre - half).trunc(), (centre + half).trunc()
+    step = (cells + 2) / (last - first + 1).clamp(min=1)
+    pixel = torch.arange(pixels, dtype=low.dtype, device=low.device)
+    cell = torch.arange(cells, dtype=low.dtype, device=low.device)
+    position = (pixel - first[:, None] + 0.5) * step[:, None] - 1.5
+    return (1 - (position[:, :, None] - cell).abs()).relu_()
+
+
+def masks_to_boxes(masks: Tensor, inclusive: bool = False) -> Tensor:
+    """The smallest box around each mask.
+
+    Args:
+        masks: [N, H, W] bool, or numbers of which all but 0 are inside.
+        inclusive: give x2, y2 as the last column and row inside (as some tools write boxes), not as the edge after it.
+
+    Returns:
+        [N, 4] float32 xyxy pixels; zeros for an empty mask.
+    """
+    masks = masks if masks.dtype == torch.bool else masks != 0
+    x1, x2 = _first_and_end(masks.any(1))
+    y1, y2 = _first_and_end(masks.any(2))
+    if inclusive:
+        x2, y2 = (x2 - 1).clamp(min=0), (y2 - 1).clamp(min=0)
+    return torch.stack((x1, y1, x2, y2), 1).float()
+
+
+def _first_and_end(inside: Tensor) -> tuple[Tensor, Tensor]:
+    """Position of the first true value of each row of [N, L], and one after that of the last; 0, 0 where none is."""
+    number = torch.arange(1, inside.shape[1] + 1, device=inside.device) * inside
+    if inside.shape[1] == 0:
+        none = number.sum(1)
+        return none, none
+    end = number.amax(1)
+    return inside.int().argmax(1), end
+
+
+# Run-length encoding.
+
+
+def mask_to_rle(mask: Tensor | np.ndarray) -> RLE:
+    """The compressed RLE of a bitmap [H, W]: {"size": [H, W], "counts": str}, ready for JSON.
+
+    Raises:
+        InputError: the mask is not [H, W].
+    """
+    from hotcoco import mask as coco
+
+    array = mask.detach().cpu().numpy() if isinstance(mask, Tensor) else np.asarray(mask)
+    if array.ndim != 2:
+        raise InputError(f"a mask to encode must have shape [height, width], not {list(array.shape)}")
+    return _as_text(coco.encode(np.asfortranarray(array != 0)))
+
+
+def rle_to_mask(rle: RLE) -> Tensor:
+    """The bitmap [H, W] bool of an RLE, compressed (str or bytes) or a list of counts.
+
+    Raises:
+        InputError: size or counts are missing, or the runs do not add up to the image.
+    """
+    (height, width), counts = _runs(rle)
+    inside = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
+    return torch.from_numpy(np.ascontiguousarray(inside.reshape(width, height).T))
+
+
+def rle_area(rle: RLE) -> int:
+    """How many pixels are inside; errors as `rle_to_mask`."""
+    return int(_runs(rle)[1][1::2].sum())
+
+
+def rle_to_box(rle: RLE) -> Tensor:
+    """The smallest box around an RLE's pixels: [4] float32 xyxy, zeros where it is empty; errors as `rle_to_mask`."""
+    (height, _), counts = _runs(rle)
+    ends = counts.cumsum()[1::2]
+    starts = ends - counts[1::2]
+    filled = ends > starts
+    starts, last = starts[filled], ends[filled] - 1
+    if not len(starts):
+        return torch.zeros(4)
+    x1, x2 = starts[0] // height, last[-1] // height + 1
+    if (starts // height < last // height).any():  # a run that goes on in the next column holds bottom and top row
+        y1, y2 = 0, height
+    else:
+        y1, y2 = (starts % height).min(), (last % height).max() + 1
+    return torch.tensor([x1, y1, x2, y2], dtype=torch.float32)
+
+
+def _as_text(rle: RLE) -> RLE:
+    return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
+
+
+def _runs(rle: RLE) -> tuple[Size, np.ndarray]:
+    """Size and run lengths, checked: libraries read past a broken RLE in silence."""
+    try:
+        height, width = (int(side) for side in rle["size"])
+        counts = rle["counts"]
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f'an RLE must be a dict of "size" [height, width] and "counts", not {str(rle)[:80]}') from None
+    if isinstance(counts, str | bytes):
+        runs = _decompress(counts.encode("ascii", "replace") if isinstance(counts, str) else counts)
+    else:
+        values = _numbers(counts)
+        if values is None or values.ndim != 1 or (values != np.floor(values)).any():
+            raise InputError(f"the counts of an RLE must be whole numbers, not {str(counts)[:80]}")
+        runs = values.astype(np.int64)
+    if (runs < 0).any() or runs.sum() != height * width:
+        raise InputError(
+            f"the counts of an RLE add up to {int(runs.sum())}, but its size {height}×{width} has {height * width} "
+            "pixels and no run may be negative; encode the mask again"
+        )
+    return (height, width), runs
+
+
+def _numbers(values: Any) -> np.ndarray | None:
+    """Finite float64 numbers, or None where something else was given."""
+    try:
+        numbers = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        return None
+    return numbers if np.isfinite(numbers).all() else None
+
+
+def _decompress(text: bytes) -> np.ndarray:
+    """COCO's compressed counts: five bits a character from 48 on, low bits first, 32 marks that more follow, the sign
+    is the last one's bit 16; from the fourth on a count is written as the difference to the one two before.
+    """
+    code = np.frombuffer(text, dtype=np.uint8).astype(np.int64) - 48
+    if len(code) == 0:
+        return code
+    more = (code & 32) != 0
+    if (code < 0).any() or (code > 63).any() or more[-1]:
+        raise InputError(f"the counts {text[:40]!r} are not a compressed RLE; the text is broken or cut off")
+    first = np.flatnonzero(np.concatenate(([True], ~more[:-1])))
+    length = np.diff(np.append(first, len(code)))
+    if length.max() > 7:  # 35 bits: no image is that large
+        raise InputError(f"the counts {text[:40]!r} are not a compressed RLE; a number in it is too long")
+    place = 5 * (np.arange(len(code)) - np.repeat(first, length))
+    value = np.add.reduceat((code & 31) << place, first)
+    value -= np.where(code[first + length - 1] & 16, 1 << (5 * length), 0)
+    value[1::2] = value[1::2].cumsum()
+    value[2::2] = value[2::2].cumsum()
+    return value
+
+
+# Polygons.
+
+
+def polygons_to_rle(polygons: Sequence[Polygon], size: Size) -> RLE:
+    """The compressed RLE of all pixels in any of the polygons, exactly as COCO's tools rasterise them.
+
+    Args:
+        polygons: each a flat sequence x1, y1, x2, y2, … or [P, 2]. One of fewer than three points holds nothing.
+        size: (height, width) of the image.
+
+    Returns:
+        {"size": [height, width], "counts": str}.
+
+    Raises:
+        InputError: a polygon has an odd number of values, or one that is not a finite number.
+    """
+    from hotcoco import mask as coco
+
+    height, width = size
+    pieces = []
+    for number, polygon in enumerate(polygons):
+        points = _numbers(polygon)
+        if points is None:
+            raise InputError(f"polygon {number} must be of finite numbers, not {str(polygon)[:80]}; remove it")
+        points = points.reshape(-1)
+        if len(points) % 2:
+            raise InputError(
+                f"polygon {number} has {len(points)} values, but points need an even number: x1, y1, x2, …"
+            )
+        if len(points) >= 6:
+            pieces.append(coco.frPoly(points.tolist(), height, width))
+    if not pieces:
+        return mask_to_rle(np.zeros((height, width), dtype=bool))
+    return _as_text(pieces[0] if len(pieces) == 1 else coco.merge(pieces, intersect=False))
+
+
+def polygons_to_mask(polygons: Sequence[Polygon], size: Size) -> Tensor:
+    """The bitmap [H, W] bool of all pixels in any of the polygons; arguments and errors as `polygons_to_rle`."""
+    return rle_to_mask(polygons_to_rle(polygons, size))
+
+
+def mask_to_polygons(mask: Tensor | np.ndarray) -> list[list[float]]:
+    """The outlines of a bitmap, along the edges of its pixels: `polygons_to_mask` gives back the very same bitmap.
+
+    Args:
+        mask: [H, W] bool, or numbers of which all but 0 are inside.
+
+    Returns:
+        One flat polygon x1, y1, x2, y2, … a connected part (pixels that only touch at a corner are apart), clockwise as
+        seen. A hole is joined to the outline by a slit of no width, since a list of polygons cannot hold holes.
+
+    Raises:
+        InputError: the mask is not [H, W].
+    """
+    array = mask.detach().cpu().numpy() if isinstance(mask, Tensor) else np.asarray(mask)
+    if array.ndim != 2:
+        raise InputError(f"a mask to outline must have shape [height, width], not {list(array.shape)}")
+    return [ring.reshape(-1).tolist() for ring in trace_outlines(array != 0)]
