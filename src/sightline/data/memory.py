@@ -1,0 +1,271 @@
+"""Datasets made of what is already in memory."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sightline.data.columns import Blob, Column, Columns
+from sightline.data.dataset import Dataset, Source
+from sightline.data.images import image_size
+from sightline.errors import InputError
+from sightline.structures import Classes, Instances, Size
+
+_COLUMNS = frozenset(["boxes", "labels", "crowd", "difficult", "areas", "keypoints", "captions", "masks"])
+_Image = Tensor | np.ndarray | str | os.PathLike[str]
+
+
+def from_instances(
+    images: Sequence[_Image],
+    targets: Sequence[Instances],
+    classes: Classes | Sequence[str],
+    *,
+    names: Sequence[str] | None = None,
+    splits: Sequence[str] | None = None,
+    image_extra: Sequence[Mapping[str, Any]] | None = None,
+) -> Dataset:
+    """A dataset of images with objects.
+
+    Args:
+        images: tensors or arrays [C, H, W], uint8 or float in [0, 1]; or files of images.
+        targets: the objects of each image. Every field is kept; beyond boxes, labels, crowd, difficult and areas it is
+            in targets again after `with_fields`. Masks are stored as RLE.
+        classes: names behind the labels.
+        names: names of the images, unique; by default 000000.png, 000001.png, … (or the file's).
+        splits: the name of each image's split; by default all are in "all".
+        image_extra: more about each image, in values JSON can hold ("captions": sentences about it).
+
+    Raises:
+        InputError: lengths differ, a target's size is not its image's, or a label is not a class id.
+    """
+    classes = classes if isinstance(classes, Classes) else Classes(classes)
+    _same_length(images, targets=targets, names=names, splits=splits, image_extra=image_extra)
+    source, image_columns = _image_columns(images, names, splits)
+    for i, target in enumerate(targets):
+        stated = (int(image_columns["heights"][i]), int(image_columns["widths"][i]))
+        if target.image_size != stated:
+            raise InputError(f"image {i} is of size {stated}, but its target is for size {target.image_size}")
+        if len(target) and target.labels.max() >= len(classes):
+            raise InputError(f"image {i} has label {int(target.labels.max())}, but there are {len(classes)} classes")
+    counts = [len(target) for target in targets]
+    present = {name: None for target in targets if len(target) for name in target.fields}
+    extra = {name: _gathered(targets, name) for name in present if name not in _COLUMNS}
+    boxes = _numbers(targets, "boxes", (4,), np.float64)
+    areas = _numbers(targets, "areas", (), np.float64, missing=np.nan)
+    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
+    columns = Columns(
+        offsets=np.cumsum([0, *counts]).astype(np.int64),
+        boxes=boxes,
+        labels=_numbers(targets, "labels", (), np.int32),
+        crowd=_numbers(targets, "crowd", (), bool),
+        difficult=_numbers(targets, "difficult", (), bool),
+        areas=np.where(np.isnan(areas), sides[:, 0] * sides[:, 1], areas),
+        ids=np.arange(1, sum(counts) + 1, dtype=np.int64),
+        segmentations=_segmentations(targets) if "masks" in present else Blob.empty(sum(counts)),
+        keypoints=_keypoints(targets) if "keypoints" in present else None,
+        captions=Blob.of(c for t in targets for c in (t.captions if "captions" in t else [""] * len(t)))
+        if "captions" in present
+        else None,
+        extra=extra,
+        image_extra=None
+        if image_extra is None
+        else Blob.of(json.dumps(dict(e), separators=(",", ":")) for e in image_extra),
+        **image_columns,
+    )
+    return Dataset(Source(columns, classes, kind="instances", **source))
+
+
+def from_class_maps(
+    images: Sequence[_Image],
+    maps: Sequence[_Image],
+    classes: Classes | Sequence[str],
+    *,
+    names: Sequence[str] | None = None,
+    splits: Sequence[str] | None = None,
+    ignore: int | None = 255,
+) -> Dataset:
+    """A dataset of images with a class for each pixel.
+
+    Args:
+        images: tensors or arrays [C, H, W], uint8 or float in [0, 1]; or files of images.
+        maps: tensors or arrays [H, W] of class ids; or files of them, as `read_map` reads.
+        classes: names behind the ids.
+        names, splits: as in `from_instances`.
+        ignore: the value of pixels that do not count (−1 always stands for them, too).
+
+    Raises:
+        InputError: lengths or sizes differ.
+    """
+    _same_length(images, maps=maps, names=names, splits=splits)
+    source, image_columns = _image_columns(images, names, splits)
+    columns = _without_objects(image_columns)
+    if isinstance(maps[0] if len(maps) else None, str | os.PathLike):
+        at = source["root"] if source["root"] is not None else Path.cwd()
+        columns = columns.replace(maps=Blob.of(_relative(Path(m), at) for m in maps))  # type: ignore[arg-type]
+        source["root"] = at
+    else:
+        tensors = [torch.as_tensor(m) for m in maps]
+        for i, one in enumerate(tensors):
+            stated = (int(columns.heights[i]), int(columns.widths[i]))
+            if tuple(one.shape) != stated or one.is_floating_point():
+                raise InputError(
+                    f"map {i} is {list(one.shape)} of {one.dtype}, but whole numbers of size {stated} are needed"
+                )
+        source["class_maps"] = tensors
+    return Dataset(Source(columns, _classes(classes), kind="class_map", ignore=ignore, **source))
+
+
+def from_labels(
+    images: Sequence[_Image],
+    labels: Sequence[int | str],
+    classes: Classes | Sequence[str],
+    *,
+    names: Sequence[str] | None = None,
+    splits: Sequence[str] | None = None,
+) -> Dataset:
+    """A dataset of images with one class each.
+
+    Args:
+        images: tensors or arrays [C, H, W], uint8 or float in [0, 1]; or files of images.
+        labels: the class of each image, by id or by name.
+        classes: names behind the ids.
+        names, splits: as in `from_instances`.
+
+    Raises:
+        InputError: lengths differ, or a label is not a class.
+    """
+    known = _classes(classes)
+    _same_length(images, labels=labels, names=names, splits=splits)
+    ids = [known.id(label) if isinstance(label, str) else int(label) for label in labels]
+    for i, label in enumerate(ids):
+        if not 0 <= label < len(known):
+            raise InputError(
+                f"image {i} has label {label}, but there are {len(known)} classes, ids 0 to {len(known) - 1}"
+            )
+    source, image_columns = _image_columns(images, names, splits)
+    columns = _without_objects(image_columns).replace(image_labels=np.array(ids, np.int32))
+    return Dataset(Source(columns, known, kind="class_scores", **source))
+
+
+def _classes(classes: Classes | Sequence[str]) -> Classes:
+    return classes if isinstance(classes, Classes) else Classes(classes)
+
+
+def _same_length(images: Sequence[Any], **others: Sequence[Any] | None) -> None:
+    for name, other in others.items():
+        if other is not None and len(other) != len(images):
+            raise InputError(
+                f"there are {len(images)} images, but {len(other)} {name}; there must be one for each image"
+            )
+
+
+def _image_columns(
+    images: Sequence[_Image], names: Sequence[str] | None, splits: Sequence[str] | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Arguments of a Source, and the columns of its images."""
+    files = len(images) > 0 and isinstance(images[0], str | os.PathLike)
+    source: dict[str, Any] = {"root": None}
+    sizes: list[Size] = []
+    if files:
+        paths = [Path(image).absolute() for image in images]  # type: ignore[arg-type]
+        source["root"] = root = Path(os.path.commonpath([p.parent for p in paths]))
+        names = [_relative(p, root) for p in paths]
+        sizes = [image_size(p) for p in paths]
+    else:
+        source["pictures"] = [_picture(image, i) for i, image in enumerate(images)]
+        sizes = [(int(p.shape[1]), int(p.shape[2])) for p in source["pictures"]]
+    names = [f"{i:06d}.png" for i in range(len(images))] if names is None else list(names)
+    if len(set(names)) < len(names):
+        again = next(name for i, name in enumerate(names) if name in names[:i])
+        raise InputError(f"two images have the name {again!r}, but names must be unique")
+    source["split_names"] = split_names = tuple(dict.fromkeys(splits)) if splits is not None else ("all",)
+    columns = {
+        "names": Blob.of(names),
+        "heights": np.array([h for h, _ in sizes], np.int32),
+        "widths": np.array([w for _, w in sizes], np.int32),
+        "image_ids": np.arange(1, len(sizes) + 1, dtype=np.int64),
+        "splits": np.array([split_names.index(s) for s in splits] if splits is not None else [0] * len(sizes), np.int8),
+    }
+    return source, columns
+
+
+def _picture(image: Any, i: int) -> Tensor:
+    tensor = torch.as_tensor(image)
+    if tensor.ndim != 3 or not (tensor.dtype == torch.uint8 or tensor.is_floating_point()):
+        raise InputError(
+            f"image {i} is {list(tensor.shape)} of {tensor.dtype}, but [C, H, W] of uint8 or float is needed"
+        )
+    return tensor
+
+
+def _relative(path: Path, root: Path) -> str:
+    path = path.absolute()
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+
+
+def _without_objects(image_columns: dict[str, Any]) -> Columns:
+    return Columns(
+        offsets=np.zeros(len(image_columns["names"]) + 1, np.int64),
+        boxes=np.zeros((0, 4)),
+        labels=np.zeros(0, np.int32),
+        crowd=np.zeros(0, bool),
+        difficult=np.zeros(0, bool),
+        areas=np.zeros(0),
+        ids=np.zeros(0, np.int64),
+        segmentations=Blob.empty(0),
+        **image_columns,
+    )
+
+
+def _numbers(
+    targets: Sequence[Instances], name: str, shape: tuple[int, ...], dtype: Any, missing: float = 0
+) -> np.ndarray:
+    """The field of all targets one below the other; `missing` where a target lacks it."""
+    out = np.full((sum(len(t) for t in targets), *shape), missing, dtype)
+    start = 0
+    for target in targets:
+        if name in target:
+            out[start : start + len(target)] = target.fields[name].cpu().numpy()
+        start += len(target)
+    return out
+
+
+def _keypoints(targets: Sequence[Instances]) -> np.ndarray:
+    points = max(t.keypoints.shape[1] for t in targets if "keypoints" in t)
+    return _numbers(targets, "keypoints", (points, 3), np.float32)
+
+
+def _gathered(targets: Sequence[Instances], name: str) -> Column:
+    """A field of any other name: an array, a Blob of strings, or an array of objects."""
+    values = [t.fields.get(name) for t in targets if len(t)]
+    if all(isinstance(v, Tensor) for v in values):
+        return np.concatenate([v.cpu().numpy() for v in values])  # type: ignore[union-attr]
+    rows = [
+        row
+        for v, t in zip(values, [t for t in targets if len(t)], strict=True)
+        for row in (v if v is not None else [None] * len(t))
+    ]
+    if all(isinstance(row, str) for row in rows):
+        return Blob.of(map(str, rows))
+    out = np.empty(len(rows), object)
+    out[:] = rows
+    return out
+
+
+def _segmentations(targets: Sequence[Instances]) -> Blob:
+    from sightline.ops.masks import mask_to_rle
+
+    entries: list[str] = []
+    for target in targets:
+        if "masks" in target:
+            entries += [json.dumps(mask_to_rle(mask), separators=(",", ":")) for mask in target.masks]
+        else:
+            entries += [""] * len(target)
+    return Blob.of(entries)

@@ -1,0 +1,111 @@
+"""What all views of one dataset share, and how targets are made of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sightline.data.columns import Blob, Columns
+from sightline.data.images import read_map
+from sightline.structures import IGNORE, Classes, ClassMap, ClassScores, Instances, Size
+
+Kind = Literal["instances", "class_map", "class_scores"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What all views of one dataset share.
+
+    Attributes:
+        columns: every annotation.
+        classes: the names behind the labels.
+        kind: what a target is.
+        root: the folder image names are relative to; None for images in memory.
+        format: the format read ("coco", "voc", "yolo", "memory").
+        split_names: by position, as `columns.splits` refers to them.
+        folders: of each split, the leading part of its image names that is the layout's.
+        label_files: of each split, the one file that holds its labels; None where each image has its own.
+        orphans: labels whose image is not there, as words ("Annotations/x.xml").
+        meta: what the format keeps beside the columns (COCO: info, licenses, categories).
+        pictures: uint8 or float tensors [C, H, W], for a dataset in memory.
+        class_maps: [H, W] whole-number tensors, for class maps in memory.
+        ignore: the value in map files that stands for pixels that do not count.
+        later: readers of columns that are only read when asked for, by field name.
+    """
+
+    columns: Columns
+    classes: Classes
+    kind: Kind = "instances"
+    root: Path | None = None
+    format: str = "memory"
+    split_names: tuple[str, ...] = ("all",)
+    folders: tuple[str, ...] = ()
+    label_files: tuple[Path | None, ...] = ()
+    orphans: tuple[str, ...] = ()
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    pictures: Sequence[Tensor] | None = None
+    class_maps: Sequence[Tensor] | None = None
+    ignore: int | None = 255
+    later: Mapping[str, Callable[[Columns], Columns]] = field(default_factory=dict)
+
+
+_OWN_FIELDS = frozenset(["boxes", "labels", "crowd", "difficult", "areas", "keypoints", "captions"])
+_TYPES = {"d": np.float32, "i": np.int64}
+"""float64 → float32 and int32 → int64, by NumPy's type characters."""
+
+
+def make_instances(source: Source, row: int, size: Size, fields: Sequence[str]) -> Instances:
+    """The objects of image `row` of `size`, checked, with `fields` copied from the columns."""
+    columns = source.columns
+    rows = slice(int(columns.offsets[row]), int(columns.offsets[row + 1]))
+    values: dict[str, Any] = {}
+    for name in fields:
+        if name == "masks":
+            values[name] = _masks(columns.segmentations[rows], size)
+            continue
+        column = getattr(columns, name) if name in _OWN_FIELDS else columns.extra[name]
+        if isinstance(column, Blob):
+            values[name] = column[rows].texts()
+        elif column.dtype == object:
+            values[name] = list(column[rows])
+        else:
+            values[name] = torch.from_numpy(column[rows].astype(_TYPES.get(column.dtype.char, column.dtype)))
+    return Instances(size, classes=source.classes, source=columns.names.text(row), **values)
+
+
+def make_class_map(source: Source, row: int) -> ClassMap:
+    """The class map of image `row`."""
+    if source.class_maps is not None:
+        labels = source.class_maps[row]
+    else:
+        assert source.columns.maps is not None, "a dataset of class maps has them in memory or in files"
+        labels = read_map((source.root or Path()) / source.columns.maps.text(row))
+    if source.ignore is not None:
+        labels = labels.masked_fill(labels == source.ignore, IGNORE)
+    return ClassMap(labels, source.classes, source=source.columns.names.text(row))
+
+
+def make_class_scores(source: Source, row: int, size: Size) -> ClassScores:
+    """The class of image `row` of `size`."""
+    labels = source.columns.image_labels
+    assert labels is not None, "a dataset of whole-image labels has them"
+    return ClassScores(size, int(labels[row]), classes=source.classes, source=source.columns.names.text(row))
+
+
+def _masks(segmentations: Blob, size: Size) -> Tensor:
+    from sightline.ops.masks import polygons_to_mask, rle_to_mask
+
+    masks = torch.zeros(len(segmentations), *size, dtype=torch.bool)
+    for slot, entry in zip(masks, segmentations, strict=True):
+        if entry:
+            segmentation = json.loads(entry)
+            one = rle_to_mask(segmentation) if isinstance(segmentation, dict) else polygons_to_mask(segmentation, size)
+            slot.copy_(torch.as_tensor(one))
+    return masks
