@@ -1,0 +1,161 @@
+"""How good a model is on a dataset, by the protocols of the field, and where it goes wrong.
+
+`evaluate(model, data)` runs the model and measures; `evaluate_detection(targets, predictions, classes)` measures what
+there is already. Results print as a table and give `.to_dict()` for JSON.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sightline.errors import InputError
+from sightline.evaluation.detection import COCO_METRICS, PROTOCOLS, VOC_METRICS, DetectionResult, evaluate_detection
+from sightline.evaluation.errors import DetectionErrors, OperatingPoint
+from sightline.evaluation.voc import VocResult, evaluate_voc
+from sightline.structures import Classes, Target
+
+__all__ = [
+    "COCO_METRICS",
+    "PROTOCOLS",
+    "VOC_METRICS",
+    "DetectionErrors",
+    "DetectionResult",
+    "OperatingPoint",
+    "VocResult",
+    "evaluate",
+    "evaluate_detection",
+    "evaluate_voc",
+    "predict_batches",
+]
+
+_Measure = Callable[[Sequence[Any], Sequence[Any], Classes, Sequence[str]], Any]
+_MEASURES: dict[str, _Measure] = {"instances": evaluate_detection}
+"""What measures each kind of label; the kinds of later tasks are added here."""
+_KIND_NAMES = {"instances": "objects", "class_map": "class maps", "class_scores": "image classes"}
+
+
+def evaluate(
+    model: nn.Module,
+    data: Any,
+    batch_size: int = 8,
+    device: torch.device | str | None = None,
+    progress: bool = True,
+    keep_predictions: bool = True,
+) -> DetectionResult:
+    """Run a model over a dataset and measure its answers against the labels.
+
+    The model's classes may be more than the data's, or in another order: they are brought over by name, and detections
+    of classes that the data does not have are left out, which a note of the result says.
+
+    Args:
+        model: answers `model(images)` with one result an image, in the pixels of the images given. All its answers
+            count, so leave its score threshold low; it is run in eval mode and left in the mode it was in.
+        data: a dataset, or a part of one (`data["test"]`).
+        batch_size: images at a time.
+        device: where to run; None for where the model is. The model is brought back afterwards.
+        progress: show a bar, where the error output is a terminal.
+        keep_predictions: keep `.targets` and `.predictions` (on the CPU) in the result, for reports.
+
+    Raises:
+        InputError: the data is empty, or of a kind that cannot be measured or that the model does not answer.
+        ClassMismatch: the data has classes which the model does not know.
+    """
+    kind = getattr(data, "kind", "instances")
+    measure = _MEASURES.get(kind)
+    if measure is None:
+        known = " and ".join(_KIND_NAMES[name] for name in _MEASURES)
+        raise InputError(
+            f"the labels are {_KIND_NAMES.get(kind, repr(kind))}, but evaluation knows {known} so far; "
+            "give a dataset of those"
+        )
+    if not len(data):
+        raise InputError("the dataset holds no images to evaluate on; check the path and the split")
+    classes = data.classes
+    known_classes = getattr(model, "classes", None)
+    if known_classes is not None and any(name not in known_classes for name in classes):
+        classes.require_same(known_classes, "the data", "the model")
+
+    targets: list[Target] = []
+    predictions: list[Target] = []
+    for batch_targets, batch_predictions in predict_batches(model, data, batch_size, device, progress):
+        targets += batch_targets
+        predictions += batch_predictions
+    result = measure(targets, predictions, classes, [data.name(i) for i in range(len(data))])
+    if not keep_predictions:
+        result.targets = result.predictions = None
+    return result
+
+
+def predict_batches(
+    model: nn.Module,
+    data: Any,
+    batch_size: int = 8,
+    device: torch.device | str | None = None,
+    progress: bool = True,
+) -> Iterator[tuple[list[Target], list[Target]]]:
+    """The targets and the model's answers (both on the CPU), batch by batch in the data's order.
+
+    The next batch is read while the model works on this one. The model's mode and device are restored at the end.
+    """
+    if batch_size < 1:
+        raise InputError(f"batch_size is {batch_size}, but at least 1 image must go in at a time")
+    starts = range(0, len(data), batch_size)
+
+    def read(start: int) -> list[tuple[Tensor, Target]]:
+        return [data[i] for i in range(start, min(start + batch_size, len(data)))]
+
+    with _running(model, device) as place, _bar(len(data), progress) as advance, ThreadPoolExecutor(1) as reader:
+        ahead = reader.submit(read, 0)
+        for start in starts:
+            batch = ahead.result()
+            if start + batch_size < len(data):
+                ahead = reader.submit(read, start + batch_size)
+            with torch.inference_mode():
+                answers = model([image.to(place, non_blocking=True) for image, _ in batch])
+            if isinstance(answers, dict) or len(answers) != len(batch):
+                what = f"a {type(answers).__name__} of {len(answers)}"
+                raise InputError(
+                    f"the model answered {len(batch)} images with {what}, "
+                    "but model(images) must return one result for each image"
+                )
+            yield [target for _, target in batch], [answer.to("cpu") for answer in answers]
+            advance(len(batch))
+
+
+@contextmanager
+def _running(model: nn.Module, device: torch.device | str | None) -> Iterator[torch.device]:
+    modes = [(module, module.training) for module in model.modules()]
+    first = next((t for t in (*model.parameters(), *model.buffers())), None)
+    home = torch.device("cpu") if first is None else first.device
+    place = home if device is None else torch.device(device)
+    try:
+        if place != home:
+            model.to(place)
+        model.eval()
+        yield place
+    finally:
+        if place != home:
+            model.to(home)
+        for module, training in modes:  # module by module: frozen parts of a model in training stay in eval mode
+            module.training = training
+
+
+@contextmanager
+def _bar(total: int, wanted: bool) -> Iterator[Callable[[int], None]]:
+    if not wanted or not sys.stderr.isatty():
+        yield lambda count: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("evaluating"), BarColumn(), MofNCompleteColumn(), TextColumn("images"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("evaluating", total=total)
+        yield lambda count: bar.advance(task, count)

@@ -1,0 +1,273 @@
+"""Labels and detections of many images as flat arrays, and the pairs of them that overlap.
+
+Every protocol here works on these arrays: one row an object or a detection, with the number of its image beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sightline.errors import InputError
+from sightline.structures import Classes, Instances
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+_PAIRS_AT_ONCE = 2_000_000
+"""How many candidate pairs are looked at together: bounds the memory to some 200 MB whatever the data's size."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Objects or detections of all images, one row each, in the order of the images.
+
+    Attributes:
+        image: [N] int64, position of the row's image.
+        label: [N] int64, class id.
+        box: [N, 4] float64, x1, y1, x2, y2 in pixels.
+        score: [N] float64 confidence; ones for objects.
+        area: [N] float64, pixels; the annotation's own (COCO's segmentation area) or the box's.
+        crowd, difficult: [N] bool, the marks of COCO and VOC.
+    """
+
+    image: Ints
+    label: Ints
+    box: Floats
+    score: Floats
+    area: Floats
+    crowd: Bools
+    difficult: Bools
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    def __getitem__(self, chosen: Bools | Ints) -> Rows:
+        return Rows(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
+
+
+def object_rows(targets: Sequence[Instances], classes: Classes) -> Rows:
+    """The labels' objects as rows.
+
+    Raises:
+        InputError: an item is not `Instances`, or its label or box cannot be.
+        ClassMismatch: an item names other classes.
+    """
+    for own in {id(t.classes): t.classes for t in targets if isinstance(t, Instances)}.values():
+        if own is not None:
+            classes.require_same(own, "the evaluation", "the labels")
+    rows = _rows(targets, "target")
+    _check(rows, targets, classes, "target")
+    return rows
+
+
+def detection_rows(predictions: Sequence[Instances], classes: Classes) -> tuple[Rows, list[str]]:
+    """The predictions' detections as rows, with the ids of `classes`, and notes on what was left out.
+
+    Predictions that name their classes are brought over by name: the evaluation's classes may be a part of the model's
+    or stand in another order. Detections of classes that the labels do not have are left out, and a note says so.
+    Predictions without scores count as certain.
+
+    Raises:
+        InputError: an item is not `Instances`, or a score or box is not finite.
+        ClassMismatch: the labels have classes which the predictions do not know.
+    """
+    rows = _rows(predictions, "prediction")
+    _check(rows, predictions, classes, "prediction")
+    known = {id(p.classes): p.classes for p in predictions if p.classes is not None and p.classes != classes}
+    if not known:
+        return rows, []
+    label = rows.label.copy()
+    left_out: dict[str, int] = {}
+    group = np.array([id(p.classes) if id(p.classes) in known else 0 for p in predictions], dtype=np.int64)[rows.image]
+    for key, theirs in known.items():
+        if any(name not in theirs for name in classes):
+            classes.require_same(theirs, "the data", "the model")
+        new_ids = np.array([classes.id(name) if name in classes else -1 for name in theirs], dtype=np.int64)
+        mine = group == key
+        label[mine] = new_ids[rows.label[mine]]
+        lost = np.bincount(rows.label[mine & (label < 0)], minlength=len(theirs))
+        for position in lost.nonzero()[0].tolist():
+            left_out[theirs[position]] = left_out.get(theirs[position], 0) + int(lost[position])
+    notes = []
+    if left_out:
+        names = ", ".join(
+            f"{name} ({count})" for name, count in sorted(left_out.items(), key=lambda item: -item[1])[:8]
+        )
+        more = f" and {len(left_out) - 8} more classes" if len(left_out) > 8 else ""
+        notes.append(
+            f"{sum(left_out.values())} detections of classes that the data does not have were left out: {names}{more}"
+        )
+    kept = Rows(rows.image, label, rows.box, rows.score, rows.area, rows.crowd, rows.difficult)[label >= 0]
+    return kept, notes
+
+
+def _rows(items: Sequence[Instances], what: str) -> Rows:
+    for position, item in enumerate(items):
+        if not isinstance(item, Instances) or "boxes" not in item or "labels" not in item:
+            have = (
+                f"has only {', '.join(item.fields)}" if isinstance(item, Instances) else f"is a {type(item).__name__}"
+            )
+            raise InputError(f"{what} {position} {have}, but detection is measured on Instances with boxes and labels")
+    counts = np.array([len(item) for item in items], dtype=np.int64)
+    image = np.repeat(np.arange(len(items)), counts)
+    total = int(counts.sum())
+    fields = [item.fields for item in items if len(item)]  # images without objects may lack any of the fields
+    box = _column([f["boxes"] for f in fields]).reshape(-1, 4)
+    label = _column([f["labels"] for f in fields]).astype(np.int64)
+
+    def optional(name: str, default: np.ndarray) -> np.ndarray:
+        if not any(name in f for f in fields):
+            return default
+        starts = np.cumsum([0, *(len(f["labels"]) for f in fields)])
+        parts = [
+            f[name].detach().cpu().double().numpy() if name in f else default[a:b]
+            for f, a, b in zip(fields, starts, starts[1:], strict=False)
+        ]
+        return np.concatenate(parts).astype(default.dtype)
+
+    score = (
+        _column([f["scores"] for f in fields])
+        if all("scores" in f for f in fields)
+        else optional("scores", np.ones(total))
+    )
+    area = optional("areas", (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1]))
+    crowd, difficult = (optional(name, np.zeros(total, dtype=bool)) for name in ("crowd", "difficult"))
+    return Rows(image, label, box, score, area, crowd, difficult)
+
+
+def _column(tensors: list[torch.Tensor]) -> np.ndarray:
+    # One concatenation where the tensors are, and one transfer, instead of thousands of each.
+    if not tensors:
+        return np.zeros(0)
+    return torch.cat(tensors).detach().double().cpu().numpy()
+
+
+def _check(rows: Rows, items: Sequence[Instances], classes: Classes, what: str) -> None:
+    def where(row: int) -> str:
+        position = int(rows.image[row])
+        source = items[position].source
+        return f"{what} {position}" + (f" ({source})" if source else "")
+
+    bad = ~np.isfinite(rows.box).all(1) | ~np.isfinite(rows.score)
+    bad |= (rows.box[:, 2] < rows.box[:, 0]) | (rows.box[:, 3] < rows.box[:, 1])
+    if bad.any():
+        row = int(bad.argmax())
+        box = [round(v, 2) for v in rows.box[row].tolist()]
+        raise InputError(
+            f"{where(row)} has the box {box} with score {rows.score[row]:.3g}, but boxes and scores must be finite "
+            "with x1 ≤ x2 and y1 ≤ y2; a model that answers so has diverged, or its decoding is wrong"
+        )
+    limits = np.array([len(classes if item.classes is None else item.classes) for item in items], dtype=np.int64)
+    bad = (rows.label < 0) | (rows.label >= limits[rows.image])
+    if bad.any():
+        row = int(bad.argmax())
+        raise InputError(
+            f"{where(row)} has the label {rows.label[row]}, but there are {limits[rows.image[row]]} classes: "
+            f"ids are 0 to {limits[rows.image[row]] - 1}"
+        )
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Detections and objects that overlap: rows ordered by detection, then by object.
+
+    Attributes:
+        detection, target: [P] int64 rows.
+        iou: [P] float64; with a crowd, the part of the detection that lies inside it, as COCO has it.
+    """
+
+    detection: Ints
+    target: Ints
+    iou: Floats
+
+    def __getitem__(self, chosen: Bools | Ints) -> Pairs:
+        return Pairs(self.detection[chosen], self.target[chosen], self.iou[chosen])
+
+
+def overlapping_pairs(
+    detections: Rows, objects: Rows, minimum: float, same_class: bool, plus_one: bool = False, crowd_inside: bool = True
+) -> Pairs:
+    """All pairs of a detection and an object of one image whose IoU is at least `minimum` (> 0).
+
+    Args:
+        same_class: only pairs of the same class.
+        plus_one: boxes are inclusive pixel positions as in the VOC devkit, so a width is x2 − x1 + 1.
+        crowd_inside: measure the overlap with a crowd as intersection / area of the detection.
+    """
+    offset = 1.0 if plus_one else 0.0
+    keys = 1 + int(max(detections.label.max(initial=0), objects.label.max(initial=0))) if same_class else 1
+    detection_key = detections.image * keys + (detections.label if same_class else 0)
+    object_key = objects.image * keys + (objects.label if same_class else 0)
+    order = np.argsort(object_key, kind="stable")
+    low = np.searchsorted(object_key[order], detection_key, "left")
+    counts = np.searchsorted(object_key[order], detection_key, "right") - low
+    ends = np.cumsum(counts)
+    found: list[Pairs] = []
+    start = 0
+    while start < len(counts):
+        before = int(ends[start - 1]) if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, before + _PAIRS_AT_ONCE, "right")))
+        part = counts[start:stop]
+        detection = np.repeat(np.arange(start, stop), part)
+        step = np.arange(len(detection)) - np.repeat(ends[start:stop] - part - before, part)
+        target = order[low[detection] + step]
+        a, b = detections.box[detection], objects.box[target]
+        side = np.maximum(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]) + offset, 0)
+        shared = side[:, 0] * side[:, 1]
+        own = (a[:, 2] - a[:, 0] + offset) * (a[:, 3] - a[:, 1] + offset)
+        union = own + (b[:, 2] - b[:, 0] + offset) * (b[:, 3] - b[:, 1] + offset) - shared
+        if crowd_inside:
+            union = np.where(objects.crowd[target], own, union)
+        iou = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+        found.append(Pairs(detection, target, iou)[iou >= minimum])
+        start = stop
+    if not found:
+        return Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
+    return Pairs(*(np.concatenate([getattr(p, name) for p in found]) for name in ("detection", "target", "iou")))
+
+
+def best_pair(pairs: Pairs, detections: int) -> tuple[Ints, Floats]:
+    """For each of the detections: the row of its object of largest overlap (the first of equals) or −1, and the IoU."""
+    # Sorted by falling overlap; what is written last stays, so the rows are written in reverse.
+    order = np.lexsort((-np.arange(len(pairs.iou)), pairs.iou))
+    best = np.full(detections, -1, dtype=np.int64)
+    iou = np.zeros(detections)
+    best[pairs.detection[order]] = pairs.target[order]
+    iou[pairs.detection[order]] = pairs.iou[order]
+    return best, iou
+
+
+def match_greedy(pairs: Pairs, score: Floats, objects: int) -> tuple[Ints, Ints]:
+    """One detection for each object: by falling score, each detection takes the free object it overlaps most.
+
+    Done for all images together in a few rounds: a pair is settled when the object is the detection's best free one
+    and nobody of higher score still asks for it, which is just when the one-by-one procedure would settle it.
+
+    Args:
+        pairs: candidates, all overlapping enough.
+        score: [D] scores of all detections; equal scores go by position.
+        objects: how many objects there are.
+
+    Returns:
+        [D] int64 row of the object or −1, and [objects] int64 row of the detection or −1.
+    """
+    matched = np.full(len(score), -1, dtype=np.int64)
+    taker = np.full(objects, -1, dtype=np.int64)
+    rank = np.empty(len(score), dtype=np.int64)
+    rank[np.argsort(-score, kind="stable")] = np.arange(len(score))
+    left = pairs[np.lexsort((pairs.target, -pairs.iou, rank[pairs.detection]))]
+    while len(left.iou):
+        favourite = np.zeros(len(left.iou), dtype=bool)
+        favourite[np.unique(left.detection, return_index=True)[1]] = True  # the first of each detection is its best
+        first_in_line = np.zeros(len(left.iou), dtype=bool)
+        first_in_line[np.unique(left.target, return_index=True)[1]] = True  # the first of each object scores highest
+        settled = left[favourite & first_in_line]
+        matched[settled.detection], taker[settled.target] = settled.target, settled.detection
+        left = left[(matched[left.detection] < 0) & (taker[left.target] < 0)]
+    return matched, taker

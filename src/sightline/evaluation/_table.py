@@ -1,0 +1,55 @@
+"""An evaluation as plain text for a terminal or a log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def number(value: float | None) -> str:
+    """Three digits, or n/a."""
+    return "n/a" if value is None else f"{value:.3f}"
+
+
+def aligned(rows: Sequence[Sequence[str]], right: Sequence[bool]) -> list[str]:
+    """The rows' cells in columns, `right` saying which are aligned to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(right))]
+    return [
+        "  ".join(
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(row, widths, right, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def detection_table(result: Mapping[str, Any], meanings: Mapping[str, str]) -> str:
+    """The dictionary of a `DetectionResult` as text: headline numbers with protocol, classes by falling AP, notes."""
+    metrics, protocols, reasons = result["metrics"], result["protocols"], result["reasons"]
+    lines = [
+        f"{result['images']} images, {result['objects']} objects, {result['detections']} detections, "
+        f"{len(result['classes'])} classes",
+    ]
+    cells = [
+        ["  " + name, number(value), reasons.get(name) or meanings.get(name, "")] for name, value in metrics.items()
+    ]
+    protocol = ""
+    for name, line in zip(metrics, aligned(cells, [False, True, False]), strict=True):
+        if protocols[name] != protocol:
+            protocol = protocols[name]
+            lines += ["", protocol]
+        lines.append(line)
+    columns = ("AP", "AP50", "AP75", "VOC2007_AP50", "VOC2010_AP50")
+    heads = ["class", "objects", "detections", "AP", "AP50", "AP75", "VOC 2007", "VOC 2010"]
+    by_ap = sorted(
+        result["per_class"].items(), key=lambda item: -1.0 if item[1]["AP"] is None else item[1]["AP"], reverse=True
+    )
+    rows = [
+        [name, str(row["objects"]), str(row["detections"]), *(number(row[column]) for column in columns)]
+        for name, row in by_ap
+    ]
+    lines += ["", *aligned([heads, *rows], [False] + [True] * 7)]
+    if any(row["AP"] is None for row in result["per_class"].values()):
+        lines.append("n/a: no object of the class counts in these labels")
+    lines += [f"Note: {note}." for note in result["notes"]]
+    return "\n".join(lines)

@@ -1,0 +1,260 @@
+"""How good a detector is: the twelve COCO numbers, VOC average precision under both protocols, class by class.
+
+COCO's numbers are computed by hotcoco, which equals pycocotools (Lin et al., "Microsoft COCO", ECCV 2014, and the
+evaluation code of 2017); VOC's in `voc.py`. A number that does not exist is None with a reason, never −1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sightline.errors import InputError
+from sightline.evaluation._arrays import Rows, detection_rows, object_rows
+from sightline.evaluation._table import detection_table
+from sightline.evaluation.coco import COCO_METRICS, CocoNumbers, Curve, coco_evaluation, coco_numbers
+from sightline.evaluation.errors import DetectionErrors, OperatingPoint, diagnose, operating_point
+from sightline.evaluation.voc import voc_average_precision
+from sightline.structures import Classes, Instances
+
+VOC_METRICS = ("VOC2007_AP50", "VOC2010_AP50")
+PROTOCOLS = {
+    **dict.fromkeys(COCO_METRICS, "COCO 2017 bbox"),
+    "VOC2007_AP50": "VOC 2007 11-point",
+    "VOC2010_AP50": "VOC 2010 all-point",
+}
+"""The protocol behind each metric."""
+MEANINGS = {
+    "AP": "average precision, mean over IoU 0.50 to 0.95",
+    "AP50": "average precision at IoU 0.50",
+    "AP75": "average precision at IoU 0.75",
+    "APs": "AP of objects smaller than 32² pixels",
+    "APm": "AP of objects between 32² and 96² pixels",
+    "APl": "AP of objects larger than 96² pixels",
+    "AR1": "average recall, one detection a class and image",
+    "AR10": "average recall, 10 detections a class and image",
+    "AR100": "average recall, 100 detections a class and image",
+    "ARs": "AR100 of objects smaller than 32² pixels",
+    "ARm": "AR100 of objects between 32² and 96² pixels",
+    "ARl": "AR100 of objects larger than 96² pixels",
+    "VOC2007_AP50": "average precision at IoU 0.50, mean precision at 11 recalls",
+    "VOC2010_AP50": "average precision at IoU 0.50, area under the curve",
+}
+_AREAS = {
+    "s": "no object smaller than 32² pixels in these labels",
+    "m": "no object between 32² and 96² pixels in these labels",
+    "l": "no object larger than 96² pixels in these labels",
+}
+
+
+@dataclass
+class DetectionResult:
+    """What an evaluation of boxes found. `print(result)` shows it as a table.
+
+    Attributes:
+        metrics: the COCO twelve and VOC's two (see `MEANINGS`), in 0 … 1, or None where not available.
+        reasons: why, for each metric that is None; under "class/metric" for the numbers of one class.
+        per_class: by class name: "AP", "AP50", "AP75", "APs", "APm", "APl", "AR100", "VOC2007_AP50", "VOC2010_AP50",
+            "objects" (countable in COCO's sense), "detections".
+        curves: by class name, for classes that have objects.
+        classes: the names, in the order of their ids.
+        notes: what a reader of the numbers should know, one sentence each.
+        names: a name for each image.
+        targets, predictions: what was compared, where kept.
+        task: "detection".
+    """
+
+    metrics: dict[str, float | None]
+    reasons: dict[str, str]
+    per_class: dict[str, dict[str, Any]]
+    curves: dict[str, Curve]
+    classes: Classes
+    images: int
+    objects: Rows = field(repr=False)
+    detections: Rows = field(repr=False)
+    notes: list[str] = field(default_factory=list)
+    names: list[str] | None = field(default=None, repr=False)
+    targets: list[Instances] | None = field(default=None, repr=False)
+    predictions: list[Instances] | None = field(default=None, repr=False)
+    task: str = "detection"
+    _operating: OperatingPoint | None = field(default=None, repr=False)
+    _errors: dict[tuple[float, float], DetectionErrors] = field(default_factory=dict, repr=False)
+
+    @property
+    def operating_point(self) -> OperatingPoint:
+        """The score threshold of the highest F1 at IoU 0.50 over all classes, with its precision and recall."""
+        if self._operating is None:
+            self._operating = operating_point(self.objects, self.detections)
+        return self._operating
+
+    def errors(self, score: float | None = None, iou: float = 0.5) -> DetectionErrors:
+        """The confusion matrix and the kinds of error of the detections with at least `score`.
+
+        Args:
+            score: threshold of the confidence; None for the one of `operating_point`.
+            iou: overlap from which an object counts as found.
+        """
+        chosen = self.operating_point.score if score is None else float(score)
+        if (chosen, iou) not in self._errors:
+            self._errors[chosen, iou] = diagnose(self.objects, self.detections, self.classes, self.images, chosen, iou)
+        return self._errors[chosen, iou]
+
+    def worst_first(self) -> NDArray[np.int64]:
+        """Positions of the images, by rising F1 at the operating point; of equals, the one with more errors first."""
+        errors = self.errors()
+        return np.lexsort((-(errors.false_positives + errors.missed), errors.image_f1)).astype(np.int64)
+
+    def error_gains(self) -> dict[str, float]:
+        """How much AP50 (COCO) would rise if all errors of one kind were put right, over all scores.
+
+        Source: Bolya et al., "TIDE: A General Toolbox for Identifying Object Detection Errors", ECCV 2020, section 2.
+        """
+        from sightline.evaluation.errors import DETECTION_ERRORS
+
+        if not len(self.objects):
+            return dict.fromkeys((*DETECTION_ERRORS, "missed"), 0.0)
+        found = coco_evaluation(self.objects, self.detections, self.classes, self.images).tide_errors()["delta_ap"]
+        keys = {"class": "Cls", "place": "Loc", "both": "Both", "duplicate": "Dupe", "background": "Bkg"}
+        return {name: float(found[key]) for name, key in (keys | {"missed": "Miss"}).items()}
+
+    def to_dict(self, details: bool = True) -> dict[str, Any]:
+        """Everything for JSON: numbers with their protocol and, with `details`, curves, errors and confusion."""
+        out: dict[str, Any] = {
+            "task": self.task,
+            "protocol": "COCO 2017 bbox",
+            "images": self.images,
+            "objects": len(self.objects),
+            "detections": len(self.detections),
+            "classes": list(self.classes),
+            "metrics": dict(self.metrics),
+            "protocols": dict(PROTOCOLS),
+            "reasons": dict(self.reasons),
+            "per_class": {name: dict(row) for name, row in self.per_class.items()},
+            "notes": list(self.notes),
+        }
+        if details:
+            out["operating_point"] = self.operating_point.to_dict()
+            out["errors"] = self.errors().to_dict() | {"AP50_gains": self.error_gains()}
+            out["curves"] = {
+                name: {key: np.round(getattr(curve, key), 4).tolist() for key in ("recall", "precision", "score")}
+                for name, curve in self.curves.items()
+            }
+        return out
+
+    def __str__(self) -> str:
+        return detection_table(self.to_dict(details=False), MEANINGS)
+
+
+def evaluate_detection(
+    targets: Sequence[Instances],
+    predictions: Sequence[Instances],
+    classes: Classes | Sequence[str],
+    names: Sequence[str] | None = None,
+) -> DetectionResult:
+    """Compare predicted boxes with labels.
+
+    COCO's numbers know crowds (neither right nor wrong when found) and take an object's size from the targets' field
+    `areas`, or else from its box; they do not know VOC's `difficult`, so such objects count there. VOC's numbers count
+    neither. Predictions without scores count as certain: labels against themselves score 1.
+
+    Args:
+        targets: labels, one `Instances` an image: boxes [N, 4] xyxy pixels, labels [N], optionally crowd, difficult,
+            areas [N].
+        predictions: one `Instances` an image in the order of `targets`: boxes, labels, scores. Their classes may be
+            more than the labels', or in another order: they are brought over by name.
+        classes: names of the labels' classes.
+        names: a name for each image, for reports; else the targets' sources.
+
+    Raises:
+        InputError: the numbers of targets and predictions differ, there is none, or a value cannot be.
+        ClassMismatch: the labels have classes which the predictions' model does not know.
+    """
+    classes = classes if isinstance(classes, Classes) else Classes(classes)
+    targets, predictions = list(targets), list(predictions)
+    if len(targets) != len(predictions):
+        raise InputError(
+            f"there are {len(targets)} targets but {len(predictions)} predictions; give one for each image"
+        )
+    if names is not None and len(names) != len(targets):
+        raise InputError(f"there are {len(names)} names but {len(targets)} images; give one for each image")
+    if not targets:
+        raise InputError("there are no images to evaluate on; give at least one with its labels")
+    if not len(classes):
+        raise InputError("there are no classes to evaluate; give the names of the labels' classes")
+    objects = object_rows(targets, classes)
+    detections, notes = detection_rows(predictions, classes)
+
+    coco = coco_numbers(objects, detections, classes, len(targets))
+    voc = dict(zip(VOC_METRICS, voc_average_precision(objects, detections, len(classes)), strict=True))
+    metrics = coco.metrics | {name: _mean(values) for name, values in voc.items()}
+    per_class = _per_class(coco, voc, objects, detections, classes)
+    if objects.difficult.any():
+        notes.append(
+            f"{int(objects.difficult.sum())} objects are marked difficult: they count in COCO's numbers, "
+            "which know no such mark, and not in VOC's"
+        )
+    if objects.crowd.any():
+        notes.append(f"{int(objects.crowd.sum())} regions are crowds, which count neither when found nor when missed")
+    return DetectionResult(
+        metrics=metrics,
+        reasons=_reasons(metrics, per_class, objects),
+        per_class=per_class,
+        curves=coco.curves,
+        classes=classes,
+        images=len(targets),
+        objects=objects,
+        detections=detections,
+        notes=notes,
+        names=list(names) if names is not None else [t.source or f"image {i}" for i, t in enumerate(targets)],
+        targets=targets,
+        predictions=predictions,
+    )
+
+
+def _mean(values: NDArray[np.float64]) -> float | None:
+    return None if np.isnan(values).all() else float(np.nanmean(values))
+
+
+def _per_class(
+    coco: CocoNumbers, voc: dict[str, NDArray[np.float64]], objects: Rows, detections: Rows, classes: Classes
+) -> dict[str, dict[str, Any]]:
+    found = np.bincount(detections.label, minlength=len(classes)).tolist()
+    there = np.bincount(objects.label[~objects.crowd], minlength=len(classes)).tolist()
+    columns = {name: values.tolist() for name, values in (coco.per_class | voc).items()}
+    return {
+        name: {key: None if values[k] != values[k] else values[k] for key, values in columns.items()}
+        | {"objects": there[k], "detections": found[k]}
+        for k, name in enumerate(classes)
+    }
+
+
+def _reasons(metrics: dict[str, float | None], per_class: dict[str, dict[str, Any]], objects: Rows) -> dict[str, str]:
+    def why(metric: str, rows: int, crowds: int, uncounted: int, whose: str) -> str:
+        if rows == 0:
+            return f"no object{whose} in these labels"
+        if rows == crowds:
+            return f"every object{whose} in these labels is marked as a crowd"
+        if metric in VOC_METRICS and rows == uncounted:
+            return f"every object{whose} in these labels is marked difficult or as a crowd"
+        return _AREAS[metric[-1]].replace("object", f"object{whose}", 1)
+
+    uncounted = objects.crowd | objects.difficult
+    reasons = {
+        metric: why(metric, len(objects), int(objects.crowd.sum()), int(uncounted.sum()), "")
+        for metric, value in metrics.items()
+        if value is None
+    }
+    size = len(per_class)
+    rows, crowds, left = (
+        np.bincount(objects.label[chosen], minlength=size)
+        for chosen in (np.ones(len(objects), dtype=bool), objects.crowd, uncounted)
+    )
+    for k, (name, row) in enumerate(per_class.items()):
+        for metric, value in row.items():
+            if value is None:
+                reasons[f"{name}/{metric}"] = why(metric, int(rows[k]), int(crowds[k]), int(left[k]), f" of {name!r}")
+    return reasons

@@ -1,0 +1,238 @@
+"""What a detector gets wrong: the confusion matrix, and each wrong detection's kind of error.
+
+The kinds are those of Bolya et al., "TIDE: A General Toolbox for Identifying Object Detection Errors", ECCV 2020,
+section 2.2, tested in the order of its code (place, class, duplicate, background, both). Departures: errors are counted
+at one score threshold, because a detector's thousand faint guesses say little about its use; VOC's difficult objects
+are left out like COCO's crowds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sightline.evaluation._arrays import Bools, Floats, Ints, Pairs, Rows, match_greedy, overlapping_pairs
+from sightline.structures import Classes
+
+DETECTION_ERRORS = ("class", "place", "both", "duplicate", "background")
+"""Kinds of wrong detection; `missed` is the kind of an object that no detection found."""
+ERROR_MEANINGS = {
+    "class": "in the right place, but of another class",
+    "place": "of the right class, but overlapping its object too little",
+    "both": "of another class and overlapping too little",
+    "duplicate": "of an object that a surer detection has found already",
+    "background": "where there is no object",
+    "missed": "object without a detection, not even one of wrong class or place",
+}
+CORRECT, IGNORED = "correct", "ignored"
+_KINDS = (IGNORED, CORRECT, *DETECTION_ERRORS)
+BACKGROUND = "background"
+"""The confusion matrix's last row and column: detections of nothing, objects not found."""
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A score threshold and what it gives at IoU 0.50 over all classes; `f1` is None where nothing is ever right."""
+
+    score: float
+    precision: float | None = None
+    recall: float | None = None
+    f1: float | None = None
+
+    def to_dict(self) -> dict[str, float | None]:
+        """For JSON."""
+        return {"score": self.score, "precision": self.precision, "recall": self.recall, "F1": self.f1}
+
+
+@dataclass(frozen=True)
+class DetectionErrors:
+    """Errors of the detections with at least `score`.
+
+    Attributes:
+        score, iou: the thresholds of confidence and overlap.
+        counts: "correct", the five kinds of `DETECTION_ERRORS`, and "missed".
+        confusion: [K + 1, K + 1] int64, rows the labels' class, columns the predicted one; the last of each is
+            background. Right detections are paired first, what is left by overlap alone.
+        labels: names of the rows and columns.
+        kinds: for each image, for each of its detections in their order: "correct", a kind of error, "ignored" (on a
+            crowd or a difficult object) or "" (below `score`).
+        found: for each image, for each of its objects: True, False, or None (crowd or difficult).
+        correct, false_positives, missed: [images] int64, right and wrong detections and objects not found, an image.
+        image_f1: [images] float64, 2·correct / (2·correct + false positives + missed); 1 where there is nothing.
+    """
+
+    score: float
+    iou: float
+    counts: dict[str, int]
+    confusion: Ints
+    labels: tuple[str, ...]
+    correct: Ints
+    false_positives: Ints
+    missed: Ints
+    image_f1: Floats
+    _kind: NDArray[np.int8]
+    _kind_bounds: Ints
+    _found: NDArray[np.int8]
+    _found_bounds: Ints
+
+    def kinds(self, image: int) -> list[str]:
+        """For each detection of an image: "correct", a kind of error, "ignored", or "" below the score."""
+        codes = self._kind[self._kind_bounds[image] : self._kind_bounds[image + 1]]
+        return ["" if code < 0 else _KINDS[code] for code in codes.tolist()]
+
+    def found(self, image: int) -> list[bool | None]:
+        """For each object of an image: whether it was found; None where it does not count."""
+        codes = self._found[self._found_bounds[image] : self._found_bounds[image + 1]]
+        return [None if code < 0 else bool(code) for code in codes.tolist()]
+
+    def confusions(self, limit: int = 20) -> list[tuple[str, str, int]]:
+        """The most frequent mistakes of class: (label's class, predicted class, how often), without background."""
+        real = self.confusion[:-1, :-1].copy()
+        np.fill_diagonal(real, 0)
+        order = np.argsort(-real, axis=None, kind="stable")[:limit]
+        rows, columns = np.unravel_index(order, real.shape)
+        return [
+            (self.labels[r], self.labels[c], int(real[r, c]))
+            for r, c in zip(rows.tolist(), columns.tolist(), strict=True)
+            if real[r, c]
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON; the matrix of more than 100 classes is left out, its most frequent mistakes are there."""
+        small = len(self.labels) <= 101
+        return {
+            "score": self.score,
+            "iou": self.iou,
+            "counts": dict(self.counts),
+            "confusion": self.confusion.tolist() if small else None,
+            "confusion_labels": list(self.labels) if small else None,
+            "confusions": [list(entry) for entry in self.confusions()],
+        }
+
+
+def operating_point(objects: Rows, detections: Rows, iou: float = 0.5) -> OperatingPoint:
+    """The score threshold of the highest F1 over all classes; 0.5 where no detection is right."""
+    pairs = overlapping_pairs(detections, objects, iou, same_class=True)
+    counted = ~(objects.crowd | objects.difficult)
+    matched, ignored = _match(pairs, detections, objects, counted)
+    total = int(counted.sum())
+    order = np.argsort(-detections.score, kind="stable")
+    score = detections.score[order]
+    right = np.cumsum(matched[order] >= 0)
+    shown = np.cumsum(~ignored[order])
+    if not len(score) or right[-1] == 0:
+        return OperatingPoint(0.5)
+    f1 = 2 * right / (shown + total)
+    f1[:-1][score[:-1] == score[1:]] = -1  # a threshold takes all detections of equal score or none
+    best = int(f1.argmax())
+    return OperatingPoint(
+        float(score[best]), float(right[best] / shown[best]), float(right[best] / total), float(f1[best])
+    )
+
+
+def diagnose(
+    objects: Rows,
+    detections: Rows,
+    classes: Classes,
+    images: int,
+    score: float,
+    iou: float = 0.5,
+    background_iou: float = 0.1,
+) -> DetectionErrors:
+    """Sort the detections of at least `score` by what is wrong with them.
+
+    Args:
+        objects, detections: rows of all images.
+        images: how many images there are.
+        score: threshold of the confidence.
+        iou: overlap from which an object counts as found.
+        background_iou: overlap below which a detection has nothing to do with an object.
+    """
+    chosen = np.flatnonzero(detections.score >= score)
+    shown = detections[chosen]
+    counted = ~(objects.crowd | objects.difficult)
+    pairs = overlapping_pairs(shown, objects, background_iou, same_class=False)
+    same = shown.label[pairs.detection] == objects.label[pairs.target]
+    matched, ignored = _match(pairs[same & (pairs.iou >= iou)], shown, objects, counted)
+    taken = np.zeros(len(objects), dtype=bool)
+    taken[matched[matched >= 0]] = True
+
+    kind, blamed = _kinds(pairs, same, counted[pairs.target], matched >= 0, ignored, iou, len(objects))
+    missed = counted & ~taken & ~blamed
+    counts = {name: int((kind == _KINDS.index(name)).sum()) for name in (CORRECT, *DETECTION_ERRORS)}
+    counts["missed"] = int(missed.sum())
+
+    # What is left over is paired by overlap alone: an object seen as another class.
+    wrong = kind > _KINDS.index(CORRECT)
+    free = counted & ~taken
+    rest = pairs[wrong[pairs.detection] & free[pairs.target] & (pairs.iou >= iou)]
+    confused, _ = match_greedy(rest, shown.score, len(objects))
+    partner = np.where(matched >= 0, matched, confused)
+    seen = np.zeros(len(objects), dtype=bool)
+    seen[partner[partner >= 0]] = True
+    size = len(classes) + 1
+    row = np.full(len(shown), size - 1)
+    row[partner >= 0] = objects.label[partner[partner >= 0]]
+    confusion = np.zeros((size, size), dtype=np.int64)
+    np.add.at(confusion, (row[~ignored], shown.label[~ignored]), 1)
+    confusion[:, -1] += np.bincount(objects.label[counted & ~seen], minlength=size)
+
+    correct = np.bincount(shown.image[matched >= 0], minlength=images)
+    false_positives = np.bincount(shown.image[wrong], minlength=images)
+    not_found = np.bincount(objects.image[free], minlength=images)
+    denominator = 2 * correct + false_positives + not_found
+    codes = np.full(len(detections), -1, dtype=np.int8)
+    codes[chosen] = kind
+    found = np.where(counted, taken, -1).astype(np.int8)
+    return DetectionErrors(
+        score=score,
+        iou=iou,
+        counts=counts,
+        confusion=confusion,
+        labels=(*classes, BACKGROUND),
+        correct=correct,
+        false_positives=false_positives,
+        missed=not_found,
+        image_f1=np.where(denominator > 0, 2 * correct / np.maximum(denominator, 1), 1.0),
+        _kind=codes,
+        _kind_bounds=np.searchsorted(detections.image, np.arange(images + 1)),
+        _found=found,
+        _found_bounds=np.searchsorted(objects.image, np.arange(images + 1)),
+    )
+
+
+def _match(pairs: Pairs, detections: Rows, objects: Rows, counted: Bools) -> tuple[Ints, Bools]:
+    """COCO's rule: counted objects first; a detection left over that lies on an uncounted one is ignored."""
+    matched, _ = match_greedy(pairs[counted[pairs.target]], detections.score, len(objects))
+    ignored = np.zeros(len(detections), dtype=bool)
+    ignored[pairs.detection[~counted[pairs.target]]] = True
+    return matched, ignored & (matched < 0)
+
+
+def _kinds(
+    pairs: Pairs, same: Bools, counted: Bools, correct: Bools, ignored: Bools, iou: float, objects: int
+) -> tuple[NDArray[np.int8], Bools]:
+    """The kind of each detection, and which objects a detection of wrong class or place has at least pointed at."""
+
+    def strongest(chosen: Bools) -> tuple[Floats, Ints]:
+        overlap, target = np.zeros(len(correct)), np.full(len(correct), -1)
+        order = np.flatnonzero(chosen)[np.argsort(pairs.iou[chosen], kind="stable")]  # what is written last stays
+        overlap[pairs.detection[order]], target[pairs.detection[order]] = pairs.iou[order], pairs.target[order]
+        return overlap, target
+
+    own, own_target = strongest(same & counted)
+    other, other_target = strongest(~same & counted)
+    kind = np.full(len(correct), _KINDS.index("both"), dtype=np.int8)
+    kind[(own <= 0) & (other <= 0)] = _KINDS.index("background")
+    kind[own >= iou] = _KINDS.index("duplicate")
+    kind[other >= iou] = _KINDS.index("class")
+    kind[(own > 0) & (own < iou)] = _KINDS.index("place")
+    kind[ignored] = _KINDS.index(IGNORED)
+    kind[correct] = _KINDS.index(CORRECT)
+    blamed = np.zeros(objects, dtype=bool)
+    blamed[own_target[kind == _KINDS.index("place")]] = True
+    blamed[other_target[kind == _KINDS.index("class")]] = True
+    return kind, blamed

@@ -1,0 +1,222 @@
+"""COCO's numbers against pycocotools and the reference values; what is not available; labels against themselves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sightline.errors import ClassMismatch, InputError
+from sightline.evaluation import COCO_METRICS, evaluate_detection
+from sightline.structures import Classes, Instances
+
+from .scenarios import pycocotools_numbers, random_case
+
+
+def one(boxes, labels, scores=None, classes=("cat", "dog"), **fields):
+    extra = {} if scores is None else {"scores": torch.tensor(scores)}
+    return Instances((200, 200), classes=Classes(classes), boxes=boxes, labels=labels, **extra, **fields)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("seed", range(6))
+def test_equals_pycocotools(seed, ties):
+    targets, predictions, classes = random_case(seed, ties=ties)
+    result = evaluate_detection(targets, predictions, classes)
+    expected, precision = pycocotools_numbers(targets, predictions, classes)
+    for name in COCO_METRICS:
+        if expected[name] < 0:
+            assert result.metrics[name] is None
+            assert name in result.reasons
+        else:
+            assert result.metrics[name] == pytest.approx(expected[name], abs=1e-9)
+    for k, name in enumerate(classes):
+        table = precision[:, :, k, 0, 2]
+        row = result.per_class[name]
+        if (table < 0).all():
+            assert row["AP"] is None
+            assert f"{name}/AP" in result.reasons
+        else:
+            assert row["AP"] == pytest.approx(table.mean(), abs=1e-9)
+            assert row["AP50"] == pytest.approx(table[0].mean(), abs=1e-9)
+            assert row["AP75"] == pytest.approx(table[5].mean(), abs=1e-9)
+            assert np.allclose(result.curves[name].precision, table[0], atol=1e-9)
+        assert row["objects"] == sum(int(((t.labels == k) & ~t.crowd).sum()) for t in targets)
+        assert row["detections"] == sum(int((p.labels == k).sum()) for p in predictions)
+
+
+def test_more_than_a_hundred_detections():
+    targets, predictions, classes = random_case(3, images=2, classes=2, crowds=False)
+    many = predictions[0]
+    repeated = many[torch.arange(260) % len(many)].replace(scores=torch.linspace(1, 0, 260).double())
+    predictions = [repeated, predictions[1]]
+    expected, _ = pycocotools_numbers(targets, predictions, classes)
+    result = evaluate_detection(targets, predictions, classes)
+    for name in COCO_METRICS:
+        assert (result.metrics[name] or 0) == pytest.approx(max(expected[name], 0), abs=1e-9)
+
+
+def test_reference_values(shared: Path):
+    folder = shared / "parity" / "metrics"
+    truth = json.loads((folder / "coco_gt.json").read_text())
+    found = json.loads((folder / "coco_dt_bbox.json").read_text())
+    expected = json.loads((folder / "coco_expected.json").read_text())["bbox"]
+    classes = Classes([c["name"] for c in truth["categories"]])
+    ids = {c["id"]: k for k, c in enumerate(truth["categories"])}
+
+    def rows(annotations, image):
+        own = [a for a in annotations if a["image_id"] == image["id"]]
+        boxes = torch.tensor([a["bbox"] for a in own], dtype=torch.float64).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        fields = {"boxes": boxes, "labels": [ids[a["category_id"]] for a in own]}
+        if annotations is found:
+            fields["scores"] = torch.tensor([a["score"] for a in own], dtype=torch.float64)
+        else:
+            fields["crowd"] = [bool(a["iscrowd"]) for a in own]
+            fields["areas"] = torch.tensor([a["area"] for a in own], dtype=torch.float64)
+        return Instances((image["height"], image["width"]), classes=classes, **fields)
+
+    targets = [rows(truth["annotations"], image) for image in truth["images"]]
+    predictions = [rows(found, image) for image in truth["images"]]
+    result = evaluate_detection(targets, predictions, classes)
+    for name, value in zip(COCO_METRICS, expected["stats"].values(), strict=True):
+        assert result.metrics[name] == pytest.approx(value, abs=1e-9)
+    for key, row in expected["per_class"].items():
+        ours = result.per_class[row["name"]]
+        for name, value in (("AP", row["AP"]), ("AP50", row["AP50"]), ("AP75", row["AP75"]), ("AR100", row["AR"])):
+            if value < 0:
+                assert ours[name] is None, key
+            else:
+                assert ours[name] == pytest.approx(value, abs=1e-9)
+    # The reference uses the areas of the annotations: boxes' areas give other numbers for the sizes.
+    boxes_alone = [Instances(t.image_size, boxes=t.boxes, labels=t.labels, crowd=t.crowd) for t in targets]
+    assert evaluate_detection(boxes_alone, predictions, classes).metrics["APs"] != result.metrics["APs"]
+
+
+def test_labels_against_themselves_score_one(shared: Path):
+    for path in sorted((shared / "data" / "coco_mini").rglob("instances*.json")):
+        truth = json.loads(path.read_text())
+        ids = {c["id"]: k for k, c in enumerate(truth["categories"])}
+        targets = []
+        for image in truth["images"]:
+            own = [a for a in truth["annotations"] if a["image_id"] == image["id"]]
+            boxes = torch.tensor([a["bbox"] for a in own]).reshape(-1, 4)
+            boxes[:, 2:] += boxes[:, :2]
+            targets.append(
+                Instances(
+                    (image["height"], image["width"]),
+                    boxes=boxes,
+                    labels=[ids[a["category_id"]] for a in own],
+                    crowd=[bool(a["iscrowd"]) for a in own],
+                    areas=[a["area"] for a in own],
+                )
+            )
+        result = evaluate_detection(targets, targets, [c["name"] for c in truth["categories"]])
+        assert len(targets) > 10
+        for name in ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100", "VOC2007_AP50", "VOC2010_AP50"):
+            assert result.metrics[name] == pytest.approx(1.0, abs=1e-12), name
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_labels_against_themselves_score_one(seed):
+    targets, _, classes = random_case(seed, difficult=True)
+    result = evaluate_detection(targets, targets, classes)
+    assert {result.metrics[n] for n in ("AP", "AP50", "APs", "AR100", "VOC2007_AP50", "VOC2010_AP50")} == {1.0}
+    assert result.errors().counts["correct"] == int(sum((~t.crowd & ~t.difficult).sum() for t in targets))
+    assert not any(value for kind, value in result.errors().counts.items() if kind != "correct")
+
+
+def test_nothing_is_minus_one_and_reasons_are_given(capfd):
+    large = one([[10.0, 10.0, 150.0, 150.0]], [0])
+    result = evaluate_detection([large], [large], ["cat", "dog"])
+    assert result.metrics["APs"] is None
+    assert result.reasons["APs"] == "no object smaller than 32² pixels in these labels"
+    assert result.reasons["ARm"] == "no object between 32² and 96² pixels in these labels"
+    assert result.per_class["dog"]["AP"] is None
+    assert result.reasons["dog/AP"] == "no object of 'dog' in these labels"
+    assert result.reasons["cat/APs"] == "no object of 'cat' smaller than 32² pixels in these labels"
+    text = str(result)
+    assert "n/a" in text
+    assert "-1" not in text
+    assert "COCO 2017 bbox" in text
+    assert "VOC 2007 11-point" in text
+    read_back = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert read_back["metrics"]["APs"] is None
+    assert read_back["protocols"]["AP"] == "COCO 2017 bbox"
+    assert capfd.readouterr() == ("", "")  # hotcoco is kept quiet
+
+
+def test_images_without_objects_and_detections():
+    nothing = Instances((50, 50))
+    result = evaluate_detection([nothing], [nothing], ["cat"])
+    assert result.metrics["AP"] is None
+    assert result.reasons["AP"] == "no object in these labels"
+    assert result.reasons["VOC2010_AP50"] == "no object in these labels"
+    json.dumps(result.to_dict(), allow_nan=False)
+    assert result.worst_first().tolist() == [0]
+    missed = evaluate_detection([one([[1.0, 1.0, 9.0, 9.0]], [0])], [nothing], ["cat", "dog"])
+    assert missed.metrics["AP"] == 0.0
+    assert missed.errors().counts["missed"] == 1
+
+
+def test_crowds_and_difficult_objects_do_not_count_where_their_protocol_says_so():
+    box = [[10.0, 10.0, 60.0, 60.0]]
+    crowd = evaluate_detection([one(box, [0], crowd=[True])], [one(box, [0], [0.9])], ["cat", "dog"])
+    assert crowd.metrics["AP"] is None
+    assert crowd.reasons["AP"] == "every object in these labels is marked as a crowd"
+    assert crowd.errors(0.5).kinds(0) == ["ignored"]
+    hard = evaluate_detection([one(box, [0], difficult=[True])], [one(box, [0], [0.9])], ["cat", "dog"])
+    assert hard.metrics["AP"] == 1.0
+    assert hard.metrics["VOC2007_AP50"] is None
+    assert "difficult" in hard.reasons["VOC2007_AP50"]
+    assert any("difficult" in note for note in hard.notes)
+
+
+def test_classes_are_brought_over_by_name():
+    box = [[10.0, 10.0, 60.0, 60.0], [70.0, 70.0, 120.0, 120.0], [130.0, 10.0, 180.0, 60.0]]
+    target = one(box[:2], [0, 1])
+    prediction = one(box, [2, 0, 1], [0.9, 0.8, 0.7], classes=("dog", "bird", "cat"))
+    result = evaluate_detection([target], [prediction], ["cat", "dog"])
+    assert result.metrics["AP"] == 1.0
+    assert result.notes == ["1 detections of classes that the data does not have were left out: bird (1)"]
+    with pytest.raises(ClassMismatch, match="lacks 'dog'"):
+        evaluate_detection([target], [one(box, [0, 0, 0], [1.0, 1.0, 1.0], classes=("cat",))], ["cat", "dog"])
+    with pytest.raises(ClassMismatch, match="also has 'horse'"):
+        evaluate_detection([one(box, [0, 1, 2], classes=("cat", "dog", "horse"))], [prediction], ["cat", "dog"])
+
+
+def test_wrong_input_is_refused_with_one_sentence():
+    item = one([[10.0, 10.0, 60.0, 60.0]], [0], [0.5])
+    with pytest.raises(InputError, match="there are 2 targets but 1 predictions"):
+        evaluate_detection([item, item], [item], ["cat", "dog"])
+    with pytest.raises(InputError, match="no images"):
+        evaluate_detection([], [], ["cat"])
+    with pytest.raises(InputError, match="no classes"):
+        evaluate_detection([item], [item], [])
+    broken = Instances.unchecked(
+        (9, 9),
+        classes=None,
+        source="a.jpg",
+        boxes=torch.tensor([[0.0, 0.0, float("nan"), 5.0]]),
+        labels=torch.tensor([0]),
+        scores=torch.tensor([0.5]),
+    )
+    with pytest.raises(InputError, match=r"prediction 0 \(a.jpg\) has the box \[0.0, 0.0, nan, 5.0\].*diverged"):
+        evaluate_detection([item], [broken], ["cat", "dog"])
+    with pytest.raises(InputError, match="label 7, but there are 2 classes"):
+        evaluate_detection([item], [Instances((9, 9), boxes=[[0.0, 0, 1, 1]], labels=[7])], ["cat", "dog"])
+    with pytest.raises(InputError, match="prediction 0 is a dict"):
+        evaluate_detection([item], [{"boxes": 1}], ["cat", "dog"])
+    with pytest.raises(InputError, match="has only masks"):
+        evaluate_detection([item], [Instances((4, 4), masks=torch.zeros(0, 4, 4))], ["cat", "dog"])
+
+
+def test_half_precision_scores_and_ints_work():
+    target = one([[10, 10, 60, 60]], [0])
+    prediction = Instances(
+        (200, 200), boxes=torch.tensor([[10, 10, 60, 60]]).bfloat16(), labels=[0], scores=torch.tensor([0.5]).half()
+    )
+    assert evaluate_detection([target], [prediction], ["cat", "dog"]).metrics["AP"] == 1.0
