@@ -1,0 +1,64 @@
+"""Joint augmentation of image, boxes, masks, keypoints and class maps; see `compose` for how it works.
+
+transform = recipes.detection("strong", vertical_flip=0.5)
+transform = Compose([HorizontalFlip(), Rotate(15), SafeCrop(), Colour(hue=0.05)])
+image, target = transform(image, target, np.random.default_rng(seed))
+"""
+
+from sightline.data.transforms import recipes
+from sightline.data.transforms.colour import (
+    HSV,
+    Brightness,
+    ChannelNoise,
+    Colour,
+    Contrast,
+    Hue,
+    PixelNoise,
+    Saturation,
+)
+from sightline.data.transforms.compose import Augmentation, Compose, Geometric, Photometric, Sometimes, View
+from sightline.data.transforms.crops import IoUCrop, SafeCrop, ScaleJitter, ZoomOut
+from sightline.data.transforms.external import Kornia
+from sightline.data.transforms.geometry import (
+    HorizontalFlip,
+    QuarterTurn,
+    Resize,
+    Rotate,
+    Shear,
+    Translate,
+    VerticalFlip,
+)
+from sightline.data.transforms.targets import PERSON_SWAP
+from sightline.data.transforms.tone import Tone
+
+__all__ = [
+    "HSV",
+    "PERSON_SWAP",
+    "Augmentation",
+    "Brightness",
+    "ChannelNoise",
+    "Colour",
+    "Compose",
+    "Contrast",
+    "Geometric",
+    "HorizontalFlip",
+    "Hue",
+    "IoUCrop",
+    "Kornia",
+    "Photometric",
+    "PixelNoise",
+    "QuarterTurn",
+    "Resize",
+    "Rotate",
+    "SafeCrop",
+    "Saturation",
+    "ScaleJitter",
+    "Shear",
+    "Sometimes",
+    "Tone",
+    "Translate",
+    "VerticalFlip",
+    "View",
+    "ZoomOut",
+    "recipes",
+]

@@ -1,0 +1,193 @@
+"""Pieces that change colour. Linear ones compose into one matrix of channels, applied in one pass over the image.
+
+Values are shares of full scale: an image of uint8 counts as 0 … 1. What needs red, green and blue (saturation,
+hue) leaves images of another number of channels alone. Each piece draws its strength uniformly from (1 − r, 1 + r), or
+(−r, r) for hue, with probability `p`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sightline.data.transforms.compose import Photometric
+from sightline.data.transforms.tone import Tone, to_dtype
+from sightline.errors import InputError
+from sightline.structures import Target
+
+_LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as in the Y of YIQ
+# NTSC 1953 as in Python's colorsys: grey, orange–blue and purple–green axes.
+_TO_YIQ = np.array([[0.30, 0.59, 0.11], [0.599, -0.2773, -0.3217], [0.213, -0.5251, 0.3121]])
+_FROM_YIQ = np.linalg.inv(_TO_YIQ)
+
+
+@dataclass(frozen=True)
+class Brightness(Photometric):
+    """Multiply all channels by a factor from (1 − amount, 1 + amount)."""
+
+    amount: float = 0.2
+    p: float = 1.0
+
+    def tone(self, tone: Tone, generator: np.random.Generator) -> Tone:
+        factor = _factor(self.amount, self.p, generator)
+        return tone if factor == 1 else tone.then(factor)
+
+
+@dataclass(frozen=True)
+class Contrast(Photometric):
+    """Move all values away from the image's mean grey, or towards it, by a factor from (1 − amount, 1 + amount).
+
+    Where there are not three channels, each has its own mean.
+    """
+
+    amount: float = 0.2
+    p: float = 1.0
+
+    def tone(self, tone: Tone, generator: np.random.Generator) -> Tone:
+        factor = _factor(self.amount, self.p, generator)
+        if factor == 1:
+            return tone
+        mean = _LUMA @ tone.mean if tone.channels == 3 else tone.mean
+        return tone.then(factor, (1 - factor) * mean)
+
+
+@dataclass(frozen=True)
+class Saturation(Photometric):
+    """Move colours away from grey, or towards it, by a factor from (1 − amount, 1 + amount), keeping the luma."""
+
+    amount: float = 0.3
+    p: float = 1.0
+
+    def tone(self, tone: Tone, generator: np.random.Generator) -> Tone:
+        factor = _factor(self.amount, self.p, generator)
+        if factor == 1 or tone.channels != 3:
+            return tone
+        return tone.then(factor * np.eye(3) + (1 - factor) * _LUMA)
+
+
+@dataclass(frozen=True)
+class Hue(Photometric):
+    """Turn the hue by up to ±`amount` of a full turn, in YIQ: a rotation of the colour plane that keeps the luma."""
+
+    amount: float = 0.03
+    p: float = 1.0
+
+    def tone(self, tone: Tone, generator: np.random.Generator) -> Tone:
+        angle = 2 * math.pi * (_factor(self.amount, self.p, generator) - 1)
+        if angle == 0 or tone.channels != 3:
+            return tone
+        cosine, sine = math.cos(angle), math.sin(angle)
+        return tone.then(_FROM_YIQ @ np.array([[1, 0, 0], [0, cosine, -sine], [0, sine, cosine]]) @ _TO_YIQ)
+
+
+@dataclass(frozen=True)
+class ChannelNoise(Photometric):
+    """Multiply each channel by a factor of its own from (1 − amount, 1 + amount): other light, another sensor."""
+
+    amount: float = 0.1
+    p: float = 1.0
+
+    def tone(self, tone: Tone, generator: np.random.Generator) -> Tone:
+        if generator.random() >= self.p:
+            return tone
+        return tone.then(np.diag(generator.uniform(1 - self.amount, 1 + self.amount, size=tone.channels)))
+
+
+@dataclass(frozen=True)
+class Colour(Photometric):
+    """Brightness, contrast, saturation and hue together, each as in its own piece; with probability `p`.
+
+    The four commute but for clipping (each keeps grey grey), and here nothing is clipped before the end, so their order
+    does not matter.
+    """
+
+    brightness: float = 0.2
+    contrast: float = 0.2
+    saturation: float = 0.3
+    hue: float = 0.02
+    p: float = 0.8
+
+    def tone(self, tone: Tone, generator: np.random.Generator) -> Tone:
+        if generator.random() >= self.p:
+            return tone
+        for piece in (Brightness(self.brightness), Contrast(self.contrast), Saturation(self.saturation), Hue(self.hue)):
+            tone = piece.tone(tone, generator)
+        return tone
+
+
+@dataclass(frozen=True)
+class HSV:
+    """Hue turned and saturation and value multiplied in HSV, as SSD's and YOLO's recipes do; RGB images only.
+
+    Not linear, so it is a pass of its own and costs more than `Colour`.
+
+    Args:
+        hue: largest turn either way, as a share of a full turn.
+        saturation, value: factors are from (1 − x, 1 + x).
+        p: probability.
+    """
+
+    hue: float = 0.015
+    saturation: float = 0.5
+    value: float = 0.4
+    p: float = 1.0
+
+    def __call__(self, image: Tensor, target: Target, generator: np.random.Generator) -> tuple[Tensor, Target]:
+        if generator.random() >= self.p or image.shape[0] != 3:
+            return image, target
+        hue = _factor(self.hue, 1, generator) - 1
+        saturation = _factor(self.saturation, 1, generator)
+        value = _factor(self.value, 1, generator)
+        return shift_hsv(image, hue, saturation, value), target
+
+
+@dataclass(frozen=True)
+class PixelNoise:
+    """Gaussian noise of standard deviation up to `amount` on every value of every channel."""
+
+    amount: float = 0.03
+    p: float = 0.5
+
+    def __call__(self, image: Tensor, target: Target, generator: np.random.Generator) -> tuple[Tensor, Target]:
+        if generator.random() >= self.p:
+            return image, target
+        deviation = generator.uniform(0, self.amount) * (255 if image.dtype == torch.uint8 else 1)
+        # torch draws normals several times faster than NumPy.
+        source = torch.Generator().manual_seed(int(generator.integers(2**63)))
+        noisy = torch.empty(image.shape, dtype=torch.float32).normal_(0, deviation, generator=source).add_(image)
+        return to_dtype(noisy, image.dtype), target
+
+
+def shift_hsv(image: Tensor, hue: float, saturation: float, value: float) -> Tensor:
+    """An RGB image [3, H, W] with its hue turned by `hue` full turns and saturation and value multiplied and clipped.
+
+    Works without going to HSV and back: turning the hue is picking, for each channel, from a hexagonal wave between the
+    pixel's largest and smallest value.
+    """
+    scale = 255.0 if image.dtype == torch.uint8 else 1.0
+    rgb = image.to(torch.float32) / scale
+    red, green, blue = rgb
+    top, low = rgb.amax(0), rgb.amin(0)
+    spread = top - low
+    safe = torch.where(spread > 0, spread, torch.ones_like(spread))
+    # Hue in sixths of a turn (Smith, "Color Gamut Transform Pairs", 1978).
+    sixths = torch.where(
+        top == red, (green - blue) / safe, torch.where(top == green, 2 + (blue - red) / safe, 4 + (red - green) / safe)
+    )
+    new_top = (top * value).clamp_(max=1)
+    new_spread = new_top * (spread / top.clamp(min=1e-8) * saturation).clamp_(max=1)
+    phases = torch.tensor([5.0, 3.0, 1.0])[:, None, None] + 6 * hue
+    wave = (sixths + phases).remainder_(6)
+    wave = torch.minimum(wave, 4 - wave).clamp_(0, 1)
+    return to_dtype((new_top - new_spread * wave) * scale, image.dtype)
+
+
+def _factor(amount: float, p: float, generator: np.random.Generator) -> float:
+    """1 with probability 1 − p, else uniform in (1 − amount, 1 + amount)."""
+    if amount < 0:
+        raise InputError(f"an amount of change is {amount}, but it must not be negative")
+    return generator.uniform(1 - amount, 1 + amount) if generator.random() < p else 1.0

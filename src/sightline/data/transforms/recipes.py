@@ -1,0 +1,88 @@
+"""Augmentation in a few lines: ready recipes, made of the pieces that anyone can put together otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from sightline.data.transforms.colour import ChannelNoise, Colour, PixelNoise
+from sightline.data.transforms.compose import Augmentation, Compose
+from sightline.data.transforms.crops import IoUCrop, SafeCrop, ScaleJitter, ZoomOut
+from sightline.data.transforms.geometry import HorizontalFlip, Rotate, Shear, VerticalFlip
+from sightline.errors import InputError
+
+
+def none() -> Compose:
+    """Nothing: every epoch sees the same pictures."""
+    return Compose([])
+
+
+def detection(
+    strength: str = "default",
+    flip: float = 0.5,
+    vertical_flip: float = 0.0,
+    colour: bool = True,
+    keypoint_swap: Iterable[int] | None = None,
+    extra: Iterable[Augmentation] = (),
+) -> Compose:
+    """For detectors that keep the picture's shape (Faster R-CNN).
+
+    Args:
+        strength: "light" (flip, a little colour), "default" (also scale from ⅔ to 1½), "strong" (also crops, small
+            turns, slants and noise; for small data sets and long trainings).
+        flip: probability of mirroring left and right; 0 where left and right differ, as with writing.
+        vertical_flip: probability of mirroring top and bottom; 0.5 for pictures without an up.
+        colour: change colours; switch off where colour is what tells the classes apart.
+        keypoint_swap: see `Compose`.
+        extra: more augmentations, applied last, e.g. `Kornia(…)`.
+
+    Raises:
+        InputError: an unknown strength.
+    """
+    flips = [HorizontalFlip(flip)] * (flip > 0) + [VerticalFlip(vertical_flip)] * (vertical_flip > 0)
+    geometry: dict[str, list] = {
+        "light": [],
+        "default": [ScaleJitter(scale=(0.67, 1.5), p=0.7)],
+        "strong": [
+            ScaleJitter(scale=(0.5, 2.0), aspect=(0.8, 1.25)),
+            Rotate(10.0, p=0.3),
+            Shear(5.0, p=0.2),
+            SafeCrop(p=0.3),
+        ],
+    }
+    if strength not in geometry:
+        raise InputError(f"unknown augmentation strength {strength!r}; choose one of {', '.join(geometry)}")
+    tones: dict[str, list] = {
+        "light": [Colour(0.1, 0.1, 0.1, 0.0)],
+        "default": [Colour()],
+        "strong": [Colour(0.3, 0.3, 0.5, 0.04), ChannelNoise(0.1, p=0.3), PixelNoise(0.04, p=0.2)],
+    }
+    pieces = [*flips, *geometry[strength], *(tones[strength] if colour else []), *extra]
+    return Compose(pieces, keypoint_swap=keypoint_swap)
+
+
+def ssd(flip: float = 0.5, colour: bool = True, extra: Iterable[Augmentation] = ()) -> Compose:
+    """For detectors that squash the picture to a fixed square (SSD, SSDlite); Liu et al., 2016, sections 2.2, 3.6."""
+    geometry = [ZoomOut((1.0, 4.0), p=0.5), IoUCrop(), HorizontalFlip(flip)]
+    tones = [Colour(brightness=0.125, contrast=0.5, saturation=0.5, hue=0.05)]
+    return Compose([*geometry, *(tones if colour else []), *extra])
+
+
+NAMES: dict[str, Callable[[], Compose]] = {
+    "none": none,
+    "light": lambda: detection("light"),
+    "default": lambda: detection("default"),
+    "strong": lambda: detection("strong"),
+    "ssd": ssd,
+}
+"""The recipes that have a name, for a command line or a file."""
+
+
+def named(name: str) -> Compose:
+    """The recipe of a name: none, light, default, strong, ssd.
+
+    Raises:
+        InputError: there is no recipe of that name; lists them.
+    """
+    if name not in NAMES:
+        raise InputError(f"unknown augmentation recipe {name!r}; choose one of {', '.join(NAMES)}")
+    return NAMES[name]()

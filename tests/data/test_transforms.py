@@ -1,0 +1,712 @@
+"""Augmentations against exact cases, pixel loops, colorsys, and masks that follow their image."""
+
+from __future__ import annotations
+
+import colorsys
+import math
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sightline.data import transforms
+from sightline.data.transforms import (
+    HSV,
+    PERSON_SWAP,
+    Brightness,
+    ChannelNoise,
+    Colour,
+    Compose,
+    Contrast,
+    HorizontalFlip,
+    Hue,
+    IoUCrop,
+    Kornia,
+    PixelNoise,
+    QuarterTurn,
+    Resize,
+    Rotate,
+    SafeCrop,
+    Saturation,
+    ScaleJitter,
+    Shear,
+    Sometimes,
+    Tone,
+    Translate,
+    VerticalFlip,
+    View,
+    ZoomOut,
+    recipes,
+)
+from sightline.data.transforms.resample import warp_image, warp_labels
+from sightline.data.transforms.targets import transform_boxes
+from sightline.errors import InputError
+from sightline.structures import IGNORE, Classes, ClassMap, ClassScores, Instances
+
+CLASSES = Classes(["one", "two"])
+
+
+class Fixed(transforms.Geometric):
+    """A piece with a matrix given beforehand."""
+
+    def __init__(self, matrix, size):
+        self.matrix, self.size = np.asarray(matrix, dtype=float), size
+
+    def step(self, view, generator):
+        return self.matrix, self.size
+
+
+def random(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def picture(channels: int = 3, height: int = 40, width: int = 60, seed: int = 0, dtype=torch.uint8) -> torch.Tensor:
+    values = random(seed).random((channels, height, width))
+    return (
+        torch.from_numpy((values * 255).astype(np.uint8))
+        if dtype == torch.uint8
+        else torch.from_numpy(values).to(dtype)
+    )
+
+
+def smooth(height: int, width: int, channels: int = 3) -> torch.Tensor:
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    waves = [127 + 60 * torch.sin(x / (9 + c)) + 60 * torch.cos(y / (11 + c)) for c in range(channels)]
+    return torch.stack(waves).round().to(torch.uint8)
+
+
+def boxes_target(boxes, size=(40, 60), **fields) -> Instances:
+    labels = torch.arange(len(boxes)) % 2
+    return Instances(size, boxes=torch.tensor(boxes, dtype=torch.float32), labels=labels, classes=CLASSES, **fields)
+
+
+def empty(size=(40, 60)) -> Instances:
+    return Instances(size, classes=CLASSES)
+
+
+def rectangles(boxes, size) -> torch.Tensor:
+    masks = torch.zeros(len(boxes), *size, dtype=torch.bool)
+    for mask, (x1, y1, x2, y2) in zip(masks, boxes, strict=True):
+        mask[y1:y2, x1:x2] = True
+    return masks
+
+
+# --- geometry: exact cases -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4, 7])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_flips_are_exact_and_their_own_inverse(channels, dtype):
+    image, target = picture(channels, dtype=dtype), boxes_target([[3, 4, 20, 30]])
+    once, moved = HorizontalFlip(1)(image, target, random())
+    assert torch.equal(once, image.flip(2))
+    assert moved.boxes.tolist() == [[40, 4, 57, 30]]
+    twice, back = HorizontalFlip(1)(once, moved, random())
+    assert torch.equal(twice, image)
+    assert torch.equal(back.boxes, target.boxes)
+    upside, moved = VerticalFlip(1)(image, target, random())
+    assert torch.equal(upside, image.flip(1))
+    assert moved.boxes.tolist() == [[3, 10, 20, 36]]
+    assert once.is_contiguous()
+    assert once.dtype == dtype
+
+
+def test_two_flips_in_one_composition_are_half_a_turn():
+    image = picture()
+    both, _ = Compose([HorizontalFlip(1), VerticalFlip(1)])(image, empty(), random())
+    assert torch.equal(both, torch.rot90(image, 2, (1, 2)))
+    nothing, target = Compose([HorizontalFlip(1), HorizontalFlip(1)])(image, empty(), random())
+    assert nothing is image
+    assert len(target) == 0
+
+
+@pytest.mark.parametrize("shift", [(5, 0), (-7, 3), (0, -40), (59, 39), (100, 0)])
+def test_whole_pixel_translation_is_exact(shift):
+    image = picture()
+    dx, dy = shift
+    moved, _ = Compose([Fixed([[1, 0, dx], [0, 1, dy], [0, 0, 1]], (40, 60))], fill=0)(image, empty(), random())
+    expected = torch.zeros_like(image)
+    for y in range(40):
+        for x in range(60):
+            if 0 <= y - dy < 40 and 0 <= x - dx < 60:
+                expected[:, y, x] = image[:, y - dy, x - dx]
+    assert torch.equal(moved, expected)
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3, -1])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_quarter_turns_equal_rot90(turns, channels):
+    image = picture(channels)
+    mask = rectangles([(5, 6, 20, 12)], (40, 60))
+    target = boxes_target([[5, 6, 20, 12]], masks=mask)
+    turned, moved = Rotate((90.0 * turns, 90.0 * turns), expand=True)(image, target, random())
+    assert torch.equal(turned, torch.rot90(image, turns, (1, 2)))
+    assert torch.equal(moved.masks, torch.rot90(mask, turns, (1, 2)))
+    rows, columns = moved.masks[0].nonzero().unbind(1)
+    assert moved.boxes[0].tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+
+
+def test_quarter_turn_piece_gives_each_turn():
+    image, seen = picture(), set()
+    for seed in range(20):
+        turned, _ = QuarterTurn(1)(image, empty(), random(seed))
+        seen |= {k for k in (1, 2, 3) if torch.equal(turned, torch.rot90(image, k, (1, 2)))}
+    assert seen == {1, 2, 3}
+
+
+def test_crop_and_flip_are_slices():
+    image = picture()
+    crop = Fixed([[1, 0, -10], [0, 1, -5], [0, 0, 1]], (20, 30))
+    out, _ = Compose([crop, HorizontalFlip(1)])(image, empty(), random())
+    assert torch.equal(out, image[:, 5:25, 10:40].flip(2))
+
+
+@pytest.mark.parametrize("degrees", [17.0, -60.0])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_turning_equals_a_loop_over_pixels(degrees, dtype):
+    image = picture(2, 15, 21, dtype=dtype)
+    piece = Rotate((degrees, degrees))
+    matrix, size = piece.step(View(np.eye(3), (15, 21), np.zeros((0, 4))), random())
+    out = warp_image(image, matrix, size, fill=0.0)
+    inverse, expected = np.linalg.inv(matrix), np.zeros((2, 15, 21))
+    source = image.double().numpy()
+    for y in range(15):
+        for x in range(21):
+            sx, sy, _ = inverse @ [x + 0.5, y + 0.5, 1]
+            sx, sy = sx - 0.5, sy - 0.5
+            for yy in (math.floor(sy), math.floor(sy) + 1):
+                for xx in (math.floor(sx), math.floor(sx) + 1):
+                    if 0 <= yy < 15 and 0 <= xx < 21:
+                        expected[:, y, x] += (1 - abs(sx - xx)) * (1 - abs(sy - yy)) * source[:, yy, xx]
+    assert np.abs(out.double().numpy() - expected).max() < (0.51 if dtype == torch.uint8 else 1e-4)
+
+
+def test_counter_clockwise_is_positive():
+    image = torch.zeros(1, 41, 41, dtype=torch.uint8)
+    image[0, 20, 35] = 255  # to the right of the centre
+    out, _ = Compose([Rotate((45, 45))], fill=0)(image, empty((41, 41)), random())
+    row, column = divmod(int(out.argmax()), 41)
+    assert row < 15
+    assert column > 25
+
+
+def test_labels_take_the_nearest_pixel_as_a_loop_does():
+    labels = torch.from_numpy(random().integers(0, 5, (13, 17)))
+    matrix = np.array([[0.913, 0.411, -1.27], [-0.317, 1.337, 2.13], [0, 0, 1]])
+    for m, size in ((matrix, (16, 15)), (np.diag([1.73, 0.61, 1.0]), (9, 26)), (np.diag([-1.0, 1.0, 1.0]), (13, 17))):
+        inverse = np.linalg.inv(m)
+        out = warp_labels(labels, m, size, -1)
+        for y in range(size[0]):
+            for x in range(size[1]):
+                sx, sy, _ = inverse @ [x + 0.5, y + 0.5, 1]
+                inside = 0 <= sx < 17 and 0 <= sy < 13
+                assert out[y, x] == (labels[int(sy), int(sx)] if inside else -1)
+
+
+def test_shrinking_averages_whether_straight_or_turned():
+    stripes = torch.zeros(1, 128, 128, dtype=torch.uint8)
+    stripes[:, :, ::2] = 255
+    for angle in (0.0, 30.0):
+        steps = [Rotate((angle, angle)), Resize(16)]
+        out, _ = Compose(steps, fill=0.5)(stripes, empty((128, 128)), random())
+        assert out.shape == (1, 16, 16)
+        assert (out[:, 5:11, 5:11].float() - 127.5).abs().max() < 12  # without averaging: 0 and 255
+
+
+def test_resize_keeps_shape_or_takes_a_size():
+    out, target = Resize(30)(picture(), boxes_target([[10, 10, 50, 30]]), random())
+    assert out.shape == (3, 20, 30)
+    assert target.boxes.tolist() == [[5, 5, 25, 15]]
+    assert target.image_size == (20, 30)
+    out, target = Resize((80, 60))(picture(4), boxes_target([[10, 10, 50, 30]]), random())
+    assert out.shape == (4, 80, 60)
+    assert target.boxes.tolist() == [[10, 20, 50, 60]]
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_composed_equals_one_after_the_other(channels):
+    image = smooth(80, 120, channels)
+    target = boxes_target([[40, 30, 80, 60]], (80, 120))
+    pieces = [HorizontalFlip(1), Resize(180), Rotate((12, 12)), Shear((4, 4))]
+    together, moved = Compose(pieces)(image, target, random())
+    apart, after = image, target
+    for piece in pieces:
+        apart, after = piece(apart, after, random())
+    assert together.shape == apart.shape
+    difference = (together.float() - apart.float()).abs()[:, 30:-30, 45:-45]
+    assert difference.mean() < 1.5
+    assert difference.max() < 12
+    assert (moved.boxes >= after.boxes.clamp(max=0) - 20).all()
+    assert moved.boxes[0, 2] - moved.boxes[0, 0] <= after.boxes[0, 2] - after.boxes[0, 0] + 1e-3  # boxes of boxes grow
+
+
+def test_a_crop_is_a_window_and_a_later_piece_may_show_more():
+    image = picture()
+    crop = Fixed([[1, 0, -10], [0, 1, -10], [0, 0, 1]], (20, 20))
+    back = Fixed([[1, 0, 5], [0, 1, 0], [0, 0, 1]], (20, 20))
+    out, _ = Compose([crop, back])(image, empty(), random())
+    assert torch.equal(out, image[:, 10:30, 5:25])
+
+
+# --- geometry: targets ------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    kind=st.sampled_from(["rotate", "shear", "jitter", "crop", "iou", "all"]),
+)
+def test_boxes_masks_and_image_stay_together(seed, kind):
+    """Three drawn rectangles: the image, the masks and the boxes must show the same thing afterwards."""
+    generator = random(seed)
+    size = (70, 90)
+    low = generator.integers(5, 30, (3, 2))
+    corners = np.concatenate([low, low + generator.integers(10, 35, (3, 2))], axis=1)
+    masks = rectangles(corners.tolist(), size)
+    pieces = {
+        "rotate": [Rotate(40.0)],
+        "shear": [Shear(20.0), Translate(0.1)],
+        "jitter": [ScaleJitter((0.4, 2.5), (0.7, 1.4))],
+        "crop": [SafeCrop(p=1), HorizontalFlip()],
+        "iou": [IoUCrop(), VerticalFlip()],
+        "all": [ScaleJitter((0.6, 1.6)), Rotate(30.0), Shear(10.0), HorizontalFlip(), SafeCrop()],
+    }[kind]
+    image = masks.to(torch.uint8) * 255  # one object a channel
+    boxes = torch.from_numpy(corners).float()
+    keys = torch.arange(3)
+    target = Instances(size, boxes=boxes, labels=torch.zeros(3, dtype=torch.int64), masks=masks, key=keys)
+    transform = Compose(pieces, min_visible=0.3, fill=0.0)
+    out, moved = transform(image, target, random(seed))
+    without = Instances(size, boxes=boxes, labels=torch.zeros(3, dtype=torch.int64), key=keys)
+    _, loose = transform(image, without, random(seed))
+    assert moved.image_size == tuple(out.shape[1:])
+    moved._check()
+    for at, key in enumerate(moved.key.tolist()):
+        assert ((out[key] > 127) != moved.masks[at]).sum() <= 2 * sum(out.shape[1:]) * 0.3  # only along the edges
+        rows, columns = moved.masks[at].nonzero().unbind(1)
+        tight = torch.tensor([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]).float()
+        assert (moved.boxes[at] - tight).abs().max() <= 1.0
+        match = (loose.key == key).nonzero()
+        if len(match):
+            box = loose.boxes[int(match)]
+            assert (box[:2] <= tight[:2] + 1).all()
+            assert (box[2:] >= tight[2:] - 1).all()
+    for key in set(range(3)) - set(moved.key.tolist()):  # what was dropped is hardly seen
+        visible = (out[key] > 127).sum() / (masks[key].sum() + 1e-9)
+        assert visible < 0.3 * 2.6**2 + 0.05
+
+
+def test_boxes_through_a_matrix_equal_their_corners():
+    generator = random()
+    boxes = np.sort(generator.uniform(0, 100, (20, 2, 2)), axis=1).reshape(20, 4)
+    matrix = np.vstack([generator.normal(size=(2, 3)), [0, 0, 1]])
+    got = transform_boxes(boxes, matrix)
+    for box, expected in zip(boxes, got, strict=True):
+        x1, y1, x2, y2 = box
+        corners = np.array([matrix[:2] @ [x, y, 1] for x in (x1, x2) for y in (y1, y2)])
+        assert np.allclose(expected, [*corners.min(0), *corners.max(0)])
+
+
+def test_what_is_cut_is_clipped_or_dropped():
+    boxes = [[0, 0, 20, 10], [12, 0, 22, 10], [18, 0, 28, 10], [30, 0, 40, 10], [19.5, 2, 21, 4], [2, 2, 2.5, 9]]
+    window = Fixed([[1, 0, 0], [0, 1, 0], [0, 0, 1]], (40, 20))  # keep x < 20
+    target = boxes_target(boxes, areas=torch.tensor([200.0, 100, 100, 100, 3, 3.5]))
+    _, kept = Compose([window], min_visible=0.3)(picture(), target, random())
+    assert kept.boxes.tolist() == [[0, 0, 20, 10], [12, 0, 20, 10]]  # 20 % seen, unseen, below a pixel twice: dropped
+    assert kept.areas.tolist() == pytest.approx([200, 80])
+    _, more = Compose([window], min_visible=0.1)(picture(), target, random())
+    assert more.boxes.tolist() == [[0, 0, 20, 10], [12, 0, 20, 10], [18, 0, 20, 10]]
+
+
+def test_a_crowd_region_stays_while_any_of_it_is_seen():
+    target = boxes_target([[18, 0, 58, 30], [18, 0, 58, 30]], crowd=torch.tensor([True, False]))
+    window = Fixed(np.eye(3), (40, 20))
+    _, kept = Compose([window])(picture(), target, random())
+    assert kept.crowd.tolist() == [True]
+    assert kept.boxes.tolist() == [[18, 0, 20, 30]]
+
+
+def test_other_fields_follow_their_objects():
+    target = boxes_target(
+        [[40, 0, 60, 20], [0, 0, 10, 10]], captions=["right", "left"], scores=torch.tensor([0.2, 0.9])
+    )
+    _, kept = Compose([Fixed(np.eye(3), (40, 20))])(picture(), target, random())
+    assert kept.captions == ["left"]
+    assert kept.scores.tolist() == pytest.approx([0.9])
+    assert kept.labels.tolist() == [1]
+    assert kept.classes == CLASSES
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_keypoint_on_a_dot_follows_the_dot(seed):
+    image = torch.zeros(1, 81, 101, dtype=torch.uint8)
+    image[0, 38:43, 54:59] = 255
+    points = torch.tensor([[[56.5, 40.5, 2.0], [0, 0, 0]]])
+    target = boxes_target([[20, 20, 80, 60]], (81, 101), keypoints=points)
+    pieces = [HorizontalFlip(), ScaleJitter((0.7, 1.4)), Rotate(25.0), Shear(8.0)]
+    out, moved = Compose(pieces, fill=0)(image, target, random(seed))
+    weight = out[0].float()
+    if not len(moved) or moved.keypoints[0, 0, 2] == 0 or weight.sum() < 2000:
+        pytest.skip("the dot left the picture")
+    y, x = torch.meshgrid(torch.arange(out.shape[1]) + 0.5, torch.arange(out.shape[2]) + 0.5, indexing="ij")
+    centre = torch.stack([(weight * x).sum(), (weight * y).sum()]) / weight.sum()
+    assert (moved.keypoints[0, 0, :2] - centre).abs().max() < 0.5
+    assert moved.keypoints[0, 1].tolist() == [0, 0, 0]
+
+
+def test_a_mirror_exchanges_left_and_right_keypoints_and_two_mirrors_do_not():
+    points = torch.stack([torch.arange(17.0), torch.arange(17.0) + 1, torch.full((17,), 2.0)], dim=1)[None] + 5
+    target = boxes_target([[0, 0, 50, 39]], keypoints=points)
+    _, once = Compose([HorizontalFlip(1)], keypoint_swap=PERSON_SWAP)(picture(), target, random())
+    assert once.keypoints[0, 1, 0] == 60 - points[0, 2, 0]  # the new left eye is where the right one was mirrored to
+    assert once.keypoints[0, 0, 0] == 60 - points[0, 0, 0]
+    _, twice = Compose([HorizontalFlip(1), VerticalFlip(1)], keypoint_swap=PERSON_SWAP)(picture(), target, random())
+    assert torch.equal(twice.keypoints[0, :, 0], 60 - points[0, :, 0])
+    with pytest.raises(InputError, match="keypoint_swap has 3 entries, but the objects have 17"):
+        Compose([HorizontalFlip(1)], keypoint_swap=(0, 2, 1))(picture(), target, random())
+    with pytest.raises(InputError, match="exactly once"):
+        Compose([], keypoint_swap=(0, 0))
+
+
+def test_a_keypoint_beyond_the_border_is_absent():
+    target = boxes_target([[0, 0, 40, 20]], keypoints=torch.tensor([[[5.0, 5, 2], [35, 5, 2], [8, 9, 1]]]))
+    _, kept = Compose([Fixed(np.eye(3), (40, 20))])(picture(), target, random())
+    assert kept.keypoints[0].tolist() == [[5, 5, 2], [0, 0, 0], [8, 9, 1]]
+
+
+def test_class_maps_move_and_what_comes_in_does_not_count():
+    labels = torch.from_numpy(random().integers(-1, 2, (40, 60)))
+    _, moved = Compose([HorizontalFlip(1), Fixed([[1, 0, 7], [0, 1, 0], [0, 0, 1]], (40, 60))])(
+        picture(), ClassMap(labels, CLASSES, source="a.png"), random()
+    )
+    assert isinstance(moved, ClassMap)
+    assert torch.equal(moved.labels[:, 7:], labels.flip(1)[:, :-7])
+    assert (moved.labels[:, :7] == IGNORE).all()
+    assert (moved.classes, moved.source) == (CLASSES, "a.png")
+    _, turned = Rotate((30, 30))(picture(), ClassMap(labels), random())
+    assert set(turned.labels.unique().tolist()) == {-1, 0, 1}
+
+
+def test_class_scores_only_learn_the_new_size():
+    _, moved = Resize(30)(picture(), ClassScores((40, 60), 1, classes=CLASSES), random())
+    assert (moved.image_size, moved.label) == ((20, 30), 1)
+
+
+def test_what_cannot_move_is_refused_in_a_sentence():
+    cuboids = boxes_target([[0, 0, 10, 10]], cuboids=torch.zeros(1, 9))
+    with pytest.raises(InputError, match="cuboids, which are in metres"):
+        HorizontalFlip(1)(picture(), cuboids, random())
+    Colour(p=1)(picture(), cuboids, random())
+    with pytest.raises(InputError, match=r"has shape \[3, 40, 60\], but its target is for .* \[40, 61\]"):
+        recipes.none()(picture(), empty((40, 61)), random())
+
+
+# --- crops keep objects -----------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=80, deadline=None)
+@given(seed=st.integers(0, 100_000), piece=st.sampled_from(["safe", "iou", "jitter", "zoom"]))
+def test_crops_keep_at_least_one_object(seed, piece):
+    generator = random(seed)
+    low = generator.uniform(0, 45, (generator.integers(1, 5), 2))
+    boxes = np.concatenate([low, low + generator.uniform(2, 15, low.shape)], axis=1)
+    boxes[:, 3] = boxes[:, 3].clip(max=40)
+    boxes[:, 1] = np.minimum(boxes[:, 1], boxes[:, 3] - 2)
+    crop = {
+        "safe": SafeCrop((0.05, 0.5), p=1),
+        "iou": IoUCrop(),
+        "jitter": ScaleJitter((0.8, 4.0)),
+        "zoom": ZoomOut((1.0, 1.8), p=1),
+    }[piece]
+    out, kept = crop(picture(), boxes_target(boxes.tolist()), generator)
+    assert len(kept) >= 1
+    assert kept.image_size == tuple(out.shape[1:])
+    assert (kept.boxes >= 0).all()
+    assert (kept.boxes[:, 2] <= out.shape[2]).all()
+    assert (kept.boxes[:, 3] <= out.shape[1]).all()
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.5, 0.7])
+def test_iou_crop_reaches_its_threshold(threshold):
+    box = [5.0, 5, 45, 35]
+    cropped = 0
+    for seed in range(30):
+        view = View(np.eye(3), (40, 60), np.array([box]))
+        matrix, (height, width) = IoUCrop((threshold,)).step(view, random(seed))
+        if (height, width) == (40, 60):
+            continue
+        cropped += 1
+        x1, y1 = -matrix[0, 2], -matrix[1, 2]
+        x2, y2 = x1 + width, y1 + height
+        common = max(0, min(45, x2) - max(5, x1)) * max(0, min(35, y2) - max(5, y1))
+        assert common / (width * height + 1200 - common) >= threshold
+        assert x1 < 25 < x2
+        assert y1 < 20 < y2
+        assert 0.49 <= (width / 60) / (height / 40) <= 2.1
+    assert cropped >= (1 if threshold == 0.7 else 10)
+
+
+def test_safe_crop_holds_one_object_whole():
+    boxes = [[2.5, 3, 20, 12], [30, 20, 55, 38]]
+    for seed in range(40):
+        _, kept = SafeCrop((0.01, 0.3), p=1)(picture(), boxes_target(boxes), random(seed))
+        extents = {tuple((box[2:] - box[:2]).tolist()) for box in kept.boxes}
+        assert extents & {(17.5, 9.0), (25.0, 18.0)}
+
+
+@pytest.mark.parametrize("piece", [SafeCrop(p=1), IoUCrop(), ScaleJitter(), ZoomOut(p=1), Rotate(20)])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_images_without_objects_are_normal(piece, channels):
+    for seed in range(5):
+        out, target = piece(picture(channels), empty(), random(seed))
+        assert out.shape[0] == channels
+        assert len(target) == 0
+        assert target.boxes.shape == (0, 4)
+        assert target.image_size == tuple(out.shape[1:])
+
+
+def test_scale_jitter_keeps_or_sets_the_canvas():
+    sizes = {tuple(ScaleJitter((0.3, 3.0))(picture(), empty(), random(s))[0].shape) for s in range(8)}
+    assert sizes == {(3, 40, 60)}
+    out, target = ScaleJitter((0.3, 3.0), size=(64, 64))(picture(), boxes_target([[5, 5, 50, 35]]), random(1))
+    assert out.shape == (3, 64, 64)
+    assert len(target) == 1
+
+
+# --- colour -----------------------------------------------------------------------------------------------------------
+
+
+def colours(count: int = 64) -> torch.Tensor:
+    return torch.from_numpy(random(3).random((3, 8, count // 8)))
+
+
+def by_pixel(image: torch.Tensor, change) -> torch.Tensor:
+    out = image.clone()
+    for y in range(image.shape[1]):
+        for x in range(image.shape[2]):
+            out[:, y, x] = torch.tensor(change(*image[:, y, x].tolist()), dtype=image.dtype)
+    return out.clamp(0, 1)
+
+
+class Factor:
+    """A generator whose draws are known: chance always, and the given strength."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def random(self):
+        return 0.0
+
+    def uniform(self, low, high, size=None):
+        return self.value if size is None else np.full(size, self.value)
+
+
+def test_hue_turns_the_colour_plane_of_colorsys_yiq():
+    image = colours()
+    turn = 0.07
+
+    def change(r, g, b):
+        y, i, q = colorsys.rgb_to_yiq(r, g, b)
+        c, s = math.cos(2 * math.pi * turn), math.sin(2 * math.pi * turn)
+        i, q = c * i - s * q, s * i + c * q
+        # colorsys clips inside; so here the inverse of its forward formulas.
+        forward = np.array([[0.30, 0.59, 0.11], [0.599, -0.2773, -0.3217], [0.213, -0.5251, 0.3121]])
+        return np.linalg.solve(forward, [y, i, q]).tolist()
+
+    out, _ = Hue(0.1)(image, empty((8, 8)), Factor(1 + turn))
+    assert torch.allclose(out, by_pixel(image, change), atol=1e-5)
+
+
+@pytest.mark.parametrize(("hue", "saturation", "value"), [(0.1, 1, 1), (-0.3, 1.4, 1), (0, 0.3, 1.3), (0.02, 1.2, 0.7)])
+def test_hsv_equals_colorsys(hue, saturation, value):
+    image = torch.cat([colours(), torch.tensor([0.0, 0.5, 1.0]).repeat(3, 8, 1).double()], dim=2)  # and greys
+
+    def change(r, g, b):
+        h, s, v = colorsys.rgb_to_hsv(r, g, b)
+        return colorsys.hsv_to_rgb((h + hue) % 1, min(1, s * saturation), min(1, v * value))
+
+    from sightline.data.transforms.colour import shift_hsv
+
+    expected = by_pixel(image, change)
+    assert torch.allclose(shift_hsv(image, hue, saturation, value), expected, atol=1e-5)
+    rounded = (image * 255).round().to(torch.uint8)
+    expected = by_pixel(rounded.double() / 255, change) * 255
+    assert (shift_hsv(rounded, hue, saturation, value).double() - expected).abs().max() <= 0.51
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_brightness_contrast_saturation_by_formula(dtype):
+    image = picture(3, 32, 32, dtype=dtype)
+    scale = 255 if dtype == torch.uint8 else 1
+    values = image.double() / scale
+    luma = (values * torch.tensor([0.299, 0.587, 0.114]).double()[:, None, None]).sum(0)
+    mean = luma[::4, ::4].mean()
+    cases = {
+        Brightness(0.5): values * 1.3,
+        Contrast(0.5): mean + 1.3 * (values - mean),
+        Saturation(0.5): luma + 1.3 * (values - luma),
+    }
+    for piece, expected in cases.items():
+        out, _ = piece(image, empty((32, 32)), Factor(1.3))
+        assert out.dtype == dtype
+        assert (out.double() / scale - expected.clamp(0, 1)).abs().max() <= (0.51 / 255 if scale == 255 else 1e-5)
+
+
+def test_colours_compose_into_one_pass():
+    image = colours(64).float() * 0.4 + 0.3  # so that nothing is clipped on the way
+    pieces = [Brightness(), Contrast(), Saturation(), Hue(), ChannelNoise()]
+    together, _ = Compose(pieces)(image, empty((8, 8)), random(5))
+    generator, apart = random(5), image
+    for piece in pieces:
+        apart, _ = piece(apart, empty((8, 8)), generator)
+    assert torch.allclose(together, apart, atol=1e-5)
+    tone = Tone(np.eye(3), np.zeros(3), np.array([0.2, 0.4, 0.6]))
+    for piece in pieces:
+        tone = piece.tone(tone, random(1))
+    assert np.allclose(tone.mean, tone.gain @ [0.2, 0.4, 0.6] + tone.offset)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 6])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_images_without_rgb_skip_what_needs_it(channels, dtype):
+    image = picture(channels, dtype=dtype)
+    for piece in (Saturation(0.9), Hue(0.4)):
+        assert torch.equal(piece(image, empty(), random())[0], image)
+    assert torch.equal(HSV(0.3, 0.9, 0.9)(image, empty(), random())[0], image)
+    scale = 255 if dtype == torch.uint8 else 1
+    out, _ = Brightness(0.5)(image, empty(), Factor(0.6))
+    assert (out.double() - image.double() * 0.6).abs().max() <= (0.51 if scale == 255 else 1e-6)
+    out, _ = Contrast(0.5)(image, empty(), Factor(0.6))
+    mean = image[:, ::4, ::4].double().mean((1, 2), keepdim=True)
+    assert (out.double() - (mean + 0.6 * (image.double() - mean))).abs().max() <= (0.51 if scale == 255 else 1e-5)
+
+
+def test_colour_leaves_the_target_and_the_input_alone():
+    image, target = picture(), boxes_target([[0, 0, 5, 5]])
+    before = image.clone()
+    for piece in (Colour(p=1), PixelNoise(p=1), HSV(), ChannelNoise()):
+        out, same = piece(image, target, random(4))
+        assert same is target
+        assert torch.equal(image, before)
+        assert not torch.equal(out, image)
+    noisy, _ = PixelNoise(0.1, p=1)(torch.full((3, 64, 64), 0.5), empty((64, 64)), Factor2())
+    assert 0.04 < noisy.std() < 0.06
+
+
+class Factor2(Factor):
+    def __init__(self):
+        super().__init__(0.05)
+
+    def integers(self, *_):
+        return 7
+
+
+# --- recipes ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(recipes.NAMES))
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_recipes_are_reproducible_picklable_and_repeatable_from_their_text(name, channels):
+    recipe = recipes.named(name)
+    image = picture(channels, 50, 70)
+    target = boxes_target([[5, 5, 40, 45], [30, 10, 60, 30]], (50, 70), keypoints=torch.rand(2, 4, 3) * 20)
+    copies = [recipe, pickle.loads(pickle.dumps(recipe)), eval(repr(recipe), vars(transforms))]
+    for seed in range(4):
+        results = [copy(image, target, random(seed)) for copy in copies]
+        for out, moved in results[1:]:
+            assert torch.equal(out, results[0][0])
+            assert torch.equal(moved.boxes, results[0][1].boxes)
+            assert torch.equal(moved.keypoints, results[0][1].keypoints)
+        out, moved = results[0]
+        assert out.dtype == torch.uint8
+        assert out.is_contiguous()
+        moved._check()
+        recipe(image, empty((50, 70)), random(seed))
+    if name not in ("none", "light"):
+        assert len({recipe(image, target, random(seed))[0].numpy().tobytes() for seed in range(6)}) > 3
+
+
+def test_recipes_take_wishes():
+    assert "VerticalFlip(p=0.5)" in repr(recipes.detection(vertical_flip=0.5))
+    assert "HorizontalFlip" not in repr(recipes.detection(flip=0))
+    assert "Colour" not in repr(recipes.detection("strong", colour=False))
+    assert recipes.detection(keypoint_swap=PERSON_SWAP).keypoint_swap == PERSON_SWAP
+    assert recipes.detection(extra=[PixelNoise()]).pieces[-1] == PixelNoise()
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (
+            lambda: recipes.detection("wild"),
+            "unknown augmentation strength 'wild'; choose one of light",
+        ),
+        (lambda: recipes.named("wild"), "unknown augmentation recipe 'wild'; choose one of none, light"),
+        (lambda: Compose([], min_visible=3), "min_visible is 3, but it is a share"),
+        (lambda: Compose(["flip"]), "must be callable"),
+        (lambda: ScaleJitter((2.0, 1.0)), "scale is .* low ≤ high"),
+        (lambda: ZoomOut((0.5, 2.0)), "zooming out needs ratios of at least 1"),
+        (lambda: Brightness(-1)(picture(), empty(), random()), "must not be negative"),
+    ],
+)
+def test_mistakes_are_one_sentence(make, sentence):
+    with pytest.raises(InputError, match=sentence):
+        make()
+
+
+def test_sometimes_is_a_chance():
+    image = picture()
+    piece = Sometimes(HorizontalFlip(1), 0.25)
+    flipped = sum(not torch.equal(piece(image, empty(), random(seed))[0], image) for seed in range(200))
+    assert 30 < flipped < 70
+
+
+# --- kornia -----------------------------------------------------------------------------------------------------------
+
+
+def test_kornia_moves_everything_as_our_own_flip_does():
+    augmentation = pytest.importorskip("kornia.augmentation")
+    masks = rectangles([(5, 6, 20, 12), (30, 20, 50, 39)], (40, 60))
+    target = boxes_target(
+        [[5, 6, 20, 12], [30, 20, 50, 39]], masks=masks, keypoints=torch.tensor([[[8.0, 9, 2]], [[0, 0, 0]]])
+    )
+    piece = Kornia(augmentation.RandomHorizontalFlip(p=1.0))
+    out, moved = piece(picture(), target, random())
+    expected, ours = HorizontalFlip(1)(picture(), target, random())
+    assert torch.equal(out, expected)
+    assert torch.allclose(moved.boxes, ours.boxes, atol=1e-3)
+    assert torch.equal(moved.masks, ours.masks)
+    assert torch.allclose(moved.keypoints, ours.keypoints, atol=1e-3)
+    labels = torch.from_numpy(random().integers(-1, 2, (40, 60)))
+    _, flipped = piece(picture(), ClassMap(labels), random())
+    assert torch.equal(flipped.labels, labels.flip(1))
+    _, none = piece(picture(), empty(), random())
+    assert len(none) == 0
+
+
+def test_kornia_is_seeded_by_the_generator_and_leaves_torch_alone():
+    augmentation = pytest.importorskip("kornia.augmentation")
+    piece = Kornia(augmentation.RandomPerspective(0.4, p=1.0))
+    masks = rectangles([(10, 10, 40, 30)], (40, 60))
+    target = boxes_target([[10, 10, 40, 30]], masks=masks, areas=torch.tensor([600.0]))
+    torch.manual_seed(3)
+    before = torch.random.get_rng_state()
+    first, moved = piece(picture(), target, random(1))
+    assert torch.equal(before, torch.random.get_rng_state())
+    again, same = pickle.loads(pickle.dumps(piece))(picture(), target, random(1))
+    assert torch.equal(first, again)
+    assert torch.equal(moved.boxes, same.boxes)
+    assert not torch.equal(first, piece(picture(), target, random(2))[0])
+    rows, columns = moved.masks[0].nonzero().unbind(1)
+    tight = torch.tensor([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]).float()
+    assert (moved.boxes[0] - tight).abs().max() <= 1.5
+    assert float(moved.areas[0]) == pytest.approx(float(moved.masks.sum()), rel=0.1)
+
+
+def test_kornia_says_what_it_cannot_do():
+    augmentation = pytest.importorskip("kornia.augmentation")
+    with pytest.raises(InputError, match="ColorJiggle of kornia cannot be applied"):
+        Kornia(augmentation.ColorJiggle(0.1, 0.1, 0.1, 0.1, p=1.0))(picture(4), empty(), random())
