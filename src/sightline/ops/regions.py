@@ -1,7 +1,8 @@
 """Features of regions: from boxes of any size to a fixed grid of features each.
 
 RoI align (Mask R-CNN, He et al. 2017, section 3), on one level or a pyramid (Feature Pyramid Networks, Lin et al. 2017,
-section 4.2). Plain PyTorch, one implementation for every device, differentiable in the features; results equal torchvision's.
+section 4.2). Plain PyTorch, one implementation for every device, differentiable in the features;
+results equal torchvision's.
 """
 
 from __future__ import annotations
@@ -10,13 +11,11 @@ import math
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sightline.errors import InputError
+from sightline.ops._sampling import SampleGrid, read_samples
 from sightline.structures import Size
-
-_BLOCK = 1 << 22  # cells read at a time (index and weight take 12 bytes each)
 
 
 def roi_align(
@@ -104,106 +103,32 @@ def _align(
     """RoI align of `rois` [K, 5], each from the map `level` [K] says."""
     if mode not in ("average", "max"):
         raise InputError(f"mode is {mode!r}, but must be 'average' or 'max'")
-    channels, (out_h, out_w) = features[0].shape[1], output_size
-    # One table with a row of channels for each cell of every level: one gather then serves all regions.
-    table = torch.cat([feature.permute(0, 2, 3, 1).reshape(-1, channels) for feature in features])
-    dtype = table.dtype
-    if dtype not in (torch.float32, torch.float64):
-        table = table.float()
-    if len(rois) == 0:
-        return table[:0].sum().to(dtype).expand(0, channels, out_h, out_w)
+    table = _table(features)
     rois = rois.detach().to(table.dtype)
-
-    heights, widths, starts, start = [], [], [], 0
+    sizes, starts, start = [], [], 0
     for feature in features:
-        heights.append(feature.shape[2])
-        widths.append(feature.shape[3])
+        batch, _, height, width = feature.shape
+        sizes.append((width, height))
         starts.append(start)
-        start += feature.shape[0] * feature.shape[2] * feature.shape[3]
-    height, width, first = torch.tensor([heights, widths, starts], device=rois.device)[:, level]
-    first = first + rois[:, 0].to(torch.int64) * height * width
+        start += batch * height * width
+    size = torch.tensor(sizes, device=rois.device)[level]
+    first = torch.tensor(starts, device=rois.device)[level] + rois[:, 0].to(torch.int64) * size.prod(1)
     box = rois[:, 1:] * rois.new_tensor(scales)[level, None] - (0.5 if aligned else 0.0)
     extent = box[:, 2:] - box[:, :2]
     if not aligned:
         extent = extent.clamp(min=1)
-    bin_size = extent / rois.new_tensor([out_w, out_h])
-    if sampling_ratio > 0:
-        grid = torch.full_like(bin_size, sampling_ratio)
-    else:
-        grid = bin_size.ceil().clamp(min=0)
-    count = (grid[:, 0] * grid[:, 1]).to(torch.int64)
-
-    # Regions with like numbers of samples go together, padded to the largest: blocks bound the memory.
-    if sampling_ratio > 0:
-        order, most = None, [sampling_ratio**2] * len(rois)
-    else:
-        order = count.argsort()
-        most = count[order].tolist()
-    pieces = []
-    stop = 0
-    while stop < len(rois):
-        begin = stop
-        stop += 1
-        while stop < len(rois) and (stop + 1 - begin) * max(most[stop], 1) * out_h * out_w * 4 <= _BLOCK:
-            stop += 1
-        ids = slice(begin, stop) if order is None else order[begin:stop]
-        samples = torch.arange(max(most[stop - 1], 1), device=rois.device)
-        inside = samples < count[ids, None]
-        samples = torch.minimum(samples, (count[ids, None] - 1).clamp(min=0))
-        columns = grid[ids, 0, None].clamp(min=1)
-        ys = (samples / columns).floor()
-        xs = samples - ys * columns
-        y0, y1, wy = _corners(box[ids, 1], bin_size[ids, 1], grid[ids, 1], ys, height[ids], out_h)
-        x0, x1, wx = _corners(box[ids, 0], bin_size[ids, 0], grid[ids, 0], xs, width[ids], out_w)
-        rows = torch.stack([y0, y1], -1) * width[ids, None, None, None] + first[ids, None, None, None]
-        cells = rows[:, :, None, :, :, None] + torch.stack([x0, x1], -1)[:, None, :, :, None, :]
-        weight = wy[:, :, None, :, :, None] * wx[:, None, :, :, None, :]  # [k, out_h, out_w, samples, 2, 2]
-        if mode == "average":
-            share = inside / count[ids, None].clamp(min=1)
-            weight = weight * share[:, None, None, :, None, None]
-            value = F.embedding_bag(
-                cells.reshape(-1, cells.shape[3] * 4),
-                table,
-                per_sample_weights=weight.reshape(-1, cells.shape[3] * 4).to(table.dtype),
-                mode="sum",
-            )
-        else:
-            value = F.embedding_bag(
-                cells.reshape(-1, 4), table, per_sample_weights=weight.reshape(-1, 4).to(table.dtype), mode="sum"
-            )
-            value = value.view(-1, cells.shape[3], channels).max(1).values
-            value = value * (count[ids] > 0).repeat_interleave(out_h * out_w)[:, None]
-        pieces.append(value)
-    result = torch.cat(pieces).view(len(rois), out_h, out_w, channels)
-    if order is not None:
-        result = torch.empty_like(result).index_copy(0, order, result)
-    return result.permute(0, 3, 1, 2).contiguous().to(dtype)
+    bin_size = extent / rois.new_tensor([output_size[1], output_size[0]])
+    fixed = sampling_ratio if sampling_ratio > 0 else None
+    samples = bin_size.ceil().clamp(min=0) if fixed is None else torch.full_like(bin_size, fixed)
+    grid = SampleGrid(box[:, :2], bin_size, samples, size, first[:, None, None], output_size, fixed)
+    return read_samples(table, grid, largest=mode == "max").to(features[0].dtype)
 
 
-def _corners(
-    start: Tensor, bin_size: Tensor, grid: Tensor, samples: Tensor, limit: Tensor, bins: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Along one axis: the two cells around each sample, and their weights.
-
-    Args:
-        start, bin_size, grid, limit: [k] of each region: its edge, its bins' length, samples per bin, the map's length.
-        samples: [k, S] number of each sample inside its bin.
-        bins: number of bins.
-
-    Returns:
-        low, high: [k, bins, S] int64; weights: [k, bins, S, 2].
-    """
-    which = torch.arange(bins, device=start.device)[:, None]
-    offset = which * bin_size[:, None, None] + ((samples + 0.5) * (bin_size / grid.clamp(min=1))[:, None])[:, None]
-    position = start[:, None, None] + offset
-    limit = limit[:, None, None]
-    valid = (position >= -1) & (position <= limit)
-    position = torch.minimum(position.clamp(min=0), limit - 1)
-    low = position.floor()
-    part = position - low
-    weights = torch.stack([1 - part, part], -1) * valid[..., None]
-    high = torch.minimum(low + 1, limit - 1)
-    return low.to(torch.int64), high.to(torch.int64), weights
+def _table(features: Sequence[Tensor]) -> Tensor:
+    """A row of channels for each cell of every map [B, C, H, W] in turn; half precision as float32."""
+    cells = [feature.permute(0, 2, 3, 1).reshape(-1, feature.shape[1]) for feature in features]
+    table = cells[0].contiguous() if len(cells) == 1 else torch.cat(cells)
+    return table if table.dtype in (torch.float32, torch.float64) else table.float()
 
 
 def _as_rois(features: Tensor, rois: Tensor | Sequence[Tensor]) -> Tensor:
