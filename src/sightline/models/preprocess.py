@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -80,8 +81,9 @@ class Preprocess(nn.Module):
         """One image [C, H, W] → float [C, h, w], normalised and resized, on the model's device."""
         if image.ndim != 3 or image.shape[0] != self.channels:
             raise InputError(
-                f"image {position} has shape {list(image.shape)}, but this model takes [{self.channels}, height, width]; "
-                f"read it with {self.channels} channels or create the model with in_channels={image.shape[0]}"
+                f"image {position} has shape {list(image.shape)}, but this model takes "
+                f"[{self.channels}, height, width]; read it with {self.channels} channels, or create the model with "
+                f"in_channels={image.shape[0]}"
             )
         if 0 in image.shape:
             raise InputError(f"image {position} has shape {list(image.shape)}: it has no pixels")
@@ -101,8 +103,8 @@ class Preprocess(nn.Module):
         if self.fixed_size is not None:
             return self.fixed_size
         # the published models compute this factor in single precision, and a last bit can decide a whole pixel
-        short, long = torch.tensor([min(size), max(size)], dtype=torch.float32)
-        factor = torch.minimum(self.min_size / short, self.max_size / long).item()
+        factors = np.array([self.min_size, self.max_size], np.float32) / np.array([min(size), max(size)], np.float32)
+        factor = float(factors.min())
         return max(1, int(size[0] * factor)), max(1, int(size[1] * factor))
 
     def extra_repr(self) -> str:

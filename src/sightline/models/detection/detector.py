@@ -20,13 +20,15 @@ class Detector(nn.Module):
     Args:
         classes: names of the K classes.
         preprocess: images → batch.
-        slots: for each class, which of the head's outputs is its own; output 0 is the background. By default class i has
-            output i + 1. Heads published for COCO have 91 outputs for 80 classes: ten of them belong to no class.
+        slots: for each class, which of the head's outputs is its own; output 0 is the background. By default class i
+            has output i + 1. Heads published for COCO have 91 outputs for 80 classes: ten of them belong to no class.
     """
 
     task = "detection"
     name = ""
     arguments: dict[str, Any]
+    class_layers = ""
+    """Pattern (`re.search`) of the keys of entries whose shape depends on the classes."""
 
     def __init__(self, classes: Iterable[str], preprocess: Preprocess, slots: Sequence[int] | None = None):
         super().__init__()
@@ -35,11 +37,11 @@ class Detector(nn.Module):
             raise InputError("a detector needs at least one class; give classes=[…] with their names")
         self.preprocess = preprocess
         self.slots = list(slots) if slots is not None else None
-        outputs = torch.tensor(self.slots or range(1, len(self.classes) + 1))
-        of_output = torch.full((int(outputs.max()) + 1,), -1)
-        of_output[outputs] = torch.arange(len(self.classes))
-        self.register_buffer("_output_of_class", outputs, persistent=False)
-        self.register_buffer("_class_of_output", of_output, persistent=False)
+        outputs = self.slots or list(range(1, len(self.classes) + 1))
+        of_output = [outputs.index(o) if o in outputs else -1 for o in range(max(outputs) + 1)]
+        self.register_buffer("_output_of_class", torch.tensor(outputs), persistent=False)
+        self.register_buffer("_class_of_output", torch.tensor(of_output), persistent=False)
+        self.backbone_keys: dict[str, str] = {}
 
     _output_of_class: Tensor
     _class_of_output: Tensor
@@ -67,7 +69,9 @@ class Detector(nn.Module):
         for fields, (sx, sy), size in zip(found, batch.scales, batch.original_sizes, strict=True):
             labels = self._class_of_output[fields["labels"]]
             boxes = scale_boxes(fields["boxes"], (1 / sx, 1 / sy))
-            result = Instances.unchecked(size, classes=self.classes, **(fields | {"boxes": boxes, "labels": labels}))
+            result = Instances.unchecked(
+                size, classes=self.classes, boxes=boxes, labels=labels, scores=fields["scores"]
+            )
             results.append(result if self.slots is None else result[labels >= 0])
         return results
 

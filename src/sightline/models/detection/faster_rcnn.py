@@ -1,24 +1,27 @@
-"""Faster R-CNN: Ren, He, Girshick, Sun, "Faster R-CNN: towards real-time object detection with region proposal networks",
-NeurIPS 2015; on a feature pyramid: Lin et al. 2017; version 2: Li et al., "Benchmarking detection transfer learning with
-vision transformers", 2021 (a deeper proposal head, a convolutional box head, batch normalisation everywhere).
+"""Faster R-CNN: Ren, He, Girshick, Sun, "Faster R-CNN: towards real-time object detection with region proposal
+networks", NeurIPS 2015; on a feature pyramid: Lin et al. 2017; version 2: Li et al., "Benchmarking detection transfer
+learning with vision transformers", 2021 (a deeper proposal head, a convolutional box head, normalisation everywhere).
 
-Departures of the pyramid models from the 2015 paper, all as in the published weights: RoI align instead of RoI pool; all
-losses trained jointly; smooth L1 bends at 1/9; boxes are clipped to the image in training too.
+Departures of the pyramid models from the 2015 paper, all as in the published weights: RoI align instead of RoI pool;
+all losses trained jointly; smooth L1 bends at 1/9; proposals are clipped to the image in training too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Literal, overload
 
 from torch import Tensor, nn
 
+from sightline.errors import InputError
 from sightline.models.detection.detector import Detector, head_outputs
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
+from sightline.models.weights import shared_keys
 from sightline.nn.backbones.features import FeatureMaps, Stage
 from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
 from sightline.nn.backbones.mobilenet_v3 import mobilenet_v3_large
-from sightline.nn.backbones.resnet import resnet18, resnet50
+from sightline.nn.backbones.resnet import ResNet, resnet18, resnet50
 from sightline.nn.heads.box import BoxPredictor, BoxSettings, ConvHead, RegionHeads, TwoLayerHead
 from sightline.nn.heads.rpn import ProposalSettings, RegionProposalNetwork
 from sightline.nn.layers import FrozenBatchNorm2d, NormLayer
@@ -40,6 +43,8 @@ class FasterRCNN(Detector):
         roi_heads: maps and proposals → detections.
         slots: as in `Detector`.
     """
+
+    class_layers = r"roi_heads\.box_predictor\."
 
     def __init__(
         self,
@@ -95,6 +100,7 @@ def faster_rcnn_resnet50_fpn(
     *,
     in_channels: int = 3,
     norm: Norm = "batch",
+    norm_eps: float = 1e-5,
     trainable_layers: int = 5,
     min_size: int = 800,
     max_size: int = 1333,
@@ -102,23 +108,24 @@ def faster_rcnn_resnet50_fpn(
     boxes: BoxSettings | None = None,
     slots: Sequence[int] | None = None,
 ) -> FasterRCNN:
-    """ResNet-50 with a feature pyramid: 41,755,286 parameters with 90 classes (frozen norms left out).
+    """ResNet-50 with a feature pyramid: 41,755,286 parameters with 90 classes and frozen norms.
 
     Args:
         classes: names of the classes.
         in_channels: channels of the images.
         norm: "batch" learns the backbone's normalisation, "frozen" keeps it.
+        norm_eps: added to the variance there.
         trainable_layers: how many of the backbone's five parts learn, counted from its end.
         min_size, max_size: the images' sides inside the network.
         proposals, boxes: numbers of the two stages.
         slots: as in `Detector`.
     """
-    net = resnet50(in_channels=in_channels, norm=_norm(norm))
-    body = FeatureMaps(net.layers(), net.stages)
-    _freeze(body, ["conv1", "layer1", "layer2", "layer3", "layer4"], trainable_layers)
-    return _on_pyramid(
-        classes, body, in_channels, [[32], [64], [128], [256], [512]], min_size, max_size, proposals, boxes, slots
-    )
+    net = resnet50(in_channels=in_channels, norm=_norm(norm, norm_eps))
+    body = _resnet_body(net, trainable_layers)
+    fpn = FeaturePyramid(body.channels, 256)
+    rpn = RegionProposalNetwork(256, _OCTAVES, settings=proposals)
+    head = TwoLayerHead(256 * 7 * 7, 1024)
+    return _assemble(net, classes, in_channels, min_size, max_size, body, fpn, rpn, head, boxes, slots)
 
 
 def faster_rcnn_resnet50_fpn_v2(
@@ -133,27 +140,16 @@ def faster_rcnn_resnet50_fpn_v2(
     boxes: BoxSettings | None = None,
     slots: Sequence[int] | None = None,
 ) -> FasterRCNN:
-    """Version 2: batch normalisation in pyramid and box head, two convolutions before the proposals. 43,712,278 parameters.
+    """Version 2: normalisation in pyramid and box head, two convolutions before the proposals: 43,712,278 parameters.
 
     Arguments as for `faster_rcnn_resnet50_fpn`.
     """
     net = resnet50(in_channels=in_channels, norm=_norm(norm))
-    body = FeatureMaps(net.layers(), net.stages)
-    _freeze(body, ["conv1", "layer1", "layer2", "layer3", "layer4"], trainable_layers)
-    names = Classes(classes)
-    return FasterRCNN(
-        names,
-        _preprocess(in_channels, min_size, max_size),
-        PyramidBackbone(body, FeaturePyramid(body.channels, 256, norm=nn.BatchNorm2d)),
-        RegionProposalNetwork(256, [[32], [64], [128], [256], [512]], depth=2, settings=proposals),
-        RegionHeads(
-            AlignedRegions(body.taken),
-            ConvHead((256, 7, 7), (256, 256, 256, 256), 1024),
-            BoxPredictor(1024, head_outputs(names, slots)),
-            boxes,
-        ),
-        slots,
-    )
+    body = _resnet_body(net, trainable_layers)
+    fpn = FeaturePyramid(body.channels, 256, norm=nn.BatchNorm2d)
+    rpn = RegionProposalNetwork(256, _OCTAVES, depth=2, settings=proposals)
+    head = ConvHead((256, 7, 7), convs=(256, 256, 256, 256), hidden=1024)
+    return _assemble(net, classes, in_channels, min_size, max_size, body, fpn, rpn, head, boxes, slots)
 
 
 def faster_rcnn_resnet18_fpn(
@@ -168,13 +164,16 @@ def faster_rcnn_resnet18_fpn(
     boxes: BoxSettings | None = None,
     slots: Sequence[int] | None = None,
 ) -> FasterRCNN:
-    """ResNet-18 with a feature pyramid, for small data and small machines. Arguments as for `faster_rcnn_resnet50_fpn`."""
+    """ResNet-18 with a feature pyramid, for small data and small machines.
+
+    Arguments as for `faster_rcnn_resnet50_fpn`.
+    """
     net = resnet18(in_channels=in_channels, norm=_norm(norm))
-    body = FeatureMaps(net.layers(), net.stages)
-    _freeze(body, ["conv1", "layer1", "layer2", "layer3", "layer4"], trainable_layers)
-    return _on_pyramid(
-        classes, body, in_channels, [[32], [64], [128], [256], [512]], min_size, max_size, proposals, boxes, slots
-    )
+    body = _resnet_body(net, trainable_layers)
+    fpn = FeaturePyramid(body.channels, 256)
+    rpn = RegionProposalNetwork(256, _OCTAVES, settings=proposals)
+    head = TwoLayerHead(256 * 7 * 7, 1024)
+    return _assemble(net, classes, in_channels, min_size, max_size, body, fpn, rpn, head, boxes, slots)
 
 
 def faster_rcnn_mobilenet_v3_large_fpn(
@@ -189,16 +188,18 @@ def faster_rcnn_mobilenet_v3_large_fpn(
     boxes: BoxSettings | None = None,
     slots: Sequence[int] | None = None,
 ) -> FasterRCNN:
-    """MobileNet v3 large with a pyramid of two maps at stride 32: 19,386,354 parameters with 90 classes (frozen norms left out).
+    """MobileNet v3 large, a pyramid of two maps at stride 32: 19,386,354 parameters with 90 classes and frozen norms.
 
     Arguments as for `faster_rcnn_resnet50_fpn`; the backbone has six parts.
     """
-    proposals = proposals or ProposalSettings(min_score=0.05)
     net = mobilenet_v3_large(in_channels=in_channels, norm=_norm(norm))
     body = FeatureMaps(net.layers(), [Stage("13", 160, 32), Stage("16", 960, 32)])
     _freeze(body, ["0", "2", "4", "7", "13", "16"], trainable_layers)
-    sizes = [[32, 64, 128, 256, 512]] * 3
-    return _on_pyramid(classes, body, in_channels, sizes, min_size, max_size, proposals, boxes, slots)
+    fpn = FeaturePyramid(body.channels, 256)
+    all_sizes = [[32, 64, 128, 256, 512]] * 3
+    rpn = RegionProposalNetwork(256, all_sizes, settings=proposals or ProposalSettings(min_score=0.05))
+    head = TwoLayerHead(256 * 7 * 7, 1024)
+    return _assemble(net, classes, in_channels, min_size, max_size, body, fpn, rpn, head, boxes, slots)
 
 
 def faster_rcnn_mobilenet_v3_large_320_fpn(
@@ -245,9 +246,10 @@ def faster_rcnn_mobilenet_v2_fpn(
     boxes: BoxSettings | None = None,
     slots: Sequence[int] | None = None,
 ) -> FasterRCNN:
-    """MobileNet v2 with a pyramid at strides 8, 16, 32 (and 64 for proposals): trains on two cores in minutes.
+    """MobileNet v2 with a pyramid at strides 8, 16, 32 (and 64 for proposals), to train on a few cores.
 
-    A narrower pyramid and box head than the paper's (256 and 1024), and three anchor sizes an octave apart by thirds.
+    The pyramid and the box head are narrower than the paper's (256 and 1024); a cell has three anchor sizes, a third of
+    an octave apart.
 
     Args:
         channels: of the pyramid.
@@ -255,75 +257,69 @@ def faster_rcnn_mobilenet_v2_fpn(
         classes, in_channels, norm, trainable_layers, min_size, max_size, proposals, boxes, slots: as for
             `faster_rcnn_resnet50_fpn`; the backbone has seven parts.
     """
-    proposals = proposals or ProposalSettings(before_nms=(1000, 500), after_nms=(500, 300))
-    boxes = boxes or BoxSettings(samples=128)
     net = mobilenet_v2(in_channels=in_channels, norm=_norm(norm))
     body = FeatureMaps(net.layers(), net.stages[2:])
     _freeze(body, ["0", "2", "4", "7", "11", "14", "17"], trainable_layers)
-    names = Classes(classes)
-    sizes = [[base, base * 2 ** (1 / 3), base * 2 ** (2 / 3)] for base in (32, 64, 128, 256)]
-    return FasterRCNN(
-        names,
-        _preprocess(in_channels, min_size, max_size),
-        PyramidBackbone(body, FeaturePyramid(body.channels, channels)),
-        RegionProposalNetwork(channels, sizes, settings=proposals),
-        RegionHeads(
-            AlignedRegions(body.taken),
-            TwoLayerHead(channels * 49, hidden),
-            BoxPredictor(hidden, head_outputs(names, slots)),
-            boxes,
-        ),
-        slots,
-    )
+    fpn = FeaturePyramid(body.channels, channels)
+    thirds = [[base, base * 2 ** (1 / 3), base * 2 ** (2 / 3)] for base in (32, 64, 128, 256)]
+    few = ProposalSettings(before_nms=(1000, 500), after_nms=(500, 300))
+    rpn = RegionProposalNetwork(channels, thirds, settings=proposals or few)
+    head = TwoLayerHead(channels * 7 * 7, hidden)
+    boxes = boxes or BoxSettings(samples=128)
+    return _assemble(net, classes, in_channels, min_size, max_size, body, fpn, rpn, head, boxes, slots)
 
 
-def _on_pyramid(
+_OCTAVES = [[32], [64], [128], [256], [512]]
+
+
+def _assemble(
+    net: nn.Module,
     classes: Iterable[str],
-    body: FeatureMaps,
     in_channels: int,
-    sizes: Sequence[Sequence[float]],
     min_size: int,
     max_size: int,
-    proposals: ProposalSettings | None,
+    body: FeatureMaps,
+    fpn: FeaturePyramid,
+    rpn: RegionProposalNetwork,
+    box_head: TwoLayerHead | ConvHead,
     boxes: BoxSettings | None,
     slots: Sequence[int] | None,
 ) -> FasterRCNN:
-    """The paper's heads (two dense layers of 1024) on a pyramid of 256 channels."""
+    """The parts on a pyramid as one model, which knows where the weights of its backbone's classifier `net` go."""
     names = Classes(classes)
-    return FasterRCNN(
+    mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)
+    predictor = BoxPredictor(box_head.out_features, head_outputs(names, slots))
+    model = FasterRCNN(
         names,
-        _preprocess(in_channels, min_size, max_size),
-        PyramidBackbone(body, FeaturePyramid(body.channels, 256)),
-        RegionProposalNetwork(256, sizes, settings=proposals),
-        RegionHeads(
-            AlignedRegions(body.taken),
-            TwoLayerHead(256 * 49, 1024),
-            BoxPredictor(1024, head_outputs(names, slots)),
-            boxes,
-        ),
+        Preprocess(mean, std, min_size=min_size, max_size=max_size),
+        PyramidBackbone(body, fpn),
+        rpn,
+        RegionHeads(AlignedRegions(body.taken), box_head, predictor, boxes),
         slots,
     )
+    model.backbone_keys = shared_keys(net, model)
+    return model
 
 
-def _preprocess(channels: int, min_size: int, max_size: int) -> Preprocess:
-    mean, std = for_channels(IMAGENET_MEAN, channels), for_channels(IMAGENET_STD, channels)
-    return Preprocess(mean, std, min_size=min_size, max_size=max_size)
+def _resnet_body(net: ResNet, trainable_layers: int) -> FeatureMaps:
+    body = FeatureMaps(net.layers(), net.stages)
+    _freeze(body, ["conv1", "layer1", "layer2", "layer3", "layer4"], trainable_layers)
+    return body
 
 
-def _norm(norm: Norm) -> NormLayer:
-    return FrozenBatchNorm2d if norm == "frozen" else nn.BatchNorm2d
+def _norm(norm: Norm, eps: float = 1e-5) -> NormLayer:
+    if norm not in ("batch", "frozen"):
+        raise InputError(
+            f"norm is {norm!r}, but must be 'batch' (learns) or 'frozen' (keeps the pretrained statistics)"
+        )
+    return partial(FrozenBatchNorm2d if norm == "frozen" else nn.BatchNorm2d, eps=eps)
 
 
 def _freeze(body: FeatureMaps, parts: Sequence[str], trainable: int) -> None:
     """Leave the last `trainable` of `parts` (names of their first layers) learning."""
-    from sightline.errors import InputError
-
     if not 0 <= trainable <= len(parts):
-        raise InputError(
-            f"trainable_layers is {trainable}, but this backbone has {len(parts)} parts: give 0 to {len(parts)}"
-        )
-    if trainable < len(parts):
-        if trainable == 0:
-            body.requires_grad_(False)
-        else:
-            body.freeze_before(parts[len(parts) - trainable])
+        raise InputError(f"trainable_layers is {trainable}, but this backbone has {len(parts)} parts: give 0 to that")
+    if trainable == 0:
+        body.requires_grad_(False)
+    elif trainable < len(parts):
+        body.freeze_before(parts[-trainable])

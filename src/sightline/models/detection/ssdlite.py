@@ -1,5 +1,5 @@
-"""SSDlite: Sandler et al., "MobileNetV2", CVPR 2018, section 6.2 (separable predictors), with MobileNet v2 and v3 (Howard et
-al. 2019, section 6.3); the detector itself: Liu et al., "SSD: single shot multibox detector", ECCV 2016.
+"""SSDlite: Sandler et al., "MobileNetV2", CVPR 2018, section 6.2 (separable predictors), with MobileNet v2 and v3
+(Howard et al. 2019, section 6.3); the detector itself: Liu et al., "SSD: single shot multibox detector", ECCV 2016.
 
 The four steps stand apart: `network`, `assign`, `losses`, `decode`.
 """
@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.models.detection.detector import Detector, head_outputs
-from sightline.models.preprocess import Preprocess, for_channels
+from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
+from sightline.models.weights import shared_keys
 from sightline.nn.backbones.mobilenet_v2 import InvertedResidual, mobilenet_v2
 from sightline.nn.backbones.mobilenet_v3 import InvertedResidualV3, mobilenet_v3_large
 from sightline.nn.heads.ssd import SSDHead
@@ -62,6 +63,8 @@ class SSD(Detector):
         settings: thresholds and counts.
         slots: as in `Detector`.
     """
+
+    class_layers = r"classification_head\.module_list\.\d+(\.1)?\.(weight|bias)"
 
     def __init__(
         self,
@@ -112,7 +115,7 @@ class SSD(Detector):
     def losses(
         self, logits: Tensor, deltas: Tensor, anchors: Tensor, matches: Tensor, targets: Sequence[Instances]
     ) -> dict[str, Tensor]:
-        """Equations 1 to 3: cross-entropy of objects and hard negatives, smooth L1 of objects, divided by the objects."""
+        """Equations 1 to 3: cross-entropy of objects and hard negatives, smooth L1 of objects, over the objects."""
         s = self.settings
         positive = matches >= 0
         labels = torch.zeros_like(matches)
@@ -153,7 +156,8 @@ class SSD(Detector):
 class SSDliteBackbone(nn.Module):
     """A MobileNet cut at the expansion of the first block of stride 32, and four separable blocks behind it.
 
-    The first map is that expansion at stride 16, the second the network's last at stride 32 (MobileNet v2, section 6.2).
+    The first map is that expansion at stride 16, the second the network's last at stride 32 (MobileNet v2, section
+    6.2).
 
     Args:
         layers: the network's layers in order.
@@ -207,8 +211,8 @@ def ssdlite320_mobilenet_v3_large(
     Args:
         classes: names of the classes.
         in_channels: channels of the images.
-        reduced_tail: halve the last stage of the backbone, as the paper and the published detector do. ImageNet's weights
-            of the whole network need False.
+        reduced_tail: halve the last stage of the backbone, as the paper and the published detector do. ImageNet's
+            weights of the whole network need False.
         image_size: side of the square that images are resized to.
         settings: thresholds and counts.
         slots: as in `Detector`.
@@ -216,7 +220,8 @@ def ssdlite320_mobilenet_v3_large(
     norm = batch_norm(eps=1e-3, momentum=0.03)
     net = mobilenet_v3_large(in_channels=in_channels, norm=norm, reduced_tail=reduced_tail)
     backbone = SSDliteBackbone(list(net.features), 13, net.last_channels, (512, 256, 256, 128), norm)
-    return _ssdlite(classes, backbone, in_channels, image_size, (0.5,) * 3, (0.5,) * 3, norm, settings, slots)
+    mean, std = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+    return _ssdlite(net, classes, backbone, in_channels, image_size, mean, std, norm, settings, slots)
 
 
 def ssdlite320_mobilenet_v2(
@@ -235,11 +240,11 @@ def ssdlite320_mobilenet_v2(
     norm = batch_norm(eps=1e-3, momentum=0.03)
     net = mobilenet_v2(in_channels=in_channels)
     backbone = SSDliteBackbone(list(net.features), 14, net.last_channels, (512, 256, 256, 128), norm)
-    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    return _ssdlite(classes, backbone, in_channels, image_size, mean, std, norm, settings, slots)
+    return _ssdlite(net, classes, backbone, in_channels, image_size, IMAGENET_MEAN, IMAGENET_STD, norm, settings, slots)
 
 
 def _ssdlite(
+    net: nn.Module,
     classes: Iterable[str],
     backbone: SSDliteBackbone,
     in_channels: int,
@@ -257,7 +262,9 @@ def _ssdlite(
     preprocess = Preprocess(
         for_channels(mean, in_channels), for_channels(std, in_channels), fixed_size=(image_size, image_size), divisor=1
     )
-    return SSD(names, preprocess, backbone, head, shapes, settings, slots)
+    model = SSD(names, preprocess, backbone, head, shapes, settings, slots)
+    model.backbone_keys = shared_keys(net, model)
+    return model
 
 
 def _normal_start(module: nn.Module) -> None:

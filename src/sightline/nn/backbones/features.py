@@ -43,7 +43,7 @@ class FeatureMaps(nn.ModuleDict):
         self.channels = [stage.channels for stage in stages]
         self.strides = [stage.stride for stage in stages]
 
-    def forward(self, x: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
         """[N, C, H, W] → maps [N, C_i, H / stride_i, W / stride_i] by the name of their layer."""
         maps = {}
         for name, layer in self.items():

@@ -1,4 +1,4 @@
-"""Heads of single-shot detectors: Liu et al., "SSD: single shot multibox detector", ECCV 2016; SSDlite: Sandler et al. 2018."""
+"""Heads of single-shot detectors: Liu et al., "SSD", ECCV 2016; SSDlite: Sandler et al., "MobileNetV2", CVPR 2018."""
 
 from __future__ import annotations
 

@@ -1,0 +1,128 @@
+"""A classification network as a model: images of any size in, class scores out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, overload
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sightline.errors import InputError
+from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
+from sightline.nn.backbones import mobilenet_v2 as v2
+from sightline.nn.backbones import mobilenet_v3 as v3
+from sightline.nn.backbones import resnet
+from sightline.structures import Classes, ClassScores
+
+
+class ImageClassifier(nn.Module):
+    """A model of task "classification": `model(images, targets)` gives losses, `model(images)` gives `ClassScores`.
+
+    Args:
+        classes: names of the K classes.
+        network: batch [N, C, S, S] → logits [N, K].
+        in_channels: C.
+        crop: S, the centre crop's side; the shorter side of the image is first resized to S / 0.875.
+        smoothing: label smoothing of the loss.
+    """
+
+    task = "classification"
+    name = ""
+    arguments: dict[str, Any]
+    class_layers = r"^network\.(fc|classifier\.1|classifier\.3)\."  # the last layer of these networks
+
+    def __init__(
+        self,
+        classes: Iterable[str],
+        network: nn.Module,
+        *,
+        in_channels: int = 3,
+        crop: int = 224,
+        smoothing: float = 0.0,
+    ):
+        super().__init__()
+        self.classes = classes if isinstance(classes, Classes) else Classes(classes)
+        self.network = network
+        self.crop, self.smoothing = crop, smoothing
+        mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)
+        side = round(crop / 0.875)
+        self.preprocess = Preprocess(mean, std, min_size=side, max_size=100 * side, divisor=1)
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the images it takes."""
+        return self.preprocess.channels
+
+    @overload
+    def forward(self, images: Sequence[Tensor], targets: Sequence[ClassScores]) -> dict[str, Tensor]: ...
+    @overload
+    def forward(self, images: Sequence[Tensor], targets: None = None) -> list[ClassScores]: ...
+    def forward(
+        self, images: Sequence[Tensor], targets: Sequence[ClassScores] | None = None
+    ) -> dict[str, Tensor] | list[ClassScores]:
+        """Images [C, Hi, Wi] → scores of each; with targets, the cross-entropy instead."""
+        batch = torch.stack([self._centre(self.preprocess.prepare(x, i)) for i, x in enumerate(images)])
+        logits = self.network(batch)
+        if targets is None:
+            rows = zip(images, logits.float().softmax(-1), strict=True)
+            return [ClassScores((x.shape[-2], x.shape[-1]), scores=s, classes=self.classes) for x, s in rows]
+        labels = []
+        for target in targets:
+            if target.classes is not None and target.classes != self.classes:
+                self.classes.require_same(target.classes, "the model", target.source or "the targets")
+            if target.label is None:
+                raise InputError(f"{target.source or 'a target'} has no label, so it cannot train a classifier")
+            labels.append(target.label)
+        truth = torch.tensor(labels, device=logits.device)
+        return {"loss_classification": F.cross_entropy(logits, truth, label_smoothing=self.smoothing)}
+
+    def _centre(self, image: Tensor) -> Tensor:
+        top, left = (image.shape[-2] - self.crop) // 2, (image.shape[-1] - self.crop) // 2
+        return image[:, top : top + self.crop, left : left + self.crop]
+
+
+def resnet18(classes: Iterable[str], *, in_channels: int = 3, crop: int = 224) -> ImageClassifier:
+    """ResNet-18 as a classifier of images."""
+    return _classifier(resnet.resnet18, classes, in_channels, crop)
+
+
+def resnet34(classes: Iterable[str], *, in_channels: int = 3, crop: int = 224) -> ImageClassifier:
+    """ResNet-34 as a classifier of images."""
+    return _classifier(resnet.resnet34, classes, in_channels, crop)
+
+
+def resnet50(classes: Iterable[str], *, in_channels: int = 3, crop: int = 224) -> ImageClassifier:
+    """ResNet-50 as a classifier of images."""
+    return _classifier(resnet.resnet50, classes, in_channels, crop)
+
+
+def resnet101(classes: Iterable[str], *, in_channels: int = 3, crop: int = 224) -> ImageClassifier:
+    """ResNet-101 as a classifier of images."""
+    return _classifier(resnet.resnet101, classes, in_channels, crop)
+
+
+def resnet152(classes: Iterable[str], *, in_channels: int = 3, crop: int = 224) -> ImageClassifier:
+    """ResNet-152 as a classifier of images."""
+    return _classifier(resnet.resnet152, classes, in_channels, crop)
+
+
+def mobilenet_v2(classes: Iterable[str], *, in_channels: int = 3, crop: int = 224) -> ImageClassifier:
+    """MobileNet v2 as a classifier of images."""
+    return _classifier(v2.mobilenet_v2, classes, in_channels, crop)
+
+
+def mobilenet_v3_small(classes: Iterable[str], *, in_channels: int = 3, crop: int = 224) -> ImageClassifier:
+    """MobileNet v3 small as a classifier of images."""
+    return _classifier(v3.mobilenet_v3_small, classes, in_channels, crop)
+
+
+def mobilenet_v3_large(classes: Iterable[str], *, in_channels: int = 3, crop: int = 224) -> ImageClassifier:
+    """MobileNet v3 large as a classifier of images."""
+    return _classifier(v3.mobilenet_v3_large, classes, in_channels, crop)
+
+
+def _classifier(build: Any, classes: Iterable[str], in_channels: int, crop: int) -> ImageClassifier:
+    names = Classes(classes)
+    return ImageClassifier(names, build(len(names), in_channels=in_channels), in_channels=in_channels, crop=crop)

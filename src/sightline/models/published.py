@@ -1,0 +1,116 @@
+"""Published checkpoints as facts: where they are, what they were trained on, what they reach, who may use them.
+
+All are torchvision's, from https://download.pytorch.org/models; the eight digits in a file's name are the start of its
+SHA-256. torchvision is under the BSD 3-clause licence; ImageNet and COCO images have terms of their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
+
+_HOME = "https://download.pytorch.org/models/"
+
+
+@dataclass(frozen=True)
+class Published:
+    """One checkpoint.
+
+    Attributes:
+        file: its name; the URL is the home of torchvision's models plus it.
+        data: "imagenet" or "coco".
+        metric: the published figure and its protocol.
+        network: catalog name of the network it was made for.
+        arguments: what the builder needs so that the network is the checkpoint's.
+        licence: of the file.
+    """
+
+    file: str
+    data: Literal["imagenet", "coco"]
+    metric: str
+    network: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+    licence: str = "BSD-3-Clause"
+
+    @property
+    def url(self) -> str:
+        return _HOME + self.file
+
+    @property
+    def hash_prefix(self) -> str:
+        """The first eight hexadecimal digits of the file's SHA-256."""
+        return self.file.rsplit("-", 1)[1].removesuffix(".pth")
+
+    @property
+    def outputs(self) -> list[str]:
+        """Class names by output of the head, with the background if it has one, "N/A" where an output is unused."""
+        return class_names(self.data)
+
+
+@cache
+def class_names(data: str) -> list[str]:
+    """The outputs of heads trained on "imagenet" (1000) or "coco" (91, the first is the background)."""
+    text = files("sightline.models").joinpath(f"{data}_classes.txt").read_text(encoding="utf-8")
+    return text.splitlines()
+
+
+def coco_classes() -> tuple[list[str], list[int]]:
+    """COCO's 80 names, and the output of a published head that each belongs to."""
+    pairs = [(n, i) for i, n in enumerate(class_names("coco")) if n not in ("__background__", "N/A")]
+    return [n for n, _ in pairs], [i for _, i in pairs]
+
+
+_FROZEN = {"norm": "frozen", "trainable_layers": 3}
+
+PUBLISHED = (
+    Published("resnet18-f37072fd.pth", "imagenet", "top-1 69.758 %", "resnet18"),
+    Published("resnet34-b627a593.pth", "imagenet", "top-1 73.314 %", "resnet34"),
+    Published("resnet50-0676ba61.pth", "imagenet", "top-1 76.130 %", "resnet50"),
+    Published("resnet101-63fe2227.pth", "imagenet", "top-1 77.374 %", "resnet101"),
+    Published("resnet152-394f9c45.pth", "imagenet", "top-1 78.312 %", "resnet152"),
+    Published("mobilenet_v2-b0353104.pth", "imagenet", "top-1 71.878 %", "mobilenet_v2"),
+    Published("mobilenet_v3_small-047dcff4.pth", "imagenet", "top-1 67.668 %", "mobilenet_v3_small"),
+    Published("mobilenet_v3_large-8738ca79.pth", "imagenet", "top-1 74.042 %", "mobilenet_v3_large"),
+    Published(
+        "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth",
+        "coco",
+        "COCO val2017 box AP 37.0",
+        "faster_rcnn_resnet50_fpn",
+        {**_FROZEN, "norm_eps": 0.0},  # it was trained with a variance that nothing was added to
+    ),
+    Published(
+        "fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth",
+        "coco",
+        "COCO val2017 box AP 46.7",
+        "faster_rcnn_resnet50_fpn_v2",
+        {"trainable_layers": 3},
+    ),
+    Published(
+        "fasterrcnn_mobilenet_v3_large_fpn-fb6a3cc7.pth",
+        "coco",
+        "COCO val2017 box AP 32.8",
+        "faster_rcnn_mobilenet_v3_large_fpn",
+        _FROZEN,
+    ),
+    Published(
+        "fasterrcnn_mobilenet_v3_large_320_fpn-907ea3f9.pth",
+        "coco",
+        "COCO val2017 box AP 22.8",
+        "faster_rcnn_mobilenet_v3_large_320_fpn",
+        _FROZEN,
+    ),
+    Published(
+        "ssdlite320_mobilenet_v3_large_coco-a79551df.pth",
+        "coco",
+        "COCO val2017 box AP 21.3",
+        "ssdlite320_mobilenet_v3_large",
+        {"reduced_tail": True},
+    ),
+)
+
+
+def find_published(network: str, data: str) -> Published | None:
+    """The checkpoint of a network trained on `data`, or None."""
+    return next((p for p in PUBLISHED if p.network == network and p.data == data), None)

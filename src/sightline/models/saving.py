@@ -1,0 +1,112 @@
+"""A model as one file: safetensors with JSON metadata that says how to build it again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import sightline
+from sightline.errors import InputError
+from sightline.models.catalog import create_model
+from sightline.models.detection.ssdlite import SSDSettings
+from sightline.models.weights import read_checkpoint
+from sightline.nn.heads.box import BoxSettings
+from sightline.nn.heads.rpn import ProposalSettings
+
+_SETTINGS = {"proposals": ProposalSettings, "boxes": BoxSettings, "settings": SSDSettings}
+
+
+def save(model: nn.Module, path: str | Path, metadata: dict[str, Any] | None = None) -> Path:
+    """Write a model of the catalog to one `.safetensors` file, from which `load` builds it again.
+
+    Args:
+        model: made by `create_model` or `load`.
+        path: of the file; an existing one is replaced in one step, so that it is never half written.
+        metadata: what else to keep: metrics, the recipe, the data's name. JSON values.
+
+    Raises:
+        InputError: the model is not of the catalog, or the folder cannot be written.
+    """
+    from safetensors.torch import save_file
+
+    path = Path(path)
+    name = getattr(model, "name", "")
+    if not name:
+        raise InputError(
+            "only models made by create_model can be saved as one file; save its state_dict() with torch instead"
+        )
+    preprocess = getattr(model, "preprocess", None)
+    header = {
+        "format": "sightline model 1",
+        "version": sightline.__version__,
+        "model": name,
+        "task": str(getattr(model, "task", "")),
+        "arguments": json.dumps(model.arguments, default=_as_json),
+        "classes": json.dumps(list(model.classes)),  # type: ignore[arg-type]
+        "preprocess": str(preprocess.extra_repr()) if isinstance(preprocess, nn.Module) else "",
+        "metadata": json.dumps(metadata or {}, default=str),
+    }
+    tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, partial, header)
+        os.replace(partial, path)
+    except OSError as error:
+        raise InputError(
+            f"{path}: the model cannot be written there ({error.strerror or error}); choose another place"
+        ) from error
+    return path
+
+
+def load(path: str | Path, device: str | torch.device = "cpu") -> nn.Module:
+    """Build a saved model again, in evaluation mode.
+
+    Args:
+        path: a file of `save`, or the folder of a run, whose best model is taken.
+        device: where it goes.
+
+    Returns:
+        The model; `model.metadata` holds what was saved with it.
+
+    Raises:
+        InputError: there is no such file, or it was not written by `save`.
+    """
+    path = Path(path)
+    if path.is_dir():
+        found = [path / n for n in ("best.safetensors", "last.safetensors") if (path / n).is_file()]
+        if not found:
+            raise InputError(
+                f"{path}: this folder holds no trained model (best.safetensors); give a run's folder or a model file"
+            )
+        path = found[0]
+    if path.is_file() and path.suffix != ".safetensors":
+        raise InputError(
+            f"{path}: not a saved Sightline model (.safetensors); "
+            "for other checkpoints use create_model(name, classes, weights=path)"
+        )
+    state, header = read_checkpoint(path)
+    if not header.get("format", "").startswith("sightline model"):
+        raise InputError(
+            f"{path}: this file does not say which model it holds; use create_model(name, classes, weights=path)"
+        )
+    arguments = json.loads(header["arguments"])
+    for key, kind in _SETTINGS.items():
+        if isinstance(arguments.get(key), dict):
+            arguments[key] = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in arguments[key].items()})
+    model = create_model(header["model"], json.loads(header["classes"]), **arguments)
+    model.load_state_dict(state)
+    model.metadata = json.loads(header["metadata"])
+    return model.eval().to(device)
+
+
+def _as_json(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    raise InputError(f"argument {value!r} of the model cannot be saved; build the model from plain values")

@@ -1,0 +1,194 @@
+"""Weights into models: published by name, or a local file; whole models, or a classifier's into a backbone.
+
+What does not fit is left out by name and said, never silently; what fits nothing at all is refused.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sightline.errors import InputError
+
+log = logging.getLogger("sightline")
+
+
+@dataclass
+class LoadReport:
+    """What became of a checkpoint's entries.
+
+    Attributes:
+        source: the file.
+        loaded: number of the model's entries that were set.
+        total: number of the model's entries.
+        left_out: entries of the checkpoint that were not used, each with the reason.
+        fresh: the model's entries that keep their random start.
+        adapted: entries changed to fit another number of image channels.
+    """
+
+    source: str
+    loaded: int = 0
+    total: int = 0
+    left_out: list[str] = field(default_factory=list)
+    fresh: list[str] = field(default_factory=list)
+    adapted: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        lines = [f"{self.source}: {self.loaded} of the model's {self.total} entries loaded"]
+        for title, names in (
+            ("left out", self.left_out),
+            ("starting afresh", _layers(self.fresh)),
+            ("adapted to the image channels", self.adapted),
+        ):
+            if names:
+                more = f", … {len(names) - 6} more" if len(names) > 6 else ""
+                lines.append(f"  {title}: {', '.join(names[:6])}{more}")
+        return "\n".join(lines)
+
+
+def shared_keys(network: nn.Module, model: nn.Module) -> dict[str, str]:
+    """Where the tensors of a classification network stand in a model built from its layers: its key → the model's key.
+
+    By identity of the tensors, so it holds however the layers were regrouped. To be called before either is moved.
+    """
+    own = {id(tensor): key for key, tensor in model.state_dict(keep_vars=True).items()}
+    pairs = network.state_dict(keep_vars=True).items()
+    return {key: own[id(tensor)] for key, tensor in pairs if id(tensor) in own}
+
+
+def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors by key of a `.safetensors` or PyTorch file, and the text metadata of the former.
+
+    Raises:
+        InputError: there is no such file, or it holds no state of a network.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"weights {path}: there is no such file; give a path, or a published name such as 'imagenet'")
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="pt") as file:
+                return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+        except SafetensorError as error:
+            raise InputError(
+                f"weights {path}: not a readable safetensors file ({error}); download or save it again"
+            ) from error
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise InputError(f"weights {path}: not a readable PyTorch checkpoint of plain tensors ({reason})") from error
+    for name in ("state_dict", "model", "model_state_dict"):
+        if isinstance(content, dict) and isinstance(content.get(name), dict):
+            content = content[name]
+    if not isinstance(content, dict) or not any(isinstance(v, Tensor) for v in content.values()):
+        raise InputError(f"weights {path}: the file holds no tensors by name; a state dict of a network is needed")
+    tensors = {k.removeprefix("module."): v for k, v in content.items() if isinstance(v, Tensor)}
+    return tensors, {}
+
+
+def load_weights(model: nn.Module, state: dict[str, Tensor], source: str, *, same_classes: bool = True) -> LoadReport:
+    """Set the model's entries from a checkpoint of the whole model, or of its backbone's classifier.
+
+    Args:
+        model: changed in place. `model.backbone_keys` says where a classifier's entries go, `model.class_layers` which
+            entries depend on the classes.
+        state: tensors by key, with the keys of the model, of older versions of it, or of its backbone as a classifier.
+        source: the file, for the report.
+        same_classes: False leaves the layers that depend on the classes out, though their shapes may fit.
+
+    Returns:
+        What was loaded and what was not; a warning is logged where something was left out.
+
+    Raises:
+        InputError: nothing fits, or less than half of the backbone does: the weights are another model's.
+    """
+    own = model.state_dict()
+    state = {_current_key(key): value for key, value in state.items()}
+    wrapped = {f"network.{key}": value for key, value in state.items()}
+    if len(wrapped.keys() & own.keys()) > len(state.keys() & own.keys()):
+        state = wrapped  # a bare network's checkpoint into a model around it
+    keys: dict[str, str] = getattr(model, "backbone_keys", {})
+    as_backbone = len(state.keys() & keys.keys()) > len(state.keys() & own.keys())
+    report = LoadReport(source, total=len(own))
+    chosen: dict[str, Tensor] = {}
+    for key, value in state.items():
+        target = keys.get(key) if as_backbone else key
+        if target is None or target not in own:
+            if not key.endswith("num_batches_tracked"):
+                report.left_out.append(f"{key} (the model has no such entry)")
+            continue
+        if not same_classes and _depends_on_classes(model, target):
+            report.left_out.append(f"{key} (of other classes)")
+            continue
+        fitted = _fit(value, own[target])
+        if fitted is None:
+            reason = "of other classes: " if _depends_on_classes(model, target) else ""
+            report.left_out.append(f"{key} ({reason}shape {list(value.shape)}, the model's {list(own[target].shape)})")
+            continue
+        if fitted.shape != value.shape:
+            report.adapted.append(key)
+        chosen[target] = fitted
+    wanted = set(keys.values()) if as_backbone else set(own)
+    wanted = {key for key in wanted if not key.endswith("num_batches_tracked")}
+    if len(chosen.keys() & wanted) < len(wanted) / 2:
+        raise InputError(
+            f"{source}: these are weights of another model: {len(chosen)} of {len(wanted)} entries fit "
+            f"(the file begins with {_first(state)}, {_name(model)} with {_first(own)}); "
+            "choose the model they belong to"
+        )
+    model.load_state_dict(chosen, strict=False)
+    report.loaded = len(chosen)
+    report.fresh = [k for k in own if k not in chosen and not k.endswith("num_batches_tracked")]
+    unexpected = [entry for entry in report.left_out if not (as_backbone and "no such entry" in entry)]
+    if unexpected or report.adapted:
+        log.warning("%s", report)
+    return report
+
+
+def _fit(value: Tensor, own: Tensor) -> Tensor | None:
+    """`value` in the shape of `own`, where that is the same or differs only in the channels of a first convolution."""
+    if value.shape == own.shape:
+        return value
+    first = value.ndim == 4 and own.ndim == 4 and value.shape[1] == 3 and value.shape[0] == own.shape[0]
+    if first and value.shape[2:] == own.shape[2:]:
+        channels = own.shape[1]
+        mean = value.mean(1, keepdim=True)
+        # a grey image seen as three equal channels gives the same sums; more channels share them
+        return mean.expand(-1, channels, -1, -1) * (3 / channels)
+    return None
+
+
+def _depends_on_classes(model: nn.Module, key: str) -> bool:
+    pattern: str = getattr(model, "class_layers", "")
+    return bool(pattern and re.search(pattern, key))
+
+
+def _current_key(key: str) -> str:
+    """Today's name of an entry of an older published checkpoint."""
+    parts = key.split(".")
+    if len(parts) >= 3 and parts[-3] in ("inner_blocks", "layer_blocks") and parts[-2].isdigit():
+        return ".".join([*parts[:-1], "0", parts[-1]])
+    if key in ("rpn.head.conv.weight", "rpn.head.conv.bias"):
+        return key.replace("conv.", "conv.0.0.")
+    return key
+
+
+def _first(state: dict[str, Any]) -> str:
+    return repr(next(iter(state), "nothing"))
+
+
+def _name(model: nn.Module) -> str:
+    return getattr(model, "name", "") or type(model).__name__
+
+
+def _layers(keys: list[str]) -> list[str]:
+    return list(dict.fromkeys(key.rsplit(".", 1)[0] for key in keys))
