@@ -19,8 +19,8 @@ class Kornia:
     """A kornia augmentation (or a sequence of them) on image, boxes, masks and keypoints; kornia's own `p` counts.
 
     Reproducible: torch is seeded from the generator for the call and restored after it. Boxes go as their four corners
-    and come back as the tight box around them; then the rules of `Compose` apply (clip, `min_visible`). What kornia does
-    without a matrix (elastic and optical distortions) leaves boxes and keypoints where they were.
+    and come back as the tight box around them; then the rules of `Compose` apply (clip, `min_visible`). What kornia
+    does without a matrix (elastic and optical distortions) leaves boxes and keypoints where they were.
 
     Args:
         augmentation: e.g. `kornia.augmentation.RandomPerspective(0.3, p=0.5)`.
