@@ -178,7 +178,7 @@ def _runs(rle: RLE) -> tuple[Size, np.ndarray]:
     except (KeyError, TypeError, ValueError):
         raise InputError(f'an RLE must be a dict of "size" [height, width] and "counts", not {str(rle)[:80]}') from None
     if isinstance(counts, str | bytes):
-        runs = _decompress(counts.encode("ascii", "replace") if isinstance(counts, str) else counts)
+        runs = _decompress(counts.encode("utf-8", "surrogatepass") if isinstance(counts, str) else counts)
     else:
         values = _numbers(counts)
         if values is None or values.ndim != 1 or (values != np.floor(values)).any():
