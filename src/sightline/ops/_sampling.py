@@ -143,7 +143,7 @@ class SampleGrid:
 
 
 _CELLS_IN_MEMORY = 1 << 21  # cells whose ids and weights are held at a time (8 bytes each)
-_CACHE = 1 << 18  # numbers that stay in a processor's level-2 cache beside the rest of the work
+_CACHE = 1 << 19  # numbers that stay in a processor's level-2 cache beside the rest of the work
 
 
 def read_samples(table: Tensor, grid: SampleGrid, largest: bool = False) -> Tensor:

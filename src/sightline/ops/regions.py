@@ -1,8 +1,8 @@
 """Features of regions: from boxes of any size to a fixed grid of features each.
 
-RoI align (Mask R-CNN, He et al. 2017, section 3), on one level or a pyramid (Feature Pyramid Networks, Lin et al. 2017,
-section 4.2). Plain PyTorch, one implementation for every device, differentiable in the features;
-results equal torchvision's.
+RoI pooling (Fast R-CNN, Girshick 2015, section 2.1) and RoI align (Mask R-CNN, He et al. 2017, section 3), on one level
+or a pyramid (Feature Pyramid Networks, Lin et al. 2017, section 4.2). Plain PyTorch, one implementation for every
+device, differentiable in the features; results equal torchvision's.
 """
 
 from __future__ import annotations
@@ -14,8 +14,53 @@ import torch
 from torch import Tensor
 
 from sightline.errors import InputError
+from sightline.ops._range_max import largest_in_bins
 from sightline.ops._sampling import SampleGrid, read_samples
 from sightline.structures import Size
+
+
+def roi_pool(
+    features: Tensor, rois: Tensor | Sequence[Tensor], output_size: int | Size, spatial_scale: float = 1.0
+) -> Tensor:
+    """RoI pooling (Fast R-CNN, section 2.1): regions snapped to whole cells, the largest cell of each bin.
+
+    Args:
+        features: [B, C, H, W] float.
+        rois: [K, 5] (batch index, x1, y1, x2, y2), or a list with [L_i, 4] boxes for each of the B images.
+        output_size: bins (height, width), or one number for both.
+        spatial_scale: feature cells per pixel of the boxes: 1 / stride.
+
+    Returns:
+        [K, C, height, width], of the features' dtype and device. A bin outside of the map is 0. The gradient goes to
+        the first largest cell of a bin.
+
+    Raises:
+        InputError: shapes do not fit.
+    """
+    rois = _as_rois(features, rois).detach()
+    height, width = _pair(output_size)
+    box = _round(rois[:, 1:].to(_wide(features).dtype) * spatial_scale)
+    columns, rows = _snapped(box[:, 0], box[:, 2], width), _snapped(box[:, 1], box[:, 3], height)
+    return largest_in_bins(_wide(features), rois[:, 0].long(), rows, columns).to(features.dtype)
+
+
+def _snapped(start: Tensor, end: Tensor, bins: int) -> Tensor:
+    """Borders [K, bins, 2] (the last exclusive) of roughly equal bins between two cells [K], both included."""
+    number = torch.arange(bins, device=start.device)
+    size = ((end - start + 1).clamp(min=1) / bins)[:, None]
+    borders = torch.stack([(number * size).floor(), ((number + 1) * size).ceil()], -1)
+    return (borders + start[:, None, None]).to(torch.int64)
+
+
+def _round(x: Tensor) -> Tensor:
+    """To the nearest whole number, halves away from zero as C rounds (`Tensor.round` takes them to the even one)."""
+    whole = x.trunc()
+    return whole + x.sign() * ((x - whole).abs() >= 0.5)
+
+
+def _wide(x: Tensor) -> Tensor:
+    """In a dtype to compute in: half precision as float32."""
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
 def roi_align(
@@ -128,7 +173,7 @@ def _table(features: Sequence[Tensor]) -> Tensor:
     """A row of channels for each cell of every map [B, C, H, W] in turn; half precision as float32."""
     cells = [feature.permute(0, 2, 3, 1).reshape(-1, feature.shape[1]) for feature in features]
     table = cells[0].contiguous() if len(cells) == 1 else torch.cat(cells)
-    return table if table.dtype in (torch.float32, torch.float64) else table.float()
+    return _wide(table)
 
 
 def _as_rois(features: Tensor, rois: Tensor | Sequence[Tensor]) -> Tensor:
