@@ -1,0 +1,248 @@
+"""What a run needs to go on where it stopped, and how it is written so that a crash cannot spoil it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from sightline.errors import InputError
+from sightline.training.ema import Ema
+from sightline.training.metrics_log import Row, replacing
+from sightline.training.recipe import Recipe
+
+STATE_FILE = Path("checkpoint", "state.pt")
+BEST_FILE = Path("checkpoint", "best.pt")
+SaveModel = Callable[[nn.Module, Path, dict[str, Any]], Any]
+
+_MAY_CHANGE = {"epochs", "minutes", "patience", "workers", "validate_every"}
+"""What a resumed run may do otherwise than before; another number of epochs also stretches the schedule."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What is trained and by what: all whose state a checkpoint holds.
+
+    Attributes:
+        recipe: the numbers.
+        model: the model itself, not what `accelerate` wraps around it.
+        optimizer: its optimizer, prepared.
+        ema: the average of its weights, or None.
+        accelerator: device, precision, processes.
+    """
+
+    recipe: Recipe
+    model: nn.Module
+    optimizer: Any
+    ema: Ema | None
+    accelerator: Any
+
+    @property
+    def weights(self) -> nn.Module:
+        """The model whose weights are validated and saved: the average where there is one."""
+        return self.model if self.ema is None else self.ema.model
+
+
+@dataclass
+class TrainState:
+    """Where a run stands, besides its tensors. Between optimizer steps it always fits the weights.
+
+    Attributes:
+        epoch: epochs done with everything.
+        batch: batches of the current epoch done.
+        step: optimizer steps done.
+        images: images of the current epoch done.
+        sums: of each loss over these images.
+        elapsed: seconds the run has taken.
+        epoch_began: `elapsed` at the start of the current epoch.
+        validation_seconds: of the slowest validation, None before the first.
+        rows: metrics of the epochs done.
+        metric: what the best epoch is chosen by, None before the first choice.
+        best: row of the best epoch.
+        best_score: its score; higher is better.
+        improved: the epoch (counted from 1) that was last strictly better than all before.
+        lr: learning rate of the last step.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    images: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    elapsed: float = 0.0
+    epoch_began: float = 0.0
+    validation_seconds: float | None = None
+    rows: list[Row] = field(default_factory=list)
+    metric: str | None = None
+    best: Row = field(default_factory=dict)
+    best_score: float | None = None
+    improved: int = 0
+    lr: float = 0.0
+
+    def add(self, losses: Mapping[str, float], images: int) -> None:
+        """Count a batch: its losses, each the mean over its images."""
+        for name, value in losses.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value * images
+        self.images += images
+        self.batch += 1
+
+    def stale(self, patience: int | None) -> bool:
+        """Whether the last `patience` epochs brought nothing better."""
+        return patience is not None and self.best_score is not None and self.epoch - self.improved >= patience
+
+    def next_epoch(self) -> None:
+        """Begin the next epoch."""
+        self.epoch += 1
+        self.batch = self.images = 0
+        self.sums = {}
+        self.epoch_began = self.elapsed
+
+
+def random_state(cuda: bool = True) -> dict[str, Any]:
+    """The states of Python's, NumPy's and torch's global random generators, of types a safe unpickler knows."""
+    kind, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002 (the global generator is the point)
+    state: dict[str, Any] = {
+        "python": random.getstate(),
+        "numpy": (kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, gauss),
+        "torch": torch.get_rng_state(),
+    }
+    if cuda and torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def set_random_state(state: Mapping[str, Any]) -> None:
+    """Put the global random generators into a state of `random_state`."""
+    version, numbers, gauss_next = state["python"]
+    random.setstate((version, tuple(numbers), gauss_next))
+    kind, keys, position, has_gauss, gauss = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))  # noqa: NPY002
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python's, NumPy's and torch's global random generators."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 (for code that draws from the global generator)
+    torch.manual_seed(seed)
+
+
+@contextmanager
+def own_randomness(seed: int) -> Iterator[None]:
+    """Inside, the global generators start from `seed`; outside, nobody notices.
+
+    Validation runs in it: its sampled losses are comparable from epoch to epoch, and training goes the same way
+    whether it is validated or not.
+    """
+    before = random_state()
+    seed_everything(seed)
+    try:
+        yield
+    finally:
+        set_random_state(before)
+
+
+def save_checkpoint(folder: Path, state: TrainState, parts: Parts) -> None:
+    """Write `checkpoint/state.pt` in one piece: it is the old one or the new one whatever happens."""
+    from accelerate.utils import gather_object
+
+    accelerator, ema = parts.accelerator, parts.ema
+    randomness = gather_object([random_state()])  # one of each process
+    if accelerator.is_main_process:
+        content = {
+            "state": asdict(state),
+            "recipe": parts.recipe.to_dict(),
+            "model": parts.model.state_dict(),
+            "optimizer": parts.optimizer.state_dict(),
+            "ema": None if ema is None else {"steps": ema.steps, "model": ema.model.state_dict()},
+            "scaler": None if accelerator.scaler is None else accelerator.scaler.state_dict(),
+            "random": randomness,
+        }
+        (folder / STATE_FILE).parent.mkdir(exist_ok=True)
+        with replacing(folder / STATE_FILE) as path:
+            torch.save(content, path)
+    accelerator.wait_for_everyone()
+
+
+def load_checkpoint(folder: Path, parts: Parts) -> TrainState:
+    """Put everything into the state that `save_checkpoint` wrote.
+
+    Raises:
+        InputError: there is no checkpoint, it cannot be read, it is of another model, or of another recipe.
+    """
+    path = folder / STATE_FILE
+    if not path.is_file():
+        raise InputError(f"there is no checkpoint {path} to resume from; start the run anew under another name")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"the checkpoint {path} cannot be read ({reason}); start the run anew") from error
+    _require_same_recipe(parts.recipe, content["recipe"], path)
+    mine, theirs = _shapes(parts.model.state_dict()), _shapes(content["model"])
+    if mine != theirs:
+        name = next(name for name in sorted(mine.keys() | theirs.keys()) if mine.get(name) != theirs.get(name))
+        raise InputError(
+            f"the checkpoint {path} is of another model: {name!r} is {theirs.get(name, 'absent')} there and "
+            f"{mine.get(name, 'absent')} here; resume with the model the run was started with"
+        )
+    parts.model.load_state_dict(content["model"])
+    parts.optimizer.load_state_dict(content["optimizer"])
+    if parts.ema is not None:
+        parts.ema.steps = content["ema"]["steps"]
+        parts.ema.model.load_state_dict(content["ema"]["model"])
+    if parts.accelerator.scaler is not None and content["scaler"] is not None:
+        parts.accelerator.scaler.load_state_dict(content["scaler"])
+    randomness = content["random"]
+    set_random_state(randomness[min(parts.accelerator.process_index, len(randomness) - 1)])
+    return TrainState(**content["state"])
+
+
+def _require_same_recipe(recipe: Recipe, before: Mapping[str, Any], path: Path) -> None:
+    now = recipe.to_dict()
+    changed = [name for name in now if name not in _MAY_CHANGE and name in before and now[name] != before[name]]
+    if changed:
+        named = ", ".join(f"{name} {before[name]!r} → {now[name]!r}" for name in changed)
+        raise InputError(
+            f"the recipe differs from the one of {path} ({named}); resume with the run's recipe.yaml, of which only "
+            f"{', '.join(sorted(_MAY_CHANGE))} may be changed"
+        )
+
+
+def _shapes(tensors: Mapping[str, Any]) -> dict[str, list[int]]:
+    return {name: list(value.shape) for name, value in tensors.items()}
+
+
+def save_models(folder: Path, state: TrainState, parts: Parts, row: Row, improved: bool, save: SaveModel) -> None:
+    """Write `last.safetensors` and, where the epoch improved on all before, `best.safetensors`; each in one piece."""
+    metadata = {"epoch": state.epoch + 1, "metrics": row, "recipe": parts.recipe.to_dict()}
+    for name in ("last", "best") if improved else ("last",):
+        with replacing(folder / f"{name}.safetensors") as path:
+            save(parts.weights, path, metadata)
+    if improved:
+        (folder / BEST_FILE).parent.mkdir(exist_ok=True)
+        with replacing(folder / BEST_FILE) as path:
+            torch.save(parts.weights.state_dict(), path)
+
+
+def load_best(folder: Path, model: nn.Module) -> None:
+    """Give `model` the weights of the best epoch, where there is one."""
+    if (folder / BEST_FILE).is_file():
+        device = next(model.parameters()).device
+        model.load_state_dict(torch.load(folder / BEST_FILE, map_location=device, weights_only=True))
+
+
+def save_model(model: nn.Module, path: Path, metadata: dict[str, Any]) -> None:
+    """Write the library's model file: what `sightline.load` reads."""
+    from sightline.models.saving import save
+
+    save(model, path, metadata)

@@ -1,0 +1,129 @@
+"""The accelerator of a run: device, precision, processes and trackers, by Hugging Face's `accelerate`."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import nn
+
+from sightline.errors import InputError
+from sightline.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+_Result = TypeVar("_Result")
+
+
+def make_accelerator(
+    recipe: Recipe, folder: Path, trackers: Sequence[Any] = (), device: str | None = None
+) -> Accelerator:
+    """An `Accelerator` for this recipe, whatever another run in the same process has used before.
+
+    Args:
+        recipe: gives precision and accumulation.
+        folder: of the run; trackers that keep files write to `folder/trackers`.
+        trackers: names accelerate knows ("tensorboard", "wandb", …), or its `GeneralTracker` objects.
+        device: "cpu", "cuda", "cuda:1", "mps"; None: the best there is, or what `accelerate launch` says.
+
+    Raises:
+        InputError: no such device or tracker, or a precision the device does not have.
+    """
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState, PartialState
+    from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration
+
+    _require_device(device)
+    _require_trackers(trackers)
+    # accelerate keeps one state a process, and refuses a second run of another precision or device.
+    single = not torch.distributed.is_available() or not torch.distributed.is_initialized()
+    AcceleratorState._reset_state(reset_partial_state=single)
+    if device is not None and device.startswith("cuda:") and single:
+        torch.cuda.set_device(device)  # accelerate's "cuda" is torch's current GPU
+    chosen = PartialState(cpu=device == "cpu").device
+    if recipe.precision == "fp16" and chosen.type != "cuda":
+        raise InputError(
+            f"precision is 'fp16', but this device is {chosen.type}; fp16 needs a CUDA GPU, give bf16 or no"
+        )
+    if recipe.precision == "bf16" and chosen.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise InputError("precision is 'bf16', but this GPU does not have it; give fp16 or no")
+    return Accelerator(
+        cpu=device == "cpu",
+        mixed_precision=recipe.precision,
+        gradient_accumulation_steps=recipe.accumulate,
+        log_with=list(trackers) or None,
+        project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder / "trackers")),
+        dataloader_config=DataLoaderConfiguration(non_blocking=chosen.type == "cuda"),
+    )
+
+
+def _require_device(device: str | None) -> None:
+    if device is None or device == "cpu":
+        return
+    kind, _, number = device.partition(":")
+    if kind == "cuda" and (not number or number.isdigit()) and int(number or 0) < torch.cuda.device_count():
+        return
+    if device == "mps" and torch.backends.mps.is_available():
+        return
+    there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    there += ["mps"] if torch.backends.mps.is_available() else []
+    raise InputError(f"device is {device!r}, but there is no such device here; there are {', '.join(there)}")
+
+
+def _require_trackers(trackers: Sequence[Any]) -> None:
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+
+    known = [str(name) for name in LOGGER_TYPE_TO_CLASS]
+    installed = {str(name) for name in get_available_trackers()}
+    for name in trackers:
+        if not isinstance(name, str):
+            continue
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
+            raise InputError(f"unknown tracker {name!r}; {hint}")
+        if name not in installed:
+            raise InputError(f"the tracker {name!r} is not installed; install it (pip install {name}) or leave it out")
+
+
+def start_trackers(accelerator: Accelerator, recipe: Recipe) -> None:
+    """Start the trackers, telling them the recipe."""
+    flat = {k: v if isinstance(v, int | float | str | bool) else str(v) for k, v in recipe.to_dict().items()}
+    accelerator.init_trackers("sightline", config=flat)
+
+
+def stop_trackers(accelerator: Accelerator) -> None:
+    """Let the trackers write what they hold; other processes' connections stay open for what comes after training."""
+    for tracker in accelerator.trackers:
+        tracker.finish()
+
+
+def on_main(accelerator: Accelerator, function: Callable[[], _Result]) -> _Result:
+    """Call `function` in the main process alone and give its result to all."""
+    from accelerate.utils import broadcast_object_list
+
+    held: list[Any] = [function() if accelerator.is_main_process else None]
+    if accelerator.num_processes > 1:
+        broadcast_object_list(held)
+    return held[0]
+
+
+def mean_over_processes(accelerator: Accelerator, sums: Mapping[str, float], images: int) -> dict[str, float]:
+    """Sums over each process's images as means over all images."""
+    from accelerate.utils import gather_object
+
+    parts = gather_object([(dict(sums), images)])
+    total = sum(count for _, count in parts)
+    return {name: sum(part.get(name, 0.0) for part, _ in parts) / total for name in parts[0][0]}
+
+
+def release(accelerator: Accelerator, model: nn.Module, prepared: nn.Module) -> None:
+    """Take off the model what `accelerate` put on it, so that it is as it came, and can be trained again otherwise."""
+    accelerator.unwrap_model(prepared, keep_fp32_wrapper=False)
+    model.__dict__.pop("forward", None)  # the class's own, left behind by the unwrapping as a bound copy
+    model.__dict__.pop("_is_accelerate_prepared", None)
+    accelerator.free_memory()

@@ -1,0 +1,87 @@
+"""The first loss that is not finite ends a run, and what caused it is kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sightline.errors import InputError
+from sightline.structures import Instances, Target
+from sightline.training.metrics_log import replacing
+
+BATCH_FILE = "nonfinite_batch.pt"
+
+
+class NonFiniteLoss(InputError):
+    """A loss (or the gradient) became infinite or not a number; the message names it, the step and the images."""
+
+
+def loss_values(losses: Mapping[str, Tensor]) -> dict[str, float]:
+    """The scalar losses as numbers, waiting for the device once."""
+    stacked = torch.stack([loss.detach().float().reshape(()) for loss in losses.values()])
+    return dict(zip(losses, stacked.tolist(), strict=True))
+
+
+class Guard:
+    """Watches the losses of a run; holds the batch in work, to save it if something goes wrong with it.
+
+    Args:
+        folder: of the run.
+        model: its weights are saved with the batch.
+    """
+
+    def __init__(self, folder: Path, model: nn.Module):
+        self.folder, self.model = folder, model
+        self._batch: tuple[Sequence[Tensor], Sequence[Target]] = ((), ())
+        self._where, self._lr = "", 0.0
+        self._rng: Tensor | None = None
+
+    def begin(self, images: Sequence[Tensor], targets: Sequence[Target], epoch: int, step: int, lr: float) -> None:
+        """Take the next batch, before the forward pass."""
+        self._batch = (images, targets)
+        self._where, self._lr = f"epoch {epoch + 1}, step {step + 1}", lr
+        self._rng = torch.get_rng_state()
+
+    def finite(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
+        """The losses (or the gradient's norm) as numbers, if all are finite; else save the batch and stop.
+
+        The file (`torch.load` opens it) holds the images, the targets as plain dicts, the numbers, the state of torch's
+        random generator before the forward pass, and the weights: all that is needed to see it again.
+
+        Raises:
+            NonFiniteLoss: a value is infinite or not a number.
+        """
+        values = loss_values(losses)
+        bad = [name for name, value in values.items() if not math.isfinite(value)]
+        if not bad:
+            return values
+        images, targets = self._batch
+        with replacing(self.folder / BATCH_FILE) as path:
+            torch.save(
+                {
+                    "values": values,
+                    "images": [image.cpu() for image in images],
+                    "targets": [_plain_target(target) for target in targets],
+                    "rng": self._rng,
+                    "model": {name: value.cpu() for name, value in self.model.state_dict().items()},
+                },
+                path,
+            )
+        what = " and ".join(f"{name!r} is {values[name]}" for name in bad)
+        names = ", ".join(target.source or f"image {i} of the batch" for i, target in enumerate(targets))
+        raise NonFiniteLoss(
+            f"training stopped at {self._where}: {what}, but it must be finite; its batch ({names}) is saved as "
+            f"{self.folder / BATCH_FILE}; look at their labels, or give a lower learning rate than {self._lr:.2g}"
+        )
+
+
+def _plain_target(target: Target) -> dict[str, Any]:
+    target = target.to("cpu")
+    if isinstance(target, Instances):
+        return {"source": target.source, "image_size": target.image_size, **target.fields}
+    return {name: value for name, value in vars(target).items() if name != "classes"}

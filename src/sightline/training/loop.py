@@ -1,0 +1,184 @@
+"""The training loop, to be read from top to bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from sightline.errors import InputError
+from sightline.training import checkpoint, devices
+from sightline.training.checkpoint import Parts, SaveModel, TrainState
+from sightline.training.ema import Ema
+from sightline.training.guard import Guard
+from sightline.training.interrupt import Interrupts
+from sightline.training.loader import EpochBatches, Items, Transform, make_loader, require_fitting
+from sightline.training.metrics_log import Row
+from sightline.training.optimizer import make_optimizer
+from sightline.training.progress import ProgressDisplay
+from sightline.training.recipe import Recipe
+from sightline.training.records import Records
+from sightline.training.run import Run, existing_run_folder, new_folder
+from sightline.training.schedule import Clock, set_learning_rate
+from sightline.training.validation import Validate, validation_metrics
+
+
+def fit(
+    model: nn.Module,
+    data: Items,
+    recipe: Recipe,
+    folder: str | Path,
+    *,
+    validation: Items | None = None,
+    validate: Validate | None = None,
+    transform: Transform | None = None,
+    resume: bool = False,
+    trackers: Sequence[Any] = (),
+    progress: bool = True,
+    on_epoch: Callable[[Row], object] | None = None,
+    save: SaveModel | None = None,
+    device: str | None = None,
+) -> Run:
+    """Train `model` on `data` by `recipe`, writing everything of the run to `folder`.
+
+    Written are recipe.yaml, environment.json, metrics.jsonl and metrics.csv (a row an epoch), last.safetensors and
+    best.safetensors, and checkpoint/, from which the run can be resumed. On the CPU a resumed run ends with the very
+    weights of an uninterrupted one. The first Ctrl-C ends training after the step it is in and leaves a checkpoint
+    there; a second one ends it at once, and what is left is the checkpoint of the last whole epoch. With several
+    processes, Ctrl-C ends at once and the checkpoint is always the last whole epoch's.
+
+    Args:
+        model: `model(images, targets)` gives a dict of named scalar losses. It is trained in place.
+        data: gives (image [C, H, W], target) for each position. Crowd regions and boxes without area are left out.
+        recipe: all numbers of the run.
+        folder: must not exist, or be empty, unless `resume`.
+        validation: where val/loss is measured after each epoch.
+        validate: gives further metrics of a model after each epoch, such as AP (called in the main process only).
+        transform: augmentation of the training images: `(image, target, generator) -> (image, target)`.
+        resume: go on with the run in `folder`.
+        trackers: names of trackers accelerate knows, or its `GeneralTracker` objects.
+        progress: show a bar (on a terminal) and a line an epoch, on stderr.
+        on_epoch: called with each epoch's row once its checkpoint is written.
+        save: writes a model to a file: `(model, path, metadata)`; by default `sightline.models.saving.save`.
+        device: "cpu", "cuda", "cuda:1", "mps"; by default the best there is.
+
+    Returns:
+        The run, whose model has the weights of the best epoch and is in eval mode.
+
+    Raises:
+        InputError: the data does not fit the model, the folder is in use, or nothing is there to resume.
+        NonFiniteLoss: a loss became infinite or not a number; the batch is saved in the folder.
+    """
+    require_fitting(model, data, validation)
+    folder = existing_run_folder(folder) if resume else new_folder(folder, "give another name, or resume the run")
+    accelerator = devices.make_accelerator(recipe, folder, trackers, device)
+    checkpoint.seed_everything(recipe.seed + accelerator.process_index)
+    model.to(accelerator.device)
+    ema = None if recipe.ema is None else Ema(model, recipe.ema)
+    gpu = accelerator.device.type == "cuda"
+    order = EpochBatches(len(data), recipe.batch_size, recipe.seed)
+    net, optimizer, loader = accelerator.prepare(
+        model, make_optimizer(model, recipe), make_loader(data, order, transform, recipe.workers, gpu)
+    )
+    held_out = None
+    if validation is not None:
+        in_turn = EpochBatches(len(validation), recipe.batch_size, recipe.seed, shuffle=False)
+        held_out = make_loader(validation, in_turn, None, recipe.workers, gpu, persistent=False)
+
+    parts = Parts(recipe, model, optimizer, ema, accelerator)
+    state = checkpoint.load_checkpoint(folder, parts) if resume else TrainState()
+    clock = Clock(
+        recipe,
+        steps_per_epoch=-(-len(loader) // recipe.accumulate),
+        validation_share=len(validation or ()) / len(data) * (1 if validate is None else 2),
+        elapsed=state.elapsed,
+        validation_seconds=state.validation_seconds,
+        share=lambda value: devices.on_main(accelerator, lambda: value),
+    )
+    validates = held_out is not None or validate is not None
+    records = Records(folder, parts, state, save or checkpoint.save_model, validates)
+    guard = Guard(folder, model)
+    display = ProgressDisplay(progress and accelerator.is_main_process, clock, len(loader))
+    interrupts = Interrupts(enabled=accelerator.num_processes == 1)
+    devices.start_trackers(accelerator, recipe)
+    if not resume:
+        checkpoint.save_checkpoint(folder, state, parts)  # what an interruption of the first epoch goes back to
+
+    interrupted = False
+    try:
+        with display, interrupts:
+            clock.tick(state.step)
+            for epoch in clock.epochs(state.epoch):
+                if state.stale(recipe.patience):
+                    break
+
+                net.train()
+                order.begin(epoch, state.batch)
+                for images, targets in loader:
+                    state.lr = set_learning_rate(optimizer, recipe, state.step, clock.progress)
+                    guard.begin(images, targets, epoch, state.step, state.lr)
+                    with accelerator.accumulate(net):
+                        losses = net(images, targets)
+                        accelerator.backward(sum(losses.values()))
+                        values = guard.finite(losses)
+                        if accelerator.sync_gradients and recipe.clip_norm is not None:
+                            norm = accelerator.clip_grad_norm_(net.parameters(), recipe.clip_norm)
+                            if accelerator.scaler is None:  # fp16's scaler skips the steps that overflow
+                                guard.finite({"gradient norm": norm})
+                        optimizer.step()
+                        optimizer.zero_grad()
+                    state.add(values, len(images))
+                    if accelerator.sync_gradients:
+                        state.step += 1
+                        if ema is not None:
+                            ema.update(model)
+                        clock.tick(state.step)
+                        display.batch(epoch, state.batch, values, state.lr)
+                        interrupts.check()
+                        if clock.out_of_time:
+                            break
+
+                metrics: dict[str, Any] = {}
+                last = clock.out_of_time or epoch + 1 == recipe.epochs
+                if validates and (last or (epoch + 1) % recipe.validate_every == 0):
+                    display.validating(epoch)
+                    began = clock.elapsed
+                    with interrupts.allowed():
+                        metrics = devices.on_main(
+                            accelerator,
+                            lambda: validation_metrics(parts.weights, held_out, validate, accelerator, recipe.seed),
+                        )
+                    state.validation_seconds = clock.validated(clock.elapsed - began)
+                row, best = records.close_epoch(state, metrics, clock.elapsed)
+                display.epoch(row, best)
+                if on_epoch is not None:
+                    on_epoch(row)
+    except KeyboardInterrupt:
+        interrupted = True
+        if interrupts.safe:
+            state.elapsed = clock.elapsed
+            checkpoint.save_checkpoint(folder, state, parts)
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            f"batches of {recipe.batch_size} images do not fit into the memory of {accelerator.device}; give a smaller "
+            "batch_size and a larger accumulate"
+        ) from error
+    finally:
+        devices.stop_trackers(accelerator)
+        devices.release(accelerator, model, net)
+
+    checkpoint.load_best(folder, model)
+    model.eval()
+    stopped = "interrupted" if interrupted else _why_it_ended(state, recipe)
+    run = Run(folder, model, recipe, state.rows, state.best, state.metric, stopped)
+    display.say(str(run))
+    return run
+
+
+def _why_it_ended(state: TrainState, recipe: Recipe) -> str:
+    if state.epoch == recipe.epochs:
+        return "finished"
+    return "patience" if state.stale(recipe.patience) else "minutes"

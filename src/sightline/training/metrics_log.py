@@ -1,0 +1,105 @@
+"""The metrics of a run, one row an epoch, as JSON lines and as CSV; and which row is the best."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sightline.errors import InputError
+
+Row = dict[str, Any]
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Write a file so that readers see the old one or the new one, never half: yields the path to write to.
+
+    The temporary file has the same ending and lies in the same folder; it replaces `path` if all went well.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class MetricsLog:
+    """`metrics.jsonl` and `metrics.csv` of a run folder. Both always hold the rows given so far, and nothing else.
+
+    The CSV is written anew with each row, so that it stays valid when a later epoch brings new columns (a run validated
+    every few epochs). What is not available is null in JSON and empty in CSV.
+
+    Args:
+        folder: of the run.
+        rows: of the epochs before (a resumed run); files of an interrupted epoch after them are overwritten.
+    """
+
+    def __init__(self, folder: Path, rows: Sequence[Row] = ()):
+        self.folder = folder
+        self.rows: list[Row] = []
+        (folder / "metrics.jsonl").write_text("", encoding="utf-8")
+        for row in rows:
+            self.add(row)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Append a row."""
+        self.rows.append(plain_row(row))
+        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps(self.rows[-1], ensure_ascii=False) + "\n")
+        columns = list(dict.fromkeys(name for row in self.rows for name in row))
+        with replacing(self.folder / "metrics.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns, restval="")
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+
+def plain_row(row: Mapping[str, Any]) -> Row:
+    """The row in plain Python values, with None for numbers that are not finite (JSON has none)."""
+    return {name: _plain(value) for name, value in row.items()}
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, str | bool):
+        return value
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def choose_metric(row: Mapping[str, Any], keep: str) -> str:
+    """The column by which the best epoch of a run is chosen.
+
+    Args:
+        row: of the first validated epoch.
+        keep: "auto" (AP, else the validation loss, else the training loss) or a column; "AP50" means "val/AP50".
+
+    Raises:
+        InputError: there is no such column; the sentence lists those there are.
+    """
+    if keep == "auto":
+        ranked = ("val/AP", "val/loss", "train/loss")
+        return next((name for name in ranked if row.get(name) is not None), "train/loss")
+    for name in (keep, f"val/{keep}"):
+        if name in row:
+            return name
+    columns = [name for name in row if "/" in name]
+    near = difflib.get_close_matches(keep, columns + [name.split("/")[1] for name in columns], 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(columns)}"
+    raise InputError(f"keep is {keep!r}, but no metric of this run has that name; {hint}")
+
+
+def score(row: Mapping[str, Any], metric: str) -> float | None:
+    """The value of `metric` such that higher is better, or None where the row has none."""
+    value = row.get(metric)
+    if value is None:
+        return None
+    return -float(value) if "loss" in metric.split("/")[-1] else float(value)

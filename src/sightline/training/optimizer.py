@@ -1,0 +1,50 @@
+"""The optimizer of a recipe, with the parameters in groups of one learning rate and one weight decay each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from sightline.errors import InputError
+from sightline.training.recipe import Recipe
+
+_NEW_PARTS_OF_BACKBONE = ("backbone.fpn.", "backbone.extra.")
+
+
+def is_backbone(name: str) -> bool:
+    """Whether the parameter `name` belongs to the pretrained trunk; the pyramid and extra maps on top of it do not."""
+    return name.startswith("backbone.") and not name.startswith(_NEW_PARTS_OF_BACKBONE)
+
+
+def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+    """The trainable parameters in groups: backbone or not, decayed or not.
+
+    Vectors (biases, and the scale and shift of normalisation) are not decayed under AdamW.
+
+    Raises:
+        InputError: no parameter is trainable.
+    """
+    assert recipe.lr is not None
+    assert recipe.weight_decay is not None
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            lr = recipe.lr * (recipe.backbone_lr_factor if is_backbone(name) else 1.0)
+            decayed = recipe.optimizer == "sgd" or parameter.ndim > 1
+            groups.setdefault((lr, recipe.weight_decay if decayed else 0.0), []).append(parameter)
+    if not groups:
+        raise InputError("the model has no trainable parameter; set requires_grad on those that shall be trained")
+    return [
+        {"params": parameters, "lr": lr, "base_lr": lr, "weight_decay": decay}
+        for (lr, decay), parameters in groups.items()
+    ]
+
+
+def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """SGD with momentum (Sutskever et al. 2013) or AdamW (Loshchilov & Hutter 2019) over `parameter_groups`."""
+    groups = parameter_groups(model, recipe)
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, momentum=recipe.momentum)
+    return torch.optim.AdamW(groups)

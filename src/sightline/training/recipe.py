@@ -1,0 +1,228 @@
+"""How to train: every number of a run in one small frozen dataclass, saved as YAML beside the run."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sightline.errors import InputError
+
+DEFAULT_EPOCHS = 30
+_DEFAULTS_OF_OPTIMIZER = {
+    "sgd": {"lr": 0.01, "weight_decay": 1e-4},
+    "adamw": {"lr": 5e-4, "weight_decay": 0.05},
+}
+_CHOICES = {
+    "optimizer": ("sgd", "adamw"),
+    "schedule": ("cosine", "step", "constant"),
+    "precision": ("no", "bf16", "fp16"),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The numbers of a training run. Values left at None are filled in, so that a saved recipe tells them all.
+
+    Attributes:
+        epochs: passes over the training set; 30 where neither `epochs` nor `minutes` is given. None with `minutes`: as
+            many as fit. With both, training ends at whichever comes first.
+        minutes: time budget of the whole run with its validations; the schedule is fitted to it.
+        batch_size: images a step and process.
+        accumulate: batches whose gradients are averaged before one optimizer step.
+        optimizer: "sgd" or "adamw".
+        lr: learning rate at its highest; by default 0.01 for SGD and 5e-4 for AdamW.
+        momentum: of SGD.
+        weight_decay: by default 1e-4 for SGD (on all parameters, as the papers of its time) and 0.05 for AdamW (on
+            weights alone: biases and the parameters of normalisation are left out).
+        backbone_lr_factor: what the learning rate of the pretrained backbone is multiplied by.
+        warmup_steps: optimizer steps over which the learning rate rises linearly, at most a third of the run.
+        schedule: "cosine" (to zero), "step" (times `gamma` at each milestone) or "constant", after the warm-up.
+        milestones: of "step", as fractions of the run: epochs 16 and 22 of 26 are (0.615, 0.846).
+        gamma: of "step".
+        clip_norm: largest norm of the gradient; a longer one is scaled down. None: not clipped.
+        precision: "no" (float32), "bf16" or "fp16" (on a GPU).
+        ema: decay of the moving average of the weights, which are then the ones validated and saved; None: no average.
+        patience: epochs without a better result after which training stops; None: never.
+        validate_every: epochs between validations (the last epoch is always validated).
+        keep: what the best epoch is chosen by: a column of the metrics such as "val/AP50" (lower is better for a loss),
+            or "auto": AP where there is one, else the validation loss, else the training loss.
+        augmentation: name of the augmentation recipe ("none": images as they are).
+        augmentation_strength: how strong it is; 1 is its usual strength.
+        workers: processes that read images; None: none for a set in memory, else min(2, cores − 1).
+        seed: of the order of images, the augmentation, and the model's own randomness.
+
+    Raises:
+        InputError: a value is out of its range; the sentence says which and what to do.
+    """
+
+    epochs: int | None = None
+    minutes: float | None = None
+    batch_size: int = 8
+    accumulate: int = 1
+    optimizer: str = "adamw"
+    lr: float | None = None
+    momentum: float = 0.9
+    weight_decay: float | None = None
+    backbone_lr_factor: float = 1.0
+    warmup_steps: int = 100
+    schedule: str = "cosine"
+    milestones: tuple[float, ...] = (0.7, 0.9)
+    gamma: float = 0.1
+    clip_norm: float | None = 10.0
+    precision: str = "no"
+    ema: float | None = 0.999
+    patience: int | None = None
+    validate_every: int = 1
+    keep: str = "auto"
+    augmentation: str = "default"
+    augmentation_strength: float = 1.0
+    workers: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, choices in _CHOICES.items():
+            _one_of(name, getattr(self, name), choices)
+        if self.epochs is None and self.minutes is None:
+            self._set("epochs", DEFAULT_EPOCHS)
+        for name, default in _DEFAULTS_OF_OPTIMIZER[self.optimizer].items():
+            if getattr(self, name) is None:
+                self._set(name, default)
+        if isinstance(self.milestones, list):
+            self._set("milestones", tuple(self.milestones))
+
+        self._whole("epochs", 1, optional=True, repair="give 1 or more, or leave it out and give minutes")
+        self._number(
+            "minutes", 0, optional=True, open_low=True, repair="give the minutes training may take, such as 10"
+        )
+        self._whole("batch_size", 1, repair="give 1 or more images a step")
+        self._whole("accumulate", 1, repair="give 1 to step after every batch")
+        self._number("lr", 0, open_low=True, repair="give a small positive number such as 0.001")
+        self._number("momentum", 0, 1, open_high=True, repair="give 0.9 if in doubt")
+        self._number("weight_decay", 0, repair="give 0 for none")
+        self._number("backbone_lr_factor", 0, repair="give 1 to train the backbone as the rest, 0.1 to train it slower")
+        self._whole("warmup_steps", 0, repair="give 0 for no warm-up")
+        self._number("gamma", 0, 1, open_low=True, repair="give 0.1 if in doubt")
+        self._number("clip_norm", 0, optional=True, open_low=True, repair="give null (None) not to clip")
+        self._number("ema", 0, 1, optional=True, open_high=True, repair="give 0.999, or null (None) for no averaging")
+        self._whole("patience", 1, optional=True, repair="give null (None) never to stop early")
+        self._whole("validate_every", 1, repair="give 1 to validate after every epoch")
+        self._number("augmentation_strength", 0, repair="give 1 for the usual strength")
+        self._whole("workers", 0, optional=True, repair="give 0 to read images in the training process itself")
+        self._whole("seed", 0, repair="give 0 if in doubt")
+        for name in ("keep", "augmentation"):
+            if not isinstance(getattr(self, name), str) or not getattr(self, name).strip():
+                raise InputError(f"{name} is {getattr(self, name)!r}, but it must be a name; leave it out if in doubt")
+        inside = all(_is_number(m) and 0 < m < 1 for m in self.milestones)
+        if not inside or list(self.milestones) != sorted(self.milestones):
+            raise InputError(
+                f"milestones are {list(self.milestones)}, but they are parts of the run and must rise from 0 to 1; "
+                "epochs 16 and 22 of 26, for example, are 0.615 and 0.846"
+            )
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+    def _whole(self, name: str, low: int, optional: bool = False, repair: str = "") -> None:
+        value = getattr(self, name)
+        if optional and value is None:
+            return
+        if isinstance(value, bool) or not isinstance(value, int) or value < low:
+            raise InputError(f"{name} is {value!r}, but it must be a whole number of at least {low}; {repair}")
+
+    def _number(
+        self,
+        name: str,
+        low: float,
+        high: float = math.inf,
+        *,
+        optional: bool = False,
+        open_low: bool = False,
+        open_high: bool = False,
+        repair: str = "",
+    ) -> None:
+        value = getattr(self, name)
+        if optional and value is None:
+            return
+        if (
+            not _is_number(value)
+            or not low <= value <= high
+            or (open_low and value == low)
+            or (open_high and value == high)
+        ):
+            rule = f"above {low}" if open_low else f"at least {low}"
+            if high < math.inf:
+                rule += f" and below {high}" if open_high else f" and at most {high}"
+            raise InputError(f"{name} is {value!r}, but it must be a number {rule}; {repair}")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], source: str = "the recipe") -> Recipe:
+        """A recipe of named values; a number written as text ("1e-3") is read as the number.
+
+        Args:
+            values: names of `Recipe`'s attributes and their values.
+            source: where they come from, for messages.
+
+        Raises:
+            InputError: an unknown name (the nearest known one is told), or a value out of its range.
+        """
+        known = {field.name: field for field in dataclasses.fields(cls)}
+        clean: dict[str, Any] = {}
+        for name, value in values.items():
+            if name not in known:
+                near = difflib.get_close_matches(str(name), known, 1)
+                hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+                raise InputError(f"{source} holds the unknown entry {name!r}; {hint}")
+            if isinstance(value, str) and "float" in str(known[name].type):
+                with contextlib.suppress(ValueError):  # what is no number at all, the check of the value refuses
+                    value = float(value)  # YAML 1.1 takes 1e-3 for text: it wants 1.0e-3
+            clean[name] = value
+        return cls(**clean)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All values by name, of types that JSON and YAML know."""
+        values = dataclasses.asdict(self)
+        values["milestones"] = list(self.milestones)
+        return values
+
+    @classmethod
+    def from_yaml(cls, path: str | os.PathLike[str]) -> Recipe:
+        """Read a recipe; what the file leaves out has its default.
+
+        Raises:
+            InputError: no such file, not YAML, an unknown entry (the nearest known one is told), a wrong value.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise InputError(f"there is no recipe {path}; give the path of a YAML file")
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"{path} is not a YAML file ({reason}); write one 'name: value' a line") from None
+        if not isinstance(values or {}, dict):
+            raise InputError(f"{path} holds a {type(values).__name__}, not a recipe; write one 'name: value' a line")
+        return cls.from_dict(values or {}, str(path))
+
+    def to_yaml(self, path: str | os.PathLike[str]) -> None:
+        """Write all values, in the order they are declared."""
+        Path(path).write_text(yaml.safe_dump(self.to_dict(), sort_keys=False), encoding="utf-8")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        near = difflib.get_close_matches(str(value), choices, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"give {choices[0]!r} if in doubt"
+        raise InputError(f"{name} is {value!r}, but it must be one of {', '.join(choices)}; {hint}")

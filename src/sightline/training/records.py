@@ -1,0 +1,86 @@
+"""What a run writes down: recipe and environment at its start; metrics, models and checkpoint after each epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sightline.training import devices
+from sightline.training.checkpoint import Parts, SaveModel, TrainState, save_checkpoint, save_models
+from sightline.training.metrics_log import MetricsLog, Row, choose_metric, plain_row, score
+from sightline.training.run import environment, write_json
+
+
+class Records:
+    """The files of a run, written by the main process alone.
+
+    Args:
+        folder: of the run.
+        parts: what is trained.
+        state: where the run stands.
+        save: writes a model to a file.
+        validates: whether there is anything to validate on.
+    """
+
+    def __init__(self, folder: Path, parts: Parts, state: TrainState, save: SaveModel, validates: bool):
+        self.folder, self.parts, self.save, self.validates = folder, parts, save, validates
+        self.log: MetricsLog | None = None
+        if parts.accelerator.is_main_process:
+            parts.recipe.to_yaml(folder / "recipe.yaml")
+            write_json(
+                folder / "environment.json", environment(parts.accelerator.device, parts.accelerator.num_processes)
+            )
+            self.log = MetricsLog(folder, state.rows)
+
+    def close_epoch(self, state: TrainState, validation: Mapping[str, Any], elapsed: float) -> tuple[Row, bool]:
+        """Write down an epoch and move `state` to the next one.
+
+        Args:
+            state: at the end of the epoch's batches.
+            validation: columns from the validation, empty where the epoch was not validated.
+            elapsed: seconds the run has taken.
+
+        Returns:
+            The epoch's row, and whether it is the best so far. Of equally good epochs the later is the best, for it has
+            seen more.
+        """
+        state.elapsed = elapsed
+        losses = devices.mean_over_processes(self.parts.accelerator, state.sums, state.images)
+        columns: Row = {
+            "epoch": state.epoch + 1,
+            "step": state.step,
+            "lr": state.lr,
+            "seconds": round(elapsed - state.epoch_began, 3),
+            **{f"train/{name}": value for name, value in losses.items()},
+            "train/loss": sum(losses.values()),
+            **validation,
+        }
+        row = plain_row(columns)
+        best = self._judge(state, row, validated=bool(validation))
+        if self.log is not None:
+            self.log.add(row)
+            save_models(self.folder, state, self.parts, row, best, self.save)
+        if best:
+            state.best = row
+        state.rows.append(row)
+        state.next_epoch()
+        save_checkpoint(self.folder, state, self.parts)
+        numbers = {name: value for name, value in row.items() if isinstance(value, int | float)}
+        self.parts.accelerator.log(numbers, step=row["epoch"])
+        return row, best
+
+    def _judge(self, state: TrainState, row: Row, validated: bool) -> bool:
+        if state.metric is None:
+            if self.validates and not validated:
+                return False  # wait for the first validation to see what there is to choose by
+            state.metric = choose_metric(row, self.parts.recipe.keep)
+        value = score(row, state.metric)
+        if value is None:
+            return False
+        if state.best_score is None or value > state.best_score:
+            state.improved = row["epoch"]
+        elif value < state.best_score:
+            return False
+        state.best_score = value
+        return True

@@ -1,0 +1,199 @@
+"""A run: its folder, its environment, and what comes out of it."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from sightline.errors import InputError
+from sightline.training.metrics_log import Row
+from sightline.training.recipe import Recipe
+
+
+@dataclass
+class Run:
+    """What a training gives back.
+
+    Attributes:
+        folder: where everything of the run lies.
+        model: with the weights of the best epoch, in eval mode.
+        recipe: what it was trained by.
+        metrics: one row an epoch, as in `metrics.jsonl`.
+        best: the row of the best epoch, empty if no epoch was finished.
+        metric: the column the best epoch was chosen by, None if no epoch was finished.
+        stopped: why it ended: "finished", "patience", "minutes" or "interrupted".
+    """
+
+    folder: Path
+    model: nn.Module = field(repr=False)
+    recipe: Recipe = field(repr=False)
+    metrics: list[Row] = field(repr=False)
+    best: Row
+    metric: str | None
+    stopped: str
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended it; the run can then be resumed."""
+        return self.stopped == "interrupted"
+
+    @property
+    def message(self) -> str:
+        """In one sentence: how it ended, and what can be done next."""
+        done = f"{len(self.metrics)} epoch{'' if len(self.metrics) == 1 else 's'}"
+        if self.interrupted:
+            return (
+                f"interrupted after {done}; go on with the same command and --resume (in Python: resume=True with the "
+                f"folder {self.folder})"
+            )
+        reasons = {
+            "finished": f"finished {done}",
+            "patience": f"stopped after {done}: no better result for {self.recipe.patience} epochs",
+            "minutes": f"stopped after {done}: the {self.recipe.minutes:g} minutes are over"
+            if self.recipe.minutes
+            else f"stopped after {done}",
+        }
+        return reasons[self.stopped]
+
+    def __str__(self) -> str:
+        lines = [f"{self.folder}: {self.message}"]
+        if self.metric is not None and self.best:
+            value = self.best.get(self.metric)
+            others = [
+                f"{name} {self.best[name]:.4g}"
+                for name in ("val/AP", "val/AP50", "val/loss", "train/loss")
+                if name != self.metric and isinstance(self.best.get(name), int | float)
+            ]
+            shown = "n/a" if value is None else f"{value:.4g}"
+            also = f" ({', '.join(others)})" if others else ""
+            lines.append(f"best is epoch {self.best['epoch']}: {self.metric} {shown}{also}")
+        return "\n".join(lines)
+
+
+def new_folder(path: str | os.PathLike[str], repair: str = "give another name") -> Path:
+    """Make a folder for output, with its parents; one that exists must be empty, for nothing is overwritten.
+
+    Args:
+        path: of the folder.
+        repair: what a user can do if there is something in it, for the message.
+
+    Raises:
+        InputError: there is a file of that name, or something in the folder, or it cannot be written to.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file, but the output needs a folder; {repair}")
+    try:
+        if path.is_dir() and any(path.iterdir()):
+            raise InputError(f"the folder {path} exists and is not empty, and nothing is overwritten; {repair}")
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    require_writable(path)
+    return path
+
+
+def require_writable(folder: Path) -> None:
+    """Refuse a folder one cannot write to.
+
+    Raises:
+        InputError: with the system's reason.
+    """
+    probe = folder / f".probe-{os.getpid()}"
+    try:
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+
+
+def _unwritable(path: Path, error: OSError) -> InputError:
+    return InputError(
+        f"the folder {path} cannot be written to ({error.strerror}); give another folder, or change its rights"
+    )
+
+
+def new_run_folder(base: str | os.PathLike[str] = "runs", name: str | None = None) -> Path:
+    """Make the folder of a new run, `base/name`.
+
+    Args:
+        base: folder of all runs.
+        name: of this one; by default run1, run2, …: the first that is free.
+
+    Raises:
+        InputError: it exists and is not empty, or cannot be written to.
+    """
+    if name is None:
+        number = 1
+        while (Path(base) / f"run{number}").exists():
+            number += 1
+        name = f"run{number}"
+    elif not name.strip() or name in (".", ".."):
+        raise InputError(
+            f"the run's name is {name!r}, but it must be the name of a folder; give a name such as 'first'"
+        )
+    return new_folder(Path(base) / name, "give another --name, or go on with the run by --resume")
+
+
+def existing_run_folder(path: str | os.PathLike[str]) -> Path:
+    """The folder of a run to resume.
+
+    Raises:
+        InputError: there is none, or it cannot be written to.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise InputError(f"there is no run {path} to resume; start it without --resume")
+    require_writable(path)
+    return path
+
+
+def cpu_name() -> str:
+    """The processor's model name, as far as the system tells it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass  # not Linux
+    return platform.processor() or platform.machine()
+
+
+def environment(device: torch.device | str = "cpu", processes: int = 1) -> dict[str, Any]:
+    """What a run's numbers depend on besides data and recipe: versions, device, threads."""
+    versions: dict[str, str | None] = {}
+    for name in ("sightline", "torch", "numpy", "accelerate", "pillow", "kornia", "hotcoco"):
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = None
+    device = torch.device(device)
+    return {
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": versions,
+        "device": str(device),
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "cpu": cpu_name(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "processes": processes,
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]] if sys.argv else [],
+    }
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write `values` as indented JSON."""
+    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,296 @@
+"""The loop's helpers, each alone: averaging, order and collation, the metrics' files, folders, the display."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import pickle
+import random
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from sightline.errors import InputError
+from sightline.structures import ClassMap, Instances
+from sightline.training.checkpoint import own_randomness
+from sightline.training.ema import Ema
+from sightline.training.loader import EpochBatches, make_loader, trainable, worker_count
+from sightline.training.metrics_log import MetricsLog, choose_metric, plain_row, replacing
+from sightline.training.optimizer import is_backbone
+from sightline.training.progress import ProgressDisplay, duration
+from sightline.training.recipe import Recipe
+from sightline.training.run import Run, existing_run_folder, new_folder, new_run_folder
+from sightline.training.schedule import Clock
+from tests.training import toy
+
+
+def test_ema_against_its_definition():
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    ema = Ema(model, 0.6)
+    expected = {k: v.clone() for k, v in model.state_dict().items()}
+    for step in range(1, 12):
+        with torch.no_grad():
+            for tensor in model.state_dict().values():
+                tensor += torch.randn(tensor.shape) if tensor.is_floating_point() else 1
+        ema.update(model)
+        decay = min(0.6, (1 + step) / (10 + step))
+        for name, value in model.state_dict().items():
+            floating = value.is_floating_point()
+            expected[name] = decay * expected[name] + (1 - decay) * value if floating else value.clone()
+    for name, value in ema.model.state_dict().items():
+        torch.testing.assert_close(value, expected[name])
+    assert not ema.model.training
+    assert not any(p.requires_grad for p in ema.model.parameters())
+
+
+@given(st.integers(1, 40), st.integers(1, 9), st.integers(0, 3), st.integers(0, 5))
+def test_order_is_a_permutation_in_batches(length, size, seed, epoch):
+    order = EpochBatches(length, size, seed)
+    order.begin(epoch)
+    batches = list(order)
+    flat = [index for batch in batches for _, index in batch]
+    assert {e for batch in batches for e, _ in batch} == {epoch}
+    lonely = length % size == 1 and length > size > 1
+    assert len(flat) == len(set(flat)) == length - lonely
+    assert len(batches) == len(order) == order.count
+    assert all(len(batch) == size for batch in batches[:-1])
+    again = EpochBatches(length, size, seed)
+    first = len(batches) // 2
+    again.begin(epoch, first)
+    assert list(again) == batches[first:]
+    assert len(again) == len(batches) - first
+
+
+def test_order_differs_from_epoch_to_epoch_and_seed_to_seed():
+    def order(seed, epoch):
+        batches = EpochBatches(50, 50, seed)
+        batches.begin(epoch)
+        return next(iter(batches))
+
+    assert [i for _, i in order(0, 0)] != [i for _, i in order(0, 1)]
+    assert [i for _, i in order(0, 0)] != [i for _, i in order(1, 0)]
+
+
+def test_order_of_validation_is_the_datasets_and_complete():
+    assert [[i for _, i in b] for b in EpochBatches(5, 2, shuffle=False)] == [[0, 1], [2, 3], [4]]
+
+
+def test_augmentation_is_a_pure_function_of_seed_epoch_and_position():
+    data = toy.Blobs(6)
+
+    def images(epoch, batch_size, workers):
+        order = EpochBatches(6, batch_size, seed=3)
+        order.begin(epoch)
+        found = {}
+        for batch in make_loader(data, order, toy.jitter, workers):
+            pictures, targets = batch.to("cpu")
+            found |= {t.source: (i, t.boxes) for i, t in zip(pictures, targets, strict=True)}
+        return found
+
+    first = images(2, 6, 0)
+    assert toy.same(first, {name: first[name] for name in images(2, 6, 0)})
+    other = images(2, 2, 1)
+    assert all(toy.same(first[name], other[name]) for name in other)
+    rng = np.random.default_rng([3, 2, 4])  # as promised
+    image, target = toy.jitter(*data[4], rng)
+    assert toy.same(first["blob4.png"], (image, target.boxes))
+    assert not toy.same(first, images(3, 6, 0))
+
+
+def test_many_small_tensors_from_workers_keep_few_files_open():
+    class Crowded(toy.Blobs):
+        def __getitem__(self, index):
+            image, target = super().__getitem__(index)
+            return image, target.replace(**{f"field{k}": torch.zeros(1) for k in range(30)})
+
+    order = EpochBatches(32, 16, shuffle=False)
+    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    batches = list(make_loader(Crowded(32), order, workers=1))
+    if before:
+        assert len(os.listdir("/proc/self/fd")) - before < 32 + 20  # one an image, none a field
+    images, targets = batches[1].to("cpu")
+    assert len(images) == len(targets) == 16
+    assert isinstance(targets[0], Instances)
+    assert "field29" in targets[0]
+
+
+def test_workers():
+    in_memory, on_disk = toy.Blobs(2), toy.Blobs(2)
+    on_disk.root = "somewhere"
+    assert worker_count(in_memory, None) == 0
+    assert worker_count(in_memory, 3) == 3
+    assert 0 <= worker_count(on_disk, None) <= 2
+
+
+def test_trainable():
+    target = Instances(
+        (9, 9),
+        boxes=[[1, 1, 5, 5], [2, 2, 2, 6], [2, 2, 6, 2], [0, 0, 9, 9.0]],
+        labels=[0, 1, 2, 3],
+        crowd=[0, 0, 0, 1],
+        captions=["a", "b", "c", "d"],
+    )
+    kept = trainable(target)
+    assert kept.labels.tolist() == [0]
+    assert kept.captions == ["a"]
+    whole = target[:1]
+    assert trainable(whole) is whole
+    assert len(trainable(target[1:])) == 0
+    empty = Instances((9, 9))
+    assert trainable(empty) is empty
+    dense = ClassMap(torch.zeros(3, 3))
+    assert trainable(dense) is dense
+
+
+def test_own_randomness_is_not_noticed_outside():
+    def draw():
+        return random.random(), np.random.rand(), torch.rand(()).item()  # noqa: NPY002
+
+    torch.manual_seed(1)
+    random.seed(1)
+    np.random.seed(1)  # noqa: NPY002
+    expected = [draw(), draw()]
+    torch.manual_seed(1)
+    random.seed(1)
+    np.random.seed(1)  # noqa: NPY002
+    first = draw()
+    with own_randomness(7):
+        inside = draw()
+    with pytest.raises(KeyError), own_randomness(7):
+        assert draw() == inside
+        raise KeyError
+    assert [first, draw()] == expected
+
+
+def test_metrics_files_are_valid_after_each_row(tmp_path):
+    log = MetricsLog(tmp_path, [{"epoch": 1, "train/loss": 2.0}])
+    log.add({"epoch": 2, "train/loss": float("nan"), "val/AP": torch.tensor(0.5), "note": 'a "b", c'})
+    log.add({"epoch": 3, "train/loss": np.float32(0.25), "val/AP": None})
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert rows == [
+        {"epoch": 1, "train/loss": 2.0},
+        {"epoch": 2, "train/loss": None, "val/AP": 0.5, "note": 'a "b", c'},
+        {"epoch": 3, "train/loss": 0.25, "val/AP": None},
+    ]
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [list(row) for row in table] == [["epoch", "train/loss", "val/AP", "note"]] * 3
+    assert table[1] == {"epoch": "2", "train/loss": "", "val/AP": "0.5", "note": 'a "b", c'}
+    MetricsLog(tmp_path, rows[:1])  # a resumed run forgets what came after its checkpoint
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
+
+
+def test_metric_chosen():
+    assert choose_metric({"train/loss": 1.0}, "auto") == "train/loss"
+    assert choose_metric({"train/loss": 1.0, "val/loss": 2.0}, "auto") == "val/loss"
+    assert choose_metric(plain_row({"val/loss": 2.0, "val/AP": float("nan")}), "auto") == "val/loss"
+    assert choose_metric({"val/loss": 2.0, "val/AP": 0.0}, "auto") == "val/AP"
+
+
+def test_replacing_is_all_or_nothing(tmp_path):
+    path = tmp_path / "file.txt"
+    with replacing(path) as temporary:
+        temporary.write_text("one")
+    with pytest.raises(KeyError), replacing(path) as temporary:
+        temporary.write_text("half of tw")
+        raise KeyError
+    assert path.read_text() == "one"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_run_folders(tmp_path):
+    base = tmp_path / "runs"
+    assert new_run_folder(base, "blood") == base / "blood"
+    assert new_run_folder(base, "blood") == base / "blood"  # still empty
+    (base / "blood" / "recipe.yaml").write_text("")
+    with pytest.raises(InputError, match=r"blood exists and is not empty.*another --name, or go on .* --resume"):
+        new_run_folder(base, "blood")
+    assert new_run_folder(base).name == "run1"
+    assert new_run_folder(base).name == "run2"
+    with pytest.raises(InputError, match="recipe.yaml is a file"):
+        new_folder(base / "blood" / "recipe.yaml")
+    with pytest.raises(InputError, match=r"cannot be written to \(Not a directory\)"):
+        new_folder(base / "blood" / "recipe.yaml" / "deeper")
+    with pytest.raises(InputError, match="the run's name is ' '"):
+        new_run_folder(base, " ")
+    assert existing_run_folder(base / "blood") == base / "blood"
+
+
+def test_unwritable_folder(tmp_path, monkeypatch):
+    def refuse(self, data):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", refuse)
+    with pytest.raises(InputError, match=r"runs.b cannot be written to \(Permission denied\); give another folder"):
+        new_run_folder(tmp_path / "runs", "b")
+
+
+@pytest.mark.parametrize(
+    ("name", "backbone"),
+    [
+        ("backbone.body.layer1.0.conv1.weight", True),
+        ("backbone.features.0.0.0.weight", True),
+        ("backbone.fpn.inner_blocks.0.0.weight", False),
+        ("backbone.extra.0.0.0.weight", False),
+        ("rpn.head.conv.0.0.weight", False),
+    ],
+)
+def test_is_backbone(name, backbone):
+    assert is_backbone(name) == backbone
+
+
+def test_durations():
+    assert [duration(s) for s in (0.4, 59.4, 65, 3600, 7322)] == [
+        "0 s",
+        "59 s",
+        "1 min 05 s",
+        "1 h 00 min",
+        "2 h 02 min",
+    ]
+
+
+def test_display_on_a_terminal(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    screen = Terminal()
+    monkeypatch.setattr("sys.stderr", screen)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "160")
+    clock = Clock(Recipe(epochs=2), steps_per_epoch=5)
+    with ProgressDisplay(True, clock, batches=5) as display:
+        display._last = 0.0
+        clock.tick(5)
+        display.batch(1, 3, {"cls": 0.5, "box": 0.25}, 1e-3)
+        display._bar.refresh()
+        display.epoch({"epoch": 1, "lr": 0.1, "seconds": 7.0, "train/loss": 0.75, "val/AP": None}, best=True)
+    shown = screen.getvalue()
+    assert "epoch 2/2, batch 3/5" in shown
+    assert "loss 0.75 (cls 0.5, box 0.25)  lr 1.0e-03" in shown
+    assert "epoch 1/2  loss 0.75  val AP n/a  lr 1.0e-01  7 s" in shown
+
+
+def test_run_tells_how_it_ended(tmp_path):
+    recipe = Recipe(minutes=3, patience=2)
+    best = {"epoch": 1, "val/AP": 0.5, "train/loss": 1.25}
+
+    def text(stopped, best=best):
+        return str(Run(tmp_path, nn.Identity(), recipe, [best], best, "val/AP" if best else None, stopped))
+
+    assert "finished 1 epoch\nbest is epoch 1: val/AP 0.5 (train/loss 1.25)" in text("finished")
+    assert "the 3 minutes are over" in text("minutes")
+    assert "no better result for 2 epochs" in text("patience")
+    assert "interrupted after 1 epoch; go on with the same command and --resume" in text("interrupted", {})
+
+
+def test_samples_are_picklable():
+    order = EpochBatches(3, 2)
+    loader = make_loader(toy.Blobs(3), order, toy.jitter)
+    assert len(pickle.loads(pickle.dumps(loader.dataset))) == 3
