@@ -26,7 +26,7 @@ class ConvNormAct(nn.Sequential):
         kernel: kernel size.
         stride, groups, dilation: of the convolution.
         norm: maker of the normalisation, or None for none (the convolution then has a bias).
-        act: maker of the activation, or None.
+        act: maker of the activation, which works in place, or None.
         bias: whether the convolution has a bias; by default only without a normalisation, which would undo it.
     """
 
@@ -40,7 +40,7 @@ class ConvNormAct(nn.Sequential):
         groups: int = 1,
         dilation: int = 1,
         norm: NormLayer | None = nn.BatchNorm2d,
-        act: Callable[[], nn.Module] | None = nn.ReLU,
+        act: Callable[..., nn.Module] | None = nn.ReLU,
         bias: bool | None = None,
     ):
         padding = (kernel - 1) // 2 * dilation
@@ -51,7 +51,7 @@ class ConvNormAct(nn.Sequential):
         if norm is not None:
             layers.append(norm(out_channels))
         if act is not None:
-            layers.append(act())
+            layers.append(act(inplace=True))
         super().__init__(*layers)
         self.out_channels = out_channels
 
