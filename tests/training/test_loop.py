@@ -65,7 +65,7 @@ def test_writes_the_run(tmp_path):
     }
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert rows == run.metrics == seen
-    columns = "epoch step lr seconds train/cls train/box train/loss val/loss val/AP".split()
+    columns = ["epoch", "step", "lr", "seconds", "train/cls", "train/box", "train/loss", "val/loss", "val/AP"]
     assert list(rows[0]) == columns
     assert rows[1]["train/loss"] == pytest.approx(rows[1]["train/cls"] + rows[1]["train/box"])
     with (folder / "metrics.csv").open(newline="") as file:

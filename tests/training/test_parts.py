@@ -162,9 +162,16 @@ def test_own_randomness_is_not_noticed_outside():
     first = draw()
     with own_randomness(7):
         inside = draw()
-    with pytest.raises(KeyError), own_randomness(7):
-        assert draw() == inside
-        raise KeyError
+    again = []
+
+    def fail():
+        with own_randomness(7):
+            again.append(draw())
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert again == [inside]
     assert [first, draw()] == expected
 
 
@@ -197,9 +204,14 @@ def test_replacing_is_all_or_nothing(tmp_path):
     path = tmp_path / "file.txt"
     with replacing(path) as temporary:
         temporary.write_text("one")
-    with pytest.raises(KeyError), replacing(path) as temporary:
-        temporary.write_text("half of tw")
-        raise KeyError
+
+    def fail():
+        with replacing(path) as temporary:
+            temporary.write_text("half of tw")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
     assert path.read_text() == "one"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -213,7 +225,7 @@ def test_run_folders(tmp_path):
         new_run_folder(base, "blood")
     assert new_run_folder(base).name == "run1"
     assert new_run_folder(base).name == "run2"
-    with pytest.raises(InputError, match="recipe.yaml is a file"):
+    with pytest.raises(InputError, match=r"recipe.yaml is a file"):
         new_folder(base / "blood" / "recipe.yaml")
     with pytest.raises(InputError, match=r"cannot be written to \(Not a directory\)"):
         new_folder(base / "blood" / "recipe.yaml" / "deeper")

@@ -168,7 +168,7 @@ def test_a_real_ctrl_c_with_workers(tmp_path):
 
 
 def test_refusals(tmp_path):
-    with pytest.raises(InputError, match="there is no run .*nowhere to resume; start it without --resume"):
+    with pytest.raises(InputError, match=r"there is no run .*nowhere to resume; start it without --resume"):
         train(tmp_path / "nowhere", resume=True)
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"there is no checkpoint .*state.pt to resume from"):

@@ -1,0 +1,167 @@
+"""A model's answers for many images written to a folder: COCO-style JSON, and pictures."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from sightline.deploy.predict import predict_each, require_some
+from sightline.deploy.sources import Item, Source, find_images
+from sightline.errors import InputError
+from sightline.structures import Instances, Target
+from sightline.training.metrics_log import replacing
+from sightline.training.run import new_folder
+
+RESULTS_FILE = "predictions.json"
+Draw = Callable[[Tensor, Target], Image.Image]
+_PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+@dataclass
+class PredictedFolder:
+    """What `predict_to_folder` wrote.
+
+    Attributes:
+        folder: where.
+        images: how many were looked at.
+        objects: how many objects were found in them.
+        pictures: how many pictures were drawn.
+        errors: for each file that could not be read, the sentence why.
+    """
+
+    folder: Path
+    images: int = 0
+    objects: int = 0
+    pictures: int = 0
+    errors: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        drawn = f", {self.pictures} pictures" if self.pictures else ""
+        lines = [f"{self.folder}: {RESULTS_FILE} with {self.objects} objects in {self.images} images{drawn}"]
+        lines += [f"left out: {sentence}" for sentence in self.errors.values()]
+        return "\n".join(lines)
+
+
+def predict_to_folder(
+    model: nn.Module,
+    source: Source,
+    out: str | os.PathLike[str],
+    *,
+    draw: Draw | None = None,
+    threshold: float = 0.5,
+    batch_size: int = 8,
+    device: torch.device | str | None = None,
+    progress: bool = False,
+) -> PredictedFolder:
+    """Write what a detector finds as `predictions.json` and, given `draw`, as one picture an image.
+
+    The JSON is laid out as COCO annotations: images {id, file_name, width, height}, annotations {id, image_id,
+    category_id, category, bbox [x, y, w, h], score, …}, categories {id, name} with ids from 1. File names, and the
+    pictures' places, are relative to the folder that all the images have in common. A picture is a JPEG or PNG as its
+    image, and a PNG for other kinds.
+
+    Args:
+        model: a detector with `classes`.
+        source: see `predict`.
+        out: folder, made if need be; must be empty, for nothing is overwritten.
+        draw: makes a picture of an image [C, H, W] and its result: `sightline.draw`.
+        threshold, batch_size, device, progress: see `predict`.
+
+    Raises:
+        InputError: nothing to predict, every file unreadable, or `out` is not empty or cannot be written to.
+    """
+    items, _ = find_images(source)
+    places = _relative_places(items)
+    pictures = _picture_places(places)
+    done = PredictedFolder(new_folder(out, "give another --out"))
+    categories = [{"id": i + 1, "name": name} for i, name in enumerate(getattr(model, "classes", None) or ())]
+    results: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": [], "categories": categories}
+    first: InputError | None = None
+    predictions = predict_each(model, items, threshold, batch_size, device, progress)
+    for place, picture, prediction in zip(places, pictures, predictions, strict=True):
+        image, result = prediction.image, prediction.result
+        if image is None or result is None:
+            done.errors[str(prediction.item.name)] = str(prediction.error)
+            first = first or prediction.error
+            continue
+        if not isinstance(result, Instances):
+            raise InputError(f"the model answers with {type(result).__name__}, but this writes objects; use predict")
+        height, width = result.image_size
+        done.images += 1
+        results["images"].append({"id": done.images, "file_name": place.as_posix(), "width": width, "height": height})
+        results["annotations"] += _annotations(result, done.images, done.objects + 1)
+        done.objects += len(result)
+        if draw is not None:
+            path = done.folder / picture
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draw(image, result).save(path, quality=92)
+            done.pictures += 1
+    require_some(done.errors, len(items), first)
+    with replacing(done.folder / RESULTS_FILE) as path:
+        path.write_text(json.dumps(results, ensure_ascii=False), encoding="utf-8")
+    return done
+
+
+def _annotations(result: Instances, image_id: int, first_id: int) -> list[dict[str, Any]]:
+    """COCO entries of an image's objects; coordinates to a thousandth of a pixel, scores to six places."""
+    boxes = result.boxes.double()
+    sides = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
+    entries: list[dict[str, Any]] = []
+    for row, (box, label) in enumerate(zip(sides.tolist(), result.labels.tolist(), strict=True)):
+        entry: dict[str, Any] = {"id": first_id + row, "image_id": image_id, "category_id": label + 1}
+        if result.classes is not None:
+            entry["category"] = result.classes[label]
+        entry |= {"bbox": [round(v, 3) for v in box], "area": round(box[2] * box[3], 3), "iscrowd": 0}
+        if "scores" in result:
+            entry["score"] = round(float(result.scores[row]), 6)
+        if "masks" in result:
+            from sightline.ops.masks import mask_to_rle
+
+            entry["segmentation"] = mask_to_rle(result.masks[row])
+            entry["area"] = int(result.masks[row].sum())
+        if "keypoints" in result:
+            entry["keypoints"] = [round(v, 3) for v in result.keypoints[row].flatten().tolist()]
+        entries.append(entry)
+    return entries
+
+
+def _relative_places(items: list[Item]) -> list[Path]:
+    """A distinct relative path for each item: from the folder common to all files on; images in memory by number."""
+    paths = [Path(os.path.abspath(item.image)) if isinstance(item.image, Path) else None for item in items]
+    parents = [str(path.parent) for path in paths if path is not None]
+    try:
+        common = os.path.commonpath(parents) if parents else ""
+    except ValueError:  # on different drives
+        common = ""
+    places: list[Path] = []
+    seen: set[Path] = set()
+    for number, path in enumerate(paths):
+        place = Path(f"image{number}.png") if path is None else path.relative_to(common) if common else Path(path.name)
+        while place in seen:  # one file given twice, or files of one name on different drives
+            place = place.with_stem(f"{place.stem}-{number}")
+        seen.add(place)
+        places.append(place)
+    return places
+
+
+def _picture_places(places: list[Path]) -> list[Path]:
+    """Where each picture goes: the image's place, with the ending .png where it is of neither JPEG nor PNG."""
+    kept = {place for place in places if place.suffix.lower() in _PICTURE_SUFFIXES}
+    pictures: list[Path] = []
+    for place in places:
+        picture = place
+        if place not in kept:
+            picture = place.with_suffix(".png")
+            if picture in kept:
+                picture = place.with_name(f"{place.name}.png")
+            kept.add(picture)
+        pictures.append(picture)
+    return pictures

@@ -1,0 +1,202 @@
+"""A model's answers for images, folders of them, or patterns: read ahead, looked at in batches, given back in order."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sightline.deploy.sources import Item, Source, find_images
+from sightline.errors import InputError
+from sightline.structures import Instances, Target
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What became of one image.
+
+    Attributes:
+        item: where the image came from.
+        image: [C, H, W], None if it could not be read.
+        result: the answer, on the CPU; None if the image could not be read.
+        error: why it could not be read.
+    """
+
+    item: Item
+    image: Tensor | None = None
+    result: Target | None = None
+    error: InputError | None = None
+
+
+class Predictions(list[Any]):
+    """A list of results, one for each image that could be read.
+
+    Attributes:
+        errors: for each file that could not be read, the sentence why.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.errors: dict[str, str] = {}
+
+
+def predict(
+    model: nn.Module,
+    source: Source,
+    *,
+    threshold: float = 0.5,
+    batch_size: int = 8,
+    device: torch.device | str | None = None,
+    progress: bool = False,
+) -> Any:
+    """What a model finds in one image, or in many.
+
+    Args:
+        model: called with images of their own sizes; it is run in eval mode, and its mode and device are restored.
+        source: path of an image, folder (with its subfolders), pattern such as "photos/*.jpg", Pillow image, array
+            [H, W] or [H, W, C], tensor [H, W] or [C, H, W] (uint8, 16 bits, or float in [0, 1]), or a list of these.
+        threshold: objects of lower score are left out.
+        batch_size: images looked at together.
+        device: where to run; None for where the model is.
+        progress: show a bar, where the error output is a terminal.
+
+    Returns:
+        For a single image its result, otherwise a list of results (`Predictions`) whose `.source` is the path as found
+        ("image 3" for one in memory). Boxes are pixels of the image, upright as its EXIF orientation says. Files of a
+        folder, pattern or list that cannot be read are left out with a warning, and listed in `.errors`.
+
+    Raises:
+        InputError: no image was found, or the single one (or every one) cannot be read.
+    """
+    items, single = find_images(source)
+    found = Predictions()
+    first: InputError | None = None
+    for prediction in predict_each(model, items, threshold, batch_size, device, progress):
+        if prediction.error is not None:
+            found.errors[str(prediction.item.name)] = str(prediction.error)
+            first = first or prediction.error
+        else:
+            found.append(prediction.result)
+    require_some(found.errors, len(items), first)
+    if found.errors:
+        sentences = list(found.errors.values())
+        more = f" (and {len(sentences) - 3} more)" if len(sentences) > 3 else ""
+        warnings.warn(
+            f"{len(sentences)} of {len(items)} images could not be read and are left out: "
+            f"{'; '.join(sentences[:3])}{more}",
+            stacklevel=2,
+        )
+    return found[0] if single else found
+
+
+def predict_each(
+    model: nn.Module,
+    items: list[Item],
+    threshold: float = 0.5,
+    batch_size: int = 8,
+    device: torch.device | str | None = None,
+    progress: bool = False,
+) -> Iterator[Prediction]:
+    """One `Prediction` after the other, in the order of `items`; no more than three batches are in memory.
+
+    Images are decoded by threads while the model works. See `predict` for the arguments.
+    """
+    if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
+        raise InputError(f"threshold is {threshold!r}, but it must be a score from 0 to 1; give 0.5 if in doubt")
+    if batch_size < 1:
+        raise InputError(f"batch_size is {batch_size}, but at least 1 image must go in at a time")
+    channels = getattr(model, "in_channels", 3)
+    with _running(model, device) as place, _bar(len(items), progress) as advance:
+        for batch in _in_batches(_read_ahead(items, channels, 2 * batch_size), batch_size):
+            images = [p.image.to(place) for p in batch if p.image is not None]
+            with torch.no_grad():  # not around the yield: the caller's code is none of its business
+                answers = iter(model(images) if images else ())
+            for read in batch:
+                yield read if read.image is None else replace(read, result=_finished(next(answers), read, threshold))
+            advance(len(batch))
+
+
+def _read_ahead(items: list[Item], channels: int, ahead: int) -> Iterator[Prediction]:
+    def read(item: Item) -> Prediction:
+        try:
+            return Prediction(item, item.read(channels))
+        except InputError as error:
+            return Prediction(item, error=error)
+
+    waiting: deque[Future[Prediction]] = deque()
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as readers:
+        for item in items:
+            waiting.append(readers.submit(read, item))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _in_batches(predictions: Iterator[Prediction], size: int) -> Iterator[list[Prediction]]:
+    batch: list[Prediction] = []
+    for prediction in predictions:
+        batch.append(prediction)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _finished(answer: Any, read: Prediction, threshold: float) -> Target:
+    answer = answer.to("cpu")
+    if isinstance(answer, Instances):
+        if "scores" in answer:
+            answer = answer[answer.scores >= threshold]
+        answer.source = read.item.name
+        return answer
+    result: Target = replace(answer, source=read.item.name)
+    return result
+
+
+@contextmanager
+def _running(model: nn.Module, device: torch.device | str | None) -> Iterator[torch.device]:
+    """The model in eval mode on `device`; afterwards it is again as it was."""
+    modes = [(module, module.training) for module in model.modules()]
+    home = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+    place = home if device is None else torch.device(device)
+    try:
+        if place != home:
+            model.to(place)
+        model.eval()
+        yield place
+    finally:
+        if place != home:
+            model.to(home)
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def _bar(total: int, wanted: bool) -> Iterator[Callable[[int], None]]:
+    if not wanted or not sys.stderr.isatty():
+        yield lambda count: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("predicting"), BarColumn(), MofNCompleteColumn(), TextColumn("images"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("predicting", total=total)
+        yield lambda count: bar.advance(task, count)
+
+
+def require_some(errors: dict[str, str], total: int, first: InputError | None) -> None:
+    """Refuse where no image at all could be read; `first` is the first of the errors."""
+    if first is not None and len(errors) == total:
+        raise first if total == 1 else InputError(f"none of the {total} images can be read; the first: {first}")

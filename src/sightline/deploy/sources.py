@@ -1,0 +1,168 @@
+"""What a user calls an image, or many: paths, folders, patterns, Pillow images, arrays and tensors."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sightline.data.images import SUFFIXES, from_pil, is_image, read_image
+from sightline.errors import InputError
+
+Source = Any
+"""Path of an image, of a folder, or a pattern ("photos/*.jpg"); a Pillow image; an array [H, W] or [H, W, C]; a tensor
+[C, H, W] or [H, W]; a batch of these with one more axis in front; or a sequence of any of all these."""
+
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image to look at: where it is, or itself.
+
+    Attributes:
+        name: path as found, or what to call an image in memory; None for a single one in memory.
+        image: a path, a Pillow image, an array or a tensor.
+    """
+
+    name: str | None
+    image: Path | Image.Image | np.ndarray | Tensor
+
+    def read(self, channels: int = 3) -> Tensor:
+        """The image as [channels, H, W], uint8 or float in [0, 1].
+
+        Raises:
+            InputError: it cannot be read, or has other channels.
+        """
+        if isinstance(self.image, Path):
+            return read_image(self.image, channels)
+        if isinstance(self.image, Image.Image):
+            return from_pil(self.image, channels)
+        return image_tensor(self.image, channels, self.name or "the image")
+
+
+def find_images(source: Source) -> tuple[list[Item], bool]:
+    """The images a user means, in order (folders and patterns sorted), and whether it is a single one.
+
+    Raises:
+        InputError: nothing was found; the sentence says what was looked for.
+    """
+    if isinstance(source, str | os.PathLike):
+        return _find_path(os.fspath(source))
+    if isinstance(source, Image.Image):
+        return [Item(None, source)], True
+    if isinstance(source, np.ndarray | Tensor):
+        if source.ndim == 4:
+            return _numbered([Item(None, image) for image in source]), False
+        return [Item(None, source)], True
+    if not isinstance(source, Iterable):
+        raise InputError(
+            f"an image cannot be a {type(source).__name__}; give a path, a folder, a pattern, a Pillow image, "
+            "an array, a tensor, or a list of these"
+        )
+    items = [item for one in source for item in find_images(one)[0]]
+    if not items:
+        raise InputError("the list of images is empty; give at least one")
+    return _numbered(items), False
+
+
+def _numbered(items: list[Item]) -> list[Item]:
+    return [Item(item.name or f"image {i}", item.image) for i, item in enumerate(items)]
+
+
+def _find_path(path: str) -> tuple[list[Item], bool]:
+    if "://" in path:
+        raise InputError(f"{path} is an address on the web; download the image and give its path")
+    if os.path.isdir(path):
+        inside = sorted(p for p in Path(path).rglob("*") if is_image(p) and not p.name.startswith(".") and p.is_file())
+        if not inside:
+            raise InputError(
+                f"the folder {path} and its subfolders hold no images; looked for files ending in "
+                f"{', '.join(sorted(SUFFIXES))}"
+            )
+        return [Item(str(p), p) for p in inside], False
+    if os.path.exists(path):
+        return [Item(path, Path(path))], True
+    if not glob.has_magic(path):
+        raise InputError(
+            f"there is no image or folder {path}; correct the path, or give a pattern of files such as photos/*.jpg"
+        )
+    matched = [p for p in sorted(glob.glob(path, recursive=True)) if os.path.isfile(p)]
+    images = [p for p in matched if is_image(p)]
+    if not images:
+        others = f"; the {len(matched)} files it matches are no images" if matched else ""
+        raise InputError(f"no image matches the pattern {path}{others}; correct it, or give a folder")
+    return [Item(p, Path(p)) for p in images], False
+
+
+def image_tensor(image: np.ndarray | Tensor, channels: int, name: str) -> Tensor:
+    """An array [H, W] or [H, W, C], or a tensor [H, W] or [C, H, W], as a tensor [channels, H, W].
+
+    Args:
+        image: uint8, bool, uint16, or float in [0, 1].
+        channels: grey is repeated for 3, alpha dropped for 3, RGB weighted for 1; any other number must be there.
+        name: what to call it in messages.
+
+    Returns:
+        uint8, or float32 in [0, 1], on the device it is on.
+
+    Raises:
+        InputError: its shape, type, values or channels do not suit.
+    """
+    form = "[C, H, W]" if isinstance(image, Tensor) else "[H, W, C]"
+    if image.ndim not in (2, 3) or 0 in image.shape:
+        raise InputError(f"{name} has the shape {list(image.shape)}, but an image is [H, W] or {form}")
+    if isinstance(image, np.ndarray):
+        image = image.astype(np.int32) if image.dtype == np.uint16 else image  # torch knows few operations on uint16
+        if image.dtype.kind not in "buif":
+            raise InputError(f"{name} is of type {image.dtype}; give uint8, uint16, or float in [0, 1]")
+        image = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1) if image.ndim == 3 else image))
+    tensor = _scaled(image.detach(), name)
+    tensor = tensor[None] if tensor.ndim == 2 else tensor
+    have = tensor.shape[0]
+    if have == channels:
+        return tensor
+    if channels == 3 and have in (1, 2):
+        return tensor[:1].expand(3, -1, -1)
+    if channels == 3 and have == 4:
+        return tensor[:3]
+    if channels == 1 and have in (3, 4):
+        grey = (tensor[:3] * tensor.new_tensor(_LUMA, dtype=torch.float32)[:, None, None]).sum(0, keepdim=True)
+        return grey if tensor.is_floating_point() else grey.round().to(torch.uint8)
+    if channels == 1 and have == 2:
+        return tensor[:1]
+    turned = tensor.shape[2] if form == "[C, H, W]" else tensor.shape[1]
+    hint = (
+        f"it looks turned: give {form}"
+        if turned in (1, 3, 4, channels) and have > 4
+        else f"give an image of {channels} channels, or use a model of in_channels={have}"
+    )
+    raise InputError(f"{name} has {have} channels as {form}, but the model takes {channels}; {hint}")
+
+
+def _scaled(tensor: Tensor, name: str) -> Tensor:
+    if tensor.dtype == torch.uint8:
+        return tensor
+    if tensor.dtype == torch.bool:
+        return tensor.to(torch.uint8) * 255
+    low, high = tensor.min().item(), tensor.max().item()
+    if tensor.is_floating_point():
+        if not (low >= 0 and high <= 1):  # also true of NaN
+            raise InputError(
+                f"{name} has values from {low:g} to {high:g}, but floats must lie in [0, 1]; divide them by "
+                "their range, or give uint8"
+            )
+        return tensor.float()
+    if low < 0 or high > 65535:
+        raise InputError(
+            f"{name} has values from {low} to {high}, but whole numbers must fit 8 or 16 bits (0 to 65535)"
+        )
+    return tensor.float() / 65535
