@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sightline.data.columns import Blob, Columns
 from sightline.data.images import read_map
+from sightline.errors import InputError
 from sightline.structures import IGNORE, Classes, ClassMap, ClassScores, Instances, Size
 
 Kind = Literal["instances", "class_map", "class_scores"]
@@ -68,7 +69,7 @@ def make_instances(source: Source, row: int, size: Size, fields: Sequence[str]) 
     values: dict[str, Any] = {}
     for name in fields:
         if name == "masks":
-            values[name] = _masks(columns.segmentations[rows], size)
+            values[name] = _masks(columns.segmentations[rows], size, columns.names.text(row))
             continue
         column = getattr(columns, name) if name in _OWN_FIELDS else columns.extra[name]
         if isinstance(column, Blob):
@@ -99,13 +100,21 @@ def make_class_scores(source: Source, row: int, size: Size) -> ClassScores:
     return ClassScores(size, int(labels[row]), classes=source.classes, source=source.columns.names.text(row))
 
 
-def _masks(segmentations: Blob, size: Size) -> Tensor:
+def _masks(segmentations: Blob, size: Size, name: str) -> Tensor:
     from sightline.ops.masks import polygons_to_mask, rle_to_mask
 
     masks = torch.zeros(len(segmentations), *size, dtype=torch.bool)
-    for slot, entry in zip(masks, segmentations, strict=True):
-        if entry:
-            segmentation = json.loads(entry)
-            one = rle_to_mask(segmentation) if isinstance(segmentation, dict) else polygons_to_mask(segmentation, size)
-            slot.copy_(torch.as_tensor(one))
+    for number, entry in enumerate(segmentations):
+        if not entry:
+            continue
+        segmentation = json.loads(entry)
+        try:
+            mask = rle_to_mask(segmentation) if isinstance(segmentation, dict) else polygons_to_mask(segmentation, size)
+        except InputError as error:
+            raise InputError(f"{name}: segmentation {number}: {error}") from None
+        if tuple(mask.shape) != size:
+            raise InputError(
+                f"{name}: segmentation {number} is of size {list(mask.shape)}, but the image is {list(size)}"
+            )
+        masks[number] = mask
     return masks

@@ -1,0 +1,163 @@
+"""Formats of annotations: each is recognised by what a folder holds, read into a `Dataset`, and written from one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+
+from sightline.data.dataset import Dataset
+from sightline.data.formats import coco, voc, yolo
+from sightline.errors import InputError
+from sightline.structures import Classes
+
+__all__ = ["FORMATS", "Conversion", "convert", "open_dataset"]
+
+FORMATS: Mapping[str, ModuleType] = {"coco": coco, "voc": voc, "yolo": yolo}
+"""The formats by name."""
+
+StrPath = str | os.PathLike[str]
+
+
+def open_dataset(
+    path: StrPath,
+    train: StrPath | None = None,
+    val: StrPath | None = None,
+    test: StrPath | None = None,
+    classes: Classes | Sequence[str] | None = None,
+    *,
+    images: StrPath | None = None,
+    format: str | None = None,
+) -> Dataset:
+    """Open a dataset; its format is recognised from what the folder holds.
+
+    Splits are found where the tool that writes the format puts them, and are named "train", "val", "test" (others keep
+    the tool's name). Without any there is one, "all": divide it with `dataset.split(0.8, 0.1, 0.1, seed=0)`. Opening is
+    lenient and keeps everything as it is: an image without a label is one without objects, a label without an image is
+    remembered in `dataset.orphans`; broken boxes stay for `sightline check` to report.
+
+    Args:
+        path: a folder in COCO, Pascal VOC or YOLO format, a COCO .json, or a YOLO data.yaml. The layouts are listed in
+            `sightline.data.formats.coco`, `.voc` and `.yolo`.
+        train, val, test: what makes up a split, where it is not found by itself: a folder, a COCO .json, or a text file
+            that lists images. The dataset then has the splits named here and no others.
+        classes: the class names in the order wanted; a label of any other class is refused.
+        images: the folder with the images, where they are not beside their labels.
+        format: "coco", "voc" or "yolo", for a folder that holds several.
+
+    Raises:
+        InputError: there is nothing at `path`, its format is not known or not clear, a file is damaged, or a label is
+            of an unknown class.
+    """
+    root = Path(path).expanduser()
+    if not root.exists():
+        raise InputError(f"there is no {root}; give the path of a dataset's folder")
+    if images is not None and not Path(images).is_dir():
+        raise InputError(f"there is no folder {images} for the images; correct its path")
+    module = _recognised(root, format)
+    if classes is not None:
+        classes = list(Classes(classes))
+    named = {name: Path(p) for name, p in (("train", train), ("val", val), ("test", test)) if p is not None}
+    return module.read(root, named or None, classes, None if images is None else Path(images))
+
+
+def _recognised(root: Path, format: str | None) -> ModuleType:
+    if format is not None:
+        if format not in FORMATS:
+            raise InputError(f"there is no format {format!r}; there are {', '.join(FORMATS)}")
+        return FORMATS[format]
+    if root.is_dir() and not any(root.iterdir()):
+        raise InputError(f"the folder {root} is empty; give one with a dataset in it")
+    found = {name: what for name, module in FORMATS.items() if (what := module.recognise(root)) is not None}
+    if len(found) > 1:
+        several = " and ".join(f"{name} ({what})" for name, what in found.items())
+        raise InputError(f"{root} holds more than one format: {several}; say which with format=, or give a file's path")
+    if not found:
+        looked = "; ".join(module.LOOKED_FOR for module in FORMATS.values())
+        what = "a dataset's file" if root.is_file() else "a dataset in a known format"
+        raise InputError(f"{root} is not {what}; looked for {looked}{_foreign(root)}")
+    return FORMATS[next(iter(found))]
+
+
+def _foreign(root: Path) -> str:
+    """A hint at a format that is seen but not read."""
+    marks = {
+        "LabelMe": b'"imagePath"',
+        "VIA": b'"regions"',
+        "LabelMe XML": b"<imagesize>",
+        "CVAT XML": b"<annotations>",
+        "CreateML": b'"coordinates"',
+    }
+    files = [root] if root.is_file() else [f for f in sorted(root.iterdir()) if f.suffix.lower() in (".json", ".xml")]
+    for file in files[:5]:
+        with open(file, "rb") as opened:
+            head = opened.read(4096)
+        for name, mark in marks.items():
+            if mark in head:
+                return f". {file.name} looks like {name}, which is not read yet: export the data as COCO, VOC or YOLO"
+    return ""
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What `convert` has done.
+
+    Attributes:
+        folder: the folder written.
+        format: its format.
+        images, objects: how many were written.
+        lost: what the format cannot hold, with how often.
+    """
+
+    folder: Path
+    format: str
+    images: int
+    objects: int
+    lost: Mapping[str, int] = field(default_factory=Counter)
+
+    def __str__(self) -> str:
+        lost = ", ".join(f"{count} {what}" for what, count in self.lost.items())
+        left = f"; {self.format} cannot hold {lost}" if lost else ""
+        return f"{self.images} images with {self.objects} objects written to {self.folder} as {self.format}{left}"
+
+
+def convert(source: Dataset | StrPath, out: StrPath, to: str, *, symlink: bool = False) -> Conversion:
+    """Write a dataset in another format, with its images.
+
+    Splits, classes (those without objects, too), names of images and images without objects are kept in every format.
+    The folder appears when all is written: an interruption leaves nothing behind.
+
+    Args:
+        source: a dataset of kind "instances", or the path of one.
+        out: the folder to make; it may exist if it is empty.
+        to: "coco", "voc" or "yolo".
+        symlink: link to the images instead of copying them.
+
+    Raises:
+        InputError: the format is unknown, `out` exists and is not empty, cannot be written, or an image is missing.
+    """
+    if to not in FORMATS:
+        raise InputError(f"there is no format {to!r}; there are {', '.join(FORMATS)}")
+    dataset = source if isinstance(source, Dataset) else open_dataset(source)
+    if dataset.kind != "instances":
+        raise InputError(f"a dataset of kind {dataset.kind!r} cannot be written as {to}, which holds objects")
+    out = Path(out).expanduser()
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} exists already, nothing was overwritten; name a new folder or remove it first")
+    part = out.parent / f".{out.name}.{os.getpid()}.part"
+    try:
+        part.mkdir(parents=True)
+        lost = FORMATS[to].write(dataset, part, symlink)
+        if out.exists():
+            out.rmdir()
+        part.rename(out)
+    except OSError as error:
+        where = error.filename or out
+        raise InputError(f"cannot write {out}: {error.strerror or error} ({where}); choose another folder") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return Conversion(out, to, len(dataset), dataset.columns.objects, lost)

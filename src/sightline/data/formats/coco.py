@@ -1,0 +1,243 @@
+"""COCO JSON: one file a split, beside folders of images.
+
+Layouts that are recognised (SPLIT may carry a year, as in train2017):
+
+- annotations/instances_SPLIT.json with images in SPLIT/, images/SPLIT/ or images/ (COCO, CVAT; any other JSON in
+  annotations/ whose name holds the split's, too); keypoints and captions are taken from person_keypoints_SPLIT.json and
+  captions_SPLIT.json beside it when they are asked for;
+- SPLIT/_annotations.coco.json beside the images (Roboflow);
+- *.json in the folder itself, one for all or one a split, with images in it or in images/;
+- the path of one such file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sightline.data.columns import Blob, Columns
+from sightline.data.dataset import Dataset
+from sightline.data.formats.coco_columns import read_file
+from sightline.data.formats.coco_more import add_captions, add_keypoints
+from sightline.data.formats.coco_write import write
+from sightline.data.formats import files
+from sightline.data.formats.files import aliases, in_order, none_found, relative, resolve, split_in, split_name
+from sightline.data.source import Source
+from sightline.errors import InputError
+from sightline.structures import Classes
+
+__all__ = ["LOOKED_FOR", "read", "recognise", "write"]
+
+LOOKED_FOR = "COCO: annotations/*.json, */_annotations.coco.json or *.json with images and annotations"
+_MOST = 200
+"""JSON files looked into; tools that write one an image write many more, and are none of COCO's."""
+_KIND = re.compile(r"(instances|person_keypoints|captions)_(.+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class _Part:
+    split: str
+    file: Path
+    raw: str
+    """The split's name as the tool wrote it, year and all."""
+
+
+def recognise(root: Path) -> str | None:
+    """The COCO file found in a folder (or `root` itself, if it is one), as words; None if there is none."""
+    if root.is_file():
+        return root.name if root.suffix.lower() == ".json" and _looks_like_coco(root) else None
+    found = sorted(_files(root), key=lambda file: not file.name.startswith("instances"))
+    return relative(found[0], root) if found else None
+
+
+def read(
+    root: Path,
+    splits: Mapping[str, str | Path] | None = None,
+    classes: Sequence[str] | None = None,
+    images: Path | None = None,
+) -> Dataset:
+    """Read a COCO dataset; arguments and errors as `sightline.open_dataset`.
+
+    Classes are the categories by rising id. Pixels are not looked at: sizes are those the JSON states. Annotations of
+    images that are not listed are remembered as orphans.
+    """
+    if splits:
+        files_of = {name: _json_of(resolve(root, given)) for name, given in splits.items()}
+        parts = [_Part(name, file, _part(file, root).raw) for name, file in files_of.items()]
+    else:
+        parts = _parts(root)
+    if root.is_file():
+        root = root.parent.parent if root.parent.name.lower() == "annotations" else root.parent
+    root = root.absolute()
+    base = files.naming_root(root, images)
+    known = None if classes is None else Classes(classes)
+    # Names first go in with nothing before them: which folder they are in shows only when they are known.
+    read_files = [read_file(part.file, "", number, known) for number, part in enumerate(parts)]
+    folders = [
+        _folder(root, part, file.columns.names.texts()[:20], images, base)
+        for part, file in zip(parts, read_files, strict=True)
+    ]
+    categories = _joint([file.categories for file in read_files])
+    final = Classes(categories) if known is None else known
+    columns: list[Columns] = []
+    orphans: list[str] = []
+    meta: dict[str, Any] = {}
+    for folder in folders:
+        one = read_files.pop(0)
+        columns.append(_placed(one.columns, one.classes, final, folder))
+        orphans += one.orphans
+        meta = one.meta | meta
+        del one
+    joined = Columns.concatenate(columns)
+    if not joined.images:
+        raise none_found(parts[0].file, orphans, 'under "images"')
+    source = Source(
+        columns=joined,
+        classes=final,
+        root=base,
+        format="coco",
+        split_names=tuple(part.split for part in parts),
+        folders=tuple(folders),
+        label_files=tuple(part.file.absolute() for part in parts),
+        orphans=tuple(orphans[:1000]),
+        meta=meta | {"categories": [categories.get(name, {"name": name}) for name in final]},
+        later=_later(parts, folders),
+    )
+    del columns, joined
+    _give_back_memory()
+    return Dataset(source)
+
+
+def _files(root: Path) -> list[Path]:
+    """COCO files in the places where tools put them; only those of the first place that has any."""
+    places = (("annotations/*.json", "Annotations/*.json"), ("*/_annotations.coco.json",), ("*.json",), ("*/*.json",))
+    for patterns in places:
+        found = sorted({f.resolve(): f for pattern in patterns for f in root.glob(pattern)}.values())[:_MOST]
+        coco = [file for file in found if not file.name.startswith(".") and _looks_like_coco(file)]
+        if coco:
+            return coco
+    return []
+
+
+def _looks_like_coco(file: Path) -> bool:
+    """Whether a JSON file's beginning or end names what COCO files hold."""
+    try:
+        with open(file, "rb") as opened:
+            head = opened.read(2**16)
+            opened.seek(max(0, file.stat().st_size - 2**16))
+            text = head + opened.read()
+    except OSError:
+        return False
+    if not head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+        return False
+    return sum(key in text for key in (b'"images"', b'"annotations"', b'"categories"')) >= 2 or b'"image_id"' in text
+
+
+def _part(file: Path, root: Path) -> _Part:
+    """The split a file holds, by its own name or its folder's."""
+    match = _KIND.fullmatch(file.stem)
+    if match:
+        return _Part(split_name(match[2]), file, match[2])
+    if file.name.startswith("_annotations") or (file.parent != root and file.parent.name.lower() != "annotations"):
+        return _Part(split_name(file.parent.name), file, file.parent.name)
+    return _Part(split_in(file.stem) or file.stem, file, file.stem)
+
+
+def _parts(root: Path) -> list[_Part]:
+    """The splits of a folder, or of one file."""
+    found = [root] if root.is_file() else _files(root)
+    by_kind: dict[str, list[_Part]] = {}
+    for file in found:
+        match = _KIND.fullmatch(file.stem)
+        by_kind.setdefault(match[1].lower() if match else "", []).append(
+            _part(file, root.parent if root.is_file() else root)
+        )
+    parts = next((by_kind[kind] for kind in ("instances", "", "person_keypoints", "captions") if kind in by_kind), [])
+    if len(parts) == 1 and parts[0].split not in ("train", "val", "test"):
+        return [_Part("all", parts[0].file, parts[0].raw)]
+    if len({part.split for part in parts}) < len(parts):  # train2014 beside train2017: the whole names tell them apart
+        parts = [_Part(part.raw, part.file, part.raw) for part in parts]
+    by_name = {part.split: part for part in parts}
+    if len(by_name) < len(parts):
+        names = ", ".join(relative(part.file, root) for part in parts)
+        raise InputError(
+            f"{root} holds several COCO files for one split ({names}); give the path of one, or train=…, val=…"
+        )
+    return [by_name[name] for name in in_order(by_name)]
+
+
+def _json_of(path: Path) -> Path:
+    """A split given as a JSON file, or as a folder with one."""
+    if path.is_file():
+        return path
+    found = _files(path)
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(file.name for file in found[:5]) or "none"
+    raise InputError(f"{path} must hold one COCO file to be a split, but it holds {names}; name the file")
+
+
+def _folder(root: Path, part: _Part, names: Sequence[str], images: Path | None, base: Path) -> str:
+    """Where the split's images are, relative to `base`: the place that has the first of them, else that exists."""
+    raws = [part.raw, part.split, *([] if part.split == "all" else aliases(part.raw))]
+    usual = [root, root / "images", root / "Images", root / "data", root / "JPEGImages"]
+    above = usual if images is None else [images]
+    places = [folder / raw for folder in above for raw in dict.fromkeys(raws)]
+    places += [part.file.parent, part.file.parent / "images"] if images is None else []
+    places += [*above[1:], above[0]]
+    for place in places:
+        if any((place / name).is_file() for name in names):
+            break
+    else:
+        place = next((p for p in places if p.is_dir() and p not in (part.file.parent, root)), above[0])
+    return files.folder_name(place, base)
+
+
+def _joint(categories: Sequence[list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """The categories of all files by name: by rising id where the files agree on ids, else as they come."""
+    by_name: dict[str, dict[str, Any]] = {}
+    for category in (one for several in categories for one in several):
+        by_name.setdefault(category["name"], category)
+    ids = [{c["name"]: c["id"] for c in reversed(several)} for several in categories]
+    agreed = all(by_name[name]["id"] == id for one in ids for name, id in one.items())
+    distinct = len({category["id"] for category in by_name.values()}) == len(by_name)
+    return dict(sorted(by_name.items(), key=lambda item: item[1]["id"])) if agreed and distinct else by_name
+
+
+def _placed(columns: Columns, own: Classes, joint: Classes, folder: str) -> Columns:
+    """One file's columns with labels as ids of the classes of all files, and names below the root."""
+    to_joint = np.array([joint.id(name) for name in own], np.int32)
+    if not np.array_equal(to_joint, np.arange(len(own))):
+        columns = columns.replace(labels=to_joint[columns.labels])
+    return columns.replace(names=Blob.of(f"{folder}/{n}" for n in columns.names.texts())) if folder else columns
+
+
+def _later(parts: Sequence[_Part], folders: Sequence[str]) -> dict:
+    """Readers of what lies in files beside the instances."""
+    later = {}
+    for field, kind, add in (("keypoints", "person_keypoints", add_keypoints), ("captions", "captions", add_captions)):
+        found = []
+        for part, folder in zip(parts, folders, strict=True):
+            match = _KIND.fullmatch(part.file.stem)
+            beside = part.file.with_name(f"{kind}_{match[2]}.json") if match else part.file
+            if match and match[1].lower() != kind and beside.is_file():
+                found.append((beside, folder))
+        if found:
+            later[field] = partial(add, found)
+    return later
+
+
+def _give_back_memory() -> None:
+    """Return what parsing has used to the operating system, where the C library can."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # only glibc has it
+        ctypes.CDLL(None).malloc_trim(0)

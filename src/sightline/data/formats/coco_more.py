@@ -1,0 +1,61 @@
+"""What COCO keeps in files beside the instances: keypoints of persons, and captions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sightline.data.columns import Blob, Columns
+from sightline.data.formats.coco_columns import read_file
+
+Files = Sequence[tuple[Path, str]]
+"""Files, each with the folder that is put before its image names."""
+
+
+def add_keypoints(files: Files, columns: Columns) -> Columns:
+    """Keypoints for the annotations that have the same id on the same image in `files`; zeros for the others."""
+    rows = {name: row for row, name in enumerate(columns.names.texts())}
+    found: list[tuple[np.ndarray, np.ndarray]] = []
+    for path, folder in files:
+        more = read_file(path, folder, 0, None).columns
+        if more.keypoints is None:
+            continue
+        image = np.array([rows.get(name, -1) for name in more.names.texts()], np.int64)[more.image_of]
+        place = _match(columns.image_of, columns.ids, image, more.ids)
+        found.append((place[place >= 0], more.keypoints[place >= 0]))
+    points = max((values.shape[1] for _, values in found), default=0)
+    keypoints = np.zeros((columns.objects, points, 3), np.float32)
+    for place, values in found:
+        keypoints[place, : values.shape[1]] = values
+    return columns.replace(keypoints=keypoints)
+
+
+def _match(images: np.ndarray, ids: np.ndarray, more_images: np.ndarray, more_ids: np.ndarray) -> np.ndarray:
+    """The row among (images, ids) of each of (more_images, more_ids), or −1."""
+    _, small = np.unique(np.concatenate([ids, more_ids]), return_inverse=True)  # so that a pair fits one number
+    keys = np.concatenate([images, more_images]) * (len(small) + 1) + small
+    own, wanted = keys[: len(ids)], keys[len(ids) :]
+    if not len(own):
+        return np.full(len(wanted), -1, np.int64)
+    order = np.argsort(own, kind="stable")
+    place = order[np.minimum(np.searchsorted(own[order], wanted), len(own) - 1)]
+    return np.where(own[place] == wanted, place, -1)
+
+
+def add_captions(files: Files, columns: Columns) -> Columns:
+    """Sentences about the images that have the same name in `files`, under "captions" in `image_extra`."""
+    rows = {name: row for row, name in enumerate(columns.names.texts())}
+    extra = list(columns.image_extra) if columns.image_extra is not None else [b""] * columns.images
+    for path, folder in files:
+        more = read_file(path, folder, 0, None).columns
+        if more.image_extra is None:
+            continue
+        for name, entry in zip(more.names.texts(), more.image_extra, strict=True):
+            captions = json.loads(entry).get("captions") if entry else None
+            if captions and name in rows:
+                known = json.loads(extra[rows[name]] or b"{}") | {"captions": captions}
+                extra[rows[name]] = json.dumps(known, separators=(",", ":"), ensure_ascii=False).encode()
+    return columns.replace(image_extra=Blob.of(extra))

@@ -1,0 +1,130 @@
+"""Writing COCO JSON: annotations/instances_SPLIT.json with images in SPLIT/ (a dataset without splits: images/)."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from sightline.data.columns import Blob, Columns
+from sightline.data.dataset import Dataset
+from sightline.data.formats.files import image_names, write_image
+
+
+def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
+    """Write a dataset as COCO.
+
+    Keypoints go into the same file as boxes, sentences about images into captions_SPLIT.json. Ids of images and
+    annotations stay where they are unique; those of categories where the dataset came from COCO.
+
+    Args:
+        dataset: of kind "instances".
+        out: an existing folder.
+        symlink: link to the images instead of copying them.
+
+    Returns:
+        What could not be written, with how often.
+    """
+    dataset = dataset.with_fields(*dataset.source.later)
+    columns = dataset.columns
+    lost = Counter(
+        {f"extra column {n}": 1 for n, v in columns.extra.items() if not isinstance(v, Blob) and v.dtype == object}
+    )
+    names = image_names(dataset)
+    categories = _categories(dataset)
+    category_ids = np.array([c["id"] for c in categories], np.int64)
+    (out / "annotations").mkdir()
+    for split in dataset.splits:
+        rows = np.flatnonzero(columns.splits == dataset.source.split_names.index(split))
+        folder = "images" if split == "all" else split
+        image_ids = _unique(columns.image_ids[rows])
+        part = columns.take_images(rows)
+        ids = _unique(part.ids)
+        stem = "default" if split == "all" else split
+        head = {"info": dataset.source.meta.get("info", {}), "licenses": dataset.source.meta.get("licenses", [])}
+        images, captions = [], []
+        for row, image_id in zip(rows.tolist(), image_ids.tolist(), strict=True):
+            height, width = dataset.image_size(row)
+            extra = dataset.image_extra(row)
+            captions += [{"image_id": image_id, "caption": text} for text in extra.pop("captions", [])]
+            images.append({"id": image_id, "file_name": names[row], "height": height, "width": width, **extra})
+            write_image(dataset, row, out / folder / names[row], symlink)
+        with open(out / "annotations" / f"instances_{stem}.json", "w", encoding="utf-8") as file:
+            _dump(file, {**head, "categories": categories, "images": images})
+            _dump_annotations(file, _annotations(part, image_ids, ids, category_ids))
+        if captions:
+            numbered = [{"id": k + 1, **caption} for k, caption in enumerate(captions)]
+            with open(out / "annotations" / f"captions_{stem}.json", "w", encoding="utf-8") as file:
+                _dump(file, {**head, "images": images})
+                _dump_annotations(file, iter(json.dumps(c, ensure_ascii=False) for c in numbered))
+    return lost
+
+
+def _categories(dataset: Dataset) -> list[dict[str, Any]]:
+    """One a class, in the order of classes; with the ids they came with, if these rise as classes do."""
+    known = dataset.source.meta.get("categories") or [{}] * len(dataset.classes)
+    ids = [category.get("id") for category in known]
+    kept = len(known) == len(dataset.classes) and None not in ids and ids == sorted(set(ids))
+    if not kept:
+        known = [{key: value for key, value in category.items() if key != "id"} for category in known]
+    return [
+        {"id": k + 1, **(known[k] if k < len(known) else {}), "name": name} for k, name in enumerate(dataset.classes)
+    ]
+
+
+def _annotations(columns: Columns, image_ids: np.ndarray, ids: np.ndarray, category_ids: np.ndarray) -> Iterator[str]:
+    """The JSON of each annotation; numbers to a millionth of a pixel."""
+    boxes = columns.boxes.copy()
+    boxes[:, 2:] -= boxes[:, :2]
+    boxes = boxes.round(6) + 0.0  # no −0
+    of, areas = image_ids[columns.image_of], columns.areas.round(6)
+    for a in range(columns.objects):
+        entry: dict[str, Any] = {
+            "id": int(ids[a]),
+            "image_id": int(of[a]),
+            "category_id": int(category_ids[columns.labels[a]]),
+            "bbox": [_plain(v) for v in boxes[a].tolist()],
+            "area": _plain(float(areas[a])),
+            "iscrowd": int(columns.crowd[a]),
+        }
+        if columns.difficult[a]:
+            entry["difficult"] = 1
+        if columns.keypoints is not None and columns.keypoints[a].any():
+            points = columns.keypoints[a].astype(np.float64).round(4)
+            entry["keypoints"] = [_plain(v) for v in points.ravel().tolist()]
+            entry["num_keypoints"] = int((columns.keypoints[a, :, 2] > 0).sum())
+        if columns.captions is not None and columns.captions[a]:
+            entry["caption"] = columns.captions.text(a)
+        for name, column in columns.extra.items():
+            if isinstance(column, Blob):
+                entry |= json.loads(column[a] or "{}") if name == "other" else {name: column.text(a)}
+            elif column.dtype != object:
+                entry[name] = column[a].tolist()
+        segmentation = columns.segmentations.text(a)
+        text = json.dumps(entry, ensure_ascii=False)
+        yield f'{text[:-1]}, "segmentation": {segmentation or "[]"}}}'
+
+
+def _plain(value: float) -> float | int:
+    return int(value) if value.is_integer() else value
+
+
+def _unique(ids: np.ndarray) -> np.ndarray:
+    return ids if len(np.unique(ids)) == len(ids) else np.arange(1, len(ids) + 1)
+
+
+def _dump(file: TextIO, head: dict[str, Any]) -> None:
+    """An object's members, left open for its annotations."""
+    file.write(json.dumps(head, ensure_ascii=False)[:-1] + ', "annotations": [\n')
+
+
+def _dump_annotations(file: TextIO, entries: Iterator[str]) -> None:
+    first = True
+    for entry in entries:
+        file.write(entry if first else ",\n" + entry)
+        first = False
+    file.write("\n]}\n")

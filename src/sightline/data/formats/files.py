@@ -1,0 +1,213 @@
+"""What readers and writers of all formats do alike: names of splits, finding images, writing images."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from sightline.data.dataset import Dataset
+from sightline.data.images import image_size, is_image, to_pil
+from sightline.errors import InputError
+from sightline.structures import Classes, Size
+
+_SPLIT_NAMES = {
+    "train": ("train", "training", "trn"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+    "all": ("default",),
+}
+_USUAL = {alias: name for name, aliases in _SPLIT_NAMES.items() for alias in aliases}
+ORDER = ("train", "val", "test")
+
+
+def split_name(raw: str) -> str:
+    """The usual name of a split that a tool calls `raw`: "valid" → "val", "train2017" → "train"; others stay."""
+    plain = re.sub(r"[\W_]*\d{4}$", "", raw)
+    return _USUAL.get(plain.lower(), _USUAL.get(raw.lower(), raw))
+
+
+def split_in(stem: str) -> str | None:
+    """The split that a file's name speaks of ("bees_train_v2" → "train"), or None."""
+    for word in re.split(r"[^a-z]+", stem.lower()):
+        if word in _USUAL:
+            return _USUAL[word]
+    return None
+
+
+def aliases(raw: str) -> list[str]:
+    """Names that the folder of split `raw`'s images may have, `raw` first."""
+    plain = re.sub(r"[\W_]*\d{4}$", "", raw)
+    return list(dict.fromkeys([raw, plain, split_name(raw), *_SPLIT_NAMES.get(split_name(raw), ())]))
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Splits in the order train, val, test, then the others as they come."""
+    names = list(names)
+    return [name for name in ORDER if name in names] + [name for name in names if name not in ORDER]
+
+
+def resolve(root: Path, given: str | os.PathLike[str]) -> Path:
+    """A path the user names for a split: as it is, or below the root."""
+    path = Path(given)
+    for candidate in (root / path, path):
+        if candidate.exists():
+            return candidate
+    raise InputError(f"there is no {path} in {root}; correct the path of the split")
+
+
+def naming_root(root: Path, images: Path | None) -> Path:
+    """The folder that names are relative to: the dataset's, or the nearest one above it that holds the images, too."""
+    if images is None:
+        return root
+    common = Path(os.path.commonpath([os.path.abspath(root), os.path.abspath(images)]))
+    return root if common == Path(common.anchor) else common
+
+
+def relative(path: Path, root: Path) -> str:
+    """`path` with / relative to `root`, or absolute where it lies elsewhere."""
+    absolute, base = Path(os.path.abspath(path)), Path(os.path.abspath(root))
+    return (absolute.relative_to(base) if absolute.is_relative_to(base) else absolute).as_posix()
+
+
+def folder_name(folder: Path, root: Path) -> str:
+    """As `relative`, but "" for the root itself."""
+    name = relative(folder, root)
+    return "" if name == "." else name
+
+
+def joined(folder: str, name: str) -> str:
+    """`name` in `folder`, which may be ""."""
+    return f"{folder}/{name}" if folder else name
+
+
+def is_usual_split(path: Path) -> bool:
+    """Whether it is a folder named as tools name those of train, val and test."""
+    return split_name(path.name) in ORDER and path.is_dir()
+
+
+def files_below(folder: Path) -> list[str]:
+    """Paths of all files below `folder`, relative to it, with /, sorted; hidden ones are left out."""
+    found = []
+    for at, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+        base = Path(at).relative_to(folder).as_posix()
+        found += [name if base == "." else f"{base}/{name}" for name in names if not name.startswith(".")]
+    return sorted(found)
+
+
+def images_below(folder: Path) -> list[str]:
+    """As `files_below`, images only."""
+    return [name for name in files_below(folder) if is_image(name)]
+
+
+def without_suffix(name: str) -> str:
+    """A file's path without the ending of its name."""
+    return os.path.splitext(name)[0]
+
+
+def read_text(path: Path) -> str:
+    """A label file's text, in UTF-8 (with or without a mark), or Latin-1 where it is not UTF-8."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+def class_names(names: Iterable[str], path: Path) -> Classes:
+    """Classes from a file, with the file in the sentence when they are not usable."""
+    try:
+        return Classes(names)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def unknown_class(where: str, what: str, classes: Sequence[str]) -> InputError:
+    """The sentence for a label whose class is not known."""
+    shown = ", ".join(classes[:20]) + (f" and {len(classes) - 20} more" if len(classes) > 20 else "")
+    return InputError(f"{where} is of {what}, which is not among the classes ({shown or 'none'}); correct it or add it")
+
+
+def none_found(root: Path, orphans: Sequence[str], looked: str) -> InputError:
+    """The sentence for a dataset none of whose images is there."""
+    if not orphans:
+        return InputError(f"{root} holds no images (looked {looked}); give another folder")
+    return InputError(
+        f"{root} holds {len(orphans)} labels but none of their images: {orphans[0]} has none (looked {looked}); "
+        "put the images there, or name their folder (images=…)"
+    )
+
+
+def header_size(path: Path) -> Size:
+    """As `image_size`; (0, 0) where the file is unreadable, which `check` reports and reading it says."""
+    try:
+        return image_size(path)
+    except InputError:
+        return 0, 0
+
+
+# Writing
+
+
+def number(value: float) -> str:
+    """Pixels as text: whole where they are whole, else to a millionth."""
+    if not np.isfinite(value):
+        return str(value)
+    text = f"{value:.6f}".rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
+
+
+def image_names(dataset: Dataset) -> list[str]:
+    """The name each image gets when written: unique within its split, safe inside a folder."""
+    names = []
+    for i in range(len(dataset)):
+        name = dataset.image_name(i)
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            name = Path(name).name
+        if dataset.source.pictures is not None and not name.lower().endswith((".png", ".npy")):
+            name = without_suffix(name) + ".png"
+        if name.lower().endswith(".png") and dataset.source.pictures is not None:
+            picture = dataset.image(i)
+            if picture.is_floating_point() or picture.shape[0] not in (1, 3, 4):  # what PNG cannot hold
+                name = without_suffix(name) + ".npy"
+        names.append(name)
+    return names
+
+
+def require_distinct(names: Sequence[str], keys: Sequence[object], what: str) -> None:
+    """Refuse two images whose labels would share a file."""
+    first: dict[object, str] = {}
+    for name, key in zip(names, keys, strict=True):
+        if key in first:
+            raise InputError(f"images {first[key]} and {name} would share {what}; rename one of them")
+        first[key] = name
+
+
+def write_image(dataset: Dataset, i: int, path: Path, symlink: bool) -> None:
+    """Copy (or link to) image `i`, or save it where it is in memory."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    source = dataset.path(i)
+    if source is None:
+        _save(dataset.image(i), path)
+    elif not source.is_file():
+        raise InputError(f"there is no image {source}; put it there, or leave its label out")
+    elif symlink:
+        path.symlink_to(os.path.abspath(source))
+    else:
+        shutil.copyfile(source, path)
+
+
+def _save(image: Tensor, path: Path) -> None:
+    if path.suffix.lower() == ".npy":
+        np.save(path, image.cpu().numpy())
+    else:
+        to_pil(image).save(path)

@@ -1,0 +1,227 @@
+"""Pascal VOC: an XML file an image.
+
+Layouts that are recognised:
+
+- Annotations/*.xml, JPEGImages/* (or images/*) and ImageSets/Main/SPLIT.txt (VOC, CVAT); lists of single classes
+  (aeroplane_train.txt) are left out, and so is trainval where train and val are there;
+- train/, valid/, test/ with XML files beside images (Roboflow);
+- XML files beside images, or in a folder beside a folder of images (LabelImg): one split, "all".
+
+Coordinates are kept as the files have them. The VOC challenges counted pixels from 1 and included the last one; the
+tools that write VOC today (LabelImg, CVAT, Roboflow) write the box's edges counted from 0, as here. Nothing in a file
+tells the two apart, and at most one pixel is at stake, so nothing is shifted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from sightline.data.builder import Builder
+from sightline.data.columns import Blob, Column, Columns
+from sightline.data.dataset import Dataset
+from sightline.data.formats import files
+from sightline.data.formats.voc_lists import image_lists, names_in, read_class_list
+from sightline.data.formats.voc_write import write
+from sightline.data.formats.voc_xml import VocFile, read_xml
+from sightline.data.source import Source
+from sightline.structures import Classes, Size
+
+__all__ = ["LOOKED_FOR", "read", "recognise", "write"]
+
+LOOKED_FOR = "Pascal VOC: Annotations/*.xml with ImageSets/Main/*.txt, or *.xml beside images"
+_IMAGE_FOLDERS = ("JPEGImages", "images", "Images", "imgs")
+_LABEL_FOLDERS = ("Annotations", "annotations", "xmls", "labels", "Labels")
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One split.
+
+    Attributes:
+        split: its name.
+        labels: XML files relative to the naming root, by name without ending.
+        images: image files relative to the naming root, by name without ending.
+        image_folder: where the images are, relative to the naming root; "" for the root.
+        listed: the names in the split's list; None for all.
+        list_file: the list, relative to the root.
+    """
+
+    split: str
+    labels: dict[str, str]
+    images: dict[str, str]
+    image_folder: str
+    listed: list[str] | None = None
+    list_file: str = ""
+
+
+def recognise(root: Path) -> str | None:
+    """What of VOC is found in a folder, as words; None if nothing is."""
+    if not root.is_dir():
+        return None
+    places = [root / name for name in _LABEL_FOLDERS] + [root]
+    places += [f / sub for f in sorted(root.iterdir()) if files.is_usual_split(f) for sub in ("", *_LABEL_FOLDERS)]
+    for place in places:
+        found = place.is_dir() and next((f for f in sorted(place.iterdir()) if f.suffix.lower() == ".xml"), None)
+        if found and _looks_like_voc(found):
+            return files.relative(found, root)
+    return None
+
+
+def _looks_like_voc(file: Path) -> bool:
+    with open(file, "rb") as opened:
+        text = opened.read(2**14)
+    return b"<annotation" in text and b"<annotations" not in text and (b"<bndbox" in text or b"<size" in text)
+
+
+def read(
+    root: Path,
+    splits: Mapping[str, str | Path] | None = None,
+    classes: Sequence[str] | None = None,
+    images: Path | None = None,
+) -> Dataset:
+    """Read a VOC dataset; arguments and errors as `sightline.open_dataset`.
+
+    Classes are those of labelmap.txt (CVAT writes it), else all names that occur, sorted. Sizes are those the files
+    state, or the image's own where they state none. Labels without an image are remembered as orphans. Beside the
+    columns that every format has there are extra columns "truncated" and "occluded" (bool) and "pose" (text), where any
+    object has such a mark.
+    """
+    root = root.absolute()
+    base = files.naming_root(root, images)
+    if splits:
+        parts = [_given(root, name, files.resolve(root, given), images) for name, given in splits.items()]
+    else:
+        parts = _parts(root, images)
+    names = list(classes) if classes is not None else read_class_list(root)
+    gather = _Gather(base, names)
+    for number, part in enumerate(parts):
+        gather.add(part, number)
+    if not gather.count:
+        looked = "in " + ", ".join(dict.fromkeys(part.image_folder or "the folder itself" for part in parts))
+        raise files.none_found(root, gather.orphans, looked)
+    columns, known = gather.finish()
+    source = Source(
+        columns=columns,
+        classes=known,
+        root=base,
+        format="voc",
+        split_names=tuple(part.split for part in parts),
+        folders=tuple(_layout_folder(part) for part in parts),
+        orphans=tuple(dict.fromkeys(gather.orphans)),
+    )
+    return Dataset(source)
+
+
+def _parts(root: Path, images: Path | None) -> list[_Part]:
+    lists = image_lists(root)
+    if lists:
+        whole = _part(root, root, "all", images)
+        parts = [
+            replace(whole, split=split, listed=names, list_file=files.relative(file, root))
+            for split, file, names in lists
+        ]
+        return (
+            [replace(parts[0], split="all")] if [part.split for part in parts] in (["default"], ["trainval"]) else parts
+        )
+    folders = {files.split_name(f.name): f for f in sorted(root.iterdir()) if files.is_usual_split(f)}
+    if folders and not any((root / name).is_dir() for name in _LABEL_FOLDERS):
+        return [_part(root, folders[name], name, images) for name in files.in_order(folders)]
+    return [_part(root, root, "all", images)]
+
+
+def _given(root: Path, split: str, path: Path, images: Path | None) -> _Part:
+    """A split the user names: a folder, or a list of names."""
+    if path.is_dir():
+        return _part(root, path, split, images)
+    whole = _part(root, root, split, images)
+    return replace(whole, listed=names_in(path), list_file=files.relative(path, root))
+
+
+def _part(root: Path, folder: Path, split: str, images: Path | None) -> _Part:
+    """All XML files and images of a folder."""
+    label_folder = next((folder / n for n in _LABEL_FOLDERS if (folder / n).is_dir()), folder)
+    image_folder = images or next((folder / n for n in _IMAGE_FOLDERS if (folder / n).is_dir()), label_folder)
+    base = files.naming_root(root, images)
+    labels_at, images_at = files.folder_name(label_folder, base), files.folder_name(image_folder, base)
+    xml = [name for name in files.files_below(label_folder) if name.lower().endswith(".xml")]
+    return _Part(
+        split,
+        {files.without_suffix(name): files.joined(labels_at, name) for name in xml},
+        {files.without_suffix(n): files.joined(images_at, n) for n in files.images_below(image_folder)},
+        images_at,
+    )
+
+
+def _layout_folder(part: _Part) -> str:
+    """The leading part of image names that is layout: with the split's name where all names begin with it."""
+    names = part.images if part.listed is None else [name for name in part.listed if name in part.images]
+    inner = bool(names) and all(name.startswith(f"{part.split}/") for name in names)
+    return files.joined(part.image_folder, part.split) if inner else part.image_folder
+
+
+class _Gather:
+    """The columns of all splits, gathered file by file."""
+
+    def __init__(self, root: Path, names: list[str] | None):
+        self.root = root
+        self.fixed = names is not None
+        self.ids = {name: k for k, name in enumerate(Classes(names or []))}
+        self.builder = Builder()
+        self.count = 0
+        self.orphans: list[str] = []
+        self.marks: dict[str, list[bool]] = {"truncated": [], "occluded": []}
+        self.poses: list[str] = []
+
+    def add(self, part: _Part, split: int) -> None:
+        """Add a split's images; labels (and entries of its list) without an image become orphans."""
+        labels = {name: label for name, label in part.labels.items() if name in part.images}
+        listed = None if part.listed is None else set(part.listed)
+        read: dict[str, VocFile] = {}
+        for name, label in part.labels.items():
+            if name in labels or (listed is not None and name not in listed):
+                continue
+            file = read_xml(self.root / label)  # by its own name it has no image: perhaps it states another
+            stated = files.without_suffix(file.image)
+            if stated in part.images and stated not in labels:
+                labels[stated] = label
+                read[label] = file
+            else:
+                self.orphans.append(label)
+        for name in part.images if part.listed is None else part.listed:
+            image, own = part.images.get(name), labels.get(name, "")
+            if image is not None:
+                file = read.get(own) or (read_xml(self.root / own) if own else VocFile("", (0, 0), []))
+                self._image(image, split, own, file)
+            elif name not in part.labels:
+                self.orphans.append(f"{part.list_file}: {name}")
+
+    def _image(self, image: str, split: int, label: str, file: VocFile) -> None:
+        size: Size = file.size if all(file.size) else files.header_size(self.root / image)
+        self.builder.add_image(image, size, split, label)
+        self.count += 1
+        for number, one in enumerate(file.objects):
+            if one.name not in self.ids and self.fixed:
+                raise files.unknown_class(
+                    f"{self.root / label}: object {number}", f"class {one.name!r}", list(self.ids)
+                )
+            id = self.ids.setdefault(one.name, len(self.ids))
+            # A crowd is written as difficult for other tools' sake; here it is a crowd.
+            self.builder.add_object(one.box, id, crowd=one.crowd, difficult=one.difficult and not one.crowd)
+            self.marks["truncated"].append(one.truncated)
+            self.marks["occluded"].append(one.occluded)
+            self.poses.append("" if one.pose.lower() == "unspecified" else one.pose)
+
+    def finish(self) -> tuple[Columns, Classes]:
+        extra: dict[str, Column] = {name: np.array(marks, bool) for name, marks in self.marks.items() if any(marks)}
+        if any(self.poses):
+            extra["pose"] = Blob.of(self.poses)
+        columns = self.builder.build(extra=extra)
+        if self.fixed:
+            return columns, Classes(self.ids)
+        names = sorted(self.ids)
+        places = np.array([names.index(name) for name in self.ids], np.int32)
+        return columns.replace(labels=places[columns.labels] if len(places) else columns.labels), Classes(names)

@@ -1,0 +1,85 @@
+"""One Pascal VOC file: the XML of an image's objects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+from sightline.errors import InputError
+from sightline.structures import Size
+
+
+@dataclass(frozen=True)
+class VocObject:
+    """An object as the file has it: box x1, y1, x2, y2 in the file's own pixels."""
+
+    name: str
+    box: tuple[float, float, float, float]
+    difficult: bool
+    truncated: bool
+    occluded: bool
+    crowd: bool
+    pose: str
+
+
+@dataclass(frozen=True)
+class VocFile:
+    """What a file says: the image's name, its size ((0, 0) where it says none) and its objects."""
+
+    image: str
+    size: Size
+    objects: list[VocObject]
+
+
+def read_xml(path: Path) -> VocFile:
+    """Read one XML file.
+
+    Raises:
+        InputError: it is no XML, or an object has no name or no box of four numbers.
+    """
+    try:
+        tree = ElementTree.parse(path).getroot()
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise InputError(f"cannot read {path}: it is not valid XML ({error}); repair or remove it") from None
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+    stated = (tree.findtext("filename") or "").strip().replace("\\", "/")
+    size = _whole(tree.findtext("size/height")), _whole(tree.findtext("size/width"))
+    objects = [_object(element, number, path) for number, element in enumerate(tree.findall("object"))]
+    return VocFile(stated, size if all(size) else (0, 0), objects)
+
+
+def _object(element: ElementTree.Element, number: int, path: Path) -> VocObject:
+    name = (element.findtext("name") or "").strip()
+    if not name:
+        raise InputError(f"{path}: object {number} has no <name>; name its class")
+    box = element.find("bndbox")
+    texts = [None if box is None else box.findtext(side) for side in ("xmin", "ymin", "xmax", "ymax")]
+    try:
+        x1, y1, x2, y2 = (float(text) for text in texts if text is not None)
+    except ValueError:
+        raise InputError(
+            f"{path}: object {number} ({name}) has the box {texts}, but <bndbox> must hold xmin, ymin, xmax and ymax "
+            "in pixels; correct or remove it"
+        ) from None
+    return VocObject(
+        name,
+        (x1, y1, x2, y2),
+        difficult=_flag(element, "difficult"),
+        truncated=_flag(element, "truncated"),
+        occluded=_flag(element, "occluded"),
+        crowd=_flag(element, "iscrowd"),
+        pose=(element.findtext("pose") or "").strip(),
+    )
+
+
+def _flag(element: ElementTree.Element, tag: str) -> bool:
+    return (element.findtext(tag) or "0").strip().lower() not in ("0", "", "false", "no", "unspecified")
+
+
+def _whole(text: str | None) -> int:
+    try:
+        return max(int(float(text or 0)), 0)
+    except (ValueError, OverflowError):
+        return 0

@@ -1,0 +1,219 @@
+"""YOLO (detect): a text file an image, a line an object: class id, then centre x, y, width and height in 0 … 1.
+
+Layouts that are recognised:
+
+- data.yaml with names and train, val, test: folders of images or lists of them, relative to the file or its `path`
+  (Ultralytics, Roboflow); labels in labels/ where images are in images/, else beside the images;
+- obj.data with obj.names and train.txt (darknet, CVAT);
+- images/ and labels/, with a folder a split or without, or labels beside images; classes.txt names the classes
+  (LabelImg, Label Studio), else they are named by their numbers;
+- the path of such a data.yaml or obj.data.
+
+Lines of polygons (YOLO-seg) are read, too: the box is the smallest around the points, the polygon the segmentation.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from sightline.data.builder import Builder
+from sightline.data.columns import Columns
+from sightline.data.dataset import Dataset
+from sightline.data.formats import files, yolo_layout
+from sightline.data.formats.voc_write import not_held
+from sightline.data.source import Source
+from sightline.errors import InputError
+from sightline.structures import Classes, Size
+
+LOOKED_FOR = "YOLO: data.yaml, obj.data, images/ with labels/*.txt, or *.txt beside images"
+
+
+def recognise(root: Path) -> str | None:
+    """What of YOLO is found in a folder (or `root` itself, if it describes YOLO data), as words; None if nothing is."""
+    if root.is_file():
+        return root.name if root.suffix.lower() in (".yaml", ".yml", ".data") else None
+    try:
+        configuration = yolo_layout.find_configuration(root)
+    except InputError:
+        return "several data.yaml"
+    if configuration is not None:
+        return configuration.name
+    splits = [f for f in sorted(root.iterdir()) if files.is_usual_split(f)]
+    places = [root / "labels", *(split / "labels" for split in splits), root, *splits]
+    for place in places:
+        below = files.files_below(place) if place.name == "labels" else [f.name for f in _children(place)]
+        texts = [place / name for name in below if name.endswith(".txt")][:20]
+        found = next((file for file in texts if yolo_layout.looks_like_labels(file)), None)
+        if found is not None:
+            return files.relative(found, root)
+    return None
+
+
+def _children(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def read(
+    root: Path,
+    splits: Mapping[str, str | Path] | None = None,
+    classes: Sequence[str] | None = None,
+    images: Path | None = None,
+) -> Dataset:
+    """Read a YOLO dataset; arguments and errors as `sightline.open_dataset`.
+
+    Labels hold no sizes, so each image's header is read when the dataset is opened (about 30 µs each). An image that
+    cannot be read gets size (0, 0) and boxes that are not numbers: `check` reports it, and using it says what is wrong.
+    """
+    root = root.absolute()
+    images = None if images is None else images.absolute()
+    configuration = yolo_layout.find_configuration(root)
+    if configuration is None:
+        layout = yolo_layout.from_folder(root, images)
+    elif configuration.suffix.lower() == ".data":
+        layout = yolo_layout.from_darknet(configuration, images)
+    else:
+        layout = yolo_layout.from_yaml(configuration, images)
+    if splits:
+        layout.parts = yolo_layout.given_parts(layout.root, splits.items(), images)
+    orphans = [orphan for part in layout.parts for orphan in part.orphans]
+    if not any(part.pairs for part in layout.parts):
+        raise files.none_found(root, orphans, "for images beside the labels and in images/")
+    base = files.naming_root(layout.root, images)
+    columns, known = _columns(layout, classes, base)
+    source = Source(
+        columns=columns,
+        classes=known,
+        root=base,
+        format="yolo",
+        split_names=tuple(part.split for part in layout.parts),
+        folders=tuple(files.folder_name(part.image_folder, base) for part in layout.parts),
+        orphans=tuple(dict.fromkeys(orphans)),
+    )
+    return Dataset(source)
+
+
+def _columns(layout: yolo_layout.Layout, classes: Sequence[str] | None, base: Path) -> tuple[Columns, Classes]:
+    names = layout.names
+    if names is None and classes is not None:
+        names = dict(enumerate(classes))
+    wanted = None if classes is None else Classes(classes)
+    builder = Builder()
+    with ThreadPoolExecutor(min(16, 4 * (os.cpu_count() or 1))) as pool:
+        for number, part in enumerate(layout.parts):
+            sizes = pool.map(files.header_size, [image for image, _ in part.pairs])
+            for (image, label), size in zip(part.pairs, sizes, strict=True):
+                at = "" if label is None else files.relative(label, base)
+                builder.add_image(files.relative(image, base), size, number, at)
+                if label is not None:
+                    _add_objects(builder, label, size, names, wanted)
+    columns = builder.build()
+    if names is None:
+        count = int(columns.labels.max()) + 1 if columns.objects else 0
+        return columns, Classes(str(k) for k in range(count))
+    own = files.class_names(names.values(), layout.names_file or layout.root)
+    return columns, own if wanted is None else wanted
+
+
+def _add_objects(
+    builder: Builder, label: Path, size: Size, names: dict[int, str] | None, wanted: Classes | None
+) -> None:
+    """The objects of one label file."""
+    places = None if names is None else {id: k for k, id in enumerate(names)}
+    height, width = size if all(size) else (float("nan"), float("nan"))
+    for line_number, line in enumerate(files.read_text(label).splitlines(), 1):
+        parts = line.split()
+        if not parts:
+            continue
+        try:
+            values = [float(part) for part in parts]
+            id = int(values[0])
+        except (ValueError, OverflowError):
+            raise _bad_line(label, line_number, line) from None
+        if len(values) < 5 or len(values) % 2 == 0 or id != values[0] or id < 0:
+            raise _bad_line(label, line_number, line)
+        if places is None or names is None:
+            place = id
+        elif id not in places:
+            known = [f"{k} {name}" for k, name in names.items()]
+            raise files.unknown_class(f"{label}: line {line_number}", f"class id {id}", known)
+        elif wanted is None:
+            place = places[id]
+        elif names[id] not in wanted:
+            raise files.unknown_class(f"{label}: line {line_number}", f"class {names[id]!r}", wanted)
+        else:
+            place = wanted.id(names[id])
+        if len(values) == 5:
+            x, y, w, h = values[1] * width, values[2] * height, values[3] * width, values[4] * height
+            builder.add_object((x - w / 2, y - h / 2, x + w / 2, y + h / 2), place)
+        else:
+            points = np.array(values[1:]).reshape(-1, 2) * (width, height)
+            (x1, y1), (x2, y2) = points.min(0).tolist(), points.max(0).tolist()
+            polygon = json.dumps([points.ravel().round(4).tolist()], separators=(",", ":")) if all(size) else ""
+            builder.add_object((x1, y1, x2, y2), place, segmentation=polygon.encode())
+
+
+def _bad_line(label: Path, number: int, line: str) -> InputError:
+    shown = line if len(line) <= 60 else line[:57] + "…"
+    return InputError(
+        f"{label}: line {number} is {shown!r}, but a line must be a class id and the box's centre x, centre y, width "
+        "and height in parts of the image (or a polygon's points); correct or remove it"
+    )
+
+
+def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
+    """Write a dataset as YOLO: data.yaml, images/SPLIT/, labels/SPLIT/; without splits classes.txt, images/, labels/.
+
+    Numbers have ten digits, so that boxes come back to less than a millionth of a pixel. They are parts of the image's
+    true size, which readers will find. An image without objects has an empty label file. Crowd regions and difficult
+    objects become ordinary ones.
+
+    Args:
+        dataset: of kind "instances".
+        out: an existing folder.
+        symlink: link to the images instead of copying them.
+
+    Returns:
+        What could not be written, with how often.
+    """
+    import yaml
+
+    columns = dataset.columns
+    names = files.image_names(dataset)
+    keys = [(dataset.split_of(i), files.without_suffix(name)) for i, name in enumerate(names)]
+    files.require_distinct(names, keys, "a label file in YOLO, which goes by the name without its ending")
+    whole = dataset.splits == ("all",)
+    for folder in ("images", "labels"):
+        (out / folder).mkdir()
+    for i, (split, stem) in enumerate(keys):
+        below = "" if whole else split
+        write_at = out / "images" / below / names[i]
+        files.write_image(dataset, i, write_at, symlink)
+        height, width = files.header_size(write_at)
+        size = (height, width) if height and width else dataset.image_size(i)
+        label = out / "labels" / below / f"{stem}.txt"
+        label.parent.mkdir(parents=True, exist_ok=True)
+        label.write_text(_lines(columns, i, size), encoding="utf-8")
+    if whole:
+        (out / "classes.txt").write_text("".join(f"{name}\n" for name in dataset.classes), encoding="utf-8")
+    else:
+        config = {**{name: f"images/{name}" for name in dataset.splits}, "names": dict(enumerate(dataset.classes))}
+        text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+        (out / "data.yaml").write_text(text, encoding="utf-8")
+    lost = not_held(dataset, columns, frozenset())
+    lost["crowd marks"], lost["difficult marks"] = int(columns.crowd.sum()), int(columns.difficult.sum())
+    return +lost
+
+
+def _lines(columns: Columns, i: int, size: Size) -> str:
+    rows = slice(int(columns.offsets[i]), int(columns.offsets[i + 1]))
+    corners = columns.boxes[rows] / np.array([size[1], size[0], size[1], size[0]], np.float64)
+    centres, sides = (corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]
+    lines = zip(columns.labels[rows].tolist(), np.hstack([centres, sides]).tolist(), strict=True)
+    return "".join(f"{label} {' '.join(f'{value:.10g}' for value in values)}\n" for label, values in lines)
