@@ -1,0 +1,301 @@
+"""`check`: everything that would break a training or bias it, before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from sightline.data.check import duplicates
+from sightline.data.check.labels import anchor_fit, box_problems, size_columns
+from sightline.data.check.pictures import Looks, look_at
+from sightline.data.check.problems import LEVELS, RULES, CheckReport, Problem
+from sightline.data.columns import Columns
+from sightline.data.dataset import Dataset
+from sightline.errors import InputError
+from sightline.structures import Size
+
+TINY = 8  # pixels
+RARE = 10  # objects
+IMBALANCE = 50
+SHARE = 0.05  # of objects, from which on a misfit is worth a line
+_LISTED = 6
+
+
+def check(
+    dataset: Dataset,
+    model: Any = None,
+    *,
+    anchors: Any = None,
+    resized: Callable[[Size], Size] | None = None,
+    full: bool = True,
+    progress: bool = True,
+) -> CheckReport:
+    """Look for everything that would break or bias a training.
+
+    Errors: missing, truncated or unreadable images; labels of another size than their image; boxes inverted or not
+    finite; unknown classes; nothing to learn. Warnings: boxes without area or beyond the image; doubles; labels without
+    images; images in two splits; classes missing or rare; shapes that no anchor fits. Notes: copies within a split,
+    images without objects, EXIF turns, imbalance.
+
+    Args:
+        dataset: all splits together, so that they can be compared.
+        model: a detector; its `anchor_shapes` and its preprocessing's `resized` are used where it has them.
+        anchors: instead of a model: [K, 2] widths and heights in pixels, or a function from (height, width) to them.
+        resized: instead of a model: the (height, width) at which the model sees an image of (height, width).
+        full: decode every image (truncation and copies are found only then); otherwise headers alone are read.
+        progress: show a progress bar on the error stream.
+
+    Returns:
+        The report; `report.ok` says whether training can start.
+    """
+    anchors = getattr(model, "anchor_shapes", None) if anchors is None else anchors
+    if resized is None and model is not None:
+        resized = getattr(getattr(model, "preprocess", None), "resized", None)
+    looks = look_at(dataset, full, progress)
+    columns = dataset.columns
+    stated = np.column_stack([columns.heights, columns.widths]).astype(np.int64).reshape(-1, 2)
+    sizes = np.array([one.size or (0, 0) for one in looks], dtype=np.int64).reshape(-1, 2)
+    sizes = np.where(sizes > 0, sizes, stated)
+    problems = [*_picture_problems(dataset, looks, stated), *_copies(dataset, looks)]
+    problems += [Problem.of("label-without-image", "its image is not there", orphan) for orphan in dataset.orphans]
+    unit, counts, more = _counts(dataset, columns, looks)
+    problems += more
+    measured: dict[str, Any] = {}
+    if dataset.kind == "instances":
+        problems += box_problems(dataset, columns, sizes)
+        problems += _unlabelled(dataset, columns)
+        measured, more = _object_sizes(dataset, columns, sizes, _as_function(anchors), resized)
+        problems += more
+    images = {name: len(dataset[name]) for name in dataset.splits}
+    problems += [*_split_problems(dataset, images, counts, unit), *_class_problems(counts, unit)]
+    place = {name: position for position, name in enumerate(RULES)}
+    problems.sort(key=lambda problem: (LEVELS.index(problem.level), place[problem.rule]))
+    return CheckReport(tuple(problems), dataset.format, images, counts, measured, unit, full)
+
+
+def _picture_problems(dataset: Dataset, looks: list[Looks], stated: np.ndarray) -> Iterator[Problem]:
+    for i, one in enumerate(looks):
+        if one.rule is not None:
+            yield Problem.of(one.rule, one.error, dataset.name(i))
+            continue
+        turned = one.orientation != 1
+        if turned:
+            yield Problem.of("exif-rotated", f"its EXIF orientation is {one.orientation}", dataset.name(i))
+        height, width = stated[i].tolist()
+        if height and width and one.size is not None and one.size != (height, width):
+            how = ", once upright as its EXIF mark says" if turned and one.size == (width, height) else ""
+            value = f"the label says {width} × {height}, but the image is {one.size[1]} × {one.size[0]} pixels{how}"
+            yield Problem.of("size-differs", value, dataset.name(i))
+
+
+def _copies(dataset: Dataset, looks: list[Looks]) -> Iterator[Problem]:
+    """Images that are there more than once: first by their bytes, then by looks, one of each kind."""
+    by_digest: dict[bytes, list[int]] = {}
+    for i, one in enumerate(looks):
+        if one.digest is not None and one.rule is None:
+            by_digest.setdefault(one.digest, []).append(i)
+    for members in by_digest.values():
+        if len(members) > 1:
+            yield _copy_problem(dataset, members, "duplicate", "is the same as")
+    kinds = [members for members in by_digest.values() if looks[members[0]].thumbnail is not None]
+    if len(kinds) < 2:
+        return
+    hashes = np.array([looks[members[0]].hash for members in kinds], dtype=np.uint64)
+    thumbnails = np.stack([looks[members[0]].thumbnail for members in kinds])  # type: ignore[misc]
+    pairs = duplicates.similar_pairs(hashes, thumbnails)
+    for group in duplicates.groups(len(kinds), pairs):
+        members = sorted(i for kind in group for i in kinds[kind])
+        yield _copy_problem(dataset, members, "similar", "looks like")
+
+
+def _copy_problem(dataset: Dataset, members: list[int], kind: str, verb: str) -> Problem:
+    splits = [dataset.split_of(i) for i in members]
+    several = len(set(splits)) > 1
+    first, split = members[0], splits[0]
+    # Those of other splits first: they are what matters.
+    others = sorted(zip(members[1:], splits[1:], strict=True), key=lambda pair: pair[1] == split)
+    named = [f"{dataset.name(i)} ({s})" if several else dataset.name(i) for i, s in others]
+    value = f"{f'in {split}, ' if several else ''}{verb} {_listed(named)}"
+    return Problem.of(f"{kind}-across-splits" if several else f"{kind}-images", value, dataset.name(first))
+
+
+def _counts(
+    dataset: Dataset, columns: Columns, looks: list[Looks]
+) -> tuple[str, dict[str, dict[str, int]], list[Problem]]:
+    """What is counted, how many of each class in each split, and what was wrong with the maps that were read for it."""
+    names, total = list(dataset.classes), len(dataset.classes)
+    problems: list[Problem] = []
+    table = {split: np.zeros(total, dtype=np.int64) for split in dataset.splits}
+    if dataset.kind == "class_map":
+        unit = "pixels"
+        for i, one in enumerate(looks):
+            try:
+                labels = dataset.target(i).labels  # type: ignore[union-attr]
+            except InputError as error:
+                problems.append(Problem.of("map-invalid", str(error), dataset.name(i)))
+                continue
+            if one.size is not None and tuple(labels.shape) != one.size:
+                value = f"its map has shape {list(labels.shape)}, but the image is {list(one.size)}"
+                problems.append(Problem.of("map-invalid", value, dataset.name(i)))
+            table[dataset.split_of(i)] += np.bincount(labels[labels >= 0].numpy(), minlength=total)
+    else:
+        unit = "objects" if dataset.kind == "instances" else "images"
+        splits = np.array([dataset.split_of(i) for i in range(len(dataset))])
+        labels = columns.labels if dataset.kind == "instances" else columns.image_labels
+        assert labels is not None, "a dataset of whole-image labels has them"
+        owners = splits[columns.image_of] if dataset.kind == "instances" else splits
+        known = (labels >= 0) & (labels < total)
+        for split in table:
+            table[split] += np.bincount(labels[known & (owners == split)], minlength=total)
+        for i in np.flatnonzero(~known).tolist() if dataset.kind == "class_scores" else ():
+            value = f"is of class id {labels[i]}, but ids are 0 to {total - 1}"
+            problems.append(Problem.of("unknown-class", value, dataset.name(i)))
+    counts = {split: dict(zip(names, row.tolist(), strict=True)) for split, row in table.items()}
+    return unit, counts, problems
+
+
+def _unlabelled(dataset: Dataset, columns: Columns) -> Iterator[Problem]:
+    for i in np.flatnonzero(np.diff(columns.offsets) == 0).tolist():
+        label = dataset.label_path(i)
+        there = label is not None and label.is_file()
+        yield Problem.of(
+            "image-without-label", "its label holds no objects" if there else "has no label", dataset.name(i)
+        )
+
+
+def _split_problems(
+    dataset: Dataset, images: dict[str, int], counts: dict[str, dict[str, int]], unit: str
+) -> Iterator[Problem]:
+    if not len(dataset):
+        yield Problem.of("no-images", "the dataset has no images")
+        return
+    if len(dataset) == dataset.source.columns.images:  # a part of a dataset may well have one split alone
+        for split in dataset.source.split_names:
+            if split not in images:
+                yield Problem.of("split-empty", f"{split} has no images", level=None if split == "train" else "warning")
+    total = sum(sum(row.values()) for row in counts.values())
+    if not total:
+        yield Problem.of("no-objects", f"none of the {len(dataset)} images has {unit} of a known class")
+        return
+    for split, row in counts.items():
+        if images[split] and not sum(row.values()):
+            yield Problem.of(
+                "no-objects",
+                f"none of the {images[split]} images of {split} has {unit} of a known class",
+                level="error" if split == "train" else "warning",
+            )
+
+
+def _class_problems(counts: dict[str, dict[str, int]], unit: str) -> Iterator[Problem]:
+    filled = {split: row for split, row in counts.items() if sum(row.values())}
+    if not filled:
+        return
+    taught = "train" if "train" in filled else next(iter(filled))
+    everywhere = {name: sum(row[name] for row in filled.values()) for name in filled[taught]}
+    nowhere = [name for name, count in everywhere.items() if not count]
+    if nowhere:
+        yield Problem.of("class-missing", f"no {unit} in any split: {_listed(nowhere)}")
+    for split, row in filled.items():
+        missing = [name for name, count in row.items() if not count and everywhere[name]]
+        if missing:
+            kind = "cannot be learnt" if split == taught else "cannot be judged there"
+            of = _plural(len(missing), "class has", "classes have")
+            yield Problem.of("class-missing", f"{of} no {unit} in {split} and {kind}: {_listed(missing)}")
+    present = {name: count for name, count in filled[taught].items() if count}
+    if unit != "pixels":
+        rare = sorted((count, name) for name, count in present.items() if count < RARE)
+        if rare:
+            of = _plural(len(rare), "class has", "classes have")
+            named = _listed([f"{name} ({count})" for count, name in rare])
+            yield Problem.of("class-rare", f"{of} fewer than {RARE} {unit} in {taught}: {named}")
+    most, least = max(present, key=present.__getitem__), min(present, key=present.__getitem__)
+    if present[most] >= IMBALANCE * present[least]:
+        ratio = present[most] / present[least]
+        value = f"{most} is {ratio:.0f} times as frequent as {least} in {taught} ({present[most]} to {present[least]})"
+        yield Problem.of("class-imbalance", value)
+
+
+def _object_sizes(
+    dataset: Dataset,
+    columns: Columns,
+    sizes: np.ndarray,
+    anchors: Callable[[Size], np.ndarray] | None,
+    resized: Callable[[Size], Size] | None,
+) -> tuple[dict[str, Any], list[Problem]]:
+    """Figures about the objects' sizes, and what they mean for the model."""
+    rows = np.flatnonzero(size_columns(columns, sizes))
+    if not len(rows):
+        return {}, []
+    problems: list[Problem] = []
+    shapes = columns.boxes[rows, 2:] - columns.boxes[rows, :2]
+    images = columns.image_of[rows]
+    area = shapes.prod(1)
+    measured: dict[str, Any] = {
+        "median": np.median(shapes, axis=0).round(1).tolist(),
+        "small": float((area < 32**2).mean()),
+        "medium": float(((area >= 32**2) & (area < 96**2)).mean()),
+        "large": float((area >= 96**2).mean()),
+    }
+    scale = np.ones((len(sizes), 2))
+    known = np.asarray((sizes > 0).all(1))
+    if resized is not None:
+        kinds, which = np.unique(sizes[known], axis=0, return_inverse=True)
+        seen = np.array([resized((int(h), int(w))) for h, w in kinds], dtype=np.float64).reshape(-1, 2)
+        scale[known] = (seen / np.maximum(kinds, 1))[which.reshape(-1)]
+    tiny = area * scale[images].prod(1) < TINY**2
+    measured["tiny"] = float(tiny.mean())
+    if tiny.mean() >= SHARE:
+        where = "at the size the model sees them" if resized is not None else "in the image"
+        value = f"{_share(tiny)} of the objects are below {TINY} × {TINY} pixels {where}"
+        value += _mostly(dataset, columns, rows[tiny])
+        problems.append(Problem.of("objects-tiny", value))
+    if anchors is not None and known[images].any():
+        placed = known[images]
+        best = anchor_fit(columns, rows[placed], sizes, anchors)
+        misfit = best < 0.5
+        measured["anchors"] = {"misfit": float(misfit.mean()), "median_iou": float(np.median(best))}
+        if misfit.mean() >= SHARE:
+            width, height = np.median(shapes[placed][misfit], axis=0)
+            value = (
+                f"{_share(misfit)} of the objects overlap no anchor's shape by an IoU of 0.5; their median is "
+                f"{width:.0f} × {height:.0f} pixels{_mostly(dataset, columns, rows[placed][misfit])}"
+            )
+            problems.append(Problem.of("anchors-misfit", value))
+    return measured, problems
+
+
+def _as_function(anchors: Any) -> Callable[[Size], np.ndarray] | None:
+    if anchors is None:
+        return None
+    if callable(anchors):
+        return lambda size: np.asarray(anchors(size), dtype=np.float64)
+    fixed = np.asarray(anchors, dtype=np.float64)
+    if fixed.ndim != 2 or fixed.shape[1] != 2:
+        raise InputError(f"anchors have shape {list(fixed.shape)}, but must be [K, 2]: width and height in pixels")
+    return lambda size: fixed
+
+
+def _share(chosen: np.ndarray) -> str:
+    percent = 100 * float(chosen.mean())
+    return f"{percent:.0f} % ({int(chosen.sum())})"
+
+
+def _mostly(dataset: Dataset, columns: Columns, rows: np.ndarray) -> str:
+    """ ", mostly …" where one class makes up more than half of the objects `rows`, and there are others."""
+    labels = columns.labels[rows]
+    labels = labels[(labels >= 0) & (labels < len(dataset.classes))]
+    if not len(labels) or len(dataset.classes) < 2:
+        return ""
+    counts = np.bincount(labels)
+    return f", mostly {dataset.classes[int(counts.argmax())]}" if 2 * counts.max() > len(rows) else ""
+
+
+def _plural(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(names[:_LISTED])
+    return shown + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")

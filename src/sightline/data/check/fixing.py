@@ -1,0 +1,176 @@
+"""`fix`: a repaired copy of a dataset, in the same format; the original stays as it is."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from sightline.data.check.labels import bad_boxes, duplicate_boxes
+from sightline.data.check.pictures import Looks, look_at
+from sightline.data.check.problems import RULES
+from sightline.data.columns import Columns
+from sightline.data.dataset import Dataset
+from sightline.errors import InputError
+
+_ACTIONS = {
+    "image-missing": "left out (the image is not there)",
+    "image-truncated": "left out (the image is cut short)",
+    "image-unreadable": "left out (the image cannot be read)",
+    "size-differs": "given the size of the image",
+    "exif-size": "left out (drawn on the image before its EXIF mark turned it)",
+    "unknown-class": "removed (unknown class)",
+    "box-not-finite": "removed (box not finite)",
+    "box-zero-area": "removed (box without area)",
+    "box-inverted": "removed (box inverted)",
+    "box-outside": "removed (box beyond the image)",
+    "box-reordered": "repaired (corners of the box exchanged)",
+    "box-clipped": "repaired (box clipped to the image)",
+    "box-duplicate": "removed (labelled twice)",
+}
+_OF_IMAGES = ("image-missing", "image-truncated", "image-unreadable", "size-differs", "exif-size")
+
+
+@dataclass(frozen=True)
+class FixSummary:
+    """What `fix` changed.
+
+    Attributes:
+        counts: by what was done ("box-clipped", "image-missing" …), how many objects or images.
+        images, objects: how many the copy holds.
+        out: where it is.
+        files: of images that were left out.
+    """
+
+    counts: dict[str, int]
+    images: int
+    objects: int
+    out: Path
+    files: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        lines = [f"Wrote {self.images} images with {self.objects} objects to {self.out}."]
+        for name, count in self.counts.items():
+            thing = "image" if name in _OF_IMAGES else "object"
+            lines.append(f"  · {count} {thing if count == 1 else thing + 's'} {_ACTIONS[name]}")
+        if not self.counts:
+            lines.append("  · nothing had to be changed")
+        lines += [f"    without {file}" for file in self.files[:5]]
+        if len(self.files) > 5:
+            lines.append(f"    … and {len(self.files) - 5} more")
+        return "\n".join(lines)
+
+
+def fix(
+    dataset: Dataset, out: str | os.PathLike[str], how: Literal["clip", "drop"] = "clip", progress: bool = True
+) -> FixSummary:
+    """Write a copy without what `check` calls errors and without broken boxes, in the format of the original.
+
+    Images that are missing, cut short or unreadable are left out. Boxes that are not finite, without area, repeated, or
+    of an unknown class are removed. With "clip", boxes beyond the image are clipped and inverted ones put in order;
+    with "drop" they are removed.
+
+    Args:
+        dataset: objects on images (kind "instances"), with all its splits.
+        out: a folder that does not exist or is empty.
+        how: "clip" or "drop".
+        progress: show a progress bar on the error stream.
+
+    Returns:
+        What was changed.
+
+    Raises:
+        InputError: the folder is not empty, or lies in the dataset; the dataset is of another kind; nothing is left.
+    """
+    out = Path(out)
+    if how not in ("clip", "drop"):
+        raise InputError(f"how is {how!r}, but broken boxes can be repaired by 'clip' or 'drop'")
+    if dataset.kind != "instances":
+        raise InputError(f"only boxes can be fixed, but this dataset holds {dataset.kind}; correct its files by hand")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} exists and is not an empty folder; name a new one, nothing is overwritten")
+    dataset = dataset.with_fields(*dataset.source.later)  # what is read only when asked for must match the rows, too
+    looks = look_at(dataset, pixels=True, progress=progress)
+    counts: Counter[str] = Counter()
+    keep, columns = _repair_images(dataset, looks, counts)
+    if not keep.any():
+        raise InputError(f"none of {len(dataset)} images can be read, so there is nothing to write; correct the paths")
+    files = tuple(dataset.name(i) for i in np.flatnonzero(~keep).tolist())
+    repaired = dataset.with_columns(columns)[np.flatnonzero(keep)]
+    fixed = repair_boxes(repaired.columns, len(dataset.classes), how, counts)
+    _write(repaired.with_columns(fixed), out)
+    order = {name: position for position, name in enumerate(_ACTIONS)}
+    ordered = dict(sorted(counts.items(), key=lambda item: order[item[0]]))
+    return FixSummary(ordered, fixed.images, fixed.objects, out, files)
+
+
+def _repair_images(dataset: Dataset, looks: list[Looks], counts: Counter[str]) -> tuple[np.ndarray, Columns]:
+    """Which images stay (bool [N]), and the columns with the images' true sizes."""
+    columns = dataset.columns
+    keep = np.ones(len(dataset), dtype=bool)
+    heights, widths = columns.heights.copy(), columns.widths.copy()
+    for i, one in enumerate(looks):
+        stated = (int(heights[i]), int(widths[i]))
+        rule = one.rule
+        if rule is None and one.size is not None and one.size != stated:
+            if one.orientation >= 5 and one.size == stated[::-1]:
+                rule = "exif-size"  # boxes, too, are those of the picture lying down
+            else:
+                counts["size-differs"] += all(stated)
+                heights[i], widths[i] = one.size
+        if rule is not None:
+            counts[rule] += 1
+            keep[i] = False
+    return keep, columns.replace(heights=heights, widths=widths)
+
+
+def repair_boxes(columns: Columns, classes: int, how: str, counts: Counter[str]) -> Columns:
+    """Columns whose boxes are in order; what was done is added to `counts`."""
+    sizes = np.column_stack([columns.heights, columns.widths]).astype(np.int64)
+    bad = bad_boxes(columns, sizes, classes)
+    boxes = columns.boxes.copy()
+    remove = np.zeros(columns.objects, dtype=bool)
+    removed_for = ["unknown-class", "box-not-finite", "box-zero-area"]
+    if how == "drop":
+        removed_for += ["box-inverted", "box-outside"]
+    else:
+        inverted = bad["box-inverted"]
+        boxes[inverted] = np.sort(boxes[inverted].reshape(-1, 2, 2), axis=1).reshape(-1, 4)
+        counts["box-reordered"] += int(inverted.sum())
+    for rule in removed_for:
+        counts[rule] += int((bad[rule] & ~remove).sum())
+        remove |= bad[rule]
+    frame = sizes[columns.image_of][:, ::-1]
+    with np.errstate(invalid="ignore"):
+        clipped = np.minimum(boxes.clip(0), np.tile(frame, 2))
+        shift = np.abs(clipped - boxes).max(1, initial=0)
+    gone = ~remove & (clipped[:, 2:] <= clipped[:, :2]).any(1)  # wholly beyond the image
+    counts["box-zero-area"] += int(gone.sum())
+    remove |= gone
+    if how == "clip":
+        counts["box-clipped"] += int((~remove & (shift > 0.5)).sum())
+    changed = ~remove & (clipped != columns.boxes).any(1)
+    own = (columns.boxes[:, 2:] - columns.boxes[:, :2]).prod(1)
+    by_box = changed & ((columns.segmentations.lengths == 0) | np.isclose(columns.areas, np.abs(own)))
+    areas = np.where(by_box, (clipped[:, 2:] - clipped[:, :2]).prod(1), columns.areas)
+    repaired = columns.replace(boxes=np.where(remove[:, None], boxes, clipped), areas=areas)
+    twice = duplicate_boxes(repaired) & ~remove
+    counts["box-duplicate"] += int(twice.sum())
+    for name in [name for name, count in counts.items() if not count]:
+        del counts[name]
+    return repaired.take_objects(~(remove | twice))
+
+
+def _write(dataset: Dataset, out: Path) -> None:
+    name = dataset.format if dataset.format in ("coco", "voc", "yolo") else "coco"
+    writer = import_module(f"sightline.data.formats.{name}")
+    out.mkdir(parents=True, exist_ok=True)
+    writer.write(dataset, out)
+
+
+assert set(_ACTIONS) - {"exif-size", "box-reordered", "box-clipped"} <= set(RULES)

@@ -1,0 +1,122 @@
+"""Rules about labels: boxes, classes, duplicates, sizes. All on columns, no loop over boxes that are in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from sightline.data.check.problems import Problem
+from sightline.data.columns import Columns
+from sightline.data.dataset import Dataset
+from sightline.structures import Size
+
+OUTSIDE = 0.5  # pixels a box may leave its image by rounding
+
+
+def bad_boxes(columns: Columns, sizes: np.ndarray, classes: int) -> dict[str, np.ndarray]:
+    """bool [A] by rule: the objects that break it. An object breaks one rule about its box at most.
+
+    Args:
+        columns: raw annotations.
+        sizes: [N, 2] (height, width) of the images; 0 where they are not known.
+        classes: how many classes there are.
+    """
+    boxes = columns.boxes
+    finite = np.isfinite(boxes).all(1)
+    with np.errstate(invalid="ignore"):
+        extent = boxes[:, 2:] - boxes[:, :2]
+        inverted = finite & (extent < 0).any(1)
+        empty = finite & ~inverted & (extent == 0).any(1)
+        frame = sizes[columns.image_of][:, ::-1]
+        over = np.maximum((-boxes[:, :2]).max(1), (boxes[:, 2:] - frame).max(1))
+        known = (frame > 0).all(1)
+        outside = finite & ~inverted & ~empty & known & (over > OUTSIDE)
+    return {
+        "box-not-finite": ~finite,
+        "box-inverted": inverted,
+        "box-zero-area": empty,
+        "box-outside": outside,
+        "unknown-class": (columns.labels < 0) | (columns.labels >= classes),
+        "box-duplicate": duplicate_boxes(columns),
+    }
+
+
+def duplicate_boxes(columns: Columns) -> np.ndarray:
+    """bool [A]: objects whose image has an earlier one of the same class and (to a hundredth of a pixel) box."""
+    if not columns.objects:
+        return np.zeros(0, dtype=bool)
+    rounded = np.round(columns.boxes, 2)
+    keys = np.column_stack([columns.image_of, columns.labels, columns.crowd, rounded])
+    order = np.lexsort(keys.T[::-1])  # stable: of equal ones the earlier comes first
+    same = (keys[order][1:] == keys[order][:-1]).all(1)  # NaN equals nothing, so broken boxes are no duplicates
+    result = np.zeros(columns.objects, dtype=bool)
+    result[order[1:]] = same
+    return result
+
+
+def box_problems(dataset: Dataset, columns: Columns, sizes: np.ndarray) -> Iterator[Problem]:
+    """A problem for each object that breaks a rule."""
+    images = columns.image_of
+    for rule, bad in bad_boxes(columns, sizes, len(dataset.classes)).items():
+        for row in np.flatnonzero(bad).tolist():
+            i = int(images[row])
+            box = ", ".join(f"{value:g}" for value in columns.boxes[row].round(2).tolist())
+            label = int(columns.labels[row])
+            height, width = sizes[i].tolist()
+            extent = columns.boxes[row, 2:] - columns.boxes[row, :2]
+            name = dataset.classes[label] if 0 <= label < len(dataset.classes) else f"class id {label}"
+            value = {
+                "box-not-finite": f"has the box [{box}]",
+                "box-inverted": f"has the box [{box}], where x1 > x2 or y1 > y2",
+                "box-zero-area": f"has the box [{box}], {extent[0]:g} × {extent[1]:g} pixels",
+                "box-outside": f"has the box [{box}] in an image {width} wide and {height} high",
+                "unknown-class": f"is of {name}, but ids are 0 to {len(dataset.classes) - 1}",
+                "box-duplicate": f"repeats the box [{box}] of another one",
+            }[rule]
+            file, number, thing = place(dataset, columns, row, i)
+            thing = f"{thing} {number}" if rule == "unknown-class" else f"{thing} {number} ({name})"
+            yield Problem.of(rule, f"{thing} {value}", file, number)
+
+
+def place(dataset: Dataset, columns: Columns, row: int, i: int) -> tuple[str, int, str]:
+    """The file to name for an object, its number there, and what to call it."""
+    if dataset.format == "coco":  # one file holds all: the image says more, and ids are searched for
+        return dataset.name(i), int(columns.ids[row]), "annotation"
+    number = row - int(columns.offsets[i]) + 1
+    label = columns.label_names.text(i) if columns.label_names is not None else ""
+    return label or dataset.name(i), number, "object"
+
+
+def size_columns(columns: Columns, sizes: np.ndarray) -> np.ndarray:
+    """bool [A]: objects in order, whose sizes may be counted."""
+    bad = bad_boxes(columns, sizes, np.iinfo(np.int32).max)
+    return ~(bad["box-not-finite"] | bad["box-inverted"] | bad["box-zero-area"]) & ~columns.crowd
+
+
+def anchor_fit(
+    columns: Columns,
+    rows: np.ndarray,
+    sizes: np.ndarray,
+    anchors: Callable[[Size], np.ndarray],
+) -> np.ndarray:
+    """float64 [R]: for each of the objects `rows` (ids) the best IoU of its shape with an anchor's, both centred.
+
+    Args:
+        sizes: [N, 2] (height, width) of the images.
+        anchors: the (width, height) of every kind of anchor in an image of a size, [K, 2] in the image's pixels.
+    """
+    images = columns.image_of[rows]
+    shapes = columns.boxes[rows, 2:] - columns.boxes[rows, :2]
+    best = np.zeros(len(rows))
+    kinds, which = np.unique(sizes[images], axis=0, return_inverse=True)
+    which = which.reshape(-1)
+    for kind, size in enumerate(kinds.tolist()):
+        at = np.flatnonzero(which == kind)
+        reference = np.unique(anchors((size[0], size[1])), axis=0)
+        for start in range(0, len(at), 4096):
+            part = at[start : start + 4096]
+            common = np.minimum(shapes[part, None], reference).prod(2)
+            union = shapes[part].prod(1)[:, None] + reference.prod(1) - common
+            best[part] = (common / union).max(1, initial=0)
+    return best

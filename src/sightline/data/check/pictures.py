@@ -1,0 +1,117 @@
+"""Looking at every image once, in threads: is it there, whole, of the stated size; what does it look like."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sightline.data.check.duplicates import BITS, THUMBNAIL, difference_hash
+from sightline.data.dataset import Dataset
+from sightline.data.images import image_size, orientation, read_image
+from sightline.errors import InputError
+from sightline.structures import Size
+
+_DRAFT = (72, 72)  # JPEGs are decoded no finer than the hash needs; the whole file is still gone through
+
+
+@dataclass
+class Looks:
+    """What was seen of one image.
+
+    Attributes:
+        rule: the rule it breaks ("image-missing", "image-truncated", "image-unreadable"), or None.
+        error: in words, where it breaks one.
+        size: (height, width) upright, from the header.
+        orientation: EXIF orientation 1 … 8.
+        digest: of the file's bytes (or the tensor's); None where not asked for.
+        hash: difference hash of 64 bits.
+        thumbnail: uint8 [16, 16] grey.
+    """
+
+    rule: str | None = None
+    error: str = ""
+    size: Size | None = None
+    orientation: int = 1
+    digest: bytes | None = None
+    hash: int = 0
+    thumbnail: np.ndarray | None = None
+
+
+def look_at(dataset: Dataset, pixels: bool, progress: bool) -> list[Looks]:
+    """Look at every image of the dataset.
+
+    Args:
+        pixels: decode them, too; otherwise headers only.
+        progress: show a progress bar.
+    """
+    workers = min(8, os.cpu_count() or 1)  # decoders release Python's lock
+    with _bar(len(dataset), "looking at images", progress) as advance, ThreadPoolExecutor(workers) as pool:
+        seen = []
+        for looks in pool.map(lambda i: _look(dataset, i, pixels), range(len(dataset))):
+            seen.append(looks)
+            advance()
+    return seen
+
+
+def _look(dataset: Dataset, i: int, pixels: bool) -> Looks:
+    path = dataset.path(i)
+    if path is None:
+        return _look_at_tensor(dataset.image(i), pixels)
+    if not path.is_file():
+        return Looks("image-missing", "there is no such file")
+    looks = Looks()
+    try:
+        looks.size = image_size(path)
+        looks.orientation = orientation(path)
+        if pixels:
+            with open(path, "rb") as file:
+                looks.digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
+            _describe(read_image(path, dataset.channels, draft=_DRAFT), looks)
+    except (InputError, OSError) as error:
+        looks.error = str(error).removeprefix(f"cannot read the image {path}: ").removesuffix("; replace or remove it")
+        looks.error = looks.error.replace(str(path), "the file")
+        looks.rule = "image-truncated" if "truncated" in looks.error else "image-unreadable"
+    return looks
+
+
+def _look_at_tensor(image: Tensor, pixels: bool) -> Looks:
+    looks = Looks(size=(int(image.shape[1]), int(image.shape[2])))
+    if pixels:
+        raw = image.contiguous().numpy()
+        looks.digest = hashlib.blake2b(repr((raw.shape, raw.dtype)).encode() + raw.tobytes(), digest_size=16).digest()
+        _describe(image, looks)
+    return looks
+
+
+def _describe(image: Tensor, looks: Looks) -> None:
+    values = image[:3].float() if image.dtype == torch.uint8 else image[:3].float() * 255
+    grey = Image.fromarray(values.mean(0).numpy())
+    small = np.asarray(grey.resize((9, 8), Image.Resampling.BOX))
+    looks.hash = difference_hash(small.round())  # rounded, so that noise in plain areas sets no bits
+    thumbnail = np.asarray(grey.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX))
+    looks.thumbnail = np.rint(thumbnail).clip(0, 255).astype(np.uint8)
+    assert looks.hash < 1 << BITS
+
+
+@contextmanager
+def _bar(total: int, what: str, show: bool) -> Iterator[Callable[[], None]]:
+    """A progress bar on the error stream; gives the function that advances it."""
+    if not show or total < 50:
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda: bar.advance(task)

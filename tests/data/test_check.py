@@ -1,0 +1,624 @@
+"""The check finds what was broken on purpose, names file and annotation, and the repaired copy passes it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw
+
+from sightline.data.check import RULES, check, fix
+from sightline.data.check import duplicates as copies
+from sightline.data.check.labels import anchor_fit, duplicate_boxes
+from sightline.data.dataset import Dataset
+from sightline.data.formats import coco, voc
+from sightline.data.memory import from_class_maps, from_labels
+from sightline.errors import InputError
+from sightline.structures import Instances
+
+CLASSES = ["cat", "dog"]
+
+
+def scene(seed: int, size=(120, 160)) -> Image.Image:
+    """A picture of a few coloured shapes on a shaded ground, unlike that of any other seed."""
+    generator = np.random.default_rng(seed)
+    low = generator.uniform(0, 255, (4, 5, 3)).astype(np.uint8)
+    image = Image.fromarray(low).resize(size[::-1], Image.Resampling.BICUBIC)
+    draw = ImageDraw.Draw(image)
+    for _ in range(4):
+        x, y = generator.integers(0, 120, 2).tolist()
+        colour = tuple(generator.integers(0, 255, 3).tolist())
+        draw.ellipse([x, y, x + 30, y + 25], fill=colour)
+    return image
+
+
+def write_coco(root: Path, splits: dict[str, list[tuple[str, list[list[float]]]]], sizes=None, **changes) -> Path:
+    """A COCO folder: for each split, images by name with boxes [x, y, w, h, category]; pictures differ by name."""
+    (root / "annotations").mkdir(parents=True)
+    number = 0
+    for split, content in splits.items():
+        (root / split).mkdir()
+        images, annotations = [], []
+        for name, boxes in content:
+            seed = int(hashlib.md5(f"{split}/{name}".encode()).hexdigest()[:6], 16)
+            scene(seed).save(root / split / name)
+            number += 1
+            width, height = (sizes or {}).get(name, (160, 120))
+            images.append({"id": number, "file_name": name, "width": width, "height": height})
+            for x, y, w, h, category in boxes:
+                annotations.append(
+                    {
+                        "id": 100 + len(annotations) + 1000 * number,
+                        "image_id": number,
+                        "category_id": category,
+                        "bbox": [x, y, w, h],
+                        "area": w * h,
+                        "iscrowd": 0,
+                    }
+                )
+        data = {
+            "images": images,
+            "annotations": annotations,
+            "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+        }
+        (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(data | changes))
+    return root
+
+
+def healthy(count: int, start: int = 0) -> list[tuple[str, list[list[float]]]]:
+    return [(f"{start + i:03d}.jpg", [[10, 10, 40, 30, 1], [60, 40, 50, 60, 2]]) for i in range(count)]
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    return write_coco(tmp_path / "data", {"train": healthy(12), "val": healthy(3, 50)})
+
+
+def rules(report) -> set[str]:
+    return {problem.rule for problem in report.problems}
+
+
+def quick(dataset, *args, **kwargs):
+    return check(dataset, *args, progress=False, **kwargs)
+
+
+def broken(dataset: Dataset, **columns) -> Dataset:
+    return dataset.with_columns(dataset.columns.replace(**columns))
+
+
+# --- what is in order ------------------------------------------------------------------------------------------------
+
+
+def test_a_healthy_dataset_passes(folder):
+    report = quick(coco.read(folder))
+    assert report.ok
+    assert report.problems == ()
+    assert report.images == {"train": 12, "val": 3}
+    assert report.counts == {"train": {"cat": 12, "dog": 12}, "val": {"cat": 3, "dog": 3}}
+    text = str(report)
+    assert "Training can start: nothing was found." in text
+    assert "15 images (train 12, val 3), 30 objects, 2 classes" in text
+    assert "The median object is 45 × 45 pixels" in text
+
+
+def test_a_dataset_in_memory_passes():
+    images = [torch.from_numpy(np.array(scene(i))).permute(2, 0, 1) for i in range(12)]
+    boxes = torch.tensor([[5.0, 5, 50, 50], [60, 60, 100, 110]])
+    targets = [Instances((120, 160), boxes=boxes, labels=torch.tensor([0, 1])) for _ in images]
+    report = quick(Dataset.from_instances(images, targets, CLASSES))
+    assert report.ok
+    assert report.problems == ()
+
+
+# --- labels ----------------------------------------------------------------------------------------------------------
+
+
+def test_every_broken_box_is_named_with_file_and_annotation(folder, tmp_path):
+    boxes = [
+        [10, 10, 40, 30, 1],
+        [50, 10, -20, 30, 1],
+        [5, 5, 0, 10, 2],
+        [100, 60, 90, 20, 2],
+        [float("nan"), 1, 5, 5, 1],
+        [10, 10, 40, 30, 1],
+        [10, 10, 40, 30, 2],
+        [130, 100, 30.4, 20.3, 1],
+    ]
+    root = write_coco(tmp_path / "broken", {"train": [*healthy(10), ("bad.jpg", boxes)]})
+    report = quick(coco.read(root))
+    found = {(p.rule, p.level, p.file, p.annotation) for p in report.problems}
+    assert found == {
+        ("box-inverted", "error", "train/bad.jpg", 11121),
+        ("box-not-finite", "error", "train/bad.jpg", 11124),
+        ("box-zero-area", "warning", "train/bad.jpg", 11122),
+        ("box-outside", "warning", "train/bad.jpg", 11123),
+        ("box-duplicate", "warning", "train/bad.jpg", 11125),
+    }
+    assert not report.ok
+    sentences = {p.rule: p.message for p in report.problems}
+    assert sentences["box-inverted"] == (
+        "train/bad.jpg: annotation 11121 (cat) has the box [50, 10, 30, 40], where x1 > x2 or y1 > y2; "
+        "exchange them; --fix clip does that, --fix drop removes the object"
+    )
+    assert "[100, 60, 190, 80] in an image 160 wide and 120 high" in sentences["box-outside"]
+    assert "0 × 10 pixels" in sentences["box-zero-area"]
+    assert "[nan, 1, nan, 6]" in sentences["box-not-finite"]
+    assert str(report).index("ERROR box-") < str(report).index("WARNING box-")
+    assert "Training cannot start: 2 errors, 3 warnings." in str(report)
+
+
+def test_voc_problems_name_the_label_file(tmp_path):
+    (tmp_path / "Annotations").mkdir()
+    (tmp_path / "JPEGImages").mkdir()
+    for name in ("a", "b", "lost"):
+        root = ElementTree.Element("annotation")
+        ElementTree.SubElement(root, "filename").text = f"{name}.jpg"
+        size = ElementTree.SubElement(root, "size")
+        for key, value in (("width", 160), ("height", 120), ("depth", 3)):
+            ElementTree.SubElement(size, key).text = str(value)
+        for x1 in (10, 30):
+            thing = ElementTree.SubElement(root, "object")
+            ElementTree.SubElement(thing, "name").text = "cat"
+            box = ElementTree.SubElement(thing, "bndbox")
+            for key, value in (("xmin", x1), ("ymin", 5), ("xmax", 30), ("ymax", 25)):
+                ElementTree.SubElement(box, key).text = str(value)
+        ElementTree.ElementTree(root).write(tmp_path / "Annotations" / f"{name}.xml")
+    for seed, name in enumerate(("a", "b", "unlabelled")):
+        scene(seed).save(tmp_path / "JPEGImages" / f"{name}.jpg")
+    report = quick(voc.read(tmp_path))
+    assert [(p.file, p.annotation) for p in report.of_rule("box-zero-area")] == [
+        ("Annotations/a.xml", 2),
+        ("Annotations/b.xml", 2),
+    ]
+    assert [p.file for p in report.of_rule("label-without-image")] == ["Annotations/lost.xml"]
+    assert [(p.file, p.value) for p in report.of_rule("image-without-label")] == [
+        ("JPEGImages/unlabelled.jpg", "has no label")
+    ]
+    assert report.ok
+
+
+def test_labels_of_unknown_classes_are_errors(folder):
+    data = coco.read(folder)
+    labels = data.columns.labels.copy()
+    labels[3] = 7
+    report = quick(broken(data, labels=labels))
+    (problem,) = report.of_rule("unknown-class")
+    assert problem.level == "error"
+    assert problem.file == "train/001.jpg"
+    assert "is of class id 7, but ids are 0 to 1" in problem.message
+    assert sum(report.counts["train"].values()) == 23
+
+
+def test_a_label_without_a_listed_image_is_a_warning(tmp_path):
+    root = write_coco(tmp_path / "data", {"train": healthy(10)})
+    file = root / "annotations" / "instances_train.json"
+    data = json.loads(file.read_text())
+    data["annotations"].append({"id": 5, "image_id": 999, "category_id": 1, "bbox": [1, 1, 5, 5], "area": 25})
+    data["images"].append({"id": 77, "file_name": "empty.jpg", "width": 160, "height": 120})
+    file.write_text(json.dumps(data))
+    scene(99).save(root / "train" / "empty.jpg")
+    report = quick(coco.read(root))
+    (orphan,) = report.of_rule("label-without-image")
+    assert "annotation 5 of image 999" in orphan.message
+    assert orphan.level == "warning"
+    (empty,) = report.of_rule("image-without-label")
+    assert (empty.file, empty.level) == ("train/empty.jpg", "note")
+    assert report.ok
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_duplicate_boxes_equal_a_naive_search(seed):
+    generator = np.random.default_rng(seed)
+    targets = []
+    for _ in range(4):
+        low = generator.integers(0, 3, (6, 2)).astype(float)
+        boxes = torch.from_numpy(np.concatenate([low, low + generator.integers(1, 3, (6, 2))], axis=1)).float()
+        targets.append(Instances((9, 9), boxes=boxes, labels=torch.from_numpy(generator.integers(0, 2, 6))))
+    columns = Dataset.from_instances([torch.zeros(3, 9, 9)] * 4, targets, CLASSES).columns
+    expected = []
+    for target in targets:
+        seen = set()
+        for box, label in zip(target.boxes.tolist(), target.labels.tolist(), strict=True):
+            expected.append((*box, label) in seen)
+            seen.add((*box, label))
+    assert duplicate_boxes(columns).tolist() == expected
+
+
+# --- images ----------------------------------------------------------------------------------------------------------
+
+
+def test_images_that_cannot_be_used_are_errors(folder):
+    train = folder / "train"
+    (train / "000.jpg").unlink()
+    content = (train / "001.jpg").read_bytes()
+    (train / "001.jpg").write_bytes(content[: len(content) // 2])
+    (train / "002.jpg").write_bytes(b"this is no picture")
+    (train / "003.jpg").write_bytes(b"")
+    report = quick(coco.read(folder))
+    found = {problem.file: (problem.rule, problem.level) for problem in report.problems}
+    assert found == {
+        "train/000.jpg": ("image-missing", "error"),
+        "train/001.jpg": ("image-truncated", "error"),
+        "train/002.jpg": ("image-unreadable", "error"),
+        "train/003.jpg": ("image-unreadable", "error"),
+    }
+    assert "the file is empty" in report.of_rule("image-unreadable")[1].message
+    assert str(folder) not in str(report)
+    light = quick(coco.read(folder), full=False)
+    assert rules(light) == {"image-missing", "image-unreadable"}  # the cut shows only when decoding
+    assert "pixels were not looked at" in str(light)
+
+
+def test_sizes_that_differ_are_errors_and_exif_turns_are_noted(tmp_path):
+    content = [*healthy(10), ("wrong.jpg", [[5, 5, 20, 20, 1]]), ("turned.jpg", [[5, 5, 20, 20, 1]])]
+    root = write_coco(tmp_path / "data", {"train": content}, sizes={"wrong.jpg": (320, 240)})
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    scene(5).save(root / "train" / "turned.jpg", exif=exif)  # upright it is 120 wide and 160 high
+    report = quick(coco.read(root))
+    wrong, turned = sorted(report.of_rule("size-differs"), key=lambda problem: problem.file, reverse=True)
+    assert "the label says 320 × 240, but the image is 160 × 120 pixels;" in wrong.message
+    assert "the label says 160 × 120, but the image is 120 × 160 pixels, once upright" in turned.message
+    assert (wrong.level, turned.level) == ("error", "error")
+    (note,) = report.of_rule("exif-rotated")
+    assert (note.file, note.level) == ("train/turned.jpg", "note")
+    assert "orientation is 6" in note.message
+
+
+def test_copies_are_found_within_and_across_splits(tmp_path):
+    root = write_coco(tmp_path / "data", {"train": healthy(12), "val": healthy(4, 50)})
+    train, val = root / "train", root / "val"
+    (train / "001.jpg").write_bytes((train / "000.jpg").read_bytes())
+    (val / "050.jpg").write_bytes((train / "002.jpg").read_bytes())
+    Image.open(train / "003.jpg").save(train / "004.jpg", quality=40)
+    near = Image.open(train / "005.jpg").resize((80, 60)).point(lambda v: min(255, int(v * 1.1))).resize((160, 120))
+    near.save(val / "051.jpg")
+    report = quick(coco.read(root))
+    found = {problem.rule: (problem.file, problem.value, problem.level) for problem in report.problems}
+    assert found == {
+        "duplicate-images": ("train/000.jpg", "is the same as train/001.jpg", "note"),
+        "duplicate-across-splits": ("train/002.jpg", "in train, is the same as val/050.jpg (val)", "warning"),
+        "similar-images": ("train/003.jpg", "looks like train/004.jpg", "note"),
+        "similar-across-splits": ("train/005.jpg", "in train, looks like val/051.jpg (val)", "warning"),
+    }
+
+
+def test_plain_pictures_are_not_called_alike():
+    images = [torch.full((3, 60, 60), value, dtype=torch.uint8) for value in range(0, 250, 10)]
+    images += [image.clone() for image in images[:1]]
+    target = Instances((60, 60), boxes=torch.tensor([[5.0, 5, 50, 50]]), labels=torch.tensor([0]))
+    report = quick(Dataset.from_instances(images, [target] * len(images), ["plain"]))
+    assert rules(report) == {"duplicate-images"}
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), radius=st.integers(0, 9), count=st.integers(0, 60))
+def test_close_pairs_equal_comparing_all_with_all(seed, radius, count):
+    generator = np.random.default_rng(seed)
+    base = generator.integers(0, 2**63, max(1, count // 4), dtype=np.int64).astype(np.uint64)
+    hashes = base[generator.integers(0, len(base), count)]
+    for _ in range(5):  # flip up to five bits each
+        flips = generator.integers(0, 64, count).astype(np.uint64)
+        hashes = np.where(generator.random(count) < 0.6, hashes ^ (np.uint64(1) << flips), hashes)
+    values = [int(h) for h in hashes]
+    expected = [
+        [i, j] for i in range(count) for j in range(i + 1, count) if (values[i] ^ values[j]).bit_count() <= radius
+    ]
+    assert copies.close_pairs(hashes, radius).tolist() == expected
+
+
+def test_many_hashes_are_compared_in_blocks(monkeypatch):
+    monkeypatch.setattr(copies, "_BLOCK", 50)
+    hashes = np.zeros(40, dtype=np.uint64)
+    assert len(copies.close_pairs(hashes, 2)) == 40 * 39 // 2
+
+
+def test_bits_are_counted_without_numpy_2(monkeypatch):
+    values = np.random.default_rng(0).integers(0, 2**63, 100, dtype=np.int64).astype(np.uint64)
+    expected = [int(v).bit_count() for v in values]
+    assert copies._popcount(values).tolist() == expected
+    monkeypatch.delattr(np, "bitwise_count", raising=False)
+    assert copies._popcount(values).tolist() == expected
+
+
+def test_hash_and_groups_by_hand():
+    grey = np.zeros((8, 9))
+    grey[0, 1] = 5  # brighter than its left neighbour: the first bit; its right neighbour is darker
+    grey[7, 8] = 5  # the last bit
+    assert copies.difference_hash(grey) == 1 | 1 << 63
+    assert copies.groups(7, np.array([[0, 3], [5, 6], [3, 4]])) == [[0, 3, 4], [5, 6]]
+    assert copies.groups(3, np.zeros((0, 2), dtype=np.int64)) == []
+
+
+# --- classes and sizes -----------------------------------------------------------------------------------------------
+
+
+def test_classes_missing_rare_and_unbalanced(tmp_path):
+    cats = [(f"{i}.jpg", [[10 + k, 10, 40, 30, 1] for k in range(10)]) for i in range(11)]
+    root = write_coco(tmp_path / "a", {"train": [*cats, ("dogs.jpg", [[1, 1, 50, 50, 2]] * 1)], "val": healthy(1)[:1]})
+    file = root / "annotations" / "instances_val.json"
+    data = json.loads(file.read_text())
+    data["annotations"] = data["annotations"][:1]
+    file.write_text(json.dumps(data))
+    report = quick(coco.read(root))
+    assert report.ok
+    values = {problem.rule: problem.value for problem in report.problems}
+    assert values == {
+        "class-missing": "1 class has no objects in val and cannot be judged there: dog",
+        "class-rare": "1 class has fewer than 10 objects in train: dog (1)",
+        "class-imbalance": "cat is 110 times as frequent as dog in train (110 to 1)",
+    }
+    dogs = [(f"{i}.jpg", [[10, 10, 40, 30, 2]]) for i in range(3)]
+    report = quick(coco.read(write_coco(tmp_path / "b", {"train": healthy(10), "val": dogs}), classes=["cat", "dog"]))
+    assert "cat" in report.of_rule("class-missing")[0].value
+    three = broken(coco.read(tmp_path / "b"))
+    labels = np.zeros_like(three.columns.labels)
+    assert "in any split: dog" in quick(broken(three, labels=labels)).of_rule("class-missing")[0].message
+
+
+def test_nothing_to_learn_is_an_error(tmp_path):
+    root = write_coco(tmp_path / "data", {"train": [("a.jpg", []), ("b.jpg", [])], "val": healthy(2)})
+    report = quick(coco.read(root))
+    assert [problem.value for problem in report.of_rule("no-objects")] == [
+        "none of the 2 images of train has objects of a known class"
+    ]
+    assert not report.ok
+    alone = quick(coco.read(root)["train"])
+    assert alone.of_rule("no-objects")[0].value == "none of the 2 images has objects of a known class"
+    assert not rules(alone) & {"split-empty", "class-missing"}
+    nothing = quick(coco.read(root)[[]])
+    assert rules(nothing) == {"no-images"}
+    assert "Training cannot start: 1 error." in str(nothing)
+
+
+def test_an_empty_split_is_an_error_for_training_and_a_warning_else(folder):
+    data = coco.read(folder)
+    for kept, missing, level in (("train", "val", "warning"), ("val", "train", "error")):
+        one = data[kept]
+        report = quick(one.with_columns(one.columns))  # a dataset of its own, that still knows both names
+        (problem,) = report.of_rule("split-empty")
+        assert (problem.value, problem.level) == (f"{missing} has no images", level)
+
+
+def test_object_sizes_are_held_against_the_anchors(folder):
+    data = coco.read(folder)  # boxes of 40 × 30 and 50 × 60
+    fitting = quick(data, anchors=np.array([[40, 30], [50, 60]]))
+    assert fitting.problems == ()
+    assert fitting.sizes["anchors"] == {"misfit": 0.0, "median_iou": 1.0}
+    assert "fit 100 % of them" in str(fitting)
+    half = quick(data, anchors=torch.tensor([[40.0, 30.0]]))
+    (problem,) = half.of_rule("anchors-misfit")
+    assert problem.value.startswith("50 % (15) of the objects overlap no anchor's shape")
+    assert "50 × 60 pixels, mostly dog" in problem.value
+    tiny = quick(data, resized=lambda size: (size[0] // 10, size[1] // 10))
+    assert tiny.of_rule("objects-tiny")[0].value == (
+        "100 % (30) of the objects are below 8 × 8 pixels at the size the model sees them"
+    )
+    with pytest.raises(InputError, match=r"anchors have shape \[4\]"):
+        quick(data, anchors=[1, 2, 3, 4])
+
+    class Model:
+        class preprocess:
+            resized = staticmethod(lambda size: (size[0] // 10, size[1] // 10))
+
+        def anchor_shapes(self, size):
+            assert size == (120, 160)
+            return torch.tensor([[40.0, 30.0]])
+
+    assert rules(quick(data, Model())) == {"anchors-misfit", "objects-tiny"}
+
+
+def test_anchor_fit_equals_a_loop():
+    generator = np.random.default_rng(0)
+    sizes = [(40, 60), (80, 60)]
+    targets = []
+    for size in sizes:
+        low = generator.uniform(0, 20, (5, 2))
+        boxes = torch.from_numpy(np.concatenate([low, low + generator.uniform(2, 20, (5, 2))], axis=1))
+        targets.append(Instances(size, boxes=boxes, labels=torch.zeros(5, dtype=torch.int64)))
+    columns = Dataset.from_instances([torch.zeros(3, *size) for size in sizes], targets, CLASSES).columns
+    got = anchor_fit(columns, np.arange(10), np.array(sizes), lambda size: np.array([[8, 8], [size[0] / 8, 12]]))
+    for row, value in enumerate(got):
+        width, height = columns.boxes[row, 2:] - columns.boxes[row, :2]
+        best = 0.0
+        for w, h in ([8, 8], [sizes[row // 5][0] / 8, 12]):
+            common = min(width, w) * min(height, h)
+            best = max(best, common / (width * height + w * h - common))
+        assert value == pytest.approx(best)
+
+
+# --- other kinds -----------------------------------------------------------------------------------------------------
+
+
+def test_class_maps_are_counted_by_pixels_and_broken_ones_reported(tmp_path):
+    images, maps = [], []
+    for i in range(3):
+        images.append(tmp_path / f"{i}.jpg")
+        maps.append(tmp_path / f"{i}.png")
+        scene(i).save(images[-1])
+        Image.fromarray(np.full((120, 160), i, dtype=np.uint8)).save(maps[-1])
+    Image.fromarray(np.zeros((20, 20), dtype=np.uint8)).save(maps[0])
+    report = quick(from_class_maps(images, maps, CLASSES))
+    assert report.unit == "pixels"
+    assert report.counts == {"all": {"cat": 400, "dog": 120 * 160}}
+    first, second = (problem.message for problem in report.of_rule("map-invalid"))
+    assert "its map has shape [20, 20], but the image is [120, 160]" in first
+    assert "holds id 2" in second
+    assert not report.ok
+
+
+def test_whole_image_labels_are_counted_by_images():
+    images = [torch.from_numpy(np.array(scene(i))).permute(2, 0, 1) for i in range(20)]
+    report = quick(from_labels(images, [0] * 10 + [1] * 10, CLASSES))
+    assert report.problems == ()
+    assert (report.unit, report.counts) == ("images", {"all": {"cat": 10, "dog": 10}})
+
+
+# --- the report ------------------------------------------------------------------------------------------------------
+
+
+def test_the_report_can_be_written_as_json_and_shortens_long_lists(tmp_path):
+    boxes = [[10 + i, 10, 0, 30, 1] for i in range(9)]
+    report = quick(coco.read(write_coco(tmp_path / "data", {"train": [*healthy(10), ("bad.jpg", boxes)]})))
+    data = json.loads(json.dumps(report.to_dict()))
+    assert data["ok"] is True
+    assert len(data["problems"]) == 9
+    assert data["problems"][0]["message"] == report.problems[0].message
+    assert data["counts"]["train"] == {"cat": 19, "dog": 10}
+    text = str(report)
+    assert "WARNING box-zero-area (9): boxes without area" in text
+    assert "… and 6 more" in text
+    assert text.count("training leaves them out") == 1
+    assert max(map(len, text.splitlines())) <= 110
+    assert "… and" not in report.text(examples=20)
+
+
+def test_a_long_table_of_classes_is_shortened():
+    names = [f"class {i:02d}" for i in range(40)]
+    images = [torch.from_numpy(np.array(scene(i))).permute(2, 0, 1) for i in range(40)]
+    text = str(quick(from_labels(images, list(range(40)), names)))
+    assert "… 20 more" in text
+    assert "40 classes have fewer than 10 images in all: class 00 (1)" in text.replace("\n    ", " ")
+
+
+def test_every_rule_says_what_to_do():
+    for name, rule in RULES.items():
+        assert name == name.lower()
+        assert rule.title
+        assert rule.advice
+        assert not rule.advice.endswith(".")
+
+
+# --- fix -------------------------------------------------------------------------------------------------------------
+
+
+def fingerprint(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+BROKEN = [
+    [10, 10, 40, 30, 1],
+    [50, 10, -20, 30, 1],  # inverted
+    [5, 5, 0, 10, 2],  # no area
+    [100, 60, 90, 20, 2],  # partly outside
+    [float("nan"), 1, 5, 5, 1],
+    [10, 10, 40, 30, 1],  # again
+    [200, 10, 20, 20, 2],  # wholly outside
+]
+
+
+@pytest.fixture
+def damaged(tmp_path) -> Path:
+    train = [*healthy(10), ("bad.jpg", BROKEN), ("size.jpg", [[5, 5, 20, 20, 2]])]
+    sizes = {"size.jpg": (320, 240)}
+    root = write_coco(tmp_path / "data", {"train": train, "val": healthy(2, 50)}, sizes)
+    content = (root / "train" / "000.jpg").read_bytes()
+    (root / "train" / "000.jpg").write_bytes(content[: len(content) // 2])
+    (root / "train" / "001.jpg").unlink()
+    return root
+
+
+@pytest.mark.parametrize("how", ["clip", "drop"])
+def test_the_fixed_copy_passes_and_the_original_stays(damaged, tmp_path, how):
+    before = fingerprint(damaged)
+    data = coco.read(damaged)
+    assert not quick(data).ok
+    summary = fix(data, tmp_path / "fixed", how, progress=False)
+    assert fingerprint(damaged) == before
+    repaired = coco.read(tmp_path / "fixed")
+    report = quick(repaired)
+    assert report.ok
+    assert not rules(report) & {rule for rule in RULES if rule.startswith(("box", "image", "size"))}
+    assert repaired.splits == ("train", "val")
+    assert summary.images == len(repaired) == 12
+    names = [Path(repaired.name(i)).name for i in range(len(repaired))]
+    boxes = repaired.target(names.index("bad.jpg")).boxes.tolist()
+    common = {"image-missing": 1, "image-truncated": 1, "size-differs": 1, "box-not-finite": 1, "box-duplicate": 1}
+    if how == "clip":
+        assert boxes == [[10, 10, 50, 40], [30, 10, 50, 40], [100, 60, 160, 80]]
+        assert summary.counts == common | {"box-zero-area": 2, "box-reordered": 1, "box-clipped": 1}
+    else:
+        assert boxes == [[10, 10, 50, 40]]
+        assert summary.counts == common | {"box-zero-area": 1, "box-inverted": 1, "box-outside": 2}
+    areas = repaired.target(names.index("bad.jpg")).areas.tolist()
+    assert areas == [(x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in boxes]
+    assert repaired.image_size(names.index("size.jpg")) == (120, 160)
+    text = str(summary)
+    assert "1 image left out (the image is cut short)" in text
+    assert "without train/000.jpg" in text
+    assert summary.objects == sum(len(repaired.target(i)) for i in range(len(repaired)))
+
+
+def test_an_image_turned_after_labelling_is_left_out(tmp_path):
+    root = write_coco(tmp_path / "data", {"train": [*healthy(3), ("turned.jpg", [[5, 5, 20, 20, 1]])]})
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    scene(5).save(root / "train" / "turned.jpg", exif=exif)
+    summary = fix(coco.read(root), tmp_path / "out", progress=False)
+    assert summary.counts == {"exif-size": 1}
+    assert summary.images == 3
+    assert "before its EXIF mark turned it" in str(summary)
+
+
+def test_a_healthy_dataset_is_copied_as_it_is(folder, tmp_path):
+    summary = fix(coco.read(folder), tmp_path / "out", progress=False)
+    assert summary.counts == {}
+    assert "nothing had to be changed" in str(summary)
+    a, b = coco.read(folder), coco.read(tmp_path / "out")
+    assert np.array_equal(a.columns.boxes, b.columns.boxes)
+    assert np.array_equal(a.columns.labels, b.columns.labels)
+    assert torch.equal(a.image(3), b.image(3))
+
+
+def test_unknown_classes_are_removed(folder, tmp_path):
+    data = coco.read(folder)
+    labels = data.columns.labels.copy()
+    labels[:2] = 9
+    summary = fix(broken(data, labels=labels), tmp_path / "out", progress=False)
+    assert summary.counts == {"unknown-class": 2}
+    assert summary.objects == 28
+
+
+def test_what_cannot_be_fixed_is_said_in_a_sentence(folder, tmp_path):
+    data = coco.read(folder)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").write_text("")
+    with pytest.raises(InputError, match="full exists and is not an empty folder; name a new one"):
+        fix(data, tmp_path / "full", progress=False)
+    with pytest.raises(InputError, match="how is 'burn'"):
+        fix(data, tmp_path / "x", "burn", progress=False)  # type: ignore[arg-type]
+    images = [torch.from_numpy(np.array(scene(i))).permute(2, 0, 1) for i in range(3)]
+    with pytest.raises(InputError, match="this dataset holds class_scores"):
+        fix(from_labels(images, [0, 1, 0], CLASSES), tmp_path / "x", progress=False)
+    for path in folder.rglob("*.jpg"):
+        path.unlink()
+    with pytest.raises(InputError, match="none of 15 images can be read"):
+        fix(data, tmp_path / "x", progress=False)
+    assert not (tmp_path / "x").exists()
+
+
+# --- real data -------------------------------------------------------------------------------------------------------
+
+
+def test_blood_cells_have_two_boxes_without_area(shared):
+    report = quick(voc.read(shared / "data" / "bccd"), full=False)
+    assert report.ok
+    assert sorted(problem.file for problem in report.of_rule("box-zero-area")) == [
+        "Annotations/BloodImage_00338.xml",
+        "Annotations/BloodImage_00343.xml",
+    ]
+    assert report.counts["train"] == {"Platelets": 209, "RBC": 2382, "WBC": 214}
+
+
+def test_coco_photos_are_in_order(shared):
+    report = quick(coco.read(shared / "data" / "coco_mini"))
+    assert report.ok
+    assert not {p.rule for p in report.problems if p.rule.startswith(("box", "image", "similar", "duplicate", "size"))}
