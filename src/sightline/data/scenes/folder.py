@@ -1,0 +1,137 @@
+"""Scenes as a folder on disk, in the layout of COCO."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sightline.data.scenes.catalog import CLASSES, KEYPOINTS
+from sightline.data.scenes.dataset import image_facts, render_all, scene_seeds
+from sightline.data.scenes.scene import Scene
+from sightline.errors import InputError
+
+
+def write_scenes(
+    out: str | os.PathLike[str],
+    train: int = 400,
+    val: int = 100,
+    test: int = 100,
+    size: int | tuple[int, int] = 160,
+    seed: int = 0,
+    *,
+    objects: tuple[int, int] = (2, 7),
+    suffix: str = ".png",
+    progress: bool = True,
+) -> Path:
+    """Write rendered scenes as a COCO folder: annotations/instances_SPLIT.json and SPLIT/000001.png, ….
+
+    Annotations hold box, mask (RLE), area, keypoints, and beyond COCO "caption", "cuboid" (nine numbers), "visibility",
+    "colour", "material", "size"; images hold "captions", "relations" (of annotation ids), "camera" and "seed". No scene
+    is in two splits.
+
+    Args:
+        out: the folder, new or empty.
+        train, val, test: how many scenes; 0 leaves the split out.
+        size: (height, width) in pixels, or one number for both.
+        seed: which scenes.
+        objects: fewest and most objects a scene.
+        suffix: ".png" keeps every pixel; ".jpg" is smaller.
+        progress: show a progress bar.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: the folder holds something, cannot be written, or a number is out of range.
+    """
+    out = Path(out)
+    if suffix not in (".png", ".jpg"):
+        raise InputError(f"scenes are written as .png or .jpg, not {suffix!r}")
+    counts = {"train": train, "val": val, "test": test}
+    seeds = {split: scene_seeds(n, seed, split) for split, n in counts.items()}
+    if not any(counts.values()):
+        raise InputError("there is nothing to write: train, val and test are all 0; ask for at least one scene")
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file, but scenes are written into a folder; name another")
+    if out.is_dir() and any(out.iterdir()):
+        raise InputError(f"{out} is not empty, and nothing is overwritten; name a new folder or empty this one")
+    try:
+        (out / "annotations").mkdir(parents=True, exist_ok=True)
+        for split, own in seeds.items():
+            if own:
+                _write_split(out, split, own, size, objects, suffix, progress)
+    except OSError as error:
+        raise InputError(
+            f"{out} cannot be written: {error.strerror or error}; choose a folder you may write to"
+        ) from error
+    return out
+
+
+def _write_split(
+    out: Path,
+    split: str,
+    seeds: range,
+    size: int | tuple[int, int],
+    objects: tuple[int, int],
+    suffix: str,
+    progress: bool,
+) -> None:
+    from PIL import Image
+
+    (out / split).mkdir()
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number, scene in enumerate(render_all(seeds, size, progress, objects=objects), 1):
+        name = f"{number:06d}{suffix}"
+        options: dict[str, Any] = {"compress_level": 3} if suffix == ".png" else {"quality": 95, "subsampling": 0}
+        Image.fromarray(scene.image).save(out / split / name, **options)
+        height, width = scene.size
+        facts = image_facts(scene)
+        first = len(annotations) + 1
+        facts["relations"] = [[first + s, predicate, first + o] for s, predicate, o in facts["relations"]]
+        images.append({"id": number, "file_name": name, "width": width, "height": height, **facts})
+        annotations += _annotations(scene, number, first)
+    table = {
+        "info": {"description": f"Rendered scenes, {split}", "version": "1"},
+        "images": images,
+        "annotations": annotations,
+        "categories": [
+            {"id": k, "name": name, "supercategory": "solid", "keypoints": list(KEYPOINTS[name]), "skeleton": []}
+            for k, name in enumerate(CLASSES, 1)
+        ],
+    }
+    text = json.dumps(table, separators=(",", ":"), ensure_ascii=False)
+    (out / "annotations" / f"instances_{split}.json").write_text(text, encoding="utf-8")
+
+
+def _annotations(scene: Scene, image_id: int, first: int) -> list[dict[str, Any]]:
+    from sightline.ops.masks import mask_to_rle
+
+    rows = []
+    for number, item in enumerate(scene.objects):
+        x1, y1, x2, y2 = item.box.tolist()
+        points = item.keypoints.round(2).astype(float)
+        rows.append(
+            {
+                "id": first + number,
+                "image_id": image_id,
+                "category_id": item.label + 1,
+                "bbox": [x1, y1, x2 - x1, y2 - y1],
+                "area": item.area,
+                "iscrowd": 0,
+                "segmentation": mask_to_rle(item.mask),
+                "keypoints": [round(v, 2) for v in points.ravel().tolist()],
+                "num_keypoints": int(np.count_nonzero(points[:, 2])),
+                "caption": item.caption,
+                "cuboid": [round(v, 5) for v in item.cuboid.tolist()],
+                "visibility": round(item.visibility, 4),
+                "colour": item.colour,
+                "material": item.material,
+                "size": item.size,
+            }
+        )
+    return rows
