@@ -1,0 +1,262 @@
+"""What this machine and installation can do, what is missing, and what would get in the way."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import textwrap
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+import sightline
+from sightline.training.run import cpu_name
+
+Status = Literal["ok", "note", "warning", "error"]
+_SIGNS: dict[Status, str] = {"ok": "ok", "note": "note", "warning": "warning", "error": "ERROR"}
+_FREE_SPACE = 2 * 2**30
+_SHARED_MEMORY = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at.
+
+    Attributes:
+        group: "versions", "devices", "places" or "extras".
+        name: what was looked at.
+        status: "ok"; "note" (good to know); "warning" (something will be slow or fail); "error" (does not work).
+        value: what was found.
+        advice: what to do, empty where there is nothing to do.
+    """
+
+    group: str
+    name: str
+    status: Status
+    value: str
+    advice: str = ""
+
+
+class Checks(list[Check]):
+    """The checks of `doctor`; printed, they are a table."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether Sightline can work here: no check is an error."""
+        return all(check.status != "error" for check in self)
+
+    def __str__(self) -> str:
+        width = max((len(check.name) for check in self), default=0)
+        lines: list[str] = []
+        group = ""
+        for check in self:
+            if check.group != group:
+                group = check.group
+                lines += ["", group] if lines else [group]
+            lines.append(f"  {check.name:<{width}}  {_SIGNS[check.status]:<7}  {check.value}")
+            if check.advice:
+                lines += textwrap.wrap(f"→ {check.advice}", 110, initial_indent=" " * 6, subsequent_indent=" " * 8)
+        errors = sum(check.status == "error" for check in self)
+        warnings = sum(check.status == "warning" for check in self)
+        verdict = f"{errors} errors, {warnings} warnings" if errors or warnings else "all is well"
+        return "\n".join([*lines, "", verdict])
+
+
+def doctor(folder: str | os.PathLike[str] = ".") -> Checks:
+    """Look at versions, devices, threads, write access, and what is missing for which extra. Changes nothing.
+
+    Args:
+        folder: where runs would be written.
+
+    Returns:
+        A list of `Check`; `print(doctor())` shows it as a table.
+    """
+    return Checks([*_versions(), *_devices(), *_places(Path(folder)), *_extras()])
+
+
+def _versions() -> list[Check]:
+    checks = [
+        Check("versions", "sightline", "ok", sightline.__version__),
+        Check("versions", "python", "ok", f"{platform.python_version()} on {platform.platform()}"),
+    ]
+    for name, specifier, extra in _requirements():
+        if extra is None:
+            checks.append(_installed("versions", name, specifier, "error", f"pip install '{name}{specifier}'"))
+    checks.append(_torchvision())
+    return checks
+
+
+def _requirements() -> list[tuple[str, str, str | None]]:
+    """(name, version specifier, extra or None) of everything the installed package asks for on this machine."""
+    from packaging.requirements import Requirement
+
+    found: list[tuple[str, str, str | None]] = []
+    try:
+        distribution = metadata.distribution("sightline")
+    except metadata.PackageNotFoundError:
+        return found  # run from its source folder without being installed
+    extras = distribution.metadata.get_all("Provides-Extra") or []
+    for text in distribution.requires or []:
+        requirement = Requirement(text)
+        for extra in (None, *extras):
+            wanted = requirement.marker is None or requirement.marker.evaluate({"extra": extra or ""})
+            if wanted:
+                found.append((requirement.name, str(requirement.specifier), extra))
+                break
+    return found
+
+
+def _installed(group: str, name: str, specifier: str, otherwise: Status, advice: str) -> Check:
+    from packaging.specifiers import SpecifierSet
+
+    try:
+        version = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return Check(group, name, otherwise, "not installed", advice)
+    if not SpecifierSet(specifier).contains(version, prereleases=True):
+        return Check(group, name, otherwise, f"{version}, but {specifier} is needed", advice)
+    return Check(group, name, "ok", version)
+
+
+def _torchvision() -> Check:
+    """torchvision is not used; a copy made for another torch breaks the imports of other libraries, though."""
+    from packaging.requirements import Requirement
+
+    name = "torchvision"
+    try:
+        version, requires = metadata.version(name), metadata.requires(name) or []
+    except metadata.PackageNotFoundError:
+        return Check("versions", name, "ok", "not installed, and not needed")
+    ours = metadata.version("torch")
+    for requirement in map(Requirement, requires):
+        if requirement.name == "torch" and not requirement.specifier.contains(ours, prereleases=True):
+            return Check(
+                "versions",
+                name,
+                "warning",
+                f"{version} was made for torch{requirement.specifier}, but torch is {ours}: importing it will fail",
+                "pip uninstall torchvision: Sightline does not need it, and a broken one breaks other libraries",
+            )
+    return Check("versions", name, "ok", f"{version}, not needed")
+
+
+def _devices() -> list[Check]:
+    cores, threads = _usable_cores(), torch.get_num_threads()
+    checks = [Check("devices", "cpu", "ok", f"{cpu_name()}, {cores} of {os.cpu_count()} cores usable")]
+    if threads > cores:
+        advice = f"set OMP_NUM_THREADS={cores}: more threads than cores wait for each other"
+        checks.append(Check("devices", "threads", "warning", f"{threads} for {cores} cores", advice))
+    else:
+        checks.append(Check("devices", "threads", "ok", str(threads)))
+    checks.append(_wait_policy(cores))
+    memory = _memory()
+    if memory is not None:
+        total, free = memory
+        status: Status = "warning" if free < 2 * 2**30 else "ok"
+        advice = "free some, or train with a small batch_size and workers 0" if status == "warning" else ""
+        checks.append(Check("devices", "memory", status, f"{_size(free)} free of {_size(total)}", advice))
+    if os.path.isdir("/dev/shm"):
+        free = shutil.disk_usage("/dev/shm").free
+        status = "warning" if free < _SHARED_MEMORY else "ok"
+        advice = "" if status == "ok" else "train with workers 0, or give the container more (docker run --shm-size=2g)"
+        checks.append(Check("devices", "shared memory", status, f"{_size(free)} free", advice))
+    return [*checks, _cuda(), _mps()]
+
+
+def _wait_policy(cores: int) -> Check:
+    policy = os.environ.get("OMP_WAIT_POLICY", "")
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if policy.upper() == "PASSIVE":
+        return Check("devices", "OMP_WAIT_POLICY", "ok", policy)
+    advice = (
+        "set OMP_WAIT_POLICY=PASSIVE before Python starts where other work shares the cores: spinning threads can make "
+        "small operations a hundred times slower there"
+    )
+    value = f"{policy or 'not set'}, load {load:.1f} on {cores} cores"
+    return Check("devices", "OMP_WAIT_POLICY", "warning" if load > cores else "note", value, advice)
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _memory() -> tuple[int, int] | None:
+    """(total, available) bytes, where the system tells."""
+    try:
+        entries = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
+        return tuple(int(entries[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable"))  # type: ignore[return-value]
+    except (OSError, KeyError, ValueError):
+        return None
+
+
+def _cuda() -> Check:
+    if torch.cuda.is_available():
+        names = []
+        for index in range(torch.cuda.device_count()):
+            properties = torch.cuda.get_device_properties(index)
+            names.append(f"{properties.name} ({_size(properties.total_memory)})")
+        bf16 = "with" if torch.cuda.is_bf16_supported() else "without"
+        return Check("devices", "cuda", "ok", f"{', '.join(names)}, {bf16} bf16")
+    if shutil.which("nvidia-smi") is None:
+        return Check("devices", "cuda", "ok", "no NVIDIA GPU: training runs on the CPU")
+    if torch.version.cuda is None:
+        advice = "install a CUDA build of torch: https://pytorch.org/get-started"
+        return Check("devices", "cuda", "warning", "there is an NVIDIA driver, but this torch is a CPU build", advice)
+    advice = "see whether nvidia-smi lists the GPU and its driver is new enough for this CUDA"
+    return Check(
+        "devices", "cuda", "warning", f"torch is built for CUDA {torch.version.cuda}, but finds no GPU", advice
+    )
+
+
+def _mps() -> Check:
+    there = torch.backends.mps.is_available()
+    return Check("devices", "mps", "ok", "available" if there else "no Apple GPU")
+
+
+def _places(folder: Path) -> list[Check]:
+    checks = [_place("current folder" if str(folder) == "." else "folder", folder)]
+    checks.append(_place("weights cache", Path(torch.hub.get_dir()) / "checkpoints"))
+    try:
+        from huggingface_hub.constants import HF_HUB_CACHE
+    except ImportError:
+        return checks  # reported among the versions
+    return [*checks, _place("Hugging Face cache", Path(HF_HUB_CACHE))]
+
+
+def _place(name: str, path: Path) -> Check:
+    """Whether one can write there; a folder that does not exist is judged by its nearest parent that does."""
+    path = path.expanduser().absolute()
+    there = next(parent for parent in (path, *path.parents) if parent.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        variable = {"weights cache": "TORCH_HOME", "Hugging Face cache": "HF_HOME"}.get(name)
+        advice = f"point {variable} to a folder you may write to" if variable else "work in a folder you may write to"
+        return Check("places", name, "error" if variable is None else "warning", f"{path} cannot be written to", advice)
+    free = shutil.disk_usage(there).free
+    if free < _FREE_SPACE:
+        return Check("places", name, "warning", f"{path}, only {_size(free)} free", "free some space")
+    return Check("places", name, "ok", f"{path}, {_size(free)} free")
+
+
+def _extras() -> list[Check]:
+    wanted: dict[str, list[tuple[str, str]]] = {}
+    for name, specifier, extra in _requirements():
+        if extra is not None:
+            wanted.setdefault(extra, []).append((name, specifier))
+    checks = []
+    for extra, packages in wanted.items():
+        found = [_installed("extras", name, specifier, "note", "") for name, specifier in packages]
+        value = ", ".join(f"{check.name} {check.value}" for check in found)
+        whole = all(check.status == "ok" for check in found)
+        advice = "" if whole else f"pip install 'sightline[{extra}]'"
+        checks.append(Check("extras", extra, "ok" if whole else "note", value, advice))
+    return checks
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.1f} GB" if count >= 2**30 else f"{count / 2**20:.0f} MB"
