@@ -182,6 +182,9 @@ def test_classes_are_brought_over_by_name():
     result = evaluate_detection([target], [prediction], ["cat", "dog"])
     assert result.metrics["AP"] == 1.0
     assert result.notes == ["1 detections of classes that the data does not have were left out: bird (1)"]
+    assert result.predictions[0].names() == ["cat", "dog"]
+    assert result.errors(0.5).kinds(0) == ["correct", "correct"]
+    assert prediction.names() == ["cat", "dog", "bird"]  # what was given stays as it was
     with pytest.raises(ClassMismatch, match="lacks 'dog'"):
         evaluate_detection([target], [one(box, [0, 0, 0], [1.0, 1.0, 1.0], classes=("cat",))], ["cat", "dog"])
     with pytest.raises(ClassMismatch, match="also has 'horse'"):

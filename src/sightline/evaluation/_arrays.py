@@ -66,8 +66,8 @@ def object_rows(targets: Sequence[Instances], classes: Classes) -> Rows:
     return rows
 
 
-def detection_rows(predictions: Sequence[Instances], classes: Classes) -> tuple[Rows, list[str]]:
-    """The predictions' detections as rows, with the ids of `classes`, and notes on what was left out.
+def detection_rows(predictions: Sequence[Instances], classes: Classes) -> tuple[Rows, list[Instances], list[str]]:
+    """The predictions' detections as rows with the ids of `classes`, those predictions, and notes on what was left out.
 
     Predictions that name their classes are brought over by name: the evaluation's classes may be a part of the model's
     or stand in another order. Detections of classes that the labels do not have are left out, and a note says so.
@@ -79,32 +79,40 @@ def detection_rows(predictions: Sequence[Instances], classes: Classes) -> tuple[
     """
     rows = _rows(predictions, "prediction")
     _check(rows, predictions, classes, "prediction")
-    known = {id(p.classes): p.classes for p in predictions if p.classes is not None and p.classes != classes}
-    if not known:
-        return rows, []
+    foreign = {id(p.classes): p.classes for p in predictions if p.classes is not None and p.classes != classes}
+    if not foreign:
+        return rows, list(predictions), []
     label = rows.label.copy()
     left_out: dict[str, int] = {}
-    group = np.array([id(p.classes) if id(p.classes) in known else 0 for p in predictions], dtype=np.int64)[rows.image]
-    for key, theirs in known.items():
+    keys = np.array([id(p.classes) if id(p.classes) in foreign else 0 for p in predictions], dtype=np.int64)
+    for key, theirs in foreign.items():
         if any(name not in theirs for name in classes):
             classes.require_same(theirs, "the data", "the model")
         new_ids = np.array([classes.id(name) if name in classes else -1 for name in theirs], dtype=np.int64)
-        mine = group == key
+        mine = keys[rows.image] == key
         label[mine] = new_ids[rows.label[mine]]
         lost = np.bincount(rows.label[mine & (label < 0)], minlength=len(theirs))
         for position in lost.nonzero()[0].tolist():
             left_out[theirs[position]] = left_out.get(theirs[position], 0) + int(lost[position])
+    kept = label >= 0
+    bounds = np.searchsorted(rows.image, np.arange(len(predictions) + 1)).tolist()
+    compared = []
+    for prediction, key, a, b in zip(predictions, keys.tolist(), bounds, bounds[1:], strict=False):
+        if key:
+            own = torch.from_numpy(kept[a:b])
+            fields = prediction[own].fields | {"labels": torch.from_numpy(label[a:b])[own].to(prediction.labels.device)}
+            prediction = Instances.unchecked(prediction.image_size, classes=classes, source=prediction.source, **fields)
+        compared.append(prediction)
     notes = []
     if left_out:
-        names = ", ".join(
-            f"{name} ({count})" for name, count in sorted(left_out.items(), key=lambda item: -item[1])[:8]
-        )
+        most = sorted(left_out.items(), key=lambda item: -item[1])[:8]
+        names = ", ".join(f"{name} ({count})" for name, count in most)
         more = f" and {len(left_out) - 8} more classes" if len(left_out) > 8 else ""
         notes.append(
             f"{sum(left_out.values())} detections of classes that the data does not have were left out: {names}{more}"
         )
-    kept = Rows(rows.image, label, rows.box, rows.score, rows.area, rows.crowd, rows.difficult)[label >= 0]
-    return kept, notes
+    rows = Rows(rows.image, label, rows.box, rows.score, rows.area, rows.crowd, rows.difficult)
+    return rows[kept], compared, notes
 
 
 def _rows(items: Sequence[Instances], what: str) -> Rows:

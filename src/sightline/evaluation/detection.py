@@ -64,7 +64,8 @@ class DetectionResult:
         classes: the names, in the order of their ids.
         notes: what a reader of the numbers should know, one sentence each.
         names: a name for each image.
-        targets, predictions: what was compared, where kept.
+        targets, predictions: what was compared, where kept; the predictions with the ids of `classes`, without the
+            detections that were left out.
         task: "detection".
     """
 
@@ -186,7 +187,7 @@ def evaluate_detection(
     if not len(classes):
         raise InputError("there are no classes to evaluate; give the names of the labels' classes")
     objects = object_rows(targets, classes)
-    detections, notes = detection_rows(predictions, classes)
+    detections, predictions, notes = detection_rows(predictions, classes)
 
     coco = coco_numbers(objects, detections, classes, len(targets))
     voc = dict(zip(VOC_METRICS, voc_average_precision(objects, detections, len(classes)), strict=True))

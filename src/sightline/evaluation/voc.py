@@ -67,7 +67,7 @@ def evaluate_voc(
         raise InputError(f"year is {year}, but the VOC protocols are 2007 (11-point) and 2010 (all-point)")
     classes = classes if isinstance(classes, Classes) else Classes(classes)
     objects = object_rows(targets, classes)
-    detections, _ = detection_rows(predictions, classes)
+    detections, _, _ = detection_rows(predictions, classes)
     eleven, area = voc_average_precision(objects, detections, len(classes), iou, plus_one)
     values = [None if np.isnan(v) else float(v) for v in (eleven if year == 2007 else area)]
     available = [v for v in values if v is not None]

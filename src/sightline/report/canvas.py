@@ -1,0 +1,161 @@
+"""Strokes and letters that fit the picture's size: what `drawing` draws with."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from sightline.report.colours import Colour, text_on
+
+Box = tuple[float, float, float, float]
+
+
+class Canvas:
+    """A picture to draw on, with a line width and a font size that suit it.
+
+    Args:
+        picture: RGB; drawn on in place.
+        scale: factor on line width and font size.
+    """
+
+    def __init__(self, picture: Image.Image, scale: float = 1.0):
+        self.picture = picture
+        self.pen = ImageDraw.Draw(picture)
+        diagonal = math.hypot(*picture.size)
+        self.line = max(1, round(diagonal / 300 * scale))
+        self.font_size = max(10, round(diagonal / 48 * scale))
+        self._labels: list[Box] = []
+
+    def box(self, box: Sequence[float], colour: Colour, dashed: bool = False) -> None:
+        """The outline of a box, thin dark on its outer side so that it shows on any ground."""
+        x1, y1, x2, y2 = (round(v) for v in box)
+        x2, y2 = max(x1, x2 - 1), max(y1, y2 - 1)  # the last pixel inside the box
+        if not dashed:
+            if self.line > 1:
+                self.pen.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline=_darker(colour))
+            self.pen.rectangle((x1, y1, x2, y2), outline=colour, width=self.line)
+            return
+        for start, end in (((x1, y1), (x2, y1)), ((x2, y1), (x2, y2)), ((x2, y2), (x1, y2)), ((x1, y2), (x1, y1))):
+            self._dashes(start, end, colour)
+
+    def _dashes(self, start: tuple[int, int], end: tuple[int, int], colour: Colour) -> None:
+        length = max(math.dist(start, end), 1.0)
+        dash = 3 * self.line + 2
+        across = ((end[0] - start[0]) / length, (end[1] - start[1]) / length)
+        for begin in range(0, math.ceil(length), 2 * dash):
+            stop = min(begin + dash, length)
+            points = [(start[0] + across[0] * at, start[1] + across[1] * at) for at in (begin, stop)]
+            self.pen.line(points, fill=colour, width=self.line)
+
+    def label(self, box: Sequence[float], text: str, colour: Colour) -> None:
+        """Text on a plate of `colour` at a corner of `box`, where it covers the fewest other labels."""
+        font = font_for(text, self.font_size)
+        left, top, right, bottom = self.pen.textbbox((0, 0), text, font=font)
+        pad = max(1, self.font_size // 6)
+        width, height = right - left + 2 * pad, bottom - top + 2 * pad
+        if width > self.picture.width or height > self.picture.height:
+            return  # a label larger than the picture would hide it; the box's colour must do
+        x1, y1, x2, y2 = (float(v) for v in box)
+        # Of equals the first: above the box, below it, inside.
+        corners = ((x1, y1 - height), (x1, y2), (x1, y1), (x2 - width, y1 - height), (x2 - width, y2))
+        places = [self._inside(x, y, width, height) for x, y in corners]
+        costs = [self._cost(place, (x1, y1, x2, y2)) for place in places]
+        x, y, *_ = place = places[costs.index(min(costs))]
+        self._labels.append(place)
+        self.pen.rectangle((round(x), round(y), round(x) + width - 1, round(y) + height - 1), fill=colour)
+        self.pen.text((round(x) + pad - left, round(y) + pad - top), text, fill=text_on(colour), font=font)
+
+    def _inside(self, x: float, y: float, width: float, height: float) -> Box:
+        x = min(max(x, 0), self.picture.width - width)
+        y = min(max(y, 0), self.picture.height - height)
+        return x, y, x + width, y + height
+
+    def _cost(self, place: Box, box: Box) -> float:
+        covered = sum(_overlap(place, other) for other in self._labels)
+        return covered + 0.05 * _overlap(place, box)
+
+    def dot(self, x: float, y: float, colour: Colour, filled: bool = True) -> None:
+        """A round point with a rim."""
+        r = 1.5 * self.line + 1
+        fill, rim = (colour, text_on(colour)) if filled else (None, colour)
+        self.pen.ellipse((x - r, y - r, x + r, y + r), fill=fill, outline=rim)
+
+    def stroke(self, points: Sequence[tuple[float, float]], colour: Colour) -> None:
+        """A line through points."""
+        self.pen.line([*points], fill=colour, width=self.line)
+
+    def mask(self, mask: np.ndarray, colour: Colour, strength: float) -> None:
+        """A translucent area with an outline; `mask` is bool [H, W] of the picture's size."""
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        if not len(rows):
+            return
+        top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+        inside = mask[top:bottom, left:right]
+        padded = np.pad(inside, self.line)
+        core = inside.copy()
+        for shift in range(1, self.line + 1):
+            for dy, dx in ((shift, 0), (-shift, 0), (0, shift), (0, -shift)):
+                y, x = self.line + dy, self.line + dx
+                core &= padded[y : y + inside.shape[0], x : x + inside.shape[1]]
+        area = self.picture.crop((left, top, right, bottom))
+        pixels = np.asarray(area).astype(np.float32)
+        pixels[inside] += (np.array(colour, dtype=np.float32) - pixels[inside]) * strength
+        pixels[inside & ~core] = colour
+        self.picture.paste(Image.fromarray(pixels.round().astype(np.uint8)), (left, top))
+
+
+@functools.lru_cache(maxsize=64)
+def _font(size: int, wide: bool) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    if wide:
+        plots = find_spec("matplotlib")  # its folder alone: importing it would cost a tenth of a second
+        for folder in (plots.submodule_search_locations or []) if plots else []:
+            path = Path(folder) / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+            if path.is_file():
+                return ImageFont.truetype(str(path), size)
+    return ImageFont.load_default(size)
+
+
+def font_for(text: str, size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Pillow's own font; for letters beyond Latin-1 a font that has Greek, Cyrillic and more."""
+    return _font(size, not text.isascii() and any(ord(letter) > 0xFF for letter in text))
+
+
+def heading(picture: Image.Image, text: str, scale: float = 1.0) -> Image.Image:
+    """A new picture with a dark strip of text above."""
+    size = max(11, round(math.hypot(*picture.size) / 45 * scale))
+    font = font_for(text, size)
+    strip = round(size * 1.7)
+    out = Image.new("RGB", (picture.width, picture.height + strip), (24, 26, 31))
+    out.paste(picture, (0, strip))
+    pen = ImageDraw.Draw(out)
+    while text and pen.textlength(text, font=font) > picture.width - size:
+        text = text[: max(0, len(text) - 4)].rstrip() + "…" if len(text) > 4 else ""
+    pen.text((size * 0.4, strip / 2), text, fill=(235, 235, 235), font=font, anchor="lm")
+    return out
+
+
+def side_by_side(pictures: Sequence[Image.Image], columns: int, gap: int = 6) -> Image.Image:
+    """Pictures in rows of `columns`, each in a cell of the largest one's size."""
+    width, height = max(p.width for p in pictures), max(p.height for p in pictures)
+    rows = math.ceil(len(pictures) / columns)
+    columns = min(columns, len(pictures))
+    size = (columns * (width + gap) - gap, rows * (height + gap) - gap)
+    out = Image.new("RGB", size, (24, 26, 31))
+    for position, picture in enumerate(pictures):
+        row, column = divmod(position, columns)
+        out.paste(picture, (column * (width + gap), row * (height + gap)))
+    return out
+
+
+def _overlap(a: Box, b: Box) -> float:
+    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+
+
+def _darker(colour: Colour) -> Colour:
+    return colour[0] // 3, colour[1] // 3, colour[2] // 3

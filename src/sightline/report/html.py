@@ -1,0 +1,174 @@
+"""The report of a run: one HTML file that needs nothing else, on a phone, in the dark, or on paper."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sightline.errors import InputError
+from sightline.report import sections
+from sightline.report.page import Section, esc, page, pairs, sentence
+from sightline.report.wall import wall
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What is known of a run; each may be missing."""
+
+    rows: Sequence[Mapping[str, Any]] | None
+    result: Mapping[str, Any] | None
+    live: Any
+    data: Any
+    recipe: Mapping[str, Any] | None
+    environment: Mapping[str, Any] | None
+    model: Any
+
+
+_Make = Callable[[_Facts], str]
+_NUMBERS: dict[str, tuple[tuple[str, str, _Make], ...]] = {
+    "detection": (
+        ("numbers", "Numbers", lambda f: sections.numbers(f.result)),
+        ("classes", "Classes", lambda f: sections.classes(f.result)),
+        ("precision-recall", "Precision and recall", lambda f: sections.precision_recall(f.result)),
+        ("confusion", "Confusion matrix", lambda f: sections.confusion(f.result)),
+        ("errors", "Kinds of error", lambda f: sections.error_kinds(f.result)),
+    ),
+}
+"""By task, the sections that show an evaluation; other tasks show their numbers until theirs are added here."""
+
+
+def write_report(
+    folder: str | Path,
+    result: Any = None,
+    data: Any = None,
+    recipe: Any = None,
+    environment: Mapping[str, Any] | None = None,
+    metrics: Sequence[Mapping[str, Any]] | None = None,
+    model: Any = None,
+    title: str | None = None,
+) -> Path:
+    """Write `report.html` into the folder of a run; an older one is replaced.
+
+    What is not given is read from the folder: evaluation.json, recipe.yaml, environment.json, metrics.jsonl. What is
+    not there either is said to be missing.
+
+    Args:
+        folder: of the run; made if it is not there.
+        result: an evaluation, or its dictionary. Its predictions are needed for the wall.
+        data: the dataset evaluated on, for the wall's images.
+        recipe: a dataclass or a mapping.
+        environment: versions, device and the like.
+        metrics: one row an epoch.
+        model: for its name and size.
+        title: heading; by default the folder's name.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        InputError: the folder cannot be written to, or a file in it cannot be read.
+    """
+    folder = Path(folder)
+    live = None if isinstance(result, Mapping) else result
+    facts = _Facts(
+        rows=_json_lines(folder / "metrics.jsonl") if metrics is None else list(metrics),
+        result=result if isinstance(result, Mapping) else result.to_dict() if live is not None else _stored(folder),
+        live=live,
+        data=data,
+        recipe=_yaml(folder / "recipe.yaml") if recipe is None else _mapping(recipe),
+        environment=_json(folder / "environment.json") if environment is None else environment,
+        model=model,
+    )
+    task = (facts.result or {}).get("task") or getattr(model, "task", None) or "detection"
+    measured = _NUMBERS.get(str(task), _NUMBERS["detection"][:1])
+    makers: tuple[tuple[str, str, _Make], ...] = (
+        *measured,
+        ("training", "Training", lambda f: sections.training(f.rows)),
+        ("wall", "Predictions beside labels", lambda f: wall(f.live, f.data)),
+        ("recipe", "Recipe", lambda f: _listed(f.recipe, "The recipe is not known: there is no recipe.yaml.")),
+        ("environment", "Environment", lambda f: _listed(f.environment, "There is no environment.json.")),
+    )
+    parts = [Section(key, heading, make(facts)) for key, heading, make in makers]
+    text = page(title or folder.resolve().name, _lead(facts), parts)
+    path = folder / "report.html"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"the report {path} cannot be written ({error.strerror}); give a folder you may write to"
+        ) from None
+    return path
+
+
+def _lead(facts: _Facts) -> str:
+    parts = []
+    if facts.model is not None:
+        count = sum(p.numel() for p in facts.model.parameters()) if hasattr(facts.model, "parameters") else 0
+        name = getattr(facts.model, "name", None) or type(facts.model).__name__
+        size = f"{count / 1e6:.1f} million" if count >= 1e5 else f"{count}"
+        parts.append(f"{name}, {size} parameters" if count else name)
+    if facts.result is not None:
+        names = list(facts.result.get("classes", []))
+        shown = ", ".join(names[:6]) + (f" … ({len(names)} classes)" if len(names) > 6 else "")
+        parts.append(shown)
+    when = (facts.environment or {}).get("started")
+    if when:
+        parts.append(f"started {str(when).replace('T', ' ')[:16]}")
+    return f'<p class="soft">{esc(" · ".join(part for part in parts if part))}</p>' if parts else ""
+
+
+def _listed(values: Mapping[str, Any] | None, missing: str) -> str:
+    return pairs(values) if values else sentence(missing)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if isinstance(value, Mapping):
+        return value
+    raise InputError(f"the recipe is a {type(value).__name__}; give a dataclass or a mapping")
+
+
+def _stored(folder: Path) -> Mapping[str, Any] | None:
+    stored = _json(folder / "evaluation.json")
+    return stored if stored is not None and isinstance(stored.get("metrics"), Mapping) else None
+
+
+def _read(path: Path, parse: Callable[[str], Any]) -> Any:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {path}: {error}; correct or remove it") from None
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise InputError(f"cannot read {path}: {error}; correct or remove it") from None
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    value = _read(path, json.loads)
+    return value if isinstance(value, dict) else None
+
+
+def _json_lines(path: Path) -> list[dict[str, Any]] | None:
+    return _read(path, lambda text: [json.loads(line) for line in text.splitlines() if line.strip()])
+
+
+def _yaml(path: Path) -> dict[str, Any] | None:
+    def parse(text: str) -> Any:
+        import yaml
+
+        try:
+            return yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ValueError(str(error).replace("\n", " ")) from None
+
+    value = _read(path, parse)
+    return value if isinstance(value, dict) else None

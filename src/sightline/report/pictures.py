@@ -1,0 +1,90 @@
+"""Whatever a user has for an image, as an RGB picture to draw on."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sightline.errors import InputError
+
+PictureLike = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
+"""A path; a Pillow image; an array [H, W] or [H, W, C]; a tensor [H, W] or [C, H, W]."""
+
+
+def as_picture(image: PictureLike, stretch: bool | None = None) -> Image.Image:
+    """A new RGB picture of `image`; the image itself is left alone.
+
+    Of two channels the first is shown as grey, of more than three the first three. Floats are in [0, 1]; other ranges
+    and 16-bit values are stretched between their 0.5th and 99.5th percentile, for most 16-bit images use a small part
+    of their range and would look black.
+
+    Args:
+        image: see `PictureLike`. EXIF orientation is applied.
+        stretch: True to stretch in any case, False never; None as said above.
+
+    Raises:
+        InputError: the file cannot be read, or the array has no image's shape.
+    """
+    if isinstance(image, str | os.PathLike):
+        from sightline.data.images import read_image
+
+        tensor = read_image(image, channels=None)
+        # The reader gives floats for files of more than 8 bits only.
+        return _shown(tensor.numpy(), tensor.is_floating_point() if stretch is None else stretch)
+    if isinstance(image, Image.Image):
+        from sightline.data.images import from_pil
+
+        tensor = from_pil(image, channels=None)
+        return _shown(tensor.numpy(), tensor.is_floating_point() if stretch is None else stretch)
+    if isinstance(image, Tensor):
+        tensor = image.detach().cpu()
+        array = (tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor).numpy()
+        return _shown(_channels_first(array, "tensor [C, H, W]"), stretch)
+    if isinstance(image, np.ndarray):
+        # As in NumPy files: the shorter of the first and the last axis holds the channels.
+        last = image.ndim == 3 and image.shape[0] >= image.shape[2]
+        return _shown(_channels_first(image.transpose(2, 0, 1) if last else image, "array [H, W, C]"), stretch)
+    raise InputError(
+        f"cannot draw on a {type(image).__name__}; give a path, a Pillow image, an array or a tensor [C, H, W]"
+    )
+
+
+def scaled_to(picture: Image.Image, size: int | None) -> Image.Image:
+    """The picture with its longer side of `size` pixels; small ones are enlarged without blurring."""
+    if size is None or max(picture.size) == size:
+        return picture
+    factor = size / max(picture.size)
+    target = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
+    how = Image.Resampling.LANCZOS if factor < 1 else Image.Resampling.BICUBIC
+    return picture.resize(target, Image.Resampling.NEAREST if factor >= 4 else how)
+
+
+def _channels_first(array: np.ndarray, wanted: str) -> np.ndarray:
+    if array.ndim == 2:
+        array = array[None]
+    if array.ndim != 3 or 0 in array.shape:
+        raise InputError(f"cannot draw on an array of shape {list(array.shape)}; give a {wanted} or [H, W]")
+    return array
+
+
+def _shown(array: np.ndarray, stretch: bool | None) -> Image.Image:
+    """[C, H, W] of any type as RGB."""
+    channels = array[:3] if len(array) >= 3 else array[:1]
+    if channels.dtype == bool:
+        channels = channels.astype(np.uint8) * 255
+    elif channels.dtype != np.uint8 or stretch:
+        values = np.nan_to_num(channels.astype(np.float32))
+        if stretch is None:
+            stretch = channels.dtype.kind != "f" or bool(values.min() < -0.01 or values.max() > 1.01)
+        if stretch:
+            low, high = np.percentile(values, (0.5, 99.5))
+            if high <= low:
+                low, high = float(values.min()), float(values.max())
+            values = (values - low) / (high - low) if high > low else np.zeros_like(values)
+        channels = np.rint(values.clip(0, 1) * 255).astype(np.uint8)
+    rgb = np.broadcast_to(channels, (3, *channels.shape[1:]))
+    return Image.fromarray(np.ascontiguousarray(rgb.transpose(1, 2, 0)))

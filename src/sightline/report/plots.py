@@ -1,0 +1,208 @@
+"""Curves of a run and of an evaluation, as matplotlib figures and as SVG that takes on the page's colours.
+
+Figures are made by matplotlib's object interface, so nothing of a program's own plots is touched.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sightline.report.colours import css, line_colour
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_INK, _FAINT = "#1a2b3c", "#c4b5a6"
+"""Stand-ins that `inline_svg` replaces by the page's colours; in a saved figure they are a dark and a light tone."""
+_LINES = 12
+"""How many classes' curves are drawn in colour; of more, the best and the worst are."""
+
+
+def training_curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
+    """Figures by title of what a run's rows hold: losses, validation metrics, learning rate.
+
+    Args:
+        rows: one an epoch, as in metrics.jsonl: "epoch", "lr", "train/…", "val/…"; None where not available.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    terms = [name for name in columns if name.startswith("train/") and name != "train/loss"]
+    terms = [name for name in terms if len(terms) > 1 or "train/loss" not in columns]
+    losses = [name for name in ("train/loss", "val/loss") if name in columns] + terms
+    metrics = [
+        name for name in columns if name.startswith("val/") and "loss" not in name.lower() and _values(rows, name)[1]
+    ]
+    preferred = [name for name in ("val/AP", "val/AP50", "val/AP75") if name in metrics]
+    wanted = {
+        "Loss": losses,
+        "Validation": preferred or metrics[:6],
+        "Learning rate": [name for name in columns if name == "lr" or name.startswith("lr/")],
+    }
+    figures = {}
+    for title, names in wanted.items():
+        if not any(_values(rows, name)[1] for name in names):
+            continue
+        figure, axes = _figure(5.2, 3.1)
+        for position, name in enumerate(names):
+            x, y = _values(rows, name)
+            if not y:
+                continue
+            term = name in terms
+            axes.plot(
+                x,
+                y,
+                label=name,
+                color=_INK if name == "train/loss" else css(line_colour(position)),
+                linewidth=1.2 if term else 2,
+                linestyle="--" if name == "val/loss" else "-",
+                marker="o" if len(y) < 3 else None,
+                markersize=4,
+            )
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if title == "Validation":
+            axes.set_ylim(0, 1.02)
+        else:
+            axes.set_ylim(bottom=0)
+        if len(names) > 1:
+            _legend(axes)
+        figures[title] = figure
+    return figures
+
+
+def precision_recall_curves(
+    curves: Mapping[str, Mapping[str, Sequence[float]]], class_ids: Mapping[str, int]
+) -> Figure:
+    """Precision against recall of the classes at IoU 0.50; of many classes the best, the worst, and the mean.
+
+    Args:
+        curves: by class name: "recall" and "precision", of equal length.
+        class_ids: by class name, for the colours.
+    """
+    figure, axes = _figure(6.4, 4.2)
+    area = {name: float(np.mean(curve["precision"])) for name, curve in curves.items()}
+    ranked = sorted(curves, key=lambda name: -area[name])
+    chosen = ranked if len(ranked) <= _LINES else ranked[: _LINES // 2] + ranked[-_LINES // 2 :]
+    for name in ranked:
+        if name not in chosen:
+            axes.plot(curves[name]["recall"], curves[name]["precision"], color=_FAINT, linewidth=0.7)
+    for name in chosen:
+        curve = curves[name]
+        colour = css(line_colour(class_ids.get(name, 0)))
+        axes.plot(
+            curve["recall"], curve["precision"], color=colour, linewidth=1.6, label=f"{area[name]:.2f}  {_plain(name)}"
+        )
+    if len(ranked) > 1:
+        mean = np.mean([curves[name]["precision"] for name in ranked], axis=0)
+        label = f"{np.mean(list(area.values())):.2f}  mean"
+        axes.plot(curves[ranked[0]]["recall"], mean, color=_INK, linewidth=2.4, label=label)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.02)
+    axes.set_xlabel("recall")
+    axes.set_ylabel("precision")
+    _legend(axes, title="AP50", outside=True)
+    return figure
+
+
+def confusion_picture(matrix: Sequence[Sequence[int]] | np.ndarray, labels: Sequence[str]) -> Figure:
+    """A confusion matrix as a heat map, each row in parts of its label's objects (colours by square root).
+
+    Args:
+        matrix: [K + 1, K + 1] counts, rows the labels' class, columns the predicted one, background last.
+        labels: names of the rows and columns.
+    """
+    counts = np.asarray(matrix, dtype=float)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    figure, axes = _figure(7.2, 6.6)
+    axes.grid(False)
+    # The square root lets rare mistakes be seen beside the diagonal.
+    axes.imshow(np.ma.masked_equal(np.sqrt(shares), 0), cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
+    size = 8 if len(labels) <= 30 else 6.5
+    step = -(-len(labels) // 45)
+    ticks = range(0, len(labels), step)
+    names = [_plain(labels[i]) for i in ticks]
+    axes.set_xticks(ticks, names, rotation=90, fontsize=size)
+    axes.set_yticks(ticks, names, fontsize=size)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("label")
+    return figure
+
+
+def inline_svg(figure: Figure, title: str) -> str:
+    """The figure as an SVG element for an HTML page: no links, text in the page's font and colours.
+
+    Args:
+        figure: made by a function of this module.
+        title: a short name that is read out in place of the picture; also makes its inner ids distinct.
+    """
+    import html
+    import warnings
+
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    out = io.StringIO()
+    FigureCanvasSVG(figure)
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": title}), warnings.catch_warnings():
+        # The browser draws the letters: what matplotlib's own font lacks does not matter.
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure.savefig(
+            out, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+        )
+    svg = out.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
+    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)
+    svg = re.sub(r' id="(?:figure|axes|patch|line2d|text|matplotlib|xtick|ytick|legend|Line|Poly)[^"]*"', "", svg)
+    prefix = re.sub(r"\W+", "-", title.lower())
+    svg = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{prefix}-", svg)
+    svg = svg.replace(_INK, "currentColor").replace(_FAINT, "var(--line)")
+    svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
+    svg = re.sub(r"(<svg[^>]*?) width=\"[^\"]*\"", r"\1", svg, count=1)
+    svg = re.sub(r"(<svg[^>]*?) height=\"[^\"]*\"", r"\1", svg, count=1)
+    name = html.escape(title)
+    return svg.replace("<svg", f'<svg class="plot" role="img" aria-label="{name}"', 1).strip()
+
+
+def _plain(name: str) -> str:
+    return name.replace("$", r"\$")  # two dollars would make a formula
+
+
+def _values(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[list[float], list[float]]:
+    """Epochs and values of a column where it has a number."""
+    pairs = [
+        (float(row.get("epoch", position + 1)), float(row[name]))
+        for position, row in enumerate(rows)
+        if isinstance(row.get(name), int | float) and not isinstance(row.get(name), bool)
+    ]
+    return [x for x, _ in pairs], [y for _, y in pairs]
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
+    axes = figure.add_subplot(facecolor="none")
+    axes.grid(True, color=_FAINT, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=_INK, labelsize=9, length=0)
+    axes.xaxis.label.set_color(_INK)
+    axes.yaxis.label.set_color(_INK)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side == "bottom")
+        spine.set_color(_INK)
+        spine.set_linewidth(0.8)
+    return figure, axes
+
+
+def _legend(axes: Axes, title: str | None = None, outside: bool = False) -> None:
+    place: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)} if outside else {"loc": "best"}
+    legend = axes.legend(frameon=False, fontsize=8.5, labelcolor=_INK, title=title, title_fontsize=8.5, **place)
+    legend.get_title().set_color(_INK)

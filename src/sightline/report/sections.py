@@ -1,0 +1,181 @@
+"""The report's sections, each from plain values; what a section lacks it says in a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sightline.evaluation.detection import MEANINGS
+from sightline.evaluation.errors import DETECTION_ERRORS, ERROR_MEANINGS
+from sightline.report import plots
+from sightline.report.colours import class_colour, css
+from sightline.report.page import bar, esc, more, number, sentence, table
+
+_NOT_EVALUATED = "This run has not been evaluated: there is no evaluation.json in the folder."
+_ROWS = 30
+"""Rows of a long table that are shown before the rest is folded away."""
+_MATRIX = 16
+"""Most classes for which the confusion matrix is a table with numbers; of more it is a picture."""
+
+
+def training(rows: Sequence[Mapping[str, Any]] | None) -> str:
+    """Curves of the epochs, and which was the best."""
+    if not rows:
+        return sentence("No epochs are recorded: there is no metrics.jsonl in the folder, or it is empty.")
+    figures = plots.training_curves(rows)
+    drawn = "".join(
+        f"<div><h3>{esc(title)}</h3>{plots.inline_svg(figure, title)}</div>" for title, figure in figures.items()
+    )
+    facts = [f"{len(rows)} epoch{'s' if len(rows) != 1 else ''}"]
+    seconds = sum(row["seconds"] for row in rows if isinstance(row.get("seconds"), int | float))
+    if seconds:
+        facts.append(f"{seconds / 60:.1f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds")
+    for name, better in (("val/AP", max), ("val/loss", min), ("train/loss", min)):
+        scored = [row for row in rows if isinstance(row.get(name), int | float)]
+        if scored:
+            best = better(scored, key=lambda row: row[name])
+            facts.append(f"best {name} {best[name]:.3f} in epoch {best.get('epoch', rows.index(best) + 1)}")
+            break
+    return f'<p class="soft">{esc(" · ".join(facts))}</p><div class="grid">{drawn}</div>'
+
+
+def numbers(result: Mapping[str, Any] | None) -> str:
+    """Headline cards, one sentence in words, and all numbers with protocol and reason."""
+    if result is None:
+        return sentence(_NOT_EVALUATED)
+    metrics, reasons, protocols = result["metrics"], result.get("reasons", {}), result.get("protocols", {})
+    headline = [name for name in ("AP", "AP50", "AP75", "VOC2007_AP50", "VOC2010_AP50") if name in metrics]
+    cards = "".join(
+        f'<div class="card"><span>{esc(name.replace("_", " "))}</span><b>{number(metrics[name], reasons.get(name))}</b>'
+        f"<small>{esc(protocols.get(name, result.get('protocol', '')))}</small></div>"
+        for name in headline or list(metrics)[:5]
+    )
+    words = ""
+    point = result.get("operating_point")
+    if point and point.get("F1") is not None:
+        words = (
+            f"At a score of at least {point['score']:.2f}, where F1 is highest ({point['F1']:.2f}), "
+            f"{100 * point['recall']:.0f} of 100 objects are found and {100 * point['precision']:.0f} of 100 "
+            "detections are right (IoU 0.50, all classes together)."
+        )
+    facts = f"{result.get('images', '?')} images"
+    if "objects" in result:
+        facts += f", {result['objects']} objects, {result['detections']} detections"
+    notes = "".join(f"<p>{esc(note)}.</p>" for note in result.get("notes", []))
+    meanings = {name: esc(reasons.get(name) or MEANINGS.get(name, "")) for name in metrics}
+    rows = [
+        (esc(name), esc(protocols.get(name, "")), number(value), f'<span class="text">{meanings[name]}</span>')
+        for name, value in metrics.items()
+    ]
+    everything = more("All numbers", table(("metric", "protocol", "value", "meaning"), rows, left=2))
+    return f'<div class="cards">{cards}</div><p>{esc(words)}</p><p class="soft">{esc(facts)}</p>{notes}{everything}'
+
+
+def classes(result: Mapping[str, Any] | None) -> str:
+    """A row for each class, the best first."""
+    if result is None:
+        return sentence(_NOT_EVALUATED)
+    if not result.get("per_class"):
+        return sentence("There are no numbers of single classes.")
+    reasons = result.get("reasons", {})
+    ids = {name: position for position, name in enumerate(result["classes"])}
+    ranked = sorted(result["per_class"].items(), key=lambda row: (row[1]["AP"] is None, -(row[1]["AP"] or 0)))
+    columns = ("AP", "AP50", "AP75", "AR100", "VOC2007_AP50", "VOC2010_AP50")
+    rows = []
+    for name, row in ranked:
+        colour = css(class_colour(ids.get(name, 0)))
+        cells = [number(row.get(column), reasons.get(f"{name}/{column}")) for column in columns]
+        rows.append(
+            [
+                f'<i class="dot" style="background:{colour}"></i>{esc(name)}',
+                bar(row["AP"], colour),
+                *cells,
+                str(row["objects"]),
+                str(row["detections"]),
+            ]
+        )
+    heads = ("class", "", "AP", "AP50", "AP75", "AR100", "VOC 2007", "VOC 2010", "objects", "detections")
+    shown = table(heads, rows[:_ROWS], left=2)
+    if len(rows) > _ROWS:
+        shown += more(f"{len(rows) - _ROWS} more classes", table(heads, rows[_ROWS:], left=2))
+    return shown
+
+
+def precision_recall(result: Mapping[str, Any] | None) -> str:
+    """A curve for each class at IoU 0.50."""
+    if result is None:
+        return sentence(_NOT_EVALUATED)
+    if not result.get("curves"):
+        return sentence("There are no curves: they were not stored, or no class has objects in these labels.")
+    ids = {name: position for position, name in enumerate(result["classes"])}
+    figure = plots.precision_recall_curves(result["curves"], ids)
+    return (
+        '<p class="soft">How precise the detections are when so many of the objects are found (IoU 0.50, COCO).</p>'
+        + plots.inline_svg(figure, "Precision and recall")
+    )
+
+
+def confusion(result: Mapping[str, Any] | None) -> str:
+    """Which classes are taken for which."""
+    if result is None:
+        return sentence(_NOT_EVALUATED)
+    errors = result.get("errors")
+    if not errors:
+        return sentence("There is no confusion matrix: the evaluation was stored without its details.")
+    out = (
+        f'<p class="soft">Rows are the labels, columns the predictions with a score of at least {errors["score"]:.2f}, '
+        f"at IoU {errors['iou']:.2f}. The last column counts objects that were not found, the last row detections of "
+        "nothing (or of what was found already).</p>"
+    )
+    matrix, labels = errors.get("confusion"), errors.get("confusion_labels")
+    if matrix is not None and len(labels) - 1 <= _MATRIX:
+        out += _matrix(matrix, labels)
+    elif matrix is not None:
+        out += plots.inline_svg(plots.confusion_picture(matrix, labels), "Confusion matrix")
+    if errors.get("confusions"):
+        rows = [(esc(a), esc(b), str(count)) for a, b, count in errors["confusions"][:10]]
+        most = table(("label", "taken for", "times"), rows, left=2)
+        out += f'<h3>Most frequent mistakes</h3><div class="narrow">{most}</div>'
+    else:
+        out += sentence("No object was taken for one of another class.")
+    return out
+
+
+def _matrix(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> str:
+    def cell(count: int, total: int) -> str:
+        if not count:
+            return '<td class="zero">0</td>'
+        share = count / max(total, 1)
+        return f'<td style="background:rgba(var(--cell),{0.08 + 0.6 * share:.2f})" title="{share:.0%}">{count}</td>'
+
+    heads = "<th></th>" + "".join(f"<th>{esc(label)}</th>" for label in labels)
+    rows = "".join(
+        f'<tr><th class="side">{esc(label)}</th>{"".join(cell(count, sum(row)) for count in row)}</tr>'
+        for label, row in zip(labels, matrix, strict=True)
+    )
+    return f'<div class="wide"><table class="matrix"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
+
+
+def error_kinds(result: Mapping[str, Any] | None) -> str:
+    """How often each kind of error occurs and what it costs."""
+    if result is None:
+        return sentence(_NOT_EVALUATED)
+    errors = result.get("errors")
+    if not errors:
+        return sentence("There is no diagnosis of errors: the evaluation was stored without its details.")
+    counts, gains = errors["counts"], errors.get("AP50_gains", {})
+    most = max([counts[name] for name in (*DETECTION_ERRORS, "missed")] + [1])
+    rows = [
+        (
+            f'<b>{esc(name)}</b><br><span class="text soft">{esc(ERROR_MEANINGS[name])}</span>',
+            bar(counts[name] / most, "var(--bad)"),
+            str(counts[name]),
+            f"+{gains[name]:.3f}" if name in gains else "",
+        )
+        for name in (*DETECTION_ERRORS, "missed")
+    ]
+    return (
+        f'<p class="soft">{counts["correct"]} detections with a score of at least {errors["score"]:.2f} are right. The '
+        "wrong ones, by kind; the last column says how much AP50 would rise (over all scores) if all of the kind were "
+        "put right.</p>" + table(("kind", "", "count", "AP50 gain"), rows, left=2)
+    )

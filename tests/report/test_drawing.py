@@ -1,0 +1,212 @@
+"""Pictures: what is drawn where, on which kinds of image, and that the image itself stays as it is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sightline.errors import InputError
+from sightline.report import contact_sheet, draw, draw_pair
+from sightline.report.colours import class_colour, luminance, text_on
+from sightline.report.pictures import as_picture
+from sightline.structures import IGNORE, Classes, ClassMap, ClassScores, Instances
+
+CLASSES = Classes(["cat", "dog", "собака", "a class of a very long name that fits no picture"])
+BOX = [60.0, 50.0, 120.0, 110.0]
+
+
+def grey(height=200, width=240):
+    return torch.full((3, height, width), 128, dtype=torch.uint8)
+
+
+def one(height=200, width=240, **fields):
+    return Instances((height, width), classes=CLASSES, **({"boxes": [BOX], "labels": [0]} | fields))
+
+
+def test_only_pixels_near_the_box_change_and_the_image_does_not():
+    image = grey()
+    before = image.clone()
+    picture = np.asarray(draw(image, one(scores=[0.9])))
+    assert torch.equal(image, before)
+    changed = (picture != 128).any(2)
+    assert changed[50:110, 60:120].any()
+    outside = changed.copy()
+    outside[30:115, 55:150] = False
+    assert not outside.any()
+    inside = changed[54:106, 64:116]
+    assert not inside.any()  # a box is an outline
+    assert (picture[50, 60:120] == class_colour(0)).all()
+    assert (picture[109, 60:120] == class_colour(0)).all()  # the last row inside the box
+
+
+def test_names_can_be_left_out():
+    changed = (np.asarray(draw(grey(), one(), names=False)) != 128).any(2)
+    assert not changed[:48].any()
+    assert (np.asarray(draw(grey(), one())) != 128).any(2)[:48].any()
+
+
+def test_every_kind_of_image(tmp_path):
+    rng = np.random.default_rng(0)
+    rgb = rng.integers(0, 256, (200, 240, 3), dtype=np.uint8)
+    expected = np.asarray(Image.fromarray(rgb))
+    Image.fromarray(rgb).save(tmp_path / "a.png")
+    tensor = torch.from_numpy(rgb.transpose(2, 0, 1).copy())
+    for image in (tmp_path / "a.png", str(tmp_path / "a.png"), Image.fromarray(rgb), rgb, tensor, tensor.float() / 255):
+        assert np.array_equal(np.asarray(as_picture(image)), expected)
+        assert draw(image, one()).size == (240, 200)
+    alpha = np.concatenate([rgb, rgb[:, :, :1]], 2)
+    assert np.array_equal(np.asarray(as_picture(alpha)), expected)
+    assert np.array_equal(np.asarray(as_picture(Image.fromarray(alpha))), expected)
+    flat = rgb[:, :, 0]
+    for image in (flat, Image.fromarray(flat), torch.from_numpy(flat.copy()), torch.from_numpy(flat.copy())[None]):
+        assert np.array_equal(np.asarray(as_picture(image)), np.repeat(flat[:, :, None], 3, 2))
+    assert as_picture(torch.rand(7, 200, 240)).size == (240, 200)
+    assert as_picture(rng.random((200, 240, 7))).size == (240, 200)
+    assert as_picture(torch.rand(3, 9, 9).bfloat16()).size == (9, 9)
+    assert as_picture(flat > 100).getextrema() == ((0, 255),) * 3
+
+
+def test_sixteen_bits_are_stretched_so_that_something_is_seen(tmp_path):
+    ramp = np.linspace(100, 900, 200 * 240).reshape(200, 240).astype(np.uint16)
+    Image.fromarray(ramp).save(tmp_path / "a.png")
+    for image in (ramp, torch.from_numpy(ramp.astype(np.int32)), tmp_path / "a.png", Image.fromarray(ramp)):
+        shown = np.asarray(as_picture(image))
+        assert shown.min() == 0
+        assert shown.max() == 255
+        assert (np.diff(shown[:, 0, 0].astype(int)) >= 0).all()
+    assert np.asarray(as_picture(np.full((5, 5), 7, np.uint16))).max() == 0
+    assert np.asarray(as_picture(torch.full((3, 5, 5), float("nan")))).max() == 0
+
+
+def test_masks_keypoints_and_remarks():
+    mask = torch.zeros(1, 200, 240, dtype=torch.bool)
+    mask[0, 70:100, 70:110] = True
+    plain = np.asarray(draw(grey(), one(), names=False)).astype(int)
+    masked = np.asarray(draw(grey(), one(masks=mask), names=False)).astype(int)
+    changed = (plain != masked).any(2)
+    assert changed[70:100, 70:110].all()
+    changed[70:100, 70:110] = False
+    assert not changed.any()
+    assert (masked[85, 90] != class_colour(0)).any()  # translucent inside
+    assert (masked[70, 90] == class_colour(0)).all()  # with an outline
+    points = torch.tensor([[[80.0, 80.0, 2.0], [100.0, 90.0, 1.0], [20.0, 20.0, 0.0]]])
+    drawn = np.asarray(draw(grey(), one(keypoints=points), names=False, skeleton=[(0, 1), (0, 2)])).astype(int)
+    assert (drawn[80, 80] == class_colour(0)).all()
+    assert (drawn[85, 90] == class_colour(0)).all()  # the line between the two
+    assert (drawn[10:30, 10:30] == 128).all()  # an absent point is not drawn, nor its line
+    dashed = np.asarray(draw(grey(), one(), names=False, remarks=["missed"]))
+    top = (dashed[50, 60:120] == class_colour(0)).all(1)
+    assert top.any()
+    assert not top.all()
+    with pytest.raises(InputError, match="2 remarks for 1 objects"):
+        draw(grey(), one(), remarks=[None, None])
+
+
+def test_size_and_resized_masks():
+    mask = torch.zeros(1, 200, 240, dtype=torch.bool)
+    mask[0, 50:110, 60:120] = True
+    for size in (120, 480):
+        factor = size / 240
+        picture = draw(grey(), one(masks=mask), names=False, size=size)
+        assert picture.size == (size, round(200 * factor))
+        changed = (np.asarray(picture) != 128).any(2)
+        rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
+        for found, wanted in zip((rows[0], rows[-1], columns[0], columns[-1]), (50, 110, 60, 120), strict=True):
+            assert abs(found - wanted * factor) <= 3
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 40), (16, 16), (900, 1200)])
+def test_odd_sizes_and_awkward_objects(size):
+    height, width = size
+    boxes = [[0.0, 0, width, height], [-20.0, -20, 5, 5], [0.0, 0, 0, 0], [width - 1.0, 0, width + 30, height]]
+    result = Instances(size, classes=CLASSES, boxes=boxes, labels=[0, 1, 2, 3], scores=[0.5] * 4)
+    assert draw(grey(*size), result).size == (width, height)
+    assert draw(grey(*size), result, remarks=["x"] * 4, size=64).size[0] <= 64
+    assert draw(grey(*size), Instances(size)).size == (width, height)
+    unnamed = Instances(size, boxes=boxes, labels=[0, 1, 2, 300])
+    assert draw(grey(*size), unnamed).size == (width, height)
+
+
+def test_class_maps_have_a_legend():
+    labels = torch.zeros(200, 240, dtype=torch.int64)
+    labels[:, 120:] = 1
+    labels[:20] = IGNORE
+    picture = draw(grey(), ClassMap(labels, CLASSES), opacity=0.5)
+    assert picture.width == 240
+    assert picture.height > 200
+    pixels = np.asarray(picture).astype(int)
+    for x, label in ((60, 0), (180, 1)):
+        expected = (np.array(class_colour(label)) + 128) / 2
+        assert np.abs(pixels[100, x] - expected).max() <= 1
+    assert (pixels[5, 5] == 64).all()
+    legend = pixels[200:].reshape(-1, 3)
+    assert all((legend == class_colour(label)).all(1).any() for label in (0, 1))
+    assert draw(grey(), ClassMap(labels), names=False).size == (240, 200)
+    assert draw(grey(), ClassMap(labels, CLASSES), size=120).width == 120
+
+
+def test_image_classes_have_bars():
+    scores = ClassScores((200, 240), label=3, scores=torch.tensor([0.6, 0.3, 0.06, 0.04]), classes=CLASSES)
+    picture = np.asarray(draw(grey(), scores))
+    assert (picture[:200] == 128).all()
+    lengths = [(picture[200:] == class_colour(i)).all(2).any(0).sum() for i in range(3)]
+    assert lengths == sorted(lengths, reverse=True)
+    assert abs(lengths[0] - 0.6 * 240) < 4
+    assert draw(grey(), ClassScores((200, 240), label=1, classes=CLASSES)).height > 200
+    assert draw(grey(), ClassScores((200, 240), label=1, scores=torch.ones(2))).height > 200
+
+
+def test_pairs_and_contact_sheets():
+    pair = draw_pair(grey(), one(), one(scores=[0.5]), prediction_remarks=["place"], size=120)
+    assert pair.width == 2 * 120 + 6
+
+    class Data:
+        def __len__(self):
+            return 10
+
+        def __getitem__(self, i):
+            return grey(), one()
+
+        def name(self, i):
+            return f"folder/{i}.png"
+
+    calls = []
+
+    def flip(image, target, generator):
+        calls.append(generator.random())
+        boxes = target.boxes[:, [2, 1, 0, 3]] * torch.tensor([-1, 1, -1, 1]) + torch.tensor([240, 0, 240, 0])
+        return image.flip(2), target.replace(boxes=boxes)
+
+    sheet = contact_sheet(Data(), flip, n=6, columns=3, size=100)
+    assert len(calls) == 6
+    assert sheet.width == 3 * 100 + 2 * 6
+    again = contact_sheet(Data(), flip, n=6, columns=3, size=100)
+    assert np.array_equal(np.asarray(sheet), np.asarray(again))
+    assert contact_sheet(Data(), n=99, columns=4).width == 4 * 260 + 3 * 6
+    assert contact_sheet(Data(), n=1).width == 260
+    with pytest.raises(InputError, match="n is 0"):
+        contact_sheet(Data(), n=0)
+    with pytest.raises(InputError, match="no images"):
+        contact_sheet([])
+
+
+def test_refusals(tmp_path):
+    with pytest.raises(InputError, match="240×200 pixels, but this one has 50×40"):
+        draw(grey(40, 50), one())
+    with pytest.raises(InputError, match=r"there is no image .*missing\.png"):
+        draw(tmp_path / "missing.png", one())
+    with pytest.raises(InputError, match="cannot draw on a dict"):
+        draw({}, one())
+    with pytest.raises(InputError, match=r"shape \[1, 3, 5, 5\]"):
+        draw(torch.zeros(1, 3, 5, 5), one())
+
+
+def test_colours_are_distinct_and_text_on_them_is_legible():
+    colours = [class_colour(i) for i in range(80)]
+    assert len(set(colours)) == 80
+    assert colours == [class_colour(i) for i in range(80)]
+    for colour in colours:
+        light, dark = sorted((luminance(colour), luminance(text_on(colour))), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= 4.5
