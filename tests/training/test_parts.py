@@ -221,7 +221,7 @@ def test_run_folders(tmp_path):
     assert new_run_folder(base, "blood") == base / "blood"
     assert new_run_folder(base, "blood") == base / "blood"  # still empty
     (base / "blood" / "recipe.yaml").write_text("")
-    with pytest.raises(InputError, match=r"blood exists and is not empty.*another --name, or go on .* --resume"):
+    with pytest.raises(InputError, match=r"blood exists and is not empty.*another name .--name., or go on .*--resume"):
         new_run_folder(base, "blood")
     assert new_run_folder(base).name == "run1"
     assert new_run_folder(base).name == "run2"

@@ -35,7 +35,7 @@ def make_accelerator(
     """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState, PartialState
-    from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration
+    from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration, parse_flag_from_env
 
     _require_device(device)
     _require_trackers(trackers)
@@ -44,7 +44,8 @@ def make_accelerator(
     AcceleratorState._reset_state(reset_partial_state=single)
     if device is not None and device.startswith("cuda:") and single:
         torch.cuda.set_device(device)  # accelerate's "cuda" is torch's current GPU
-    chosen = PartialState(cpu=device == "cpu").device
+    cpu = device == "cpu" or (device is None and parse_flag_from_env("ACCELERATE_USE_CPU"))
+    chosen = PartialState(cpu=cpu).device
     if recipe.precision == "fp16" and chosen.type != "cuda":
         raise InputError(
             f"precision is 'fp16', but this device is {chosen.type}; fp16 needs a CUDA GPU, give bf16 or no"
@@ -52,7 +53,7 @@ def make_accelerator(
     if recipe.precision == "bf16" and chosen.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise InputError("precision is 'bf16', but this GPU does not have it; give fp16 or no")
     return Accelerator(
-        cpu=device == "cpu",
+        cpu=cpu,
         mixed_precision=recipe.precision,
         gradient_accumulation_steps=recipe.accumulate,
         log_with=list(trackers) or None,
@@ -103,12 +104,20 @@ def stop_trackers(accelerator: Accelerator) -> None:
 
 
 def on_main(accelerator: Accelerator, function: Callable[[], _Result]) -> _Result:
-    """Call `function` in the main process alone and give its result to all."""
+    """Call `function` in the main process alone, and give what it returns, or raises, to all."""
     from accelerate.utils import broadcast_object_list
 
-    held: list[Any] = [function() if accelerator.is_main_process else None]
-    if accelerator.num_processes > 1:
-        broadcast_object_list(held)
+    if accelerator.num_processes == 1:
+        return function()
+    held: list[Any] = [None, None]
+    if accelerator.is_main_process:
+        try:
+            held[0] = function()
+        except Exception as error:
+            held[1] = error
+    broadcast_object_list(held)
+    if held[1] is not None:
+        raise held[1]
     return held[0]
 
 

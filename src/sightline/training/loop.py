@@ -21,7 +21,7 @@ from sightline.training.optimizer import make_optimizer
 from sightline.training.progress import ProgressDisplay
 from sightline.training.recipe import Recipe
 from sightline.training.records import Records
-from sightline.training.run import Run, existing_run_folder, new_folder
+from sightline.training.run import Run, existing_run_folder, new_run
 from sightline.training.schedule import Clock, set_learning_rate
 from sightline.training.validation import Validate, validation_metrics
 
@@ -73,8 +73,8 @@ def fit(
         NonFiniteLoss: a loss became infinite or not a number; the batch is saved in the folder.
     """
     require_fitting(model, data, validation)
-    folder = existing_run_folder(folder) if resume else new_folder(folder, "give another name, or resume the run")
-    accelerator = devices.make_accelerator(recipe, folder, trackers, device)
+    accelerator = devices.make_accelerator(recipe, Path(folder), trackers, device)
+    folder = devices.on_main(accelerator, lambda: existing_run_folder(folder) if resume else new_run(folder))
     checkpoint.seed_everything(recipe.seed + accelerator.process_index)
     model.to(accelerator.device)
     ema = None if recipe.ema is None else Ema(model, recipe.ema)

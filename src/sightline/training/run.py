@@ -143,7 +143,12 @@ def new_run_folder(base: str | os.PathLike[str] = "runs", name: str | None = Non
         raise InputError(
             f"the run's name is {name!r}, but it must be the name of a folder; give a name such as 'first'"
         )
-    return new_folder(Path(base) / name, "give another --name, or go on with the run by --resume")
+    return new_run(Path(base) / name)
+
+
+def new_run(path: str | os.PathLike[str]) -> Path:
+    """Make the folder of a new run; see `new_folder`."""
+    return new_folder(path, "give another name (--name), or go on with the run in it (--resume)")
 
 
 def existing_run_folder(path: str | os.PathLike[str]) -> Path:
