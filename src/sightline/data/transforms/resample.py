@@ -73,29 +73,32 @@ def warp_labels(labels: Tensor, matrix: np.ndarray, size: Size, outside: int | b
     Returns:
         [..., h, w] of the same dtype.
     """
-    height, width = int(labels.shape[-2]), int(labels.shape[-1])
+    values = labels.numpy()  # whose `take` is more than twice as fast as torch's selection
     inverse = np.linalg.inv(matrix)
-    inverse[np.abs(inverse) < 1e-12] = 0.0
+    x, y = np.arange(size[1]) + 0.5, np.arange(size[0]) + 0.5
     turned = _straighten(inverse, size)
-    x = torch.arange(size[1], dtype=torch.float64) + 0.5
-    y = torch.arange(size[0], dtype=torch.float64) + 0.5
-    if turned is not None:
-        inverse, transpose = turned
-        source = labels.transpose(-1, -2) if transpose else labels
-        columns = (inverse[0, 0] * x + inverse[0, 2]).floor().long()
-        rows = (inverse[1, 1] * y + inverse[1, 2]).floor().long()
-        rows_in = (rows >= 0) & (rows < source.shape[-2])
-        columns_in = (columns >= 0) & (columns < source.shape[-1])
-        picked = source.index_select(-2, rows.clamp(0, source.shape[-2] - 1))
-        picked = picked.index_select(-1, columns.clamp(0, source.shape[-1] - 1))
-        beyond = ~(rows_in[:, None] & columns_in)
-        return picked.masked_fill_(beyond, outside) if beyond.any() else picked
-    columns = (inverse[0, 0] * x + inverse[0, 1] * y[:, None] + inverse[0, 2]).floor().long()
-    rows = (inverse[1, 0] * x + inverse[1, 1] * y[:, None] + inverse[1, 2]).floor().long()
-    beyond = (columns < 0) | (columns >= width) | (rows < 0) | (rows >= height)
-    index = (rows.clamp_(0, height - 1) * width + columns.clamp_(0, width - 1)).flatten()
-    picked = labels.flatten(-2).index_select(-1, index).unflatten(-1, size)
-    return picked.masked_fill_(beyond, outside)
+    if turned is None:
+        height, width = values.shape[-2:]
+        columns = np.floor(inverse[0, 0] * x + inverse[0, 1] * y[:, None] + inverse[0, 2]).astype(np.int64)
+        rows = np.floor(inverse[1, 0] * x + inverse[1, 1] * y[:, None] + inverse[1, 2]).astype(np.int64)
+        beyond = (columns < 0) | (columns >= width) | (rows < 0) | (rows >= height)
+        index = rows.clip(0, height - 1) * width + columns.clip(0, width - 1)
+        picked = values.reshape(*values.shape[:-2], -1).take(index, axis=-1)
+        np.copyto(picked, np.asarray(outside, picked.dtype), where=beyond)
+        return torch.from_numpy(picked)
+    inverse, transpose = turned
+    source = values.swapaxes(-1, -2) if transpose else values
+    columns = np.floor(inverse[0, 0] * x + inverse[0, 2]).astype(np.int64)
+    rows = np.floor(inverse[1, 1] * y + inverse[1, 2]).astype(np.int64)
+    rows_in = np.flatnonzero((rows >= 0) & (rows < source.shape[-2]))
+    columns_in = np.flatnonzero((columns >= 0) & (columns < source.shape[-1]))
+    picked = source.take(rows[rows_in], axis=-2).take(columns[columns_in], axis=-1)
+    if picked.shape[-2:] == tuple(size):
+        return torch.from_numpy(picked)
+    output = np.full((*values.shape[:-2], *size), outside, dtype=values.dtype)
+    if picked.size:  # what is inside is a rectangle
+        output[..., rows_in[0] : rows_in[-1] + 1, columns_in[0] : columns_in[-1] + 1] = picked
+    return torch.from_numpy(output)
 
 
 def _straighten(inverse: np.ndarray, size: Size) -> tuple[np.ndarray, bool] | None:

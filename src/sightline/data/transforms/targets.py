@@ -139,9 +139,9 @@ def place_instances(
     keep = np.ones(len(boxes), dtype=bool)
     changed: dict[str, Any] = {}
     if masks is not None:
-        before = masks[rows].flatten(1).sum(1).numpy()
+        before = _counts(masks[rows])
         masks = changed["masks"] = move_masks(rows)  # only of what can be seen: masks are the costly part
-        after = masks.flatten(1).sum(1).numpy()
+        after = _counts(masks)
         drawn = before > 0  # an object without a mask goes by its box
         share[drawn] = (after[drawn] / np.maximum(before[drawn] * growth[drawn], 1e-12)).clip(0, 1)
         tight = drawn & (after > 0) & (turned | (boxes != moved).any(1))
@@ -156,9 +156,15 @@ def place_instances(
     return placed if keep.all() else placed[torch.from_numpy(keep)]
 
 
+def _counts(masks: Tensor) -> np.ndarray:
+    """float64 [N]: how many pixels each of the masks [N, H, W] has."""
+    # One mask at a time NumPy counts bytes of bool ten times as fast as along an axis.
+    return np.array([np.count_nonzero(mask) for mask in masks.numpy()], dtype=np.float64)
+
+
 def _tight_boxes(masks: Tensor) -> np.ndarray:
     """[N, 4] float64 outer boxes of non-empty masks [N, H, W]."""
-    columns, rows = masks.any(1).numpy(), masks.any(2).numpy()
+    columns, rows = (np.asarray(masks.numpy().any(axis)) for axis in (1, 2))
     x1, y1 = columns.argmax(1), rows.argmax(1)
     x2 = columns.shape[1] - columns[:, ::-1].argmax(1)
     y2 = rows.shape[1] - rows[:, ::-1].argmax(1)
