@@ -175,6 +175,13 @@ def test_crowds_and_difficult_objects_do_not_count_where_their_protocol_says_so(
     assert any("difficult" in note for note in hard.notes)
 
 
+def test_boxes_without_area_are_noted():
+    target = one([[10.0, 10.0, 60.0, 60.0], [90.0, 90.0, 90.0, 95.0]], [0, 0])
+    result = evaluate_detection([target], [target], ["cat", "dog"])
+    assert result.metrics["AR100"] == 0.5
+    assert any(note.startswith("1 objects have boxes without area") for note in result.notes)
+
+
 def test_classes_are_brought_over_by_name():
     box = [[10.0, 10.0, 60.0, 60.0], [70.0, 70.0, 120.0, 120.0], [130.0, 10.0, 180.0, 60.0]]
     target = one(box[:2], [0, 1])

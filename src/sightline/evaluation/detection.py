@@ -200,6 +200,12 @@ def evaluate_detection(
         )
     if objects.crowd.any():
         notes.append(f"{int(objects.crowd.sum())} regions are crowds, which count neither when found nor when missed")
+    flat = int((objects.box[:, 2:] <= objects.box[:, :2]).any(1).sum())
+    if flat:
+        notes.append(
+            f"{flat} objects have boxes without area, which nothing can overlap: they count as missed "
+            "(`sightline check` names them)"
+        )
     return DetectionResult(
         metrics=metrics,
         reasons=_reasons(metrics, per_class, objects),

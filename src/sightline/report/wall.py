@@ -37,6 +37,11 @@ def wall(result: Any, data: Any, worst: int = 12, best: int = 4, size: int = 400
     first = order[:worst]
     last = [i for i in order[::-1][:best] if i not in first]
     parts = []
+    if result.task == "detection":
+        parts.append(
+            '<p class="soft">Dashed are objects that were not found, and wrong detections with what is wrong with them; '
+            f"shown are detections with a score of at least {result.errors().score:.2f}.</p>"
+        )
     for title, chosen in (("Worst first", first), ("And the best", last)):
         if chosen:
             entries = "".join(_entry(result, data, position, size) for position in chosen)
