@@ -39,7 +39,7 @@ def wall(result: Any, data: Any, worst: int = 12, best: int = 4, size: int = 400
     parts = []
     if result.task == "detection":
         parts.append(
-            '<p class="soft">Dashed are objects that were not found, and wrong detections with what is wrong with them; '
+            '<p class="soft">Dashed are objects that were not found, and wrong detections with what is wrong; '
             f"shown are detections with a score of at least {result.errors().score:.2f}.</p>"
         )
     for title, chosen in (("Worst first", first), ("And the best", last)):
