@@ -1,3 +1,96 @@
-"""Sightline: what is in an image, where, and why the model thinks so."""
+"""Sightline: what is in an image, where, and why the model thinks so.
+
+import sightline as sl
+
+data = sl.open_dataset("my_images")
+model = sl.create_model("ssdlite320_mobilenet_v2", classes=data.classes, weights="imagenet")
+run = sl.train(model, data["train"], validation=data["val"], epochs=30)
+print(sl.evaluate(run.model, data["test"]))
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from sightline.api import check, contact_sheet, convert, draw, evaluate, predict, scenes, train, write_report
+    from sightline.data.dataset import Dataset
+    from sightline.data.formats import open_dataset
+    from sightline.data.images import read_image
+    from sightline.errors import ClassMismatch, InputError
+    from sightline.models.catalog import create_model
+    from sightline.models.catalog import models as list_models
+    from sightline.models.saving import load, save
+    from sightline.structures import Classes, ClassMap, ClassScores, ImageBatch, Instances
+    from sightline.training.recipe import Recipe
+
+# A name is imported when it is first used, so that `import sightline` costs next to nothing.
+_HOMES = {
+    "ClassMap": ("sightline.structures", "ClassMap"),
+    "ClassMismatch": ("sightline.errors", "ClassMismatch"),
+    "ClassScores": ("sightline.structures", "ClassScores"),
+    "Classes": ("sightline.structures", "Classes"),
+    "Dataset": ("sightline.data.dataset", "Dataset"),
+    "ImageBatch": ("sightline.structures", "ImageBatch"),
+    "InputError": ("sightline.errors", "InputError"),
+    "Instances": ("sightline.structures", "Instances"),
+    "Recipe": ("sightline.training.recipe", "Recipe"),
+    "check": ("sightline.api", "check"),
+    "contact_sheet": ("sightline.api", "contact_sheet"),
+    "convert": ("sightline.api", "convert"),
+    "create_model": ("sightline.models.catalog", "create_model"),
+    "draw": ("sightline.api", "draw"),
+    "evaluate": ("sightline.api", "evaluate"),
+    "list_models": ("sightline.models.catalog", "models"),
+    "load": ("sightline.models.saving", "load"),
+    "open_dataset": ("sightline.data.formats", "open_dataset"),
+    "predict": ("sightline.api", "predict"),
+    "read_image": ("sightline.data.images", "read_image"),
+    "save": ("sightline.models.saving", "save"),
+    "scenes": ("sightline.api", "scenes"),
+    "train": ("sightline.api", "train"),
+    "write_report": ("sightline.api", "write_report"),
+}
+
+__all__ = [
+    "ClassMap",
+    "ClassMismatch",
+    "ClassScores",
+    "Classes",
+    "Dataset",
+    "ImageBatch",
+    "InputError",
+    "Instances",
+    "Recipe",
+    "check",
+    "contact_sheet",
+    "convert",
+    "create_model",
+    "draw",
+    "evaluate",
+    "list_models",
+    "load",
+    "open_dataset",
+    "predict",
+    "read_image",
+    "save",
+    "scenes",
+    "train",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        module, attribute = _HOMES[name]
+        value = getattr(import_module(module), attribute)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'sightline' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -64,10 +64,9 @@ class Preprocess(nn.Module):
         """Images [C, Hi, Wi] (uint8, or float in [0, 1]) and their targets → a batch, targets in the batch's pixels."""
         if targets is not None and len(targets) != len(images):
             raise InputError(f"there are {len(images)} images but {len(targets)} targets; give one target an image")
-        if len(images) == 0:
-            raise InputError("there are no images; give at least one")
+        self.check(images)
         sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
-        batch = ImageBatch.pad([self.prepare(x, i) for i, x in enumerate(images)], sizes, self.divisor)
+        batch = ImageBatch.pad([self.prepare(x) for x in images], sizes, self.divisor)
         # depthwise convolutions and RoI align are faster with the channels of a pixel side by side
         batch = replace(batch, tensor=batch.tensor.contiguous(memory_format=torch.channels_last))
         if targets is None:
@@ -80,26 +79,47 @@ class Preprocess(nn.Module):
         ]
         return batch, moved
 
-    def prepare(self, image: Tensor, position: int = 0) -> Tensor:
+    def groups(self, images: Sequence[Tensor]) -> list[list[int]]:
+        """Positions of images that fill the same padded batch.
+
+        An image that is padded further than it would be alone is seen slightly differently at its border; predicting
+        group by group makes the answer for an image independent of the others, and spares the padding's cost.
+        """
+        self.check(images)
+        found: dict[Size, list[int]] = {}
+        for i, image in enumerate(images):
+            height, width = self.resized((image.shape[-2], image.shape[-1]))
+            found.setdefault((-(-height // self.divisor), -(-width // self.divisor)), []).append(i)
+        return list(found.values())
+
+    def prepare(self, image: Tensor) -> Tensor:
         """One image [C, H, W] → float [C, h, w], normalised and resized, on the model's device."""
-        if image.ndim != 3 or image.shape[0] != self.channels:
-            raise InputError(
-                f"image {position} has shape {list(image.shape)}, but this model takes "
-                f"[{self.channels}, height, width]; read it with {self.channels} channels, or create the model with "
-                f"in_channels={image.shape[0]}"
-            )
-        if 0 in image.shape:
-            raise InputError(f"image {position} has shape {list(image.shape)}: it has no pixels")
         image = image.to(self.mean.device)
         if image.dtype == torch.uint8:
             image = image.to(self.mean.dtype) / 255
-        elif not image.is_floating_point():
-            raise InputError(f"image {position} is of {image.dtype}, but must be uint8, or floating point in [0, 1]")
         size = self.resized((int(image.shape[1]), int(image.shape[2])))
         image = (image.to(self.mean.dtype) - self.mean) / self.std
         if image.shape[1:] == size:
             return image
         return F.interpolate(image[None], size=size, mode="bilinear", align_corners=False)[0]
+
+    def check(self, images: Sequence[Tensor]) -> None:
+        """Refuse images of another number of channels, without pixels, or of a dtype that says nothing of its range."""
+        if len(images) == 0:
+            raise InputError("there are no images; give at least one")
+        for position, image in enumerate(images):
+            if image.ndim != 3 or image.shape[0] != self.channels:
+                raise InputError(
+                    f"image {position} has shape {list(image.shape)}, but this model takes "
+                    f"[{self.channels}, height, width]; read it with {self.channels} channels, "
+                    f"or create the model with in_channels={image.shape[0]}"
+                )
+            if 0 in image.shape:
+                raise InputError(f"image {position} has shape {list(image.shape)}: it has no pixels")
+            if image.dtype != torch.uint8 and not image.is_floating_point():
+                raise InputError(
+                    f"image {position} is of {image.dtype}, but must be uint8, or floating point in [0, 1]"
+                )
 
     def resized(self, size: Size) -> Size:
         """(height, width) that an image of `size` gets inside the batch."""

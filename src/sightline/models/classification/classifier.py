@@ -63,7 +63,8 @@ class ImageClassifier(nn.Module):
         self, images: Sequence[Tensor], targets: Sequence[ClassScores] | None = None
     ) -> dict[str, Tensor] | list[ClassScores]:
         """Images [C, Hi, Wi] → scores of each; with targets, the cross-entropy instead."""
-        batch = torch.stack([self._centre(self.preprocess.prepare(x, i)) for i, x in enumerate(images)])
+        self.preprocess.check(images)
+        batch = torch.stack([self._centre(self.preprocess.prepare(x)) for x in images])
         logits = self.network(batch)
         if targets is None:
             rows = zip(images, logits.float().softmax(-1), strict=True)

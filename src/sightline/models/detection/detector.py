@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,10 @@ from sightline.errors import InputError
 from sightline.models.preprocess import Preprocess
 from sightline.ops.boxes import scale_boxes
 from sightline.structures import Classes, ImageBatch, Instances
+
+Losses = dict[str, Tensor]
+Detections = list[dict[str, Tensor]]
+"""An entry an image: boxes [N, 4] in pixels of the batch, labels [N] as outputs of the head, scores [N]."""
 
 
 class Detector(nn.Module):
@@ -46,6 +50,26 @@ class Detector(nn.Module):
     _output_of_class: Tensor
     _class_of_output: Tensor
 
+    @overload
+    def forward(self, images: Sequence[Tensor], targets: Sequence[Instances]) -> Losses: ...
+    @overload
+    def forward(self, images: Sequence[Tensor], targets: None = None) -> list[Instances]: ...
+    def forward(self, images: Sequence[Tensor], targets: Sequence[Instances] | None = None) -> Losses | list[Instances]:
+        """Images [C, Hi, Wi] → `Instances` of each; with targets, the named losses instead."""
+        if targets is not None:
+            batch, moved = self.prepare(images, targets)
+            return self.process(batch, moved)[1]
+        results: dict[int, Instances] = {}
+        for group in self.preprocess.groups(images):
+            batch, _ = self.prepare([images[i] for i in group], None)
+            found, _ = self.process(batch, None)
+            results.update(zip(group, self.finish(found, batch), strict=True))
+        return [results[i] for i in range(len(images))]
+
+    def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
+        """What a system does with a batch: detections in its pixels, labelled by the head's outputs; or its losses."""
+        raise NotImplementedError
+
     @property
     def in_channels(self) -> int:
         """Channels of the images it takes."""
@@ -63,7 +87,7 @@ class Detector(nn.Module):
             moved = [t.replace(labels=self._output_of_class[t.labels]) for t in moved]
         return batch, moved
 
-    def finish(self, found: Sequence[dict[str, Tensor]], batch: ImageBatch) -> list[Instances]:
+    def finish(self, found: Detections, batch: ImageBatch) -> list[Instances]:
         """Detections in pixels of the batch, labelled by outputs → `Instances` in pixels of the images that came in."""
         results = []
         for fields, (sx, sy), size in zip(found, batch.scales, batch.original_sizes, strict=True):

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Literal, overload
+from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from sightline.errors import InputError
-from sightline.models.detection.detector import Detector, head_outputs
+from sightline.models.detection.detector import Detections, Detector, Losses, head_outputs
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
 from sightline.models.weights import shared_keys
 from sightline.nn.backbones.features import FeatureMaps, Stage
@@ -27,7 +28,7 @@ from sightline.nn.heads.rpn import ProposalSettings, RegionProposalNetwork
 from sightline.nn.layers import FrozenBatchNorm2d, NormLayer
 from sightline.nn.necks.fpn import FeaturePyramid, PyramidBackbone
 from sightline.ops.regions import multiscale_roi_align
-from sightline.structures import Classes, ImageBatch, Instances
+from sightline.structures import Classes, ImageBatch, Instances, Size
 
 Norm = Literal["batch", "frozen"]
 
@@ -60,19 +61,18 @@ class FasterRCNN(Detector):
         self.rpn = rpn
         self.roi_heads = roi_heads
 
-    @overload
-    def forward(self, images: Sequence[Tensor], targets: Sequence[Instances]) -> dict[str, Tensor]: ...
-    @overload
-    def forward(self, images: Sequence[Tensor], targets: None = None) -> list[Instances]: ...
-    def forward(
-        self, images: Sequence[Tensor], targets: Sequence[Instances] | None = None
-    ) -> dict[str, Tensor] | list[Instances]:
-        """Images [C, Hi, Wi] → detections of each; with targets, the four losses of joint training instead."""
-        batch, targets = self.prepare(images, targets)
+    def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
+        """A batch → detections of each image; with targets, the four losses of joint training."""
         maps = self.backbone(batch.tensor)
         proposals, proposal_losses = self.rpn(maps, batch, targets)
         found, box_losses = self.roi_heads(maps, proposals, batch, targets)
-        return self.finish(found, batch) if targets is None else proposal_losses | box_losses
+        return found, proposal_losses | box_losses
+
+    def anchor_shapes(self, image_size: Size) -> Tensor:
+        """(width, height) of every kind of anchor, [A, 2], in pixels of an image of `image_size`."""
+        bases = torch.cat(self.rpn.anchor_bases)
+        inside = self.preprocess.resized(image_size)
+        return (bases[:, 2:] - bases[:, :2]) * (image_size[0] / inside[0])
 
 
 class AlignedRegions:

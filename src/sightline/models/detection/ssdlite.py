@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import overload
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sightline.models.detection.detector import Detector, head_outputs
+from sightline.models.detection.detector import Detections, Detector, Losses, head_outputs
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
 from sightline.models.weights import shared_keys
 from sightline.nn.backbones.mobilenet_v2 import InvertedResidual, mobilenet_v2
@@ -82,20 +81,13 @@ class SSD(Detector):
         self.shapes = list(shapes)
         self.settings = settings or SSDSettings()
 
-    @overload
-    def forward(self, images: Sequence[Tensor], targets: Sequence[Instances]) -> dict[str, Tensor]: ...
-    @overload
-    def forward(self, images: Sequence[Tensor], targets: None = None) -> list[Instances]: ...
-    def forward(
-        self, images: Sequence[Tensor], targets: Sequence[Instances] | None = None
-    ) -> dict[str, Tensor] | list[Instances]:
-        """Images [C, Hi, Wi] → detections of each; with targets, the two losses instead."""
-        batch, targets = self.prepare(images, targets)
+    def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
+        """A batch → detections of each image; with targets, the two losses."""
         maps, logits, deltas = self.network(batch.tensor)
         anchors = self.anchors(maps, batch)
         if targets is None:
-            return self.finish(self.decode(logits, deltas, anchors, batch.sizes), batch)
-        return self.losses(logits, deltas, anchors, self.assign(anchors, targets), targets)
+            return self.decode(logits, deltas, anchors, batch.sizes), {}
+        return [], self.losses(logits, deltas, anchors, self.assign(anchors, targets), targets)
 
     def network(self, images: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
         """Batch [N, C, H, W] → maps, scores [N, D, K+1] before the softmax, corrections [N, D, 4]."""

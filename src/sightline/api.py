@@ -1,0 +1,239 @@
+"""The verbs of the library: what the package's own parts do, put together as a user asks for it.
+
+The command line calls the same functions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from torch import nn
+
+from sightline.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from sightline.data.check import CheckReport
+    from sightline.data.dataset import Dataset
+    from sightline.evaluation import DetectionResult
+    from sightline.structures import Target
+    from sightline.training.recipe import Recipe
+    from sightline.training.run import Run
+
+VALIDATION_COLUMNS = ("AP", "AP50", "AP75")
+"""What of an evaluation goes into a run's metrics after each epoch."""
+
+
+def check(
+    data: Dataset | str | Path, model: nn.Module | None = None, *, full: bool = True, progress: bool = True
+) -> CheckReport:
+    """Look for everything in a dataset that would break or bias a training; see `sightline.data.check.check`."""
+    from sightline.data.check import check as run
+
+    return run(_dataset(data), model, full=full, progress=progress)
+
+
+def convert(
+    data: Dataset | str | Path, out: str | Path, to: Literal["coco", "voc", "yolo"], *, symlink: bool = False
+) -> Path:
+    """Write a dataset in another format; see `sightline.data.formats.convert`."""
+    from sightline.data.formats import convert as run
+
+    run(_dataset(data), Path(out), to, symlink=symlink)
+    return Path(out)
+
+
+def scenes(n: int, size: int | tuple[int, int] = 160, seed: int = 0, **options: Any) -> Dataset:
+    """A dataset of n rendered scenes with exact labels; see `sightline.data.scenes.scenes`."""
+    from sightline.data.scenes import scenes as run
+
+    return run(n, size, seed, **options)
+
+
+def train(
+    model: nn.Module,
+    data: Dataset,
+    validation: Dataset | None = None,
+    *,
+    recipe: Recipe | None = None,
+    name: str | None = None,
+    runs: str | Path = "runs",
+    resume: bool = False,
+    checked: bool = False,
+    report: bool = True,
+    progress: bool = True,
+    trackers: Sequence[Any] = (),
+    device: str | None = None,
+    transform: Callable[..., Any] | None = None,
+    on_epoch: Callable[[Mapping[str, Any]], object] | None = None,
+    **numbers: Any,
+) -> Run:
+    """Train a model on a dataset, validate it each epoch, and write everything of the run to a folder.
+
+    Args:
+        model: of `create_model` or `load`; it is trained in place.
+        data: the training images.
+        validation: images never trained on, by which the best epoch is chosen.
+        recipe: all numbers of the run; by default `Recipe()`.
+        name: the run's folder in `runs`; by default run1, run2, …
+        runs: folder of all runs.
+        resume: go on with the run `name` where it stopped.
+        checked: the labels have been checked already; otherwise their errors are looked for first.
+        report: write report.html and evaluation.json at the end.
+        progress: show progress on the error output.
+        trackers: names of experiment trackers that accelerate knows, such as "tensorboard".
+        device: "cpu", "cuda", "mps"; by default the best there is.
+        transform: augmentation in place of the one the recipe names.
+        on_epoch: called with the metrics of each epoch.
+        numbers: of the recipe, to change: epochs=12, batch_size=4, minutes=10, …
+
+    Returns:
+        The run; `run.model` has the weights of the best epoch.
+
+    Raises:
+        InputError: a number, the data, or the folder cannot be used; the sentence says why and what to do.
+    """
+    from sightline.data.transforms import recipes
+    from sightline.training.loop import fit
+    from sightline.training.recipe import Recipe
+    from sightline.training.run import existing_run_folder, new_run_folder
+
+    if resume and name is None:
+        raise InputError("to resume a run give its name, such as name='run1'")
+    folder = Path(runs) / name if resume and name else None
+    if folder is not None and recipe is None and not numbers:
+        recipe = Recipe.from_yaml(existing_run_folder(folder) / "recipe.yaml")
+    recipe = dataclasses.replace(recipe, **numbers) if recipe else Recipe.from_dict(numbers, "train(…)")
+    augmentation = transform or recipes.named(recipe.augmentation)
+    for part, title in ((data, "training"), (validation, "validation")):
+        if part is not None and not checked:
+            require_usable(part, title)
+    folder = folder or new_run_folder(runs, name)
+
+    def validate(current: nn.Module) -> dict[str, Any]:
+        result = evaluate(current, validation, progress=progress, keep_predictions=False)  # type: ignore[arg-type]
+        return {key: result.metrics[key] for key in VALIDATION_COLUMNS}
+
+    measurable = validation is not None and validation.kind == "instances"
+    run = fit(
+        model,
+        data,
+        recipe,
+        folder,
+        validation=validation,
+        validate=validate if measurable else None,
+        transform=augmentation,
+        resume=resume,
+        trackers=trackers,
+        progress=progress,
+        device=device,
+        on_epoch=on_epoch,
+    )
+    if report and run.metrics:
+        result = evaluate(run.model, validation, progress=progress) if validation is not None and measurable else None
+        write_report(run.folder, result, data=validation if measurable else data, model=run.model)
+    return run
+
+
+def require_usable(data: Dataset, title: str) -> None:
+    """Refuse a dataset whose labels hold errors, with the first of them.
+
+    Only labels and image headers are looked at: pixels are left to `check`.
+    """
+    found = check(data, full=False, progress=False)
+    if not found.ok:
+        errors = [problem for problem in found.problems if problem.level == "error"]
+        more = f" (and {len(errors) - 1} more errors)" if len(errors) > 1 else ""
+        raise InputError(
+            f"the {title} data has errors: {errors[0]}{more}; `sightline check DATA` lists them, "
+            "and with --fix drop --out COPY it writes a repaired copy"
+        )
+
+
+def evaluate(
+    model: nn.Module | str | Path,
+    data: Dataset | str | Path,
+    *,
+    batch_size: int = 8,
+    device: str | None = None,
+    progress: bool = True,
+    keep_predictions: bool = True,
+) -> DetectionResult:
+    """Measure a model on labelled images; see `sightline.evaluation.evaluate`.
+
+    Args:
+        model: a model, a saved file, or a run's folder.
+        data: a dataset, or the path of one, all of whose images are then used.
+        batch_size, device, progress, keep_predictions: as there.
+    """
+    from sightline.evaluation import evaluate as run
+
+    return run(_model(model), _dataset(data), batch_size, device, progress, keep_predictions)
+
+
+def predict(model: nn.Module | str | Path, source: Any, **options: Any) -> Target | list[Target]:
+    """What a model sees in an image, or in each of many; see `sightline.deploy.predict.predict`.
+
+    Args:
+        model: a model, a saved file, or a run's folder.
+        source: a path, a folder, a glob pattern, a PIL image, an array, a tensor, or a list of such.
+        options: threshold, batch_size, device, progress.
+    """
+    from sightline.deploy.predict import predict as run
+
+    return run(_model(model), source, **options)
+
+
+def draw(image: Any, result: Target, **options: Any) -> Image.Image:
+    """A picture of an image with what is in it; see `sightline.report.drawing.draw`."""
+    from sightline.report.drawing import draw as run
+
+    return run(image, result, **options)
+
+
+def contact_sheet(data: Dataset, transform: Any = None, **options: Any) -> Image.Image:
+    """A picture of images with their labels, as training sees them; see `sightline.report.drawing.contact_sheet`.
+
+    Args:
+        data: the dataset.
+        transform: an augmentation, or the name of an augmentation recipe ("default", "strong", "ssd", …).
+        options: n, columns, seed.
+    """
+    from sightline.data.transforms import recipes
+    from sightline.report.drawing import contact_sheet as run
+
+    return run(data, recipes.named(transform) if isinstance(transform, str) else transform, **options)
+
+
+def write_report(
+    folder: str | Path,
+    result: DetectionResult | None = None,
+    *,
+    data: Dataset | None = None,
+    model: nn.Module | None = None,
+    title: str | None = None,
+) -> Path:
+    """Write report.html (and evaluation.json, where there is a result) of a run; see `sightline.report.html`."""
+    from sightline.report.html import write_report as run
+
+    folder = Path(folder)
+    if result is not None:
+        (folder / "evaluation.json").write_text(json.dumps(result.to_dict(), indent=1), encoding="utf-8")
+    return run(folder, result=result, data=data, model=model, title=title)
+
+
+def _model(model: nn.Module | str | Path) -> nn.Module:
+    from sightline.models.saving import load
+
+    return model if isinstance(model, nn.Module) else load(model)
+
+
+def _dataset(data: Dataset | str | Path) -> Dataset:
+    from sightline.data.formats import open_dataset
+
+    return open_dataset(data) if isinstance(data, str | Path) else data

@@ -1,0 +1,191 @@
+"""The contract, for every model of the catalog."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sightline.errors import ClassMismatch, InputError
+from sightline.models.catalog import ENTRIES, create_model
+from sightline.models.saving import load, save
+from sightline.structures import Classes, ClassScores, Instances
+
+NAMES = ["circle", "square", "star"]
+SMALL: dict[str, dict[str, Any]] = {
+    "faster_rcnn": {"min_size": 96, "max_size": 160},
+    "ssdlite320": {"image_size": 160},
+    "resnet": {"crop": 64},
+    "mobilenet": {"crop": 64},
+}
+ALL = [entry.name for entry in ENTRIES]
+DETECTORS = [entry.name for entry in ENTRIES if entry.task == "detection"]
+LIGHT = [name for name in ALL if "resnet50" not in name and name not in ("resnet34", "resnet101", "resnet152")]
+
+
+def build(name: str, **arguments: Any) -> nn.Module:
+    torch.manual_seed(0)
+    small = next(values for prefix, values in SMALL.items() if name.startswith(prefix))
+    return create_model(name, NAMES, **{**small, **arguments})
+
+
+def image(height: int, width: int, channels: int = 3, seed: int = 0) -> Tensor:
+    return torch.randint(
+        0, 256, (channels, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)
+    )
+
+
+def target(model: nn.Module, size: tuple[int, int], boxes: list[list[float]] | None = None) -> Any:
+    if model.task == "classification":
+        return ClassScores(size, label=1, classes=model.classes)
+    boxes = [[0.1, 0.1, 0.6, 0.7], [0.3, 0.2, 0.9, 0.9]] if boxes is None else boxes
+    scale = torch.tensor([size[1], size[0]] * 2)
+    return Instances(
+        size, classes=model.classes, boxes=torch.tensor(boxes).reshape(-1, 4) * scale, labels=[0, 2][: len(boxes)]
+    )
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_losses_are_finite_and_reach_every_learning_parameter(name: str) -> None:
+    model = build(name).train()
+    images = [image(90, 120), image(70, 64, seed=1)]
+    losses = model(images, [target(model, (90, 120)), target(model, (70, 64))])
+    assert isinstance(losses, dict)
+    for loss in losses.values():
+        assert loss.ndim == 0
+        assert loss.isfinite()
+    sum(losses.values()).backward()
+    without = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert not without
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_what_comes_back_depends_on_targets_alone(name: str) -> None:
+    model = build(name)
+    for mode in (True, False):
+        model.train(mode)
+        with torch.no_grad():
+            assert isinstance(model([image(80, 80), image(80, 80, seed=2)]), list)
+            assert isinstance(model([image(80, 80), image(80, 80, seed=2)], [target(model, (80, 80))] * 2), dict)
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_batched_equals_one_by_one(name: str) -> None:
+    model = build(name).eval()
+    images = [image(90, 120), image(120, 90, seed=1), image(65, 64, seed=2)]
+    with torch.inference_mode():
+        together = model(images)
+        for picture, result in zip(images, together, strict=True):
+            alone = model([picture])[0]
+            assert result.image_size == tuple(picture.shape[-2:])
+            torch.testing.assert_close(result.scores, alone.scores, atol=2e-4, rtol=2e-4)
+            if isinstance(result, Instances):
+                assert len(result) == len(alone)
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_uint8_and_float_images_are_the_same(name: str) -> None:
+    model = build(name).eval()
+    picture = image(90, 120)
+    with torch.inference_mode():
+        a, b = model([picture])[0], model([picture.float() / 255])[0]
+    torch.testing.assert_close(a.scores, b.scores)
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_an_image_without_objects_is_normal(name: str) -> None:
+    model = build(name)
+    empty = Instances((80, 100), classes=model.classes)
+    losses = model([image(80, 100), image(80, 100, seed=1)], [empty, empty])
+    assert all(loss.isfinite() for loss in losses.values())
+    sum(losses.values()).backward()
+    mixed = model([image(80, 100), image(80, 100, seed=1)], [empty, target(model, (80, 100))])
+    assert all(loss.isfinite() for loss in mixed.values())
+
+
+@pytest.mark.parametrize("name", [n for n in DETECTORS if n in LIGHT])
+@pytest.mark.parametrize("size", [(1, 1), (3, 400), (33, 47), (1200, 900)])
+def test_images_of_any_size(name: str, size: tuple[int, int]) -> None:
+    model = build(name).eval()
+    with torch.inference_mode():
+        result = model([image(*size)])[0]
+    assert result.image_size == size
+    assert result.classes == Classes(NAMES)
+    height, width = size
+    assert (result.boxes >= -1e-3).all()
+    assert (result.boxes <= torch.tensor([width, height, width, height]) + 1e-2).all()
+    assert ((result.scores >= 0) & (result.scores <= 1)).all()
+    assert (result.scores[:-1] >= result.scores[1:]).all()
+
+
+@pytest.mark.parametrize("name", LIGHT)
+@pytest.mark.parametrize("channels", [1, 4])
+def test_images_of_other_channels(name: str, channels: int) -> None:
+    model = build(name, in_channels=channels)
+    assert model.in_channels == channels
+    images = [image(80, 90, channels), image(80, 90, channels, seed=1)]
+    assert all(v.isfinite() for v in model(images, [target(model, (80, 90))] * 2).values())
+    with pytest.raises(InputError, match=r"image 1 has shape \[3, 50, 50\], but this model takes"):
+        model([images[0], image(50, 50)])
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_saved_and_loaded_it_answers_the_same(name: str, tmp_path: Path) -> None:
+    model = build(name).eval()
+    file = save(model, tmp_path / "model.safetensors", {"AP": 0.5})
+    again = load(file)
+    assert again.classes == model.classes
+    assert again.name == name
+    assert again.metadata == {"AP": 0.5}
+    with torch.inference_mode():
+        a, b = model([image(90, 120)])[0], again([image(90, 120)])[0]
+    assert torch.equal(a.scores, b.scores)
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_targets_of_other_classes_are_refused_by_name(name: str) -> None:
+    model = build(name)
+    other = Classes(["circle", "square", "hexagon"])
+    if model.task == "classification":
+        wrong: Any = ClassScores((80, 80), label=0, classes=other, source="a.jpg")
+    else:
+        wrong = Instances((80, 80), classes=other, boxes=[[1, 1, 9, 9]], labels=[0], source="a.jpg")
+    with pytest.raises(ClassMismatch, match=r"a\.jpg lacks 'star' and a\.jpg also has 'hexagon'"):
+        model([image(80, 80)], [wrong])
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_one_target_an_image(name: str) -> None:
+    model = build(name)
+    with pytest.raises(InputError, match="there are 2 images but 1 targets"):
+        model([image(80, 80), image(80, 80)], [target(model, (80, 80))])
+
+
+@pytest.mark.parametrize("name", ["ssdlite320_mobilenet_v2", "faster_rcnn_mobilenet_v2_fpn"])
+def test_it_overfits_two_images(name: str) -> None:
+    model = build(name).train()
+    images = [torch.full((3, 96, 96), 60, dtype=torch.uint8) for _ in range(2)]
+    boxes = [[16.0, 16.0, 64.0, 64.0], [40.0, 24.0, 88.0, 72.0]]
+    targets = []
+    for picture, box, label in zip(images, boxes, (0, 2), strict=True):
+        x1, y1, x2, y2 = map(int, box)
+        picture[label, y1:y2, x1:x2] = 250
+        targets.append(Instances((96, 96), classes=model.classes, boxes=[box], labels=[label]))
+    optimizer = torch.optim.AdamW(model.parameters(), 2e-3)
+    for _ in range(35):
+        optimizer.zero_grad()
+        sum(model(images, targets).values()).backward()
+        optimizer.step()
+    for module in model.modules():  # two images are no statistics: take the last batch's
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        model(images)
+        results = model.eval()(images)
+    for result, box, label in zip(results, boxes, (0, 2), strict=True):
+        assert int(result.labels[0]) == label
+        assert result.boxes[0].tolist() == pytest.approx(box, abs=10)
