@@ -80,6 +80,17 @@ def test_yaml_keeps_everything(recipe):
         assert Recipe.from_yaml(f"{folder}/recipe.yaml") == recipe
 
 
+def test_changed():
+    assert Recipe().changed(epochs=3, lr=0.1) == Recipe(epochs=3, lr=0.1)
+    assert Recipe().changed(optimizer="sgd") == Recipe(optimizer="sgd")  # with the usual rate of SGD, not AdamW's
+    assert Recipe(lr=0.3).changed(optimizer="sgd").lr == 0.3
+    assert Recipe(milestones=(0.5,)).changed(seed=1).milestones == (0.5,)
+    with pytest.raises(InputError, match="unknown entry 'batchsize'; did you mean 'batch_size'"):
+        Recipe().changed(batchsize=3)
+    with pytest.raises(InputError, match="epochs is 0"):
+        Recipe().changed(epochs=0)
+
+
 def test_yaml_names_every_value(tmp_path):
     Recipe().to_yaml(tmp_path / "recipe.yaml")
     lines = (tmp_path / "recipe.yaml").read_text().splitlines()

@@ -55,8 +55,7 @@ class Recipe:
         validate_every: epochs between validations (the last epoch is always validated).
         keep: what the best epoch is chosen by: a column of the metrics such as "val/AP50" (lower is better for a loss),
             or "auto": AP where there is one, else the validation loss, else the training loss.
-        augmentation: name of the augmentation recipe ("none": images as they are).
-        augmentation_strength: how strong it is; 1 is its usual strength.
+        augmentation: name of the augmentation recipe: "none" (images as they are), "light", "default", "strong", "ssd".
         workers: processes that read images; None: none for a set in memory, else min(2, cores − 1).
         seed: of the order of images, the augmentation, and the model's own randomness.
 
@@ -84,7 +83,6 @@ class Recipe:
     validate_every: int = 1
     keep: str = "auto"
     augmentation: str = "default"
-    augmentation_strength: float = 1.0
     workers: int | None = None
     seed: int = 0
 
@@ -115,7 +113,6 @@ class Recipe:
         self._number("ema", 0, 1, optional=True, open_high=True, repair="give 0.999, or null (None) for no averaging")
         self._whole("patience", 1, optional=True, repair="give null (None) never to stop early")
         self._whole("validate_every", 1, repair="give 1 to validate after every epoch")
-        self._number("augmentation_strength", 0, repair="give 1 for the usual strength")
         self._whole("workers", 0, optional=True, repair="give 0 to read images in the training process itself")
         self._whole("seed", 0, repair="give 0 if in doubt")
         for name in ("keep", "augmentation"):
@@ -186,6 +183,20 @@ class Recipe:
                     value = float(value)  # YAML 1.1 takes 1e-3 for text: it wants 1.0e-3
             clean[name] = value
         return cls(**clean)
+
+    def changed(self, **values: Any) -> Recipe:
+        """This recipe with other values.
+
+        Another optimizer comes with its own `lr` and `weight_decay` where this recipe has the usual ones of its own.
+
+        Raises:
+            InputError: an unknown name, or a value out of its range.
+        """
+        now = self.to_dict()
+        if values.get("optimizer", self.optimizer) != self.optimizer:
+            usual = _DEFAULTS_OF_OPTIMIZER[self.optimizer]
+            now |= {name: None for name, value in usual.items() if now[name] == value}
+        return self.from_dict(now | values)
 
     def to_dict(self) -> dict[str, Any]:
         """All values by name, of types that JSON and YAML know."""
