@@ -45,9 +45,9 @@ class SampleGrid:
         return len(self.start)
 
     def blocks(self, limit: int) -> Iterator[tuple[Tensor | slice, int]]:
-        """Groups of regions that read at most about `limit` cells together, with their largest number of samples a bin.
+        """Groups of regions that read at most about `limit` cells together, with a bound on their samples a bin.
 
-        Regions with like numbers of samples go together, because within a group all are padded to the largest.
+        Regions with like numbers of samples go together, because within a group all are padded to the bound.
         """
         cells = 4 * self.bins[0] * self.bins[1]
         if self.fixed is not None:
@@ -56,14 +56,12 @@ class SampleGrid:
                 yield slice(begin, begin + step), self.fixed**2
             return
         count, order = self.samples.prod(1).sort()
-        counts = [max(int(n), 1) for n in count.tolist()]
-        begin = 0
-        while begin < len(self):
-            stop = begin + 1
-            while stop < len(self) and (stop + 1 - begin) * counts[stop] * cells <= limit:
-                stop += 1
-            yield order[begin:stop], counts[stop - 1]
-            begin = stop
+        bounds = [n for power in range(31) for n in (2**power, 3 * 2**power // 2)]  # 1, 1, 2, 3, 4, 6, 8, 12, …
+        ends = torch.searchsorted(count, count.new_tensor(bounds), right=True).tolist()
+        for most, start, end in zip(bounds, [0, *ends], ends, strict=False):
+            step = max(limit // (cells * most), 1)
+            for begin in range(start, end, step):
+                yield order[begin : min(begin + step, end)], most
 
     def part(self, ids: Tensor | slice) -> SampleGrid:
         """The grid of the chosen regions."""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sightline.errors import InputError
 from sightline.ops._range_max import largest_in_bins
+from sightline.ops._rois import as_rois, pair, snapped_bins, to_cell, wide
 from sightline.ops._sampling import SampleGrid, read_samples
 from sightline.structures import Size
 
@@ -37,30 +38,11 @@ def roi_pool(
     Raises:
         InputError: shapes do not fit.
     """
-    rois = _as_rois(features, rois).detach()
-    height, width = _pair(output_size)
-    box = _round(rois[:, 1:].to(_wide(features).dtype) * spatial_scale)
-    columns, rows = _snapped(box[:, 0], box[:, 2], width), _snapped(box[:, 1], box[:, 3], height)
-    return largest_in_bins(_wide(features), rois[:, 0].long(), rows, columns).to(features.dtype)
-
-
-def _snapped(start: Tensor, end: Tensor, bins: int) -> Tensor:
-    """Borders [K, bins, 2] (the last exclusive) of roughly equal bins between two cells [K], both included."""
-    number = torch.arange(bins, device=start.device)
-    size = ((end - start + 1).clamp(min=1) / bins)[:, None]
-    borders = torch.stack([(number * size).floor(), ((number + 1) * size).ceil()], -1)
-    return (borders + start[:, None, None]).to(torch.int64)
-
-
-def _round(x: Tensor) -> Tensor:
-    """To the nearest whole number, halves away from zero as C rounds (`Tensor.round` takes them to the even one)."""
-    whole = x.trunc()
-    return whole + x.sign() * ((x - whole).abs() >= 0.5)
-
-
-def _wide(x: Tensor) -> Tensor:
-    """In a dtype to compute in: half precision as float32."""
-    return x if x.dtype in (torch.float32, torch.float64) else x.float()
+    rois = as_rois(features, rois)
+    height, width = pair(output_size)
+    box = to_cell(rois[:, 1:].to(wide(features).dtype) * spatial_scale)
+    columns, rows = snapped_bins(box[:, 0], box[:, 2], width), snapped_bins(box[:, 1], box[:, 3], height)
+    return largest_in_bins(wide(features), rois[:, 0].long(), rows, columns).to(features.dtype)
 
 
 def roi_align(
@@ -90,9 +72,9 @@ def roi_align(
     Raises:
         InputError: shapes do not fit or the mode is unknown.
     """
-    rois = _as_rois(features, rois)
+    rois = as_rois(features, rois)
     level = torch.zeros(len(rois), dtype=torch.int64, device=rois.device)
-    return _align([features], rois, level, [spatial_scale], _pair(output_size), sampling_ratio, aligned, mode)
+    return _align([features], rois, level, [spatial_scale], pair(output_size), sampling_ratio, aligned, mode)
 
 
 def multiscale_roi_align(
@@ -125,14 +107,23 @@ def multiscale_roi_align(
     Raises:
         InputError: shapes do not fit.
     """
-    rois = _as_rois(features[0], boxes)
+    if not features:
+        raise InputError("there are no feature maps, but regions need at least one level to read from")
+    rois = as_rois(features[0], boxes)
+    for number, feature in enumerate(features):
+        if feature.ndim != 4 or feature.shape[:2] != features[0].shape[:2]:
+            raise InputError(
+                f"level {number} has features of shape {list(feature.shape)}, but all levels must be [B, C, H, W] with "
+                f"the first one's batch and channels {list(features[0].shape[:2])}"
+            )
     scales = [2.0 ** round(math.log2(feature.shape[-2] / image_size[0])) for feature in features]
     lowest, highest = -math.log2(scales[0]), -math.log2(scales[-1])
-    size = ((rois[:, 3] - rois[:, 1]) * (rois[:, 4] - rois[:, 2])).sqrt()
+    box = wide(rois[:, 1:])
+    size = ((box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])).sqrt().nan_to_num()
     # 1e-6 as torchvision adds it: a size that is exactly a power of two must not fall a level by rounding
     level = (canonical_level + torch.log2(size / canonical_size) + 1e-6).floor().clamp(lowest, highest)
     level = (level - lowest).to(torch.int64)
-    return _align(features, rois, level, scales, _pair(output_size), sampling_ratio, aligned, "average")
+    return _align(features, rois, level, scales, pair(output_size), sampling_ratio, aligned, "average")
 
 
 def _align(
@@ -149,7 +140,7 @@ def _align(
     if mode not in ("average", "max"):
         raise InputError(f"mode is {mode!r}, but must be 'average' or 'max'")
     table = _table(features)
-    rois = rois.detach().to(table.dtype)
+    rois = rois.to(table.dtype)
     sizes, starts, start = [], [], 0
     for feature in features:
         batch, _, height, width = feature.shape
@@ -173,25 +164,4 @@ def _table(features: Sequence[Tensor]) -> Tensor:
     """A row of channels for each cell of every map [B, C, H, W] in turn; half precision as float32."""
     cells = [feature.permute(0, 2, 3, 1).reshape(-1, feature.shape[1]) for feature in features]
     table = cells[0].contiguous() if len(cells) == 1 else torch.cat(cells)
-    return _wide(table)
-
-
-def _as_rois(features: Tensor, rois: Tensor | Sequence[Tensor]) -> Tensor:
-    """[K, 5] from either form, checked."""
-    if features.ndim != 4:
-        raise InputError(f"features have shape {list(features.shape)}, but must be [B, C, H, W]")
-    if not isinstance(rois, Tensor):
-        if len(rois) != len(features):
-            raise InputError(f"there are boxes for {len(rois)} images, but features of {len(features)}")
-        for image, boxes in enumerate(rois):
-            if boxes.ndim != 2 or boxes.shape[1] != 4:
-                raise InputError(f"the boxes of image {image} have shape {list(boxes.shape)}, but must be [L, 4]")
-        index = [torch.full_like(boxes[:, :1], image) for image, boxes in enumerate(rois)]
-        rois = torch.cat([torch.cat([i, boxes], 1) for i, boxes in zip(index, rois, strict=True)])
-    if rois.ndim != 2 or rois.shape[1] != 5:
-        raise InputError(f"rois have shape {list(rois.shape)}, but must be [K, 5]: batch index, x1, y1, x2, y2")
-    return rois
-
-
-def _pair(output_size: int | Size) -> Size:
-    return (output_size, output_size) if isinstance(output_size, int) else (int(output_size[0]), int(output_size[1]))
+    return wide(table)
