@@ -82,7 +82,7 @@ def random_room(dice: Dice, size: tuple[int, int]) -> World:
     forward = np.array([sin_p * cos_t, cos_p * cos_t, -sin_t])
     right = np.array([cos_p, -sin_p, 0.0])
     rotation = turn_z(roll) @ np.stack([right, cross(forward, right), forward])
-    camera = Camera(size, dice.uniform(1.08, 1.3) * min(size), rotation, np.array([0.0, 0.0, height]))
+    camera = Camera(size, dice.uniform(1.08, 1.3) * _scale(size), rotation, np.array([0.0, 0.0, height]))
 
     tone = dice.uniform(0.62, 1.0)
     floor_pattern, floor_scales = dice.pick(_FLOORS)
@@ -126,7 +126,12 @@ def random_room(dice: Dice, size: tuple[int, int]) -> World:
                 skirting,
             )
         )
-    return World(camera, _random_light(dice), tuple(planes), (), dice.uniform(1.0, 4.5), dice.uniform(0.85, 1.15))
+    return World(camera, _random_light(dice), tuple(planes), (), dice.uniform(1.0, 4.5), dice.uniform(0.6, 0.95))
+
+
+def _scale(size: tuple[int, int]) -> float:
+    """The side of the square the scene is laid out for: the shorter one, or half the longer where that is more."""
+    return max(min(size), max(size) / 2)
 
 
 def _random_light(dice: Dice) -> Light:
@@ -166,7 +171,7 @@ def random_body(dice: Dice, number: int, taken: Sequence[Body], words: Sequence[
             break
     name, colour, material, size = look
     shape = _random_shape(dice, name, dice.uniform(*SIZES[size]))
-    tint = _times(COLOURS[colour], dice.uniform(0.85, 1.15))
+    tint = _times(COLOURS[colour], dice.uniform(0.6, 0.95))
     return Body(number, name, colour, material, size, shape, _random_pose(dice, shape), np.zeros(3), tint)
 
 
@@ -275,7 +280,7 @@ def is_well_seen(body: Body, camera: Camera, bodies: Sequence[Body]) -> bool:
     """Whether the body's outline is of a good size (16 to 70 pixels on a picture of 160), mostly inside the picture,
     and crosses no other outline by more than half of the smaller one."""
     height, width = camera.size
-    unit = min(height, width) / 160
+    unit = _scale(camera.size) / 160
     depth = float(camera.rotation[2] @ (body.centre - camera.position))
     if depth < body.shape.bound + 1 or not 12 < 2 * body.shape.bound * camera.focal / depth / unit < 110:
         return False
