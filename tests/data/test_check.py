@@ -18,7 +18,7 @@ from sightline.data.check import RULES, check, fix
 from sightline.data.check import duplicates as copies
 from sightline.data.check.labels import anchor_fit, duplicate_boxes
 from sightline.data.dataset import Dataset
-from sightline.data.formats import coco, voc
+from sightline.data.formats import coco, convert, open_dataset, voc
 from sightline.data.memory import from_class_maps, from_labels
 from sightline.errors import InputError
 from sightline.structures import Instances
@@ -115,6 +115,13 @@ def test_a_dataset_in_memory_passes():
     report = quick(Dataset.from_instances(images, targets, CLASSES))
     assert report.ok
     assert report.problems == ()
+
+
+def test_progress_goes_to_the_error_stream(capfd):
+    images = [torch.from_numpy(np.array(scene(i))).permute(2, 0, 1) for i in range(60)]
+    report = check(from_labels(images, [0, 1] * 30, CLASSES))
+    assert report.ok
+    assert capfd.readouterr().out == ""
 
 
 # --- labels ----------------------------------------------------------------------------------------------------------
@@ -555,6 +562,29 @@ def test_the_fixed_copy_passes_and_the_original_stays(damaged, tmp_path, how):
     assert "1 image left out (the image is cut short)" in text
     assert "without train/000.jpg" in text
     assert summary.objects == sum(len(repaired.target(i)) for i in range(len(repaired)))
+
+
+@pytest.mark.parametrize("format", ["voc", "yolo"])
+def test_every_format_is_repaired_in_its_own(damaged, tmp_path, format):
+    data = coco.read(damaged)
+    keep = [i for i in range(len(data)) if Path(data.name(i)).name not in ("000.jpg", "001.jpg", "size.jpg")]
+    data = data[keep]
+    data = data.with_columns(data.columns.take_objects(np.isfinite(data.columns.boxes).all(1)))
+    convert(data, tmp_path / "broken", format)
+    before = fingerprint(tmp_path / "broken")
+    broken = open_dataset(tmp_path / "broken")
+    assert broken.format == format
+    report = quick(broken)
+    assert {"box-outside", "box-zero-area", "box-duplicate"} <= rules(report)
+    assert all(p.file.endswith((".xml", ".txt")) for p in report.problems if p.rule.startswith("box"))
+    fix(broken, tmp_path / "fixed", progress=False)
+    assert fingerprint(tmp_path / "broken") == before
+    repaired = open_dataset(tmp_path / "fixed")
+    assert repaired.format == format
+    assert not any(rule.startswith("box") for rule in rules(quick(repaired)))
+    index = next(i for i in range(len(repaired)) if repaired.name(i).endswith("bad.jpg"))
+    boxes = sorted(repaired.target(index).boxes.round().tolist())
+    assert boxes == [[10, 10, 50, 40], [30, 10, 50, 40], [100, 60, 160, 80]]
 
 
 def test_an_image_turned_after_labelling_is_left_out(tmp_path):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sightline.data.check import duplicates
-from sightline.data.check.labels import anchor_fit, box_problems, size_columns
+from sightline.data.check.labels import anchor_fit, bad_boxes, box_problems
 from sightline.data.check.pictures import Looks, look_at
 from sightline.data.check.problems import LEVELS, RULES, CheckReport, Problem
 from sightline.data.columns import Columns
@@ -64,9 +64,10 @@ def check(
     problems += more
     measured: dict[str, Any] = {}
     if dataset.kind == "instances":
-        problems += box_problems(dataset, columns, sizes)
+        bad = bad_boxes(columns, sizes, len(dataset.classes))
+        problems += box_problems(dataset, columns, sizes, bad)
         problems += _unlabelled(dataset, columns)
-        measured, more = _object_sizes(dataset, columns, sizes, _as_function(anchors), resized)
+        measured, more = _object_sizes(dataset, columns, sizes, bad, _as_function(anchors), resized)
         problems += more
     images = {name: len(dataset[name]) for name in dataset.splits}
     problems += [*_split_problems(dataset, images, counts, unit), *_class_problems(counts, unit)]
@@ -221,11 +222,13 @@ def _object_sizes(
     dataset: Dataset,
     columns: Columns,
     sizes: np.ndarray,
+    bad: dict[str, np.ndarray],
     anchors: Callable[[Size], np.ndarray] | None,
     resized: Callable[[Size], Size] | None,
 ) -> tuple[dict[str, Any], list[Problem]]:
     """Figures about the objects' sizes, and what they mean for the model."""
-    rows = np.flatnonzero(size_columns(columns, sizes))
+    broken = bad["box-not-finite"] | bad["box-inverted"] | bad["box-zero-area"]
+    rows = np.flatnonzero(~broken & ~columns.crowd)
     if not len(rows):
         return {}, []
     problems: list[Problem] = []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +15,7 @@ from sightline.data.check.pictures import Looks, look_at
 from sightline.data.check.problems import RULES
 from sightline.data.columns import Columns
 from sightline.data.dataset import Dataset
+from sightline.data.formats import FORMATS, convert
 from sightline.errors import InputError
 
 _ACTIONS = {
@@ -87,7 +87,7 @@ def fix(
     Raises:
         InputError: the folder is not empty, or lies in the dataset; the dataset is of another kind; nothing is left.
     """
-    out = Path(out)
+    out = Path(out).expanduser()
     if how not in ("clip", "drop"):
         raise InputError(f"how is {how!r}, but broken boxes can be repaired by 'clip' or 'drop'")
     if dataset.kind != "instances":
@@ -103,7 +103,7 @@ def fix(
     files = tuple(dataset.name(i) for i in np.flatnonzero(~keep).tolist())
     repaired = dataset.with_columns(columns)[np.flatnonzero(keep)]
     fixed = repair_boxes(repaired.columns, len(dataset.classes), how, counts)
-    _write(repaired.with_columns(fixed), out)
+    convert(repaired.with_columns(fixed), out, dataset.format if dataset.format in FORMATS else "coco")
     order = {name: position for position, name in enumerate(_ACTIONS)}
     ordered = dict(sorted(counts.items(), key=lambda item: order[item[0]]))
     return FixSummary(ordered, fixed.images, fixed.objects, out, files)
@@ -164,13 +164,6 @@ def repair_boxes(columns: Columns, classes: int, how: str, counts: Counter[str])
     for name in [name for name, count in counts.items() if not count]:
         del counts[name]
     return repaired.take_objects(~(remove | twice))
-
-
-def _write(dataset: Dataset, out: Path) -> None:
-    name = dataset.format if dataset.format in ("coco", "voc", "yolo") else "coco"
-    writer = import_module(f"sightline.data.formats.{name}")
-    out.mkdir(parents=True, exist_ok=True)
-    writer.write(dataset, out)
 
 
 assert set(_ACTIONS) - {"exif-size", "box-reordered", "box-clipped"} <= set(RULES)

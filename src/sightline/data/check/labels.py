@@ -55,11 +55,13 @@ def duplicate_boxes(columns: Columns) -> np.ndarray:
     return result
 
 
-def box_problems(dataset: Dataset, columns: Columns, sizes: np.ndarray) -> Iterator[Problem]:
-    """A problem for each object that breaks a rule."""
+def box_problems(
+    dataset: Dataset, columns: Columns, sizes: np.ndarray, bad: dict[str, np.ndarray]
+) -> Iterator[Problem]:
+    """A problem for each object that breaks a rule, as `bad_boxes` found them."""
     images = columns.image_of
-    for rule, bad in bad_boxes(columns, sizes, len(dataset.classes)).items():
-        for row in np.flatnonzero(bad).tolist():
+    for rule, rows in bad.items():
+        for row in np.flatnonzero(rows).tolist():
             i = int(images[row])
             box = ", ".join(f"{value:g}" for value in columns.boxes[row].round(2).tolist())
             label = int(columns.labels[row])
@@ -86,12 +88,6 @@ def place(dataset: Dataset, columns: Columns, row: int, i: int) -> tuple[str, in
     number = row - int(columns.offsets[i]) + 1
     label = columns.label_names.text(i) if columns.label_names is not None else ""
     return label or dataset.name(i), number, "object"
-
-
-def size_columns(columns: Columns, sizes: np.ndarray) -> np.ndarray:
-    """bool [A]: objects in order, whose sizes may be counted."""
-    bad = bad_boxes(columns, sizes, np.iinfo(np.int32).max)
-    return ~(bad["box-not-finite"] | bad["box-inverted"] | bad["box-zero-area"]) & ~columns.crowd
 
 
 def anchor_fit(

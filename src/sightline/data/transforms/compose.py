@@ -131,7 +131,7 @@ class Compose:
         """Augment one image and its target.
 
         Args:
-            image: [C, H, W] uint8, or float in [0, 1]; any number of channels.
+            image: [C, H, W] uint8, or float in [0, 1], on the CPU; any number of channels.
             target: `Instances`, `ClassMap` or `ClassScores` of the same image.
             generator: the only source of randomness.
 
