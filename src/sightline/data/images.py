@@ -130,6 +130,7 @@ def orientation(path: str | os.PathLike[str]) -> int:
 
 def from_pil(image: Image.Image, channels: int | None = 3) -> Tensor:
     """A Pillow image as `read_image` would give it; its EXIF orientation is applied."""
+    image.load()  # Pillow turns a TIFF itself when loading it, and then forgets the orientation
     turn = STANDING.get(_stated_orientation(image))
     array = _pixels(_prepared(image, channels))
     return _finish(turn(array) if turn else array, channels, "the image")

@@ -26,10 +26,10 @@ import numpy as np
 
 from sightline.data.columns import Blob, Columns
 from sightline.data.dataset import Dataset
+from sightline.data.formats import files
 from sightline.data.formats.coco_columns import read_file
 from sightline.data.formats.coco_more import add_captions, add_keypoints
 from sightline.data.formats.coco_write import write
-from sightline.data.formats import files
 from sightline.data.formats.files import aliases, in_order, none_found, relative, resolve, split_in, split_name
 from sightline.data.source import Source
 from sightline.errors import InputError

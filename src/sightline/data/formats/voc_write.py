@@ -61,7 +61,8 @@ def not_held(dataset: Dataset, columns: Columns, held: frozenset[str] = _HELD) -
     lost["facts about images"] = 0 if columns.image_extra is None else int((columns.image_extra.lengths > 0).sum())
     for name, column in columns.extra.items():
         if name not in held:
-            lost[name] = int((column.lengths > 0).sum()) if isinstance(column, Blob) else len(column)
+            given = column.lengths > 0 if isinstance(column, Blob) else column if column.dtype == bool else None
+            lost[name] = len(column) if given is None else int(given.sum())
     for name in dataset.source.later:
         lost[f"{name} in files beside the labels"] = 1
     return +lost

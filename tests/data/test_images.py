@@ -1,0 +1,260 @@
+"""The image reader: against Pillow's own decoding, NumPy, and TIFF files put together byte by byte."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from sightline.data.images import from_pil, image_size, is_image, orientation, read_image, read_map, to_pil
+from sightline.errors import InputError
+
+
+@pytest.fixture
+def noise() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (7, 11, 3), dtype=np.uint8)
+
+
+def chw(array: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.array(array if array.ndim == 2 else array.transpose(2, 0, 1)))
+
+
+class TestKinds:
+    def test_rgb(self, tmp_path: Path, noise: np.ndarray):
+        Image.fromarray(noise).save(tmp_path / "a.png")
+        image = read_image(tmp_path / "a.png")
+        assert image.dtype == torch.uint8
+        assert image.is_contiguous()
+        assert torch.equal(image, chw(noise))
+        assert image_size(tmp_path / "a.png") == (7, 11)
+
+    def test_jpeg_is_what_pillow_decodes(self, tmp_path: Path, noise: np.ndarray):
+        Image.fromarray(noise).resize((64, 48)).save(tmp_path / "a.jpg")
+        assert torch.equal(read_image(tmp_path / "a.jpg"), chw(np.asarray(Image.open(tmp_path / "a.jpg"))))
+
+    @pytest.mark.parametrize(
+        ("mode", "channels", "shape"),
+        [
+            ("L", 3, 3),
+            ("L", 1, 1),
+            ("L", None, 1),
+            ("LA", None, 2),
+            ("LA", 1, 1),
+            ("LA", 3, 3),
+            ("RGBA", 3, 3),
+            ("RGBA", None, 4),
+            ("RGBA", 4, 4),
+            ("RGBA", 1, 1),
+            ("RGB", 1, 1),
+            ("1", 3, 3),
+            ("1", None, 1),
+            ("P", None, 3),
+        ],
+    )
+    def test_channels(self, tmp_path: Path, noise: np.ndarray, mode: str, channels: int | None, shape: int):
+        source = Image.fromarray(noise).convert(mode)
+        source.save(tmp_path / "a.png")
+        image = read_image(tmp_path / "a.png", channels)
+        assert image.shape == (shape, 7, 11)
+        reference = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[shape]
+        assert torch.equal(image, chw(np.asarray(source.convert(reference))).reshape(shape, 7, 11))
+
+    def test_palette_and_transparent_palette(self, tmp_path: Path, noise: np.ndarray):
+        palette = Image.fromarray(noise).convert("P", palette=Image.Palette.ADAPTIVE, colors=8)
+        palette.save(tmp_path / "a.png")
+        assert torch.equal(read_image(tmp_path / "a.png"), chw(np.asarray(palette.convert("RGB"))))
+        palette.save(tmp_path / "b.png", transparency=0)
+        assert read_image(tmp_path / "b.png", None).shape[0] == 4
+        assert read_image(tmp_path / "b.png").shape[0] == 3
+
+    def test_cmyk_jpeg_becomes_rgb(self, tmp_path: Path, noise: np.ndarray):
+        Image.fromarray(noise).convert("CMYK").save(tmp_path / "a.jpg")
+        assert read_image(tmp_path / "a.jpg", None).shape == (3, 7, 11)
+
+    @pytest.mark.parametrize("suffix", ["png", "tif"])
+    def test_16_bit_grey(self, tmp_path: Path, suffix: str):
+        values = np.array([[0, 1, 256], [32768, 65534, 65535]], np.uint16)
+        Image.fromarray(values).save(tmp_path / f"a.{suffix}")
+        image = read_image(tmp_path / f"a.{suffix}", 1)
+        assert image.dtype == torch.float32
+        assert torch.allclose(image[0], torch.from_numpy(values / np.float32(65535)), atol=1e-7)
+        assert torch.equal(read_image(tmp_path / f"a.{suffix}", 3)[2], image[0])
+
+    def test_other_channels_are_refused(self, tmp_path: Path, noise: np.ndarray):
+        Image.fromarray(noise).save(tmp_path / "a.png")
+        with pytest.raises(InputError, match=r"a\.png has 3 channels, but 5 are asked for.*in_channels=3"):
+            read_image(tmp_path / "a.png", 5)
+        with pytest.raises(InputError, match="channels is 0"):
+            read_image(tmp_path / "a.png", 0)
+
+
+class TestOrientation:
+    @pytest.mark.parametrize("number", range(1, 9))
+    @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+    def test_all_eight(self, tmp_path: Path, number: int, suffix: str):
+        """A dark corner must come to rest where the EXIF standard says; Pillow's own turning agrees."""
+        from PIL import ImageOps
+
+        picture = np.full((32, 48, 3), 255, np.uint8)
+        picture[:8, :8] = 0
+        exif = Image.Exif()
+        exif[0x0112] = number
+        path = tmp_path / f"a.{suffix}"
+        Image.fromarray(picture).save(path, exif=exif)
+        image = read_image(path)
+        corner = {1: (0, 0), 2: (0, 1), 3: (1, 1), 4: (1, 0), 5: (0, 0), 6: (0, 1), 7: (1, 1), 8: (1, 0)}[number]
+        size = (32, 48) if number < 5 else (48, 32)
+        assert image.shape == (3, *size) == (3, *image_size(path))
+        assert image[:, -4 if corner[0] else 4, -4 if corner[1] else 4].max() < 60
+        dark = (image.float().mean(0) < 128).sum()
+        assert dark == 64
+        with Image.open(path) as opened:
+            assert torch.equal(image, chw(np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))))
+            assert torch.equal(image, from_pil(Image.open(path)))
+        if suffix != "tif":  # Pillow turns TIFF itself
+            assert orientation(path) == number
+
+
+class TestArrays:
+    @pytest.mark.parametrize("shape", [(5, 6), (5, 6, 3), (3, 5, 6), (5, 6, 7), (12, 20, 30)])
+    def test_layouts(self, tmp_path: Path, shape: tuple[int, ...]):
+        array = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        np.save(tmp_path / "a.npy", array)
+        image = read_image(tmp_path / "a.npy", None)
+        expected = array[None] if array.ndim == 2 else array if shape[0] < shape[2] else array.transpose(2, 0, 1)
+        assert np.array_equal(image.numpy(), expected)
+        assert image_size(tmp_path / "a.npy") == tuple(image.shape[1:])
+
+    def test_16_bit_float_and_bool(self, tmp_path: Path):
+        np.save(tmp_path / "a.npy", np.array([[0, 65535]], np.uint16))
+        assert read_image(tmp_path / "a.npy", None).tolist() == [[[0, 1]]]
+        np.save(tmp_path / "b.npy", np.array([[0.25, 1.0]]))
+        assert read_image(tmp_path / "b.npy", 3).tolist() == [[[0.25, 1]]] * 3
+        np.save(tmp_path / "c.npy", np.array([[False, True]]))
+        assert read_image(tmp_path / "c.npy", 1).tolist() == [[[0, 255]]]
+
+    @pytest.mark.parametrize(
+        ("array", "words"),
+        [
+            (np.array([[0.0, 255.0]]), r"float samples from 0 to 255, but they must lie in \[0, 1\]; divide"),
+            (np.array([[0.0, np.nan]]), "float samples from nan to nan"),
+            (np.zeros((2, 2), np.int64), "type int64, whose range is not known; save it as uint8 or uint16"),
+            (np.zeros((2, 2, 2, 2)), r"array \[2, 2, 2, 2\], but an image is"),
+            (np.zeros((0, 4)), r"array \[0, 4\]"),
+            (np.zeros((2, 2), complex), "samples of type complex128"),
+        ],
+    )
+    def test_unsuitable(self, tmp_path: Path, array: np.ndarray, words: str):
+        np.save(tmp_path / "a.npy", array)
+        with pytest.raises(InputError, match=words):
+            read_image(tmp_path / "a.npy", None)
+
+    def test_objects_are_not_unpickled(self, tmp_path: Path):
+        np.save(tmp_path / "a.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+        with pytest.raises(InputError, match=r"cannot read the image .*a\.npy: .*allow_pickle"):
+            read_image(tmp_path / "a.npy")
+
+
+class TestDamage:
+    @pytest.mark.parametrize("progressive", [False, True])
+    def test_truncated_jpeg_never_gives_pixels(self, tmp_path: Path, progressive: bool):
+        rows, columns = np.mgrid[:120, :160]
+        picture = Image.fromarray(np.stack([rows * 2, columns, rows ^ columns], 2).astype(np.uint8))
+        buffer = io.BytesIO()
+        picture.save(buffer, "jpeg", progressive=progressive, quality=90)
+        data, path = buffer.getvalue(), tmp_path / "cut.jpg"
+        whole = chw(np.asarray(Image.open(io.BytesIO(data))))
+        for size in [*range(0, len(data), len(data) // 40), len(data) - 3]:
+            path.write_bytes(data[:size])
+            with pytest.raises(InputError, match=r"cannot read the image .*cut\.jpg: .*; replace or remove it"):
+                read_image(path)
+        path.write_bytes(data[: len(data) // 2] + bytes(len(data) // 2))  # preallocated, but never written
+        with pytest.raises(InputError, match=r"cut\.jpg"):
+            read_image(path)
+        path.write_bytes(data)
+        assert torch.equal(read_image(path), whole)
+
+    def test_sentences(self, tmp_path: Path):
+        with pytest.raises(InputError, match=r"there is no image .*none\.jpg; correct the path"):
+            read_image(tmp_path / "none.jpg")
+        with pytest.raises(InputError, match="is a folder, not an image"):
+            read_image(tmp_path)
+        (tmp_path / "empty.png").touch()
+        with pytest.raises(InputError, match=r"empty\.png: the file is empty"):
+            read_image(tmp_path / "empty.png")
+        (tmp_path / "words.jpg").write_text("no picture")
+        for action in (read_image, image_size, orientation):
+            with pytest.raises(InputError, match=r"cannot read the image .*words\.jpg: it is of no known kind"):
+                action(tmp_path / "words.jpg")
+
+    @settings(max_examples=60, deadline=None)
+    @given(at=st.integers(0, 2000), value=st.integers(0, 255), kind=st.sampled_from(["png", "tiff", "gif", "bmp"]))
+    def test_a_wrong_byte_gives_an_image_or_one_sentence(
+        self, tmp_path_factory: pytest.TempPathFactory, at: int, value: int, kind: str
+    ):
+        buffer = io.BytesIO()
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(buffer, kind)
+        data = bytearray(buffer.getvalue())
+        data[at % len(data)] = value
+        path = tmp_path_factory.mktemp("wrong") / f"a.{kind}"
+        path.write_bytes(data)
+        message = ""
+        with contextlib.suppress(
+            Warning
+        ):  # an absurd size: Pillow's warning of decompression bombs is an error in tests
+            try:
+                message = f"{path} has shape {list(read_image(path).shape)}"
+            except InputError as error:
+                message = str(error)
+            assert str(path) in message
+
+
+def test_draft_reads_smaller_but_not_below(tmp_path: Path):
+    rows, columns = np.mgrid[:480, :640]
+    Image.fromarray((rows // 4 + columns // 8).astype(np.uint8)).save(tmp_path / "a.jpg")
+    assert read_image(tmp_path / "a.jpg", 1, draft=(240, 320)).shape == (1, 240, 320)
+    assert read_image(tmp_path / "a.jpg", 1, draft=(241, 320)).shape == (1, 480, 640)
+    assert read_image(tmp_path / "a.jpg", 3, draft=(60, 80)).shape == (3, 60, 80)
+    full = read_image(tmp_path / "a.jpg", 1).float()
+    half = read_image(tmp_path / "a.jpg", 1, draft=(240, 320)).float()
+    assert (torch.nn.functional.avg_pool2d(full, 2) - half).abs().mean() < 1
+
+
+def test_maps_keep_their_numbers(tmp_path: Path):
+    ids = np.array([[0, 1, 2], [255, 3, 0]], np.uint8)
+    palette = Image.fromarray(ids).convert("P")
+    palette.putdata(ids.ravel().tolist())
+    palette.putpalette([k for c in range(256) for k in (c, 255 - c, 7)])
+    palette.save(tmp_path / "a.png")
+    assert read_map(tmp_path / "a.png").tolist() == ids.tolist()
+    wide = np.array([[0, 1000], [65535, 2]], np.uint16)
+    Image.fromarray(wide).save(tmp_path / "b.png")
+    assert read_map(tmp_path / "b.png").tolist() == wide.tolist()
+    Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(tmp_path / "c.png")
+    with pytest.raises(InputError, match=r"c\.png holds an array \[2, 2, 3\].*one whole number a pixel"):
+        read_map(tmp_path / "c.png")
+
+
+def test_to_pil_and_back(noise: np.ndarray):
+    image = chw(noise)
+    assert torch.equal(from_pil(to_pil(image)), image)
+    assert torch.equal(from_pil(to_pil(image.float() / 255)), image)
+    assert torch.equal(from_pil(to_pil(image[:1]), None), image[:1])
+    assert to_pil(torch.tensor([[True, False]])).getpixel((0, 0)) == 255
+    with pytest.raises(InputError, match=r"\[5, 2, 2\] cannot be shown.*image\[:3\]"):
+        to_pil(torch.zeros(5, 2, 2))
+    with pytest.raises(InputError, match="dtype int64"):
+        to_pil(torch.zeros(3, 2, 2, dtype=torch.int64))
+
+
+def test_is_image():
+    assert is_image("a/b.JPG")
+    assert is_image(Path("x.npy"))
+    assert not is_image("a.xml")
