@@ -1,0 +1,384 @@
+"""The command line: `sightline VERB …`. Each verb reads its arguments, calls the library, and prints what came out.
+
+A mistake ends in one sentence on the error output and exit code 2. `check` exits with 1 where training cannot start.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import yaml
+
+from sightline.errors import InputError
+
+if TYPE_CHECKING:
+    from sightline.data.dataset import Dataset
+
+app = typer.Typer(
+    name="sightline",
+    help="What is in an image, where, and why the model thinks so.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Data = Annotated[Path, typer.Argument(help="A folder with images and labels (COCO, VOC or YOLO), or its label file.")]
+Split = Annotated[str | None, typer.Option(help="Where this split is, if not found by itself: a folder or a list.")]
+Model = Annotated[Path, typer.Argument(help="A run's folder, or a saved model.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps; by default the best there is.")]
+
+
+@app.command()
+def check(
+    data: Data,
+    model: Annotated[str | None, typer.Option(help="Compare the objects' sizes with this model's anchors.")] = None,
+    fix: Annotated[str | None, typer.Option(help="Write a repaired copy: clip or drop what cannot stay.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where the copy goes; by default DATA-fixed.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+    fast: Annotated[bool, typer.Option("--fast", help="Labels and headers only; pixels are not read.")] = False,
+    train: Split = None,
+    val: Split = None,
+    test: Split = None,
+    quiet: Quiet = False,
+) -> None:
+    """Find what would break or bias a training. Exit code 0: training can start; 1: it cannot."""
+    from sightline import api
+    from sightline.data.check import fix as repair
+    from sightline.models.catalog import create_model
+
+    if fix not in (None, "clip", "drop"):
+        raise InputError(f"--fix is {fix!r}, but broken boxes can be repaired by clip or drop")
+    dataset = _open(data, train, val, test)
+    detector = create_model(model, dataset.classes) if model else None
+    report = api.check(dataset, detector, full=not fast, progress=not quiet)
+    typer.echo(json.dumps(report.to_dict(), indent=1) if as_json else str(report))
+    if fix is not None:
+        copy = out or data.with_name(data.name + "-fixed")
+        typer.echo(f"\n{repair(dataset, copy, fix, progress=not quiet)}", err=as_json)  # type: ignore[arg-type]
+        return
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def convert(
+    data: Data,
+    out: Annotated[Path, typer.Argument(help="The folder to make.")],
+    to: Annotated[str, typer.Option(help="coco, voc or yolo.")],
+    symlink: Annotated[bool, typer.Option("--symlink", help="Link to the images instead of copying them.")] = False,
+    train: Split = None,
+    val: Split = None,
+    test: Split = None,
+) -> None:
+    """Write a dataset in another format, with its images."""
+    from sightline.data.formats import convert as run
+
+    typer.echo(run(_open(data, train, val, test), out, to, symlink=symlink))
+
+
+@app.command()
+def look(
+    data: Data,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The picture to write.")] = Path("contact_sheet.png"),
+    augmentation: Annotated[str, typer.Option(help="none, light, default, strong or ssd.")] = "none",
+    n: Annotated[int, typer.Option("-n", help="How many images.")] = 16,
+    split: Annotated[str | None, typer.Option(help="Of this split only.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the choice, and of the augmentation.")] = 0,
+) -> None:
+    """Draw a contact sheet of images with their labels, as they are or as training sees them."""
+    from sightline import api
+
+    dataset = _open(data)
+    _refuse_existing(out)
+    api.contact_sheet(dataset[split] if split else dataset, augmentation, n=n, seed=seed).save(out)
+    typer.echo(f"{out}: {min(n, len(dataset))} of {len(dataset)} images, augmentation {augmentation}")
+
+
+@app.command()
+def train(
+    data: Data,
+    model: Annotated[str, typer.Option(help="A model of `sightline models`.")] = "ssdlite320_mobilenet_v2",
+    weights: Annotated[str | None, typer.Option(help="imagenet, coco, or a file; without, from scratch.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Time budget; the schedule is fitted to it.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
+    augmentation: Annotated[str | None, typer.Option(help="none, light, default, strong or ssd.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="A recipe.yaml to start from.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Another number of the recipe: name=value.")] = None,
+    arg: Annotated[list[str] | None, typer.Option("--arg", help="An argument of the model: name=value.")] = None,
+    name: Annotated[str | None, typer.Option(help="The run's folder below --runs.")] = None,
+    runs: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run --name.")] = False,
+    tracker: Annotated[list[str] | None, typer.Option(help="An experiment tracker accelerate knows.")] = None,
+    train: Split = None,
+    val: Split = None,
+    test: Split = None,
+    device: Device = None,
+    no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.html.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a model on your images. Everything of the run goes to runs/NAME/."""
+    import torch
+
+    from sightline import api
+    from sightline.models.catalog import create_model
+    from sightline.training.recipe import Recipe
+    from sightline.training.run import existing_run_folder
+
+    numbers = {"epochs": epochs, "minutes": minutes, "batch_size": batch_size, "lr": lr, "seed": seed}
+    numbers = {k: v for k, v in (numbers | {"augmentation": augmentation}).items() if v is not None}
+    numbers |= _pairs(set_, "--set")
+    if resume and name is None:
+        raise InputError("--resume needs the run's --name")
+    if resume and name:
+        recipe = recipe or existing_run_folder(runs / name) / "recipe.yaml"
+    base = Recipe.from_yaml(recipe).to_dict() if recipe else {}
+    final = Recipe.from_dict(base | numbers, "the command line")
+
+    arguments = _pairs(arg, "--arg")
+    channels = int(arguments.get("in_channels", 3))
+    dataset = _open(data, train, val, test).with_channels(channels)
+    parts = _parts(dataset, final.seed)
+    for title, part in parts.items():
+        api.require_usable(part, title)
+    torch.manual_seed(final.seed)
+    detector: Any = create_model(model, dataset.classes, weights, **arguments)
+    _say(f"{len(parts['train'])} images to train on, {len(parts['val'])} to validate on; {dataset.classes!r}", quiet)
+    if detector.weights_report is not None:
+        _say(str(detector.weights_report), quiet)
+    run = api.train(
+        detector,
+        parts["train"],
+        parts["val"],
+        recipe=final,
+        name=name,
+        runs=runs,
+        resume=resume,
+        checked=True,
+        report=not no_report,
+        progress=not quiet,
+        trackers=tracker or (),
+        device=device,
+    )
+    typer.echo(str(run))
+    if not run.interrupted:
+        if (run.folder / "report.html").is_file():
+            typer.echo(f"report:   {run.folder / 'report.html'}")
+        typer.echo(f"evaluate: sightline evaluate {run.folder} {data}")
+        typer.echo(f"predict:  sightline predict {run.folder} IMAGES --out pictures")
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    data: Data,
+    split: Annotated[str | None, typer.Option(help="By default test, else val, else everything.")] = None,
+    out: Annotated[Path | None, typer.Option("--json", help="Write the numbers to this file; - prints them.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write a report into this folder.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 8,
+    train: Split = None,
+    val: Split = None,
+    test: Split = None,
+    device: Device = None,
+    quiet: Quiet = False,
+) -> None:
+    """Measure a model on labelled images: COCO's twelve numbers, VOC AP50 by both protocols, and each class."""
+    from sightline import api
+    from sightline.models.saving import load
+    from sightline.training.run import new_folder
+
+    if out is not None and str(out) != "-":
+        _refuse_existing(out)
+    if report is not None:
+        new_folder(report)
+    loaded: Any = load(model)
+    dataset = _open(data, train, val, test).with_channels(loaded.in_channels)
+    chosen = split or next((s for s in ("test", "val") if s in dataset.splits), None)
+    part = dataset[chosen] if chosen else dataset
+    result = api.evaluate(loaded, part, batch_size=batch_size, device=device, progress=not quiet)
+    values = {"model": loaded.name, "data": str(data), "split": chosen or "all", **result.to_dict()}
+    if str(out) == "-":
+        typer.echo(json.dumps(values, indent=1))
+        return
+    typer.echo(f"{loaded.name} on {data} ({chosen or 'all'}, {len(part)} images)\n{result}")
+    if out is not None:
+        out.write_text(json.dumps(values, indent=1), encoding="utf-8")
+        typer.echo(f"numbers: {out}")
+    if report is not None:
+        typer.echo(f"report: {api.write_report(report, result, data=part, model=loaded)}")
+
+
+@app.command()
+def predict(
+    model: Model,
+    images: Annotated[list[str], typer.Argument(help="Images, folders, or patterns such as 'photos/*.jpg'.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="A new folder for pictures and predictions.json.")],
+    threshold: Annotated[float, typer.Option(help="Objects of a lower score are left out.")] = 0.5,
+    batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 8,
+    no_pictures: Annotated[bool, typer.Option("--no-pictures", help="Write the JSON only.")] = False,
+    device: Device = None,
+    quiet: Quiet = False,
+) -> None:
+    """Find objects in images: pictures with boxes, and a COCO-style predictions.json."""
+    from sightline import api
+    from sightline.deploy.folder import predict_to_folder
+    from sightline.models.saving import load
+
+    draw = None if no_pictures else api.draw
+    source: Any = images if len(images) > 1 else images[0]
+    options = {"threshold": threshold, "batch_size": batch_size, "device": device, "progress": not quiet}
+    typer.echo(str(predict_to_folder(load(model), source, out, draw=draw, **options)))
+
+
+@app.command()
+def models(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """List the models: task, parameters, paper, published weights."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from sightline.models.catalog import models as catalog
+
+    rows = catalog()
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("name", "task", "parameters", "published weights", "paper"):
+        table.add_column(title, justify="right" if title == "parameters" else "left", overflow="fold")
+    for row in rows:
+        weights = "; ".join(f"{data}: {metric}" for data, metric in row["weights"].items())
+        table.add_row(row["name"], row["task"], f"{row['parameters']:,}", weights, row["paper"])
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    typer.echo("\nParameters with 80 classes (detection) or 1000 (classification). torchvision's names work too.")
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine has: versions, devices, threads, write access, and what is missing for which extra."""
+    from sightline.doctor import doctor as run
+
+    typer.echo(str(run()))
+
+
+@app.command()
+def scenes(
+    out: Annotated[Path, typer.Argument(help="The folder to make.")],
+    train: Annotated[int, typer.Option(help="Scenes to train on.")] = 400,
+    val: Annotated[int, typer.Option(help="Scenes to validate on.")] = 100,
+    test: Annotated[int, typer.Option(help="Scenes to test on.")] = 100,
+    size: Annotated[int, typer.Option(help="Height and width in pixels.")] = 160,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same pixels.")] = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Render scenes of solids with exact labels, as a COCO folder to try everything on."""
+    from sightline.data.scenes import write_scenes
+
+    folder = write_scenes(out, train, val, test, size, seed, progress=not quiet)
+    typer.echo(f"{folder}: {train} + {val} + {test} scenes of {size}×{size}; next: sightline check {folder}")
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    data: Annotated[Path | None, typer.Option(help="Evaluate on these images for it.")] = None,
+    split: Annotated[str | None, typer.Option(help="By default val, else test, else everything.")] = None,
+) -> None:
+    """Write a run's report.html anew, after an interruption or for other images."""
+    from sightline import api
+    from sightline.models.saving import load
+
+    if data is None:
+        typer.echo(str(api.write_report(run)))
+        return
+    model: Any = load(run)
+    dataset = _open(data).with_channels(model.in_channels)
+    chosen = split or next((s for s in ("val", "test") if s in dataset.splits), None)
+    part = dataset[chosen] if chosen else dataset
+    typer.echo(str(api.write_report(run, api.evaluate(model, part), data=part, model=model)))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Argument(help="The folder for everything.")] = Path("demo"),
+    minutes: Annotated[float, typer.Option(help="Of training.")] = 3.5,
+) -> None:
+    """The main job on rendered scenes: data, check, training, evaluation, pictures, report. About five minutes."""
+    from sightline.demo import demo as run
+
+    run(out, minutes)
+
+
+def main() -> None:
+    """Entry point: mistakes become sentences."""
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    try:
+        app()
+    except InputError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("stopped", err=True)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of the output has gone, as in `sightline models | head`
+        sys.stderr.close()
+        sys.exit(1)
+
+
+def _open(data: Path, train: str | None = None, val: str | None = None, test: str | None = None) -> Dataset:
+    from sightline.data.formats import open_dataset
+
+    return open_dataset(data, train=train, val=val, test=test)
+
+
+def _parts(dataset: Dataset, seed: int) -> dict[str, Dataset]:
+    """What to train and to validate on, where the data's splits do not say it: a tenth is kept for each other use."""
+    if "train" not in dataset.splits:
+        if len(dataset.splits) > 1:
+            found = ", ".join(dataset.splits)
+            raise InputError(f"there is no split 'train' among {found}; name one with --train")
+        dataset = dataset.split(0.8, 0.1, 0.1, seed)
+        typer.echo(f"no splits found: 80 % to train, 10 % to validate, 10 % to test, by seed {seed}", err=True)
+    if "val" in dataset.splits:
+        return {"train": dataset["train"], "val": dataset["val"]}
+    divided = dataset["train"].split(0.9, 0.1, 0, seed)
+    typer.echo(f"no split 'val' found: a tenth of the training images is kept for it, by seed {seed}", err=True)
+    return {"train": divided["train"], "val": divided["val"]}
+
+
+def _pairs(values: list[str] | None, option: str) -> dict[str, Any]:
+    """name=value texts → values as YAML reads them: numbers, true, null, [lists]."""
+    pairs = {}
+    for text in values or ():
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise InputError(f"{option} {text!r} must have the form name=value")
+        try:
+            pairs[name.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise InputError(f"{option} {text!r}: {value!r} is no value ({str(error).splitlines()[0]})") from error
+    return pairs
+
+
+def _refuse_existing(file: Path) -> None:
+    if file.exists():
+        raise InputError(f"{file} exists, and nothing is overwritten; give another name or remove it")
+    if not file.parent.is_dir():
+        raise InputError(f"{file}: there is no folder {file.parent}; make it first")
+
+
+def _say(text: str, quiet: bool) -> None:
+    if not quiet:
+        typer.echo(text, err=True)
+
+
+if __name__ == "__main__":
+    main()
