@@ -48,7 +48,7 @@ class Blob(Sequence[bytes]):
 
     @classmethod
     def concatenate(cls, blobs: Sequence[Blob]) -> Blob:
-        starts = np.cumsum([0, *(len(blob.data) for blob in blobs)])
+        starts = np.cumsum([0, *(len(blob._used()) for blob in blobs)])
         ends = [blob.offsets[1:] - blob.offsets[0] + start for blob, start in zip(blobs, starts, strict=False)]
         return cls(np.concatenate([blob._used() for blob in blobs]), np.concatenate([np.zeros(1, np.int64), *ends]))
 

@@ -89,7 +89,7 @@ def make_class_map(source: Source, row: int) -> ClassMap:
         assert source.columns.maps is not None, "a dataset of class maps has them in memory or in files"
         labels = read_map((source.root or Path()) / source.columns.maps.text(row))
     if source.ignore is not None:
-        labels = labels.masked_fill(labels == source.ignore, IGNORE)
+        labels = labels.to(torch.int64).masked_fill(labels == source.ignore, IGNORE)
     return ClassMap(labels, source.classes, source=source.columns.names.text(row))
 
 
