@@ -176,6 +176,10 @@ def test_refusals(tmp_path):
     train(tmp_path / "run", dataclasses.replace(RECIPE, epochs=1))
     with pytest.raises(InputError, match=r"the recipe differs .*\(lr 0.01 → 0.5\)"):
         train(tmp_path / "run", dataclasses.replace(RECIPE, lr=0.5), resume=True)
+    model = toy.model()
+    with pytest.raises(InputError, match=r"the recipe differs .*\(precision 'no' → 'bf16'\)"):
+        fit(model, toy.Blobs(14), dataclasses.replace(RECIPE, precision="bf16"), tmp_path / "run", resume=True)
+    assert "forward" not in vars(model)  # a refusal leaves nothing on the model
     with pytest.raises(InputError, match=r"is of another model: 'cls.bias' is \[2\] there and \[3\] here"):
         fit(toy.model(classes=["a", "b", "c"]), toy.Blobs(14), RECIPE, tmp_path / "run", resume=True, save=toy.save)
     (tmp_path / "run" / "checkpoint" / "state.pt").write_bytes(b"half a file")

@@ -78,18 +78,23 @@ def fit(
     checkpoint.seed_everything(recipe.seed + accelerator.process_index)
     model.to(accelerator.device)
     ema = None if recipe.ema is None else Ema(model, recipe.ema)
+    optimizer = make_optimizer(model, recipe)
+    parts = Parts(recipe, model, optimizer, ema, accelerator)
+    state = checkpoint.load_checkpoint(folder, parts) if resume else TrainState()
+    validates = validation is not None or validate is not None
+    records = Records(folder, parts, state, save or checkpoint.save_model, validates)
+    devices.start_trackers(accelerator, recipe)
+    if not resume:
+        checkpoint.save_checkpoint(folder, state, parts)  # what an interruption of the first epoch goes back to
+
     gpu = accelerator.device.type == "cuda"
     order = EpochBatches(len(data), recipe.batch_size, recipe.seed)
-    net, optimizer, loader = accelerator.prepare(
-        model, make_optimizer(model, recipe), make_loader(data, order, transform, recipe.workers, gpu)
-    )
+    loader = make_loader(data, order, transform, recipe.workers, gpu)
     held_out = None
     if validation is not None:
         in_turn = EpochBatches(len(validation), recipe.batch_size, recipe.seed, shuffle=False)
         held_out = make_loader(validation, in_turn, None, recipe.workers, gpu, persistent=False)
-
-    parts = Parts(recipe, model, optimizer, ema, accelerator)
-    state = checkpoint.load_checkpoint(folder, parts) if resume else TrainState()
+    net, optimizer, loader = accelerator.prepare(model, optimizer, loader)
     clock = Clock(
         recipe,
         steps_per_epoch=-(-len(loader) // recipe.accumulate),
@@ -98,14 +103,9 @@ def fit(
         validation_seconds=state.validation_seconds,
         share=lambda value: devices.on_main(accelerator, lambda: value),
     )
-    validates = held_out is not None or validate is not None
-    records = Records(folder, parts, state, save or checkpoint.save_model, validates)
     guard = Guard(folder, model)
     display = ProgressDisplay(progress and accelerator.is_main_process, clock, len(loader))
     interrupts = Interrupts(enabled=accelerator.num_processes == 1)
-    devices.start_trackers(accelerator, recipe)
-    if not resume:
-        checkpoint.save_checkpoint(folder, state, parts)  # what an interruption of the first epoch goes back to
 
     interrupted = False
     try:
