@@ -193,6 +193,8 @@ class _Read(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         grid, bins = ctx.grid, grad.shape[2] * grad.shape[3]
+        if not len(grid):
+            return grad.new_zeros(ctx.cells, grad.shape[1]), None, None
         winners = None if ctx.winners is None else torch.cat(ctx.winners)
         grad = grad.flatten(2)
         if winners is not None and grid.fixed is None:
