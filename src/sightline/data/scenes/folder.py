@@ -12,6 +12,7 @@ import numpy as np
 from sightline.data.scenes.catalog import CLASSES, KEYPOINTS
 from sightline.data.scenes.dataset import image_facts, render_all, scene_seeds
 from sightline.data.scenes.scene import Scene
+from sightline.data.scenes.still import check_options
 from sightline.errors import InputError
 
 
@@ -51,6 +52,7 @@ def write_scenes(
     out = Path(out)
     if suffix not in (".png", ".jpg"):
         raise InputError(f"scenes are written as .png or .jpg, not {suffix!r}")
+    seed, size, objects = check_options(seed, size, objects)
     counts = {"train": train, "val": val, "test": test}
     seeds = {split: scene_seeds(n, seed, split) for split, n in counts.items()}
     if not any(counts.values()):

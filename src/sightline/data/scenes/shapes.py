@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -51,8 +52,8 @@ class Shape(ABC):
         """Where the lines o + t·d enter the solid.
 
         Args:
-            o: points of the lines close to the solid (float32 keeps its precision there).
-            d: directions, of any length.
+            o: points of the lines close to the solid (float32 keeps its precision there), arrays of one shape.
+            d: directions of any length, of the same shape.
             start: where the search begins; a convex solid gives the line's first entry even if it lies before.
 
         Returns:
@@ -268,9 +269,9 @@ class Ring(Shape):
         result = np.full(near.shape, np.inf, np.float32)
         chosen = np.flatnonzero((room > 0) & (near < far))
         if chosen.size:
-            rays: list[Any] = [tuple(np.broadcast_to(v, near.shape).ravel()[chosen] for v in ray) for ray in (o, d)]
-            arrived = self._march(*rays, near.ravel()[chosen], far.ravel()[chosen])
-            result.ravel()[chosen] = self._polish(*rays, arrived)
+            o = (o[0].ravel()[chosen], o[1].ravel()[chosen], o[2].ravel()[chosen])
+            d = (d[0].ravel()[chosen], d[1].ravel()[chosen], d[2].ravel()[chosen])
+            result.ravel()[chosen] = self._polish(o, d, self._march(o, d, near.ravel()[chosen], far.ravel()[chosen]))
         return result
 
     def _march(self, o: Vector, d: Vector, t: np.ndarray, far: np.ndarray) -> np.ndarray:
@@ -342,22 +343,26 @@ def _lathe(profile: list[tuple[float, float]], segments: int) -> Mesh:
     Points with distance 0 become one vertex; a profile that ends where it began makes a closed ring.
     """
     closed = math.dist(profile[0], profile[-1]) < 1e-9
-    if closed:
-        profile = profile[:-1]
-    circle = np.array(_turns(segments, 2 * math.pi)[:-1], np.float64)
-    vertices: list[np.ndarray] = []
-    rows: list[np.ndarray] = []
-    count = 0
-    for distance, z in profile:
-        around = circle if distance > 1e-9 else circle[:1] * 0
-        vertices.append(np.column_stack([around * distance, np.full(len(around), z)]))
-        rows.append(np.broadcast_to(count + np.arange(len(around)), segments))
-        count += len(around)
+    points = np.array(profile[:-1] if closed else profile, np.float64)
+    row, turn, faces = _lathe_parts(tuple((points[:, 0] < 1e-9).tolist()), segments, closed)
+    circle = np.array(_turns(segments, 2 * math.pi), np.float64)
+    across = points[row, :1] * circle[turn]
+    return np.column_stack([across, points[row, 1]]).astype(np.float32), faces.copy()
+
+
+@lru_cache
+def _lathe_parts(poles: tuple[bool, ...], segments: int, closed: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each vertex its place in the profile and on the circle; and the triangles."""
+    counts = [1 if pole else segments for pole in poles]
+    starts = np.cumsum([0, *counts])
+    rows = [start + np.arange(segments) % count for start, count in zip(starts, counts, strict=False)]
     faces: list[np.ndarray] = []
-    for low, high in zip(rows, rows[1:] + (rows[:1] if closed else []), strict=False):
-        quads = (low, np.roll(low, -1), np.roll(high, -1), high)
-        if low[0] != low[1]:
-            faces.append(np.column_stack([quads[0], quads[1], quads[2]]))
-        if high[0] != high[1]:
-            faces.append(np.column_stack([quads[0], quads[2], quads[3]]))
-    return np.concatenate(vertices).astype(np.float32), np.concatenate(faces).astype(np.int64)
+    for k in range(len(rows) if closed else len(rows) - 1):
+        low, high = rows[k], rows[(k + 1) % len(rows)]
+        next_low, next_high = np.roll(low, -1), np.roll(high, -1)
+        if not poles[k]:
+            faces.append(np.column_stack([low, next_low, next_high]))
+        if not poles[(k + 1) % len(rows)]:
+            faces.append(np.column_stack([low, next_high, high]))
+    turn = np.concatenate([np.arange(count) for count in counts])
+    return np.repeat(np.arange(len(poles)), counts), turn, np.concatenate(faces).astype(np.int64)
