@@ -11,7 +11,7 @@ import numpy as np
 
 from sightline.data.scenes.camera import Camera
 from sightline.data.scenes.catalog import CLASSES, POINTS, SEMANTIC_CLASSES
-from sightline.data.scenes.shapes import Mesh
+from sightline.data.scenes.meshes import Mesh
 from sightline.data.scenes.world import Body
 from sightline.errors import InputError
 

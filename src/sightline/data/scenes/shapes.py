@@ -9,16 +9,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from sightline.data.scenes.meshes import Mesh, lathe, turns
+
 Vector = tuple[Any, Any, Any]
 """Three coordinates: floats, or float32 arrays of one shape. Apart, because sums of whole arrays are fast and exact."""
-
-Mesh = tuple[np.ndarray, np.ndarray]
-"""Vertices [V, 3] float32 in metres and triangles [F, 3] int64, counter-clockwise seen from outside."""
 
 _TINY = 1e-12
 _STEPS = 24
@@ -104,7 +102,7 @@ class Sphere(Shape):
         return x * scale, y * scale, z * scale
 
     def mesh(self) -> Mesh:
-        return _lathe([(self.radius * s, -self.radius * c) for c, s in _turns(12, math.pi)], 24)
+        return lathe([(self.radius * s, -self.radius * c) for c, s in turns(12, math.pi)], 24)
 
 
 @dataclass(frozen=True)
@@ -177,7 +175,7 @@ class Cylinder(Shape):
 
     def mesh(self) -> Mesh:
         low, high = -self.height / 2, self.height / 2
-        return _lathe([(0.0, low), (self.radius, low), (self.radius, high), (0.0, high)], 24)
+        return lathe([(0.0, low), (self.radius, low), (self.radius, high), (0.0, high)], 24)
 
 
 @dataclass(frozen=True)
@@ -235,7 +233,7 @@ class Cone(Shape):
         return x * scale, y * scale, -self.height / 2
 
     def mesh(self) -> Mesh:
-        return _lathe([(0.0, -self.height / 2), (self.radius, -self.height / 2), (0.0, self.height / 2)], 24)
+        return lathe([(0.0, -self.height / 2), (self.radius, -self.height / 2), (0.0, self.height / 2)], 24)
 
 
 @dataclass(frozen=True)
@@ -322,47 +320,11 @@ class Ring(Shape):
         return x * (wide + round_), y * (wide + round_), z * round_
 
     def mesh(self) -> Mesh:
-        rim = [(self.radius + self.tube * c, self.tube * s) for c, s in _turns(12, 2 * math.pi)]
-        return _lathe(rim, 24)
+        rim = [(self.radius + self.tube * c, self.tube * s) for c, s in turns(12, 2 * math.pi)]
+        return lathe(rim, 24)
 
 
 def _slab(o: Any, d: Any, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
     inverse = 1 / np.where(d == 0, np.float32(_TINY), d)
     middle, reach = ((low + high) / 2 - o) * inverse, abs(inverse) * ((high - low) / 2)
     return middle - reach, middle + reach
-
-
-def _turns(steps: int, angle: float) -> list[tuple[float, float]]:
-    """(cosine, sine) of steps + 1 angles from 0 to `angle`."""
-    return [(math.cos(angle * i / steps), math.sin(angle * i / steps)) for i in range(steps + 1)]
-
-
-def _lathe(profile: list[tuple[float, float]], segments: int) -> Mesh:
-    """Turn the (distance, z) `profile`, given from below upwards on the outside, about the z axis.
-
-    Points with distance 0 become one vertex; a profile that ends where it began makes a closed ring.
-    """
-    closed = math.dist(profile[0], profile[-1]) < 1e-9
-    points = np.array(profile[:-1] if closed else profile, np.float64)
-    row, turn, faces = _lathe_parts(tuple((points[:, 0] < 1e-9).tolist()), segments, closed)
-    circle = np.array(_turns(segments, 2 * math.pi), np.float64)
-    across = points[row, :1] * circle[turn]
-    return np.column_stack([across, points[row, 1]]).astype(np.float32), faces.copy()
-
-
-@lru_cache
-def _lathe_parts(poles: tuple[bool, ...], segments: int, closed: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each vertex its place in the profile and on the circle; and the triangles."""
-    counts = [1 if pole else segments for pole in poles]
-    starts = np.cumsum([0, *counts])
-    rows = [start + np.arange(segments) % count for start, count in zip(starts, counts, strict=False)]
-    faces: list[np.ndarray] = []
-    for k in range(len(rows) if closed else len(rows) - 1):
-        low, high = rows[k], rows[(k + 1) % len(rows)]
-        next_low, next_high = np.roll(low, -1), np.roll(high, -1)
-        if not poles[k]:
-            faces.append(np.column_stack([low, next_low, next_high]))
-        if not poles[(k + 1) % len(rows)]:
-            faces.append(np.column_stack([low, next_high, high]))
-    turn = np.concatenate([np.arange(count) for count in counts])
-    return np.repeat(np.arange(len(poles)), counts), turn, np.concatenate(faces).astype(np.int64)
