@@ -5,7 +5,6 @@ The command line calls the same functions.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -106,9 +105,9 @@ def train(
     if resume and name is None:
         raise InputError("to resume a run give its name, such as name='run1'")
     folder = Path(runs) / name if resume and name else None
-    if folder is not None and recipe is None and not numbers:
+    if folder is not None and recipe is None:
         recipe = Recipe.from_yaml(existing_run_folder(folder) / "recipe.yaml")
-    recipe = dataclasses.replace(recipe, **numbers) if recipe else Recipe.from_dict(numbers, "train(…)")
+    recipe = recipe.changed(**numbers) if recipe else Recipe.from_dict(numbers, "train(…)")
     augmentation = transform or recipes.named(recipe.augmentation)
     for part, title in ((data, "training"), (validation, "validation")):
         if part is not None and not checked:

@@ -141,8 +141,7 @@ def train(
         raise InputError("--resume needs the run's --name")
     if resume and name:
         recipe = recipe or existing_run_folder(runs / name) / "recipe.yaml"
-    base = Recipe.from_yaml(recipe).to_dict() if recipe else {}
-    final = Recipe.from_dict(base | numbers, "the command line")
+    final = Recipe.from_yaml(recipe).changed(**numbers) if recipe else Recipe.from_dict(numbers, "the command line")
 
     arguments = _pairs(arg, "--arg")
     channels = int(arguments.get("in_channels", 3))
@@ -169,7 +168,8 @@ def train(
         trackers=tracker or (),
         device=device,
     )
-    typer.echo(str(run))
+    if quiet:  # with progress shown, the run has said it itself
+        typer.echo(str(run))
     if not run.interrupted:
         if (run.folder / "report.html").is_file():
             typer.echo(f"report:   {run.folder / 'report.html'}")

@@ -1,0 +1,40 @@
+# make demo    environment + the main job on rendered scenes, about five minutes
+# make test    environment + tests
+# make check   environment + ruff and mypy
+# make bench   environment + the benchmarks that take minutes, written to benchmarks/results/
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+# spinning threads slow small operations down a hundredfold where other work shares the cores
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: demo test check bench clean
+
+demo: $(VENV)/ready
+	$(BIN)/sightline demo demo
+
+test: $(VENV)/ready
+	$(BIN)/python -m pytest
+
+check: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/ready
+	$(BIN)/python benchmarks/ops.py
+	$(BIN)/python benchmarks/data.py
+	$(BIN)/python benchmarks/evaluation.py
+	$(BIN)/python benchmarks/transforms.py
+	$(BIN)/python benchmarks/scenes.py
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else f"Python 3.11 or newer is needed, but $(PYTHON) is {sys.version.split()[0]}; run make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,fast]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist
