@@ -107,13 +107,16 @@ def test_written_folder_opens(folder: Path) -> None:
     data = open_dataset(folder)
     assert set(data.splits) == {"train", "val", "test"}
     assert tuple(data.classes) == CLASSES
-    val = data["val"].with_fields("masks", "keypoints")
+    val = data["val"].with_fields("masks", "keypoints", "cuboids", "captions")
     scene = render(scene_seeds(2, 3, "val")[1], (64, 80))
     image, target = val[1]
     assert np.array_equal(image.numpy().transpose(1, 2, 0), scene.image)
     assert np.array_equal(target.boxes.numpy(), scene.boxes)
     assert np.array_equal(target.labels.numpy(), scene.labels)
     assert np.array_equal(target.masks.numpy(), scene.masks)
+    assert target.keypoints.numpy() == pytest.approx(scene.keypoints, abs=0.01)
+    assert target.cuboids.numpy() == pytest.approx(scene.cuboids, abs=1e-4)
+    assert target.captions == [item.caption for item in scene.objects]
 
 
 def test_jpeg_and_missing_splits(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def scenes(
     objects: tuple[int, int] = (2, 7),
     progress: bool = False,
 ) -> Dataset:
-    """A dataset of rendered scenes in memory, about 12 ms and 80 kB each at 160×160.
+    """A dataset of rendered scenes in memory, about 10 ms and 80 kB each at 160×160.
 
     Every object's mask, keypoints, cuboid, caption, visibility, colour, material and size are in it; targets show them
     after `with_fields("masks", …)`, or at once with `fields`. `image_extra(i)` has the picture's "captions", its

@@ -30,9 +30,9 @@ def write_scenes(
 ) -> Path:
     """Write rendered scenes as a COCO folder: annotations/instances_SPLIT.json and SPLIT/000001.png, ….
 
-    Annotations hold box, mask (RLE), area, keypoints, and beyond COCO "caption", "cuboid" (nine numbers), "visibility",
-    "colour", "material", "size"; images hold "captions", "relations" (of annotation ids), "camera" and "seed". No scene
-    is in two splits.
+    Annotations hold box, mask (RLE), area, keypoints, and beyond COCO "caption", "cuboids" (the nine numbers, named as
+    the field of `Instances`), "visibility", "colour", "material", "size"; images hold "captions", "relations" (of
+    annotation ids), "camera" and "seed". No scene is in two splits.
 
     Args:
         out: the folder, new or empty.
@@ -129,7 +129,7 @@ def _annotations(scene: Scene, image_id: int, first: int) -> list[dict[str, Any]
                 "keypoints": [round(v, 2) for v in points.ravel().tolist()],
                 "num_keypoints": int(np.count_nonzero(points[:, 2])),
                 "caption": item.caption,
-                "cuboid": [round(v, 5) for v in item.cuboid.tolist()],
+                "cuboids": [round(v, 5) for v in item.cuboid.tolist()],
                 "visibility": round(item.visibility, 4),
                 "colour": item.colour,
                 "material": item.material,

@@ -36,7 +36,7 @@ FRAMES_PER_SECOND = 8
 _ATTEMPTS = 30
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Event:
     """Something that happens.
 

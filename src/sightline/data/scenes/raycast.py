@@ -15,7 +15,7 @@ _CORNERS = ((-0.125, -0.375), (0.375, -0.125), (0.125, 0.375), (-0.375, 0.125))
 """Where the four rays of a pixel on an edge go, from its middle: a turned square, as graphics cards use it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Picture:
     """What the rays through the middles of the pixels met.
 

@@ -46,7 +46,7 @@ class Dice:
         return np.frombuffer(self._generator.bytes(count), np.uint8)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Body:
     """A solid in its place.
 
@@ -108,7 +108,7 @@ class Plane:
     skirting: Colour | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Light:
     """A far lamp with a disc, and light from all around.
 
@@ -130,7 +130,7 @@ class Light:
     pool: tuple[float, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class World:
     """Everything that is painted.
 
