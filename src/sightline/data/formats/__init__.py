@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import shutil
 from collections import Counter
@@ -62,7 +64,16 @@ def open_dataset(
     if classes is not None:
         classes = list(Classes(classes))
     named = {name: Path(p) for name, p in (("train", train), ("val", val), ("test", test)) if p is not None}
-    return module.read(root, named or None, classes, None if images is None else Path(images))
+    dataset: Dataset = module.read(root, named or None, classes, None if images is None else Path(images))
+    if dataset.source.columns.nbytes > 2**24:
+        _give_back_memory()
+    return dataset
+
+
+def _give_back_memory() -> None:
+    """Return what reading has used to the operating system, where the C library can."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # only glibc has it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _recognised(root: Path, format: str | None) -> ModuleType:

@@ -12,9 +12,6 @@ Layouts that are recognised (SPLIT may carry a year, as in train2017):
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import gc
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -112,8 +109,6 @@ def read(
         meta=meta | {"categories": [categories.get(name, {"name": name}) for name in final]},
         later=_later(parts, folders),
     )
-    del columns, joined
-    _give_back_memory()
     return Dataset(source)
 
 
@@ -234,10 +229,3 @@ def _later(parts: Sequence[_Part], folders: Sequence[str]) -> dict:
         if found:
             later[field] = partial(add, found)
     return later
-
-
-def _give_back_memory() -> None:
-    """Return what parsing has used to the operating system, where the C library can."""
-    gc.collect()
-    with contextlib.suppress(OSError, AttributeError, TypeError):  # only glibc has it
-        ctypes.CDLL(None).malloc_trim(0)

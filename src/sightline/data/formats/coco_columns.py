@@ -117,10 +117,10 @@ class _Objects:
         boxes = [entry.get("bbox") for entry in entries]
         if not all(type(box) is list and len(box) == 4 for box in boxes):
             boxes = [self._box(entry, texts) for entry in entries]
-        try:
-            xywh = np.array(boxes, np.float64).reshape(-1, 4)
-        except (TypeError, ValueError):
-            xywh = np.array([self._box(entry, texts) for entry in entries], np.float64)
+        numbers = np.array(boxes)
+        if numbers.dtype.kind not in "if":  # something in them is no number: find it, and say so
+            numbers = np.array([self._box(entry, texts) for entry in entries])
+        xywh = numbers.astype(np.float64).reshape(-1, 4)
         xyxy = xywh.copy()
         xyxy[:, 2:] += xywh[:, :2]
         sides = np.maximum(xywh[:, 2:], 0).prod(1)
@@ -135,7 +135,7 @@ class _Objects:
         add["images"](_whole([entry["image_id"] for entry in entries], self.path, "an annotation's image_id"))
         add["categories"](_whole([entry["category_id"] for entry in entries], self.path, "a category_id"))
         add["boxes"](xyxy)
-        add["areas"](_floats(areas, self.path, "an annotation's area"))
+        add["areas"](_numbers(areas, self.path, "an annotation's area").astype(np.float64))
         add["crowd"](np.array([bool(entry.get("iscrowd")) for entry in entries], bool))
         add["difficult"](np.array([bool(entry.get("difficult")) for entry in entries], bool))
         add["segmentations"](Blob.of(_text(entry.get("segmentation"), texts) for entry in entries))
@@ -337,19 +337,18 @@ def _compact(value: Any) -> str:
 
 
 def _whole(values: list[Any], path: Path, what: str) -> np.ndarray:
-    try:
-        return np.array([int(v) if type(v) is str else v for v in values]).astype(np.int64)
-    except (TypeError, ValueError):
-        bad = next((v for v in values if not isinstance(v, int | float)), values[0])
-        raise InputError(f"{path}: {what} is {_short(bad)}, but it must be a whole number") from None
+    numbers = _numbers([int(v) if isinstance(v, str) and v.isdecimal() else v for v in values], path, what)
+    if numbers.dtype.kind == "f" and not (numbers == np.floor(numbers)).all():
+        raise InputError(f"{path}: {what} is {numbers[numbers != np.floor(numbers)][0]}, but it must be a whole number")
+    return numbers.astype(np.int64)
 
 
-def _floats(values: list[Any], path: Path, what: str) -> np.ndarray:
-    try:
-        return np.array(values, np.float64)
-    except (TypeError, ValueError):
-        bad = next(v for v in values if not isinstance(v, int | float))
-        raise InputError(f"{path}: {what} is {_short(bad)}, but it must be a number") from None
+def _numbers(values: list[Any], path: Path, what: str) -> np.ndarray:
+    numbers = np.array(values)
+    if numbers.dtype.kind not in "iufb" and len(values):
+        bad = next((v for v in values if not isinstance(v, int | float | tuple)), values[0])
+        raise InputError(f"{path}: {what} is {_short(bad)}, but it must be a number")
+    return numbers
 
 
 def _cat(parts: list[np.ndarray], dtype: Any) -> np.ndarray:

@@ -14,6 +14,7 @@ tells the two apart, and at most one pixel is at stake, so nothing is shifted.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -62,12 +63,14 @@ def recognise(root: Path) -> str | None:
     """What of VOC is found in a folder, as words; None if nothing is."""
     if not root.is_dir():
         return None
-    places = [root / name for name in _LABEL_FOLDERS] + [root]
-    places += [f / sub for f in sorted(root.iterdir()) if files.is_usual_split(f) for sub in ("", *_LABEL_FOLDERS)]
-    for place in places:
-        found = place.is_dir() and next((f for f in sorted(place.iterdir()) if f.suffix.lower() == ".xml"), None)
-        if found and _looks_like_voc(found):
-            return files.relative(found, root)
+    if (root / "ImageSets").is_dir() and (root / "JPEGImages").is_dir():
+        return "ImageSets and JPEGImages"
+    for folder in (root, *(f for f in sorted(root.iterdir()) if files.is_usual_split(f))):
+        deep = [folder / name for name in _LABEL_FOLDERS if (folder / name).is_dir()]
+        found = itertools.chain(folder.glob("*.xml"), *(place.rglob("*.xml") for place in deep))
+        file = next((file for file in itertools.islice(found, 20) if _looks_like_voc(file)), None)
+        if file is not None:
+            return files.relative(file, root)
     return None
 
 

@@ -31,7 +31,7 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
     columns = dataset.columns
     names = image_names(dataset)
     stems = [without_suffix(name) for name in names]
-    if len(set(stems)) < len(stems):  # the same name in two splits: a folder for each
+    if len(set(stems)) < len(stems) and len(dataset.splits) > 1:  # the same name in two splits: a folder for each
         names = [f"{dataset.split_of(i)}/{name}" for i, name in enumerate(names)]
         stems = [without_suffix(name) for name in names]
     require_distinct(names, stems, "a label file in VOC, which goes by the name without its ending")

@@ -46,18 +46,22 @@ def recognise(root: Path) -> str | None:
     if configuration is not None:
         return configuration.name
     splits = [f for f in sorted(root.iterdir()) if files.is_usual_split(f)]
-    places = [root / "labels", *(split / "labels" for split in splits), root, *splits]
-    for place in places:
-        below = files.files_below(place) if place.name == "labels" else [f.name for f in _children(place)]
-        texts = [place / name for name in below if name.endswith(".txt")][:20]
-        found = next((file for file in texts if yolo_layout.looks_like_labels(file)), None)
-        if found is not None:
-            return files.relative(found, root)
+    for folder in (root, *splits):
+        labels = folder / "labels"
+        text = next(labels.rglob("*.txt"), None) if (folder / "images").is_dir() and labels.is_dir() else None
+        text = text or next((f for f in sorted(folder.iterdir()) if _is_label(f)), None)
+        if text is not None:
+            return files.relative(text, root)
     return None
 
 
-def _children(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir()) if folder.is_dir() else []
+def _is_label(file: Path) -> bool:
+    """Whether a file holds labels by its first line or, being empty, by an image of its name."""
+    if file.suffix != ".txt" or not file.is_file():
+        return False
+    return yolo_layout.looks_like_labels(file) or any(
+        file.with_suffix(suffix).is_file() for suffix in (".jpg", ".jpeg", ".png")
+    )
 
 
 def read(

@@ -132,7 +132,7 @@ def looks_like_labels(file: Path) -> bool:
     with open(file, "rb") as opened:
         line = opened.read(4096).strip().split(b"\n")[0].split()
     try:
-        return len(line) >= 5 and float(line[0]) >= 0 and all(abs(float(value)) < 10 for value in line[1:5])
+        return len(line) >= 5 and float(line[0]) >= 0 and not any(abs(float(value)) >= 10 for value in line[1:5])
     except ValueError:
         return False
 
