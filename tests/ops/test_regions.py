@@ -304,13 +304,14 @@ def test_no_regions_keep_the_gradient_alive(function: Callable[..., Tensor]) -> 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_small_blocks_change_nothing(function: Callable[..., Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
-    maps = features(7, 8).requires_grad_()
+    maps = features(7, 36).requires_grad_()
     whole = function(maps, ROIS)
     weights = torch.randn(whole.shape, generator=torch.Generator().manual_seed(8))
     (gradient,) = torch.autograd.grad(whole, maps, weights)
     monkeypatch.setattr(_sampling, "_CELLS_IN_MEMORY", 70)
     monkeypatch.setattr(_sampling, "_CACHE", 30)
     monkeypatch.setattr(_range_max, "_CACHE", 70)
+    monkeypatch.setattr(_range_max, "_TABLE", 70)
     blocks = function(maps, ROIS)
     torch.testing.assert_close(blocks, whole)
     torch.testing.assert_close(torch.autograd.grad(blocks, maps, weights)[0], gradient)

@@ -8,13 +8,15 @@ and Farach-Colton 2000, in two dimensions). So the cost of a rectangle does not 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_CACHE = 1 << 18  # numbers in work at a time, so that they stay in a processor's cache
+_CACHE = 1 << 18  # numbers of bins in work at a time, so that they stay in a processor's cache
+_TABLE = 1 << 22  # numbers of a table of windows: a few tables are held at a time
 _LOW = (1 << 32) - 1
 
 
@@ -49,50 +51,42 @@ class _LargestInBins(torch.autograd.Function):
         if not len(image):
             return result.view(0, channels, rows.shape[1], columns.shape[1])
 
-        table = features.permute(0, 2, 3, 1).contiguous()
-        table, values = _traceable(table) if traced else (table, None)
-        lowest = torch.iinfo(torch.int64).min if traced else -math.inf
         level_y, y, pad_y = _windows(rows, height)
         level_x, x, pad_x = _windows(columns, width)
         order = (level_y * 64 + level_x).argsort()
-        groups, counts = torch.stack([level_y, level_x], 1)[order].unique_consecutive(dim=0, return_counts=True)
+        levels, counts = torch.stack([level_y, level_x], 1)[order].unique_consecutive(dim=0, return_counts=True)
+        groups = order.split(counts.tolist())  # regions with windows of the same size
         top, left, whole = torch.stack([pad_y, pad_x, filled.all()]).tolist()
-        if top or left:
-            padded = table.new_full((batch, height + top, width + left, channels), lowest)
-            padded[:, top:, left:] = table
-            table = padded
         y = (y + top + image[:, None, None] * (height + top)) * (width + left)
         x = x + left
 
-        tall, tallness, wide, wideness = table, 0, table, 0
-        done = 0
-        step = max(_CACHE // (bins * channels), 1) if features.device.type == "cpu" else len(image)
-        for (ky, kx), count in zip(groups.tolist(), counts.tolist(), strict=True):
-            if ky > tallness or done == 0:
-                while tallness < ky:
-                    tall, tallness = _doubled(tall, 1, tallness), tallness + 1
-                wide, wideness = tall, 0
-            while wideness < kx:
-                wide, wideness = _doubled(wide, 2, wideness), wideness + 1
-            windows = wide.view(-1, channels)
-            for begin in range(done, done + count, step):
-                ids = order[begin : min(begin + step, done + count)]
-                best = None
-                for i in (0, 1):
-                    for j in (0, 1):
-                        at = (y[ids, :, None, i] + x[ids, None, :, j]).flatten()
-                        one = windows.index_select(0, at)
-                        best = one if best is None else torch.maximum(best, one, out=best)
-                assert best is not None
-                best = best.view(len(ids), bins, channels)
-                if winners is not None:
-                    place = (_LOW - best).int()
-                    winners[ids] = place.transpose(1, 2)
-                    best = _value(best, values)
-                if not whole:
-                    best = best.where(filled[ids, :, None], 0)
-                result[ids] = best.transpose(1, 2)
-            done += count
+        cpu = features.device.type == "cpu"
+        step_c = max(_TABLE // (batch * height * width) // 16 * 16, 16) if cpu else channels
+        step_k = max(_CACHE // (bins * min(step_c, channels)), 1) if cpu else len(image)
+        for c in range(0, channels, step_c):
+            table = features[:, c : c + step_c].permute(0, 2, 3, 1).contiguous()
+            table, values = _traceable(table) if traced else (table, None)
+            if top or left:
+                lowest = torch.iinfo(torch.int64).min if traced else -math.inf
+                padded = table.new_full((batch, height + top, width + left, table.shape[3]), lowest)
+                padded[:, top:, left:] = table
+                table = padded
+            for group, windows in zip(groups, _tables(table, levels.tolist()), strict=True):
+                for ids in group.split(step_k):
+                    best = None
+                    for i in (0, 1):
+                        for j in (0, 1):
+                            at = (y[ids, :, None, i] + x[ids, None, :, j]).flatten()
+                            one = windows.index_select(0, at)
+                            best = one if best is None else torch.maximum(best, one, out=best)
+                    assert best is not None
+                    best = best.view(len(ids), bins, -1)
+                    if winners is not None:
+                        winners[ids, c : c + step_c] = (_LOW - best).int().transpose(1, 2)
+                        best = _value(best, values)
+                    if not whole:
+                        best = best.where(filled[ids, :, None], 0)
+                    result[ids, c : c + step_c] = best.transpose(1, 2)
         return result.view(len(image), channels, rows.shape[1], columns.shape[1])
 
     @staticmethod
@@ -138,8 +132,30 @@ def _windows(bins: Tensor, limit: int) -> tuple[Tensor, Tensor, Tensor]:
     return level, start.clamp(max=limit - 1), (-start.amin()).clamp(min=0)
 
 
+def _tables(table: Tensor, levels: list[list[int]]) -> Iterator[Tensor]:
+    """For each (level along y, along x), in rising order, the maxima of all windows of that size.
+
+    Args:
+        table: [B, H, W, C], the maxima of windows of one cell.
+
+    Yields:
+        [B·H·W, C]; the row of a cell is of the window that begins there, which ends at the border at the latest.
+    """
+    tall, tallness = table, 0
+    wide, wideness = table, 0
+    for y, x in levels:
+        if y > tallness:
+            for level in range(tallness, y):
+                tall = _doubled(tall, 1, level)
+            tallness, wide, wideness = y, tall, 0
+        for level in range(wideness, x):
+            wide = _doubled(wide, 2, level)
+        wideness = x
+        yield wide.view(-1, wide.shape[3])
+
+
 def _doubled(windows: Tensor, axis: int, level: int) -> Tensor:
-    """From maxima of windows of 2^level cells along `axis` those of 2^(level + 1); windows end at the border."""
+    """From maxima of windows of 2^level cells along `axis` those of twice the length."""
     half = min(2**level, windows.shape[axis])
     result = torch.empty_like(windows)
     size = windows.shape[axis] - half

@@ -178,8 +178,7 @@ class _Read(torch.autograd.Function):
                     samples = rows.view(-1, most, channels)
                     rows = samples.amax(1)
                     if ctx.needs_input_grad[0]:
-                        number = torch.arange(most, device=rows.device, dtype=torch.int16)[:, None]
-                        ctx.winners.append(number.where(samples == rows[:, None], most).amin(1))
+                        ctx.winners.append(_numbers(most, rows).where(samples == rows[:, None], most).amin(1))
                 values = rows.view(-1, bins, channels).transpose(1, 2)
                 if isinstance(ids, slice):
                     result[ids][begin:end] = values
@@ -216,9 +215,13 @@ class _Read(torch.autograd.Function):
                 at = slice(begin, begin + step)
                 rows = incoming[:, at].transpose(1, 2).flatten(0, 1)
                 if winners is not None:
-                    number = torch.arange(most, device=rows.device, dtype=torch.int16)[:, None]
-                    won = winners[done : done + len(rows), None, at] == number
+                    won = winners[done : done + len(rows), None, at] == _numbers(most, rows)
                     rows = rows[:, None].where(won, 0).flatten(0, 1)
                 result[:, at] += F.embedding_bag(readers, rows, offsets, per_sample_weights=weights, mode="sum")
             done += len(incoming) * bins
         return result, None, None
+
+
+def _numbers(count: int, like: Tensor) -> Tensor:
+    """0 to `count` − 1 as a column of small integers."""
+    return torch.arange(count, device=like.device, dtype=torch.int16 if count < 1 << 15 else torch.int32)[:, None]
