@@ -109,8 +109,10 @@ def _masks(segmentations: Blob, size: Size, name: str) -> Tensor:
             continue
         segmentation = json.loads(entry)
         try:
+            if not isinstance(segmentation, dict | list):
+                raise InputError(f"{entry[:40]!r} is neither polygons nor an RLE; correct or remove it")
             mask = rle_to_mask(segmentation) if isinstance(segmentation, dict) else polygons_to_mask(segmentation, size)
-        except InputError as error:
+        except (InputError, OverflowError) as error:
             raise InputError(f"{name}: segmentation {number}: {error}") from None
         if tuple(mask.shape) != size:
             raise InputError(

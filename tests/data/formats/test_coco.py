@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -243,10 +246,10 @@ class TestLayouts:
         (lambda c: c["annotations"][1].update(bbox=None, segmentation=RLE), "annotation 2 has bbox None"),
         (lambda c: c["annotations"][0].pop("image_id"), r'x\.json has an annotation without "image_id"'),
         (lambda c: c["annotations"][0].pop("category_id"), r'x\.json: annotation 1 has no "category_id"'),
-        (lambda c: c["annotations"][0].update(area="big"), r"x\.json: an annotation's area is 'big', but it must"),
-        (lambda c: c["annotations"][0].update(image_id=5.5), "image_id is 5.5, but it must be a whole number"),
-        (lambda c: c["annotations"][0].update(image_id="five"), "image_id is 'five', but it must be a number"),
-        (lambda c: c["annotations"][0].update(keypoints=[1, 2]), "annotation 1 has 2 keypoint values, but each"),
+        (lambda c: c["annotations"][0].update(area="big"), r"x\.json: an annotation's area is 'big', but must"),
+        (lambda c: c["annotations"][0].update(image_id=5.5), "image_id is 5.5, but must be a whole number"),
+        (lambda c: c["annotations"][0].update(image_id="five"), "image_id is 'five', but must be a number"),
+        (lambda c: c["annotations"][0].update(keypoints=[1, 2]), "annotation 1 has keypoints .1, 2., but each"),
         (lambda c: c["images"].append(coco_image(5, "d.jpg")), "has two images with id 5, but ids must be unique"),
         (lambda c: c["images"].append({"id": 1}), r'has an image without "id" or "file_name": \{\'id\': 1\}'),
         (lambda c: c.update(categories=["cat"]), '"categories" must be a list of objects with "id" and "name"'),
@@ -260,6 +263,42 @@ def test_mistakes_in_a_file(tmp_path: Path, change: Any, words: str):
     path = write_json(tmp_path / "x.json", content)
     with pytest.raises(InputError, match=words):
         open_dataset(path)
+
+
+ODD: list[Any] = [None, True, -1, 0.5, 10**25, float("nan"), float("inf"), "", "x", "12", [], [[]], [1, "a"], [None]]
+ODD += [[[1, 2, 3]], [1, [2]], {}, {"a": 1}, {"size": [48, 64]}, {"size": [48, 64], "counts": "0"}]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_value_anywhere_is_read_or_named(tmp_path: Path, seed: int):
+    """One value of a file replaced by an odd one: an error that names the file, or a dataset that works."""
+    generator = random.Random(seed)
+    path = tmp_path / "x.json"
+    for _ in range(80):
+        content = copy.deepcopy(two_images())
+        content["annotations"][0] |= {"keypoints": [1, 2, 2], "caption": "x"}
+        at: Any = content
+        while True:
+            key = generator.choice(sorted(at) if isinstance(at, dict) else range(len(at)))
+            if not isinstance(at[key], dict | list) or not at[key] or generator.random() < 0.2:
+                break
+            at = at[key]
+        at[key] = generator.choice(ODD)
+        write_json(path, content)
+        dataset = None
+        with contextlib.suppress(InputError):
+            dataset = open_dataset(path, format="coco")
+        if dataset is None:
+            with pytest.raises(InputError, match=r"x\.json"):
+                open_dataset(path, format="coco")
+            continue
+        if any(dataset.columns.segmentations):
+            dataset = dataset.with_fields("masks")
+        for i in range(len(dataset)):
+            with contextlib.suppress(InputError):
+                dataset.target(i)
+        with contextlib.suppress(InputError):
+            convert(dataset, tmp_path / "out", "coco")
 
 
 def test_files_that_are_not_whole(tmp_path: Path):

@@ -7,7 +7,7 @@ corner of the top-left pixel, as here.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,11 @@ from typing import Any
 import numpy as np
 
 from sightline.data.columns import Blob, Column, Columns
+from sightline.data.formats.coco_gather import Images, Objects, compact, whole
 from sightline.data.formats.files import class_names, unknown_class
-from sightline.data.formats.jsonstream import Batch, JsonFile
+from sightline.data.formats.jsonstream import JsonFile
 from sightline.errors import InputError
 from sightline.structures import Classes
-
-_KNOWN = frozenset(
-    ["id", "image_id", "category_id", "bbox", "area", "iscrowd", "difficult", "segmentation"]
-) | frozenset(["keypoints", "num_keypoints", "caption"])
-_IMAGE_KNOWN = frozenset(["id", "file_name", "height", "width"])
-_NOTHING = frozenset(["", "[]", "null", "[[]]"])
 
 
 @dataclass
@@ -50,7 +45,7 @@ def read_file(path: Path, folder: str, split: int, classes: Classes | None) -> C
     Raises:
         InputError: the file is not COCO JSON, or an annotation lacks what it must have or is of an unknown category.
     """
-    images, objects = _Images(path), _Objects(path)
+    images, objects = Images(path), Objects(path)
     others: dict[str, Any] = {}
     seen = set()
     for key, value in JsonFile(path).items({"images", "annotations"}):
@@ -75,120 +70,7 @@ def read_file(path: Path, folder: str, split: int, classes: Classes | None) -> C
     return CocoFile(columns.replace(labels=labels), known, categories, others, orphans)
 
 
-class _Images:
-    """The images of a file, gathered."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.ids: list[np.ndarray] = []
-        self.sizes: list[np.ndarray] = []
-        self.names: list[Blob] = []
-        self.extra: list[Blob] = []
-
-    def add(self, batch: Batch) -> None:
-        entries, _ = batch
-        for entry in entries:
-            if not isinstance(entry, dict) or "id" not in entry or not isinstance(entry.get("file_name"), str):
-                raise InputError(f'{self.path} has an image without "id" or "file_name": {_short(entry)}; add them')
-        self.ids.append(_whole([entry["id"] for entry in entries], self.path, "an image's id"))
-        sizes = [(entry.get("height") or 0, entry.get("width") or 0) for entry in entries]
-        self.sizes.append(_whole(sizes, self.path, "an image's height and width").reshape(-1, 2))
-        self.names.append(Blob.of(entry["file_name"].replace("\\", "/") for entry in entries))
-        self.extra.append(_rest(entries, _IMAGE_KNOWN))
-
-
-class _Objects:
-    """The annotations of a file, gathered in order."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.count = 0
-        self.parts: dict[str, list[Any]] = {name: [] for name in ("ids", "images", "categories", "boxes", "areas")}
-        self.parts |= {name: [] for name in ("crowd", "difficult", "segmentations", "keypoints", "captions", "rest")}
-        self.sentences: dict[int, list[str]] = {}
-
-    def add(self, batch: Batch) -> None:
-        entries, texts = batch
-        for entry in entries:
-            if not isinstance(entry, dict) or "image_id" not in entry:
-                raise InputError(f'{self.path} has an annotation without "image_id": {_short(entry)}; add it')
-        if any("category_id" not in entry for entry in entries):
-            entries = self._without_sentences(entries)
-        boxes = [entry.get("bbox") for entry in entries]
-        if not all(type(box) is list and len(box) == 4 for box in boxes):
-            boxes = [self._box(entry, texts) for entry in entries]
-        numbers = np.array(boxes)
-        if numbers.dtype.kind not in "if":  # something in them is no number: find it, and say so
-            numbers = np.array([self._box(entry, texts) for entry in entries])
-        xywh = numbers.astype(np.float64).reshape(-1, 4)
-        xyxy = xywh.copy()
-        xyxy[:, 2:] += xywh[:, :2]
-        sides = np.maximum(xywh[:, 2:], 0).prod(1)
-        areas = [entry.get("area") for entry in entries]
-        if None in areas:
-            areas = [side if area is None else area for area, side in zip(areas, sides.tolist(), strict=True)]
-        ids = [entry.get("id") for entry in entries]
-        if None in ids:
-            ids = [self.count + 1 + k if id is None else id for k, id in enumerate(ids)]
-        add = {name: part.append for name, part in self.parts.items()}
-        add["ids"](_whole(ids, self.path, "an annotation's id"))
-        add["images"](_whole([entry["image_id"] for entry in entries], self.path, "an annotation's image_id"))
-        add["categories"](_whole([entry["category_id"] for entry in entries], self.path, "a category_id"))
-        add["boxes"](xyxy)
-        add["areas"](_numbers(areas, self.path, "an annotation's area").astype(np.float64))
-        add["crowd"](np.array([bool(entry.get("iscrowd")) for entry in entries], bool))
-        add["difficult"](np.array([bool(entry.get("difficult")) for entry in entries], bool))
-        add["segmentations"](Blob.of(_text(entry.get("segmentation"), texts) for entry in entries))
-        add["keypoints"](self._keypoints(entries))
-        add["captions"](_captions(entries))
-        add["rest"](_rest(entries, _KNOWN))
-        self.count += len(entries)
-
-    def _without_sentences(self, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Set aside sentences about whole images; what is left are objects."""
-        objects = []
-        for entry in entries:
-            if "category_id" in entry:
-                objects.append(entry)
-            elif "caption" in entry:
-                self.sentences.setdefault(int(entry["image_id"]), []).append(str(entry["caption"]))
-            else:
-                raise InputError(f'{self.path}: annotation {entry.get("id")} has no "category_id"; add it')
-        return objects
-
-    def _box(self, entry: dict[str, Any], texts: Sequence[str]) -> list[float]:
-        """The box of one annotation: from its polygons where it has none of its own."""
-        box = entry.get("bbox")
-        if box is None or box == []:
-            segmentation = json.loads(_text(entry.get("segmentation"), texts) or "[]")
-            if segmentation and isinstance(segmentation, list):
-                points = np.concatenate([np.asarray(p, np.float64).reshape(-1, 2) for p in segmentation])
-                return [*points.min(0).tolist(), *np.ptp(points, axis=0).tolist()]
-        if isinstance(box, list) and len(box) == 4 and all(type(v) in (int, float) for v in box):
-            return box
-        raise InputError(
-            f"{self.path}: annotation {entry.get('id')} has bbox {_short(box)}, but a box is four numbers "
-            "[x, y, width, height] in pixels; correct or remove it"
-        )
-
-    def _keypoints(self, entries: list[dict[str, Any]]) -> np.ndarray | None:
-        lists = [entry.get("keypoints") for entry in entries]
-        longest = max((len(points) for points in lists if points), default=0)
-        if not longest:
-            return None
-        out = np.zeros((len(lists), longest // 3, 3), np.float32)
-        for slot, points, entry in zip(out, lists, entries, strict=True):
-            if points:
-                if len(points) % 3:
-                    raise InputError(
-                        f"{self.path}: annotation {entry.get('id')} has {len(points)} keypoint values, but each point "
-                        "has three: x, y, visibility"
-                    )
-                slot[: len(points) // 3] = np.reshape(points, (-1, 3))
-        return out
-
-
-def _columns(images: _Images, objects: _Objects, folder: str, split: int) -> tuple[Columns, list[str]]:
+def _columns(images: Images, objects: Objects, folder: str, split: int) -> tuple[Columns, list[str]]:
     """Columns in the images' order (labels are still category ids), and annotations of images that are not listed."""
     image_ids = _cat(images.ids, np.int64)
     by_id = np.argsort(image_ids, kind="stable")
@@ -268,7 +150,9 @@ def _categories(value: Any, path: Path) -> list[dict[str, Any]]:
     """The categories by rising id."""
     if not isinstance(value, list) or not all(isinstance(c, dict) and "id" in c and "name" in c for c in value):
         raise InputError(f'{path} is not COCO: "categories" must be a list of objects with "id" and "name"')
-    return sorted(({**c, "name": str(c["name"])} for c in value), key=lambda c: int(c["id"]))
+    ids = whole([c["id"] for c in value], path, "a category's id").tolist()
+    named = [{**c, "id": id, "name": str(c["name"])} for c, id in zip(value, ids, strict=True)]
+    return sorted(named, key=lambda category: category["id"])
 
 
 def _with_captions(extra: Blob, image_ids: np.ndarray, sentences: dict[int, list[str]]) -> Blob:
@@ -277,7 +161,7 @@ def _with_captions(extra: Blob, image_ids: np.ndarray, sentences: dict[int, list
         known = json.loads(entry) if entry else {}
         if id in sentences:
             known["captions"] = sentences[id]
-        entries.append(_compact(known) if known else "")
+        entries.append(compact(known) if known else "")
     return Blob.of(entries)
 
 
@@ -296,7 +180,7 @@ def _promoted(rest: Blob) -> dict[str, Column]:
                 continue
             if column.dtype.kind in "biuf" and column.shape[1:] == np.shape(example):
                 columns[name] = column
-    other = Blob.of(_compact(d) if (d := {k: v for k, v in e.items() if k not in columns}) else "" for e in dicts)
+    other = Blob.of(compact(d) if (d := {k: v for k, v in e.items() if k not in columns}) else "" for e in dicts)
     return columns | ({"other": other} if other.data.size else {})
 
 
@@ -313,48 +197,5 @@ def _joined_keypoints(parts: list[np.ndarray | None], images: list[np.ndarray], 
     return out[order]
 
 
-def _captions(entries: list[dict[str, Any]]) -> Blob:
-    if not any("caption" in entry for entry in entries):
-        return Blob.empty(len(entries))
-    return Blob.of(str(entry.get("caption") or "") for entry in entries)
-
-
-def _text(segmentation: Any, texts: Sequence[str]) -> str:
-    text = texts[segmentation] if type(segmentation) is int else ""
-    return "" if text in _NOTHING else text
-
-
-def _rest(entries: list[dict[str, Any]], known: frozenset[str]) -> Blob:
-    """Compact JSON of whatever keys are not `known`."""
-    if all(entry.keys() <= known for entry in entries):
-        return Blob.empty(len(entries))
-    rests = ({key: value for key, value in entry.items() if key not in known} for entry in entries)
-    return Blob.of(_compact(rest) if rest else "" for rest in rests)
-
-
-def _compact(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-
-
-def _whole(values: list[Any], path: Path, what: str) -> np.ndarray:
-    numbers = _numbers([int(v) if isinstance(v, str) and v.isdecimal() else v for v in values], path, what)
-    if numbers.dtype.kind == "f" and not (numbers == np.floor(numbers)).all():
-        raise InputError(f"{path}: {what} is {numbers[numbers != np.floor(numbers)][0]}, but it must be a whole number")
-    return numbers.astype(np.int64)
-
-
-def _numbers(values: list[Any], path: Path, what: str) -> np.ndarray:
-    numbers = np.array(values)
-    if numbers.dtype.kind not in "iufb" and len(values):
-        bad = next((v for v in values if not isinstance(v, int | float | tuple)), values[0])
-        raise InputError(f"{path}: {what} is {_short(bad)}, but it must be a number")
-    return numbers
-
-
 def _cat(parts: list[np.ndarray], dtype: Any) -> np.ndarray:
     return np.concatenate(parts).astype(dtype, copy=False) if parts else np.zeros(0, dtype)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "…"

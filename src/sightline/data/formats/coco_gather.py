@@ -1,0 +1,199 @@
+"""Pieces of a COCO file's images and annotations, gathered into arrays one by one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sightline.data.columns import Blob
+from sightline.data.formats.jsonstream import Batch
+from sightline.errors import InputError
+
+_KNOWN = frozenset(
+    ["id", "image_id", "category_id", "bbox", "area", "iscrowd", "difficult", "segmentation"]
+) | frozenset(["keypoints", "num_keypoints", "caption"])
+_IMAGE_KNOWN = frozenset(["id", "file_name", "height", "width"])
+_NOTHING = frozenset(["", "[]", "null", "[[]]"])
+
+
+class Images:
+    """The images of a file, gathered."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.ids: list[np.ndarray] = []
+        self.sizes: list[np.ndarray] = []
+        self.names: list[Blob] = []
+        self.extra: list[Blob] = []
+
+    def add(self, batch: Batch) -> None:
+        entries, _ = batch
+        for entry in entries:
+            if not isinstance(entry, dict) or "id" not in entry or not isinstance(entry.get("file_name"), str):
+                raise InputError(f'{self.path} has an image without "id" or "file_name": {_short(entry)}; add them')
+        self.ids.append(whole([entry["id"] for entry in entries], self.path, "an image's id"))
+        sizes = [(entry.get("height") or 0, entry.get("width") or 0) for entry in entries]
+        self.sizes.append(whole(sizes, self.path, "an image's height and width", 0, 2**30).reshape(-1, 2))
+        self.names.append(Blob.of(entry["file_name"].replace("\\", "/") for entry in entries))
+        self.extra.append(_rest(entries, _IMAGE_KNOWN))
+
+
+class Objects:
+    """The annotations of a file, gathered in order."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.count = 0
+        self.parts: dict[str, list[Any]] = {name: [] for name in ("ids", "images", "categories", "boxes", "areas")}
+        self.parts |= {name: [] for name in ("crowd", "difficult", "segmentations", "keypoints", "captions", "rest")}
+        self.sentences: dict[int, list[str]] = {}
+
+    def add(self, batch: Batch) -> None:
+        entries, texts = batch
+        for entry in entries:
+            if not isinstance(entry, dict) or "image_id" not in entry:
+                raise InputError(f'{self.path} has an annotation without "image_id": {_short(entry)}; add it')
+        if any("category_id" not in entry for entry in entries):
+            entries = self._without_sentences(entries)
+        boxes = [entry.get("bbox") for entry in entries]
+        if not all(type(box) is list and len(box) == 4 for box in boxes):
+            boxes = [self._box(entry, texts) for entry in entries]
+        numbers = _array(boxes)
+        if numbers.dtype.kind not in "if" and boxes:  # something in them is no number: find it, and say so
+            numbers = np.array([self._box(entry, texts) for entry in entries])
+        xywh = numbers.astype(np.float64).reshape(-1, 4)
+        xyxy = xywh.copy()
+        xyxy[:, 2:] += xywh[:, :2]
+        sides = np.maximum(xywh[:, 2:], 0).prod(1)
+        areas = [entry.get("area") for entry in entries]
+        if None in areas:
+            areas = [side if area is None else area for area, side in zip(areas, sides.tolist(), strict=True)]
+        ids = [entry.get("id") for entry in entries]
+        if None in ids:
+            ids = [self.count + 1 + k if id is None else id for k, id in enumerate(ids)]
+        add = {name: part.append for name, part in self.parts.items()}
+        add["ids"](whole(ids, self.path, "an annotation's id"))
+        add["images"](whole([entry["image_id"] for entry in entries], self.path, "an annotation's image_id"))
+        add["categories"](whole([entry["category_id"] for entry in entries], self.path, "a category_id"))
+        add["boxes"](xyxy)
+        add["areas"](_numbers(areas, self.path, "an annotation's area").astype(np.float64))
+        add["crowd"](np.array([bool(entry.get("iscrowd")) for entry in entries], bool))
+        add["difficult"](np.array([bool(entry.get("difficult")) for entry in entries], bool))
+        add["segmentations"](Blob.of(_text(entry.get("segmentation"), texts) for entry in entries))
+        add["keypoints"](self._keypoints(entries))
+        add["captions"](_captions(entries))
+        add["rest"](_rest(entries, _KNOWN))
+        self.count += len(entries)
+
+    def _without_sentences(self, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Set aside sentences about whole images; what is left are objects."""
+        objects = []
+        for entry in entries:
+            if "category_id" in entry:
+                objects.append(entry)
+            elif "caption" in entry:
+                (image,) = whole([entry["image_id"]], self.path, "an annotation's image_id").tolist()
+                self.sentences.setdefault(image, []).append(str(entry["caption"]))
+            else:
+                raise InputError(f'{self.path}: annotation {entry.get("id")} has no "category_id"; add it')
+        return objects
+
+    def _box(self, entry: dict[str, Any], texts: Sequence[str]) -> list[float]:
+        """The box of one annotation: from its polygons where it has none of its own."""
+        box = entry.get("bbox")
+        if box is None or box == []:
+            segmentation = json.loads(_text(entry.get("segmentation"), texts) or "[]")
+            values = [_array(polygon) for polygon in segmentation] if isinstance(segmentation, list) else []
+            if values and all(v.dtype.kind in "if" and v.ndim == 1 and v.size and v.size % 2 == 0 for v in values):
+                points = np.concatenate(values).reshape(-1, 2).astype(np.float64)
+                return [*points.min(0).tolist(), *np.ptp(points, axis=0).tolist()]
+        if isinstance(box, list) and len(box) == 4 and all(type(v) in (int, float) and _is_number(v) for v in box):
+            return [float(v) for v in box]
+        raise InputError(
+            f"{self.path}: annotation {entry.get('id')} has bbox {_short(box)}, but a box is four numbers "
+            "[x, y, width, height] in pixels; correct or remove it"
+        )
+
+    def _keypoints(self, entries: list[dict[str, Any]]) -> np.ndarray | None:
+        known: dict[int, np.ndarray] = {}
+        for row, entry in enumerate(entries):
+            points = entry.get("keypoints")
+            if points:
+                values = _array(points)
+                if values.dtype.kind not in "if" or values.ndim != 1 or values.size % 3:
+                    raise InputError(
+                        f"{self.path}: annotation {entry.get('id')} has keypoints {_short(points)}, but each point has "
+                        "three numbers: x, y, visibility"
+                    )
+                known[row] = values.reshape(-1, 3)
+        if not known:
+            return None
+        out = np.zeros((len(entries), max(map(len, known.values())), 3), np.float32)
+        for row, values in known.items():
+            out[row, : len(values)] = values
+        return out
+
+
+def _captions(entries: list[dict[str, Any]]) -> Blob:
+    if not any("caption" in entry for entry in entries):
+        return Blob.empty(len(entries))
+    return Blob.of(str(entry.get("caption") or "") for entry in entries)
+
+
+def _text(segmentation: Any, texts: Sequence[str]) -> str:
+    text = texts[segmentation] if type(segmentation) is int else ""
+    return "" if text in _NOTHING else text
+
+
+def _rest(entries: list[dict[str, Any]], known: frozenset[str]) -> Blob:
+    """Compact JSON of whatever keys are not `known`."""
+    if all(entry.keys() <= known for entry in entries):
+        return Blob.empty(len(entries))
+    rests = ({key: value for key, value in entry.items() if key not in known} for entry in entries)
+    return Blob.of(compact(rest) if rest else "" for rest in rests)
+
+
+def whole(values: list[Any], path: Path, what: str, least: int = -(2**62), most: int = 2**62) -> np.ndarray:
+    """int64 numbers, or a sentence saying which is none."""
+    values = [int(v) if isinstance(v, str) and v.isdecimal() else v for v in values]
+    numbers = _numbers(values, path, what)
+    bad = ~((numbers >= least) & (numbers <= most))  # also true of NaN
+    if numbers.dtype.kind == "f":
+        bad |= numbers != np.floor(numbers)
+    if bad.any():
+        raise InputError(f"{path}: {what} is {_short(values[int(np.argwhere(bad)[0, 0])])}, but must be a whole number")
+    return numbers.astype(np.int64)
+
+
+def _numbers(values: list[Any], path: Path, what: str) -> np.ndarray:
+    numbers = _array(values)
+    if values and (numbers.dtype.kind not in "iufb" or numbers.ndim != 1 + isinstance(values[0], tuple)):
+        bad = next((v for v in values if not _is_number(v)), values[0])
+        raise InputError(f"{path}: {what} is {_short(bad)}, but must be a number")
+    return numbers
+
+
+def _is_number(value: Any) -> bool:
+    values = value if isinstance(value, tuple) else (value,)
+    return all(isinstance(v, int | float) and abs(v) < 2**63 for v in values)
+
+
+def _array(values: Any) -> np.ndarray:
+    try:
+        return np.array(values)
+    except ValueError:  # lists of several lengths
+        return np.array(None)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "…"
+
+
+def compact(value: Any) -> str:
+    """JSON without white space."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
