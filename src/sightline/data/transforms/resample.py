@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from sightline.data.transforms.pillow import rgb_picture, rgb_tensor
 from sightline.structures import Size
 
 _EPS = 1e-6  # of a pixel: what rounding leaves of a whole number after a few matrix products
@@ -33,7 +34,7 @@ def warp_image(image: Tensor, matrix: np.ndarray, size: Size, fill: float) -> Te
         fill: value beyond the source's border, in [0, 1] of full scale.
 
     Returns:
-        [C, h, w] of the same dtype; possibly a view, possibly with channels last in memory.
+        [C, h, w] of the same dtype; possibly a view.
     """
     value = round(fill * 255) if image.dtype == torch.uint8 else fill
     inverse = np.linalg.inv(matrix)
@@ -145,9 +146,7 @@ def _resize(image: Tensor, box: tuple[float, float, float, float], size: Size) -
     """The part `box` (x1, y1, x2, y2) of an image [C, H, W] resized to (height, width), averaging when it shrinks."""
     target = (size[1], size[0])
     if image.dtype == torch.uint8 and image.shape[0] == 3:
-        picture = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
-        resized = np.array(picture.resize(target, Image.Resampling.BILINEAR, box=box))
-        return torch.from_numpy(resized).permute(2, 0, 1)
+        return rgb_tensor(rgb_picture(image).resize(target, Image.Resampling.BILINEAR, box=box))
     source = image if image.dtype == torch.uint8 else image.float()
     planes = [
         np.asarray(Image.fromarray(plane.numpy()).resize(target, Image.Resampling.BILINEAR, box=box))

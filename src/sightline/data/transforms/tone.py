@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
+
+from sightline.data.transforms.pillow import rgb_picture, rgb_tensor
 
 
 @dataclass
@@ -56,8 +57,7 @@ def apply_tone(image: Tensor, tone: Tone) -> Tensor:
         return flat.clamp_(0, 1).view(image.shape).to(image.dtype)
     if channels == 3:
         rows = np.concatenate([gain, 255 * offset[:, None]], axis=1).flatten().tolist()
-        picture = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
-        return torch.from_numpy(np.array(picture.convert("RGB", tuple(rows)))).permute(2, 0, 1)
+        return rgb_tensor(rgb_picture(image).convert("RGB", tuple(rows)))
     if np.array_equal(gain, np.diag(np.diagonal(gain))):
         table = np.diagonal(gain)[:, None] * np.arange(256) + 255 * offset[:, None]
         table = np.rint(table).clip(0, 255).astype(np.uint8)
