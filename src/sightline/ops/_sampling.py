@@ -1,13 +1,13 @@
 """Reading maps at regular points inside regions: what RoI align and its position-sensitive form share.
 
-All maps lie in one table with a row of channels for each cell. A bin of a region is then a weighted sum of a few rows
-(an embedding bag), and so is the gradient of a cell: a weighted sum of the bins that read it. Both directions are
-gathers, so results do not depend on the order in which threads run, on an accelerator neither.
+A map becomes a table with a row of channels for each cell. A bin of a region is then a weighted sum of a few rows (an
+embedding bag), and so is the gradient of a cell: a weighted sum of the bins that read it. Both directions are gathers,
+so results do not depend on the order in which threads run, on an accelerator neither.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,7 @@ class SampleGrid:
         samples: [K, 2] samples a bin along x and y: whole numbers ≥ 0, in the boxes' dtype.
         size: [K, 2] int64 width and height of its map.
         first: [K, 1, 1] int64, table row of its map's cell (0, 0); [K, height, width] where each bin has its own map.
+        level: [K] int64, the number of the table its map is in, or None where there is but one.
         bins: (height, width) of the grid of bins.
         fixed: samples a bin in each direction where they are the same for all regions, else None.
     """
@@ -38,42 +39,46 @@ class SampleGrid:
     samples: Tensor
     size: Tensor
     first: Tensor
+    level: Tensor | None
     bins: Size
     fixed: int | None
 
     def __len__(self) -> int:
         return len(self.start)
 
-    def blocks(self, limit: int) -> Iterator[tuple[Tensor | slice, int]]:
-        """Groups of regions that read at most about `limit` cells together, with a bound on their samples a bin.
+    def blocks(self, limit: int) -> Iterator[tuple[Tensor | slice, int, int]]:
+        """Groups of regions that read at most about `limit` cells together, level by level.
 
-        Regions with like numbers of samples go together, because within a group all are padded to the bound.
+        Regions with like numbers of samples go together, because within a group all are padded to one number.
+
+        Yields:
+            Ids of the regions, the number of samples a bin they are padded to, their level.
         """
         cells = 4 * self.bins[0] * self.bins[1]
-        if self.fixed is not None:
+        if self.fixed is not None and self.level is None:
             step = max(limit // (cells * self.fixed**2), 1)
             for begin in range(0, len(self), step):
-                yield slice(begin, begin + step), self.fixed**2
+                yield slice(begin, begin + step), self.fixed**2, 0
             return
-        count, order = self.samples.prod(1).sort()
-        bounds = [n for power in range(31) for n in (2**power, 3 * 2**power // 2)]  # 1, 1, 2, 3, 4, 6, 8, 12, …
-        ends = torch.searchsorted(count, count.new_tensor(bounds), right=True).tolist()
-        for most, start, end in zip(bounds, [0, *ends], ends, strict=False):
-            step = max(limit // (cells * most), 1)
-            for begin in range(start, end, step):
-                yield order[begin : min(begin + step, end)], most
+        numbers = [1, *(n for power in range(30) for n in (2 << power, 3 << power))]  # 1, 2, 3, 4, 6, 8, 12, …
+        if self.fixed is not None:
+            numbers = [self.fixed**2]
+        kind = torch.searchsorted(self.start.new_tensor(numbers), self.samples.prod(1))
+        if self.level is not None:
+            kind = kind + self.level * len(numbers)
+        kind, order = kind.sort(stable=True)
+        kinds, counts = kind.unique_consecutive(return_counts=True)
+        groups = order.split(counts.tolist())
+        for (level, number), group in zip((divmod(k, len(numbers)) for k in kinds.tolist()), groups, strict=True):
+            for ids in group.split(max(limit // (cells * numbers[number]), 1)):
+                yield ids, numbers[number], level
 
     def part(self, ids: Tensor | slice) -> SampleGrid:
         """The grid of the chosen regions."""
-        return SampleGrid(
-            self.start[ids],
-            self.bin_size[ids],
-            self.samples[ids],
-            self.size[ids],
-            self.first[ids],
-            self.bins,
-            self.fixed,
-        )
+        columns = (self.start, self.bin_size, self.samples, self.size, self.first)
+        start, bin_size, samples, size, first = (column[ids] for column in columns)
+        level = None if self.level is None else self.level[ids]
+        return SampleGrid(start, bin_size, samples, size, first, level, self.bins, self.fixed)
 
     def bags(self, most: int, limit: int, mean: bool) -> Iterator[tuple[int, int, Tensor, Tensor]]:
         """The cells that each bin reads and their weights, for a few regions at a time.
@@ -141,31 +146,35 @@ class SampleGrid:
 
 
 _CELLS_IN_MEMORY = 1 << 21  # cells whose ids and weights are held at a time (8 bytes each)
-_CACHE = 1 << 19  # numbers that stay in a processor's level-2 cache beside the rest of the work
+_CACHE = 1 << 18  # numbers that stay in a processor's level-2 cache beside the rest of the work
 
 
-def read_samples(table: Tensor, grid: SampleGrid, largest: bool = False) -> Tensor:
+def read_samples(maps: Sequence[Tensor], grid: SampleGrid, largest: bool = False) -> Tensor:
     """The mean (or the largest) of the samples in each bin; a bin without samples is 0.
 
     Args:
-        table: [cells, C] float32 or float64.
+        maps: one tensor a level, [..., C, H, W] float32 or float64. Its table has a row for each (..., y, x).
         grid: of K regions.
         largest: the largest sample instead of the mean; of equal ones the first receives the gradient.
 
     Returns:
-        [K, C, height, width], differentiable in `table`.
+        [K, C, height, width], differentiable in the maps.
     """
-    result: Tensor = _Read.apply(table, grid, largest)
+    result: Tensor = _Read.apply(grid, largest, *maps)
     return result
 
 
 class _Read(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, table: Tensor, grid: SampleGrid, largest: bool) -> Tensor:
-        channels, bins = table.shape[1], grid.bins[0] * grid.bins[1]
-        ctx.grid, ctx.cells, ctx.winners = grid, len(table), [] if largest else None
-        result = table.new_empty(len(grid), channels, bins)
-        for ids, most in grid.blocks(_CELLS_IN_MEMORY):
+    def forward(ctx: Any, grid: SampleGrid, largest: bool, *maps: Tensor) -> Tensor:
+        channels, bins = maps[0].shape[-3], grid.bins[0] * grid.bins[1]
+        winners: list[Tensor] | None = [] if largest and any(ctx.needs_input_grad) else None
+        ctx.grid, ctx.largest, ctx.winners, ctx.shapes = grid, largest, winners, [m.shape for m in maps]
+        result = maps[0].new_empty(len(grid), channels, bins)
+        table, current = result, -1
+        for ids, most, level in grid.blocks(_CELLS_IN_MEMORY):
+            if level != current:
+                table, current = maps[level].movedim(-3, -1).reshape(-1, channels).contiguous(), level
             limit = _CELLS_IN_MEMORY
             if table.device.type == "cpu":  # the rows of few regions at a time, for the cache's sake
                 limit = min(_CACHE * 4 * (1 if largest else most) // channels, limit)
@@ -177,8 +186,8 @@ class _Read(torch.autograd.Function):
                 if largest:
                     samples = rows.view(-1, most, channels)
                     rows = samples.amax(1)
-                    if ctx.needs_input_grad[0]:
-                        ctx.winners.append(_numbers(most, rows).where(samples == rows[:, None], most).amin(1))
+                    if winners is not None:
+                        winners.append(_numbers(most, rows).where(samples == rows[:, None], most).amin(1))
                 values = rows.view(-1, bins, channels).transpose(1, 2)
                 if isinstance(ids, slice):
                     result[ids][begin:end] = values
@@ -190,36 +199,33 @@ class _Read(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        grid, bins = ctx.grid, grad.shape[2] * grad.shape[3]
-        if not len(grid):
-            return grad.new_zeros(ctx.cells, grad.shape[1]), None, None
-        winners = None if ctx.winners is None else torch.cat(ctx.winners)
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        grid, largest, channels, bins = ctx.grid, ctx.largest, grad.shape[1], grad.shape[2] * grad.shape[3]
+        tables = [grad.new_zeros(*shape[:-3], *shape[-2:], channels) for shape in ctx.shapes]
         grad = grad.flatten(2)
-        if winners is not None and grid.fixed is None:
+        if largest and grid.fixed is None:
             grad = grad * (grid.samples.prod(1) > 0)[:, None, None]
-        channels = grad.shape[1]
-        result = grad.new_zeros(ctx.cells, channels)
+        winners = torch.cat(ctx.winners) if ctx.winners else grad
         done = 0
-        for ids, most in grid.blocks(_CELLS_IN_MEMORY):
-            incoming = grad[ids]
-            [(_, _, cells, weights)] = grid.part(ids).bags(most, 1 << 62, mean=winners is None)
+        for ids, most, level in grid.blocks(_CELLS_IN_MEMORY):
+            table, incoming = tables[level].view(-1, channels), grad[ids]
+            [(_, _, cells, weights)] = grid.part(ids).bags(most, 1 << 62, mean=not largest)
             # The transposed gather: for each cell the bins (or single samples) that read it.
             cells, order = cells.flatten().sort(stable=True)
-            offsets = torch.searchsorted(cells, torch.arange(ctx.cells, device=cells.device, dtype=cells.dtype))
-            readers, weights = order // (4 if winners is not None else 4 * most), weights.flatten()[order]
+            offsets = torch.searchsorted(cells, torch.arange(len(table), device=cells.device, dtype=cells.dtype))
+            readers, weights = order // (4 if largest else 4 * most), weights.flatten()[order]
             step = channels
             if grad.device.type == "cpu":  # few channels at a time, for the cache's sake
                 step = max(8 * _CACHE // (len(incoming) * bins) // 16 * 16, 16)
             for begin in range(0, channels, step):
                 at = slice(begin, begin + step)
                 rows = incoming[:, at].transpose(1, 2).flatten(0, 1)
-                if winners is not None:
+                if largest:
                     won = winners[done : done + len(rows), None, at] == _numbers(most, rows)
                     rows = rows[:, None].where(won, 0).flatten(0, 1)
-                result[:, at] += F.embedding_bag(readers, rows, offsets, per_sample_weights=weights, mode="sum")
+                table[:, at] += F.embedding_bag(readers, rows, offsets, per_sample_weights=weights, mode="sum")
             done += len(incoming) * bins
-        return result, None, None
+        return None, None, *(table.movedim(-1, -3) for table in tables)
 
 
 def _numbers(count: int, like: Tensor) -> Tensor:

@@ -96,14 +96,15 @@ def ps_roi_align(
     channels = _channels(features, bins)
     maps = wide(features)
     batch, _, height, width = maps.shape
-    table = maps.reshape(batch, channels, bins[0] * bins[1], -1).permute(0, 2, 3, 1).reshape(-1, channels)
+    maps = maps.reshape(batch, channels, bins[0] * bins[1], height, width).transpose(1, 2)
     box = rois[:, 1:].to(maps.dtype) * spatial_scale - 0.5
     bin_size = (box[:, 2:] - box[:, :2]) / box.new_tensor([bins[1], bins[0]])
     fixed = sampling_ratio if sampling_ratio > 0 else None
     samples = bin_size.ceil().clamp(min=0) if fixed is None else torch.full_like(bin_size, fixed)
     size = torch.tensor([width, height], device=box.device).expand(len(rois), 2)
-    grid = SampleGrid(box[:, :2], bin_size, samples, size, _first_rows(rois, bins, height * width), bins, fixed)
-    return read_samples(table.contiguous(), grid).to(features.dtype)
+    first = _first_rows(rois, bins, height * width)
+    grid = SampleGrid(box[:, :2], bin_size, samples, size, first, None, bins, fixed)
+    return read_samples([maps], grid).to(features.dtype)
 
 
 def _first_rows(rois: Tensor, bins: Size, cells: int) -> Tensor:

@@ -73,8 +73,7 @@ def roi_align(
         InputError: shapes do not fit or the mode is unknown.
     """
     rois = as_rois(features, rois)
-    level = torch.zeros(len(rois), dtype=torch.int64, device=rois.device)
-    return _align([features], rois, level, [spatial_scale], pair(output_size), sampling_ratio, aligned, mode)
+    return _align([features], rois, None, [spatial_scale], pair(output_size), sampling_ratio, aligned, mode)
 
 
 def multiscale_roi_align(
@@ -122,46 +121,34 @@ def multiscale_roi_align(
     size = ((box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])).sqrt().nan_to_num()
     # 1e-6 as torchvision adds it: a size that is exactly a power of two must not fall a level by rounding
     level = (canonical_level + torch.log2(size / canonical_size) + 1e-6).floor().clamp(lowest, highest)
-    level = (level - lowest).to(torch.int64)
-    return _align(features, rois, level, scales, pair(output_size), sampling_ratio, aligned, "average")
+    number = (level - lowest).to(torch.int64) if len(features) > 1 else None
+    return _align(features, rois, number, scales, pair(output_size), sampling_ratio, aligned, "average")
 
 
 def _align(
     features: Sequence[Tensor],
     rois: Tensor,
-    level: Tensor,
+    level: Tensor | None,
     scales: Sequence[float],
     output_size: Size,
     sampling_ratio: int,
     aligned: bool,
     mode: str,
 ) -> Tensor:
-    """RoI align of `rois` [K, 5], each from the map `level` [K] says."""
+    """RoI align of `rois` [K, 5], each from the map that `level` [K] says (or the one map)."""
     if mode not in ("average", "max"):
         raise InputError(f"mode is {mode!r}, but must be 'average' or 'max'")
-    table = _table(features)
-    rois = rois.to(table.dtype)
-    sizes, starts, start = [], [], 0
-    for feature in features:
-        batch, _, height, width = feature.shape
-        sizes.append((width, height))
-        starts.append(start)
-        start += batch * height * width
-    size = torch.tensor(sizes, device=rois.device)[level]
-    first = torch.tensor(starts, device=rois.device)[level] + rois[:, 0].to(torch.int64) * size.prod(1)
-    box = rois[:, 1:] * rois.new_tensor(scales)[level, None] - (0.5 if aligned else 0.0)
+    maps = [wide(feature) for feature in features]
+    rois = rois.to(maps[0].dtype)
+    own = torch.zeros_like(rois[:, 0], dtype=torch.int64) if level is None else level
+    size = torch.tensor([(feature.shape[3], feature.shape[2]) for feature in features], device=rois.device)[own]
+    box = rois[:, 1:] * rois.new_tensor(scales)[own, None] - (0.5 if aligned else 0.0)
     extent = box[:, 2:] - box[:, :2]
     if not aligned:
         extent = extent.clamp(min=1)
     bin_size = extent / rois.new_tensor([output_size[1], output_size[0]])
     fixed = sampling_ratio if sampling_ratio > 0 else None
     samples = bin_size.ceil().clamp(min=0) if fixed is None else torch.full_like(bin_size, fixed)
-    grid = SampleGrid(box[:, :2], bin_size, samples, size, first[:, None, None], output_size, fixed)
-    return read_samples(table, grid, largest=mode == "max").to(features[0].dtype)
-
-
-def _table(features: Sequence[Tensor]) -> Tensor:
-    """A row of channels for each cell of every map [B, C, H, W] in turn; half precision as float32."""
-    cells = [feature.permute(0, 2, 3, 1).reshape(-1, feature.shape[1]) for feature in features]
-    table = cells[0].contiguous() if len(cells) == 1 else torch.cat(cells)
-    return wide(table)
+    first = rois[:, 0].to(torch.int64) * size.prod(1)
+    grid = SampleGrid(box[:, :2], bin_size, samples, size, first[:, None, None], level, output_size, fixed)
+    return read_samples(maps, grid, largest=mode == "max").to(features[0].dtype)
