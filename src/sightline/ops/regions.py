@@ -121,8 +121,8 @@ def multiscale_roi_align(
     size = ((box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])).sqrt().nan_to_num()
     # 1e-6 as torchvision adds it: a size that is exactly a power of two must not fall a level by rounding
     level = (canonical_level + torch.log2(size / canonical_size) + 1e-6).floor().clamp(lowest, highest)
-    number = (level - lowest).to(torch.int64) if len(features) > 1 else None
-    return _align(features, rois, number, scales, pair(output_size), sampling_ratio, aligned, "average")
+    which = (level - lowest).to(torch.int64) if len(features) > 1 else None
+    return _align(features, rois, which, scales, pair(output_size), sampling_ratio, aligned, "average")
 
 
 def _align(
