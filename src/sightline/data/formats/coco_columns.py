@@ -96,6 +96,7 @@ def _columns(images: Images, objects: Objects, folder: str, split: int) -> tuple
         parts = objects.parts.pop(name)  # let each go as soon as it is joined
         if dtype is Blob:
             blob = Blob.concatenate(parts) if parts else Blob.empty(0)
+            parts.clear()  # the texts are what takes most, and a sorted copy is still to come
             return blob if in_place else blob.take(order)
         joined = _cat(parts, dtype)
         return joined if in_place else joined[order]
