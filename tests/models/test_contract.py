@@ -20,6 +20,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "ssdlite320": {"image_size": 160},
     "resnet": {"crop": 64},
     "mobilenet": {"crop": 64},
+    "alexnet": {"crop": 64, "hidden": 32},
+    "vgg": {"crop": 64, "hidden": 32},
 }
 ALL = [entry.name for entry in ENTRIES]
 DETECTORS = [entry.name for entry in ENTRIES if entry.task == "detection"]

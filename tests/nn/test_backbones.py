@@ -9,10 +9,12 @@ import pytest
 import torch
 from torch import nn
 
+from sightline.nn.backbones.alexnet import alexnet
 from sightline.nn.backbones.features import FeatureMaps
 from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
 from sightline.nn.backbones.mobilenet_v3 import mobilenet_v3_large, mobilenet_v3_small
 from sightline.nn.backbones.resnet import Bottleneck, ResNet, resnet18, resnet34, resnet50, resnet101, resnet152
+from sightline.nn.backbones.vgg import vgg16, vgg16_bn, vgg19, vgg19_bn
 from sightline.nn.layers import ConvNormAct, FrozenBatchNorm2d, SqueezeExcitation, freeze_norms, make_divisible
 from tests.models import parity
 
@@ -22,6 +24,11 @@ COUNTS: dict[Callable[..., nn.Module], int] = {
     resnet50: 25_557_032,
     resnet101: 44_549_160,
     resnet152: 60_192_808,
+    alexnet: 61_100_840,
+    vgg16: 138_357_544,
+    vgg16_bn: 138_365_992,
+    vgg19: 143_667_240,
+    vgg19_bn: 143_678_248,
     mobilenet_v2: 3_504_872,
     mobilenet_v3_large: 5_483_032,
     mobilenet_v3_small: 2_542_856,
@@ -43,7 +50,7 @@ def test_the_wide_and_the_grouped_variants_have_their_published_counts() -> None
     assert sum(p.numel() for p in wide.parameters()) == 68_883_240
 
 
-@pytest.mark.parametrize("build", [*SMALL, resnet101], ids=lambda b: b.__name__)
+@pytest.mark.parametrize("build", [*SMALL, resnet101, alexnet], ids=lambda b: b.__name__)
 def test_logits_equal_the_reference(build: Callable[..., nn.Module], shared: Path) -> None:
     name = build.__name__
     ref, meta = parity.outputs(shared, name)
@@ -54,6 +61,35 @@ def test_logits_equal_the_reference(build: Callable[..., nn.Module], shared: Pat
             parity.recipe(shared).batch([1, 2], *meta["input"][-2:] if isinstance(meta["input"], list) else (224, 224))
         )
     parity.close(logits, ref["logits"], 20 * meta["float64_max_abs_diff"] + 1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("build", [vgg16, vgg16_bn, vgg19], ids=lambda b: b.__name__)
+def test_large_networks_logits_equal_the_reference(build: Callable[..., nn.Module], shared: Path) -> None:
+    test_logits_equal_the_reference(build, shared)
+
+
+@pytest.mark.parametrize("build", [vgg16, vgg16_bn, vgg19], ids=lambda b: b.__name__)
+def test_keys_of_the_large_networks_are_the_published_ones(build: Callable[..., nn.Module], shared: Path) -> None:
+    with torch.device("meta"):
+        state = build().state_dict()
+    wanted = [(key, shape) for key, shape, _, _ in parity.manifest(shared, build.__name__)["state_dict"]]
+    assert [(key, list(value.shape)) for key, value in state.items()] == wanted
+
+
+def test_vgg_gives_the_map_of_the_worked_fact() -> None:
+    net = vgg16(hidden=8).eval()
+    with torch.inference_mode():
+        maps = FeatureMaps(net.layers(), net.stages[-2:])(torch.rand(1, 3, 480, 640))
+    assert [tuple(x.shape) for x in maps.values()] == [(1, 512, 30, 40), (1, 512, 15, 20)]
+
+
+def test_alexnet_gives_maps_of_about_the_strides_it_says() -> None:
+    net = alexnet(hidden=8).eval()
+    with torch.inference_mode():
+        maps = FeatureMaps(net.layers(), net.stages)(torch.rand(1, 3, 224, 224))
+    assert [x.shape[1:] for x in maps.values()] == [(64, 55, 55), (192, 27, 27), (256, 13, 13), (256, 6, 6)]
+    assert [stage.channels for stage in net.stages] == [64, 192, 256, 256]
 
 
 @pytest.mark.parametrize("build", SMALL, ids=lambda b: b.__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, overload
 
@@ -13,7 +14,8 @@ from sightline.errors import InputError
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
 from sightline.nn.backbones import mobilenet_v2 as v2
 from sightline.nn.backbones import mobilenet_v3 as v3
-from sightline.nn.backbones import resnet
+from sightline.nn.backbones import resnet, vgg
+from sightline.nn.backbones.alexnet import alexnet as build_alexnet
 from sightline.structures import Classes, ClassScores
 
 
@@ -22,7 +24,7 @@ class ImageClassifier(nn.Module):
 
     Args:
         classes: names of the K classes.
-        network: batch [N, C, S, S] → logits [N, K].
+        network: batch [N, C, S, S] → logits [N, K]; its last dense layer gives the logits.
         in_channels: C.
         crop: S, the centre crop's side; the shorter side of the image is first resized to S / 0.875.
         smoothing: label smoothing of the loss.
@@ -31,7 +33,7 @@ class ImageClassifier(nn.Module):
     task = "classification"
     name = ""
     arguments: dict[str, Any]
-    class_layers = r"^network\.(fc|classifier\.1|classifier\.3)\."  # the last layer of these networks
+    class_layers: str
 
     def __init__(
         self,
@@ -46,6 +48,8 @@ class ImageClassifier(nn.Module):
         self.classes = classes if isinstance(classes, Classes) else Classes(classes)
         self.network = network
         self.crop, self.smoothing = crop, smoothing
+        last = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
+        self.class_layers = rf"^network\.{re.escape(last)}\."
         mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)
         side = round(crop / 0.875)
         self.preprocess = Preprocess(mean, std, min_size=side, max_size=100 * side, divisor=1)
@@ -124,6 +128,27 @@ def mobilenet_v3_large(classes: Iterable[str], *, in_channels: int = 3, crop: in
     return _classifier(v3.mobilenet_v3_large, classes, in_channels, crop)
 
 
-def _classifier(build: Any, classes: Iterable[str], in_channels: int, crop: int) -> ImageClassifier:
+def alexnet(classes: Iterable[str], *, in_channels: int = 3, crop: int = 224, hidden: int = 4096) -> ImageClassifier:
+    """AlexNet as a classifier of images. `hidden` is the width of its dense layers."""
+    return _classifier(build_alexnet, classes, in_channels, crop, hidden=hidden)
+
+
+def vgg16(classes: Iterable[str], *, in_channels: int = 3, crop: int = 224, hidden: int = 4096) -> ImageClassifier:
+    """VGG-16 as a classifier of images. `hidden` is the width of its dense layers."""
+    return _classifier(vgg.vgg16, classes, in_channels, crop, hidden=hidden)
+
+
+def vgg16_bn(classes: Iterable[str], *, in_channels: int = 3, crop: int = 224, hidden: int = 4096) -> ImageClassifier:
+    """VGG-16 with batch normalisation as a classifier of images. `hidden` is the width of its dense layers."""
+    return _classifier(vgg.vgg16_bn, classes, in_channels, crop, hidden=hidden)
+
+
+def vgg19(classes: Iterable[str], *, in_channels: int = 3, crop: int = 224, hidden: int = 4096) -> ImageClassifier:
+    """VGG-19 as a classifier of images. `hidden` is the width of its dense layers."""
+    return _classifier(vgg.vgg19, classes, in_channels, crop, hidden=hidden)
+
+
+def _classifier(build: Any, classes: Iterable[str], in_channels: int, crop: int, **arguments: Any) -> ImageClassifier:
     names = Classes(classes)
-    return ImageClassifier(names, build(len(names), in_channels=in_channels), in_channels=in_channels, crop=crop)
+    network = build(len(names), in_channels=in_channels, **arguments)
+    return ImageClassifier(names, network, in_channels=in_channels, crop=crop)
