@@ -5,13 +5,16 @@ A mistake ends in one sentence on the error output and exit code 2. `check` exit
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import typer.core
 import yaml
 
 from sightline.errors import InputError
@@ -19,8 +22,41 @@ from sightline.errors import InputError
 if TYPE_CHECKING:
     from sightline.data.dataset import Dataset
 
+_OF_THE_SYSTEM = {
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+}
+"""Refusals of the operating system that a user can do something about; others are faults of the program."""
+
+
+class _Verbs(typer.core.TyperGroup):
+    """Runs a verb; what goes wrong by a mistake or by Ctrl-C becomes a sentence."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            typer.echo(f"error: {error}", err=True)
+        except KeyboardInterrupt:
+            typer.echo("stopped", err=True)
+            raise typer.Exit(130) from None
+        except OSError as error:
+            if error.errno not in _OF_THE_SYSTEM:
+                raise
+            where = f"{error.filename}: " if error.filename else ""
+            typer.echo(f"error: {where}{error.strerror}; choose another place, or make room there", err=True)
+        raise typer.Exit(2)
+
+
 app = typer.Typer(
     name="sightline",
+    cls=_Verbs,
     help="What is in an image, where, and why the model thinks so.",
     no_args_is_help=True,
     add_completion=False,
@@ -28,11 +64,30 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Data = Annotated[Path, typer.Argument(help="A folder with images and labels (COCO, VOC or YOLO), or its label file.")]
+Data = Annotated[
+    Path, typer.Argument(metavar="DATA", help="A folder with images and labels (COCO, VOC or YOLO), or its label file.")
+]
 Split = Annotated[str | None, typer.Option(help="Where this split is, if not found by itself: a folder or a list.")]
-Model = Annotated[Path, typer.Argument(help="A run's folder, or a saved model.")]
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A run's folder, or a saved model.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps; by default the best there is.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from sightline import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit()
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Say the version and exit.")
+    ] = False,
+) -> None:
+    """What is in an image, where, and why the model thinks so."""
 
 
 @app.command()
@@ -48,7 +103,10 @@ def check(
     test: Split = None,
     quiet: Quiet = False,
 ) -> None:
-    """Find what would break or bias a training. Exit code 0: training can start; 1: it cannot."""
+    """Find what would break or bias a training.
+
+    Exit code 0: training can start; 1: it cannot.
+    """
     from sightline import api
     from sightline.data.check import fix as repair
     from sightline.models.catalog import create_model
@@ -70,7 +128,7 @@ def check(
 @app.command()
 def convert(
     data: Data,
-    out: Annotated[Path, typer.Argument(help="The folder to make.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.")],
     to: Annotated[str, typer.Option(help="coco, voc or yolo.")],
     symlink: Annotated[bool, typer.Option("--symlink", help="Link to the images instead of copying them.")] = False,
     train: Split = None,
@@ -92,13 +150,19 @@ def look(
     split: Annotated[str | None, typer.Option(help="Of this split only.")] = None,
     seed: Annotated[int, typer.Option(help="Of the choice, and of the augmentation.")] = 0,
 ) -> None:
-    """Draw a contact sheet of images with their labels, as they are or as training sees them."""
+    """Draw images with their labels, as training sees them."""
+    from PIL import Image
+
     from sightline import api
 
-    dataset = _open(data)
     _refuse_existing(out)
-    api.contact_sheet(dataset[split] if split else dataset, augmentation, n=n, seed=seed).save(out)
-    typer.echo(f"{out}: {min(n, len(dataset))} of {len(dataset)} images, augmentation {augmentation}")
+    if out.suffix.lower() not in Image.registered_extensions():
+        raise InputError(f"{out}: a picture cannot be written as {out.suffix or 'a file without ending'}; give .png")
+    dataset = _open(data)
+    part = dataset[split] if split else dataset
+    api.contact_sheet(part, augmentation, n=n, seed=seed).save(out)
+    of = f"{len(part)} images of {split}" if split else f"{len(part)} images"
+    typer.echo(f"{out}: {min(n, len(part))} of {of}, augmentation {augmentation}")
 
 
 @app.command()
@@ -147,13 +211,13 @@ def train(
     channels = int(arguments.get("in_channels", 3))
     dataset = _open(data, train, val, test).with_channels(channels)
     parts = _parts(dataset, final.seed)
-    for title, part in parts.items():
-        api.require_usable(part, title)
+    api.require_usable(parts["train"], "training")
+    api.require_usable(parts["val"], "validation")
     torch.manual_seed(final.seed)
-    detector: Any = create_model(model, dataset.classes, weights, **arguments)
     _say(f"{len(parts['train'])} images to train on, {len(parts['val'])} to validate on; {dataset.classes!r}", quiet)
-    if detector.weights_report is not None:
-        _say(str(detector.weights_report), quiet)
+    if not quiet:
+        logging.getLogger("sightline").setLevel(logging.INFO)  # what of the weights was loaded
+    detector = create_model(model, dataset.classes, weights, **arguments)
     run = api.train(
         detector,
         parts["train"],
@@ -170,11 +234,19 @@ def train(
     )
     if quiet:  # with progress shown, the run has said it itself
         typer.echo(str(run))
-    if not run.interrupted:
-        if (run.folder / "report.html").is_file():
-            typer.echo(f"report:   {run.folder / 'report.html'}")
-        typer.echo(f"evaluate: sightline evaluate {run.folder} {data}")
-        typer.echo(f"predict:  sightline predict {run.folder} IMAGES --out pictures")
+    if run.interrupted:
+        known = [*(() if name else ("--name", run.folder.name)), *(() if resume else ("--resume",))]
+        typer.echo(f"resume:   {shlex.join(['sightline', *sys.argv[1:], *known])}")
+        raise typer.Exit(130)
+    if (run.folder / "report.html").is_file():
+        typer.echo(f"report:   {run.folder / 'report.html'}")
+    named = {"train": train, "val": val, "test": test}
+    command = ["sightline", "evaluate", str(run.folder), str(data)]
+    command += [text for split, at in named.items() for text in (f"--{split}", at) if at]
+    if not {"val", "test"} & {*dataset.splits}:
+        command += ["--split", "test" if "test" in parts else "val"]
+    typer.echo(f"evaluate: {shlex.join(command)}")
+    typer.echo(f"predict:  sightline predict {shlex.quote(str(run.folder))} IMAGES --out pictures")
 
 
 @app.command()
@@ -191,7 +263,10 @@ def evaluate(
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
-    """Measure a model on labelled images: COCO's twelve numbers, VOC AP50 by both protocols, and each class."""
+    """Measure a model on labelled images.
+
+    COCO's twelve numbers, VOC AP50 by both protocols, and each class.
+    """
     from sightline import api
     from sightline.models.saving import load
     from sightline.training.run import new_folder
@@ -202,14 +277,13 @@ def evaluate(
         new_folder(report)
     loaded: Any = load(model)
     dataset = _open(data, train, val, test).with_channels(loaded.in_channels)
-    chosen = split or next((s for s in ("test", "val") if s in dataset.splits), None)
-    part = dataset[chosen] if chosen else dataset
+    chosen, part = _part(dataset, split, ("test", "val"), loaded)
     result = api.evaluate(loaded, part, batch_size=batch_size, device=device, progress=not quiet)
-    values = {"model": loaded.name, "data": str(data), "split": chosen or "all", **result.to_dict()}
+    values = {"model": loaded.name, "data": str(data), "split": chosen, **result.to_dict()}
     if str(out) == "-":
         typer.echo(json.dumps(values, indent=1))
         return
-    typer.echo(f"{loaded.name} on {data} ({chosen or 'all'}, {len(part)} images)\n{result}")
+    typer.echo(f"{loaded.name} on {data} ({chosen}, {len(part)} images)\n{result}")
     if out is not None:
         out.write_text(json.dumps(values, indent=1), encoding="utf-8")
         typer.echo(f"numbers: {out}")
@@ -220,7 +294,9 @@ def evaluate(
 @app.command()
 def predict(
     model: Model,
-    images: Annotated[list[str], typer.Argument(help="Images, folders, or patterns such as 'photos/*.jpg'.")],
+    images: Annotated[
+        list[str], typer.Argument(metavar="IMAGES…", help="Images, folders, or patterns such as 'photos/*.jpg'.")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="A new folder for pictures and predictions.json.")],
     threshold: Annotated[float, typer.Option(help="Objects of a lower score are left out.")] = 0.5,
     batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 8,
@@ -228,15 +304,29 @@ def predict(
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
-    """Find objects in images: pictures with boxes, and a COCO-style predictions.json."""
+    """Find objects in images, drawn and as JSON.
+
+    Writes pictures with boxes, and a COCO-style predictions.json.
+    """
     from sightline import api
     from sightline.deploy.folder import predict_to_folder
     from sightline.models.saving import load
 
     draw = None if no_pictures else api.draw
     source: Any = images if len(images) > 1 else images[0]
-    options = {"threshold": threshold, "batch_size": batch_size, "device": device, "progress": not quiet}
-    typer.echo(str(predict_to_folder(load(model), source, out, draw=draw, **options)))
+    found = predict_to_folder(
+        load(model),
+        source,
+        out,
+        draw=draw,
+        threshold=threshold,
+        batch_size=batch_size,
+        device=device,
+        progress=not quiet,
+    )
+    typer.echo(str(found))
+    if not found.objects:
+        _say(f"nothing reached a score of {threshold:g}; a lower --threshold shows what came nearest", quiet)
 
 
 @app.command()
@@ -263,7 +353,10 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
 
 @app.command()
 def doctor() -> None:
-    """Say what this machine has: versions, devices, threads, write access, and what is missing for which extra."""
+    """Say what this machine has, and what it lacks.
+
+    Versions, devices, threads, write access, and what is missing for which extra.
+    """
     from sightline.doctor import doctor as run
 
     typer.echo(str(run()))
@@ -271,7 +364,7 @@ def doctor() -> None:
 
 @app.command()
 def scenes(
-    out: Annotated[Path, typer.Argument(help="The folder to make.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.")],
     train: Annotated[int, typer.Option(help="Scenes to train on.")] = 400,
     val: Annotated[int, typer.Option(help="Scenes to validate on.")] = 100,
     test: Annotated[int, typer.Option(help="Scenes to test on.")] = 100,
@@ -279,7 +372,10 @@ def scenes(
     seed: Annotated[int, typer.Option(help="The same seed gives the same pixels.")] = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Render scenes of solids with exact labels, as a COCO folder to try everything on."""
+    """Render scenes with exact labels, to try everything on.
+
+    A folder in COCO format: spheres, boxes, cylinders, cones and rings in a room.
+    """
     from sightline.data.scenes import write_scenes
 
     folder = write_scenes(out, train, val, test, size, seed, progress=not quiet)
@@ -288,49 +384,45 @@ def scenes(
 
 @app.command()
 def report(
-    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
     data: Annotated[Path | None, typer.Option(help="Evaluate on these images for it.")] = None,
     split: Annotated[str | None, typer.Option(help="By default val, else test, else everything.")] = None,
 ) -> None:
-    """Write a run's report.html anew, after an interruption or for other images."""
+    """Write a run's report.html anew.
+
+    After an interruption, or for other images.
+    """
     from sightline import api
     from sightline.models.saving import load
 
+    if not (run / "metrics.jsonl").is_file():
+        raise InputError(f"there is no run {run} (a folder with metrics.jsonl); give the folder of one")
     if data is None:
         typer.echo(str(api.write_report(run)))
         return
     model: Any = load(run)
-    dataset = _open(data).with_channels(model.in_channels)
-    chosen = split or next((s for s in ("val", "test") if s in dataset.splits), None)
-    part = dataset[chosen] if chosen else dataset
+    _, part = _part(_open(data).with_channels(model.in_channels), split, ("val", "test"), model)
     typer.echo(str(api.write_report(run, api.evaluate(model, part), data=part, model=model)))
 
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Argument(help="The folder for everything.")] = Path("demo"),
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder for everything.")] = Path("demo"),
     minutes: Annotated[float, typer.Option(help="Of training.")] = 3.5,
 ) -> None:
-    """The main job on rendered scenes: data, check, training, evaluation, pictures, report. About five minutes."""
+    """The whole path on rendered scenes, in five minutes.
+
+    Data, check, training, evaluation, pictures, report.
+    """
     from sightline.demo import demo as run
 
     run(out, minutes)
 
 
 def main() -> None:
-    """Entry point: mistakes become sentences."""
+    """Entry point."""
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    try:
-        app()
-    except InputError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("stopped", err=True)
-        sys.exit(130)
-    except BrokenPipeError:  # the reader of the output has gone, as in `sightline models | head`
-        sys.stderr.close()
-        sys.exit(1)
+    app()
 
 
 def _open(data: Path, train: str | None = None, val: str | None = None, test: str | None = None) -> Dataset:
@@ -340,18 +432,31 @@ def _open(data: Path, train: str | None = None, val: str | None = None, test: st
 
 
 def _parts(dataset: Dataset, seed: int) -> dict[str, Dataset]:
-    """What to train and to validate on, where the data's splits do not say it: a tenth is kept for each other use."""
+    """The splits of a dataset with those it lacks: a tenth of the images is kept to validate on, and one to test on."""
     if "train" not in dataset.splits:
         if len(dataset.splits) > 1:
             found = ", ".join(dataset.splits)
             raise InputError(f"there is no split 'train' among {found}; name one with --train")
         dataset = dataset.split(0.8, 0.1, 0.1, seed)
         typer.echo(f"no splits found: 80 % to train, 10 % to validate, 10 % to test, by seed {seed}", err=True)
-    if "val" in dataset.splits:
-        return {"train": dataset["train"], "val": dataset["val"]}
-    divided = dataset["train"].split(0.9, 0.1, 0, seed)
-    typer.echo(f"no split 'val' found: a tenth of the training images is kept for it, by seed {seed}", err=True)
-    return {"train": divided["train"], "val": divided["val"]}
+    parts = {name: dataset[name] for name in dataset.splits}
+    if "val" not in parts:
+        divided = dataset["train"].split(0.9, 0.1, 0, seed)
+        parts |= {"train": divided["train"], "val": divided["val"]}
+        typer.echo(f"no split 'val' found: a tenth of the training images is kept for it, by seed {seed}", err=True)
+    return parts
+
+
+def _part(dataset: Dataset, split: str | None, usual: tuple[str, ...], model: Any) -> tuple[str, Dataset]:
+    """The images to measure a model on: a split, also one that its training has made; the first usual one; or all."""
+    chosen = split or next((name for name in usual if name in dataset.splits), None)
+    if chosen is None:
+        return "all", dataset
+    if chosen not in dataset.splits and chosen in ("train", "val", "test") and len(dataset.splits) == 1:
+        parts = _parts(dataset, model.metadata.get("recipe", {}).get("seed", 0))
+        if chosen in parts:
+            return chosen, parts[chosen]
+    return chosen, dataset[chosen]
 
 
 def _pairs(values: list[str] | None, option: str) -> dict[str, Any]:

@@ -299,7 +299,7 @@ def test_run_tells_how_it_ended(tmp_path):
     assert "finished 1 epoch\nbest is epoch 1: val/AP 0.5 (train/loss 1.25)" in text("finished")
     assert "the 3 minutes are over" in text("minutes")
     assert "no better result for 2 epochs" in text("patience")
-    assert "interrupted after 1 epoch; go on with the same command and --resume" in text("interrupted", {})
+    assert "interrupted after 1 epoch; go on with the same command, --name " in text("interrupted", {})
 
 
 def test_samples_are_picklable():

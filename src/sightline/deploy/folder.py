@@ -44,8 +44,9 @@ class PredictedFolder:
     errors: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        drawn = f", {self.pictures} pictures" if self.pictures else ""
-        lines = [f"{self.folder}: {RESULTS_FILE} with {self.objects} objects in {self.images} images{drawn}"]
+        drawn = f", {_count(self.pictures, 'picture')}" if self.pictures else ""
+        found = f"{_count(self.objects, 'object')} in {_count(self.images, 'image')}"
+        lines = [f"{self.folder}: {RESULTS_FILE} with {found}{drawn}"]
         lines += [f"left out: {sentence}" for sentence in self.errors.values()]
         return "\n".join(lines)
 
@@ -108,6 +109,10 @@ def predict_to_folder(
     with replacing(done.folder / RESULTS_FILE) as path:
         path.write_text(json.dumps(results, ensure_ascii=False), encoding="utf-8")
     return done
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _annotations(result: Instances, image_id: int, first_id: int) -> list[dict[str, Any]]:

@@ -54,8 +54,8 @@ class Run:
         done = f"{len(self.metrics)} epoch{'' if len(self.metrics) == 1 else 's'}"
         if self.interrupted:
             return (
-                f"interrupted after {done}; go on with the same command and --resume (in Python: resume=True with the "
-                f"folder {self.folder})"
+                f"interrupted after {done}; go on with the same command, --name {self.folder.name} and --resume "
+                f"(in Python: name={self.folder.name!r}, resume=True)"
             )
         reasons = {
             "finished": f"finished {done}",
