@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sightline.errors import InputError
 
-_TILE = 1 << 15  # comparisons at a time on a processor, so that they stay in its cache
+_TILE = (1 << 15) - 1  # comparisons at a time on a processor: they stay in its cache, and in one thread of PyTorch's
 _HEAD = 1024  # boxes of highest score that go first where many pairs are to be feared
 _PAIRS = 1 << 20  # pairs that may be held at a time
 
@@ -38,7 +38,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     """
     _check(boxes, scores, iou_threshold)
     order = scores.argsort(stable=True, descending=True)
-    return order[_greedy(_Boxes.of(boxes[order], None, iou_threshold), iou_threshold)]
+    return _of(order, _greedy(_Boxes.of(_of(boxes, order), None, iou_threshold), iou_threshold))
 
 
 def batched_nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
@@ -60,7 +60,7 @@ def batched_nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: fl
     """
     _check(boxes, scores, iou_threshold, labels)
     order = scores.argsort(stable=True, descending=True)
-    return order[_greedy(_Boxes.of(boxes[order], labels[order], iou_threshold), iou_threshold)]
+    return _of(order, _greedy(_Boxes.of(_of(boxes, order), _of(labels, order), iou_threshold), iou_threshold))
 
 
 def soft_nms(
@@ -98,7 +98,7 @@ def soft_nms(
     near = _Boxes.of(boxes, None, least)
     order, count = near.order()
     a, b = near.at(order).pairs(count, least)
-    a, b = order[a], order[b]
+    a, b = _of(order, a), _of(order, b)
     iou = _iou(near.at(a).columns, near.at(b).columns)
     decay = torch.exp(-(iou**2) / sigma) if method == "gaussian" else 1 - iou
     left = scores.detach().to(iou.dtype)
@@ -106,15 +106,16 @@ def soft_nms(
     # A box that no waiting neighbour surpasses is taken before all its neighbours whatever happens elsewhere, so its
     # score is final. All such boxes are taken at once; only chains of neighbours cost a round each.
     while True:
-        alive = (waiting[a] & waiting[b]).nonzero().flatten()
+        alive = (_of(waiting, a) & _of(waiting, b)).nonzero().flatten()
         if not len(alive):
             break
-        a, b, decay = a[alive], b[alive], decay[alive]
-        a_first = (left[a] > left[b]) | ((left[a] == left[b]) & (a < b))
+        a, b, decay = _of(a, alive), _of(b, alive), _of(decay, alive)
+        left_a, left_b = _of(left, a), _of(left, b)
+        a_first = (left_a > left_b) | ((left_a == left_b) & (a < b))
         winner, loser = a.where(a_first, b), b.where(a_first, a)
-        taken = waiting.index_fill(0, loser, False)
-        decided = taken[winner].nonzero().flatten()
-        left = left.scatter_reduce(0, loser[decided], decay[decided], "prod")
+        taken = waiting.scatter(0, loser, False)
+        decided = _of(taken, winner).nonzero().flatten()
+        left = left.scatter_reduce(0, _of(loser, decided), _of(decay, decided), "prod")
         waiting = waiting & ~taken & (left >= score_threshold)
     ids = left.argsort(stable=True, descending=True)
     ids = ids[left[ids] >= score_threshold]
@@ -132,12 +133,12 @@ def _greedy(boxes: _Boxes, iou_threshold: float) -> Tensor:
         if len(waiting) > at_once and int(count.sum()) > _PAIRS:
             head, rest = waiting[:_HEAD], waiting[_HEAD:]
             order, count = boxes.at(head).order()
-        a, b = boxes.at(head[order]).pairs(count, iou_threshold)
-        a, b = order[a], order[b]
-        kept.append(head[_resolve(len(head), torch.minimum(a, b), torch.maximum(a, b))])
+        a, b = boxes.at(_of(head, order)).pairs(count, iou_threshold)
+        a, b = _of(order, a), _of(order, b)
+        kept.append(head.masked_select(_resolve(len(head), torch.minimum(a, b), torch.maximum(a, b))))
         waiting = rest
         if len(rest):
-            waiting = rest[~boxes.at(rest).covered(boxes.at(kept[-1]), iou_threshold)]
+            waiting = rest.masked_select(~boxes.at(rest).covered(boxes.at(kept[-1]), iou_threshold))
         # Pairs grow with the square of the boxes: after a head with few of them the rest can be done at once.
         at_once = max(at_once, _HEAD * math.sqrt(_PAIRS / (len(a) + 1)))
     return torch.cat(kept)
@@ -148,7 +149,7 @@ def _resolve(count: int, first: Tensor, second: Tensor) -> Tensor:
     kept = torch.ones(count, dtype=torch.bool, device=first.device)
     # It is the one fixed point of "kept if no kept one suppresses it": each round settles at least one box more.
     while True:
-        again = torch.ones_like(kept).index_fill_(0, second[kept[first]], False)
+        again = torch.ones_like(kept).scatter_(0, second.masked_select(_of(kept, first)), False)
         if torch.equal(again, kept):
             return kept
         kept = again
@@ -197,8 +198,8 @@ class _Boxes(NamedTuple):
 
     def at(self, ids: Tensor) -> _Boxes:
         """The chosen boxes."""
-        label = None if self.label is None else self.label[ids]
-        x1, y1, x2, y2, area, key, reach = (column[ids] for column in self[:7])
+        label = None if self.label is None else _of(self.label, ids)
+        x1, y1, x2, y2, area, key, reach = (_of(column, ids) for column in self[:7])
         return _Boxes(x1, y1, x2, y2, area, key, reach, label)
 
     @property
@@ -209,7 +210,7 @@ class _Boxes(NamedTuple):
     def order(self) -> tuple[Tensor, Tensor]:
         """Ids along the line, and for each box in that order how many of those after it are within its reach."""
         key, order = self.key.sort()
-        end = torch.searchsorted(key, key + self.reach[order], right=True)
+        end = torch.searchsorted(key, key + _of(self.reach, order), right=True)
         return order, end - torch.arange(1, len(key) + 1, device=key.device)
 
     def pairs(self, count: Tensor, iou_threshold: float) -> tuple[Tensor, Tensor]:
@@ -220,7 +221,7 @@ class _Boxes(NamedTuple):
         """
         ones, others = [count[:0]], [count[:0]]
         tiles = _tiles(count)
-        widest = max((most for _, _, most in tiles), default=0)
+        widest = max([0, *(most for _, _, most in tiles)])
         after = [F.pad(c, (0, widest), value=math.nan if c.is_floating_point() else 0) for c in self.columns]
         for begin, end, most in tiles:
             rows = [column[begin:end, None] for column in self.columns]
@@ -237,7 +238,7 @@ class _Boxes(NamedTuple):
         here, by = self.at(order), by.at(by.key.argsort())
         low = torch.searchsorted(here.key, by.key - by.reach)
         high = torch.searchsorted(here.key, by.key + by.reach, right=True)
-        rows = 32 if order.device.type == "cpu" else 1024
+        rows = 16 if order.device.type == "cpu" else 1024
         low = F.pad(low, (0, -len(low) % rows), value=len(order)).view(-1, rows).amin(1)
         high = F.pad(high, (0, -len(high) % rows)).view(-1, rows).amax(1)
         result = torch.zeros_like(order, dtype=torch.bool)
@@ -275,6 +276,11 @@ def _iou(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
     height = (torch.minimum(a[3], b[3]) - torch.maximum(a[1], b[1])).clamp_(min=0)
     intersection = width.mul_(height)
     return intersection / (a[4] + b[4]).sub_(intersection)
+
+
+def _of(values: Tensor, ids: Tensor) -> Tensor:
+    """`values[ids]`, which PyTorch splits among its threads even when short: on a busy machine 1000 times slower."""
+    return values.index_select(0, ids)
 
 
 def _check(boxes: Tensor, scores: Tensor, iou_threshold: float, labels: Tensor | None = None) -> None:
