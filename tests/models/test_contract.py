@@ -18,6 +18,7 @@ NAMES = ["circle", "square", "star"]
 SMALL: dict[str, dict[str, Any]] = {
     "faster_rcnn": {"min_size": 96, "max_size": 160},
     "ssdlite320": {"image_size": 160},
+    "localiser": {"image_size": 96},
     "resnet": {"crop": 64},
     "mobilenet": {"crop": 64},
     "alexnet": {"crop": 64, "hidden": 32},

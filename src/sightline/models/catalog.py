@@ -15,7 +15,7 @@ from torch import nn
 
 from sightline.errors import InputError
 from sightline.models.classification import classifier
-from sightline.models.detection import faster_rcnn, ssdlite
+from sightline.models.detection import faster_rcnn, localiser, ssdlite
 from sightline.models.published import PUBLISHED, Published, coco_classes, find_published
 from sightline.models.weights import load_weights, read_checkpoint
 from sightline.structures import Classes
@@ -118,6 +118,13 @@ ENTRIES = (
         "Sandler et al. 2018, MobileNetV2",
         (),
         "mobilenet_v2",
+    ),
+    *(
+        Entry(f"localiser_{backbone}", builder, "detection", "Krizhevsky et al. 2012; Redmon et al. 2016", (), backbone)
+        for backbone, builder in (
+            ("mobilenet_v2", localiser.localiser_mobilenet_v2),
+            ("resnet18", localiser.localiser_resnet18),
+        )
     ),
     *(
         Entry(name, getattr(classifier, name), "classification", paper)

@@ -1,0 +1,168 @@
+"""A localiser: one object an image, its class and its box, from one network with two outputs.
+
+The simplest detector there is, and where the lineage begins: classification with localisation, as in ImageNet's
+localisation task (Krizhevsky et al. 2012; Simonyan and Zisserman 2015, section A). The box is in centre form,
+normalised by the image's sides, and of width and height the square root is learnt, so that an error of some pixels
+costs less on a large box than on a small one (Redmon et al., "You only look once", 2016, section 2.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sightline.errors import InputError
+from sightline.models.detection.detector import Detections, Detector, Losses
+from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
+from sightline.models.weights import shared_keys
+from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
+from sightline.nn.backbones.resnet import resnet18
+from sightline.ops.boxes import box_area, box_convert, denormalize_boxes, normalize_boxes
+from sightline.structures import Classes, ImageBatch, Instances, Size
+
+
+class Localiser(Detector):
+    """Backbone → one map → which class, and where.
+
+    It learns from the largest object of an image; the others are not shown to it. An image without objects teaches it
+    nothing: its terms are 0. It has no background class, so it finds exactly one object in EVERY image, with the
+    probability of its class as the score.
+
+    Args:
+        classes: names of the K classes.
+        preprocess: images → batch, of a fixed size.
+        backbone: batch [N, C, S, S] → map [N, `channels`, h, w].
+        channels: of the map.
+        grid: the box is read from the map averaged in grid × grid parts, since its mean over the image knows little of
+            places.
+        weights: factors on the two losses, class and box.
+    """
+
+    class_layers = r"^class_head\."
+
+    def __init__(
+        self,
+        classes: Iterable[str],
+        preprocess: Preprocess,
+        backbone: nn.Module,
+        channels: int,
+        *,
+        grid: int = 4,
+        weights: tuple[float, float] = (0.8, 0.2),
+    ):
+        super().__init__(classes, preprocess)
+        if min(weights) < 0 or sum(weights) == 0:
+            raise InputError(f"the losses' weights are {weights}, but must be at least 0, and one of them above it")
+        self.backbone = backbone
+        self.class_head = nn.Linear(channels, len(self.classes))
+        self.box_head = nn.Sequential(nn.AdaptiveAvgPool2d(grid), nn.Flatten(), nn.Linear(channels * grid**2, 4))
+        self.weights = weights
+
+    def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
+        """A batch → the object of each image; with targets, the two losses."""
+        logits, places = self.network(batch.tensor)
+        if targets is None:
+            return self.decode(logits, places, batch.sizes), {}
+        return [], self.losses(logits, places, *self.assign(targets))
+
+    def network(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Batch [N, C, S, S] → class logits [N, K] and places [N, 4] in [0, 1]: (x, y, √w, √h)."""
+        features = self.backbone(images)
+        return self.class_head(features.mean((2, 3))), self.box_head(features).sigmoid()
+
+    def assign(self, targets: Sequence[Instances]) -> tuple[Tensor, Tensor]:
+        """The largest object of each image: class [N], −1 where there is none, and place [N, 4]."""
+        labels, places = [], []
+        for target in targets:
+            if len(target):
+                largest = box_area(target.boxes).argmax(dim=0, keepdim=True)
+                labels.append(target.labels[largest] - 1)  # there is no output for the background
+                places.append(encode_place(target.boxes[largest], target.image_size))
+            else:
+                labels.append(target.labels.new_full((1,), -1))
+                places.append(target.boxes.new_zeros(1, 4))
+        return torch.cat(labels), torch.cat(places)
+
+    def losses(self, logits: Tensor, places: Tensor, labels: Tensor, wanted: Tensor) -> Losses:
+        """Weighted cross-entropy and squared error of the four numbers, over the images with an object."""
+        shown = labels >= 0
+        count = shown.sum().clamp(min=1)
+        classes = F.cross_entropy(logits, labels, ignore_index=-1, reduction="sum") / count
+        boxes = ((places - wanted).square().sum(1) * shown).sum() / count
+        return {"loss_classification": self.weights[0] * classes, "loss_box": self.weights[1] * boxes}
+
+    @torch.no_grad()
+    def decode(self, logits: Tensor, places: Tensor, sizes: Sequence[Size]) -> Detections:
+        """The likeliest class of each image and its box, inside the image."""
+        scores, labels = logits.float().softmax(-1).max(-1)
+        return [
+            {"boxes": decode_place(place[None], size), "labels": label[None] + 1, "scores": score[None]}
+            for place, label, score, size in zip(places.float(), labels, scores, sizes, strict=True)
+        ]
+
+
+def encode_place(boxes: Tensor, size: Size) -> Tensor:
+    """Boxes [..., 4] xyxy in pixels of an image of `size` (height, width) → (x, y, √w, √h), each in [0, 1]."""
+    x, y, w, h = box_convert(normalize_boxes(boxes, size), "xyxy", "cxcywh").unbind(-1)
+    return torch.stack([x, y, w.sqrt(), h.sqrt()], -1)
+
+
+def decode_place(places: Tensor, size: Size) -> Tensor:
+    """The boxes [..., 4] xyxy in pixels that `encode_place` made `places` of, cut at the image's border."""
+    x, y, w, h = places.unbind(-1)
+    boxes = box_convert(torch.stack([x, y, w.square(), h.square()], -1), "cxcywh", "xyxy")
+    return denormalize_boxes(boxes.clamp(0, 1), size)
+
+
+def localiser_mobilenet_v2(
+    classes: Iterable[str],
+    *,
+    in_channels: int = 3,
+    image_size: int = 224,
+    class_weight: float = 0.8,
+    box_weight: float = 0.2,
+) -> Localiser:
+    """A localiser on MobileNet v2.
+
+    Args:
+        classes: names of the classes.
+        in_channels: channels of the images.
+        image_size: side of the square that images are resized to, at least 33.
+        class_weight, box_weight: factors on the two losses.
+    """
+    net = mobilenet_v2(in_channels=in_channels)
+    return _assemble(net, net.last_channels, classes, in_channels, image_size, (class_weight, box_weight))
+
+
+def localiser_resnet18(
+    classes: Iterable[str],
+    *,
+    in_channels: int = 3,
+    image_size: int = 224,
+    class_weight: float = 0.8,
+    box_weight: float = 0.2,
+) -> Localiser:
+    """A localiser on ResNet-18. Arguments as for `localiser_mobilenet_v2`."""
+    net = resnet18(in_channels=in_channels)
+    return _assemble(net, net.stages[-1].channels, classes, in_channels, image_size, (class_weight, box_weight))
+
+
+def _assemble(
+    net: nn.Module,
+    channels: int,
+    classes: Iterable[str],
+    in_channels: int,
+    image_size: int,
+    weights: tuple[float, float],
+) -> Localiser:
+    if image_size < 33:
+        raise InputError(f"image_size is {image_size}, but must be at least 33: the network halves it five times")
+    backbone = nn.Sequential(*net.layers().values())  # type: ignore[operator]
+    mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)
+    preprocess = Preprocess(mean, std, fixed_size=(image_size, image_size), divisor=1)
+    model = Localiser(Classes(classes), preprocess, backbone, channels, weights=weights)
+    model.backbone_keys = shared_keys(net, model)
+    return model
