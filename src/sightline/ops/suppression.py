@@ -149,7 +149,7 @@ def _resolve(count: int, first: Tensor, second: Tensor) -> Tensor:
     kept = torch.ones(count, dtype=torch.bool, device=first.device)
     # It is the one fixed point of "kept if no kept one suppresses it": each round settles at least one box more.
     while True:
-        again = torch.ones_like(kept).scatter_(0, second.masked_select(_of(kept, first)), False)
+        again = torch.ones_like(kept).scatter(0, second.masked_select(_of(kept, first)), False)
         if torch.equal(again, kept):
             return kept
         kept = again
