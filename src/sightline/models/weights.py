@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ class LoadReport:
         left_out: entries of the checkpoint that were not used, each with the reason.
         fresh: the model's entries that keep their random start.
         adapted: entries changed to fit another number of image channels.
+        note: what had to be assumed of the file.
     """
 
     source: str
@@ -38,6 +40,7 @@ class LoadReport:
     left_out: list[str] = field(default_factory=list)
     fresh: list[str] = field(default_factory=list)
     adapted: list[str] = field(default_factory=list)
+    note: str = ""
 
     def __str__(self) -> str:
         lines = [f"{self.source}: {self.loaded} of the model's {self.total} entries loaded"]
@@ -49,17 +52,19 @@ class LoadReport:
             if names:
                 more = f", … {len(names) - 6} more" if len(names) > 6 else ""
                 lines.append(f"  {title}: {', '.join(names[:6])}{more}")
+        if self.note:
+            lines.append(f"  note: {self.note}")
         return "\n".join(lines)
 
 
-def shared_keys(network: nn.Module, model: nn.Module) -> dict[str, str]:
+def shared_keys(network: nn.Module, model: nn.Module) -> dict[str, str | None]:
     """Where the tensors of a classification network stand in a model built from its layers: its key → the model's key.
 
-    By identity of the tensors, so it holds however the layers were regrouped. To be called before either is moved.
+    None stands for what the model leaves out, such as the classifier's last layer. By identity of the tensors, so it
+    holds however the layers were regrouped. To be called before either is moved.
     """
     own = {id(tensor): key for key, tensor in model.state_dict(keep_vars=True).items()}
-    pairs = network.state_dict(keep_vars=True).items()
-    return {key: own[id(tensor)] for key, tensor in pairs if id(tensor) in own}
+    return {key: own.get(id(tensor)) for key, tensor in network.state_dict(keep_vars=True).items()}
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -95,7 +100,9 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]
     return tensors, {}
 
 
-def load_weights(model: nn.Module, state: dict[str, Tensor], source: str, *, same_classes: bool = True) -> LoadReport:
+def load_weights(
+    model: nn.Module, state: dict[str, Tensor], source: str, *, same_classes: bool = True, note: str = ""
+) -> LoadReport:
     """Set the model's entries from a checkpoint of the whole model, or of its backbone's classifier.
 
     Args:
@@ -104,27 +111,31 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], source: str, *, sam
         state: tensors by key, with the keys of the model, of older versions of it, or of its backbone as a classifier.
         source: the file, for the report.
         same_classes: False leaves the layers that depend on the classes out, though their shapes may fit.
+        note: for the report, if layers that depend on the classes were loaded.
 
     Returns:
-        What was loaded and what was not; a warning is logged where something was left out.
+        What was loaded and what was not; a warning is logged where something was left out or assumed.
 
     Raises:
-        InputError: nothing fits, or less than half of the backbone does: the weights are another model's.
+        InputError: the weights are another model's: of its entries (or its backbone's) a quarter or more finds nothing
+            that fits, or a tenth or more of the file's belongs to layers that it does not have.
     """
     own = model.state_dict()
-    state = {_current_key(key): value for key, value in state.items()}
-    wrapped = {f"network.{key}": value for key, value in state.items()}
-    if len(wrapped.keys() & own.keys()) > len(state.keys() & own.keys()):
-        state = wrapped  # a bare network's checkpoint into a model around it
-    keys: dict[str, str] = getattr(model, "backbone_keys", {})
-    as_backbone = len(state.keys() & keys.keys()) > len(state.keys() & own.keys())
+    keys: dict[str, str | None] = getattr(model, "backbone_keys", {})
+    state, as_backbone = _named_for(state, own.keys(), keys.keys())
     report = LoadReport(source, total=len(own))
     chosen: dict[str, Tensor] = {}
+    unknown = 0
     for key, value in state.items():
+        if key.endswith("num_batches_tracked") and key not in (keys if as_backbone else own):
+            continue  # a frozen normalisation counts nothing
+        if as_backbone and key in keys and keys[key] is None:
+            report.left_out.append(f"{key} (only the classifier uses it)")
+            continue
         target = keys.get(key) if as_backbone else key
         if target is None or target not in own:
-            if not key.endswith("num_batches_tracked"):
-                report.left_out.append(f"{key} (the model has no such entry)")
+            unknown += 1
+            report.left_out.append(f"{key} (the model has no such entry)")
             continue
         if not same_classes and _depends_on_classes(model, target):
             report.left_out.append(f"{key} (of other classes)")
@@ -137,21 +148,37 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], source: str, *, sam
         if fitted.shape != value.shape:
             report.adapted.append(key)
         chosen[target] = fitted
-    wanted = set(keys.values()) if as_backbone else set(own)
-    wanted = {key for key in wanted if not key.endswith("num_batches_tracked")}
-    if len(chosen.keys() & wanted) < len(wanted) / 2:
+    wanted = {key for key in keys.values() if key is not None} if as_backbone else set(own)
+    wanted = {k for k in wanted if not k.endswith("num_batches_tracked") and not _depends_on_classes(model, k)}
+    fits = len(chosen.keys() & wanted)
+    if fits <= 0.75 * len(wanted) or unknown >= 0.1 * len(state):
+        what = "its backbone's" if as_backbone else "the model's"
+        foreign = f", and {unknown} of the file's {len(state)} belong to layers it does not have" if unknown else ""
         raise InputError(
-            f"{source}: these are weights of another model: {len(chosen)} of {len(wanted)} entries fit "
-            f"(the file begins with {_first(state)}, {_name(model)} with {_first(own)}); "
+            f"{source}: these are weights of another model than {_name(model)}: {fits} of {what} {len(wanted)} entries "
+            f"are there in the right shape{foreign} (the file begins with {_first(state)}); "
             "choose the model they belong to"
         )
     model.load_state_dict(chosen, strict=False)
     report.loaded = len(chosen)
     report.fresh = [k for k in own if k not in chosen and not k.endswith("num_batches_tracked")]
-    unexpected = [entry for entry in report.left_out if not (as_backbone and "no such entry" in entry)]
-    if unexpected or report.adapted:
+    report.note = note if any(_depends_on_classes(model, key) for key in chosen) else ""
+    unexpected = [entry for entry in report.left_out if not entry.endswith("(only the classifier uses it)")]
+    if unexpected or report.adapted or report.note:
         log.warning("%s", report)
     return report
+
+
+def _named_for(
+    state: dict[str, Tensor], own: Collection[str], backbone: Collection[str]
+) -> tuple[dict[str, Tensor], bool]:
+    """The checkpoint with today's keys, and whether they are those of the backbone's classifier."""
+    state = {_current_key(key): value for key, value in state.items()}
+    inside = {key.removeprefix("network."): value for key, value in state.items()}  # of a model around a bare network
+    around = {f"network.{key}": value for key, value in inside.items()}
+    candidates = [(state, own, False), (around, own, False), (inside, backbone, True)]
+    best = max(candidates, key=lambda c: len(c[0].keys() & set(c[1])))
+    return best[0], best[2]
 
 
 def _fit(value: Tensor, own: Tensor) -> Tensor | None:
@@ -165,6 +192,14 @@ def _fit(value: Tensor, own: Tensor) -> Tensor | None:
         # a grey image seen as three equal channels gives the same sums; more channels share them
         return mean.expand(-1, channels, -1, -1) * (3 / channels)
     return None
+
+
+def head_fits(model: nn.Module, state: dict[str, Tensor]) -> bool:
+    """Whether a checkpoint of the whole model has all its layers that depend on the classes, in the same shape."""
+    own = model.state_dict()
+    state, _ = _named_for(state, own.keys(), ())
+    layers = [key for key in own if _depends_on_classes(model, key)]
+    return all(key in state and state[key].shape == own[key].shape for key in layers)
 
 
 def _depends_on_classes(model: nn.Module, key: str) -> bool:

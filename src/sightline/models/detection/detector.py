@@ -41,11 +41,17 @@ class Detector(nn.Module):
             raise InputError("a detector needs at least one class; give classes=[…] with their names")
         self.preprocess = preprocess
         self.slots = list(slots) if slots is not None else None
+        if self.slots is not None and (
+            len(self.slots) != len(self.classes) or len(set(self.slots)) < len(self.slots) or min(self.slots) < 1
+        ):
+            raise InputError(
+                f"slots must be {len(self.classes)} different outputs above 0, one a class, not {self.slots}"
+            )
         outputs = self.slots or list(range(1, len(self.classes) + 1))
         of_output = [outputs.index(o) if o in outputs else -1 for o in range(max(outputs) + 1)]
         self.register_buffer("_output_of_class", torch.tensor(outputs), persistent=False)
         self.register_buffer("_class_of_output", torch.tensor(of_output), persistent=False)
-        self.backbone_keys: dict[str, str] = {}
+        self.backbone_keys: dict[str, str | None] = {}
 
     _output_of_class: Tensor
     _class_of_output: Tensor
