@@ -16,8 +16,10 @@ from torch import nn
 from sightline.errors import InputError
 from sightline.models.classification import classifier
 from sightline.models.detection import faster_rcnn, localiser, ssdlite
-from sightline.models.published import PUBLISHED, Published, coco_classes, find_published
-from sightline.models.weights import load_weights, read_checkpoint
+from sightline.models.published import PUBLISHED, Published, class_names, coco_classes, find_published, local_file
+from sightline.models.weights import head_fits, load_weights, read_checkpoint
+from sightline.nn.heads.box import BoxSettings
+from sightline.nn.heads.rpn import ProposalSettings
 from sightline.structures import Classes
 
 
@@ -43,6 +45,9 @@ class Entry:
     backbone: str | None = None
     start: dict[str, Any] = field(default_factory=dict)
 
+
+_SETTINGS = {"proposals": ProposalSettings, "boxes": BoxSettings, "settings": ssdlite.SSDSettings}
+"""Arguments of builders that are settings."""
 
 _FASTER = "Ren et al. 2015, Faster R-CNN; Lin et al. 2017, Feature pyramid networks"
 _FROZEN = {"norm": "frozen", "trainable_layers": 3}
@@ -82,7 +87,7 @@ ENTRIES = (
         _FASTER,
         ("fasterrcnn_mobilenet_v3_large_fpn",),
         "mobilenet_v3_large",
-        _FROZEN,
+        _FROZEN | {"norm_eps": 1e-3},  # what the classifier was trained with
     ),
     Entry(
         "faster_rcnn_mobilenet_v3_large_320_fpn",
@@ -91,7 +96,7 @@ ENTRIES = (
         _FASTER,
         ("fasterrcnn_mobilenet_v3_large_320_fpn",),
         "mobilenet_v3_large",
-        _FROZEN,
+        _FROZEN | {"norm_eps": 1e-3},  # what the classifier was trained with
     ),
     Entry(
         "faster_rcnn_mobilenet_v2_fpn",
@@ -169,12 +174,15 @@ def create_model(
 
     Args:
         name: of the catalog, or torchvision's for the same network.
-        classes: names of the classes. May be left out where `weights` brings its own.
+        classes: names of the classes. May be left out where `weights` brings its own: published weights of the whole
+            model, a file that `save` wrote, and any local file whose head has as many outputs as the published one:
+            1000 are taken for ImageNet's classes, a detector's 91 for COCO's 80.
         weights: "coco" or "imagenet" for published weights (downloaded once); a local file (a whole model's, or a
             classifier's for the backbone); "hf://owner/repository/file" for a file of the Hugging Face hub; None starts
-            from random numbers.
+            from random numbers. A head of other classes is left out; where a file does not name its classes and has
+            as many as `classes`, they are taken to be the same, and the log says so.
         in_channels: channels of the images.
-        arguments: of the builder.
+        arguments: of the builder. Those not given are the ones that suit the weights.
 
     Returns:
         The model; `model.weights_report` says what was loaded and what was left out.
@@ -184,42 +192,57 @@ def create_model(
     """
     entry = find(name)
     _check_arguments(entry, arguments)
+    if in_channels < 1:
+        raise InputError(f"in_channels is {in_channels}, but images have at least one channel")
     names = None if classes is None else Classes(classes)
     published = _published(entry, weights)
+    if names is None and (weights is None or (published is not None and published.network == entry.backbone)):
+        raise InputError(_needs_classes(entry))  # before anything is downloaded
     preset: dict[str, Any] = {}
-    same_classes = True
-    if published is not None and published.network == entry.name:
-        preset = dict(published.arguments)
-        own, slots = coco_classes() if published.data == "coco" else (published.outputs, None)
-        names = names or Classes(own)
-        same_classes = names == Classes(own)
-        if slots is not None and same_classes:
-            preset["slots"] = slots
-    elif weights is not None:
-        preset = dict(entry.start)
-    if names is None:
-        raise InputError(f"{entry.name} needs its classes: give classes=[…], for a dataset classes=data.classes")
+    same_classes, note, path = True, "", None
+    if weights is not None:
+        path = local_file(weights, published)
+        state, metadata = read_checkpoint(path)
+        known, preset = _brought(entry, published, state, metadata, names)
+        if names is None and known is None:
+            raise InputError(f"{_needs_classes(entry)}; {path} does not name its own")
+        names = names or known
+        same_classes = known is None or names == known
+        if not same_classes:
+            preset.pop("slots", None)
+        if known is None:
+            note = "the file does not name its classes; its head was taken to be of these, in this order"
+        elif published is None and "classes" not in metadata:
+            note = f"the file does not name its classes; by their number they were taken for {known!r}"
     arguments = {k: v for k, v in preset.items() if k in _parameters(entry)} | arguments
     model: Any = entry.builder(names, in_channels=in_channels, **arguments)
     model.name = entry.name
     model.arguments = {"in_channels": in_channels, **arguments}
     model.weights_report = None
-    if weights is not None:
-        path = _locate(weights, published)
-        state, metadata = read_checkpoint(path)
-        if published is None and metadata.get("classes"):
-            same_classes = list(names) == json.loads(metadata["classes"])
-        model.weights_report = load_weights(model, state, str(path), same_classes=same_classes)
+    if path is not None:
+        model.weights_report = load_weights(model, state, str(path), same_classes=same_classes, note=note)
     return model
 
 
+def saved_arguments(metadata: dict[str, str]) -> dict[str, Any]:
+    """The builder's arguments, from the metadata of a file that `sightline.models.saving.save` wrote."""
+    arguments: dict[str, Any] = json.loads(metadata["arguments"])
+    for key, kind in _SETTINGS.items():
+        if isinstance(arguments.get(key), dict):
+            arguments[key] = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in arguments[key].items()})
+    return arguments
+
+
 def models() -> list[dict[str, Any]]:
-    """The catalog as rows: name, task, parameters (with 80 COCO or 1000 ImageNet classes), paper, published weights."""
+    """The catalog as rows: name, task, parameters, paper, aliases, published weights with their metrics.
+
+    Parameters are those that learn or could, as published: with 1000 ImageNet classes, or with COCO's 91 outputs and
+    frozen norms where the published detector has them.
+    """
     rows = []
     for entry in ENTRIES:
-        count = 1000 if entry.task == "classification" else 80
         with torch.device("meta"):  # nothing is allocated or filled
-            model = entry.builder([str(i) for i in range(count)])
+            model = _as_published(entry)
         rows.append(
             {
                 "name": entry.name,
@@ -233,44 +256,68 @@ def models() -> list[dict[str, Any]]:
     return rows
 
 
+def _as_published(entry: Entry) -> nn.Module:
+    classes, arguments = _published_head(entry)
+    return entry.builder(classes, **{k: v for k, v in arguments.items() if k in _parameters(entry)})
+
+
+def _published_head(entry: Entry) -> tuple[Classes, dict[str, Any]]:
+    """The classes that an entry's published weights have, or would have, and the builder's arguments for them."""
+    data = "imagenet" if entry.task == "classification" else "coco"
+    published = find_published(entry.name, data)
+    arguments = dict(published.arguments if published is not None else entry.start)
+    if data == "imagenet":
+        return Classes(class_names(data)), arguments
+    names, slots = coco_classes()
+    if "slots" in _parameters(entry):
+        arguments["slots"] = slots
+    return Classes(names), arguments
+
+
+def _brought(
+    entry: Entry,
+    published: Published | None,
+    state: dict[str, torch.Tensor],
+    metadata: dict[str, str],
+    wanted: Classes | None,
+) -> tuple[Classes | None, dict[str, Any]]:
+    """What a checkpoint says of the model: its classes, where they are known, and the builder's arguments."""
+    ours = metadata.get("format", "").startswith("sightline model")
+    if ours and metadata["model"] == entry.name:
+        arguments = saved_arguments(metadata)
+        arguments.pop("in_channels", None)
+        return Classes(json.loads(metadata["classes"])), arguments
+    classes, arguments = _published_head(entry)
+    if published is not None and published.network == entry.name:
+        return classes, arguments
+    if not ours and wanted in (None, classes):
+        with torch.device("meta"):
+            if head_fits(_as_published(entry), state):
+                return classes, arguments
+    if not any(key.startswith("backbone.") for key in state):
+        return None, dict(entry.start)  # a classifier's
+    arguments.pop("slots", None)
+    arguments.pop("norm_eps", None)  # a matter of that training, not of the network
+    return Classes(json.loads(metadata["classes"])) if ours else None, arguments
+
+
+def _needs_classes(entry: Entry) -> str:
+    return f"{entry.name} needs its classes: give classes=[…], for a dataset classes=data.classes"
+
+
 def _published(entry: Entry, weights: str | Path | None) -> Published | None:
     """The published checkpoint that `weights` names: of the model itself, or of its backbone's classifier."""
-    if weights is None or isinstance(weights, Path):
+    if weights is None:
         return None
     if weights not in ("coco", "imagenet"):
         return next((p for p in PUBLISHED if Path(weights).name == p.file), None)
-    found = find_published(entry.name, weights)
+    found = find_published(entry.name, str(weights))
     if found is None and entry.backbone is not None:
-        found = find_published(entry.backbone, weights)
+        found = find_published(entry.backbone, str(weights))
     if found is None:
         known = [p.data for p in PUBLISHED if p.network in (entry.name, entry.backbone)]
         raise InputError(f"there are no {weights!r} weights for {entry.name}; there are {', '.join(known) or 'none'}")
     return found
-
-
-def _locate(weights: str | Path, published: Published | None) -> Path:
-    """The local file of `weights`, downloaded where it is a published name or on the hub."""
-    text = str(weights)
-    if text.startswith("hf://"):
-        from huggingface_hub import hf_hub_download
-
-        owner, repository, file = [*text.removeprefix("hf://").split("/", 2), "", ""][:3]
-        if not file:
-            raise InputError(f"weights {text!r} must have the form hf://owner/repository/file")
-        return Path(hf_hub_download(f"{owner}/{repository}", file))
-    if published is None or text not in ("coco", "imagenet"):
-        return Path(weights)
-    path = Path(torch.hub.get_dir()) / "checkpoints" / published.file
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(published.url, str(path), published.hash_prefix)
-        except (OSError, RuntimeError) as error:
-            raise InputError(
-                f"{published.url} could not be downloaded ({error}); "
-                "get the file another way and give its path as weights"
-            ) from error
-    return path
 
 
 def _parameters(entry: Entry) -> list[str]:

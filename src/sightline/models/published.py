@@ -1,4 +1,5 @@
-"""Published checkpoints as facts: where they are, what they were trained on, what they reach, who may use them.
+"""Published checkpoints as facts: where they are, what they were trained on, what they reach, who may use them; and
+how they come here.
 
 All are torchvision's, from https://download.pytorch.org/models; the eight digits in a file's name are the start of its
 SHA-256. torchvision is under the BSD 3-clause licence; ImageNet and COCO images have terms of their own.
@@ -8,8 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cache
+from http.client import HTTPException
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, Literal
+
+import torch
+
+from sightline.errors import InputError
 
 _HOME = "https://download.pytorch.org/models/"
 
@@ -118,3 +125,50 @@ PUBLISHED = (
 def find_published(network: str, data: str) -> Published | None:
     """The checkpoint of a network trained on `data`, or None."""
     return next((p for p in PUBLISHED if p.network == network and p.data == data), None)
+
+
+def local_file(weights: str | Path, published: Published | None) -> Path:
+    """The local file of `weights`, downloaded once where it is the name of published data or on the hub.
+
+    Args:
+        weights: "imagenet" or "coco", "hf://owner/repository/file", or a path.
+        published: what such a name stands for.
+
+    Raises:
+        InputError: it cannot be had; the sentence says why.
+    """
+    text = str(weights)
+    if text.startswith("hf://"):
+        return _from_hub(text)
+    if published is None or text not in ("coco", "imagenet"):
+        return Path(weights)
+    path = Path(torch.hub.get_dir()) / "checkpoints" / published.file
+    if not path.is_file():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(published.url, str(path), published.hash_prefix)
+        except (OSError, RuntimeError, HTTPException) as error:  # a wrong hash is a RuntimeError
+            raise InputError(
+                f"{published.url} could not be downloaded to {path.parent} ({_first_line(error)}); "
+                "get the file another way and give its path as weights"
+            ) from error
+    return path
+
+
+def _from_hub(address: str) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    owner, repository, file = [*address.removeprefix("hf://").split("/", 2), "", ""][:3]
+    if not file:
+        raise InputError(f"weights {address!r} must have the form hf://owner/repository/file")
+    try:
+        return Path(hf_hub_download(f"{owner}/{repository}", file))
+    except (OSError, ValueError) as error:  # the hub's own errors are of these kinds
+        raise InputError(
+            f"weights {address} could not be downloaded ({_first_line(error)}); "
+            "check the name, or log in with `hf auth login` if it is not public"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

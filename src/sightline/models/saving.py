@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -13,13 +14,10 @@ from torch import nn
 
 import sightline
 from sightline.errors import InputError
-from sightline.models.catalog import create_model
-from sightline.models.detection.ssdlite import SSDSettings
+from sightline.models.catalog import create_model, saved_arguments
 from sightline.models.weights import read_checkpoint
-from sightline.nn.heads.box import BoxSettings
-from sightline.nn.heads.rpn import ProposalSettings
 
-_SETTINGS = {"proposals": ProposalSettings, "boxes": BoxSettings, "settings": SSDSettings}
+FORMAT = "sightline model 1"
 
 
 def save(model: nn.Module, path: str | Path, metadata: dict[str, Any] | None = None) -> Path:
@@ -31,11 +29,15 @@ def save(model: nn.Module, path: str | Path, metadata: dict[str, Any] | None = N
         metadata: what else to keep: metrics, the recipe, the data's name. JSON values.
 
     Raises:
-        InputError: the model is not of the catalog, or the folder cannot be written.
+        InputError: the model is not of the catalog, the name does not end in .safetensors, or the folder cannot be
+            written.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     path = Path(path)
+    if path.suffix != ".safetensors":
+        raise InputError(f"{path}: a saved model's file ends in .safetensors; name it {path.stem}.safetensors")
     name = getattr(model, "name", "")
     if not name:
         raise InputError(
@@ -43,7 +45,7 @@ def save(model: nn.Module, path: str | Path, metadata: dict[str, Any] | None = N
         )
     preprocess = getattr(model, "preprocess", None)
     header = {
-        "format": "sightline model 1",
+        "format": FORMAT,
         "version": sightline.__version__,
         "model": name,
         "task": str(getattr(model, "task", "")),
@@ -58,10 +60,12 @@ def save(model: nn.Module, path: str | Path, metadata: dict[str, Any] | None = N
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(tensors, partial, header)
         os.replace(partial, path)
-    except OSError as error:
-        raise InputError(
-            f"{path}: the model cannot be written there ({error.strerror or error}); choose another place"
-        ) from error
+    except (OSError, SafetensorError) as error:  # the latter is also its word for a full disk
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise InputError(f"{path}: the model cannot be written there ({reason}); choose another place") from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
     return path
 
 
@@ -86,7 +90,9 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> nn.Module:
                 f"{path}: this folder holds no trained model (best.safetensors); give a run's folder or a model file"
             )
         path = found[0]
-    if path.is_file() and path.suffix != ".safetensors":
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file or folder; give a run's folder or a .safetensors file")
+    if path.suffix != ".safetensors":
         raise InputError(
             f"{path}: not a saved Sightline model (.safetensors); "
             "for other checkpoints use create_model(name, classes, weights=path)"
@@ -96,11 +102,12 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> nn.Module:
         raise InputError(
             f"{path}: this file does not say which model it holds; use create_model(name, classes, weights=path)"
         )
-    arguments = json.loads(header["arguments"])
-    for key, kind in _SETTINGS.items():
-        if isinstance(arguments.get(key), dict):
-            arguments[key] = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in arguments[key].items()})
-    model = create_model(header["model"], json.loads(header["classes"]), **arguments)
+    if header["format"] != FORMAT:
+        raise InputError(
+            f"{path}: written by Sightline {header.get('version', 'of a later version')} as {header['format']!r}, "
+            f"which this version {sightline.__version__} does not know; install a later version"
+        )
+    model = create_model(header["model"], json.loads(header["classes"]), **saved_arguments(header))
     model.load_state_dict(state)
     model.metadata = json.loads(header["metadata"])
     return model.eval().to(device)

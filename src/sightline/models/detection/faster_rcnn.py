@@ -181,6 +181,7 @@ def faster_rcnn_mobilenet_v3_large_fpn(
     *,
     in_channels: int = 3,
     norm: Norm = "batch",
+    norm_eps: float = 1e-5,
     trainable_layers: int = 6,
     min_size: int = 800,
     max_size: int = 1333,
@@ -192,7 +193,7 @@ def faster_rcnn_mobilenet_v3_large_fpn(
 
     Arguments as for `faster_rcnn_resnet50_fpn`; the backbone has six parts.
     """
-    net = mobilenet_v3_large(in_channels=in_channels, norm=_norm(norm))
+    net = mobilenet_v3_large(in_channels=in_channels, norm=_norm(norm, norm_eps))
     body = FeatureMaps(net.layers(), [Stage("13", 160, 32), Stage("16", 960, 32)])
     _freeze(body, ["0", "2", "4", "7", "13", "16"], trainable_layers)
     fpn = FeaturePyramid(body.channels, 256)
@@ -207,6 +208,7 @@ def faster_rcnn_mobilenet_v3_large_320_fpn(
     *,
     in_channels: int = 3,
     norm: Norm = "batch",
+    norm_eps: float = 1e-5,
     trainable_layers: int = 6,
     min_size: int = 320,
     max_size: int = 640,
@@ -223,6 +225,7 @@ def faster_rcnn_mobilenet_v3_large_320_fpn(
         classes,
         in_channels=in_channels,
         norm=norm,
+        norm_eps=norm_eps,
         trainable_layers=trainable_layers,
         min_size=min_size,
         max_size=max_size,
