@@ -84,6 +84,10 @@ class ImageClassifier(nn.Module):
         return {"loss_classification": F.cross_entropy(logits, truth, label_smoothing=self.smoothing)}
 
     def _centre(self, image: Tensor) -> Tensor:
+        """The middle [C, S, S]; an image so long that its shorter side stays below S has a border of the mean."""
+        down, right = (max(0, self.crop - side) for side in image.shape[-2:])
+        if down or right:
+            image = F.pad(image, (right // 2, right - right // 2, down // 2, down - down // 2))
         top, left = (image.shape[-2] - self.crop) // 2, (image.shape[-1] - self.crop) // 2
         return image[:, top : top + self.crop, left : left + self.crop]
 
@@ -150,5 +154,7 @@ def vgg19(classes: Iterable[str], *, in_channels: int = 3, crop: int = 224, hidd
 
 def _classifier(build: Any, classes: Iterable[str], in_channels: int, crop: int, **arguments: Any) -> ImageClassifier:
     names = Classes(classes)
+    if not len(names):
+        raise InputError("a classifier needs at least one class; give classes=[…] with their names")
     network = build(len(names), in_channels=in_channels, **arguments)
     return ImageClassifier(names, network, in_channels=in_channels, crop=crop)
