@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from sightline.errors import ClassMismatch, InputError
 from sightline.models.catalog import ENTRIES, create_model
+from sightline.models.detection.grid_sliding import GridSettings
+from sightline.models.detection.sliding_window import WindowSettings
 from sightline.models.saving import load, save
 from sightline.structures import Classes, ClassScores, Instances
 
@@ -19,6 +21,12 @@ SMALL: dict[str, dict[str, Any]] = {
     "faster_rcnn": {"min_size": 96, "max_size": 160},
     "ssdlite320": {"image_size": 160},
     "localiser": {"image_size": 96},
+    "sliding_window": {
+        "min_size": 48,
+        "max_size": 64,
+        "windows": WindowSettings(sizes=(24, 48), ratios=(1.0,), stride=0.5, crop=48, samples=8, random=2, hard=2),
+    },
+    "grid_sliding": {"min_size": 48, "max_size": 64, "grid": GridSettings(cells=4, regions=(2, 3), crop=48)},
     "resnet": {"crop": 64},
     "mobilenet": {"crop": 64},
     "alexnet": {"crop": 64, "hidden": 32},

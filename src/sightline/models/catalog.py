@@ -15,7 +15,7 @@ from torch import nn
 
 from sightline.errors import InputError
 from sightline.models.classification import classifier
-from sightline.models.detection import faster_rcnn, localiser, ssdlite
+from sightline.models.detection import faster_rcnn, grid_sliding, localiser, sliding_window, ssdlite
 from sightline.models.published import PUBLISHED, Published, class_names, coco_classes, find_published, local_file
 from sightline.models.weights import head_fits, load_weights, read_checkpoint
 from sightline.nn.heads.box import BoxSettings
@@ -47,6 +47,7 @@ class Entry:
 
 
 _SETTINGS = {"proposals": ProposalSettings, "boxes": BoxSettings, "settings": ssdlite.SSDSettings}
+_SETTINGS |= {"windows": sliding_window.WindowSettings, "grid": grid_sliding.GridSettings}
 """Arguments of builders that are settings."""
 
 _FASTER = "Ren et al. 2015, Faster R-CNN; Lin et al. 2017, Feature pyramid networks"
@@ -130,6 +131,14 @@ ENTRIES = (
             ("mobilenet_v2", localiser.localiser_mobilenet_v2),
             ("resnet18", localiser.localiser_resnet18),
         )
+    ),
+    *(
+        Entry(f"{name}_{backbone}", getattr(module, f"{name}_{backbone}"), "detection", paper, (), backbone)
+        for name, module, paper in (
+            ("sliding_window", sliding_window, "Rowley, Baluja, Kanade 1998, Neural network-based face detection"),
+            ("grid_sliding", grid_sliding, "Rowley, Baluja, Kanade 1998; Redmon et al. 2016, You only look once"),
+        )
+        for backbone in ("mobilenet_v2", "resnet18")
     ),
     *(
         Entry(name, getattr(classifier, name), "classification", paper)
