@@ -1,0 +1,145 @@
+"""Selective search: Uijlings, van de Sande, Gevers, Smeulders, "Selective search for object recognition", IJCV 2013.
+
+Segments grow together, most similar neighbours first; every region on the way is a proposal. Diversity comes from
+several colour spaces, scales and similarities (section 3.2); the order mixes the hierarchies at random, whole objects
+first (section 3.3).
+
+Departures: slopes are binned up to the steepest of the image; images larger
+than `max_size` are searched at that size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sightline.errors import InputError
+from sightline.ops.proposals.colours import as_rgb, in_space
+from sightline.ops.proposals.grouping import Cue, group
+from sightline.ops.proposals.regions import describe, pixel_codes, segment
+
+Source = Callable[[Tensor], Tensor]
+"""Image [C, H, W] → boxes [P, 4] in its pixels, best first."""
+
+_ALL: tuple[Cue, ...] = ("colour", "texture", "size", "fill")
+_WITHOUT_COLOUR: tuple[Cue, ...] = ("texture", "size", "fill")
+
+
+@dataclass(frozen=True)
+class Strategies:
+    """One hierarchy for each combination of a segmentation and a sum of similarities.
+
+    Attributes:
+        segmentations: colour space and scale k of each; segments have at least k pixels.
+        similarities: the cues of each sum.
+    """
+
+    segmentations: tuple[tuple[str, int], ...]
+    similarities: tuple[tuple[Cue, ...], ...]
+
+
+MODES: dict[str, Strategies] = {
+    "single": Strategies((("hsv", 100),), (_ALL,)),
+    "fast": Strategies((("hsv", 50), ("hsv", 100), ("lab", 50), ("lab", 100)), (_ALL, _WITHOUT_COLOUR)),
+    "quality": Strategies(
+        tuple((space, k) for space in ("hsv", "lab", "rgi", "hue", "grey") for k in (50, 100, 150, 300)),
+        (_ALL, _WITHOUT_COLOUR, ("fill",), ("size",)),
+    ),
+}
+"""The three columns of the paper's table 5."""
+
+
+@dataclass(frozen=True)
+class SelectiveSearch:
+    """Proposals by selective search. The same image and settings give the same boxes, in the same order.
+
+    Args:
+        mode: "single" (one hierarchy), "fast" (8) or "quality" (80).
+        limit: keep at most so many of the first boxes; None keeps all.
+        min_side: boxes of a shorter side, in pixels of the image, are dropped.
+        max_size: longer side, in pixels, at which larger images are searched; None searches every image as it is.
+        seed: of the random order.
+
+    Raises:
+        InputError: no such mode, or scikit-image is missing.
+    """
+
+    mode: Literal["single", "fast", "quality"] = "fast"
+    limit: int | None = None
+    min_side: float = 0
+    max_size: int | None = 500
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise InputError(f"mode is {self.mode!r}, but selective search has {', '.join(MODES)}")
+        if self.limit is not None and self.limit < 1:
+            raise InputError(f"limit is {self.limit}, but must be at least 1, or None for all boxes")
+        if self.max_size is not None and self.max_size < 1:
+            raise InputError(f"max_size is {self.max_size}, but must be at least 1 pixel, or None")
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Image [C, H, W], uint8 or float in [0, 1] → float32 boxes [P, 4] x1, y1, x2, y2 in its pixels, best first.
+
+        Boxes are distinct and lie within the image. On the CPU; an image on another device is copied and the boxes go
+        back to it.
+        """
+        require("skimage", "scikit-image", "selective search")
+        rgb = as_rgb(image)
+        height, width = rgb.shape[:2]
+        rgb = _reduced(rgb, self.max_size)
+        boxes = ordered(list(hierarchies(rgb, MODES[self.mode])), self.seed)
+        boxes = boxes * np.array([width / rgb.shape[1], height / rgb.shape[0]] * 2)
+        if self.min_side > 0:
+            boxes = boxes[((boxes[:, 2:] - boxes[:, :2]) >= self.min_side).all(1)]
+        return torch.from_numpy(boxes[: self.limit].astype(np.float32)).to(image.device)
+
+
+def hierarchies(rgb: np.ndarray, strategies: Strategies) -> Iterator[np.ndarray]:
+    """float32 [H, W, 3] in [0, 1] → boxes [R, 4] of each strategy's regions, in the order in which they came to be."""
+    described: tuple[str, np.ndarray, np.ndarray, list[int]] | None = None
+    for space, scale in strategies.segmentations:
+        if described is None or described[0] != space:
+            pixels = in_space(rgb, space)
+            described = (space, pixels, *pixel_codes(pixels))
+        _, pixels, codes, bins = described
+        regions = describe(segment(pixels, scale, scale), codes, bins)
+        for cues in strategies.similarities:
+            yield group(regions, cues)
+
+
+def ordered(found: list[np.ndarray], seed: int) -> np.ndarray:
+    """The boxes of all hierarchies by falling likelihood, without repetitions (section 3.3).
+
+    The last region of a hierarchy, the whole image, has rank 1, the one before it 2, …; the boxes are sorted by their
+    rank times a random number in [0, 1), so that large regions are likely, but not certain, to come first.
+    """
+    random = np.random.default_rng(seed)
+    value = np.concatenate([random.random(len(boxes)) * np.arange(len(boxes), 0, -1) for boxes in found])
+    boxes = np.concatenate(found)[np.argsort(value, kind="stable")]
+    _, first = np.unique(boxes, axis=0, return_index=True)
+    return boxes[np.sort(first)]
+
+
+def require(module: str, package: str, what: str) -> None:
+    """Refuse, with what to install, where a package of the extra `classical` is missing."""
+    if find_spec(module) is None:
+        raise InputError(f"{what} needs {package}, which is not installed: pip install 'sightline[classical]'")
+
+
+def _reduced(rgb: np.ndarray, max_size: int | None) -> np.ndarray:
+    height, width = rgb.shape[:2]
+    if max_size is None or max(height, width) <= max_size:
+        return rgb
+    factor = max_size / max(height, width)
+    size = max(1, round(height * factor)), max(1, round(width * factor))
+    planes = torch.from_numpy(rgb).permute(2, 0, 1)[None]
+    small = F.interpolate(planes, size=size, mode="bilinear", antialias=True, align_corners=False)[0]
+    return np.ascontiguousarray(small.clamp(0, 1).permute(1, 2, 0).numpy())
