@@ -28,8 +28,8 @@ FASTER = ["--model", "faster_rcnn_mobilenet_v2_fpn", "--arg", "min_size=384", "-
 SSDLITE = ["--model", "ssdlite320_mobilenet_v2", "--batch-size", "8"]
 RUNS: dict[str, list[str]] = {
     "faster": [*FASTER, "--weights", "WEIGHTS", "--epochs", "15", "--lr", "5e-4"],
-    "ssdlite": [*SSDLITE, "--weights", "WEIGHTS", "--epochs", "36", "--lr", "1e-3"],
-    "scratch": [*FASTER, "--epochs", "24", "--lr", "1e-3"],
+    "ssdlite": [*SSDLITE, "--weights", "WEIGHTS", "--epochs", "24", "--lr", "1e-3"],
+    "scratch": [*FASTER, "--epochs", "18", "--lr", "1e-3"],
 }
 
 
@@ -54,8 +54,8 @@ def main() -> None:
         out = subprocess.run([sys.executable, "-m", *evaluate, "-q"], check=True, capture_output=True, text=True).stdout
         measured = json.loads(out)
         results[name] = {
-            "command": " ".join(w if w != "WEIGHTS" else "mobilenet_v2_imagenet.pth" for w in command).replace(
-                str(args.data), "BCCD"
+            "command": " ".join(["sightline train BCCD", *RUNS[name], *COMMON, "--name", name]).replace(
+                "WEIGHTS", "mobilenet_v2_imagenet.pth"
             ),
             "minutes": round(seconds / 60, 1),
             "load": [round(before, 1), round(os.getloadavg()[0], 1)],

@@ -94,7 +94,7 @@ def recipe(minutes: float) -> dict[str, Any]:
     """Numbers for a short training from scratch: a high learning rate, and little validation."""
     return {
         "minutes": minutes,
-        "batch_size": 8,
+        "batch_size": 4,
         "lr": 1e-3,
         "warmup_steps": 50,
         "augmentation": "light",
