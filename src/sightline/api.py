@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -37,9 +38,7 @@ def check(
     return run(_dataset(data), model, full=full, progress=progress)
 
 
-def convert(
-    data: Dataset | str | Path, out: str | Path, to: Literal["coco", "voc", "yolo"], *, symlink: bool = False
-) -> Path:
+def convert(data: Dataset | str | Path, out: str | Path, to: str, *, symlink: bool = False) -> Path:
     """Write a dataset in another format; see `sightline.data.formats.convert`."""
     from sightline.data.formats import convert as run
 
@@ -119,20 +118,25 @@ def train(
         return {key: result.metrics[key] for key in VALIDATION_COLUMNS}
 
     measurable = validation is not None and validation.kind == "instances"
-    run = fit(
-        model,
-        data,
-        recipe,
-        folder,
-        validation=validation,
-        validate=validate if measurable else None,
-        transform=augmentation,
-        resume=resume,
-        trackers=trackers,
-        progress=progress,
-        device=device,
-        on_epoch=on_epoch,
-    )
+    try:
+        run = fit(
+            model,
+            data,
+            recipe,
+            folder,
+            validation=validation,
+            validate=validate if measurable else None,
+            transform=augmentation,
+            resume=resume,
+            trackers=trackers,
+            progress=progress,
+            device=device,
+            on_epoch=on_epoch,
+        )
+    except InputError:
+        with suppress(OSError):  # not empty: what was written stays
+            folder.rmdir()
+        raise
     if report and run.metrics:
         result = evaluate(run.model, validation, progress=progress) if validation is not None and measurable else None
         write_report(run.folder, result, data=validation if measurable else data, model=run.model)
@@ -180,7 +184,7 @@ def predict(model: nn.Module | str | Path, source: Any, **options: Any) -> Targe
 
     Args:
         model: a model, a saved file, or a run's folder.
-        source: a path, a folder, a glob pattern, a PIL image, an array, a tensor, or a list of such.
+        source: a path, a folder, a glob pattern, a PIL image, an array, a tensor, a dataset, or a list of such.
         options: threshold, batch_size, device, progress.
     """
     from sightline.deploy.predict import predict as run
@@ -220,10 +224,10 @@ def write_report(
     """Write report.html (and evaluation.json, where there is a result) of a run; see `sightline.report.html`."""
     from sightline.report.html import write_report as run
 
-    folder = Path(folder)
+    file = run(folder, result=result, data=data, model=model, title=title)
     if result is not None:
-        (folder / "evaluation.json").write_text(json.dumps(result.to_dict(), indent=1), encoding="utf-8")
-    return run(folder, result=result, data=data, model=model, title=title)
+        file.with_name("evaluation.json").write_text(json.dumps(result.to_dict(), indent=1), encoding="utf-8")
+    return file
 
 
 def _model(model: nn.Module | str | Path) -> nn.Module:

@@ -6,6 +6,7 @@ A mistake ends in one sentence on the error output and exit code 2. `check` exit
 from __future__ import annotations
 
 import errno
+import inspect
 import json
 import logging
 import shlex
@@ -33,6 +34,9 @@ _OF_THE_SYSTEM = {
     errno.EROFS,
 }
 """Refusals of the operating system that a user can do something about; others are faults of the program."""
+
+
+_NUMBERS = {"int": (int,), "float": (int, float), "bool": (bool,)}
 
 
 class _Verbs(typer.core.TyperGroup):
@@ -115,6 +119,8 @@ def check(
         raise InputError(f"--fix is {fix!r}, but broken boxes can be repaired by clip or drop")
     dataset = _open(data, train, val, test)
     detector = create_model(model, dataset.classes) if model else None
+    if model and not hasattr(detector, "anchor_shapes"):
+        raise InputError(f"{model} has no anchors to compare the objects with; give a detector, or leave --model out")
     report = api.check(dataset, detector, full=not fast, progress=not quiet)
     typer.echo(json.dumps(report.to_dict(), indent=1) if as_json else str(report))
     if fix is not None:
@@ -129,7 +135,7 @@ def check(
 def convert(
     data: Data,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.")],
-    to: Annotated[str, typer.Option(help="coco, voc or yolo.")],
+    to: Annotated[str, typer.Option(help="coco, voc, yolo, yolo-seg, via, labelme, cvat or masks.")],
     symlink: Annotated[bool, typer.Option("--symlink", help="Link to the images instead of copying them.")] = False,
     train: Split = None,
     val: Split = None,
@@ -198,8 +204,8 @@ def train(
     from sightline.training.recipe import Recipe
     from sightline.training.run import existing_run_folder
 
-    numbers = {"epochs": epochs, "minutes": minutes, "batch_size": batch_size, "lr": lr, "seed": seed}
-    numbers = {k: v for k, v in (numbers | {"augmentation": augmentation}).items() if v is not None}
+    given = {"epochs": epochs, "minutes": minutes, "batch_size": batch_size, "lr": lr, "seed": seed}
+    numbers = {k: v for k, v in (given | {"augmentation": augmentation}).items() if v is not None}
     numbers |= _pairs(set_, "--set")
     if resume and name is None:
         raise InputError("--resume needs the run's --name")
@@ -207,17 +213,16 @@ def train(
         recipe = recipe or existing_run_folder(runs / name) / "recipe.yaml"
     final = Recipe.from_yaml(recipe).changed(**numbers) if recipe else Recipe.from_dict(numbers, "the command line")
 
-    arguments = _pairs(arg, "--arg")
-    channels = int(arguments.get("in_channels", 3))
-    dataset = _open(data, train, val, test).with_channels(channels)
+    arguments = _arguments(model, arg)
+    dataset = _open(data, train, val, test).with_channels(arguments.get("in_channels", 3))
     parts = _parts(dataset, final.seed)
     api.require_usable(parts["train"], "training")
     api.require_usable(parts["val"], "validation")
     torch.manual_seed(final.seed)
-    _say(f"{len(parts['train'])} images to train on, {len(parts['val'])} to validate on; {dataset.classes!r}", quiet)
     if not quiet:
         logging.getLogger("sightline").setLevel(logging.INFO)  # what of the weights was loaded
     detector = create_model(model, dataset.classes, weights, **arguments)
+    _say(f"{len(parts['train'])} images to train on, {len(parts['val'])} to validate on; {dataset.classes!r}", quiet)
     run = api.train(
         detector,
         parts["train"],
@@ -240,9 +245,9 @@ def train(
         raise typer.Exit(130)
     if (run.folder / "report.html").is_file():
         typer.echo(f"report:   {run.folder / 'report.html'}")
-    named = {"train": train, "val": val, "test": test}
+    named = {"--train": train, "--val": val, "--test": test}
     command = ["sightline", "evaluate", str(run.folder), str(data)]
-    command += [text for split, at in named.items() for text in (f"--{split}", at) if at]
+    command += [text for option, place in named.items() if place for text in (option, place)]
     if not {"val", "test"} & {*dataset.splits}:
         command += ["--split", "test" if "test" in parts else "val"]
     typer.echo(f"evaluate: {shlex.join(command)}")
@@ -471,6 +476,25 @@ def _pairs(values: list[str] | None, option: str) -> dict[str, Any]:
         except yaml.YAMLError as error:
             raise InputError(f"{option} {text!r}: {value!r} is no value ({str(error).splitlines()[0]})") from error
     return pairs
+
+
+def _arguments(model: str, values: list[str] | None) -> dict[str, Any]:
+    """The model's arguments, of the kind its builder takes: a word where a number belongs is refused here."""
+    from sightline.models.catalog import find
+
+    arguments = _pairs(values, "--arg")
+    known = inspect.signature(find(model).builder).parameters
+    if "classes" in arguments:
+        raise InputError("--arg classes=…: the classes are those of the data; leave it out")
+    for name, value in arguments.items():
+        kind = str(known[name].annotation) if name in known else ""
+        if kind in _NUMBERS and type(value) not in _NUMBERS[kind]:
+            what = {"int": "a whole number", "float": "a number", "bool": "true or false"}[kind]
+            raise InputError(f"--arg {name}={value}: {model} takes {what} there")
+    channels = arguments.get("in_channels", 3)
+    if not isinstance(channels, int) or channels < 1:
+        raise InputError(f"--arg in_channels={channels}: it must be a whole number of at least 1")
+    return arguments
 
 
 def _refuse_existing(file: Path) -> None:

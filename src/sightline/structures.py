@@ -106,7 +106,10 @@ class Classes(Sequence[str]):
             parts.append(
                 f"their order differs: id {first} is {self[first]!r} in {mine} and {other[first]!r} in {theirs}"
             )
-        raise ClassMismatch(f"the classes of {mine} and {theirs} differ: {' and '.join(parts)}")
+        raise ClassMismatch(
+            f"the classes of {mine} and {theirs} differ: {' and '.join(parts)}; take those that belong together, or "
+            "give the classes by name and in one order (classes=…) to open_dataset or create_model"
+        )
 
 
 def _list_names(names: Sequence[str], limit: int = 8) -> str:

@@ -285,4 +285,23 @@ def test_to_folder_where_nothing_can_be_read(tmp_path):
     (tmp_path / "a.png").write_bytes(b"")
     with pytest.raises(InputError, match=r"a\.png"):
         predict_to_folder(Spotter(), tmp_path / "a.png", tmp_path / "out")
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_dataset_is_a_source_and_its_labels_are_not(tmp_path):
+    from sightline.data.dataset import Dataset
+
+    target = Instances((6, 8), classes=CLASSES, boxes=[[0, 0, 4, 4]], labels=[0])
+    data = Dataset.from_instances([torch.full((3, 6, 8), v, dtype=torch.uint8) for v in (0, 51)], [target] * 2, CLASSES)
+    results = predict(Spotter(), data)
+    assert [r.source for r in results] == [data.name(0), data.name(1)]
+    assert float(results[1].boxes[0, 0]) == pytest.approx(0.2)
+    with pytest.raises(InputError, match="an image cannot be a Instances"):
+        predict(Spotter(), [data[0]])
+
+
+def test_a_device_that_is_not_there():
+    with pytest.raises(InputError, match="device is 'cuda:99', but there is no such device here; there are cpu"):
+        predict(Spotter(), picture(0), device="cuda:99")
+    with pytest.raises(InputError, match="device is 'tpus'"):
+        predict(Spotter(), picture(0), device="tpus")

@@ -8,7 +8,7 @@ from torch import nn
 
 from sightline.errors import ClassMismatch, InputError
 from sightline.evaluation import evaluate
-from sightline.structures import Classes, Instances
+from sightline.structures import Classes, ClassScores, Instances
 
 CLASSES = Classes(["cat", "dog"])
 
@@ -119,6 +119,15 @@ def test_refusals():
 
     with pytest.raises(InputError, match="must return one result for each image"):
         evaluate(Losses(), Data())
+    with pytest.raises(InputError, match="device is 'cuda:99', but there is no such device here"):
+        evaluate(Oracle(), Data(), device="cuda:99")
+
+    class Classifier(Oracle):
+        def forward(self, images):
+            return [ClassScores(tuple(image.shape[1:]), classes=self.classes, label=0) for image in images]
+
+    with pytest.raises(InputError, match="the model answers with ClassScores, but the labels are Instances"):
+        evaluate(Classifier(), Data())
 
 
 def test_the_bar_is_shown_on_a_terminal(monkeypatch, capsys):

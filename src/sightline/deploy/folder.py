@@ -105,6 +105,8 @@ def predict_to_folder(
             path.parent.mkdir(parents=True, exist_ok=True)
             draw(image, result).save(path, quality=92)
             done.pictures += 1
+    if len(done.errors) == len(items):
+        done.folder.rmdir()  # made or found empty above, and left so
     require_some(done.errors, len(items), first)
     with replacing(done.folder / RESULTS_FILE) as path:
         path.write_text(json.dumps(results, ensure_ascii=False), encoding="utf-8")

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from sightline.deploy.sources import Item, Source, find_images
 from sightline.errors import InputError
 from sightline.structures import Instances, Target
+from sightline.training.devices import require_device
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ def predict(
     Args:
         model: called with images of their own sizes; it is run in eval mode, and its mode and device are restored.
         source: path of an image, folder (with its subfolders), pattern such as "photos/*.jpg", Pillow image, array
-            [H, W] or [H, W, C], tensor [H, W] or [C, H, W] (uint8, 16 bits, or float in [0, 1]), or a list of these.
+            [H, W] or [H, W, C], tensor [H, W] or [C, H, W] (uint8, 16 bits, or float in [0, 1]), a dataset, or a list
+            of these.
         threshold: objects of lower score are left out.
         batch_size: images looked at together.
         device: where to run; None for where the model is.
@@ -75,7 +77,7 @@ def predict(
         folder, pattern or list that cannot be read are left out with a warning, and listed in `.errors`.
 
     Raises:
-        InputError: no image was found, or the single one (or every one) cannot be read.
+        InputError: no image was found, the single one (or every one) cannot be read, or there is no such device.
     """
     items, single = find_images(source)
     found = Predictions()
@@ -169,6 +171,7 @@ def _running(model: nn.Module, device: torch.device | str | None) -> Iterator[to
     """The model in eval mode on `device`; afterwards it is again as it was."""
     modes = [(module, module.training) for module in model.modules()]
     home = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+    require_device(device)
     place = home if device is None else torch.device(device)
     try:
         if place != home:

@@ -14,12 +14,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from sightline.data.dataset import Dataset
 from sightline.data.images import SUFFIXES, from_pil, is_image, read_image
 from sightline.errors import InputError
+from sightline.structures import ClassMap, ClassScores, Instances
 
 Source = Any
 """Path of an image, of a folder, or a pattern ("photos/*.jpg"); a Pillow image; an array [H, W] or [H, W, C]; a tensor
-[C, H, W] or [H, W]; a batch of these with one more axis in front; or a sequence of any of all these."""
+[C, H, W] or [H, W]; a batch of these with one more axis in front; a dataset; or a sequence of any of all these."""
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
@@ -57,13 +59,15 @@ def find_images(source: Source) -> tuple[list[Item], bool]:
     """
     if isinstance(source, str | os.PathLike):
         return _find_path(os.fspath(source))
+    if isinstance(source, Dataset):
+        return [Item(source.name(i), source.path(i) or source.image(i)) for i in range(len(source))], False
     if isinstance(source, Image.Image):
         return [Item(None, source)], True
     if isinstance(source, np.ndarray | Tensor):
         if source.ndim == 4:
             return _numbered([Item(None, image) for image in source]), False
         return [Item(None, source)], True
-    if not isinstance(source, Iterable):
+    if not isinstance(source, Iterable) or isinstance(source, Instances | ClassMap | ClassScores):
         raise InputError(
             f"an image cannot be a {type(source).__name__}; give a path, a folder, a pattern, a Pillow image, "
             "an array, a tensor, or a list of these"

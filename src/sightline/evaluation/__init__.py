@@ -20,6 +20,7 @@ from sightline.evaluation.detection import COCO_METRICS, PROTOCOLS, VOC_METRICS,
 from sightline.evaluation.errors import DetectionErrors, OperatingPoint
 from sightline.evaluation.voc import VocResult, evaluate_voc
 from sightline.structures import Classes, Target
+from sightline.training.devices import require_device
 
 __all__ = [
     "COCO_METRICS",
@@ -125,6 +126,11 @@ def predict_batches(
                     f"the model answered {len(batch)} images with {what}, "
                     "but model(images) must return one result for each image"
                 )
+            if type(answers[0]) is not type(batch[0][1]):
+                raise InputError(
+                    f"the model answers with {type(answers[0]).__name__}, but the labels are "
+                    f"{type(batch[0][1]).__name__}; take a model of their task (`sightline models` lists them)"
+                )
             yield [target for _, target in batch], [answer.to("cpu") for answer in answers]
             advance(len(batch))
 
@@ -134,6 +140,7 @@ def _running(model: nn.Module, device: torch.device | str | None) -> Iterator[to
     modes = [(module, module.training) for module in model.modules()]
     first = next((t for t in (*model.parameters(), *model.buffers())), None)
     home = torch.device("cpu") if first is None else first.device
+    require_device(device)
     place = home if device is None else torch.device(device)
     try:
         if place != home:

@@ -37,7 +37,7 @@ def make_accelerator(
     from accelerate.state import AcceleratorState, PartialState
     from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration, parse_flag_from_env
 
-    _require_device(device)
+    require_device(device)
     _require_trackers(trackers)
     # accelerate keeps one state a process, and refuses a second run of another precision or device.
     single = not torch.distributed.is_available() or not torch.distributed.is_initialized()
@@ -62,10 +62,18 @@ def make_accelerator(
     )
 
 
-def _require_device(device: str | None) -> None:
-    if device is None or device == "cpu":
+def require_device(device: torch.device | str | None) -> None:
+    """Refuse a device that is not there.
+
+    Raises:
+        InputError: naming the devices there are.
+    """
+    if device is None:
         return
+    device = str(device)
     kind, _, number = device.partition(":")
+    if device == "cpu":
+        return
     if kind == "cuda" and (not number or number.isdigit()) and int(number or 0) < torch.cuda.device_count():
         return
     if device == "mps" and torch.backends.mps.is_available():

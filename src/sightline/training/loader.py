@@ -20,6 +20,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from sightline.errors import InputError
 from sightline.structures import Classes, Instances, Target
 
+_KINDS = {"detection": "instances", "segmentation": "class_map", "classification": "class_scores"}
+"""The kind of label each task learns from."""
+
 Transform = Callable[[Tensor, Any, np.random.Generator], tuple[Tensor, Any]]
 """An augmentation: `(image [C, H, W], target, generator) -> (image, target)`, all its randomness from the generator."""
 
@@ -200,7 +203,7 @@ def make_loader(
 
 
 def require_fitting(model: nn.Module, data: Items, validation: Items | None) -> None:
-    """Refuse data that holds no images, or is of other classes or channels than the model.
+    """Refuse data that holds no images, or is of another kind, other classes or channels than the model.
 
     Raises:
         InputError: naming the set and the difference.
@@ -210,6 +213,13 @@ def require_fitting(model: nn.Module, data: Items, validation: Items | None) -> 
             continue
         if len(items) == 0:
             raise InputError(f"{name} holds no images; give one that does, or another split")
+        task, kind = getattr(model, "task", None), getattr(items, "kind", None)
+        if task in _KINDS and kind in _KINDS.values() and kind != _KINDS[task]:
+            fitting = " or ".join(name for name, of in _KINDS.items() if of == kind)
+            raise InputError(
+                f"the model is one of {task}, but the labels of {name} are {kind}; take a model of {fitting} "
+                "(`sightline models` lists them)"
+            )
         mine, theirs = getattr(model, "classes", None), getattr(items, "classes", None)
         if isinstance(mine, Classes) and isinstance(theirs, Classes):
             mine.require_same(theirs, "the model", name)
