@@ -14,11 +14,14 @@ from sightline.models.catalog import ENTRIES, create_model
 from sightline.models.detection.grid_sliding import GridSettings
 from sightline.models.detection.sliding_window import WindowSettings
 from sightline.models.saving import load, save
+from sightline.nn.heads.box import BoxSettings
 from sightline.structures import Classes, ClassScores, Instances
 
 NAMES = ["circle", "square", "star"]
 SMALL: dict[str, dict[str, Any]] = {
     "faster_rcnn": {"min_size": 96, "max_size": 160},
+    "mask_rcnn": {"min_size": 96, "max_size": 160, "boxes": BoxSettings(samples=32)},
+    "keypoint_rcnn": {"min_size": 96, "max_size": 160, "points": 3, "boxes": BoxSettings(samples=32)},
     "ssdlite320": {"image_size": 160},
     "localiser": {"image_size": 96},
     "sliding_window": {
@@ -54,8 +57,22 @@ def target(model: nn.Module, size: tuple[int, int], boxes: list[list[float]] | N
         return ClassScores(size, label=1, classes=model.classes)
     boxes = [[0.1, 0.1, 0.6, 0.7], [0.3, 0.2, 0.9, 0.9]] if boxes is None else boxes
     scale = torch.tensor([size[1], size[0]] * 2)
-    return Instances(
+    found = Instances(
         size, classes=model.classes, boxes=torch.tensor(boxes).reshape(-1, 4) * scale, labels=[0, 2][: len(boxes)]
+    )
+    return with_further_fields(found) if getattr(model, "target_fields", ()) else found
+
+
+def with_further_fields(found: Instances) -> Instances:
+    """Masks that fill the boxes, and three keypoints along a diagonal of each."""
+    (height, width), boxes = found.image_size, found.boxes
+    rows, columns = torch.arange(height)[:, None], torch.arange(width)
+    x1, y1, x2, y2 = boxes[:, :, None, None].unbind(1)
+    along = torch.tensor([0.1, 0.5, 0.9])[None, :, None]
+    places = boxes[:, None, :2] * (1 - along) + boxes[:, None, 2:] * along
+    return found.replace(
+        masks=(columns >= x1) & (columns < x2) & (rows >= y1) & (rows < y2),
+        keypoints=torch.cat([places, torch.full_like(places[..., :1], 2)], -1),
     )
 
 

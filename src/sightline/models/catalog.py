@@ -15,7 +15,15 @@ from torch import nn
 
 from sightline.errors import InputError
 from sightline.models.classification import classifier
-from sightline.models.detection import faster_rcnn, grid_sliding, localiser, sliding_window, ssdlite
+from sightline.models.detection import (
+    faster_rcnn,
+    grid_sliding,
+    keypoint_rcnn,
+    localiser,
+    mask_rcnn,
+    sliding_window,
+    ssdlite,
+)
 from sightline.models.published import PUBLISHED, Published, class_names, coco_classes, find_published, local_file
 from sightline.models.weights import head_fits, load_weights, read_checkpoint
 from sightline.nn.heads.box import BoxSettings
@@ -51,6 +59,7 @@ _SETTINGS |= {"windows": sliding_window.WindowSettings, "grid": grid_sliding.Gri
 """Arguments of builders that are settings."""
 
 _FASTER = "Ren et al. 2015, Faster R-CNN; Lin et al. 2017, Feature pyramid networks"
+_MASK = "He et al. 2017, Mask R-CNN"
 _FROZEN = {"norm": "frozen", "trainable_layers": 3}
 
 ENTRIES = (
@@ -71,6 +80,42 @@ ENTRIES = (
         ("fasterrcnn_resnet50_fpn_v2",),
         "resnet50",
         {"trainable_layers": 3},
+    ),
+    Entry(
+        "mask_rcnn_resnet50_fpn",
+        mask_rcnn.mask_rcnn_resnet50_fpn,
+        "detection",
+        _MASK,
+        ("maskrcnn_resnet50_fpn",),
+        "resnet50",
+        _FROZEN,
+    ),
+    Entry(
+        "mask_rcnn_resnet50_fpn_v2",
+        mask_rcnn.mask_rcnn_resnet50_fpn_v2,
+        "detection",
+        "He et al. 2017, Mask R-CNN; Li et al. 2021, Benchmarking detection transfer learning with vision transformers",
+        ("maskrcnn_resnet50_fpn_v2",),
+        "resnet50",
+        {"trainable_layers": 3},
+    ),
+    Entry(
+        "mask_rcnn_mobilenet_v2_fpn",
+        mask_rcnn.mask_rcnn_mobilenet_v2_fpn,
+        "detection",
+        _MASK,
+        (),
+        "mobilenet_v2",
+        {"norm": "frozen", "trainable_layers": 5},
+    ),
+    Entry(
+        "keypoint_rcnn_resnet50_fpn",
+        keypoint_rcnn.keypoint_rcnn_resnet50_fpn,
+        "detection",
+        "He et al. 2017, Mask R-CNN, section 5",
+        ("keypointrcnn_resnet50_fpn",),
+        "resnet50",
+        _FROZEN,
     ),
     Entry(
         "faster_rcnn_resnet18_fpn",
@@ -277,6 +322,8 @@ def _published_head(entry: Entry) -> tuple[Classes, dict[str, Any]]:
     arguments = dict(published.arguments if published is not None else entry.start)
     if data == "imagenet":
         return Classes(class_names(data)), arguments
+    if published is not None and published.person_only:
+        return Classes(["person"]), arguments
     names, slots = coco_classes()
     if "slots" in _parameters(entry):
         arguments["slots"] = slots

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,6 +20,16 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 def for_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
     """Three values for red, green and blue as one for each of `channels`: their mean, unless there are three."""
     return tuple(values) if channels == len(values) else (sum(values) / len(values),) * channels
+
+
+def resize_target(target: Instances, scale: tuple[float, float], size: Size) -> Instances:
+    """Boxes and keypoints scaled by (x, y), masks resized by the nearest pixel, for an image resized to `size`."""
+    fields = {"boxes": scale_boxes(target.boxes, scale)}
+    if "keypoints" in target:
+        fields["keypoints"] = target.keypoints * target.keypoints.new_tensor([*scale, 1.0])
+    if "masks" in target and target.masks.shape[1:] != size:
+        fields["masks"] = F.interpolate(target.masks[None].byte(), size=size, mode="nearest")[0].bool()
+    return target.replace(image_size=size, **fields)
 
 
 class Preprocess(nn.Module):
@@ -71,10 +80,15 @@ class Preprocess(nn.Module):
         batch = replace(batch, tensor=batch.tensor.contiguous(memory_format=torch.channels_last))
         if targets is None:
             return batch, None
+        for t, size in zip(targets, sizes, strict=True):
+            if "masks" in t and tuple(t.masks.shape[1:]) != size:
+                raise InputError(
+                    f"{t.source or 'a target'} has masks of {list(t.masks.shape[1:])} pixels, but its image has "
+                    f"{list(size)}; give masks of the image's size"
+                )
+        device = batch.tensor.device
         moved = [
-            t.to(batch.tensor.device).replace(
-                boxes=scale_boxes(t.boxes.to(batch.tensor.device), scale), image_size=size
-            )
+            resize_target(t.to(device), scale, size)
             for t, scale, size in zip(targets, batch.scales, batch.sizes, strict=True)
         ]
         return batch, moved
@@ -125,9 +139,8 @@ class Preprocess(nn.Module):
         """(height, width) that an image of `size` gets inside the batch."""
         if self.fixed_size is not None:
             return self.fixed_size
-        # the published models compute this factor in single precision, and a last bit can decide a whole pixel
-        factors = np.array([self.min_size, self.max_size], np.float32) / np.array([min(size), max(size)], np.float32)
-        factor = float(factors.min())
+        # in double precision and cut off, as in the published models: a last bit can decide a whole pixel
+        factor = min(self.min_size / min(size), self.max_size / max(size))
         return max(1, int(size[0] * factor)), max(1, int(size[1] * factor))
 
     def extra_repr(self) -> str:

@@ -32,6 +32,7 @@ class Published:
         network: catalog name of the network it was made for.
         arguments: what the builder needs so that the network is the checkpoint's.
         licence: of the file.
+        person_only: of the classes of `data` it knows the person alone.
     """
 
     file: str
@@ -40,6 +41,7 @@ class Published:
     network: str
     arguments: dict[str, Any] = field(default_factory=dict)
     licence: str = "BSD-3-Clause"
+    person_only: bool = False
 
     @property
     def url(self) -> str:
@@ -97,6 +99,28 @@ PUBLISHED = (
         "COCO val2017 box AP 46.7",
         "faster_rcnn_resnet50_fpn_v2",
         {"trainable_layers": 3},
+    ),
+    Published(
+        "maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth",
+        "coco",
+        "COCO val2017 box AP 37.9, mask AP 34.6",
+        "mask_rcnn_resnet50_fpn",
+        {**_FROZEN, "norm_eps": 0.0},
+    ),
+    Published(
+        "maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth",
+        "coco",
+        "COCO val2017 box AP 47.4, mask AP 41.8",
+        "mask_rcnn_resnet50_fpn_v2",
+        {"trainable_layers": 3},
+    ),
+    Published(
+        "keypointrcnn_resnet50_fpn_coco-fc266e95.pth",
+        "coco",
+        "COCO val2017 box AP 54.6 (persons), keypoint AP 65.0",
+        "keypoint_rcnn_resnet50_fpn",
+        {**_FROZEN, "norm_eps": 0.0},
+        person_only=True,
     ),
     Published(
         "fasterrcnn_mobilenet_v3_large_fpn-fb6a3cc7.pth",

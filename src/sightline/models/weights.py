@@ -212,6 +212,8 @@ def _current_key(key: str) -> str:
     parts = key.split(".")
     if len(parts) >= 3 and parts[-3] in ("inner_blocks", "layer_blocks") and parts[-2].isdigit():
         return ".".join([*parts[:-1], "0", parts[-1]])
+    if len(parts) == 4 and parts[1] == "mask_head" and parts[2].startswith("mask_fcn"):
+        return ".".join([*parts[:2], str(int(parts[2].removeprefix("mask_fcn")) - 1), "0", parts[3]])
     if key in ("rpn.head.conv.weight", "rpn.head.conv.bias"):
         return key.replace("conv.", "conv.0.0.")
     return key

@@ -15,7 +15,8 @@ from sightline.structures import Classes, ImageBatch, Instances
 
 Losses = dict[str, Tensor]
 Detections = list[dict[str, Tensor]]
-"""An entry an image: boxes [N, 4] in pixels of the batch, labels [N] as outputs of the head, scores [N]."""
+"""An entry an image: boxes [N, 4] in pixels of the batch, labels [N] as outputs of the head, scores [N]; fields that
+further heads add."""
 
 
 class Detector(nn.Module):
@@ -33,6 +34,9 @@ class Detector(nn.Module):
     arguments: dict[str, Any]
     class_layers = ""
     """Pattern (`re.search`) of the keys of entries whose shape depends on the classes."""
+    target_fields: tuple[str, ...] = ()
+    """What it learns from beside boxes and labels: fields of the targets (`dataset.with_fields(*model.target_fields)`).
+    """
 
     def __init__(self, classes: Iterable[str], preprocess: Preprocess, slots: Sequence[int] | None = None):
         super().__init__()
@@ -88,6 +92,12 @@ class Detector(nn.Module):
         for target in targets or ():
             if target.classes is not None and target.classes != self.classes:
                 self.classes.require_same(target.classes, "the model", target.source or "the targets")
+            for name in self.target_fields:
+                if name not in target and len(target):
+                    raise InputError(
+                        f"{target.source or 'a target'} has no {name}, but this model learns from them; "
+                        f'open the data with .with_fields("{name}")'
+                    )
         batch, moved = self.preprocess(images, targets)
         if moved is not None:
             moved = [t.replace(labels=self._output_of_class[t.labels]) for t in moved]
@@ -99,9 +109,8 @@ class Detector(nn.Module):
         for fields, (sx, sy), size in zip(found, batch.scales, batch.original_sizes, strict=True):
             labels = self._class_of_output[fields["labels"]]
             boxes = scale_boxes(fields["boxes"], (1 / sx, 1 / sy))
-            result = Instances.unchecked(
-                size, classes=self.classes, boxes=boxes, labels=labels, scores=fields["scores"]
-            )
+            own: dict[str, Any] = fields | {"boxes": boxes, "labels": labels}
+            result = Instances.unchecked(size, classes=self.classes, **own)
             results.append(result if self.slots is None else result[labels >= 0])
         return results
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +60,13 @@ class FasterRCNN(Detector):
         self.backbone = backbone
         self.rpn = rpn
         self.roi_heads = roi_heads
+
+    @classmethod
+    def on(cls, base: FasterRCNN, roi_heads: RegionHeads) -> Self:
+        """The parts of a built model with other heads, for papers that change those alone."""
+        model = cls(base.classes, base.preprocess, base.backbone, base.rpn, roi_heads, base.slots)
+        model.backbone_keys = base.backbone_keys
+        return model
 
     def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
         """A batch → detections of each image; with targets, the four losses of joint training."""

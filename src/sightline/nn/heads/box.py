@@ -99,8 +99,27 @@ class BoxSettings:
     min_size: float = 1e-2
 
 
+@dataclass(frozen=True)
+class Samples:
+    """Regions of all images to learn from, those of each image together, objects before background.
+
+    Attributes:
+        regions: [R_i, 4] boxes of each image, pixels of the batch.
+        objects: [R_i] of each image: the position of the target a region belongs to, −1 for background.
+        labels: [ΣR] outputs of the head, 0 for background.
+        wanted: [ΣR, 4] corrections, zeros for background.
+    """
+
+    regions: list[Tensor]
+    objects: list[Tensor]
+    labels: Tensor
+    wanted: Tensor
+
+
 class RegionHeads(nn.Module):
     """Regions → features → classes and boxes; its four steps are `predict`, `sample`, `losses`, `decode`.
+
+    Papers that add a branch override `learn` and `find`.
 
     Args:
         region_features: crops the features of regions.
@@ -134,24 +153,33 @@ class RegionHeads(nn.Module):
         Everything in pixels of the batch; labels are columns of the predictor, 1 … K.
         """
         if targets is None:
-            logits, deltas = self.predict(maps, proposals, batch)
-            return self.decode(logits, deltas, proposals, batch.sizes), {}
-        regions, labels, wanted = self.sample(proposals, targets)
-        logits, deltas = self.predict(maps, regions, batch)
-        return [], self.losses(logits, deltas, labels, wanted)
+            return self.find(maps, proposals, batch), {}
+        return [], self.learn(maps, self.sample(proposals, targets), batch, targets)
+
+    def find(self, maps: dict[str, Tensor], proposals: Sequence[Tensor], batch: ImageBatch) -> list[dict[str, Tensor]]:
+        """The detections in each image's proposals."""
+        logits, deltas = self.predict(maps, proposals, batch)
+        return self.decode(logits, deltas, proposals, batch.sizes)
+
+    def learn(
+        self, maps: dict[str, Tensor], samples: Samples, batch: ImageBatch, targets: Sequence[Instances]
+    ) -> dict[str, Tensor]:
+        """The losses of the sampled regions."""
+        logits, deltas = self.predict(maps, samples.regions, batch)
+        return self.losses(logits, deltas, samples.labels, samples.wanted)
 
     def predict(self, maps: dict[str, Tensor], regions: Sequence[Tensor], batch: ImageBatch) -> tuple[Tensor, Tensor]:
         """Scores [ΣR, K+1] before the softmax and corrections [ΣR, K+1, 4] of the regions of all images."""
         return self.box_predictor(self.box_head(self.region_features(maps, regions, batch)))
 
     @torch.no_grad()
-    def sample(self, proposals: Sequence[Tensor], targets: Sequence[Instances]) -> tuple[list[Tensor], Tensor, Tensor]:
-        """Regions to learn from (section 2.3): [R_i, 4] an image, their labels [ΣR], wanted corrections [ΣR, 4].
+    def sample(self, proposals: Sequence[Tensor], targets: Sequence[Instances]) -> Samples:
+        """Regions to learn from (section 2.3).
 
         The labelled boxes join the proposals, so that there are good regions from the first step on.
         """
         s = self.settings
-        regions, labels, wanted = [], [], []
+        regions, objects, labels, wanted = [], [], [], []
         for proposal, target in zip(proposals, targets, strict=True):
             boxes = target.boxes.to(proposal.dtype)
             candidates = torch.cat([proposal, boxes])
@@ -160,13 +188,14 @@ class RegionHeads(nn.Module):
             ids = torch.cat([positive, negative])
             region, of = candidates[ids], match[ids]
             regions.append(region)
+            objects.append(of)
             label = torch.zeros_like(of)
             label[: len(positive)] = target.labels[of[: len(positive)]]
             labels.append(label)
             correction = torch.zeros_like(region)
             correction[: len(positive)] = encode_boxes(boxes[of[: len(positive)]], region[: len(positive)], s.weights)
             wanted.append(correction)
-        return regions, torch.cat(labels), torch.cat(wanted)
+        return Samples(regions, objects, torch.cat(labels), torch.cat(wanted))
 
     def losses(self, logits: Tensor, deltas: Tensor, labels: Tensor, wanted: Tensor) -> dict[str, Tensor]:
         """Equation 1: cross-entropy over K + 1 classes; smooth L1 (bend at 1/9) of the corrections of the true class.

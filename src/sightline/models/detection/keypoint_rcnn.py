@@ -1,0 +1,77 @@
+"""Keypoint R-CNN: He, Gkioxari, Dollár, Girshick, "Mask R-CNN", ICCV 2017, section 5 ("Mask R-CNN for human pose
+estimation"): Faster R-CNN with a branch that says where the keypoints of each object are.
+
+Departures from the paper: training images have one size (the published weights saw six, 640 to 800 pixels; augmentation
+does that here), and there is no mask branch beside this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from sightline.models.detection.detector import Detections
+from sightline.models.detection.faster_rcnn import AlignedRegions, FasterRCNN, Norm, faster_rcnn_resnet50_fpn
+from sightline.nn.heads.box import BoxSettings
+from sightline.nn.heads.keypoint import KeypointHead, KeypointPredictor, KeypointRegionHeads
+from sightline.nn.heads.rpn import ProposalSettings
+from sightline.structures import ImageBatch, Instances
+
+
+class KeypointRCNN(FasterRCNN):
+    """Faster R-CNN whose regions have keypoints, too: results have "keypoints" [N, P, 3] in the image's pixels and
+    "keypoint_scores" [N, P], the heat at each of them (no probability: comparable between objects, without a bound).
+
+    Arguments as for `FasterRCNN`; `roi_heads` are `KeypointRegionHeads`, and targets need the field "keypoints".
+    """
+
+    roi_heads: KeypointRegionHeads
+    target_fields = ("keypoints",)
+
+    def finish(self, found: Detections, batch: ImageBatch) -> list[Instances]:
+        """As for every detector, and keypoints in the image's pixels."""
+        results = super().finish(found, batch)
+        return [
+            r.replace(keypoints=r.keypoints / r.keypoints.new_tensor([sx, sy, 1.0]))
+            for r, (sx, sy) in zip(results, batch.scales, strict=True)
+        ]
+
+
+def keypoint_rcnn_resnet50_fpn(
+    classes: Iterable[str],
+    *,
+    points: int = 17,
+    in_channels: int = 3,
+    norm: Norm = "batch",
+    norm_eps: float = 1e-5,
+    trainable_layers: int = 5,
+    min_size: int = 800,
+    max_size: int = 1333,
+    proposals: ProposalSettings | None = None,
+    boxes: BoxSettings | None = None,
+    slots: Sequence[int] | None = None,
+) -> KeypointRCNN:
+    """ResNet-50 with a feature pyramid: 59,137,258 parameters with one class, 17 keypoints and frozen norms.
+
+    Args:
+        points: P, keypoints an object; COCO's persons have 17.
+        classes, in_channels, norm, norm_eps, trainable_layers, min_size, max_size, proposals, boxes, slots: as for
+            `faster_rcnn_resnet50_fpn`.
+    """
+    base = faster_rcnn_resnet50_fpn(
+        classes,
+        in_channels=in_channels,
+        norm=norm,
+        norm_eps=norm_eps,
+        trainable_layers=trainable_layers,
+        min_size=min_size,
+        max_size=max_size,
+        proposals=proposals,
+        boxes=boxes,
+        slots=slots,
+    )
+    head = KeypointHead(256)
+    predictor = KeypointPredictor(head.out_channels, points)
+    regions = base.roi_heads.region_features
+    assert isinstance(regions, AlignedRegions)
+    features = AlignedRegions(regions.levels, 14)
+    return KeypointRCNN.on(base, KeypointRegionHeads(base.roi_heads, features, head, predictor))

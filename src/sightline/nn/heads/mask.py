@@ -1,0 +1,169 @@
+"""The mask branch of region-based detectors: He, Gkioxari, Dollár, Girshick, "Mask R-CNN", ICCV 2017, section 3.
+
+Beside the class and the box of a region it predicts, for every class on its own, which part of the region is the
+object; the box branch's class says which of the masks is meant (equation L = L_cls + L_box + L_mask).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sightline.nn.heads.box import RegionFeatures, RegionHeads, Samples
+from sightline.nn.layers import ConvNormAct, NormLayer
+from sightline.ops.regions import roi_align
+from sightline.structures import ImageBatch, Instances
+
+_BITMAP_BYTES = 64 * 2**20  # of float32 bitmaps held at once while the wanted masks are cropped
+
+
+class MaskHead(nn.Sequential):
+    """3×3 convolutions that keep the region's grid: [R, C, h, w] → [R, convs[-1], h, w] (figure 4, right).
+
+    Args:
+        channels: C of a region's features.
+        convs: output channels of each convolution.
+        norm: maker of a normalisation after each convolution; None in the paper.
+    """
+
+    def __init__(self, channels: int, convs: Sequence[int] = (256, 256, 256, 256), norm: NormLayer | None = None):
+        inputs = [channels, *convs[:-1]]
+        super().__init__(*(ConvNormAct(a, b, 3, norm=norm) for a, b in zip(inputs, convs, strict=True)))
+        self.out_channels = convs[-1]
+        start_for_relu(self)
+
+
+class MaskPredictor(nn.Module):
+    """Twice the resolution, then one mask a class: [R, C, h, w] → [R, K+1, 2h, 2w] before the sigmoid.
+
+    Args:
+        channels: C of what comes in.
+        hidden: channels between the two layers.
+        num_classes: K; the first output is the background's, which is never asked for.
+    """
+
+    def __init__(self, channels: int, hidden: int, num_classes: int):
+        super().__init__()
+        self.conv5_mask = nn.ConvTranspose2d(channels, hidden, 2, 2)
+        self.mask_fcn_logits = nn.Conv2d(hidden, num_classes + 1, 1)
+        start_for_relu(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mask_fcn_logits(F.relu(self.conv5_mask(x)))
+
+
+class MaskRegionHeads(RegionHeads):
+    """Regions → classes and boxes, and a mask for each: detections get a field "masks", training a "loss_mask".
+
+    Args:
+        boxes: the two branches of Faster R-CNN.
+        mask_features: crops the features of regions for this branch, on a finer grid.
+        mask_head: [R, C, h, w] → [R, D, h, w].
+        mask_predictor: [R, D, h, w] → [R, K+1, M, M].
+    """
+
+    def __init__(
+        self, boxes: RegionHeads, mask_features: RegionFeatures, mask_head: nn.Module, mask_predictor: nn.Module
+    ):
+        super().__init__(boxes.region_features, boxes.box_head, boxes.box_predictor, boxes.settings)
+        self.mask_features = mask_features
+        self.mask_head = mask_head
+        self.mask_predictor = mask_predictor
+
+    def find(self, maps: dict[str, Tensor], proposals: Sequence[Tensor], batch: ImageBatch) -> list[dict[str, Tensor]]:
+        """Detections as before, with "masks" [N, M, M]: probabilities on a grid over the box.
+
+        Masks are predicted in the detected boxes, not in the proposals (section 3.1, "Inference").
+        """
+        found = super().find(maps, proposals, batch)
+        logits = self.predict_masks(maps, [fields["boxes"] for fields in found], batch)
+        masks = of_label(logits, torch.cat([fields["labels"] for fields in found])).float().sigmoid()
+        counts = [len(fields["labels"]) for fields in found]
+        return [fields | {"masks": own} for fields, own in zip(found, masks.split(counts), strict=True)]
+
+    def learn(
+        self, maps: dict[str, Tensor], samples: Samples, batch: ImageBatch, targets: Sequence[Instances]
+    ) -> dict[str, Tensor]:
+        """The losses of class and box, and that of the masks."""
+        losses = super().learn(maps, samples, batch, targets)
+        regions, objects, labels = objects_alone(samples)
+        if not len(labels):
+            return losses | {"loss_mask": nothing_to_learn(self.mask_head, self.mask_predictor)}
+        logits = self.predict_masks(maps, regions, batch)
+        wanted = self.wanted_masks(regions, objects, targets, logits.shape[-1])
+        return losses | {"loss_mask": self.mask_loss(logits, labels, wanted)}
+
+    def predict_masks(self, maps: dict[str, Tensor], regions: Sequence[Tensor], batch: ImageBatch) -> Tensor:
+        """Masks of every class [ΣR, K+1, M, M] before the sigmoid, for the regions of all images."""
+        return self.mask_predictor(self.mask_head(self.mask_features(maps, regions, batch)))
+
+    @torch.no_grad()
+    def wanted_masks(
+        self, regions: Sequence[Tensor], objects: Sequence[Tensor], targets: Sequence[Instances], size: int
+    ) -> Tensor:
+        """The part of each region's object inside the region, [ΣR, size, size] in 0 … 1 (section 3.1, "Training")."""
+        return torch.cat(
+            [
+                crop_masks(target.masks, own, region, size) if len(own) else region.new_zeros(0, size, size)
+                for region, own, target in zip(regions, objects, targets, strict=True)
+            ]
+        )
+
+    def mask_loss(self, logits: Tensor, labels: Tensor, wanted: Tensor) -> Tensor:
+        """Mean binary cross-entropy of the true class's mask; the other classes' masks do not compete (section 3)."""
+        return F.binary_cross_entropy_with_logits(of_label(logits, labels), wanted.to(logits.dtype))
+
+
+def crop_masks(masks: Tensor, objects: Tensor, boxes: Tensor, size: int) -> Tensor:
+    """Parts of bitmaps inside boxes, by RoI align.
+
+    Args:
+        masks: [N, H, W] bool.
+        objects: [R] int64, the mask of each box.
+        boxes: [R, 4] xyxy pixels.
+        size: cells along a side of the result.
+
+    Returns:
+        [R, size, size] float: how much of each cell is inside. Few bitmaps at a time become numbers, which are four
+        times as large.
+    """
+    cropped = boxes.new_zeros(len(boxes), size, size)
+    chunk = max(1, _BITMAP_BYTES // (4 * max(1, masks[0].numel())))
+    for start in range(0, len(masks), chunk):
+        own = ((objects >= start) & (objects < start + chunk)).nonzero().flatten()
+        rois = torch.cat([(objects[own, None] - start).to(boxes.dtype), boxes[own]], 1)
+        cropped[own] = roi_align(masks[start : start + chunk, None].to(boxes.dtype), rois, size)[:, 0]
+    return cropped
+
+
+def of_label(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Each region's output of its own class: [R, K+1, …], labels [R] → [R, …]."""
+    return outputs[torch.arange(len(labels), device=labels.device), labels]
+
+
+def objects_alone(samples: Samples) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """The sampled regions without the background: regions [P_i, 4] and objects [P_i] an image, labels [ΣP]."""
+    chosen = [of >= 0 for of in samples.objects]
+    regions = [region[keep] for region, keep in zip(samples.regions, chosen, strict=True)]
+    objects = [of[keep] for of, keep in zip(samples.objects, chosen, strict=True)]
+    return regions, objects, samples.labels[torch.cat(chosen)]
+
+
+def nothing_to_learn(*branch: nn.Module) -> Tensor:
+    """A loss of zero where no region holds an object, which still reaches every parameter of the branch.
+
+    Training on several devices waits for all of them; and a batch norm cannot run on no regions at all.
+    """
+    return torch.stack([p.flatten()[0] for module in branch for p in module.parameters()]).sum() * 0
+
+
+def start_for_relu(module: nn.Module) -> None:
+    """Start of convolutions that ReLUs follow (He et al. 2015), scaled by their outputs; biases at zero."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
