@@ -46,34 +46,38 @@ class SampleGrid:
     def __len__(self) -> int:
         return len(self.start)
 
-    def blocks(self, limit: int) -> Iterator[tuple[Tensor | slice, int, int]]:
+    def blocks(self, limit: int) -> Iterator[tuple[Tensor, int, int]]:
         """Groups of regions that read at most about `limit` cells together, level by level.
 
-        Regions with like numbers of samples go together, because within a group all are padded to one number.
+        Regions with like numbers of samples go together, because within a group all are padded to one number; and
+        neighbours do, because a processor's cache then still holds the cells they share.
 
         Yields:
             Ids of the regions, the number of samples a bin they are padded to, their level.
         """
-        cells = 4 * self.bins[0] * self.bins[1]
-        if self.fixed is not None and self.level is None:
-            step = max(limit // (cells * self.fixed**2), 1)
-            for begin in range(0, len(self), step):
-                yield slice(begin, begin + step), self.fixed**2, 0
-            return
-        numbers = [1, *(n for power in range(30) for n in (2 << power, 3 << power))]  # 1, 2, 3, 4, 6, 8, 12, …
-        if self.fixed is not None:
+        height = self.start[:, 1] + self.bin_size[:, 1] * (self.bins[0] / 2)
+        order = (self.first[:, 0, 0] + height.nan_to_num().clamp(0, 1e6).long() * self.size[:, 0]).argsort()
+        if self.fixed is None:
+            numbers = [1, *(n for power in range(30) for n in (2 << power, 3 << power))]  # 1, 2, 3, 4, 6, 8, 12, …
+        else:
             numbers = [self.fixed**2]
-        kind = torch.searchsorted(self.start.new_tensor(numbers), self.samples.prod(1))
-        if self.level is not None:
-            kind = kind + self.level * len(numbers)
-        kind, order = kind.sort(stable=True)
-        kinds, counts = kind.unique_consecutive(return_counts=True)
-        groups = order.split(counts.tolist())
-        for (level, number), group in zip((divmod(k, len(numbers)) for k in kinds.tolist()), groups, strict=True):
+        if self.fixed is not None and self.level is None:
+            groups, kinds = [order], [0]
+        else:
+            kind = torch.searchsorted(self.start.new_tensor(numbers), self.samples.prod(1))
+            if self.level is not None:
+                kind = kind + self.level * len(numbers)
+            kind, again = kind[order].sort(stable=True)
+            kind, counts = kind.unique_consecutive(return_counts=True)
+            groups, kinds = list(order[again].split(counts.tolist())), kind.tolist()
+        cells = 4 * self.bins[0] * self.bins[1]
+        for group, kind_of_group in zip(groups, kinds, strict=True):
+            level, number = divmod(kind_of_group, len(numbers))
             for ids in group.split(max(limit // (cells * numbers[number]), 1)):
-                yield ids, numbers[number], level
+                if len(ids):
+                    yield ids, numbers[number], level
 
-    def part(self, ids: Tensor | slice) -> SampleGrid:
+    def part(self, ids: Tensor) -> SampleGrid:
         """The grid of the chosen regions."""
         columns = (self.start, self.bin_size, self.samples, self.size, self.first)
         start, bin_size, samples, size, first = (column[ids] for column in columns)
@@ -188,11 +192,7 @@ class _Read(torch.autograd.Function):
                     rows = samples.amax(1)
                     if winners is not None:
                         winners.append(_numbers(most, rows).where(samples == rows[:, None], most).amin(1))
-                values = rows.view(-1, bins, channels).transpose(1, 2)
-                if isinstance(ids, slice):
-                    result[ids][begin:end] = values
-                else:
-                    result[ids[begin:end]] = values
+                result[ids[begin:end]] = rows.view(-1, bins, channels).transpose(1, 2)
         if largest and grid.fixed is None:
             result *= (grid.samples.prod(1) > 0)[:, None, None]
         return result.view(len(grid), channels, *grid.bins)
@@ -208,7 +208,7 @@ class _Read(torch.autograd.Function):
         winners = torch.cat(ctx.winners) if ctx.winners else grad
         done = 0
         for ids, most, level in grid.blocks(_CELLS_IN_MEMORY):
-            table, incoming = tables[level].view(-1, channels), grad[ids]
+            table = tables[level].view(-1, channels)
             [(_, _, cells, weights)] = grid.part(ids).bags(most, 1 << 62, mean=not largest)
             # The transposed gather: for each cell the bins (or single samples) that read it.
             cells, order = cells.flatten().sort(stable=True)
@@ -216,15 +216,15 @@ class _Read(torch.autograd.Function):
             readers, weights = order // (4 if largest else 4 * most), weights.flatten()[order]
             step = channels
             if grad.device.type == "cpu":  # few channels at a time, for the cache's sake
-                step = max(8 * _CACHE // (len(incoming) * bins) // 16 * 16, 16)
+                step = max(16 * _CACHE // (len(ids) * bins) // 16 * 16, 16)
             for begin in range(0, channels, step):
                 at = slice(begin, begin + step)
-                rows = incoming[:, at].transpose(1, 2).flatten(0, 1)
+                rows = grad[:, at].transpose(1, 2).index_select(0, ids).flatten(0, 1)
                 if largest:
                     won = winners[done : done + len(rows), None, at] == _numbers(most, rows)
                     rows = rows[:, None].where(won, 0).flatten(0, 1)
                 table[:, at] += F.embedding_bag(readers, rows, offsets, per_sample_weights=weights, mode="sum")
-            done += len(incoming) * bins
+            done += len(ids) * bins
         return None, None, *(table.movedim(-1, -3) for table in tables)
 
 
