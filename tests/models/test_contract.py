@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from sightline.errors import ClassMismatch, InputError
 from sightline.models.catalog import ENTRIES, create_model
 from sightline.models.detection.grid_sliding import GridSettings
+from sightline.models.detection.overfeat import OverFeatSettings
 from sightline.models.detection.sliding_window import WindowSettings
 from sightline.models.saving import load, save
 from sightline.nn.heads.box import BoxSettings
@@ -30,6 +31,14 @@ SMALL: dict[str, dict[str, Any]] = {
         "windows": WindowSettings(sizes=(24, 48), ratios=(1.0,), stride=0.5, crop=48, samples=8, random=2, hard=2),
     },
     "grid_sliding": {"min_size": 48, "max_size": 64, "grid": GridSettings(cells=4, regions=(2, 3), crop=48)},
+    "overfeat_mobilenet": {"min_size": 64, "max_size": 96, "locations": OverFeatSettings(scales=(1.0, 1.5))},
+    "overfeat": {
+        "min_size": 64,
+        "max_size": 96,
+        "hidden": [16],
+        "box_hidden": [16],
+        "locations": OverFeatSettings(scales=(1.0,)),
+    },
     "resnet": {"crop": 64},
     "mobilenet": {"crop": 64},
     "alexnet": {"crop": 64, "hidden": 32},
@@ -37,7 +46,8 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 ALL = [entry.name for entry in ENTRIES]
 DETECTORS = [entry.name for entry in ENTRIES if entry.task == "detection"]
-LIGHT = [name for name in ALL if "resnet50" not in name and name not in ("resnet34", "resnet101", "resnet152")]
+HEAVY = ("resnet34", "resnet101", "resnet152", "overfeat_fast", "overfeat_accurate")
+LIGHT = [name for name in ALL if "resnet50" not in name and name not in HEAVY]
 
 
 def build(name: str, **arguments: Any) -> nn.Module:

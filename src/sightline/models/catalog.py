@@ -21,6 +21,7 @@ from sightline.models.detection import (
     keypoint_rcnn,
     localiser,
     mask_rcnn,
+    overfeat,
     sliding_window,
     ssdlite,
 )
@@ -55,7 +56,11 @@ class Entry:
 
 
 _SETTINGS = {"proposals": ProposalSettings, "boxes": BoxSettings, "settings": ssdlite.SSDSettings}
-_SETTINGS |= {"windows": sliding_window.WindowSettings, "grid": grid_sliding.GridSettings}
+_SETTINGS |= {
+    "windows": sliding_window.WindowSettings,
+    "grid": grid_sliding.GridSettings,
+    "locations": overfeat.OverFeatSettings,
+}
 """Arguments of builders that are settings."""
 
 _FASTER = "Ren et al. 2015, Faster R-CNN; Lin et al. 2017, Feature pyramid networks"
@@ -184,6 +189,14 @@ ENTRIES = (
             ("grid_sliding", grid_sliding, "Rowley, Baluja, Kanade 1998; Redmon et al. 2016, You only look once"),
         )
         for backbone in ("mobilenet_v2", "resnet18")
+    ),
+    *(
+        Entry(f"overfeat_{variant}", builder, "detection", "Sermanet et al. 2014, OverFeat", (), backbone)
+        for variant, builder, backbone in (
+            ("fast", overfeat.overfeat_fast, None),
+            ("accurate", overfeat.overfeat_accurate, None),
+            ("mobilenet_v2", overfeat.overfeat_mobilenet_v2, "mobilenet_v2"),
+        )
     ),
     *(
         Entry(name, getattr(classifier, name), "classification", paper)

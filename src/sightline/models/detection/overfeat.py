@@ -1,0 +1,404 @@
+"""OverFeat: Sermanet, Eigen, Zhang, Mathieu, Fergus, LeCun, "OverFeat: integrated recognition, localization and
+detection using convolutional networks", ICLR 2014.
+
+A sliding window whose windows share their features: the classifier's dense layers are convolutions over the map, a
+second head says where in its window the object is, and boxes that agree are merged into one.
+
+Departures: a window belongs to an object by their IoU (the paper: half of the object in the window); the match score of
+boxes has no units (`ops.merging`); the network is not an ImageNet classifier first, but learns from windows of the
+images at hand; its start is He's of 2015 instead of N(0, 0.01); where a scale is smaller than a window, it is padded
+with the mean colour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sightline.errors import InputError
+from sightline.models.detection.detector import Detections, Detector, Losses
+from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
+from sightline.models.weights import shared_keys
+from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
+from sightline.ops.assignment import BACKGROUND, BETWEEN, hard_negatives, match_threshold
+from sightline.ops.boxes import box_iou, clip_boxes_to_image
+from sightline.ops.merging import merge_boxes
+from sightline.structures import Classes, ImageBatch, Instances, Size
+
+Phase = Literal["both", "classification", "boxes"]
+
+
+@dataclass(frozen=True)
+class OverFeatSettings:
+    """Numbers of OverFeat.
+
+    Attributes:
+        scales: factors on the batch; windows are of one size in pixels, so the factors make the objects fit.
+        positive_iou, negative_iou: a window at or above the first belongs to the object it overlaps most, as does the
+            best window of an object; below the second it is background; those between do not train.
+        random, hard: negatives that train: so many an image at random, so many an object of the highest loss
+            (section 5: "random ones or most offending ones").
+        min_score, candidates: windows of an image that enter the merging: of a higher probability of their class, and
+            at most so many.
+        merge: the largest match score of two boxes that are merged.
+        max_detections: boxes an image that a result keeps.
+    """
+
+    scales: tuple[float, ...] = (1.0, 1.4, 2.0)
+    positive_iou: float = 0.5
+    negative_iou: float = 0.3
+    random: int = 32
+    hard: float = 3.0
+    min_score: float = 0.2
+    candidates: int = 400
+    merge: float = 0.8
+    max_detections: int = 100
+
+
+class OverFeat(Detector):
+    """Image at several scales → shared features → class and box at every location → merging.
+
+    Training is in two phases (section 4.2): "classification" trains features and class head, then "boxes" trains the
+    box head while all else stays as it is; `learn` changes the phase. "both" trains all at once, without the box loss
+    ever reaching the features, so that they are as fixed to it as in the paper.
+
+    A result's score is 1 − 1 / (1 + s) with s the sum of the probabilities of all windows whose boxes were merged.
+
+    Args:
+        classes: names of the K classes.
+        preprocess: images → batch, of divisor 1.
+        features: batch → map [N, C, h, w], before its last pooling.
+        class_head, box_head: `location_head`s of K + 1 outputs, the background first, and of 4 shared by all classes
+            (section 4.4: better than a box for each class).
+        pool: p, side of the last pooling, done at every offset Δ = 0 … p − 1 in both directions (section 3.3).
+        window: side in pixels of what a location sees.
+        stride: pixels from one location to the next, with offset pooling.
+        settings: scales, thresholds and counts.
+        phase: what learns.
+    """
+
+    class_layers = r"^class_head\.score\."
+
+    def __init__(
+        self,
+        classes: Iterable[str],
+        preprocess: Preprocess,
+        features: nn.Module,
+        class_head: nn.Module,
+        box_head: nn.Module,
+        *,
+        pool: int,
+        window: int,
+        stride: int,
+        settings: OverFeatSettings | None = None,
+        phase: Phase = "both",
+    ):
+        super().__init__(classes, preprocess)
+        self.features, self.class_head, self.box_head = features, class_head, box_head
+        self.pool, self.window, self.stride = pool, window, stride
+        self.settings = settings or OverFeatSettings()
+        if not self.settings.scales or min(self.settings.scales) <= 0:
+            raise InputError(f"scales must be factors above 0, at least one, not {self.settings.scales}")
+        self.learn(phase)
+
+    def learn(self, phase: Phase) -> None:
+        """Choose what learns from now on: "both", "classification", or "boxes" with the features fixed."""
+        if phase not in ("both", "classification", "boxes"):
+            raise InputError(f"phase is {phase!r}, but must be 'both', 'classification' or 'boxes'")
+        self.phase: Phase = phase
+        self.features.requires_grad_(phase != "boxes")
+        self.class_head.requires_grad_(phase != "boxes")
+        self.box_head.requires_grad_(phase != "classification")
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> OverFeat:
+        """As in PyTorch; what is fixed does not gather statistics either."""
+        super().train(mode)
+        if self.phase == "boxes":
+            self.features.eval()
+            self.class_head.eval()
+        return self
+
+    def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
+        """A batch → detections of each image; with targets, the losses of the phase."""
+        logits, edges, windows = self.network(batch.tensor)
+        if targets is None:
+            return self.decode(logits, edges, windows, batch.sizes), {}
+        return [], self.losses(logits, edges, windows, self.assign(windows, batch.sizes, targets), targets)
+
+    def network(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Batch [N, C, H, W] → logits [N, L, K+1], edges [N, L, 4], windows [L, 4] of the locations of all scales."""
+        logits, edges, windows = [], [], []
+        for scale in self.settings.scales:
+            size = [max(1, round(side * scale)) for side in images.shape[-2:]]
+            resized = F.interpolate(images, size=size, mode="bilinear", antialias=scale < 1)
+            height, width = (max(0, self.window - side) for side in size)
+            # pooling at every offset, interleaved, is pooling at stride 1; the heads' taps are then p cells apart
+            maps = F.max_pool2d(self.features(F.pad(resized, (0, width, 0, height))), self.pool, 1)
+            logits.append(self.class_head(maps).flatten(2).transpose(1, 2))
+            place = self.box_head(maps.detach())
+            edges.append(place.flatten(2).transpose(1, 2))
+            factors = images.shape[-2] / size[0], images.shape[-1] / size[1]
+            windows.append(self.windows((place.shape[-2], place.shape[-1]), factors, images.device))
+        return torch.cat(logits, 1), torch.cat(edges, 1), torch.cat(windows)
+
+    def windows(self, map_size: Size, factors: tuple[float, float], device: torch.device) -> Tensor:
+        """What each location of a map sees, [h · w, 4] xyxy; factors (y, x) from the scale's pixels to the batch's."""
+        y, x = torch.meshgrid(*(torch.arange(n, device=device) * self.stride for n in map_size), indexing="ij")
+        corners = torch.stack([x, y, x + self.window, y + self.window], -1).flatten(0, 1)
+        return corners * torch.tensor([factors[1], factors[0]] * 2, device=device)
+
+    def assign(self, windows: Tensor, sizes: Sequence[Size], targets: Sequence[Instances]) -> Tensor:
+        """For every location: the id of its object, −1 background, −2 neither. [N, L]"""
+        s, found = self.settings, []
+        centres = (windows[:, :2] + windows[:, 2:]) / 2
+        for size, target in zip(sizes, targets, strict=True):
+            iou = box_iou(target.boxes.float(), windows)
+            match = match_threshold(iou, s.positive_iou, s.negative_iou, allow_low_quality=True)
+            beyond = ((centres >= centres.new_tensor([size[1], size[0]])) & (windows[:, :2] > 0)).any(1)
+            found.append(match.where(~beyond | (match >= 0), BETWEEN))  # padding is no background
+        return torch.stack(found)
+
+    def losses(
+        self, logits: Tensor, edges: Tensor, windows: Tensor, matches: Tensor, targets: Sequence[Instances]
+    ) -> Losses:
+        """Cross-entropy of objects, random and hard negatives; squared error of the edges of objects (section 4.2)."""
+        s = self.settings
+        positive, negative = matches >= 0, matches == BACKGROUND
+        labels, box_terms = torch.zeros_like(matches), []
+        sides = (windows[:, 2:] - windows[:, :2]).repeat(1, 2)
+        for i, target in enumerate(targets):
+            at = positive[i]
+            of = matches[i, at]
+            labels[i, at] = target.labels[of]
+            wanted = (target.boxes[of] - windows[at]) / sides[at]
+            box_terms.append((edges[i, at] - wanted).square().sum())
+        losses = {}
+        if self.phase != "boxes":
+            terms = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape)
+            offending = hard_negatives(terms.detach().masked_fill(~negative, -torch.inf), positive, s.hard)
+            counted = positive | ((offending | _random(negative, s.random)) & negative)
+            losses["loss_classification"] = (terms * counted).sum() / counted.sum().clamp(min=1)
+        if self.phase != "classification":
+            losses["loss_box"] = torch.stack(box_terms).sum() / positive.sum().clamp(min=1)
+        return losses
+
+    @torch.no_grad()
+    def decode(self, logits: Tensor, edges: Tensor, windows: Tensor, sizes: Sequence[Size]) -> Detections:
+        """The merged boxes of each image (section 4.3)."""
+        s, results = self.settings, []
+        sides = (windows[:, 2:] - windows[:, :2]).repeat(1, 2)
+        probabilities = logits.float().softmax(-1)[..., 1:]  # [N, L, K]
+        values, ids = probabilities.flatten(1).topk(min(s.candidates, probabilities[0].numel()))
+        for score, index, edge, size in zip(values, ids, edges.float(), sizes, strict=True):
+            index, score = index[score > s.min_score], score[score > s.min_score]
+            location, label = index // probabilities.shape[2], index % probabilities.shape[2] + 1
+            moved = (windows + edge * sides)[location]
+            ordered = torch.cat([moved[:, :2].minimum(moved[:, 2:]), moved[:, :2].maximum(moved[:, 2:])], 1)
+            boxes, sums, label = merge_boxes(clip_boxes_to_image(ordered, size), score, label, s.merge)
+            scores, best = 1 - 1 / (1 + sums), slice(s.max_detections)
+            results.append({"boxes": boxes[best], "labels": label[best], "scores": scores[best]})
+        return results
+
+    def anchor_shapes(self, image_size: Size) -> Tensor:
+        """(width, height) of a window at every scale, [A, 2], in pixels of an image of `image_size`."""
+        side = self.window * image_size[0] / self.preprocess.resized(image_size)[0]
+        return side / torch.tensor(self.settings.scales)[:, None].repeat(1, 2)
+
+
+def _random(chosen_from: Tensor, count: int) -> Tensor:
+    """`count` of the true entries of each row of [N, L] bool, by chance; all where there are fewer."""
+    chance = torch.rand(chosen_from.shape, device=chosen_from.device).masked_fill(~chosen_from, -1)
+    best = chance.topk(min(count, chance.shape[1]), dim=1).indices
+    return torch.zeros_like(chosen_from).scatter_(1, best, True) & chosen_from
+
+
+def location_head(
+    channels: int, hidden: Sequence[int], outputs: int, *, cells: int, pool: int, dropout: float = 0.0
+) -> nn.Sequential:
+    """The dense layers of a window as convolutions (section 3.5): pooled map [N, C, h, w] → [N, outputs, h', w'].
+
+    Args:
+        channels: C.
+        hidden: widths of the layers before the last.
+        outputs: of the last, named "score".
+        cells: k, a window has k × k pooled cells.
+        pool: p, their distance in the map that was pooled at every offset.
+        dropout: before the second layer and those behind it.
+    """
+    head = nn.Sequential()
+    for number, width in enumerate(hidden):
+        first = number == 0
+        if dropout and not first:
+            head.append(nn.Dropout(dropout))
+        head.append(nn.Conv2d(channels, width, cells if first else 1, dilation=pool if first else 1))
+        head.append(nn.ReLU(inplace=True))
+        channels = width
+    if dropout:
+        head.append(nn.Dropout(dropout))
+    head.add_module("score", nn.Conv2d(channels, outputs, 1))
+    return head
+
+
+def overfeat_fast(
+    classes: Iterable[str],
+    *,
+    in_channels: int = 3,
+    min_size: int = 256,
+    max_size: int = 512,
+    hidden: Sequence[int] = (3072, 4096),
+    box_hidden: Sequence[int] = (4096, 1024),
+    locations: OverFeatSettings | None = None,
+    phase: Phase = "both",
+) -> OverFeat:
+    """The paper's fast network (table 1): windows of 231 pixels, 2×2 pooling.
+
+    Features and class head have 145,920,872 parameters with 999 classes and the background (the paper: 145 million).
+
+    Args:
+        classes: names of the classes.
+        in_channels: channels of the images.
+        min_size, max_size: the images' sides at scale 1.
+        hidden, box_hidden: widths of the hidden layers of the class head and the box head.
+        locations: scales, thresholds and counts.
+        phase: as in `OverFeat`.
+    """
+    features = nn.Sequential(
+        nn.Conv2d(in_channels, 96, 11, 4),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2),
+        nn.Conv2d(96, 256, 5),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2),
+        *_convs(256, 512, 1024, 1024),
+    )
+    names = Classes(classes)
+    class_head = location_head(1024, hidden, len(names) + 1, cells=6, pool=2, dropout=0.5)
+    box_head = location_head(1024, box_hidden, 4, cells=6, pool=2)
+    preprocess = _preprocess(in_channels, min_size, max_size)
+    return OverFeat(
+        names,
+        preprocess,
+        _start(features),
+        _start(class_head),
+        _start(box_head),
+        pool=2,
+        window=231,
+        stride=16,
+        settings=locations,
+        phase=phase,
+    )
+
+
+def overfeat_accurate(
+    classes: Iterable[str],
+    *,
+    in_channels: int = 3,
+    min_size: int = 256,
+    max_size: int = 512,
+    hidden: Sequence[int] = (4096, 4096),
+    box_hidden: Sequence[int] = (4096, 1024),
+    locations: OverFeatSettings | None = None,
+    phase: Phase = "both",
+) -> OverFeat:
+    """The paper's accurate network (table 3): windows of 221 pixels, 3×3 pooling at the offsets Δ = 0, 1, 2.
+
+    Features and class head have 144,656,488 parameters with 999 classes and the background (the paper: 144 million).
+    Arguments as for `overfeat_fast`.
+    """
+    features = nn.Sequential(
+        nn.Conv2d(in_channels, 96, 7, 2),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(3),
+        nn.Conv2d(96, 256, 7),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2),
+        *_convs(256, 512, 512, 1024, 1024),
+    )
+    names = Classes(classes)
+    class_head = location_head(1024, hidden, len(names) + 1, cells=5, pool=3, dropout=0.5)
+    box_head = location_head(1024, box_hidden, 4, cells=5, pool=3)
+    preprocess = _preprocess(in_channels, min_size, max_size)
+    return OverFeat(
+        names,
+        preprocess,
+        _start(features),
+        _start(class_head),
+        _start(box_head),
+        pool=3,
+        window=221,
+        stride=12,
+        settings=locations,
+        phase=phase,
+    )
+
+
+def overfeat_mobilenet_v2(
+    classes: Iterable[str],
+    *,
+    in_channels: int = 3,
+    min_size: int = 160,
+    max_size: int = 256,
+    hidden: Sequence[int] = (256,),
+    box_hidden: Sequence[int] = (256, 128),
+    locations: OverFeatSettings | None = None,
+    phase: Phase = "both",
+) -> OverFeat:
+    """OverFeat on MobileNet v2 up to stride 16, to train on a few cores: windows of 4 × 4 cells, 64 pixels.
+
+    Its convolutions pad, so a location sees more than its window, and the heads are small. Arguments as for
+    `overfeat_fast`.
+    """
+    net = mobilenet_v2(in_channels=in_channels)
+    stage = next(stage for stage in net.stages if stage.stride == 16)
+    features = nn.Sequential(*list(net.features)[: int(stage.layer) + 1])
+    names = Classes(classes)
+    class_head = location_head(stage.channels, hidden, len(names) + 1, cells=2, pool=2)
+    box_head = location_head(stage.channels, box_hidden, 4, cells=2, pool=2)
+    locations = locations or OverFeatSettings(scales=(0.5, 0.7, 1.0, 1.4, 2.0))
+    preprocess = _preprocess(in_channels, min_size, max_size)
+    model = OverFeat(
+        names,
+        preprocess,
+        features,
+        _start(class_head),
+        _start(box_head),
+        pool=2,
+        window=64,
+        stride=16,
+        settings=locations,
+        phase=phase,
+    )
+    model.backbone_keys = shared_keys(net, model)
+    return model
+
+
+def _convs(*channels: int) -> list[nn.Module]:
+    """3×3 convolutions that keep the map's size, each with a ReLU."""
+    layers: list[nn.Module] = []
+    for before, after in pairwise(channels):
+        layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU(inplace=True)]
+    return layers
+
+
+def _preprocess(in_channels: int, min_size: int, max_size: int) -> Preprocess:
+    mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)
+    return Preprocess(mean, std, min_size=min_size, max_size=max_size, divisor=1)
+
+
+def _start(layers: nn.Sequential) -> nn.Sequential:
+    """He's start where a ReLU follows; small numbers for the last layer of a head, so that all windows begin alike."""
+    for name, layer in layers.named_modules():
+        if isinstance(layer, nn.Conv2d):
+            if name == "score":
+                nn.init.normal_(layer.weight, 0, 0.01)
+            else:
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return layers
