@@ -55,8 +55,8 @@ class SampleGrid:
         Yields:
             Ids of the regions, the number of samples a bin they are padded to, their level.
         """
-        height = self.start[:, 1] + self.bin_size[:, 1] * (self.bins[0] / 2)
-        order = (self.first[:, 0, 0] + height.nan_to_num().clamp(0, 1e6).long() * self.size[:, 0]).argsort()
+        middle = (self.start[:, 1] + self.bin_size[:, 1] * (self.bins[0] / 2)).nan_to_num().clamp(0, 1e6).long()
+        order = (self.first[:, 0, 0] + middle * self.size[:, 0]).argsort(stable=True)
         if self.fixed is None:
             numbers = [1, *(n for power in range(30) for n in (2 << power, 3 << power))]  # 1, 2, 3, 4, 6, 8, 12, …
         else:
