@@ -151,9 +151,9 @@ def require_usable(data: Dataset, title: str) -> None:
     found = check(data, full=False, progress=False)
     if not found.ok:
         errors = [problem for problem in found.problems if problem.level == "error"]
-        more = f" (and {len(errors) - 1} more errors)" if len(errors) > 1 else ""
+        number = "an error" if len(errors) == 1 else f"{len(errors)} errors, first"
         raise InputError(
-            f"the {title} data has errors: {errors[0]}{more}; `sightline check DATA` lists them, "
+            f"the {title} data has {number}: {errors[0].what}; `sightline check DATA` says what to do, "
             "and with --fix drop --out COPY it writes a repaired copy"
         )
 
