@@ -117,6 +117,9 @@ def check(
 
     if fix not in (None, "clip", "drop"):
         raise InputError(f"--fix is {fix!r}, but broken boxes can be repaired by clip or drop")
+    copy = out or data.with_name(data.name + "-fixed")
+    if fix is not None and copy.exists() and (not copy.is_dir() or any(copy.iterdir())):
+        raise InputError(f"{copy} exists, and nothing is overwritten; name a new folder with --out")
     dataset = _open(data, train, val, test)
     detector = create_model(model, dataset.classes) if model else None
     if model and not hasattr(detector, "anchor_shapes"):
@@ -124,7 +127,6 @@ def check(
     report = api.check(dataset, detector, full=not fast, progress=not quiet)
     typer.echo(json.dumps(report.to_dict(), indent=1) if as_json else str(report))
     if fix is not None:
-        copy = out or data.with_name(data.name + "-fixed")
         typer.echo(f"\n{repair(dataset, copy, fix, progress=not quiet)}", err=as_json)  # type: ignore[arg-type]
         return
     if not report.ok:
