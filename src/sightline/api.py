@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from sightline.training.recipe import Recipe
     from sightline.training.run import Run
 
-VALIDATION_COLUMNS = ("AP", "AP50", "AP75")
-"""What of an evaluation goes into a run's metrics after each epoch."""
+VALIDATION_COLUMNS = ("AP", "AP50", "AP75", "mask/AP", "mask/AP50", "keypoint/AP", "keypoint/AP50")
+"""What of an evaluation goes into a run's metrics after each epoch, where it has it; the best epoch is that of "AP"."""
 
 
 def check(
@@ -111,11 +111,13 @@ def train(
     for part, title in ((data, "training"), (validation, "validation")):
         if part is not None and not checked:
             require_usable(part, title)
+    data = with_target_fields(model, data)
+    validation = None if validation is None else with_target_fields(model, validation)
     folder = folder or new_run_folder(runs, name)
 
     def validate(current: nn.Module) -> dict[str, Any]:
         result = evaluate(current, validation, progress=progress, keep_predictions=False)  # type: ignore[arg-type]
-        return {key: result.metrics[key] for key in VALIDATION_COLUMNS}
+        return {key: result.metrics[key] for key in VALIDATION_COLUMNS if key in result.metrics}
 
     measurable = validation is not None and validation.kind == "instances"
     try:
@@ -176,7 +178,10 @@ def evaluate(
     """
     from sightline.evaluation import evaluate as run
 
-    return run(_model(model), _dataset(data), batch_size, device, progress, keep_predictions)
+    model, data = _model(model), _dataset(data)
+    with suppress(InputError):  # labels that have boxes alone measure boxes alone
+        data = with_target_fields(model, data)
+    return run(model, data, batch_size, device, progress, keep_predictions)
 
 
 def predict(model: nn.Module | str | Path, source: Any, **options: Any) -> Target | list[Target]:
@@ -228,6 +233,22 @@ def write_report(
     if result is not None:
         file.with_name("evaluation.json").write_text(json.dumps(result.to_dict(), indent=1), encoding="utf-8")
     return file
+
+
+def with_target_fields(model: nn.Module, data: Dataset) -> Dataset:
+    """The data with the fields in its targets that the model learns from beside boxes and labels: masks, keypoints.
+
+    Raises:
+        InputError: the data has no such labels.
+    """
+    fields: tuple[str, ...] = getattr(model, "target_fields", ())
+    if not fields:
+        return data
+    try:
+        return data.with_fields(*fields)
+    except InputError as error:
+        name = getattr(model, "name", "") or type(model).__name__
+        raise InputError(f"{name} learns from {' and '.join(fields)}, but {error}; choose a model for boxes") from error
 
 
 def _model(model: nn.Module | str | Path) -> nn.Module:

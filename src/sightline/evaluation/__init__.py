@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from sightline.errors import InputError
 from sightline.evaluation.detection import COCO_METRICS, PROTOCOLS, VOC_METRICS, DetectionResult, evaluate_detection
 from sightline.evaluation.errors import DetectionErrors, OperatingPoint
+from sightline.evaluation.packed import PackedInstances
 from sightline.evaluation.voc import VocResult, evaluate_voc
 from sightline.structures import Classes, Target
 from sightline.training.devices import require_device
@@ -83,11 +84,11 @@ def evaluate(
     if known_classes is not None and any(name not in known_classes for name in classes):
         classes.require_same(known_classes, "the data", "the model")
 
-    targets: list[Target] = []
-    predictions: list[Target] = []
+    # packed as they come: the masks of a whole data set would fill the memory
+    targets, predictions = PackedInstances(), PackedInstances()
     for batch_targets, batch_predictions in predict_batches(model, data, batch_size, device, progress):
-        targets += batch_targets
-        predictions += batch_predictions
+        targets.extend(batch_targets)
+        predictions.extend(batch_predictions)
     result = measure(targets, predictions, classes, [data.name(i) for i in range(len(data))])
     if not keep_predictions:
         result.targets = result.predictions = None

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from sightline.errors import InputError
+from sightline.evaluation.packed import unpack
 from sightline.structures import Classes, Instances
 
 Floats = NDArray[np.float64]
@@ -119,7 +120,9 @@ def _rows(items: Sequence[Instances], what: str) -> Rows:
     for position, item in enumerate(items):
         if not isinstance(item, Instances) or "boxes" not in item or "labels" not in item:
             have = (
-                f"has only {', '.join(item.fields)}" if isinstance(item, Instances) else f"is a {type(item).__name__}"
+                f"has only {', '.join(unpack(item).fields)}"
+                if isinstance(item, Instances)
+                else f"is a {type(item).__name__}"
             )
             raise InputError(f"{what} {position} {have}, but detection is measured on Instances with boxes and labels")
     counts = np.array([len(item) for item in items], dtype=np.int64)

@@ -39,16 +39,20 @@ def detection_table(result: Mapping[str, Any], meanings: Mapping[str, str]) -> s
             protocol = protocols[name]
             lines += ["", protocol]
         lines.append(line)
-    columns = ("AP", "AP50", "AP75", "VOC2007_AP50", "VOC2010_AP50")
+    columns: tuple[str, ...] = ("AP", "AP50", "AP75", "VOC2007_AP50", "VOC2010_AP50")
     heads = ["class", "objects", "detections", "AP", "AP50", "AP75", "VOC 2007", "VOC 2010"]
     by_ap = sorted(
         result["per_class"].items(), key=lambda item: -1.0 if item[1]["AP"] is None else item[1]["AP"], reverse=True
     )
+    for prefix in ("mask/AP", "keypoint/AP"):
+        if prefix in metrics:
+            columns += (prefix, f"{prefix}50")
+            heads += [prefix.replace("/", " "), f"{prefix}50".replace("/", " ")]
     rows = [
         [name, str(row["objects"]), str(row["detections"]), *(number(row[column]) for column in columns)]
         for name, row in by_ap
     ]
-    lines += ["", *aligned([heads, *rows], [False] + [True] * 7)]
+    lines += ["", *aligned([heads, *rows], [False] + [True] * (len(heads) - 1))]
     if any(row["AP"] is None for row in result["per_class"].values()):
         lines.append("n/a: no object of the class counts in these labels")
     lines += [f"Note: {note}." for note in result["notes"]]

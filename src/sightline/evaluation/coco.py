@@ -1,4 +1,4 @@
-"""COCO's numbers for boxes, computed by hotcoco, which equals pycocotools.
+"""COCO's numbers for boxes, masks and keypoints, computed by hotcoco, which equals pycocotools.
 
 Source: Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014, and its evaluation code of 2017.
 """
@@ -12,9 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.evaluation._arrays import Rows
+from sightline.evaluation.shapes import Shapes
 from sightline.structures import Classes
 
 COCO_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+KEYPOINT_METRICS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
+"""Of at most 20 detections a class and image; objects below 32² pixels have no keypoints to speak of."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,8 @@ class CocoNumbers:
     """COCO's numbers over all classes, those of each class ([K], NaN where it has no objects), and the curves.
 
     Attributes:
-        metrics: the twelve by name, None where no object is in question.
-        per_class: "AP", "AP50", "AP75", "APs", "APm", "APl" and "AR100".
+        metrics: the twelve by name (ten for keypoints), None where no object is in question.
+        per_class: "AP", "AP50", "AP75", "APs", "APm", "APl" and "AR100"; for keypoints without "APs", and "AR".
         curves: by class name, of the classes that have objects.
     """
 
@@ -47,26 +50,45 @@ class CocoNumbers:
     curves: dict[str, Curve]
 
 
-def coco_evaluation(objects: Rows, detections: Rows, classes: Classes, images: int) -> Any:
-    """A hotcoco `COCOeval` whose `evaluate()` has run; image, class and annotation ids are our positions + 1."""
+def coco_evaluation(
+    objects: Rows, detections: Rows, classes: Classes, images: int, shapes: Shapes | None = None
+) -> Any:
+    """A hotcoco `COCOeval` whose `evaluate()` has run; image, class and annotation ids are our positions + 1.
+
+    Boxes are compared, unless `shapes` are given.
+    """
     from hotcoco import COCO, COCOeval
 
     # Ids start at 1: an annotation of id 0 looks unmatched to COCO's own code.
     corner_size = objects.box.copy()
     corner_size[:, 2:] -= corner_size[:, :2]
-    columns = (objects.image + 1, objects.label + 1, corner_size, objects.area, objects.crowd.astype(np.int64))
+    area = objects.area if shapes is None or shapes.area is None else shapes.area
+    columns = (objects.image + 1, objects.label + 1, corner_size, area, objects.crowd.astype(np.int64))
+    further: list[dict[str, Any]] = [{}] * len(objects) if shapes is None else shapes.objects
     truth = COCO(
         {
             "images": [{"id": i} for i in range(1, images + 1)],
             "categories": [{"id": i, "name": name} for i, name in enumerate(classes, 1)],
             "annotations": [
-                {"id": i, "image_id": image, "category_id": label, "bbox": box, "area": area, "iscrowd": crowd}
-                for i, (image, label, box, area, crowd) in enumerate(
-                    zip(*(column.tolist() for column in columns), strict=True), 1
+                {"id": i, "image_id": image, "category_id": label, "bbox": box, "area": size, "iscrowd": crowd, **more}
+                for i, (image, label, box, size, crowd, more) in enumerate(
+                    zip(*(column.tolist() for column in columns), further, strict=True), 1
                 )
             ],
         }
     )
+    if shapes is not None:
+        rows = zip(detections.image.tolist(), detections.label.tolist(), detections.score.tolist(), strict=True)
+        found = [
+            {"image_id": image + 1, "category_id": label + 1, "score": score, **more}
+            for (image, label, score), more in zip(rows, shapes.detections, strict=True)
+            if more is not None
+        ]
+        evaluation = COCOeval(truth, truth.loadRes(found), shapes.kind)
+        if shapes.sigmas:
+            evaluation.params.kpt_oks_sigmas = list(shapes.sigmas)
+        evaluation.evaluate()
+        return evaluation
     table = np.empty((len(detections), 7))
     table[:, 0], table[:, 1:5], table[:, 5] = detections.image + 1, detections.box, detections.score
     table[:, 3:5] -= table[:, 1:3]
@@ -76,29 +98,33 @@ def coco_evaluation(objects: Rows, detections: Rows, classes: Classes, images: i
     return evaluation
 
 
-def coco_numbers(objects: Rows, detections: Rows, classes: Classes, images: int) -> CocoNumbers:
+def coco_numbers(
+    objects: Rows, detections: Rows, classes: Classes, images: int, shapes: Shapes | None = None
+) -> CocoNumbers:
     """Measure `detections` against `objects` by COCO's protocol of 2017; nothing is printed."""
-    evaluation = coco_evaluation(objects, detections, classes, images)
+    evaluation = coco_evaluation(objects, detections, classes, images, shapes)
+    keypoints = shapes is not None and shapes.kind == "keypoints"
     evaluation.accumulate()
     evaluation.summary_lines()  # fills stats without printing
     # COCO's code adds an epsilon to a denominator, which makes a perfect score 2e-16 too small; twelve digits undo it.
-    metrics = {n: None if v < 0 else round(float(v), 12) for n, v in zip(COCO_METRICS, evaluation.stats, strict=True)}
-    # precision, scores: [10 IoUs, 101 recalls, K, 4 areas (all, s, m, l), 3 limits (1, 10, 100)]; recall: no recalls
+    names = KEYPOINT_METRICS if keypoints else COCO_METRICS
+    metrics = {n: None if v < 0 else round(float(v), 12) for n, v in zip(names, evaluation.stats, strict=True)}
+    # precision, scores: [10 IoUs, 101 recalls, K, 4 areas (all, s, m, l), 3 limits (1, 10, 100)]; recall: no recalls;
+    # of keypoints there are 3 areas (all, m, l) and 1 limit (20)
     tables = evaluation.eval
     precision, recall, scores = tables["precision"], tables["recall"], tables["scores"]
     precision = np.where(precision < 0, np.nan, precision)  # −1 marks a class without objects, in all its cells
+    sizes = ("APm", "APl") if keypoints else ("APs", "APm", "APl")
     per_class = {
-        "AP": precision[:, :, :, 0, 2].mean((0, 1)),
-        "AP50": precision[0, :, :, 0, 2].mean(0),
-        "AP75": precision[5, :, :, 0, 2].mean(0),
-        "APs": precision[:, :, :, 1, 2].mean((0, 1)),
-        "APm": precision[:, :, :, 2, 2].mean((0, 1)),
-        "APl": precision[:, :, :, 3, 2].mean((0, 1)),
-        "AR100": np.where(recall[..., 0, 2] < 0, np.nan, recall[..., 0, 2]).mean(0),
+        "AP": precision[:, :, :, 0, -1].mean((0, 1)),
+        "AP50": precision[0, :, :, 0, -1].mean(0),
+        "AP75": precision[5, :, :, 0, -1].mean(0),
+        **{name: precision[:, :, :, a, -1].mean((0, 1)) for a, name in enumerate(sizes, 1)},
+        "AR" if keypoints else "AR100": np.where(recall[..., 0, -1] < 0, np.nan, recall[..., 0, -1]).mean(0),
     }
     grid = np.linspace(0, 1, 101)
     curves = {
-        name: Curve(grid, precision[0, :, k, 0, 2].copy(), np.maximum(scores[0, :, k, 0, 2], 0))
+        name: Curve(grid, precision[0, :, k, 0, -1].copy(), np.maximum(scores[0, :, k, 0, -1], 0))
         for k, name in enumerate(classes)
         if not np.isnan(per_class["AP"][k])
     }

@@ -1,4 +1,5 @@
-"""How good a detector is: the twelve COCO numbers, VOC average precision under both protocols, class by class.
+"""How good a detector is: the twelve COCO numbers of boxes, those of masks and keypoints where there are any, VOC
+average precision under both protocols, class by class.
 
 COCO's numbers are computed by hotcoco, which equals pycocotools (Lin et al., "Microsoft COCO", ECCV 2014, and the
 evaluation code of 2017); VOC's in `voc.py`. A number that does not exist is None with a reason, never −1.
@@ -16,8 +17,16 @@ from numpy.typing import NDArray
 from sightline.errors import InputError
 from sightline.evaluation._arrays import Rows, detection_rows, object_rows
 from sightline.evaluation._table import detection_table
-from sightline.evaluation.coco import COCO_METRICS, CocoNumbers, Curve, coco_evaluation, coco_numbers
+from sightline.evaluation.coco import (
+    COCO_METRICS,
+    KEYPOINT_METRICS,
+    Curve,
+    coco_evaluation,
+    coco_numbers,
+)
 from sightline.evaluation.errors import DetectionErrors, OperatingPoint, diagnose, operating_point
+from sightline.evaluation.packed import PackedInstances
+from sightline.evaluation.shapes import OTHER_SIGMA, keypoints_of, masks_of
 from sightline.evaluation.voc import voc_average_precision
 from sightline.structures import Classes, Instances
 
@@ -26,6 +35,8 @@ PROTOCOLS = {
     **dict.fromkeys(COCO_METRICS, "COCO 2017 bbox"),
     "VOC2007_AP50": "VOC 2007 11-point",
     "VOC2010_AP50": "VOC 2010 all-point",
+    **{f"mask/{name}": "COCO 2017 segm" for name in COCO_METRICS},
+    **{f"keypoint/{name}": "COCO 2017 keypoints" for name in KEYPOINT_METRICS},
 }
 """The protocol behind each metric."""
 MEANINGS = {
@@ -44,6 +55,18 @@ MEANINGS = {
     "VOC2007_AP50": "average precision at IoU 0.50, mean precision at 11 recalls",
     "VOC2010_AP50": "average precision at IoU 0.50, area under the curve",
 }
+MEANINGS |= {f"mask/{name}": f"{MEANINGS[name]}, of masks" for name in COCO_METRICS} | {
+    "keypoint/AP": "average precision, mean over keypoint similarities (OKS) 0.50 to 0.95",
+    "keypoint/AP50": "average precision at OKS 0.50",
+    "keypoint/AP75": "average precision at OKS 0.75",
+    "keypoint/APm": "AP of objects between 32² and 96² pixels, by OKS",
+    "keypoint/APl": "AP of objects larger than 96² pixels, by OKS",
+    "keypoint/AR": "average recall, 20 detections a class and image, mean over OKS 0.50 to 0.95",
+    "keypoint/AR50": "average recall at OKS 0.50",
+    "keypoint/AR75": "average recall at OKS 0.75",
+    "keypoint/ARm": "average recall of objects between 32² and 96² pixels, by OKS",
+    "keypoint/ARl": "average recall of objects larger than 96² pixels, by OKS",
+}
 _AREAS = {
     "s": "no object smaller than 32² pixels in these labels",
     "m": "no object between 32² and 96² pixels in these labels",
@@ -53,19 +76,21 @@ _AREAS = {
 
 @dataclass
 class DetectionResult:
-    """What an evaluation of boxes found. `print(result)` shows it as a table.
+    """What an evaluation of boxes found, and of masks and keypoints. `print(result)` shows it as a table.
 
     Attributes:
-        metrics: the COCO twelve and VOC's two (see `MEANINGS`), in 0 … 1, or None where not available.
+        metrics: the COCO twelve and VOC's two (see `MEANINGS`), in 0 … 1, or None where not available; where labels and
+            predictions both have them, the twelve of masks under "mask/AP" … and the ten of keypoints under
+            "keypoint/AP" …
         reasons: why, for each metric that is None; under "class/metric" for the numbers of one class.
         per_class: by class name: "AP", "AP50", "AP75", "APs", "APm", "APl", "AR100", "VOC2007_AP50", "VOC2010_AP50",
-            "objects" (countable in COCO's sense), "detections".
+            "objects" (countable in COCO's sense), "detections"; those of masks and keypoints with their prefix.
         curves: by class name, for classes that have objects.
         classes: the names, in the order of their ids.
         notes: what a reader of the numbers should know, one sentence each.
         names: a name for each image.
         targets, predictions: what was compared, where kept; the predictions with the ids of `classes`, without the
-            detections that were left out.
+            detections that were left out. Masks are kept encoded and decoded when an image is asked for.
         task: "detection".
     """
 
@@ -79,8 +104,8 @@ class DetectionResult:
     detections: Rows = field(repr=False)
     notes: list[str] = field(default_factory=list)
     names: list[str] | None = field(default=None, repr=False)
-    targets: list[Instances] | None = field(default=None, repr=False)
-    predictions: list[Instances] | None = field(default=None, repr=False)
+    targets: Sequence[Instances] | None = field(default=None, repr=False)
+    predictions: Sequence[Instances] | None = field(default=None, repr=False)
     task: str = "detection"
     _operating: OperatingPoint | None = field(default=None, repr=False)
     _errors: dict[tuple[float, float], DetectionErrors] = field(default_factory=dict, repr=False)
@@ -132,7 +157,7 @@ class DetectionResult:
             "detections": len(self.detections),
             "classes": list(self.classes),
             "metrics": dict(self.metrics),
-            "protocols": dict(PROTOCOLS),
+            "protocols": {name: PROTOCOLS[name] for name in self.metrics},
             "reasons": dict(self.reasons),
             "per_class": {name: dict(row) for name, row in self.per_class.items()},
             "notes": list(self.notes),
@@ -156,7 +181,7 @@ def evaluate_detection(
     classes: Classes | Sequence[str],
     names: Sequence[str] | None = None,
 ) -> DetectionResult:
-    """Compare predicted boxes with labels.
+    """Compare predicted boxes with labels; also masks and keypoints, where labels and predictions both have them.
 
     COCO's numbers know crowds (neither right nor wrong when found) and take an object's size from the targets' field
     `areas`, or else from its box; they do not know VOC's `difficult`, so such objects count there. VOC's numbers count
@@ -164,8 +189,11 @@ def evaluate_detection(
 
     Args:
         targets: labels, one `Instances` an image: boxes [N, 4] xyxy pixels, labels [N], optionally crowd, difficult,
-            areas [N].
-        predictions: one `Instances` an image in the order of `targets`: boxes, labels, scores. Their classes may be
+            areas [N], masks, keypoints.
+        predictions: one `Instances` an image in the order of `targets`: boxes, labels, scores, optionally masks,
+            keypoints, which then have the twelve and ten numbers of COCO. An object without labelled keypoints neither
+            counts as found nor as missed there. Keypoints other than a person's 17 are compared with a tolerance
+            (sigma) of 0.067, the mean of theirs. Their classes may be
             more than the labels', or in another order: they are brought over by name.
         classes: names of the labels' classes.
         names: a name for each image, for reports; else the targets' sources.
@@ -175,7 +203,11 @@ def evaluate_detection(
         ClassMismatch: the labels have classes which the predictions' model does not know.
     """
     classes = classes if isinstance(classes, Classes) else Classes(classes)
-    targets, predictions = list(targets), list(predictions)
+    kept = targets if isinstance(targets, PackedInstances) else PackedInstances(targets)
+    targets = kept.packed
+    predictions = (
+        predictions.packed if isinstance(predictions, PackedInstances) else PackedInstances(predictions).packed
+    )
     if len(targets) != len(predictions):
         raise InputError(
             f"there are {len(targets)} targets but {len(predictions)} predictions; give one for each image"
@@ -192,7 +224,19 @@ def evaluate_detection(
     coco = coco_numbers(objects, detections, classes, len(targets))
     voc = dict(zip(VOC_METRICS, voc_average_precision(objects, detections, len(classes)), strict=True))
     metrics = coco.metrics | {name: _mean(values) for name, values in voc.items()}
-    per_class = _per_class(coco, voc, objects, detections, classes)
+    columns = coco.per_class | voc
+    masks, keypoints = masks_of(targets, predictions, objects.area), keypoints_of(targets, predictions)
+    for prefix, shapes in (("mask/", masks), ("keypoint/", keypoints)):
+        if shapes is not None:
+            more = coco_numbers(objects, detections, classes, len(targets), shapes)
+            metrics |= {prefix + name: value for name, value in more.metrics.items()}
+            columns |= {prefix + name: values for name, values in more.per_class.items()}
+    per_class = _per_class(columns, objects, detections, classes)
+    if keypoints is not None and keypoints.sigmas:
+        notes.append(
+            f"COCO has no tolerances for {len(keypoints.sigmas)} keypoints: each has a sigma of {OTHER_SIGMA}, "
+            "the mean of a person's 17"
+        )
     if objects.difficult.any():
         notes.append(
             f"{int(objects.difficult.sum())} objects are marked difficult: they count in COCO's numbers, "
@@ -217,8 +261,8 @@ def evaluate_detection(
         detections=detections,
         notes=notes,
         names=list(names) if names is not None else [t.source or f"image {i}" for i, t in enumerate(targets)],
-        targets=targets,
-        predictions=predictions,
+        targets=kept,
+        predictions=PackedInstances(predictions),
     )
 
 
@@ -227,11 +271,11 @@ def _mean(values: NDArray[np.float64]) -> float | None:
 
 
 def _per_class(
-    coco: CocoNumbers, voc: dict[str, NDArray[np.float64]], objects: Rows, detections: Rows, classes: Classes
+    numbers: dict[str, NDArray[np.float64]], objects: Rows, detections: Rows, classes: Classes
 ) -> dict[str, dict[str, Any]]:
     found = np.bincount(detections.label, minlength=len(classes)).tolist()
     there = np.bincount(objects.label[~objects.crowd], minlength=len(classes)).tolist()
-    columns = {name: values.tolist() for name, values in (coco.per_class | voc).items()}
+    columns = {name: values.tolist() for name, values in numbers.items()}
     return {
         name: {key: None if values[k] != values[k] else values[k] for key, values in columns.items()}
         | {"objects": there[k], "detections": found[k]}
@@ -247,6 +291,8 @@ def _reasons(metrics: dict[str, float | None], per_class: dict[str, dict[str, An
             return f"every object{whose} in these labels is marked as a crowd"
         if metric in VOC_METRICS and rows == uncounted:
             return f"every object{whose} in these labels is marked difficult or as a crowd"
+        if metric.startswith("keypoint/") and metric[-1] not in "ml":
+            return f"no object{whose} with labelled keypoints in these labels"
         return _AREAS[metric[-1]].replace("object", f"object{whose}", 1)
 
     uncounted = objects.crowd | objects.difficult

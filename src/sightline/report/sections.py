@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -44,9 +45,11 @@ def numbers(result: Mapping[str, Any] | None) -> str:
     if result is None:
         return sentence(_NOT_EVALUATED)
     metrics, reasons, protocols = result["metrics"], result.get("reasons", {}), result.get("protocols", {})
-    headline = [name for name in ("AP", "AP50", "AP75", "VOC2007_AP50", "VOC2010_AP50") if name in metrics]
+    shapes = ("mask/AP", "mask/AP50", "keypoint/AP", "keypoint/AP50")
+    headline = [name for name in ("AP", "AP50", "AP75", *shapes, "VOC2007_AP50", "VOC2010_AP50") if name in metrics]
     cards = "".join(
-        f'<div class="card"><span>{esc(name.replace("_", " "))}</span><b>{number(metrics[name], reasons.get(name))}</b>'
+        f'<div class="card"><span>{esc(re.sub("[_/]", " ", name))}</span>'
+        f"<b>{number(metrics[name], reasons.get(name))}</b>"
         f"<small>{esc(protocols.get(name, result.get('protocol', '')))}</small></div>"
         for name in headline or list(metrics)[:5]
     )
@@ -80,7 +83,8 @@ def classes(result: Mapping[str, Any] | None) -> str:
     reasons = result.get("reasons", {})
     ids = {name: position for position, name in enumerate(result["classes"])}
     ranked = sorted(result["per_class"].items(), key=lambda row: (row[1]["AP"] is None, -(row[1]["AP"] or 0)))
-    columns = ("AP", "AP50", "AP75", "AR100", "VOC2007_AP50", "VOC2010_AP50")
+    shapes = [name for name in ("mask/AP", "mask/AP50", "keypoint/AP", "keypoint/AP50") if name in ranked[0][1]]
+    columns = ("AP", "AP50", "AP75", "AR100", *shapes, "VOC2007_AP50", "VOC2010_AP50")
     rows = []
     for name, row in ranked:
         colour = css(class_colour(ids.get(name, 0)))
@@ -94,7 +98,8 @@ def classes(result: Mapping[str, Any] | None) -> str:
                 str(row["detections"]),
             ]
         )
-    heads = ("class", "", "AP", "AP50", "AP75", "AR100", "VOC 2007", "VOC 2010", "objects", "detections")
+    more_heads = [name.replace("/", " ") for name in shapes]
+    heads = ("class", "", "AP", "AP50", "AP75", "AR100", *more_heads, "VOC 2007", "VOC 2010", "objects", "detections")
     shown = table(heads, rows[:_ROWS], left=2)
     if len(rows) > _ROWS:
         shown += more(f"{len(rows) - _ROWS} more classes", table(heads, rows[_ROWS:], left=2))
