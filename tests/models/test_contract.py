@@ -20,7 +20,11 @@ from sightline.structures import Classes, ClassScores, Instances
 
 NAMES = ["circle", "square", "star"]
 SMALL: dict[str, dict[str, Any]] = {
+    "faster_rcnn_vgg16": {"min_size": 96, "max_size": 160, "hidden": 32},
     "faster_rcnn": {"min_size": 96, "max_size": 160},
+    "fast_rcnn": {"min_size": 96, "max_size": 160, "hidden": 32, "limit": 300},
+    "r_fcn": {"min_size": 96, "max_size": 160},
+    "light_head": {"min_size": 96, "max_size": 160},
     "mask_rcnn": {"min_size": 96, "max_size": 160, "boxes": BoxSettings(samples=32)},
     "keypoint_rcnn": {"min_size": 96, "max_size": 160, "points": 3, "boxes": BoxSettings(samples=32)},
     "ssdlite320": {"image_size": 160},
@@ -46,7 +50,10 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 ALL = [entry.name for entry in ENTRIES]
 DETECTORS = [entry.name for entry in ENTRIES if entry.task == "detection"]
-HEAVY = ("resnet34", "resnet101", "resnet152", "overfeat_fast", "overfeat_accurate")
+HEAVY = (
+    *("resnet34", "resnet101", "resnet152", "overfeat_fast", "overfeat_accurate", "vgg16_bn", "vgg19"),
+    *("faster_rcnn_vgg16", "fast_rcnn_vgg16", "r_fcn_resnet101", "light_head_rcnn_resnet101"),
+)
 LIGHT = [name for name in ALL if "resnet50" not in name and name not in HEAVY]
 
 

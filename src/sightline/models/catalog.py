@@ -16,12 +16,16 @@ from torch import nn
 from sightline.errors import InputError
 from sightline.models.classification import classifier
 from sightline.models.detection import (
+    fast_rcnn,
     faster_rcnn,
+    faster_rcnn_single,
     grid_sliding,
     keypoint_rcnn,
+    light_head_rcnn,
     localiser,
     mask_rcnn,
     overfeat,
+    r_fcn,
     sliding_window,
     ssdlite,
 )
@@ -65,6 +69,8 @@ _SETTINGS |= {
 
 _FASTER = "Ren et al. 2015, Faster R-CNN; Lin et al. 2017, Feature pyramid networks"
 _MASK = "He et al. 2017, Mask R-CNN"
+_R_FCN = "Dai et al. 2016, R-FCN"
+_LIGHT = "Li et al. 2017, Light-head R-CNN"
 _FROZEN = {"norm": "frozen", "trainable_layers": 3}
 
 ENTRIES = (
@@ -157,6 +163,52 @@ ENTRIES = (
         (),
         "mobilenet_v2",
         {"norm": "frozen", "trainable_layers": 5},
+    ),
+    Entry(
+        "faster_rcnn_vgg16",
+        faster_rcnn_single.faster_rcnn_vgg16,
+        "detection",
+        "Ren et al. 2015, Faster R-CNN",
+        (),
+        "vgg16",
+        {"trainable_layers": 3},
+    ),
+    Entry(
+        "faster_rcnn_mobilenet_v2",
+        faster_rcnn_single.faster_rcnn_mobilenet_v2,
+        "detection",
+        "Ren et al. 2015, Faster R-CNN",
+        (),
+        "mobilenet_v2",
+        {"norm": "frozen", "trainable_layers": 5},
+    ),
+    Entry(
+        "fast_rcnn_vgg16",
+        fast_rcnn.fast_rcnn_vgg16,
+        "detection",
+        "Girshick 2015, Fast R-CNN",
+        (),
+        "vgg16",
+        {"trainable_layers": 3},
+    ),
+    Entry(
+        "fast_rcnn_mobilenet_v2",
+        fast_rcnn.fast_rcnn_mobilenet_v2,
+        "detection",
+        "Girshick 2015, Fast R-CNN",
+        (),
+        "mobilenet_v2",
+        {"norm": "frozen", "trainable_layers": 5},
+    ),
+    *(
+        Entry(name, builder, "detection", paper, (), backbone, {"norm": "frozen", "trainable_layers": parts})
+        for name, builder, paper, backbone, parts in (
+            ("r_fcn_resnet50", r_fcn.r_fcn_resnet50, _R_FCN, "resnet50", 3),
+            ("r_fcn_resnet101", r_fcn.r_fcn_resnet101, _R_FCN, "resnet101", 3),
+            ("r_fcn_mobilenet_v2", r_fcn.r_fcn_mobilenet_v2, _R_FCN, "mobilenet_v2", 5),
+            ("light_head_rcnn_resnet101", light_head_rcnn.light_head_rcnn_resnet101, _LIGHT, "resnet101", 3),
+            ("light_head_rcnn_mobilenet_v2", light_head_rcnn.light_head_rcnn_mobilenet_v2, _LIGHT, "mobilenet_v2", 5),
+        )
     ),
     Entry(
         "ssdlite320_mobilenet_v3_large",

@@ -87,6 +87,8 @@ class BoxSettings:
         weights: factors on the corrections of x, y, w, h, so that their targets have about unit spread.
         min_score, nms_iou, max_detections: what a result keeps.
         min_size: boxes of a smaller side, in pixels of the batch, are dropped from a result.
+        bend: where smooth L1 turns from a square into a line.
+        chunk: regions that go through the head at a time, so that their number does not decide the memory.
     """
 
     positive_iou: float = 0.5
@@ -97,6 +99,8 @@ class BoxSettings:
     nms_iou: float = 0.5
     max_detections: int = 100
     min_size: float = 1e-2
+    bend: float = 1 / 9
+    chunk: int = 4096
 
 
 @dataclass(frozen=True)
@@ -170,7 +174,10 @@ class RegionHeads(nn.Module):
 
     def predict(self, maps: dict[str, Tensor], regions: Sequence[Tensor], batch: ImageBatch) -> tuple[Tensor, Tensor]:
         """Scores [ΣR, K+1] before the softmax and corrections [ΣR, K+1, 4] of the regions of all images."""
-        return self.box_predictor(self.box_head(self.region_features(maps, regions, batch)))
+        parts = []
+        for part in _chunks(regions, self.settings.chunk):
+            parts.append(self.box_predictor(self.box_head(self.region_features(maps, part, batch))))
+        return torch.cat([scores for scores, _ in parts]), torch.cat([deltas for _, deltas in parts])
 
     @torch.no_grad()
     def sample(self, proposals: Sequence[Tensor], targets: Sequence[Instances]) -> Samples:
@@ -198,7 +205,7 @@ class RegionHeads(nn.Module):
         return Samples(regions, objects, torch.cat(labels), torch.cat(wanted))
 
     def losses(self, logits: Tensor, deltas: Tensor, labels: Tensor, wanted: Tensor) -> dict[str, Tensor]:
-        """Equation 1: cross-entropy over K + 1 classes; smooth L1 (bend at 1/9) of the corrections of the true class.
+        """Equation 1: cross-entropy over K + 1 classes; smooth L1 of the corrections of the true class.
 
         Both are divided by the number of regions.
         """
@@ -207,7 +214,7 @@ class RegionHeads(nn.Module):
         chosen = deltas[objects, labels[objects]]
         return {
             "loss_classifier": F.cross_entropy(logits, labels, reduction="sum") / count,
-            "loss_box_reg": F.smooth_l1_loss(chosen, wanted[objects], beta=1 / 9, reduction="sum") / count,
+            "loss_box_reg": F.smooth_l1_loss(chosen, wanted[objects], beta=self.settings.bend, reduction="sum") / count,
         }
 
     @torch.no_grad()
@@ -228,3 +235,15 @@ class RegionHeads(nn.Module):
             keep = batched_nms(box, score, label, s.nms_iou)[: s.max_detections]
             results.append({"boxes": box[keep], "labels": label[keep], "scores": score[keep]})
         return results
+
+
+def _chunks(regions: Sequence[Tensor], size: int) -> list[list[Tensor]]:
+    """Boxes an image → the same in lists of at most `size` boxes, in their order, the other images' being empty."""
+    if sum(map(len, regions)) <= size:
+        return [list(regions)]
+    return [
+        [piece if i == image else piece[:0] for i in range(len(regions))]
+        for image, boxes in enumerate(regions)
+        for piece in boxes.split(size)
+        if len(piece)
+    ]

@@ -1,0 +1,166 @@
+"""Fast R-CNN: Girshick, "Fast R-CNN", ICCV 2015.
+
+What it changed in R-CNN: the network runs once on the image, proposals are cut out of its last map by RoI pooling, and
+class and box are learned together with it (figure 1). Where proposals come from is left open: `model.proposer`.
+
+The detections of a trained model can be had faster by `sightline.nn.layers.svd.compress_dense` (section 3.1).
+
+Departures: background regions need no overlap of 0.1 with an object; the labelled boxes join the proposals in training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sightline.models.detection.detector import Detections, Detector, Losses, head_outputs
+from sightline.models.detection.proposers import Proposer, ProposerName, checked, make_proposer
+from sightline.models.detection.single_map import Norm, imagenet_preprocess, mobilenet_v2_body, vgg_body
+from sightline.models.preprocess import Preprocess
+from sightline.models.weights import shared_keys
+from sightline.nn.backbones.vgg import vgg16
+from sightline.nn.heads.box import BoxPredictor, BoxSettings, RegionHeads, TwoLayerHead
+from sightline.nn.heads.regions import DenseHead, PooledRegions
+from sightline.ops.boxes import clip_boxes_to_image, remove_small_boxes, scale_boxes
+from sightline.structures import Classes, ImageBatch, Instances
+
+BOXES = BoxSettings(samples=64, nms_iou=0.3, bend=1.0)
+"""Section 2.3: 64 regions of each of two images, a quarter of them objects; equation 3 bends at 1."""
+
+
+@dataclass(frozen=True)
+class ProposedBatch(ImageBatch):
+    """A batch, and the proposals [P_i, 4] of each image in its pixels."""
+
+    proposals: list[Tensor]
+
+
+class FastRCNN(Detector):
+    """Image and proposals → map → region features → classes and boxes (figure 1).
+
+    Args:
+        classes: names of the classes.
+        preprocess: images → batch.
+        backbone: batch [N, C, H, W] → maps by name.
+        proposer: an image [C, H, W], as it came in → boxes [P, 4] xyxy in its pixels, best first. It can be replaced at
+            any time; it is no part of the saved model.
+        roi_heads: maps and proposals → detections.
+        limit: proposals an image that are looked at.
+        slots: as in `Detector`.
+    """
+
+    class_layers = r"roi_heads\.box_predictor\."
+
+    def __init__(
+        self,
+        classes: Iterable[str],
+        preprocess: Preprocess,
+        backbone: nn.Module,
+        proposer: Proposer,
+        roi_heads: RegionHeads,
+        limit: int = 2000,
+        slots: Sequence[int] | None = None,
+    ):
+        super().__init__(classes, preprocess, slots)
+        self.backbone = backbone
+        self.proposer = proposer
+        self.roi_heads = roi_heads
+        self.limit = limit
+
+    def prepare(
+        self, images: Sequence[Tensor], targets: Sequence[Instances] | None
+    ) -> tuple[ProposedBatch, list[Instances] | None]:
+        """As for every detector, and the proposals of each image; finding none is normal."""
+        batch, moved = super().prepare(images, targets)
+        proposals = []
+        for image, scale, size in zip(images, batch.scales, batch.sizes, strict=True):
+            with torch.no_grad():
+                boxes = checked(self.proposer(image))[: self.limit].to(batch.tensor.device, torch.float32)
+            boxes = clip_boxes_to_image(scale_boxes(boxes, scale), size)
+            proposals.append(boxes[remove_small_boxes(boxes, 1e-3)])
+        return ProposedBatch(batch.tensor, batch.sizes, batch.original_sizes, proposals), moved
+
+    def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
+        """A batch of `prepare` → detections of each image; with targets, the multi-task loss (equation 1)."""
+        assert isinstance(batch, ProposedBatch)
+        return self.roi_heads(self.backbone(batch.tensor), batch.proposals, batch, targets)
+
+
+def fast_rcnn_vgg16(
+    classes: Iterable[str],
+    *,
+    in_channels: int = 3,
+    trainable_layers: int = 5,
+    min_size: int = 600,
+    max_size: int = 1000,
+    hidden: int = 4096,
+    proposer: ProposerName = "windows",
+    limit: int = 2000,
+    boxes: BoxSettings | None = None,
+    slots: Sequence[int] | None = None,
+) -> FastRCNN:
+    """VGG-16, the paper's model L: 134,690,729 parameters with 20 classes.
+
+    Args:
+        classes: names of the classes.
+        in_channels: channels of the images.
+        trainable_layers: how many of the five blocks of convolutions learn; 3 in the paper (section 4.5).
+        min_size, max_size: the images' sides inside the network.
+        hidden: width of the dense layers fc6 and fc7; the published weights have 4096.
+        proposer: where proposals come from: see `make_proposer`. Others can be set afterwards: `model.proposer = …`.
+        limit: proposals an image that are looked at.
+        boxes: numbers of the box head.
+        slots: as in `Detector`.
+    """
+    names, net = Classes(classes), vgg16(in_channels=in_channels, hidden=hidden)
+    body = vgg_body(net, trainable_layers)
+    fc6, fc7 = net.classifier[0], net.classifier[3]
+    heads = RegionHeads(
+        PooledRegions(body.taken[0], stride=16, size=7),
+        DenseHead(fc6, fc7, dropout=0.5),
+        BoxPredictor(hidden, head_outputs(names, slots)),
+        boxes or BOXES,
+    )
+    preprocess = imagenet_preprocess(in_channels, min_size, max_size)
+    model = FastRCNN(names, preprocess, body, make_proposer(proposer), heads, limit, slots)
+    model.backbone_keys = shared_keys(net, model)
+    return model
+
+
+def fast_rcnn_mobilenet_v2(
+    classes: Iterable[str],
+    *,
+    in_channels: int = 3,
+    norm: Norm = "batch",
+    trainable_layers: int = 7,
+    min_size: int = 320,
+    max_size: int = 640,
+    hidden: int = 512,
+    proposer: ProposerName = "windows",
+    limit: int = 2000,
+    boxes: BoxSettings | None = None,
+    slots: Sequence[int] | None = None,
+) -> FastRCNN:
+    """The same on MobileNet v2's map of stride 16, for a few cores, and beside its forerunner and successor.
+
+    Args:
+        norm: "batch" learns the backbone's normalisation, "frozen" keeps it.
+        trainable_layers: how many of the backbone's seven parts learn.
+        hidden: width of the box head.
+        classes, in_channels, min_size, max_size, proposer, limit, boxes, slots: as for `fast_rcnn_vgg16`.
+    """
+    names = Classes(classes)
+    net, body = mobilenet_v2_body(in_channels, norm, trainable_layers)
+    heads = RegionHeads(
+        PooledRegions(body.taken[0], stride=16, size=7),
+        TwoLayerHead(96 * 7 * 7, hidden),
+        BoxPredictor(hidden, head_outputs(names, slots)),
+        boxes or BOXES,
+    )
+    preprocess = imagenet_preprocess(in_channels, min_size, max_size)
+    model = FastRCNN(names, preprocess, body, make_proposer(proposer), heads, limit, slots)
+    model.backbone_keys = shared_keys(net, model)
+    return model

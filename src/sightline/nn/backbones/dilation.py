@@ -1,0 +1,32 @@
+"""The hole algorithm: maps of twice the size from a network that was trained for half of it.
+
+Chen et al., "Semantic image segmentation with deep convolutional nets and fully connected CRFs", ICLR 2015, section
+3.1; R-FCN (Dai et al. 2016, section 3) keeps ResNet's last stage at stride 16 this way.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+def dilate(layers: nn.Module) -> nn.Module:
+    """Take the strides out of `layers` and spread the kernels behind each by what it skipped.
+
+    The weights stay, and every second row and column of the new map (for one stride of 2) is the old map.
+
+    Args:
+        layers: changed in place. Their convolutions must be registered in the order in which they run.
+
+    Returns:
+        The same layers.
+    """
+    rate = 1
+    for module in layers.modules():
+        if not isinstance(module, nn.Conv2d):
+            continue
+        if module.kernel_size[0] > 1:
+            module.padding = tuple(rate * int(p) for p in module.padding)
+            module.dilation = (rate * module.dilation[0], rate * module.dilation[1])
+            rate *= module.stride[0]  # what comes after sees a finer map; a shortcut's 1×1 stands beside, not before
+        module.stride = (1, 1)
+    return layers

@@ -1,0 +1,119 @@
+"""The head of R-FCN: Dai, Li, He, Sun, "R-FCN: object detection via region-based fully convolutional networks", NeurIPS
+2016, section 3. All layers run once on the image; a region only reads and votes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sightline.nn.heads.box import BoxSettings, RegionHeads, Samples
+from sightline.nn.layers import ConvNormAct
+from sightline.ops.position_sensitive import ps_roi_pool
+from sightline.structures import ImageBatch, Instances
+
+
+class PositionSensitiveRegions:
+    """Bin (i, j) of a region reads maps of its own, the mean over its cells (equation 1).
+
+    Args:
+        bins: k, bins along a side.
+        stride: pixels of the batch per cell of the maps.
+    """
+
+    def __init__(self, bins: int, stride: int):
+        self.bins, self.stride = bins, stride
+
+    def __call__(self, maps: Tensor, boxes: Sequence[Tensor]) -> Tensor:
+        """Maps [N, k²·C, H, W], boxes [R_i, 4] an image → [ΣR_i, C, k, k]."""
+        return ps_roi_pool(maps, boxes, self.bins, 1 / self.stride)
+
+
+class ScoreMaps(nn.Module):
+    """k² score maps for each of K + 1 classes, and k² for each of four corrections, which all classes share.
+
+    Args:
+        channels: C of the map.
+        num_classes: K.
+        bins: k.
+    """
+
+    def __init__(self, channels: int, num_classes: int, bins: int):
+        super().__init__()
+        self.cls_maps = nn.Conv2d(channels, bins**2 * (num_classes + 1), 1)
+        self.bbox_maps = nn.Conv2d(channels, bins**2 * 4, 1)
+        for conv in (self.cls_maps, self.bbox_maps):
+            nn.init.normal_(conv.weight, std=0.01)
+            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[N, C, H, W] → [N, k²·(K+1), H, W], [N, k²·4, H, W]."""
+        return self.cls_maps(x), self.bbox_maps(x)
+
+
+class PositionSensitiveHeads(RegionHeads):
+    """Convolutions → score maps → each region's bins → their mean, the vote (figure 1). No layer follows the regions.
+
+    Args:
+        level: name of the map.
+        channels: C of the map.
+        num_classes: K.
+        bins: k; 3 or 7 in the paper (table 1), 1 would be blind to position.
+        stride: pixels of the batch per cell of the map.
+        hidden: channels of the 1×1 convolution before the score maps (1024 in the paper).
+        hard_examples: regions an image that train, those of the largest losses (online hard example mining, Shrivastava
+            et al. 2016; section 3, "training"); None trains a random sample of `settings.samples`.
+        settings: thresholds and counts.
+    """
+
+    def __init__(
+        self,
+        level: str,
+        channels: int,
+        num_classes: int,
+        *,
+        bins: int,
+        stride: int,
+        hidden: int,
+        hard_examples: int | None = None,
+        settings: BoxSettings | None = None,
+    ):
+        if hard_examples is not None:  # every proposal is a candidate
+            settings = replace(settings or BoxSettings(), samples=2**20, positive_fraction=1.0)
+        trunk = ConvNormAct(channels, hidden, 1, norm=None)
+        regions = PositionSensitiveRegions(bins, stride)
+        super().__init__(regions, trunk, ScoreMaps(hidden, num_classes, bins), settings)  # type: ignore[arg-type]
+        self.level, self.hard_examples = level, hard_examples
+        self.vote = regions
+
+    def predict(self, maps: dict[str, Tensor], regions: Sequence[Tensor], batch: ImageBatch) -> tuple[Tensor, Tensor]:
+        """As for every head; the corrections [ΣR, K+1, 4] are the same for all classes."""
+        score_maps, box_maps = self.box_predictor(self.box_head(maps[self.level]))
+        scores = self.vote(score_maps, regions).mean((2, 3))
+        deltas = self.vote(box_maps, regions).mean((2, 3))
+        return scores, deltas[:, None].expand(-1, scores.shape[1], -1)
+
+    def learn(
+        self, maps: dict[str, Tensor], samples: Samples, batch: ImageBatch, targets: Sequence[Instances]
+    ) -> dict[str, Tensor]:
+        """As for every head; with `hard_examples`, of the regions whose sum of both losses is largest."""
+        logits, deltas = self.predict(maps, samples.regions, batch)
+        labels, wanted = samples.labels, samples.wanted
+        if self.hard_examples is not None:
+            hard = hardest(logits, deltas[:, 0], labels, wanted, self.hard_examples * len(batch))
+            logits, deltas, labels, wanted = logits[hard], deltas[hard], labels[hard], wanted[hard]
+        return self.losses(logits, deltas, labels, wanted)
+
+
+@torch.no_grad()
+def hardest(logits: Tensor, deltas: Tensor, labels: Tensor, wanted: Tensor, count: int) -> Tensor:
+    """The ids of the `count` regions that are most wrong, of class and box together, in whichever image they are.
+
+    Logits [R, K+1], deltas and wanted [R, 4], labels [R]; background has no box to be wrong about.
+    """
+    box = F.smooth_l1_loss(deltas, wanted, beta=1 / 9, reduction="none").sum(1)
+    loss = F.cross_entropy(logits, labels, reduction="none") + box * (labels > 0)
+    return loss.topk(min(count, len(loss))).indices

@@ -1,0 +1,85 @@
+"""The region proposal network as it was published, on one map: Ren et al. 2015, sections 3.1 and 3.3."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sightline.nn.heads.rpn import ProposalSettings, RegionProposalNetwork, RPNHead
+from sightline.nn.layers import ConvNormAct
+from sightline.ops.assignment import match_threshold
+from sightline.ops.boxes import box_iou
+from sightline.structures import ImageBatch, Instances
+
+
+class TwoScoreHead(RPNHead):
+    """An RPN head with 2A scores a cell, object and not (section 3.1: "for simplicity … a two-class softmax layer").
+
+    The softmax of two scores is the sigmoid of their difference, which is what `forward` returns as the score.
+    """
+
+    def __init__(self, channels: int, anchors: int, hidden: int):
+        super().__init__(channels, anchors)
+        self.conv = nn.Sequential(ConvNormAct(channels, hidden, 3, norm=None))
+        self.cls_logits = nn.Conv2d(hidden, 2 * anchors, 1)
+        self.bbox_pred = nn.Conv2d(hidden, 4 * anchors, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.01)
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+
+    def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Maps [N, C, H, W] → a map each: scores [N, H·W·A] before the sigmoid, corrections [N, H·W·A, 4]."""
+        pairs, deltas = super().forward(maps)
+        return [(p := pair.unflatten(1, (-1, 2)))[..., 1] - p[..., 0] for pair in pairs], deltas
+
+
+class SingleMapRPN(RegionProposalNetwork):
+    """Proposals from one map; anchors that cross the image's border do not train (section 3.3).
+
+    They would be 20 000 − 6 000 of an image of 1000 × 600, and the network could not tell them from those inside. Where
+    an image is so small that no anchor lies inside, all train: a departure from the paper, whose images are large.
+
+    Args:
+        level: name of the map.
+        channels: C of the map.
+        sizes: anchor sizes in pixels of the batch (128, 256, 512 in the paper).
+        ratios: height : width.
+        hidden: channels between the 3×3 and the 1×1 convolutions (512 for VGG).
+        settings: thresholds and counts.
+    """
+
+    def __init__(
+        self,
+        level: str,
+        channels: int,
+        sizes: Sequence[float] = (128, 256, 512),
+        ratios: Sequence[float] = (0.5, 1.0, 2.0),
+        *,
+        hidden: int = 512,
+        settings: ProposalSettings | None = None,
+    ):
+        super().__init__(channels, [sizes], ratios, settings=settings)
+        self.level = level
+        self.head = TwoScoreHead(channels, len(self.anchor_bases[0]), hidden)
+
+    def forward(
+        self, maps: dict[str, Tensor], batch: ImageBatch, targets: Sequence[Instances] | None = None
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """As for every RPN, from the one map."""
+        return super().forward({self.level: maps[self.level]}, batch, targets)
+
+    def assign(self, anchors: Tensor, targets: Sequence[Instances]) -> list[Tensor]:
+        """As for every RPN; an anchor that crosses the border of its image is −2, and no object's best."""
+        s, matches = self.settings, []
+        for target in targets:
+            height, width = target.image_size
+            inside = (anchors[:, :2] >= 0).all(1) & (anchors[:, 2] <= width) & (anchors[:, 3] <= height)
+            ids = inside.nonzero().flatten() if inside.any() else torch.arange(len(anchors), device=anchors.device)
+            match = torch.full((len(anchors),), -2, dtype=torch.int64, device=anchors.device)
+            iou = box_iou(target.boxes, anchors[ids])
+            match[ids] = match_threshold(iou, s.positive_iou, s.negative_iou, allow_low_quality=True)
+            matches.append(match)
+        return matches
