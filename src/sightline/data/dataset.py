@@ -66,7 +66,7 @@ class Dataset(Sequence[tuple[Tensor, Target]]):
 
     @property
     def format(self) -> str:
-        """The format it was read from: "coco", "voc", "yolo" or "memory"."""
+        """The format it was read from, a key of `sightline.data.formats.FORMATS`, or "memory"."""
         return self.source.format
 
     @property

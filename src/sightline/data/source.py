@@ -29,7 +29,7 @@ class Source:
         classes: the names behind the labels.
         kind: what a target is.
         root: the folder image names are relative to; None for images in memory.
-        format: the format read ("coco", "voc", "yolo", "memory").
+        format: the format read, or "memory".
         split_names: by position, as `columns.splits` refers to them.
         folders: of each split, the leading part of its image names that is the layout's.
         label_files: of each split, the one file that holds its labels; None where each image has its own.
@@ -111,12 +111,19 @@ def _masks(segmentations: Blob, size: Size, name: str) -> Tensor:
         try:
             if not isinstance(segmentation, dict | list):
                 raise InputError(f"{entry[:40]!r} is neither polygons nor an RLE; correct or remove it")
+            short = [p for p in segmentation if len(p) < 6] if isinstance(segmentation, list) else []
+            if short:
+                raise InputError(
+                    f"a polygon has {len(short[0]) // 2} points, but an outline needs three or more; correct or remove "
+                    "it (sightline check --fix does)"
+                )
             mask = rle_to_mask(segmentation) if isinstance(segmentation, dict) else polygons_to_mask(segmentation, size)
-        except (InputError, OverflowError) as error:
+        except (InputError, OverflowError, TypeError) as error:
             raise InputError(f"{name}: segmentation {number}: {error}") from None
         if tuple(mask.shape) != size:
             raise InputError(
-                f"{name}: segmentation {number} is of size {list(mask.shape)}, but the image is {list(size)}"
+                f"{name}: segmentation {number} is of size {list(mask.shape)}, but the image is {list(size)}; "
+                "encode it again at that size, or remove it (sightline check --fix does)"
             )
         masks[number] = mask
     return masks

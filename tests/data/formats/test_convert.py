@@ -20,6 +20,7 @@ from sightline.structures import Instances
 from .helpers import coco, coco_image, everything, picture, text, voc, write_json
 
 ALL_WAYS = [["coco", "voc", "yolo", "coco"], ["yolo", "voc", "coco", "yolo"], ["voc", "coco", "yolo", "voc"]]
+ALL_WAYS += [["via", "coco", "labelme", "cvat"], ["cvat", "via", "voc", "labelme", "via"]]
 
 
 def equal(first: Dataset, second: Dataset, tolerance: float) -> None:
@@ -63,9 +64,9 @@ class TestOpening:
     @pytest.mark.parametrize(
         ("name", "content", "tool"),
         [
-            ("a.json", '{"version": "5.2", "shapes": [], "imagePath": "a.jpg"}', "LabelMe"),
-            ("annotations.xml", "<annotations><version>1.1</version></annotations>", "CVAT XML"),
-            ("via.json", '{"a.jpg123": {"filename": "a.jpg", "regions": []}}', "VIA"),
+            ("a.xml", "<annotation><imagesize><nrows>3</nrows></imagesize></annotation>", "LabelMe XML"),
+            ("a.json", '[{"image": "a.jpg", "annotations": [{"label": "x", "coordinates": {}}]}]', "CreateML"),
+            ("via.json", '{"project": {"pid": "1", "vid_list": ["1"]}, "metadata": {}}', "VIA 3"),
         ],
     )  # fmt: skip
     def test_formats_that_are_seen_but_not_read(self, tmp_path: Path, name: str, content: str, tool: str):
@@ -83,7 +84,7 @@ class TestOpening:
             open_dataset(tmp_path)
         assert open_dataset(tmp_path, format="voc").format == "voc"
         assert open_dataset(tmp_path / "x.json").format == "coco"
-        with pytest.raises(InputError, match="there is no format 'csv'; there are coco, voc, yolo"):
+        with pytest.raises(InputError, match="there is no format 'csv'; there are coco, voc, yolo, yolo-seg, via"):
             open_dataset(tmp_path, format="csv")
 
     def test_classes_must_be_names(self, tmp_path: Path):
@@ -265,7 +266,7 @@ class TestRefusing:
         assert not (tmp_path / "out").exists()
 
     def test_unknown_format_and_kind(self, data: Dataset, tmp_path: Path):
-        with pytest.raises(InputError, match="there is no format 'tfrecord'; there are coco, voc, yolo"):
+        with pytest.raises(InputError, match="there is no format 'tfrecord'; there are coco, voc, yolo, yolo-seg, via"):
             convert(data, tmp_path / "out", "tfrecord")
         labels = Dataset.from_labels([torch.zeros(3, 4, 4, dtype=torch.uint8)], [0], ["x"])
         with pytest.raises(InputError, match="a dataset of kind 'class_scores' cannot be written as coco"):
@@ -275,11 +276,13 @@ class TestRefusing:
 class TestReal:
     @pytest.mark.parametrize("way", ALL_WAYS)
     def test_coco_mini(self, shared: Path, tmp_path: Path, way: list[str]):
-        start = current = open_dataset(shared / "data" / "coco_mini")
+        outlines = {"via", "cvat"} & {*way}
+        start = current = open_dataset(shared / "data" / "coco_mini")[:: 8 if outlines else 1]
         for step, to in enumerate(way):
             current = open_dataset(convert(current, tmp_path / str(step), to, symlink=True).folder)
-            assert current.format == to
-            equal(start, current, 1e-4)
+            assert current.format in (to, f"{to}-seg")
+            # Outlines have their own boxes: COCO's round theirs, and those of its crowds end a pixel early.
+            equal(start, current, 1.01 if outlines else 1e-4)
         assert sum(not rows for rows in everything(current).values()) == sum(
             not rows for rows in everything(start).values()
         )

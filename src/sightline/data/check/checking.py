@@ -9,6 +9,7 @@ import numpy as np
 
 from sightline.data.check import duplicates
 from sightline.data.check.labels import anchor_fit, bad_boxes, box_problems
+from sightline.data.check.outlines import bad_outlines, keypoint_problems, outline_problems
 from sightline.data.check.pictures import Looks, look_at
 from sightline.data.check.problems import LEVELS, RULES, CheckReport, Problem
 from sightline.data.columns import Columns
@@ -35,9 +36,11 @@ def check(
     """Look for everything that would break or bias a training.
 
     Errors: missing, truncated or unreadable images; labels of another size than their image; boxes inverted or not
-    finite; unknown classes; nothing to learn. Warnings: boxes without area or beyond the image; doubles; labels without
-    images; images in two splits; classes missing or rare; shapes that no anchor fits. Notes: copies within a split,
-    images without objects, EXIF turns, imbalance.
+    finite; unknown classes; nothing to learn. Warnings: boxes without area or beyond the image; outlines of fewer than
+    three points and masks of another size than their image (errors, where targets or the model have masks); objects
+    without outline among others that have one; keypoints beyond the image; doubles; labels without images; images in
+    two splits; classes missing or rare; shapes that no anchor fits. Notes: copies within a split, images without
+    objects, EXIF turns, imbalance.
 
     Args:
         dataset: all splits together, so that they can be compared.
@@ -65,7 +68,10 @@ def check(
     measured: dict[str, Any] = {}
     if dataset.kind == "instances":
         bad = bad_boxes(columns, sizes, len(dataset.classes))
+        with_masks = "masks" in (*dataset.fields, *getattr(model, "target_fields", ()))
         problems += box_problems(dataset, columns, sizes, bad)
+        problems += outline_problems(dataset, columns, bad_outlines(columns, sizes), with_masks)
+        problems += keypoint_problems(dataset, columns, sizes)
         problems += _unlabelled(dataset, columns)
         measured, more = _object_sizes(dataset, columns, sizes, bad, _as_function(anchors), resized)
         problems += more

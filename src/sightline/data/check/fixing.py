@@ -11,9 +11,10 @@ from typing import Literal
 import numpy as np
 
 from sightline.data.check.labels import bad_boxes, duplicate_boxes
+from sightline.data.check.outlines import bad_outlines
 from sightline.data.check.pictures import Looks, look_at
 from sightline.data.check.problems import RULES
-from sightline.data.columns import Columns
+from sightline.data.columns import Blob, Columns
 from sightline.data.dataset import Dataset
 from sightline.data.formats import FORMATS, convert
 from sightline.errors import InputError
@@ -32,6 +33,8 @@ _ACTIONS = {
     "box-reordered": "repaired (corners of the box exchanged)",
     "box-clipped": "repaired (box clipped to the image)",
     "box-duplicate": "removed (labelled twice)",
+    "outline-broken": "left without outline (it enclosed nothing)",
+    "mask-size-differs": "left without outline (its mask was of another size than the image)",
 }
 _OF_IMAGES = ("image-missing", "image-truncated", "image-unreadable", "size-differs", "exif-size")
 
@@ -72,8 +75,8 @@ def fix(
     """Write a copy without what `check` calls errors and without broken boxes, in the format of the original.
 
     Images that are missing, cut short or unreadable are left out. Boxes that are not finite, without area, repeated, or
-    of an unknown class are removed. With "clip", boxes beyond the image are clipped and inverted ones put in order;
-    with "drop" they are removed.
+    of an unknown class are removed; outlines that cannot be used are, too, but their boxes stay. With "clip", boxes
+    beyond the image are clipped and inverted ones put in order; with "drop" they are removed.
 
     Args:
         dataset: objects on images (kind "instances"), with all its splits.
@@ -102,7 +105,7 @@ def fix(
         raise InputError(f"none of {len(dataset)} images can be read, so there is nothing to write; correct the paths")
     files = tuple(dataset.name(i) for i in np.flatnonzero(~keep).tolist())
     repaired = dataset.with_columns(columns)[np.flatnonzero(keep)]
-    fixed = repair_boxes(repaired.columns, len(dataset.classes), how, counts)
+    fixed = repair_boxes(_repair_outlines(repaired.columns, counts), len(dataset.classes), how, counts)
     convert(repaired.with_columns(fixed), out, dataset.format if dataset.format in FORMATS else "coco")
     order = {name: position for position, name in enumerate(_ACTIONS)}
     ordered = dict(sorted(counts.items(), key=lambda item: order[item[0]]))
@@ -127,6 +130,20 @@ def _repair_images(dataset: Dataset, looks: list[Looks], counts: Counter[str]) -
             counts[rule] += 1
             keep[i] = False
     return keep, columns.replace(heights=heights, widths=widths)
+
+
+def _repair_outlines(columns: Columns, counts: Counter[str]) -> Columns:
+    """Columns without outlines that cannot be used."""
+    bad = bad_outlines(columns, np.column_stack([columns.heights, columns.widths]).astype(np.int64))
+    broken = np.zeros(columns.objects, dtype=bool)
+    for rule in ("outline-broken", "mask-size-differs"):
+        rows = np.array(sorted(bad[rule]), np.int64)
+        broken[rows] = True
+        counts[rule] += len(rows)
+    if not broken.any():
+        return columns
+    entries = (b"" if gone else entry for entry, gone in zip(columns.segmentations, broken.tolist(), strict=True))
+    return columns.replace(segmentations=Blob.of(entries))
 
 
 def repair_boxes(columns: Columns, classes: int, how: str, counts: Counter[str]) -> Columns:

@@ -45,6 +45,19 @@ _WARNINGS = {
         "training clips them; --fix clip does that for good, --fix drop removes the object",
     ),
     "box-duplicate": ("objects labelled twice", "remove one of the two; --fix does"),
+    "outline-broken": (
+        "outlines that enclose nothing",
+        "draw the outline anew; --fix removes it and keeps the box",
+    ),
+    "mask-size-differs": (
+        "masks of another size than their image",
+        "encode the mask anew at the image's size; --fix removes it and keeps the box",
+    ),
+    "outline-missing": (
+        "objects without outline among others that have one",
+        "draw their outlines before a training with masks, which takes their masks as empty",
+    ),
+    "keypoint-outside": ("keypoints outside their image", "move the point, or mark it as absent"),
     "label-without-image": ("labels without an image", "add the image, or remove the label; training skips it"),
     "duplicate-across-splits": (
         "the same image in several splits",

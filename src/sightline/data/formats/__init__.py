@@ -13,13 +13,22 @@ from pathlib import Path
 from types import ModuleType
 
 from sightline.data.dataset import Dataset
-from sightline.data.formats import coco, voc, yolo
+from sightline.data.formats import coco, cvat, labelme, masks, via, voc, yolo, yolo_seg
 from sightline.errors import InputError
 from sightline.structures import Classes
 
 __all__ = ["FORMATS", "Conversion", "convert", "open_dataset"]
 
-FORMATS: Mapping[str, ModuleType] = {"coco": coco, "voc": voc, "yolo": yolo}
+FORMATS: Mapping[str, ModuleType] = {
+    "coco": coco,
+    "voc": voc,
+    "yolo": yolo,
+    "yolo-seg": yolo_seg,
+    "via": via,
+    "labelme": labelme,
+    "cvat": cvat,
+    "masks": masks,
+}
 """The formats by name."""
 
 StrPath = str | os.PathLike[str]
@@ -43,13 +52,16 @@ def open_dataset(
     remembered in `dataset.orphans`; broken boxes stay for `sightline check` to report.
 
     Args:
-        path: a folder in COCO, Pascal VOC or YOLO format, a COCO .json, or a YOLO data.yaml. The layouts are listed in
-            `sightline.data.formats.coco`, `.voc` and `.yolo`.
+        path: a folder in one of the formats (COCO, Pascal VOC, YOLO with boxes or polygons, VIA, LabelMe, CVAT XML,
+            masks as pictures), or a file that describes one, such as a COCO .json or a YOLO data.yaml. The layouts
+            are listed in `sightline.data.formats.coco`, `.voc`, `.yolo`, `.yolo_seg`, `.via`, `.labelme`, `.cvat` and
+            `.masks`.
         train, val, test: what makes up a split, where it is not found by itself: a folder, a COCO .json, or a text file
             that lists images. The dataset then has the splits named here and no others.
         classes: the class names in the order wanted; a label of any other class is refused.
         images: the folder with the images, where they are not beside their labels.
-        format: "coco", "voc" or "yolo", for a folder that holds several.
+        format: the format's name, a key of `FORMATS`, for a folder that holds several. Masks beside labels in another
+            format are read only when they are named so.
 
     Raises:
         InputError: there is nothing at `path`, its format is not known or not clear, a file is damaged, or a label is
@@ -85,6 +97,8 @@ def _recognised(root: Path, format: str | None) -> ModuleType:
         raise InputError(f"the folder {root} is empty; give one with a dataset in it")
     found = {name: what for name, module in FORMATS.items() if (what := module.recognise(root)) is not None}
     if len(found) > 1:
+        found.pop("masks", None)  # pictures of masks beside labels are a further form of the same data
+    if len(found) > 1:
         several = " and ".join(f"{name} ({what})" for name, what in found.items())
         raise InputError(f"{root} holds more than one format: {several}; say which with format=, or give a file's path")
     if not found:
@@ -96,20 +110,14 @@ def _recognised(root: Path, format: str | None) -> ModuleType:
 
 def _foreign(root: Path) -> str:
     """A hint at a format that is seen but not read."""
-    marks = {
-        "LabelMe": b'"imagePath"',
-        "VIA": b'"regions"',
-        "LabelMe XML": b"<imagesize>",
-        "CVAT XML": b"<annotations>",
-        "CreateML": b'"coordinates"',
-    }
+    marks = {"LabelMe XML": b"<imagesize>", "CreateML": b'"coordinates"', "VIA 3": b'"vid_list"'}
     files = [root] if root.is_file() else [f for f in sorted(root.iterdir()) if f.suffix.lower() in (".json", ".xml")]
     for file in files[:5]:
         with open(file, "rb") as opened:
             head = opened.read(4096)
         for name, mark in marks.items():
             if mark in head:
-                return f". {file.name} looks like {name}, which is not read yet: export the data as COCO, VOC or YOLO"
+                return f". {file.name} looks like {name}, which is not read yet: export the data as COCO, for one"
     return ""
 
 
@@ -145,7 +153,7 @@ def convert(source: Dataset | StrPath, out: StrPath, to: str, *, symlink: bool =
     Args:
         source: a dataset of kind "instances", or the path of one.
         out: the folder to make; it may exist if it is empty.
-        to: "coco", "voc" or "yolo".
+        to: the format's name, a key of `FORMATS`.
         symlink: link to the images instead of copying them.
 
     Raises:

@@ -63,7 +63,8 @@ def recognise(root: Path) -> str | None:
     """What of VOC is found in a folder, as words; None if nothing is."""
     if not root.is_dir():
         return None
-    if (root / "ImageSets").is_dir() and (root / "JPEGImages").is_dir():
+    masks_alone = (root / "SegmentationObject").is_dir() and not (root / "Annotations").is_dir()
+    if (root / "ImageSets").is_dir() and (root / "JPEGImages").is_dir() and not masks_alone:
         return "ImageSets and JPEGImages"
     for folder in (root, *(f for f in sorted(root.iterdir()) if files.is_usual_split(f))):
         deep = [folder / name for name in _LABEL_FOLDERS if (folder / name).is_dir()]

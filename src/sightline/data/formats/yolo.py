@@ -9,7 +9,8 @@ Layouts that are recognised:
   (LabelImg, Label Studio), else they are named by their numbers;
 - the path of such a data.yaml or obj.data.
 
-Lines of polygons (YOLO-seg) are read, too: the box is the smallest around the points, the polygon the segmentation.
+Lines of polygons (YOLO-seg) are read, too: the box is the smallest around the points, the polygon the segmentation; a
+dataset with any has the format "yolo-seg". A line of five numbers is a box in either.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from sightline.data.builder import Builder
 from sightline.data.columns import Columns
 from sightline.data.dataset import Dataset
 from sightline.data.formats import files, yolo_layout
+from sightline.data.formats.shapes import polygon_area
 from sightline.data.formats.voc_write import not_held
 from sightline.data.source import Source
 from sightline.errors import InputError
@@ -95,7 +97,7 @@ def read(
         columns=columns,
         classes=known,
         root=base,
-        format="yolo",
+        format="yolo-seg" if columns.segmentations.data.size else "yolo",
         split_names=tuple(part.split for part in layout.parts),
         folders=tuple(files.folder_name(part.image_folder, base) for part in layout.parts),
         orphans=tuple(dict.fromkeys(orphans)),
@@ -159,8 +161,9 @@ def _add_objects(
         else:
             points = np.array(values[1:]).reshape(-1, 2) * (width, height)
             (x1, y1), (x2, y2) = points.min(0).tolist(), points.max(0).tolist()
-            polygon = json.dumps([points.ravel().round(4).tolist()], separators=(",", ":")) if all(size) else ""
-            builder.add_object((x1, y1, x2, y2), place, segmentation=polygon.encode())
+            flat = points.ravel().round(4).tolist()
+            polygon = json.dumps([flat], separators=(",", ":")) if all(size) else ""
+            builder.add_object((x1, y1, x2, y2), place, area=polygon_area(flat), segmentation=polygon.encode())
 
 
 def _bad_line(label: Path, number: int, line: str) -> InputError:
@@ -186,6 +189,18 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
     Returns:
         What could not be written, with how often.
     """
+    lost = write_folder(dataset, out, symlink, lambda columns, i, _, true_size: _lines(columns, i, true_size))
+    return +lost
+
+
+def write_folder(
+    dataset: Dataset, out: Path, symlink: bool, lines: Callable[[Columns, int, Size, Size], str]
+) -> Counter[str]:
+    """Write images, labels and names of classes; returns what boxes cannot hold.
+
+    Args:
+        lines: the text of image i's label from the columns, i, and the image's size as stated and as it is.
+    """
     import yaml
 
     columns = dataset.columns
@@ -203,7 +218,7 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
         size = (height, width) if height and width else dataset.image_size(i)
         label = out / "labels" / below / f"{stem}.txt"
         label.parent.mkdir(parents=True, exist_ok=True)
-        label.write_text(_lines(columns, i, size), encoding="utf-8")
+        label.write_text(lines(columns, i, dataset.image_size(i), size), encoding="utf-8")
     if whole:
         (out / "classes.txt").write_text("".join(f"{name}\n" for name in dataset.classes), encoding="utf-8")
     else:
@@ -212,7 +227,7 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
         (out / "data.yaml").write_text(text, encoding="utf-8")
     lost = not_held(dataset, columns, frozenset())
     lost["crowd marks"], lost["difficult marks"] = int(columns.crowd.sum()), int(columns.difficult.sum())
-    return +lost
+    return lost
 
 
 def _lines(columns: Columns, i: int, size: Size) -> str:

@@ -1,0 +1,92 @@
+"""Rules about outlines and keypoints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import numpy as np
+
+from sightline.data.check.labels import OUTSIDE, place
+from sightline.data.check.problems import Problem
+from sightline.data.columns import Columns
+from sightline.data.dataset import Dataset
+
+
+def bad_outlines(columns: Columns, sizes: np.ndarray) -> dict[str, dict[int, str]]:
+    """By rule, the objects that break it, each with what was found.
+
+    Args:
+        columns: raw annotations.
+        sizes: [N, 2] (height, width) of the images; 0 where they are not known.
+    """
+    bad: dict[str, dict[int, str]] = {"outline-broken": {}, "mask-size-differs": {}}
+    rows = np.flatnonzero(columns.segmentations.lengths > 0)
+    images = columns.image_of[rows]
+    for row, image in zip(rows.tolist(), images.tolist(), strict=True):
+        entry = json.loads(columns.segmentations[row])
+        if isinstance(entry, dict):
+            height, width = sizes[image].tolist()
+            size = entry.get("size")
+            if not isinstance(size, list) or len(size) != 2 or "counts" not in entry:
+                bad["outline-broken"][row] = "has an RLE without size and counts"
+            elif height and width and size != [height, width]:
+                what = f"has a mask of {size[1]} × {size[0]} pixels, but the image is {width} × {height}"
+                bad["mask-size-differs"][row] = what
+        else:
+            broken = _broken_polygon(entry)
+            if broken:
+                bad["outline-broken"][row] = broken
+    return bad
+
+
+def _broken_polygon(entry: object) -> str:
+    """What is wrong with polygons, as words; "" if nothing is."""
+    if not isinstance(entry, list) or not all(isinstance(polygon, list) for polygon in entry):
+        return "has an outline that is neither polygons nor an RLE"
+    for polygon in entry:
+        if len(polygon) < 6 or len(polygon) % 2:
+            return f"has a polygon of {len(polygon) / 2:g} points"
+    return ""
+
+
+def outline_problems(
+    dataset: Dataset, columns: Columns, bad: dict[str, dict[int, str]], with_masks: bool
+) -> Iterator[Problem]:
+    """A problem for each object that breaks a rule, as `bad_outlines` found them, and one for all without outline.
+
+    With masks in the targets they are errors: making the targets would fail.
+    """
+    images = columns.image_of
+    for rule, found in bad.items():
+        for row, value in found.items():
+            file, number, thing = place(dataset, columns, row, int(images[row]))
+            yield Problem.of(rule, f"{thing} {number} {value}", file, number, "error" if with_masks else None)
+    outlined = columns.segmentations.lengths > 0
+    if outlined.any() and not outlined.all():
+        without = int((~outlined).sum())
+        what = "object has" if without == 1 else "objects have"
+        value = f"{without} of {len(outlined)} {what} a box alone, the first in {dataset.name(images[~outlined][0])}"
+        yield Problem.of("outline-missing", value)
+
+
+def keypoint_problems(dataset: Dataset, columns: Columns, sizes: np.ndarray) -> Iterator[Problem]:
+    """A problem for each object of which points that are not absent lie beyond the image."""
+    if columns.keypoints is None:
+        return
+    images = columns.image_of
+    frame = sizes[images][:, None, ::-1]  # [A, 1, 2] width, height
+    points = columns.keypoints[:, :, :2]
+    over = np.maximum(-points, points - frame).max(2) > OUTSIDE
+    over |= ~np.isfinite(points).all(2)
+    over &= (columns.keypoints[:, :, 2] > 0) & (frame > 0).all(2)
+    for row in np.flatnonzero(over.any(1)).tolist():
+        i, point = int(images[row]), int(over[row].argmax())
+        x, y = points[row, point].tolist()
+        height, width = sizes[i].tolist()
+        file, number, thing = place(dataset, columns, row, i)
+        more = f" (and {int(over[row].sum()) - 1} more)" if over[row].sum() > 1 else ""
+        value = (
+            f"{thing} {number} has keypoint {point} at {x:g}, {y:g}{more} in an image {width} wide and {height} high"
+        )
+        yield Problem.of("keypoint-outside", value, file, number)

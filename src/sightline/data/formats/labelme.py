@@ -1,0 +1,335 @@
+"""LabelMe (the desktop program, 3 to 5): a JSON file an image.
+
+Layouts that are recognised:
+
+- *.json beside the images, in the folder itself or in a folder a split (train/, val/, test/);
+- *.json in a folder such as annotations/ or labels/, the images in images/ (or where images= says);
+- the path of one such file.
+
+Shapes are polygon, rectangle, circle, line, linestrip, point, points and mask; `sightline.data.formats.shapes` says
+what becomes of them. Polygons, circles and masks of one label and one group_id are parts of one object. labels.txt
+names the classes in order, else they are those that occur, sorted. A shape's description is its caption; true flags
+"crowd", "difficult", "occluded" and "truncated" are marks; whatever else there is is kept in the extra column "other".
+
+An image that is not there as a file is taken from the JSON (imageData), decoded when it is asked for; the dataset then
+holds its images in memory's manner, without a root.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sightline.data.dataset import Dataset
+from sightline.data.formats import files, shapes
+from sightline.data.formats.labelme_write import write
+from sightline.data.images import from_pil, is_image, read_image
+from sightline.data.source import Source
+from sightline.errors import InputError
+from sightline.structures import Size
+
+__all__ = ["LOOKED_FOR", "read", "recognise", "write"]
+
+LOOKED_FOR = "LabelMe: *.json with shapes beside images"
+_LABEL_FOLDERS = ("annotations", "Annotations", "labels", "json", "jsons")
+_IMAGE_FOLDERS = ("images", "Images", "JPEGImages", "imgs")
+_NOT_CLASSES = frozenset(["__ignore__", "_background_"])
+_KNOWN = frozenset(["label", "points", "group_id", "description", "shape_type", "flags", "mask"])
+_FILE_KNOWN = frozenset(["version", "shapes", "imagePath", "imageData", "imageHeight", "imageWidth"])
+_AREAS = frozenset(["polygon", "circle", "mask"])
+
+
+@dataclass
+class _Part:
+    split: str
+    folder: Path
+    """Where its images and labels are, or their folders."""
+    pairs: list[tuple[Path, Path | None]] = field(default_factory=list)
+    """Images with their JSON; the JSON itself in the place of an image that only it holds."""
+    orphans: list[str] = field(default_factory=list)
+
+
+class _Pictures(Sequence[Tensor]):
+    """Images from files or from the JSON that holds them, decoded each time they are asked for."""
+
+    def __init__(self, paths: list[Path]):
+        self.paths = paths
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, item: Any) -> Any:
+        path = self.paths[item]
+        return _embedded(path) if path.suffix.lower() == ".json" else read_image(path)
+
+
+def recognise(root: Path) -> str | None:
+    """The LabelMe file found in a folder (or `root` itself, if it is one), as words; None if there is none."""
+    if root.is_file():
+        return root.name if _looks_like_labelme(root) else None
+    for folder in (root, *(f for f in sorted(root.iterdir()) if files.is_usual_split(f))):
+        for place in (folder, *(folder / name for name in _LABEL_FOLDERS)):
+            found = sorted(place.glob("*.json"))[:20] if place.is_dir() else []
+            file = next((file for file in found if _looks_like_labelme(file)), None)
+            if file is not None:
+                return files.relative(file, root)
+    return None
+
+
+def read(
+    root: Path,
+    splits: Mapping[str, str | Path] | None = None,
+    classes: Sequence[str] | None = None,
+    images: Path | None = None,
+) -> Dataset:
+    """Read a LabelMe dataset; arguments and errors as `sightline.open_dataset`."""
+    root = root.absolute()
+    images = None if images is None else images.absolute()
+    home = root.parent if root.is_file() else root
+    if splits:
+        parts = [_Part(name, files.resolve(home, given)) for name, given in splits.items()]
+    else:
+        folders = {files.split_name(f.name): f for f in sorted(home.iterdir()) if files.is_usual_split(f)}
+        parts = [_Part(name, folders[name]) for name in files.in_order(folders)] if root.is_dir() else []
+        parts = parts or [_Part("all", home)]
+    contents: dict[Path, dict[str, Any]] = {}
+    for part in parts:
+        _find(part, root if root.is_file() else None, images, home, contents)
+    orphans = [orphan for part in parts for orphan in part.orphans]
+    if not any(part.pairs for part in parts):
+        raise files.none_found(home, orphans, "beside the JSON and inside it")
+    base = files.naming_root(home, images)
+    gather = shapes.Gather(classes, _listed(home))
+    paths, folders_of = [], []
+    for number, part in enumerate(parts):
+        names = []
+        for image, label in part.pairs:
+            content = contents[label] if label is not None else {}
+            embedded = image == label
+            at = image.with_name(str(content["imagePath"]).replace("\\", "/").split("/")[-1]) if embedded else image
+            names.append(files.relative(at, base))
+            paths.append(image)
+            stated = tuple(content.get(key) or 0 for key in ("imageHeight", "imageWidth"))
+            size = _size(stated, image)
+            extra = {key: value for key, value in content.items() if key not in _FILE_KNOWN and value}
+            gather.image(names[-1], size, number, files.relative(label, base) if label else "", extra)
+            if label is not None:
+                _add_objects(gather, label, content.get("shapes") or [], size)
+        folders_of.append(shapes.common_folder(names))
+    columns, known = gather.finish()
+    source = Source(
+        columns=columns,
+        classes=known,
+        root=base,
+        format="labelme",
+        split_names=tuple(part.split for part in parts),
+        folders=tuple(folders_of),
+        orphans=tuple(orphans),
+    )
+    if any(not is_image(path) for path in paths):
+        source = _in_memory(source, paths)
+    return Dataset(source)
+
+
+def _in_memory(source: Source, paths: list[Path]) -> Source:
+    return replace(source, root=None, pictures=_Pictures(paths), columns=source.columns.replace(label_names=None))
+
+
+def _looks_like_labelme(file: Path) -> bool:
+    if file.suffix.lower() != ".json":
+        return False
+    try:
+        with open(file, "rb") as opened:
+            head = opened.read(2**16)
+            opened.seek(max(0, file.stat().st_size - 2**12))
+            tail = opened.read()
+    except OSError:
+        return False
+    return b'"shapes"' in head + tail and (b'"imagePath"' in head + tail or b'"imageData"' in head)
+
+
+def _find(
+    part: _Part, only: Path | None, images: Path | None, home: Path, contents: dict[Path, dict[str, Any]]
+) -> None:
+    """Pair images with their JSON."""
+    folder = part.folder
+    label_folder = next((folder / n for n in _LABEL_FOLDERS if (folder / n).is_dir() and only is None), folder)
+    inner = next((folder / n for n in _IMAGE_FOLDERS if (folder / n).is_dir()), None)
+    if images is not None:
+        image_folder = images / part.split if (images / part.split).is_dir() else images
+    else:
+        image_folder = inner or label_folder
+    found = [only] if only is not None else [label_folder / name for name in files.files_below(label_folder)]
+    labels: dict[Path, Path] = {}
+    for file in found:
+        if not _looks_like_labelme(file):
+            continue
+        content = contents[file] = _content(file)
+        stated = content["imagePath"].replace("\\", "/")
+        near = shapes.place_of(stated, [file.parent, image_folder])
+        near = near or next((f for f in _same_stem(file, label_folder, image_folder) if f.is_file()), None)
+        image = Path(os.path.normpath(near)) if near is not None else file if content.get("imageData") else None
+        if image is None or image in labels:
+            part.orphans.append(files.relative(file, home))
+        else:
+            labels[image] = file
+    pictured = [] if only is not None else [image_folder / name for name in files.images_below(image_folder)]
+    every = dict.fromkeys([*pictured, *labels])
+    part.pairs = sorted(
+        ((image, labels.get(image)) for image in every), key=lambda pair: files.without_suffix(str(pair[0]))
+    )
+
+
+def _same_stem(file: Path, label_folder: Path, image_folder: Path) -> list[Path]:
+    stem = files.without_suffix(
+        file.relative_to(label_folder).as_posix() if label_folder in file.parents else file.name
+    )
+    return [image_folder / f"{stem}{suffix}" for suffix in (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".JPG", ".webp")]
+
+
+def _content(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(files.read_text(file))
+    except ValueError as error:
+        raise InputError(f"{file} is not valid JSON ({error}); save it again") from None
+    if not isinstance(content, dict) or not isinstance(content.get("imagePath"), str):
+        raise InputError(f'{file} is not of LabelMe: it needs "shapes" and "imagePath"; save it again')
+    return content | {"imageData": bool(content.get("imageData"))}
+
+
+def _listed(home: Path) -> list[str] | None:
+    file = home / "labels.txt"
+    if not file.is_file():
+        return None
+    lines = [line.strip() for line in files.read_text(file).splitlines()]
+    return [line for line in lines if line and line not in _NOT_CLASSES]
+
+
+def _size(stated: tuple[Any, ...], image: Path) -> Size:
+    if all(isinstance(side, int) and side > 0 for side in stated):
+        return stated[0], stated[1]
+    if is_image(image):
+        return files.header_size(image)
+    picture = _embedded(image)
+    return int(picture.shape[1]), int(picture.shape[2])
+
+
+def _embedded(file: Path) -> Tensor:
+    """The image inside a JSON file."""
+    from PIL import Image
+
+    data = json.loads(files.read_text(file)).get("imageData")
+    try:
+        return from_pil(Image.open(io.BytesIO(base64.b64decode(data))))
+    except (TypeError, ValueError, OSError, binascii.Error) as error:
+        raise InputError(f"{file}: its imageData is no image ({error}); add the image as a file") from None
+
+
+def _add_objects(gather: shapes.Gather, file: Path, stated: list[Any], size: Size) -> None:
+    groups: dict[tuple[str, Any], list[int]] = {}
+    for k, shape in enumerate(stated):
+        if not isinstance(shape, dict) or not isinstance(shape.get("label"), str) or not shape["label"].strip():
+            raise InputError(f"{file}: shape {k} has no label; name its class, or remove it")
+        group = shape.get("group_id")
+        grouped = group is not None and shape.get("shape_type", "polygon") in _AREAS
+        groups.setdefault((shape["label"].strip(), group if grouped else f"shape {k}"), []).append(k)
+    for (label, _), members in groups.items():
+        _add(gather, f"{file}: shape {members[0]}", label, [stated[k] for k in members], size)
+
+
+def _add(gather: shapes.Gather, where: str, label: str, parts: list[dict[str, Any]], size: Size) -> None:
+    """An object of one shape, or of several that enclose an area."""
+    attributes = _attributes(parts[0])
+    read_shapes = [_shape(part, where, size) for part in parts]
+    if len(parts) == 1:
+        gather.object(where, label, attributes=attributes, **read_shapes[0])
+        return
+    polygons: list[Any] = []
+    masks: list[dict[str, Any]] = []
+    for one in read_shapes:
+        if "rle" in one:
+            masks.append(one["rle"])
+        else:
+            polygons += one["polygons"] if "polygons" in one else [shapes.geometry(one["shape"])[1]]
+    if not masks:
+        gather.object(where, label, polygons=polygons, attributes=attributes)
+        return
+    from sightline.ops.masks import mask_to_rle, polygons_to_mask, rle_to_mask
+
+    mask = polygons_to_mask(polygons, size)
+    for rle in masks:
+        mask |= rle_to_mask(rle)
+    gather.object(where, label, rle=mask_to_rle(mask), attributes=attributes)
+
+
+def _attributes(shape: dict[str, Any]) -> dict[str, Any]:
+    flags = shape.get("flags") if isinstance(shape.get("flags"), dict) else {}
+    assert isinstance(flags, dict)
+    attributes = {key: value for key, value in shape.items() if key not in _KNOWN and key not in shapes.RESERVED}
+    attributes |= {name: value for name, value in flags.items() if name in shapes.RESERVED}
+    rest = {name: value for name, value in flags.items() if name not in shapes.RESERVED}
+    if rest:
+        attributes["flags"] = rest
+    if shape.get("pose"):
+        attributes["pose"] = shape["pose"]
+    return attributes | ({"caption": shape["description"]} if shape.get("description") else {})
+
+
+def _shape(shape: dict[str, Any], where: str, size: Size) -> dict[str, Any]:
+    """The arguments of `Gather.object` for one shape."""
+    kind = shape.get("shape_type") or "polygon"
+    points = shape.get("points")
+    if not isinstance(points, list) or not all(isinstance(p, list) and len(p) == 2 for p in points) or not points:
+        raise InputError(
+            f"{where} has the points {str(points)[:60]}, but they must be pairs x, y; correct or remove it"
+        )
+    flat = shapes.as_numbers([value for point in points for value in point], where)
+    if kind in ("rectangle", "circle", "mask") and len(points) != 2:
+        raise InputError(f"{where} is a {kind} of {len(points)} points, but it has two; draw it again or remove it")
+    if kind == "polygon":
+        return {"polygons": [shapes.plain(flat, 10)]}
+    if kind == "rectangle":  # from any corner to the opposite one
+        return {"box": (min(flat[::2]), min(flat[1::2]), max(flat[::2]), max(flat[1::2]))}
+    if kind == "circle":  # its centre, and a point on it
+        radius = float(np.hypot(flat[2] - flat[0], flat[3] - flat[1]))
+        return {"shape": {"kind": "ellipse", "cx": flat[0], "cy": flat[1], "rx": radius, "ry": radius}}
+    if kind in ("line", "linestrip"):
+        return {"shape": {"kind": "line", "points": flat}}
+    if kind in ("point", "points"):
+        return {"shape": {"kind": "points", "points": flat}}
+    if kind == "mask":
+        return {"rle": _mask(shape.get("mask"), flat, where, size)}
+    raise InputError(f"{where} is a {kind!r}, which is not known; draw it as a polygon, or remove it")
+
+
+def _mask(data: Any, corners: list[float], where: str, size: Size) -> dict[str, Any]:
+    """The RLE of a mask's PNG, which covers the pixels from one corner to the other, both included."""
+    from PIL import Image
+
+    from sightline.ops.masks import mask_to_rle
+
+    try:
+        inside = np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))) != 0
+    except (TypeError, ValueError, OSError, binascii.Error) as error:
+        raise InputError(f"{where} is a mask, but its picture cannot be read ({error}); draw it again") from None
+    x, y = int(min(corners[::2])), int(min(corners[1::2]))
+    whole = torch.zeros(size, dtype=torch.bool)
+    height, width = inside.shape[:2]
+    if inside.ndim != 2 or x < 0 or y < 0 or y + height > size[0] or x + width > size[1]:
+        raise InputError(
+            f"{where} is a mask of {width} × {height} pixels at {x}, {y}, but the image is {size[1]} × {size[0]}; "
+            "draw it again or remove it"
+        )
+    whole[y : y + height, x : x + width] = torch.from_numpy(inside)
+    return mask_to_rle(whole)

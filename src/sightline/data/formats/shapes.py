@@ -1,0 +1,344 @@
+"""Shapes that annotation tools draw: how they become boxes and outlines, and how objects become shapes again.
+
+What every reader of drawn shapes does alike:
+
+- a polygon is an outline; the box is the smallest around its points;
+- a circle or an ellipse becomes a polygon that leaves it by at most 0.05 pixels; a turned box becomes its four corners;
+- an upright rectangle is a box and nothing more: it has no outline (as in COCO files that CVAT writes);
+- a line or points enclose nothing: the box is the smallest around them, and there is no outline.
+
+The tool's own shape is kept in an extra column "shape" where it is none of box and polygon, so that writing gives back
+the very circle or line.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sightline.data.builder import Builder
+from sightline.data.columns import Blob, Column, Columns
+from sightline.data.dataset import Dataset
+from sightline.data.formats import files
+from sightline.data.formats.coco_gather import compact
+from sightline.data.formats.voc_write import not_held
+from sightline.errors import InputError
+from sightline.structures import Classes, Size
+
+Shape = dict[str, Any]
+"""A drawn shape in values of JSON: "kind" is "ellipse" (cx, cy, rx, ry, angle), "box" (box, angle), "line" or "points"
+(points: x1, y1, x2, y2, …). Pixels; angles in degrees, clockwise as seen."""
+
+_SAGITTA = 0.05
+_MARKS = {"crowd": "crowd", "iscrowd": "crowd", "difficult": "difficult"}
+_FLAGS = ("occluded", "truncated")
+_TEXTS = ("pose",)
+_GENERAL = frozenset(
+    ["data", "dataset", "datasets", "images", "img", "via", "annotations", "labels", "json", "csv", "all"]
+)
+"""Names of folders that do not say what the data shows."""
+RESERVED = frozenset([*_MARKS, *_FLAGS, *_TEXTS, "caption"])
+"""Names of attributes that have a column of their own."""
+
+
+# Geometry
+
+
+def ellipse_polygon(cx: float, cy: float, rx: float, ry: float, angle: float = 0.0) -> list[float]:
+    """A flat polygon with its points on the ellipse, at most 0.05 pixels inside it, and touching its four extremes."""
+    radius = max(abs(rx), abs(ry))
+    quarters = math.ceil(math.pi / 4 * math.sqrt(radius / (2 * _SAGITTA))) if math.isfinite(radius) else 0
+    turn = np.arange(4 * max(3, quarters)) * (math.pi / 2 / max(3, quarters))
+    points = _turned(np.stack([rx * np.cos(turn), ry * np.sin(turn)], 1), angle) + np.array([cx, cy])
+    return points.ravel().round(4).tolist()
+
+
+def _turned(points: np.ndarray, angle: float) -> np.ndarray:
+    if not angle:
+        return points
+    cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    return points @ np.array([[cos, sin], [-sin, cos]])
+
+
+def bounds(polygons: Iterable[Sequence[float]]) -> tuple[float, float, float, float]:
+    """The smallest box around all points of flat polygons."""
+    points = np.concatenate([np.asarray(polygon, np.float64) for polygon in polygons]).reshape(-1, 2)
+    (x1, y1), (x2, y2) = points.min(0).tolist(), points.max(0).tolist()
+    return x1, y1, x2, y2
+
+
+def geometry(shape: Shape) -> tuple[tuple[float, float, float, float], list[float] | None]:
+    """The box around a shape, and its outline as a flat polygon (None where it encloses nothing)."""
+    if shape["kind"] == "ellipse":
+        polygon = ellipse_polygon(shape["cx"], shape["cy"], shape["rx"], shape["ry"], shape.get("angle", 0.0))
+        return bounds([polygon]), polygon
+    if shape["kind"] == "box":
+        x1, y1, x2, y2 = shape["box"]
+        centre = np.array([(x1 + x2) / 2, (y1 + y2) / 2])
+        corners = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]])
+        polygon = (_turned(corners - centre, shape["angle"]) + centre).ravel().round(4).tolist()
+        return bounds([polygon]), polygon
+    return bounds([shape["points"]]), None
+
+
+def polygon_area(polygon: Sequence[float]) -> float:
+    """Pixels inside a flat polygon that does not cross itself."""
+    x, y = np.asarray(polygon, np.float64).reshape(-1, 2).T
+    return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
+
+
+def as_numbers(values: Any, where: str, even: bool = False) -> list[float]:
+    """Numbers of a file, or a sentence that says where they are none."""
+    try:
+        numbers = [float(value) for value in values]
+    except (TypeError, ValueError):
+        shown = repr(values)
+        raise InputError(
+            f"{where} has the coordinates {shown if len(shown) < 60 else shown[:57] + '…'}, but they must be numbers; "
+            "correct or remove it"
+        ) from None
+    if even and (len(numbers) % 2 or not numbers):
+        raise InputError(f"{where} has {len(numbers)} coordinates, but points need x and y each; correct or remove it")
+    return numbers
+
+
+def joined(polygons: Sequence[Sequence[float]], size: Size) -> list[float]:
+    """One flat polygon that covers the pixels of several: parts are joined by slits of no width.
+
+    Where parts overlap, or a slit would show, it follows the edges of the pixels instead.
+
+    Args:
+        polygons: flat, at least one.
+        size: (height, width) of the image.
+    """
+    from sightline.ops.masks import mask_to_polygons, polygons_to_mask
+
+    if len(polygons) == 1:
+        return list(polygons[0])
+    mask = polygons_to_mask(polygons, size)
+    ring = _spliced(polygons)
+    if bool((polygons_to_mask([ring], size) != mask).any()):
+        ring = _spliced(mask_to_polygons(mask) or polygons)
+    return ring
+
+
+def _spliced(polygons: Sequence[Sequence[float]]) -> list[float]:
+    ring, *rest = [np.asarray(polygon, np.float64).reshape(-1, 2) for polygon in polygons]
+    for part in rest:
+        apart = ((ring[:, None] - part) ** 2).sum(2)
+        i, j = np.unravel_index(int(apart.argmin()), apart.shape)
+        ring = np.concatenate([ring[: i + 1], part[j:], part[: j + 1], ring[i:]])
+    return ring.ravel().tolist()
+
+
+# Reading
+
+
+class Gather:
+    """Columns gathered object by object from drawn shapes.
+
+    Args:
+        classes: the names the user wants, in order; None for all that occur.
+        listed: the names the file lists, in its order; None where it lists none.
+    """
+
+    def __init__(self, classes: Sequence[str] | None, listed: Sequence[str] | None = None):
+        names = classes if classes is not None else listed
+        self.fixed = names is not None
+        self.ids = {name: k for k, name in enumerate(Classes(names or []))}
+        self.builder = Builder()
+        self.image_extra: list[str] = []
+        self.flags: dict[str, list[bool]] = {name: [] for name in _FLAGS}
+        self.texts: dict[str, list[str]] = {name: [] for name in (*_TEXTS, "caption", "shape", "other")}
+        self.tracks: list[int] = []
+
+    def image(self, name: str, size: Size, split: int, label_name: str = "", extra: Mapping[str, Any] = {}) -> None:
+        """Begin the next image."""
+        self.builder.add_image(name, size, split, label_name)
+        self.image_extra.append(compact(dict(extra)) if extra else "")
+
+    def object(
+        self,
+        where: str,
+        label: str,
+        *,
+        box: Sequence[float] | None = None,
+        polygons: Sequence[Sequence[float]] | None = None,
+        rle: dict[str, Any] | None = None,
+        shape: Shape | None = None,
+        area: float | None = None,
+        attributes: Mapping[str, Any] = {},
+        track: int = -1,
+    ) -> None:
+        """Add an object to the image begun last: a box, polygons, an RLE, or another shape.
+
+        Args:
+            where: file and object, for messages.
+            area: of an RLE given with its box, so that it need not be looked into.
+            attributes: what the tool says of it; names of `RESERVED` go into columns, others into the column "other".
+            track: the id of its track in a video.
+        """
+        if label not in self.ids and self.fixed:
+            raise files.unknown_class(where, f"class {label!r}", list(self.ids))
+        segmentation = b""
+        if shape is not None:
+            box, polygon = geometry(shape)
+            polygons = None if polygon is None else [polygon]
+        if polygons is not None:
+            box = bounds(polygons)
+            segmentation = compact(polygons).encode()
+            area = sum(map(polygon_area, polygons))
+        elif rle is not None:
+            if box is None or area is None:
+                from sightline.ops.masks import rle_area, rle_to_box
+
+                box, area = rle_to_box(rle).tolist(), float(rle_area(rle))
+            segmentation = compact(rle).encode()
+        assert box is not None, "an object is a box, polygons, an RLE or a shape"
+        other = {name: value for name, value in attributes.items() if name not in RESERVED}
+        marks = {_MARKS[name]: _is_true(value) for name, value in attributes.items() if name in _MARKS}
+        id = self.ids.setdefault(label, len(self.ids))
+        self.builder.add_object(box, id, area=area, segmentation=segmentation, **marks)
+        for name, flags in self.flags.items():
+            flags.append(_is_true(attributes.get(name)))
+        for name in (*_TEXTS, "caption"):
+            self.texts[name].append(str(attributes.get(name) or ""))
+        self.texts["shape"].append("" if shape is None else compact(shape))
+        self.texts["other"].append(compact(other) if other else "")
+        self.tracks.append(track)
+
+    def finish(self) -> tuple[Columns, Classes]:
+        """Columns and classes; names that nothing lists are sorted."""
+        extra: dict[str, Column] = {name: np.array(flags, bool) for name, flags in self.flags.items() if any(flags)}
+        extra |= {name: Blob.of(texts) for name, texts in self.texts.items() if name != "caption" and any(texts)}
+        if any(track >= 0 for track in self.tracks):
+            extra["track"] = np.array(self.tracks, np.int64)
+        captions = Blob.of(self.texts["caption"]) if any(self.texts["caption"]) else None
+        image_extra = Blob.of(self.image_extra) if any(self.image_extra) else None
+        columns = self.builder.build(extra=extra, captions=captions, image_extra=image_extra)
+        if self.fixed:
+            return columns, Classes(self.ids)
+        names = sorted(self.ids)
+        places = np.array([names.index(name) for name in self.ids], np.int32)
+        return columns.replace(labels=places[columns.labels] if len(places) else columns.labels), Classes(names)
+
+
+def _is_true(value: Any) -> bool:
+    return value is not None and str(value).strip().lower() in ("1", "1.0", "true", "yes")
+
+
+def place_of(name: str, folders: Sequence[Path]) -> Path | None:
+    """Where an image of a label file is: as it is named, or by the end of its name, in one of the folders."""
+    plain = name.replace("\\", "/")
+    for candidate in dict.fromkeys((plain, plain.rsplit("/", 1)[-1])):
+        for folder in folders:
+            if candidate and (folder / candidate).is_file():
+                return folder / candidate
+    return None
+
+
+def common_folder(paths: Sequence[str]) -> str:
+    """The folder, relative as its paths are, that all of them are in; "" for none."""
+    parents = [path.rsplit("/", 1)[0].split("/") if "/" in path else [] for path in paths]
+    if not parents:
+        return ""
+    least, most = min(parents), max(parents)
+    same = next((k for k, (a, b) in enumerate(zip(least, most, strict=False)) if a != b), min(len(least), len(most)))
+    return "/".join(least[:same])
+
+
+def only_class(home: Path, classes: Sequence[str] | None) -> str:
+    """The name of the only class where nothing names it: the one the user gives, else that of the folder."""
+    if classes is not None and len(classes) == 1:
+        return classes[0]
+    if classes is not None:
+        raise InputError(f"{home} names no classes, so all objects are of one: give one name, not {list(classes)}")
+    for folder in (home, *home.parents):
+        if folder.name and folder.name.lower() not in _GENERAL and files.split_name(folder.name) not in files.ORDER:
+            return folder.name
+    return "object"
+
+
+# Writing
+
+
+def attributes_of(columns: Columns, a: int) -> dict[str, Any]:
+    """What is known of object `a` beyond class and outline, as attributes that `Gather.object` understands."""
+    found: dict[str, Any] = {}
+    if columns.crowd[a]:
+        found["crowd"] = "1"
+    if columns.difficult[a]:
+        found["difficult"] = "1"
+    for name in (*_FLAGS, *_TEXTS):
+        column = columns.extra.get(name)
+        value = None if column is None else column.text(a) if isinstance(column, Blob) else bool(column[a])
+        if value:
+            found[name] = "1" if value is True else value
+    if columns.captions is not None and columns.captions[a]:
+        found["caption"] = columns.captions.text(a)
+    other = columns.extra.get("other")
+    if isinstance(other, Blob) and other[a]:
+        found = json.loads(other[a]) | found
+    return found
+
+
+def shape_of(columns: Columns, a: int) -> Shape | None:
+    """The shape object `a` was drawn as, if that is still where its box is."""
+    column = columns.extra.get("shape")
+    if not isinstance(column, Blob) or not column[a]:
+        return None
+    shape: Shape = json.loads(column[a])
+    box, polygon = geometry(shape)
+    same = np.allclose(box, columns.boxes[a], atol=1e-3) and (polygon is not None) == bool(columns.segmentations[a])
+    return shape if same else None
+
+
+def outline_of(columns: Columns, a: int, where: str) -> list[list[float]] | dict[str, Any] | None:
+    """The polygons (of three points at least) or the RLE of object `a`; None where it has no outline."""
+    entry = columns.segmentations[a]
+    if not entry:
+        return None
+    value = json.loads(entry)
+    if isinstance(value, dict):
+        return value
+    polygons = [as_numbers(polygon, where) for polygon in value]
+    return [polygon for polygon in polygons if len(polygon) >= 6] or None
+
+
+def ring_of(columns: Columns, a: int, size: Size, where: str) -> list[float] | None:
+    """The outline of object `a` as one flat polygon; None where it has none or it holds no pixel."""
+    from sightline.ops.masks import mask_to_polygons, rle_to_mask
+
+    outline = outline_of(columns, a, where)
+    if isinstance(outline, dict):
+        outline = mask_to_polygons(rle_to_mask(outline))
+    return joined(outline, size) if outline else None
+
+
+def lost_by(dataset: Dataset, columns: Columns, held: Iterable[str] = ()) -> Counter[str]:
+    """What shapes with attributes do not hold of a dataset."""
+    lost = not_held(dataset, columns, frozenset([*_FLAGS, *_TEXTS, "shape", "other", *held]))
+    for name in ("segmentations", "captions"):
+        lost.pop(name, None)
+    short, moved = 0, 0
+    for a in np.flatnonzero(columns.segmentations.lengths > 0).tolist():
+        outline = outline_of(columns, a, f"object {a}")
+        if outline is None:
+            short += 1
+        elif isinstance(outline, list) and shape_of(columns, a) is None:
+            moved += bool(np.abs(np.subtract(bounds(outline), columns.boxes[a])).max() > 1)
+    lost["outlines of fewer than three points"] = short
+    lost["boxes apart from their outlines"] = moved
+    return +lost
+
+
+def plain(values: Sequence[float], digits: int = 6) -> list[float | int]:
+    """Coordinates for JSON: whole where they are whole."""
+    rounded = [round(float(value), digits) for value in values]
+    return [int(value) if value.is_integer() else value for value in rounded]

@@ -1,0 +1,310 @@
+"""VIA (VGG Image Annotator) 1.x and 2.x: annotations as JSON, as a whole project, or as CSV.
+
+Layouts that are recognised, the images beside the file or in images/ (or where images= says):
+
+- SPLIT/via_region_data.json (any .json or .csv that holds VIA's regions) with a folder a split;
+- such files in the folder itself, one for all or one a split; a .csv counts only where no .json does;
+- the path of one such file.
+
+Regions are polygon, rect, circle, ellipse, polyline and point; `sightline.data.formats.shapes` says what becomes of
+them.
+
+VIA has no classes, only attributes of regions. The class is the one attribute there is; among several, that one whose
+values are all in `classes` where these are given, else the one with a name such as "class", "label", "type" or "name".
+Without any attribute all regions are of one class: the only one of `classes`, else it is named after the folder
+("balloon"). The values of a project's attribute are its classes in order; without, those that occur, sorted. Other
+attributes are kept in the extra column "other".
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sightline.data.dataset import Dataset
+from sightline.data.formats import files, shapes
+from sightline.data.formats.via_write import write
+from sightline.data.source import Source
+from sightline.errors import InputError
+
+__all__ = ["LOOKED_FOR", "read", "recognise", "write"]
+
+LOOKED_FOR = "VIA: *.json or *.csv with regions"
+_PLAUSIBLE = (
+    "class",
+    "label",
+    "labels",
+    "category",
+    "type",
+    "name",
+    "object",
+    "class_name",
+    "label_name",
+    "object_type",
+)
+
+
+@dataclass
+class _Image:
+    """One image as a file has it: regions are (shape attributes, region attributes)."""
+
+    name: str
+    regions: list[tuple[dict[str, Any], dict[str, Any]]]
+    attributes: dict[str, Any]
+
+
+@dataclass
+class _File:
+    """A file's images, and the values each attribute of regions may have (projects alone say)."""
+
+    path: Path
+    split: str
+    images: list[_Image]
+    options: dict[str, list[str]]
+
+
+def recognise(root: Path) -> str | None:
+    """The VIA file found in a folder (or `root` itself, if it is one), as words; None if there is none."""
+    if root.is_file():
+        return root.name if _looks_like_via(root) else None
+    found = _files(root)
+    return files.relative(found[0][1], root) if found else None
+
+
+def read(
+    root: Path,
+    splits: Mapping[str, str | Path] | None = None,
+    classes: Sequence[str] | None = None,
+    images: Path | None = None,
+) -> Dataset:
+    """Read a VIA dataset; arguments and errors as `sightline.open_dataset`.
+
+    The files state no sizes, so each image's header is read. Images that are not in the file are left out.
+    """
+    root = root.absolute()
+    images = None if images is None else images.absolute()
+    if splits:
+        places = {name: files.resolve(root, given) for name, given in splits.items()}
+        found = [(name, p if p.is_file() else _only(p)) for name, p in places.items()]
+    else:
+        found = [("all", root)] if root.is_file() else _parts(root)
+    if not found:
+        raise InputError(f"{root} holds no VIA file (a .json or .csv with regions); give its path")
+    home = root.parent if root.is_file() else root
+    base = files.naming_root(home, images)
+    parts = [_read_file(path, split) for split, path in found]
+    attribute = _class_attribute(parts, classes)
+    options = next((part.options[attribute] for part in parts if attribute in part.options), None)
+    only = shapes.only_class(home, classes) if attribute is None else None
+    gather = shapes.Gather(classes, options or None if only is None else [only])
+    folders, there, orphans = [], 0, []
+    for number, part in enumerate(parts):
+        above = [images / part.split, images] if images is not None else []
+        above += [part.path.parent, part.path.parent / "images", home / "images" / part.split, home / "images"]
+        above += [home / part.split, home]
+        names = []
+        for image in part.images:
+            place = shapes.place_of(image.name, above)
+            there += place is not None
+            names.append(files.relative(place or part.path.parent / image.name.replace("\\", "/"), base))
+            if place is None:
+                orphans.append(f"{files.relative(part.path, base)}: {image.name}")
+            gather.image(names[-1], files.header_size(place) if place else (0, 0), number, extra=image.attributes)
+            for k, region in enumerate(image.regions):
+                _add(gather, f"{part.path}: region {k} of {image.name}", region, attribute, only)
+        folders.append(shapes.common_folder(names))
+    if not there:
+        raise files.none_found(home, orphans, "beside the file and in images/")
+    columns, known = gather.finish()
+    source = Source(
+        columns=columns,
+        classes=known,
+        root=base,
+        format="via",
+        split_names=tuple(part.split for part in parts),
+        folders=tuple(folders),
+        label_files=tuple(part.path for part in parts),
+    )
+    return Dataset(source)
+
+
+def _looks_like_via(file: Path) -> bool:
+    try:
+        with open(file, "rb") as opened:
+            head = opened.read(2**16)
+    except OSError:
+        return False
+    if file.suffix.lower() == ".csv":
+        return b"region_shape_attributes" in head.split(b"\n")[0]
+    if file.suffix.lower() != ".json":
+        return False
+    return b'"_via_' in head or (b'"regions"' in head and b'"filename"' in head)
+
+
+def _files(root: Path) -> list[tuple[str, Path]]:
+    """(split, file) of the VIA files in the first place that has any: JSON before CSV, the folder before its splits."""
+    for pattern in ("*.json", "*.csv", "*/*.json", "*/*.csv"):
+        found = [f for f in sorted(root.glob(pattern))[:200] if not f.name.startswith(".") and _looks_like_via(f)]
+        if found and found[0].parent == root:
+            return [(files.split_in(f.stem) or f.stem, f) for f in found]
+        if found:
+            return [(files.split_name(f.parent.name), f) for f in found]
+    return []
+
+
+def _parts(root: Path) -> list[tuple[str, Path]]:
+    """The splits of a folder."""
+    found = _files(root)
+    if len(found) == 1 and found[0][0] not in files.ORDER:
+        return [("all", found[0][1])]
+    by_name = dict(found)
+    if len(by_name) < len(found):
+        names = ", ".join(files.relative(file, root) for _, file in found)
+        raise InputError(f"{root} holds several VIA files for one split ({names}); give the path of one")
+    return [(name, by_name[name]) for name in files.in_order(by_name)]
+
+
+def _only(folder: Path) -> Path:
+    found = _files(folder)
+    if len(found) != 1:
+        names = ", ".join(file.name for _, file in found) or "none"
+        raise InputError(f"{folder} must hold one VIA file to be a split, but it holds {names}; name the file")
+    return found[0][1]
+
+
+def _read_file(path: Path, split: str) -> _File:
+    text = files.read_text(path)
+    if path.suffix.lower() == ".csv":
+        return _File(path, split, _csv_images(path, text), {})
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON ({error}); export it again") from None
+    options: dict[str, list[str]] = {}
+    if isinstance(content, dict) and "_via_img_metadata" in content:
+        stated = (content.get("_via_attributes") or {}).get("region") or {}
+        options = {n: list(map(str, a.get("options") or {})) for n, a in stated.items() if isinstance(a, dict)}
+        content = content["_via_img_metadata"]
+    if not isinstance(content, dict) or not all(isinstance(e, dict) and "filename" in e for e in content.values()):
+        raise InputError(f'{path} is not VIA: it must hold an entry with "filename" and "regions" for each image')
+    images = []
+    for entry in content.values():
+        regions = entry.get("regions") or []
+        listed = [regions[key] for key in regions] if isinstance(regions, dict) else regions
+        where = f"{path}: {entry['filename']}"
+        pairs = [_pair(region, f"{where}: region {k}") for k, region in enumerate(listed)]
+        images.append(_Image(str(entry["filename"]), pairs, dict(entry.get("file_attributes") or {})))
+    return _File(path, split, images, {name: values for name, values in options.items() if values})
+
+
+def _pair(region: Any, where: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    shape = region.get("shape_attributes") if isinstance(region, dict) else None
+    if not isinstance(shape, dict):
+        raise InputError(f'{where} has no "shape_attributes"; draw it again or remove it')
+    attributes = region.get("region_attributes")
+    return shape, attributes if isinstance(attributes, dict) else {}
+
+
+def _csv_images(path: Path, text: str) -> list[_Image]:
+    images: dict[tuple[str, str], _Image] = {}
+    reader = csv.reader(text.splitlines())
+    header = [name.lstrip("#").strip() for name in next(reader, [])]
+    for row in reader:
+        if not row:
+            continue
+        entry = dict(zip(header, row, strict=False))
+        where = f"{path}: line {reader.line_num}"
+        try:
+            stated, shape, attributes = (
+                json.loads(entry.get(key) or "{}")
+                for key in ("file_attributes", "region_shape_attributes", "region_attributes")
+            )
+            name = entry["filename"] if "filename" in entry else row[0]
+        except ValueError as error:
+            raise InputError(f"{where} holds what is not JSON ({error}); export the file again") from None
+        image = images.setdefault((name, entry.get("file_size", "")), _Image(name, [], stated))
+        if shape:
+            image.regions.append(_pair({"shape_attributes": shape, "region_attributes": attributes}, where))
+    return list(images.values())
+
+
+def _class_attribute(parts: Sequence[_File], classes: Sequence[str] | None) -> str | None:
+    """The attribute that names the class; None where no region has any."""
+    values: dict[str, set[str]] = {}
+    for attributes in (region[1] for part in parts for image in part.images for region in image.regions):
+        for name, value in attributes.items():
+            text = _value(value)
+            if name not in shapes.RESERVED and text:
+                values.setdefault(name, set()).add(text)
+    for name in (name for part in parts for name in part.options if name not in shapes.RESERVED):
+        values.setdefault(name, set())
+    names = list(values)
+    if classes is not None and len(names) > 1:
+        names = [name for name in names if values[name] <= set(classes)] or names
+    if len(names) > 1:
+        named = [name for plausible in _PLAUSIBLE for name in names if name.strip().lower() == plausible]
+        names = named[:1] or names
+    if len(names) > 1:
+        raise InputError(
+            f"{parts[0].path} has several attributes of regions ({', '.join(names)}), and none is named as one that "
+            "holds the class; give the class names (classes=…), so that the attribute with these values is taken"
+        )
+    return names[0] if names else None
+
+
+def _value(value: Any) -> str:
+    """An attribute's value as a name; of a checkbox the one that is ticked."""
+    if isinstance(value, dict):
+        ticked = [str(name) for name, on in value.items() if on]
+        return ticked[0] if len(ticked) == 1 else ""
+    return "" if value is None else str(value).strip()
+
+
+def _add(
+    gather: shapes.Gather,
+    where: str,
+    region: tuple[dict[str, Any], dict[str, Any]],
+    attribute: str | None,
+    only: str | None,
+) -> None:
+    stated, attributes = region
+    label = only if attribute is None else _value(attributes.get(attribute))
+    if not label:
+        raise InputError(f"{where} has no {attribute!r}, which names the class; set it, or remove the region")
+    attributes = {name: value for name, value in attributes.items() if name != attribute}
+    kind = stated.get("name")
+
+    def get(*names: str) -> list[float]:
+        return shapes.as_numbers([stated.get(name) for name in names], where)
+
+    if kind == "rect":
+        x, y, width, height = get("x", "y", "width", "height")
+        gather.object(where, label, box=(x, y, x + width, y + height), attributes=attributes)
+    elif kind in ("polygon", "polyline"):
+        sides = [stated.get(name) or [] for name in ("all_points_x", "all_points_y")]
+        if len(sides[0]) != len(sides[1]):
+            raise InputError(
+                f"{where} has {len(sides[0])} x but {len(sides[1])} y of points; draw it again or remove it"
+            )
+        points = shapes.as_numbers([value for point in zip(*sides, strict=True) for value in point], where, even=True)
+        points = shapes.plain(points)
+        if kind == "polygon":
+            gather.object(where, label, polygons=[points], attributes=attributes)
+        else:
+            gather.object(where, label, shape={"kind": "line", "points": points}, attributes=attributes)
+    elif kind in ("circle", "ellipse"):
+        cx, cy, rx, ry = get("cx", "cy", *(("r", "r") if kind == "circle" else ("rx", "ry")))
+        shape = {"kind": "ellipse", "cx": cx, "cy": cy, "rx": rx, "ry": ry}
+        theta = stated.get("theta")
+        if theta:  # VIA counts in radians
+            shape["angle"] = round(math.degrees(shapes.as_numbers([theta], where)[0]), 6)
+        gather.object(where, label, shape=shape, attributes=attributes)
+    elif kind == "point":
+        gather.object(where, label, shape={"kind": "points", "points": get("cx", "cy")}, attributes=attributes)
+    else:
+        raise InputError(f"{where} is a {kind!r}, but regions are rect, polygon, polyline, circle, ellipse or point")
