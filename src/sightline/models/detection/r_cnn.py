@@ -1,0 +1,284 @@
+"""R-CNN: Girshick, Donahue, Darrell, Malik, "Rich feature hierarchies for accurate object detection and semantic
+segmentation", CVPR 2014.
+
+About 2000 regions of selective search → each warped to one size with some context → features of a classification
+network → a linear SVM a class → a box corrected by ridge regression → suppression (figure 1). It learns in two ways:
+its losses fine-tune the network to tell warped regions apart (section 2.3); `fit_stages` then fits SVMs and regressions
+on features that stay as they are (appendices B and C). Until that has run, and with `head="softmax"` always, the
+softmax of the fine-tuning gives the scores.
+
+Departures: pooled maps are the features, where the paper has dense layers; crops of 112 pixels, not 227, unless told
+otherwise; SVM margins become scores by a sigmoid, which keeps their order; at most 100 detections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sightline.errors import InputError
+from sightline.models.detection.detector import Detections, Detector, Losses
+from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
+from sightline.models.weights import shared_keys
+from sightline.nn.backbones.features import FeatureMaps, Stage
+from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
+from sightline.nn.backbones.resnet import resnet18
+from sightline.ops.assignment import match_threshold, sample_balanced
+from sightline.ops.boxes import box_iou, clip_boxes_to_image, decode_boxes
+from sightline.ops.proposals import CachedProposals, SelectiveSearch, Source
+from sightline.ops.suppression import batched_nms
+from sightline.ops.warping import warp_regions
+from sightline.structures import Classes, ImageBatch, Instances, Size
+
+if TYPE_CHECKING:
+    from sightline.models.detection.r_cnn_stages import Examples, StageReport, StageSettings
+
+Head = Literal["svm", "softmax"]
+
+
+@dataclass(frozen=True)
+class RCNNSettings:
+    """Numbers of R-CNN.
+
+    Attributes:
+        crop: side of the squares that regions are warped to.
+        context: share of the side, at each border, that shows the region's surroundings.
+        proposals: regions an image at most.
+        chunk: regions warped and looked at at a time; it bounds the memory.
+        positive_iou: in fine-tuning, a region at or above it belongs to the object it overlaps most.
+        samples, positive_fraction: regions an image in fine-tuning, and at most which part of them objects.
+        min_score, nms_iou, max_detections: what a result keeps.
+        candidates: best boxes an image that enter the suppression.
+    """
+
+    crop: int = 112
+    context: float = 16 / 227
+    proposals: int = 2000
+    chunk: int = 128
+    positive_iou: float = 0.5
+    samples: int = 64
+    positive_fraction: float = 0.25
+    min_score: float = 0.05
+    nms_iou: float = 0.3
+    max_detections: int = 100
+    candidates: int = 5000
+
+
+class RCNN(Detector):
+    """Proposals → warped regions → features → classes and boxes, each region by itself.
+
+    Args:
+        classes: names of the K classes.
+        body: crops [R, C, S, S] → two maps: the first for boxes, the last for classes (they may be the same).
+        in_channels: C.
+        proposals: image → boxes; see `sightline.ops.proposals`. They see images of 8 bits.
+        head: "svm", or "softmax" in its place.
+        settings: sizes and thresholds.
+    """
+
+    class_layers = r"^(softmax|svm|box)_"
+
+    def __init__(
+        self,
+        classes: Iterable[str],
+        body: FeatureMaps,
+        *,
+        in_channels: int = 3,
+        proposals: Source | None = None,
+        head: Head = "svm",
+        settings: RCNNSettings | None = None,
+    ):
+        mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)
+        super().__init__(classes, KeepSize(mean, std))
+        if head not in ("svm", "softmax"):
+            raise InputError(f"head is {head!r}, but R-CNN has 'svm' and 'softmax'")
+        self.settings = s = settings or RCNNSettings()
+        if min(s.crop, s.proposals, s.chunk, s.samples) < 1 or not 0 <= s.context < 0.5:
+            raise InputError(
+                f"crop, proposals, chunk and samples must be at least 1, and context in [0, 0.5); they are in {s}"
+            )
+        self.head = head
+        self.proposals: Source = proposals or SelectiveSearch()
+        self.body = body
+        features, box_features = body.channels[-1], 4 * body.channels[0]
+        count = len(self.classes)
+        self.softmax_layer = nn.Linear(features, count + 1)
+        nn.init.normal_(self.softmax_layer.weight, 0, 0.01)
+        nn.init.zeros_(self.softmax_layer.bias)
+        # what `fit_stages` finds is no parameter: no gradient reaches it
+        self.register_buffer("svm_weight", torch.zeros(count, features))
+        self.register_buffer("svm_bias", torch.zeros(count))
+        self.register_buffer("svm_fitted", torch.tensor(False))
+        self.register_buffer("box_weight", torch.zeros(count, 4, box_features))
+        self.register_buffer("box_bias", torch.zeros(count, 4))
+
+    preprocess: KeepSize
+    svm_weight: Tensor
+    svm_bias: Tensor
+    svm_fitted: Tensor
+    box_weight: Tensor
+    box_bias: Tensor
+
+    def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
+        """A batch → detections of each image; with targets, the loss of the fine-tuning."""
+        images = [image[:, :h, :w] for image, (h, w) in zip(batch.tensor, batch.sizes, strict=True)]
+        if targets is None:
+            return [self.detect(image) for image in images], {}
+        crops, labels = [], []
+        for image, target in zip(images, targets, strict=True):
+            regions, label = self.sample(self.propose(image), target)
+            crops.append(self.warp(image, regions))
+            labels.append(label)
+        logits = self.softmax_layer(self.features(torch.cat(crops))[0])
+        return [], {"loss_classifier": F.cross_entropy(logits, torch.cat(labels))}
+
+    @torch.no_grad()
+    def detect(self, image: Tensor) -> dict[str, Tensor]:
+        """The detections of one normalised image [C, H, W], chunk by chunk: only the best are kept in between."""
+        s, size = self.settings, (int(image.shape[1]), int(image.shape[2]))
+        boxes, scores, labels = image.new_zeros(0, 4), image.new_zeros(0), image.new_zeros(0, dtype=torch.int64)
+        for regions in self.propose(image).split(s.chunk):
+            features, box_features = self.features(self.warp(image, regions))
+            score = self.score(features)
+            region, label = (score > s.min_score).nonzero(as_tuple=True)
+            box = self.correct(regions[region], box_features[region], label, size)
+            boxes, scores, labels = (
+                torch.cat(pair)
+                for pair in ((boxes, box), (scores, score[region, label]), (labels, label + 1))  # 0 is the background
+            )
+            if len(scores) > s.candidates:
+                scores, best = scores.topk(s.candidates)
+                boxes, labels = boxes[best], labels[best]
+        keep = batched_nms(boxes, scores, labels, s.nms_iou)[: s.max_detections]
+        return {"boxes": boxes[keep], "labels": labels[keep], "scores": scores[keep]}
+
+    @torch.no_grad()
+    def propose(self, image: Tensor) -> Tensor:
+        """The first proposals [P, 4] of a normalised image [C, H, W]."""
+        return self.proposals(self.preprocess.restored(image))[: self.settings.proposals].to(image)
+
+    def warp(self, image: Tensor, regions: Tensor) -> Tensor:
+        """Regions [R, 4] of a normalised image → [R, C, S, S] (appendix A, "warp")."""
+        return warp_regions(image, regions, self.settings.crop, self.settings.context)
+
+    def features(self, crops: Tensor) -> tuple[Tensor, Tensor]:
+        """[R, C, S, S] → features for classes [R, F] and, with some sense of place, for boxes [R, G]."""
+        if len(crops) == 0:
+            return crops.new_zeros(0, self.body.channels[-1]), crops.new_zeros(0, 4 * self.body.channels[0])
+        maps = list(self.body(crops.contiguous(memory_format=torch.channels_last)).values())
+        return maps[-1].mean((2, 3)), F.adaptive_avg_pool2d(maps[0], 2).flatten(1)
+
+    def score(self, features: Tensor) -> Tensor:
+        """Features [R, F] → scores [R, K] in [0, 1]."""
+        if self.head == "svm" and bool(self.svm_fitted):
+            return F.linear(features, self.svm_weight, self.svm_bias).sigmoid()
+        return self.softmax_layer(features).softmax(-1)[:, 1:]
+
+    def correct(self, regions: Tensor, box_features: Tensor, labels: Tensor, size: Size) -> Tensor:
+        """Regions [N, 4] → boxes of the classes `labels` [N], within the image (appendix C)."""
+        deltas = torch.zeros_like(regions)
+        for label in labels.unique().tolist():
+            own = labels == label
+            deltas[own] = F.linear(box_features[own], self.box_weight[label], self.box_bias[label])
+        return clip_boxes_to_image(decode_boxes(deltas, regions), size)
+
+    @torch.no_grad()
+    def sample(self, proposals: Tensor, target: Instances) -> tuple[Tensor, Tensor]:
+        """Regions to fine-tune with [R, 4], and their labels [R], 0 for the background (section 2.3)."""
+        s = self.settings
+        boxes = target.boxes.to(proposals)
+        regions = torch.cat([boxes, proposals])
+        if len(regions) == 0:  # nothing was proposed: the whole image shows the background
+            height, width = target.image_size
+            return proposals.new_tensor([[0, 0, width, height]]), target.labels.new_zeros(1)
+        match = match_threshold(box_iou(boxes, regions), s.positive_iou, s.positive_iou)
+        positive, negative = sample_balanced(match >= 0, match < 0, s.samples, s.positive_fraction)
+        labels = target.labels.new_zeros(len(positive) + len(negative))
+        labels[: len(positive)] = target.labels[match[positive]]
+        return regions[torch.cat([positive, negative])], labels
+
+    def fit_stages(
+        self,
+        data: Examples,
+        *,
+        folder: str | Path | None = None,
+        settings: StageSettings | None = None,
+        progress: bool = False,
+    ) -> StageReport:
+        """Fit the SVMs and the regressions on labelled images; see `sightline.models.detection.r_cnn_stages`."""
+        from sightline.models.detection.r_cnn_stages import fit_stages
+
+        return fit_stages(self, data, folder=folder, settings=settings, progress=progress)
+
+    def cache_proposals(self, folder: str | Path) -> None:
+        """From now on, keep each image's proposals in a folder, and look there first; not saved with the model."""
+        if not isinstance(self.proposals, CachedProposals):
+            self.proposals = CachedProposals(self.proposals, folder)
+
+
+class KeepSize(Preprocess):
+    """Normalises images and leaves them at their size: regions are cut from the image as it is."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]):
+        super().__init__(mean, std, divisor=1)
+
+    def resized(self, size: Size) -> Size:
+        return size
+
+    def restored(self, image: Tensor) -> Tensor:
+        """A normalised image as uint8 again."""
+        return ((image * self.std + self.mean) * 255).round().clamp(0, 255).to(torch.uint8)
+
+    def extra_repr(self) -> str:
+        return f"{self.channels} channels, size kept"
+
+
+def r_cnn_mobilenet_v2(
+    classes: Iterable[str],
+    *,
+    in_channels: int = 3,
+    head: Head = "svm",
+    search: Literal["single", "fast", "quality"] = "fast",
+    regions: RCNNSettings | None = None,
+) -> RCNN:
+    """R-CNN on MobileNet v2.
+
+    Args:
+        classes: names of the classes.
+        in_channels: channels of the images.
+        head: "svm", or "softmax" in its place.
+        search: mode of the selective search.
+        regions: numbers of the system.
+    """
+    net = mobilenet_v2(in_channels=in_channels)
+    body = FeatureMaps(net.layers(), [net.stages[-1], Stage("18", net.last_channels, 32)])
+    return _assemble(net, classes, in_channels, body, head, search, regions)
+
+
+def r_cnn_resnet18(
+    classes: Iterable[str],
+    *,
+    in_channels: int = 3,
+    head: Head = "svm",
+    search: Literal["single", "fast", "quality"] = "fast",
+    regions: RCNNSettings | None = None,
+) -> RCNN:
+    """R-CNN on ResNet-18. Arguments as for `r_cnn_mobilenet_v2`."""
+    net = resnet18(in_channels=in_channels)
+    return _assemble(net, classes, in_channels, FeatureMaps(net.layers(), net.stages[-1:]), head, search, regions)
+
+
+def _assemble(
+    net: Any, classes: Iterable[str], in_channels: int, body: FeatureMaps, head: Head, search: Any, regions: Any
+) -> RCNN:
+    names = Classes(classes)
+    proposals = SelectiveSearch(search)
+    model = RCNN(names, body, in_channels=in_channels, proposals=proposals, head=head, settings=regions)
+    model.backbone_keys = shared_keys(net, model)
+    return model
