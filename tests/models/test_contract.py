@@ -13,6 +13,7 @@ from sightline.errors import ClassMismatch, InputError
 from sightline.models.catalog import ENTRIES, create_model
 from sightline.models.detection.grid_sliding import GridSettings
 from sightline.models.detection.overfeat import OverFeatSettings
+from sightline.models.detection.r_cnn import RCNNSettings
 from sightline.models.detection.sliding_window import WindowSettings
 from sightline.models.saving import load, save
 from sightline.nn.heads.box import BoxSettings
@@ -28,6 +29,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "mask_rcnn": {"min_size": 96, "max_size": 160, "boxes": BoxSettings(samples=32)},
     "keypoint_rcnn": {"min_size": 96, "max_size": 160, "points": 3, "boxes": BoxSettings(samples=32)},
     "ssdlite320": {"image_size": 160},
+    "r_cnn": {"regions": RCNNSettings(crop=32, proposals=24, samples=8)},
     "localiser": {"image_size": 96},
     "sliding_window": {
         "min_size": 48,

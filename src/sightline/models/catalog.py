@@ -25,6 +25,7 @@ from sightline.models.detection import (
     localiser,
     mask_rcnn,
     overfeat,
+    r_cnn,
     r_fcn,
     sliding_window,
     ssdlite,
@@ -65,6 +66,7 @@ _SETTINGS |= {
     "grid": grid_sliding.GridSettings,
     "locations": overfeat.OverFeatSettings,
 }
+_SETTINGS |= {"regions": r_cnn.RCNNSettings}
 """Arguments of builders that are settings."""
 
 _FASTER = "Ren et al. 2015, Faster R-CNN; Lin et al. 2017, Feature pyramid networks"
@@ -74,6 +76,17 @@ _LIGHT = "Li et al. 2017, Light-head R-CNN"
 _FROZEN = {"norm": "frozen", "trainable_layers": 3}
 
 ENTRIES = (
+    *(
+        Entry(
+            f"r_cnn_{backbone}",
+            builder,
+            "detection",
+            "Girshick et al. 2014, Rich feature hierarchies for accurate object detection and semantic segmentation",
+            (),
+            backbone,
+        )
+        for backbone, builder in (("mobilenet_v2", r_cnn.r_cnn_mobilenet_v2), ("resnet18", r_cnn.r_cnn_resnet18))
+    ),
     Entry(
         "faster_rcnn_resnet50_fpn",
         faster_rcnn.faster_rcnn_resnet50_fpn,
