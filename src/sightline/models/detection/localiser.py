@@ -58,7 +58,11 @@ class Localiser(Detector):
             raise InputError(f"the losses' weights are {weights}, but must be at least 0, and one of them above it")
         self.backbone = backbone
         self.class_head = nn.Linear(channels, len(self.classes))
-        self.box_head = nn.Sequential(nn.AdaptiveAvgPool2d(grid), nn.Flatten(), nn.Linear(channels * grid**2, 4))
+        last = nn.Linear(64 * grid**2, 4)
+        nn.init.constant_(last.bias, 0.5)  # begin near the middle
+        self.box_head = nn.Sequential(
+            nn.AdaptiveAvgPool2d(grid), nn.Conv2d(channels, 64, 1), nn.ReLU(), nn.Flatten(), last
+        )
         self.weights = weights
 
     def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
@@ -69,9 +73,9 @@ class Localiser(Detector):
         return [], self.losses(logits, places, *self.assign(targets))
 
     def network(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Batch [N, C, S, S] → class logits [N, K] and places [N, 4] in [0, 1]: (x, y, √w, √h)."""
+        """Batch [N, C, S, S] → class logits [N, K] and places [N, 4]: (x, y, √w, √h), meant to be in [0, 1]."""
         features = self.backbone(images)
-        return self.class_head(features.mean((2, 3))), self.box_head(features).sigmoid()
+        return self.class_head(features.mean((2, 3))), self.box_head(features)
 
     def assign(self, targets: Sequence[Instances]) -> tuple[Tensor, Tensor]:
         """The largest object of each image: class [N], −1 where there is none, and place [N, 4]."""
@@ -112,7 +116,7 @@ def encode_place(boxes: Tensor, size: Size) -> Tensor:
 
 def decode_place(places: Tensor, size: Size) -> Tensor:
     """The boxes [..., 4] xyxy in pixels that `encode_place` made `places` of, cut at the image's border."""
-    x, y, w, h = places.unbind(-1)
+    x, y, w, h = places.clamp(0, 1).unbind(-1)
     boxes = box_convert(torch.stack([x, y, w.square(), h.square()], -1), "cxcywh", "xyxy")
     return denormalize_boxes(boxes.clamp(0, 1), size)
 
