@@ -88,11 +88,11 @@ def test_scales_see_windows_of_other_sizes() -> None:
 def test_the_papers_networks(build_paper, count: int) -> None:  # type: ignore[no-untyped-def]
     with torch.device("meta"):
         model = build_paper([str(i) for i in range(999)])
-        parameters = [*model.features.parameters(), *model.class_head.parameters()]
+        parameters = [*model.backbone.parameters(), *model.class_head.parameters()]
         assert sum(p.numel() for p in parameters) == count
         for more, locations in ((0, 1), (model.stride, 2), (3 * model.stride, 4)):
             side = model.window + more
-            maps = model.features(torch.empty(1, 3, side, side))
+            maps = model.backbone(torch.empty(1, 3, side, side))
             assert maps.shape[-1] == {231: 12, 221: 15}[model.window] + more // model.stride
             found = model.class_head(F.max_pool2d(maps, model.pool, 1))
             assert found.shape == (1, 1000, locations, locations)
@@ -156,7 +156,7 @@ def test_the_box_loss_never_reaches_the_features() -> None:
     target = Instances((48, 64), classes=NAMES, boxes=[[4, 4, 24, 22]], labels=[0])
     model = build()
     model([image], [target])["loss_box"].backward()
-    assert all(p.grad is None for part in (model.features, model.class_head) for p in part.parameters())
+    assert all(p.grad is None for part in (model.backbone, model.class_head) for p in part.parameters())
     assert all(p.grad is not None for p in model.box_head.parameters())
 
 
@@ -165,15 +165,15 @@ def test_two_phases() -> None:
     target = Instances((48, 64), classes=NAMES, boxes=[[4, 4, 24, 22]], labels=[0])
     model = build(phase="classification").train()
     assert set(model([image], [target])) == {"loss_classification"}
-    assert {n.split(".")[0] for n, p in model.named_parameters() if p.requires_grad} == {"features", "class_head"}
+    assert {n.split(".")[0] for n, p in model.named_parameters() if p.requires_grad} == {"backbone", "class_head"}
     model.learn("boxes")
-    before = model.features[1].running_mean.clone()
+    before = model.backbone[1].running_mean.clone()
     assert set(model.train()([image], [target])) == {"loss_box"}
-    assert torch.equal(model.features[1].running_mean, before)
+    assert torch.equal(model.backbone[1].running_mean, before)
     assert {n.split(".")[0] for n, p in model.named_parameters() if p.requires_grad} == {"box_head"}
     model.learn("both")
     assert all(p.requires_grad for p in model.parameters())
-    assert model.features.training
+    assert model.backbone.training
 
 
 def test_it_learns_two_images() -> None:

@@ -73,7 +73,7 @@ class OverFeat(Detector):
     Args:
         classes: names of the K classes.
         preprocess: images → batch, of divisor 1.
-        features: batch → map [N, C, h, w], before its last pooling.
+        backbone: batch → map [N, C, h, w], before its last pooling: the shared features.
         class_head, box_head: `location_head`s of K + 1 outputs, the background first, and of 4 shared by all classes
             (section 4.4: better than a box for each class).
         pool: p, side of the last pooling, done at every offset Δ = 0 … p − 1 in both directions (section 3.3).
@@ -89,7 +89,7 @@ class OverFeat(Detector):
         self,
         classes: Iterable[str],
         preprocess: Preprocess,
-        features: nn.Module,
+        backbone: nn.Module,
         class_head: nn.Module,
         box_head: nn.Module,
         *,
@@ -100,7 +100,7 @@ class OverFeat(Detector):
         phase: Phase = "both",
     ):
         super().__init__(classes, preprocess)
-        self.features, self.class_head, self.box_head = features, class_head, box_head
+        self.backbone, self.class_head, self.box_head = backbone, class_head, box_head
         self.pool, self.window, self.stride = pool, window, stride
         self.settings = settings or OverFeatSettings()
         if not self.settings.scales or min(self.settings.scales) <= 0:
@@ -112,7 +112,7 @@ class OverFeat(Detector):
         if phase not in ("both", "classification", "boxes"):
             raise InputError(f"phase is {phase!r}, but must be 'both', 'classification' or 'boxes'")
         self.phase: Phase = phase
-        self.features.requires_grad_(phase != "boxes")
+        self.backbone.requires_grad_(phase != "boxes")
         self.class_head.requires_grad_(phase != "boxes")
         self.box_head.requires_grad_(phase != "classification")
         self.train(self.training)
@@ -121,7 +121,7 @@ class OverFeat(Detector):
         """As in PyTorch; what is fixed does not gather statistics either."""
         super().train(mode)
         if self.phase == "boxes":
-            self.features.eval()
+            self.backbone.eval()
             self.class_head.eval()
         return self
 
@@ -140,7 +140,7 @@ class OverFeat(Detector):
             resized = F.interpolate(images, size=size, mode="bilinear", antialias=scale < 1)
             height, width = (max(0, self.window - side) for side in size)
             # pooling at every offset, interleaved, is pooling at stride 1; the heads' taps are then p cells apart
-            maps = F.max_pool2d(self.features(F.pad(resized, (0, width, 0, height))), self.pool, 1)
+            maps = F.max_pool2d(self.backbone(F.pad(resized, (0, width, 0, height))), self.pool, 1)
             logits.append(self.class_head(maps).flatten(2).transpose(1, 2))
             place = self.box_head(maps.detach())
             edges.append(place.flatten(2).transpose(1, 2))
