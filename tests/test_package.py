@@ -1,0 +1,141 @@
+"""The package as a whole: what it exports, what its import costs, and which part may know which."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import import_module, metadata
+from pathlib import Path
+
+import pytest
+
+import sightline
+
+SOURCE = Path(sightline.__file__).parent
+
+STOREYS = (
+    ("errors",),
+    ("structures",),
+    ("ops",),
+    ("nn",),
+    ("models", "data"),  # side by side: neither knows the other
+    ("training",),
+    ("evaluation",),
+    ("deploy",),
+    ("report",),
+    ("api", "doctor"),
+    ("demo",),
+    ("cli",),
+    ("__main__",),
+)
+"""From the ground up: a part may use what stands below it, and itself."""
+
+HEAVY = ("matplotlib", "kornia", "accelerate", "typer", "rich", "hotcoco", "huggingface_hub", "numba", "PIL", "yaml")
+
+
+def test_exported_names():
+    assert list(sightline.__all__) == sorted(sightline.__all__)
+    assert set(sightline.__all__) == set(sightline._HOMES)
+    for name in sightline.__all__:
+        home, attribute = sightline._HOMES[name]
+        assert getattr(sightline, name) is getattr(import_module(home), attribute)
+    assert set(dir(sightline)) == {*sightline.__all__, "__version__"}
+    with pytest.raises(AttributeError, match="module 'sightline' has no attribute 'nonsense'"):
+        _ = sightline.nonsense
+
+
+def test_type_checkers_see_the_same_names():
+    for node in ast.parse((SOURCE / "__init__.py").read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.If):
+            seen = {
+                alias.asname or alias.name: (part.module, alias.name)
+                for part in node.body
+                if isinstance(part, ast.ImportFrom)
+                for alias in part.names
+            }
+            assert seen == sightline._HOMES
+            return
+    raise AssertionError("there is no block for type checkers")
+
+
+def test_version_is_the_installed_one():
+    assert sightline.__version__ == metadata.version("sightline")
+
+
+def test_marked_as_typed():
+    assert (SOURCE / "py.typed").is_file()
+
+
+def test_import_is_quick_silent_and_light():
+    """Beyond `import torch` it costs at most 0.3 s; nothing is printed, and nothing heavy comes along."""
+    code = (
+        "import sys, time, torch\n"
+        "began = time.perf_counter()\n"
+        "import sightline\n"
+        "seconds = time.perf_counter() - began\n"
+        f"came = [name for name in {HEAVY!r} if name in sys.modules]\n"
+        "print(seconds, *came, file=sys.stderr)\n"
+    )
+    spent = []
+    for _ in range(3):
+        ran = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=100)
+        assert ran.returncode == 0, ran.stderr
+        assert ran.stdout == ""
+        seconds, *came = ran.stderr.split()
+        assert came == []
+        spent.append(float(seconds))
+    assert min(spent) < 0.3
+
+
+def test_the_first_model_costs_little_more():
+    """What every program uses brings none of the heavy packages either: each is imported where it is needed."""
+    code = (
+        "import sys, sightline as sl\n"
+        "sl.create_model, sl.open_dataset, sl.load, sl.train, sl.evaluate, sl.predict, sl.draw, sl.Instances\n"
+        "sl.create_model('ssdlite320_mobilenet_v2', ['a'])\n"
+        f"print(*[name for name in {HEAVY[:8]!r} if name in sys.modules])\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    assert (ran.stdout, ran.stderr) == ("\n", "")
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """The library's own modules that a file imports, at its top or inside functions, with the line."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}:{node.lineno}: imports are absolute"
+            module = node.module or ""
+            if module == "sightline":
+                yield from ((node.lineno, f"sightline.{alias.name}") for alias in node.names)
+            elif module.startswith("sightline."):
+                yield node.lineno, module
+        elif isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names if alias.name.startswith("sightline."))
+
+
+def storey(part: str) -> int:
+    return next(level for level, parts in enumerate(STOREYS) if part in parts)
+
+
+def test_every_part_has_its_storey():
+    parts = {path.stem if path.suffix == ".py" else path.name for path in SOURCE.iterdir()}
+    parts -= {"__init__", "__pycache__", "py.typed"}
+    assert parts == {part for parts in STOREYS for part in parts}
+
+
+def test_imports_point_down():
+    wrong = []
+    for path in sorted(SOURCE.rglob("*.py")):
+        place = path.relative_to(SOURCE)
+        part = place.parts[0].removesuffix(".py")
+        if part == "__init__":
+            continue
+        for line, module in imports(path):
+            other = module.split(".")[1]
+            if other.startswith("__"):
+                continue  # the version
+            if other != part and storey(other) >= storey(part):
+                wrong.append(f"{place}:{line} imports {module}")
+    assert wrong == []
