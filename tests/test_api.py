@@ -1,0 +1,240 @@
+"""The path of the README in Python: open, make, train, evaluate, predict, draw, save, load; and what can go wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import sightline as sl
+from sightline.data.scenes import write_scenes
+
+NAME, TINY = "ssdlite320_mobilenet_v2", {"image_size": 96}
+QUICK = {"batch_size": 4, "workers": 0, "warmup_steps": 2, "augmentation": "light", "progress": False}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_scenes(tmp_path_factory.mktemp("api") / "solids", 10, 4, 4, size=96, progress=False)
+
+
+@pytest.fixture(scope="module")
+def run(folder, tmp_path_factory):
+    data = sl.open_dataset(folder)
+    torch.manual_seed(0)
+    model = sl.create_model(NAME, classes=data.classes, **TINY)
+    runs = tmp_path_factory.mktemp("runs")
+    return sl.train(model, data["train"], validation=data["val"], epochs=2, lr=1e-3, runs=runs, **QUICK)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def same(one, other, tolerance=0.0):
+    assert len(one) == len(other)
+    assert one.labels.tolist() == other.labels.tolist()
+    torch.testing.assert_close(one.boxes, other.boxes, atol=tolerance, rtol=0)
+    torch.testing.assert_close(one.scores, other.scores, atol=tolerance, rtol=0)
+
+
+def test_data(folder):
+    data = sl.open_dataset(folder)
+    assert data.splits == ("train", "val", "test")
+    assert list(data.classes) == ["sphere", "box", "cylinder", "cone", "ring"]
+    assert [len(data), *(len(data[split]) for split in data.splits)] == [18, 10, 4, 4]
+    image, target = data[0]
+    assert (image.shape, image.dtype) == ((3, 96, 96), torch.uint8)
+    assert isinstance(target, sl.Instances)
+    assert target.boxes.shape == (len(target), 4)
+    assert sl.check(data, progress=False).ok
+    assert sl.check(folder, full=False).ok
+
+
+def test_run(run, folder):
+    assert run.folder.name == "run1"
+    assert len(run.metrics) == 2
+    assert not run.model.training
+    assert run.best["val/AP"] == max(row["val/AP"] for row in run.metrics)
+    assert (run.folder / "report.html").is_file()
+    measured = json.loads((run.folder / "evaluation.json").read_text())
+    assert measured["metrics"]["AP"] == pytest.approx(run.best["val/AP"], abs=1e-9)
+
+
+def test_evaluate(run, folder):
+    test = sl.open_dataset(folder)["test"]
+    result = sl.evaluate(run.model, test, progress=False)
+    assert {"AP", "AP50", "ARl", "VOC2007_AP50", "VOC2010_AP50"} <= result.metrics.keys()
+    assert "\nCOCO 2017 bbox\n" in str(result)
+    assert list(result.per_class) == list(test.classes)
+    again = sl.evaluate(run.folder, test, batch_size=1, progress=False)
+    assert again.metrics == pytest.approx(result.metrics, abs=1e-6, nan_ok=True)
+    everything = sl.evaluate(run.folder / "best.safetensors", folder, progress=False, keep_predictions=False)
+    assert everything.to_dict()["images"] == 18
+
+
+def test_labels_against_themselves_are_perfect(folder):
+    from sightline.evaluation import evaluate_detection
+
+    test = sl.open_dataset(folder)["test"]
+    targets = [target for _, target in test]
+    answers = [target.replace(scores=torch.ones(len(target))) for target in targets]
+    metrics = evaluate_detection(targets, answers, test.classes).metrics
+    assert (metrics["AP"], metrics["VOC2007_AP50"], metrics["VOC2010_AP50"]) == (1, 1, 1)
+
+
+def test_predict_takes_an_image_in_every_form(run, folder):
+    photos = sorted((folder / "test").iterdir())
+    path = photos[0]
+    expected = sl.predict(run.model, path, threshold=0)
+    assert len(expected)
+    assert expected.source == str(path)
+    with Image.open(path) as picture:
+        array = np.asarray(picture.convert("RGB"))
+        same(sl.predict(run.model, picture, threshold=0), expected)
+    same(sl.predict(run.model, str(path), threshold=0), expected)
+    same(sl.predict(run.model, array, threshold=0), expected)
+    same(sl.predict(run.model, sl.read_image(path), threshold=0), expected)
+    same(sl.predict(run.model, sl.read_image(path) / 255, threshold=0), expected, tolerance=1e-3)
+    same(sl.predict(run.folder, path, threshold=0), expected)
+    options = {"threshold": 0, "batch_size": 1}
+    for many in (folder / "test", str(folder / "test" / "*.png"), photos, sl.open_dataset(folder)["test"]):
+        results = sl.predict(run.model, many, **options)
+        assert len(results) == 4
+        same(results[0], expected, tolerance=1e-4)
+    assert float(sl.predict(run.model, path, threshold=expected.scores.median().item()).scores.min()) > 0
+
+
+def test_draw_save_load(run, folder):
+    path = sorted((folder / "test").iterdir())[0]
+    result = sl.predict(run.model, path, threshold=0.1)
+    sl.draw(path, result).save("out.png")
+    with Image.open("out.png") as picture:
+        assert picture.size == (96, 96)
+    file = sl.save(run.model, "bloodcells.safetensors", {"data": "solids"})
+    model = sl.load("bloodcells.safetensors")
+    assert model.metadata == {"data": "solids"}
+    assert (model.name, model.classes) == (NAME, run.model.classes)
+    same(sl.predict(model, path, threshold=0.1), result)
+    same(sl.predict(file, path, threshold=0.1), result)
+    with pytest.raises(sl.InputError, match=r"nope\.safetensors: there is no such file or folder"):
+        sl.load("nope.safetensors")
+
+
+def test_contact_sheet(folder):
+    sheet = sl.contact_sheet(sl.open_dataset(folder), "strong", n=4, seed=1)
+    assert min(sheet.size) > 100
+    assert np.asarray(sheet).std() > 10
+    with pytest.raises(sl.InputError, match="unknown augmentation recipe 'wild'"):
+        sl.contact_sheet(sl.open_dataset(folder), "wild")
+
+
+def test_splitting_by_ratio():
+    data = sl.scenes(20, 64, seed=3).split(0.7, 0.2, 0.1, seed=5)
+    assert [len(data[split]) for split in ("train", "val", "test")] == [14, 4, 2]
+    names = [{data[split].name(i) for i in range(len(data[split]))} for split in data.splits]
+    assert len(set.union(*names)) == 20  # every image in one split alone
+    again = sl.scenes(20, 64, seed=3).split(0.7, 0.2, 0.1, seed=5)
+    assert [again["val"].name(i) for i in range(4)] == [data["val"].name(i) for i in range(4)]
+    other = sl.scenes(20, 64, seed=3).split(0.7, 0.2, 0.1, seed=6)
+    assert {other["val"].name(i) for i in range(4)} != names[1]
+    with pytest.raises(sl.InputError, match=r"shares .* cannot divide"):
+        data.split(0.9, 0.9, 0.1)
+    with pytest.raises(sl.InputError, match=r"there is no split 'dev'; there are: train, val, test"):
+        data["dev"]
+
+
+def test_splits_named_by_the_user(folder):
+    data = sl.open_dataset(folder, train=folder / "annotations" / "instances_test.json")
+    assert data.splits == ("train",)
+    assert len(data) == 4
+
+
+def test_convert(folder):
+    assert sl.convert(folder, "yolo", "yolo").name == "yolo"
+    assert len(sl.open_dataset("yolo")["train"]) == 10
+    with pytest.raises(sl.InputError, match="nothing was overwritten"):
+        sl.convert(folder, "yolo", "yolo")
+
+
+def test_train_in_memory_with_own_numbers_and_resume():
+    data = sl.scenes(8, 64)
+    seen = []
+    options = {**QUICK, "epochs": 2, "report": False, "name": "mine"}
+
+    def fresh():
+        torch.manual_seed(1)
+        return sl.create_model(NAME, data.classes, image_size=64)
+
+    run = sl.train(fresh(), data, on_epoch=seen.append, **options)
+    assert run.folder.as_posix() == "runs/mine"
+    assert [row["epoch"] for row in seen] == [1, 2]
+    assert run.metric == "train/loss"
+    with pytest.raises(sl.InputError, match="runs/mine exists and is not empty, and nothing is overwritten"):
+        sl.train(fresh(), data, **options)
+    resumed = sl.train(fresh(), data, name="mine", resume=True, progress=False, report=False)
+    assert resumed.recipe == run.recipe
+    assert len(resumed.metrics) == 2
+    recipe = sl.Recipe(epochs=1, batch_size=4, workers=0)
+    assert sl.train(fresh(), data, recipe=recipe, lr=1e-3, report=False, progress=False).recipe.lr == 1e-3
+
+
+def test_a_report_without_a_run(run, folder):
+    result = sl.evaluate(run.model, sl.open_dataset(folder)["test"], progress=False)
+    assert sl.write_report("new/place", result, model=run.model, title="Solids").is_file()
+    written = json.loads(Path("new/place/evaluation.json").read_text())
+    assert written["metrics"]["AP"] == pytest.approx(result.metrics["AP"])
+
+
+def test_mistakes_in_words(run, folder):
+    data = sl.open_dataset(folder)
+    model = run.model
+    for call, sentence in (
+        (lambda: sl.open_dataset("nowhere"), "there is no nowhere; give the path of a dataset's folder"),
+        (lambda: sl.create_model(NAME), "needs its classes"),
+        (lambda: sl.create_model("ssdlite320_mobilenetv2", ["a"]), "did you mean ssdlite320_mobilenet_v2"),
+        (lambda: sl.train(model, data["train"], epochs=0), "epochs is 0, but it must be a whole number of at least 1"),
+        (lambda: sl.train(model, data["train"], epoch=1), "unknown entry 'epoch'; did you mean 'epochs'"),
+        (lambda: sl.train(model, data["train"], resume=True), "to resume a run give its name"),
+        (lambda: sl.train(model, data["train"], name="zz", resume=True), "there is no run runs/zz to resume"),
+        (lambda: sl.train(model, sl.scenes(0)), "no images"),
+        (lambda: sl.evaluate("nope", data), "nope: there is no such file or folder"),
+        (lambda: sl.evaluate(model, data[:0]), "no images"),
+        (lambda: sl.predict(model, "nope.jpg"), "there is no image or folder nope.jpg"),
+        (lambda: sl.predict(model, 5), "an image cannot be a int"),
+        (lambda: sl.predict(model, np.zeros((96, 96, 7), np.uint8)), "7 channels"),
+        (lambda: sl.check("nowhere"), "there is no nowhere"),
+    ):
+        with pytest.raises(sl.InputError, match=sentence):
+            call()
+
+
+def test_training_on_damaged_labels_is_refused(folder, tmp_path):
+    shutil.copytree(folder, "data")
+    path = tmp_path / "data" / "annotations" / "instances_train.json"
+    table = json.loads(path.read_text())
+    table["annotations"][3]["bbox"] = [50, 50, -20, 10]
+    path.write_text(json.dumps(table))
+    data = sl.open_dataset("data")
+    model = sl.create_model(NAME, data.classes, **TINY)
+    with pytest.raises(sl.InputError, match=r"the training data has an error: .* annotation 4 .*; `sightline check"):
+        sl.train(model, data["train"], data["val"], epochs=1)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_other_classes_are_named(run):
+    data = sl.Dataset.from_instances(
+        [torch.zeros(3, 64, 64, dtype=torch.uint8)],
+        [sl.Instances((64, 64), classes=sl.Classes(["cube"]), boxes=[[1, 1, 9, 9]], labels=[0])],
+        ["cube"],
+    )
+    with pytest.raises(sl.ClassMismatch, match="the model lacks 'cube' and the model also has 'sphere', 'box'"):
+        sl.evaluate(run.model, data)
+    with pytest.raises(sl.ClassMismatch, match="the classes of the model and the training set differ"):
+        sl.train(run.model, data, epochs=1, workers=0)
