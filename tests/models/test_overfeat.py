@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.errors import InputError
+from sightline.models.catalog import create_model
 from sightline.models.detection.overfeat import (
     OverFeat,
     OverFeatSettings,
@@ -19,6 +21,7 @@ from sightline.models.detection.overfeat import (
     overfeat_mobilenet_v2,
 )
 from sightline.models.preprocess import Preprocess
+from sightline.models.saving import save
 from sightline.ops.boxes import box_iou
 from sightline.structures import Classes, Instances
 
@@ -174,6 +177,14 @@ def test_two_phases() -> None:
     model.learn("both")
     assert all(p.requires_grad for p in model.parameters())
     assert model.backbone.training
+
+
+def test_the_second_phase_starts_from_the_saved_first(tmp_path: Path) -> None:
+    first = create_model("overfeat_mobilenet_v2", NAMES, min_size=64, phase="classification")
+    file = save(first, tmp_path / "first.safetensors")
+    second: OverFeat = create_model("overfeat_mobilenet_v2", NAMES, file, phase="boxes")  # type: ignore[assignment]
+    assert (second.phase, second.preprocess.min_size) == ("boxes", 64)
+    assert all(torch.equal(value, second.state_dict()[key]) for key, value in first.state_dict().items())
 
 
 def test_it_learns_two_images() -> None:

@@ -75,6 +75,14 @@ def test_against_a_plain_loop(seed: int) -> None:
     assert float(found[1].sum()) == pytest.approx(float(scores.sum()), rel=1e-5)
 
 
+def test_many_equal_boxes_become_one() -> None:
+    boxes = torch.tensor([[1.0, 2.0, 30.0, 40.0]]).repeat(50, 1)
+    found = merge_boxes(boxes, torch.full((50,), 0.5), torch.ones(50, dtype=torch.int64))
+    assert found[0].tolist() == [[1, 2, 30, 40]]
+    assert found[1].tolist() == [25.0]
+    assert merge_boxes(boxes, torch.ones(50), torch.ones(50), torch.inf)[1].tolist() == [50.0]
+
+
 @pytest.mark.parametrize("count", [0, 1])
 def test_nothing_to_merge(count: int) -> None:
     boxes = torch.rand(count, 4)

@@ -6,6 +6,7 @@ localization and detection using convolutional networks", ICLR 2014, section 4.3
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,7 +38,7 @@ def merge_boxes(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float 
     """Greedy merging: the two boxes of a class that match best become their mean, until none match well enough.
 
     The coordinates of a pair are averaged as they are, whatever number of boxes each was made of, and the scores are
-    added, as in the paper. It loops over merges (each needs the one before) on the processor, over an N × N table:
+    added, as in the paper. It loops over merges (each needs the one before) on the processor, beside an N × N table:
     meant for some hundred boxes.
 
     Args:
@@ -54,23 +55,42 @@ def merge_boxes(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float 
     """
     if not len(boxes) == len(scores) == len(labels):
         raise InputError(f"there are {len(boxes)} boxes, {len(scores)} scores and {len(labels)} labels; give one each")
-    device, count = boxes.device, len(boxes)
-    boxes, scores, labels = boxes.float().cpu().clone(), scores.float().cpu().clone(), labels.cpu()
-    possible = (labels[:, None] == labels).triu(1)
-    table = match_score(boxes, boxes).masked_fill(~possible, torch.inf)
-    alive = torch.ones(count, dtype=torch.bool)
-    while count > 1:
-        pair = int(table.argmin())
-        first, second = divmod(pair, count)  # first < second: the table's lower half is infinite
-        if not table[first, second] <= threshold:
-            break
-        boxes[first] = (boxes[first] + boxes[second]) / 2
-        scores[first] += scores[second]
+    exact = boxes.detach().cpu().double()
+    same = (labels[:, None] == labels).cpu().fill_diagonal_(False)
+    # plain arrays from here on: a step is many small operations, whose overhead is less there
+    table = match_score(exact, exact).masked_fill(~same, torch.inf).numpy()
+    box, score, label = exact.numpy().copy(), scores.detach().cpu().double().numpy().copy(), labels.cpu().numpy()
+    alive = np.ones(len(box), bool)
+    nearest = table.min(1, initial=np.inf)  # of every box, so that a step need not read the whole table
+    while len(box) and np.isfinite(nearest.min()) and nearest.min() <= threshold:
+        first = int(nearest.argmin())
+        second = int(table[first].argmin())  # the later of the two: the table is symmetric
+        box[first] = (box[first] + box[second]) / 2
+        score[first] += score[second]
         alive[second] = False
-        table[second] = table[:, second] = torch.inf
-        row = match_score(boxes[first : first + 1], boxes)[0].masked_fill(~alive | (labels != labels[first]), torch.inf)
-        table[first, first + 1 :] = row[first + 1 :]
-        table[:first, first] = row[:first]
-    left = alive.nonzero().flatten()
-    order = left[scores[left].argsort(descending=True, stable=True)]
-    return boxes[order].to(device), scores[order].to(device), labels[order].to(device)
+        stale = ((nearest == table[first]) | (nearest == table[second])) & np.isfinite(nearest)
+        table[second] = table[:, second] = np.inf
+        row = np.where(alive & (label == label[first]), _match_scores(box[first], box), np.inf)
+        row[first] = np.inf
+        table[first] = table[:, first] = row
+        nearest = np.minimum(nearest, row)
+        stale[[first, second]] = True
+        nearest[stale] = table[stale].min(1)
+    left = np.flatnonzero(alive)
+    order = left[np.argsort(-score[left], kind="stable")]
+    return (
+        torch.from_numpy(box[order]).to(boxes.dtype).to(boxes.device),
+        torch.from_numpy(score[order]).to(scores.dtype).to(boxes.device),
+        labels[torch.from_numpy(order).to(labels.device)],
+    )
+
+
+def _match_scores(one: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """`match_score` of one box with each of `boxes` [N, 4]."""
+    inside = np.maximum(np.minimum(one[2:], boxes[:, 2:]) - np.maximum(one[:2], boxes[:, :2]), 0)
+    intersection = inside[:, 0] * inside[:, 1]
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    both = area + (one[2] - one[0]) * (one[3] - one[1])
+    apart = (one[:2] + one[2:] - boxes[:, :2] - boxes[:, 2:]) / 2
+    distance = np.hypot(apart[:, 0], apart[:, 1]) / np.sqrt(np.maximum(both / 2, 1e-12))
+    return distance + 1 - intersection / np.maximum(both - intersection, 1e-12)

@@ -65,8 +65,9 @@ class OverFeat(Detector):
     """Image at several scales → shared features → class and box at every location → merging.
 
     Training is in two phases (section 4.2): "classification" trains features and class head, then "boxes" trains the
-    box head while all else stays as it is; `learn` changes the phase. "both" trains all at once, without the box loss
-    ever reaching the features, so that they are as fixed to it as in the paper.
+    box head while all else stays as it is; `learn` changes the phase, or a new model starts from the saved first:
+    `create_model(name, classes, weights="runs/first/best.safetensors", phase="boxes")`. "both" trains all at once,
+    without the box loss ever reaching the features, so that they are as fixed to it as in the paper.
 
     A result's score is 1 − 1 / (1 + s) with s the sum of the probabilities of all windows whose boxes were merged.
 
