@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from sightline.data.check import check, fix
+from sightline.data.check.fixing import clip_polygon
 from sightline.data.columns import Blob
 from sightline.data.dataset import Dataset
-from sightline.data.formats import open_dataset
+from sightline.data.formats import convert, open_dataset
 from sightline.errors import InputError
+from sightline.ops.masks import polygons_to_mask
 from sightline.structures import Instances
 
 
@@ -92,3 +94,39 @@ def test_the_repaired_copy_keeps_the_boxes(tmp_path: Path):
     again = open_dataset(tmp_path / "out").with_fields("masks")
     assert again.columns.objects == 4
     assert [again.target(i).masks.any((1, 2)).tolist() for i in range(2)] == [[True, False], [False, True]]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_clipping_equals_cutting_the_mask(seed: int):
+    generator = np.random.default_rng(seed)
+    for _ in range(20):
+        polygon = generator.uniform(-15, 55, (6 if seed % 2 else 3, 2))
+        centre = polygon.mean(0)
+        polygon = polygon[np.argsort(np.arctan2(*(polygon - centre).T))]  # does not cross itself
+        clipped = clip_polygon(polygon.ravel().tolist(), 40, 30)
+        shifted = polygons_to_mask([polygon.ravel() + 20], (70, 80))[20:50, 20:60]
+        mask = (
+            polygons_to_mask([np.array(clipped) + 20], (70, 80)) if clipped else torch.zeros(70, 80, dtype=torch.bool)
+        )
+        assert (mask[20:50, 20:60] != shifted).sum() <= 6  # rounding along the sides
+        assert mask.sum() - mask[20:50, 20:60].sum() == 0
+        values = np.array(clipped).reshape(-1, 2)
+        assert (values >= 0).all()
+        assert (values <= (40, 30)).all()
+
+
+@pytest.mark.parametrize("to", ["via", "labelme", "cvat", "yolo-seg", "coco"])
+def test_a_clipped_box_has_a_clipped_outline(to: str, tmp_path: Path):
+    """In a format that takes boxes from outlines both must be clipped, or the copy would be as broken."""
+    whole = data(["[[50,10,80,10,80,60]]", GOOD])
+    boxes = np.array([[50, 10, 80, 60], [1, 2, 9, 20.0]])
+    convert(whole.with_columns(whole.columns.replace(boxes=boxes)), tmp_path / "in", to)
+    dataset = open_dataset(tmp_path / "in")
+    assert len(found(dataset, "box-outside")) == 1
+    summary = fix(dataset, tmp_path / "out", progress=False)
+    assert summary.counts == {"box-clipped": 1}
+    again = open_dataset(tmp_path / "out").with_fields("masks")
+    assert again.format == to
+    assert found(again, "box-outside") == []
+    assert again.target(0).boxes.tolist() == [[50, 10, 64, pytest.approx(10 + 14 * 50 / 30 if to != "coco" else 48)]]
+    assert (again.target(0).masks != dataset.with_fields("masks").target(0).masks).sum() <= 3

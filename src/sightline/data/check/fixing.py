@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -76,7 +78,7 @@ def fix(
 
     Images that are missing, cut short or unreadable are left out. Boxes that are not finite, without area, repeated, or
     of an unknown class are removed; outlines that cannot be used are, too, but their boxes stay. With "clip", boxes
-    beyond the image are clipped and inverted ones put in order; with "drop" they are removed.
+    beyond the image are clipped with their polygons, and inverted ones put in order; with "drop" they are removed.
 
     Args:
         dataset: objects on images (kind "instances"), with all its splits.
@@ -146,6 +148,41 @@ def _repair_outlines(columns: Columns, counts: Counter[str]) -> Columns:
     return columns.replace(segmentations=Blob.of(entries))
 
 
+def _clipped_outlines(columns: Columns, frame: np.ndarray, chosen: np.ndarray) -> Blob:
+    """The segmentations, polygons of the `chosen` objects cut at their image's edge: formats take the box from them."""
+    if not (chosen & (columns.segmentations.lengths > 0)).any():
+        return columns.segmentations
+    entries = list(columns.segmentations)
+    for row in np.flatnonzero(chosen & (columns.segmentations.lengths > 0)).tolist():
+        polygons = json.loads(entries[row])
+        if isinstance(polygons, list):
+            width, height = frame[row].tolist()
+            inside = [ring for polygon in polygons if len(ring := clip_polygon(polygon, width, height)) >= 6]
+            entries[row] = json.dumps(inside, separators=(",", ":")).encode() if inside else b""
+    return Blob.of(entries)
+
+
+def clip_polygon(polygon: Sequence[float], width: float, height: float) -> list[float]:
+    """The part of a flat polygon within 0 … width and 0 … height; empty where nothing is.
+
+    Source: Sutherland and Hodgman, Reentrant Polygon Clipping, 1974.
+    """
+    points = [(float(x), float(y)) for x, y in zip(polygon[::2], polygon[1::2], strict=True)]
+    for axis, edge, sign in ((0, 0.0, 1), (0, width, -1), (1, 0.0, 1), (1, height, -1)):
+        kept: list[tuple[float, float]] = []
+        for k, end in enumerate(points):
+            start = points[k - 1]
+            depths = [sign * (point[axis] - edge) for point in (start, end)]
+            if (depths[0] < 0) != (depths[1] < 0):  # the side crosses the edge
+                share = depths[0] / (depths[0] - depths[1])
+                across = start[1 - axis] + share * (end[1 - axis] - start[1 - axis])
+                kept.append((edge, across) if axis == 0 else (across, edge))
+            if depths[1] >= 0:
+                kept.append(end)
+        points = kept
+    return [round(value, 6) for point in points for value in point]
+
+
 def repair_boxes(columns: Columns, classes: int, how: str, counts: Counter[str]) -> Columns:
     """Columns whose boxes are in order; what was done is added to `counts`."""
     sizes = np.column_stack([columns.heights, columns.widths]).astype(np.int64)
@@ -176,6 +213,8 @@ def repair_boxes(columns: Columns, classes: int, how: str, counts: Counter[str])
     by_box = changed & ((columns.segmentations.lengths == 0) | np.isclose(columns.areas, np.abs(own)))
     areas = np.where(by_box, (clipped[:, 2:] - clipped[:, :2]).prod(1), columns.areas)
     repaired = columns.replace(boxes=np.where(remove[:, None], boxes, clipped), areas=areas)
+    if how == "clip":
+        repaired = repaired.replace(segmentations=_clipped_outlines(columns, frame, ~remove & (shift > 0)))
     twice = duplicate_boxes(repaired) & ~remove
     counts["box-duplicate"] += int(twice.sum())
     for name in [name for name, count in counts.items() if not count]:

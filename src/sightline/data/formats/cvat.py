@@ -320,7 +320,9 @@ def _mask(element: Element, where: str, size: Size) -> dict[str, Any]:
 
 
 def _whole(text: str | None) -> int:
+    """A whole number from 0 on; 0 for what is none."""
     try:
-        return max(int(float(text or 0)), 0)
-    except (ValueError, OverflowError):
+        value = float(text or 0)
+    except ValueError:
         return 0
+    return int(value) if 0 <= value < 2**30 else 0

@@ -205,6 +205,10 @@ def _content(file: Path) -> dict[str, Any]:
         raise InputError(f"{file} is not valid JSON ({error}); save it again") from None
     if not isinstance(content, dict) or not isinstance(content.get("imagePath"), str):
         raise InputError(f'{file} is not of LabelMe: it needs "shapes" and "imagePath"; save it again')
+    if not isinstance(content.get("shapes", []), list | None):
+        raise InputError(
+            f'{file} has the "shapes" {str(content["shapes"])[:60]!r}, but they must be a list; save it again'
+        )
     return content | {"imageData": bool(content.get("imageData"))}
 
 
@@ -217,7 +221,7 @@ def _listed(home: Path) -> list[str] | None:
 
 
 def _size(stated: tuple[Any, ...], image: Path) -> Size:
-    if all(isinstance(side, int) and side > 0 for side in stated):
+    if all(type(side) is int and 0 < side < 2**30 for side in stated):
         return stated[0], stated[1]
     if is_image(image):
         return files.header_size(image)
@@ -242,7 +246,12 @@ def _add_objects(gather: shapes.Gather, file: Path, stated: list[Any], size: Siz
         if not isinstance(shape, dict) or not isinstance(shape.get("label"), str) or not shape["label"].strip():
             raise InputError(f"{file}: shape {k} has no label; name its class, or remove it")
         group = shape.get("group_id")
-        grouped = group is not None and shape.get("shape_type", "polygon") in _AREAS
+        kind = str(shape.get("shape_type") or "polygon")
+        if not isinstance(group, int | str | None):
+            raise InputError(
+                f"{file}: shape {k} has the group_id {str(group)[:60]}, but it must be a number; correct it"
+            )
+        grouped = group is not None and kind in _AREAS
         groups.setdefault((shape["label"].strip(), group if grouped else f"shape {k}"), []).append(k)
     for (label, _), members in groups.items():
         _add(gather, f"{file}: shape {members[0]}", label, [stated[k] for k in members], size)
@@ -288,7 +297,7 @@ def _attributes(shape: dict[str, Any]) -> dict[str, Any]:
 
 def _shape(shape: dict[str, Any], where: str, size: Size) -> dict[str, Any]:
     """The arguments of `Gather.object` for one shape."""
-    kind = shape.get("shape_type") or "polygon"
+    kind = str(shape.get("shape_type") or "polygon")
     points = shape.get("points")
     if not isinstance(points, list) or not all(isinstance(p, list) and len(p) == 2 for p in points) or not points:
         raise InputError(

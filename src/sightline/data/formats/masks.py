@@ -16,7 +16,6 @@ Masks are kept as RLE, so every map is read when the dataset is opened; boxes ar
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ import numpy as np
 
 from sightline.data.dataset import Dataset
 from sightline.data.formats import files, shapes
+from sightline.data.formats.masks_write import CLASS_IDS, IDS, write
 from sightline.data.formats.voc_lists import colour, names_in, read_list
 from sightline.data.images import is_image, read_map
 from sightline.data.source import Source
@@ -47,7 +47,6 @@ _VOC_NAMES += (
     "train",
     "tvmonitor",
 )
-_IDS, _CLASS_IDS = "instance_ids", "class_ids"
 _VOC_IDS, _VOC_CLASS_IDS = "SegmentationObject", "SegmentationClass"
 
 
@@ -74,7 +73,7 @@ def recognise(root: Path) -> str | None:
     """What of masks is found in a folder, as words; None if nothing is."""
     if not root.is_dir():
         return None
-    for name in (_IDS, _VOC_IDS):
+    for name in (IDS, _VOC_IDS):
         if (root / name).is_dir():
             return name
     for folder in sorted(root.iterdir())[:20]:
@@ -95,11 +94,11 @@ def read(
     """
     root = root.absolute()
     images = None if images is None else images.absolute()
-    voc = not (root / _IDS).is_dir() and (root / _VOC_IDS).is_dir()
+    voc = not (root / IDS).is_dir() and (root / _VOC_IDS).is_dir()
     orphans: list[str] = []
     if voc:
         entries = _voc_entries(root, images, orphans)
-    elif (root / _IDS).is_dir():
+    elif (root / IDS).is_dir():
         entries = _id_entries(root, images, orphans)
     else:
         entries = _single_entries(root)
@@ -149,19 +148,19 @@ def read(
 
 def _id_entries(root: Path, images: Path | None, orphans: list[str]) -> list[_Entry]:
     home = images or next((root / n for n in ("images", "JPEGImages", "Images") if (root / n).is_dir()), root)
-    by_stem = {files.without_suffix(name): name for name in files.files_below(root / _IDS) if is_image(name)}
+    by_stem = {files.without_suffix(name): name for name in files.files_below(root / IDS) if is_image(name)}
     entries = []
     for name in files.images_below(home):
-        if home == root and name.split("/")[0] in (_IDS, _CLASS_IDS):
+        if home == root and name.split("/")[0] in (IDS, CLASS_IDS):
             continue
         stem = files.without_suffix(name)
         ids = by_stem.pop(stem, None)
-        classes = root / _CLASS_IDS / ids if ids is not None else None
+        classes = root / CLASS_IDS / ids if ids is not None else None
         split = files.split_name(name.split("/")[0]) if "/" in name else "all"
         split = split if split in files.ORDER else "all"
         kept = classes if classes is not None and classes.is_file() else None
-        entries.append(_Entry(home / name, split, None if ids is None else root / _IDS / ids, kept))
-    orphans += [f"{_IDS}/{name}" for name in by_stem.values()]
+        entries.append(_Entry(home / name, split, None if ids is None else root / IDS / ids, kept))
+    orphans += [f"{IDS}/{name}" for name in by_stem.values()]
     return entries
 
 
@@ -310,64 +309,3 @@ def _rles(ids: np.ndarray) -> list[tuple[int, _Mask]]:
         compressed = {"size": [height, width], "counts": rle["counts"].decode("ascii")}
         found.append((int(values[mine[0]]), _Mask(compressed, (x1, y1, x2, y2), float((end - first).sum()))))
     return found
-
-
-def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
-    """Write a dataset as images/, instance_ids/, class_ids/ (each with a folder a split) and classes.txt.
-
-    A pixel has one object: of two that overlap the later takes it. An object without outline fills its box.
-
-    Args:
-        dataset: of kind "instances".
-        out: an existing folder.
-        symlink: link to the images instead of copying them.
-
-    Returns:
-        What could not be written, with how often.
-    """
-    from PIL import Image
-
-    names = files.image_names(dataset)
-    keys = [(dataset.split_of(i), files.without_suffix(name)) for i, name in enumerate(names)]
-    files.require_distinct(names, keys, "a map, which goes by the name without its ending")
-    whole = dataset.splits == ("all",)
-    columns = dataset.columns
-    lost = shapes.lost_by(dataset, columns, held=())
-    for name in ("captions", "occluded", "truncated", "pose", "other", "shape"):
-        column = columns.captions if name == "captions" else columns.extra.get(name)
-        lost[name] = 0 if column is None else int(sum(map(bool, column)))
-    lost["crowd marks"], lost["difficult marks"] = int(columns.crowd.sum()), int(columns.difficult.sum())
-    for i, (split, stem) in enumerate(keys):
-        below = "" if whole else split
-        files.write_image(dataset, i, out / "images" / below / names[i], symlink)
-        height, width = dataset.image_size(i)
-        ids, classes = np.zeros((2, height, width), np.uint16)
-        rows = range(int(columns.offsets[i]), int(columns.offsets[i + 1]))
-        masks = [_mask(columns, a, (height, width), names[i]) for a in rows]
-        for number, (a, mask) in enumerate(zip(rows, masks, strict=True), 1):
-            lost["pixels that two objects share"] += int((ids[mask] > 0).sum())
-            ids[mask] = number
-            classes[mask] = columns.labels[a] + 1
-        lost["objects without a pixel of their own"] += len(masks) - len(np.unique(ids[ids > 0]))
-        for folder, values in ((_IDS, ids), (_CLASS_IDS, classes)):
-            at = out / folder / below / f"{stem}.png"
-            at.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(values).save(at)
-    (out / "classes.txt").write_text("".join(f"{name}\n" for name in dataset.classes), encoding="utf-8")
-    return +lost
-
-
-def _mask(columns: Any, a: int, size: tuple[int, int], where: str) -> np.ndarray:
-    """The pixels of object `a`, bool [H, W]."""
-    from sightline.ops.masks import polygons_to_mask, rle_to_mask
-
-    outline = shapes.outline_of(columns, a, where)
-    if outline is None:
-        x1, y1, x2, y2 = columns.boxes[a].tolist()
-        outline = [[x1, y1, x2, y1, x2, y2, x1, y2]]
-    mask = rle_to_mask(outline).numpy() if isinstance(outline, dict) else polygons_to_mask(outline, size).numpy()
-    if mask.shape != size:
-        raise InputError(
-            f"{where}: a mask is of size {[*mask.shape]}, but the image is {[*size]}; correct or remove it"
-        )
-    return mask

@@ -36,6 +36,8 @@ Shape = dict[str, Any]
 (points: x1, y1, x2, y2, …). Pixels; angles in degrees, clockwise as seen."""
 
 _SAGITTA = 0.05
+_FAR = 1e7
+"""Pixels; no coordinate lies so far away."""
 _MARKS = {"crowd": "crowd", "iscrowd": "crowd", "difficult": "difficult"}
 _FLAGS = ("occluded", "truncated")
 _TEXTS = ("pose",)
@@ -97,7 +99,9 @@ def as_numbers(values: Any, where: str, even: bool = False) -> list[float]:
     """Numbers of a file, or a sentence that says where they are none."""
     try:
         numbers = [float(value) for value in values]
-    except (TypeError, ValueError):
+        if not all(abs(number) < _FAR for number in numbers):  # not NaN either
+            raise ValueError
+    except (TypeError, ValueError, OverflowError):
         shown = repr(values)
         raise InputError(
             f"{where} has the coordinates {shown if len(shown) < 60 else shown[:57] + '…'}, but they must be numbers; "

@@ -187,27 +187,33 @@ def _read_file(path: Path, split: str) -> _File:
         raise InputError(f"{path} is not valid JSON ({error}); export it again") from None
     options: dict[str, list[str]] = {}
     if isinstance(content, dict) and "_via_img_metadata" in content:
-        stated = (content.get("_via_attributes") or {}).get("region") or {}
-        options = {n: list(map(str, a.get("options") or {})) for n, a in stated.items() if isinstance(a, dict)}
+        stated = _dict(_dict(content.get("_via_attributes")).get("region"))
+        options = {name: list(map(str, _dict(_dict(one).get("options")))) for name, one in stated.items()}
         content = content["_via_img_metadata"]
     if not isinstance(content, dict) or not all(isinstance(e, dict) and "filename" in e for e in content.values()):
         raise InputError(f'{path} is not VIA: it must hold an entry with "filename" and "regions" for each image')
     images = []
     for entry in content.values():
         regions = entry.get("regions") or []
-        listed = [regions[key] for key in regions] if isinstance(regions, dict) else regions
+        listed = list(regions.values()) if isinstance(regions, dict) else regions
         where = f"{path}: {entry['filename']}"
+        if not isinstance(listed, list):
+            raise InputError(f"{where} has the regions {str(regions)[:60]!r}, but they must be a list; export it again")
         pairs = [_pair(region, f"{where}: region {k}") for k, region in enumerate(listed)]
-        images.append(_Image(str(entry["filename"]), pairs, dict(entry.get("file_attributes") or {})))
+        images.append(_Image(str(entry["filename"]), pairs, _dict(entry.get("file_attributes"))))
     return _File(path, split, images, {name: values for name, values in options.items() if values})
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    """`value`, or nothing where a file has something else in its place."""
+    return value if isinstance(value, dict) else {}
 
 
 def _pair(region: Any, where: str) -> tuple[dict[str, Any], dict[str, Any]]:
     shape = region.get("shape_attributes") if isinstance(region, dict) else None
     if not isinstance(shape, dict):
         raise InputError(f'{where} has no "shape_attributes"; draw it again or remove it')
-    attributes = region.get("region_attributes")
-    return shape, attributes if isinstance(attributes, dict) else {}
+    return shape, _dict(region.get("region_attributes"))
 
 
 def _csv_images(path: Path, text: str) -> list[_Image]:
@@ -227,7 +233,7 @@ def _csv_images(path: Path, text: str) -> list[_Image]:
             name = entry["filename"] if "filename" in entry else row[0]
         except ValueError as error:
             raise InputError(f"{where} holds what is not JSON ({error}); export the file again") from None
-        image = images.setdefault((name, entry.get("file_size", "")), _Image(name, [], stated))
+        image = images.setdefault((name, entry.get("file_size", "")), _Image(name, [], _dict(stated)))
         if shape:
             image.regions.append(_pair({"shape_attributes": shape, "region_attributes": attributes}, where))
     return list(images.values())
@@ -286,7 +292,8 @@ def _add(
         x, y, width, height = get("x", "y", "width", "height")
         gather.object(where, label, box=(x, y, x + width, y + height), attributes=attributes)
     elif kind in ("polygon", "polyline"):
-        sides = [stated.get(name) or [] for name in ("all_points_x", "all_points_y")]
+        given = (stated.get("all_points_x"), stated.get("all_points_y"))
+        sides = [side if isinstance(side, list) else [] for side in given]
         if len(sides[0]) != len(sides[1]):
             raise InputError(
                 f"{where} has {len(sides[0])} x but {len(sides[1])} y of points; draw it again or remove it"

@@ -1,0 +1,77 @@
+"""Writing masks as pictures: maps that number the objects and their classes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from sightline.data.columns import Columns
+from sightline.data.dataset import Dataset
+from sightline.data.formats import files, shapes
+from sightline.errors import InputError
+
+IDS, CLASS_IDS = "instance_ids", "class_ids"
+"""Names of the folders."""
+
+
+def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
+    """Write a dataset as images/, instance_ids/, class_ids/ (each with a folder a split) and classes.txt.
+
+    A pixel has one object: of two that overlap the later takes it. An object without outline fills its box.
+
+    Args:
+        dataset: of kind "instances".
+        out: an existing folder.
+        symlink: link to the images instead of copying them.
+
+    Returns:
+        What could not be written, with how often.
+    """
+    from PIL import Image
+
+    names = files.image_names(dataset)
+    keys = [(dataset.split_of(i), files.without_suffix(name)) for i, name in enumerate(names)]
+    files.require_distinct(names, keys, "a map, which goes by the name without its ending")
+    whole = dataset.splits == ("all",)
+    columns = dataset.columns
+    lost = shapes.lost_by(dataset, columns, held=())
+    for name in ("captions", "occluded", "truncated", "pose", "other", "shape"):
+        column = columns.captions if name == "captions" else columns.extra.get(name)
+        lost[name] = 0 if column is None else int(sum(map(bool, column)))
+    lost["crowd marks"], lost["difficult marks"] = int(columns.crowd.sum()), int(columns.difficult.sum())
+    for i, (split, stem) in enumerate(keys):
+        below = "" if whole else split
+        files.write_image(dataset, i, out / "images" / below / names[i], symlink)
+        height, width = dataset.image_size(i)
+        ids, classes = np.zeros((2, height, width), np.uint16)
+        rows = range(int(columns.offsets[i]), int(columns.offsets[i + 1]))
+        masks = [_mask(columns, a, (height, width), names[i]) for a in rows]
+        for number, (a, mask) in enumerate(zip(rows, masks, strict=True), 1):
+            lost["pixels that two objects share"] += int((ids[mask] > 0).sum())
+            ids[mask] = number
+            classes[mask] = columns.labels[a] + 1
+        lost["objects without a pixel of their own"] += len(masks) - len(np.unique(ids[ids > 0]))
+        for folder, values in ((IDS, ids), (CLASS_IDS, classes)):
+            at = out / folder / below / f"{stem}.png"
+            at.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(values).save(at)
+    (out / "classes.txt").write_text("".join(f"{name}\n" for name in dataset.classes), encoding="utf-8")
+    return +lost
+
+
+def _mask(columns: Columns, a: int, size: tuple[int, int], where: str) -> np.ndarray:
+    """The pixels of object `a`, bool [H, W]."""
+    from sightline.ops.masks import polygons_to_mask, rle_to_mask
+
+    outline = shapes.outline_of(columns, a, where)
+    if outline is None:
+        x1, y1, x2, y2 = columns.boxes[a].tolist()
+        outline = [[x1, y1, x2, y1, x2, y2, x1, y2]]
+    mask = rle_to_mask(outline).numpy() if isinstance(outline, dict) else polygons_to_mask(outline, size).numpy()
+    if mask.shape != size:
+        raise InputError(
+            f"{where}: a mask is of size {[*mask.shape]}, but the image is {[*size]}; correct or remove it"
+        )
+    return mask
