@@ -11,6 +11,7 @@ import json
 import logging
 import shlex
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -167,6 +168,9 @@ def look(
     if out.suffix.lower() not in Image.registered_extensions():
         raise InputError(f"{out}: a picture cannot be written as {out.suffix or 'a file without ending'}; give .png")
     dataset = _open(data)
+    for field in ("masks", "keypoints"):
+        with suppress(InputError):  # not every data set has them
+            dataset = dataset.with_fields(field)
     part = dataset[split] if split else dataset
     api.contact_sheet(part, augmentation, n=n, seed=seed).save(out)
     of = f"{len(part)} images of {split}" if split else f"{len(part)} images"
