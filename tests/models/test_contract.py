@@ -54,6 +54,7 @@ ALL = [entry.name for entry in ENTRIES]
 DETECTORS = [entry.name for entry in ENTRIES if entry.task == "detection"]
 HEAVY = (
     *("resnet34", "resnet101", "resnet152", "overfeat_fast", "overfeat_accurate", "vgg16_bn", "vgg19"),
+    *("localiser_resnet18", "sliding_window_resnet18", "grid_sliding_resnet18"),  # as on MobileNet
     *("faster_rcnn_vgg16", "fast_rcnn_vgg16", "r_fcn_resnet101", "light_head_rcnn_resnet101"),
 )
 LIGHT = [name for name in ALL if "resnet50" not in name and name not in HEAVY]
