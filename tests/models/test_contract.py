@@ -23,6 +23,7 @@ NAMES = ["circle", "square", "star"]
 SMALL: dict[str, dict[str, Any]] = {
     "faster_rcnn_vgg16": {"min_size": 96, "max_size": 160, "hidden": 32},
     "faster_rcnn": {"min_size": 96, "max_size": 160},
+    "region_proposal_network": {"min_size": 96, "max_size": 160},
     "fast_rcnn": {"min_size": 96, "max_size": 160, "hidden": 32, "limit": 300},
     "r_fcn": {"min_size": 96, "max_size": 160},
     "light_head": {"min_size": 96, "max_size": 160},
@@ -55,7 +56,13 @@ DETECTORS = [entry.name for entry in ENTRIES if entry.task == "detection"]
 HEAVY = (
     *("resnet34", "resnet101", "resnet152", "overfeat_fast", "overfeat_accurate", "vgg16_bn", "vgg19"),
     *("localiser_resnet18", "sliding_window_resnet18", "grid_sliding_resnet18"),  # as on MobileNet
-    *("faster_rcnn_vgg16", "fast_rcnn_vgg16", "r_fcn_resnet101", "light_head_rcnn_resnet101"),
+    *(
+        "faster_rcnn_vgg16",
+        "fast_rcnn_vgg16",
+        "region_proposal_network_vgg16",
+        "r_fcn_resnet101",
+        "light_head_rcnn_resnet101",
+    ),
 )
 LIGHT = [name for name in ALL if "resnet50" not in name and name not in HEAVY]
 

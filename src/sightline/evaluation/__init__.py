@@ -19,6 +19,7 @@ from sightline.errors import InputError
 from sightline.evaluation.detection import COCO_METRICS, PROTOCOLS, VOC_METRICS, DetectionResult, evaluate_detection
 from sightline.evaluation.errors import DetectionErrors, OperatingPoint
 from sightline.evaluation.packed import PackedInstances
+from sightline.evaluation.proposals import ProposalResult, evaluate_proposals
 from sightline.evaluation.voc import VocResult, evaluate_voc
 from sightline.structures import Classes, Target
 from sightline.training.devices import require_device
@@ -30,9 +31,11 @@ __all__ = [
     "DetectionErrors",
     "DetectionResult",
     "OperatingPoint",
+    "ProposalResult",
     "VocResult",
     "evaluate",
     "evaluate_detection",
+    "evaluate_proposals",
     "evaluate_voc",
     "predict_batches",
 ]
@@ -65,6 +68,10 @@ def evaluate(
         progress: show a bar, where the error output is a terminal.
         keep_predictions: keep `.targets` and `.predictions` (on the CPU) in the result, for reports.
 
+    Returns:
+        What `evaluate_detection` gives; for a model of task "proposal" a `ProposalResult`, which has the same
+        `.metrics`, `.to_dict()`, `.targets` and `.predictions`.
+
     Raises:
         InputError: the data is empty, or of a kind that cannot be measured or that the model does not answer.
         ClassMismatch: the data has classes which the model does not know.
@@ -89,7 +96,12 @@ def evaluate(
     for batch_targets, batch_predictions in predict_batches(model, data, batch_size, device, progress):
         targets.extend(batch_targets)
         predictions.extend(batch_predictions)
-    result = measure(targets, predictions, classes, [data.name(i) for i in range(len(data))])
+    result: Any
+    if getattr(model, "task", None) == "proposal":
+        result = evaluate_proposals(targets, predictions)
+        result.targets, result.predictions = targets, predictions
+    else:
+        result = measure(targets, predictions, classes, [data.name(i) for i in range(len(data))])
     if not keep_predictions:
         result.targets = result.predictions = None
     return result

@@ -162,6 +162,18 @@ class RegionProposalNetwork(nn.Module):
         training: bool,
     ) -> list[Tensor]:
         """The best corrected anchors of each image after suppression level by level, best first: [P_i, 4]."""
+        return [boxes for boxes, _ in self.ranked(scores, deltas, anchors, sizes, training)]
+
+    @torch.no_grad()
+    def ranked(
+        self,
+        scores: Sequence[Tensor],
+        deltas: Sequence[Tensor],
+        anchors: Sequence[Tensor],
+        sizes: Sequence[Size],
+        training: bool,
+    ) -> list[tuple[Tensor, Tensor]]:
+        """As `propose`, with their objectness [P_i] in 0 … 1."""
         s, mode = self.settings, 0 if training else 1
         boxes, best, levels = [], [], []
         for level, (score, delta, anchor) in enumerate(zip(scores, deltas, anchors, strict=True)):
@@ -176,5 +188,6 @@ class RegionProposalNetwork(nn.Module):
             box = clip_boxes_to_image(box, size)
             keep = ((box[:, 2:] - box[:, :2]) >= s.min_size).all(1) & (score >= s.min_score)
             box, score, level_ids = box[keep], score[keep], level_ids[keep]
-            proposals.append(box[batched_nms(box, score, level_ids, s.nms_iou)[: s.after_nms[mode]]])
+            kept = batched_nms(box, score, level_ids, s.nms_iou)[: s.after_nms[mode]]
+            proposals.append((box[kept], score[kept]))
         return proposals

@@ -71,6 +71,12 @@ class SingleMapRPN(RegionProposalNetwork):
         """As for every RPN, from the one map."""
         return super().forward({self.level: maps[self.level]}, batch, targets)
 
+    def ranked_proposals(self, maps: dict[str, Tensor], batch: ImageBatch) -> list[tuple[Tensor, Tensor]]:
+        """The proposals [P_i, 4] of each image when predicting, best first, and their objectness [P_i]."""
+        chosen = {self.level: maps[self.level]}
+        scores, deltas = self.head(list(chosen.values()))
+        return self.ranked(scores, deltas, self.anchors(chosen, batch), batch.sizes, training=False)
+
     def assign(self, anchors: Tensor, targets: Sequence[Instances]) -> list[Tensor]:
         """As for every RPN; an anchor that crosses the border of its image is −2, and no object's best."""
         s, matches = self.settings, []

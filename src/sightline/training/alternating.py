@@ -1,0 +1,154 @@
+"""The 4-step training of Faster R-CNN: Ren, He, Girshick, Sun 2015, section 3.2, "4-step alternating training".
+
+1. The proposal network learns, from the backbone's start.
+2. The detector learns from its proposals, with a backbone of its own from the same start: nothing is shared yet.
+3. The backbone is the detector's and stays; the proposal network's own layers learn.
+4. The backbone stays; the detector's own layers learn from the new proposals. Now both share one backbone.
+
+Each step is a `fit` of the same model, in which `process` does what the step says.
+
+Departures: proposals are made anew for every batch instead of once before the step, so augmentation is possible; step 3
+goes on from the layers of step 1.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sightline.errors import InputError
+from sightline.models.detection.detector import Detections, Losses
+from sightline.models.detection.faster_rcnn import FasterRCNN
+from sightline.structures import ImageBatch, Instances
+from sightline.training.loader import Items
+from sightline.training.loop import fit
+from sightline.training.recipe import Recipe
+from sightline.training.run import Run
+from sightline.training.validation import Validate
+
+STEPS = ("1_proposals", "2_detector", "3_proposals", "4_detector")
+"""Folders of the four runs, in the folder of the training."""
+
+
+def train_alternating(
+    model: FasterRCNN,
+    data: Items,
+    recipe: Recipe | Sequence[Recipe],
+    folder: str | Path,
+    *,
+    validation: Items | None = None,
+    validate: Validate | None = None,
+    **arguments: Any,
+) -> list[Run]:
+    """Train a Faster R-CNN in four steps instead of jointly.
+
+    Args:
+        model: trained in place; its backbone holds the start that both networks begin from, pretrained or not. R-FCN
+            and Light-Head R-CNN are such models, too.
+        data, validation: as for `fit`.
+        recipe: of every step, or four recipes. The paper trains each step as long as a joint training.
+        folder: gets a run's folder for each step: `STEPS`.
+        validate: as for `fit`; asked in the steps that train the detector.
+        arguments: further ones of `fit`, for every step: `transform`, `progress`, `device`, …
+
+    Returns:
+        The four runs. The model has the weights of the last one, its parameters learn as before.
+
+    Raises:
+        InputError: the model has no proposal network, or there are neither one nor four recipes; and all that `fit`
+            raises.
+    """
+    if not isinstance(model, FasterRCNN):
+        raise InputError(
+            f"{type(model).__name__} cannot be trained in alternation: it has no proposal network; use fit instead"
+        )
+    recipes = [recipe] * len(STEPS) if isinstance(recipe, Recipe) else list(recipe)
+    if len(recipes) != len(STEPS):
+        raise InputError(f"there are {len(recipes)} recipes, but training has {len(STEPS)} steps; give one, or four")
+    start = copy.deepcopy(model.backbone.state_dict())
+    learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    others: _Proposals | None = None
+    runs = []
+    for number, (step, numbers) in enumerate(zip(STEPS, recipes, strict=True), 1):
+        if number == 2:
+            others = _Proposals(model)
+            model.backbone.load_state_dict(start)
+        trains_rpn, shares = number in (1, 3), number > 2
+        for name, parameter in model.named_parameters():
+            part = name.split(".")[0]
+            learns = part == "rpn" if trains_rpn else part == "roi_heads"
+            parameter.requires_grad_(name in learning and (learns or (part == "backbone" and not shares)))
+        process: Callable[..., Any] = _ProposalStep(model, shares)
+        if not trains_rpn:
+            process = _DetectorStep(model, shares, others if number == 2 else None)
+        model.process = process  # type: ignore[method-assign]
+        asked = None if trains_rpn else validate
+        try:
+            run = fit(model, data, numbers, Path(folder) / step, validation=validation, validate=asked, **arguments)
+        finally:
+            del model.process
+            for name, parameter in model.named_parameters():
+                parameter.requires_grad_(name in learning)
+        runs.append(run)
+        if run.stopped == "interrupted":
+            break
+    return runs
+
+
+class _Proposals:
+    """The proposal network of a finished step, with its own backbone, both fixed."""
+
+    def __init__(self, model: FasterRCNN):
+        self.parts = nn.ModuleList(copy.deepcopy([model.backbone, model.rpn])).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def __call__(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> list[Tensor]:
+        backbone, rpn = self.parts.to(batch.tensor.device)
+        proposals: list[Tensor] = rpn(backbone(batch.tensor), batch, targets)[0]
+        return proposals
+
+
+class _Step:
+    """What the model does with a batch during a step; `shares` fixes the backbone, its normalisation too."""
+
+    def __init__(self, model: FasterRCNN, shares: bool):
+        self.model, self.shares = model, shares
+
+    def maps(self, batch: ImageBatch) -> dict[str, Tensor]:
+        backbone = self.model.backbone
+        if not self.shares:
+            return backbone(batch.tensor)
+        with torch.no_grad():
+            return backbone.eval()(batch.tensor)
+
+
+class _ProposalStep(_Step):
+    """Steps 1 and 3: the two losses of the proposal network; no detections yet."""
+
+    def __call__(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
+        maps = self.maps(batch)
+        if targets is None:
+            return self.model.roi_heads(maps, self.model.rpn(maps, batch)[0], batch)
+        return [], self.model.rpn(maps, batch, targets)[1]
+
+
+class _DetectorStep(_Step):
+    """Steps 2 and 4: the two losses of Fast R-CNN on proposals that do not learn."""
+
+    def __init__(self, model: FasterRCNN, shares: bool, proposals: _Proposals | None):
+        super().__init__(model, shares)
+        self.proposals = proposals
+
+    def __call__(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
+        maps = self.maps(batch)
+        with torch.no_grad():
+            if self.proposals is None:
+                proposals = self.model.rpn(maps, batch, targets)[0]
+            else:
+                proposals = self.proposals(batch, targets)
+        return self.model.roi_heads(maps, proposals, batch, targets)

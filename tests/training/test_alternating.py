@@ -1,0 +1,86 @@
+"""The 4-step training: what learns in which step, and from where it starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sightline.errors import InputError
+from sightline.models.catalog import create_model
+from sightline.models.detection.faster_rcnn import FasterRCNN
+from sightline.nn.heads.rpn import ProposalSettings
+from sightline.training.alternating import STEPS, train_alternating
+from sightline.training.recipe import Recipe
+from tests.training.toy import CLASSES, BlobDetector, Blobs
+
+
+def test_each_step_trains_its_own_layers(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    few = ProposalSettings(before_nms=(60, 30), after_nms=(30, 10))
+    model = create_model("faster_rcnn_mobilenet_v2", CLASSES, min_size=64, max_size=64, hidden=16, proposals=few)
+    model.backbone["0"].requires_grad_(False)
+    start = {k: v.clone() for k, v in model.state_dict().items()}
+    recipe = Recipe(epochs=1, batch_size=2, optimizer="adamw", lr=1e-3)
+    asked: list[int] = []
+
+    def validate(current: FasterRCNN) -> dict[str, float]:
+        asked.append(len(current([Blobs(1)[0][0]])[0]))
+        return {"AP": 0.5}
+
+    runs = train_alternating(model, Blobs(2), recipe, tmp_path, validate=validate, progress=False)
+    assert [run.folder.name for run in runs] == list(STEPS)
+    assert len(asked) == 2
+    first, second, third, fourth = (load_file(run.folder / "last.safetensors") for run in runs)
+
+    def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], part: str) -> bool:
+        return all(torch.equal(a[k], b[k]) for k in a if k.startswith(part))
+
+    assert equal(first, start, "roi_heads")
+    assert not equal(first, start, "rpn")
+    assert not equal(first, start, "backbone")
+    assert equal(second, first, "rpn")
+    assert not equal(second, first, "backbone")
+    assert not equal(second, start, "roi_heads")
+    assert equal(third, second, "backbone")  # its normalisation's statistics, too
+    assert equal(third, second, "roi_heads")
+    assert not equal(third, second, "rpn")
+    assert equal(fourth, third, "backbone")
+    assert equal(fourth, third, "rpn")
+    assert not equal(fourth, third, "roi_heads")
+    assert [set(run.metrics[-1]) & {"train/loss_objectness", "train/loss_classifier"} for run in runs] == [
+        {"train/loss_objectness"},
+        {"train/loss_classifier"},
+        {"train/loss_objectness"},
+        {"train/loss_classifier"},
+    ]
+    assert "process" not in vars(model)
+    frozen = {n for n, p in model.named_parameters() if not p.requires_grad}
+    assert frozen == {n for n, _ in model.named_parameters() if n.startswith("backbone.0.")}
+    assert set(model([Blobs(1)[0][0]], [Blobs(1)[0][1]])) >= {"loss_objectness", "loss_classifier"}
+
+
+@pytest.mark.slow
+def test_the_detector_of_step_two_begins_where_the_proposals_began(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    few = ProposalSettings(before_nms=(60, 30), after_nms=(30, 10))
+    model = create_model("faster_rcnn_mobilenet_v2", CLASSES, min_size=64, max_size=64, hidden=16, proposals=few)
+    model.backbone["0"][0].requires_grad_(False)
+    first_kernel = model.backbone["1"].block[0][0].weight.detach().clone()
+    learn, rest = (
+        Recipe(epochs=1, batch_size=2, optimizer="sgd", lr=0.1),
+        Recipe(epochs=1, batch_size=2, optimizer="sgd", lr=1e-9),
+    )
+    train_alternating(model, Blobs(4), [learn, rest, rest, rest], tmp_path, progress=False)
+    torch.testing.assert_close(model.backbone["1"].block[0][0].weight.detach(), first_kernel, atol=1e-6, rtol=1e-6)
+
+
+def test_what_cannot_alternate_is_refused(tmp_path: Path) -> None:
+    recipe = Recipe(epochs=1)
+    with pytest.raises(InputError, match="BlobDetector cannot be trained in alternation"):
+        train_alternating(BlobDetector(), Blobs(2), recipe, tmp_path)  # type: ignore[arg-type]
+    model = create_model("faster_rcnn_mobilenet_v2", CLASSES, hidden=16)
+    with pytest.raises(InputError, match="there are 2 recipes, but training has 4 steps"):
+        train_alternating(model, Blobs(2), [recipe] * 2, tmp_path)
