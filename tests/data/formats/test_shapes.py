@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from sightline.data.columns import Blob
 from sightline.data.dataset import Dataset
 from sightline.data.formats import convert, open_dataset, shapes
+from sightline.data.formats.gather import Gather, common_folder
 from sightline.errors import InputError
 from sightline.ops.masks import polygons_to_mask
 
@@ -82,10 +83,10 @@ class TestGeometry:
         assert np.array_equal(polygons_to_mask([ring], (32, 42)).numpy(), mask) or not mask.any()
 
     def test_common_folder(self):
-        assert shapes.common_folder(["a/b/c.png", "a/b/d.png"]) == "a/b"
-        assert shapes.common_folder(["a/b/c.png", "a/e.png"]) == "a"
-        assert shapes.common_folder(["c.png", "a/e.png"]) == ""
-        assert shapes.common_folder([]) == ""
+        assert common_folder(["a/b/c.png", "a/b/d.png"]) == "a/b"
+        assert common_folder(["a/b/c.png", "a/e.png"]) == "a"
+        assert common_folder(["c.png", "a/e.png"]) == ""
+        assert common_folder([]) == ""
 
 
 class TestRoundTrips:
@@ -131,7 +132,7 @@ class TestRoundTrips:
             {"kind": "points", "points": [11.5, 12.0]},
         ]
         picture(tmp_path / "in" / "a.jpg")
-        gather = shapes.Gather(None)
+        gather = Gather(None)
         gather.image("a.jpg", (48, 64), 0)
         for shape in drawn:
             gather.object("", shape["kind"], shape=shape, attributes={"colour": "red", "occluded": "1"})
@@ -155,7 +156,7 @@ class TestRoundTrips:
                 assert current.columns.extra["occluded"].tolist() == [True] * 3
 
     def test_a_shape_that_no_longer_fits_its_box_is_not_written(self, tmp_path: Path):
-        gather = shapes.Gather(None)
+        gather = Gather(None)
         gather.image("a.jpg", (48, 64), 0)
         gather.object("", "x", shape={"kind": "line", "points": [1.0, 1, 9, 9]})
         columns, _ = gather.finish()

@@ -32,6 +32,7 @@ import torch
 from sightline.data.dataset import Dataset
 from sightline.data.formats import files, shapes
 from sightline.data.formats.cvat_write import write
+from sightline.data.formats.gather import Gather, common_folder, place_of
 from sightline.data.source import Source
 from sightline.errors import InputError
 from sightline.structures import Size
@@ -97,13 +98,13 @@ def read(
     base = files.naming_root(home, images)
     read_files = [_read_file(path, split, images) for split, path in found]
     listed = list(dict.fromkeys(label for file in read_files for label in file.labels))
-    gather = shapes.Gather(classes, listed or None)
+    gather = Gather(classes, listed or None)
     split_names = files.in_order(dict.fromkeys(image.split for file in read_files for image in file.images))
     names: dict[str, list[str]] = {name: [] for name in split_names}
     missing, there = [], 0
     for split in split_names:
         for file, image in ((f, i) for f in read_files for i in f.images if i.split == split):
-            place = shapes.place_of(image.name, _image_folders(file.path.parent, split, images))
+            place = place_of(image.name, _image_folders(file.path.parent, split, images))
             there += place is not None
             if place is None:
                 missing.append(f"{file.path.name}: {image.name}")
@@ -122,7 +123,7 @@ def read(
         root=base,
         format="cvat",
         split_names=tuple(split_names),
-        folders=tuple(shapes.common_folder(names[split]) for split in split_names),
+        folders=tuple(common_folder(names[split]) for split in split_names),
         label_files=label_files,
         orphans=tuple(
             f"{file.path.name}: frame {number}" for file in read_files for number in file.frames if file.is_video
@@ -233,7 +234,7 @@ def _number(name: str) -> int | None:
     return int(digits[1]) if digits else None
 
 
-def _add_objects(gather: shapes.Gather, where: str, objects: Sequence[_Object], size: Size) -> None:
+def _add_objects(gather: Gather, where: str, objects: Sequence[_Object], size: Size) -> None:
     groups: dict[tuple[str, str], list[int]] = {}
     for k, one in enumerate(objects):
         if not one.label:

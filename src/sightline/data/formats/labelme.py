@@ -33,6 +33,7 @@ from torch import Tensor
 
 from sightline.data.dataset import Dataset
 from sightline.data.formats import files, shapes
+from sightline.data.formats.gather import Gather, common_folder, place_of
 from sightline.data.formats.labelme_write import write
 from sightline.data.images import from_pil, is_image, read_image
 from sightline.data.source import Source
@@ -110,7 +111,7 @@ def read(
     if not any(part.pairs for part in parts):
         raise files.none_found(home, orphans, "beside the JSON and inside it")
     base = files.naming_root(home, images)
-    gather = shapes.Gather(classes, _listed(home))
+    gather = Gather(classes, _listed(home))
     paths, folders_of = [], []
     for number, part in enumerate(parts):
         names = []
@@ -126,7 +127,7 @@ def read(
             gather.image(names[-1], size, number, files.relative(label, base) if label else "", extra)
             if label is not None:
                 _add_objects(gather, label, content.get("shapes") or [], size)
-        folders_of.append(shapes.common_folder(names))
+        folders_of.append(common_folder(names))
     columns, known = gather.finish()
     source = Source(
         columns=columns,
@@ -177,7 +178,7 @@ def _find(
             continue
         content = contents[file] = _content(file)
         stated = content["imagePath"].replace("\\", "/")
-        near = shapes.place_of(stated, [file.parent, image_folder])
+        near = place_of(stated, [file.parent, image_folder])
         near = near or next((f for f in _same_stem(file, label_folder, image_folder) if f.is_file()), None)
         image = Path(os.path.normpath(near)) if near is not None else file if content.get("imageData") else None
         if image is None or image in labels:
@@ -240,7 +241,7 @@ def _embedded(file: Path) -> Tensor:
         raise InputError(f"{file}: its imageData is no image ({error}); add the image as a file") from None
 
 
-def _add_objects(gather: shapes.Gather, file: Path, stated: list[Any], size: Size) -> None:
+def _add_objects(gather: Gather, file: Path, stated: list[Any], size: Size) -> None:
     groups: dict[tuple[str, Any], list[int]] = {}
     for k, shape in enumerate(stated):
         if not isinstance(shape, dict) or not isinstance(shape.get("label"), str) or not shape["label"].strip():
@@ -257,7 +258,7 @@ def _add_objects(gather: shapes.Gather, file: Path, stated: list[Any], size: Siz
         _add(gather, f"{file}: shape {members[0]}", label, [stated[k] for k in members], size)
 
 
-def _add(gather: shapes.Gather, where: str, label: str, parts: list[dict[str, Any]], size: Size) -> None:
+def _add(gather: Gather, where: str, label: str, parts: list[dict[str, Any]], size: Size) -> None:
     """An object of one shape, or of several that enclose an area."""
     attributes = _attributes(parts[0])
     read_shapes = [_shape(part, where, size) for part in parts]

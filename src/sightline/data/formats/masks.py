@@ -24,7 +24,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sightline.data.dataset import Dataset
-from sightline.data.formats import files, shapes
+from sightline.data.formats import files
+from sightline.data.formats.gather import Gather, common_folder, only_class
 from sightline.data.formats.masks_write import CLASS_IDS, IDS, write
 from sightline.data.formats.voc_lists import colour, names_in, read_list
 from sightline.data.images import is_image, read_map
@@ -110,7 +111,7 @@ def read(
         raise files.none_found(root, orphans, "in images/ and JPEGImages/")
     base = files.naming_root(root, images)
     names = _class_names(root, voc)
-    gather = shapes.Gather(classes, names or [shapes.only_class(root, classes)])
+    gather = Gather(classes, names or [only_class(root, classes)])
     split_names = files.in_order(dict.fromkeys(entry.split for entry in entries))
     only = next(iter(gather.ids))
     palette = _palette(root, names or []) if voc else None
@@ -140,7 +141,7 @@ def read(
         root=base,
         format="masks",
         split_names=tuple(split_names),
-        folders=tuple(shapes.common_folder(by_split[split]) for split in split_names),
+        folders=tuple(common_folder(by_split[split]) for split in split_names),
         orphans=tuple(orphans),
     )
     return Dataset(source)

@@ -16,20 +16,16 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from sightline.data.builder import Builder
-from sightline.data.columns import Blob, Column, Columns
+from sightline.data.columns import Blob, Columns
 from sightline.data.dataset import Dataset
-from sightline.data.formats import files
-from sightline.data.formats.coco_gather import compact
 from sightline.data.formats.voc_write import not_held
 from sightline.errors import InputError
-from sightline.structures import Classes, Size
+from sightline.structures import Size
 
 Shape = dict[str, Any]
 """A drawn shape in values of JSON: "kind" is "ellipse" (cx, cy, rx, ry, angle), "box" (box, angle), "line" or "points"
@@ -38,14 +34,10 @@ Shape = dict[str, Any]
 _SAGITTA = 0.05
 _FAR = 1e7
 """Pixels; no coordinate lies so far away."""
-_MARKS = {"crowd": "crowd", "iscrowd": "crowd", "difficult": "difficult"}
-_FLAGS = ("occluded", "truncated")
-_TEXTS = ("pose",)
-_GENERAL = frozenset(
-    ["data", "dataset", "datasets", "images", "img", "via", "annotations", "labels", "json", "csv", "all"]
-)
-"""Names of folders that do not say what the data shows."""
-RESERVED = frozenset([*_MARKS, *_FLAGS, *_TEXTS, "caption"])
+MARKS = {"crowd": "crowd", "iscrowd": "crowd", "difficult": "difficult"}
+FLAGS = ("occluded", "truncated")
+TEXTS = ("pose",)
+RESERVED = frozenset([*MARKS, *FLAGS, *TEXTS, "caption"])
 """Names of attributes that have a column of their own."""
 
 
@@ -141,134 +133,6 @@ def _spliced(polygons: Sequence[Sequence[float]]) -> list[float]:
     return ring.ravel().tolist()
 
 
-# Reading
-
-
-class Gather:
-    """Columns gathered object by object from drawn shapes.
-
-    Args:
-        classes: the names the user wants, in order; None for all that occur.
-        listed: the names the file lists, in its order; None where it lists none.
-    """
-
-    def __init__(self, classes: Sequence[str] | None, listed: Sequence[str] | None = None):
-        names = classes if classes is not None else listed
-        self.fixed = names is not None
-        self.ids = {name: k for k, name in enumerate(Classes(names or []))}
-        self.builder = Builder()
-        self.image_extra: list[str] = []
-        self.flags: dict[str, list[bool]] = {name: [] for name in _FLAGS}
-        self.texts: dict[str, list[str]] = {name: [] for name in (*_TEXTS, "caption", "shape", "other")}
-        self.tracks: list[int] = []
-
-    def image(self, name: str, size: Size, split: int, label_name: str = "", extra: Mapping[str, Any] = {}) -> None:
-        """Begin the next image."""
-        self.builder.add_image(name, size, split, label_name)
-        self.image_extra.append(compact(dict(extra)) if extra else "")
-
-    def object(
-        self,
-        where: str,
-        label: str,
-        *,
-        box: Sequence[float] | None = None,
-        polygons: Sequence[Sequence[float]] | None = None,
-        rle: dict[str, Any] | None = None,
-        shape: Shape | None = None,
-        area: float | None = None,
-        attributes: Mapping[str, Any] = {},
-        track: int = -1,
-    ) -> None:
-        """Add an object to the image begun last: a box, polygons, an RLE, or another shape.
-
-        Args:
-            where: file and object, for messages.
-            area: of an RLE given with its box, so that it need not be looked into.
-            attributes: what the tool says of it; names of `RESERVED` go into columns, others into the column "other".
-            track: the id of its track in a video.
-        """
-        if label not in self.ids and self.fixed:
-            raise files.unknown_class(where, f"class {label!r}", list(self.ids))
-        segmentation = b""
-        if shape is not None:
-            box, polygon = geometry(shape)
-            polygons = None if polygon is None else [polygon]
-        if polygons is not None:
-            box = bounds(polygons)
-            segmentation = compact(polygons).encode()
-            area = sum(map(polygon_area, polygons))
-        elif rle is not None:
-            if box is None or area is None:
-                from sightline.ops.masks import rle_area, rle_to_box
-
-                box, area = rle_to_box(rle).tolist(), float(rle_area(rle))
-            segmentation = compact(rle).encode()
-        assert box is not None, "an object is a box, polygons, an RLE or a shape"
-        other = {name: value for name, value in attributes.items() if name not in RESERVED}
-        marks = {_MARKS[name]: _is_true(value) for name, value in attributes.items() if name in _MARKS}
-        id = self.ids.setdefault(label, len(self.ids))
-        self.builder.add_object(box, id, area=area, segmentation=segmentation, **marks)
-        for name, flags in self.flags.items():
-            flags.append(_is_true(attributes.get(name)))
-        for name in (*_TEXTS, "caption"):
-            self.texts[name].append(str(attributes.get(name) or ""))
-        self.texts["shape"].append("" if shape is None else compact(shape))
-        self.texts["other"].append(compact(other) if other else "")
-        self.tracks.append(track)
-
-    def finish(self) -> tuple[Columns, Classes]:
-        """Columns and classes; names that nothing lists are sorted."""
-        extra: dict[str, Column] = {name: np.array(flags, bool) for name, flags in self.flags.items() if any(flags)}
-        extra |= {name: Blob.of(texts) for name, texts in self.texts.items() if name != "caption" and any(texts)}
-        if any(track >= 0 for track in self.tracks):
-            extra["track"] = np.array(self.tracks, np.int64)
-        captions = Blob.of(self.texts["caption"]) if any(self.texts["caption"]) else None
-        image_extra = Blob.of(self.image_extra) if any(self.image_extra) else None
-        columns = self.builder.build(extra=extra, captions=captions, image_extra=image_extra)
-        if self.fixed:
-            return columns, Classes(self.ids)
-        names = sorted(self.ids)
-        places = np.array([names.index(name) for name in self.ids], np.int32)
-        return columns.replace(labels=places[columns.labels] if len(places) else columns.labels), Classes(names)
-
-
-def _is_true(value: Any) -> bool:
-    return value is not None and str(value).strip().lower() in ("1", "1.0", "true", "yes")
-
-
-def place_of(name: str, folders: Sequence[Path]) -> Path | None:
-    """Where an image of a label file is: as it is named, or by the end of its name, in one of the folders."""
-    plain = name.replace("\\", "/")
-    for candidate in dict.fromkeys((plain, plain.rsplit("/", 1)[-1])):
-        for folder in folders:
-            if candidate and (folder / candidate).is_file():
-                return folder / candidate
-    return None
-
-
-def common_folder(paths: Sequence[str]) -> str:
-    """The folder, relative as its paths are, that all of them are in; "" for none."""
-    parents = [path.rsplit("/", 1)[0].split("/") if "/" in path else [] for path in paths]
-    if not parents:
-        return ""
-    least, most = min(parents), max(parents)
-    same = next((k for k, (a, b) in enumerate(zip(least, most, strict=False)) if a != b), min(len(least), len(most)))
-    return "/".join(least[:same])
-
-
-def only_class(home: Path, classes: Sequence[str] | None) -> str:
-    """The name of the only class where nothing names it: the one the user gives, else that of the folder."""
-    if classes is not None and len(classes) == 1:
-        return classes[0]
-    if classes is not None:
-        raise InputError(f"{home} names no classes, so all objects are of one: give one name, not {list(classes)}")
-    for folder in (home, *home.parents):
-        if folder.name and folder.name.lower() not in _GENERAL and files.split_name(folder.name) not in files.ORDER:
-            return folder.name
-    return "object"
-
-
 # Writing
 
 
@@ -279,7 +143,7 @@ def attributes_of(columns: Columns, a: int) -> dict[str, Any]:
         found["crowd"] = "1"
     if columns.difficult[a]:
         found["difficult"] = "1"
-    for name in (*_FLAGS, *_TEXTS):
+    for name in (*FLAGS, *TEXTS):
         column = columns.extra.get(name)
         value = None if column is None else column.text(a) if isinstance(column, Blob) else bool(column[a])
         if value:
@@ -327,7 +191,7 @@ def ring_of(columns: Columns, a: int, size: Size, where: str) -> list[float] | N
 
 def lost_by(dataset: Dataset, columns: Columns, held: Iterable[str] = ()) -> Counter[str]:
     """What shapes with attributes do not hold of a dataset."""
-    lost = not_held(dataset, columns, frozenset([*_FLAGS, *_TEXTS, "shape", "other", *held]))
+    lost = not_held(dataset, columns, frozenset([*FLAGS, *TEXTS, "shape", "other", *held]))
     for name in ("segmentations", "captions"):
         lost.pop(name, None)
     short, moved = 0, 0

@@ -28,6 +28,7 @@ from typing import Any
 
 from sightline.data.dataset import Dataset
 from sightline.data.formats import files, shapes
+from sightline.data.formats.gather import Gather, common_folder, only_class, place_of
 from sightline.data.formats.via_write import write
 from sightline.data.source import Source
 from sightline.errors import InputError
@@ -100,8 +101,8 @@ def read(
     parts = [_read_file(path, split) for split, path in found]
     attribute = _class_attribute(parts, classes)
     options = next((part.options[attribute] for part in parts if attribute in part.options), None)
-    only = shapes.only_class(home, classes) if attribute is None else None
-    gather = shapes.Gather(classes, options or None if only is None else [only])
+    only = only_class(home, classes) if attribute is None else None
+    gather = Gather(classes, options or None if only is None else [only])
     folders, there, orphans = [], 0, []
     for number, part in enumerate(parts):
         above = [images / part.split, images] if images is not None else []
@@ -109,7 +110,7 @@ def read(
         above += [home / part.split, home]
         names = []
         for image in part.images:
-            place = shapes.place_of(image.name, above)
+            place = place_of(image.name, above)
             there += place is not None
             names.append(files.relative(place or part.path.parent / image.name.replace("\\", "/"), base))
             if place is None:
@@ -117,7 +118,7 @@ def read(
             gather.image(names[-1], files.header_size(place) if place else (0, 0), number, extra=image.attributes)
             for k, region in enumerate(image.regions):
                 _add(gather, f"{part.path}: region {k} of {image.name}", region, attribute, only)
-        folders.append(shapes.common_folder(names))
+        folders.append(common_folder(names))
     if not there:
         raise files.none_found(home, orphans, "beside the file and in images/")
     columns, known = gather.finish()
@@ -272,7 +273,7 @@ def _value(value: Any) -> str:
 
 
 def _add(
-    gather: shapes.Gather,
+    gather: Gather,
     where: str,
     region: tuple[dict[str, Any], dict[str, Any]],
     attribute: str | None,
