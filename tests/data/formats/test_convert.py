@@ -132,6 +132,12 @@ class TestConverting:
             equal(data, current, 1e-4)
             assert [current.image_size(i) for i in range(len(data))] == [data.image_size(i) for i in range(len(data))]
 
+    @pytest.mark.parametrize("to", [name for name in FORMATS if name != "masks"])
+    def test_a_class_named_as_a_comment(self, tmp_path: Path, to: str):
+        target = Instances((4, 4), boxes=[[0, 0, 2, 2]], labels=[1])
+        data = Dataset.from_instances([torch.zeros(3, 4, 4, dtype=torch.uint8)], [target], ["#", "# x: 1,2"])
+        assert tuple(open_dataset(convert(data, tmp_path / "out", to).folder).classes) == ("#", "# x: 1,2")
+
     def test_names_in_two_splits(self, tmp_path: Path):
         """img0.jpg in train and in val, as CVAT's subsets have them."""
         images = [torch.full((3, 4, 4), k, dtype=torch.uint8) for k in range(3)]

@@ -27,7 +27,7 @@ from sightline.data.dataset import Dataset
 from sightline.data.formats import files
 from sightline.data.formats.gather import Gather, common_folder, only_class
 from sightline.data.formats.masks_write import CLASS_IDS, IDS, write
-from sightline.data.formats.voc_lists import colour, names_in, read_list
+from sightline.data.formats.voc_lists import colour, is_comment, names_in, read_list
 from sightline.data.images import is_image, read_map
 from sightline.data.source import Source
 from sightline.errors import InputError
@@ -208,11 +208,11 @@ def _labelmap(root: Path) -> dict[str, tuple[int, int, int]]:
     file = root / "labelmap.txt"
     colours: dict[str, tuple[int, int, int]] = {}
     for line in read_list(file) if file.is_file() else []:
-        name, _, rest = line.partition(":")
-        if line.startswith("#") or name == "background":
+        name, *rest = line.rsplit(":", 3)
+        if is_comment(line) or name == "background":
             continue
         try:
-            red, green, blue = (int(value) for value in rest.split(":")[0].split(","))
+            red, green, blue = (int(value) for value in "".join(rest[:1]).split(","))
             colours[name] = (red, green, blue)
         except ValueError:
             raise InputError(f"{file}: {line!r} must be name:red,green,blue:parts:actions; correct it") from None

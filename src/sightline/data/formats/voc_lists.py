@@ -11,6 +11,8 @@ from sightline.errors import InputError
 
 _MARKED = re.compile(r"(\S+)\s+(-1|0|1)")
 """A line of a single class's list: the image, and whether the class is in it."""
+_LABEL = re.compile(r".+:\d+,\d+,\d+:[^:]*:[^:]*")
+"""A line of labelmap.txt that names a class."""
 _BACKGROUND = "background:0,0,0::"
 
 
@@ -58,12 +60,17 @@ def read_class_list(root: Path) -> list[str] | None:
     file = root / "labelmap.txt"
     if not file.is_file():
         return None
-    lines = [line for line in read_list(file) if not line.startswith("#") and line != _BACKGROUND]
+    lines = [line for line in read_list(file) if not is_comment(line) and line != _BACKGROUND]
     names = [line.rsplit(":", 3)[0] if line.count(":") >= 3 else line for line in lines]
     if len(set(names)) < len(names):
         again = next(name for k, name in enumerate(names) if name in names[:k])
         raise InputError(f"{file} names the class {again!r} twice; remove one")
     return names
+
+
+def is_comment(line: str) -> bool:
+    """Whether a line of labelmap.txt is a comment: a class may have a name that begins as one."""
+    return line.startswith("#") and not _LABEL.fullmatch(line)
 
 
 def write_class_list(root: Path, names: list[str]) -> None:
