@@ -222,15 +222,15 @@ class TestVerbs:
         done("evaluate", "runs/run1", solids, "-q")
 
     def test_train_shows_its_epochs_where_not_asked_to_be_silent(self, solids):
-        arguments = [argument for argument in TINY if argument != "--quiet"]
-        outcome = done("train", solids, *arguments, "--epochs", 1, "--no-report", "--augmentation", "light")
+        outcome = done("train", solids, *TINY[:-1], "--epochs", 1, "--no-report", "--augmentation", "light")
         assert "10 images to train on, 4 to validate on; Classes(5: sphere, box, cylinder, cone, ring)" in outcome.err
         assert "epoch 1/1  loss " in outcome.err
 
     def test_train_from_the_weights_of_a_run(self, solids, trained, caplog):
         with caplog.at_level(logging.INFO):
             weights = trained / "best.safetensors"
-            done("train", solids, *TINY, "--epochs", 1, "--no-report", "--weights", weights, "--seed", 7)
+            done("train", solids, *TINY[:-1], "--epochs", 1, "--no-report", "--weights", weights, "--seed", 7)
+        assert f"{weights}: 480 of the model's 480 entries loaded" in caplog.text
         assert Path("runs/run1/best.safetensors").is_file()
 
     def test_data_without_splits_is_divided_and_the_test_part_stays_unseen(self, solids):
@@ -310,7 +310,10 @@ class TestVerbs:
         assert rows["resnet50"]["parameters"] == 25_557_032  # as published
         monkeypatch.setattr("sightline.models.catalog.models", lambda: list(rows.values()))  # building all takes long
         text = done("models").out
-        assert "25,557,032" in text
+        assert "resnet50 " in text
+        assert " 25.6 M  imagenet: top-1 " in text
+        assert text.startswith("detection\n")
+        assert max(map(len, text.splitlines())) <= 120
         for name in rows:
             assert name in text
 

@@ -116,7 +116,8 @@ def train(
     folder = folder or new_run_folder(runs, name)
 
     def validate(current: nn.Module) -> dict[str, Any]:
-        result = evaluate(current, validation, progress=progress, keep_predictions=False)  # type: ignore[arg-type]
+        # no bar of its own: the run's says that it validates
+        result = evaluate(current, validation, progress=False, keep_predictions=False)  # type: ignore[arg-type]
         return {key: result.metrics[key] for key in VALIDATION_COLUMNS if key in result.metrics}
 
     measurable = validation is not None and validation.kind == "instances"

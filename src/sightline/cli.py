@@ -10,7 +10,9 @@ import inspect
 import json
 import logging
 import shlex
+import shutil
 import sys
+import textwrap
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -343,23 +345,10 @@ def predict(
 @app.command()
 def models(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """List the models: task, parameters, paper, published weights."""
-    from rich.console import Console
-    from rich.table import Table
-
     from sightline.models.catalog import models as catalog
 
     rows = catalog()
-    if as_json:
-        typer.echo(json.dumps(rows, indent=1))
-        return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("name", "task", "parameters", "published weights", "paper"):
-        table.add_column(title, justify="right" if title == "parameters" else "left", overflow="fold")
-    for row in rows:
-        weights = "; ".join(f"{data}: {metric}" for data, metric in row["weights"].items())
-        table.add_row(row["name"], row["task"], f"{row['parameters']:,}", weights, row["paper"])
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
-    typer.echo("\nParameters with 80 classes (detection) or 1000 (classification). torchvision's names work too.")
+    typer.echo(json.dumps(rows, indent=1) if as_json else _catalog_text(rows))
 
 
 @app.command()
@@ -468,6 +457,30 @@ def _part(dataset: Dataset, split: str | None, usual: tuple[str, ...], model: An
         if chosen in parts:
             return chosen, parts[chosen]
     return chosen, dataset[chosen]
+
+
+def _catalog_text(rows: list[dict[str, Any]]) -> str:
+    """The catalog by task and paper: name, parameters and published weights of each model, on lines that fit."""
+    width = min(shutil.get_terminal_size((120, 24)).columns, 120)
+    longest = max(len(row["name"]) for row in rows)
+    lines: list[str] = []
+    task = paper = ""
+    tasks, papers = ([row[key] for row in rows] for key in ("task", "paper"))
+    for row in sorted(rows, key=lambda row: (tasks.index(row["task"]), papers.index(row["paper"]))):
+        if row["task"] != task:
+            task, paper = row["task"], ""
+            lines += ["", task]
+        if row["paper"] != paper:
+            paper = row["paper"]
+            lines += textwrap.wrap(paper, width, initial_indent="  ", subsequent_indent="    ")
+        start = f"    {row['name']:<{longest}}  {row['parameters'] / 1e6:>6.1f} M  "
+        weights = "; ".join(f"{data}: {metric}" for data, metric in row["weights"].items()) or "no published weights"
+        lines += textwrap.wrap(weights, width, initial_indent=start, subsequent_indent=" " * len(start))
+    note = (
+        "Millions of parameters with 80 classes (1000 for classification), and what published weights reach; "
+        "imagenet is a detector's backbone alone. torchvision's names work too."
+    )
+    return "\n".join([*lines[1:], "", *textwrap.wrap(note, width)])
 
 
 def _pairs(values: list[str] | None, option: str) -> dict[str, Any]:

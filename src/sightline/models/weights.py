@@ -164,8 +164,8 @@ def load_weights(
     report.fresh = [k for k in own if k not in chosen and not k.endswith("num_batches_tracked")]
     report.note = note if any(_depends_on_classes(model, key) for key in chosen) else ""
     unexpected = [entry for entry in report.left_out if not entry.endswith("(only the classifier uses it)")]
-    if unexpected or report.adapted or report.note:
-        log.warning("%s", report)
+    notable = unexpected or report.adapted or report.note
+    log.log(logging.WARNING if notable else logging.INFO, "%s", report)
     return report
 
 
