@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -198,3 +199,35 @@ def test_an_interrupted_write_leaves_the_old_file(
     monkeypatch.undo()
     save(model, file, {"which": "new"})
     assert load(file).metadata == {"which": "new"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="rights are those of POSIX")
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_the_file_has_the_rights_of_any_other(umask: int, mode: int, tmp_path: Path) -> None:
+    before = os.umask(umask)
+    try:
+        file = save(create_model("mobilenet_v3_small", NAMES), tmp_path / "model.safetensors")
+    finally:
+        os.umask(before)
+    assert file.stat().st_mode & 0o777 == mode
+
+
+def test_the_new_file_takes_the_old_one_s_place_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = create_model("mobilenet_v3_small", NAMES)
+    file = save(model, tmp_path / "model.safetensors", {"which": "old"})
+    steps = []
+
+    def replace(new: Path, old: Path) -> None:
+        steps.append((load_metadata(new), load_metadata(old)))
+        raise KeyboardInterrupt
+
+    def load_metadata(path: Path) -> Any:
+        with safe_open(path, framework="numpy") as opened:
+            return json.loads(opened.metadata()["metadata"])["which"]
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(KeyboardInterrupt):
+        save(model, file, {"which": "new"})
+    assert steps == [("new", "old")]  # both whole, a moment before
+    assert list(tmp_path.iterdir()) == [file]
+    assert load_metadata(file) == "old"

@@ -307,10 +307,16 @@ _BY_NAME = {name: entry for entry in ENTRIES for name in (entry.name, *entry.ali
 def find(name: str) -> Entry:
     """The entry of a name or alias; an unknown one is refused with the nearest."""
     if name not in _BY_NAME:
-        near = difflib.get_close_matches(name, _BY_NAME, 3, 0.4)
+        typed = _letters(name)
+        near = [known for known in _BY_NAME if typed and typed in _letters(known)][:3]
+        near = near or difflib.get_close_matches(name, _BY_NAME, 3, 0.4)
         hint = f"did you mean {', '.join(near)}?" if near else "`sightline models` lists them."
         raise InputError(f"there is no model {name!r}; {hint}")
     return _BY_NAME[name]
+
+
+def _letters(name: str) -> str:
+    return "".join(c for c in name.lower() if c.isalnum())
 
 
 def create_model(

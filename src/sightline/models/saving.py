@@ -58,7 +58,10 @@ def save(model: nn.Module, path: str | Path, metadata: dict[str, Any] | None = N
     partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        partial.touch()
+        mode = partial.stat().st_mode
         save_file(tensors, partial, header)
+        partial.chmod(mode)  # safetensors makes a file that its owner alone may read
         os.replace(partial, path)
     except (OSError, SafetensorError) as error:  # the latter is also its word for a full disk
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
