@@ -180,6 +180,11 @@ def test_refusals(tmp_path):
     with pytest.raises(InputError, match=r"the recipe differs .*\(precision 'no' → 'bf16'\)"):
         fit(model, toy.Blobs(14), dataclasses.replace(RECIPE, precision="bf16"), tmp_path / "run", resume=True)
     assert "forward" not in vars(model)  # a refusal leaves nothing on the model
+    renamed = toy.model(classes=["dark", "bright"])
+    with pytest.raises(
+        InputError, match=r'model \(its classes: \["bright", "dark"\] there, \["dark", "bright"\] here\)'
+    ):
+        fit(renamed, toy.Blobs(14), RECIPE, tmp_path / "run", resume=True, save=toy.save)
     with pytest.raises(InputError, match=r"is of another model: 'cls.bias' is \[2\] there and \[3\] here"):
         fit(toy.model(classes=["a", "b", "c"]), toy.Blobs(14), RECIPE, tmp_path / "run", resume=True, save=toy.save)
     (tmp_path / "run" / "checkpoint" / "state.pt").write_bytes(b"half a file")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,7 @@ def save_checkpoint(folder: Path, state: TrainState, parts: Parts) -> None:
         content = {
             "state": asdict(state),
             "recipe": parts.recipe.to_dict(),
+            "built": _built(parts.model),
             "model": parts.model.state_dict(),
             "optimizer": parts.optimizer.state_dict(),
             "ema": None if ema is None else {"steps": ema.steps, "model": ema.model.state_dict()},
@@ -195,6 +197,13 @@ def load_checkpoint(folder: Path, parts: Parts) -> TrainState:
             f"the checkpoint {path} is of another model: {name!r} is {theirs.get(name, 'absent')} there and "
             f"{mine.get(name, 'absent')} here; resume with the model the run was started with"
         )
+    before, now = content.get("built", {}), _built(parts.model)
+    for name in before:
+        if before[name] != now.get(name):
+            raise InputError(
+                f"the checkpoint {path} is of another model (its {name}: {before[name]} there, "
+                f"{now.get(name, 'not given')} here); resume with the model the run was started with"
+            )
     parts.model.load_state_dict(content["model"])
     parts.optimizer.load_state_dict(content["optimizer"])
     if parts.ema is not None:
@@ -216,6 +225,17 @@ def _require_same_recipe(recipe: Recipe, before: Mapping[str, Any], path: Path) 
             f"the recipe differs from the one of {path} ({named}); resume with the run's recipe.yaml, of which only "
             f"{', '.join(sorted(_MAY_CHANGE))} may be changed"
         )
+
+
+def _built(model: nn.Module) -> dict[str, str]:
+    """How a model was built, as JSON texts by name: models of one shape may still see images at other sizes."""
+
+    def plain(value: Any) -> Any:
+        return asdict(value) if is_dataclass(value) and not isinstance(value, type) else type(value).__name__
+
+    known = {"name": getattr(model, "name", ""), "classes": list(getattr(model, "classes", None) or ())}
+    known |= getattr(model, "arguments", None) or {}
+    return {name: json.dumps(value, default=plain, ensure_ascii=False) for name, value in known.items()}
 
 
 def _shapes(tensors: Mapping[str, Any]) -> dict[str, list[int]]:
