@@ -16,7 +16,7 @@ from sightline.nn.heads.rpn import ProposalSettings
 
 SCENES = {"train": 600, "val": 60, "test": 100}
 SIZE = 160
-SMALL = {
+SMALL: dict[str, Any] = {
     "min_size": SIZE,
     "max_size": SIZE,
     "channels": 64,
@@ -66,12 +66,14 @@ def demo(out: str | Path = "demo", minutes: float = 3.5) -> Path:
     sl.write_report(run.folder, result, data=test, model=run.model)
 
     _step("5. look, predict, save")
+    point = result.operating_point  # the score with the best balance of precision and recall
     pictures = run.folder / "pictures"
     pictures.mkdir()
     for i in range(12):
         picture = test.path(i)
         assert picture is not None
-        sl.draw(picture, sl.predict(run.model, picture), size=480).save(pictures / picture.name)
+        found: Any = sl.predict(run.model, picture, threshold=point.score)
+        sl.draw(picture, found, size=480).save(pictures / picture.name)
     sl.contact_sheet(data["train"], "light", n=12).save(run.folder / "training_images.png")
     file = sl.save(run.model, run.folder / "solids.safetensors")
     print(f"{file}: one file, {file.stat().st_size / 1e6:.1f} MB; sl.load({str(file)!r}) brings the model back")
