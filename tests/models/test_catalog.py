@@ -18,6 +18,9 @@ NAMES = ["circle", "square"]
 PARAMETERS = {
     "faster_rcnn_resnet50_fpn": 41_755_286,
     "faster_rcnn_resnet50_fpn_v2": 43_712_278,
+    "mask_rcnn_resnet50_fpn": 44_401_393,
+    "mask_rcnn_resnet50_fpn_v2": 46_359_409,
+    "keypoint_rcnn_resnet50_fpn": 59_137_258,
     "faster_rcnn_mobilenet_v3_large_fpn": 19_386_354,
     "faster_rcnn_mobilenet_v3_large_320_fpn": 19_386_354,
     "ssdlite320_mobilenet_v3_large": 3_440_060,
