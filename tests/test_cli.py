@@ -172,6 +172,13 @@ class TestVerbs:
         lost = len(open_dataset(copy).columns.labels) - len(open_dataset("data-fixed").columns.labels)
         assert lost == (how == "drop")
 
+    def test_check_fix_says_where_the_copy_goes(self, copy, monkeypatch):
+        beside = copy.resolve().with_name("data-fixed")
+        monkeypatch.chdir(copy)
+        assert f"to {beside}." in done("check", ".", "--fast", "--fix", "clip", "-q").out
+        annotations = Path("annotations/instances_val.json")
+        assert "to annotations/instances_val-fixed." in done("check", annotations, "--fast", "--fix", "clip", "-q").out
+
     def test_convert_round_trip(self, solids):
         done("convert", solids, "voc", "--to", "voc")
         done("convert", "voc", "yolo", "--to", "yolo")

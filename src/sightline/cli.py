@@ -74,7 +74,9 @@ app = typer.Typer(
 Data = Annotated[
     Path, typer.Argument(metavar="DATA", help="A folder with images and labels (COCO, VOC or YOLO), or its label file.")
 ]
-Split = Annotated[str | None, typer.Option(help="Where this split is, if not found by itself: a folder or a list.")]
+Split = Annotated[
+    str | None, typer.Option(help="Where this split is, if not found by itself: a folder, a label file, a list.")
+]
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A run's folder, or a saved model.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps; by default the best there is.")]
@@ -120,7 +122,7 @@ def check(
 
     if fix not in (None, "clip", "drop"):
         raise InputError(f"--fix is {fix!r}, but broken boxes can be repaired by clip or drop")
-    copy = out or data.with_name(data.name + "-fixed")
+    copy = out or _beside(data)
     if fix is not None and copy.exists() and (not copy.is_dir() or any(copy.iterdir())):
         raise InputError(f"{copy} exists, and nothing is overwritten; name a new folder with --out")
     dataset = _open(data, train, val, test)
@@ -495,6 +497,12 @@ def _pairs(values: list[str] | None, option: str) -> dict[str, Any]:
         except yaml.YAMLError as error:
             raise InputError(f"{option} {text!r}: {value!r} is no value ({str(error).splitlines()[0]})") from error
     return pairs
+
+
+def _beside(data: Path) -> Path:
+    """DATA-fixed in the folder that DATA is in, also where DATA is `.` or a label file."""
+    place = data if data.name not in ("", "..") else data.resolve()
+    return place.with_name(f"{place.stem if place.is_file() else place.name}-fixed")
 
 
 def _arguments(model: str, values: list[str] | None) -> dict[str, Any]:
