@@ -339,6 +339,22 @@ class TestVerbs:
         assert Path("run/report.html").read_text() != before
         assert json.loads(Path("run/evaluation.json").read_text()) != json.loads(measured)
 
+    def test_demo(self, monkeypatch):
+        monkeypatch.setattr("sightline.demo.SCENES", {"train": 8, "val": 2, "test": 12})
+        assert refused("demo", "out", "--minutes", 0).startswith("minutes is 0.0, but it must be a number above 0")
+        out = done("demo", "out", "--minutes", 0.02).out
+        assert "Dataset(coco, 22 images (train 8, val 2, test 12)" in out
+        for step in ("1. render", "2. check", "3. train", "4. evaluate", "5. look, predict, save"):
+            assert f"── {step}" in out
+        lines = out.splitlines()
+        assert lines[-6:-4] == ["  report    out/run1/report.html", "  pictures  out/run1/pictures"]
+        assert all(line.startswith("  sightline ") for line in lines[-3:])
+        assert len(list(Path("out/run1/pictures").glob("*.png"))) == 12
+        assert Path("out/run1/report.html").is_file()
+        again = done("demo", "out", "--minutes", 0.01).out
+        assert "out/scenes is there already and is used again" in again
+        assert Path("out/run2/report.html").is_file()
+
 
 class TestInterruption:
     def interrupted(self, monkeypatch, at: int, *arguments: object) -> Outcome:

@@ -38,11 +38,12 @@ def demo(out: str | Path = "demo", minutes: float = 3.5) -> Path:
         The run's folder.
 
     Raises:
-        InputError: the folder cannot be used.
+        InputError: the folder cannot be used, or `minutes` is no time.
     """
     import torch
 
     out = Path(out)
+    sl.Recipe.from_dict(recipe(minutes), "the demo")  # refuses minutes that are none, before anything is made
     began = perf_counter()
     _step("1. render scenes with exact labels")
     data = sl.open_dataset(_scenes(out / "scenes"))
@@ -58,6 +59,8 @@ def demo(out: str | Path = "demo", minutes: float = 3.5) -> Path:
     torch.manual_seed(0)
     model = sl.create_model("faster_rcnn_mobilenet_v2_fpn", classes=data.classes, **SMALL)
     run = sl.train(model, data["train"], validation=data["val"], runs=out, **recipe(minutes))
+    if run.interrupted:
+        raise KeyboardInterrupt
 
     _step("4. evaluate it on scenes it never saw")
     test = data["test"]
