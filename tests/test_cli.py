@@ -584,6 +584,7 @@ class TestMistakes:
                 "ssdlite320_mobilenet_v2 has no argument 'image_sise'; did you mean image_size?",
             ),
             (["--arg", "image_size=big"], "--arg image_size=big: ssdlite320_mobilenet_v2 takes a whole number there"),
+            (["--arg", "image_size=-3"], "the model's image size is (-3, -3), but both sides must be at least 1 pixel"),
             (["--arg", "in_channels=0"], "--arg in_channels=0: it must be a whole number of at least 1"),
             (["--arg", "classes=3"], "the classes are those of the data; leave it out"),
             (["--model", "ssdlite320"], "there is no model 'ssdlite320'; did you mean ssdlite320_mobilenet_v"),

@@ -58,6 +58,8 @@ class Preprocess(nn.Module):
         super().__init__()
         if fixed_size is None and not 1 <= min_size <= max_size:
             raise InputError(f"min_size is {min_size} and max_size {max_size}, but 1 ≤ min_size ≤ max_size must hold")
+        if fixed_size is not None and min(fixed_size) < 1:
+            raise InputError(f"the model's image size is {fixed_size}, but both sides must be at least 1 pixel")
         self.min_size, self.max_size, self.fixed_size, self.divisor = min_size, max_size, fixed_size, divisor
         # not part of the state: published checkpoints have no such entries
         self.register_buffer("mean", torch.tensor(mean).reshape(-1, 1, 1), persistent=False)
