@@ -424,7 +424,7 @@ def demo(
 def main() -> None:
     """Entry point."""
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    app()
+    app(prog_name="sightline")
 
 
 def _open(data: Path, train: str | None = None, val: str | None = None, test: str | None = None) -> Dataset:
