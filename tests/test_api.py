@@ -15,7 +15,7 @@ import sightline as sl
 from sightline.data.scenes import write_scenes
 
 NAME, TINY = "ssdlite320_mobilenet_v2", {"image_size": 96}
-QUICK = {"batch_size": 4, "workers": 0, "warmup_steps": 2, "augmentation": "light", "progress": False}
+QUICK = {"batch_size": 4, "workers": 0, "warmup_steps": 2, "augmentation": "light", "progress": False, "device": "cpu"}
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +179,7 @@ def test_train_in_memory_with_own_numbers_and_resume():
     assert run.metric == "train/loss"
     with pytest.raises(sl.InputError, match="runs/mine exists and is not empty, and nothing is overwritten"):
         sl.train(fresh(), data, **options)
-    resumed = sl.train(fresh(), data, name="mine", resume=True, progress=False, report=False)
+    resumed = sl.train(fresh(), data, name="mine", resume=True, progress=False, report=False, device="cpu")
     assert resumed.recipe == run.recipe
     assert len(resumed.metrics) == 2
     recipe = sl.Recipe(epochs=1, batch_size=4, workers=0)

@@ -21,7 +21,8 @@ from sightline import __version__, cli
 from sightline.data.formats import open_dataset
 from sightline.data.scenes import write_scenes
 
-TINY = ("--arg", "image_size=96", "--batch-size", "4", "--set", "workers=0", "--set", "warmup_steps=2", "--quiet")
+SMALL = "--arg image_size=96 --batch-size 4 --set workers=0 --set warmup_steps=2 --device cpu"
+TINY = (*SMALL.split(), "--quiet")
 COUNTS = {"train": 10, "val": 4, "test": 4}
 
 
