@@ -23,7 +23,7 @@ check: $(VENV)/ready
 	$(BIN)/mypy
 
 bench: $(VENV)/ready
-	$(BIN)/python benchmarks/ops.py
+	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python benchmarks/ops.py
 	$(BIN)/python benchmarks/data.py
 	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/transforms.py

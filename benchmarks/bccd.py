@@ -29,7 +29,7 @@ SSDLITE = ["--model", "ssdlite320_mobilenet_v2", "--batch-size", "8"]
 RUNS: dict[str, list[str]] = {
     "faster": [*FASTER, "--weights", "WEIGHTS", "--epochs", "15", "--lr", "5e-4"],
     "ssdlite": [*SSDLITE, "--weights", "WEIGHTS", "--epochs", "24", "--lr", "1e-3"],
-    "scratch": [*FASTER, "--minutes", "10", "--lr", "1e-3"],
+    "scratch": [*FASTER, "--minutes", "6", "--lr", "1e-3"],
 }
 
 

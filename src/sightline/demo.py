@@ -27,7 +27,7 @@ SMALL: dict[str, Any] = {
 """What makes the detector small enough to learn from scratch on two cores while one watches."""
 
 
-def demo(out: str | Path = "demo", minutes: float = 3.5) -> Path:
+def demo(out: str | Path = "demo", minutes: float = 4.2) -> Path:
     """Render scenes, train a detector from scratch for `minutes`, measure it on scenes it never saw, write pictures.
 
     Args:
