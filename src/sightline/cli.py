@@ -410,7 +410,7 @@ def report(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder for everything.")] = Path("demo"),
-    minutes: Annotated[float, typer.Option(help="Of training.")] = 3.5,
+    minutes: Annotated[float, typer.Option(help="Of training.")] = 4.2,
 ) -> None:
     """The whole path on rendered scenes, in five minutes.
 
