@@ -5,301 +5,25 @@ from __future__ import annotations
 import difflib
 import inspect
 import json
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import torch
 from torch import nn
 
 from sightline.errors import InputError
-from sightline.models.classification import classifier
-from sightline.models.detection import (
-    fast_rcnn,
-    faster_rcnn,
-    faster_rcnn_single,
-    grid_sliding,
-    keypoint_rcnn,
-    light_head_rcnn,
-    localiser,
-    mask_rcnn,
-    overfeat,
-    proposal_network,
-    r_cnn,
-    r_fcn,
-    sliding_window,
-    ssdlite,
-)
+from sightline.models.classification.entries import CLASSIFICATION_ENTRIES
+from sightline.models.detection.dense_entries import DENSE_ENTRIES
+from sightline.models.detection.region_entries import REGION_ENTRIES
+from sightline.models.entry import Entry
 from sightline.models.published import PUBLISHED, Published, class_names, coco_classes, find_published, local_file
 from sightline.models.weights import head_fits, load_weights, read_checkpoint
-from sightline.nn.heads.box import BoxSettings
-from sightline.nn.heads.rpn import ProposalSettings
 from sightline.structures import Classes
 
-
-@dataclass(frozen=True)
-class Entry:
-    """A model by name.
-
-    Attributes:
-        name: in the catalog.
-        builder: (classes, *, in_channels, …) → model.
-        task: "detection", "classification".
-        paper: where it is from.
-        aliases: other names for it.
-        backbone: catalog name of the classifier whose weights its backbone takes.
-        start: arguments that suit a start from pretrained weights, unless given otherwise.
-    """
-
-    name: str
-    builder: Callable[..., nn.Module]
-    task: str
-    paper: str
-    aliases: tuple[str, ...] = ()
-    backbone: str | None = None
-    start: dict[str, Any] = field(default_factory=dict)
-
-
-_SETTINGS = {"proposals": ProposalSettings, "boxes": BoxSettings, "settings": ssdlite.SSDSettings}
-_SETTINGS |= {
-    "windows": sliding_window.WindowSettings,
-    "grid": grid_sliding.GridSettings,
-    "locations": overfeat.OverFeatSettings,
-}
-_SETTINGS |= {"regions": r_cnn.RCNNSettings}
-"""Arguments of builders that are settings."""
-
-_FASTER = "Ren et al. 2015, Faster R-CNN; Lin et al. 2017, Feature pyramid networks"
-_MASK = "He et al. 2017, Mask R-CNN"
-_R_FCN = "Dai et al. 2016, R-FCN"
-_LIGHT = "Li et al. 2017, Light-head R-CNN"
-_FROZEN = {"norm": "frozen", "trainable_layers": 3}
-
-ENTRIES = (
-    *(
-        Entry(
-            f"r_cnn_{backbone}",
-            builder,
-            "detection",
-            "Girshick et al. 2014, Rich feature hierarchies for accurate object detection and semantic segmentation",
-            (),
-            backbone,
-        )
-        for backbone, builder in (("mobilenet_v2", r_cnn.r_cnn_mobilenet_v2), ("resnet18", r_cnn.r_cnn_resnet18))
-    ),
-    Entry(
-        "faster_rcnn_resnet50_fpn",
-        faster_rcnn.faster_rcnn_resnet50_fpn,
-        "detection",
-        _FASTER,
-        ("fasterrcnn_resnet50_fpn",),
-        "resnet50",
-        _FROZEN,
-    ),
-    Entry(
-        "faster_rcnn_resnet50_fpn_v2",
-        faster_rcnn.faster_rcnn_resnet50_fpn_v2,
-        "detection",
-        "Li et al. 2021, Benchmarking detection transfer learning with vision transformers",
-        ("fasterrcnn_resnet50_fpn_v2",),
-        "resnet50",
-        {"trainable_layers": 3},
-    ),
-    Entry(
-        "mask_rcnn_resnet50_fpn",
-        mask_rcnn.mask_rcnn_resnet50_fpn,
-        "detection",
-        _MASK,
-        ("maskrcnn_resnet50_fpn",),
-        "resnet50",
-        _FROZEN,
-    ),
-    Entry(
-        "mask_rcnn_resnet50_fpn_v2",
-        mask_rcnn.mask_rcnn_resnet50_fpn_v2,
-        "detection",
-        "He et al. 2017, Mask R-CNN; Li et al. 2021, Benchmarking detection transfer learning with vision transformers",
-        ("maskrcnn_resnet50_fpn_v2",),
-        "resnet50",
-        {"trainable_layers": 3},
-    ),
-    Entry(
-        "mask_rcnn_mobilenet_v2_fpn",
-        mask_rcnn.mask_rcnn_mobilenet_v2_fpn,
-        "detection",
-        _MASK,
-        (),
-        "mobilenet_v2",
-        {"norm": "frozen", "trainable_layers": 5},
-    ),
-    Entry(
-        "keypoint_rcnn_resnet50_fpn",
-        keypoint_rcnn.keypoint_rcnn_resnet50_fpn,
-        "detection",
-        "He et al. 2017, Mask R-CNN, section 5",
-        ("keypointrcnn_resnet50_fpn",),
-        "resnet50",
-        _FROZEN,
-    ),
-    Entry(
-        "faster_rcnn_resnet18_fpn",
-        faster_rcnn.faster_rcnn_resnet18_fpn,
-        "detection",
-        _FASTER,
-        (),
-        "resnet18",
-        _FROZEN,
-    ),
-    Entry(
-        "faster_rcnn_mobilenet_v3_large_fpn",
-        faster_rcnn.faster_rcnn_mobilenet_v3_large_fpn,
-        "detection",
-        _FASTER,
-        ("fasterrcnn_mobilenet_v3_large_fpn",),
-        "mobilenet_v3_large",
-        _FROZEN | {"norm_eps": 1e-3},  # what the classifier was trained with
-    ),
-    Entry(
-        "faster_rcnn_mobilenet_v3_large_320_fpn",
-        faster_rcnn.faster_rcnn_mobilenet_v3_large_320_fpn,
-        "detection",
-        _FASTER,
-        ("fasterrcnn_mobilenet_v3_large_320_fpn",),
-        "mobilenet_v3_large",
-        _FROZEN | {"norm_eps": 1e-3},  # what the classifier was trained with
-    ),
-    Entry(
-        "faster_rcnn_mobilenet_v2_fpn",
-        faster_rcnn.faster_rcnn_mobilenet_v2_fpn,
-        "detection",
-        _FASTER,
-        (),
-        "mobilenet_v2",
-        {"norm": "frozen", "trainable_layers": 5},
-    ),
-    Entry(
-        "faster_rcnn_vgg16",
-        faster_rcnn_single.faster_rcnn_vgg16,
-        "detection",
-        "Ren et al. 2015, Faster R-CNN",
-        (),
-        "vgg16",
-        {"trainable_layers": 3},
-    ),
-    Entry(
-        "faster_rcnn_mobilenet_v2",
-        faster_rcnn_single.faster_rcnn_mobilenet_v2,
-        "detection",
-        "Ren et al. 2015, Faster R-CNN",
-        (),
-        "mobilenet_v2",
-        {"norm": "frozen", "trainable_layers": 5},
-    ),
-    Entry(
-        "region_proposal_network_vgg16",
-        proposal_network.region_proposal_network_vgg16,
-        "proposal",
-        "Ren et al. 2015, Faster R-CNN",
-        (),
-        "vgg16",
-        {"trainable_layers": 3},
-    ),
-    Entry(
-        "region_proposal_network_mobilenet_v2",
-        proposal_network.region_proposal_network_mobilenet_v2,
-        "proposal",
-        "Ren et al. 2015, Faster R-CNN",
-        (),
-        "mobilenet_v2",
-        {"norm": "frozen", "trainable_layers": 5},
-    ),
-    Entry(
-        "fast_rcnn_vgg16",
-        fast_rcnn.fast_rcnn_vgg16,
-        "detection",
-        "Girshick 2015, Fast R-CNN",
-        (),
-        "vgg16",
-        {"trainable_layers": 3},
-    ),
-    Entry(
-        "fast_rcnn_mobilenet_v2",
-        fast_rcnn.fast_rcnn_mobilenet_v2,
-        "detection",
-        "Girshick 2015, Fast R-CNN",
-        (),
-        "mobilenet_v2",
-        {"norm": "frozen", "trainable_layers": 5},
-    ),
-    *(
-        Entry(name, builder, "detection", paper, (), backbone, {"norm": "frozen", "trainable_layers": parts})
-        for name, builder, paper, backbone, parts in (
-            ("r_fcn_resnet50", r_fcn.r_fcn_resnet50, _R_FCN, "resnet50", 3),
-            ("r_fcn_resnet101", r_fcn.r_fcn_resnet101, _R_FCN, "resnet101", 3),
-            ("r_fcn_mobilenet_v2", r_fcn.r_fcn_mobilenet_v2, _R_FCN, "mobilenet_v2", 5),
-            ("light_head_rcnn_resnet101", light_head_rcnn.light_head_rcnn_resnet101, _LIGHT, "resnet101", 3),
-            ("light_head_rcnn_mobilenet_v2", light_head_rcnn.light_head_rcnn_mobilenet_v2, _LIGHT, "mobilenet_v2", 5),
-        )
-    ),
-    Entry(
-        "ssdlite320_mobilenet_v3_large",
-        ssdlite.ssdlite320_mobilenet_v3_large,
-        "detection",
-        "Howard et al. 2019, Searching for MobileNetV3",
-        (),
-        "mobilenet_v3_large",
-        {"reduced_tail": False},
-    ),
-    Entry(
-        "ssdlite320_mobilenet_v2",
-        ssdlite.ssdlite320_mobilenet_v2,
-        "detection",
-        "Sandler et al. 2018, MobileNetV2",
-        (),
-        "mobilenet_v2",
-    ),
-    *(
-        Entry(f"localiser_{backbone}", builder, "detection", "Krizhevsky et al. 2012; Redmon et al. 2016", (), backbone)
-        for backbone, builder in (
-            ("mobilenet_v2", localiser.localiser_mobilenet_v2),
-            ("resnet18", localiser.localiser_resnet18),
-        )
-    ),
-    *(
-        Entry(f"{name}_{backbone}", getattr(module, f"{name}_{backbone}"), "detection", paper, (), backbone)
-        for name, module, paper in (
-            ("sliding_window", sliding_window, "Rowley, Baluja, Kanade 1998, Neural network-based face detection"),
-            ("grid_sliding", grid_sliding, "Rowley, Baluja, Kanade 1998; Redmon et al. 2016, You only look once"),
-        )
-        for backbone in ("mobilenet_v2", "resnet18")
-    ),
-    *(
-        Entry(f"overfeat_{variant}", builder, "detection", "Sermanet et al. 2014, OverFeat", (), backbone)
-        for variant, builder, backbone in (
-            ("fast", overfeat.overfeat_fast, None),
-            ("accurate", overfeat.overfeat_accurate, None),
-            ("mobilenet_v2", overfeat.overfeat_mobilenet_v2, "mobilenet_v2"),
-        )
-    ),
-    *(
-        Entry(name, getattr(classifier, name), "classification", paper)
-        for names, paper in (
-            (
-                ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
-                "He et al. 2016, Deep residual learning",
-            ),
-            (("alexnet",), "Krizhevsky et al. 2012, ImageNet classification; Krizhevsky 2014, One weird trick"),
-            (
-                ("vgg16", "vgg16_bn", "vgg19"),
-                "Simonyan and Zisserman 2015, Very deep convolutional networks",
-            ),
-            (("mobilenet_v2",), "Sandler et al. 2018, MobileNetV2"),
-            (("mobilenet_v3_small", "mobilenet_v3_large"), "Howard et al. 2019, Searching for MobileNetV3"),
-        )
-        for name in names
-    ),
-)
+ENTRIES = (*REGION_ENTRIES, *DENSE_ENTRIES, *CLASSIFICATION_ENTRIES)
+"""Every model by name."""
 
 _BY_NAME = {name: entry for entry in ENTRIES for name in (entry.name, *entry.aliases)}
 
@@ -384,9 +108,11 @@ def create_model(
 def saved_arguments(metadata: dict[str, str]) -> dict[str, Any]:
     """The builder's arguments, from the metadata of a file that `sightline.models.saving.save` wrote."""
     arguments: dict[str, Any] = json.loads(metadata["arguments"])
-    for key, kind in _SETTINGS.items():
-        if isinstance(arguments.get(key), dict):
-            arguments[key] = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in arguments[key].items()})
+    hints = get_type_hints(find(metadata["model"]).builder)
+    for key, value in arguments.items():
+        kinds: list[Any] = [kind for kind in get_args(hints.get(key)) or [hints.get(key)] if is_dataclass(kind)]
+        if kinds and isinstance(value, dict):  # numbers of a system: saved as a dictionary
+            arguments[key] = kinds[0](**{k: tuple(v) if isinstance(v, list) else v for k, v in value.items()})
     return arguments
 
 

@@ -1,0 +1,26 @@
+"""The catalog's classification nets; each is a backbone, too."""
+
+from __future__ import annotations
+
+from sightline.models.classification import classifier
+from sightline.models.entry import Entry
+
+CLASSIFICATION_ENTRIES = (
+    *(
+        Entry(name, getattr(classifier, name), "classification", paper)
+        for names, paper in (
+            (
+                ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
+                "He et al. 2016, Deep residual learning",
+            ),
+            (("alexnet",), "Krizhevsky et al. 2012, ImageNet classification; Krizhevsky 2014, One weird trick"),
+            (
+                ("vgg16", "vgg16_bn", "vgg19"),
+                "Simonyan and Zisserman 2015, Very deep convolutional networks",
+            ),
+            (("mobilenet_v2",), "Sandler et al. 2018, MobileNetV2"),
+            (("mobilenet_v3_small", "mobilenet_v3_large"), "Howard et al. 2019, Searching for MobileNetV3"),
+        )
+        for name in names
+    ),
+)
