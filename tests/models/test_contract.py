@@ -32,6 +32,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "ssdlite320": {"image_size": 160},
     "r_cnn": {"regions": RCNNSettings(crop=32, proposals=24, samples=8)},
     "localiser": {"image_size": 96},
+    "yolo_v1_mobilenet_v2": {"image_size": 64, "grid": 2},
+    "yolo_v1": {"image_size": 64, "grid": 2, "hidden": 16},
     "sliding_window": {
         "min_size": 48,
         "max_size": 64,
@@ -56,6 +58,7 @@ DETECTORS = [entry.name for entry in ENTRIES if entry.task == "detection"]
 HEAVY = (
     *("resnet34", "resnet101", "resnet152", "overfeat_fast", "overfeat_accurate", "vgg16_bn", "vgg19"),
     *("localiser_resnet18", "sliding_window_resnet18", "grid_sliding_resnet18"),  # as on MobileNet
+    "yolo_v1",
     *(
         "faster_rcnn_vgg16",
         "fast_rcnn_vgg16",

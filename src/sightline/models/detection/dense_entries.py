@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sightline.models.detection import ssdlite
+from sightline.models.detection import ssdlite, yolo_v1
 from sightline.models.entry import Entry
 
 DENSE_ENTRIES = (
@@ -20,6 +20,15 @@ DENSE_ENTRIES = (
         ssdlite.ssdlite320_mobilenet_v2,
         "detection",
         "Sandler et al. 2018, MobileNetV2",
+        (),
+        "mobilenet_v2",
+    ),
+    Entry("yolo_v1", yolo_v1.yolo_v1, "detection", "Redmon et al. 2016, You only look once"),
+    Entry(
+        "yolo_v1_mobilenet_v2",
+        yolo_v1.yolo_v1_mobilenet_v2,
+        "detection",
+        "Redmon et al. 2016, You only look once",
         (),
         "mobilenet_v2",
     ),

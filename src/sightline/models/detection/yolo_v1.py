@@ -1,0 +1,308 @@
+"""YOLO v1: Redmon et al., "You only look once: unified, real-time object detection", CVPR 2016.
+
+The image is a grid of S × S cells. The cell that holds the centre of an object is to find it: each cell predicts B
+boxes and, once for all of them, the probabilities of the C classes. One network gives it all as one S × S × (5B + C)
+tensor.
+
+The four steps stand apart: `network`, `assign`, `losses`, `decode`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sightline.errors import InputError
+from sightline.models.detection.detector import Detections, Detector, Losses
+from sightline.models.detection.localiser import encode_place
+from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
+from sightline.models.weights import shared_keys
+from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
+from sightline.nn.backbones.yolo_v1 import YOLOv1Net
+from sightline.nn.heads.yolo_v1 import GridHead, YOLOv1Head
+from sightline.ops.boxes import box_convert, clip_boxes_to_image, denormalize_boxes, elementwise_iou
+from sightline.ops.suppression import batched_nms
+from sightline.structures import Classes, ImageBatch, Instances, Size
+
+
+@dataclass(frozen=True)
+class YOLOv1Settings:
+    """Numbers of YOLO v1.
+
+    Attributes:
+        coordinates, objects, no_objects, classes: weights of the losses (equation 3): of the boxes' four numbers, of
+            the confidence of responsible boxes, of that of all others, of the class probabilities.
+        min_score: boxes of a lower class-specific confidence are dropped.
+        nms_iou: overlap at which the weaker box of a class is dropped.
+        max_detections: boxes an image that a result keeps.
+    """
+
+    coordinates: float = 5.0
+    objects: float = 1.0
+    no_objects: float = 0.5
+    classes: float = 1.0
+    min_score: float = 0.01
+    nms_iou: float = 0.5
+    max_detections: int = 100
+
+
+class Outputs(NamedTuple):
+    """The network's tensor, taken apart.
+
+    Attributes:
+        places: [N, S, S, B, 4], (x, y, √w, √h): the centre in units of the cell, from its top left corner; the roots of
+            the sides in units of the image.
+        confidences: [N, S, S, B]: whether the box holds an object, times its IoU with it.
+        classes: [N, S, S, C]: the probability of each class, given an object.
+    """
+
+    places: Tensor
+    confidences: Tensor
+    classes: Tensor
+
+
+class Assignment(NamedTuple):
+    """What each cell should say.
+
+    Attributes:
+        labels: [N, S, S] int64, class of the object in the cell, 0 … C − 1, or −1 where there is none.
+        places: [N, S, S, 4], (x, y, √w, √h) of that object.
+        responsible: [N, S, S, B] bool, the predicted box that answers for the object.
+        ious: [N, S, S, B] of each predicted box with the object of its cell.
+    """
+
+    labels: Tensor
+    places: Tensor
+    responsible: Tensor
+    ious: Tensor
+
+
+class YOLOv1(Detector):
+    """Backbone → head → grid → boxes.
+
+    Departures. A cell learns from one object: of several with their centres in it the FIRST in the target's order, the
+    others are not shown to it. All outputs are linear, so the scores are made of outputs cut to [0, 1], and a negative
+    √w or √h is taken for a side of 0: such a box overlaps nothing and is no detection, while its loss, taken of the
+    output itself, draws the side back above 0.
+
+    Args:
+        classes: names of the C classes.
+        preprocess: images → batch, of a fixed size.
+        backbone: batch [N, channels, H, W] → map.
+        head: map → [N, S, S, 5B + C].
+        grid: S.
+        boxes: B.
+        settings: weights and thresholds.
+    """
+
+    class_layers = r"^head\.last\."
+
+    def __init__(
+        self,
+        classes: Iterable[str],
+        preprocess: Preprocess,
+        backbone: nn.Module,
+        head: nn.Module,
+        grid: int,
+        boxes: int = 2,
+        settings: YOLOv1Settings | None = None,
+    ):
+        super().__init__(classes, preprocess)
+        self.backbone = backbone
+        self.head = head
+        self.grid, self.boxes = grid, boxes
+        self.settings = settings or YOLOv1Settings()
+
+    def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
+        """A batch → detections of each image; with targets, the five losses."""
+        outputs = self.split(self.network(batch.tensor))
+        if targets is None:
+            return self.decode(outputs, batch.sizes), {}
+        return [], self.losses(outputs, self.assign(outputs, targets))
+
+    def network(self, images: Tensor) -> Tensor:
+        """Batch [N, C, H, W] → [N, S, S, 5B + C]: (x, y, √w, √h, confidence) of each box, then the classes."""
+        return self.head(self.backbone(images))
+
+    def split(self, tensor: Tensor) -> Outputs:
+        """[N, S, S, 5B + C] → its parts, in float32."""
+        boxes = tensor[..., : 5 * self.boxes].unflatten(-1, (self.boxes, 5)).float()
+        return Outputs(boxes[..., :4], boxes[..., 4], tensor[..., 5 * self.boxes :].float())
+
+    @torch.no_grad()
+    def assign(self, outputs: Outputs, targets: Sequence[Instances]) -> Assignment:
+        """The object of each cell, and which of the cell's boxes answers for it (section 2.2).
+
+        The box of the highest IoU with the object; where none overlaps it, that with the smallest root mean square
+        difference of (x, y, w, h), in units of the image. The first among equals.
+        """
+        labels, places = (torch.stack(parts) for parts in zip(*map(self.objects_of_cells, targets), strict=True))
+        found, wanted = self.to_boxes(outputs.places), self.to_boxes(places[..., None, :])
+        ious = elementwise_iou(box_convert(found, "cxcywh", "xyxy"), box_convert(wanted, "cxcywh", "xyxy"), eps=1e-12)
+        apart = (found - wanted).square().mean(-1).sqrt()
+        likeness = torch.where(ious.amax(-1, keepdim=True) > 0, ious, -apart)
+        responsible = F.one_hot(likeness.argmax(-1), self.boxes).bool() & (labels >= 0)[..., None]
+        return Assignment(labels, places, responsible, ious)
+
+    def objects_of_cells(self, target: Instances) -> tuple[Tensor, Tensor]:
+        """The object whose centre each cell holds: class [S, S], −1 where there is none, and place [S, S, 4]."""
+        s, count = self.grid, len(target)
+        x, y, *roots = encode_place(target.boxes, target.image_size).unbind(-1)
+        column, row = ((v * s).long().clamp(0, s - 1) for v in (x, y))  # a centre on the far border is inside, too
+        place = torch.stack([x * s - column, y * s - row, *roots], -1)
+        ids = torch.arange(count, device=row.device)
+        first = row.new_full((s * s,), count).scatter_reduce(0, row * s + column, ids, "amin")
+        held = first < count
+        labels = torch.full_like(first, -1)
+        labels[held] = target.labels[first[held]] - 1  # there is no output for the background
+        places = place.new_zeros(s * s, 4)
+        places[held] = place[first[held]]
+        return labels.reshape(s, s), places.reshape(s, s, 4)
+
+    def to_boxes(self, places: Tensor) -> Tensor:
+        """Places [N, S, S, B, 4] → boxes [N, S, S, B, 4], (cx, cy, w, h) in units of the image."""
+        cell = torch.arange(self.grid, device=places.device)
+        row, column = (v[..., None] for v in torch.meshgrid(cell, cell, indexing="ij"))  # [S, S, 1]
+        x, y, root_w, root_h = places.unbind(-1)
+        sides = root_w.clamp(min=0).square(), root_h.clamp(min=0).square()
+        return torch.stack([(x + column) / self.grid, (y + row) / self.grid, *sides], -1)
+
+    def losses(self, outputs: Outputs, assigned: Assignment) -> Losses:
+        """Equation 3 term by term, weighted, over the number of images.
+
+        "loss_xy" and "loss_wh" of responsible boxes; "loss_object", from their confidence to their IoU, and
+        "loss_no_object", from that of all other boxes to 0; "loss_classes" of cells with an object. All are sums of
+        squared differences.
+        """
+        s, held = self.settings, assigned.labels >= 0
+        responsible = assigned.responsible
+        place = (outputs.places[responsible] - assigned.places[held]).square()  # both cell by cell: one box a cell
+        confidence = (outputs.confidences - assigned.ious * responsible).square()
+        wanted = F.one_hot(assigned.labels[held], len(self.classes))
+        terms = {
+            "loss_xy": s.coordinates * place[:, :2].sum(),
+            "loss_wh": s.coordinates * place[:, 2:].sum(),
+            "loss_object": s.objects * confidence[responsible].sum(),
+            "loss_no_object": s.no_objects * confidence[~responsible].sum(),
+            "loss_classes": s.classes * (outputs.classes[held] - wanted).square().sum(),
+        }
+        return {name: term / len(held) for name, term in terms.items()}
+
+    @torch.no_grad()
+    def decode(self, outputs: Outputs, sizes: Sequence[Size]) -> Detections:
+        """The best boxes of each image after suppression class by class.
+
+        The score is P(class | object) times the box's confidence (equation 1).
+        """
+        s, results = self.settings, []
+        boxes = box_convert(self.to_boxes(outputs.places), "cxcywh", "xyxy").flatten(1, 3)  # [N, S·S·B, 4]
+        scores = outputs.confidences.clamp(0, 1)[..., None] * outputs.classes.clamp(0, 1)[..., None, :]
+        for box, score, size in zip(boxes, scores.flatten(1, 3), sizes, strict=True):
+            box = clip_boxes_to_image(denormalize_boxes(box, size), size)
+            solid = (box[:, 2:] > box[:, :2]).all(1, keepdim=True)
+            which, label = ((score > s.min_score) & solid).nonzero(as_tuple=True)
+            box, score, label = box[which], score[which, label], label + 1
+            keep = batched_nms(box, score, label, s.nms_iou)[: s.max_detections]
+            results.append({"boxes": box[keep], "labels": label[keep], "scores": score[keep]})
+        return results
+
+
+def yolo_v1(
+    classes: Iterable[str],
+    *,
+    in_channels: int = 3,
+    grid: int = 7,
+    boxes: int = 2,
+    image_size: int = 448,
+    hidden: int = 4096,
+    settings: YOLOv1Settings | None = None,
+) -> YOLOv1:
+    """The paper's network of 24 convolutions (figure 3): 271,703,550 parameters with 20 classes.
+
+    It has no normalisation: the paper trains its first 20 convolutions on ImageNet before (`YOLOv1Net`), and so much of
+    it is slow to learn from a random start. `suited` holds the paper's training (section 2.2).
+
+    Args:
+        classes: names of the classes.
+        in_channels: channels of the images.
+        grid: S, cells a side.
+        boxes: B, boxes a cell.
+        image_size: side of the square that images are resized to, a multiple of 64.
+        hidden: width of the dense layer before the last.
+        settings: weights and thresholds.
+    """
+    names = Classes(classes)
+    _check(grid, boxes, image_size, 64)
+    net = YOLOv1Net(in_channels=in_channels)
+    side = image_size // 32
+    head = YOLOv1Head(net.last_channels, (side, side), grid, boxes, len(names), hidden=hidden)
+    model = _assemble(net, names, head, in_channels, grid, boxes, image_size, settings)
+    model.suited = {
+        "epochs": 135,
+        "optimizer": "sgd",
+        "lr": 0.01,
+        "weight_decay": 5e-4,
+        "batch_size": 8,
+        "accumulate": 8,  # 64 images a step
+        "warmup_steps": 1000,
+        "schedule": "step",
+        "milestones": (75 / 135, 105 / 135),
+    }
+    return model
+
+
+def yolo_v1_mobilenet_v2(
+    classes: Iterable[str],
+    *,
+    in_channels: int = 3,
+    grid: int = 7,
+    boxes: int = 2,
+    image_size: int = 224,
+    settings: YOLOv1Settings | None = None,
+) -> YOLOv1:
+    """YOLO v1's grid, assignment, losses and decoding on MobileNet v2: what two cores can train.
+
+    Departures: another backbone, with batch normalisation, whose last map (stride 32) becomes the grid; a head of
+    convolutions in the place of the dense layers, without dropout, which learns from fewer images.
+
+    Args:
+        classes, in_channels, boxes, settings: as for `yolo_v1`.
+        grid: S; best `image_size` / 32, for then each cell of the last map is one of the grid.
+        image_size: side of the square that images are resized to, a multiple of 32.
+    """
+    names = Classes(classes)
+    _check(grid, boxes, image_size, 32)
+    net = mobilenet_v2(in_channels=in_channels)
+    head = GridHead(net.last_channels, grid, boxes, len(names))
+    return _assemble(net, names, head, in_channels, grid, boxes, image_size, settings)
+
+
+def _check(grid: int, boxes: int, image_size: int, stride: int) -> None:
+    if min(grid, boxes) < 1:
+        raise InputError(f"grid is {grid} and boxes {boxes}, but a grid has at least one cell, and a cell one box")
+    if image_size < stride or image_size % stride:
+        near = max(1, round(image_size / stride)) * stride
+        raise InputError(f"image_size is {image_size}, but must be a multiple of {stride}, such as {near}")
+
+
+def _assemble(
+    net: nn.Module,
+    names: Classes,
+    head: nn.Module,
+    in_channels: int,
+    grid: int,
+    boxes: int,
+    image_size: int,
+    settings: YOLOv1Settings | None,
+) -> YOLOv1:
+    backbone = nn.Sequential(*net.layers().values())  # type: ignore[operator]
+    mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)
+    preprocess = Preprocess(mean, std, fixed_size=(image_size, image_size), divisor=1)
+    model = YOLOv1(names, preprocess, backbone, head, grid, boxes, settings)
+    model.backbone_keys = shared_keys(net, model)
+    return model

@@ -1,0 +1,77 @@
+"""The classification network of YOLO v1: Redmon et al., "You only look once", CVPR 2016, sections 2.1 and 2.2.
+
+1×1 reductions before 3×3 convolutions, after GoogLeNet, without its branches; no normalisation.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from sightline.nn.backbones.features import Stage
+from sightline.nn.layers import ConvNormAct
+
+# (kernel, channels) of the convolutions of each block (figure 3); max pooling stands between the blocks
+_BLOCKS = (
+    ((7, 64),),
+    ((3, 192),),
+    ((1, 128), (3, 256), (1, 256), (3, 512)),
+    (*((1, 256), (3, 512)) * 4, (1, 512), (3, 1024)),
+    ((1, 512), (3, 1024)) * 2,
+)
+
+leaky = partial(nn.LeakyReLU, 0.1)
+"""The activation of all layers but the last (equation 2)."""
+
+
+class YOLOv1Net(nn.Module):
+    """Twenty convolutions, average pooling, one dense layer: what the detector's first layers learn on ImageNet.
+
+    Args:
+        num_classes: outputs of the last layer; 23,428,136 parameters with 1000.
+        in_channels: channels of the image.
+    """
+
+    def __init__(self, num_classes: int = 1000, *, in_channels: int = 3):
+        super().__init__()
+        layers: list[nn.Module] = []
+        self.stages: list[Stage] = []
+        channels, stride = in_channels, 1
+        for block in _BLOCKS:
+            if layers:
+                layers.append(nn.MaxPool2d(2))
+                stride *= 2
+            for kernel, out in block:
+                step = 1 if layers else 2  # the first convolution alone is of stride 2
+                layers.append(ConvNormAct(channels, out, kernel, step, norm=None, act=leaky))
+                channels, stride = out, stride * step
+            self.stages.append(Stage(str(len(layers) - 1), channels, stride))
+        self.last_channels = channels
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Linear(channels, num_classes)
+        start_leaky(self.features)
+        nn.init.normal_(self.classifier.weight, 0, 0.01)
+        nn.init.zeros_(self.classifier.bias)
+
+    def layers(self) -> dict[str, nn.Module]:
+        """The layers up to the last map, by name, in order (for `FeatureMaps`)."""
+        return dict(self.features.named_children())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W], sides of 32 at least → logits [N, num_classes]."""
+        x = nn.functional.adaptive_avg_pool2d(self.features(x), 1)
+        return self.classifier(torch.flatten(x, 1))
+
+
+def start_leaky(module: nn.Module) -> None:
+    """Random weights that keep the size of the activations through layers of slope 0.1 below 0 (He et al. 2015).
+
+    The paper does not tell its own; 24 layers without normalisation learn from no arbitrary start.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, a=0.1)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
