@@ -30,6 +30,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "mask_rcnn": {"min_size": 96, "max_size": 160, "boxes": BoxSettings(samples=32)},
     "keypoint_rcnn": {"min_size": 96, "max_size": 160, "points": 3, "boxes": BoxSettings(samples=32)},
     "ssdlite320": {"image_size": 160},
+    "sightline_": {"image_size": 160},
     "r_cnn": {"regions": RCNNSettings(crop=32, proposals=24, samples=8)},
     "localiser": {"image_size": 96},
     "yolo_v1_mobilenet_v2": {"image_size": 64, "grid": 2},
@@ -56,6 +57,7 @@ SMALL: dict[str, dict[str, Any]] = {
 ALL = [entry.name for entry in ENTRIES]
 DETECTORS = [entry.name for entry in ENTRIES if entry.task == "detection"]
 HEAVY = (
+    *("sightline_s", "sightline_m"),
     *("resnet34", "resnet101", "resnet152", "overfeat_fast", "overfeat_accurate", "vgg16_bn", "vgg19"),
     *("localiser_resnet18", "sliding_window_resnet18", "grid_sliding_resnet18"),  # as on MobileNet
     "yolo_v1",
@@ -223,7 +225,7 @@ def test_one_target_an_image(name: str) -> None:
         model([image(80, 80), image(80, 80)], [target(model, (80, 80))])
 
 
-@pytest.mark.parametrize("name", ["ssdlite320_mobilenet_v2", "faster_rcnn_mobilenet_v2_fpn"])
+@pytest.mark.parametrize("name", ["ssdlite320_mobilenet_v2", "sightline_n", "faster_rcnn_mobilenet_v2_fpn"])
 def test_it_overfits_two_images(name: str) -> None:
     model = build(name).train()
     images = [torch.full((3, 96, 96), 60, dtype=torch.uint8) for _ in range(2)]

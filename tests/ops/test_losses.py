@@ -220,3 +220,47 @@ def test_reference_values(shared: Path) -> None:
             key = f"focal/alpha{alpha:g}_gamma{gamma:g}_{reduction}"
             torch.testing.assert_close(ours.detach(), reference[key], rtol=1e-6, atol=1e-6)
             torch.testing.assert_close(logits.grad, reference[f"{key}_grad"], rtol=1e-5, atol=1e-6)
+
+
+# Quality and distributions
+
+
+@given(logit=st.floats(-8, 8), quality=st.floats(0, 1))
+@settings(deadline=None, max_examples=60)
+def test_quality_and_varifocal_on_plain_numbers(logit: float, quality: float) -> None:
+    x, y = torch.tensor([logit], dtype=torch.float64), torch.tensor([quality], dtype=torch.float64)
+    p = 1 / (1 + math.exp(-logit))
+    entropy = -(quality * math.log(p) + (1 - quality) * math.log(1 - p))
+    assert losses.quality_focal_loss(x, y).item() == pytest.approx((quality - p) ** 2 * entropy, abs=1e-9)
+    weight = quality if quality > 0 else 0.75 * p**2
+    assert losses.varifocal_loss(x, y).item() == pytest.approx(weight * entropy, abs=1e-9)
+
+
+def test_quality_focal_loss_of_hard_targets_is_the_focal_loss() -> None:
+    x, y = torch.linspace(-4, 4, 9), torch.tensor([0.0, 1, 0, 1, 0, 1, 0, 1, 0])
+    expected = losses.sigmoid_focal_loss(x, y, alpha=-1, gamma=2)
+    torch.testing.assert_close(losses.quality_focal_loss(x, y, 2.0), expected)
+
+
+@given(seed=st.integers(0, 10**6), target=st.floats(-2, 8))
+@settings(deadline=None, max_examples=60)
+def test_distribution_focal_loss_on_plain_numbers(seed: int, target: float) -> None:
+    logits = torch.randn(6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    exponentials = [math.exp(v) for v in logits.tolist()]
+    log_p = [math.log(e / sum(exponentials)) for e in exponentials]
+    y = min(max(target, 0.0), 5.0)
+    low = min(int(y), 4)
+    expected = -(low + 1 - y) * log_p[low] - (y - low) * log_p[low + 1]
+    found = losses.distribution_focal_loss(logits, torch.tensor(target, dtype=torch.float64))
+    assert found.item() == pytest.approx(expected, abs=1e-9)
+
+
+def test_distribution_focal_loss_is_least_where_the_mean_is_the_target() -> None:
+    logits = torch.full((16,), -30.0)
+    logits[3], logits[4] = math.log(0.75), math.log(0.25)
+    at = {y: losses.distribution_focal_loss(logits, torch.tensor(y)).item() for y in (3.0, 3.25, 3.5, 6.0)}
+    entropy = -0.75 * math.log(0.75) - 0.25 * math.log(0.25)
+    assert at[3.25] == pytest.approx(entropy, abs=1e-5)
+    assert at[6.0] > 20
+    with pytest.raises(InputError, match="do not fit logits"):
+        losses.distribution_focal_loss(torch.zeros(2, 16), torch.zeros(3))

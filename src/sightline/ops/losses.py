@@ -205,3 +205,77 @@ def _require_same_shape(prediction: Tensor, target: Tensor) -> None:
             f"prediction {list(prediction.shape)} and target {list(target.shape)} must have the same shape; "
             "pair each prediction with its target first"
         )
+
+
+def quality_focal_loss(logits: Tensor, targets: Tensor, beta: float = 2.0, reduction: Reduction = "none") -> Tensor:
+    """Binary cross-entropy towards a quality in [0, 1], counted by how far the score is from it: |y − p|^β · BCE.
+
+    Args:
+        logits: [...] before the sigmoid.
+        targets: [...] of the same shape: the quality y of the prediction where it is of the class, else 0.
+        beta: how strongly what is nearly right is counted less; 0 is plain cross-entropy.
+        reduction: "none" [...], "mean" or "sum". Detectors divide the sum by the sum of the qualities.
+
+    Raises:
+        InputError: the shapes differ, or `reduction` is another word.
+
+    Source: Li et al., Generalized Focal Loss, 2020, equation 5.
+    """
+    _require_same_shape(logits, targets)
+    logits = at_least_float32(logits)
+    targets = targets.to(logits.dtype)
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    return _reduce(_focus((targets - logits.sigmoid()).abs(), beta) * cross_entropy, reduction)
+
+
+def varifocal_loss(
+    logits: Tensor, targets: Tensor, alpha: float = 0.75, gamma: float = 2.0, reduction: Reduction = "none"
+) -> Tensor:
+    """Binary cross-entropy towards a quality; positives count by their quality, negatives by α p^γ.
+
+    Args:
+        logits: [...] before the sigmoid.
+        targets: [...] of the same shape: the quality of the prediction where it is of the class, else 0.
+        alpha: weight of the negatives.
+        gamma: how strongly negatives that are nearly right are counted less.
+        reduction: "none" [...], "mean" or "sum". Detectors divide the sum by the sum of the qualities.
+
+    Raises:
+        InputError: the shapes differ, or `reduction` is another word.
+
+    Source: Zhang et al., VarifocalNet, 2021, equation 2. The weights pass no gradient on.
+    """
+    _require_same_shape(logits, targets)
+    logits = at_least_float32(logits)
+    targets = targets.to(logits.dtype)
+    weight = torch.where(targets > 0, targets, alpha * logits.detach().sigmoid() ** gamma)
+    return _reduce(weight * F.binary_cross_entropy_with_logits(logits, targets, reduction="none"), reduction)
+
+
+def distribution_focal_loss(logits: Tensor, targets: Tensor, reduction: Reduction = "none") -> Tensor:
+    """Cross-entropy that draws a distribution over 0, 1, …, R − 1 to the two numbers about the target.
+
+    Each of the two counts by how near it is: (⌈y⌉ − y) · −log p_⌊y⌋ + (y − ⌊y⌋) · −log p_⌈y⌉.
+
+    Args:
+        logits: [..., R] before the softmax.
+        targets: [...] the numbers y; those outside 0 … R − 1 are drawn to the nearest end.
+        reduction: "none" [...], "mean" or "sum".
+
+    Raises:
+        InputError: the shapes do not fit, or `reduction` is another word.
+
+    Source: Li et al., Generalized Focal Loss, 2020, equation 6.
+    """
+    if logits.shape[:-1] != targets.shape or logits.shape[-1] < 2:
+        raise InputError(
+            f"targets {list(targets.shape)} do not fit logits {list(logits.shape)}; give one number to each "
+            "distribution of at least 2 bins, the last dimension of the logits"
+        )
+    log_probability = at_least_float32(logits).log_softmax(-1)
+    targets = targets.to(log_probability.dtype).clamp(0, logits.shape[-1] - 1)
+    low = targets.floor().clamp(max=logits.shape[-1] - 2)
+    share = targets - low
+    at = low.long()[..., None]
+    loss = -(1 - share) * log_probability.gather(-1, at)[..., 0] - share * log_probability.gather(-1, at + 1)[..., 0]
+    return _reduce(loss, reduction)

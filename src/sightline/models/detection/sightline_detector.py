@@ -1,0 +1,364 @@
+"""Sightline's own detector: small, without anchors, for few images and few minutes on a processor.
+
+What it is made of, each from its paper; measured effects stand in `docs/sightline_detector.md`:
+
+- backbone of cross-stage partial blocks (Wang et al. 2020) with ELAN's gradient paths (Wang et al. 2022) and pyramid
+  pooling (He et al. 2014);
+- path aggregation (Liu et al. 2018) at one width on all levels, and a head of two branches (Ge et al., "YOLOX", 2021)
+  whose convolutions the levels share, with normalisations of their own (Lyu et al., "RTMDet", 2022);
+- a point a cell, its four distances as distributions with their focal loss (Li et al., "Generalized focal loss", 2020,
+  section 3.2), beside complete IoU (Zheng et al. 2020);
+- task-aligned assignment and scores that learn the prediction's quality (Feng et al., "TOOD", 2021, section 3.2).
+
+The four steps stand apart: `network`, `assign`, `losses`, `decode`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sightline.errors import InputError
+from sightline.models.detection.detector import Detections, Detector, Losses
+from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels, resize_target
+from sightline.nn.backbones.csp import CSPBackbone
+from sightline.nn.heads.decoupled import DecoupledHead
+from sightline.nn.necks.pan import PathAggregation
+from sightline.ops.assignment import match_task_aligned
+from sightline.ops.boxes import box_iou, clip_boxes_to_image
+from sightline.ops.losses import (
+    complete_box_iou_loss,
+    distribution_focal_loss,
+    generalized_box_iou_loss,
+    quality_focal_loss,
+    varifocal_loss,
+)
+from sightline.ops.suppression import batched_nms
+from sightline.structures import Classes, ImageBatch, Instances, Size
+
+
+@dataclass(frozen=True)
+class DenseSettings:
+    """Numbers of the detector.
+
+    Attributes:
+        top: points that an object takes at most (TOOD, section 4.1: 13).
+        alpha, beta: how much class and place count in the choice of points (TOOD: 1 and 6).
+        class_loss: "quality" (generalized focal loss), "varifocal" (VarifocalNet) or "plain" cross-entropy.
+        box_loss: "complete" or "generalized" IoU.
+        class_weight, box_weight, distance_weight: of the three losses (PP-YOLOE, section 2.2: 1, 2.5 and 0.5).
+        min_score: boxes of a lower score are dropped.
+        candidates: best boxes an image that enter the suppression.
+        nms_iou: overlap at which the weaker box of a class is dropped.
+        max_detections: boxes an image that a result keeps.
+    """
+
+    top: int = 13
+    alpha: float = 1.0
+    beta: float = 6.0
+    class_loss: Literal["quality", "varifocal", "plain"] = "plain"
+    box_loss: Literal["complete", "generalized"] = "complete"
+    class_weight: float = 1.0
+    box_weight: float = 2.5
+    distance_weight: float = 0.5
+    min_score: float = 0.005
+    candidates: int = 1000
+    nms_iou: float = 0.65
+    max_detections: int = 300
+
+    def __post_init__(self) -> None:
+        for name, known in (
+            ("class_loss", ("quality", "varifocal", "plain")),
+            ("box_loss", ("complete", "generalized")),
+        ):
+            if getattr(self, name) not in known:
+                raise InputError(f"{name} is {getattr(self, name)!r}, but it must be one of {', '.join(known)}")
+
+
+class Points(NamedTuple):
+    """The cells' centres.
+
+    Attributes:
+        centres: [A, 2] (x, y) in pixels of the batch.
+        strides: [A] pixels from cell to cell.
+    """
+
+    centres: Tensor
+    strides: Tensor
+
+
+class Assignment(NamedTuple):
+    """What each point should say.
+
+    Attributes:
+        matches: [N, A] int64, the object's index, or −1.
+        quality: [N, A] the score it should give, 0 without an object.
+    """
+
+    matches: Tensor
+    quality: Tensor
+
+
+class SightlineDetector(Detector):
+    """Backbone → neck → head: for each cell of three maps a score of every class and one box.
+
+    Args:
+        classes: names of the K classes.
+        preprocess: images → batch.
+        backbone: batch [N, C, H, W] → maps at strides 8, 16, 32.
+        neck: the maps → as many, all of one width.
+        head: the maps → scores [N, A, K] and sides [N, A, 4·R].
+        settings: weights, thresholds and counts.
+        multi_scale: in training, each batch is resized by a factor up to this much below or above 1 (Redmon & Farhadi,
+            "YOLO9000", 2017, section 2); 0 for none.
+    """
+
+    class_layers = r"head\.classes\.\d+\.(weight|bias)"
+    suited: dict[str, Any] = {}
+    strides = (8, 16, 32)
+
+    def __init__(
+        self,
+        classes: Iterable[str],
+        preprocess: Preprocess,
+        backbone: nn.Module,
+        neck: nn.Module,
+        head: DecoupledHead,
+        settings: DenseSettings | None = None,
+        multi_scale: float = 0.0,
+    ):
+        super().__init__(classes, preprocess)
+        if not 0 <= multi_scale < 1:
+            raise InputError(f"multi_scale is {multi_scale}, but must be a share from 0 to below 1, such as 0.25")
+        self.backbone, self.neck, self.head = backbone, neck, head
+        self.settings = settings or DenseSettings()
+        self.multi_scale = multi_scale
+
+    def prepare(
+        self, images: Sequence[Tensor], targets: Sequence[Instances] | None
+    ) -> tuple[ImageBatch, list[Instances] | None]:
+        """As every detector; in training also at a random scale, where `multi_scale` asks for it."""
+        batch, moved = super().prepare(images, targets)
+        if moved is None or not self.training or not self.multi_scale:
+            return batch, moved
+        factor = 1 + self.multi_scale * (2 * float(torch.rand(())) - 1)
+        divisor = self.preprocess.divisor
+        height, width = batch.tensor.shape[-2:]
+        size = tuple(max(1, round(side * factor / divisor)) * divisor for side in (height, width))
+        if size == (height, width):
+            return batch, moved
+        scale = (size[1] / width, size[0] / height)
+        tensor = F.interpolate(batch.tensor, size=size, mode="bilinear", align_corners=False)
+        sizes = [(max(1, round(h * scale[1])), max(1, round(w * scale[0]))) for h, w in batch.sizes]
+        moved = [resize_target(t, scale, s) for t, s in zip(moved, sizes, strict=True)]
+        return replace(batch, tensor=tensor, sizes=sizes), moved
+
+    def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
+        """A batch → detections of each image; with targets, the three losses."""
+        scores, sides = self.network(batch.tensor)
+        points = self.points(batch)
+        if targets is None:
+            return self.decode(scores, sides, points, batch.sizes), {}
+        scores, sides = scores.float(), sides.float()
+        boxes = self.boxes(sides, points)
+        return [], self.losses(scores, sides, boxes, points, self.assign(scores, boxes, points, targets), targets)
+
+    def network(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Batch [N, C, H, W] → scores [N, A, K] before the sigmoid, sides [N, A, 4·R] before the softmax."""
+        return self.head(self.neck(self.backbone(images)))
+
+    def points(self, batch: ImageBatch) -> Points:
+        """The centres of all cells, map by map, row by row."""
+        height, width = batch.tensor.shape[-2:]
+        return cell_centres((height, width), self.strides, batch.tensor.device)
+
+    def boxes(self, sides: Tensor, points: Points) -> Tensor:
+        """Distributions [..., A, 4·R] → boxes [..., A, 4] xyxy in pixels of the batch: each distribution's mean."""
+        bins = self.head.bins
+        spread = sides.unflatten(-1, (4, bins)).softmax(-1)
+        distances = (spread * torch.arange(bins, dtype=spread.dtype, device=spread.device)).sum(-1)
+        left_top, right_bottom = (distances * points.strides[:, None]).chunk(2, -1)
+        return torch.cat([points.centres - left_top, points.centres + right_bottom], -1)
+
+    @torch.no_grad()
+    def assign(self, scores: Tensor, boxes: Tensor, points: Points, targets: Sequence[Instances]) -> Assignment:
+        """For every point its object and the score it should give, by what the network now says (TOOD, section 3.2).
+
+        An object admits the points inside its box; one too small to hold any, the point next to its centre.
+
+        Args:
+            scores: [N, A, K] before the sigmoid.
+            boxes: [N, A, 4] as predicted.
+            points: of `points`.
+            targets: labels are outputs of the head, 1 … K.
+        """
+        s, found = self.settings, []
+        probabilities = scores.sigmoid()
+        for probability, box, target in zip(probabilities, boxes, targets, strict=True):
+            inside = admitted(points, target.boxes)
+            of_class = probability.T[target.labels - 1]
+            found.append(match_task_aligned(of_class, box_iou(target.boxes, box), inside, s.top, s.alpha, s.beta))
+        return Assignment(torch.stack([m for m, _ in found]), torch.stack([q for _, q in found]))
+
+    def losses(
+        self,
+        scores: Tensor,
+        sides: Tensor,
+        boxes: Tensor,
+        points: Points,
+        assignment: Assignment,
+        targets: Sequence[Instances],
+    ) -> dict[str, Tensor]:
+        """Scores towards qualities; boxes of the points with an object, each counted by its quality.
+
+        All are sums over the batch divided by the sum of the qualities.
+        """
+        s = self.settings
+        matches, quality = assignment
+        wanted = torch.zeros_like(scores)
+        goals = []
+        for i, target in enumerate(targets):
+            at = (matches[i] >= 0).nonzero().flatten()
+            of = matches[i, at]
+            wanted[i, at, target.labels[of] - 1] = quality[i, at]
+            goals.append(target.boxes[of].to(boxes.dtype))
+        image, at = (matches >= 0).nonzero(as_tuple=True)  # in the order of `goals`: image by image
+        goal, weight = torch.cat(goals), quality[image, at]
+        total = quality.sum().clamp(min=1)
+        class_terms = {
+            "quality": quality_focal_loss,
+            "varifocal": varifocal_loss,
+            "plain": lambda x, y: F.binary_cross_entropy_with_logits(x, y, reduction="none"),
+        }[s.class_loss](scores, wanted)
+        overlap = complete_box_iou_loss if s.box_loss == "complete" else generalized_box_iou_loss
+        cells = points.strides[at, None]
+        distances = torch.cat([points.centres[at] - goal[:, :2], goal[:, 2:] - points.centres[at]], 1) / cells
+        distance_terms = distribution_focal_loss(sides[image, at].unflatten(-1, (4, self.head.bins)), distances).mean(1)
+        return {
+            "classification": s.class_weight * class_terms.sum() / total,
+            "bbox_regression": s.box_weight * (overlap(boxes[image, at], goal) * weight).sum() / total,
+            "distances": s.distance_weight * (distance_terms * weight).sum() / total,
+        }
+
+    @torch.no_grad()
+    def decode(self, scores: Tensor, sides: Tensor, points: Points, sizes: Sequence[Size]) -> list[dict[str, Tensor]]:
+        """The best boxes of each image after suppression class by class; labels are outputs of the head, 1 … K.
+
+        Only the boxes of what enters the suppression are worked out.
+        """
+        s, results = self.settings, []
+        for score, side, size in zip(scores.float().sigmoid(), sides, sizes, strict=True):
+            place, label = (score > s.min_score).nonzero(as_tuple=True)
+            score = score[place, label]
+            if len(score) > s.candidates:
+                score, best = score.topk(s.candidates)
+                place, label = place[best], label[best]
+            here = Points(points.centres[place], points.strides[place])
+            box = clip_boxes_to_image(self.boxes(side[place].float(), here), size)
+            keep = batched_nms(box, score, label, s.nms_iou)[: s.max_detections]
+            results.append({"boxes": box[keep], "labels": label[keep] + 1, "scores": score[keep]})
+        return results
+
+
+def cell_centres(size: Size, strides: Sequence[int], device: torch.device | str = "cpu") -> Points:
+    """The centres of the cells of maps of these strides over an image of (height, width), multiples of all strides."""
+    centres, pixels = [], []
+    for stride in strides:
+        x = (torch.arange(size[1] // stride, device=device) + 0.5) * stride
+        y = (torch.arange(size[0] // stride, device=device) + 0.5) * stride
+        rows, columns = torch.meshgrid(y, x, indexing="ij")
+        centres.append(torch.stack([columns, rows], -1).reshape(-1, 2))
+        pixels.append(torch.full((len(x) * len(y),), float(stride), device=device))
+    return Points(torch.cat(centres), torch.cat(pixels))
+
+
+def admitted(points: Points, boxes: Tensor) -> Tensor:
+    """Bool [G, A]: the points inside each box [G, 4]; where a box holds none, the point nearest to its centre."""
+    low = points.centres - boxes[:, None, :2]
+    high = boxes[:, None, 2:] - points.centres
+    inside = torch.minimum(low, high).amin(-1) > 0
+    none = ~inside.any(1)
+    if bool(none.any()):
+        centre = (boxes[none, :2] + boxes[none, 2:]) / 2
+        nearest = (points.centres - centre[:, None]).square().sum(-1).argmin(1)
+        inside[none.nonzero().flatten(), nearest] = True
+    return inside
+
+
+def sightline_n(
+    classes: Iterable[str],
+    *,
+    in_channels: int = 3,
+    image_size: int = 640,
+    multi_scale: float = 0.0,
+    settings: DenseSettings | None = None,
+) -> SightlineDetector:
+    """The small one, for a processor.
+
+    Args:
+        classes: names of the classes.
+        in_channels: channels of the images.
+        image_size: what the longer side is resized to; the shorter keeps the picture's shape. A multiple of 32.
+        multi_scale: as in `SightlineDetector`.
+        settings: weights, thresholds and counts.
+    """
+    return _sightline(
+        classes, (16, 32, 64, 128, 256), (1, 1, 1, 1), 64, 1, 2, in_channels, image_size, multi_scale, settings
+    )
+
+
+def sightline_s(
+    classes: Iterable[str],
+    *,
+    in_channels: int = 3,
+    image_size: int = 640,
+    multi_scale: float = 0.0,
+    settings: DenseSettings | None = None,
+) -> SightlineDetector:
+    """Twice as wide. Arguments as for `sightline_n`."""
+    return _sightline(
+        classes, (32, 64, 128, 256, 512), (1, 1, 1, 1), 128, 1, 2, in_channels, image_size, multi_scale, settings
+    )
+
+
+def sightline_m(
+    classes: Iterable[str],
+    *,
+    in_channels: int = 3,
+    image_size: int = 640,
+    multi_scale: float = 0.0,
+    settings: DenseSettings | None = None,
+) -> SightlineDetector:
+    """Three times as wide and twice as deep. Arguments as for `sightline_n`."""
+    return _sightline(
+        classes, (48, 96, 192, 384, 768), (1, 2, 2, 2), 192, 2, 2, in_channels, image_size, multi_scale, settings
+    )
+
+
+def _sightline(
+    classes: Iterable[str],
+    channels: Sequence[int],
+    blocks: Sequence[int],
+    width: int,
+    neck_blocks: int,
+    depth: int,
+    in_channels: int,
+    image_size: int,
+    multi_scale: float,
+    settings: DenseSettings | None,
+) -> SightlineDetector:
+    names = Classes(classes)
+    if image_size < 32 or image_size % 32:
+        near = max(32, round(image_size / 32) * 32)
+        raise InputError(f"image_size is {image_size}, but the maps need a multiple of 32; give {near}")
+    backbone = CSPBackbone(channels, blocks, in_channels)
+    neck = PathAggregation(backbone.out_channels, width, neck_blocks)
+    head = DecoupledHead(width, len(names), len(backbone.out_channels), depth=depth)
+    mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)
+    preprocess = Preprocess(mean, std, min_size=image_size, max_size=image_size, divisor=32)
+    return SightlineDetector(names, preprocess, backbone, neck, head, settings, multi_scale)

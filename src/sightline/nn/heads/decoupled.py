@@ -1,0 +1,118 @@
+"""Decoupled head: classes and boxes by branches of their own (Ge et al., "YOLOX", 2021, section 2.2).
+
+All levels share the branches' convolutions, each with its own normalisation (Lyu et al., "RTMDet", 2022, section 3.2).
+Sides of boxes come as distributions (Li et al., "Generalized focal loss", 2020, section 3.2).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sightline.nn.layers import NormLayer, batch_norm
+from sightline.nn.layers.fuse import folded
+
+
+class SharedBranch(nn.Module):
+    """Convolutions that all levels share, each level with normalisations of its own; SiLU after each.
+
+    Args:
+        channels: C of input and output.
+        levels: number of maps.
+        depth: convolutions.
+        separable: 3×3 depthwise and 1×1 in the place of each 3×3.
+        norm: maker of the normalisation.
+    """
+
+    def __init__(self, channels: int, levels: int, depth: int, separable: bool, norm: NormLayer):
+        super().__init__()
+        convolutions: list[nn.Module] = []
+        for _ in range(depth):
+            if separable:
+                convolutions.append(nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False))
+                convolutions.append(nn.Conv2d(channels, channels, 1, bias=False))
+            else:
+                convolutions.append(nn.Conv2d(channels, channels, 3, padding=1, bias=False))
+        self.convolutions = nn.ModuleList(convolutions)
+        self.norms = nn.ModuleList(nn.ModuleList(norm(channels) for _ in convolutions) for _ in range(levels))
+
+    def forward(self, x: Tensor, level: int) -> Tensor:
+        """The map [N, C, H, W] of a level → the same shape."""
+        for convolution, norm in zip(self.convolutions, self.norms[level], strict=True):
+            x = F.silu(norm(convolution(x)), inplace=True)
+        return x
+
+    def fused(self) -> FusedBranch:
+        """The same for inference: each level's normalisations folded into convolutions of its own."""
+        return FusedBranch(
+            [[folded(c, n) for c, n in zip(self.convolutions, norms, strict=True)] for norms in self.norms]
+        )
+
+
+class FusedBranch(nn.Module):
+    """`SharedBranch` with its normalisations folded; args: the convolutions of each level."""
+
+    def __init__(self, convolutions: Sequence[Sequence[nn.Module]]):
+        super().__init__()
+        self.convolutions = nn.ModuleList(nn.ModuleList(level) for level in convolutions)
+
+    def forward(self, x: Tensor, level: int) -> Tensor:
+        """The map [N, C, H, W] of a level → the same shape."""
+        for convolution in self.convolutions[level]:
+            x = F.silu(convolution(x), inplace=True)
+        return x
+
+
+class DecoupledHead(nn.Module):
+    """Scores of each class and the distribution of each side's distance, for each cell of each map.
+
+    Args:
+        channels: C of every map.
+        num_classes: K, without background.
+        levels: number of maps.
+        bins: R, the distances 0, 1, …, R − 1 cells that a side's distribution is over.
+        depth: convolutions of each branch.
+        prior: score that every class starts with (Lin et al., "Focal loss", 2017, section 3.3).
+        norm: maker of the normalisation; by default batch norm of YOLOX's numbers.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        num_classes: int,
+        levels: int = 3,
+        bins: int = 16,
+        depth: int = 2,
+        prior: float = 0.01,
+        norm: NormLayer | None = None,
+    ):
+        super().__init__()
+        norm = norm or batch_norm(eps=1e-3, momentum=0.03)
+        self.bins = bins
+        self.class_branch = SharedBranch(channels, levels, depth, True, norm)
+        self.box_branch = SharedBranch(channels, levels, depth, True, norm)
+        self.classes = nn.ModuleList(nn.Conv2d(channels, num_classes, 1) for _ in range(levels))
+        self.sides = nn.ModuleList(nn.Conv2d(channels, 4 * bins, 1) for _ in range(levels))
+        # Falling start: near sides are likelier, so that boxes begin about 6 cells wide rather than 15.
+        falling = -0.3 * torch.arange(bins, dtype=torch.float32).repeat(4)
+        for classes, sides in zip(self.classes, self.sides, strict=True):
+            nn.init.normal_(classes.weight, std=0.01)
+            nn.init.constant_(classes.bias, -math.log((1 - prior) / prior))
+            nn.init.normal_(sides.weight, std=0.01)
+            with torch.no_grad():
+                sides.bias.copy_(falling)
+
+    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Maps [N, C, H_i, W_i] → scores [N, A, K] before the sigmoid, and sides [N, A, 4·R] before the softmax.
+
+        A = Σ H_i·W_i, map by map, row by row; the four sides are left, top, right, bottom, each R numbers.
+        """
+        scores, sides = [], []
+        for level, x in enumerate(maps):
+            scores.append(self.classes[level](self.class_branch(x, level)).flatten(2))
+            sides.append(self.sides[level](self.box_branch(x, level)).flatten(2))
+        return torch.cat(scores, 2).transpose(1, 2), torch.cat(sides, 2).transpose(1, 2)

@@ -1,0 +1,47 @@
+"""Path aggregation: Liu et al., "Path aggregation network for instance segmentation", CVPR 2018, section 3.1, joined by
+concatenation and CSP blocks as in RTMDet (Lyu et al. 2022, section 3.2) and PP-YOLOE (Xu et al. 2022, section 2.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sightline.nn.backbones.csp import CSPBlock
+from sightline.nn.layers import ConvNormAct, NormLayer, batch_norm
+
+
+class PathAggregation(nn.Module):
+    """The pyramid's maps joined from coarse to fine, then from fine to coarse again.
+
+    Args:
+        in_channels: C of each map that comes in, fine to coarse.
+        out_channels: C of every map that goes out, and of all inside.
+        blocks: residual pairs of each CSP block.
+        norm: maker of the normalisation; by default batch norm of YOLOX's numbers.
+    """
+
+    def __init__(self, in_channels: Sequence[int], out_channels: int, blocks: int = 1, norm: NormLayer | None = None):
+        super().__init__()
+        norm = norm or batch_norm(eps=1e-3, momentum=0.03)
+        c, steps = out_channels, len(in_channels) - 1
+        self.laterals = nn.ModuleList(ConvNormAct(i, c, 1, norm=norm, act=nn.SiLU) for i in in_channels)
+        self.top_down = nn.ModuleList(CSPBlock(2 * c, c, blocks, norm, shortcut=False) for _ in range(steps))
+        self.down = nn.ModuleList(ConvNormAct(c, c, 3, 2, norm=norm, act=nn.SiLU) for _ in range(steps))
+        self.bottom_up = nn.ModuleList(CSPBlock(2 * c, c, blocks, norm, shortcut=False) for _ in range(steps))
+        self.out_channels = out_channels
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Maps [N, C_i, H_i, W_i], fine to coarse, each half as large → as many of [N, out_channels, H_i, W_i]."""
+        maps = [lateral(x) for lateral, x in zip(self.laterals, maps, strict=True)]
+        finer = [maps[-1]]  # coarse to fine
+        for block, x in zip(self.top_down, reversed(maps[:-1]), strict=True):
+            up = F.interpolate(finer[-1], size=x.shape[-2:], mode="nearest")
+            finer.append(block(torch.cat([x, up], 1)))
+        out = [finer.pop()]  # fine to coarse
+        for down, block in zip(self.down, self.bottom_up, strict=True):
+            out.append(block(torch.cat([down(out[-1]), finer.pop()], 1)))
+        return out

@@ -1,0 +1,311 @@
+"""Sightline's own detector: counts, its four steps against loops and hand-worked numbers, folding, training."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sightline.errors import InputError
+from sightline.models.detection.sightline_detector import (
+    Assignment,
+    DenseSettings,
+    SightlineDetector,
+    admitted,
+    cell_centres,
+    sightline_m,
+    sightline_n,
+    sightline_s,
+)
+from sightline.nn.heads.decoupled import DecoupledHead
+from sightline.nn.layers import fuse
+from sightline.ops.boxes import complete_box_iou
+from sightline.ops.losses import quality_focal_loss, varifocal_loss
+from sightline.structures import Instances
+
+NAMES = ["circle", "square", "star"]
+
+
+def small(**arguments: object) -> SightlineDetector:
+    torch.manual_seed(0)
+    return sightline_n(NAMES, **{"image_size": 96, **arguments})
+
+
+def parameters(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def target(*boxes: list[float], labels: list[int] | None = None, size: tuple[int, int] = (96, 96)) -> Instances:
+    return Instances(size, boxes=torch.tensor(boxes).reshape(-1, 4), labels=labels or [0] * len(boxes))
+
+
+def as_head(t: Instances) -> Instances:
+    """Labels as outputs of the head."""
+    return t.replace(labels=t.labels + 1)
+
+
+# The network
+
+
+def test_parameters_by_hand() -> None:
+    def conv(c: int, out: int, kernel: int) -> int:  # with its norm
+        return c * out * kernel**2 + 2 * out
+
+    def block(c: int, out: int) -> int:
+        return 2 * conv(c, out // 2, 1) + 2 * conv(out // 2, out // 2, 3) + conv(3 * out // 2, out, 1)
+
+    def backbone(*widths: int) -> int:
+        stages = sum(conv(a, b, 3) + block(b, b) for a, b in itertools.pairwise(widths))
+        last = widths[-1]
+        return conv(3, widths[0], 3) + stages + conv(last, last // 2, 1) + conv(2 * last, last, 1)
+
+    def neck(c: int, *widths: int) -> int:
+        return sum(conv(w, c, 1) for w in widths) + 2 * conv(c, c, 3) + 4 * block(2 * c, c)
+
+    def head(c: int, classes: int) -> int:
+        branch = 2 * (9 * c + c * c) + 3 * 4 * 2 * c
+        return 2 * branch + 3 * (c * classes + classes + c * 64 + 64)
+
+    for build, widths, c in (
+        (sightline_n, (16, 32, 64, 128, 256), 64),
+        (sightline_s, (32, 64, 128, 256, 512), 128),
+    ):
+        with torch.device("meta"):
+            found = parameters(build([str(i) for i in range(80)]))
+        assert found == backbone(*widths) + neck(c, *widths[2:]) + head(c, 80)
+    with torch.device("meta"):
+        assert parameters(sightline_n(NAMES)) < 2.6e6
+        assert 15e6 < parameters(sightline_m(NAMES)) < 20e6
+
+
+def test_maps_points_and_boxes_of_a_network() -> None:
+    model = small()
+    scores, sides = model.network(torch.zeros(2, 3, 64, 96))
+    cells = 8 * 12 + 4 * 6 + 2 * 3
+    assert scores.shape == (2, cells, 3)
+    assert sides.shape == (2, cells, 4 * 16)
+    points = cell_centres((64, 96), (8, 16, 32))
+    assert points.centres.shape == (cells, 2)
+    assert points.centres[:2].tolist() == [[4, 4], [12, 4]]
+    assert points.centres[12].tolist() == [4, 12]
+    assert points.centres[-1].tolist() == [80, 48]
+    assert points.strides[[0, 96, -1]].tolist() == [8, 16, 32]
+    assert torch.allclose(scores.sigmoid().mean(), torch.tensor(0.01), atol=2e-3)  # the prior
+
+
+def test_boxes_are_means_of_distributions() -> None:
+    model = small()
+    points = cell_centres((32, 32), (32,))
+    sides = torch.full((1, 1, 4, 16), -50.0)
+    for side, cells in enumerate((0, 1, 2, 3)):
+        sides[0, 0, side, cells] = 0.0
+    sides[0, 0, 3, 4] = 0.0  # half 3, half 4
+    box = model.boxes(sides.flatten(2), points)
+    assert box[0, 0].tolist() == pytest.approx([16, 16 - 32, 16 + 64, 16 + 3.5 * 32], abs=1e-3)
+
+
+# Assignment
+
+
+def test_points_inside_or_the_nearest() -> None:
+    points = cell_centres((32, 32), (8, 16))
+    boxes = torch.tensor([[0.0, 0, 13, 9], [5, 5, 7, 7]])
+    inside = admitted(points, boxes)
+    assert points.centres[inside[0]].tolist() == [[4, 4], [12, 4], [8, 8]]
+    assert points.centres[inside[1]].tolist() == [[4, 4]]  # holds no point: (4, 4) is as near to (6, 6) as (8, 8)
+
+
+def test_assignment_of_a_batch_takes_the_points_that_say_it_best() -> None:
+    model = small(settings=DenseSettings(top=2))
+    points = cell_centres((96, 96), (8, 16, 32))
+    targets = [as_head(target([8, 8, 40, 40], [50, 50, 90, 90], labels=[1, 2])), as_head(target())]
+    boxes = torch.cat([points.centres - 8, points.centres + 8], 1).repeat(2, 1, 1)
+    scores = torch.full((2, len(points.centres), 3), -4.0)
+    inside = admitted(points, targets[0].boxes)
+    first, second = inside[0].nonzero().flatten()[:2].tolist()
+    boxes[0, first] = torch.tensor([8.0, 8, 40, 40])
+    boxes[0, second] = torch.tensor([8.0, 8, 40, 36])
+    scores[0, [first, second], 1] = torch.tensor([1.0, 2.0])
+    matches, quality = model.assign(scores, boxes, points, targets)
+    assert (matches[1] == -1).all()
+    assert (matches[0] == 0).nonzero().flatten().tolist() == sorted([first, second])
+    assert (matches[0] == 1).sum() == 2
+    ratings = {first: torch.tensor(1.0).sigmoid().item(), second: torch.tensor(2.0).sigmoid().item() * 0.875**6}
+    best = max(ratings.values())
+    for point, rating in ratings.items():  # the largest overlap is 1
+        assert quality[0, point].item() == pytest.approx(rating / best, abs=1e-5)
+
+
+# Losses
+
+
+@pytest.mark.parametrize("kind", ["quality", "varifocal", "plain"])
+def test_losses_equal_a_loop(kind: str) -> None:
+    settings = DenseSettings(class_loss=kind, class_weight=0.7, box_weight=2.0, distance_weight=0.3)
+    model = small(settings=settings)
+    generator = torch.Generator().manual_seed(1)
+    points = cell_centres((64, 64), (8, 16, 32))
+    count = len(points.centres)
+    scores = torch.randn(2, count, 3, generator=generator)
+    sides = torch.randn(2, count, 64, generator=generator)
+    boxes = model.boxes(sides, points)
+    targets = [
+        as_head(target([4, 4, 30, 40], [20, 10, 60, 60], labels=[2, 0], size=(64, 64))),
+        as_head(target([1, 2, 50, 20], labels=[1], size=(64, 64))),
+    ]
+    matches = torch.full((2, count), -1)
+    quality = torch.zeros(2, count)
+    for image, point, of, q in ((0, 9, 0, 0.5), (0, 40, 1, 0.9), (0, 70, 1, 0.8), (1, 3, 0, 0.4)):
+        matches[image, point], quality[image, point] = of, q
+    found = model.losses(scores, sides, boxes, points, Assignment(matches, quality), targets)
+
+    total = 0.5 + 0.9 + 0.8 + 0.4
+    class_sum = box_sum = distance_sum = 0.0
+    for image in range(2):
+        for point in range(count):
+            of = int(matches[image, point])
+            for k in range(3):
+                q = float(quality[image, point]) if of >= 0 and int(targets[image].labels[of]) == k + 1 else 0.0
+                x, y = scores[image, point, k], torch.tensor(q)
+                entropy = -(q * torch.sigmoid(x).log() + (1 - q) * torch.sigmoid(-x).log())
+                values: dict[str, Tensor] = {
+                    "plain": entropy,
+                    "quality": quality_focal_loss(x, y),
+                    "varifocal": varifocal_loss(x, y),
+                }
+                class_sum += float(values[kind])
+            if of < 0:
+                continue
+            goal, q = targets[image].boxes[of], float(quality[image, point])
+            box_sum += q * (1 - float(complete_box_iou(boxes[image, point][None], goal[None])))
+            (x, y), stride = points.centres[point].tolist(), float(points.strides[point])
+            x1, y1, x2, y2 = goal.tolist()
+            for side, pixels in enumerate((x - x1, y - y1, x2 - x, y2 - y)):
+                d = min(max(pixels / stride, 0.0), 15.0)
+                p = sides[image, point].view(4, 16)[side].log_softmax(0)
+                low = min(math.floor(d), 14)
+                distance_sum += q / 4 * float(-(low + 1 - d) * p[low] - (d - low) * p[low + 1])
+    assert found["classification"].item() == pytest.approx(0.7 * class_sum / total, rel=1e-4)
+    assert found["bbox_regression"].item() == pytest.approx(2.0 * box_sum / total, rel=1e-4)
+    assert found["distances"].item() == pytest.approx(0.3 * distance_sum / total, rel=1e-4)
+
+
+# Decoding
+
+
+def test_decoding_keeps_the_best_of_each_class_inside_the_image() -> None:
+    model = small(settings=DenseSettings(min_score=0.3, nms_iou=0.7))
+    points = cell_centres((96, 96), (8, 16, 32))
+    count = len(points.centres)
+    scores = torch.full((1, count, 3), -5.0)
+    sides = torch.full((1, count, 4, 16), -50.0)
+    sides[..., 2] = 0.0  # every box reaches two cells to each side
+    scores[0, 13, 0], scores[0, 14, 0], scores[0, 13, 2], scores[0, 0, 1] = 2.0, 1.0, 0.5, 0.0
+    (found,) = model.decode(scores, sides.flatten(2), points, [(90, 90)])
+    assert found["labels"].tolist() == [1, 1, 3, 2]  # 13 and 14 overlap by 0.667 after clipping
+    assert found["scores"].tolist() == pytest.approx([0.8808, 0.7311, 0.6225, 0.5], abs=1e-4)
+    assert found["boxes"][0].tolist() == pytest.approx([0, 0, 28, 28])
+    assert found["boxes"][3].tolist() == pytest.approx([0, 0, 20, 20])
+    few = small(settings=DenseSettings(min_score=0.3, candidates=2, nms_iou=0.5))
+    (found,) = few.decode(scores, sides.flatten(2), points, [(90, 90)])
+    assert found["scores"].tolist() == pytest.approx([0.8808], abs=1e-4)
+
+
+# Folding
+
+
+def shaken(model: nn.Module) -> nn.Module:
+    """Norms as after training, in evaluation mode."""
+    generator = torch.Generator().manual_seed(3)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.3, generator=generator)
+            module.running_var.uniform_(0.5, 2.0, generator=generator)
+            nn.init.uniform_(module.weight, 0.7, 1.3)
+            nn.init.normal_(module.bias, 0, 0.2)
+    return model.eval()
+
+
+def test_folded_it_answers_the_same() -> None:
+    model = shaken(small())
+    folded = fuse(model)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
+    assert any(isinstance(m, nn.BatchNorm2d) for m in model.modules())
+    x = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for a, b in zip(model.network(x), folded.network(x), strict=True):
+            torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+        picture = torch.rand(3, 70, 96)
+        one, two = model([picture])[0], folded([picture])[0]
+    torch.testing.assert_close(one.scores, two.scores, atol=1e-4, rtol=1e-4)
+
+
+# As a whole
+
+
+def test_it_overfits_three_images() -> None:
+    model = small().train()
+    generator = torch.Generator().manual_seed(0)
+    images, targets = [], []
+    for label, box in ((0, [8, 8, 40, 40]), (2, [40, 24, 88, 80]), (1, [20, 50, 36, 66])):
+        picture = (torch.rand(3, 96, 96, generator=generator) * 60).to(torch.uint8)
+        x1, y1, x2, y2 = box
+        picture[label, y1:y2, x1:x2] = 250
+        images.append(picture)
+        targets.append(target([float(v) for v in box], labels=[label]))
+    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
+    for _ in range(30):
+        optimizer.zero_grad()
+        sum(model(images, targets).values()).backward()
+        optimizer.step()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        model(images, targets)
+        results = model.eval()(images)
+    for result, wanted in zip(results, targets, strict=True):
+        assert int(result.labels[0]) == int(wanted.labels[0])
+        assert result.boxes[0].tolist() == pytest.approx(wanted.boxes[0].tolist(), abs=6)
+
+
+def test_multi_scale_resizes_in_training_alone() -> None:
+    model = small(multi_scale=0.4)
+    picture, wanted = torch.rand(3, 96, 96), target([24, 24, 72, 48])
+    seen = set()
+    for _ in range(12):
+        batch, (moved,) = model.train().prepare([picture], [wanted])
+        side = batch.tensor.shape[-1]
+        seen.add(side)
+        assert moved.image_size == (side, side)
+        assert moved.boxes[0].tolist() == pytest.approx([24 * side / 96, 24 * side / 96, 72 * side / 96, side / 2])
+    assert seen == {64, 96, 128}
+    batch, _ = model.eval().prepare([picture], [wanted])
+    assert batch.tensor.shape[-1] == 96
+    assert small().train().prepare([picture], [wanted])[0].tensor.shape[-1] == 96
+
+
+def test_it_keeps_the_picture_s_shape() -> None:
+    model = small()
+    batch, _ = model.prepare([torch.rand(3, 480, 640)], None)
+    assert batch.sizes == [(72, 96)]
+    assert batch.tensor.shape[-2:] == (96, 96)
+
+
+def test_what_cannot_be() -> None:
+    with pytest.raises(InputError, match="image_size is 100, but the maps need a multiple of 32; give 96"):
+        sightline_n(NAMES, image_size=100)
+    with pytest.raises(InputError, match=r"multi_scale is 1\.5, but must be a share"):
+        sightline_n(NAMES, multi_scale=1.5)
+    with pytest.raises(InputError, match="class_loss is 'focal', but it must be one of quality, varifocal, plain"):
+        DenseSettings(class_loss="focal")  # type: ignore[arg-type]
+
+
+def test_the_head_alone() -> None:
+    head = DecoupledHead(8, 5, levels=2, bins=4, depth=1)
+    scores, sides = head([torch.zeros(1, 8, 4, 4), torch.zeros(1, 8, 2, 2)])
+    assert scores.shape == (1, 20, 5)
+    assert sides.shape == (1, 20, 16)
