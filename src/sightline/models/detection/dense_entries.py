@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
-from sightline.models.detection import ssdlite, yolo_v1
+from sightline.models.detection import sightline_detector, ssdlite, yolo_v1
 from sightline.models.entry import Entry
 
 DENSE_ENTRIES = (
+    Entry(
+        "sightline_n",
+        sightline_detector.sightline_n,
+        "detection",
+        "Feng et al. 2021, TOOD; Lyu et al. 2022, RTMDet",
+    ),
+    Entry(
+        "sightline_s",
+        sightline_detector.sightline_s,
+        "detection",
+        "Feng et al. 2021, TOOD; Lyu et al. 2022, RTMDet",
+    ),
+    Entry(
+        "sightline_m",
+        sightline_detector.sightline_m,
+        "detection",
+        "Feng et al. 2021, TOOD; Lyu et al. 2022, RTMDet",
+    ),
     Entry(
         "ssdlite320_mobilenet_v3_large",
         ssdlite.ssdlite320_mobilenet_v3_large,
