@@ -13,6 +13,9 @@ from PIL import Image
 
 import sightline as sl
 from sightline.data.scenes import write_scenes
+from sightline.errors import InputError
+from sightline.models.detection.r_cnn import RCNNSettings
+from sightline.training.alternating import STEPS
 
 NAME, TINY = "ssdlite320_mobilenet_v2", {"image_size": 96}
 QUICK = {"batch_size": 4, "workers": 0, "warmup_steps": 2, "augmentation": "light", "progress": False, "device": "cpu"}
@@ -241,3 +244,35 @@ def test_other_classes_are_named(run):
         sl.evaluate(run.model, data)
     with pytest.raises(sl.ClassMismatch, match="the classes of the model and the training set differ"):
         sl.train(run.model, data, epochs=1, workers=0)
+
+
+def test_r_cnn_learns_in_stages_and_keeps_what_it_found(tmp_path: Path) -> None:
+    """One call: proposals are found once and kept, and the saved model holds the SVMs fitted after the last epoch."""
+    data = sl.scenes(6, 64)
+    settings = RCNNSettings(crop=32, proposals=60, samples=16)
+    model = sl.create_model("r_cnn_mobilenet_v2", data.classes, regions=settings)
+    run = sl.train(model, data, name="a", runs=tmp_path, epochs=2, progress=False, report=False)
+    assert run.recipe.augmentation == "none"
+    assert run.recipe.batch_size == 2
+    assert len(list((run.folder / "proposals").rglob("*.npy"))) == 6
+    assert bool(run.model.svm_fitted)
+    again = sl.load(run.folder)
+    image = data[0][0]
+    with torch.inference_mode():
+        assert torch.equal(again([image])[0].scores, run.model([image])[0].scores)
+
+
+def test_four_steps_by_one_call(tmp_path: Path) -> None:
+    data = sl.scenes(4, 64)
+    model = sl.create_model("faster_rcnn_mobilenet_v2", data.classes, min_size=64, max_size=96)
+    common = {"runs": tmp_path, "progress": False, "report": False}
+    run = sl.train(model, data, data, name="a", alternating=True, epochs=1, **common)
+    assert run.folder == tmp_path / "a"
+    assert sorted(p.name for p in run.folder.iterdir() if p.is_dir()) == list(STEPS)
+    with torch.inference_mode():
+        assert torch.equal(sl.load(run.folder)([data[0][0]])[0].scores, run.model([data[0][0]])[0].scores)
+    with pytest.raises(InputError, match="cannot be resumed"):
+        sl.train(model, data, name="a", alternating=True, resume=True, **common)
+    other = sl.create_model("ssdlite320_mobilenet_v2", data.classes)
+    with pytest.raises(InputError, match="has no proposal network"):
+        sl.train(other, data, name="b", alternating=True, epochs=1, **common)

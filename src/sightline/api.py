@@ -69,6 +69,7 @@ def train(
     device: str | None = None,
     transform: Callable[..., Any] | None = None,
     on_epoch: Callable[[Mapping[str, Any]], object] | None = None,
+    alternating: bool = False,
     **numbers: Any,
 ) -> Run:
     """Train a model on a dataset, validate it each epoch, and write everything of the run to a folder.
@@ -77,7 +78,7 @@ def train(
         model: of `create_model` or `load`; it is trained in place.
         data: the training images.
         validation: images never trained on, by which the best epoch is chosen.
-        recipe: all numbers of the run; by default `Recipe()`.
+        recipe: all numbers of the run; by default those that suit the model (`recipe_for`).
         name: the run's folder in `runs`; by default run1, run2, …
         runs: folder of all runs.
         resume: go on with the run `name` where it stopped.
@@ -88,6 +89,8 @@ def train(
         device: "cpu", "cuda", "mps"; by default the best there is.
         transform: augmentation in place of the one the recipe names.
         on_epoch: called with the metrics of each epoch.
+        alternating: the four steps of Faster R-CNN's paper, each of the recipe's epochs or a quarter of its minutes,
+            instead of all losses at once; each has a folder in the run's, which holds the last one's files.
         numbers: of the recipe, to change: epochs=12, batch_size=4, minutes=10, …
 
     Returns:
@@ -97,16 +100,19 @@ def train(
         InputError: a number, the data, or the folder cannot be used; the sentence says why and what to do.
     """
     from sightline.data.transforms import recipes
+    from sightline.training.alternating import train_in_steps
     from sightline.training.loop import fit
     from sightline.training.recipe import Recipe
     from sightline.training.run import existing_run_folder, new_run_folder
 
     if resume and name is None:
         raise InputError("to resume a run give its name, such as name='run1'")
+    if resume and alternating:
+        raise InputError("a training in alternating steps cannot be resumed; train anew, or without alternating")
     folder = Path(runs) / name if resume and name else None
     if folder is not None and recipe is None:
         recipe = Recipe.from_yaml(existing_run_folder(folder) / "recipe.yaml")
-    recipe = recipe.changed(**numbers) if recipe else Recipe.from_dict(numbers, "train(…)")
+    recipe = recipe.changed(**numbers) if recipe else recipe_for(model, numbers, "train(…)")
     augmentation = transform or recipes.named(recipe.augmentation)
     for part, title in ((data, "training"), (validation, "validation")):
         if part is not None and not checked:
@@ -114,6 +120,9 @@ def train(
     data = with_target_fields(model, data)
     validation = None if validation is None else with_target_fields(model, validation)
     folder = folder or new_run_folder(runs, name)
+    keep_proposals = getattr(model, "cache_proposals", None)
+    if callable(keep_proposals) and transform is None and recipe.augmentation == "none":
+        keep_proposals(folder / "proposals")  # the images of all epochs are the same
 
     def validate(current: nn.Module) -> dict[str, Any]:
         # no bar of its own: the run's says that it validates
@@ -121,29 +130,60 @@ def train(
         return {key: result.metrics[key] for key in VALIDATION_COLUMNS if key in result.metrics}
 
     measurable = validation is not None and validation.kind == "instances"
+    common: dict[str, Any] = {
+        "validation": validation,
+        "validate": validate if measurable else None,
+        "transform": augmentation,
+        "trackers": trackers,
+        "progress": progress,
+        "device": device,
+        "on_epoch": on_epoch,
+    }
     try:
-        run = fit(
-            model,
-            data,
-            recipe,
-            folder,
-            validation=validation,
-            validate=validate if measurable else None,
-            transform=augmentation,
-            resume=resume,
-            trackers=trackers,
-            progress=progress,
-            device=device,
-            on_epoch=on_epoch,
-        )
+        if alternating:
+            run = train_in_steps(model, data, recipe, folder, **common)
+        else:
+            run = fit(model, data, recipe, folder, resume=resume, **common)
     except InputError:
         with suppress(OSError):  # not empty: what was written stays
             folder.rmdir()
         raise
+    if hasattr(run.model, "fit_stages") and not run.interrupted:
+        _further_stages(run, data, progress)
     if report and run.metrics:
         result = evaluate(run.model, validation, progress=progress) if validation is not None and measurable else None
         write_report(run.folder, result, data=validation if measurable else data, model=run.model)
     return run
+
+
+def recipe_for(model: nn.Module, numbers: Mapping[str, Any], source: str) -> Recipe:
+    """The recipe of these numbers, and for the others of those that suit the model (`model.suited`).
+
+    Args:
+        model: to be trained.
+        numbers: the user's own.
+        source: where they come from, for messages.
+    """
+    from sightline.training.recipe import Recipe
+
+    suited = dict(getattr(model, "suited", {}))
+    if "optimizer" in numbers and numbers["optimizer"] != suited.get("optimizer", "adamw"):
+        suited = {name: value for name, value in suited.items() if name not in ("lr", "weight_decay")}
+    if "minutes" in numbers:
+        suited.pop("epochs", None)
+    return Recipe.from_dict({**suited, **numbers}, source)
+
+
+def _further_stages(run: Run, data: Dataset, progress: bool) -> None:
+    """What a system learns after its gradient steps, such as R-CNN's SVMs; the run's models are written anew."""
+    from sightline.models.saving import save
+    from sightline.training.metrics_log import replacing
+
+    model: Any = run.model
+    model.fit_stages(data, folder=run.folder / "features", progress=progress)
+    for name in ("best", "last"):
+        with replacing(run.folder / f"{name}.safetensors") as path:
+            save(model, path, {"metrics": run.best or {}, "recipe": run.recipe.to_dict()})
 
 
 def require_usable(data: Dataset, title: str) -> None:

@@ -198,6 +198,7 @@ def train(
     name: Annotated[str | None, typer.Option(help="The run's folder below --runs.")] = None,
     runs: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run --name.")] = False,
+    alternating: Annotated[bool, typer.Option("--alternating", help="Faster R-CNN in its paper's four steps.")] = False,
     tracker: Annotated[list[str] | None, typer.Option(help="An experiment tracker accelerate knows.")] = None,
     train: Split = None,
     val: Split = None,
@@ -221,14 +222,15 @@ def train(
         raise InputError("--resume needs the run's --name")
     if resume and name:
         recipe = recipe or existing_run_folder(runs / name) / "recipe.yaml"
-    final = Recipe.from_yaml(recipe).changed(**numbers) if recipe else Recipe.from_dict(numbers, "the command line")
+    given_recipe = Recipe.from_yaml(recipe).changed(**numbers) if recipe else None
+    seed = (given_recipe or Recipe.from_dict(numbers, "the command line")).seed
 
     arguments = _arguments(model, arg)
     dataset = _open(data, train, val, test).with_channels(arguments.get("in_channels", 3))
-    parts = _parts(dataset, final.seed)
+    parts = _parts(dataset, seed)
     api.require_usable(parts["train"], "training")
     api.require_usable(parts["val"], "validation")
-    torch.manual_seed(final.seed)
+    torch.manual_seed(seed)
     if not quiet:
         logging.getLogger("sightline").setLevel(logging.INFO)  # what of the weights was loaded
     detector = create_model(model, dataset.classes, weights, **arguments)
@@ -237,7 +239,7 @@ def train(
         detector,
         parts["train"],
         parts["val"],
-        recipe=final,
+        recipe=given_recipe or api.recipe_for(detector, numbers, "the command line"),
         name=name,
         runs=runs,
         resume=resume,
@@ -246,9 +248,13 @@ def train(
         progress=not quiet,
         trackers=tracker or (),
         device=device,
+        alternating=alternating,
     )
     if quiet:  # with progress shown, the run has said it itself
         typer.echo(str(run))
+    if run.interrupted and alternating:
+        typer.echo("steps that alternate cannot be resumed: train anew")
+        raise typer.Exit(130)
     if run.interrupted:
         known = [*(() if name else ("--name", run.folder.name)), *(() if resume else ("--resume",))]
         typer.echo(f"resume:   {shlex.join(['sightline', *sys.argv[1:], *known])}")

@@ -37,6 +37,8 @@ class Detector(nn.Module):
     target_fields: tuple[str, ...] = ()
     """What it learns from beside boxes and labels: fields of the targets (`dataset.with_fields(*model.target_fields)`).
     """
+    suited: dict[str, Any] = {}
+    """Numbers of a training recipe that suit it better than the recipe's own defaults."""
 
     def __init__(self, classes: Iterable[str], preprocess: Preprocess, slots: Sequence[int] | None = None):
         super().__init__()

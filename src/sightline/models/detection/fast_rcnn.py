@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from sightline.models.detection.detector import Detections, Detector, Losses, head_outputs
-from sightline.models.detection.proposers import Proposer, ProposerName, checked, make_proposer
+from sightline.models.detection.proposers import Proposer, ProposerName, StoredProposals, checked, make_proposer
 from sightline.models.detection.single_map import Norm, imagenet_preprocess, mobilenet_v2_body, vgg_body
 from sightline.models.preprocess import Preprocess
 from sightline.models.weights import shared_keys
@@ -25,6 +26,7 @@ from sightline.nn.backbones.vgg import vgg16
 from sightline.nn.heads.box import BoxPredictor, BoxSettings, RegionHeads, TwoLayerHead
 from sightline.nn.heads.regions import DenseHead, PooledRegions
 from sightline.ops.boxes import clip_boxes_to_image, remove_small_boxes, scale_boxes
+from sightline.ops.proposals import CachedProposals, SelectiveSearch
 from sightline.structures import Classes, ImageBatch, Instances
 
 BOXES = BoxSettings(samples=64, nms_iou=0.3, bend=1.0)
@@ -67,6 +69,8 @@ class FastRCNN(Detector):
         super().__init__(classes, preprocess, slots)
         self.backbone = backbone
         self.proposer = proposer
+        if isinstance(proposer, StoredProposals):  # an image changed by augmentation would be searched anew
+            self.suited = {"augmentation": "none"}
         self.roi_heads = roi_heads
         self.limit = limit
 
@@ -82,6 +86,12 @@ class FastRCNN(Detector):
             boxes = clip_boxes_to_image(scale_boxes(boxes, scale), size)
             proposals.append(boxes[remove_small_boxes(boxes, 1e-3)])
         return ProposedBatch(batch.tensor, batch.sizes, batch.original_sizes, proposals), moved
+
+    def cache_proposals(self, folder: str | Path) -> None:
+        """From now on, keep what selective search finds in an image in a folder, and look there first."""
+        search = self.proposer.proposer if isinstance(self.proposer, StoredProposals) else self.proposer
+        if isinstance(search, SelectiveSearch):
+            self.proposer = CachedProposals(search, folder)
 
     def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
         """A batch of `prepare` → detections of each image; with targets, the multi-task loss (equation 1)."""

@@ -10,7 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from sightline.models.detection.detector import Detections
-from sightline.models.detection.faster_rcnn import AlignedRegions, FasterRCNN, Norm, faster_rcnn_resnet50_fpn
+from sightline.models.detection.faster_rcnn import (
+    AlignedRegions,
+    FasterRCNN,
+    Norm,
+    faster_rcnn_mobilenet_v2_fpn,
+    faster_rcnn_resnet50_fpn,
+)
 from sightline.nn.heads.box import BoxSettings
 from sightline.nn.heads.keypoint import KeypointHead, KeypointPredictor, KeypointRegionHeads
 from sightline.nn.heads.rpn import ProposalSettings
@@ -69,7 +75,50 @@ def keypoint_rcnn_resnet50_fpn(
         boxes=boxes,
         slots=slots,
     )
-    head = KeypointHead(256)
+    return _with_keypoints(base, 256, points)
+
+
+def keypoint_rcnn_mobilenet_v2_fpn(
+    classes: Iterable[str],
+    *,
+    points: int = 17,
+    in_channels: int = 3,
+    norm: Norm = "batch",
+    trainable_layers: int = 7,
+    min_size: int = 480,
+    max_size: int = 800,
+    channels: int = 128,
+    hidden: int = 512,
+    proposals: ProposalSettings | None = None,
+    boxes: BoxSettings | None = None,
+    slots: Sequence[int] | None = None,
+) -> KeypointRCNN:
+    """MobileNet v2 with a narrow pyramid, to train on a few cores; four convolutions as narrow find the keypoints.
+
+    Args:
+        points: P, keypoints an object.
+        classes, in_channels, norm, trainable_layers, min_size, max_size, channels, hidden, proposals, boxes, slots: as
+            for `faster_rcnn_mobilenet_v2_fpn`.
+    """
+    base = faster_rcnn_mobilenet_v2_fpn(
+        classes,
+        in_channels=in_channels,
+        norm=norm,
+        trainable_layers=trainable_layers,
+        min_size=min_size,
+        max_size=max_size,
+        channels=channels,
+        hidden=hidden,
+        proposals=proposals,
+        boxes=boxes,
+        slots=slots,
+    )
+    return _with_keypoints(base, channels, points, convs=(channels,) * 4)
+
+
+def _with_keypoints(base: FasterRCNN, channels: int, points: int, convs: Sequence[int] = (512,) * 8) -> KeypointRCNN:
+    """Faster R-CNN and the keypoint branch: 14×14 region features, convolutions, 56×56 maps."""
+    head = KeypointHead(channels, convs)
     predictor = KeypointPredictor(head.out_channels, points)
     regions = base.roi_heads.region_features
     assert isinstance(regions, AlignedRegions)

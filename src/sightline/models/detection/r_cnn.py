@@ -83,6 +83,7 @@ class RCNN(Detector):
     """
 
     class_layers = r"^(softmax|svm|box)_"
+    suited = {"augmentation": "none", "batch_size": 2, "validate_every": 1000}  # proposals are found once; tests cost
 
     def __init__(
         self,

@@ -92,6 +92,15 @@ REGION_ENTRIES = (
         _FROZEN,
     ),
     Entry(
+        "keypoint_rcnn_mobilenet_v2_fpn",
+        keypoint_rcnn.keypoint_rcnn_mobilenet_v2_fpn,
+        "detection",
+        "He et al. 2017, Mask R-CNN, section 5",
+        (),
+        "mobilenet_v2",
+        {"norm": "frozen", "trainable_layers": 5},
+    ),
+    Entry(
         "faster_rcnn_resnet18_fpn",
         faster_rcnn.faster_rcnn_resnet18_fpn,
         "detection",
