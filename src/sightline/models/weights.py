@@ -107,7 +107,8 @@ def load_weights(
 
     Args:
         model: changed in place. `model.backbone_keys` says where a classifier's entries go, `model.class_layers` which
-            entries depend on the classes.
+            entries depend on the classes, `model.from_classifier(state)`, where there is one, gives a classifier's
+            entries the shapes of the model's.
         state: tensors by key, with the keys of the model, of older versions of it, or of its backbone as a classifier.
         source: the file, for the report.
         same_classes: False leaves the layers that depend on the classes out, though their shapes may fit.
@@ -123,6 +124,9 @@ def load_weights(
     own = model.state_dict()
     keys: dict[str, str | None] = getattr(model, "backbone_keys", {})
     state, as_backbone = _named_for(state, own.keys(), keys.keys())
+    convert = getattr(model, "from_classifier", None)
+    if as_backbone and convert is not None:
+        state = convert(state)
     report = LoadReport(source, total=len(own))
     chosen: dict[str, Tensor] = {}
     unknown = 0
@@ -173,7 +177,7 @@ def _named_for(
     state: dict[str, Tensor], own: Collection[str], backbone: Collection[str]
 ) -> tuple[dict[str, Tensor], bool]:
     """The checkpoint with today's keys, and whether they are those of the backbone's classifier."""
-    state = {_current_key(key): value for key, value in state.items()}
+    state = {_current_key(key, state): value for key, value in state.items()}
     inside = {key.removeprefix("network."): value for key, value in state.items()}  # of a model around a bare network
     around = {f"network.{key}": value for key, value in inside.items()}
     candidates = [(state, own, False), (around, own, False), (inside, backbone, True)]
@@ -207,9 +211,14 @@ def _depends_on_classes(model: nn.Module, key: str) -> bool:
     return bool(pattern and re.search(pattern, key))
 
 
-def _current_key(key: str) -> str:
-    """Today's name of an entry of an older published checkpoint."""
+def _current_key(key: str, state: Collection[str]) -> str:
+    """Today's name of an entry of an older published checkpoint, which has the entries `state`."""
     parts = key.split(".")
+    if re.match(r"head\.(classification|regression)_head\.conv\.[0246]\.\w+$", key):
+        # RetinaNet's convolutions stood among their activations, as FCOS's do to this day, with norms between them
+        if ".".join([*parts[:3], "1.weight"]) in state:
+            return key
+        return ".".join([*parts[:3], str(int(parts[3]) // 2), "0", parts[4]])
     if len(parts) >= 3 and parts[-3] in ("inner_blocks", "layer_blocks") and parts[-2].isdigit():
         return ".".join([*parts[:-1], "0", parts[-1]])
     if len(parts) == 4 and parts[1] == "mask_head" and parts[2].startswith("mask_fcn"):

@@ -127,8 +127,8 @@ def faster_rcnn_resnet50_fpn(
         proposals, boxes: numbers of the two stages.
         slots: as in `Detector`.
     """
-    net = resnet50(in_channels=in_channels, norm=_norm(norm, norm_eps))
-    body = _resnet_body(net, trainable_layers)
+    net = resnet50(in_channels=in_channels, norm=norm_maker(norm, norm_eps))
+    body = resnet_body(net, trainable_layers)
     fpn = FeaturePyramid(body.channels, 256)
     rpn = RegionProposalNetwork(256, _OCTAVES, settings=proposals)
     head = TwoLayerHead(256 * 7 * 7, 1024)
@@ -151,8 +151,8 @@ def faster_rcnn_resnet50_fpn_v2(
 
     Arguments as for `faster_rcnn_resnet50_fpn`.
     """
-    net = resnet50(in_channels=in_channels, norm=_norm(norm))
-    body = _resnet_body(net, trainable_layers)
+    net = resnet50(in_channels=in_channels, norm=norm_maker(norm))
+    body = resnet_body(net, trainable_layers)
     fpn = FeaturePyramid(body.channels, 256, norm=nn.BatchNorm2d)
     rpn = RegionProposalNetwork(256, _OCTAVES, depth=2, settings=proposals)
     head = ConvHead((256, 7, 7), convs=(256, 256, 256, 256), hidden=1024)
@@ -175,8 +175,8 @@ def faster_rcnn_resnet18_fpn(
 
     Arguments as for `faster_rcnn_resnet50_fpn`.
     """
-    net = resnet18(in_channels=in_channels, norm=_norm(norm))
-    body = _resnet_body(net, trainable_layers)
+    net = resnet18(in_channels=in_channels, norm=norm_maker(norm))
+    body = resnet_body(net, trainable_layers)
     fpn = FeaturePyramid(body.channels, 256)
     rpn = RegionProposalNetwork(256, _OCTAVES, settings=proposals)
     head = TwoLayerHead(256 * 7 * 7, 1024)
@@ -200,9 +200,9 @@ def faster_rcnn_mobilenet_v3_large_fpn(
 
     Arguments as for `faster_rcnn_resnet50_fpn`; the backbone has six parts.
     """
-    net = mobilenet_v3_large(in_channels=in_channels, norm=_norm(norm, norm_eps))
+    net = mobilenet_v3_large(in_channels=in_channels, norm=norm_maker(norm, norm_eps))
     body = FeatureMaps(net.layers(), [Stage("13", 160, 32), Stage("16", 960, 32)])
-    _freeze(body, ["0", "2", "4", "7", "13", "16"], trainable_layers)
+    freeze_before_last(body, ["0", "2", "4", "7", "13", "16"], trainable_layers)
     fpn = FeaturePyramid(body.channels, 256)
     all_sizes = [[32, 64, 128, 256, 512]] * 3
     rpn = RegionProposalNetwork(256, all_sizes, settings=proposals or ProposalSettings(min_score=0.05))
@@ -267,9 +267,9 @@ def faster_rcnn_mobilenet_v2_fpn(
         classes, in_channels, norm, trainable_layers, min_size, max_size, proposals, boxes, slots: as for
             `faster_rcnn_resnet50_fpn`; the backbone has seven parts.
     """
-    net = mobilenet_v2(in_channels=in_channels, norm=_norm(norm))
+    net = mobilenet_v2(in_channels=in_channels, norm=norm_maker(norm))
     body = FeatureMaps(net.layers(), net.stages[2:])
-    _freeze(body, ["0", "2", "4", "7", "11", "14", "17"], trainable_layers)
+    freeze_before_last(body, ["0", "2", "4", "7", "11", "14", "17"], trainable_layers)
     fpn = FeaturePyramid(body.channels, channels)
     thirds = [[base, base * 2 ** (1 / 3), base * 2 ** (2 / 3)] for base in (32, 64, 128, 256)]
     few = ProposalSettings(before_nms=(1000, 500), after_nms=(500, 300))
@@ -311,13 +311,15 @@ def _assemble(
     return model
 
 
-def _resnet_body(net: ResNet, trainable_layers: int) -> FeatureMaps:
-    body = FeatureMaps(net.layers(), net.stages)
-    _freeze(body, ["conv1", "layer1", "layer2", "layer3", "layer4"], trainable_layers)
+def resnet_body(net: ResNet, trainable_layers: int, first: int = 0) -> FeatureMaps:
+    """The maps of a ResNet's stages, of strides 4, 8, 16, 32, from number `first` on. It has five parts."""
+    body = FeatureMaps(net.layers(), net.stages[first:])
+    freeze_before_last(body, ["conv1", "layer1", "layer2", "layer3", "layer4"], trainable_layers)
     return body
 
 
-def _norm(norm: Norm, eps: float = 1e-5) -> NormLayer:
+def norm_maker(norm: Norm, eps: float = 1e-5) -> NormLayer:
+    """What "batch" and "frozen" stand for, with `eps` added to the variance."""
     if norm not in ("batch", "frozen"):
         raise InputError(
             f"norm is {norm!r}, but must be 'batch' (learns) or 'frozen' (keeps the pretrained statistics)"
@@ -325,7 +327,7 @@ def _norm(norm: Norm, eps: float = 1e-5) -> NormLayer:
     return partial(FrozenBatchNorm2d if norm == "frozen" else nn.BatchNorm2d, eps=eps)
 
 
-def _freeze(body: FeatureMaps, parts: Sequence[str], trainable: int) -> None:
+def freeze_before_last(body: FeatureMaps, parts: Sequence[str], trainable: int) -> None:
     """Leave the last `trainable` of `parts` (names of their first layers) learning."""
     if not 0 <= trainable <= len(parts):
         raise InputError(f"trainable_layers is {trainable}, but this backbone has {len(parts)} parts: give 0 to that")

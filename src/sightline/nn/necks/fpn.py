@@ -14,15 +14,22 @@ from sightline.nn.layers import ConvNormAct, NormLayer
 class FeaturePyramid(nn.Module):
     """Lateral 1×1 convolutions, a top-down path of nearest up-sampling and sums, and a 3×3 smoothing (figure 3).
 
-    The coarsest map is subsampled once more for the region proposals (section 4.1, footnote: P6).
+    Without `extra`, the coarsest map is subsampled once more for the region proposals (section 4.1, footnote: P6).
 
     Args:
         in_channels: C of each map that comes in, fine to coarse.
         out_channels: C of every map that goes out (256 in the paper).
         norm: maker of a normalisation after each convolution; None in the paper.
+        extra: (coarsest map in, coarsest map out) → further maps by name, see `sightline.nn.necks.last_levels`.
     """
 
-    def __init__(self, in_channels: Sequence[int], out_channels: int = 256, norm: NormLayer | None = None):
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        out_channels: int = 256,
+        norm: NormLayer | None = None,
+        extra: nn.Module | None = None,
+    ):
         super().__init__()
         self.inner_blocks = nn.ModuleList(ConvNormAct(c, out_channels, 1, norm=norm, act=None) for c in in_channels)
         self.layer_blocks = nn.ModuleList(
@@ -34,14 +41,17 @@ class FeaturePyramid(nn.Module):
                 nn.init.kaiming_uniform_(module.weight, a=1)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+        self.extra_blocks = extra
 
     def forward(self, maps: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Maps [N, C_i, H_i, W_i], fine to coarse → as many of [N, out_channels, H_i, W_i], and the map "pool"."""
+        """Maps [N, C_i, H_i, W_i], fine to coarse → as many of [N, out_channels, H_i, W_i], and "pool" or `extra`'s."""
         laterals = [block(x) for block, x in zip(self.inner_blocks, maps.values(), strict=True)]
         for i in range(len(laterals) - 2, -1, -1):
             laterals[i] = laterals[i] + F.interpolate(laterals[i + 1], size=laterals[i].shape[-2:], mode="nearest")
         out = {name: block(x) for name, block, x in zip(maps, self.layer_blocks, laterals, strict=True)}
         coarsest = next(reversed(out.values()))
+        if self.extra_blocks is not None:
+            return out | self.extra_blocks(next(reversed(maps.values())), coarsest)
         return out | {"pool": F.max_pool2d(coarsest, 1, 2)}
 
 

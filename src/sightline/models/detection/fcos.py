@@ -1,0 +1,294 @@
+"""FCOS: Tian, Shen, Chen, He, "FCOS: fully convolutional one-stage object detection", ICCV 2019; centre sampling and
+centre-ness beside the distances: the same authors' "FCOS: a simple and strong anchor-free object detector", 2020.
+
+The four steps stand apart: `network`, `assign`, `losses`, `decode`.
+
+Departures, all as in the published weights: a location stands on the top-left corner of its cell, not in the middle;
+distances are in cells of the map and kept above 0 by a ReLU; P6 is computed from P5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sightline.errors import InputError
+from sightline.models.detection.detector import Detections, Detector, Losses, head_outputs
+from sightline.models.detection.faster_rcnn import Norm, norm_maker
+from sightline.models.detection.pyramid import (
+    STRIDES,
+    best_candidates,
+    mobilenet_v2_pyramid,
+    resnet_pyramid,
+    suppressed,
+)
+from sightline.models.detection.single_map import imagenet_preprocess
+from sightline.models.preprocess import Preprocess
+from sightline.models.weights import shared_keys
+from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
+from sightline.nn.backbones.resnet import resnet50
+from sightline.nn.heads.retinanet import FCOSHead
+from sightline.nn.necks.fpn import PyramidBackbone
+from sightline.ops.anchors import base_anchors, pyramid_anchors
+from sightline.ops.boxes import box_area, decode_distances, encode_distances
+from sightline.ops.losses import generalized_box_iou_loss, sigmoid_focal_loss
+from sightline.structures import Classes, ImageBatch, Instances, Size
+
+
+@dataclass(frozen=True)
+class FCOSSettings:
+    """Numbers of FCOS.
+
+    Attributes:
+        radius: a location belongs to an object only within so many cells of its centre, in x and in y.
+        ranges: the largest of a location's four distances lies between number l and l + 1 of these on level l, in
+            pixels of the batch.
+        alpha, gamma: of the focal loss: weight of the objects, and how strongly easy locations count less.
+        min_score: boxes of a lower score are dropped (0.05 in the paper; the published weights came with 0.2).
+        candidates: best boxes a level that enter the suppression.
+        nms_iou: overlap at which the weaker box of a class is dropped.
+        max_detections: boxes an image that a result keeps.
+    """
+
+    radius: float = 1.5
+    ranges: tuple[float, ...] = (0.0, 64.0, 128.0, 256.0, 512.0, 1e8)
+    alpha: float = 0.25
+    gamma: float = 2.0
+    min_score: float = 0.05
+    candidates: int = 1000
+    nms_iou: float = 0.6
+    max_detections: int = 100
+
+    def __post_init__(self) -> None:
+        if len(self.ranges) != len(STRIDES) + 1 or list(self.ranges) != sorted(self.ranges):
+            raise InputError(f"ranges are {self.ranges}, but must be {len(STRIDES) + 1} rising numbers, in pixels")
+
+
+class FCOS(Detector):
+    """Backbone → pyramid → every location says class, distances to its box's sides, and how central it is (figure 2).
+
+    Args:
+        classes: names of the classes.
+        preprocess: images → batch.
+        backbone: batch [N, C, H, W] → maps by name, fine to coarse.
+        head: maps → of each level scores [N, H·W, K + 1] (output 0 is not used, as in the published weights), distances
+            [N, H·W, 4] and centre-ness [N, H·W].
+        settings: thresholds and counts.
+        slots: as in `Detector`.
+    """
+
+    class_layers = r"head\.classification_head\.cls_logits\."
+
+    def __init__(
+        self,
+        classes: Iterable[str],
+        preprocess: Preprocess,
+        backbone: nn.Module,
+        head: nn.Module,
+        settings: FCOSSettings | None = None,
+        slots: Sequence[int] | None = None,
+    ):
+        super().__init__(classes, preprocess, slots)
+        self.backbone = backbone
+        self.head = head
+        self.cells = [base_anchors([stride], [1.0]) for stride in STRIDES]
+        self.settings = settings or FCOSSettings()
+
+    def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
+        """A batch → detections of each image; with targets, the three losses."""
+        maps, logits, distances, centreness = self.network(batch.tensor)
+        anchors = self.anchors(maps, batch)
+        if targets is None:
+            return self.decode(logits, distances, centreness, anchors, batch.sizes), {}
+        return [], self.losses(logits, distances, centreness, anchors, self.assign(anchors, targets), targets)
+
+    def network(self, images: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
+        """Batch [N, C, H, W] → of each level its map, scores [N, S_l, K + 1] before the sigmoid, distances [N, S_l, 4]
+        in cells, centre-ness [N, S_l] before the sigmoid.
+        """
+        maps = list(self.backbone(images).values())
+        return (maps, *self.head(maps))
+
+    def anchors(self, maps: Sequence[Tensor], batch: ImageBatch) -> list[Tensor]:
+        """A square of a cell's size around each location, level by level: [S_l, 4] xyxy in pixels of the batch."""
+        shapes: list[Size] = [(x.shape[-2], x.shape[-1]) for x in maps]
+        size = batch.tensor.shape[-2], batch.tensor.shape[-1]
+        return pyramid_anchors(self.cells, shapes, size, device=batch.tensor.device, dtype=torch.float32)
+
+    def assign(self, anchors: Sequence[Tensor], targets: Sequence[Instances]) -> Tensor:
+        """For every location: the id of its object, or −1 (2019, section 3.2; 2020, section 2.2). [N, S]"""
+        s = self.settings
+        limits = [a.new_tensor(s.ranges[level : level + 2]).expand(len(a), 2) for level, a in enumerate(anchors)]
+        return torch.stack(
+            [match_locations(t.boxes, torch.cat(list(anchors)), torch.cat(limits), s.radius) for t in targets]
+        )
+
+    def losses(
+        self,
+        logits: Sequence[Tensor],
+        distances: Sequence[Tensor],
+        centreness: Sequence[Tensor],
+        anchors: Sequence[Tensor],
+        matches: Tensor,
+        targets: Sequence[Instances],
+    ) -> dict[str, Tensor]:
+        """Equation 2, all over the batch's positive locations: focal loss of every location, 1 − generalised IoU and
+        binary cross-entropy of the centre-ness of the positive ones.
+
+        Logits [N, S_l, K + 1], distances [N, S_l, 4], centreness [N, S_l], anchors [S_l, 4] of each level; matches
+        [N, S]. Departures: the generalised IoU for −log IoU (2020 version).
+        """
+        s = self.settings
+        scores, positive = torch.cat(list(logits), 1), matches >= 0
+        truths = torch.zeros_like(scores)
+        for i, target in enumerate(targets):
+            truths[i, positive[i], target.labels[matches[i, positive[i]]]] = 1
+        boxes = torch.cat([t.boxes[m[m >= 0]] for t, m in zip(targets, matches, strict=True)])
+        cells = torch.cat(list(anchors)).expand(len(targets), -1, -1)[positive]
+        found = decode_distances(torch.cat(list(distances), 1)[positive].float(), cells)
+        central = torch.cat(list(centreness), 1)[positive].float()
+        count = positive.sum().clamp(min=1)
+        return {
+            "classification": sigmoid_focal_loss(scores, truths, s.alpha, s.gamma, reduction="sum") / count,
+            "bbox_regression": generalized_box_iou_loss(found, boxes, reduction="sum") / count,
+            "bbox_ctrness": F.binary_cross_entropy_with_logits(central, how_central(boxes, cells), reduction="sum")
+            / count,
+        }
+
+    @torch.no_grad()
+    def decode(
+        self,
+        logits: Sequence[Tensor],
+        distances: Sequence[Tensor],
+        centreness: Sequence[Tensor],
+        anchors: Sequence[Tensor],
+        sizes: Sequence[Size],
+    ) -> Detections:
+        """The best boxes of each image after suppression class by class; labels 1 … K.
+
+        The score is the geometric mean of class and centre-ness (2020, section 2.3).
+        """
+        s = self.settings
+        scores, ids, labels = best_candidates(logits, s.candidates, centreness)
+        chosen = torch.cat(list(distances), 1).gather(1, ids[..., None].expand(-1, -1, 4))
+        return suppressed(
+            decode_distances(chosen.float(), torch.cat(list(anchors))[ids]),
+            scores,
+            labels,
+            sizes,
+            min_score=s.min_score,
+            nms_iou=s.nms_iou,
+            max_detections=s.max_detections,
+        )
+
+
+@torch.no_grad()
+def match_locations(boxes: Tensor, cells: Tensor, limits: Tensor, radius: float) -> Tensor:
+    """The object of each location: the smallest of those around it whose centre is near and whose size suits its level.
+
+    Args:
+        boxes: [G, 4] xyxy of the objects.
+        cells: [S, 4] xyxy, a square of a cell's size around each location.
+        limits: [S, 2] least and largest of what the largest of a location's four distances may be, in pixels.
+        radius: largest distance to the object's centre in x and in y, in cells.
+
+    Returns:
+        [S] int64: the object's id, or −1 background.
+
+    Source: Tian et al., FCOS, 2019, section 3.2; the square around the centre: the 2020 version, section 2.2.
+    """
+    if not len(boxes):
+        return torch.full((len(cells),), -1, dtype=torch.int64, device=cells.device)
+    boxes = boxes[:, None]
+    to_sides = encode_distances(boxes, cells, normalize=False)  # [G, S, 4]
+    to_centre = (to_sides[..., :2] - to_sides[..., 2:]).abs().amax(-1) / 2
+    farthest = to_sides.amax(-1)
+    suits = (to_sides.amin(-1) > 0) & (to_centre < radius * (cells[:, 2] - cells[:, 0]))
+    suits &= (farthest >= limits[:, 0]) & (farthest <= limits[:, 1])
+    area, smallest = box_area(boxes[:, 0])[:, None].masked_fill(~suits, torch.inf).min(0)
+    return torch.where(area < torch.inf, smallest, -1)
+
+
+def how_central(boxes: Tensor, cells: Tensor) -> Tensor:
+    """Centre-ness [P] of locations in their boxes [P, 4]: 1 in the middle, 0 at the sides (2019, equation 3)."""
+    left, top, right, bottom = encode_distances(boxes, cells, normalize=False).unbind(-1)
+    across = torch.minimum(left, right) / torch.maximum(left, right)
+    down = torch.minimum(top, bottom) / torch.maximum(top, bottom)
+    return (across * down).sqrt()
+
+
+def fcos_resnet50_fpn(
+    classes: Iterable[str],
+    *,
+    in_channels: int = 3,
+    norm: Norm = "batch",
+    trainable_layers: int = 5,
+    min_size: int = 800,
+    max_size: int = 1333,
+    settings: FCOSSettings | None = None,
+    slots: Sequence[int] | None = None,
+) -> FCOS:
+    """ResNet-50 with P3 to P7: 32,269,600 parameters with 90 classes and frozen norms.
+
+    Args:
+        classes: names of the classes.
+        in_channels: channels of the images.
+        norm: "batch" learns the backbone's normalisation, "frozen" keeps it.
+        trainable_layers: how many of the backbone's five parts learn, counted from its end.
+        min_size, max_size: the images' sides inside the network.
+        settings: thresholds and counts.
+        slots: as in `Detector`.
+    """
+    net = resnet50(in_channels=in_channels, norm=norm_maker(norm))
+    backbone = resnet_pyramid(net, trainable_layers, p6_from="p5")
+    return _assemble(net, classes, in_channels, min_size, max_size, backbone, 4, settings, slots)
+
+
+def fcos_mobilenet_v2_fpn(
+    classes: Iterable[str],
+    *,
+    in_channels: int = 3,
+    norm: Norm = "batch",
+    trainable_layers: int = 7,
+    min_size: int = 320,
+    max_size: int = 512,
+    channels: int = 128,
+    depth: int = 2,
+    settings: FCOSSettings | None = None,
+    slots: Sequence[int] | None = None,
+) -> FCOS:
+    """MobileNet v2, to train on a few cores: small images, and pyramid and heads narrower and shallower.
+
+    Args:
+        channels: of the pyramid and the heads (256 in the paper), a multiple of 32.
+        depth: convolutions of each tower (4 in the paper).
+        classes, in_channels, norm, trainable_layers, min_size, max_size, settings, slots: as for `fcos_resnet50_fpn`;
+            the backbone has seven parts. P6 is computed from C5.
+    """
+    net = mobilenet_v2(in_channels=in_channels, norm=norm_maker(norm))
+    backbone = mobilenet_v2_pyramid(net, trainable_layers, channels)
+    return _assemble(net, classes, in_channels, min_size, max_size, backbone, depth, settings, slots)
+
+
+def _assemble(
+    net: nn.Module,
+    classes: Iterable[str],
+    in_channels: int,
+    min_size: int,
+    max_size: int,
+    backbone: PyramidBackbone,
+    depth: int,
+    settings: FCOSSettings | None,
+    slots: Sequence[int] | None,
+) -> FCOS:
+    """The parts as one model, which knows where the weights of its backbone's classifier `net` go."""
+    names = Classes(classes)
+    head = FCOSHead(backbone.out_channels, head_outputs(names, slots) + 1, depth)
+    preprocess = imagenet_preprocess(in_channels, min_size, max_size)
+    model = FCOS(names, preprocess, backbone, head, settings, slots)
+    model.backbone_keys = shared_keys(net, model)
+    return model
