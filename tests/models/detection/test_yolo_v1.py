@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from sightline.errors import InputError
 from sightline.models.catalog import create_model
+from sightline.models.classification.classifier import ImageClassifier
 from sightline.models.detection.yolo_v1 import Outputs, YOLOv1, YOLOv1Settings, yolo_v1, yolo_v1_mobilenet_v2
 from sightline.models.preprocess import Preprocess
+from sightline.models.weights import load_weights
 from sightline.nn.backbones.yolo_v1 import YOLOv1Net
 from sightline.nn.heads.yolo_v1 import GridHead
 from sightline.structures import Classes, Instances
@@ -154,6 +156,10 @@ def test_its_first_twenty_convolutions_are_a_classifier() -> None:
     own = {key for key in model.state_dict() if key.startswith("backbone.")}
     assert {k for k in model.backbone_keys.values() if k is not None} == own
     assert [k for k, v in model.backbone_keys.items() if v is None] == ["classifier.weight", "classifier.bias"]
+    classifier = ImageClassifier(NAMES, net)  # as one trains it on images of whole classes
+    report = load_weights(model, classifier.state_dict(), "its classifier")
+    assert report.loaded == 40
+    assert all(key.startswith("head.") for key in report.fresh)
 
 
 @pytest.mark.parametrize(

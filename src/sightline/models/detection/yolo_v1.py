@@ -85,10 +85,13 @@ class Assignment(NamedTuple):
 class YOLOv1(Detector):
     """Backbone → head → grid → boxes.
 
-    Departures. A cell learns from one object: of several with their centres in it the FIRST in the target's order, the
-    others are not shown to it. All outputs are linear, so the scores are made of outputs cut to [0, 1], and a negative
-    √w or √h is taken for a side of 0: such a box overlaps nothing and is no detection, while its loss, taken of the
-    output itself, draws the side back above 0.
+    What the paper leaves open: of several objects with their centres in one cell, the cell learns from the FIRST in the
+    target's order, the others are not shown to it; and where no box of a cell overlaps its object, the nearest one is
+    responsible. Both are as in the authors' program, darknet (which shuffles the objects first).
+
+    The outputs are linear and may have any value. The scores are made of outputs cut to [0, 1], a departure; and a
+    negative √w or √h is taken for a side of 0: such a box overlaps nothing and is no detection, while its loss, taken
+    of the output itself, draws the side back above 0.
 
     Args:
         classes: names of the C classes.
@@ -156,6 +159,7 @@ class YOLOv1(Detector):
         column, row = ((v * s).long().clamp(0, s - 1) for v in (x, y))  # a centre on the far border is inside, too
         place = torch.stack([x * s - column, y * s - row, *roots], -1)
         ids = torch.arange(count, device=row.device)
+        # id of each cell's first object, or `count`
         first = row.new_full((s * s,), count).scatter_reduce(0, row * s + column, ids, "amin")
         held = first < count
         labels = torch.full_like(first, -1)
@@ -224,8 +228,10 @@ def yolo_v1(
 ) -> YOLOv1:
     """The paper's network of 24 convolutions (figure 3): 271,703,550 parameters with 20 classes.
 
-    It has no normalisation: the paper trains its first 20 convolutions on ImageNet before (`YOLOv1Net`), and so much of
-    it is slow to learn from a random start. `suited` holds the paper's training (section 2.2).
+    The paper trains its first 20 convolutions on ImageNet before: `ImageClassifier(classes, YOLOv1Net(…))` is that
+    network, and its weights load into this one. From a random start 24 layers without normalisation learn slowly.
+    `suited` holds the paper's training (section 2.2), all but its augmentation. Images are normalised as for the other
+    backbones, and the start's numbers are ours: the paper tells neither.
 
     Args:
         classes: names of the classes.
