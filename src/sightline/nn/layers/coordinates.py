@@ -1,0 +1,33 @@
+"""CoordConv: Liu et al., "An intriguing failing of convolutional neural networks and the CoordConv solution", 2018."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sightline.nn.layers.conv import ConvNormAct
+
+
+def with_coordinates(x: Tensor) -> Tensor:
+    """[N, C, H, W] → [N, C + 2, H, W]: its column and its row, −1 at the first to 1 at the last (section 3).
+
+    A map of one column or row has 0 there.
+    """
+    height, width = x.shape[-2:]
+    columns = torch.linspace(-1 if width > 1 else 0, 1, width, device=x.device, dtype=x.dtype)
+    rows = torch.linspace(-1 if height > 1 else 0, 1, height, device=x.device, dtype=x.dtype)
+    shape = (len(x), 1, height, width)
+    return torch.cat([x, columns.expand(shape), rows[:, None].expand(shape)], 1)
+
+
+class CoordConv(ConvNormAct):
+    """A convolution block that also sees where it is. Arguments as of `ConvNormAct`; two input channels are added."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, **arguments: Any):
+        super().__init__(in_channels + 2, out_channels, kernel, stride, **arguments)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] → [N, out_channels, H / stride, W / stride]."""
+        return super().forward(with_coordinates(x))
