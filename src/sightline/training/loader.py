@@ -17,11 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from sightline.data.transforms.mosaic import Remembered
 from sightline.errors import InputError
-from sightline.structures import Classes, Instances, Target
+from sightline.structures import Classes, Instances, Size, Target
 
 _KINDS = {"detection": "instances", "segmentation": "class_map", "classification": "class_scores"}
 """The kind of label each task learns from."""
+
+Item = tuple[int, ...]
+"""What a batch is asked by: epoch and position of an image, and whether its augmentation is closed (`EpochBatches`)."""
 
 Transform = Callable[[Tensor, Any, np.random.Generator], tuple[Tensor, Any]]
 """An augmentation: `(image [C, H, W], target, generator) -> (image, target)`, all its randomness from the generator."""
@@ -49,7 +53,7 @@ def trainable(target: Target) -> Target:
     return target if bool(keep.all()) else target[keep]
 
 
-class EpochBatches(Sampler[list[tuple[int, int]]]):
+class EpochBatches(Sampler[list[Item]]):
     """Batches of (epoch, position) pairs, in an order that is a pure function of the seed and the epoch.
 
     The epoch travels with each position, for worker processes outlive the epochs. The last batch may be smaller. One
@@ -61,9 +65,14 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
         batch_size: images a batch.
         seed: of the order.
         shuffle: False keeps the dataset's order and every image.
+
+    Attributes:
+        closing: tells, of an epoch and a batch, whether the augmentation of its images is the one for the training's
+            last part; such an image is a triple (epoch, position, True).
     """
 
     drop_last = False
+    closing: Callable[[int, int], bool] | None = None
 
     def __init__(self, length: int, batch_size: int, seed: int = 0, shuffle: bool = True):
         self.length, self.batch_size, self.seed, self.shuffle = length, batch_size, seed, shuffle
@@ -79,33 +88,43 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
     def __len__(self) -> int:
         return self.count - self.first
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[Item]]:
         order: list[int] = list(range(self.length))
         if self.shuffle:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length).tolist()
         for batch in range(self.first, self.count):
-            yield [(self.epoch, i) for i in order[batch * self.batch_size : (batch + 1) * self.batch_size]]
+            closed = (True,) if self.closing is not None and self.closing(self.epoch, batch) else ()
+            yield [(self.epoch, i, *closed) for i in order[batch * self.batch_size : (batch + 1) * self.batch_size]]
 
 
 class Samples(Dataset[Any]):
-    """One augmented image with its target for each (epoch, position); what fails is handed on, not raised.
+    """One augmented image with its target for each `Item`; what fails is handed on, not raised.
+
+    An augmentation with a method `bind(data, size)` is given the data set; one with `closed()` is replaced by what that
+    gives where the item says so.
 
     An error raised inside a worker process would reach the user wrapped in a traceback of another process, so the batch
     carries it home.
     """
 
-    def __init__(self, data: Items, transform: Transform | None = None, seed: int = 0):
-        self.data, self.transform, self.seed = data, transform, seed
+    def __init__(self, data: Items, transform: Transform | None = None, seed: int = 0, size: Size | None = None):
+        if any(hasattr(piece, "bind") for piece in getattr(transform, "pieces", ())):
+            data = Remembered(data)  # each image is wanted several times an epoch
+        bind = getattr(transform, "bind", None)
+        self.data, self.seed = data, seed
+        self.transform: Transform | None = transform if bind is None else bind(data, size)
+        self.closed: Transform | None = transform.closed() if hasattr(transform, "closed") else self.transform
 
     def __len__(self) -> int:
         return len(self.data)
 
-    def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, Target] | InputError:
-        epoch, index = item
+    def __getitem__(self, item: Item) -> tuple[Tensor, Target] | InputError:
+        epoch, index, *closed = item
+        transform = self.closed if closed else self.transform
         try:
             image, target = self.data[index]
-            if self.transform is not None:
-                image, target = self.transform(image, target, np.random.default_rng([self.seed, epoch, index]))
+            if transform is not None:
+                image, target = transform(image, target, np.random.default_rng([self.seed, epoch, index]))
             return image, trainable(target)
         except InputError as error:
             return error
@@ -178,6 +197,7 @@ def make_loader(
     workers: int | None = None,
     pin_memory: bool = False,
     persistent: bool = True,
+    size: Size | None = None,
 ) -> DataLoader[Any]:
     """A loader of `Batch` objects in the order given.
 
@@ -188,10 +208,11 @@ def make_loader(
         workers: see `worker_count`.
         pin_memory: keep images in page-locked memory (with a GPU).
         persistent: keep the worker processes from epoch to epoch.
+        size: (height, width) that the model sees images at, for augmentations that make images of several.
     """
     count = worker_count(data, workers)
     return DataLoader(
-        Samples(data, transform, order.seed),
+        Samples(data, transform, order.seed, size),
         batch_sampler=order,
         collate_fn=_Collate(packed=count > 0),
         num_workers=count,
@@ -229,3 +250,10 @@ def require_fitting(model: nn.Module, data: Items, validation: Items | None) -> 
                 f"the first image of {name} has {image.shape[0]} channels, but the model takes {channels}; "
                 f"make the model with in_channels={image.shape[0]}, or convert the images"
             )
+
+
+def seen_size(model: nn.Module) -> Size | None:
+    """(height, width) that a model sees images at, by its preprocessing; None where it does not say."""
+    preprocess = getattr(model, "preprocess", None)
+    fixed, side = getattr(preprocess, "fixed_size", None), getattr(preprocess, "min_size", None)
+    return fixed or (None if side is None else (side, side))

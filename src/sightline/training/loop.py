@@ -15,7 +15,7 @@ from sightline.training.checkpoint import Parts, SaveModel, TrainState
 from sightline.training.ema import Ema
 from sightline.training.guard import Guard
 from sightline.training.interrupt import Interrupts
-from sightline.training.loader import EpochBatches, Items, Transform, make_loader, require_fitting
+from sightline.training.loader import EpochBatches, Items, Transform, make_loader, require_fitting, seen_size
 from sightline.training.metrics_log import Row
 from sightline.training.optimizer import make_optimizer
 from sightline.training.progress import ProgressDisplay
@@ -89,7 +89,7 @@ def fit(
 
     gpu = accelerator.device.type == "cuda"
     order = EpochBatches(len(data), recipe.batch_size, recipe.seed)
-    loader = make_loader(data, order, transform, recipe.workers, gpu)
+    loader = make_loader(data, order, transform, recipe.workers, gpu, size=seen_size(model))
     held_out = None
     if validation is not None:
         in_turn = EpochBatches(len(validation), recipe.batch_size, recipe.seed, shuffle=False)
@@ -103,6 +103,9 @@ def fit(
         validation_seconds=state.validation_seconds,
         share=lambda value: devices.on_main(accelerator, lambda: value),
     )
+    closing = getattr(transform, "closing", 0.0)
+    if closing > 0:
+        order.closing = lambda epoch, batch: clock.progress_at(epoch, batch / order.count) >= 1 - closing
     guard = Guard(folder, model)
     display = ProgressDisplay(progress and accelerator.is_main_process, clock, len(loader))
     interrupts = Interrupts(enabled=accelerator.num_processes == 1)

@@ -55,7 +55,8 @@ class Recipe:
         validate_every: epochs between validations (the last epoch is always validated).
         keep: what the best epoch is chosen by: a column of the metrics such as "val/AP50" (lower is better for a loss),
             or "auto": AP where there is one, else the validation loss, else the training loss.
-        augmentation: name of the augmentation recipe: "none" (images as they are), "light", "default", "strong", "ssd".
+        augmentation: name of the augmentation recipe: "none" (images as they are), "light", "default", "strong", "ssd",
+            "mosaic".
         workers: processes that read images; None: none for a set in memory, else min(2, cores − 1).
         seed: of the order of images, the augmentation, and the model's own randomness.
 

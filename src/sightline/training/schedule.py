@@ -100,6 +100,16 @@ class Clock:
             self.progress = max(by_steps, by_time)
         return self.progress
 
+    def progress_at(self, epoch: int, share: float) -> float:
+        """How far the run has come when the share of an epoch is done: by its steps alone, or, where time is also
+        limited, by what more of the two is used up.
+
+        Of a run of a number of epochs it is a pure function, so that batches prepared ahead, or after a resumption,
+        are the same.
+        """
+        by_steps = 0.0 if self.total_epochs is None else (epoch + share) / self.total_epochs
+        return by_steps if self.budget is None else max(by_steps, self.progress)
+
     def _reserve(self, step: int) -> float:
         assert self.budget is not None
         seconds = self.validation_seconds

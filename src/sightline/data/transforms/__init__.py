@@ -28,6 +28,7 @@ from sightline.data.transforms.geometry import (
     Translate,
     VerticalFlip,
 )
+from sightline.data.transforms.mosaic import MixUp, Mosaic
 from sightline.data.transforms.targets import PERSON_SWAP
 from sightline.data.transforms.tone import Tone
 
@@ -45,6 +46,8 @@ __all__ = [
     "Hue",
     "IoUCrop",
     "Kornia",
+    "MixUp",
+    "Mosaic",
     "Photometric",
     "PixelNoise",
     "QuarterTurn",

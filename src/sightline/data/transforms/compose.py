@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from itertools import groupby
-from typing import Protocol, cast, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 from torch import Tensor
@@ -97,12 +97,14 @@ class Compose:
         fill: what is seen beyond the image's border, in [0, 1] of full scale.
         keypoint_swap: for each keypoint the index of its mirror image (left eye ↔ right eye), used where the composed
             geometry mirrors; see `PERSON_SWAP`.
+        closing: share of a training, its last, for which training takes `closed()` instead.
     """
 
     pieces: tuple[Augmentation, ...]
     min_visible: float = 0.3
     fill: float = 0.45
     keypoint_swap: tuple[int, ...] | None = None
+    closing: float = 0.0
 
     def __init__(
         self,
@@ -110,8 +112,9 @@ class Compose:
         min_visible: float = 0.3,
         fill: float = 0.45,
         keypoint_swap: Iterable[int] | None = None,
+        closing: float = 0.0,
     ):
-        for name, value in (("min_visible", min_visible), ("fill", fill)):
+        for name, value in (("min_visible", min_visible), ("fill", fill), ("closing", closing)):
             if not 0 <= value <= 1:
                 raise InputError(f"{name} is {value}, but it is a share; give a number from 0 to 1")
         swap = None if keypoint_swap is None else tuple(int(i) for i in keypoint_swap)
@@ -121,6 +124,7 @@ class Compose:
         object.__setattr__(self, "min_visible", float(min_visible))
         object.__setattr__(self, "fill", float(fill))
         object.__setattr__(self, "keypoint_swap", swap)
+        object.__setattr__(self, "closing", float(closing))
         for piece in self.pieces:
             if not callable(piece):
                 raise InputError(
@@ -167,6 +171,22 @@ class Compose:
             return image, target
         moved = warp_target(target, view.matrix, view.size, self.min_visible, self.keypoint_swap)
         return warp_image(image, view.matrix, view.size, self.fill), moved
+
+    def bind(self, data: Any, size: Size | None) -> Compose:
+        """The same, its pieces that make one picture of several taking them from `data`; see `mosaic`.
+
+        Args:
+            data: gives (image, target) by position.
+            size: (height, width) that the model sees pictures at, where it is known.
+        """
+        return self._with(piece.bind(data, size) if hasattr(piece, "bind") else piece for piece in self.pieces)
+
+    def closed(self) -> Compose:
+        """The same for the last part of a training, its pieces that make one picture of several left out."""
+        return self._with(piece.closed() if hasattr(piece, "closed") else piece for piece in self.pieces)
+
+    def _with(self, pieces: Iterable[Augmentation]) -> Compose:
+        return Compose(pieces, self.min_visible, self.fill, self.keypoint_swap, self.closing)
 
     def __repr__(self) -> str:
         lines = ",\n    ".join(repr(piece) for piece in self.pieces)
