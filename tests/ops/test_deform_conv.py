@@ -187,6 +187,5 @@ def test_reference_values(shared: Path) -> None:
         gradients = torch.autograd.grad(out, list(inputs.values()), torch.from_numpy(reference[f"{key}/grad_output"]))
         for name, gradient in zip(names, gradients, strict=True):
             expected = torch.from_numpy(reference[f"{key}/grad_{name}"])
-            torch.testing.assert_close(
-                gradient, expected, atol=2e-5, rtol=1e-5, msg=lambda m, n=name: f"{key} {n}: {m}"
-            )
+            text = f"{key} {name}"
+            torch.testing.assert_close(gradient, expected, atol=2e-5, rtol=1e-5, msg=lambda m, t=text: f"{t}: {m}")

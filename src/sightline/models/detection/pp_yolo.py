@@ -1,0 +1,414 @@
+"""PP-YOLO: Long et al., "PP-YOLO: an effective and efficient implementation of object detector", 2020: YOLO v3
+(Redmon and Farhadi 2018) and ten additions, each of which can be left out.
+
+The four steps stand apart: `network`, `assign`, `losses`, `decode`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sightline.errors import InputError
+from sightline.models.detection.detector import Detections, Detector, Losses, head_outputs
+from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
+from sightline.models.weights import shared_keys
+from sightline.nn.backbones.features import FeatureMaps
+from sightline.nn.backbones.mobilenet_v3 import mobilenet_v3_large
+from sightline.nn.backbones.resnet_vd import resnet18_vd, resnet50_vd
+from sightline.nn.heads.yolo_v3 import Places, YOLOv3Head
+from sightline.nn.necks.yolo_v3 import YOLOv3Neck
+from sightline.ops.boxes import MAX_LOG_RATIO, box_convert, box_iou, clip_boxes_to_image
+from sightline.ops.losses import iou_loss
+from sightline.ops.suppression import batched_nms, matrix_nms
+from sightline.structures import Classes, ImageBatch, Instances, Size
+
+_ANCHORS = (
+    ((10, 13), (16, 30), (33, 23)),
+    ((30, 61), (62, 45), (59, 119)),
+    ((116, 90), (156, 198), (373, 326)),
+)  # YOLO v3, section 2.3: width and height in pixels, fine to coarse
+_TWO_LEVELS = (((10, 14), (23, 27), (37, 58)), ((81, 82), (135, 169), (344, 319)))  # of its small version
+_DROP = (0.1, 3)  # DropBlock's probability and side
+_LEAST_SIDE = 1e-2  # pixels; the logarithm of an object without width or height must be finite
+
+
+@dataclass(frozen=True)
+class PPYOLOSettings:
+    """Numbers of PP-YOLO. With `grid=1, iou=0, suppression="greedy"` they are those of YOLO v3.
+
+    Attributes:
+        grid: α of grid-sensitive decoding: a centre is α·σ(x) − (α − 1) / 2 of a cell, so that the cell's borders are
+            reached at finite x. 1: YOLO v3's σ(x).
+        ignore_iou: a prediction that overlaps an object by more, but is not its own, is not told to be background.
+        iou: weight of the IoU loss; 0 leaves it out.
+        iou_aware: weight of the loss of the predicted IoU.
+        iou_power: α of the score class · objectness^(1 − α) · IoU^α, where the network predicts IoU.
+        suppression: "linear" or "gaussian" (matrix NMS), or "greedy".
+        nms_iou: overlap at which the weaker box of a class is dropped, if greedy.
+        min_score: boxes of a lower score are dropped, before and after the suppression.
+        candidates: best boxes an image that enter the suppression.
+        max_detections: boxes an image that a result keeps.
+
+    Raises:
+        InputError: a number is out of its range.
+    """
+
+    grid: float = 1.05
+    ignore_iou: float = 0.7
+    iou: float = 2.5
+    iou_aware: float = 1.0
+    iou_power: float = 0.4
+    suppression: str = "linear"
+    nms_iou: float = 0.45
+    min_score: float = 0.01
+    candidates: int = 1000
+    max_detections: int = 100
+
+    def __post_init__(self) -> None:
+        if self.suppression not in ("linear", "gaussian", "greedy"):
+            raise InputError(
+                f"suppression is {self.suppression!r}, but must be 'linear', 'gaussian' (matrix NMS) or 'greedy'"
+            )
+        if self.grid < 1:
+            raise InputError(f"grid is {self.grid}, but must be at least 1: below it no centre reaches a cell's border")
+        if not 0 <= self.iou_power <= 1:
+            raise InputError(f"iou_power is {self.iou_power}, but must lie between 0 and 1")
+
+
+class Outputs(NamedTuple):
+    """What the network says of each of D places, before any activation.
+
+    Attributes:
+        places: [N, D, 4], (x, y) inside the cell and (width, height) against the anchor.
+        objectness: [N, D].
+        iou: [N, D] with the object; None where the network does not predict it.
+        classes: [N, D, K].
+    """
+
+    places: Tensor
+    objectness: Tensor
+    iou: Tensor | None
+    classes: Tensor
+
+
+class PPYOLO(Detector):
+    """Backbone → three maps → neck → head → boxes at every cell and anchor (figure 2).
+
+    Args:
+        classes: names of the classes.
+        preprocess: images → batch, its sides multiples of the coarsest stride.
+        backbone: gives the maps, fine to coarse, and knows their strides.
+        neck: joins them, coarse to fine.
+        head: maps → numbers of each place.
+        anchors: (width, height) of each level's anchors in pixels of the batch, fine to coarse.
+        settings: weights, thresholds and counts.
+        slots: as in `Detector`.
+
+    Departures: the cross-entropy of x and y takes its target through the inverse of grid-sensitive decoding, so that
+    its least value is at the object, with or without it (the paper tells none); of objects that fall on one place the
+    last is taken; objectness starts at 0.01 (see `YOLOv3Head`). The paper's schedule of 250 000 steps with batches of
+    192 is left to the recipe.
+    """
+
+    class_layers = r"^head\.predictors\.\d+\.(weight|bias)$"
+    suited: dict[str, Any] = {
+        "ema": 0.9998,
+        "clip_norm": 35.0,
+    }  # section 3.2; losses are sums over an image, so gradients are large
+
+    def __init__(
+        self,
+        classes: Iterable[str],
+        preprocess: Preprocess,
+        backbone: FeatureMaps,
+        neck: nn.Module,
+        head: YOLOv3Head,
+        anchors: Sequence[Sequence[Sequence[float]]],
+        settings: PPYOLOSettings | None = None,
+        slots: Sequence[int] | None = None,
+    ):
+        super().__init__(classes, preprocess, slots)
+        self.backbone, self.neck, self.head = backbone, neck, head
+        self.shapes = [torch.tensor(level, dtype=torch.float32) for level in anchors]
+        self.settings = settings or PPYOLOSettings()
+
+    def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
+        """A batch → detections of each image; with targets, the losses."""
+        outputs, places = self.network(batch.tensor), self.places(batch)
+        if targets is None:
+            return self.decode(outputs, places, batch.sizes), {}
+        boxes = self.boxes(outputs, places)
+        matches, ignored = self.assign(boxes.detach(), places, targets)
+        return [], self.losses(outputs, boxes, places, matches, ignored, targets)
+
+    def network(self, images: Tensor) -> Outputs:
+        """Batch [N, C, H, W], H and W multiples of the coarsest stride → the numbers of each place."""
+        height, width, step = images.shape[-2], images.shape[-1], max(self.backbone.strides)
+        if height % step or width % step:
+            raise InputError(
+                f"the batch is {height}×{width} pixels, but both sides must be multiples of {step}, the coarsest "
+                f"map's stride; pad it to {-(-height // step) * step}×{-(-width // step) * step}"
+            )
+        raw = self.head(self.neck(list(self.backbone(images).values())))
+        after = 5 + self.head.iou_aware
+        return Outputs(raw[..., :4], raw[..., 4], raw[..., 5] if self.head.iou_aware else None, raw[..., after:])
+
+    def places(self, batch: ImageBatch) -> Places:
+        """Cell, stride and anchor of each place of a batch."""
+        height, width = batch.tensor.shape[-2:]
+        sizes = [(height // step, width // step) for step in self.backbone.strides]
+        return Places.of([s.to(batch.tensor.device) for s in self.shapes], sizes, self.backbone.strides)
+
+    def boxes(self, outputs: Outputs, places: Places) -> Tensor:
+        """The predicted boxes: [N, D, 4] xyxy in pixels of the batch, float32.
+
+        YOLO v3, section 2.1, and YOLO v4 (Bochkovskiy et al. 2020), section 3.4 for the grid.
+        """
+        grid, numbers = self.settings.grid, outputs.places.float()
+        within = grid * numbers[..., :2].sigmoid() - (grid - 1) / 2
+        centres = (places.cells + within) * places.strides[:, None]
+        sides = places.anchors * numbers[..., 2:].clamp(max=MAX_LOG_RATIO).exp()
+        return box_convert(torch.cat([centres, sides], -1), "cxcywh", "xyxy")
+
+    def assign(self, boxes: Tensor, places: Places, targets: Sequence[Instances]) -> tuple[Tensor, Tensor]:
+        """Each object to the cell of its centre and the anchor of all levels most like it in shape (YOLO v3, section
+        2.1); predictions of others that overlap an object well are left alone.
+
+        Args:
+            boxes: the predicted boxes [N, D, 4].
+
+        Returns:
+            For every place the id of its object or −1, [N, D] int64; and which places are ignored, [N, D] bool.
+        """
+        matches = torch.full(boxes.shape[:2], -1, dtype=torch.int64, device=boxes.device)
+        ignored = torch.zeros_like(matches, dtype=torch.bool)
+        shapes = torch.cat(list(places.shapes))
+        level_of = torch.cat([torch.full((len(s),), i, device=boxes.device) for i, s in enumerate(places.shapes)])
+        anchor_of = torch.cat([torch.arange(len(s), device=boxes.device) for s in places.shapes])
+        for i, target in enumerate(targets):
+            if not len(target):
+                continue
+            centres, sides = box_convert(target.boxes, "xyxy", "cxcywh").split(2, -1)
+            origin = shapes.new_zeros(1, 2)
+            alike = box_iou(
+                torch.cat([origin.expand_as(sides), sides], 1), torch.cat([origin.expand_as(shapes), shapes], 1)
+            )
+            best = alike.nan_to_num().argmax(1)
+            level = level_of[best]
+            step = level.new_tensor(list(places.steps))[level]
+            limits = level.new_tensor([(w, h) for h, w in places.sizes])[level] - 1
+            cell = torch.minimum((centres / step[:, None]).floor().long().clamp(min=0), limits)
+            ids = places.ids(level, anchor_of[best], cell[:, 0], cell[:, 1])
+            objects = torch.arange(len(ids), device=ids.device)
+            matches[i] = matches[i].scatter_reduce(0, ids, objects, "amax")
+            overlaps = box_iou(target.boxes, boxes[i]).amax(0)
+            ignored[i] = (overlaps > self.settings.ignore_iou) & (matches[i] < 0)
+        return matches, ignored
+
+    def losses(
+        self,
+        outputs: Outputs,
+        boxes: Tensor,
+        places: Places,
+        matches: Tensor,
+        ignored: Tensor,
+        targets: Sequence[Instances],
+    ) -> Losses:
+        """The terms of YOLO v3, section 2.1, and of PP-YOLO, section 3.2: sums over an image, averaged over the images.
+
+        Centres: cross-entropy; sizes: absolute error of the logarithm; both, and the IoU loss 1 − IoU, count small
+        objects more, by 2 − the object's share of the image. Objectness: cross-entropy at every place that is not
+        ignored; classes: cross-entropy of each class for itself. IoU-aware: cross-entropy with the true IoU.
+        """
+        s, count = self.settings, len(matches)
+        image, place = (matches >= 0).nonzero(as_tuple=True)
+        own = matches[image, place]
+        firsts = own.new_tensor([sum(len(t) for t in targets[:i]) for i in range(count)])
+        wanted = torch.cat([t.boxes for t in targets])[firsts[image] + own].float()
+        labels = torch.cat([t.labels for t in targets])[firsts[image] + own] - 1
+        areas = wanted.new_tensor([t.image_size[0] * t.image_size[1] for t in targets])
+        centres, sides = box_convert(wanted, "xyxy", "cxcywh").split(2, -1)
+        sides = sides.clamp(min=_LEAST_SIDE)
+        small = 2 - sides.prod(-1) / areas[image]
+        within = centres / places.strides[place, None] - places.cells[place]
+        within = ((within + (s.grid - 1) / 2) / s.grid).clamp(0, 1)
+        numbers = outputs.places[image, place].float()
+        centre = F.binary_cross_entropy_with_logits(numbers[:, :2], within, reduction="none").sum(-1)
+        size = (numbers[:, 2:] - torch.log(sides / places.anchors[place])).abs().sum(-1)
+        objectness = F.binary_cross_entropy_with_logits(
+            outputs.objectness.float(), (matches >= 0).float(), reduction="none"
+        )
+        classes = outputs.classes[image, place].float()
+        wanted_classes = F.one_hot(labels, classes.shape[-1]).to(classes.dtype)
+        losses = {
+            "centre": (centre * small).sum() / count,
+            "size": (size * small).sum() / count,
+            "objectness": objectness.masked_fill(ignored, 0.0).sum() / count,
+            "classification": F.binary_cross_entropy_with_logits(classes, wanted_classes, reduction="sum") / count,
+        }
+        apart = iou_loss(boxes[image, place], wanted)
+        if s.iou > 0:
+            losses["iou"] = s.iou * (apart * small).sum() / count
+        if outputs.iou is not None:
+            true = (1 - apart.detach()).clamp(0, 1)
+            predicted = outputs.iou[image, place].float()
+            aware = F.binary_cross_entropy_with_logits(predicted, true, reduction="sum")
+            losses["iou_aware"] = s.iou_aware * aware / count
+        return losses
+
+    @torch.no_grad()
+    def decode(self, outputs: Outputs, places: Places, sizes: Sequence[Size]) -> Detections:
+        """The best boxes of each image after suppression class by class; labels are columns of the head, 1 … K."""
+        s, results = self.settings, []
+        scores = self.scores(outputs)
+        for score, boxes, size in zip(scores, self.boxes(outputs, places), sizes, strict=True):
+            values, ids = score.flatten().topk(min(s.candidates, score.numel()))
+            ids = ids[values > s.min_score]
+            place, label = ids // score.shape[1], ids % score.shape[1]
+            found, value = clip_boxes_to_image(boxes[place], size), values[: len(ids)]
+            if s.suppression == "greedy":
+                keep = batched_nms(found, value, label, s.nms_iou)
+                value = value[keep]
+            else:
+                keep, value = matrix_nms(found, value, label, s.suppression, score_threshold=s.min_score)
+            keep, value = keep[: s.max_detections], value[: s.max_detections]
+            results.append({"boxes": found[keep], "labels": label[keep] + 1, "scores": value})
+        return results
+
+    def scores(self, outputs: Outputs) -> Tensor:
+        """Of each class at each place, [N, D, K]: class · objectness, or class · objectness^(1 − α) · IoU^α."""
+        object_score = outputs.objectness.float().sigmoid()
+        if outputs.iou is not None:
+            power = self.settings.iou_power
+            object_score = object_score ** (1 - power) * outputs.iou.float().sigmoid() ** power
+        return outputs.classes.float().sigmoid() * object_score[..., None]
+
+    def anchor_shapes(self, image_size: Size) -> Tensor:
+        """(width, height) of every anchor, [A, 2], in pixels of the resized image."""
+        return torch.cat(self.shapes)
+
+
+def pp_yolo_resnet50_vd(
+    classes: Iterable[str],
+    *,
+    in_channels: int = 3,
+    image_size: int = 608,
+    deformable: bool = True,
+    coord_conv: bool = True,
+    spp: bool = True,
+    drop_block: bool = True,
+    iou_aware: bool = True,
+    settings: PPYOLOSettings | None = None,
+    slots: Sequence[int] | None = None,
+) -> PPYOLO:
+    """The paper's network: 47,046,327 parameters with 80 classes.
+
+    With the running statistics of its normalisations these are the paper's 44.93 M of 2²⁰ (table 2, I), as are 43.89 M
+    without coordinates, pooling and predicted IoU (B). Its ImageNet weights are published in another framework's
+    format; a classifier of the same network in the usual keys (`conv1.0.weight`, `layer1.0.downsample.1.weight`, …)
+    loads into the backbone, deformable or not.
+
+    Args:
+        classes: names of the classes.
+        in_channels: channels of the images.
+        image_size: side of the square that images are resized to, a multiple of 32.
+        deformable: deformable convolution in the backbone's last stage.
+        coord_conv: the neck's 1×1 convolutions and the head's first one see where they are.
+        spp: spatial pyramid pooling at the coarsest level.
+        drop_block: DropBlock in the neck, while training.
+        iou_aware: predict each box's IoU, which then counts in its score.
+        settings: weights, thresholds and counts; grid-sensitive decoding, the IoU loss and matrix NMS are among them.
+        slots: as in `Detector`.
+
+    Raises:
+        InputError: the image size is not a multiple of 32.
+    """
+    net = resnet50_vd(in_channels=in_channels, deformable=deformable)
+    backbone = FeatureMaps(net.layers(), net.stages[1:])
+    neck = YOLOv3Neck(backbone.channels, coord_conv=coord_conv, spp=spp, drop_block=_DROP if drop_block else None)
+    return _pp_yolo(net, classes, backbone, neck, _ANCHORS, in_channels, image_size, iou_aware, settings, slots)
+
+
+def pp_yolo_resnet18_vd(
+    classes: Iterable[str],
+    *,
+    in_channels: int = 3,
+    image_size: int = 416,
+    deformable: bool = False,
+    coord_conv: bool = True,
+    spp: bool = True,
+    drop_block: bool = True,
+    iou_aware: bool = True,
+    settings: PPYOLOSettings | None = None,
+    slots: Sequence[int] | None = None,
+) -> PPYOLO:
+    """The family's small one: two levels, no pairs of convolutions in the neck. Arguments as of `pp_yolo_resnet50_vd`.
+
+    Departure: pooling and predicted IoU, which its authors left out of it, are in by default.
+    """
+    net = resnet18_vd(in_channels=in_channels, deformable=deformable)
+    backbone = FeatureMaps(net.layers(), net.stages[2:])
+    drop = _DROP if drop_block else None
+    neck = YOLOv3Neck(backbone.channels, pairs=0, coord_conv=coord_conv, spp=spp, drop_block=drop)
+    return _pp_yolo(net, classes, backbone, neck, _TWO_LEVELS, in_channels, image_size, iou_aware, settings, slots)
+
+
+def pp_yolo_mobilenet_v3_large(
+    classes: Iterable[str],
+    *,
+    in_channels: int = 3,
+    image_size: int = 320,
+    coord_conv: bool = True,
+    spp: bool = True,
+    drop_block: bool = True,
+    iou_aware: bool = True,
+    settings: PPYOLOSettings | None = None,
+    slots: Sequence[int] | None = None,
+) -> PPYOLO:
+    """For a processor, from published weights: three levels, a neck without pairs and of a quarter of the width.
+
+    Arguments as of `pp_yolo_resnet50_vd`.
+    """
+    net = mobilenet_v3_large(in_channels=in_channels)
+    backbone = FeatureMaps(net.layers(), net.stages[-3:])
+    drop = _DROP if drop_block else None
+    neck = YOLOv3Neck(backbone.channels, 128, 0, coord_conv=coord_conv, spp=spp, drop_block=drop)
+    return _pp_yolo(net, classes, backbone, neck, _ANCHORS, in_channels, image_size, iou_aware, settings, slots)
+
+
+def _pp_yolo(
+    net: nn.Module,
+    classes: Iterable[str],
+    backbone: FeatureMaps,
+    neck: YOLOv3Neck,
+    anchors: Sequence[Sequence[Sequence[float]]],
+    in_channels: int,
+    image_size: int,
+    iou_aware: bool,
+    settings: PPYOLOSettings | None,
+    slots: Sequence[int] | None,
+) -> PPYOLO:
+    step = max(backbone.strides)
+    if image_size < step or image_size % step:
+        low = max(image_size // step * step, step)
+        raise InputError(
+            f"image_size is {image_size}, but it must be a multiple of {step}, the coarsest map's stride; "
+            f"give {low} or {low + step}"
+        )
+    names = Classes(classes)
+    head = YOLOv3Head(neck.channels, [len(a) for a in anchors], head_outputs(names, slots), iou_aware)
+    preprocess = Preprocess(
+        for_channels(IMAGENET_MEAN, in_channels),
+        for_channels(IMAGENET_STD, in_channels),
+        fixed_size=(image_size, image_size),
+        divisor=step,
+    )
+    model = PPYOLO(names, preprocess, backbone, neck, head, anchors, settings, slots)
+    model.backbone_keys = shared_keys(net, model)
+    return model
