@@ -57,9 +57,9 @@ def deform_conv2d(
     """
     kernel = (weight.shape[-2], weight.shape[-1])
     plan = _plan(x, offset, weight, bias, kernel, _pair(stride), _pair(padding), _pair(dilation), mask)
-    numbers = [wide(x), wide(offset), wide(weight), None if mask is None else wide(mask)]
-    needs_gradient = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in numbers)
-    out = _Convolve.apply(plan, *numbers) if needs_gradient else _convolve(plan, *numbers)
+    wanted = [t for t in (x, offset, weight, mask) if t is not None and t.requires_grad]
+    convolve = _Convolve.apply if torch.is_grad_enabled() and wanted else _convolve
+    out: Tensor = convolve(plan, wide(x), wide(offset), wide(weight), None if mask is None else wide(mask))
     if bias is not None:
         out = out + bias.to(out.dtype)[:, None, None]
     return out.to(x.dtype)

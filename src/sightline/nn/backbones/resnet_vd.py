@@ -36,15 +36,9 @@ class ResNetVD(ResNet):
         deformable: bool = False,
     ):
         super().__init__(block, depths, num_classes, in_channels=in_channels, norm=norm)
-        self.conv1: nn.Module = nn.Sequential(
-            _conv(in_channels, 32, 3, 2),
-            norm(32),
-            nn.ReLU(inplace=True),
-            _conv(32, 32, 3),
-            norm(32),
-            nn.ReLU(inplace=True),
-            _conv(32, 64, 3),
-        )
+        stem = [_conv(in_channels, 32, 3, 2), norm(32), nn.ReLU(inplace=True)]
+        stem += [_conv(32, 32, 3), norm(32), nn.ReLU(inplace=True), _conv(32, 64, 3)]
+        self.add_module("conv1", nn.Sequential(*stem))  # at the place of the 7×7
         for number in (2, 3, 4):
             first = self.get_submodule(f"layer{number}.0")
             inner, out = (64 * 2 ** (number - i) * block.expansion for i in (2, 1))
@@ -59,7 +53,7 @@ class ResNetVD(ResNet):
                 plain = each.conv2
                 assert isinstance(plain, nn.Conv2d)
                 moving = DeformConv2d(plain.in_channels, plain.out_channels, 3, plain.stride[0], 1, bias=False)
-                moving.weight = plain.weight
+                moving.weight = nn.Parameter(plain.weight.detach())
                 each.conv2 = moving
 
 
