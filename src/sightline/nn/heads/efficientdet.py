@@ -1,0 +1,115 @@
+"""EfficientDet's heads: Tan, Pang, Le, "EfficientDet", CVPR 2020, section 4.1; as RetinaNet's two subnets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sightline.nn.heads.decoupled import FusedBranch
+from sightline.nn.layers import DepthwiseSeparable, NormLayer, batch_norm
+from sightline.nn.layers.fuse import folded
+
+
+class SharedTower(nn.Module):
+    """Depthwise separable convolutions that all levels share, each level with normalisations of its own; SiLU after.
+
+    Args:
+        channels: C.
+        depth: convolutions.
+        levels: number of maps.
+        norm: maker of the normalisation.
+    """
+
+    def __init__(self, channels: int, depth: int, levels: int, norm: NormLayer):
+        super().__init__()
+        self.convolutions = nn.ModuleList(DepthwiseSeparable(channels, channels) for _ in range(depth))
+        self.norms = nn.ModuleList(nn.ModuleList(norm(channels) for _ in range(depth)) for _ in range(levels))
+
+    def forward(self, x: Tensor, level: int) -> Tensor:
+        """The map [N, C, H, W] of a level → the same shape."""
+        for convolution, norm in zip(self.convolutions, self.norms[level], strict=True):
+            x = F.silu(norm(convolution(x)))
+        return x
+
+    def fused(self) -> FusedBranch:
+        """The same for inference: each level's normalisations folded into convolutions of its own."""
+        return FusedBranch(
+            [
+                [
+                    nn.Sequential(c[0], folded(c[1], n))  # type: ignore[index]
+                    for c, n in zip(self.convolutions, norms, strict=True)  # type: ignore[arg-type]
+                ]
+                for norms in self.norms
+            ]
+        )
+
+
+class TowerHead(nn.Module):
+    """A tower, then `outputs` numbers for each of a cell's A boxes.
+
+    Args:
+        tower: (map, level) → map of the same shape.
+        channels: C.
+        anchors: A.
+        outputs: numbers a box.
+    """
+
+    def __init__(self, tower: SharedTower, channels: int, anchors: int, outputs: int):
+        super().__init__()
+        self.outputs = outputs
+        self.tower = tower
+        self.last = DepthwiseSeparable(channels, anchors * outputs)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        nn.init.normal_(self.last[1].weight, std=0.01)
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Maps [N, C, H, W] → a map each: [N, H·W·A, outputs], row by row, cell by cell, anchor by anchor."""
+        rows = []
+        for level, x in enumerate(maps):
+            x = self.last(self.tower(x, level))
+            rows.append(x.permute(0, 2, 3, 1).reshape(len(x), -1, self.outputs))
+        return rows
+
+
+class EfficientDetHead(nn.Module):
+    """Scores of K classes, without a background, and four corrections of every anchor.
+
+    Each score starts at `prior` (Lin et al., "Focal loss", 2017, section 3.3).
+
+    Args:
+        channels: C of every map.
+        anchors: A, boxes a cell.
+        num_classes: K.
+        depth: convolutions of each tower (table 1, "#layers").
+        levels: number of maps.
+        prior: score that every class starts with.
+        norm: maker of the normalisation; by default batch norm of ε 1e-3 and momentum 0.01.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        anchors: int,
+        num_classes: int,
+        depth: int,
+        *,
+        levels: int = 5,
+        prior: float = 0.01,
+        norm: NormLayer | None = None,
+    ):
+        super().__init__()
+        norm = norm or batch_norm(eps=1e-3, momentum=0.01)
+        self.classification = TowerHead(SharedTower(channels, depth, levels, norm), channels, anchors, num_classes)
+        self.regression = TowerHead(SharedTower(channels, depth, levels, norm), channels, anchors, 4)
+        nn.init.constant_(self.classification.last[1].bias, -math.log((1 - prior) / prior))
+
+    def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Maps → a map each: scores [N, H·W·A, K] before the sigmoid, corrections [N, H·W·A, 4]."""
+        return self.classification(maps), self.regression(maps)

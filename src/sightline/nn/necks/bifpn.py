@@ -1,0 +1,157 @@
+"""BiFPN: Tan, Pang, Le, "EfficientDet: scalable and efficient object detection", CVPR 2020, section 3.
+
+Departure: pooling to the next level is padded symmetrically, where the original's "same" padding lies right and below
+alone; so are all convolutions of stride 2 of the backbone, whose published weights are of that kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sightline.errors import InputError
+from sightline.nn.layers import ConvNormAct, DepthwiseSeparable, NormLayer, batch_norm
+
+EPS = 1e-4
+"""Added to the sum of the weights (section 3.3)."""
+
+
+class WeightedFusion(nn.Module):
+    """Maps of one size into one: Σ wᵢ·xᵢ / (ε + Σ wᵢ) with wᵢ ≥ 0 by a ReLU ("fast normalized fusion", section 3.3).
+
+    Args:
+        inputs: how many maps.
+        weighted: False gives their plain sum.
+    """
+
+    def __init__(self, inputs: int, weighted: bool = True):
+        super().__init__()
+        self.weights = nn.Parameter(torch.ones(inputs)) if weighted else None
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Maps [N, C, H, W] → [N, C, H, W]."""
+        if self.weights is None:
+            return torch.stack(list(maps)).sum(0)
+        weights = self.weights.relu()
+        shares = (weights / (weights.sum() + EPS)).to(maps[0].dtype).unbind()
+        fused = maps[0] * shares[0]
+        for x, share in zip(maps[1:], shares[1:], strict=True):
+            fused = fused + x * share
+        return fused
+
+
+class FusionNode(nn.Module):
+    """Fuse, SiLU, 3×3 depthwise separable convolution, normalisation (section 3.3, last paragraph)."""
+
+    def __init__(self, inputs: int, channels: int, norm: NormLayer, weighted: bool):
+        super().__init__()
+        self.fusion = WeightedFusion(inputs, weighted)
+        self.conv = DepthwiseSeparable(channels, channels, norm=norm)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Maps [N, C, H, W] → [N, C, H, W]."""
+        return self.conv(F.silu(self.fusion(maps)))
+
+
+class BiFPNLayer(nn.Module):
+    """Once from coarse to fine, once from fine to coarse; what comes in is joined again on the way back (figure 2 d).
+
+    Level i of L: P'ᵢ = node(Pᵢ, up(P'ᵢ₊₁)), then outᵢ = node(Pᵢ, P'ᵢ, down(outᵢ₋₁)). The coarsest level has no P', the
+    finest gives its P' out: they would have a single input (section 3.2). Up is the nearest neighbour, down the maximum
+    of 3×3 cells with a stride of 2.
+
+    Args:
+        in_channels: C of each map that comes in, fine to coarse. A map of other than `channels` gets a 1×1 convolution
+            with normalisation, one for each node that it enters, as in the published models.
+        channels: C of every map that goes out.
+        norm: maker of the normalisation.
+        weighted: whether the nodes weigh their inputs, see `WeightedFusion`.
+    """
+
+    def __init__(self, in_channels: Sequence[int], channels: int, norm: NormLayer, weighted: bool = True):
+        super().__init__()
+        steps = len(in_channels) - 1
+        self.to_top_down = nn.ModuleList(resampled(c, channels, norm) for c in in_channels)
+        self.to_bottom_up = nn.ModuleList(resampled(c, channels, norm) for c in in_channels[1:])
+        self.top_down = nn.ModuleList(FusionNode(2, channels, norm, weighted) for _ in range(steps))
+        self.bottom_up = nn.ModuleList(
+            FusionNode(3 if i < steps - 1 else 2, channels, norm, weighted) for i in range(steps)
+        )
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Maps [N, C_i, H_i, W_i], fine to coarse, each half as large → as many of [N, channels, H_i, W_i]."""
+        between = [layer(x) for layer, x in zip(self.to_top_down, maps, strict=True)]
+        for i in range(len(maps) - 2, -1, -1):
+            up = F.interpolate(between[i + 1], size=between[i].shape[-2:], mode="nearest")
+            between[i] = self.top_down[i]([between[i], up])
+        out = between[:1]
+        for i in range(1, len(maps)):
+            middle = between[i : i + 1] if i < len(maps) - 1 else []
+            out.append(self.bottom_up[i - 1]([self.to_bottom_up[i - 1](maps[i]), *middle, halved(out[-1])]))
+        return out
+
+
+class BiFPN(nn.Module):
+    """Further levels by pooling, then layer after layer of `BiFPNLayer`.
+
+    Args:
+        in_channels: C of each map of the backbone, fine to coarse: P3, P4, P5.
+        channels: C of every map inside and of those that go out.
+        repeats: layers.
+        levels: maps that go out. The first beyond the backbone's is its last one by a 1×1 convolution, halved; each
+            other is the one before, halved.
+        norm: maker of the normalisation; by default batch norm of ε 1e-3 and momentum 0.01.
+        weighted: whether the nodes weigh their inputs. The published D6 and D7 sum them, for a stable training.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        channels: int,
+        repeats: int,
+        *,
+        levels: int = 5,
+        norm: NormLayer | None = None,
+        weighted: bool = True,
+    ):
+        super().__init__()
+        if repeats < 1 or levels < max(2, len(in_channels)):
+            raise InputError(
+                f"repeats is {repeats} and levels {levels}, but a BiFPN of {len(in_channels)} maps needs at least one "
+                f"layer and {max(2, len(in_channels))} levels"
+            )
+        norm = norm or batch_norm(eps=1e-3, momentum=0.01)
+        further = levels - len(in_channels)
+        self.further = further
+        self.to_next = resampled(in_channels[-1], channels, norm) if further else nn.Identity()
+        first = BiFPNLayer([*in_channels, *[channels] * further], channels, norm, weighted)
+        others = (BiFPNLayer([channels] * levels, channels, norm, weighted) for _ in range(repeats - 1))
+        self.layers = nn.Sequential(first, *others)
+        self.out_channels = channels
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Maps [N, C_i, H_i, W_i], fine to coarse, each half as large → `levels` maps [N, channels, H_i, W_i]."""
+        maps = list(maps)
+        for i in range(self.further):
+            maps.append(halved(self.to_next(maps[-1]) if i == 0 else maps[-1]))
+        return self.layers(maps)
+
+
+def resampled(in_channels: int, channels: int, norm: NormLayer) -> nn.Module:
+    """To another number of channels: a 1×1 convolution with a bias and a normalisation; nothing where they agree."""
+    if in_channels == channels:
+        return nn.Identity()
+    return ConvNormAct(in_channels, channels, 1, norm=norm, act=None, bias=True)
+
+
+def halved(x: Tensor) -> Tensor:
+    """[N, C, H, W] → [N, C, ⌈H / 2⌉, ⌈W / 2⌉]: the maximum of 3×3 cells around every second one."""
+    return F.max_pool2d(x, 3, 2, 1)
