@@ -21,7 +21,7 @@ from sightline import __version__, cli
 from sightline.data.formats import open_dataset
 from sightline.data.scenes import write_scenes
 
-SMALL = "--arg image_size=96 --batch-size 4 --set workers=0 --set warmup_steps=2 --device cpu"
+SMALL = "--model ssdlite320_mobilenet_v2 --arg image_size=96 --batch-size 4 --set workers=0 --set warmup_steps=2 --device cpu"
 TINY = (*SMALL.split(), "--quiet")
 COUNTS = {"train": 10, "val": 4, "test": 4}
 
@@ -233,6 +233,15 @@ class TestVerbs:
         outcome = done("train", solids, *TINY[:-1], "--epochs", 1, "--no-report", "--augmentation", "light")
         assert "10 images to train on, 4 to validate on; Classes(5: sphere, box, cylinder, cone, ring)" in outcome.err
         assert "epoch 1/1  loss " in outcome.err
+
+    def test_train_s_own_choice_of_model_and_numbers(self, solids):
+        small = ["--arg", "image_size=96", "--set", "workers=0", "--device", "cpu", "-q"]
+        done("train", solids, *small, "--epochs", 2, "--no-report")
+        recipe = Path("runs/run1/recipe.yaml").read_text()
+        assert "augmentation: mosaic" in recipe
+        assert done("evaluate", "runs/run1", solids, "-q").out.startswith("sightline_n on ")
+        done("look", solids, "--augmentation", "mosaic", "-n", 2)
+        assert Path("contact_sheet.png").is_file()
 
     def test_train_from_the_weights_of_a_run(self, solids, trained, caplog):
         with caplog.at_level(logging.INFO):
@@ -538,7 +547,7 @@ class TestMistakes:
         Path("notes.pth").write_text("no weights")
         assert "notes.pth" in refused("train", solids, "--weights", "notes.pth")
         assert "notes.pth: not a saved Sightline model" in refused("evaluate", "notes.pth", solids)
-        assert "there are no 'coco' weights for ssdlite320_mobilenet_v2" in refused(
+        assert "there are no 'coco' weights for sightline_n" in refused(
             "train", solids, "--weights", "coco"
         )
 
@@ -582,10 +591,10 @@ class TestMistakes:
             (["--recipe", "nope.yaml"], "there is no recipe nope.yaml"),
             (
                 ["--arg", "image_sise=96"],
-                "ssdlite320_mobilenet_v2 has no argument 'image_sise'; did you mean image_size?",
+                "sightline_n has no argument 'image_sise'; did you mean image_size?",
             ),
-            (["--arg", "image_size=big"], "--arg image_size=big: ssdlite320_mobilenet_v2 takes a whole number there"),
-            (["--arg", "image_size=-3"], "the model's image size is (-3, -3), but both sides must be at least 1 pixel"),
+            (["--arg", "image_size=big"], "--arg image_size=big: sightline_n takes a whole number there"),
+            (["--arg", "image_size=-3"], "image_size is -3, but the maps need a multiple of 32; give 32"),
             (["--arg", "in_channels=0"], "--arg in_channels=0: it must be a whole number of at least 1"),
             (["--arg", "classes=3"], "the classes are those of the data; leave it out"),
             (["--model", "ssdlite320"], "there is no model 'ssdlite320'; did you mean ssdlite320_mobilenet_v"),

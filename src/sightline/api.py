@@ -250,13 +250,16 @@ def contact_sheet(data: Dataset, transform: Any = None, **options: Any) -> Image
 
     Args:
         data: the dataset.
-        transform: an augmentation, or the name of an augmentation recipe ("default", "strong", "ssd", …).
+        transform: an augmentation, or the name of an augmentation recipe ("default", "strong", "mosaic", …).
         options: n, columns, seed.
     """
     from sightline.data.transforms import recipes
     from sightline.report.drawing import contact_sheet as run
 
-    return run(data, recipes.named(transform) if isinstance(transform, str) else transform, **options)
+    transform = recipes.named(transform) if isinstance(transform, str) else transform
+    if hasattr(transform, "bind"):  # it makes one picture of several of the data
+        transform = transform.bind(data, None)
+    return run(data, transform, **options)
 
 
 def write_report(

@@ -158,7 +158,7 @@ def convert(
 def look(
     data: Data,
     out: Annotated[Path, typer.Option("--out", "-o", help="The picture to write.")] = Path("contact_sheet.png"),
-    augmentation: Annotated[str, typer.Option(help="none, light, default, strong or ssd.")] = "none",
+    augmentation: Annotated[str, typer.Option(help="none, light, default, strong, ssd, mosaic.")] = "none",
     n: Annotated[int, typer.Option("-n", help="How many images.")] = 16,
     split: Annotated[str | None, typer.Option(help="Of this split only.")] = None,
     seed: Annotated[int, typer.Option(help="Of the choice, and of the augmentation.")] = 0,
@@ -184,13 +184,13 @@ def look(
 @app.command()
 def train(
     data: Data,
-    model: Annotated[str, typer.Option(help="A model of `sightline models`.")] = "ssdlite320_mobilenet_v2",
+    model: Annotated[str, typer.Option(help="A model of `sightline models`.")] = "sightline_n",
     weights: Annotated[str | None, typer.Option(help="imagenet, coco, or a file; without, from scratch.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Time budget; the schedule is fitted to it.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
     lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
-    augmentation: Annotated[str | None, typer.Option(help="none, light, default, strong or ssd.")] = None,
+    augmentation: Annotated[str | None, typer.Option(help="none, light, default, strong, ssd, mosaic.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="A recipe.yaml to start from.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Another number of the recipe: name=value.")] = None,

@@ -110,10 +110,10 @@ class Samples(Dataset[Any]):
     def __init__(self, data: Items, transform: Transform | None = None, seed: int = 0, size: Size | None = None):
         if any(hasattr(piece, "bind") for piece in getattr(transform, "pieces", ())):
             data = Remembered(data)  # each image is wanted several times an epoch
-        bind = getattr(transform, "bind", None)
+        bind, close = getattr(transform, "bind", None), getattr(transform, "closed", None)
         self.data, self.seed = data, seed
         self.transform: Transform | None = transform if bind is None else bind(data, size)
-        self.closed: Transform | None = transform.closed() if hasattr(transform, "closed") else self.transform
+        self.closed: Transform | None = self.transform if close is None else close()
 
     def __len__(self) -> int:
         return len(self.data)

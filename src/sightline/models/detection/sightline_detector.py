@@ -230,11 +230,12 @@ class SightlineDetector(Detector):
         image, at = (matches >= 0).nonzero(as_tuple=True)  # in the order of `goals`: image by image
         goal, weight = torch.cat(goals), quality[image, at]
         total = quality.sum().clamp(min=1)
-        class_terms = {
-            "quality": quality_focal_loss,
-            "varifocal": varifocal_loss,
-            "plain": lambda x, y: F.binary_cross_entropy_with_logits(x, y, reduction="none"),
-        }[s.class_loss](scores, wanted)
+        if s.class_loss == "quality":
+            class_terms = quality_focal_loss(scores, wanted)
+        elif s.class_loss == "varifocal":
+            class_terms = varifocal_loss(scores, wanted)
+        else:
+            class_terms = F.binary_cross_entropy_with_logits(scores, wanted, reduction="none")
         overlap = complete_box_iou_loss if s.box_loss == "complete" else generalized_box_iou_loss
         cells = points.strides[at, None]
         distances = torch.cat([points.centres[at] - goal[:, :2], goal[:, 2:] - points.centres[at]], 1) / cells
