@@ -236,3 +236,13 @@ def test_a_missing_package_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'sightline\[classical\]'"):
         SelectiveSearch()(torch.zeros(3, 8, 8))
+
+
+def test_near_repetitions_come_last() -> None:
+    boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30], [0, 0, 10, 7.9], [21, 20, 30, 30]], np.float64)
+    # overlaps with the first of each place: 0.9, 0.79 and 0.9
+    assert module.different_first(boxes, 0.8).tolist() == boxes[[0, 2, 3, 1, 4]].tolist()
+    assert module.different_first(boxes, 0.95).tolist() == boxes.tolist()
+    assert len(module.different_first(np.zeros((0, 4)), 0.8)) == 0
+    with pytest.raises(InputError, match=r"near_iou is 0, but must be in \(0, 1\]"):
+        SelectiveSearch(near_iou=0)

