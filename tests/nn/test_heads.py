@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sightline.models.detection.ssdlite import SSD, SSDSettings
+from sightline.models.detection.ssd import SSD, SSDSettings
 from sightline.models.preprocess import Preprocess
 from sightline.nn.heads.box import BoxPredictor, BoxSettings, ConvHead, RegionHeads, TwoLayerHead
 from sightline.nn.heads.rpn import ProposalSettings, RegionProposalNetwork, RPNHead

@@ -17,18 +17,24 @@ class MapPredictor(nn.Module):
         channels: C of each map.
         anchors: A, default boxes a cell of each map.
         outputs: numbers a box: K + 1 classes or 4 corrections.
-        separable_norm: maker of the normalisation of SSDlite's depthwise convolution; None gives SSD's plain 3×3.
+        separable_norm: maker of the normalisation of SSDlite's depthwise convolution; None gives SSD's plain one.
+        kernel: of the plain convolution: 3 in the paper.
     """
 
     def __init__(
-        self, channels: Sequence[int], anchors: Sequence[int], outputs: int, separable_norm: NormLayer | None = None
+        self,
+        channels: Sequence[int],
+        anchors: Sequence[int],
+        outputs: int,
+        separable_norm: NormLayer | None = None,
+        kernel: int = 3,
     ):
         super().__init__()
         self.outputs = outputs
         self.module_list = nn.ModuleList()
         for c, a in zip(channels, anchors, strict=True):
             if separable_norm is None:
-                predictor: nn.Module = nn.Conv2d(c, a * outputs, 3, padding=1)
+                predictor: nn.Module = nn.Conv2d(c, a * outputs, kernel, padding=kernel // 2)
             else:
                 spatial = ConvNormAct(c, c, 3, groups=c, norm=separable_norm, act=nn.ReLU6)
                 predictor = nn.Sequential(spatial, nn.Conv2d(c, a * outputs, 1))
@@ -48,7 +54,7 @@ class SSDHead(nn.Module):
     Args:
         channels, anchors: of each map.
         num_classes: K, without background.
-        separable_norm: as in `MapPredictor`.
+        separable_norm, kernel: as in `MapPredictor`.
     """
 
     def __init__(
@@ -57,10 +63,11 @@ class SSDHead(nn.Module):
         anchors: Sequence[int],
         num_classes: int,
         separable_norm: NormLayer | None = None,
+        kernel: int = 3,
     ):
         super().__init__()
-        self.classification_head = MapPredictor(channels, anchors, num_classes + 1, separable_norm)
-        self.regression_head = MapPredictor(channels, anchors, 4, separable_norm)
+        self.classification_head = MapPredictor(channels, anchors, num_classes + 1, separable_norm, kernel)
+        self.regression_head = MapPredictor(channels, anchors, 4, separable_norm, kernel)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Maps → scores [N, D, K+1] before the softmax, corrections [N, D, 4]."""

@@ -94,6 +94,38 @@ def fully_convolutional(network: nn.Module, window: int | None = None, *, paddin
     )
 
 
+def subsampled_convolution(weight: Tensor, cells: int, shape: Sequence[int]) -> Tensor:
+    """The weight of a dense layer as that of a smaller convolution: every so-many-th output, channel and tap.
+
+    A 7×7 kernel reduced to 3×3 keeps every third tap; the convolution's dilation is to stand for those left out.
+
+    Args:
+        weight: [O, C · S · S] of a dense layer on maps [C, S, S].
+        cells: S.
+        shape: (o, c, s, s) of the convolution's weight.
+
+    Returns:
+        [o, c, s, s]: outputs 0, O / o, 2 · O / o, …, channels likewise, taps from the first to the last.
+
+    Raises:
+        InputError: O, C or S − 1 is no whole multiple of o, c or s − 1.
+
+    Source: Chen et al., DeepLab, ICLR 2015, section 3; Liu et al., SSD, 2016, section 3, "Base network".
+    """
+    outputs, channels, taps = shape[0], shape[1], shape[2]
+    whole = weight.ndim == 2 and weight.shape[1] % cells**2 == 0
+    inner = weight.shape[1] // cells**2 if whole else 0
+    fits = whole and weight.shape[0] % outputs == 0 and inner % channels == 0 and outputs <= weight.shape[0]
+    if not fits or channels > inner or (cells > 1 if taps == 1 else (cells - 1) % (taps - 1)):
+        raise InputError(
+            f"a dense layer {list(weight.shape)} on {cells}×{cells} cells cannot be subsampled to a convolution "
+            f"{list(shape)}: its sizes must be whole multiples"
+        )
+    step = (cells - 1) // (taps - 1) if taps > 1 else 1
+    grid = weight.reshape(weight.shape[0], inner, cells, cells)
+    return grid[:: weight.shape[0] // outputs, :: inner // channels, ::step, ::step]
+
+
 def _as_convolutions(dense: Sequence[nn.Module], cells: int, step: int) -> list[nn.Module]:
     """The first dense layer as a cells × cells convolution whose taps are `step` apart, the others as 1×1."""
     layers: list[nn.Module] = []

@@ -1,0 +1,293 @@
+"""SSD300 and SSD512: Liu et al., "SSD: single shot multibox detector", ECCV 2016, on VGG-16.
+
+The four steps stand apart: `network`, `assign`, `losses`, `decode`.
+
+Departures: the default boxes' scales are those that the paper used for COCO (section 3.4), and their sides are cut to
+the image's; images are normalised as for ImageNet's published classifiers, for which `mean` and `std` say otherwise:
+the published SSD300 takes pixels of 0 to 255 less their mean, and brings these numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sightline.errors import InputError
+from sightline.models.detection.detector import Detections, Detector, Losses, head_outputs
+from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
+from sightline.models.weights import shared_keys
+from sightline.nn.backbones.vgg import vgg16
+from sightline.nn.backbones.vgg_atrous import AtrousVGG, atrous_dense_layers, xavier_start
+from sightline.nn.heads.ssd import SSDHead
+from sightline.ops.anchors import default_box_shapes, default_boxes
+from sightline.ops.assignment import hard_negatives, match_best
+from sightline.ops.boxes import box_iou, clip_boxes_to_image, decode_boxes, encode_boxes
+from sightline.ops.suppression import batched_nms
+from sightline.structures import Classes, ImageBatch, Instances, Size
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class SSDSettings:
+    """Numbers of a single-shot detector.
+
+    Attributes:
+        positive_iou: a default box at or above it belongs to the object it overlaps most (SSD, section 2.2).
+        negatives: hard negatives an object.
+        weights: factors on the corrections, the inverse of SSD's variances 0.1 and 0.2.
+        min_score: boxes of a lower score are dropped.
+        candidates: best boxes a class that enter the suppression.
+        nms_iou: overlap at which the weaker box of a class is dropped.
+        max_detections: boxes an image that a result keeps.
+    """
+
+    positive_iou: float = 0.5
+    negatives: float = 3.0
+    weights: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0)
+    min_score: float = 0.001
+    candidates: int = 300
+    nms_iou: float = 0.55
+    max_detections: int = 300
+
+
+class SSD(Detector):
+    """Backbone → maps → head → default boxes corrected and classified in one shot (figure 2).
+
+    Args:
+        classes: names of the classes.
+        preprocess: images → batch.
+        backbone: batch [N, C, H, W] → list of maps, fine to coarse.
+        head: maps → scores [N, D, K+1] and corrections [N, D, 4].
+        shapes: (width, height) of the default boxes of each map, [A_i, 2], in units of the image.
+        settings: thresholds and counts.
+        slots: as in `Detector`.
+        steps: pixels from cell to cell of each map, as in `default_boxes`.
+
+    Attributes:
+        from_classifier: turns the state of the backbone's classifier into one whose entries have this model's shapes.
+    """
+
+    class_layers = r"classification_head\.module_list\.\d+(\.1)?\.(weight|bias)"
+    from_classifier: Callable[[State], State] | None = None
+
+    def __init__(
+        self,
+        classes: Iterable[str],
+        preprocess: Preprocess,
+        backbone: nn.Module,
+        head: SSDHead,
+        shapes: Sequence[Tensor],
+        settings: SSDSettings | None = None,
+        slots: Sequence[int] | None = None,
+        steps: Sequence[float] | None = None,
+    ):
+        super().__init__(classes, preprocess, slots)
+        self.backbone = backbone
+        self.head = head
+        self.shapes = list(shapes)
+        self.steps = steps
+        self.settings = settings or SSDSettings()
+
+    def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
+        """A batch → detections of each image; with targets, the two losses."""
+        maps, logits, deltas = self.network(batch.tensor)
+        anchors = self.anchors(maps, batch)
+        if targets is None:
+            return self.decode(logits, deltas, anchors, batch.sizes), {}
+        return [], self.losses(logits, deltas, anchors, self.assign(anchors, targets), targets)
+
+    def network(self, images: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Batch [N, C, H, W] → maps, scores [N, D, K+1] before the softmax, corrections [N, D, 4]."""
+        maps = self.backbone(images)
+        return (maps, *self.head(maps))
+
+    def anchors(self, maps: Sequence[Tensor], batch: ImageBatch) -> Tensor:
+        """The default boxes: [D, 4] xyxy in pixels of the batch."""
+        sizes: list[Size] = [(x.shape[-2], x.shape[-1]) for x in maps]
+        size = batch.tensor.shape[-2], batch.tensor.shape[-1]
+        return default_boxes(self.shapes, sizes, size, self.steps).to(batch.tensor.device)
+
+    def assign(self, anchors: Tensor, targets: Sequence[Instances]) -> Tensor:
+        """For every default box: the id of its object, or −1 (section 2.2). [N, D]"""
+        return torch.stack([match_best(box_iou(t.boxes, anchors), self.settings.positive_iou) for t in targets])
+
+    def losses(
+        self, logits: Tensor, deltas: Tensor, anchors: Tensor, matches: Tensor, targets: Sequence[Instances]
+    ) -> dict[str, Tensor]:
+        """Equations 1 to 3: cross-entropy of objects and hard negatives, smooth L1 of objects, over the objects."""
+        s = self.settings
+        positive = matches >= 0
+        labels = torch.zeros_like(matches)
+        box_terms = []
+        for i, target in enumerate(targets):
+            of = matches[i, positive[i]]
+            labels[i, positive[i]] = target.labels[of]
+            wanted = encode_boxes(target.boxes[of], anchors[positive[i]], s.weights)
+            box_terms.append(F.smooth_l1_loss(deltas[i, positive[i]], wanted, reduction="sum"))
+        terms = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").reshape(labels.shape)
+        counted = positive | hard_negatives(terms.detach(), positive, s.negatives)
+        count = positive.sum().clamp(min=1)
+        return {
+            "bbox_regression": torch.stack(box_terms).sum() / count,
+            "classification": (terms * counted).sum() / count,
+        }
+
+    @torch.no_grad()
+    def decode(self, logits: Tensor, deltas: Tensor, anchors: Tensor, sizes: Sequence[Size]) -> list[dict[str, Tensor]]:
+        """The best boxes of each image after suppression class by class; labels are columns of the head, 1 … K."""
+        s, results = self.settings, []
+        probabilities = logits.float().softmax(-1)[..., 1:].transpose(1, 2)  # [N, K, D]
+        values, ids = probabilities.topk(min(s.candidates, probabilities.shape[-1]), dim=-1)
+        boxes = decode_boxes(deltas.float(), anchors, s.weights)
+        for score, index, box, size in zip(values, ids, boxes, sizes, strict=True):
+            label, rank = (score > s.min_score).nonzero(as_tuple=True)
+            score, box, label = score[label, rank], clip_boxes_to_image(box[index[label, rank]], size), label + 1
+            keep = batched_nms(box, score, label, s.nms_iou)[: s.max_detections]
+            results.append({"boxes": box[keep], "labels": label[keep], "scores": score[keep]})
+        return results
+
+    def anchor_shapes(self, image_size: Size) -> Tensor:
+        """(width, height) of every kind of default box, [A, 2], in pixels of an image of `image_size`."""
+        height, width = image_size
+        return torch.cat(self.shapes) * torch.tensor([width, height])
+
+
+def ssd300_vgg16(
+    classes: Iterable[str],
+    *,
+    in_channels: int = 3,
+    image_size: int = 300,
+    maps: int = 6,
+    trainable_layers: int = 5,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+    settings: SSDSettings | None = None,
+    slots: Sequence[int] | None = None,
+) -> SSD:
+    """SSD300: 8732 boxes, 35,641,826 parameters with 90 classes.
+
+    Args:
+        classes: names of the classes.
+        in_channels: channels of the images.
+        image_size: side of the square that images are resized to.
+        maps: how many of the maps are used, from the finest; small images have no coarse ones.
+        trainable_layers: how many of VGG's five blocks learn, counted from the last.
+        mean, std: of the images' red, green and blue in units of [0, 1], those that the backbone's weights were
+            trained with. The paper's weights take pixels of 0 to 255: std 1/255.
+        settings: thresholds and counts.
+        slots: as in `Detector`.
+    """
+    return _ssd_vgg16(
+        classes,
+        "ssd300_vgg16",
+        extra=((256, 512, 3, 2, 1), (128, 256, 3, 2, 1), (128, 256, 3, 1, 0), (128, 256, 3, 1, 0)),
+        ratios=((2,), (2, 3), (2, 3), (2, 3), (2,), (2,)),
+        scales=(0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05),
+        steps=(8, 16, 32, 64, 100, 300) if image_size == 300 else None,  # the published ones; else the maps'
+        in_channels=in_channels,
+        image_size=image_size,
+        maps=maps,
+        trainable_layers=trainable_layers,
+        mean=mean,
+        std=std,
+        settings=settings,
+        slots=slots,
+    )
+
+
+def ssd512_vgg16(
+    classes: Iterable[str],
+    *,
+    in_channels: int = 3,
+    image_size: int = 512,
+    maps: int = 7,
+    trainable_layers: int = 5,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+    settings: SSDSettings | None = None,
+    slots: Sequence[int] | None = None,
+) -> SSD:
+    """SSD512: a seventh map, 24,564 boxes (section 3.1). Arguments as for `ssd300_vgg16`."""
+    return _ssd_vgg16(
+        classes,
+        "ssd512_vgg16",
+        extra=((256, 512, 3, 2, 1), *[(128, 256, 3, 2, 1)] * 3, (128, 256, 4, 1, 1)),
+        ratios=((2,), (2, 3), (2, 3), (2, 3), (2, 3), (2,), (2,)),
+        scales=(0.04, 0.1, 0.26, 0.42, 0.58, 0.74, 0.9, 1.06),
+        steps=None,
+        in_channels=in_channels,
+        image_size=image_size,
+        maps=maps,
+        trainable_layers=trainable_layers,
+        mean=mean,
+        std=std,
+        settings=settings,
+        slots=slots,
+    )
+
+
+def _ssd_vgg16(
+    classes: Iterable[str],
+    name: str,
+    *,
+    extra: Sequence[tuple[int, int, int, int, int]],
+    ratios: Sequence[Sequence[float]],
+    scales: Sequence[float],
+    steps: Sequence[float] | None,
+    in_channels: int,
+    image_size: int,
+    maps: int,
+    trainable_layers: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    settings: SSDSettings | None,
+    slots: Sequence[int] | None,
+) -> SSD:
+    if not 2 <= maps <= len(ratios):
+        raise InputError(f"maps is {maps}, but {name} has {len(ratios)}: give 2 to {len(ratios)}")
+    names = Classes(classes)
+    net = vgg16(1, in_channels=in_channels, hidden=1)  # its dense layers come otherwise, see `atrous_dense_layers`
+    backbone = AtrousVGG(net, extra[: maps - 2], trainable_layers)
+    _require_maps(backbone, name, image_size)
+    shapes = default_box_shapes(ratios[:maps], scales=scales[: maps + 1])
+    head = SSDHead(backbone.channels, [len(s) for s in shapes], head_outputs(names, slots))
+    xavier_start(head)
+    size = image_size, image_size
+    preprocess = Preprocess(for_channels(mean, in_channels), for_channels(std, in_channels), fixed_size=size, divisor=1)
+    settings = settings or SSDSettings(min_score=0.01, candidates=400, nms_iou=0.45, max_detections=200)
+    model = SSD(names, preprocess, backbone, head, shapes, settings, slots, steps[:maps] if steps else None)
+    model.suited = {"augmentation": "ssd", "lr": 1e-4}  # without normalisation layers it stands no larger steps
+    model.backbone_keys = shared_keys(net, model)
+    for classifier, ours in _DENSE.items():
+        for kind in ("weight", "bias"):
+            model.backbone_keys[f"{classifier}.{kind}"] = f"{ours}.{kind}"
+    model.from_classifier = atrous_dense_layers
+    return model
+
+
+_DENSE = {"classifier.0": "backbone.extra.0.7.1", "classifier.3": "backbone.extra.0.7.3"}
+
+
+def _require_maps(backbone: AtrousVGG, name: str, image_size: int) -> None:
+    """Refuse an image that is too small for the last map."""
+    maps = len(backbone.channels)
+    if backbone.sides(image_size)[-1] < 1:
+        least = next(side for side in range(1, 1024) if backbone.sides(side)[-1] == 1)
+        fewer = ", or fewer maps" if maps > 2 else ""
+        raise InputError(
+            f"image_size is {image_size}, but {maps} maps of {name} need at least {least}: give that{fewer}"
+        )
+
+
+def normal_start(module: nn.Module) -> None:
+    """The start of the new layers of SSD on MobileNets, as published: normal of deviation 0.03, biases of 0."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.normal_(layer.weight, mean=0.0, std=0.03)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

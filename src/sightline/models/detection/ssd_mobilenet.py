@@ -1,0 +1,101 @@
+"""SSD on MobileNet v1: Howard et al., "MobileNets", arXiv 2017, section 4.6; Huang et al., "Speed/accuracy trade-offs
+for modern convolutional object detectors", CVPR 2017, section 3. The detector itself is SSD (`ssd.py`).
+
+Departures: images are normalised as for ImageNet's published classifiers; of two predictors the papers leave open, the
+published 1×1 convolution is taken, with which the parameters are those of table 13 (6.8 million).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sightline.models.detection.detector import head_outputs
+from sightline.models.detection.ssd import SSD, SSDSettings, normal_start
+from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
+from sightline.models.weights import shared_keys
+from sightline.nn.backbones.mobilenet_v1 import MobileNetV1, mobilenet_v1
+from sightline.nn.heads.ssd import SSDHead
+from sightline.nn.layers import ConvNormAct, NormLayer, batch_norm, make_divisible
+from sightline.ops.anchors import default_box_shapes
+from sightline.structures import Classes
+
+
+class SSDMobileNetBackbone(nn.Module):
+    """MobileNet v1's last maps at strides 16 and 32, and pairs of convolutions behind them.
+
+    Args:
+        net: the classifier; its convolutions become this backbone's.
+        extra: channels of the pairs, each of stride 2: 1×1 to half of them, then 3×3.
+        norm: maker of the normalisation of the pairs.
+    """
+
+    def __init__(self, net: MobileNetV1, extra: Sequence[int], norm: NormLayer):
+        super().__init__()
+        layers, fine = list(net.features), net.stages[-2]
+        cut = int(fine.layer) + 1
+        self.features = nn.Sequential(nn.Sequential(*layers[:cut]), nn.Sequential(*layers[cut:]))
+        self.channels = [fine.channels, net.last_channels]
+        self.extra = nn.ModuleList()
+        for out in extra:
+            self.extra.append(
+                nn.Sequential(
+                    ConvNormAct(self.channels[-1], out // 2, 1, norm=norm, act=nn.ReLU6),
+                    ConvNormAct(out // 2, out, 3, 2, norm=norm, act=nn.ReLU6),
+                )
+            )
+            self.channels.append(out)
+        normal_start(self.extra)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """[N, C, H, W] → six maps, at strides 16, 32, 64, …"""
+        maps = []
+        for part in (*self.features, *self.extra):
+            x = part(x)
+            maps.append(x)
+        return maps
+
+
+def ssd_mobilenet_v1(
+    classes: Iterable[str],
+    *,
+    in_channels: int = 3,
+    image_size: int = 300,
+    width: float = 1.0,
+    settings: SSDSettings | None = None,
+    slots: Sequence[int] | None = None,
+) -> SSD:
+    """SSD on MobileNet v1: 1917 boxes, 6.8 million parameters with 90 classes.
+
+    Args:
+        classes: names of the classes.
+        in_channels: channels of the images.
+        image_size: side of the square that images are resized to; the paper's is 300. Any from 1 on.
+        width: factor on all channel counts, those of the layers behind the backbone too.
+        settings: thresholds and counts.
+        slots: as in `Detector`.
+    """
+    names = Classes(classes)
+    net = mobilenet_v1(1, in_channels=in_channels, width=width)
+    extra = [make_divisible(channels * width, 16) for channels in (512, 256, 256, 128)]
+    backbone = SSDMobileNetBackbone(net, extra, batch_norm(eps=1e-3, momentum=0.03))
+    shapes = default_box_shapes([[2, 3]] * 6, min_ratio=0.2, max_ratio=0.95)
+    # the finest map has three boxes: a small square, and the two of ratio 2
+    shapes[0] = torch.cat([torch.tensor([[0.1, 0.1]]), default_box_shapes([[2]], scales=(0.2, 0.2))[0][2:]])
+    head = SSDHead(backbone.channels, [len(s) for s in shapes], head_outputs(names, slots), kernel=1)
+    normal_start(head)
+    mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)
+    model = SSD(
+        names,
+        Preprocess(mean, std, fixed_size=(image_size, image_size), divisor=1),
+        backbone,
+        head,
+        shapes,
+        settings or SSDSettings(nms_iou=0.6, max_detections=100),
+        slots,
+    )
+    model.suited = {"augmentation": "ssd"}
+    model.backbone_keys = shared_keys(net, model)
+    return model
