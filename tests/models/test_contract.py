@@ -30,6 +30,9 @@ SMALL: dict[str, dict[str, Any]] = {
     "mask_rcnn": {"min_size": 96, "max_size": 160, "boxes": BoxSettings(samples=32)},
     "keypoint_rcnn": {"min_size": 96, "max_size": 160, "points": 3, "boxes": BoxSettings(samples=32)},
     "ssdlite320": {"image_size": 160},
+    "ssd300": {"image_size": 64, "maps": 4},
+    "ssd512": {"image_size": 64, "maps": 4},
+    "ssd_mobilenet": {"image_size": 96},
     "sightline_": {"image_size": 160},
     "r_cnn": {"regions": RCNNSettings(crop=32, proposals=24, samples=8)},
     "localiser": {"image_size": 96},
@@ -58,6 +61,7 @@ ALL = [entry.name for entry in ENTRIES]
 DETECTORS = [entry.name for entry in ENTRIES if entry.task == "detection"]
 HEAVY = (
     *("sightline_s", "sightline_m"),
+    "ssd512_vgg16",  # as SSD300
     *("resnet34", "resnet101", "resnet152", "overfeat_fast", "overfeat_accurate", "vgg16_bn", "vgg19"),
     *("localiser_resnet18", "sliding_window_resnet18", "grid_sliding_resnet18"),  # as on MobileNet
     "yolo_v1",

@@ -494,7 +494,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
-@pytest.mark.parametrize("name", [e.name for e in ENTRIES if e.backbone])
+@pytest.mark.parametrize("name", [e.name for e in ENTRIES if e.backbone in {p.network for p in PUBLISHED}])
 def test_a_classifier_s_tensors_become_a_detector_s(name: str, hub: Path) -> None:
     """All of the classifier's up to some layer, and in its order."""
     entry = next(e for e in ENTRIES if e.name == name)
@@ -511,7 +511,8 @@ def test_a_classifier_s_tensors_become_a_detector_s(name: str, hub: Path) -> Non
         if source is not None and bool((value == value.flatten()[0]).all()):
             taken.append(source)
             assert key.rsplit(".", 1)[1] == source.rsplit(".", 1)[1]
-            assert value.shape == state[source].shape
+            subsampled = name.startswith("ssd") and source.startswith("classifier.")  # dense layers
+            assert value.shape == state[source].shape or subsampled
     assert taken == list(state)[: len(taken)]
     assert len(taken) > 0.5 * len(state)
     assert model.weights_report.loaded == len(taken)

@@ -137,6 +137,13 @@ PUBLISHED = (
         _FROZEN,
     ),
     Published(
+        "ssd300_vgg16_coco-b556d3b4.pth",
+        "coco",
+        "COCO val2017 box AP 25.1",
+        "ssd300_vgg16",
+        {"trainable_layers": 4, "mean": [0.48235, 0.45882, 0.40784], "std": [1 / 255] * 3},
+    ),
+    Published(
         "ssdlite320_mobilenet_v3_large_coco-a79551df.pth",
         "coco",
         "COCO val2017 box AP 21.3",

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from sightline.errors import InputError
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
+from sightline.nn.backbones import mobilenet_v1 as v1
 from sightline.nn.backbones import mobilenet_v2 as v2
 from sightline.nn.backbones import mobilenet_v3 as v3
 from sightline.nn.backbones import resnet, vgg
@@ -115,6 +116,13 @@ def resnet101(classes: Iterable[str], *, in_channels: int = 3, crop: int = 224) 
 def resnet152(classes: Iterable[str], *, in_channels: int = 3, crop: int = 224) -> ImageClassifier:
     """ResNet-152 as a classifier of images."""
     return _classifier(resnet.resnet152, classes, in_channels, crop)
+
+
+def mobilenet_v1(
+    classes: Iterable[str], *, in_channels: int = 3, crop: int = 224, width: float = 1.0
+) -> ImageClassifier:
+    """MobileNet v1 as a classifier of images. `width` is the factor on its channel counts."""
+    return _classifier(v1.mobilenet_v1, classes, in_channels, crop, width=width)
 
 
 def mobilenet_v2(classes: Iterable[str], *, in_channels: int = 3, crop: int = 224) -> ImageClassifier:

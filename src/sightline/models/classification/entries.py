@@ -18,6 +18,7 @@ CLASSIFICATION_ENTRIES = (
                 ("vgg16", "vgg16_bn", "vgg19"),
                 "Simonyan and Zisserman 2015, Very deep convolutional networks",
             ),
+            (("mobilenet_v1",), "Howard et al. 2017, MobileNets"),
             (("mobilenet_v2",), "Sandler et al. 2018, MobileNetV2"),
             (("mobilenet_v3_small", "mobilenet_v3_large"), "Howard et al. 2019, Searching for MobileNetV3"),
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sightline.models.detection import sightline_detector, ssdlite, yolo_v1
+from sightline.models.detection import sightline_detector, ssd, ssd_mobilenet, ssdlite, yolo_v1
 from sightline.models.entry import Entry
 
 DENSE_ENTRIES = (
@@ -23,6 +23,16 @@ DENSE_ENTRIES = (
         sightline_detector.sightline_m,
         "detection",
         "Feng et al. 2021, TOOD; Lyu et al. 2022, RTMDet",
+    ),
+    Entry("ssd300_vgg16", ssd.ssd300_vgg16, "detection", "Liu et al. 2016, SSD", (), "vgg16"),
+    Entry("ssd512_vgg16", ssd.ssd512_vgg16, "detection", "Liu et al. 2016, SSD", (), "vgg16"),
+    Entry(
+        "ssd_mobilenet_v1",
+        ssd_mobilenet.ssd_mobilenet_v1,
+        "detection",
+        "Howard et al. 2017, MobileNets; Huang et al. 2017, Speed/accuracy trade-offs",
+        (),
+        "mobilenet_v1",
     ),
     Entry(
         "ssdlite320_mobilenet_v3_large",
