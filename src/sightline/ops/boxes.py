@@ -341,3 +341,20 @@ def decode_distances(distances: Tensor, anchors: Tensor, normalize: bool = True)
     if normalize:
         left, top, right, bottom = left * aw, top * ah, right * aw, bottom * ah
     return torch.stack((ax - left, ay - top, ax + right, ay + bottom), -1)
+
+
+def shape_iou(a: Tensor, b: Tensor) -> Tensor:
+    """IoU of every pair of shapes, as of boxes laid corner on corner: how alike they are, wherever they lie.
+
+    Args:
+        a: [N, 2] width and height. b: [M, 2], in the same unit, on the same device.
+
+    Returns:
+        [N, M] in [0, 1]; nan for two shapes without area.
+
+    Source: Redmon and Farhadi, YOLO9000, 2017, section 2, where 1 less it is the distance of clusters.
+    """
+    aw, ah = at_least_float32(a)[:, None].unbind(-1)
+    bw, bh = at_least_float32(b)[None].unbind(-1)
+    intersection = torch.minimum(aw, bw) * torch.minimum(ah, bh)
+    return intersection / (aw * ah + bw * bh - intersection)

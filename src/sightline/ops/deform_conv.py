@@ -229,7 +229,9 @@ class _Convolve(torch.autograd.Function):
             if ctx.needs_input_grad[1]:
                 _add_transposed(grad_table, rows.view(-1), weights.reshape(-1), read)
             if ctx.needs_input_grad[2] or ctx.needs_input_grad[4]:
-                corner = torch.stack([(table[cell] * read).sum(1) for cell in rows.view(-1, 4).unbind(1)], -1)
+                corner = torch.stack(
+                    [(table.index_select(0, cell) * read).sum(1) for cell in rows.view(-1, 4).unbind(1)], -1
+                )
                 corner = corner.view(*plain.shape[:-1], 2, 2)
                 if masks is not None:
                     grad_masks.append((corner.flatten(-2) * plain).sum(-1, keepdim=True))
@@ -254,7 +256,9 @@ def _add_transposed(table: Tensor, rows: Tensor, weights: Tensor, values: Tensor
     rows, order = rows.sort(stable=True)
     low, high = (0, len(table)) if not len(rows) or rows.device.type != "cpu" else (int(rows[0]), int(rows[-1]) + 1)
     starts = torch.searchsorted(rows, torch.arange(low, high, device=rows.device, dtype=rows.dtype))
-    table[low:high] += F.embedding_bag(order // 4, values, starts, per_sample_weights=weights[order], mode="sum")
+    table[low:high] += F.embedding_bag(
+        order // 4, values, starts, per_sample_weights=weights.index_select(0, order), mode="sum"
+    )
 
 
 def _plan(

@@ -23,7 +23,7 @@ from sightline.nn.backbones.mobilenet_v3 import mobilenet_v3_large
 from sightline.nn.backbones.resnet_vd import resnet18_vd, resnet50_vd
 from sightline.nn.heads.yolo_v3 import Places, YOLOv3Head
 from sightline.nn.necks.yolo_v3 import YOLOv3Neck
-from sightline.ops.boxes import MAX_LOG_RATIO, box_convert, box_iou, clip_boxes_to_image
+from sightline.ops.boxes import MAX_LOG_RATIO, box_convert, box_iou, clip_boxes_to_image, shape_iou
 from sightline.ops.losses import iou_loss
 from sightline.ops.suppression import batched_nms, matrix_nms
 from sightline.structures import Classes, ImageBatch, Instances, Size
@@ -195,11 +195,7 @@ class PPYOLO(Detector):
             if not len(target):
                 continue
             centres, sides = box_convert(target.boxes, "xyxy", "cxcywh").split(2, -1)
-            origin = shapes.new_zeros(1, 2)
-            alike = box_iou(
-                torch.cat([origin.expand_as(sides), sides], 1), torch.cat([origin.expand_as(shapes), shapes], 1)
-            )
-            best = alike.nan_to_num().argmax(1)
+            best = shape_iou(sides, shapes).nan_to_num().argmax(1)
             level = level_of[best]
             step = level.new_tensor(list(places.steps))[level]
             limits = level.new_tensor([(w, h) for h, w in places.sizes])[level] - 1
