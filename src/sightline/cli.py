@@ -182,6 +182,33 @@ def look(
 
 
 @app.command()
+def anchors(
+    data: Data,
+    k: Annotated[int, typer.Option("-k", help="How many anchors.")] = 5,
+    image_size: Annotated[int, typer.Option(help="Side of the square that the model sees, in pixels.")] = 416,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The picture to write.")] = Path("anchors.png"),
+    split: Annotated[str | None, typer.Option(help="By default train, else everything.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same anchors.")] = 0,
+) -> None:
+    """Cluster the boxes' sizes into anchors.
+
+    By their IoU, as for YOLO v2; a picture shows sizes and anchors.
+    """
+    from sightline.data.anchors import anchors as run
+    from sightline.report.anchor_plot import anchor_figure
+
+    _refuse_existing(out)
+    if out.suffix.lower() not in (".png", ".pdf", ".svg"):
+        raise InputError(f"{out}: a plot cannot be written as {out.suffix or 'a file without ending'}; give .png")
+    dataset = _open(data)
+    split = split or ("train" if "train" in dataset.splits else None)
+    found = run(dataset[split] if split else dataset, k, image_size, seed)
+    anchor_figure(found).savefig(out, dpi=120)
+    cells = json.dumps(found.cells(), separators=(",", ":"))
+    typer.echo(f"{found}\n\npicture: {out}\nfor YOLO v2: --arg image_size={image_size} --arg 'anchors={cells}'")
+
+
+@app.command()
 def train(
     data: Data,
     model: Annotated[str, typer.Option(help="A model of `sightline models`.")] = "sightline_n",

@@ -12,10 +12,11 @@ from torch.nn import functional as F
 
 from sightline.errors import InputError
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
+from sightline.nn.backbones import darknet, resnet, vgg
+from sightline.nn.backbones import efficientnet as efficient
 from sightline.nn.backbones import mobilenet_v1 as v1
 from sightline.nn.backbones import mobilenet_v2 as v2
 from sightline.nn.backbones import mobilenet_v3 as v3
-from sightline.nn.backbones import resnet, vgg
 from sightline.nn.backbones.alexnet import alexnet as build_alexnet
 from sightline.structures import Classes, ClassScores
 
@@ -27,8 +28,9 @@ class ImageClassifier(nn.Module):
         classes: names of the K classes.
         network: batch [N, C, S, S] → logits [N, K]; its last dense layer gives the logits.
         in_channels: C.
-        crop: S, the centre crop's side; the shorter side of the image is first resized to S / 0.875.
+        crop: S, the centre crop's side.
         smoothing: label smoothing of the loss.
+        kept: the shorter side of the image is first resized to S / kept.
     """
 
     task = "classification"
@@ -44,6 +46,7 @@ class ImageClassifier(nn.Module):
         in_channels: int = 3,
         crop: int = 224,
         smoothing: float = 0.0,
+        kept: float = 0.875,
     ):
         super().__init__()
         self.classes = classes if isinstance(classes, Classes) else Classes(classes)
@@ -52,7 +55,7 @@ class ImageClassifier(nn.Module):
         last = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
         self.class_layers = rf"^network\.{re.escape(last)}\."
         mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)
-        side = round(crop / 0.875)
+        side = round(crop / kept)
         self.preprocess = Preprocess(mean, std, min_size=side, max_size=100 * side, divisor=1)
 
     @property
@@ -160,9 +163,63 @@ def vgg19(classes: Iterable[str], *, in_channels: int = 3, crop: int = 224, hidd
     return _classifier(vgg.vgg19, classes, in_channels, crop, hidden=hidden)
 
 
-def _classifier(build: Any, classes: Iterable[str], in_channels: int, crop: int, **arguments: Any) -> ImageClassifier:
+def efficientnet_b0(classes: Iterable[str], *, in_channels: int = 3, crop: int = 224) -> ImageClassifier:
+    """EfficientNet B0 as a classifier of images."""
+    return _classifier(efficient.efficientnet_b0, classes, in_channels, crop)
+
+
+def efficientnet_b1(classes: Iterable[str], *, in_channels: int = 3, crop: int = 240) -> ImageClassifier:
+    """EfficientNet B1 as a classifier of images."""
+    return _classifier(efficient.efficientnet_b1, classes, in_channels, crop, kept=240 / 256)
+
+
+def efficientnet_b2(classes: Iterable[str], *, in_channels: int = 3, crop: int = 288) -> ImageClassifier:
+    """EfficientNet B2 as a classifier of images."""
+    return _classifier(efficient.efficientnet_b2, classes, in_channels, crop, kept=1.0)
+
+
+def efficientnet_b3(classes: Iterable[str], *, in_channels: int = 3, crop: int = 300) -> ImageClassifier:
+    """EfficientNet B3 as a classifier of images."""
+    return _classifier(efficient.efficientnet_b3, classes, in_channels, crop, kept=300 / 320)
+
+
+def efficientnet_b4(classes: Iterable[str], *, in_channels: int = 3, crop: int = 380) -> ImageClassifier:
+    """EfficientNet B4 as a classifier of images."""
+    return _classifier(efficient.efficientnet_b4, classes, in_channels, crop, kept=380 / 384)
+
+
+def efficientnet_b5(classes: Iterable[str], *, in_channels: int = 3, crop: int = 456) -> ImageClassifier:
+    """EfficientNet B5 as a classifier of images."""
+    return _classifier(efficient.efficientnet_b5, classes, in_channels, crop, kept=1.0)
+
+
+def efficientnet_b6(classes: Iterable[str], *, in_channels: int = 3, crop: int = 528) -> ImageClassifier:
+    """EfficientNet B6 as a classifier of images."""
+    return _classifier(efficient.efficientnet_b6, classes, in_channels, crop, kept=1.0)
+
+
+def efficientnet_b7(classes: Iterable[str], *, in_channels: int = 3, crop: int = 600) -> ImageClassifier:
+    """EfficientNet B7 as a classifier of images."""
+    return _classifier(efficient.efficientnet_b7, classes, in_channels, crop, kept=1.0)
+
+
+def darknet19(classes: Iterable[str], *, in_channels: int = 3, crop: int = 224) -> ImageClassifier:
+    """Darknet-19 as a classifier of images."""
+    return _classifier(darknet.darknet19, classes, in_channels, crop)
+
+
+def darknet53(
+    classes: Iterable[str], *, in_channels: int = 3, crop: int = 256, slope: float = 0.1
+) -> ImageClassifier:
+    """Darknet-53 as a classifier of images. `slope` is that of its leaky ReLU below 0."""
+    return _classifier(darknet.darknet53, classes, in_channels, crop, slope=slope)
+
+
+def _classifier(
+    build: Any, classes: Iterable[str], in_channels: int, crop: int, *, kept: float = 0.875, **arguments: Any
+) -> ImageClassifier:
     names = Classes(classes)
     if not len(names):
         raise InputError("a classifier needs at least one class; give classes=[…] with their names")
     network = build(len(names), in_channels=in_channels, **arguments)
-    return ImageClassifier(names, network, in_channels=in_channels, crop=crop)
+    return ImageClassifier(names, network, in_channels=in_channels, crop=crop, kept=kept)

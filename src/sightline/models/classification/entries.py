@@ -21,6 +21,9 @@ CLASSIFICATION_ENTRIES = (
             (("mobilenet_v1",), "Howard et al. 2017, MobileNets"),
             (("mobilenet_v2",), "Sandler et al. 2018, MobileNetV2"),
             (("mobilenet_v3_small", "mobilenet_v3_large"), "Howard et al. 2019, Searching for MobileNetV3"),
+            (tuple(f"efficientnet_b{i}" for i in range(8)), "Tan and Le 2019, EfficientNet"),
+            (("darknet19",), "Redmon and Farhadi 2017, YOLO9000"),
+            (("darknet53",), "Redmon and Farhadi 2018, YOLOv3"),
         )
         for name in names
     ),

@@ -1,0 +1,114 @@
+"""Anchors for a data set: the shapes of its boxes, clustered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from sightline.data.dataset import Dataset
+from sightline.errors import InputError
+from sightline.ops.anchor_clusters import cluster_shapes
+
+_MOST = 200_000
+"""Boxes that are clustered; of more, as many are drawn by the seed."""
+
+
+@dataclass(frozen=True)
+class AnchorReport:
+    """Anchors of a data set.
+
+    Attributes:
+        image_size: side in pixels of the square that the model sees.
+        relative: float64 [k, 2], width and height of each anchor in units of the image, by rising area.
+        shares: float64 [k], the share of the boxes that each anchor is nearest to.
+        mean_iou: mean IoU of the boxes with their nearest anchors, both centred.
+        by_k: that mean with 1, 2, … k anchors.
+        boxes: float64 [M, 2], the boxes' shapes in units of their image.
+        assigned: int64 [M], the nearest anchor of each.
+    """
+
+    image_size: int
+    relative: np.ndarray
+    shares: np.ndarray
+    mean_iou: float
+    by_k: tuple[float, ...]
+    boxes: np.ndarray
+    assigned: np.ndarray
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """float64 [k, 2], the anchors in pixels of the model's input."""
+        return self.relative * self.image_size
+
+    def cells(self, stride: int = 32) -> list[list[float]]:
+        """The anchors in cells of a map of that stride, as YOLO v2 takes them."""
+        return [[round(float(v), 4) for v in row] for row in self.pixels / stride]
+
+    def __str__(self) -> str:
+        lines = [
+            f"{len(self.relative)} anchors for {len(self.boxes)} boxes, at {self.image_size}×{self.image_size} pixels",
+            "    width  height   of the image     boxes",
+        ]
+        for (w, h), (rw, rh), share in zip(self.pixels, self.relative, self.shares, strict=True):
+            lines.append(f"  {w:7.1f} {h:7.1f}   {rw:6.3f} {rh:6.3f}   {100 * share:5.1f} %")
+        lines += ["", f"mean IoU of a box with its anchor: {self.mean_iou:.3f}"]
+        lines.append("with 1, 2, … anchors: " + " ".join(f"{v:.3f}" for v in self.by_k))
+        return "\n".join(lines)
+
+
+def anchors(data: Dataset, k: int = 5, image_size: int = 416, seed: int = 0) -> AnchorReport:
+    """Cluster the shapes of a data set's boxes by IoU (see `cluster_shapes`).
+
+    Boxes count in units of their image, as a model sees them that resizes every image to one square. Crowd regions,
+    and boxes that are not finite or without area, are left out.
+
+    Args:
+        data: of kind "instances".
+        k: anchors.
+        image_size: side in pixels of the model's input.
+        seed: of the clustering.
+
+    Raises:
+        InputError: the data set has no boxes, k is more than its distinct boxes, or a number is below 1.
+    """
+    if image_size < 1 or k < 1:
+        raise InputError(f"k is {k} and image_size {image_size}, but both must be at least 1")
+    if data.kind != "instances":
+        raise InputError(f"anchors are made from boxes, but the labels here are {data.kind}; give a data set of boxes")
+    shapes = relative_shapes(data)
+    if not len(shapes):
+        raise InputError("the data set has no boxes to make anchors from; label some, or open the right label files")
+    if len(shapes) > _MOST:
+        shapes = shapes[np.sort(np.random.default_rng(seed).choice(len(shapes), _MOST, replace=False))]
+    distinct = len(np.unique(shapes, axis=0))
+    if k > distinct:
+        raise InputError(f"{k} anchors are asked for, but the boxes are of only {distinct} shapes; ask for fewer")
+    found = [cluster_shapes(torch.from_numpy(shapes), count, seed=seed) for count in range(1, k + 1)]
+    best = found[-1]
+    return AnchorReport(
+        image_size,
+        best.shapes.double().numpy(),
+        np.bincount(best.assigned.numpy(), minlength=k) / len(shapes),
+        float(best.ious.mean()),
+        tuple(float(f.ious.mean()) for f in found),
+        shapes,
+        best.assigned.numpy(),
+    )
+
+
+def relative_shapes(data: Dataset) -> np.ndarray:
+    """float64 [M, 2]: width and height of every usable box, in units of its image."""
+    columns = data.columns
+    image = columns.image_of
+    sizes = np.stack([columns.widths, columns.heights], 1).astype(np.float64)
+    for i in np.unique(image[(sizes[image] == 0).any(1)]):  # the labels do not state it; the image's header does
+        sizes[i] = data.image_size(int(i))[::-1]
+    corners = columns.boxes.reshape(-1, 4)
+    usable = np.isfinite(corners).all(1) & ~columns.crowd
+    lower, upper = np.zeros(2), sizes[image]
+    sides = np.clip(corners[:, 2:], lower, upper) - np.clip(corners[:, :2], lower, upper)
+    with np.errstate(invalid="ignore"):
+        usable &= (sides > 0).all(1)
+    return sides[usable] / sizes[image][usable]
