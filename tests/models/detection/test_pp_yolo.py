@@ -14,7 +14,7 @@ from sightline.models.detection.pp_yolo import (
     PPYOLO,
     Outputs,
     PPYOLOSettings,
-    pp_yolo_mobilenet_v3_large,
+    pp_yolo_mobilenet_v2,
     pp_yolo_resnet18_vd,
     pp_yolo_resnet50_vd,
 )
@@ -352,7 +352,7 @@ def test_weights_of_the_plain_classifier_load_into_the_deformable_backbone() -> 
 
 
 @pytest.mark.parametrize(
-    "build", [pp_yolo_resnet50_vd, pp_yolo_resnet18_vd, pp_yolo_mobilenet_v3_large], ids=lambda b: b.__name__
+    "build", [pp_yolo_resnet50_vd, pp_yolo_resnet18_vd, pp_yolo_mobilenet_v2], ids=lambda b: b.__name__
 )
 def test_image_sizes_that_are_no_multiple_of_the_stride(build: Any) -> None:
     with torch.device("meta"):

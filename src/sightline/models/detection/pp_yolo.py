@@ -19,7 +19,7 @@ from sightline.models.detection.detector import Detections, Detector, Losses, he
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
 from sightline.models.weights import shared_keys
 from sightline.nn.backbones.features import FeatureMaps
-from sightline.nn.backbones.mobilenet_v3 import mobilenet_v3_large
+from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
 from sightline.nn.backbones.resnet_vd import resnet18_vd, resnet50_vd
 from sightline.nn.heads.yolo_v3 import Places, YOLOv3Head
 from sightline.nn.necks.yolo_v3 import YOLOv3Neck
@@ -355,7 +355,7 @@ def pp_yolo_resnet18_vd(
     return _pp_yolo(net, classes, backbone, neck, _TWO_LEVELS, in_channels, image_size, iou_aware, settings, slots)
 
 
-def pp_yolo_mobilenet_v3_large(
+def pp_yolo_mobilenet_v2(
     classes: Iterable[str],
     *,
     in_channels: int = 3,
@@ -371,7 +371,7 @@ def pp_yolo_mobilenet_v3_large(
 
     Arguments as of `pp_yolo_resnet50_vd`.
     """
-    net = mobilenet_v3_large(in_channels=in_channels)
+    net = mobilenet_v2(in_channels=in_channels)
     backbone = FeatureMaps(net.layers(), net.stages[-3:])
     drop = _DROP if drop_block else None
     neck = YOLOv3Neck(backbone.channels, 128, 0, coord_conv=coord_conv, spp=spp, drop_block=drop)
