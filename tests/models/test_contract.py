@@ -34,6 +34,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "ssd512": {"image_size": 64, "maps": 4},
     "ssd_mobilenet": {"image_size": 96},
     "sightline_": {"image_size": 160},
+    "pp_yolo_resnet": {"image_size": 64},
+    "pp_yolo": {"image_size": 96},
     "r_cnn": {"regions": RCNNSettings(crop=32, proposals=24, samples=8)},
     "localiser": {"image_size": 96},
     "yolo_v1_mobilenet_v2": {"image_size": 64, "grid": 2},
@@ -63,6 +65,7 @@ HEAVY = (
     *("sightline_s", "sightline_m"),
     "ssd512_vgg16",  # as SSD300
     *("resnet34", "resnet101", "resnet152", "overfeat_fast", "overfeat_accurate", "vgg16_bn", "vgg19"),
+    *("pp_yolo_resnet50_vd", "pp_yolo_resnet18_vd"),
     *("localiser_resnet18", "sliding_window_resnet18", "grid_sliding_resnet18"),  # as on MobileNet
     "yolo_v1",
     *(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from sightline.models.detection import sightline_detector, ssd, ssd_mobilenet, ssdlite, yolo_v1
+from sightline.models.detection import pp_yolo, sightline_detector, ssd, ssd_mobilenet, ssdlite, yolo_v1
 from sightline.models.entry import Entry
+
+_PP_YOLO = "Long et al. 2020, PP-YOLO: an effective and efficient implementation of object detector"
 
 DENSE_ENTRIES = (
     Entry(
@@ -51,6 +53,9 @@ DENSE_ENTRIES = (
         (),
         "mobilenet_v2",
     ),
+    Entry("pp_yolo_resnet50_vd", pp_yolo.pp_yolo_resnet50_vd, "detection", _PP_YOLO),
+    Entry("pp_yolo_resnet18_vd", pp_yolo.pp_yolo_resnet18_vd, "detection", _PP_YOLO),
+    Entry("pp_yolo_mobilenet_v2", pp_yolo.pp_yolo_mobilenet_v2, "detection", _PP_YOLO, (), "mobilenet_v2"),
     Entry("yolo_v1", yolo_v1.yolo_v1, "detection", "Redmon et al. 2016, You only look once"),
     Entry(
         "yolo_v1_mobilenet_v2",
