@@ -25,6 +25,9 @@ PARAMETERS = {
     "faster_rcnn_mobilenet_v3_large_320_fpn": 19_386_354,
     "ssd300_vgg16": 35_641_826,
     "ssdlite320_mobilenet_v3_large": 3_440_060,
+    "retinanet_resnet50_fpn": 34_014_999,
+    "retinanet_resnet50_fpn_v2": 38_198_935,
+    "fcos_resnet50_fpn": 32_269_600,
     "resnet18": 11_689_512,
     "resnet34": 21_797_672,
     "resnet50": 25_557_032,
@@ -34,6 +37,14 @@ PARAMETERS = {
     "mobilenet_v2": 3_504_872,
     "mobilenet_v3_small": 2_542_856,
     "mobilenet_v3_large": 5_483_032,
+    "efficientnet_b0": 5_288_548,
+    "efficientnet_b1": 7_794_184,
+    "efficientnet_b2": 9_109_994,
+    "efficientnet_b3": 12_233_232,
+    "efficientnet_b4": 19_341_616,
+    "efficientnet_b5": 30_389_784,
+    "efficientnet_b6": 43_040_704,
+    "efficientnet_b7": 66_347_960,
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from sightline.models.catalog import ENTRIES, create_model
 from sightline.models.detection.grid_sliding import GridSettings
 from sightline.models.detection.overfeat import OverFeatSettings
 from sightline.models.detection.r_cnn import RCNNSettings
+from sightline.models.detection.retinanet import RetinaNetSettings
 from sightline.models.detection.sliding_window import WindowSettings
 from sightline.models.saving import load, save
 from sightline.nn.heads.box import BoxSettings
@@ -33,7 +36,17 @@ SMALL: dict[str, dict[str, Any]] = {
     "ssd300": {"image_size": 64, "maps": 4},
     "ssd512": {"image_size": 64, "maps": 4},
     "ssd_mobilenet": {"image_size": 96},
+    "retinanet_resnet": {"min_size": 96, "max_size": 160},
+    "retinanet": {
+        "min_size": 96,
+        "max_size": 160,
+        "channels": 32,
+        "settings": RetinaNetSettings(box_loss="giou", min_score=0.005),  # below the scores that it starts with
+    },
+    "fcos_resnet": {"min_size": 96, "max_size": 160},
+    "fcos": {"min_size": 96, "max_size": 160, "channels": 32},
     "sightline_": {"image_size": 160},
+    "efficientdet": {"image_size": 128},
     "pp_yolo_resnet": {"image_size": 64},
     "pp_yolo": {"image_size": 96},
     "r_cnn": {"regions": RCNNSettings(crop=32, proposals=24, samples=8)},
@@ -56,15 +69,21 @@ SMALL: dict[str, dict[str, Any]] = {
     },
     "resnet": {"crop": 64},
     "mobilenet": {"crop": 64},
+    "efficientnet": {"crop": 64},
+    "darknet": {"crop": 64},
     "alexnet": {"crop": 64, "hidden": 32},
     "vgg": {"crop": 64, "hidden": 32},
 }
-ALL = [entry.name for entry in ENTRIES]
-DETECTORS = [entry.name for entry in ENTRIES if entry.task == "detection"]
+# they differ from a tested one in widths, depths and sizes alone: only built
+VARIANTS = (*(f"efficientnet_b{i}" for i in range(1, 8)), *(f"efficientdet_d{i}" for i in range(1, 8)))
+ALL = [entry.name for entry in ENTRIES if entry.name not in VARIANTS]
+DETECTORS = [entry.name for entry in ENTRIES if entry.task == "detection" and entry.name not in VARIANTS]
 HEAVY = (
     *("sightline_s", "sightline_m"),
     "ssd512_vgg16",  # as SSD300
     *("resnet34", "resnet101", "resnet152", "overfeat_fast", "overfeat_accurate", "vgg16_bn", "vgg19"),
+    "darknet53",
+    "retinanet_resnet18_fpn",  # as on MobileNet
     *("pp_yolo_resnet50_vd", "pp_yolo_resnet18_vd"),
     *("localiser_resnet18", "sliding_window_resnet18", "grid_sliding_resnet18"),  # as on MobileNet
     "yolo_v1",
@@ -113,6 +132,19 @@ def with_further_fields(found: Instances) -> Instances:
         masks=(columns >= x1) & (columns < x2) & (rows >= y1) & (rows < y2),
         keypoints=torch.cat([places, torch.full_like(places[..., :1], 2)], -1),
     )
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_variant_has_the_parameters_of_a_tested_one(name: str) -> None:
+    """Their names begin alike: those of more layers are the same again."""
+    assert kinds_of_entries(name) <= kinds_of_entries(f"{name[:-1]}0")
+
+
+@cache
+def kinds_of_entries(name: str) -> set[str]:
+    """The keys of a model's state without the numbers of its layers."""
+    with torch.device("meta"):
+        return {re.sub(r"\d+", "#", key) for key in build(name).state_dict()}
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -232,7 +264,16 @@ def test_one_target_an_image(name: str) -> None:
         model([image(80, 80), image(80, 80)], [target(model, (80, 80))])
 
 
-@pytest.mark.parametrize("name", ["ssdlite320_mobilenet_v2", "sightline_n", "faster_rcnn_mobilenet_v2_fpn"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ssdlite320_mobilenet_v2",
+        "sightline_n",
+        "faster_rcnn_mobilenet_v2_fpn",
+        "retinanet_mobilenet_v2_fpn",
+        "fcos_mobilenet_v2_fpn",
+    ],
+)
 def test_it_overfits_two_images(name: str) -> None:
     model = build(name).train()
     images = [torch.full((3, 96, 96), 60, dtype=torch.uint8) for _ in range(2)]

@@ -70,6 +70,7 @@ def soft_nms(
     score_threshold: float = 0.001,
     method: str = "gaussian",
     iou_threshold: float = 0.3,
+    labels: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Soft-NMS (Bodla et al. 2017): overlapping boxes lose score instead of being dropped.
 
@@ -82,6 +83,7 @@ def soft_nms(
         score_threshold: a box whose score falls below this is dropped.
         method: "gaussian", or "linear": a decay of 1 − IoU where the IoU is above `iou_threshold`.
         iou_threshold: of the linear decay.
+        labels: [N] integer; boxes of different labels leave each other alone. None: all are of one.
 
     Returns:
         ids [K] int64 of the boxes left, by falling new score, and their new scores [K] in the dtype of `scores`.
@@ -89,13 +91,13 @@ def soft_nms(
     Raises:
         InputError: shapes do not fit, the method is unknown, or a number is out of its range.
     """
-    _check(boxes, scores, iou_threshold)
+    _check(boxes, scores, iou_threshold, labels)
     if method not in ("gaussian", "linear"):
         raise InputError(f"method is {method!r}, but must be 'gaussian' or 'linear'")
     if not sigma > 0:
         raise InputError(f"sigma is {sigma}, but must be above 0")
     least = 0.0 if method == "gaussian" else iou_threshold
-    near = _Boxes.of(boxes, None, least)
+    near = _Boxes.of(boxes, labels, least)
     order, count = near.order()
     a, b = near.at(order).pairs(count, least)
     a, b = _of(order, a), _of(order, b)

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from sightline.models.detection import pp_yolo, sightline_detector, ssd, ssd_mobilenet, ssdlite, yolo_v1
+from sightline.models.detection import (
+    efficientdet,
+    fcos,
+    pp_yolo,
+    retinanet,
+    sightline_detector,
+    ssd,
+    ssd_mobilenet,
+    ssdlite,
+    yolo_v1,
+)
 from sightline.models.entry import Entry
 
+_FOCAL = "Lin et al. 2017, Focal loss for dense object detection"
 _PP_YOLO = "Long et al. 2020, PP-YOLO: an effective and efficient implementation of object detector"
+_FCOS = "Tian et al. 2019, FCOS: fully convolutional one-stage object detection"
 
 DENSE_ENTRIES = (
     Entry(
@@ -53,6 +65,36 @@ DENSE_ENTRIES = (
         (),
         "mobilenet_v2",
     ),
+    Entry(
+        "retinanet_resnet50_fpn",
+        retinanet.retinanet_resnet50_fpn,
+        "detection",
+        _FOCAL,
+        (),
+        "resnet50",
+        {"norm": "frozen", "trainable_layers": 3},
+    ),
+    Entry(
+        "retinanet_resnet50_fpn_v2",
+        retinanet.retinanet_resnet50_fpn_v2,
+        "detection",
+        f"{_FOCAL}; Zhang et al. 2020, Bridging the gap between anchor-based and anchor-free detection",
+        (),
+        "resnet50",
+        {"trainable_layers": 3},
+    ),
+    Entry("retinanet_resnet18_fpn", retinanet.retinanet_resnet18_fpn, "detection", _FOCAL, (), "resnet18"),
+    Entry("retinanet_mobilenet_v2_fpn", retinanet.retinanet_mobilenet_v2_fpn, "detection", _FOCAL, (), "mobilenet_v2"),
+    Entry(
+        "fcos_resnet50_fpn",
+        fcos.fcos_resnet50_fpn,
+        "detection",
+        _FCOS,
+        (),
+        "resnet50",
+        {"norm": "frozen", "trainable_layers": 3},
+    ),
+    Entry("fcos_mobilenet_v2_fpn", fcos.fcos_mobilenet_v2_fpn, "detection", _FCOS, (), "mobilenet_v2"),
     Entry("pp_yolo_resnet50_vd", pp_yolo.pp_yolo_resnet50_vd, "detection", _PP_YOLO),
     Entry("pp_yolo_resnet18_vd", pp_yolo.pp_yolo_resnet18_vd, "detection", _PP_YOLO),
     Entry("pp_yolo_mobilenet_v2", pp_yolo.pp_yolo_mobilenet_v2, "detection", _PP_YOLO, (), "mobilenet_v2"),
@@ -64,5 +106,16 @@ DENSE_ENTRIES = (
         "Redmon et al. 2016, You only look once",
         (),
         "mobilenet_v2",
+    ),
+    *(
+        Entry(
+            f"efficientdet_d{i}",
+            getattr(efficientdet, f"efficientdet_d{i}"),
+            "detection",
+            "Tan, Pang, Le 2020, EfficientDet",
+            (),
+            f"efficientnet_b{min(i, 6)}",
+        )
+        for i in range(8)
     ),
 )

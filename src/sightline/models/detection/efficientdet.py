@@ -1,0 +1,358 @@
+"""EfficientDet: Tan, Pang, Le, "EfficientDet: scalable and efficient object detection", CVPR 2020.
+
+The four steps stand apart: `network`, `assign`, `losses`, `decode`.
+
+What the paper leaves open is as in the authors' models: γ = 1.5 in the focal loss, the Huber loss of δ = 0.1 with a
+weight of 50, no anchors between background and object, D7 as wide and as deep as D6.
+
+Departures: convolutions of stride 2 and poolings are padded symmetrically, so that the published classifiers serve as
+backbones, where the original's "same" padding of an even map lies right and below alone; images are padded to the next
+multiple of 128 instead of a square; anchors' corners are whole pixels; at most 1000 pairs of a box and a class enter
+the suppression (5000), and only those above a least score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sightline.errors import InputError
+from sightline.models.detection.detector import Detections, Detector, Losses
+from sightline.models.detection.pyramid import STRIDES, best_candidates
+from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
+from sightline.models.weights import shared_keys
+from sightline.nn.backbones import efficientnet as backbones
+from sightline.nn.backbones.efficientnet import EfficientNet
+from sightline.nn.backbones.features import FeatureMaps
+from sightline.nn.heads.efficientdet import EfficientDetHead
+from sightline.nn.necks.bifpn import BiFPN
+from sightline.ops.anchors import base_anchors, pyramid_anchors
+from sightline.ops.assignment import match_best
+from sightline.ops.boxes import box_iou, clip_boxes_to_image, decode_boxes, encode_boxes
+from sightline.ops.losses import huber_loss, sigmoid_focal_loss
+from sightline.ops.suppression import batched_nms, soft_nms
+from sightline.structures import Classes, ImageBatch, Instances, Size
+
+
+@dataclass(frozen=True)
+class EfficientDetSettings:
+    """Numbers of EfficientDet.
+
+    Attributes:
+        positive_iou: an anchor at or above it belongs to the object it overlaps most; all others but each object's best
+            are background.
+        alpha, gamma: of the focal loss: weight of the objects, and how strongly easy anchors count less.
+        delta, box_weight: of the Huber loss: where it turns linear, and its weight.
+        min_score: boxes of a lower score are dropped, before and after the suppression.
+        candidates: best pairs of a box and a class of an image that enter the suppression.
+        suppression: "soft" lowers the score of a box by its overlap with better ones of its class (the paper's), "hard"
+            drops it above `nms_iou`.
+        sigma: width of the soft suppression's decay.
+        nms_iou: overlap at which the hard one drops the weaker.
+        max_detections: boxes an image that a result keeps.
+    """
+
+    positive_iou: float = 0.5
+    alpha: float = 0.25
+    gamma: float = 1.5
+    delta: float = 0.1
+    box_weight: float = 50.0
+    min_score: float = 0.01
+    candidates: int = 1000
+    suppression: Literal["soft", "hard"] = "soft"
+    sigma: float = 0.5
+    nms_iou: float = 0.5
+    max_detections: int = 100
+
+    def __post_init__(self) -> None:
+        if self.suppression not in ("soft", "hard"):
+            raise InputError(f"suppression is {self.suppression!r}, but must be 'soft' or 'hard'")
+
+
+class EfficientDet(Detector):
+    """Backbone → P3 … P7 joined by BiFPN layers → every anchor classified and corrected by two towers (figure 3).
+
+    Args:
+        classes: names of the K classes.
+        preprocess: images → batch.
+        body: batch [N, C, H, W] → C3, C4, C5 by name.
+        neck: these → P3 … P7, fine to coarse.
+        head: these → a level each: scores [N, H·W·A, K] and corrections [N, H·W·A, 4].
+        anchor_bases: a level's anchors of one cell, [A, 4] around the middle of the cell at (0, 0), in pixels of the
+            batch.
+        settings: weights and thresholds.
+    """
+
+    class_layers = r"head\.classification\.last\.1\."
+    suited = {
+        "optimizer": "sgd",  # section 5.1: a rate of 0.16 for 128 images a step
+        "lr": 0.01,
+        "weight_decay": 4e-5,
+    }
+
+    def __init__(
+        self,
+        classes: Iterable[str],
+        preprocess: Preprocess,
+        body: nn.Module,
+        neck: nn.Module,
+        head: nn.Module,
+        anchor_bases: Sequence[Tensor],
+        settings: EfficientDetSettings | None = None,
+    ):
+        super().__init__(classes, preprocess)
+        self.backbone = body
+        self.neck = neck
+        self.head = head
+        self.anchor_bases = list(anchor_bases)
+        self.settings = settings or EfficientDetSettings()
+
+    def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
+        """A batch → detections of each image; with targets, the two losses."""
+        maps, logits, deltas = self.network(batch.tensor)
+        anchors = self.anchors(maps, batch)
+        if targets is None:
+            return self.decode(logits, deltas, anchors, batch.sizes), {}
+        return [], self.losses(logits, deltas, anchors, self.assign(anchors, targets), targets)
+
+    def network(self, images: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Batch [N, C, H, W] → of each level its map, scores [N, S_l, K] before the sigmoid, corrections [N, S_l, 4].
+
+        H and W are multiples of 128, the stride of P7.
+        """
+        maps = self.neck(list(self.backbone(images).values()))
+        return (maps, *self.head(maps))
+
+    def anchors(self, maps: Sequence[Tensor], batch: ImageBatch) -> Tensor:
+        """The anchors of all levels: [S, 4] xyxy in pixels of the batch."""
+        shapes: list[Size] = [(x.shape[-2], x.shape[-1]) for x in maps]
+        size = batch.tensor.shape[-2], batch.tensor.shape[-1]
+        device = batch.tensor.device
+        return torch.cat(pyramid_anchors(self.anchor_bases, shapes, size, device=device, dtype=torch.float32))
+
+    def assign(self, anchors: Tensor, targets: Sequence[Instances]) -> Tensor:
+        """For every anchor: the id of its object, or −1 for background. Each object has its best anchor. [N, S]"""
+        return torch.stack([match_best(box_iou(t.boxes, anchors), self.settings.positive_iou) for t in targets])
+
+    def losses(
+        self,
+        logits: Sequence[Tensor],
+        deltas: Sequence[Tensor],
+        anchors: Tensor,
+        matches: Tensor,
+        targets: Sequence[Instances],
+    ) -> dict[str, Tensor]:
+        """Focal loss of all anchors, Huber loss of the objects' corrections; over the batch's objects' anchors plus 1.
+
+        Logits [N, S_l, K], deltas [N, S_l, 4] of each level; anchors [S, 4]; matches [N, S].
+        """
+        s = self.settings
+        scores, corrections = torch.cat(list(logits), 1), torch.cat(list(deltas), 1)
+        positive = matches >= 0
+        truths = torch.zeros_like(scores)
+        box_terms = []
+        for i, target in enumerate(targets):
+            here, of = positive[i], matches[i, positive[i]]
+            truths[i, here, target.labels[of] - 1] = 1
+            wanted = encode_boxes(target.boxes[of], anchors[here])
+            box_terms.append(huber_loss(corrections[i, here], wanted, s.delta, "sum"))
+        count = positive.sum() + 1
+        return {
+            "classification": sigmoid_focal_loss(scores, truths, s.alpha, s.gamma, "sum") / count,
+            "bbox_regression": s.box_weight * torch.stack(box_terms).sum() / (4 * count),
+        }
+
+    @torch.no_grad()
+    def decode(
+        self, logits: Sequence[Tensor], deltas: Sequence[Tensor], anchors: Tensor, sizes: Sequence[Size]
+    ) -> Detections:
+        """The best boxes of each image after suppression class by class; labels 1 … K."""
+        s, results = self.settings, []
+        scores, ids, labels = best_candidates([F.pad(torch.cat(list(logits), 1), (1, 0))], s.candidates)
+        chosen = torch.cat(list(deltas), 1).gather(1, ids[..., None].expand(-1, -1, 4))
+        boxes = decode_boxes(chosen.float(), anchors[ids])
+        for box, score, label, size in zip(boxes, scores, labels, sizes, strict=True):
+            likely = score > s.min_score
+            box, score, label = clip_boxes_to_image(box[likely], size), score[likely], label[likely]
+            if s.suppression == "soft":
+                keep, score = soft_nms(box, score, s.sigma, s.min_score, labels=label)
+            else:
+                keep = batched_nms(box, score, label, s.nms_iou)
+                score = score[keep]
+            keep, score = keep[: s.max_detections], score[: s.max_detections]
+            results.append({"boxes": box[keep], "labels": label[keep], "scores": score})
+        return results
+
+    def anchor_shapes(self, image_size: Size) -> Tensor:
+        """(width, height) of every kind of anchor, [A, 2], in pixels of an image of `image_size`."""
+        bases = torch.cat(self.anchor_bases)
+        inside = self.preprocess.resized(image_size)
+        return (bases[:, 2:] - bases[:, :2]) * (max(image_size) / max(inside))
+
+
+def efficientdet_d0(
+    classes: Iterable[str],
+    *,
+    in_channels: int = 3,
+    image_size: int = 512,
+    settings: EfficientDetSettings | None = None,
+) -> EfficientDet:
+    """D0, on EfficientNet B0: 3,880,067 parameters with 90 classes.
+
+    Args:
+        classes: names of the classes.
+        in_channels: channels of the images.
+        image_size: pixels that the longer side of an image is resized to, a multiple of 128.
+        settings: weights and thresholds.
+    """
+    net = backbones.efficientnet_b0(in_channels=in_channels)
+    return _assemble(net, classes, in_channels, image_size, settings, channels=64, repeats=3, depth=3)
+
+
+def efficientdet_d1(
+    classes: Iterable[str],
+    *,
+    in_channels: int = 3,
+    image_size: int = 640,
+    settings: EfficientDetSettings | None = None,
+) -> EfficientDet:
+    """D1, on EfficientNet B1: 6,625,898 parameters with 90 classes. Arguments as for `efficientdet_d0`."""
+    net = backbones.efficientnet_b1(in_channels=in_channels)
+    return _assemble(net, classes, in_channels, image_size, settings, channels=88, repeats=4, depth=3)
+
+
+def efficientdet_d2(
+    classes: Iterable[str],
+    *,
+    in_channels: int = 3,
+    image_size: int = 768,
+    settings: EfficientDetSettings | None = None,
+) -> EfficientDet:
+    """D2, on EfficientNet B2: 8,097,039 parameters with 90 classes. Arguments as for `efficientdet_d0`."""
+    net = backbones.efficientnet_b2(in_channels=in_channels)
+    return _assemble(net, classes, in_channels, image_size, settings, channels=112, repeats=5, depth=3)
+
+
+def efficientdet_d3(
+    classes: Iterable[str],
+    *,
+    in_channels: int = 3,
+    image_size: int = 896,
+    settings: EfficientDetSettings | None = None,
+) -> EfficientDet:
+    """D3, on EfficientNet B3: 12,032,296 parameters with 90 classes. Arguments as for `efficientdet_d0`."""
+    net = backbones.efficientnet_b3(in_channels=in_channels)
+    return _assemble(net, classes, in_channels, image_size, settings, channels=160, repeats=6, depth=4)
+
+
+def efficientdet_d4(
+    classes: Iterable[str],
+    *,
+    in_channels: int = 3,
+    image_size: int = 1024,
+    settings: EfficientDetSettings | None = None,
+) -> EfficientDet:
+    """D4, on EfficientNet B4: 20,723,675 parameters with 90 classes. Arguments as for `efficientdet_d0`."""
+    net = backbones.efficientnet_b4(in_channels=in_channels)
+    return _assemble(net, classes, in_channels, image_size, settings, channels=224, repeats=7, depth=4)
+
+
+def efficientdet_d5(
+    classes: Iterable[str],
+    *,
+    in_channels: int = 3,
+    image_size: int = 1280,
+    settings: EfficientDetSettings | None = None,
+) -> EfficientDet:
+    """D5, on EfficientNet B5: 33,653,315 parameters with 90 classes. Arguments as for `efficientdet_d0`."""
+    net = backbones.efficientnet_b5(in_channels=in_channels)
+    return _assemble(net, classes, in_channels, image_size, settings, channels=288, repeats=7, depth=4)
+
+
+def efficientdet_d6(
+    classes: Iterable[str],
+    *,
+    in_channels: int = 3,
+    image_size: int = 1280,
+    settings: EfficientDetSettings | None = None,
+) -> EfficientDet:
+    """D6, on EfficientNet B6: 51,871,782 parameters with 90 classes. Its maps are summed unweighted.
+
+    Arguments as for `efficientdet_d0`.
+    """
+    net = backbones.efficientnet_b6(in_channels=in_channels)
+    return _assemble(net, classes, in_channels, image_size, settings, channels=384, repeats=8, depth=5, weighted=False)
+
+
+def efficientdet_d7(
+    classes: Iterable[str],
+    *,
+    in_channels: int = 3,
+    image_size: int = 1536,
+    settings: EfficientDetSettings | None = None,
+) -> EfficientDet:
+    """D7, on EfficientNet B6: 51,871,782 parameters with 90 classes. D6 for larger images, with larger anchors.
+
+    Arguments as for `efficientdet_d0`.
+    """
+    net = backbones.efficientnet_b6(in_channels=in_channels)
+    return _assemble(
+        net,
+        classes,
+        in_channels,
+        image_size,
+        settings,
+        channels=384,
+        repeats=8,
+        depth=5,
+        anchor_scale=5,
+        weighted=False,
+    )
+
+
+def _assemble(
+    net: EfficientNet,
+    classes: Iterable[str],
+    in_channels: int,
+    image_size: int,
+    settings: EfficientDetSettings | None,
+    *,
+    channels: int,
+    repeats: int,
+    depth: int,
+    anchor_scale: float = 4.0,
+    weighted: bool = True,
+) -> EfficientDet:
+    """The parts as one model, which knows where the weights of its backbone's classifier `net` go.
+
+    Args:
+        channels, repeats: width and layers of the BiFPN (table 1).
+        depth: convolutions of a tower of the head.
+        anchor_scale: side of the smallest anchor over its level's stride.
+        weighted: see `BiFPN`.
+        net, classes, in_channels, image_size, settings: as for `efficientdet_d0`.
+    """
+    coarsest = STRIDES[-1]
+    if image_size < coarsest or image_size % coarsest:
+        near = max(1, round(image_size / coarsest)) * coarsest
+        raise InputError(
+            f"image_size is {image_size}, but must be a multiple of {coarsest}, the stride of the coarsest map; "
+            f"give {near}"
+        )
+    names = Classes(classes)
+    body = FeatureMaps(net.layers(), net.stages[2:])
+    neck = BiFPN(body.channels, channels, repeats, levels=len(STRIDES), weighted=weighted)
+    # three sizes, a third of an octave apart, in three shapes around the middle of a cell (section 5.1)
+    sizes = [[anchor_scale * stride * 2 ** (k / 3) for k in range(3)] for stride in STRIDES]
+    bases = [base_anchors(s, (0.5, 1.0, 2.0)) + stride / 2 for s, stride in zip(sizes, STRIDES, strict=True)]
+    head = EfficientDetHead(channels, len(bases[0]), len(names), depth, levels=len(STRIDES))
+    mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)
+    preprocess = Preprocess(mean, std, min_size=image_size, max_size=image_size, divisor=coarsest)
+    model = EfficientDet(names, preprocess, body, neck, head, bases, settings)
+    model.backbone_keys = shared_keys(net, model)
+    return model
