@@ -23,11 +23,7 @@ from sightline.models.weights import load_weights
 from sightline.nn.backbones.features import FeatureMaps, Stage
 from sightline.nn.backbones.resnet_vd import resnet18_vd
 from sightline.nn.heads.yolo_v3 import Places, YOLOv3Head
-from sightline.nn.layers import ConvNormAct
-from sightline.nn.layers.coordinates import CoordConv
-from sightline.nn.layers.deform import DeformConv2d
-from sightline.nn.layers.drop_block import DropBlock
-from sightline.nn.layers.spatial_pyramid import SpatialPyramidPooling
+from sightline.nn.layers import ConvNormAct, CoordConv, DeformConv2d, DropBlock, SpatialPyramidPooling
 from sightline.nn.necks.yolo_v3 import YOLOv3Neck
 from sightline.ops.suppression import batched_nms, matrix_nms
 from sightline.structures import ImageBatch, Instances

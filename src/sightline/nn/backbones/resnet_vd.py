@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from sightline.nn.backbones.resnet import BasicBlock, Bottleneck, ResNet
-from sightline.nn.layers import NormLayer
-from sightline.nn.layers.deform import DeformConv2d
+from sightline.nn.layers import DeformConv2d, NormLayer
 
 
 class ResNetVD(ResNet):

@@ -11,10 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sightline.nn.layers import ConvNormAct, NormLayer
-from sightline.nn.layers.coordinates import CoordConv
-from sightline.nn.layers.drop_block import DropBlock
-from sightline.nn.layers.spatial_pyramid import SpatialPyramidPooling
+from sightline.nn.layers import ConvNormAct, CoordConv, DropBlock, NormLayer, SpatialPyramidPooling
 
 _leaky = partial(nn.LeakyReLU, 0.1)
 
