@@ -39,6 +39,9 @@ COCO = {
     "fasterrcnn_mobilenet_v3_large_fpn": ("fasterrcnn_mobilenet_v3_large_fpn-fb6a3cc7.pth", 30, True, 1e-5),
     "fasterrcnn_mobilenet_v3_large_320_fpn": ("fasterrcnn_mobilenet_v3_large_320_fpn-907ea3f9.pth", 30, True, 1e-5),
     "ssdlite320_mobilenet_v3_large": ("ssdlite320_mobilenet_v3_large_coco-a79551df.pth", 0, False, 1e-3),
+    "retinanet_resnet50_fpn": ("retinanet_resnet50_fpn_coco-eeacb38b.pth", 11, True, 0.0),
+    "retinanet_resnet50_fpn_v2": ("retinanet_resnet50_fpn_v2_coco-5905b1c5.pth", 33, False, 1e-5),
+    "fcos_resnet50_fpn": ("fcos_resnet50_fpn_coco-99b0c9b7.pth", 11, True, 1e-5),
     "maskrcnn_resnet50_fpn": ("maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth", 11, True, 0.0),
     "maskrcnn_resnet50_fpn_v2": ("maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth", 33, False, 1e-5),
     "keypointrcnn_resnet50_fpn": ("keypointrcnn_resnet50_fpn_coco-fc266e95.pth", 11, True, 0.0),
@@ -50,6 +53,7 @@ PYRAMIDS_AND_SSDLITE = [
     "faster_rcnn_mobilenet_v3_large_fpn",
     "faster_rcnn_mobilenet_v3_large_320_fpn",
     "faster_rcnn_mobilenet_v2_fpn",
+    "retinanet_mobilenet_v2_fpn",
     "ssdlite320_mobilenet_v3_large",
     "ssdlite320_mobilenet_v2",
 ]
