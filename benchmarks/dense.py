@@ -19,10 +19,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import regions
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+import regions
 import sightline as sl
 from sightline.training.run import cpu_name
 
