@@ -309,3 +309,17 @@ def test_the_head_alone() -> None:
     scores, sides = head([torch.zeros(1, 8, 4, 4), torch.zeros(1, 8, 2, 2)])
     assert scores.shape == (1, 20, 5)
     assert sides.shape == (1, 20, 16)
+
+
+def test_candidates_are_the_best_of_all_pairs() -> None:
+    model = small(settings=DenseSettings(candidates=40, nms_iou=1.0, max_detections=100))
+    points = cell_centres((96, 96), (8, 16, 32))
+    generator = torch.Generator().manual_seed(2)
+    scores = torch.randn(1, len(points.centres), 3, generator=generator) * 2
+    sides = torch.randn(1, len(points.centres), 64, generator=generator)
+    (found,) = model.decode(scores, sides, points, [(96, 96)])
+    values, pairs = scores[0].flatten().sigmoid().topk(40)
+    assert torch.equal(found["scores"], values)
+    assert found["labels"].tolist() == (pairs % 3 + 1).tolist()
+    boxes = model.boxes(sides[0], points)[pairs // 3].clamp(0, 96)
+    torch.testing.assert_close(found["boxes"], boxes)

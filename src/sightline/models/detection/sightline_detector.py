@@ -250,15 +250,21 @@ class SightlineDetector(Detector):
     def decode(self, scores: Tensor, sides: Tensor, points: Points, sizes: Sequence[Size]) -> list[dict[str, Tensor]]:
         """The best boxes of each image after suppression class by class; labels are outputs of the head, 1 … K.
 
-        Only the boxes of what enters the suppression are worked out.
+        Only the scores and boxes of what may enter the suppression are worked out: of P candidates none lies beyond
+        the P points whose best class scores highest.
         """
         s, results = self.settings, []
-        for score, side, size in zip(scores.float().sigmoid(), sides, sizes, strict=True):
-            place, label = (score > s.min_score).nonzero(as_tuple=True)
-            score = score[place, label]
+        best_classes = scores.amax(-1).float().sigmoid()
+        for logits, best, side, size in zip(scores, best_classes, sides, sizes, strict=True):
+            place = (best > s.min_score).nonzero().flatten()
+            if len(place) > s.candidates:
+                place = place[best[place].topk(s.candidates).indices]
+            score = logits[place].float().sigmoid()
+            row, label = (score > s.min_score).nonzero(as_tuple=True)
+            score, place = score[row, label], place[row]
             if len(score) > s.candidates:
-                score, best = score.topk(s.candidates)
-                place, label = place[best], label[best]
+                score, chosen = score.topk(s.candidates)
+                place, label = place[chosen], label[chosen]
             here = Points(points.centres[place], points.strides[place])
             box = clip_boxes_to_image(self.boxes(side[place].float(), here), size)
             keep = batched_nms(box, score, label, s.nms_iou)[: s.max_detections]

