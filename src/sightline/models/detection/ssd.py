@@ -261,7 +261,7 @@ def _ssd_vgg16(
     preprocess = Preprocess(for_channels(mean, in_channels), for_channels(std, in_channels), fixed_size=size, divisor=1)
     settings = settings or SSDSettings(min_score=0.01, candidates=400, nms_iou=0.45, max_detections=200)
     model = SSD(names, preprocess, backbone, head, shapes, settings, slots, steps[:maps] if steps else None)
-    model.suited = {"augmentation": "ssd", "lr": 1e-4}  # without normalisation layers it stands no larger steps
+    model.suited = {"augmentation": "ssd", "lr": 1e-4}  # a fifth of the usual: no layer normalises
     model.backbone_keys = shared_keys(net, model)
     for classifier, ours in _DENSE.items():
         for kind in ("weight", "bias"):
