@@ -360,6 +360,16 @@ def test_image_sizes_that_are_no_multiple_of_the_stride(build: Any) -> None:
         tiny().network(torch.zeros(1, 3, 64, 72))
 
 
+def test_anchors_of_one_s_own() -> None:
+    with torch.device("meta"):
+        model = pp_yolo_mobilenet_v2(NAMES, anchors=[[[8, 8]], [[20, 30], [30, 20]], [[60, 60]]])
+    assert [layer.out_channels for layer in model.head.predictors] == [9, 18, 9]
+    assert model.anchor_shapes((320, 320)).shape == (4, 2)
+    for wrong in ([[[8, 8]]], [[[8, 8]], [], [[60, 60]]], [[[8, 8]], [[20, 0]], [[60, 60]]], [[[8]], [[2]], [[6]]]):
+        with pytest.raises(InputError, match="but must be 3 lists, one a level, fine to coarse, of pairs"):
+            pp_yolo_mobilenet_v2(NAMES, anchors=wrong)
+
+
 def test_settings_that_no_model_can_have() -> None:
     with pytest.raises(InputError, match="suppression is 'soft', but must be 'linear', 'gaussian'"):
         PPYOLOSettings(suppression="soft")

@@ -28,6 +28,9 @@ from sightline.ops.losses import iou_loss
 from sightline.ops.suppression import batched_nms, matrix_nms
 from sightline.structures import Classes, ImageBatch, Instances, Size
 
+Anchors = Sequence[Sequence[Sequence[float]]]
+"""(width, height) in pixels of the batch, of each anchor of each level, fine to coarse."""
+
 _ANCHORS = (
     ((10, 13), (16, 30), (33, 23)),
     ((30, 61), (62, 45), (59, 119)),
@@ -40,7 +43,8 @@ _LEAST_SIDE = 1e-2  # pixels; the logarithm of an object without width or height
 
 @dataclass(frozen=True)
 class PPYOLOSettings:
-    """Numbers of PP-YOLO. With `grid=1, iou=0, suppression="greedy"` they are those of YOLO v3.
+    """Numbers of PP-YOLO. With `grid=1, iou=0, suppression="greedy"` it decodes and learns as YOLO v3 (whose text
+    ignores above 0.5, its published configuration above 0.7).
 
     Attributes:
         grid: α of grid-sensitive decoding: a centre is α·σ(x) − (α − 1) / 2 of a cell, so that the cell's borders are
@@ -129,7 +133,7 @@ class PPYOLO(Detector):
         backbone: FeatureMaps,
         neck: nn.Module,
         head: YOLOv3Head,
-        anchors: Sequence[Sequence[Sequence[float]]],
+        anchors: Anchors,
         settings: PPYOLOSettings | None = None,
         slots: Sequence[int] | None = None,
     ):
@@ -300,6 +304,7 @@ def pp_yolo_resnet50_vd(
     spp: bool = True,
     drop_block: bool = True,
     iou_aware: bool = True,
+    anchors: Anchors | None = None,
     settings: PPYOLOSettings | None = None,
     slots: Sequence[int] | None = None,
 ) -> PPYOLO:
@@ -319,16 +324,20 @@ def pp_yolo_resnet50_vd(
         spp: spatial pyramid pooling at the coarsest level.
         drop_block: DropBlock in the neck, while training.
         iou_aware: predict each box's IoU, which then counts in its score.
+        anchors: (width, height) in pixels of the resized image, of each anchor of each level, fine to coarse; by
+            default those of YOLO v3 for COCO.
         settings: weights, thresholds and counts; grid-sensitive decoding, the IoU loss and matrix NMS are among them.
         slots: as in `Detector`.
 
     Raises:
-        InputError: the image size is not a multiple of 32.
+        InputError: the image size is not a multiple of 32, or the anchors do not fit the levels.
     """
     net = resnet50_vd(in_channels=in_channels, deformable=deformable)
     backbone = FeatureMaps(net.layers(), net.stages[1:])
     neck = YOLOv3Neck(backbone.channels, coord_conv=coord_conv, spp=spp, drop_block=_DROP if drop_block else None)
-    return _pp_yolo(net, classes, backbone, neck, _ANCHORS, in_channels, image_size, iou_aware, settings, slots)
+    return _pp_yolo(
+        net, classes, backbone, neck, anchors or _ANCHORS, in_channels, image_size, iou_aware, settings, slots
+    )
 
 
 def pp_yolo_resnet18_vd(
@@ -341,18 +350,21 @@ def pp_yolo_resnet18_vd(
     spp: bool = True,
     drop_block: bool = True,
     iou_aware: bool = True,
+    anchors: Anchors | None = None,
     settings: PPYOLOSettings | None = None,
     slots: Sequence[int] | None = None,
 ) -> PPYOLO:
-    """The family's small one: two levels, no pairs of convolutions in the neck. Arguments as of `pp_yolo_resnet50_vd`.
-
-    Departure: pooling and predicted IoU, which its authors left out of it, are in by default.
+    """The same parts on a small backbone: two levels, no pairs of convolutions in the neck; 19,099,492 parameters with
+    80 classes. The paper has no such model; its authors published one of these sizes later. Arguments as of
+    `pp_yolo_resnet50_vd`.
     """
     net = resnet18_vd(in_channels=in_channels, deformable=deformable)
     backbone = FeatureMaps(net.layers(), net.stages[2:])
     drop = _DROP if drop_block else None
     neck = YOLOv3Neck(backbone.channels, pairs=0, coord_conv=coord_conv, spp=spp, drop_block=drop)
-    return _pp_yolo(net, classes, backbone, neck, _TWO_LEVELS, in_channels, image_size, iou_aware, settings, slots)
+    return _pp_yolo(
+        net, classes, backbone, neck, anchors or _TWO_LEVELS, in_channels, image_size, iou_aware, settings, slots
+    )
 
 
 def pp_yolo_mobilenet_v2(
@@ -364,18 +376,20 @@ def pp_yolo_mobilenet_v2(
     spp: bool = True,
     drop_block: bool = True,
     iou_aware: bool = True,
+    anchors: Anchors | None = None,
     settings: PPYOLOSettings | None = None,
     slots: Sequence[int] | None = None,
 ) -> PPYOLO:
-    """For a processor, from published weights: three levels, a neck without pairs and of a quarter of the width.
-
-    Arguments as of `pp_yolo_resnet50_vd`.
+    """For a processor, from published weights: three levels, a neck without pairs and of a quarter of the width;
+    2,799,110 parameters with 80 classes. Not in the paper. Arguments as of `pp_yolo_resnet50_vd`.
     """
     net = mobilenet_v2(in_channels=in_channels)
     backbone = FeatureMaps(net.layers(), net.stages[-3:])
     drop = _DROP if drop_block else None
     neck = YOLOv3Neck(backbone.channels, 128, 0, coord_conv=coord_conv, spp=spp, drop_block=drop)
-    return _pp_yolo(net, classes, backbone, neck, _ANCHORS, in_channels, image_size, iou_aware, settings, slots)
+    return _pp_yolo(
+        net, classes, backbone, neck, anchors or _ANCHORS, in_channels, image_size, iou_aware, settings, slots
+    )
 
 
 def _pp_yolo(
@@ -383,7 +397,7 @@ def _pp_yolo(
     classes: Iterable[str],
     backbone: FeatureMaps,
     neck: YOLOv3Neck,
-    anchors: Sequence[Sequence[Sequence[float]]],
+    anchors: Anchors,
     in_channels: int,
     image_size: int,
     iou_aware: bool,
@@ -396,6 +410,12 @@ def _pp_yolo(
         raise InputError(
             f"image_size is {image_size}, but it must be a multiple of {step}, the coarsest map's stride; "
             f"give {low} or {low + step}"
+        )
+    pairs = all(len(shape) == 2 and min(shape) > 0 for level in anchors for shape in level)
+    if len(anchors) != len(backbone.strides) or not all(anchors) or not pairs:
+        raise InputError(
+            f"anchors are {anchors!r}, but must be {len(backbone.strides)} lists, one a level, fine to coarse, of "
+            "pairs (width, height) above 0; `sightline anchors DATA` finds some"
         )
     names = Classes(classes)
     head = YOLOv3Head(neck.channels, [len(a) for a in anchors], head_outputs(names, slots), iou_aware)
