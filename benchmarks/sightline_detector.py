@@ -1,11 +1,11 @@
 """Sightline's own detector from random numbers on blood cells (BCCD): seeds, what each choice brings, and its latency.
 
-    python benchmarks/sightline.py --minutes 24 --seeds 0 1 2
-    python benchmarks/sightline.py --minutes 6 --threads 1 --variant base no_mosaic no_closing box_2.5
-    python benchmarks/sightline.py --latency
+    python benchmarks/sightline_detector.py --minutes 24 --seeds 0 1 2
+    python benchmarks/sightline_detector.py --minutes 6 --threads 1 --variant base no_mosaic no_closing box_2.5
+    python benchmarks/sightline_detector.py --latency
 
 Trains on train + val (292 photographs), measures on test (72) once, after the last step: no epoch is chosen by the
-test split. The minutes are the run's own budget. Writes benchmarks/results/sightline.md and sightline.json; runs
+test split. The minutes are the run's own budget. Writes benchmarks/results/sightline_detector.md and sightline.json; runs
 already there of the same variant, minutes, seed and threads are replaced.
 """
 
@@ -223,7 +223,7 @@ def table(results: dict[str, Any]) -> str:
         "# Sightline's own detector",
         "",
         "Blood cells (BCCD), from random numbers: trained on train + val (292 photographs), measured on test (72)",
-        "once, after the last step, with the moving average of the weights. Made by `python benchmarks/sightline.py`.",
+        "once, after the last step, with the moving average of the weights. Made by `python benchmarks/sightline_detector.py`.",
         "Minutes are the run's own budget; load is the one-minute average before and after, about as much of it the",
         "training's own as it has threads. The strongest peer measured (24 minutes, 2 threads, 320 px, its best epoch",
         f"on test): AP50 {PEER['AP50']}, AP50:95 {PEER['AP']}; {PEER['ms']} ms at 480×640.",
