@@ -1,0 +1,412 @@
+"""YOLO v2: Redmon and Farhadi, "YOLO9000: better, faster, stronger", CVPR 2017, section 2.
+
+The last map's cells each predict A boxes, as changes of anchors that k-means found in the data. A box's centre stays in
+its cell ("direct location prediction"), and each box has classes of its own. The network is fully convolutional, so
+every ten batches it goes on with images of another size.
+
+The four steps stand apart: `network`, `assign`, `losses`, `decode`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sightline.errors import InputError
+from sightline.models.detection.detector import Detections, Detector, Losses
+from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
+from sightline.models.weights import shared_keys
+from sightline.nn.backbones.darknet import darknet19
+from sightline.nn.backbones.features import FeatureMaps
+from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
+from sightline.nn.heads.yolo_v2 import RegionOutputs, YOLOv2Head, region_boxes, split_region
+from sightline.ops.anchor_clusters import shape_iou
+from sightline.ops.boxes import (
+    box_convert,
+    box_iou,
+    clip_boxes_to_image,
+    denormalize_boxes,
+    elementwise_iou,
+    normalize_boxes,
+)
+from sightline.ops.suppression import batched_nms
+from sightline.structures import Classes, ImageBatch, Instances, Size
+
+STRIDE = 32
+Anchors = Sequence[Sequence[float]]
+"""(width, height) of each anchor in cells of 32 pixels."""
+
+VOC_ANCHORS: Anchors = (
+    (1.3221, 1.73145),
+    (3.19275, 4.00944),
+    (5.05587, 8.09892),
+    (9.47112, 4.84053),
+    (11.2364, 10.0071),
+)
+COCO_ANCHORS: Anchors = (
+    (0.57273, 0.677385),
+    (1.87446, 2.06253),
+    (3.33843, 5.47434),
+    (7.88282, 3.52778),
+    (9.77052, 9.16828),
+)
+"""The authors' anchors, for images of 416 × 416 pixels: 13 × 13 cells. (Their numbers stand in the authors' files.)"""
+
+
+@dataclass(frozen=True)
+class YOLOv2Settings:
+    """Numbers of YOLO v2.
+
+    Attributes:
+        coordinates, objects, no_objects, classes: weights of the losses: of the boxes' four numbers, of the objectness
+            of responsible boxes, of that of boxes without object, of the classes.
+        rescore: objectness learns the IoU of the box with its object; else 1.
+        ignore_iou: a box that overlaps an object more than this, but is not responsible for it, is not told that it
+            holds none.
+        prior: weight with which all boxes that are not responsible learn to be their anchors in the middle of their
+            cells, early in training; 0 for never.
+        prior_images: how many images "early" is.
+        min_score: boxes of a lower score are dropped.
+        nms_iou: overlap at which the weaker box of a class is dropped.
+        candidates: best pairs of box and class an image that are compared.
+        max_detections: boxes an image that a result keeps.
+    """
+
+    coordinates: float = 1.0
+    objects: float = 5.0
+    no_objects: float = 1.0
+    classes: float = 1.0
+    rescore: bool = True
+    ignore_iou: float = 0.6
+    prior: float = 0.01
+    prior_images: int = 12_800
+    min_score: float = 0.005
+    nms_iou: float = 0.45
+    candidates: int = 1000
+    max_detections: int = 100
+
+
+class Assignment(NamedTuple):
+    """What the predicted boxes should say; M of them are responsible for an object.
+
+    Attributes:
+        places: four int64 [M]: image, row, column, anchor of each responsible box.
+        labels: [M] int64, class of its object, 0 … K − 1.
+        centres: [M, 2], the object's centre from the cell's top left corner, in cells.
+        sides: [M, 2], logarithms of the object's width and height over the anchor's.
+        ious: [M], of the predicted box with its object.
+        empty: [N, H, W, A] bool, the boxes that should say that they hold no object.
+    """
+
+    places: tuple[Tensor, Tensor, Tensor, Tensor]
+    labels: Tensor
+    centres: Tensor
+    sides: Tensor
+    ious: Tensor
+    empty: Tensor
+
+
+class YOLOv2(Detector):
+    """Backbone → maps of stride 16 and 32 → head → region map → boxes.
+
+    The paper tells the prediction and names the techniques; the loss is that of the authors' program, darknet: half
+    the squared differences of (σ(tx), σ(ty), tw, th) and of objectness, and the cross-entropy of the classes. Of
+    several objects that one anchor of one cell would answer for, it learns the FIRST (darknet: the last).
+
+    The size of training images is drawn from PyTorch's own generator. How many images and batches it has learnt from,
+    and the size it is at, are part of its state (`seen`): a training that is resumed goes on as it would have.
+
+    Args:
+        classes: names of the K classes.
+        preprocess: images → batch, of a fixed size.
+        backbone: batch [N, channels, H, W] → maps of stride 16 and 32.
+        head: those two maps → region map [N, A·(5 + K), H / 32, W / 32].
+        anchors: of each cell, in cells; the same at all image sizes.
+        sizes: sides of the square images it trains with; empty: that of `preprocess`.
+        settings: weights and thresholds.
+        slots: as for `Detector`.
+    """
+
+    class_layers = r"^head\.last\."
+    batches_a_size = 10
+
+    def __init__(
+        self,
+        classes: Iterable[str],
+        preprocess: Preprocess,
+        backbone: FeatureMaps,
+        head: nn.Module,
+        anchors: Anchors,
+        sizes: Sequence[int] = (),
+        settings: YOLOv2Settings | None = None,
+        slots: Sequence[int] | None = None,
+    ):
+        super().__init__(classes, preprocess, slots)
+        self.backbone = backbone
+        self.head = head
+        self.sizes = tuple(sizes)
+        self.settings = settings or YOLOv2Settings()
+        self.register_buffer("anchors", torch.tensor(anchors, dtype=torch.float32), persistent=False)
+        # images and batches learnt from, and the side of the present images
+        self.register_buffer("seen", torch.zeros(3, dtype=torch.int64))
+
+    anchors: Tensor
+    seen: Tensor
+
+    def prepare(
+        self, images: Sequence[Tensor], targets: Sequence[Instances] | None
+    ) -> tuple[ImageBatch, list[Instances] | None]:
+        """As for every detector; for training, at the size whose turn it is (section 2, "Multi-scale training")."""
+        if targets is None or not self.training:
+            return super().prepare(images, targets)
+        self.preprocess.check(images)
+        whole = self.preprocess.fixed_size
+        try:
+            if self.sizes:
+                side = self._training_size()
+                self.preprocess.fixed_size = (side, side)
+            batch, moved = super().prepare(images, targets)
+        finally:
+            self.preprocess.fixed_size = whole
+        self.seen[0] += len(images)
+        self.seen[1] += 1
+        return batch, moved
+
+    def _training_size(self) -> int:
+        _, batches, side = self.seen.tolist()
+        if batches % self.batches_a_size == 0 or side not in self.sizes:
+            side = self.sizes[int(torch.randint(len(self.sizes), ()))]
+            self.seen[2] = side
+        return side
+
+    def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
+        """A batch → detections of each image; with targets, the losses."""
+        outputs = self.split(self.network(batch.tensor))
+        if targets is None:
+            return self.decode(outputs, batch.sizes), {}
+        return [], self.losses(outputs, self.assign(outputs, targets))
+
+    def network(self, images: Tensor) -> Tensor:
+        """Batch [N, C, H, W] → region map [N, A·(5 + K), H / 32, W / 32]."""
+        return self.head(*self.backbone(images).values())
+
+    def split(self, tensor: Tensor) -> RegionOutputs:
+        """The region map → its parts, in float32."""
+        return split_region(tensor, len(self.anchors))
+
+    def anchor_shapes(self, size: Size) -> Tensor:
+        """[A, 2] width and height of the anchors in pixels of an image of `size`."""
+        height, width = self.preprocess.resized(size)
+        return self.anchors * STRIDE * self.anchors.new_tensor([size[1] / width, size[0] / height])
+
+    @torch.no_grad()
+    def assign(self, outputs: RegionOutputs, targets: Sequence[Instances]) -> Assignment:
+        """The cell that holds an object's centre answers for it, with the anchor whose shape is most like its own."""
+        boxes = region_boxes(outputs, self.anchors)
+        height, width, anchors = outputs.objects.shape[1:]
+        size = boxes.new_tensor([width, height])
+        found = box_convert(boxes, "cxcywh", "xyxy")
+        empty = torch.ones_like(outputs.objects, dtype=torch.bool)
+        parts: list[tuple[Tensor, ...]] = []
+        for image, target in enumerate(targets):
+            wanted = normalize_boxes(target.boxes, target.image_size)
+            if len(target):
+                best = box_iou(found[image].reshape(-1, 4), wanted).nan_to_num().amax(1)
+                empty[image] = (best <= self.settings.ignore_iou).view(height, width, anchors)
+            place = box_convert(wanted, "xyxy", "cxcywh")
+            middle, shape = place[:, :2] * size, place[:, 2:] * size
+            # a centre on the far border is inside, too
+            column, row = (v.long().clamp(0, n - 1) for v, n in zip(middle.unbind(1), (width, height), strict=True))
+            anchor = shape_iou(shape, self.anchors).argmax(1) if len(target) else row
+            cell = (row * width + column) * anchors + anchor
+            first = _first(cell)
+            row, column, anchor, shape = row[first], column[first], anchor[first], shape[first]
+            empty[image, row, column, anchor] = False
+            iou = elementwise_iou(found[image, row, column, anchor], wanted[first], eps=1e-12)
+            parts.append(
+                (
+                    torch.full_like(row, image),
+                    row,
+                    column,
+                    anchor,
+                    target.labels[first] - 1,  # there is no output for the background
+                    middle[first] - torch.stack([column, row], -1),
+                    (shape.clamp(min=1e-6) / self.anchors[anchor]).log(),
+                    iou,
+                )
+            )
+        image_, row, column, anchor, labels, centres, sides, ious = (torch.cat(v) for v in zip(*parts, strict=True))
+        return Assignment((image_, row, column, anchor), labels, centres, sides, ious, empty)
+
+    def losses(self, outputs: RegionOutputs, assigned: Assignment) -> Losses:
+        """Sums over the boxes, weighted, over the number of images.
+
+        "loss_coordinates", "loss_object" and "loss_classes" of responsible boxes; "loss_no_object" of empty ones;
+        "loss_prior" of all that are not responsible, 0 after the first images of a training. Half the squared
+        differences, but for the classes, whose loss is the negative log-likelihood.
+        """
+        s, at, count = self.settings, assigned.places, len(outputs.objects)
+        objects = outputs.objects.sigmoid()
+        wanted = assigned.ious if s.rescore else torch.ones_like(assigned.ious)
+        apart = (outputs.centres[at] - assigned.centres).square() + (outputs.sides[at] - assigned.sides).square()
+        terms = {
+            "loss_coordinates": s.coordinates / 2 * apart.sum(),
+            "loss_object": s.objects / 2 * (objects[at] - wanted).square().sum(),
+            "loss_no_object": s.no_objects / 2 * objects[assigned.empty].square().sum(),
+            "loss_classes": s.classes * self.class_loss(outputs.classes[at], assigned.labels),
+        }
+        if s.prior and s.prior_images:
+            others = torch.ones_like(assigned.empty)
+            others[at] = False
+            early = (self.seen[0] <= s.prior_images).to(objects.dtype)
+            moved = (outputs.centres - 0.5).square() + outputs.sides.square()
+            terms["loss_prior"] = early * s.prior / 2 * moved[others].sum()
+        return {name: term / count for name, term in terms.items()}
+
+    def class_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Sum of the negative log-likelihoods: logits [M, K], labels [M]."""
+        return F.cross_entropy(logits, labels, reduction="sum")
+
+    @torch.no_grad()
+    def decode(self, outputs: RegionOutputs, sizes: Sequence[Size]) -> Detections:
+        """The best boxes of each image after suppression class by class.
+
+        The score is P(class | object), by softmax, times objectness.
+        """
+        boxes = box_convert(region_boxes(outputs, self.anchors), "cxcywh", "xyxy").flatten(1, 3)
+        objects, logits = outputs.objects.flatten(1), outputs.classes.flatten(1, 3)
+        results = []
+        for box, confidence, logit, size in zip(boxes, objects.sigmoid(), logits, sizes, strict=True):
+            box = clip_boxes_to_image(denormalize_boxes(box, size), size)
+            confidence = confidence * (box[:, 2:] > box[:, :2]).all(1)  # nothing is left of others in the image
+            which, label, score = self.scores(confidence, logit)
+            best = score.argsort(stable=True, descending=True)[: self.settings.candidates]
+            box, label, score = box[which[best]], label[best], score[best]
+            keep = batched_nms(box, score, label, self.settings.nms_iou)[: self.settings.max_detections]
+            results.append({"boxes": box[keep], "labels": label[keep] + 1, "scores": score[keep]})
+        return results
+
+    def scores(self, objects: Tensor, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Objectness [D] and logits [D, K] → box, class and score of each pair above the least score."""
+        score = objects[:, None] * logits.softmax(-1)
+        which, label = (score > self.settings.min_score).nonzero(as_tuple=True)
+        return which, label, score[which, label]
+
+
+def _first(cells: Tensor) -> Tensor:
+    """Ids of the entries [M] whose value no earlier entry has, in their order."""
+    same = cells[:, None] == cells[None]
+    return (~same.tril(-1).any(1)).nonzero().flatten()
+
+
+def yolo_v2_darknet19(
+    classes: Iterable[str],
+    *,
+    in_channels: int = 3,
+    image_size: int = 416,
+    anchors: list[list[float]] | None = None,
+    sizes: list[int] | None = None,
+    settings: YOLOv2Settings | None = None,
+) -> YOLOv2:
+    """The paper's network: 50,962,889 parameters with COCO's 80 classes.
+
+    Darknet-19's convolutions, two more of 1024 channels, the passthrough from 26 × 26 × 512 (64 channels, then
+    13 × 13 × 256), one more, and the boxes. `suited` holds the paper's training (section 2, "Training for detection"),
+    all but its augmentation. Images are normalised as for the other backbones, and blocks of cells become channels in
+    the plain order; darknet's own weights know neither.
+
+    Args:
+        classes: names of the classes.
+        in_channels: channels of the images.
+        image_size: side of the square that images are resized to, a multiple of 32.
+        anchors: (width, height) of each, in cells of 32 pixels; by default the authors' for COCO, times `image_size`
+            over 416. `sightline anchors DATA` finds those of a data set.
+        sizes: sides of the images that training alternates between, multiples of 32; [] for `image_size` alone. By
+            default every multiple from 320/416 to 608/416 of `image_size`: the paper's 320, 352 … 608.
+        settings: weights and thresholds.
+    """
+    return _paper(YOLOv2, classes, in_channels, image_size, anchors, sizes, settings)
+
+
+def yolo_v2_mobilenet_v2(
+    classes: Iterable[str],
+    *,
+    in_channels: int = 3,
+    image_size: int = 256,
+    anchors: list[list[float]] | None = None,
+    sizes: list[int] | None = None,
+    settings: YOLOv2Settings | None = None,
+) -> YOLOv2:
+    """YOLO v2 on MobileNet v2, with the passthrough from its map of stride 16: what two cores can train.
+
+    Departures: the backbone; a head of 256 channels in the place of 1024, with 32 of the fine map.
+
+    Args:
+        classes, in_channels, anchors, sizes, settings: as for `yolo_v2_darknet19`.
+        image_size: side of the square that images are resized to, a multiple of 32.
+    """
+    return _small(YOLOv2, classes, in_channels, image_size, anchors, sizes, settings)
+
+
+def _paper(kind: type[Any], *common: Any, **more: Any) -> Any:
+    model = _assemble(kind, darknet19(in_channels=common[1]), (4, 5), 1024, 64, *common, **more)
+    model.suited = {
+        "epochs": 160,
+        "optimizer": "sgd",
+        "lr": 1e-3,
+        "weight_decay": 5e-4,
+        "batch_size": 8,
+        "accumulate": 8,  # 64 images a step
+        "warmup_steps": 1000,
+        "schedule": "step",
+        "milestones": (60 / 160, 90 / 160),
+    }
+    return model
+
+
+def _small(kind: type[Any], *common: Any, **more: Any) -> Any:
+    return _assemble(kind, mobilenet_v2(in_channels=common[1]), (3, 4), 256, 32, *common, **more)
+
+
+def _assemble(
+    kind: type[Any],
+    net: nn.Module,
+    taken: tuple[int, int],
+    width: int,
+    passed: int,
+    classes: Iterable[str],
+    in_channels: int,
+    image_size: int,
+    anchors: Anchors | None,
+    sizes: Sequence[int] | None,
+    settings: YOLOv2Settings | None,
+    *,
+    outputs: int | None = None,
+    usual: Anchors = COCO_ANCHORS,
+    usual_size: int = 416,
+    **more: Any,
+) -> Any:
+    names = Classes(classes)
+    if sizes is None:
+        low, high = (max(1, round(image_size * v / 416 / STRIDE)) for v in (320, 608))
+        sizes = [STRIDE * n for n in range(low, high + 1)]
+    for what, side in (("image_size", image_size), *(("a training size", side) for side in sizes)):
+        if side < STRIDE or side % STRIDE:
+            near = max(1, round(side / STRIDE)) * STRIDE
+            raise InputError(f"{what} is {side}, but must be a multiple of the stride {STRIDE}, such as {near}")
+    if anchors is None:
+        anchors = [[v * image_size / usual_size for v in shape] for shape in usual]
+    if not anchors or any(len(shape) != 2 or min(shape) <= 0 for shape in anchors):
+        raise InputError(f"anchors are {anchors}, but must be pairs of width and height in cells, above 0")
+    body = FeatureMaps(net.layers(), [net.stages[i] for i in taken])  # type: ignore[operator, index]
+    head = YOLOv2Head(*body.channels, len(anchors), outputs or len(names), width=width, passed=passed)
+    mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)
+    preprocess = Preprocess(mean, std, fixed_size=(image_size, image_size), divisor=1)
+    model = kind(names, preprocess, body, head, anchors, sizes, settings, **more)
+    model.backbone_keys = shared_keys(net, model)
+    return model

@@ -1,0 +1,103 @@
+"""The head of YOLO v2 and what its numbers mean: Redmon and Farhadi, "YOLO9000: better, faster, stronger", CVPR 2017,
+section 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from sightline.nn.backbones.yolo_v1 import leaky, start_leaky
+from sightline.nn.layers import ConvNormAct, NormLayer, SpaceToDepth
+from sightline.ops.boxes import MAX_LOG_RATIO
+
+
+class YOLOv2Head(nn.Module):
+    """Two 3×3 convolutions on the coarse map; the fine one passed through to it; a 3×3 and a 1×1 over both.
+
+    The fine map, of half the stride, goes through a 1×1 convolution to few channels, and from space to depth
+    ("passthrough", section 2, "Fine-grained features").
+
+    Args:
+        fine, coarse: channels of the two maps.
+        anchors: A.
+        outputs: numbers behind the five of each box: the classes.
+        width: channels of the 3×3 convolutions.
+        passed: channels of the 1×1 convolution on the fine map; 64 become 256 of half the size.
+        reorg: makes the layer from space to depth; `DarknetReorg` is what darknet's weights were trained with.
+        norm: maker of the normalisation.
+    """
+
+    def __init__(
+        self,
+        fine: int,
+        coarse: int,
+        anchors: int,
+        outputs: int,
+        *,
+        width: int = 1024,
+        passed: int = 64,
+        reorg: type[SpaceToDepth] = SpaceToDepth,
+        norm: NormLayer = nn.BatchNorm2d,
+    ):
+        super().__init__()
+        self.convolutions = nn.Sequential(
+            ConvNormAct(coarse, width, 3, norm=norm, act=leaky), ConvNormAct(width, width, 3, norm=norm, act=leaky)
+        )
+        self.passthrough = nn.Sequential(ConvNormAct(fine, passed, 1, norm=norm, act=leaky), reorg(2))
+        self.joined = ConvNormAct(4 * passed + width, width, 3, norm=norm, act=leaky)
+        self.last = nn.Conv2d(width, anchors * (5 + outputs), 1)
+        start_leaky(self)
+        nn.init.normal_(self.last.weight, 0, 0.01)
+
+    def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
+        """[N, fine, 2H, 2W], [N, coarse, H, W] → [N, A·(5 + outputs), H, W], anchor by anchor (x, y, w, h, o, …)."""
+        joined = torch.cat([self.passthrough(fine), self.convolutions(coarse)], 1)
+        return self.last(self.joined(joined))
+
+
+class RegionOutputs(NamedTuple):
+    """A region map, taken apart; A anchors, K classes.
+
+    Attributes:
+        centres: [N, H, W, A, 2], (σ(tx), σ(ty)): from the cell's top left corner, in cells.
+        sides: [N, H, W, A, 2], (tw, th): the logarithms of width and height over the anchor's.
+        objects: [N, H, W, A], logits of objectness.
+        classes: [N, H, W, A, K], logits.
+    """
+
+    centres: Tensor
+    sides: Tensor
+    objects: Tensor
+    classes: Tensor
+
+
+def split_region(tensor: Tensor, anchors: int) -> RegionOutputs:
+    """A map [N, A·(5 + K), H, W], for each anchor (tx, ty, tw, th, to, classes), → its parts, in float32."""
+    parts = tensor.unflatten(1, (anchors, -1)).permute(0, 3, 4, 1, 2).float()
+    return RegionOutputs(parts[..., :2].sigmoid(), parts[..., 2:4], parts[..., 4], parts[..., 5:])
+
+
+def region_boxes(outputs: RegionOutputs, anchors: Tensor | Sequence[Sequence[float]]) -> Tensor:
+    """Direct location prediction: bx = σ(tx) + cx, by = σ(ty) + cy, bw = pw·exp(tw), bh = ph·exp(th).
+
+    Args:
+        outputs: of `split_region`.
+        anchors: [A, 2], (pw, ph) in cells.
+
+    Returns:
+        [N, H, W, A, 4], (cx, cy, w, h) in units of the map: a box over all of it is (½, ½, 1, 1).
+    """
+    centres, sides = outputs.centres, outputs.sides
+    height, width = centres.shape[1:3]
+    row, column = torch.meshgrid(
+        torch.arange(height, device=centres.device), torch.arange(width, device=centres.device), indexing="ij"
+    )
+    size = centres.new_tensor([width, height])
+    shapes = torch.as_tensor(anchors, dtype=centres.dtype, device=centres.device)
+    places = centres + torch.stack([column, row], -1)[:, :, None]
+    # no box is wider than 62 anchors: an untrained network's would overflow
+    return torch.cat([places / size, shapes * sides.clamp(max=MAX_LOG_RATIO).exp() / size], -1)
