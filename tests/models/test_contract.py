@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sightline.errors import ClassMismatch, InputError
 from sightline.models.catalog import ENTRIES, create_model
+from sightline.models.darknet import DarknetSettings
 from sightline.models.detection.grid_sliding import GridSettings
 from sightline.models.detection.overfeat import OverFeatSettings
 from sightline.models.detection.r_cnn import RCNNSettings
@@ -70,7 +71,11 @@ SMALL: dict[str, dict[str, Any]] = {
     "resnet": {"crop": 64},
     "mobilenet": {"crop": 64},
     "efficientnet": {"crop": 64},
-    "darknet": {"crop": 64},
+    "darknet19": {"crop": 64},
+    "darknet53": {"crop": 64},
+    "darknet": {"image_size": 96, "settings": DarknetSettings(min_score=0.001)},
+    "yolo_v2": {"image_size": 64},
+    "yolo_9000": {"image_size": 64},
     "alexnet": {"crop": 64, "hidden": 32},
     "vgg": {"crop": 64, "hidden": 32},
 }
@@ -82,7 +87,7 @@ HEAVY = (
     *("sightline_s", "sightline_m"),
     "ssd512_vgg16",  # as SSD300
     *("resnet34", "resnet101", "resnet152", "overfeat_fast", "overfeat_accurate", "vgg16_bn", "vgg19"),
-    "darknet53",
+    *("darknet53", "yolo_v2_darknet19", "yolo_9000_darknet19"),
     "retinanet_resnet18_fpn",  # as on MobileNet
     *("pp_yolo_resnet50_vd", "pp_yolo_resnet18_vd"),
     *("localiser_resnet18", "sliding_window_resnet18", "grid_sliding_resnet18"),  # as on MobileNet

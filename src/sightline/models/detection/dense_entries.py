@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sightline.models.darknet.detector import darknet
 from sightline.models.detection import (
     efficientdet,
     fcos,
@@ -11,13 +12,16 @@ from sightline.models.detection import (
     ssd,
     ssd_mobilenet,
     ssdlite,
+    yolo_9000,
     yolo_v1,
+    yolo_v2,
 )
 from sightline.models.entry import Entry
 
 _FOCAL = "Lin et al. 2017, Focal loss for dense object detection"
 _PP_YOLO = "Long et al. 2020, PP-YOLO: an effective and efficient implementation of object detector"
 _FCOS = "Tian et al. 2019, FCOS: fully convolutional one-stage object detection"
+_YOLO_9000 = "Redmon and Farhadi 2017, YOLO9000: better, faster, stronger"
 
 DENSE_ENTRIES = (
     Entry(
@@ -106,6 +110,16 @@ DENSE_ENTRIES = (
         "Redmon et al. 2016, You only look once",
         (),
         "mobilenet_v2",
+    ),
+    Entry("yolo_v2_darknet19", yolo_v2.yolo_v2_darknet19, "detection", _YOLO_9000, (), "darknet19"),
+    Entry("yolo_v2_mobilenet_v2", yolo_v2.yolo_v2_mobilenet_v2, "detection", _YOLO_9000, (), "mobilenet_v2"),
+    Entry("yolo_9000_darknet19", yolo_9000.yolo_9000_darknet19, "detection", _YOLO_9000, (), "darknet19"),
+    Entry("yolo_9000_mobilenet_v2", yolo_9000.yolo_9000_mobilenet_v2, "detection", _YOLO_9000, (), "mobilenet_v2"),
+    Entry(
+        "darknet",
+        darknet,
+        "detection",
+        "Redmon and Farhadi 2018, YOLOv3; the files of darknet, their program",
     ),
     *(
         Entry(

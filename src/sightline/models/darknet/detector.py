@@ -1,0 +1,250 @@
+"""The models that darknet's files describe: a detector, or a classifier where there is no head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sightline.errors import InputError
+from sightline.models.classification.classifier import ImageClassifier
+from sightline.models.darknet.cfg import HEADS, Section, read_cfg, render_cfg, with_classes
+from sightline.models.darknet.heads import heads_of
+from sightline.models.darknet.network import DarknetNetwork
+from sightline.models.darknet.preprocess import DarknetPreprocess
+from sightline.models.detection.detector import Detections, Detector, Losses
+from sightline.models.preprocess import Preprocess
+from sightline.ops.boxes import clip_boxes_to_image
+from sightline.ops.suppression import batched_nms
+from sightline.structures import Classes, ImageBatch, Instances, Size
+
+
+@dataclass(frozen=True)
+class DarknetSettings:
+    """Thresholds of the decoding.
+
+    Attributes:
+        min_score: boxes of a lower score are dropped.
+        nms_iou: overlap at which the weaker box of a class is dropped.
+        candidates: best boxes an image that enter the suppression.
+        max_detections: boxes an image that a result keeps.
+    """
+
+    min_score: float = 0.005
+    nms_iou: float = 0.45
+    candidates: int = 1000
+    max_detections: int = 100
+
+
+class _Described(nn.Module):
+    """Arguments of a model that hold the text of its `.cfg`, not the name of a file that may be elsewhere."""
+
+    cfg: str
+    _arguments: dict[str, Any]
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Of the builder, as `save` keeps them."""
+        return self._arguments | {"cfg": self.cfg}
+
+    @arguments.setter
+    def arguments(self, values: dict[str, Any]) -> None:
+        self._arguments = values
+
+
+class DarknetDetector(_Described, Detector):
+    """Layers of the file → maps → heads → boxes.
+
+    Args:
+        classes: names of the K classes, as many as every head has.
+        sections: of `read_cfg`.
+        letterbox: as in `DarknetPreprocess`; None: as darknet does for its kind of head.
+        settings: thresholds.
+
+    Departures from darknet: the greatest factor on an anchor is e^10; objectness of [yolo] and [region] starts at 0.01
+    and not at 0.5; statistics of normalisations move by a tenth a step, not by a hundredth; [region] is not drawn to
+    its anchors during the first 12 800 images. The terms of later files' losses (iou_loss, …_normalizer) are read over.
+    """
+
+    def __init__(
+        self,
+        classes: Iterable[str],
+        sections: Sequence[Section],
+        letterbox: bool | None = None,
+        settings: DarknetSettings | None = None,
+    ):
+        net = DarknetNetwork(sections)
+        grids = [net.sections[i].kind == "detection" for i in net.heads]
+        channels, height, width = net.input_shape
+        keep = not any(grids) if letterbox is None else letterbox
+        super().__init__(classes, DarknetPreprocess(channels, (height, width), keep))
+        self.net, self.heads = net, heads_of(net)
+        self.cfg, self._arguments = render_cfg(sections), {}
+        self.settings = settings or DarknetSettings()
+        self.class_layers = rf"^net\.layers\.({'|'.join(str(i - 1) for i in net.heads)})\."
+        for i, head in zip(net.heads, self.heads, strict=True):
+            if head.num_classes != len(self.classes):
+                raise net.sections[i].error(f"classes={head.num_classes}, but {len(self.classes)} names were given")
+            head.start(net.layers[i - 1])
+
+    def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
+        """A batch → detections of each image; with targets, the losses."""
+        canvas: Size = (int(batch.tensor.shape[-2]), int(batch.tensor.shape[-1]))
+        outputs = self.split(self.network(batch.tensor))
+        if targets is None:
+            return self.decode(outputs, canvas), {}
+        return [], self.losses(outputs, self.assign(outputs, targets, canvas), targets, canvas)
+
+    def network(self, images: Tensor) -> list[Tensor]:
+        """Batch [N, C, H, W] → the map of each head [N, C_i, H_i, W_i], before any activation."""
+        return self.net(images)
+
+    def split(self, maps: Sequence[Tensor]) -> list[Any]:
+        """Maps → the parts of each: `heads.Outputs`, or `yolo_v1.Outputs` for [detection]."""
+        return [head.split(x) for head, x in zip(self.heads, maps, strict=True)]
+
+    def assign(self, outputs: Sequence[Any], targets: Sequence[Instances], canvas: Size) -> list[Any]:
+        """What each place of each head should say. `canvas`: (height, width) of the batch."""
+        return [head.assign(out, targets, canvas) for head, out in zip(self.heads, outputs, strict=True)]
+
+    def losses(
+        self, outputs: Sequence[Any], assigned: Sequence[Any], targets: Sequence[Instances], canvas: Size
+    ) -> Losses:
+        """ "loss_xy", "loss_wh", "loss_object", "loss_no_object" and "loss_classes", each the sum over all heads."""
+        total: Losses = {}
+        for head, out, matches in zip(self.heads, outputs, assigned, strict=True):
+            for name, value in head.losses(out, matches, targets, canvas).items():
+                total[name] = total[name] + value if name in total else value
+        return total
+
+    @torch.no_grad()
+    def decode(self, outputs: Sequence[Any], canvas: Size) -> Detections:
+        """The best boxes of each image after suppression class by class; labels are 1 … K."""
+        s, results = self.settings, []
+        pairs = list(zip(self.heads, outputs, strict=True))
+        boxes = torch.cat([head.boxes(out, canvas) for head, out in pairs], 1)
+        scores = torch.cat([head.scores(out) for head, out in pairs], 1)
+        for score, own in zip(scores, boxes, strict=True):
+            values, ids = score.flatten().topk(min(s.candidates, score.numel()))
+            ids = ids[values > s.min_score]
+            place, label, value = ids // score.shape[1], ids % score.shape[1] + 1, values[: len(ids)]
+            found = clip_boxes_to_image(own[place], canvas)
+            solid = (found[:, 2:] > found[:, :2]).all(1)
+            found, label, value = found[solid], label[solid], value[solid]
+            keep = batched_nms(found, value, label, s.nms_iou)[: s.max_detections]
+            results.append({"boxes": found[keep], "labels": label[keep], "scores": value[keep]})
+        return results
+
+    def finish(self, found: Detections, batch: ImageBatch) -> list[Instances]:
+        """As `Detector.finish`, out of the letterbox; what lies in its bars alone is dropped."""
+        assert isinstance(self.preprocess, DarknetPreprocess)
+        moved = []
+        for fields, size in zip(found, batch.original_sizes, strict=True):
+            boxes = self.preprocess.back(fields["boxes"], size)
+            solid = (boxes[:, 2:] > boxes[:, :2]).all(1)
+            moved.append({name: v[solid] for name, v in (fields | {"boxes": boxes}).items()})
+        return super().finish(moved, batch)
+
+
+class DarknetClassifier(_Described, ImageClassifier):
+    """A network without heads: its last numbers are logits. The shorter side of the image becomes the network's, and
+    the middle is taken; values stay in [0, 1].
+
+    Args:
+        classes: names of the K classes, as many as it has outputs.
+        sections: of `read_cfg`.
+    """
+
+    def __init__(self, classes: Iterable[str], sections: Sequence[Section]):
+        nn.Module.__init__(self)
+        self.classes = classes if isinstance(classes, Classes) else Classes(classes)
+        self.network = DarknetNetwork(sections)
+        channels, height, width = self.network.input_shape
+        outputs, rows, columns = self.network.shapes[-1]
+        if height != width:
+            raise sections[0].error(f"width={width} and height={height}, but a classifier's image must be a square")
+        if outputs * rows * columns != len(self.classes):
+            raise InputError(
+                f"{sections[0].source}: without [yolo], [region] or [detection] it is a classifier, whose "
+                f"{outputs * rows * columns} outputs are not the {len(self.classes)} classes; give as many names"
+            )
+        self.crop, self.smoothing = width, 0.0
+        weighted = self.network.weighted()
+        self.class_layers = rf"^network\.layers\.{weighted[-1][0] if weighted else -1}\."
+        self.preprocess = Preprocess(
+            [0.0] * channels, [1.0] * channels, min_size=width, max_size=100 * width, divisor=1
+        )
+        self.cfg, self._arguments = render_cfg(sections), {}
+
+
+def build(
+    sections: Sequence[Section],
+    classes: Iterable[str],
+    letterbox: bool | None = None,
+    settings: DarknetSettings | None = None,
+) -> DarknetDetector | DarknetClassifier:
+    """The model of sections: a detector if one of them gives boxes."""
+    if any(section.kind in HEADS for section in sections):
+        return DarknetDetector(classes, sections, letterbox, settings)
+    return DarknetClassifier(classes, sections)
+
+
+def darknet(
+    classes: Iterable[str],
+    *,
+    in_channels: int = 3,
+    cfg: str | None = None,
+    image_size: int | None = None,
+    letterbox: bool | None = None,
+    settings: DarknetSettings | None = None,
+) -> DarknetDetector | DarknetClassifier:
+    """The model of a darknet `.cfg` file, fitted to these classes: heads of another number are given theirs.
+
+    Args:
+        classes: names of the classes.
+        in_channels: channels of the images; goes before the file's.
+        cfg: a file's name that ends in .cfg, or the text; None takes a small network laid out as YOLO v3's tiny one.
+        image_size: side of the square that images are resized to; None: the file's.
+        letterbox: whether images keep their aspect ratio; None: as darknet does, for [yolo] and [region].
+        settings: thresholds.
+
+    Raises:
+        InputError: the file cannot be read, or describes no network; the sentence names file, line and section.
+    """
+    names = Classes(classes)
+    if not len(names):
+        raise InputError("a darknet model needs at least one class; give classes=[…] with their names")
+    sections = with_classes(read_cfg(TINY if cfg is None else cfg), len(names))
+    sections[0] = sections[0].with_options(channels=in_channels)
+    if image_size is not None:
+        if image_size < 1:
+            raise InputError(f"image_size is {image_size}, but must be at least 1 pixel")
+        sections[0] = sections[0].with_options(width=image_size, height=image_size)
+    return build(sections, names, letterbox, settings)
+
+
+def _tiny() -> str:
+    def conv(filters: int, size: int = 3) -> str:
+        return (
+            f"[convolutional]\nbatch_normalize=1\nfilters={filters}\nsize={size}\nstride=1\npad=1\nactivation=leaky\n"
+        )
+
+    def head(mask: str) -> str:
+        anchors = "6,8, 14,17, 23,36, 50,51, 83,104, 212,196"  # of YOLO v3's tiny network, for 256 instead of 416
+        return (
+            "[convolutional]\nfilters=18\nsize=1\nstride=1\npad=1\nactivation=linear\n"
+            f"[yolo]\nmask={mask}\nanchors={anchors}\nclasses=1\nnum=6\nignore_thresh=.7\ntruth_thresh=1\n"
+        )
+
+    pool = "[maxpool]\nsize=2\nstride=2\n"
+    trunk = "".join(conv(c) + pool for c in (16, 32, 64, 128))
+    coarse = conv(256) + pool + conv(256) + conv(128, 1) + conv(256) + head("3,4,5")
+    fine = "[route]\nlayers=-4\n" + conv(64, 1) + "[upsample]\nstride=2\n[route]\nlayers=-1,8\n" + conv(128)
+    return "[net]\nwidth=256\nheight=256\nchannels=3\n" + trunk + coarse + fine + head("0,1,2")
+
+
+TINY = _tiny()
+"""The `.cfg` text of a small network with YOLO v3's layers: two heads, at strides 32 and 16."""
