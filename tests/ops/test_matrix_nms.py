@@ -10,7 +10,8 @@ from torch import Tensor
 
 from sightline.errors import InputError
 from sightline.ops.boxes import box_iou
-from sightline.ops.suppression import matrix_nms, nms
+from sightline.ops.matrix_nms import matrix_nms
+from sightline.ops.suppression import nms
 
 
 def naive(boxes: Tensor, scores: Tensor, labels: Tensor, method: str, sigma: float) -> dict[int, float]:

@@ -25,7 +25,8 @@ from sightline.nn.backbones.resnet_vd import resnet18_vd
 from sightline.nn.heads.yolo_v3 import Places, YOLOv3Head
 from sightline.nn.layers import ConvNormAct, CoordConv, DeformConv2d, DropBlock, SpatialPyramidPooling
 from sightline.nn.necks.yolo_v3 import YOLOv3Neck
-from sightline.ops.suppression import batched_nms, matrix_nms
+from sightline.ops.matrix_nms import matrix_nms
+from sightline.ops.suppression import batched_nms
 from sightline.structures import ImageBatch, Instances
 
 NAMES = ["circle", "square", "star"]

@@ -25,7 +25,8 @@ from sightline.nn.heads.yolo_v3 import Places, YOLOv3Head
 from sightline.nn.necks.yolo_v3 import YOLOv3Neck
 from sightline.ops.boxes import MAX_LOG_RATIO, box_convert, box_iou, clip_boxes_to_image, shape_iou
 from sightline.ops.losses import iou_loss
-from sightline.ops.suppression import batched_nms, matrix_nms
+from sightline.ops.matrix_nms import matrix_nms
+from sightline.ops.suppression import batched_nms
 from sightline.structures import Classes, ImageBatch, Instances, Size
 
 Anchors = Sequence[Sequence[Sequence[float]]]

@@ -29,7 +29,6 @@ from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess,
 from sightline.nn.backbones.csp import CSPBackbone
 from sightline.nn.heads.decoupled import DecoupledHead
 from sightline.nn.necks.pan import PathAggregation
-from sightline.ops.assignment import match_task_aligned
 from sightline.ops.boxes import box_iou, clip_boxes_to_image
 from sightline.ops.losses import (
     complete_box_iou_loss,
@@ -39,6 +38,7 @@ from sightline.ops.losses import (
     varifocal_loss,
 )
 from sightline.ops.suppression import batched_nms
+from sightline.ops.task_alignment import match_task_aligned
 from sightline.structures import Classes, ImageBatch, Instances, Size
 
 

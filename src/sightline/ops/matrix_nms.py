@@ -1,0 +1,64 @@
+"""Matrix non-maximum suppression: scores fall by overlap, all at once."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sightline.errors import InputError
+from sightline.ops.suppression import _Boxes, _check, _iou, _of
+
+
+def matrix_nms(
+    boxes: Tensor,
+    scores: Tensor,
+    labels: Tensor | None = None,
+    method: str = "gaussian",
+    sigma: float = 0.5,
+    score_threshold: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """Matrix NMS: every box loses score by its overlap with all better ones at once, no box waits for another.
+
+    A better box counts less the more a still better one covers it: it would have lost score itself. The score of box j
+    is multiplied by the least of f(IoU_ij) / f(max_k IoU_ki) over the better boxes i of its label, where k are those
+    better than i; f(v) is exp(−v² / sigma) or 1 − v.
+
+    Args:
+        boxes: [N, 4] float, (x1, y1, x2, y2) pixels.
+        scores: [N] float, not negative; of equal scores the one given first is the better.
+        labels: [N] integer; boxes of different labels leave each other alone. None: all are of one.
+        method: "gaussian" or "linear": f.
+        sigma: width of the Gaussian; 0.5 is the 2 that some write as a factor in the exponent.
+        score_threshold: a box whose new score is below this is dropped.
+
+    Returns:
+        ids [K] int64 of the boxes left, by falling new score, and their new scores [K] in the dtype of `scores`.
+
+    Raises:
+        InputError: shapes do not fit, the method is unknown, or sigma is not above 0.
+
+    Source: Wang et al., SOLOv2, 2020, section 3.3, equations 4 to 6; there of masks, in PP-YOLO of boxes.
+    """
+    _check(boxes, scores, 0.0, labels)
+    if method not in ("gaussian", "linear"):
+        raise InputError(f"method is {method!r}, but must be 'gaussian' or 'linear'")
+    if not sigma > 0:
+        raise InputError(f"sigma is {sigma}, but must be above 0")
+    by_score = scores.argsort(stable=True, descending=True)
+    near = _Boxes.of(_of(boxes, by_score), None if labels is None else _of(labels, by_score), 0.0)
+    order, count = near.order()
+    a, b = near.at(order).pairs(count, 0.0)  # boxes that do not overlap take nothing from each other
+    a, b = _of(order, a), _of(order, b)
+    better, worse = torch.minimum(a, b), torch.maximum(a, b)  # positions by falling score
+    iou = _iou(near.at(better).columns, near.at(worse).columns)
+    left = _of(scores.detach(), by_score).to(iou.dtype)
+    covered = torch.zeros_like(left).scatter_reduce(0, worse, iou, "amax")
+    by_better = _of(covered, better)
+    if method == "gaussian":
+        decay = torch.exp((by_better**2 - iou**2) / sigma)
+    else:
+        decay = (1 - iou) / (1 - by_better).clamp(min=1e-12)  # of two better boxes on one another, the first decides
+    left = left * torch.ones_like(left).scatter_reduce(0, worse, decay, "amin")
+    ids = left.argsort(stable=True, descending=True)
+    ids = ids[left[ids] >= score_threshold]
+    return _of(by_score, ids), left[ids].to(scores.dtype)
