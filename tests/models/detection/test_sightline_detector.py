@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from sightline.errors import InputError
+from sightline.models.catalog import create_model
 from sightline.models.detection.sightline_detector import (
     Assignment,
     DenseSettings,
@@ -20,11 +22,14 @@ from sightline.models.detection.sightline_detector import (
     sightline_n,
     sightline_s,
 )
+from sightline.models.saving import load, save
 from sightline.nn.heads.decoupled import DecoupledHead
 from sightline.nn.layers import fuse
 from sightline.ops.boxes import complete_box_iou
 from sightline.ops.losses import quality_focal_loss, varifocal_loss
 from sightline.structures import Instances
+from sightline.training.loader import seen_size
+from sightline.training.recipe import Recipe
 
 NAMES = ["circle", "square", "star"]
 
@@ -323,3 +328,14 @@ def test_candidates_are_the_best_of_all_pairs() -> None:
     assert found["labels"].tolist() == (pairs % 3 + 1).tolist()
     boxes = model.boxes(sides[0], points)[pairs // 3].clamp(0, 96)
     torch.testing.assert_close(found["boxes"], boxes)
+
+
+def test_numbers_are_saved_with_it(tmp_path: Path) -> None:
+    settings = DenseSettings(class_loss="quality", nms_iou=0.5)
+    model = create_model("sightline_n", NAMES, image_size=64, multi_scale=0.25, settings=settings)
+    again = load(save(model, tmp_path / "model.safetensors"))
+    assert isinstance(again, SightlineDetector)
+    assert again.settings == settings
+    assert again.multi_scale == 0.25
+    assert seen_size(again) == (64, 64)
+    assert Recipe.from_dict(model.suited).augmentation == "mosaic"
