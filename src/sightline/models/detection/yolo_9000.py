@@ -97,11 +97,13 @@ class YOLO9000(YOLOv2):
         batch, moved = super().prepare(images, [self._without_boxes(t) for t in targets])
         assert moved is not None
         outputs = self._output_of_class.tolist()
-        pairs = zip(targets, moved, strict=True)
-        return batch, [
-            ClassScores(m.image_size, outputs[t.label], source=t.source) if isinstance(t, ClassScores) else m
-            for t, m in pairs
-        ]
+        both: list[Instances | ClassScores] = []
+        for target, placed in zip(targets, moved, strict=True):
+            if isinstance(target, ClassScores) and target.label is not None:
+                both.append(ClassScores(placed.image_size, outputs[target.label], source=target.source))
+            else:
+                both.append(placed)
+        return batch, both
 
     def _without_boxes(self, target: Any) -> Instances:
         if isinstance(target, Instances):

@@ -403,8 +403,10 @@ def _assemble(
         anchors = [[v * image_size / usual_size for v in shape] for shape in usual]
     if not anchors or any(len(shape) != 2 or min(shape) <= 0 for shape in anchors):
         raise InputError(f"anchors are {anchors}, but must be pairs of width and height in cells, above 0")
-    body = FeatureMaps(net.layers(), [net.stages[i] for i in taken])  # type: ignore[operator, index]
-    head = YOLOv2Head(*body.channels, len(anchors), outputs or len(names), width=width, passed=passed)
+    stages: Any = net.stages
+    body = FeatureMaps(net.layers(), [stages[i] for i in taken])  # type: ignore[operator]
+    fine, coarse = body.channels
+    head = YOLOv2Head(fine, coarse, len(anchors), outputs or len(names), width=width, passed=passed)
     mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)
     preprocess = Preprocess(mean, std, fixed_size=(image_size, image_size), divisor=1)
     model = kind(names, preprocess, body, head, anchors, sizes, settings, **more)
