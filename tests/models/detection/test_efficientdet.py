@@ -33,6 +33,16 @@ TABLE = {
     "d6": (1280, 384, 8, 5, 51.9),
     "d7": (1536, 384, 8, 5, 51.9),
 }
+# parameters of the classifier, C of its maps of stride 8, 16 and 32: 40, 112 and 320 times its width to multiples of 8
+BACKBONES = (
+    (5_288_548, 40, 112, 320),
+    (7_794_184, 40, 112, 320),
+    (9_109_994, 48, 120, 352),
+    (12_233_232, 48, 136, 384),
+    (19_341_616, 56, 160, 448),
+    (30_389_784, 64, 176, 512),
+    (43_040_704, 72, 200, 576),
+)
 
 
 def count(module: nn.Module) -> int:
@@ -45,7 +55,6 @@ def test_each_has_the_paper_s_sizes_and_parameters(name: str) -> None:
     image, width, layers, depth, millions = TABLE[name]
     with torch.device("meta"):
         model = getattr(efficientdet, f"efficientdet_{name}")(NINETY)
-        net = getattr(efficientnet, f"efficientnet_b{min(int(name[1]), 6)}")()
     assert (model.preprocess.min_size, model.preprocess.max_size, model.preprocess.divisor) == (image, image, 128)
     assert (model.neck.out_channels, len(model.neck.layers)) == (width, layers)
     assert len(model.head.classification.tower.convolutions) == depth
@@ -59,11 +68,11 @@ def test_each_has_the_paper_s_sizes_and_parameters(name: str) -> None:
         8 * layers if weights else 0
     )
     neck = layers * (8 * (separable(width, width) + 2 * width) + weights)
-    c3, c4, c5 = (stage.channels for stage in net.stages[2:])
+    classifier, c3, c4, c5 = BACKBONES[min(int(name[1]), 6)]
     neck += sum(n * (c * width + width + 2 * width) for c, n in ((c3, 1), (c4, 2), (c5, 3)))
     head = 2 * depth * (separable(width, width) + 5 * 2 * width)
     head += separable(width, 9 * 90) + separable(width, 9 * 4)
-    body = count(net) - count(net.classifier) - count(net.features[-1])
+    body = classifier - (4 * c5 * 1000 + 1000) - (4 * c5 * c5 + 2 * 4 * c5)  # dense layer, last 1×1 with its norm
     assert count(model) == body + neck + head
 
 
@@ -287,3 +296,27 @@ def test_the_image_size_is_a_multiple_of_the_coarsest_stride(size: int, near: in
 def test_a_suppression_that_there_is_not() -> None:
     with pytest.raises(InputError, match="suppression is 'none', but must be 'soft' or 'hard'"):
         EfficientDetSettings(suppression="none")  # type: ignore[arg-type]
+
+
+def test_it_overfits_two_images() -> None:
+    """A small relative of D0. Predictions are by the batch's statistics: a P7 of one cell an image gives no others."""
+    torch.manual_seed(0)
+    net = efficientnet.EfficientNet(0.5, 0.4, 0.0, drop=0.0)
+    model = efficientdet._assemble(net, NAMES, 3, 128, None, channels=32, repeats=1, depth=1).train()
+    images = [torch.full((3, 96, 96), 60, dtype=torch.uint8) for _ in range(2)]
+    boxes, labels, targets = [[16.0, 16.0, 64.0, 64.0], [40.0, 24.0, 88.0, 72.0]], (0, 2), []
+    for picture, box, label in zip(images, boxes, labels, strict=True):
+        x1, y1, x2, y2 = map(int, box)
+        picture[label, y1:y2, x1:x2] = 250
+        targets.append(Instances((96, 96), classes=model.classes, boxes=[box], labels=[label]))
+    optimizer = torch.optim.AdamW(model.parameters(), 4e-3)
+    for _ in range(30):
+        optimizer.zero_grad()
+        sum(model(images, targets).values()).backward()
+        optimizer.step()
+    with torch.no_grad():
+        results = model(images)
+    for result, box, label in zip(results, boxes, labels, strict=True):
+        assert int(result.labels[0]) == label
+        assert float(result.scores[0]) > 0.5
+        assert result.boxes[0].tolist() == pytest.approx(box, abs=10)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -30,7 +30,7 @@ class SharedTower(nn.Module):
 
     def forward(self, x: Tensor, level: int) -> Tensor:
         """The map [N, C, H, W] of a level → the same shape."""
-        for convolution, norm in zip(self.convolutions, self.norms[level], strict=True):
+        for convolution, norm in self._pairs(level):
             x = F.silu(norm(convolution(x)))
         return x
 
@@ -39,12 +39,19 @@ class SharedTower(nn.Module):
         return FusedBranch(
             [
                 [
-                    nn.Sequential(c[0], folded(c[1], n))  # type: ignore[index]
-                    for c, n in zip(self.convolutions, norms, strict=True)  # type: ignore[arg-type]
+                    nn.Sequential(convolution[0], folded(convolution[1], norm))
+                    for convolution, norm in self._pairs(level)
                 ]
-                for norms in self.norms
+                for level in range(len(self.norms))
             ]
         )
+
+    def _pairs(self, level: int) -> Iterator[tuple[DepthwiseSeparable, nn.Module]]:
+        norms = self.norms[level]
+        assert isinstance(norms, nn.ModuleList)
+        for convolution, norm in zip(self.convolutions, norms, strict=True):
+            assert isinstance(convolution, DepthwiseSeparable)
+            yield convolution, norm
 
 
 class TowerHead(nn.Module):
@@ -67,7 +74,7 @@ class TowerHead(nn.Module):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        nn.init.normal_(self.last[1].weight, std=0.01)
+        nn.init.normal_(self.last[1].weight, std=0.01)  # type: ignore[arg-type]
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Maps [N, C, H, W] → a map each: [N, H·W·A, outputs], row by row, cell by cell, anchor by anchor."""
@@ -108,7 +115,7 @@ class EfficientDetHead(nn.Module):
         norm = norm or batch_norm(eps=1e-3, momentum=0.01)
         self.classification = TowerHead(SharedTower(channels, depth, levels, norm), channels, anchors, num_classes)
         self.regression = TowerHead(SharedTower(channels, depth, levels, norm), channels, anchors, 4)
-        nn.init.constant_(self.classification.last[1].bias, -math.log((1 - prior) / prior))
+        nn.init.constant_(self.classification.last[1].bias, -math.log((1 - prior) / prior))  # type: ignore[arg-type]
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Maps → a map each: scores [N, H·W·A, K] before the sigmoid, corrections [N, H·W·A, 4]."""
