@@ -1,0 +1,80 @@
+"""Folding of batch norms: equal outputs, and what cannot be folded stays."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
+from sightline.nn.layers import ConvNormAct, FrozenBatchNorm2d, freeze_norms, fuse
+from sightline.nn.layers.fuse import folded
+
+
+def trained(module: nn.Module, seed: int = 0) -> nn.Module:
+    """With statistics, scales and shifts as after training."""
+    generator = torch.Generator().manual_seed(seed)
+    for norm in module.modules():
+        if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d | FrozenBatchNorm2d):
+            norm.running_mean.normal_(0, 0.5, generator=generator)
+            norm.running_var.uniform_(0.3, 3.0, generator=generator)
+            if norm.weight is not None:
+                norm.weight.data.uniform_(0.5, 1.5, generator=generator)
+                norm.bias.data.normal_(0, 0.5, generator=generator)
+    return module.eval()
+
+
+def test_folding_by_hand() -> None:
+    convolution, norm = nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1, eps=0.0)
+    convolution.weight.data.fill_(3.0)
+    convolution.bias.data.fill_(1.0)
+    norm.running_mean.fill_(2.0)
+    norm.running_var.fill_(4.0)
+    norm.weight.data.fill_(5.0)
+    norm.bias.data.fill_(0.5)
+    one = folded(convolution, norm)  # 5 (3x + 1 − 2) / 2 + 0.5
+    assert one.weight.item() == pytest.approx(7.5)
+    assert one.bias.item() == pytest.approx(-2.0)
+    assert convolution.weight.item() == 3.0
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        ConvNormAct(4, 6, 3, 2),
+        ConvNormAct(4, 4, 3, groups=4, act=None),
+        nn.Sequential(nn.Conv2d(4, 5, 3, bias=True), nn.BatchNorm2d(5, affine=False), nn.ReLU()),
+        freeze_norms(nn.Sequential(ConvNormAct(4, 6, 1), ConvNormAct(6, 6, 3, dilation=2))),
+    ],
+    ids=["strided", "depthwise", "without scale", "frozen"],
+)
+def test_folded_convolutions_equal_themselves(module: nn.Module) -> None:
+    x = torch.randn(2, 4, 9, 11, generator=torch.Generator().manual_seed(1))
+    one = fuse(trained(module))
+    assert not any(isinstance(m, nn.BatchNorm2d | FrozenBatchNorm2d) for m in one.modules())
+    with torch.no_grad():
+        torch.testing.assert_close(one(x), module(x), atol=1e-5, rtol=1e-5)
+
+
+def test_linear_layers_fold_too() -> None:
+    module = trained(nn.Sequential(nn.Flatten(), nn.Linear(12, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.BatchNorm1d(5)))
+    one = fuse(module)
+    assert [type(m) for m in one] == [nn.Flatten, nn.Linear, nn.Identity, nn.ReLU, nn.BatchNorm1d]
+    x = torch.randn(7, 3, 4)
+    with torch.no_grad():
+        torch.testing.assert_close(one(x), module(x), atol=1e-5, rtol=1e-5)
+
+
+def test_a_whole_network_equals_itself_and_stays_as_it_is() -> None:
+    torch.manual_seed(0)
+    network = trained(mobilenet_v2(num_classes=10)).train()
+    one = fuse(network)
+    assert network.training
+    assert not one.training
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in one.modules())
+    assert sum(isinstance(m, nn.BatchNorm2d) for m in network.modules()) == 52
+    assert not any(p.requires_grad for p in one.parameters())
+    x = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        expected, found = network.eval()(x), one(x)
+    torch.testing.assert_close(found, expected, atol=1e-4 * float(expected.abs().max()), rtol=1e-4)
