@@ -5,8 +5,8 @@
     python benchmarks/sightline_detector.py --latency
 
 Trains on train + val (292 photographs), measures on test (72) once, after the last step: no epoch is chosen by the
-test split. The minutes are the run's own budget. Writes benchmarks/results/sightline_detector.md and sightline.json; runs
-already there of the same variant, minutes, seed and threads are replaced.
+test split. The minutes are the run's own budget. Writes benchmarks/results/sightline_detector.md and
+sightline_detector.json; runs already there of the same variant, minutes, seed and threads are replaced.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--latency", action="store_true", help="measure the latency only")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    file = RESULTS / "sightline.json"
+    file = RESULTS / "sightline_detector.json"
     results: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"runs": [], "latency": []}
     if args.latency:
         results["latency"] = [r for r in results["latency"] if r["threads"] != args.threads] + [latency(args.runs)]
@@ -223,7 +223,8 @@ def table(results: dict[str, Any]) -> str:
         "# Sightline's own detector",
         "",
         "Blood cells (BCCD), from random numbers: trained on train + val (292 photographs), measured on test (72)",
-        "once, after the last step, with the moving average of the weights. Made by `python benchmarks/sightline_detector.py`.",
+        "once, after the last step, with the moving average of the weights. Made by",
+        "`python benchmarks/sightline_detector.py`.",
         "Minutes are the run's own budget; load is the one-minute average before and after, about as much of it the",
         "training's own as it has threads. The strongest peer measured (24 minutes, 2 threads, 320 px, its best epoch",
         f"on test): AP50 {PEER['AP50']}, AP50:95 {PEER['AP']}; {PEER['ms']} ms at 480×640.",

@@ -221,7 +221,9 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="A recipe.yaml to start from.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Another number of the recipe: name=value.")] = None,
-    arg: Annotated[list[str] | None, typer.Option("--arg", help="An argument of the model: name=value.")] = None,
+    arg: Annotated[
+        list[str] | None, typer.Option("--arg", help="An argument of the model: name=value, or settings.name=value.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="The run's folder below --runs.")] = None,
     runs: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run --name.")] = False,
@@ -542,7 +544,13 @@ def _arguments(model: str, values: list[str] | None) -> dict[str, Any]:
     """The model's arguments, of the kind its builder takes: a word where a number belongs is refused here."""
     from sightline.models.catalog import find
 
-    arguments = _pairs(values, "--arg")
+    arguments: dict[str, Any] = {}
+    for name, value in _pairs(values, "--arg").items():
+        group, dot, inner = name.partition(".")
+        if dot:  # a number of the model's settings
+            arguments.setdefault(group, {})[inner] = value
+        else:
+            arguments[name] = value
     known = inspect.signature(find(model).builder).parameters
     if "classes" in arguments:
         raise InputError("--arg classes=…: the classes are those of the data; leave it out")

@@ -11,6 +11,7 @@ from torch import nn
 import sightline
 from sightline.errors import InputError
 from sightline.models.catalog import ENTRIES, create_model, find, models
+from sightline.models.detection.grid_sliding import GridSettings
 from sightline.models.published import PUBLISHED
 
 NAMES = ["circle", "square"]
@@ -192,3 +193,10 @@ def test_nothing_is_downloaded_unasked(tmp_path: Path, monkeypatch: pytest.Monke
     with torch.device("meta"):
         create_model("resnet18", NAMES)
     assert not (tmp_path / "torch").exists()
+
+
+def test_settings_as_a_dictionary_of_what_differs() -> None:
+    model = create_model("grid_sliding_mobilenet_v2", ["a"], grid={"crop": 48, "regions": [2, 3]})
+    assert model.settings == GridSettings(crop=48, regions=(2, 3))
+    with pytest.raises(InputError, match=r"has no number 'cropp'; did you mean crop\?"):
+        create_model("grid_sliding_mobilenet_v2", ["a"], grid={"cropp": 48})

@@ -6,7 +6,7 @@ import difflib
 import inspect
 import json
 from collections.abc import Iterable
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -63,7 +63,8 @@ def create_model(
             from random numbers. A head of other classes is left out; where a file does not name its classes and has
             as many as `classes`, they are taken to be the same, and the log says so.
         in_channels: channels of the images.
-        arguments: of the builder. Those not given are the ones that suit the weights.
+        arguments: of the builder. Those not given are the ones that suit the weights. Settings may be given as a
+            dictionary of the numbers that differ: boxes={"samples": 32}.
 
     Returns:
         The model; `model.weights_report` says what was loaded and what was left out.
@@ -73,6 +74,7 @@ def create_model(
     """
     entry = find(name)
     _check_arguments(entry, arguments)
+    arguments = with_settings(entry, arguments)
     if in_channels < 1:
         raise InputError(f"in_channels is {in_channels}, but images have at least one channel")
     names = None if classes is None else Classes(classes)
@@ -108,12 +110,29 @@ def create_model(
 def saved_arguments(metadata: dict[str, str]) -> dict[str, Any]:
     """The builder's arguments, from the metadata of a file that `sightline.models.saving.save` wrote."""
     arguments: dict[str, Any] = json.loads(metadata["arguments"])
-    hints = get_type_hints(find(metadata["model"]).builder)
+    return with_settings(find(metadata["model"]), arguments)
+
+
+def with_settings(entry: Entry, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments, with the settings among them, where they are dictionaries, as the class that the builder takes.
+
+    Raises:
+        InputError: the settings have no such number; the nearest is told.
+    """
+    hints = get_type_hints(entry.builder)
+    made = dict(arguments)
     for key, value in arguments.items():
         kinds: list[Any] = [kind for kind in get_args(hints.get(key)) or [hints.get(key)] if is_dataclass(kind)]
-        if kinds and isinstance(value, dict):  # numbers of a system: saved as a dictionary
-            arguments[key] = kinds[0](**{k: tuple(v) if isinstance(v, list) else v for k, v in value.items()})
-    return arguments
+        if not kinds or not isinstance(value, dict):
+            continue
+        known = [field.name for field in fields(kinds[0])]
+        for name in value:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                hint = f"did you mean {near[0]}?" if near else f"they have {', '.join(known)}."
+                raise InputError(f"{key} of {entry.name} has no number {name!r}; {hint}")
+        made[key] = kinds[0](**{k: tuple(v) if isinstance(v, list) else v for k, v in value.items()})
+    return made
 
 
 def models() -> list[dict[str, Any]]:
