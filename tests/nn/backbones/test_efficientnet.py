@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from sightline.errors import InputError
+from sightline.models.catalog import create_model
 from sightline.nn.backbones import efficientnet
 from sightline.nn.backbones.efficientnet import EfficientNet, MBConv, efficientnet_b0, efficientnet_b6
 from sightline.nn.backbones.features import FeatureMaps
@@ -90,3 +91,11 @@ def test_a_depthwise_separable_convolution_is_one_of_the_product_s_weights() -> 
     whole = layer[0].weight[None, :, 0] * layer[1].weight
     torch.testing.assert_close(layer(x), nn.functional.conv2d(x, whole, layer[1].bias, padding=1))
     assert isinstance(DepthwiseSeparable(4, 6, norm=nn.BatchNorm2d)[2], nn.BatchNorm2d)
+
+
+def test_classifiers_see_images_of_their_published_sizes() -> None:
+    """The centre crop, and the shorter side of the whole image before it."""
+    wanted = ((224, 256), (240, 256), (288, 288), (300, 320), (380, 384), (456, 456), (528, 528), (600, 600))
+    with torch.device("meta"):
+        models = [create_model(f"efficientnet_b{i}", ["cat", "dog"]) for i in range(8)]
+    assert [(model.crop, model.preprocess.min_size) for model in models] == list(wanted)
