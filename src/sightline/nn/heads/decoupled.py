@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -42,15 +43,15 @@ class SharedBranch(nn.Module):
 
     def forward(self, x: Tensor, level: int) -> Tensor:
         """The map [N, C, H, W] of a level → the same shape."""
-        for convolution, norm in zip(self.convolutions, self.norms[level], strict=True):
+        norms = cast(nn.ModuleList, self.norms[level])
+        for convolution, norm in zip(self.convolutions, norms, strict=True):
             x = F.silu(norm(convolution(x)), inplace=True)
         return x
 
     def fused(self) -> FusedBranch:
         """The same for inference: each level's normalisations folded into convolutions of its own."""
-        return FusedBranch(
-            [[folded(c, n) for c, n in zip(self.convolutions, norms, strict=True)] for norms in self.norms]
-        )
+        levels = [cast(nn.ModuleList, norms) for norms in self.norms]
+        return FusedBranch([[folded(c, n) for c, n in zip(self.convolutions, norms, strict=True)] for norms in levels])
 
 
 class FusedBranch(nn.Module):
@@ -62,7 +63,7 @@ class FusedBranch(nn.Module):
 
     def forward(self, x: Tensor, level: int) -> Tensor:
         """The map [N, C, H, W] of a level → the same shape."""
-        for convolution in self.convolutions[level]:
+        for convolution in cast(nn.ModuleList, self.convolutions[level]):
             x = F.silu(convolution(x), inplace=True)
         return x
 
@@ -95,16 +96,19 @@ class DecoupledHead(nn.Module):
         self.bins = bins
         self.class_branch = SharedBranch(channels, levels, depth, True, norm)
         self.box_branch = SharedBranch(channels, levels, depth, True, norm)
-        self.classes = nn.ModuleList(nn.Conv2d(channels, num_classes, 1) for _ in range(levels))
-        self.sides = nn.ModuleList(nn.Conv2d(channels, 4 * bins, 1) for _ in range(levels))
+        classes = [nn.Conv2d(channels, num_classes, 1) for _ in range(levels)]
+        sides = [nn.Conv2d(channels, 4 * bins, 1) for _ in range(levels)]
+        self.classes, self.sides = nn.ModuleList(classes), nn.ModuleList(sides)
         # Falling start: near sides are likelier, so that boxes begin about 6 cells wide rather than 15.
         falling = -0.3 * torch.arange(bins, dtype=torch.float32).repeat(4)
-        for classes, sides in zip(self.classes, self.sides, strict=True):
-            nn.init.normal_(classes.weight, std=0.01)
-            nn.init.constant_(classes.bias, -math.log((1 - prior) / prior))
-            nn.init.normal_(sides.weight, std=0.01)
+        for of_class, of_side in zip(classes, sides, strict=True):
+            assert of_class.bias is not None
+            assert of_side.bias is not None
+            nn.init.normal_(of_class.weight, std=0.01)
+            nn.init.constant_(of_class.bias, -math.log((1 - prior) / prior))
+            nn.init.normal_(of_side.weight, std=0.01)
             with torch.no_grad():
-                sides.bias.copy_(falling)
+                of_side.bias.copy_(falling)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Maps [N, C, H_i, W_i] → scores [N, A, K] before the sigmoid, and sides [N, A, 4·R] before the softmax.

@@ -31,7 +31,10 @@ def fuse(model: _Module) -> _Module:
     """
     fused = copy.deepcopy(model).eval().requires_grad_(False)
     _fuse_children(fused)
-    return fused.to(memory_format=torch.channels_last)  # as the batches are: a twentieth faster on a processor
+    for parameter in fused.parameters():
+        if parameter.ndim == 4:  # laid out as the batches are: a twentieth faster on a processor
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return fused
 
 
 def folded(layer: nn.Module, norm: nn.Module) -> nn.Module:
