@@ -328,3 +328,15 @@ def test_it_overfits_two_images() -> None:
         for result, box, label in zip(model.eval()(images), boxes, (0, 2), strict=True):
             assert int(result.labels[0]) == label
             assert result.boxes[0].tolist() == pytest.approx(box, abs=10)
+
+
+def test_stretched_or_boxed_is_kept_when_saved(tmp_path: Path) -> None:
+    image = torch.rand(3, 20, 60)
+    for text, usual in ((cfgs.SMALL_V1, False), (cfgs.SMALL_V3, True)):
+        assert load_darknet(text, names=NAMES).preprocess.letterbox is usual  # type: ignore[union-attr]
+        model = load_darknet(text, names=NAMES, letterbox=not usual)
+        again = sightline.load(sightline.save(model, tmp_path / "a.safetensors"))
+        assert again.preprocess.letterbox is not usual  # type: ignore[union-attr]
+        batch, _ = again.preprocess([image])  # type: ignore[operator]
+        wanted, _ = model.preprocess([image])
+        assert torch.equal(batch.tensor, wanted.tensor)

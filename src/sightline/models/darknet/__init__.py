@@ -36,7 +36,8 @@ def load_darknet(
         names: of the classes, in their order: a `.names` file of one a line, or the names. Without them, 80 classes are
             taken for COCO's, others are called "class 0" ….
         layers: the weights hold the first so many layers alone.
-        letterbox: whether images keep their aspect ratio; None: as darknet does, for [yolo] and [region].
+        letterbox: whether images keep their aspect ratio; None: as darknet does, for [yolo] and [region]. False for
+            models of the later fork of darknet, which stretches images unless told otherwise.
         settings: thresholds.
 
     Returns:
@@ -54,9 +55,8 @@ def load_darknet(
         count = channels * rows * columns
     model = build(sections, _names(names, count), letterbox, settings)
     model.name = "darknet"
-    model.arguments = {"in_channels": model.in_channels, "letterbox": letterbox, "settings": settings}
-    if isinstance(model, DarknetClassifier):
-        del model._arguments["letterbox"], model._arguments["settings"]
+    given = {"in_channels": model.in_channels, "cfg": model.cfg, "letterbox": letterbox, "settings": settings}
+    model.arguments = {name: value for name, value in given.items() if value is not None}
     if weights is not None:
         load_darknet_weights(network_of(model), weights, layers)
     return model.eval()

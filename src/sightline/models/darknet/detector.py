@@ -48,7 +48,8 @@ class _Described(nn.Module):
     @property
     def arguments(self) -> dict[str, Any]:
         """Of the builder, as `save` keeps them."""
-        return self._arguments | {"cfg": self.cfg}
+        given = self._arguments
+        return given | {"cfg": self.cfg} if given.get("cfg") is not None else given
 
     @arguments.setter
     def arguments(self, values: dict[str, Any]) -> None:
@@ -68,6 +69,8 @@ class DarknetDetector(_Described, Detector):
     and not at 0.5; statistics of normalisations move by a tenth a step, not by a hundredth; [region] is not drawn to
     its anchors during the first 12 800 images. The terms of later files' losses (iou_loss, …_normalizer) are read over.
     """
+
+    suited: dict[str, Any] = {"clip_norm": 35.0}  # losses are sums over an image, so gradients are large
 
     def __init__(
         self,
