@@ -78,6 +78,8 @@ def create_model(
     if in_channels < 1:
         raise InputError(f"in_channels is {in_channels}, but images have at least one channel")
     names = None if classes is None else Classes(classes)
+    if names is not None and not len(names):
+        raise InputError(f"{entry.name} needs at least one class; give classes=[…] with their names")
     published = _published(entry, weights)
     if names is None and (weights is None or (published is not None and published.network == entry.backbone)):
         raise InputError(_needs_classes(entry))  # before anything is downloaded
