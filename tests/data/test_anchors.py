@@ -96,6 +96,7 @@ def test_data_without_boxes_or_of_too_few_is_refused() -> None:
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    assert "Usage: sightline anchors" in done("anchors", "--help").out
     write_scenes("data", train=6, val=2, test=0, size=64, progress=False)
     outcome = done("anchors", "data", "-k", 3, "--image-size", 160)
     assert "3 anchors for " in outcome.out

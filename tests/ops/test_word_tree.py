@@ -95,6 +95,8 @@ def test_no_boxes_and_a_flat_tree() -> None:
 def test_trees_that_are_none() -> None:
     with pytest.raises(InputError, match="at least one node"):
         WordTree([])
+    with pytest.raises(InputError, match=r"not '9k\.tree'; sightline\.data\.word_tree\.read_word_tree reads one"):
+        WordTree("9k.tree")
     with pytest.raises(InputError, match=r"node 0 \('a'\) of the word tree has parent 1"):
         WordTree([("a", 1), ("b", -1)])
     with pytest.raises(InputError, match="node 1 of the word tree is named 'a' as node 0 is"):

@@ -35,6 +35,11 @@ class WordTree:
     def __init__(self, pairs: Pairs):
         if not pairs:
             raise InputError("a word tree needs at least one node; give (name, parent) pairs, parent -1 for a root")
+        if isinstance(pairs, str) or any(isinstance(pair, str) or len(pair) != 2 for pair in pairs):
+            raise InputError(
+                f"a word tree is a list of [name, parent] pairs, not {str(pairs)[:60]!r}; "
+                "sightline.data.word_tree.read_word_tree reads one from its file"
+            )
         self.names = tuple(str(name) for name, _ in pairs)
         parents = [int(parent) for _, parent in pairs]
         for node, parent in enumerate(parents):

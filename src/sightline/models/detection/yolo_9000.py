@@ -121,7 +121,7 @@ class YOLO9000(YOLOv2):
             return super().process(batch, targets)
         outputs = self.split(self.network(batch.tensor))
         placed = [i for i, t in enumerate(targets) if isinstance(t, Instances)]
-        labelled = [i for i, t in enumerate(targets) if not isinstance(t, Instances)]
+        labelled = [i for i in range(len(targets)) if i not in placed]
         labels = torch.tensor([targets[i].label for i in labelled], device=self._groups.device) - 1
         losses = self.label_losses(RegionOutputs(*(part[labelled] for part in outputs)), labels)
         losses = {name: loss * len(labelled) / len(targets) for name, loss in losses.items()}
@@ -129,6 +129,8 @@ class YOLO9000(YOLOv2):
             own = RegionOutputs(*(part[placed] for part in outputs))
             for name, loss in self.losses(own, self.assign(own, [targets[i] for i in placed])).items():
                 losses[name] = losses.get(name, 0) + loss * len(placed) / len(targets)
+        for name in ("loss_coordinates", "loss_no_object", *(("loss_prior",) if self._has_prior else ())):
+            losses.setdefault(name, outputs.objects.new_zeros(()))  # the same terms whatever a batch holds
         return [], losses
 
     def label_losses(self, outputs: RegionOutputs, labels: Tensor) -> Losses:

@@ -260,13 +260,17 @@ class YOLOv2(Detector):
             "loss_no_object": s.no_objects / 2 * objects[assigned.empty].square().sum(),
             "loss_classes": s.classes * self.class_loss(outputs.classes[at], assigned.labels),
         }
-        if s.prior and s.prior_images:
+        if self._has_prior:
             others = torch.ones_like(assigned.empty)
             others[at] = False
             early = (self.seen[0] <= s.prior_images).to(objects.dtype)
             moved = (outputs.centres - 0.5).square() + outputs.sides.square()
             terms["loss_prior"] = early * s.prior / 2 * moved[others].sum()
         return {name: term / count for name, term in terms.items()}
+
+    @property
+    def _has_prior(self) -> bool:
+        return self.settings.prior > 0 and self.settings.prior_images > 0
 
     def class_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Sum of the negative log-likelihoods: logits [M, K], labels [M]."""
