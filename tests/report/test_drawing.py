@@ -210,3 +210,19 @@ def test_colours_are_distinct_and_text_on_them_is_legible():
     for colour in colours:
         light, dark = sorted((luminance(colour), luminance(text_on(colour))), reverse=True)
         assert (light + 0.05) / (dark + 0.05) >= 4.5
+
+
+def test_in_a_crowd_the_labels_leave_the_picture_to_be_seen() -> None:
+    """Of 400 objects the largest have labels, of a dozen all."""
+    grid = torch.arange(20) * 20.0
+    x, y = (t.flatten() for t in torch.meshgrid(grid, grid, indexing="xy"))
+    boxes = torch.stack([x + 4, y + 4, x + 12, y + 12], 1)
+    boxes[0] = torch.tensor([100, 100, 300, 300])
+    many = Instances((400, 400), classes=["thing"], boxes=boxes, labels=torch.zeros(400, dtype=torch.int64))
+    blank = np.zeros((400, 400, 3), np.uint8)
+    named, bare = (np.asarray(draw(blank, many, names=names)) for names in (True, False))
+    covered = (named != bare).any(-1)
+    assert 0.05 < covered.mean() < 0.2
+    assert covered[80:100, 100:160].any()  # the largest has its own
+    few = np.asarray(draw(blank, many[:12])) != np.asarray(draw(blank, many[:12], names=False))
+    assert few.any(-1).sum() > 12 * 100

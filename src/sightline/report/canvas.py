@@ -31,6 +31,7 @@ class Canvas:
         self.line = max(1, round(diagonal / 300 * scale))
         self.font_size = max(10, round(diagonal / 48 * scale))
         self._labels: list[Box] = []
+        self.labelled = 0.0  # pixels under labels, an overlap counted twice
 
     def box(self, box: Sequence[float], colour: Colour, dashed: bool = False) -> None:
         """The outline of a box, thin dark on its outer side so that it shows on any ground."""
@@ -68,6 +69,7 @@ class Canvas:
         costs = [self._cost(place, (x1, y1, x2, y2)) for place in places]
         x, y, *_ = place = places[costs.index(min(costs))]
         self._labels.append(place)
+        self.labelled += width * height
         self.pen.rectangle((round(x), round(y), round(x) + width - 1, round(y) + height - 1), fill=colour)
         self.pen.text((round(x) + pad - left, round(y) + pad - top), text, fill=text_on(colour), font=font)
 

@@ -16,6 +16,9 @@ from sightline.structures import ClassMap, ClassScores, Instances, Target
 
 _PAPER, _INK, _FAINT = (24, 26, 31), (235, 235, 235), (120, 124, 132)
 
+_LABELLED = 0.15
+"""Share of a picture that the labels of a crowd may cover."""
+
 
 def draw(
     image: PictureLike,
@@ -158,8 +161,9 @@ def _draw_instances(
         texts = _texts(result, labels, names, scores, remarks)
         for i in order:
             canvas.box(boxes[i], colours[i], dashed=bool(remarks and remarks[i]))
-        for i in order:
-            if texts[i]:
+        room = _LABELLED * picture.width * picture.height
+        for i in order:  # in a crowd the largest have their names; the colours tell the others'
+            if texts[i] and (canvas.labelled < room or count <= 12 or (remarks and remarks[i])):
                 canvas.label(boxes[i], texts[i], colours[i])
     if "keypoints" in result and count:
         for points, colour in zip((result.keypoints.double().numpy() * [sx, sy, 1]).tolist(), colours, strict=True):
