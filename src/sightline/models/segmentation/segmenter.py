@@ -1,0 +1,141 @@
+"""What every segmenter shares: its classes, its loss, and maps at the size of the image that went in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, overload
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sightline.errors import InputError
+from sightline.models.preprocess import Preprocess
+from sightline.structures import IGNORE, Classes, ClassMap, ImageBatch, Size
+
+Losses = dict[str, Tensor]
+PixelLoss = Callable[[Tensor, Tensor], Tensor]
+"""Logits [N, K, H, W] and labels [N, H, W] int64 with `IGNORE` → a scalar."""
+
+
+class Segmenter(nn.Module):
+    """A model of task "segmentation": `model(images, targets)` gives losses, `model(images)` gives `ClassMap`s.
+
+    Args:
+        classes: names of the K classes; a background is one of them.
+        preprocess: images → batch; its divisor pads what the network's stride does not divide, and the padding is cut
+            off again.
+        network: batch [N, C, H, W] → logits [N, K, h, w], or by name "out" and further outputs such as "aux", which
+            learn, too. Of another size than the batch they are brought to it bilinearly.
+        loss: of every output; by default the mean cross-entropy over the pixels that count.
+        further: factor on the losses of further outputs.
+    """
+
+    task = "segmentation"
+    name = ""
+    arguments: dict[str, Any]
+    class_layers = ""
+    """Pattern (`re.search`) of the keys of entries whose shape depends on the classes."""
+    suited: dict[str, Any] = {}
+    """Numbers of a training recipe that suit it better than the recipe's own defaults."""
+
+    def __init__(
+        self,
+        classes: Iterable[str],
+        preprocess: Preprocess,
+        network: nn.Module,
+        *,
+        loss: PixelLoss | None = None,
+        further: float = 0.5,
+    ):
+        super().__init__()
+        self.classes = classes if isinstance(classes, Classes) else Classes(classes)
+        if not len(self.classes):
+            raise InputError("a segmenter needs at least one class; give classes=[…] with their names")
+        self.preprocess = preprocess
+        self.network = network
+        self.loss = loss or pixel_cross_entropy
+        self.further = further
+        self.backbone_keys: dict[str, str | None] = {}
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the images it takes."""
+        return self.preprocess.channels
+
+    @overload
+    def forward(self, images: Sequence[Tensor], targets: Sequence[ClassMap]) -> Losses: ...
+    @overload
+    def forward(self, images: Sequence[Tensor], targets: None = None) -> list[ClassMap]: ...
+    def forward(self, images: Sequence[Tensor], targets: Sequence[ClassMap] | None = None) -> Losses | list[ClassMap]:
+        """Images [C, Hi, Wi] → the class map of each; with targets, the named losses instead."""
+        if targets is not None:
+            batch, _ = self.preprocess(images)
+            return self.losses(self.outputs(batch), self.assign(targets, batch))
+        results: dict[int, ClassMap] = {}
+        for group in self.preprocess.groups(images):
+            batch, _ = self.preprocess([images[i] for i in group])
+            results.update(zip(group, self.decode(self.outputs(batch)["out"], batch), strict=True))
+        return [results[i] for i in range(len(images))]
+
+    def outputs(self, batch: ImageBatch) -> dict[str, Tensor]:
+        """A batch → logits [N, K, H, W] by name, at the size of the batch."""
+        found = self.network(batch.tensor)
+        named: Mapping[str, Tensor] = found if isinstance(found, Mapping) else {"out": found}
+        size: Size = (int(batch.tensor.shape[-2]), int(batch.tensor.shape[-1]))
+        return {name: resized(logits, size) for name, logits in named.items()}
+
+    @torch.no_grad()
+    def assign(self, targets: Sequence[ClassMap], batch: ImageBatch) -> Tensor:
+        """What each pixel of the batch should say: [N, H, W] int64, `IGNORE` where nothing counts or is padded.
+
+        Raises:
+            InputError: a map of another size than its image, or of other classes than the model's.
+        """
+        if len(targets) != len(batch.sizes):
+            raise InputError(
+                f"there are {len(batch.sizes)} images but {len(targets)} targets; give one target an image"
+            )
+        device = batch.tensor.device
+        labels = torch.full((len(targets), *batch.tensor.shape[-2:]), IGNORE, dtype=torch.int64, device=device)
+        for row, (target, size, original) in enumerate(zip(targets, batch.sizes, batch.original_sizes, strict=True)):
+            if target.classes is not None and target.classes != self.classes:
+                self.classes.require_same(target.classes, "the model", target.source or "the targets")
+            if target.image_size != tuple(original):
+                raise InputError(
+                    f"{target.source or f'target {row}'} has a map of {list(target.image_size)} pixels, but its image "
+                    f"has {list(original)}; give maps of the image's size"
+                )
+            own = target.labels.to(device)
+            if tuple(own.shape) != tuple(size):  # the nearest pixel: classes do not mix
+                own = F.interpolate(own[None, None].float(), size=size, mode="nearest")[0, 0].long()
+            labels[row, : size[0], : size[1]] = own
+        return labels
+
+    def losses(self, outputs: Mapping[str, Tensor], labels: Tensor) -> Losses:
+        """The loss of each output: "loss_pixels", and "loss_NAME" of the further ones."""
+        losses = {"loss_pixels": self.loss(outputs["out"], labels)}
+        further = {n: self.further * self.loss(o, labels) for n, o in outputs.items() if n != "out"}
+        return losses | {f"loss_{name}": value for name, value in further.items()}
+
+    @torch.no_grad()
+    def decode(self, logits: Tensor, batch: ImageBatch) -> list[ClassMap]:
+        """Logits [N, K, H, W] of a batch → each image's map and probabilities, in the pixels of the image."""
+        results = []
+        for own, (height, width), original in zip(logits, batch.sizes, batch.original_sizes, strict=True):
+            fitted = resized(own[None, :, :height, :width].float(), (int(original[0]), int(original[1])))[0]
+            results.append(ClassMap(fitted.argmax(0), self.classes, fitted.softmax(0)))
+        return results
+
+
+def resized(logits: Tensor, size: Size) -> Tensor:
+    """Maps [N, K, h, w] → [N, K, *size], bilinearly; as they are where they have that size."""
+    if tuple(logits.shape[-2:]) == tuple(size):
+        return logits
+    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+
+
+def pixel_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy of logits [N, K, H, W] over the pixels of [N, H, W] that count; 0 where none does."""
+    total = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum")
+    return total / (labels != IGNORE).sum().clamp(min=1)
