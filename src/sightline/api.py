@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 
     from sightline.data.check import CheckReport
     from sightline.data.dataset import Dataset
-    from sightline.evaluation import DetectionResult
+    from sightline.evaluation import DetectionResult, SegmentationResult
     from sightline.structures import Target
     from sightline.training.recipe import Recipe
     from sightline.training.run import Run
 
 VALIDATION_COLUMNS = ("AP", "AP50", "AP75", "mask/AP", "mask/AP50", "keypoint/AP", "keypoint/AP50")
-"""What of an evaluation goes into a run's metrics after each epoch, where it has it; the best epoch is that of "AP"."""
+VALIDATION_COLUMNS += ("mIoU", "pixel_accuracy", "boundary_F")
+"""What of an evaluation goes into a run's metrics after each epoch, where it has it; the best epoch is that of "AP", or
+of "mIoU" for class maps."""
 
 
 def check(
@@ -129,7 +131,7 @@ def train(
         result = evaluate(current, validation, progress=False, keep_predictions=False)  # type: ignore[arg-type]
         return {key: result.metrics[key] for key in VALIDATION_COLUMNS if key in result.metrics}
 
-    measurable = validation is not None and validation.kind == "instances"
+    measurable = validation is not None and validation.kind in ("instances", "class_map")
     common: dict[str, Any] = {
         "validation": validation,
         "validate": validate if measurable else None,
@@ -209,7 +211,7 @@ def evaluate(
     device: str | None = None,
     progress: bool = True,
     keep_predictions: bool = True,
-) -> DetectionResult:
+) -> Any:
     """Measure a model on labelled images; see `sightline.evaluation.evaluate`.
 
     Args:
@@ -264,7 +266,7 @@ def contact_sheet(data: Dataset, transform: Any = None, **options: Any) -> Image
 
 def write_report(
     folder: str | Path,
-    result: DetectionResult | None = None,
+    result: DetectionResult | SegmentationResult | None = None,
     *,
     data: Dataset | None = None,
     model: nn.Module | None = None,

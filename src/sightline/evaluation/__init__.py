@@ -20,6 +20,12 @@ from sightline.evaluation.detection import COCO_METRICS, PROTOCOLS, VOC_METRICS,
 from sightline.evaluation.errors import DetectionErrors, OperatingPoint
 from sightline.evaluation.packed import PackedInstances
 from sightline.evaluation.proposals import ProposalResult, evaluate_proposals
+from sightline.evaluation.segmentation import (
+    SEGMENTATION_METRICS,
+    PixelCounts,
+    SegmentationResult,
+    evaluate_segmentation,
+)
 from sightline.evaluation.voc import VocResult, evaluate_voc
 from sightline.structures import Classes, Target
 from sightline.training.devices import require_device
@@ -27,22 +33,25 @@ from sightline.training.devices import require_device
 __all__ = [
     "COCO_METRICS",
     "PROTOCOLS",
+    "SEGMENTATION_METRICS",
     "VOC_METRICS",
     "DetectionErrors",
     "DetectionResult",
     "OperatingPoint",
+    "PixelCounts",
     "ProposalResult",
+    "SegmentationResult",
     "VocResult",
     "evaluate",
     "evaluate_detection",
     "evaluate_proposals",
+    "evaluate_segmentation",
     "evaluate_voc",
     "predict_batches",
 ]
 
-_Measure = Callable[[Sequence[Any], Sequence[Any], Classes, Sequence[str]], Any]
-_MEASURES: dict[str, _Measure] = {"instances": evaluate_detection}
-"""What measures each kind of label; the kinds of later tasks are added here."""
+_MEASURED = ("instances", "class_map")
+"""The kinds of label that can be measured."""
 _KIND_NAMES = {"instances": "objects", "class_map": "class maps", "class_scores": "image classes"}
 
 
@@ -53,7 +62,7 @@ def evaluate(
     device: torch.device | str | None = None,
     progress: bool = True,
     keep_predictions: bool = True,
-) -> DetectionResult:
+) -> Any:
     """Run a model over a dataset and measure its answers against the labels.
 
     The model's classes may be more than the data's, or in another order: they are brought over by name, and detections
@@ -69,17 +78,16 @@ def evaluate(
         keep_predictions: keep `.targets` and `.predictions` (on the CPU) in the result, for reports.
 
     Returns:
-        What `evaluate_detection` gives; for a model of task "proposal" a `ProposalResult`, which has the same
-        `.metrics`, `.to_dict()`, `.targets` and `.predictions`.
+        What `evaluate_detection` gives: a `DetectionResult`; for class maps a `SegmentationResult`, and for a model of
+        task "proposal" a `ProposalResult`, which have the same `.metrics`, `.to_dict()`, `.targets` and `.predictions`.
 
     Raises:
         InputError: the data is empty, or of a kind that cannot be measured or that the model does not answer.
         ClassMismatch: the data has classes which the model does not know.
     """
     kind = getattr(data, "kind", "instances")
-    measure = _MEASURES.get(kind)
-    if measure is None:
-        known = " and ".join(_KIND_NAMES[name] for name in _MEASURES)
+    if kind not in _MEASURED:
+        known = " and ".join(_KIND_NAMES[name] for name in _MEASURED)
         raise InputError(
             f"the labels are {_KIND_NAMES.get(kind, repr(kind))}, but evaluation knows {known} so far; "
             "give a dataset of those"
@@ -91,6 +99,13 @@ def evaluate(
     if known_classes is not None and any(name not in known_classes for name in classes):
         classes.require_same(known_classes, "the data", "the model")
 
+    names = [data.name(i) for i in range(len(data))]
+    if kind == "class_map":  # what stays of each map is what it adds to the counts
+        counts = PixelCounts(classes, keep=keep_predictions)
+        for maps, answers in predict_batches(model, data, batch_size, device, progress):
+            for target, answer in zip(maps, answers, strict=True):
+                counts.add(target, answer)  # type: ignore[arg-type]
+        return counts.result(names)
     # packed as they come: the masks of a whole data set would fill the memory
     targets, predictions = PackedInstances(), PackedInstances()
     for batch_targets, batch_predictions in predict_batches(model, data, batch_size, device, progress):
@@ -101,7 +116,7 @@ def evaluate(
         result = evaluate_proposals(targets, predictions)
         result.targets, result.predictions = targets, predictions
     else:
-        result = measure(targets, predictions, classes, [data.name(i) for i in range(len(data))])
+        result = evaluate_detection(targets, predictions, classes, names)
     if not keep_predictions:
         result.targets = result.predictions = None
     return result

@@ -57,3 +57,28 @@ def detection_table(result: Mapping[str, Any], meanings: Mapping[str, str]) -> s
         lines.append("n/a: no object of the class counts in these labels")
     lines += [f"Note: {note}." for note in result["notes"]]
     return "\n".join(lines)
+
+
+def segmentation_table(result: Mapping[str, Any], meanings: Mapping[str, str]) -> str:
+    """The dictionary of a `SegmentationResult` as text: headline numbers, classes by falling IoU, notes."""
+    metrics, reasons = result["metrics"], result["reasons"]
+    lines = [f"{result['images']} images, {result['pixels']} pixels that count, {len(result['classes'])} classes", ""]
+    cells = [
+        ["  " + name, number(value), reasons.get(name) or meanings.get(name, "")] for name, value in metrics.items()
+    ]
+    lines += aligned(cells, [False, True, False])
+    columns = ("IoU", "Dice", "accuracy", "precision", "boundary_F")
+    heads = ["class", "share", *(column.replace("_", " ") for column in columns)]
+    by_iou = sorted(
+        result["per_class"].items(), key=lambda item: -1.0 if item[1]["IoU"] is None else item[1]["IoU"], reverse=True
+    )
+    total = max(result["pixels"], 1)
+    rows = [
+        [name, f"{100 * row['pixels'] / total:.1f} %", *(number(row[column]) for column in columns)]
+        for name, row in by_iou
+    ]
+    lines += ["", *aligned([heads, *rows], [False] + [True] * (len(heads) - 1))]
+    if any(row[column] is None for row in result["per_class"].values() for column in columns):
+        lines.append("n/a: the class is not there to be measured")
+    lines += [f"Note: {note}." for note in result["notes"]]
+    return "\n".join(lines)

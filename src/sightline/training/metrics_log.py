@@ -80,13 +80,13 @@ def choose_metric(row: Mapping[str, Any], keep: str) -> str:
 
     Args:
         row: of the first validated epoch.
-        keep: "auto" (AP, else the validation loss, else the training loss) or a column; "AP50" means "val/AP50".
+        keep: "auto" (AP, mIoU, else the validation loss, else the training loss) or a column; "AP50" means "val/AP50".
 
     Raises:
         InputError: there is no such column; the sentence lists those there are.
     """
     if keep == "auto":
-        ranked = ("val/AP", "val/loss", "train/loss")
+        ranked = ("val/AP", "val/mIoU", "val/loss", "train/loss")
         return next((name for name in ranked if row.get(name) is not None), "train/loss")
     for name in (keep, f"val/{keep}"):
         if name in row:

@@ -72,7 +72,7 @@ class Run:
             value = self.best.get(self.metric)
             others = [
                 f"{name} {self.best[name]:.4g}"
-                for name in ("val/AP", "val/AP50", "val/loss", "train/loss")
+                for name in ("val/AP", "val/AP50", "val/mIoU", "val/loss", "train/loss")
                 if name != self.metric and isinstance(self.best.get(name), int | float)
             ]
             shown = "n/a" if value is None else f"{value:.4g}"

@@ -1,0 +1,405 @@
+"""How good class maps are: everything from one confusion matrix that streams, and how well boundaries are met.
+
+Rows of the matrix are labels, columns predictions, entries pixels. Pixel accuracy, mean class accuracy, mean IoU and
+frequency-weighted IoU are those of Long et al., "Fully Convolutional Networks for Semantic Segmentation" (CVPR 2015,
+section 5); Dice is 2·TP / (2·TP + FP + FN); boundary F is that of Csurka et al., "What is a good evaluation measure for
+semantic segmentation?" (BMVC 2013). A number that does not exist is None with a reason.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sightline.errors import InputError
+from sightline.evaluation._table import segmentation_table
+from sightline.structures import IGNORE, Classes, ClassMap
+
+SEGMENTATION_METRICS = {
+    "mIoU": "intersection over union, mean over the classes",
+    "pixel_accuracy": "share of the pixels that are right",
+    "class_accuracy": "share of a class's pixels that are right, mean over the classes",
+    "frequency_weighted_IoU": "intersection over union, mean over the classes by their share of the pixels",
+    "Dice": "twice the intersection over the sum of both areas, mean over the classes",
+    "boundary_F": "F1 of the boundaries' pixels, met within 0.75 % of the image's diagonal, mean over the images",
+}
+"""The metrics and what each means."""
+BAND = 0.0075
+"""Distance within which a boundary is met, as a share of the image's diagonal."""
+Counts = NDArray[np.int64]
+
+
+@dataclass
+class SegmentationResult:
+    """What an evaluation of class maps found. `print(result)` shows it as a table.
+
+    Attributes:
+        metrics: those of `SEGMENTATION_METRICS`, in 0 … 1, or None where not available.
+        reasons: why, for each metric that is None; under "class/metric" for the numbers of one class.
+        per_class: by class name: "IoU", "Dice", "accuracy", "precision", "boundary_F", "pixels" (labelled),
+            "predicted".
+        confusion: int64 [K, K], pixels by label (rows) and prediction (columns); those that do not count are left out.
+        other: int64 [K], pixels by label, of predictions that are none of the classes. They are wrong.
+        classes: the names, in the order of their ids.
+        image_iou: of each image, the mean IoU over the classes it has or was said to have; NaN where no pixel counts.
+        notes: what a reader of the numbers should know, one sentence each.
+        names: a name for each image.
+        targets, predictions: what was compared, where kept (compressed, and without probabilities).
+        task: "segmentation".
+    """
+
+    metrics: dict[str, float | None]
+    reasons: dict[str, str]
+    per_class: dict[str, dict[str, Any]]
+    confusion: Counts = field(repr=False)
+    other: Counts = field(repr=False)
+    classes: Classes
+    image_iou: NDArray[np.float64] = field(repr=False)
+    notes: list[str] = field(default_factory=list)
+    names: list[str] | None = field(default=None, repr=False)
+    targets: Sequence[ClassMap] | None = field(default=None, repr=False)
+    predictions: Sequence[ClassMap] | None = field(default=None, repr=False)
+    task: str = "segmentation"
+
+    @property
+    def images(self) -> int:
+        """How many images were compared."""
+        return len(self.image_iou)
+
+    @property
+    def pixels(self) -> int:
+        """How many pixels count."""
+        return int(self.confusion.sum() + self.other.sum())
+
+    def worst_first(self) -> NDArray[np.int64]:
+        """Positions of the images by rising mean IoU; those where no pixel counts come last."""
+        return np.argsort(self.image_iou, kind="stable").astype(np.int64)  # NaN sorts last
+
+    def confusions(self, most: int = 10) -> list[tuple[str, str, int]]:
+        """The most frequent mistakes: (label, taken for, pixels)."""
+        wrong = self.confusion.copy()
+        np.fill_diagonal(wrong, 0)
+        order = np.argsort(-wrong, axis=None, kind="stable")[:most]
+        rows, columns = np.unravel_index(order, wrong.shape)
+        pairs = zip(rows.tolist(), columns.tolist(), strict=True)
+        return [(self.classes[a], self.classes[b], int(wrong[a, b])) for a, b in pairs if wrong[a, b]]
+
+    def to_dict(self, details: bool = True) -> dict[str, Any]:
+        """Everything for JSON; with `details`, the confusion matrix and the images' numbers."""
+        out: dict[str, Any] = {
+            "task": self.task,
+            "protocol": "pixels of all images together",
+            "images": self.images,
+            "pixels": self.pixels,
+            "classes": list(self.classes),
+            "metrics": dict(self.metrics),
+            "reasons": dict(self.reasons),
+            "per_class": {name: dict(row) for name, row in self.per_class.items()},
+            "notes": list(self.notes),
+        }
+        if details:
+            out["confusion"] = self.confusion.tolist()
+            out["other"] = self.other.tolist()
+            out["confusions"] = self.confusions()
+            numbers = [None if np.isnan(v) else round(v, 6) for v in self.image_iou.tolist()]
+            out["image_IoU"] = dict(zip(self.names, numbers, strict=True)) if self.names else numbers
+        return out
+
+    def __str__(self) -> str:
+        return segmentation_table(self.to_dict(details=False), SEGMENTATION_METRICS)
+
+
+class PixelCounts:
+    """A measurement that streams: maps go in batch by batch, and what stays is one matrix.
+
+    Args:
+        classes: names of the labels' classes.
+        keep: keep the maps, compressed, for reports.
+        boundaries: compare boundaries, too.
+    """
+
+    def __init__(self, classes: Classes | Sequence[str], keep: bool = False, boundaries: bool = True):
+        self.classes = classes if isinstance(classes, Classes) else Classes(classes)
+        if not len(self.classes):
+            raise InputError("there are no classes to evaluate; give the names of the labels' classes")
+        size = len(self.classes)
+        self.boundaries = boundaries
+        self.table: Counts = np.zeros((size, size + 1), np.int64)
+        self.image_iou: list[float] = []
+        self.sources: list[str | None] = []
+        self.boundary_sums: NDArray[np.float64] = np.zeros(size)
+        self.boundary_images: Counts = np.zeros(size, np.int64)
+        self.image_boundary: list[float] = []
+        self.left_out: dict[str, int] = {}
+        self.targets, self.predictions = (PackedMaps(), PackedMaps()) if keep else (None, None)
+
+    def add(self, target: ClassMap, prediction: ClassMap) -> None:
+        """Count an image.
+
+        Raises:
+            InputError: the two are of different sizes, or a label is no class.
+            ClassMismatch: the labels have classes which the prediction's model does not know.
+        """
+        where = target.source or f"image {len(self.image_iou)}"
+        if target.image_size != prediction.image_size:
+            raise InputError(
+                f"{where}: the prediction is a map of {list(prediction.image_size)} pixels, but the labels' has "
+                f"{list(target.image_size)}; predict at the size of the image"
+            )
+        size = len(self.classes)
+        labels, found = target.labels.cpu().numpy(), self._as_own(prediction)
+        counted = labels != IGNORE
+        if counted.any() and not 0 <= int(labels[counted].min()) <= int(labels.max()) < size:
+            raise InputError(
+                f"{where}: the labels hold ids from {int(labels[counted].min())} to {int(labels.max())}, but there are "
+                f"{size} classes; their ids are 0 to {size - 1}"
+            )
+        flat = labels[counted] * (size + 1) + found[counted]
+        table: Counts = np.bincount(flat, minlength=size * (size + 1)).reshape(size, size + 1)
+        self.table += table
+        iou = _numbers(table)["IoU"]
+        self.image_iou.append(_mean(iou))
+        self.sources.append(target.source)
+        if self.boundaries:
+            scores = boundary_scores(labels, np.where(counted, found, IGNORE), size)
+            self.image_boundary.append(_mean(scores))
+            there = ~np.isnan(scores)
+            self.boundary_sums[there] += scores[there]
+            self.boundary_images += there
+        if self.targets is not None and self.predictions is not None:
+            self.targets.append(target)
+            kept = torch.from_numpy(np.where(found == size, IGNORE, found))
+            self.predictions.append(ClassMap(kept, self.classes, source=prediction.source))
+
+    def _as_own(self, prediction: ClassMap) -> Counts:
+        """Labels with the ids of the data's classes; K stands for all others."""
+        size = len(self.classes)
+        labels = prediction.labels.cpu().numpy()
+        if prediction.classes is not None and prediction.classes != self.classes:
+            if any(name not in prediction.classes for name in self.classes):
+                self.classes.require_same(prediction.classes, "the data", "the predictions")
+            own = {name: k for k, name in enumerate(self.classes)}
+            places = np.array([own.get(name, size) for name in prediction.classes], np.int64)
+            for name in (n for n in prediction.classes if n not in own):
+                self.left_out.setdefault(name, 0)
+                self.left_out[name] += int((labels == prediction.classes.id(name)).sum())
+            labels = np.where(labels < 0, size, places[labels])
+        return np.where((labels < 0) | (labels > size), size, labels)
+
+    def result(self, names: Sequence[str] | None = None) -> SegmentationResult:
+        """What was counted so far.
+
+        Raises:
+            InputError: there is no image, or not one name an image.
+        """
+        images = len(self.image_iou)
+        if not images:
+            raise InputError("there are no images to evaluate on; give at least one with its labels")
+        if names is not None and len(names) != images:
+            raise InputError(f"there are {len(names)} names but {images} images; give one for each image")
+        table = self.table
+        columns = _numbers(table)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            columns["boundary_F"] = self.boundary_sums / np.where(self.boundary_images, self.boundary_images, np.nan)
+        share = table.sum(1) / max(int(table.sum()), 1)
+        there = table.sum() > 0
+        iou = columns["IoU"]
+        values = {
+            "mIoU": _mean(iou),
+            "pixel_accuracy": float(np.trace(table) / table.sum()) if there else np.nan,
+            "class_accuracy": _mean(columns["accuracy"]),
+            "frequency_weighted_IoU": float((share * np.nan_to_num(iou)).sum()) if there else np.nan,
+            "Dice": _mean(columns["Dice"]),
+            "boundary_F": _mean(np.array(self.image_boundary)) if self.boundaries else np.nan,
+        }
+        metrics = {name: None if np.isnan(value) else float(value) for name, value in values.items()}
+        per_class: dict[str, dict[str, Any]] = {}
+        for k, name in enumerate(self.classes):
+            row = {key: None if np.isnan(column[k]) else float(column[k]) for key, column in columns.items()}
+            per_class[name] = row | {"pixels": int(table[k].sum()), "predicted": int(table[:, k].sum())}
+        return SegmentationResult(
+            metrics=metrics,
+            reasons=self._reasons(metrics, per_class),
+            per_class=per_class,
+            confusion=table[:, :-1].copy(),
+            other=table[:, -1].copy(),
+            classes=self.classes,
+            image_iou=np.array(self.image_iou),
+            notes=self._notes(),
+            names=list(names) if names is not None else [s or f"image {i}" for i, s in enumerate(self.sources)],
+            targets=self.targets,
+            predictions=self.predictions,
+        )
+
+    def _reasons(self, metrics: dict[str, float | None], per_class: dict[str, dict[str, Any]]) -> dict[str, str]:
+        reasons = {}
+        for name, value in metrics.items():
+            if value is None:
+                reasons[name] = "no pixel of these labels counts"
+                if name == "boundary_F":
+                    reasons[name] = "no image has a boundary" if self.boundaries else "boundaries were not compared"
+        for name, row in per_class.items():
+            for metric, value in row.items():
+                if value is not None:
+                    continue
+                if metric == "boundary_F":
+                    why = f"{name!r} has no boundary in any image" if self.boundaries else "not compared"
+                elif metric == "accuracy":
+                    why = f"no pixel is labelled {name!r}"
+                elif metric == "precision":
+                    why = f"no pixel was said to be {name!r}"
+                else:
+                    why = f"{name!r} is neither in these labels nor in the predictions"
+                reasons[f"{name}/{metric}"] = why
+        return reasons
+
+    def _notes(self) -> list[str]:
+        notes = []
+        if any(self.left_out.values()):
+            said = ", ".join(f"{count} {name!r}" for name, count in self.left_out.items() if count)
+            notes.append(f"Pixels were given classes that the data does not have ({said}): they count as wrong")
+        uncounted = int(np.isnan(np.array(self.image_iou)).sum())
+        if uncounted:
+            notes.append(f"{uncounted} of {len(self.image_iou)} images have no pixel that counts")
+        return notes
+
+
+def evaluate_segmentation(
+    targets: Sequence[ClassMap],
+    predictions: Sequence[ClassMap],
+    classes: Classes | Sequence[str],
+    names: Sequence[str] | None = None,
+    *,
+    boundaries: bool = True,
+) -> SegmentationResult:
+    """Compare predicted class maps with labels; pixels labelled `IGNORE` do not count.
+
+    Args:
+        targets: labels, a `ClassMap` [H, W] an image.
+        predictions: one `ClassMap` an image in the order of `targets`, of the same size. Their classes may be more than
+            the labels', or in another order: they are brought over by name.
+        classes: names of the labels' classes.
+        names: a name for each image, for reports; else the targets' sources.
+        boundaries: compare boundaries, too (most of the time this takes).
+
+    Raises:
+        InputError: the numbers of targets and predictions differ, there is none, or two maps differ in size.
+        ClassMismatch: the labels have classes which the predictions' model does not know.
+    """
+    if len(targets) != len(predictions):
+        raise InputError(
+            f"there are {len(targets)} targets but {len(predictions)} predictions; give one for each image"
+        )
+    counts = PixelCounts(classes, keep=True, boundaries=boundaries)
+    for target, prediction in zip(targets, predictions, strict=True):
+        counts.add(target, prediction)
+    return counts.result(names)
+
+
+def boundary_scores(labels: Counts, found: Counts, classes: int, band: float = BAND) -> NDArray[np.float64]:
+    """Boundary F1 of each class in one image, NaN for a class that has no boundary in either map.
+
+    A pixel is on the boundary of its class where one of its four neighbours is of another class; neighbours that do not
+    count, and the image's edge, make none. Precision is the share of the prediction's boundary pixels with one of the
+    label's at most `band` diagonals (at least one pixel) away; recall the other way round.
+
+    Args:
+        labels, found: [H, W] ids; `IGNORE` where nothing counts.
+        classes: how many classes there are.
+        band: share of the image's diagonal.
+    """
+    reach = max(1, int(np.ceil(band * np.hypot(*labels.shape))))
+    scores = np.full(classes, np.nan)
+    edges = [_edges(values) for values in (labels, found)]
+    for k in range(classes):
+        true, said = edges[0] & (labels == k), edges[1] & (found == k)
+        counts = int(true.sum()), int(said.sum())
+        if not any(counts):
+            continue
+        scores[k] = 0.0
+        if all(counts):
+            precision, recall = _met(said, true, reach), _met(true, said, reach)
+            scores[k] = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+    return scores
+
+
+def _edges(labels: Counts) -> NDArray[np.bool_]:
+    edges = np.zeros(labels.shape, bool)
+    down = (labels[1:] != labels[:-1]) & (labels[1:] != IGNORE) & (labels[:-1] != IGNORE)
+    right = (labels[:, 1:] != labels[:, :-1]) & (labels[:, 1:] != IGNORE) & (labels[:, :-1] != IGNORE)
+    edges[1:] |= down
+    edges[:-1] |= down
+    edges[:, 1:] |= right
+    edges[:, :-1] |= right
+    return edges
+
+
+def _met(these: NDArray[np.bool_], those: NDArray[np.bool_], reach: int) -> float:
+    """Share of the pixels of one map that have a pixel of the other within `reach` (Euclidean)."""
+    height, width = those.shape
+    columns = np.arange(width, dtype=np.int32)
+    far = np.int32(height + width + reach)
+    before = np.maximum.accumulate(np.where(those, columns, -far), axis=1)
+    after = np.minimum.accumulate(np.where(those, columns, 2 * far)[:, ::-1], axis=1)[:, ::-1]
+    along = np.minimum(columns - before, after - columns)  # distance within the row
+    rows, places = np.nonzero(these)
+    met = np.zeros(len(rows), bool)
+    for step in range(-reach, reach + 1):
+        other = rows + step
+        inside = (other >= 0) & (other < height)
+        met[inside] |= along[other[inside], places[inside]] ** 2 <= reach**2 - step**2
+    return float(met.mean())
+
+
+class PackedMaps(Sequence[ClassMap]):
+    """Reads like a list of `ClassMap`s without probabilities; kept compressed, and decoded when one is asked for."""
+
+    def __init__(self) -> None:
+        self._packed: list[tuple[bytes, str, tuple[int, int], Classes | None, str | None]] = []
+
+    def append(self, item: ClassMap) -> None:
+        labels = item.labels.cpu().numpy()
+        small = labels.astype(np.int8 if labels.size == 0 or labels.max() < 128 else np.int32)
+        data = zlib.compress(small.tobytes(), 1)
+        self._packed.append((data, small.dtype.char, item.image_size, item.classes, item.source))
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+    @overload
+    def __getitem__(self, i: int) -> ClassMap: ...
+    @overload
+    def __getitem__(self, i: slice) -> list[ClassMap]: ...
+    def __getitem__(self, i: int | slice) -> ClassMap | list[ClassMap]:
+        if isinstance(i, slice):
+            return [self[k] for k in range(*i.indices(len(self)))]
+        data, kind, size, classes, source = self._packed[i]
+        labels = np.frombuffer(zlib.decompress(data), kind).reshape(size).astype(np.int64)
+        return ClassMap(torch.from_numpy(labels), classes, source=source)
+
+
+def _numbers(table: Counts) -> dict[str, NDArray[np.float64]]:
+    """The columns of the classes' table from counts [K, K + 1]; NaN where there is nothing to divide by."""
+    right = np.diagonal(table).astype(np.float64)
+    labelled, said = table.sum(1), table[:, : len(table)].sum(0)
+
+    def ratio(above: NDArray[np.float64], below: Any) -> NDArray[np.float64]:
+        return np.divide(above, below, out=np.full(len(above), np.nan), where=below > 0)
+
+    return {
+        "IoU": ratio(right, labelled + said - right),
+        "Dice": ratio(2 * right, labelled + said),
+        "accuracy": ratio(right, labelled),
+        "precision": ratio(right, said),
+    }
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    there = values[~np.isnan(values)]
+    return float(there.mean()) if len(there) else float("nan")

@@ -1,0 +1,166 @@
+"""Class maps against labels: the numbers against loops over pixels, and what does not exist."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sightline.data.dataset import Dataset
+from sightline.errors import ClassMismatch, InputError
+from sightline.evaluation import PixelCounts, evaluate, evaluate_segmentation
+from sightline.evaluation.segmentation import boundary_scores
+from sightline.structures import IGNORE, ClassMap
+
+NAMES = ["ground", "tree", "house"]
+
+
+def maps(seed: int, size: tuple[int, int] = (13, 17), ids: int = 3, ignore: float = 0.1) -> tuple[ClassMap, ClassMap]:
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, ids, size)
+    found = np.where(generator.random(size) < 0.6, labels, generator.integers(0, ids, size))
+    labels[generator.random(size) < ignore] = IGNORE
+    return ClassMap(torch.from_numpy(labels), source=f"{seed}.png"), ClassMap(torch.from_numpy(found))
+
+
+def test_the_numbers_are_those_of_loops_over_pixels() -> None:
+    pairs = [maps(seed) for seed in range(3)]
+    result = evaluate_segmentation([a for a, _ in pairs], [b for _, b in pairs], NAMES)
+    table = [[0] * 3 for _ in NAMES]
+    for label, found in pairs:
+        for t, p in zip(label.labels.flatten().tolist(), found.labels.flatten().tolist(), strict=True):
+            if t != IGNORE:
+                table[t][p] += 1
+    assert result.confusion.tolist() == table
+    assert result.confusion.dtype == np.int64
+    total = sum(map(sum, table))
+    right = [table[k][k] for k in range(3)]
+    rows, columns = [sum(row) for row in table], [sum(row[k] for row in table) for k in range(3)]
+    iou = [right[k] / (rows[k] + columns[k] - right[k]) for k in range(3)]
+    expected = {
+        "mIoU": sum(iou) / 3,
+        "pixel_accuracy": sum(right) / total,
+        "class_accuracy": sum(right[k] / rows[k] for k in range(3)) / 3,
+        "frequency_weighted_IoU": sum(rows[k] * iou[k] for k in range(3)) / total,
+        "Dice": sum(2 * right[k] / (rows[k] + columns[k]) for k in range(3)) / 3,
+    }
+    assert {name: result.metrics[name] for name in expected} == pytest.approx(expected)
+    assert result.per_class["tree"]["precision"] == pytest.approx(right[1] / columns[1])
+    assert result.confusions()[0][2] == max(table[a][b] for a in range(3) for b in range(3) if a != b)
+    assert result.pixels == total
+    json.dumps(result.to_dict(), allow_nan=False)
+    assert "mIoU" in str(result)
+
+
+def naive_boundary(labels: np.ndarray, found: np.ndarray, k: int, band: float) -> float | None:
+    """F1 of the boundary of class k, pixel by pixel."""
+    height, width = labels.shape
+    reach = max(1, math.ceil(band * math.hypot(height, width)))
+
+    def edge(values: np.ndarray) -> list[tuple[int, int]]:
+        places = []
+        for y in range(height):
+            for x in range(width):
+                near = [(y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)]
+                others = [values[a, b] for a, b in near if 0 <= a < height and 0 <= b < width]
+                if values[y, x] == k and any(o not in (k, IGNORE) for o in others):
+                    places.append((y, x))
+        return places
+
+    def met(these: list[tuple[int, int]], those: list[tuple[int, int]]) -> float:
+        return sum(any(math.dist(a, b) <= reach for b in those) for a in these) / len(these)
+
+    true, said = edge(labels), edge(found)
+    if not true and not said:
+        return None
+    if not true or not said:
+        return 0.0
+    precision, recall = met(said, true), met(true, said)
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+@pytest.mark.parametrize("band", [0.01, 0.12])
+def test_boundaries_are_those_of_loops_over_pixels(band: float) -> None:
+    generator = np.random.default_rng(1)
+    labels = np.kron(generator.integers(0, 3, (4, 4)), np.ones((5, 6), np.int64))
+    found = np.roll(labels, 1, 1)
+    found[3:9, 2:9] = 2
+    labels[:3, :7] = found[:3, :7] = IGNORE
+    scores = boundary_scores(labels, found, 4, band)
+    for k in range(4):
+        expected = naive_boundary(labels, found, k, band)
+        assert (None if np.isnan(scores[k]) else float(scores[k])) == (
+            None if expected is None else pytest.approx(expected)
+        )
+    assert np.isnan(scores[3])
+
+
+def test_what_does_not_exist_is_none_with_a_reason() -> None:
+    labels = torch.zeros(6, 8, dtype=torch.int64)
+    result = evaluate_segmentation([ClassMap(labels)], [ClassMap(labels)], NAMES)
+    assert result.metrics["mIoU"] == 1.0
+    assert result.metrics["boundary_F"] is None
+    assert result.reasons["boundary_F"] == "no image has a boundary"
+    assert result.per_class["tree"]["IoU"] is None
+    assert result.reasons["tree/IoU"] == "'tree' is neither in these labels nor in the predictions"
+    nothing = evaluate_segmentation([ClassMap(labels - 1)], [ClassMap(labels)], NAMES)
+    assert all(value is None for value in nothing.metrics.values())
+    assert nothing.reasons["mIoU"] == "no pixel of these labels counts"
+    assert nothing.notes == ["1 of 1 images have no pixel that counts"]
+    json.dumps(nothing.to_dict(), allow_nan=False)
+
+
+def test_classes_are_brought_over_by_name() -> None:
+    labels = ClassMap(torch.tensor([[0, 1, 1, IGNORE]]), classes=None)
+    found = ClassMap(torch.tensor([[2, 0, 1, 1]]), classes=_classes("tree", "road", "ground"))
+    result = evaluate_segmentation([labels], [found], ["ground", "tree"])
+    assert result.confusion.tolist() == [[1, 0], [0, 1]]
+    assert result.other.tolist() == [0, 1]
+    assert result.metrics["pixel_accuracy"] == pytest.approx(2 / 3)
+    assert "2 'road'" in result.notes[0]
+    with pytest.raises(ClassMismatch):
+        evaluate_segmentation([labels], [ClassMap(found.labels, _classes("tree", "road", "sky"))], ["ground", "tree"])
+
+
+def _classes(*names: str):
+    from sightline.structures import Classes
+
+    return Classes(names)
+
+
+def test_maps_that_cannot_be_compared() -> None:
+    counts = PixelCounts(NAMES)
+    with pytest.raises(InputError, match=r"a\.png: the prediction is a map of \[2, 3\] pixels, but the labels' has"):
+        counts.add(ClassMap(torch.zeros(3, 3), source="a.png"), ClassMap(torch.zeros(2, 3)))
+    with pytest.raises(InputError, match="ids from 0 to 7, but there are 3 classes"):
+        counts.add(ClassMap(torch.tensor([[0, 7]])), ClassMap(torch.zeros(1, 2)))
+    with pytest.raises(InputError, match="there are no images"):
+        counts.result()
+
+
+class Threshold(nn.Module):
+    """Bright pixels are trees."""
+
+    task = "segmentation"
+
+    def forward(self, images: list[Tensor]) -> list[ClassMap]:
+        return [ClassMap((image[0] > 99).long(), scores=torch.zeros(3, *image.shape[1:])) for image in images]
+
+
+def test_a_model_is_measured_on_a_dataset() -> None:
+    images = torch.zeros(3, 3, 20, 30, dtype=torch.uint8)
+    images[:, :, 5:12, 4:9] = 200
+    labels = (images[:, 0] > 0).long()
+    labels[2, 5:9] = 2
+    data = Dataset.from_class_maps(list(images), list(labels), NAMES)
+    result = evaluate(Threshold(), data, batch_size=2, progress=False)
+    assert result.metrics["pixel_accuracy"] == pytest.approx(1 - 4 * 30 / 1800)
+    assert result.worst_first().tolist()[0] == 2
+    assert result.names == ["000000.png", "000001.png", "000002.png"]
+    assert torch.equal(result.targets[2].labels, labels[2])
+    assert torch.equal(result.predictions[1].labels, labels[1])
+    assert evaluate(Threshold(), data, progress=False, keep_predictions=False).targets is None
