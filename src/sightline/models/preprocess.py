@@ -150,3 +150,20 @@ class Preprocess(nn.Module):
             f"size={self.fixed_size}" if self.fixed_size else f"shorter side {self.min_size}, longer ≤ {self.max_size}"
         )
         return f"{self.channels} channels, {size}, divisor={self.divisor}"
+
+
+class KeepSize(Preprocess):
+    """Normalises images and leaves them at their size; the batch's sides are padded to multiples of `divisor`."""
+
+    def __init__(self, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD, *, divisor: int = 1):
+        super().__init__(mean, std, divisor=divisor)
+
+    def resized(self, size: Size) -> Size:
+        return size
+
+    def restored(self, image: Tensor) -> Tensor:
+        """A normalised image as uint8 again."""
+        return ((image * self.std + self.mean) * 255).round().clamp(0, 255).to(torch.uint8)
+
+    def extra_repr(self) -> str:
+        return f"{self.channels} channels, size kept, divisor={self.divisor}"

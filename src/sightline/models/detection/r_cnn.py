@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from sightline.errors import InputError
 from sightline.models.detection.detector import Detections, Detector, Losses
-from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
+from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, KeepSize, for_channels
 from sightline.models.weights import shared_keys
 from sightline.nn.backbones.features import FeatureMaps, Stage
 from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
@@ -221,23 +221,6 @@ class RCNN(Detector):
         """From now on, keep each image's proposals in a folder, and look there first; not saved with the model."""
         if not isinstance(self.proposals, CachedProposals):
             self.proposals = CachedProposals(self.proposals, folder)
-
-
-class KeepSize(Preprocess):
-    """Normalises images and leaves them at their size: regions are cut from the image as it is."""
-
-    def __init__(self, mean: Sequence[float], std: Sequence[float]):
-        super().__init__(mean, std, divisor=1)
-
-    def resized(self, size: Size) -> Size:
-        return size
-
-    def restored(self, image: Tensor) -> Tensor:
-        """A normalised image as uint8 again."""
-        return ((image * self.std + self.mean) * 255).round().clamp(0, 255).to(torch.uint8)
-
-    def extra_repr(self) -> str:
-        return f"{self.channels} channels, size kept"
 
 
 def r_cnn_mobilenet_v2(

@@ -16,7 +16,7 @@ from sightline.nn.layers import NormLayer, batch_norm
 
 # convolutions in each of the five blocks (table 1, columns D and E)
 _D, _E = (2, 2, 3, 3, 3), (2, 2, 4, 4, 4)
-_WIDTHS = (64, 128, 256, 512, 512)
+_WIDENING = (1, 2, 4, 8, 8)
 
 
 class VGG(nn.Module):
@@ -29,6 +29,7 @@ class VGG(nn.Module):
         norm: maker of a normalisation after each convolution; None in the paper.
         hidden: width of the two dense layers before the last.
         dropout: after each of these.
+        width: channels of the first block, 64 in the paper; the others have 2, 4, 8 and 8 times as many.
     """
 
     def __init__(
@@ -40,20 +41,21 @@ class VGG(nn.Module):
         norm: NormLayer | None = None,
         hidden: int = 4096,
         dropout: float = 0.5,
+        width: int = 64,
     ):
         super().__init__()
         layers: list[nn.Module] = []
         self.stages: list[Stage] = []
         channels = in_channels
-        for number, (depth, width) in enumerate(zip(depths, _WIDTHS, strict=True)):
+        for number, (depth, factor) in enumerate(zip(depths, _WIDENING, strict=True)):
             for _ in range(depth):
-                layers.append(nn.Conv2d(channels, width, 3, padding=1))
+                layers.append(nn.Conv2d(channels, factor * width, 3, padding=1))
+                channels = factor * width
                 if norm is not None:
-                    layers.append(norm(width))
+                    layers.append(norm(channels))
                 layers.append(nn.ReLU(inplace=True))
-                channels = width
             self.stages.append(
-                Stage(str(len(layers) - 1), width, 2**number)
+                Stage(str(len(layers) - 1), channels, 2**number)
             )  # before the pooling, as detectors take it
             layers.append(nn.MaxPool2d(2))
         self.stages.append(Stage(str(len(layers) - 1), channels, 2 ** len(depths)))
@@ -85,14 +87,14 @@ class VGG(nn.Module):
         return self.classifier(torch.flatten(self.avgpool(self.features(x)), 1))
 
 
-def vgg16(num_classes: int = 1000, *, in_channels: int = 3, hidden: int = 4096) -> VGG:
+def vgg16(num_classes: int = 1000, *, in_channels: int = 3, hidden: int = 4096, width: int = 64) -> VGG:
     """VGG-16 (column D): 138,357,544 parameters with 1000 classes."""
-    return VGG(_D, num_classes, in_channels=in_channels, hidden=hidden)
+    return VGG(_D, num_classes, in_channels=in_channels, hidden=hidden, width=width)
 
 
-def vgg16_bn(num_classes: int = 1000, *, in_channels: int = 3, hidden: int = 4096) -> VGG:
+def vgg16_bn(num_classes: int = 1000, *, in_channels: int = 3, hidden: int = 4096, width: int = 64) -> VGG:
     """VGG-16 with batch normalisation: 138,365,992 parameters with 1000 classes."""
-    return VGG(_D, num_classes, in_channels=in_channels, norm=batch_norm(), hidden=hidden)
+    return VGG(_D, num_classes, in_channels=in_channels, norm=batch_norm(), hidden=hidden, width=width)
 
 
 def vgg19(num_classes: int = 1000, *, in_channels: int = 3, hidden: int = 4096) -> VGG:
