@@ -21,7 +21,7 @@ from sightline.models.detection.retinanet import RetinaNetSettings
 from sightline.models.detection.sliding_window import WindowSettings
 from sightline.models.saving import load, save
 from sightline.nn.heads.box import BoxSettings
-from sightline.structures import Classes, ClassScores, Instances
+from sightline.structures import IGNORE, Classes, ClassMap, ClassScores, Instances
 
 NAMES = ["circle", "square", "star"]
 SMALL: dict[str, dict[str, Any]] = {
@@ -83,6 +83,7 @@ SMALL: dict[str, dict[str, Any]] = {
 VARIANTS = (*(f"efficientnet_b{i}" for i in range(1, 8)), *(f"efficientdet_d{i}" for i in range(1, 8)))
 ALL = [entry.name for entry in ENTRIES if entry.name not in VARIANTS]
 DETECTORS = [entry.name for entry in ENTRIES if entry.task == "detection" and entry.name not in VARIANTS]
+SEGMENTERS = [entry.name for entry in ENTRIES if entry.task == "segmentation" and entry.name not in VARIANTS]
 HEAVY = (
     *("sightline_s", "sightline_m"),
     "ssd512_vgg16",  # as SSD300
@@ -118,6 +119,11 @@ def image(height: int, width: int, channels: int = 3, seed: int = 0) -> Tensor:
 def target(model: nn.Module, size: tuple[int, int], boxes: list[list[float]] | None = None) -> Any:
     if model.task == "classification":
         return ClassScores(size, label=1, classes=model.classes)
+    if model.task == "segmentation":
+        rows, columns = torch.arange(size[0])[:, None], torch.arange(size[1])
+        labels = (rows * 3 // size[0] + columns * 2 // size[1]) % 3
+        labels[: size[0] // 8, : size[1] // 8] = IGNORE
+        return ClassMap(labels, model.classes)
     boxes = [[0.1, 0.1, 0.6, 0.7], [0.3, 0.2, 0.9, 0.9]] if boxes is None else boxes
     scale = torch.tensor([size[1], size[0]] * 2)
     found = Instances(
@@ -256,13 +262,43 @@ def test_targets_of_other_classes_are_refused_by_name(name: str) -> None:
     other = Classes(["circle", "square", "hexagon"])
     if model.task == "classification":
         wrong: Any = ClassScores((80, 80), label=0, classes=other, source="a.jpg")
+    elif model.task == "segmentation":
+        wrong = ClassMap(torch.zeros(80, 80), other, source="a.jpg")
     else:
         wrong = Instances((80, 80), classes=other, boxes=[[1, 1, 9, 9]], labels=[0], source="a.jpg")
     with pytest.raises(ClassMismatch, match=r"a\.jpg lacks 'star' and a\.jpg also has 'hexagon'"):
         model([image(80, 80)], [wrong])
 
 
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("name", SEGMENTERS)
+def test_a_map_without_pixels_that_count_is_normal(name: str) -> None:
+    model = build(name)
+    nothing = ClassMap(torch.full((80, 100), IGNORE), model.classes)
+    losses = model([image(80, 100), image(80, 100, seed=1)], [nothing, nothing])
+    assert all(loss.isfinite() for loss in losses.values())
+    sum(losses.values()).backward()
+
+
+@pytest.mark.parametrize("name", [n for n in SEGMENTERS if n in LIGHT])
+@pytest.mark.parametrize("size", [(1, 1), (3, 150), (33, 47)])
+def test_maps_of_images_of_any_size(name: str, size: tuple[int, int]) -> None:
+    model = build(name).eval()
+    with torch.inference_mode():
+        result = model([image(*size)])[0]
+    assert result.image_size == size
+    assert result.classes == Classes(NAMES)
+    assert torch.equal(result.scores.argmax(0), result.labels)
+    torch.testing.assert_close(result.scores.sum(0), torch.ones(size))
+
+
+@pytest.mark.parametrize("name", SEGMENTERS)
+def test_a_map_of_another_size_than_its_image_is_refused(name: str) -> None:
+    model = build(name)
+    with pytest.raises(InputError, match=r"has a map of \[40, 40\] pixels, but its image has \[80, 80\]"):
+        model([image(80, 80)], [target(model, (40, 40))])
+
+
+@pytest.mark.parametrize("name", DETECTORS + SEGMENTERS)
 def test_one_target_an_image(name: str) -> None:
     model = build(name)
     with pytest.raises(InputError, match="there are 2 images but 1 targets"):

@@ -7,7 +7,7 @@ there is already. Results print as a table and give `.to_dict()` for JSON.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -27,7 +27,7 @@ from sightline.evaluation.segmentation import (
     evaluate_segmentation,
 )
 from sightline.evaluation.voc import VocResult, evaluate_voc
-from sightline.structures import Classes, Target
+from sightline.structures import Target
 from sightline.training.devices import require_device
 
 __all__ = [

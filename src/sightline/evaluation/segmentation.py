@@ -316,7 +316,7 @@ def boundary_scores(labels: Counts, found: Counts, classes: int, band: float = B
     """
     reach = max(1, int(np.ceil(band * np.hypot(*labels.shape))))
     scores = np.full(classes, np.nan)
-    edges = [_edges(values) for values in (labels, found)]
+    edges = [edges_of(values) for values in (labels, found)]
     for k in range(classes):
         true, said = edges[0] & (labels == k), edges[1] & (found == k)
         counts = int(true.sum()), int(said.sum())
@@ -329,7 +329,8 @@ def boundary_scores(labels: Counts, found: Counts, classes: int, band: float = B
     return scores
 
 
-def _edges(labels: Counts) -> NDArray[np.bool_]:
+def edges_of(labels: Counts) -> NDArray[np.bool_]:
+    """Pixels of a map [H, W] with a neighbour of another class above, below, left or right, both of which count."""
     edges = np.zeros(labels.shape, bool)
     down = (labels[1:] != labels[:-1]) & (labels[1:] != IGNORE) & (labels[:-1] != IGNORE)
     right = (labels[:, 1:] != labels[:, :-1]) & (labels[:, 1:] != IGNORE) & (labels[:, :-1] != IGNORE)
@@ -340,21 +341,33 @@ def _edges(labels: Counts) -> NDArray[np.bool_]:
     return edges
 
 
+def near(those: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
+    """Every pixel of [H, W] that has one of `those` at most `reach` pixels away (Euclidean)."""
+    found = np.zeros_like(those)
+    places = np.nonzero(np.ones_like(those))
+    found[places] = _within(places, those, reach)
+    return found
+
+
 def _met(these: NDArray[np.bool_], those: NDArray[np.bool_], reach: int) -> float:
-    """Share of the pixels of one map that have a pixel of the other within `reach` (Euclidean)."""
+    """Share of the pixels of one map that have a pixel of the other within `reach`."""
+    return float(_within(np.nonzero(these), those, reach).mean())
+
+
+def _within(places: tuple[Any, ...], those: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
     height, width = those.shape
     columns = np.arange(width, dtype=np.int32)
     far = np.int32(height + width + reach)
     before = np.maximum.accumulate(np.where(those, columns, -far), axis=1)
     after = np.minimum.accumulate(np.where(those, columns, 2 * far)[:, ::-1], axis=1)[:, ::-1]
     along = np.minimum(columns - before, after - columns)  # distance within the row
-    rows, places = np.nonzero(these)
+    rows, across = places
     met = np.zeros(len(rows), bool)
     for step in range(-reach, reach + 1):
         other = rows + step
         inside = (other >= 0) & (other < height)
-        met[inside] |= along[other[inside], places[inside]] ** 2 <= reach**2 - step**2
-    return float(met.mean())
+        met[inside] |= along[other[inside], across[inside]] ** 2 <= reach**2 - step**2
+    return met
 
 
 class PackedMaps(Sequence[ClassMap]):

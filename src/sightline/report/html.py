@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.errors import InputError
-from sightline.report import sections
+from sightline.report import maps, sections
 from sightline.report.page import Section, esc, page, pairs, sentence
 from sightline.report.wall import wall
 
@@ -36,6 +36,11 @@ _NUMBERS: dict[str, tuple[tuple[str, str, _Make], ...]] = {
         ("precision-recall", "Precision and recall", lambda f: sections.precision_recall(f.result)),
         ("confusion", "Confusion matrix", lambda f: sections.confusion(f.result)),
         ("errors", "Kinds of error", lambda f: sections.error_kinds(f.result)),
+    ),
+    "segmentation": (
+        ("numbers", "Numbers", lambda f: sections.numbers(f.result)),
+        ("classes", "Classes", lambda f: maps.classes(f.result)),
+        ("confusion", "Confusion matrix", lambda f: maps.confusion(f.result)),
     ),
 }
 """By task, the sections that show an evaluation; other tasks show their numbers until theirs are added here."""

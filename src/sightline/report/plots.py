@@ -40,7 +40,11 @@ def training_curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
         name for name in columns if name.startswith("val/") and "loss" not in name.lower() and _values(rows, name)[1]
     ]
     shapes = ("val/mask/AP", "val/mask/AP50", "val/keypoint/AP", "val/keypoint/AP50")
-    preferred = [name for name in ("val/AP", "val/AP50", "val/AP75", *shapes) if name in metrics]
+    preferred = [
+        name
+        for name in ("val/AP", "val/AP50", "val/AP75", "val/mIoU", "val/pixel_accuracy", "val/boundary_F", *shapes)
+        if name in metrics
+    ]
     wanted = {
         "Loss": losses,
         "Validation": preferred or metrics[:6],

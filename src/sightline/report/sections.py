@@ -8,14 +8,15 @@ from typing import Any
 
 from sightline.evaluation.detection import MEANINGS
 from sightline.evaluation.errors import DETECTION_ERRORS, ERROR_MEANINGS
+from sightline.evaluation.segmentation import SEGMENTATION_METRICS
 from sightline.report import plots
 from sightline.report.colours import class_colour, css
 from sightline.report.page import bar, esc, more, number, sentence, table
 
-_NOT_EVALUATED = "This run has not been evaluated: there is no evaluation.json in the folder."
-_ROWS = 30
+NOT_EVALUATED = "This run has not been evaluated: there is no evaluation.json in the folder."
+ROWS = 30
 """Rows of a long table that are shown before the rest is folded away."""
-_MATRIX = 16
+MATRIX = 16
 """Most classes for which the confusion matrix is a table with numbers; of more it is a picture."""
 
 
@@ -31,7 +32,7 @@ def training(rows: Sequence[Mapping[str, Any]] | None) -> str:
     seconds = sum(row["seconds"] for row in rows if isinstance(row.get("seconds"), int | float))
     if seconds:
         facts.append(f"{seconds / 60:.1f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds")
-    for name, better in (("val/AP", max), ("val/loss", min), ("train/loss", min)):
+    for name, better in (("val/AP", max), ("val/mIoU", max), ("val/loss", min), ("train/loss", min)):
         scored = [row for row in rows if isinstance(row.get(name), int | float)]
         if scored:
             best = better(scored, key=lambda row: row[name])
@@ -43,7 +44,7 @@ def training(rows: Sequence[Mapping[str, Any]] | None) -> str:
 def numbers(result: Mapping[str, Any] | None) -> str:
     """Headline cards, one sentence in words, and all numbers with protocol and reason."""
     if result is None:
-        return sentence(_NOT_EVALUATED)
+        return sentence(NOT_EVALUATED)
     metrics, reasons, protocols = result["metrics"], result.get("reasons", {}), result.get("protocols", {})
     shapes = ("mask/AP", "mask/AP50", "keypoint/AP", "keypoint/AP50")
     headline = [name for name in ("AP", "AP50", "AP75", *shapes, "VOC2007_AP50", "VOC2010_AP50") if name in metrics]
@@ -51,7 +52,7 @@ def numbers(result: Mapping[str, Any] | None) -> str:
         f'<div class="card"><span>{esc(re.sub("[_/]", " ", name))}</span>'
         f"<b>{number(metrics[name], reasons.get(name))}</b>"
         f"<small>{esc(protocols.get(name, result.get('protocol', '')))}</small></div>"
-        for name in headline or list(metrics)[:5]
+        for name in headline or list(metrics)[:6]
     )
     words = ""
     point = result.get("operating_point")
@@ -64,10 +65,18 @@ def numbers(result: Mapping[str, Any] | None) -> str:
     facts = f"{result.get('images', '?')} images"
     if "objects" in result:
         facts += f", {result['objects']} objects, {result['detections']} detections"
+    if "pixels" in result:
+        facts += f", {result['pixels']} pixels that count"
     notes = "".join(f"<p>{esc(note)}.</p>" for note in result.get("notes", []))
-    meanings = {name: esc(reasons.get(name) or MEANINGS.get(name, "")) for name in metrics}
+    meant = MEANINGS | SEGMENTATION_METRICS
+    meanings = {name: esc(reasons.get(name) or meant.get(name, "")) for name in metrics}
     rows = [
-        (esc(name), esc(protocols.get(name, "")), number(value), f'<span class="text">{meanings[name]}</span>')
+        (
+            esc(name),
+            esc(protocols.get(name, result.get("protocol", ""))),
+            number(value),
+            f'<span class="text">{meanings[name]}</span>',
+        )
         for name, value in metrics.items()
     ]
     everything = more("All numbers", table(("metric", "protocol", "value", "meaning"), rows, left=2))
@@ -77,7 +86,7 @@ def numbers(result: Mapping[str, Any] | None) -> str:
 def classes(result: Mapping[str, Any] | None) -> str:
     """A row for each class, the best first."""
     if result is None:
-        return sentence(_NOT_EVALUATED)
+        return sentence(NOT_EVALUATED)
     if not result.get("per_class"):
         return sentence("There are no numbers of single classes.")
     reasons = result.get("reasons", {})
@@ -100,16 +109,16 @@ def classes(result: Mapping[str, Any] | None) -> str:
         )
     more_heads = [name.replace("/", " ") for name in shapes]
     heads = ("class", "", "AP", "AP50", "AP75", "AR100", *more_heads, "VOC 2007", "VOC 2010", "objects", "detections")
-    shown = table(heads, rows[:_ROWS], left=2)
-    if len(rows) > _ROWS:
-        shown += more(f"{len(rows) - _ROWS} more classes", table(heads, rows[_ROWS:], left=2))
+    shown = table(heads, rows[:ROWS], left=2)
+    if len(rows) > ROWS:
+        shown += more(f"{len(rows) - ROWS} more classes", table(heads, rows[ROWS:], left=2))
     return shown
 
 
 def precision_recall(result: Mapping[str, Any] | None) -> str:
     """A curve for each class at IoU 0.50."""
     if result is None:
-        return sentence(_NOT_EVALUATED)
+        return sentence(NOT_EVALUATED)
     if not result.get("curves"):
         return sentence("There are no curves: they were not stored, or no class has objects in these labels.")
     ids = {name: position for position, name in enumerate(result["classes"])}
@@ -123,7 +132,7 @@ def precision_recall(result: Mapping[str, Any] | None) -> str:
 def confusion(result: Mapping[str, Any] | None) -> str:
     """Which classes are taken for which."""
     if result is None:
-        return sentence(_NOT_EVALUATED)
+        return sentence(NOT_EVALUATED)
     errors = result.get("errors")
     if not errors:
         return sentence("There is no confusion matrix: the evaluation was stored without its details.")
@@ -132,11 +141,11 @@ def confusion(result: Mapping[str, Any] | None) -> str:
         f"at IoU {errors['iou']:.2f}. The last column counts objects that were not found, the last row detections of "
         "nothing (or of what was found already).</p>"
     )
-    matrix, labels = errors.get("confusion"), errors.get("confusion_labels")
-    if matrix is not None and len(labels) - 1 <= _MATRIX:
-        out += _matrix(matrix, labels)
-    elif matrix is not None:
-        out += plots.inline_svg(plots.confusion_picture(matrix, labels), "Confusion matrix")
+    counts, labels = errors.get("confusion"), errors.get("confusion_labels")
+    if counts is not None and len(labels) - 1 <= MATRIX:
+        out += matrix(counts, labels)
+    elif counts is not None:
+        out += plots.inline_svg(plots.confusion_picture(counts, labels), "Confusion matrix")
     if errors.get("confusions"):
         rows = [(esc(a), esc(b), str(count)) for a, b, count in errors["confusions"][:10]]
         most = table(("label", "taken for", "times"), rows, left=2)
@@ -146,17 +155,20 @@ def confusion(result: Mapping[str, Any] | None) -> str:
     return out
 
 
-def _matrix(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> str:
+def matrix(counts: Sequence[Sequence[int]], labels: Sequence[str], percent: bool = False) -> str:
+    """A confusion matrix as a table with numbers, or with each row's shares in percent."""
+
     def cell(count: int, total: int) -> str:
         if not count:
             return '<td class="zero">0</td>'
         share = count / max(total, 1)
-        return f'<td style="background:rgba(var(--cell),{0.08 + 0.6 * share:.2f})" title="{share:.0%}">{count}</td>'
+        text, title = (f"{100 * share:.1f}", f"{count}") if percent else (f"{count}", f"{share:.0%}")
+        return f'<td style="background:rgba(var(--cell),{0.08 + 0.6 * share:.2f})" title="{title}">{text}</td>'
 
     heads = "<th></th>" + "".join(f"<th>{esc(label)}</th>" for label in labels)
     rows = "".join(
         f'<tr><th class="side">{esc(label)}</th>{"".join(cell(count, sum(row)) for count in row)}</tr>'
-        for label, row in zip(labels, matrix, strict=True)
+        for label, row in zip(labels, counts, strict=True)
     )
     return f'<div class="wide"><table class="matrix"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
 
@@ -164,7 +176,7 @@ def _matrix(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> str:
 def error_kinds(result: Mapping[str, Any] | None) -> str:
     """How often each kind of error occurs and what it costs."""
     if result is None:
-        return sentence(_NOT_EVALUATED)
+        return sentence(NOT_EVALUATED)
     errors = result.get("errors")
     if not errors:
         return sentence("There is no diagnosis of errors: the evaluation was stored without its details.")

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from sightline.errors import InputError
+from sightline.report import maps
 from sightline.report.drawing import draw
 from sightline.report.page import esc, picture, sentence
-from sightline.structures import Target
+from sightline.structures import ClassMap, Target
 
 
 def wall(result: Any, data: Any, worst: int = 12, best: int = 4, size: int = 400) -> str:
@@ -42,6 +43,11 @@ def wall(result: Any, data: Any, worst: int = 12, best: int = 4, size: int = 400
             '<p class="soft">Dashed are objects that were not found, and wrong detections with what is wrong; '
             f"shown are detections with a score of at least {result.errors().score:.2f}.</p>"
         )
+    if result.task == "segmentation":
+        parts.append(
+            '<p class="soft">Mistakes are yellow near a boundary of the labels, within 0.75 % of the diagonal, '
+            "and red elsewhere; what does not count is dark.</p>"
+        )
     for title, chosen in (("Worst first", first), ("And the best", last)):
         if chosen:
             entries = "".join(_entry(result, data, position, size) for position in chosen)
@@ -58,12 +64,16 @@ def _entry(result: Any, data: Any, position: int, size: int) -> str:
             picture(draw(image, side, size=size, scale=1.5, remarks=words), f"{name}: {what}")
             for side, words, what in zip((target, prediction), remarks, ("labels", "prediction"), strict=True)
         ]
+        names = ["labels", "prediction"]
+        if isinstance(target, ClassMap) and isinstance(prediction, ClassMap):
+            names.append("mistakes")
+            sides.append(picture(maps.mistakes(image, target, prediction, size), f"{name}: mistakes"))
     except InputError as error:
         return f"<figure>{sentence(str(error))}<figcaption><b>{esc(name)}</b></figcaption></figure>"
-    shown = "".join(
-        f"<div><small>{what}</small>{side}</div>" for what, side in zip(("labels", "prediction"), sides, strict=True)
-    )
-    return f'<figure><div class="pair">{shown}</div><figcaption><b>{esc(name)}</b> {esc(caption)}</figcaption></figure>'
+    shown = "".join(f"<div><small>{what}</small>{side}</div>" for what, side in zip(names, sides, strict=True))
+    style = ' style="grid-template-columns:repeat(3,1fr)"' if len(names) == 3 else ""
+    below = f"<figcaption><b>{esc(name)}</b> {esc(caption)}</figcaption>"
+    return f'<figure><div class="pair"{style}>{shown}</div>{below}</figure>'
 
 
 Remarks = Sequence[str | None] | None
@@ -72,6 +82,8 @@ Remarks = Sequence[str | None] | None
 def _describe(result: Any, position: int) -> tuple[Target, Target, str, tuple[Remarks, Remarks]]:
     """Target and prediction as they are to be drawn, a caption, and the remarks on either."""
     target, prediction = result.targets[position], result.predictions[position]
+    if result.task == "segmentation":
+        return target, prediction, maps.caption(result, position), (None, None)
     if result.task != "detection":
         return target, prediction, "", (None, None)
     errors = result.errors()
