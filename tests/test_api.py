@@ -251,12 +251,15 @@ def test_r_cnn_learns_in_stages_and_keeps_what_it_found(tmp_path: Path) -> None:
     data = sl.scenes(6, 64)
     settings = RCNNSettings(crop=32, proposals=60, samples=16)
     model = sl.create_model("r_cnn_mobilenet_v2", data.classes, regions=settings)
-    run = sl.train(model, data, name="a", runs=tmp_path, epochs=2, progress=False, report=False)
+    run = sl.train(model, data, data, name="a", runs=tmp_path, epochs=2, progress=False, report=False)
     assert run.recipe.augmentation == "none"
     assert run.recipe.batch_size == 2
     assert len(list((run.folder / "proposals").rglob("*.npy"))) == 6
     assert bool(run.model.svm_fitted)
+    assert not (run.folder / "features").exists()
     again = sl.load(run.folder)
+    measured = sl.evaluate(run.model, data, progress=False).metrics
+    assert again.metadata["metrics"]["val/AP50"] == pytest.approx(measured["AP50"], abs=1e-6)
     image = data[0][0]
     with torch.inference_mode():
         assert torch.equal(again([image])[0].scores, run.model([image])[0].scores)

@@ -6,6 +6,7 @@ The command line calls the same functions.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
     from sightline.training.recipe import Recipe
     from sightline.training.run import Run
 
-VALIDATION_COLUMNS = ("AP", "AP50", "AP75", "mask/AP", "mask/AP50", "keypoint/AP", "keypoint/AP50")
-VALIDATION_COLUMNS += ("mIoU", "pixel_accuracy", "boundary_F")
+VALIDATION_COLUMNS: tuple[str, ...] = (
+    *("AP", "AP50", "AP75", "mask/AP", "mask/AP50", "keypoint/AP", "keypoint/AP50"),
+    *("mIoU", "pixel_accuracy", "boundary_F"),
+)
 """What of an evaluation goes into a run's metrics after each epoch, where it has it; the best epoch is that of "AP", or
 of "mIoU" for class maps."""
 
@@ -150,10 +153,17 @@ def train(
         with suppress(OSError):  # not empty: what was written stays
             folder.rmdir()
         raise
-    if hasattr(run.model, "fit_stages") and not run.interrupted:
-        _further_stages(run, data, progress)
+    result, stages = None, getattr(run.model, "fit_stages", None)
+    if callable(stages) and not run.interrupted:  # what is learnt after the gradient steps, such as R-CNN's SVMs
+        features = run.folder / "features"  # 10 MB an image: kept while they are needed
+        stages(data, folder=features, progress=progress)
+        shutil.rmtree(features, ignore_errors=True)
+        if validation is not None and measurable:
+            result = evaluate(run.model, validation, progress=progress)
+        _save_anew(run, result)
     if report and run.metrics:
-        result = evaluate(run.model, validation, progress=progress) if validation is not None and measurable else None
+        if result is None and validation is not None and measurable:
+            result = evaluate(run.model, validation, progress=progress)
         write_report(run.folder, result, data=validation if measurable else data, model=run.model)
     return run
 
@@ -176,16 +186,17 @@ def recipe_for(model: nn.Module, numbers: Mapping[str, Any], source: str) -> Rec
     return Recipe.from_dict({**suited, **numbers}, source)
 
 
-def _further_stages(run: Run, data: Dataset, progress: bool) -> None:
-    """What a system learns after its gradient steps, such as R-CNN's SVMs; the run's models are written anew."""
+def _save_anew(run: Run, result: DetectionResult | None) -> None:
+    """The run's models once more, after stages that changed them, with what they now reach."""
     from sightline.models.saving import save
     from sightline.training.metrics_log import replacing
 
-    model: Any = run.model
-    model.fit_stages(data, folder=run.folder / "features", progress=progress)
+    reached = (
+        {} if result is None else {f"val/{k}": result.metrics[k] for k in VALIDATION_COLUMNS if k in result.metrics}
+    )
     for name in ("best", "last"):
         with replacing(run.folder / f"{name}.safetensors") as path:
-            save(model, path, {"metrics": run.best or {}, "recipe": run.recipe.to_dict()})
+            save(run.model, path, {"metrics": reached, "recipe": run.recipe.to_dict()})
 
 
 def require_usable(data: Dataset, title: str) -> None:
