@@ -19,6 +19,8 @@ import torch
 from sightline.errors import InputError
 
 _HOME = "https://download.pytorch.org/models/"
+DATA = ("coco", "voc", "imagenet")
+"""What published weights were trained on; "voc" is COCO's images with Pascal VOC's 20 classes."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Published:
 
     Attributes:
         file: its name; the URL is the home of torchvision's models plus it.
-        data: "imagenet" or "coco".
+        data: one of `DATA`.
         metric: the published figure and its protocol.
         network: catalog name of the network it was made for.
         arguments: what the builder needs so that the network is the checkpoint's.
@@ -36,7 +38,7 @@ class Published:
     """
 
     file: str
-    data: Literal["imagenet", "coco"]
+    data: Literal["imagenet", "coco", "voc"]
     metric: str
     network: str
     arguments: dict[str, Any] = field(default_factory=dict)
@@ -60,7 +62,7 @@ class Published:
 
 @cache
 def class_names(data: str) -> list[str]:
-    """The outputs of heads trained on "imagenet" (1000) or "coco" (91, the first is the background)."""
+    """The outputs of heads trained on "imagenet" (1000), or, the first the background, "coco" (91) or "voc" (21)."""
     text = files("sightline.models").joinpath(f"{data}_classes.txt").read_text(encoding="utf-8")
     return text.splitlines()
 
@@ -71,6 +73,7 @@ def coco_classes() -> tuple[list[str], list[int]]:
     return [n for n, _ in pairs], [i for _, i in pairs]
 
 
+_SIZE = {"min_size": 520}
 _FROZEN = {"norm": "frozen", "trainable_layers": 3}
 
 PUBLISHED = (
@@ -173,6 +176,17 @@ PUBLISHED = (
         "ssdlite320_mobilenet_v3_large",
         {"reduced_tail": True},
     ),
+    *(
+        Published(file, "voc", f"COCO val2017 with VOC labels: mean IoU {iou}, pixel accuracy {accuracy}", name, _SIZE)
+        for name, file, iou, accuracy in (
+            ("fcn_resnet50", "fcn_resnet50_coco-1167a1af.pth", 60.5, 91.4),
+            ("fcn_resnet101", "fcn_resnet101_coco-7ecb50ca.pth", 63.7, 91.9),
+            ("deeplabv3_resnet50", "deeplabv3_resnet50_coco-cd0a2569.pth", 66.4, 92.4),
+            ("deeplabv3_resnet101", "deeplabv3_resnet101_coco-586e9e4e.pth", 67.4, 92.4),
+            ("deeplabv3_mobilenet_v3_large", "deeplabv3_mobilenet_v3_large-fc3c493d.pth", 60.3, 91.2),
+            ("lraspp_mobilenet_v3_large", "lraspp_mobilenet_v3_large-d234d4ea.pth", 57.9, 91.2),
+        )
+    ),
 )
 
 
@@ -185,7 +199,7 @@ def local_file(weights: str | Path, published: Published | None) -> Path:
     """The local file of `weights`, downloaded once where it is the name of published data or on the hub.
 
     Args:
-        weights: "imagenet" or "coco", "hf://owner/repository/file", or a path.
+        weights: one of `DATA`, "hf://owner/repository/file", or a path.
         published: what such a name stands for.
 
     Raises:
@@ -194,7 +208,7 @@ def local_file(weights: str | Path, published: Published | None) -> Path:
     text = str(weights)
     if text.startswith("hf://"):
         return _from_hub(text)
-    if published is None or text not in ("coco", "imagenet"):
+    if published is None or text not in DATA:
         return Path(weights)
     path = Path(torch.hub.get_dir()) / "checkpoints" / published.file
     if not path.is_file():

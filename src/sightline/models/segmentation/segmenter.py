@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from sightline.errors import InputError
 from sightline.models.preprocess import Preprocess
+from sightline.ops.pixel_losses import pixel_cross_entropy
 from sightline.structures import IGNORE, Classes, ClassMap, ImageBatch, Size
 
 Losses = dict[str, Tensor]
@@ -133,9 +134,3 @@ def resized(logits: Tensor, size: Size) -> Tensor:
     if tuple(logits.shape[-2:]) == tuple(size):
         return logits
     return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
-
-
-def pixel_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy of logits [N, K, H, W] over the pixels of [N, H, W] that count; 0 where none does."""
-    total = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum")
-    return total / (labels != IGNORE).sum().clamp(min=1)

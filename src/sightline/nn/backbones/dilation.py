@@ -9,24 +9,27 @@ from __future__ import annotations
 from torch import nn
 
 
-def dilate(layers: nn.Module) -> nn.Module:
+def dilate(layers: nn.Module, rate: int | None = None) -> nn.Module:
     """Take the strides out of `layers` and spread the kernels behind each by what it skipped.
 
-    The weights stay, and every second row and column of the new map (for one stride of 2) is the old map.
+    The weights stay, and every second row and column of the new map (for one stride of 2) is the old map, unless `rate`
+    is given.
 
     Args:
         layers: changed in place. Their convolutions must be registered in the order in which they run.
+        rate: spread every kernel by as much instead, the one that took the first stride, too.
 
     Returns:
         The same layers.
     """
-    rate = 1
+    spread = rate or 1
     for module in layers.modules():
         if not isinstance(module, nn.Conv2d):
             continue
         if module.kernel_size[0] > 1:
-            module.padding = tuple(rate * int(p) for p in module.padding)
-            module.dilation = (rate * module.dilation[0], rate * module.dilation[1])
-            rate *= module.stride[0]  # what comes after sees a finer map; a shortcut's 1×1 stands beside, not before
+            module.padding = tuple(spread * int(p) for p in module.padding)
+            module.dilation = (spread * module.dilation[0], spread * module.dilation[1])
+            if rate is None:  # what comes after sees a finer map; a shortcut's 1×1 stands beside, not before
+                spread *= module.stride[0]
         module.stride = (1, 1)
     return layers

@@ -1,0 +1,78 @@
+"""LR-ASPP: the light head of Howard et al., "Searching for MobileNetV3", ICCV 2019, section 6.4 and figure 10."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import Tensor, nn
+
+from sightline.models.segmentation.deeplab_v3 import dilated_mobilenet_v3
+from sightline.models.segmentation.fcn_resnet import with_heads
+from sightline.models.segmentation.segmenter import Segmenter, resized
+from sightline.nn.backbones.features import FeatureMaps
+from sightline.ops.pixel_losses import PixelLosses
+from sightline.structures import Classes
+
+
+class LiteHead(nn.Module):
+    """The last map weighted by what the whole image shows, and the scores of a finer map added.
+
+    The published form: the mean of the whole map instead of the paper's 49×49 pooling.
+
+    Args:
+        low, high: channels of the finer map and of the last.
+        classes: outputs.
+        inner: channels between.
+    """
+
+    def __init__(self, low: int, high: int, classes: int, inner: int = 128):
+        super().__init__()
+        self.cbr = nn.Sequential(nn.Conv2d(high, inner, 1, bias=False), nn.BatchNorm2d(inner), nn.ReLU(inplace=True))
+        self.scale = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(high, inner, 1, bias=False), nn.Sigmoid())
+        self.low_classifier = nn.Conv2d(low, classes, 1)
+        self.high_classifier = nn.Conv2d(inner, classes, 1)
+
+    def forward(self, low: Tensor, high: Tensor) -> Tensor:
+        """[N, C, 2h, 2w] and [N, D, h, w] → logits [N, K, 2h, 2w]."""
+        x = self.cbr(high) * self.scale(high)
+        x = resized(x, (int(low.shape[-2]), int(low.shape[-1])))
+        return self.low_classifier(low) + self.high_classifier(x)
+
+
+class LiteNetwork(nn.Module):
+    """A backbone of two maps and the head on both: [N, C, H, W] → logits [N, K, H, W]."""
+
+    def __init__(self, backbone: FeatureMaps, classifier: LiteHead):
+        super().__init__()
+        self.backbone = backbone
+        self.classifier = classifier
+
+    def forward(self, x: Tensor) -> Tensor:
+        low, high = self.backbone(x).values()
+        return resized(self.classifier(low, high), (int(x.shape[-2]), int(x.shape[-1])))
+
+
+def lraspp_mobilenet_v3_large(
+    classes: Iterable[str],
+    *,
+    in_channels: int = 3,
+    inner: int = 128,
+    min_size: int | None = None,
+    max_size: int = 1333,
+    losses: PixelLosses | None = None,
+) -> Segmenter:
+    """LR-ASPP on MobileNet v3 large: 3,221,538 parameters with 21 classes.
+
+    Args:
+        classes: names of the classes, the background among them.
+        in_channels: channels of the images.
+        inner: channels of the head.
+        min_size, max_size: the images' sides inside the network: the shorter becomes `min_size` pixels, unless the
+            longer would pass `max_size`; None for the image's own size. Published weights were trained at 520.
+        losses: what it learns by; cross-entropy where None.
+    """
+    names = Classes(classes)
+    net, body = dilated_mobilenet_v3(in_channels)
+    network = LiteNetwork(body, LiteHead(*body.channels, len(names), inner))
+    pattern = r"^network\.classifier\.(low|high)_classifier\."
+    return with_heads(names, net, network, in_channels, min_size, max_size, losses, pattern)
