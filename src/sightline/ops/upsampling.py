@@ -88,7 +88,9 @@ def max_unpool(x: Tensor, positions: Tensor, size: Size) -> Tensor:
     return flat.scatter_add(-1, positions.flatten(-2), x.flatten(-2)).unflatten(-1, size)
 
 
-def transposed_size(size: Size, kernel: Steps, stride: Steps = 1, padding: Steps = 0, output_padding: Steps = 0) -> Size:
+def transposed_size(
+    size: Size, kernel: Steps, stride: Steps = 1, padding: Steps = 0, output_padding: Steps = 0
+) -> Size:
     """(H, W) that a transposed convolution makes of a map of `size`: stride · (h − 1) + kernel − 2 · padding + extra.
 
     `output_padding` chooses among the sizes that the convolution would have brought to the same one.
@@ -189,9 +191,7 @@ def bilinear_kernel(channels: int, factor: int) -> Tensor:
     side = 2 * factor - factor % 2
     middle = (side - 1) / 2
     line = 1 - (torch.arange(side) - middle).abs() / factor
-    weight = torch.zeros(channels, channels, side, side)
-    weight[range(channels), range(channels)] = line[:, None] * line
-    return weight
+    return torch.eye(channels)[:, :, None, None] * (line[:, None] * line)
 
 
 def _pair(value: Steps | tuple[int, ...] | torch.Size) -> tuple[int, int]:

@@ -1,0 +1,162 @@
+"""DeconvNet: Noh, Hong, Han, "Learning deconvolution network for semantic segmentation", ICCV 2015.
+
+VGG-16 down to one cell, and its mirror image up again: maxima go back to where they were, transposed convolutions fill
+in what lies between (figure 2).
+
+Departures: it segments whole images, where the paper adds up the maps of object proposals; no conditional random field
+behind it; one stage of training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sightline.errors import InputError
+from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, KeepSize, for_channels
+from sightline.models.segmentation.fcn import State, dense_as_convolutions
+from sightline.models.segmentation.segmenter import Segmenter
+from sightline.models.weights import shared_keys
+from sightline.nn.backbones.vgg import VGG, vgg16_bn
+from sightline.ops.upsampling import max_pool_positions, max_unpool
+from sightline.structures import Classes
+
+
+class Unpooled(Segmenter):
+    """A mirrored network as a segmenter.
+
+    Attributes:
+        from_classifier: turns the state of the backbone's classifier into one whose entries have this model's shapes.
+    """
+
+    class_layers = r"^network\.score\."
+    from_classifier: Callable[[State], State] | None = None
+
+
+class MirroredVGG(nn.Module):
+    """VGG's blocks, and the same blocks backwards: each pooling is undone by unpooling to its own positions.
+
+    Args:
+        net: the classifier with normalisation; its convolutions become this network's.
+        outputs: K.
+        layer: (channels, out) → a layer of the way up, which keeps the size.
+        middle: between the ways down and up; it keeps size and channels.
+        last: layers of the way up in the finest block, before the scores.
+        score: kernel size of the scoring convolution.
+        least: smaller images are padded to this side and cut again; `middle` may need it.
+    """
+
+    def __init__(
+        self,
+        net: VGG,
+        outputs: int,
+        layer: Callable[[int, int], nn.Module],
+        *,
+        middle: nn.Module | None = None,
+        last: int,
+        score: int,
+        least: int = 1,
+    ):
+        super().__init__()
+        self.encoder = nn.ModuleList(blocks(net))
+        self.middle = middle or nn.Identity()
+        self.decoder = nn.ModuleList()
+        widths = [stage.channels for stage in net.stages[:-1]]
+        for number, width in reversed(list(enumerate(widths))):
+            depth = sum(isinstance(part, nn.Conv2d) for part in self.encoder[number].children()) if number else last
+            ends = [*[width] * depth, widths[max(0, number - 1)]]
+            self.decoder.append(nn.Sequential(*(layer(a, b) for a, b in zip(ends, ends[1:], strict=False))))
+        self.score = nn.Conv2d(widths[0], outputs, score, padding=score // 2)
+        self.least = least
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[N, C, H, W], sides that are multiples of 32 → logits [N, K, H, W]."""
+        height, width = images.shape[-2:]
+        x = F.pad(images, (0, max(0, self.least - width), 0, max(0, self.least - height)))
+        places = []
+        for block in self.encoder:
+            x = block(x)
+            size = x.shape[-2], x.shape[-1]
+            x, positions = max_pool_positions(x)
+            places.append((positions, size))
+        x = self.middle(x)
+        for block, (positions, size) in zip(self.decoder, reversed(places), strict=True):
+            x = block(max_unpool(x, positions, size))
+        return self.score(x)[..., :height, :width]
+
+
+def blocks(net: VGG) -> list[nn.Sequential]:
+    """VGG's convolutions block by block, without the poolings."""
+    found: list[list[nn.Module]] = [[]]
+    for layer in net.features:
+        if isinstance(layer, nn.MaxPool2d):
+            found.append([])
+        else:
+            found[-1].append(layer)
+    return [nn.Sequential(*block) for block in found[:-1]]
+
+
+def deconvnet(
+    classes: Iterable[str], *, in_channels: int = 3, window: int = 7, hidden: int = 4096, width: int = 64
+) -> Unpooled:
+    """DeconvNet on VGG-16: 251,805,653 parameters with 21 classes.
+
+    Args:
+        classes: names of the classes; the background is one.
+        in_channels: channels of the images.
+        window: side in cells of what the two layers that were dense see at once: 7 as published, for which images of
+            less than 224 pixels are padded.
+        hidden: width of these layers.
+        width: channels of VGG's first block; 64 as published, and no other takes published weights.
+    """
+    if min(window, hidden, width) < 1:
+        raise InputError(f"window is {window}, hidden {hidden} and width {width}, but all must be at least 1")
+    names = Classes(classes)
+    net = vgg16_bn(1, in_channels=in_channels, hidden=1, width=width)
+    deep = 8 * width
+    middle = nn.Sequential(
+        *normalised(nn.Conv2d(deep, hidden, window)),
+        *normalised(nn.Conv2d(hidden, hidden, 1)),
+        *normalised(nn.ConvTranspose2d(hidden, deep, window)),
+    )
+    network = MirroredVGG(net, len(names), transposed, middle=middle, last=2, score=1, least=32 * window)
+    model = _unpooled(names, in_channels, net, network)
+    if window == 7:
+        for layer, ours in ((0, 0), (3, 3)):
+            for kind in ("weight", "bias"):
+                model.backbone_keys[f"classifier.{layer}.{kind}"] = f"network.middle.{ours}.{kind}"
+        model.from_classifier = partial(dense_as_convolutions, hidden=hidden)
+    return model
+
+
+def _unpooled(names: Classes, in_channels: int, net: VGG, network: MirroredVGG) -> Unpooled:
+    for module in (network.middle, network.decoder, network.score):
+        he_start(module)
+    mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)
+    model = Unpooled(names, KeepSize(mean, std, divisor=32), network)
+    model.backbone_keys = shared_keys(net, model)
+    return model
+
+
+def normalised(layer: nn.Conv2d | nn.ConvTranspose2d) -> Sequence[nn.Module]:
+    """The layer, batch normalisation, ReLU."""
+    return layer, nn.BatchNorm2d(layer.out_channels), nn.ReLU(inplace=True)
+
+
+def transposed(channels: int, out: int) -> nn.Sequential:
+    """A 3×3 transposed convolution that keeps the size, normalised."""
+    return nn.Sequential(*normalised(nn.ConvTranspose2d(channels, out, 3, padding=1)))
+
+
+def he_start(module: nn.Module) -> None:
+    """He et al. 2015 for what ReLUs follow: normal by the fan-in, biases of 0."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            # a transposed convolution's weight is [in, out, k, k]: its fan-in is counted as the other's fan-out
+            mode = "fan_out" if isinstance(layer, nn.ConvTranspose2d) else "fan_in"
+            nn.init.kaiming_normal_(layer.weight, mode=mode, nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

@@ -1,0 +1,253 @@
+"""FCN-32s, 16s and 8s: Long, Shelhamer, Darrell, "Fully convolutional networks for semantic segmentation", CVPR 2015.
+
+A classifier whose dense layers are convolutions gives coarse scores; transposed convolutions bring them to the image's
+size; scores of finer maps are added on the way (figure 3). The three learn in stages (section 4.3): a 16s starts from
+a saved 32s and an 8s from a 16s, given as `weights`; what is new starts at zero, so that nothing is lost.
+
+Departures: skips are added without scaling, as in the paper but not in its later "at once" version; images are
+normalised as for ImageNet's published classifiers; the variants on MobileNet v2 pad inside instead of around.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from sightline.errors import InputError
+from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, KeepSize, for_channels
+from sightline.models.segmentation.segmenter import Segmenter
+from sightline.models.weights import shared_keys
+from sightline.nn.backbones.features import FeatureMaps, Stage
+from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
+from sightline.nn.backbones.vgg import VGG, vgg16
+from sightline.nn.layers.fully_convolutional import subsampled_convolution
+from sightline.ops.upsampling import bilinear_kernel
+from sightline.structures import Classes, Size
+
+State = dict[str, Tensor]
+
+
+class FCN(Segmenter):
+    """A skip network as a segmenter.
+
+    Attributes:
+        from_classifier: turns the state of the backbone's classifier into one whose entries have this model's shapes.
+    """
+
+    class_layers = r"^network\.(scores|ups|last)\."
+    from_classifier: Callable[[State], State] | None = None
+
+
+class SkipNetwork(nn.Module):
+    """Scores of the coarsest map, doubled and added to those of the next finer one, until the last upsampling.
+
+    Upsampling starts bilinear; the last one stays it, those between learn (section 4.3). Scoring layers start at zero
+    (section 4.2, 4.3).
+
+    Args:
+        encoder: images → maps, fine to coarse, each of half the size of the one before.
+        channels: C of each map.
+        strides: image pixels per cell of each map.
+        outputs: K.
+        offsets: where what is cut out of the finer scores begins, for each skip, then for the image in the last
+            upsampling: for encoders that pad around the image. None where sizes double exactly.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        channels: Sequence[int],
+        strides: Sequence[int],
+        outputs: int,
+        offsets: Sequence[int] | None = None,
+    ):
+        super().__init__()
+        self.encoder = encoder
+        self.scores = nn.ModuleList(nn.Conv2d(c, outputs, 1) for c in reversed(channels))
+        self.ups = nn.ModuleList(upsampling(outputs, 2, padded=offsets is None) for _ in channels[1:])
+        self.last = upsampling(outputs, strides[0], padded=offsets is None).requires_grad_(False)
+        self.offsets = [0] * len(channels) if offsets is None else list(offsets)
+        for score in self.scores:
+            nn.init.zeros_(score.weight)  # type: ignore[arg-type]
+            nn.init.zeros_(score.bias)  # type: ignore[arg-type]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[N, C, H, W] → logits [N, K, H, W]."""
+        found = self.encoder(images)
+        coarsest, *finer = reversed(list(found.values() if isinstance(found, Mapping) else found))
+        x = self.scores[0](coarsest)
+        for score, up, skip, offset in zip(self.scores[1:], self.ups, finer, self.offsets[:-1], strict=True):
+            x = up(x)
+            x = x + cut(score(skip), offset, x.shape[-2:])
+        return cut(self.last(x), self.offsets[-1], images.shape[-2:])
+
+
+class ConvolutionalVGG(nn.Module):
+    """VGG-16 with its first two dense layers as convolutions, padded by 100 pixels around the image (section 4.1).
+
+    The padding is what lets the unpadded 7×7 convolution see every image, of 1×1 pixel even; poolings round up.
+
+    Args:
+        net: the classifier; its convolutions become this network's.
+        hidden: width of the two layers.
+        skips: which poolings' maps are given besides the last: 3 and 4.
+    """
+
+    def __init__(self, net: VGG, hidden: int, skips: Sequence[int] = ()):
+        super().__init__()
+        self.features = net.features
+        first = self.features[0]
+        assert isinstance(first, nn.Conv2d)
+        first.padding = (100, 100)
+        poolings = [layer for layer in self.features if isinstance(layer, nn.MaxPool2d)]
+        for layer in poolings:
+            layer.ceil_mode = True
+        self.taken = [list(self.features).index(poolings[number - 1]) for number in skips]
+        widths = [stage.channels for stage in net.stages]
+        self.channels = [*(widths[number - 1] for number in skips), hidden]
+        self.dense = nn.Sequential(
+            nn.Conv2d(widths[-1], hidden, 7),
+            nn.ReLU(inplace=True),
+            nn.Dropout(),
+            nn.Conv2d(hidden, hidden, 1),
+            nn.ReLU(inplace=True),
+            nn.Dropout(),
+        )
+        for layer in self.dense:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """[N, C, H, W] → the chosen poolings' maps and that of the dense layers, fine to coarse."""
+        maps = []
+        for number, layer in enumerate(self.features):
+            x = layer(x)
+            if number in self.taken:
+                maps.append(x)
+        return [*maps, self.dense(x)]
+
+
+def upsampling(channels: int, factor: int, *, padded: bool) -> nn.ConvTranspose2d:
+    """A transposed convolution of kernel 2 · factor that starts as bilinear interpolation (section 3.3).
+
+    Args:
+        channels: K.
+        factor: how many times as large, an even number.
+        padded: cut half of `factor` off each border, so that the map is `factor` times as large exactly.
+    """
+    layer = nn.ConvTranspose2d(channels, channels, 2 * factor, factor, padding=factor // 2 if padded else 0, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(bilinear_kernel(channels, factor))
+    return layer
+
+
+def cut(x: Tensor, offset: int, size: Size | torch.Size) -> Tensor:
+    """The part [..., h, w] of a map that begins `offset` cells from its top left."""
+    return x[..., offset : offset + size[0], offset : offset + size[1]]
+
+
+def dense_as_convolutions(state: State, hidden: int, cells: int = 7) -> State:
+    """The state of a VGG classifier with its first two dense layers in the shape of convolutions.
+
+    For less than the published 4096 outputs every so-many-th is taken, as DeepLab does. Layers without numbers (of
+    files that hold the convolutions alone, and not-a-number for the rest) are left out.
+    """
+    state = dict(state)
+    for layer, side in (("classifier.0", cells), ("classifier.3", 1)):
+        weight, bias = state.pop(f"{layer}.weight", None), state.pop(f"{layer}.bias", None)
+        if weight is None or bias is None or not (weight.isfinite().all() and bias.isfinite().all()):
+            continue
+        whole = weight.ndim == 2 and weight.shape[0] % hidden == 0 and weight.shape[1] % side**2 == 0
+        inputs = 0 if not whole else weight.shape[1] // side**2 if side > 1 else hidden
+        if whole and (side > 1 or weight.shape[1] % hidden == 0):  # else it is refused by its shape
+            step = weight.shape[0] // hidden
+            weight, bias = subsampled_convolution(weight, side, (hidden, inputs, side, side)), bias[::step]
+        state |= {f"{layer}.weight": weight, f"{layer}.bias": bias}
+    return state
+
+
+def fcn32s_vgg16(classes: Iterable[str], *, in_channels: int = 3, hidden: int = 4096, width: int = 64) -> FCN:
+    """FCN-32s on VGG-16. Arguments as for `fcn8s_vgg16`."""
+    return _on_vgg16(classes, in_channels, hidden, width, skips=(), offsets=(19,))
+
+
+def fcn16s_vgg16(classes: Iterable[str], *, in_channels: int = 3, hidden: int = 4096, width: int = 64) -> FCN:
+    """FCN-16s on VGG-16. Arguments as for `fcn8s_vgg16`."""
+    return _on_vgg16(classes, in_channels, hidden, width, skips=(4,), offsets=(5, 27))
+
+
+def fcn8s_vgg16(classes: Iterable[str], *, in_channels: int = 3, hidden: int = 4096, width: int = 64) -> FCN:
+    """FCN-8s on VGG-16: 134,489,759 parameters with 21 classes.
+
+    Args:
+        classes: names of the classes; the background is one.
+        in_channels: channels of the images.
+        hidden: width of the two layers that were dense; 4096 as published, a light one has 64.
+        width: channels of VGG's first block; 64 as published, and no other takes published weights.
+    """
+    return _on_vgg16(classes, in_channels, hidden, width, skips=(3, 4), offsets=(5, 9, 31))
+
+
+def _on_vgg16(
+    classes: Iterable[str], in_channels: int, hidden: int, width: int, skips: Sequence[int], offsets: Sequence[int]
+) -> FCN:
+    """The offsets lay each scores' cells over the centres of the finer ones; they follow from the padding of 100.
+
+    A cell i of the dense layers' map is centred at the image's pixel 32 i + 12.5, of the fourth pooling's at
+    16 i − 91.5, of the third's at 8 i − 95.5.
+    """
+    if hidden < 1 or width < 1:
+        raise InputError(f"hidden is {hidden} and width {width}, but both must be at least 1")
+    names = Classes(classes)
+    net = vgg16(1, in_channels=in_channels, hidden=1, width=width)  # its dense layers come otherwise
+    encoder = ConvolutionalVGG(net, hidden, skips)
+    strides = [*(2**number for number in skips), 32]
+    network = SkipNetwork(encoder, encoder.channels, strides, len(names), offsets)
+    model = FCN(names, _preprocess(in_channels), network)
+    model.suited = {"lr": 1e-4}  # no layer normalises
+    model.backbone_keys = shared_keys(net, model)
+    for layer in (0, 3):
+        for kind in ("weight", "bias"):
+            model.backbone_keys[f"classifier.{layer}.{kind}"] = f"network.encoder.dense.{layer}.{kind}"
+    model.from_classifier = partial(dense_as_convolutions, hidden=hidden)
+    return model
+
+
+def fcn32s_mobilenet_v2(classes: Iterable[str], *, in_channels: int = 3) -> FCN:
+    """FCN-32s on MobileNet v2. Arguments as for `fcn8s_mobilenet_v2`."""
+    return _on_mobilenet_v2(classes, in_channels, 1)
+
+
+def fcn16s_mobilenet_v2(classes: Iterable[str], *, in_channels: int = 3) -> FCN:
+    """FCN-16s on MobileNet v2. Arguments as for `fcn8s_mobilenet_v2`."""
+    return _on_mobilenet_v2(classes, in_channels, 2)
+
+
+def fcn8s_mobilenet_v2(classes: Iterable[str], *, in_channels: int = 3) -> FCN:
+    """FCN-8s on MobileNet v2, whose last 1×1 convolution stands for the dense layers.
+
+    Args:
+        classes: names of the classes; the background is one.
+        in_channels: channels of the images.
+    """
+    return _on_mobilenet_v2(classes, in_channels, 3)
+
+
+def _on_mobilenet_v2(classes: Iterable[str], in_channels: int, maps: int) -> FCN:
+    names = Classes(classes)
+    net = mobilenet_v2(1, in_channels=in_channels)
+    last = Stage(list(net.layers())[-1], net.last_channels, 32)
+    encoder = FeatureMaps(net.layers(), [*net.stages[-maps:-1], last])
+    network = SkipNetwork(encoder, encoder.channels, encoder.strides, len(names))
+    model = FCN(names, _preprocess(in_channels), network)
+    model.backbone_keys = shared_keys(net, model)
+    return model
+
+
+def _preprocess(in_channels: int) -> KeepSize:
+    mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)
+    return KeepSize(mean, std, divisor=32)

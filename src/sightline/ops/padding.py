@@ -1,0 +1,31 @@
+"""Padding by mirroring, as far as one likes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def mirror_pad(x: Tensor, top: int, bottom: int, left: int, right: int) -> Tensor:
+    """A map continued by its mirror image at each border, the border's own pixels not repeated.
+
+    Unlike the framework's, any amount will do: it is mirrored again and again; one row alone is repeated.
+
+    Args:
+        x: [..., H, W].
+        top, bottom, left, right: pixels at each border.
+
+    Returns:
+        [..., top + H + bottom, left + W + right].
+    """
+    rows = _mirrored(x.shape[-2], top, bottom, x.device)
+    columns = _mirrored(x.shape[-1], left, right, x.device)
+    return x.index_select(-2, rows).index_select(-1, columns)
+
+
+def _mirrored(side: int, before: int, after: int, device: torch.device) -> Tensor:
+    places = torch.arange(-before, side + after, device=device)
+    if side == 1:
+        return torch.zeros_like(places)
+    places = places.remainder(2 * (side - 1))  # there and back again
+    return torch.minimum(places, 2 * (side - 1) - places)

@@ -1,0 +1,112 @@
+"""U-Net: published numbers and sizes, mirrored borders, and any depth on a backbone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from sightline.errors import InputError
+from sightline.models.segmentation.unet import UNetwork, centre, unet, unet_mobilenet_v2, unet_resnet18, unet_small
+from sightline.models.weights import load_weights
+from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
+
+NAMES = ["ground", "cell"]
+
+
+def test_the_paper_s_parameters_and_sizes() -> None:
+    with torch.device("meta"):
+        model = unet(NAMES, in_channels=1)
+    assert sum(p.numel() for p in model.parameters()) == 31_030_658
+    assert model.network.tile((388, 388)) == (572, 572)
+    assert model.network.margin == (572 - 388) // 2
+    assert model.network.tile((389, 388)) == (588, 572)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_the_output_covers_the_image_whatever_its_size(depth: int) -> None:
+    network = UNetwork(1, 2, width=1, depth=depth).eval()
+    with torch.no_grad():
+        for size in ((1, 1), (3, 18), (20, 33)):
+            assert network(torch.rand(1, 1, *size)).shape[-2:] == size
+
+
+def test_valid_convolutions_see_the_mirrored_image() -> None:
+    """The figure's steps, one by one, on an image mirrored around by the framework."""
+    torch.manual_seed(0)
+    network = UNetwork(1, 2, width=2, depth=2).eval()
+    x = torch.rand(1, 1, 36, 44)  # outputs are multiples of 4: nothing is added at the bottom and right
+    with torch.no_grad():
+        tile = F.pad(x, (20, 20, 20, 20), mode="reflect")
+        first = network.down[0](tile)
+        second = network.down[1](F.max_pool2d(first, 2))
+        low = network.bottom(F.max_pool2d(second, 2))
+        up = network.ups[0](low)
+        edge = (second.shape[-1] - up.shape[-1]) // 2
+        up = network.blocks[0](torch.cat([second[..., edge:-edge, edge:-edge], up], 1))
+        up = network.ups[1](up)
+        edge = (first.shape[-1] - up.shape[-1]) // 2
+        up = network.blocks[1](torch.cat([first[..., edge:-edge, edge:-edge], up], 1))
+        wanted = network.score(up)
+        assert wanted.shape[-2:] == (36, 44)
+        torch.testing.assert_close(network(x), wanted)
+
+
+def test_tiles_of_an_image_agree_with_the_whole() -> None:
+    """Nothing is padded inside: where a tile's surroundings are given, its answer is the whole image's."""
+    torch.manual_seed(0)
+    network = UNetwork(1, 2, width=2, depth=2).eval()
+    x = torch.rand(1, 1, 76, 76)
+    with torch.no_grad():
+        whole = network(x)
+        tile = network(x[..., 12:64, 12:64])  # 12 is a multiple of 4, so that poolings fall alike
+        torch.testing.assert_close(tile[..., 20:-20, 20:-20], whole[..., 32:44, 32:44])
+
+
+def test_the_centre_of_a_map() -> None:
+    x = torch.arange(36.0).reshape(1, 1, 6, 6)
+    assert centre(x, (2, 4))[0, 0].tolist() == [[13, 14, 15, 16], [19, 20, 21, 22]]
+    assert centre(x, (6, 6)) is not None
+
+
+@pytest.mark.parametrize("depth", [1, 3, 5])
+def test_any_depth_on_a_backbone(depth: int) -> None:
+    for builder in (unet_mobilenet_v2, unet_resnet18):
+        model = builder(NAMES, depth=depth, channels=(16, 8, 8, 4, 4)).eval()
+        assert model.preprocess.divisor == 2**depth
+        assert model.network.encoder.strides == [2, 4, 8, 16, 32][:depth]
+        with torch.no_grad():
+            assert model([torch.rand(3, 21, 33)])[0].labels.shape == (21, 33)
+    with pytest.raises(InputError, match="depth 6, but width ≥ 1 and 1 ≤ depth ≤ 5"):
+        unet_mobilenet_v2(NAMES, depth=6)
+
+
+def test_a_backbone_s_weights_load() -> None:
+    net, model = mobilenet_v2(7), unet_mobilenet_v2(NAMES, depth=3)
+    load_weights(model, net.state_dict(), "mobilenet.pth")
+    assert torch.equal(model.network.encoder["3"].conv[1][0].weight, net.features[3].conv[1][0].weight)
+
+
+def test_the_padded_form_learns_two_images() -> None:
+    torch.manual_seed(0)
+    from sightline.structures import ClassMap
+
+    model = unet_small(NAMES, in_channels=1, width=4, depth=2).train()
+    images = [torch.rand(1, 24, 24) * 0.2 for _ in range(2)]
+    images[0][:, 4:16, 6:20] += 0.7
+    images[1][:, 10:22, 2:14] += 0.7
+    targets = [ClassMap((x[0] > 0.5).long(), model.classes) for x in images]
+    optimizer = torch.optim.AdamW(model.parameters(), 2e-2)
+    for _ in range(25):
+        optimizer.zero_grad()
+        sum(model(images, targets).values()).backward()
+        optimizer.step()
+    for module in model.modules():  # two images are no statistics: take the last batch's
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        model(images)
+        found = model.eval()(images)
+    for answer, target in zip(found, targets, strict=True):
+        assert (answer.labels == target.labels).float().mean() > 0.97
