@@ -78,6 +78,19 @@ SMALL: dict[str, dict[str, Any]] = {
     "yolo_9000": {"image_size": 64},
     "alexnet": {"crop": 64, "hidden": 32},
     "vgg": {"crop": 64, "hidden": 32},
+    "fcn_resnet": {},
+    **{f"fcn{stride}s_vgg16": {"hidden": 16, "width": 4} for stride in (8, 16, 32)},
+    **{f"fcn{stride}s_mobilenet_v2": {} for stride in (8, 16, 32)},
+    "deconvnet": {"window": 2, "hidden": 16, "width": 4},
+    "segnet": {"width": 4},
+    "unet_mobilenet_v2": {"channels": [32, 24, 16, 16, 8]},
+    "unet_resnet18": {"depth": 3, "channels": [16, 16, 8]},
+    "unet": {"width": 4},
+    "full_resolution_net": {"width": 4},
+    "sliding_segmentation": {"width": 4, "hidden": 8},
+    "deeplabv3_mobilenet_v2": {"width": 16},
+    "deeplabv3": {"min_size": 64, "max_size": 96},
+    "lraspp": {"inner": 16},
 }
 # they differ from a tested one in widths, depths and sizes alone: only built
 VARIANTS = (*(f"efficientnet_b{i}" for i in range(1, 8)), *(f"efficientdet_d{i}" for i in range(1, 8)))
@@ -93,6 +106,8 @@ HEAVY = (
     *("pp_yolo_resnet50_vd", "pp_yolo_resnet18_vd"),
     *("localiser_resnet18", "sliding_window_resnet18", "grid_sliding_resnet18"),  # as on MobileNet
     "yolo_v1",
+    *("fcn16s_vgg16", "fcn32s_vgg16", "fcn16s_mobilenet_v2", "fcn32s_mobilenet_v2", "unet_resnet18"),
+    *("fcn_resnet101", "deeplabv3_resnet101", "deeplabv3_mobilenet_v3_large"),
     *(
         "faster_rcnn_vgg16",
         "fast_rcnn_vgg16",

@@ -18,11 +18,12 @@ from sightline.models.classification.entries import CLASSIFICATION_ENTRIES
 from sightline.models.detection.dense_entries import DENSE_ENTRIES
 from sightline.models.detection.region_entries import REGION_ENTRIES
 from sightline.models.entry import Entry
-from sightline.models.published import PUBLISHED, Published, class_names, coco_classes, find_published, local_file
+from sightline.models.published import DATA, PUBLISHED, Published, class_names, coco_classes, find_published, local_file
+from sightline.models.segmentation.entries import SEGMENTATION_ENTRIES
 from sightline.models.weights import head_fits, load_weights, read_checkpoint
 from sightline.structures import Classes
 
-ENTRIES = (*REGION_ENTRIES, *DENSE_ENTRIES, *CLASSIFICATION_ENTRIES)
+ENTRIES = (*REGION_ENTRIES, *DENSE_ENTRIES, *SEGMENTATION_ENTRIES, *CLASSIFICATION_ENTRIES)
 """Every model by name."""
 
 _BY_NAME = {name: entry for entry in ENTRIES for name in (entry.name, *entry.aliases)}
@@ -57,11 +58,11 @@ def create_model(
         name: of the catalog, or torchvision's for the same network.
         classes: names of the classes. May be left out where `weights` brings its own: published weights of the whole
             model, a file that `save` wrote, and any local file whose head has as many outputs as the published one:
-            1000 are taken for ImageNet's classes, a detector's 91 for COCO's 80.
-        weights: "coco" or "imagenet" for published weights (downloaded once); a local file (a whole model's, or a
-            classifier's for the backbone); "hf://owner/repository/file" for a file of the Hugging Face hub; None starts
-            from random numbers. A head of other classes is left out; where a file does not name its classes and has
-            as many as `classes`, they are taken to be the same, and the log says so.
+            1000 are taken for ImageNet's classes, a detector's 91 for COCO's 80, a segmenter's 21 for VOC's.
+        weights: "coco", "voc" or "imagenet" for published weights (downloaded once); a local file (a whole model's, or
+            a classifier's for the backbone); "hf://owner/repository/file" for a file of the Hugging Face hub; None
+            starts from random numbers. A head of other classes is left out; where a file does not name its classes and
+            has as many as `classes`, they are taken to be the same, and the log says so.
         in_channels: channels of the images.
         arguments: of the builder. Those not given are the ones that suit the weights. Settings may be given as a
             dictionary of the numbers that differ: boxes={"samples": 32}.
@@ -140,8 +141,8 @@ def with_settings(entry: Entry, arguments: dict[str, Any]) -> dict[str, Any]:
 def models() -> list[dict[str, Any]]:
     """The catalog as rows: name, task, parameters, paper, aliases, published weights with their metrics.
 
-    Parameters are those that learn or could, as published: with 1000 ImageNet classes, or with COCO's 91 outputs and
-    frozen norms where the published detector has them.
+    Parameters are those that learn or could, as published: with 1000 ImageNet classes, with VOC's 21, or with COCO's 91
+    outputs and frozen norms where the published detector has them.
     """
     rows = []
     for entry in ENTRIES:
@@ -167,10 +168,10 @@ def _as_published(entry: Entry) -> nn.Module:
 
 def _published_head(entry: Entry) -> tuple[Classes, dict[str, Any]]:
     """The classes that an entry's published weights have, or would have, and the builder's arguments for them."""
-    data = "imagenet" if entry.task == "classification" else "coco"
+    data = {"classification": "imagenet", "segmentation": "voc"}.get(entry.task, "coco")
     published = find_published(entry.name, data)
     arguments = dict(published.arguments if published is not None else entry.start)
-    if data == "imagenet":
+    if data != "coco":
         return Classes(class_names(data)), arguments
     if published is not None and published.person_only:
         return Classes(["person"]), arguments
@@ -200,7 +201,8 @@ def _brought(
         with torch.device("meta"):
             if head_fits(_as_published(entry), state):
                 return classes, arguments
-    if not any(key.startswith("backbone.") for key in state):
+    relative = metadata.get("task") == entry.task  # such as an FCN-32s for an FCN-16s
+    if not relative and not any(key.startswith("backbone.") for key in state):
         return None, dict(entry.start)  # a classifier's
     arguments.pop("slots", None)
     arguments.pop("norm_eps", None)  # a matter of that training, not of the network
@@ -215,7 +217,7 @@ def _published(entry: Entry, weights: str | Path | None) -> Published | None:
     """The published checkpoint that `weights` names: of the model itself, or of its backbone's classifier."""
     if weights is None:
         return None
-    if weights not in ("coco", "imagenet"):
+    if weights not in DATA:
         return next((p for p in PUBLISHED if Path(weights).name == p.file), None)
     found = find_published(entry.name, str(weights))
     if found is None and entry.backbone is not None:

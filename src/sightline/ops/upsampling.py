@@ -116,7 +116,9 @@ def stamp(x: Tensor, weight: Tensor, stride: Steps = 1, padding: Steps = 0, outp
         [N, O, H, W], see `transposed_size`.
     """
     (down, across), (top, left) = _pair(stride), _pair(padding)
-    height, width = transposed_size((x.shape[-2], x.shape[-1]), weight.shape[-2:], stride, 0, output_padding)
+    height, width = transposed_size(
+        (x.shape[-2], x.shape[-1]), (weight.shape[-2], weight.shape[-1]), stride, 0, output_padding
+    )
     sheet = x.new_zeros(x.shape[0], weight.shape[1], height, width)
     for row in range(x.shape[-2]):
         for column in range(x.shape[-1]):
@@ -175,7 +177,7 @@ def tied_kernel(weight: Tensor) -> Tensor:
 
 
 def bilinear_kernel(channels: int, factor: int) -> Tensor:
-    """The weight with which a transposed convolution of stride `factor` interpolates bilinearly, each channel by itself.
+    """The weight with which a transposed convolution of stride `factor` interpolates each channel bilinearly.
 
     Padded by (k − factor) / 2 it equals `upsample_bilinear` except at the border, where zeros lie beyond.
 
@@ -194,8 +196,5 @@ def bilinear_kernel(channels: int, factor: int) -> Tensor:
     return torch.eye(channels)[:, :, None, None] * (line[:, None] * line)
 
 
-def _pair(value: Steps | tuple[int, ...] | torch.Size) -> tuple[int, int]:
-    if isinstance(value, int):
-        return value, value
-    rows, columns = value
-    return rows, columns
+def _pair(value: Steps) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else value

@@ -9,8 +9,10 @@ behind it; one stage of training.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -68,7 +70,7 @@ class MirroredVGG(nn.Module):
         for number, width in reversed(list(enumerate(widths))):
             depth = sum(isinstance(part, nn.Conv2d) for part in self.encoder[number].children()) if number else last
             ends = [*[width] * depth, widths[max(0, number - 1)]]
-            self.decoder.append(nn.Sequential(*(layer(a, b) for a, b in zip(ends, ends[1:], strict=False))))
+            self.decoder.append(nn.Sequential(*(layer(a, b) for a, b in itertools.pairwise(ends))))
         self.score = nn.Conv2d(widths[0], outputs, score, padding=score // 2)
         self.least = least
 
@@ -156,7 +158,7 @@ def he_start(module: nn.Module) -> None:
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             # a transposed convolution's weight is [in, out, k, k]: its fan-in is counted as the other's fan-out
-            mode = "fan_out" if isinstance(layer, nn.ConvTranspose2d) else "fan_in"
+            mode: Literal["fan_in", "fan_out"] = "fan_out" if isinstance(layer, nn.ConvTranspose2d) else "fan_in"
             nn.init.kaiming_normal_(layer.weight, mode=mode, nonlinearity="relu")
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)

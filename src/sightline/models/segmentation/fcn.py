@@ -103,8 +103,8 @@ class ConvolutionalVGG(nn.Module):
         assert isinstance(first, nn.Conv2d)
         first.padding = (100, 100)
         poolings = [layer for layer in self.features if isinstance(layer, nn.MaxPool2d)]
-        for layer in poolings:
-            layer.ceil_mode = True
+        for pooling in poolings:
+            pooling.ceil_mode = True
         self.taken = [list(self.features).index(poolings[number - 1]) for number in skips]
         widths = [stage.channels for stage in net.stages]
         self.channels = [*(widths[number - 1] for number in skips), hidden]

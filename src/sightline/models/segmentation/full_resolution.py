@@ -1,7 +1,7 @@
 """A fully convolutional network that never makes the image smaller: the plainest answer, and a dear one.
 
-Its context grows by two pixels a layer, or, with convolutions whose taps are 1, 2, 4, … pixels apart, doubles with each:
-Yu and Koltun, "Multi-scale context aggregation by dilated convolutions", ICLR 2016, section 3.
+Its context grows by two pixels a layer, or, with convolutions whose taps are 1, 2, 4, … pixels apart, doubles with
+each: Yu and Koltun, "Multi-scale context aggregation by dilated convolutions", ICLR 2016, section 3.
 """
 
 from __future__ import annotations

@@ -58,8 +58,8 @@ class SlidingNetwork(nn.Module):
     def by_patches(self, x: Tensor) -> Tensor:
         """[N, C, H + S − 1, W + S − 1] → [N, K, H, W]: one pass of the classifier for each pixel."""
         windows = x.unfold(2, self.window, 1).unfold(3, self.window, 1)  # [N, C, H, W, S, S], not copied
-        count, channels, height, width = windows.shape[:4]
         crops = windows.permute(0, 2, 3, 1, 4, 5)
+        count, height, width = crops.shape[:3]
         answers = []
         for image in crops:
             for places in torch.arange(height * width, device=x.device).split(self.chunk):
