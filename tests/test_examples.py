@@ -9,6 +9,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from PIL import Image
 
 from sightline.ops.boxes import box_iou
 from sightline.structures import Instances
@@ -67,3 +68,14 @@ def test_retinanet_trains_with_the_replaced_assignment(tmp_path: Path, capsys: p
     assert all(0 <= value <= 1 for value in found.values())
     assert "spread of overlaps: AP50" in capsys.readouterr().out
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_the_checkerboard_is_there_and_gone(tmp_path: Path) -> None:
+    found = example("checkerboard").main(tmp_path / "board.png")
+    uneven, even, resized = found.values()
+    assert uneven[0] > 1
+    assert even[0] == pytest.approx(0, abs=1e-6)
+    assert resized[0] == pytest.approx(0, abs=1e-6)
+    assert resized[1] < 0.1 * min(uneven[1], 2 * even[1])
+    with Image.open(tmp_path / "board.png") as picture:
+        assert picture.width > picture.height > 300

@@ -125,7 +125,8 @@ class Segmenter(nn.Module):
         results = []
         for own, (height, width), original in zip(logits, batch.sizes, batch.original_sizes, strict=True):
             fitted = resized(own[None, :, :height, :width].float(), (int(original[0]), int(original[1])))[0]
-            results.append(ClassMap(fitted.argmax(0), self.classes, fitted.softmax(0)))
+            scores = fitted.softmax(0)
+            results.append(ClassMap(scores.argmax(0), self.classes, scores))  # of equal scores the first
         return results
 
 
