@@ -15,7 +15,7 @@ from sightline.models.detection.grid_sliding import GridSettings
 from sightline.models.published import PUBLISHED
 
 NAMES = ["circle", "square"]
-# torchvision's metadata of its published weights: heads of 91 and 1000 outputs
+# torchvision's metadata of its published weights: heads of 91, 21 and 1000 outputs
 PARAMETERS = {
     "faster_rcnn_resnet50_fpn": 41_755_286,
     "faster_rcnn_resnet50_fpn_v2": 43_712_278,
@@ -29,6 +29,12 @@ PARAMETERS = {
     "retinanet_resnet50_fpn": 34_014_999,
     "retinanet_resnet50_fpn_v2": 38_198_935,
     "fcos_resnet50_fpn": 32_269_600,
+    "fcn_resnet50": 35_322_218,
+    "fcn_resnet101": 54_314_346,
+    "deeplabv3_resnet50": 42_004_074,
+    "deeplabv3_resnet101": 60_996_202,
+    "deeplabv3_mobilenet_v3_large": 11_029_328,
+    "lraspp_mobilenet_v3_large": 3_221_538,
     "resnet18": 11_689_512,
     "resnet34": 21_797_672,
     "resnet50": 25_557_032,

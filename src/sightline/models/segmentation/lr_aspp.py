@@ -73,6 +73,7 @@ def lraspp_mobilenet_v3_large(
     """
     names = Classes(classes)
     net, body = dilated_mobilenet_v3(in_channels)
-    network = LiteNetwork(body, LiteHead(*body.channels, len(names), inner))
+    low, high = body.channels
+    network = LiteNetwork(body, LiteHead(low, high, len(names), inner))
     pattern = r"^network\.classifier\.(low|high)_classifier\."
     return with_heads(names, net, network, in_channels, min_size, max_size, losses, pattern)
