@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sightline.data.columns import Columns
 from sightline.data.images import image_size, read_image
+from sightline.data.rasterise import RasterisedMaps, as_class_map
 from sightline.data.source import Kind, Source, make_class_map, make_class_scores, make_instances
 from sightline.errors import InputError
 from sightline.structures import Classes, Instances, Size, Target
@@ -94,6 +95,11 @@ class Dataset(Sequence[tuple[Tensor, Target]]):
         objects = f", {int(np.diff(labels)[rows].sum())} objects" if self.kind == "instances" else ""
         splits = ", ".join(f"{name} {len(self[name])}" for name in self.splits)
         return f"Dataset({self.format}, {len(self)} images ({splits}){objects}, {self.classes!r})"
+
+    @property
+    def rows(self) -> np.ndarray | None:
+        """int64 ids of the source's images this view shows, in its order; None for all."""
+        return self._rows
 
     # One image
 
@@ -214,6 +220,21 @@ class Dataset(Sequence[tuple[Tensor, Target]]):
         """The same dataset, its images read with `channels` channels as in `read_image`."""
         return Dataset(self.source, self._rows, self.fields, channels)
 
+    def as_class_map(self, background: str | None = "background") -> Dataset:
+        """Objects with outlines as a dataset of class maps: each pixel has the class of its smallest object.
+
+        Maps are drawn when they are asked for. An object without outline, among others that have one, fills its box;
+        crowds do not count.
+
+        Args:
+            background: the class of pixels without an object, which becomes id 0 unless the classes have it already;
+                None for pixels that do not count.
+
+        Raises:
+            InputError: the objects have no outlines.
+        """
+        return as_class_map(self, background)
+
     def with_columns(self, columns: Columns) -> Dataset:
         """The same images with other annotations: `columns` must have a row for each image, in this order."""
         if columns.images != len(self):
@@ -259,7 +280,7 @@ class Dataset(Sequence[tuple[Tensor, Target]]):
             self.source,
             columns=self.columns,
             pictures=None if pictures is None else [pictures[r] for r in rows],
-            class_maps=None if maps is None else [maps[r] for r in rows],
+            class_maps=maps.take(rows) if isinstance(maps, RasterisedMaps) else maps and [maps[r] for r in rows],
         )
 
     def _image_column(self, name: str) -> np.ndarray:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sightline.data.columns import Blob, Columns
-from sightline.data.images import read_map
+from sightline.data.map_values import MapValues
 from sightline.errors import InputError
 from sightline.structures import IGNORE, Classes, ClassMap, ClassScores, Instances, Size
 
@@ -37,7 +37,8 @@ class Source:
         meta: what the format keeps beside the columns (COCO: info, licenses, categories).
         pictures: uint8 or float tensors [C, H, W], for a dataset in memory.
         class_maps: [H, W] whole-number tensors, for class maps in memory.
-        ignore: the value in map files that stands for pixels that do not count.
+        ignore: the value in maps that stands for pixels that do not count.
+        map_values: what the values of map files stand for, where they are not ids.
         later: readers of columns that are only read when asked for, by field name.
     """
 
@@ -54,6 +55,7 @@ class Source:
     pictures: Sequence[Tensor] | None = None
     class_maps: Sequence[Tensor] | None = None
     ignore: int | None = 255
+    map_values: MapValues | None = None
     later: Mapping[str, Callable[[Columns], Columns]] = field(default_factory=dict)
 
 
@@ -87,7 +89,13 @@ def make_class_map(source: Source, row: int) -> ClassMap:
         labels = source.class_maps[row]
     else:
         assert source.columns.maps is not None, "a dataset of class maps has them in memory or in files"
-        labels = read_map((source.root or Path()) / source.columns.maps.text(row))
+        name, mask = source.columns.names.text(row), source.columns.maps.text(row)
+        if not mask:
+            raise InputError(f"the image {name} has no mask; add one of its name, or leave the image out")
+        size = int(source.columns.heights[row]), int(source.columns.widths[row])
+        values = source.map_values or MapValues(source.ignore)
+        labels = values.read((source.root or Path()) / mask, source.classes, name, size)
+        return ClassMap(labels, source.classes, source=name)
     if source.ignore is not None:
         labels = labels.to(torch.int64).masked_fill(labels == source.ignore, IGNORE)
     return ClassMap(labels, source.classes, source=source.columns.names.text(row))

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 from sightline.data.dataset import Dataset
-from sightline.data.formats import coco, cvat, labelme, masks, via, voc, yolo, yolo_seg
+from sightline.data.formats import coco, cvat, labelme, masks, semantic, via, voc, yolo, yolo_seg
 from sightline.errors import InputError
 from sightline.structures import Classes
 
@@ -28,6 +28,7 @@ FORMATS: Mapping[str, ModuleType] = {
     "labelme": labelme,
     "cvat": cvat,
     "masks": masks,
+    "semantic": semantic,
 }
 """The formats by name."""
 
@@ -43,6 +44,7 @@ def open_dataset(
     *,
     images: StrPath | None = None,
     format: str | None = None,
+    ignore: int | None = 255,
 ) -> Dataset:
     """Open a dataset; its format is recognised from what the folder holds.
 
@@ -53,15 +55,16 @@ def open_dataset(
 
     Args:
         path: a folder in one of the formats (COCO, Pascal VOC, YOLO with boxes or polygons, VIA, LabelMe, CVAT XML,
-            masks as pictures), or a file that describes one, such as a COCO .json or a YOLO data.yaml. The layouts
-            are listed in `sightline.data.formats.coco`, `.voc`, `.yolo`, `.yolo_seg`, `.via`, `.labelme`, `.cvat` and
-            `.masks`.
+            masks of objects or class maps as pictures), or a file that describes one, such as a COCO .json or a YOLO
+            data.yaml. The layouts are listed in `sightline.data.formats.coco`, `.voc`, `.yolo`, `.yolo_seg`, `.via`,
+            `.labelme`, `.cvat`, `.masks` and `.semantic`.
         train, val, test: what makes up a split, where it is not found by itself: a folder, a COCO .json, or a text file
             that lists images. The dataset then has the splits named here and no others.
         classes: the class names in the order wanted; a label of any other class is refused.
         images: the folder with the images, where they are not beside their labels.
         format: the format's name, a key of `FORMATS`, for a folder that holds several. Masks beside labels in another
             format are read only when they are named so.
+        ignore: the value in class maps of pixels that do not count, where their file of classes names none.
 
     Raises:
         InputError: there is nothing at `path`, its format is not known or not clear, a file is damaged, or a label is
@@ -76,7 +79,8 @@ def open_dataset(
     if classes is not None:
         classes = list(Classes(classes))
     named = {name: Path(p) for name, p in (("train", train), ("val", val), ("test", test)) if p is not None}
-    dataset: Dataset = module.read(root, named or None, classes, None if images is None else Path(images))
+    more = {"ignore": ignore} if module is semantic else {}
+    dataset: Dataset = module.read(root, named or None, classes, None if images is None else Path(images), **more)
     if dataset.source.columns.nbytes > 2**24:
         _give_back_memory()
     return dataset
@@ -96,8 +100,9 @@ def _recognised(root: Path, format: str | None) -> ModuleType:
     if root.is_dir() and not any(root.iterdir()):
         raise InputError(f"the folder {root} is empty; give one with a dataset in it")
     found = {name: what for name, module in FORMATS.items() if (what := module.recognise(root)) is not None}
-    if len(found) > 1:
-        found.pop("masks", None)  # pictures of masks beside labels are a further form of the same data
+    for name in ("semantic", "masks"):
+        if len(found) > 1:
+            found.pop(name, None)  # pictures of masks beside labels are a further form of the same data
     if len(found) > 1:
         several = " and ".join(f"{name} ({what})" for name, what in found.items())
         raise InputError(f"{root} holds more than one format: {several}; say which with format=, or give a file's path")
@@ -141,7 +146,8 @@ class Conversion:
     def __str__(self) -> str:
         lost = ", ".join(f"{count} {what}" for what, count in self.lost.items())
         left = f"; {self.format} cannot hold {lost}" if lost else ""
-        return f"{self.images} images with {self.objects} objects written to {self.folder} as {self.format}{left}"
+        what = "class maps" if self.format == "semantic" else f"{self.objects} objects"
+        return f"{self.images} images with {what} written to {self.folder} as {self.format}{left}"
 
 
 def convert(source: Dataset | StrPath, out: StrPath, to: str, *, symlink: bool = False) -> Conversion:
@@ -151,7 +157,8 @@ def convert(source: Dataset | StrPath, out: StrPath, to: str, *, symlink: bool =
     The folder appears when all is written: an interruption leaves nothing behind.
 
     Args:
-        source: a dataset of kind "instances", or the path of one.
+        source: a dataset of objects, or of class maps (for "semantic" alone, which draws objects as class maps), or the
+            path of one.
         out: the folder to make; it may exist if it is empty.
         to: the format's name, a key of `FORMATS`.
         symlink: link to the images instead of copying them.
@@ -162,7 +169,7 @@ def convert(source: Dataset | StrPath, out: StrPath, to: str, *, symlink: bool =
     if to not in FORMATS:
         raise InputError(f"there is no format {to!r}; there are {', '.join(FORMATS)}")
     dataset = source if isinstance(source, Dataset) else open_dataset(source)
-    if dataset.kind != "instances":
+    if dataset.kind != "instances" and (dataset.kind, to) != ("class_map", "semantic"):
         raise InputError(f"a dataset of kind {dataset.kind!r} cannot be written as {to}, which holds objects")
     out = Path(out).expanduser()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

@@ -78,6 +78,8 @@ def recognise(root: Path) -> str | None:
         if (root / name).is_dir():
             return name
     for folder in sorted(root.iterdir())[:20]:
+        if files.is_usual_split(folder):
+            continue  # class maps, a folder a split
         if (folder / "masks").is_dir() and (folder / "images").is_dir():
             return f"{folder.name}/masks"
     return None

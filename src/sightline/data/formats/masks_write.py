@@ -47,7 +47,7 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
         height, width = dataset.image_size(i)
         ids, classes = np.zeros((2, height, width), np.uint16)
         rows = range(int(columns.offsets[i]), int(columns.offsets[i + 1]))
-        masks = [_mask(columns, a, (height, width), names[i]) for a in rows]
+        masks = [mask_of(columns, a, (height, width), names[i]) for a in rows]
         for number, (a, mask) in enumerate(zip(rows, masks, strict=True), 1):
             lost["pixels that two objects share"] += int((ids[mask] > 0).sum())
             ids[mask] = number
@@ -61,8 +61,8 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
     return +lost
 
 
-def _mask(columns: Columns, a: int, size: tuple[int, int], where: str) -> np.ndarray:
-    """The pixels of object `a`, bool [H, W]."""
+def mask_of(columns: Columns, a: int, size: tuple[int, int], where: str) -> np.ndarray:
+    """The pixels of object `a`, bool [H, W]; one without outline fills its box."""
     from sightline.ops.masks import polygons_to_mask, rle_to_mask
 
     outline = shapes.outline_of(columns, a, where)

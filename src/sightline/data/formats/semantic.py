@@ -1,0 +1,285 @@
+"""Class maps: for each image a picture of the same size whose pixels say the class.
+
+Layouts that are recognised:
+
+- images/ and masks/ (or labels, annotations, SegmentationClass, … see `MASKS`) with files of equal names but for the
+  ending, and for an addition such as _mask, -label, _gt; with a folder a split in both, or SPLIT/images and
+  SPLIT/masks;
+- JPEGImages/ and SegmentationClass/ (Pascal VOC), whose lists in ImageSets/Segmentation are splits;
+- a text file that lists an image and its mask in each line, relative to its folder; or images alone, whose masks are
+  found as above.
+
+A mask is a grey or palette picture of 8 or 16 bits whose values are class ids from 0 on, or an RGB picture whose
+colours are listed (a palette picture is read by its colours, too, where they are listed). 255 stands for pixels that
+do not count. Classes are in classes.txt or labels.txt (a name a line, or name r g b), class_dict.csv, labelmap.txt, or
+classes.json ({"names": […], "colors": […], "ignore_index": 255}). Without any they are named after their ids; where
+masks hold 0 and 255 alone, they are background and foreground.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sightline.data.builder import Builder
+from sightline.data.columns import Blob
+from sightline.data.dataset import Dataset
+from sightline.data.formats import files
+from sightline.data.formats.gather import common_folder
+from sightline.data.formats.semantic_classes import ClassTable, find_table
+from sightline.data.formats.semantic_write import write
+from sightline.data.formats.voc_lists import colour, names_in
+from sightline.data.images import is_image, read_map
+from sightline.data.map_values import MapValues
+from sightline.data.source import Source
+from sightline.errors import InputError
+from sightline.structures import IGNORE
+
+__all__ = ["LOOKED_FOR", "MASKS", "read", "recognise", "write"]
+
+LOOKED_FOR = "semantic: masks/*.png (or labels/, annotations/, …) with images/"
+IMAGES = ("images", "imgs", "image", "JPEGImages", "Images", "img")
+MASKS = ("masks", "mask", "labels", "annotations", "class_maps", "semantic", "segmentation", "gt", "ground_truth")
+MASKS += ("Masks", "Labels", "label", "SegmentationClass")
+"""Names a folder of masks may have."""
+_ADDED = re.compile(r"[_\-. ]?(mask|masks|label|labels|labelids|labeltrainids|gt|seg|segmentation|annotation|l)$", re.I)
+_VOC = ("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow")
+_VOC += ("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor")
+_PROBED = 6
+"""Masks looked into to see whether they hold 0 and 255 alone."""
+_Pair = tuple[Path, Path | None, str]
+"""An image, its mask, its split."""
+
+
+def recognise(root: Path) -> str | None:
+    """What of class maps is found in a folder or a list, as words; None if nothing is."""
+    if root.is_file():
+        return root.name if root.suffix == ".txt" and _lists_pairs(root) else None
+    for home in (root, *sorted(path for path in root.iterdir() if files.is_usual_split(path))):
+        for images, masks in _folders(home):
+            name = next((n for n in files.files_below(masks) if is_image(n)), None)
+            if name is not None and images != masks:
+                return masks.relative_to(root).as_posix()
+    return None
+
+
+def read(
+    root: Path,
+    splits: Mapping[str, str | Path] | None = None,
+    classes: Sequence[str] | None = None,
+    images: Path | None = None,
+    ignore: int | None = 255,
+) -> Dataset:
+    """Read a dataset of class maps; arguments and errors as `sightline.open_dataset`.
+
+    A split is given by its folder of images, or by a list. `ignore` is the value of pixels that do not count, unless
+    the file of classes names one.
+    """
+    given, root = root, root.absolute()
+    home = root if root.is_dir() else root.parent
+    orphans: list[str] = []
+    if splits:
+        chosen = {name: files.resolve(home, path).absolute() for name, path in splits.items()}
+        pairs = [pair for name, path in chosen.items() for pair in _of_split(home, path, name, images, orphans)]
+    elif root.is_file():
+        pairs = _listed_pairs(root, "all", images)
+    else:
+        pairs = _all_pairs(home, images, orphans)
+    if not pairs:
+        raise files.none_found(given, orphans, "in images/ and JPEGImages/")
+    return _dataset(home, pairs, classes, ignore, orphans, images)
+
+
+def _dataset(
+    home: Path,
+    pairs: Sequence[_Pair],
+    classes: Sequence[str] | None,
+    ignore: int | None,
+    orphans: Sequence[str],
+    images: Path | None,
+) -> Dataset:
+    base = files.naming_root(home, images)
+    masks = [mask for _, mask, _ in pairs if mask is not None]
+    table = find_table(home) or _voc_table(masks)
+    names, values = _values(masks, table, classes, ignore)
+    split_names = files.in_order(dict.fromkeys(split for _, _, split in pairs))
+    builder = Builder()
+    by_split: dict[str, list[str]] = {name: [] for name in split_names}
+    maps: list[str] = []
+    for split in split_names:
+        for image, mask, own in pairs:
+            if own == split:
+                name = files.relative(image, base)
+                maps.append("" if mask is None else files.relative(mask, base))
+                by_split[split].append(name)
+                builder.add_image(name, files.header_size(image), split_names.index(split), maps[-1])
+    source = Source(
+        columns=builder.build(maps=Blob.of(maps)),
+        classes=files.class_names(names, home),
+        kind="class_map",
+        root=base,
+        format="semantic",
+        split_names=tuple(split_names),
+        folders=tuple(common_folder(by_split[split]) for split in split_names),
+        orphans=tuple(orphans),
+        map_values=values,
+        ignore=values.ignore,
+    )
+    return Dataset(source)
+
+
+def _values(
+    masks: Sequence[Path], table: ClassTable | None, classes: Sequence[str] | None, ignore: int | None
+) -> tuple[tuple[str, ...], MapValues]:
+    """The classes' names, and what the masks' values stand for."""
+    if table is not None and table.ignore is not None:
+        ignore = table.ignore
+    listed = table.names if table is not None else None
+    if listed is None or len(listed) <= 2:
+        found: set[int] = set()
+        for path in masks[:_PROBED] if listed is not None or classes is not None else masks:
+            found |= set(_values_of(path))
+        if 255 in found and found <= {0, 255} and len(classes or listed or "ab") == 2:
+            names = tuple(classes or listed or ("background", "foreground"))
+            return names, MapValues(None, {0: 0, 255: 1})
+        if listed is None and classes is None:
+            found.discard(-1 if ignore is None else ignore)
+            if not found:
+                raise InputError("no mask holds a class; name the classes in a file classes.txt beside the masks")
+            return tuple(f"class {k}" for k in range(max(found) + 1)), MapValues(ignore)
+    if classes is None or listed is None:
+        return tuple(classes or listed or ()), MapValues(ignore, colours=table.colours if table else {})
+    # the user's order: ids of the file become those of the names given
+    unknown = [name for name in listed if name not in classes]
+    if unknown:
+        raise files.unknown_class("a mask's class", f"class {unknown[0]!r}", list(classes))
+    places = [classes.index(name) for name in listed]
+    colours = {c: IGNORE if k == IGNORE else places[k] for c, k in (table.colours if table else {}).items()}
+    numbers = dict(enumerate(places))
+    return tuple(classes), MapValues(ignore, numbers, colours)
+
+
+def _values_of(path: Path) -> list[int]:
+    try:
+        values: list[int] = np.unique(read_map(path).numpy()).tolist()
+    except InputError as error:
+        if "but a class map has one whole number" not in str(error):
+            return []  # damaged: `check` and reading it say so
+        raise InputError(
+            f"{path} is a colour picture, and no file lists which colours are which class; add a classes.txt with a "
+            "line 'name r g b' a class"
+        ) from None
+    return values
+
+
+def _voc_table(masks: Sequence[Path]) -> ClassTable | None:
+    if not masks or masks[0].parent.name != "SegmentationClass":
+        return None
+    colours = {colour(k): k for k in range(len(_VOC))}
+    return ClassTable(_VOC, {**colours, (224, 224, 192): IGNORE}, 255)
+
+
+def _folders(home: Path, images: Path | None = None) -> Iterable[tuple[Path, Path]]:
+    """Folders of images with those of their masks, in a folder."""
+    pictures = [images] if images is not None else [home / name for name in IMAGES if (home / name).is_dir()]
+    return [(a, home / b) for a in pictures[:1] for b in MASKS if (home / b).is_dir()]
+
+
+def _all_pairs(home: Path, images: Path | None, orphans: list[str]) -> list[_Pair]:
+    for pictures, masks in _folders(home, images):
+        if any(is_image(name) for name in files.files_below(masks)):
+            lists = sorted((home / "ImageSets" / "Segmentation").glob("*.txt"))
+            return _by_lists(pictures, masks, lists) if lists else _paired(pictures, masks, None, home, orphans)
+    found = []
+    for folder in sorted(path for path in home.iterdir() if files.is_usual_split(path)):
+        for pictures, masks in _folders(folder):
+            found += _paired(pictures, masks, files.split_name(folder.name), home, orphans)
+            break
+    return found
+
+
+def _paired(images: Path, masks: Path, split: str | None, home: Path, orphans: list[str]) -> list[_Pair]:
+    """Images with the masks of the same name; the split is the first folder below `images`, where it is a usual one."""
+    by_stem = _by_stem(masks)
+    used: set[Path] = set()
+    pairs: list[_Pair] = []
+    for name in files.images_below(images):
+        mask = _mask_of(files.without_suffix(name), by_stem)
+        used |= {mask} if mask is not None else set()
+        first = files.split_name(name.split("/")[0]) if "/" in name else "all"
+        pairs.append((images / name, mask, split or (first if first in files.ORDER else "all")))
+    orphans += [files.relative(path, home) for path in by_stem.values() if path not in used]
+    return pairs
+
+
+def _by_lists(images: Path, masks: Path, lists: Sequence[Path]) -> list[_Pair]:
+    by_stem, pictures = _by_stem(masks), {files.without_suffix(name): name for name in files.images_below(images)}
+    listed = {files.split_name(file.stem): names_in(file) for file in lists}
+    if {"train", "val"} <= listed.keys():
+        listed.pop("trainval", None)
+    return [
+        (images / pictures.get(name, f"{name}.jpg"), _mask_of(name, by_stem), split)
+        for split, names in listed.items()
+        for name in names
+    ]
+
+
+def _by_stem(masks: Path) -> dict[str, Path]:
+    """Masks by their name without ending, and by what is left of it without an addition."""
+    found = {files.without_suffix(name): masks / name for name in files.images_below(masks)}
+    return {_ADDED.sub("", stem): path for stem, path in found.items()} | found
+
+
+def _mask_of(stem: str, by_stem: Mapping[str, Path]) -> Path | None:
+    for known in (stem, re.sub(r"[_\-](image|img|sat|leftImg8bit)$", "", stem)):
+        if known in by_stem:
+            return by_stem[known]
+    return None
+
+
+def _lists_pairs(file: Path) -> bool:
+    lines = [line.split() for line in files.read_text(file).splitlines()[:3] if line.strip()]
+    return bool(lines) and all(len(words) == 2 and all(map(is_image, words)) for words in lines)
+
+
+def _of_split(home: Path, path: Path, split: str, images: Path | None, orphans: list[str]) -> list[_Pair]:
+    if path.is_file():
+        return _listed_pairs(path, split, images)
+    for pictures, masks in _folders(path):
+        return _paired(pictures, masks, split, home, orphans)
+    return [(i, m, split) for i, m, _ in _all_pairs(home, images, []) if i.is_relative_to(path)]
+
+
+def _listed_pairs(file: Path, split: str, images: Path | None) -> list[_Pair]:
+    pairs: list[_Pair] = []
+    for number, line in enumerate(files.read_text(file).splitlines(), 1):
+        words = [word for word in re.split(r"[\s,;]+", line.strip()) if word]
+        if not words or line.startswith("#"):
+            continue
+        if len(words) > 2 or not is_image(words[0]):
+            raise InputError(f"{file}, line {number}: {line[:60]!r} is not an image and its mask; correct it")
+        places = [_place(word, file.parent, images if k == 0 else None) for k, word in enumerate(words)]
+        pairs.append((places[0], places[1] if len(places) == 2 else _mask_beside(places[0]), split))
+    return pairs
+
+
+def _place(word: str, folder: Path, images: Path | None) -> Path:
+    for base in (images, folder, folder.parent):
+        if base is not None and (base / word).is_file():
+            return base / word
+    return folder / word
+
+
+def _mask_beside(image: Path) -> Path | None:
+    """The mask of an image whose path has a folder of images in it: the same below a folder of masks."""
+    for k, part in enumerate(image.parts):
+        if part in IMAGES:
+            home, rest = Path(*image.parts[:k]), Path(*image.parts[k + 1 :])
+            for masks in (home / name for name in MASKS if (home / name).is_dir()):
+                found = _mask_of(files.without_suffix(rest.as_posix()), _by_stem(masks))
+                if found is not None:
+                    return found
+    return None

@@ -1,0 +1,153 @@
+"""Class names and colour tables that lie beside class maps."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sightline.data.formats.files import read_text
+from sightline.data.formats.voc_lists import is_comment
+from sightline.data.map_values import Colour
+from sightline.errors import InputError
+from sightline.structures import IGNORE
+
+FILES = ("classes.json", "labels.json", "classes.txt", "labels.txt", "class_names.txt", "labelmap.txt")
+FILES += ("class_dict.csv", "classes.csv", "label_colors.txt")
+"""Names a file of classes may have."""
+_IGNORED = "ignore"
+"""The name under which a colour table lists what does not count."""
+_NUMBERED = re.compile(r"(\d+)\s*[:\s,]\s*(\D.*)")
+_COLOUR_LAST = re.compile(r"(.+?)[\s,:;]+(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\d{1,3})[\s,:;]*")
+_COLOUR_FIRST = re.compile(r"(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\d{1,3})[\s,:;]+(\D.*)")
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """What a file says of the classes: their names by rising id, and their colours where it has some.
+
+    `ignore` is the value of pixels that do not count; None where the file does not say.
+    """
+
+    names: tuple[str, ...]
+    colours: Mapping[Colour, int] = field(default_factory=dict)
+    ignore: int | None = None
+
+
+def find_table(root: Path) -> ClassTable | None:
+    """The classes that a file in a dataset's folder lists; None without one."""
+    file = next((root / name for name in FILES if (root / name).is_file()), None)
+    if file is None:
+        return None
+    if file.suffix == ".json":
+        return _from_json(file)
+    return _from_lines(file)
+
+
+def _from_lines(file: Path) -> ClassTable:
+    lines = [line.strip() for line in read_text(file).splitlines()]
+    lines = [line for line in lines if line and not is_comment(line)]
+    if file.suffix == ".csv":
+        rows = [[cell.strip() for cell in row] for row in csv.reader(lines)]
+        rows = [row for row in rows if not (row[1:2] and row[1].lower() in ("r", "red"))]  # the heads
+        lines = [" ".join([row[0].replace(" ", "\u00a0"), *row[1:]]) for row in rows]
+    named: list[tuple[str, Colour | None]] = []
+    for line in lines:
+        last, first = _COLOUR_LAST.fullmatch(line), _COLOUR_FIRST.fullmatch(line)
+        if last:
+            named.append((last[1].replace("\u00a0", " "), _colour(last.groups()[1:], file, line)))
+        elif first:
+            named.append((first[4], _colour(first.groups()[:3], file, line)))
+        else:
+            named.append((line.replace("\u00a0", " ").rstrip(":"), None))
+    numbered = [_NUMBERED.fullmatch(name) for name, _ in named]
+    if all(numbered) and [int(m[1]) for m in numbered if m] == [*range(len(named))]:
+        named = [(m[2].strip(), colour) for m, (_, colour) in zip(numbered, named, strict=True) if m]
+    return _table(named, file)
+
+
+def _from_json(file: Path) -> ClassTable:
+    try:
+        content: Any = json.loads(read_text(file))
+    except ValueError as error:
+        raise InputError(f"{file} is not valid JSON ({error}); correct it") from None
+    ignore: Any = None
+    names: Any = content
+    colours: Sequence[Any] | None = None
+    if isinstance(content, dict):
+        key = next((k for k in ("names", "classes", "labels", "categories") if k in content), None)
+        ignore = next((content[k] for k in ("ignore_index", "ignore", "ignore_value") if k in content), None)
+        if key is not None:
+            names = content[key]
+            colours = next((content[k] for k in ("colors", "colours", "palette") if k in content), None)
+        if isinstance(names, dict):
+            names, colours = _from_mapping(names, file)
+    if not isinstance(names, list):
+        raise InputError(f'{file} names no classes; write {{"names": […], "colors": […]}} or a list of names')
+    named: list[tuple[str, Colour | None]] = []
+    for k, entry in enumerate(names):
+        own = colours[k] if colours is not None and k < len(colours) else None
+        if isinstance(entry, dict):
+            own = next((entry[c] for c in ("color", "colour", "rgb") if c in entry), own)
+            entry = entry.get("name", entry.get("label"))
+        if not isinstance(entry, str):
+            raise InputError(f"{file}: entry {k} of the classes has no name; give one")
+        named.append((entry, None if own is None else _colour(own, file, entry)))
+    table = _table(named, file)
+    if isinstance(ignore, int):
+        return ClassTable(table.names, table.colours, ignore)
+    if ignore is not None:
+        return ClassTable(table.names, {**table.colours, _colour(ignore, file, "ignore"): IGNORE}, table.ignore)
+    return table
+
+
+def _from_mapping(names: Mapping[str, Any], file: Path) -> tuple[list[str], list[Any] | None]:
+    """{"0": "road", …}, {"road": 0, …} or {"road": [r, g, b], …} → names, and colours."""
+    if all(key.isdecimal() for key in names) and all(isinstance(value, str) for value in names.values()):
+        pairs = [(int(key), value) for key, value in names.items()]
+    elif all(isinstance(value, int) for value in names.values()):
+        pairs = [(value, key) for key, value in names.items()]
+    else:
+        return [*names], [*names.values()]
+    pairs.sort()
+    if [k for k, _ in pairs] != [*range(len(pairs))]:
+        raise InputError(
+            f"{file}: the ids of the classes are {[k for k, _ in pairs]}; number them from 0, without gaps"
+        )
+    return [name for _, name in pairs], None
+
+
+def _table(named: Sequence[tuple[str, Colour | None]], file: Path) -> ClassTable:
+    names: list[str] = []
+    colours: dict[Colour, int] = {}
+    for name, colour in named:
+        id = IGNORE if name == _IGNORED and colour is not None else len(names)
+        if id != IGNORE:
+            names.append(name)
+        if colour is not None and colour in colours:
+            raise InputError(f"{file}: {name!r} has the colour {colour}, which another class has, too; change one")
+        if colour is not None:
+            colours[colour] = id
+    without = [name for name, colour in named if colour is None]
+    if colours and without:
+        raise InputError(f"{file} gives a colour to some classes, but none to {without[0]!r}; give each one, or none")
+    return ClassTable(tuple(names), colours)
+
+
+def _colour(value: Any, file: Path, where: str) -> Colour:
+    if isinstance(value, str) and re.fullmatch(r"#?[0-9a-fA-F]{6}", value):
+        digits = value.lstrip("#")
+        value = [int(digits[k : k + 2], 16) for k in (0, 2, 4)]
+    try:
+        red, green, blue = (int(v) for v in value)
+    except (TypeError, ValueError):
+        raise InputError(f"{file}: {where!r} has the colour {value!r}; give #rrggbb or [r, g, b]") from None
+    if not all(0 <= v <= 255 for v in (red, green, blue)):
+        raise InputError(
+            f"{file}: {where!r} has the colour {(red, green, blue)}, but each part is 0 to 255; correct it"
+        )
+    return red, green, blue

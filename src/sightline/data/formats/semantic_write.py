@@ -1,0 +1,86 @@
+"""Writing class maps as palette pictures."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from sightline.data.dataset import Dataset
+from sightline.data.formats import files
+from sightline.report.colours import class_colour, css
+from sightline.structures import IGNORE, ClassMap
+
+IGNORE_VALUE = 255
+_WIDE_IGNORE = 65535
+
+
+def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
+    """Write a dataset as images/, masks/ (each with a folder a split) and classes.json.
+
+    Args:
+        dataset: of kind "class_map"; objects are first drawn as a class map (`Dataset.as_class_map`).
+        out: an existing folder.
+        symlink: link to the images instead of copying them.
+
+    Returns:
+        What could not be written, with how often.
+    """
+    lost: Counter[str] = Counter()
+    if dataset.kind == "instances":
+        lost["borders between objects"] = dataset.columns.objects
+        dataset = dataset.as_class_map()
+    names = files.image_names(dataset)
+    keys = [(dataset.split_of(i), files.without_suffix(name)) for i, name in enumerate(names)]
+    files.require_distinct(names, keys, "a mask, which goes by the name without its ending")
+    whole = dataset.splits == ("all",)
+    for i, (split, stem) in enumerate(keys):
+        below = "" if whole else split
+        target = dataset.target(i)
+        assert isinstance(target, ClassMap), "a dataset of class maps gives them"
+        files.write_image(dataset, i, out / "images" / below / names[i], symlink)
+        save_class_map(target, out / "masks" / below / f"{stem}.png", len(dataset.classes))
+    table = {
+        "names": list(dataset.classes),
+        "colors": [css(class_colour(k)) for k in range(len(dataset.classes))],
+        "ignore_index": _ignore_value(len(dataset.classes)),
+    }
+    (out / "classes.json").write_text(json.dumps(table, ensure_ascii=False, indent=1), encoding="utf-8")
+    return +lost
+
+
+def save_class_map(target: ClassMap, path: Path, classes: int | None = None) -> None:
+    """Write a map as a palette PNG whose values are class ids, 255 where nothing counts.
+
+    With more than 255 classes it is a grey PNG of 16 bits, and 65535 stands for what does not count.
+
+    Args:
+        target: the map.
+        path: of the file, whose folder is made.
+        classes: how many there are; by default as many as the map names.
+    """
+    labels = target.labels.cpu().numpy()
+    if classes is None:
+        classes = len(target.classes) if target.classes is not None else int(labels.max(initial=0)) + 1
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = np.where(labels == IGNORE, _ignore_value(classes), labels)
+    if classes > IGNORE_VALUE:
+        Image.fromarray(values.astype(np.uint16)).save(path)
+    else:
+        palette_picture(values.astype(np.uint8), classes).save(path)
+
+
+def palette_picture(values: np.ndarray, classes: int) -> Image.Image:
+    """A palette picture of uint8 ids [H, W] in the colours of the classes; 255 is black."""
+    picture = Image.fromarray(values)  # grey: a palette makes it one of colours
+    colours = [class_colour(k) for k in range(classes)]
+    colours += [(0, 0, 0)] * (256 - classes)
+    picture.putpalette([part for colour in colours for part in colour])
+    return picture
+
+
+def _ignore_value(classes: int) -> int:
+    return _WIDE_IGNORE if classes > IGNORE_VALUE else IGNORE_VALUE

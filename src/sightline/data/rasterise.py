@@ -1,0 +1,106 @@
+"""Objects with outlines as class maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, overload
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sightline.data.columns import Blob, Columns
+from sightline.errors import InputError
+from sightline.structures import IGNORE, Classes
+
+if TYPE_CHECKING:
+    from sightline.data.dataset import Dataset
+
+
+class RasterisedMaps(Sequence[Tensor]):
+    """The class map of each image, drawn when it is asked for: small objects over large, crowds as `IGNORE`.
+
+    Args:
+        dataset: of objects with outlines; its views share the rows of its source.
+        ids: of the classes in the maps, by the objects' labels.
+        background: id of pixels without an object.
+    """
+
+    def __init__(self, dataset: Dataset, ids: Sequence[int], background: int):
+        self.dataset, self.ids, self.background = dataset, ids, background
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def take(self, rows: Sequence[int]) -> RasterisedMaps:
+        """The maps of some images."""
+        return RasterisedMaps(self.dataset[np.asarray(rows, np.int64)], self.ids, self.background)
+
+    @overload
+    def __getitem__(self, i: int) -> Tensor: ...
+    @overload
+    def __getitem__(self, i: slice) -> RasterisedMaps: ...
+    def __getitem__(self, i: int | slice) -> Tensor | RasterisedMaps:
+        if isinstance(i, slice):
+            return self.take(range(*i.indices(len(self))))
+        return self._draw(i)
+
+    def _draw(self, i: int) -> Tensor:
+        from sightline.data.formats.masks_write import mask_of
+
+        size, columns = self.dataset.image_size(i), self.dataset[[i]].columns
+        labels = np.full(size, self.background, np.int64)
+        masks = [mask_of(columns, a, size, self.dataset.name(i)) for a in range(columns.objects)]
+        for a in sorted(range(len(masks)), key=lambda a: -int(masks[a].sum())):
+            labels[masks[a]] = IGNORE if columns.crowd[a] else self.ids[int(columns.labels[a])]
+        return torch.from_numpy(labels)
+
+
+def as_class_map(dataset: Dataset, background: str | None = "background") -> Dataset:
+    """See `Dataset.as_class_map`."""
+    from sightline.data.dataset import Dataset
+
+    if dataset.kind == "class_map":
+        return dataset
+    if dataset.kind != "instances":
+        raise InputError("labels of whole images say nothing of pixels; give a dataset of objects with outlines")
+    try:
+        outlined = dataset.with_fields("masks")
+    except InputError:
+        raise InputError(
+            "the objects have boxes but no outlines, so they cannot be drawn as class maps; give a dataset with masks"
+        ) from None
+    whole = Dataset(outlined.source, None, outlined.fields, outlined.channels)
+    names = list(dataset.classes)
+    if background is not None and background not in names:
+        names.insert(0, background)
+    ids = [names.index(name) for name in dataset.classes]
+    maps = RasterisedMaps(whole, ids, IGNORE if background is None else names.index(background))
+    columns = whole.source.columns
+    source = replace(
+        whole.source,
+        columns=_without_objects(columns),
+        classes=Classes(names),
+        kind="class_map",
+        class_maps=maps,
+        ignore=None,
+        later={},
+    )
+    return Dataset(source, dataset.rows, channels=dataset.channels)
+
+
+def _without_objects(columns: Columns) -> Columns:
+    return columns.replace(
+        offsets=np.zeros(columns.images + 1, np.int64),
+        boxes=np.zeros((0, 4)),
+        labels=np.zeros(0, np.int32),
+        crowd=np.zeros(0, bool),
+        difficult=np.zeros(0, bool),
+        areas=np.zeros(0),
+        ids=np.zeros(0, np.int64),
+        segmentations=Blob.empty(0),
+        keypoints=None,
+        captions=None,
+        extra={},
+    )

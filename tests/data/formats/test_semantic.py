@@ -1,0 +1,229 @@
+"""Class maps as pictures: layouts, what their values stand for, and what is said of bad ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sightline.data.check import check
+from sightline.data.dataset import Dataset
+from sightline.data.formats import convert, open_dataset
+from sightline.data.formats.voc_lists import colour
+from sightline.errors import InputError
+from sightline.structures import IGNORE, Instances
+
+from .helpers import picture
+
+SIZE = (12, 20)
+COLOURS = [(200, 10, 10), (0, 120, 0), (0, 0, 90)]
+NAMES = ["road", "tree", "water"]
+TEXT = "".join(f"{name} {r} {g} {b}\n" for name, (r, g, b) in zip(NAMES, COLOURS, strict=True))
+AERIAL = Path(__file__).parents[4] / "shared" / "data" / "aerial"
+
+
+def labels(seed: int = 0, ids: int = 3) -> np.ndarray:
+    values = np.random.default_rng(seed).integers(0, ids, SIZE)
+    values[0, :5] = IGNORE
+    return values
+
+
+def save(path: Path, values: np.ndarray, how: str = "grey") -> None:
+    """`values` as a picture: grey, 16 (bits), palette (in another order), or rgb."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if how == "rgb":
+        Image.fromarray(np.array([*COLOURS, (255, 255, 255)], np.uint8)[values]).save(path)
+        return
+    stored = np.where(values == IGNORE, 255, values)
+    if how == "palette":
+        stored = np.where(values == IGNORE, 255, values + 1)
+        image = Image.fromarray(stored.astype(np.uint8))
+        image.putpalette([9, 9, 9] + [part for c in COLOURS for part in c] + [0] * 3 * 252)
+        image.save(path)
+        return
+    Image.fromarray(stored.astype(np.uint16 if how == "16" else np.uint8)).save(path)
+
+
+def pairs(root: Path, how: str = "grey", masks: str = "masks", classes: str = "road\ntree\nwater\n") -> Path:
+    for k, name in enumerate(("train/a", "train/b", "val/c")):
+        picture(root / "images" / f"{name}.jpg", SIZE)
+        save(root / masks / f"{name}.png", labels(k), how)
+    (root / "classes.txt").write_text(classes)
+    return root
+
+
+@pytest.mark.parametrize("how", ["grey", "16"])
+def test_folders_of_images_and_masks(tmp_path: Path, how: str) -> None:
+    data = open_dataset(pairs(tmp_path / "d", how, "annotations"))
+    assert (data.format, data.kind, data.splits, [*data.classes]) == ("semantic", "class_map", ("train", "val"), NAMES)
+    for k in range(3):
+        assert np.array_equal(data.target(k).labels.numpy(), labels(k))
+    assert data.target(2).source == "images/val/c.jpg"
+    report = check(data)
+    assert report.ok, report
+
+
+@pytest.mark.parametrize("how", ["rgb", "palette"])
+def test_colours_of_a_table(tmp_path: Path, how: str) -> None:
+    root = pairs(tmp_path / "d", how, classes=TEXT + "ignore 255 255 255\n")
+    data = open_dataset(root)
+    assert [*data.classes] == NAMES
+    assert np.array_equal(data.target(1).labels.numpy(), labels(1))
+    ordered = open_dataset(root, classes=["water", "sky", "road", "tree"])
+    moved = np.array([2, 3, 0, IGNORE])[labels(1)]
+    assert np.array_equal(ordered.target(1).labels.numpy(), moved)
+    (root / "classes.txt").write_text(TEXT)
+    if how == "rgb":
+        with pytest.raises(InputError, match=r"a\.png holds colours that are no class: \(255, 255, 255\) \(5 pixels\)"):
+            open_dataset(root).target(0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        {"names": NAMES, "colors": ["#c80a0a", "#007800", "#00005a"], "ignore_index": 255},
+        [{"name": n, "color": c} for n, c in zip(NAMES, COLOURS, strict=True)],
+        dict(zip(NAMES, map(list, COLOURS), strict=True)),
+        {"0": "road", "1": "tree", "2": "water"},
+        {"water": 2, "road": 0, "tree": 1},
+        "0: road\n1: tree\n2: water\n",
+        "# label:color_rgb:parts:actions\nroad:200,10,10::\ntree:0,120,0::\nwater:0,0,90::\n",
+        "name,r,g,b\nroad,200,10,10\ntree,0,120,0\nwater,0,0,90\n",
+    ],
+)
+def test_files_of_classes(tmp_path: Path, text: object) -> None:
+    root = pairs(tmp_path / "d")
+    (root / "classes.txt").unlink()
+    name = "classes.json" if not isinstance(text, str) else "class_dict.csv" if "name,r" in text else "labelmap.txt"
+    (root / name).write_text(text if isinstance(text, str) else json.dumps(text))
+    data = open_dataset(root)
+    assert [*data.classes] == NAMES
+    assert np.array_equal(data.target(0).labels.numpy(), labels(0))
+
+
+def test_other_layouts(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        picture(tmp_path / "s" / split / "images" / "a.jpg", SIZE)
+        save(tmp_path / "s" / split / "masks" / "a_mask.png", labels(), "grey")
+    data = open_dataset(tmp_path / "s")
+    assert (data.format, data.splits, [*data.classes]) == (
+        "semantic",
+        ("train", "test"),
+        ["class 0", "class 1", "class 2"],
+    )
+    assert np.array_equal(data.target(1).labels.numpy(), labels())
+
+    picture(tmp_path / "v" / "JPEGImages" / "a.jpg", SIZE)
+    voc = Image.fromarray(np.where(labels() == IGNORE, 255, labels() * 7).astype(np.uint8))
+    voc.putpalette([part for k in range(256) for part in colour(k)])
+    (tmp_path / "v" / "SegmentationClass").mkdir()
+    voc.save(tmp_path / "v" / "SegmentationClass" / "a.png")
+    data = open_dataset(tmp_path / "v")
+    assert len(data.classes) == 21
+    assert np.array_equal(data.target(0).labels.numpy(), np.where(labels() == IGNORE, IGNORE, labels() * 7))
+
+    root = pairs(tmp_path / "l")
+    (root / "val.txt").write_text("images/val/c.jpg masks/val/c.png\n")
+    (root / "train.txt").write_text("images/train/a.jpg\nimages/train/b.jpg\n")
+    data = open_dataset(root, train="train.txt", val="val.txt")
+    assert (len(data["train"]), len(data["val"])) == (2, 1)
+    assert np.array_equal(data["val"].target(0).labels.numpy(), labels(2))
+    assert open_dataset(root / "val.txt").kind == "class_map"
+
+
+def test_zero_and_255_are_background_and_foreground(tmp_path: Path) -> None:
+    picture(tmp_path / "images" / "a.jpg", SIZE)
+    values = (labels() > 0).astype(np.uint8) * 255
+    save(tmp_path / "masks" / "a.png", values)
+    data = open_dataset(tmp_path)
+    assert [*data.classes] == ["background", "foreground"]
+    assert np.array_equal(data.target(0).labels.numpy(), values // 255)
+
+
+def test_bad_masks(tmp_path: Path) -> None:
+    root = pairs(tmp_path / "d")
+    values = labels()
+    values[3, :4], values[4, 0] = 7, 200
+    save(root / "masks" / "train" / "a.png", values)
+    save(root / "masks" / "train" / "b.png", labels()[:, :15])
+    (root / "masks" / "val" / "c.png").unlink()
+    data = open_dataset(root)
+    with pytest.raises(
+        InputError, match=r"masks/train/a\.png holds values that are no class: 7 \(4 pixels\), 200 \(1 pix"
+    ):
+        data.target(0)
+    assert open_dataset(root, ignore=7, classes=None)["train"].source.ignore == 7
+    with pytest.raises(
+        InputError, match=r"masks/train/b\.png has 15 × 12 pixels, but its image images/train/b\.jpg has 20"
+    ):
+        data.target(1)
+    with pytest.raises(InputError, match=r"the image images/val/c\.jpg has no mask; add one of its name"):
+        data.target(2)
+    report = check(data)
+    assert not report.ok
+    assert sum(problem.rule == "map-invalid" for problem in report.problems) == 3
+    (root / "classes.txt").unlink()
+    save(root / "masks" / "train" / "a.png", labels(), "rgb")
+    with pytest.raises(InputError, match=r"a\.png is a colour picture, and no file lists which colours"):
+        open_dataset(root)
+
+
+def test_written_and_read_again(tmp_path: Path) -> None:
+    root = pairs(tmp_path / "d")
+    done = convert(root, tmp_path / "copy", "semantic")
+    assert "3 images with class maps written to" in str(done)
+    again = open_dataset(tmp_path / "copy")
+    assert (again.splits, [*again.classes]) == (("train", "val"), NAMES)
+    assert all(torch.equal(again.target(k).labels, open_dataset(root).target(k).labels) for k in range(3))
+    with Image.open(tmp_path / "copy" / "masks" / "val" / "c.png") as mask:
+        assert mask.mode == "P"
+    many = Dataset.from_class_maps(
+        [torch.zeros(3, 1, 400, dtype=torch.uint8)], [torch.arange(400)[None]], map(str, range(400)), ignore=None
+    )
+    convert(many, tmp_path / "many", "semantic")
+    assert torch.equal(open_dataset(tmp_path / "many").target(0).labels, torch.arange(400)[None])
+
+
+def test_objects_as_class_maps(tmp_path: Path) -> None:
+    masks = torch.zeros(3, 10, 14, dtype=torch.bool)
+    masks[0, 2:4, 2:4] = True  # small, over the next
+    masks[1, 1:8, 1:9] = True
+    masks[2, 9, :] = True
+    objects = Instances(
+        (10, 14),
+        boxes=[[2, 2, 4, 4], [1, 1, 9, 8], [0, 9, 14, 10]],
+        labels=[1, 0, 0],
+        crowd=[False, False, True],
+        masks=masks,
+    )
+    image = torch.zeros(3, 10, 14, dtype=torch.uint8)
+    data = Dataset.from_instances([image, image], [objects, objects], ["cell", "core"], splits=["train", "val"])
+    expected = torch.zeros(10, 14, dtype=torch.int64)
+    expected[masks[1]], expected[masks[0]], expected[masks[2]] = 1, 2, IGNORE
+    maps = data.as_class_map()
+    assert [*maps.classes] == ["background", "cell", "core"]
+    assert torch.equal(maps.target(0).labels, expected)
+    assert torch.equal(maps["val"].split(1.0, 0, 0).target(0).labels, expected)
+    assert int(data.as_class_map(background=None).target(0).labels[0, 0]) == IGNORE
+    assert torch.equal(data.as_class_map("core").target(0).labels[2:4, 2:4], torch.ones(2, 2, dtype=torch.int64))
+    assert convert(data, tmp_path / "m", "semantic").lost == {"borders between objects": 6}
+    assert torch.equal(open_dataset(tmp_path / "m")["val"].target(0).labels, expected)
+    boxes = Dataset.from_instances([image], [Instances((10, 14), boxes=[[1, 1, 5, 5]], labels=[0])], ["cell"])
+    with pytest.raises(InputError, match="the objects have boxes but no outlines"):
+        boxes.as_class_map()
+
+
+@pytest.mark.skipif(not AERIAL.is_dir(), reason="the pack of real data is not there")
+def test_aerial_photographs() -> None:
+    data = open_dataset(AERIAL)
+    assert data.format == "semantic"
+    assert [*data.classes] == ["building", "land", "road", "vegetation", "water"]
+    assert (len(data["train"]), len(data["val"])) == (56, 16)
+    target = data["val"].target(0)
+    with Image.open(data["val"].label_path(0)) as mask:
+        stored = np.asarray(mask).astype(np.int64)
+    assert np.array_equal(target.labels.numpy(), np.where(stored == 255, IGNORE, stored))
