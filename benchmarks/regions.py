@@ -85,7 +85,7 @@ def options_of(name: str, args: argparse.Namespace) -> list[str]:
     return [
         *("--model", catalog, *own, *points),
         *("--epochs", str(epochs), "--set", "validate_every=1000", "--set", "workers=0"),
-        *("--lr", "2e-4" if catalog.startswith("r_fcn") else "1e-3"),  # more, and R-FCN's votes grow without bound
+        *("--lr", "1e-3"),
     ]
 
 
@@ -203,7 +203,7 @@ def table(results: dict[str, Any]) -> str:
         "",
         "400 scenes of 160×160 pixels to train on, 100 to test, 2 to 7 objects of five classes in each (for",
         "the localiser one: its figures are of other scenes); every system on MobileNet v2 from its",
-        f"ImageNet weights, AdamW at 1e-3 (R-FCN 2e-4), one thread each. {one['machine']}; {one['versions']}. Made by",
+        f"ImageNet weights, AdamW at 1e-3, one thread each. {one['machine']}; {one['versions']}. Made by",
         "`python benchmarks/regions.py train` and `… measure`.",
         "",
         "Seconds: the whole training command; load: of the machine before and after it (2 cores). Test: median ms an",

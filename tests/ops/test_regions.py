@@ -195,7 +195,7 @@ def test_roi_pool_signs_zeros_and_nan() -> None:
             assert roi_pool(tracked, torch.tensor([[0.0, 0, 0, 2, 0]]), 1).isnan().all()
 
 
-def naive_ps_roi_pool(maps: Tensor, rois: Tensor, bins: tuple[int, int], scale: float) -> Tensor:
+def naive_ps_roi_pool(maps: Tensor, rois: Tensor, bins: tuple[int, int], scale: float, short: int = 1) -> Tensor:
     height, width = maps.shape[2:]
     result = maps.new_zeros(len(rois), maps.shape[1] // (bins[0] * bins[1]), *bins)
     for k, (image, *box) in enumerate(rois.tolist()):
@@ -207,8 +207,8 @@ def naive_ps_roi_pool(maps: Tensor, rois: Tensor, bins: tuple[int, int], scale: 
                     (math.floor(i * step_h), math.ceil((i + 1) * step_h)),
                     (math.floor(j * step_w), math.ceil((j + 1) * step_w)),
                 )
-                top, bottom = (min(max(v + y1, 0), height - 1) for v in ends_y)
-                left, right = (min(max(v + x1, 0), width - 1) for v in ends_x)
+                top, bottom = (min(max(v + y1, 0), height - short) for v in ends_y)
+                left, right = (min(max(v + x1, 0), width - short) for v in ends_x)
                 if bottom > top and right > left:
                     own = maps[int(image), i * bins[1] + j :: bins[0] * bins[1], top:bottom, left:right]
                     result[k, :, i, j] = own.mean((1, 2))
@@ -220,6 +220,8 @@ def test_position_sensitive_equal_naive_loops(bins: tuple[int, int], scale: floa
     count = bins[0] * bins[1]
     maps = features(3, 2 * count)
     torch.testing.assert_close(ps_roi_pool(maps, ROIS, bins, scale), naive_ps_roi_pool(maps, ROIS, bins, scale))
+    whole = naive_ps_roi_pool(maps, ROIS, bins, scale, short=0)
+    torch.testing.assert_close(ps_roi_pool(maps, ROIS, bins, scale, whole_map=True), whole)
     for ratio in (2, -1):
         expected = torch.empty(len(ROIS), 2, *bins)
         for number in range(count):  # bin by bin, RoI align of its own channels
@@ -241,6 +243,7 @@ INSIDE = torch.tensor([[0.0, 2.3, 3.1, 20.7, 15.2], [1, 5, 6, 37, 30], [1, 16.3,
         lambda x: roi_align(x, ROIS, 2, 0.25, -1, mode="max"),
         lambda x: roi_pool(x, ROIS, (2, 3), 0.25),
         lambda x: ps_roi_pool(x, INSIDE, (2, 3), 0.25),
+        lambda x: ps_roi_pool(x, ROIS, (2, 3), 0.25, whole_map=True),
         lambda x: ps_roi_align(x, ROIS, (2, 3), 0.25),
         lambda x: multiscale_roi_align([x, x[..., ::2, ::2]], [ROIS[:3, 1:], ROIS[3:6, 1:]], (40, 48), 2),
     ],

@@ -20,7 +20,11 @@ from sightline.structures import Size
 
 
 def ps_roi_pool(
-    features: Tensor, rois: Tensor | Sequence[Tensor], output_size: int | Size, spatial_scale: float = 1.0
+    features: Tensor,
+    rois: Tensor | Sequence[Tensor],
+    output_size: int | Size,
+    spatial_scale: float = 1.0,
+    whole_map: bool = False,
 ) -> Tensor:
     """Position-sensitive RoI pooling: the mean over the cells of each bin, of channels of its own.
 
@@ -29,10 +33,12 @@ def ps_roi_pool(
         rois: [K, 5] (batch index, x1, y1, x2, y2), or a list with [L_i, 4] boxes for each of the B images.
         output_size: bins (height, width), or one number for both.
         spatial_scale: feature cells per pixel of the boxes: 1 / stride.
+        whole_map: read the map's last row and column, too. As in torchvision, without it a bin's value leaves them
+            out, while its gradient is that of a bin with them: good for its checkpoints, but a network trained so
+            diverges, for what lies at the border is pushed further and further without effect.
 
     Returns:
-        [K, C, height, width], of the features' dtype and device; a bin that holds no cell is 0. As in torchvision, a
-        bin's value leaves out the last row and column of the map, while its gradient is that of a bin with them.
+        [K, C, height, width], of the features' dtype and device; a bin that holds no cell is 0.
 
     Raises:
         InputError: shapes do not fit, or the channels cannot be shared out among the bins.
@@ -60,8 +66,8 @@ def ps_roi_pool(
         weights = sign * (area > 0) / area.clamp(min=1)
         return F.embedding_bag(corners.view(-1, 4), table, per_sample_weights=weights, mode="sum")
 
-    values = means(height - 1, width - 1)
-    if table.requires_grad:
+    values = means(height, width) if whole_map else means(height - 1, width - 1)
+    if table.requires_grad and not whole_map:
         whole = means(height, width)
         values = values.detach() + (whole - whole.detach())
     return values.view(len(rois), *bins, channels).permute(0, 3, 1, 2).to(features.dtype).contiguous()

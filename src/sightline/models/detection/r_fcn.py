@@ -25,9 +25,6 @@ from sightline.structures import Classes
 PROPOSALS = ProposalSettings(before_nms=(12000, 6000), after_nms=(2000, 300), min_size=16)
 BOXES = BoxSettings(samples=128, nms_iou=0.3)
 
-SUITED = {"lr": 2e-4}
-"""A vote sums over all parts of a region, without a normalisation: at AdamW's usual rates it grows without bound."""
-
 
 def r_fcn_resnet50(
     classes: Iterable[str],
@@ -74,7 +71,6 @@ def r_fcn_resnet50(
     )
     model = FasterRCNN(names, imagenet_preprocess(in_channels, min_size, max_size), body, rpn, heads, slots)
     model.backbone_keys = shared_keys(net, model)
-    model.suited = SUITED
     return model
 
 
@@ -109,7 +105,6 @@ def r_fcn_resnet101(
     )
     model = FasterRCNN(names, imagenet_preprocess(in_channels, min_size, max_size), body, rpn, heads, slots)
     model.backbone_keys = shared_keys(net, model)
-    model.suited = SUITED
     return model
 
 
@@ -148,5 +143,4 @@ def r_fcn_mobilenet_v2(
     )
     model = FasterRCNN(names, imagenet_preprocess(in_channels, min_size, max_size), body, rpn, heads, slots)
     model.backbone_keys = shared_keys(net, model)
-    model.suited = SUITED
     return model

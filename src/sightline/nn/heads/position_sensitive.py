@@ -29,7 +29,7 @@ class PositionSensitiveRegions:
 
     def __call__(self, maps: Tensor, boxes: Sequence[Tensor]) -> Tensor:
         """Maps [N, k²·C, H, W], boxes [R_i, 4] an image → [ΣR_i, C, k, k]."""
-        return ps_roi_pool(maps, boxes, self.bins, 1 / self.stride)
+        return ps_roi_pool(maps, boxes, self.bins, 1 / self.stride, whole_map=True)
 
 
 class ScoreMaps(nn.Module):
