@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sightline.errors import InputError
 from sightline.models.catalog import create_model
-from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
+from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, KeepSize, Preprocess, for_channels
 from sightline.structures import Instances
 from tests.models import parity
 
@@ -70,6 +70,16 @@ def test_sizes_keep_the_aspect_and_both_limits(height: int, width: int, low: int
         exact = side * factor
         assert max(1, math.floor(exact) - 1) <= got <= max(1, math.ceil(exact))
     assert max(resized) <= high
+
+
+def test_images_that_keep_their_size_are_padded_and_come_back() -> None:
+    preprocess = KeepSize(divisor=16)
+    images = [torch.randint(0, 256, (3, *size), dtype=torch.uint8) for size in ((1, 1), (33, 2000))]
+    batch, _ = preprocess(images)
+    assert batch.sizes == batch.original_sizes == [(1, 1), (33, 2000)]
+    assert batch.tensor.shape == (2, 3, 48, 2000)
+    for row, image in zip(batch.tensor, images, strict=True):
+        assert torch.equal(preprocess.restored(row[:, : image.shape[1], : image.shape[2]]), image)
 
 
 def test_a_fixed_size_is_every_image_s() -> None:

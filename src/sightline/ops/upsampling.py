@@ -78,14 +78,16 @@ def max_unpool(x: Tensor, positions: Tensor, size: Size) -> Tensor:
     if positions.shape != x.shape:
         raise InputError(f"positions have shape {list(positions.shape)}, but the values {list(x.shape)}")
     places = size[0] * size[1]
-    outside = x.device.type == "cpu" and positions.numel() > 0 and int(positions.max()) >= places
-    if outside:
+    flat = x.new_zeros(*x.shape[:-2], places)
+    try:
+        return flat.scatter_add(-1, positions.flatten(-2), x.flatten(-2)).unflatten(-1, size)
+    except RuntimeError as error:  # asking beforehand would cost a pass, and stop an export
+        if not positions.numel() or int(positions.max()) < places:
+            raise
         raise InputError(
             f"positions go up to {int(positions.max())}, but a map of {list(size)} has {places} places; "
             "give the size of the map that was pooled"
-        )
-    flat = x.new_zeros(*x.shape[:-2], places)
-    return flat.scatter_add(-1, positions.flatten(-2), x.flatten(-2)).unflatten(-1, size)
+        ) from error
 
 
 def transposed_size(

@@ -2,7 +2,8 @@
 
 A classifier whose dense layers are convolutions gives coarse scores; transposed convolutions bring them to the image's
 size; scores of finer maps are added on the way (figure 3). The three learn in stages (section 4.3): a 16s starts from
-a saved 32s and an 8s from a 16s, given as `weights`; what is new starts at zero, so that nothing is lost.
+a saved 32s and an 8s from a 16s, given as `weights` (of the same widths); what is new starts at zero, so that little of
+what was learnt is lost.
 
 Departures: skips are added without scaling, as in the paper but not in its later "at once" version; images are
 normalised as for ImageNet's published classifiers; the variants on MobileNet v2 pad inside instead of around.
