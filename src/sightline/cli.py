@@ -240,7 +240,7 @@ def train(
     import torch
 
     from sightline import api
-    from sightline.models.catalog import create_model
+    from sightline.models.catalog import create_model, find
     from sightline.training.recipe import Recipe
     from sightline.training.run import existing_run_folder
 
@@ -256,6 +256,8 @@ def train(
 
     arguments = _arguments(model, arg)
     dataset = _open(data, train, val, test).with_channels(arguments.get("in_channels", 3))
+    if find(model).task == "segmentation":
+        dataset = dataset.as_class_map()
     parts = _parts(dataset, seed)
     api.require_usable(parts["train"], "training")
     api.require_usable(parts["val"], "validation")
@@ -315,7 +317,7 @@ def evaluate(
 ) -> None:
     """Measure a model on labelled images.
 
-    COCO's twelve numbers, VOC AP50 by both protocols, and each class.
+    COCO's twelve numbers, VOC AP50 by both protocols, and each class; IoU, Dice and boundaries of class maps.
     """
     from sightline import api
     from sightline.models.saving import load
@@ -326,7 +328,7 @@ def evaluate(
     if report is not None:
         new_folder(report)
     loaded: Any = load(model)
-    dataset = _open(data, train, val, test).with_channels(loaded.in_channels)
+    dataset = _as_learned(_open(data, train, val, test).with_channels(loaded.in_channels), loaded)
     chosen, part = _part(dataset, split, ("test", "val"), loaded)
     result = api.evaluate(loaded, part, batch_size=batch_size, device=device, progress=not quiet)
     values = {"model": loaded.name, "data": str(data), "split": chosen, **result.to_dict()}
@@ -350,13 +352,15 @@ def predict(
     out: Annotated[Path, typer.Option("--out", "-o", help="A new folder for pictures and predictions.json.")],
     threshold: Annotated[float, typer.Option(help="Objects of a lower score are left out.")] = 0.5,
     batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 8,
-    no_pictures: Annotated[bool, typer.Option("--no-pictures", help="Write the JSON only.")] = False,
+    tile: Annotated[int | None, typer.Option(help="Of a segmenter: look at squares of so many pixels.")] = None,
+    overlap: Annotated[int, typer.Option(help="Pixels that neighbouring squares share.")] = 64,
+    no_pictures: Annotated[bool, typer.Option("--no-pictures", help="Draw nothing.")] = False,
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
     """Find objects in images, drawn and as JSON.
 
-    Writes pictures with boxes, and a COCO-style predictions.json.
+    Writes pictures with what was found, and a COCO-style predictions.json; of class maps palette PNGs, too.
     """
     from sightline import api
     from sightline.deploy.folder import predict_to_folder
@@ -373,6 +377,8 @@ def predict(
         batch_size=batch_size,
         device=device,
         progress=not quiet,
+        tile=tile,
+        overlap=overlap,
     )
     typer.echo(str(found))
     if not found.objects:
@@ -438,7 +444,7 @@ def report(
         typer.echo(str(api.write_report(run)))
         return
     model: Any = load(run)
-    _, part = _part(_open(data).with_channels(model.in_channels), split, ("val", "test"), model)
+    _, part = _part(_as_learned(_open(data).with_channels(model.in_channels), model), split, ("val", "test"), model)
     typer.echo(str(api.write_report(run, api.evaluate(model, part), data=part, model=model)))
 
 
@@ -466,6 +472,11 @@ def _open(data: Path, train: str | None = None, val: str | None = None, test: st
     from sightline.data.formats import open_dataset
 
     return open_dataset(data, train=train, val=val, test=test)
+
+
+def _as_learned(dataset: Dataset, model: Any) -> Dataset:
+    """Objects as class maps, where the model answers with those."""
+    return dataset.as_class_map() if getattr(model, "task", "") == "segmentation" else dataset
 
 
 def _parts(dataset: Dataset, seed: int) -> dict[str, Dataset]:

@@ -64,3 +64,29 @@ def test_the_whole_path(model: nn.Module, tmp_path: Path) -> None:
     found = sl.predict(run.folder, data["val"].image(0))
     assert found.image_size == (48, 48)
     assert sl.draw(data["val"].image(0), found).size[0] == 48
+
+
+def test_objects_are_learned_as_class_maps_by_command(model: nn.Module, tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from sightline.cli import app
+    from sightline.data.scenes import write_scenes
+
+    data = write_scenes(tmp_path / "data", 3, 2, 0, 48, progress=False)
+    numbers = ["--epochs", "1", "--batch-size", "2", "--set", "workers=0", "--device", "cpu", "-q", "--no-report"]
+    run = str(tmp_path / "runs" / "a")
+    runner = CliRunner()
+
+    def done(*words: str) -> str:
+        result = runner.invoke(app, list(words))
+        assert result.exit_code == 0, (result.output, result.exception)
+        return result.output
+
+    done("train", str(data), "--model", "three_layers", "--runs", str(tmp_path / "runs"), "--name", "a", *numbers)
+    assert "mIoU" in done("evaluate", run, str(data), "-q")
+    out = tmp_path / "out"
+    assert "2 class maps in masks/" in done(
+        "predict", run, str(data / "val"), "--out", str(out), "--tile", "32", "--overlap", "8", "-q"
+    )
+    assert sorted(p.name for p in (out / "masks").iterdir()) == ["000001.png", "000002.png"]
+    assert (out / "000001.png").is_file()

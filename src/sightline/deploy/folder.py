@@ -13,14 +13,17 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from sightline.data.formats.semantic_write import save_class_map, write_class_file
 from sightline.deploy.predict import predict_each, require_some
 from sightline.deploy.sources import Item, Source, find_images
 from sightline.errors import InputError
-from sightline.structures import Instances, Target
+from sightline.structures import ClassMap, Instances, Target
 from sightline.training.metrics_log import replacing
 from sightline.training.run import new_folder
 
 RESULTS_FILE = "predictions.json"
+MASKS = "masks"
+"""The folder of class maps."""
 Draw = Callable[[Tensor, Target], Image.Image]
 _PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -33,6 +36,7 @@ class PredictedFolder:
         folder: where.
         images: how many were looked at.
         objects: how many objects were found in them.
+        maps: how many class maps were written; `objects` are then the classes in them.
         pictures: how many pictures were drawn.
         errors: for each file that could not be read, the sentence why.
     """
@@ -40,12 +44,14 @@ class PredictedFolder:
     folder: Path
     images: int = 0
     objects: int = 0
+    maps: int = 0
     pictures: int = 0
     errors: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         drawn = f", {_count(self.pictures, 'picture')}" if self.pictures else ""
-        found = f"{_count(self.objects, 'object')} in {_count(self.images, 'image')}"
+        what = f"{_count(self.maps, 'class map')} in {MASKS}/" if self.maps else _count(self.objects, "object")
+        found = f"{what} in {_count(self.images, 'image')}" if not self.maps else what
         lines = [f"{self.folder}: {RESULTS_FILE} with {found}{drawn}"]
         lines += [f"left out: {sentence}" for sentence in self.errors.values()]
         return "\n".join(lines)
@@ -61,20 +67,23 @@ def predict_to_folder(
     batch_size: int = 8,
     device: torch.device | str | None = None,
     progress: bool = False,
+    tile: int | None = None,
+    overlap: int = 64,
 ) -> PredictedFolder:
-    """Write what a detector finds as `predictions.json` and, given `draw`, as one picture an image.
+    """Write what a model finds as `predictions.json` and, given `draw`, as one picture an image.
 
     The JSON is laid out as COCO annotations: images {id, file_name, width, height}, annotations {id, image_id,
     category_id, category, bbox [x, y, w, h], score, …}, categories {id, name} with ids from 1. File names, and the
     pictures' places, are relative to the folder that all the images have in common. A picture is a JPEG or PNG as its
-    image, and a PNG for other kinds.
+    image, and a PNG for other kinds. Of a segmenter each image's class map is written, too, as a palette PNG in masks/
+    (with classes.json: names and colours); in the JSON it has an annotation a class, whose segmentation is an RLE.
 
     Args:
-        model: a detector with `classes`.
+        model: a detector or segmenter with `classes`.
         source: see `predict`.
         out: folder, made if need be; must be empty, for nothing is overwritten.
         draw: makes a picture of an image [C, H, W] and its result: `sightline.draw`.
-        threshold, batch_size, device, progress: see `predict`.
+        threshold, batch_size, device, progress, tile, overlap: see `predict`.
 
     Raises:
         InputError: nothing to predict, every file unreadable, or `out` is not empty or cannot be written to.
@@ -86,20 +95,28 @@ def predict_to_folder(
     categories = [{"id": i + 1, "name": name} for i, name in enumerate(getattr(model, "classes", None) or ())]
     results: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": [], "categories": categories}
     first: InputError | None = None
-    predictions = predict_each(model, items, threshold, batch_size, device, progress)
+    predictions = predict_each(model, items, threshold, batch_size, device, progress, tile, overlap)
     for place, picture, prediction in zip(places, pictures, predictions, strict=True):
         image, result = prediction.image, prediction.result
         if image is None or result is None:
             done.errors[str(prediction.item.name)] = str(prediction.error)
             first = first or prediction.error
             continue
-        if not isinstance(result, Instances):
-            raise InputError(f"the model answers with {type(result).__name__}, but this writes objects; use predict")
+        if not isinstance(result, Instances | ClassMap):
+            raise InputError(
+                f"the model answers with {type(result).__name__}, but this writes objects and class maps; use predict"
+            )
         height, width = result.image_size
         done.images += 1
         results["images"].append({"id": done.images, "file_name": place.as_posix(), "width": width, "height": height})
-        results["annotations"] += _annotations(result, done.images, done.objects + 1)
-        done.objects += len(result)
+        if isinstance(result, ClassMap):
+            entries = _regions(result, done.images, done.objects + 1)
+            save_class_map(result, done.folder / MASKS / picture.with_suffix(".png"), len(categories) or None)
+            done.maps += 1
+        else:
+            entries = _annotations(result, done.images, done.objects + 1)
+        results["annotations"] += entries
+        done.objects += len(entries)
         if draw is not None:
             path = done.folder / picture
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -108,6 +125,8 @@ def predict_to_folder(
     if len(done.errors) == len(items):
         done.folder.rmdir()  # made or found empty above, and left so
     require_some(done.errors, len(items), first)
+    if done.maps:
+        write_class_file([entry["name"] for entry in categories], done.folder)
     with replacing(done.folder / RESULTS_FILE) as path:
         path.write_text(json.dumps(results, ensure_ascii=False), encoding="utf-8")
     return done
@@ -137,6 +156,24 @@ def _annotations(result: Instances, image_id: int, first_id: int) -> list[dict[s
         if "keypoints" in result:
             entry["keypoints"] = [round(v, 3) for v in result.keypoints[row].flatten().tolist()]
         entries.append(entry)
+    return entries
+
+
+def _regions(result: ClassMap, image_id: int, first_id: int) -> list[dict[str, Any]]:
+    """COCO entries of a map: one for each class in it."""
+    from sightline.ops.masks import mask_to_rle, masks_to_boxes
+
+    entries: list[dict[str, Any]] = []
+    for label in result.labels.unique().tolist():
+        if label < 0:
+            continue
+        mask = result.labels == label
+        x1, y1, x2, y2 = masks_to_boxes(mask[None])[0].tolist()
+        entry: dict[str, Any] = {"id": first_id + len(entries), "image_id": image_id, "category_id": label + 1}
+        if result.classes is not None:
+            entry["category"] = result.classes[label]
+        entry |= {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": int(mask.sum()), "iscrowd": 0}
+        entries.append(entry | {"segmentation": mask_to_rle(mask)})
     return entries
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from sightline.deploy.sources import Item, Source, find_images
 from sightline.errors import InputError
-from sightline.structures import Instances, Target
+from sightline.structures import ClassMap, Instances, Target
 from sightline.training.devices import require_device
 
 
@@ -58,6 +58,8 @@ def predict(
     batch_size: int = 8,
     device: torch.device | str | None = None,
     progress: bool = False,
+    tile: int | None = None,
+    overlap: int = 64,
 ) -> Any:
     """What a model finds in one image, or in many.
 
@@ -70,6 +72,9 @@ def predict(
         batch_size: images looked at together.
         device: where to run; None for where the model is.
         progress: show a bar, where the error output is a terminal.
+        tile: for segmenters: look at squares of so many pixels, which share `overlap`, instead of whole images; see
+            `sightline.deploy.tiled.predict_tiled`, which also writes maps larger than memory.
+        overlap: pixels that neighbouring tiles share.
 
     Returns:
         For a single image its result, otherwise a list of results (`Predictions`) whose `.source` is the path as found
@@ -82,7 +87,7 @@ def predict(
     items, single = find_images(source)
     found = Predictions()
     first: InputError | None = None
-    for prediction in predict_each(model, items, threshold, batch_size, device, progress):
+    for prediction in predict_each(model, items, threshold, batch_size, device, progress, tile, overlap):
         if prediction.error is not None:
             found.errors[str(prediction.item.name)] = str(prediction.error)
             first = first or prediction.error
@@ -107,6 +112,8 @@ def predict_each(
     batch_size: int = 8,
     device: torch.device | str | None = None,
     progress: bool = False,
+    tile: int | None = None,
+    overlap: int = 64,
 ) -> Iterator[Prediction]:
     """One `Prediction` after the other, in the order of `items`; no more than three batches are in memory.
 
@@ -117,7 +124,13 @@ def predict_each(
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}, but at least 1 image must go in at a time")
     channels = getattr(model, "in_channels", 3)
-    with _running(model, device) as place, _bar(len(items), progress) as advance:
+    if tile is not None:
+        with _bar(len(items), progress) as advance:
+            for read in _read_ahead(items, channels, 1):
+                yield read if read.image is None else _tiled(model, read, tile, overlap, batch_size, device)
+                advance(1)
+        return
+    with running(model, device) as place, _bar(len(items), progress) as advance:
         for batch in _in_batches(_read_ahead(items, channels, 2 * batch_size), batch_size):
             images = [p.image.to(place) for p in batch if p.image is not None]
             with torch.no_grad():  # not around the yield: the caller's code is none of its business
@@ -125,6 +138,16 @@ def predict_each(
             for read in batch:
                 yield read if read.image is None else replace(read, result=_finished(next(answers), read, threshold))
             advance(len(batch))
+
+
+def _tiled(
+    model: nn.Module, read: Prediction, tile: int, overlap: int, batch_size: int, device: torch.device | str | None
+) -> Prediction:
+    from sightline.deploy.tiled import predict_tiled
+
+    ids = predict_tiled(model, read.image, tile, overlap, batch_size=batch_size, device=device)
+    classes: Any = model.classes
+    return replace(read, result=ClassMap(torch.from_numpy(ids.astype("int64")), classes, source=read.item.name))
 
 
 def _read_ahead(items: list[Item], channels: int, ahead: int) -> Iterator[Prediction]:
@@ -167,7 +190,7 @@ def _finished(answer: Any, read: Prediction, threshold: float) -> Target:
 
 
 @contextmanager
-def _running(model: nn.Module, device: torch.device | str | None) -> Iterator[torch.device]:
+def running(model: nn.Module, device: torch.device | str | None) -> Iterator[torch.device]:
     """The model in eval mode on `device`; afterwards it is again as it was."""
     modes = [(module, module.training) for module in model.modules()]
     home = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))

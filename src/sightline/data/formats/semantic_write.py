@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,13 +44,15 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
         assert isinstance(target, ClassMap), "a dataset of class maps gives them"
         files.write_image(dataset, i, out / "images" / below / names[i], symlink)
         save_class_map(target, out / "masks" / below / f"{stem}.png", len(dataset.classes))
-    table = {
-        "names": list(dataset.classes),
-        "colors": [css(class_colour(k)) for k in range(len(dataset.classes))],
-        "ignore_index": _ignore_value(len(dataset.classes)),
-    }
-    (out / "classes.json").write_text(json.dumps(table, ensure_ascii=False, indent=1), encoding="utf-8")
+    write_class_file(list(dataset.classes), out)
     return +lost
+
+
+def write_class_file(names: Sequence[str], out: Path) -> None:
+    """Write classes.json into a folder: names and colours of the classes, and the value that does not count."""
+    colours = [css(class_colour(k)) for k in range(len(names))]
+    table = {"names": list(names), "colors": colours, "ignore_index": _ignore_value(len(names))}
+    (out / "classes.json").write_text(json.dumps(table, ensure_ascii=False, indent=1), encoding="utf-8")
 
 
 def save_class_map(target: ClassMap, path: Path, classes: int | None = None) -> None:

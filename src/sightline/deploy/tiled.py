@@ -1,0 +1,212 @@
+"""Class maps of images larger than memory: tile by tile, with overlap, blended.
+
+The network sees nothing beyond a tile, so what it says near the border is worth less. Where tiles overlap their
+probabilities are mixed: of the shared pixels, the quarter next to a tile's border does not count, then its weight rises
+as a cosine. So where no answer depends on pixels further away than a quarter of the overlap, and the tiles' places are
+multiples of the network's stride, the result is that of the whole image.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from sightline.data.images import image_size, read_image
+from sightline.deploy.sources import image_tensor
+from sightline.errors import InputError
+from sightline.structures import ClassMap, Size
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Rows `top` … `bottom` and columns `left` … `right` of an image."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+
+def tile_starts(length: int, tile: int, overlap: int) -> list[int]:
+    """Where tiles of a side begin: each shares `overlap` with the next; the last ends with the image and shares more."""
+    return [*range(0, max(length - tile, 0), tile - overlap), max(length - tile, 0)]
+
+
+def window(length: int, overlap_before: int, overlap_after: int) -> Tensor:
+    """Weights [length]: rising over the pixels shared with the tile before, 1, falling over those with the next.
+
+    Weights of two tiles add up to 1 where both have the same overlap.
+    """
+    weights = torch.ones(length)
+    for shared, at_end in ((overlap_before, False), (overlap_after, True)):
+        margin = shared // 4
+        rising = shared - 2 * margin
+        ramp = torch.ones(shared)
+        ramp[:margin] = 0
+        ramp[margin : margin + rising] = 0.5 - 0.5 * torch.cos(torch.pi * (torch.arange(rising) + 0.5) / max(rising, 1))
+        if at_end:
+            weights[length - shared :] *= ramp.flip(0)
+        else:
+            weights[:shared] *= ramp
+    return weights
+
+
+class TiledSource:
+    """An image of which parts can be read.
+
+    Args:
+        image: a path (a .npy file is memory-mapped; other files are decoded whole, at 1 byte a sample), a Pillow image,
+            an array (a memory map, too) [H, W] or [H, W, C] of uint8, or a tensor [C, H, W].
+        channels: of the parts.
+    """
+
+    def __init__(self, image: Any, channels: int = 3):
+        self.channels = channels
+        self.name: str | None = None
+        self._image: Any = image
+        if isinstance(image, str | os.PathLike):
+            self.name = os.fspath(image)
+            if self.name.lower().endswith(".npy"):
+                try:
+                    self._image = np.load(self.name, mmap_mode="r", allow_pickle=False)
+                except (OSError, ValueError) as error:
+                    raise InputError(f"cannot read the image {self.name}: {error}; replace or remove it") from None
+            else:
+                image_size(self.name)  # says what is wrong with it
+                self._image = read_image(self.name, channels)
+        if isinstance(self._image, Image.Image):
+            self.size: Size = (self._image.height, self._image.width)
+        elif isinstance(self._image, Tensor):
+            self.size = (int(self._image.shape[-2]), int(self._image.shape[-1]))
+        elif isinstance(self._image, np.ndarray) and self._image.ndim in (2, 3):
+            self.size = (int(self._image.shape[0]), int(self._image.shape[1]))
+        else:
+            raise InputError(
+                f"an image cannot be a {type(image).__name__}; give a path, a Pillow image, an array or a tensor"
+            )
+
+    def read(self, tile: Tile) -> Tensor:
+        """[channels, h, w], uint8 or float in [0, 1]."""
+        rows, columns = slice(tile.top, tile.bottom), slice(tile.left, tile.right)
+        part: Any
+        if isinstance(self._image, Image.Image):
+            from sightline.data.images import from_pil
+
+            return from_pil(self._image.crop((tile.left, tile.top, tile.right, tile.bottom)), self.channels)
+        part = (
+            self._image[..., rows, columns] if isinstance(self._image, Tensor) else np.array(self._image[rows, columns])
+        )
+        return image_tensor(part, self.channels, self.name or "the image")
+
+
+@torch.no_grad()
+def predict_tiled(
+    model: nn.Module,
+    image: Any,
+    tile: int = 512,
+    overlap: int = 64,
+    *,
+    out: str | os.PathLike[str] | np.ndarray | None = None,
+    batch_size: int = 4,
+    device: torch.device | str | None = None,
+) -> np.ndarray:
+    """The class of every pixel of an image of any size.
+
+    In memory are one row of tiles' probabilities, [K, tile, W] of float32, and the ids; those go to a memory map where
+    `out` is one.
+
+    Args:
+        model: a segmenter.
+        image: see `TiledSource`; a .npy file or a memory map is read part by part.
+        tile: side of the squares the model sees, in pixels.
+        overlap: pixels that neighbouring tiles share, at least.
+        out: where the ids go: a file ending in .npy (written as a memory map), one ending in .png (a palette picture),
+            or an array [H, W] of uint8 (uint16 with more than 256 classes) to fill.
+        batch_size: tiles at a time.
+        device: where to run; None for where the model is.
+
+    Returns:
+        The ids [H, W], uint8, or uint16 with more than 256 classes; the memory map, or the array given.
+
+    Raises:
+        InputError: the numbers do not fit together, the image cannot be read, or the model answers no class maps.
+    """
+    from sightline.deploy.predict import running
+
+    if tile < 1 or not 0 <= 2 * overlap <= tile:
+        raise InputError(f"tiles of {tile} pixels cannot share {overlap}; share at most half, such as 64 of 512")
+    if batch_size < 1:
+        raise InputError(f"batch_size is {batch_size}, but at least 1 tile must go in at a time")
+    if getattr(model, "task", None) != "segmentation":
+        raise InputError("only models of task segmentation predict by tiles; predict whole images with this one")
+    source = TiledSource(image, getattr(model, "in_channels", 3))
+    classes = len(model.classes)  # type: ignore[arg-type]
+    ids = _target(out, source.size, classes)
+    with running(model, device) as place:
+        for top, bottom, labels in _rows(model, source, tile, overlap, batch_size, classes, place):
+            ids[top:bottom] = labels.numpy().astype(ids.dtype)
+    if isinstance(ids, np.memmap):
+        ids.flush()
+    if isinstance(out, str | os.PathLike) and os.fspath(out).lower().endswith(".png"):
+        from sightline.data.formats.semantic_write import palette_picture
+
+        (palette_picture(ids, classes) if ids.dtype == np.uint8 else Image.fromarray(ids)).save(out)
+    return ids
+
+
+def _target(out: Any, size: Size, classes: int) -> np.ndarray:
+    dtype = np.uint8 if classes <= 256 else np.uint16
+    if out is None:
+        return np.empty(size, dtype)
+    if isinstance(out, np.ndarray):
+        if out.shape != size or np.iinfo(out.dtype).max < classes - 1:
+            raise InputError(f"out is {list(out.shape)} of {out.dtype}, but {list(size)} of {dtype.__name__} is needed")
+        return out
+    path = Path(out)
+    if path.suffix.lower() == ".npy":
+        return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=size)
+    if path.suffix.lower() != ".png":
+        raise InputError(f"{path}: class maps are written as .npy or .png; give one of these endings")
+    return np.empty(size, dtype)
+
+
+def _rows(
+    model: nn.Module, source: TiledSource, tile: int, overlap: int, batch_size: int, classes: int, place: torch.device
+) -> Iterator[tuple[int, int, Tensor]]:
+    """Rows of the image that are finished, with their ids: what no further row of tiles changes."""
+    height, width = source.size
+    tops, lefts = tile_starts(height, tile, overlap), tile_starts(width, tile, overlap)
+    carried = torch.zeros(classes, 0, width)  # probabilities of the rows shared with the next tiles
+    for k, top in enumerate(tops):
+        bottom = min(top + tile, height)
+        shared = _shared(tops, k, tile)
+        down = window(bottom - top, *shared)
+        strip = torch.zeros(classes, bottom - top, width)
+        for start in range(0, len(lefts), batch_size):
+            chosen = range(start, min(start + batch_size, len(lefts)))
+            tiles = [Tile(top, lefts[n], bottom, min(lefts[n] + tile, width)) for n in chosen]
+            answers = model([source.read(one).to(place) for one in tiles])
+            for n, one, answer in zip(chosen, tiles, answers, strict=True):
+                if not isinstance(answer, ClassMap) or answer.scores is None:
+                    raise InputError("the model's answers have no probabilities to blend; predict whole images with it")
+                across = window(one.right - one.left, *_shared(lefts, n, tile))
+                strip[:, :, one.left : one.right] += answer.scores.cpu().float() * across
+        strip *= down[:, None]
+        strip[:, : carried.shape[1]] += carried
+        end = tops[k + 1] if k + 1 < len(tops) else bottom
+        yield top, end, strip[:, : end - top].argmax(0)
+        carried = strip[:, end - top :].clone()
+
+
+def _shared(starts: list[int], k: int, tile: int) -> tuple[int, int]:
+    """How many pixels tile k shares with the one before and the one after."""
+    before = starts[k - 1] + tile - starts[k] if k else 0
+    return before, starts[k] + tile - starts[k + 1] if k + 1 < len(starts) else 0

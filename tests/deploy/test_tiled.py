@@ -1,0 +1,87 @@
+"""Tiles against the whole image, and what is written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from sightline.data.formats import open_dataset
+from sightline.deploy.folder import predict_to_folder
+from sightline.deploy.predict import predict
+from sightline.deploy.tiled import predict_tiled, tile_starts
+from sightline.errors import InputError
+from sightline.models.preprocess import Preprocess
+from sightline.models.segmentation.segmenter import Segmenter
+
+
+class AsTheyAre(Preprocess):
+    def resized(self, size: tuple[int, int]) -> tuple[int, int]:
+        return size
+
+
+@pytest.fixture
+def model() -> Segmenter:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 8, 5, padding=2), nn.ReLU(), nn.Conv2d(8, 3, 5, padding=2))  # sees 4 away
+    return Segmenter(["a", "b", "c"], AsTheyAre(divisor=1), network).train()
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (70, 101, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(("tile", "overlap"), [(40, 16), (48, 20), (200, 16), (64, 32)])
+def test_tiles_equal_the_whole_image(model: Segmenter, picture: np.ndarray, tile: int, overlap: int) -> None:
+    whole = predict(model, picture).labels.numpy()
+    assert len(np.unique(whole)) == 3
+    found = predict_tiled(model, picture, tile, overlap, batch_size=3)
+    assert found.dtype == np.uint8
+    assert np.array_equal(found, whole)
+    assert model.training
+    assert np.array_equal(predict(model, picture, tile=tile, overlap=overlap).labels.numpy(), whole)
+
+
+def test_every_kind_of_image_and_of_output(model: Segmenter, picture: np.ndarray, tmp_path: Path) -> None:
+    whole = predict_tiled(model, picture, 40, 16)
+    np.save(tmp_path / "big.npy", picture)
+    assert np.array_equal(predict_tiled(model, tmp_path / "big.npy", 40, 16, out=tmp_path / "ids.npy"), whole)
+    assert np.array_equal(np.load(tmp_path / "ids.npy", mmap_mode="r"), whole)
+    predict_tiled(model, Image.fromarray(picture), 40, 16, out=tmp_path / "ids.png")
+    with Image.open(tmp_path / "ids.png") as mask:
+        assert mask.mode == "P"
+        assert np.array_equal(np.asarray(mask), whole)
+    mine = np.zeros(whole.shape, np.uint8)
+    assert predict_tiled(model, torch.from_numpy(picture).permute(2, 0, 1), 40, 16, out=mine) is mine
+    assert np.array_equal(mine, whole)
+
+
+def test_what_cannot_be(model: Segmenter, picture: np.ndarray, tmp_path: Path) -> None:
+    assert tile_starts(100, 40, 10) == [0, 30, 60]
+    assert tile_starts(101, 40, 10) == [0, 30, 60, 61]
+    assert tile_starts(9, 40, 10) == [0]
+    with pytest.raises(InputError, match="tiles of 40 pixels cannot share 30; share at most half"):
+        predict_tiled(model, picture, 40, 30)
+    with pytest.raises(InputError, match=r"ids\.tif: class maps are written as \.npy or \.png"):
+        predict_tiled(model, picture, 40, 10, out=tmp_path / "ids.tif")
+    with pytest.raises(InputError, match="only models of task segmentation"):
+        predict_tiled(nn.Identity(), picture)
+
+
+def test_a_folder_of_class_maps(model: Segmenter, picture: np.ndarray, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for name in ("a", "b"):
+        Image.fromarray(picture).save(tmp_path / "images" / f"{name}.png")
+    done = predict_to_folder(model, tmp_path / "images", tmp_path / "out", tile=64, overlap=16)
+    assert "2 class maps in masks/" in str(done)
+    results = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert [entry["category"] for entry in results["annotations"]] == ["a", "b", "c"] * 2
+    assert sum(entry["area"] for entry in results["annotations"]) == 2 * 70 * 101
+    again = open_dataset(tmp_path / "out", images=tmp_path / "images", format="semantic")
+    assert np.array_equal(again.target(0).labels.numpy(), predict(model, picture).labels.numpy())
