@@ -109,8 +109,8 @@ def test_refusals():
     with pytest.raises(InputError, match="batch_size is 0"):
         evaluate(Oracle(), Data(), batch_size=0)
     maps = Data()
-    maps.kind = "class_map"
-    with pytest.raises(InputError, match="the labels are class maps, but evaluation knows objects so far"):
+    maps.kind = "class_scores"
+    with pytest.raises(InputError, match="the labels are image classes, but evaluation knows objects and class maps"):
         evaluate(Oracle(), maps)
 
     class Losses(Oracle):

@@ -36,7 +36,7 @@ class Tile:
 
 
 def tile_starts(length: int, tile: int, overlap: int) -> list[int]:
-    """Where tiles of a side begin: each shares `overlap` with the next; the last ends with the image and shares more."""
+    """Where tiles of a side begin: each shares `overlap` with the next; the last ends with the image."""
     return [*range(0, max(length - tile, 0), tile - overlap), max(length - tile, 0)]
 
 

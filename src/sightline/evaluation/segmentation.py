@@ -137,7 +137,8 @@ class PixelCounts:
         self.boundary_images: Counts = np.zeros(size, np.int64)
         self.image_boundary: list[float] = []
         self.left_out: dict[str, int] = {}
-        self.targets, self.predictions = (PackedMaps(), PackedMaps()) if keep else (None, None)
+        self.targets: PackedMaps | None = PackedMaps() if keep else None
+        self.predictions: PackedMaps | None = PackedMaps() if keep else None
 
     def add(self, target: ClassMap, prediction: ClassMap) -> None:
         """Count an image.

@@ -42,11 +42,33 @@ __all__ = ["LOOKED_FOR", "MASKS", "read", "recognise", "write"]
 
 LOOKED_FOR = "semantic: masks/*.png (or labels/, annotations/, …) with images/"
 IMAGES = ("images", "imgs", "image", "JPEGImages", "Images", "img")
-MASKS = ("masks", "mask", "labels", "annotations", "class_maps", "semantic", "segmentation", "gt", "ground_truth")
+MASKS: tuple[str, ...] = (
+    "masks",
+    "mask",
+    "labels",
+    "annotations",
+    "class_maps",
+    "semantic",
+    "segmentation",
+    "gt",
+    "ground_truth",
+)
 MASKS += ("Masks", "Labels", "label", "SegmentationClass")
 """Names a folder of masks may have."""
 _ADDED = re.compile(r"[_\-. ]?(mask|masks|label|labels|labelids|labeltrainids|gt|seg|segmentation|annotation|l)$", re.I)
-_VOC = ("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow")
+_VOC: tuple[str, ...] = (
+    "background",
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+)
 _VOC += ("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor")
 _PROBED = 6
 """Masks looked into to see whether they hold 0 and 255 alone."""
