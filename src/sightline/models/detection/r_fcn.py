@@ -123,17 +123,19 @@ def r_fcn_mobilenet_v2(
     boxes: BoxSettings | None = None,
     slots: Sequence[int] | None = None,
 ) -> FasterRCNN:
-    """MobileNet v2 with its last stage at stride 16 and smaller anchors, for a few cores.
+    """MobileNet v2's map of stride 16 and smaller anchors, for a few cores.
+
+    Both stages read that map: score maps on the last stage, dilated to stride 16 as ResNet's is, learnt more slowly.
 
     Arguments as for `r_fcn_resnet50`; the backbone has seven parts.
     """
     names = Classes(classes)
-    net, body = mobilenet_v2_body(in_channels, norm, trainable_layers, last=True)
+    net, body = mobilenet_v2_body(in_channels, norm, trainable_layers)
     proposals = proposals or ProposalSettings(before_nms=(2000, 1000), after_nms=(1000, 300), min_size=4)
     rpn = SingleMapRPN("13", 96, sizes=(32, 64, 128, 256), hidden=128, settings=proposals)
     heads = PositionSensitiveHeads(
-        "17",
-        320,
+        "13",
+        96,
         head_outputs(names, slots),
         bins=bins,
         stride=16,
