@@ -21,8 +21,8 @@ from sightline import __version__, cli
 from sightline.data.formats import open_dataset
 from sightline.data.scenes import write_scenes
 
-SMALL = "--model ssdlite320_mobilenet_v2 --arg image_size=96 --batch-size 4 --set workers=0 --set warmup_steps=2 --device cpu"
-TINY = (*SMALL.split(), "--quiet")
+SMALL = "--model ssdlite320_mobilenet_v2 --arg image_size=96 --batch-size 4 --set workers=0 --set warmup_steps=2"
+TINY = (*SMALL.split(), "--device", "cpu", "--quiet")
 COUNTS = {"train": 10, "val": 4, "test": 4}
 
 
@@ -547,9 +547,7 @@ class TestMistakes:
         Path("notes.pth").write_text("no weights")
         assert "notes.pth" in refused("train", solids, "--weights", "notes.pth")
         assert "notes.pth: not a saved Sightline model" in refused("evaluate", "notes.pth", solids)
-        assert "there are no 'coco' weights for sightline_n" in refused(
-            "train", solids, "--weights", "coco"
-        )
+        assert "there are no 'coco' weights for sightline_n" in refused("train", solids, "--weights", "coco")
 
     def test_data_of_other_classes_than_the_model(self, copy, trained):
         for path in (copy / "annotations").iterdir():

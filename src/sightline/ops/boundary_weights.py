@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -104,7 +105,8 @@ def _two_best(candidates: Candidates, dim: int, radius: int) -> Candidates:
         here = slice(max(0, -shift), length - max(0, shift))
         there = slice(max(0, shift), length - max(0, -shift))
         rest = (slice(None),) * (2 - dim)
-        to, of = (..., here, *rest), (..., there, *rest)
+        to: Any = (..., here, *rest)
+        of: Any = (..., there, *rest)
         for distance, own in candidates:
             d, i = distance[of] + shift**2, own[of]
             old_d1, old_i1, old_d2, old_i2 = d1[to], i1[to], d2[to], i2[to]

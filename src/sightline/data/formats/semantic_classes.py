@@ -16,8 +16,10 @@ from sightline.data.map_values import Colour
 from sightline.errors import InputError
 from sightline.structures import IGNORE
 
-FILES = ("classes.json", "labels.json", "classes.txt", "labels.txt", "class_names.txt", "labelmap.txt")
-FILES += ("class_dict.csv", "classes.csv", "label_colors.txt")
+FILES: tuple[str, ...] = (
+    *("classes.json", "labels.json", "classes.txt", "labels.txt", "class_names.txt", "labelmap.txt"),
+    *("class_dict.csv", "classes.csv", "label_colors.txt"),
+)
 """Names a file of classes may have."""
 _IGNORED = "ignore"
 """The name under which a colour table lists what does not count."""

@@ -208,9 +208,7 @@ def darknet19(classes: Iterable[str], *, in_channels: int = 3, crop: int = 224) 
     return _classifier(darknet.darknet19, classes, in_channels, crop)
 
 
-def darknet53(
-    classes: Iterable[str], *, in_channels: int = 3, crop: int = 256, slope: float = 0.1
-) -> ImageClassifier:
+def darknet53(classes: Iterable[str], *, in_channels: int = 3, crop: int = 256, slope: float = 0.1) -> ImageClassifier:
     """Darknet-53 as a classifier of images. `slope` is that of its leaky ReLU below 0."""
     return _classifier(darknet.darknet53, classes, in_channels, crop, slope=slope)
 

@@ -114,11 +114,12 @@ class CSPBackbone(nn.Module):
         super().__init__()
         norm = norm or batch_norm(eps=1e-3, momentum=0.03)
         self.stem = ConvNormAct(in_channels, channels[0], 3, 2, norm=norm, act=nn.SiLU)
-        self.stages = nn.ModuleList()
+        stages = []
         for before, width, count in zip(channels[:-1], channels[1:], blocks, strict=True):
             down = ConvNormAct(before, width, 3, 2, norm=norm, act=nn.SiLU)
-            self.stages.append(nn.Sequential(down, CSPBlock(width, width, count, norm)))
-        self.stages[-1].append(PyramidPooling(channels[-1], norm))
+            stages.append(nn.Sequential(down, CSPBlock(width, width, count, norm)))
+        stages[-1].append(PyramidPooling(channels[-1], norm))
+        self.stages = nn.ModuleList(stages)
         self.out_channels = list(channels[2:])
 
     def forward(self, x: Tensor) -> list[Tensor]:
