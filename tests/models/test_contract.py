@@ -205,6 +205,8 @@ def test_what_comes_back_depends_on_targets_alone(name: str) -> None:
 @pytest.mark.parametrize("name", LIGHT)
 def test_batched_equals_one_by_one(name: str) -> None:
     model = build(name).eval()
+    if name.startswith("r_fcn"):  # in float32 a last bit decides which cell a region's edge snaps to
+        model = model.double()
     images = [image(90, 120), image(120, 90, seed=1), image(65, 64, seed=2)]
     with torch.inference_mode():
         together = model(images)
