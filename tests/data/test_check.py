@@ -457,8 +457,8 @@ def test_class_maps_are_counted_by_pixels_and_broken_ones_reported(tmp_path):
     assert report.unit == "pixels"
     assert report.counts == {"all": {"cat": 0, "dog": 120 * 160}}  # the broken maps are reported, not counted
     first, second = (problem.message for problem in report.of_rule("map-invalid"))
-    assert "its map has shape [20, 20], but the image is [120, 160]" in first
-    assert "holds id 2" in second
+    assert "has 20 × 20 pixels, but its image 0.jpg has 160 × 120; give a mask of the image's size" in first
+    assert "holds values that are no class: 2" in second
     assert not report.ok
 
 

@@ -347,7 +347,7 @@ def test_it_overfits_two_images(name: str) -> None:
         picture[label, y1:y2, x1:x2] = 250
         targets.append(Instances((96, 96), classes=model.classes, boxes=[box], labels=[label]))
     optimizer = torch.optim.AdamW(model.parameters(), 2e-3)
-    for _ in range(35):
+    for _ in range(50):
         optimizer.zero_grad()
         sum(model(images, targets).values()).backward()
         optimizer.step()

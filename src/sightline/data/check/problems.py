@@ -30,7 +30,7 @@ _ERRORS = {
         "labels of another size than their image",
         "see whether the label belongs to this image; --fix takes the image's size",
     ),
-    "map-invalid": ("class maps that cannot be used", "correct the map, or the list of classes"),
+    "map-invalid": ("class maps that cannot be used", "open the file and correct it"),
     "unknown-class": ("labels of unknown classes", "add the class or correct the label; --fix removes the object"),
     "box-not-finite": ("boxes that are not numbers", "draw the box anew; --fix removes it"),
     "box-inverted": (
