@@ -412,7 +412,8 @@ class TestInterruption:
 
     def test_resume_otherwise_than_begun(self, solids, trained):
         shutil.copytree(trained, "runs/first")
-        resume = ("train", solids, "--resume", "--name", "first", "-q")
+        begun = ("--model", "ssdlite320_mobilenet_v2")
+        resume = ("train", solids, "--resume", "--name", "first", "-q", *begun)
         sentence = refused(*resume, "--arg", "image_size=96", "--lr", 0.5)
         assert "the recipe differs from the one of" in sentence
         assert "lr 0.001 → 0.5" in sentence

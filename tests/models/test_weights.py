@@ -516,7 +516,9 @@ def test_a_classifier_s_tensors_become_a_detector_s(name: str, hub: Path) -> Non
         if source is not None and bool((value == value.flatten()[0]).all()):
             taken.append(source)
             assert key.rsplit(".", 1)[1] == source.rsplit(".", 1)[1]
-            subsampled = name.startswith("ssd") and source.startswith("classifier.")  # dense layers
+            subsampled = name.startswith(("ssd", "fcn", "deconvnet")) and source.startswith(
+                "classifier."
+            )  # dense layers
             assert value.shape == state[source].shape or subsampled
     assert taken == list(state)[: len(taken)]
     assert len(taken) > 0.5 * len(state)

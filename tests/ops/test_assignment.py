@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sightline.errors import InputError
 from sightline.ops import assignment as ops
+from sightline.ops.mining import hard_negatives
 
 
 def distinct_overlaps(truths: int, anchors: int, seed: int) -> Tensor:
@@ -181,7 +182,7 @@ def test_hard_negatives_equal_a_loop(seed: int, ratio: float, share: float) -> N
     generator = torch.Generator().manual_seed(seed)
     loss = torch.randperm(60, generator=generator).view(3, 20).float()
     positive = torch.rand(3, 20, generator=generator) < share
-    chosen = ops.hard_negatives(loss, positive, ratio)
+    chosen = hard_negatives(loss, positive, ratio)
     for row in range(3):
         negatives = [i for i in range(20) if not positive[row, i]]
         hardest = sorted(negatives, key=lambda i: -loss[row, i].item())
@@ -194,7 +195,7 @@ def test_nothing_waits_for_the_device_or_mixes_devices() -> None:
     assert ops.match_threshold(iou, 0.7, 0.3, True).device.type == "meta"
     assert ops.match_best(iou, 0.5).device.type == "meta"
     assert ops.match_greedy(iou, 0.5).device.type == "meta"
-    assert ops.hard_negatives(iou, iou > 0.5).device.type == "meta"
+    assert hard_negatives(iou, iou > 0.5).device.type == "meta"
 
 
 def test_reference_values(shared: Path) -> None:

@@ -220,12 +220,16 @@ def test_other_tasks_show_their_numbers_and_their_wall(tmp_path):
         task = "segmentation"
         names = ("a.png", "b.png")
         targets = predictions = [ClassMap(torch.zeros(60, 80, dtype=torch.int64), CLASSES)] * 2
+        image_iou = (1.0, 1.0)
 
         def worst_first(self):
             return torch.tensor([1, 0]).numpy()
 
         def to_dict(self):
-            return {"task": self.task, "protocol": "mean IoU", "metrics": {"mIoU": 0.5, "x": None}, "classes": ["a"]}
+            return {"task": self.task, "protocol": "mean IoU", "metrics": {"mIoU": 0.5, "x": None}} | {
+                "classes": ["a"],
+                "per_class": {},
+            }
 
     class Two(Data):
         def __len__(self):

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from sightline.data.colours import class_colour, css
 from sightline.data.dataset import Dataset
 from sightline.data.formats import files
-from sightline.report.colours import class_colour, css
 from sightline.structures import IGNORE, ClassMap
 
 IGNORE_VALUE = 255

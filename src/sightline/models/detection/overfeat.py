@@ -26,9 +26,10 @@ from sightline.models.detection.detector import Detections, Detector, Losses
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
 from sightline.models.weights import shared_keys
 from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
-from sightline.ops.assignment import BACKGROUND, BETWEEN, hard_negatives, match_threshold
+from sightline.ops.assignment import BACKGROUND, BETWEEN, match_threshold
 from sightline.ops.boxes import box_iou, clip_boxes_to_image
 from sightline.ops.merging import merge_boxes
+from sightline.ops.mining import hard_negatives
 from sightline.structures import Classes, ImageBatch, Instances, Size
 
 Phase = Literal["both", "classification", "boxes"]

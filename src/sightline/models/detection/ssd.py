@@ -24,8 +24,9 @@ from sightline.nn.backbones.vgg import vgg16
 from sightline.nn.backbones.vgg_atrous import AtrousVGG, atrous_dense_layers, xavier_start
 from sightline.nn.heads.ssd import SSDHead
 from sightline.ops.anchors import default_box_shapes, default_boxes
-from sightline.ops.assignment import hard_negatives, match_best
+from sightline.ops.assignment import match_best
 from sightline.ops.boxes import box_iou, clip_boxes_to_image, decode_boxes, encode_boxes
+from sightline.ops.mining import hard_negatives
 from sightline.ops.suppression import batched_nms
 from sightline.structures import Classes, ImageBatch, Instances, Size
 

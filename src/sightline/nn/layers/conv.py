@@ -56,22 +56,6 @@ class ConvNormAct(nn.Sequential):
         self.out_channels = out_channels
 
 
-class DepthwiseSeparable(nn.Sequential):
-    """Filter 3×3 channel by channel, then mix the channels 1×1, with nothing between (Chollet, "Xception", 2017).
-
-    Args:
-        channels, out_channels: C of input and output.
-        norm: maker of a normalisation behind it; the 1×1 convolution has a bias with and without.
-    """
-
-    def __init__(self, channels: int, out_channels: int, *, norm: NormLayer | None = None):
-        layers: list[nn.Module] = [
-            nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False),
-            nn.Conv2d(channels, out_channels, 1),
-        ]
-        super().__init__(*layers, *([] if norm is None else [norm(out_channels)]))
-
-
 class SqueezeExcitation(nn.Module):
     """Scale each channel by what the whole map says (Hu et al. 2018, section 3): pool → squeeze → excite → multiply.
 

@@ -1,0 +1,23 @@
+"""Depthwise separable convolution."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from sightline.nn.layers.norm import NormLayer
+
+
+class DepthwiseSeparable(nn.Sequential):
+    """Filter 3×3 channel by channel, then mix the channels 1×1, with nothing between (Chollet, "Xception", 2017).
+
+    Args:
+        channels, out_channels: C of input and output.
+        norm: maker of a normalisation behind it; the 1×1 convolution has a bias with and without.
+    """
+
+    def __init__(self, channels: int, out_channels: int, *, norm: NormLayer | None = None):
+        layers: list[nn.Module] = [
+            nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False),
+            nn.Conv2d(channels, out_channels, 1),
+        ]
+        super().__init__(*layers, *([] if norm is None else [norm(out_channels)]))
