@@ -133,16 +133,16 @@ def light_head_rcnn_mobilenet_v2(
     boxes: BoxSettings | None = None,
     slots: Sequence[int] | None = None,
 ) -> FasterRCNN:
-    """MobileNet v2 with its last stage at stride 16 and smaller anchors, for a few cores: setting S.
+    """MobileNet v2's map of stride 16, read by both stages, and smaller anchors, for a few cores: setting S.
 
     Arguments as for `light_head_rcnn_resnet101`; the backbone has seven parts.
     """
     names = Classes(classes)
-    net, body = mobilenet_v2_body(in_channels, norm, trainable_layers, last=True)
+    net, body = mobilenet_v2_body(in_channels, norm, trainable_layers)
     proposals = proposals or ProposalSettings(before_nms=(2000, 1000), after_nms=(1000, 300), min_size=4)
     rpn = SingleMapRPN("13", 96, sizes=(32, 64, 128, 256), hidden=128, settings=proposals)
     heads = RegionHeads(
-        ThinRegions("17", 320, stride=16, middle=64, thin=10, bins=7),
+        ThinRegions("13", 96, stride=16, middle=64, thin=10, bins=7),
         nn.Sequential(nn.Flatten(), nn.Linear(10 * 7 * 7, hidden), nn.ReLU(inplace=True)),
         SharedBoxPredictor(hidden, head_outputs(names, slots)),
         boxes or BOXES,
