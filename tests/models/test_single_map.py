@@ -311,7 +311,7 @@ def test_light_head_s_maps_are_thin_whatever_the_classes() -> None:
     regions = model.roi_heads.region_features
     assert isinstance(regions, ThinRegions)
     assert regions.maps.rows_first[1].out_channels == 490
-    maps = {"17": torch.randn(1, 320, 4, 6)}
+    maps = {"13": torch.randn(1, 96, 4, 6)}
     assert regions(maps, [torch.tensor([[0.0, 0, 50, 40]])], batch(64, 96)).shape == (1, 10, 7, 7)
     with torch.device("meta"):
         large = light_head_rcnn.light_head_rcnn_resnet101(NAMES)
