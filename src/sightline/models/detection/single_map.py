@@ -29,24 +29,17 @@ def vgg_body(net: VGG, trainable_layers: int) -> FeatureMaps:
     return _freeze(body, [str(i) for i in starts], trainable_layers)
 
 
-def mobilenet_v2_body(
-    in_channels: int, norm: Norm, trainable_layers: int, *, last: bool = False
-) -> tuple[nn.Module, FeatureMaps]:
+def mobilenet_v2_body(in_channels: int, norm: Norm, trainable_layers: int) -> tuple[nn.Module, FeatureMaps]:
     """MobileNet v2 and its map of stride 16, 96 channels, layer "13". It has seven parts.
 
     Args:
         in_channels: channels of the images.
         norm: "batch" learns the normalisation, "frozen" keeps it.
         trainable_layers: how many parts learn, counted from the end.
-        last: also the last map, 320 channels, layer "17", dilated to stride 16.
     """
     net = mobilenet_v2(in_channels=in_channels, norm=_norm(norm))
-    stages = [Stage("13", 96, 16), Stage("17", 320, 16)]
-    if last:
-        dilate(nn.Sequential(*list(net.features)[14:18]))
-    body = FeatureMaps(net.layers(), stages if last else stages[:1])
-    parts = ["0", "2", "4", "7", "11", "14", "16"] if last else ["0", "1", "2", "4", "7", "11", "13"]
-    return net, _freeze(body, parts, trainable_layers)
+    body = FeatureMaps(net.layers(), [Stage("13", 96, 16)])
+    return net, _freeze(body, ["0", "1", "2", "4", "7", "11", "13"], trainable_layers)
 
 
 def dilated_resnet_body(
