@@ -44,18 +44,20 @@ class Variant:
 
     Attributes:
         model: of the catalog.
-        size: pixels of the longer side.
+        size: `image_size` of the builder, the pixels of the longer side; None for the model's own.
         arguments, settings, numbers: of the builder, the detector and the recipe, where they differ from the usual.
-        augmentation: makes the augmentation.
+        augmentation: makes the augmentation; None for the one that suits the model.
+        weights: of the backbone; None for random numbers.
         says: what differs.
     """
 
     model: str = "sightline_n"
-    size: int = 320
+    size: int | None = 320
     arguments: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     numbers: dict[str, Any] = field(default_factory=dict)
-    augmentation: Callable[[], Compose] = recipes.mosaic
+    augmentation: Callable[[], Compose] | None = recipes.mosaic
+    weights: Path | None = None
     says: str = ""
 
 
@@ -64,6 +66,14 @@ VARIANTS = {
     "s": Variant("sightline_s", says="sightline_s"),
     "n_416": Variant(size=416, says="416 pixels"),
     "upright": Variant(augmentation=lambda: recipes.mosaic(vertical_flip=0.5), says="also mirrored top to bottom"),
+    "upright_416": Variant(
+        size=416, augmentation=lambda: recipes.mosaic(vertical_flip=0.5), says="416 pixels, also mirrored top to bottom"
+    ),
+    "upright_batch_4": Variant(
+        numbers={"batch_size": 4},
+        augmentation=lambda: recipes.mosaic(vertical_flip=0.5),
+        says="4 images a step, also mirrored top to bottom",
+    ),
     "no_mosaic": Variant(augmentation=recipes.detection, says="flip, scale and colour in place of the mosaic"),
     "no_closing": Variant(augmentation=lambda: recipes.mosaic(closing=0.0), says="the mosaic to the end"),
     "closing_30": Variant(augmentation=lambda: recipes.mosaic(closing=0.3), says="the mosaic ends at 70 %"),
@@ -95,41 +105,52 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--variant", nargs="+", choices=list(VARIANTS), default=["base"])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--choose", action="store_true", help="train on train, measure on val: to choose a variant by")
     parser.add_argument("--latency", action="store_true", help="measure the latency only")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     file = RESULTS / "sightline_detector.json"
-    results: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"runs": [], "latency": []}
     if args.latency:
+        results = stored(file)
         results["latency"] = [r for r in results["latency"] if r["threads"] != args.threads] + [latency(args.runs)]
         write(file, results)
     else:
         for seed in args.seeds:
             for name in args.variant:
-                row = train(name, seed, args)
-                same = ("variant", "minutes", "epochs", "seed", "threads")
+                row = train(name, VARIANTS[name], seed, args)
+                results = stored(file)  # read late: another process may have written meanwhile
+                same = ("variant", "measured_on", "minutes", "epochs", "seed", "threads")
                 others = [r for r in results["runs"] if any(r[k] != row[k] for k in same)]
                 results["runs"] = [*others, row]
                 write(file, results)
                 print(json.dumps(row))
-    print(table(results))
+    print(table(stored(file)))
 
 
-def train(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
+def stored(file: Path) -> dict[str, Any]:
+    """What was measured before."""
+    return json.loads(file.read_text()) if file.exists() else {"runs": [], "latency": []}
+
+
+def train(name: str, variant: Variant, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     """One run and its figures."""
-    variant = VARIANTS[name]
     data = sightline.open_dataset(args.data)
     splits = np.array([data.split_of(i) for i in range(len(data))])
     learn, test = data[np.isin(splits, ("train", "val"))], data["test"]
+    if args.choose:
+        learn, test = data["train"], data["val"]
     torch.manual_seed(seed)
-    settings = DenseSettings(**variant.settings)
-    arguments = {"image_size": variant.size, "settings": settings, **variant.arguments}
-    model: Any = sightline.create_model(variant.model, learn.classes, **arguments)
+    arguments = dict(variant.arguments)
+    if variant.size is not None:
+        arguments["image_size"] = variant.size
+    if variant.settings:
+        arguments["settings"] = DenseSettings(**variant.settings)
+    model: Any = sightline.create_model(variant.model, learn.classes, variant.weights, **arguments)
     bf16 = torch.cpu._is_avx512_bf16_supported()  # where the processor has it, it is nearly twice as fast
     length = {"minutes": args.minutes} if args.epochs is None else {"epochs": args.epochs}
     usual = {"seed": seed, "precision": "bf16" if bf16 else "no", "workers": 1 if args.threads > 1 else 0, **length}
     numbers = {**usual, **variant.numbers}
-    folder = args.runs / f"{name}_{seed}"
+    folder = args.runs / f"{name}_{seed}{'_choice' if args.choose else ''}"
     shutil.rmtree(folder, ignore_errors=True)
     load, began, cpu = os.getloadavg()[0], time.perf_counter(), time.process_time()
     run = api.train(
@@ -139,13 +160,14 @@ def train(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
         runs=args.runs,
         report=False,
         checked=True,
-        transform=variant.augmentation(),
+        transform=None if variant.augmentation is None else variant.augmentation(),
         **numbers,
     )
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
     measured = api.evaluate(sightline.load(run.folder / "last.safetensors"), test, progress=False)
     return {
         "variant": name,
+        "measured_on": "val" if args.choose else "test",
         "says": variant.says,
         "minutes": None if args.epochs else args.minutes,
         "epochs": args.epochs,
