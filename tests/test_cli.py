@@ -243,6 +243,12 @@ class TestVerbs:
         done("look", solids, "--augmentation", "mosaic", "-n", 2)
         assert Path("contact_sheet.png").is_file()
 
+    def test_train_s_own_choice_for_class_maps(self, solids):
+        done("convert", solids, "maps", "--to", "semantic")
+        small = ["--set", "workers=0", "--device", "cpu", "-q", "--no-report"]
+        done("train", "maps", *small, "--epochs", 1, "--batch-size", 4)
+        assert done("evaluate", "runs/run1", "maps", "-q").out.startswith("unet_mobilenet_v2 on ")
+
     def test_train_from_the_weights_of_a_run(self, solids, trained, caplog):
         with caplog.at_level(logging.INFO):
             weights = trained / "best.safetensors"
@@ -402,6 +408,14 @@ class TestInterruption:
         monkeypatch.setattr("sightline.api.check", stop)
         outcome = sightline("check", solids)
         assert (outcome.code, outcome.out, outcome.err) == (130, "", "stopped\n")
+
+    def test_resume_takes_the_run_s_own_model(self, solids, monkeypatch):
+        train = ["train", solids, *TINY, "--augmentation", "none", "--epochs", 2, "--no-report"]
+        done(*train, "--name", "whole")
+        self.interrupted(monkeypatch, 13, *train)
+        done("train", solids, "--resume", "--name", "run1", "--device", "cpu", "-q", "--no-report")
+        whole, resumed = (load_file(f"runs/{name}/last.safetensors") for name in ("whole", "run1"))
+        assert all(bool((whole[key] == resumed[key]).all()) for key in whole)
 
     def test_resume_without_a_run(self, solids, trained):
         assert refused("train", solids, "--resume") == "--resume needs the run's --name"

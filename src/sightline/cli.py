@@ -39,6 +39,8 @@ _OF_THE_SYSTEM = {
 """Refusals of the operating system that a user can do something about; others are faults of the program."""
 
 
+_USUAL = {"instances": "sightline_n", "class_map": "unet_mobilenet_v2"}
+"""What `train` takes for each kind of label where no model is named."""
 _NUMBERS = {"int": (int,), "float": (int, float), "bool": (bool,)}
 
 
@@ -211,7 +213,14 @@ def anchors(
 @app.command()
 def train(
     data: Data,
-    model: Annotated[str, typer.Option(help="A model of `sightline models`.")] = "sightline_n",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="A model of `sightline models`; by default sightline_n, for class maps unet_mobilenet_v2, and with "
+            "--resume the run's own.",
+            show_default=False,
+        ),
+    ] = None,
     weights: Annotated[str | None, typer.Option(help="imagenet, coco, or a file; without, from scratch.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Time budget; the schedule is fitted to it.")] = None,
@@ -241,6 +250,7 @@ def train(
 
     from sightline import api
     from sightline.models.catalog import create_model, find
+    from sightline.models.saving import model_and_arguments
     from sightline.training.recipe import Recipe
     from sightline.training.run import existing_run_folder
 
@@ -254,8 +264,14 @@ def train(
     given_recipe = Recipe.from_yaml(recipe).changed(**numbers) if recipe else None
     seed = (given_recipe or Recipe.from_dict(numbers, "the command line")).seed
 
-    arguments = _arguments(model, arg)
-    dataset = _open(data, train, val, test).with_channels(arguments.get("in_channels", 3))
+    dataset, begun = _open(data, train, val, test), (runs / name / "last.safetensors" if resume and name else None)
+    if model is None and begun is not None and begun.is_file():
+        model, own = model_and_arguments(begun)
+        arguments = own | _arguments(model, arg)
+    else:
+        model = model or _USUAL.get(dataset.kind, _USUAL["instances"])
+        arguments = _arguments(model, arg)
+    dataset = dataset.with_channels(arguments.get("in_channels", 3))
     if find(model).task == "segmentation":
         dataset = dataset.as_class_map()
     parts = _parts(dataset, seed)

@@ -85,6 +85,21 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> nn.Module:
     Raises:
         InputError: there is no such file, or it was not written by `save`.
     """
+    state, header = _read(path)
+    model = create_model(header["model"], json.loads(header["classes"]), **saved_arguments(header))
+    model.load_state_dict(state)
+    model.metadata = json.loads(header["metadata"])
+    return model.eval().to(device)
+
+
+def model_and_arguments(path: str | Path) -> tuple[str, dict[str, Any]]:
+    """The catalog's name of a saved model, and its builder's arguments; path and errors as for `load`."""
+    _, header = _read(path)
+    return header["model"], saved_arguments(header)
+
+
+def _read(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """The state and the header of a saved model."""
     path = Path(path)
     if path.is_dir():
         found = [path / n for n in ("best.safetensors", "last.safetensors") if (path / n).is_file()]
@@ -110,10 +125,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> nn.Module:
             f"{path}: written by Sightline {header.get('version', 'of a later version')} as {header['format']!r}, "
             f"which this version {sightline.__version__} does not know; install a later version"
         )
-    model = create_model(header["model"], json.loads(header["classes"]), **saved_arguments(header))
-    model.load_state_dict(state)
-    model.metadata = json.loads(header["metadata"])
-    return model.eval().to(device)
+    return state, header
 
 
 def _as_json(value: Any) -> Any:
