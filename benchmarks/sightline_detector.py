@@ -245,8 +245,9 @@ def table(results: dict[str, Any]) -> str:
         "# Sightline's own detector",
         "",
         "Blood cells (BCCD), from random numbers: trained on train + val (292 photographs), measured on test (72)",
-        "once, after the last step, with the moving average of the weights. Made by",
-        "`python benchmarks/sightline_detector.py`.",
+        "once, after the last step, with the moving average of the weights. Choices are made by runs on train (205)",
+        "measured on val (87), with --choose. Made by `python benchmarks/sightline_detector.py`; three seeds of the",
+        "whole length, beside other detectors, are in same_minutes.md.",
         "Minutes are the run's own budget; load is the one-minute average before and after, about as much of it the",
         "training's own as it has threads. The strongest peer measured (24 minutes, 2 threads, 320 px, its best epoch",
         f"on test): AP50 {PEER['AP50']}, AP50:95 {PEER['AP']}; {PEER['ms']} ms at 480×640.",
@@ -254,20 +255,21 @@ def table(results: dict[str, Any]) -> str:
     ]
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in results["runs"]:
-        groups.setdefault((row["minutes"], row["epochs"], row["threads"], row["variant"]), []).append(row)
+        key = (row["measured_on"], row["minutes"], row["epochs"], row["threads"], row["variant"])
+        groups.setdefault(key, []).append(row)
     lines += [
-        "| variant | | budget | threads | seeds | AP50:95 | AP50 | AP75 | epochs | CPU s | load |",
-        "|---|---|---|---:|---:|---:|---:|---:|---:|---:|---|",
+        "| variant | | measured on | budget | threads | seeds | AP50:95 | AP50 | AP75 | epochs | CPU s | load |",
+        "|---|---|---|---|---:|---:|---:|---:|---:|---:|---:|---|",
     ]
-    for (minutes, epochs, threads, name), rows in groups.items():
+    for (where, minutes, epochs, threads, name), rows in groups.items():
         budget = f"{minutes:g} min" if epochs is None else f"{epochs} epochs"
         figures = " | ".join(spread([r[k] for r in rows]) for k in ("AP", "AP50", "AP75"))
         done = statistics.mean(r["epochs_done"] for r in rows)
         cpu = statistics.mean(r["cpu_seconds"] for r in rows)
         load = f"{rows[0]['load'][0]} → {rows[-1]['load'][1]}"
         lines.append(
-            f"| {name} | {rows[0]['says']} | {budget} | {threads} | {len(rows)} | {figures} | {done:.0f} | {cpu:.0f} "
-            f"| {load} |"
+            f"| {name} | {rows[0]['says']} | {where} | {budget} | {threads} | {len(rows)} | {figures} "
+            f"| {done:.0f} | {cpu:.0f} | {load} |"
         )
     for measured in results["latency"]:
         lines += [

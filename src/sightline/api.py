@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from sightline.data.check import CheckReport
     from sightline.data.dataset import Dataset
+    from sightline.data.joint import JointData
     from sightline.evaluation import DetectionResult, SegmentationResult
     from sightline.structures import Target
     from sightline.training.recipe import Recipe
@@ -60,7 +61,7 @@ def scenes(n: int, size: int | tuple[int, int] = 160, seed: int = 0, **options: 
 
 def train(
     model: nn.Module,
-    data: Dataset,
+    data: Dataset | JointData,
     validation: Dataset | None = None,
     *,
     recipe: Recipe | None = None,
@@ -81,7 +82,7 @@ def train(
 
     Args:
         model: of `create_model` or `load`; it is trained in place.
-        data: the training images.
+        data: the training images; for YOLO9000 also boxed and labelled images together (`sightline.data.joint`).
         validation: images never trained on, by which the best epoch is chosen.
         recipe: all numbers of the run; by default those that suit the model (`recipe_for`).
         name: the run's folder in `runs`; by default run1, run2, …
@@ -104,6 +105,7 @@ def train(
     Raises:
         InputError: a number, the data, or the folder cannot be used; the sentence says why and what to do.
     """
+    from sightline.data.joint import JointData
     from sightline.data.transforms import recipes
     from sightline.training.alternating import train_in_steps
     from sightline.training.loop import fit
@@ -121,8 +123,9 @@ def train(
     augmentation = transform or recipes.named(recipe.augmentation)
     for part, title in ((data, "training"), (validation, "validation")):
         if part is not None and not checked:
-            require_usable(part, title)
-    data = with_target_fields(model, data)
+            for piece in part.parts if isinstance(part, JointData) else (part,):
+                require_usable(piece, title)
+    data = data if isinstance(data, JointData) else with_target_fields(model, data)
     validation = None if validation is None else with_target_fields(model, validation)
     folder = folder or new_run_folder(runs, name)
     keep_proposals = getattr(model, "cache_proposals", None)
@@ -164,7 +167,8 @@ def train(
     if report and run.metrics:
         if result is None and validation is not None and measurable:
             result = evaluate(run.model, validation, progress=progress)
-        write_report(run.folder, result, data=validation if measurable else data, model=run.model)
+        shown = data.boxed if isinstance(data, JointData) else data
+        write_report(run.folder, result, data=validation if measurable else shown, model=run.model)
     return run
 
 

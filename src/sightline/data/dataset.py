@@ -220,6 +220,24 @@ class Dataset(Sequence[tuple[Tensor, Target]]):
         """The same dataset, its images read with `channels` channels as in `read_image`."""
         return Dataset(self.source, self._rows, self.fields, channels)
 
+    def with_classes(self, names: Sequence[str]) -> Dataset:
+        """The same labels among other classes: `names` holds those of this dataset, in any order, and maybe more.
+
+        Raises:
+            InputError: a class is not among the names, or the labels are class maps.
+        """
+        classes, columns = Classes(names), self.source.columns
+        if self.kind == "class_map":
+            raise InputError(
+                "class maps hold their classes' ids in every pixel; write them anew with the other classes"
+            )
+        ids = np.array([classes.id(name) for name in self.classes], np.int32)
+        moved: dict[str, np.ndarray] = {"labels": ids[columns.labels]}
+        if columns.image_labels is not None:
+            moved["image_labels"] = ids[columns.image_labels]
+        source = replace(self.source, classes=classes, columns=columns.replace(**moved))
+        return Dataset(source, self._rows, self.fields, self.channels)
+
     def as_class_map(self, background: str | None = "background") -> Dataset:
         """Objects with outlines as a dataset of class maps: each pixel has the class of its smallest object.
 

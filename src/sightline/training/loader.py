@@ -241,6 +241,11 @@ def require_fitting(model: nn.Module, data: Items, validation: Items | None) -> 
                 f"the model is one of {task}, but the labels of {name} are {kind}; take a model of {fitting} "
                 "(`sightline models` lists them)"
             )
+        if kind == "joint" and not getattr(model, "takes_labels", False):
+            raise InputError(
+                f"{name} holds images with boxes and images with labels alone, which this model cannot learn from; "
+                "take YOLO9000, or the images with boxes alone"
+            )
         mine, theirs = getattr(model, "classes", None), getattr(items, "classes", None)
         if isinstance(mine, Classes) and isinstance(theirs, Classes):
             mine.require_same(theirs, "the model", name)

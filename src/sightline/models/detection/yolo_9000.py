@@ -62,6 +62,8 @@ class YOLO9000(YOLOv2):
     """
 
     settings: YOLO9000Settings
+    takes_labels = True
+    """It learns from `sightline.data.joint.JointData`, too."""
 
     def __init__(
         self,
