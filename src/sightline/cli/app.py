@@ -1,0 +1,91 @@
+"""The application: what every verb shares, and how a mistake becomes a sentence."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import typer.core
+
+from sightline.errors import InputError
+
+_OF_THE_SYSTEM = {
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+}
+"""Refusals of the operating system that a user can do something about; others are faults of the program."""
+
+
+_ORDER = (
+    *("check", "convert", "look", "anchors", "train", "evaluate", "predict"),
+    *("models", "doctor", "scenes", "report", "demo"),
+)
+
+
+class _Verbs(typer.core.TyperGroup):
+    """Runs a verb; what goes wrong by a mistake or by Ctrl-C becomes a sentence."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """In the order in which one needs them, whichever file they are in."""
+        return sorted(super().list_commands(ctx), key=_ORDER.index)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            typer.echo(f"error: {error}", err=True)
+        except KeyboardInterrupt:
+            typer.echo("stopped", err=True)
+            raise typer.Exit(130) from None
+        except OSError as error:
+            if error.errno not in _OF_THE_SYSTEM:
+                raise
+            where = f"{error.filename}: " if error.filename else ""
+            typer.echo(f"error: {where}{error.strerror}; choose another place, or make room there", err=True)
+        raise typer.Exit(2)
+
+
+app = typer.Typer(
+    name="sightline",
+    cls=_Verbs,
+    help="What is in an image, where, and why the model thinks so.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Data = Annotated[
+    Path, typer.Argument(metavar="DATA", help="A folder with images and labels (COCO, VOC or YOLO), or its label file.")
+]
+Split = Annotated[
+    str | None, typer.Option(help="Where this split is, if not found by itself: a folder, a label file, a list.")
+]
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A run's folder, or a saved model.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps; by default the best there is.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from sightline import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit()
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Say the version and exit.")
+    ] = False,
+) -> None:
+    """What is in an image, where, and why the model thinks so."""

@@ -1,0 +1,143 @@
+"""The verbs for data: check, convert, look, anchors, scenes."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sightline.cli.app import Data, Quiet, Split, app
+from sightline.cli.inputs import beside, open_data, refuse_existing
+from sightline.errors import InputError
+
+
+@app.command()
+def check(
+    data: Data,
+    model: Annotated[str | None, typer.Option(help="Compare the objects' sizes with this model's anchors.")] = None,
+    fix: Annotated[str | None, typer.Option(help="Write a repaired copy: clip or drop what cannot stay.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where the copy goes; by default DATA-fixed.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+    fast: Annotated[bool, typer.Option("--fast", help="Labels and headers only; pixels are not read.")] = False,
+    train: Split = None,
+    val: Split = None,
+    test: Split = None,
+    quiet: Quiet = False,
+) -> None:
+    """Find what would break or bias a training.
+
+    Exit code 0: training can start; 1: it cannot.
+    """
+    from sightline import api
+    from sightline.data.check import fix as repair
+    from sightline.models.catalog import create_model
+
+    if fix not in (None, "clip", "drop"):
+        raise InputError(f"--fix is {fix!r}, but broken boxes can be repaired by clip or drop")
+    copy = out or beside(data)
+    if fix is not None and copy.exists() and (not copy.is_dir() or any(copy.iterdir())):
+        raise InputError(f"{copy} exists, and nothing is overwritten; name a new folder with --out")
+    dataset = open_data(data, train, val, test)
+    detector = create_model(model, dataset.classes) if model else None
+    if model and not hasattr(detector, "anchor_shapes"):
+        raise InputError(f"{model} has no anchors to compare the objects with; give a detector, or leave --model out")
+    report = api.check(dataset, detector, full=not fast, progress=not quiet)
+    typer.echo(json.dumps(report.to_dict(), indent=1) if as_json else str(report))
+    if fix is not None:
+        typer.echo(f"\n{repair(dataset, copy, fix, progress=not quiet)}", err=as_json)  # type: ignore[arg-type]
+        return
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def convert(
+    data: Data,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.")],
+    to: Annotated[str, typer.Option(help="coco, voc, yolo, yolo-seg, via, labelme, cvat, masks or semantic.")],
+    symlink: Annotated[bool, typer.Option("--symlink", help="Link to the images instead of copying them.")] = False,
+    train: Split = None,
+    val: Split = None,
+    test: Split = None,
+) -> None:
+    """Write a dataset in another format, with its images."""
+    from sightline.data.formats import convert as run
+
+    typer.echo(run(open_data(data, train, val, test), out, to, symlink=symlink))
+
+
+@app.command()
+def look(
+    data: Data,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The picture to write.")] = Path("contact_sheet.png"),
+    augmentation: Annotated[str, typer.Option(help="none, light, default, strong, ssd, mosaic.")] = "none",
+    n: Annotated[int, typer.Option("-n", help="How many images.")] = 16,
+    split: Annotated[str | None, typer.Option(help="Of this split only.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the choice, and of the augmentation.")] = 0,
+) -> None:
+    """Draw images with their labels, as training sees them."""
+    from PIL import Image
+
+    from sightline import api
+
+    refuse_existing(out)
+    if out.suffix.lower() not in Image.registered_extensions():
+        raise InputError(f"{out}: a picture cannot be written as {out.suffix or 'a file without ending'}; give .png")
+    dataset = open_data(data)
+    for field in ("masks", "keypoints"):
+        with suppress(InputError):  # not every data set has them
+            dataset = dataset.with_fields(field)
+    part = dataset[split] if split else dataset
+    api.contact_sheet(part, augmentation, n=n, seed=seed).save(out)
+    of = f"{len(part)} images of {split}" if split else f"{len(part)} images"
+    typer.echo(f"{out}: {min(n, len(part))} of {of}, augmentation {augmentation}")
+
+
+@app.command()
+def anchors(
+    data: Data,
+    k: Annotated[int, typer.Option("-k", help="How many anchors.")] = 5,
+    image_size: Annotated[int, typer.Option(help="Side of the square that the model sees, in pixels.")] = 416,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The picture to write.")] = Path("anchors.png"),
+    split: Annotated[str | None, typer.Option(help="By default train, else everything.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same anchors.")] = 0,
+) -> None:
+    """Cluster the boxes' sizes into anchors.
+
+    By their IoU, as for YOLO v2; a picture shows sizes and anchors.
+    """
+    from sightline.data.anchors import anchors as run
+    from sightline.report.anchor_plot import anchor_figure
+
+    refuse_existing(out)
+    if out.suffix.lower() not in (".png", ".pdf", ".svg"):
+        raise InputError(f"{out}: a plot cannot be written as {out.suffix or 'a file without ending'}; give .png")
+    dataset = open_data(data)
+    split = split or ("train" if "train" in dataset.splits else None)
+    found = run(dataset[split] if split else dataset, k, image_size, seed)
+    anchor_figure(found).savefig(out, dpi=120)
+    cells = json.dumps(found.cells(), separators=(",", ":"))
+    typer.echo(f"{found}\n\npicture: {out}\nfor YOLO v2: --arg image_size={image_size} --arg 'anchors={cells}'")
+
+
+@app.command()
+def scenes(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.")],
+    train: Annotated[int, typer.Option(help="Scenes to train on.")] = 400,
+    val: Annotated[int, typer.Option(help="Scenes to validate on.")] = 100,
+    test: Annotated[int, typer.Option(help="Scenes to test on.")] = 100,
+    size: Annotated[int, typer.Option(help="Height and width in pixels.")] = 160,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same pixels.")] = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Render scenes with exact labels, to try everything on.
+
+    A folder in COCO format: spheres, boxes, cylinders, cones and rings in a room.
+    """
+    from sightline.data.scenes import write_scenes
+
+    folder = write_scenes(out, train, val, test, size, seed, progress=not quiet)
+    typer.echo(f"{folder}: {train} + {val} + {test} scenes of {size}×{size}; next: sightline check {folder}")

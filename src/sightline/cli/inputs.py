@@ -1,0 +1,113 @@
+"""What the verbs' arguments say: data and its parts, settings, places to write to."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+import yaml
+
+from sightline.errors import InputError
+
+if TYPE_CHECKING:
+    from sightline.data.dataset import Dataset
+
+_NUMBERS = {"int": (int,), "float": (int, float), "bool": (bool,)}
+
+
+def open_data(data: Path, train: str | None = None, val: str | None = None, test: str | None = None) -> Dataset:
+    from sightline.data.formats import open_dataset
+
+    return open_dataset(data, train=train, val=val, test=test)
+
+
+def as_learned(dataset: Dataset, model: Any) -> Dataset:
+    """Objects as class maps, where the model answers with those."""
+    return dataset.as_class_map() if getattr(model, "task", "") == "segmentation" else dataset
+
+
+def parts_of(dataset: Dataset, seed: int) -> dict[str, Dataset]:
+    """The splits of a dataset with those it lacks: a tenth of the images is kept to validate on, and one to test on."""
+    if "train" not in dataset.splits:
+        if len(dataset.splits) > 1:
+            found = ", ".join(dataset.splits)
+            raise InputError(f"there is no split 'train' among {found}; name one with --train")
+        dataset = dataset.split(0.8, 0.1, 0.1, seed)
+        typer.echo(f"no splits found: 80 % to train, 10 % to validate, 10 % to test, by seed {seed}", err=True)
+    parts = {name: dataset[name] for name in dataset.splits}
+    if "val" not in parts:
+        divided = dataset["train"].split(0.9, 0.1, 0, seed)
+        parts |= {"train": divided["train"], "val": divided["val"]}
+        typer.echo(f"no split 'val' found: a tenth of the training images is kept for it, by seed {seed}", err=True)
+    return parts
+
+
+def part_of(dataset: Dataset, split: str | None, usual: tuple[str, ...], model: Any) -> tuple[str, Dataset]:
+    """The images to measure a model on: a split, also one that its training has made; the first usual one; or all."""
+    chosen = split or next((name for name in usual if name in dataset.splits), None)
+    if chosen is None:
+        return "all", dataset
+    if chosen not in dataset.splits and chosen in ("train", "val", "test") and len(dataset.splits) == 1:
+        parts = parts_of(dataset, model.metadata.get("recipe", {}).get("seed", 0))
+        if chosen in parts:
+            return chosen, parts[chosen]
+    return chosen, dataset[chosen]
+
+
+def pairs(values: list[str] | None, option: str) -> dict[str, Any]:
+    """name=value texts → values as YAML reads them: numbers, true, null, [lists]."""
+    pairs = {}
+    for text in values or ():
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise InputError(f"{option} {text!r} must have the form name=value")
+        try:
+            pairs[name.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise InputError(f"{option} {text!r}: {value!r} is no value ({str(error).splitlines()[0]})") from error
+    return pairs
+
+
+def arguments_of(model: str, values: list[str] | None) -> dict[str, Any]:
+    """The model's arguments, of the kind its builder takes: a word where a number belongs is refused here."""
+    from sightline.models.catalog import find
+
+    arguments: dict[str, Any] = {}
+    for name, value in pairs(values, "--arg").items():
+        group, dot, inner = name.partition(".")
+        if dot:  # a number of the model's settings
+            arguments.setdefault(group, {})[inner] = value
+        else:
+            arguments[name] = value
+    known = inspect.signature(find(model).builder).parameters
+    if "classes" in arguments:
+        raise InputError("--arg classes=…: the classes are those of the data; leave it out")
+    for name, value in arguments.items():
+        kind = str(known[name].annotation) if name in known else ""
+        if kind in _NUMBERS and type(value) not in _NUMBERS[kind]:
+            what = {"int": "a whole number", "float": "a number", "bool": "true or false"}[kind]
+            raise InputError(f"--arg {name}={value}: {model} takes {what} there")
+    channels = arguments.get("in_channels", 3)
+    if not isinstance(channels, int) or channels < 1:
+        raise InputError(f"--arg in_channels={channels}: it must be a whole number of at least 1")
+    return arguments
+
+
+def beside(data: Path) -> Path:
+    """DATA-fixed in the folder that DATA is in, also where DATA is `.` or a label file."""
+    place = data if data.name not in ("", "..") else data.resolve()
+    return place.with_name(f"{place.stem if place.is_file() else place.name}-fixed")
+
+
+def refuse_existing(file: Path) -> None:
+    if file.exists():
+        raise InputError(f"{file} exists, and nothing is overwritten; give another name or remove it")
+    if not file.parent.is_dir():
+        raise InputError(f"{file}: there is no folder {file.parent}; make it first")
+
+
+def say(text: str, quiet: bool) -> None:
+    if not quiet:
+        typer.echo(text, err=True)

@@ -1,0 +1,125 @@
+"""The verb `train`."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sightline.cli.app import Data, Device, Quiet, Split, app
+from sightline.cli.inputs import arguments_of, open_data, pairs, parts_of, say
+from sightline.errors import InputError
+
+_USUAL = {"instances": "sightline_n", "class_map": "unet_mobilenet_v2"}
+"""What `train` takes for each kind of label where no model is named."""
+
+
+@app.command()
+def train(
+    data: Data,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="A model of `sightline models`; by default sightline_n, for class maps unet_mobilenet_v2, and with "
+            "--resume the run's own.",
+            show_default=False,
+        ),
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="imagenet, coco, or a file; without, from scratch.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Time budget; the schedule is fitted to it.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
+    augmentation: Annotated[str | None, typer.Option(help="none, light, default, strong, ssd, mosaic.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="A recipe.yaml to start from.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Another number of the recipe: name=value.")] = None,
+    arg: Annotated[
+        list[str] | None, typer.Option("--arg", help="An argument of the model: name=value, or settings.name=value.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The run's folder below --runs.")] = None,
+    runs: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run --name.")] = False,
+    alternating: Annotated[bool, typer.Option("--alternating", help="Faster R-CNN in its paper's four steps.")] = False,
+    tracker: Annotated[list[str] | None, typer.Option(help="An experiment tracker accelerate knows.")] = None,
+    train: Split = None,
+    val: Split = None,
+    test: Split = None,
+    device: Device = None,
+    no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.html.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a model on your images. Everything of the run goes to runs/NAME/."""
+    import torch
+
+    from sightline import api
+    from sightline.models.catalog import create_model, find
+    from sightline.models.saving import model_and_arguments
+    from sightline.training.recipe import Recipe
+    from sightline.training.run import existing_run_folder
+
+    given = {"epochs": epochs, "minutes": minutes, "batch_size": batch_size, "lr": lr, "seed": seed}
+    numbers = {k: v for k, v in (given | {"augmentation": augmentation}).items() if v is not None}
+    numbers |= pairs(set_, "--set")
+    if resume and name is None:
+        raise InputError("--resume needs the run's --name")
+    if resume and name:
+        recipe = recipe or existing_run_folder(runs / name) / "recipe.yaml"
+    given_recipe = Recipe.from_yaml(recipe).changed(**numbers) if recipe else None
+    seed = (given_recipe or Recipe.from_dict(numbers, "the command line")).seed
+
+    dataset, begun = open_data(data, train, val, test), (runs / name / "last.safetensors" if resume and name else None)
+    if model is None and begun is not None and begun.is_file():
+        model, own = model_and_arguments(begun)
+        arguments = own | arguments_of(model, arg)
+    else:
+        model = model or _USUAL.get(dataset.kind, _USUAL["instances"])
+        arguments = arguments_of(model, arg)
+    dataset = dataset.with_channels(arguments.get("in_channels", 3))
+    if find(model).task == "segmentation":
+        dataset = dataset.as_class_map()
+    parts = parts_of(dataset, seed)
+    api.require_usable(parts["train"], "training")
+    api.require_usable(parts["val"], "validation")
+    torch.manual_seed(seed)
+    if not quiet:
+        logging.getLogger("sightline").setLevel(logging.INFO)  # what of the weights was loaded
+    detector = create_model(model, dataset.classes, weights, **arguments)
+    say(f"{len(parts['train'])} images to train on, {len(parts['val'])} to validate on; {dataset.classes!r}", quiet)
+    run = api.train(
+        detector,
+        parts["train"],
+        parts["val"],
+        recipe=given_recipe or api.recipe_for(detector, numbers, "the command line"),
+        name=name,
+        runs=runs,
+        resume=resume,
+        checked=True,
+        report=not no_report,
+        progress=not quiet,
+        trackers=tracker or (),
+        device=device,
+        alternating=alternating,
+    )
+    if quiet:  # with progress shown, the run has said it itself
+        typer.echo(str(run))
+    if run.interrupted and alternating:
+        typer.echo("steps that alternate cannot be resumed: train anew")
+        raise typer.Exit(130)
+    if run.interrupted:
+        known = [*(() if name else ("--name", run.folder.name)), *(() if resume else ("--resume",))]
+        typer.echo(f"resume:   {shlex.join(['sightline', *sys.argv[1:], *known])}")
+        raise typer.Exit(130)
+    if (run.folder / "report.html").is_file():
+        typer.echo(f"report:   {run.folder / 'report.html'}")
+    named = {"--train": train, "--val": val, "--test": test}
+    command = ["sightline", "evaluate", str(run.folder), str(data)]
+    command += [text for option, place in named.items() if place for text in (option, place)]
+    if not {"val", "test"} & {*dataset.splits}:
+        command += ["--split", "test" if "test" in parts else "val"]
+    typer.echo(f"evaluate: {shlex.join(command)}")
+    typer.echo(f"predict:  sightline predict {shlex.quote(str(run.folder))} IMAGES --out pictures")
