@@ -10,6 +10,15 @@ from hypothesis import strategies as st
 from sightline.ops.task_alignment import match_task_aligned
 
 
+def match(
+    scores: torch.Tensor, iou: torch.Tensor, inside: torch.Tensor, top: int = 13, alpha: float = 1.0, beta: float = 6.0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The pairs that matrices [G, N] admit, matched."""
+    objects, points = inside.nonzero(as_tuple=True)
+    size = (inside.shape[0], inside.shape[1])
+    return match_task_aligned(objects, points, scores[inside], iou[inside], size, top, alpha, beta)
+
+
 def task_aligned_loop(
     scores: list[list[float]], iou: list[list[float]], inside: list[list[bool]], top: int, alpha: float, beta: float
 ) -> tuple[list[int], list[float]]:
@@ -46,7 +55,7 @@ def test_task_aligned_equals_a_loop(truths: int, points: int, seed: int, top: in
     scores = torch.rand(truths, points, generator=generator, dtype=torch.float64) * 0.9 + 0.1
     iou = torch.rand(truths, points, generator=generator, dtype=torch.float64) * 0.9 + 0.1
     inside = torch.rand(truths, points, generator=generator) < 0.5
-    matches, quality = match_task_aligned(scores, iou, inside, top, *powers)
+    matches, quality = match(scores, iou, inside, top, *powers)
     expected = task_aligned_loop(scores.tolist(), iou.tolist(), inside.tolist(), top, *powers)
     assert matches.tolist() == expected[0]
     assert quality.tolist() == pytest.approx(expected[1], abs=1e-9)
@@ -56,7 +65,7 @@ def test_task_aligned_by_hand() -> None:
     scores = torch.tensor([[0.5, 0.9, 0.1, 0.9], [0.5, 0.5, 0.5, 0.5]])
     iou = torch.tensor([[0.8, 0.4, 0.6, 0.9], [0.1, 0.5, 0.2, 0.0]])
     inside = torch.tensor([[True, True, True, False], [True, True, False, False]])
-    matches, quality = match_task_aligned(scores, iou, inside, top=2, alpha=1, beta=1)
+    matches, quality = match(scores, iou, inside, top=2, alpha=1, beta=1)
     # the first takes points 0 (0.40) and 1 (0.36), the second 1 (0.25) and 0 (0.05); each stays where it overlaps more
     assert matches.tolist() == [0, 1, -1, -1]
     assert quality.tolist() == pytest.approx([0.8, 0.5, 0, 0])
@@ -64,9 +73,16 @@ def test_task_aligned_by_hand() -> None:
 
 def test_task_aligned_without_objects_points_or_overlap() -> None:
     nothing = torch.zeros(0, 5)
-    assert match_task_aligned(nothing, nothing, nothing.bool())[0].tolist() == [-1] * 5
-    assert match_task_aligned(nothing.T, nothing.T, nothing.T.bool())[1].shape == (0,)
+    assert match(nothing, nothing, nothing.bool())[0].tolist() == [-1] * 5
+    assert match(nothing.T, nothing.T, nothing.T.bool())[1].shape == (0,)
     flat = torch.zeros(1, 3)
-    matches, quality = match_task_aligned(flat, torch.full((1, 3), torch.nan), flat == 0, top=2)
+    matches, quality = match(flat, torch.full((1, 3), torch.nan), flat == 0, top=2)
     assert (matches >= 0).sum() == 2
     assert quality.tolist() == [0, 0, 0]
+
+
+def test_of_objects_that_overlap_a_point_equally_the_first_has_it() -> None:
+    same = torch.tensor([[0.5, 0.5], [0.5, 0.5]])
+    matches, quality = match(same, same, same > 0, top=2, alpha=1, beta=1)
+    assert matches.tolist() == [0, 0]
+    assert quality.tolist() == [0.5, 0.5]

@@ -144,6 +144,25 @@ def test_assignment_of_a_batch_takes_the_points_that_say_it_best() -> None:
         assert quality[0, point].item() == pytest.approx(rating / best, abs=1e-5)
 
 
+def test_images_of_a_batch_are_assigned_as_if_alone() -> None:
+    model, generator = small(settings=DenseSettings(top=4)), torch.Generator().manual_seed(5)
+    points = cell_centres((96, 96), (8, 16, 32))
+    boxes = torch.cat([points.centres - 20, points.centres + 20], 1).repeat(3, 1, 1)
+    boxes = boxes + 10 * torch.randn(boxes.shape, generator=generator)
+    scores = torch.randn(3, len(points.centres), 3, generator=generator)
+    targets = [
+        as_head(target([8, 8, 40, 40], [20, 20, 60, 70], [50, 50, 90, 90], labels=[1, 0, 2])),
+        as_head(target()),
+        as_head(target([30, 8, 90, 40], [28, 10, 80, 44], labels=[0, 1])),
+    ]
+    matches, quality = model.assign(scores, boxes, points, targets)
+    assert [len({*row.tolist()} - {-1}) for row in matches] == [3, 0, 2]
+    for i, one in enumerate(targets):
+        alone = model.assign(scores[i : i + 1], boxes[i : i + 1], points, [one])
+        assert torch.equal(matches[i], alone.matches[0])
+        torch.testing.assert_close(quality[i], alone.quality[0])
+
+
 # Losses
 
 

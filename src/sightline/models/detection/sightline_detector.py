@@ -29,7 +29,7 @@ from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess,
 from sightline.nn.backbones.csp import CSPBackbone
 from sightline.nn.heads.decoupled import DecoupledHead
 from sightline.nn.necks.pan import PathAggregation
-from sightline.ops.boxes import box_iou, clip_boxes_to_image
+from sightline.ops.boxes import clip_boxes_to_image, elementwise_iou
 from sightline.ops.losses import (
     complete_box_iou_loss,
     distribution_focal_loss,
@@ -197,13 +197,19 @@ class SightlineDetector(Detector):
             points: of `points`.
             targets: labels are outputs of the head, 1 … K.
         """
-        s, found = self.settings, []
-        probabilities = scores.sigmoid()
-        for probability, box, target in zip(probabilities, boxes, targets, strict=True):
-            inside = admitted(points, target.boxes)
-            of_class = probability.T[target.labels - 1]
-            found.append(match_task_aligned(of_class, box_iou(target.boxes, box), inside, s.top, s.alpha, s.beta))
-        return Assignment(torch.stack([m for m, _ in found]), torch.stack([q for _, q in found]))
+        s, (count, length) = self.settings, scores.shape[:2]
+        lengths = torch.tensor([len(t) for t in targets], device=scores.device)
+        image = torch.arange(count, device=scores.device).repeat_interleave(lengths)  # of each object of the batch
+        goals, labels = torch.cat([t.boxes for t in targets]), torch.cat([t.labels for t in targets])
+        objects, at = admitted(points, goals).nonzero(as_tuple=True)
+        of = image[objects]
+        overlap = elementwise_iou(goals[objects], boxes[of, at])
+        probability = scores[of, at, labels[objects] - 1].sigmoid()
+        matches, quality = match_task_aligned(
+            objects, of * length + at, probability, overlap, (len(goals), count * length), s.top, s.alpha, s.beta
+        )
+        matches, first = matches.view(count, length), (lengths.cumsum(0) - lengths)[:, None]
+        return Assignment(torch.where(matches >= 0, matches - first, matches), quality.view(count, length))
 
     def losses(
         self,
