@@ -3,6 +3,7 @@
     python benchmarks/segmentation.py train   [--only NAME …]    # on scenes, through the command line
     python benchmarks/segmentation.py measure [--only NAME …]
     python benchmarks/segmentation.py real    [--only NAME …]    # from ImageNet's weights and without
+    python benchmarks/segmentation.py windows                    # a pass for every pixel against one convolution
     python benchmarks/segmentation.py memory                     # 10 000 × 10 000 pixels, tile by tile
 
 The scenes are those of benchmarks/regions.py, their masks drawn as class maps with a background. Each system has the
@@ -164,6 +165,29 @@ def real(args: argparse.Namespace) -> None:
         )
 
 
+def windows(args: argparse.Namespace) -> None:
+    """The same network at every pixel: by as many passes, and as a convolution."""
+    torch.manual_seed(0)
+    model: Any = sl.create_model("sliding_segmentation", ["a", "b", "c"]).eval()
+    for height, width in ((24, 24), (48, 64), (96, 128)):
+        image = torch.rand(3, height, width)
+        found, seconds = {}, {}
+        with torch.inference_mode():
+            for mode, rounds in (("patches", 3), ("convolution", 15)):
+                model.network.mode = mode
+                model([image])
+                spent = []
+                for _ in range(rounds):
+                    began = time.perf_counter()
+                    found[mode] = model([image])[0].scores
+                    spent.append(time.perf_counter() - began)
+                seconds[mode] = sorted(spent)[rounds // 2]
+        apart = float((found["patches"] - found["convolution"]).abs().max())
+        row = {"passes": height * width, **seconds, "apart": apart, "load": round(os.getloadavg()[0], 1)}
+        store("windows", f"{width} × {height}", row | machine())
+        print(row, flush=True)
+
+
 def memory(args: argparse.Namespace) -> None:
     """The command on 10 000 × 10 000 pixels, made of the aerial pictures side by side, as PNG and as .npy."""
     folder = args.runs / "memory"
@@ -285,6 +309,23 @@ def table(results: dict[str, Any]) -> str:
         lines += [f"- {n}: " + ", ".join(f"{e} {v:.3f}" for e, v in r["curve"]) for n, r in found.items()]
         lines += ["", "Commands (`sightline train DATA` …):", ""]
         lines += [f"- {name}: `{' '.join(r['options'])}`" for name, r in found.items()]
+    if results.get("windows"):
+        last = list(results["windows"].values())[-1]
+        lines += [
+            "",
+            "## A pass for every pixel, and one convolution",
+            "",
+            "`sliding_segmentation` both ways, and the largest difference of a probability. An image of 640×480 would",
+            f"take 307,200 passes: {307_200 / last['passes'] * last['patches']:.0f} s at the last row's speed.",
+            "",
+            "| pixels | passes | s in passes | s as convolution | ratio | apart |",
+            "|---|---:|---:|---:|---:|---:|",
+        ]
+        for name, r in results["windows"].items():
+            lines.append(
+                f"| {name} | {r['passes']} | {r['patches']:.3f} | {r['convolution']:.4f} "
+                f"| {r['patches'] / r['convolution']:.0f} | {r['apart']:.1e} |"
+            )
     if results.get("memory"):
         lines += [
             "",
@@ -304,7 +345,7 @@ def table(results: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["train", "measure", "real", "memory"])
+    parser.add_argument("what", choices=["train", "measure", "real", "windows", "memory"])
     parser.add_argument("--data", type=Path, default=Path("runs/regions/scenes"))
     parser.add_argument("--real", type=Path, default=Path("../shared/data"))
     parser.add_argument("--runs", type=Path, default=Path("runs/segmentation"))
@@ -315,7 +356,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=40, help="timed one by one")
     parser.add_argument("--only", nargs="*", choices=[*SYSTEMS, *REAL], default=[])
     args = parser.parse_args()
-    {"train": train, "measure": measure, "real": real, "memory": memory}[args.what](args)
+    {"train": train, "measure": measure, "real": real, "windows": windows, "memory": memory}[args.what](args)
 
 
 if __name__ == "__main__":
