@@ -34,8 +34,10 @@ from sightline.nn.layers import fuse
 from sightline.training.run import cpu_name
 
 RESULTS = Path(__file__).parent / "results"
-PEER = {"AP50": 0.893, "AP": 0.569, "ms": 23.5}
-"""Ultralytics' 11n, measured on the same kind of machine: 320 px, 24 minutes, its best epoch; 480×640 latency."""
+PEER = {"AP50": 0.893, "AP": 0.569, "ms": 23.5, "yardstick": 15.0}
+"""Ultralytics' 11n on a machine of two AMD EPYC cores: 320 px, 24 minutes, its best epoch; latency at 480×640, and that
+of a ResNet-18 at 224×224 beside it, by which other machines can be compared."""
+YARDSTICK = "ResNet-18 at 224×224"
 
 
 @dataclass(frozen=True)
@@ -107,12 +109,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--choose", action="store_true", help="train on train, measure on val: to choose a variant by")
     parser.add_argument("--latency", action="store_true", help="measure the latency only")
+    parser.add_argument("--trained", type=Path, default=Path("runs/same_minutes/sightline_n_0/last.safetensors"))
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     file = RESULTS / "sightline_detector.json"
     if args.latency:
         results = stored(file)
-        results["latency"] = [r for r in results["latency"] if r["threads"] != args.threads] + [latency(args.runs)]
+        results["latency"] = [r for r in results["latency"] if r["threads"] != args.threads] + [latency(args.trained)]
         write(file, results)
     else:
         for seed in args.seeds:
@@ -186,11 +189,11 @@ def train(name: str, variant: Variant, seed: int, args: argparse.Namespace) -> d
     }
 
 
-def latency(runs: Path, rounds: int = 60) -> dict[str, Any]:
+def latency(trained: Path, rounds: int = 60) -> dict[str, Any]:
     """Milliseconds from the picture of 480×640 to its boxes: folded, one picture, suppression included.
 
-    All networks take turns, so that a busy second hits all; the least and the median of the rounds count. A trained
-    model of `runs` is taken where there is one, for what it finds decides what decoding costs.
+    All networks take turns, so that a busy second hits all; the least and the median of the rounds count. The
+    trained model is taken where there is one, for what it finds decides what decoding costs.
     """
     from sightline.models.catalog import create_model
 
@@ -199,32 +202,36 @@ def latency(runs: Path, rounds: int = 60) -> dict[str, Any]:
     for name in ("sightline_n", "sightline_s", "ssdlite320_mobilenet_v3_large"):
         torch.manual_seed(0)
         models[f"{name}, 80 classes, random weights"] = create_model(name, [str(i) for i in range(80)])
-    trained = runs / "base_0" / "last.safetensors"
     if trained.is_file():
         known: Any = sightline.load(trained)
         again: Any = create_model("sightline_n", known.classes)  # at 640
         again.load_state_dict(known.state_dict())
         models["sightline_n, trained on BCCD"] = again
     folded = {name: fuse(model) for name, model in models.items()}
+    classifier: Any = create_model("resnet18", [str(i) for i in range(1000)])
+    folded[YARDSTICK], small = classifier.eval(), picture[:, :224, :224].contiguous()
     times: dict[str, list[float]] = {name: [] for name in folded}
     load = os.getloadavg()[0]
     with torch.inference_mode():
         for turn in range(rounds + 5):
             for name, model in folded.items():
                 began = time.perf_counter()
-                model([picture])
+                model([small if name == YARDSTICK else picture])
                 if turn >= 5:
                     times[name].append(1e3 * (time.perf_counter() - began))
-    rows = {n: {"median": statistics.median(t), "min": min(t), "gmac": gmac(folded[n])} for n, t in times.items()}
+    rows = {}
+    for name, spent in times.items():
+        cost = gmac(folded[name], (224, 224) if name == YARDSTICK else (480, 640))
+        rows[name] = {"median": statistics.median(spent), "min": min(spent), "gmac": cost}
     return {"threads": torch.get_num_threads(), "rows": rows, "load": round(load, 1), **machine()}
 
 
-def gmac(model: Any) -> float:
-    """Thousand millions of multiplications and additions of the network at 480×640 (its own size, if that is fixed)."""
+def gmac(model: Any, size: tuple[int, int] = (480, 640)) -> float:
+    """Thousand millions of multiplications and additions of the network at this size (its own, if that is fixed)."""
     from torch.utils.flop_counter import FlopCounterMode
 
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        model([torch.zeros(3, 480, 640)])
+        model([torch.zeros(3, *size)])
     return counter.get_total_flops() / 2e9
 
 
@@ -276,13 +283,16 @@ def table(results: dict[str, Any]) -> str:
             "",
             f"Latency, {measured['threads']} threads, load before {measured['load']}: folded, one picture of 480×640,",
             f"preprocessing and suppression included, the networks taking turns ({measured['machine']};",
-            f"{measured['versions']}):",
+            f"{measured['versions']}). The last column is in units of a ResNet-18's time at 224×224 in the same turns;",
+            f"the peer's {PEER['ms']} ms were {PEER['ms'] / PEER['yardstick']:.2f} of its {PEER['yardstick']} ms there.",
             "",
-            "| network | median ms | least ms | GMAC |",
-            "|---|---:|---:|---:|",
+            "| network | median ms | least ms | GMAC | ResNet-18s |",
+            "|---|---:|---:|---:|---:|",
         ]
+        unit = measured["rows"].get(YARDSTICK, {}).get("median", float("nan"))
         lines += [
-            f"| {n} | {r['median']:.1f} | {r['min']:.1f} | {r['gmac']:.2f} |" for n, r in measured["rows"].items()
+            f"| {n} | {r['median']:.1f} | {r['min']:.1f} | {r['gmac']:.2f} | {r['median'] / unit:.2f} |"
+            for n, r in measured["rows"].items()
         ]
     if results["runs"]:
         last = results["runs"][-1]
