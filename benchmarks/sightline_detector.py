@@ -104,6 +104,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/sightline"))
     parser.add_argument("--minutes", type=float, default=24)
     parser.add_argument("--epochs", type=int, default=None, help="instead of minutes")
+    parser.add_argument("--size", type=int, default=None, help="pixels of the longer side, in place of the variants'")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--variant", nargs="+", choices=list(VARIANTS), default=["base"])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -122,8 +123,8 @@ def main() -> None:
             for name in args.variant:
                 row = train(name, VARIANTS[name], seed, args)
                 results = stored(file)  # read late: another process may have written meanwhile
-                same = ("variant", "measured_on", "minutes", "epochs", "seed", "threads")
-                others = [r for r in results["runs"] if any(r[k] != row[k] for k in same)]
+                same = ("data", "size", "variant", "measured_on", "minutes", "epochs", "seed", "threads")
+                others = [r for r in results["runs"] if any(r.get(k) != row[k] for k in same)]
                 results["runs"] = [*others, row]
                 write(file, results)
                 print(json.dumps(row))
@@ -144,8 +145,9 @@ def train(name: str, variant: Variant, seed: int, args: argparse.Namespace) -> d
         learn, test = data["train"], data["val"]
     torch.manual_seed(seed)
     arguments = dict(variant.arguments)
-    if variant.size is not None:
-        arguments["image_size"] = variant.size
+    size = getattr(args, "size", None) or variant.size
+    if size is not None:
+        arguments["image_size"] = size
     if variant.settings:
         arguments["settings"] = DenseSettings(**variant.settings)
     model: Any = sightline.create_model(variant.model, learn.classes, variant.weights, **arguments)
@@ -170,6 +172,8 @@ def train(name: str, variant: Variant, seed: int, args: argparse.Namespace) -> d
     measured = api.evaluate(sightline.load(run.folder / "last.safetensors"), test, progress=False)
     return {
         "variant": name,
+        "data": args.data.name,
+        "size": size,
         "measured_on": "val" if args.choose else "test",
         "says": variant.says,
         "minutes": None if args.epochs else args.minutes,
@@ -262,20 +266,28 @@ def table(results: dict[str, Any]) -> str:
     ]
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in results["runs"]:
-        key = (row["measured_on"], row["minutes"], row["epochs"], row["threads"], row["variant"])
+        key = (
+            row["data"],
+            row["size"],
+            row["measured_on"],
+            row["minutes"],
+            row["epochs"],
+            row["threads"],
+            row["variant"],
+        )
         groups.setdefault(key, []).append(row)
     lines += [
-        "| variant | | measured on | budget | threads | seeds | AP50:95 | AP50 | AP75 | epochs | CPU s | load |",
-        "|---|---|---|---|---:|---:|---:|---:|---:|---:|---:|---|",
+        "| variant | | measured on | pixels | budget | threads | seeds | AP50:95 | AP50 | AP75 | epochs | CPU s | load |",
+        "|---|---|---|---:|---|---:|---:|---:|---:|---:|---:|---:|---|",
     ]
-    for (where, minutes, epochs, threads, name), rows in groups.items():
+    for (data, size, where, minutes, epochs, threads, name), rows in groups.items():
         budget = f"{minutes:g} min" if epochs is None else f"{epochs} epochs"
         figures = " | ".join(spread([r[k] for r in rows]) for k in ("AP", "AP50", "AP75"))
         done = statistics.mean(r["epochs_done"] for r in rows)
         cpu = statistics.mean(r["cpu_seconds"] for r in rows)
         load = f"{rows[0]['load'][0]} → {rows[-1]['load'][1]}"
         lines.append(
-            f"| {name} | {rows[0]['says']} | {where} | {budget} | {threads} | {len(rows)} | {figures} "
+            f"| {name} | {rows[0]['says']} | {data} {where} | {size} | {budget} | {threads} | {len(rows)} | {figures} "
             f"| {done:.0f} | {cpu:.0f} | {load} |"
         )
     for measured in results["latency"]:
@@ -283,7 +295,7 @@ def table(results: dict[str, Any]) -> str:
             "",
             f"Latency, {measured['threads']} threads, load before {measured['load']}: folded, one picture of 480×640,",
             f"preprocessing and suppression included, the networks taking turns ({measured['machine']};",
-            f"{measured['versions']}). The last column is in units of a ResNet-18's time at 224×224 in the same turns;",
+            f"{measured['versions']}). Last column: in units of a ResNet-18's time at 224×224 in the same turns;",
             f"the peer's {PEER['ms']} ms were {PEER['ms'] / PEER['yardstick']:.2f} of its {PEER['yardstick']} ms there.",
             "",
             "| network | median ms | least ms | GMAC | ResNet-18s |",
