@@ -112,7 +112,7 @@ def main() -> None:
         for seed in args.seeds:
             for name in args.only:
                 epochs = stored(file)["steps"][name]["epochs"]
-                own = argparse.Namespace(**vars(args) | {"epochs": epochs, "choose": False})
+                own = argparse.Namespace(**vars(args) | {"epochs": epochs, "choose": False, "overfit": False})
                 row = {"system": name} | train(name.replace(" ", "_"), prepared(name, args.weights), seed, own)
                 results = stored(file)  # read late: another process may have written meanwhile
                 kept = [r for r in results["runs"] if (r["system"], r["seed"]) != (name, seed)]

@@ -2,6 +2,7 @@
 
     python benchmarks/sightline_detector.py --minutes 24 --seeds 0 1 2
     python benchmarks/sightline_detector.py --minutes 6 --threads 1 --variant base no_mosaic no_closing box_7.5
+    python benchmarks/sightline_detector.py --data ../shared/data/coco_mini --overfit --variant plain --epochs 150
     python benchmarks/sightline_detector.py --latency
 
 Trains on train + val (292 photographs), measures on test (72) once, after the last step: no epoch is chosen by the
@@ -94,6 +95,7 @@ VARIANTS = {
     "no_distances": Variant(settings={"distance_weight": 0.0}, says="no distribution focal loss"),
     "alpha_half": Variant(settings={"alpha": 0.5}, says="α = 0.5 in the assignment"),
     "top_9": Variant(settings={"top": 9}, says="9 points an object"),
+    "plain": Variant(augmentation=recipes.none, says="no augmentation: to learn the pictures by heart"),
     "multi_scale": Variant(arguments={"multi_scale": 0.25}, says="batches resized by up to a quarter"),
 }
 
@@ -109,6 +111,7 @@ def main() -> None:
     parser.add_argument("--variant", nargs="+", choices=list(VARIANTS), default=["base"])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--choose", action="store_true", help="train on train, measure on val: to choose a variant by")
+    parser.add_argument("--overfit", action="store_true", help="train on train, and measure on it, too")
     parser.add_argument("--latency", action="store_true", help="measure the latency only")
     parser.add_argument("--trained", type=Path, default=Path("runs/same_minutes/sightline_n_0/last.safetensors"))
     args = parser.parse_args()
@@ -140,9 +143,12 @@ def train(name: str, variant: Variant, seed: int, args: argparse.Namespace) -> d
     """One run and its figures."""
     data = sightline.open_dataset(args.data)
     splits = np.array([data.split_of(i) for i in range(len(data))])
-    learn, test = data[np.isin(splits, ("train", "val"))], data["test"]
-    if args.choose:
-        learn, test = data["train"], data["val"]
+    if args.overfit:
+        learn, test, where = data["train"], data["train"], "train"
+    elif args.choose:
+        learn, test, where = data["train"], data["val"], "val"
+    else:
+        learn, test, where = data[np.isin(splits, ("train", "val"))], data["test"], "test"
     torch.manual_seed(seed)
     arguments = dict(variant.arguments)
     size = getattr(args, "size", None) or variant.size
@@ -155,7 +161,7 @@ def train(name: str, variant: Variant, seed: int, args: argparse.Namespace) -> d
     length = {"minutes": args.minutes} if args.epochs is None else {"epochs": args.epochs}
     usual = {"seed": seed, "precision": "bf16" if bf16 else "no", "workers": 1 if args.threads > 1 else 0, **length}
     numbers = {**usual, **variant.numbers}
-    folder = args.runs / f"{name}_{seed}{'_choice' if args.choose else ''}"
+    folder = args.runs / f"{args.data.name}_{name}_{seed}_{where}"
     shutil.rmtree(folder, ignore_errors=True)
     load, began, cpu = os.getloadavg()[0], time.perf_counter(), time.process_time()
     run = api.train(
@@ -174,7 +180,7 @@ def train(name: str, variant: Variant, seed: int, args: argparse.Namespace) -> d
         "variant": name,
         "data": args.data.name,
         "size": size,
-        "measured_on": "val" if args.choose else "test",
+        "measured_on": where,
         "says": variant.says,
         "minutes": None if args.epochs else args.minutes,
         "epochs": args.epochs,
@@ -277,7 +283,7 @@ def table(results: dict[str, Any]) -> str:
         )
         groups.setdefault(key, []).append(row)
     lines += [
-        "| variant | | measured on | pixels | budget | threads | seeds | AP50:95 | AP50 | AP75 | epochs | CPU s | load |",
+        "| variant | | measured on | px | budget | threads | seeds | AP50:95 | AP50 | AP75 | epochs | CPU s | load |",
         "|---|---|---|---:|---|---:|---:|---:|---:|---:|---:|---:|---|",
     ]
     for (data, size, where, minutes, epochs, threads, name), rows in groups.items():
@@ -296,7 +302,7 @@ def table(results: dict[str, Any]) -> str:
             f"Latency, {measured['threads']} threads, load before {measured['load']}: folded, one picture of 480×640,",
             f"preprocessing and suppression included, the networks taking turns ({measured['machine']};",
             f"{measured['versions']}). Last column: in units of a ResNet-18's time at 224×224 in the same turns;",
-            f"the peer's {PEER['ms']} ms were {PEER['ms'] / PEER['yardstick']:.2f} of its {PEER['yardstick']} ms there.",
+            f"the peer's {PEER['ms']} ms were {PEER['ms'] / PEER['yardstick']:.2f} of the {PEER['yardstick']} there.",
             "",
             "| network | median ms | least ms | GMAC | ResNet-18s |",
             "|---|---:|---:|---:|---:|",
