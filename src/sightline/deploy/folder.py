@@ -17,7 +17,7 @@ from sightline.data.formats.semantic_write import save_class_map, write_class_fi
 from sightline.deploy.predict import predict_each, require_some
 from sightline.deploy.sources import Item, Source, find_images
 from sightline.errors import InputError
-from sightline.structures import ClassMap, Instances, Target
+from sightline.structures import IGNORE, ClassMap, Instances, Target
 from sightline.training.metrics_log import replacing
 from sightline.training.run import new_folder
 
@@ -164,9 +164,8 @@ def _regions(result: ClassMap, image_id: int, first_id: int) -> list[dict[str, A
     from sightline.ops.masks import mask_to_rle, masks_to_boxes
 
     entries: list[dict[str, Any]] = []
-    for label in result.labels.unique().tolist():
-        if label < 0:
-            continue
+    found = {label for rows in result.labels.split(1024) for label in rows.unique().tolist()}  # its copies stay small
+    for label in sorted(found - {IGNORE}):
         mask = result.labels == label
         x1, y1, x2, y2 = masks_to_boxes(mask[None])[0].tolist()
         entry: dict[str, Any] = {"id": first_id + len(entries), "image_id": image_id, "category_id": label + 1}

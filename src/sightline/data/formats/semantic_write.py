@@ -13,7 +13,7 @@ from PIL import Image
 from sightline.data.colours import class_colour, css
 from sightline.data.dataset import Dataset
 from sightline.data.formats import files
-from sightline.structures import IGNORE, ClassMap
+from sightline.structures import ClassMap
 
 IGNORE_VALUE = 255
 _WIDE_IGNORE = 65535
@@ -69,11 +69,12 @@ def save_class_map(target: ClassMap, path: Path, classes: int | None = None) -> 
     if classes is None:
         classes = len(target.classes) if target.classes is not None else int(labels.max(initial=0)) + 1
     path.parent.mkdir(parents=True, exist_ok=True)
-    values = np.where(labels == IGNORE, _ignore_value(classes), labels)
+    # IGNORE, −1, becomes the largest number of either type: what stands for it. A map may be as large as memory, so
+    # nothing else is made of it.
     if classes > IGNORE_VALUE:
-        Image.fromarray(values.astype(np.uint16)).save(path)
+        Image.fromarray(labels.astype(np.uint16)).save(path)
     else:
-        palette_picture(values.astype(np.uint8), classes).save(path)
+        palette_picture(labels.astype(np.uint8), classes).save(path)
 
 
 def palette_picture(values: np.ndarray, classes: int) -> Image.Image:
