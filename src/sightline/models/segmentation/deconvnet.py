@@ -23,6 +23,7 @@ from sightline.models.segmentation.fcn import State, dense_as_convolutions
 from sightline.models.segmentation.segmenter import Segmenter
 from sightline.models.weights import shared_keys
 from sightline.nn.backbones.vgg import VGG, vgg16_bn
+from sightline.ops.pixel_losses import PixelLosses
 from sightline.ops.upsampling import max_pool_positions, max_unpool
 from sightline.structures import Classes
 
@@ -102,7 +103,13 @@ def blocks(net: VGG) -> list[nn.Sequential]:
 
 
 def deconvnet(
-    classes: Iterable[str], *, in_channels: int = 3, window: int = 7, hidden: int = 4096, width: int = 64
+    classes: Iterable[str],
+    *,
+    in_channels: int = 3,
+    window: int = 7,
+    hidden: int = 4096,
+    width: int = 64,
+    losses: PixelLosses | None = None,
 ) -> Unpooled:
     """DeconvNet on VGG-16: 251,805,653 parameters with 21 classes.
 
@@ -113,6 +120,7 @@ def deconvnet(
             less than 224 pixels are padded.
         hidden: width of these layers.
         width: channels of VGG's first block; 64 as published, and no other takes published weights.
+        losses: what it learns by; cross-entropy where None.
     """
     if min(window, hidden, width) < 1:
         raise InputError(f"window is {window}, hidden {hidden} and width {width}, but all must be at least 1")
@@ -125,7 +133,7 @@ def deconvnet(
         *normalised(nn.ConvTranspose2d(hidden, deep, window)),
     )
     network = MirroredVGG(net, len(names), transposed, middle=middle, last=2, score=1, least=32 * window)
-    model = _unpooled(names, in_channels, net, network)
+    model = _unpooled(names, in_channels, net, network, losses)
     if window == 7:
         for layer, ours in ((0, 0), (3, 3)):
             for kind in ("weight", "bias"):
@@ -134,11 +142,11 @@ def deconvnet(
     return model
 
 
-def _unpooled(names: Classes, in_channels: int, net: VGG, network: MirroredVGG) -> Unpooled:
+def _unpooled(names: Classes, in_channels: int, net: VGG, network: MirroredVGG, losses: PixelLosses | None) -> Unpooled:
     for module in (network.middle, network.decoder, network.score):
         he_start(module)
     mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)
-    model = Unpooled(names, KeepSize(mean, std, divisor=32), network)
+    model = Unpooled(names, KeepSize(mean, std, divisor=32), network, loss=losses)
     model.backbone_keys = shared_keys(net, model)
     return model
 

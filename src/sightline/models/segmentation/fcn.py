@@ -25,6 +25,7 @@ from sightline.nn.backbones.features import FeatureMaps, Stage
 from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
 from sightline.nn.backbones.vgg import VGG, vgg16
 from sightline.nn.layers.fully_convolutional import subsampled_convolution
+from sightline.ops.pixel_losses import PixelLosses
 from sightline.ops.upsampling import bilinear_kernel
 from sightline.structures import Classes, Size
 
@@ -171,17 +172,38 @@ def dense_as_convolutions(state: State, hidden: int, cells: int = 7) -> State:
     return state
 
 
-def fcn32s_vgg16(classes: Iterable[str], *, in_channels: int = 3, hidden: int = 4096, width: int = 64) -> FCN:
+def fcn32s_vgg16(
+    classes: Iterable[str],
+    *,
+    in_channels: int = 3,
+    hidden: int = 4096,
+    width: int = 64,
+    losses: PixelLosses | None = None,
+) -> FCN:
     """FCN-32s on VGG-16. Arguments as for `fcn8s_vgg16`."""
-    return _on_vgg16(classes, in_channels, hidden, width, skips=(), offsets=(19,))
+    return _on_vgg16(classes, in_channels, hidden, width, losses, skips=(), offsets=(19,))
 
 
-def fcn16s_vgg16(classes: Iterable[str], *, in_channels: int = 3, hidden: int = 4096, width: int = 64) -> FCN:
+def fcn16s_vgg16(
+    classes: Iterable[str],
+    *,
+    in_channels: int = 3,
+    hidden: int = 4096,
+    width: int = 64,
+    losses: PixelLosses | None = None,
+) -> FCN:
     """FCN-16s on VGG-16. Arguments as for `fcn8s_vgg16`."""
-    return _on_vgg16(classes, in_channels, hidden, width, skips=(4,), offsets=(5, 27))
+    return _on_vgg16(classes, in_channels, hidden, width, losses, skips=(4,), offsets=(5, 27))
 
 
-def fcn8s_vgg16(classes: Iterable[str], *, in_channels: int = 3, hidden: int = 4096, width: int = 64) -> FCN:
+def fcn8s_vgg16(
+    classes: Iterable[str],
+    *,
+    in_channels: int = 3,
+    hidden: int = 4096,
+    width: int = 64,
+    losses: PixelLosses | None = None,
+) -> FCN:
     """FCN-8s on VGG-16: 134,489,759 parameters with 21 classes.
 
     Args:
@@ -189,12 +211,19 @@ def fcn8s_vgg16(classes: Iterable[str], *, in_channels: int = 3, hidden: int = 4
         in_channels: channels of the images.
         hidden: width of the two layers that were dense; 4096 as published, a light one has 64.
         width: channels of VGG's first block; 64 as published, and no other takes published weights.
+        losses: what it learns by; cross-entropy where None.
     """
-    return _on_vgg16(classes, in_channels, hidden, width, skips=(3, 4), offsets=(5, 9, 31))
+    return _on_vgg16(classes, in_channels, hidden, width, losses, skips=(3, 4), offsets=(5, 9, 31))
 
 
 def _on_vgg16(
-    classes: Iterable[str], in_channels: int, hidden: int, width: int, skips: Sequence[int], offsets: Sequence[int]
+    classes: Iterable[str],
+    in_channels: int,
+    hidden: int,
+    width: int,
+    losses: PixelLosses | None,
+    skips: Sequence[int],
+    offsets: Sequence[int],
 ) -> FCN:
     """The offsets lay each scores' cells over the centres of the finer ones; they follow from the padding of 100.
 
@@ -208,7 +237,7 @@ def _on_vgg16(
     encoder = ConvolutionalVGG(net, hidden, skips)
     strides = [*(2**number for number in skips), 32]
     network = SkipNetwork(encoder, encoder.channels, strides, len(names), offsets)
-    model = FCN(names, _preprocess(in_channels), network)
+    model = FCN(names, _preprocess(in_channels), network, loss=losses)
     model.suited = {"lr": 1e-4}  # no layer normalises
     model.backbone_keys = shared_keys(net, model)
     for layer in (0, 3):
@@ -218,33 +247,34 @@ def _on_vgg16(
     return model
 
 
-def fcn32s_mobilenet_v2(classes: Iterable[str], *, in_channels: int = 3) -> FCN:
+def fcn32s_mobilenet_v2(classes: Iterable[str], *, in_channels: int = 3, losses: PixelLosses | None = None) -> FCN:
     """FCN-32s on MobileNet v2. Arguments as for `fcn8s_mobilenet_v2`."""
-    return _on_mobilenet_v2(classes, in_channels, 1)
+    return _on_mobilenet_v2(classes, in_channels, losses, 1)
 
 
-def fcn16s_mobilenet_v2(classes: Iterable[str], *, in_channels: int = 3) -> FCN:
+def fcn16s_mobilenet_v2(classes: Iterable[str], *, in_channels: int = 3, losses: PixelLosses | None = None) -> FCN:
     """FCN-16s on MobileNet v2. Arguments as for `fcn8s_mobilenet_v2`."""
-    return _on_mobilenet_v2(classes, in_channels, 2)
+    return _on_mobilenet_v2(classes, in_channels, losses, 2)
 
 
-def fcn8s_mobilenet_v2(classes: Iterable[str], *, in_channels: int = 3) -> FCN:
+def fcn8s_mobilenet_v2(classes: Iterable[str], *, in_channels: int = 3, losses: PixelLosses | None = None) -> FCN:
     """FCN-8s on MobileNet v2, whose last 1×1 convolution stands for the dense layers.
 
     Args:
         classes: names of the classes; the background is one.
         in_channels: channels of the images.
+        losses: what it learns by; cross-entropy where None.
     """
-    return _on_mobilenet_v2(classes, in_channels, 3)
+    return _on_mobilenet_v2(classes, in_channels, losses, 3)
 
 
-def _on_mobilenet_v2(classes: Iterable[str], in_channels: int, maps: int) -> FCN:
+def _on_mobilenet_v2(classes: Iterable[str], in_channels: int, losses: PixelLosses | None, maps: int) -> FCN:
     names = Classes(classes)
     net = mobilenet_v2(1, in_channels=in_channels)
     last = Stage(list(net.layers())[-1], net.last_channels, 32)
     encoder = FeatureMaps(net.layers(), [*net.stages[-maps:-1], last])
     network = SkipNetwork(encoder, encoder.channels, encoder.strides, len(names))
-    model = FCN(names, _preprocess(in_channels), network)
+    model = FCN(names, _preprocess(in_channels), network, loss=losses)
     model.backbone_keys = shared_keys(net, model)
     return model
 

@@ -14,6 +14,7 @@ from sightline.errors import InputError
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, KeepSize, for_channels
 from sightline.models.segmentation.segmenter import Segmenter
 from sightline.nn.layers import ConvNormAct
+from sightline.ops.pixel_losses import PixelLosses
 from sightline.structures import Classes
 
 
@@ -48,7 +49,13 @@ class FullResolutionNetwork(nn.Sequential):
 
 
 def full_resolution_net(
-    classes: Iterable[str], *, in_channels: int = 3, width: int = 32, layers: int = 8, dilated: bool = True
+    classes: Iterable[str],
+    *,
+    in_channels: int = 3,
+    width: int = 32,
+    layers: int = 8,
+    dilated: bool = True,
+    losses: PixelLosses | None = None,
 ) -> FullResolution:
     """A network without down-sampling.
 
@@ -63,10 +70,11 @@ def full_resolution_net(
         width: channels of every layer; multiplications grow with its square.
         layers: how many 3×3 convolutions.
         dilated: taps further apart from layer to layer, at no cost.
+        losses: what it learns by; cross-entropy where None.
     """
     if width < 1 or not 1 <= layers <= 12:
         raise InputError(f"width is {width} and layers {layers}, but width ≥ 1 and 1 ≤ layers ≤ 12 must hold")
     names = Classes(classes)
     mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)
     network = FullResolutionNetwork(in_channels, len(names), width=width, layers=layers, dilated=dilated)
-    return FullResolution(names, KeepSize(mean, std), network)
+    return FullResolution(names, KeepSize(mean, std), network, loss=losses)

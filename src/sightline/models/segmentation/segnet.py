@@ -16,22 +16,26 @@ from torch import nn
 from sightline.errors import InputError
 from sightline.models.segmentation.deconvnet import MirroredVGG, Unpooled, _unpooled, normalised
 from sightline.nn.backbones.vgg import vgg16_bn
+from sightline.ops.pixel_losses import PixelLosses
 from sightline.structures import Classes
 
 
-def segnet(classes: Iterable[str], *, in_channels: int = 3, width: int = 64) -> Unpooled:
+def segnet(
+    classes: Iterable[str], *, in_channels: int = 3, width: int = 64, losses: PixelLosses | None = None
+) -> Unpooled:
     """SegNet on VGG-16 with batch normalisation: 29,449,355 parameters with CamVid's 11 classes.
 
     Args:
         classes: names of the classes; the background is one.
         in_channels: channels of the images.
         width: channels of VGG's first block; 64 as published, and no other takes published weights.
+        losses: what it learns by; cross-entropy where None.
     """
     if width < 1:
         raise InputError(f"width is {width}, but must be at least 1")
     names = Classes(classes)
     net = vgg16_bn(1, in_channels=in_channels, hidden=1, width=width)
-    return _unpooled(names, in_channels, net, MirroredVGG(net, len(names), convolution, last=1, score=3))
+    return _unpooled(names, in_channels, net, MirroredVGG(net, len(names), convolution, last=1, score=3), losses)
 
 
 def convolution(channels: int, out: int) -> nn.Sequential:

@@ -20,6 +20,7 @@ from sightline.errors import InputError
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, KeepSize, for_channels
 from sightline.models.segmentation.segmenter import Segmenter
 from sightline.ops.padding import mirror_pad
+from sightline.ops.pixel_losses import PixelLosses
 from sightline.structures import Classes
 
 Mode = Literal["convolution", "patches"]
@@ -94,7 +95,13 @@ class SlidingNetwork(nn.Module):
 
 
 def sliding_segmentation(
-    classes: Iterable[str], *, in_channels: int = 3, width: int = 32, hidden: int = 128, mode: Mode = "convolution"
+    classes: Iterable[str],
+    *,
+    in_channels: int = 3,
+    width: int = 32,
+    hidden: int = 128,
+    mode: Mode = "convolution",
+    losses: PixelLosses | None = None,
 ) -> SlidingSegmenter:
     """A crop's class is its centre pixel's.
 
@@ -108,6 +115,7 @@ def sliding_segmentation(
         width: channels of the first convolution; the next have twice as many.
         hidden: width of the dense layer.
         mode: how prediction and training run: "patches" takes a pass for every pixel, and is there to compare with.
+        losses: what it learns by; cross-entropy where None.
     """
     if min(width, hidden) < 1:
         raise InputError(f"width is {width} and hidden {hidden}, but both must be at least 1")
@@ -126,4 +134,4 @@ def sliding_segmentation(
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
     mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)
-    return SlidingSegmenter(names, KeepSize(mean, std), SlidingNetwork(classifier, WINDOW, mode))
+    return SlidingSegmenter(names, KeepSize(mean, std), SlidingNetwork(classifier, WINDOW, mode), loss=losses)

@@ -24,6 +24,7 @@ from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
 from sightline.nn.backbones.resnet import resnet18
 from sightline.nn.layers import ConvNormAct, NormLayer
 from sightline.ops.padding import mirror_pad
+from sightline.ops.pixel_losses import PixelLosses
 from sightline.structures import Classes, Size
 
 
@@ -154,7 +155,14 @@ def _twice(channels: int, out: int, valid: bool, norm: NormLayer | None) -> nn.S
     return nn.Sequential(*layers)
 
 
-def unet(classes: Iterable[str], *, in_channels: int = 3, width: int = 64, depth: int = 4) -> UNet:
+def unet(
+    classes: Iterable[str],
+    *,
+    in_channels: int = 3,
+    width: int = 64,
+    depth: int = 4,
+    losses: PixelLosses | None = None,
+) -> UNet:
     """The paper's U-Net: 31,030,658 parameters for one channel and two classes.
 
     Args:
@@ -162,21 +170,29 @@ def unet(classes: Iterable[str], *, in_channels: int = 3, width: int = 64, depth
         in_channels: channels of the images.
         width: channels of the first level.
         depth: how often the image is halved.
+        losses: what it learns by; cross-entropy where None. The paper's weighs boundaries: `PixelLosses(boundary=10)`.
     """
     _require(width, depth, 7)
     names = Classes(classes)
     network = UNetwork(in_channels, len(names), width=width, depth=depth)
-    model = UNet(names, _preprocess(in_channels, 1), network)  # mirrored at the image's own border
+    model = UNet(names, _preprocess(in_channels, 1), network, loss=losses)  # mirrored at the image's own border
     model.suited = {"lr": 1e-4}  # no layer normalises
     return model
 
 
-def unet_small(classes: Iterable[str], *, in_channels: int = 3, width: int = 16, depth: int = 4) -> UNet:
+def unet_small(
+    classes: Iterable[str],
+    *,
+    in_channels: int = 3,
+    width: int = 16,
+    depth: int = 4,
+    losses: PixelLosses | None = None,
+) -> UNet:
     """A padded U-Net with batch normalisation, 1.9 million parameters. Arguments as for `unet`."""
     _require(width, depth, 7)
     names = Classes(classes)
     network = UNetwork(in_channels, len(names), width=width, depth=depth, valid=False, norm=nn.BatchNorm2d, dropout=0.0)
-    return UNet(names, _preprocess(in_channels, 2**depth), network)
+    return UNet(names, _preprocess(in_channels, 2**depth), network, loss=losses)
 
 
 def unet_mobilenet_v2(
@@ -185,6 +201,7 @@ def unet_mobilenet_v2(
     in_channels: int = 3,
     depth: int = 5,
     channels: Sequence[int] = (128, 64, 48, 32, 16),
+    losses: PixelLosses | None = None,
 ) -> UNet:
     """A U-Net on MobileNet v2.
 
@@ -193,10 +210,11 @@ def unet_mobilenet_v2(
         in_channels: channels of the images.
         depth: how many of the maps of strides 2, 4, 8, 16 and 32 are used, from the finest.
         channels: of each step of the way up from stride 32; the last `depth` of them are used.
+        losses: what it learns by; cross-entropy where None.
     """
     names = Classes(classes)
     net = mobilenet_v2(1, in_channels=in_channels)
-    return _on_backbone(names, net, net.stages, in_channels, depth, channels)
+    return _on_backbone(names, net, net.stages, in_channels, depth, channels, losses)
 
 
 def unet_resnet18(
@@ -205,20 +223,27 @@ def unet_resnet18(
     in_channels: int = 3,
     depth: int = 5,
     channels: Sequence[int] = (256, 128, 64, 32, 16),
+    losses: PixelLosses | None = None,
 ) -> UNet:
     """A U-Net on ResNet-18, whose stem's map is that of stride 2. Arguments as for `unet_mobilenet_v2`."""
     names = Classes(classes)
     net = resnet18(1, in_channels=in_channels)
-    return _on_backbone(names, net, [Stage("relu", 64, 2), *net.stages], in_channels, depth, channels)
+    return _on_backbone(names, net, [Stage("relu", 64, 2), *net.stages], in_channels, depth, channels, losses)
 
 
 def _on_backbone(
-    names: Classes, net: nn.Module, stages: Sequence[Stage], in_channels: int, depth: int, channels: Sequence[int]
+    names: Classes,
+    net: nn.Module,
+    stages: Sequence[Stage],
+    in_channels: int,
+    depth: int,
+    channels: Sequence[int],
+    losses: PixelLosses | None,
 ) -> UNet:
     _require(1, depth, min(len(stages), len(channels)))
     encoder = FeatureMaps(net.layers(), stages[:depth])  # type: ignore[operator]
     network = BackboneUNet(encoder, list(channels)[-depth:], len(names))
-    model = UNet(names, _preprocess(in_channels, encoder.strides[-1]), network)
+    model = UNet(names, _preprocess(in_channels, encoder.strides[-1]), network, loss=losses)
     model.backbone_keys = shared_keys(net, model)
     return model
 

@@ -1,0 +1,38 @@
+"""Every segmenter learns by the losses it is given, and remembers them."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import pytest
+import torch
+
+from sightline.models.catalog import create_model
+from sightline.models.saving import load, save
+from sightline.models.segmentation.entries import SEGMENTATION_ENTRIES
+from sightline.ops.pixel_losses import PixelLosses
+from sightline.structures import ClassMap
+
+NAMES = ["ground", "circle", "square"]
+LOSSES = PixelLosses(0.5, dice=2.0, class_weights=(1.0, 2.0, 3.0))
+
+
+@pytest.mark.parametrize("entry", SEGMENTATION_ENTRIES, ids=lambda entry: entry.name)
+def test_every_builder_takes_losses(entry) -> None:
+    assert inspect.signature(entry.builder).parameters["losses"].default is None
+    with torch.device("meta"):
+        assert entry.builder(NAMES, losses=LOSSES).loss == LOSSES
+
+
+@pytest.mark.parametrize("name", ["unet_small", "unet_mobilenet_v2", "fcn8s_mobilenet_v2", "sliding_segmentation"])
+def test_they_are_what_it_learns_by(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = create_model(name, NAMES, losses={"cross_entropy": 0.5, "dice": 2, "class_weights": [1, 2, 3]}).eval()
+    image, labels = torch.rand(3, 40, 50), torch.randint(-1, 3, (40, 50))
+    found = model([image], [ClassMap(labels)])["loss_pixels"]
+    scores = model([image])[0].scores
+    assert scores is not None
+    own = LOSSES(scores.clamp(min=1e-30).log()[None], labels[None])  # log-probabilities are logits, too
+    torch.testing.assert_close(found, own, rtol=1e-4, atol=1e-5)
+    assert load(save(model, tmp_path / "model.safetensors")).loss == LOSSES
