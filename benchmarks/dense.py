@@ -38,7 +38,7 @@ SYSTEMS: dict[str, tuple[str, list[str]]] = {
     "RetinaNet": ("retinanet_mobilenet_v2_fpn", SMALL),
     "FCOS": ("fcos_mobilenet_v2_fpn", SMALL),
     "EfficientDet-D0 (scratch)": ("efficientdet_d0", ["--arg", "image_size=256"]),
-    "PP-YOLO (scratch)": ("pp_yolo_mobilenet_v3_large", ["--arg", "image_size=160"]),
+    "PP-YOLO": ("pp_yolo_mobilenet_v2", SQUARE),
     "sightline_n (scratch)": ("sightline_n", SQUARE),
     "sightline_s (scratch)": ("sightline_s", SQUARE),
 }
