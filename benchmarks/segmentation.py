@@ -53,10 +53,10 @@ SYSTEMS: dict[str, tuple[str, list[str]]] = {
     "LR-ASPP (scratch)": ("lraspp_mobilenet_v3_large", []),
 }
 COMMON = ["--batch-size", "8", "--set", "precision=bf16", "--set", "validate_every=1000", "--set", "workers=0"]
-_REAL = ["--batch-size", "4", "--augmentation", "strong", "--lr", "1e-3", "--set", "precision=bf16"]
+_REAL = ["--batch-size", "8", "--lr", "1e-3", "--set", "precision=bf16"]
 REAL: dict[str, tuple[str, str, list[str]]] = {
-    "aerial, ImageNet": ("aerial", "unet_mobilenet_v2", ["--weights", WEIGHTS, "--epochs", "45", *_REAL]),
-    "aerial, scratch": ("aerial", "unet_mobilenet_v2", ["--epochs", "45", *_REAL]),
+    "aerial, ImageNet": ("aerial", "unet_mobilenet_v2", ["--weights", WEIGHTS, "--epochs", "60", *_REAL]),
+    "aerial, scratch": ("aerial", "unet_mobilenet_v2", ["--epochs", "60", *_REAL]),
     "nuclei, ImageNet": ("nuclei", "unet_mobilenet_v2", ["--weights", WEIGHTS, "--epochs", "16", *_REAL]),
     "nuclei, scratch": ("nuclei", "unet_mobilenet_v2", ["--epochs", "16", *_REAL]),
 }

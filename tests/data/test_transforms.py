@@ -27,6 +27,8 @@ from sightline.data.transforms import (
     Kornia,
     PixelNoise,
     QuarterTurn,
+    RandomCrop,
+    Rescale,
     Resize,
     Rotate,
     SafeCrop,
@@ -455,6 +457,52 @@ def test_safe_crop_holds_one_object_whole():
         _, kept = SafeCrop((0.01, 0.3), p=1)(picture(), boxes_target(boxes), random(seed))
         extents = {tuple((box[2:] - box[:2]).tolist()) for box in kept.boxes}
         assert extents & {(17.5, 9.0), (25.0, 18.0)}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_random_crop_is_a_slice_of_at_most_its_size(seed):
+    image, labels = picture(height=40, width=60), torch.arange(2400).view(40, 60) % 251
+    cut, target = RandomCrop(24)(image, ClassMap(labels), random(seed))
+    corner = (cut[0, 0, 0] == image[0, :17, :37]).nonzero().tolist()
+    assert any(
+        torch.equal(cut, image[:, y : y + 24, x : x + 24])
+        and torch.equal(target.labels, labels[y : y + 24, x : x + 24])
+        for y, x in corner
+    )
+    low, _ = RandomCrop(50)(image, ClassMap(labels), random(seed))
+    assert low.shape == (3, 40, 50)
+    whole, same = RandomCrop(60)(image, ClassMap(labels), random(seed))
+    assert torch.equal(whole, image)
+    assert torch.equal(same.labels, labels)
+
+
+def test_random_crops_reach_every_place():
+    image = torch.arange(9, dtype=torch.uint8).view(1, 3, 3)
+    seen = {int(RandomCrop(1)(image, empty((3, 3)), random(seed))[0]) for seed in range(100)}
+    assert seen == set(range(9))
+
+
+def test_rescaling_takes_the_canvas_along():
+    whole = View(np.eye(3), (100, 200), np.zeros((0, 4)))
+    sizes = [tuple(Rescale((0.5, 2.0), (0.8, 1.25)).step(whole, random(seed))[1]) for seed in range(200)]
+    areas = [math.sqrt(h * w / 20000) for h, w in sizes]
+    shapes = [w / h / 2 for h, w in sizes]
+    assert 0.49 < min(areas) < 0.6  # sides are whole pixels
+    assert 1.7 < max(areas) <= 2.01
+    assert 0.78 < min(shapes) < 0.85
+    assert 1.17 < max(shapes) < 1.28
+    assert abs(sum(math.log(a) for a in areas)) / 200 < 0.08  # halving is as likely as doubling
+    assert Rescale(p=0.0).step(whole, random())[1] == (100, 200)
+
+
+def test_the_recipe_of_crops():
+    labels = torch.ones(500, 700, dtype=torch.int64)
+    for seed in range(4):
+        cut, target = recipes.named("crops")(picture(height=500, width=700), ClassMap(labels), random(seed))
+        assert cut.shape == (3, 320, 320)
+        assert (target.labels == 1).all()  # nothing beyond the picture is seen
+    with pytest.raises(InputError, match="size is 0"):
+        recipes.crops(0)
 
 
 @pytest.mark.parametrize("piece", [SafeCrop(p=1), IoUCrop(), ScaleJitter(), ZoomOut(p=1), Rotate(20)])

@@ -73,7 +73,7 @@ def convert(
 def look(
     data: Data,
     out: Annotated[Path, typer.Option("--out", "-o", help="The picture to write.")] = Path("contact_sheet.png"),
-    augmentation: Annotated[str, typer.Option(help="none, light, default, strong, ssd, mosaic.")] = "none",
+    augmentation: Annotated[str, typer.Option(help="none, light, default, strong, ssd, mosaic, crops.")] = "none",
     n: Annotated[int, typer.Option("-n", help="How many images.")] = 16,
     split: Annotated[str | None, typer.Option(help="Of this split only.")] = None,
     seed: Annotated[int, typer.Option(help="Of the choice, and of the augmentation.")] = 0,

@@ -34,7 +34,7 @@ def train(
     minutes: Annotated[float | None, typer.Option(help="Time budget; the schedule is fitted to it.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
     lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
-    augmentation: Annotated[str | None, typer.Option(help="none, light, default, strong, ssd, mosaic.")] = None,
+    augmentation: Annotated[str | None, typer.Option(help="none, light, default, strong, ssd, mosaic, crops.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="A recipe.yaml to start from.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Another number of the recipe: name=value.")] = None,

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from sightline.errors import InputError
-from sightline.training import checkpoint, devices
+from sightline.training import checkpoint, devices, half
 from sightline.training.checkpoint import Parts, SaveModel, TrainState
 from sightline.training.ema import Ema
 from sightline.training.guard import Guard
@@ -124,7 +124,8 @@ def fit(
                     state.lr = set_learning_rate(optimizer, recipe, state.step, clock.progress)
                     guard.begin(images, targets, epoch, state.step, state.lr)
                     with accelerator.accumulate(net):
-                        losses = net(images, targets)
+                        with half.guarded(accelerator.device, recipe.precision):
+                            losses = net(images, targets)
                         accelerator.backward(sum(losses.values()))
                         values = guard.finite(losses)
                         if accelerator.sync_gradients and recipe.clip_norm is not None:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from sightline.training import half
 from sightline.training.checkpoint import own_randomness
 from sightline.training.guard import loss_values
 
@@ -26,7 +27,7 @@ def mean_losses(model: nn.Module, loader: DataLoader[Any], accelerator: Accelera
     images = 0
     for batch in loader:
         pictures, targets = batch.to(accelerator.device)
-        with accelerator.autocast():
+        with accelerator.autocast(), half.guarded(accelerator.device, accelerator.mixed_precision):
             losses = model(pictures, targets)
         for name, value in loss_values(losses).items():
             sums[name] = sums.get(name, 0.0) + value * len(pictures)

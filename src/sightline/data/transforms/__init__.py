@@ -17,7 +17,7 @@ from sightline.data.transforms.colour import (
     Saturation,
 )
 from sightline.data.transforms.compose import Augmentation, Compose, Geometric, Photometric, Sometimes, View
-from sightline.data.transforms.crops import IoUCrop, SafeCrop, ScaleJitter, ZoomOut
+from sightline.data.transforms.crops import IoUCrop, RandomCrop, Rescale, SafeCrop, ScaleJitter, ZoomOut
 from sightline.data.transforms.external import Kornia
 from sightline.data.transforms.geometry import (
     HorizontalFlip,
@@ -51,6 +51,8 @@ __all__ = [
     "Photometric",
     "PixelNoise",
     "QuarterTurn",
+    "RandomCrop",
+    "Rescale",
     "Resize",
     "Rotate",
     "SafeCrop",

@@ -64,6 +64,54 @@ class ScaleJitter(Geometric):
 
 
 @dataclass(frozen=True)
+class Rescale(Geometric):
+    """The picture larger or smaller, and its canvas with it.
+
+    Args:
+        scale: range of the factor, drawn uniformly in its logarithm.
+        aspect: range of the factor's width / height; (1, 1) keeps shapes.
+        p: probability.
+    """
+
+    scale: tuple[float, float] = (0.67, 1.5)
+    aspect: tuple[float, float] = (1.0, 1.0)
+    p: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_range("scale", self.scale, above=0)
+        _check_range("aspect", self.aspect, above=0)
+
+    def step(self, view: View, generator: np.random.Generator) -> tuple[np.ndarray, Size]:
+        if generator.random() >= self.p:
+            return np.eye(3), view.size
+        height, width = view.size
+        scale, stretch = _log_uniform(generator, self.scale), math.sqrt(_log_uniform(generator, self.aspect))
+        size = (max(1, round(height * scale / stretch)), max(1, round(width * scale * stretch)))
+        return affine(size[1] / width, 0, 0, 0, size[0] / height, 0), size
+
+
+@dataclass(frozen=True)
+class RandomCrop(Geometric):
+    """A window of at most `size` × `size` pixels at a random place; a picture that fits stays whole.
+
+    Segmenters learn from crops (Long et al., "Fully convolutional networks", 2015, section 4.4, found that patches
+    converge as whole images do), which take the memory and time of their own size.
+    """
+
+    size: int = 320
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise InputError(f"size is {self.size}, but a crop has at least 1 pixel a side; give 320 if in doubt")
+
+    def step(self, view: View, generator: np.random.Generator) -> tuple[np.ndarray, Size]:
+        full = np.array([view.size[1], view.size[0]])
+        extent = np.minimum(full, self.size)
+        corner = generator.integers(0, full - extent + 1)
+        return _window(np.concatenate([corner, corner + extent]))
+
+
+@dataclass(frozen=True)
 class ZoomOut(Geometric):
     """The picture shrunk by a random ratio on a canvas of its own size, at a random place.
 

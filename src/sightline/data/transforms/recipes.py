@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from sightline.data.transforms.colour import ChannelNoise, Colour, PixelNoise
 from sightline.data.transforms.compose import Augmentation, Compose
-from sightline.data.transforms.crops import IoUCrop, SafeCrop, ScaleJitter, ZoomOut
+from sightline.data.transforms.crops import IoUCrop, RandomCrop, Rescale, SafeCrop, ScaleJitter, ZoomOut
 from sightline.data.transforms.geometry import HorizontalFlip, Rotate, Shear, VerticalFlip
 from sightline.data.transforms.mosaic import MixUp, Mosaic
 from sightline.errors import InputError
@@ -96,6 +96,25 @@ def mosaic(
     return Compose([*pieces, *tones, *extra], keypoint_swap=swap, closing=closing)
 
 
+def crops(
+    size: int = 320,
+    flip: float = 0.5,
+    vertical_flip: float = 0.0,
+    scale: tuple[float, float] = (0.67, 1.5),
+    colour: bool = True,
+    extra: Iterable[Augmentation] = (),
+) -> Compose:
+    """For segmenters: the picture at a random scale, and of what is larger than `size` pixels a random part.
+
+    Args:
+        size: side of the largest crop in pixels.
+        flip, vertical_flip, colour, extra: as for `detection`.
+        scale: range of the picture's factor.
+    """
+    geometry = [HorizontalFlip(flip), VerticalFlip(vertical_flip), Rescale(scale), RandomCrop(size)]
+    return Compose([*geometry, *([Colour()] if colour else []), *extra])
+
+
 NAMES: dict[str, Callable[[], Compose]] = {
     "none": none,
     "light": lambda: detection("light"),
@@ -103,12 +122,13 @@ NAMES: dict[str, Callable[[], Compose]] = {
     "strong": lambda: detection("strong"),
     "ssd": ssd,
     "mosaic": mosaic,
+    "crops": crops,
 }
 """The recipes that have a name, for a command line or a file."""
 
 
 def named(name: str) -> Compose:
-    """The recipe of a name: none, light, default, strong, ssd, mosaic.
+    """The recipe of a name: none, light, default, strong, ssd, mosaic, crops.
 
     Raises:
         InputError: there is no recipe of that name; lists them.

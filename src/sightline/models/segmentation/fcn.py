@@ -238,7 +238,7 @@ def _on_vgg16(
     strides = [*(2**number for number in skips), 32]
     network = SkipNetwork(encoder, encoder.channels, strides, len(names), offsets)
     model = FCN(names, _preprocess(in_channels), network, loss=losses)
-    model.suited = {"lr": 1e-4}  # no layer normalises
+    model.suited = model.suited | {"lr": 1e-4}  # no layer normalises
     model.backbone_keys = shared_keys(net, model)
     for layer in (0, 3):
         for kind in ("weight", "bias"):

@@ -37,7 +37,7 @@ class Segmenter(nn.Module):
     arguments: dict[str, Any]
     class_layers = ""
     """Pattern (`re.search`) of the keys of entries whose shape depends on the classes."""
-    suited: dict[str, Any] = {}
+    suited: dict[str, Any] = {"augmentation": "crops"}
     """Numbers of a training recipe that suit it better than the recipe's own defaults."""
 
     def __init__(

@@ -176,7 +176,7 @@ def unet(
     names = Classes(classes)
     network = UNetwork(in_channels, len(names), width=width, depth=depth)
     model = UNet(names, _preprocess(in_channels, 1), network, loss=losses)  # mirrored at the image's own border
-    model.suited = {"lr": 1e-4}  # no layer normalises
+    model.suited = model.suited | {"lr": 1e-4}  # no layer normalises
     return model
 
 

@@ -1,0 +1,68 @@
+"""Convolutions that PyTorch works out wrongly in bfloat16 on a processor, kept in float32.
+
+With PyTorch 2.13 (oneDNN 3.12) some convolutions in bf16 give results or gradients that are not those of the operation,
+as wrong as random numbers or far beyond: kernels above 7 or strides above 2 on processors with AMX (in a transposed
+convolution that doubles 5 times, the input's gradient; in one that cuts patches, the result), and on all with bf16 the
+weight's gradient of a depthwise convolution with holes, channels last. Random trials of other convolutions (kernels up
+to 7, strides 1 and 2, with holes or groups but not both) agreed with float32 to half a percent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+LARGEST_KERNEL, LARGEST_STRIDE = 7, 2
+
+
+def trusted_in_bf16(
+    kernel: Iterable[int], stride: Iterable[int], dilation: Iterable[int], groups: int, transposed: bool = False
+) -> bool:
+    """Whether a convolution of these numbers can be left to bf16 on a processor."""
+    if max(kernel) > LARGEST_KERNEL or max(stride) > LARGEST_STRIDE:
+        return False
+    return groups == 1 or (max(dilation) == 1 and not transposed)
+
+
+class _Guard(TorchFunctionMode):
+    """Runs the others without autocast, in float32."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        names = _ARGUMENTS.get(function)
+        if names is None or not torch.is_autocast_enabled("cpu"):
+            return function(*args, **kwargs)
+        given = {**_USUAL, **dict(zip(names, args, strict=False)), **kwargs}
+        stride, dilation = _pair(given["stride"]), _pair(given["dilation"])
+        transposed = "output_padding" in names
+        if trusted_in_bf16(given["weight"].shape[2:], stride, dilation, given["groups"], transposed):
+            return function(*args, **kwargs)
+        with torch.autocast("cpu", enabled=False):
+            return function(
+                *(v.float() if isinstance(v, torch.Tensor) else v for v in args),
+                **{k: v.float() if isinstance(v, torch.Tensor) else v for k, v in kwargs.items()},
+            )
+
+
+_USUAL = {"stride": 1, "dilation": 1, "groups": 1}
+_ARGUMENTS: dict[Callable[..., Any], tuple[str, ...]] = {
+    torch.conv2d: ("input", "weight", "bias", "stride", "padding", "dilation", "groups"),
+    torch.conv_transpose2d: (
+        *("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation"),
+    ),
+}
+
+
+def _pair(value: Any) -> tuple[int, ...]:
+    return (value,) if isinstance(value, int) else tuple(value)
+
+
+def guarded(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """A context in which a model's forward pass is right: the guard for bf16 on a processor, nothing elsewhere."""
+    return _Guard() if precision == "bf16" and device.type == "cpu" else nullcontext()
