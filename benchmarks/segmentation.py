@@ -193,9 +193,9 @@ def memory(args: argparse.Namespace) -> None:
     folder = args.runs / "memory"
     folder.mkdir(parents=True, exist_ok=True)
     picture = folder / "huge.npy"
-    pieces = [sl.data.images.read_image(p, 3) for p in sorted((args.real / "aerial/images/val").glob("*.jpg"))]
+    pieces = [sl.read_image(p, 3) for p in sorted((args.real / "aerial/images/val").glob("*.jpg"))]
     huge = np.lib.format.open_memmap(picture, mode="w+", dtype=np.uint8, shape=(args.side, args.side, 3))
-    tiles = [np.asarray(p)[:512, :512] for p in pieces]
+    tiles = [p.permute(1, 2, 0).numpy()[:512, :512] for p in pieces]
     side = min(min(t.shape[:2]) for t in tiles)
     for row, top in enumerate(range(0, args.side, side)):
         for column, left in enumerate(range(0, args.side, side)):

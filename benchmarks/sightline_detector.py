@@ -113,7 +113,9 @@ def main() -> None:
     parser.add_argument("--choose", action="store_true", help="train on train, measure on val: to choose a variant by")
     parser.add_argument("--overfit", action="store_true", help="train on train, and measure on it, too")
     parser.add_argument("--latency", action="store_true", help="measure the latency only")
-    parser.add_argument("--trained", type=Path, default=Path("runs/same_minutes/bccd_sightline_n_0_test/last.safetensors"))
+    parser.add_argument(
+        "--trained", type=Path, default=Path("runs/same_minutes/bccd_sightline_n_0_test/last.safetensors")
+    )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     file = RESULTS / "sightline_detector.json"
