@@ -147,6 +147,7 @@ def _unpooled(names: Classes, in_channels: int, net: VGG, network: MirroredVGG, 
         he_start(module)
     mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)
     model = Unpooled(names, KeepSize(mean, std, divisor=32), network, loss=losses)
+    model.suited = model.suited | {"lr": 1e-3}
     model.backbone_keys = shared_keys(net, model)
     return model
 

@@ -72,6 +72,8 @@ class UNetwork(nn.Module):
         self.blocks = nn.ModuleList(_twice(2 * b, b, valid, norm) for _, b in steps)
         self.score = nn.Conv2d(width, outputs, 1)
         he_start(self)
+        if norm is not None:
+            start_undecided(self.score)
 
     def forward(self, images: Tensor) -> Tensor:
         """[N, C, H, W] → logits [N, K, H, W]."""
@@ -128,7 +130,7 @@ class BackboneUNet(nn.Module):
         )
         self.score = nn.Conv2d(channels[-1], outputs, 1)
         he_start(self.blocks)
-        he_start(self.score)
+        start_undecided(self.score)
 
     def forward(self, images: Tensor) -> Tensor:
         """[N, C, H, W], sides that are multiples of the coarsest stride → logits [N, K, H, W]."""
@@ -137,6 +139,13 @@ class BackboneUNet(nn.Module):
             x = F.interpolate(x, scale_factor=2, mode="nearest")
             x = block(x if skip is None else torch.cat([skip, x], 1))
         return self.score(x)
+
+
+def start_undecided(score: nn.Conv2d) -> None:
+    """All classes nearly equally likely at first: confident mistakes would cost the first hundred steps."""
+    nn.init.normal_(score.weight, std=0.01)
+    assert score.bias is not None
+    nn.init.zeros_(score.bias)
 
 
 def centre(x: Tensor, size: Size | torch.Size) -> Tensor:
@@ -192,7 +201,9 @@ def unet_small(
     _require(width, depth, 7)
     names = Classes(classes)
     network = UNetwork(in_channels, len(names), width=width, depth=depth, valid=False, norm=nn.BatchNorm2d, dropout=0.0)
-    return UNet(names, _preprocess(in_channels, 2**depth), network, loss=losses)
+    model = UNet(names, _preprocess(in_channels, 2**depth), network, loss=losses)
+    model.suited = model.suited | {"lr": 1e-3}
+    return model
 
 
 def unet_mobilenet_v2(
@@ -244,6 +255,7 @@ def _on_backbone(
     encoder = FeatureMaps(net.layers(), stages[:depth])  # type: ignore[operator]
     network = BackboneUNet(encoder, list(channels)[-depth:], len(names))
     model = UNet(names, _preprocess(in_channels, encoder.strides[-1]), network, loss=losses)
+    model.suited = model.suited | {"lr": 1e-3}
     model.backbone_keys = shared_keys(net, model)
     return model
 
