@@ -72,8 +72,6 @@ class UNetwork(nn.Module):
         self.blocks = nn.ModuleList(_twice(2 * b, b, valid, norm) for _, b in steps)
         self.score = nn.Conv2d(width, outputs, 1)
         he_start(self)
-        if norm is not None:
-            start_undecided(self.score)
 
     def forward(self, images: Tensor) -> Tensor:
         """[N, C, H, W] → logits [N, K, H, W]."""
@@ -130,7 +128,7 @@ class BackboneUNet(nn.Module):
         )
         self.score = nn.Conv2d(channels[-1], outputs, 1)
         he_start(self.blocks)
-        start_undecided(self.score)
+        he_start(self.score)  # from nearly 0, sixteen channels would take hundreds of steps to say anything surely
 
     def forward(self, images: Tensor) -> Tensor:
         """[N, C, H, W], sides that are multiples of the coarsest stride → logits [N, K, H, W]."""
@@ -139,13 +137,6 @@ class BackboneUNet(nn.Module):
             x = F.interpolate(x, scale_factor=2, mode="nearest")
             x = block(x if skip is None else torch.cat([skip, x], 1))
         return self.score(x)
-
-
-def start_undecided(score: nn.Conv2d) -> None:
-    """All classes nearly equally likely at first: confident mistakes would cost the first hundred steps."""
-    nn.init.normal_(score.weight, std=0.01)
-    assert score.bias is not None
-    nn.init.zeros_(score.bias)
 
 
 def centre(x: Tensor, size: Size | torch.Size) -> Tensor:
