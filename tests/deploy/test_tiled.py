@@ -85,3 +85,15 @@ def test_a_folder_of_class_maps(model: Segmenter, picture: np.ndarray, tmp_path:
     assert sum(entry["area"] for entry in results["annotations"]) == 2 * 70 * 101
     again = open_dataset(tmp_path / "out", images=tmp_path / "images", format="semantic")
     assert np.array_equal(again.target(0).labels.numpy(), predict(model, picture).labels.numpy())
+
+
+def test_maps_without_pictures_are_those_with(model: Segmenter, picture: np.ndarray, tmp_path: Path) -> None:
+    """Without pictures only the ids are held; what is written is the same."""
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    drawn = {"draw": lambda image, result: Image.new("RGB", (4, 4)), "tile": 40, "overlap": 16}
+    predict_to_folder(model, tmp_path / "a.png", tmp_path / "drawn", **drawn)
+    predict_to_folder(model, tmp_path / "a.png", tmp_path / "lean", tile=40, overlap=16)
+    for name in ("predictions.json", "classes.json", "masks/a.png"):
+        assert (tmp_path / "lean" / name).read_bytes() == (tmp_path / "drawn" / name).read_bytes()
+    assert not (tmp_path / "lean" / "a.png").exists()
+    assert (tmp_path / "drawn" / "a.png").exists()

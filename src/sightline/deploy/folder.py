@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from sightline.data.formats.semantic_write import save_class_map, write_class_file
+from sightline.data.formats.semantic_write import save_ids, write_class_file
 from sightline.deploy.predict import predict_each, require_some
 from sightline.deploy.sources import Item, Source, find_images
 from sightline.errors import InputError
@@ -95,29 +95,34 @@ def predict_to_folder(
     categories = [{"id": i + 1, "name": name} for i, name in enumerate(getattr(model, "classes", None) or ())]
     results: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": [], "categories": categories}
     first: InputError | None = None
-    predictions = predict_each(model, items, threshold, batch_size, device, progress, tile, overlap)
+    lean = draw is None  # nothing else needs more of a huge map than its ids
+    predictions = predict_each(model, items, threshold, batch_size, device, progress, tile, overlap, lean)
     for place, picture, prediction in zip(places, pictures, predictions, strict=True):
-        image, result = prediction.image, prediction.result
-        if image is None or result is None:
+        image, result, ids = prediction.image, prediction.result, prediction.ids
+        if image is None or (result is None and ids is None):
             done.errors[str(prediction.item.name)] = str(prediction.error)
             first = first or prediction.error
             continue
-        if not isinstance(result, Instances | ClassMap):
+        if ids is None and not isinstance(result, Instances | ClassMap):
             raise InputError(
                 f"the model answers with {type(result).__name__}, but this writes objects and class maps; use predict"
             )
-        height, width = result.image_size
+        height, width = (int(side) for side in image.shape[-2:])
         done.images += 1
         results["images"].append({"id": done.images, "file_name": place.as_posix(), "width": width, "height": height})
         if isinstance(result, ClassMap):
-            entries = _regions(result, done.images, done.objects + 1)
-            save_class_map(result, done.folder / MASKS / picture.with_suffix(".png"), len(categories) or None)
+            ids = result.labels
+        if ids is not None:
+            entries = _regions(ids, [entry["name"] for entry in categories], done.images, done.objects + 1)
+            mask = done.folder / MASKS / picture.with_suffix(".png")
+            save_ids(ids.cpu().numpy(), mask, len(categories) or int(ids.max()) + 1)
             done.maps += 1
         else:
+            assert isinstance(result, Instances)
             entries = _annotations(result, done.images, done.objects + 1)
         results["annotations"] += entries
         done.objects += len(entries)
-        if draw is not None:
+        if draw is not None and result is not None:
             path = done.folder / picture
             path.parent.mkdir(parents=True, exist_ok=True)
             draw(image, result).save(path, quality=92)
@@ -159,18 +164,18 @@ def _annotations(result: Instances, image_id: int, first_id: int) -> list[dict[s
     return entries
 
 
-def _regions(result: ClassMap, image_id: int, first_id: int) -> list[dict[str, Any]]:
-    """COCO entries of a map: one for each class in it."""
+def _regions(labels: Tensor, names: list[str], image_id: int, first_id: int) -> list[dict[str, Any]]:
+    """COCO entries of a map's ids [H, W]: one for each class in it."""
     from sightline.ops.masks import mask_to_rle, masks_to_boxes
 
     entries: list[dict[str, Any]] = []
-    found = {label for rows in result.labels.split(1024) for label in rows.unique().tolist()}  # its copies stay small
+    found = {label for rows in labels.split(1024) for label in rows.unique().tolist()}  # its copies stay small
     for label in sorted(found - {IGNORE}):
-        mask = result.labels == label
+        mask = labels == label
         x1, y1, x2, y2 = masks_to_boxes(mask[None])[0].tolist()
         entry: dict[str, Any] = {"id": first_id + len(entries), "image_id": image_id, "category_id": label + 1}
-        if result.classes is not None:
-            entry["category"] = result.classes[label]
+        if names:
+            entry["category"] = names[label]
         entry |= {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": int(mask.sum()), "iscrowd": 0}
         entries.append(entry | {"segmentation": mask_to_rle(mask)})
     return entries

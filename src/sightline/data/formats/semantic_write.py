@@ -68,13 +68,18 @@ def save_class_map(target: ClassMap, path: Path, classes: int | None = None) -> 
     labels = target.labels.cpu().numpy()
     if classes is None:
         classes = len(target.classes) if target.classes is not None else int(labels.max(initial=0)) + 1
+    save_ids(labels, path, classes)
+
+
+def save_ids(labels: np.ndarray, path: Path, classes: int) -> None:
+    """As `save_class_map`, of ids [H, W] of any integer type."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # IGNORE, −1, becomes the largest number of either type: what stands for it. A map may be as large as memory, so
     # nothing else is made of it.
     if classes > IGNORE_VALUE:
-        Image.fromarray(labels.astype(np.uint16)).save(path)
+        Image.fromarray(labels.astype(np.uint16, copy=False)).save(path)
     else:
-        palette_picture(labels.astype(np.uint8), classes).save(path)
+        palette_picture(labels.astype(np.uint8, copy=False), classes).save(path)
 
 
 def palette_picture(values: np.ndarray, classes: int) -> Image.Image:
