@@ -3,8 +3,9 @@
 With PyTorch 2.13 (oneDNN 3.12) some convolutions in bf16 give results or gradients that are not those of the operation,
 as wrong as random numbers or far beyond: kernels above 7 or strides above 2 on processors with AMX (in a transposed
 convolution that doubles 5 times, the input's gradient; in one that cuts patches, the result), and, also with AMX
-switched off, the weight's gradient of a depthwise convolution with holes, channels last. (Seen on one Intel processor.) Random trials of other convolutions (kernels up
-to 7, strides 1 and 2, with holes or groups but not both) agreed with float32 to half a percent.
+switched off, the weight's gradient of a depthwise convolution with holes, channels last. (Seen on one Intel processor.)
+Random trials of other convolutions (kernels up to 7, strides 1 and 2, with holes or groups but not both) agreed with
+float32 to half a percent.
 """
 
 from __future__ import annotations
