@@ -27,6 +27,7 @@ import torch
 import sightline
 from sightline import api
 from sightline.data.transforms import recipes
+from sightline.training.half import guarded
 from sightline.training.loader import EpochBatches, make_loader, seen_size
 from sightline.training.optimizer import make_optimizer
 from sightline_detector import RESULTS, Variant, machine, spread, train
@@ -73,7 +74,7 @@ def seconds_a_step(name: str, args: argparse.Namespace, steps: int = 24, before:
         order.begin(epoch)
         began = time.perf_counter()
         for batch in loader:
-            with torch.autocast("cpu", torch.bfloat16):
+            with guarded(torch.device("cpu"), "bf16"), torch.autocast("cpu", torch.bfloat16):
                 losses = model(*batch.to("cpu"))
             sum(losses.values()).backward()
             optimizer.step()
