@@ -171,7 +171,7 @@ def test_crop_and_flip_are_slices():
 def test_turning_equals_a_loop_over_pixels(degrees, dtype):
     image = picture(2, 15, 21, dtype=dtype)
     piece = Rotate((degrees, degrees))
-    matrix, size = piece.step(View(np.eye(3), (15, 21), np.zeros((0, 4))), random())
+    matrix, size = piece.step(View(np.eye(3), (15, 21), np.zeros((0, 4)), (15, 21)), random())
     out = warp_image(image, matrix, size, fill=0.0)
     inverse, expected = np.linalg.inv(matrix), np.zeros((2, 15, 21))
     source = image.double().numpy()
@@ -436,7 +436,7 @@ def test_iou_crop_reaches_its_threshold(threshold):
     box = [5.0, 5, 45, 35]
     cropped = 0
     for seed in range(30):
-        view = View(np.eye(3), (40, 60), np.array([box]))
+        view = View(np.eye(3), (40, 60), np.array([box]), (40, 60))
         matrix, (height, width) = IoUCrop((threshold,)).step(view, random(seed))
         if (height, width) == (40, 60):
             continue
@@ -482,8 +482,16 @@ def test_random_crops_reach_every_place():
     assert seen == set(range(9))
 
 
+def test_a_crop_within_its_source_is_not_larger_than_it():
+    image, labels = picture(height=40, width=60), torch.zeros(40, 60, dtype=torch.long)
+    for scale, bounded, free in ((2.0, (40, 50), (50, 50)), (0.5, (20, 30), (20, 30))):
+        for within, expected in ((True, bounded), (False, free)):
+            pieces = Compose([Rescale((scale, scale)), RandomCrop(50, within_source=within)])
+            assert tuple(pieces(image, ClassMap(labels), random())[0].shape[1:]) == expected
+
+
 def test_rescaling_takes_the_canvas_along():
-    whole = View(np.eye(3), (100, 200), np.zeros((0, 4)))
+    whole = View(np.eye(3), (100, 200), np.zeros((0, 4)), (100, 200))
     sizes = [tuple(Rescale((0.5, 2.0), (0.8, 1.25)).step(whole, random(seed))[1]) for seed in range(200)]
     areas = [math.sqrt(h * w / 20000) for h, w in sizes]
     shapes = [w / h / 2 for h, w in sizes]

@@ -40,17 +40,19 @@ class View:
         matrix: [3, 3] float64, pixels of the source image → pixels of the picture.
         size: (height, width) of the picture.
         source_boxes: [N, 4] xyxy of the objects that crops must keep, in the source image.
+        source_size: (height, width) of the source image.
         min_visible: the share of an object's area that must stay inside for the object to stay.
     """
 
     matrix: np.ndarray
     size: Size
     source_boxes: np.ndarray
+    source_size: Size
     min_visible: float = 0.3
 
     def then(self, step: np.ndarray, size: Size) -> View:
         """The view after one more step."""
-        return View(step @ self.matrix, size, self.source_boxes, self.min_visible)
+        return View(step @ self.matrix, size, self.source_boxes, self.source_size, self.min_visible)
 
     @property
     def boxes(self) -> np.ndarray:
@@ -164,7 +166,7 @@ class Compose:
         self, image: Tensor, target: Target, pieces: list[Geometric], generator: np.random.Generator
     ) -> tuple[Tensor, Target]:
         size = (int(image.shape[1]), int(image.shape[2]))
-        view = View(np.eye(3), size, _objects(target), self.min_visible)
+        view = View(np.eye(3), size, _objects(target), size, self.min_visible)
         for piece in pieces:
             view = view.then(*piece.step(view, generator))
         if view.size == size and np.allclose(view.matrix, np.eye(3), rtol=0, atol=1e-9):

@@ -104,14 +104,15 @@ def crops(
     colour: bool = True,
     extra: Iterable[Augmentation] = (),
 ) -> Compose:
-    """For segmenters: the picture at a random scale, and of what is larger than `size` pixels a random part.
+    """For segmenters: the picture at a random scale, and of what is larger than `size` pixels or than before a random
+    part.
 
     Args:
         size: side of the largest crop in pixels.
         flip, vertical_flip, colour, extra: as for `detection`.
         scale: range of the picture's factor.
     """
-    geometry = [HorizontalFlip(flip), VerticalFlip(vertical_flip), Rescale(scale), RandomCrop(size)]
+    geometry = [HorizontalFlip(flip), VerticalFlip(vertical_flip), Rescale(scale), RandomCrop(size, within_source=True)]
     return Compose([*geometry, *([Colour()] if colour else []), *extra])
 
 
