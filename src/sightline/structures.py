@@ -23,6 +23,9 @@ Size = tuple[int, int]
 IGNORE = -1
 """The class id of pixels that neither train nor count in a `ClassMap`."""
 
+BACKGROUND = "background"
+"""What is where no object is; a class of this name is not tinted in pictures."""
+
 
 class Classes(Sequence[str]):
     """The names of K classes; ids are positions 0 … K−1, without background and without gaps. Immutable.

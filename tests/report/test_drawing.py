@@ -11,7 +11,7 @@ from sightline.errors import InputError
 from sightline.report import contact_sheet, draw, draw_pair
 from sightline.report.colours import class_colour, luminance, text_on
 from sightline.report.pictures import as_picture
-from sightline.structures import IGNORE, Classes, ClassMap, ClassScores, Instances
+from sightline.structures import BACKGROUND, IGNORE, Classes, ClassMap, ClassScores, Instances
 
 CLASSES = Classes(["cat", "dog", "собака", "a class of a very long name that fits no picture"])
 BOX = [60.0, 50.0, 120.0, 110.0]
@@ -145,6 +145,17 @@ def test_class_maps_have_a_legend():
     assert all((legend == class_colour(label)).all(1).any() for label in (0, 1))
     assert draw(grey(), ClassMap(labels), names=False).size == (240, 200)
     assert draw(grey(), ClassMap(labels, CLASSES), size=120).width == 120
+
+
+def test_the_background_of_a_class_map_is_not_tinted():
+    labels = torch.zeros(200, 240, dtype=torch.int64)
+    labels[:, 120:] = 1
+    pixels = np.asarray(draw(grey(), ClassMap(labels, Classes([BACKGROUND, "cell"])), opacity=0.5)).astype(int)
+    assert (pixels[100, 60] == 128).all()
+    assert np.abs(pixels[100, 180] - (np.array(class_colour(1)) + 128) / 2).max() <= 1
+    legend = pixels[200:].reshape(-1, 3)
+    assert (legend == class_colour(1)).all(1).any()
+    assert not (legend == class_colour(0)).all(1).any()
 
 
 def test_image_classes_have_bars():

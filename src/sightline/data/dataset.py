@@ -17,7 +17,7 @@ from sightline.data.images import image_size, read_image
 from sightline.data.rasterise import RasterisedMaps, as_class_map
 from sightline.data.source import Kind, Source, make_class_map, make_class_scores, make_instances
 from sightline.errors import InputError
-from sightline.structures import Classes, Instances, Size, Target
+from sightline.structures import BACKGROUND, Classes, Instances, Size, Target
 
 _DEFAULT_FIELDS = ("boxes", "labels", "crowd", "difficult", "areas")
 
@@ -238,7 +238,7 @@ class Dataset(Sequence[tuple[Tensor, Target]]):
         source = replace(self.source, classes=classes, columns=columns.replace(**moved))
         return Dataset(source, self._rows, self.fields, self.channels)
 
-    def as_class_map(self, background: str | None = "background") -> Dataset:
+    def as_class_map(self, background: str | None = BACKGROUND) -> Dataset:
         """Objects with outlines as a dataset of class maps: each pixel has the class of its smallest object.
 
         Maps are drawn when they are asked for. An object without outline, among others that have one, fills its box;

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sightline.data.columns import Blob, Columns
 from sightline.errors import InputError
-from sightline.structures import IGNORE, Classes
+from sightline.structures import BACKGROUND, IGNORE, Classes
 
 if TYPE_CHECKING:
     from sightline.data.dataset import Dataset
@@ -57,7 +57,7 @@ class RasterisedMaps(Sequence[Tensor]):
         return torch.from_numpy(labels)
 
 
-def as_class_map(dataset: Dataset, background: str | None = "background") -> Dataset:
+def as_class_map(dataset: Dataset, background: str | None = BACKGROUND) -> Dataset:
     """See `Dataset.as_class_map`."""
     from sightline.data.dataset import Dataset
 

@@ -12,9 +12,11 @@ from sightline.errors import InputError
 from sightline.report.canvas import Canvas, font_for, heading, side_by_side
 from sightline.report.colours import class_colour
 from sightline.report.pictures import PictureLike, as_picture, scaled_to
-from sightline.structures import ClassMap, ClassScores, Instances, Target
+from sightline.structures import BACKGROUND, ClassMap, ClassScores, Instances, Target
 
 _PAPER, _INK, _FAINT = (24, 26, 31), (235, 235, 235), (120, 124, 132)
+
+Colour = tuple[int, int, int]
 
 _LABELLED = 0.15
 """Share of a picture that the labels of a crowd may cover."""
@@ -39,8 +41,8 @@ def draw(
     Args:
         image: path, Pillow image, array [H, W] or [H, W, C], tensor [H, W] or [C, H, W]; of any number of channels,
             8 or 16 bits, or float. It is not changed.
-        result: objects, a class map (drawn as translucent colours with a legend below), or image classes (the five best
-            as bars below), in the pixels of `image`.
+        result: objects, a class map (drawn as translucent colours with a legend below; a class named "background" is
+            left as it is), or image classes (the five best as bars below), in the pixels of `image`.
         names: write the class names.
         scores: write the scores, where there are some.
         size: longer side of the picture to return, in pixels; None for the image's own.
@@ -199,23 +201,28 @@ def _draw_class_map(picture: Image.Image, result: ClassMap, names: bool, opacity
     rows = np.minimum(np.arange(picture.height) * height // picture.height, height - 1)
     columns = np.minimum(np.arange(picture.width) * width // picture.width, width - 1)
     shown = labels[rows][:, columns]
+    classes = result.classes
+    clear = classes.index(BACKGROUND) if classes is not None and BACKGROUND in classes else None
     ids = there[there >= 0]
     palette = np.array([class_colour(int(i)) for i in ids], dtype=np.float32).reshape(-1, 3)
     pixels = np.asarray(picture).astype(np.float32)
     known = shown >= 0
-    pixels[known] += (palette[np.searchsorted(ids, shown[known])] - pixels[known]) * opacity
+    tinted = known if clear is None else known & (shown != clear)
+    pixels[tinted] += (palette[np.searchsorted(ids, shown[tinted])] - pixels[tinted]) * opacity
     pixels[~known] *= 0.5  # pixels that do not count are darkened
     picture = Image.fromarray(pixels.round().astype(np.uint8))
     if not names:
         return picture
-    entries = []
+    entries: list[tuple[str, Colour | None, str]] = []
     for i, count in sorted(zip(there.tolist(), counts.tolist(), strict=True), key=lambda entry: -entry[1]):
         name = "not counted" if i < 0 else result.classes[i] if result.classes is not None else f"class {i}"
-        entries.append((name, (40, 40, 40) if i < 0 else class_colour(i), f"{100 * count / labels.size:.0f} %"))
+        colour = None if i == clear else (40, 40, 40) if i < 0 else class_colour(i)
+        entries.append((name, colour, f"{100 * count / labels.size:.0f} %"))
     return _with_legend(picture, entries)
 
 
-def _with_legend(picture: Image.Image, entries: Sequence[tuple[str, tuple[int, int, int], str]]) -> Image.Image:
+def _with_legend(picture: Image.Image, entries: Sequence[tuple[str, Colour | None, str]]) -> Image.Image:
+    """The picture over its legend: names, colours (None: an empty box), shares."""
     size = max(10, round(np.hypot(*picture.size) / 55))
     line = round(size * 1.6)
     fonts = [font_for(name, size) for name, _, _ in entries]
@@ -235,7 +242,8 @@ def _with_legend(picture: Image.Image, entries: Sequence[tuple[str, tuple[int, i
     pen = ImageDraw.Draw(out)
     for (name, colour, share), font, (x, y) in zip(entries, fonts, places, strict=True):
         top = picture.height + y + line / 2
-        pen.rectangle((x + size * 0.5, top - size * 0.45, x + size * 1.4, top + size * 0.45), fill=colour)
+        box = (x + size * 0.5, top - size * 0.45, x + size * 1.4, top + size * 0.45)
+        pen.rectangle(box, fill=colour, outline=_FAINT if colour is None else None)
         pen.text((x + size * 1.8, top), f"{name} {share}", fill=_INK, font=font, anchor="lm")
     return out
 

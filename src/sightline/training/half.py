@@ -7,8 +7,8 @@ switched off, the weight's gradient of a depthwise convolution with holes, chann
 Random trials of other convolutions (kernels up to 7, strides 1 and 2, with holes or groups but not both) agreed with
 float32 to half a percent.
 
-Depthwise convolutions are right but slow: channels last, the gradient of one with a stride or a kernel above 3 takes four
-to twenty times as long in bf16 as in float32, so that a MobileNet v3 trained slower in bf16 than without.
+Depthwise convolutions are right but slow: channels last, the gradient of one with a stride or a kernel above 3 takes
+four to twenty times as long in bf16 as in float32, so that a MobileNet v3 trained slower in bf16 than without.
 """
 
 from __future__ import annotations
