@@ -276,7 +276,7 @@ def table(results: dict[str, Any]) -> str:
             "multiply-add, of one image. Time: median of one image, preprocessing included, not fused.",
             f"{one['machine']}; {one['versions']}.",
             "",
-            "| system | epochs | parameters | GFLOP | mean IoU | pixels right | boundary F | training s (load) "
+            "| system | epochs | parameters | GFLOP | mean IoU | pixels right | boundary F | training, CPU s "
             "| ms (load) |",
             "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
         ]
@@ -285,7 +285,7 @@ def table(results: dict[str, Any]) -> str:
             lines.append(
                 f"| {name} | {r['options'][-1]} | {r['parameters'] / 1e6:.2f} M | {r['gflops']:.2f} | {m['mIoU']:.3f} "
                 f"| {m['pixel_accuracy']:.3f} | {m['boundary_F']:.3f} "
-                f"| {r['train_seconds']} ({r['load'][0]}–{r['load'][1]}) | {r['ms']:.1f} ({r['measured_load']}) |"
+                f"| {r['cpu']} | {r['ms']:.1f} ({r['measured_load']}) |"
             )
         lines += ["", "Commands (`sightline train SCENES` …):", ""]
         lines += [f"- {name}: `{' '.join(r['options'])}`" for name, r in scenes.items()]
@@ -298,8 +298,9 @@ def table(results: dict[str, Any]) -> str:
             "",
             "A U-Net on MobileNet v2, from ImageNet's weights and from random numbers, with the same data, epochs and",
             "so minutes. Aerial: 56 pictures to train on, 16 to validate (parts of the same eight areas), five",
-            "classes. Nuclei: 164 and 52 pictures, nucleus against background. The validation",
-            f"pictures also chose the best epoch. {one['machine']}; {one['versions']}.",
+            "classes. Nuclei: 164 and 52 pictures, nucleus against background. The validation pictures also chose the",
+            "best epoch. Minutes are the clock's, other measurements that a run was halted for included.",
+            f"{one['machine']}; {one['versions']}.",
             "",
             "| run | mean IoU | pixels right | IoU of each class | boundary F | minutes | threads | CPU s | load |",
             "|---|---:|---:|---|---:|---:|---:|---:|---|",
