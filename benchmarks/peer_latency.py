@@ -81,7 +81,8 @@ def main() -> None:
         "sightline_n, the peer's environment": (args.peer, OURS, words | {"name": "sightline_n"}),
         "Ultralytics 11n": (args.peer, PEER, words),
     }
-    load, found = round(os.getloadavg()[0], 1), {name: [] for name in cases}  # type: dict[str, list[list[float]]]
+    load = round(os.getloadavg()[0], 1)
+    found: dict[str, list[list[float]]] = {name: [] for name in cases}
     for _ in range(args.turns):
         for name, (python, code, own) in cases.items():
             found[name].append(once(python, code, **own))

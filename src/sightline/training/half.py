@@ -8,7 +8,8 @@ Random trials of other convolutions (kernels up to 7, strides 1 and 2, with hole
 float32 to half a percent.
 
 Depthwise convolutions are right but slow: channels last, the gradient of one with a stride or a kernel above 3 takes
-four to twenty times as long in bf16 as in float32, so that a MobileNet v3 trained slower in bf16 than without.
+four to twenty times as long in bf16 as in float32, so that a MobileNet v3 trained slower in bf16 than without
+(`benchmarks/half.py`).
 """
 
 from __future__ import annotations
