@@ -44,7 +44,7 @@ class Recipe:
         weight_decay: by default 1e-4 for SGD (on all parameters, as the papers of its time) and 0.05 for AdamW (on
             weights alone: biases and the parameters of normalisation are left out).
         backbone_lr_factor: what the learning rate of the pretrained backbone is multiplied by.
-        warmup_steps: optimizer steps over which the learning rate rises linearly, at most a third of the run.
+        warmup_steps: optimizer steps over which the learning rate rises linearly, at most a tenth of the run.
         schedule: "cosine" (to zero), "step" (times `gamma` at each milestone) or "constant", after the warm-up.
         milestones: of "step", as fractions of the run: epochs 16 and 22 of 26 are (0.615, 0.846).
         gamma: of "step".

@@ -15,7 +15,7 @@ def learning_rate_factor(recipe: Recipe, step: int, progress: float) -> float:
     """What the learning rate is multiplied by at one optimizer step.
 
     Linear warm-up (Goyal et al. 2017, section 2.2) times a cosine to zero (Loshchilov & Hutter 2017, section 3), or a
-    drop at each milestone, or one. Departure: the warm-up ends at a third of the run at the latest, however short.
+    drop at each milestone, or one. Departure: the warm-up ends at a tenth of the run at the latest, however short.
 
     Args:
         recipe: gives `schedule`, `warmup_steps`, `milestones` and `gamma`.
@@ -27,7 +27,7 @@ def learning_rate_factor(recipe: Recipe, step: int, progress: float) -> float:
     """
     warmup = 1.0
     if recipe.warmup_steps > 0:
-        warmup = min(1.0, max((step + 1) / recipe.warmup_steps, 3 * progress))
+        warmup = min(1.0, max((step + 1) / recipe.warmup_steps, 10 * progress))
     if recipe.schedule == "cosine":
         return warmup * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
     if recipe.schedule == "step":

@@ -13,6 +13,9 @@ from sightline.models.preprocess import Preprocess
 from sightline.ops.boxes import scale_boxes
 from sightline.structures import Classes, ImageBatch, Instances
 
+SMALL_RATE: dict[str, Any] = {"lr": 1e-3}
+"""What suits small networks that are normalised throughout: twice the usual learning rate."""
+
 Losses = dict[str, Tensor]
 Detections = list[dict[str, Tensor]]
 """An entry an image: boxes [N, 4] in pixels of the batch, labels [N] as outputs of the head, scores [N]; fields that

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.errors import InputError
-from sightline.models.detection.detector import Detections, Detector, Losses, head_outputs
+from sightline.models.detection.detector import SMALL_RATE, Detections, Detector, Losses, head_outputs
 from sightline.models.detection.faster_rcnn import Norm, norm_maker
 from sightline.models.detection.pyramid import (
     STRIDES,
@@ -271,7 +271,9 @@ def fcos_mobilenet_v2_fpn(
     """
     net = mobilenet_v2(in_channels=in_channels, norm=norm_maker(norm))
     backbone = mobilenet_v2_pyramid(net, trainable_layers, channels)
-    return _assemble(net, classes, in_channels, min_size, max_size, backbone, depth, settings, slots)
+    model = _assemble(net, classes, in_channels, min_size, max_size, backbone, depth, settings, slots)
+    model.suited = model.suited | SMALL_RATE
+    return model
 
 
 def _assemble(

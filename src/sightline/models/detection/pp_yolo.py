@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.errors import InputError
-from sightline.models.detection.detector import Detections, Detector, Losses, head_outputs
+from sightline.models.detection.detector import SMALL_RATE, Detections, Detector, Losses, head_outputs
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
 from sightline.models.weights import shared_keys
 from sightline.nn.backbones.features import FeatureMaps
@@ -388,9 +388,11 @@ def pp_yolo_mobilenet_v2(
     backbone = FeatureMaps(net.layers(), net.stages[-3:])
     drop = _DROP if drop_block else None
     neck = YOLOv3Neck(backbone.channels, 128, 0, coord_conv=coord_conv, spp=spp, drop_block=drop)
-    return _pp_yolo(
+    model = _pp_yolo(
         net, classes, backbone, neck, anchors or _ANCHORS, in_channels, image_size, iou_aware, settings, slots
     )
+    model.suited = model.suited | SMALL_RATE
+    return model
 
 
 def _pp_yolo(

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from sightline.models.detection.detector import head_outputs
+from sightline.models.detection.detector import SMALL_RATE, head_outputs
 from sightline.models.detection.ssd import SSD, SSDSettings, normal_start
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
 from sightline.models.weights import shared_keys
@@ -96,6 +96,6 @@ def ssd_mobilenet_v1(
         settings or SSDSettings(nms_iou=0.6, max_detections=100),
         slots,
     )
-    model.suited = {"augmentation": "ssd"}
+    model.suited = {"augmentation": "ssd", **SMALL_RATE}
     model.backbone_keys = shared_keys(net, model)
     return model

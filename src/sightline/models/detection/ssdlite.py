@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from torch import Tensor, nn
 
-from sightline.models.detection.detector import head_outputs
+from sightline.models.detection.detector import SMALL_RATE, head_outputs
 from sightline.models.detection.ssd import SSD, SSDSettings, normal_start
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
 from sightline.models.weights import shared_keys
@@ -130,5 +130,6 @@ def _ssdlite(
         for_channels(mean, in_channels), for_channels(std, in_channels), fixed_size=(image_size, image_size), divisor=1
     )
     model = SSD(names, preprocess, backbone, head, shapes, settings, slots)
+    model.suited = model.suited | SMALL_RATE
     model.backbone_keys = shared_keys(net, model)
     return model

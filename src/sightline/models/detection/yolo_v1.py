@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.errors import InputError
-from sightline.models.detection.detector import Detections, Detector, Losses
+from sightline.models.detection.detector import SMALL_RATE, Detections, Detector, Losses
 from sightline.models.detection.localiser import encode_place
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
 from sightline.models.weights import shared_keys
@@ -285,7 +285,9 @@ def yolo_v1_mobilenet_v2(
     _check(grid, boxes, image_size, 32)
     net = mobilenet_v2(in_channels=in_channels)
     head = GridHead(net.last_channels, grid, boxes, len(names))
-    return _assemble(net, names, head, in_channels, grid, boxes, image_size, settings)
+    model = _assemble(net, names, head, in_channels, grid, boxes, image_size, settings)
+    model.suited = model.suited | SMALL_RATE
+    return model
 
 
 def _check(grid: int, boxes: int, image_size: int, stride: int) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.errors import InputError
-from sightline.models.detection.detector import Detections, Detector, Losses
+from sightline.models.detection.detector import SMALL_RATE, Detections, Detector, Losses
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
 from sightline.models.weights import shared_keys
 from sightline.nn.backbones.darknet import darknet19
@@ -374,7 +374,9 @@ def _paper(kind: type[Any], *common: Any, **more: Any) -> Any:
 
 
 def _small(kind: type[Any], *common: Any, **more: Any) -> Any:
-    return _assemble(kind, mobilenet_v2(in_channels=common[1]), (3, 4), 256, 32, *common, **more)
+    model = _assemble(kind, mobilenet_v2(in_channels=common[1]), (3, 4), 256, 32, *common, **more)
+    model.suited = model.suited | SMALL_RATE
+    return model
 
 
 def _assemble(
