@@ -3,9 +3,9 @@
     python benchmarks/peer_latency.py --peer PYTHON [--turns 5]
 
 PYTHON is the interpreter of another environment, in which `ultralytics` is installed; this package is also timed in
-that one, with its PyTorch. Both networks have random
-weights and 80 classes, folded batch norms, and are given a uint8 picture; preprocessing, suppression and results are
-included. A ResNet-18 at 224×224 is timed in each process beside it, by which a machine's slow minutes can be told.
+that one, with its PyTorch. Both networks have random weights and 80 classes, folded batch norms, and are given a uint8
+picture; preprocessing, suppression and results are included. A ResNet-18 at 224×224 is timed in each process beside it
+(folded in this package's, torchvision's as it is in the peer's), by which a machine's slow minutes can be told.
 Writes benchmarks/results/peer_latency.md and .json.
 """
 
@@ -99,7 +99,8 @@ def table(results: dict[str, Any]) -> str:
     lines = [
         "# Latency beside the peer",
         "",
-        "One picture of 480×640, random weights, 80 classes, folded, preprocessing and suppression included; processes",
+        "One picture of 480×640, random weights, 80 classes, folded, preprocessing and suppression included.",
+        "The ResNet-18 is folded beside sightline, not beside the peer: compare it with its own kind alone. Processes",
         f"in turns, {len(next(iter(results['found'].values())))} of each, the median of each, then of all.",
         f"{results['threads']} threads; load before {results['load']}. {results['machine']}; {results['versions']};",
         f"{results['peer']}. Made by `python benchmarks/peer_latency.py`.",

@@ -100,7 +100,7 @@ class RandomCrop(Geometric):
     Args:
         size: side of the largest window in pixels.
         within_source: the window is not larger than the source image either. After `Rescale`, whose small pictures are
-            padded to the largest of their batch, this keeps batches at the size of the images, and more than halves the
+            padded to the largest of their batch, this keeps batches at the size of the images, and about halves the
             time of a step on small ones.
     """
 
