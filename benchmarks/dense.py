@@ -1,30 +1,23 @@
 """The dense detectors on rendered scenes: every system trained through the command line, measured beside the others.
 
-    python benchmarks/dense.py train --weights ../shared/weights/mobilenet_v2_imagenet.pth [--only NAME …]
+    python benchmarks/dense.py train [--weights FILE] [--only NAME …] [--device cuda]
     python benchmarks/dense.py measure [--only NAME …]
 
-As benchmarks/regions.py, whose scenes these are: the same epochs and one thread each. `measure` counts the operations
-of one image and times it with all cores. Writes benchmarks/results/dense.md and dense.json.
+The scenes are those of benchmarks/regions.py. `train` gives each system the same epochs and tests it; `measure` counts
+the operations of one image and times it on the processor with all cores. Writes benchmarks/results/dense.md and
+dense.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch.utils.flop_counter import FlopCounterMode
-
 import regions
+import scene_runs
 import sightline as sl
-from sightline.training.run import cpu_name
 
 RESULTS = Path(__file__).parent / "results"
 SMALL = ["--arg", "min_size=160", "--arg", "max_size=160"]
@@ -41,73 +34,49 @@ SYSTEMS: dict[str, tuple[str, list[str]]] = {
     "PP-YOLO": ("pp_yolo_mobilenet_v2", SQUARE),
     "sightline_n (scratch)": ("sightline_n", SQUARE),
     "sightline_s (scratch)": ("sightline_s", SQUARE),
+    "sightline_m (scratch)": ("sightline_m", SQUARE),
+    "SSD300, VGG-16 (scratch)": ("ssd300_vgg16", []),
+    "YOLO v1, 24 layers (scratch)": ("yolo_v1", []),
+    "YOLO v2, Darknet-19 (scratch)": ("yolo_v2_darknet19", SQUARE),
+    "RetinaNet, ResNet-50 (scratch)": ("retinanet_resnet50_fpn", SMALL),
+    "FCOS, ResNet-50 (scratch)": ("fcos_resnet50_fpn", SMALL),
+    "PP-YOLO, ResNet-50-vd (scratch)": ("pp_yolo_resnet50_vd", SQUARE),
 }
-"""Named "scratch": no classifier's weights of that backbone were at hand."""
+"""On MobileNet v2 unless told. Named "scratch": no classifier's weights of that backbone were at hand."""
 
-EARLIER = [
-    "Provisional: trained while a warm-up lasted up to a third of a run, not a tenth as now, and at a learning rate of",
-    "5e-4 where small detectors now take 1e-3, so the commands now give other figures.",
-]
-"""To be dropped when all rows have been trained anew."""
+COMMON = ["--batch-size", "8", "--set", "validate_every=1000", "--set", "workers=0", "--no-report"]
 
 
 def train(args: argparse.Namespace) -> None:
+    data = regions.scenes_of("", args)
     for name in args.only or SYSTEMS:
         catalog, own = SYSTEMS[name]
-        options = ["--model", catalog, *own, "--epochs", str(args.epochs)]
-        options += ["--set", "validate_every=1000", "--set", "workers=0", "--batch-size", "8"]
+        options = ["--model", catalog, *own, *COMMON, "--epochs", str(args.epochs)]
         folder = args.runs / regions.run_folder(name)
         if folder.exists():
             print(f"{folder} exists: skipped")
             continue
         weights = [] if "scratch" in name else ["--weights", str(args.weights)]
-        command = ["-m", "sightline", "train", str(args.data), *options, *weights]
-        before, began = os.getloadavg()[0], time.perf_counter()
-        subprocess.run(
-            [sys.executable, *command, "--name", folder.name, "--runs", str(args.runs), "--no-report"],
-            check=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )
-        seconds = time.perf_counter() - began
-        told = {"options": options, "train_seconds": round(seconds)}
-        told["load"] = [round(before, 1), round(os.getloadavg()[0], 1)]
-        (folder / "benchmark.json").write_text(json.dumps(told))
+        words = [str(data), *options, *weights]
+        scene_runs.train(words, folder, options, {"OMP_NUM_THREADS": "1"}, (data, "test"), args.device)
 
 
 def measure(args: argparse.Namespace) -> None:
     file = RESULTS / "dense.json"
-    results: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-    data = sl.open_dataset(args.data)["test"]
+    data = sl.open_dataset(regions.scenes_of("", args))["test"]
     for name in args.only or SYSTEMS:
-        folder = args.runs / regions.run_folder(name)
+        folder, catalog = args.runs / regions.run_folder(name), SYSTEMS[name][0]
         if not (folder / "benchmark.json").exists():
             print(f"{name}: not trained")
             continue
-        model: Any = sl.load(folder).eval()
-        images = [data[i][0] for i in range(args.images)]
-        with torch.inference_mode():
-            with FlopCounterMode(display=False) as counter:
-                model(images[:1])
-            spent = []
-            for image in images:
-                began = time.perf_counter()
-                model([image])
-                spent.append(time.perf_counter() - began)
-        results[name] = {
-            "model": SYSTEMS[name][0],
-            **json.loads((folder / "benchmark.json").read_text()),
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "gflops": counter.get_total_flops() / 1e9,
-            "ms": 1000 * sorted(spent)[len(spent) // 2],
-            "metrics": sl.evaluate(model, data, batch_size=1, progress=False).to_dict()["metrics"],
-            "measured_load": round(os.getloadavg()[0], 1),
-            "machine": f"{cpu_name()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
-            "versions": f"Python {platform.python_version()}, torch {torch.__version__}",
-        }
+        told = json.loads((folder / "benchmark.json").read_text())
+        row = {"model": catalog, **told, **scene_runs.cost(folder, catalog, told["options"], data, args.images)}
+        results: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+        results[name] = row
         ordered = {n: results[n] for n in SYSTEMS if n in results}
         file.write_text(json.dumps(ordered, indent=1) + "\n")
         (RESULTS / "dense.md").write_text(table(ordered))
-        print(name, f"{results[name]['ms']:.1f} ms", flush=True)
+        print(name, f"{row['ms']:.1f} ms", flush=True)
 
 
 def table(results: dict[str, Any]) -> str:
@@ -115,21 +84,21 @@ def table(results: dict[str, Any]) -> str:
     lines = [
         "# The dense detectors on rendered scenes",
         "",
-        "400 scenes of 160×160 pixels to train on, 100 to test, five classes; MobileNet v2 from its ImageNet weights",
-        f"unless the name says scratch; one thread each while training. {one['machine']}; {one['versions']}. Made by",
-        "`python benchmarks/dense.py train` and `… measure`. A few epochs each: who learns slowly from scratch looks",
-        "weak here. Operations: two a multiply-add, of one image, at the size the network sees. Time: median of one",
-        "image with preprocessing and suppression, not fused; load of the machine (2 cores) in brackets.",
-        *EARLIER,
+        "400 scenes of 160×160 pixels to train on, 100 to test, five classes; MobileNet v2 from its ImageNet weights,",
+        "the others, named scratch, from random numbers. Made by `python benchmarks/dense.py train` and `… measure`.",
+        "Operations: two a multiply-add, of one image, at the size the network sees. Time: median of one image on the",
+        "processor with preprocessing and suppression, not fused; load of the machine in brackets. With a star: timed",
+        f"with random weights, which find little. Times: {one['machine']}; {one['versions']}.",
         "",
-        "| system | parameters | GFLOP | AP50 | AP | training s (load) | test ms (load) |",
-        "|---|---:|---:|---:|---:|---:|---:|",
+        "| system | parameters | GFLOP | AP50 | AP | epochs | trained on | training s | test ms (load) |",
+        "|---|---:|---:|---:|---:|---:|---|---:|---:|",
     ]
     for name, r in results.items():
-        m = r["metrics"]
+        m, star = r["metrics"], "" if r["timed_as_trained"] else "*"
+        epochs = r["options"][r["options"].index("--epochs") + 1]
         lines.append(
             f"| {name} | {r['parameters'] / 1e6:.2f} M | {r['gflops']:.2f} | {m['AP50']:.3f} | {m['AP']:.3f} "
-            f"| {r['train_seconds']} ({r['load'][0]}–{r['load'][1]}) | {r['ms']:.1f} ({r['measured_load']}) |"
+            f"| {epochs} | {r['trained_on']} | {r['train_seconds']} | {r['ms']:.1f}{star} ({r['measured_load']}) |"
         )
     lines += ["", "Commands (`sightline train SCENES` …):", ""]
     lines += [f"- {name}: `{' '.join(r['options'])}`" for name, r in results.items()]
@@ -142,7 +111,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("runs/regions/scenes"))
     parser.add_argument("--runs", type=Path, default=Path("runs/dense/runs"))
     parser.add_argument("--weights", type=Path, default=Path("../shared/weights/mobilenet_v2_imagenet.pth"))
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--device", default=None, help="to train and test on; by default the best there is")
     parser.add_argument("--images", type=int, default=40, help="timed one by one")
     parser.add_argument("--only", nargs="*", choices=list(SYSTEMS), default=[])
     args = parser.parse_args()

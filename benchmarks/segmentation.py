@@ -1,13 +1,13 @@
 """Segmenters on rendered scenes, on aerial pictures and on cell nuclei, and what a huge picture takes in memory.
 
-    python benchmarks/segmentation.py train   [--only NAME …]    # on scenes, through the command line
+    python benchmarks/segmentation.py train   [--only NAME …] [--device cuda]    # on scenes, through the command line
     python benchmarks/segmentation.py measure [--only NAME …]
     python benchmarks/segmentation.py real    [--only NAME …]    # from ImageNet's weights and without
     python benchmarks/segmentation.py windows                    # a pass for every pixel against one convolution
     python benchmarks/segmentation.py memory                     # 10 000 × 10 000 pixels, tile by tile
 
 The scenes are those of benchmarks/regions.py, their masks drawn as class maps with a background. Each system has the
-same scenes, epochs and one thread. FCN-16s starts from the trained 32s and 8s from 16s, as in the paper (section 4.3),
+same scenes and epochs. FCN-16s starts from the trained 32s and 8s from 16s, as in the paper (section 4.3),
 so a 32s that trained as long as all three stands beside them. Writes benchmarks/results/segmentation.md and .json.
 """
 
@@ -16,8 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import resource
 import subprocess
 import sys
 import time
@@ -26,11 +24,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 import regions
+import scene_runs
 import sightline as sl
-from sightline.training.run import cpu_name
 
 RESULTS = Path(__file__).parent / "results"
 WEIGHTS = "WEIGHTS"
@@ -52,17 +49,19 @@ SYSTEMS: dict[str, tuple[str, list[str]]] = {
     "DeepLab v3 (scratch)": ("deeplabv3_mobilenet_v3_large", []),
     "LR-ASPP (scratch)": ("lraspp_mobilenet_v3_large", []),
 }
-LONGER = {"FCN-32s, three times as long": 3, "FCN-ResNet50 (scratch)": 1} | dict.fromkeys(
-    ["sliding window", "full resolution", *(n for n in SYSTEMS if "scratch" in n and "ResNet50" not in n)], 2
-)
-"""Times the epochs of the others: from random numbers twice as many, save the largest."""
-EARLIER = [
-    "Provisional: these rows were trained while a warm-up lasted up to a third of a run, not a tenth as now (DeepLab",
-    "v3 also while crops could be larger than their image), so the commands now give other figures. DeepLab v3 was",
-    "timed with two threads, the others with one.",
+SHARE = dict.fromkeys(["FCN-32s", "FCN-16s", "FCN-8s"], 0.5) | {"FCN-32s, three times as long": 1.5}
+"""Of the epochs: FCN's three stages follow each other."""
+COMMON = [
+    "--batch-size",
+    "8",
+    "--set",
+    "precision=bf16",
+    "--set",
+    "validate_every=1000",
+    "--set",
+    "workers=0",
+    "--no-report",
 ]
-"""To be dropped when all rows have been trained anew."""
-COMMON = ["--batch-size", "8", "--set", "precision=bf16", "--set", "validate_every=1000", "--set", "workers=0"]
 _REAL = ["--batch-size", "8", "--lr", "1e-3", "--set", "precision=bf16"]
 REAL: dict[str, tuple[str, str, list[str]]] = {
     "aerial, ImageNet": ("aerial", "unet_mobilenet_v2", ["--weights", WEIGHTS, "--epochs", "60", *_REAL]),
@@ -81,9 +80,17 @@ def train(args: argparse.Namespace) -> None:
         if folder.exists():
             print(f"{folder} exists: skipped")
             continue
-        epochs = args.epochs * LONGER.get(name, 1)
-        options = ["--model", catalog, *own, *COMMON, "--epochs", str(epochs)]
-        run([str(data), *with_files(options, args)], folder, options, {"OMP_NUM_THREADS": "1"})
+        options = [
+            "--model",
+            catalog,
+            *own,
+            *COMMON,
+            "--no-report",
+            "--epochs",
+            str(round(args.epochs * SHARE.get(name, 1))),
+        ]
+        words = [str(data), *with_files(options, args)]
+        scene_runs.train(words, folder, options, {"OMP_NUM_THREADS": "1"}, (data, "test"), args.device)
 
 
 def with_files(options: list[str], args: argparse.Namespace) -> list[str]:
@@ -93,58 +100,17 @@ def with_files(options: list[str], args: argparse.Namespace) -> list[str]:
     return [files.get(word, word) for word in options]
 
 
-def run(words: list[str], folder: Path, told: list[str], environment: dict[str, str]) -> None:
-    """`sightline train` with these words; what was told and how long it took beside the run."""
-    before, began, cpu = os.getloadavg()[0], time.perf_counter(), children()
-    subprocess.run(
-        [sys.executable, "-m", "sightline", "train", *words, "--name", folder.name, "--runs", str(folder.parent)],
-        check=True,
-        env=os.environ | environment,
-    )
-    facts = {"options": told, "train_seconds": round(time.perf_counter() - began), "cpu": round(children() - cpu)}
-    facts["load"] = [round(before, 1), round(os.getloadavg()[0], 1)]
-    (folder / "benchmark.json").write_text(json.dumps(facts))
-
-
-def children() -> float:
-    """Seconds of the processor that processes started here have used."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
 def measure(args: argparse.Namespace) -> None:
-    torch.set_num_threads(os.cpu_count() or 1)  # whatever the trainings had
     data = sl.open_dataset(regions.scenes_of("", args))["test"].as_class_map()
     for name in args.only or SYSTEMS:
-        folder = args.runs / regions.run_folder(name)
+        folder, catalog = args.runs / regions.run_folder(name), SYSTEMS[name][0]
         if not (folder / "benchmark.json").exists():
             print(f"{name}: not trained")
             continue
-        model: Any = sl.load(folder).eval()
-        images = [data[i][0] for i in range(args.images)]
-        spent = []
-        with torch.inference_mode():
-            with FlopCounterMode(display=False) as counter:
-                model(images[:1])
-            for image in images:
-                began = time.perf_counter()
-                model([image])
-                spent.append(time.perf_counter() - began)
-        store(
-            "scenes",
-            name,
-            {
-                "model": SYSTEMS[name][0],
-                **json.loads((folder / "benchmark.json").read_text()),
-                "parameters": sum(p.numel() for p in model.parameters()),
-                "gflops": counter.get_total_flops() / 1e9,
-                "ms": 1000 * sorted(spent)[len(spent) // 2],
-                "metrics": sl.evaluate(model, data, progress=False).metrics,
-                "measured_load": round(os.getloadavg()[0], 1),
-                **machine(),
-            },
-        )
-        print(name, f"{1000 * sorted(spent)[len(spent) // 2]:.1f} ms", flush=True)
+        told = json.loads((folder / "benchmark.json").read_text())
+        row = scene_runs.cost(folder, catalog, told["options"], data, args.images)
+        store("scenes", name, {"model": catalog, **told, **row})
+        print(name, f"{row['ms']:.1f} ms", flush=True)
 
 
 def real(args: argparse.Namespace) -> None:
@@ -154,7 +120,8 @@ def real(args: argparse.Namespace) -> None:
         options = ["--model", catalog, *own, "--set", "validate_every=4", "--set", "workers=0"]
         data = args.real / source
         if not folder.exists():
-            run([str(data), *with_files(options, args)], folder, options, {"OMP_NUM_THREADS": str(args.threads)})
+            threads = {"OMP_NUM_THREADS": str(args.threads)}
+            scene_runs.train([str(data), *with_files(options, args)], folder, options, threads, device=args.device)
         words = ["evaluate", str(folder), str(data), "--split", "val", "--json", "-", "-q"]
         shown = subprocess.run(
             [sys.executable, "-m", "sightline", *words], check=True, capture_output=True, text=True
@@ -171,7 +138,7 @@ def real(args: argparse.Namespace) -> None:
                 "metrics": found["metrics"],
                 "per_class": found["per_class"],
                 "curve": [[r["epoch"], r["val/mIoU"]] for r in curve if "val/mIoU" in r],
-                **machine(),
+                **scene_runs.machine(),
             },
         )
 
@@ -195,7 +162,7 @@ def windows(args: argparse.Namespace) -> None:
                 seconds[mode] = sorted(spent)[rounds // 2]
         apart = float((found["patches"] - found["convolution"]).abs().max())
         row = {"passes": height * width, **seconds, "apart": apart, "load": round(os.getloadavg()[0], 1)}
-        store("windows", f"{width} × {height}", row | machine())
+        store("windows", f"{width} × {height}", row | scene_runs.machine())
         print(row, flush=True)
 
 
@@ -234,7 +201,7 @@ def memory(args: argparse.Namespace) -> None:
         peak = peak_of(command)
         seconds = time.perf_counter() - began
         facts = {"side": args.side, "seconds": round(seconds), "peak": peak, "load": round(os.getloadavg()[0], 1)}
-        store("memory", name, facts | machine())
+        store("memory", name, facts | scene_runs.machine())
         print(name, facts, flush=True)
 
 
@@ -251,13 +218,6 @@ PEAK = (
     "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
 )
 """A process of its own, whose only child is the command."""
-
-
-def machine() -> dict[str, str]:
-    return {
-        "machine": f"{cpu_name()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
-        "versions": f"Python {platform.python_version()}, torch {torch.__version__}",
-    }
 
 
 def store(part: str, name: str, row: dict[str, Any]) -> None:
@@ -277,23 +237,21 @@ def table(results: dict[str, Any]) -> str:
         lines += [
             "## Rendered scenes",
             "",
-            "400 scenes of 160×160 pixels to train on, 100 to test; five classes and the background. One thread each",
-            "while training, bf16; MobileNet v2 from its ImageNet weights, the others from random numbers with",
-            "twice the epochs (all but the largest): who learns slowly looks weak here. Operations: two a",
-            "multiply-add, of one image. Time: median of one image, preprocessing included, not fused.",
-            *EARLIER,
-            f"{one['machine'].rsplit(',', 1)[0]}; {one['versions']}.",
+            "400 scenes of 160×160 pixels to train on, 100 to test; five classes and the background. bf16; MobileNet",
+            "v2 from its ImageNet weights, the others from random numbers. FCN-16s starts from 32s and 8s from 16s.",
+            "Operations: two a multiply-add, of one image. Time: median of one image on the processor, preprocessing",
+            f"included, not fused ({one['machine']}; {one['versions']}).",
             "",
-            "| system | epochs | parameters | GFLOP | mean IoU | pixels right | boundary F | training, CPU s "
+            "| system | epochs | parameters | GFLOP | mean IoU | pixels right | boundary F | trained on | training s "
             "| ms (load) |",
-            "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+            "|---|---:|---:|---:|---:|---:|---:|---|---:|---:|",
         ]
         for name, r in scenes.items():
             m = r["metrics"]
             lines.append(
                 f"| {name} | {r['options'][-1]} | {r['parameters'] / 1e6:.2f} M | {r['gflops']:.2f} | {m['mIoU']:.3f} "
                 f"| {m['pixel_accuracy']:.3f} | {m['boundary_F']:.3f} "
-                f"| {r['cpu']} | {r['ms']:.1f} ({r['measured_load']}) |"
+                f"| {r['trained_on']} | {r['train_seconds']} | {r['ms']:.1f} ({r['measured_load']}) |"
             )
         lines += ["", "Commands (`sightline train SCENES` …):", ""]
         lines += [f"- {name}: `{' '.join(r['options'])}`" for name, r in scenes.items()]
@@ -365,7 +323,8 @@ def main() -> None:
     parser.add_argument("--real", type=Path, default=Path("../shared/data"))
     parser.add_argument("--runs", type=Path, default=Path("runs/segmentation"))
     parser.add_argument("--weights", type=Path, default=Path("../shared/weights/mobilenet_v2_imagenet.pth"))
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=30, help="on scenes")
+    parser.add_argument("--device", default=None, help="to train and test on; by default the best there is")
     parser.add_argument("--threads", type=int, default=1, help="of the trainings on real pictures")
     parser.add_argument("--side", type=int, default=10_000)
     parser.add_argument("--images", type=int, default=40, help="timed one by one")

@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 
+import scene_runs
 import sightline
 from sightline import api
 from sightline.data.transforms import Compose, recipes
@@ -122,9 +123,11 @@ def main() -> None:
     parser.add_argument(
         "--trained", type=Path, default=Path("runs/same_minutes/bccd_sightline_n_0_test/last.safetensors")
     )
+    parser.add_argument("--device", default=None, help="to train and test on; by default the best there is")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where to write")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    file = RESULTS / "sightline_detector.json"
+    file = args.results / "sightline_detector.json"
     if args.latency:
         results = stored(file)
         results["latency"] = [r for r in results["latency"] if r["threads"] != args.threads] + [latency(args.trained)]
@@ -179,11 +182,12 @@ def train(name: str, variant: Variant, seed: int, args: argparse.Namespace) -> d
         runs=args.runs,
         report=False,
         checked=True,
+        device=args.device,
         transform=None if variant.augmentation is None else variant.augmentation(),
         **numbers,
     )
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
-    measured = api.evaluate(sightline.load(run.folder / "last.safetensors"), test, progress=False)
+    measured = api.evaluate(sightline.load(run.folder / "last.safetensors"), test, progress=False, device=args.device)
     return {
         "variant": name,
         "data": args.data.name,
@@ -204,6 +208,7 @@ def train(name: str, variant: Variant, seed: int, args: argparse.Namespace) -> d
         "per_class": {k: {m: v[m] for m in ("AP", "AP50")} for k, v in measured.to_dict()["per_class"].items()},
         "recipe": run.recipe.to_dict(),
         **machine(),
+        "trained_on": scene_runs.trained_on(run.folder),
     }
 
 
