@@ -182,12 +182,14 @@ def train(name: str, variant: Variant, seed: int, args: argparse.Namespace) -> d
         runs=args.runs,
         report=False,
         checked=True,
-        device=args.device,
+        device=getattr(args, "device", None),
         transform=None if variant.augmentation is None else variant.augmentation(),
         **numbers,
     )
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
-    measured = api.evaluate(sightline.load(run.folder / "last.safetensors"), test, progress=False, device=args.device)
+    measured = api.evaluate(
+        sightline.load(run.folder / "last.safetensors"), test, progress=False, device=getattr(args, "device", None)
+    )
     return {
         "variant": name,
         "data": args.data.name,
