@@ -95,6 +95,17 @@ def test_labels_against_themselves_are_perfect(folder):
     assert (metrics["AP"], metrics["VOC2007_AP50"], metrics["VOC2010_AP50"]) == (1, 1, 1)
 
 
+def test_a_segmenter_learns_from_objects_with_outlines(folder, tmp_path):
+    data = sl.open_dataset(folder)
+    maps = data.as_class_map()
+    torch.manual_seed(0)
+    model = sl.create_model("unet_small", maps.classes, width=4)
+    run = sl.train(model, data["train"], data["val"], epochs=1, runs=tmp_path, report=False, **QUICK)
+    measured = sl.evaluate(run.model, data["test"], progress=False)
+    assert measured.metrics == sl.evaluate(run.model, maps["test"], progress=False).metrics
+    assert run.metrics[-1]["val/mIoU"] > 0
+
+
 def test_predict_takes_an_image_in_every_form(run, folder):
     photos = sorted((folder / "test").iterdir())
     path = photos[0]

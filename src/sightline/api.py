@@ -125,8 +125,8 @@ def train(
         if part is not None and not checked:
             for piece in part.parts if isinstance(part, JointData) else (part,):
                 require_usable(piece, title)
-    data = data if isinstance(data, JointData) else with_target_fields(model, data)
-    validation = None if validation is None else with_target_fields(model, validation)
+    data = data if isinstance(data, JointData) else with_target_fields(model, as_learned(data, model))
+    validation = None if validation is None else with_target_fields(model, as_learned(validation, model))
     folder = folder or new_run_folder(runs, name)
     keep_proposals = getattr(model, "cache_proposals", None)
     if callable(keep_proposals) and transform is None and recipe.augmentation == "none":
@@ -203,6 +203,11 @@ def _save_anew(run: Run, result: DetectionResult | None) -> None:
             save(run.model, path, {"metrics": reached, "recipe": run.recipe.to_dict()})
 
 
+def as_learned(data: Dataset, model: nn.Module) -> Dataset:
+    """Objects with outlines as class maps, where the model answers with those; other data as it is."""
+    return data.as_class_map() if getattr(model, "task", "") == "segmentation" else data
+
+
 def require_usable(data: Dataset, title: str) -> None:
     """Refuse a dataset whose labels hold errors, with the first of them.
 
@@ -236,7 +241,8 @@ def evaluate(
     """
     from sightline.evaluation import evaluate as run
 
-    model, data = _model(model), _dataset(data)
+    model = _model(model)
+    data = as_learned(_dataset(data), model)
     with suppress(InputError):  # labels that have boxes alone measure boxes alone
         data = with_target_fields(model, data)
     return run(model, data, batch_size, device, progress, keep_predictions)

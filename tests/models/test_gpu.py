@@ -21,6 +21,8 @@ pytestmark = [
     pytest.mark.timeout(120),
 ]
 GPU = torch.device("cuda")
+TIED = ("r_fcn", "fast_rcnn_vgg16", "faster_rcnn_vgg16")
+"""With random weights a last bit of float32 decides what a region's edge snaps to, or which of two regions stays."""
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +57,8 @@ def test_it_trains(name: str) -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_it_answers_as_on_the_processor(name: str) -> None:
     model: Any = build(name).eval()
+    if name.startswith(TIED):
+        model = model.double()
     images = [image(90, 120), image(65, 64, seed=2)]
     with torch.inference_mode():
         here = model(images)

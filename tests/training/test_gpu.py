@@ -57,12 +57,15 @@ def test_a_run(scenes: Path, tmp_path: Path, options: list[str], precision: str)
 def test_resuming(tmp_path: Path) -> None:
     """A run that is stopped after two epochs and goes on ends as one that was not."""
 
+    class Stopped(Exception):
+        pass
+
     def stop(row: Row) -> None:
         if row["epoch"] == 2:
-            raise KeyboardInterrupt
+            raise Stopped
 
     whole = run_of(tmp_path / "whole", device="cuda")
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Stopped):
         run_of(tmp_path / "parts", device="cuda", on_epoch=stop)
     parts = run_of(tmp_path / "parts", device="cuda", resume=True)
     assert len((tmp_path / "parts/metrics.jsonl").read_text().splitlines()) == 4

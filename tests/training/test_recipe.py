@@ -125,3 +125,8 @@ def test_short_files(tmp_path):
     assert Recipe.from_yaml(path) == Recipe()
     with pytest.raises(InputError, match="there is no recipe"):
         Recipe.from_yaml(tmp_path / "other.yaml")
+
+
+def test_a_bare_no_is_no_truth_value(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("precision: no\n")
+    assert Recipe.from_yaml(tmp_path / "recipe.yaml").precision == "no"

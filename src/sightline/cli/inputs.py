@@ -23,11 +23,6 @@ def open_data(data: Path, train: str | None = None, val: str | None = None, test
     return open_dataset(data, train=train, val=val, test=test)
 
 
-def as_learned(dataset: Dataset, model: Any) -> Dataset:
-    """Objects as class maps, where the model answers with those."""
-    return dataset.as_class_map() if getattr(model, "task", "") == "segmentation" else dataset
-
-
 def parts_of(dataset: Dataset, seed: int) -> dict[str, Dataset]:
     """The splits of a dataset with those it lacks: a tenth of the images is kept to validate on, and one to test on."""
     if "train" not in dataset.splits:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from sightline.cli.app import Data, Device, Model, Quiet, Split, app
-from sightline.cli.inputs import as_learned, open_data, part_of, refuse_existing, say
+from sightline.cli.inputs import open_data, part_of, refuse_existing, say
 from sightline.errors import InputError
 
 
@@ -40,7 +40,7 @@ def evaluate(
     if report is not None:
         new_folder(report)
     loaded: Any = load(model)
-    dataset = as_learned(open_data(data, train, val, test).with_channels(loaded.in_channels), loaded)
+    dataset = api.as_learned(open_data(data, train, val, test).with_channels(loaded.in_channels), loaded)
     chosen, part = part_of(dataset, split, ("test", "val"), loaded)
     result = api.evaluate(loaded, part, batch_size=batch_size, device=device, progress=not quiet)
     values = {"model": loaded.name, "data": str(data), "split": chosen, **result.to_dict()}
@@ -117,6 +117,6 @@ def report(
         return
     model: Any = load(run)
     _, part = part_of(
-        as_learned(open_data(data).with_channels(model.in_channels), model), split, ("val", "test"), model
+        api.as_learned(open_data(data).with_channels(model.in_channels), model), split, ("val", "test"), model
     )
     typer.echo(str(api.write_report(run, api.evaluate(model, part), data=part, model=model)))
