@@ -88,7 +88,7 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.precision is False:  # type: ignore[comparison-overlap]  # how YAML reads a bare no
+        if self.precision is False:  # how YAML reads a bare no
             self._set("precision", "no")
         for name, choices in _CHOICES.items():
             _one_of(name, getattr(self, name), choices)
