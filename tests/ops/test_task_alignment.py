@@ -86,3 +86,11 @@ def test_of_objects_that_overlap_a_point_equally_the_first_has_it() -> None:
     matches, quality = match(same, same, same > 0, top=2, alpha=1, beta=1)
     assert matches.tolist() == [0, 0]
     assert quality.tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("overlap", [1e-1, 1e-3, 1e-5])
+def test_the_best_point_of_a_hardly_met_object_has_its_overlap(overlap: float) -> None:
+    """As small objects are at the beginning: t is 1e-30 here, and still only counts beside the object's others."""
+    scores, iou = torch.full((1, 2), 0.01), torch.tensor([[overlap, overlap / 2]])
+    _, quality = match(scores, iou, iou > 0, top=2)
+    assert quality.tolist() == pytest.approx([overlap, overlap / 64], rel=1e-3)

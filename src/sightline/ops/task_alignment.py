@@ -66,6 +66,6 @@ def match_task_aligned(
     objects, points, rating, iou = objects[owns], points[owns], rating[owns], iou[owns]
     largest = iou.new_zeros(2, count)  # overlap and rating of each object's points
     largest.scatter_reduce_(1, objects.expand(2, -1), torch.stack([iou, rating]), "amax")
-    scale = largest[0] / largest[1].clamp(min=1e-12)
+    scale = largest[0] / largest[1].clamp(min=torch.finfo(iou.dtype).tiny)
     quality[points] = (rating * scale[objects]).clamp(max=1)
     return matches, quality
