@@ -280,8 +280,7 @@ def table(results: dict[str, Any]) -> str:
         "once, after the last step, with the moving average of the weights. Choices are made by runs on train (205)",
         "measured on val (87), with --choose. Made by `python benchmarks/sightline_detector.py`; three seeds of the",
         "whole length, beside other detectors, are in same_minutes.md.",
-        "Minutes are the run's own budget; load is the one-minute average before and after, about as much of it the",
-        "training's own as it has threads. The strongest peer measured (24 minutes, 2 threads, 320 px, its best epoch",
+        "Minutes are the run's own budget. The strongest peer measured (24 minutes, 2 threads, 320 px, its best epoch",
         f"on test): AP50 {PEER['AP50']}, AP50:95 {PEER['AP']}; {PEER['ms']} ms at 480×640.",
         "",
     ]
@@ -298,18 +297,16 @@ def table(results: dict[str, Any]) -> str:
         )
         groups.setdefault(key, []).append(row)
     lines += [
-        "| variant | | measured on | px | budget | threads | seeds | AP50:95 | AP50 | AP75 | epochs | CPU s | load |",
-        "|---|---|---|---:|---|---:|---:|---:|---:|---:|---:|---:|---|",
+        "| variant | | measured on | px | budget | seeds | AP50:95 | AP50 | AP75 | epochs | trained on |",
+        "|---|---|---|---:|---|---:|---:|---:|---:|---:|---|",
     ]
-    for (data, size, where, minutes, epochs, threads, name), rows in groups.items():
+    for (data, size, where, minutes, epochs, _, name), rows in groups.items():
         budget = f"{minutes:g} min" if epochs is None else f"{epochs} epochs"
         figures = " | ".join(spread([r[k] for r in rows]) for k in ("AP", "AP50", "AP75"))
         done = statistics.mean(r["epochs_done"] for r in rows)
-        cpu = statistics.mean(r["cpu_seconds"] for r in rows)
-        load = f"{rows[0]['load'][0]} → {rows[-1]['load'][1]}"
         lines.append(
-            f"| {name} | {rows[0]['says']} | {data} {where} | {size} | {budget} | {threads} | {len(rows)} | {figures} "
-            f"| {done:.0f} | {cpu:.0f} | {load} |"
+            f"| {name} | {rows[0]['says']} | {data} {where} | {size} | {budget} | {len(rows)} | {figures} "
+            f"| {done:.0f} | {rows[0].get('trained_on') or rows[0]['machine']} |"
         )
     for measured in results["latency"]:
         lines += [
@@ -327,10 +324,8 @@ def table(results: dict[str, Any]) -> str:
             f"| {n} | {r['median']:.1f} | {r['min']:.1f} | {r['gmac']:.2f} | {r['median'] / unit:.2f} |"
             for n, r in measured["rows"].items()
         ]
-    if results["runs"]:
-        last = results["runs"][-1]
-        lines += ["", f"Machine of the trainings: {last['machine']}; {last['versions']}.", ""]
-    return "\n".join(lines)
+    versions = sorted({row["versions"] for row in results["runs"]})
+    return "\n".join([*lines, "", f"Trained with {' or '.join(versions)}.", ""])
 
 
 def spread(values: list[float]) -> str:
