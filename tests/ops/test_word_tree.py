@@ -101,6 +101,9 @@ def test_trees_that_are_none() -> None:
         WordTree([("a", 1), ("b", -1)])
     with pytest.raises(InputError, match="node 1 of the word tree is named 'a' as node 0 is"):
         WordTree([("a", -1), ("a", 0)])
+    for wrong in ([1, 2], [("a", "x")], [("a", -1), ("b", 0.9)]):
+        with pytest.raises(InputError, match=r"a word tree is a list of \[name, parent\] pairs"):
+            WordTree(wrong)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="'bird' is no node"):
         TREE.id("bird")
 
@@ -119,6 +122,7 @@ def test_the_published_format(tmp_path: Path) -> None:
     ("text", "sentence"),
     [
         ("a -1\nb\n", "small.tree, line 2: 'b' must be a name and the number of its parent"),
+        ("a -1\nb ²\n", "line 2: 'b ²' must be a name"),
         ("a -1\nb x\n", "line 2: 'b x' must be a name"),
         ("a -1\nb 1\n", "line 2: parent 1 of 'b' must be -1 or the number of an earlier node, 0 to 0"),
         ("\n", "the file holds no tree"),
@@ -126,7 +130,7 @@ def test_the_published_format(tmp_path: Path) -> None:
 )
 def test_files_that_hold_no_tree(tmp_path: Path, text: str, sentence: str) -> None:
     file = tmp_path / "small.tree"
-    file.write_text(text)
+    file.write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=sentence):
         read_word_tree(file)
 
@@ -134,6 +138,9 @@ def test_files_that_hold_no_tree(tmp_path: Path, text: str, sentence: str) -> No
 def test_files_that_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no file"):
         read_word_tree(tmp_path / "none.tree")
+    (tmp_path / "a.tree").write_bytes(b"a\xff -1\n")
+    with pytest.raises(InputError, match=r"a\.tree: this is no text in UTF-8"):
+        read_word_tree(tmp_path / "a.tree")
     (tmp_path / "a.tree").write_text("a -1\n")
     (tmp_path / "a.names").write_text("one\ntwo\n")
     with pytest.raises(InputError, match=r"has 2 names, but the tree of .* has 1 nodes"):

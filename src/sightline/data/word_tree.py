@@ -28,7 +28,7 @@ def read_word_tree(path: str | Path, names: str | Path | None = None) -> list[li
         parts = line.split()
         if not parts:
             continue
-        if len(parts) != 2 or not parts[1].removeprefix("-").isdigit():
+        if len(parts) != 2 or not parts[1].removeprefix("-").isdecimal():
             raise InputError(f"{path}, line {number}: {line.strip()!r} must be a name and the number of its parent")
         parent = int(parts[1])
         if not -1 <= parent < len(pairs):
@@ -53,4 +53,7 @@ def read_word_tree(path: str | Path, names: str | Path | None = None) -> list[li
 def _lines(path: Path) -> list[str]:
     if not path.is_file():
         raise InputError(f"there is no file {path}; give the path of one")
-    return path.read_text(encoding="utf-8").splitlines()
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: this is no text in UTF-8 ({error.reason} at byte {error.start})") from error

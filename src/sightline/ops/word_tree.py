@@ -35,7 +35,7 @@ class WordTree:
     def __init__(self, pairs: Pairs):
         if not pairs:
             raise InputError("a word tree needs at least one node; give (name, parent) pairs, parent -1 for a root")
-        if isinstance(pairs, str) or any(isinstance(pair, str) or len(pair) != 2 for pair in pairs):
+        if isinstance(pairs, str) or not all(_is_pair(pair) for pair in pairs):
             raise InputError(
                 f"a word tree is a list of [name, parent] pairs, not {str(pairs)[:60]!r}; "
                 "sightline.data.word_tree.read_word_tree reads one from its file"
@@ -89,6 +89,10 @@ class WordTree:
     def path(self, node: int) -> list[int]:
         """The node's ancestors and itself, root first."""
         return list(self._paths[node])
+
+
+def _is_pair(pair: object) -> bool:
+    return isinstance(pair, Sequence) and not isinstance(pair, str) and len(pair) == 2 and isinstance(pair[1], int)
 
 
 def log_conditionals(logits: Tensor, groups: Tensor) -> Tensor:

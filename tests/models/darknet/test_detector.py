@@ -194,6 +194,28 @@ def test_the_grid_s_numbers_lie_as_in_darknet() -> None:
             assert scores[0, cell * 2 + n].tolist() == pytest.approx(kinds, abs=1e-5)
 
 
+@pytest.mark.parametrize("roots", [True, False])
+def test_the_grid_learns_sides_or_their_roots(roots: bool) -> None:
+    """Whatever the network says of the object's sides, also below 0, is drawn to them by its distance."""
+    (head,), _ = heads(cfgs.SMALL_V1.replace("sqrt=1", f"sqrt={int(roots)}"))
+    x = torch.rand(1, 52, 1, 1, generator=torch.Generator().manual_seed(1))
+    x[0, 20:] -= 0.3
+    x.requires_grad_()
+    target = [Instances((32, 32), boxes=[[2.0, 3.0, 10.0, 15.0]], labels=[2])]
+    out = head.split(x)
+    matches = head.assign(out, target, (32, 32))
+    losses = head.losses(out, matches, target, (32, 32))
+    losses["loss_wh"].backward()
+    wanted = [(8 / 32) ** (0.5 if roots else 1), (12 / 32) ** (0.5 if roots else 1)]
+    n = int(matches.responsible[0, 0, 0].int().argmax())
+    said = x.detach().flatten()[20 + 4 * n + 2 : 20 + 4 * n + 4].tolist()
+    assert losses["loss_wh"].item() == pytest.approx(5 * sum((a - b) ** 2 for a, b in zip(said, wanted, strict=True)))
+    assert x.grad is not None
+    slopes = x.grad.flatten()[20 + 4 * n + 2 : 20 + 4 * n + 4].tolist()
+    assert slopes == pytest.approx([10 * (a - b) for a, b in zip(said, wanted, strict=True)], abs=1e-5)
+    assert x.grad.count_nonzero() == 2
+
+
 @pytest.mark.parametrize("size", [(30, 60), (60, 30), (17, 100), (200, 31), (64, 64), (1, 1)])
 def test_the_letterbox_and_back(size: tuple[int, int]) -> None:
     prepare = DarknetPreprocess(3, (64, 96))
@@ -328,6 +350,26 @@ def test_it_overfits_two_images() -> None:
         for result, box, label in zip(model.eval()(images), boxes, (0, 2), strict=True):
             assert int(result.labels[0]) == label
             assert result.boxes[0].tolist() == pytest.approx(box, abs=10)
+
+
+@pytest.mark.parametrize("size", [100, 250, 417])
+def test_a_size_that_the_stride_does_not_divide_is_told(size: int) -> None:
+    with pytest.raises(InputError, match=rf"{size}.*multiples of|multiples of the coarsest stride"):
+        darknet(NAMES, image_size=size)
+    assert darknet(NAMES, image_size=128)
+
+
+def test_the_file_s_letter_box_decides_where_nothing_is_said() -> None:
+    for text, usual in ((cfgs.SMALL_V1, False), (cfgs.SMALL_V3, True)):
+        other = text.replace("[net]", f"[net]\nletter_box={int(not usual)}", 1)
+        assert load_darknet(other, names=NAMES).preprocess.letterbox is not usual  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("kind", ["yolo", "region"])
+def test_darknet_takes_twenty_classes_where_none_are_told(kind: str) -> None:
+    text = f"[net]\nwidth=32\nheight=32\n[conv]\nfilters=25\n[{kind}]\nanchors=1,1\nnum=1\n"
+    assert len(load_darknet(text).classes) == 20
+    assert len(darknet(NAMES, cfg=text).classes) == 3
 
 
 def test_stretched_or_boxed_is_kept_when_saved(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_reorg_in_both_directions() -> None:
     network = DarknetNetwork(parse_cfg(section))
     assert torch.equal(network.layers[0](x), reference.reorg(x, 2))
     assert torch.equal(ReverseReorg(2)(x), reference.reorg(x, 2, reverse=True))
-    assert torch.equal(ReverseReorg(2)(network.layers[0](x)).reshape(-1).sort()[0], x.reshape(-1).sort()[0])
+    assert not torch.equal(ReverseReorg(2)(network.layers[0](x)), x)  # darknet's two directions do not undo each other
 
 
 @pytest.mark.parametrize(
@@ -90,6 +90,13 @@ def test_files_of_another_length_are_refused(extra: int, message: str, tmp_path:
     cut.conv(torch.zeros(1, 3, 32, 32), 8)
     load_darknet_weights(network, cut.write(tmp_path / "cut.weights"), layers=2)
     assert torch.equal(network.layers[0].norm.bias, torch.from_numpy(cut.floats[0]))
+    # of a whole file, too; but not of one that is neither
+    whole = Writer()
+    reference.small_classifier(whole, torch.zeros(1, 3, 32, 32))
+    load_darknet_weights(network, whole.write(tmp_path / "whole.weights"), layers=2)
+    assert torch.equal(network.layers[0].norm.bias, torch.from_numpy(whole.floats[0]))
+    with pytest.raises(InputError, match=r"3 more than its chosen layers have .* or another number of layers"):
+        load_darknet_weights(network, cut.write(tmp_path / "long.weights", extra=3), layers=2)
 
 
 def test_headers_of_old_and_new_files(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from sightline.errors import InputError
 from sightline.models.catalog import create_model
 from sightline.models.detection.yolo_v2 import COCO_ANCHORS, VOC_ANCHORS, YOLOv2, YOLOv2Settings
+from sightline.models.saving import save
 from sightline.nn.layers import DarknetReorg
 from sightline.ops.suppression import batched_nms
 from sightline.structures import Instances
@@ -235,6 +237,20 @@ def test_sizes_that_are_no_multiple_of_the_stride_are_refused() -> None:
         build(sizes=[64, 70])
     with pytest.raises(InputError, match="must be pairs of width and height in cells"):
         build(anchors=[[1.0, -2.0]])
+    for wrong in ([1.0, 2.0], [[float("nan"), 2.0]], [[1.0, 2.0, 3.0]]):
+        with pytest.raises(InputError, match="must be pairs of width and height in cells"):
+            build(anchors=wrong)
+    with pytest.raises(InputError, match=r"sizes is 96, but must be a list of sides in pixels"):
+        build(sizes=96)
+
+
+def test_a_head_that_starts_afresh_has_seen_nothing(tmp_path: Path) -> None:
+    model = build()
+    model.seen[0] = 50_000
+    file = save(model, tmp_path / "a.safetensors")
+    other = create_model("yolo_v2_mobilenet_v2", ["x", "y"], file, image_size=96, anchors=ANCHORS)
+    assert other.seen.tolist() == [0, 0, 0]
+    assert create_model("yolo_v2_mobilenet_v2", NAMES, file).seen.tolist() == [50_000, 0, 0]
 
 
 def test_anchors_follow_the_image_size_and_can_be_compared_with_data() -> None:

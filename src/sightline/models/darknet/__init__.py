@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sightline.errors import InputError
-from sightline.models.darknet.cfg import HEADS, read_cfg
+from sightline.models.darknet.cfg import HEADS, classes_of, read_cfg
 from sightline.models.darknet.detector import (
     DarknetClassifier,
     DarknetDetector,
@@ -36,8 +36,9 @@ def load_darknet(
         names: of the classes, in their order: a `.names` file of one a line, or the names. Without them, 80 classes are
             taken for COCO's, others are called "class 0" ….
         layers: the weights hold the first so many layers alone.
-        letterbox: whether images keep their aspect ratio; None: as darknet does, for [yolo] and [region]. False for
-            models of the later fork of darknet, which stretches images unless told otherwise.
+        letterbox: whether images keep their aspect ratio; None: as letter_box of the file says, else as darknet does,
+            for [yolo] and [region]. False for models of the later fork of darknet, which stretches images unless told
+            otherwise.
         settings: thresholds.
 
     Returns:
@@ -49,7 +50,7 @@ def load_darknet(
     sections = read_cfg(cfg)
     heads = [section for section in sections if section.kind in HEADS]
     if heads:
-        count = heads[0].whole("classes", 20 if heads[0].kind == "yolo" else 1, 1)
+        count = classes_of(heads[0])
     else:
         channels, rows, columns = DarknetNetwork(sections).shapes[-1]
         count = channels * rows * columns

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,14 +12,14 @@ from sightline.errors import InputError
 
 _NET = """batch subdivisions momentum decay angle saturation exposure hue learning_rate burn_in max_batches policy steps
     scales power gamma step scale max_crop min_crop max_ratio min_ratio center clip aspect flip time_steps inputs adam
-    B1 B2 eps random notruth mosaic cutmix mixup letter_box optimized_memory workspace_size_limit_MB label_smooth_eps
+    B1 B2 eps random notruth mosaic cutmix mixup optimized_memory workspace_size_limit_MB label_smooth_eps
     dynamic_minibatch ema_alpha loss_scale max_chart_loss log_step"""
 _YOLO = """jitter random max iou_thresh iou_normalizer cls_normalizer obj_normalizer iou_loss nms_kind beta_nms
     max_delta resize label_smooth_eps counters_per_class objectness_smooth"""
 
 # of each kind: keys that the network is built from, keys that it does not depend on, keys whose value must be so
 _KEYS: dict[str, tuple[str, str, dict[str, float]]] = {
-    "net": ("width height channels", _NET, {}),
+    "net": ("width height channels letter_box", _NET, {}),
     "convolutional": (
         "batch_normalize filters size stride pad padding groups activation",
         "stopbackward",
@@ -94,9 +95,12 @@ class Section:
         """Numbers divided by commas; none where the key is absent."""
         values = [v.strip() for v in self.options.get(key, "").split(",") if v.strip()]
         try:
-            return [float(v) for v in values]
+            found = [float(v) for v in values]
         except ValueError:
-            raise self.error(f"{key}={self.options[key]} must be numbers divided by commas", key) from None
+            found = [math.nan]
+        if not all(map(math.isfinite, found)):
+            raise self.error(f"{key}={self.options[key]} must be numbers divided by commas", key)
+        return found
 
     def number(self, key: str, default: float) -> float:
         """One number."""
@@ -198,6 +202,11 @@ def render_cfg(sections: Sequence[Section]) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
+def classes_of(head: Section) -> int:
+    """The number of classes of a head; where it is not told, darknet takes 20, or 1 for [detection]."""
+    return head.whole("classes", 1 if head.kind == "detection" else 20, 1)
+
+
 def with_classes(sections: Sequence[Section], count: int) -> list[Section]:
     """The sections for another number of classes: that of each head, and the width of the layer before it.
 
@@ -210,7 +219,7 @@ def with_classes(sections: Sequence[Section], count: int) -> list[Section]:
     heads = [i for i, section in enumerate(sections) if section.kind in HEADS]
     for i in heads:
         head, before = sections[i], sections[i - 1]
-        if head.whole("classes", 1, 1) == count:
+        if classes_of(head) == count:
             continue
         if head.kind == "detection":
             width = head.whole("side", 7, 1) ** 2 * (5 * head.whole("num", 1, 1) + count)

@@ -29,7 +29,7 @@ class DarknetSettings:
     Attributes:
         min_score: boxes of a lower score are dropped.
         nms_iou: overlap at which the weaker box of a class is dropped.
-        candidates: best boxes an image that enter the suppression.
+        candidates: best pairs of box and class an image that enter the suppression.
         max_detections: boxes an image that a result keeps.
     """
 
@@ -62,7 +62,8 @@ class DarknetDetector(_Described, Detector):
     Args:
         classes: names of the K classes, as many as every head has.
         sections: of `read_cfg`.
-        letterbox: as in `DarknetPreprocess`; None: as darknet does for its kind of head.
+        letterbox: as in `DarknetPreprocess`; None: as letter_box of the file says, else as darknet does for its kind of
+            head.
         settings: thresholds.
 
     Departures from darknet: the greatest factor on an anchor is e^10; objectness of [yolo] and [region] starts at 0.01
@@ -82,8 +83,9 @@ class DarknetDetector(_Described, Detector):
         net = DarknetNetwork(sections)
         grids = [net.sections[i].kind == "detection" for i in net.heads]
         channels, height, width = net.input_shape
-        keep = not any(grids) if letterbox is None else letterbox
-        super().__init__(classes, DarknetPreprocess(channels, (height, width), keep))
+        if letterbox is None:
+            letterbox = bool(sections[0].whole("letter_box", 0 if any(grids) else 1))
+        super().__init__(classes, DarknetPreprocess(channels, (height, width), letterbox))
         self.net, self.heads = net, heads_of(net)
         self.cfg, self._arguments = render_cfg(sections), {}
         self.settings = settings or DarknetSettings()
@@ -211,7 +213,8 @@ def darknet(
         in_channels: channels of the images; goes before the file's.
         cfg: a file's name that ends in .cfg, or the text; None takes a small network laid out as YOLO v3's tiny one.
         image_size: side of the square that images are resized to; None: the file's.
-        letterbox: whether images keep their aspect ratio; None: as darknet does, for [yolo] and [region].
+        letterbox: whether images keep their aspect ratio; None: as letter_box of the file says, else as darknet does,
+            for [yolo] and [region].
         settings: thresholds.
 
     Raises:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sightline.models.darknet.cfg import Section
+from sightline.models.darknet.cfg import Section, classes_of
 from sightline.models.darknet.layers import Convolution
 from sightline.models.darknet.network import DarknetNetwork, Shape, require_head_width
 from sightline.models.detection.detector import Losses
@@ -92,7 +92,7 @@ class AnchorHead:
         if len(numbers) < 2 * count or min(numbers) <= 0:
             raise s.error(f"num={count} anchors need {2 * count} numbers above 0, but anchors has {len(numbers)}")
         anchors = tuple(zip(numbers[0 : 2 * count : 2], numbers[1 : 2 * count : 2], strict=True))
-        classes = s.whole("classes", 20 if s.kind == "yolo" else 1, 1)
+        classes = classes_of(s)
         if s.kind == "yolo":
             mask = tuple(s.whole_numbers("mask")) or tuple(range(count))
             if not all(0 <= m < count for m in mask) or len(set(mask)) < len(mask):
@@ -197,7 +197,8 @@ class AnchorHead:
         [yolo]: cross-entropy of x, y, objectness and each class for itself, half the square of width and height.
         [region]: half the squares of all but the classes; those, with softmax, by cross-entropy. Boxes count by 2 −
         the object's share of the image. The gradients are darknet's; but where `truth_iou` gives a place the object of
-        another cell, the centre is drawn to the border between the two, not beyond.
+        another cell, the centre is drawn to the border between the two, not beyond; and of two objects at one place
+        the last alone is learnt, where darknet's [yolo] learns the classes of both.
         """
         count = len(matches.ids)
         image, place = (matches.ids >= 0).nonzero(as_tuple=True)
@@ -237,11 +238,13 @@ class AnchorHead:
 class GridHead:
     """A [detection] section: YOLO v1's grid, whose rules are those of `YOLOv1`.
 
-    Departures from darknet: outputs are cut to [0, 1] for the scores, and a negative root of a side is a side of 0.
+    With sqrt=1 the network says the roots of the sides, and its loss is theirs; else the sides themselves. Departures
+    from darknet: outputs are cut to [0, 1] for the scores, a negative side or root is a side of 0, and with softmax=1
+    the loss of the classes goes through the softmax.
     """
 
     def __init__(self, s: Section):
-        self.num_classes, self.grid, self.num = s.whole("classes", 1, 1), s.whole("side", 7, 1), s.whole("num", 1, 1)
+        self.num_classes, self.grid, self.num = classes_of(s), s.whole("side", 7, 1), s.whole("num", 1, 1)
         self.softmax, self.roots = bool(s.whole("softmax", 0)), bool(s.whole("sqrt", 0))
         self.rescore = bool(s.whole("rescore", 0))
         coordinates, objects, no_objects, classes = (
@@ -264,13 +267,18 @@ class GridHead:
         classes, confidences, places = x.flatten(1).float().split([s * s * k, s * s * b, s * s * b * 4], 1)
         classes = classes.reshape(-1, s, s, k)
         places = places.reshape(-1, s, s, b, 4)
-        if not self.roots:
-            places = torch.cat([places[..., :2], places[..., 2:].clamp(min=1e-6).sqrt()], -1)
         return GridOutputs(places, confidences.reshape(-1, s, s, b), classes.softmax(-1) if self.softmax else classes)
+
+    def _with_roots(self, out: GridOutputs) -> GridOutputs:
+        """The outputs as `YOLOv1` reads them, whose boxes have roots of sides."""
+        if self.roots:
+            return out
+        centres, sides = out.places.split(2, -1)
+        return out._replace(places=torch.cat([centres, sides.clamp(min=0).sqrt()], -1))
 
     def boxes(self, out: GridOutputs, canvas: Size) -> Tensor:
         """[N, S·S·B, 4] xyxy in pixels of a batch of `canvas` (height, width)."""
-        found = box_convert(self.rules.to_boxes(out.places), "cxcywh", "xyxy").flatten(1, 3)
+        found = box_convert(self.rules.to_boxes(self._with_roots(out).places), "cxcywh", "xyxy").flatten(1, 3)
         return denormalize_boxes(found, canvas)
 
     def scores(self, out: GridOutputs) -> Tensor:
@@ -280,11 +288,14 @@ class GridHead:
 
     def assign(self, out: GridOutputs, targets: Sequence[Instances], canvas: Size) -> Assignment:
         """As `YOLOv1.assign`."""
-        found = self.rules.assign(out, targets)
+        found = self.rules.assign(self._with_roots(out), targets)
         return found if self.rescore else found._replace(ious=torch.ones_like(found.ious))
 
     def losses(self, out: GridOutputs, matches: Assignment, targets: Sequence[Instances], canvas: Size) -> Losses:
-        """As `YOLOv1.losses`."""
+        """As `YOLOv1.losses`; "loss_wh" is that of the sides where the network says those."""
+        if not self.roots:
+            centres, roots = matches.places.split(2, -1)
+            matches = matches._replace(places=torch.cat([centres, roots.square()], -1))
         return self.rules.losses(out, matches)
 
 
@@ -299,8 +310,19 @@ def heads_of(network: DarknetNetwork) -> list[Any]:
         section = network.sections[i]
         head = GridHead(section) if section.kind == "detection" else AnchorHead.of(section)
         require_head_width(network, i, head.channels(network.shapes[i][1:]))
+        if isinstance(head, AnchorHead):
+            _require_whole_cells(network, section, network.shapes[i][1:])
         found.append(head)
     return found
+
+
+def _require_whole_cells(network: DarknetNetwork, section: Section, cells: Sequence[int]) -> None:
+    _, height, width = network.input_shape
+    if height % cells[0] or width % cells[1]:
+        raise section.error(
+            f"an image of {width}×{height} pixels does not divide into the {cells[1]}×{cells[0]} cells of its map; "
+            "give a width and a height (image_size) that are multiples of 32"
+        )
 
 
 def _cross_entropy(logits: Tensor, wanted: Tensor) -> Tensor:

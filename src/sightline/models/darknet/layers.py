@@ -188,7 +188,8 @@ class Upsample(nn.Module):
 
 
 class ReverseReorg(nn.Module):
-    """The inverse of `DarknetReorg`: [N, C, H, W] → [N, C / s², H·s, W·s]."""
+    """darknet's reorg with reverse=1: [N, C, H, W] → [N, C / s², H·s, W·s]. It does not undo `DarknetReorg`, whose
+    cells it orders otherwise."""
 
     def __init__(self, factor: int):
         super().__init__()

@@ -77,7 +77,7 @@ def load_darknet_weights(network: DarknetNetwork, path: str | Path, layers: int 
         network: changed in place, unless the file is refused.
         path: of the `.weights` file.
         layers: take the first so many layers alone, from a file that was cut off behind them, such as a backbone's
-            ("darknet53.conv.74" holds layers 0 … 73).
+            ("darknet53.conv.74" holds layers 0 … 73), or from the network's whole file.
 
     Returns:
         The file's header.
@@ -89,7 +89,8 @@ def load_darknet_weights(network: DarknetNetwork, path: str | Path, layers: int 
     header, floats = read_weights(path)
     chosen = [(i, layer) for i, layer in network.weighted() if layers is None or i < layers]
     total = sum(tensor.numel() for _, layer in chosen for _, tensor in layer.in_file())
-    if len(floats) != total:
+    whole = layers is not None and len(floats) == count_floats(network)  # of which the first layers are taken
+    if len(floats) != total and not whole:
         raise InputError(_wrong_length(network, str(path), len(floats), total, [i for i, _ in chosen]))
     at = 0
     for _, layer in chosen:
@@ -148,11 +149,11 @@ def _as_floats(tensor: Tensor) -> np.ndarray:
 
 def _wrong_length(network: DarknetNetwork, path: str, held: int, total: int, chosen: list[int]) -> str:
     if held > total:
-        last = f"layer {chosen[-1]} {_name(network, chosen[-1])}, the last," if chosen else "no layer"
-        return (
-            f"{path}: {held} floats, {held - total} more than the network has ({total}): it goes on behind {last}; "
-            "give the .cfg file that it was trained with"
-        )
+        last = f"layer {chosen[-1]} {_name(network, chosen[-1])}" if chosen else "no layer"
+        part, repair = "the network has", "give the .cfg file that it was trained with"
+        if len(chosen) < len(network.weighted()):
+            part, repair = "its chosen layers have", f"{repair}, or another number of layers"
+        return f"{path}: {held} floats, {held - total} more than {part} ({total}): it goes on behind {last}; {repair}"
     at = 0
     for i, layer in network.weighted():
         for name, tensor in layer.in_file():

@@ -57,7 +57,9 @@ class Detector(nn.Module):
                 f"slots must be {len(self.classes)} different outputs above 0, one a class, not {self.slots}"
             )
         outputs = self.slots or list(range(1, len(self.classes) + 1))
-        of_output = [outputs.index(o) if o in outputs else -1 for o in range(max(outputs) + 1)]
+        of_output = [-1] * (max(outputs) + 1)
+        for position, output in enumerate(outputs):
+            of_output[output] = position
         self.register_buffer("_output_of_class", torch.tensor(outputs), persistent=False)
         self.register_buffer("_class_of_output", torch.tensor(of_output), persistent=False)
         self.backbone_keys: dict[str, str | None] = {}

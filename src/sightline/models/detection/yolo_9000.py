@@ -146,8 +146,8 @@ class YOLO9000(YOLOv2):
         objects, logits = outputs.objects.flatten(1), outputs.classes.flatten(1, 3)
         with torch.no_grad():
             best = [
-                (F.logsigmoid(o) + log_probabilities(log_conditionals(c, self._groups), self._paths[label][None])[:, 0])
-                for o, c, label in zip(objects, logits, labels, strict=True)
+                (F.logsigmoid(o) + log_probabilities(log_conditionals(c, self._groups), path[None])[:, 0])
+                for o, c, path in zip(objects, logits, self._paths[labels], strict=True)
             ]
             chosen = torch.stack(best).argmax(1)
         image = torch.arange(len(labels), device=labels.device)

@@ -9,6 +9,7 @@ The four steps stand apart: `network`, `assign`, `losses`, `decode`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -115,11 +116,14 @@ class YOLOv2(Detector):
     """Backbone → maps of stride 16 and 32 → head → region map → boxes.
 
     The paper tells the prediction and names the techniques; the loss is that of the authors' program, darknet: half
-    the squared differences of (σ(tx), σ(ty), tw, th) and of objectness, and the cross-entropy of the classes. Of
-    several objects that one anchor of one cell would answer for, it learns the FIRST (darknet: the last).
+    the squared differences of (σ(tx), σ(ty), tw, th) and of objectness, and the cross-entropy of the classes; without
+    the weight of 2 − w·h, in units of the image, that its later versions give the place of an object. Of several
+    objects that one anchor of one cell would answer for, it learns the FIRST (darknet: the last).
 
-    The size of training images is drawn from PyTorch's own generator. How many images and batches it has learnt from,
-    and the size it is at, are part of its state (`seen`): a training that is resumed goes on as it would have.
+    The size of training images is drawn from PyTorch's own generator, anew every ten batches as they come (several of
+    them make a step where gradients are accumulated). How many images and batches it has learnt from, and the size it
+    is at, are part of its state (`seen`): a training that is resumed goes on as it would have. Weights whose head is
+    left out come without it.
 
     Args:
         classes: names of the K classes.
@@ -132,7 +136,7 @@ class YOLOv2(Detector):
         slots: as for `Detector`.
     """
 
-    class_layers = r"^head\.last\."
+    class_layers = r"^(head\.last\.|seen$)"
     batches_a_size = 10
 
     def __init__(
@@ -401,13 +405,15 @@ def _assemble(
     if sizes is None:
         low, high = (max(1, round(image_size * v / 416 / STRIDE)) for v in (320, 608))
         sizes = [STRIDE * n for n in range(low, high + 1)]
+    if not isinstance(sizes, Sequence):
+        raise InputError(f"sizes is {sizes}, but must be a list of sides in pixels, such as [320, 416]")
     for what, side in (("image_size", image_size), *(("a training size", side) for side in sizes)):
         if side < STRIDE or side % STRIDE:
             near = max(1, round(side / STRIDE)) * STRIDE
             raise InputError(f"{what} is {side}, but must be a multiple of the stride {STRIDE}, such as {near}")
     if anchors is None:
         anchors = [[v * image_size / usual_size for v in shape] for shape in usual]
-    if not anchors or any(len(shape) != 2 or min(shape) <= 0 for shape in anchors):
+    if not anchors or not all(_is_shape(shape) for shape in anchors):
         raise InputError(f"anchors are {anchors}, but must be pairs of width and height in cells, above 0")
     stages: Any = net.stages
     body = FeatureMaps(net.layers(), [stages[i] for i in taken])  # type: ignore[operator]
@@ -418,3 +424,7 @@ def _assemble(
     model = kind(names, preprocess, body, head, anchors, sizes, settings, **more)
     model.backbone_keys = shared_keys(net, model)
     return model
+
+
+def _is_shape(shape: Any) -> bool:
+    return isinstance(shape, Sequence) and len(shape) == 2 and all(0 < v < math.inf for v in shape)
