@@ -70,8 +70,31 @@ def test_what_cannot_be(model: Segmenter, picture: np.ndarray, tmp_path: Path) -
         predict_tiled(model, picture, 40, 30)
     with pytest.raises(InputError, match=r"ids\.tif: class maps are written as \.npy or \.png"):
         predict_tiled(model, picture, 40, 10, out=tmp_path / "ids.tif")
+    with pytest.raises(InputError, match=r"there is no folder .*none; make it first"):
+        predict_tiled(model, picture, 40, 10, out=tmp_path / "none" / "ids.png")
+    with pytest.raises(InputError, match=r"out is \[70, 101\] of float32, but \[70, 101\] of uint8 is needed"):
+        predict_tiled(model, picture, 40, 10, out=np.zeros((70, 101), np.float32))
     with pytest.raises(InputError, match="only models of task segmentation"):
         predict_tiled(nn.Identity(), picture)
+
+
+def test_tiles_are_upright(model: Segmenter, picture: np.ndarray, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(picture).save(tmp_path / "turned.png", exif=exif)
+    whole = predict(model, tmp_path / "turned.png").labels.numpy()
+    assert whole.shape == (101, 70)
+    assert np.array_equal(predict_tiled(model, tmp_path / "turned.png", 40, 16), whole)
+    with Image.open(tmp_path / "turned.png") as turned:
+        assert np.array_equal(predict_tiled(model, turned, 40, 16), whole)
+
+
+def test_images_of_one_name_have_maps_of_their_own(model: Segmenter, picture: np.ndarray, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for name in ("a.png", "a.jpg", "a.bmp"):
+        Image.fromarray(picture).save(tmp_path / "images" / name)
+    done = predict_to_folder(model, tmp_path / "images", tmp_path / "out")
+    assert done.maps == len(list((tmp_path / "out" / "masks").iterdir())) == 3
 
 
 def test_a_folder_of_class_maps(model: Segmenter, picture: np.ndarray, tmp_path: Path) -> None:

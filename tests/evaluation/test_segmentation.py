@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sightline.data.dataset import Dataset
 from sightline.errors import ClassMismatch, InputError
 from sightline.evaluation import PixelCounts, evaluate, evaluate_segmentation
-from sightline.evaluation.segmentation import boundary_scores
+from sightline.evaluation.segmentation import boundary_scores, near
 from sightline.structures import IGNORE, ClassMap
 
 NAMES = ["ground", "tree", "house"]
@@ -81,6 +81,13 @@ def naive_boundary(labels: np.ndarray, found: np.ndarray, k: int, band: float) -
         return 0.0
     precision, recall = met(said, true), met(true, said)
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def test_what_is_near_in_a_huge_map() -> None:
+    """Distances of more than 46,340 pixels, whose squares int32 does not hold."""
+    those = np.zeros((3, 60_000), bool)
+    those[1, 10] = True
+    assert near(those, 2).nonzero()[1].tolist() == [*range(9, 12), *range(8, 13), *range(9, 12)]
 
 
 @pytest.mark.parametrize("band", [0.01, 0.12])

@@ -59,39 +59,51 @@ class MapValues:
         if self.colours and (palette is None and _is_colour(path)):
             return self._by_colour(path, read_image(path, 3).numpy())
         values = read_map(path).numpy()
-        found, where, counts = np.unique(values, return_inverse=True, return_counts=True)
+        counts = np.bincount(values.ravel())  # of at most 65,536 values: no pixel need be sorted
+        found = counts.nonzero()[0]
         ids = np.array([self.numbers.get(v, -2) for v in found.tolist()] if self.numbers else found, np.int64)
         if palette is not None:
             meant = [self.colours.get(palette.get(v, (-1, -1, -1))) for v in found.tolist()]
-            if all(m is not None or v == self.ignore for m, v in zip(meant, found.tolist(), strict=True)):
+            unknown = [v for m, v in zip(meant, found.tolist(), strict=True) if m is None and v != self.ignore]
+            if not unknown:
                 ids = np.array([IGNORE if m is None else m for m in meant], np.int64)
+            elif any(m is not None and m != k for m, k in zip(meant, ids.tolist(), strict=True)):
+                shown = [f"{palette.get(v, 'none')} ({counts[v]} pixels)" for v in unknown]
+                raise _unknown_colours(path, shown)  # the others say that its indices are no ids
         if self.ignore is not None:
             ids[found == self.ignore] = IGNORE
         bad = (ids >= classes) | (ids < IGNORE)
         if bad.any():
-            shown = [f"{v} ({n} pixels)" for v, n in zip(found[bad].tolist(), counts[bad].tolist(), strict=True)]
+            shown = [f"{v} ({counts[v]} pixels)" for v in found[bad].tolist()]
             ignored = "" if self.ignore is None else f", and {self.ignore} is for pixels that do not count"
             raise InputError(
                 f"the mask {path} holds values that are no class: {_listed(shown)}; there are {classes} classes, ids 0 "
                 f"to {classes - 1}{ignored}: correct the mask, or the list of classes"
             )
-        return ids[where.reshape(values.shape)]
+        by_value = np.zeros(len(counts), np.int64)
+        by_value[found] = ids
+        return by_value[values]
 
     def _by_colour(self, path: Path, rgb: np.ndarray) -> np.ndarray:
         if rgb.dtype != np.uint8:
             raise InputError(f"the mask {path} has colours of more than 8 bits; save it as 8-bit RGB or as a palette")
         codes = _code(rgb.astype(np.int64))
-        table = {int(_code(np.array(colour))): id for colour, id in self.colours.items()}
-        found, where, counts = np.unique(codes, return_inverse=True, return_counts=True)
-        bad = [k for k, code in enumerate(found.tolist()) if code not in table]
-        if bad:
-            bad.sort(key=lambda k: -counts[k])
-            shown = [f"{_as_text(int(found[k]))} ({counts[k]} pixels)" for k in bad]
-            raise InputError(
-                f"the mask {path} holds colours that are no class: {_listed(shown)}; correct the mask, or add them to "
-                "the colour table (under the name ignore, if they do not count)"
-            )
-        return np.array([table[code] for code in found.tolist()], np.int64)[where.reshape(codes.shape)]
+        table = sorted((int(_code(np.array(colour))), id) for colour, id in self.colours.items())
+        known, ids = (np.array(column, np.int64) for column in zip(*table, strict=True))
+        place = np.searchsorted(known, codes).clip(max=len(known) - 1)
+        strange = known[place] != codes
+        if strange.any():
+            found, counts = np.unique(codes[strange], return_counts=True)
+            shown = [f"{_as_text(int(found[k]))} ({counts[k]} pixels)" for k in np.argsort(-counts, kind="stable")]
+            raise _unknown_colours(path, shown)
+        return ids[place]
+
+
+def _unknown_colours(path: Path, shown: list[str]) -> InputError:
+    return InputError(
+        f"the mask {path} holds colours that are no class: {_listed(shown)}; correct the mask, or add them to "
+        "the colour table (under the name ignore, if they do not count)"
+    )
 
 
 def _code(rgb: np.ndarray) -> np.ndarray:

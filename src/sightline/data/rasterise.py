@@ -51,9 +51,13 @@ class RasterisedMaps(Sequence[Tensor]):
 
         size, columns = self.dataset.image_size(i), self.dataset[[i]].columns
         labels = np.full(size, self.background, np.int64)
-        masks = [mask_of(columns, a, size, self.dataset.name(i)) for a in range(columns.objects)]
-        for a in sorted(range(len(masks)), key=lambda a: -int(masks[a].sum())):
-            labels[masks[a]] = IGNORE if columns.crowd[a] else self.ids[int(columns.labels[a])]
+        owner = np.full(size, size[0] * size[1] + 1, np.int64)  # area of the object that a pixel shows
+        for a in range(columns.objects):  # one after the other: together they could be larger than memory
+            mask = mask_of(columns, a, size, self.dataset.name(i))
+            area = int(mask.sum())
+            mask &= owner >= area
+            labels[mask] = IGNORE if columns.crowd[a] else self.ids[int(columns.labels[a])]
+            owner[mask] = area
         return torch.from_numpy(labels)
 
 

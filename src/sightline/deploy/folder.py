@@ -91,13 +91,14 @@ def predict_to_folder(
     items, _ = find_images(source)
     places = _relative_places(items)
     pictures = _picture_places(places)
+    masks = _picture_places(places, (".png",))
     done = PredictedFolder(new_folder(out, "give another --out"))
     categories = [{"id": i + 1, "name": name} for i, name in enumerate(getattr(model, "classes", None) or ())]
     results: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": [], "categories": categories}
     first: InputError | None = None
     lean = draw is None  # nothing else needs more of a huge map than its ids
     predictions = predict_each(model, items, threshold, batch_size, device, progress, tile, overlap, lean)
-    for place, picture, prediction in zip(places, pictures, predictions, strict=True):
+    for place, picture, own, prediction in zip(places, pictures, masks, predictions, strict=True):
         image, result, ids = prediction.image, prediction.result, prediction.ids
         if image is None or (result is None and ids is None):
             done.errors[str(prediction.item.name)] = str(prediction.error)
@@ -114,8 +115,7 @@ def predict_to_folder(
             ids = result.labels
         if ids is not None:
             entries = _regions(ids, [entry["name"] for entry in categories], done.images, done.objects + 1)
-            mask = done.folder / MASKS / picture.with_suffix(".png")
-            save_ids(ids.cpu().numpy(), mask, len(categories) or int(ids.max()) + 1)
+            save_ids(ids.cpu().numpy(), done.folder / MASKS / own, len(categories) or int(ids.max()) + 1)
             done.maps += 1
         else:
             assert isinstance(result, Instances)
@@ -200,9 +200,9 @@ def _relative_places(items: list[Item]) -> list[Path]:
     return places
 
 
-def _picture_places(places: list[Path]) -> list[Path]:
-    """Where each picture goes: the image's place, with the ending .png where it is of neither JPEG nor PNG."""
-    kept = {place for place in places if place.suffix.lower() in _PICTURE_SUFFIXES}
+def _picture_places(places: list[Path], suffixes: tuple[str, ...] = _PICTURE_SUFFIXES) -> list[Path]:
+    """Where each picture goes, no two to one place: the image's place, ending in .png where it has none of these."""
+    kept = {place for place in places if place.suffix.lower() in suffixes}
     pictures: list[Path] = []
     for place in places:
         picture = place

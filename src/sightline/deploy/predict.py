@@ -129,9 +129,9 @@ def predict_each(
         raise InputError(f"batch_size is {batch_size}, but at least 1 image must go in at a time")
     channels = getattr(model, "in_channels", 3)
     if tile is not None:
-        with _bar(len(items), progress) as advance:
+        with running(model, device), _bar(len(items), progress) as advance:
             for read in _read_ahead(items, channels, 1):
-                yield read if read.image is None else _tiled(model, read, tile, overlap, batch_size, device, lean)
+                yield read if read.image is None else _tiled(model, read, tile, overlap, batch_size, lean)
                 advance(1)
         return
     with running(model, device) as place, _bar(len(items), progress) as advance:
@@ -150,12 +150,11 @@ def _tiled(
     tile: int,
     overlap: int,
     batch_size: int,
-    device: torch.device | str | None,
     lean: bool,
 ) -> Prediction:
     from sightline.deploy.tiled import predict_tiled
 
-    ids = predict_tiled(model, read.image, tile, overlap, batch_size=batch_size, device=device)
+    ids = predict_tiled(model, read.image, tile, overlap, batch_size=batch_size)
     if lean:
         return replace(read, ids=torch.from_numpy(ids if ids.dtype.itemsize == 1 else ids.astype("int32")))
     classes: Any = model.classes

@@ -2,8 +2,9 @@
 
 The network sees nothing beyond a tile, so what it says near the border is worth less. Where tiles overlap their
 probabilities are mixed: of the shared pixels, the quarter next to a tile's border does not count, then its weight rises
-as a cosine. So where no answer depends on pixels further away than a quarter of the overlap, and the tiles' places are
-multiples of the network's stride, the result is that of the whole image.
+as a cosine. So where no answer depends on pixels further away than a quarter of the overlap, the tiles' places are
+multiples of the network's stride, and the model takes images at their own size, the result is that of the whole image.
+(One that resizes to a `min_size` resizes each tile: choose tiles of about that size.)
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from sightline.data.images import image_size, read_image
@@ -83,6 +84,7 @@ class TiledSource:
                 image_size(self.name)  # says what is wrong with it
                 self._image = read_image(self.name, channels)
         if isinstance(self._image, Image.Image):
+            self._image = ImageOps.exif_transpose(self._image)  # upright, as for whole images
             self.size: Size = (self._image.height, self._image.width)
         elif isinstance(self._image, Tensor):
             self.size = (int(self._image.shape[-2]), int(self._image.shape[-1]))
@@ -167,10 +169,12 @@ def _target(out: Any, size: Size, classes: int) -> np.ndarray:
     if out is None:
         return np.empty(size, dtype)
     if isinstance(out, np.ndarray):
-        if out.shape != size or np.iinfo(out.dtype).max < classes - 1:
+        if out.shape != size or out.dtype.kind not in "iu" or np.iinfo(out.dtype).max < classes - 1:
             raise InputError(f"out is {list(out.shape)} of {out.dtype}, but {list(size)} of {dtype.__name__} is needed")
         return out
     path = Path(out)
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: there is no folder {path.parent}; make it first")
     if path.suffix.lower() == ".npy":
         return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=size)
     if path.suffix.lower() != ".png":

@@ -361,7 +361,7 @@ def _within(places: tuple[Any, ...], those: NDArray[np.bool_], reach: int) -> ND
     far = np.int32(height + width + reach)
     before = np.maximum.accumulate(np.where(those, columns, -far), axis=1)
     after = np.minimum.accumulate(np.where(those, columns, 2 * far)[:, ::-1], axis=1)[:, ::-1]
-    along = np.minimum(columns - before, after - columns)  # distance within the row
+    along = np.minimum(np.minimum(columns - before, after - columns), reach + 1)  # distance within the row, or too far
     rows, across = places
     met = np.zeros(len(rows), bool)
     for step in range(-reach, reach + 1):

@@ -49,14 +49,16 @@ def confusion(result: Mapping[str, Any] | None) -> str:
     matrix, names = result.get("confusion"), result["classes"]
     if not matrix:
         return sentence("There is no confusion matrix: the evaluation was stored without its details.")
+    others = result.get("other") or [0] * len(names)  # pixels taken for classes that the labels do not have
+    totals = [max(sum(row) + other, 1) for row, other in zip(matrix, others, strict=True)]
     out = '<p class="soft">Rows are the labels, columns the predictions, numbers the percent of a label’s pixels.</p>'
     if len(names) <= sections.MATRIX:
-        out += sections.matrix(matrix, names, percent=True)
+        out += sections.matrix(matrix, names, percent=True, totals=totals)
     else:
         out += plots.inline_svg(plots.confusion_picture(matrix, names), "Confusion matrix")
     if result.get("confusions"):
-        totals = dict(zip(names, (max(sum(row), 1) for row in matrix), strict=True))
-        rows = [(esc(a), esc(b), f"{100 * count / totals[a]:.1f} %") for a, b, count in result["confusions"][:10]]
+        of = dict(zip(names, totals, strict=True))
+        rows = [(esc(a), esc(b), f"{100 * count / of[a]:.1f} %") for a, b, count in result["confusions"][:10]]
         most = table(("label", "taken for", "of the label’s pixels"), rows, left=2)
         return f'{out}<h3>Most frequent mistakes</h3><div class="narrow">{most}</div>'
     return out + sentence("No pixel was taken for one of another class.")

@@ -155,8 +155,10 @@ def confusion(result: Mapping[str, Any] | None) -> str:
     return out
 
 
-def matrix(counts: Sequence[Sequence[int]], labels: Sequence[str], percent: bool = False) -> str:
-    """A confusion matrix as a table with numbers, or with each row's shares in percent."""
+def matrix(
+    counts: Sequence[Sequence[int]], labels: Sequence[str], percent: bool = False, totals: Sequence[int] | None = None
+) -> str:
+    """A confusion matrix as a table with numbers, or with each row's shares in percent of its sum, or of `totals`."""
 
     def cell(count: int, total: int) -> str:
         if not count:
@@ -167,8 +169,8 @@ def matrix(counts: Sequence[Sequence[int]], labels: Sequence[str], percent: bool
 
     heads = "<th></th>" + "".join(f"<th>{esc(label)}</th>" for label in labels)
     rows = "".join(
-        f'<tr><th class="side">{esc(label)}</th>{"".join(cell(count, sum(row)) for count in row)}</tr>'
-        for label, row in zip(labels, counts, strict=True)
+        f'<tr><th class="side">{esc(label)}</th>{"".join(cell(count, total) for count in row)}</tr>'
+        for label, row, total in zip(labels, counts, totals or [sum(row) for row in counts], strict=True)
     )
     return f'<div class="wide"><table class="matrix"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
 

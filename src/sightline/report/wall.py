@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,6 +37,8 @@ def wall(result: Any, data: Any, worst: int = 12, best: int = 4, size: int = 400
         return sentence("This kind of evaluation does not rank its images.")
     order = result.worst_first().tolist()
     first = order[:worst]
+    if result.task == "segmentation":  # where no pixel counts nothing is good
+        order = [i for i in order if not math.isnan(result.image_iou[i])]
     last = [i for i in order[::-1][:best] if i not in first]
     parts = []
     if result.task == "detection":

@@ -144,6 +144,61 @@ def test_zero_and_255_are_background_and_foreground(tmp_path: Path) -> None:
     assert np.array_equal(data.target(0).labels.numpy(), values // 255)
 
 
+def test_two_classes_of_which_only_one_is_seen_with_ignored_pixels(tmp_path: Path) -> None:
+    """What was written says that 255 does not count; and in a folder that says nothing, all masks are looked at."""
+    maps = [torch.zeros(SIZE, dtype=torch.int64) for _ in range(8)]
+    for values in maps:
+        values[:2] = IGNORE
+    maps[7][5:] = 1
+    images = [torch.zeros(3, *SIZE, dtype=torch.uint8)] * 8
+    convert(Dataset.from_class_maps(images, maps, ["a", "b"]), tmp_path / "d", "semantic")
+    again = open_dataset(tmp_path / "d")
+    assert all(torch.equal(again.target(k).labels, maps[k]) for k in range(8))
+    (tmp_path / "d" / "classes.json").unlink()
+    (tmp_path / "d" / "classes.txt").write_text("a\nb\n")
+    for again in (open_dataset(tmp_path / "d"), open_dataset(tmp_path / "d", ignore=255)):
+        assert all(torch.equal(again.target(k).labels, maps[k]) for k in range(8))
+    for path in (tmp_path / "d" / "masks").rglob("*7.png"):
+        path.unlink()
+    assert (open_dataset(tmp_path / "d", ignore=255).target(0).labels == maps[0]).all()
+
+
+def test_the_255th_of_many_classes_counts(tmp_path: Path) -> None:
+    picture(tmp_path / "images" / "a.jpg", SIZE)
+    values = np.arange(SIZE[0] * SIZE[1]).reshape(SIZE) + 60
+    values[0, 0] = 65535
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(values.astype(np.uint16)).save(tmp_path / "masks" / "a.png")
+    values[0, 0] = IGNORE
+    assert np.array_equal(open_dataset(tmp_path).target(0).labels.numpy(), values)
+    (tmp_path / "classes.txt").write_text("".join(f"c{k}\n" for k in range(300)))
+    assert np.array_equal(open_dataset(tmp_path).target(0).labels.numpy(), values)
+
+
+def test_a_mask_is_no_other_image_s(tmp_path: Path) -> None:
+    for name in ("mode", "model"):
+        picture(tmp_path / "images" / f"{name}.jpg", SIZE)
+    save(tmp_path / "masks" / "model.png", labels())
+    (tmp_path / "classes.txt").write_text("road\ntree\nwater\n")
+    data = open_dataset(tmp_path)
+    with pytest.raises(InputError, match=r"images/mode\.jpg has no mask"):
+        data.target(0)
+    assert np.array_equal(data.target(1).labels.numpy(), labels())
+    (tmp_path / "masks" / "model.png").rename(tmp_path / "masks" / "mode_l.png")
+    picture(tmp_path / "images" / "mode_l.jpg", SIZE)
+    assert [i for i in range(3) if open_dataset(tmp_path).columns.maps[i]] == [1]
+
+
+def test_a_palette_with_a_colour_that_is_not_listed(tmp_path: Path) -> None:
+    root = pairs(tmp_path / "d", "palette", classes=TEXT)
+    stored = Image.fromarray((labels().clip(0) + 1).astype(np.uint8))
+    stored.putpalette([9, 9, 9] + [part for c in COLOURS[:2] for part in c] + [0, 0, 91] + [0] * 3 * 252)
+    stored.save(root / "masks" / "train" / "a.png")
+    count = int((labels().clip(0) == 2).sum())
+    with pytest.raises(InputError, match=rf"a\.png holds colours that are no class: \(0, 0, 91\) \({count} pixels\)"):
+        open_dataset(root).target(0)
+
+
 def test_bad_masks(tmp_path: Path) -> None:
     root = pairs(tmp_path / "d")
     values = labels()

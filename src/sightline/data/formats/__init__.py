@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
+from typing import Literal
 
 from sightline.data.dataset import Dataset
 from sightline.data.formats import coco, cvat, labelme, masks, semantic, via, voc, yolo, yolo_seg
@@ -44,7 +45,7 @@ def open_dataset(
     *,
     images: StrPath | None = None,
     format: str | None = None,
-    ignore: int | None = 255,
+    ignore: int | Literal["usual"] | None = "usual",
 ) -> Dataset:
     """Open a dataset; its format is recognised from what the folder holds.
 
@@ -64,7 +65,8 @@ def open_dataset(
         images: the folder with the images, where they are not beside their labels.
         format: the format's name, a key of `FORMATS`, for a folder that holds several. Masks beside labels in another
             format are read only when they are named so.
-        ignore: the value in class maps of pixels that do not count, where their file of classes names none.
+        ignore: the value in class maps of pixels that do not count, where their file of classes names none; usually
+            255, with more than 255 classes 65535. None where all count.
 
     Raises:
         InputError: there is nothing at `path`, its format is not known or not clear, a file is damaged, or a label is

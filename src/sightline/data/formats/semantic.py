@@ -11,16 +11,18 @@ Layouts that are recognised:
 
 A mask is a grey or palette picture of 8 or 16 bits whose values are class ids from 0 on, or an RGB picture whose
 colours are listed (a palette picture is read by its colours, too, where they are listed). 255 stands for pixels that
-do not count. Classes are in classes.txt or labels.txt (a name a line, or name r g b), class_dict.csv, labelmap.txt, or
-classes.json ({"names": […], "colors": […], "ignore_index": 255}). Without any they are named after their ids; where
-masks hold 0 and 255 alone, they are background and foreground.
+do not count, with more than 255 classes 65535. Classes are in classes.txt or labels.txt (a name a line, or name r g b),
+class_dict.csv, labelmap.txt, or classes.json ({"names": […], "colors": […], "ignore_index": 255}). Without any they are
+named after their ids; where all masks hold 0 and 255 alone and nothing says that 255 does not count, they are
+background and foreground.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -55,7 +57,9 @@ MASKS: tuple[str, ...] = (
 )
 MASKS += ("Masks", "Labels", "label", "SegmentationClass")
 """Names a folder of masks may have."""
-_ADDED = re.compile(r"[_\-. ]?(mask|masks|label|labels|labelids|labeltrainids|gt|seg|segmentation|annotation|l)$", re.I)
+_ADDED = re.compile(
+    r"(?:[_\-. ]|(?<=\d))(mask|masks|label|labels|labelids|labeltrainids|gt|seg|segmentation|annotation|l)$", re.I
+)
 _VOC: tuple[str, ...] = (
     "background",
     "aeroplane",
@@ -70,8 +74,8 @@ _VOC: tuple[str, ...] = (
     "cow",
 )
 _VOC += ("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor")
-_PROBED = 6
-"""Masks looked into to see whether they hold 0 and 255 alone."""
+_Ignore = int | Literal["usual"] | None
+_WIDE = 65535
 _Pair = tuple[Path, Path | None, str]
 """An image, its mask, its split."""
 
@@ -93,12 +97,12 @@ def read(
     splits: Mapping[str, str | Path] | None = None,
     classes: Sequence[str] | None = None,
     images: Path | None = None,
-    ignore: int | None = 255,
+    ignore: _Ignore = "usual",
 ) -> Dataset:
     """Read a dataset of class maps; arguments and errors as `sightline.open_dataset`.
 
     A split is given by its folder of images, or by a list. `ignore` is the value of pixels that do not count, unless
-    the file of classes names one.
+    the file of classes names one; None where all count.
     """
     given, root = root, root.absolute()
     home = root if root.is_dir() else root.parent
@@ -119,7 +123,7 @@ def _dataset(
     home: Path,
     pairs: Sequence[_Pair],
     classes: Sequence[str] | None,
-    ignore: int | None,
+    ignore: _Ignore,
     orphans: Sequence[str],
     images: Path | None,
 ) -> Dataset:
@@ -154,24 +158,25 @@ def _dataset(
 
 
 def _values(
-    masks: Sequence[Path], table: ClassTable | None, classes: Sequence[str] | None, ignore: int | None
+    masks: Sequence[Path], table: ClassTable | None, classes: Sequence[str] | None, ignore: _Ignore
 ) -> tuple[tuple[str, ...], MapValues]:
     """The classes' names, and what the masks' values stand for."""
     if table is not None and table.ignore is not None:
         ignore = table.ignore
     listed = table.names if table is not None else None
-    if listed is None or len(listed) <= 2:
-        found: set[int] = set()
-        for path in masks[:_PROBED] if listed is not None or classes is not None else masks:
-            found |= set(_values_of(path))
-        if 255 in found and found <= {0, 255} and len(classes or listed or "ab") == 2:
-            names = tuple(classes or listed or ("background", "foreground"))
-            return names, MapValues(None, {0: 0, 255: 1})
-        if listed is None and classes is None:
-            found.discard(-1 if ignore is None else ignore)
-            if not found:
-                raise InputError("no mask holds a class; name the classes in a file classes.txt beside the masks")
-            return tuple(f"class {k}" for k in range(max(found) + 1)), MapValues(ignore)
+    given = classes or listed
+    if ignore == "usual" and len(given or "ab") == 2 and _black_and_white(masks):
+        return tuple(given or ("background", "foreground")), MapValues(None, {0: 0, 255: 1})
+    if not given:
+        found = {value for path in masks for value in _values_of(path)}
+        if ignore == "usual":
+            ignore = _WIDE if max(found - {_WIDE}, default=0) > 255 else 255
+        found.discard(-1 if ignore is None else ignore)
+        if not found:
+            raise InputError("no mask holds a class; name the classes in a file classes.txt beside the masks")
+        return tuple(f"class {k}" for k in range(max(found) + 1)), MapValues(ignore)
+    if ignore == "usual":
+        ignore = _WIDE if len(given) > 255 else 255
     if classes is None or listed is None:
         return tuple(classes or listed or ()), MapValues(ignore, colours=table.colours if table else {})
     # the user's order: ids of the file become those of the names given
@@ -182,6 +187,16 @@ def _values(
     colours = {c: IGNORE if k == IGNORE else places[k] for c, k in (table.colours if table else {}).items()}
     numbers = dict(enumerate(places))
     return tuple(classes), MapValues(ignore, numbers, colours)
+
+
+def _black_and_white(masks: Sequence[Path]) -> bool:
+    """Whether masks hold 0 and 255 alone, and both."""
+    found: set[int] = set()
+    for path in masks:
+        found |= set(_values_of(path))
+        if not found <= {0, 255}:
+            return False
+    return 255 in found
 
 
 def _values_of(path: Path) -> list[int]:
@@ -225,7 +240,7 @@ def _all_pairs(home: Path, images: Path | None, orphans: list[str]) -> list[_Pai
 
 def _paired(images: Path, masks: Path, split: str | None, home: Path, orphans: list[str]) -> list[_Pair]:
     """Images with the masks of the same name; the split is the first folder below `images`, where it is a usual one."""
-    by_stem = _by_stem(masks)
+    by_stem = _by_stem(masks, {files.without_suffix(name) for name in files.images_below(images)})
     used: set[Path] = set()
     pairs: list[_Pair] = []
     for name in files.images_below(images):
@@ -249,10 +264,10 @@ def _by_lists(images: Path, masks: Path, lists: Sequence[Path]) -> list[_Pair]:
     ]
 
 
-def _by_stem(masks: Path) -> dict[str, Path]:
-    """Masks by their name without ending, and by what is left of it without an addition."""
+def _by_stem(masks: Path, images: Collection[str] = ()) -> dict[str, Path]:
+    """Masks by their name without ending, and by what is left of it without an addition, unless that is an image's."""
     found = {files.without_suffix(name): masks / name for name in files.images_below(masks)}
-    return {_ADDED.sub("", stem): path for stem, path in found.items()} | found
+    return {_ADDED.sub("", stem): path for stem, path in found.items() if stem not in images} | found
 
 
 def _mask_of(stem: str, by_stem: Mapping[str, Path]) -> Path | None:

@@ -91,7 +91,7 @@ class Segmenter(nn.Module):
         """What each pixel of the batch should say: [N, H, W] int64, `IGNORE` where nothing counts or is padded.
 
         Raises:
-            InputError: a map of another size than its image, or of other classes than the model's.
+            InputError: a map of another size than its image, of other classes than the model's, or of ids beyond them.
         """
         if len(targets) != len(batch.sizes):
             raise InputError(
@@ -107,11 +107,22 @@ class Segmenter(nn.Module):
                     f"{target.source or f'target {row}'} has a map of {list(target.image_size)} pixels, but its image "
                     f"has {list(original)}; give maps of the image's size"
                 )
+            if target.classes is None:  # else they have been looked at
+                self._require_ids(target.labels, target.source or f"target {row}")
             own = target.labels.to(device)
-            if tuple(own.shape) != tuple(size):  # the nearest pixel: classes do not mix
-                own = F.interpolate(own[None, None].float(), size=size, mode="nearest")[0, 0].long()
+            if tuple(own.shape) != tuple(size):  # the nearest pixel, by its centre: classes do not mix
+                own = F.interpolate(own[None, None].float(), size=size, mode="nearest-exact")[0, 0].long()
             labels[row, : size[0], : size[1]] = own
         return labels
+
+    def _require_ids(self, labels: Tensor, source: str) -> None:
+        bad = (labels >= len(self.classes)) | ((labels < 0) & (labels != IGNORE))
+        if bad.any():
+            shown = ", ".join(f"{v} ({int((labels == v).sum())} pixels)" for v in labels[bad].unique().tolist()[:5])
+            raise InputError(
+                f"{source} has labels that are no class: {shown}; ids are 0 to {len(self.classes) - 1}, and {IGNORE} "
+                "where nothing counts"
+            )
 
     def losses(self, outputs: Mapping[str, Tensor], labels: Tensor) -> Losses:
         """The loss of each output: "loss_pixels", and "loss_NAME" of the further ones."""
