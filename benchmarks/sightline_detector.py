@@ -99,7 +99,7 @@ VARIANTS = {
     "plain": Variant(augmentation=recipes.none, says="no augmentation: to learn the pictures by heart"),
     "by_heart": Variant(
         size=640,
-        numbers={"batch_size": 4, "lr": 2e-3},
+        numbers={"batch_size": 4, "lr": 3e-3},
         augmentation=recipes.none,
         says="640 pixels, 4 images a step, no augmentation",
     ),

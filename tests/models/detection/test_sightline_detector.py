@@ -117,10 +117,20 @@ def test_boxes_are_means_of_distributions() -> None:
 
 def test_points_inside_or_the_nearest() -> None:
     points = cell_centres((32, 32), (8, 16))
-    boxes = torch.tensor([[0.0, 0, 13, 9], [5, 5, 7, 7]])
+    boxes = torch.tensor([[0.0, 0, 13, 9], [5, 5, 7, 7], [6, 6, 11, 11], [4, 4, 4, 4]])
     inside = admitted(points, boxes)
     assert points.centres[inside[0]].tolist() == [[4, 4], [12, 4], [8, 8]]
     assert points.centres[inside[1]].tolist() == [[4, 4]]  # holds no point: (4, 4) is as near to (6, 6) as (8, 8)
+    assert points.centres[inside[2]].tolist() == [[12, 12], [8, 8]]  # a coarse one alone, so the nearest fine one, too
+    assert not inside[3].any()
+
+
+def test_a_box_without_area_harms_nothing() -> None:
+    model = small().train()
+    losses = model([torch.rand(3, 96, 96)], [target([10, 10, 10, 10], labels=[1])])
+    sum(losses.values()).backward()
+    assert all(loss.isfinite() for loss in losses.values())
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
 
 
 def test_assignment_of_a_batch_takes_the_points_that_say_it_best() -> None:

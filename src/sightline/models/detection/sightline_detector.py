@@ -298,14 +298,19 @@ def cell_centres(size: Size, strides: Sequence[int], device: torch.device | str 
 
 
 def admitted(points: Points, boxes: Tensor) -> Tensor:
-    """Bool [G, A]: the points inside each box [G, 4]; where a box holds none, the point nearest to its centre."""
+    """Bool [G, A]: the points inside each box [G, 4].
+
+    A box that holds none of the finest level is given that level's point nearest to its centre, too: a coarse point
+    that it happens to hold cannot say so small a box. One without area is given none: there is nothing to learn of it.
+    """
     low = points.centres - boxes[:, None, :2]
     high = boxes[:, None, 2:] - points.centres
     inside = torch.minimum(low, high).amin(-1) > 0
-    none = ~inside.any(1)
+    fine = points.strides == points.strides.amin()
+    none = ~(inside & fine).any(1) & (boxes[:, 2:] > boxes[:, :2]).all(1)
     if bool(none.any()):
         centre = (boxes[none, :2] + boxes[none, 2:]) / 2
-        nearest = (points.centres - centre[:, None]).square().sum(-1).argmin(1)
+        nearest = (points.centres - centre[:, None]).square().sum(-1).masked_fill(~fine, torch.inf).argmin(1)
         inside[none.nonzero().flatten(), nearest] = True
     return inside
 
