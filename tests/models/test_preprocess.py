@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from torch import Tensor
 
 from sightline.errors import InputError
@@ -171,6 +172,22 @@ def test_floating_images_are_those_of_bytes(dtype: torch.dtype, tolerance: float
     of_floats, _ = preprocess([(picture.double() / 255).to(dtype) if tolerance else picture.float() / 255])
     assert of_floats.tensor.dtype == torch.float32
     torch.testing.assert_close(of_floats.tensor, of_bytes.tensor, rtol=0, atol=tolerance)
+
+
+def test_what_is_made_smaller_can_be_averaged() -> None:
+    """As Pillow does, and mosaics with it: noise becomes grey, where sampling leaves noise."""
+    noise = torch.randint(0, 256, (3, 200, 400), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    found = {}
+    for antialias in (False, True):
+        prepare = Preprocess([0.0] * 3, [1.0] * 3, min_size=40, max_size=80, divisor=1, antialias=antialias)
+        found[antialias] = prepare.prepare(noise)
+        torch.testing.assert_close(prepare.prepare(noise.float() / 255), found[antialias], atol=1.01 / 255, rtol=0)
+    assert found[True].std() < 0.5 * found[False].std()
+    pillow = Image.fromarray(noise.permute(1, 2, 0).numpy()).resize((80, 40), Image.Resampling.BILINEAR)
+    wanted = torch.from_numpy(np.array(pillow)).permute(2, 0, 1) / 255
+    torch.testing.assert_close(found[True], wanted, atol=1.01 / 255, rtol=0)
+    larger = Preprocess(min_size=300, max_size=600, antialias=True)
+    assert torch.equal(larger.prepare(noise), Preprocess(min_size=300, max_size=600).prepare(noise))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

@@ -40,6 +40,8 @@ class Preprocess(nn.Module):
         min_size, max_size: the shorter side becomes `min_size` pixels, unless the longer would pass `max_size`.
         fixed_size: (height, width) to resize to instead, without keeping the aspect ratio.
         divisor: the batch's sides are multiples of it.
+        antialias: what is made smaller is averaged, as Pillow does, rather than sampled between its nearest pixels. The
+            published models are not used to it.
     """
 
     mean: Tensor
@@ -54,6 +56,7 @@ class Preprocess(nn.Module):
         max_size: int = 1333,
         fixed_size: Size | None = None,
         divisor: int = 32,
+        antialias: bool = False,
     ):
         super().__init__()
         if fixed_size is None and not 1 <= min_size <= max_size:
@@ -61,6 +64,7 @@ class Preprocess(nn.Module):
         if fixed_size is not None and min(fixed_size) < 1:
             raise InputError(f"the model's image size is {fixed_size}, but both sides must be at least 1 pixel")
         self.min_size, self.max_size, self.fixed_size, self.divisor = min_size, max_size, fixed_size, divisor
+        self.antialias = antialias
         # not part of the state: published checkpoints have no such entries
         self.register_buffer("mean", torch.tensor(mean).reshape(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).reshape(-1, 1, 1), persistent=False)
@@ -111,13 +115,19 @@ class Preprocess(nn.Module):
     def prepare(self, image: Tensor) -> Tensor:
         """One image [C, H, W] → float [C, h, w], normalised and resized, on the model's device."""
         image = image.to(self.mean.device)
-        if image.dtype == torch.uint8:
-            image = image.to(self.mean.dtype) / 255
         size = self.resized((int(image.shape[1]), int(image.shape[2])))
-        image = (image.to(self.mean.dtype) - self.mean) / self.std
-        if image.shape[1:] == size:
-            return image
-        return F.interpolate(image[None], size=size, mode="bilinear", align_corners=False)[0]
+        if image.shape[1:] != size:
+            image = self._resize(image, size)
+        return (self._as_float(image) - self.mean) / self.std
+
+    def _resize(self, image: Tensor, size: Size) -> Tensor:
+        averaged = self.antialias and (size[0] < image.shape[1] or size[1] < image.shape[2])
+        if not (averaged and image.dtype == torch.uint8 and image.device.type == "cpu"):  # bytes are faster there
+            image = self._as_float(image)
+        return F.interpolate(image[None], size=size, mode="bilinear", align_corners=False, antialias=averaged)[0]
+
+    def _as_float(self, image: Tensor) -> Tensor:
+        return image.to(self.mean.dtype) / 255 if image.dtype == torch.uint8 else image.to(self.mean.dtype)
 
     def check(self, images: Sequence[Tensor]) -> None:
         """Refuse images of another number of channels, without pixels, or of a dtype that says nothing of its range."""

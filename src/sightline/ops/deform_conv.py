@@ -47,7 +47,8 @@ def deform_conv2d(
         mask: [N, D·kh·kw, h, w], factors on what each tap reads, or None: all 1.
 
     Returns:
-        [N, K, h, w] in the dtype of `x`. Half precision is worked out in float32. Differentiable in all tensors, once.
+        [N, K, h, w] in the dtype of `x`. Half precision is read in float32; under autocast the product with the kernel
+        is in its precision. Differentiable in all tensors, once.
 
     Raises:
         InputError: shapes do not fit each other.

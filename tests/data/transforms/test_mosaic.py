@@ -9,10 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from sightline.data.transforms import Colour, Compose, HorizontalFlip, MixUp, Mosaic, recipes
+from sightline.data.transforms import Colour, Compose, HorizontalFlip, MixUp, Mosaic, Sometimes, recipes
 from sightline.data.transforms.mosaic import Remembered, joined
 from sightline.errors import InputError
 from sightline.structures import Classes, ClassScores, Instances
+
+
+def sometimes(piece):
+    return Sometimes(piece, 1.0)
+
 
 CLASSES = Classes([f"colour {i}" for i in range(8)])
 
@@ -206,6 +211,25 @@ def test_closed_it_is_the_picture_alone() -> None:
     usual = Compose([HorizontalFlip(1.0), Colour()])
     assert repr(usual.closed()) == repr(usual.bind(data, None)) == repr(usual)
     assert usual.closing == 0
+
+
+@pytest.mark.parametrize("outer", [lambda m: MixUp(m, p=0), lambda m: Compose([MixUp(Compose([m]), p=0)]), sometimes])
+def test_a_mosaic_inside_another_piece_is_bound_and_closed(outer) -> None:
+    data = [(torch.full((3, 20, 30), 40 * (k + 1), dtype=torch.uint8), Instances((20, 30))) for k in range(6)]
+    piece = outer(Mosaic(scale=(1, 1), aspect=(1, 1)))
+    image, _ = piece.bind(data, (64, 64))(*data[0], np.random.default_rng(0))
+    assert image.shape == (3, 64, 64)
+    assert len(image.unique()) > 2
+    image, _ = piece.bind(data, (64, 64)).closed()(*data[0], np.random.default_rng(0))
+    assert image.unique().tolist() == [40]
+
+
+def test_crowds_stay_crowds_beside_targets_that_name_none() -> None:
+    crowd = Instances((9, 9), boxes=[[1, 1, 5, 5]], labels=[0], crowd=[True])
+    assert joined([crowd, Instances((9, 9))]).crowd.tolist() == [True]
+    assert joined([Instances((9, 9)), crowd]).crowd.tolist() == [True]
+    plain = Instances((9, 9), boxes=[[2, 2, 5, 5]], labels=[0])
+    assert joined([crowd, plain]).crowd.tolist() == [True, False]
 
 
 def test_remembered_samples_are_read_once_while_there_is_room() -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import groupby
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -211,6 +211,16 @@ class Sometimes:
         if generator.random() >= self.p:
             return image, target
         return self.augmentation(image, target, generator)
+
+    def bind(self, data: Any, size: Size | None) -> Sometimes:
+        """The same, its augmentation given the data set."""
+        inner = self.augmentation
+        return replace(self, augmentation=inner.bind(data, size)) if hasattr(inner, "bind") else self
+
+    def closed(self) -> Sometimes:
+        """The same with what its augmentation becomes."""
+        inner = self.augmentation
+        return replace(self, augmentation=inner.closed()) if hasattr(inner, "closed") else self
 
 
 def _kind(piece: Augmentation) -> type | None:

@@ -181,8 +181,8 @@ class MixUp:
 
     def bind(self, data: Samples, size: Size | None) -> MixUp:
         """The same, taking its other pictures from `data`."""
-        inner = self.augmentation
-        bound = inner.bind(data, size) if isinstance(inner, Mosaic) else inner
+        inner: Any = self.augmentation
+        bound = inner.bind(data, size) if hasattr(inner, "bind") else inner
         return replace(self, augmentation=bound, data=data, size=size or self.size)
 
     def __call__(self, image: Tensor, target: Target, generator: np.random.Generator) -> tuple[Tensor, Target]:
@@ -210,9 +210,10 @@ class MixUp:
         """What the inner augmentation becomes."""
         from sightline.data.transforms.compose import Compose
 
-        inner = self.augmentation
-        if isinstance(inner, Mosaic):
-            return inner.closed()
+        inner: Any = self.augmentation
+        if hasattr(inner, "closed"):
+            closed: Augmentation = inner.closed()
+            return closed
         return inner if inner is not None else Compose([])
 
 
@@ -245,7 +246,14 @@ def other(
 
 
 def joined(parts: list[Instances]) -> Instances:
-    """The objects of several targets of one image size as one; only the fields that all have."""
+    """The objects of several targets of one image size as one.
+
+    It has the fields that all with objects have; one that does not say which are crowds, or difficult, has none.
+    """
+    parts = [part for part in parts if len(part)] or parts[:1]
+    for name in ("crowd", "difficult"):
+        if any(name in part for part in parts):
+            parts = [part if name in part else _without(part, name) for part in parts]
     first = parts[0]
     names = [name for name in first.fields if all(name in part for part in parts)]
     fields: dict[str, Any] = {}
@@ -257,6 +265,11 @@ def joined(parts: list[Instances]) -> Instances:
         else:
             fields[name] = [entry for value in values for entry in value]
     return Instances.unchecked(first.image_size, classes=first.classes, source=first.source, **fields)
+
+
+def _without(target: Instances, name: str) -> Instances:
+    fields: dict[str, Any] = {name: torch.zeros(len(target), dtype=torch.bool, device=target.boxes.device)}
+    return target.replace(**fields)
 
 
 def _shifted(target: Instances, by: tuple[int, int], size: Size) -> Instances:

@@ -2,8 +2,8 @@
 
 The four steps stand apart: `network`, `assign`, `losses`, `decode`.
 
-What the paper leaves open is as in the authors' models: γ = 1.5 in the focal loss, the Huber loss of δ = 0.1 with a
-weight of 50, no anchors between background and object, D7 as wide and as deep as D6.
+What the paper leaves open is as in the authors' models: the Huber loss of δ = 0.1 with a weight of 50, no anchors
+between background and object, D7 as wide and as deep as D6.
 
 Departures: convolutions of stride 2 and poolings are padded symmetrically, so that the published classifiers serve as
 backbones, where the original's "same" padding of an even map lies right and below alone; images are padded to the next

@@ -4,7 +4,8 @@ centre-ness beside the distances: the same authors' "FCOS: a simple and strong a
 The four steps stand apart: `network`, `assign`, `losses`, `decode`.
 
 Departures, all as in the published weights: a location stands on the top-left corner of its cell, not in the middle;
-distances are in cells of the map and kept above 0 by a ReLU; P6 is computed from P5.
+distances are in cells of the map and kept above 0 by a ReLU; P6 is computed from P5. A distance on the limit between
+two levels counts for both, as in the paper, where torchvision counts it for neither.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ The four steps stand apart: `network`, `assign`, `losses`, `decode`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
@@ -328,7 +329,8 @@ def sightline_n(
     Args:
         classes: names of the classes.
         in_channels: channels of the images.
-        image_size: what the longer side is resized to; the shorter keeps the picture's shape. A multiple of 32.
+        image_size: what the longer side is resized to; the shorter keeps the picture's shape. A multiple of 32. Above
+            960, sides of boxes have more than 16 bins, so that the largest objects are reached.
         multi_scale: as in `SightlineDetector`.
         settings: weights, thresholds and counts.
     """
@@ -383,7 +385,9 @@ def _sightline(
         raise InputError(f"image_size is {image_size}, but the maps need a multiple of 32; give {near}")
     backbone = CSPBackbone(channels, blocks, in_channels)
     neck = PathAggregation(backbone.out_channels, width, neck_blocks)
-    head = DecoupledHead(width, len(names), len(backbone.out_channels), depth=depth)
+    # the middle of an object as large as the image is so many of the coarsest cells away from its sides
+    reach = math.ceil(image_size * (1 + multi_scale) / 2 / 32)
+    head = DecoupledHead(width, len(names), len(backbone.out_channels), bins=max(16, reach + 1), depth=depth)
     mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)
-    preprocess = Preprocess(mean, std, min_size=image_size, max_size=image_size, divisor=32)
+    preprocess = Preprocess(mean, std, min_size=image_size, max_size=image_size, divisor=32, antialias=True)
     return SightlineDetector(names, preprocess, backbone, neck, head, settings, multi_scale)

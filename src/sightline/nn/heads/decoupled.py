@@ -99,7 +99,7 @@ class DecoupledHead(nn.Module):
         classes = [nn.Conv2d(channels, num_classes, 1) for _ in range(levels)]
         sides = [nn.Conv2d(channels, 4 * bins, 1) for _ in range(levels)]
         self.classes, self.sides = nn.ModuleList(classes), nn.ModuleList(sides)
-        # Falling start: near sides are likelier, so that boxes begin about 6 cells wide rather than 15.
+        # Falling start: near sides are likelier, so that boxes begin about 5 cells wide rather than 15.
         falling = -0.3 * torch.arange(bins, dtype=torch.float32).repeat(4)
         for of_class, of_side in zip(classes, sides, strict=True):
             assert of_class.bias is not None

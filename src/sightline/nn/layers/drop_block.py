@@ -39,7 +39,8 @@ class DropBlock(nn.Module):
         # each seed is the upper left cell of its block
         dropped = F.max_pool2d(F.pad(seeds, [size - 1] * 4), size, 1)
         kept = 1 - dropped
-        return x * kept * (kept.numel() / kept.sum().clamp(min=1))
+        share = kept.numel() / kept.sum(dtype=torch.float32).clamp(min=1)  # more cells than half precision counts
+        return x * kept * share.to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"prob={self.prob}, size={self.size}"
