@@ -106,6 +106,26 @@ def test_a_segmenter_learns_from_objects_with_outlines(folder, tmp_path):
     assert run.metrics[-1]["val/mIoU"] > 0
 
 
+def test_a_run_that_cannot_begin_leaves_its_name_free(folder, tmp_path):
+    data = sl.open_dataset(folder).as_class_map()
+    with pytest.raises(InputError, match="there are 2 class weights but 6 classes"):
+        sl.create_model("unet_small", data.classes, width=4, losses={"class_weights": [1, 2]})
+    model = sl.create_model("unet_small", data.classes, width=4)
+    model.loss = lambda logits, labels: (_ for _ in ()).throw(InputError("no such loss"))
+    with pytest.raises(InputError, match="no such loss"):
+        sl.train(model, data["train"], epochs=1, name="a", runs=tmp_path, report=False, **QUICK)
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_run_s_folder_gives_weights(run, folder):
+    again = sl.create_model(NAME, sl.open_dataset(folder).classes, weights=run.folder, **TINY)
+    assert all(torch.equal(v, run.model.state_dict()[k]) for k, v in again.state_dict().items())
+    with pytest.raises(
+        InputError, match=r"not a readable PyTorch checkpoint of plain tensors \(UnpicklingError\); give"
+    ):
+        sl.create_model(NAME, ["a"], weights=next((folder / "test").iterdir()))
+
+
 def test_predict_takes_an_image_in_every_form(run, folder):
     photos = sorted((folder / "test").iterdir())
     path = photos[0]

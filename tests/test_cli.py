@@ -607,6 +607,25 @@ class TestMistakes:
                 "sightline_n has no argument 'image_sise'; did you mean image_size?",
             ),
             (["--arg", "image_size=big"], "--arg image_size=big: sightline_n takes a whole number there"),
+            (
+                ["--arg", "settings=3"],
+                "--arg settings=3: sightline_n takes settings, such as top=…, alpha=… or none there",
+            ),
+            (["--arg", "settings.top=many"], "settings.top of sightline_n is 'many', but it takes a whole number"),
+            (
+                ["--model", "yolo_v2_mobilenet_v2", "--arg", "anchors=3"],
+                "--arg anchors=3: yolo_v2_mobilenet_v2 takes a list of lists of numbers or none there",
+            ),
+            (
+                ["--model", "yolo_v2_mobilenet_v2", "--arg", "anchors=[[1, x]]"],
+                "--arg anchors=[[1, 'x']]: yolo_v2_mobilenet_v2 takes a list of lists of numbers",
+            ),
+            (["--model", "darknet", "--arg", "cfg=5"], "--arg cfg=5: darknet takes a text or none there"),
+            (["--epochs", 2, "--set", "epochs=3"], "epochs is given twice, as --epochs and by --set; give it once"),
+            (
+                ["--weights", "a.weights"],
+                "a.weights: darknet's files hold the numbers of their own .cfg; take the model darknet",
+            ),
             (["--arg", "image_size=-3"], "image_size is -3, but the maps need a multiple of 32; give 32"),
             (["--arg", "in_channels=0"], "--arg in_channels=0: it must be a whole number of at least 1"),
             (["--arg", "classes=3"], "the classes are those of the data; leave it out"),

@@ -153,8 +153,8 @@ def train(
         else:
             run = fit(model, data, recipe, folder, resume=resume, **common)
     except InputError:
-        with suppress(OSError):  # not empty: what was written stays
-            folder.rmdir()
+        if not resume:
+            _remove_unless_begun(folder)
         raise
     result, stages = None, getattr(run.model, "fit_stages", None)
     if callable(stages) and not run.interrupted:  # what is learnt after the gradient steps, such as R-CNN's SVMs
@@ -170,6 +170,13 @@ def train(
         shown = data.boxed if isinstance(data, JointData) else data
         write_report(run.folder, result, data=validation if measurable else shown, model=run.model)
     return run
+
+
+def _remove_unless_begun(folder: Path) -> None:
+    """A run that no epoch was finished of is no more than its own files, and its name is free again."""
+    log = folder / "metrics.jsonl"
+    if not log.is_file() or not log.stat().st_size:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def recipe_for(model: nn.Module, numbers: Mapping[str, Any], source: str) -> Recipe:
@@ -217,9 +224,9 @@ def require_usable(data: Dataset, title: str) -> None:
     if not found.ok:
         errors = [problem for problem in found.problems if problem.level == "error"]
         number = "an error" if len(errors) == 1 else f"{len(errors)} errors, first"
+        copy = ", and with --fix drop --out COPY it writes a repaired copy" if data.kind == "instances" else ""
         raise InputError(
-            f"the {title} data has {number}: {errors[0].what}; `sightline check DATA` says what to do, "
-            "and with --fix drop --out COPY it writes a repaired copy"
+            f"the {title} data has {number}: {errors[0].what}; `sightline check DATA` says what to do{copy}"
         )
 
 

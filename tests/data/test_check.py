@@ -652,3 +652,14 @@ def test_coco_photos_are_in_order(shared):
     report = quick(coco.read(shared / "data" / "coco_mini"))
     assert report.ok
     assert not {p.rule for p in report.problems if p.rule.startswith(("box", "image", "similar", "duplicate", "size"))}
+
+
+def test_boxes_in_other_units_are_an_error():
+    size = (50, 80)
+    boxes = [[10.0 * k, 5, 10 * k + 60, 70] for k in range(4)]  # corners that were taken for widths and heights
+    images = [torch.zeros(3, *size, dtype=torch.uint8)] * 2
+    targets = [Instances(size, boxes=boxes, labels=[0] * 4)] * 2
+    report = check(Dataset.from_instances(images, targets, ["a"]), progress=False)
+    assert not report.ok
+    assert "8 of 8 boxes leave their image" in str(report)
+    assert "corners for widths and heights" in " ".join(str(report).split())

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import nn
 
 from sightline.data.formats import open_dataset
+from sightline.data.images import image_size
 from sightline.deploy.folder import predict_to_folder
 from sightline.deploy.predict import predict
 from sightline.deploy.tiled import predict_tiled, tile_starts
@@ -95,6 +96,28 @@ def test_images_of_one_name_have_maps_of_their_own(model: Segmenter, picture: np
         Image.fromarray(picture).save(tmp_path / "images" / name)
     done = predict_to_folder(model, tmp_path / "images", tmp_path / "out")
     assert done.maps == len(list((tmp_path / "out" / "masks").iterdir())) == 3
+
+
+def test_pictures_and_class_maps_do_not_meet(model: Segmenter, picture: np.ndarray, tmp_path: Path) -> None:
+    for name in ("a.png", "masks/a.png", "masks/a.png.png"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(tmp_path / "in" / name)
+    done = predict_to_folder(
+        model, tmp_path / "in", tmp_path / "out", draw=lambda image, result: Image.new("RGB", (4, 4))
+    )
+    assert done.maps == done.pictures == 3
+    files = list((tmp_path / "out").rglob("*.png"))
+    assert len(files) == 6
+    sizes = [image_size(path)[::-1] for path in files]
+    assert sizes.count((4, 4)) == sizes.count((101, 70)) == 3
+
+
+def test_masks_beside_images_are_no_images(model: Segmenter, picture: np.ndarray, tmp_path: Path) -> None:
+    for name in ("images/train/a.png", "masks/train/a.png", "other/b.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(tmp_path / name)
+    assert [Path(one.source).name for one in predict(model, tmp_path)] == ["a.png", "b.png"]
+    assert len(predict(model, tmp_path / "masks")) == 1
 
 
 def test_a_folder_of_class_maps(model: Segmenter, picture: np.ndarray, tmp_path: Path) -> None:

@@ -132,7 +132,8 @@ def test_interrupted_twice(tmp_path, uninterrupted):
 def test_resuming_a_finished_run_changes_nothing(tmp_path, uninterrupted):
     train(tmp_path)
     run = train(tmp_path, resume=True)
-    assert run.stopped == "finished"
+    assert run.stopped == "done"
+    assert "nothing was left to do: its 4 epochs were done before" in str(run)
     assert_equal_to(uninterrupted, tmp_path, run)
 
 

@@ -64,7 +64,8 @@ app = typer.Typer(
 )
 
 Data = Annotated[
-    Path, typer.Argument(metavar="DATA", help="A folder with images and labels (COCO, VOC or YOLO), or its label file.")
+    Path,
+    typer.Argument(metavar="DATA", help="A folder of images and labels in any format of the README, or a label file."),
 ]
 Split = Annotated[
     str | None, typer.Option(help="Where this split is, if not found by itself: a folder, a label file, a list.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +12,6 @@ from sightline.errors import InputError
 
 if TYPE_CHECKING:
     from sightline.data.dataset import Dataset
-
-_NUMBERS = {"int": (int,), "float": (int, float), "bool": (bool,)}
 
 
 def open_data(data: Path, train: str | None = None, val: str | None = None, test: str | None = None) -> Dataset:
@@ -67,6 +64,7 @@ def pairs(values: list[str] | None, option: str) -> dict[str, Any]:
 
 def arguments_of(model: str, values: list[str] | None) -> dict[str, Any]:
     """The model's arguments, of the kind its builder takes: a word where a number belongs is refused here."""
+    from sightline.models.arguments import wrong_kind
     from sightline.models.catalog import find
 
     arguments: dict[str, Any] = {}
@@ -76,14 +74,12 @@ def arguments_of(model: str, values: list[str] | None) -> dict[str, Any]:
             arguments.setdefault(group, {})[inner] = value
         else:
             arguments[name] = value
-    known = inspect.signature(find(model).builder).parameters
     if "classes" in arguments:
         raise InputError("--arg classes=…: the classes are those of the data; leave it out")
     for name, value in arguments.items():
-        kind = str(known[name].annotation) if name in known else ""
-        if kind in _NUMBERS and type(value) not in _NUMBERS[kind]:
-            what = {"int": "a whole number", "float": "a number", "bool": "true or false"}[kind]
-            raise InputError(f"--arg {name}={value}: {model} takes {what} there")
+        wanted = wrong_kind(find(model), name, value)
+        if wanted is not None:
+            raise InputError(f"--arg {name}={value}: {model} takes {wanted} there")
     channels = arguments.get("in_channels", 3)
     if not isinstance(channels, int) or channels < 1:
         raise InputError(f"--arg in_channels={channels}: it must be a whole number of at least 1")

@@ -64,7 +64,11 @@ def train(
 
     given = {"epochs": epochs, "minutes": minutes, "batch_size": batch_size, "lr": lr, "seed": seed}
     numbers = {k: v for k, v in (given | {"augmentation": augmentation}).items() if v is not None}
-    numbers |= pairs(set_, "--set")
+    further = pairs(set_, "--set")
+    twice = sorted(numbers.keys() & further.keys())
+    if twice:
+        raise InputError(f"{twice[0]} is given twice, as --{twice[0].replace('_', '-')} and by --set; give it once")
+    numbers |= further
     if resume and name is None:
         raise InputError("--resume needs the run's --name")
     if resume and name:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from sightline.training.metrics_log import replacing
 from sightline.training.run import new_folder
 
 RESULTS_FILE = "predictions.json"
-MASKS = "masks"
+MASKS = Path("masks")
 """The folder of class maps."""
 Draw = Callable[[Tensor, Target], Image.Image]
 _PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -90,8 +90,8 @@ def predict_to_folder(
     """
     items, _ = find_images(source)
     places = _relative_places(items)
-    pictures = _picture_places(places)
-    masks = _picture_places(places, (".png",))
+    masks = [MASKS / place for place in _picture_places(places, (".png",))]
+    pictures = _picture_places(places, taken=set(masks) if getattr(model, "task", "") == "segmentation" else set())
     done = PredictedFolder(new_folder(out, "give another --out"))
     categories = [{"id": i + 1, "name": name} for i, name in enumerate(getattr(model, "classes", None) or ())]
     results: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": [], "categories": categories}
@@ -115,7 +115,7 @@ def predict_to_folder(
             ids = result.labels
         if ids is not None:
             entries = _regions(ids, [entry["name"] for entry in categories], done.images, done.objects + 1)
-            save_ids(ids.cpu().numpy(), done.folder / MASKS / own, len(categories) or int(ids.max()) + 1)
+            save_ids(ids.cpu().numpy(), done.folder / own, len(categories) or int(ids.max()) + 1)
             done.maps += 1
         else:
             assert isinstance(result, Instances)
@@ -200,16 +200,19 @@ def _relative_places(items: list[Item]) -> list[Path]:
     return places
 
 
-def _picture_places(places: list[Path], suffixes: tuple[str, ...] = _PICTURE_SUFFIXES) -> list[Path]:
-    """Where each picture goes, no two to one place: the image's place, ending in .png where it has none of these."""
-    kept = {place for place in places if place.suffix.lower() in suffixes}
+def _picture_places(
+    places: list[Path], suffixes: tuple[str, ...] = _PICTURE_SUFFIXES, taken: Collection[Path] = ()
+) -> list[Path]:
+    """Where each picture goes, no two to one place and none to one `taken`: the image's place, ending in .png where it
+    has none of these suffixes."""
+    used = {place for place in places if place.suffix.lower() in suffixes} | set(taken)
     pictures: list[Path] = []
     for place in places:
         picture = place
-        if place not in kept:
+        if place.suffix.lower() not in suffixes or place in taken:
             picture = place.with_suffix(".png")
-            if picture in kept:
-                picture = place.with_name(f"{place.name}.png")
-            kept.add(picture)
+            while picture in used:
+                picture = picture.with_name(f"{place.name if picture.stem == place.stem else picture.name}.png")
+            used.add(picture)
         pictures.append(picture)
     return pictures

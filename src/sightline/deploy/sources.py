@@ -87,6 +87,7 @@ def _find_path(path: str) -> tuple[list[Item], bool]:
         raise InputError(f"{path} is an address on the web; download the image and give its path")
     if os.path.isdir(path):
         inside = sorted(p for p in Path(path).rglob("*") if is_image(p) and not p.name.startswith(".") and p.is_file())
+        inside = [p for p in inside if not _is_mask(p, Path(path))]
         if not inside:
             raise InputError(
                 f"the folder {path} and its subfolders hold no images; looked for files ending in "
@@ -105,6 +106,17 @@ def _find_path(path: str) -> tuple[list[Item], bool]:
         others = f"; the {len(matched)} files it matches are no images" if matched else ""
         raise InputError(f"no image matches the pattern {path}{others}; correct it, or give a folder")
     return [Item(p, Path(p)) for p in images], False
+
+
+def _is_mask(path: Path, root: Path) -> bool:
+    """Whether it lies in a folder of masks that has one of images beside it, as in a dataset of class maps."""
+    from sightline.data.formats.semantic import IMAGES, MASKS
+
+    inside = path.relative_to(root).parts[:-1]
+    return any(
+        part in MASKS and any((root.joinpath(*inside[:k]) / name).is_dir() for name in IMAGES)
+        for k, part in enumerate(inside)
+    )
 
 
 def image_tensor(image: np.ndarray | Tensor, channels: int, name: str) -> Tensor:

@@ -143,7 +143,9 @@ def predict_tiled(
     """
     from sightline.deploy.predict import running
 
-    if tile < 1 or not 0 <= 2 * overlap <= tile:
+    if tile < 1:
+        raise InputError(f"tile is {tile}, but a tile must be at least 1 pixel; give a side such as 512")
+    if not 0 <= 2 * overlap <= tile:
         raise InputError(f"tiles of {tile} pixels cannot share {overlap}; share at most half, such as 64 of 512")
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}, but at least 1 tile must go in at a time")

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 import json
 from collections.abc import Iterable
-from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import torch
 from torch import nn
 
 from sightline.errors import InputError
+from sightline.models.arguments import parameters, require_arguments, with_settings
 from sightline.models.classification.entries import CLASSIFICATION_ENTRIES
 from sightline.models.detection.dense_entries import DENSE_ENTRIES
 from sightline.models.detection.region_entries import REGION_ENTRIES
@@ -60,7 +59,8 @@ def create_model(
             model, a file that `save` wrote, and any local file whose head has as many outputs as the published one:
             1000 are taken for ImageNet's classes, a detector's 91 for COCO's 80, a segmenter's 21 for VOC's.
         weights: "coco", "voc" or "imagenet" for published weights (downloaded once); a local file (a whole model's, or
-            a classifier's for the backbone); "hf://owner/repository/file" for a file of the Hugging Face hub; None
+            a classifier's for the backbone; for `darknet` also a .weights file), or a run's folder, whose best model is
+            taken; "hf://owner/repository/file" for a file of the Hugging Face hub; None
             starts from random numbers. A head of other classes is left out; where a file does not name its classes and
             has as many as `classes`, they are taken to be the same, and the log says so.
         in_channels: channels of the images.
@@ -74,7 +74,7 @@ def create_model(
         InputError: no such model, argument, or weights; classes are missing; the weights are another model's.
     """
     entry = find(name)
-    _check_arguments(entry, arguments)
+    require_arguments(entry, arguments)
     arguments = with_settings(entry, arguments)
     if in_channels < 1:
         raise InputError(f"in_channels is {in_channels}, but images have at least one channel")
@@ -86,6 +86,8 @@ def create_model(
         raise InputError(_needs_classes(entry))  # before anything is downloaded
     preset: dict[str, Any] = {}
     same_classes, note, path = True, "", None
+    if str(weights).endswith(".weights"):
+        return _with_darknet_weights(entry, names, str(weights), in_channels, arguments)
     if weights is not None:
         path = local_file(weights, published)
         state, metadata = read_checkpoint(path)
@@ -100,42 +102,43 @@ def create_model(
             note = "the file does not name its classes; its head was taken to be of these, in this order"
         elif published is None and "classes" not in metadata:
             note = f"the file does not name its classes; by their number they were taken for {known!r}"
-    arguments = {k: v for k, v in preset.items() if k in _parameters(entry)} | arguments
+    arguments = {k: v for k, v in preset.items() if k in parameters(entry)} | arguments
+    model = _built(entry, names, in_channels, arguments)
+    if path is not None:
+        model.weights_report = load_weights(model, state, str(path), same_classes=same_classes, note=note)
+    return model
+
+
+def _built(entry: Entry, names: Classes | None, in_channels: int, arguments: dict[str, Any]) -> Any:
     model: Any = entry.builder(names, in_channels=in_channels, **arguments)
     model.name = entry.name
     model.arguments = {"in_channels": in_channels, **arguments}
     model.weights_report = None
-    if path is not None:
-        model.weights_report = load_weights(model, state, str(path), same_classes=same_classes, note=note)
     return model
+
+
+def _with_darknet_weights(
+    entry: Entry, names: Classes | None, file: str, in_channels: int, arguments: dict[str, Any]
+) -> nn.Module:
+    """The model with the numbers of a darknet file, which names neither layers nor classes."""
+    from sightline.models.darknet import load_darknet_weights, network_of
+
+    if entry.name != "darknet":
+        raise InputError(
+            f"{file}: darknet's files hold the numbers of their own .cfg; take the model darknet, cfg=FILE"
+        )
+    if names is None:
+        raise InputError(_needs_classes(entry))
+    model = _built(entry, names, in_channels, arguments)
+    load_darknet_weights(network_of(model), file)
+    found: nn.Module = model
+    return found
 
 
 def saved_arguments(metadata: dict[str, str]) -> dict[str, Any]:
     """The builder's arguments, from the metadata of a file that `sightline.models.saving.save` wrote."""
     arguments: dict[str, Any] = json.loads(metadata["arguments"])
     return with_settings(find(metadata["model"]), arguments)
-
-
-def with_settings(entry: Entry, arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments, with the settings among them, where they are dictionaries, as the class that the builder takes.
-
-    Raises:
-        InputError: the settings have no such number; the nearest is told.
-    """
-    hints = get_type_hints(entry.builder)
-    made = dict(arguments)
-    for key, value in arguments.items():
-        kinds: list[Any] = [kind for kind in get_args(hints.get(key)) or [hints.get(key)] if is_dataclass(kind)]
-        if not kinds or not isinstance(value, dict):
-            continue
-        known = [field.name for field in fields(kinds[0])]
-        for name in value:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, 1)
-                hint = f"did you mean {near[0]}?" if near else f"they have {', '.join(known)}."
-                raise InputError(f"{key} of {entry.name} has no number {name!r}; {hint}")
-        made[key] = kinds[0](**{k: tuple(v) if isinstance(v, list) else v for k, v in value.items()})
-    return made
 
 
 def models() -> list[dict[str, Any]]:
@@ -163,7 +166,7 @@ def models() -> list[dict[str, Any]]:
 
 def _as_published(entry: Entry) -> nn.Module:
     classes, arguments = _published_head(entry)
-    return entry.builder(classes, **{k: v for k, v in arguments.items() if k in _parameters(entry)})
+    return entry.builder(classes, **{k: v for k, v in arguments.items() if k in parameters(entry)})
 
 
 def _published_head(entry: Entry) -> tuple[Classes, dict[str, Any]]:
@@ -176,7 +179,7 @@ def _published_head(entry: Entry) -> tuple[Classes, dict[str, Any]]:
     if published is not None and published.person_only:
         return Classes(["person"]), arguments
     names, slots = coco_classes()
-    if "slots" in _parameters(entry):
+    if "slots" in parameters(entry):
         arguments["slots"] = slots
     return Classes(names), arguments
 
@@ -226,16 +229,3 @@ def _published(entry: Entry, weights: str | Path | None) -> Published | None:
         known = [p.data for p in PUBLISHED if p.network in (entry.name, entry.backbone)]
         raise InputError(f"there are no {weights!r} weights for {entry.name}; there are {', '.join(known) or 'none'}")
     return found
-
-
-def _parameters(entry: Entry) -> list[str]:
-    return [n for n, p in inspect.signature(entry.builder).parameters.items() if p.kind is p.KEYWORD_ONLY]
-
-
-def _check_arguments(entry: Entry, arguments: dict[str, Any]) -> None:
-    known = _parameters(entry)
-    for name in arguments:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}."
-            raise InputError(f"{entry.name} has no argument {name!r}; {hint}")

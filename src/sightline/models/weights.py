@@ -74,6 +74,8 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]
         InputError: there is no such file, or it holds no state of a network.
     """
     path = Path(path)
+    if (path / "best.safetensors").is_file():  # a run's folder
+        path = path / "best.safetensors"
     if not path.is_file():
         raise InputError(f"weights {path}: there is no such file; give a path, or a published name such as 'imagenet'")
     if path.suffix == ".safetensors":
@@ -88,9 +90,11 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]
             ) from error
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise InputError(f"weights {path}: not a readable PyTorch checkpoint of plain tensors ({reason})") from error
+    except Exception as error:  # whose words are of files in general, and many
+        raise InputError(
+            f"weights {path}: not a readable PyTorch checkpoint of plain tensors ({type(error).__name__}); give a file "
+            "of torch.save(model.state_dict()), a .safetensors file, or a run's folder"
+        ) from error
     for name in ("state_dict", "model", "model_state_dict"):
         if isinstance(content, dict) and isinstance(content.get(name), dict):
             content = content[name]

@@ -81,6 +81,7 @@ def fit(
     optimizer = make_optimizer(model, recipe)
     parts = Parts(recipe, model, optimizer, ema, accelerator)
     state = checkpoint.load_checkpoint(folder, parts) if resume else TrainState()
+    begun = state.epoch
     validates = validation is not None or validate is not None
     records = Records(folder, parts, state, save or checkpoint.save_model, validates)
     devices.start_trackers(accelerator, recipe)
@@ -176,13 +177,15 @@ def fit(
 
     checkpoint.load_best(folder, model)
     model.eval()
-    stopped = "interrupted" if interrupted else _why_it_ended(state, recipe)
+    stopped = "interrupted" if interrupted else _why_it_ended(state, recipe, begun)
     run = Run(folder, model, recipe, state.rows, state.best, state.metric, stopped)
     display.say(str(run))
     return run
 
 
-def _why_it_ended(state: TrainState, recipe: Recipe) -> str:
+def _why_it_ended(state: TrainState, recipe: Recipe, begun: int) -> str:
+    if recipe.epochs is not None and state.epoch == begun >= recipe.epochs:
+        return "done"
     if state.epoch == recipe.epochs:
         return "finished"
     return "patience" if state.stale(recipe.patience) else "minutes"

@@ -32,7 +32,7 @@ class Run:
         metrics: one row an epoch, as in `metrics.jsonl`.
         best: the row of the best epoch, empty if no epoch was finished.
         metric: the column the best epoch was chosen by, None if no epoch was finished.
-        stopped: why it ended: "finished", "patience", "minutes" or "interrupted".
+        stopped: why it ended: "finished", "patience", "minutes", "interrupted", or "done": it was finished before.
     """
 
     folder: Path
@@ -63,6 +63,7 @@ class Run:
             "minutes": f"stopped after {done}: the {self.recipe.minutes:g} minutes are over"
             if self.recipe.minutes
             else f"stopped after {done}",
+            "done": f"nothing was left to do: its {done} were done before; give more epochs to go on",
         }
         return reasons[self.stopped]
 

@@ -175,6 +175,28 @@ def test_the_255th_of_many_classes_counts(tmp_path: Path) -> None:
     assert np.array_equal(open_dataset(tmp_path).target(0).labels.numpy(), values)
 
 
+def test_one_named_class_has_a_background(tmp_path: Path) -> None:
+    picture(tmp_path / "images" / "a.jpg", SIZE)
+    values = (labels() > 0).astype(np.uint8) * 255
+    save(tmp_path / "masks" / "a.png", values)
+    (tmp_path / "classes.txt").write_text("building\n")
+    data = open_dataset(tmp_path)
+    assert [*data.classes] == ["background", "building"]
+    assert np.array_equal(data.target(0).labels.numpy(), values // 255)
+    (tmp_path / "classes.txt").write_text("background\nbuilding\ntree\n")
+    report = check(open_dataset(tmp_path))
+    assert "every pixel that counts is of the class 'background'" in str(report)
+    assert not report.ok
+
+
+def test_masks_that_are_not_exact(tmp_path: Path) -> None:
+    picture(tmp_path / "images" / "a.jpg", SIZE)
+    picture(tmp_path / "masks" / "a.jpg", SIZE)
+    Image.open(tmp_path / "masks" / "a.jpg").convert("L").save(tmp_path / "masks" / "a.jpg")
+    with pytest.raises(InputError, match=r"masks/a\.jpg is a JPEG, whose values are not exact; save masks as PNG"):
+        open_dataset(tmp_path)
+
+
 def test_a_mask_is_no_other_image_s(tmp_path: Path) -> None:
     for name in ("mode", "model"):
         picture(tmp_path / "images" / f"{name}.jpg", SIZE)

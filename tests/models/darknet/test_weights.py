@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sightline.errors import InputError
+from sightline.models.catalog import create_model
 from sightline.models.darknet import (
     DarknetNetwork,
     load_darknet,
@@ -97,6 +98,15 @@ def test_files_of_another_length_are_refused(extra: int, message: str, tmp_path:
     assert torch.equal(network.layers[0].norm.bias, torch.from_numpy(whole.floats[0]))
     with pytest.raises(InputError, match=r"3 more than its chosen layers have .* or another number of layers"):
         load_darknet_weights(network, cut.write(tmp_path / "long.weights", extra=3), layers=2)
+
+
+def test_the_catalog_reads_them(tmp_path: Path) -> None:
+    given = create_model("darknet", ["a", "b", "c"], cfg=cfgs.SMALL_V3)
+    file = save_darknet_weights(network_of(given), tmp_path / "a.weights")
+    again = create_model("darknet", ["a", "b", "c"], file, cfg=cfgs.SMALL_V3)
+    assert all(torch.equal(a, b) for a, b in zip(given.parameters(), again.parameters(), strict=True))
+    with pytest.raises(InputError, match="fewer than the network has"):
+        create_model("darknet", ["a", "b", "c", "d"], file, cfg=cfgs.SMALL_V3)
 
 
 def test_headers_of_old_and_new_files(tmp_path: Path) -> None:

@@ -70,6 +70,10 @@ def check(
         bad = bad_boxes(columns, sizes, len(dataset.classes))
         with_masks = "masks" in (*dataset.fields, *getattr(model, "target_fields", ()))
         problems += box_problems(dataset, columns, sizes, bad)
+        outside = int(bad["box-outside"].sum())
+        if outside >= 4 and 2 * outside > columns.objects:
+            value = f"{outside} of {columns.objects} boxes leave their image"
+            problems.append(Problem.of("boxes-elsewhere", value))
         problems += outline_problems(dataset, columns, bad_outlines(columns, sizes), with_masks)
         problems += keypoint_problems(dataset, columns, sizes)
         problems += _unlabelled(dataset, columns)
@@ -147,6 +151,9 @@ def _counts(
                 value = f"its map has shape {list(labels.shape)}, but the image is {list(one.size)}"
                 problems.append(Problem.of("map-invalid", value, dataset.name(i)))
             table[dataset.split_of(i)] += np.bincount(labels[labels >= 0].numpy(), minlength=total)
+        held = np.flatnonzero(sum(table.values()))
+        if len(held) == 1:
+            problems.append(Problem.of("one-class", f"every pixel that counts is of the class {names[held[0]]!r}"))
     else:
         unit = "objects" if dataset.kind == "instances" else "images"
         splits = np.array([dataset.split_of(i) for i in range(len(dataset))])

@@ -31,6 +31,14 @@ _ERRORS = {
         "see whether the label belongs to this image; --fix takes the image's size",
     ),
     "map-invalid": ("class maps that cannot be used", "open the file and correct it"),
+    "one-class": (
+        "class maps of a single class",
+        "see what the masks' values stand for, and name every class, the background too: there is nothing to learn",
+    ),
+    "boxes-elsewhere": (
+        "labels most of whose boxes leave their image",
+        "see whether they are written in other units (pixels for shares of the image, corners for widths and heights)",
+    ),
     "unknown-class": ("labels of unknown classes", "add the class or correct the label; --fix removes the object"),
     "box-not-finite": ("boxes that are not numbers", "draw the box anew; --fix removes it"),
     "box-inverted": (
@@ -232,7 +240,9 @@ class CheckReport:
                 lines += _wrapped(problem.what, width, "  · ")
             if len(found) > examples:
                 lines.append(f"  · … and {_number(len(found) - examples)} more")
-            lines += _wrapped(rule.advice, width, "  → ")
+            # a copy is repaired of objects alone
+            advice = rule.advice if self.unit == "objects" else rule.advice.split("; --fix")[0]
+            lines += _wrapped(advice, width, "  → ")
             texts.append("\n".join(lines))
         return texts
 

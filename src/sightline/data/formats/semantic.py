@@ -14,7 +14,7 @@ colours are listed (a palette picture is read by its colours, too, where they ar
 do not count, with more than 255 classes 65535. Classes are in classes.txt or labels.txt (a name a line, or name r g b),
 class_dict.csv, labelmap.txt, or classes.json ({"names": […], "colors": […], "ignore_index": 255}). Without any they are
 named after their ids; where all masks hold 0 and 255 alone and nothing says that 255 does not count, they are
-background and foreground.
+background and foreground, or background and the one class that is named.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from sightline.data.images import is_image, read_map
 from sightline.data.map_values import MapValues
 from sightline.data.source import Source
 from sightline.errors import InputError
-from sightline.structures import IGNORE
+from sightline.structures import BACKGROUND, IGNORE
 
 __all__ = ["LOOKED_FOR", "MASKS", "read", "recognise", "write"]
 
@@ -165,9 +165,13 @@ def _values(
         ignore = table.ignore
     listed = table.names if table is not None else None
     given = classes or listed
-    if ignore == "usual" and len(given or "ab") == 2 and _black_and_white(masks):
-        return tuple(given or ("background", "foreground")), MapValues(None, {0: 0, 255: 1})
+    if ignore == "usual" and len(given or "ab") <= 2 and _black_and_white(masks):
+        names = tuple(given or ("background", "foreground"))
+        return names if len(names) == 2 else (BACKGROUND, *names), MapValues(None, {0: 0, 255: 1})
     if not given:
+        inexact = next((path for path in masks if path.suffix.lower() in (".jpg", ".jpeg")), None)
+        if inexact is not None:
+            raise InputError(f"the mask {inexact} is a JPEG, whose values are not exact; save masks as PNG")
         found = {value for path in masks for value in _values_of(path)}
         if ignore == "usual":
             ignore = _WIDE if max(found - {_WIDE}, default=0) > 255 else 255

@@ -56,6 +56,12 @@ class Segmenter(nn.Module):
         self.preprocess = preprocess
         self.network = network
         self.loss = loss or pixel_cross_entropy
+        weights = getattr(loss, "class_weights", None)
+        if weights is not None and len(weights) != len(self.classes):
+            raise InputError(
+                f"there are {len(weights)} class weights but {len(self.classes)} classes; give one a class, in their "
+                "order"
+            )
         self.further = further
         self.backbone_keys: dict[str, str | None] = {}
 

@@ -1,0 +1,123 @@
+"""What a builder of the catalog is given: names and kinds of its arguments, and settings written as dictionaries."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from numbers import Integral, Real
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from sightline.errors import InputError
+from sightline.models.entry import Entry
+
+_SEQUENCES = (Sequence, Iterable, list, tuple)
+_WORDS: dict[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    type(None): "none",
+}
+
+
+def parameters(entry: Entry) -> list[str]:
+    """Names of the arguments that the builder takes besides the classes."""
+    return [n for n, p in inspect.signature(entry.builder).parameters.items() if p.kind is p.KEYWORD_ONLY]
+
+
+def require_arguments(entry: Entry, arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments that the builder does not have, and values of another kind than it takes.
+
+    Raises:
+        InputError: naming the argument, and the nearest known one or the kind that is taken.
+    """
+    known = parameters(entry)
+    for name in arguments:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}."
+            raise InputError(f"{entry.name} has no argument {name!r}; {hint}")
+    for name, value in arguments.items():
+        wanted = wrong_kind(entry, name, value)
+        if wanted is not None:
+            raise InputError(f"{name} of {entry.name} is {value!r}, but it takes {wanted}")
+
+
+def wrong_kind(entry: Entry, name: str, value: Any) -> str | None:
+    """In words what an argument takes, where the value is of another kind; None where it fits or nothing is known."""
+    hint = get_type_hints(entry.builder).get(name, Any)
+    return None if _fits(value, hint) else _in_words(hint)
+
+
+def with_settings(entry: Entry, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments, with the settings among them, where they are dictionaries, as the class that the builder takes.
+
+    Raises:
+        InputError: the settings have no such number, or one is of another kind; the nearest is told.
+    """
+    hints = get_type_hints(entry.builder)
+    made = dict(arguments)
+    for key, value in arguments.items():
+        kind = _settings_of(hints.get(key))
+        if kind is None or not isinstance(value, dict):
+            continue
+        known = [field.name for field in fields(kind)]
+        kinds = get_type_hints(kind)
+        for name, number in value.items():
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                hint = f"did you mean {near[0]}?" if near else f"they have {', '.join(known)}."
+                raise InputError(f"{key} of {entry.name} has no number {name!r}; {hint}")
+            if not _fits(number, kinds[name]):
+                raise InputError(f"{key}.{name} of {entry.name} is {number!r}, but it takes {_in_words(kinds[name])}")
+        made[key] = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in value.items()})
+    return made
+
+
+def _settings_of(hint: Any) -> Any:
+    return next((kind for kind in get_args(hint) or (hint,) if is_dataclass(kind)), None)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of a kind; of kinds not known here every value is."""
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, kind) for kind in get_args(hint))
+    if is_dataclass(hint):
+        return isinstance(value, dict | hint)
+    if hint is bool:
+        return isinstance(value, bool)
+    if hint in (int, float):
+        return isinstance(value, Integral if hint is int else Real) and not isinstance(value, bool)
+    if hint in (str, type(None)):
+        return isinstance(value, hint)
+    if origin in _SEQUENCES:
+        if isinstance(value, str | Mapping | Real | None):
+            return False
+        if not isinstance(value, list | tuple):
+            return True  # an array or a generator: not looked into
+        kinds = [kind for kind in get_args(hint) if kind is not Ellipsis]
+        if origin is tuple and Ellipsis not in get_args(hint):
+            return len(value) == len(kinds) and all(map(_fits, value, kinds))
+        return all(_fits(entry, kinds[0]) for entry in value) if len(kinds) == 1 else True
+    return True
+
+
+def _in_words(hint: Any) -> str:
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_in_words(kind) for kind in get_args(hint))
+    if is_dataclass(hint):
+        return "settings, such as " + ", ".join(f"{field.name}=…" for field in fields(hint)[:2])
+    if origin in _SEQUENCES:
+        kinds = [kind for kind in get_args(hint) if kind is not Ellipsis]
+        if origin is tuple and len(kinds) > 1:
+            return f"a list of {len(kinds)} values"
+        inner = _in_words(kinds[0]) if len(kinds) == 1 else "values"
+        if inner.startswith("a list"):
+            return f"a list of lists{inner.removeprefix('a list')}"
+        return "a list of " + {"a whole number": "whole numbers", "a number": "numbers"}.get(inner, inner)
+    return _WORDS.get(hint, str(hint))
