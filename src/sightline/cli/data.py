@@ -81,6 +81,9 @@ def look(
     n: Annotated[int, typer.Option("-n", help="How many images.")] = 16,
     split: Annotated[str | None, typer.Option(help="Of this split only.")] = None,
     seed: Annotated[int, typer.Option(help="Of the choice, and of the augmentation.")] = 0,
+    train: Split = None,
+    val: Split = None,
+    test: Split = None,
 ) -> None:
     """Draw images with their labels, as training sees them."""
     from PIL import Image
@@ -90,7 +93,7 @@ def look(
     refuse_existing(out)
     if out.suffix.lower() not in Image.registered_extensions():
         raise InputError(f"{out}: a picture cannot be written as {out.suffix or 'a file without ending'}; give .png")
-    dataset = open_data(data)
+    dataset = open_data(data, train, val, test)
     for field in ("masks", "keypoints"):
         with suppress(InputError):  # not every data set has them
             dataset = dataset.with_fields(field)
@@ -108,6 +111,9 @@ def anchors(
     out: Annotated[Path, typer.Option("--out", "-o", help="The picture to write.")] = Path("anchors.png"),
     split: Annotated[str | None, typer.Option(help="By default train, else everything.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same anchors.")] = 0,
+    train: Split = None,
+    val: Split = None,
+    test: Split = None,
 ) -> None:
     """Cluster the boxes' sizes into anchors.
 
@@ -119,7 +125,7 @@ def anchors(
     refuse_existing(out)
     if out.suffix.lower() not in (".png", ".pdf", ".svg"):
         raise InputError(f"{out}: a plot cannot be written as {out.suffix or 'a file without ending'}; give .png")
-    dataset = open_data(data)
+    dataset = open_data(data, train, val, test)
     split = split or ("train" if "train" in dataset.splits else None)
     found = run(dataset[split] if split else dataset, k, image_size, seed)
     anchor_figure(found).savefig(out, dpi=120)
