@@ -115,19 +115,12 @@ class Preprocess(nn.Module):
     def prepare(self, image: Tensor) -> Tensor:
         """One image [C, H, W] → float [C, h, w], normalised and resized, on the model's device."""
         image = image.to(self.mean.device)
+        image = image.to(self.mean.dtype) / 255 if image.dtype == torch.uint8 else image.to(self.mean.dtype)
         size = self.resized((int(image.shape[1]), int(image.shape[2])))
         if image.shape[1:] != size:
-            image = self._resize(image, size)
-        return (self._as_float(image) - self.mean) / self.std
-
-    def _resize(self, image: Tensor, size: Size) -> Tensor:
-        averaged = self.antialias and (size[0] < image.shape[1] or size[1] < image.shape[2])
-        if not (averaged and image.dtype == torch.uint8 and image.device.type == "cpu"):  # bytes are faster there
-            image = self._as_float(image)
-        return F.interpolate(image[None], size=size, mode="bilinear", align_corners=False, antialias=averaged)[0]
-
-    def _as_float(self, image: Tensor) -> Tensor:
-        return image.to(self.mean.dtype) / 255 if image.dtype == torch.uint8 else image.to(self.mean.dtype)
+            averaged = self.antialias and (size[0] < image.shape[1] or size[1] < image.shape[2])
+            image = F.interpolate(image[None], size=size, mode="bilinear", align_corners=False, antialias=averaged)[0]
+        return (image - self.mean) / self.std
 
     def check(self, images: Sequence[Tensor]) -> None:
         """Refuse images of another number of channels, without pixels, or of a dtype that says nothing of its range."""

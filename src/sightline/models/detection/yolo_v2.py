@@ -405,8 +405,6 @@ def _assemble(
     if sizes is None:
         low, high = (max(1, round(image_size * v / 416 / STRIDE)) for v in (320, 608))
         sizes = [STRIDE * n for n in range(low, high + 1)]
-    if not isinstance(sizes, Sequence):
-        raise InputError(f"sizes is {sizes}, but must be a list of sides in pixels, such as [320, 416]")
     for what, side in (("image_size", image_size), *(("a training size", side) for side in sizes)):
         if side < STRIDE or side % STRIDE:
             near = max(1, round(side / STRIDE)) * STRIDE
@@ -426,5 +424,5 @@ def _assemble(
     return model
 
 
-def _is_shape(shape: Any) -> bool:
-    return isinstance(shape, Sequence) and len(shape) == 2 and all(0 < v < math.inf for v in shape)
+def _is_shape(shape: Sequence[float]) -> bool:
+    return len(shape) == 2 and all(0 < v < math.inf for v in shape)
