@@ -123,6 +123,7 @@ def main() -> None:
     parser.add_argument(
         "--trained", type=Path, default=Path("runs/same_minutes/bccd_sightline_n_0_test/last.safetensors")
     )
+    parser.add_argument("--go-on", action="store_true", help="with the runs that are there, to more epochs")
     parser.add_argument("--device", default=None, help="to train and test on; by default the best there is")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where to write")
     args = parser.parse_args()
@@ -173,7 +174,9 @@ def train(name: str, variant: Variant, seed: int, args: argparse.Namespace) -> d
     usual = {"seed": seed, "precision": "bf16" if bf16 else "no", "workers": 1 if args.threads > 1 else 0, **length}
     numbers = {**usual, **variant.numbers}
     folder = args.runs / f"{args.data.name}_{name}_{seed}_{where}"
-    shutil.rmtree(folder, ignore_errors=True)
+    again = getattr(args, "go_on", False)
+    if not again:
+        shutil.rmtree(folder, ignore_errors=True)
     load, began, cpu = os.getloadavg()[0], time.perf_counter(), time.process_time()
     run = api.train(
         model,
@@ -182,9 +185,10 @@ def train(name: str, variant: Variant, seed: int, args: argparse.Namespace) -> d
         runs=args.runs,
         report=False,
         checked=True,
+        resume=again,
         device=getattr(args, "device", None),
         transform=None if variant.augmentation is None else variant.augmentation(),
-        **numbers,
+        **(length if again else numbers),
     )
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
     measured = api.evaluate(
