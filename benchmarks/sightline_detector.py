@@ -2,7 +2,8 @@
 
     python benchmarks/sightline_detector.py --minutes 24 --seeds 0 1 2
     python benchmarks/sightline_detector.py --minutes 6 --threads 1 --variant base no_mosaic no_closing box_7.5
-    python benchmarks/sightline_detector.py --data ../shared/data/coco_mini --overfit --variant by_heart --epochs 200
+    python benchmarks/sightline_detector.py --data DATA/coco_mini --overfit --variant by_heart --epochs 160
+    python benchmarks/sightline_detector.py --data DATA/coco_mini --overfit --variant by_heart --epochs 240 --go-on
     python benchmarks/sightline_detector.py --latency
 
 Trains on train + val (292 photographs), measures on test (72) once, after the last step: no epoch is chosen by the
