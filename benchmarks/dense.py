@@ -88,6 +88,7 @@ def table(results: dict[str, Any]) -> str:
         "400 scenes of 160×160 pixels to train on, 100 to test, five classes; MobileNet v2 from its ImageNet weights,",
         "the others, named scratch, from random numbers. Made by `python benchmarks/dense.py train` and `… measure`.",
         "YOLO v1 with 24 layers and YOLO v2 on Darknet-19 are trained as their papers say, 64 images a step: 72 steps.",
+        "So few epochs that who learns slowly from scratch looks weak; training seconds beside other trainings.",
         "Operations: two a multiply-add, of one image, at the size the network sees. Time: median of one image on the",
         "processor with preprocessing and suppression, not fused; load of the machine in brackets. With a star: timed",
         f"with random weights, which find little. Times: {one['machine']}; {one['versions']}.",
