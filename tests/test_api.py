@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 import sightline as sl
+from sightline.api import _remove_unless_begun
 from sightline.data.scenes import write_scenes
 from sightline.errors import InputError
 from sightline.models.detection.r_cnn import RCNNSettings
@@ -115,6 +116,10 @@ def test_a_run_that_cannot_begin_leaves_its_name_free(folder, tmp_path):
     with pytest.raises(InputError, match="no such loss"):
         sl.train(model, data["train"], epochs=1, name="a", runs=tmp_path, report=False, **QUICK)
     assert not (tmp_path / "a").exists()
+    (tmp_path / "b" / "step1").mkdir(parents=True)
+    (tmp_path / "b" / "step1" / "metrics.jsonl").write_text("{}\n")
+    _remove_unless_begun(tmp_path / "b")  # a step of it was trained
+    assert (tmp_path / "b" / "step1" / "metrics.jsonl").exists()
 
 
 def test_a_run_s_folder_gives_weights(run, folder):

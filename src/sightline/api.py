@@ -173,9 +173,8 @@ def train(
 
 
 def _remove_unless_begun(folder: Path) -> None:
-    """A run that no epoch was finished of is no more than its own files, and its name is free again."""
-    log = folder / "metrics.jsonl"
-    if not log.is_file() or not log.stat().st_size:
+    """A run without a finished epoch, in a step of it either, is no more than its own files: its name is free."""
+    if not any(log.stat().st_size for log in folder.rglob("metrics.jsonl")):
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -187,6 +187,12 @@ def test_one_named_class_has_a_background(tmp_path: Path) -> None:
     report = check(open_dataset(tmp_path))
     assert "every pixel that counts is of the class 'background'" in str(report)
     assert not report.ok
+    (tmp_path / "images").rename(tmp_path / "val_images")
+    for name, source in (("images", "val_images"), ("masks", "masks")):
+        (tmp_path / "val" / name).mkdir(parents=True)
+        for path in (tmp_path / source).iterdir():
+            path.rename(tmp_path / "val" / name / path.name)
+    assert check(open_dataset(tmp_path)["val"]).ok  # a few images to validate on may show one class
 
 
 def test_masks_that_are_not_exact(tmp_path: Path) -> None:

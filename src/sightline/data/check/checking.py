@@ -151,7 +151,8 @@ def _counts(
                 value = f"its map has shape {list(labels.shape)}, but the image is {list(one.size)}"
                 problems.append(Problem.of("map-invalid", value, dataset.name(i)))
             table[dataset.split_of(i)] += np.bincount(labels[labels >= 0].numpy(), minlength=total)
-        held = np.flatnonzero(sum(table.values()))
+        learnt = [row for split, row in table.items() if split not in ("val", "test")]
+        held = np.flatnonzero(np.sum(learnt, axis=0)).tolist()  # few images to validate on may well show one
         if len(held) == 1:
             problems.append(Problem.of("one-class", f"every pixel that counts is of the class {names[held[0]]!r}"))
     else:
