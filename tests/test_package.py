@@ -16,7 +16,7 @@ import sightline
 SOURCE = Path(sightline.__file__).parent
 
 STOREYS = (
-    ("errors",),
+    ("errors", "progress"),
     ("structures",),
     ("ops",),
     ("nn",),

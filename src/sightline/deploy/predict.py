@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,8 +15,9 @@ from torch import Tensor, nn
 
 from sightline.deploy.sources import Item, Source, find_images
 from sightline.errors import InputError
+from sightline.progress import progress_bar
 from sightline.structures import ClassMap, Instances, Target
-from sightline.training.devices import require_device
+from sightline.training.devices import running
 
 
 @dataclass(frozen=True)
@@ -129,12 +128,12 @@ def predict_each(
         raise InputError(f"batch_size is {batch_size}, but at least 1 image must go in at a time")
     channels = getattr(model, "in_channels", 3)
     if tile is not None:
-        with running(model, device), _bar(len(items), progress) as advance:
+        with running(model, device), progress_bar(len(items), "predicting", progress) as advance:
             for read in _read_ahead(items, channels, 1):
                 yield read if read.image is None else _tiled(model, read, tile, overlap, batch_size, lean)
                 advance(1)
         return
-    with running(model, device) as place, _bar(len(items), progress) as advance:
+    with running(model, device) as place, progress_bar(len(items), "predicting", progress) as advance:
         for batch in _in_batches(_read_ahead(items, channels, 2 * batch_size), batch_size):
             images = [p.image.to(place) for p in batch if p.image is not None]
             with torch.no_grad():  # not around the yield: the caller's code is none of its business
@@ -198,39 +197,6 @@ def _finished(answer: Any, read: Prediction, threshold: float) -> Target:
         return answer
     result: Target = replace(answer, source=read.item.name)
     return result
-
-
-@contextmanager
-def running(model: nn.Module, device: torch.device | str | None) -> Iterator[torch.device]:
-    """The model in eval mode on `device`; afterwards it is again as it was."""
-    modes = [(module, module.training) for module in model.modules()]
-    home = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
-    require_device(device)
-    place = home if device is None else torch.device(device)
-    try:
-        if place != home:
-            model.to(place)
-        model.eval()
-        yield place
-    finally:
-        if place != home:
-            model.to(home)
-        for module, training in modes:
-            module.training = training
-
-
-@contextmanager
-def _bar(total: int, wanted: bool) -> Iterator[Callable[[int], None]]:
-    if not wanted or not sys.stderr.isatty():
-        yield lambda count: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("predicting"), BarColumn(), MofNCompleteColumn(), TextColumn("images"), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("predicting", total=total)
-        yield lambda count: bar.advance(task, count)
 
 
 def require_some(errors: dict[str, str], total: int, first: InputError | None) -> None:

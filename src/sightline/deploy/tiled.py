@@ -24,6 +24,7 @@ from sightline.data.images import image_size, read_image
 from sightline.deploy.sources import image_tensor
 from sightline.errors import InputError
 from sightline.structures import ClassMap, Size
+from sightline.training.devices import running
 
 
 @dataclass(frozen=True)
@@ -141,8 +142,6 @@ def predict_tiled(
     Raises:
         InputError: the numbers do not fit together, the image cannot be read, or the model answers no class maps.
     """
-    from sightline.deploy.predict import running
-
     if tile < 1:
         raise InputError(f"tile is {tile}, but a tile must be at least 1 pixel; give a side such as 512")
     if not 0 <= 2 * overlap <= tile:

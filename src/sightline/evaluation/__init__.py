@@ -6,10 +6,8 @@ there is already. Results print as a table and give `.to_dict()` for JSON.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -27,8 +25,9 @@ from sightline.evaluation.segmentation import (
     evaluate_segmentation,
 )
 from sightline.evaluation.voc import VocResult, evaluate_voc
+from sightline.progress import progress_bar
 from sightline.structures import Target
-from sightline.training.devices import require_device
+from sightline.training.devices import running
 
 __all__ = [
     "COCO_METRICS",
@@ -140,7 +139,8 @@ def predict_batches(
     def read(start: int) -> list[tuple[Tensor, Target]]:
         return [data[i] for i in range(start, min(start + batch_size, len(data)))]
 
-    with _running(model, device) as place, _bar(len(data), progress) as advance, ThreadPoolExecutor(1) as reader:
+    bar = progress_bar(len(data), "evaluating", progress)
+    with running(model, device) as place, bar as advance, ThreadPoolExecutor(1) as reader:
         ahead = reader.submit(read, 0)
         for start in starts:
             batch = ahead.result()
@@ -161,36 +161,3 @@ def predict_batches(
                 )
             yield [target for _, target in batch], [answer.to("cpu") for answer in answers]
             advance(len(batch))
-
-
-@contextmanager
-def _running(model: nn.Module, device: torch.device | str | None) -> Iterator[torch.device]:
-    modes = [(module, module.training) for module in model.modules()]
-    first = next((t for t in (*model.parameters(), *model.buffers())), None)
-    home = torch.device("cpu") if first is None else first.device
-    require_device(device)
-    place = home if device is None else torch.device(device)
-    try:
-        if place != home:
-            model.to(place)
-        model.eval()
-        yield place
-    finally:
-        if place != home:
-            model.to(home)
-        for module, training in modes:  # module by module: frozen parts of a model in training stay in eval mode
-            module.training = training
-
-
-@contextmanager
-def _bar(total: int, wanted: bool) -> Iterator[Callable[[int], None]]:
-    if not wanted or not sys.stderr.isatty():
-        yield lambda count: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("evaluating"), BarColumn(), MofNCompleteColumn(), TextColumn("images"), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("evaluating", total=total)
-        yield lambda count: bar.advance(task, count)

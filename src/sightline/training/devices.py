@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -81,6 +82,29 @@ def require_device(device: torch.device | str | None) -> None:
     there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     there += ["mps"] if torch.backends.mps.is_available() else []
     raise InputError(f"device is {device!r}, but there is no such device here; there are {', '.join(there)}")
+
+
+@contextmanager
+def running(model: nn.Module, device: torch.device | str | None) -> Iterator[torch.device]:
+    """The model in eval mode on `device` (None: where it is); afterwards it is again as and where it was.
+
+    Raises:
+        InputError: no such device.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    home = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+    require_device(device)
+    place = home if device is None else torch.device(device)
+    try:
+        if place != home:
+            model.to(place)
+        model.eval()
+        yield place
+    finally:
+        if place != home:
+            model.to(home)
+        for module, training in modes:  # module by module: frozen parts of a model in training stay in eval mode
+            module.training = training
 
 
 def _require_trackers(trackers: Sequence[Any]) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +16,7 @@ from sightline.data.check.duplicates import THUMBNAIL, difference_hash
 from sightline.data.dataset import Dataset
 from sightline.data.images import image_size, orientation, read_image
 from sightline.errors import InputError
+from sightline.progress import progress_bar
 from sightline.structures import Size
 
 _DRAFT = (72, 72)  # JPEGs are decoded no finer than the hash needs; the whole file is still gone through
@@ -57,10 +56,10 @@ def look_at(dataset: Dataset, pixels: bool, progress: bool) -> list[Looks]:
     seen = []
     pool = ThreadPoolExecutor(workers)
     try:
-        with _bar(len(dataset), "looking at images", progress) as advance:
+        with progress_bar(len(dataset), "looking at images", progress and len(dataset) >= 50) as advance:
             for looks in pool.map(lambda i: _look(dataset, i, pixels), range(len(dataset))):
                 seen.append(looks)
-                advance()
+                advance(1)
     finally:
         pool.shutdown(cancel_futures=True)  # so that Ctrl-C need not wait for all of them
     return seen
@@ -103,18 +102,3 @@ def _describe(image: Tensor, looks: Looks) -> None:
     looks.hash = difference_hash(small.round())  # rounded, so that noise in plain areas sets no bits
     thumbnail = np.asarray(grey.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX))
     looks.thumbnail = np.rint(thumbnail).clip(0, 255).astype(np.uint8)
-
-
-@contextmanager
-def _bar(total: int, what: str, show: bool) -> Iterator[Callable[[], None]]:
-    """A progress bar on the error stream; gives the function that advances it."""
-    if not show or total < 50:
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda: bar.advance(task)

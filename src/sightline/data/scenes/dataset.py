@@ -12,6 +12,7 @@ from sightline.data.scenes.catalog import CLASSES, SEMANTIC_CLASSES
 from sightline.data.scenes.scene import Scene
 from sightline.data.scenes.still import render
 from sightline.errors import InputError
+from sightline.progress import progress_bar
 
 if TYPE_CHECKING:
     from sightline.data.dataset import Dataset
@@ -39,14 +40,10 @@ def scene_seeds(n: int, seed: int, stream: str) -> range:
 
 def render_all(seeds: Sequence[int], size: int | tuple[int, int], progress: bool, **options: Any) -> Iterator[Scene]:
     """The scenes of `seeds` one after the other, with a progress bar on the error stream if wanted."""
-    if not progress:
-        yield from (render(seed, size, **options) for seed in seeds)
-        return
-    from rich.console import Console
-    from rich.progress import track
-
-    for seed in track(seeds, "Rendering scenes", console=Console(stderr=True), transient=True):
-        yield render(seed, size, **options)
+    with progress_bar(len(seeds), "rendering", progress) as advance:
+        for seed in seeds:
+            yield render(seed, size, **options)
+            advance(1)
 
 
 def scenes(
