@@ -7,7 +7,9 @@ is applied, so an image always stands upright and its size is the one a person s
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Lock
 from typing import Any, TypeVar
 
 import numpy as np
@@ -40,6 +42,28 @@ _TIFF = (".tif", ".tiff")
 _Result = TypeVar("_Result")
 
 
+_guard_aside = 0
+_guard_lock = Lock()
+_guard_limit: int | None = None
+
+
+@contextmanager
+def of_any_size() -> Iterator[None]:
+    """Pillow's limit of 179 million pixels put aside, for who asks for a huge picture on purpose."""
+    global _guard_aside, _guard_limit
+    with _guard_lock:
+        if not _guard_aside:
+            _guard_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        _guard_aside += 1
+    try:
+        yield
+    finally:
+        with _guard_lock:
+            _guard_aside -= 1
+            if not _guard_aside:
+                Image.MAX_IMAGE_PIXELS = _guard_limit
+
+
 def is_image(path: str | os.PathLike[str]) -> bool:
     """Whether the file's ending is one of `SUFFIXES` (the file is not looked at)."""
     return os.path.splitext(path)[1].lower() in SUFFIXES
@@ -70,7 +94,7 @@ def read_image(path: str | os.PathLike[str], channels: int | None = 3, draft: Si
     if channels is not None and channels < 1:
         raise InputError(f"channels is {channels}, but an image has at least 1; give 3 for RGB, 1 for grey")
     if path.lower().endswith(".npy"):
-        array = _channels_last(_guarded(path, lambda: np.load(path, allow_pickle=False)), path)
+        array = channels_last(_guarded(path, lambda: np.load(path, allow_pickle=False)), path)
         if array.dtype.kind in "iu" and array.dtype not in (np.uint8, np.uint16):
             raise InputError(
                 f"{path} has samples of type {array.dtype}, whose range is not known; save it as uint8 or uint16"
@@ -110,7 +134,7 @@ def image_size(path: str | os.PathLike[str]) -> Size:
     """
     path = os.fspath(path)
     if path.lower().endswith(".npy"):
-        array = _channels_last(_guarded(path, lambda: np.load(path, mmap_mode="r", allow_pickle=False)), path)
+        array = channels_last(_guarded(path, lambda: np.load(path, mmap_mode="r", allow_pickle=False)), path)
         return int(array.shape[0]), int(array.shape[1])
     return _guarded(path, lambda: _header_size(path))
 
@@ -170,6 +194,11 @@ def _guarded(path: str, action: Callable[[], _Result]) -> _Result:
         empty = os.path.getsize(path) == 0
         reason = "the file is empty" if empty else "it is of no known kind"
         raise InputError(f"cannot read the image {path}: {reason}; replace or remove it") from None
+    except Image.DecompressionBombError:
+        raise InputError(
+            f"the image {path} has more pixels than are decoded at once; predict it by tiles (tile=512, --tile 512), "
+            "cut it, or set PIL.Image.MAX_IMAGE_PIXELS"
+        ) from None
     except (
         Exception
     ) as error:  # decoders of damaged files raise errors of every kind: OSError, SyntaxError, struct.error
@@ -245,7 +274,8 @@ def _pixels(image: Image.Image) -> np.ndarray:
     return array.astype(np.uint8) if array.dtype == bool else array
 
 
-def _channels_last(array: np.ndarray, path: str) -> np.ndarray:
+def channels_last(array: np.ndarray, path: str) -> np.ndarray:
+    """An array [H, W], [H, W, C] or [C, H, W] as one of the first two, without copying."""
     if array.ndim not in (2, 3) or 0 in array.shape:
         raise InputError(f"{path} holds an array {list(array.shape)}, but an image is [H, W], [H, W, C] or [C, H, W]")
     return array.transpose(1, 2, 0) if array.ndim == 3 and array.shape[0] < array.shape[2] else array

@@ -16,6 +16,7 @@ from sightline.structures import IGNORE, Classes
 
 Colour = tuple[int, int, int]
 _LISTED = 5
+_COUNTED = 65535
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,8 @@ class MapValues:
         if self.colours and (palette is None and _is_colour(path)):
             return self._by_colour(path, read_image(path, 3).numpy())
         values = read_map(path).numpy()
-        counts = np.bincount(values.ravel())  # of at most 65,536 values: no pixel need be sorted
-        found = counts.nonzero()[0]
+        found, pixels, places = _distinct(values)
+        counts = dict(zip(found.tolist(), pixels.tolist(), strict=True))
         ids = np.array([self.numbers.get(v, -2) for v in found.tolist()] if self.numbers else found, np.int64)
         if palette is not None:
             meant = [self.colours.get(palette.get(v, (-1, -1, -1))) for v in found.tolist()]
@@ -72,6 +73,7 @@ class MapValues:
                 raise _unknown_colours(path, shown)  # the others say that its indices are no ids
         if self.ignore is not None:
             ids[found == self.ignore] = IGNORE
+        ids[found == IGNORE] = IGNORE
         bad = (ids >= classes) | (ids < IGNORE)
         if bad.any():
             shown = [f"{v} ({counts[v]} pixels)" for v in found[bad].tolist()]
@@ -80,9 +82,7 @@ class MapValues:
                 f"the mask {path} holds values that are no class: {_listed(shown)}; there are {classes} classes, ids 0 "
                 f"to {classes - 1}{ignored}: correct the mask, or the list of classes"
             )
-        by_value = np.zeros(len(counts), np.int64)
-        by_value[found] = ids
-        return by_value[values]
+        return ids[places]
 
     def _by_colour(self, path: Path, rgb: np.ndarray) -> np.ndarray:
         if rgb.dtype != np.uint8:
@@ -104,6 +104,18 @@ def _unknown_colours(path: Path, shown: list[str]) -> InputError:
         f"the mask {path} holds colours that are no class: {_listed(shown)}; correct the mask, or add them to "
         "the colour table (under the name ignore, if they do not count)"
     )
+
+
+def _distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The values of a map [H, W], how many pixels have each, and for each pixel which of them it has."""
+    if values.min(initial=0) < 0 or values.max(initial=0) > _COUNTED:
+        found, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+        return found, counts, places.reshape(values.shape)
+    counts = np.bincount(values.ravel())  # no pixel need be sorted
+    found = counts.nonzero()[0]
+    place = np.zeros(len(counts), np.int64)
+    place[found] = np.arange(len(found))
+    return found, counts[found], place[values]
 
 
 def _code(rgb: np.ndarray) -> np.ndarray:

@@ -47,18 +47,17 @@ class RasterisedMaps(Sequence[Tensor]):
         return self._draw(i)
 
     def _draw(self, i: int) -> Tensor:
-        from sightline.data.formats.masks_write import mask_of
+        from sightline.data.formats.masks_write import spans_of
+        from sightline.ops.masks import span_pixels
 
         size, columns = self.dataset.image_size(i), self.dataset[[i]].columns
-        labels = np.full(size, self.background, np.int64)
-        owner = np.full(size, size[0] * size[1] + 1, np.int64)  # area of the object that a pixel shows
-        for a in range(columns.objects):  # one after the other: together they could be larger than memory
-            mask = mask_of(columns, a, size, self.dataset.name(i))
-            area = int(mask.sum())
-            mask &= owner >= area
-            labels[mask] = IGNORE if columns.crowd[a] else self.ids[int(columns.labels[a])]
-            owner[mask] = area
-        return torch.from_numpy(labels)
+        spans = [spans_of(columns, a, size, self.dataset.name(i)) for a in range(columns.objects)]
+        areas = np.array([lengths.sum() for _, lengths in spans], np.int64)
+        labels = np.full(size[0] * size[1], self.background, np.int64)  # column by column, as the runs are
+        for a in np.argsort(-areas, kind="stable").tolist():
+            id = IGNORE if columns.crowd[a] else self.ids[int(columns.labels[a])]
+            labels[span_pixels(*spans[a])] = id
+        return torch.from_numpy(np.ascontiguousarray(labels.reshape(size[1], size[0]).T))
 
 
 def as_class_map(dataset: Dataset, background: str | None = BACKGROUND) -> Dataset:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from sightline.data.formats.semantic_write import save_ids, write_class_file
-from sightline.deploy.predict import predict_each, require_some
+from sightline.deploy.predict import Prediction, predict_each, require_some
 from sightline.deploy.sources import Item, Source, find_images
 from sightline.errors import InputError
 from sightline.structures import IGNORE, ClassMap, Instances, Target
@@ -98,7 +98,7 @@ def predict_to_folder(
     first: InputError | None = None
     lean = draw is None  # nothing else needs more of a huge map than its ids
     predictions = predict_each(model, items, threshold, batch_size, device, progress, tile, overlap, lean)
-    for place, picture, own, prediction in zip(places, pictures, masks, predictions, strict=True):
+    for place, picture, own, prediction in zip(places, pictures, masks, _or_nothing(predictions, done), strict=True):
         image, result, ids = prediction.image, prediction.result, prediction.ids
         if image is None or (result is None and ids is None):
             done.errors[str(prediction.item.name)] = str(prediction.error)
@@ -135,6 +135,16 @@ def predict_to_folder(
     with replacing(done.folder / RESULTS_FILE) as path:
         path.write_text(json.dumps(results, ensure_ascii=False), encoding="utf-8")
     return done
+
+
+def _or_nothing(predictions: Iterator[Prediction], done: PredictedFolder) -> Iterator[Prediction]:
+    """The predictions; where an argument is refused before the first, the folder made for them is taken away."""
+    try:
+        yield from predictions
+    except InputError:
+        if not any(done.folder.iterdir()):
+            done.folder.rmdir()
+        raise
 
 
 def _count(number: int, what: str) -> str:

@@ -7,12 +7,14 @@ import warnings
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sightline.data.images import of_any_size
 from sightline.deploy.sources import Item, Source, find_images
 from sightline.errors import InputError
 from sightline.progress import progress_bar
@@ -129,7 +131,7 @@ def predict_each(
     channels = getattr(model, "in_channels", 3)
     if tile is not None:
         with running(model, device), progress_bar(len(items), "predicting", progress) as advance:
-            for read in _read_ahead(items, channels, 1):
+            for read in _read_ahead(items, channels, 1, huge=True):
                 yield read if read.image is None else _tiled(model, read, tile, overlap, batch_size, lean)
                 advance(1)
         return
@@ -160,10 +162,11 @@ def _tiled(
     return replace(read, result=ClassMap(torch.from_numpy(ids.astype("int64")), classes, source=read.item.name))
 
 
-def _read_ahead(items: list[Item], channels: int, ahead: int) -> Iterator[Prediction]:
+def _read_ahead(items: list[Item], channels: int, ahead: int, huge: bool = False) -> Iterator[Prediction]:
     def read(item: Item) -> Prediction:
         try:
-            return Prediction(item, item.read(channels))
+            with of_any_size() if huge else nullcontext():
+                return Prediction(item, item.read(channels))
         except InputError as error:
             return Prediction(item, error=error)
 

@@ -20,7 +20,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-from sightline.data.images import image_size, read_image
+from sightline.data.images import channels_last, of_any_size, read_image
 from sightline.deploy.sources import image_tensor
 from sightline.errors import InputError
 from sightline.structures import ClassMap, Size
@@ -65,8 +65,9 @@ class TiledSource:
     """An image of which parts can be read.
 
     Args:
-        image: a path (a .npy file is memory-mapped; other files are decoded whole, at 1 byte a sample), a Pillow image,
-            an array (a memory map, too) [H, W] or [H, W, C] of uint8, or a tensor [C, H, W].
+        image: a path (a .npy file, [H, W], [H, W, C] or [C, H, W], is memory-mapped; other files are decoded whole, at
+            1 byte a sample), a Pillow image, an array (a memory map, too) [H, W] or [H, W, C] of uint8, or a tensor
+            [C, H, W].
         channels: of the parts.
     """
 
@@ -78,12 +79,12 @@ class TiledSource:
             self.name = os.fspath(image)
             if self.name.lower().endswith(".npy"):
                 try:
-                    self._image = np.load(self.name, mmap_mode="r", allow_pickle=False)
+                    self._image = channels_last(np.load(self.name, mmap_mode="r", allow_pickle=False), self.name)
                 except (OSError, ValueError) as error:
                     raise InputError(f"cannot read the image {self.name}: {error}; replace or remove it") from None
             else:
-                image_size(self.name)  # says what is wrong with it
-                self._image = read_image(self.name, channels)
+                with of_any_size():
+                    self._image = read_image(self.name, channels)
         if isinstance(self._image, Image.Image):
             self._image = ImageOps.exif_transpose(self._image)  # upright, as for whole images
             self.size: Size = (self._image.height, self._image.width)

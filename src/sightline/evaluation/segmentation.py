@@ -11,6 +11,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import isqrt
 from typing import Any, overload
 
 import numpy as np
@@ -154,8 +155,9 @@ class PixelCounts:
                 f"{list(target.image_size)}; predict at the size of the image"
             )
         size = len(self.classes)
-        labels, found = target.labels.cpu().numpy(), self._as_own(prediction)
+        labels = target.labels.cpu().numpy()
         counted = labels != IGNORE
+        found = self._as_own(prediction, counted)
         if counted.any() and not 0 <= int(labels[counted].min()) <= int(labels.max()) < size:
             raise InputError(
                 f"{where}: the labels hold ids from {int(labels[counted].min())} to {int(labels.max())}, but there are "
@@ -178,8 +180,8 @@ class PixelCounts:
             kept = torch.from_numpy(np.where(found == size, IGNORE, found))
             self.predictions.append(ClassMap(kept, self.classes, source=prediction.source))
 
-    def _as_own(self, prediction: ClassMap) -> Counts:
-        """Labels with the ids of the data's classes; K stands for all others."""
+    def _as_own(self, prediction: ClassMap, counted: NDArray[np.bool_]) -> Counts:
+        """Labels with the ids of the data's classes; K stands for all others, of which those that count are noted."""
         size = len(self.classes)
         labels = prediction.labels.cpu().numpy()
         if prediction.classes is not None and prediction.classes != self.classes:
@@ -189,7 +191,7 @@ class PixelCounts:
             places = np.array([own.get(name, size) for name in prediction.classes], np.int64)
             for name in (n for n in prediction.classes if n not in own):
                 self.left_out.setdefault(name, 0)
-                self.left_out[name] += int((labels == prediction.classes.id(name)).sum())
+                self.left_out[name] += int((counted & (labels == prediction.classes.id(name))).sum())
             labels = np.where(labels < 0, size, places[labels])
         return np.where((labels < 0) | (labels > size), size, labels)
 
@@ -344,9 +346,10 @@ def edges_of(labels: Counts) -> NDArray[np.bool_]:
 
 def near(those: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
     """Every pixel of [H, W] that has one of `those` at most `reach` pixels away (Euclidean)."""
-    found = np.zeros_like(those)
-    places = np.nonzero(np.ones_like(those))
-    found[places] = _within(places, those, reach)
+    found, along, height = np.zeros_like(those), _along(those, reach), len(those)
+    for step in range(-min(reach, height - 1), min(reach, height - 1) + 1):
+        low, high = max(0, -step), height - max(0, step)
+        found[low:high] |= along[low + step : high + step] <= isqrt(reach**2 - step**2)
     return found
 
 
@@ -356,19 +359,24 @@ def _met(these: NDArray[np.bool_], those: NDArray[np.bool_], reach: int) -> floa
 
 
 def _within(places: tuple[Any, ...], those: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
-    height, width = those.shape
-    columns = np.arange(width, dtype=np.int32)
-    far = np.int32(height + width + reach)
-    before = np.maximum.accumulate(np.where(those, columns, -far), axis=1)
-    after = np.minimum.accumulate(np.where(those, columns, 2 * far)[:, ::-1], axis=1)[:, ::-1]
-    along = np.minimum(np.minimum(columns - before, after - columns), reach + 1)  # distance within the row, or too far
+    along, height = _along(those, reach), len(those)
     rows, across = places
     met = np.zeros(len(rows), bool)
     for step in range(-reach, reach + 1):
         other = rows + step
         inside = (other >= 0) & (other < height)
-        met[inside] |= along[other[inside], across[inside]] ** 2 <= reach**2 - step**2
+        met[inside] |= along[other[inside], across[inside]] <= isqrt(reach**2 - step**2)
     return met
+
+
+def _along(those: NDArray[np.bool_], reach: int) -> NDArray[np.int32]:
+    """How far each pixel [H, W] is from the nearest of `those` in its row; reach + 1 where that is too far."""
+    height, width = those.shape
+    columns = np.arange(width, dtype=np.int32)
+    far = np.int32(height + width + reach)
+    before = np.maximum.accumulate(np.where(those, columns, -far), axis=1)
+    after = np.minimum.accumulate(np.where(those, columns, 2 * far)[:, ::-1], axis=1)[:, ::-1]
+    return np.minimum(np.minimum(columns - before, after - columns), np.int32(reach + 1))
 
 
 class PackedMaps(Sequence[ClassMap]):

@@ -144,6 +144,19 @@ def rle_to_mask(rle: RLE) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(inside.reshape(width, height).T))
 
 
+def rle_spans(rle: RLE) -> tuple[np.ndarray, np.ndarray]:
+    """Where each run of pixels inside begins in column-major order, and its length; errors as `rle_to_mask`."""
+    counts = _runs(rle)[1]
+    return counts.cumsum()[1::2] - counts[1::2], counts[1::2]
+
+
+def span_pixels(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """The positions of all pixels of some runs, in column-major order."""
+    skipped = np.repeat(starts - (lengths.cumsum() - lengths), lengths)
+    skipped += np.arange(len(skipped))
+    return skipped
+
+
 def rle_area(rle: RLE) -> int:
     """How many pixels are inside; errors as `rle_to_mask`."""
     return int(_runs(rle)[1][1::2].sum())

@@ -237,7 +237,7 @@ def _with_legend(picture: Image.Image, entries: Sequence[tuple[str, Colour | Non
             x, y = 0, y + line
         places.append((x, y))
         x += width
-    out = Image.new("RGB", (picture.width, picture.height + y + line), _PAPER)
+    out = Image.new("RGB", (max(picture.width, *widths), picture.height + y + line), _PAPER)
     out.paste(picture, (0, 0))
     pen = ImageDraw.Draw(out)
     for (name, colour, share), font, (x, y) in zip(entries, fonts, places, strict=True):

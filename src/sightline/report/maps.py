@@ -55,7 +55,7 @@ def confusion(result: Mapping[str, Any] | None) -> str:
     if len(names) <= sections.MATRIX:
         out += sections.matrix(matrix, names, percent=True, totals=totals)
     else:
-        out += plots.inline_svg(plots.confusion_picture(matrix, names), "Confusion matrix")
+        out += plots.inline_svg(plots.confusion_picture(matrix, names, totals), "Confusion matrix")
     if result.get("confusions"):
         of = dict(zip(names, totals, strict=True))
         rows = [(esc(a), esc(b), f"{100 * count / of[a]:.1f} %") for a, b, count in result["confusions"][:10]]

@@ -116,15 +116,19 @@ def precision_recall_curves(
     return figure
 
 
-def confusion_picture(matrix: Sequence[Sequence[int]] | np.ndarray, labels: Sequence[str]) -> Figure:
+def confusion_picture(
+    matrix: Sequence[Sequence[int]] | np.ndarray, labels: Sequence[str], totals: Sequence[int] | None = None
+) -> Figure:
     """A confusion matrix as a heat map, each row in parts of its label's objects (colours by square root).
 
     Args:
         matrix: [K + 1, K + 1] counts, rows the labels' class, columns the predicted one, background last.
         labels: names of the rows and columns.
+        totals: what each row is divided by; its sum by default.
     """
     counts = np.asarray(matrix, dtype=float)
-    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    whole = counts.sum(1) if totals is None else np.asarray(totals, dtype=float)
+    shares = counts / np.maximum(whole, 1)[:, None]
     figure, axes = _figure(7.2, 6.6)
     axes.grid(False)
     # The square root lets rare mistakes be seen beside the diagonal.

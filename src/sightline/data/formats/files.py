@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -190,6 +191,12 @@ def require_distinct(names: Sequence[str], keys: Sequence[object], what: str) ->
         if key in first:
             raise InputError(f"images {first[key]} and {name} would share {what}; rename one of them")
         first[key] = name
+
+
+def splits_lost(dataset: Dataset) -> Counter[str]:
+    """What layouts do not hold that have a folder for each of the usual splits, and know no others."""
+    others = [split for split in dataset.splits if split not in ORDER and dataset.splits != ("all",)]
+    return +Counter({"names of splits that are not train, val or test": len(others)})
 
 
 def write_image(dataset: Dataset, i: int, path: Path, symlink: bool) -> None:

@@ -11,6 +11,7 @@ from sightline.data.columns import Columns
 from sightline.data.dataset import Dataset
 from sightline.data.formats import files, shapes
 from sightline.errors import InputError
+from sightline.ops.masks import polygons_to_rle, rle_spans, span_pixels
 
 IDS, CLASS_IDS = "instance_ids", "class_ids"
 """Names of the folders."""
@@ -36,7 +37,7 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
     files.require_distinct(names, keys, "a map, which goes by the name without its ending")
     whole = dataset.splits == ("all",)
     columns = dataset.columns
-    lost = shapes.lost_by(dataset, columns, held=())
+    lost = shapes.lost_by(dataset, columns, held=()) + files.splits_lost(dataset)
     for name in ("captions", "occluded", "truncated", "pose", "other", "shape"):
         column = columns.captions if name == "captions" else columns.extra.get(name)
         lost[name] = 0 if column is None else int(sum(map(bool, column)))
@@ -45,33 +46,33 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
         below = "" if whole else split
         files.write_image(dataset, i, out / "images" / below / names[i], symlink)
         height, width = dataset.image_size(i)
-        ids, classes = np.zeros((2, height, width), np.uint16)
+        ids, classes = np.zeros((2, width * height), np.uint16)  # column by column, as outlines are
         rows = range(int(columns.offsets[i]), int(columns.offsets[i + 1]))
-        masks = [mask_of(columns, a, (height, width), names[i]) for a in rows]
-        for number, (a, mask) in enumerate(zip(rows, masks, strict=True), 1):
-            lost["pixels that two objects share"] += int((ids[mask] > 0).sum())
-            ids[mask] = number
-            classes[mask] = columns.labels[a] + 1
-        lost["objects without a pixel of their own"] += len(masks) - len(np.unique(ids[ids > 0]))
+        for number, a in enumerate(rows, 1):
+            pixels = span_pixels(*spans_of(columns, a, (height, width), names[i]))
+            lost["pixels that two objects share"] += int((ids[pixels] > 0).sum())
+            ids[pixels] = number
+            classes[pixels] = columns.labels[a] + 1
+        shown = np.bincount(ids, minlength=len(rows) + 1)[1:] > 0
+        lost["objects without a pixel of their own"] += len(rows) - int(shown.sum())
         for folder, values in ((IDS, ids), (CLASS_IDS, classes)):
             at = out / folder / below / f"{stem}.png"
             at.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(values).save(at)
+            Image.fromarray(np.ascontiguousarray(values.reshape(width, height).T)).save(at)
     (out / "classes.txt").write_text("".join(f"{name}\n" for name in dataset.classes), encoding="utf-8")
     return +lost
 
 
-def mask_of(columns: Columns, a: int, size: tuple[int, int], where: str) -> np.ndarray:
-    """The pixels of object `a`, bool [H, W]; one without outline fills its box."""
-    from sightline.ops.masks import polygons_to_mask, rle_to_mask
-
+def spans_of(columns: Columns, a: int, size: tuple[int, int], where: str) -> tuple[np.ndarray, np.ndarray]:
+    """The pixels of object `a` as `rle_spans`: runs in column-major order; one without outline fills its box."""
     outline = shapes.outline_of(columns, a, where)
     if outline is None:
         x1, y1, x2, y2 = columns.boxes[a].tolist()
         outline = [[x1, y1, x2, y1, x2, y2, x1, y2]]
-    mask = rle_to_mask(outline).numpy() if isinstance(outline, dict) else polygons_to_mask(outline, size).numpy()
-    if mask.shape != size:
+    rle = outline if isinstance(outline, dict) else polygons_to_rle(outline, size)
+    spans = rle_spans(rle)
+    if tuple(rle["size"]) != size:
         raise InputError(
-            f"{where}: a mask is of size {[*mask.shape]}, but the image is {[*size]}; correct or remove it"
+            f"{where}: a mask is of size {[*rle['size']]}, but the image is {[*size]}; correct or remove it"
         )
-    return mask
+    return spans

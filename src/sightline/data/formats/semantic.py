@@ -11,10 +11,10 @@ Layouts that are recognised:
 
 A mask is a grey or palette picture of 8 or 16 bits whose values are class ids from 0 on, or an RGB picture whose
 colours are listed (a palette picture is read by its colours, too, where they are listed). 255 stands for pixels that
-do not count, with more than 255 classes 65535. Classes are in classes.txt or labels.txt (a name a line, or name r g b),
-class_dict.csv, labelmap.txt, or classes.json ({"names": […], "colors": […], "ignore_index": 255}). Without any they are
-named after their ids; where all masks hold 0 and 255 alone and nothing says that 255 does not count, they are
-background and foreground, or background and the one class that is named.
+do not count, with more than 255 classes 65535, and -1 in any file that can hold it. Classes are in classes.txt or
+labels.txt (a name a line, or name r g b), class_dict.csv, labelmap.txt, or classes.json ({"names": […], "colors": […],
+"ignore_index": 255}). Without any they are named after their ids; where all masks hold 0 and 255 alone and nothing says
+that 255 does not count, they are background and foreground, or background and the one class that is named.
 """
 
 from __future__ import annotations
@@ -165,9 +165,10 @@ def _values(
         ignore = table.ignore
     listed = table.names if table is not None else None
     given = classes or listed
-    if ignore == "usual" and len(given or "ab") <= 2 and _black_and_white(masks):
-        names = tuple(given or ("background", "foreground"))
-        return names if len(names) == 2 else (BACKGROUND, *names), MapValues(None, {0: 0, 255: 1})
+    if ignore == "usual" and len(listed or given or "ab") <= 2 and _black_and_white(masks):
+        names, own = (_with_background(n or (BACKGROUND, "foreground")) for n in (given, listed or given))
+        _require_known(own, names)
+        return names, MapValues(None, {0: names.index(own[0]), 255: names.index(own[1])})
     if not given:
         inexact = next((path for path in masks if path.suffix.lower() in (".jpg", ".jpeg")), None)
         if inexact is not None:
@@ -175,7 +176,7 @@ def _values(
         found = {value for path in masks for value in _values_of(path)}
         if ignore == "usual":
             ignore = _WIDE if max(found - {_WIDE}, default=0) > 255 else 255
-        found.discard(-1 if ignore is None else ignore)
+        found -= {IGNORE, ignore}
         if not found:
             raise InputError("no mask holds a class; name the classes in a file classes.txt beside the masks")
         return tuple(f"class {k}" for k in range(max(found) + 1)), MapValues(ignore)
@@ -184,13 +185,21 @@ def _values(
     if classes is None or listed is None:
         return tuple(classes or listed or ()), MapValues(ignore, colours=table.colours if table else {})
     # the user's order: ids of the file become those of the names given
-    unknown = [name for name in listed if name not in classes]
-    if unknown:
-        raise files.unknown_class("a mask's class", f"class {unknown[0]!r}", list(classes))
+    _require_known(listed, classes)
     places = [classes.index(name) for name in listed]
     colours = {c: IGNORE if k == IGNORE else places[k] for c, k in (table.colours if table else {}).items()}
     numbers = dict(enumerate(places))
     return tuple(classes), MapValues(ignore, numbers, colours)
+
+
+def _with_background(names: Sequence[str]) -> tuple[str, ...]:
+    return (BACKGROUND, *names) if len(names) == 1 else tuple(names)
+
+
+def _require_known(names: Sequence[str], classes: Sequence[str]) -> None:
+    unknown = next((name for name in names if name not in classes), None)
+    if unknown is not None:
+        raise files.unknown_class("a mask's class", f"class {unknown!r}", list(classes))
 
 
 def _black_and_white(masks: Sequence[Path]) -> bool:

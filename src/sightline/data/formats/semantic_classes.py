@@ -99,9 +99,10 @@ def _from_json(file: Path) -> ClassTable:
         if not isinstance(entry, str):
             raise InputError(f"{file}: entry {k} of the classes has no name; give one")
         named.append((entry, None if own is None else _colour(own, file, entry)))
-    table = _table(named, file)
     if isinstance(ignore, int):
+        table = _table(named, file, None)  # it says what does not count: a class may be named so
         return ClassTable(table.names, table.colours, ignore)
+    table = _table(named, file)
     if ignore is not None:
         return ClassTable(table.names, {**table.colours, _colour(ignore, file, "ignore"): IGNORE}, table.ignore)
     return table
@@ -123,11 +124,11 @@ def _from_mapping(names: Mapping[str, Any], file: Path) -> tuple[list[str], list
     return [name for _, name in pairs], None
 
 
-def _table(named: Sequence[tuple[str, Colour | None]], file: Path) -> ClassTable:
+def _table(named: Sequence[tuple[str, Colour | None]], file: Path, ignored: str | None = _IGNORED) -> ClassTable:
     names: list[str] = []
     colours: dict[Colour, int] = {}
     for name, colour in named:
-        id = IGNORE if name == _IGNORED and colour is not None else len(names)
+        id = IGNORE if name == ignored and colour is not None else len(names)
         if id != IGNORE:
             names.append(name)
         if colour is not None and colour in colours:

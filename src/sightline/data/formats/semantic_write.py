@@ -30,7 +30,7 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
     Returns:
         What could not be written, with how often.
     """
-    lost: Counter[str] = Counter()
+    lost = files.splits_lost(dataset)
     if dataset.kind == "instances":
         lost["borders between objects"] = dataset.columns.objects
         dataset = dataset.as_class_map()
