@@ -143,3 +143,27 @@ def test_maps_without_pictures_are_those_with(model: Segmenter, picture: np.ndar
         assert (tmp_path / "lean" / name).read_bytes() == (tmp_path / "drawn" / name).read_bytes()
     assert not (tmp_path / "lean" / "a.png").exists()
     assert (tmp_path / "drawn" / "a.png").exists()
+
+
+def test_arrays_with_channels_first_and_pictures_beyond_the_limit(
+    model: Segmenter, picture: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = predict(model, picture).labels.numpy()
+    np.save(tmp_path / "first.npy", picture.transpose(2, 0, 1))
+    Image.fromarray(picture).save(tmp_path / "huge.png")
+    assert np.array_equal(predict_tiled(model, tmp_path / "first.npy", 40, 16), whole)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow refuses twice as many
+    with pytest.raises(InputError, match=r"huge\.png has more pixels than are decoded at once; predict it by tiles"):
+        predict(model, tmp_path / "huge.png")
+    assert np.array_equal(predict_tiled(model, tmp_path / "huge.png", 40, 16), whole)
+    assert np.array_equal(predict(model, tmp_path / "huge.png", tile=40, overlap=16).labels.numpy(), whole)
+    assert Image.MAX_IMAGE_PIXELS == 1000
+
+
+@pytest.mark.parametrize("wrong", [{"threshold": 3}, {"tile": 64, "overlap": 60}, {"batch_size": 0}])
+def test_what_is_refused_leaves_no_folder(
+    model: Segmenter, picture: np.ndarray, tmp_path: Path, wrong: dict[str, int]
+) -> None:
+    with pytest.raises(InputError):
+        predict_to_folder(model, picture, tmp_path / "out", **wrong)  # type: ignore[arg-type]
+    assert not (tmp_path / "out").exists()

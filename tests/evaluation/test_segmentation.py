@@ -90,6 +90,15 @@ def test_what_is_near_in_a_huge_map() -> None:
     assert near(those, 2).nonzero()[1].tolist() == [*range(9, 12), *range(8, 13), *range(9, 12)]
 
 
+@pytest.mark.parametrize(("size", "reach"), [((9, 14), 3), ((3, 20), 7), ((20, 3), 40)])
+def test_what_is_near_equals_a_loop(size: tuple[int, int], reach: int) -> None:
+    those = np.random.default_rng(0).random(size) < 0.03
+    those[1, 1] = True
+    places = np.argwhere(those)
+    expected = [[(((places - (y, x)) ** 2).sum(1) <= reach**2).any() for x in range(size[1])] for y in range(size[0])]
+    assert np.array_equal(near(those, reach), expected)
+
+
 @pytest.mark.parametrize("band", [0.01, 0.12])
 def test_boundaries_are_those_of_loops_over_pixels(band: float) -> None:
     generator = np.random.default_rng(1)

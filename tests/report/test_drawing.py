@@ -147,6 +147,15 @@ def test_class_maps_have_a_legend():
     assert draw(grey(), ClassMap(labels, CLASSES), size=120).width == 120
 
 
+def test_a_legend_wider_than_its_picture_is_whole():
+    names = Classes(["the impervious surfaces of a town", "grass"])
+    target = ClassMap(torch.zeros(24, 24, dtype=torch.int64), names)
+    legend = np.asarray(draw(torch.zeros(3, 24, 24, dtype=torch.uint8), target))[24:]
+    assert legend.shape[1] > 150
+    assert (legend[:, :4] == legend[0, 0]).all()  # empty at both ends
+    assert (legend[:, -2:] == legend[0, 0]).all()
+
+
 def test_the_background_of_a_class_map_is_not_tinted():
     labels = torch.zeros(200, 240, dtype=torch.int64)
     labels[:, 120:] = 1

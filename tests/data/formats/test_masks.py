@@ -104,6 +104,80 @@ def test_voc(tmp_path: Path, as_colours: bool, labelmap: bool):
         open_dataset(tmp_path)
 
 
+OWN = {"cat": (128, 0, 0), "dog": (140, 20, 10), "cow": (51, 221, 255)}
+"""The second is VOC's first but for lower bits; the third is none of VOC's."""
+
+
+@pytest.mark.parametrize("as_palette", [False, True])
+def test_voc_with_colours_of_its_own(tmp_path: Path, as_palette: bool):
+    """As CVAT writes it: classes by the very colours of labelmap.txt, whatever numbers a palette gives them."""
+    objects, classes = np.zeros((2, 48, 64), np.uint8)
+    for number, k in enumerate((2, 1, 3), 1):
+        objects[10 * number : 10 * number + 6, 5:30] = number
+        classes[10 * number : 10 * number + 6, 5:30] = k
+    classes[10, 5] = 1  # one pixel of another class
+    by_index = np.array([(0, 0, 0), *OWN.values()], np.uint8)
+    for kind, values, table in (("Object", objects, by_index[[0, 3, 2, 1]]), ("Class", classes, by_index)):
+        made = Image.fromarray(table[values])
+        if as_palette:
+            turned = np.array([0, 3, 1, 2])  # the palette counts otherwise than labelmap.txt
+            made = Image.frombytes("P", (64, 48), turned[values].astype(np.uint8).tobytes())
+            made.putpalette(table[np.argsort(turned)].ravel().tolist())
+        (tmp_path / f"Segmentation{kind}").mkdir()
+        made.save(tmp_path / f"Segmentation{kind}" / "a.png")
+    picture(tmp_path / "JPEGImages" / "a.jpg")
+    lines = ["background:0,0,0::", *(f"{name}:{r},{g},{b}::" for name, (r, g, b) in OWN.items())]
+    text(tmp_path / "labelmap.txt", "\n".join(lines))
+    data = open_dataset(tmp_path, format="masks")
+    assert sorted(rows(data, 0)) == [("cat", 5, 20, 30, 26), ("cow", 5, 30, 30, 36), ("dog", 5, 10, 30, 16)]
+    assert np.array_equal(open_dataset(tmp_path, format="semantic").target(0).labels.numpy(), classes)
+    text(tmp_path / "mine.txt", "a\nghost\n")
+    listed = open_dataset(tmp_path, format="masks", train="mine.txt")
+    assert (listed.splits, len(listed), listed.orphans) == (("train",), 1, ("mine.txt: ghost",))
+    text(tmp_path / "labelmap.txt", "cat:1,2,3::\ndog:1,2,3::\n")
+    with pytest.raises(InputError, match=r"labelmap\.txt gives 'cat' and 'dog' the same colour \(1, 2, 3\)"):
+        open_dataset(tmp_path, format="masks")
+
+
+def test_ids_of_several_classes(tmp_path: Path):
+    """An object is of the class most of its pixels have; with several classes each image needs their map."""
+    text(tmp_path / "classes.txt", "cat\ndog\n")
+    for name in ("a", "b"):
+        picture(tmp_path / "images" / f"{name}.jpg")
+        save((ids() == 1).astype(np.uint8), tmp_path / "instance_ids" / f"{name}.png")
+        classes = np.where(ids() == 1, 2, 0).astype(np.uint8)
+        classes[4, 6] = 1
+        save(classes, tmp_path / "class_ids" / f"{name}.png")
+    assert [rows(open_dataset(tmp_path), i) for i in range(2)] == [[("dog", *BOXES[0])]] * 2
+    (tmp_path / "class_ids" / "b.png").unlink()
+    with pytest.raises(InputError, match=r"instance_ids/b\.png has no map of classes beside it in class_ids; add it"):
+        open_dataset(tmp_path)
+
+
+def test_folders_of_several_images_are_no_pictures_of_objects(tmp_path: Path):
+    for site in ("here", "there"):
+        for k in range(2):
+            picture(tmp_path / site / "images" / f"{k}.png")
+            save((ids() == 1).astype(np.uint8), tmp_path / site / "masks" / f"{k}.png")
+    with pytest.raises(InputError, match="is not a dataset in a known format"):
+        open_dataset(tmp_path)
+    with pytest.raises(InputError, match=r"here/images holds 2 images, but where masks/ has a picture an object"):
+        open_dataset(tmp_path, format="masks")
+
+
+def test_splits_of_other_names_are_told_of(tmp_path: Path):
+    for name in "ab":
+        picture(tmp_path / "v" / "JPEGImages" / f"{name}.jpg")
+        save((ids() == 1).astype(np.uint8), tmp_path / "v" / "SegmentationObject" / f"{name}.png")
+        save((ids() == 1).astype(np.uint8), tmp_path / "v" / "SegmentationClass" / f"{name}.png")
+        text(tmp_path / "v" / "ImageSets" / "Segmentation" / f"fold_{name}.txt", f"{name}\n")
+    data = open_dataset(tmp_path / "v", format="masks")
+    assert data.splits == ("fold_a", "fold_b")
+    for kind in ("masks", "semantic"):
+        done = convert(data, tmp_path / kind, kind)
+        assert done.lost["names of splits that are not train, val or test"] == 2
+
+
 def test_a_picture_an_object(tmp_path: Path):
     root = tmp_path / "cells"
     picture(root / "x1" / "images" / "x1.png")

@@ -144,6 +144,42 @@ def test_zero_and_255_are_background_and_foreground(tmp_path: Path) -> None:
     assert np.array_equal(data.target(0).labels.numpy(), values // 255)
 
 
+def test_the_order_of_two_classes_does_not_turn_them(tmp_path: Path) -> None:
+    picture(tmp_path / "images" / "a.jpg", SIZE)
+    values = (labels() > 0).astype(np.uint8) * 255
+    save(tmp_path / "masks" / "a.png", values)
+    (tmp_path / "classes.txt").write_text("background\ncrack\n")
+    data = open_dataset(tmp_path, classes=["crack", "background"])
+    assert [*data.classes] == ["crack", "background"]
+    assert np.array_equal(data.target(0).labels.numpy(), 1 - values // 255)
+    assert np.array_equal(open_dataset(tmp_path).target(0).labels.numpy(), values // 255)
+    with pytest.raises(InputError, match=r"class 'crack', which is not among the classes \(crevice, background\)"):
+        open_dataset(tmp_path, classes=["crevice", "background"])
+
+
+def test_a_class_named_ignore_stays(tmp_path: Path) -> None:
+    maps = [torch.arange(3).repeat(SIZE[0], -(-SIZE[1] // 3))[:, : SIZE[1]]]
+    data = Dataset.from_class_maps([torch.zeros(3, *SIZE, dtype=torch.uint8)], maps, ["background", "ignore", "cat"])
+    again = open_dataset(convert(data, tmp_path / "d", "semantic").folder)
+    assert [*again.classes] == ["background", "ignore", "cat"]
+    assert torch.equal(again.target(0).labels, maps[0])
+
+
+def test_numbers_far_from_ids(tmp_path: Path) -> None:
+    """-1 does not count; numbers that would fill the memory if they were counted are told of."""
+    picture(tmp_path / "images" / "a.jpg", SIZE)
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "classes.txt").write_text("a\nb\nc\n")
+    values = labels().astype(np.int64)
+    values[0, 0] = -1
+    np.save(tmp_path / "masks" / "a.npy", values)
+    assert np.array_equal(open_dataset(tmp_path).target(0).labels.numpy(), values)
+    values[0, :2] = 2**40
+    np.save(tmp_path / "masks" / "a.npy", values)
+    with pytest.raises(InputError, match=r"holds values that are no class: 1099511627776 \(2 pixels\)"):
+        open_dataset(tmp_path).target(0)
+
+
 def test_two_classes_of_which_only_one_is_seen_with_ignored_pixels(tmp_path: Path) -> None:
     """What was written says that 255 does not count; and in a folder that says nothing, all masks are looked at."""
     maps = [torch.zeros(SIZE, dtype=torch.int64) for _ in range(8)]
