@@ -122,6 +122,15 @@ def test_a_run_that_cannot_begin_leaves_its_name_free(folder, tmp_path):
     assert (tmp_path / "b" / "step1" / "metrics.jsonl").exists()
 
 
+def test_a_run_that_ends_with_a_bad_batch_keeps_it(folder, tmp_path):
+    data = sl.open_dataset(folder).as_class_map()
+    model = sl.create_model("unet_small", data.classes, width=4)
+    model.loss = lambda logits, labels: logits.sum() * float("nan")
+    with pytest.raises(InputError, match=r"nonfinite_batch\.pt"):
+        sl.train(model, data["train"], epochs=1, name="a", runs=tmp_path, report=False, **QUICK)
+    assert (tmp_path / "a" / "nonfinite_batch.pt").is_file()
+
+
 def test_a_run_s_folder_gives_weights(run, folder):
     again = sl.create_model(NAME, sl.open_dataset(folder).classes, weights=run.folder, **TINY)
     assert all(torch.equal(v, run.model.state_dict()[k]) for k, v in again.state_dict().items())

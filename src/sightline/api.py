@@ -173,8 +173,13 @@ def train(
 
 
 def _remove_unless_begun(folder: Path) -> None:
-    """A run without a finished epoch, in a step of it either, is no more than its own files: its name is free."""
-    if not any(log.stat().st_size for log in folder.rglob("metrics.jsonl")):
+    """A run without a finished epoch, in a step of it either, is no more than its own files: its name is free.
+
+    Not so where it left the batch that ended it, for that is to be looked at.
+    """
+    from sightline.training.guard import BATCH_FILE
+
+    if not any(log.stat().st_size for log in folder.rglob("metrics.jsonl")) and not any(folder.rglob(BATCH_FILE)):
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -56,6 +56,28 @@ def test_folded_convolutions_equal_themselves(module: nn.Module) -> None:
         torch.testing.assert_close(one(x), module(x), atol=1e-5, rtol=1e-5)
 
 
+def test_a_slice_keeps_its_names() -> None:
+    """Its first layer is named "1", not "0": layers are found by name."""
+    layers = [nn.Identity(), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 1)]
+    module = trained(nn.Sequential(*layers)[1:])
+    assert [name for name, _ in module.named_children()] == ["1", "2", "3", "4"]
+    one, x = fuse(module), torch.randn(2, 4, 5, 6)
+    assert [type(layer) for layer in one] == [nn.Conv2d, nn.Identity, nn.ReLU, nn.Conv2d]
+    with torch.no_grad():
+        torch.testing.assert_close(one(x), module(x), atol=1e-5, rtol=1e-5)
+
+
+def test_a_detector_of_slices_folds() -> None:
+    import sightline as sl
+
+    model = trained(sl.create_model("ssdlite320_mobilenet_v2", ["a", "b"], image_size=96))
+    one, image = fuse(model), torch.rand(3, 80, 96)
+    with torch.inference_mode():
+        (before,), (after,) = model([image]), one([image])
+    assert len(before) > 10
+    torch.testing.assert_close(after.scores, before.scores, atol=1e-4, rtol=1e-4)
+
+
 def test_linear_layers_fold_too() -> None:
     module = trained(nn.Sequential(nn.Flatten(), nn.Linear(12, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.BatchNorm1d(5)))
     one = fuse(module)

@@ -156,8 +156,10 @@ def test_validation_loss_is_the_mean_over_images_in_eval_mode(tmp_path):
     assert run.metrics[0]["val/loss"] == pytest.approx(sum(losses) / 7, rel=1e-5)
 
 
-def test_accumulating_equals_a_larger_batch(tmp_path):
-    """Without batch norm's and dropout's dependence on the batch, two half batches step as one whole."""
+@pytest.mark.parametrize("images", [16, 12])
+def test_accumulating_equals_a_larger_batch(tmp_path, images):
+    """Without batch norm's and dropout's dependence on the batch, two half batches step as one whole; and the last of
+    an epoch, where there is no second, as itself."""
 
     class Plain(toy.BlobDetector):
         def train(self, mode=True):
@@ -166,7 +168,7 @@ def test_accumulating_equals_a_larger_batch(tmp_path):
     def weights(name, **kwargs):
         torch.manual_seed(0)
         recipe = Recipe(epochs=2, optimizer="sgd", lr=0.1, clip_norm=None, ema=None, **kwargs)
-        train(tmp_path / name, recipe, toy.Blobs(16), Plain())
+        train(tmp_path / name, recipe, toy.Blobs(images), Plain())
         return toy.state(tmp_path / name)
 
     whole, halves = weights("whole", batch_size=8), weights("halves", batch_size=4, accumulate=2)

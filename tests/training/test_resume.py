@@ -98,6 +98,14 @@ def test_ctrl_c_leaves_the_step_it_came_in(tmp_path):
     assert run.metrics[0]["epoch"] == run.best["epoch"] == 1
 
 
+def test_ctrl_c_before_the_first_validation_gives_what_is_saved(tmp_path):
+    recipe = dataclasses.replace(RECIPE, validate_every=3)
+    run = train(tmp_path, recipe, transform=press_ctrl_c_at(20, toy.jitter))
+    assert run.interrupted
+    assert not (tmp_path / "best.safetensors").exists()
+    assert toy.same(run.model.state_dict(), toy.state(tmp_path)["ema"]["model"])
+
+
 def test_ctrl_c_in_a_validation(tmp_path, uninterrupted):
     def nothing(model):
         return {}

@@ -99,6 +99,18 @@ def test_clock_reserves_time_for_the_last_validation(monkeypatch):
     assert list(clock.epochs(2)) == []
 
 
+def test_time_kept_for_a_quicker_validation_is_trained_in(monkeypatch):
+    time = FakeTime(monkeypatch)
+    clock = Clock(Recipe(minutes=1), steps_per_epoch=100, validation_share=0.25)
+    time.now += 35
+    assert clock.tick(35) == 1.0  # 1 s a step: 26 s are kept
+    assert clock.out_of_time
+    time.now += 2
+    clock.validated(2.0)
+    assert clock.tick(35) == pytest.approx(37 / (60 - 2.1))
+    assert not clock.out_of_time
+
+
 def test_clock_keeps_half_of_the_time_for_training_however_slow_validation_is(monkeypatch):
     time = FakeTime(monkeypatch)
     clock = Clock(Recipe(minutes=1), steps_per_epoch=10, validation_seconds=1000.0)

@@ -74,8 +74,8 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]
         InputError: there is no such file, or it holds no state of a network.
     """
     path = Path(path)
-    if (path / "best.safetensors").is_file():  # a run's folder
-        path = path / "best.safetensors"
+    if path.is_dir():  # a run's
+        path = next((path / n for n in ("best.safetensors", "last.safetensors") if (path / n).is_file()), path)
     if not path.is_file():
         raise InputError(f"weights {path}: there is no such file; give a path, or a published name such as 'imagenet'")
     if path.suffix == ".safetensors":

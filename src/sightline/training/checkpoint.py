@@ -254,11 +254,13 @@ def save_models(folder: Path, state: TrainState, parts: Parts, row: Row, improve
             torch.save(parts.weights.state_dict(), path)
 
 
-def load_best(folder: Path, model: nn.Module) -> None:
-    """Give `model` the weights of the best epoch, where there is one."""
+def load_best(folder: Path, parts: Parts) -> None:
+    """Give the model the weights of the best epoch, or those that would be saved now where none was validated."""
     if (folder / BEST_FILE).is_file():
-        device = next(model.parameters()).device
-        model.load_state_dict(torch.load(folder / BEST_FILE, map_location=device, weights_only=True))
+        device = next(parts.model.parameters()).device
+        parts.model.load_state_dict(torch.load(folder / BEST_FILE, map_location=device, weights_only=True))
+    elif parts.ema is not None:
+        parts.model.load_state_dict(parts.ema.model.state_dict())
 
 
 def save_model(model: nn.Module, path: Path, metadata: dict[str, Any]) -> None:

@@ -99,7 +99,8 @@ def fit(
     clock = Clock(
         recipe,
         steps_per_epoch=-(-len(loader) // recipe.accumulate),
-        validation_share=len(validation or ()) / len(data) * (1 if validate is None else 2),
+        # an image is looked at once or twice, and forward only, a third of a training step
+        validation_share=len(validation or ()) / len(data) * (1 if validate is None else 2) / 3,
         elapsed=state.elapsed,
         validation_seconds=state.validation_seconds,
         share=lambda value: devices.on_main(accelerator, lambda: value),
@@ -110,6 +111,7 @@ def fit(
     guard = Guard(folder, model)
     display = ProgressDisplay(progress and accelerator.is_main_process, clock, len(loader))
     interrupts = Interrupts(enabled=accelerator.num_processes == 1)
+    batches = len(loader)
 
     interrupted = False
     try:
@@ -127,7 +129,10 @@ def fit(
                     with accelerator.accumulate(net):
                         with half.guarded(accelerator.device, recipe.precision):
                             losses = net(images, targets)
-                        accelerator.backward(sum(losses.values()))
+                        loss = sum(losses.values())
+                        # accelerate divides by `accumulate`, but the last group of an epoch may be smaller
+                        group = min(recipe.accumulate, batches - state.batch // recipe.accumulate * recipe.accumulate)
+                        accelerator.backward(loss if group == recipe.accumulate else loss * (recipe.accumulate / group))
                         values = guard.finite(losses)
                         if accelerator.sync_gradients and recipe.clip_norm is not None:
                             norm = accelerator.clip_grad_norm_(net.parameters(), recipe.clip_norm)
@@ -157,6 +162,7 @@ def fit(
                             lambda: validation_metrics(parts.weights, held_out, validate, accelerator, recipe.seed),
                         )
                     state.validation_seconds = clock.validated(clock.elapsed - began)
+                    clock.tick(state.step)  # time kept for a validation that took less is there to train in
                 row, best = records.close_epoch(state, metrics, clock.elapsed)
                 display.epoch(row, best)
                 if on_epoch is not None:
@@ -175,7 +181,7 @@ def fit(
         devices.stop_trackers(accelerator)
         devices.release(accelerator, model, net)
 
-    checkpoint.load_best(folder, model)
+    checkpoint.load_best(folder, parts)
     model.eval()
     stopped = "interrupted" if interrupted else _why_it_ended(state, recipe, begun)
     run = Run(folder, model, recipe, state.rows, state.best, state.metric, stopped)

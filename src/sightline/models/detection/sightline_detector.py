@@ -168,6 +168,11 @@ class SightlineDetector(Detector):
 
     def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
         """A batch → detections of each image; with targets, the three losses."""
+        if self.training and max(batch.tensor.shape[-2:]) <= self.strides[-1] and len(batch.tensor) == 1:
+            raise InputError(
+                "a batch of one image has a single value a channel in the coarsest map, which cannot be normalised; "
+                "train with larger batches, or give image_size=64 or more"
+            )
         scores, sides = self.network(batch.tensor)
         points = self.points(batch)
         if targets is None:

@@ -65,17 +65,20 @@ def folded(layer: nn.Module, norm: nn.Module) -> nn.Module:
 
 
 def _fuse_children(module: nn.Module) -> None:
+    in_order = isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
+    previous = ""  # by name, not by position: a slice of a Sequential keeps its names
     for name, child in list(module.named_children()):
         own = getattr(child, "fused", None)
         if callable(own):
             setattr(module, name, own())
-        elif _is_a_norm(child) and isinstance(module, nn.Sequential) and name.isdigit():
-            before = module._modules.get(str(int(name) - 1))
+        elif _is_a_norm(child) and in_order:
+            before = module._modules.get(previous)
             if isinstance(before, nn.Conv1d | nn.Conv2d | nn.Linear):
-                module[int(name) - 1] = folded(before, child)
-                module[int(name)] = nn.Identity()
+                setattr(module, previous, folded(before, child))
+                setattr(module, name, nn.Identity())
         else:
             _fuse_children(child)
+        previous = name
 
 
 def _is_a_norm(module: nn.Module) -> bool:
