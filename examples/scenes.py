@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import sys
 
-from PIL import Image, ImageDraw
+import torch
+from PIL import Image
 
+import sightline as sl
 from sightline.data.scenes import CLASSES, render, video
 
-COLOURS = ("#ff5050", "#ffb020", "#40e070", "#50b0ff", "#ff70e0")
 COLUMNS, ROWS, SIDE = 5, 3, 240
 
 
@@ -19,13 +20,10 @@ def main(out: str = "scenes.png", first: str = "0") -> None:
     sheet = Image.new("RGB", (COLUMNS * SIDE, (ROWS + 1) * SIDE))
     for i in range(COLUMNS * ROWS):
         scene = render(int(first) + i, SIDE)
-        picture = Image.fromarray(scene.image)
-        draw = ImageDraw.Draw(picture)
-        for item in scene.objects:
-            colour = COLOURS[CLASSES.index(item.class_name)]
-            draw.rectangle(item.box.tolist(), outline=colour)
-            draw.text((item.box[0] + 2, item.box[1]), item.class_name, fill=colour)
-        sheet.paste(picture, (i % COLUMNS * SIDE, i // COLUMNS * SIDE))
+        boxes = torch.tensor([item.box.tolist() for item in scene.objects]).reshape(-1, 4)
+        labels = [CLASSES.index(item.class_name) for item in scene.objects]
+        found = sl.Instances((SIDE, SIDE), classes=sl.Classes(CLASSES), boxes=boxes, labels=labels)
+        sheet.paste(sl.draw(Image.fromarray(scene.image), found), (i % COLUMNS * SIDE, i // COLUMNS * SIDE))
         print(f"{scene.seed}: {scene.caption}")
     film = video(int(first), frames=13, size=SIDE)
     for i in range(COLUMNS):

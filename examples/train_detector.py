@@ -21,15 +21,16 @@ def main() -> None:
     args = parser.parse_args()
 
     data = sl.open_dataset(args.data)
-    if "val" not in data.splits or "test" not in data.splits:
+    if "train" not in data.splits or "val" not in data.splits:  # not divided yet
         data = data.split(0.8, 0.1, 0.1, seed=0)
+    test = data["test" if "test" in data.splits else "val"]
     print(sl.check(data))
 
     model = sl.create_model(args.model, classes=data.classes, weights=args.weights)
     run = sl.train(model, data["train"], validation=data["val"], epochs=args.epochs)
-    print(sl.evaluate(run.model, data["test"]))
+    print(sl.evaluate(run.model, test))
 
-    image, labels = data["test"][0]
+    image, labels = test[0]
     sl.draw(image, labels).save(run.folder / "labelled.png")
     sl.draw(image, sl.predict(run.model, image)).save(run.folder / "found.png")
     print("saved as", sl.save(run.model, run.folder / "model.safetensors"))

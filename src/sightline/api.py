@@ -61,8 +61,8 @@ def scenes(n: int, size: int | tuple[int, int] = 160, seed: int = 0, **options: 
 
 def train(
     model: nn.Module,
-    data: Dataset | JointData,
-    validation: Dataset | None = None,
+    data: Dataset | JointData | str | Path,
+    validation: Dataset | str | Path | None = None,
     *,
     recipe: Recipe | None = None,
     name: str | None = None,
@@ -82,8 +82,9 @@ def train(
 
     Args:
         model: of `create_model` or `load`; it is trained in place.
-        data: the training images; for YOLO9000 also boxed and labelled images together (`sightline.data.joint`).
-        validation: images never trained on, by which the best epoch is chosen.
+        data: the training images; for YOLO9000 also boxed and labelled images together (`sightline.data.joint`). Of a
+            whole dataset, or a path, that has a split "train", that split; of `data[:]` all images.
+        validation: images never trained on, by which the best epoch is chosen; by default the split "val" of such data.
         recipe: all numbers of the run; by default those that suit the model (`recipe_for`).
         name: the run's folder in `runs`; by default run1, run2, …
         runs: folder of all runs.
@@ -121,6 +122,7 @@ def train(
         recipe = Recipe.from_yaml(existing_run_folder(folder) / "recipe.yaml")
     recipe = recipe.changed(**numbers) if recipe else recipe_for(model, numbers, "train(…)")
     augmentation = transform or recipes.named(recipe.augmentation)
+    data, validation = _learnt_and_held_out(data, validation, model)
     for part, title in ((data, "training"), (validation, "validation")):
         if part is not None and not checked:
             for piece in part.parts if isinstance(part, JointData) else (part,):
@@ -152,7 +154,7 @@ def train(
             run = train_in_steps(model, data, recipe, folder, **common)
         else:
             run = fit(model, data, recipe, folder, resume=resume, **common)
-    except InputError:
+    except (Exception, KeyboardInterrupt):
         if not resume:
             _remove_unless_begun(folder)
         raise
@@ -247,13 +249,16 @@ def evaluate(
 
     Args:
         model: a model, a saved file, or a run's folder.
-        data: a dataset, or the path of one, all of whose images are then used.
+        data: a dataset, or the path of one. Of a whole one with splits, "test" is measured, else "val", as by the
+            command line; of `data[:]` all images.
         batch_size, device, progress, keep_predictions: as there.
     """
     from sightline.evaluation import evaluate as run
 
     model = _model(model)
-    data = as_learned(_dataset(data), model)
+    data = as_learned(_dataset(data, model), model)
+    if getattr(data, "whole", False):
+        data = next((data[name] for name in ("test", "val") if name in data.splits), data)
     with suppress(InputError):  # labels that have boxes alone measure boxes alone
         data = with_target_fields(model, data)
     return run(model, data, batch_size, device, progress, keep_predictions)
@@ -279,17 +284,18 @@ def draw(image: Any, result: Target, **options: Any) -> Image.Image:
     return run(image, result, **options)
 
 
-def contact_sheet(data: Dataset, transform: Any = None, **options: Any) -> Image.Image:
+def contact_sheet(data: Dataset | str | Path, transform: Any = None, **options: Any) -> Image.Image:
     """A picture of images with their labels, as training sees them; see `sightline.report.drawing.contact_sheet`.
 
     Args:
-        data: the dataset.
+        data: a dataset, or the path of one.
         transform: an augmentation, or the name of an augmentation recipe ("default", "strong", "mosaic", …).
         options: n, columns, seed.
     """
     from sightline.data.transforms import recipes
     from sightline.report.drawing import contact_sheet as run
 
+    data = _dataset(data)
     transform = recipes.named(transform) if isinstance(transform, str) else transform
     if hasattr(transform, "bind"):  # it makes one picture of several of the data
         transform = transform.bind(data, None)
@@ -335,7 +341,26 @@ def _model(model: nn.Module | str | Path) -> nn.Module:
     return model if isinstance(model, nn.Module) else load(model)
 
 
-def _dataset(data: Dataset | str | Path) -> Dataset:
+def _learnt_and_held_out(
+    data: Dataset | JointData | str | Path, validation: Dataset | str | Path | None, model: nn.Module
+) -> tuple[Dataset | JointData, Dataset | None]:
+    """What `train` was given as images to learn from and to validate on; of whole datasets their splits."""
+    from sightline.data.joint import JointData
+
+    if not isinstance(data, JointData):
+        data = _dataset(data, model)
+        if data.whole and "train" in data.splits:
+            validation = data["val"] if validation is None and "val" in data.splits else validation
+            data = data["train"]
+    if validation is not None:
+        validation = _dataset(validation, model)
+        validation = validation["val"] if validation.whole and "val" in validation.splits else validation
+    return data, validation
+
+
+def _dataset(data: Dataset | str | Path, model: nn.Module | None = None) -> Dataset:
     from sightline.data.formats import open_dataset
 
-    return open_dataset(data) if isinstance(data, str | Path) else data
+    if isinstance(data, str | Path):
+        return open_dataset(data).with_channels(getattr(model, "in_channels", 3))
+    return data

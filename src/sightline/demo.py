@@ -89,7 +89,7 @@ def demo(out: str | Path = "demo", minutes: float = 4.2) -> Path:
         f"  pictures  {pictures}\n"
         "Next, with your own images and labels (COCO, VOC or YOLO) in place of the scenes:\n"
         f"  sightline check {scenes}\n"
-        f"  sightline train {scenes} --model ssdlite320_mobilenet_v2 --epochs 30\n"
+        f"  sightline train {scenes} --epochs 30\n"
         f"  sightline predict {run.folder} {scenes / 'test'} --out {out / 'found'}"
     )
     return run.folder

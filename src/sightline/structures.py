@@ -40,6 +40,10 @@ class Classes(Sequence[str]):
     def __init__(self, names: Iterable[str]):
         if isinstance(names, str):
             raise InputError(f"classes must be a list of names, not the single string {names!r}; write [{names!r}]")
+        if not isinstance(names, Iterable):
+            raise InputError(
+                f"classes must be a list of names, not {names!r}; write their names, such as ['cat', 'dog']"
+            )
         self.names = tuple(names)
         seen: set[str] = set()
         for position, name in enumerate(self.names):
@@ -316,7 +320,7 @@ def _as_field(name: str, value: Any) -> Any:
     return tensor if tensor.is_floating_point() else tensor.float()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ClassMap:
     """One class for each pixel.
 
@@ -351,6 +355,16 @@ class ClassMap:
     @property
     def image_size(self) -> Size:
         return int(self.labels.shape[0]), int(self.labels.shape[1])
+
+    def __repr__(self) -> str:
+        height, width = self.image_size
+        ids, counts = self.labels.unique(return_counts=True)
+        most = sorted(zip(counts.tolist(), ids.tolist(), strict=True), reverse=True)
+        names = ["not counted" if i < 0 else f"class {i}" if self.classes is None else self.classes[i] for _, i in most]
+        shares = [f"{name} {100 * n / self.labels.numel():.1f} %" for name, (n, _) in zip(names, most, strict=True)]
+        shown = ", ".join(shares[:6]) + (f", … {len(shares) - 6} more" if len(shares) > 6 else "")
+        where = f" of {self.source}" if self.source else ""
+        return f"ClassMap({width}×{height} pixels{where}{', with scores' if self.scores is not None else ''}: {shown})"
 
     def to(self, device: torch.device | str) -> ClassMap:
         scores = None if self.scores is None else self.scores.to(device)

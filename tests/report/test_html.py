@@ -163,7 +163,7 @@ def test_reads_the_folder_of_a_run(tmp_path):
         ("confusion", "background"),
         ("errors", "duplicate"),
         ("training", "<svg"),
-        ("wall", "predictions are not at hand"),
+        ("wall", "predictions were not kept"),
         ("recipe", "cosine"),
         ("environment", "3.12"),
     ):

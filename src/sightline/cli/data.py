@@ -47,7 +47,10 @@ def check(
     if model and dataset.kind != "instances":
         raise InputError(f"{data} has no objects to compare with {model}; leave --model out")
     if model and not hasattr(detector, "anchor_shapes"):
-        raise InputError(f"{model} has no anchors to compare the objects with; give a detector, or leave --model out")
+        raise InputError(
+            f"{model} has no anchors to compare the objects with; give a detector that has, such as ssd300_vgg16, or "
+            "leave --model out"
+        )
     report = api.check(dataset, detector, full=not fast, progress=not quiet)
     typer.echo(json.dumps(report.to_dict(), indent=1) if as_json else str(report))
     if fix is not None:
@@ -79,7 +82,7 @@ def look(
     out: Annotated[Path, typer.Option("--out", "-o", help="The picture to write.")] = Path("contact_sheet.png"),
     augmentation: Annotated[str, typer.Option(help="none, light, default, strong, ssd, mosaic, crops.")] = "none",
     n: Annotated[int, typer.Option("-n", help="How many images.")] = 16,
-    split: Annotated[str | None, typer.Option(help="Of this split only.")] = None,
+    split: Annotated[str | None, typer.Option(help="Of this split only; by default train, if augmented.")] = None,
     seed: Annotated[int, typer.Option(help="Of the choice, and of the augmentation.")] = 0,
     train: Split = None,
     val: Split = None,
@@ -97,6 +100,8 @@ def look(
     for field in ("masks", "keypoints"):
         with suppress(InputError):  # not every data set has them
             dataset = dataset.with_fields(field)
+    if split is None and augmentation != "none" and "train" in dataset.splits:
+        split = "train"  # what is augmented
     part = dataset[split] if split else dataset
     api.contact_sheet(part, augmentation, n=n, seed=seed).save(out)
     of = f"{len(part)} images of {split}" if split else f"{len(part)} images"

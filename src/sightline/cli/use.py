@@ -65,7 +65,10 @@ def predict(
     threshold: Annotated[float, typer.Option(help="Objects of a lower score are left out.")] = 0.5,
     batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 8,
     tile: Annotated[int | None, typer.Option(help="Of a segmenter: look at squares of so many pixels.")] = None,
-    overlap: Annotated[int, typer.Option(help="Pixels that neighbouring squares share.")] = 64,
+    overlap: Annotated[
+        int | None,
+        typer.Option(help="Pixels that neighbouring squares share; by default 64, or a quarter of small ones."),
+    ] = None,
     no_pictures: Annotated[bool, typer.Option("--no-pictures", help="Draw nothing.")] = False,
     device: Device = None,
     quiet: Quiet = False,
@@ -113,6 +116,10 @@ def report(
     if not (run / "metrics.jsonl").is_file():
         raise InputError(f"there is no run {run} (a folder with metrics.jsonl); give the folder of one")
     if data is None:
+        if (run / "evaluation.json").is_file():
+            raise InputError(
+                f"the report of {run} shows an evaluation, for which the images are needed again; give --data DATA"
+            )
         typer.echo(str(api.write_report(run)))
         return
     model: Any = load(run)

@@ -76,6 +76,11 @@ class Dataset(Sequence[tuple[Tensor, Target]]):
         return self.source.orphans
 
     @property
+    def whole(self) -> bool:
+        """Whether it is the dataset as opened or made, of which no images were chosen (`data[:]` chooses all)."""
+        return self._rows is None
+
+    @property
     def splits(self) -> tuple[str, ...]:
         """Names of the splits that have images in this view."""
         present = set(np.unique(self._image_column("splits")).tolist())

@@ -68,7 +68,7 @@ def predict_to_folder(
     device: torch.device | str | None = None,
     progress: bool = False,
     tile: int | None = None,
-    overlap: int = 64,
+    overlap: int | None = None,
 ) -> PredictedFolder:
     """Write what a model finds as `predictions.json` and, given `draw`, as one picture an image.
 

@@ -62,7 +62,7 @@ def predict(
     device: torch.device | str | None = None,
     progress: bool = False,
     tile: int | None = None,
-    overlap: int = 64,
+    overlap: int | None = None,
 ) -> Any:
     """What a model finds in one image, or in many.
 
@@ -77,7 +77,7 @@ def predict(
         progress: show a bar, where the error output is a terminal.
         tile: for segmenters: look at squares of so many pixels, which share `overlap`, instead of whole images; see
             `sightline.deploy.tiled.predict_tiled`, which also writes maps larger than memory.
-        overlap: pixels that neighbouring tiles share.
+        overlap: pixels that neighbouring tiles share; by default 64, or a quarter of a small tile.
 
     Returns:
         For a single image its result, otherwise a list of results (`Predictions`) whose `.source` is the path as found
@@ -116,7 +116,7 @@ def predict_each(
     device: torch.device | str | None = None,
     progress: bool = False,
     tile: int | None = None,
-    overlap: int = 64,
+    overlap: int | None = None,
     lean: bool = False,
 ) -> Iterator[Prediction]:
     """One `Prediction` after the other, in the order of `items`; no more than three batches are in memory.
@@ -149,7 +149,7 @@ def _tiled(
     model: nn.Module,
     read: Prediction,
     tile: int,
-    overlap: int,
+    overlap: int | None,
     batch_size: int,
     lean: bool,
 ) -> Prediction:

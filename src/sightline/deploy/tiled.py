@@ -116,7 +116,7 @@ def predict_tiled(
     model: nn.Module,
     image: Any,
     tile: int = 512,
-    overlap: int = 64,
+    overlap: int | None = None,
     *,
     out: str | os.PathLike[str] | np.ndarray | None = None,
     batch_size: int = 4,
@@ -131,7 +131,7 @@ def predict_tiled(
         model: a segmenter.
         image: see `TiledSource`; a .npy file or a memory map is read part by part.
         tile: side of the squares the model sees, in pixels.
-        overlap: pixels that neighbouring tiles share, at least.
+        overlap: pixels that neighbouring tiles share, at least; by default 64, or a quarter of a small tile.
         out: where the ids go: a file ending in .npy (written as a memory map), one ending in .png (a palette picture),
             or an array [H, W] of uint8 (uint16 with more than 256 classes) to fill.
         batch_size: tiles at a time.
@@ -143,14 +143,15 @@ def predict_tiled(
     Raises:
         InputError: the numbers do not fit together, the image cannot be read, or the model answers no class maps.
     """
+    if getattr(model, "task", None) != "segmentation":
+        raise InputError("only models of task segmentation predict by tiles; predict whole images with this one")
     if tile < 1:
         raise InputError(f"tile is {tile}, but a tile must be at least 1 pixel; give a side such as 512")
+    overlap = min(64, tile // 4) if overlap is None else overlap
     if not 0 <= 2 * overlap <= tile:
         raise InputError(f"tiles of {tile} pixels cannot share {overlap}; share at most half, such as 64 of 512")
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}, but at least 1 tile must go in at a time")
-    if getattr(model, "task", None) != "segmentation":
-        raise InputError("only models of task segmentation predict by tiles; predict whole images with this one")
     source = TiledSource(image, getattr(model, "in_channels", 3))
     classes = len(model.classes)  # type: ignore[arg-type]
     ids = _target(out, source.size, classes)

@@ -24,7 +24,7 @@ from sightline.evaluation.coco import (
     coco_evaluation,
     coco_numbers,
 )
-from sightline.evaluation.errors import DetectionErrors, OperatingPoint, diagnose, operating_point
+from sightline.evaluation.errors import DetectionErrors, OperatingPoint, diagnose, in_words, operating_point
 from sightline.evaluation.packed import PackedInstances
 from sightline.evaluation.shapes import OTHER_SIGMA, keypoints_of, masks_of
 from sightline.evaluation.voc import voc_average_precision
@@ -172,7 +172,8 @@ class DetectionResult:
         return out
 
     def __str__(self) -> str:
-        return detection_table(self.to_dict(details=False), MEANINGS)
+        words = in_words(self.operating_point.to_dict())
+        return detection_table(self.to_dict(details=False), MEANINGS) + (f"\n\n{words}" if words else "")
 
 
 def evaluate_detection(

@@ -8,6 +8,7 @@ are left out like COCO's crowds.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,6 +112,17 @@ class DetectionErrors:
             "confusion_labels": list(self.labels) if small else None,
             "confusions": [list(entry) for entry in self.confusions()],
         }
+
+
+def in_words(point: Mapping[str, Any]) -> str:
+    """An operating point (`OperatingPoint.to_dict()`) as a sentence; "" where nothing was right."""
+    if point.get("F1") is None:
+        return ""
+    return (
+        f"At a score of at least {point['score']:.2f}, where F1 is highest ({point['F1']:.2f}), "
+        f"{100 * point['recall']:.0f} of 100 objects are found and {100 * point['precision']:.0f} of 100 "
+        "detections are right (IoU 0.50, all classes together)."
+    )
 
 
 def operating_point(objects: Rows, detections: Rows, iou: float = 0.5) -> OperatingPoint:

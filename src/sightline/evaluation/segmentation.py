@@ -100,6 +100,7 @@ class SegmentationResult:
             "pixels": self.pixels,
             "classes": list(self.classes),
             "metrics": dict(self.metrics),
+            "protocols": {"boundary_F": "each image by itself"},
             "reasons": dict(self.reasons),
             "per_class": {name: dict(row) for name, row in self.per_class.items()},
             "notes": list(self.notes),

@@ -227,5 +227,10 @@ def _published(entry: Entry, weights: str | Path | None) -> Published | None:
         found = find_published(entry.backbone, str(weights))
     if found is None:
         known = [p.data for p in PUBLISHED if p.network in (entry.name, entry.backbone)]
-        raise InputError(f"there are no {weights!r} weights for {entry.name}; there are {', '.join(known) or 'none'}")
+        if not known:
+            raise InputError(
+                f"no weights of {entry.name} are published, {weights!r} or others; give a file or a run's folder, or "
+                "train it from random numbers: leave weights out"
+            )
+        raise InputError(f"there are no {weights!r} weights for {entry.name}; there are {', '.join(known)}")
     return found

@@ -43,6 +43,11 @@ def save(model: nn.Module, path: str | Path, metadata: dict[str, Any] | None = N
         raise InputError(
             "only models made by create_model can be saved as one file; save its state_dict() with torch instead"
         )
+    if getattr(model, "norms_folded", False):
+        raise InputError(
+            "this model's norms were folded into its convolutions by fuse(), so it could not be loaded again; save the "
+            "model itself, and call fuse() after load()"
+        )
     preprocess = getattr(model, "preprocess", None)
     header = {
         "format": FORMAT,

@@ -128,6 +128,8 @@ def contact_sheet(
         if transform is not None:
             image, target = transform(image, target, generator)
         title = dataset.name(int(position)).rsplit("/", 1)[-1] if hasattr(dataset, "name") else str(position)
+        if len(getattr(dataset, "splits", ())) > 1:
+            title = f"{dataset.split_of(int(position))}: {title}"
         samples.append(heading(draw(image, target, size=size), title))
     return side_by_side(samples, columns)
 
@@ -217,7 +219,8 @@ def _draw_class_map(picture: Image.Image, result: ClassMap, names: bool, opacity
     for i, count in sorted(zip(there.tolist(), counts.tolist(), strict=True), key=lambda entry: -entry[1]):
         name = "not counted" if i < 0 else result.classes[i] if result.classes is not None else f"class {i}"
         colour = None if i == clear else (40, 40, 40) if i < 0 else class_colour(i)
-        entries.append((name, colour, f"{100 * count / labels.size:.0f} %"))
+        share = 100 * count / labels.size
+        entries.append((name, colour, f"{share:.0f} %" if share >= 0.5 else "< 1 %"))
     return _with_legend(picture, entries)
 
 

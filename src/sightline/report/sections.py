@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sightline.evaluation.detection import MEANINGS
-from sightline.evaluation.errors import DETECTION_ERRORS, ERROR_MEANINGS
+from sightline.evaluation.errors import DETECTION_ERRORS, ERROR_MEANINGS, in_words
 from sightline.evaluation.segmentation import SEGMENTATION_METRICS
 from sightline.report import plots
 from sightline.report.colours import class_colour, css
@@ -54,14 +54,7 @@ def numbers(result: Mapping[str, Any] | None) -> str:
         f"<small>{esc(protocols.get(name, result.get('protocol', '')))}</small></div>"
         for name in headline or list(metrics)[:6]
     )
-    words = ""
-    point = result.get("operating_point")
-    if point and point.get("F1") is not None:
-        words = (
-            f"At a score of at least {point['score']:.2f}, where F1 is highest ({point['F1']:.2f}), "
-            f"{100 * point['recall']:.0f} of 100 objects are found and {100 * point['precision']:.0f} of 100 "
-            "detections are right (IoU 0.50, all classes together)."
-        )
+    words = in_words(result.get("operating_point") or {})
     facts = f"{result.get('images', '?')} images"
     if "objects" in result:
         facts += f", {result['objects']} objects, {result['detections']} detections"
@@ -196,5 +189,6 @@ def error_kinds(result: Mapping[str, Any] | None) -> str:
     return (
         f'<p class="soft">{counts["correct"]} detections with a score of at least {errors["score"]:.2f} are right. The '
         "wrong ones, by kind; the last column says how much AP50 would rise (over all scores) if all of the kind were "
-        "put right.</p>" + table(("kind", "", "count", "AP50 gain"), rows, left=2)
+        "put right.</p>"
+        + table(("kind", "", f"count (score ≥ {errors['score']:.2f})", "AP50 gain (all scores)"), rows, left=2)
     )

@@ -26,9 +26,13 @@ def wall(result: Any, data: Any, worst: int = 12, best: int = 4, size: int = 400
         size: longer side of each picture, in pixels.
     """
     if result is None or getattr(result, "predictions", None) is None or getattr(result, "targets", None) is None:
-        return sentence("The predictions are not at hand: give the evaluation's result with its predictions.")
+        return sentence(
+            "The predictions were not kept: write the report anew with the images (`sightline report RUN --data DATA`)."
+        )
     if data is None:
-        return sentence("The images are not at hand: give the dataset that was evaluated on.")
+        return sentence(
+            "The images are not at hand: write the report anew with them (`sightline report RUN --data DATA`)."
+        )
     if len(data) != len(result.targets):
         return sentence(
             f"The dataset holds {len(data)} images, but {len(result.targets)} were evaluated: give the same dataset."

@@ -135,6 +135,22 @@ def test_other_layouts(tmp_path: Path) -> None:
     assert open_dataset(root / "val.txt").kind == "class_map"
 
 
+@pytest.mark.parametrize("added", ["annot", "_labels", "_masks"])
+def test_masks_in_folders_beside_those_of_the_splits(tmp_path: Path, added: str) -> None:
+    for k, split in enumerate(("train", "val")):
+        picture(tmp_path / split / "a.png", SIZE)
+        save(tmp_path / f"{split}{added}" / "a.png", labels(k))
+    data = open_dataset(tmp_path)
+    assert (data.format, data.splits, len(data)) == ("semantic", ("train", "val"), 2)
+    assert np.array_equal(data["val"].target(0).labels.numpy(), labels(1))
+
+
+def test_img_dir_and_ann_dir(tmp_path: Path) -> None:
+    picture(tmp_path / "img_dir" / "train" / "a.jpg", SIZE)
+    save(tmp_path / "ann_dir" / "train" / "a.png", labels())
+    assert np.array_equal(open_dataset(tmp_path)["train"].target(0).labels.numpy(), labels())
+
+
 def test_zero_and_255_are_background_and_foreground(tmp_path: Path) -> None:
     picture(tmp_path / "images" / "a.jpg", SIZE)
     values = (labels() > 0).astype(np.uint8) * 255

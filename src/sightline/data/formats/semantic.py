@@ -5,6 +5,7 @@ Layouts that are recognised:
 - images/ and masks/ (or labels, annotations, SegmentationClass, … see `MASKS`) with files of equal names but for the
   ending, and for an addition such as _mask, -label, _gt; with a folder a split in both, or SPLIT/images and
   SPLIT/masks;
+- a folder a split beside one of its masks: train/ and trainannot/, train_labels/, train_masks/, …;
 - JPEGImages/ and SegmentationClass/ (Pascal VOC), whose lists in ImageSets/Segmentation are splits;
 - a text file that lists an image and its mask in each line, relative to its folder; or images alone, whose masks are
   found as above.
@@ -43,7 +44,7 @@ from sightline.structures import BACKGROUND, IGNORE
 __all__ = ["LOOKED_FOR", "MASKS", "read", "recognise", "write"]
 
 LOOKED_FOR = "semantic: masks/*.png (or labels/, annotations/, …) with images/"
-IMAGES = ("images", "imgs", "image", "JPEGImages", "Images", "img")
+IMAGES = ("images", "imgs", "image", "JPEGImages", "Images", "img", "img_dir")
 MASKS: tuple[str, ...] = (
     "masks",
     "mask",
@@ -55,7 +56,7 @@ MASKS: tuple[str, ...] = (
     "gt",
     "ground_truth",
 )
-MASKS += ("Masks", "Labels", "label", "SegmentationClass")
+MASKS += ("Masks", "Labels", "label", "SegmentationClass", "ann_dir")
 """Names a folder of masks may have."""
 _ADDED = re.compile(
     r"(?:[_\-. ]|(?<=\d))(mask|masks|label|labels|labelids|labeltrainids|gt|seg|segmentation|annotation|l)$", re.I
@@ -74,6 +75,8 @@ _VOC: tuple[str, ...] = (
     "cow",
 )
 _VOC += ("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor")
+_BESIDE: tuple[str, ...] = ("annot", "_annot", "_masks", "_mask", "_labels", "_label", "_gt")
+"""What is added to the name of a split's folder for that of its masks."""
 _Ignore = int | Literal["usual"] | None
 _WIDE = 65535
 _Pair = tuple[Path, Path | None, str]
@@ -89,6 +92,9 @@ def recognise(root: Path) -> str | None:
             name = next((n for n in files.files_below(masks) if is_image(n)), None)
             if name is not None and images != masks:
                 return masks.relative_to(root).as_posix()
+    for _, masks in _splits_beside(root):
+        if any(is_image(name) for name in files.files_below(masks)):
+            return masks.name
     return None
 
 
@@ -238,6 +244,13 @@ def _folders(home: Path, images: Path | None = None) -> Iterable[tuple[Path, Pat
     return [(a, home / b) for a in pictures[:1] for b in MASKS if (home / b).is_dir()]
 
 
+def _splits_beside(home: Path) -> list[tuple[Path, Path]]:
+    """Folders of splits, with those of their masks beside them."""
+    splits = sorted(path for path in home.iterdir() if files.is_usual_split(path))
+    beside = [(path, path.with_name(path.name + added)) for path in splits for added in _BESIDE]
+    return [(images, masks) for images, masks in beside if masks.is_dir()]
+
+
 def _all_pairs(home: Path, images: Path | None, orphans: list[str]) -> list[_Pair]:
     for pictures, masks in _folders(home, images):
         if any(is_image(name) for name in files.files_below(masks)):
@@ -248,6 +261,9 @@ def _all_pairs(home: Path, images: Path | None, orphans: list[str]) -> list[_Pai
         for pictures, masks in _folders(folder):
             found += _paired(pictures, masks, files.split_name(folder.name), home, orphans)
             break
+    if not found and images is None:
+        for pictures, masks in _splits_beside(home):
+            found += _paired(pictures, masks, files.split_name(pictures.name), home, orphans)
     return found
 
 

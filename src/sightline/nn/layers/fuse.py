@@ -31,6 +31,7 @@ def fuse(model: _Module) -> _Module:
     """
     fused = copy.deepcopy(model).eval().requires_grad_(False)
     _fuse_children(fused)
+    fused.norms_folded = True  # type: ignore[assignment]  # so that it is not saved as what it no longer is
     for parameter in fused.parameters():
         if parameter.ndim == 4:  # laid out as the batches are: a twentieth faster on a processor
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
