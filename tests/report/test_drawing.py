@@ -147,6 +147,11 @@ def test_class_maps_have_a_legend():
     assert draw(grey(), ClassMap(labels, CLASSES), size=120).width == 120
 
 
+def test_a_list_of_results_is_none():
+    with pytest.raises(InputError, match="draw takes the result of one image, not a list of 1"):
+        draw(grey(), [Instances((200, 240))])
+
+
 def test_a_legend_wider_than_its_picture_is_whole():
     names = Classes(["the impervious surfaces of a town", "grass"])
     target = ClassMap(torch.zeros(24, 24, dtype=torch.int64), names)

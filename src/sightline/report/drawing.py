@@ -52,8 +52,10 @@ def draw(
         scale: factor on the width of lines and the size of letters.
 
     Raises:
-        InputError: the image cannot be read, or is of another size than the result belongs to.
+        InputError: the image cannot be read, or is of another size than the result belongs to; or there are several.
     """
+    if isinstance(result, list):
+        raise InputError(f"draw takes the result of one image, not a list of {len(result)}; draw each on its own image")
     picture = as_picture(image)
     own = (picture.height, picture.width)
     if result.image_size != own:
