@@ -349,6 +349,7 @@ class TestVerbs:
         shutil.copytree(trained, "run")
         Path("run/report.html").unlink()
         assert done("report", "run").out == "run/report.html\n"
+        assert "report.html shows predictions, which without the images would be lost" in refused("report", "run")
         before = Path("run/report.html").read_text()
         measured = Path("run/evaluation.json").read_text()
         done("report", "run", "--data", solids, "--split", "test")
@@ -562,7 +563,9 @@ class TestMistakes:
         Path("notes.pth").write_text("no weights")
         assert "notes.pth" in refused("train", solids, "--weights", "notes.pth")
         assert "notes.pth: not a saved Sightline model" in refused("evaluate", "notes.pth", solids)
-        assert "there are no 'coco' weights for sightline_n" in refused("train", solids, "--weights", "coco")
+        assert "no weights of sightline_n are published, 'coco' or others" in refused(
+            "train", solids, "--weights", "coco"
+        )
 
     def test_data_of_other_classes_than_the_model(self, copy, trained):
         for path in (copy / "annotations").iterdir():

@@ -116,9 +116,9 @@ def report(
     if not (run / "metrics.jsonl").is_file():
         raise InputError(f"there is no run {run} (a folder with metrics.jsonl); give the folder of one")
     if data is None:
-        if (run / "evaluation.json").is_file():
+        if (run / "report.html").is_file() and (run / "evaluation.json").is_file():
             raise InputError(
-                f"the report of {run} shows an evaluation, for which the images are needed again; give --data DATA"
+                f"{run}/report.html shows predictions, which without the images would be lost; give them: --data DATA"
             )
         typer.echo(str(api.write_report(run)))
         return
