@@ -98,18 +98,11 @@ def table(results: dict[str, Any]) -> str:
     ]
     for name, r in results.items():
         m, star = r["metrics"], "" if r.get("timed_as_trained", True) else "*"
-        where = r.get("trained_on", "as the times, 1 thread ¹")
         epochs = r["options"][r["options"].index("--epochs") + 1]
         lines.append(
             f"| {name} | {r['parameters'] / 1e6:.2f} M | {r['gflops']:.2f} | {m['AP50']:.3f} | {m['AP']:.3f} "
-            f"| {epochs} | {where} | {r['train_seconds']} | {r['ms']:.1f}{star} ({r['measured_load']}) |"
+            f"| {epochs} | {r['trained_on']} | {r['train_seconds']} | {r['ms']:.1f}{star} ({r['measured_load']}) |"
         )
-    if any("trained_on" not in r for r in results.values()):
-        lines += [
-            "",
-            "¹ Trained while a warm-up lasted up to a third of a run, not a tenth as now, and at a learning rate of",
-            "5e-4 where small detectors now take 1e-3: the command now gives other figures.",
-        ]
     lines += ["", "Commands (`sightline train SCENES` …):", ""]
     lines += [f"- {name}: `{' '.join(r['options'])}`" for name, r in results.items()]
     return "\n".join(lines) + "\n"

@@ -240,7 +240,7 @@ def table(results: dict[str, Any]) -> str:
             "v2 from its ImageNet weights, the others from random numbers. FCN-16s starts from 32s and 8s from 16s.",
             "Operations: two a multiply-add, of one image. Time: median of one image on the processor, preprocessing",
             f"included, not fused ({one['machine']}; {one['versions']}). So few epochs that who",
-            "learns slowly from random numbers looks weak; training seconds beside two or three other trainings.",
+            "learns slowly from random numbers looks weak; training seconds beside another training.",
             "",
             "| system | epochs | parameters | GFLOP | mean IoU | pixels right | boundary F | trained on | training s "
             "| ms (load) |",

@@ -21,6 +21,7 @@ from sightline.models.detection.retinanet import RetinaNetSettings
 from sightline.models.detection.sliding_window import WindowSettings
 from sightline.models.saving import load, save
 from sightline.nn.heads.box import BoxSettings
+from sightline.nn.layers import fuse
 from sightline.structures import IGNORE, Classes, ClassMap, ClassScores, Instances
 
 NAMES = ["circle", "square", "star"]
@@ -225,6 +226,21 @@ def test_uint8_and_float_images_are_the_same(name: str) -> None:
     with torch.inference_mode():
         a, b = model([picture])[0], model([picture.float() / 255])[0]
     torch.testing.assert_close(a.scores, b.scores)
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_folded_it_answers_the_same(name: str) -> None:
+    model = build(name).eval().double()  # in float32 a last bit can decide between two boxes
+    generator = torch.Generator().manual_seed(1)
+    for norm in model.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.running_mean.normal_(0, 0.1, generator=generator)
+            norm.running_var.uniform_(0.7, 1.4, generator=generator)
+    with torch.inference_mode():
+        whole, folded = model([image(64, 80)])[0], fuse(model)([image(64, 80)])[0]
+    torch.testing.assert_close(folded.scores, whole.scores, atol=1e-6, rtol=1e-6)
+    if isinstance(whole, Instances):
+        torch.testing.assert_close(folded.boxes, whole.boxes, atol=1e-4, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", DETECTORS)
