@@ -63,7 +63,7 @@ def test_the_whole_path(model: nn.Module, tmp_path: Path) -> None:
 
     found = sl.predict(run.folder, data["val"].image(0))
     assert found.image_size == (48, 48)
-    assert sl.draw(data["val"].image(0), found).size[0] == 48
+    assert sl.draw(data["val"].image(0), found).size[0] >= 48  # a legend may be wider
 
 
 def test_objects_are_learned_as_class_maps_by_command(model: nn.Module, tmp_path: Path) -> None:
