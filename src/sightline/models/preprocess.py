@@ -28,7 +28,7 @@ def resize_target(target: Instances, scale: tuple[float, float], size: Size) -> 
     if "keypoints" in target:
         fields["keypoints"] = target.keypoints * target.keypoints.new_tensor([*scale, 1.0])
     if "masks" in target and target.masks.shape[1:] != size:
-        fields["masks"] = F.interpolate(target.masks[:, None].byte(), size=size, mode="nearest-exact")[:, 0].bool()
+        fields["masks"] = F.interpolate(target.masks[:, None].byte(), size=size, mode="nearest")[:, 0].bool()
     return target.replace(image_size=size, **fields)
 
 
