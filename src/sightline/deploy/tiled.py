@@ -79,9 +79,10 @@ class TiledSource:
             self.name = os.fspath(image)
             if self.name.lower().endswith(".npy"):
                 try:
-                    self._image = channels_last(np.load(self.name, mmap_mode="r", allow_pickle=False), self.name)
+                    stored = np.load(self.name, mmap_mode="r", allow_pickle=False)
                 except (OSError, ValueError) as error:
                     raise InputError(f"cannot read the image {self.name}: {error}; replace or remove it") from None
+                self._image = channels_last(stored, self.name)
             else:
                 with of_any_size():
                     self._image = read_image(self.name, channels)
