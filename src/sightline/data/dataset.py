@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sightline.data.columns import Columns
 from sightline.data.images import image_size, read_image
+from sightline.data.keypoint_pairs import mirrored_keypoints
 from sightline.data.rasterise import RasterisedMaps, as_class_map
 from sightline.data.source import Kind, Source, make_class_map, make_class_scores, make_instances
 from sightline.errors import InputError
@@ -74,6 +75,26 @@ class Dataset(Sequence[tuple[Tensor, Target]]):
     def orphans(self) -> tuple[str, ...]:
         """Labels whose image is not there."""
         return self.source.orphans
+
+    @property
+    def keypoint_names(self) -> tuple[str, ...]:
+        """One name per keypoint; empty where the format states none, and before keypoints of a further file are read.
+
+        (COCO keeps the keypoints of persons in a file of their own, which `with_fields("keypoints")` reads.)
+        """
+        return self.source.keypoint_names
+
+    @property
+    def keypoint_swap(self) -> tuple[int, ...] | None:
+        """For each keypoint the index of its mirror image (left eye ↔ right eye), a permutation of 0 … P−1.
+
+        It is what the format states (`flip_idx` of YOLO), else what the names of the keypoints say; None where neither
+        is known, and keypoints then cannot be mirrored.
+        """
+        if self.source.keypoint_swap is not None:
+            return self.source.keypoint_swap
+        keypoints = self.source.columns.keypoints
+        return mirrored_keypoints(self.keypoint_names, None if keypoints is None else keypoints.shape[1])
 
     @property
     def whole(self) -> bool:
@@ -210,7 +231,7 @@ class Dataset(Sequence[tuple[Tensor, Target]]):
         for name in names:
             if name in source.later:
                 later = {other: reader for other, reader in source.later.items() if other != name}
-                source = replace(source, columns=source.later[name](source.columns), later=later)
+                source = replace(source.later[name](source), later=later)
         columns = source.columns
         known = [n for n in ("keypoints", "captions") if getattr(columns, n) is not None]
         known += ["masks", *columns.extra] if columns.segmentations.data.size else [*columns.extra]

@@ -39,7 +39,9 @@ class Source:
         class_maps: [H, W] whole-number tensors, for class maps in memory.
         ignore: the value in maps that stands for pixels that do not count.
         map_values: what the values of map files stand for, where they are not ids.
-        later: readers of columns that are only read when asked for, by field name.
+        later: readers of columns that are only read when asked for, by field name; they return the completed source.
+        keypoint_names: one name per keypoint, as the format states them; empty where it states none.
+        keypoint_swap: for each keypoint the index of its mirror image, as the format states it; None where it does not.
     """
 
     columns: Columns
@@ -56,7 +58,9 @@ class Source:
     class_maps: Sequence[Tensor] | None = None
     ignore: int | None = 255
     map_values: MapValues | None = None
-    later: Mapping[str, Callable[[Columns], Columns]] = field(default_factory=dict)
+    later: Mapping[str, Callable[[Source], Source]] = field(default_factory=dict)
+    keypoint_names: tuple[str, ...] = ()
+    keypoint_swap: tuple[int, ...] | None = None
 
 
 _OWN_FIELDS = frozenset(["boxes", "labels", "crowd", "difficult", "areas", "keypoints", "captions"])

@@ -28,6 +28,7 @@ from sightline.data.formats.coco_columns import read_file
 from sightline.data.formats.coco_more import add_captions, add_keypoints
 from sightline.data.formats.coco_write import write
 from sightline.data.formats.files import aliases, in_order, none_found, relative, resolve, split_in, split_name
+from sightline.data.keypoint_pairs import of_categories
 from sightline.data.source import Source
 from sightline.errors import InputError
 from sightline.structures import Classes
@@ -97,6 +98,7 @@ def read(
     joined = Columns.concatenate(columns)
     if not joined.images:
         raise none_found(parts[0].file, orphans, 'under "images"')
+    keypoint_names, keypoint_swap = of_categories(categories.values())
     source = Source(
         columns=joined,
         classes=final,
@@ -108,6 +110,8 @@ def read(
         orphans=tuple(orphans[:1000]),
         meta=meta | {"categories": [categories.get(name, {"name": name}) for name in final]},
         later=_later(parts, folders),
+        keypoint_names=keypoint_names,
+        keypoint_swap=keypoint_swap,
     )
     return Dataset(source)
 

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from sightline.data.columns import Blob, Columns
+from sightline.data.columns import Blob
 from sightline.data.formats.coco_columns import read_file
+from sightline.data.keypoint_pairs import of_categories
+from sightline.data.source import Source
 
 Files = Sequence[tuple[Path, str]]
 """Files, each with the folder that is put before its image names."""
 
 
-def add_keypoints(files: Files, columns: Columns) -> Columns:
+def add_keypoints(files: Files, source: Source) -> Source:
     """Keypoints for the annotations that have the same id on the same image in `files`; zeros for the others."""
+    columns = source.columns
     rows = {name: row for row, name in enumerate(columns.names.texts())}
     found: list[tuple[np.ndarray, np.ndarray]] = []
+    categories: list[dict[str, Any]] = []
     for path, folder in files:
-        more = read_file(path, folder, 0, None).columns
+        file = read_file(path, folder, 0, None)
+        more = file.columns
+        categories += file.categories
         if more.keypoints is None:
             continue
         image = np.array([rows.get(name, -1) for name in more.names.texts()], np.int64)[more.image_of]
@@ -30,7 +38,8 @@ def add_keypoints(files: Files, columns: Columns) -> Columns:
     keypoints = np.zeros((columns.objects, points, 3), np.float32)
     for place, values in found:
         keypoints[place, : values.shape[1]] = values
-    return columns.replace(keypoints=keypoints)
+    names, swap = of_categories(categories)
+    return replace(source, columns=columns.replace(keypoints=keypoints), keypoint_names=names, keypoint_swap=swap)
 
 
 def _match(images: np.ndarray, ids: np.ndarray, more_images: np.ndarray, more_ids: np.ndarray) -> np.ndarray:
@@ -45,8 +54,9 @@ def _match(images: np.ndarray, ids: np.ndarray, more_images: np.ndarray, more_id
     return np.where(own[place] == wanted, place, -1)
 
 
-def add_captions(files: Files, columns: Columns) -> Columns:
+def add_captions(files: Files, source: Source) -> Source:
     """Sentences about the images that have the same name in `files`, under "captions" in `image_extra`."""
+    columns = source.columns
     rows = {name: row for row, name in enumerate(columns.names.texts())}
     extra = list(columns.image_extra) if columns.image_extra is not None else [b""] * columns.images
     for path, folder in files:
@@ -58,4 +68,4 @@ def add_captions(files: Files, columns: Columns) -> Columns:
             if captions and name in rows:
                 known = json.loads(extra[rows[name]] or b"{}") | {"captions": captions}
                 extra[rows[name]] = json.dumps(known, separators=(",", ":"), ensure_ascii=False).encode()
-    return columns.replace(image_extra=Blob.of(extra))
+    return replace(source, columns=columns.replace(image_extra=Blob.of(extra)))
