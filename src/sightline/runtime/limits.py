@@ -1,0 +1,136 @@
+"""Limits on what is read and asked for, so that one small file or one number cannot take the machine.
+
+The defaults lie far above what real data sets hold. The environment variable SIGHTLINE_LIMITS changes all of them at
+once: a factor ("10" allows ten times as much), or "off".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+
+from sightline.errors import InputError
+
+VARIABLE = "SIGHTLINE_LIMITS"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much is accepted of each kind. Every limit is inclusive.
+
+    Attributes:
+        file_bytes: size of a file that is read at once (text, JSON, XML, CSV, darknet weights). Files that are read
+            piece by piece, such as a COCO file's annotations, have none.
+        yaml_bytes: size of a YAML file or value; YAML is read about a hundred times as slowly as JSON.
+        yaml_values: values of a YAML document once its aliases are written out.
+        depth: lists and objects inside each other, in JSON, YAML and XML.
+        digits: digits of a whole number in JSON and YAML.
+        rows: rows of a CSV file.
+        field: characters of one field of a CSV file.
+        pixels: of an image, as its header declares them; Pillow's own limit.
+        array_bytes: size of an array file (.npy) that is read as an image.
+        channels: of an image.
+        class_ids: classes of a data set, and so the largest class id.
+        image_side: height and width that a model or a renderer is asked for, in pixels.
+        image_pixels: pixels of one image that a model or a renderer is asked for.
+        workers: processes that read images.
+        epochs: of a training.
+        batch_size: images a step.
+        count: anything else that is counted: scenes, anchors, layers, proposals.
+        parameters: of a model.
+    """
+
+    file_bytes: int = 2**30
+    yaml_bytes: int = 2**25
+    yaml_values: int = 2_000_000
+    depth: int = 100
+    digits: int = 300
+    rows: int = 50_000_000
+    field: int = 2**25
+    pixels: int = 178_956_970
+    array_bytes: int = 2**31
+    channels: int = 1024
+    class_ids: int = 1_000_000
+    image_side: int = 65_536
+    image_pixels: int = 178_956_970
+    workers: int = 1024
+    epochs: int = 10_000_000
+    batch_size: int = 1_000_000
+    count: int = 10_000_000
+    parameters: int = 20_000_000_000
+
+    def times(self, factor: float) -> Limits:
+        """All limits multiplied; infinity lifts them."""
+        most = 2**63 - 1
+        return Limits(
+            **{
+                field.name: min(most, math.ceil(getattr(self, field.name) * factor)) if factor < math.inf else most
+                for field in dataclasses.fields(self)
+            }
+        )
+
+
+def limits() -> Limits:
+    """The limits in force: the defaults, changed by the environment variable SIGHTLINE_LIMITS.
+
+    Raises:
+        InputError: the variable is neither "off" nor a number above 0.
+    """
+    return _limits(os.environ.get(VARIABLE, ""))
+
+
+@lru_cache(maxsize=4)
+def _limits(setting: str) -> Limits:
+    text = setting.strip().lower().lstrip("x×")
+    if not text:
+        return Limits()
+    if text == "off":
+        return Limits().times(math.inf)
+    try:
+        factor = float(text)
+    except ValueError:
+        factor = 0
+    if not factor > 0:
+        raise InputError(
+            f"the environment variable {VARIABLE} is {setting!r}; give a factor such as 10, or off for no limits"
+        )
+    return Limits().times(factor)
+
+
+def require_within(what: str, value: float, name: str, unit: str = "") -> None:
+    """Refuse a value above a limit.
+
+    Args:
+        what: what has the value, for the sentence: "labels/1.txt, line 3: the class id".
+        value: to be compared.
+        name: an attribute of `Limits`.
+        unit: of the value, for the sentence.
+
+    Raises:
+        InputError: the value is above the limit; the sentence says how to raise it.
+    """
+    most = getattr(limits(), name)
+    if value > most:
+        raise beyond(what, value, most, unit)
+
+
+def beyond(what: str, value: float, most: float, unit: str = "") -> InputError:
+    """The sentence for a value above a limit."""
+    behind = f" {unit}" if unit else ""
+    return InputError(
+        f"{what} is {_shown(value)}{behind}, above the limit of {_shown(most)}{behind}; correct it, "
+        f"or raise all limits with {VARIABLE}=10 (ten times as much; off for none)"
+    )
+
+
+def _shown(value: float) -> str:
+    if isinstance(value, int):
+        return f"{value:,}".replace(",", " ") if abs(value) < 10**15 else f"about 10^{_magnitude(value)}"
+    return f"{value:g}"
+
+
+def _magnitude(value: int) -> int:
+    return int((value.bit_length() - 1) * math.log10(2))
