@@ -38,10 +38,13 @@ of "mIoU" for class maps."""
 def check(
     data: Dataset | str | Path, model: nn.Module | None = None, *, full: bool = True, progress: bool = True
 ) -> CheckReport:
-    """Look for everything in a dataset that would break or bias a training; see `sightline.data.check.check`."""
+    """Look for everything in a dataset that would break or bias a training; see `sightline.data.check.check`.
+
+    Given a path, the dataset is opened leniently: the report lists every label that cannot be read.
+    """
     from sightline.data.check import check as run
 
-    return run(_dataset(data), model, full=full, progress=progress)
+    return run(_dataset(data, lenient=True), model, full=full, progress=progress)
 
 
 def convert(data: Dataset | str | Path, out: str | Path, to: str, *, symlink: bool = False) -> Path:
@@ -358,9 +361,9 @@ def _learnt_and_held_out(
     return data, validation
 
 
-def _dataset(data: Dataset | str | Path, model: nn.Module | None = None) -> Dataset:
+def _dataset(data: Dataset | str | Path, model: nn.Module | None = None, *, lenient: bool = False) -> Dataset:
     from sightline.data.formats import open_dataset
 
     if isinstance(data, str | Path):
-        return open_dataset(data).with_channels(getattr(model, "in_channels", 3))
+        return open_dataset(data, lenient=lenient).with_channels(getattr(model, "in_channels", 3))
     return data

@@ -15,6 +15,7 @@ from torch import Tensor
 from sightline.data.columns import Columns
 from sightline.data.images import image_size, read_image
 from sightline.data.keypoint_pairs import mirrored_keypoints
+from sightline.data.malformed import BadLabel
 from sightline.data.rasterise import RasterisedMaps, as_class_map
 from sightline.data.source import Kind, Source, make_class_map, make_class_scores, make_instances
 from sightline.errors import InputError
@@ -75,6 +76,11 @@ class Dataset(Sequence[tuple[Tensor, Target]]):
     def orphans(self) -> tuple[str, ...]:
         """Labels whose image is not there."""
         return self.source.orphans
+
+    @property
+    def malformed(self) -> tuple[BadLabel, ...]:
+        """Labels that could not be read and were left out; see `lenient` of `sightline.open_dataset`."""
+        return self.source.malformed
 
     @property
     def keypoint_names(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sightline.data.columns import Blob, Columns
+from sightline.data.malformed import BadLabel
 from sightline.data.map_values import MapValues
 from sightline.errors import InputError
 from sightline.structures import IGNORE, Classes, ClassMap, ClassScores, Instances, Size
@@ -40,6 +41,7 @@ class Source:
         ignore: the value in maps that stands for pixels that do not count.
         map_values: what the values of map files stand for, where they are not ids.
         later: readers of columns that are only read when asked for, by field name; they return the completed source.
+        malformed: labels that could not be read and were left out, where the dataset was opened leniently.
         keypoint_names: one name per keypoint, as the format states them; empty where it states none.
         keypoint_swap: for each keypoint the index of its mirror image, as the format states it; None where it does not.
     """
@@ -59,6 +61,7 @@ class Source:
     ignore: int | None = 255
     map_values: MapValues | None = None
     later: Mapping[str, Callable[[Source], Source]] = field(default_factory=dict)
+    malformed: tuple[BadLabel, ...] = ()
     keypoint_names: tuple[str, ...] = ()
     keypoint_swap: tuple[int, ...] | None = None
 

@@ -14,6 +14,7 @@ from sightline.data.check.pictures import Looks, look_at
 from sightline.data.check.problems import LEVELS, RULES, CheckReport, Problem
 from sightline.data.columns import Columns
 from sightline.data.dataset import Dataset
+from sightline.data.formats.files import relative
 from sightline.errors import InputError
 from sightline.structures import Size
 
@@ -63,6 +64,7 @@ def check(
     sizes = np.where(sizes > 0, sizes, stated)
     problems = [*_picture_problems(dataset, looks, stated), *_copies(dataset, looks)]
     problems += [Problem.of("label-without-image", "its image is not there", orphan) for orphan in dataset.orphans]
+    problems += _malformed(dataset)
     unit, counts, more = _counts(dataset, columns, looks)
     problems += more
     measured: dict[str, Any] = {}
@@ -84,6 +86,13 @@ def check(
     place = {name: position for position, name in enumerate(RULES)}
     problems.sort(key=lambda problem: (LEVELS.index(problem.level), place[problem.rule]))
     return CheckReport(tuple(problems), dataset.format, images, counts, measured, unit, full)
+
+
+def _malformed(dataset: Dataset) -> Iterator[Problem]:
+    """Labels that were left out when the dataset was opened."""
+    for bad in dataset.malformed:
+        file = bad.file if dataset.root is None else relative(bad.file, dataset.root)
+        yield Problem.of(bad.rule, bad.value, str(file), bad.line)
 
 
 def _picture_problems(dataset: Dataset, looks: list[Looks], stated: np.ndarray) -> Iterator[Problem]:

@@ -27,6 +27,7 @@ _ACTIONS = {
     "image-unreadable": "left out (the image cannot be read)",
     "size-differs": "given the size of the image",
     "exif-size": "left out (drawn on the image before its EXIF mark turned it)",
+    "label-malformed": "removed (cannot be read)",
     "unknown-class": "removed (unknown class)",
     "box-not-finite": "removed (box not finite)",
     "box-zero-area": "removed (box without area)",
@@ -101,7 +102,7 @@ def fix(
         raise InputError(f"{out} exists and is not an empty folder; name a new one, nothing is overwritten")
     dataset = dataset.with_fields(*dataset.source.later)  # what is read only when asked for must match the rows, too
     looks = look_at(dataset, pixels=True, progress=progress)
-    counts: Counter[str] = Counter()
+    counts: Counter[str] = Counter(bad.rule for bad in dataset.malformed)
     keep, columns = _repair_images(dataset, looks, counts)
     if not keep.any():
         raise InputError(f"none of {len(dataset)} images can be read, so there is nothing to write; correct the paths")

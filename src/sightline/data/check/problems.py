@@ -39,6 +39,7 @@ _ERRORS = {
         "labels most of whose boxes leave their image",
         "see whether they are written in other units (pixels for shares of the image, corners for widths and heights)",
     ),
+    "label-malformed": ("labels that cannot be read", "correct the line; --fix removes it"),
     "unknown-class": ("labels of unknown classes", "add the class or correct the label; --fix removes the object"),
     "box-not-finite": ("boxes that are not numbers", "draw the box anew; --fix removes it"),
     "box-inverted": (

@@ -8,13 +8,14 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
 from sightline.data.dataset import Dataset
 from sightline.data.formats import coco, cvat, labelme, masks, semantic, via, voc, yolo, yolo_seg
+from sightline.data.malformed import collecting, refuse
 from sightline.errors import InputError
 from sightline.structures import Classes
 
@@ -46,13 +47,15 @@ def open_dataset(
     images: StrPath | None = None,
     format: str | None = None,
     ignore: int | Literal["usual"] | None = "usual",
+    lenient: bool = False,
 ) -> Dataset:
     """Open a dataset; its format is recognised from what the folder holds.
 
     Splits are found where the tool that writes the format puts them, and are named "train", "val", "test" (others keep
     the tool's name). Without any there is one, "all": divide it with `dataset.split(0.8, 0.1, 0.1, seed=0)`. Opening is
     lenient and keeps everything as it is: an image without a label is one without objects, a label without an image is
-    remembered in `dataset.orphans`; broken boxes stay for `sightline check` to report.
+    remembered in `dataset.orphans`; broken boxes stay for `sightline check` to report. A label that cannot be read at
+    all (a line with a word among its numbers) or is of an unknown class is refused, unless `lenient` is set.
 
     Args:
         path: a folder in one of the formats (COCO, Pascal VOC, YOLO with boxes or polygons, VIA, LabelMe, CVAT XML,
@@ -67,10 +70,12 @@ def open_dataset(
             format are read only when they are named so.
         ignore: the value in class maps of pixels that do not count, where their file of classes names none; usually
             255, with more than 255 classes 65535. None where all count.
+        lenient: leave out labels that cannot be read or are of an unknown class, and remember them in
+            `dataset.malformed`, for `sightline check` to list and for its --fix to leave out of the copy.
 
     Raises:
-        InputError: there is nothing at `path`, its format is not known or not clear, a file is damaged, or a label is
-            of an unknown class.
+        InputError: there is nothing at `path`, its format is not known or not clear, a file is damaged, or a label
+            cannot be read or is of an unknown class (the sentence names the first one and counts the others).
     """
     root = Path(path).expanduser()
     if not root.exists():
@@ -82,7 +87,12 @@ def open_dataset(
         classes = list(Classes(classes))
     named = {name: Path(p) for name, p in (("train", train), ("val", val), ("test", test)) if p is not None}
     more = {"ignore": ignore} if module is semantic else {}
-    dataset: Dataset = module.read(root, named or None, classes, None if images is None else Path(images), **more)
+    with collecting() as found:
+        dataset: Dataset = module.read(root, named or None, classes, None if images is None else Path(images), **more)
+    if found and not lenient:
+        raise refuse(found, root)
+    if found:
+        dataset = Dataset(replace(dataset.source, malformed=tuple(found)), fields=dataset.fields)
     if dataset.source.columns.nbytes > 2**24:
         _give_back_memory()
     return dataset

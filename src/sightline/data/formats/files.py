@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sightline.data.dataset import Dataset
 from sightline.data.images import image_size, is_image, to_pil
+from sightline.data.malformed import UnknownClass
 from sightline.errors import InputError
 from sightline.structures import Classes, Size
 
@@ -135,7 +136,9 @@ def class_names(names: Iterable[str], path: Path) -> Classes:
 def unknown_class(where: str, what: str, classes: Sequence[str]) -> InputError:
     """The sentence for a label whose class is not known."""
     shown = ", ".join(classes[:20]) + (f" and {len(classes) - 20} more" if len(classes) > 20 else "")
-    return InputError(f"{where} is of {what}, which is not among the classes ({shown or 'none'}); correct it or add it")
+    return UnknownClass(
+        f"{where} is of {what}, which is not among the classes ({shown or 'none'}); correct it or add it"
+    )
 
 
 def none_found(root: Path, orphans: Sequence[str], looked: str) -> InputError:
