@@ -47,17 +47,17 @@ def test_outlines_in_order():
 @pytest.mark.parametrize(
     ("entry", "what"),
     [
-        ("[[1,2,9,2]]", "has a polygon of 2 points"),
-        ("[[1,2,9,2,5,20],[4,4]]", "has a polygon of 1 points"),
-        ("[[1,2,9,2,5,20,7]]", "has a polygon of 3.5 points"),
-        ("[3]", "has an outline that is neither polygons nor an RLE"),
+        ("[[1,2,9,2]]", "has a polygon of 2 points, but an outline needs three or more"),
+        ("[[1,2,9,2,5,20],[4,4]]", "has a polygon (one of 2) of 1 point, but an outline needs three or more"),
+        ("[[1,2,9,2,5,20,7]]", "has a polygon of 7 coordinates, but points need x and y each"),
+        ("[3]", "has an outline that is neither a list of polygons nor an RLE"),
         ('{"size":[48]}', "has an RLE without size and counts"),
     ],
 )
 def test_broken_outlines(entry: str, what: str):
     (message,) = found(data([GOOD, entry, GOOD]), "outline-broken")
-    assert message.startswith(f"000000.png: object 2 {what}; draw the outline anew; --fix removes it and keeps the box")
-    with pytest.raises(InputError, match=r"000000\.png: segmentation 1: "):
+    assert message.startswith(f"000000.png: object 2 {what}; draw the outline anew; --fix removes what")
+    with pytest.raises(InputError, match=r"000000\.png: segmentation 1 has a"):
         data([GOOD, entry, GOOD]).with_fields("masks").target(0)
 
 
@@ -67,7 +67,9 @@ def test_masks_of_another_size():
     assert "000001.png: object 1 has a mask of 64 × 40 pixels, but the image is 64 × 48" in message
     assert check(dataset, progress=False).ok
     assert not check(dataset.with_fields("masks"), progress=False).ok
-    with pytest.raises(InputError, match=r"segmentation 0 is of size \[40, 64\], but the image is \[48, 64\]; encode"):
+    with pytest.raises(
+        InputError, match=r"segmentation 0 has a mask of 64 × 40 pixels, but the image is 64 × 48; correct"
+    ):
         dataset.with_fields("masks").target(1)
 
 
@@ -90,7 +92,7 @@ def test_keypoints_outside():
 def test_the_repaired_copy_keeps_the_boxes(tmp_path: Path):
     summary = fix(data([GOOD, "[[1,2,9,2]]", SMALL, GOOD]), tmp_path / "out", progress=False)
     assert summary.counts == {"outline-broken": 1, "mask-size-differs": 1}
-    assert "1 object left without outline (it enclosed nothing)" in str(summary)
+    assert "1 object left without outline (it could not be used)" in str(summary)
     again = open_dataset(tmp_path / "out").with_fields("masks")
     assert again.columns.objects == 4
     assert [again.target(i).masks.any((1, 2)).tolist() for i in range(2)] == [[True, False], [False, True]]

@@ -33,6 +33,11 @@ class Builder:
         self._image_ids.append(len(self._names))
         self._ends.append(self._ends[-1])
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the image begun last."""
+        return self._heights[-1], self._widths[-1]
+
     def add_object(
         self,
         box: Sequence[float],

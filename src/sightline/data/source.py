@@ -15,6 +15,7 @@ from torch import Tensor
 from sightline.data.columns import Blob, Columns
 from sightline.data.malformed import BadLabel
 from sightline.data.map_values import MapValues
+from sightline.data.segmentation import mask_of
 from sightline.errors import InputError
 from sightline.structures import IGNORE, Classes, ClassMap, ClassScores, Instances, Size
 
@@ -116,29 +117,11 @@ def make_class_scores(source: Source, row: int, size: Size) -> ClassScores:
 
 
 def _masks(segmentations: Blob, size: Size, name: str) -> Tensor:
-    from sightline.ops.masks import polygons_to_mask, rle_to_mask
-
     masks = torch.zeros(len(segmentations), *size, dtype=torch.bool)
     for number, entry in enumerate(segmentations):
-        if not entry:
-            continue
-        segmentation = json.loads(entry)
-        try:
-            if not isinstance(segmentation, dict | list):
-                raise InputError(f"{entry[:40]!r} is neither polygons nor an RLE; correct or remove it")
-            short = [p for p in segmentation if len(p) < 6] if isinstance(segmentation, list) else []
-            if short:
-                raise InputError(
-                    f"a polygon has {len(short[0]) // 2} points, but an outline needs three or more; correct or remove "
-                    "it (sightline check --fix does)"
-                )
-            mask = rle_to_mask(segmentation) if isinstance(segmentation, dict) else polygons_to_mask(segmentation, size)
-        except (InputError, OverflowError, TypeError) as error:
-            raise InputError(f"{name}: segmentation {number}: {error}") from None
-        if tuple(mask.shape) != size:
-            raise InputError(
-                f"{name}: segmentation {number} is of size {list(mask.shape)}, but the image is {list(size)}; "
-                "encode it again at that size, or remove it (sightline check --fix does)"
-            )
-        masks[number] = mask
+        if entry:
+            try:
+                masks[number] = mask_of(json.loads(entry), size)
+            except InputError as error:
+                raise InputError(f"{name}: segmentation {number} {error}") from None
     return masks

@@ -194,7 +194,7 @@ def _runs(rle: RLE) -> tuple[Size, np.ndarray]:
         runs = _decompress(counts.encode("utf-8", "surrogatepass") if isinstance(counts, str) else counts)
     else:
         values = _numbers(counts)
-        if values is None or values.ndim != 1 or (values != np.floor(values)).any():
+        if values is None or values.ndim != 1 or (values != np.floor(values)).any() or (abs(values) > 2**53).any():
             raise InputError(f"the counts of an RLE must be whole numbers, not {str(counts)[:80]}")
         runs = values.astype(np.int64)
     if (runs < 0).any() or runs.sum() != height * width:

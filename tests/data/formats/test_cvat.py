@@ -171,7 +171,7 @@ class TestMistakes:
     def test_a_polygon_of_two_points_is_kept_until_used(self, tmp_path: Path):
         data = open_dataset(folder(tmp_path, '<polygon label="cat" points="1,2;9,2"/>'))
         assert len(data.target(0)) == 1
-        with pytest.raises(InputError, match=r"a\.jpg: segmentation 0: a polygon has 2 points"):
+        with pytest.raises(InputError, match=r"a\.jpg: segmentation 0 has a polygon of 2 points"):
             data.with_fields("masks").target(0)
 
 

@@ -193,7 +193,7 @@ def test_a_map_of_another_size(tmp_path: Path):
     save(ids(), tmp_path / "instance_ids" / "a.png")
     data = open_dataset(tmp_path)
     with pytest.raises(
-        InputError, match=r"images/a\.jpg: segmentation 0 is of size \[48, 64\], but the image is \[40, 64\]"
+        InputError, match=r"images/a\.jpg: segmentation 0 has a mask of 64 × 48 pixels, but the image is 64 × 40"
     ):
         data.with_fields("masks").target(0)
     found = [p for p in check(data, progress=False).problems if p.rule == "mask-size-differs"]

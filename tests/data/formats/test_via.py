@@ -164,7 +164,7 @@ class TestMistakes:
         data = open_dataset(folder(tmp_path, entries(region(shape, kind="x"))))
         assert len(data.target(0)) == 1
         with pytest.raises(
-            InputError, match=r"a\.jpg: segmentation 0: a polygon has 2 points, but an outline needs three"
+            InputError, match=r"a\.jpg: segmentation 0 has a polygon of 2 points, but an outline needs three"
         ):
             data.with_fields("masks").target(0)
 

@@ -37,8 +37,8 @@ def check(
     """Look for everything that would break or bias a training.
 
     Errors: missing, truncated or unreadable images; labels of another size than their image; boxes inverted or not
-    finite; unknown classes; nothing to learn. Warnings: boxes without area or beyond the image; outlines of fewer than
-    three points and masks of another size than their image (errors, where targets or the model have masks); objects
+    finite; unknown classes; nothing to learn. Warnings: boxes without area or beyond the image; outlines that
+    cannot be used and masks of another size than their image (errors, where targets or the model have masks); objects
     without outline among others that have one; keypoints beyond the image; doubles; labels without images; images in
     two splits; classes missing or rare; shapes that no anchor fits. Notes: copies within a split, images without
     objects, EXIF turns, imbalance.

@@ -19,6 +19,7 @@ from sightline.data.check.problems import RULES
 from sightline.data.columns import Blob, Columns
 from sightline.data.dataset import Dataset
 from sightline.data.formats import FORMATS, convert
+from sightline.data.segmentation import usable_part
 from sightline.errors import InputError
 
 _ACTIONS = {
@@ -36,7 +37,8 @@ _ACTIONS = {
     "box-reordered": "repaired (corners of the box exchanged)",
     "box-clipped": "repaired (box clipped to the image)",
     "box-duplicate": "removed (labelled twice)",
-    "outline-broken": "left without outline (it enclosed nothing)",
+    "outline-broken": "left without outline (it could not be used)",
+    "outline-part": "left without the polygons of its outline that could not be used",
     "mask-size-differs": "left without outline (its mask was of another size than the image)",
 }
 _OF_IMAGES = ("image-missing", "image-truncated", "image-unreadable", "size-differs", "exif-size")
@@ -78,8 +80,9 @@ def fix(
     """Write a copy without what `check` calls errors and without broken boxes, in the format of the original.
 
     Images that are missing, cut short or unreadable are left out. Boxes that are not finite, without area, repeated, or
-    of an unknown class are removed; outlines that cannot be used are, too, but their boxes stay. With "clip", boxes
-    beyond the image are clipped with their polygons, and inverted ones put in order; with "drop" they are removed.
+    of an unknown class are removed; so are polygons and masks that cannot be used, while the box and the other polygons
+    of the outline stay. With "clip", boxes beyond the image are clipped with their polygons, and inverted ones put in
+    order; with "drop" they are removed.
 
     Args:
         dataset: objects on images (kind "instances"), with all its splits.
@@ -136,16 +139,18 @@ def _repair_images(dataset: Dataset, looks: list[Looks], counts: Counter[str]) -
 
 
 def _repair_outlines(columns: Columns, counts: Counter[str]) -> Columns:
-    """Columns without outlines that cannot be used."""
-    bad = bad_outlines(columns, np.column_stack([columns.heights, columns.widths]).astype(np.int64))
-    broken = np.zeros(columns.objects, dtype=bool)
-    for rule in ("outline-broken", "mask-size-differs"):
-        rows = np.array(sorted(bad[rule]), np.int64)
-        broken[rows] = True
-        counts[rule] += len(rows)
-    if not broken.any():
+    """Columns without polygons and masks that cannot be used; what is left of an outline stays."""
+    sizes = np.column_stack([columns.heights, columns.widths]).astype(np.int64)
+    bad = {row: rule for rule, rows in bad_outlines(columns, sizes).items() for row in rows}
+    if not bad:
         return columns
-    entries = (b"" if gone else entry for entry, gone in zip(columns.segmentations, broken.tolist(), strict=True))
+    entries = list(columns.segmentations)
+    images = columns.image_of
+    for row, rule in bad.items():
+        height, width = sizes[images[row]].tolist()
+        part = usable_part(json.loads(entries[row]), (height, width))
+        entries[row] = b"" if part is None else json.dumps(part, separators=(",", ":")).encode()
+        counts[rule if part is None else "outline-part"] += 1
     return columns.replace(segmentations=Blob.of(entries))
 
 
@@ -223,4 +228,4 @@ def repair_boxes(columns: Columns, classes: int, how: str, counts: Counter[str])
     return repaired.take_objects(~(remove | twice))
 
 
-assert set(_ACTIONS) - {"exif-size", "box-reordered", "box-clipped"} <= set(RULES)
+assert set(_ACTIONS) - {"exif-size", "box-reordered", "box-clipped", "outline-part"} <= set(RULES)

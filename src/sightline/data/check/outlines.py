@@ -11,6 +11,7 @@ from sightline.data.check.labels import OUTSIDE, place
 from sightline.data.check.problems import Problem
 from sightline.data.columns import Columns
 from sightline.data.dataset import Dataset
+from sightline.data.segmentation import fault_of
 
 
 def bad_outlines(columns: Columns, sizes: np.ndarray) -> dict[str, dict[int, str]]:
@@ -24,30 +25,11 @@ def bad_outlines(columns: Columns, sizes: np.ndarray) -> dict[str, dict[int, str
     rows = np.flatnonzero(columns.segmentations.lengths > 0)
     images = columns.image_of[rows]
     for row, image in zip(rows.tolist(), images.tolist(), strict=True):
-        entry = json.loads(columns.segmentations[row])
-        if isinstance(entry, dict):
-            height, width = sizes[image].tolist()
-            size = entry.get("size")
-            if not isinstance(size, list) or len(size) != 2 or "counts" not in entry:
-                bad["outline-broken"][row] = "has an RLE without size and counts"
-            elif height and width and size != [height, width]:
-                what = f"has a mask of {size[1]} × {size[0]} pixels, but the image is {width} × {height}"
-                bad["mask-size-differs"][row] = what
-        else:
-            broken = _broken_polygon(entry)
-            if broken:
-                bad["outline-broken"][row] = broken
+        height, width = sizes[image].tolist()
+        fault = fault_of(json.loads(columns.segmentations[row]), (height, width))
+        if fault is not None:
+            bad[fault.rule][row] = fault.value
     return bad
-
-
-def _broken_polygon(entry: object) -> str:
-    """What is wrong with polygons, as words; "" if nothing is."""
-    if not isinstance(entry, list) or not all(isinstance(polygon, list) for polygon in entry):
-        return "has an outline that is neither polygons nor an RLE"
-    for polygon in entry:
-        if len(polygon) < 6 or len(polygon) % 2:
-            return f"has a polygon of {len(polygon) / 2:g} points"
-    return ""
 
 
 def outline_problems(

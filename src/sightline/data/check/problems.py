@@ -55,8 +55,8 @@ _WARNINGS = {
     ),
     "box-duplicate": ("objects labelled twice", "remove one of the two; --fix does"),
     "outline-broken": (
-        "outlines that enclose nothing",
-        "draw the outline anew; --fix removes it and keeps the box",
+        "outlines that cannot be used",
+        "draw the outline anew; --fix removes what cannot be used and keeps the box",
     ),
     "mask-size-differs": (
         "masks of another size than their image",

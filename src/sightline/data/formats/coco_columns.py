@@ -18,6 +18,7 @@ from sightline.data.columns import Blob, Column, Columns
 from sightline.data.formats.coco_gather import Images, Objects, compact, whole
 from sightline.data.formats.files import class_names, unknown_class
 from sightline.data.formats.jsonstream import JsonFile
+from sightline.data.segmentation import area_of
 from sightline.errors import InputError
 from sightline.structures import Classes
 
@@ -126,7 +127,21 @@ def _columns(images: Images, objects: Objects, folder: str, split: int) -> tuple
         splits=np.full(len(image_ids), split, np.int8),
         image_extra=image_extra if image_extra.data.size else None,
     )
-    return columns, orphans
+    return columns.replace(areas=_areas(columns)), orphans
+
+
+def _areas(columns: Columns) -> np.ndarray:
+    """Areas as stated; where none (or an impossible one) is, the mask's, and without a mask the box's."""
+    areas = columns.areas.copy()
+    missing = np.flatnonzero(~((areas >= 0) & np.isfinite(areas)))
+    images = columns.image_of
+    for row in missing.tolist():
+        entry = columns.segmentations[row]
+        size = int(columns.heights[images[row]]), int(columns.widths[images[row]])
+        area = area_of(json.loads(entry), size) if entry else None
+        width, height = columns.boxes[row, 2:] - columns.boxes[row, :2]
+        areas[row] = max(width, 0.0) * max(height, 0.0) if area is None else area
+    return areas
 
 
 def _labels(columns: Columns, categories: list[dict[str, Any]], classes: Classes, path: Path) -> np.ndarray:

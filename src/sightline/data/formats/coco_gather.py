@@ -11,7 +11,9 @@ import numpy as np
 
 from sightline.data.columns import Blob
 from sightline.data.formats.jsonstream import Batch
+from sightline.data.segmentation import usable_part
 from sightline.errors import InputError
+from sightline.ops.masks import rle_to_box
 
 _KNOWN = frozenset(
     ["id", "image_id", "category_id", "bbox", "area", "iscrowd", "difficult", "segmentation"]
@@ -68,10 +70,9 @@ class Objects:
         xywh = numbers.astype(np.float64).reshape(-1, 4)
         xyxy = xywh.copy()
         xyxy[:, 2:] += xywh[:, :2]
-        sides = np.maximum(xywh[:, 2:], 0).prod(1)
         areas = [entry.get("area") for entry in entries]
         if None in areas:
-            areas = [side if area is None else area for area, side in zip(areas, sides.tolist(), strict=True)]
+            areas = [np.nan if area is None else area for area in areas]
         ids = [entry.get("id") for entry in entries]
         if None in ids:
             ids = [self.count + 1 + k if id is None else id for k, id in enumerate(ids)]
@@ -103,13 +104,16 @@ class Objects:
         return objects
 
     def _box(self, entry: dict[str, Any], texts: Sequence[str]) -> list[float]:
-        """The box of one annotation: from its polygons where it has none of its own."""
+        """The box of one annotation: from its outline where it has none of its own."""
         box = entry.get("bbox")
         if box is None or box == []:
             segmentation = json.loads(_text(entry.get("segmentation"), texts) or "[]")
-            values = [_array(polygon) for polygon in segmentation] if isinstance(segmentation, list) else []
-            if values and all(v.dtype.kind in "if" and v.ndim == 1 and v.size and v.size % 2 == 0 for v in values):
-                points = np.concatenate(values).reshape(-1, 2).astype(np.float64)
+            part = usable_part(segmentation, (0, 0))
+            if isinstance(part, dict):
+                x1, y1, x2, y2 = rle_to_box(part).tolist()
+                return [x1, y1, x2 - x1, y2 - y1]
+            if part:
+                points = np.concatenate([np.array(ring, np.float64) for ring in part]).reshape(-1, 2)
                 return [*points.min(0).tolist(), *np.ptp(points, axis=0).tolist()]
         if isinstance(box, list) and len(box) == 4 and all(type(v) in (int, float) and _is_number(v) for v in box):
             return [float(v) for v in box]

@@ -12,6 +12,7 @@ from sightline.data.builder import Builder
 from sightline.data.columns import Blob, Column, Columns
 from sightline.data.formats import files, shapes
 from sightline.data.formats.coco_gather import compact
+from sightline.data.segmentation import area_of
 from sightline.errors import InputError
 from sightline.structures import Classes, Size
 
@@ -75,7 +76,7 @@ class Gather:
         if polygons is not None:
             box = shapes.bounds(polygons)
             segmentation = compact(polygons).encode()
-            area = sum(map(shapes.polygon_area, polygons))
+            area = area_of(polygons, self.builder.size)
         elif rle is not None:
             if box is None or area is None:
                 from sightline.ops.masks import rle_area, rle_to_box

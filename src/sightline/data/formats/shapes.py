@@ -24,6 +24,7 @@ import numpy as np
 from sightline.data.columns import Blob, Columns
 from sightline.data.dataset import Dataset
 from sightline.data.formats.voc_write import not_held
+from sightline.data.segmentation import FAR
 from sightline.errors import InputError
 from sightline.structures import Size
 
@@ -32,8 +33,6 @@ Shape = dict[str, Any]
 (points: x1, y1, x2, y2, …). Pixels; angles in degrees, clockwise as seen."""
 
 _SAGITTA = 0.05
-_FAR = 1e7
-"""Pixels; no coordinate lies so far away."""
 MARKS = {"crowd": "crowd", "iscrowd": "crowd", "difficult": "difficult"}
 FLAGS = ("occluded", "truncated")
 TEXTS = ("pose",)
@@ -81,17 +80,11 @@ def geometry(shape: Shape) -> tuple[tuple[float, float, float, float], list[floa
     return bounds([shape["points"]]), None
 
 
-def polygon_area(polygon: Sequence[float]) -> float:
-    """Pixels inside a flat polygon that does not cross itself."""
-    x, y = np.asarray(polygon, np.float64).reshape(-1, 2).T
-    return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
-
-
 def as_numbers(values: Any, where: str, even: bool = False) -> list[float]:
     """Numbers of a file, or a sentence that says where they are none."""
     try:
         numbers = [float(value) for value in values]
-        if not all(abs(number) < _FAR for number in numbers):  # not NaN either
+        if not all(abs(number) < FAR for number in numbers):  # not NaN either
             raise ValueError
     except (TypeError, ValueError, OverflowError):
         shown = repr(values)

@@ -28,8 +28,8 @@ from sightline.data.builder import Builder
 from sightline.data.columns import Columns
 from sightline.data.dataset import Dataset
 from sightline.data.formats import files, yolo_layout
-from sightline.data.formats.shapes import polygon_area
 from sightline.data.formats.voc_write import not_held
+from sightline.data.segmentation import area_of
 from sightline.data.source import Source
 from sightline.errors import InputError
 from sightline.structures import Classes, Size
@@ -163,7 +163,7 @@ def _add_objects(
             (x1, y1), (x2, y2) = points.min(0).tolist(), points.max(0).tolist()
             flat = points.ravel().round(4).tolist()
             polygon = json.dumps([flat], separators=(",", ":")) if all(size) else ""
-            builder.add_object((x1, y1, x2, y2), place, area=polygon_area(flat), segmentation=polygon.encode())
+            builder.add_object((x1, y1, x2, y2), place, area=area_of([flat], size), segmentation=polygon.encode())
 
 
 def _bad_line(label: Path, number: int, line: str) -> InputError:

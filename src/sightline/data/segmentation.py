@@ -1,0 +1,115 @@
+"""An object's segmentation as files hold it: what is wrong with it, what of it can be used, its area, its mask.
+
+A segmentation is a list of flat polygons x1, y1, x2, y2, … in pixels, or an RLE (see `sightline.ops.masks`). Checking,
+repairing and making targets all ask here, so that what `check` reports is what a target refuses.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from sightline.errors import InputError
+from sightline.ops.masks import polygons_to_mask, polygons_to_rle, rle_area, rle_to_mask
+from sightline.structures import Size
+
+LEAST = 6
+"""Coordinates of an outline: three points."""
+FAR = 1e7
+"""Pixels; no coordinate lies so far away."""
+
+
+class Fault(NamedTuple):
+    """What is wrong with a segmentation: the rule of `check`, and words that follow the object's name."""
+
+    rule: str
+    value: str
+
+
+def fault_of(segmentation: Any, size: Size) -> Fault | None:
+    """What makes a segmentation unusable, or None.
+
+    Args:
+        segmentation: as its file holds it, parsed.
+        size: (height, width) of the image; 0 where it is not known, which leaves out the comparison of sizes.
+    """
+    if isinstance(segmentation, dict):
+        return _fault_of_rle(segmentation, size)
+    if not isinstance(segmentation, list) or not all(isinstance(ring, list) for ring in segmentation):
+        return Fault("outline-broken", "has an outline that is neither a list of polygons nor an RLE")
+    words = next((words for ring in segmentation if (words := _fault_of_ring(ring))), "")
+    if not words:
+        return None
+    several = f" (one of {len(segmentation)})" if len(segmentation) > 1 else ""
+    return Fault("outline-broken", f"has a polygon{several} {words}")
+
+
+def _fault_of_rle(rle: dict[str, Any], size: Size) -> Fault | None:
+    stated, known = rle.get("size"), rle.get("counts")
+    if not isinstance(stated, list) or len(stated) != 2 or not all(type(s) in (int, float) for s in stated):
+        return Fault("outline-broken", "has an RLE without size and counts")
+    if not isinstance(known, list | str):
+        return Fault("outline-broken", "has an RLE without size and counts")
+    if all(size) and tuple(stated) != tuple(size):
+        what = f"has a mask of {stated[1]:g} × {stated[0]:g} pixels, but the image is {size[1]} × {size[0]}"
+        return Fault("mask-size-differs", what)
+    try:
+        rle_area(rle)
+    except InputError as error:
+        why = str(error).removesuffix("; encode the mask again")
+        return Fault("outline-broken", f"has a mask that cannot be read ({why})")
+    return None
+
+
+def _fault_of_ring(ring: list[Any]) -> str:
+    """What is wrong with one polygon, as words; "" if nothing is."""
+    for value in ring:
+        if type(value) not in (int, float) or not abs(value) < FAR:  # not NaN either
+            return f"with the coordinate {str(value)[:40]}, which is not a place in an image"
+    if len(ring) % 2:
+        return f"of {len(ring)} coordinates, but points need x and y each"
+    if len(ring) < LEAST:
+        return f"of {len(ring) // 2} point{'s' * (len(ring) != 2)}, but an outline needs three or more"
+    return ""
+
+
+def usable_part(segmentation: Any, size: Size) -> list[list[float]] | dict[str, Any] | None:
+    """What of a segmentation can be used: the RLE, or the polygons that are in order; None where nothing can."""
+    if isinstance(segmentation, list):
+        return [ring for ring in segmentation if isinstance(ring, list) and not _fault_of_ring(ring)] or None
+    return segmentation if isinstance(segmentation, dict) and fault_of(segmentation, size) is None else None
+
+
+def area_of(segmentation: Any, size: Size) -> float | None:
+    """Pixels of the mask of what can be used, as COCO's tools rasterise it; None where nothing can be used.
+
+    This is COCO's area of an object. The polygon's own area differs: it is near 0 where an outline crosses itself.
+
+    Args:
+        segmentation: as its file holds it, parsed.
+        size: (height, width) of the image; where it is not known, the mask goes as far as the polygons do.
+    """
+    part = usable_part(segmentation, size)
+    if part is None:
+        return None
+    if isinstance(part, dict):
+        return float(rle_area(part))
+    if not all(size):
+        points = np.concatenate([np.asarray(ring, np.float64) for ring in part]).reshape(-1, 2)
+        width, height = np.ceil(points.max(0).clip(1, 2**20)).astype(int).tolist()
+        size = (height, width)
+    return float(rle_area(polygons_to_rle(part, size)))
+
+
+def mask_of(segmentation: Any, size: Size) -> Tensor:
+    """The mask [H, W] bool of a segmentation in an image of `size`.
+
+    Raises:
+        InputError: the segmentation cannot be used; the sentence begins with a verb, so that the object's name can go before it.
+    """
+    fault = fault_of(segmentation, size)
+    if fault is not None:
+        raise InputError(f"{fault.value}; correct or remove it (sightline check --fix does)")
+    return rle_to_mask(segmentation) if isinstance(segmentation, dict) else polygons_to_mask(segmentation, size)
