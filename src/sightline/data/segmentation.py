@@ -107,7 +107,7 @@ def mask_of(segmentation: Any, size: Size) -> Tensor:
     """The mask [H, W] bool of a segmentation in an image of `size`.
 
     Raises:
-        InputError: the segmentation cannot be used; the sentence begins with a verb, so that the object's name can go before it.
+        InputError: the segmentation cannot be used; the sentence begins with a verb, for a name to go before it.
     """
     fault = fault_of(segmentation, size)
     if fault is not None:
