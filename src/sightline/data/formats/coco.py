@@ -24,7 +24,7 @@ import numpy as np
 from sightline.data.columns import Blob, Columns
 from sightline.data.dataset import Dataset
 from sightline.data.formats import files
-from sightline.data.formats.coco_columns import read_file
+from sightline.data.formats.coco_columns import CocoFile, read_file
 from sightline.data.formats.coco_more import add_captions, add_keypoints
 from sightline.data.formats.coco_write import write
 from sightline.data.formats.files import aliases, in_order, none_found, relative, resolve, split_in, split_name
@@ -85,6 +85,9 @@ def read(
         for part, file in zip(parts, read_files, strict=True)
     ]
     categories = _joint([file.categories for file in read_files])
+    if known is None:
+        for name in _supercategories(read_files):
+            del categories[name]
     final = Classes(categories) if known is None else known
     columns: list[Columns] = []
     orphans: list[str] = []
@@ -206,15 +209,36 @@ def _joint(categories: Sequence[list[dict[str, Any]]]) -> dict[str, dict[str, An
     by_name: dict[str, dict[str, Any]] = {}
     for category in (one for several in categories for one in several):
         by_name.setdefault(category["name"], category)
+    if any(isinstance(category["id"], str) for category in by_name.values()):
+        return by_name
     ids = [{c["name"]: c["id"] for c in reversed(several)} for several in categories]
     agreed = all(by_name[name]["id"] == id for one in ids for name, id in one.items())
     distinct = len({category["id"] for category in by_name.values()}) == len(by_name)
     return dict(sorted(by_name.items(), key=lambda item: item[1]["id"])) if agreed and distinct else by_name
 
 
+def _supercategories(read_files: Sequence[CocoFile]) -> list[str]:
+    """Categories that only stand for all the others: Roboflow lists one before the classes.
+
+    Such a category has no objects in any file, and its name is the supercategory of every other category, but not its
+    own.
+    """
+    found = None
+    for file in read_files:
+        used = {file.classes[k] for k in np.unique(file.columns.labels).tolist()}
+        alone = set()
+        for category in file.categories:
+            name = category["name"]
+            above = {str(c.get("supercategory")) for c in file.categories if c["name"] != name}
+            if name not in used and above == {name} and category.get("supercategory") != name:
+                alone.add(name)
+        found = alone if found is None else found & alone
+    return sorted(found or ())
+
+
 def _placed(columns: Columns, own: Classes, joint: Classes, folder: str) -> Columns:
     """One file's columns with labels as ids of the classes of all files, and names below the root."""
-    to_joint = np.array([joint.id(name) for name in own], np.int32)
+    to_joint = np.array([joint.id(name) if name in joint else -1 for name in own], np.int32)  # −1 has no objects
     if not np.array_equal(to_joint, np.arange(len(own))):
         columns = columns.replace(labels=to_joint[columns.labels])
     return columns.replace(names=Blob.of(f"{folder}/{n}" for n in columns.names.texts())) if folder else columns

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from sightline.data.columns import Blob, Column, Columns
-from sightline.data.formats.coco_gather import Images, Objects, compact, whole
+from sightline.data.formats.coco_gather import FIRST_TEXT, Images, Objects, Texts, compact
 from sightline.data.formats.files import class_names, unknown_class
 from sightline.data.formats.jsonstream import JsonFile
 from sightline.data.segmentation import area_of
@@ -46,7 +46,8 @@ def read_file(path: Path, folder: str, split: int, classes: Classes | None) -> C
     Raises:
         InputError: the file is not COCO JSON, or an annotation lacks what it must have or is of an unknown category.
     """
-    images, objects = Images(path), Objects(path)
+    images = Images(path)
+    objects = Objects(path, images.texts)
     others: dict[str, Any] = {}
     seen = set()
     for key, value in JsonFile(path).items({"images", "annotations"}):
@@ -63,11 +64,11 @@ def read_file(path: Path, folder: str, split: int, classes: Classes | None) -> C
         raise InputError(
             f'{path} is not COCO: it has no "images" and no "annotations" ({", ".join(seen) or "no keys"})'
         )
-    categories = _categories(others.pop("categories", []), path)
-    own = class_names(dict.fromkeys(str(c["name"]) for c in categories), path)
+    categories, ids = _categories(others.pop("categories", []), path, objects.category_texts)
+    own = class_names(dict.fromkeys(c["name"] for c in categories), path)
     known = own if classes is None else classes
     columns, orphans = _columns(images, objects, folder, split)
-    labels = _labels(columns, categories, known, path)
+    labels = _labels(columns, categories, ids, objects.category_texts, known, path)
     return CocoFile(columns.replace(labels=labels), known, categories, others, orphans)
 
 
@@ -76,7 +77,7 @@ def _columns(images: Images, objects: Objects, folder: str, split: int) -> tuple
     image_ids = _cat(images.ids, np.int64)
     by_id = np.argsort(image_ids, kind="stable")
     if len(image_ids) > 1 and (np.diff(image_ids[by_id]) == 0).any():
-        twice = image_ids[by_id][1:][np.diff(image_ids[by_id]) == 0][0]
+        (twice,) = images.texts.originals(image_ids[by_id][1:][np.diff(image_ids[by_id]) == 0][:1])
         raise InputError(f"{images.path} has two images with id {twice}, but ids must be unique; renumber them")
     of = _cat(objects.parts["images"], np.int64)
     place = np.searchsorted(image_ids[by_id], of)
@@ -85,7 +86,8 @@ def _columns(images: Images, objects: Objects, folder: str, split: int) -> tuple
     listed = image_ids[row] == of if len(image_ids) else np.zeros(len(of), bool)
     ids = _cat(objects.parts["ids"], np.int64)
     orphans = [
-        f"{images.path.name}: annotation {a} of image {i}" for a, i in zip(ids[~listed], of[~listed], strict=True)
+        f"{images.path.name}: annotation {a} of image {i}"
+        for a, i in zip(ids[~listed].tolist(), images.texts.originals(of[~listed]), strict=True)
     ]
     order = np.flatnonzero(listed)
     order = order[np.argsort(row[order], kind="stable")]
@@ -107,6 +109,8 @@ def _columns(images: Images, objects: Objects, folder: str, split: int) -> tuple
     image_extra = Blob.concatenate(images.extra) if images.extra else Blob.empty(0)
     if objects.sentences:
         image_extra = _with_captions(image_extra, image_ids, objects.sentences)
+    if images.texts.numbers:
+        image_ids, image_extra = _numbered(image_ids, image_extra, images.texts)
     captions, rest = sort("captions", Blob), sort("rest", Blob)
     columns = Columns(
         offsets=offsets,
@@ -144,15 +148,30 @@ def _areas(columns: Columns) -> np.ndarray:
     return areas
 
 
-def _labels(columns: Columns, categories: list[dict[str, Any]], classes: Classes, path: Path) -> np.ndarray:
-    """Class ids for the category ids in `columns.labels`."""
-    ids = np.array([c["id"] for c in categories], np.int64)  # rising
-    place = np.minimum(np.searchsorted(ids, columns.labels), max(len(ids) - 1, 0))
+def _numbered(ids: np.ndarray, extra: Blob, texts: Texts) -> tuple[np.ndarray, Blob]:
+    """Numbers for images whose ids are texts, which stay among what else is known of the image."""
+    is_text = ids >= FIRST_TEXT
+    numbers = ids.copy()
+    numbers[is_text] = max(ids[~is_text].max(initial=0), 0) + 1 + np.arange(is_text.sum())
+    entries = []
+    for entry, text, id in zip(extra, is_text.tolist(), texts.originals(ids), strict=True):
+        entries.append(compact({"id": id} | (json.loads(entry) if entry else {})).encode() if text else entry)
+    return numbers, Blob.of(entries)
+
+
+def _labels(
+    columns: Columns, categories: list[dict[str, Any]], ids: np.ndarray, texts: Texts, classes: Classes, path: Path
+) -> np.ndarray:
+    """Class ids for the category ids in `columns.labels`; `ids` are those of the categories."""
+    order = np.argsort(ids)
+    place = np.minimum(np.searchsorted(ids[order], columns.labels), max(len(ids) - 1, 0))
+    place = order[place] if len(ids) else place
     known = ids[place] == columns.labels if len(ids) else np.zeros(len(columns.labels), bool)
     if not known.all():
         at = int(np.flatnonzero(~known)[0])
         names = [f"{c['id']} {c['name']}" for c in categories]
-        raise unknown_class(f"{path}: annotation {columns.ids[at]}", f"category_id {columns.labels[at]}", names)
+        (id,) = texts.originals(columns.labels[at : at + 1])
+        raise unknown_class(f"{path}: annotation {columns.ids[at]}", f"category_id {id!r}", names)
     to_class = np.array([classes.id(c["name"]) if c["name"] in classes else -1 for c in categories], np.int32)
     labels = to_class[place] if len(ids) else np.zeros(0, np.int32)
     if (labels < 0).any():
@@ -162,13 +181,26 @@ def _labels(columns: Columns, categories: list[dict[str, Any]], classes: Classes
     return labels
 
 
-def _categories(value: Any, path: Path) -> list[dict[str, Any]]:
-    """The categories by rising id."""
+def _categories(value: Any, path: Path, texts: Texts) -> tuple[list[dict[str, Any]], np.ndarray]:
+    """The categories by rising id (where ids are texts, in the file's order), and numbers that stand for their ids."""
     if not isinstance(value, list) or not all(isinstance(c, dict) and "id" in c and "name" in c for c in value):
         raise InputError(f'{path} is not COCO: "categories" must be a list of objects with "id" and "name"')
-    ids = whole([c["id"] for c in value], path, "a category's id").tolist()
-    named = [{**c, "id": id, "name": str(c["name"])} for c, id in zip(value, ids, strict=True)]
-    return sorted(named, key=lambda category: category["id"])
+    ids = texts.ids([c["id"] for c in value], path, "a category's id")
+    by_id: dict[int, dict[str, Any]] = {}
+    for category, id, original in zip(value, ids.tolist(), texts.originals(ids), strict=True):
+        name = category["name"]
+        if type(name) not in (str, int, float) or not str(name).strip():
+            raise InputError(f"{path}: category {original!r} has the name {name!r}, but a name is text; correct it")
+        name = str(name).strip()
+        first = by_id.setdefault(id, {**category, "id": original, "name": name})["name"]
+        if first != name:
+            raise InputError(
+                f"{path} has two categories with id {original!r}, {first!r} and {name!r}, so it is not known which of "
+                "the two its annotations mean; renumber one of them and its annotations"
+            )
+    if not any(isinstance(category["id"], str) for category in by_id.values()):
+        by_id = dict(sorted(by_id.items()))
+    return list(by_id.values()), np.array(list(by_id), np.int64)
 
 
 def _with_captions(extra: Blob, image_ids: np.ndarray, sentences: dict[int, list[str]]) -> Blob:

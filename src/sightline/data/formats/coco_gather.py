@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
@@ -19,7 +20,40 @@ _KNOWN = frozenset(
     ["id", "image_id", "category_id", "bbox", "area", "iscrowd", "difficult", "segmentation"]
 ) | frozenset(["keypoints", "num_keypoints", "caption"])
 _IMAGE_KNOWN = frozenset(["id", "file_name", "height", "width"])
+FIRST_TEXT = 2**61
+"""Ids from here on stand for texts."""
 _NOTHING = frozenset(["", "[]", "null", "[[]]"])
+
+
+class Texts:
+    """Ids of one kind as whole numbers: texts, which pycocotools takes for ids as well, get large numbers.
+
+    A text that is a plain whole number ("12", not "012") is that number.
+    """
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, int] = {}
+
+    def ids(self, values: list[Any], path: Path, what: str) -> np.ndarray:
+        """int64 numbers, or a sentence saying which value is no id."""
+        if not all(type(value) is int for value in values):
+            values = [self._number(value) if isinstance(value, str) else value for value in values]
+        return whole(values, path, what, -FIRST_TEXT, FIRST_TEXT + len(self.numbers))
+
+    def _number(self, text: str) -> int:
+        if is_whole(text):
+            return int(text)
+        return self.numbers.setdefault(text, FIRST_TEXT + len(self.numbers))
+
+    def originals(self, numbers: np.ndarray) -> list[int | str]:
+        """The ids that became `numbers`."""
+        texts = list(self.numbers)
+        return [texts[number - FIRST_TEXT] if number >= FIRST_TEXT else number for number in numbers.tolist()]
+
+
+def is_whole(text: str) -> bool:
+    """Whether a text is a whole number as it is usually written."""
+    return text.isascii() and text.isdecimal() and len(text) <= 18 and (text[0] != "0" or text == "0")
 
 
 class Images:
@@ -27,6 +61,7 @@ class Images:
 
     def __init__(self, path: Path):
         self.path = path
+        self.texts = Texts()
         self.ids: list[np.ndarray] = []
         self.sizes: list[np.ndarray] = []
         self.names: list[Blob] = []
@@ -37,7 +72,7 @@ class Images:
         for entry in entries:
             if not isinstance(entry, dict) or "id" not in entry or not isinstance(entry.get("file_name"), str):
                 raise InputError(f'{self.path} has an image without "id" or "file_name": {_short(entry)}; add them')
-        self.ids.append(whole([entry["id"] for entry in entries], self.path, "an image's id"))
+        self.ids.append(self.texts.ids([entry["id"] for entry in entries], self.path, "an image's id"))
         sizes = [(entry.get("height") or 0, entry.get("width") or 0) for entry in entries]
         self.sizes.append(whole(sizes, self.path, "an image's height and width", 0, 2**30).reshape(-1, 2))
         self.names.append(Blob.of(entry["file_name"].replace("\\", "/") for entry in entries))
@@ -47,8 +82,10 @@ class Images:
 class Objects:
     """The annotations of a file, gathered in order."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, image_texts: Texts):
         self.path = path
+        self.image_texts = image_texts
+        self.category_texts = Texts()
         self.count = 0
         self.parts: dict[str, list[Any]] = {name: [] for name in ("ids", "images", "categories", "boxes", "areas")}
         self.parts |= {name: [] for name in ("crowd", "difficult", "segmentations", "keypoints", "captions", "rest")}
@@ -77,9 +114,18 @@ class Objects:
         if None in ids:
             ids = [self.count + 1 + k if id is None else id for k, id in enumerate(ids)]
         add = {name: part.append for name, part in self.parts.items()}
+        if any(
+            type(id) is str for id in ids
+        ):  # a text stays in the file's own words beside a number that stands for it
+            ids = [
+                crc32(id.encode("utf-8", "surrogatepass")) if isinstance(id, str) and not is_whole(id) else id
+                for id in ids
+            ]
         add["ids"](whole(ids, self.path, "an annotation's id"))
-        add["images"](whole([entry["image_id"] for entry in entries], self.path, "an annotation's image_id"))
-        add["categories"](whole([entry["category_id"] for entry in entries], self.path, "a category_id"))
+        images = [entry["image_id"] for entry in entries]
+        add["images"](self.image_texts.ids(images, self.path, "an annotation's image_id"))
+        categories = [entry["category_id"] for entry in entries]
+        add["categories"](self.category_texts.ids(categories, self.path, "a category_id"))
         add["boxes"](xyxy)
         add["areas"](_numbers(areas, self.path, "an annotation's area").astype(np.float64))
         add["crowd"](np.array([bool(entry.get("iscrowd")) for entry in entries], bool))
@@ -87,7 +133,8 @@ class Objects:
         add["segmentations"](Blob.of(_text(entry.get("segmentation"), texts) for entry in entries))
         add["keypoints"](self._keypoints(entries))
         add["captions"](_captions(entries))
-        add["rest"](_rest(entries, _KNOWN))
+        texts_kept = any(type(entry.get("id")) is str and not is_whole(entry["id"]) for entry in entries)
+        add["rest"](_rest(entries, _KNOWN - {"id"} if texts_kept else _KNOWN))
         self.count += len(entries)
 
     def _without_sentences(self, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -97,7 +144,7 @@ class Objects:
             if "category_id" in entry:
                 objects.append(entry)
             elif "caption" in entry:
-                (image,) = whole([entry["image_id"]], self.path, "an annotation's image_id").tolist()
+                (image,) = self.image_texts.ids([entry["image_id"]], self.path, "an annotation's image_id").tolist()
                 self.sentences.setdefault(image, []).append(str(entry["caption"]))
             else:
                 raise InputError(f'{self.path}: annotation {entry.get("id")} has no "category_id"; add it')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -36,21 +36,23 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
     )
     names = image_names(dataset)
     categories = _categories(dataset)
-    category_ids = np.array([c["id"] for c in categories], np.int64)
+    category_ids = [c["id"] for c in categories]
+    own_ids = _own_ids(dataset)
     (out / "annotations").mkdir()
     for split in dataset.splits:
         rows = np.flatnonzero(columns.splits == dataset.source.split_names.index(split))
         folder = "images" if split == "all" else split
-        image_ids = _unique(columns.image_ids[rows])
+        image_ids = [own_ids[row] for row in rows.tolist()] if own_ids else _unique(columns.image_ids[rows]).tolist()
         part = columns.take_images(rows)
         ids = _unique(part.ids)
         stem = "default" if split == "all" else split
         head = {"info": dataset.source.meta.get("info", {}), "licenses": dataset.source.meta.get("licenses", [])}
         images, captions = [], []
-        for row, image_id in zip(rows.tolist(), image_ids.tolist(), strict=True):
+        for row, image_id in zip(rows.tolist(), image_ids, strict=True):
             height, width = dataset.image_size(row)
             extra = dataset.image_extra(row)
             captions += [{"image_id": image_id, "caption": text} for text in extra.pop("captions", [])]
+            extra.pop("id", None)
             images.append({"id": image_id, "file_name": names[row], "height": height, "width": width, **extra})
             write_image(dataset, row, out / folder / names[row], symlink)
         with open(out / "annotations" / f"instances_{stem}.json", "w", encoding="utf-8") as file:
@@ -65,28 +67,40 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
 
 
 def _categories(dataset: Dataset) -> list[dict[str, Any]]:
-    """One a class, in the order of classes; with the ids they came with, if these rise as classes do."""
-    known = dataset.source.meta.get("categories") or [{}] * len(dataset.classes)
+    """One a class, in the order of classes; with the ids they came with, if these rise as classes do (or are texts)."""
+    by_name = {category.get("name"): category for category in dataset.source.meta.get("categories") or ()}
+    known = [by_name.get(name, {}) for name in dataset.classes]
     ids = [category.get("id") for category in known]
-    kept = len(known) == len(dataset.classes) and None not in ids and ids == sorted(set(ids))
+    if not any(isinstance(id, str) for id in ids) and None not in ids:
+        kept = ids == sorted(set(ids))
+    else:
+        kept = None not in ids and len(set(ids)) == len(ids)
     if not kept:
         known = [{key: value for key, value in category.items() if key != "id"} for category in known]
-    return [
-        {"id": k + 1, **(known[k] if k < len(known) else {}), "name": name} for k, name in enumerate(dataset.classes)
-    ]
+    return [{"id": k + 1, **known[k], "name": name} for k, name in enumerate(dataset.classes)]
 
 
-def _annotations(columns: Columns, image_ids: np.ndarray, ids: np.ndarray, category_ids: np.ndarray) -> Iterator[str]:
+def _own_ids(dataset: Dataset) -> list[int | str]:
+    """The images' ids where some of them are texts; empty where none is, or where they are not unique."""
+    numbers = dataset.columns.image_ids.tolist()
+    ids = [dataset.image_extra(i).get("id", number) for i, number in enumerate(numbers)]
+    texts = any(isinstance(id, str) for id in ids)
+    return ids if texts and len(set(map(str, ids))) == len(ids) else []
+
+
+def _annotations(
+    columns: Columns, image_ids: Sequence[int | str], ids: np.ndarray, category_ids: Sequence[int | str]
+) -> Iterator[str]:
     """The JSON of each annotation; numbers to a millionth of a pixel."""
     boxes = columns.boxes.copy()
     boxes[:, 2:] -= boxes[:, :2]
     boxes = boxes.round(6) + 0.0  # no −0
-    of, areas = image_ids[columns.image_of], columns.areas.round(6)
+    of, areas = columns.image_of.tolist(), columns.areas.round(6)
     for a in range(columns.objects):
         entry: dict[str, Any] = {
             "id": int(ids[a]),
-            "image_id": int(of[a]),
-            "category_id": int(category_ids[columns.labels[a]]),
+            "image_id": image_ids[of[a]],
+            "category_id": category_ids[columns.labels[a]],
             "bbox": [_plain(v) for v in boxes[a].tolist()],
             "area": _plain(float(areas[a])),
             "iscrowd": int(columns.crowd[a]),
