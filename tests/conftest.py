@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("MPLBACKEND", "Agg")
-if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # the processes of one test run share the cores; set before torch is imported
+if (
+    "PYTEST_XDIST_WORKER_COUNT" in os.environ
+):  # the processes of one test run share the cores; set before torch is imported
     share = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
 

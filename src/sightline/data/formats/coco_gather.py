@@ -41,7 +41,7 @@ class Texts:
         return whole(values, path, what, -FIRST_TEXT, FIRST_TEXT + len(self.numbers))
 
     def _number(self, text: str) -> int:
-        if is_whole(text):
+        if not _is_word(text):
             return int(text)
         return self.numbers.setdefault(text, FIRST_TEXT + len(self.numbers))
 
@@ -51,9 +51,11 @@ class Texts:
         return [texts[number - FIRST_TEXT] if number >= FIRST_TEXT else number for number in numbers.tolist()]
 
 
-def is_whole(text: str) -> bool:
-    """Whether a text is a whole number as it is usually written."""
-    return text.isascii() and text.isdecimal() and len(text) <= 18 and (text[0] != "0" or text == "0")
+def _is_word(id: Any) -> bool:
+    """Whether an id is a text other than a whole number as it is usually written."""
+    if not isinstance(id, str):
+        return False
+    return not (id.isascii() and id.isdecimal() and len(id) <= 18 and (id[0] != "0" or id == "0"))
 
 
 class Images:
@@ -114,13 +116,8 @@ class Objects:
         if None in ids:
             ids = [self.count + 1 + k if id is None else id for k, id in enumerate(ids)]
         add = {name: part.append for name, part in self.parts.items()}
-        if any(
-            type(id) is str for id in ids
-        ):  # a text stays in the file's own words beside a number that stands for it
-            ids = [
-                crc32(id.encode("utf-8", "surrogatepass")) if isinstance(id, str) and not is_whole(id) else id
-                for id in ids
-            ]
+        # A number stands for a text, which is kept among the other keys.
+        ids = [crc32(id.encode("utf-8", "replace")) if _is_word(id) else id for id in ids]
         add["ids"](whole(ids, self.path, "an annotation's id"))
         images = [entry["image_id"] for entry in entries]
         add["images"](self.image_texts.ids(images, self.path, "an annotation's image_id"))
@@ -133,8 +130,8 @@ class Objects:
         add["segmentations"](Blob.of(_text(entry.get("segmentation"), texts) for entry in entries))
         add["keypoints"](self._keypoints(entries))
         add["captions"](_captions(entries))
-        texts_kept = any(type(entry.get("id")) is str and not is_whole(entry["id"]) for entry in entries)
-        add["rest"](_rest(entries, _KNOWN - {"id"} if texts_kept else _KNOWN))
+        words = any(_is_word(entry.get("id")) for entry in entries)
+        add["rest"](_rest(entries, _KNOWN - {"id"} if words else _KNOWN))
         self.count += len(entries)
 
     def _without_sentences(self, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
