@@ -45,6 +45,47 @@ def folder(root: Path, *shapes: dict[str, Any]) -> Path:
     return root
 
 
+class TestRectangles:
+    @pytest.mark.parametrize(
+        "points",
+        [
+            [[10, 10], [30, 40]],
+            [[30, 10], [10, 40]],
+            [[10, 10], [30, 10], [30, 40], [10, 40]],
+            [[30, 40], [10, 40], [10, 10], [30, 10]],
+            [[10, 10], [30, 40], [10, 40], [30, 10]],
+            [[10, 10], [30, 10.0000001], [30, 40], [10, 40]],
+            [[10, 10], [30, 10], [30, 40], [10, 40], [10, 10]],
+        ],
+    )
+    def test_two_corners_or_four(self, points: list[list[float]], tmp_path: Path):
+        data = open_dataset(folder(tmp_path, shape("cat", points, "rectangle", score=None, difficult=True)))
+        ((name, *box),) = rows(data, 0)
+        assert name == "cat"
+        assert box == pytest.approx([10, 10, 30, 40])
+        assert data.columns.segmentations.texts() == [""]
+        assert data.columns.areas.tolist() == pytest.approx([600])
+        assert data.columns.difficult.tolist() == [True]
+
+    @pytest.mark.parametrize("kind", ["rectangle", "rotation", "quadrilateral"])
+    def test_a_turned_one_is_an_outline(self, kind: str, tmp_path: Path):
+        points = [[30, 10], [50, 20], [40, 40], [20, 30]]  # a square whose sides measure √500
+        data = open_dataset(folder(tmp_path, shape("cat", points, kind, direction=0.46))).with_fields("masks")
+        assert rows(data, 0) == [("cat", 20, 10, 50, 40)]
+        assert data.target(0).masks.sum() == data.columns.areas[0] == pytest.approx(500, rel=0.02)
+
+    @pytest.mark.parametrize("kind", ["rotation", "quadrilateral"])
+    def test_an_upright_one_of_these_has_an_outline_too(self, kind: str, tmp_path: Path):
+        data = open_dataset(folder(tmp_path, shape("cat", [[1, 2], [9, 2], [9, 5], [1, 5]], kind)))
+        assert data.columns.segmentations.texts() == ["[[1,2,9,2,9,5,1,5]]"]
+
+    @pytest.mark.parametrize(("kind", "count"), [("rectangle", 1), ("rectangle", 5), ("rotation", 2), ("rotation", 3)])
+    def test_other_numbers_of_points_are_refused(self, kind: str, count: int, tmp_path: Path):
+        points = [[k, k * k] for k in range(count)]
+        with pytest.raises(InputError, match=rf"a\.json: shape 0 is a {kind} of {count} points, but it has "):
+            open_dataset(folder(tmp_path, shape("cat", points, kind)))
+
+
 class TestLayouts:
     def test_beside_the_images(self, tmp_path: Path):
         folder(tmp_path, shape("cat", POLYGON), shape("ant", [[14, 26], [4, 6]], "rectangle"))
@@ -152,7 +193,7 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("one", "words"),
         [
-            (shape("x", [[1, 2], [3, 4], [5, 6]], "rectangle"), "is a rectangle of 3 points, but it has two"),
+            (shape("x", [[1, 2], [3, 4], [5, 6]], "rectangle"), "is a rectangle of 3 points, but it has two opposite"),
             (shape("x", [[1, 2, 3]]), r"has the points \[\[1, 2, 3\]\], but they must be pairs"),
             (shape("x", []), r"has the points \[\], but they must be pairs"),
             (shape("x", [[1, "y"]]), r"has the coordinates \[1, 'y'\], but they must be numbers"),

@@ -6,10 +6,11 @@ Layouts that are recognised:
 - *.json in a folder such as annotations/ or labels/, the images in images/ (or where images= says);
 - the path of one such file.
 
-Shapes are polygon, rectangle, circle, line, linestrip, point, points and mask; `sightline.data.formats.shapes` says
-what becomes of them. Polygons, circles and masks of one label and one group_id are parts of one object. labels.txt
-names the classes in order, else they are those that occur, sorted. A shape's description is its caption; true flags
-"crowd", "difficult", "occluded" and "truncated" are marks; whatever else there is is kept in the extra column "other".
+Shapes are polygon, rectangle (two opposite corners, or all four; a turned one is a polygon), circle, line, linestrip,
+point, points and mask, and X-AnyLabeling's rotation and quadrilateral; `sightline.data.formats.shapes` says what
+becomes of them. Polygons, circles and masks of one label and one group_id are parts of one object. labels.txt names the
+classes in order, else they are those that occur, sorted. A shape's description is its caption; true flags "crowd",
+"difficult", "occluded" and "truncated" are marks; whatever else there is is kept in the extra column "other".
 
 An image that is not there as a file is taken from the JSON (imageData), decoded when it is asked for; the dataset then
 holds its images in memory's manner, without a root.
@@ -48,6 +49,8 @@ _IMAGE_FOLDERS = ("images", "Images", "JPEGImages", "imgs")
 _NOT_CLASSES = frozenset(["__ignore__", "_background_"])
 _KNOWN = frozenset(["label", "points", "group_id", "description", "shape_type", "flags", "mask"])
 _FILE_KNOWN = frozenset(["version", "shapes", "imagePath", "imageData", "imageHeight", "imageWidth"])
+_QUADRILATERALS = ("rotation", "rotated_rectangle", "oriented_rectangle", "quadrilateral")
+"""Names that LabelMe's relatives give to shapes of four corners, in order around it."""
 _AREAS = frozenset(["polygon", "circle", "mask"])
 
 
@@ -287,7 +290,8 @@ def _attributes(shape: dict[str, Any]) -> dict[str, Any]:
     flags = shape.get("flags") if isinstance(shape.get("flags"), dict) else {}
     assert isinstance(flags, dict)
     attributes = {key: value for key, value in shape.items() if key not in _KNOWN and key not in shapes.RESERVED}
-    attributes |= {name: value for name, value in flags.items() if name in shapes.RESERVED}
+    marks = {name: shape[name] for name in (*shapes.MARKS, *shapes.FLAGS) if shape.get(name)}  # X-AnyLabeling's
+    attributes |= marks | {name: value for name, value in flags.items() if name in shapes.RESERVED}
     rest = {name: value for name, value in flags.items() if name not in shapes.RESERVED}
     if rest:
         attributes["flags"] = rest
@@ -305,11 +309,22 @@ def _shape(shape: dict[str, Any], where: str, size: Size) -> dict[str, Any]:
             f"{where} has the points {str(points)[:60]}, but they must be pairs x, y; correct or remove it"
         )
     flat = shapes.as_numbers([value for point in points for value in point], where)
-    if kind in ("rectangle", "circle", "mask") and len(points) != 2:
+    if kind in ("rectangle", *_QUADRILATERALS) and len(points) == 5 and points[0] == points[-1]:
+        points, flat = points[:-1], flat[:-2]  # closed by its first corner
+    if kind in ("circle", "mask") and len(points) != 2:
         raise InputError(f"{where} is a {kind} of {len(points)} points, but it has two; draw it again or remove it")
+    if kind == "rectangle" and len(points) not in (2, 4):
+        raise InputError(
+            f"{where} is a rectangle of {len(points)} points, but it has two opposite corners or all four; draw it "
+            "again or remove it"
+        )
+    if kind in _QUADRILATERALS and len(points) != 4:
+        raise InputError(f"{where} is a {kind} of {len(points)} points, but it has four; draw it again or remove it")
     if kind == "polygon":
         return {"polygons": [shapes.plain(flat, 10)]}
-    if kind == "rectangle":  # from any corner to the opposite one
+    if kind in _QUADRILATERALS or (kind == "rectangle" and len(points) == 4 and not _is_upright(points)):
+        return {"polygons": [shapes.plain(flat, 10)]}
+    if kind == "rectangle":  # from any corner to the opposite one, or all four
         return {"box": (min(flat[::2]), min(flat[1::2]), max(flat[::2]), max(flat[1::2]))}
     if kind == "circle":  # its centre, and a point on it
         radius = float(np.hypot(flat[2] - flat[0], flat[3] - flat[1]))
@@ -321,6 +336,13 @@ def _shape(shape: dict[str, Any], where: str, size: Size) -> dict[str, Any]:
     if kind == "mask":
         return {"rle": _mask(shape.get("mask"), flat, where, size)}
     raise InputError(f"{where} is a {kind!r}, which is not known; draw it as a polygon, or remove it")
+
+
+def _is_upright(corners: Sequence[Sequence[float]]) -> bool:
+    """Whether four corners are those of an upright rectangle, to a thousandth of a pixel and in any order."""
+    xs, ys = ([round(float(corner[axis]), 3) for corner in corners] for axis in (0, 1))
+    rectangle = {(x, y) for x in (min(xs), max(xs)) for y in (min(ys), max(ys))}
+    return set(zip(xs, ys, strict=True)) == rectangle
 
 
 def _mask(data: Any, corners: list[float], where: str, size: Size) -> dict[str, Any]:
