@@ -145,7 +145,7 @@ class TestArrays:
         [
             (np.array([[0.0, 255.0]]), r"float samples from 0 to 255, but they must lie in \[0, 1\]; divide"),
             (np.array([[0.0, np.nan]]), "float samples from nan to nan"),
-            (np.zeros((2, 2), np.int64), "type int64, whose range is not known; save it as uint8 or uint16"),
+            (np.zeros((2, 2), np.int64), "type int64, whose range is not known; give full_scale"),
             (np.zeros((2, 2, 2, 2)), r"array \[2, 2, 2, 2\], but an image is"),
             (np.zeros((0, 4)), r"array \[0, 4\]"),
             (np.zeros((2, 2), complex), "samples of type complex128"),
@@ -158,7 +158,7 @@ class TestArrays:
 
     def test_objects_are_not_unpickled(self, tmp_path: Path):
         np.save(tmp_path / "a.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-        with pytest.raises(InputError, match=r"cannot read the image .*a\.npy: .*allow_pickle"):
+        with pytest.raises(InputError, match=r"cannot read the image .*a\.npy: it holds Python objects"):
             read_image(tmp_path / "a.npy")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
@@ -13,7 +13,8 @@ import numpy as np
 from torch import Tensor
 
 from sightline.data.columns import Columns
-from sightline.data.images import image_size, read_image
+from sightline.data.full_scale import FullScale, sampled
+from sightline.data.images import highest_sample, image_size, read_image
 from sightline.data.keypoint_pairs import mirrored_keypoints
 from sightline.data.malformed import BadLabel
 from sightline.data.rasterise import RasterisedMaps, as_class_map
@@ -103,6 +104,15 @@ class Dataset(Sequence[tuple[Tensor, Target]]):
         return mirrored_keypoints(self.keypoint_names, None if keypoints is None else keypoints.shape[1])
 
     @property
+    def full_scale(self) -> int | None:
+        """The sample value that becomes 1.0 where images have more than 8 bits a sample; None where none has.
+
+        As stated (`with_full_scale`), else the smallest of 255, 1023, 4095, 16383 and 65535 that holds all samples of
+        up to 200 images, evenly spread over the dataset as it was opened; see `sightline.data.full_scale`.
+        """
+        return self.source.full_scale.value(self._highest_samples)
+
+    @property
     def whole(self) -> bool:
         """Whether it is the dataset as opened or made, of which no images were chosen (`data[:]` chooses all)."""
         return self._rows is None
@@ -184,7 +194,7 @@ class Dataset(Sequence[tuple[Tensor, Target]]):
             return self.source.pictures[self._row(i)]
         path = self.path(i)
         assert path is not None, "a dataset without pictures has a root"
-        return read_image(path, self.channels)
+        return read_image(path, self.channels, full_scale=lambda: self.full_scale)
 
     def target(self, i: int) -> Target:
         """What is known of the image, checked; the image is not decoded.
@@ -251,6 +261,17 @@ class Dataset(Sequence[tuple[Tensor, Target]]):
     def with_channels(self, channels: int | None) -> Dataset:
         """The same dataset, its images read with `channels` channels as in `read_image`."""
         return Dataset(self.source, self._rows, self.fields, channels)
+
+    def with_full_scale(self, full_scale: int | None) -> Dataset:
+        """The same images, samples of more than 8 bits divided by `full_scale` (4095 for a camera of 12 bits).
+
+        None finds it anew. Images in memory are scaled when the dataset is made, and stay as they are.
+
+        Raises:
+            InputError: it is not a whole number from 1 to 65535.
+        """
+        source = replace(self.source, full_scale=FullScale(full_scale))
+        return Dataset(source, self._rows, self.fields, self.channels)
 
     def with_classes(self, names: Sequence[str]) -> Dataset:
         """The same labels among other classes: `names` holds those of this dataset, in any order, and maybe more.
@@ -336,6 +357,12 @@ class Dataset(Sequence[tuple[Tensor, Target]]):
     def _image_column(self, name: str) -> np.ndarray:
         column = getattr(self.source.columns, name)
         return column if self._rows is None else column[self._rows]
+
+    def _highest_samples(self) -> Iterable[int | None]:
+        root, names = self.source.root, self.source.columns.names
+        if root is None or self.source.pictures is not None:
+            return ()
+        return (highest_sample(root / names.text(row)) for row in sampled(range(len(names))))
 
     def _row(self, i: int) -> int:
         if not -len(self) <= i < len(self):

@@ -6,17 +6,21 @@ is applied, so an image always stands upright and its size is the one a person s
 
 from __future__ import annotations
 
+import math
 import os
+import stat
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from sightline.data.full_scale import Scale, highest_of, scaled
 from sightline.errors import InputError
 from sightline.structures import Size
 
@@ -38,8 +42,13 @@ STANDING: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     8: lambda a: a[:, ::-1].swapaxes(0, 1),
 }
 """How the stored rows and columns [H, W, …] are turned upright, by EXIF orientation (EXIF 2.32, tag 274)."""
+_XMP = frozenset(["XML:com.adobe.xmp", "xmp"])  # where Pillow looks for an orientation that EXIF does not state
 _TIFF = (".tif", ".tiff")
+# Pillow reads EXIF of a JPEG for its resolution, and warns of each damaged block, which says nothing of the pixels.
+warnings.filterwarnings("ignore", "Corrupt EXIF data", UserWarning)
 _Result = TypeVar("_Result")
+MOST_BYTES = 1 << 30
+"""What the tensor of one image may take, unless `of_any_size`: 1 GiB."""
 
 
 _guard_aside = 0
@@ -69,7 +78,12 @@ def is_image(path: str | os.PathLike[str]) -> bool:
     return os.path.splitext(path)[1].lower() in SUFFIXES
 
 
-def read_image(path: str | os.PathLike[str], channels: int | None = 3, draft: Size | None = None) -> Tensor:
+def read_image(
+    path: str | os.PathLike[str],
+    channels: int | None = 3,
+    draft: Size | None = None,
+    full_scale: Scale = None,
+) -> Tensor:
     """Read an image file.
 
     Args:
@@ -82,6 +96,9 @@ def read_image(path: str | os.PathLike[str], channels: int | None = 3, draft: Si
         draft: decode a JPEG only as finely as needed: the result is 1, 1/2, 1/4 or 1/8 of the full size, whichever is
             the smallest not below this (height, width). Other files come at full size. Boxes must then be scaled by the
             caller.
+        full_scale: of samples of more than 8 bits, the value that becomes 1.0, such as 4095 for a camera of 12 bits.
+            None: 65535 for uint16; other whole numbers are then refused. (A dataset finds its own; see
+            `sightline.data.full_scale`.)
 
     Returns:
         [C, H, W]: uint8, or float32 in [0, 1] where the file holds 16-bit or float samples. (Pillow reduces 16-bit RGB
@@ -93,15 +110,18 @@ def read_image(path: str | os.PathLike[str], channels: int | None = 3, draft: Si
     path = os.fspath(path)
     if channels is not None and channels < 1:
         raise InputError(f"channels is {channels}, but an image has at least 1; give 3 for RGB, 1 for grey")
-    if path.lower().endswith(".npy"):
-        array = channels_last(_guarded(path, lambda: np.load(path, allow_pickle=False)), path)
-        if array.dtype.kind in "iu" and array.dtype not in (np.uint8, np.uint16):
-            raise InputError(
-                f"{path} has samples of type {array.dtype}, whose range is not known; save it as uint8 or uint16"
-            )
-    else:
-        array = _guarded(path, lambda: _decode(path, channels, draft))
-    return _finish(array, channels, path)
+    array = _guarded(path, lambda: _samples(path, channels, draft))
+    return _finish(array, channels, path, full_scale)
+
+
+def highest_sample(path: str | os.PathLike[str]) -> int | None:
+    """The largest sample of an image file of more than 8 bits; None for other files, and those that cannot be read."""
+    path = os.fspath(path)
+    try:
+        wide = read_header(path).wide
+        return highest_of(_guarded(path, lambda: _samples(path, None, None))) if wide else None
+    except InputError:
+        return None
 
 
 def read_map(path: str | os.PathLike[str]) -> Tensor:
@@ -114,10 +134,7 @@ def read_map(path: str | os.PathLike[str]) -> Tensor:
         InputError: the file is missing, unreadable, or has more than one channel.
     """
     path = os.fspath(path)
-    if path.lower().endswith(".npy"):
-        array = _guarded(path, lambda: np.load(path, allow_pickle=False))
-    else:
-        array = _guarded(path, lambda: _pixels(_upright_open(path, draft=None)))
+    array = _guarded(path, lambda: _stored(path))
     if array.ndim != 2 or array.dtype.kind not in "bui":
         raise InputError(
             f"{path} holds an array {list(array.shape)} of {array.dtype}, but a class map has one whole number "
@@ -126,38 +143,55 @@ def read_map(path: str | os.PathLike[str]) -> Tensor:
     return torch.from_numpy(array.astype(np.int64))
 
 
+class Header(NamedTuple):
+    """What a file's header says of the image.
+
+    Attributes:
+        size: (height, width) in pixels, upright.
+        orientation: EXIF orientation 1 … 8.
+        wide: samples are whole numbers of more than 8 bits.
+    """
+
+    size: Size
+    orientation: int = 1
+    wide: bool = False
+
+
+def read_header(path: str | os.PathLike[str]) -> Header:
+    """Size and orientation that `read_image` gives the image, from the file's header alone.
+
+    Raises:
+        InputError: the file is missing or is not an image.
+    """
+    path = os.fspath(path)
+    return _guarded(path, lambda: _header(path))
+
+
 def image_size(path: str | os.PathLike[str]) -> Size:
     """The (height, width) in pixels that `read_image` would give, from the file's header alone.
 
     Raises:
         InputError: the file is missing or is not an image.
     """
-    path = os.fspath(path)
-    if path.lower().endswith(".npy"):
-        array = channels_last(_guarded(path, lambda: np.load(path, mmap_mode="r", allow_pickle=False)), path)
-        return int(array.shape[0]), int(array.shape[1])
-    return _guarded(path, lambda: _header_size(path))
+    return read_header(path).size
 
 
 def orientation(path: str | os.PathLike[str]) -> int:
-    """The EXIF orientation 1 … 8 the file states (1, upright, where it states none), from its header alone."""
-    path = os.fspath(path)
-    if path.lower().endswith(".npy"):
-        return 1
-
-    def look() -> int:
-        with Image.open(path) as image:
-            return _stated_orientation(image)
-
-    return _guarded(path, look)
+    """The EXIF orientation 1 … 8 the file states, from its header alone; 1, upright, where it states no other."""
+    return read_header(path).orientation
 
 
-def from_pil(image: Image.Image, channels: int | None = 3) -> Tensor:
+def from_pil(image: Image.Image, channels: int | None = 3, full_scale: Scale = None) -> Tensor:
     """A Pillow image as `read_image` would give it; its EXIF orientation is applied."""
+    return _finish(pil_samples(image, channels), channels, "the image", full_scale)
+
+
+def pil_samples(image: Image.Image, channels: int | None = 3) -> np.ndarray:
+    """The samples of a Pillow image, upright: [H, W] or [H, W, C], not scaled."""
     image.load()  # Pillow turns a TIFF itself when loading it, and then forgets the orientation
-    turn = STANDING.get(_stated_orientation(image))
+    turn = STANDING.get(stated_orientation(image))
     array = _pixels(_prepared(image, channels))
-    return _finish(turn(array) if turn else array, channels, "the image")
+    return turn(array) if turn else array
 
 
 def to_pil(image: Tensor | np.ndarray) -> Image.Image:
@@ -184,8 +218,10 @@ def _guarded(path: str, action: Callable[[], _Result]) -> _Result:
     """Run `action`, turning whatever goes wrong with the file into one sentence naming it."""
     try:
         return action()
-    except (InputError, MemoryError):
+    except InputError:
         raise
+    except MemoryError:
+        raise InputError(f"cannot read the image {path}: it does not fit into the memory; make it smaller") from None
     except FileNotFoundError:
         raise InputError(f"there is no image {path}; correct the path, or remove its label") from None
     except IsADirectoryError:
@@ -205,49 +241,169 @@ def _guarded(path: str, action: Callable[[], _Result]) -> _Result:
         raise InputError(f"cannot read the image {path}: {error}; replace or remove it") from error
 
 
-def _decode(path: str, channels: int | None, draft: Size | None) -> np.ndarray:
-    """The file's samples, upright: [H, W] or [H, W, C]."""
-    if path.lower().endswith(_TIFF):
-        from sightline.data import tiff
-
-        array = tiff.read(path)
-        if array is not None:
-            return array
-    image = _upright_open(path, draft)
-    turn = STANDING.get(_stated_orientation(image))
+def _samples(path: str, channels: int | None, draft: Size | None) -> np.ndarray:
+    """The file's samples, upright and not scaled: [H, W] or [H, W, C]."""
+    array = _array_file(path)
+    if array is not None:
+        return channels_last(array, path) if path.lower().endswith(".npy") else array
+    image = _opened(path, draft, channels)
+    turn = STANDING.get(stated_orientation(image))
     array = _pixels(_prepared(image, channels))
     return turn(array) if turn else array
 
 
-def _upright_open(path: str, draft: Size | None) -> Image.Image:
-    """Open and decode the first picture of a file (the orientation is still to be applied, except for TIFF)."""
-    with Image.open(path) as image:
-        if draft is not None and image.format in ("JPEG", "MPO"):
-            height, width = draft if _stated_orientation(image) < 5 else draft[::-1]
-            image.draft(None, (width, height))  # None keeps the colour mode
-        image.load()
-        return image
+def _stored(path: str) -> np.ndarray:
+    """As `_samples`, but palette indices stay what they are, and so does the orientation of files that Pillow reads."""
+    array = _array_file(path)
+    return _pixels(_opened(path, draft=None, channels=None)) if array is None else array
 
 
-def _stated_orientation(image: Image.Image) -> int:
-    # The base class's method looks at the header only; that of PNG would decode the image to look behind it.
-    return int(Image.Image.getexif(image).get(_ORIENTATION, 1) or 1)
-
-
-def _header_size(path: str) -> Size:
+def _array_file(path: str) -> np.ndarray | None:
+    """The samples of a file that is read without Pillow, upright where it is a TIFF; None for all others."""
+    _require_file(path)
+    if path.lower().endswith(".npy"):
+        return _read_npy(path)
     if path.lower().endswith(_TIFF):
         from sightline.data import tiff
 
-        size = tiff.size(path)
-        if size is not None:
-            return size
+        return tiff.read(path)
+    return None
+
+
+def _require_file(path: str) -> None:
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode):  # reading a pipe or a device may never end
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(path)
+        raise InputError(f"{path} is no ordinary file but a pipe, socket or device; give an image file")
+
+
+def _npy_header(path: str) -> tuple[tuple[int, ...], np.dtype, int]:
+    """Shape, dtype and bytes of a NumPy file's array.
+
+    Raises:
+        ValueError: it is no NumPy file, or its header speaks of more than the file holds.
+    """
+    with open(path, "rb") as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+        room = os.fstat(file.fileno()).st_size - file.tell()
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects instead of numbers")
+    size = math.prod(shape) * dtype.itemsize
+    if size > room:
+        raise ValueError(f"its header speaks of {size} bytes, but {room} follow")
+    return shape, dtype, size
+
+
+def _read_npy(path: str) -> np.ndarray:
+    shape, dtype, _ = _npy_header(path)
+    if dtype.kind in "buif" and len(shape) in (2, 3):
+        short = min(shape[0], shape[-1]) if len(shape) == 3 else 1
+        require_room(math.prod(shape) // max(short, 1), short, dtype.itemsize)
+    array: np.ndarray = np.load(path, allow_pickle=False)
+    return array
+
+
+def require_room(pixels: int, channels: int, itemsize: int) -> None:
+    """Refuse an image before it is decoded that would fill the memory, unless `of_any_size`.
+
+    Raises:
+        DecompressionBombError: it has more than twice Pillow's `MAX_IMAGE_PIXELS`, or would take over `MOST_BYTES`.
+    """
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is None:
+        return
+    if pixels > 2 * limit or pixels * channels * (1 if itemsize == 1 else 4) > MOST_BYTES:
+        raise Image.DecompressionBombError
+
+
+def _opened(path: str, draft: Size | None, channels: int | None) -> Image.Image:
+    """Open and decode the first picture of a file (the orientation is still to be applied, except for TIFF)."""
+    with Image.open(path) as image:
+        if draft is not None and image.format in ("JPEG", "MPO"):
+            height, width = draft if stated_orientation(image) < 5 else draft[::-1]
+            image.draft(None, (width, height))  # None keeps the colour mode
+        bands = max(channels or 1, len(image.getbands()))
+        require_room(image.width * image.height, bands, 4 if image.mode[0] in "IF" else 1)
+        image.load()
+        if image.mode == "I" and image.format in ("PNG", "PPM"):  # 16 bits of the file, which Pillow holds in 32
+            image = Image.fromarray(np.asarray(image).astype(np.uint16))
+        return image
+
+
+def stated_orientation(image: Image.Image) -> int:
+    """The EXIF orientation 1 … 8 of an opened image; 1, upright, where it states none or none of these."""
+    block = image.info.get("exif")
+    if isinstance(block, bytes):
+        found = _orientation_in(block)
+        if found is not None or _XMP.isdisjoint(image.info):
+            return known_orientation(found)
+    try:
+        # The base class's method looks at the header only; that of PNG would decode the image to look behind it.
+        return known_orientation(Image.Image.getexif(image).get(_ORIENTATION))
+    except Exception:  # a damaged block raises errors of every kind: ValueError, struct.error, SyntaxError
+        return 1
+
+
+def _orientation_in(block: bytes) -> int | None:
+    """The orientation in an EXIF block, a small TIFF file; None where it holds none, or is damaged."""
+    data = block.removeprefix(b"Exif\0\0")
+    order: Literal["little", "big"] = "little" if data[:2] == b"II" else "big"
+    at = int.from_bytes(data[4:8], order)
+    count = int.from_bytes(data[at : at + 2], order)
+    for entry in range(at + 2, min(at + 2 + 12 * count, len(data) - 11), 12):
+        if int.from_bytes(data[entry : entry + 2], order) == _ORIENTATION:
+            size = {1: 1, 3: 2, 4: 4}.get(int.from_bytes(data[entry + 2 : entry + 4], order))  # BYTE, SHORT, LONG
+            return size and int.from_bytes(data[entry + 8 : entry + 8 + size], order)
+    return None
+
+
+def known_orientation(value: object) -> int:
+    """`value` where it is one of EXIF's orientations 1 … 8 (EXIF 2.32, tag 274), else 1."""
+    return value if type(value) is int and 1 <= value <= 8 else 1
+
+
+def _header(path: str) -> Header:
+    _require_file(path)
+    if path.lower().endswith(".npy"):
+        shape, dtype, _ = _npy_header(path)
+        height, width = channels_last(np.broadcast_to(np.uint8(0), shape), path).shape[:2]
+        return Header((int(height), int(width)), 1, dtype.kind in "ui" and dtype.itemsize > 1)
+    if path.lower().endswith(_TIFF):
+        from sightline.data import tiff
+
+        stated = tiff.header(path)
+        if stated is not None:
+            return Header(*stated)
     with Image.open(path) as image:
         width, height = image.size
-        turned = _stated_orientation(image) >= 5
+        how = stated_orientation(image)
+        if image.format == "PNG" and how == 1 and "exif" not in image.info:
+            how = _orientation_at_the_end(path)
+        turned = how >= 5
         if image.format == "TIFF" and turned:  # some versions of Pillow have turned the size already, some have not
             tags = getattr(image, "tag_v2", {})
             turned = (width, height) == (tags.get(256), tags.get(257))
-    return (width, height) if turned else (height, width)
+        wide = image.mode.startswith("I")
+    return Header((width, height) if turned else (height, width), how, wide)
+
+
+def _orientation_at_the_end(path: str) -> int:
+    """The EXIF orientation that a PNG states behind its pixels, which Pillow reads only with them."""
+    with open(path, "rb") as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8:
+            length, kind = int.from_bytes(head[:4], "big"), head[4:]
+            if kind == b"eXIf":
+                carrier = Image.new("1", (1, 1))
+                carrier.info["exif"] = b"Exif\0\0" + file.read(min(length, 1 << 20))
+                return stated_orientation(carrier)
+            if kind == b"IEND":
+                break
+            file.seek(length + 4, os.SEEK_CUR)
+    return 1
 
 
 def _prepared(image: Image.Image, channels: int | None) -> Image.Image:
@@ -281,9 +437,11 @@ def channels_last(array: np.ndarray, path: str) -> np.ndarray:
     return array.transpose(1, 2, 0) if array.ndim == 3 and array.shape[0] < array.shape[2] else array
 
 
-def _finish(array: np.ndarray, channels: int | None, path: str) -> Tensor:
+def _finish(array: np.ndarray, channels: int | None, path: str, full_scale: Scale = None) -> Tensor:
     """[H, W] or [H, W, C] samples as a contiguous tensor [channels, H, W] of the documented types."""
-    array = _scaled(array, path)
+    if array.ndim not in (2, 3):
+        raise InputError(f"{path} holds an array {list(array.shape)}, but an image is [H, W], [H, W, C] or [C, H, W]")
+    array = scaled(array, full_scale, path)
     have = 1 if array.ndim == 2 else array.shape[2]
     planes: Any = [array] if array.ndim == 2 else [array[:, :, c] for c in range(have)]
     if channels is not None and have != channels:
@@ -304,26 +462,3 @@ def _finish(array: np.ndarray, channels: int | None, path: str) -> Tensor:
         slot[...] = plane
     return torch.from_numpy(out)
 
-
-def _scaled(array: np.ndarray, path: str) -> np.ndarray:
-    if array.dtype == np.uint8:
-        return array
-    if array.dtype == bool:
-        return array.astype(np.uint8) * 255
-    if array.dtype.kind in "ui":
-        low, high = int(array.min()), int(array.max())
-        if low < 0 or high > 65535:
-            raise InputError(
-                f"{path} has whole numbers from {low} to {high}, but samples must fit 8 or 16 bits (0 to 65535); "
-                "scale them, or save them as floats in [0, 1]"
-            )
-        return array.astype(np.float32) * np.float32(1 / 65535)
-    if array.dtype.kind == "f":
-        low_f, high_f = float(array.min()), float(array.max())
-        if not (low_f >= 0 and high_f <= 1):  # also true of NaN
-            raise InputError(
-                f"{path} has float samples from {low_f:g} to {high_f:g}, but they must lie in [0, 1]; "
-                "divide them by their range when saving"
-            )
-        return array
-    raise InputError(f"{path} has samples of type {array.dtype}, but an image has uint8, uint16 or float samples")

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from sightline.data.columns import Blob, Column, Columns
 from sightline.data.dataset import Dataset, Source
+from sightline.data.full_scale import FullScale, scaled_alike
 from sightline.data.images import image_size
+from sightline.data.keypoint_pairs import require_mirror
 from sightline.errors import InputError
 from sightline.structures import Classes, Instances, Size
 
@@ -30,24 +32,32 @@ def from_instances(
     names: Sequence[str] | None = None,
     splits: Sequence[str] | None = None,
     image_extra: Sequence[Mapping[str, Any]] | None = None,
+    full_scale: int | None = None,
+    keypoint_names: Sequence[str] = (),
+    keypoint_swap: Sequence[int] | None = None,
 ) -> Dataset:
     """A dataset of images with objects.
 
     Args:
-        images: tensors or arrays [C, H, W], uint8 or float in [0, 1]; or files of images.
+        images: tensors or arrays [C, H, W]: uint8, other whole numbers, or float in [0, 1]; or files of images.
         targets: the objects of each image. Every field is kept; beyond boxes, labels, crowd, difficult and areas it is
             in targets again after `with_fields`. Masks are stored as RLE.
         classes: names behind the labels.
         names: names of the images, unique; by default 000000.png, 000001.png, … (or the file's).
         splits: the name of each image's split; by default all are in "all".
         image_extra: more about each image, in values JSON can hold ("captions": sentences about it).
+        full_scale: the value that becomes 1.0 in whole-number images that are not uint8 (they become float32, or uint8
+            where it is 255); by default the smallest of 255, 1023, 4095, 16383 and 65535 that holds all their values.
+        keypoint_names: one name per keypoint; left and right ones change places in a mirrored image.
+        keypoint_swap: for each keypoint the index of its mirror image, where names do not tell.
 
     Raises:
-        InputError: lengths differ, a target's size is not its image's, or a label is not a class id.
+        InputError: lengths differ, a target's size is not its image's, or a label is not a class id; an image has
+            values beyond its range.
     """
     classes = classes if isinstance(classes, Classes) else Classes(classes)
     _same_length(images, targets=targets, names=names, splits=splits, image_extra=image_extra)
-    source, image_columns = _image_columns(images, names, splits)
+    source, image_columns = _image_columns(images, names, splits, full_scale)
     for i, target in enumerate(targets):
         stated = (int(image_columns["heights"][i]), int(image_columns["widths"][i]))
         if target.image_size != stated:
@@ -79,6 +89,12 @@ def from_instances(
         else Blob.of(json.dumps(dict(e), separators=(",", ":")) for e in image_extra),
         **image_columns,
     )
+    points = 0 if columns.keypoints is None else columns.keypoints.shape[1]
+    source["keypoint_names"] = tuple(keypoint_names)
+    if keypoint_names and len(keypoint_names) != points:
+        raise InputError(f"there are {len(keypoint_names)} keypoint names, but targets have {points} keypoints")
+    if keypoint_swap is not None:
+        source["keypoint_swap"] = require_mirror([*keypoint_swap], points, "keypoint_swap")
     return Dataset(Source(columns, classes, kind="instances", **source))
 
 
@@ -90,21 +106,22 @@ def from_class_maps(
     names: Sequence[str] | None = None,
     splits: Sequence[str] | None = None,
     ignore: int | None = 255,
+    full_scale: int | None = None,
 ) -> Dataset:
     """A dataset of images with a class for each pixel.
 
     Args:
-        images: tensors or arrays [C, H, W], uint8 or float in [0, 1]; or files of images.
+        images: tensors or arrays [C, H, W]: uint8, other whole numbers, or float in [0, 1]; or files of images.
         maps: tensors or arrays [H, W] of class ids; or files of them, as `read_map` reads.
         classes: names behind the ids.
-        names, splits: as in `from_instances`.
+        names, splits, full_scale: as in `from_instances`.
         ignore: the value of pixels that do not count (−1 always stands for them, too).
 
     Raises:
         InputError: lengths or sizes differ.
     """
     _same_length(images, maps=maps, names=names, splits=splits)
-    source, image_columns = _image_columns(images, names, splits)
+    source, image_columns = _image_columns(images, names, splits, full_scale)
     columns = _without_objects(image_columns)
     if isinstance(maps[0] if len(maps) else None, str | os.PathLike):
         at = source["root"] if source["root"] is not None else Path.cwd()
@@ -129,14 +146,15 @@ def from_labels(
     *,
     names: Sequence[str] | None = None,
     splits: Sequence[str] | None = None,
+    full_scale: int | None = None,
 ) -> Dataset:
     """A dataset of images with one class each.
 
     Args:
-        images: tensors or arrays [C, H, W], uint8 or float in [0, 1]; or files of images.
+        images: tensors or arrays [C, H, W]: uint8, other whole numbers, or float in [0, 1]; or files of images.
         labels: the class of each image, by id or by name.
         classes: names behind the ids.
-        names, splits: as in `from_instances`.
+        names, splits, full_scale: as in `from_instances`.
 
     Raises:
         InputError: lengths differ, or a label is not a class.
@@ -149,7 +167,7 @@ def from_labels(
             raise InputError(
                 f"image {i} has label {label}, but there are {len(known)} classes, ids 0 to {len(known) - 1}"
             )
-    source, image_columns = _image_columns(images, names, splits)
+    source, image_columns = _image_columns(images, names, splits, full_scale)
     columns = _without_objects(image_columns).replace(image_labels=np.array(ids, np.int32))
     return Dataset(Source(columns, known, kind="class_scores", **source))
 
@@ -167,11 +185,14 @@ def _same_length(images: Sequence[Any], **others: Sequence[Any] | None) -> None:
 
 
 def _image_columns(
-    images: Sequence[_Image], names: Sequence[str] | None, splits: Sequence[str] | None
+    images: Sequence[_Image],
+    names: Sequence[str] | None,
+    splits: Sequence[str] | None,
+    full_scale: int | None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Arguments of a Source, and the columns of its images."""
     files = len(images) > 0 and isinstance(images[0], str | os.PathLike)
-    source: dict[str, Any] = {"root": None}
+    source: dict[str, Any] = {"root": None, "full_scale": FullScale(full_scale)}
     sizes: list[Size] = []
     if files:
         paths = [Path(image).absolute() for image in images]  # type: ignore[arg-type]
@@ -179,7 +200,7 @@ def _image_columns(
         names = [_relative(p, root) for p in paths]
         sizes = [image_size(p) for p in paths]
     else:
-        source["pictures"] = [_picture(image, i) for i, image in enumerate(images)]
+        source["pictures"] = _pictures(images, full_scale)
         sizes = [(int(p.shape[1]), int(p.shape[2])) for p in source["pictures"]]
     names = [f"{i:06d}.png" for i in range(len(images))] if names is None else list(names)
     if len(set(names)) < len(names):
@@ -196,13 +217,24 @@ def _image_columns(
     return source, columns
 
 
-def _picture(image: Any, i: int) -> Tensor:
-    tensor = torch.as_tensor(image)
-    if tensor.ndim != 3 or not (tensor.dtype == torch.uint8 or tensor.is_floating_point()):
-        raise InputError(
-            f"image {i} is {list(tensor.shape)} of {tensor.dtype}, but [C, H, W] of uint8 or float is needed"
-        )
-    return tensor
+def _pictures(images: Sequence[Any], full_scale: int | None) -> list[Tensor]:
+    """uint8 or float tensors [C, H, W]; whole numbers of other types are divided by one full scale."""
+    tensors = [torch.as_tensor(image) for image in images]
+    for i, tensor in enumerate(tensors):
+        if tensor.ndim != 3 or 0 in tensor.shape or tensor.is_complex():
+            raise InputError(
+                f"image {i} is {list(tensor.shape)} of {tensor.dtype}, but [C, H, W] of whole numbers or floats is needed"
+            )
+        if tensor.is_floating_point() and not (tensor.min() >= 0 and tensor.max() <= 1):  # also true of NaN
+            raise InputError(
+                f"image {i} has values from {tensor.min():g} to {tensor.max():g}, but floats must lie in [0, 1]; "
+                "divide them by their range"
+            )
+    other = [i for i, t in enumerate(tensors) if not (t.dtype == torch.uint8 or t.is_floating_point())]
+    arrays = scaled_alike({f"image {i}": tensors[i].cpu().numpy() for i in other}, full_scale)
+    for i, array in zip(other, arrays, strict=True):
+        tensors[i] = torch.from_numpy(array)
+    return tensors
 
 
 def _relative(path: Path, root: Path) -> str:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sightline.data.columns import Blob, Columns
+from sightline.data.full_scale import FullScale
 from sightline.data.malformed import BadLabel
 from sightline.data.map_values import MapValues
 from sightline.data.segmentation import mask_of
@@ -45,6 +46,7 @@ class Source:
         malformed: labels that could not be read and were left out, where the dataset was opened leniently.
         keypoint_names: one name per keypoint, as the format states them; empty where it states none.
         keypoint_swap: for each keypoint the index of its mirror image, as the format states it; None where it does not.
+        full_scale: of whole-number samples of more than 8 bits, as stated or found; all views share it.
     """
 
     columns: Columns
@@ -65,6 +67,7 @@ class Source:
     malformed: tuple[BadLabel, ...] = ()
     keypoint_names: tuple[str, ...] = ()
     keypoint_swap: tuple[int, ...] | None = None
+    full_scale: FullScale = field(default_factory=FullScale)
 
 
 _OWN_FIELDS = frozenset(["boxes", "labels", "crowd", "difficult", "areas", "keypoints", "captions"])

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import TiffImagePlugin
 
+from sightline.data.images import STANDING, known_orientation, require_room
 from sightline.errors import InputError
 from sightline.structures import Size
 
@@ -23,6 +24,9 @@ _STRIPS, _ORIENTATION, _SAMPLES, _ROWS, _COUNTS, _PLANAR = 273, 274, 277, 278, 2
 _PREDICTOR, _TILE_WIDTH, _TILE_LENGTH, _TILES, _TILE_COUNTS, _EXTRA, _FORMAT = 317, 322, 323, 324, 325, 338, 339
 _TYPES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 _KINDS = {1: "u", 2: "i", 3: "f"}
+
+_LONGEST = 1 << 28
+"""Bytes of one tag's values, at most: more strips than any file has."""
 
 Tags = dict[int, tuple[int, ...]]
 
@@ -47,14 +51,19 @@ def read(path: str) -> np.ndarray | None:
     return None if _ordinary(first) else _page(data, first, order, path)
 
 
-def size(path: str) -> Size | None:
-    """(height, width) of a TIFF that `read` reads; None for ordinary files."""
+def header(path: str) -> tuple[Size, int, bool] | None:
+    """Of a TIFF that `read` reads: (height, width) upright, orientation, whether it has whole numbers above 8 bits.
+
+    None for ordinary files.
+    """
     with open(path, "rb") as file:
         pages, _ = _directories(file)
     if not pages or (len(pages) == 1 and _ordinary(pages[0])):
         return None
     height, width = _shape(pages[0])
-    return (width, height) if _one(pages[0], _ORIENTATION, 1) >= 5 else (height, width)
+    how = known_orientation(_one(pages[0], _ORIENTATION, 1))
+    wide = max(pages[0].get(_BITS, (1,))) > 8 and _one(pages[0], _FORMAT, 1) != 3
+    return ((width, height) if how >= 5 else (height, width)), how, wide
 
 
 def _ordinary(tags: Tags) -> bool:
@@ -85,8 +94,6 @@ def _page(data: bytes, tags: Tags, order: str, path: str) -> np.ndarray:
     planar = _one(tags, _PLANAR, 1) == 2 and samples > 1
     planes, each = (samples, 1) if planar else (1, samples)
     array = np.concatenate([_plane(data, tags, order, dtype, each, k, planes) for k in range(planes)], axis=2)
-    from sightline.data.images import STANDING
-
     turn = STANDING.get(_one(tags, _ORIENTATION, 1))
     return turn(array) if turn else array
 
@@ -112,6 +119,7 @@ def _plane(data: bytes, tags: Tags, order: str, dtype: np.dtype, samples: int, k
                 starts: tags[starts][k * share : (k + 1) * share],
                 counts: tags[counts][k * share : (k + 1) * share],
             }
+    require_room(height * padded, samples * planes, dtype.itemsize)
     new[_WIDTH] = (padded * wide,)
     file = io.BytesIO(_with_directory(data, new, order))
     decoded = np.asarray(TiffImagePlugin.TiffImageFile(file))  # not Image.open, which counts our wide pixels as a bomb
@@ -180,6 +188,8 @@ def _tags(file: io.BytesIO | io.BufferedReader, block: bytes, size: int, order: 
             continue
         form = f"{order}{count}{_TYPES[kind]}"
         place = start + size - struct.calcsize(order + offset)
+        if struct.calcsize(form) > _LONGEST:
+            raise struct.error(f"tag {tag} has {count} values")
         if struct.calcsize(form) <= struct.calcsize(order + offset):
             tags[tag] = struct.unpack_from(form, block, place)
         else:

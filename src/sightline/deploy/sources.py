@@ -15,7 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from sightline.data.dataset import Dataset
-from sightline.data.images import SUFFIXES, from_pil, is_image, read_image
+from sightline.data.full_scale import Scale, highest_of, scale_of, scaled
+from sightline.data.images import SUFFIXES, from_pil, highest_sample, is_image, pil_samples, read_image
 from sightline.errors import InputError
 from sightline.structures import ClassMap, ClassScores, Instances
 
@@ -38,17 +39,33 @@ class Item:
     name: str | None
     image: Path | Image.Image | np.ndarray | Tensor
 
-    def read(self, channels: int = 3) -> Tensor:
+    def read(self, channels: int = 3, full_scale: Scale = None) -> Tensor:
         """The image as [channels, H, W], uint8 or float in [0, 1].
+
+        Args:
+            channels: of the result.
+            full_scale: of samples of more than 8 bits, as in `read_image`.
 
         Raises:
             InputError: it cannot be read, or has other channels.
         """
         if isinstance(self.image, Path):
-            return read_image(self.image, channels)
+            return read_image(self.image, channels, full_scale=full_scale)
         if isinstance(self.image, Image.Image):
-            return from_pil(self.image, channels)
-        return image_tensor(self.image, channels, self.name or "the image")
+            return from_pil(self.image, channels, full_scale)
+        return image_tensor(self.image, channels, self.name or "the image", full_scale)
+
+    def highest(self) -> int | None:
+        """The largest sample, where samples are whole numbers of more than 8 bits (or of a type that can hold more)."""
+        if isinstance(self.image, Path):
+            return highest_sample(self.image)
+        if isinstance(self.image, Image.Image):
+            return highest_of(pil_samples(self.image, None)) if self.image.mode.startswith("I") else None
+        if isinstance(self.image, np.ndarray):
+            return highest_of(self.image)
+        image = self.image
+        wide = not (image.dtype in (torch.uint8, torch.bool) or image.is_floating_point() or image.is_complex())
+        return int(_whole(image).max()) if wide and image.numel() else None
 
 
 def find_images(source: Source) -> tuple[list[Item], bool]:
@@ -86,7 +103,10 @@ def _find_path(path: str) -> tuple[list[Item], bool]:
     if "://" in path:
         raise InputError(f"{path} is an address on the web; download the image and give its path")
     if os.path.isdir(path):
-        inside = sorted(p for p in Path(path).rglob("*") if is_image(p) and not p.name.startswith(".") and p.is_file())
+        found, loops = files_and_loops(Path(path))
+        if loops:
+            log.warning("%s", links_left_out(path, loops))
+        inside = [Path(path, name) for name in found if is_image(name) and os.path.isfile(os.path.join(path, name))]
         inside = [p for p in inside if not _is_mask(p, Path(path))]
         if not inside:
             raise InputError(
@@ -119,13 +139,14 @@ def _is_mask(path: Path, root: Path) -> bool:
     )
 
 
-def image_tensor(image: np.ndarray | Tensor, channels: int, name: str) -> Tensor:
+def image_tensor(image: np.ndarray | Tensor, channels: int, name: str, full_scale: Scale = None) -> Tensor:
     """An array [H, W] or [H, W, C], or a tensor [H, W] or [C, H, W], as a tensor [channels, H, W].
 
     Args:
-        image: uint8, bool, uint16, or float in [0, 1].
+        image: uint8, bool, other whole numbers, or float in [0, 1].
         channels: grey is repeated for 3, alpha dropped for 3, RGB weighted for 1; any other number must be there.
         name: what to call it in messages.
+        full_scale: of whole numbers that are not uint8, as in `read_image`.
 
     Returns:
         uint8, or float32 in [0, 1], on the device it is on.
@@ -137,11 +158,11 @@ def image_tensor(image: np.ndarray | Tensor, channels: int, name: str) -> Tensor
     if image.ndim not in (2, 3) or 0 in image.shape:
         raise InputError(f"{name} has the shape {list(image.shape)}, but an image is [H, W] or {form}")
     if isinstance(image, np.ndarray):
-        image = image.astype(np.int32) if image.dtype == np.uint16 else image  # torch knows few operations on uint16
         if image.dtype.kind not in "buif":
             raise InputError(f"{name} is of type {image.dtype}; give uint8, uint16, or float in [0, 1]")
+        image = scaled(image, full_scale, name)
         image = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1) if image.ndim == 3 else image))
-    tensor = _scaled(image.detach(), name)
+    tensor = _scaled(image.detach(), name, full_scale)
     tensor = tensor[None] if tensor.ndim == 2 else tensor
     have = tensor.shape[0]
     if have == channels:
@@ -164,21 +185,25 @@ def image_tensor(image: np.ndarray | Tensor, channels: int, name: str) -> Tensor
     raise InputError(f"{name} has {have} channels as {form}, but the model takes {channels}; {hint}")
 
 
-def _scaled(tensor: Tensor, name: str) -> Tensor:
+def _scaled(tensor: Tensor, name: str, full_scale: Scale) -> Tensor:
     if tensor.dtype == torch.uint8:
         return tensor
     if tensor.dtype == torch.bool:
         return tensor.to(torch.uint8) * 255
-    low, high = tensor.min().item(), tensor.max().item()
     if tensor.is_floating_point():
+        low, high = tensor.min().item(), tensor.max().item()
         if not (low >= 0 and high <= 1):  # also true of NaN
             raise InputError(
                 f"{name} has values from {low:g} to {high:g}, but floats must lie in [0, 1]; divide them by "
                 "their range, or give uint8"
             )
         return tensor.float()
-    if low < 0 or high > 65535:
-        raise InputError(
-            f"{name} has values from {low} to {high}, but whole numbers must fit 8 or 16 bits (0 to 65535)"
-        )
-    return tensor.float() / 65535
+    whole = _whole(tensor)
+    low, high = int(whole.min()), int(whole.max())
+    scale = scale_of(low, high, tensor.dtype == torch.uint16, full_scale, name, tensor.dtype)
+    return whole.to(torch.uint8) if scale == 255 else whole.float() / scale
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    """Whole numbers in a type that torch calculates with: of its unsigned ones that is uint8 alone."""
+    return tensor.to(torch.int64) if tensor.dtype in (torch.uint16, torch.uint32, torch.uint64) else tensor

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from sightline.data.transforms.mosaic import Remembered
+from sightline.data.transforms.mosaic import MixUp, Mosaic, Remembered
+from sightline.data.transforms.targets import within_image
 from sightline.errors import InputError
 from sightline.structures import Classes, Instances, Size, Target
 
@@ -39,11 +40,12 @@ class Items(Protocol):
 
 
 def trainable(target: Target) -> Target:
-    """The target without what teaches a detector nothing: crowd regions, and boxes without area.
+    """The target without what teaches a detector nothing: crowd regions, and boxes without area in the image.
 
-    A crowd region is no object, and a box of zero width or height has an IoU of zero with everything and log-sizes of
-    minus infinity. Other kinds of target come back as they are.
+    Boxes are clipped to the image; see `within_image`. A crowd region is no object, and a box of zero width or height
+    has an IoU of zero with everything and log-sizes of minus infinity. Other kinds of target come back as they are.
     """
+    target = within_image(target)
     if not isinstance(target, Instances) or "boxes" not in target or not len(target):
         return target
     boxes = target.boxes
@@ -108,7 +110,7 @@ class Samples(Dataset[Any]):
     """
 
     def __init__(self, data: Items, transform: Transform | None = None, seed: int = 0, size: Size | None = None):
-        if any(hasattr(piece, "bind") for piece in getattr(transform, "pieces", ())):
+        if _takes_others(transform):
             data = Remembered(data)  # each image is wanted several times an epoch
         bind, close = getattr(transform, "bind", None), getattr(transform, "closed", None)
         self.data, self.seed = data, seed
@@ -124,10 +126,18 @@ class Samples(Dataset[Any]):
         try:
             image, target = self.data[index]
             if transform is not None:
-                image, target = transform(image, target, np.random.default_rng([self.seed, epoch, index]))
+                image, target = transform(image, within_image(target), np.random.default_rng([self.seed, epoch, index]))
             return image, trainable(target)
         except InputError as error:
             return error
+
+
+def _takes_others(transform: Any) -> bool:
+    """Whether an augmentation makes one image of several of the data."""
+    if isinstance(transform, Mosaic | MixUp):
+        return True
+    inner = (*getattr(transform, "pieces", ()), getattr(transform, "augmentation", None))
+    return any(_takes_others(piece) for piece in inner if piece is not None)
 
 
 class Batch:

@@ -18,8 +18,9 @@ from typing import Any, Protocol, cast, runtime_checkable
 import numpy as np
 from torch import Tensor
 
+from sightline.data.transforms.mirroring import mirrors_wrongly, swap_for, unmirrored
 from sightline.data.transforms.resample import warp_image
-from sightline.data.transforms.targets import transform_boxes, visible_share, warp_target
+from sightline.data.transforms.targets import transform_boxes, visible_share, warp_target, within_image
 from sightline.data.transforms.tone import Tone, apply_tone, mean_colour
 from sightline.errors import InputError
 from sightline.structures import Instances, Size, Target
@@ -76,6 +77,10 @@ class Geometric(ABC):
     def __call__(self, image: Tensor, target: Target, generator: np.random.Generator) -> tuple[Tensor, Target]:
         return Compose((self,))(image, target, generator)
 
+    def bind(self, data: Any, size: Size | None) -> Compose:
+        """The same as a `Compose` that knows which of the data's keypoints change places in a mirror."""
+        return Compose((self,)).bind(data, size)
+
 
 class Photometric(ABC):
     """A piece that changes colour linearly: it composes into a `Tone`, and leaves the pixels to `Compose`."""
@@ -98,7 +103,8 @@ class Compose:
             while one pixel of it is seen). Objects below one pixel are always dropped, boxes always clipped.
         fill: what is seen beyond the image's border, in [0, 1] of full scale.
         keypoint_swap: for each keypoint the index of its mirror image (left eye ↔ right eye), used where the composed
-            geometry mirrors; see `PERSON_SWAP`.
+            geometry mirrors; see `PERSON_SWAP`. `bind` takes it from the data where it is None. Without it, images
+            whose objects have keypoints are not mirrored.
         closing: share of a training, its last, for which training takes `closed()` instead.
     """
 
@@ -152,6 +158,7 @@ class Compose:
                 f"{target.source or 'the image'} has shape {list(image.shape)}, but its target is for an image of "
                 f"height and width {list(target.image_size)}; they must agree"
             )
+        target = within_image(target)
         for kind, group in groupby(self.pieces, _kind):
             if kind is Geometric:
                 image, target = self._move(image, target, cast("list[Geometric]", list(group)), generator)
@@ -167,8 +174,10 @@ class Compose:
     ) -> tuple[Tensor, Target]:
         size = (int(image.shape[1]), int(image.shape[2]))
         view = View(np.eye(3), size, _objects(target), size, self.min_visible)
+        straight = mirrors_wrongly(target, self.keypoint_swap)
         for piece in pieces:
-            view = view.then(*piece.step(view, generator))
+            step, output = piece.step(view, generator)
+            view = view.then(unmirrored(step, output) if straight else step, output)
         if view.size == size and np.allclose(view.matrix, np.eye(3), rtol=0, atol=1e-9):
             return image, target
         moved = warp_target(target, view.matrix, view.size, self.min_visible, self.keypoint_swap)
@@ -178,10 +187,14 @@ class Compose:
         """The same, its pieces that make one picture of several taking them from `data`; see `mosaic`.
 
         Args:
-            data: gives (image, target) by position.
+            data: gives (image, target) by position, and may have `keypoint_swap`.
             size: (height, width) that the model sees pictures at, where it is known.
         """
-        return self._with(piece.bind(data, size) if hasattr(piece, "bind") else piece for piece in self.pieces)
+        bound = (
+            piece.bind(data, size) if hasattr(piece, "bind") and not isinstance(piece, Geometric) else piece
+            for piece in self.pieces
+        )
+        return Compose(bound, self.min_visible, self.fill, swap_for(self.keypoint_swap, data), self.closing)
 
     def closed(self) -> Compose:
         """The same for the last part of a training, its pieces that make one picture of several left out."""

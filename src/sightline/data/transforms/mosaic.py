@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from sightline.data.transforms.compose import Augmentation
+from sightline.data.transforms.mirroring import mirrors_wrongly, swap_for
 from sightline.data.transforms.resample import warp_image
-from sightline.data.transforms.targets import warp_target
+from sightline.data.transforms.targets import warp_target, within_image
 from sightline.errors import InputError
 from sightline.structures import Instances, Size, Target
 
@@ -44,6 +45,11 @@ class Remembered:
 
     def __len__(self) -> int:
         return len(self.data)
+
+    @property
+    def keypoint_swap(self) -> tuple[int, ...] | None:
+        """As of the data set."""
+        return getattr(self.data, "keypoint_swap", None)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Target]:
         """(image, target) of a position; not to be written into."""
@@ -78,7 +84,7 @@ class Mosaic:
         p: probability; else the picture alone, in one tile.
         min_visible: objects of which a smaller share of the area stays are dropped.
         fill: what is seen beside the pictures, in [0, 1] of full scale.
-        keypoint_swap: for each keypoint the index of its mirror image, as in `Compose`.
+        keypoint_swap: for each keypoint the index of its mirror image, as in `Compose`; by default that of `data`.
         data, size: of `bind`: the other pictures, and (height, width) of the result. By default the picture itself,
             and a square of its longer side.
 
@@ -108,7 +114,8 @@ class Mosaic:
 
     def bind(self, data: Samples, size: Size | None) -> Mosaic:
         """The same, taking its other pictures from `data`, and making pictures of `size`."""
-        return replace(self, data=data, size=size or self.size)
+        swap = swap_for(self.keypoint_swap, data)
+        return replace(self, data=data, size=size or self.size, keypoint_swap=swap)
 
     def __call__(self, image: Tensor, target: Target, generator: np.random.Generator) -> tuple[Tensor, Target]:
         """An image [C, H, W] and its `Instances` → a mosaic of `size` with the first among its four."""
@@ -125,7 +132,9 @@ class Mosaic:
         for position, (x1, y1, x2, y2) in enumerate(tiles):
             picture, objects = (image, own) if position == first else other(self.data, image, own, generator)
             size = (y2 - y1, x2 - x1)
-            matrix = self._view((int(picture.shape[1]), int(picture.shape[2])), (height, width), size, generator)
+            own_size = (int(picture.shape[1]), int(picture.shape[2]))
+            straight = mirrors_wrongly(objects, self.keypoint_swap)
+            matrix = self._view(own_size, (height, width), size, generator, straight)
             canvas[:, y1:y2, x1:x2] = warp_image(picture, matrix, size, self.fill)
             seen = warp_target(objects, matrix, size, self.min_visible, self.keypoint_swap)
             assert isinstance(seen, Instances)
@@ -142,8 +151,10 @@ class Mosaic:
         )
         return Compose(flips, self.min_visible, self.fill, self.keypoint_swap)
 
-    def _view(self, picture: Size, whole: Size, tile: Size, generator: np.random.Generator) -> np.ndarray:
-        """[3, 3] pixels of a picture → pixels of its tile."""
+    def _view(
+        self, picture: Size, whole: Size, tile: Size, generator: np.random.Generator, straight: bool
+    ) -> np.ndarray:
+        """[3, 3] pixels of a picture → pixels of its tile; `straight` keeps it from being mirrored."""
         factor = min(whole[0] / picture[0], whole[1] / picture[1]) * _between(generator, self.scale)
         stretch = math.sqrt(_between(generator, self.aspect))
         matrix = np.eye(3)
@@ -153,7 +164,7 @@ class Mosaic:
             length = max(1, round(side * factor * (stretch if axis == 0 else 1 / stretch)))
             shift = int(generator.integers(min(room - length, 0), max(room - length, 0) + 1))
             matrix[axis, axis], matrix[axis, 2] = length / side, shift
-            if mirrored[axis]:
+            if mirrored[axis] and not straight:
                 matrix[axis] = -matrix[axis]
                 matrix[axis, 2] = shift + length
         return matrix
@@ -293,7 +304,9 @@ def _instances(target: Target) -> Instances:
             f"{target.source or 'the target'} is a {type(target).__name__}, but pictures of several samples are for "
             "objects with boxes; choose an augmentation without mosaic"
         )
-    return target
+    placed = within_image(target)
+    assert isinstance(placed, Instances)
+    return placed
 
 
 def _between(generator: np.random.Generator, limits: tuple[float, float]) -> float:

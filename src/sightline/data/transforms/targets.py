@@ -16,6 +16,8 @@ from sightline.structures import IGNORE, ClassMap, ClassScores, Instances, Size,
 PERSON_SWAP = (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15)
 """COCO's 17 keypoints of a person: which one each becomes in a mirror (nose, then left and right in turn)."""
 
+_LEAST = 1e-3  # pixels of a clipped box
+
 
 def transform_boxes(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """The tight boxes [N, 4] around the corners of `boxes` [N, 4] xyxy after the affine `matrix`; not clipped."""
@@ -42,6 +44,39 @@ def visible_share(boxes: np.ndarray, windows: np.ndarray) -> tuple[np.ndarray, n
     width, height = np.moveaxis((high - low).clip(0), -1, 0)
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     return width * height / np.maximum(area, 1e-12), width, height
+
+
+def within_image(target: Target) -> Target:
+    """The objects as far as they lie in their image: boxes clipped to it, and objects wholly outside it left out.
+
+    Keypoints beyond the border become absent (0, 0, 0), and an area shrinks with its box, unless the object has a mask,
+    which never leaves its image. Other kinds of target, and targets that lie inside, come back as they are.
+    """
+    if not isinstance(target, Instances) or "boxes" not in target or not len(target):
+        return target
+    height, width = target.image_size
+    boxes = target.boxes
+    clipped = torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width, height, width, height]))
+    changed: dict[str, Any] = {}
+    over = (clipped != boxes).any(1)
+    if bool(over.any()):
+        changed["boxes"] = clipped
+        if "areas" in target:
+            before, after = (b[:, 2:] - b[:, :2] for b in (boxes, clipped))
+            share = (after.prod(1) / before.prod(1).clamp(min=1e-12)).clamp(0, 1)
+            drawn = target.masks.flatten(1).any(1) if "masks" in target else torch.zeros_like(over)
+            changed["areas"] = torch.where(over & ~drawn, target.areas * share.to(target.areas.dtype), target.areas)
+    if "keypoints" in target:
+        points = target.keypoints
+        inside = (points[..., :2] >= 0).all(-1) & (points[..., 0] < width) & (points[..., 1] < height)
+        if not bool((inside | (points[..., 2] <= 0)).all()):
+            changed["keypoints"] = points * inside[..., None]
+    if not changed:
+        return target
+    target = target.replace(**changed)
+    # what a rounded border leaves of a box beyond it is no object either
+    seen = ~over | ((clipped[:, 2:] - clipped[:, :2]) > _LEAST).all(1)
+    return target if bool(seen.all()) else target[seen]
 
 
 def warp_target(
