@@ -158,7 +158,7 @@ class TestArrays:
 
     def test_objects_are_not_unpickled(self, tmp_path: Path):
         np.save(tmp_path / "a.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-        with pytest.raises(InputError, match=r"cannot read the image .*a\.npy: it holds Python objects"):
+        with pytest.raises(InputError, match=r"a\.npy holds Python objects"):
             read_image(tmp_path / "a.npy")
 
 
@@ -184,7 +184,7 @@ class TestDamage:
     def test_sentences(self, tmp_path: Path):
         with pytest.raises(InputError, match=r"there is no image .*none\.jpg; correct the path"):
             read_image(tmp_path / "none.jpg")
-        with pytest.raises(InputError, match="is a folder, not an image"):
+        with pytest.raises(InputError, match="is a folder, not a file"):
             read_image(tmp_path)
         (tmp_path / "empty.png").touch()
         with pytest.raises(InputError, match=r"empty\.png: the file is empty"):

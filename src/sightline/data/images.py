@@ -6,9 +6,7 @@ is applied, so an image always stands upright and its size is the one a person s
 
 from __future__ import annotations
 
-import math
 import os
-import stat
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +20,7 @@ from torch import Tensor
 
 from sightline.data.full_scale import Scale, highest_of, scaled
 from sightline.errors import InputError
+from sightline.runtime import reading
 from sightline.structures import Size
 
 SUFFIXES = frozenset(
@@ -216,16 +215,14 @@ def to_pil(image: Tensor | np.ndarray) -> Image.Image:
 
 def _guarded(path: str, action: Callable[[], _Result]) -> _Result:
     """Run `action`, turning whatever goes wrong with the file into one sentence naming it."""
+    if not os.path.exists(path):
+        raise InputError(f"there is no image {path}; correct the path, or remove its label")
     try:
         return action()
     except InputError:
         raise
     except MemoryError:
         raise InputError(f"cannot read the image {path}: it does not fit into the memory; make it smaller") from None
-    except FileNotFoundError:
-        raise InputError(f"there is no image {path}; correct the path, or remove its label") from None
-    except IsADirectoryError:
-        raise InputError(f"{path} is a folder, not an image") from None
     except Image.UnidentifiedImageError:
         empty = os.path.getsize(path) == 0
         reason = "the file is empty" if empty else "it is of no known kind"
@@ -260,50 +257,13 @@ def _stored(path: str) -> np.ndarray:
 
 def _array_file(path: str) -> np.ndarray | None:
     """The samples of a file that is read without Pillow, upright where it is a TIFF; None for all others."""
-    _require_file(path)
     if path.lower().endswith(".npy"):
-        return _read_npy(path)
+        return reading.read_array(path)
     if path.lower().endswith(_TIFF):
         from sightline.data import tiff
 
         return tiff.read(path)
     return None
-
-
-def _require_file(path: str) -> None:
-    mode = os.stat(path).st_mode
-    if not stat.S_ISREG(mode):  # reading a pipe or a device may never end
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(path)
-        raise InputError(f"{path} is no ordinary file but a pipe, socket or device; give an image file")
-
-
-def _npy_header(path: str) -> tuple[tuple[int, ...], np.dtype, int]:
-    """Shape, dtype and bytes of a NumPy file's array.
-
-    Raises:
-        ValueError: it is no NumPy file, or its header speaks of more than the file holds.
-    """
-    with open(path, "rb") as file:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(file)
-        room = os.fstat(file.fileno()).st_size - file.tell()
-    if dtype.hasobject:
-        raise ValueError("it holds Python objects instead of numbers")
-    size = math.prod(shape) * dtype.itemsize
-    if size > room:
-        raise ValueError(f"its header speaks of {size} bytes, but {room} follow")
-    return shape, dtype, size
-
-
-def _read_npy(path: str) -> np.ndarray:
-    shape, dtype, _ = _npy_header(path)
-    if dtype.kind in "buif" and len(shape) in (2, 3):
-        short = min(shape[0], shape[-1]) if len(shape) == 3 else 1
-        require_room(math.prod(shape) // max(short, 1), short, dtype.itemsize)
-    array: np.ndarray = np.load(path, allow_pickle=False)
-    return array
 
 
 def require_room(pixels: int, channels: int, itemsize: int) -> None:
@@ -321,7 +281,7 @@ def require_room(pixels: int, channels: int, itemsize: int) -> None:
 
 def _opened(path: str, draft: Size | None, channels: int | None) -> Image.Image:
     """Open and decode the first picture of a file (the orientation is still to be applied, except for TIFF)."""
-    with Image.open(path) as image:
+    with reading.open_binary(path) as file, Image.open(file) as image:
         if draft is not None and image.format in ("JPEG", "MPO"):
             height, width = draft if stated_orientation(image) < 5 else draft[::-1]
             image.draft(None, (width, height))  # None keeps the colour mode
@@ -329,7 +289,7 @@ def _opened(path: str, draft: Size | None, channels: int | None) -> Image.Image:
         require_room(image.width * image.height, bands, 4 if image.mode[0] in "IF" else 1)
         image.load()
         if image.mode == "I" and image.format in ("PNG", "PPM"):  # 16 bits of the file, which Pillow holds in 32
-            image = Image.fromarray(np.asarray(image).astype(np.uint16))
+            return Image.fromarray(np.asarray(image).astype(np.uint16))
         return image
 
 
@@ -366,18 +326,16 @@ def known_orientation(value: object) -> int:
 
 
 def _header(path: str) -> Header:
-    _require_file(path)
     if path.lower().endswith(".npy"):
-        shape, dtype, _ = _npy_header(path)
-        height, width = channels_last(np.broadcast_to(np.uint8(0), shape), path).shape[:2]
-        return Header((int(height), int(width)), 1, dtype.kind in "ui" and dtype.itemsize > 1)
+        array = channels_last(reading.read_array(path, mapped=True), path)
+        return Header((int(array.shape[0]), int(array.shape[1])), 1, array.dtype.kind in "ui" and array.itemsize > 1)
     if path.lower().endswith(_TIFF):
         from sightline.data import tiff
 
         stated = tiff.header(path)
         if stated is not None:
             return Header(*stated)
-    with Image.open(path) as image:
+    with reading.open_binary(path) as file, Image.open(file) as image:
         width, height = image.size
         how = stated_orientation(image)
         if image.format == "PNG" and how == 1 and "exif" not in image.info:
@@ -392,7 +350,7 @@ def _header(path: str) -> Header:
 
 def _orientation_at_the_end(path: str) -> int:
     """The EXIF orientation that a PNG states behind its pixels, which Pillow reads only with them."""
-    with open(path, "rb") as file:
+    with reading.open_binary(path) as file:
         file.seek(8)
         while len(head := file.read(8)) == 8:
             length, kind = int.from_bytes(head[:4], "big"), head[4:]
@@ -461,4 +419,3 @@ def _finish(array: np.ndarray, channels: int | None, path: str, full_scale: Scal
         np.rint(plane, out=plane) if out.dtype == np.uint8 and plane.dtype != np.uint8 else None
         slot[...] = plane
     return torch.from_numpy(out)
-

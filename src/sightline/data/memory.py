@@ -223,7 +223,8 @@ def _pictures(images: Sequence[Any], full_scale: int | None) -> list[Tensor]:
     for i, tensor in enumerate(tensors):
         if tensor.ndim != 3 or 0 in tensor.shape or tensor.is_complex():
             raise InputError(
-                f"image {i} is {list(tensor.shape)} of {tensor.dtype}, but [C, H, W] of whole numbers or floats is needed"
+                f"image {i} is {list(tensor.shape)} of {tensor.dtype}, but [C, H, W] of whole numbers or floats is "
+                "needed"
             )
         if tensor.is_floating_point() and not (tensor.min() >= 0 and tensor.max() <= 1):  # also true of NaN
             raise InputError(

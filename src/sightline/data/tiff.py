@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import io
 import struct
-from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import TiffImagePlugin
 
 from sightline.data.images import STANDING, known_orientation, require_room
 from sightline.errors import InputError
+from sightline.runtime import reading
 from sightline.structures import Size
 
 # Tags of TIFF 6.0 (1992), section 8 and later
@@ -40,7 +41,7 @@ def read(path: str) -> np.ndarray | None:
     Raises:
         InputError: the samples are of a kind or compression that is not read.
     """
-    data = Path(path).read_bytes()
+    data = reading.read_bytes(path)
     pages, order = _directories(data)
     if not pages:
         return None
@@ -56,7 +57,7 @@ def header(path: str) -> tuple[Size, int, bool] | None:
 
     None for ordinary files.
     """
-    with open(path, "rb") as file:
+    with reading.open_binary(path) as file:
         pages, _ = _directories(file)
     if not pages or (len(pages) == 1 and _ordinary(pages[0])):
         return None
@@ -152,7 +153,7 @@ def _with_directory(data: bytes, tags: Tags, order: str) -> bytes:
     return header + data[8:] + bytes(len(data) % 2) + directory
 
 
-def _directories(data: bytes | io.BufferedReader) -> tuple[list[Tags], str]:
+def _directories(data: bytes | BinaryIO) -> tuple[list[Tags], str]:
     """The whole-number tags of every page, and the byte order; no pages where the file cannot be parsed."""
     file = io.BytesIO(data) if isinstance(data, bytes) else data
     order = {b"II": "<", b"MM": ">"}.get(file.read(2), "")
@@ -180,7 +181,7 @@ def _directories(data: bytes | io.BufferedReader) -> tuple[list[Tags], str]:
     return [page for page in pages if _WIDTH in page and _LENGTH in page], order
 
 
-def _tags(file: io.BytesIO | io.BufferedReader, block: bytes, size: int, order: str, entry: str, offset: str) -> Tags:
+def _tags(file: BinaryIO, block: bytes, size: int, order: str, entry: str, offset: str) -> Tags:
     tags: Tags = {}
     for start in range(0, len(block), size):
         tag, kind, count = struct.unpack_from(order + entry, block, start)

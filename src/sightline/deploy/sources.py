@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from sightline.data.full_scale import Scale, highest_of, scale_of, scaled
 from sightline.data.images import SUFFIXES, from_pil, highest_sample, is_image, pil_samples, read_image
 from sightline.errors import InputError
 from sightline.structures import ClassMap, ClassScores, Instances
+
+log = logging.getLogger("sightline")
 
 Source = Any
 """Path of an image, of a folder, or a pattern ("photos/*.jpg"); a Pillow image; an array [H, W] or [H, W, C]; a tensor
@@ -103,10 +106,7 @@ def _find_path(path: str) -> tuple[list[Item], bool]:
     if "://" in path:
         raise InputError(f"{path} is an address on the web; download the image and give its path")
     if os.path.isdir(path):
-        found, loops = files_and_loops(Path(path))
-        if loops:
-            log.warning("%s", links_left_out(path, loops))
-        inside = [Path(path, name) for name in found if is_image(name) and os.path.isfile(os.path.join(path, name))]
+        inside = [p for p in _files_below(path) if is_image(p) and p.is_file()]
         inside = [p for p in inside if not _is_mask(p, Path(path))]
         if not inside:
             raise InputError(
@@ -126,6 +126,23 @@ def _find_path(path: str) -> tuple[list[Item], bool]:
         others = f"; the {len(matched)} files it matches are no images" if matched else ""
         raise InputError(f"no image matches the pattern {path}{others}; correct it, or give a folder")
     return [Item(p, Path(p)) for p in images], False
+
+
+def _files_below(folder: str) -> list[Path]:
+    """All files below a folder, sorted, without hidden ones; links to folders are followed, but not in a circle."""
+    found = []
+    above: dict[str, frozenset[str]] = {folder: frozenset([os.path.realpath(folder)])}
+    for at, folders, names in os.walk(folder, followlinks=True):
+        over = above.pop(at)
+        found += [Path(at, name) for name in names if not name.startswith(".")]
+        for name in [*folders]:
+            inner = os.path.join(at, name)
+            real = os.path.realpath(inner)
+            if real in over:
+                log.warning("%s is a link to a folder above it; it is not followed", inner)
+                folders.remove(name)
+            above[inner] = over | {real}
+    return sorted(found)
 
 
 def _is_mask(path: Path, root: Path) -> bool:
