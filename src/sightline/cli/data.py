@@ -40,7 +40,7 @@ def check(
     copy = out or beside(data)
     if fix is not None and copy.exists() and (not copy.is_dir() or any(copy.iterdir())):
         raise InputError(f"{copy} exists, and nothing is overwritten; name a new folder with --out")
-    dataset = open_data(data, train, val, test)
+    dataset = open_data(data, train, val, test, lenient=True)
     if fix is not None and dataset.kind != "instances":
         raise InputError(f"only boxes can be fixed, but {data} holds {dataset.kind}; correct its files by hand")
     detector = create_model(model, dataset.classes) if model else None
@@ -64,7 +64,7 @@ def check(
 def convert(
     data: Data,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.")],
-    to: Annotated[str, typer.Option(help="coco, voc, yolo, yolo-seg, via, labelme, cvat, masks or semantic.")],
+    to: Annotated[str, typer.Option(help="coco, voc, yolo, yolo-seg, yolo-pose, via, labelme, cvat, masks or semantic.")],
     symlink: Annotated[bool, typer.Option("--symlink", help="Link to the images instead of copying them.")] = False,
     train: Split = None,
     val: Split = None,

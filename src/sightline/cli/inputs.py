@@ -14,10 +14,18 @@ if TYPE_CHECKING:
     from sightline.data.dataset import Dataset
 
 
-def open_data(data: Path, train: str | None = None, val: str | None = None, test: str | None = None) -> Dataset:
+def open_data(
+    data: Path,
+    train: str | None = None,
+    val: str | None = None,
+    test: str | None = None,
+    *,
+    format: str | None = None,
+    lenient: bool = False,
+) -> Dataset:
     from sightline.data.formats import open_dataset
 
-    return open_dataset(data, train=train, val=val, test=test)
+    return open_dataset(data, train=train, val=val, test=test, format=format, lenient=lenient)
 
 
 def parts_of(dataset: Dataset, seed: int) -> dict[str, Dataset]:

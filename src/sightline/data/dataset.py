@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import operator
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
@@ -75,8 +75,13 @@ class Dataset(Sequence[tuple[Tensor, Target]]):
 
     @property
     def orphans(self) -> tuple[str, ...]:
-        """Labels whose image is not there."""
-        return self.source.orphans
+        """Labels whose image is not there, and images that belong to no split, as words."""
+        return (*self.source.orphans, *self.source.left_out)
+
+    @property
+    def missing_splits(self) -> Mapping[str, str]:
+        """Splits that the dataset's description names but whose folder or list is not there, with the words for it."""
+        return self.source.missing_splits
 
     @property
     def malformed(self) -> tuple[BadLabel, ...]:
@@ -216,6 +221,11 @@ class Dataset(Sequence[tuple[Tensor, Target]]):
     def __getitem__(self, item: str | slice | Sequence[int] | Sequence[bool] | np.ndarray | Tensor) -> Dataset: ...
     def __getitem__(self, item: Any) -> Any:
         if isinstance(item, str):
+            if item not in self.splits and item in self.missing_splits:
+                raise InputError(
+                    f"the split {item!r} is missing: {self.missing_splits[item]} is not there; correct the path, or "
+                    f"name the split when opening ({item}=…)"
+                )
             if item not in self.splits:
                 raise InputError(
                     f"there is no split {item!r}; there are: {', '.join(self.splits) or 'none'} "

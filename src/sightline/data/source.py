@@ -37,6 +37,8 @@ class Source:
         folders: of each split, the leading part of its image names that is the layout's.
         label_files: of each split, the one file that holds its labels; None where each image has its own.
         orphans: labels whose image is not there, as words ("Annotations/x.xml").
+        left_out: images that the layout puts into no split, as words ("images/batch2: 3 images in no split").
+        missing_splits: splits that a description names but whose folder or list is not there, with the words for it.
         meta: what the format keeps beside the columns (COCO: info, licenses, categories).
         pictures: uint8 or float tensors [C, H, W], for a dataset in memory.
         class_maps: [H, W] whole-number tensors, for class maps in memory.
@@ -58,6 +60,8 @@ class Source:
     folders: tuple[str, ...] = ()
     label_files: tuple[Path | None, ...] = ()
     orphans: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    missing_splits: Mapping[str, str] = field(default_factory=dict)
     meta: Mapping[str, Any] = field(default_factory=dict)
     pictures: Sequence[Tensor] | None = None
     class_maps: Sequence[Tensor] | None = None

@@ -84,7 +84,9 @@ class TestOpening:
             open_dataset(tmp_path)
         assert open_dataset(tmp_path, format="voc").format == "voc"
         assert open_dataset(tmp_path / "x.json").format == "coco"
-        with pytest.raises(InputError, match="there is no format 'csv'; there are coco, voc, yolo, yolo-seg, via"):
+        with pytest.raises(
+            InputError, match="there is no format 'csv'; there are coco, voc, yolo, yolo-seg, yolo-pose, via"
+        ):
             open_dataset(tmp_path, format="csv")
 
     def test_classes_must_be_names(self, tmp_path: Path):
@@ -132,7 +134,7 @@ class TestConverting:
             equal(data, current, 1e-4)
             assert [current.image_size(i) for i in range(len(data))] == [data.image_size(i) for i in range(len(data))]
 
-    @pytest.mark.parametrize("to", [name for name in FORMATS if name not in ("masks", "semantic")])
+    @pytest.mark.parametrize("to", [name for name in FORMATS if name not in ("masks", "semantic", "yolo-pose")])
     def test_a_class_named_as_a_comment(self, tmp_path: Path, to: str):
         target = Instances((4, 4), boxes=[[0, 0, 2, 2]], labels=[1])
         data = Dataset.from_instances([torch.zeros(3, 4, 4, dtype=torch.uint8)], [target], ["#", "# x: 1,2"])
@@ -243,7 +245,7 @@ class TestRefusing:
         with pytest.raises(InputError, match=r"cannot write .*out: Permission denied"):
             convert(data, tmp_path / "out", "coco")
 
-    @pytest.mark.parametrize("to", [name for name in FORMATS if name != "semantic"])
+    @pytest.mark.parametrize("to", [name for name in FORMATS if name not in ("semantic", "yolo-pose")])
     @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(errno.ENOSPC, "No space left on device")])
     def test_an_interruption_leaves_nothing(
         self, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str, error: type | OSError
@@ -272,7 +274,9 @@ class TestRefusing:
         assert not (tmp_path / "out").exists()
 
     def test_unknown_format_and_kind(self, data: Dataset, tmp_path: Path):
-        with pytest.raises(InputError, match="there is no format 'tfrecord'; there are coco, voc, yolo, yolo-seg, via"):
+        with pytest.raises(
+            InputError, match="there is no format 'tfrecord'; there are coco, voc, yolo, yolo-seg, yolo-pose, via"
+        ):
             convert(data, tmp_path / "out", "tfrecord")
         labels = Dataset.from_labels([torch.zeros(3, 4, 4, dtype=torch.uint8)], [0], ["x"])
         with pytest.raises(InputError, match="a dataset of kind 'class_scores' cannot be written as coco"):

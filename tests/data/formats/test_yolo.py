@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
+import sightline as sl
 from sightline.data.formats import convert, open_dataset
 from sightline.errors import InputError
 
@@ -231,7 +232,7 @@ class TestContent:
     @pytest.mark.parametrize(
         ("config", "words"),
         [
-            ("train: [", r"data\.yaml is not valid YAML: .*line 1"),
+            ("train: [", r"data\.yaml is not valid YAML: .*line \d"),
             ("train: images/train\n", r'data\.yaml does not describe YOLO data: it needs "names"'),
             ("train: images\nnames: cat\n", r"data\.yaml: \"names\" must be a list of names"),
             ("train: images\nnames: [cat, cat]\n", r"data\.yaml: class 'cat' occurs twice"),
@@ -248,7 +249,12 @@ class TestContent:
         folder(tmp_path, ["images/a.jpg"], ["labels/a.txt"], "train: images\ntest: gone\nnames: [cat, dog]\n")
         data = open_dataset(tmp_path)
         assert data.splits == ("train",)
-        assert data.orphans == ("data.yaml: test: gone",)
+        assert dict(data.missing_splits) == {"test": "data.yaml: test: gone"}
+        with pytest.raises(InputError, match=r"the split 'test' is missing: data\.yaml: test: gone is not there"):
+            data["test"]
+        assert [(p.level, p.what) for p in sl.check(data, progress=False).of_rule("split-missing")] == [
+            ("warning", "test is not there (data.yaml: test: gone)")
+        ]
 
 
 class TestWriting:

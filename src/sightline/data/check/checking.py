@@ -11,10 +11,11 @@ from sightline.data.check import duplicates
 from sightline.data.check.labels import anchor_fit, bad_boxes, box_problems
 from sightline.data.check.outlines import bad_outlines, keypoint_problems, outline_problems
 from sightline.data.check.pictures import Looks, look_at
-from sightline.data.check.problems import LEVELS, RULES, CheckReport, Problem
+from sightline.data.check.problems import LEVELS, RULES, CheckReport, Level, Problem
 from sightline.data.columns import Columns
 from sightline.data.dataset import Dataset
 from sightline.data.formats.files import relative
+from sightline.data.shared import shared_images
 from sightline.errors import InputError
 from sightline.structures import Size
 
@@ -63,7 +64,14 @@ def check(
     sizes = np.array([one.size or (0, 0) for one in looks], dtype=np.int64).reshape(-1, 2)
     sizes = np.where(sizes > 0, sizes, stated)
     problems = [*_picture_problems(dataset, looks, stated), *_copies(dataset, looks)]
-    problems += [Problem.of("label-without-image", "its image is not there", orphan) for orphan in dataset.orphans]
+    problems += [
+        Problem.of("label-without-image", "its image is not there", orphan) for orphan in dataset.source.orphans
+    ]
+    problems += [Problem.of("image-left-out", words) for words in dataset.source.left_out]
+    for split, words in dataset.missing_splits.items():
+        level: Level = "warning" if split == "test" else "error"
+        problems.append(Problem.of("split-missing", f"{split} is not there ({words})", level=level))
+    problems += [Problem.of("splits-share-images", words) for words in shared_images(dataset)]
     problems += _malformed(dataset)
     unit, counts, more = _counts(dataset, columns, looks)
     problems += more

@@ -23,6 +23,10 @@ _ERRORS = {
     "no-images": ("no images", "open a folder that holds images, or correct the split files"),
     "no-objects": ("no objects", "label some, or open the right label files: there is nothing to learn"),
     "split-empty": ("empty splits", "divide anew with .split(0.8, 0.1, 0.1), or name the split's files"),
+    "split-missing": (
+        "splits whose folder or list is not there",
+        "correct the path in the file, or name the split's folder with --train, --val or --test",
+    ),
     "image-missing": ("images that are not there", "add the file or remove its label; --fix leaves it out"),
     "image-truncated": ("images cut short", "copy the file anew; --fix leaves it out"),
     "image-unreadable": ("images that cannot be read", "replace the file; --fix leaves it out"),
@@ -68,6 +72,14 @@ _WARNINGS = {
     ),
     "keypoint-outside": ("keypoints outside their image", "move the point, or mark it as absent"),
     "label-without-image": ("labels without an image", "add the image, or remove the label; training skips it"),
+    "image-left-out": (
+        "images that belong to no split",
+        "name their folder with --train, --val or --test, or move them into a split's folder",
+    ),
+    "splits-share-images": (
+        "splits that hold the same files",
+        "give each its own, or the evaluation measures memory instead of skill",
+    ),
     "duplicate-across-splits": (
         "the same image in several splits",
         "keep it in one of them, or the evaluation measures memory instead of skill",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import os
 import shutil
 from collections import Counter
@@ -14,8 +15,9 @@ from types import ModuleType
 from typing import Literal
 
 from sightline.data.dataset import Dataset
-from sightline.data.formats import coco, cvat, labelme, masks, semantic, via, voc, yolo, yolo_seg
+from sightline.data.formats import coco, cvat, labelme, masks, semantic, via, voc, yolo, yolo_pose, yolo_seg
 from sightline.data.malformed import collecting, refuse
+from sightline.data.shared import shared_images
 from sightline.errors import InputError
 from sightline.structures import Classes
 
@@ -26,6 +28,7 @@ FORMATS: Mapping[str, ModuleType] = {
     "voc": voc,
     "yolo": yolo,
     "yolo-seg": yolo_seg,
+    "yolo-pose": yolo_pose,
     "via": via,
     "labelme": labelme,
     "cvat": cvat,
@@ -34,6 +37,7 @@ FORMATS: Mapping[str, ModuleType] = {
 }
 """The formats by name."""
 
+_LOG = logging.getLogger(__name__)
 StrPath = str | os.PathLike[str]
 
 
@@ -58,10 +62,10 @@ def open_dataset(
     all (a line with a word among its numbers) or is of an unknown class is refused, unless `lenient` is set.
 
     Args:
-        path: a folder in one of the formats (COCO, Pascal VOC, YOLO with boxes or polygons, VIA, LabelMe, CVAT XML,
-            masks of objects or class maps as pictures), or a file that describes one, such as a COCO .json or a YOLO
-            data.yaml. The layouts are listed in `sightline.data.formats.coco`, `.voc`, `.yolo`, `.yolo_seg`, `.via`,
-            `.labelme`, `.cvat`, `.masks` and `.semantic`.
+        path: a folder in one of the formats (COCO, Pascal VOC, YOLO with boxes, polygons or keypoints, VIA, LabelMe,
+            CVAT XML, masks of objects or class maps as pictures), or a file that describes one, such as a COCO .json or
+            a YOLO data.yaml. The layouts are listed in `sightline.data.formats.coco`, `.voc`, `.yolo`, `.yolo_seg`,
+            `.yolo_pose`, `.via`, `.labelme`, `.cvat`, `.masks` and `.semantic`.
         train, val, test: what makes up a split, where it is not found by itself: a folder, a COCO .json, or a text file
             that lists images. The dataset then has the splits named here and no others.
         classes: the class names in the order wanted; a label of any other class is refused.
@@ -93,6 +97,8 @@ def open_dataset(
         raise refuse(found, root)
     if found:
         dataset = Dataset(replace(dataset.source, malformed=tuple(found)), fields=dataset.fields)
+    for words in shared_images(dataset):
+        _LOG.warning("%s: %s", root, words)
     if dataset.source.columns.nbytes > 2**24:
         _give_back_memory()
     return dataset

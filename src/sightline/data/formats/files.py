@@ -16,6 +16,7 @@ from sightline.data.dataset import Dataset
 from sightline.data.images import image_size, is_image, to_pil
 from sightline.data.malformed import UnknownClass
 from sightline.errors import InputError
+from sightline.runtime import reading
 from sightline.structures import Classes, Size
 
 _SPLIT_NAMES = {
@@ -103,6 +104,22 @@ def files_below(folder: Path) -> list[str]:
     return sorted(found)
 
 
+def beside_splits(base: Path, splits: Iterable[Path], root: Path) -> list[str]:
+    """What else of images lies in a folder with a folder per split, as words: one for each folder, and loose images."""
+    known = {path.name for path in splits}
+    words = []
+    for entry in sorted(base.iterdir()):
+        if entry.name in known or entry.name.startswith((".", "__MACOSX")) or not entry.is_dir():
+            continue
+        count = len(images_below(entry))
+        if count:
+            words.append(f"{relative(entry, root)}: {count} image{'s' if count > 1 else ''} in no split")
+    loose = sum(is_image(entry) for entry in base.iterdir() if not entry.name.startswith(".") and entry.is_file())
+    if loose:
+        words.append(f"{relative(base, root)}: {loose} image{'s' if loose > 1 else ''} beside the folders of splits")
+    return words
+
+
 def images_below(folder: Path) -> list[str]:
     """As `files_below`, images only."""
     return [name for name in files_below(folder) if is_image(name)]
@@ -114,15 +131,8 @@ def without_suffix(name: str) -> str:
 
 
 def read_text(path: Path) -> str:
-    """A label file's text, in UTF-8 (with or without a mark), or Latin-1 where it is not UTF-8."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return data.decode("latin-1")
+    """A label file's text; see `sightline.runtime.reading.decode` for encodings."""
+    return reading.read_text(path)
 
 
 def class_names(names: Iterable[str], path: Path) -> Classes:

@@ -9,27 +9,32 @@ Layouts that are recognised:
   (LabelImg, Label Studio), else they are named by their numbers;
 - the path of such a data.yaml or obj.data.
 
-Lines of polygons (YOLO-seg) are read, too: the box is the smallest around the points, the polygon the segmentation; a
-dataset with any has the format "yolo-seg". A line of five numbers is a box in either.
+Names of folders and endings may be in any letter case. Lines of polygons (YOLO-seg) are read, too: the box is the
+smallest around the points, the polygon the segmentation; a dataset with any has the format "yolo-seg". A line of five
+numbers is a box in either. Where data.yaml states `kpt_shape`, lines are boxes with keypoints, and the format is
+"yolo-pose" (see `sightline.data.formats.yolo_pose`).
+
+A split whose folder or list is not there is remembered as missing; no other takes its place.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from sightline.data.builder import Builder
 from sightline.data.columns import Columns
 from sightline.data.dataset import Dataset
-from sightline.data.formats import files, yolo_layout
+from sightline.data.formats import files, yolo_config, yolo_layout
+from sightline.data.formats.listing import find_folder
 from sightline.data.formats.voc_write import not_held
-from sightline.data.segmentation import area_of
+from sightline.data.formats.yolo_lines import Lines
 from sightline.data.source import Source
 from sightline.errors import InputError
 from sightline.structures import Classes, Size
@@ -42,27 +47,29 @@ def recognise(root: Path) -> str | None:
     if root.is_file():
         return root.name if root.suffix.lower() in (".yaml", ".yml", ".data") else None
     try:
-        configuration = yolo_layout.find_configuration(root)
+        configuration = yolo_config.find_configuration(root)
     except InputError:
         return "several data.yaml"
     if configuration is not None:
         return configuration.name
     splits = [f for f in sorted(root.iterdir()) if files.is_usual_split(f)]
     for folder in (root, *splits):
-        labels = folder / "labels"
-        text = next(labels.rglob("*.txt"), None) if (folder / "images").is_dir() and labels.is_dir() else None
-        text = text or next((f for f in sorted(folder.iterdir()) if _is_label(f)), None)
-        if text is not None:
-            return files.relative(text, root)
+        images, labels = find_folder(folder, "images"), find_folder(folder, "labels")
+        found = None
+        if images is not None and labels is not None:
+            found = next((labels / name for name in files.files_below(labels) if name.lower().endswith(".txt")), None)
+        found = found or next((f for f in sorted(folder.iterdir()) if _is_label(f)), None)
+        if found is not None:
+            return files.relative(found, root)
     return None
 
 
 def _is_label(file: Path) -> bool:
     """Whether a file holds labels by its first line or, being empty, by an image of its name."""
-    if file.suffix != ".txt" or not file.is_file():
+    if file.suffix.lower() != ".txt" or not file.is_file():
         return False
     return yolo_layout.looks_like_labels(file) or any(
-        file.with_suffix(suffix).is_file() for suffix in (".jpg", ".jpeg", ".png")
+        file.with_suffix(suffix).is_file() for suffix in (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
     )
 
 
@@ -79,28 +86,31 @@ def read(
     """
     root = root.absolute()
     images = None if images is None else images.absolute()
-    configuration = yolo_layout.find_configuration(root)
-    if configuration is None:
-        layout = yolo_layout.from_folder(root, images)
-    elif configuration.suffix.lower() == ".data":
-        layout = yolo_layout.from_darknet(configuration, images)
-    else:
-        layout = yolo_layout.from_yaml(configuration, images)
-    if splits:
-        layout.parts = yolo_layout.given_parts(layout.root, splits.items(), images)
+    configuration = yolo_config.find_configuration(root)
+    layout = (
+        yolo_layout.from_folder(root, images, splits or {})
+        if configuration is None
+        else yolo_layout.from_description(configuration, images, splits or {})
+    )
     orphans = [orphan for part in layout.parts for orphan in part.orphans]
     if not any(part.pairs for part in layout.parts):
         raise files.none_found(root, orphans, "for images beside the labels and in images/")
     base = files.naming_root(layout.root, images)
     columns, known = _columns(layout, classes, base)
+    keypoints = layout.keypoints
+    kind = "yolo-pose" if keypoints is not None else "yolo-seg" if columns.segmentations.data.size else "yolo"
     source = Source(
         columns=columns,
         classes=known,
         root=base,
-        format="yolo-seg" if columns.segmentations.data.size else "yolo",
+        format=kind,
         split_names=tuple(part.split for part in layout.parts),
         folders=tuple(files.folder_name(part.image_folder, base) for part in layout.parts),
         orphans=tuple(dict.fromkeys(orphans)),
+        left_out=tuple(layout.left_out),
+        missing_splits=layout.missing,
+        keypoint_names=() if keypoints is None else keypoints.names,
+        keypoint_swap=None if keypoints is None else keypoints.swap,
     )
     return Dataset(source)
 
@@ -111,6 +121,7 @@ def _columns(layout: yolo_layout.Layout, classes: Sequence[str] | None, base: Pa
         names = dict(enumerate(classes))
     wanted = None if classes is None else Classes(classes)
     builder = Builder()
+    lines = Lines(builder, names, wanted, layout.keypoints)
     with ThreadPoolExecutor(min(16, 4 * (os.cpu_count() or 1))) as pool:
         for number, part in enumerate(layout.parts):
             sizes = pool.map(files.header_size, [image for image, _ in part.pairs])
@@ -118,60 +129,16 @@ def _columns(layout: yolo_layout.Layout, classes: Sequence[str] | None, base: Pa
                 at = "" if label is None else files.relative(label, base)
                 builder.add_image(files.relative(image, base), size, number, at)
                 if label is not None:
-                    _add_objects(builder, label, size, names, wanted)
+                    lines.add_file(label, size)
     columns = builder.build()
+    if layout.keypoints is not None:
+        points = np.array(lines.gathered, np.float32).reshape(-1, layout.keypoints.points, 3)
+        columns = columns.replace(keypoints=points)
     if names is None:
         count = int(columns.labels.max()) + 1 if columns.objects else 0
         return columns, Classes(str(k) for k in range(count))
     own = files.class_names(names.values(), layout.names_file or layout.root)
     return columns, own if wanted is None else wanted
-
-
-def _add_objects(
-    builder: Builder, label: Path, size: Size, names: dict[int, str] | None, wanted: Classes | None
-) -> None:
-    """The objects of one label file."""
-    places = None if names is None else {id: k for k, id in enumerate(names)}
-    height, width = size if all(size) else (float("nan"), float("nan"))
-    for line_number, line in enumerate(files.read_text(label).splitlines(), 1):
-        parts = line.split()
-        if not parts:
-            continue
-        try:
-            values = [float(part) for part in parts]
-            id = int(values[0])
-        except (ValueError, OverflowError):
-            raise _bad_line(label, line_number, line) from None
-        if len(values) < 5 or len(values) % 2 == 0 or id != values[0] or id < 0:
-            raise _bad_line(label, line_number, line)
-        if places is None or names is None:
-            place = id
-        elif id not in places:
-            known = [f"{k} {name}" for k, name in names.items()]
-            raise files.unknown_class(f"{label}: line {line_number}", f"class id {id}", known)
-        elif wanted is None:
-            place = places[id]
-        elif names[id] not in wanted:
-            raise files.unknown_class(f"{label}: line {line_number}", f"class {names[id]!r}", wanted)
-        else:
-            place = wanted.id(names[id])
-        if len(values) == 5:
-            x, y, w, h = values[1] * width, values[2] * height, values[3] * width, values[4] * height
-            builder.add_object((x - w / 2, y - h / 2, x + w / 2, y + h / 2), place)
-        else:
-            points = np.array(values[1:]).reshape(-1, 2) * (width, height)
-            (x1, y1), (x2, y2) = points.min(0).tolist(), points.max(0).tolist()
-            flat = points.ravel().round(4).tolist()
-            polygon = json.dumps([flat], separators=(",", ":")) if all(size) else ""
-            builder.add_object((x1, y1, x2, y2), place, area=area_of([flat], size), segmentation=polygon.encode())
-
-
-def _bad_line(label: Path, number: int, line: str) -> InputError:
-    shown = line if len(line) <= 60 else line[:57] + "…"
-    return InputError(
-        f"{label}: line {number} is {shown!r}, but a line must be a class id and the box's centre x, centre y, width "
-        "and height in parts of the image (or a polygon's points); correct or remove it"
-    )
 
 
 def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
@@ -194,12 +161,17 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
 
 
 def write_folder(
-    dataset: Dataset, out: Path, symlink: bool, lines: Callable[[Columns, int, Size, Size], str]
+    dataset: Dataset,
+    out: Path,
+    symlink: bool,
+    lines: Callable[[Columns, int, Size, Size], str],
+    more: Mapping[str, Any] | None = None,
 ) -> Counter[str]:
     """Write images, labels and names of classes; returns what boxes cannot hold.
 
     Args:
         lines: the text of image i's label from the columns, i, and the image's size as stated and as it is.
+        more: further entries of data.yaml, which is then always written.
     """
     import yaml
 
@@ -219,10 +191,12 @@ def write_folder(
         label = out / "labels" / below / f"{stem}.txt"
         label.parent.mkdir(parents=True, exist_ok=True)
         label.write_text(lines(columns, i, dataset.image_size(i), size), encoding="utf-8")
-    if whole:
+    if whole and not more and not any(files.split_name(name.split("/")[0]) in files.ORDER for name in names):
         (out / "classes.txt").write_text("".join(f"{name}\n" for name in dataset.classes), encoding="utf-8")
     else:
-        config = {**{name: f"images/{name}" for name in dataset.splits}, "names": dict(enumerate(dataset.classes))}
+        # Without splits, a folder of images that is named as a split is still none.
+        places = {"all": "images"} if whole else {name: f"images/{name}" for name in dataset.splits}
+        config = {**places, **(more or {}), "names": dict(enumerate(dataset.classes))}
         text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
         (out / "data.yaml").write_text(text, encoding="utf-8")
     lost = not_held(dataset, columns, frozenset())
@@ -231,8 +205,13 @@ def write_folder(
 
 
 def _lines(columns: Columns, i: int, size: Size) -> str:
+    return "".join(f"{line}\n" for line in box_lines(columns, i, size))
+
+
+def box_lines(columns: Columns, i: int, size: Size) -> list[str]:
+    """A line per object of image i: class id and box, without the line's end."""
     rows = slice(int(columns.offsets[i]), int(columns.offsets[i + 1]))
     corners = columns.boxes[rows] / np.array([size[1], size[0], size[1], size[0]], np.float64)
     centres, sides = (corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]
     lines = zip(columns.labels[rows].tolist(), np.hstack([centres, sides]).tolist(), strict=True)
-    return "".join(f"{label} {' '.join(f'{value:.10g}' for value in values)}\n" for label, values in lines)
+    return [f"{label} {' '.join(f'{value:.10g}' for value in values)}" for label, values in lines]

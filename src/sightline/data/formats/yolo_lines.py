@@ -1,0 +1,163 @@
+"""Lines of YOLO's label files: a box, a polygon, or a box with keypoints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from sightline.data.builder import Builder
+from sightline.data.formats import files
+from sightline.data.malformed import leave_out
+from sightline.data.segmentation import area_of
+from sightline.errors import InputError
+from sightline.runtime.limits import require_within
+from sightline.structures import Classes, Size
+
+
+@dataclass(frozen=True)
+class Keypoints:
+    """What data.yaml says of keypoints.
+
+    Attributes:
+        points: P, keypoints per object.
+        numbers: 2 (x, y) or 3 (x, y, visibility) for each.
+        names: one per keypoint; empty where the file names none.
+        swap: for each keypoint the index of its mirror image (`flip_idx`); None where the file has none.
+    """
+
+    points: int
+    numbers: int
+    names: tuple[str, ...] = ()
+    swap: tuple[int, ...] | None = None
+
+
+@dataclass
+class Lines:
+    """Reads label files into a builder; a line that cannot be read is left out (see `sightline.data.malformed`).
+
+    Attributes:
+        builder: gets the objects.
+        names: class names by the ids in the files; None where ids are all there is.
+        wanted: the classes whose ids the objects get; None for those of `names`, by rising id.
+        keypoints: how many numbers follow a box; None for boxes and polygons.
+        gathered: of each object P rows of (x, y, visibility), where there are keypoints.
+    """
+
+    builder: Builder
+    names: Mapping[int, str] | None
+    wanted: Classes | None
+    keypoints: Keypoints | None = None
+    gathered: list[np.ndarray] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._places = None if self.names is None else {id: k for k, id in enumerate(self.names)}
+
+    def add_file(self, label: Path, size: Size) -> None:
+        """Add the objects of one label file to the image begun last."""
+        try:
+            text = files.read_text(label)
+        except InputError as error:
+            leave_out(error, label)
+            return
+        for number, line in enumerate(text.splitlines(), 1):
+            parts = line.split()
+            if parts:
+                try:
+                    self._add(label, number, line, parts, size)
+                except InputError as error:
+                    leave_out(error, label, number)
+
+    def _add(self, label: Path, number: int, line: str, parts: Sequence[str], size: Size) -> None:
+        where = f"{label}: line {number}"
+        height, width = size if all(size) else (float("nan"), float("nan"))
+        try:
+            if "_" in line:
+                raise ValueError
+            values = [float(part) for part in parts]
+            id = int(values[0])
+        except (ValueError, OverflowError):
+            raise self._wrong(where, line) from None
+        if len(values) < 5 or id != values[0] or id < 0:
+            raise self._wrong(where, line)
+        points = self._points(values[5:]) if self.keypoints is not None else None
+        if self.keypoints is None and len(values) > 5 and looks_like_keypoints(values[1:]):
+            raise InputError(
+                f"{where} looks like a box with {(len(values) - 5) // 3} keypoints (x, y, visibility), but no "
+                "data.yaml states kpt_shape; write one with kpt_shape: [number of keypoints, 3]"
+            )
+        if (len(values) % 2 == 0) if self.keypoints is None else (points is None):
+            raise self._wrong(where, line)
+        place = self._class(where, id)
+        if len(values) == 5 or points is not None:
+            x, y, w, h = values[1] * width, values[2] * height, values[3] * width, values[4] * height
+            self.builder.add_object((x - w / 2, y - h / 2, x + w / 2, y + h / 2), place)
+        else:
+            outline = np.array(values[1:]).reshape(-1, 2) * (width, height)
+            (x1, y1), (x2, y2) = outline.min(0).tolist(), outline.max(0).tolist()
+            flat = outline.ravel().round(4).tolist()
+            polygon = json.dumps([flat], separators=(",", ":")) if all(size) else ""
+            self.builder.add_object((x1, y1, x2, y2), place, area=area_of([flat], size), segmentation=polygon.encode())
+        if points is not None:
+            self.gathered.append(points * np.array([width if all(size) else 0.0, height if all(size) else 0.0, 1.0]))
+
+    def _class(self, where: str, id: int) -> int:
+        if self.names is None or self._places is None:
+            require_within(f"{where}: the class id", id, "class_ids")
+            return id
+        if id not in self._places:
+            known = [f"{k} {name}" for k, name in self.names.items()]
+            raise files.unknown_class(where, f"class id {id}", known)
+        if self.wanted is None:
+            return self._places[id]
+        if self.names[id] not in self.wanted:
+            raise files.unknown_class(where, f"class {self.names[id]!r}", self.wanted)
+        return self.wanted.id(self.names[id])
+
+    def _points(self, values: Sequence[float]) -> np.ndarray | None:
+        """float64 [P, 3] x and y in parts of the image, and visibility; None where the numbers are no such points.
+
+        Of two numbers each, a point at (0, 0) or with a negative coordinate is absent, all others are visible.
+        """
+        assert self.keypoints is not None, "only called where there are keypoints"
+        total, each = self.keypoints.points, self.keypoints.numbers
+        if not values:
+            return np.zeros((total, 3))
+        if len(values) != total * each:
+            return None
+        points = np.zeros((total, 3))
+        points[:, :each] = np.array(values).reshape(total, each)
+        if each == 2:
+            absent = (points[:, :2] < 0).any(1) | (points[:, :2] == 0).all(1)
+            points[:, 2] = np.where(absent, 0, 2)
+        elif not np.isin(points[:, 2], (0, 1, 2)).all():
+            return None
+        points[points[:, 2] == 0] = 0
+        return points if np.isfinite(points).all() else None
+
+    def _wrong(self, where: str, line: str) -> InputError:
+        shown = line.strip()
+        shown = shown if len(shown) <= 60 else shown[:57] + "…"
+        what = "(or a polygon's points)"
+        if self.keypoints is not None:
+            total, each = self.keypoints.points, self.keypoints.numbers
+            kinds = "x, y, visibility 0, 1 or 2" if each == 3 else "x, y"
+            what = f"and {total} keypoints of {each} numbers ({kinds}), as kpt_shape says: {5 + total * each} numbers"
+        return InputError(
+            f"{where} is {shown!r}, but a line must be a class id and the box's centre x, centre y, width and height "
+            f"in parts of the image {what}; correct or remove it"
+        )
+
+
+def looks_like_keypoints(values: Sequence[float]) -> bool:
+    """Whether numbers after a class id are a box and then points of x, y and a visibility of 0, 1 or 2 within it."""
+    if len(values) < 7 or (len(values) - 4) % 3:
+        return False
+    (x, y, w, h), points = values[:4], np.array(values[4:]).reshape(-1, 3)
+    if not np.isin(points[:, 2], (0, 1, 2)).all() or not (points[:, 2] > 0).any():
+        return False
+    seen = points[points[:, 2] > 0]
+    return bool((np.abs(seen[:, :2] - (x, y)) <= np.array([w, h]) / 2 + 1e-3).all())
