@@ -64,7 +64,9 @@ def check(
 def convert(
     data: Data,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.")],
-    to: Annotated[str, typer.Option(help="coco, voc, yolo, yolo-seg, yolo-pose, via, labelme, cvat, masks or semantic.")],
+    to: Annotated[
+        str, typer.Option(help="coco, voc, yolo, yolo-seg, yolo-pose, via, labelme, cvat, masks or semantic.")
+    ],
     symlink: Annotated[bool, typer.Option("--symlink", help="Link to the images instead of copying them.")] = False,
     train: Split = None,
     val: Split = None,
