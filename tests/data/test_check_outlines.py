@@ -86,7 +86,27 @@ def test_keypoints_outside():
     (message,) = found(data([GOOD, GOOD], points), "keypoint-outside")
     assert "object 1 has keypoint 1 at 70, 5 (and 1 more) in an image 64 wide and 48 high; move the point" in message
     points[1, 2, 0] = np.nan
-    assert len(found(data([GOOD, GOOD], points), "keypoint-outside")) == 2
+    assert len(found(data([GOOD, GOOD], points), "keypoint-outside")) == 1
+
+
+def test_keypoints_that_are_no_places(tmp_path: Path):
+    points = np.zeros((2, 3, 3), np.float32)
+    points[0] = [[5, 6, 2], [np.nan, 5, 1], [7, np.inf, 2]]
+    points[1] = [[5, 6, 1], [7, 5, 3], [7, 8, 0.5]]
+    dataset = data([GOOD, GOOD], points).with_fields("keypoints")
+    (message,) = found(dataset, "keypoint-not-finite")
+    assert "object 1 has keypoint 1 at nan, 5 (and 1 more); mark the point again" in message
+    (message,) = found(dataset, "keypoint-visibility")
+    assert "000001.png: object 1 has keypoint 1 of visibility 3 (and 1 more); write 0 (absent), 1 (hidden) or 2" in message
+    assert found(dataset, "keypoint-outside") == []
+    assert not check(dataset, progress=False).ok
+    with pytest.raises(InputError, match=r"000000\.png: object 1 has a keypoint at .*nan.*, which is not finite; mark"):
+        dataset.target(0)
+    summary = fix(dataset, tmp_path / "out", progress=False)
+    assert summary.counts == {"keypoint-not-finite": 1}
+    fixed = open_dataset(tmp_path / "out").with_fields("keypoints")
+    assert fixed.target(0).keypoints.tolist() == [[[5, 6, 2], [0, 0, 0], [0, 0, 0]]]
+    assert fixed.target(1).keypoints.tolist() == [[[5, 6, 1], [7, 5, 3], [7, 8, 0.5]]]
 
 
 def test_the_repaired_copy_keeps_the_boxes(tmp_path: Path):

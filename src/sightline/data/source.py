@@ -95,6 +95,13 @@ def make_instances(source: Source, row: int, size: Size, fields: Sequence[str]) 
             values[name] = list(column[rows])
         else:
             values[name] = torch.from_numpy(column[rows].astype(_TYPES.get(column.dtype.char, column.dtype)))
+    keypoints = values.get("keypoints")
+    if keypoints is not None and not keypoints[keypoints[..., 2] > 0].isfinite().all():
+        bad = int((~keypoints[..., :2].isfinite().all(2) & (keypoints[..., 2] > 0)).any(1).nonzero()[0])
+        raise InputError(
+            f"{columns.names.text(row)}: object {bad + 1} has a keypoint at {keypoints[bad].tolist()}, which is not "
+            "finite; mark it again or as absent (sightline check --fix does)"
+        )
     return Instances(size, classes=source.classes, source=columns.names.text(row), **values)
 
 

@@ -351,6 +351,23 @@ class TestWriting:
         assert torch.equal(again.image(0), torch.from_numpy(image))
 
 
+def test_what_is_said_of_absent_keypoints_does_not_count(tmp_path: Path):
+    nan = float("nan")
+    content = coco(
+        [coco_image(1, "a.jpg")],
+        [
+            coco_object(1, 1, 1, [1, 2, 3, 4], keypoints=[5, 6, 2, nan, nan, 0, 7, 8, nan]),
+            coco_object(2, 1, 1, [1, 2, 3, 4], keypoints=[5, 6, 0]),  # fewer points: the others are absent
+        ],
+        {1: "cat"},
+    )
+    data = open_dataset(write_json(tmp_path / "x.json", content)).with_fields("keypoints")
+    assert data.target(0).keypoints.tolist() == [
+        [[5, 6, 2], [0, 0, 0], [0, 0, 0]],
+        [[5, 6, 0], [0, 0, 0], [0, 0, 0]],
+    ]
+
+
 class TestReal:
     def test_coco_mini_against_pycocotools(self, shared: Path):
         from pycocotools.coco import COCO

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from sightline.data.check.labels import bad_boxes, duplicate_boxes
-from sightline.data.check.outlines import bad_outlines
+from sightline.data.check.outlines import bad_outlines, broken_keypoints
 from sightline.data.check.pictures import Looks, look_at
 from sightline.data.check.problems import RULES
 from sightline.data.columns import Blob, Columns
@@ -39,6 +39,7 @@ _ACTIONS = {
     "box-duplicate": "removed (labelled twice)",
     "outline-broken": "left without outline (it could not be used)",
     "outline-part": "left without the polygons of its outline that could not be used",
+    "keypoint-not-finite": "left without a keypoint (its place was not finite)",
     "mask-size-differs": "left without outline (its mask was of another size than the image)",
 }
 _OF_IMAGES = ("image-missing", "image-truncated", "image-unreadable", "size-differs", "exif-size")
@@ -111,7 +112,8 @@ def fix(
         raise InputError(f"none of {len(dataset)} images can be read, so there is nothing to write; correct the paths")
     files = tuple(dataset.name(i) for i in np.flatnonzero(~keep).tolist())
     repaired = dataset.with_columns(columns)[np.flatnonzero(keep)]
-    fixed = repair_boxes(_repair_outlines(repaired.columns, counts), len(dataset.classes), how, counts)
+    whole = _repair_keypoints(_repair_outlines(repaired.columns, counts), counts)
+    fixed = repair_boxes(whole, len(dataset.classes), how, counts)
     convert(repaired.with_columns(fixed), out, dataset.format if dataset.format in FORMATS else "coco")
     order = {name: position for position, name in enumerate(_ACTIONS)}
     ordered = dict(sorted(counts.items(), key=lambda item: order[item[0]]))
@@ -152,6 +154,14 @@ def _repair_outlines(columns: Columns, counts: Counter[str]) -> Columns:
         entries[row] = b"" if part is None else json.dumps(part, separators=(",", ":")).encode()
         counts[rule if part is None else "outline-part"] += 1
     return columns.replace(segmentations=Blob.of(entries))
+
+
+def _repair_keypoints(columns: Columns, counts: Counter[str]) -> Columns:
+    """Columns whose keypoints without a place are absent."""
+    if columns.keypoints is None or not (broken := broken_keypoints(columns)).any():
+        return columns
+    counts["keypoint-not-finite"] += int(broken.any(1).sum())
+    return columns.replace(keypoints=np.where(broken[:, :, None], np.float32(0), columns.keypoints))
 
 
 def _clipped_outlines(columns: Columns, frame: np.ndarray, chosen: np.ndarray) -> Blob:

@@ -52,23 +52,34 @@ def outline_problems(
         yield Problem.of("outline-missing", value)
 
 
+def broken_keypoints(columns: Columns) -> np.ndarray:
+    """bool [A, P]: points that are not absent, but whose place is not a finite number."""
+    assert columns.keypoints is not None, "asked of columns with keypoints"
+    return ~np.isfinite(columns.keypoints[:, :, :2]).all(2) & (columns.keypoints[:, :, 2] > 0)
+
+
 def keypoint_problems(dataset: Dataset, columns: Columns, sizes: np.ndarray) -> Iterator[Problem]:
-    """A problem for each object of which points that are not absent lie beyond the image."""
+    """A problem for each object with points beyond the image, without a place, or of unknown visibility."""
     if columns.keypoints is None:
         return
     images = columns.image_of
     frame = sizes[images][:, None, ::-1]  # [A, 1, 2] width, height
-    points = columns.keypoints[:, :, :2]
-    over = np.maximum(-points, points - frame).max(2) > OUTSIDE
-    over |= ~np.isfinite(points).all(2)
-    over &= (columns.keypoints[:, :, 2] > 0) & (frame > 0).all(2)
-    for row in np.flatnonzero(over.any(1)).tolist():
-        i, point = int(images[row]), int(over[row].argmax())
-        x, y = points[row, point].tolist()
-        height, width = sizes[i].tolist()
-        file, number, thing = place(dataset, columns, row, i)
-        more = f" (and {int(over[row].sum()) - 1} more)" if over[row].sum() > 1 else ""
-        value = (
-            f"{thing} {number} has keypoint {point} at {x:g}, {y:g}{more} in an image {width} wide and {height} high"
-        )
-        yield Problem.of("keypoint-outside", value, file, number)
+    points, visibility = columns.keypoints[:, :, :2], columns.keypoints[:, :, 2]
+    broken = broken_keypoints(columns)
+    with np.errstate(invalid="ignore"):
+        over = np.maximum(-points, points - frame).max(2) > OUTSIDE
+    over &= ~broken & (visibility > 0) & (frame > 0).all(2)
+    odd = ~np.isin(visibility, (0, 1, 2))
+    for rule, found in (("keypoint-not-finite", broken), ("keypoint-outside", over), ("keypoint-visibility", odd)):
+        for row in np.flatnonzero(found.any(1)).tolist():
+            i, point = int(images[row]), int(found[row].argmax())
+            x, y, seen = columns.keypoints[row, point].tolist()
+            height, width = sizes[i].tolist()
+            file, number, thing = place(dataset, columns, row, i)
+            more = f" (and {int(found[row].sum()) - 1} more)" if found[row].sum() > 1 else ""
+            where = {
+                "keypoint-not-finite": f" at {x:g}, {y:g}{more}",
+                "keypoint-outside": f" at {x:g}, {y:g}{more} in an image {width} wide and {height} high",
+                "keypoint-visibility": f" of visibility {seen:g}{more}",
+            }[rule]
+            yield Problem.of(rule, f"{thing} {number} has keypoint {point}{where}", file, number)

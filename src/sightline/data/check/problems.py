@@ -46,6 +46,7 @@ _ERRORS = {
     "label-malformed": ("labels that cannot be read", "correct the line; --fix removes it"),
     "unknown-class": ("labels of unknown classes", "add the class or correct the label; --fix removes the object"),
     "box-not-finite": ("boxes that are not numbers", "draw the box anew; --fix removes it"),
+    "keypoint-not-finite": ("keypoints that are not numbers", "mark the point again; --fix marks it as absent"),
     "box-inverted": (
         "boxes with their corners exchanged",
         "exchange them; --fix clip does that, --fix drop removes the object",
@@ -69,6 +70,10 @@ _WARNINGS = {
     "outline-missing": (
         "objects without outline among others that have one",
         "draw their outlines before a training with masks, which takes their masks as empty",
+    ),
+    "keypoint-visibility": (
+        "keypoints whose visibility is not 0, 1 or 2",
+        "write 0 (absent), 1 (hidden) or 2 (visible): training takes every number above 0 for a point that is there",
     ),
     "keypoint-outside": ("keypoints outside their image", "move the point, or mark it as absent"),
     "label-without-image": ("labels without an image", "add the image, or remove the label; training skips it"),

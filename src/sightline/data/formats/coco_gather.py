@@ -183,6 +183,8 @@ class Objects:
         out = np.zeros((len(entries), max(map(len, known.values())), 3), np.float32)
         for row, values in known.items():
             out[row, : len(values)] = values
+        absent = ~(out[:, :, 2] > 0)  # also NaN
+        out[absent & ~np.isfinite(out).all(2)] = 0  # what is said of a point that is not there is of no use
         return out
 
 
