@@ -97,7 +97,7 @@ def test_keypoints_that_are_no_places(tmp_path: Path):
     (message,) = found(dataset, "keypoint-not-finite")
     assert "object 1 has keypoint 1 at nan, 5 (and 1 more); mark the point again" in message
     (message,) = found(dataset, "keypoint-visibility")
-    assert "000001.png: object 1 has keypoint 1 of visibility 3 (and 1 more); write 0 (absent), 1 (hidden) or 2" in message
+    assert "000001.png: object 1 has keypoint 1 of visibility 3 (and 1 more); write 0 (absent), 1" in message
     assert found(dataset, "keypoint-outside") == []
     assert not check(dataset, progress=False).ok
     with pytest.raises(InputError, match=r"000000\.png: object 1 has a keypoint at .*nan.*, which is not finite; mark"):
