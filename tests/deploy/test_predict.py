@@ -71,7 +71,7 @@ def test_one_image_of_every_kind(folder):
         picture(51),
         array,
         array.astype(np.float32) / 255,
-        (array.astype(np.uint16) * 257),
+        array.astype(np.int64),
         tensor,
         tensor.float() / 255,
     ]

@@ -46,10 +46,14 @@ class FullScale:
         """The scale found so far; None before, and where no image needs one."""
         return None if self.highest is None else at_least(self.highest)
 
-    def value(self, highest: Callable[[], Iterable[int | None]]) -> int | None:
-        """The full scale; where it is not known yet, `highest` gives the largest value of each sampled image.
+    def value(
+        self, highest: Callable[[], Iterable[int | None]], said: Callable[[int, int], None] | None = None
+    ) -> int | None:
+        """The full scale, found now if it is not known yet.
 
-        (None for an image that has 8 bits a sample or cannot be read.)
+        Args:
+            highest: gives the largest value of each sampled image; None for one that has 8 bits or cannot be read.
+            said: called once, with the largest value and the scale, when one was found.
         """
         if self.stated is not None:
             return self.stated
@@ -57,6 +61,8 @@ class FullScale:
             if not self._looked:
                 self.highest = max((value for value in highest() if value is not None), default=None)
                 self._looked = True
+                if said is not None and self.highest is not None:
+                    said(self.highest, at_least(self.highest))
         return self.found
 
 

@@ -14,11 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sightline.data.dataset import Dataset
+from sightline.data.full_scale import Scale
 from sightline.data.images import of_any_size
-from sightline.deploy.sources import Item, Source, find_images
+from sightline.deploy.sources import Item, Source, common_scale, find_images
 from sightline.errors import InputError
 from sightline.progress import progress_bar
 from sightline.structures import ClassMap, Instances, Target
+from sightline.training.data_facts import full_scale_of
 from sightline.training.devices import running
 
 
@@ -63,6 +66,7 @@ def predict(
     progress: bool = False,
     tile: int | None = None,
     overlap: int | None = None,
+    full_scale: int | None = None,
 ) -> Any:
     """What a model finds in one image, or in many.
 
@@ -78,6 +82,9 @@ def predict(
         tile: for segmenters: look at squares of so many pixels, which share `overlap`, instead of whole images; see
             `sightline.deploy.tiled.predict_tiled`, which also writes maps larger than memory.
         overlap: pixels that neighbouring tiles share; by default 64, or a quarter of a small tile.
+        full_scale: of whole-number samples other than uint8, the value that stands for white, such as 4095 for a camera
+            of 12 bits; by default that of the model's training images, else the smallest of 255, 1023, 4095, 16383 and
+            65535 that holds the samples of these images (the log says which).
 
     Returns:
         For a single image its result, otherwise a list of results (`Predictions`) whose `.source` is the path as found
@@ -88,9 +95,13 @@ def predict(
         InputError: no image was found, the single one (or every one) cannot be read, or there is no such device.
     """
     items, single = find_images(source)
+    if full_scale is None and isinstance(source, Dataset):
+        full_scale = source.source.full_scale.stated
     found = Predictions()
     first: InputError | None = None
-    for prediction in predict_each(model, items, threshold, batch_size, device, progress, tile, overlap):
+    for prediction in predict_each(
+        model, items, threshold, batch_size, device, progress, tile, overlap, False, full_scale
+    ):
         if prediction.error is not None:
             found.errors[str(prediction.item.name)] = str(prediction.error)
             first = first or prediction.error
@@ -118,6 +129,7 @@ def predict_each(
     tile: int | None = None,
     overlap: int | None = None,
     lean: bool = False,
+    full_scale: int | None = None,
 ) -> Iterator[Prediction]:
     """One `Prediction` after the other, in the order of `items`; no more than three batches are in memory.
 
@@ -129,14 +141,15 @@ def predict_each(
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}, but at least 1 image must go in at a time")
     channels = getattr(model, "in_channels", 3)
+    scale = common_scale(items, full_scale if full_scale is not None else full_scale_of(model))
     if tile is not None:
         with running(model, device), progress_bar(len(items), "predicting", progress) as advance:
-            for read in _read_ahead(items, channels, 1, huge=True):
+            for read in _read_ahead(items, channels, 1, scale, huge=True):
                 yield read if read.image is None else _tiled(model, read, tile, overlap, batch_size, lean)
                 advance(1)
         return
     with running(model, device) as place, progress_bar(len(items), "predicting", progress) as advance:
-        for batch in _in_batches(_read_ahead(items, channels, 2 * batch_size), batch_size):
+        for batch in _in_batches(_read_ahead(items, channels, 2 * batch_size, scale), batch_size):
             images = [p.image.to(place) for p in batch if p.image is not None]
             with torch.no_grad():  # not around the yield: the caller's code is none of its business
                 answers = iter(model(images) if images else ())
@@ -162,11 +175,13 @@ def _tiled(
     return replace(read, result=ClassMap(torch.from_numpy(ids.astype("int64")), classes, source=read.item.name))
 
 
-def _read_ahead(items: list[Item], channels: int, ahead: int, huge: bool = False) -> Iterator[Prediction]:
+def _read_ahead(
+    items: list[Item], channels: int, ahead: int, full_scale: Scale, huge: bool = False
+) -> Iterator[Prediction]:
     def read(item: Item) -> Prediction:
         try:
             with of_any_size() if huge else nullcontext():
-                return Prediction(item, item.read(channels))
+                return Prediction(item, item.read(channels, full_scale))
         except InputError as error:
             return Prediction(item, error=error)
 

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from sightline.data.dataset import Dataset
-from sightline.data.full_scale import Scale, highest_of, scale_of, scaled
+from sightline.data.full_scale import FullScale, Scale, highest_of, sampled, scale_of, scaled
 from sightline.data.images import SUFFIXES, from_pil, highest_sample, is_image, pil_samples, read_image
 from sightline.errors import InputError
 from sightline.structures import ClassMap, ClassScores, Instances
@@ -96,6 +96,30 @@ def find_images(source: Source) -> tuple[list[Item], bool]:
     if not items:
         raise InputError("the list of images is empty; give at least one")
     return _numbered(items), False
+
+
+def common_scale(items: list[Item], full_scale: int | None) -> Scale:
+    """What samples of all images are divided by: the given full scale, or one that is found when one is needed.
+
+    The log says once what was found. See `sightline.data.full_scale`.
+
+    Raises:
+        InputError: the given one is no whole number from 1 to 65535.
+    """
+    scale = FullScale(full_scale)
+
+    def value() -> int | None:
+        return scale.value(lambda: (item.highest() for item in sampled(items)), said)
+
+    def said(highest: int, found: int) -> None:
+        log.warning(
+            "images hold whole numbers of up to %d, more than 8 bits or of a type that can: they are divided by %d; "
+            "give full_scale if they have another range",
+            highest,
+            found,
+        )
+
+    return value
 
 
 def _numbered(items: list[Item]) -> list[Item]:

@@ -20,10 +20,12 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-from sightline.data.images import channels_last, of_any_size, read_image
-from sightline.deploy.sources import image_tensor
+from sightline.data.full_scale import Scale
+from sightline.data.images import channels_last, from_pil, of_any_size, read_image
+from sightline.deploy.sources import Item, common_scale, image_tensor
 from sightline.errors import InputError
 from sightline.structures import ClassMap, Size
+from sightline.training.data_facts import full_scale_of
 from sightline.training.devices import running
 
 
@@ -69,10 +71,12 @@ class TiledSource:
             1 byte a sample), a Pillow image, an array (a memory map, too) [H, W] or [H, W, C] of uint8, or a tensor
             [C, H, W].
         channels: of the parts.
+        full_scale: of whole numbers that are not uint8; by default found from the whole image.
     """
 
-    def __init__(self, image: Any, channels: int = 3):
+    def __init__(self, image: Any, channels: int = 3, full_scale: int | None = None):
         self.channels = channels
+        self.full_scale: Scale = full_scale
         self.name: str | None = None
         self._image: Any = image
         if isinstance(image, str | os.PathLike):
@@ -84,8 +88,9 @@ class TiledSource:
                     raise InputError(f"cannot read the image {self.name}: {error}; replace or remove it") from None
                 self._image = channels_last(stored, self.name)
             else:
+                scale = common_scale([Item(self.name, Path(self.name))], full_scale)
                 with of_any_size():
-                    self._image = read_image(self.name, channels)
+                    self._image = read_image(self.name, channels, full_scale=scale)
         if isinstance(self._image, Image.Image):
             self._image = ImageOps.exif_transpose(self._image)  # upright, as for whole images
             self.size: Size = (self._image.height, self._image.width)
@@ -98,18 +103,19 @@ class TiledSource:
                 f"an image cannot be a {type(image).__name__}; give a path, a Pillow image, an array or a tensor"
             )
 
+        self.full_scale = common_scale([Item(self.name, self._image)], full_scale)
+
     def read(self, tile: Tile) -> Tensor:
         """[channels, h, w], uint8 or float in [0, 1]."""
         rows, columns = slice(tile.top, tile.bottom), slice(tile.left, tile.right)
         part: Any
         if isinstance(self._image, Image.Image):
-            from sightline.data.images import from_pil
-
-            return from_pil(self._image.crop((tile.left, tile.top, tile.right, tile.bottom)), self.channels)
+            crop = self._image.crop((tile.left, tile.top, tile.right, tile.bottom))
+            return from_pil(crop, self.channels, self.full_scale)
         part = (
             self._image[..., rows, columns] if isinstance(self._image, Tensor) else np.array(self._image[rows, columns])
         )
-        return image_tensor(part, self.channels, self.name or "the image")
+        return image_tensor(part, self.channels, self.name or "the image", self.full_scale)
 
 
 @torch.no_grad()
@@ -122,6 +128,7 @@ def predict_tiled(
     out: str | os.PathLike[str] | np.ndarray | None = None,
     batch_size: int = 4,
     device: torch.device | str | None = None,
+    full_scale: int | None = None,
 ) -> np.ndarray:
     """The class of every pixel of an image of any size.
 
@@ -137,6 +144,7 @@ def predict_tiled(
             or an array [H, W] of uint8 (uint16 with more than 256 classes) to fill.
         batch_size: tiles at a time.
         device: where to run; None for where the model is.
+        full_scale: of whole numbers that are not uint8; by default that of the model's training images, else found.
 
     Returns:
         The ids [H, W], uint8, or uint16 with more than 256 classes; the memory map, or the array given.
@@ -153,7 +161,8 @@ def predict_tiled(
         raise InputError(f"tiles of {tile} pixels cannot share {overlap}; share at most half, such as 64 of 512")
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}, but at least 1 tile must go in at a time")
-    source = TiledSource(image, getattr(model, "in_channels", 3))
+    scale = full_scale if full_scale is not None else full_scale_of(model)
+    source = TiledSource(image, getattr(model, "in_channels", 3), scale)
     classes = len(model.classes)  # type: ignore[arg-type]
     ids = _target(out, source.size, classes)
     with running(model, device) as place:

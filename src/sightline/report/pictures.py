@@ -32,13 +32,13 @@ def as_picture(image: PictureLike, stretch: bool | None = None) -> Image.Image:
     if isinstance(image, str | os.PathLike):
         from sightline.data.images import read_image
 
-        tensor = read_image(image, channels=None)
+        tensor = read_image(image, channels=None, full_scale=65535)  # stretched below
         # The reader gives floats for files of more than 8 bits only.
         return _shown(tensor.numpy(), tensor.is_floating_point() if stretch is None else stretch)
     if isinstance(image, Image.Image):
         from sightline.data.images import from_pil
 
-        tensor = from_pil(image, channels=None)
+        tensor = from_pil(image, channels=None, full_scale=65535)
         return _shown(tensor.numpy(), tensor.is_floating_point() if stretch is None else stretch)
     if isinstance(image, Tensor):
         tensor = image.detach().cpu()

@@ -12,6 +12,7 @@ from torch import nn
 from sightline.errors import InputError
 from sightline.training import checkpoint, devices, half
 from sightline.training.checkpoint import Parts, SaveModel, TrainState
+from sightline.training.data_facts import data_facts, say_what_is_not_mirrored
 from sightline.training.ema import Ema
 from sightline.training.guard import Guard
 from sightline.training.interrupt import Interrupts
@@ -73,6 +74,8 @@ def fit(
         NonFiniteLoss: a loss became infinite or not a number; the batch is saved in the folder.
     """
     require_fitting(model, data, validation)
+    model.metadata = {**getattr(model, "metadata", {}), **data_facts(data)}  # type: ignore[assignment]
+    say_what_is_not_mirrored(data, transform)
     accelerator = devices.make_accelerator(recipe, Path(folder), trackers, device)
     folder = devices.on_main(accelerator, lambda: existing_run_folder(folder) if resume else new_run(folder))
     checkpoint.seed_everything(recipe.seed + accelerator.process_index)

@@ -73,6 +73,11 @@ def check(
         problems.append(Problem.of("split-missing", f"{split} is not there ({words})", level=level))
     problems += [Problem.of("splits-share-images", words) for words in shared_images(dataset)]
     problems += _malformed(dataset)
+    scale = dataset.full_scale
+    if scale is not None:
+        known = dataset.source.full_scale
+        how = "as stated" if known.stated else f"the largest in a sample of the images is {known.highest}"
+        problems.append(Problem.of("full-scale", f"whole-number samples are divided by {scale} ({how})"))
     unit, counts, more = _counts(dataset, columns, looks)
     problems += more
     measured: dict[str, Any] = {}

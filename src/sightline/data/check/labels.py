@@ -68,11 +68,13 @@ def box_problems(
             height, width = sizes[i].tolist()
             extent = columns.boxes[row, 2:] - columns.boxes[row, :2]
             name = dataset.classes[label] if 0 <= label < len(dataset.classes) else f"class id {label}"
+            beyond = bool((columns.boxes[row, :2] >= [width, height]).any() or (columns.boxes[row, 2:] <= 0).any())
+            where = "wholly outside" if beyond else "in"
             value = {
                 "box-not-finite": f"has the box [{box}]",
                 "box-inverted": f"has the box [{box}], where x1 > x2 or y1 > y2",
                 "box-zero-area": f"has the box [{box}], {extent[0]:g} × {extent[1]:g} pixels",
-                "box-outside": f"has the box [{box}] in an image {width} wide and {height} high",
+                "box-outside": f"has the box [{box}] {where} an image {width} wide and {height} high",
                 "unknown-class": f"is of {name}, but ids are 0 to {len(dataset.classes) - 1}",
                 "box-duplicate": f"repeats the box [{box}] of another one",
             }[rule]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sightline.data.check.duplicates import THUMBNAIL, difference_hash
 from sightline.data.dataset import Dataset
-from sightline.data.images import image_size, orientation, read_image
+from sightline.data.images import read_header, read_image
 from sightline.errors import InputError
 from sightline.progress import progress_bar
 from sightline.structures import Size
@@ -73,12 +73,12 @@ def _look(dataset: Dataset, i: int, pixels: bool) -> Looks:
         return Looks("image-missing", "there is no such file")
     looks = Looks()
     try:
-        looks.size = image_size(path)
-        looks.orientation = orientation(path)
+        header = read_header(path)
+        looks.size, looks.orientation = header.size, header.orientation
         if pixels:
             with open(path, "rb") as file:
                 looks.digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
-            _describe(read_image(path, dataset.channels, draft=_DRAFT), looks)
+            _describe(read_image(path, dataset.channels, _DRAFT, lambda: dataset.full_scale), looks)
     except (InputError, OSError) as error:
         looks.error = str(error).removeprefix(f"cannot read the image {path}: ").removesuffix("; replace or remove it")
         looks.error = looks.error.replace(str(path), "the file")

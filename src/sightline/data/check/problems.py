@@ -56,7 +56,8 @@ _WARNINGS = {
     "box-zero-area": ("boxes without area", "training leaves them out; --fix removes them"),
     "box-outside": (
         "boxes that leave their image",
-        "training clips them; --fix clip does that for good, --fix drop removes the object",
+        "training clips them, and leaves out what lies wholly outside; --fix clip does that for good, "
+        "--fix drop removes the object",
     ),
     "box-duplicate": ("objects labelled twice", "remove one of the two; --fix does"),
     "outline-broken": (
@@ -105,6 +106,11 @@ _NOTES = {
     "image-without-label": (
         "images without objects",
         "they train as background; label them if that is not what they are",
+    ),
+    "full-scale": (
+        "images of more than 8 bits a sample",
+        "their samples are divided by this full scale, in training, evaluation and prediction alike; give another one "
+        "(with_full_scale) if it is not the range of the camera",
     ),
     "exif-rotated": (
         "images turned by their EXIF mark",

@@ -1,0 +1,59 @@
+"""What a model must know of the data it learnt from to see other images alike: full scale, and pairs of keypoints."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from sightline.data.transforms.mirroring import may_mirror, mirrors_wrongly, swap_for
+from sightline.errors import InputError
+
+log = logging.getLogger("sightline")
+FULL_SCALE, KEYPOINT_NAMES, KEYPOINT_SWAP = "full_scale", "keypoint_names", "keypoint_swap"
+"""Entries of a saved model's metadata."""
+
+
+def data_facts(data: Any) -> dict[str, Any]:
+    """What is saved with a model of its data: of JSON values, those that are known.
+
+    full_scale: the sample value that was divided by, where images have more than 8 bits; see
+    `sightline.data.full_scale`. keypoint_names and keypoint_swap: as of the data set.
+    """
+    facts: dict[str, Any] = {}
+    if (scale := getattr(data, "full_scale", None)) is not None:
+        facts[FULL_SCALE] = int(scale)
+    if "keypoints" in getattr(data, "fields", ()):
+        if names := getattr(data, "keypoint_names", ()):
+            facts[KEYPOINT_NAMES] = [str(name) for name in names]
+        if (swap := getattr(data, "keypoint_swap", None)) is not None:
+            facts[KEYPOINT_SWAP] = [int(other) for other in swap]
+    return facts
+
+
+def full_scale_of(model: Any) -> int | None:
+    """The full scale that a model's training images were divided by; None where they had 8 bits or floats.
+
+    Raises:
+        InputError: the model's file holds another value there.
+    """
+    metadata = getattr(model, "metadata", None)
+    scale = metadata.get(FULL_SCALE) if isinstance(metadata, Mapping) else None
+    if scale is not None and not (type(scale) is int and 1 <= scale <= 65535):
+        raise InputError(
+            f"the full scale saved with the model is {scale!r}, but it must be a whole number from 1 to 65535; give "
+            "full_scale, or take another file"
+        )
+    return scale
+
+
+def say_what_is_not_mirrored(data: Any, transform: Any) -> None:
+    """Log, once a training, that its images are not mirrored for want of the pairs of their keypoints."""
+    if not may_mirror(transform) or not len(data) or "keypoints" not in getattr(data, "fields", ("keypoints",)):
+        return
+    target = data.target(0) if hasattr(data, "target") else data[0][1]
+    if mirrors_wrongly(target, swap_for(getattr(transform, "keypoint_swap", None), data)):
+        log.warning(
+            "images are not mirrored: the data does not say which keypoints are left and which are right; name them "
+            "(left_…, right_…), give flip_idx in data.yaml (YOLO), or an augmentation with keypoint_swap"
+        )
