@@ -57,6 +57,7 @@ def train(
     import torch
 
     from sightline import api
+    from sightline.models.arguments import with_settings
     from sightline.models.catalog import create_model, find
     from sightline.models.saving import model_and_arguments
     from sightline.training.recipe import Recipe
@@ -79,7 +80,7 @@ def train(
     dataset, begun = open_data(data, train, val, test), (runs / name / "last.safetensors" if resume and name else None)
     if model is None and begun is not None and begun.is_file():
         model, own = model_and_arguments(begun)
-        arguments = own | arguments_of(model, arg)
+        arguments = own | with_settings(find(model), arguments_of(model, arg), own)
     else:
         model = model or _USUAL.get(dataset.kind, _USUAL["instances"])
         arguments = arguments_of(model, arg)

@@ -6,7 +6,7 @@ import difflib
 import inspect
 import types
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from numbers import Integral, Real
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -52,17 +52,29 @@ def wrong_kind(entry: Entry, name: str, value: Any) -> str | None:
     return None if _fits(value, hint) else _in_words(hint)
 
 
-def with_settings(entry: Entry, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments, with the settings among them, where they are dictionaries, as the class that the builder takes.
+def with_settings(entry: Entry, arguments: Mapping[str, Any], own: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The arguments, each group of settings as the dataclass that the builder takes.
+
+    A dictionary changes the numbers it names and leaves the model's others as they are: those in `own`, else the
+    default of the builder's signature. None stands for all of them, so it is left out.
+
+    Args:
+        entry: the model.
+        arguments: of its builder; settings as a dataclass, a dictionary, or None.
+        own: arguments that go before the builder's defaults, such as those of a saved model.
 
     Raises:
-        InputError: the settings have no such number, or one is of another kind; the nearest is told.
+        InputError: the settings have no such number, or one is of another kind; the message names the nearest.
     """
     hints = get_type_hints(entry.builder)
+    defaults = inspect.signature(entry.builder).parameters
     made = dict(arguments)
     for key, value in arguments.items():
         kind = _settings_of(hints.get(key))
-        if kind is None or not isinstance(value, dict):
+        if kind is None or not isinstance(value, dict | None):
+            continue
+        if value is None:
+            del made[key]
             continue
         known = [field.name for field in fields(kind)]
         kinds = get_type_hints(kind)
@@ -73,7 +85,8 @@ def with_settings(entry: Entry, arguments: Mapping[str, Any]) -> dict[str, Any]:
                 raise InputError(f"{key} of {entry.name} has no number {name!r}; {hint}")
             if not _fits(number, kinds[name]):
                 raise InputError(f"{key}.{name} of {entry.name} is {number!r}, but it takes {_in_words(kinds[name])}")
-        made[key] = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in value.items()})
+        numbers = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
+        made[key] = replace((own or {}).get(key) or defaults[key].default, **numbers)
     return made
 
 
@@ -87,7 +100,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin in (Union, types.UnionType):
         return any(_fits(value, kind) for kind in get_args(hint))
     if is_dataclass(hint):
-        return isinstance(value, dict | hint)
+        return isinstance(value, dict | hint | None)  # None stands for the model's own
     if hint is bool:
         return isinstance(value, bool)
     if hint in (int, float):

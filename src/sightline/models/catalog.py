@@ -75,7 +75,7 @@ def create_model(
     """
     entry = find(name)
     require_arguments(entry, arguments)
-    arguments = with_settings(entry, arguments)
+    given, arguments = arguments, with_settings(entry, arguments)
     if in_channels < 1:
         raise InputError(f"in_channels is {in_channels}, but images have at least one channel")
     names = None if classes is None else Classes(classes)
@@ -102,7 +102,8 @@ def create_model(
             note = "the file does not name its classes; its head was taken to be of these, in this order"
         elif published is None and "classes" not in metadata:
             note = f"the file does not name its classes; by their number they were taken for {known!r}"
-    arguments = {k: v for k, v in preset.items() if k in parameters(entry)} | arguments
+    preset = {k: v for k, v in preset.items() if k in parameters(entry)}
+    arguments = preset | with_settings(entry, given, preset)
     model = _built(entry, names, in_channels, arguments)
     if path is not None:
         model.weights_report = load_weights(model, state, str(path), same_classes=same_classes, note=note)

@@ -169,6 +169,9 @@ class PixelLosses:
         return total
 
 
+CROSS_ENTROPY = PixelLosses()
+
+
 def _regions(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Probabilities and truth (0 or 1) [P, C] of the pixels that count, of the classes that occur among them."""
     _require_fit(logits, labels)

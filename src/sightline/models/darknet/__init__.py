@@ -8,6 +8,7 @@ from pathlib import Path
 from sightline.errors import InputError
 from sightline.models.darknet.cfg import HEADS, classes_of, read_cfg
 from sightline.models.darknet.detector import (
+    SETTINGS,
     DarknetClassifier,
     DarknetDetector,
     DarknetSettings,
@@ -26,7 +27,7 @@ def load_darknet(
     *,
     layers: int | None = None,
     letterbox: bool | None = None,
-    settings: DarknetSettings | None = None,
+    settings: DarknetSettings = SETTINGS,
 ) -> DarknetDetector | DarknetClassifier:
     """A darknet model, in evaluation mode. It runs, trains, is saved (`sightline.save`) and exported like any other.
 

@@ -185,11 +185,14 @@ class DarknetClassifier(_Described, ImageClassifier):
         self.cfg, self._arguments = render_cfg(sections), {}
 
 
+SETTINGS = DarknetSettings()
+
+
 def build(
     sections: Sequence[Section],
     classes: Iterable[str],
     letterbox: bool | None = None,
-    settings: DarknetSettings | None = None,
+    settings: DarknetSettings = SETTINGS,
 ) -> DarknetDetector | DarknetClassifier:
     """The model of sections: a detector if one of them gives boxes."""
     if any(section.kind in HEADS for section in sections):
@@ -204,7 +207,7 @@ def darknet(
     cfg: str | None = None,
     image_size: int | None = None,
     letterbox: bool | None = None,
-    settings: DarknetSettings | None = None,
+    settings: DarknetSettings = SETTINGS,
 ) -> DarknetDetector | DarknetClassifier:
     """The model of a darknet `.cfg` file, fitted to these classes: heads of another number are given theirs.
 

@@ -193,12 +193,15 @@ class EfficientDet(Detector):
         return (bases[:, 2:] - bases[:, :2]) * (max(image_size) / max(inside))
 
 
+SETTINGS = EfficientDetSettings()
+
+
 def efficientdet_d0(
     classes: Iterable[str],
     *,
     in_channels: int = 3,
     image_size: int = 512,
-    settings: EfficientDetSettings | None = None,
+    settings: EfficientDetSettings = SETTINGS,
 ) -> EfficientDet:
     """D0, on EfficientNet B0: 3,880,067 parameters with 90 classes.
 
@@ -217,7 +220,7 @@ def efficientdet_d1(
     *,
     in_channels: int = 3,
     image_size: int = 640,
-    settings: EfficientDetSettings | None = None,
+    settings: EfficientDetSettings = SETTINGS,
 ) -> EfficientDet:
     """D1, on EfficientNet B1: 6,625,898 parameters with 90 classes. Arguments as for `efficientdet_d0`."""
     net = backbones.efficientnet_b1(in_channels=in_channels)
@@ -229,7 +232,7 @@ def efficientdet_d2(
     *,
     in_channels: int = 3,
     image_size: int = 768,
-    settings: EfficientDetSettings | None = None,
+    settings: EfficientDetSettings = SETTINGS,
 ) -> EfficientDet:
     """D2, on EfficientNet B2: 8,097,039 parameters with 90 classes. Arguments as for `efficientdet_d0`."""
     net = backbones.efficientnet_b2(in_channels=in_channels)
@@ -241,7 +244,7 @@ def efficientdet_d3(
     *,
     in_channels: int = 3,
     image_size: int = 896,
-    settings: EfficientDetSettings | None = None,
+    settings: EfficientDetSettings = SETTINGS,
 ) -> EfficientDet:
     """D3, on EfficientNet B3: 12,032,296 parameters with 90 classes. Arguments as for `efficientdet_d0`."""
     net = backbones.efficientnet_b3(in_channels=in_channels)
@@ -253,7 +256,7 @@ def efficientdet_d4(
     *,
     in_channels: int = 3,
     image_size: int = 1024,
-    settings: EfficientDetSettings | None = None,
+    settings: EfficientDetSettings = SETTINGS,
 ) -> EfficientDet:
     """D4, on EfficientNet B4: 20,723,675 parameters with 90 classes. Arguments as for `efficientdet_d0`."""
     net = backbones.efficientnet_b4(in_channels=in_channels)
@@ -265,7 +268,7 @@ def efficientdet_d5(
     *,
     in_channels: int = 3,
     image_size: int = 1280,
-    settings: EfficientDetSettings | None = None,
+    settings: EfficientDetSettings = SETTINGS,
 ) -> EfficientDet:
     """D5, on EfficientNet B5: 33,653,315 parameters with 90 classes. Arguments as for `efficientdet_d0`."""
     net = backbones.efficientnet_b5(in_channels=in_channels)
@@ -277,7 +280,7 @@ def efficientdet_d6(
     *,
     in_channels: int = 3,
     image_size: int = 1280,
-    settings: EfficientDetSettings | None = None,
+    settings: EfficientDetSettings = SETTINGS,
 ) -> EfficientDet:
     """D6, on EfficientNet B6: 51,871,782 parameters with 90 classes. Its maps are summed unweighted.
 
@@ -292,7 +295,7 @@ def efficientdet_d7(
     *,
     in_channels: int = 3,
     image_size: int = 1536,
-    settings: EfficientDetSettings | None = None,
+    settings: EfficientDetSettings = SETTINGS,
 ) -> EfficientDet:
     """D7, on EfficientNet B6: 51,871,782 parameters with 90 classes. D6 for larger images, with larger anchors.
 
@@ -318,7 +321,7 @@ def _assemble(
     classes: Iterable[str],
     in_channels: int,
     image_size: int,
-    settings: EfficientDetSettings | None,
+    settings: EfficientDetSettings,
     *,
     channels: int,
     repeats: int,

@@ -109,7 +109,7 @@ def fast_rcnn_vgg16(
     hidden: int = 4096,
     proposer: ProposerName = "windows",
     limit: int = 2000,
-    boxes: BoxSettings | None = None,
+    boxes: BoxSettings = BOXES,
     slots: Sequence[int] | None = None,
 ) -> FastRCNN:
     """VGG-16, the paper's model L: 134,690,729 parameters with 20 classes.
@@ -132,7 +132,7 @@ def fast_rcnn_vgg16(
         PooledRegions(body.taken[0], stride=16, size=7),
         DenseHead(fc6, fc7, dropout=0.5),
         BoxPredictor(hidden, head_outputs(names, slots)),
-        boxes or BOXES,
+        boxes,
     )
     preprocess = imagenet_preprocess(in_channels, min_size, max_size)
     model = FastRCNN(names, preprocess, body, make_proposer(proposer), heads, limit, slots)
@@ -151,7 +151,7 @@ def fast_rcnn_mobilenet_v2(
     hidden: int = 512,
     proposer: ProposerName = "windows",
     limit: int = 2000,
-    boxes: BoxSettings | None = None,
+    boxes: BoxSettings = BOXES,
     slots: Sequence[int] | None = None,
 ) -> FastRCNN:
     """The same on MobileNet v2's map of stride 16, for a few cores, and beside its forerunner and successor.
@@ -168,7 +168,7 @@ def fast_rcnn_mobilenet_v2(
         PooledRegions(body.taken[0], stride=16, size=7),
         TwoLayerHead(96 * 7 * 7, hidden),
         BoxPredictor(hidden, head_outputs(names, slots)),
-        boxes or BOXES,
+        boxes,
     )
     preprocess = imagenet_preprocess(in_channels, min_size, max_size)
     model = FastRCNN(names, preprocess, body, make_proposer(proposer), heads, limit, slots)

@@ -102,6 +102,14 @@ class AlignedRegions:
         return multiscale_roi_align(chosen, boxes, image_size, self.size, self.samples)
 
 
+PROPOSALS = ProposalSettings()
+BOXES = BoxSettings()
+SURE_PROPOSALS = ProposalSettings(min_score=0.05)
+FEW_SURE_PROPOSALS = ProposalSettings(min_score=0.05, before_nms=(2000, 150), after_nms=(2000, 150))
+FEW_PROPOSALS = ProposalSettings(before_nms=(1000, 500), after_nms=(500, 300))
+FEW_BOXES = BoxSettings(samples=128)
+
+
 def faster_rcnn_resnet50_fpn(
     classes: Iterable[str],
     *,
@@ -111,8 +119,8 @@ def faster_rcnn_resnet50_fpn(
     trainable_layers: int = 5,
     min_size: int = 800,
     max_size: int = 1333,
-    proposals: ProposalSettings | None = None,
-    boxes: BoxSettings | None = None,
+    proposals: ProposalSettings = PROPOSALS,
+    boxes: BoxSettings = BOXES,
     slots: Sequence[int] | None = None,
 ) -> FasterRCNN:
     """ResNet-50 with a feature pyramid: 41,755,286 parameters with 90 classes and frozen norms.
@@ -143,8 +151,8 @@ def faster_rcnn_resnet50_fpn_v2(
     trainable_layers: int = 5,
     min_size: int = 800,
     max_size: int = 1333,
-    proposals: ProposalSettings | None = None,
-    boxes: BoxSettings | None = None,
+    proposals: ProposalSettings = PROPOSALS,
+    boxes: BoxSettings = BOXES,
     slots: Sequence[int] | None = None,
 ) -> FasterRCNN:
     """Version 2: normalisation in pyramid and box head, two convolutions before the proposals: 43,712,278 parameters.
@@ -167,8 +175,8 @@ def faster_rcnn_resnet18_fpn(
     trainable_layers: int = 5,
     min_size: int = 800,
     max_size: int = 1333,
-    proposals: ProposalSettings | None = None,
-    boxes: BoxSettings | None = None,
+    proposals: ProposalSettings = PROPOSALS,
+    boxes: BoxSettings = BOXES,
     slots: Sequence[int] | None = None,
 ) -> FasterRCNN:
     """ResNet-18 with a feature pyramid, for small data and small machines.
@@ -192,8 +200,8 @@ def faster_rcnn_mobilenet_v3_large_fpn(
     trainable_layers: int = 6,
     min_size: int = 800,
     max_size: int = 1333,
-    proposals: ProposalSettings | None = None,
-    boxes: BoxSettings | None = None,
+    proposals: ProposalSettings = SURE_PROPOSALS,
+    boxes: BoxSettings = BOXES,
     slots: Sequence[int] | None = None,
 ) -> FasterRCNN:
     """MobileNet v3 large, a pyramid of two maps at stride 32: 19,386,354 parameters with 90 classes and frozen norms.
@@ -205,7 +213,7 @@ def faster_rcnn_mobilenet_v3_large_fpn(
     freeze_before_last(body, ["0", "2", "4", "7", "13", "16"], trainable_layers)
     fpn = FeaturePyramid(body.channels, 256)
     all_sizes = [[32, 64, 128, 256, 512]] * 3
-    rpn = RegionProposalNetwork(256, all_sizes, settings=proposals or ProposalSettings(min_score=0.05))
+    rpn = RegionProposalNetwork(256, all_sizes, settings=proposals)
     head = TwoLayerHead(256 * 7 * 7, 1024)
     return _assemble(net, classes, in_channels, min_size, max_size, body, fpn, rpn, head, boxes, slots)
 
@@ -219,15 +227,14 @@ def faster_rcnn_mobilenet_v3_large_320_fpn(
     trainable_layers: int = 6,
     min_size: int = 320,
     max_size: int = 640,
-    proposals: ProposalSettings | None = None,
-    boxes: BoxSettings | None = None,
+    proposals: ProposalSettings = FEW_SURE_PROPOSALS,
+    boxes: BoxSettings = BOXES,
     slots: Sequence[int] | None = None,
 ) -> FasterRCNN:
     """The same network on small images and with 150 proposals: for phones.
 
     Arguments as for `faster_rcnn_mobilenet_v3_large_fpn`.
     """
-    few = ProposalSettings(min_score=0.05, before_nms=(2000, 150), after_nms=(2000, 150))
     return faster_rcnn_mobilenet_v3_large_fpn(
         classes,
         in_channels=in_channels,
@@ -236,7 +243,7 @@ def faster_rcnn_mobilenet_v3_large_320_fpn(
         trainable_layers=trainable_layers,
         min_size=min_size,
         max_size=max_size,
-        proposals=proposals or few,
+        proposals=proposals,
         boxes=boxes,
         slots=slots,
     )
@@ -252,8 +259,8 @@ def faster_rcnn_mobilenet_v2_fpn(
     max_size: int = 800,
     channels: int = 128,
     hidden: int = 512,
-    proposals: ProposalSettings | None = None,
-    boxes: BoxSettings | None = None,
+    proposals: ProposalSettings = FEW_PROPOSALS,
+    boxes: BoxSettings = FEW_BOXES,
     slots: Sequence[int] | None = None,
 ) -> FasterRCNN:
     """MobileNet v2 with a pyramid at strides 8, 16, 32 (and 64 for proposals), to train on a few cores.
@@ -272,10 +279,8 @@ def faster_rcnn_mobilenet_v2_fpn(
     freeze_before_last(body, ["0", "2", "4", "7", "11", "14", "17"], trainable_layers)
     fpn = FeaturePyramid(body.channels, channels)
     thirds = [[base, base * 2 ** (1 / 3), base * 2 ** (2 / 3)] for base in (32, 64, 128, 256)]
-    few = ProposalSettings(before_nms=(1000, 500), after_nms=(500, 300))
-    rpn = RegionProposalNetwork(channels, thirds, settings=proposals or few)
+    rpn = RegionProposalNetwork(channels, thirds, settings=proposals)
     head = TwoLayerHead(channels * 7 * 7, hidden)
-    boxes = boxes or BoxSettings(samples=128)
     return _assemble(net, classes, in_channels, min_size, max_size, body, fpn, rpn, head, boxes, slots)
 
 
@@ -292,7 +297,7 @@ def _assemble(
     fpn: FeaturePyramid,
     rpn: RegionProposalNetwork,
     box_head: TwoLayerHead | ConvHead,
-    boxes: BoxSettings | None,
+    boxes: BoxSettings,
     slots: Sequence[int] | None,
 ) -> FasterRCNN:
     """The parts on a pyramid as one model, which knows where the weights of its backbone's classifier `net` go."""

@@ -25,6 +25,7 @@ from sightline.structures import Classes
 
 PROPOSALS = ProposalSettings(before_nms=(12000, 6000), after_nms=(2000, 300), min_size=16)
 """Sections 3.3 and 4.1: 2000 proposals train, 300 are enough to predict."""
+SMALL_PROPOSALS = ProposalSettings(before_nms=(2000, 1000), after_nms=(1000, 300), min_size=4)
 BOXES = BoxSettings(samples=128, nms_iou=0.3)
 
 
@@ -36,8 +37,8 @@ def faster_rcnn_vgg16(
     min_size: int = 600,
     max_size: int = 1000,
     hidden: int = 4096,
-    proposals: ProposalSettings | None = None,
-    boxes: BoxSettings | None = None,
+    proposals: ProposalSettings = PROPOSALS,
+    boxes: BoxSettings = BOXES,
     slots: Sequence[int] | None = None,
 ) -> FasterRCNN:
     """VGG-16: 137,078,239 parameters with 20 classes.
@@ -58,14 +59,12 @@ def faster_rcnn_vgg16(
         names,
         imagenet_preprocess(in_channels, min_size, max_size),
         body,
-        SingleMapRPN(
-            body.taken[0], 512, sizes=(128, 256, 512), ratios=(0.5, 1.0, 2.0), settings=proposals or PROPOSALS
-        ),
+        SingleMapRPN(body.taken[0], 512, sizes=(128, 256, 512), ratios=(0.5, 1.0, 2.0), settings=proposals),
         RegionHeads(
             PooledRegions(body.taken[0], stride=16, size=7),
             DenseHead(fc6, fc7, dropout=0.5),
             BoxPredictor(hidden, head_outputs(names, slots)),
-            boxes or BOXES,
+            boxes,
         ),
         slots,
     )
@@ -82,8 +81,8 @@ def faster_rcnn_mobilenet_v2(
     min_size: int = 320,
     max_size: int = 640,
     hidden: int = 512,
-    proposals: ProposalSettings | None = None,
-    boxes: BoxSettings | None = None,
+    proposals: ProposalSettings = SMALL_PROPOSALS,
+    boxes: BoxSettings = BOXES,
     slots: Sequence[int] | None = None,
 ) -> FasterRCNN:
     """The same on MobileNet v2's map of stride 16, with smaller anchors: for a few cores, and beside its forerunners.
@@ -96,7 +95,6 @@ def faster_rcnn_mobilenet_v2(
     """
     names = Classes(classes)
     net, body = mobilenet_v2_body(in_channels, norm, trainable_layers)
-    proposals = proposals or ProposalSettings(before_nms=(2000, 1000), after_nms=(1000, 300), min_size=4)
     model = FasterRCNN(
         names,
         imagenet_preprocess(in_channels, min_size, max_size),
@@ -106,7 +104,7 @@ def faster_rcnn_mobilenet_v2(
             PooledRegions(body.taken[0], stride=16, size=7),
             TwoLayerHead(96 * 7 * 7, hidden),
             BoxPredictor(hidden, head_outputs(names, slots)),
-            boxes or BOXES,
+            boxes,
         ),
         slots,
     )

@@ -222,6 +222,9 @@ def how_central(boxes: Tensor, cells: Tensor) -> Tensor:
     return (across * down).sqrt()
 
 
+SETTINGS = FCOSSettings()
+
+
 def fcos_resnet50_fpn(
     classes: Iterable[str],
     *,
@@ -230,7 +233,7 @@ def fcos_resnet50_fpn(
     trainable_layers: int = 5,
     min_size: int = 800,
     max_size: int = 1333,
-    settings: FCOSSettings | None = None,
+    settings: FCOSSettings = SETTINGS,
     slots: Sequence[int] | None = None,
 ) -> FCOS:
     """ResNet-50 with P3 to P7: 32,269,600 parameters with 90 classes and frozen norms.
@@ -259,7 +262,7 @@ def fcos_mobilenet_v2_fpn(
     max_size: int = 512,
     channels: int = 128,
     depth: int = 2,
-    settings: FCOSSettings | None = None,
+    settings: FCOSSettings = SETTINGS,
     slots: Sequence[int] | None = None,
 ) -> FCOS:
     """MobileNet v2, to train on a few cores: small images, and pyramid and heads narrower and shallower.
@@ -285,7 +288,7 @@ def _assemble(
     max_size: int,
     backbone: PyramidBackbone,
     depth: int,
-    settings: FCOSSettings | None,
+    settings: FCOSSettings,
     slots: Sequence[int] | None,
 ) -> FCOS:
     """The parts as one model, which knows where the weights of its backbone's classifier `net` go."""

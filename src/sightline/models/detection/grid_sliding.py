@@ -161,13 +161,16 @@ class GridSliding(Detector):
         return torch.tensor(shapes) / self.settings.cells
 
 
+GRID = GridSettings()
+
+
 def grid_sliding_mobilenet_v2(
     classes: Iterable[str],
     *,
     in_channels: int = 3,
     min_size: int = 160,
     max_size: int = 256,
-    grid: GridSettings | None = None,
+    grid: GridSettings = GRID,
 ) -> GridSliding:
     """Sliding over a grid with MobileNet v2.
 
@@ -187,7 +190,7 @@ def grid_sliding_resnet18(
     in_channels: int = 3,
     min_size: int = 160,
     max_size: int = 256,
-    grid: GridSettings | None = None,
+    grid: GridSettings = GRID,
 ) -> GridSliding:
     """Sliding over a grid with ResNet-18. Arguments as for `grid_sliding_mobilenet_v2`."""
     net = resnet18(in_channels=in_channels)
@@ -201,7 +204,7 @@ def _assemble(
     in_channels: int,
     min_size: int,
     max_size: int,
-    grid: GridSettings | None,
+    grid: GridSettings,
 ) -> GridSliding:
     backbone = nn.Sequential(*net.layers().values())  # type: ignore[operator]
     mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)

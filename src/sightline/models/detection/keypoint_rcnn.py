@@ -11,6 +11,10 @@ from collections.abc import Iterable, Sequence
 
 from sightline.models.detection.detector import Detections
 from sightline.models.detection.faster_rcnn import (
+    BOXES,
+    FEW_BOXES,
+    FEW_PROPOSALS,
+    PROPOSALS,
     AlignedRegions,
     FasterRCNN,
     Norm,
@@ -52,8 +56,8 @@ def keypoint_rcnn_resnet50_fpn(
     trainable_layers: int = 5,
     min_size: int = 800,
     max_size: int = 1333,
-    proposals: ProposalSettings | None = None,
-    boxes: BoxSettings | None = None,
+    proposals: ProposalSettings = PROPOSALS,
+    boxes: BoxSettings = BOXES,
     slots: Sequence[int] | None = None,
 ) -> KeypointRCNN:
     """ResNet-50 with a feature pyramid: 59,137,258 parameters with one class, 17 keypoints and frozen norms.
@@ -89,8 +93,8 @@ def keypoint_rcnn_mobilenet_v2_fpn(
     max_size: int = 800,
     channels: int = 128,
     hidden: int = 512,
-    proposals: ProposalSettings | None = None,
-    boxes: BoxSettings | None = None,
+    proposals: ProposalSettings = FEW_PROPOSALS,
+    boxes: BoxSettings = FEW_BOXES,
     slots: Sequence[int] | None = None,
 ) -> KeypointRCNN:
     """MobileNet v2 with a narrow pyramid, to train on a few cores; four convolutions as narrow find the keypoints.

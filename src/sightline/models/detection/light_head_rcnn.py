@@ -27,6 +27,7 @@ from sightline.ops.position_sensitive import ps_roi_align
 from sightline.structures import Classes, ImageBatch
 
 PROPOSALS = ProposalSettings(before_nms=(12000, 6000), after_nms=(2000, 1000), min_size=16)
+SMALL_PROPOSALS = ProposalSettings(before_nms=(2000, 1000), after_nms=(1000, 300), min_size=4)
 BOXES = BoxSettings(samples=256)
 
 
@@ -90,8 +91,8 @@ def light_head_rcnn_resnet101(
     min_size: int = 800,
     max_size: int = 1200,
     hidden: int = 2048,
-    proposals: ProposalSettings | None = None,
-    boxes: BoxSettings | None = None,
+    proposals: ProposalSettings = PROPOSALS,
+    boxes: BoxSettings = BOXES,
     slots: Sequence[int] | None = None,
 ) -> FasterRCNN:
     """ResNet-101 with its last stage at stride 16: setting L.
@@ -108,12 +109,12 @@ def light_head_rcnn_resnet101(
     """
     names = Classes(classes)
     net, body = dilated_resnet_body(resnet101, in_channels, norm, trainable_layers)
-    rpn = SingleMapRPN("layer3", 1024, sizes=(32, 64, 128, 256, 512), settings=proposals or PROPOSALS)
+    rpn = SingleMapRPN("layer3", 1024, sizes=(32, 64, 128, 256, 512), settings=proposals)
     heads = RegionHeads(
         ThinRegions("layer4", 2048, stride=16, middle=256, thin=10, bins=7),
         nn.Sequential(nn.Flatten(), nn.Linear(10 * 7 * 7, hidden), nn.ReLU(inplace=True)),
         SharedBoxPredictor(hidden, head_outputs(names, slots)),
-        boxes or BOXES,
+        boxes,
     )
     model = FasterRCNN(names, imagenet_preprocess(in_channels, min_size, max_size), body, rpn, heads, slots)
     model.backbone_keys = shared_keys(net, model)
@@ -129,8 +130,8 @@ def light_head_rcnn_mobilenet_v2(
     min_size: int = 320,
     max_size: int = 640,
     hidden: int = 512,
-    proposals: ProposalSettings | None = None,
-    boxes: BoxSettings | None = None,
+    proposals: ProposalSettings = SMALL_PROPOSALS,
+    boxes: BoxSettings = BOXES,
     slots: Sequence[int] | None = None,
 ) -> FasterRCNN:
     """MobileNet v2's map of stride 16, read by both stages, and smaller anchors, for a few cores: setting S.
@@ -139,13 +140,12 @@ def light_head_rcnn_mobilenet_v2(
     """
     names = Classes(classes)
     net, body = mobilenet_v2_body(in_channels, norm, trainable_layers)
-    proposals = proposals or ProposalSettings(before_nms=(2000, 1000), after_nms=(1000, 300), min_size=4)
     rpn = SingleMapRPN("13", 96, sizes=(32, 64, 128, 256), hidden=128, settings=proposals)
     heads = RegionHeads(
         ThinRegions("13", 96, stride=16, middle=64, thin=10, bins=7),
         nn.Sequential(nn.Flatten(), nn.Linear(10 * 7 * 7, hidden), nn.ReLU(inplace=True)),
         SharedBoxPredictor(hidden, head_outputs(names, slots)),
-        boxes or BOXES,
+        boxes,
     )
     model = FasterRCNN(names, imagenet_preprocess(in_channels, min_size, max_size), body, rpn, heads, slots)
     model.backbone_keys = shared_keys(net, model)

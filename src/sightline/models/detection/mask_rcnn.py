@@ -14,6 +14,10 @@ from torch import nn
 
 from sightline.models.detection.detector import Detections, head_outputs
 from sightline.models.detection.faster_rcnn import (
+    BOXES,
+    FEW_BOXES,
+    FEW_PROPOSALS,
+    PROPOSALS,
     AlignedRegions,
     FasterRCNN,
     Norm,
@@ -54,8 +58,8 @@ def mask_rcnn_resnet50_fpn(
     trainable_layers: int = 5,
     min_size: int = 800,
     max_size: int = 1333,
-    proposals: ProposalSettings | None = None,
-    boxes: BoxSettings | None = None,
+    proposals: ProposalSettings = PROPOSALS,
+    boxes: BoxSettings = BOXES,
     slots: Sequence[int] | None = None,
 ) -> MaskRCNN:
     """ResNet-50 with a feature pyramid: 44,401,393 parameters with 90 classes and frozen norms.
@@ -85,8 +89,8 @@ def mask_rcnn_resnet50_fpn_v2(
     trainable_layers: int = 5,
     min_size: int = 800,
     max_size: int = 1333,
-    proposals: ProposalSettings | None = None,
-    boxes: BoxSettings | None = None,
+    proposals: ProposalSettings = PROPOSALS,
+    boxes: BoxSettings = BOXES,
     slots: Sequence[int] | None = None,
 ) -> MaskRCNN:
     """Version 2: normalisation in pyramid and heads, two convolutions before the proposals: 46,359,409 parameters.
@@ -117,8 +121,8 @@ def mask_rcnn_mobilenet_v2_fpn(
     max_size: int = 800,
     channels: int = 128,
     hidden: int = 512,
-    proposals: ProposalSettings | None = None,
-    boxes: BoxSettings | None = None,
+    proposals: ProposalSettings = FEW_PROPOSALS,
+    boxes: BoxSettings = FEW_BOXES,
     slots: Sequence[int] | None = None,
 ) -> MaskRCNN:
     """MobileNet v2 with a narrow pyramid, to train on a few cores; the mask branch is as narrow as the pyramid.

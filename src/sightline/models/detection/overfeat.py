@@ -248,6 +248,10 @@ def location_head(
     return head
 
 
+LOCATIONS = OverFeatSettings()
+FEWER_LOCATIONS = OverFeatSettings(scales=(0.5, 0.7, 1.0, 1.4, 2.0))
+
+
 def overfeat_fast(
     classes: Iterable[str],
     *,
@@ -256,7 +260,7 @@ def overfeat_fast(
     max_size: int = 512,
     hidden: Sequence[int] = (3072, 4096),
     box_hidden: Sequence[int] = (4096, 1024),
-    locations: OverFeatSettings | None = None,
+    locations: OverFeatSettings = LOCATIONS,
     phase: Phase = "both",
 ) -> OverFeat:
     """The paper's fast network (table 1): windows of 231 pixels, 2×2 pooling.
@@ -306,7 +310,7 @@ def overfeat_accurate(
     max_size: int = 512,
     hidden: Sequence[int] = (4096, 4096),
     box_hidden: Sequence[int] = (4096, 1024),
-    locations: OverFeatSettings | None = None,
+    locations: OverFeatSettings = LOCATIONS,
     phase: Phase = "both",
 ) -> OverFeat:
     """The paper's accurate network (table 3): windows of 221 pixels, 3×3 pooling at the offsets Δ = 0, 1, 2.
@@ -349,7 +353,7 @@ def overfeat_mobilenet_v2(
     max_size: int = 256,
     hidden: Sequence[int] = (256,),
     box_hidden: Sequence[int] = (256, 128),
-    locations: OverFeatSettings | None = None,
+    locations: OverFeatSettings = FEWER_LOCATIONS,
     phase: Phase = "both",
 ) -> OverFeat:
     """OverFeat on MobileNet v2 up to stride 16, to train on a few cores: windows of 4 × 4 cells, 64 pixels.
@@ -363,7 +367,6 @@ def overfeat_mobilenet_v2(
     names = Classes(classes)
     class_head = location_head(stage.channels, hidden, len(names) + 1, cells=2, pool=2)
     box_head = location_head(stage.channels, box_hidden, 4, cells=2, pool=2)
-    locations = locations or OverFeatSettings(scales=(0.5, 0.7, 1.0, 1.4, 2.0))
     preprocess = _preprocess(in_channels, min_size, max_size)
     model = OverFeat(
         names,

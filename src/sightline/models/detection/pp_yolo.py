@@ -295,6 +295,9 @@ class PPYOLO(Detector):
         return torch.cat(self.shapes)
 
 
+SETTINGS = PPYOLOSettings()
+
+
 def pp_yolo_resnet50_vd(
     classes: Iterable[str],
     *,
@@ -306,7 +309,7 @@ def pp_yolo_resnet50_vd(
     drop_block: bool = True,
     iou_aware: bool = True,
     anchors: Anchors | None = None,
-    settings: PPYOLOSettings | None = None,
+    settings: PPYOLOSettings = SETTINGS,
     slots: Sequence[int] | None = None,
 ) -> PPYOLO:
     """The paper's network: 47,046,327 parameters with 80 classes.
@@ -352,7 +355,7 @@ def pp_yolo_resnet18_vd(
     drop_block: bool = True,
     iou_aware: bool = True,
     anchors: Anchors | None = None,
-    settings: PPYOLOSettings | None = None,
+    settings: PPYOLOSettings = SETTINGS,
     slots: Sequence[int] | None = None,
 ) -> PPYOLO:
     """The same parts on a small backbone: two levels, no pairs of convolutions in the neck; 19,099,492 parameters with
@@ -378,7 +381,7 @@ def pp_yolo_mobilenet_v2(
     drop_block: bool = True,
     iou_aware: bool = True,
     anchors: Anchors | None = None,
-    settings: PPYOLOSettings | None = None,
+    settings: PPYOLOSettings = SETTINGS,
     slots: Sequence[int] | None = None,
 ) -> PPYOLO:
     """For a processor, from published weights: three levels, a neck without pairs and of a quarter of the width;
@@ -404,7 +407,7 @@ def _pp_yolo(
     in_channels: int,
     image_size: int,
     iou_aware: bool,
-    settings: PPYOLOSettings | None,
+    settings: PPYOLOSettings,
     slots: Sequence[int] | None,
 ) -> PPYOLO:
     step = max(backbone.strides)

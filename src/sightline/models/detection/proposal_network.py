@@ -62,6 +62,10 @@ class ProposalNetwork(Detector):
         return boxes
 
 
+PROPOSALS = ProposalSettings(before_nms=(12000, 6000), after_nms=(2000, 2000), min_size=16)
+SMALL_PROPOSALS = ProposalSettings(before_nms=(3000, 3000), after_nms=(1000, 1000), min_size=4)
+
+
 def region_proposal_network_vgg16(
     classes: Iterable[str],
     *,
@@ -69,7 +73,7 @@ def region_proposal_network_vgg16(
     trainable_layers: int = 5,
     min_size: int = 600,
     max_size: int = 1000,
-    proposals: ProposalSettings | None = None,
+    proposals: ProposalSettings = PROPOSALS,
     slots: Sequence[int] | None = None,
 ) -> ProposalNetwork:
     """The paper's, on VGG-16.
@@ -84,7 +88,6 @@ def region_proposal_network_vgg16(
     """
     net = vgg16(in_channels=in_channels, hidden=1)
     body = vgg_body(net, trainable_layers)
-    proposals = proposals or ProposalSettings(before_nms=(12000, 6000), after_nms=(2000, 2000), min_size=16)
     rpn = SingleMapRPN(body.taken[0], 512, sizes=(128, 256, 512), settings=proposals)
     model = ProposalNetwork(Classes(classes), imagenet_preprocess(in_channels, min_size, max_size), body, rpn)
     model.backbone_keys = shared_keys(net, model)
@@ -99,7 +102,7 @@ def region_proposal_network_mobilenet_v2(
     trainable_layers: int = 7,
     min_size: int = 320,
     max_size: int = 640,
-    proposals: ProposalSettings | None = None,
+    proposals: ProposalSettings = SMALL_PROPOSALS,
     slots: Sequence[int] | None = None,
 ) -> ProposalNetwork:
     """The same on MobileNet v2's map of stride 16, with smaller anchors, for a few cores.
@@ -110,7 +113,6 @@ def region_proposal_network_mobilenet_v2(
         classes, in_channels, min_size, max_size, proposals, slots: as for `region_proposal_network_vgg16`.
     """
     net, body = mobilenet_v2_body(in_channels, norm, trainable_layers)
-    proposals = proposals or ProposalSettings(before_nms=(3000, 3000), after_nms=(1000, 1000), min_size=4)
     rpn = SingleMapRPN(body.taken[0], 96, sizes=(32, 64, 128, 256), hidden=128, settings=proposals)
     model = ProposalNetwork(Classes(classes), imagenet_preprocess(in_channels, min_size, max_size), body, rpn)
     model.backbone_keys = shared_keys(net, model)

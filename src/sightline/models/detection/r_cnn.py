@@ -223,13 +223,16 @@ class RCNN(Detector):
             self.proposals = CachedProposals(self.proposals, folder)
 
 
+REGIONS = RCNNSettings()
+
+
 def r_cnn_mobilenet_v2(
     classes: Iterable[str],
     *,
     in_channels: int = 3,
     head: Head = "svm",
     search: Literal["single", "fast", "quality"] = "fast",
-    regions: RCNNSettings | None = None,
+    regions: RCNNSettings = REGIONS,
 ) -> RCNN:
     """R-CNN on MobileNet v2.
 
@@ -251,7 +254,7 @@ def r_cnn_resnet18(
     in_channels: int = 3,
     head: Head = "svm",
     search: Literal["single", "fast", "quality"] = "fast",
-    regions: RCNNSettings | None = None,
+    regions: RCNNSettings = REGIONS,
 ) -> RCNN:
     """R-CNN on ResNet-18. Arguments as for `r_cnn_mobilenet_v2`."""
     net = resnet18(in_channels=in_channels)

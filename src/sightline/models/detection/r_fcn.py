@@ -23,6 +23,7 @@ from sightline.nn.heads.rpn_single import SingleMapRPN
 from sightline.structures import Classes
 
 PROPOSALS = ProposalSettings(before_nms=(12000, 6000), after_nms=(2000, 300), min_size=16)
+SMALL_PROPOSALS = ProposalSettings(before_nms=(2000, 1000), after_nms=(1000, 300), min_size=4)
 BOXES = BoxSettings(samples=128, nms_iou=0.3)
 
 
@@ -37,8 +38,8 @@ def r_fcn_resnet50(
     bins: int = 7,
     hidden: int = 1024,
     hard_examples: int | None = None,
-    proposals: ProposalSettings | None = None,
-    boxes: BoxSettings | None = None,
+    proposals: ProposalSettings = PROPOSALS,
+    boxes: BoxSettings = BOXES,
     slots: Sequence[int] | None = None,
 ) -> FasterRCNN:
     """ResNet-50 with its last stage at stride 16.
@@ -58,7 +59,7 @@ def r_fcn_resnet50(
     """
     names = Classes(classes)
     net, body = dilated_resnet_body(resnet50, in_channels, norm, trainable_layers)
-    rpn = SingleMapRPN("layer3", 1024, sizes=(128, 256, 512), settings=proposals or PROPOSALS)
+    rpn = SingleMapRPN("layer3", 1024, sizes=(128, 256, 512), settings=proposals)
     heads = PositionSensitiveHeads(
         "layer4",
         2048,
@@ -67,7 +68,7 @@ def r_fcn_resnet50(
         stride=16,
         hidden=hidden,
         hard_examples=hard_examples,
-        settings=boxes or BOXES,
+        settings=boxes,
     )
     model = FasterRCNN(names, imagenet_preprocess(in_channels, min_size, max_size), body, rpn, heads, slots)
     model.backbone_keys = shared_keys(net, model)
@@ -85,14 +86,14 @@ def r_fcn_resnet101(
     bins: int = 7,
     hidden: int = 1024,
     hard_examples: int | None = None,
-    proposals: ProposalSettings | None = None,
-    boxes: BoxSettings | None = None,
+    proposals: ProposalSettings = PROPOSALS,
+    boxes: BoxSettings = BOXES,
     slots: Sequence[int] | None = None,
 ) -> FasterRCNN:
     """ResNet-101 with its last stage at stride 16, the paper's. Arguments as for `r_fcn_resnet50`."""
     names = Classes(classes)
     net, body = dilated_resnet_body(resnet101, in_channels, norm, trainable_layers)
-    rpn = SingleMapRPN("layer3", 1024, sizes=(128, 256, 512), settings=proposals or PROPOSALS)
+    rpn = SingleMapRPN("layer3", 1024, sizes=(128, 256, 512), settings=proposals)
     heads = PositionSensitiveHeads(
         "layer4",
         2048,
@@ -101,7 +102,7 @@ def r_fcn_resnet101(
         stride=16,
         hidden=hidden,
         hard_examples=hard_examples,
-        settings=boxes or BOXES,
+        settings=boxes,
     )
     model = FasterRCNN(names, imagenet_preprocess(in_channels, min_size, max_size), body, rpn, heads, slots)
     model.backbone_keys = shared_keys(net, model)
@@ -119,8 +120,8 @@ def r_fcn_mobilenet_v2(
     bins: int = 3,
     hidden: int = 256,
     hard_examples: int | None = None,
-    proposals: ProposalSettings | None = None,
-    boxes: BoxSettings | None = None,
+    proposals: ProposalSettings = SMALL_PROPOSALS,
+    boxes: BoxSettings = BOXES,
     slots: Sequence[int] | None = None,
 ) -> FasterRCNN:
     """MobileNet v2's map of stride 16 and smaller anchors, for a few cores.
@@ -131,7 +132,6 @@ def r_fcn_mobilenet_v2(
     """
     names = Classes(classes)
     net, body = mobilenet_v2_body(in_channels, norm, trainable_layers)
-    proposals = proposals or ProposalSettings(before_nms=(2000, 1000), after_nms=(1000, 300), min_size=4)
     rpn = SingleMapRPN("13", 96, sizes=(32, 64, 128, 256), hidden=128, settings=proposals)
     heads = PositionSensitiveHeads(
         "13",
@@ -141,7 +141,7 @@ def r_fcn_mobilenet_v2(
         stride=16,
         hidden=hidden,
         hard_examples=hard_examples,
-        settings=boxes or BOXES,
+        settings=boxes,
     )
     model = FasterRCNN(names, imagenet_preprocess(in_channels, min_size, max_size), body, rpn, heads, slots)
     model.backbone_keys = shared_keys(net, model)

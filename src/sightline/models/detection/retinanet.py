@@ -193,6 +193,10 @@ class RetinaNet(Detector):
         return (bases[:, 2:] - bases[:, :2]) * (image_size[0] / inside[0])
 
 
+SETTINGS = RetinaNetSettings()
+VERSION_2 = RetinaNetSettings(box_loss="giou")
+
+
 def retinanet_resnet50_fpn(
     classes: Iterable[str],
     *,
@@ -202,7 +206,7 @@ def retinanet_resnet50_fpn(
     trainable_layers: int = 5,
     min_size: int = 800,
     max_size: int = 1333,
-    settings: RetinaNetSettings | None = None,
+    settings: RetinaNetSettings = SETTINGS,
     slots: Sequence[int] | None = None,
 ) -> RetinaNet:
     """ResNet-50 with P3 to P7: 34,014,999 parameters with 90 classes and frozen norms.
@@ -230,7 +234,7 @@ def retinanet_resnet50_fpn_v2(
     trainable_layers: int = 5,
     min_size: int = 800,
     max_size: int = 1333,
-    settings: RetinaNetSettings | None = None,
+    settings: RetinaNetSettings = VERSION_2,
     slots: Sequence[int] | None = None,
 ) -> RetinaNet:
     """Version 2: group normalisation in the heads, P6 from C5, generalised IoU: 38,198,935 parameters with 90 classes.
@@ -239,7 +243,6 @@ def retinanet_resnet50_fpn_v2(
     """
     net = resnet50(in_channels=in_channels, norm=norm_maker(norm))
     backbone = resnet_pyramid(net, trainable_layers)
-    settings = settings or RetinaNetSettings(box_loss="giou")
     return _assemble(net, classes, in_channels, min_size, max_size, backbone, group_norm, 4, settings, slots)
 
 
@@ -251,13 +254,12 @@ def retinanet_resnet18_fpn(
     trainable_layers: int = 5,
     min_size: int = 800,
     max_size: int = 1333,
-    settings: RetinaNetSettings | None = None,
+    settings: RetinaNetSettings = VERSION_2,
     slots: Sequence[int] | None = None,
 ) -> RetinaNet:
     """Version 2 on ResNet-18, for small data. Arguments as for `retinanet_resnet50_fpn`."""
     net = resnet18(in_channels=in_channels, norm=norm_maker(norm))
     backbone = resnet_pyramid(net, trainable_layers)
-    settings = settings or RetinaNetSettings(box_loss="giou")
     return _assemble(net, classes, in_channels, min_size, max_size, backbone, group_norm, 4, settings, slots)
 
 
@@ -271,7 +273,7 @@ def retinanet_mobilenet_v2_fpn(
     max_size: int = 512,
     channels: int = 128,
     depth: int = 2,
-    settings: RetinaNetSettings | None = None,
+    settings: RetinaNetSettings = VERSION_2,
     slots: Sequence[int] | None = None,
 ) -> RetinaNet:
     """Version 2 on MobileNet v2, to train on a few cores: small images, and pyramid and heads narrower and shallower.
@@ -284,7 +286,6 @@ def retinanet_mobilenet_v2_fpn(
     """
     net = mobilenet_v2(in_channels=in_channels, norm=norm_maker(norm))
     backbone = mobilenet_v2_pyramid(net, trainable_layers, channels)
-    settings = settings or RetinaNetSettings(box_loss="giou")
     model = _assemble(net, classes, in_channels, min_size, max_size, backbone, group_norm, depth, settings, slots)
     model.suited = model.suited | SMALL_RATE
     return model
@@ -299,7 +300,7 @@ def _assemble(
     backbone: PyramidBackbone,
     head_norm: NormLayer | None,
     depth: int,
-    settings: RetinaNetSettings | None,
+    settings: RetinaNetSettings,
     slots: Sequence[int] | None,
 ) -> RetinaNet:
     """The parts as one model, which knows where the weights of its backbone's classifier `net` go."""

@@ -321,13 +321,16 @@ def admitted(points: Points, boxes: Tensor) -> Tensor:
     return inside
 
 
+SETTINGS = DenseSettings()
+
+
 def sightline_n(
     classes: Iterable[str],
     *,
     in_channels: int = 3,
     image_size: int = 640,
     multi_scale: float = 0.0,
-    settings: DenseSettings | None = None,
+    settings: DenseSettings = SETTINGS,
 ) -> SightlineDetector:
     """The small one, for a processor.
 
@@ -350,7 +353,7 @@ def sightline_s(
     in_channels: int = 3,
     image_size: int = 640,
     multi_scale: float = 0.0,
-    settings: DenseSettings | None = None,
+    settings: DenseSettings = SETTINGS,
 ) -> SightlineDetector:
     """Twice as wide. Arguments as for `sightline_n`."""
     return _sightline(
@@ -364,7 +367,7 @@ def sightline_m(
     in_channels: int = 3,
     image_size: int = 640,
     multi_scale: float = 0.0,
-    settings: DenseSettings | None = None,
+    settings: DenseSettings = SETTINGS,
 ) -> SightlineDetector:
     """Three times as wide and twice as deep. Arguments as for `sightline_n`."""
     return _sightline(
@@ -382,7 +385,7 @@ def _sightline(
     in_channels: int,
     image_size: int,
     multi_scale: float,
-    settings: DenseSettings | None,
+    settings: DenseSettings,
 ) -> SightlineDetector:
     names = Classes(classes)
     if image_size < 32 or image_size % 32:

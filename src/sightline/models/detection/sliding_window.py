@@ -205,13 +205,16 @@ def shifted(boxes: Tensor, amount: float = 0.2) -> Tensor:
     return box_convert(torch.stack([x + a * w, y + b * h, w * (1 + c), h * (1 + d)], -1), "cxcywh", "xyxy")
 
 
+WINDOWS = WindowSettings()
+
+
 def sliding_window_mobilenet_v2(
     classes: Iterable[str],
     *,
     in_channels: int = 3,
     min_size: int = 160,
     max_size: int = 256,
-    windows: WindowSettings | None = None,
+    windows: WindowSettings = WINDOWS,
 ) -> SlidingWindow:
     """A sliding window on MobileNet v2.
 
@@ -232,7 +235,7 @@ def sliding_window_resnet18(
     in_channels: int = 3,
     min_size: int = 160,
     max_size: int = 256,
-    windows: WindowSettings | None = None,
+    windows: WindowSettings = WINDOWS,
 ) -> SlidingWindow:
     """A sliding window on ResNet-18. Arguments as for `sliding_window_mobilenet_v2`."""
     names = Classes(classes)

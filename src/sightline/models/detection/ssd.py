@@ -158,6 +158,9 @@ class SSD(Detector):
         return torch.cat(self.shapes) * torch.tensor([width, height])
 
 
+VGG_SETTINGS = SSDSettings(min_score=0.01, candidates=400, nms_iou=0.45, max_detections=200)
+
+
 def ssd300_vgg16(
     classes: Iterable[str],
     *,
@@ -167,7 +170,7 @@ def ssd300_vgg16(
     trainable_layers: int = 5,
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
-    settings: SSDSettings | None = None,
+    settings: SSDSettings = VGG_SETTINGS,
     slots: Sequence[int] | None = None,
 ) -> SSD:
     """SSD300: 8732 boxes, 35,641,826 parameters with 90 classes.
@@ -210,7 +213,7 @@ def ssd512_vgg16(
     trainable_layers: int = 5,
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
-    settings: SSDSettings | None = None,
+    settings: SSDSettings = VGG_SETTINGS,
     slots: Sequence[int] | None = None,
 ) -> SSD:
     """SSD512: a seventh map, 24,564 boxes (section 3.1). Arguments as for `ssd300_vgg16`."""
@@ -246,7 +249,7 @@ def _ssd_vgg16(
     trainable_layers: int,
     mean: Sequence[float],
     std: Sequence[float],
-    settings: SSDSettings | None,
+    settings: SSDSettings,
     slots: Sequence[int] | None,
 ) -> SSD:
     if not 2 <= maps <= len(ratios):
@@ -260,7 +263,6 @@ def _ssd_vgg16(
     xavier_start(head)
     size = image_size, image_size
     preprocess = Preprocess(for_channels(mean, in_channels), for_channels(std, in_channels), fixed_size=size, divisor=1)
-    settings = settings or SSDSettings(min_score=0.01, candidates=400, nms_iou=0.45, max_detections=200)
     model = SSD(names, preprocess, backbone, head, shapes, settings, slots, steps[:maps] if steps else None)
     model.suited = {"augmentation": "ssd", "lr": 1e-4}  # a fifth of the usual: no layer normalises
     model.backbone_keys = shared_keys(net, model)

@@ -58,13 +58,16 @@ class SSDMobileNetBackbone(nn.Module):
         return maps
 
 
+SETTINGS = SSDSettings(nms_iou=0.6, max_detections=100)
+
+
 def ssd_mobilenet_v1(
     classes: Iterable[str],
     *,
     in_channels: int = 3,
     image_size: int = 300,
     width: float = 1.0,
-    settings: SSDSettings | None = None,
+    settings: SSDSettings = SETTINGS,
     slots: Sequence[int] | None = None,
 ) -> SSD:
     """SSD on MobileNet v1: 1917 boxes, 6.8 million parameters with 90 classes.
@@ -93,7 +96,7 @@ def ssd_mobilenet_v1(
         backbone,
         head,
         shapes,
-        settings or SSDSettings(nms_iou=0.6, max_detections=100),
+        settings,
         slots,
     )
     model.suited = {"augmentation": "ssd", **SMALL_RATE}

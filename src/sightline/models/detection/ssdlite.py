@@ -64,13 +64,16 @@ class SSDliteBackbone(nn.Module):
         return maps
 
 
+SETTINGS = SSDSettings()
+
+
 def ssdlite320_mobilenet_v3_large(
     classes: Iterable[str],
     *,
     in_channels: int = 3,
     reduced_tail: bool = True,
     image_size: int = 320,
-    settings: SSDSettings | None = None,
+    settings: SSDSettings = SETTINGS,
     slots: Sequence[int] | None = None,
 ) -> SSD:
     """SSDlite on MobileNet v3 large: 3,440,060 parameters with 90 classes.
@@ -96,7 +99,7 @@ def ssdlite320_mobilenet_v2(
     *,
     in_channels: int = 3,
     image_size: int = 320,
-    settings: SSDSettings | None = None,
+    settings: SSDSettings = SETTINGS,
     slots: Sequence[int] | None = None,
 ) -> SSD:
     """SSDlite on MobileNet v2 (MobileNet v2, section 6.2).
@@ -119,7 +122,7 @@ def _ssdlite(
     mean: Sequence[float],
     std: Sequence[float],
     norm: NormLayer,
-    settings: SSDSettings | None,
+    settings: SSDSettings,
     slots: Sequence[int] | None,
 ) -> SSD:
     names = Classes(classes)

@@ -182,6 +182,9 @@ class YOLO9000(YOLOv2):
         return likely[held], output[held] - 1, score[held]
 
 
+SETTINGS = YOLO9000Settings()
+
+
 def yolo_9000_darknet19(
     classes: Iterable[str],
     *,
@@ -190,7 +193,7 @@ def yolo_9000_darknet19(
     image_size: int = 544,
     anchors: list[list[float]] | None = None,
     sizes: list[int] | None = None,
-    settings: YOLO9000Settings | None = None,
+    settings: YOLO9000Settings = SETTINGS,
 ) -> YOLO9000:
     """YOLO9000 on the network of `yolo_v2_darknet19`, with three anchors.
 
@@ -216,7 +219,7 @@ def yolo_9000_mobilenet_v2(
     image_size: int = 256,
     anchors: list[list[float]] | None = None,
     sizes: list[int] | None = None,
-    settings: YOLO9000Settings | None = None,
+    settings: YOLO9000Settings = SETTINGS,
 ) -> YOLO9000:
     """YOLO9000 on the network of `yolo_v2_mobilenet_v2`; arguments as for `yolo_9000_darknet19`."""
     words, more = _words(classes, tree)

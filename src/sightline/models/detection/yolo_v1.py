@@ -216,6 +216,9 @@ class YOLOv1(Detector):
         return results
 
 
+SETTINGS = YOLOv1Settings()
+
+
 def yolo_v1(
     classes: Iterable[str],
     *,
@@ -224,7 +227,7 @@ def yolo_v1(
     boxes: int = 2,
     image_size: int = 448,
     hidden: int = 4096,
-    settings: YOLOv1Settings | None = None,
+    settings: YOLOv1Settings = SETTINGS,
 ) -> YOLOv1:
     """The paper's network of 24 convolutions (figure 3): 271,703,550 parameters with 20 classes.
 
@@ -269,7 +272,7 @@ def yolo_v1_mobilenet_v2(
     grid: int = 7,
     boxes: int = 2,
     image_size: int = 224,
-    settings: YOLOv1Settings | None = None,
+    settings: YOLOv1Settings = SETTINGS,
 ) -> YOLOv1:
     """YOLO v1's grid, assignment, losses and decoding on MobileNet v2: what two cores can train.
 
@@ -306,7 +309,7 @@ def _assemble(
     grid: int,
     boxes: int,
     image_size: int,
-    settings: YOLOv1Settings | None,
+    settings: YOLOv1Settings,
 ) -> YOLOv1:
     backbone = nn.Sequential(*net.layers().values())  # type: ignore[operator]
     mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)

@@ -312,6 +312,9 @@ def _first(cells: Tensor) -> Tensor:
     return (~same.tril(-1).any(1)).nonzero().flatten()
 
 
+SETTINGS = YOLOv2Settings()
+
+
 def yolo_v2_darknet19(
     classes: Iterable[str],
     *,
@@ -319,7 +322,7 @@ def yolo_v2_darknet19(
     image_size: int = 416,
     anchors: list[list[float]] | None = None,
     sizes: list[int] | None = None,
-    settings: YOLOv2Settings | None = None,
+    settings: YOLOv2Settings = SETTINGS,
 ) -> YOLOv2:
     """The paper's network: 50,962,889 parameters with COCO's 80 classes.
 
@@ -348,7 +351,7 @@ def yolo_v2_mobilenet_v2(
     image_size: int = 256,
     anchors: list[list[float]] | None = None,
     sizes: list[int] | None = None,
-    settings: YOLOv2Settings | None = None,
+    settings: YOLOv2Settings = SETTINGS,
 ) -> YOLOv2:
     """YOLO v2 on MobileNet v2, with the passthrough from its map of stride 16: what two cores can train.
 
@@ -394,7 +397,7 @@ def _assemble(
     image_size: int,
     anchors: Anchors | None,
     sizes: Sequence[int] | None,
-    settings: YOLOv2Settings | None,
+    settings: YOLOv2Settings,
     *,
     outputs: int | None = None,
     usual: Anchors = COCO_ANCHORS,

@@ -23,7 +23,7 @@ from sightline.models.segmentation.fcn import State, dense_as_convolutions
 from sightline.models.segmentation.segmenter import Segmenter
 from sightline.models.weights import shared_keys
 from sightline.nn.backbones.vgg import VGG, vgg16_bn
-from sightline.ops.pixel_losses import PixelLosses
+from sightline.ops.pixel_losses import CROSS_ENTROPY, PixelLosses
 from sightline.ops.upsampling import max_pool_positions, max_unpool
 from sightline.structures import Classes
 
@@ -109,7 +109,7 @@ def deconvnet(
     window: int = 7,
     hidden: int = 4096,
     width: int = 64,
-    losses: PixelLosses | None = None,
+    losses: PixelLosses = CROSS_ENTROPY,
 ) -> Unpooled:
     """DeconvNet on VGG-16: 251,805,653 parameters with 21 classes.
 
@@ -120,7 +120,7 @@ def deconvnet(
             less than 224 pixels are padded.
         hidden: width of these layers.
         width: channels of VGG's first block; 64 as published, and no other takes published weights.
-        losses: what it learns by; cross-entropy where None.
+        losses: what it learns by.
     """
     if min(window, hidden, width) < 1:
         raise InputError(f"window is {window}, hidden {hidden} and width {width}, but all must be at least 1")
@@ -142,7 +142,7 @@ def deconvnet(
     return model
 
 
-def _unpooled(names: Classes, in_channels: int, net: VGG, network: MirroredVGG, losses: PixelLosses | None) -> Unpooled:
+def _unpooled(names: Classes, in_channels: int, net: VGG, network: MirroredVGG, losses: PixelLosses) -> Unpooled:
     for module in (network.middle, network.decoder, network.score):
         he_start(module)
     mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)

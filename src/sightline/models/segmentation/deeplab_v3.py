@@ -18,7 +18,7 @@ from sightline.nn.backbones.features import FeatureMaps, Stage
 from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
 from sightline.nn.backbones.mobilenet_v3 import MobileNetV3, mobilenet_v3_large
 from sightline.nn.backbones.resnet import ResNet, resnet50, resnet101
-from sightline.ops.pixel_losses import PixelLosses
+from sightline.ops.pixel_losses import CROSS_ENTROPY, PixelLosses
 from sightline.structures import Classes
 
 
@@ -94,7 +94,7 @@ def deeplabv3_resnet50(
     aux: bool = True,
     min_size: int | None = None,
     max_size: int = 1333,
-    losses: PixelLosses | None = None,
+    losses: PixelLosses = CROSS_ENTROPY,
 ) -> Segmenter:
     """DeepLab v3 on ResNet-50 of stride 8: 42,004,074 parameters with 21 classes.
 
@@ -104,7 +104,7 @@ def deeplabv3_resnet50(
         aux: whether there is an auxiliary head, whose loss counts half.
         min_size, max_size: the images' sides inside the network: the shorter becomes `min_size` pixels, unless the
             longer would pass `max_size`; None for the image's own size. Published weights were trained at 520.
-        losses: what it learns by; cross-entropy where None.
+        losses: what it learns by.
     """
     return _on_resnet(resnet50, classes, in_channels, aux, min_size, max_size, losses)
 
@@ -116,7 +116,7 @@ def deeplabv3_resnet101(
     aux: bool = True,
     min_size: int | None = None,
     max_size: int = 1333,
-    losses: PixelLosses | None = None,
+    losses: PixelLosses = CROSS_ENTROPY,
 ) -> Segmenter:
     """DeepLab v3 on ResNet-101 of stride 8: 60,996,202 parameters with 21 classes. As `deeplabv3_resnet50`."""
     return _on_resnet(resnet101, classes, in_channels, aux, min_size, max_size, losses)
@@ -129,7 +129,7 @@ def deeplabv3_mobilenet_v3_large(
     aux: bool = True,
     min_size: int | None = None,
     max_size: int = 1333,
-    losses: PixelLosses | None = None,
+    losses: PixelLosses = CROSS_ENTROPY,
 ) -> Segmenter:
     """DeepLab v3 on MobileNet v3 of stride 16: 11,029,328 parameters with 21 classes. As `deeplabv3_resnet50`."""
     names = Classes(classes)
@@ -148,7 +148,7 @@ def deeplabv3_mobilenet_v2(
     rates: Sequence[int] = (6, 12, 18),
     min_size: int | None = None,
     max_size: int = 1333,
-    losses: PixelLosses | None = None,
+    losses: PixelLosses = CROSS_ENTROPY,
 ) -> Segmenter:
     """DeepLab v3 on MobileNet v2 of stride 16, for a few cores (Sandler et al. 2018, section 6.3).
 
@@ -191,7 +191,7 @@ def _on_resnet(
     aux: bool,
     min_size: int | None,
     max_size: int,
-    losses: PixelLosses | None,
+    losses: PixelLosses,
 ) -> Segmenter:
     names = Classes(classes)
     net, body = dilated_resnet(build, in_channels)

@@ -25,7 +25,7 @@ from sightline.nn.backbones.features import FeatureMaps, Stage
 from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
 from sightline.nn.backbones.vgg import VGG, vgg16
 from sightline.nn.layers.fully_convolutional import subsampled_convolution
-from sightline.ops.pixel_losses import PixelLosses
+from sightline.ops.pixel_losses import CROSS_ENTROPY, PixelLosses
 from sightline.ops.upsampling import bilinear_kernel
 from sightline.structures import Classes, Size
 
@@ -178,7 +178,7 @@ def fcn32s_vgg16(
     in_channels: int = 3,
     hidden: int = 4096,
     width: int = 64,
-    losses: PixelLosses | None = None,
+    losses: PixelLosses = CROSS_ENTROPY,
 ) -> FCN:
     """FCN-32s on VGG-16. Arguments as for `fcn8s_vgg16`."""
     return _on_vgg16(classes, in_channels, hidden, width, losses, skips=(), offsets=(19,))
@@ -190,7 +190,7 @@ def fcn16s_vgg16(
     in_channels: int = 3,
     hidden: int = 4096,
     width: int = 64,
-    losses: PixelLosses | None = None,
+    losses: PixelLosses = CROSS_ENTROPY,
 ) -> FCN:
     """FCN-16s on VGG-16. Arguments as for `fcn8s_vgg16`."""
     return _on_vgg16(classes, in_channels, hidden, width, losses, skips=(4,), offsets=(5, 27))
@@ -202,7 +202,7 @@ def fcn8s_vgg16(
     in_channels: int = 3,
     hidden: int = 4096,
     width: int = 64,
-    losses: PixelLosses | None = None,
+    losses: PixelLosses = CROSS_ENTROPY,
 ) -> FCN:
     """FCN-8s on VGG-16: 134,489,759 parameters with 21 classes.
 
@@ -211,7 +211,7 @@ def fcn8s_vgg16(
         in_channels: channels of the images.
         hidden: width of the two layers that were dense; 4096 as published, a light one has 64.
         width: channels of VGG's first block; 64 as published, and no other takes published weights.
-        losses: what it learns by; cross-entropy where None.
+        losses: what it learns by.
     """
     return _on_vgg16(classes, in_channels, hidden, width, losses, skips=(3, 4), offsets=(5, 9, 31))
 
@@ -221,7 +221,7 @@ def _on_vgg16(
     in_channels: int,
     hidden: int,
     width: int,
-    losses: PixelLosses | None,
+    losses: PixelLosses,
     skips: Sequence[int],
     offsets: Sequence[int],
 ) -> FCN:
@@ -247,28 +247,28 @@ def _on_vgg16(
     return model
 
 
-def fcn32s_mobilenet_v2(classes: Iterable[str], *, in_channels: int = 3, losses: PixelLosses | None = None) -> FCN:
+def fcn32s_mobilenet_v2(classes: Iterable[str], *, in_channels: int = 3, losses: PixelLosses = CROSS_ENTROPY) -> FCN:
     """FCN-32s on MobileNet v2. Arguments as for `fcn8s_mobilenet_v2`."""
     return _on_mobilenet_v2(classes, in_channels, losses, 1)
 
 
-def fcn16s_mobilenet_v2(classes: Iterable[str], *, in_channels: int = 3, losses: PixelLosses | None = None) -> FCN:
+def fcn16s_mobilenet_v2(classes: Iterable[str], *, in_channels: int = 3, losses: PixelLosses = CROSS_ENTROPY) -> FCN:
     """FCN-16s on MobileNet v2. Arguments as for `fcn8s_mobilenet_v2`."""
     return _on_mobilenet_v2(classes, in_channels, losses, 2)
 
 
-def fcn8s_mobilenet_v2(classes: Iterable[str], *, in_channels: int = 3, losses: PixelLosses | None = None) -> FCN:
+def fcn8s_mobilenet_v2(classes: Iterable[str], *, in_channels: int = 3, losses: PixelLosses = CROSS_ENTROPY) -> FCN:
     """FCN-8s on MobileNet v2, whose last 1×1 convolution stands for the dense layers.
 
     Args:
         classes: names of the classes; the background is one.
         in_channels: channels of the images.
-        losses: what it learns by; cross-entropy where None.
+        losses: what it learns by.
     """
     return _on_mobilenet_v2(classes, in_channels, losses, 3)
 
 
-def _on_mobilenet_v2(classes: Iterable[str], in_channels: int, losses: PixelLosses | None, maps: int) -> FCN:
+def _on_mobilenet_v2(classes: Iterable[str], in_channels: int, losses: PixelLosses, maps: int) -> FCN:
     names = Classes(classes)
     net = mobilenet_v2(1, in_channels=in_channels)
     last = Stage(list(net.layers())[-1], net.last_channels, 32)

@@ -16,7 +16,7 @@ from sightline.models.weights import shared_keys
 from sightline.nn.backbones.dilation import dilate
 from sightline.nn.backbones.features import FeatureMaps
 from sightline.nn.backbones.resnet import ResNet, resnet50, resnet101
-from sightline.ops.pixel_losses import PixelLosses
+from sightline.ops.pixel_losses import CROSS_ENTROPY, PixelLosses
 from sightline.structures import Classes
 
 
@@ -73,7 +73,7 @@ def with_heads(
     in_channels: int,
     min_size: int | None,
     max_size: int,
-    losses: PixelLosses | None,
+    losses: PixelLosses,
     class_layers: str = r"^network\.(aux_)?classifier\.4\.",
 ) -> Segmenter:
     """The segmenter around a network made from the layers of the classifier `net`."""
@@ -81,7 +81,7 @@ def with_heads(
     preprocess: Preprocess = KeepSize(mean, std)
     if min_size is not None:
         preprocess = Preprocess(mean, std, min_size=min_size, max_size=max_size, divisor=1)
-    model = Segmenter(classes, preprocess, network, loss=losses or PixelLosses())
+    model = Segmenter(classes, preprocess, network, loss=losses)
     model.class_layers = class_layers
     model.backbone_keys = shared_keys(net, model)
     return model
@@ -94,7 +94,7 @@ def fcn_resnet50(
     aux: bool = True,
     min_size: int | None = None,
     max_size: int = 1333,
-    losses: PixelLosses | None = None,
+    losses: PixelLosses = CROSS_ENTROPY,
 ) -> Segmenter:
     """FCN on ResNet-50: 35,322,218 parameters with 21 classes.
 
@@ -104,7 +104,7 @@ def fcn_resnet50(
         aux: whether there is an auxiliary head, whose loss counts half.
         min_size, max_size: the images' sides inside the network: the shorter becomes `min_size` pixels, unless the
             longer would pass `max_size`; None for the image's own size. Published weights were trained at 520.
-        losses: what it learns by; cross-entropy where None.
+        losses: what it learns by.
     """
     return _fcn(resnet50, classes, in_channels, aux, min_size, max_size, losses)
 
@@ -116,7 +116,7 @@ def fcn_resnet101(
     aux: bool = True,
     min_size: int | None = None,
     max_size: int = 1333,
-    losses: PixelLosses | None = None,
+    losses: PixelLosses = CROSS_ENTROPY,
 ) -> Segmenter:
     """FCN on ResNet-101: 54,314,346 parameters with 21 classes. Arguments as for `fcn_resnet50`."""
     return _fcn(resnet101, classes, in_channels, aux, min_size, max_size, losses)
@@ -129,7 +129,7 @@ def _fcn(
     aux: bool,
     min_size: int | None,
     max_size: int,
-    losses: PixelLosses | None,
+    losses: PixelLosses,
 ) -> Segmenter:
     names = Classes(classes)
     net, body = dilated_resnet(build, in_channels)

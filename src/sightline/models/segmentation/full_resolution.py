@@ -14,7 +14,7 @@ from sightline.errors import InputError
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, KeepSize, for_channels
 from sightline.models.segmentation.segmenter import Segmenter
 from sightline.nn.layers import ConvNormAct
-from sightline.ops.pixel_losses import PixelLosses
+from sightline.ops.pixel_losses import CROSS_ENTROPY, PixelLosses
 from sightline.structures import Classes
 
 
@@ -55,7 +55,7 @@ def full_resolution_net(
     width: int = 32,
     layers: int = 8,
     dilated: bool = True,
-    losses: PixelLosses | None = None,
+    losses: PixelLosses = CROSS_ENTROPY,
 ) -> FullResolution:
     """A network without down-sampling.
 
@@ -70,7 +70,7 @@ def full_resolution_net(
         width: channels of every layer; multiplications grow with its square.
         layers: how many 3×3 convolutions.
         dilated: taps further apart from layer to layer, at no cost.
-        losses: what it learns by; cross-entropy where None.
+        losses: what it learns by.
     """
     if width < 1 or not 1 <= layers <= 12:
         raise InputError(f"width is {width} and layers {layers}, but width ≥ 1 and 1 ≤ layers ≤ 12 must hold")

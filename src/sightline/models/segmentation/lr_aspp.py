@@ -10,7 +10,7 @@ from sightline.models.segmentation.deeplab_v3 import dilated_mobilenet_v3
 from sightline.models.segmentation.fcn_resnet import with_heads
 from sightline.models.segmentation.segmenter import Segmenter, resized
 from sightline.nn.backbones.features import FeatureMaps
-from sightline.ops.pixel_losses import PixelLosses
+from sightline.ops.pixel_losses import CROSS_ENTROPY, PixelLosses
 from sightline.structures import Classes
 
 
@@ -59,7 +59,7 @@ def lraspp_mobilenet_v3_large(
     inner: int = 128,
     min_size: int | None = None,
     max_size: int = 1333,
-    losses: PixelLosses | None = None,
+    losses: PixelLosses = CROSS_ENTROPY,
 ) -> Segmenter:
     """LR-ASPP on MobileNet v3 large: 3,221,538 parameters with 21 classes.
 
@@ -69,7 +69,7 @@ def lraspp_mobilenet_v3_large(
         inner: channels of the head.
         min_size, max_size: the images' sides inside the network: the shorter becomes `min_size` pixels, unless the
             longer would pass `max_size`; None for the image's own size. Published weights were trained at 520.
-        losses: what it learns by; cross-entropy where None.
+        losses: what it learns by.
     """
     names = Classes(classes)
     net, body = dilated_mobilenet_v3(in_channels)

@@ -16,12 +16,12 @@ from torch import nn
 from sightline.errors import InputError
 from sightline.models.segmentation.deconvnet import MirroredVGG, Unpooled, _unpooled, normalised
 from sightline.nn.backbones.vgg import vgg16_bn
-from sightline.ops.pixel_losses import PixelLosses
+from sightline.ops.pixel_losses import CROSS_ENTROPY, PixelLosses
 from sightline.structures import Classes
 
 
 def segnet(
-    classes: Iterable[str], *, in_channels: int = 3, width: int = 64, losses: PixelLosses | None = None
+    classes: Iterable[str], *, in_channels: int = 3, width: int = 64, losses: PixelLosses = CROSS_ENTROPY
 ) -> Unpooled:
     """SegNet on VGG-16 with batch normalisation: 29,449,355 parameters with CamVid's 11 classes.
 
@@ -29,7 +29,7 @@ def segnet(
         classes: names of the classes; the background is one.
         in_channels: channels of the images.
         width: channels of VGG's first block; 64 as published, and no other takes published weights.
-        losses: what it learns by; cross-entropy where None.
+        losses: what it learns by.
     """
     if width < 1:
         raise InputError(f"width is {width}, but must be at least 1")

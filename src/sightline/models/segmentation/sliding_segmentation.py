@@ -20,7 +20,7 @@ from sightline.errors import InputError
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, KeepSize, for_channels
 from sightline.models.segmentation.segmenter import Segmenter
 from sightline.ops.padding import mirror_pad
-from sightline.ops.pixel_losses import PixelLosses
+from sightline.ops.pixel_losses import CROSS_ENTROPY, PixelLosses
 from sightline.structures import Classes
 
 Mode = Literal["convolution", "patches"]
@@ -101,7 +101,7 @@ def sliding_segmentation(
     width: int = 32,
     hidden: int = 128,
     mode: Mode = "convolution",
-    losses: PixelLosses | None = None,
+    losses: PixelLosses = CROSS_ENTROPY,
 ) -> SlidingSegmenter:
     """A crop's class is its centre pixel's.
 
@@ -115,7 +115,7 @@ def sliding_segmentation(
         width: channels of the first convolution; the next have twice as many.
         hidden: width of the dense layer.
         mode: how prediction and training run: "patches" takes a pass for every pixel, and is there to compare with.
-        losses: what it learns by; cross-entropy where None.
+        losses: what it learns by.
     """
     if min(width, hidden) < 1:
         raise InputError(f"width is {width} and hidden {hidden}, but both must be at least 1")

@@ -24,7 +24,7 @@ from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
 from sightline.nn.backbones.resnet import resnet18
 from sightline.nn.layers import ConvNormAct, NormLayer
 from sightline.ops.padding import mirror_pad
-from sightline.ops.pixel_losses import PixelLosses
+from sightline.ops.pixel_losses import CROSS_ENTROPY, PixelLosses
 from sightline.structures import Classes, Size
 
 
@@ -161,7 +161,7 @@ def unet(
     in_channels: int = 3,
     width: int = 64,
     depth: int = 4,
-    losses: PixelLosses | None = None,
+    losses: PixelLosses = CROSS_ENTROPY,
 ) -> UNet:
     """The paper's U-Net: 31,030,658 parameters for one channel and two classes.
 
@@ -170,7 +170,7 @@ def unet(
         in_channels: channels of the images.
         width: channels of the first level.
         depth: how often the image is halved.
-        losses: what it learns by; cross-entropy where None. The paper's weighs boundaries: `PixelLosses(boundary=10)`.
+        losses: what it learns by. The paper's weighs boundaries: `PixelLosses(boundary=10)`.
     """
     _require(width, depth, 7)
     names = Classes(classes)
@@ -186,7 +186,7 @@ def unet_small(
     in_channels: int = 3,
     width: int = 16,
     depth: int = 4,
-    losses: PixelLosses | None = None,
+    losses: PixelLosses = CROSS_ENTROPY,
 ) -> UNet:
     """A padded U-Net with batch normalisation, 1.9 million parameters. Arguments as for `unet`."""
     _require(width, depth, 7)
@@ -203,7 +203,7 @@ def unet_mobilenet_v2(
     in_channels: int = 3,
     depth: int = 5,
     channels: Sequence[int] = (128, 64, 48, 32, 16),
-    losses: PixelLosses | None = None,
+    losses: PixelLosses = CROSS_ENTROPY,
 ) -> UNet:
     """A U-Net on MobileNet v2.
 
@@ -212,7 +212,7 @@ def unet_mobilenet_v2(
         in_channels: channels of the images.
         depth: how many of the maps of strides 2, 4, 8, 16 and 32 are used, from the finest.
         channels: of each step of the way up from stride 32; the last `depth` of them are used.
-        losses: what it learns by; cross-entropy where None.
+        losses: what it learns by.
     """
     names = Classes(classes)
     net = mobilenet_v2(1, in_channels=in_channels)
@@ -225,7 +225,7 @@ def unet_resnet18(
     in_channels: int = 3,
     depth: int = 5,
     channels: Sequence[int] = (256, 128, 64, 32, 16),
-    losses: PixelLosses | None = None,
+    losses: PixelLosses = CROSS_ENTROPY,
 ) -> UNet:
     """A U-Net on ResNet-18, whose stem's map is that of stride 2. Arguments as for `unet_mobilenet_v2`."""
     names = Classes(classes)
@@ -240,7 +240,7 @@ def _on_backbone(
     in_channels: int,
     depth: int,
     channels: Sequence[int],
-    losses: PixelLosses | None,
+    losses: PixelLosses,
 ) -> UNet:
     _require(1, depth, min(len(stages), len(channels)))
     encoder = FeatureMaps(net.layers(), stages[:depth])  # type: ignore[operator]
