@@ -612,7 +612,7 @@ class TestMistakes:
             (["--arg", "image_size=big"], "--arg image_size=big: sightline_n takes a whole number there"),
             (
                 ["--arg", "settings=3"],
-                "--arg settings=3: sightline_n takes settings, such as top=…, alpha=… or none there",
+                "--arg settings=3: sightline_n takes settings, such as top=…, alpha=… there",
             ),
             (["--arg", "settings.top=many"], "settings.top of sightline_n is 'many', but it takes a whole number"),
             (

@@ -28,15 +28,15 @@ def naive_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def naive_nms(boxes: Tensor, scores: Tensor, iou_threshold: float, labels: Tensor | None = None) -> list[int]:
-    """One box after the other, as the algorithm is taught."""
-    b, threshold = boxes.numpy(), boxes.numpy().dtype.type(iou_threshold)
+    """One box after the other, as the algorithm is taught; the threshold is a double, as in torchvision."""
+    b = boxes.numpy()
     label = np.zeros(len(b)) if labels is None else labels.numpy()
     dropped = np.zeros(len(b), dtype=bool)
     kept = []
     for i in np.argsort(-scores.numpy(), kind="stable"):
         if not dropped[i]:
             kept.append(int(i))
-            dropped |= (naive_iou(b[i], b) > threshold) & (label == label[i])
+            dropped |= (naive_iou(b[i], b).astype(np.float64) > iou_threshold) & (label == label[i])
     return kept
 
 
@@ -61,7 +61,7 @@ def small_boxes(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor]:
     return boxes.T.float().reshape(n, 4), scores, labels
 
 
-thresholds = st.sampled_from([0.0, 0.1, 0.25, 1 / 3, 0.5, 0.7, 0.9, 1.0])
+thresholds = st.sampled_from([0.0, 0.1, 0.2, 0.25, 0.3, 1 / 3, 0.5, 0.6, 0.7, 0.9, 1.0])
 
 
 def test_worked_case() -> None:
@@ -74,6 +74,25 @@ def test_worked_case() -> None:
     assert nms(halves, torch.tensor([0.9, 0.8, 0.7]), 0.5).tolist() == [0, 1, 2]
     chain = torch.tensor([[0.0, 0, 10, 10], [3, 0, 13, 10], [6, 0, 16, 10]])
     assert nms(chain, torch.tensor([0.9, 0.8, 0.7]), 0.5).tolist() == [0, 2]
+
+
+# the float32 next to k / 10 is above it, or below it, or equal: 0.5 alone
+@pytest.mark.parametrize(
+    ("tenths", "dropped"),
+    [(1, True), (2, True), (3, True), (4, True), (5, False), (6, True), (7, False), (8, True), (9, False)],
+)
+def test_an_overlap_of_exactly_the_threshold(tenths: int, dropped: bool) -> None:
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, tenths]])
+    scores, labels, threshold = torch.tensor([0.9, 0.8]), torch.tensor([4, 4]), tenths / 10
+    kept = [0] if dropped else [0, 1]
+    assert nms(boxes, scores, threshold).tolist() == kept
+    assert batched_nms(boxes, scores, labels, threshold).tolist() == kept
+    assert batched_nms(boxes, scores, torch.tensor([4, 5]), threshold).tolist() == [0, 1]
+    assert nms(boxes.half(), scores, threshold).tolist() == kept
+    _, left = soft_nms(boxes, scores, method="linear", iou_threshold=threshold)
+    assert left.tolist() == pytest.approx([0.9, 0.8 * (1 - threshold) if dropped else 0.8])
+    # in double precision the quotient is k / 10 itself, so nothing is above it
+    assert nms(boxes.double(), scores, threshold).tolist() == [0, 1]
 
 
 @settings(deadline=None, max_examples=150)
@@ -205,7 +224,11 @@ def naive_soft_nms(
         ids.append(best)
         values.append(float(left[best]))
         iou = np.nan_to_num(naive_iou(b[best], b))
-        decay = np.exp(-(iou**2) / sigma) if method == "gaussian" else np.where(iou > iou_threshold, 1 - iou, 1)
+        decay = (
+            np.exp(-(iou**2) / sigma)
+            if method == "gaussian"
+            else np.where(iou.astype(np.float64) > iou_threshold, 1 - iou, 1)
+        )
         left = np.where(waiting, left * decay, left)
     return ids, values
 

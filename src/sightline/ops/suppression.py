@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -28,7 +30,8 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     Args:
         boxes: [N, 4] float, (x1, y1, x2, y2) pixels.
         scores: [N] float.
-        iou_threshold: in [0, 1]; a box is dropped when its IoU with a kept box of higher score is above this.
+        iou_threshold: in [0, 1]; a box is dropped when its IoU with a kept box of higher score is above this. The IoU
+            is a float32 and the threshold a double, as in torchvision: an IoU of 3/10 is above 0.3 in float32.
 
     Returns:
         [K] int64, ids of the kept boxes by falling score; equal scores in the order given.
@@ -269,8 +272,22 @@ def _tiles(count: Tensor) -> list[tuple[int, int, int]]:
 
 def _above(a: Sequence[Tensor], b: Sequence[Tensor], iou_threshold: float) -> Tensor:
     """Whether the IoU is above the threshold, from columns x1, y1, x2, y2, area (and label) that broadcast."""
-    above = _iou(a, b) > iou_threshold  # nan, for two boxes without area, is not
+    iou = _iou(a, b)
+    above = iou > _rounded_down(iou_threshold, iou.dtype)  # nan, for two boxes without area, is not
     return above & (a[5] == b[5]) if len(a) > 5 else above
+
+
+@cache
+def _rounded_down(threshold: float, dtype: torch.dtype) -> float:
+    """The largest number of a dtype that is at most the threshold.
+
+    torchvision compares a float32 IoU with a double: 3/10 in float32 is above 0.3. A tensor and a number are compared
+    in the tensor's dtype, where the two are equal; with the threshold rounded down the answers agree.
+    """
+    if dtype == torch.float64:
+        return threshold
+    near = np.float32(threshold)
+    return float(near if float(near) <= threshold else np.nextafter(near, np.float32(-1)))
 
 
 def _iou(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:

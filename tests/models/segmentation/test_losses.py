@@ -20,7 +20,7 @@ LOSSES = PixelLosses(0.5, dice=2.0, class_weights=(1.0, 2.0, 3.0))
 
 @pytest.mark.parametrize("entry", SEGMENTATION_ENTRIES, ids=lambda entry: entry.name)
 def test_every_builder_takes_losses(entry) -> None:
-    assert inspect.signature(entry.builder).parameters["losses"].default is None
+    assert inspect.signature(entry.builder).parameters["losses"].default == PixelLosses()
     with torch.device("meta"):
         assert entry.builder(NAMES, losses=LOSSES).loss == LOSSES
 
