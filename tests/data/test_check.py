@@ -14,13 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from sightline.data.check import RULES, check, fix
+from sightline.data.check import RULES, check, fix, turning
 from sightline.data.check import duplicates as copies
 from sightline.data.check.labels import anchor_fit, duplicate_boxes
+from sightline.data.check.turning import drawn_on
+from sightline.data.columns import Blob
 from sightline.data.dataset import Dataset
 from sightline.data.formats import coco, convert, open_dataset, voc
+from sightline.data.images import STANDING
 from sightline.data.memory import from_class_maps, from_labels
 from sightline.errors import InputError
+from sightline.ops.masks import mask_to_rle, polygons_to_mask, rle_to_mask
 from sightline.structures import Instances
 
 CLASSES = ["cat", "dog"]
@@ -587,15 +591,75 @@ def test_every_format_is_repaired_in_its_own(damaged, tmp_path, format):
     assert boxes == [[10, 10, 50, 40], [30, 10, 50, 40], [100, 60, 160, 80]]
 
 
-def test_an_image_turned_after_labelling_is_left_out(tmp_path):
-    root = write_coco(tmp_path / "data", {"train": [*healthy(3), ("turned.jpg", [[5, 5, 20, 20, 1]])]})
+def turned_by_exif(folder: Path, box: list[float], orientation: int = 6) -> Dataset:
+    """Four images of 160 × 120 pixels by their labels, one of them 120 × 160 upright."""
+    root = write_coco(folder, {"train": [*healthy(3), ("turned.jpg", [box])]})
     exif = Image.Exif()
-    exif[0x0112] = 6
+    exif[0x0112] = orientation
     scene(5).save(root / "train" / "turned.jpg", exif=exif)
-    summary = fix(coco.read(root), tmp_path / "out", progress=False)
-    assert summary.counts == {"exif-size": 1}
-    assert summary.images == 3
-    assert "before its EXIF mark turned it" in str(summary)
+    return coco.read(root)
+
+
+@pytest.mark.parametrize(
+    ("box", "turned", "rule", "size", "expected"),
+    [
+        ([50, 100, 30, 50, 1], None, "exif-size", (160, 120), [50, 100, 80, 150]),  # too low for 160 × 120
+        ([100, 30, 50, 40, 1], None, "exif-turned", (160, 120), [50, 100, 90, 150]),  # too far right for 120 × 160
+        ([5, 10, 15, 30, 1], None, "exif-undecided", (120, 160), [5, 10, 20, 40]),
+        ([5, 10, 15, 30, 1], "upright", "exif-size", (160, 120), [5, 10, 20, 40]),
+        ([5, 10, 15, 30, 1], "stored", "exif-turned", (160, 120), [80, 5, 110, 20]),
+    ],
+)
+def test_labels_decide_what_lies_where_an_image_is_turned_by_exif(tmp_path, box, turned, rule, size, expected):
+    data = turned_by_exif(tmp_path / "data", box)
+    (problem,) = quick(data).of_rule("size-differs")
+    words = {"exif-size": "the size is wrong", "exif-turned": "must be turned, too", "exif-undecided": "look at it"}
+    assert turned or words[rule] in problem.message
+    summary = fix(data, tmp_path / "out", progress=False, turned=turned)
+    assert summary.counts == {rule: 1}
+    assert summary.images == 4
+    repaired = coco.read(tmp_path / "out")
+    (i,) = [i for i in range(4) if repaired.name(i).endswith("turned.jpg")]
+    assert repaired.image_size(i) == size
+    assert repaired.target(i).boxes.tolist() == [expected]
+    assert bool(quick(repaired).of_rule("size-differs")) == (rule == "exif-undecided")
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_turned_labels_stay_on_what_they_were_drawn_on(orientation):
+    """Box, outline, mask and keypoint of a marked patch, turned with the picture, are still those of the patch."""
+    stored = np.zeros((20, 30), np.uint8)
+    stored[4:9, 17:29] = 1
+    rle = mask_to_rle(torch.from_numpy(stored).bool())
+    polygon = [[17.0, 4, 29, 4, 29, 9, 17, 9]]
+    target = Instances(
+        (20, 30), boxes=[[17, 4, 29, 9]] * 2, labels=[0, 0], keypoints=torch.tensor([[[18.5, 5.5, 2], [0, 0, 0]]] * 2)
+    )
+    data = Dataset.from_instances([np.zeros((3, 20, 30), np.uint8)], [target], ["a"]).with_fields("keypoints")
+    columns = data.columns.replace(segmentations=Blob.of([json.dumps(rle), json.dumps(polygon)]))
+    assert drawn_on(columns, 0, (30, 20)) == "stored"
+    out = turning.turned(columns, 0, orientation, (20, 30), None)
+    upright = STANDING[orientation](stored)
+    y, x = np.nonzero(upright)
+    box = [x.min(), y.min(), x.max() + 1, y.max() + 1]
+    assert out.boxes.tolist() == [box, box]
+    for entry in out.segmentations:
+        known = json.loads(entry)
+        mask = rle_to_mask(known) if isinstance(known, dict) else polygons_to_mask(known, (30, 20))
+        assert np.array_equal(mask.numpy(), upright.astype(bool))
+    one = np.zeros((20, 30), bool)
+    one[5, 18] = True
+    (row,), (column,) = np.nonzero(STANDING[orientation](one))
+    assert out.keypoints[0].tolist() == [[column + 0.5, row + 0.5, 2], [0, 0, 0]]
+    assert (int(out.heights[0]), int(out.widths[0])) == (30, 20)
+
+
+def test_an_image_without_objects_is_given_its_upright_size(tmp_path):
+    root = write_coco(tmp_path / "data", {"train": [*healthy(3), ("turned.jpg", [])]})
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    scene(5).save(root / "train" / "turned.jpg", exif=exif)
+    assert fix(coco.read(root), tmp_path / "out", progress=False).counts == {"exif-size": 1}
 
 
 def test_a_healthy_dataset_is_copied_as_it_is(folder, tmp_path):

@@ -20,6 +20,10 @@ def check(
     model: Annotated[str | None, typer.Option(help="Compare the objects' sizes with this model's anchors.")] = None,
     fix: Annotated[str | None, typer.Option(help="Write a repaired copy: clip or drop what cannot stay.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where the copy goes; by default DATA-fixed.")] = None,
+    turned: Annotated[
+        str | None,
+        typer.Option(help="For --fix: labels of images turned by EXIF were drawn on the upright or the stored image."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
     fast: Annotated[bool, typer.Option("--fast", help="Labels and headers only; pixels are not read.")] = False,
     train: Split = None,
@@ -37,6 +41,8 @@ def check(
 
     if fix not in (None, "clip", "drop"):
         raise InputError(f"--fix is {fix!r}, but broken boxes can be repaired by clip or drop")
+    if turned not in (None, "upright", "stored"):
+        raise InputError(f"--turned is {turned!r}, but labels were drawn on the upright or on the stored image")
     copy = out or beside(data)
     if fix is not None and copy.exists() and (not copy.is_dir() or any(copy.iterdir())):
         raise InputError(f"{copy} exists, and nothing is overwritten; name a new folder with --out")
@@ -54,7 +60,8 @@ def check(
     report = api.check(dataset, detector, full=not fast, progress=not quiet)
     typer.echo(json.dumps(report.to_dict(), indent=1) if as_json else str(report))
     if fix is not None:
-        typer.echo(f"\n{repair(dataset, copy, fix, progress=not quiet)}", err=as_json)  # type: ignore[arg-type]
+        summary = repair(dataset, copy, fix, not quiet, turned)  # type: ignore[arg-type]
+        typer.echo(f"\n{summary}", err=as_json)
         return
     if not report.ok:
         raise typer.Exit(1)

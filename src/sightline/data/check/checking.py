@@ -12,6 +12,7 @@ from sightline.data.check.labels import anchor_fit, bad_boxes, box_problems
 from sightline.data.check.outlines import bad_outlines, keypoint_problems, outline_problems
 from sightline.data.check.pictures import Looks, look_at
 from sightline.data.check.problems import LEVELS, RULES, CheckReport, Level, Problem
+from sightline.data.check.turning import WORDS, drawn_on, lying
 from sightline.data.columns import Columns
 from sightline.data.dataset import Dataset
 from sightline.data.formats.files import relative
@@ -109,6 +110,7 @@ def _malformed(dataset: Dataset) -> Iterator[Problem]:
 
 
 def _picture_problems(dataset: Dataset, looks: list[Looks], stated: np.ndarray) -> Iterator[Problem]:
+    columns = dataset.columns
     for i, one in enumerate(looks):
         if one.rule is not None:
             yield Problem.of(one.rule, one.error, dataset.name(i))
@@ -118,7 +120,10 @@ def _picture_problems(dataset: Dataset, looks: list[Looks], stated: np.ndarray) 
             yield Problem.of("exif-rotated", f"its EXIF orientation is {one.orientation}", dataset.name(i))
         height, width = stated[i].tolist()
         if height and width and one.size is not None and one.size != (height, width):
-            how = ", once upright as its EXIF mark says" if turned and one.size == (width, height) else ""
+            how = ""
+            if lying((height, width), one.size, one.orientation):
+                decided = drawn_on(columns, i, one.size) if dataset.kind == "instances" else None
+                how = f", once upright as its EXIF mark says; {WORDS[decided]}"
             value = f"the label says {width} × {height}, but the image is {one.size[1]} × {one.size[0]} pixels{how}"
             yield Problem.of("size-differs", value, dataset.name(i))
 

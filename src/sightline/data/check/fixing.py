@@ -16,6 +16,8 @@ from sightline.data.check.labels import bad_boxes, duplicate_boxes
 from sightline.data.check.outlines import bad_outlines, broken_keypoints
 from sightline.data.check.pictures import Looks, look_at
 from sightline.data.check.problems import RULES
+from sightline.data.check.turning import Drawn, drawn_on, lying
+from sightline.data.check.turning import turned as turned_upright
 from sightline.data.columns import Blob, Columns
 from sightline.data.dataset import Dataset
 from sightline.data.formats import FORMATS, convert
@@ -27,7 +29,10 @@ _ACTIONS = {
     "image-truncated": "left out (the image is cut short)",
     "image-unreadable": "left out (the image cannot be read)",
     "size-differs": "given the size of the image",
-    "exif-size": "left out (drawn on the image before its EXIF mark turned it)",
+    "exif-size": "given its upright size (its labels were drawn on the upright image)",
+    "exif-turned": "turned with its labels (they were drawn on the image before its EXIF mark turned it)",
+    "exif-undecided": "left as it is: its labels do not show whether they were drawn before its EXIF mark turned it; "
+    "look at it, and say so with turned (--turned upright or stored)",
     "label-malformed": "removed (cannot be read)",
     "unknown-class": "removed (unknown class)",
     "box-not-finite": "removed (box not finite)",
@@ -42,7 +47,15 @@ _ACTIONS = {
     "keypoint-not-finite": "left without a keypoint (its place was not finite)",
     "mask-size-differs": "left without outline (its mask was of another size than the image)",
 }
-_OF_IMAGES = ("image-missing", "image-truncated", "image-unreadable", "size-differs", "exif-size")
+_OF_IMAGES = (
+    "image-missing",
+    "image-truncated",
+    "image-unreadable",
+    "size-differs",
+    "exif-size",
+    "exif-turned",
+    "exif-undecided",
+)
 
 
 @dataclass(frozen=True)
@@ -76,7 +89,11 @@ class FixSummary:
 
 
 def fix(
-    dataset: Dataset, out: str | os.PathLike[str], how: Literal["clip", "drop"] = "clip", progress: bool = True
+    dataset: Dataset,
+    out: str | os.PathLike[str],
+    how: Literal["clip", "drop"] = "clip",
+    progress: bool = True,
+    turned: Drawn | None = None,
 ) -> FixSummary:
     """Write a copy without what `check` calls errors and without broken boxes, in the format of the original.
 
@@ -90,6 +107,9 @@ def fix(
         out: a folder that does not exist or is empty.
         how: "clip" or "drop".
         progress: show a progress bar on the error stream.
+        turned: for images that an EXIF mark turns and whose stated size is that of the stored picture: whether labels
+            were drawn on the "upright" or on the "stored" picture, where they do not show it themselves (see
+            `sightline.data.check.turning`); None leaves such an image as it is.
 
     Returns:
         What was changed.
@@ -98,6 +118,8 @@ def fix(
         InputError: the folder is not empty, or lies in the dataset; the dataset is of another kind; nothing is left.
     """
     out = Path(out).expanduser()
+    if turned not in (None, "upright", "stored"):
+        raise InputError(f"turned is {turned!r}, but labels were drawn on the 'upright' or on the 'stored' image")
     if how not in ("clip", "drop"):
         raise InputError(f"how is {how!r}, but broken boxes can be repaired by 'clip' or 'drop'")
     if dataset.kind != "instances":
@@ -107,7 +129,7 @@ def fix(
     dataset = dataset.with_fields(*dataset.source.later)  # what is read only when asked for must match the rows, too
     looks = look_at(dataset, pixels=True, progress=progress)
     counts: Counter[str] = Counter(bad.rule for bad in dataset.malformed)
-    keep, columns = _repair_images(dataset, looks, counts)
+    keep, columns = _repair_images(dataset, looks, counts, turned)
     if not keep.any():
         raise InputError(f"none of {len(dataset)} images can be read, so there is nothing to write; correct the paths")
     files = tuple(dataset.name(i) for i in np.flatnonzero(~keep).tolist())
@@ -120,19 +142,28 @@ def fix(
     return FixSummary(ordered, fixed.images, fixed.objects, out, files)
 
 
-def _repair_images(dataset: Dataset, looks: list[Looks], counts: Counter[str]) -> tuple[np.ndarray, Columns]:
+def _repair_images(
+    dataset: Dataset, looks: list[Looks], counts: Counter[str], turned: Drawn | None
+) -> tuple[np.ndarray, Columns]:
     """Which images stay (bool [N]), and the columns with the images' true sizes."""
     columns = dataset.columns
     keep = np.ones(len(dataset), dtype=bool)
+    for i, one in enumerate(looks):
+        stated = (int(columns.heights[i]), int(columns.widths[i]))
+        if one.rule is None and one.size is not None and lying(stated, one.size, one.orientation):
+            drawn = drawn_on(columns, i, one.size) or turned
+            counts[{"upright": "exif-size", "stored": "exif-turned", None: "exif-undecided"}[drawn]] += 1
+            if drawn == "stored":
+                columns = turned_upright(columns, i, one.orientation, stated, dataset.keypoint_swap)
     heights, widths = columns.heights.copy(), columns.widths.copy()
     for i, one in enumerate(looks):
         stated = (int(heights[i]), int(widths[i]))
         rule = one.rule
         if rule is None and one.size is not None and one.size != stated:
-            if one.orientation >= 5 and one.size == stated[::-1]:
-                rule = "exif-size"  # boxes, too, are those of the picture lying down
-            else:
+            if not lying(stated, one.size, one.orientation):
                 counts["size-differs"] += all(stated)
+                heights[i], widths[i] = one.size
+            elif (drawn_on(columns, i, one.size) or turned) == "upright":
                 heights[i], widths[i] = one.size
         if rule is not None:
             counts[rule] += 1
@@ -238,4 +269,11 @@ def repair_boxes(columns: Columns, classes: int, how: str, counts: Counter[str])
     return repaired.take_objects(~(remove | twice))
 
 
-assert set(_ACTIONS) - {"exif-size", "box-reordered", "box-clipped", "outline-part"} <= set(RULES)
+assert set(_ACTIONS) - {
+    "exif-size",
+    "exif-turned",
+    "exif-undecided",
+    "box-reordered",
+    "box-clipped",
+    "outline-part",
+} <= set(RULES)
