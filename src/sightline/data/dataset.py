@@ -118,6 +118,11 @@ class Dataset(Sequence[tuple[Tensor, Target]]):
         return self.source.full_scale.value(self._highest_samples)
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know of how the files were read, such as which column of a CSV was taken for what."""
+        return self.source.notes
+
+    @property
     def whole(self) -> bool:
         """Whether it is the dataset as opened or made, of which no images were chosen (`data[:]` chooses all)."""
         return self._rows is None

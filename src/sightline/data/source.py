@@ -49,6 +49,7 @@ class Source:
         keypoint_names: one name per keypoint, as the format states them; empty where it states none.
         keypoint_swap: for each keypoint the index of its mirror image, as the format states it; None where it does not.
         full_scale: of whole-number samples of more than 8 bits, as stated or found; all views share it.
+        notes: what the user should know of how the files were read, a sentence each; logged when they are opened.
     """
 
     columns: Columns
@@ -72,6 +73,7 @@ class Source:
     keypoint_names: tuple[str, ...] = ()
     keypoint_swap: tuple[int, ...] | None = None
     full_scale: FullScale = field(default_factory=FullScale)
+    notes: tuple[str, ...] = ()
 
 
 _OWN_FIELDS = frozenset(["boxes", "labels", "crowd", "difficult", "areas", "keypoints", "captions"])

@@ -309,7 +309,7 @@ def test_files_that_are_not_whole(tmp_path: Path):
         with pytest.raises(InputError, match=r'instances_train\.json is truncated: it ends in "annotations" after'):
             open_dataset(given)
     other = write_json(tmp_path / "other.json", {"shapes": [], "version": "5"})
-    with pytest.raises(InputError, match=r"other\.json is not a dataset's file; looked for COCO: annotations/\*\.json"):
+    with pytest.raises(InputError, match=r"other\.json looks like LabelMe, but lacks 'imagePath'"):
         open_dataset(other)
 
 

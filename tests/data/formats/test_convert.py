@@ -13,14 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sightline.data.dataset import Dataset
-from sightline.data.formats import FORMATS, convert, open_dataset
+from sightline.data.formats import WRITTEN, convert, open_dataset
 from sightline.errors import InputError
 from sightline.structures import Instances
 
 from .helpers import coco, coco_image, everything, picture, text, voc, write_json
 
 ALL_WAYS = [["coco", "voc", "yolo", "coco"], ["yolo", "voc", "coco", "yolo"], ["voc", "coco", "yolo", "voc"]]
-ALL_WAYS += [["via", "coco", "labelme", "cvat"], ["cvat", "via", "voc", "labelme", "via"]]
+ALL_WAYS += [
+    ["csv", "createml", "coco", "csv", "createml"],
+    ["via", "coco", "labelme", "cvat"],
+    ["cvat", "via", "voc", "labelme", "via"],
+]
 
 
 def equal(first: Dataset, second: Dataset, tolerance: float) -> None:
@@ -44,36 +48,43 @@ class TestOpening:
         with pytest.raises(InputError, match=r"the folder .* is empty; give one with a dataset in it"):
             open_dataset(tmp_path)
 
-    def test_unknown_format_says_what_was_looked_for(self, tmp_path: Path):
+    def test_no_format_says_what_is_there_and_what_is_missing(self, tmp_path: Path):
         text(tmp_path / "notes.md", "hello")
         picture(tmp_path / "a.jpg")
         with pytest.raises(InputError) as error:
             open_dataset(tmp_path)
-        message = str(error.value)
-        assert f"{tmp_path} is not a dataset in a known format; looked for" in message
-        for looked in (
-            "annotations/*.json",
-            "_annotations.coco.json",
-            "Annotations/*.xml",
-            "ImageSets",
-            "data.yaml",
-            "obj.data",
-        ):
-            assert looked in message
+        assert str(error.value) == (
+            f"{tmp_path} holds 1 images, 1 .md, but it is not a dataset in a known format. Its images have no labels: "
+            "add them, such as a COCO .json or a YOLO .txt for each image; docs/formats.md lists the formats"
+        )
+
+    def test_a_dataset_inside_the_folder(self, tmp_path: Path):
+        picture(tmp_path / "my data" / "a.jpg")
+        voc(tmp_path / "my data" / "a.xml", "a.jpg", [("dog", 1, 2, 3, 4)])
+        with pytest.raises(InputError, match=r"Its folder my data \(voc\) is a dataset: give that path"):
+            open_dataset(tmp_path)
+        picture(tmp_path / "more" / "b.jpg")
+        voc(tmp_path / "more" / "b.xml", "b.jpg", [("dog", 1, 2, 3, 4)])
+        with pytest.raises(InputError, match=r"Its folders more \(voc\), my data \(voc\) are datasets: give"):
+            open_dataset(tmp_path)
+
+    @pytest.mark.parametrize("inner", ["", "train/", "valid/"])
+    def test_a_folder_per_class(self, tmp_path: Path, inner: str):
+        for name in ("cat", "dog"):
+            picture(tmp_path / f"{inner}{name}" / "a.jpg")
+        with pytest.raises(InputError, match=r"looks like a folder per class \(cat, dog.*\), which says what a whole"):
+            open_dataset(tmp_path)
 
     @pytest.mark.parametrize(
         ("name", "content", "tool"),
         [
             ("a.xml", "<annotation><imagesize><nrows>3</nrows></imagesize></annotation>", "LabelMe XML"),
-            ("a.json", '[{"image": "a.jpg", "annotations": [{"label": "x", "coordinates": {}}]}]', "CreateML"),
             ("via.json", '{"project": {"pid": "1", "vid_list": ["1"]}, "metadata": {}}', "VIA 3"),
         ],
     )  # fmt: skip
     def test_formats_that_are_seen_but_not_read(self, tmp_path: Path, name: str, content: str, tool: str):
         text(tmp_path / name, content)
-        with pytest.raises(
-            InputError, match=rf"{name} looks like {tool}, which is not read yet: export the data as COCO"
-        ):
+        with pytest.raises(InputError, match=rf"{name} looks like {tool}, which is not read: export the data as COCO"):
             open_dataset(tmp_path)
 
     def test_two_formats_in_one_folder(self, tmp_path: Path):
@@ -84,10 +95,8 @@ class TestOpening:
             open_dataset(tmp_path)
         assert open_dataset(tmp_path, format="voc").format == "voc"
         assert open_dataset(tmp_path / "x.json").format == "coco"
-        with pytest.raises(
-            InputError, match="there is no format 'csv'; there are coco, voc, yolo, yolo-seg, yolo-pose, via"
-        ):
-            open_dataset(tmp_path, format="csv")
+        with pytest.raises(InputError, match="there is no format 'excel'; there are coco, voc, yolo, yolo-seg"):
+            open_dataset(tmp_path, format="excel")
 
     def test_classes_must_be_names(self, tmp_path: Path):
         path = write_json(tmp_path / "x.json", coco([coco_image(1, "a.jpg")], [], {1: "dog"}))
@@ -134,7 +143,7 @@ class TestConverting:
             equal(data, current, 1e-4)
             assert [current.image_size(i) for i in range(len(data))] == [data.image_size(i) for i in range(len(data))]
 
-    @pytest.mark.parametrize("to", [name for name in FORMATS if name not in ("masks", "semantic", "yolo-pose")])
+    @pytest.mark.parametrize("to", [name for name in WRITTEN if name not in ("masks", "semantic", "yolo-pose")])
     def test_a_class_named_as_a_comment(self, tmp_path: Path, to: str):
         target = Instances((4, 4), boxes=[[0, 0, 2, 2]], labels=[1])
         data = Dataset.from_instances([torch.zeros(3, 4, 4, dtype=torch.uint8)], [target], ["#", "# x: 1,2"])
@@ -245,7 +254,7 @@ class TestRefusing:
         with pytest.raises(InputError, match=r"cannot write .*out: Permission denied"):
             convert(data, tmp_path / "out", "coco")
 
-    @pytest.mark.parametrize("to", [name for name in FORMATS if name not in ("semantic", "yolo-pose")])
+    @pytest.mark.parametrize("to", [name for name in WRITTEN if name not in ("semantic", "yolo-pose")])
     @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(errno.ENOSPC, "No space left on device")])
     def test_an_interruption_leaves_nothing(
         self, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str, error: type | OSError
@@ -274,9 +283,7 @@ class TestRefusing:
         assert not (tmp_path / "out").exists()
 
     def test_unknown_format_and_kind(self, data: Dataset, tmp_path: Path):
-        with pytest.raises(
-            InputError, match="there is no format 'tfrecord'; there are coco, voc, yolo, yolo-seg, yolo-pose, via"
-        ):
+        with pytest.raises(InputError, match="'tfrecord' is no format; write one of coco, voc, yolo"):
             convert(data, tmp_path / "out", "tfrecord")
         labels = Dataset.from_labels([torch.zeros(3, 4, 4, dtype=torch.uint8)], [0], ["x"])
         with pytest.raises(InputError, match="a dataset of kind 'class_scores' cannot be written as coco"):

@@ -159,7 +159,7 @@ def test_folders_of_several_images_are_no_pictures_of_objects(tmp_path: Path):
         for k in range(2):
             picture(tmp_path / site / "images" / f"{k}.png")
             save((ids() == 1).astype(np.uint8), tmp_path / site / "masks" / f"{k}.png")
-    with pytest.raises(InputError, match="is not a dataset in a known format"):
+    with pytest.raises(InputError, match=r"Its folders here \(semantic\), there \(semantic\) are datasets"):
         open_dataset(tmp_path)
     with pytest.raises(InputError, match=r"here/images holds 2 images, but where masks/ has a picture an object"):
         open_dataset(tmp_path, format="masks")

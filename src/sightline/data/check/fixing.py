@@ -20,7 +20,7 @@ from sightline.data.check.turning import Drawn, drawn_on, lying
 from sightline.data.check.turning import turned as turned_upright
 from sightline.data.columns import Blob, Columns
 from sightline.data.dataset import Dataset
-from sightline.data.formats import FORMATS, convert
+from sightline.data.formats import WRITTEN, convert
 from sightline.data.segmentation import usable_part
 from sightline.errors import InputError
 
@@ -136,7 +136,7 @@ def fix(
     repaired = dataset.with_columns(columns)[np.flatnonzero(keep)]
     whole = _repair_keypoints(_repair_outlines(repaired.columns, counts), counts)
     fixed = repair_boxes(whole, len(dataset.classes), how, counts)
-    convert(repaired.with_columns(fixed), out, dataset.format if dataset.format in FORMATS else "coco")
+    convert(repaired.with_columns(fixed), out, dataset.format if dataset.format in WRITTEN else "coco")
     order = {name: position for position, name in enumerate(_ACTIONS)}
     ordered = dict(sorted(counts.items(), key=lambda item: order[item[0]]))
     return FixSummary(ordered, fixed.images, fixed.objects, out, files)

@@ -15,13 +15,29 @@ from types import ModuleType
 from typing import Literal
 
 from sightline.data.dataset import Dataset
-from sightline.data.formats import coco, cvat, labelme, masks, semantic, via, voc, yolo, yolo_pose, yolo_seg
+from sightline.data.formats import (
+    coco,
+    createml,
+    csv_boxes,
+    cvat,
+    label_studio,
+    labelme,
+    masks,
+    semantic,
+    via,
+    voc,
+    yolo,
+    yolo_pose,
+    yolo_seg,
+)
+from sightline.data.formats.listed import head_of
+from sightline.data.formats.refusal import not_recognised
 from sightline.data.malformed import collecting, refuse
 from sightline.data.shared import shared_images
 from sightline.errors import InputError
 from sightline.structures import Classes
 
-__all__ = ["FORMATS", "Conversion", "convert", "open_dataset"]
+__all__ = ["FORMATS", "WRITTEN", "Conversion", "convert", "open_dataset"]
 
 FORMATS: Mapping[str, ModuleType] = {
     "coco": coco,
@@ -34,8 +50,16 @@ FORMATS: Mapping[str, ModuleType] = {
     "cvat": cvat,
     "masks": masks,
     "semantic": semantic,
+    "csv": csv_boxes,
+    "createml": createml,
+    "label-studio": label_studio,
 }
-"""The formats by name."""
+"""The formats by name, those first that are recognised first."""
+WRITTEN: tuple[str, ...] = tuple(name for name, module in FORMATS.items() if hasattr(module, "write"))
+"""The formats that are written, too."""
+_FIRST = ("coco", "voc", "yolo", "yolo-seg", "yolo-pose", "via", "labelme", "cvat")
+_TABLES = ("csv",)
+"""Formats that are a further form of the same data where they lie beside one of `_FIRST`."""
 
 _LOG = logging.getLogger(__name__)
 StrPath = str | os.PathLike[str]
@@ -84,7 +108,8 @@ def open_dataset(
     root = Path(path).expanduser()
     if not root.exists():
         raise InputError(f"there is no {root}; give the path of a dataset's folder")
-    if images is not None and not Path(images).is_dir():
+    images = None if images is None else Path(images)
+    if images is not None and not images.is_dir():
         raise InputError(f"there is no folder {images} for the images; correct its path")
     module = _recognised(root, format)
     if classes is not None:
@@ -92,13 +117,20 @@ def open_dataset(
     named = {name: Path(p) for name, p in (("train", train), ("val", val), ("test", test)) if p is not None}
     more = {"ignore": ignore} if module is semantic else {}
     with collecting() as found:
-        dataset: Dataset = module.read(root, named or None, classes, None if images is None else Path(images), **more)
+        try:
+            dataset: Dataset = module.read(root, named or None, classes, images, **more)
+        except InputError:
+            if found:  # what is wrong first may be why nothing is left
+                raise refuse(found, root) from None
+            raise
     if found and not lenient:
         raise refuse(found, root)
     if found:
         dataset = Dataset(replace(dataset.source, malformed=tuple(found)), fields=dataset.fields)
     for words in shared_images(dataset):
         _LOG.warning("%s: %s", root, words)
+    for note in dataset.notes:
+        _LOG.warning("%s: %s", root, note)
     if dataset.source.columns.nbytes > 2**24:
         _give_back_memory()
     return dataset
@@ -117,31 +149,32 @@ def _recognised(root: Path, format: str | None) -> ModuleType:
         return FORMATS[format]
     if root.is_dir() and not any(root.iterdir()):
         raise InputError(f"the folder {root} is empty; give one with a dataset in it")
-    found = {name: what for name, module in FORMATS.items() if (what := module.recognise(root)) is not None}
-    for name in ("semantic", "masks"):
-        if len(found) > 1:
-            found.pop(name, None)  # pictures of masks beside labels are a further form of the same data
+    found = _formats_in(root)
     if len(found) > 1:
         several = " and ".join(f"{name} ({what})" for name, what in found.items())
         raise InputError(f"{root} holds more than one format: {several}; say which with format=, or give a file's path")
     if not found:
-        looked = "; ".join(module.LOOKED_FOR for module in FORMATS.values())
-        what = "a dataset's file" if root.is_file() else "a dataset in a known format"
-        raise InputError(f"{root} is not {what}; looked for {looked}{_foreign(root)}")
+        raise not_recognised(root, _formats_in)
     return FORMATS[next(iter(found))]
 
 
-def _foreign(root: Path) -> str:
-    """A hint at a format that is seen but not read."""
-    marks = {"LabelMe XML": b"<imagesize>", "CreateML": b'"coordinates"', "VIA 3": b'"vid_list"'}
-    files = [root] if root.is_file() else [f for f in sorted(root.iterdir()) if f.suffix.lower() in (".json", ".xml")]
-    for file in files[:5]:
-        with open(file, "rb") as opened:
-            head = opened.read(4096)
-        for name, mark in marks.items():
-            if mark in head:
-                return f". {file.name} looks like {name}, which is not read yet: export the data as COCO, for one"
-    return ""
+def _formats_in(root: Path) -> dict[str, str]:
+    """The formats that a path may be read in, each with what speaks for it: none, one, or several that compete."""
+    found = {name: what for name, module in FORMATS.items() if (what := module.recognise(root)) is not None}
+    if found.keys() & set(_FIRST):
+        found = {name: what for name, what in found.items() if name not in _TABLES}
+    for name in ("semantic", "masks"):
+        if len(found) > 1:
+            found.pop(name, None)
+    if "voc" in found and len(found) > 1 and _without_objects(root, found["voc"]):
+        del found["voc"]
+    return found
+
+
+def _without_objects(root: Path, what: str) -> bool:
+    """Whether the VOC file found only describes an image, as some tools write it beside their labels."""
+    file = root / what
+    return file.is_file() and b"<object" not in head_of(file)
 
 
 @dataclass(frozen=True)
@@ -178,14 +211,15 @@ def convert(source: Dataset | StrPath, out: StrPath, to: str, *, symlink: bool =
         source: a dataset of objects, or of class maps (for "semantic" alone, which draws objects as class maps), or the
             path of one.
         out: the folder to make; it may exist if it is empty.
-        to: the format's name, a key of `FORMATS`.
+        to: the format's name, one of `WRITTEN`.
         symlink: link to the images instead of copying them.
 
     Raises:
         InputError: the format is unknown, `out` exists and is not empty, cannot be written, or an image is missing.
     """
-    if to not in FORMATS:
-        raise InputError(f"there is no format {to!r}; there are {', '.join(FORMATS)}")
+    if to not in WRITTEN:
+        reason = "is read but not written" if to in FORMATS else "is no format"
+        raise InputError(f"{to!r} {reason}; write one of {', '.join(WRITTEN)}")
     dataset = source if isinstance(source, Dataset) else open_dataset(source)
     if dataset.kind != "instances" and (dataset.kind, to) != ("class_map", "semantic"):
         raise InputError(f"a dataset of kind {dataset.kind!r} cannot be written as {to}, which holds objects")

@@ -1,0 +1,140 @@
+"""CreateML JSON: [{"image": …, "annotations": [{"label": …, "coordinates": {"x", "y", "width", "height"}}]}, …].
+
+x and y are the CENTRE of the box, in pixels.
+
+Layouts that are recognised, the images beside the file or in images/ (or where images= says):
+
+- one .json for all images, or one an image, in the folder itself or in annotations/;
+- SPLIT/*.json beside the images (Roboflow's _annotations.createml.json);
+- the path of one such file.
+
+Classes are in the order of classes.txt (a name a line) where there is one, else those that occur, sorted. Crowds,
+captions and the like are written as "attributes" of an object, which CreateML passes over.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sightline.data.dataset import Dataset
+from sightline.data.formats import files, shapes
+from sightline.data.formats.gather import Gather
+from sightline.data.formats.listed import Listed, assemble, given_files, head_of, label_files
+from sightline.data.formats.voc_lists import read_list
+from sightline.data.formats.voc_write import not_held
+from sightline.errors import InputError
+from sightline.runtime.reading import read_json
+from sightline.structures import Size
+
+__all__ = ["LOOKED_FOR", "read", "recognise", "write"]
+
+LOOKED_FOR = "CreateML: *.json with images and the coordinates of boxes"
+_CLASSES = "classes.txt"
+_SIDES = ("x", "y", "width", "height")
+_NAMES = ("image", "imagefilename", "filename")
+
+
+def recognise(root: Path) -> str | None:
+    """The CreateML file found in a folder (or `root` itself, if it is one), as words; None if there is none."""
+    found = label_files(root, ".json", _looks_right, most=20)
+    return files.relative(found[0][1], root.parent if root.is_file() else root) if found else None
+
+
+def read(
+    root: Path,
+    splits: Mapping[str, str | Path] | None = None,
+    classes: Sequence[str] | None = None,
+    images: Path | None = None,
+) -> Dataset:
+    """Read CreateML JSON; arguments and errors as `sightline.open_dataset`."""
+    root = root.absolute()
+    most = 10**6
+    found = (
+        given_files(root, splits, ".json", _looks_right) if splits else label_files(root, ".json", _looks_right, most)
+    )
+    if not found:
+        raise InputError(f"{root} holds no CreateML file (a .json with images and coordinates); give its path")
+    listed: list[Listed] = []
+    for split, file in found:
+        listed += _read_file(file, split)
+    if not splits and all(files.without_suffix(one.name) == one.file.stem for one in listed):
+        for one in listed:  # a file for each image: that its name is that of a split says nothing
+            one.split = files.split_name(one.file.parent.name) if files.is_usual_split(one.file.parent) else "all"
+    home = root.parent if root.is_file() else root
+    names = next((read_list(f) for f in (home / _CLASSES, found[0][1].with_name(_CLASSES)) if f.is_file()), None)
+    return assemble(root, "createml", listed, _add, Gather(classes, names), images=images)
+
+
+def _looks_right(file: Path) -> bool:
+    if file.suffix.lower() != ".json":
+        return False
+    head = head_of(file)
+    if not head.lstrip().startswith(b"[") or not any(b'"%s"' % name.encode() in head for name in _NAMES):
+        return False
+    return b'"coordinates"' in head or (b'"annotations"' in head and b'"data"' not in head)
+
+
+def _read_file(path: Path, split: str) -> list[Listed]:
+    """The images of a file."""
+    content = read_json(path, list)
+    listed: list[Listed] = []
+    for k, entry in enumerate(content):
+        name = next((entry[n] for n in _NAMES if n in entry), None) if isinstance(entry, dict) else None
+        if not isinstance(name, str) or not name:
+            raise InputError(f'{path}: entry {k} names no "image"; write its file\'s name')
+        objects = entry.get("annotations", entry.get("annotation")) or []
+        if not isinstance(objects, list):
+            raise InputError(f"{path}: {name} has annotations that are no list; export the file again")
+        listed.append(Listed(name, path, split, entries=[*enumerate(objects)]))
+    return listed
+
+
+def _add(gather: Gather, one: Listed, entry: tuple[int, Any], size: Size) -> None:
+    number, content = entry
+    where = f"{one.file}: {one.name}: object {number}"
+    place = content.get("coordinates") if isinstance(content, dict) else None
+    if not isinstance(place, dict) or not all(side in place for side in _SIDES):
+        raise InputError(f'{where} has no "coordinates" with x, y, width and height; correct or remove it')
+    label = content.get("label")
+    if not isinstance(label, str | int) or label == "":
+        raise InputError(f'{where} has no "label"; write its class, or remove it')
+    x, y, width, height = shapes.as_numbers([place[side] for side in _SIDES], where)
+    box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+    attributes = content.get("attributes")
+    gather.object(where, str(label), box=box, attributes=attributes if isinstance(attributes, dict) else {})
+
+
+def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
+    """Write a dataset as CreateML: SPLIT/_annotations.createml.json beside its images.
+
+    Args:
+        dataset: of kind "instances".
+        out: an existing folder.
+        symlink: link to the images instead of copying them.
+
+    Returns:
+        What could not be written, with how often.
+    """
+    columns = dataset.columns
+    whole = dataset.splits == ("all",)
+    content: dict[Path, list[dict[str, Any]]] = {}
+    for i, name in enumerate(files.image_names(dataset)):
+        folder = out if whole else out / dataset.split_of(i)
+        files.write_image(dataset, i, folder / name, symlink)
+        objects = []
+        for a in range(int(columns.offsets[i]), int(columns.offsets[i + 1])):
+            x1, y1, x2, y2 = columns.boxes[a].tolist()
+            place = dict(zip(_SIDES, shapes.plain([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1]), strict=True))
+            known = shapes.attributes_of(columns, a)
+            more = {"attributes": known} if known else {}
+            objects.append({"label": dataset.classes[int(columns.labels[a])], "coordinates": place, **more})
+        content.setdefault(folder, []).append({"image": name, "annotations": objects})
+    for folder, entries in content.items():
+        text = json.dumps(entries, ensure_ascii=False)
+        (folder / "_annotations.createml.json").write_text(text, encoding="utf-8")
+    (out / _CLASSES).write_text("".join(f"{name}\n" for name in dataset.classes), encoding="utf-8")
+    return not_held(dataset, columns, frozenset([*shapes.FLAGS, *shapes.TEXTS, "captions", "other"]))

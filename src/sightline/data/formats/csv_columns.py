@@ -1,0 +1,159 @@
+"""Which column of a CSV of boxes holds what: found by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sightline.data.images import is_image
+
+IMAGE: tuple[str, ...] = (
+    *("filename", "imagefilename", "imagename", "imagepath", "filepath", "imagefile", "filenames", "path", "file"),
+    *("imageid", "image", "imgname", "imgpath", "imgid", "img", "patientid", "uuid", "frame"),
+)
+LABEL: tuple[str, ...] = (
+    *("class", "label", "labelname", "classname", "category", "categoryname", "objectclass", "objectname"),
+    *("objecttype", "type", "object", "cls", "name", "target", "classid", "labelid", "categoryid"),
+)
+SPLIT = ("split", "subset", "set", "partition", "fold")
+_SIZES = (("width", "height"), ("imagewidth", "imageheight"), ("imgwidth", "imgheight"), ("imgw", "imgh"))
+_CORNERS = (
+    ("xmin", "ymin", "xmax", "ymax"),
+    ("bboxxmin", "bboxymin", "bboxxmax", "bboxymax"),
+    ("xminpixels", "yminpixels", "xmaxpixels", "ymaxpixels"),
+    ("x1", "y1", "x2", "y2"),
+    ("bboxx1", "bboxy1", "bboxx2", "bboxy2"),
+    ("x0", "y0", "x1", "y1"),
+    ("left", "top", "right", "bottom"),
+    ("xtl", "ytl", "xbr", "ybr"),
+    ("startx", "starty", "endx", "endy"),
+)
+_SIDES = (
+    ("bboxx", "bboxy", "bboxwidth", "bboxheight"),
+    ("bboxx", "bboxy", "bboxw", "bboxh"),
+    ("xmin", "ymin", "width", "height"),
+    ("xmin", "ymin", "w", "h"),
+    ("left", "top", "width", "height"),
+    ("x", "y", "width", "height"),
+    ("x", "y", "w", "h"),
+)
+_CENTRED = (
+    ("xcenter", "ycenter", "width", "height"),
+    ("xcentre", "ycentre", "width", "height"),
+    ("centerx", "centery", "width", "height"),
+    ("xcenter", "ycenter", "w", "h"),
+    ("xc", "yc", "w", "h"),
+    ("cx", "cy", "w", "h"),
+    ("cx", "cy", "width", "height"),
+)
+_LISTS = {"bbox": "xywh", "bboxxywh": "xywh", "box": "xywh", "boundingbox": "xywh", "bboxxyxy": "xyxy"}
+MARKS = {
+    **{name: name for name in ("crowd", "difficult", "truncated", "occluded", "caption", "pose")},
+    "iscrowd": "crowd",
+    "isgroupof": "crowd",
+    "istruncated": "truncated",
+    "isoccluded": "occluded",
+}
+"""Columns of marks, with the attribute each is."""
+
+
+@dataclass(frozen=True)
+class CsvColumns:
+    """Positions of the columns.
+
+    Attributes:
+        image: of the image's name.
+        box: of the four coordinates, or of the one list that holds all.
+        kind: what the coordinates are: "xyxy" corners, "xywh" corner and sides, "cxcywh" centre and sides.
+        label, split: None where the file has no such column.
+        size: of width and height of the image.
+        marks: of crowd, difficult, truncated and the like, by attribute.
+        header: the names; empty where the file has none.
+    """
+
+    image: int
+    box: tuple[int, ...]
+    kind: str
+    label: int | None = None
+    split: int | None = None
+    size: tuple[int, int] | None = None
+    marks: tuple[tuple[str, int], ...] = ()
+    header: tuple[str, ...] = ()
+
+    @property
+    def pixels(self) -> bool:
+        """Whether the header says that coordinates are pixels, however small they are."""
+        return bool(self.header) and all("pixel" in self.header[k].lower() for k in self.box)
+
+    def __str__(self) -> str:
+        def named(positions: Sequence[int]) -> str:
+            return ", ".join(self.header[k] if self.header else str(k + 1) for k in positions)
+
+        what = {"xyxy": "corners", "xywh": "corner and sides", "cxcywh": "centre and sides"}[self.kind]
+        parts = [f"image from {named([self.image])}", f"box ({what}) from {named(self.box)}"]
+        parts += [f"class from {named([self.label])}"] if self.label is not None else []
+        parts += [f"split from {named([self.split])}"] if self.split is not None else []
+        parts += [f"image size from {named(self.size)}"] if self.size is not None else []
+        parts += [f"{name} from {named([k])}" for name, k in self.marks]
+        return ("columns: " if self.header else "columns by position: ") + "; ".join(parts)
+
+
+HEADERLESS = CsvColumns(0, (1, 2, 3, 4), "xyxy", label=5)
+"""keras-retinanet's path,x1,y1,x2,y2,class."""
+
+
+def find_columns(header: Sequence[str]) -> CsvColumns | None:
+    """The columns that a header names; None where it names no image or no box."""
+    plain = [re.sub(r"[^a-z0-9]", "", name.lower()) for name in header]
+
+    def first(names: Sequence[str]) -> int | None:
+        return next((plain.index(name) for name in names if name in plain), None)
+
+    def all_of(sets: Sequence[Sequence[str]]) -> tuple[int, ...] | None:
+        return next((tuple(plain.index(n) for n in names) for names in sets if set(names) <= set(plain)), None)
+
+    image = first(IMAGE)
+    listed = next((k for k, name in enumerate(plain) if name in _LISTS), None)
+    kind, box = "xyxy", all_of(_CORNERS)
+    if box is None and listed is not None:
+        kind, box = _LISTS[plain[listed]], (listed,)
+    for other, sets in (("cxcywh", _CENTRED), ("xywh", _SIDES)):
+        if box is None:
+            kind, box = other, all_of(sets)
+    if image is None or box is None:
+        return None
+    size = all_of([pair for pair in _SIZES if not {plain.index(n) for n in pair if n in plain} & set(box)])
+    marks = {MARKS[name]: k for k, name in reversed([*enumerate(plain)]) if name in MARKS}
+    label = first(LABEL)
+    return CsvColumns(
+        image,
+        box,
+        kind,
+        label,
+        first(SPLIT),
+        None if size is None else (size[0], size[1]),
+        tuple(sorted(marks.items())),
+        tuple(name.strip() for name in header),
+    )
+
+
+def is_headerless(row: Sequence[str]) -> bool:
+    """Whether a first row is keras-retinanet's: an image, four numbers and a class, or an image and nothing."""
+    if len(row) != 6 or not is_image(row[0].strip()):
+        return False
+    return not any(cell.strip() for cell in row[1:]) or (all(map(_is_number, row[1:5])) and bool(row[5].strip()))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def delimiter_of(line: str) -> str:
+    """The delimiter of a header or first row: the one of comma, semicolon and tab that it has most."""
+    count: Callable[[str], int] = re.sub(r'"[^"]*"', "", line).count
+    return max(",;\t", key=count)

@@ -1,0 +1,63 @@
+"""Writing CSV of boxes: a file for each split, beside its images."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sightline.data.dataset import Dataset
+from sightline.data.formats import files, shapes
+from sightline.data.formats.voc_write import not_held
+
+CLASSES = "classes.csv"
+"""Names and ids of the classes, a pair a line, as keras-retinanet has them."""
+_HEADER = ("filename", "width", "height", "class")
+_BOX = ("xmin", "ymin", "xmax", "ymax")
+_MARKS = ("crowd", "difficult", "truncated", "occluded", "pose", "caption")
+
+
+def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
+    """Write a dataset as CSV: SPLIT/_annotations.csv beside the images, with TensorFlow's columns, and classes.csv.
+
+    An image without objects has a row without a box. Marks and captions get columns of their own where any object has
+    one.
+
+    Args:
+        dataset: of kind "instances".
+        out: an existing folder.
+        symlink: link to the images instead of copying them.
+
+    Returns:
+        What could not be written, with how often.
+    """
+    columns = dataset.columns
+    names = files.image_names(dataset)
+    whole = dataset.splits == ("all",)
+    known = [shapes.attributes_of(columns, a) for a in range(columns.objects)]
+    marks = [name for name in _MARKS if any(name in attributes for attributes in known)]
+    rows: dict[Path, list[list[Any]]] = {}
+    for i, name in enumerate(names):
+        folder = out if whole else out / dataset.split_of(i)
+        files.write_image(dataset, i, folder / name, symlink)
+        height, width = dataset.image_size(i)
+        mine = rows.setdefault(folder, [])
+        objects = range(int(columns.offsets[i]), int(columns.offsets[i + 1]))
+        for a in objects:
+            box = [repr(float(value)) for value in columns.boxes[a]]
+            label = dataset.classes[int(columns.labels[a])]
+            mine.append([name, width, height, label, *box, *(known[a].get(mark, "") for mark in marks)])
+        if not objects:
+            mine.append([name, width, height, *[""] * (5 + len(marks))])
+    # Readers take coordinates of which none is greater than 1 for parts of the image's size, unless the names say more.
+    small = columns.objects and float(np.abs(columns.boxes).max()) <= 2
+    header = [*_HEADER, *(f"{name}_pixels" if small else name for name in _BOX), *marks]
+    for folder, own in rows.items():
+        with open(folder / "_annotations.csv", "w", encoding="utf-8", newline="") as opened:
+            csv.writer(opened).writerows([header, *own])
+    with open(out / CLASSES, "w", encoding="utf-8", newline="") as opened:
+        csv.writer(opened).writerows([[name, k] for k, name in enumerate(dataset.classes)])
+    return not_held(dataset, columns, frozenset([*shapes.FLAGS, *shapes.TEXTS, "captions"]))

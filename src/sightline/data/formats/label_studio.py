@@ -1,0 +1,217 @@
+"""Label Studio's own JSON export, in full (JSON) or short (JSON-MIN).
+
+Layouts that are recognised, the images beside the file, in images/, or anywhere below (or where images= says):
+
+- one .json for all images, in the folder itself or in annotations/;
+- SPLIT/*.json;
+- the path of one such file.
+
+An image is the one that the task's data names: the last part of its address, without the eight digits that an upload
+puts before it where the file has none. Coordinates are percent of the image's width and height. Results are
+rectanglelabels, polygonlabels, ellipselabels, keypointlabels and brushlabels; `sightline.data.formats.shapes` says what
+becomes of them. A rectangle is turned around its top-left corner. A brush's own run-length code is decoded: opaque
+pixels are inside. Of several labels of one region the first is the class; all are kept in the extra column "other".
+Choices and texts are kept among what else is known of the image.
+
+Of several annotations of one task the newest that is not cancelled counts. A task without any has not been looked at:
+it is left out, and `dataset.notes` counts them. Classes are those that occur, sorted.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from sightline.data.dataset import Dataset
+from sightline.data.formats import files, shapes
+from sightline.data.formats.gather import Gather
+from sightline.data.formats.label_studio_brush import decode_brush
+from sightline.data.formats.listed import Listed, assemble, given_files, head_of, label_files
+from sightline.data.images import is_image
+from sightline.errors import InputError
+from sightline.runtime.reading import read_json
+from sightline.structures import Size
+
+__all__ = ["LOOKED_FOR", "read", "recognise"]
+
+LOOKED_FOR = "Label Studio: *.json with tasks and their results"
+_UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")
+_LABELS = ("rectanglelabels", "polygonlabels", "ellipselabels", "keypointlabels", "brushlabels", "labels")
+_ABOUT_IMAGES = frozenset(["choices", "textarea", "rating", "number", "taxonomy", "datetime", "pairwise", "ranker"])
+
+
+def recognise(root: Path) -> str | None:
+    """The Label Studio file found in a folder (or `root` itself, if it is one), as words; None if there is none."""
+    found = label_files(root, ".json", _looks_right, most=20)
+    return files.relative(found[0][1], root.parent if root.is_file() else root) if found else None
+
+
+def read(
+    root: Path,
+    splits: Mapping[str, str | Path] | None = None,
+    classes: Sequence[str] | None = None,
+    images: Path | None = None,
+) -> Dataset:
+    """Read a Label Studio export; arguments and errors as `sightline.open_dataset`."""
+    root = root.absolute()
+    found = given_files(root, splits, ".json", _looks_right) if splits else label_files(root, ".json", _looks_right)
+    if not found:
+        raise InputError(f"{root} holds no Label Studio export (a .json with tasks); give its path")
+    listed: list[Listed] = []
+    notes: list[str] = []
+    for split, file in found:
+        tasks = _tasks(file)
+        mine = [one for k, task in enumerate(tasks) if (one := _listed(task, f"{file}: task {k}", file, split))]
+        if len(mine) < len(tasks):
+            notes.append(f"{file.name}: {len(tasks) - len(mine)} tasks without annotations are left out")
+        listed += mine
+    if not listed:
+        raise InputError(f"{found[0][1]} holds no task with annotations; label the images, and export it again")
+    return assemble(root, "label-studio", listed, _add, Gather(classes), images=images, relative=True, notes=notes)
+
+
+def _looks_right(file: Path) -> bool:
+    if file.suffix.lower() != ".json":
+        return False
+    head = head_of(file)
+    if not head.lstrip().startswith(b"["):
+        return False
+    if b'"data"' in head and b'"annotations"' in head and (b'"result"' in head or b'"predictions"' in head):
+        return True
+    return b'"original_width"' in head and any(b'"%s"' % name.encode() in head for name in _LABELS)
+
+
+def _tasks(path: Path) -> list[dict[str, Any]]:
+    content = read_json(path, list)
+    if not all(isinstance(task, dict) for task in content):
+        raise InputError(f"{path} is not Label Studio's: it must be a list of tasks")
+    return content
+
+
+def _listed(task: dict[str, Any], where: str, file: Path, split: str) -> Listed | None:
+    """The image of a task with its results; None for a task that has not been annotated."""
+    results = _results(task, where)
+    if results is None:
+        return None
+    data = task.get("data") if isinstance(task.get("data"), dict) else task
+    names = _image_names(data or {}, task, where)
+    regions: list[tuple[int, dict[str, Any]]] = []
+    extra: dict[str, Any] = {}
+    size: Size = (0, 0)
+    for k, result in enumerate(results):
+        kind, value = result.get("type"), result.get("value")
+        if not isinstance(value, dict):
+            if kind == "relation":
+                continue
+            raise InputError(f'{where}: result {k} has no "value"; draw it again or remove it')
+        if kind in _ABOUT_IMAGES and not any(key in value for key in ("x", "points", "rle")):
+            extra[str(result.get("from_name", kind))] = value.get(kind, value)
+            continue
+        stated = [result.get(f"original_{side}") for side in ("height", "width")]
+        if all(isinstance(side, int) and side > 0 for side in stated):
+            size = (int(stated[0] or 0), int(stated[1] or 0))
+        regions.append((k, result))
+    return Listed(names[0], file, split, size, list(regions), extra, names[1:])
+
+
+def _results(task: dict[str, Any], where: str) -> list[dict[str, Any]] | None:
+    """The results that count; None where nobody has annotated the task."""
+    annotations = task.get("annotations", task.get("completions"))
+    if annotations is None:  # JSON-MIN: the results' values are lists of the task itself
+        found: list[dict[str, Any]] = []
+        for name, values in task.items():
+            for value in values if isinstance(values, list) else []:
+                if isinstance(value, dict) and "original_width" in value:
+                    kind = next((key for key in _LABELS if key in value), "")
+                    found.append({**value, "from_name": name, "type": kind, "value": value})
+        return found or None
+    if not isinstance(annotations, list):
+        raise InputError(f"{where} has annotations that are no list; export the file again")
+    valid = [a for a in annotations if isinstance(a, dict) and not a.get("was_cancelled") and not a.get("skipped")]
+    if not valid:
+        return None
+    newest = max(valid, key=lambda a: str(a.get("updated_at") or a.get("created_at") or ""))
+    results = newest.get("result") or []
+    if not isinstance(results, list) or not all(isinstance(result, dict) for result in results):
+        raise InputError(f"{where} has a result that is no list of regions; export the file again")
+    return results
+
+
+def _image_names(data: dict[str, Any], task: dict[str, Any], where: str) -> tuple[str, ...]:
+    """The name of a task's image, and what it may be called instead."""
+    texts = {key: value for key, value in data.items() if isinstance(value, str)}
+    keys = [key for key in ("image", "img", "image_url", "url", *texts) if key in texts]
+    names = [_name(texts[key]) for key in keys]
+    name = next((name for name in names if is_image(name)), None)
+    if name is None:
+        raise InputError(f"{where} names no image in its data; export it again with the images' addresses")
+    *folders, last = name.split("/")
+    uploaded = _UPLOADED.fullmatch(last)
+    others = ["/".join([*folders, uploaded[1]]), uploaded[1]] if uploaded else []
+    return tuple(dict.fromkeys([name, last, *others]))
+
+
+def _name(address: str) -> str:
+    """The path in an address: of a URL, of a bucket, or of a local file that Label Studio serves (?d=path)."""
+    parts = urlsplit(address)
+    local = parse_qs(parts.query).get("d")
+    if local:
+        return local[0]
+    return unquote(parts.path) if parts.scheme or "?" in address or "%" in address else address
+
+
+def _add(gather: Gather, one: Listed, entry: tuple[int, dict[str, Any]], size: Size) -> None:
+    number, result = entry
+    value = result["value"]
+    where = f"{one.file}: {one.name}: result {number}"
+    key = next((name for name in _LABELS if isinstance(value.get(name), list) and value[name]), None)
+    if key is None:
+        raise InputError(f"{where} has no label; give the region one, or remove it")
+    if result.get("image_rotation"):
+        raise InputError(
+            f"{where} was drawn on the image turned by {result['image_rotation']} degrees, which is not read; turn the "
+            "image file and draw it again"
+        )
+    labels = [str(label) for label in value[key]]
+    attributes = {"labels": labels} if len(labels) > 1 else {}
+    height, width = size if all(size) else (math.nan, math.nan)
+
+    def get(*names: str) -> list[float]:
+        return shapes.as_numbers([value.get(name) for name in names], where)
+
+    angle = get("rotation")[0] if value.get("rotation") else 0.0
+    if isinstance(value.get("rle"), list):
+        stated = [result.get(f"original_{side}") for side in ("height", "width")]
+        rle = decode_brush(value["rle"], stated, where)
+        gather.object(where, labels[0], rle=rle, attributes=attributes)
+    elif isinstance(value.get("points"), list):
+        try:
+            flat = [coordinate for x, y in value["points"] for coordinate in (x, y)]
+        except (TypeError, ValueError):
+            flat = []
+        numbers = shapes.as_numbers(flat, where, even=True)
+        points = [v / 100 * (height if k % 2 else width) for k, v in enumerate(numbers)]
+        gather.object(where, labels[0], polygons=[shapes.plain(points, 4)], attributes=attributes)
+    elif "radiusX" in value:
+        cx, cy, rx, ry = get("x", "y", "radiusX", "radiusY")
+        shape = {"kind": "ellipse", "cx": cx / 100 * width, "cy": cy / 100 * height}
+        shape |= {"rx": rx / 100 * width, "ry": ry / 100 * height} | ({"angle": angle} if angle else {})
+        gather.object(where, labels[0], shape=shape, attributes=attributes)
+    elif key == "keypointlabels" or "height" not in value:
+        x, y = get("x", "y")
+        shape = {"kind": "points", "points": [x / 100 * width, y / 100 * height]}
+        gather.object(where, labels[0], shape=shape, attributes=attributes)
+    else:
+        x, y, w, h = get("x", "y", "width", "height")
+        x, y, w, h = x / 100 * width, y / 100 * height, w / 100 * width, h / 100 * height
+        if angle % 360 == 0:
+            gather.object(where, labels[0], box=(x, y, x + w, y + h), attributes=attributes)
+            return
+        cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+        cx, cy = x + (w * cos - h * sin) / 2, y + (w * sin + h * cos) / 2
+        box = [cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2]
+        gather.object(where, labels[0], shape={"kind": "box", "box": box, "angle": angle}, attributes=attributes)

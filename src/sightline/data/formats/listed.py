@@ -1,0 +1,296 @@
+"""Label files that list images: finding the images they name, and making a dataset of what they say."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sightline.data.dataset import Dataset
+from sightline.data.formats import files
+from sightline.data.formats.gather import Gather, common_folder
+from sightline.data.images import is_image
+from sightline.data.malformed import leave_out
+from sightline.data.source import Source
+from sightline.errors import InputError
+from sightline.runtime.reading import open_binary
+from sightline.structures import Size
+
+IMAGE_FOLDERS = ("images", "Images", "imgs", "img", "JPEGImages", "data")
+"""Names that folders of images have beside label files."""
+LABEL_FOLDERS = ("annotations", "Annotations", "labels", "Labels", "csv", "json", "jsons")
+"""Names that folders of label files have."""
+_MOST_ORPHANS = 1000
+_MOST_FOLDERS = 50
+
+
+@dataclass
+class Listed:
+    """One image as a label file lists it.
+
+    Attributes:
+        name: the image, as the file names it: a path, a name, or a name without ending.
+        other_names: what it may be called instead.
+        file: the label file.
+        split: the name of its split.
+        size: (height, width) as the file states it; (0, 0) where it does not.
+        entries: its objects, in the reader's own form.
+        extra: what else is known of the image.
+    """
+
+    name: str
+    file: Path
+    split: str = "all"
+    size: Size = (0, 0)
+    entries: list[Any] = field(default_factory=list)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    other_names: tuple[str, ...] = ()
+
+
+class Finder:
+    """Finds images by the names that label files give them.
+
+    A name is tried as it is in each folder, then without its leading folders, then among all images below the folders,
+    where a path has to end with all of the name; of a name without ending, what precedes the file's ending counts.
+
+    Args:
+        folders: in the order they are looked into.
+    """
+
+    def __init__(self, folders: Iterable[Path]):
+        self.folders = [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
+        self._by_name: dict[str, list[Path]] | None = None
+
+    def find(self, name: str, near: Sequence[Path] = ()) -> Path | None:
+        """The image's file, or None.
+
+        Args:
+            name: as the label file has it.
+            near: folders that are looked into first.
+
+        Raises:
+            InputError: the name fits several files in different folders.
+        """
+        plain = name.strip().replace("\\", "/")
+        parts = [part for part in plain.split("/") if part not in ("", ".", "..")]
+        if not parts:
+            return None
+        if os.path.isabs(plain) and os.path.isfile(plain):
+            return Path(plain)
+        for start in range(len(parts)):
+            for folder in (*near, *self.folders):
+                place = folder.joinpath(*parts[start:])
+                if is_image(place) and _is_file(place):
+                    return place
+        found = [place for place in self._index().get(parts[-1], []) if _ends_with(place, parts)]
+        if len(found) > 1:
+            close = [place for place in found if any(place.is_relative_to(folder) for folder in near)]
+            found = close if len(close) == 1 else found
+        if len(found) > 1:
+            raise InputError(
+                f"the image {name!r} may be {found[0]} or {found[1]}; write its folder into the label file, or name "
+                "the folder of the images (images=…)"
+            )
+        return found[0] if found else None
+
+    def _index(self) -> dict[str, list[Path]]:
+        """All images below the folders, by name and by name without ending."""
+        if self._by_name is None:
+            self._by_name = {}
+            seen: set[Path] = set()
+            for folder in self.folders:
+                for inner in files.images_below(folder):
+                    place = folder / inner
+                    if place not in seen:
+                        seen.add(place)
+                        for key in {place.name, place.stem}:
+                            self._by_name.setdefault(key, []).append(place)
+        return self._by_name
+
+
+def _ends_with(place: Path, parts: Sequence[str]) -> bool:
+    return len(parts) == 1 or list(place.parts[-len(parts) : -1]) == list(parts[:-1])
+
+
+def _is_file(place: Path) -> bool:
+    try:
+        return place.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
+def label_files(
+    root: Path, suffix: str, looks_right: Callable[[Path], bool], most: int = 200
+) -> list[tuple[str, Path]]:
+    """(split, file) of the label files of one kind, in the first of the usual places that has any.
+
+    Looked into are the folder itself, its folders of labels, its folders named as splits with theirs, and its other
+    folders. The split is the folder's, or the one that the file's name speaks of, or "all".
+
+    Args:
+        root: the dataset's folder, or one file.
+        suffix: of the files, in lower case.
+        looks_right: whether a file is of the kind.
+        most: how many files are looked into in each folder.
+    """
+    if root.is_file():
+        return [("all", root)] if looks_right(root) else []
+
+    def inside(*folders: Path) -> list[Path]:
+        return [file for folder in folders for file in _with_suffix(folder, suffix)[:most] if looks_right(file)]
+
+    found = inside(root) or inside(*(root / name for name in LABEL_FOLDERS))
+    if found:
+        return [(files.split_in(file.stem) or "all", file) for file in found]
+    folders = sorted(f for f in root.iterdir() if f.is_dir() and not f.name.startswith("."))
+    splits = [folder for folder in folders if files.is_usual_split(folder)]
+    others = [f for f in folders if f not in splits and f.name not in LABEL_FOLDERS][:_MOST_FOLDERS]
+    for group in (splits, others):
+        by_folder = {f: inside(f, *(f / name for name in LABEL_FOLDERS)) for f in group}
+        pairs = [(files.split_name(folder.name), file) for folder, own in by_folder.items() for file in own]
+        if pairs and group is others and len({split for split, _ in pairs}) == 1:
+            return [("all", file) for _, file in pairs]
+        if pairs:
+            return pairs
+    return []
+
+
+def _with_suffix(folder: Path, suffix: str) -> list[Path]:
+    try:
+        names = sorted(entry.name for entry in os.scandir(folder) if entry.name.lower().endswith(suffix))
+    except OSError:
+        return []
+    return [folder / name for name in names if not name.startswith(".") and (folder / name).is_file()]
+
+
+def head_of(file: Path, size: int = 2**16) -> bytes:
+    """The first bytes of a file; none where it cannot be read."""
+    try:
+        with open_binary(file) as opened:
+            return opened.read(size).removeprefix(b"\xef\xbb\xbf")
+    except (OSError, InputError):
+        return b""
+
+
+def given_files(
+    root: Path, splits: Mapping[str, str | Path], suffix: str, looks_right: Callable[[Path], bool]
+) -> list[tuple[str, Path]]:
+    """(split, file) of the splits that the user names: a file each, or a folder that holds files of the kind."""
+    home = root.parent if root.is_file() else root
+    found = []
+    for split, given in splits.items():
+        place = files.resolve(home, given).absolute()
+        inside = [place] if place.is_file() else [file for _, file in label_files(place, suffix, looks_right)]
+        if not inside:
+            raise InputError(f"{place} holds no label file (*{suffix}) to be a split; name the file")
+        found += [(split, file) for file in inside]
+    return found
+
+
+def assemble(
+    root: Path,
+    format: str,
+    listed: Iterable[Listed],
+    add: Callable[[Gather, Listed, Any, Size], None],
+    gather: Gather,
+    *,
+    images: Path | None = None,
+    relative: bool = False,
+    notes: Sequence[str] = (),
+) -> Dataset:
+    """A dataset of listed images: found, measured, with their objects added one by one.
+
+    Listed images that are not there are remembered as orphans and left out; so are, with a note, images beside them
+    that no label file lists. One image that is listed twice in a split has the objects of both.
+
+    Args:
+        root: the dataset's folder, or its one label file.
+        format: its name.
+        listed: the images.
+        add: adds one entry of an image to the gathered columns, given the image's (height, width).
+        gather: what the columns are gathered in.
+        images: the folder with the images, where the user names one.
+        relative: coordinates are parts of the image's size, so that the file's own size is taken, not the stated one.
+        notes: what the user should know of how the files were read.
+    """
+    root = root.absolute()
+    home = root.parent if root.is_file() else root
+    base = files.naming_root(home, images)
+    if images is not None:
+        folders = [images.absolute()]
+    else:
+        folders = [*(home / name for name in IMAGE_FOLDERS), home]
+    finder = Finder(folders)
+    by_split: dict[str, dict[Path, list[Listed]]] = {}
+    orphans: list[str] = []
+    missing = 0
+    for one in listed:
+        near = _near(one, images, home)
+        names_of = (one.name, *one.other_names)
+        found = next((place for name in names_of if (place := finder.find(name, near)) is not None), None)
+        if found is None:
+            missing += 1
+            orphans += [f"{files.relative(one.file, base)}: {one.name}"] if len(orphans) < _MOST_ORPHANS else []
+        else:
+            by_split.setdefault(one.split, {}).setdefault(found, []).append(one)
+    if not by_split:
+        looked = "in the folder named" if images is not None else "beside the file and in images/"
+        raise files.none_found(home, orphans, looked)
+    split_names = files.in_order(by_split)
+    folder_of = []
+    for number, split in enumerate(split_names):
+        names = []
+        for place, several in by_split[split].items():
+            stated = next((one.size for one in several if all(one.size)), (0, 0))
+            size = files.header_size(place) if relative or not all(stated) else stated
+            size = size if all(size) else stated
+            names.append(files.relative(place, base))
+            extra = {key: value for one in several for key, value in one.extra.items()}
+            gather.image(names[-1], size, number, files.relative(several[0].file, base), extra)
+            for one in several:
+                for entry in one.entries:
+                    try:
+                        add(gather, one, entry, size)
+                    except InputError as error:
+                        leave_out(error, one.file, getattr(entry, "line", None))
+        folder_of.append(common_folder(names))
+    columns, known = gather.finish()
+    told = list(notes)
+    if missing:
+        told.append(f"{missing} listed images are not there ({orphans[0]}); they are left out")
+    told += _unlisted({place for places in by_split.values() for place in places}, base)
+    source = Source(
+        columns=columns,
+        classes=known,
+        root=base,
+        format=format,
+        split_names=tuple(split_names),
+        folders=tuple(folder_of),
+        orphans=tuple(orphans),
+        notes=tuple(told),
+    )
+    return Dataset(source)
+
+
+def _near(one: Listed, images: Path | None, home: Path) -> list[Path]:
+    """Folders where an image is looked for first: beside its label file, and in its split's folder."""
+    if images is not None:
+        return [images / one.split]
+    beside = one.file.parent
+    near = [beside, *(beside / name for name in IMAGE_FOLDERS)]
+    if one.split != "all":
+        near += [folder / raw for folder in (home / "images", home) for raw in files.aliases(one.split)]
+    return near
+
+
+def _unlisted(listed: set[Path], base: Path) -> list[str]:
+    """A note on images that lie beside listed ones, but that no label file lists."""
+    left: list[Path] = []
+    for folder in sorted({place.parent for place in listed}):
+        left += [folder / name for name in sorted(os.listdir(folder)) if is_image(name) and not name.startswith(".")]
+    left = [place for place in left if place not in listed]
+    if not left:
+        return []
+    return [f"{len(left)} images are in no label file and are left out (the first is {files.relative(left[0], base)})"]

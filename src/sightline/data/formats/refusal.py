@@ -1,0 +1,193 @@
+"""What to say of a folder or a file that is no dataset: what it looks like, and what is missing for that."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from sightline.data.formats.files import is_usual_split, split_name
+from sightline.data.formats.listed import head_of
+from sightline.data.images import is_image
+from sightline.errors import InputError
+from sightline.runtime.reading import shown
+
+WHERE = "docs/formats.md lists the formats"
+_MOST = 20_000
+"""Files that are counted."""
+_DEEP = 3
+_NOT_READ = {
+    ".tfrecord": "TFRecord, which is not read: export the data as COCO or VOC",
+    ".tfrecords": "TFRecord, which is not read: export the data as COCO or VOC",
+    ".mat": "MATLAB files, which are not read: export the data as COCO or as masks",
+    ".lmdb": "LMDB, which is not read: export the data as files",
+    ".record": "TFRecord, which is not read: export the data as COCO or VOC",
+}
+
+
+def not_recognised(root: Path, recognise: Callable[[Path], Mapping[str, str]]) -> InputError:
+    """The error for a path in which no format was recognised.
+
+    Args:
+        root: the folder or file.
+        recognise: the formats recognised in a folder, with what was found: it is asked of the folders inside.
+    """
+    name = shown(root)
+    if root.is_file():
+        return InputError(f"{name} is no file of labels in a known format. {_of_file(root)}; {WHERE}")
+    counts, images_in = _contents(root)
+    total = sum(counts.values())
+    many = "more than " if total >= _MOST else ""
+    parts = [f"{counts['images']} images"] if counts["images"] else []
+    parts += [f"{count} {suffix}" for suffix, count in counts.most_common() if suffix != "images"][:3]
+    holds = f"{many}{', '.join(parts)}" if parts else "no files"
+    inside = _datasets_inside(root, recognise)
+    if len(inside) == 1:
+        advice = f"Its folder {inside[0]} is a dataset: give that path"
+    elif inside:
+        more = ", …" if len(inside) > 3 else ""
+        advice = f"Its folders {', '.join(inside[:3])}{more} are datasets: give one of them"
+    else:
+        advice = _classes(root, counts) or _nearest(root, counts, images_in)
+    return InputError(f"{name} holds {holds}, but it is not a dataset in a known format. {advice}; {WHERE}")
+
+
+def _contents(root: Path) -> tuple[Counter[str], Counter[str]]:
+    """How many images and files of each ending there are, and how many images each folder has."""
+    counts: Counter[str] = Counter()
+    images_in: Counter[str] = Counter()
+    for at, folders, names in os.walk(root):
+        depth = len(Path(at).relative_to(root).parts)
+        folders[:] = [f for f in sorted(folders) if not f.startswith(".")] if depth < _DEEP else []
+        for name in names:
+            if name.startswith("."):
+                continue
+            if is_image(name):
+                counts["images"] += 1
+                images_in[at] += 1
+            else:
+                counts[os.path.splitext(name)[1].lower() or "without ending"] += 1
+        if sum(counts.values()) >= _MOST:
+            break
+    return counts, images_in
+
+
+def _datasets_inside(root: Path, recognise: Callable[[Path], Mapping[str, str]]) -> list[str]:
+    """The folders directly inside that are datasets, each with its format."""
+    found = []
+    for folder in sorted(f for f in root.iterdir() if f.is_dir() and not f.name.startswith("."))[:20]:
+        try:
+            formats = recognise(folder)
+        except (InputError, OSError):
+            continue
+        if formats:
+            found.append(f"{shown(folder.name)} ({' or '.join(formats)})")
+    return found
+
+
+def _classes(root: Path, counts: Counter[str]) -> str:
+    """Says that folders are classes, where they are; "" where they are not."""
+    splits = [folder for folder in sorted(root.iterdir()) if is_usual_split(folder)]
+    homes = splits or [root]
+    names: set[str] = set()
+    for home in homes:
+        inside = [f for f in sorted(home.iterdir()) if f.is_dir() and not f.name.startswith(".")]
+        if len(inside) < 2 or not all(_has_images(folder) for folder in inside):
+            return ""
+        if any(is_image(f) for f in home.iterdir()):
+            return ""
+        names |= {folder.name for folder in inside}
+    if sum(counts[suffix] for suffix in (".json", ".xml")):
+        return ""
+    some = ", ".join(shown(name) for name in sorted(names)[:3]) + (", …" if len(names) > 3 else "")
+    where = " in " + ", ".join(split_name(f.name) for f in splits) if splits else ""
+    return (
+        f"It looks like a folder per class ({some}{where}), which says what a whole image shows: such labels are made "
+        "with Dataset.from_labels(images, labels, classes), not opened from a folder"
+    )
+
+
+def _has_images(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        for k, entry in enumerate(entries):
+            if is_image(entry.name):
+                return True
+            if k > 100:
+                break
+    return False
+
+
+def _nearest(root: Path, counts: Counter[str], images_in: Counter[str]) -> str:
+    """The format a folder is nearest to, and what it lacks."""
+    for suffix, what in _NOT_READ.items():
+        if counts[suffix]:
+            return f"It looks like {what}"
+    for suffix in (".json", ".csv", ".xml", ".txt"):
+        if counts[suffix]:
+            file = next(iter(sorted(root.glob(f"*{suffix}")) or sorted(root.rglob(f"*{suffix}"))[:1]), None)
+            words = _of_file(file) if file is not None else ""
+            if words:
+                return words
+    if len(images_in) > 1 and counts["images"]:
+        return (
+            "For masks, put the images into images/ and their masks of the same names into masks/; for boxes, add "
+            "labels such as a COCO .json or YOLO .txt"
+        )
+    if counts["images"]:
+        return "Its images have no labels: add them, such as a COCO .json or a YOLO .txt for each image"
+    return "Give the folder that holds the images and their labels"
+
+
+def _of_file(file: Path) -> str:
+    """What one file looks like, and what it lacks."""
+    name, suffix = shown(file.name), file.suffix.lower()
+    head = head_of(file)
+    if not head.strip():
+        return f"{name} is empty: export it again"
+    if suffix == ".json":
+        return _of_json(name, head)
+    if suffix == ".xml":
+        if b"<imagesize>" in head:
+            return f"{name} looks like LabelMe XML, which is not read: export the data as COCO"
+        return f"{name} is no label of VOC (<annotation> with <size> and <object>) or CVAT (<annotations>)"
+    if suffix == ".csv":
+        first = shown(head.decode("utf-8", "replace").splitlines()[0])[:60]
+        return (
+            f"{name} lacks columns for the image and its box ({first!r}): name them filename, xmin, ymin, xmax, ymax, "
+            "class"
+        )
+    if suffix == ".txt":
+        first = shown(head.decode("utf-8", "replace").strip().splitlines()[0])[:40]
+        return f"{name} is no label of YOLO, whose lines are 'class x y width height' in parts of 1, not {first!r}"
+    if suffix in (".yaml", ".yml"):
+        return f'{name} does not describe YOLO data: it needs "names" and "train" or "val"'
+    if suffix in _NOT_READ:
+        return f"It looks like {_NOT_READ[suffix]}"
+    if is_image(file):
+        return "It is an image: give the folder that holds the images and their labels"
+    return f"Files ending in {suffix or 'nothing'} hold no labels: give a folder, a .json, a .csv or a data.yaml"
+
+
+def _of_json(name: str, head: bytes) -> str:
+    if b'"vid_list"' in head:
+        return f"{name} looks like VIA 3, which is not read: export the data as COCO"
+    if b'"assets"' in head and b'"tags"' in head:
+        return f"{name} looks like a VoTT project: export it as CSV"
+    if b'"DataRow ID"' in head or b'"data_row"' in head:
+        return f"{name} looks like Labelbox, which is not read: export the data as COCO"
+    known = [key for key in ("images", "annotations", "categories") if f'"{key}"'.encode() in head]
+    if known:
+        lacking = [key for key in ("images", "annotations", "categories") if key not in known]
+        return f"{name} looks like COCO, but lacks {' and '.join(repr(key) for key in lacking)}"
+    if b'"shapes"' in head:
+        return f"{name} looks like LabelMe, but lacks 'imagePath'"
+    if b'"bbox"' in head and b'"score"' in head:
+        return f"{name} looks like detections, not labels: give the file or folder of the labels"
+    try:
+        content = json.loads(head)
+        keys = list(content if isinstance(content, dict) else content[0])
+        return f"{name} has the keys {', '.join(map(str, keys[:4]))}, which no format has: export it as COCO"
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return f"{name} is JSON of no known format: export it as COCO"
