@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sightline.data.images import from_pil, image_size, is_image, orientation, read_image, read_map, to_pil
+from sightline.data.images import (
+    from_pil,
+    image_size,
+    is_image,
+    of_any_size,
+    orientation,
+    read_image,
+    read_map,
+    to_pil,
+)
 from sightline.errors import InputError
 
 
@@ -258,3 +268,113 @@ def test_is_image():
     assert is_image("a/b.JPG")
     assert is_image(Path("x.npy"))
     assert not is_image("a.xml")
+
+
+def jpeg_with(path: Path, block: bytes) -> Path:
+    Image.new("RGB", (11, 7)).save(path, exif=block)
+    return path
+
+
+def exif_block(kind: int, count: int, value: bytes, order: str = "II") -> bytes:
+    """An EXIF block whose only entry is the orientation, of any type and value."""
+
+    def word(n: int, size: int) -> bytes:
+        return n.to_bytes(size, "little" if order == "II" else "big")
+
+    head = order.encode() + word(42, 2) + word(8, 4)
+    return b"Exif\0\0" + head + word(1, 2) + word(0x0112, 2) + word(kind, 2) + word(count, 4) + value + word(0, 4)
+
+
+class TestOrientationsThatSayNothing:
+    """A value other than 1 … 8 means upright, for the header, the decoder and Pillow images alike."""
+
+    @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+    @pytest.mark.parametrize("value", [0, 9, 255, 65535])
+    def test_other_values(self, tmp_path: Path, suffix: str, value: int):
+        exif = Image.Exif()
+        exif[0x0112] = value
+        path = tmp_path / f"a.{suffix}"
+        Image.new("RGB", (11, 7)).save(path, exif=exif)
+        assert image_size(path) == (7, 11)
+        assert orientation(path) == 1
+        assert read_image(path).shape == (3, 7, 11)
+        coarse = read_image(path, draft=(2, 3))
+        assert coarse.shape[1] < coarse.shape[2]
+        with Image.open(path) as image:
+            assert from_pil(image).shape == (3, 7, 11)
+
+    @pytest.mark.parametrize(
+        "block",
+        [
+            b"garbage",
+            b"Exif\0\0II*\0\xff\xff\xff\xff",
+            b"Exif\0\0",
+            exif_block(2, 2, b"6\0\0\0"),  # a text
+            exif_block(5, 1, b"\x08\0\0\0"),  # a fraction
+            exif_block(12, 1, b"\x08\0\0\0"),  # a double
+            exif_block(3, 1, b"\x06\0\0\0")[:-8],  # cut within the entry
+        ],
+    )
+    def test_damaged_blocks(self, tmp_path: Path, block: bytes):
+        path = jpeg_with(tmp_path / "a.jpg", block)
+        assert image_size(path) == (7, 11)
+        assert orientation(path) == 1
+        assert read_image(path).shape == (3, 7, 11)
+        with Image.open(path) as image:
+            assert from_pil(image).shape == (3, 7, 11)
+
+    @pytest.mark.parametrize("block", [exif_block(3, 1, b"\x06\0\0\0"), exif_block(4, 1, b"\0\0\0\x06", "MM")])
+    def test_whole_ones(self, tmp_path: Path, block: bytes):
+        path = jpeg_with(tmp_path / "a.jpg", block)
+        assert (image_size(path), orientation(path)) == ((11, 7), 6)
+        assert read_image(path).shape == (3, 11, 7)
+
+    def test_a_png_that_states_it_behind_its_pixels(self, tmp_path: Path):
+        buffer = io.BytesIO()
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.new("RGB", (11, 7)).save(buffer, "PNG", exif=exif)
+        data = buffer.getvalue()
+        chunks, at = [], 8
+        while at < len(data):
+            length = 12 + int.from_bytes(data[at : at + 4], "big")
+            chunks.append(data[at : at + length])
+            at += length
+        chunks.sort(key=lambda chunk: [b"IHDR", b"IDAT", b"eXIf", b"IEND"].index(chunk[4:8]))
+        (tmp_path / "a.png").write_bytes(data[:8] + b"".join(chunks))
+        assert image_size(tmp_path / "a.png") == (11, 7)
+        assert orientation(tmp_path / "a.png") == 6
+        assert read_image(tmp_path / "a.png").shape == (3, 11, 7)
+
+
+class TestRoom:
+    """Headers that promise giant images are refused before the memory is taken."""
+
+    def test_a_tiff_of_few_bytes(self, tmp_path: Path):
+        from tests.data.test_tiff import tiff
+
+        data = tiff(np.zeros((4, 4, 4), np.uint16))
+        for tag in (256, 257):  # width and length
+            entry = struct.pack("<HHI", tag, 4, 1)
+            assert data.count(entry + struct.pack("<I", 4)) == 1
+            data = data.replace(entry + struct.pack("<I", 4), entry + struct.pack("<I", 60000))
+        (tmp_path / "a.tif").write_bytes(data)
+        assert image_size(tmp_path / "a.tif") == (60000, 60000)
+        with pytest.raises(InputError, match=r"a\.tif has more pixels than are decoded at once"):
+            read_image(tmp_path / "a.tif", None)
+
+    def test_a_grey_image_of_16_bits_read_as_three_channels(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr("sightline.data.images.MOST_BYTES", 2999)
+        Image.fromarray(np.zeros((10, 25), np.uint16)).save(tmp_path / "a.png")  # 10 · 25 · 4 bytes a channel
+        assert read_image(tmp_path / "a.png", 1).shape == (1, 10, 25)
+        with pytest.raises(InputError, match="more pixels than are decoded at once"):
+            read_image(tmp_path / "a.png", 3)
+        with of_any_size():
+            assert read_image(tmp_path / "a.png", 3).shape == (3, 10, 25)
+
+    def test_npy(self, tmp_path: Path):
+        header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (100000, 1000000), }".ljust(117) + b"\n"
+        (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(9))
+        for read in (read_image, image_size):
+            with pytest.raises(InputError, match="100000000000 bytes, but 9 follow"):
+                read(tmp_path / "a.npy")
