@@ -48,7 +48,7 @@ class BadLabel:
     @property
     def message(self) -> str:
         """One sentence that begins with the file."""
-        return f"{self.file}: {self.value}"
+        return f"{self.file}{' ' if self.value.startswith(('is ', 'has ', 'holds ')) else ': '}{self.value}"
 
 
 _FOUND: ContextVar[list[BadLabel] | None] = ContextVar("found", default=None)
@@ -77,7 +77,7 @@ def leave_out(error: InputError, file: Path, line: int | None = None) -> None:
     if found is None or len(found) >= MOST:
         raise error
     value = str(error)
-    for start in (f"{file}: ", f"{file}, ", f"{file.name}: ", f"{file.name}, "):
+    for start in (f"cannot read {file}: ", f"{file}: ", f"{file}, ", f"{file} "):
         value = value.removeprefix(start)
     rule = "unknown-class" if isinstance(error, UnknownClass) else "label-malformed"
     found.append(BadLabel(file, line, value, rule))

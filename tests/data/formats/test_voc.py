@@ -185,7 +185,7 @@ class TestContent:
     @pytest.mark.parametrize(
         ("content", "words"),
         [
-            ("<annotation><size><object>", r"cannot read .*a\.xml: it is not valid XML \(.*\); repair or remove it"),
+            ("<annotation><size><object>", r"a\.xml is not valid XML \(.*\); repair or remove it"),
             ("<annotation><size/><object><name>x</name></object></annotation>", r"a\.xml: object 0 \(x\) has the box"),
             (
                 "<annotation><object><name>x</name><bndbox><xmin>1</xmin><ymin>b</ymin><xmax>2</xmax><ymax>3</ymax>"

@@ -113,7 +113,8 @@ def open_dataset(
         raise InputError(f"there is no folder {images} for the images; correct its path")
     module = _recognised(root, format)
     if classes is not None:
-        classes = list(Classes(classes))
+        classes = [name.strip() for name in Classes(classes)]
+        Classes(classes)
     named = {name: Path(p) for name, p in (("train", train), ("val", val), ("test", test)) if p is not None}
     more = {"ignore": ignore} if module is semantic else {}
     with collecting() as found:

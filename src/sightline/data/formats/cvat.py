@@ -33,6 +33,7 @@ from sightline.data.dataset import Dataset
 from sightline.data.formats import files, shapes
 from sightline.data.formats.cvat_write import write
 from sightline.data.formats.gather import Gather, common_folder, place_of
+from sightline.data.malformed import leave_out
 from sightline.data.source import Source
 from sightline.errors import InputError
 from sightline.structures import Size
@@ -112,7 +113,7 @@ def read(
             names[split].append(name)
             size = image.size if all(image.size) else files.header_size(place) if place else (0, 0)
             gather.image(name, size, split_names.index(split), extra={"tags": image.tags} if image.tags else {})
-            _add_objects(gather, f"{file.path}: {image.name}", image.objects, size)
+            _add_objects(gather, file.path, image.name, image.objects, size)
     if not there:
         raise files.none_found(home, missing, "in images/ and beside the file")
     columns, known = gather.finish()
@@ -234,23 +235,29 @@ def _number(name: str) -> int | None:
     return int(digits[1]) if digits else None
 
 
-def _add_objects(gather: Gather, where: str, objects: Sequence[_Object], size: Size) -> None:
+def _add_objects(gather: Gather, file: Path, image: str, objects: Sequence[_Object], size: Size) -> None:
+    where = f"{file}: {image}"
     groups: dict[tuple[str, str], list[int]] = {}
     for k, one in enumerate(objects):
         if not one.label:
-            raise InputError(f"{where}: shape {k} ({one.element.tag}) has no label; name its class, or remove it")
+            no_label = f"{where}: shape {k} ({one.element.tag}) has no label; name its class, or remove it"
+            leave_out(InputError(no_label), file)
+            continue
         group = one.element.get("group_id") or "0"
         grouped = group != "0" and one.element.tag == "polygon"
         groups.setdefault((one.label, f"{one.track}: {group}" if grouped else f"shape {k}"), []).append(k)
     for (label, _), members in groups.items():
         first = objects[members[0]]
         here = f"{where}: shape {members[0]} ({first.element.tag})"
-        if len(members) > 1:
-            polygons = [_points(objects[k].element, here) for k in members]
-            geometry: dict[str, Any] = {"polygons": polygons}
-        else:
-            geometry = _geometry(first.element, here, size)
-        gather.object(here, label, attributes=_attributes(first.element), track=first.track, **geometry)
+        try:
+            geometry: dict[str, Any] = (
+                {"polygons": [_points(objects[k].element, here) for k in members]}
+                if len(members) > 1
+                else _geometry(first.element, here, size)
+            )
+            gather.object(here, label, attributes=_attributes(first.element), track=first.track, **geometry)
+        except InputError as error:
+            leave_out(error, file)
 
 
 def _attributes(element: Element) -> dict[str, Any]:

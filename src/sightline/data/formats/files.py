@@ -13,6 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from sightline.data.dataset import Dataset
+from sightline.data.formats.listing import find_folder
 from sightline.data.images import image_size, is_image, to_pil
 from sightline.data.malformed import UnknownClass
 from sightline.errors import InputError
@@ -102,6 +103,28 @@ def files_below(folder: Path) -> list[str]:
         base = Path(at).relative_to(folder).as_posix()
         found += [name if base == "." else f"{base}/{name}" for name in names if not name.startswith(".")]
     return sorted(found)
+
+
+def split_folders(home: Path) -> dict[str, Path]:
+    """Folders named as tools name those of train, val and test, by the split's usual name.
+
+    Of two for one split (val and valid) the second keeps its own name, so that no image is lost.
+    """
+    found: dict[str, Path] = {}
+    for folder in sorted(f for f in home.iterdir() if is_usual_split(f)):
+        name = split_name(folder.name)
+        found[folder.name if name in found else name] = folder
+    return {name: found[name] for name in in_order(found)}
+
+
+def with_ending(folder: Path, ending: str) -> list[Path]:
+    """The files in a folder whose names end so, in any letter case; sorted, hidden ones left out."""
+    return [f for f in sorted(folder.iterdir()) if f.name.lower().endswith(ending) and not f.name.startswith(".")]
+
+
+def first_folder(home: Path, names: Iterable[str]) -> Path | None:
+    """The first of several folders that is there, in any letter case."""
+    return next((found for name in names if (found := find_folder(home, name)) is not None), None)
 
 
 def beside_splits(base: Path, splits: Iterable[Path], root: Path) -> list[str]:

@@ -33,7 +33,8 @@ class Gather:
     def __init__(self, classes: Sequence[str] | None, listed: Sequence[str] | None = None):
         names = classes if classes is not None else listed
         self.fixed = names is not None
-        self.ids = {name: k for k, name in enumerate(Classes(names or []))}
+        # Spaces around a name do not count: tools add and remove them.
+        self.ids = {name: k for k, name in enumerate(Classes(dict.fromkeys(name.strip() for name in names or [])))}
         self.builder = Builder()
         self.image_extra: list[str] = []
         self.flags: dict[str, list[bool]] = {name: [] for name in shapes.FLAGS}
@@ -67,6 +68,7 @@ class Gather:
                 "other".
             track: the id of its track in a video.
         """
+        label = label.strip()
         if label not in self.ids and self.fixed:
             raise files.unknown_class(where, f"class {label!r}", list(self.ids))
         segmentation = b""

@@ -36,7 +36,9 @@ from sightline.data.dataset import Dataset
 from sightline.data.formats import files, shapes
 from sightline.data.formats.gather import Gather, common_folder, place_of
 from sightline.data.formats.labelme_write import write
+from sightline.data.formats.listing import find_folder
 from sightline.data.images import from_pil, is_image, read_image
+from sightline.data.malformed import leave_out
 from sightline.data.source import Source
 from sightline.errors import InputError
 from sightline.structures import Size
@@ -44,8 +46,8 @@ from sightline.structures import Size
 __all__ = ["LOOKED_FOR", "read", "recognise", "write"]
 
 LOOKED_FOR = "LabelMe: *.json with shapes beside images"
-_LABEL_FOLDERS = ("annotations", "Annotations", "labels", "json", "jsons")
-_IMAGE_FOLDERS = ("images", "Images", "JPEGImages", "imgs")
+_LABEL_FOLDERS = ("annotations", "labels", "json", "jsons")
+_IMAGE_FOLDERS = ("images", "JPEGImages", "imgs")
 _NOT_CLASSES = frozenset(["__ignore__", "_background_"])
 _KNOWN = frozenset(["label", "points", "group_id", "description", "shape_type", "flags", "mask"])
 _FILE_KNOWN = frozenset(["version", "shapes", "imagePath", "imageData", "imageHeight", "imageWidth"])
@@ -83,11 +85,13 @@ def recognise(root: Path) -> str | None:
     if root.is_file():
         return root.name if _looks_like_labelme(root) else None
     for folder in (root, *(f for f in sorted(root.iterdir()) if files.is_usual_split(f))):
-        for place in (folder, *(folder / name for name in _LABEL_FOLDERS)):
-            found = sorted(place.glob("*.json"))[:20] if place.is_dir() else []
-            file = next((file for file in found if _looks_like_labelme(file)), None)
-            if file is not None:
-                return files.relative(file, root)
+        found = files.with_ending(folder, ".json")[:20]
+        for place in (find_folder(folder, name) for name in (*_LABEL_FOLDERS, *_IMAGE_FOLDERS)):
+            names = files.files_below(place) if place is not None else []
+            found += [(place or folder) / name for name in names if name.lower().endswith(".json")][:20]
+        file = next((file for file in found if _looks_like_labelme(file)), None)
+        if file is not None:
+            return files.relative(file, root)
     return None
 
 
@@ -101,12 +105,13 @@ def read(
     root = root.absolute()
     images = None if images is None else images.absolute()
     home = root.parent if root.is_file() else root
+    left_out: list[str] = []
     if splits:
         parts = [_Part(name, files.resolve(home, given)) for name, given in splits.items()]
     else:
-        folders = {files.split_name(f.name): f for f in sorted(home.iterdir()) if files.is_usual_split(f)}
-        parts = [_Part(name, folders[name]) for name in files.in_order(folders)] if root.is_dir() else []
-        parts = parts or [_Part("all", home)]
+        folders = files.split_folders(home) if root.is_dir() else {}
+        parts = [_Part(name, folder) for name, folder in folders.items()] or [_Part("all", home)]
+        left_out = files.beside_splits(home, folders.values(), home) if folders else []
     contents: dict[Path, dict[str, Any]] = {}
     for part in parts:
         _find(part, root if root.is_file() else None, images, home, contents)
@@ -140,6 +145,7 @@ def read(
         split_names=tuple(part.split for part in parts),
         folders=tuple(folders_of),
         orphans=tuple(orphans),
+        left_out=tuple(left_out),
     )
     if any(not is_image(path) for path in paths):
         source = _in_memory(source, paths)
@@ -168,18 +174,24 @@ def _find(
 ) -> None:
     """Pair images with their JSON."""
     folder = part.folder
-    label_folder = next((folder / n for n in _LABEL_FOLDERS if (folder / n).is_dir() and only is None), folder)
-    inner = next((folder / n for n in _IMAGE_FOLDERS if (folder / n).is_dir()), None)
+    label_folder = (files.first_folder(folder, _LABEL_FOLDERS) if only is None else None) or folder
+    inner = files.first_folder(folder, _IMAGE_FOLDERS)
     if images is not None:
         image_folder = images / part.split if (images / part.split).is_dir() else images
     else:
         image_folder = inner or label_folder
     found = [only] if only is not None else [label_folder / name for name in files.files_below(label_folder)]
     labels: dict[Path, Path] = {}
+    unread: set[Path] = set()
     for file in found:
         if not _looks_like_labelme(file):
             continue
-        content = contents[file] = _content(file)
+        try:
+            content = contents[file] = _content(file)
+        except InputError as error:
+            leave_out(error, file)
+            unread |= {f for f in _same_stem(file, label_folder, image_folder) if f.is_file()}
+            continue
         stated = content["imagePath"].replace("\\", "/")
         near = place_of(stated, [file.parent, image_folder])
         near = near or next((f for f in _same_stem(file, label_folder, image_folder) if f.is_file()), None)
@@ -189,7 +201,7 @@ def _find(
         else:
             labels[image] = file
     pictured = [] if only is not None else [image_folder / name for name in files.images_below(image_folder)]
-    every = dict.fromkeys([*pictured, *labels])
+    every = dict.fromkeys(place for place in [*pictured, *labels] if place in labels or place not in unread)
     part.pairs = sorted(
         ((image, labels.get(image)) for image in every), key=lambda pair: files.without_suffix(str(pair[0]))
     )
@@ -247,18 +259,26 @@ def _embedded(file: Path) -> Tensor:
 def _add_objects(gather: Gather, file: Path, stated: list[Any], size: Size) -> None:
     groups: dict[tuple[str, Any], list[int]] = {}
     for k, shape in enumerate(stated):
-        if not isinstance(shape, dict) or not isinstance(shape.get("label"), str) or not shape["label"].strip():
-            raise InputError(f"{file}: shape {k} has no label; name its class, or remove it")
-        group = shape.get("group_id")
-        kind = str(shape.get("shape_type") or "polygon")
-        if not isinstance(group, int | str | None):
-            raise InputError(
-                f"{file}: shape {k} has the group_id {str(group)[:60]}, but it must be a number; correct it"
-            )
-        grouped = group is not None and kind in _AREAS
-        groups.setdefault((shape["label"].strip(), group if grouped else f"shape {k}"), []).append(k)
+        try:
+            groups.setdefault(_group(file, k, shape), []).append(k)
+        except InputError as error:
+            leave_out(error, file)
     for (label, _), members in groups.items():
-        _add(gather, f"{file}: shape {members[0]}", label, [stated[k] for k in members], size)
+        try:
+            _add(gather, f"{file}: shape {members[0]}", label, [stated[k] for k in members], size)
+        except InputError as error:
+            leave_out(error, file)
+
+
+def _group(file: Path, k: int, shape: Any) -> tuple[str, Any]:
+    """The label of a shape, and what it has in common with other parts of its object."""
+    if not isinstance(shape, dict) or not isinstance(shape.get("label"), str) or not shape["label"].strip():
+        raise InputError(f"{file}: shape {k} has no label; name its class, or remove it")
+    group = shape.get("group_id")
+    if not isinstance(group, int | str | None):
+        raise InputError(f"{file}: shape {k} has the group_id {str(group)[:60]}, but it must be a number; correct it")
+    grouped = group is not None and str(shape.get("shape_type") or "polygon") in _AREAS
+    return shape["label"].strip(), group if grouped else f"shape {k}"
 
 
 def _add(gather: Gather, where: str, label: str, parts: list[dict[str, Any]], size: Size) -> None:

@@ -37,8 +37,11 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
     keys = [(dataset.split_of(i), files.without_suffix(name)) for i, name in enumerate(names)]
     files.require_distinct(names, keys, "a label file in LabelMe, which goes by the name without its ending")
     whole = dataset.splits == ("all",)
+    # Without splits, a folder of images that is named as a split is still none.
+    named = any(files.split_name(name.split("/")[0]) in files.ORDER for name in names)
+    home = out / "images" if whole and named else out
     for i, (split, stem) in enumerate(keys):
-        folder = out if whole else out / split
+        folder = home if whole else out / split
         files.write_image(dataset, i, folder / names[i], symlink)
         height, width = dataset.image_size(i)
         extra = dataset.image_extra(i)

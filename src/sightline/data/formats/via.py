@@ -30,6 +30,7 @@ from sightline.data.dataset import Dataset
 from sightline.data.formats import files, shapes
 from sightline.data.formats.gather import Gather, common_folder, only_class, place_of
 from sightline.data.formats.via_write import write
+from sightline.data.malformed import leave_out
 from sightline.data.source import Source
 from sightline.errors import InputError
 
@@ -117,7 +118,10 @@ def read(
                 orphans.append(f"{files.relative(part.path, base)}: {image.name}")
             gather.image(names[-1], files.header_size(place) if place else (0, 0), number, extra=image.attributes)
             for k, region in enumerate(image.regions):
-                _add(gather, f"{part.path}: region {k} of {image.name}", region, attribute, only)
+                try:
+                    _add(gather, f"{part.path}: region {k} of {image.name}", region, attribute, only)
+                except InputError as error:
+                    leave_out(error, part.path)
         folders.append(common_folder(names))
     if not there:
         raise files.none_found(home, orphans, "beside the file and in images/")
@@ -200,7 +204,12 @@ def _read_file(path: Path, split: str) -> _File:
         where = f"{path}: {entry['filename']}"
         if not isinstance(listed, list):
             raise InputError(f"{where} has the regions {str(regions)[:60]!r}, but they must be a list; export it again")
-        pairs = [_pair(region, f"{where}: region {k}") for k, region in enumerate(listed)]
+        pairs = []
+        for k, region in enumerate(listed):
+            try:
+                pairs.append(_pair(region, f"{where}: region {k}"))
+            except InputError as error:
+                leave_out(error, path)
         images.append(_Image(str(entry["filename"]), pairs, _dict(entry.get("file_attributes"))))
     return _File(path, split, images, {name: values for name, values in options.items() if values})
 
@@ -233,10 +242,15 @@ def _csv_images(path: Path, text: str) -> list[_Image]:
             )
             name = entry["filename"] if "filename" in entry else row[0]
         except ValueError as error:
-            raise InputError(f"{where} holds what is not JSON ({error}); export the file again") from None
+            wrong = InputError(f"{where} holds what is not JSON ({error}); export the file again")
+            leave_out(wrong, path, reader.line_num)
+            continue
         image = images.setdefault((name, entry.get("file_size", "")), _Image(name, [], _dict(stated)))
-        if shape:
-            image.regions.append(_pair({"shape_attributes": shape, "region_attributes": attributes}, where))
+        try:
+            if shape:
+                image.regions.append(_pair({"shape_attributes": shape, "region_attributes": attributes}, where))
+        except InputError as error:
+            leave_out(error, path, reader.line_num)
     return list(images.values())
 
 

@@ -7,6 +7,9 @@ Layouts that are recognised:
 - train/, valid/, test/ with XML files beside images (Roboflow);
 - XML files beside images, or in a folder beside a folder of images (LabelImg): one split, "all".
 
+Names of folders and endings may be in any letter case. Of images that differ in their ending alone (a.jpg, a.png) a
+label belongs to the one that it names; to all of them if it names none.
+
 Coordinates are kept as the files have them. The VOC challenges counted pixels from 1 and included the last one; the
 tools that write VOC today (LabelImg, CVAT, Roboflow) write the box's edges counted from 0, as here. Nothing in a file
 tells the two apart, and at most one pixel is at stake, so nothing is shifted.
@@ -25,17 +28,20 @@ from sightline.data.builder import Builder
 from sightline.data.columns import Blob, Column, Columns
 from sightline.data.dataset import Dataset
 from sightline.data.formats import files
+from sightline.data.formats.listing import find_folder
 from sightline.data.formats.voc_lists import image_lists, names_in, read_class_list
 from sightline.data.formats.voc_write import write
 from sightline.data.formats.voc_xml import VocFile, read_xml
+from sightline.data.malformed import leave_out
 from sightline.data.source import Source
+from sightline.errors import InputError
 from sightline.structures import Classes, Size
 
 __all__ = ["LOOKED_FOR", "read", "recognise", "write"]
 
 LOOKED_FOR = "Pascal VOC: Annotations/*.xml with ImageSets/Main/*.txt, or *.xml beside images"
-_IMAGE_FOLDERS = ("JPEGImages", "images", "Images", "imgs")
-_LABEL_FOLDERS = ("Annotations", "annotations", "xmls", "labels", "Labels")
+_IMAGE_FOLDERS = ("JPEGImages", "images", "imgs")
+_LABEL_FOLDERS = ("Annotations", "xmls", "labels")
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ class _Part:
     Attributes:
         split: its name.
         labels: XML files relative to the naming root, by name without ending.
-        images: image files relative to the naming root, by name without ending.
+        images: image files relative to the naming root, by name without ending; mostly one each.
         image_folder: where the images are, relative to the naming root; "" for the root.
         listed: the names in the split's list; None for all.
         list_file: the list, relative to the root.
@@ -53,7 +59,7 @@ class _Part:
 
     split: str
     labels: dict[str, str]
-    images: dict[str, str]
+    images: dict[str, list[str]]
     image_folder: str
     listed: list[str] | None = None
     list_file: str = ""
@@ -63,12 +69,13 @@ def recognise(root: Path) -> str | None:
     """What of VOC is found in a folder, as words; None if nothing is."""
     if not root.is_dir():
         return None
-    masks_alone = (root / "SegmentationObject").is_dir() and not (root / "Annotations").is_dir()
-    if (root / "ImageSets").is_dir() and (root / "JPEGImages").is_dir() and not masks_alone:
+    masks_alone = find_folder(root, "SegmentationObject") is not None and find_folder(root, "Annotations") is None
+    if find_folder(root, "ImageSets") is not None and find_folder(root, "JPEGImages") is not None and not masks_alone:
         return "ImageSets and JPEGImages"
     for folder in (root, *(f for f in sorted(root.iterdir()) if files.is_usual_split(f))):
-        deep = [folder / name for name in _LABEL_FOLDERS if (folder / name).is_dir()]
-        found = itertools.chain(folder.glob("*.xml"), *(place.rglob("*.xml") for place in deep))
+        deep = [place for name in _LABEL_FOLDERS if (place := find_folder(folder, name)) is not None]
+        below = (place / name for place in deep for name in files.files_below(place) if name.lower().endswith(".xml"))
+        found = itertools.chain(files.with_ending(folder, ".xml"), below)
         file = next((file for file in itertools.islice(found, 20) if _looks_like_voc(file)), None)
         if file is not None:
             return files.relative(file, root)
@@ -96,10 +103,11 @@ def read(
     """
     root = root.absolute()
     base = files.naming_root(root, images)
+    left_out: list[str] = []
     if splits:
         parts = [_given(root, name, files.resolve(root, given), images) for name, given in splits.items()]
     else:
-        parts = _parts(root, images)
+        parts = _parts(root, images, left_out)
     names = list(classes) if classes is not None else read_class_list(root)
     gather = _Gather(base, names)
     for number, part in enumerate(parts):
@@ -116,11 +124,12 @@ def read(
         split_names=tuple(part.split for part in parts),
         folders=tuple(_layout_folder(part) for part in parts),
         orphans=tuple(dict.fromkeys(gather.orphans)),
+        left_out=tuple(left_out),
     )
     return Dataset(source)
 
 
-def _parts(root: Path, images: Path | None) -> list[_Part]:
+def _parts(root: Path, images: Path | None, left_out: list[str]) -> list[_Part]:
     lists = image_lists(root)
     if lists:
         whole = _part(root, root, "all", images)
@@ -131,9 +140,10 @@ def _parts(root: Path, images: Path | None) -> list[_Part]:
         return (
             [replace(parts[0], split="all")] if [part.split for part in parts] in (["default"], ["trainval"]) else parts
         )
-    folders = {files.split_name(f.name): f for f in sorted(root.iterdir()) if files.is_usual_split(f)}
-    if folders and not any((root / name).is_dir() for name in _LABEL_FOLDERS):
-        return [_part(root, folders[name], name, images) for name in files.in_order(folders)]
+    folders = files.split_folders(root)
+    if folders and files.first_folder(root, _LABEL_FOLDERS) is None:
+        left_out += files.beside_splits(root, folders.values(), root)
+        return [_part(root, folder, name, images) for name, folder in folders.items()]
     return [_part(root, root, "all", images)]
 
 
@@ -147,17 +157,15 @@ def _given(root: Path, split: str, path: Path, images: Path | None) -> _Part:
 
 def _part(root: Path, folder: Path, split: str, images: Path | None) -> _Part:
     """All XML files and images of a folder."""
-    label_folder = next((folder / n for n in _LABEL_FOLDERS if (folder / n).is_dir()), folder)
-    image_folder = images or next((folder / n for n in _IMAGE_FOLDERS if (folder / n).is_dir()), label_folder)
+    label_folder = files.first_folder(folder, _LABEL_FOLDERS) or folder
+    image_folder = images or files.first_folder(folder, _IMAGE_FOLDERS) or label_folder
     base = files.naming_root(root, images)
     labels_at, images_at = files.folder_name(label_folder, base), files.folder_name(image_folder, base)
     xml = [name for name in files.files_below(label_folder) if name.lower().endswith(".xml")]
-    return _Part(
-        split,
-        {files.without_suffix(name): files.joined(labels_at, name) for name in xml},
-        {files.without_suffix(n): files.joined(images_at, n) for n in files.images_below(image_folder)},
-        images_at,
-    )
+    pictures: dict[str, list[str]] = {}
+    for name in files.images_below(image_folder):
+        pictures.setdefault(files.without_suffix(name), []).append(files.joined(images_at, name))
+    return _Part(split, {files.without_suffix(n): files.joined(labels_at, n) for n in xml}, pictures, images_at)
 
 
 def _layout_folder(part: _Part) -> str:
@@ -179,39 +187,62 @@ class _Gather:
         self.orphans: list[str] = []
         self.marks: dict[str, list[bool]] = {"truncated": [], "occluded": []}
         self.poses: list[str] = []
+        self._files: dict[str, VocFile | None] = {}
 
     def add(self, part: _Part, split: int) -> None:
         """Add a split's images; labels (and entries of its list) without an image become orphans."""
-        labels = {name: label for name, label in part.labels.items() if name in part.images}
         listed = None if part.listed is None else set(part.listed)
-        read: dict[str, VocFile] = {}
+        by_lower = {name.lower(): name for name in part.images}
+        labels: dict[str, str] = {}
+        without: list[str] = []
         for name, label in part.labels.items():
-            if name in labels or (listed is not None and name not in listed):
-                continue
-            file = read_xml(self.root / label)  # by its own name it has no image: perhaps it states another
-            stated = files.without_suffix(file.image)
-            if stated in part.images and stated not in labels:
-                labels[stated] = label
-                read[label] = file
-            else:
+            own = part.images.get(name) or part.images.get(by_lower.get(name.lower(), ""), [])
+            if len(own) > 1 and (file := self._file(label)) is not None:
+                ending = file.image.rsplit("/", 1)[-1].lower()
+                own = [image for image in own if image.rsplit("/", 1)[-1].lower() == ending] or own
+            if own:
+                labels |= dict.fromkeys(own, label)
+            elif listed is None or name in listed:
+                without.append(label)
+        for label in without:  # by its own name it has no image: perhaps it states another
+            file = self._file(label)
+            stated = [] if file is None else part.images.get(files.without_suffix(file.image), [])
+            exact = [image for image in stated if file is not None and image.endswith(file.image)] or stated
+            free = [image for image in exact if image not in labels]
+            if free:
+                labels[free[0]] = label
+            elif file is not None:
                 self.orphans.append(label)
         for name in part.images if part.listed is None else part.listed:
-            image, own = part.images.get(name), labels.get(name, "")
-            if image is not None:
-                file = read.get(own) or (read_xml(self.root / own) if own else VocFile("", (0, 0), []))
-                self._image(image, split, own, file)
-            elif name not in part.labels:
+            images = part.images.get(name, [])
+            for image in images:
+                if part.listed is None or len(images) == 1 or image in labels or not labels.keys() & set(images):
+                    self._image(image, split, labels.get(image, ""))
+            if not images and name not in part.labels:
                 self.orphans.append(f"{part.list_file}: {name}")
 
-    def _image(self, image: str, split: int, label: str, file: VocFile) -> None:
+    def _file(self, label: str) -> VocFile | None:
+        """A label file, read once; None where it is no XML."""
+        if label not in self._files:
+            try:
+                self._files[label] = read_xml(self.root / label)
+            except InputError as error:
+                self._files[label] = None
+                leave_out(error, self.root / label)
+        return self._files[label]
+
+    def _image(self, image: str, split: int, label: str) -> None:
+        file = self._file(label) if label else VocFile("", (0, 0), [])
+        if file is None:
+            return  # its label is known as one that cannot be read
         size: Size = file.size if all(file.size) else files.header_size(self.root / image)
         self.builder.add_image(image, size, split, label)
         self.count += 1
         for number, one in enumerate(file.objects):
             if one.name not in self.ids and self.fixed:
-                raise files.unknown_class(
-                    f"{self.root / label}: object {number}", f"class {one.name!r}", list(self.ids)
-                )
+                path, known = self.root / label, list(self.ids)
+                leave_out(files.unknown_class(f"{path}: object {number}", f"class {one.name!r}", known), path)
+                continue
             id = self.ids.setdefault(one.name, len(self.ids))
             # A crowd is written as difficult for other tools' sake; here it is a crowd.
             self.builder.add_object(one.box, id, crowd=one.crowd, difficult=one.difficult and not one.crowd)

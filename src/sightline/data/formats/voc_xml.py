@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
+from sightline.data.malformed import leave_out
 from sightline.errors import InputError
+from sightline.runtime import reading
 from sightline.structures import Size
 
 
@@ -33,20 +35,20 @@ class VocFile:
 
 
 def read_xml(path: Path) -> VocFile:
-    """Read one XML file.
+    """Read one XML file; an object without a name or a box of four numbers is left out.
 
     Raises:
-        InputError: it is no XML, or an object has no name or no box of four numbers.
+        InputError: it is no XML.
     """
-    try:
-        tree = ElementTree.parse(path).getroot()
-    except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise InputError(f"cannot read {path}: it is not valid XML ({error}); repair or remove it") from None
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+    tree = reading.read_xml(path)
     stated = (tree.findtext("filename") or "").strip().replace("\\", "/")
     size = _whole(tree.findtext("size/height")), _whole(tree.findtext("size/width"))
-    objects = [_object(element, number, path) for number, element in enumerate(tree.findall("object"))]
+    objects = []
+    for number, element in enumerate(tree.findall("object")):
+        try:
+            objects.append(_object(element, number, path))
+        except InputError as error:
+            leave_out(error, path)
     return VocFile(stated, size if all(size) else (0, 0), objects)
 
 

@@ -101,14 +101,11 @@ def from_folder(root: Path, images: Path | None, given: Given) -> Layout:
         return layout
     pictures = find_folder(root, "images")
     for base in [pictures, root] if pictures is not None else [root]:
-        by_name: dict[str, list[Path]] = {}
-        for folder in sorted(f for f in base.iterdir() if files.is_usual_split(f)):
-            by_name.setdefault(files.split_name(folder.name), []).append(folder)
-        if by_name:
-            for split in files.in_order(by_name):
-                inner = [find_folder(folder, "images") or folder for folder in by_name[split]]
-                layout.parts.append(finder.part(split, inner, [root]))
-            layout.left_out = files.beside_splits(base, [f for several in by_name.values() for f in several], root)
+        folders = files.split_folders(base)
+        if folders:
+            for split, folder in folders.items():
+                layout.parts.append(finder.part(split, [find_folder(folder, "images") or folder], [root]))
+            layout.left_out = files.beside_splits(base, folders.values(), root)
             return layout
     layout.parts = [finder.part("all", [pictures or root], [root])]
     return layout
