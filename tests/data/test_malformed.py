@@ -145,6 +145,7 @@ def coco_json(root: Path) -> None:
         (cvat, [("label-malformed", "annotations.xml")] * 3 + [("unknown-class", "annotations.xml")]),
         (via, [("label-malformed", "via.json")] * 4),
         (via_csv, [("label-malformed", "via.csv")] * 2),
+        (coco_json, [("label-malformed", "x.json")] * 3 + [("unknown-class", "x.json")]),
     ],
 )
 def test_of_every_format_all_are_listed_and_left_out(tmp_path: Path, make, expected: list[tuple[str, str]]):

@@ -73,6 +73,7 @@ def check(
         level: Level = "warning" if split == "test" else "error"
         problems.append(Problem.of("split-missing", f"{split} is not there ({words})", level=level))
     problems += [Problem.of("splits-share-images", words) for words in shared_images(dataset)]
+    problems += [Problem.of("reading-note", note) for note in dataset.notes]
     problems += _malformed(dataset)
     scale = dataset.full_scale
     if scale is not None:

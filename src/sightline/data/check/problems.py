@@ -100,6 +100,7 @@ _WARNINGS = {
     "objects-tiny": ("objects too small to see", "use a larger input size, or cut the images into tiles"),
 }
 _NOTES = {
+    "reading-note": ("how the files were read", "see whether that is what they mean"),
     "duplicate-images": ("the same image several times", "remove the copies, unless they are meant to weigh more"),
     "similar-images": ("nearly the same images", "look at them: they teach less than their number says"),
     "class-imbalance": ("classes of very different frequency", "watch the results of the rare ones, class by class"),

@@ -91,11 +91,13 @@ def read(
     final = Classes(categories) if known is None else known
     columns: list[Columns] = []
     orphans: list[str] = []
+    notes: list[str] = []
     meta: dict[str, Any] = {}
     for folder in folders:
         one = read_files.pop(0)
         columns.append(_placed(one.columns, one.classes, final, folder))
         orphans += one.orphans
+        notes += one.notes
         meta = one.meta | meta
         del one
     joined = Columns.concatenate(columns)
@@ -111,6 +113,7 @@ def read(
         folders=tuple(folders),
         label_files=tuple(part.file.absolute() for part in parts),
         orphans=tuple(orphans[:1000]),
+        notes=tuple(dict.fromkeys(notes)),
         meta=meta | {"categories": [categories.get(name, {"name": name}) for name in final]},
         later=_later(parts, folders),
         keypoint_names=keypoint_names,

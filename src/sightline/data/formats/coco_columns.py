@@ -18,6 +18,7 @@ from sightline.data.columns import Blob, Column, Columns
 from sightline.data.formats.coco_gather import FIRST_TEXT, Images, Objects, Texts, compact
 from sightline.data.formats.files import class_names, unknown_class
 from sightline.data.formats.jsonstream import JsonFile
+from sightline.data.malformed import leave_out
 from sightline.data.segmentation import area_of
 from sightline.errors import InputError
 from sightline.structures import Classes
@@ -32,6 +33,7 @@ class CocoFile:
     categories: list[dict[str, Any]]
     meta: dict[str, Any]
     orphans: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def read_file(path: Path, folder: str, split: int, classes: Classes | None) -> CocoFile:
@@ -69,7 +71,10 @@ def read_file(path: Path, folder: str, split: int, classes: Classes | None) -> C
     known = own if classes is None else classes
     columns, orphans = _columns(images, objects, folder, split)
     labels = _labels(columns, categories, ids, objects.category_texts, known, path)
-    return CocoFile(columns.replace(labels=labels), known, categories, others, orphans)
+    columns = columns.replace(labels=labels)
+    if (labels < 0).any():
+        columns = columns.take_objects(labels >= 0)
+    return CocoFile(columns, known, categories, others, orphans, _same_names(categories, path))
 
 
 def _columns(images: Images, objects: Objects, folder: str, split: int) -> tuple[Columns, list[str]]:
@@ -162,22 +167,21 @@ def _numbered(ids: np.ndarray, extra: Blob, texts: Texts) -> tuple[np.ndarray, B
 def _labels(
     columns: Columns, categories: list[dict[str, Any]], ids: np.ndarray, texts: Texts, classes: Classes, path: Path
 ) -> np.ndarray:
-    """Class ids for the category ids in `columns.labels`; `ids` are those of the categories."""
+    """Class ids for the category ids in `columns.labels`, −1 for unknown ones; `ids` are those of the categories."""
     order = np.argsort(ids)
     place = np.minimum(np.searchsorted(ids[order], columns.labels), max(len(ids) - 1, 0))
     place = order[place] if len(ids) else place
     known = ids[place] == columns.labels if len(ids) else np.zeros(len(columns.labels), bool)
-    if not known.all():
-        at = int(np.flatnonzero(~known)[0])
-        names = [f"{c['id']} {c['name']}" for c in categories]
-        (id,) = texts.originals(columns.labels[at : at + 1])
-        raise unknown_class(f"{path}: annotation {columns.ids[at]}", f"category_id {id!r}", names)
+    listed = [f"{c['id']} {c['name']}" for c in categories]
+    unknown = np.flatnonzero(~known)
+    for at, id in zip(unknown.tolist(), texts.originals(columns.labels[unknown]), strict=True):
+        leave_out(unknown_class(f"{path}: annotation {columns.ids[at]}", f"category_id {id!r}", listed), path)
     to_class = np.array([classes.id(c["name"]) if c["name"] in classes else -1 for c in categories], np.int32)
-    labels = to_class[place] if len(ids) else np.zeros(0, np.int32)
-    if (labels < 0).any():
-        at = int(np.flatnonzero(labels < 0)[0])
+    labels = to_class[place] if len(ids) else np.full(len(known), -1, np.int32)
+    labels[~known] = -1
+    for at in np.flatnonzero((labels < 0) & known).tolist():
         name = categories[int(place[at])]["name"]
-        raise unknown_class(f"{path}: annotation {columns.ids[at]}", f"category {name!r}", classes)
+        leave_out(unknown_class(f"{path}: annotation {columns.ids[at]}", f"category {name!r}", classes), path)
     return labels
 
 
@@ -201,6 +205,19 @@ def _categories(value: Any, path: Path, texts: Texts) -> tuple[list[dict[str, An
     if not any(isinstance(category["id"], str) for category in by_id.values()):
         by_id = dict(sorted(by_id.items()))
     return list(by_id.values()), np.array(list(by_id), np.int64)
+
+
+def _same_names(categories: list[dict[str, Any]], path: Path) -> list[str]:
+    """A sentence for each name that several categories have, but for spaces around it."""
+    by_name: dict[str, list[Any]] = {}
+    for category in categories:
+        by_name.setdefault(category["name"], []).append(category["id"])
+    return [
+        f"{path.name}: categories {', '.join(map(str, ids))} all have the name {name!r} (spaces around a name do not "
+        "count) and are one class"
+        for name, ids in by_name.items()
+        if len(ids) > 1
+    ]
 
 
 def _with_captions(extra: Blob, image_ids: np.ndarray, sentences: dict[int, list[str]]) -> Blob:

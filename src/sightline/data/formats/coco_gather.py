@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -12,6 +12,7 @@ import numpy as np
 
 from sightline.data.columns import Blob
 from sightline.data.formats.jsonstream import Batch
+from sightline.data.malformed import leave_out
 from sightline.data.segmentation import usable_part
 from sightline.errors import InputError
 from sightline.ops.masks import rle_to_box
@@ -58,6 +59,19 @@ def _is_word(id: Any) -> bool:
     return not (id.isascii() and id.isdecimal() and len(id) <= 18 and (id[0] != "0" or id == "0"))
 
 
+def _one_by_one(add: Callable[[Batch], None], batch: Batch, path: Path) -> None:
+    """Add a batch as a whole; where that fails, entry by entry, and leave out those that cannot be read."""
+    entries, texts = batch
+    try:
+        add(batch)
+    except InputError:
+        for entry in entries:
+            try:
+                add(([entry], texts))
+            except InputError as error:
+                leave_out(error, path)
+
+
 class Images:
     """The images of a file, gathered."""
 
@@ -70,13 +84,18 @@ class Images:
         self.extra: list[Blob] = []
 
     def add(self, batch: Batch) -> None:
+        """Add images; one that cannot be read is left out."""
+        _one_by_one(self._add, batch, self.path)
+
+    def _add(self, batch: Batch) -> None:
         entries, _ = batch
         for entry in entries:
             if not isinstance(entry, dict) or "id" not in entry or not isinstance(entry.get("file_name"), str):
                 raise InputError(f'{self.path} has an image without "id" or "file_name": {_short(entry)}; add them')
-        self.ids.append(self.texts.ids([entry["id"] for entry in entries], self.path, "an image's id"))
         sizes = [(entry.get("height") or 0, entry.get("width") or 0) for entry in entries]
-        self.sizes.append(whole(sizes, self.path, "an image's height and width", 0, 2**30).reshape(-1, 2))
+        whole_sizes = whole(sizes, self.path, "an image's height and width", 0, 2**30).reshape(-1, 2)
+        self.ids.append(self.texts.ids([entry["id"] for entry in entries], self.path, "an image's id"))
+        self.sizes.append(whole_sizes)
         self.names.append(Blob.of(entry["file_name"].replace("\\", "/") for entry in entries))
         self.extra.append(_rest(entries, _IMAGE_KNOWN))
 
@@ -94,12 +113,17 @@ class Objects:
         self.sentences: dict[int, list[str]] = {}
 
     def add(self, batch: Batch) -> None:
+        """Add annotations; one that cannot be read is left out."""
+        _one_by_one(self._add, batch, self.path)
+
+    def _add(self, batch: Batch) -> None:
         entries, texts = batch
         for entry in entries:
             if not isinstance(entry, dict) or "image_id" not in entry:
                 raise InputError(f'{self.path} has an annotation without "image_id": {_short(entry)}; add it')
+        sentences: list[tuple[int, str]] = []
         if any("category_id" not in entry for entry in entries):
-            entries = self._without_sentences(entries)
+            entries = self._without_sentences(entries, sentences)
         boxes = [entry.get("bbox") for entry in entries]
         if not all(type(box) is list and len(box) == 4 for box in boxes):
             boxes = [self._box(entry, texts) for entry in entries]
@@ -115,26 +139,32 @@ class Objects:
         ids = [entry.get("id") for entry in entries]
         if None in ids:
             ids = [self.count + 1 + k if id is None else id for k, id in enumerate(ids)]
-        add = {name: part.append for name, part in self.parts.items()}
+        new: dict[str, Any] = {}
         # A number stands for a text, which is kept among the other keys.
         ids = [crc32(id.encode("utf-8", "replace")) if _is_word(id) else id for id in ids]
-        add["ids"](whole(ids, self.path, "an annotation's id"))
+        new["ids"] = whole(ids, self.path, "an annotation's id")
         images = [entry["image_id"] for entry in entries]
-        add["images"](self.image_texts.ids(images, self.path, "an annotation's image_id"))
+        new["images"] = self.image_texts.ids(images, self.path, "an annotation's image_id")
         categories = [entry["category_id"] for entry in entries]
-        add["categories"](self.category_texts.ids(categories, self.path, "a category_id"))
-        add["boxes"](xyxy)
-        add["areas"](_numbers(areas, self.path, "an annotation's area").astype(np.float64))
-        add["crowd"](np.array([bool(entry.get("iscrowd")) for entry in entries], bool))
-        add["difficult"](np.array([bool(entry.get("difficult")) for entry in entries], bool))
-        add["segmentations"](Blob.of(_text(entry.get("segmentation"), texts) for entry in entries))
-        add["keypoints"](self._keypoints(entries))
-        add["captions"](_captions(entries))
+        new["categories"] = self.category_texts.ids(categories, self.path, "a category_id")
+        new["boxes"] = xyxy
+        new["areas"] = _numbers(areas, self.path, "an annotation's area").astype(np.float64)
+        new["crowd"] = np.array([bool(entry.get("iscrowd")) for entry in entries], bool)
+        new["difficult"] = np.array([bool(entry.get("difficult")) for entry in entries], bool)
+        new["segmentations"] = Blob.of(_text(entry.get("segmentation"), texts) for entry in entries)
+        new["keypoints"] = self._keypoints(entries)
+        new["captions"] = _captions(entries)
         words = any(_is_word(entry.get("id")) for entry in entries)
-        add["rest"](_rest(entries, _KNOWN - {"id"} if words else _KNOWN))
+        new["rest"] = _rest(entries, _KNOWN - {"id"} if words else _KNOWN)
+        for name, values in new.items():  # all of them, or none
+            self.parts[name].append(values)
+        for image, sentence in sentences:
+            self.sentences.setdefault(image, []).append(sentence)
         self.count += len(entries)
 
-    def _without_sentences(self, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def _without_sentences(
+        self, entries: list[dict[str, Any]], sentences: list[tuple[int, str]]
+    ) -> list[dict[str, Any]]:
         """Set aside sentences about whole images; what is left are objects."""
         objects = []
         for entry in entries:
@@ -142,7 +172,7 @@ class Objects:
                 objects.append(entry)
             elif "caption" in entry:
                 (image,) = self.image_texts.ids([entry["image_id"]], self.path, "an annotation's image_id").tolist()
-                self.sentences.setdefault(image, []).append(str(entry["caption"]))
+                sentences.append((image, str(entry["caption"])))
             else:
                 raise InputError(f'{self.path}: annotation {entry.get("id")} has no "category_id"; add it')
         return objects
