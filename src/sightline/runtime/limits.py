@@ -41,6 +41,9 @@ class Limits:
         batch_size: images a step.
         count: anything else that is counted: scenes, anchors, layers, proposals.
         parameters: of a model.
+        archive_entries: files in a zip or tar archive.
+        archive_bytes: size of what an archive holds, expanded.
+        archive_ratio: how many times its own size an archive of more than 1 GiB expanded may hold.
     """
 
     file_bytes: int = 2**30
@@ -61,6 +64,9 @@ class Limits:
     batch_size: int = 1_000_000
     count: int = 10_000_000
     parameters: int = 20_000_000_000
+    archive_entries: int = 2_000_000
+    archive_bytes: int = 2**38
+    archive_ratio: int = 200
 
     def times(self, factor: float) -> Limits:
         """All limits multiplied; infinity lifts them."""

@@ -30,6 +30,7 @@ from sightline.data.formats import (
     yolo_pose,
     yolo_seg,
 )
+from sightline.data.formats.archives import is_archive, unpacked
 from sightline.data.formats.listed import head_of
 from sightline.data.formats.refusal import not_recognised
 from sightline.data.malformed import collecting, refuse
@@ -88,8 +89,9 @@ def open_dataset(
     Args:
         path: a folder in one of the formats (COCO, Pascal VOC, YOLO with boxes, polygons or keypoints, VIA, LabelMe,
             CVAT XML, masks of objects or class maps as pictures), or a file that describes one, such as a COCO .json or
-            a YOLO data.yaml. The layouts are listed in `sightline.data.formats.coco`, `.voc`, `.yolo`, `.yolo_seg`,
-            `.yolo_pose`, `.via`, `.labelme`, `.cvat`, `.masks` and `.semantic`.
+            a YOLO data.yaml, or a zip or tar archive of such a folder, which is unpacked beside it
+            (`sightline.data.formats.archives`). The layouts are listed in docs/formats.md, and in the module of each
+            format.
         train, val, test: what makes up a split, where it is not found by itself: a folder, a COCO .json, or a text file
             that lists images. The dataset then has the splits named here and no others.
         classes: the class names in the order wanted; a label of any other class is refused.
@@ -111,6 +113,8 @@ def open_dataset(
     images = None if images is None else Path(images)
     if images is not None and not images.is_dir():
         raise InputError(f"there is no folder {images} for the images; correct its path")
+    if is_archive(root):
+        root = _inside(unpacked(root))
     module = _recognised(root, format)
     if classes is not None:
         classes = [name.strip() for name in Classes(classes)]
@@ -170,6 +174,16 @@ def _formats_in(root: Path) -> dict[str, str]:
     if "voc" in found and len(found) > 1 and _without_objects(root, found["voc"]):
         del found["voc"]
     return found
+
+
+def _inside(folder: Path) -> Path:
+    """The dataset's own folder where an archive holds it in one that holds nothing else."""
+    while not _formats_in(folder):
+        entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+        if len(entries) != 1 or not entries[0].is_dir():
+            break
+        folder = entries[0]
+    return folder
 
 
 def _without_objects(root: Path, what: str) -> bool:

@@ -29,6 +29,7 @@ from sightline.data.formats import files
 from sightline.data.formats import masks_voc as voc
 from sightline.data.formats.gather import Gather, common_folder, only_class
 from sightline.data.formats.masks_write import CLASS_IDS, IDS, write
+from sightline.data.formats.voc_devkit import read_years, years
 from sightline.data.formats.voc_lists import names_in, read_list
 from sightline.data.images import is_image, read_map
 from sightline.data.map_values import MapValues
@@ -86,6 +87,8 @@ def read(
     A split is given by its folder of images, or by a list of their names.
     """
     root = root.absolute()
+    if found := [year for year in years(root) if (year / voc.OBJECTS).is_dir()]:
+        return read_years(root, found, splits or images, lambda year: read(year, None, classes))
     images = None if images is None else images.absolute()
     as_voc = not (root / IDS).is_dir() and (root / voc.OBJECTS).is_dir()
     orphans: list[str] = []

@@ -6,7 +6,8 @@ Layouts that are recognised:
   ending, and for an addition such as _mask, -label, _gt; with a folder a split in both, or SPLIT/images and
   SPLIT/masks;
 - a folder a split beside one of its masks: train/ and trainannot/, train_labels/, train_masks/, …;
-- JPEGImages/ and SegmentationClass/ (Pascal VOC), whose lists in ImageSets/Segmentation are splits;
+- JPEGImages/ and SegmentationClass/ (Pascal VOC), whose lists in ImageSets/Segmentation are splits; or VOC's years
+  (VOC2007/, VOC2012/) with these in them, as in VOCdevkit/;
 - a text file that lists an image and its mask in each line, relative to its folder; or images alone, whose masks are
   found as above.
 
@@ -34,6 +35,7 @@ from sightline.data.formats import files
 from sightline.data.formats.gather import common_folder
 from sightline.data.formats.semantic_classes import ClassTable, find_table
 from sightline.data.formats.semantic_write import write
+from sightline.data.formats.voc_devkit import read_years, years
 from sightline.data.formats.voc_lists import colour, names_in
 from sightline.data.images import is_image, read_map
 from sightline.data.map_values import MapValues
@@ -87,7 +89,7 @@ def recognise(root: Path) -> str | None:
     """What of class maps is found in a folder or a list, as words; None if nothing is."""
     if root.is_file():
         return root.name if root.suffix == ".txt" and _lists_pairs(root) else None
-    for home in (root, *sorted(path for path in root.iterdir() if files.is_usual_split(path))):
+    for home in (root, *years(root), *sorted(path for path in root.iterdir() if files.is_usual_split(path))):
         for images, masks in _folders(home):
             name = next((n for n in files.files_below(masks) if is_image(n)), None)
             if name is not None and images != masks:
@@ -111,6 +113,8 @@ def read(
     the file of classes names one; None where all count.
     """
     given, root = root, root.absolute()
+    if found := [year for year in years(root) if (year / "SegmentationClass").is_dir()]:
+        return read_years(root, found, splits or images, lambda year: read(year, None, classes, None, ignore))
     home = root if root.is_dir() else root.parent
     orphans: list[str] = []
     if splits:

@@ -5,7 +5,8 @@ Layouts that are recognised:
 - Annotations/*.xml, JPEGImages/* (or images/*) and ImageSets/Main/SPLIT.txt (VOC, CVAT); lists of single classes
   (aeroplane_train.txt) are left out, and so is trainval where train and val are there;
 - train/, valid/, test/ with XML files beside images (Roboflow);
-- XML files beside images, or in a folder beside a folder of images (LabelImg): one split, "all".
+- XML files beside images, or in a folder beside a folder of images (LabelImg): one split, "all";
+- VOCdevkit/ with VOC2007/, VOC2012/ or both in it: a split has the images of that split of every year.
 
 Names of folders and endings may be in any letter case. Of images that differ in their ending alone (a.jpg, a.png) a
 label belongs to the one that it names; to all of them if it names none.
@@ -29,6 +30,7 @@ from sightline.data.columns import Blob, Column, Columns
 from sightline.data.dataset import Dataset
 from sightline.data.formats import files
 from sightline.data.formats.listing import find_folder
+from sightline.data.formats.voc_devkit import read_years, years
 from sightline.data.formats.voc_lists import image_lists, names_in, read_class_list
 from sightline.data.formats.voc_write import write
 from sightline.data.formats.voc_xml import VocFile, read_xml
@@ -69,6 +71,8 @@ def recognise(root: Path) -> str | None:
     """What of VOC is found in a folder, as words; None if nothing is."""
     if not root.is_dir():
         return None
+    if recognised := [year.name for year in years(root) if recognise(year) is not None]:
+        return ", ".join(recognised)
     masks_alone = find_folder(root, "SegmentationObject") is not None and find_folder(root, "Annotations") is None
     if find_folder(root, "ImageSets") is not None and find_folder(root, "JPEGImages") is not None and not masks_alone:
         return "ImageSets and JPEGImages"
@@ -102,6 +106,8 @@ def read(
     object has such a mark.
     """
     root = root.absolute()
+    if found := years(root):
+        return read_years(root, found, splits or images, lambda year: read(year, None, classes))
     base = files.naming_root(root, images)
     left_out: list[str] = []
     if splits:

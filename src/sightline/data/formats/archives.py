@@ -1,0 +1,204 @@
+"""Datasets in zip and tar archives: unpacked once, into a hidden folder beside the archive.
+
+`data.zip` is unpacked into `.data.zip.sightline/data/`. The folder is used again as long as the archive's size and time
+of change are those it was unpacked from; it may be deleted at any time. It appears when everything is unpacked: an
+interruption leaves nothing that looks complete. Where the archive's own folder cannot be written to, it is in the
+user's cache (~/.cache/sightline).
+
+Nothing leaves that folder: an archive with an absolute path, a path through "..", a link or a device in it is refused.
+So are more entries, or more bytes when expanded, than `sightline.runtime.limits` allows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Generator
+from contextlib import closing
+from lzma import LZMAError
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from sightline.errors import InputError
+from sightline.runtime.limits import limits, require_within
+from sightline.runtime.reading import shown
+
+SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+_STAMP = "unpacked.json"
+_PIECE = 2**20
+_SMALL = 2**30
+"""Bytes up to which an archive may expand however little it is itself: labels compress a hundredfold."""
+_PASSED_OVER = ("__MACOSX", ".DS_Store", "Thumbs.db")
+_LOG = logging.getLogger(__name__)
+
+
+class _Entry(NamedTuple):
+    """A file in an archive: its safe path, its size as declared, and how it is read."""
+
+    parts: tuple[str, ...]
+    size: int
+    open: IO[bytes]
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file's name ends as archives' do (the file is not looked at)."""
+    return path.name.lower().endswith(SUFFIXES) and path.is_file()
+
+
+def unpacked(archive: Path) -> Path:
+    """The folder with an archive's files; it is made where there is none of this archive yet.
+
+    Raises:
+        InputError: the archive is damaged, encrypted, unsafe or too large, or there is no room.
+    """
+    archive = archive.absolute()
+    home = _home(archive)
+    inside = home / _stem(archive.name)
+    state = archive.stat()
+    stamp = {"archive": archive.name, "size": state.st_size, "mtime_ns": state.st_mtime_ns}
+    if _is_of(home, stamp) and inside.is_dir():
+        return inside
+    part = home.with_name(f"{home.name}.{os.getpid()}.part")
+    _LOG.warning("%s is unpacked into %s, once", archive, inside)
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        (part / inside.name).mkdir(parents=True)
+        _unpack(archive, part / inside.name, state.st_size)
+        (part / _STAMP).write_text(json.dumps(stamp), encoding="utf-8")
+        if home.exists() and not _is_of(home, stamp):
+            _remove(home)
+        try:
+            part.rename(home)
+        except OSError:
+            if not _is_of(home, stamp):  # another process has been faster
+                raise
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"{shown(archive)} cannot be unpacked into {home}: {reason}; unpack it yourself") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return inside
+
+
+def _home(archive: Path) -> Path:
+    name = f".{archive.name}.sightline"
+    if os.access(archive.parent, os.W_OK) or (archive.parent / name).is_dir():
+        return archive.parent / name
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "sightline"
+    return cache / f"{hashlib.sha256(os.fsencode(archive)).hexdigest()[:12]}{name}"
+
+
+def _stem(name: str) -> str:
+    suffix = max((s for s in SUFFIXES if name.lower().endswith(s)), key=len)
+    return name[: -len(suffix)] or "data"
+
+
+def _is_of(home: Path, stamp: dict[str, object]) -> bool:
+    try:
+        known: object = json.loads((home / _STAMP).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return known == stamp
+
+
+def _remove(home: Path) -> None:
+    """Remove what was unpacked from an earlier state of the archive, and nothing else."""
+    if not (home / _STAMP).is_file():
+        raise InputError(f"{home} is in the way of unpacking, and was not made by it; move it elsewhere")
+    shutil.rmtree(home)
+
+
+def _unpack(archive: Path, out: Path, size: int) -> None:
+    count = total = 0
+    seen: set[tuple[str, ...]] = set()
+    most = limits().archive_bytes
+    try:
+        with closing(_zipped(archive) if archive.name.lower().endswith(".zip") else _tarred(archive)) as entries:
+            for entry in entries:
+                count += 1
+                require_within(f"the number of files in {shown(archive)}", count, "archive_entries")
+                if entry.parts in seen:
+                    raise InputError(f"{shown(archive)} holds {shown('/'.join(entry.parts))} twice; pack it again")
+                seen.add(entry.parts)
+                path = out.joinpath(*entry.parts)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with entry.open as source, open(path, "xb") as target:
+                    while piece := source.read(_PIECE):
+                        total += len(piece)
+                        if total > min(most, max(_SMALL, size * limits().archive_ratio)):
+                            raise _too_large(archive, total, size)
+                        target.write(piece)
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, LZMAError, NotImplementedError) as error:
+        raise InputError(f"{shown(archive)} is damaged or no archive ({error}); copy or download it again") from None
+    except RuntimeError as error:  # what zipfile raises for encrypted files
+        raise InputError(f"{shown(archive)} cannot be unpacked: {error}; unpack it yourself") from None
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InputError(f"{shown(archive)} holds two files of one path ({error.filename}); pack it again") from None
+    if not count:
+        raise InputError(f"{shown(archive)} holds no files; give an archive with a dataset in it")
+
+
+def _too_large(archive: Path, total: int, size: int) -> InputError:
+    require_within(f"the expanded size of {shown(archive)}", total, "archive_bytes", "bytes")
+    ratio = limits().archive_ratio
+    return InputError(
+        f"{shown(archive)} expands to more than {ratio} times its {size} bytes, as archives made to fill a disk do; if "
+        "it is right, unpack it yourself"
+    )
+
+
+def _zipped(archive: Path) -> Generator[_Entry, None, None]:
+    with zipfile.ZipFile(archive) as opened:
+        entries = opened.infolist()
+        require_within(f"the number of files in {shown(archive)}", len(entries), "archive_entries")
+        declared = sum(entry.file_size for entry in entries)
+        require_within(f"the expanded size of {shown(archive)}", declared, "archive_bytes", "bytes")
+        for entry in entries:
+            kind = stat.S_IFMT(entry.external_attr >> 16)
+            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise _special(archive, entry.filename)
+            parts = _safe(archive, entry.filename)
+            if parts and not entry.is_dir():
+                yield _Entry(parts, entry.file_size, opened.open(entry))
+
+
+def _tarred(archive: Path) -> Generator[_Entry, None, None]:
+    with tarfile.open(archive, "r:*") as opened:
+        for entry in opened:
+            if not (entry.isfile() or entry.isdir()):
+                raise _special(archive, entry.name)
+            parts = _safe(archive, entry.name)
+            if parts and entry.isfile():
+                content = opened.extractfile(entry)
+                assert content is not None, "an ordinary file has content"
+                yield _Entry(parts, entry.size, content)
+
+
+def _safe(archive: Path, name: str) -> tuple[str, ...]:
+    """The parts of an entry's path; none for what is passed over.
+
+    Raises:
+        InputError: it leads out of the folder that the archive is unpacked into.
+    """
+    plain = name.replace("\\", "/")
+    parts = tuple(part for part in plain.split("/") if part not in ("", "."))
+    if plain.startswith("/") or ".." in parts or (parts and ":" in parts[0]) or "\0" in name:
+        raise InputError(
+            f"{shown(archive)} holds the path {shown(name)!r}, which leads out of the folder it is unpacked into; it "
+            "was not unpacked: pack it again with plain paths"
+        )
+    return () if any(part in _PASSED_OVER or part.startswith("._") for part in parts) else parts
+
+
+def _special(archive: Path, name: str) -> InputError:
+    return InputError(
+        f"{shown(archive)} holds {shown(name)!r}, which is a link or a device; it was not unpacked: pack it again with "
+        "ordinary files alone"
+    )
