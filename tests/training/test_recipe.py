@@ -106,8 +106,8 @@ def test_yaml_names_every_value(tmp_path):
         ("lr: -1e-3", "lr is -0.001"),
         ("epochs: many", "epochs is 'many', but it must be a whole number"),
         ("- 1\n- 2", "recipe.yaml holds a list, not a recipe"),
-        ("lr: [", "recipe.yaml is not a YAML file"),
-        (b"\xff\xfe\x00", "recipe.yaml is not a YAML file"),
+        ("lr: [", "recipe.yaml is not valid YAML"),
+        (b"\xff\xfe\x00", "recipe.yaml begins with the mark of UTF-16"),
     ],
 )
 def test_wrong_files_are_refused(tmp_path, text, sentence):

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-import yaml
 
 from sightline.errors import InputError
+from sightline.runtime import reading
 
 if TYPE_CHECKING:
     from sightline.data.dataset import Dataset
@@ -63,10 +63,7 @@ def pairs(values: list[str] | None, option: str) -> dict[str, Any]:
         name, equals, value = text.partition("=")
         if not equals or not name.strip():
             raise InputError(f"{option} {text!r} must have the form name=value")
-        try:
-            pairs[name.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise InputError(f"{option} {text!r}: {value!r} is no value ({str(error).splitlines()[0]})") from error
+        pairs[name.strip()] = reading.parse_yaml(value, f"{option} {text if len(text) <= 80 else text[:77] + '…'}")
     return pairs
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sightline.data.images import read_image, read_map
 from sightline.errors import InputError
+from sightline.runtime import reading
 from sightline.structures import IGNORE, Classes
 
 Colour = tuple[int, int, int]
@@ -134,7 +135,7 @@ def _is_colour(path: Path) -> bool:
     from PIL import Image
 
     try:
-        with Image.open(path) as picture:
+        with reading.open_binary(path) as file, Image.open(file) as picture:
             return picture.mode in ("RGB", "RGBA", "CMYK", "YCbCr")
     except Exception:  # not a picture Pillow knows: reading it says why
         return False
@@ -145,7 +146,7 @@ def _palette(path: Path) -> dict[int, Colour] | None:
     from PIL import Image
 
     try:
-        with Image.open(path) as picture:
+        with reading.open_binary(path) as file, Image.open(file) as picture:
             raw = picture.getpalette() if picture.mode == "P" else None
     except Exception:  # as above
         return None

@@ -19,6 +19,7 @@ from sightline.data.dataset import Dataset
 from sightline.data.full_scale import FullScale, Scale, highest_of, sampled, scale_of, scaled
 from sightline.data.images import SUFFIXES, from_pil, highest_sample, is_image, pil_samples, read_image
 from sightline.errors import InputError
+from sightline.runtime import reading
 from sightline.structures import ClassMap, ClassScores, Instances
 
 log = logging.getLogger("sightline")
@@ -144,7 +145,7 @@ def _find_path(path: str) -> tuple[list[Item], bool]:
         raise InputError(
             f"there is no image or folder {path}; correct the path, or give a pattern of files such as photos/*.jpg"
         )
-    matched = [p for p in sorted(glob.glob(path, recursive=True)) if os.path.isfile(p)]
+    matched = [p for p in sorted(_matches(path)) if os.path.isfile(p)]
     images = [p for p in matched if is_image(p)]
     if not images:
         others = f"; the {len(matched)} files it matches are no images" if matched else ""
@@ -154,19 +155,20 @@ def _find_path(path: str) -> tuple[list[Item], bool]:
 
 def _files_below(folder: str) -> list[Path]:
     """All files below a folder, sorted, without hidden ones; links to folders are followed, but not in a circle."""
-    found = []
-    above: dict[str, frozenset[str]] = {folder: frozenset([os.path.realpath(folder)])}
-    for at, folders, names in os.walk(folder, followlinks=True):
-        over = above.pop(at)
-        found += [Path(at, name) for name in names if not name.startswith(".")]
-        for name in [*folders]:
-            inner = os.path.join(at, name)
-            real = os.path.realpath(inner)
-            if real in over:
-                log.warning("%s is a link to a folder above it; it is not followed", inner)
-                folders.remove(name)
-            above[inner] = over | {real}
-    return sorted(found)
+    return sorted(Path(at, name) for at, _, names in reading.walk(folder) for name in names if name[0] != ".")
+
+
+def _matches(pattern: str) -> list[str]:
+    """The paths of a pattern; ** stands for folders at any depth, but links in a circle end."""
+    start, stars, rest = pattern.partition("**")
+    if not stars:
+        return glob.glob(pattern)
+    found: list[str] = []
+    for top in glob.glob(start) if start else ["."]:
+        for at, folders, _ in reading.walk(top):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            found += glob.glob(os.path.join(glob.escape(at), rest.lstrip("/") or "*"))
+    return list(dict.fromkeys(found if start else map(os.path.relpath, found)))
 
 
 def _is_mask(path: Path, root: Path) -> bool:

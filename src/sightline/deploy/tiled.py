@@ -24,6 +24,7 @@ from sightline.data.full_scale import Scale
 from sightline.data.images import channels_last, from_pil, of_any_size, read_image
 from sightline.deploy.sources import Item, common_scale, image_tensor
 from sightline.errors import InputError
+from sightline.runtime import reading
 from sightline.structures import ClassMap, Size
 from sightline.training.data_facts import full_scale_of
 from sightline.training.devices import running
@@ -82,11 +83,7 @@ class TiledSource:
         if isinstance(image, str | os.PathLike):
             self.name = os.fspath(image)
             if self.name.lower().endswith(".npy"):
-                try:
-                    stored = np.load(self.name, mmap_mode="r", allow_pickle=False)
-                except (OSError, ValueError) as error:
-                    raise InputError(f"cannot read the image {self.name}: {error}; replace or remove it") from None
-                self._image = channels_last(stored, self.name)
+                self._image = channels_last(reading.read_array(self.name, mapped=True), self.name)
             else:
                 scale = common_scale([Item(self.name, Path(self.name))], full_scale)
                 with of_any_size():

@@ -10,9 +10,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import os
 import re
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 from xml.etree import ElementTree
@@ -22,6 +24,8 @@ import yaml
 
 from sightline.errors import InputError
 from sightline.runtime.limits import VARIABLE, limits, require_within
+
+log = logging.getLogger("sightline")
 
 PathLike = str | os.PathLike[str]
 _MARKS = (
@@ -37,6 +41,8 @@ _BRACKET = np.zeros(256, np.int8)
 _BRACKET[[ord("["), ord("{")]], _BRACKET[[ord("]"), ord("}")]] = 1, -1
 _DECLARED = re.compile(rb"""<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]+)["']""")
 _CHUNK = 2**20
+_ENTERED = 8
+"""How often one folder is read by different links: folders that all link to each other have no end of paths."""
 
 
 # Files
@@ -82,6 +88,19 @@ def require_file(path: PathLike) -> int:
     """
     with open_binary(path) as file:
         return os.fstat(file.fileno()).st_size
+
+
+def head(path: PathLike, count: int = 2**16, tail: int = 0) -> bytes:
+    """The first `count` bytes of a file and its last `tail`; nothing where it is no file that can be read."""
+    try:
+        with open_binary(path) as file:
+            data = file.read(count)
+            if tail:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - tail))
+                data += file.read(tail)
+            return data
+    except (InputError, OSError):
+        return b""
 
 
 def read_bytes(path: PathLike, limit: str = "file_bytes") -> bytes:
@@ -150,6 +169,38 @@ def decode(data: bytes, path: PathLike = "the text") -> str:
         except UnicodeDecodeError:
             pass
     return data.decode("latin-1")
+
+
+def walk(folder: PathLike) -> Iterator[tuple[str, list[str], list[str]]]:
+    """As `os.walk`, through links to folders too, but not in a circle.
+
+    Folders come sorted by name, unless the caller reorders them. Files that are none (pipes, sockets, devices) are left
+    out; the log names them, and the links that are not followed.
+    """
+    top = os.fspath(folder)
+    above: dict[str, tuple[str, ...]] = {top: (os.path.realpath(top),)}
+    entered: Counter[str] = Counter()
+    for at, folders, names in os.walk(top, followlinks=True):
+        over = above.pop(at)
+        kept = []
+        for name in sorted(folders):
+            inner = os.path.join(at, name)
+            real = os.path.realpath(inner) if os.path.islink(inner) else os.path.join(over[-1], name)
+            entered[real] += 1
+            if real in over or entered[real] > _ENTERED:
+                log.warning("%s links to a folder that is read already; it is not followed", shown(inner))
+            else:
+                kept.append(name)
+                above[inner] = (*over, real)
+        folders[:] = kept
+        yield at, folders, [name for name in names if not _left_out(os.path.join(at, name))]
+
+
+def _left_out(path: str) -> bool:
+    kind = unusual_kind(path)
+    if kind:
+        log.warning("%s is %s, not a file; it is left out", shown(path), kind)
+    return bool(kind)
 
 
 # JSON

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from sightline.errors import InputError
+from sightline.runtime import reading
 
 DEFAULT_EPOCHS = 30
 _DEFAULTS_OF_OPTIMIZER = {
@@ -215,13 +216,9 @@ class Recipe:
             InputError: no such file, not YAML, an unknown entry (the nearest known one is told), a wrong value.
         """
         path = Path(path)
-        if not path.is_file():
+        if not path.exists():
             raise InputError(f"there is no recipe {path}; give the path of a YAML file")
-        try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"{path} is not a YAML file ({reason}); write one 'name: value' a line") from None
+        values = reading.read_yaml(path)
         if not isinstance(values or {}, dict):
             raise InputError(f"{path} holds a {type(values).__name__}, not a recipe; write one 'name: value' a line")
         return cls.from_dict(values or {}, str(path))

@@ -213,7 +213,7 @@ class TestMistakes:
     def test_files(self, tmp_path: Path):
         picture(tmp_path / "a.jpg")
         text(tmp_path / "a.json", '{"version": "5", "shapes": [], "imagePath": "a.jpg",')
-        with pytest.raises(InputError, match=r"a\.json is not valid JSON .*; save it again"):
+        with pytest.raises(InputError, match=r"a\.json is not valid JSON: .*; correct or save it again"):
             open_dataset(tmp_path)
         write_json(tmp_path / "a.json", {"shapes": [], "imagePath": None})
         with pytest.raises(InputError, match=r'a\.json is not of LabelMe: it needs "shapes" and "imagePath"'):

@@ -150,7 +150,7 @@ class TestMistakes:
 
     def test_files(self, tmp_path: Path):
         text(tmp_path / "x.json", '{"a.jpg1": {"filename": "a.jpg", "regions": [')
-        with pytest.raises(InputError, match=r"x\.json is not valid JSON .*; export it again"):
+        with pytest.raises(InputError, match=r"x\.json is not valid JSON: .*; correct or save it again"):
             open_dataset(tmp_path)
         write_json(tmp_path / "x.json", {"a.jpg1": {"filename": "a.jpg", "regions": [{"shape": 1}]}})
         with pytest.raises(InputError, match=r"x\.json: a\.jpg: region 0 has no \"shape_attributes\""):

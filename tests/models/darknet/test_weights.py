@@ -134,7 +134,7 @@ def test_headers_of_old_and_new_files(tmp_path: Path) -> None:
 
 def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "a.weights"
-    with pytest.raises(InputError, match=r"a\.weights: this cannot be read"):
+    with pytest.raises(InputError, match=r"there is no file .*a\.weights"):
         read_weights(file)
     file.write_bytes(b"short")
     with pytest.raises(InputError, match="5 bytes are too few for the header"):

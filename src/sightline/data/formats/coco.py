@@ -31,6 +31,7 @@ from sightline.data.formats.files import aliases, in_order, none_found, relative
 from sightline.data.keypoint_pairs import of_categories
 from sightline.data.source import Source
 from sightline.errors import InputError
+from sightline.runtime import reading
 from sightline.structures import Classes
 
 __all__ = ["LOOKED_FOR", "read", "recognise", "write"]
@@ -135,14 +136,8 @@ def _files(root: Path) -> list[Path]:
 
 def _looks_like_coco(file: Path) -> bool:
     """Whether a JSON file's beginning or end names what COCO files hold."""
-    try:
-        with open(file, "rb") as opened:
-            head = opened.read(2**16)
-            opened.seek(max(0, file.stat().st_size - 2**16))
-            text = head + opened.read()
-    except OSError:
-        return False
-    if not head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+    text = reading.head(file, tail=2**16)
+    if not text.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
         return False
     return sum(key in text for key in (b'"images"', b'"annotations"', b'"categories"')) >= 2 or b'"image_id"' in text
 

@@ -23,7 +23,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 import numpy as np
@@ -36,6 +35,7 @@ from sightline.data.formats.gather import Gather, common_folder, place_of
 from sightline.data.malformed import leave_out
 from sightline.data.source import Source
 from sightline.errors import InputError
+from sightline.runtime import reading
 from sightline.structures import Size
 
 __all__ = ["LOOKED_FOR", "read", "recognise", "write"]
@@ -136,11 +136,7 @@ def read(
 def _looks_like_cvat(file: Path) -> bool:
     if file.suffix.lower() != ".xml":
         return False
-    try:
-        with open(file, "rb") as opened:
-            return b"<annotations" in opened.read(4096)
-    except OSError:
-        return False
+    return b"<annotations" in reading.head(file, 4096)
 
 
 def _files(root: Path) -> list[Path]:
@@ -163,19 +159,16 @@ def _image_folders(home: Path, split: str, images: Path | None) -> list[Path]:
 
 def _read_file(path: Path, split: str, images: Path | None) -> _File:
     file = _File(path)
-    try:
-        for _, element in ElementTree.iterparse(path):
-            if element.tag == "meta":
-                _add_meta(file, element)
-            elif element.tag == "image":
-                file.images.append(_image(path, element, split))
-            elif element.tag == "track":
-                file.is_video = True
-                _add_track(file, element)
-    except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise InputError(f"cannot read {path}: it is not valid XML ({error}); export it again") from None
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+    for event, element in reading.iter_xml(path):
+        if event == "start":
+            continue
+        if element.tag == "meta":
+            _add_meta(file, element)
+        elif element.tag == "image":
+            file.images.append(_image(path, element, split))
+        elif element.tag == "track":
+            file.is_video = True
+            _add_track(file, element)
     if file.is_video:
         _place_frames(file, split, images)
     return file

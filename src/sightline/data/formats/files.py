@@ -98,7 +98,7 @@ def is_usual_split(path: Path) -> bool:
 def files_below(folder: Path) -> list[str]:
     """Paths of all files below `folder`, relative to it, with /, sorted; hidden ones are left out."""
     found = []
-    for at, folders, names in os.walk(folder, followlinks=True):
+    for at, folders, names in reading.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
         base = Path(at).relative_to(folder).as_posix()
         found += [name if base == "." else f"{base}/{name}" for name in names if not name.startswith(".")]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Never
 
 from sightline.errors import InputError
+from sightline.runtime import reading
 
 _CHUNK = 2**20
 """Characters parsed at once: enough that the parser's own speed counts, little enough to stay in memory unnoticed."""
@@ -44,7 +45,7 @@ class JsonFile:
             InputError: the file cannot be read, is cut off, or is not a JSON object.
         """
         try:
-            with open(self.path, "rb") as self._file:
+            with reading.open_binary(self.path) as self._file:
                 self._utf8 = codecs.getincrementaldecoder("utf-8-sig")()
                 self._text, self._at, self._before, self._ended = "", 0, 0, False
                 yield from self._members(streamed)

@@ -21,7 +21,6 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -41,6 +40,7 @@ from sightline.data.images import from_pil, is_image, read_image
 from sightline.data.malformed import leave_out
 from sightline.data.source import Source
 from sightline.errors import InputError
+from sightline.runtime import reading
 from sightline.structures import Size
 
 __all__ = ["LOOKED_FOR", "read", "recognise", "write"]
@@ -159,14 +159,8 @@ def _in_memory(source: Source, paths: list[Path]) -> Source:
 def _looks_like_labelme(file: Path) -> bool:
     if file.suffix.lower() != ".json":
         return False
-    try:
-        with open(file, "rb") as opened:
-            head = opened.read(2**16)
-            opened.seek(max(0, file.stat().st_size - 2**12))
-            tail = opened.read()
-    except OSError:
-        return False
-    return b'"shapes"' in head + tail and (b'"imagePath"' in head + tail or b'"imageData"' in head)
+    text = reading.head(file, tail=2**12)
+    return b'"shapes"' in text and (b'"imagePath"' in text or b'"imageData"' in text)
 
 
 def _find(
@@ -215,10 +209,7 @@ def _same_stem(file: Path, label_folder: Path, image_folder: Path) -> list[Path]
 
 
 def _content(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(files.read_text(file))
-    except ValueError as error:
-        raise InputError(f"{file} is not valid JSON ({error}); save it again") from None
+    content = reading.read_json(file)
     if not isinstance(content, dict) or not isinstance(content.get("imagePath"), str):
         raise InputError(f'{file} is not of LabelMe: it needs "shapes" and "imagePath"; save it again')
     if not isinstance(content.get("shapes", []), list | None):
@@ -249,7 +240,7 @@ def _embedded(file: Path) -> Tensor:
     """The image inside a JSON file."""
     from PIL import Image
 
-    data = json.loads(files.read_text(file)).get("imageData")
+    data = reading.read_json(file, dict).get("imageData")
     try:
         return from_pil(Image.open(io.BytesIO(base64.b64decode(data))))
     except (TypeError, ValueError, OSError, binascii.Error) as error:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +12,7 @@ from sightline.data.formats.files import read_text
 from sightline.data.formats.voc_lists import is_comment
 from sightline.data.map_values import Colour
 from sightline.errors import InputError
+from sightline.runtime import reading
 from sightline.structures import IGNORE
 
 FILES: tuple[str, ...] = (
@@ -54,7 +53,7 @@ def _from_lines(file: Path) -> ClassTable:
     lines = [line.strip() for line in read_text(file).splitlines()]
     lines = [line for line in lines if line and not is_comment(line)]
     if file.suffix == ".csv":
-        rows = [[cell.strip() for cell in row] for row in csv.reader(lines)]
+        rows = [[cell.strip() for cell in row] for row in reading.parse_csv("\n".join(lines), file)]
         rows = [row for row in rows if not (row[1:2] and row[1].lower() in ("r", "red"))]  # the heads
         lines = [" ".join([row[0].replace(" ", "\u00a0"), *row[1:]]) for row in rows]
     named: list[tuple[str, Colour | None]] = []
@@ -73,10 +72,7 @@ def _from_lines(file: Path) -> ClassTable:
 
 
 def _from_json(file: Path) -> ClassTable:
-    try:
-        content: Any = json.loads(read_text(file))
-    except ValueError as error:
-        raise InputError(f"{file} is not valid JSON ({error}); correct it") from None
+    content: Any = reading.read_json(file)
     ignore: Any = None
     names: Any = content
     colours: Sequence[Any] | None = None

@@ -18,8 +18,6 @@ attributes are kept in the extra column "other".
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +31,7 @@ from sightline.data.formats.via_write import write
 from sightline.data.malformed import leave_out
 from sightline.data.source import Source
 from sightline.errors import InputError
+from sightline.runtime import reading
 
 __all__ = ["LOOKED_FOR", "read", "recognise", "write"]
 
@@ -139,11 +138,7 @@ def read(
 
 
 def _looks_like_via(file: Path) -> bool:
-    try:
-        with open(file, "rb") as opened:
-            head = opened.read(2**16)
-    except OSError:
-        return False
+    head = reading.head(file)
     if file.suffix.lower() == ".csv":
         return b"region_shape_attributes" in head.split(b"\n")[0]
     if file.suffix.lower() != ".json":
@@ -183,13 +178,9 @@ def _only(folder: Path) -> Path:
 
 
 def _read_file(path: Path, split: str) -> _File:
-    text = files.read_text(path)
     if path.suffix.lower() == ".csv":
-        return _File(path, split, _csv_images(path, text), {})
-    try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON ({error}); export it again") from None
+        return _File(path, split, _csv_images(path), {})
+    content = reading.read_json(path)
     options: dict[str, list[str]] = {}
     if isinstance(content, dict) and "_via_img_metadata" in content:
         stated = _dict(_dict(content.get("_via_attributes")).get("region"))
@@ -226,31 +217,28 @@ def _pair(region: Any, where: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return shape, _dict(region.get("region_attributes"))
 
 
-def _csv_images(path: Path, text: str) -> list[_Image]:
+def _csv_images(path: Path) -> list[_Image]:
     images: dict[tuple[str, str], _Image] = {}
-    reader = csv.reader(text.splitlines())
-    header = [name.lstrip("#").strip() for name in next(reader, [])]
-    for row in reader:
-        if not row:
-            continue
+    header, *rows = reading.read_csv(path) or [[]]
+    header = [name.lstrip("#").strip() for name in header]
+    for number, row in enumerate(rows, 2):
         entry = dict(zip(header, row, strict=False))
-        where = f"{path}: line {reader.line_num}"
+        where = f"{path}: row {number}"
         try:
             stated, shape, attributes = (
-                json.loads(entry.get(key) or "{}")
+                reading.parse_json(entry.get(key) or "{}", f"{where}, {key}")
                 for key in ("file_attributes", "region_shape_attributes", "region_attributes")
             )
             name = entry["filename"] if "filename" in entry else row[0]
-        except ValueError as error:
-            wrong = InputError(f"{where} holds what is not JSON ({error}); export the file again")
-            leave_out(wrong, path, reader.line_num)
+        except InputError as error:
+            leave_out(error, path, number)
             continue
         image = images.setdefault((name, entry.get("file_size", "")), _Image(name, [], _dict(stated)))
         try:
             if shape:
                 image.regions.append(_pair({"shape_attributes": shape, "region_attributes": attributes}, where))
         except InputError as error:
-            leave_out(error, path, reader.line_num)
+            leave_out(error, path, number)
     return list(images.values())
 
 

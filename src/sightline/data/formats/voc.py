@@ -37,6 +37,7 @@ from sightline.data.formats.voc_xml import VocFile, read_xml
 from sightline.data.malformed import leave_out
 from sightline.data.source import Source
 from sightline.errors import InputError
+from sightline.runtime import reading
 from sightline.structures import Classes, Size
 
 __all__ = ["LOOKED_FOR", "read", "recognise", "write"]
@@ -87,8 +88,7 @@ def recognise(root: Path) -> str | None:
 
 
 def _looks_like_voc(file: Path) -> bool:
-    with open(file, "rb") as opened:
-        text = opened.read(2**14)
+    text = reading.head(file, 2**14)
     return b"<annotation" in text and b"<annotations" not in text and (b"<bndbox" in text or b"<size" in text)
 
 

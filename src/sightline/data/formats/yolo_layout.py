@@ -13,6 +13,7 @@ from sightline.data.formats.yolo_config import Description, find_listed, read_de
 from sightline.data.formats.yolo_lines import Keypoints
 from sightline.data.images import is_image
 from sightline.errors import InputError
+from sightline.runtime import reading
 
 _NAME_FILES = ("classes.txt", "obj.names", "labels.txt", "classes.names", "_darknet.labels")
 
@@ -217,8 +218,7 @@ def _is_exact(line: str, bases: Iterable[Path], place: Path) -> bool:
 
 def looks_like_labels(file: Path) -> bool:
     """Whether a text file's first line is a class id and coordinates."""
-    with open(file, "rb") as opened:
-        line = opened.read(4096).strip().split(b"\n")[0].split()
+    line = reading.head(file, 4096).strip().split(b"\n")[0].split()
     try:
         return len(line) >= 5 and float(line[0]) >= 0 and not any(abs(float(value)) >= 10 for value in line[1:5])
     except ValueError:

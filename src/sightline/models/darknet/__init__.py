@@ -18,6 +18,7 @@ from sightline.models.darknet.detector import (
 from sightline.models.darknet.network import DarknetNetwork
 from sightline.models.darknet.weights import load_darknet_weights, save_darknet_weights
 from sightline.models.published import coco_classes
+from sightline.runtime import reading
 
 
 def load_darknet(
@@ -77,10 +78,7 @@ def _names(names: str | Path | Iterable[str] | None, count: int) -> list[str]:
     source = "names"
     if isinstance(names, str | Path):
         source = str(names)
-        try:
-            lines = Path(names).read_text("utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{names}: this cannot be read as a file of names, one a line ({error})") from error
+        lines = reading.read_text(names).splitlines()
         names = [line.strip() for line in lines if line.strip()]
     found = list(names)
     if len(found) != count:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sightline.errors import InputError
+from sightline.runtime import reading
 
 _NET = """batch subdivisions momentum decay angle saturation exposure hue learning_rate burn_in max_batches policy steps
     scales power gamma step scale max_crop min_crop max_ratio min_ratio center clip aspect flip time_steps inputs adam
@@ -143,12 +144,9 @@ def read_cfg(cfg: str | Path) -> list[Section]:
     if isinstance(cfg, str) and ("\n" in cfg or cfg.lstrip().startswith("[")):
         return parse_cfg(cfg)
     path = Path(cfg)
-    try:
-        return parse_cfg(path.read_text("utf-8"), str(path))
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file; give a darknet .cfg file, or its text") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: this cannot be read as a darknet .cfg file ({error}); give its text") from error
+    if not path.exists():
+        raise InputError(f"{path}: there is no such file; give a darknet .cfg file, or its text")
+    return parse_cfg(reading.read_text(path), str(path))
 
 
 def parse_cfg(text: str, source: str = "cfg") -> list[Section]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sightline.errors import InputError
 from sightline.models.darknet.network import DarknetNetwork
+from sightline.runtime import reading
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,7 @@ def read_weights(path: str | Path) -> tuple[Header, np.ndarray]:
         InputError: there is no such file, or it ends within the header or within a float.
     """
     path = Path(path)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: this cannot be read ({error.strerror}); give a darknet .weights file") from error
+    content = reading.read_bytes(path)
     if len(content) < 12:
         raise InputError(f"{path}: {len(content)} bytes are too few for the header of a .weights file")
     header = Header(*struct.unpack_from("<iii", content))

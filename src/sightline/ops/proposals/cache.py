@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sightline.errors import InputError
 from sightline.ops.proposals.selective_search import Source
+from sightline.runtime import reading
 
 
 class ArrayFolder:
@@ -32,8 +33,8 @@ class ArrayFolder:
     def get(self, key: str) -> np.ndarray | None:
         """The array of that key, mapped from the disk; None where there is none."""
         try:
-            return np.load(self._file(key), mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError):
+            return reading.read_array(self._file(key), mapped=True)
+        except InputError:
             return None
 
     def keep(self, key: str, array: np.ndarray) -> None:
