@@ -600,7 +600,7 @@ class TestMistakes:
             (["--set", "epoch=3"], "the command line holds the unknown entry 'epoch'; did you mean 'epochs'?"),
             (["--set", "warmup_steps=few"], "warmup_steps is 'few', but it must be a whole number"),
             (["--set", "epochs"], "--set 'epochs' must have the form name=value"),
-            (["--set", "lr=[1"], "--set 'lr=[1': '[1' is no value"),
+            (["--set", "lr=[1"], "--set lr=[1 is not valid YAML"),
             (["--augmentation", "strnog"], "unknown augmentation recipe 'strnog'; choose one of none, light, default"),
             (["--recipe", "nope.yaml"], "there is no recipe nope.yaml"),
             (

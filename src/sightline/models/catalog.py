@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from sightline.models.entry import Entry
 from sightline.models.published import DATA, PUBLISHED, Published, class_names, coco_classes, find_published, local_file
 from sightline.models.segmentation.entries import SEGMENTATION_ENTRIES
 from sightline.models.weights import head_fits, load_weights, read_checkpoint
+from sightline.runtime import reading
 from sightline.structures import Classes
 
 ENTRIES = (*REGION_ENTRIES, *DENSE_ENTRIES, *SEGMENTATION_ENTRIES, *CLASSIFICATION_ENTRIES)
@@ -91,7 +91,7 @@ def create_model(
     if weights is not None:
         path = local_file(weights, published)
         state, metadata = read_checkpoint(path)
-        known, preset = _brought(entry, published, state, metadata, names)
+        known, preset = _brought(entry, published, state, metadata, names, str(path))
         if names is None and known is None:
             raise InputError(f"{_needs_classes(entry)}; {path} does not name its own")
         names = names or known
@@ -136,10 +136,40 @@ def _with_darknet_weights(
     return found
 
 
-def saved_arguments(metadata: dict[str, str]) -> dict[str, Any]:
-    """The builder's arguments, from the metadata of a file that `sightline.models.saving.save` wrote."""
-    arguments: dict[str, Any] = json.loads(metadata["arguments"])
-    return with_settings(find(metadata["model"]), arguments)
+def saved_arguments(metadata: dict[str, str], where: str) -> dict[str, Any]:
+    """The builder's arguments, from the metadata of a file that `sightline.models.saving.save` wrote.
+
+    Raises:
+        InputError: an entry of the file is missing, or is none that the builder takes.
+    """
+    saved_entry(metadata, "model", where)
+    arguments = saved_entry(metadata, "arguments", where, dict)
+    try:
+        entry = find(metadata["model"])
+        require_arguments(entry, {k: v for k, v in arguments.items() if k != "in_channels"})
+        return with_settings(entry, arguments)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def saved_classes(metadata: dict[str, str], where: str) -> Classes:
+    """The class names, from the metadata of a saved model's file; errors as for `saved_arguments`."""
+    names = saved_entry(metadata, "classes", where, list)
+    try:
+        return Classes(names)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def saved_entry(metadata: dict[str, str], name: str, where: str, kind: type = str) -> Any:
+    """An entry of a saved model's metadata: a text, or of another kind the value of its JSON.
+
+    Raises:
+        InputError: it is missing, no JSON, or of another kind.
+    """
+    if name not in metadata:
+        raise InputError(f"{where} lacks the entry {name!r} of a saved model; save the model again")
+    return metadata[name] if kind is str else reading.parse_json(metadata[name], f"{where}, its entry {name!r}", kind)
 
 
 def models() -> list[dict[str, Any]]:
@@ -191,13 +221,14 @@ def _brought(
     state: dict[str, torch.Tensor],
     metadata: dict[str, str],
     wanted: Classes | None,
+    where: str,
 ) -> tuple[Classes | None, dict[str, Any]]:
     """What a checkpoint says of the model: its classes, where they are known, and the builder's arguments."""
     ours = metadata.get("format", "").startswith("sightline model")
-    if ours and metadata["model"] == entry.name:
-        arguments = saved_arguments(metadata)
+    if ours and saved_entry(metadata, "model", where) == entry.name:
+        arguments = saved_arguments(metadata, where)
         arguments.pop("in_channels", None)
-        return Classes(json.loads(metadata["classes"])), arguments
+        return saved_classes(metadata, where), arguments
     classes, arguments = _published_head(entry)
     if published is not None and published.network == entry.name:
         return classes, arguments
@@ -210,7 +241,7 @@ def _brought(
         return None, dict(entry.start)  # a classifier's
     arguments.pop("slots", None)
     arguments.pop("norm_eps", None)  # a matter of that training, not of the network
-    return Classes(json.loads(metadata["classes"])) if ours else None, arguments
+    return saved_classes(metadata, where) if ours else None, arguments
 
 
 def _needs_classes(entry: Entry) -> str:

@@ -14,7 +14,7 @@ from torch import nn
 
 import sightline
 from sightline.errors import InputError
-from sightline.models.catalog import create_model, saved_arguments
+from sightline.models.catalog import create_model, saved_arguments, saved_classes, saved_entry
 from sightline.models.weights import read_checkpoint
 
 FORMAT = "sightline model 1"
@@ -91,28 +91,28 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> nn.Module:
         InputError: there is no such file, or it was not written by `save`.
     """
     state, header = _read(path)
-    model = create_model(header["model"], json.loads(header["classes"]), **saved_arguments(header))
+    where = str(_model_file(path))
+    classes = saved_classes(header, where)
+    metadata = saved_entry(header, "metadata", where, dict)
+    try:
+        model = create_model(header["model"], classes, **saved_arguments(header, where))
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    _require_same_state(model.state_dict(), state, where)
     model.load_state_dict(state)
-    model.metadata = json.loads(header["metadata"])
+    model.metadata = metadata
     return model.eval().to(device)
 
 
 def model_and_arguments(path: str | Path) -> tuple[str, dict[str, Any]]:
     """The catalog's name of a saved model, and its builder's arguments; path and errors as for `load`."""
     _, header = _read(path)
-    return header["model"], saved_arguments(header)
+    return header["model"], saved_arguments(header, str(_model_file(path)))
 
 
 def _read(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """The state and the header of a saved model."""
-    path = Path(path)
-    if path.is_dir():
-        found = [path / n for n in ("best.safetensors", "last.safetensors") if (path / n).is_file()]
-        if not found:
-            raise InputError(
-                f"{path}: this folder holds no trained model (best.safetensors); give a run's folder or a model file"
-            )
-        path = found[0]
+    path = _model_file(path)
     if not path.is_file():
         raise InputError(f"{path}: there is no such file or folder; give a run's folder or a .safetensors file")
     if path.suffix != ".safetensors":
@@ -131,6 +131,36 @@ def _read(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
             f"which this version {sightline.__version__} does not know; install a later version"
         )
     return state, header
+
+
+def _model_file(path: str | Path) -> Path:
+    """The file that a user's path means: of a run's folder its best model."""
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    found = [path / n for n in ("best.safetensors", "last.safetensors") if (path / n).is_file()]
+    if not found:
+        raise InputError(
+            f"{path}: this folder holds no trained model (best.safetensors); give a run's folder or a model file"
+        )
+    return found[0]
+
+
+def _require_same_state(mine: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor], where: str) -> None:
+    """Refuse tensors of other names, shapes or kinds than the model's, naming the first."""
+    for name in sorted(mine.keys() | theirs.keys()):
+        here, there = mine.get(name), theirs.get(name)
+        if here is None or there is None or here.shape != there.shape:
+            have = "absent" if there is None else list(there.shape)
+            need = "absent" if here is None else list(here.shape)
+            raise InputError(
+                f"{where}: the entry {name!r} is {have} in the file, but {need} in the model that it names; "
+                "the file is damaged or was changed: save it again"
+            )
+        if here.is_floating_point() != there.is_floating_point():
+            raise InputError(
+                f"{where}: the entry {name!r} is of {there.dtype}, but the model's is of {here.dtype}; save it again"
+            )
 
 
 def _as_json(value: Any) -> Any:

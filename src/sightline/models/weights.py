@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+import warnings
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import InputError
+from sightline.runtime import reading
 
 log = logging.getLogger("sightline")
 
@@ -81,27 +83,44 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError, safe_open
 
+        reading.require_file(path)
         try:
             with safe_open(path, framework="pt") as file:
                 return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
-        except SafetensorError as error:
+        except (SafetensorError, OSError, ValueError, UnicodeError) as error:
             raise InputError(
                 f"weights {path}: not a readable safetensors file ({error}); download or save it again"
             ) from error
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whose words are of files in general, and many
-        raise InputError(
-            f"weights {path}: not a readable PyTorch checkpoint of plain tensors ({type(error).__name__}); give a file "
-            "of torch.save(model.state_dict()), a .safetensors file, or a run's folder"
-        ) from error
+    content = read_torch(path, f"weights {path}")
     for name in ("state_dict", "model", "model_state_dict"):
         if isinstance(content, dict) and isinstance(content.get(name), dict):
             content = content[name]
     if not isinstance(content, dict) or not any(isinstance(v, Tensor) for v in content.values()):
         raise InputError(f"weights {path}: the file holds no tensors by name; a state dict of a network is needed")
-    tensors = {k.removeprefix("module."): v for k, v in content.items() if isinstance(v, Tensor)}
+    tensors = {k.removeprefix("module."): v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
     return tensors, {}
+
+
+def read_torch(path: str | Path, what: str) -> Any:
+    """What a file of `torch.save` holds, tensors and plain values alone; nothing in it is executed or imported.
+
+    Args:
+        path: of the file.
+        what: how the message begins.
+
+    Raises:
+        InputError: it cannot be read, or holds anything else.
+    """
+    reading.require_file(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles that are refused anyway
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whose words are of files in general, and many
+        raise InputError(
+            f"{what}: not a readable PyTorch checkpoint of plain tensors ({type(error).__name__}); give a file "
+            "of torch.save(model.state_dict()), a .safetensors file, or a run's folder"
+        ) from error
 
 
 def load_weights(

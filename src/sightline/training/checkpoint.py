@@ -15,6 +15,8 @@ import torch
 from torch import nn
 
 from sightline.errors import InputError
+from sightline.runtime import reading
+from sightline.runtime.entries import NUMBER, OPTIONAL_NUMBER, require_entries
 from sightline.training.data_facts import FULL_SCALE, KEYPOINT_NAMES, KEYPOINT_SWAP
 from sightline.training.ema import Ema
 from sightline.training.metrics_log import Row, replacing
@@ -24,6 +26,26 @@ STATE_FILE = Path("checkpoint", "state.pt")
 BEST_FILE = Path("checkpoint", "best.pt")
 SaveModel = Callable[[nn.Module, Path, dict[str, Any]], Any]
 
+_STATE = {
+    **dict.fromkeys(("epoch", "batch", "step", "images", "improved"), int),
+    **dict.fromkeys(("elapsed", "epoch_began", "lr"), NUMBER),
+    **dict.fromkeys(("validation_seconds", "best_score"), OPTIONAL_NUMBER),
+    "sums": {str: (int, float)},
+    "rows": [dict],
+    "metric": (str, type(None)),
+    "best": dict,
+}
+"""Entries of `TrainState`, as they are in a file."""
+_CONTENT = {
+    "state": _STATE,
+    "recipe": dict,
+    "built?": {str: str},
+    "model": {str: torch.Tensor},
+    "optimizer": dict,
+    "ema": (dict, type(None)),
+    "scaler": (dict, type(None)),
+    "random": [dict],
+}
 _MAY_CHANGE = {"epochs", "minutes", "patience", "workers", "validate_every"}
 """What a resumed run may do otherwise than before; another number of epochs also stretches the schedule."""
 
@@ -185,11 +207,7 @@ def load_checkpoint(folder: Path, parts: Parts) -> TrainState:
     path = folder / STATE_FILE
     if not path.is_file():
         raise InputError(f"there is no checkpoint {path} to resume from; start the run anew under another name")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"the checkpoint {path} cannot be read ({reason}); start the run anew") from error
+    content = _read(path)
     _require_same_recipe(parts.recipe, content["recipe"], path)
     mine, theirs = _shapes(parts.model.state_dict()), _shapes(content["model"])
     if mine != theirs:
@@ -205,16 +223,46 @@ def load_checkpoint(folder: Path, parts: Parts) -> TrainState:
                 f"the checkpoint {path} is of another model (its {name}: {before[name]} there, "
                 f"{now.get(name, 'not given')} here); resume with the model the run was started with"
             )
-    parts.model.load_state_dict(content["model"])
-    parts.optimizer.load_state_dict(content["optimizer"])
-    if parts.ema is not None:
-        parts.ema.steps = content["ema"]["steps"]
-        parts.ema.model.load_state_dict(content["ema"]["model"])
-    if parts.accelerator.scaler is not None and content["scaler"] is not None:
-        parts.accelerator.scaler.load_state_dict(content["scaler"])
     randomness = content["random"]
-    set_random_state(randomness[min(parts.accelerator.process_index, len(randomness) - 1)])
+    entry = "model"
+    try:
+        parts.model.load_state_dict(content["model"])
+        entry = "optimizer"
+        parts.optimizer.load_state_dict(content["optimizer"])
+        entry = "ema"
+        if parts.ema is not None:
+            parts.ema.steps = content["ema"]["steps"]
+            parts.ema.model.load_state_dict(content["ema"]["model"])
+        entry = "scaler"
+        if parts.accelerator.scaler is not None and content["scaler"] is not None:
+            parts.accelerator.scaler.load_state_dict(content["scaler"])
+        entry = "random"
+        set_random_state(randomness[min(parts.accelerator.process_index, len(randomness) - 1)])
+    except (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"the entry {entry!r} of the checkpoint {path} does not fit this run ({reason}); start the run anew under "
+            "another name"
+        ) from error
     return TrainState(**content["state"])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A checkpoint whose entries are all there, of the right kinds."""
+    reading.require_file(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # of a damaged archive or a foreign pickle: of every kind
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"the checkpoint {path} cannot be read ({reason}); start the run anew") from error
+    require_entries(content, _CONTENT, f"the checkpoint {path}", "start the run anew under another name")
+    unknown = sorted(content["state"].keys() - _STATE.keys())
+    if unknown:
+        raise InputError(
+            f"the checkpoint {path} holds the unknown entry 'state.{unknown[0]}'; resume with the version of Sightline "
+            "that wrote it, or start the run anew under another name"
+        )
+    return content
 
 
 def _require_same_recipe(recipe: Recipe, before: Mapping[str, Any], path: Path) -> None:
@@ -261,7 +309,14 @@ def load_best(folder: Path, parts: Parts) -> None:
     """Give the model the weights of the best epoch, or those that would be saved now where none was validated."""
     if (folder / BEST_FILE).is_file():
         device = next(parts.model.parameters()).device
-        parts.model.load_state_dict(torch.load(folder / BEST_FILE, map_location=device, weights_only=True))
+        reading.require_file(folder / BEST_FILE)
+        try:
+            parts.model.load_state_dict(torch.load(folder / BEST_FILE, map_location=device, weights_only=True))
+        except Exception as error:  # as above
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(
+                f"{folder / BEST_FILE} does not hold the weights of this model ({reason}); remove it to go on without"
+            ) from error
     elif parts.ema is not None:
         parts.model.load_state_dict(parts.ema.model.state_dict())
 
