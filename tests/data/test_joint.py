@@ -59,8 +59,11 @@ def test_other_classes_by_name() -> None:
     assert [t.names() for _, t in moved[1:2]] == [data[1][1].names()]
     with pytest.raises(InputError, match="unknown class 'cone'"):
         data.with_classes(["ring", "cylinder", "sphere", "box"])
-    with pytest.raises(InputError, match="ids in every pixel"):
-        sl.scenes(1, 48, kind="class_map").with_classes(["ring"])
+    maps = sl.scenes(1, 48, kind="class_map")
+    with pytest.raises(InputError, match="unknown class"):
+        maps.with_classes(["ring"])
+    turned = maps.with_classes(list(maps.classes)[::-1])
+    assert (turned.target(0).labels == len(maps.classes) - 1 - maps.target(0).labels).all()
 
 
 def test_what_does_not_belong_together_is_refused() -> None:

@@ -264,8 +264,9 @@ def _joined(values: Sequence[Column | None], lengths: Sequence[int]) -> Any:
         return Blob.concatenate(
             [v if isinstance(v, Blob) else Blob.empty(n) for v, n in zip(values, lengths, strict=True)]
         )
-    shape = np.max([v.shape[1:] for v in values if isinstance(v, np.ndarray)], axis=0).astype(int)  # P may differ
-    out = np.zeros((sum(lengths), *shape), known.dtype)
+    arrays = [v for v in values if isinstance(v, np.ndarray)]
+    shape = np.max([v.shape[1:] for v in arrays], axis=0).astype(int)  # P may differ
+    out = np.zeros((sum(lengths), *shape), np.result_type(*arrays))
     start = 0
     for value, length in zip(values, lengths, strict=True):
         if isinstance(value, np.ndarray):

@@ -12,12 +12,15 @@ from typing import Any, overload
 import numpy as np
 from torch import Tensor
 
+from sightline.data.choosing import filtered
 from sightline.data.columns import Columns
+from sightline.data.combine import concatenated
 from sightline.data.full_scale import FullScale, sampled
 from sightline.data.images import highest_sample, image_size, read_image
 from sightline.data.keypoint_pairs import mirrored_keypoints
 from sightline.data.malformed import BadLabel
-from sightline.data.rasterise import RasterisedMaps, as_class_map
+from sightline.data.rasterise import as_class_map
+from sightline.data.relabel import relabelled, with_class_mapping
 from sightline.data.source import Kind, Source, make_class_map, make_class_scores, make_instances
 from sightline.errors import InputError
 from sightline.structures import BACKGROUND, Classes, Instances, Size, Target
@@ -292,19 +295,68 @@ class Dataset(Sequence[tuple[Tensor, Target]]):
         """The same labels among other classes: `names` holds those of this dataset, in any order, and maybe more.
 
         Raises:
-            InputError: a class is not among the names, or the labels are class maps.
+            InputError: a class is not among the names.
         """
-        classes, columns = Classes(names), self.source.columns
-        if self.kind == "class_map":
-            raise InputError(
-                "class maps hold their classes' ids in every pixel; write them anew with the other classes"
-            )
-        ids = np.array([classes.id(name) for name in self.classes], np.int32)
-        moved: dict[str, np.ndarray] = {"labels": ids[columns.labels]}
-        if columns.image_labels is not None:
-            moved["image_labels"] = ids[columns.image_labels]
-        source = replace(self.source, classes=classes, columns=columns.replace(**moved))
-        return Dataset(source, self._rows, self.fields, self.channels)
+        classes = Classes(names)
+        return relabelled(self, classes, [classes.id(name) for name in self.classes])
+
+    def with_class_mapping(self, mapping: Mapping[str, str | None]) -> Dataset:
+        """The same images, their classes renamed, merged or left out: `{"apple": "fruit", "pear": "fruit", "x": None}`.
+
+        Classes that the mapping does not name stay. The new classes are in the order of the old ones. Objects of a
+        class that is left out are removed, pixels of it do not count (`IGNORE`), and images that are of it as a whole
+        are left out.
+
+        Args:
+            mapping: the new name of each old class, which may be that of another one; None leaves the class out.
+
+        Raises:
+            InputError: an old name is no class, a new one is no name, or no class is left.
+        """
+        return with_class_mapping(self, mapping)
+
+    def filter(
+        self,
+        *,
+        classes: str | Sequence[str] | None = None,
+        split: str | Sequence[str] | None = None,
+        names: str | Sequence[str] | None = None,
+        min_area: float | None = None,
+        with_objects: bool | None = None,
+    ) -> Dataset:
+        """The images and objects that fit all that is given.
+
+        Args:
+            classes: the dataset then has these classes alone, in this order; what is of another one is left out as in
+                `with_class_mapping`.
+            split: one split or several.
+            names: a pattern such as "2024-*" or "street/*.png", or several, for an image's path or for its file's name.
+                Case counts; * stands for / as well.
+            min_area: objects of fewer pixels are left out, by their stated area (COCO), that of their mask, or that of
+                their box, the first that is known. Images stay.
+            with_objects: images with objects alone (True), or those without (False), after all the rest.
+
+        Raises:
+            InputError: a class or split is not there, no image has such a name, or the labels are no objects and
+                min_area or with_objects is given.
+        """
+        return filtered(self, classes, split, names, min_area, with_objects)
+
+    def __add__(self, other: Dataset) -> Dataset:
+        """The images of both, those of `other` last; `sum` joins several.
+
+        Classes are united by their names, those of this dataset first. Splits keep their names. The two may have
+        different formats and folders.
+
+        Raises:
+            InputError: the labels are of different kinds, one dataset is divided into splits and the other is not, an
+                image file is in the same split of both, class names differ in capital letters alone, or keypoints that
+                are asked for differ.
+        """
+        return concatenated([self, other]) if isinstance(other, Dataset) else NotImplemented
+
+    def __radd__(self, other: object) -> Dataset:
+        return self if other == 0 else NotImplemented  # where sum begins
 
     def as_class_map(self, background: str | None = BACKGROUND) -> Dataset:
         """Objects with outlines as a dataset of class maps: each pixel has the class of its smallest object.
@@ -365,8 +417,8 @@ class Dataset(Sequence[tuple[Tensor, Target]]):
         return replace(
             self.source,
             columns=self.columns,
-            pictures=None if pictures is None else [pictures[r] for r in rows],
-            class_maps=maps.take(rows) if isinstance(maps, RasterisedMaps) else maps and [maps[r] for r in rows],
+            pictures=None if pictures is None else _chosen(pictures, rows),
+            class_maps=None if maps is None else _chosen(maps, rows),
         )
 
     def _image_column(self, name: str) -> np.ndarray:
@@ -412,6 +464,11 @@ class Dataset(Sequence[tuple[Tensor, Target]]):
         from sightline.data.memory import from_labels
 
         return from_labels(images, labels, classes, **more)
+
+
+def _chosen(items: Sequence[Tensor], rows: Sequence[int]) -> Sequence[Tensor]:
+    """The items at `rows`; what is read when it is asked for is not read now."""
+    return items.take(rows) if hasattr(items, "take") else [items[row] for row in rows]
 
 
 def _divide(count: int, shares: Sequence[float], seed: int) -> np.ndarray:

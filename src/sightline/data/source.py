@@ -16,6 +16,7 @@ from sightline.data.columns import Blob, Columns
 from sightline.data.full_scale import FullScale
 from sightline.data.malformed import BadLabel
 from sightline.data.map_values import MapValues
+from sightline.data.relabel import MapClasses
 from sightline.data.segmentation import mask_of
 from sightline.errors import InputError
 from sightline.structures import IGNORE, Classes, ClassMap, ClassScores, Instances, Size
@@ -44,6 +45,7 @@ class Source:
         class_maps: [H, W] whole-number tensors, for class maps in memory.
         ignore: the value in maps that stands for pixels that do not count.
         map_values: what the values of map files stand for, where they are not ids.
+        map_classes: the classes that maps hold the ids of, and what became of them; None where they are `classes`.
         later: readers of columns that are only read when asked for, by field name; they return the completed source.
         malformed: labels that could not be read and were left out, where the dataset was opened leniently.
         keypoint_names: one name per keypoint, as the format states them; empty where it states none.
@@ -68,6 +70,7 @@ class Source:
     class_maps: Sequence[Tensor] | None = None
     ignore: int | None = 255
     map_values: MapValues | None = None
+    map_classes: MapClasses | None = None
     later: Mapping[str, Callable[[Source], Source]] = field(default_factory=dict)
     malformed: tuple[BadLabel, ...] = ()
     keypoint_names: tuple[str, ...] = ()
@@ -118,10 +121,12 @@ def make_class_map(source: Source, row: int) -> ClassMap:
             raise InputError(f"the image {name} has no mask; add one of its name, or leave the image out")
         size = int(source.columns.heights[row]), int(source.columns.widths[row])
         values = source.map_values or MapValues(source.ignore)
-        labels = values.read((source.root or Path()) / mask, source.classes, name, size)
-        return ClassMap(labels, source.classes, source=name)
-    if source.ignore is not None:
+        own = source.classes if source.map_classes is None else source.map_classes.classes
+        labels = values.read((source.root or Path()) / mask, own, name, size)
+    if source.class_maps is not None and source.ignore is not None:
         labels = labels.to(torch.int64).masked_fill(labels == source.ignore, IGNORE)
+    if source.map_classes is not None:
+        labels = source.map_classes.renewed(labels, source.columns.names.text(row))
     return ClassMap(labels, source.classes, source=source.columns.names.text(row))
 
 

@@ -75,6 +75,10 @@ class _Pictures(Sequence[Tensor]):
     def __len__(self) -> int:
         return len(self.paths)
 
+    def take(self, rows: Sequence[int]) -> _Pictures:
+        """Those of some images."""
+        return _Pictures([self.paths[row] for row in rows])
+
     def __getitem__(self, item: Any) -> Any:
         path = self.paths[item]
         return _embedded(path) if path.suffix.lower() == ".json" else read_image(path)

@@ -1,0 +1,278 @@
+"""Several datasets as one, one after the other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+from torch import Tensor
+
+from sightline.data.columns import Blob, Columns
+from sightline.data.full_scale import FullScale
+from sightline.data.source import Source
+from sightline.errors import InputError
+from sightline.structures import Classes
+
+if TYPE_CHECKING:
+    from sightline.data.dataset import Dataset
+
+_USUAL = ("train", "val", "test")
+
+
+class Chained(Sequence[Tensor]):
+    """What several datasets hold of each image (pictures, class maps), read when it is asked for.
+
+    Args:
+        parts: datasets.
+        read: what is wanted of image i of a dataset.
+        places: the dataset and the image in it behind each position; all of all by default.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[Dataset],
+        read: Callable[[Dataset, int], Tensor],
+        places: Sequence[tuple[int, int]] | None = None,
+    ):
+        self.parts, self.read = parts, read
+        self.places = [(k, i) for k, part in enumerate(parts) for i in range(len(part))] if places is None else places
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def take(self, rows: Iterable[int]) -> Chained:
+        """Those of some images."""
+        return Chained(self.parts, self.read, [self.places[row] for row in rows])
+
+    @overload
+    def __getitem__(self, i: int) -> Tensor: ...
+    @overload
+    def __getitem__(self, i: slice) -> Chained: ...
+    def __getitem__(self, i: int | slice) -> Tensor | Chained:
+        if isinstance(i, slice):
+            return self.take(range(*i.indices(len(self))))
+        part, image = self.places[i]
+        return self.read(self.parts[part], image)
+
+
+def concatenated(parts: Sequence[Dataset]) -> Dataset:
+    """See `Dataset.__add__`.
+
+    Raises:
+        InputError: the parts cannot be one dataset; the sentence says why.
+    """
+    from sightline.data.dataset import Dataset
+
+    _require_one_kind(parts)
+    if len({part.channels for part in parts}) > 1:
+        words = " and ".join(str(part.channels) for part in parts)
+        raise InputError(f"the images are read with {words} channels; read both alike with .with_channels(…)")
+    _require_splits(parts)
+    classes = Classes(dict.fromkeys(name for part in parts for name in part.classes))
+    _require_distinct_case(classes)
+    with_keypoints = _keypoints(parts)
+    owned = [_completed(part, classes, with_keypoints) for part in parts]
+    on_disk = all(part.root is not None and part.source.pictures is None for part in owned)
+    root = Path(os.path.commonpath([str(part.root) for part in owned])) if on_disk and _one_drive(owned) else None
+    found = {name: None for part in owned for name in part.source.split_names if name in part.splits or part.whole}
+    split_names = tuple([n for n in _USUAL if n in found] + [n for n in found if n not in _USUAL])
+    taken: set[tuple[str, int]] = set()
+    pieces = [_placed(part, root, split_names, taken) for part in owned]
+    _require_one_type(pieces)
+    columns = Columns.concatenate(pieces)
+    first = owned[0].source
+    source = Source(
+        columns=columns,
+        classes=classes,
+        kind=first.kind,
+        root=root,
+        format=first.format if len({part.format for part in owned}) == 1 else "mixed",
+        split_names=split_names,
+        folders=_folders(owned, root, split_names) if root is not None else (),
+        orphans=tuple(words for part in owned for words in part.source.orphans),
+        left_out=tuple(words for part in owned for words in part.source.left_out),
+        missing_splits={k: v for part in owned for k, v in part.source.missing_splits.items() if k not in split_names},
+        meta=_meta(owned, classes),
+        pictures=None if root is not None else Chained(owned, _picture),
+        class_maps=Chained(owned, _labels) if first.kind == "class_map" else None,
+        ignore=None,
+        malformed=tuple(bad for part in owned for bad in part.source.malformed),
+        keypoint_names=first.keypoint_names if with_keypoints else (),
+        keypoint_swap=first.keypoint_swap if with_keypoints else None,
+        full_scale=_full_scale(parts),
+    )
+    fields = list(dict.fromkeys(name for part in parts for name in part.fields if name in _known(columns)))
+    rows = None if all(part.whole for part in parts) else np.arange(columns.images)
+    return Dataset(source, rows, tuple(fields), parts[0].channels)
+
+
+def _picture(part: Dataset, i: int) -> Tensor:
+    return part.image(i)
+
+
+def _labels(part: Dataset, i: int) -> Tensor:
+    labels = part.target(i).labels  # type: ignore[union-attr]
+    assert isinstance(labels, Tensor), "a class map's labels are a tensor"
+    return labels
+
+
+def _known(columns: Columns) -> set[str]:
+    fields = {"boxes", "labels", "crowd", "difficult", "areas", "masks", *columns.extra}
+    return fields | {name for name in ("keypoints", "captions") if getattr(columns, name) is not None}
+
+
+def _require_one_kind(parts: Sequence[Dataset]) -> None:
+    kinds = [part.kind for part in parts]
+    if len(set(kinds)) > 1:
+        what = {"instances": "objects", "class_map": "class maps", "class_scores": "one class per image"}
+        words = " and ".join(what[kind] for kind in dict.fromkeys(kinds))
+        raise InputError(f"datasets of different labels ({words}) cannot be one; join datasets of one kind")
+
+
+def _require_splits(parts: Sequence[Dataset]) -> None:
+    """Images without a split beside such with one would be used by no training and no evaluation."""
+    undivided = [part for part in parts if part.splits == ("all",)]
+    divided = [part for part in parts if part.splits not in ((), ("all",))]
+    if undivided and divided:
+        names = ", ".join(divided[0].splits)
+        raise InputError(
+            f"one dataset is divided ({names}), the other is not, so that its images would belong to no split; divide "
+            "it first with .split(0.8, 0.1, 0.1), or .split(1, 0, 0) for images to train on"
+        )
+
+
+def _require_distinct_case(classes: Classes) -> None:
+    first: dict[str, str] = {}
+    for name in classes:
+        other = first.setdefault(name.strip().casefold(), name)
+        if other != name:
+            raise InputError(
+                f"the classes {other!r} and {name!r} differ in capital letters alone; make them one in either dataset "
+                f"with .with_class_mapping({{{name!r}: {other!r}}}), or give them names that tell them apart"
+            )
+
+
+def _require_one_type(pieces: Sequence[Columns]) -> None:
+    """A further column may be missing in a part, but not hold text in one part and numbers in another."""
+    kinds: dict[str, set[Any]] = {}
+    for piece in pieces:
+        for name, column in piece.extra.items():
+            kind = "text" if isinstance(column, Blob) else f"values of shape {list(column.shape[1:])}"
+            kinds.setdefault(name, set()).add(kind)
+    for name, found in kinds.items():
+        if len(found) > 1:
+            what = " and ".join(sorted(found))
+            raise InputError(f"the field {name!r} of the objects holds {what}, which cannot be joined; rename one")
+
+
+def _keypoints(parts: Sequence[Dataset]) -> bool:
+    """Whether the keypoints of all parts are the same ones; they are left out where not, unless they were asked for."""
+    having = [part for part in parts if part.source.columns.keypoints is not None or "keypoints" in part.source.later]
+    asked = any("keypoints" in part.fields for part in parts)
+    complete = [part.with_fields("keypoints") for part in having]
+    kinds = {
+        (part.source.columns.keypoints.shape[1], part.keypoint_names, part.keypoint_swap)  # type: ignore[union-attr]
+        for part in complete
+    }
+    if len(kinds) > 1 and asked:
+        words = " and ".join(f"{points} ({', '.join(names[:3]) or 'without names'} …)" for points, names, _ in kinds)
+        raise InputError(f"the objects have different keypoints, {words}, which cannot be one dataset's")
+    return len(kinds) == 1
+
+
+def _completed(part: Dataset, classes: Classes, with_keypoints: bool) -> Dataset:
+    """The images of a part alone: all columns read, labels among all classes, no keypoints where told so."""
+    from sightline.data.dataset import Dataset
+
+    later = [name for name in part.source.later if name != "keypoints" or with_keypoints]
+    moved = part.with_fields(*later).with_classes(classes)
+    whole = Dataset(moved._own_source(), None, part.fields, part.channels)
+    columns = whole.source.columns
+    labels = [whole.label_path(i) for i in range(len(whole))]
+    if any(labels):
+        columns = columns.replace(label_names=Blob.of("" if at is None else at.as_posix() for at in labels))
+    if not with_keypoints:
+        columns = columns.replace(keypoints=None)
+    return Dataset(replace(whole.source, columns=columns, later={}), None, part.fields, part.channels)
+
+
+def _placed(part: Dataset, root: Path | None, split_names: Sequence[str], taken: set[tuple[str, int]]) -> Columns:
+    """A part's columns with names relative to `root`, and the splits of all parts; `taken` are names given before."""
+    source, columns = part.source, part.source.columns
+    places = np.array([split_names.index(n) if n in split_names else -1 for n in source.split_names], np.int8)
+    splits = places[columns.splits]
+    names = columns.names.texts()
+    if root is not None:
+        assert source.root is not None, "all parts are on disk"
+        names = [_below(source.root / name, root) for name in names]
+    own: set[tuple[str, int]] = set()
+    for i, split in enumerate(splits.tolist()):
+        if (names[i], split) in taken and root is not None:
+            raise InputError(
+                f"both datasets hold the image {root / names[i]} in the split {split_names[split]!r}; leave it out of "
+                "one of them, such as by .filter(names=…)"
+            )
+        names[i] = _free(names[i], split, taken | own if root is None else own)
+        own.add((names[i], split))
+    taken |= own
+    labels = None
+    if root is not None and columns.label_names is not None:
+        labels = Blob.of(_below(Path(at), root) if at else "" for at in columns.label_names.texts())
+    return columns.replace(names=Blob.of(names), splits=splits, label_names=labels, maps=None)
+
+
+def _free(name: str, split: int, taken: set[tuple[str, int]]) -> str:
+    """A name that no other image of the split has, for images in memory."""
+    path, number = PurePosixPath(name), 2
+    while (name, split) in taken:
+        name, number = path.with_name(f"{path.stem}-{number}{path.suffix}").as_posix(), number + 1
+    return name
+
+
+def _below(path: Path, root: Path) -> str:
+    """`path` with / relative to `root`; absolute where it lies elsewhere."""
+    absolute = Path(os.path.abspath(path))
+    return (absolute.relative_to(root) if absolute.is_relative_to(root) else absolute).as_posix()
+
+
+def _one_drive(parts: Sequence[Dataset]) -> bool:
+    return len({part.root.drive for part in parts if part.root is not None}) == 1
+
+
+def _folders(parts: Sequence[Dataset], root: Path, split_names: Sequence[str]) -> tuple[str, ...]:
+    """Of each split, what the folders of all parts have in common."""
+    folders = []
+    for name in split_names:
+        own = [
+            os.path.abspath(part.source.root / part.source.folders[part.source.split_names.index(name)])
+            for part in parts
+            if part.source.root is not None and part.source.folders and name in part.source.split_names
+        ]
+        common = Path(os.path.commonpath(own)) if len(own) == sum(name in part.splits for part in parts) else root
+        folders.append("" if common == root or not common.is_relative_to(root) else _below(common, root))
+    return tuple(folders)
+
+
+def _meta(parts: Sequence[Dataset], classes: Classes) -> dict[str, Any]:
+    """What formats keep beside the columns: of the first part, with the categories of all."""
+    meta = dict(parts[0].source.meta)
+    known = {c.get("name"): c for part in reversed(parts) for c in part.source.meta.get("categories") or ()}
+    if known:
+        meta["categories"] = [known.get(name, {"name": name}) for name in classes]
+    if any(part.source.meta.get("licenses", []) != meta.get("licenses", []) for part in parts):
+        meta.pop("licenses", None)  # images refer to the list of their own part
+    return meta
+
+
+def _full_scale(parts: Sequence[Dataset]) -> FullScale:
+    stated = {part.source.full_scale.stated for part in parts} - {None}
+    if len(stated) > 1:
+        raise InputError(
+            f"the images have the full scales {' and '.join(map(str, sorted(stated)))}, but one dataset has one; "  # type: ignore[type-var]
+            "set the same with .with_full_scale(…)"
+        )
+    return FullScale(next(iter(stated), None))
