@@ -103,6 +103,7 @@ def test_rows_say_what_there_is(rows: dict[str, dict[str, object]]) -> None:
         assert row["paper"]
     assert rows["faster_rcnn_resnet50_fpn"]["weights"] == {
         "imagenet": "top-1 76.130 %",
+        "imagenet_v2": "top-1 80.858 %",
         "coco": "COCO val2017 box AP 37.0",
     }
     assert rows["faster_rcnn_resnet18_fpn"]["weights"] == {"imagenet": "top-1 69.758 %"}

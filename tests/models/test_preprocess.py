@@ -190,6 +190,67 @@ def test_what_is_made_smaller_can_be_averaged() -> None:
     assert torch.equal(larger.prepare(noise), Preprocess(min_size=300, max_size=600).prepare(noise))
 
 
+def as_published(picture: Image.Image, resize: int, crop: int | None, filter: Image.Resampling) -> Tensor:
+    """What torchvision's presets do with a Pillow image, before the normalisation: [3, h, w] in [0, 1]."""
+    short, long = min(picture.size), max(picture.size)
+    longer = int(resize * long / short)
+    picture = picture.resize((resize, longer) if picture.width == short else (longer, resize), filter)
+    if crop is not None:
+        left, top = (round((side - crop) / 2.0) for side in picture.size)
+        picture = picture.crop((left, top, left + crop, top + crop))
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1) / 255
+
+
+def plain(prepared: Tensor) -> Tensor:
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+    return prepared * std + mean
+
+
+@pytest.mark.parametrize(
+    ("name", "resize", "crop", "filter"),
+    [
+        ("mobilenet_v2", 256, 224, Image.Resampling.BILINEAR),
+        ("efficientnet_b0", 256, 224, Image.Resampling.BICUBIC),
+        ("efficientnet_b1", 256, 240, Image.Resampling.BICUBIC),
+    ],
+)
+@pytest.mark.parametrize("size", [(500, 791), (853, 640), (120, 90)])  # differences to the crop of 4 k + 3 among them
+def test_a_classifier_sees_what_it_was_published_with(
+    name: str, resize: int, crop: int, filter: Image.Resampling, size: tuple[int, int]
+) -> None:
+    model = create_model(name, ["a", "b"])
+    picture = image(3, *size)
+    found = plain(model._centre(model.preprocess.prepare(picture)))
+    wanted = as_published(Image.fromarray(picture.permute(1, 2, 0).numpy()), resize, crop, filter)
+    # Pillow rounds to whole numbers after each of its two passes
+    torch.testing.assert_close(found, wanted, atol=1.51 / 255, rtol=0)
+    assert (found - wanted).abs().mean() < 0.4 / 255
+
+
+@pytest.mark.parametrize("size", [(1000, 200), (300, 301)])
+def test_a_segmenter_does_not_limit_the_longer_side(size: tuple[int, int]) -> None:
+    with torch.device("meta"):
+        preprocess = create_model("lraspp_mobilenet_v3_large", ["a", "b"], image_size=52).preprocess
+    assert preprocess.max_size is None
+    preprocess = Preprocess(min_size=52, max_size=None, divisor=1, antialias=preprocess.antialias)
+    picture = image(3, *size)
+    wanted = as_published(Image.fromarray(picture.permute(1, 2, 0).numpy()), 52, None, Image.Resampling.BILINEAR)
+    torch.testing.assert_close(plain(preprocess.prepare(picture)), wanted, atol=1.01 / 255, rtol=0)
+
+
+@pytest.mark.parametrize(("height", "width"), [(49, 98), (98, 49), (257, 300), (479, 640), (3, 299)])
+def test_the_shorter_side_is_exact_without_a_limit(height: int, width: int) -> None:
+    found = Preprocess(min_size=256, max_size=None).resized((height, width))
+    short, long = min(height, width), max(height, width)
+    assert min(found) == 256
+    assert max(found) == int(256 * long / short)
+    assert (found[0] <= found[1]) == (height <= width)
+
+
+def test_an_endless_image_stays_within_the_memory() -> None:
+    assert Preprocess(min_size=256, max_size=None).resized((1, 10_000)) == (2, 25_600)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_a_model_of_another_precision_gets_images_of_its_own(dtype: torch.dtype) -> None:
     preprocess = Preprocess(min_size=50, max_size=60)

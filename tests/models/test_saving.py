@@ -85,7 +85,7 @@ def test_metadata_comes_back_and_is_read_without_the_library(tmp_path: Path) -> 
     assert header["version"] == sightline.__version__
     assert (header["model"], header["task"]) == ("mobilenet_v3_small", "classification")
     assert json.loads(header["classes"]) == NAMES
-    assert json.loads(header["arguments"]) == {"in_channels": 3, "crop": 64}
+    assert json.loads(header["arguments"]) == {"in_channels": 3, "image_size": 64}
     assert json.loads(header["metadata"])["AP"] == 0.25
 
 

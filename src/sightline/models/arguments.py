@@ -14,6 +14,7 @@ from sightline.errors import InputError
 from sightline.models.entry import Entry
 
 _SEQUENCES = (Sequence, Iterable, list, tuple)
+_OLD_NAMES = {"classification": {"crop": "image_size"}, "segmentation": {"min_size": "image_size"}}
 _WORDS: dict[Any, str] = {
     bool: "true or false",
     int: "a whole number",
@@ -28,6 +29,42 @@ def parameters(entry: Entry) -> list[str]:
     return [n for n, p in inspect.signature(entry.builder).parameters.items() if p.kind is p.KEYWORD_ONLY]
 
 
+def with_image_size(entry: Entry, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments, with `image_size`, which every model takes, and older names as the builder's own.
+
+    Where a builder knows the shorter and the longer side, `image_size` is the shorter, and the longer keeps its ratio
+    to it. R-CNN resizes regions, not images: it is the side of those.
+
+    Raises:
+        InputError: `image_size` and what it stands for are both given, or it is no whole number.
+    """
+    own = inspect.signature(entry.builder).parameters
+    made = dict(arguments)
+    for old, new in _OLD_NAMES.get(entry.task, {}).items():
+        if old in made and old not in own:
+            if new in made:
+                raise InputError(f"{entry.name} is given both {new} and {old}, its old name; give {new} alone")
+            made[new] = made.pop(old)
+    size = made.get("image_size")
+    if "image_size" not in made or "image_size" in own:
+        return made
+    if not _fits(size, int):
+        raise InputError(f"image_size of {entry.name} is {size!r}, but it takes a whole number")
+    del made["image_size"]
+    if "regions" in own:
+        given = made.get("regions") or {}
+        numbers = given if isinstance(given, dict) else {f.name: getattr(given, f.name) for f in fields(given)}
+        made["regions"] = {**numbers, "crop": size}
+        return made
+    if "min_size" in made:
+        raise InputError(f"{entry.name} is given both image_size and min_size, which are one size; give one of them")
+    made["min_size"] = size
+    short, long = own["min_size"].default, own["max_size"].default
+    if "max_size" not in made and long is not None:
+        made["max_size"] = round(size * long / short)
+    return made
+
+
 def require_arguments(entry: Entry, arguments: Mapping[str, Any]) -> None:
     """Refuse arguments that the builder does not have, and values of another kind than it takes.
 
@@ -35,6 +72,7 @@ def require_arguments(entry: Entry, arguments: Mapping[str, Any]) -> None:
         InputError: naming the argument, and the nearest known one or the kind that is taken.
     """
     known = parameters(entry)
+    known += [] if "image_size" in known else ["image_size"]
     for name in arguments:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)

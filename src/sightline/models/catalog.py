@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from sightline.errors import InputError
-from sightline.models.arguments import parameters, require_arguments, with_settings
+from sightline.models.arguments import parameters, require_arguments, with_image_size, with_settings
 from sightline.models.classification.entries import CLASSIFICATION_ENTRIES
 from sightline.models.detection.dense_entries import DENSE_ENTRIES
 from sightline.models.detection.region_entries import REGION_ENTRIES
@@ -58,14 +58,16 @@ def create_model(
         classes: names of the classes. May be left out where `weights` brings its own: published weights of the whole
             model, a file that `save` wrote, and any local file whose head has as many outputs as the published one:
             1000 are taken for ImageNet's classes, a detector's 91 for COCO's 80, a segmenter's 21 for VOC's.
-        weights: "coco", "voc" or "imagenet" for published weights (downloaded once); a local file (a whole model's, or
-            a classifier's for the backbone; for `darknet` also a .weights file), or a run's folder, whose best model is
-            taken; "hf://owner/repository/file" for a file of the Hugging Face hub; None
-            starts from random numbers. A head of other classes is left out; where a file does not name its classes and
-            has as many as `classes`, they are taken to be the same, and the log says so.
+        weights: "coco", "voc", "imagenet" or "imagenet_v2" for published weights (downloaded once); a local file (a
+            whole model's, or a classifier's for the backbone; for `darknet` also a .weights file), or a run's folder,
+            whose best model is taken; "hf://owner/repository/file" for a file of the Hugging Face hub; None starts from
+            random numbers. A head of other classes is left out; where a file does not name its classes and has as many
+            as `classes`, they are taken to be the same, and the log says so.
         in_channels: channels of the images.
         arguments: of the builder. Those not given are the ones that suit the weights. Settings may be given as a
-            dictionary of the numbers that differ: boxes={"samples": 32}.
+            dictionary of the numbers that differ from the model's own: boxes={"samples": 32}. Every model takes
+            `image_size`, pixels inside the network; where a builder has `min_size` and `max_size` it is the former,
+            and the latter keeps its ratio to it.
 
     Returns:
         The model; `model.weights_report` says what was loaded and what was left out.
@@ -74,6 +76,7 @@ def create_model(
         InputError: no such model, argument, or weights; classes are missing; the weights are another model's.
     """
     entry = find(name)
+    arguments = with_image_size(entry, arguments)
     require_arguments(entry, arguments)
     given, arguments = arguments, with_settings(entry, arguments)
     if in_channels < 1:
@@ -146,7 +149,10 @@ def saved_arguments(metadata: dict[str, str], where: str) -> dict[str, Any]:
     arguments = saved_entry(metadata, "arguments", where, dict)
     try:
         entry = find(metadata["model"])
+        arguments = with_image_size(entry, arguments)
         require_arguments(entry, {k: v for k, v in arguments.items() if k != "in_channels"})
+        if "antialiased" not in metadata.get("preprocess", "antialiased"):
+            arguments = _without_antialiasing(entry) | arguments  # written before it could be chosen
         return with_settings(entry, arguments)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
@@ -170,6 +176,14 @@ def saved_entry(metadata: dict[str, str], name: str, where: str, kind: type = st
     if name not in metadata:
         raise InputError(f"{where} lacks the entry {name!r} of a saved model; save the model again")
     return metadata[name] if kind is str else reading.parse_json(metadata[name], f"{where}, its entry {name!r}", kind)
+
+
+def _without_antialiasing(entry: Entry) -> dict[str, Any]:
+    """What classifiers and segmenters learnt with before their images were antialiased and of any length."""
+    if entry.task == "segmentation":
+        return {"max_size": 1333} if "max_size" in parameters(entry) else {}
+    known = {"interpolation": "bilinear", "antialias": False} if entry.task == "classification" else {}
+    return {name: value for name, value in known.items() if name in parameters(entry)}
 
 
 def models() -> list[dict[str, Any]]:
@@ -200,10 +214,11 @@ def _as_published(entry: Entry) -> nn.Module:
     return entry.builder(classes, **{k: v for k, v in arguments.items() if k in parameters(entry)})
 
 
-def _published_head(entry: Entry) -> tuple[Classes, dict[str, Any]]:
+def _published_head(entry: Entry, published: Published | None = None) -> tuple[Classes, dict[str, Any]]:
     """The classes that an entry's published weights have, or would have, and the builder's arguments for them."""
     data = {"classification": "imagenet", "segmentation": "voc"}.get(entry.task, "coco")
-    published = find_published(entry.name, data)
+    if published is None or published.network != entry.name:
+        published = find_published(entry.name, data)
     arguments = dict(published.arguments if published is not None else entry.start)
     if data != "coco":
         return Classes(class_names(data)), arguments
@@ -229,7 +244,7 @@ def _brought(
         arguments = saved_arguments(metadata, where)
         arguments.pop("in_channels", None)
         return saved_classes(metadata, where), arguments
-    classes, arguments = _published_head(entry)
+    classes, arguments = _published_head(entry, published)
     if published is not None and published.network == entry.name:
         return classes, arguments
     if not ours and wanted in (None, classes):

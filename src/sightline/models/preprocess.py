@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,8 @@ from sightline.structures import ImageBatch, Instances, Size
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+Interpolation = Literal["bilinear", "bicubic"]
+_LONGEST = 100  # without a largest size, an image's longer side becomes at most so many times the shorter one's
 
 
 def for_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
@@ -37,11 +40,16 @@ class Preprocess(nn.Module):
 
     Args:
         mean, std: of each channel, in units of [0, 1] images. Their length is the number of channels.
-        min_size, max_size: the shorter side becomes `min_size` pixels, unless the longer would pass `max_size`.
+        min_size, max_size: the shorter side becomes `min_size` pixels, unless the longer would pass `max_size`. With
+            None for the latter the longer side is not limited, but for images a hundred times as long as wide.
         fixed_size: (height, width) to resize to instead, without keeping the aspect ratio.
         divisor: the batch's sides are multiples of it.
-        antialias: what is made smaller is averaged, as Pillow does, rather than sampled between its nearest pixels. The
-            published models are not used to it.
+        antialias: images are antialiased when downsampled, as Pillow does it; else each pixel is interpolated between
+            its nearest neighbours. torchvision's classifiers and segmenters are antialiased, its detectors are not.
+        interpolation: "bilinear", or "bicubic", whose values are cut off at 0 and 1.
+
+    Raises:
+        InputError: a size is below 1, `min_size` above `max_size`, or the interpolation unknown.
     """
 
     mean: Tensor
@@ -53,18 +61,24 @@ class Preprocess(nn.Module):
         std: Sequence[float] = IMAGENET_STD,
         *,
         min_size: int = 800,
-        max_size: int = 1333,
+        max_size: int | None = 1333,
         fixed_size: Size | None = None,
         divisor: int = 32,
         antialias: bool = False,
+        interpolation: Interpolation = "bilinear",
     ):
         super().__init__()
-        if fixed_size is None and not 1 <= min_size <= max_size:
-            raise InputError(f"min_size is {min_size} and max_size {max_size}, but 1 ≤ min_size ≤ max_size must hold")
+        if fixed_size is None and not 1 <= min_size <= (min_size if max_size is None else max_size):
+            limit = "it must be at least 1" if max_size is None else "1 ≤ min_size ≤ max_size must hold"
+            raise InputError(
+                f"min_size is {min_size}{'' if max_size is None else f' and max_size {max_size}'}, but {limit}"
+            )
         if fixed_size is not None and min(fixed_size) < 1:
             raise InputError(f"the model's image size is {fixed_size}, but both sides must be at least 1 pixel")
         self.min_size, self.max_size, self.fixed_size, self.divisor = min_size, max_size, fixed_size, divisor
-        self.antialias = antialias
+        if interpolation not in ("bilinear", "bicubic"):
+            raise InputError(f"interpolation is {interpolation!r}, but must be 'bilinear' or 'bicubic'")
+        self.antialias, self.interpolation = antialias, interpolation
         # not part of the state: published checkpoints have no such entries
         self.register_buffer("mean", torch.tensor(mean).reshape(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).reshape(-1, 1, 1), persistent=False)
@@ -118,9 +132,21 @@ class Preprocess(nn.Module):
         image = image.to(self.mean.dtype) / 255 if image.dtype == torch.uint8 else image.to(self.mean.dtype)
         size = self.resized((int(image.shape[1]), int(image.shape[2])))
         if image.shape[1:] != size:
-            averaged = self.antialias and (size[0] < image.shape[1] or size[1] < image.shape[2])
-            image = F.interpolate(image[None], size=size, mode="bilinear", align_corners=False, antialias=averaged)[0]
+            image = self.resample(image[None], size)[0]
         return (image - self.mean) / self.std
+
+    def resample(self, images: Tensor, size: Size) -> Tensor:
+        """Images [N, C, H, W] in [0, 1] → [N, C, *size]."""
+        smaller = size[0] < images.shape[2] or size[1] < images.shape[3]
+        if self.interpolation == "bilinear":
+            averaged = self.antialias and smaller
+            return F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=averaged)
+        # antialiased, PyTorch's cubic is Pillow's, enlarging too; Pillow cuts off what overshoots after each direction
+        for step in ((int(images.shape[2]), size[1]), size):
+            images = F.interpolate(
+                images, size=step, mode="bicubic", align_corners=False, antialias=self.antialias
+            ).clamp(0, 1)
+        return images
 
     def check(self, images: Sequence[Tensor]) -> None:
         """Refuse images of another number of channels, without pixels, or of a dtype that says nothing of its range."""
@@ -144,15 +170,20 @@ class Preprocess(nn.Module):
         """(height, width) that an image of `size` gets inside the batch."""
         if self.fixed_size is not None:
             return self.fixed_size
+        short, long = min(size), max(size)
+        if self.max_size is None and long <= _LONGEST * short:
+            other = self.min_size * long // short  # as torchvision resizes for its classifiers and segmenters
+            return (self.min_size, other) if size[0] <= size[1] else (other, self.min_size)
         # in double precision and cut off, as in the published models: a last bit can decide a whole pixel
-        factor = min(self.min_size / min(size), self.max_size / max(size))
+        limit = _LONGEST * self.min_size if self.max_size is None else self.max_size
+        factor = min(self.min_size / short, limit / long)
         return max(1, int(size[0] * factor)), max(1, int(size[1] * factor))
 
     def extra_repr(self) -> str:
-        size = (
-            f"size={self.fixed_size}" if self.fixed_size else f"shorter side {self.min_size}, longer ≤ {self.max_size}"
-        )
-        return f"{self.channels} channels, {size}, divisor={self.divisor}"
+        limit = "" if self.max_size is None else f", longer ≤ {self.max_size}"
+        size = f"size={self.fixed_size}" if self.fixed_size else f"shorter side {self.min_size}{limit}"
+        how = f"{self.interpolation}, {'' if self.antialias else 'not '}antialiased"
+        return f"{self.channels} channels, {size}, {how}, divisor={self.divisor}"
 
 
 class KeepSize(Preprocess):
@@ -170,3 +201,13 @@ class KeepSize(Preprocess):
 
     def extra_repr(self) -> str:
         return f"{self.channels} channels, size kept, divisor={self.divisor}"
+
+
+def segmenter_preprocess(
+    in_channels: int, image_size: int | None, max_size: int | None = None, divisor: int = 1
+) -> Preprocess:
+    """What segmenters do: ImageNet's normalisation, and the shorter side antialiased to `image_size`; None keeps it."""
+    mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)
+    if image_size is None:
+        return KeepSize(mean, std, divisor=divisor)
+    return Preprocess(mean, std, min_size=image_size, max_size=max_size, divisor=divisor, antialias=True)

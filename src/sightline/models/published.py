@@ -17,10 +17,44 @@ from typing import Any, Literal
 import torch
 
 from sightline.errors import InputError
+from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Interpolation
 
 _HOME = "https://download.pytorch.org/models/"
-DATA = ("coco", "voc", "imagenet")
-"""What published weights were trained on; "voc" is COCO's images with Pascal VOC's 20 classes."""
+DATA = ("coco", "voc", "imagenet", "imagenet_v2")
+"""What published weights were trained on; "voc" is COCO's images with Pascal VOC's 20 classes, "imagenet_v2" ImageNet
+again, with torchvision's later training recipe."""
+
+
+@dataclass(frozen=True)
+class PublishedPreprocess:
+    """What published weights were measured with, as torchvision's weight entries say it.
+
+    Attributes:
+        resize: pixels of the shorter side; a detector's or segmenter's whole image, a classifier's before its crop.
+        crop: side of the centre crop; None for none.
+        interpolation: "bilinear" or "bicubic".
+        antialias: whether images are antialiased when downsampled.
+        mean, std: of red, green and blue, in units of [0, 1] images.
+    """
+
+    resize: int
+    crop: int | None = None
+    interpolation: Interpolation = "bilinear"
+    antialias: bool = True
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Those of a classifier's or a segmenter's builder."""
+        if self.crop is None:
+            return {"min_size": self.resize}
+        return {
+            "image_size": self.crop,
+            "crop_pct": self.crop / self.resize,
+            "interpolation": self.interpolation,
+            "antialias": self.antialias,
+        }
 
 
 @dataclass(frozen=True)
@@ -32,18 +66,25 @@ class Published:
         data: one of `DATA`.
         metric: the published figure and its protocol.
         network: catalog name of the network it was made for.
-        arguments: what the builder needs so that the network is the checkpoint's.
+        own_arguments: what the builder needs so that the network is the checkpoint's.
+        preprocess: of a classifier or a segmenter; None for a detector, whose builder's own sizes are the published.
         licence: of the file.
         person_only: of the classes of `data` it knows the person alone.
     """
 
     file: str
-    data: Literal["imagenet", "coco", "voc"]
+    data: Literal["imagenet", "imagenet_v2", "coco", "voc"]
     metric: str
     network: str
-    arguments: dict[str, Any] = field(default_factory=dict)
+    own_arguments: dict[str, Any] = field(default_factory=dict)
     licence: str = "BSD-3-Clause"
     person_only: bool = False
+    preprocess: PublishedPreprocess | None = None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Of the builder, so that network and preprocessing are the checkpoint's."""
+        return self.own_arguments | ({} if self.preprocess is None else self.preprocess.arguments)
 
     @property
     def url(self) -> str:
@@ -63,6 +104,7 @@ class Published:
 @cache
 def class_names(data: str) -> list[str]:
     """The outputs of heads trained on "imagenet" (1000), or, the first the background, "coco" (91) or "voc" (21)."""
+    data = data.removesuffix("_v2")
     text = files("sightline.models").joinpath(f"{data}_classes.txt").read_text(encoding="utf-8")
     return text.splitlines()
 
@@ -73,30 +115,50 @@ def coco_classes() -> tuple[list[str], list[int]]:
     return [n for n, _ in pairs], [i for _, i in pairs]
 
 
-_SIZE = {"min_size": 520}
 _FROZEN = {"norm": "frozen", "trainable_layers": 3}
+_CUBIC: Interpolation = "bicubic"
+
+
+def _classifier(
+    network: str,
+    file: str,
+    top_1: float,
+    resize: int = 256,
+    crop: int = 224,
+    interpolation: Interpolation = "bilinear",
+    data: Literal["imagenet", "imagenet_v2"] = "imagenet",
+) -> Published:
+    preprocess = PublishedPreprocess(resize, crop, interpolation)
+    return Published(file, data, f"top-1 {top_1:.3f} %", network, preprocess=preprocess)
+
 
 PUBLISHED = (
-    Published("resnet18-f37072fd.pth", "imagenet", "top-1 69.758 %", "resnet18"),
-    Published("resnet34-b627a593.pth", "imagenet", "top-1 73.314 %", "resnet34"),
-    Published("resnet50-0676ba61.pth", "imagenet", "top-1 76.130 %", "resnet50"),
-    Published("resnet101-63fe2227.pth", "imagenet", "top-1 77.374 %", "resnet101"),
-    Published("resnet152-394f9c45.pth", "imagenet", "top-1 78.312 %", "resnet152"),
-    Published("alexnet-owt-7be5be79.pth", "imagenet", "top-1 56.522 %", "alexnet"),
-    Published("vgg16-397923af.pth", "imagenet", "top-1 71.592 %", "vgg16"),
-    Published("vgg16_bn-6c64b313.pth", "imagenet", "top-1 73.360 %", "vgg16_bn"),
-    Published("vgg19-dcbb9e9d.pth", "imagenet", "top-1 72.376 %", "vgg19"),
-    Published("mobilenet_v2-b0353104.pth", "imagenet", "top-1 71.878 %", "mobilenet_v2"),
-    Published("mobilenet_v3_small-047dcff4.pth", "imagenet", "top-1 67.668 %", "mobilenet_v3_small"),
-    Published("mobilenet_v3_large-8738ca79.pth", "imagenet", "top-1 74.042 %", "mobilenet_v3_large"),
-    Published("efficientnet_b0_rwightman-7f5810bc.pth", "imagenet", "top-1 77.692 %", "efficientnet_b0"),
-    Published("efficientnet_b1_rwightman-bac287d4.pth", "imagenet", "top-1 78.642 %", "efficientnet_b1"),
-    Published("efficientnet_b2_rwightman-c35c1473.pth", "imagenet", "top-1 80.608 %", "efficientnet_b2"),
-    Published("efficientnet_b3_rwightman-b3899882.pth", "imagenet", "top-1 82.008 %", "efficientnet_b3"),
-    Published("efficientnet_b4_rwightman-23ab8bcd.pth", "imagenet", "top-1 83.384 %", "efficientnet_b4"),
-    Published("efficientnet_b5_lukemelas-1a07897c.pth", "imagenet", "top-1 83.444 %", "efficientnet_b5"),
-    Published("efficientnet_b6_lukemelas-24a108a5.pth", "imagenet", "top-1 84.008 %", "efficientnet_b6"),
-    Published("efficientnet_b7_lukemelas-c5b4e57e.pth", "imagenet", "top-1 84.122 %", "efficientnet_b7"),
+    _classifier("resnet18", "resnet18-f37072fd.pth", 69.758),
+    _classifier("resnet34", "resnet34-b627a593.pth", 73.314),
+    _classifier("resnet50", "resnet50-0676ba61.pth", 76.130),
+    _classifier("resnet50", "resnet50-11ad3fa6.pth", 80.858, 232, data="imagenet_v2"),
+    _classifier("resnet101", "resnet101-63fe2227.pth", 77.374),
+    _classifier("resnet101", "resnet101-cd907fc2.pth", 81.886, 232, data="imagenet_v2"),
+    _classifier("resnet152", "resnet152-394f9c45.pth", 78.312),
+    _classifier("resnet152", "resnet152-f82ba261.pth", 82.284, 232, data="imagenet_v2"),
+    _classifier("alexnet", "alexnet-owt-7be5be79.pth", 56.522),
+    _classifier("vgg16", "vgg16-397923af.pth", 71.592),
+    _classifier("vgg16_bn", "vgg16_bn-6c64b313.pth", 73.360),
+    _classifier("vgg19", "vgg19-dcbb9e9d.pth", 72.376),
+    _classifier("mobilenet_v2", "mobilenet_v2-b0353104.pth", 71.878),
+    _classifier("mobilenet_v2", "mobilenet_v2-7ebf99e0.pth", 72.154, 232, data="imagenet_v2"),
+    _classifier("mobilenet_v3_small", "mobilenet_v3_small-047dcff4.pth", 67.668),
+    _classifier("mobilenet_v3_large", "mobilenet_v3_large-8738ca79.pth", 74.042),
+    _classifier("mobilenet_v3_large", "mobilenet_v3_large-5c1a4163.pth", 75.274, 232, data="imagenet_v2"),
+    _classifier("efficientnet_b0", "efficientnet_b0_rwightman-7f5810bc.pth", 77.692, 256, 224, _CUBIC),
+    _classifier("efficientnet_b1", "efficientnet_b1_rwightman-bac287d4.pth", 78.642, 256, 240, _CUBIC),
+    _classifier("efficientnet_b1", "efficientnet_b1-c27df63c.pth", 79.838, 255, 240, data="imagenet_v2"),
+    _classifier("efficientnet_b2", "efficientnet_b2_rwightman-c35c1473.pth", 80.608, 288, 288, _CUBIC),
+    _classifier("efficientnet_b3", "efficientnet_b3_rwightman-b3899882.pth", 82.008, 320, 300, _CUBIC),
+    _classifier("efficientnet_b4", "efficientnet_b4_rwightman-23ab8bcd.pth", 83.384, 384, 380, _CUBIC),
+    _classifier("efficientnet_b5", "efficientnet_b5_lukemelas-1a07897c.pth", 83.444, 456, 456, _CUBIC),
+    _classifier("efficientnet_b6", "efficientnet_b6_lukemelas-24a108a5.pth", 84.008, 528, 528, _CUBIC),
+    _classifier("efficientnet_b7", "efficientnet_b7_lukemelas-c5b4e57e.pth", 84.122, 600, 600, _CUBIC),
     Published(
         "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth",
         "coco",
@@ -177,7 +239,13 @@ PUBLISHED = (
         {"reduced_tail": True},
     ),
     *(
-        Published(file, "voc", f"COCO val2017 with VOC labels: mean IoU {iou}, pixel accuracy {accuracy}", name, _SIZE)
+        Published(
+            file,
+            "voc",
+            f"COCO val2017 with VOC labels: mean IoU {iou}, pixel accuracy {accuracy}",
+            name,
+            preprocess=PublishedPreprocess(520),
+        )
         for name, file, iou, accuracy in (
             ("fcn_resnet50", "fcn_resnet50_coco-1167a1af.pth", 60.5, 91.4),
             ("fcn_resnet101", "fcn_resnet101_coco-7ecb50ca.pth", 63.7, 91.9),

@@ -75,7 +75,7 @@ def test_a_published_file_brings_its_classes_and_size(tmp_path: Path) -> None:
 
 
 def test_weights_of_another_task_are_named() -> None:
-    with pytest.raises(InputError, match=f"there are no 'coco' weights for {LITE}; there are imagenet, voc"):
+    with pytest.raises(InputError, match=f"there are no 'coco' weights for {LITE}; there are imagenet, imagenet_v2"):
         create_model(LITE, NAMES, weights="coco")
 
 

@@ -99,3 +99,4 @@ def test_classifiers_see_images_of_their_published_sizes() -> None:
     with torch.device("meta"):
         models = [create_model(f"efficientnet_b{i}", ["cat", "dog"]) for i in range(8)]
     assert [(model.crop, model.preprocess.min_size) for model in models] == list(wanted)
+    assert {(model.preprocess.interpolation, model.preprocess.antialias) for model in models} == {("bicubic", True)}

@@ -179,9 +179,7 @@ class DarknetClassifier(_Described, ImageClassifier):
         self.crop, self.smoothing = width, 0.0
         weighted = self.network.weighted()
         self.class_layers = rf"^network\.layers\.{weighted[-1][0] if weighted else -1}\."
-        self.preprocess = Preprocess(
-            [0.0] * channels, [1.0] * channels, min_size=width, max_size=100 * width, divisor=1
-        )
+        self.preprocess = Preprocess([0.0] * channels, [1.0] * channels, min_size=width, max_size=None, divisor=1)
         self.cfg, self._arguments = render_cfg(sections), {}
 
 

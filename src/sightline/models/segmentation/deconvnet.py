@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.errors import InputError
-from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, KeepSize, for_channels
+from sightline.models.preprocess import segmenter_preprocess
 from sightline.models.segmentation.fcn import State, dense_as_convolutions
 from sightline.models.segmentation.segmenter import Segmenter
 from sightline.models.weights import shared_keys
@@ -109,6 +109,7 @@ def deconvnet(
     window: int = 7,
     hidden: int = 4096,
     width: int = 64,
+    image_size: int | None = None,
     losses: PixelLosses = CROSS_ENTROPY,
 ) -> Unpooled:
     """DeconvNet on VGG-16: 251,805,653 parameters with 21 classes.
@@ -120,6 +121,7 @@ def deconvnet(
             less than 224 pixels are padded.
         hidden: width of these layers.
         width: channels of VGG's first block; 64 as published, and no other takes published weights.
+        image_size: pixels that the shorter side is resized to; None keeps the size.
         losses: what it learns by.
     """
     if min(window, hidden, width) < 1:
@@ -133,7 +135,7 @@ def deconvnet(
         *normalised(nn.ConvTranspose2d(hidden, deep, window)),
     )
     network = MirroredVGG(net, len(names), transposed, middle=middle, last=2, score=1, least=32 * window)
-    model = _unpooled(names, in_channels, net, network, losses)
+    model = _unpooled(names, in_channels, image_size, net, network, losses)
     if window == 7:
         for layer, ours in ((0, 0), (3, 3)):
             for kind in ("weight", "bias"):
@@ -142,11 +144,12 @@ def deconvnet(
     return model
 
 
-def _unpooled(names: Classes, in_channels: int, net: VGG, network: MirroredVGG, losses: PixelLosses) -> Unpooled:
+def _unpooled(
+    names: Classes, in_channels: int, image_size: int | None, net: VGG, network: MirroredVGG, losses: PixelLosses
+) -> Unpooled:
     for module in (network.middle, network.decoder, network.score):
         he_start(module)
-    mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)
-    model = Unpooled(names, KeepSize(mean, std, divisor=32), network, loss=losses)
+    model = Unpooled(names, segmenter_preprocess(in_channels, image_size, divisor=32), network, loss=losses)
     model.suited = model.suited | {"lr": 1e-3}
     model.backbone_keys = shared_keys(net, model)
     return model

@@ -93,7 +93,7 @@ def deeplabv3_resnet50(
     in_channels: int = 3,
     aux: bool = True,
     min_size: int | None = None,
-    max_size: int = 1333,
+    max_size: int | None = None,
     losses: PixelLosses = CROSS_ENTROPY,
 ) -> Segmenter:
     """DeepLab v3 on ResNet-50 of stride 8: 42,004,074 parameters with 21 classes.
@@ -103,7 +103,8 @@ def deeplabv3_resnet50(
         in_channels: channels of the images.
         aux: whether there is an auxiliary head, whose loss counts half.
         min_size, max_size: the images' sides inside the network: the shorter becomes `min_size` pixels, unless the
-            longer would pass `max_size`; None for the image's own size. Published weights were trained at 520.
+            longer would pass `max_size`; None for the image's own size, and for no limit. Published weights were
+            measured at 520, without a limit.
         losses: what it learns by.
     """
     return _on_resnet(resnet50, classes, in_channels, aux, min_size, max_size, losses)
@@ -115,7 +116,7 @@ def deeplabv3_resnet101(
     in_channels: int = 3,
     aux: bool = True,
     min_size: int | None = None,
-    max_size: int = 1333,
+    max_size: int | None = None,
     losses: PixelLosses = CROSS_ENTROPY,
 ) -> Segmenter:
     """DeepLab v3 on ResNet-101 of stride 8: 60,996,202 parameters with 21 classes. As `deeplabv3_resnet50`."""
@@ -128,7 +129,7 @@ def deeplabv3_mobilenet_v3_large(
     in_channels: int = 3,
     aux: bool = True,
     min_size: int | None = None,
-    max_size: int = 1333,
+    max_size: int | None = None,
     losses: PixelLosses = CROSS_ENTROPY,
 ) -> Segmenter:
     """DeepLab v3 on MobileNet v3 of stride 16: 11,029,328 parameters with 21 classes. As `deeplabv3_resnet50`."""
@@ -147,7 +148,7 @@ def deeplabv3_mobilenet_v2(
     width: int = 128,
     rates: Sequence[int] = (6, 12, 18),
     min_size: int | None = None,
-    max_size: int = 1333,
+    max_size: int | None = None,
     losses: PixelLosses = CROSS_ENTROPY,
 ) -> Segmenter:
     """DeepLab v3 on MobileNet v2 of stride 16, for a few cores (Sandler et al. 2018, section 6.3).
@@ -190,7 +191,7 @@ def _on_resnet(
     in_channels: int,
     aux: bool,
     min_size: int | None,
-    max_size: int,
+    max_size: int | None,
     losses: PixelLosses,
 ) -> Segmenter:
     names = Classes(classes)

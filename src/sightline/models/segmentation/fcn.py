@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import InputError
-from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, KeepSize, for_channels
+from sightline.models.preprocess import segmenter_preprocess
 from sightline.models.segmentation.segmenter import Segmenter
 from sightline.models.weights import shared_keys
 from sightline.nn.backbones.features import FeatureMaps, Stage
@@ -178,10 +178,11 @@ def fcn32s_vgg16(
     in_channels: int = 3,
     hidden: int = 4096,
     width: int = 64,
+    image_size: int | None = None,
     losses: PixelLosses = CROSS_ENTROPY,
 ) -> FCN:
     """FCN-32s on VGG-16. Arguments as for `fcn8s_vgg16`."""
-    return _on_vgg16(classes, in_channels, hidden, width, losses, skips=(), offsets=(19,))
+    return _on_vgg16(classes, in_channels, hidden, width, image_size, losses, skips=(), offsets=(19,))
 
 
 def fcn16s_vgg16(
@@ -190,10 +191,11 @@ def fcn16s_vgg16(
     in_channels: int = 3,
     hidden: int = 4096,
     width: int = 64,
+    image_size: int | None = None,
     losses: PixelLosses = CROSS_ENTROPY,
 ) -> FCN:
     """FCN-16s on VGG-16. Arguments as for `fcn8s_vgg16`."""
-    return _on_vgg16(classes, in_channels, hidden, width, losses, skips=(4,), offsets=(5, 27))
+    return _on_vgg16(classes, in_channels, hidden, width, image_size, losses, skips=(4,), offsets=(5, 27))
 
 
 def fcn8s_vgg16(
@@ -202,6 +204,7 @@ def fcn8s_vgg16(
     in_channels: int = 3,
     hidden: int = 4096,
     width: int = 64,
+    image_size: int | None = None,
     losses: PixelLosses = CROSS_ENTROPY,
 ) -> FCN:
     """FCN-8s on VGG-16: 134,489,759 parameters with 21 classes.
@@ -211,9 +214,10 @@ def fcn8s_vgg16(
         in_channels: channels of the images.
         hidden: width of the two layers that were dense; 4096 as published, a light one has 64.
         width: channels of VGG's first block; 64 as published, and no other takes published weights.
+        image_size: pixels that the shorter side is resized to; None keeps the size.
         losses: what it learns by.
     """
-    return _on_vgg16(classes, in_channels, hidden, width, losses, skips=(3, 4), offsets=(5, 9, 31))
+    return _on_vgg16(classes, in_channels, hidden, width, image_size, losses, skips=(3, 4), offsets=(5, 9, 31))
 
 
 def _on_vgg16(
@@ -221,6 +225,7 @@ def _on_vgg16(
     in_channels: int,
     hidden: int,
     width: int,
+    image_size: int | None,
     losses: PixelLosses,
     skips: Sequence[int],
     offsets: Sequence[int],
@@ -237,7 +242,7 @@ def _on_vgg16(
     encoder = ConvolutionalVGG(net, hidden, skips)
     strides = [*(2**number for number in skips), 32]
     network = SkipNetwork(encoder, encoder.channels, strides, len(names), offsets)
-    model = FCN(names, _preprocess(in_channels), network, loss=losses)
+    model = FCN(names, segmenter_preprocess(in_channels, image_size, divisor=32), network, loss=losses)
     model.suited = model.suited | {"lr": 1e-4}  # no layer normalises
     model.backbone_keys = shared_keys(net, model)
     for layer in (0, 3):
@@ -247,38 +252,42 @@ def _on_vgg16(
     return model
 
 
-def fcn32s_mobilenet_v2(classes: Iterable[str], *, in_channels: int = 3, losses: PixelLosses = CROSS_ENTROPY) -> FCN:
+def fcn32s_mobilenet_v2(
+    classes: Iterable[str], *, in_channels: int = 3, image_size: int | None = None, losses: PixelLosses = CROSS_ENTROPY
+) -> FCN:
     """FCN-32s on MobileNet v2. Arguments as for `fcn8s_mobilenet_v2`."""
-    return _on_mobilenet_v2(classes, in_channels, losses, 1)
+    return _on_mobilenet_v2(classes, in_channels, image_size, losses, 1)
 
 
-def fcn16s_mobilenet_v2(classes: Iterable[str], *, in_channels: int = 3, losses: PixelLosses = CROSS_ENTROPY) -> FCN:
+def fcn16s_mobilenet_v2(
+    classes: Iterable[str], *, in_channels: int = 3, image_size: int | None = None, losses: PixelLosses = CROSS_ENTROPY
+) -> FCN:
     """FCN-16s on MobileNet v2. Arguments as for `fcn8s_mobilenet_v2`."""
-    return _on_mobilenet_v2(classes, in_channels, losses, 2)
+    return _on_mobilenet_v2(classes, in_channels, image_size, losses, 2)
 
 
-def fcn8s_mobilenet_v2(classes: Iterable[str], *, in_channels: int = 3, losses: PixelLosses = CROSS_ENTROPY) -> FCN:
+def fcn8s_mobilenet_v2(
+    classes: Iterable[str], *, in_channels: int = 3, image_size: int | None = None, losses: PixelLosses = CROSS_ENTROPY
+) -> FCN:
     """FCN-8s on MobileNet v2, whose last 1×1 convolution stands for the dense layers.
 
     Args:
         classes: names of the classes; the background is one.
         in_channels: channels of the images.
+        image_size: pixels that the shorter side is resized to; None keeps the size.
         losses: what it learns by.
     """
-    return _on_mobilenet_v2(classes, in_channels, losses, 3)
+    return _on_mobilenet_v2(classes, in_channels, image_size, losses, 3)
 
 
-def _on_mobilenet_v2(classes: Iterable[str], in_channels: int, losses: PixelLosses, maps: int) -> FCN:
+def _on_mobilenet_v2(
+    classes: Iterable[str], in_channels: int, image_size: int | None, losses: PixelLosses, maps: int
+) -> FCN:
     names = Classes(classes)
     net = mobilenet_v2(1, in_channels=in_channels)
     last = Stage(list(net.layers())[-1], net.last_channels, 32)
     encoder = FeatureMaps(net.layers(), [*net.stages[-maps:-1], last])
     network = SkipNetwork(encoder, encoder.channels, encoder.strides, len(names))
-    model = FCN(names, _preprocess(in_channels), network, loss=losses)
+    model = FCN(names, segmenter_preprocess(in_channels, image_size, divisor=32), network, loss=losses)
     model.backbone_keys = shared_keys(net, model)
     return model
-
-
-def _preprocess(in_channels: int) -> KeepSize:
-    mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)
-    return KeepSize(mean, std, divisor=32)

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, KeepSize, Preprocess, for_channels
+from sightline.models.preprocess import segmenter_preprocess
 from sightline.models.segmentation.segmenter import Segmenter, resized
 from sightline.models.weights import shared_keys
 from sightline.nn.backbones.dilation import dilate
@@ -72,15 +72,12 @@ def with_heads(
     network: nn.Module,
     in_channels: int,
     min_size: int | None,
-    max_size: int,
+    max_size: int | None,
     losses: PixelLosses,
     class_layers: str = r"^network\.(aux_)?classifier\.4\.",
 ) -> Segmenter:
     """The segmenter around a network made from the layers of the classifier `net`."""
-    mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)
-    preprocess: Preprocess = KeepSize(mean, std)
-    if min_size is not None:
-        preprocess = Preprocess(mean, std, min_size=min_size, max_size=max_size, divisor=1)
+    preprocess = segmenter_preprocess(in_channels, min_size, max_size)
     model = Segmenter(classes, preprocess, network, loss=losses)
     model.class_layers = class_layers
     model.backbone_keys = shared_keys(net, model)
@@ -93,7 +90,7 @@ def fcn_resnet50(
     in_channels: int = 3,
     aux: bool = True,
     min_size: int | None = None,
-    max_size: int = 1333,
+    max_size: int | None = None,
     losses: PixelLosses = CROSS_ENTROPY,
 ) -> Segmenter:
     """FCN on ResNet-50: 35,322,218 parameters with 21 classes.
@@ -103,7 +100,8 @@ def fcn_resnet50(
         in_channels: channels of the images.
         aux: whether there is an auxiliary head, whose loss counts half.
         min_size, max_size: the images' sides inside the network: the shorter becomes `min_size` pixels, unless the
-            longer would pass `max_size`; None for the image's own size. Published weights were trained at 520.
+            longer would pass `max_size`; None for the image's own size, and for no limit. Published weights were
+            measured at 520, without a limit.
         losses: what it learns by.
     """
     return _fcn(resnet50, classes, in_channels, aux, min_size, max_size, losses)
@@ -115,7 +113,7 @@ def fcn_resnet101(
     in_channels: int = 3,
     aux: bool = True,
     min_size: int | None = None,
-    max_size: int = 1333,
+    max_size: int | None = None,
     losses: PixelLosses = CROSS_ENTROPY,
 ) -> Segmenter:
     """FCN on ResNet-101: 54,314,346 parameters with 21 classes. Arguments as for `fcn_resnet50`."""
@@ -128,7 +126,7 @@ def _fcn(
     in_channels: int,
     aux: bool,
     min_size: int | None,
-    max_size: int,
+    max_size: int | None,
     losses: PixelLosses,
 ) -> Segmenter:
     names = Classes(classes)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from torch import nn
 
 from sightline.errors import InputError
-from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, KeepSize, for_channels
+from sightline.models.preprocess import segmenter_preprocess
 from sightline.models.segmentation.segmenter import Segmenter
 from sightline.nn.layers import ConvNormAct
 from sightline.ops.pixel_losses import CROSS_ENTROPY, PixelLosses
@@ -55,6 +55,7 @@ def full_resolution_net(
     width: int = 32,
     layers: int = 8,
     dilated: bool = True,
+    image_size: int | None = None,
     losses: PixelLosses = CROSS_ENTROPY,
 ) -> FullResolution:
     """A network without down-sampling.
@@ -70,11 +71,11 @@ def full_resolution_net(
         width: channels of every layer; multiplications grow with its square.
         layers: how many 3×3 convolutions.
         dilated: taps further apart from layer to layer, at no cost.
+        image_size: pixels that the shorter side is resized to; None keeps the size.
         losses: what it learns by.
     """
     if width < 1 or not 1 <= layers <= 12:
         raise InputError(f"width is {width} and layers {layers}, but width ≥ 1 and 1 ≤ layers ≤ 12 must hold")
     names = Classes(classes)
-    mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)
     network = FullResolutionNetwork(in_channels, len(names), width=width, layers=layers, dilated=dilated)
-    return FullResolution(names, KeepSize(mean, std), network, loss=losses)
+    return FullResolution(names, segmenter_preprocess(in_channels, image_size), network, loss=losses)

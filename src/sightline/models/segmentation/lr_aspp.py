@@ -58,7 +58,7 @@ def lraspp_mobilenet_v3_large(
     in_channels: int = 3,
     inner: int = 128,
     min_size: int | None = None,
-    max_size: int = 1333,
+    max_size: int | None = None,
     losses: PixelLosses = CROSS_ENTROPY,
 ) -> Segmenter:
     """LR-ASPP on MobileNet v3 large: 3,221,538 parameters with 21 classes.
@@ -68,7 +68,8 @@ def lraspp_mobilenet_v3_large(
         in_channels: channels of the images.
         inner: channels of the head.
         min_size, max_size: the images' sides inside the network: the shorter becomes `min_size` pixels, unless the
-            longer would pass `max_size`; None for the image's own size. Published weights were trained at 520.
+            longer would pass `max_size`; None for the image's own size, and for no limit. Published weights were
+            measured at 520, without a limit.
         losses: what it learns by.
     """
     names = Classes(classes)

@@ -21,7 +21,12 @@ from sightline.structures import Classes
 
 
 def segnet(
-    classes: Iterable[str], *, in_channels: int = 3, width: int = 64, losses: PixelLosses = CROSS_ENTROPY
+    classes: Iterable[str],
+    *,
+    in_channels: int = 3,
+    width: int = 64,
+    image_size: int | None = None,
+    losses: PixelLosses = CROSS_ENTROPY,
 ) -> Unpooled:
     """SegNet on VGG-16 with batch normalisation: 29,449,355 parameters with CamVid's 11 classes.
 
@@ -29,13 +34,16 @@ def segnet(
         classes: names of the classes; the background is one.
         in_channels: channels of the images.
         width: channels of VGG's first block; 64 as published, and no other takes published weights.
+        image_size: pixels that the shorter side is resized to; None keeps the size.
         losses: what it learns by.
     """
     if width < 1:
         raise InputError(f"width is {width}, but must be at least 1")
     names = Classes(classes)
     net = vgg16_bn(1, in_channels=in_channels, hidden=1, width=width)
-    return _unpooled(names, in_channels, net, MirroredVGG(net, len(names), convolution, last=1, score=3), losses)
+    return _unpooled(
+        names, in_channels, image_size, net, MirroredVGG(net, len(names), convolution, last=1, score=3), losses
+    )
 
 
 def convolution(channels: int, out: int) -> nn.Sequential:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.errors import InputError
-from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, KeepSize, for_channels
+from sightline.models.preprocess import segmenter_preprocess
 from sightline.models.segmentation.segmenter import Segmenter
 from sightline.ops.padding import mirror_pad
 from sightline.ops.pixel_losses import CROSS_ENTROPY, PixelLosses
@@ -101,6 +101,7 @@ def sliding_segmentation(
     width: int = 32,
     hidden: int = 128,
     mode: Mode = "convolution",
+    image_size: int | None = None,
     losses: PixelLosses = CROSS_ENTROPY,
 ) -> SlidingSegmenter:
     """A crop's class is its centre pixel's.
@@ -115,6 +116,7 @@ def sliding_segmentation(
         width: channels of the first convolution; the next have twice as many.
         hidden: width of the dense layer.
         mode: how prediction and training run: "patches" takes a pass for every pixel, and is there to compare with.
+        image_size: pixels that the shorter side is resized to; None keeps the size.
         losses: what it learns by.
     """
     if min(width, hidden) < 1:
@@ -133,5 +135,6 @@ def sliding_segmentation(
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-    mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)
-    return SlidingSegmenter(names, KeepSize(mean, std), SlidingNetwork(classifier, WINDOW, mode), loss=losses)
+    return SlidingSegmenter(
+        names, segmenter_preprocess(in_channels, image_size), SlidingNetwork(classifier, WINDOW, mode), loss=losses
+    )

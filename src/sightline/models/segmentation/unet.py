@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.errors import InputError
-from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, KeepSize, for_channels
+from sightline.models.preprocess import segmenter_preprocess
 from sightline.models.segmentation.deconvnet import he_start
 from sightline.models.segmentation.segmenter import Segmenter
 from sightline.models.weights import shared_keys
@@ -161,6 +161,7 @@ def unet(
     in_channels: int = 3,
     width: int = 64,
     depth: int = 4,
+    image_size: int | None = None,
     losses: PixelLosses = CROSS_ENTROPY,
 ) -> UNet:
     """The paper's U-Net: 31,030,658 parameters for one channel and two classes.
@@ -170,12 +171,14 @@ def unet(
         in_channels: channels of the images.
         width: channels of the first level.
         depth: how often the image is halved.
+        image_size: pixels that the shorter side is resized to; None keeps the size.
         losses: what it learns by. The paper's weighs boundaries: `PixelLosses(boundary=10)`.
     """
     _require(width, depth, 7)
     names = Classes(classes)
     network = UNetwork(in_channels, len(names), width=width, depth=depth)
-    model = UNet(names, _preprocess(in_channels, 1), network, loss=losses)  # mirrored at the image's own border
+    preprocess = segmenter_preprocess(in_channels, image_size)  # mirrored at the image's own border
+    model = UNet(names, preprocess, network, loss=losses)
     model.suited = model.suited | {"lr": 1e-4}  # no layer normalises
     return model
 
@@ -186,13 +189,14 @@ def unet_small(
     in_channels: int = 3,
     width: int = 16,
     depth: int = 4,
+    image_size: int | None = None,
     losses: PixelLosses = CROSS_ENTROPY,
 ) -> UNet:
     """A padded U-Net with batch normalisation, 1.9 million parameters. Arguments as for `unet`."""
     _require(width, depth, 7)
     names = Classes(classes)
     network = UNetwork(in_channels, len(names), width=width, depth=depth, valid=False, norm=nn.BatchNorm2d, dropout=0.0)
-    model = UNet(names, _preprocess(in_channels, 2**depth), network, loss=losses)
+    model = UNet(names, segmenter_preprocess(in_channels, image_size, divisor=2**depth), network, loss=losses)
     model.suited = model.suited | {"lr": 1e-3}
     return model
 
@@ -203,6 +207,7 @@ def unet_mobilenet_v2(
     in_channels: int = 3,
     depth: int = 5,
     channels: Sequence[int] = (128, 64, 48, 32, 16),
+    image_size: int | None = None,
     losses: PixelLosses = CROSS_ENTROPY,
 ) -> UNet:
     """A U-Net on MobileNet v2.
@@ -212,11 +217,12 @@ def unet_mobilenet_v2(
         in_channels: channels of the images.
         depth: how many of the maps of strides 2, 4, 8, 16 and 32 are used, from the finest.
         channels: of each step of the way up from stride 32; the last `depth` of them are used.
+        image_size: pixels that the shorter side is resized to; None keeps the size.
         losses: what it learns by.
     """
     names = Classes(classes)
     net = mobilenet_v2(1, in_channels=in_channels)
-    return _on_backbone(names, net, net.stages, in_channels, depth, channels, losses)
+    return _on_backbone(names, net, net.stages, in_channels, depth, channels, image_size, losses)
 
 
 def unet_resnet18(
@@ -225,12 +231,15 @@ def unet_resnet18(
     in_channels: int = 3,
     depth: int = 5,
     channels: Sequence[int] = (256, 128, 64, 32, 16),
+    image_size: int | None = None,
     losses: PixelLosses = CROSS_ENTROPY,
 ) -> UNet:
     """A U-Net on ResNet-18, whose stem's map is that of stride 2. Arguments as for `unet_mobilenet_v2`."""
     names = Classes(classes)
     net = resnet18(1, in_channels=in_channels)
-    return _on_backbone(names, net, [Stage("relu", 64, 2), *net.stages], in_channels, depth, channels, losses)
+    return _on_backbone(
+        names, net, [Stage("relu", 64, 2), *net.stages], in_channels, depth, channels, image_size, losses
+    )
 
 
 def _on_backbone(
@@ -240,12 +249,15 @@ def _on_backbone(
     in_channels: int,
     depth: int,
     channels: Sequence[int],
+    image_size: int | None,
     losses: PixelLosses,
 ) -> UNet:
     _require(1, depth, min(len(stages), len(channels)))
     encoder = FeatureMaps(net.layers(), stages[:depth])  # type: ignore[operator]
     network = BackboneUNet(encoder, list(channels)[-depth:], len(names))
-    model = UNet(names, _preprocess(in_channels, encoder.strides[-1]), network, loss=losses)
+    model = UNet(
+        names, segmenter_preprocess(in_channels, image_size, divisor=encoder.strides[-1]), network, loss=losses
+    )
     model.suited = model.suited | {"lr": 1e-3}
     model.backbone_keys = shared_keys(net, model)
     return model
@@ -254,8 +266,3 @@ def _on_backbone(
 def _require(width: int, depth: int, deepest: int) -> None:
     if width < 1 or not 1 <= depth <= deepest:
         raise InputError(f"width is {width} and depth {depth}, but width ≥ 1 and 1 ≤ depth ≤ {deepest} must hold")
-
-
-def _preprocess(in_channels: int, divisor: int) -> KeepSize:
-    mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)
-    return KeepSize(mean, std, divisor=divisor)
