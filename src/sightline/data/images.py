@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from sightline.data import heif
 from sightline.data.full_scale import Scale, highest_of, scaled
 from sightline.errors import InputError
 from sightline.runtime import reading
@@ -25,7 +26,10 @@ from sightline.structures import Size
 
 SUFFIXES = frozenset(
     "." + ending
-    for line in ("jpg jpeg jpe jfif mpo png bmp dib gif tif tiff webp", "ppm pgm pbm pnm tga jp2 avif npy")
+    for line in (
+        "jpg jpeg jpe jfif mpo png bmp dib gif tif tiff webp",
+        "ppm pgm pbm pnm tga jp2 avif heic heif hif npy",
+    )
     for ending in line.split()
 )
 """Endings (lower case) of the files taken for images."""
@@ -281,7 +285,7 @@ def require_room(pixels: int, channels: int, itemsize: int) -> None:
 
 def _opened(path: str, draft: Size | None, channels: int | None) -> Image.Image:
     """Open and decode the first picture of a file (the orientation is still to be applied, except for TIFF)."""
-    with reading.open_binary(path) as file, Image.open(file) as image:
+    with _opened_picture(path) as image:
         if draft is not None and image.format in ("JPEG", "MPO"):
             height, width = draft if stated_orientation(image) < 5 else draft[::-1]
             image.draft(None, (width, height))  # None keeps the colour mode
@@ -291,6 +295,15 @@ def _opened(path: str, draft: Size | None, channels: int | None) -> Image.Image:
         if image.mode == "I" and image.format in ("PNG", "PPM"):  # 16 bits of the file, which Pillow holds in 32
             return Image.fromarray(np.asarray(image).astype(np.uint16))
         return image
+
+
+@contextmanager
+def _opened_picture(path: str) -> Iterator[Image.Image]:
+    """A file that Pillow reads, its header read."""
+    with reading.open_binary(path) as file:
+        heif.prepare(path, file)
+        with Image.open(file) as image:
+            yield image
 
 
 def stated_orientation(image: Image.Image) -> int:
@@ -335,7 +348,7 @@ def _header(path: str) -> Header:
         stated = tiff.header(path)
         if stated is not None:
             return Header(*stated)
-    with reading.open_binary(path) as file, Image.open(file) as image:
+    with _opened_picture(path) as image:
         width, height = image.size
         how = stated_orientation(image)
         if image.format == "PNG" and how == 1 and "exif" not in image.info:

@@ -26,7 +26,7 @@ from sightline.data.transforms.targets import within_image
 from sightline.errors import InputError
 from sightline.ops.boxes import box_iou, encode_boxes
 from sightline.ops.proposals.cache import ArrayFolder, content_key
-from sightline.ops.proposals.selective_search import require
+from sightline.runtime.optional import require
 from sightline.structures import Instances
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def fit_stages(
     """
     settings = settings or StageSettings()
     if model.head == "svm":
-        require("sklearn", "scikit-learn", "the SVMs of R-CNN")
+        require("sklearn", "scikit-learn", "classical", "the SVMs of R-CNN")
     training = model.training
     model.eval()
     try:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Literal
 
 import numpy as np
@@ -26,6 +25,7 @@ from sightline.ops.proposals.colours import as_rgb, in_space
 from sightline.ops.proposals.grouping import Cue, group
 from sightline.ops.proposals.regions import describe, pixel_codes, segment
 from sightline.ops.suppression import nms
+from sightline.runtime.optional import require
 
 Source = Callable[[Tensor], Tensor]
 """Image [C, H, W] → boxes [P, 4] in its pixels, best first."""
@@ -97,7 +97,7 @@ class SelectiveSearch:
         Boxes are distinct and lie within the image. On the CPU; an image on another device is copied and the boxes go
         back to it.
         """
-        require("skimage", "scikit-image", "selective search")
+        require("skimage", "scikit-image", "classical", "selective search")
         rgb = as_rgb(image)
         height, width = rgb.shape[:2]
         rgb = _reduced(rgb, self.max_size)
@@ -142,12 +142,6 @@ def different_first(boxes: np.ndarray, iou: float) -> np.ndarray:
     first = np.zeros(len(boxes), bool)
     first[nms(torch.from_numpy(boxes).float(), rank, iou).numpy()] = True
     return np.concatenate([boxes[first], boxes[~first]])
-
-
-def require(module: str, package: str, what: str) -> None:
-    """Refuse, with what to install, where a package of the extra `classical` is missing."""
-    if find_spec(module) is None:
-        raise InputError(f"{what} needs {package}, which is not installed: pip install 'sightline[classical]'")
 
 
 def _reduced(rgb: np.ndarray, max_size: int | None) -> np.ndarray:
