@@ -1,8 +1,8 @@
 """HEIC and HEIF, the pictures of telephones: read by Pillow once the package pillow-heif is registered with it.
 
-Pictures come upright: the turns that the file states as properties (irot, imir) are applied when it is decoded, and its
-EXIF orientation is then 1, as the standard wants (ISO/IEC 23008-12). Samples of 10 and 12 bits come as 8. AVIF is read by
-Pillow itself.
+Pictures come upright: the turns that the file states as properties (irot, imir) are applied when it is decoded, and
+its EXIF orientation is then 1, as the standard wants (ISO/IEC 23008-12). Samples of 10 and 12 bits come as 8. AVIF is
+read by Pillow itself.
 """
 
 from __future__ import annotations

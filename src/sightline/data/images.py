@@ -285,7 +285,7 @@ def require_room(pixels: int, channels: int, itemsize: int) -> None:
 
 def _opened(path: str, draft: Size | None, channels: int | None) -> Image.Image:
     """Open and decode the first picture of a file (the orientation is still to be applied, except for TIFF)."""
-    with _opened_picture(path) as image:
+    with _opened_picture(path) as (_, image):
         if draft is not None and image.format in ("JPEG", "MPO"):
             height, width = draft if stated_orientation(image) < 5 else draft[::-1]
             image.draft(None, (width, height))  # None keeps the colour mode
@@ -298,12 +298,12 @@ def _opened(path: str, draft: Size | None, channels: int | None) -> Image.Image:
 
 
 @contextmanager
-def _opened_picture(path: str) -> Iterator[Image.Image]:
-    """A file that Pillow reads, its header read."""
+def _opened_picture(path: str) -> Iterator[tuple[BinaryIO, Image.Image]]:
+    """A file that Pillow reads, with the picture in it, whose header is read."""
     with reading.open_binary(path) as file:
         heif.prepare(path, file)
         with Image.open(file) as image:
-            yield image
+            yield file, image
 
 
 def stated_orientation(image: Image.Image) -> int:
@@ -348,7 +348,7 @@ def _header(path: str) -> Header:
         stated = tiff.header(path)
         if stated is not None:
             return Header(*stated)
-    with _opened_picture(path) as image:
+    with _opened_picture(path) as (file, image):
         width, height = image.size
         how = stated_orientation(image)
         if image.format == "PNG" and how == 1 and "exif" not in image.info:

@@ -233,7 +233,7 @@ def test_images_that_cannot_be() -> None:
 
 
 def test_a_missing_package_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    monkeypatch.setattr("sightline.runtime.optional.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'sightline\[classical\]'"):
         SelectiveSearch()(torch.zeros(3, 8, 8))
 
