@@ -7,6 +7,7 @@ ordinary files are opened: a named pipe, a device or a socket would block, or ne
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -91,16 +92,30 @@ def require_file(path: PathLike) -> int:
 
 
 def head(path: PathLike, count: int = 2**16, tail: int = 0) -> bytes:
-    """The first `count` bytes of a file and its last `tail`; nothing where it is no file that can be read."""
+    """The first `count` bytes of a text file and its last `tail`; nothing where it is no file that can be read.
+
+    It is for looking for words: of UTF-16 the zero bytes are left out, so that Latin letters are as in other encodings.
+    """
     try:
         with open_binary(path) as file:
             data = file.read(count)
             if tail:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - tail))
                 data += file.read(tail)
-            return data
+            if start_encoding(data) in ("", "utf-8-sig"):
+                return data
+            return data.replace(b"\0", b"").removeprefix(b"\xff\xfe").removeprefix(b"\xfe\xff")
     except (InputError, OSError):
         return b""
+
+
+def start_encoding(data: bytes) -> str:
+    """The encoding that a text's beginning shows by a byte order mark or by many zero bytes; "" where by neither."""
+    marked = next((encoding for mark, encoding in _MARKS if data.startswith(mark)), "")
+    start = data[:4096]
+    if marked or start.count(0) <= len(start) // 4:
+        return marked
+    return "utf-16-le" if start[1::2].count(0) >= start[::2].count(0) else "utf-16-be"
 
 
 def read_bytes(path: PathLike, limit: str = "file_bytes") -> bytes:
@@ -152,13 +167,11 @@ def decode(data: bytes, path: PathLike = "the text") -> str:
                     f"{shown(path)} begins with the mark of {name} but is not in it ({error.reason} at byte "
                     f"{error.start}); save it again as UTF-8"
                 ) from None
-    start = data[:4096]
-    if start.count(0) > len(start) // 4:
-        order = "utf-16-le" if start[1::2].count(0) >= start[::2].count(0) else "utf-16-be"
-        try:
+    try:
+        if order := start_encoding(data):
             return data.decode(order)
-        except UnicodeDecodeError:
-            pass
+    except UnicodeDecodeError:
+        pass
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
@@ -425,6 +438,8 @@ def iter_xml(path: PathLike) -> Iterator[tuple[str, ElementTree.Element]]:
     parser: Any = ElementTree.XMLPullParser(("start", "end"))
     depth, before = 0, b""
     with open_binary(path) as file:
+        decoder = _xml_decoder(file.read(4096))
+        file.seek(0)
         while True:
             try:
                 data = file.read(_CHUNK)
@@ -433,7 +448,9 @@ def iter_xml(path: PathLike) -> Iterator[tuple[str, ElementTree.Element]]:
             _refuse_entities(before + data, path)
             before = data[-32:]
             try:
-                parser.feed(data) if data else parser.close()
+                parser.feed(data if decoder is None else decoder.decode(data, not data))
+                if not data:
+                    parser.close()
                 events: list[Any] = list(parser.read_events())
             except (ElementTree.ParseError, ValueError, LookupError) as error:
                 raise InputError(f"{shown(path)} is not valid XML ({error}); repair or remove it") from None
@@ -444,6 +461,18 @@ def iter_xml(path: PathLike) -> Iterator[tuple[str, ElementTree.Element]]:
                 yield event, element
             if not data:
                 return
+
+
+def _xml_decoder(start: bytes) -> codecs.IncrementalDecoder | None:
+    """For XML in an encoding that the parser does not know itself: those of several bytes a character, such as GBK."""
+    declared = _DECLARED.search(start)
+    encoding = start_encoding(start) or (declared[1].decode("ascii") if declared else "utf-8")
+    try:
+        known = codecs.lookup(encoding)
+        "a".encode(encoding)  # some names are of no encoding of text
+    except (LookupError, ValueError):  # nobody knows it: most such files are in UTF-8, and others are refused
+        known = codecs.lookup("utf-8-sig")
+    return None if known.name in ("utf-8", "utf-16", "ascii", "iso8859-1") else known.incrementaldecoder("strict")
 
 
 def _refuse_entities(data: bytes, path: PathLike) -> None:

@@ -30,7 +30,7 @@ class JsonFile:
     """One JSON object in a file.
 
     Args:
-        path: the file, in UTF-8.
+        path: the file, in UTF-8 (or UTF-16, which shows at its beginning).
     """
 
     def __init__(self, path: Path):
@@ -46,13 +46,15 @@ class JsonFile:
         """
         try:
             with reading.open_binary(self.path) as self._file:
-                self._utf8 = codecs.getincrementaldecoder("utf-8-sig")()
+                encoding = reading.start_encoding(self._file.read(4096)) or "utf-8-sig"
+                self._file.seek(0)
+                self._decoder = codecs.getincrementaldecoder(encoding)()
                 self._text, self._at, self._before, self._ended = "", 0, 0, False
                 yield from self._members(streamed)
         except OSError as error:
             raise InputError(f"cannot read {self.path}: {error.strerror or error}") from None
         except UnicodeDecodeError as error:
-            raise InputError(f"{self.path} is not JSON: {error}") from None
+            raise InputError(f"{self.path} is not JSON: {error}; save it again as UTF-8") from None
 
     def _members(self, streamed: frozenset[str] | set[str]) -> Iterator[tuple[str, Any]]:
         self._expect("{", "an object such as {")
@@ -118,7 +120,7 @@ class JsonFile:
         while have < want and not self._ended:
             data = self._file.read(max(_CHUNK, want - have))
             self._ended = not data
-            pieces.append(self._utf8.decode(data, final=self._ended))
+            pieces.append(self._decoder.decode(data, final=self._ended))
             have += len(pieces[-1])
         self._text, self._at = "".join(pieces), 0
 
