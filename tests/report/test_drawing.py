@@ -8,9 +8,11 @@ import torch
 from PIL import Image
 
 from sightline.errors import InputError
-from sightline.report import contact_sheet, draw, draw_pair
+from sightline.report import contact_sheet, draw, draw_pair, fonts
 from sightline.report.colours import class_colour, luminance, text_on
+from sightline.report.fonts import drawable, font_for
 from sightline.report.pictures import as_picture
+from sightline.report.plots import precision_recall_curves, training_curves
 from sightline.structures import BACKGROUND, IGNORE, Classes, ClassMap, ClassScores, Instances
 
 CLASSES = Classes(["cat", "dog", "собака", "a class of a very long name that fits no picture"])
@@ -230,7 +232,7 @@ def test_refusals(tmp_path):
 
 def test_colours_are_distinct_and_text_on_them_is_legible():
     colours = [class_colour(i) for i in range(80)]
-    assert len(set(colours)) == 80
+    assert len({class_colour(i) for i in range(5000)}) == 5000
     assert colours == [class_colour(i) for i in range(80)]
     for colour in colours:
         light, dark = sorted((luminance(colour), luminance(text_on(colour))), reverse=True)
@@ -251,3 +253,87 @@ def test_in_a_crowd_the_labels_leave_the_picture_to_be_seen() -> None:
     assert covered[80:100, 100:160].any()  # the largest has its own
     few = np.asarray(draw(blank, many[:12])) != np.asarray(draw(blank, many[:12], names=False))
     assert few.any(-1).sum() > 12 * 100
+
+
+def _lab(colour: tuple[int, int, int]) -> np.ndarray:
+    """CIELAB of an sRGB colour (CIE 15; D65)."""
+    linear = [(c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4) for c in (v / 255 for v in colour)]
+    to_xyz = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    x, y, z = np.array(to_xyz) @ linear / [0.95047, 1, 1.08883]
+    fx, fy, fz = (t ** (1 / 3) if t > 0.008856 else 7.787 * t + 16 / 116 for t in (x, y, z))
+    return np.array([116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz)])
+
+
+def test_colours_of_near_ids_differ_clearly():
+    """The least ΔE (CIE 1976) is 18 of ids up to 6 apart and 15 of ids up to 12 apart; 2.3 can just be noticed."""
+    lab = [_lab(class_colour(i)) for i in range(96)]
+    for apart, least in ((6, 18), (12, 15)):
+        pairs = [(i, j) for i in range(96) for j in range(i + 1, min(i + apart + 1, 96))]
+        assert min(float(np.linalg.norm(lab[i] - lab[j])) for i, j in pairs) > least
+
+
+def test_masks_of_one_class_have_a_colour_each():
+    masks = torch.zeros(2, 40, 60, dtype=torch.bool)
+    masks[0, 5:30, 5:25] = masks[1, 5:30, 25:55] = True
+    boxes = [[5, 5, 25, 30], [25, 5, 55, 30]]
+    blank = np.full((40, 60, 3), 128, np.uint8)
+    for classes, expected in ((["cell"], (0, 1)), (["cell", "dust"], (0, 0))):
+        target = Instances((40, 60), boxes=boxes, labels=[0, 0], masks=masks, classes=classes)
+        pixels = np.asarray(draw(blank, target, names=False)).astype(int)
+        for x, position in zip((15, 40), expected, strict=True):
+            assert np.abs(pixels[17, x] - (0.55 * 128 + 0.45 * np.array(class_colour(position)))).max() <= 1
+
+
+@pytest.mark.parametrize("text", ["pomme brûlée", "Größe ß ÿ", "кошка", "αβγ", "Łódź", "cat 12"])
+def test_letters_of_europe_are_drawn(text: str):
+    pytest.importorskip("matplotlib")
+    assert drawable(text) == text
+    pictures = {bytes(font_for(text, 24).getmask(letter)) for letter in text}
+    assert len(pictures) == len(set(text))  # no two letters look alike, as boxes for missing ones would
+
+
+def test_letters_that_no_font_has_are_written_as_codes(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(fonts, "_installed", tuple)
+    fonts._font_of.cache_clear()
+    try:
+        assert drawable("猫") == "U+732B"
+        assert drawable("кот 猫犬!") == "кот U+732B U+72AC !"
+        assert drawable("a\ud800b") == "a U+D800 b"
+        with_code = draw(np.zeros((60, 300, 3), np.uint8), Instances((60, 300), boxes=[[5, 30, 90, 55]], labels=[0],
+                         classes=["猫"]))  # fmt: skip
+        assert np.asarray(with_code)[:28].any()
+    finally:
+        fonts._font_of.cache_clear()
+
+
+def test_an_installed_font_is_taken_where_it_has_more_letters(monkeypatch: pytest.MonkeyPatch):
+    calls = {"plain.ttf": set("abc"), "wide.ttf": set("abc猫犬")}
+    monkeypatch.setattr(fonts, "_candidates", lambda letters: iter(["", *calls]))
+    monkeypatch.setattr(fonts, "_has", lambda path, letter: letter in calls.get(path, set("ab")))
+    fonts._font_of.cache_clear()
+    try:
+        assert fonts._font_of("ab") == ""
+        assert fonts._font_of("abc") == "plain.ttf"
+        assert fonts._font_of("a犬猫") == "wide.ttf"
+        assert drawable("a猫鳥") == "a猫 U+9CE5"
+    finally:
+        fonts._font_of.cache_clear()
+
+
+def test_legends_lie_beside_the_curves():
+    pytest.importorskip("matplotlib")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    names = ("train/loss", "train/loss_classification", "train/loss_box", "val/loss", "val/AP", "val/AP50")
+    rows = [{"epoch": e + 1, "lr": 0.1} | {name: (k + 1) / (e + 7) for k, name in enumerate(names)} for e in range(5)]
+    figures = training_curves(rows)
+    recall = [0, 0.5, 1]
+    curves = {name: {"recall": recall, "precision": [1, 0.9, 0.8]} for name in "ab"}
+    figures["precision"] = precision_recall_curves(curves, {"a": 0, "b": 1})
+    for figure in (figures["Loss"], figures["Validation"], figures["precision"]):
+        FigureCanvasAgg(figure).draw()
+        (axes,) = figure.axes
+        legend, plot = axes.get_legend().get_window_extent(), axes.get_window_extent()
+        assert legend.x0 >= plot.x1
+        assert legend.x1 <= figure.bbox.x1
+        assert plot.width > 0.45 * figure.bbox.width

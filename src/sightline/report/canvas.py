@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
-from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from sightline.report.colours import Colour, text_on
+from sightline.report.fonts import drawable, font_for
 
 Box = tuple[float, float, float, float]
 
@@ -56,7 +54,7 @@ class Canvas:
 
     def label(self, box: Sequence[float], text: str, colour: Colour) -> None:
         """Text on a plate of `colour` at a corner of `box`, where it covers the fewest other labels."""
-        font = font_for(text, self.font_size)
+        font, text = font_for(text, self.font_size), drawable(text)
         left, top, right, bottom = self.pen.textbbox((0, 0), text, font=font)
         pad = max(1, self.font_size // 6)
         width, height = right - left + 2 * pad, bottom - top + 2 * pad
@@ -112,26 +110,10 @@ class Canvas:
         self.picture.paste(Image.fromarray(pixels.round().astype(np.uint8)), (left, top))
 
 
-@functools.lru_cache(maxsize=64)
-def _font(size: int, wide: bool) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    if wide:
-        plots = find_spec("matplotlib")  # its folder alone: importing it would cost a tenth of a second
-        for folder in (plots.submodule_search_locations or []) if plots else []:
-            path = Path(folder) / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
-            if path.is_file():
-                return ImageFont.truetype(str(path), size)
-    return ImageFont.load_default(size)
-
-
-def font_for(text: str, size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's own font; for letters beyond Latin-1 a font that has Greek, Cyrillic and more."""
-    return _font(size, not text.isascii() and any(ord(letter) > 0xFF for letter in text))
-
-
 def heading(picture: Image.Image, text: str, scale: float = 1.0) -> Image.Image:
     """A new picture with a dark strip of text above."""
     size = max(11, round(math.hypot(*picture.size) / 45 * scale))
-    font = font_for(text, size)
+    font, text = font_for(text, size), drawable(text)
     strip = round(size * 1.7)
     out = Image.new("RGB", (picture.width, picture.height + strip), (24, 26, 31))
     out.paste(picture, (0, strip))

@@ -9,8 +9,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from sightline.errors import InputError
-from sightline.report.canvas import Canvas, font_for, heading, side_by_side
+from sightline.report.canvas import Canvas, heading, side_by_side
 from sightline.report.colours import class_colour
+from sightline.report.fonts import drawable, font_for
 from sightline.report.pictures import PictureLike, as_picture, scaled_to
 from sightline.structures import BACKGROUND, ClassMap, ClassScores, Instances, Target
 
@@ -36,7 +37,8 @@ def draw(
 ) -> Image.Image:
     """A new picture of the image with what was found, or what is labelled, on it.
 
-    Colours belong to class ids and are the same in every picture. Line width and letters suit the picture's size.
+    Colours belong to class ids and are the same in every picture; masks of a single class have one colour per object
+    instead. Letters that no font has are written as their codes. Line width and letters suit the picture's size.
 
     Args:
         image: path, Pillow image, array [H, W] or [H, W, C], tensor [H, W] or [C, H, W]; of any number of channels,
@@ -155,6 +157,8 @@ def _draw_instances(
     canvas = Canvas(picture, scale if count <= 12 else 0.85 * scale)
     labels = result.labels.tolist() if "labels" in result else [0] * count
     colours = [class_colour(label) for label in labels]
+    if "masks" in result and (len(result.classes) == 1 if result.classes is not None else len(set(labels)) == 1):
+        colours = [class_colour(i) for i in range(count)]
     if "masks" in result and count:
         rows = np.minimum(((np.arange(picture.height) + 0.5) / sy).astype(int), height - 1)
         columns = np.minimum(((np.arange(picture.width) + 0.5) / sx).astype(int), width - 1)
@@ -231,6 +235,7 @@ def _with_legend(picture: Image.Image, entries: Sequence[tuple[str, Colour | Non
     size = max(10, round(np.hypot(*picture.size) / 55))
     line = round(size * 1.6)
     fonts = [font_for(name, size) for name, _, _ in entries]
+    entries = [(drawable(name), colour, share) for name, colour, share in entries]
     measure = ImageDraw.Draw(picture)
     widths = [
         round(measure.textlength(f"{name} {share}", font=font) + size * 2.6)
@@ -282,5 +287,5 @@ def _draw_class_scores(picture: Image.Image, result: ClassScores, scores: bool) 
                 right = (picture.width - size * 0.4, middle)
                 pen.text(right, f"{value:.2f}", fill=_INK, font=font_for("", size), anchor="rm")
         ink = _INK if value is not None else _FAINT
-        pen.text((size * 0.4, middle), name, fill=ink, font=font_for(name, size), anchor="lm")
+        pen.text((size * 0.4, middle), drawable(name), fill=ink, font=font_for(name, size), anchor="lm")
     return out

@@ -54,7 +54,7 @@ def training_curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
     for title, names in wanted.items():
         if not any(_values(rows, name)[1] for name in names):
             continue
-        figure, axes = _figure(5.2, 3.1)
+        figure, axes = _figure(5.2 if len(names) < 2 else 7.0, 3.1)
         for position, name in enumerate(names):
             x, y = _values(rows, name)
             if not y:
@@ -112,7 +112,7 @@ def precision_recall_curves(
     axes.set_ylim(0, 1.02)
     axes.set_xlabel("recall")
     axes.set_ylabel("precision")
-    _legend(axes, title="AP50", outside=True)
+    _legend(axes, title="AP50")
     return figure
 
 
@@ -211,7 +211,8 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _legend(axes: Axes, title: str | None = None, outside: bool = False) -> None:
-    place: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)} if outside else {"loc": "best"}
+def _legend(axes: Axes, title: str | None = None) -> None:
+    """Beside the curves, never over them."""
+    place: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
     legend = axes.legend(frameon=False, fontsize=8.5, labelcolor=_INK, title=title, title_fontsize=8.5, **place)
     legend.get_title().set_color(_INK)

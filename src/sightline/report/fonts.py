@@ -1,0 +1,126 @@
+"""Fonts for letters of any script: the first font found that has them, and readable codes for what none has.
+
+Latin-1 is drawn by Pillow's own font; Greek, Cyrillic and more by DejaVu Sans, which matplotlib brings; Chinese,
+Japanese, Korean and all others by a font that is installed on the machine, if one is.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import sys
+import unicodedata
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+from PIL import ImageFont
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+_PREFERRED = (
+    *("notosanscjk", "notosanssc", "notosansjp", "notosanskr", "notosanstc", "sourcehansans", "pingfang", "hiragino"),
+    *("applesdgothicneo", "msyh", "meiryo", "malgun", "yugoth", "simsun", "msgothic", "wqy", "droidsansfallback"),
+    *("arialuni", "arial unicode", "ipag", "ipaexg", "takao", "nanumgothic", "uming", "ukai", "notosans-regular"),
+    *("notosans", "dejavusans", "freesans", "unifont"),
+)
+"""Beginnings of file names of fonts with many letters, the ones that look best first."""
+_MOST = 400
+"""Installed fonts that are looked at."""
+_NOWHERE = "\U0010fffe"  # no character: its picture is that of a missing glyph
+
+
+def font_for(text: str, size: int) -> Font:
+    """The font that `text` is drawn with at a size in pixels: the first that has all its letters, or else most."""
+    return _sized(_font_of("".join(sorted(set(text)))), size)
+
+
+def drawable(text: str) -> str:
+    """`text` as `font_for(text, …)` can draw it: letters that its font lacks become their codes, such as U+732B."""
+    letters = "".join(sorted(set(text)))
+    missing = set(_missing(_font_of(letters), letters))
+    if not missing:
+        return text
+    coded = "".join(f" U+{ord(c):04X} " if c in missing else c for c in text)
+    return re.sub(" +", " ", coded).strip()
+
+
+@functools.lru_cache(maxsize=512)
+def _font_of(letters: str) -> str:
+    """The file of the first font that has all letters, or else of the one that has most; "" is Pillow's own."""
+    best, fewest = "", len(letters) + 1
+    for path in _candidates(letters):
+        lacking = len(_missing(path, letters))
+        if not lacking:
+            return path
+        if lacking < fewest:
+            best, fewest = path, lacking
+    return best
+
+
+def _candidates(letters: str) -> Iterator[str]:
+    yield ""
+    if letters.isascii():
+        return
+    plots = find_spec("matplotlib")  # its folder alone: importing it would cost a tenth of a second
+    for folder in (plots.submodule_search_locations or []) if plots else []:
+        path = Path(folder) / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+        if path.is_file():
+            yield str(path)
+    yield from _installed()
+
+
+@functools.lru_cache(maxsize=1)
+def _installed() -> tuple[str, ...]:
+    """Files of installed fonts, those with many letters first, upright ones of usual weight before others."""
+    home = Path.home()
+    folders: dict[str, list[str | Path]] = {
+        "darwin": ["/System/Library/Fonts", "/Library/Fonts", home / "Library/Fonts"],
+        "win32": [
+            Path(os.environ.get("WINDIR", r"C:\Windows")) / "Fonts",
+            home / "AppData/Local/Microsoft/Windows/Fonts",
+        ],
+        "linux": ["/usr/share/fonts", "/usr/local/share/fonts", home / ".local/share/fonts", home / ".fonts"],
+    }
+    found = []
+    for folder in folders.get(sys.platform, folders["linux"]):
+        for at, _, names in os.walk(folder):
+            found += [os.path.join(at, name) for name in names if name.lower().endswith((".ttf", ".otf", ".ttc"))]
+
+    def place(path: str) -> tuple[int, bool, str]:
+        name = os.path.basename(path).lower().replace("-", "").replace("_", "")
+        starts = (start.replace("-", "") for start in _PREFERRED)
+        rank = next((k for k, start in enumerate(starts) if name.startswith(start)), len(_PREFERRED))
+        return rank, any(word in name for word in ("bold", "italic", "oblique", "light", "thin", "mono")), path
+
+    return tuple(sorted(found, key=place)[:_MOST])
+
+
+@functools.lru_cache(maxsize=64)
+def _sized(path: str, size: int) -> Font:
+    return ImageFont.truetype(path, size) if path else ImageFont.load_default(size)
+
+
+def _missing(path: str, letters: str) -> list[str]:
+    """Which of the letters a font draws as it draws what it does not have."""
+    return [letter for letter in letters if letter != " " and not _has(path, letter)]
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _has(path: str, letter: str) -> bool:
+    kind = unicodedata.category(letter)
+    if kind in ("Cc", "Cs", "Zl", "Zp"):  # line breaks, other control characters, lone surrogates
+        return False
+    if kind == "Zs":
+        return True
+    try:
+        return _picture(path, letter) != _picture(path, _NOWHERE)
+    except (OSError, ValueError):  # a file that is no font after all
+        return False
+
+
+@functools.lru_cache(maxsize=1 << 10)
+def _picture(path: str, letter: str) -> tuple[tuple[int, int], bytes]:
+    mask = _sized(path, 20).getmask(letter)
+    return mask.size, bytes(mask)
