@@ -13,11 +13,11 @@ from PIL import Image
 
 import sightline as sl
 from sightline import api
-from sightline.api import _remove_unless_begun
 from sightline.data.scenes import write_scenes
 from sightline.errors import InputError
 from sightline.models.detection.r_cnn import RCNNSettings
 from sightline.training.alternating import STEPS
+from sightline.verbs.train import remove_unless_begun
 
 NAME, TINY = "ssdlite320_mobilenet_v2", {"image_size": 96}
 QUICK = {"batch_size": 4, "workers": 0, "warmup_steps": 2, "augmentation": "light", "progress": False, "device": "cpu"}
@@ -120,7 +120,7 @@ def test_a_run_that_cannot_begin_leaves_its_name_free(folder, tmp_path):
     assert not (tmp_path / "a").exists()
     (tmp_path / "b" / "step1").mkdir(parents=True)
     (tmp_path / "b" / "step1" / "metrics.jsonl").write_text("{}\n")
-    _remove_unless_begun(tmp_path / "b")  # a step of it was trained
+    remove_unless_begun(tmp_path / "b")  # a step of it was trained
     assert (tmp_path / "b" / "step1" / "metrics.jsonl").exists()
 
 
@@ -138,9 +138,12 @@ def test_whole_datasets_and_paths_give_their_splits(folder, tmp_path):
     held_out = {len(sl.evaluate(model, given, progress=False).image_iou) for given in (folder, str(folder), data)}
     assert held_out == {parts["test"]}
     assert len(sl.evaluate(model, data[:], progress=False).image_iou) == len(data)
-    learnt = api._learnt_and_held_out(data, None, model)
+    learnt = api.learnt_and_held_out(data, None, model, 0, None, [])
     assert [len(part) for part in learnt] == [parts["train"], parts["val"]]
-    assert [len(part) for part in api._learnt_and_held_out(data[:], data["val"], model)] == [len(data), parts["val"]]
+    assert [len(part) for part in api.learnt_and_held_out(data[:], data["val"], model, 0, None, [])] == [
+        len(data),
+        parts["val"],
+    ]
     assert sl.contact_sheet(folder, n=2).width > 100
 
 
@@ -218,7 +221,8 @@ def test_draw_save_load(run, folder):
         assert picture.size == (96, 96)
     file = sl.save(run.model, "bloodcells.safetensors", {"data": "solids"})
     model = sl.load("bloodcells.safetensors")
-    assert model.metadata == {"data": "solids"}
+    assert model.metadata["data"] == "solids"
+    assert {*model.metadata} == {"data", "trained_on", *({"threshold"} & {*run.model.metadata})}
     assert (model.name, model.classes) == (NAME, run.model.classes)
     same(sl.predict(model, path, threshold=0.1), result)
     same(sl.predict(file, path, threshold=0.1), result)
@@ -299,7 +303,7 @@ def test_mistakes_in_words(run, folder):
         (lambda: sl.create_model(NAME), "needs its classes"),
         (lambda: sl.create_model("ssdlite320_mobilenetv2", ["a"]), "did you mean ssdlite320_mobilenet_v2"),
         (lambda: sl.train(model, data["train"], epochs=0), "epochs is 0, but it must be a whole number of at least 1"),
-        (lambda: sl.train(model, data["train"], epoch=1), "unknown entry 'epoch'; did you mean 'epochs'"),
+        (lambda: sl.train(model, data["train"], epoch=1), "train has no argument 'epoch'; did you mean 'epochs'"),
         (lambda: sl.train(model, data["train"], resume=True), "to resume a run give its name"),
         (lambda: sl.train(model, data["train"], name="zz", resume=True), "there is no run runs/zz to resume"),
         (lambda: sl.train(model, sl.scenes(0)), "no images"),

@@ -223,11 +223,13 @@ class TestVerbs:
         lines = outcome.out.splitlines()
         assert lines[0] == "runs/run1: finished 1 epoch"
         assert lines[-2:] == [
-            f"evaluate: sightline evaluate runs/run1 {solids}",
-            "predict:  sightline predict runs/run1 IMAGES --out pictures",
+            "evaluate: sightline evaluate runs/run1",
+            "predict:  sightline predict runs/run1 IMAGES",
         ]
         assert not Path("runs/run1/report.html").exists()
-        done("evaluate", "runs/run1", solids, "-q")
+        measured = done("evaluate", "runs/run1", "-q").out  # the run knows its data
+        assert measured.startswith(f"ssdlite320_mobilenet_v2 on {solids} (test, 4 images)")
+        assert measured == done("evaluate", "runs/run1", solids, "-q").out
 
     def test_train_shows_its_epochs_where_not_asked_to_be_silent(self, solids):
         outcome = done("train", solids, *TINY[:-1], "--epochs", 1, "--no-report", "--augmentation", "light")
@@ -262,11 +264,14 @@ class TestVerbs:
         assert "by seed 3" in outcome.err
         command = next(line for line in outcome.out.splitlines() if line.startswith("evaluate: "))
         arguments = command.removeprefix("evaluate: sightline ").split()
-        assert arguments[3] == "--split"
-        measured = json.loads(done(*arguments, "--json", "-", "-q").out)
-        assert measured["split"] == arguments[4] != "train"
-        assert measured["images"] == 1
-        assert json.loads(done("evaluate", "runs/a", alone, "--json", "-", "-q").out)["images"] == 10
+        assert arguments == ["evaluate", "runs/a"]
+        for given in (arguments, [*arguments, alone], [*arguments, alone, "--split", "val"]):
+            measured = json.loads(done(*given, "--json", "-", "-q").out)
+            assert measured["split"] == "val"  # a tenth of the images that the file calls its training images
+            assert measured["images"] == 1
+        whole = json.loads(done("evaluate", "runs/a", alone, "--split", "all", "--json", "-", "-q").out)
+        assert whole["images"] == 10
+        assert "the model was trained on 9 of the 10 images" in whole["notes"][-1]
 
     def test_evaluate(self, trained, solids):
         outcome = done("evaluate", trained, solids, "--json", "numbers.json", "--report", "report", "-q")
@@ -348,13 +353,19 @@ class TestVerbs:
     def test_report(self, trained, solids):
         shutil.copytree(trained, "run")
         Path("run/report.html").unlink()
-        assert done("report", "run").out == "run/report.html\n"
-        assert "report.html shows predictions, which without the images would be lost" in refused("report", "run")
-        before = Path("run/report.html").read_text()
-        measured = Path("run/evaluation.json").read_text()
-        done("report", "run", "--data", solids, "--split", "test")
-        assert Path("run/report.html").read_text() != before
-        assert json.loads(Path("run/evaluation.json").read_text()) != json.loads(measured)
+        before = json.loads(Path("run/evaluation.json").read_text())
+        note = "note: by these images the best epoch was chosen\n"
+        assert done("report", "run").out == f"{note}run/report.html\n"
+        assert json.loads(Path("run/evaluation.json").read_text()) == before  # the same images
+        assert f"split val of {solids}" in Path("run/report.html").read_text()
+        said = done("report", "run", "--data", solids, "--split", "test").out
+        assert f"the report showed 4 images (val) of {solids}; it now shows 4 images (test) of {solids}\n" in said
+        after = json.loads(Path("run/evaluation.json").read_text())
+        assert after["measured"] == {"data": str(solids), "split": "test"}
+        assert after["metrics"] != before["metrics"]
+        said = done("report", "run", "--split", "all").out
+        assert "note: the model was trained on 10 of the 18 images" in said
+        assert "the model was trained on 10 of the 18 images" in Path("run/report.html").read_text()
 
     def test_demo(self, monkeypatch):
         monkeypatch.setattr("sightline.demo.SCENES", {"train": 8, "val": 2, "test": 12})
@@ -657,7 +668,7 @@ class TestMistakes:
             ("scenes", "s", "--size", 3): "a scene must be at least 16 pixels high and wide, but the size is 3×3",
             ("scenes", "s", "--train", -1): "the number of scenes must lie between 0 and a million, but it is -1",
             ("evaluate", trained, solids, "--split", "x"): "there is no split 'x'; there are: train, val, test",
-            ("evaluate", trained, solids, "--batch-size", 0): "batch_size is 0, but at least 1 image must go in",
+            ("evaluate", trained, solids, "--batch-size", 0): "batch_size is 0, but it must be a whole number",
             ("evaluate", trained, solids, "--device", "cuda:99"): "there is no such device here; there are cpu",
             ("predict", trained, photo, "--out", "x", "--threshold", 7): "threshold is 7.0, but it must be a score",
             ("predict", trained, photo, "--out", "x", "--device", "abc"): "device is 'abc', but there is no such",

@@ -17,6 +17,7 @@ SOURCE = Path(sightline.__file__).parent
 
 STOREYS = (
     ("errors", "progress"),
+    ("keywords", "runtime"),
     ("structures",),
     ("ops",),
     ("nn",),
@@ -25,6 +26,7 @@ STOREYS = (
     ("evaluation",),
     ("deploy",),
     ("report",),
+    ("verbs",),
     ("api", "doctor"),
     ("demo",),
     ("cli",),

@@ -5,48 +5,74 @@ The command line calls the same functions.
 
 from __future__ import annotations
 
-import json
-import shutil
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
 
 from sightline.errors import InputError
+from sightline.evaluation.held_out import Chosen, choose
+from sightline.keywords import checked_keywords, require_known
+from sightline.report.drawing import draw as _draw
+from sightline.training.recipe import Recipe
+from sightline.verbs.report import write_report as _write_report
+from sightline.verbs.train import (
+    VALIDATION_COLUMNS,
+    as_learned,
+    learnt_and_held_out,
+    recipe_for,
+    require_usable,
+    train_run,
+    with_target_fields,
+)
 
 if TYPE_CHECKING:
+    import torch
     from PIL import Image
 
     from sightline.data.check import CheckReport
     from sightline.data.dataset import Dataset
     from sightline.data.joint import JointData
-    from sightline.evaluation import DetectionResult, SegmentationResult
-    from sightline.structures import Target
-    from sightline.training.recipe import Recipe
     from sightline.training.run import Run
 
-VALIDATION_COLUMNS: tuple[str, ...] = (
-    *("AP", "AP50", "AP75", "mask/AP", "mask/AP50", "keypoint/AP", "keypoint/AP50"),
-    *("mIoU", "pixel_accuracy", "boundary_F"),
-)
-"""What of an evaluation goes into a run's metrics after each epoch, where it has it; the best epoch is that of "AP", or
-of "mIoU" for class maps."""
+__all__ = [
+    "VALIDATION_COLUMNS",
+    "as_learned",
+    "check",
+    "choose",
+    "contact_sheet",
+    "convert",
+    "draw",
+    "evaluate",
+    "learnt_and_held_out",
+    "measure_chosen",
+    "predict",
+    "recipe_for",
+    "require_usable",
+    "scenes",
+    "train",
+    "with_target_fields",
+    "write_report",
+]
+
+draw = checked_keywords(_draw)
+write_report = checked_keywords(_write_report)
 
 
+@checked_keywords
 def check(
     data: Dataset | str | Path, model: nn.Module | None = None, *, full: bool = True, progress: bool = True
 ) -> CheckReport:
-    """Look for everything in a dataset that would break or bias a training; see `sightline.data.check.check`.
-
-    Given a path, the dataset is opened leniently: the report lists every label that cannot be read.
-    """
+    """Look for everything in a dataset that would break or bias a training; see `sightline.data.check.check`."""
     from sightline.data.check import check as run
 
-    return run(_dataset(data, lenient=True), model, full=full, progress=progress)
+    return run(_dataset(data), model, full=full, progress=progress)
 
 
+@checked_keywords
 def convert(data: Dataset | str | Path, out: str | Path, to: str, *, symlink: bool = False) -> Path:
     """Write a dataset in another format; see `sightline.data.formats.convert`."""
     from sightline.data.formats import convert as run
@@ -55,18 +81,31 @@ def convert(data: Dataset | str | Path, out: str | Path, to: str, *, symlink: bo
     return Path(out)
 
 
-def scenes(n: int, size: int | tuple[int, int] = 160, seed: int = 0, **options: Any) -> Dataset:
+@checked_keywords
+def scenes(
+    n: int,
+    size: int | tuple[int, int] = 160,
+    seed: int = 0,
+    *,
+    fields: Sequence[str] = (),
+    kind: Literal["instances", "class_map", "class_scores"] = "instances",
+    objects: tuple[int, int] = (2, 7),
+    progress: bool = False,
+) -> Dataset:
     """A dataset of n rendered scenes with exact labels; see `sightline.data.scenes.scenes`."""
     from sightline.data.scenes import scenes as run
 
-    return run(n, size, seed, **options)
+    return run(n, size, seed, fields=fields, kind=kind, objects=objects, progress=progress)
 
 
 def train(
-    model: nn.Module,
-    data: Dataset | JointData | str | Path,
-    validation: Dataset | str | Path | None = None,
+    model: nn.Module | str | None = None,
+    data: Dataset | JointData | str | Path | Any = None,
+    validation: Dataset | str | Path | Any = None,
     *,
+    weights: str | Path | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    classes: Sequence[str] | None = None,
     recipe: Recipe | None = None,
     name: str | None = None,
     runs: str | Path = "runs",
@@ -83,11 +122,21 @@ def train(
 ) -> Run:
     """Train a model on a dataset, validate it each epoch, and write everything of the run to a folder.
 
+    The run, and the model's file, remember which images were trained on, so that `evaluate` measures others.
+
     Args:
-        model: of `create_model` or `load`; it is trained in place.
-        data: the training images; for YOLO9000 also boxed and labelled images together (`sightline.data.joint`). Of a
-            whole dataset, or a path, that has a split "train", that split; of `data[:]` all images.
+        model: of `create_model` or `load`, which is trained in place; or the name of a model, which is made for the
+            data's classes. With `resume` it may be left out.
+        data: the training images: a dataset, its path, a PyTorch dataset of (image, target) pairs
+            (`sightline.verbs.torch_data`); for YOLO9000 also boxed and labelled images together
+            (`sightline.data.joint`). Of a whole dataset, or a path, the split "train" is taken. One in files without
+            splits is divided by the recipe's seed, as the command line does: 80 % to train on, 10 % to validate on,
+            10 % kept to test on. Of `data[:]`, and of data in memory, all images are trained on. With `resume` it may
+            be left out.
         validation: images never trained on, by which the best epoch is chosen; by default the split "val" of such data.
+        weights: for a model given by its name: "imagenet", "coco" or a file; see `create_model`.
+        arguments: for a model given by its name: its builder's, such as {"image_size": 320}.
+        classes: names of the classes of a PyTorch dataset that does not name them, for a model given by its name.
         recipe: all numbers of the run; by default those that suit the model (`recipe_for`).
         name: the run's folder in `runs`; by default run1, run2, …
         runs: folder of all runs.
@@ -109,233 +158,157 @@ def train(
     Raises:
         InputError: a number, the data, or the folder cannot be used; the sentence says why and what to do.
     """
-    from sightline.data.joint import JointData
-    from sightline.data.transforms import recipes
-    from sightline.training.alternating import train_in_steps
-    from sightline.training.loop import fit
-    from sightline.training.recipe import Recipe
-    from sightline.training.run import existing_run_folder, new_run_folder
-
-    if resume and name is None:
-        raise InputError("to resume a run give its name, such as name='run1'")
-    if resume and alternating:
-        raise InputError("a training in alternating steps cannot be resumed; train anew, or without alternating")
-    folder = Path(runs) / name if resume and name else None
-    if folder is not None and recipe is None:
-        recipe = Recipe.from_yaml(existing_run_folder(folder) / "recipe.yaml")
-    recipe = recipe.changed(**numbers) if recipe else recipe_for(model, numbers, "train(…)")
-    augmentation = transform or recipes.named(recipe.augmentation)
-    data, validation = _learnt_and_held_out(data, validation, model)
-    for part, title in ((data, "training"), (validation, "validation")):
-        if part is not None and not checked:
-            for piece in part.parts if isinstance(part, JointData) else (part,):
-                require_usable(piece, title)
-    data = data if isinstance(data, JointData) else with_target_fields(model, as_learned(data, model))
-    validation = None if validation is None else with_target_fields(model, as_learned(validation, model))
-    folder = folder or new_run_folder(runs, name)
-    keep_proposals = getattr(model, "cache_proposals", None)
-    if callable(keep_proposals) and transform is None and recipe.augmentation == "none":
-        keep_proposals(folder / "proposals")  # the images of all epochs are the same
-
-    def validate(current: nn.Module) -> dict[str, Any]:
-        # no bar of its own: the run's says that it validates
-        result = evaluate(current, validation, progress=False, keep_predictions=False)  # type: ignore[arg-type]
-        return {key: result.metrics[key] for key in VALIDATION_COLUMNS if key in result.metrics}
-
-    measurable = validation is not None and validation.kind in ("instances", "class_map")
-    common: dict[str, Any] = {
-        "validation": validation,
-        "validate": validate if measurable else None,
-        "transform": augmentation,
-        "trackers": trackers,
-        "progress": progress,
-        "device": device,
-        "on_epoch": on_epoch,
-    }
-    try:
-        if alternating:
-            run = train_in_steps(model, data, recipe, folder, **common)
-        else:
-            run = fit(model, data, recipe, folder, resume=resume, **common)
-    except (Exception, KeyboardInterrupt):
-        if not resume:
-            _remove_unless_begun(folder)
-        raise
-    result, stages = None, getattr(run.model, "fit_stages", None)
-    if callable(stages) and not run.interrupted:  # what is learnt after the gradient steps, such as R-CNN's SVMs
-        features = run.folder / "features"  # 10 MB an image: kept while they are needed
-        stages(data, folder=features, progress=progress)
-        shutil.rmtree(features, ignore_errors=True)
-        if validation is not None and measurable:
-            result = evaluate(run.model, validation, progress=progress)
-        _save_anew(run, result)
-    if report and run.metrics:
-        if result is None and validation is not None and measurable:
-            result = evaluate(run.model, validation, progress=progress)
-        shown = data.boxed if isinstance(data, JointData) else data
-        write_report(run.folder, result, data=validation if measurable else shown, model=run.model)
-    return run
-
-
-def _remove_unless_begun(folder: Path) -> None:
-    """A run without a finished epoch, in a step of it either, is no more than its own files: its name is free.
-
-    Not so where it left the batch that ended it, for that is to be looked at.
-    """
-    from sightline.training.guard import BATCH_FILE
-
-    if not any(log.stat().st_size for log in folder.rglob("metrics.jsonl")) and not any(folder.rglob(BATCH_FILE)):
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def recipe_for(model: nn.Module, numbers: Mapping[str, Any], source: str) -> Recipe:
-    """The recipe of these numbers, and for the others of those that suit the model (`model.suited`).
-
-    Args:
-        model: to be trained.
-        numbers: the user's own.
-        source: where they come from, for messages.
-    """
-    from sightline.training.recipe import Recipe
-
-    suited = dict(getattr(model, "suited", {}))
-    if "optimizer" in numbers and numbers["optimizer"] != suited.get("optimizer", "adamw"):
-        suited = {name: value for name, value in suited.items() if name not in ("lr", "weight_decay")}
-    if "minutes" in numbers:
-        suited.pop("epochs", None)
-    return Recipe.from_dict({**suited, **numbers}, source)
-
-
-def _save_anew(run: Run, result: DetectionResult | None) -> None:
-    """The run's models once more, after stages that changed them, with what they now reach."""
-    from sightline.models.saving import save
-    from sightline.training.metrics_log import replacing
-
-    reached = (
-        {} if result is None else {f"val/{k}": result.metrics[k] for k in VALIDATION_COLUMNS if k in result.metrics}
+    own = [name for name in inspect.signature(train).parameters if name != "numbers"]
+    require_known("train", numbers, [*own, *Recipe.__dataclass_fields__])
+    return train_run(
+        model,
+        data,
+        validation,
+        weights=weights,
+        arguments=arguments,
+        classes=classes,
+        recipe=recipe,
+        numbers=numbers,
+        name=name,
+        runs=runs,
+        resume=resume,
+        checked=checked,
+        report=report,
+        progress=progress,
+        trackers=trackers,
+        device=device,
+        transform=transform,
+        on_epoch=on_epoch,
+        alternating=alternating,
     )
-    for name in ("best", "last"):
-        with replacing(run.folder / f"{name}.safetensors") as path:
-            save(run.model, path, {"metrics": reached, "recipe": run.recipe.to_dict()})
 
 
-def as_learned(data: Dataset, model: nn.Module) -> Dataset:
-    """Objects with outlines as class maps, where the model answers with those; other data as it is."""
-    return data.as_class_map() if getattr(model, "task", "") == "segmentation" else data
-
-
-def require_usable(data: Dataset, title: str) -> None:
-    """Refuse a dataset whose labels hold errors, with the first of them.
-
-    Only labels and image headers are looked at: pixels are left to `check`.
-    """
-    found = check(data, full=False, progress=False)
-    if not found.ok:
-        errors = [problem for problem in found.problems if problem.level == "error"]
-        number = "an error" if len(errors) == 1 else f"{len(errors)} errors, first"
-        copy = ", and with --fix drop --out COPY it writes a repaired copy" if data.kind == "instances" else ""
-        raise InputError(
-            f"the {title} data has {number}: {errors[0].what}; `sightline check DATA` says what to do{copy}"
-        )
-
-
+@checked_keywords
 def evaluate(
     model: nn.Module | str | Path,
-    data: Dataset | str | Path,
+    data: Dataset | str | Path | Any = None,
+    split: str | None = None,
     *,
     batch_size: int = 8,
-    device: str | None = None,
+    device: torch.device | str | None = None,
     progress: bool = True,
     keep_predictions: bool = True,
 ) -> Any:
-    """Measure a model on labelled images; see `sightline.evaluation.evaluate`.
+    """Measure a model on labelled images that it was not trained on; see `sightline.evaluation.evaluate`.
 
     Args:
         model: a model, a saved file, or a run's folder.
-        data: a dataset, or the path of one. Of a whole one with splits, "test" is measured, else "val", as by the
-            command line; of `data[:]` all images.
+        data: a dataset, its path, or a PyTorch dataset of (image, target) pairs; by default the data that the model was
+            trained on. Of a whole dataset "test" is measured, else "val", as by the command line; where the training
+            divided the data, these are the parts that it kept. Of `data[:]`, or another part, all images are measured;
+            a note of the result says how many of them the model was trained on.
+        split: measure this split of a whole dataset; "all" for all images.
         batch_size, device, progress, keep_predictions: as there.
+
+    Raises:
+        InputError: all images were trained on, or it cannot be told which; the sentence says what to do.
     """
-    from sightline.evaluation import evaluate as run
+    from sightline.training import trained_on
+    from sightline.verbs.torch_data import TorchData, is_torch_data
 
+    source = str(model) if isinstance(model, str | Path) else "the model"
     model = _model(model)
+    if data is None:
+        data = trained_on.open_again(trained_on.of(model), source).with_channels(getattr(model, "in_channels", 3))
+    if is_torch_data(data):
+        data = TorchData(data, getattr(model, "classes", None))
     data = as_learned(_dataset(data, model), model)
-    if getattr(data, "whole", False):
-        data = next((data[name] for name in ("test", "val") if name in data.splits), data)
+    return measure_chosen(model, choose(model, data, split), data, batch_size, device, progress, keep_predictions)
+
+
+def measure_chosen(
+    model: nn.Module,
+    chosen: Chosen,
+    data: Any,
+    batch_size: int = 8,
+    device: torch.device | str | None = None,
+    progress: bool = True,
+    keep_predictions: bool = True,
+) -> Any:
+    """Measure a model on the images that `choose` has chosen of `data`; the result says which they are."""
+    from sightline.evaluation import evaluate as _measure
+
+    part = chosen.part
     with suppress(InputError):  # labels that have boxes alone measure boxes alone
-        data = with_target_fields(model, data)
-    return run(model, data, batch_size, device, progress, keep_predictions)
+        part = with_target_fields(model, part)
+    result = _measure(model, part, batch_size, device, progress, keep_predictions)
+    result.notes += chosen.notes
+    opened = getattr(getattr(data, "source", None), "opened", {})
+    result.measured = {"data": opened.get("path"), "split": chosen.split}
+    return result
 
 
-def predict(model: nn.Module | str | Path, source: Any, **options: Any) -> Target | list[Target]:
+@checked_keywords
+def predict(
+    model: nn.Module | str | Path,
+    source: Any,
+    *,
+    threshold: float | None = None,
+    classes: Sequence[str] | None = None,
+    batch_size: int = 8,
+    device: torch.device | str | None = None,
+    progress: bool = False,
+    tile: int | None = None,
+    overlap: int | None = None,
+    full_scale: int | None = None,
+) -> Any:
     """What a model sees in an image, or in each of many; see `sightline.deploy.predict.predict`.
 
     Args:
         model: a model, a saved file, or a run's folder.
-        source: a path, a folder, a glob pattern, a PIL image, an array, a tensor, a dataset, or a list of such.
-        options: threshold, batch_size, device, progress.
+        source: a path, a folder, a glob pattern, a PIL image, an array, a tensor, a file's bytes, an open file, a
+            dataset, or a list of such.
+        threshold, classes, batch_size, device, progress, tile, overlap, full_scale: as there.
     """
     from sightline.deploy.predict import predict as run
 
-    return run(_model(model), source, **options)
+    return run(
+        _model(model),
+        source,
+        threshold=threshold,
+        classes=classes,
+        batch_size=batch_size,
+        device=device,
+        progress=progress,
+        tile=tile,
+        overlap=overlap,
+        full_scale=full_scale,
+    )
 
 
-def draw(image: Any, result: Target, **options: Any) -> Image.Image:
-    """A picture of an image with what is in it; see `sightline.report.drawing.draw`."""
-    from sightline.report.drawing import draw as run
-
-    return run(image, result, **options)
-
-
-def contact_sheet(data: Dataset | str | Path, transform: Any = None, **options: Any) -> Image.Image:
+@checked_keywords
+def contact_sheet(
+    data: Dataset | str | Path,
+    transform: Callable[..., Any] | str | None = None,
+    *,
+    n: int = 16,
+    columns: int = 4,
+    seed: int = 0,
+    size: int = 260,
+) -> Image.Image:
     """A picture of images with their labels, as training sees them; see `sightline.report.drawing.contact_sheet`.
 
     Args:
         data: a dataset, or the path of one.
         transform: an augmentation, or the name of an augmentation recipe ("default", "strong", "mosaic", …).
-        options: n, columns, seed.
+        n: how many images.
+        columns: how many in a row.
+        seed: of the choice of images and of the augmentation.
+        size: longer side of each, in pixels.
     """
     from sightline.data.transforms import recipes
     from sightline.report.drawing import contact_sheet as run
 
     data = _dataset(data)
-    transform = recipes.named(transform) if isinstance(transform, str) else transform
-    if hasattr(transform, "bind"):  # it makes one picture of several of the data
-        transform = transform.bind(data, None)
-    return run(data, transform, **options)
-
-
-def write_report(
-    folder: str | Path,
-    result: DetectionResult | SegmentationResult | None = None,
-    *,
-    data: Dataset | None = None,
-    model: nn.Module | None = None,
-    title: str | None = None,
-) -> Path:
-    """Write report.html (and evaluation.json, where there is a result) of a run; see `sightline.report.html`."""
-    from sightline.report.html import write_report as run
-
-    file = run(folder, result=result, data=data, model=model, title=title)
-    if result is not None:
-        file.with_name("evaluation.json").write_text(json.dumps(result.to_dict(), indent=1), encoding="utf-8")
-    return file
-
-
-def with_target_fields(model: nn.Module, data: Dataset) -> Dataset:
-    """The data with the fields in its targets that the model learns from beside boxes and labels: masks, keypoints.
-
-    Raises:
-        InputError: the data has no such labels.
-    """
-    fields: tuple[str, ...] = getattr(model, "target_fields", ())
-    if not fields:
-        return data
-    try:
-        return data.with_fields(*fields)
-    except InputError as error:
-        name = getattr(model, "name", "") or type(model).__name__
-        raise InputError(f"{name} learns from {' and '.join(fields)}, but {error}; choose a model for boxes") from error
+    picked: Any = recipes.named(transform) if isinstance(transform, str) else transform
+    if hasattr(picked, "bind"):  # it makes one picture of several of the data
+        picked = picked.bind(data, None)
+    return run(data, picked, n=n, columns=columns, seed=seed, size=size)
 
 
 def _model(model: nn.Module | str | Path) -> nn.Module:
@@ -344,26 +317,9 @@ def _model(model: nn.Module | str | Path) -> nn.Module:
     return model if isinstance(model, nn.Module) else load(model)
 
 
-def _learnt_and_held_out(
-    data: Dataset | JointData | str | Path, validation: Dataset | str | Path | None, model: nn.Module
-) -> tuple[Dataset | JointData, Dataset | None]:
-    """What `train` was given as images to learn from and to validate on; of whole datasets their splits."""
-    from sightline.data.joint import JointData
-
-    if not isinstance(data, JointData):
-        data = _dataset(data, model)
-        if data.whole and "train" in data.splits:
-            validation = data["val"] if validation is None and "val" in data.splits else validation
-            data = data["train"]
-    if validation is not None:
-        validation = _dataset(validation, model)
-        validation = validation["val"] if validation.whole and "val" in validation.splits else validation
-    return data, validation
-
-
-def _dataset(data: Dataset | str | Path, model: nn.Module | None = None, *, lenient: bool = False) -> Dataset:
+def _dataset(data: Any, model: nn.Module | None = None) -> Any:
     from sightline.data.formats import open_dataset
 
     if isinstance(data, str | Path):
-        return open_dataset(data, lenient=lenient).with_channels(getattr(model, "in_channels", 3))
+        return open_dataset(data).with_channels(getattr(model, "in_channels", 3))
     return data

@@ -67,6 +67,10 @@ Data = Annotated[
     Path,
     typer.Argument(metavar="DATA", help="A folder of images and labels in any format of the README, or a label file."),
 ]
+KnownData = Annotated[
+    Path | None,
+    typer.Argument(metavar="DATA", help="As for the other verbs; by default the data that was trained on."),
+]
 Split = Annotated[
     str | None, typer.Option(help="Where this split is, if not found by itself: a folder, a label file, a list.")
 ]

@@ -12,6 +12,8 @@ from sightline.runtime import reading
 
 if TYPE_CHECKING:
     from sightline.data.dataset import Dataset
+    from sightline.data.division import Parts
+    from sightline.training.trained_on import TrainedOn
 
 
 def open_data(
@@ -28,32 +30,15 @@ def open_data(
     return open_dataset(data, train=train, val=val, test=test, format=format, lenient=lenient)
 
 
-def parts_of(dataset: Dataset, seed: int) -> dict[str, Dataset]:
-    """The splits of a dataset with those it lacks: a tenth of the images is kept to validate on, and one to test on."""
-    if "train" not in dataset.splits:
-        if len(dataset.splits) > 1:
-            found = ", ".join(dataset.splits)
-            raise InputError(f"there is no split 'train' among {found}; name one with --train")
-        dataset = dataset.split(0.8, 0.1, 0.1, seed)
-        typer.echo(f"no splits found: 80 % to train, 10 % to validate, 10 % to test, by seed {seed}", err=True)
-    parts = {name: dataset[name] for name in dataset.splits}
-    if "val" not in parts:
-        divided = dataset["train"].split(0.9, 0.1, 0, seed)
-        parts |= {"train": divided["train"], "val": divided["val"]}
-        typer.echo(f"no split 'val' found: a tenth of the training images is kept for it, by seed {seed}", err=True)
+def parts_of(dataset: Dataset, seed: int, known: TrainedOn | None = None) -> Parts:
+    """The images to train and to validate on; says how data was divided that lacks splits."""
+    from sightline.verbs.train import parts_to_train
+
+    sayings: list[str] = []
+    parts = parts_to_train(dataset, seed, known, sayings)
+    for sentence in sayings:
+        typer.echo(sentence, err=True)
     return parts
-
-
-def part_of(dataset: Dataset, split: str | None, usual: tuple[str, ...], model: Any) -> tuple[str, Dataset]:
-    """The images to measure a model on: a split, also one that its training has made; the first usual one; or all."""
-    chosen = split or next((name for name in usual if name in dataset.splits), None)
-    if chosen is None:
-        return "all", dataset
-    if chosen not in dataset.splits and chosen in ("train", "val", "test") and len(dataset.splits) == 1:
-        parts = parts_of(dataset, model.metadata.get("recipe", {}).get("seed", 0))
-        if chosen in parts:
-            return chosen, parts[chosen]
-    return chosen, dataset[chosen]
 
 
 def pairs(values: list[str] | None, option: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from sightline.cli.app import Data, Device, Quiet, Split, app
+from sightline.cli.app import Device, KnownData, Quiet, Split, app
 from sightline.cli.inputs import arguments_of, open_data, pairs, parts_of, say
 from sightline.errors import InputError
 
@@ -20,7 +20,7 @@ _USUAL = {"instances": "sightline_n", "class_map": "unet_mobilenet_v2"}
 
 @app.command()
 def train(
-    data: Data,
+    data: KnownData = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -59,9 +59,9 @@ def train(
     from sightline import api
     from sightline.models.arguments import with_settings
     from sightline.models.catalog import create_model, find
-    from sightline.models.saving import model_and_arguments
+    from sightline.training import trained_on
     from sightline.training.recipe import Recipe
-    from sightline.training.run import existing_run_folder
+    from sightline.training.run import existing_run_folder, run_facts
 
     given = {"epochs": epochs, "minutes": minutes, "batch_size": batch_size, "lr": lr, "seed": seed}
     numbers = {k: v for k, v in (given | {"augmentation": augmentation}).items() if v is not None}
@@ -72,14 +72,23 @@ def train(
     numbers |= further
     if resume and name is None:
         raise InputError("--resume needs the run's --name")
-    if resume and name:
-        recipe = recipe or existing_run_folder(runs / name) / "recipe.yaml"
+    begun = existing_run_folder(runs / name) if resume and name else None
+    facts = None if begun is None else run_facts(begun)
+    if begun is not None:
+        recipe = recipe or begun / "recipe.yaml"
     given_recipe = Recipe.from_yaml(recipe).changed(**numbers) if recipe else None
     seed = (given_recipe or Recipe.from_dict(numbers, "the command line")).seed
 
-    dataset, begun = open_data(data, train, val, test), (runs / name / "last.safetensors" if resume and name else None)
-    if model is None and begun is not None and begun.is_file():
-        model, own = model_and_arguments(begun)
+    known = None if facts is None else facts.trained_on
+    if data is not None:
+        dataset = open_data(data, train, val, test)
+    elif begun is not None:
+        dataset = trained_on.open_again(known, str(begun))
+    else:
+        raise InputError("train needs DATA: a folder of images and labels, or a label file")
+    if model is None and facts is not None and facts.model is not None:
+        model = facts.model
+        own = dict(facts.arguments)
         arguments = own | with_settings(find(model), arguments_of(model, arg), own)
     else:
         model = model or _USUAL.get(dataset.kind, _USUAL["instances"])
@@ -87,18 +96,18 @@ def train(
     dataset = dataset.with_channels(arguments.get("in_channels", 3))
     if find(model).task == "segmentation":
         dataset = dataset.as_class_map()
-    parts = parts_of(dataset, seed)
-    api.require_usable(parts["train"], "training")
-    api.require_usable(parts["val"], "validation")
+    parts = parts_of(dataset, seed, known)
+    api.require_usable(parts.train, "training")
+    api.require_usable(parts.val, "validation")
     torch.manual_seed(seed)
     if not quiet:
         logging.getLogger("sightline").setLevel(logging.INFO)  # what of the weights was loaded
     detector = create_model(model, dataset.classes, weights, **arguments)
-    say(f"{len(parts['train'])} images to train on, {len(parts['val'])} to validate on; {dataset.classes!r}", quiet)
+    say(f"{len(parts.train)} images to train on, {len(parts.val)} to validate on; {dataset.classes!r}", quiet)
     run = api.train(
         detector,
-        parts["train"],
-        parts["val"],
+        parts.train,
+        parts.val,
         recipe=given_recipe or api.recipe_for(detector, numbers, "the command line"),
         name=name,
         runs=runs,
@@ -116,15 +125,10 @@ def train(
         typer.echo("steps that alternate cannot be resumed: train anew")
         raise typer.Exit(130)
     if run.interrupted:
-        known = [*(() if name else ("--name", run.folder.name)), *(() if resume else ("--resume",))]
-        typer.echo(f"resume:   {shlex.join(['sightline', *sys.argv[1:], *known])}")
+        further_words = [*(() if name else ("--name", run.folder.name)), *(() if resume else ("--resume",))]
+        typer.echo(f"resume:   {shlex.join(['sightline', *sys.argv[1:], *further_words])}")
         raise typer.Exit(130)
     if (run.folder / "report.html").is_file():
         typer.echo(f"report:   {run.folder / 'report.html'}")
-    named = {"--train": train, "--val": val, "--test": test}
-    command = ["sightline", "evaluate", str(run.folder), str(data)]
-    command += [text for option, place in named.items() if place for text in (option, place)]
-    if not {"val", "test"} & {*dataset.splits}:
-        command += ["--split", "test" if "test" in parts else "val"]
-    typer.echo(f"evaluate: {shlex.join(command)}")
-    typer.echo(f"predict:  sightline predict {shlex.quote(str(run.folder))} IMAGES --out pictures")
+    typer.echo(f"evaluate: {shlex.join(['sightline', 'evaluate', str(run.folder)])}")
+    typer.echo(f"predict:  sightline predict {shlex.quote(str(run.folder))} IMAGES")

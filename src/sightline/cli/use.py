@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sightline.cli.app import Data, Device, Model, Quiet, Split, app
-from sightline.cli.inputs import open_data, part_of, refuse_existing, say
+from sightline.cli.app import Device, KnownData, Model, Quiet, Split, app
+from sightline.cli.inputs import open_data, refuse_existing, say
 from sightline.errors import InputError
+
+if TYPE_CHECKING:
+    from sightline.data.dataset import Dataset
 
 
 @app.command()
 def evaluate(
     model: Model,
-    data: Data,
-    split: Annotated[str | None, typer.Option(help="By default test, else val, else everything.")] = None,
+    data: KnownData = None,
+    split: Annotated[
+        str | None, typer.Option(help="By default test, else val, of images that were not trained on; all: everything.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--json", help="Write the numbers to this file; - prints them.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write a report into this folder.")] = None,
     batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 8,
@@ -40,19 +46,40 @@ def evaluate(
     if report is not None:
         new_folder(report)
     loaded: Any = load(model)
-    dataset = api.as_learned(open_data(data, train, val, test).with_channels(loaded.in_channels), loaded)
-    chosen, part = part_of(dataset, split, ("test", "val"), loaded)
-    result = api.evaluate(loaded, part, batch_size=batch_size, device=device, progress=not quiet)
-    values = {"model": loaded.name, "data": str(data), "split": chosen, **result.to_dict()}
+    dataset = data_for(loaded, model, data, train, val, test)
+    images = api.choose(loaded, dataset, split)
+    result = api.measure_chosen(loaded, images, dataset, batch_size, device, progress=not quiet)
+    place, chosen = result.measured["data"], result.measured["split"]
+    values = {"model": loaded.name, "data": str(data or place), "split": chosen, **result.to_dict()}
     if str(out) == "-":
         typer.echo(json.dumps(values, indent=1))
         return
-    typer.echo(f"{loaded.name} on {data} ({chosen}, {len(part)} images)\n{result}")
+    typer.echo(f"{loaded.name} on {data or place} ({chosen}, {result.images} images)\n{result}")
     if out is not None:
         out.write_text(json.dumps(values, indent=1), encoding="utf-8")
         typer.echo(f"numbers: {out}")
     if report is not None:
-        typer.echo(f"report: {api.write_report(report, result, data=part, model=loaded)}")
+        typer.echo(f"report: {api.write_report(report, result, data=images.part, model=loaded)}")
+
+
+def data_for(
+    model: Any,
+    source: Path,
+    data: Path | None,
+    train: str | None = None,
+    val: str | None = None,
+    test: str | None = None,
+) -> Dataset:
+    """The data as the model takes it: what is named, or what it was trained on."""
+    from sightline import api
+    from sightline.training import trained_on
+
+    if data is None:
+        dataset = trained_on.open_again(trained_on.of(model), str(source))
+    else:
+        dataset = open_data(data, train, val, test)
+    learned: Dataset = api.as_learned(dataset.with_channels(model.in_channels), model)
+    return learned
 
 
 @app.command()
@@ -61,8 +88,20 @@ def predict(
     images: Annotated[
         list[str], typer.Argument(metavar="IMAGES…", help="Images, folders, or patterns such as 'photos/*.jpg'.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="A new folder for pictures and predictions.json.")],
-    threshold: Annotated[float, typer.Option(help="Objects of a lower score are left out.")] = 0.5,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="A new folder for what is written; by default predictions/predict1, …"),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="Objects of a lower score are left out; by default the run's own (highest F1), else 0.5."),
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="Keep objects of these classes only: names with commas between.")
+    ] = None,
+    save: Annotated[
+        list[str] | None, typer.Option("--save", help="json (the default), csv, yolo; several with commas between.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 8,
     tile: Annotated[int | None, typer.Option(help="Of a segmenter: look at squares of so many pixels.")] = None,
     overlap: Annotated[
@@ -73,7 +112,7 @@ def predict(
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
-    """Find objects in images, drawn and as JSON.
+    """Find objects in images, drawn and as JSON, CSV or YOLO labels.
 
     Writes pictures with what was found, and a COCO-style predictions.json; of class maps palette PNGs, too.
     """
@@ -89,6 +128,8 @@ def predict(
         out,
         draw=draw,
         threshold=threshold,
+        classes=None if classes is None else names_of(classes),
+        save=save or ("json",),
         batch_size=batch_size,
         device=device,
         progress=not quiet,
@@ -97,33 +138,64 @@ def predict(
     )
     typer.echo(str(found))
     if not found.objects:
-        say(f"nothing reached a score of {threshold:g}; a lower --threshold shows what came nearest", quiet)
+        say(f"nothing reached a score of {found.threshold:g}; a lower --threshold shows what came nearest", quiet)
+    elif threshold is None and not found.maps:
+        say(f"shown are scores of at least {found.threshold:.3g}; --threshold takes another", quiet)
+
+
+def names_of(classes: str) -> list[str]:
+    """The names in "cat,dog"."""
+    names = [name.strip() for name in classes.split(",") if name.strip()]
+    if not names:
+        raise InputError(f"--classes {classes!r} names no class; give names such as cat,dog")
+    return names
 
 
 @app.command()
 def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
-    data: Annotated[Path | None, typer.Option(help="Evaluate on these images for it.")] = None,
-    split: Annotated[str | None, typer.Option(help="By default val, else test, else everything.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Show these images; by default the data that was trained on.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="By default val, else test, of images that were not trained on; all: everything.")
+    ] = None,
 ) -> None:
     """Write a run's report.html anew.
 
-    After an interruption, or for other images.
+    After an interruption, or for other images; the report says which images it shows.
     """
     from sightline import api
-    from sightline.models.saving import load
+    from sightline.report.html import shown_before
+    from sightline.training import trained_on
 
     if not (run / "metrics.jsonl").is_file():
         raise InputError(f"there is no run {run} (a folder with metrics.jsonl); give the folder of one")
-    if data is None:
+    known = trained_on.of_run(run)
+    if data is None and (known is None or known.path is None):
         if (run / "report.html").is_file() and (run / "evaluation.json").is_file():
             raise InputError(
                 f"{run}/report.html shows predictions, which without the images would be lost; give them: --data DATA"
             )
         typer.echo(str(api.write_report(run)))
         return
+    from sightline.models.saving import load
+
     model: Any = load(run)
-    _, part = part_of(
-        api.as_learned(open_data(data).with_channels(model.in_channels), model), split, ("val", "test"), model
-    )
-    typer.echo(str(api.write_report(run, api.evaluate(model, part), data=part, model=model)))
+    dataset = data_for(model, run, data)
+    chosen = api.choose(model, dataset, split, ("val", "test"))
+    before = shown_before(run)
+    result = api.measure_chosen(model, chosen, dataset)
+    now = {**result.measured, "images": result.images}
+    if before is not None and before != now:
+        typer.echo(f"the report showed {in_words(before)}; it now shows {in_words(now)}")
+    for note in chosen.notes:
+        typer.echo(f"note: {note}")
+    typer.echo(str(api.write_report(run, result, data=chosen.part, model=model)))
+
+
+def in_words(shown: Mapping[str, Any]) -> str:
+    """What a report shows: how many images of which split of what data."""
+    images = f"{shown.get('images', '?')} images"
+    split, place = shown.get("split"), shown.get("data")
+    return images + (f" ({split})" if split else "") + (f" of {place}" if place else "")

@@ -276,6 +276,10 @@ class Dataset(Sequence[tuple[Tensor, Target]]):
                 raise InputError(f"the dataset has no field {name!r}; it has {', '.join([*self.fields, *known])}")
         return Dataset(source, self._rows, (*self.fields, *wanted), self.channels)
 
+    def opened_with(self, arguments: Mapping[str, Any]) -> Dataset:
+        """The same dataset, remembering the arguments of `open_dataset` that open it again."""
+        return Dataset(replace(self.source, opened=arguments), self._rows, self.fields, self.channels)
+
     def with_channels(self, channels: int | None) -> Dataset:
         """The same dataset, its images read with `channels` channels as in `read_image`."""
         return Dataset(self.source, self._rows, self.fields, channels)
@@ -399,6 +403,7 @@ class Dataset(Sequence[tuple[Tensor, Target]]):
             split_names=tuple(shares),
             folders=folders * len(shares) if len(folders) == 1 else (),
             label_files=own.label_files[:1] * len(shares) if len({*own.label_files}) == 1 else (),
+            division={"seed": int(seed), "shares": {name: float(share) for name, share in shares.items()}},
         )
         return Dataset(source, None, self.fields, self.channels)
 

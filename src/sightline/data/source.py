@@ -52,6 +52,8 @@ class Source:
         keypoint_swap: for each keypoint the index of its mirror image, as the format states it; None where it does not.
         full_scale: of whole-number samples of more than 8 bits, as stated or found; all views share it.
         notes: what the user should know of how the files were read, a sentence each; logged when they are opened.
+        opened: the arguments of `open_dataset` by which the data is opened again; empty for other data.
+        division: how `Dataset.split` divided it: "seed" and "shares" by split; empty where the splits are its own.
     """
 
     columns: Columns
@@ -77,6 +79,8 @@ class Source:
     keypoint_swap: tuple[int, ...] | None = None
     full_scale: FullScale = field(default_factory=FullScale)
     notes: tuple[str, ...] = ()
+    opened: Mapping[str, Any] = field(default_factory=dict)
+    division: Mapping[str, Any] = field(default_factory=dict)
 
 
 _OWN_FIELDS = frozenset(["boxes", "labels", "crowd", "difficult", "areas", "keypoints", "captions"])

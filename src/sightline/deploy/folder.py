@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,18 @@ from PIL import Image
 from torch import Tensor, nn
 
 from sightline.data.formats.semantic_write import save_ids, write_class_file
-from sightline.deploy.predict import Prediction, predict_each, require_some
+from sightline.deploy.exports import CSV_FILE, LABELS, require_formats, write_csv, write_yolo
+from sightline.deploy.predict import Prediction, class_ids, predict_each, require_some, score_threshold
 from sightline.deploy.sources import Item, Source, find_images
 from sightline.errors import InputError
+from sightline.keywords import whole
 from sightline.structures import IGNORE, ClassMap, Instances, Target
 from sightline.training.metrics_log import replacing
-from sightline.training.run import new_folder
+from sightline.training.run import new_folder, numbered_folder
 
 RESULTS_FILE = "predictions.json"
+PREDICTIONS = "predictions"
+"""The folder of folders, where none is given."""
 MASKS = Path("masks")
 """The folder of class maps."""
 Draw = Callable[[Tensor, Target], Image.Image]
@@ -39,6 +43,8 @@ class PredictedFolder:
         maps: how many class maps were written; `objects` are then the classes in them.
         pictures: how many pictures were drawn.
         errors: for each file that could not be read, the sentence why.
+        files: names of what holds the predictions.
+        threshold: the score that objects have at least.
     """
 
     folder: Path
@@ -47,12 +53,14 @@ class PredictedFolder:
     maps: int = 0
     pictures: int = 0
     errors: dict[str, str] = field(default_factory=dict)
+    files: list[str] = field(default_factory=lambda: [RESULTS_FILE])
+    threshold: float = 0.5
 
     def __str__(self) -> str:
         drawn = f", {_count(self.pictures, 'picture')}" if self.pictures else ""
         what = f"{_count(self.maps, 'class map')} in {MASKS}/" if self.maps else _count(self.objects, "object")
         found = f"{what} in {_count(self.images, 'image')}" if not self.maps else what
-        lines = [f"{self.folder}: {RESULTS_FILE} with {found}{drawn}"]
+        lines = [f"{self.folder}: {', '.join(self.files)} with {found}{drawn}"]
         lines += [f"left out: {sentence}" for sentence in self.errors.values()]
         return "\n".join(lines)
 
@@ -60,10 +68,12 @@ class PredictedFolder:
 def predict_to_folder(
     model: nn.Module,
     source: Source,
-    out: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
     *,
     draw: Draw | None = None,
-    threshold: float = 0.5,
+    threshold: float | None = None,
+    classes: Sequence[str] | None = None,
+    save: Sequence[str] = ("json",),
     batch_size: int = 8,
     device: torch.device | str | None = None,
     progress: bool = False,
@@ -81,24 +91,42 @@ def predict_to_folder(
     Args:
         model: a detector or segmenter with `classes`.
         source: see `predict`.
-        out: folder, made if need be; must be empty, for nothing is overwritten.
+        out: folder, made if need be; must be empty, for nothing is overwritten. By default predictions/predict1,
+            predict2, …: the first that is free.
         draw: makes a picture of an image [C, H, W] and its result: `sightline.draw`.
-        threshold, batch_size, device, progress, tile, overlap: see `predict`.
+        save: what the predictions are written as, beside the pictures: "json", "csv" (predictions.csv), "yolo" (label
+            files in labels/); see `sightline.deploy.exports`.
+        threshold, classes, batch_size, device, progress, tile, overlap: see `predict`.
 
     Raises:
         InputError: nothing to predict, every file unreadable, or `out` is not empty or cannot be written to.
     """
+    formats = require_formats(save)
+    score_threshold(model, threshold)  # what cannot be is refused before anything is made
+    whole(batch_size, "batch_size", 1, "give 8 images at a time if in doubt")
+    if classes is not None:
+        class_ids(model, classes)
     items, _ = find_images(source)
     places = _relative_places(items)
     masks = [MASKS / place for place in _picture_places(places, (".png",))]
     pictures = _picture_places(places, taken=set(masks) if getattr(model, "task", "") == "segmentation" else set())
-    done = PredictedFolder(new_folder(out, "give another --out"))
+    done = PredictedFolder(
+        numbered_folder(PREDICTIONS, "predict") if out is None else new_folder(out, "give another --out"),
+        files=[{"json": RESULTS_FILE, "csv": CSV_FILE, "yolo": f"{LABELS}/"}[name] for name in formats],
+        threshold=score_threshold(model, threshold),
+    )
+    texts = _picture_places(places, (".txt",), ending=".txt")
+    written: list[Path] = []
     categories = [{"id": i + 1, "name": name} for i, name in enumerate(getattr(model, "classes", None) or ())]
     results: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": [], "categories": categories}
     first: InputError | None = None
     lean = draw is None  # nothing else needs more of a huge map than its ids
-    predictions = predict_each(model, items, threshold, batch_size, device, progress, tile, overlap, lean)
-    for place, picture, own, prediction in zip(places, pictures, masks, _or_nothing(predictions, done), strict=True):
+    predictions = predict_each(
+        model, items, threshold, batch_size, device, progress, tile, overlap, lean, classes=classes
+    )
+    for place, picture, own, text, prediction in zip(
+        places, pictures, masks, texts, _or_nothing(predictions, done), strict=True
+    ):
         image, result, ids = prediction.image, prediction.result, prediction.ids
         if image is None or (result is None and ids is None):
             done.errors[str(prediction.item.name)] = str(prediction.error)
@@ -106,10 +134,12 @@ def predict_to_folder(
             continue
         if ids is None and not isinstance(result, Instances | ClassMap):
             raise InputError(
-                f"the model answers with {type(result).__name__}, but this writes objects and class maps; use predict"
+                f"the model answers with {type(result).__name__}, but objects and class maps alone are written to "
+                "files; in Python sightline.predict(model, images) gives its answers"
             )
         height, width = (int(side) for side in image.shape[-2:])
         done.images += 1
+        written.append(text)
         results["images"].append({"id": done.images, "file_name": place.as_posix(), "width": width, "height": height})
         if isinstance(result, ClassMap):
             ids = result.labels
@@ -132,8 +162,13 @@ def predict_to_folder(
     require_some(done.errors, len(items), first)
     if done.maps:
         write_class_file([entry["name"] for entry in categories], done.folder)
-    with replacing(done.folder / RESULTS_FILE) as path:
-        path.write_text(json.dumps(results, ensure_ascii=False), encoding="utf-8")
+    if "json" in formats:
+        with replacing(done.folder / RESULTS_FILE) as path:
+            path.write_text(json.dumps(results, ensure_ascii=False), encoding="utf-8")
+    if "csv" in formats:
+        write_csv(results, done.folder)
+    if "yolo" in formats:
+        write_yolo(results, written, done.folder)
     return done
 
 
@@ -211,18 +246,21 @@ def _relative_places(items: list[Item]) -> list[Path]:
 
 
 def _picture_places(
-    places: list[Path], suffixes: tuple[str, ...] = _PICTURE_SUFFIXES, taken: Collection[Path] = ()
+    places: list[Path],
+    suffixes: tuple[str, ...] = _PICTURE_SUFFIXES,
+    taken: Collection[Path] = (),
+    ending: str = ".png",
 ) -> list[Path]:
-    """Where each picture goes, no two to one place and none to one `taken`: the image's place, ending in .png where it
-    has none of these suffixes."""
+    """Where each picture goes, no two to one place and none to one `taken`: the image's place, with this ending where
+    it has none of these suffixes."""
     used = {place for place in places if place.suffix.lower() in suffixes} | set(taken)
     pictures: list[Path] = []
     for place in places:
         picture = place
         if place.suffix.lower() not in suffixes or place in taken:
-            picture = place.with_suffix(".png")
+            picture = place.with_suffix(ending)
             while picture in used:
-                picture = picture.with_name(f"{place.name if picture.stem == place.stem else picture.name}.png")
+                picture = picture.with_name(f"{place.name if picture.stem == place.stem else picture.name}{ending}")
             used.add(picture)
         pictures.append(picture)
     return pictures

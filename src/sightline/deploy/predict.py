@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -19,10 +19,14 @@ from sightline.data.full_scale import Scale
 from sightline.data.images import of_any_size
 from sightline.deploy.sources import Item, Source, common_scale, find_images
 from sightline.errors import InputError
+from sightline.keywords import real, whole
 from sightline.progress import progress_bar
-from sightline.structures import ClassMap, Instances, Target
+from sightline.structures import Classes, ClassMap, Instances, Target
 from sightline.training.data_facts import full_scale_of
 from sightline.training.devices import running
+
+USUAL_THRESHOLD = 0.5
+"""Of a model that has none of its own: objects of a lower score are left out."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,8 @@ def predict(
     model: nn.Module,
     source: Source,
     *,
-    threshold: float = 0.5,
+    threshold: float | None = None,
+    classes: Sequence[str] | None = None,
     batch_size: int = 8,
     device: torch.device | str | None = None,
     progress: bool = False,
@@ -73,9 +78,11 @@ def predict(
     Args:
         model: called with images of their own sizes; it is run in eval mode, and its mode and device are restored.
         source: path of an image, folder (with its subfolders), pattern such as "photos/*.jpg", Pillow image, array
-            [H, W] or [H, W, C], tensor [H, W] or [C, H, W] (uint8, 16 bits, or float in [0, 1]), a dataset, or a list
-            of these.
-        threshold: objects of lower score are left out.
+            [H, W] or [H, W, C], tensor [H, W] or [C, H, W] (uint8, 16 bits, or float in [0, 1]), bytes of an image
+            file, a file open for reading bytes, a dataset, or a list of these.
+        threshold: objects of lower score are left out. By default the score of the highest F1 on the validation
+            images, which training saves with the model (`model.metadata["threshold"]`); 0.5 where there is none.
+        classes: names of the classes to keep; None for all.
         batch_size: images looked at together.
         device: where to run; None for where the model is.
         progress: show a bar, where the error output is a terminal.
@@ -100,7 +107,7 @@ def predict(
     found = Predictions()
     first: InputError | None = None
     for prediction in predict_each(
-        model, items, threshold, batch_size, device, progress, tile, overlap, False, full_scale
+        model, items, threshold, batch_size, device, progress, tile, overlap, False, full_scale, classes
     ):
         if prediction.error is not None:
             found.errors[str(prediction.item.name)] = str(prediction.error)
@@ -122,7 +129,7 @@ def predict(
 def predict_each(
     model: nn.Module,
     items: list[Item],
-    threshold: float = 0.5,
+    threshold: float | None = None,
     batch_size: int = 8,
     device: torch.device | str | None = None,
     progress: bool = False,
@@ -130,16 +137,18 @@ def predict_each(
     overlap: int | None = None,
     lean: bool = False,
     full_scale: int | None = None,
+    classes: Sequence[str] | None = None,
 ) -> Iterator[Prediction]:
     """One `Prediction` after the other, in the order of `items`; no more than three batches are in memory.
 
     Images are decoded by threads while the model works. See `predict` for the arguments; `lean` gives of tiled images
     the ids alone, an eighth of a `ClassMap`.
     """
-    if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
-        raise InputError(f"threshold is {threshold!r}, but it must be a score from 0 to 1; give 0.5 if in doubt")
-    if batch_size < 1:
-        raise InputError(f"batch_size is {batch_size}, but at least 1 image must go in at a time")
+    lowest = score_threshold(model, threshold)
+    batch_size = whole(batch_size, "batch_size", 1, "give 8 images at a time if in doubt")
+    tile = None if tile is None else whole(tile, "tile", 1, "give a side such as 512")
+    overlap = None if overlap is None else whole(overlap, "overlap", 0, "give 64 if in doubt")
+    kept = None if classes is None else class_ids(model, classes)
     channels = getattr(model, "in_channels", 3)
     scale = common_scale(items, full_scale if full_scale is not None else full_scale_of(model))
     if tile is not None:
@@ -154,7 +163,7 @@ def predict_each(
             with torch.no_grad():  # not around the yield: the caller's code is none of its business
                 answers = iter(model(images) if images else ())
             for read in batch:
-                yield read if read.image is None else replace(read, result=_finished(next(answers), read, threshold))
+                yield read if read.image is None else replace(read, result=_finished(next(answers), read, lowest, kept))
             advance(len(batch))
 
 
@@ -206,15 +215,47 @@ def _in_batches(predictions: Iterator[Prediction], size: int) -> Iterator[list[P
         yield batch
 
 
-def _finished(answer: Any, read: Prediction, threshold: float) -> Target:
+def _finished(answer: Any, read: Prediction, threshold: float, kept: Tensor | None) -> Target:
     answer = answer.to("cpu")
     if isinstance(answer, Instances):
         if "scores" in answer:
             answer = answer[answer.scores >= threshold]
+        if kept is not None:
+            answer = answer[torch.isin(answer.labels, kept)]
         answer.source = read.item.name
         return answer
     result: Target = replace(answer, source=read.item.name)
     return result
+
+
+def score_threshold(model: Any, threshold: Any = None) -> float:
+    """The score below which objects are left out: the one given, else the model's own, else 0.5.
+
+    Raises:
+        InputError: it is no number from 0 to 1.
+    """
+    if threshold is not None:
+        return real(threshold, "threshold", 0, 1, "give 0.5 if in doubt", "a score")
+    metadata = getattr(model, "metadata", None)
+    stored = metadata.get("threshold") if isinstance(metadata, dict) else None
+    if stored is None:
+        return USUAL_THRESHOLD
+    return real(stored, "the threshold saved with the model", 0, 1, "give a threshold, such as 0.5", "a score")
+
+
+def class_ids(model: Any, names: Sequence[str]) -> Tensor:
+    """[n] int64: the ids of classes by name.
+
+    Raises:
+        InputError: a name is none of the model's classes, or the model answers with class maps.
+    """
+    known = getattr(model, "classes", None)
+    if not isinstance(known, Classes):
+        raise InputError("the model does not name its classes, so none can be chosen; leave classes out")
+    if getattr(model, "task", "") in ("segmentation", "classification"):
+        raise InputError("classes are chosen among objects, but this model finds none; leave classes out")
+    chosen = [names] if isinstance(names, str) else list(names)
+    return torch.tensor([known.id(str(name)) for name in chosen], dtype=torch.int64)
 
 
 def require_some(errors: dict[str, str], total: int, first: InputError | None) -> None:

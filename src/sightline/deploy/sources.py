@@ -5,7 +5,9 @@ from __future__ import annotations
 import glob
 import logging
 import os
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,8 @@ log = logging.getLogger("sightline")
 
 Source = Any
 """Path of an image, of a folder, or a pattern ("photos/*.jpg"); a Pillow image; an array [H, W] or [H, W, C]; a tensor
-[C, H, W] or [H, W]; a batch of these with one more axis in front; a dataset; or a sequence of any of all these."""
+[C, H, W] or [H, W]; a batch of these with one more axis in front; the bytes of an image file, or a file open for
+reading bytes; a dataset; or a sequence of any of all these."""
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
@@ -37,11 +40,11 @@ class Item:
 
     Attributes:
         name: path as found, or what to call an image in memory; None for a single one in memory.
-        image: a path, a Pillow image, an array or a tensor.
+        image: a path, a Pillow image, an array, a tensor, or the bytes of an image file.
     """
 
     name: str | None
-    image: Path | Image.Image | np.ndarray | Tensor
+    image: Path | Image.Image | np.ndarray | Tensor | bytes
 
     def read(self, channels: int = 3, full_scale: Scale = None) -> Tensor:
         """The image as [channels, H, W], uint8 or float in [0, 1].
@@ -55,6 +58,9 @@ class Item:
         """
         if isinstance(self.image, Path):
             return read_image(self.image, channels, full_scale=full_scale)
+        if isinstance(self.image, bytes):
+            with as_file(self.image, self.name or "the image") as path:
+                return read_image(path, channels, full_scale=full_scale)
         if isinstance(self.image, Image.Image):
             return from_pil(self.image, channels, full_scale)
         return image_tensor(self.image, channels, self.name or "the image", full_scale)
@@ -63,6 +69,9 @@ class Item:
         """The largest sample, where samples are whole numbers of more than 8 bits (or of a type that can hold more)."""
         if isinstance(self.image, Path):
             return highest_sample(self.image)
+        if isinstance(self.image, bytes):
+            with as_file(self.image, self.name or "the image") as path:
+                return highest_sample(path)
         if isinstance(self.image, Image.Image):
             return highest_of(pil_samples(self.image, None)) if self.image.mode.startswith("I") else None
         if isinstance(self.image, np.ndarray):
@@ -80,6 +89,10 @@ def find_images(source: Source) -> tuple[list[Item], bool]:
     """
     if isinstance(source, str | os.PathLike):
         return _find_path(os.fspath(source))
+    if isinstance(source, bytes | bytearray | memoryview):
+        return [Item(None, bytes(source))], True
+    if callable(getattr(source, "read", None)) and not isinstance(source, Image.Image):
+        return [_of_file(source)], True
     if isinstance(source, Dataset):
         return [Item(source.name(i), source.path(i) or source.image(i)) for i in range(len(source))], False
     if isinstance(source, Image.Image):
@@ -91,7 +104,7 @@ def find_images(source: Source) -> tuple[list[Item], bool]:
     if not isinstance(source, Iterable) or isinstance(source, Instances | ClassMap | ClassScores):
         raise InputError(
             f"an image cannot be a {type(source).__name__}; give a path, a folder, a pattern, a Pillow image, "
-            "an array, a tensor, or a list of these"
+            "an array, a tensor, bytes, an open file, or a list of these"
         )
     items = [item for one in source for item in find_images(one)[0]]
     if not items:
@@ -121,6 +134,42 @@ def common_scale(items: list[Item], full_scale: int | None) -> Scale:
         )
 
     return value
+
+
+def _of_file(file: Any) -> Item:
+    """The image in a file that is open for reading, from where it stands."""
+    name = getattr(file, "name", None)
+    name = name if isinstance(name, str) else None
+    try:
+        data = file.read()
+    except UnicodeDecodeError:
+        data = ""
+    except (OSError, ValueError) as error:
+        raise InputError(f"{name or 'the file'} cannot be read ({error}); open it anew with open(path, 'rb')") from None
+    if not isinstance(data, bytes | bytearray):
+        raise InputError(f"{name or 'the file'} is open as text; open it with open(path, 'rb'), or give its path")
+    return Item(name, bytes(data))
+
+
+_ENDINGS = ((b"II*\0", ".tif"), (b"MM\0*", ".tif"), (b"II+\0", ".tif"), (b"\x93NUMPY", ".npy"))
+"""Kinds of image file that the reader knows by their ending, and what they begin with."""
+
+
+@contextmanager
+def as_file(data: bytes, name: str) -> Iterator[str]:
+    """The bytes of an image file as a file for the reader, while this context lasts.
+
+    Raises:
+        InputError: inside it the file could not be read; the sentence names the image instead.
+    """
+    ending = next((ending for mark, ending in _ENDINGS if data.startswith(mark)), ".image")
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, f"image{ending}")
+        Path(path).write_bytes(data)
+        try:
+            yield path
+        except InputError as error:
+            raise InputError(str(error).replace(path, name)) from None
 
 
 def _numbered(items: list[Item]) -> list[Item]:

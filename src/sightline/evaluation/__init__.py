@@ -25,6 +25,7 @@ from sightline.evaluation.segmentation import (
     evaluate_segmentation,
 )
 from sightline.evaluation.voc import VocResult, evaluate_voc
+from sightline.keywords import whole
 from sightline.progress import progress_bar
 from sightline.structures import Target
 from sightline.training.devices import running
@@ -132,8 +133,7 @@ def predict_batches(
 
     The next batch is read while the model works on this one. The model's mode and device are restored at the end.
     """
-    if batch_size < 1:
-        raise InputError(f"batch_size is {batch_size}, but at least 1 image must go in at a time")
+    batch_size = whole(batch_size, "batch_size", 1, "give 8 images at a time if in doubt")
     starts = range(0, len(data), batch_size)
 
     def read(start: int) -> list[tuple[Tensor, Target]]:

@@ -92,6 +92,7 @@ class DetectionResult:
         targets, predictions: what was compared, where kept; the predictions with the ids of `classes`, without the
             detections that were left out. Masks are kept encoded and decoded when an image is asked for.
         task: "detection".
+        measured: "data" and "split" that were measured, where they are known.
     """
 
     metrics: dict[str, float | None]
@@ -107,6 +108,7 @@ class DetectionResult:
     targets: Sequence[Instances] | None = field(default=None, repr=False)
     predictions: Sequence[Instances] | None = field(default=None, repr=False)
     task: str = "detection"
+    measured: dict[str, Any] = field(default_factory=dict, repr=False)
     _operating: OperatingPoint | None = field(default=None, repr=False)
     _errors: dict[tuple[float, float], DetectionErrors] = field(default_factory=dict, repr=False)
 
@@ -161,7 +163,7 @@ class DetectionResult:
             "reasons": dict(self.reasons),
             "per_class": {name: dict(row) for name, row in self.per_class.items()},
             "notes": list(self.notes),
-        }
+        } | ({"measured": dict(self.measured)} if self.measured else {})
         if details:
             out["operating_point"] = self.operating_point.to_dict()
             out["errors"] = self.errors().to_dict() | {"AP50_gains": self.error_gains()}

@@ -36,6 +36,8 @@ class ProposalResult:
         overlaps: [len(counts), objects], the best overlap of each object.
         targets, predictions: what was compared, where kept.
         task: "proposal".
+        notes: what a reader of the numbers should know, one sentence each.
+        measured: "data" and "split" that were measured, where they are known.
     """
 
     counts: tuple[int, ...]
@@ -47,6 +49,8 @@ class ProposalResult:
     targets: Sequence[Instances] | None = field(default=None, repr=False)
     predictions: Sequence[Instances] | None = field(default=None, repr=False)
     task: str = "proposal"
+    notes: list[str] = field(default_factory=list)
+    measured: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def metrics(self) -> dict[str, float | None]:
@@ -78,7 +82,8 @@ class ProposalResult:
             "detections": round(self.proposals * self.images),
             "metrics": self.metrics,
             "reasons": {} if self.objects else dict.fromkeys(self.metrics, "there are no objects in these labels"),
-        }
+            "notes": list(self.notes),
+        } | ({"measured": dict(self.measured)} if self.measured else {})
         if details:
             out["recall"] = {
                 str(count): dict(zip([f"{t:.2f}" for t in THRESHOLDS], np.round(row, 4).tolist(), strict=True))
@@ -92,6 +97,7 @@ class ProposalResult:
         lines.append("proposals  recall (IoU 0.50)  recall (IoU 0.70)  average recall (0.50 to 0.95)")
         for count, row in zip(self.counts, self.recall, strict=True):
             lines.append(f"{count:9d}  {row[0]:17.3f}  {row[4]:17.3f}  {row.mean():29.3f}")
+        lines += [f"Note: {note}." for note in self.notes]
         return "\n".join(lines)
 
 

@@ -53,6 +53,7 @@ class SegmentationResult:
         names: a name for each image.
         targets, predictions: what was compared, where kept (compressed, and without probabilities).
         task: "segmentation".
+        measured: "data" and "split" that were measured, where they are known.
     """
 
     metrics: dict[str, float | None]
@@ -67,6 +68,7 @@ class SegmentationResult:
     targets: Sequence[ClassMap] | None = field(default=None, repr=False)
     predictions: Sequence[ClassMap] | None = field(default=None, repr=False)
     task: str = "segmentation"
+    measured: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def images(self) -> int:
@@ -104,7 +106,7 @@ class SegmentationResult:
             "reasons": dict(self.reasons),
             "per_class": {name: dict(row) for name, row in self.per_class.items()},
             "notes": list(self.notes),
-        }
+        } | ({"measured": dict(self.measured)} if self.measured else {})
         if details:
             out["confusion"] = self.confusion.tolist()
             out["other"] = self.other.tolist()

@@ -110,7 +110,16 @@ def create_model(
     model = _built(entry, names, in_channels, arguments)
     if path is not None:
         model.weights_report = load_weights(model, state, str(path), same_classes=same_classes, note=note)
+        _remember(model, metadata, str(path))
+    model.weights_given = None if weights is None else str(weights)
     return model
+
+
+def _remember(model: nn.Module, metadata: dict[str, str], where: str) -> None:
+    """What weights of a saved model were trained on, for they have seen those images."""
+    kept = saved_entry(metadata, "metadata", where, dict) if "metadata" in metadata else {}
+    if "trained_on" in kept:
+        model.metadata = {"trained_on": kept["trained_on"]}  # type: ignore[assignment]
 
 
 def _built(entry: Entry, names: Classes | None, in_channels: int, arguments: dict[str, Any]) -> Any:

@@ -18,6 +18,8 @@ from sightline.models.catalog import create_model, saved_arguments, saved_classe
 from sightline.models.weights import read_checkpoint
 
 FORMAT = "sightline model 1"
+OWN_FACTS = ("trained_on", "threshold", "full_scale", "keypoint_names", "keypoint_swap")
+"""Entries of the metadata that are saved again with the model; see `trained_on` and `data_facts` in training."""
 
 
 def save(model: nn.Module, path: str | Path, metadata: dict[str, Any] | None = None) -> Path:
@@ -26,7 +28,8 @@ def save(model: nn.Module, path: str | Path, metadata: dict[str, Any] | None = N
     Args:
         model: made by `create_model` or `load`.
         path: of the file; an existing one is replaced in one step, so that it is never half written.
-        metadata: what else to keep: metrics, the recipe, the data's name. JSON values.
+        metadata: what else to keep: metrics, the recipe, the data's name. JSON values. What the model itself knows of
+            its training is kept, too: the images it was trained on, and the score threshold for `predict`.
 
     Raises:
         InputError: the model is not of the catalog, the name does not end in .safetensors, or the folder cannot be
@@ -54,10 +57,10 @@ def save(model: nn.Module, path: str | Path, metadata: dict[str, Any] | None = N
         "version": sightline.__version__,
         "model": name,
         "task": str(getattr(model, "task", "")),
-        "arguments": json.dumps(model.arguments, default=_as_json),
+        "arguments": json.dumps(plain_arguments(model)),
         "classes": json.dumps(list(model.classes)),  # type: ignore[arg-type]
         "preprocess": str(preprocess.extra_repr()) if isinstance(preprocess, nn.Module) else "",
-        "metadata": json.dumps(metadata or {}, default=str),
+        "metadata": json.dumps(_own_facts(model) | (metadata or {}), default=str),
     }
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     partial = path.with_name(f".{path.name}.partial")
@@ -161,6 +164,25 @@ def _require_same_state(mine: dict[str, torch.Tensor], theirs: dict[str, torch.T
             raise InputError(
                 f"{where}: the entry {name!r} is of {there.dtype}, but the model's is of {here.dtype}; save it again"
             )
+
+
+def metadata_of(path: str | Path) -> dict[str, Any]:
+    """What was saved with a model, without building it; path and errors as for `load`."""
+    _, header = _read(path)
+    metadata: dict[str, Any] = saved_entry(header, "metadata", str(_model_file(path)), dict)
+    return metadata
+
+
+def plain_arguments(model: nn.Module) -> dict[str, Any]:
+    """The arguments a model was built with, as JSON knows them; empty for a model that is not of the catalog."""
+    found: dict[str, Any] = json.loads(json.dumps(getattr(model, "arguments", {}), default=_as_json))
+    return found
+
+
+def _own_facts(model: nn.Module) -> dict[str, Any]:
+    """Of the metadata a model came with, or got in its training, what belongs to its weights."""
+    metadata = getattr(model, "metadata", None)
+    return {k: metadata[k] for k in OWN_FACTS if k in metadata} if isinstance(metadata, dict) else {}
 
 
 def _as_json(value: Any) -> Any:

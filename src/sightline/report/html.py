@@ -144,6 +144,16 @@ def _stored(folder: Path) -> Mapping[str, Any] | None:
     return stored if stored is not None and isinstance(stored.get("metrics"), Mapping) else None
 
 
+def shown_before(folder: Path) -> dict[str, Any] | None:
+    """Which images a run's report shows: "data", "split" and their number; None where it has none."""
+    stored = _stored(folder)
+    if stored is None or not (folder / "report.html").is_file():
+        return None
+    measured = stored.get("measured")
+    place = measured if isinstance(measured, Mapping) else {}
+    return {"data": place.get("data"), "split": place.get("split"), "images": stored.get("images")}
+
+
 def _read(path: Path, parse: Callable[[str], Any]) -> Any:
     try:
         text = path.read_text(encoding="utf-8")

@@ -58,6 +58,9 @@ def numbers(result: Mapping[str, Any] | None) -> str:
     facts = f"{result.get('images', '?')} images"
     if "objects" in result:
         facts += f", {result['objects']} objects, {result['detections']} detections"
+    if isinstance(result.get("measured"), Mapping):
+        split, place = result["measured"].get("split"), result["measured"].get("data")
+        facts = (f"split {split} of {place}: " if place else f"split {split}: ") + facts
     if "pixels" in result:
         facts += f", {result['pixels']} pixels that count"
     notes = "".join(f"<p>{esc(note)}.</p>" for note in result.get("notes", []))

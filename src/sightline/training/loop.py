@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ def fit(
     on_epoch: Callable[[Row], object] | None = None,
     save: SaveModel | None = None,
     device: str | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> Run:
     """Train `model` on `data` by `recipe`, writing everything of the run to `folder`.
 
@@ -65,6 +66,7 @@ def fit(
         on_epoch: called with each epoch's row once its checkpoint is written.
         save: writes a model to a file: `(model, path, metadata)`; by default `sightline.models.saving.save`.
         device: "cpu", "cuda", "cuda:1", "mps"; by default the best there is.
+        facts: what the run's files say of it beside its numbers, such as model and data; JSON values.
 
     Returns:
         The run, whose model has the weights of the best epoch and is in eval mode.
@@ -86,7 +88,7 @@ def fit(
     state = checkpoint.load_checkpoint(folder, parts) if resume else TrainState()
     begun = state.epoch
     validates = validation is not None or validate is not None
-    records = Records(folder, parts, state, save or checkpoint.save_model, validates)
+    records = Records(folder, parts, state, save or checkpoint.save_model, validates, facts, resume)
     devices.start_trackers(accelerator, recipe)
     if not resume:
         checkpoint.save_checkpoint(folder, state, parts)  # what an interruption of the first epoch goes back to

@@ -15,9 +15,12 @@ from typing import Any
 import yaml
 
 from sightline.errors import InputError
+from sightline.keywords import plain_number
 from sightline.runtime import reading
 
 DEFAULT_EPOCHS = 30
+RUN = "run"
+"""The entry of a run's recipe.yaml that is no number: its data, model, arguments and weights."""
 _DEFAULTS_OF_OPTIMIZER = {
     "sgd": {"lr": 0.01, "weight_decay": 1e-4},
     "adamw": {"lr": 5e-4, "weight_decay": 0.05},
@@ -89,6 +92,11 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):  # numbers of NumPy and PyTorch become Python's own
+            value = getattr(self, field.name)
+            number = None if isinstance(value, bool | int | float) else plain_number(value)
+            if number is not None:
+                self._set(field.name, number)
         if self.precision is False:  # how YAML reads a bare no
             self._set("precision", "no")
         for name, choices in _CHOICES.items():
@@ -221,11 +229,22 @@ class Recipe:
         values = reading.read_yaml(path)
         if not isinstance(values or {}, dict):
             raise InputError(f"{path} holds a {type(values).__name__}, not a recipe; write one 'name: value' a line")
-        return cls.from_dict(values or {}, str(path))
+        return cls.from_dict({name: value for name, value in (values or {}).items() if name != RUN}, str(path))
 
-    def to_yaml(self, path: str | os.PathLike[str]) -> None:
-        """Write all values, in the order they are declared."""
-        Path(path).write_text(yaml.safe_dump(self.to_dict(), sort_keys=False), encoding="utf-8")
+    def to_yaml(self, path: str | os.PathLike[str], run: Mapping[str, Any] | None = None) -> None:
+        """Write all values, in the order they are declared; after them what is known of the `run` they were used in.
+
+        `from_yaml` passes over the latter: the recipe may be used for other data and models.
+        """
+        values = self.to_dict() | ({RUN: dict(run)} if run else {})
+        Path(path).write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def run_part(path: Path) -> Mapping[str, Any] | None:
+    """What a run's recipe.yaml says of the run beside its numbers; None where it says nothing."""
+    values = reading.read_yaml(path) if path.is_file() else None
+    part = values.get(RUN) if isinstance(values, dict) else None
+    return part if isinstance(part, dict) else None
 
 
 def _is_number(value: object) -> bool:

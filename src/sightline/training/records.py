@@ -9,7 +9,13 @@ from typing import Any
 from sightline.training import devices
 from sightline.training.checkpoint import Parts, SaveModel, TrainState, save_checkpoint, save_models
 from sightline.training.metrics_log import MetricsLog, Row, choose_metric, plain_row, score
-from sightline.training.run import environment, write_json
+from sightline.training.recipe import run_part
+from sightline.training.run import write_environment
+
+
+def about_run(folder: Path, facts: Mapping[str, Any] | None, resumed: bool) -> Mapping[str, Any] | None:
+    """What recipe.yaml says of the run beside its numbers: of one that is resumed, what it said."""
+    return (run_part(folder / "recipe.yaml") if resumed else None) or facts
 
 
 class Records:
@@ -21,16 +27,26 @@ class Records:
         state: where the run stands.
         save: writes a model to a file.
         validates: whether there is anything to validate on.
+        facts: what else the files say of the run: model, arguments, weights, data.
+        resumed: the run goes on; what its files say of its beginning stays.
     """
 
-    def __init__(self, folder: Path, parts: Parts, state: TrainState, save: SaveModel, validates: bool):
+    def __init__(
+        self,
+        folder: Path,
+        parts: Parts,
+        state: TrainState,
+        save: SaveModel,
+        validates: bool,
+        facts: Mapping[str, Any] | None = None,
+        resumed: bool = False,
+    ):
         self.folder, self.parts, self.save, self.validates = folder, parts, save, validates
         self.log: MetricsLog | None = None
         if parts.accelerator.is_main_process:
-            parts.recipe.to_yaml(folder / "recipe.yaml")
-            write_json(
-                folder / "environment.json", environment(parts.accelerator.device, parts.accelerator.num_processes)
-            )
+            parts.recipe.to_yaml(folder / "recipe.yaml", about_run(folder, facts, resumed))
+            accelerator = parts.accelerator
+            write_environment(folder, accelerator.device, accelerator.num_processes, facts, resumed)
             self.log = MetricsLog(folder, state.rows)
 
     def close_epoch(self, state: TrainState, validation: Mapping[str, Any], elapsed: float) -> tuple[Row, bool]:

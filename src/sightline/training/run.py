@@ -11,14 +11,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from sightline.data.fingerprint import ImageKeys
 from sightline.errors import InputError
+from sightline.runtime.reading import read_json
 from sightline.training.metrics_log import Row
 from sightline.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from sightline.training.trained_on import TrainedOn
 
 
 @dataclass
@@ -125,6 +130,24 @@ def _unwritable(path: Path, error: OSError) -> InputError:
     )
 
 
+def numbered_folder(base: str | os.PathLike[str], name: str) -> Path:
+    """Make the first folder of base/name1, base/name2, … that is free."""
+    number = 1
+    while True:
+        path = Path(base) / f"{name}{number}"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.mkdir()  # fails where another process was first
+        except FileExistsError:
+            if not Path(base).is_dir():
+                raise InputError(f"{base} is a file, so {path} cannot be made in it; give another folder") from None
+            number += 1
+            continue
+        except OSError as error:
+            raise _unwritable(path, error) from None
+        return new_folder(path)
+
+
 def new_run_folder(base: str | os.PathLike[str] = "runs", name: str | None = None) -> Path:
     """Make the folder of a new run, `base/name`.
 
@@ -136,11 +159,8 @@ def new_run_folder(base: str | os.PathLike[str] = "runs", name: str | None = Non
         InputError: it exists and is not empty, or cannot be written to.
     """
     if name is None:
-        number = 1
-        while (Path(base) / f"run{number}").exists():
-            number += 1
-        name = f"run{number}"
-    elif not name.strip() or name in (".", ".."):
+        return numbered_folder(base, "run")
+    if not name.strip() or name in (".", ".."):
         raise InputError(
             f"the run's name is {name!r}, but it must be the name of a folder; give a name such as 'first'"
         )
@@ -198,6 +218,75 @@ def environment(device: torch.device | str = "cpu", processes: int = 1) -> dict[
         "processes": processes,
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]] if sys.argv else [],
     }
+
+
+def write_environment(
+    folder: Path, device: torch.device | str, processes: int, facts: Mapping[str, Any] | None, resumed: bool
+) -> None:
+    """Write `environment.json`: versions and device, what is trained on what ("run"), and the command.
+
+    A run that is resumed keeps what it began with; each resumption is added to "resumed", its command to "commands".
+    """
+    path = folder / "environment.json"
+    now = environment(device, processes)
+    values: dict[str, Any] = now | {"commands": [now["command"]]} | ({"run": dict(facts)} if facts else {})
+    if resumed and path.is_file():
+        before = read_json(path, dict)
+        commands = before.get("commands", [before.get("command", [])])
+        resumptions = before.get("resumed", [])
+        if not isinstance(commands, list) or not isinstance(resumptions, list):
+            raise InputError(f"{path}: its commands are no list; correct or remove it")
+        again = {name: value for name, value in now.items() if before.get(name) != value}
+        values = before | {"commands": [*commands, now["command"]], "resumed": [*resumptions, again]}
+        values.setdefault("run", dict(facts or {}))
+    write_json(path, values)
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What a run's folder says of how it was begun.
+
+    Attributes:
+        model: the catalog's name; None where it is not known.
+        arguments: of its builder.
+        trained_on: its data and images; None where no epoch was finished and nothing was written of them.
+    """
+
+    model: str | None
+    arguments: Mapping[str, Any]
+    trained_on: TrainedOn | None
+
+
+def run_facts(folder: Path) -> RunFacts:
+    """What a run's folder says of how it was begun: its last model's file, else its environment.json.
+
+    Raises:
+        InputError: a file of it cannot be read.
+    """
+    from sightline.models.saving import metadata_of, model_and_arguments
+    from sightline.training.trained_on import KEY, TrainedOn
+
+    model: str | None = None
+    arguments: Mapping[str, Any] = {}
+    known: TrainedOn | None = None
+    last, environment_file = folder / "last.safetensors", folder / "environment.json"
+    if last.is_file():
+        model, arguments = model_and_arguments(last)
+        values = metadata_of(last)
+        if KEY in values:
+            known = TrainedOn.from_dict(values[KEY], str(last))
+    elif environment_file.is_file():
+        facts = read_json(environment_file, dict).get("run")
+        if isinstance(facts, dict):
+            model = facts["model"] if isinstance(facts.get("model"), str) else None
+            arguments = facts["arguments"] if isinstance(facts.get("arguments"), dict) else {}
+            if isinstance(facts.get("opened"), dict):
+                known = TrainedOn.from_dict(
+                    {"division": {}, "parts": {}, "earlier": ImageKeys.empty().to_dict(), "known": False}
+                    | {"opened": facts["opened"], "format": facts.get("format")},
+                    str(environment_file),
+                )
+    return RunFacts(model, arguments, known)
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 from sightline.data.dataset import Dataset
 from sightline.data.formats import (
@@ -138,7 +138,12 @@ def open_dataset(
         _LOG.warning("%s: %s", root, note)
     if dataset.source.columns.nbytes > 2**24:
         _give_back_memory()
-    return dataset
+    given = {"path": path, "train": train, "val": val, "test": test, "images": images}
+    again: dict[str, Any] = {name: os.path.abspath(Path(p).expanduser()) for name, p in given.items() if p is not None}
+    again |= {} if format is None else {"format": format}
+    again |= {} if classes is None else {"classes": list(classes)}
+    again |= {} if ignore == "usual" else {"ignore": ignore}
+    return dataset.opened_with(again)
 
 
 def _give_back_memory() -> None:

@@ -1,0 +1,138 @@
+"""What an image is known by again: its content, its place, its name, each as a number of 48 bits.
+
+A run keeps these of the images it was trained and validated on, so that they are recognised in whatever way the data is
+opened later: by another path, as a copy, renamed, in another format, or with more images.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from sightline.data.dataset import Dataset
+from sightline.errors import InputError
+
+_BYTES = 6
+_BLOCK = 1 << 14
+"""Of a large file its first, middle and last 16 kB are looked at, and its size."""
+
+
+@dataclass(frozen=True)
+class ImageKeys:
+    """The keys of n images; 0 where there is none.
+
+    Attributes:
+        contents: [n] uint64, of the file's bytes, or of the pixels of an image in memory.
+        places: [n] uint64, of the file's absolute path.
+        names: [n] uint64, of the file's name without folder and ending.
+    """
+
+    contents: np.ndarray
+    places: np.ndarray
+    names: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.contents)
+
+    @classmethod
+    def empty(cls) -> ImageKeys:
+        return cls(*(np.zeros(0, np.uint64) for _ in range(3)))
+
+    @classmethod
+    def of(cls, data: Dataset) -> ImageKeys:
+        """The keys of a dataset's images, in its order. At most 48 kB of each file are read."""
+        count = len(data)
+        keys = cls(*(np.zeros(count, np.uint64) for _ in range(3)))
+        root = None if data.root is None else os.path.realpath(data.root)
+        for i in range(count):
+            name = data.name(i)
+            keys.names[i] = _key(Path(name).stem.encode("utf-8", "surrogateescape"))
+            if root is None:
+                keys.contents[i] = _of_pixels(data.image(i))
+            else:
+                place = os.path.join(root, name)
+                keys.places[i] = _key(place.encode("utf-8", "surrogateescape"))
+                keys.contents[i] = _of_file(place)
+        return keys
+
+    def joined(self, other: ImageKeys) -> ImageKeys:
+        """The keys of both."""
+        pairs = ((getattr(self, name), getattr(other, name)) for name in ("contents", "places", "names"))
+        return ImageKeys(*(np.concatenate(pair) for pair in pairs))
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: the number of images, and each kind of key as base64 of 6 bytes an image."""
+        packed = {name: _packed(getattr(self, name)) for name in ("contents", "places", "names")}
+        return {"images": len(self), **packed}
+
+    @classmethod
+    def from_dict(cls, values: Any) -> ImageKeys:
+        """What `to_dict` made.
+
+        Raises:
+            InputError: it is something else.
+        """
+        if not isinstance(values, Mapping):
+            raise InputError(f"the keys of its images are a {type(values).__name__}, not a table")
+        arrays = [_unpacked(values.get(name), name) for name in ("contents", "places", "names")]
+        if len({len(array) for array in arrays}) != 1:
+            raise InputError("the keys of its images are of different numbers")
+        return cls(*arrays)
+
+
+def _key(data: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(data, digest_size=_BYTES).digest(), "little") or 1
+
+
+def _of_file(path: str) -> int:
+    """0 where the file cannot be read: whoever needs the image says so."""
+    try:
+        if not os.path.isfile(path):
+            return 0
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            starts = (0,) if size <= 3 * _BLOCK else (0, (size - _BLOCK) // 2, size - _BLOCK)
+            parts = [str(size).encode()]
+            for start in starts:
+                file.seek(start)
+                parts.append(file.read(3 * _BLOCK if len(starts) == 1 else _BLOCK))
+    except OSError:
+        return 0
+    return _key(b"".join(parts))
+
+
+def _of_pixels(image: Tensor) -> int:
+    return _key(str((image.dtype, tuple(image.shape))).encode() + image.contiguous().cpu().numpy().tobytes())
+
+
+def _packed(keys: np.ndarray) -> str:
+    low = keys.astype("<u8").view(np.uint8).reshape(-1, 8)[:, :_BYTES]
+    return base64.b64encode(np.ascontiguousarray(low).tobytes()).decode("ascii")
+
+
+def _unpacked(text: Any, name: str) -> np.ndarray:
+    if not isinstance(text, str):
+        raise InputError(f"the {name} of its images are a {type(text).__name__}, not a text")
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise InputError(f"the {name} of its images are no base64 text") from None
+    if len(data) % _BYTES:
+        raise InputError(f"the {name} of its images are cut off")
+    wide = np.zeros((len(data) // _BYTES, 8), np.uint8)
+    wide[:, :_BYTES] = np.frombuffer(data, np.uint8).reshape(-1, _BYTES)
+    return wide.reshape(-1).view("<u8").astype(np.uint64)
+
+
+def found_in(keys: np.ndarray, among: Sequence[int] | np.ndarray) -> np.ndarray:
+    """bool [n]: which keys are among others; 0 is none."""
+    return np.isin(keys, among) & (keys != 0)

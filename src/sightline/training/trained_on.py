@@ -1,0 +1,221 @@
+"""Which images a model was trained on: a record that is saved with the run and in the model's file.
+
+It says where the data lies, how it was divided, and what each image is known by, so that a model is not measured on its
+own training images by accident.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sightline.data.dataset import Dataset
+from sightline.data.fingerprint import ImageKeys, found_in
+from sightline.errors import InputError
+
+KEY = "trained_on"
+"""The entry of a model's metadata."""
+PARTS = ("train", "val", "test")
+
+log = logging.getLogger("sightline")
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """What a model was trained on, validated on, and never saw.
+
+    Attributes:
+        opened: the arguments of `open_dataset` that open the data again; empty for data in memory.
+        format: the data's format.
+        division: "seed" and "shares" of splits that were made for the training; empty where the data has its own.
+        parts: "train", "val" and "test", those there were: the keys of their images.
+        earlier: keys of images that the model had been trained on before.
+        known: False where the training images have no keys, such as a torch Dataset's.
+    """
+
+    opened: Mapping[str, Any] = field(default_factory=dict)
+    format: str = "memory"
+    division: Mapping[str, Any] = field(default_factory=dict)
+    parts: Mapping[str, ImageKeys] = field(default_factory=dict)
+    earlier: ImageKeys = field(default_factory=ImageKeys.empty)
+    known: bool = True
+
+    @property
+    def path(self) -> str | None:
+        """Where the data was; None in memory."""
+        return self.opened.get("path")
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "opened": dict(self.opened),
+            "format": self.format,
+            "division": dict(self.division),
+            "parts": {name: keys.to_dict() for name, keys in self.parts.items()},
+            "earlier": self.earlier.to_dict(),
+            "known": self.known,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Any, source: str = "the model's file") -> TrainedOn:
+        """What `to_dict` made.
+
+        Raises:
+            InputError: it is something else; the sentence names the entry.
+        """
+        try:
+            tables = [values[name] for name in ("opened", "division", "parts")]
+            if not all(isinstance(table, dict) for table in tables) or not isinstance(values["known"], bool):
+                raise InputError("it is no record of a training")
+            opened, division, parts = tables
+            if not all(isinstance(opened.get(name, ""), str) for name in ("path", "format", *PARTS, "images")):
+                raise InputError("where the data was opened is no text")
+            read = {name: ImageKeys.from_dict(keys) for name, keys in parts.items() if name in PARTS}
+            earlier = ImageKeys.from_dict(values["earlier"])
+            return cls(opened, str(values["format"]), division, read, earlier, values["known"])
+        except (KeyError, TypeError, InputError) as error:
+            why = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
+            raise InputError(
+                f"{source}: its entry {KEY!r} cannot be read ({why}); take the file as it was saved"
+            ) from None
+
+    def roles(self, keys: ImageKeys) -> np.ndarray:
+        """What each image was in the training: "train", "val", "test", or "" for one that was not there.
+
+        An image is the same where its file lies at the same place, else where its content is the same; what was trained
+        on counts first.
+        """
+        roles = np.full(len(keys), "", dtype="<U5")
+        for kind in ("contents", "places"):  # the place decides, and of places the training
+            for name in reversed(PARTS):
+                if name in self.parts:
+                    roles[found_in(getattr(keys, kind), getattr(self.parts[name], kind))] = name
+        return roles
+
+    def learnt(self, keys: ImageKeys) -> np.ndarray:
+        """bool [n]: images whose content, or whose file, was trained on, now or before."""
+        train = self.parts.get("train", ImageKeys.empty()).joined(self.earlier)
+        return found_in(keys.contents, train.contents) | found_in(keys.places, train.places)
+
+    def names_alike(self, keys: ImageKeys) -> int:
+        """How many images have a training image's name, but are not known by content or place."""
+        train = self.parts.get("train", ImageKeys.empty())
+        return int((found_in(keys.names, train.names) & (self.roles(keys) == "")).sum())
+
+
+def record(train: Any, validation: Any, model: Any) -> TrainedOn:
+    """The record of a training that begins.
+
+    Args:
+        train: its images: a dataset (a split of one is asked for its split "test", too), joint data, or others.
+        validation: as well, or None.
+        model: whose earlier training counts, too.
+    """
+    pieces = [piece for piece in getattr(train, "parts", (train,)) if isinstance(piece, Dataset)]
+    parts: dict[str, ImageKeys] = {}
+    if pieces:
+        parts["train"] = ImageKeys.of(pieces[0])
+        for piece in pieces[1:]:
+            parts["train"] = parts["train"].joined(ImageKeys.of(piece))
+    if isinstance(validation, Dataset):
+        parts["val"] = ImageKeys.of(validation)
+    before = of(model)
+    earlier = ImageKeys.empty()
+    if before is not None:
+        earlier = before.earlier.joined(before.parts.get("train", ImageKeys.empty()))
+    if not pieces:
+        return TrainedOn(parts=parts, earlier=earlier, known=False)
+    source = pieces[0].source
+    if pieces[0].rows is not None and "test" in source.split_names:
+        whole = Dataset(source, None, pieces[0].fields, pieces[0].channels)
+        if "test" in whole.splits:
+            parts["test"] = ImageKeys.of(whole["test"])
+    found = TrainedOn(source.opened, source.format, source.division, parts, earlier)
+    both = int(found.learnt(parts["val"]).sum()) if "val" in parts else 0
+    if both:
+        log.warning(
+            "%d of the %d validation images are trained on, too, so validation cannot tell how good the model is on "
+            "others; name other images for it, or run `sightline check DATA`",
+            both,
+            len(parts["val"]),
+        )
+    return found
+
+
+def of(model: Any) -> TrainedOn | None:
+    """The record of a model's training; None where it has none.
+
+    Raises:
+        InputError: what its file holds in that place is no such record.
+    """
+    metadata = getattr(model, "metadata", None)
+    if not isinstance(metadata, Mapping) or KEY not in metadata:
+        return None
+    return TrainedOn.from_dict(metadata[KEY])
+
+
+def of_run(folder: Path) -> TrainedOn | None:
+    """The record of a run, from its model's file; None where it has no model or no record."""
+    from sightline.models.saving import metadata_of
+
+    if not any((folder / f"{name}.safetensors").is_file() for name in ("best", "last")):
+        return None
+    values = metadata_of(folder)
+    return TrainedOn.from_dict(values[KEY], str(folder)) if KEY in values else None
+
+
+def as_before(data: Dataset, known: TrainedOn, sayings: list[str]) -> tuple[Dataset, Dataset] | None:
+    """The training and validation images that a run had, for its resumption; None where they cannot be told.
+
+    Args:
+        data: the whole dataset as it is now.
+        known: of the run.
+        sayings: gets a sentence where images were added or have gone since.
+    """
+    if not known.known or not {"train", "val"} <= known.parts.keys():
+        return None
+    roles = known.roles(ImageKeys.of(data))
+    found = {name: data[np.flatnonzero(roles == name)] for name in ("train", "val")}
+    if not all(len(part) for part in found.values()):
+        return None
+    lost = sum(len(known.parts[name]) - len(part) for name, part in found.items())
+    new = int((roles == "").sum())
+    if lost > 0:
+        sayings.append(f"{counted(lost)} of the run are no longer in the data")
+    if new:
+        sayings.append(f"{counted(new)} are new since the run began and are left out")
+    return found["train"], found["val"]
+
+
+def open_again(known: TrainedOn | None, source: str) -> Dataset:
+    """The data of a training, opened as it was.
+
+    Args:
+        known: the record.
+        source: the run or file, for messages.
+
+    Raises:
+        InputError: it is not known where the data lies, or it is not there any more.
+    """
+    from sightline.data.formats import open_dataset
+
+    if known is None or known.path is None:
+        raise InputError(f"{source} does not say where its data is; name the data's folder or file, too")
+    if not os.path.exists(known.path):
+        raise InputError(f"the data of {source} was {known.path}, which is not there; name the data's folder or file")
+    arguments = {name: value for name, value in known.opened.items() if name in _ARGUMENTS}
+    return open_dataset(**arguments)
+
+
+_ARGUMENTS: Sequence[str] = ("path", "train", "val", "test", "images", "format", "classes", "ignore")
+
+
+def counted(number: int, what: str = "image") -> str:
+    """1 image, 2 images."""
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -1,0 +1,163 @@
+"""A plain PyTorch dataset of (image, target) pairs as data that models are trained and measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sightline.errors import InputError
+from sightline.structures import Classes, ClassMap, Instances
+
+_FIELDS = ("boxes", "labels", "masks", "keypoints")
+"""Of torchvision's dictionaries; "iscrowd" becomes crowd, "area" areas."""
+_RENAMED = {"iscrowd": "crowd", "area": "areas"}
+_BACKGROUND = ("background", "__background__")
+
+
+class TorchData:
+    """Images with objects from anything that has a length and gives (image, target) by position.
+
+    Images are tensors [C, H, W] or arrays [H, W, C] (uint8, or float in [0, 1]) or Pillow images. Targets are
+    `Instances` or `ClassMap`, or dictionaries as torchvision's detectors take them: "boxes" [N, 4] x1, y1, x2, y2 in
+    pixels, "labels" [N], optionally "masks" [N, H, W], "keypoints" [N, P, 3], "iscrowd", "area". torchvision counts
+    classes from 1, for 0 is its background: whether labels count from 0 or from 1 is found by looking at all targets
+    once.
+
+    Args:
+        data: the dataset; the same position must always give the same image (augmentation is the training's).
+        classes: names of the classes; by default `data.classes`, in which a "background" at the front is left out.
+
+    Raises:
+        InputError: the classes are not known, or an item is something else; the sentence names it.
+    """
+
+    root = None
+    format = "torch"
+
+    def __init__(self, data: Any, classes: Classes | None = None):
+        self.data = data
+        names = list(classes or getattr(data, "classes", None) or ())
+        has_background = bool(names) and names[0] in _BACKGROUND and classes is None
+        names = names[1:] if has_background else names
+        if not names:
+            raise InputError(
+                "the dataset does not name its classes; give classes=[…], or the dataset an attribute `classes`"
+            )
+        self.classes = classes if isinstance(classes, Classes) else Classes(names)
+        self.kind: Literal["instances", "class_map"] = "instances"
+        self.first_label = 1 if has_background else 0
+        lowest, highest, dictionaries = None, None, False
+        if len(data) and isinstance(self._item(0)[1], ClassMap):
+            self.kind = "class_map"
+        elif not has_background:
+            for i in range(len(data)):
+                target = self._item(i)[1]
+                if not isinstance(target, Mapping):
+                    break
+                dictionaries = True
+                labels = torch.as_tensor(target.get("labels", ()))
+                if labels.numel():
+                    low, high = int(labels.min()), int(labels.max())
+                    lowest = low if lowest is None else min(low, lowest)
+                    highest = high if highest is None else max(high, highest)
+        if dictionaries and lowest is not None and highest is not None:
+            self.first_label = self._counted_from(lowest, highest)
+
+    def _counted_from(self, lowest: int, highest: int) -> int:
+        """0 or 1, the label of the first class."""
+        if lowest >= 1 and highest == len(self.classes):
+            return 1
+        if lowest >= 0 and highest < len(self.classes) and (lowest == 0 or len(self.classes) == 1):
+            return 0
+        if lowest >= 1 and highest < len(self.classes):
+            raise InputError(
+                f"the labels go from {lowest} to {highest} among {len(self.classes)} classes, so it is not clear "
+                "whether they count from 0 or, as torchvision's, from 1; give targets as sl.Instances, which count "
+                "from 0, or the dataset an attribute `classes` that begins with 'background'"
+            )
+        raise InputError(
+            f"the labels go from {lowest} to {highest}, but there are {len(self.classes)} classes "
+            f"({', '.join(self.classes[:6])}); correct the labels, or name all classes"
+        )
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Any]]:
+        return (self[i] for i in range(len(self)))
+
+    def with_fields(self, *names: str) -> TorchData:
+        """The same data, whose targets must have these fields.
+
+        Raises:
+            InputError: the first target lacks one.
+        """
+        target = self[0][1]
+        for name in names if isinstance(target, Instances) else ():
+            if name not in target:
+                raise InputError(f"the dataset's targets have no field {name!r}; they have {', '.join(target.fields)}")
+        return self
+
+    def name(self, i: int) -> str:
+        """What to call an image in messages and reports."""
+        return f"image {i}"
+
+    def image(self, i: int) -> Tensor:
+        """[C, H, W], uint8 or float in [0, 1]."""
+        return _as_image(self._item(i)[0], i)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, Any]:
+        picture, target = self._item(i)
+        image = _as_image(picture, i)
+        size = (int(image.shape[-2]), int(image.shape[-1]))
+        if isinstance(target, Mapping):
+            target = self._instances(target, size, i)
+        if not isinstance(target, Instances | ClassMap):
+            raise InputError(
+                f"image {i}: its target is a {type(target).__name__}; give Instances, ClassMap, or a dictionary with "
+                "boxes and labels"
+            )
+        if target.image_size != size:
+            raise InputError(f"image {i} is of size {list(size)}, but its target is for {list(target.image_size)}")
+        if isinstance(target, Instances):  # once more through the checks, now that the classes are known
+            target = Instances(size, classes=self.classes, source=target.source or f"image {i}", **target.fields)
+        return image, target
+
+    def _item(self, i: int) -> tuple[Any, Any]:
+        item = self.data[i]
+        if not isinstance(item, tuple | list) or len(item) != 2:
+            raise InputError(f"item {i} of the dataset is a {type(item).__name__}, but (image, target) is needed")
+        return item[0], item[1]
+
+    def _instances(self, target: Mapping[str, Any], size: tuple[int, int], i: int) -> Instances:
+        missing = [name for name in ("boxes", "labels") if name not in target]
+        if missing:
+            raise InputError(f"image {i}: its target has no {' and no '.join(missing)}; it has {', '.join(target)}")
+        fields = {name: torch.as_tensor(target[name]) for name in _FIELDS if name in target}
+        fields |= {new: torch.as_tensor(target[old]) for old, new in _RENAMED.items() if old in target}
+        fields["boxes"] = fields["boxes"].reshape(-1, 4)
+        fields["labels"] = fields["labels"].to(torch.int64) - self.first_label
+        return Instances(size, classes=self.classes, source=f"image {i}", **fields)
+
+
+def is_torch_data(data: Any) -> bool:
+    """Whether it has a length, gives items by position, and is not one of the library's own datasets."""
+    own = hasattr(data, "kind") and hasattr(data, "classes")
+    return not own and hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, str | bytes)
+
+
+def _as_image(picture: Any, i: int) -> Tensor:
+    from sightline.data.images import from_pil
+    from sightline.deploy.sources import image_tensor
+
+    if isinstance(picture, Image.Image):
+        return from_pil(picture)
+    if not isinstance(picture, Tensor | np.ndarray):
+        raise InputError(f"image {i} is a {type(picture).__name__}; give a tensor, an array or a Pillow image")
+    channels = picture.shape[0] if isinstance(picture, Tensor) else picture.shape[-1]
+    return image_tensor(picture, int(channels) if picture.ndim == 3 else 1, f"image {i}")
