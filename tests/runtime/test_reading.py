@@ -37,14 +37,32 @@ def refused(action, *words: str) -> None:
         (b"\xef\xbb\xbfcat", "cat"),
         ("Käfer".encode(), "Käfer"),
         ("Käfer".encode("latin-1"), "Käfer"),
-        ("猫\n狗".encode("gbk"), "猫\n狗"),
+        ("Déjà\nseñor".encode("latin-1"), "Déjà\nseñor"),
         ("猫 dog".encode("utf-16"), "猫 dog"),
         (b"c\0a\0t\0", "cat"),
+        ("猫\n狗\n".encode("utf-16-le"), "猫\n狗\n"),
+        ("猫\n狗\n".encode("utf-16-be"), "猫\n狗\n"),
     ],
 )
 def test_text_in_any_usual_encoding(tmp_path: Path, data: bytes, text: str) -> None:
     (tmp_path / "names.txt").write_bytes(data)
     assert reading.read_text(tmp_path / "names.txt") == text
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("红灯\n绿灯\n", "gbk"),
+        ("犬\nドッグ\n", "shift_jis"),
+        ("ドッグ\n", "shift_jis"),
+        ("고양이\n", "euc_kr"),
+        ("кошка\nя\n", "cp1251"),
+        ("cat\ndog 犬\n", "big5"),
+    ],
+)
+def test_an_encoding_that_cannot_be_known_is_refused(tmp_path: Path, text: str, encoding: str) -> None:
+    (tmp_path / "names.txt").write_bytes(text.encode(encoding))
+    refused(lambda: reading.read_text(tmp_path / "names.txt"), "names.txt", "UTF-8")
 
 
 def test_right_values_come_through(tmp_path: Path) -> None:

@@ -36,7 +36,8 @@ _MARKS = (
     (b"\xff\xfe", "utf-16"),
     (b"\xfe\xff", "utf-16"),
 )
-_HIGH = re.compile(rb"[\x80-\xff]+")
+_NOT_LATIN = re.compile(rb"[\x80-\xbf\xd7\xf7]|[\x80-\xff]{2}|(?<![A-Za-z])[\x80-\xff](?![A-Za-z])")
+"""Bytes that are not single accented letters beside Latin ones. The encodings of other scripts are full of them."""
 _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _BRACKET = np.zeros(256, np.int8)
 _BRACKET[[ord("["), ord("{")]], _BRACKET[[ord("]"), ord("}")]] = 1, -1
@@ -110,10 +111,10 @@ def head(path: PathLike, count: int = 2**16, tail: int = 0) -> bytes:
 
 
 def start_encoding(data: bytes) -> str:
-    """The encoding that a text's beginning shows by a byte order mark or by many zero bytes; "" where by neither."""
+    """The encoding that a text's beginning shows by a byte order mark or by zero bytes; "" where by neither."""
     marked = next((encoding for mark, encoding in _MARKS if data.startswith(mark)), "")
     start = data[:4096]
-    if marked or start.count(0) <= len(start) // 4:
+    if marked or 0 not in start:  # no text has zero bytes but UTF-16, whose line ends and Latin letters do
         return marked
     return "utf-16-le" if start[1::2].count(0) >= start[::2].count(0) else "utf-16-be"
 
@@ -148,14 +149,17 @@ def read_text(path: PathLike, limit: str = "file_bytes") -> str:
 
 
 def decode(data: bytes, path: PathLike = "the text") -> str:
-    """Text of bytes: by its byte order mark, else UTF-8, UTF-16 (many zero bytes), GBK or Latin-1, the first that fits.
+    """Text of bytes: by its byte order mark, else UTF-8, UTF-16 (zero bytes) or Windows-1252 (accented letters).
+
+    Other encodings, such as GBK, Shift-JIS or Windows-1251, decode each other's bytes without an error but to other
+    letters. They are refused, since which one is meant cannot be known.
 
     Args:
         data: the bytes of a text file.
         path: for the message.
 
     Raises:
-        InputError: a byte order mark promises an encoding that the bytes are not in.
+        InputError: a byte order mark promises an encoding that the bytes are not in, or the encoding is not known.
     """
     for mark, encoding in _MARKS:
         if data.startswith(mark):
@@ -167,21 +171,18 @@ def decode(data: bytes, path: PathLike = "the text") -> str:
                     f"{shown(path)} begins with the mark of {name} but is not in it ({error.reason} at byte "
                     f"{error.start}); save it again as UTF-8"
                 ) from None
+    encoding = start_encoding(data) or "utf-8"
     try:
-        if order := start_encoding(data):
-            return data.decode(order)
-    except UnicodeDecodeError:
-        pass
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        pass
-    if all(len(run) % 2 == 0 for run in _HIGH.findall(data)):  # Latin letters with accents rarely stand in pairs
-        try:
-            return data.decode("gb18030")
-        except UnicodeDecodeError:
-            pass
-    return data.decode("latin-1")
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        failed = error
+    if encoding == "utf-8" and not _NOT_LATIN.search(data):
+        return data.decode("cp1252")
+    line = data.count(b"\n", 0, failed.start) + 1
+    raise InputError(
+        f"{shown(path)} is not UTF-8 (line {line}), and its encoding is not known: GBK, Shift-JIS and others cannot be "
+        "told apart; save it again as UTF-8"
+    )
 
 
 def walk(folder: PathLike) -> Iterator[tuple[str, list[str], list[str]]]:
