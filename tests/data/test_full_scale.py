@@ -17,7 +17,7 @@ from sightline.data.images import highest_sample, read_image
 from sightline.deploy.predict import predict
 from sightline.errors import InputError
 from sightline.structures import Classes, Instances
-from sightline.training.data_facts import data_facts, full_scale_of
+from sightline.training.data_facts import data_facts, full_scale_of, scaled_as_learnt
 
 
 def folder(root: Path, tops: list[int], kind: str = "png") -> Path:
@@ -166,3 +166,28 @@ def test_one_file_alone_is_read_by_its_type(tmp_path):
     assert float(read_image(path).max()) == pytest.approx(4000 / 65535)
     assert float(read_image(path, full_scale=4095).max()) == pytest.approx(4000 / 4095)
     assert highest_sample(path) == 4000
+
+
+def test_training_saves_the_scale_and_validation_and_evaluation_take_it(tmp_path):
+    """A validation set of darker images, taken alone, would be scaled by 1023."""
+    train = sl.open_dataset(folder(tmp_path / "train", [4000, 3000]))
+    dark = sl.open_dataset(folder(tmp_path / "dark", [900, 800]))
+    assert dark.full_scale == 1023
+    model = sl.create_model("ssdlite320_mobilenet_v3_large", classes=["a"])
+    seen: list[float] = []
+    model.register_forward_pre_hook(lambda _, inputs: seen.append(max(float(i.max()) for i in inputs[0])))
+    run = sl.train(
+        model, train[:], dark[:], runs=tmp_path, name="r", epochs=1, batch_size=2, workers=0, progress=False,
+        report=False, augmentation="none",
+    )  # fmt: skip
+    assert {round(value, 3) for value in seen} == {round(4000 / 4095, 3), round(900 / 4095, 3)}
+    loaded = sl.load(run.folder)
+    assert loaded.metadata["full_scale"] == 4095
+    assert model.metadata["full_scale"] == 4095
+    seen.clear()
+    loaded.register_forward_pre_hook(lambda _, inputs: seen.append(max(float(i.max()) for i in inputs[0])))
+    sl.evaluate(loaded, dark[:], progress=False)
+    sl.predict(loaded, tmp_path / "dark" / "images" / "0.png")
+    assert [round(value, 3) for value in seen] == [round(900 / 4095, 3)] * 2
+    stated = scaled_as_learnt(loaded, dark.with_full_scale(65535))
+    assert float(stated.image(0).max()) == pytest.approx(900 / 65535)

@@ -28,6 +28,7 @@ from sightline.evaluation.voc import VocResult, evaluate_voc
 from sightline.keywords import whole
 from sightline.progress import progress_bar
 from sightline.structures import Target
+from sightline.training.data_facts import scaled_as_learnt
 from sightline.training.devices import running
 
 __all__ = [
@@ -71,7 +72,8 @@ def evaluate(
     Args:
         model: answers `model(images)` with one result an image, in the pixels of the images given. All its answers
             count, so leave its score threshold low; it is run in eval mode and left in the mode it was in.
-        data: a dataset, or a part of one (`data["test"]`).
+        data: a dataset, or a part of one (`data["test"]`). Samples of more than 8 bits are divided by what the model's
+            training images were divided by.
         batch_size: images at a time.
         device: where to run; None for where the model is. The model is brought back afterwards.
         progress: show a bar, where the error output is a terminal.
@@ -92,6 +94,7 @@ def evaluate(
             f"the labels are {_KIND_NAMES.get(kind, repr(kind))}, but evaluation knows {known} so far; "
             "give a dataset of those"
         )
+    data = scaled_as_learnt(model, data)
     if not len(data):
         raise InputError("the dataset holds no images to evaluate on; check the path and the split")
     classes = data.classes

@@ -47,6 +47,16 @@ def full_scale_of(model: Any) -> int | None:
     return scale
 
 
+def scaled_as_learnt(model: Any, data: Any) -> Any:
+    """The data, its samples of more than 8 bits divided by what the model's training images were divided by.
+
+    A full scale that was stated for the data (`with_full_scale`) stays.
+    """
+    scale = full_scale_of(model)
+    own = getattr(getattr(data, "source", None), "full_scale", None)
+    return data.with_full_scale(scale) if scale is not None and own is not None and own.stated is None else data
+
+
 def say_what_is_not_mirrored(data: Any, transform: Any) -> None:
     """Log, once a training, that its images are not mirrored for want of the pairs of their keypoints."""
     if not may_mirror(transform) or not len(data) or "keypoints" not in getattr(data, "fields", ("keypoints",)):

@@ -12,7 +12,7 @@ from torch import nn
 from sightline.errors import InputError
 from sightline.training import checkpoint, devices, half
 from sightline.training.checkpoint import Parts, SaveModel, TrainState
-from sightline.training.data_facts import data_facts, say_what_is_not_mirrored
+from sightline.training.data_facts import data_facts, say_what_is_not_mirrored, scaled_as_learnt
 from sightline.training.ema import Ema
 from sightline.training.guard import Guard
 from sightline.training.interrupt import Interrupts
@@ -77,6 +77,7 @@ def fit(
     """
     require_fitting(model, data, validation)
     model.metadata = {**getattr(model, "metadata", {}), **data_facts(data)}  # type: ignore[assignment]
+    validation = scaled_as_learnt(model, validation)
     say_what_is_not_mirrored(data, transform)
     accelerator = devices.make_accelerator(recipe, Path(folder), trackers, device)
     folder = devices.on_main(accelerator, lambda: existing_run_folder(folder) if resume else new_run(folder))
