@@ -16,8 +16,11 @@ from sightline.data.full_scale import at_least, scaled
 from sightline.data.images import highest_sample, read_image
 from sightline.deploy.predict import predict
 from sightline.errors import InputError
+from sightline.evaluation import evaluate
 from sightline.structures import Classes, Instances
 from sightline.training.data_facts import data_facts, full_scale_of, scaled_as_learnt
+from sightline.training.loop import fit
+from sightline.training.recipe import Recipe
 
 
 def folder(root: Path, tops: list[int], kind: str = "png") -> Path:
@@ -168,26 +171,36 @@ def test_one_file_alone_is_read_by_its_type(tmp_path):
     assert highest_sample(path) == 4000
 
 
+class Learner(Bright):
+    """Learns one number; keeps the largest value of each batch it saw."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+        self.seen: list[float] = []
+
+    def forward(self, images, targets=None):
+        self.seen.append(round(max(float(image.max()) for image in images), 4))
+        return super().forward(images) if targets is None else {"loss": self.weight**2}
+
+
 def test_training_saves_the_scale_and_validation_and_evaluation_take_it(tmp_path):
     """A validation set of darker images, taken alone, would be scaled by 1023."""
     train = sl.open_dataset(folder(tmp_path / "train", [4000, 3000]))
     dark = sl.open_dataset(folder(tmp_path / "dark", [900, 800]))
     assert dark.full_scale == 1023
-    model = sl.create_model("ssdlite320_mobilenet_v3_large", classes=["a"])
-    seen: list[float] = []
-    model.register_forward_pre_hook(lambda _, inputs: seen.append(max(float(i.max()) for i in inputs[0])))
-    run = sl.train(
-        model, train[:], dark[:], runs=tmp_path, name="r", epochs=1, batch_size=2, workers=0, progress=False,
-        report=False, augmentation="none",
+    model, saved = Learner(), []
+    recipe = Recipe(epochs=1, batch_size=2, workers=0, ema=None)
+    fit(
+        model, train, recipe, tmp_path / "run", validation=dark, progress=False, device="cpu",
+        save=lambda *arguments: (Path(arguments[1]).touch(), saved.append(arguments[2])),
     )  # fmt: skip
-    assert {round(value, 3) for value in seen} == {round(4000 / 4095, 3), round(900 / 4095, 3)}
-    loaded = sl.load(run.folder)
-    assert loaded.metadata["full_scale"] == 4095
+    assert model.seen == [round(4000 / 4095, 4), round(900 / 4095, 4)]
+    assert [metadata["full_scale"] for metadata in saved] == [4095, 4095]  # last and best
     assert model.metadata["full_scale"] == 4095
-    seen.clear()
-    loaded.register_forward_pre_hook(lambda _, inputs: seen.append(max(float(i.max()) for i in inputs[0])))
-    sl.evaluate(loaded, dark[:], progress=False)
-    sl.predict(loaded, tmp_path / "dark" / "images" / "0.png")
-    assert [round(value, 3) for value in seen] == [round(900 / 4095, 3)] * 2
-    stated = scaled_as_learnt(loaded, dark.with_full_scale(65535))
+    model.seen.clear()
+    evaluate(model, dark, progress=False)
+    predict(model, tmp_path / "dark" / "images" / "0.png")
+    assert model.seen == [round(900 / 4095, 4)] * 2
+    stated = scaled_as_learnt(model, dark.with_full_scale(65535))
     assert float(stated.image(0).max()) == pytest.approx(900 / 65535)
