@@ -17,7 +17,7 @@ from torch import nn
 from sightline.errors import InputError
 from sightline.runtime import reading
 from sightline.runtime.entries import NUMBER, OPTIONAL_NUMBER, require_entries
-from sightline.training.data_facts import FULL_SCALE, KEYPOINT_NAMES, KEYPOINT_SWAP
+from sightline.training.data_facts import FACTS
 from sightline.training.ema import Ema
 from sightline.training.metrics_log import Row, replacing
 from sightline.training.recipe import Recipe
@@ -294,7 +294,7 @@ def _shapes(tensors: Mapping[str, Any]) -> dict[str, list[int]]:
 def save_models(folder: Path, state: TrainState, parts: Parts, row: Row, improved: bool, save: SaveModel) -> None:
     """Write `last.safetensors` and, where the epoch improved on all before, `best.safetensors`; each in one piece."""
     known: Any = getattr(parts.model, "metadata", {})
-    about = {name: known[name] for name in (FULL_SCALE, KEYPOINT_NAMES, KEYPOINT_SWAP) if name in known}
+    about = {name: known[name] for name in FACTS if name in known}
     metadata = {**about, "epoch": state.epoch + 1, "metrics": row, "recipe": parts.recipe.to_dict()}
     for name in ("last", "best") if improved else ("last",):
         with replacing(folder / f"{name}.safetensors") as path:

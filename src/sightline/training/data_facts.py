@@ -11,6 +11,7 @@ from sightline.errors import InputError
 
 log = logging.getLogger("sightline")
 FULL_SCALE, KEYPOINT_NAMES, KEYPOINT_SWAP = "full_scale", "keypoint_names", "keypoint_swap"
+FACTS = (FULL_SCALE, KEYPOINT_NAMES, KEYPOINT_SWAP)
 """Entries of a saved model's metadata."""
 
 
@@ -29,6 +30,13 @@ def data_facts(data: Any) -> dict[str, Any]:
         if (swap := getattr(data, "keypoint_swap", None)) is not None:
             facts[KEYPOINT_SWAP] = [int(other) for other in swap]
     return facts
+
+
+def remember(model: Any, data: Any) -> None:
+    """Put `data_facts` into the model's metadata, in the place of those of data it learnt from before."""
+    known = getattr(model, "metadata", None)
+    kept = {name: value for name, value in (known or {}).items() if name not in FACTS}
+    model.metadata = {**kept, **data_facts(data)}
 
 
 def full_scale_of(model: Any) -> int | None:

@@ -12,7 +12,7 @@ from torch import nn
 from sightline.errors import InputError
 from sightline.training import checkpoint, devices, half
 from sightline.training.checkpoint import Parts, SaveModel, TrainState
-from sightline.training.data_facts import data_facts, say_what_is_not_mirrored, scaled_as_learnt
+from sightline.training.data_facts import remember, say_what_is_not_mirrored, scaled_as_learnt
 from sightline.training.ema import Ema
 from sightline.training.guard import Guard
 from sightline.training.interrupt import Interrupts
@@ -76,7 +76,7 @@ def fit(
         NonFiniteLoss: a loss became infinite or not a number; the batch is saved in the folder.
     """
     require_fitting(model, data, validation)
-    model.metadata = {**getattr(model, "metadata", {}), **data_facts(data)}  # type: ignore[assignment]
+    remember(model, data)
     validation = scaled_as_learnt(model, validation)
     say_what_is_not_mirrored(data, transform)
     accelerator = devices.make_accelerator(recipe, Path(folder), trackers, device)

@@ -23,7 +23,7 @@ from sightline.data.transforms import (
 )
 from sightline.data.transforms.mirroring import unmirrored
 from sightline.structures import Instances
-from sightline.training.data_facts import data_facts, say_what_is_not_mirrored
+from sightline.training.data_facts import data_facts, remember, say_what_is_not_mirrored
 
 SIZE = (64, 96)
 NAMES = ("nose", "left_eye", "right_eye")
@@ -151,3 +151,7 @@ def test_the_log_says_once_what_is_not_mirrored(caplog):
 def test_the_pairs_are_saved_with_the_model():
     assert data_facts(faces()) == {"keypoint_names": list(NAMES), "keypoint_swap": [0, 2, 1]}
     assert data_facts(faces(("a", "b", "c"))) == {"keypoint_names": ["a", "b", "c"]}
+    model = torch.nn.Identity()
+    model.metadata = {"full_scale": 4095, "keypoint_swap": [0], "threshold": 0.3}  # of data it learnt from before
+    remember(model, faces())
+    assert model.metadata == {"threshold": 0.3, "keypoint_names": list(NAMES), "keypoint_swap": [0, 2, 1]}
