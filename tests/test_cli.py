@@ -336,7 +336,9 @@ class TestVerbs:
         rows = {row["name"]: row for row in json.loads(done("models", "--json").out)}
         assert rows["faster_rcnn_resnet50_fpn"]["task"] == "detection"
         assert rows["resnet50"]["parameters"] == 25_557_032  # as published
-        monkeypatch.setattr("sightline.models.catalog.models", lambda: list(rows.values()))  # building all takes long
+        monkeypatch.setattr(
+            "sightline.models.catalog.models", lambda *_: list(rows.values())
+        )  # building all takes long
         text = done("models").out
         assert "resnet50 " in text
         assert " 25.6 M  imagenet: top-1 " in text
@@ -344,6 +346,18 @@ class TestVerbs:
         assert max(map(len, text.splitlines())) <= 120
         for name in rows:
             assert name in text
+
+    def test_models_of_a_task_and_one_model(self):
+        rows = json.loads(done("models", "--task", "segmentation", "--weights", "coco", "--json").out)
+        assert [row["name"] for row in rows if row["name"].startswith("lraspp")] == ["lraspp_mobilenet_v3_large"]
+        assert {row["task"] for row in rows} == {"segmentation"}
+        text = done("models", "retinanet_mobilenet_v2_fpn").out
+        assert "file      sightline/models/detection/retinanet.py" in text
+        assert 'settings.box_loss = "giou"' in text
+        assert "imagenet (backbone alone, mobilenet_v2): top-1 71.878 %; BSD-3-Clause" in text
+        assert max(map(len, text.splitlines())) <= 120
+        assert json.loads(done("models", "mobilenet_v2", "--json").out)["weights"][1]["preprocess"]["resize"] == 232
+        assert "No model has both" in done("models", "--task", "proposal", "--weights", "voc").out
 
     def test_doctor(self):
         outcome = done("doctor")

@@ -11,15 +11,33 @@ from typing import Annotated, Any
 import typer
 
 from sightline.cli.app import app
+from sightline.errors import InputError
 
 
 @app.command()
-def models(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """List the models: task, parameters, paper, published weights."""
+def models(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A model to describe; none: the list.")] = None,
+    task: Annotated[str | None, typer.Option(help="Only models of this task: detection, segmentation, ….")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Only models with published weights of this data: coco, voc, imagenet, ….")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the models, or describe one: its paper, arguments, settings and published weights."""
     from sightline.models.catalog import models as catalog
+    from sightline.models.describe import describe
 
-    rows = catalog()
-    typer.echo(json.dumps(rows, indent=1) if as_json else _catalog_text(rows))
+    if name is not None:
+        if task is not None or weights is not None:
+            raise InputError("--task and --weights choose from the list; leave them out to describe one model")
+        described = describe(name)
+        typer.echo(json.dumps(described, indent=1) if as_json else _description_text(described))
+        return
+    rows = catalog(task, weights)
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+    else:
+        typer.echo(_catalog_text(rows) if rows else "No model has both that task and such published weights.")
 
 
 @app.command()
@@ -69,3 +87,45 @@ def _catalog_text(rows: list[dict[str, Any]]) -> str:
         "imagenet is a detector's backbone alone. torchvision's names work too."
     )
     return "\n".join([*lines[1:], "", *textwrap.wrap(note, width)])
+
+
+def _description_text(row: dict[str, Any]) -> str:
+    """One model: what it is, each argument and setting on its lines, and the published weights."""
+    width = min(shutil.get_terminal_size((120, 24)).columns, 120)
+
+    def wrapped(start: str, text: str, indent: int) -> list[str]:
+        return textwrap.wrap(text, width, initial_indent=start, subsequent_indent=" " * indent) or [start.rstrip()]
+
+    heading = f"{row['name']}: {row['task']}, {row['parameters'] / 1e6:.1f} M parameters"
+    lines = [heading, *textwrap.wrap(row["summary"], width), ""]
+    facts = {"paper": row["paper"], "file": row["file"], "also": ", ".join(row["aliases"])}
+    facts |= {"backbone": row["backbone"], "images": row["preprocess"]}
+    for key, value in facts.items():
+        if value:
+            lines += wrapped(f"{key:<10}", str(value), 10)
+    lines += ["", "arguments (--arg NAME=VALUE, create_model(…, NAME=VALUE))"]
+    for argument in row["arguments"]:
+        prefix = f"{argument['name']}."
+        if "fields" not in argument:
+            lines += _argument_lines(argument, "", width)
+            continue
+        lines += wrapped(f"  {prefix}…", f": {argument['meaning']}", 6)
+        for field in argument["fields"]:
+            lines += _argument_lines(field, prefix, width)
+    lines += ["", "published weights (--weights DATA)" if row["weights"] else "no published weights"]
+    for found in row["weights"]:
+        of = "" if found["of"] == row["name"] else f" (backbone alone, {found['of']})"
+        seen = found["preprocess"]
+        how = ""
+        if seen is not None:
+            crop = f", middle {seen['crop']}" if seen["crop"] else ""
+            how = f"; shorter side {seen['resize']} ({seen['interpolation']}, antialiased){crop}"
+        lines += wrapped("  ", f"{found['data']}{of}: {found['metric']}; {found['licence']}{how}; {found['url']}", 6)
+    return "\n".join(lines)
+
+
+def _argument_lines(argument: dict[str, Any], prefix: str, width: int) -> list[str]:
+    value = argument["default"]
+    default = "" if value is None else f" = {json.dumps(value)}"
+    text = f"{prefix}{argument['name']}{default} ({argument['type']}): {argument['meaning']}"
+    return textwrap.wrap(text, width, initial_indent="  ", subsequent_indent="      ")

@@ -54,7 +54,7 @@ def pairs(values: list[str] | None, option: str) -> dict[str, Any]:
 
 def arguments_of(model: str, values: list[str] | None) -> dict[str, Any]:
     """The model's arguments, of the kind its builder takes: a word where a number belongs is refused here."""
-    from sightline.models.arguments import wrong_kind
+    from sightline.models.arguments import with_image_size, wrong_kind
     from sightline.models.catalog import find
 
     arguments: dict[str, Any] = {}
@@ -73,7 +73,7 @@ def arguments_of(model: str, values: list[str] | None) -> dict[str, Any]:
     channels = arguments.get("in_channels", 3)
     if not isinstance(channels, int) or channels < 1:
         raise InputError(f"--arg in_channels={channels}: it must be a whole number of at least 1")
-    return arguments
+    return with_image_size(find(model), arguments)
 
 
 def beside(data: Path) -> Path:

@@ -8,7 +8,7 @@ import types
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from numbers import Integral, Real
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from sightline.errors import InputError
 from sightline.models.entry import Entry
@@ -87,7 +87,7 @@ def require_arguments(entry: Entry, arguments: Mapping[str, Any]) -> None:
 def wrong_kind(entry: Entry, name: str, value: Any) -> str | None:
     """In words what an argument takes, where the value is of another kind; None where it fits or nothing is known."""
     hint = get_type_hints(entry.builder).get(name, Any)
-    return None if _fits(value, hint) else _in_words(hint)
+    return None if _fits(value, hint) else in_words(hint)
 
 
 def with_settings(entry: Entry, arguments: Mapping[str, Any], own: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def with_settings(entry: Entry, arguments: Mapping[str, Any], own: Mapping[str, 
                 hint = f"did you mean {near[0]}?" if near else f"they have {', '.join(known)}."
                 raise InputError(f"{key} of {entry.name} has no number {name!r}; {hint}")
             if not _fits(number, kinds[name]):
-                raise InputError(f"{key}.{name} of {entry.name} is {number!r}, but it takes {_in_words(kinds[name])}")
+                raise InputError(f"{key}.{name} of {entry.name} is {number!r}, but it takes {in_words(kinds[name])}")
         numbers = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
         made[key] = replace((own or {}).get(key) or defaults[key].default, **numbers)
     return made
@@ -157,17 +157,20 @@ def _fits(value: Any, hint: Any) -> bool:
     return True
 
 
-def _in_words(hint: Any) -> str:
+def in_words(hint: Any) -> str:
+    """What an argument of a type takes: "a whole number", "a list of numbers", …."""
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
-        return " or ".join(_in_words(kind) for kind in get_args(hint))
+        return " or ".join(in_words(kind) for kind in get_args(hint))
+    if origin is Literal:
+        return "one of " + ", ".join(map(repr, get_args(hint)))
     if is_dataclass(hint):
         return "settings, such as " + ", ".join(f"{field.name}=…" for field in fields(hint)[:2])
     if origin in _SEQUENCES:
         kinds = [kind for kind in get_args(hint) if kind is not Ellipsis]
         if origin is tuple and len(kinds) > 1:
             return f"a list of {len(kinds)} values"
-        inner = _in_words(kinds[0]) if len(kinds) == 1 else "values"
+        inner = in_words(kinds[0]) if len(kinds) == 1 else "values"
         if inner.startswith("a list"):
             return f"a list of lists{inner.removeprefix('a list')}"
         return "a list of " + {"a whole number": "whole numbers", "a number": "numbers"}.get(inner, inner)

@@ -195,16 +195,34 @@ def _without_antialiasing(entry: Entry) -> dict[str, Any]:
     return {name: value for name, value in known.items() if name in parameters(entry)}
 
 
-def models() -> list[dict[str, Any]]:
+def models(task: str | None = None, weights: str | None = None) -> list[dict[str, Any]]:
     """The catalog as rows: name, task, parameters, paper, aliases, published weights with their metrics.
 
     Parameters are those that learn or could, as published: with 1000 ImageNet classes, with VOC's 21, or with COCO's 91
     outputs and frozen norms where the published detector has them.
+
+    Args:
+        task: only models of this task, such as "segmentation".
+        weights: only models with published weights of this data, such as "imagenet", their own or of their backbone.
+            "coco" includes "voc", which is COCO's images with Pascal VOC's classes.
+
+    Raises:
+        InputError: there is no such task or data; the message names those there are.
     """
+    tasks = list(dict.fromkeys(entry.task for entry in ENTRIES))
+    for what, value, known in (("task", task, tasks), ("data of published weights", weights, list(DATA))):
+        if value is not None and value not in known:
+            near = difflib.get_close_matches(str(value), known, 1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise InputError(f"there is no {what} {value!r}; {hint}there are {', '.join(known)}")
+    data = {"coco", "voc"} if weights == "coco" else {weights}
     rows = []
     for entry in ENTRIES:
+        published = {p.data: p.metric for p in PUBLISHED if p.network in (entry.name, entry.backbone)}
+        if (task is not None and entry.task != task) or (weights is not None and not data & published.keys()):
+            continue
         with torch.device("meta"):  # nothing is allocated or filled
-            model = _as_published(entry)
+            model = as_published(entry)
         rows.append(
             {
                 "name": entry.name,
@@ -212,13 +230,14 @@ def models() -> list[dict[str, Any]]:
                 "parameters": sum(p.numel() for p in model.parameters()),
                 "paper": entry.paper,
                 "aliases": list(entry.aliases),
-                "weights": {p.data: p.metric for p in PUBLISHED if p.network in (entry.name, entry.backbone)},
+                "weights": published,
             }
         )
     return rows
 
 
-def _as_published(entry: Entry) -> nn.Module:
+def as_published(entry: Entry) -> nn.Module:
+    """The network with the classes and arguments that its published weights have, or would have."""
     classes, arguments = _published_head(entry)
     return entry.builder(classes, **{k: v for k, v in arguments.items() if k in parameters(entry)})
 
@@ -258,7 +277,7 @@ def _brought(
         return classes, arguments
     if not ours and wanted in (None, classes):
         with torch.device("meta"):
-            if head_fits(_as_published(entry), state):
+            if head_fits(as_published(entry), state):
                 return classes, arguments
     relative = metadata.get("task") == entry.task  # such as an FCN-32s for an FCN-16s
     if not relative and not any(key.startswith("backbone.") for key in state):

@@ -120,7 +120,16 @@ def resnet18(
     interpolation: Interpolation = "bilinear",
     antialias: bool = True,
 ) -> ImageClassifier:
-    """ResNet-18 as a classifier of images."""
+    """ResNet-18 as a classifier of images.
+
+    Args:
+        classes: names of the classes.
+        in_channels: channels of the images.
+        image_size: side of the square that the network sees, the middle of the image.
+        crop_pct: the shorter side of the image is first resized to image_size / crop_pct.
+        interpolation: how images are resized: "bilinear" or "bicubic".
+        antialias: images are antialiased when downsampled.
+    """
     view = _View(image_size, crop_pct, interpolation, antialias)
     return _classifier(resnet.resnet18, classes, in_channels, view)
 
@@ -134,7 +143,7 @@ def resnet34(
     interpolation: Interpolation = "bilinear",
     antialias: bool = True,
 ) -> ImageClassifier:
-    """ResNet-34 as a classifier of images."""
+    """ResNet-34 as a classifier of images. Arguments as for `resnet18`."""
     view = _View(image_size, crop_pct, interpolation, antialias)
     return _classifier(resnet.resnet34, classes, in_channels, view)
 
@@ -148,7 +157,7 @@ def resnet50(
     interpolation: Interpolation = "bilinear",
     antialias: bool = True,
 ) -> ImageClassifier:
-    """ResNet-50 as a classifier of images."""
+    """ResNet-50 as a classifier of images. Arguments as for `resnet18`."""
     view = _View(image_size, crop_pct, interpolation, antialias)
     return _classifier(resnet.resnet50, classes, in_channels, view)
 
@@ -162,7 +171,7 @@ def resnet101(
     interpolation: Interpolation = "bilinear",
     antialias: bool = True,
 ) -> ImageClassifier:
-    """ResNet-101 as a classifier of images."""
+    """ResNet-101 as a classifier of images. Arguments as for `resnet18`."""
     view = _View(image_size, crop_pct, interpolation, antialias)
     return _classifier(resnet.resnet101, classes, in_channels, view)
 
@@ -176,7 +185,7 @@ def resnet152(
     interpolation: Interpolation = "bilinear",
     antialias: bool = True,
 ) -> ImageClassifier:
-    """ResNet-152 as a classifier of images."""
+    """ResNet-152 as a classifier of images. Arguments as for `resnet18`."""
     view = _View(image_size, crop_pct, interpolation, antialias)
     return _classifier(resnet.resnet152, classes, in_channels, view)
 
@@ -191,7 +200,10 @@ def mobilenet_v1(
     antialias: bool = True,
     width: float = 1.0,
 ) -> ImageClassifier:
-    """MobileNet v1 as a classifier of images. `width` is the factor on its channel counts."""
+    """MobileNet v1 as a classifier of images. `width` is the factor on its channel counts.
+
+    Arguments as for `resnet18`.
+    """
     view = _View(image_size, crop_pct, interpolation, antialias)
     return _classifier(v1.mobilenet_v1, classes, in_channels, view, width=width)
 
@@ -205,7 +217,7 @@ def mobilenet_v2(
     interpolation: Interpolation = "bilinear",
     antialias: bool = True,
 ) -> ImageClassifier:
-    """MobileNet v2 as a classifier of images."""
+    """MobileNet v2 as a classifier of images. Arguments as for `resnet18`."""
     view = _View(image_size, crop_pct, interpolation, antialias)
     return _classifier(v2.mobilenet_v2, classes, in_channels, view)
 
@@ -219,7 +231,7 @@ def mobilenet_v3_small(
     interpolation: Interpolation = "bilinear",
     antialias: bool = True,
 ) -> ImageClassifier:
-    """MobileNet v3 small as a classifier of images."""
+    """MobileNet v3 small as a classifier of images. Arguments as for `resnet18`."""
     view = _View(image_size, crop_pct, interpolation, antialias)
     return _classifier(v3.mobilenet_v3_small, classes, in_channels, view)
 
@@ -233,7 +245,7 @@ def mobilenet_v3_large(
     interpolation: Interpolation = "bilinear",
     antialias: bool = True,
 ) -> ImageClassifier:
-    """MobileNet v3 large as a classifier of images."""
+    """MobileNet v3 large as a classifier of images. Arguments as for `resnet18`."""
     view = _View(image_size, crop_pct, interpolation, antialias)
     return _classifier(v3.mobilenet_v3_large, classes, in_channels, view)
 
@@ -248,7 +260,10 @@ def alexnet(
     antialias: bool = True,
     hidden: int = 4096,
 ) -> ImageClassifier:
-    """AlexNet as a classifier of images. `hidden` is the width of its dense layers."""
+    """AlexNet as a classifier of images. `hidden` is the width of its dense layers.
+
+    Arguments as for `resnet18`.
+    """
     view = _View(image_size, crop_pct, interpolation, antialias)
     return _classifier(build_alexnet, classes, in_channels, view, hidden=hidden)
 
@@ -263,7 +278,10 @@ def vgg16(
     antialias: bool = True,
     hidden: int = 4096,
 ) -> ImageClassifier:
-    """VGG-16 as a classifier of images. `hidden` is the width of its dense layers."""
+    """VGG-16 as a classifier of images. `hidden` is the width of its dense layers.
+
+    Arguments as for `resnet18`.
+    """
     view = _View(image_size, crop_pct, interpolation, antialias)
     return _classifier(vgg.vgg16, classes, in_channels, view, hidden=hidden)
 
@@ -278,7 +296,10 @@ def vgg16_bn(
     antialias: bool = True,
     hidden: int = 4096,
 ) -> ImageClassifier:
-    """VGG-16 with batch normalisation as a classifier of images. `hidden` is the width of its dense layers."""
+    """VGG-16 with batch normalisation as a classifier of images. `hidden` is the width of its dense layers.
+
+    Arguments as for `resnet18`.
+    """
     view = _View(image_size, crop_pct, interpolation, antialias)
     return _classifier(vgg.vgg16_bn, classes, in_channels, view, hidden=hidden)
 
@@ -293,7 +314,10 @@ def vgg19(
     antialias: bool = True,
     hidden: int = 4096,
 ) -> ImageClassifier:
-    """VGG-19 as a classifier of images. `hidden` is the width of its dense layers."""
+    """VGG-19 as a classifier of images. `hidden` is the width of its dense layers.
+
+    Arguments as for `resnet18`.
+    """
     view = _View(image_size, crop_pct, interpolation, antialias)
     return _classifier(vgg.vgg19, classes, in_channels, view, hidden=hidden)
 
@@ -307,7 +331,7 @@ def efficientnet_b0(
     interpolation: Interpolation = "bicubic",
     antialias: bool = True,
 ) -> ImageClassifier:
-    """EfficientNet B0 as a classifier of images."""
+    """EfficientNet B0 as a classifier of images. Arguments as for `resnet18`."""
     view = _View(image_size, crop_pct, interpolation, antialias)
     return _classifier(efficient.efficientnet_b0, classes, in_channels, view)
 
@@ -321,7 +345,7 @@ def efficientnet_b1(
     interpolation: Interpolation = "bicubic",
     antialias: bool = True,
 ) -> ImageClassifier:
-    """EfficientNet B1 as a classifier of images."""
+    """EfficientNet B1 as a classifier of images. Arguments as for `resnet18`."""
     view = _View(image_size, crop_pct, interpolation, antialias)
     return _classifier(efficient.efficientnet_b1, classes, in_channels, view)
 
@@ -335,7 +359,7 @@ def efficientnet_b2(
     interpolation: Interpolation = "bicubic",
     antialias: bool = True,
 ) -> ImageClassifier:
-    """EfficientNet B2 as a classifier of images."""
+    """EfficientNet B2 as a classifier of images. Arguments as for `resnet18`."""
     view = _View(image_size, crop_pct, interpolation, antialias)
     return _classifier(efficient.efficientnet_b2, classes, in_channels, view)
 
@@ -349,7 +373,7 @@ def efficientnet_b3(
     interpolation: Interpolation = "bicubic",
     antialias: bool = True,
 ) -> ImageClassifier:
-    """EfficientNet B3 as a classifier of images."""
+    """EfficientNet B3 as a classifier of images. Arguments as for `resnet18`."""
     view = _View(image_size, crop_pct, interpolation, antialias)
     return _classifier(efficient.efficientnet_b3, classes, in_channels, view)
 
@@ -363,7 +387,7 @@ def efficientnet_b4(
     interpolation: Interpolation = "bicubic",
     antialias: bool = True,
 ) -> ImageClassifier:
-    """EfficientNet B4 as a classifier of images."""
+    """EfficientNet B4 as a classifier of images. Arguments as for `resnet18`."""
     view = _View(image_size, crop_pct, interpolation, antialias)
     return _classifier(efficient.efficientnet_b4, classes, in_channels, view)
 
@@ -377,7 +401,7 @@ def efficientnet_b5(
     interpolation: Interpolation = "bicubic",
     antialias: bool = True,
 ) -> ImageClassifier:
-    """EfficientNet B5 as a classifier of images."""
+    """EfficientNet B5 as a classifier of images. Arguments as for `resnet18`."""
     view = _View(image_size, crop_pct, interpolation, antialias)
     return _classifier(efficient.efficientnet_b5, classes, in_channels, view)
 
@@ -391,7 +415,7 @@ def efficientnet_b6(
     interpolation: Interpolation = "bicubic",
     antialias: bool = True,
 ) -> ImageClassifier:
-    """EfficientNet B6 as a classifier of images."""
+    """EfficientNet B6 as a classifier of images. Arguments as for `resnet18`."""
     view = _View(image_size, crop_pct, interpolation, antialias)
     return _classifier(efficient.efficientnet_b6, classes, in_channels, view)
 
@@ -405,7 +429,7 @@ def efficientnet_b7(
     interpolation: Interpolation = "bicubic",
     antialias: bool = True,
 ) -> ImageClassifier:
-    """EfficientNet B7 as a classifier of images."""
+    """EfficientNet B7 as a classifier of images. Arguments as for `resnet18`."""
     view = _View(image_size, crop_pct, interpolation, antialias)
     return _classifier(efficient.efficientnet_b7, classes, in_channels, view)
 
@@ -419,7 +443,7 @@ def darknet19(
     interpolation: Interpolation = "bilinear",
     antialias: bool = True,
 ) -> ImageClassifier:
-    """Darknet-19 as a classifier of images."""
+    """Darknet-19 as a classifier of images. Arguments as for `resnet18`."""
     view = _View(image_size, crop_pct, interpolation, antialias)
     return _classifier(darknet.darknet19, classes, in_channels, view)
 
@@ -434,7 +458,10 @@ def darknet53(
     antialias: bool = True,
     slope: float = 0.1,
 ) -> ImageClassifier:
-    """Darknet-53 as a classifier of images. `slope` is that of its leaky ReLU below 0."""
+    """Darknet-53 as a classifier of images. `slope` is that of its leaky ReLU below 0.
+
+    Arguments as for `resnet18`.
+    """
     view = _View(image_size, crop_pct, interpolation, antialias)
     return _classifier(darknet.darknet53, classes, in_channels, view, slope=slope)
 

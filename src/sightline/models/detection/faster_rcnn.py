@@ -130,7 +130,7 @@ def faster_rcnn_resnet50_fpn(
         in_channels: channels of the images.
         norm: "batch" learns the backbone's normalisation, "frozen" keeps it.
         norm_eps: added to the variance there.
-        trainable_layers: how many of the backbone's five parts learn, counted from its end.
+        trainable_layers: how many of the backbone's parts learn (a ResNet has five), counted from its end.
         min_size, max_size: the images' sides inside the network.
         proposals, boxes: numbers of the two stages.
         slots: as in `Detector`.

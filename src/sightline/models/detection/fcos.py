@@ -242,7 +242,7 @@ def fcos_resnet50_fpn(
         classes: names of the classes.
         in_channels: channels of the images.
         norm: "batch" learns the backbone's normalisation, "frozen" keeps it.
-        trainable_layers: how many of the backbone's five parts learn, counted from its end.
+        trainable_layers: how many of the backbone's parts learn (a ResNet has five), counted from its end.
         min_size, max_size: the images' sides inside the network.
         settings: thresholds and counts.
         slots: as in `Detector`.

@@ -37,7 +37,9 @@ class GridSettings:
         chunk: regions that are cropped and looked at a time; it bounds the memory of a prediction.
         positive_iou: a region at or above it holds the object it overlaps most; so does an object's best region.
         weights: factors on the corrections of x, y, w, h, so that their targets have about unit spread.
-        min_score, nms_iou, max_detections: what a result keeps.
+        min_score: boxes of a lower score are dropped.
+        nms_iou: overlap at which the weaker box of a class is dropped.
+        max_detections: boxes an image that a result keeps.
     """
 
     cells: int = 8

@@ -101,7 +101,7 @@ def light_head_rcnn_resnet101(
         classes: names of the classes.
         in_channels: channels of the images.
         norm: "batch" learns the backbone's normalisation, "frozen" keeps it.
-        trainable_layers: how many of the backbone's five parts learn, counted from its end.
+        trainable_layers: how many of the backbone's parts learn (a ResNet has five), counted from its end.
         min_size, max_size: the images' sides inside the network.
         hidden: width of the one dense layer.
         proposals, boxes: numbers of the two stages.

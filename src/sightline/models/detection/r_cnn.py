@@ -53,7 +53,9 @@ class RCNNSettings:
         chunk: regions warped and looked at at a time; it bounds the memory.
         positive_iou: in fine-tuning, a region at or above it belongs to the object it overlaps most.
         samples, positive_fraction: regions an image in fine-tuning, and at most which part of them objects.
-        min_score, nms_iou, max_detections: what a result keeps.
+        min_score: boxes of a lower score are dropped.
+        nms_iou: overlap at which the weaker box of a class is dropped.
+        max_detections: boxes an image that a result keeps.
         candidates: best boxes an image that enter the suppression.
     """
 

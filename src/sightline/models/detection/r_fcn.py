@@ -48,7 +48,7 @@ def r_fcn_resnet50(
         classes: names of the classes.
         in_channels: channels of the images.
         norm: "batch" learns the backbone's normalisation, "frozen" keeps it.
-        trainable_layers: how many of the backbone's five parts learn, counted from its end.
+        trainable_layers: how many of the backbone's parts learn (a ResNet has five), counted from its end.
         min_size, max_size: the images' sides inside the network.
         bins: k, parts along a region's side; 3 and 7 in the paper.
         hidden: channels before the score maps.

@@ -43,7 +43,9 @@ class WindowSettings:
         samples, positive_fraction: windows an image that are classified in training, and at most which part of them
             objects.
         random, hard: of the background's windows those that count, an image: chosen at random, and of the highest loss.
-        min_score, nms_iou, max_detections: what a result keeps.
+        min_score: boxes of a lower score are dropped.
+        nms_iou: overlap at which the weaker box of a class is dropped.
+        max_detections: boxes an image that a result keeps.
         candidates: best windows an image that enter the suppression.
     """
 

@@ -119,7 +119,10 @@ def deeplabv3_resnet101(
     max_size: int | None = None,
     losses: PixelLosses = CROSS_ENTROPY,
 ) -> Segmenter:
-    """DeepLab v3 on ResNet-101 of stride 8: 60,996,202 parameters with 21 classes. As `deeplabv3_resnet50`."""
+    """DeepLab v3 on ResNet-101 of stride 8: 60,996,202 parameters with 21 classes.
+
+    Arguments as for `deeplabv3_resnet50`.
+    """
     return _on_resnet(resnet101, classes, in_channels, aux, min_size, max_size, losses)
 
 
@@ -132,7 +135,10 @@ def deeplabv3_mobilenet_v3_large(
     max_size: int | None = None,
     losses: PixelLosses = CROSS_ENTROPY,
 ) -> Segmenter:
-    """DeepLab v3 on MobileNet v3 of stride 16: 11,029,328 parameters with 21 classes. As `deeplabv3_resnet50`."""
+    """DeepLab v3 on MobileNet v3 of stride 16: 11,029,328 parameters with 21 classes.
+
+    Arguments as for `deeplabv3_resnet50`.
+    """
     names = Classes(classes)
     net, body = dilated_mobilenet_v3(in_channels)
     aux_head = FCNHead(body.channels[0], len(names)) if aux else None

@@ -85,7 +85,9 @@ class BoxSettings:
         positive_iou: a region at or above it belongs to the object it overlaps most, below it to the background.
         samples, positive_fraction: regions an image that train, and at most which part of them objects.
         weights: factors on the corrections of x, y, w, h, so that their targets have about unit spread.
-        min_score, nms_iou, max_detections: what a result keeps.
+        min_score: boxes of a lower score are dropped.
+        nms_iou: overlap at which the weaker box of a class is dropped.
+        max_detections: boxes an image that a result keeps.
         min_size: boxes of a smaller side, in pixels of the batch, are dropped from a result.
         bend: where smooth L1 turns from a square into a line.
         chunk: regions that go through the head at a time, so that their number does not decide the memory.

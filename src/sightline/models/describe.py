@@ -1,0 +1,149 @@
+"""What a model of the catalog is, for a reader: its paper, arguments, settings and published weights."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import torch
+
+from sightline.models.arguments import in_words
+from sightline.models.catalog import ENTRIES, as_published, find
+from sightline.models.detection.detector import Detector
+from sightline.models.preprocess import Preprocess
+from sightline.models.published import PUBLISHED
+
+_ROOT = Path(__file__).resolve().parents[2]
+_IMAGE_SIZE = "pixels inside the network: min_size, with max_size in its usual ratio to it."
+_REGION_SIZE = "side of the square that regions are warped to: regions.crop."
+
+
+def describe(name: str) -> dict[str, Any]:
+    """A model of the catalog, as values for JSON.
+
+    Args:
+        name: of the catalog, or another name for the model.
+
+    Returns:
+        name, aliases, task, summary, paper, file (of the source that follows the paper), parameters (as in `models`),
+        backbone, arguments and weights. Of each argument: name, type, default and meaning; for settings also their
+        fields. Of each published file: data, metric, licence, url, the arguments it needs, and its preprocessing; "of"
+        names the network, where it is the backbone's.
+
+    Raises:
+        InputError: there is no such model; the message names the nearest.
+    """
+    entry = find(name)
+    with torch.device("meta"):
+        model: Any = as_published(entry)
+    source = type(model.network) if entry.task == "classification" else entry.builder
+    return {
+        "name": entry.name,
+        "aliases": list(entry.aliases),
+        "task": entry.task,
+        "summary": _summary(entry.builder),
+        "paper": entry.paper,
+        "file": Path(inspect.getfile(source)).resolve().relative_to(_ROOT).as_posix(),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "backbone": entry.backbone,
+        "arguments": _arguments(entry.builder),
+        "weights": [
+            {
+                "data": p.data,
+                "of": p.network,
+                "metric": p.metric,
+                "licence": p.licence,
+                "url": p.url,
+                "arguments": p.arguments,
+                "preprocess": None if p.preprocess is None else asdict(p.preprocess),
+            }
+            for p in PUBLISHED
+            if p.network in (entry.name, entry.backbone)
+        ],
+        "preprocess": model.preprocess.extra_repr(),
+    }
+
+
+def _summary(builder: Callable[..., Any]) -> str:
+    text = " ".join((inspect.getdoc(builder) or "").split("\n\n")[0].split())
+    return re.sub(r" ?Arguments as (for|of) `\w+`[^.]*\.", "", text)
+
+
+def _arguments(builder: Callable[..., Any]) -> list[dict[str, Any]]:
+    hints, meanings = get_type_hints(builder), _meanings(builder)
+    rows = []
+    for name, parameter in inspect.signature(builder).parameters.items():
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            continue
+        row = {"name": name, "type": in_words(hints[name]), "default": parameter.default}
+        row["meaning"] = meanings.get(name, "")
+        if is_dataclass(parameter.default):
+            row |= {"type": "settings", "default": None, "fields": _fields(parameter.default)}
+        rows.append(row)
+    names = [row["name"] for row in rows]
+    if "image_size" not in names:  # every model takes it
+        meaning = _REGION_SIZE if "regions" in names else _IMAGE_SIZE
+        rows.append({"name": "image_size", "type": "a whole number", "default": None, "meaning": meaning})
+    return rows
+
+
+def _fields(settings: Any) -> list[dict[str, Any]]:
+    hints, meanings = get_type_hints(type(settings)), {}
+    for kind in reversed(type(settings).__mro__):
+        meanings.update(_section(kind.__dict__.get("__doc__") or "", "Attributes"))
+    return [
+        {
+            "name": field.name,
+            "type": in_words(hints[field.name]),
+            "default": getattr(settings, field.name),
+            "meaning": meanings.get(field.name, ""),
+        }
+        for field in fields(settings)
+    ]
+
+
+@cache
+def _meanings(source: Callable[..., Any]) -> dict[str, str]:
+    """Of each argument its text in a docstring, or in the docstring that this one refers to."""
+    text = inspect.getdoc(source) or ""
+    found: dict[str, str] = {}
+    for other in re.findall(r"\b[Aa]s\s+(?:for|of|in)\s+`(\w+)`", text):
+        known = _named(other, source.__module__)
+        if known is not None and known is not source:
+            found |= _meanings(known)
+    found |= dict(re.findall(r"`(\w+)` is ([^.]+\.)", text))
+    own = _section(text, "Args")
+    return found | {k: v for k, v in own.items() if k not in found or not re.match(r"as (for|of|in) `", v)}
+
+
+def _named(name: str, module: str) -> Callable[..., Any] | None:
+    """The function or class that a docstring of a module speaks of."""
+    entry = next((entry.builder for entry in ENTRIES if entry.name == name), None)
+    known = {"Detector": Detector, "Preprocess": Preprocess}
+    found: Callable[..., Any] | None = getattr(sys.modules[module], name, None) or entry or known.get(name)
+    return found
+
+
+def _section(text: str, title: str) -> dict[str, str]:
+    """A docstring's lines "a, b: meaning" under a title, by name."""
+    lines = inspect.cleandoc(text).split("\n")
+    if f"{title}:" not in lines:
+        return {}
+    found: dict[str, str] = {}
+    names: list[str] = []
+    for line in lines[lines.index(f"{title}:") + 1 :]:
+        if line and not line.startswith("    "):
+            break
+        begun = re.match(r"    (\w+(?:, \w+)*): (.*)", line)
+        if begun:
+            names = begun[1].split(", ")
+            found |= dict.fromkeys(names, begun[2])
+        elif line.strip() and names:
+            found |= {name: f"{found[name]} {line.strip()}" for name in names}
+    return found
