@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 import sightline as sl
+from sightline.data.dataset import Dataset
 from sightline.data.formats import convert, open_dataset
 from sightline.errors import InputError
+from sightline.structures import Instances
 
 from .helpers import everything, picture, rows, text
 
@@ -280,6 +283,59 @@ class TestWriting:
         again = open_dataset(tmp_path / "out")
         assert again.splits == ("all",)
         assert everything(again) == everything(data)
+
+    @pytest.mark.parametrize(
+        ("splits", "entries", "note"),
+        [
+            (
+                ["all"] * 3,
+                {"train": "images", "val": "images", "all": "images"},
+                "train (the images of all) and val (the",
+            ),
+            (
+                ["test"] * 3,
+                {"train": "images/test", "val": "images/test", "test": "images/test"},
+                "val (the images of te",
+            ),
+            (["train"] * 3, {"train": "images/train", "val": "images/train"}, "val (the images of train)"),
+            (
+                ["train", "test", "train"],
+                {"train": "images/train", "val": "images/test", "test": "images/test"},
+                "names val (the images of test)",
+            ),
+            (
+                ["val", "val", "odd"],
+                {"train": "images/val", "val": "images/val", "odd": "images/odd"},
+                "names train (the",
+            ),
+            (["train", "val", "test"], {name: f"images/{name}" for name in ("train", "val", "test")}, ""),
+        ],
+    )
+    def test_other_tools_find_train_and_val(self, splits: list[str], entries: dict, note: str, tmp_path: Path):
+        images = [torch.full((3, 8, 8), 40 * k, dtype=torch.uint8) for k in range(3)]
+        targets = [Instances((8, 8), boxes=[[1, 1, 5, 7]], labels=[k % 2]) for k in range(3)]
+        data = Dataset.from_instances(images, targets, ["cat", "dog"], splits=splits)
+        for to in ("yolo", "yolo-seg"):
+            done = str(convert(data, tmp_path / to, to))
+            assert note in done
+            assert ("data.yaml also names" in done) == bool(note)
+            config = yaml.safe_load((tmp_path / to / "data.yaml").read_text())
+            stated = config.pop("stand_ins", {})
+            assert config.pop("names") == {0: "cat", 1: "dog"}
+            assert config == entries
+            assert list(config)[:2] == ["train", "val"]
+            for name in ("train", "val"):
+                assert any((tmp_path / to / config[name]).rglob("*.png")), name
+            again = open_dataset(tmp_path / to)
+            assert sorted(again.splits) == sorted(set(splits)) == sorted(set(entries) - set(stated))
+            assert len(again) == 3
+
+    def test_an_entry_that_no_longer_repeats_another_is_a_split(self, tmp_path: Path):
+        root = folder(tmp_path, ["images/train/a.jpg", "images/val/b.jpg"], [], "train: images/train\nnames: [cat]\n")
+        stated = "train: images/train\nval: images/{}\nnames: [cat]\nstand_ins: {{val: train}}\n"
+        for place, splits in (("train", ("train",)), ("val", ("train", "val"))):
+            text(root / "data.yaml", stated.format(place))
+            assert open_dataset(root).splits == splits
 
 
 class TestReal:

@@ -206,6 +206,7 @@ class Conversion:
         format: its format.
         images, objects: how many were written.
         lost: what the format cannot hold, with how often.
+        notes: what else the user should know of what was written.
     """
 
     folder: Path
@@ -213,12 +214,14 @@ class Conversion:
     images: int
     objects: int
     lost: Mapping[str, int] = field(default_factory=Counter)
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         lost = ", ".join(f"{count} {what}" for what, count in self.lost.items())
         left = f"; {self.format} cannot hold {lost}" if lost else ""
         what = "class maps" if self.format == "semantic" else f"{self.objects} objects"
-        return f"{self.images} images with {what} written to {self.folder} as {self.format}{left}"
+        notes = "".join(f"\n{note}" for note in self.notes)
+        return f"{self.images} images with {what} written to {self.folder} as {self.format}{left}{notes}"
 
 
 def convert(source: Dataset | StrPath, out: StrPath, to: str, *, symlink: bool = False) -> Conversion:
@@ -258,4 +261,16 @@ def convert(source: Dataset | StrPath, out: StrPath, to: str, *, symlink: bool =
         raise InputError(f"cannot write {out}: {error.strerror or error} ({where}); choose another folder") from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return Conversion(out, to, len(dataset), dataset.columns.objects, lost)
+    notes = _stand_ins(dataset.splits) if to.startswith("yolo") else ()
+    return Conversion(out, to, len(dataset), dataset.columns.objects, lost, notes)
+
+
+def _stand_ins(splits: Sequence[str]) -> tuple[str, ...]:
+    missing = yolo.stand_ins(splits)
+    if not missing:
+        return ()
+    words = " and ".join(f"{name} (the images of {other})" for name, other in missing.items())
+    return (
+        f"data.yaml also names {words}, for other tools need both: divide the data, such as with --split 80/10/10, "
+        "before you judge a model by images that it was trained on",
+    )

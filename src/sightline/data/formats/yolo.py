@@ -9,6 +9,8 @@ Layouts that are recognised:
   (LabelImg, Label Studio), else they are named by their numbers;
 - the path of such a data.yaml or obj.data.
 
+An entry of data.yaml that its `stand_ins` lists (see `write`) is no split.
+
 Names of folders and endings may be in any letter case. Lines of polygons (YOLO-seg) are read, too: the box is the
 smallest around the points, the polygon the segmentation; a dataset with any has the format "yolo-seg". A line of five
 numbers is a box in either. Where data.yaml states `kpt_shape`, lines are boxes with keypoints, and the format is
@@ -142,7 +144,10 @@ def _columns(layout: yolo_layout.Layout, classes: Sequence[str] | None, base: Pa
 
 
 def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
-    """Write a dataset as YOLO: data.yaml, images/SPLIT/, labels/SPLIT/; without splits classes.txt, images/, labels/.
+    """Write a dataset as YOLO: data.yaml, images/SPLIT/, labels/SPLIT/; without splits images/ and labels/.
+
+    Other tools need the entries train and val in data.yaml. Where the data has no such split, they name the images of
+    another one, and `stand_ins` says so: here they are no splits when the folder is opened again.
 
     Numbers have ten digits, so that boxes come back to less than a millionth of a pixel. They are parts of the image's
     true size, which readers will find. An image without objects has an empty label file. Crowd regions and difficult
@@ -191,17 +196,36 @@ def write_folder(
         label = out / "labels" / below / f"{stem}.txt"
         label.parent.mkdir(parents=True, exist_ok=True)
         label.write_text(lines(columns, i, dataset.image_size(i), size), encoding="utf-8")
-    if whole and not more and not any(files.split_name(name.split("/")[0]) in files.ORDER for name in names):
+    if whole:  # for tools that draw labels
         (out / "classes.txt").write_text("".join(f"{name}\n" for name in dataset.classes), encoding="utf-8")
-    else:
-        # Without splits, a folder of images that is named as a split is still none.
-        places = {"all": "images"} if whole else {name: f"images/{name}" for name in dataset.splits}
-        config = {**places, **(more or {}), "names": dict(enumerate(dataset.classes))}
-        text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
-        (out / "data.yaml").write_text(text, encoding="utf-8")
+    config = {**_places(dataset.splits), **(more or {}), "names": dict(enumerate(dataset.classes))}
+    text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    (out / "data.yaml").write_text(text, encoding="utf-8")
     lost = not_held(dataset, columns, frozenset())
     lost["crowd marks"], lost["difficult marks"] = int(columns.crowd.sum()), int(columns.difficult.sum())
     return lost
+
+
+def stand_ins(splits: Sequence[str]) -> dict[str, str]:
+    """For "train" and "val", where they are not among the splits, the split that stands in.
+
+    Other tools train only where data.yaml names both. What stands in for "val" is "test", else the images that are
+    trained on: it must be said.
+    """
+    first = next((name for name in ("train", "all", "val", "test", *splits) if name in splits), None)
+    if first is None:
+        return {}
+    found = {"train": first, "val": "test" if "test" in splits else first}
+    return {name: other for name, other in found.items() if name not in splits}
+
+
+def _places(splits: Sequence[str]) -> dict[str, Any]:
+    """The entries of data.yaml for splits and what stands in; `stand_ins` tells readers that they are no splits."""
+    own = {name: "images" if splits == ("all",) else f"images/{name}" for name in splits}
+    missing = stand_ins(splits)
+    found = own | {name: own[other] for name, other in missing.items()}
+    places: dict[str, Any] = {name: found[name] for name in files.in_order(found)}
+    return places | ({"stand_ins": missing} if missing else {})
 
 
 def _lines(columns: Columns, i: int, size: Size) -> str:

@@ -121,6 +121,8 @@ def _from_yaml(file: Path) -> Description:
     for key, value in config.items():
         if not isinstance(key, str) or key in _OTHER_KEYS or not isinstance(value, str | list):
             continue
+        if _stands_in(key, config):
+            continue
         texts = value if isinstance(value, list) else [value]
         if not all(isinstance(text, str) for text in texts):
             if files.split_name(key) in files.ORDER:
@@ -131,6 +133,13 @@ def _from_yaml(file: Path) -> Description:
             description.entries += entries
     _find_places(description)
     return description
+
+
+def _stands_in(key: str, config: Mapping[str, Any]) -> bool:
+    """Whether an entry only repeats that of another split, for tools that need it, and says so in `stand_ins`."""
+    stated = config.get("stand_ins")
+    other = stated.get(key) if isinstance(stated, dict) else None
+    return isinstance(other, str) and other != key and other in config and config[other] == config[key]
 
 
 def _from_darknet(file: Path) -> Description:
