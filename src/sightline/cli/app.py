@@ -76,6 +76,10 @@ Split = Annotated[
 ]
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A run's folder, or a saved model.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+FullScale = Annotated[
+    int | None,
+    typer.Option(help="Of images of more than 8 bits: the value of white, such as 4095; by default found."),
+]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps; by default the best there is.")]
 
 

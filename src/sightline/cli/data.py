@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from sightline.cli.app import Data, Quiet, Split, app
+from sightline.cli.app import Data, FullScale, Quiet, Split, app
 from sightline.cli.inputs import beside, open_data, refuse_existing
 from sightline.errors import InputError
 
@@ -29,6 +29,7 @@ def check(
     train: Split = None,
     val: Split = None,
     test: Split = None,
+    full_scale: FullScale = None,
     quiet: Quiet = False,
 ) -> None:
     """Find what would break or bias a training.
@@ -46,7 +47,7 @@ def check(
     copy = out or beside(data)
     if fix is not None and copy.exists() and (not copy.is_dir() or any(copy.iterdir())):
         raise InputError(f"{copy} exists, and nothing is overwritten; name a new folder with --out")
-    dataset = open_data(data, train, val, test, lenient=True)
+    dataset = open_data(data, train, val, test, lenient=True, full_scale=full_scale)
     if fix is not None and dataset.kind != "instances":
         raise InputError(f"only boxes can be fixed, but {data} holds {dataset.kind}; correct its files by hand")
     detector = create_model(model, dataset.classes) if model else None

@@ -24,10 +24,11 @@ def open_data(
     *,
     format: str | None = None,
     lenient: bool = False,
+    full_scale: int | None = None,
 ) -> Dataset:
     from sightline.data.formats import open_dataset
 
-    return open_dataset(data, train=train, val=val, test=test, format=format, lenient=lenient)
+    return open_dataset(data, train=train, val=val, test=test, format=format, lenient=lenient, full_scale=full_scale)
 
 
 def parts_of(dataset: Dataset, seed: int, known: TrainedOn | None = None) -> Parts:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from sightline.cli.app import Device, KnownData, Quiet, Split, app
+from sightline.cli.app import Device, FullScale, KnownData, Quiet, Split, app
 from sightline.cli.inputs import arguments_of, open_data, pairs, parts_of, say
 from sightline.errors import InputError
 
@@ -49,6 +49,7 @@ def train(
     train: Split = None,
     val: Split = None,
     test: Split = None,
+    full_scale: FullScale = None,
     device: Device = None,
     no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.html.")] = False,
     quiet: Quiet = False,
@@ -81,7 +82,7 @@ def train(
 
     known = None if facts is None else facts.trained_on
     if data is not None:
-        dataset = open_data(data, train, val, test)
+        dataset = open_data(data, train, val, test, full_scale=full_scale)
     elif begun is not None:
         dataset = trained_on.open_again(known, str(begun))
     else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sightline.cli.app import Device, KnownData, Model, Quiet, Split, app
+from sightline.cli.app import Device, FullScale, KnownData, Model, Quiet, Split, app
 from sightline.cli.inputs import open_data, refuse_existing, say
 from sightline.errors import InputError
 
@@ -108,6 +108,7 @@ def predict(
         int | None,
         typer.Option(help="Pixels that neighbouring squares share; by default 64, or a quarter of small ones."),
     ] = None,
+    full_scale: FullScale = None,
     no_pictures: Annotated[bool, typer.Option("--no-pictures", help="Draw nothing.")] = False,
     device: Device = None,
     quiet: Quiet = False,
@@ -135,6 +136,7 @@ def predict(
         progress=not quiet,
         tile=tile,
         overlap=overlap,
+        full_scale=full_scale,
     )
     typer.echo(str(found))
     if not found.objects:

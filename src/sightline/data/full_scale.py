@@ -155,6 +155,6 @@ def scale_of(low: int, high: int, unsigned16: bool, full_scale: Scale, what: str
     if high > scale:
         raise InputError(
             f"{what} has samples of up to {high}, but the full scale of these images is {scale} (stated, or found in a "
-            f"sample of them); give full_scale={at_least(high)} if that is their range"
+            f"sample of them); give --full-scale {at_least(high)} (in Python full_scale=) if that is their range"
         )
     return scale

@@ -79,6 +79,7 @@ def predict_to_folder(
     progress: bool = False,
     tile: int | None = None,
     overlap: int | None = None,
+    full_scale: int | None = None,
 ) -> PredictedFolder:
     """Write what a model finds as `predictions.json` and, given `draw`, as one picture an image.
 
@@ -96,7 +97,7 @@ def predict_to_folder(
         draw: makes a picture of an image [C, H, W] and its result: `sightline.draw`.
         save: what the predictions are written as, beside the pictures: "json", "csv" (predictions.csv), "yolo" (label
             files in labels/); see `sightline.deploy.exports`.
-        threshold, classes, batch_size, device, progress, tile, overlap: see `predict`.
+        threshold, classes, batch_size, device, progress, tile, overlap, full_scale: see `predict`.
 
     Raises:
         InputError: nothing to predict, every file unreadable, or `out` is not empty or cannot be written to.
@@ -122,7 +123,17 @@ def predict_to_folder(
     first: InputError | None = None
     lean = draw is None  # nothing else needs more of a huge map than its ids
     predictions = predict_each(
-        model, items, threshold, batch_size, device, progress, tile, overlap, lean, classes=classes
+        model,
+        items,
+        threshold,
+        batch_size,
+        device,
+        progress,
+        tile,
+        overlap,
+        lean,
+        full_scale=full_scale,
+        classes=classes,
     )
     for place, picture, own, text, prediction in zip(
         places, pictures, masks, texts, _or_nothing(predictions, done), strict=True

@@ -213,7 +213,7 @@ def open_again(known: TrainedOn | None, source: str) -> Dataset:
     return open_dataset(**arguments)
 
 
-_ARGUMENTS: Sequence[str] = ("path", "train", "val", "test", "images", "format", "classes", "ignore")
+_ARGUMENTS: Sequence[str] = ("path", "train", "val", "test", "images", "format", "classes", "ignore", "full_scale")
 
 
 def counted(number: int, what: str = "image") -> str:

@@ -111,7 +111,7 @@ _NOTES = {
     "full-scale": (
         "images of more than 8 bits a sample",
         "their samples are divided by this full scale, in training, evaluation and prediction alike; give another one "
-        "(with_full_scale) if it is not the range of the camera",
+        "(--full-scale, in Python full_scale=) if it is not the range of the camera",
     ),
     "exif-rotated": (
         "images turned by their EXIF mark",

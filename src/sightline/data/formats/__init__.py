@@ -77,6 +77,7 @@ def open_dataset(
     format: str | None = None,
     ignore: int | Literal["usual"] | None = "usual",
     lenient: bool = False,
+    full_scale: int | None = None,
 ) -> Dataset:
     """Open a dataset; its format is recognised from what the folder holds.
 
@@ -102,6 +103,8 @@ def open_dataset(
             255, with more than 255 classes 65535. None where all count.
         lenient: leave out labels that cannot be read or are of an unknown class, and remember them in
             `dataset.malformed`, for `sightline check` to list and for its --fix to leave out of the copy.
+        full_scale: the sample value that stands for white in images of more than 8 bits, such as 4095 for a camera of
+            12 bits; by default found from the images (`Dataset.full_scale`).
 
     Raises:
         InputError: there is nothing at `path`, its format is not known or not clear, a file is damaged, or a label
@@ -143,6 +146,9 @@ def open_dataset(
     again |= {} if format is None else {"format": format}
     again |= {} if classes is None else {"classes": list(classes)}
     again |= {} if ignore == "usual" else {"ignore": ignore}
+    if full_scale is not None:
+        dataset = dataset.with_full_scale(full_scale)
+        again["full_scale"] = int(full_scale)
     return dataset.opened_with(again)
 
 
