@@ -459,6 +459,31 @@ def test_safe_crop_holds_one_object_whole():
         assert extents & {(17.5, 9.0), (25.0, 18.0)}
 
 
+def test_crops_care_for_objects_not_for_crowds():
+    """The object lies at the upper left, the crowd at the lower right: where a crop must hold one, it is the object."""
+    boxes, crowd = [[2, 3, 12, 12], [35, 20, 58, 38]], torch.tensor([False, True])
+    for seed in range(20):
+        _, kept = SafeCrop((0.05, 0.2), p=1)(picture(), boxes_target(boxes, crowd=crowd), random(seed))
+        whole = kept.boxes[~kept.crowd]
+        assert (whole[:, 2:] - whole[:, :2]).tolist() == [[10, 9]]
+        _, kept = ScaleJitter((3.0, 4.0))(picture(), boxes_target(boxes, crowd=crowd), random(seed))
+        assert not kept.crowd.all()
+        only = boxes_target(boxes[1:], crowd=crowd[1:])
+        assert torch.equal(IoUCrop()(picture(), only, random(seed))[0], picture())  # no object: not cropped
+
+
+def test_zooming_out_draws_the_canvas_evenly():
+    """SSD's canvas is 1 to 4 times as large, each ratio as likely as any other, in half of the images."""
+    view, generator = View(np.eye(3), (400, 400), np.zeros((0, 4)), (400, 400)), random(0)
+    steps = [ZoomOut().step(view, generator) for _ in range(2000)]
+    ratios = np.array([1 / matrix[0, 0] for matrix, _ in steps])
+    assert all(size == (400, 400) for _, size in steps)
+    moved = ratios[ratios != 1]
+    assert len(moved) == pytest.approx(1000, abs=80)
+    for ratio in (1.5, 2.0, 2.5, 3.0, 3.5):
+        assert (moved <= ratio).mean() == pytest.approx((ratio - 1) / 3, abs=0.06)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_a_random_crop_is_a_slice_of_at_most_its_size(seed):
     image, labels = picture(height=40, width=60), torch.arange(2400).view(40, 60) % 251

@@ -55,6 +55,31 @@ def test_difficult_objects_are_neither_found_nor_missed():
     assert errors.confusion.sum() == 0
 
 
+def test_crowds_are_neither_found_nor_missed():
+    """A crowd of cats over the right half: a cat in it is ignored, however small its share of it; a dog is not."""
+    crowd = [100.0, 0.0, 200.0, 200.0]
+    cat, dog = [110.0, 20.0, 150.0, 60.0], [120.0, 80.0, 160.0, 120.0]  # IoU with the crowd: 0.08
+    for found, kinds in (
+        ([(OBJECT, 0)], ["correct"]),
+        ([(OBJECT, 0), (cat, 0)], ["correct", "ignored"]),
+        ([(OBJECT, 0), (crowd, 0)], ["correct", "ignored"]),
+        ([(OBJECT, 0), (dog, 1)], ["correct", "background"]),
+    ):
+        boxes, labels = zip(*found, strict=True)
+        scores = [0.9, 0.8][: len(found)]
+        both = {"objects": [OBJECT, crowd], "object_labels": [0, 0], "crowd": [False, True]}
+        result = result_of(boxes, labels, scores, **both)
+        errors = result.errors(0.5)
+        assert errors.kinds(0) == kinds
+        assert errors.found(0) == [True, None]
+        assert errors.counts["missed"] == 0
+        wrong = kinds.count("background")
+        assert errors.confusion.tolist() == [[1, 0, 0], [0, 0, 0], [0, wrong, 0]]
+        assert errors.image_f1.tolist() == pytest.approx([2 / (2 + wrong)])
+        point = result.operating_point
+        assert (point.score, point.precision, point.recall, point.f1) == pytest.approx((0.9, 1, 1, 1))
+
+
 def test_confusion_matrix():
     # A cat found, a cat seen as a dog, a dog not found, a dog where nothing is.
     third = [120.0, 20.0, 160.0, 60.0]

@@ -233,6 +233,18 @@ def test_without_areas_an_object_is_as_large_as_its_mask() -> None:
     assert result.metrics["mask/APm"] is None
 
 
+def test_hidden_keypoints_are_labelled_and_count() -> None:
+    """COCO's visibility 1, labelled but hidden, is measured like 2; an object of 0 alone has no keypoints."""
+    box = torch.tensor([[10.0, 10, 90, 90]])
+    found = torch.tensor([[[20.0, 20, 2], [50, 50, 2], [80, 80, 2]]])
+    for visibility, expected in ((1, 1.0), (2, 1.0), (0, None)):
+        labelled = found.clone()
+        labelled[..., 2] = visibility
+        target = Instances((100, 100), classes=NAMES, boxes=box, labels=[1], keypoints=labelled)
+        prediction = Instances((100, 100), classes=NAMES, boxes=box, labels=[1], scores=[0.9], keypoints=found)
+        assert evaluate_detection([target], [prediction], NAMES).metrics["keypoint/AP"] == expected
+
+
 def test_keypoints_of_other_things_have_one_tolerance() -> None:
     targets, _ = random_case(2, points=4)
     result = evaluate_detection(targets, targets, NAMES)

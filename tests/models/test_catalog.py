@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -95,12 +96,29 @@ def test_parameters_of_ssdlite_with_mobilenet_v2_by_hand(rows: dict[str, dict[st
         )
 
 
+# what the papers call them; models of one paper stand together
+SOME_ROWS = {
+    "resnet50": ("classification", "deep residual learning"),
+    "efficientnet_b0": ("classification", "EfficientNet"),
+    "faster_rcnn_resnet50_fpn": ("detection", "feature pyramid networks"),
+    "ssd300_vgg16": ("detection", "SSD"),
+    "fcos_resnet50_fpn": ("detection", "FCOS"),
+    "retinanet_resnet50_fpn": ("detection", "focal loss"),
+    "mask_rcnn_resnet50_fpn": ("detection", "Mask R-CNN"),
+    "unet": ("segmentation", "U-Net"),
+    "fcn_resnet50": ("segmentation", "fully convolutional networks"),
+    "deeplabv3_resnet50": ("segmentation", "rethinking atrous convolution"),
+}
+
+
 def test_rows_say_what_there_is(rows: dict[str, dict[str, object]]) -> None:
-    assert list(rows) == [entry.name for entry in ENTRIES]
-    assert len(rows) == len(set(rows))
-    for row in rows.values():
-        assert row["task"] == find(str(row["name"])).task
-        assert row["paper"]
+    assert {name: rows[name]["task"] for name in SOME_ROWS} == {name: task for name, (task, _) in SOME_ROWS.items()}
+    for name, (_, paper) in SOME_ROWS.items():
+        assert paper.lower() in str(rows[name]["paper"]).lower()
+    for name, row in rows.items():
+        assert re.search(r"(19|20)\d\d", str(row["paper"])), name
+        assert row["aliases"] == list(find(name).aliases)
+    assert rows["faster_rcnn_resnet50_fpn"]["aliases"] == ["fasterrcnn_resnet50_fpn"]
     assert rows["faster_rcnn_resnet50_fpn"]["weights"] == {
         "imagenet": "top-1 76.130 %",
         "imagenet_v2": "top-1 80.858 %",

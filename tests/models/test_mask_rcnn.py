@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from sightline.nn.heads.keypoint import (
 )
 from sightline.nn.heads.mask import crop_masks
 from sightline.ops.masks import masks_to_boxes, rle_to_mask
-from sightline.structures import Instances
+from sightline.structures import ImageBatch, Instances
 from sightline.training.loop import fit
 from sightline.training.recipe import Recipe
 from tests.models import parity
@@ -122,6 +123,34 @@ def test_keypoint_cells_by_hand() -> None:
     assert cells.tolist() == [[0, 7 * 8 + 7, 4 * 8 + 3, 0, 0, 0]]
     cells, counted = keypoint_cells(points, torch.tensor([[12.0, 20.0, 12.0, 36.0]]), 8)  # a box without width
     assert ((cells >= 0) & (cells < 64)).all()
+
+
+def test_the_keypoint_loss_is_a_mean_over_labelled_keypoints_alone() -> None:
+    """A flat map of 7 × 7 cells costs log 49 a keypoint, however many there are that do not count."""
+    heads = keypoint_model().roi_heads
+    points = torch.tensor([[[12.0, 25, 2], [11, 21, 1], [13, 30, 0]], [[99, 99, 2], [0, 0, 0], [0, 0, 0]]])
+    boxes = torch.tensor([[10.0, 20, 17, 34]]).repeat(2, 1)
+    heat = torch.zeros(2, 3, 7, 7)
+    assert float(heads.keypoint_loss(heat, points, boxes)) == pytest.approx(math.log(49))
+    heat[0, 1, 0, 1] = math.log(48)  # half of the certainty in the hidden one's own cell
+    assert float(heads.keypoint_loss(heat, points, boxes)) == pytest.approx((math.log(49) + math.log(2)) / 2)
+    assert float(heads.keypoint_loss(heat[1:], points[1:], boxes[1:])) == 0
+
+
+def test_keypoints_come_back_by_the_factors_of_both_sides() -> None:
+    """An image of 50 × 200 pixels inside a batch of 100 × 100: x was halved, y doubled; another was left as it is."""
+    model = keypoint_model()
+    batch = ImageBatch(torch.zeros(2, 3, 128, 128), [(100, 100), (60, 40)], [(50, 200), (60, 40)])
+    fields = {
+        "boxes": torch.tensor([[10.0, 20, 30, 60]]),
+        "labels": torch.tensor([1]),
+        "scores": torch.tensor([0.5]),
+        "keypoints": torch.tensor([[[10.0, 20, 2], [30, 60, 2], [11, 21, 2]]]),
+    }
+    first, second = model.finish([fields, fields], batch)
+    assert first.boxes.tolist() == [[20, 10, 60, 30]]
+    assert first.keypoints.tolist() == [[[20, 10, 2], [60, 30, 2], [22, 10.5, 2]]]
+    assert second.keypoints.tolist() == fields["keypoints"].tolist()
 
 
 def test_hottest_places_equal_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:

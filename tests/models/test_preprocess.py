@@ -91,6 +91,21 @@ def test_a_fixed_size_is_every_image_s() -> None:
     assert batch.scales == [(6.0, 4.0), (20.0, 0.1), (1.0, 1.0)]
 
 
+def test_each_image_of_a_batch_has_its_own_two_factors() -> None:
+    """Worked by hand: x by 60/30 and 60/120, y by 40/10 and 40/80."""
+    objects = {"boxes": [[6, 2, 24, 8]], "labels": [0], "keypoints": [[[6, 2, 2], [24, 8, 1], [0, 0, 0]]]}
+    targets = [Instances((10, 30), **objects), Instances((80, 120), **objects)]
+    batch, moved = Preprocess(fixed_size=(40, 60), divisor=1)([image(3, 10, 30), image(3, 80, 120)], targets)
+    assert batch.scales == [(2.0, 4.0), (0.5, 0.5)]
+    assert moved is not None
+    assert [t.image_size for t in moved] == [(40, 60)] * 2
+    assert [t.boxes.tolist() for t in moved] == [[[12, 8, 48, 32]], [[3, 1, 12, 4]]]
+    assert [t.keypoints[0].tolist() for t in moved] == [
+        [[12, 8, 2], [48, 32, 1], [0, 0, 0]],
+        [[3, 1, 2], [12, 4, 1], [0, 0, 0]],
+    ]
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1), (2, 2000), (7, 1)])
 def test_images_that_are_nearly_a_line(size: tuple[int, int]) -> None:
     batch, (target,) = Preprocess(min_size=80, max_size=133)(

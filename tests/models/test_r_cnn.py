@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from sightline.errors import ClassMismatch, InputError
 from sightline.evaluation import evaluate_detection
 from sightline.models.catalog import create_model
 from sightline.models.detection.r_cnn import RCNN, RCNNSettings
-from sightline.models.detection.r_cnn_stages import StageSettings, fit_svm, ridge_regression
+from sightline.models.detection.r_cnn_stages import StageSettings, _hard_negatives, fit_svm, ridge_regression
 from sightline.models.saving import load, save
 from sightline.nn.backbones.features import FeatureMaps, Stage
 from sightline.ops.boxes import decode_boxes
@@ -304,3 +306,66 @@ def test_scenes_from_end_to_end() -> None:
         found = [model([image])[0] for image, _ in data]
     result = evaluate_detection([data.target(i) for i in range(len(data))], found, data.classes)
     assert result.metrics["AP50"] >= 0.35
+
+
+def test_the_numbers_of_the_paper_and_its_code() -> None:
+    """Appendix A: 16 pixels of context around regions of 227; the code's SVMs and regressions."""
+    assert RCNNSettings().context * 227 == pytest.approx(16)
+    assert RCNNSettings().nms_iou == 0.3
+    s = StageSettings()
+    assert (s.svm_c, s.positive_weight, s.norm, s.negative_iou) == (0.001, 2, 20, 0.3)
+    assert (s.ridge, s.pair_iou) == (1000, 0.6)
+    assert (s.first_negatives, s.max_negatives) == (2000, 20_000)
+
+
+def test_a_warped_region_shows_sixteen_pixels_of_context() -> None:
+    image = torch.zeros(3, 300, 300)
+    image[:, 100:200, 50:250] = 1
+    model = RCNN(NAMES, tiny(), proposals=nothing, settings=RCNNSettings(crop=227))
+    warped = model.warp(image, torch.tensor([[50.0, 100, 250, 200]]))[0, 0]
+    for line in (warped[113], warped[:, 113]):
+        inside = (line > 0.5).nonzero().flatten()
+        assert (int(inside[0]), int(inside[-1])) == (16, 227 - 16 - 1)
+
+
+class OneColumn:
+    """Features of one number a region, as `_Features` gives them; no region is an object."""
+
+    def __init__(self, *images: list[float], near: Sequence[tuple[int, int]] = ()):
+        self.rows = [np.array(values, np.float32)[:, None] for values in images]
+        self.split = 1
+        self.examples = []
+        for number, values in enumerate(images):
+            iou = torch.zeros(len(values), 1)
+            iou[[row for image, row in near if image == number]] = 0.3
+            learned = torch.zeros(0, dtype=torch.int64)
+            self.examples.append(SimpleNamespace(regions=iou, learned=learned, overlaps=lambda _, iou=iou: iou))
+
+    def classes(self, image: int) -> np.ndarray:
+        return self.rows[image]
+
+
+def test_hard_negatives_are_the_background_within_the_margin_or_beyond() -> None:
+    """The SVM's loss begins at a value of −1. Objects overlap the last region of the first image at 0.3: no
+    background. Of too many the hardest stay."""
+    features = OneColumn([-3.0, -1.9, -2.0, 5.0, 6.0], [0.5, -2.5, -0.5], near=[(0, 4)])
+    weight, bias = np.array([[0.5]], np.float32), np.array([-0.0], np.float32)  # values −1.5, −0.95, −1, 2.5, …
+    codes = _hard_negatives(features, weight, bias, StageSettings(), 1.0)  # type: ignore[arg-type]
+    assert [divmod(int(code), 2**32) for code in codes[0]] == [(0, 1), (0, 3), (1, 0), (1, 2)]
+    doubled = _hard_negatives(features, weight, bias, StageSettings(), 2.0)  # type: ignore[arg-type]
+    assert [divmod(int(code), 2**32) for code in doubled[0]] == [(0, 3), (1, 0), (1, 2)]
+    hardest = _hard_negatives(features, weight, bias, StageSettings(max_negatives=2), 1.0)  # type: ignore[arg-type]
+    assert sorted(divmod(int(code), 2**32) for code in hardest[0]) == [(0, 3), (1, 0)]
+
+
+def test_the_first_negatives_are_drawn_at_random_from_every_image() -> None:
+    """Without rounds of mining they are all there is: 5 over two images are 3 of each."""
+    data = squares(2)
+    weights = []
+    for seed in (0, 0, 1):
+        model = model_of(windows)
+        report = model.fit_stages(data, settings=StageSettings(first_negatives=5, rounds=0, seed=seed))
+        assert report.negatives == {"dark": 6, "light": 6}
+        weights.append(model.svm_weight.clone())
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])

@@ -89,12 +89,25 @@ def test_metadata_comes_back_and_is_read_without_the_library(tmp_path: Path) -> 
     assert json.loads(header["metadata"])["AP"] == 0.25
 
 
-def test_a_model_of_an_alias_or_of_half_precision(tmp_path: Path) -> None:
+def test_a_model_of_an_alias_is_saved_under_its_own_name(tmp_path: Path) -> None:
+    with torch.device("meta"):  # its numbers do not matter
+        model = create_model("fasterrcnn_mobilenet_v3_large_320_fpn", NAMES, min_size=64, max_size=64)
+    file = save(model.to_empty(device="cpu"), tmp_path / "model.safetensors")
+    with safe_open(file, framework="numpy") as opened:
+        assert opened.metadata()["model"] == "faster_rcnn_mobilenet_v3_large_320_fpn"
+    again = load(file)
+    assert again.name == "faster_rcnn_mobilenet_v3_large_320_fpn"
+    assert again.preprocess.min_size == 64
+
+
+def test_a_model_of_half_precision_comes_back_in_float32_with_the_same_numbers(tmp_path: Path) -> None:
     model = create_model("mobilenet_v3_small", NAMES).half()
     again = load(save(model, tmp_path / "half.safetensors"))
-    key = "network.features.0.0.weight"
-    assert again.state_dict()[key].dtype == torch.float32
-    assert torch.equal(again.state_dict()[key].half(), model.state_dict()[key])
+    kept, found = model.state_dict(), again.state_dict()
+    assert found.keys() == kept.keys()
+    for key, value in found.items():
+        assert value.dtype == (torch.float32 if kept[key].is_floating_point() else kept[key].dtype)
+        assert torch.equal(value, kept[key].to(value.dtype)), key
 
 
 def test_a_run_s_folder_gives_its_best_model(tmp_path: Path) -> None:

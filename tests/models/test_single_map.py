@@ -344,3 +344,17 @@ def test_few_proposals_of_settings_reach_the_rpn() -> None:
         prepared, _ = model.prepare([torch.rand(3, 96, 96)], None)
         proposals, _ = model.rpn(model.backbone(prepared.tensor), prepared)
     assert len(proposals[0]) <= 5
+
+
+@pytest.mark.parametrize("name", ["r_fcn_resnet50", "r_fcn_resnet101"])
+def test_r_fcn_has_the_numbers_of_the_paper_and_its_code(name: str) -> None:
+    """Section 3: 300 regions at test, suppression at 0.3, 128 regions an image train; 6000 and 12,000 anchors, of 16
+    pixels at least, are Faster R-CNN's, whose proposal network it takes."""
+    with torch.device("meta"):
+        model = create_model(name, NAMES)
+    s = model.rpn.settings
+    assert (s.before_nms, s.after_nms) == ((12_000, 6000), (2000, 300))
+    assert (s.min_size, s.nms_iou) == (16, 0.7)
+    b = model.roi_heads.settings
+    assert (b.samples, b.positive_fraction, b.positive_iou, b.nms_iou) == (128, 0.25, 0.5, 0.3)
+    assert model.roi_heads.region_features.bins == 7

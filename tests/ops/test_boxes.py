@@ -193,6 +193,13 @@ def test_offsets_of_one_box() -> None:
     torch.testing.assert_close(weighted, torch.tensor(expected) * torch.tensor([10.0, 10.0, 5.0, 5.0]))
 
 
+def test_each_of_the_four_offsets_has_its_own_weight() -> None:
+    anchor, box = torch.tensor([0.0, 0.0, 10.0, 20.0]), torch.tensor([5.0, 10.0, 25.0, 20.0])
+    weighted = torch.tensor([2 * 1.0, 3 * 0.25, 5 * math.log(2), -7 * math.log(2)])
+    torch.testing.assert_close(ops.encode_boxes(box, anchor, (2.0, 3.0, 5.0, 7.0)), weighted)
+    torch.testing.assert_close(ops.decode_boxes(weighted, anchor, (2.0, 3.0, 5.0, 7.0)), box)
+
+
 @given(
     boxes=box_lists(), seed=st.integers(0, 99), weights=st.sampled_from([(1.0, 1.0, 1.0, 1.0), (10.0, 10.0, 5.0, 5.0)])
 )

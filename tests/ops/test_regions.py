@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sightline.errors import InputError
+from sightline.models.detection.faster_rcnn import AlignedRegions
 from sightline.ops import _range_max, _sampling
 from sightline.ops.position_sensitive import ps_roi_align, ps_roi_pool
 from sightline.ops.regions import multiscale_roi_align, roi_align, roi_pool
+from sightline.structures import ImageBatch
 
 ROIS = torch.tensor(
     [
@@ -136,6 +138,28 @@ def test_roi_align_of_a_plane_is_the_plane() -> None:
         torch.testing.assert_close(shifted, result + (3 - 2) * 0.5)
         largest = roi_align(maps, [box], (4, 7), sampling_ratio=ratio, mode="max")[0, 0]
         assert (largest >= result).all()
+
+
+def test_a_size_just_below_a_power_of_two_does_not_fall_a_level() -> None:
+    """torchvision adds 1e-6 to the level: 224 × 223.9999 pixels belong to 224 (level 4), 224 × 223.999 below it."""
+    maps = [torch.full((1, 1, 1024 >> level, 1024 >> level), float(level)) for level in (2, 3, 4, 5)]
+    heights = {223.9999: 4, 223.999: 3, 224.0: 4, 447.9: 4, 448.0 * 2: 5}
+    boxes = torch.tensor([[0.0, 0, 224, height] for height in heights])
+    found = multiscale_roi_align(maps, [boxes], (1024, 1024), 1)
+    assert found.flatten().tolist() == pytest.approx(list(heights.values()))
+
+
+def test_two_samples_a_side_are_read_where_nothing_is_said() -> None:
+    """Mask R-CNN's regions average 2 × 2 samples a bin; one alone would read a curved map elsewhere."""
+    y, x = torch.meshgrid(torch.arange(16.0), torch.arange(16.0), indexing="ij")
+    maps = (x**2 + 3 * y**2 + 7 * (x % 3))[None, None]
+    box = torch.tensor([[8.0, 12.0, 100.0, 90.0]])
+    rois = torch.tensor([[0.0, 8, 12, 100, 90]])
+    expected = naive_roi_align(maps, rois, (3, 2), 1 / 8, 2, False)
+    torch.testing.assert_close(multiscale_roi_align([maps], [box], (128, 128), (3, 2)), expected)
+    batch = ImageBatch(torch.zeros(1, 3, 128, 128), [(128, 128)], [(128, 128)])
+    regions = AlignedRegions(["map"], 3)({"map": maps}, [box], batch)
+    torch.testing.assert_close(regions, naive_roi_align(maps, rois, (3, 3), 1 / 8, 2, False))
 
 
 def test_roi_pool_worked_case() -> None:

@@ -23,14 +23,16 @@ def test_each_step_trains_its_own_layers(tmp_path: Path) -> None:
     model = create_model("faster_rcnn_mobilenet_v2", CLASSES, min_size=64, max_size=64, hidden=16, proposals=few)
     model.backbone["0"].requires_grad_(False)
     start = {k: v.clone() for k, v in model.state_dict().items()}
-    recipe = Recipe(epochs=1, batch_size=2, optimizer="adamw", lr=1e-3)
+    recipe = Recipe(epochs=1, batch_size=2, optimizer="adamw", lr=1e-3, warmup_steps=0, ema=None)
+    careful = recipe.changed(lr=1e-6)  # step 2 hardly moves: its backbone shows where it began
     asked: list[int] = []
 
     def validate(current: FasterRCNN) -> dict[str, float]:
         asked.append(len(current([Blobs(1)[0][0]])[0]))
         return {"AP": 0.5}
 
-    runs = train_alternating(model, Blobs(2), recipe, tmp_path, validate=validate, progress=False)
+    recipes = [recipe, careful, recipe, recipe]
+    runs = train_alternating(model, Blobs(2), recipes, tmp_path, validate=validate, progress=False)
     assert [run.folder.name for run in runs] == list(STEPS)
     assert len(asked) == 2
     first, second, third, fourth = (load_file(run.folder / "last.safetensors") for run in runs)
@@ -41,6 +43,9 @@ def test_each_step_trains_its_own_layers(tmp_path: Path) -> None:
     assert equal(first, start, "roi_heads")
     assert not equal(first, start, "rpn")
     assert not equal(first, start, "backbone")
+    kernel = "backbone.1.conv.0.0.weight"  # the detector begins where the proposals began, not where they ended
+    assert (first[kernel] - start[kernel]).abs().max() > 5e-4
+    assert (second[kernel] - start[kernel]).abs().max() < 5e-6
     assert equal(second, first, "rpn")
     assert not equal(second, first, "backbone")
     assert not equal(second, start, "roi_heads")
@@ -60,21 +65,6 @@ def test_each_step_trains_its_own_layers(tmp_path: Path) -> None:
     frozen = {n for n, p in model.named_parameters() if not p.requires_grad}
     assert frozen == {n for n, _ in model.named_parameters() if n.startswith("backbone.0.")}
     assert set(model([Blobs(1)[0][0]], [Blobs(1)[0][1]])) >= {"loss_objectness", "loss_classifier"}
-
-
-@pytest.mark.slow
-def test_the_detector_of_step_two_begins_where_the_proposals_began(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    few = ProposalSettings(before_nms=(60, 30), after_nms=(30, 10))
-    model = create_model("faster_rcnn_mobilenet_v2", CLASSES, min_size=64, max_size=64, hidden=16, proposals=few)
-    model.backbone["0"][0].requires_grad_(False)
-    first_kernel = model.backbone["1"].block[0][0].weight.detach().clone()
-    learn, rest = (
-        Recipe(epochs=1, batch_size=2, optimizer="sgd", lr=0.1),
-        Recipe(epochs=1, batch_size=2, optimizer="sgd", lr=1e-9),
-    )
-    train_alternating(model, Blobs(4), [learn, rest, rest, rest], tmp_path, progress=False)
-    torch.testing.assert_close(model.backbone["1"].block[0][0].weight.detach(), first_kernel, atol=1e-6, rtol=1e-6)
 
 
 def test_what_cannot_alternate_is_refused(tmp_path: Path) -> None:

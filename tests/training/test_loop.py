@@ -156,6 +156,41 @@ def test_validation_loss_is_the_mean_over_images_in_eval_mode(tmp_path):
     assert run.metrics[0]["val/loss"] == pytest.approx(sum(losses) / 7, rel=1e-5)
 
 
+class Brightness(toy.BlobDetector):
+    """Its loss is an image's mean, whatever the weights are; the gradient of the last bias is 3 and −4."""
+
+    def forward(self, images, targets=None):
+        mean = torch.stack([image.float().mean() / 255 for image in images]).mean()
+        pull = 3 * self.cls.bias[0] - 4 * self.cls.bias[1]
+        return {"loss": mean + pull - pull.detach()}
+
+
+def test_an_epoch_s_loss_is_the_mean_over_its_images(tmp_path):
+    """Batches of 3 and 2 images: each counts by its images, in training and in validation."""
+    data = toy.Blobs(5)
+    for number, (image, _) in enumerate(data):
+        image.fill_(51 * number)  # 0, 0.2, 0.4, 0.6, 0.8: their mean is 0.4 in whatever order they come
+    held_out = toy.Blobs(5)
+    for number, (image, _) in enumerate(held_out):
+        image.fill_(51 if number < 3 else 255)  # batches of means 0.2 and 1: (3 · 0.2 + 2 · 1) / 5
+    run = train(tmp_path, Recipe(epochs=1, batch_size=3, ema=None), data, Brightness(), validation=held_out)
+    assert run.metrics[0]["train/loss"] == pytest.approx(0.4, rel=1e-6)
+    assert run.metrics[0]["val/loss"] == pytest.approx(0.52, rel=1e-6)
+
+
+def test_a_gradient_longer_than_the_limit_is_scaled_to_it(tmp_path):
+    """The gradient (3, −4) is 5 long: cut to a length of 0.5 it is (0.3, −0.4), and below the limit it stays."""
+    for limit, step in ((0.5, 0.1), (6.0, 1.0), (None, 1.0)):
+        model = Brightness()
+        before = model.cls.bias.detach().clone()
+        recipe = Recipe(
+            epochs=1, batch_size=4, optimizer="sgd", lr=0.1, weight_decay=0.0, warmup_steps=0, clip_norm=limit, ema=None
+        )
+        train(tmp_path / str(limit), recipe, toy.Blobs(4), model)
+        moved = (model.cls.bias.detach() - before).tolist()
+        assert moved == pytest.approx([-0.1 * 3 * step, 0.1 * 4 * step], rel=1e-4)
+
+
 @pytest.mark.parametrize("images", [16, 12])
 def test_accumulating_equals_a_larger_batch(tmp_path, images):
     """Without batch norm's and dropout's dependence on the batch, two half batches step as one whole; and the last of

@@ -378,3 +378,12 @@ def test_settings_that_no_model_can_have() -> None:
         PPYOLOSettings(grid=0.5)
     with pytest.raises(InputError, match="iou_power is 2, but must lie between 0 and 1"):
         PPYOLOSettings(iou_power=2)
+
+
+def test_the_predicted_iou_counts_to_the_power_of_two_fifths() -> None:
+    """Class 0.8, objectness 1/2, IoU 1/4: 0.8 · (1/2)^0.6 · (1/4)^0.4 = 0.8 · (1/2)^1.4, with the authors' α of 0.4."""
+    model = tiny(PPYOLOSettings())
+    outputs, _ = random_outputs(model, 1)
+    said = {"objectness": 0.5, "iou": 0.25, "classes": 0.8}
+    same = {name: torch.full_like(getattr(outputs, name), math.log(p / (1 - p))) for name, p in said.items()}
+    assert model.scores(outputs._replace(**same))[0, 0].tolist() == pytest.approx([0.8 * 0.5**1.4] * 3)

@@ -5,6 +5,7 @@ The assignment, the losses and the decoding are held to loops in tests/nn/test_h
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -404,3 +405,39 @@ def test_ssd_on_mobilenet_overfits_two_images() -> None:
     for result, box, label in zip(results, boxes, (0, 2), strict=True):
         assert int(result.labels[0]) == label
         assert result.boxes[0].tolist() == pytest.approx(box, abs=10)
+
+
+def head_alone(**numbers: object) -> ssd.SSD:
+    """What follows the network, for four default boxes of 20 × 20 pixels in a row."""
+    with torch.device("meta"):
+        model = create_model("ssd300_vgg16", NAMES, settings=ssd.SSDSettings(**numbers))
+    return model
+
+
+ROW = torch.tensor([[20.0 * i, 0, 20.0 * i + 20, 20] for i in range(16)])
+
+
+def test_losses_are_divided_by_the_matched_boxes() -> None:
+    """Section 2.2: N is the number of matched default boxes. Flat logits of K + 1 = 4 outputs cost log 4 each; two
+    boxes match, and three negatives for each of them count: (2 + 6) · log 4 / 2, whatever the batch's size."""
+    model = head_alone()
+    targets = [Instances((20, 320), boxes=ROW[[3, 8]], labels=[1, 3]), Instances((20, 320))]
+    matches = model.assign(ROW, targets)
+    assert matches[0].tolist().count(-1) == 14
+    deltas = torch.zeros(2, 16, 4)
+    deltas[0, 3] = torch.tensor([0.5, 0.0, 3.0, 0.0])  # smooth L1: 0.125 and 2.5; the negatives' do not count
+    deltas[0, 5] = 9.0
+    losses = model.losses(torch.zeros(2, 16, 4), deltas, ROW, matches, targets)
+    assert float(losses["classification"]) == pytest.approx(4 * math.log(4))
+    assert float(losses["bbox_regression"]) == pytest.approx((0.125 + 2.5) / 2)
+
+
+def test_scores_are_the_softmax_s_probabilities() -> None:
+    probabilities = torch.full((1, 16, 4), 0.0)
+    probabilities[..., 0], probabilities[..., 1:] = 0.97, 0.01
+    probabilities[0, 2] = torch.tensor([0.1, 0.6, 0.3, 1e-9])
+    probabilities[0, 7] = torch.tensor([0.5, 1e-9, 0.1, 0.4])
+    found = head_alone(min_score=0.05).decode(probabilities.log(), torch.zeros(1, 16, 4), ROW, [(20, 320)])[0]
+    assert sorted(found["scores"].tolist()) == pytest.approx([0.1, 0.3, 0.4, 0.6])
+    assert found["boxes"][found["scores"].argmax()].tolist() == ROW[2].tolist()
+    assert found["labels"][found["scores"].argsort(descending=True)].tolist() == [1, 3, 2, 2]

@@ -184,6 +184,24 @@ def test_the_passthrough_has_the_paper_s_shapes() -> None:
         assert model.network(torch.zeros(1, 3, 416, 416)).shape == (1, 125, 13, 13)
 
 
+def test_the_passthrough_comes_before_the_coarse_map() -> None:
+    """darknet's file says `layers=-1,-4`: the reordered map first, then the convolutions."""
+    head = build().head.eval()
+    seen = []
+    head.joined.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    channels = [next(p for p in part.parameters()).shape[1] for part in (head.passthrough, head.convolutions)]
+    one, other = torch.rand(1, channels[0], 4, 4), torch.rand(1, channels[1], 2, 2)
+    with torch.inference_mode():
+        head(one, other)
+        passed = head.passthrough[0](one)
+    c = passed.shape[1]
+    for channel in (0, c - 1):
+        for row in range(2):
+            for column in range(2):
+                place = channel * 4 + row * 2 + column
+                assert torch.equal(seen[0][:, place], passed[:, channel, row::2, column::2])
+
+
 def test_the_order_of_the_reordering_can_be_darknet_s() -> None:
     model = build()
     images = torch.rand(1, 3, 96, 96)

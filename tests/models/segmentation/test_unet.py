@@ -83,9 +83,15 @@ def test_any_depth_on_a_backbone(depth: int) -> None:
 
 
 def test_a_backbone_s_weights_load() -> None:
+    """Strides of 2, 4 and 8 end with MobileNet's features 1, 3 and 6: all of these load, and nothing else is there."""
     net, model = mobilenet_v2(7), unet_mobilenet_v2(NAMES, depth=3)
-    load_weights(model, net.state_dict(), "mobilenet.pth")
-    assert torch.equal(model.network.encoder["3"].conv[1][0].weight, net.features[3].conv[1][0].weight)
+    theirs = {k: torch.randn(v.shape).to(v.dtype) for k, v in net.state_dict().items()}
+    load_weights(model, theirs, "mobilenet.pth")
+    ours = model.network.encoder.state_dict()
+    assert {key.split(".")[0] for key in ours} == {str(i) for i in range(7)}
+    assert len(ours) == sum(len(net.features[i].state_dict()) for i in range(7))
+    for key, value in ours.items():
+        assert torch.equal(value, theirs[f"features.{key}"]), key
 
 
 def test_the_padded_form_learns_two_images() -> None:

@@ -71,6 +71,27 @@ def test_slopes_point_where_the_image_rises() -> None:
     assert diagonal == other == 7  # cos 45° of the steepest
 
 
+def test_slopes_are_binned_up_to_the_steepest_of_each_channel() -> None:
+    """A faint channel's texture counts as a strong one's: half the steepest slope is in the middle bin of both."""
+    x = np.concatenate([np.linspace(0, 0.4, 33)[:-1], np.linspace(0.4, 0.6, 33)])  # the second half half as steep
+    steps = np.stack([x, 0.1 * x], -1).astype(np.float32)
+    pixels = np.ascontiguousarray(np.broadcast_to(steps, (24, *steps.shape)))
+    codes, _ = pixel_codes(pixels)
+    across = codes.reshape(-1, *pixels.shape[:2])[[0, 4], 12]  # slopes to the right of each channel, in one row
+    for slopes in across:
+        assert set(slopes[8:24].tolist()) <= {8, 9}  # 9, or 8 by the last bit
+        assert set(slopes[40:56].tolist()) <= {4, 5}
+
+
+def test_fill_joins_what_fits_together() -> None:
+    """An L of 7 pixels, the 9 that fill it, and a column of 8: together the first two leave no hole in their box."""
+    labels = np.array([[0, 1, 1, 1, 2, 2]] * 3 + [[0, 0, 0, 0, 2, 2]])
+    regions = describe(labels, *pixel_codes(np.zeros((4, 6, 3), np.float32)))
+    first = group(regions, ("fill",))[3]
+    assert first.tolist() == [0, 0, 4, 4]  # fill 1; with the column 1 − 9/24 and 1 − 3/24
+    assert group(regions, ("size",))[3].tolist() == [0, 0, 6, 4]  # the two smallest: 7 and 8
+
+
 def test_neighbours_by_loops() -> None:
     labels = np.random.default_rng(0).integers(0, 9, (7, 9))
     expected = set()

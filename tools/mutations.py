@@ -1,0 +1,324 @@
+"""The changes that were once not noticed, where automatic ones are made, and those that change nothing."""
+
+from __future__ import annotations
+
+from changes import Mutation
+
+CONTRACT = "tests/models/test_contract.py"
+SINGLE_MAP = "tests/models/test_single_map.py"
+R_CNN = "tests/models/test_r_cnn.py"
+PP_YOLO = "tests/models/detection/test_pp_yolo.py"
+SEARCH = "tests/ops/proposals/test_selective_search.py"
+TRANSFORMS = "tests/data/test_transforms.py"
+
+# (file, old text, new text, tests, what it is)
+_NAMED = [
+    (
+        "ops/boxes.py",
+        "wh * torch.log(h / ah))",
+        "ww * torch.log(h / ah))",
+        ["tests/ops/test_boxes.py"],
+        "the height's weight replaced by the width's when encoding",
+    ),
+    ("ops/boxes.py", "(dh / wh)", "(dh / ww)", ["tests/ops/test_boxes.py"], "and when decoding"),
+    (
+        "ops/regions.py",
+        " + 1e-6).floor()",
+        ").floor()",
+        ["tests/ops/test_regions.py"],
+        "the pyramid's level rule without its 1e-6",
+    ),
+    (
+        "training/loop.py",
+        "net.parameters(), recipe.clip_norm)",
+        "net.parameters(), 10 * recipe.clip_norm)",
+        ["tests/training/test_loop.py", "-k", "gradient_longer"],
+        "gradient clipping ten times as wide",
+    ),
+    (
+        "training/checkpoint.py",
+        "+ value * images",
+        "+ value",
+        ["tests/training/test_loop.py", "-k", "loss_is"],
+        "an epoch's losses averaged without the batch's size",
+    ),
+    (
+        "training/alternating.py",
+        "            model.backbone.load_state_dict(start)\n",
+        "",
+        ["tests/training/test_alternating.py"],
+        "step 2 of alternating training from another start",
+    ),
+    ("models/detection/r_cnn_stages.py", "(values > -1)", "(values > 0)", [R_CNN], "hard negatives without the margin"),
+    ("models/detection/r_cnn.py", "16 / 227", "32 / 227", [R_CNN], "R-CNN's context twice as wide"),
+    (
+        "models/detection/r_cnn_stages.py",
+        "first_negatives: int = 2000",
+        "first_negatives: int = 4000",
+        [R_CNN],
+        "twice as many first negatives",
+    ),
+    (
+        "models/detection/r_cnn_stages.py",
+        "random.permutation(rows)[:share]",
+        "rows[:share]",
+        [R_CNN],
+        "the first negatives not at random",
+    ),
+    (
+        "models/detection/r_fcn.py",
+        "before_nms=(12000, 6000)",
+        "before_nms=(12000, 3000)",
+        [SINGLE_MAP],
+        "R-FCN: proposals before suppression",
+    ),
+    (
+        "models/detection/r_fcn.py",
+        "after_nms=(2000, 300), min_size=16",
+        "after_nms=(2000, 1000), min_size=16",
+        [SINGLE_MAP],
+        "R-FCN: proposals after suppression",
+    ),
+    ("models/detection/r_fcn.py", "nms_iou=0.3", "nms_iou=0.5", [SINGLE_MAP], "R-FCN's suppression"),
+    (
+        "models/detection/pp_yolo.py",
+        "iou_power: float = 0.4",
+        "iou_power: float = 0.6",
+        [PP_YOLO],
+        "PP-YOLO's IoU power",
+    ),
+    (
+        "models/detection/pp_yolo.py",
+        "object_score ** (1 - power) * outputs.iou.float().sigmoid() ** power",
+        "object_score ** power * outputs.iou.float().sigmoid() ** (1 - power)",
+        [PP_YOLO],
+        "PP-YOLO's IoU power on the objectness",
+    ),
+    (
+        "evaluation/errors.py",
+        "    counted = ~(objects.crowd | objects.difficult)\n    pairs = overlapping_pairs(shown",
+        "    counted = ~objects.difficult\n    pairs = overlapping_pairs(shown",
+        ["tests/evaluation/test_errors.py"],
+        "crowds among the objects of the error kinds",
+    ),
+    (
+        "evaluation/errors.py",
+        "    counted = ~(objects.crowd | objects.difficult)\n    matched, ignored",
+        "    counted = ~objects.difficult\n    matched, ignored",
+        ["tests/evaluation/test_errors.py"],
+        "crowds among the objects of the operating point",
+    ),
+    (
+        "data/transforms/compose.py",
+        'boxes[~target.crowd.cpu().numpy()] if "crowd" in target else boxes',
+        "boxes",
+        [TRANSFORMS],
+        "crops care for crowds",
+    ),
+    (
+        "data/transforms/crops.py",
+        "1 / generator.uniform(*self.ratio)",
+        "generator.uniform(1 / self.ratio[1], 1 / self.ratio[0])",
+        [TRANSFORMS],
+        "zoom-out's distribution",
+    ),
+    (
+        "nn/heads/yolo_v2.py",
+        "[self.passthrough(fine), self.convolutions(coarse)]",
+        "[self.convolutions(coarse), self.passthrough(fine)]",
+        ["tests/models/detection/test_yolo_v2.py"],
+        "the order of YOLO v2's passthrough",
+    ),
+    (
+        "nn/heads/keypoint.py",
+        "points[..., 2] > 0",
+        "points[..., 2] > 1",
+        ["tests/nn/test_heads.py"],
+        "visible in place of labelled keypoints",
+    ),
+    ("ops/proposals/regions.py", "max(steepest, 1e-6)", "max(steepest, 1.0)", [SEARCH], "texture's scale"),
+    (
+        "ops/proposals/grouping.py",
+        "- boxes * box_weight",
+        "+ boxes * box_weight",
+        [SEARCH],
+        "fill's sign in selective search",
+    ),
+    (
+        "ops/proposals/grouping.py",
+        "(by_fill - by_size) / regions.area",
+        "(0 - by_size) / regions.area",
+        [SEARCH],
+        "fill without the regions' sizes",
+    ),
+    (
+        "structures.py",
+        "[(w / ow, h / oh) for (h, w), (oh, ow) in zip(self.sizes, self.original_sizes, strict=True)]",
+        "[(self.sizes[0][1] / self.original_sizes[0][1], self.sizes[0][0] / self.original_sizes[0][0])] * len(self)",
+        ["tests/models/test_preprocess.py"],
+        "every image of a batch given the first one's scale",
+    ),
+    (
+        "models/preprocess.py",
+        "target.keypoints.new_tensor([*scale, 1.0])",
+        "target.keypoints.new_tensor([scale[0], scale[0], 1.0])",
+        ["tests/models/test_preprocess.py"],
+        "keypoints scaled by one factor",
+    ),
+    (
+        "models/detection/keypoint_rcnn.py",
+        "new_tensor([sx, sy, 1.0])",
+        "new_tensor([sx, sx, 1.0])",
+        ["tests/models/test_mask_rcnn.py"],
+        "keypoints scaled back by one factor",
+    ),
+    (
+        "nn/heads/keypoint.py",
+        "(terms * counted).sum() / counted.sum().clamp(min=1)",
+        "(terms * counted).mean()",
+        ["tests/nn/test_heads.py"],
+        "the keypoint loss as a mean over all points",
+    ),
+    (
+        "models/detection/ssd.py",
+        "positive.sum().clamp(min=1)",
+        "counted.sum().clamp(min=1)",
+        ["tests/models/detection/test_ssd.py"],
+        "SSD's normaliser",
+    ),
+    (
+        "models/detection/ssd.py",
+        "probabilities = logits.float().softmax(-1)[..., 1:].transpose(1, 2)  # [N, K, D]",
+        "probabilities = logits.float().softmax(-1)[..., 1:].transpose(1, 2)\n"
+        "        probabilities = probabilities / probabilities.amax()",
+        ["tests/models/detection/test_ssd.py"],
+        "SSD's scores divided by their maximum",
+    ),
+    (
+        "ops/regions.py",
+        "sampling_ratio: int = 2,",
+        "sampling_ratio: int = 1,",
+        ["tests/ops/test_regions.py"],
+        "one RoI sample in place of two",
+    ),
+]
+NAMED = [Mutation(file, old, new, tests, note=note) for file, old, new, tests, note in _NAMED]
+
+_DETECTION = "tests/models/detection/"
+_FORMATS = "tests/data/formats/"
+_LOOP, _PARTS = "tests/training/test_loop.py", "tests/training/test_parts.py"
+_RESUME = "tests/training/test_resume.py"
+_SHORT = "accumul or loss_is or gradient_longer or backbone_learns or validates_every or closing"
+
+AREAS: dict[str, dict[str, list[str]]] = {
+    "ops": {
+        "ops/boxes.py": ["tests/ops/test_boxes.py"],
+        "ops/anchors.py": ["tests/ops/test_anchors.py"],
+        "ops/assignment.py": ["tests/ops/test_assignment.py"],
+        "ops/losses.py": ["tests/ops/test_losses.py"],
+        "ops/pixel_losses.py": ["tests/ops/test_pixel_losses.py"],
+        "ops/masks.py": ["tests/ops/test_masks.py"],
+        "ops/matrix_nms.py": ["tests/ops/test_matrix_nms.py"],
+        "ops/merging.py": ["tests/ops/test_merging.py"],
+        "ops/regions.py": ["tests/ops/test_regions.py"],
+        "ops/_sampling.py": ["tests/ops/test_regions.py"],
+        "ops/suppression.py": ["tests/ops/test_suppression.py"],
+        "ops/task_alignment.py": ["tests/ops/test_task_alignment.py"],
+        "ops/upsampling.py": ["tests/ops/test_upsampling.py"],
+        "ops/word_tree.py": ["tests/ops/test_word_tree.py"],
+        "ops/proposals/grouping.py": [SEARCH],
+        "ops/proposals/regions.py": [SEARCH],
+        "ops/proposals/selective_search.py": [SEARCH],
+    },
+    "heads": {
+        "nn/heads/box.py": ["tests/nn/test_heads.py", SINGLE_MAP],
+        "nn/heads/decoupled.py": [f"{_DETECTION}test_sightline_detector.py"],
+        "nn/heads/efficientdet.py": [f"{_DETECTION}test_efficientdet.py"],
+        "nn/heads/keypoint.py": ["tests/models/test_mask_rcnn.py", "tests/nn/test_heads.py"],
+        "nn/heads/mask.py": ["tests/models/test_mask_rcnn.py", "tests/nn/test_heads.py"],
+        "nn/heads/position_sensitive.py": [SINGLE_MAP],
+        "nn/heads/retinanet.py": [f"{_DETECTION}test_retinanet.py", "tests/nn/test_heads.py"],
+        "nn/heads/rpn.py": ["tests/nn/test_heads.py", SINGLE_MAP],
+        "nn/heads/rpn_single.py": [SINGLE_MAP],
+        "nn/heads/ssd.py": [f"{_DETECTION}test_ssd.py", "tests/nn/test_heads.py"],
+        "nn/heads/yolo_v1.py": [f"{_DETECTION}test_yolo_v1.py"],
+        "nn/heads/yolo_v2.py": [f"{_DETECTION}test_yolo_v2.py"],
+        "nn/layers/space_to_depth.py": ["tests/models/darknet/test_detector.py", f"{_DETECTION}test_yolo_v2.py"],
+        "nn/necks/fpn.py": ["tests/nn/test_heads.py", "tests/nn/test_backbones.py"],
+        "nn/necks/bifpn.py": ["tests/nn/necks/test_bifpn.py"],
+    },
+    "systems": {
+        "models/detection/faster_rcnn.py": ["tests/nn/test_heads.py", "tests/models/test_mask_rcnn.py", SINGLE_MAP],
+        "models/detection/fcos.py": [f"{_DETECTION}test_fcos.py"],
+        "models/detection/retinanet.py": [f"{_DETECTION}test_retinanet.py"],
+        "models/detection/ssd.py": [f"{_DETECTION}test_ssd.py"],
+        "models/detection/yolo_v1.py": [f"{_DETECTION}test_yolo_v1.py"],
+        "models/detection/yolo_v2.py": [f"{_DETECTION}test_yolo_v2.py"],
+        "models/detection/pp_yolo.py": [PP_YOLO],
+        "models/detection/efficientdet.py": [f"{_DETECTION}test_efficientdet.py"],
+        "models/detection/sightline_detector.py": [f"{_DETECTION}test_sightline_detector.py"],
+        "models/detection/r_cnn.py": [R_CNN],
+        "models/detection/r_cnn_stages.py": [R_CNN],
+        "models/detection/overfeat.py": ["tests/models/test_overfeat.py"],
+        "models/detection/localiser.py": ["tests/models/test_localiser.py"],
+        "models/detection/light_head_rcnn.py": [SINGLE_MAP],
+        "models/preprocess.py": ["tests/models/test_preprocess.py"],
+        "models/segmentation/fcn.py": ["tests/models/segmentation/test_fcn.py"],
+        "models/segmentation/unet.py": ["tests/models/segmentation/test_unet.py"],
+    },
+    "metrics": {
+        "evaluation/_arrays.py": ["tests/evaluation/test_detection.py", "tests/evaluation/test_errors.py"],
+        "evaluation/coco.py": ["tests/evaluation/test_detection.py", "tests/evaluation/test_shapes.py"],
+        "evaluation/detection.py": ["tests/evaluation/test_detection.py", "tests/evaluation/test_evaluate.py"],
+        "evaluation/errors.py": ["tests/evaluation/test_errors.py"],
+        "evaluation/proposals.py": ["tests/evaluation/test_proposals.py"],
+        "evaluation/segmentation.py": ["tests/evaluation/test_segmentation.py"],
+        "evaluation/shapes.py": ["tests/evaluation/test_shapes.py"],
+        "evaluation/voc.py": ["tests/evaluation/test_voc.py"],
+    },
+    "formats": {
+        "data/formats/coco.py": [f"{_FORMATS}test_coco.py"],
+        "data/formats/coco_gather.py": [f"{_FORMATS}test_coco.py"],
+        "data/formats/coco_columns.py": [f"{_FORMATS}test_coco.py"],
+        "data/formats/coco_write.py": [f"{_FORMATS}test_coco.py", f"{_FORMATS}test_convert.py"],
+        "data/formats/yolo.py": [f"{_FORMATS}test_yolo.py", f"{_FORMATS}test_convert.py"],
+        "data/formats/yolo_seg.py": [f"{_FORMATS}test_yolo_seg.py", f"{_FORMATS}test_yolo.py"],
+        "data/formats/voc.py": [f"{_FORMATS}test_voc.py"],
+        "data/formats/voc_write.py": [f"{_FORMATS}test_voc.py", f"{_FORMATS}test_convert.py"],
+        "data/formats/cvat.py": [f"{_FORMATS}test_cvat.py"],
+        "data/formats/labelme.py": [f"{_FORMATS}test_labelme.py"],
+        "data/formats/via.py": [f"{_FORMATS}test_via.py"],
+        "data/formats/masks.py": [f"{_FORMATS}test_masks.py"],
+        "data/formats/semantic.py": [f"{_FORMATS}test_semantic.py"],
+        "data/formats/shapes.py": [f"{_FORMATS}test_shapes.py"],
+        "data/columns.py": ["tests/data/test_dataset.py", f"{_FORMATS}test_coco.py"],
+    },
+    "transforms": {
+        "data/transforms/colour.py": [TRANSFORMS],
+        "data/transforms/compose.py": [TRANSFORMS],
+        "data/transforms/crops.py": [TRANSFORMS],
+        "data/transforms/geometry.py": [TRANSFORMS],
+        "data/transforms/mosaic.py": ["tests/data/transforms/test_mosaic.py"],
+        "data/transforms/resample.py": [TRANSFORMS],
+        "data/transforms/targets.py": [TRANSFORMS],
+        "data/transforms/tone.py": [TRANSFORMS],
+    },
+    "training": {
+        "training/alternating.py": ["tests/training/test_alternating.py"],
+        "training/checkpoint.py": [_RESUME, "-k", "killed_after or failed_write or sgd or best_is_kept or loss_is"],
+        "training/ema.py": [_PARTS, "-k", "ema"],
+        "training/guard.py": [_LOOP, "-k", "non_finite or refusals"],
+        "training/half.py": ["tests/training/test_half.py", "-k", "not learns"],
+        "training/loader.py": [_PARTS],
+        "training/loop.py": [_LOOP, "tests/training/test_closing.py", "-k", _SHORT],
+        "training/optimizer.py": [_PARTS, _LOOP, "-k", "backbone or trainable or optimizer or decay"],
+        "training/records.py": [_LOOP, "-k", "best_by or best_is_kept or validates_every or writes"],
+        "training/schedule.py": ["tests/training/test_schedule.py", "-k", "not ends_within"],
+        "training/recipe.py": ["tests/training/test_recipe.py"],
+        "training/validation.py": [_LOOP, "-k", "loss_is or validation_leaves"],
+    },
+}
+"""Area → file below src/sightline → the tests that should notice a fault of it."""
+
+EQUIVALENT: dict[tuple[str, str], str] = {}
+"""(file, the changed line) → why nothing can tell it from the original."""
