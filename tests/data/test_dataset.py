@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sightline.data.columns import Blob, Columns
+from sightline.data.columns import Blob, Columns, _nbytes
 from sightline.data.dataset import Dataset
 from sightline.errors import InputError
 from sightline.structures import IGNORE, ClassMap, ClassScores, Instances
@@ -331,3 +331,8 @@ def test_workers_give_the_same(method: str):
     items = [item for batch in loader for item in batch]
     assert [target.boxes[:, 0].tolist() for _, target in items] == firsts(data)
     assert [int(image[0, 0, 0]) for image, _ in items] == list(range(6))
+
+
+def test_packed_texts_take_their_bytes_and_their_offsets() -> None:
+    assert _nbytes(Blob.of(["ab", "", "cde"])) == 5 + 8 * 4
+    assert _nbytes(np.zeros((3, 4), np.float32)) == 48

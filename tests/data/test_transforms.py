@@ -44,7 +44,7 @@ from sightline.data.transforms import (
     recipes,
 )
 from sightline.data.transforms.resample import warp_image, warp_labels
-from sightline.data.transforms.targets import transform_boxes
+from sightline.data.transforms.targets import transform_boxes, visible_share
 from sightline.errors import InputError
 from sightline.structures import IGNORE, Classes, ClassMap, ClassScores, Instances
 
@@ -457,6 +457,33 @@ def test_safe_crop_holds_one_object_whole():
         _, kept = SafeCrop((0.01, 0.3), p=1)(picture(), boxes_target(boxes), random(seed))
         extents = {tuple((box[2:] - box[:2]).tolist()) for box in kept.boxes}
         assert extents & {(17.5, 9.0), (25.0, 18.0)}
+
+
+def test_an_object_stays_while_a_pixel_of_it_and_its_share_are_seen():
+    """Half of a box of 10 × 2 pixels is 1 pixel high, and half of one of 2 × 10 is 1 wide; less is out of sight."""
+    boxes = np.array([[0.0, 0, 10, 2], [0, 0, 2, 10]])
+    view = View(np.eye(3), (20, 20), boxes, (20, 20), 0.3)
+    windows = np.array([[0.0, 0, 20, 1], [0, 0, 1, 20], [0, 0, 20, 0.9], [0, 0, 0.9, 20]])
+    assert view.kept(windows).tolist() == [[True, False], [False, True], [False, False], [False, False]]
+
+
+def test_a_mask_says_how_much_of_its_object_is_seen():
+    """The box stays for the most part, but 4 of the mask's 40 pixels do: the object goes; with 20 of 40 it stays."""
+    for column, kept in ((19, 0), (15, 1)):
+        mask = torch.zeros(1, 40, 60, dtype=torch.bool)
+        mask[0, 10:14, 10:20] = True
+        target = boxes_target([[10, 10, 50, 14]], masks=mask)
+        crop = Compose([Fixed([[1, 0, -column], [0, 1, 0], [0, 0, 1]], (40, 60 - column))], min_visible=0.3)
+        assert len(crop(picture(), target, random())[1]) == kept
+
+
+def test_scale_jitter_keeps_an_object_though_another_is_out_of_sight():
+    boxes, canvas = np.array([[2.0, 3, 12, 12], [90, 90, 99, 99]]), np.array([[0.0, 0, 60, 40]])
+    for seed in range(20):
+        view = View(np.eye(3), (40, 60), boxes, (40, 60), 0.3)
+        matrix, size = ScaleJitter((3.0, 4.0)).step(view, random(seed))
+        assert size == (40, 60)
+        assert visible_share(transform_boxes(boxes, matrix), canvas)[0][0, 0] >= 0.3
 
 
 def test_crops_care_for_objects_not_for_crowds():

@@ -175,6 +175,22 @@ def test_crowds_and_difficult_objects_do_not_count_where_their_protocol_says_so(
     assert any("difficult" in note for note in hard.notes)
 
 
+def test_every_box_without_area_is_counted():
+    flat = [[5, 5, 5, 9], [5, 5, 9, 5], [7, 7, 7, 7], [1, 2, 1, 2]]
+    result = evaluate_detection([one([[10, 10, 20, 20], *flat], [0] * 5)], [one([], [], [])], Classes(["cat", "dog"]))
+    assert any(note.startswith("4 objects have boxes without area") for note in result.notes)
+
+
+def test_a_curve_has_coco_s_hundred_and_one_recalls():
+    """One of two cats is found, at 0.8: precision 1 up to a recall of one half, and 0 beyond."""
+    target = one([[10, 10, 20, 20], [50, 50, 70, 70]], [0, 0])
+    result = evaluate_detection([target], [one([[10, 10, 20, 20]], [0], [0.8])], Classes(["cat", "dog"]))
+    (curve,) = result.curves.values()
+    assert curve.recall.tolist() == pytest.approx([i / 100 for i in range(101)])
+    assert curve.precision.tolist() == pytest.approx([1.0] * 51 + [0.0] * 50)
+    assert curve.score.tolist() == pytest.approx([0.8] * 51 + [0.0] * 50)
+
+
 def test_boxes_without_area_are_noted():
     target = one([[10.0, 10.0, 60.0, 60.0], [90.0, 90.0, 90.0, 95.0]], [0, 0])
     result = evaluate_detection([target], [target], ["cat", "dog"])

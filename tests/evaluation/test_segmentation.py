@@ -83,6 +83,12 @@ def naive_boundary(labels: np.ndarray, found: np.ndarray, k: int, band: float) -
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
+def test_images_are_named_by_their_source_or_their_position() -> None:
+    named, bare = maps(7), maps(8)
+    plain = ClassMap(bare[0].labels)
+    assert evaluate_segmentation([named[0], plain], [named[1], bare[1]], NAMES).names == ["7.png", "image 1"]
+
+
 def test_what_is_near_in_a_huge_map() -> None:
     """Distances of more than 46,340 pixels, whose squares int32 does not hold."""
     those = np.zeros((3, 60_000), bool)

@@ -245,6 +245,25 @@ def test_hidden_keypoints_are_labelled_and_count() -> None:
         assert evaluate_detection([target], [prediction], NAMES).metrics["keypoint/AP"] == expected
 
 
+def test_the_tolerance_of_other_things_by_hand() -> None:
+    """σ = 0.067, k = 2σ: 10 pixels beside an area of 6400 are an OKS of exp(−100 / (2 · 6400 · 0.134²)) = 0.647, above
+    three of COCO's ten thresholds."""
+    box, points = torch.tensor([[10.0, 10, 90, 90]]), torch.tensor([[[20.0, 20, 2], [50, 50, 2], [80, 80, 2]]])
+    target = Instances((100, 100), classes=NAMES, boxes=box, labels=[1], keypoints=points)
+    moved = points + torch.tensor([6.0, 8, 0])
+    prediction = Instances((100, 100), classes=NAMES, boxes=box, labels=[1], scores=[0.9], keypoints=moved)
+    assert evaluate_detection([target], [prediction], NAMES).metrics["keypoint/AP"] == pytest.approx(0.3)
+
+
+def test_keypoints_that_some_labels_lack_are_not_measured() -> None:
+    box, points = torch.tensor([[10.0, 10, 90, 90]]), torch.tensor([[[20.0, 20, 2]]])
+    whole = Instances((100, 100), classes=NAMES, boxes=box, labels=[1], scores=[0.9], keypoints=points)
+    bare = Instances((100, 100), classes=NAMES, boxes=box, labels=[1])
+    empty = Instances((100, 100), classes=NAMES)
+    assert "keypoint/AP" not in evaluate_detection([whole, bare], [whole, whole], NAMES).metrics
+    assert evaluate_detection([whole, empty], [whole, empty.replace(scores=[])], NAMES).metrics["keypoint/AP"] == 1.0
+
+
 def test_keypoints_of_other_things_have_one_tolerance() -> None:
     targets, _ = random_case(2, points=4)
     result = evaluate_detection(targets, targets, NAMES)

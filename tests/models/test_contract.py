@@ -34,8 +34,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "fast_rcnn": {"min_size": 96, "max_size": 160, "hidden": 32, "limit": 300},
     "r_fcn": {"min_size": 96, "max_size": 160},
     "light_head": {"min_size": 96, "max_size": 160},
-    "mask_rcnn": {"min_size": 96, "max_size": 160, "boxes": BoxSettings(samples=32)},
-    "keypoint_rcnn": {"min_size": 96, "max_size": 160, "points": 3, "boxes": BoxSettings(samples=32)},
+    "mask_rcnn": {"min_size": 96, "max_size": 160, "boxes": BoxSettings(samples=32, max_detections=9)},
+    "keypoint_rcnn": {"min_size": 96, "max_size": 160, "points": 3, "boxes": BoxSettings(samples=32, max_detections=9)},
     "ssdlite320": {"image_size": 160},
     "ssd300": {"image_size": 64, "maps": 4},
     "ssd512": {"image_size": 64, "maps": 4},
@@ -212,14 +212,14 @@ def test_what_comes_back_depends_on_targets_alone(name: str) -> None:
 
 @pytest.mark.parametrize("name", LIGHT)
 def test_batched_equals_one_by_one(name: str) -> None:
-    """Two images of unlike sizes and contents that fill one padded batch, and one of a batch of its own."""
+    """Two images of unlike sizes and contents that fill one padded batch, and between them one of another."""
     model = build(name).eval()
-    if name.startswith(("r_fcn", "region_proposal")):  # in float32 a last bit decides where a region's edge snaps to
+    if name in DETECTORS:  # in float32 a last bit decides between two boxes, or where a region's edge snaps to
         model = model.double()
-    images = [image(90, 120), image(92, 118, seed=1), image(65, 64, seed=2)]
-    images[1][:, :40] //= 4
+    images = [image(90, 120), image(65, 64, seed=2), image(92, 118, seed=1)]
+    images[2][:, :40] //= 4
     if name != "unet" and not name.startswith(APART):
-        assert any({0, 1} <= set(group) for group in model.preprocess.groups(images))
+        assert any({0, 2} <= set(group) for group in model.preprocess.groups(images))
     with torch.inference_mode():
         together = model(images)
         for picture, result in zip(images, together, strict=True):
@@ -227,7 +227,7 @@ def test_batched_equals_one_by_one(name: str) -> None:
             assert result.image_size == tuple(picture.shape[-2:])
             same_results(result, alone)
     if isinstance(together[0], Instances):
-        first, second = (result.boxes for result in together[:2])
+        first, second = (result.boxes for result in together[::2])
         assert len(first)
         assert len(second)
         assert first.shape != second.shape or not torch.equal(first, second)
@@ -243,7 +243,7 @@ def same_results(a: Any, b: Any) -> None:
     for field, value in a.fields.items():
         other = b.fields[field]
         if value.is_floating_point():
-            torch.testing.assert_close(value, other, atol=2e-3, rtol=2e-4, msg=lambda text, f=field: f"{f}: {text}")
+            torch.testing.assert_close(value, other, atol=1e-4, rtol=1e-6, msg=lambda text, f=field: f"{f}: {text}")
         else:
             assert torch.equal(value, other), field
 

@@ -344,3 +344,12 @@ def test_masks_and_keypoints_overfit() -> None:
                 assert int((a & b).sum()) / int((a | b).sum()) > 0.75
             else:
                 assert (result.keypoints[0, :, :2] - target.keypoints[0, :, :2]).abs().max() < 5
+
+
+def test_anchors_of_the_small_pyramid_are_thirds_of_octaves() -> None:
+    """Strides of 8, 16, 32 and 64: three sizes each, from 32 to 256 · 2^(2/3) pixels, in three shapes."""
+    bases = faster_rcnn_mobilenet_v2_fpn(NAMES, **TINY).rpn.anchor_bases
+    sides = [(base[:, 2:] - base[:, :2]).prod(1).sqrt().tolist() for base in bases]
+    for level, found in enumerate(sides):
+        expected = [32 * 2 ** (level + third / 3) for third in range(3)]
+        assert sorted(found) == pytest.approx(sorted(expected * 3), rel=0.05)

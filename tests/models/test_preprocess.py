@@ -83,6 +83,12 @@ def test_images_that_keep_their_size_are_padded_and_come_back() -> None:
         assert torch.equal(preprocess.restored(row[:, : image.shape[1], : image.shape[2]]), image)
 
 
+def test_values_beyond_white_and_black_come_back_as_these() -> None:
+    preprocess = KeepSize([0.5] * 3, [0.25] * 3)
+    values = torch.tensor([-3.0, -2.0, 0.0, 2.0, 3.0])  # 0.5 + 0.25 · v: −0.25, 0, 0.5, 1, 1.25
+    assert preprocess.restored(values.expand(3, 1, 5))[0, 0].tolist() == [0, 0, 128, 255, 255]
+
+
 def test_a_fixed_size_is_every_image_s() -> None:
     preprocess = Preprocess(fixed_size=(40, 60), divisor=1)
     batch, _ = preprocess([image(3, 10, 10), image(3, 400, 3), image(3, 40, 60)])

@@ -15,8 +15,11 @@ from torch import Tensor, nn
 from sightline.models.detection.ssd import SSD, SSDSettings
 from sightline.models.preprocess import Preprocess
 from sightline.nn.heads.box import BoxPredictor, BoxSettings, ConvHead, RegionHeads, TwoLayerHead
+from sightline.nn.heads.decoupled import DecoupledHead
+from sightline.nn.heads.retinanet import group_norm
 from sightline.nn.heads.rpn import ProposalSettings, RegionProposalNetwork, RPNHead
 from sightline.nn.heads.ssd import MapPredictor, SSDHead
+from sightline.nn.heads.yolo_v1 import GridHead, YOLOv1Head
 from sightline.nn.layers import batch_norm
 from sightline.nn.necks.fpn import FeaturePyramid
 from sightline.ops.anchors import default_box_shapes, default_boxes
@@ -582,3 +585,51 @@ def test_the_pyramid_s_norms() -> None:
         assert [c.bias is None for c in convs] == [wanted > 0] * 4
         assert not any(isinstance(m, nn.ReLU) for m in pyramid.modules())
         assert pyramid.out_channels == 4
+
+
+# Starts and published numbers
+
+
+def spread(layer: nn.Module) -> float:
+    return float(layer.weight.detach().std())
+
+
+def test_last_layers_start_small() -> None:
+    """Weights of σ 0.01: RetinaNet, section 4.1, and the heads that follow it; 0.001 would be Fast R-CNN's boxes."""
+    dense = DecoupledHead(64, 80, 3)
+    for layer in (
+        *dense.classes,
+        *dense.sides,
+        GridHead(64, 4, 2, 20).last,
+        YOLOv1Head(8, (4, 4), 4, 2, 20, hidden=64, width=8).last,
+    ):
+        assert spread(layer) == pytest.approx(0.01, rel=0.05)
+    for layer in dense.classes:
+        assert layer.bias.sigmoid().tolist() == pytest.approx([0.01] * 80)
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(32, 8), (64, 16), (128, 32), (256, 32)])
+def test_groups_of_four_channels_or_thirty_two_groups(channels: int, groups: int) -> None:
+    assert group_norm(channels).num_groups == groups
+
+
+def test_corrections_are_weighted_by_ten_and_five() -> None:
+    """Fast R-CNN's code: the corrections are divided by (0.1, 0.1, 0.2, 0.2). Worked: a proposal of 10 × 20 and an
+    object one tenth of its width to the right, 1.6 times as wide and 0.8 times as high."""
+    heads = RegionHeads(lambda *_: torch.zeros(0), nn.Identity(), BoxPredictor(4, 2))  # type: ignore[arg-type]
+    proposal, box = torch.tensor([[20.0, 20, 30, 40]]), torch.tensor([[18.0, 20, 34, 36]])
+    target = Instances((60, 60), boxes=box, labels=[1])
+    sampled = heads.sample([proposal], [target])
+    row = (sampled.regions[0] == proposal).all(1).nonzero().item()
+    expected = [10 * 0.1, 10 * -0.1, 5 * math.log(1.6), 5 * math.log(0.8)]
+    assert sampled.wanted[row].tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_proposals_of_exactly_the_least_side_stay() -> None:
+    rpn = RegionProposalNetwork(4, [[16.0]], settings=ProposalSettings(min_size=16.0))
+    anchors = torch.tensor([[0.0, 0, 16, 16], [32, 0, 47, 16], [0, 32, 16, 47], [32, 32, 48, 48]])
+    found = rpn.ranked([torch.zeros(1, 4)], [torch.zeros(1, 4, 4)], [anchors], [(64, 64)], False)[0]
+    assert sorted(found[0].tolist()) == [[0, 0, 16, 16], [32, 32, 48, 48]]
+    assert found[1].tolist() == [0.5, 0.5]
+    rpn.settings = ProposalSettings(min_score=0.5)
+    assert len(rpn.ranked([torch.zeros(1, 4)], [torch.zeros(1, 4, 4)], [anchors], [(64, 64)], False)[0][0]) == 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 
 import pytest
 import torch
@@ -47,7 +48,7 @@ def test_learns(tmp_path, ema):
 
 
 def test_writes_the_run(tmp_path):
-    seen = []
+    seen, began = [], time.monotonic()
     run = train(
         tmp_path / "runs" / "first", validation=toy.Blobs(5), validate=lambda m: {"AP": 0.5}, on_epoch=seen.append
     )
@@ -65,6 +66,8 @@ def test_writes_the_run(tmp_path):
     }
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert rows == run.metrics == seen
+    assert all(row["seconds"] > 0 for row in rows)
+    assert sum(row["seconds"] for row in rows) <= time.monotonic() - began  # each epoch's own, not since the beginning
     columns = ["epoch", "step", "lr", "seconds", "train/cls", "train/box", "train/loss", "val/loss", "val/AP"]
     assert list(rows[0]) == columns
     assert rows[1]["train/loss"] == pytest.approx(rows[1]["train/cls"] + rows[1]["train/box"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import pickle
 import random
@@ -20,9 +21,10 @@ from sightline.errors import InputError
 from sightline.structures import ClassMap, Instances
 from sightline.training.checkpoint import own_randomness
 from sightline.training.ema import Ema
+from sightline.training.guard import Guard, NonFiniteLoss
 from sightline.training.loader import EpochBatches, make_loader, trainable, worker_count
 from sightline.training.metrics_log import MetricsLog, choose_metric, plain_row, replacing
-from sightline.training.optimizer import is_backbone
+from sightline.training.optimizer import is_backbone, parameter_groups
 from sightline.training.progress import ProgressDisplay, duration
 from sightline.training.recipe import Recipe
 from sightline.training.run import Run, existing_run_folder, new_folder, new_run_folder
@@ -255,6 +257,32 @@ def test_unwritable_folder(tmp_path, monkeypatch):
 )
 def test_is_backbone(name, backbone):
     assert is_backbone(name) == backbone
+
+
+@pytest.mark.parametrize(("optimizer", "decayed"), [("adamw", {"weight"}), ("sgd", {"weight", "bias", "norm"})])
+def test_vectors_decay_under_sgd_alone(optimizer, decayed):
+    model = nn.Module()
+    model.backbone = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    model.head = nn.Linear(4, 2)
+    kinds = {
+        id(p): "norm" if name.startswith("backbone.1") else name.split(".")[-1] for name, p in model.named_parameters()
+    }
+    groups = parameter_groups(model, Recipe(optimizer=optimizer, lr=0.2, weight_decay=0.3, backbone_lr_factor=0.5))
+    seen = [(kinds[id(p)], g["lr"], g["weight_decay"]) for g in groups for p in g["params"]]
+    assert len(seen) == 6
+    assert all(decay == (0.3 if kind in decayed else 0.0) for kind, _, decay in seen)
+    assert sorted(lr for _, lr, _ in seen) == [0.1] * 4 + [0.2] * 2
+
+
+def test_the_batch_of_a_class_map_is_saved_with_its_labels(tmp_path):
+    target = ClassMap(torch.tensor([[0, 1], [2, 1]]), ["a", "b", "c"], source="map.png")
+    guard = Guard(tmp_path, nn.Linear(1, 1))
+    guard.begin([torch.zeros(3, 2, 2)], [target], 0, 0, 0.1)
+    with pytest.raises(NonFiniteLoss, match=r"map\.png"):
+        guard.finite({"loss": torch.tensor(math.inf)})
+    (saved,) = torch.load(tmp_path / "nonfinite_batch.pt", weights_only=True)["targets"]
+    assert saved["source"] == "map.png"
+    assert saved["labels"].tolist() == [[0, 1], [2, 1]]
 
 
 def test_durations():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -320,3 +321,11 @@ def test_it_overfits_two_images() -> None:
         assert int(result.labels[0]) == label
         assert float(result.scores[0]) > 0.5
         assert result.boxes[0].tolist() == pytest.approx(box, abs=10)
+
+
+def test_half_an_overlap_makes_an_anchor_the_object_s() -> None:
+    """At an IoU of 1/2 and above; below it, even at 0.49, an anchor is background (the authors' code)."""
+    anchors = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 5], [0, 0, 10, 4.9], [50, 50, 60, 60]])
+    target = Instances((64, 64), boxes=[[0.0, 0, 10, 10]], labels=[1])
+    numbers = SimpleNamespace(settings=EfficientDetSettings())
+    assert EfficientDet.assign(numbers, anchors, [target]).tolist() == [[0, 0, -1, -1]]  # type: ignore[arg-type]

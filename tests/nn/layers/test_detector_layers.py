@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from sightline.errors import InputError
+from sightline.nn.layers import DarknetReorg, SpaceToDepth
 from sightline.nn.layers.coordinates import CoordConv, with_coordinates
 from sightline.nn.layers.deform import DeformConv2d
 from sightline.nn.layers.drop_block import DropBlock
@@ -112,3 +115,26 @@ def test_drop_block_is_the_identity_otherwise() -> None:
     for prob, size in ((-0.1, 3), (1.0, 3), (0.1, 0)):
         with pytest.raises(InputError, match=f"prob is {prob} and size {size}, but 0 ≤ prob < 1 and size ≥ 1"):
             DropBlock(prob, size)
+
+
+@pytest.mark.parametrize("layer", [SpaceToDepth, DarknetReorg])
+@pytest.mark.parametrize("size", [(4, 3), (3, 4), (5, 5)])
+def test_maps_without_whole_blocks_are_refused(layer: type[SpaceToDepth], size: tuple[int, int]) -> None:
+    with pytest.raises(InputError, match=rf"a map of \[{size[0]}, {size[1]}\] cells has no blocks of 2 × 2"):
+        layer(2)(torch.zeros(1, 4, *size))
+    with pytest.raises(InputError, match="a map of 6 channels cannot be reordered by 2: give a multiple of 4"):
+        DarknetReorg(2)(torch.zeros(1, 6, 4, 4))
+
+
+def test_space_to_depth_by_a_loop_and_darknet_s_order_by_its_program() -> None:
+    x = torch.arange(2 * 4 * 4 * 6.0).reshape(2, 4, 4, 6)
+    plain, theirs = SpaceToDepth(2)(x), DarknetReorg(2)(x)
+    assert plain.shape == theirs.shape == (2, 16, 2, 3)
+    for n, c, row, column in itertools.product(range(2), range(4), range(4), range(6)):
+        assert plain[n, 4 * c + 2 * (row % 2) + column % 2, row // 2, column // 2] == x[n, c, row, column]
+    # reorg_cpu of darknet, "forward" with its arguments: out[in_index] = x[out_index], both flat
+    flat, out = x.reshape(2, -1), torch.zeros(2, x[0].numel())
+    for n, k, j, i in itertools.product(range(2), range(4), range(4), range(6)):
+        channel, offset = k % 1, k  # out_c = c / s² = 1
+        out[n, i + 6 * (j + 4 * k)] = flat[n, i * 2 + offset % 2 + 12 * (j * 2 + offset // 2 + 8 * channel)]
+    assert torch.equal(theirs.reshape(2, -1), out)
