@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, overload
@@ -18,7 +19,28 @@ if TYPE_CHECKING:
     from sightline.data.dataset import Dataset
 
 
-class RasterisedMaps(Sequence[Tensor]):
+class LazyMaps(Sequence[Tensor]):
+    """Class maps that are made when they are asked for, [H, W] int64 each."""
+
+    @abstractmethod
+    def take(self, rows: Sequence[int]) -> LazyMaps:
+        """The maps of some images."""
+
+    @abstractmethod
+    def _draw(self, i: int) -> Tensor:
+        """The map of image `i`."""
+
+    @overload
+    def __getitem__(self, i: int) -> Tensor: ...
+    @overload
+    def __getitem__(self, i: slice) -> LazyMaps: ...
+    def __getitem__(self, i: int | slice) -> Tensor | LazyMaps:
+        if isinstance(i, slice):
+            return self.take(range(*i.indices(len(self))))
+        return self._draw(i)
+
+
+class RasterisedMaps(LazyMaps):
     """The class map of each image, drawn when it is asked for: small objects over large, crowds as `IGNORE`.
 
     Args:
@@ -34,17 +56,7 @@ class RasterisedMaps(Sequence[Tensor]):
         return len(self.dataset)
 
     def take(self, rows: Sequence[int]) -> RasterisedMaps:
-        """The maps of some images."""
         return RasterisedMaps(self.dataset[np.asarray(rows, np.int64)], self.ids, self.background)
-
-    @overload
-    def __getitem__(self, i: int) -> Tensor: ...
-    @overload
-    def __getitem__(self, i: slice) -> RasterisedMaps: ...
-    def __getitem__(self, i: int | slice) -> Tensor | RasterisedMaps:
-        if isinstance(i, slice):
-            return self.take(range(*i.indices(len(self))))
-        return self._draw(i)
 
     def _draw(self, i: int) -> Tensor:
         from sightline.data.formats.masks_write import spans_of

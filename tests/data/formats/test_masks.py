@@ -10,7 +10,7 @@ from PIL import Image
 
 from sightline.data.check import check
 from sightline.data.formats import convert, open_dataset
-from sightline.data.formats.masks import _rles
+from sightline.data.formats.masks import mask_rles
 from sightline.data.formats.voc_lists import colour
 from sightline.errors import InputError
 from sightline.ops.masks import rle_to_mask
@@ -64,7 +64,7 @@ def test_runs_equal_a_naive_encoding():
     generator = np.random.default_rng(0)
     for size in ((1, 1), (7, 5), (30, 31)):
         values = generator.integers(0, 5, size)
-        found = dict(_rles(values))
+        found = dict(mask_rles(values))
         assert sorted(found) == sorted(set(values.ravel().tolist()) - {0})
         for id, mask in found.items():
             assert np.array_equal(rle_to_mask(mask.rle).numpy(), values == id)

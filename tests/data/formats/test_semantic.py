@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from sightline.data.formats.voc_lists import colour
 from sightline.errors import InputError
 from sightline.structures import IGNORE, Instances
 
-from .helpers import picture
+from .helpers import picture, text
 
 SIZE = (12, 20)
 COLOURS = [(200, 10, 10), (0, 120, 0), (0, 0, 90)]
@@ -362,3 +363,85 @@ def test_aerial_photographs() -> None:
     with Image.open(data["val"].label_path(0)) as mask:
         stored = np.asarray(mask).astype(np.int64)
     assert np.array_equal(target.labels.numpy(), np.where(stored == 255, IGNORE, stored))
+
+
+LISTED = ((64, 128, 64), (0, 0, 0), (128, 0, 192))
+
+
+def coloured(path: Path, columns: Sequence[tuple[int, int, int]] = LISTED) -> None:
+    """A mask of 2 × 3 pixels whose columns have these colours."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.array([columns, columns], np.uint8)).save(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("class_dict.csv", "name,r,g,b\nAnimal,64,128,64\nVoid,0,0,0\nSign board,128,0,192\n"),
+        ("class_dict_seg.csv", "name, r, g, b\nAnimal, 64, 128, 64\nVoid, 0, 0, 0\nSign board, 128, 0, 192\n"),
+        ("masks/class_dict.csv", 'class,rgb\nAnimal,"64,128,64"\nVoid,"0,0,0"\nSign board,"(128, 0, 192)"\n'),
+        ("class_dict.csv", "r,g,b,name\n64,128,64,Animal\n0,0,0,Void\n128,0,192,Sign board\n"),
+        ("class_dict.csv", "name,color\nAnimal,#408040\nVoid,#000000\nSign board,#8000C0\n"),
+        ("class_dict.csv", "id,name,r,g,b\n2,Sign board,128,0,192\n0,Animal,64,128,64\n1,Void,0,0,0\n"),
+        ("labelmap.txt", "# label:color_rgb:parts:actions\nAnimal:64,128,64::\nVoid:0,0,0::\nSign board:128,0,192::\n"),
+        ("label_colors.txt", "64 128 64\tAnimal\n0 0 0\tVoid\n128 0 192\tSign board\n"),
+    ],
+)  # fmt: skip
+def test_colour_tables(tmp_path: Path, name: str, content: str):
+    picture(tmp_path / "images" / "a.png", (2, 3))
+    coloured(tmp_path / "masks" / "a.png")
+    text(tmp_path / name, content)
+    data = open_dataset(tmp_path)
+    assert tuple(data.classes) == ("Animal", "Void", "Sign board")
+    assert data.target(0).labels.tolist() == [[0, 1, 2]] * 2
+
+
+def test_a_colour_table_of_two_classes(tmp_path: Path):
+    """Two classes are no sign of black and white masks where their colours are listed."""
+    for split in ("train", "val"):
+        picture(tmp_path / split / "1_07.png", (2, 3))
+        coloured(tmp_path / f"{split}_labels" / "1_07_L.png", [LISTED[0], LISTED[0], LISTED[1]])
+    text(tmp_path / "class_dict.csv", "name,r,g,b\nVoid,0,0,0\nAnimal,64,128,64\n")
+    data = open_dataset(tmp_path)
+    assert data.splits == ("train", "val")
+    assert data.target(0).labels.tolist() == [[1, 1, 0]] * 2
+
+
+def test_values_that_are_no_row_numbers(tmp_path: Path):
+    picture(tmp_path / "images" / "a.png", (2, 3))
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(np.array([[7, 3, 255]] * 2, np.uint8)).save(tmp_path / "masks" / "a.png")
+    text(tmp_path / "class_dict.csv", "name,id\ncar,7\nroad,3\n")
+    data = open_dataset(tmp_path)
+    assert tuple(data.classes) == ("road", "car")
+    assert data.target(0).labels.tolist() == [[1, 0, -1]] * 2
+    turned = open_dataset(tmp_path, classes=["car", "road"])
+    assert turned.target(0).labels.tolist() == [[0, 1, -1]] * 2
+
+
+@pytest.mark.parametrize("labelmap", [None, "background:0,0,0::\nperson:192,128,128::\n"])
+def test_voc_in_colours_without_annotations(tmp_path: Path, labelmap: str | None):
+    picture(tmp_path / "JPEGImages" / "a.jpg", (2, 3))
+    coloured(tmp_path / "SegmentationClass" / "a.png", [(0, 0, 0), (192, 128, 128), (224, 224, 192)])
+    text(tmp_path / "ImageSets" / "Segmentation" / "val.txt", "a\n")
+    if labelmap:
+        text(tmp_path / "labelmap.txt", labelmap)
+    data = open_dataset(tmp_path)
+    assert (data.format, data.splits) == ("semantic", ("val",))
+    person = data.classes.id("person")
+    assert person == (1 if labelmap else 15)
+    assert data.target(0).labels.tolist() == [[0, person, -1]] * 2
+
+
+def test_masks_beside_their_images(tmp_path: Path):
+    for split in ("train", "valid"):
+        picture(tmp_path / split / "a.jpg", (2, 3))
+        picture(tmp_path / split / "b.jpg", (2, 3))
+        Image.fromarray(np.array([[0, 1, 1]] * 2, np.uint8)).save(tmp_path / split / "a_mask.png")
+        text(tmp_path / split / "_classes.csv", "Pixel Value, Class\n0, background\n1, car\n")
+    data = open_dataset(tmp_path)
+    assert [(data.split_of(i), data.image_name(i)) for i in range(4)] == [
+        ("train", "a.jpg"), ("train", "b.jpg"), ("val", "a.jpg"), ("val", "b.jpg")
+    ]  # fmt: skip
+    assert tuple(data.classes) == ("background", "car")
+    assert data.target(0).labels.tolist() == [[0, 1, 1]] * 2

@@ -16,6 +16,8 @@ from typing import Any, Literal
 
 from sightline.data.dataset import Dataset
 from sightline.data.formats import (
+    cityscapes,
+    cityscapes_instances,
     coco,
     createml,
     csv_boxes,
@@ -23,6 +25,8 @@ from sightline.data.formats import (
     label_studio,
     labelme,
     masks,
+    panoptic,
+    panoptic_instances,
     semantic,
     via,
     voc,
@@ -54,12 +58,16 @@ FORMATS: Mapping[str, ModuleType] = {
     "csv": csv_boxes,
     "createml": createml,
     "label-studio": label_studio,
+    "cityscapes": cityscapes,
+    "cityscapes-instances": cityscapes_instances,
+    "panoptic": panoptic,
+    "panoptic-instances": panoptic_instances,
 }
 """The formats by name, those first that are recognised first."""
 WRITTEN: tuple[str, ...] = tuple(name for name, module in FORMATS.items() if hasattr(module, "write"))
 """The formats that are written, too."""
 _FIRST = ("coco", "voc", "yolo", "yolo-seg", "yolo-pose", "via", "labelme", "cvat")
-_TABLES = ("csv",)
+_TABLES = ("csv", "panoptic")
 """Formats that are a further form of the same data where they lie beside one of `_FIRST`."""
 
 _LOG = logging.getLogger(__name__)

@@ -226,8 +226,11 @@ def assemble(
     by_split: dict[str, dict[Path, list[Listed]]] = {}
     orphans: list[str] = []
     missing = 0
+    of_split: dict[str, list[Path]] = {}
     for one in listed:
-        near = _near(one, images, home)
+        if one.split not in of_split:
+            of_split[one.split] = _folders_of(one.split, home)
+        near = [images / one.split] if images is not None else [*_beside(one.file), *of_split[one.split]]
         names_of = (one.name, *one.other_names)
         found = next((place for name in names_of if (place := finder.find(name, near)) is not None), None)
         if found is None:
@@ -274,15 +277,16 @@ def assemble(
     return Dataset(source)
 
 
-def _near(one: Listed, images: Path | None, home: Path) -> list[Path]:
-    """Folders where an image is looked for first: beside its label file, and in its split's folder."""
-    if images is not None:
-        return [images / one.split]
-    beside = one.file.parent
-    near = [beside, *(beside / name for name in IMAGE_FOLDERS)]
-    if one.split != "all":
-        near += [folder / raw for folder in (home / "images", home) for raw in files.aliases(one.split)]
-    return near
+def _beside(file: Path) -> list[Path]:
+    return [file.parent, *(file.parent / name for name in IMAGE_FOLDERS)]
+
+
+def _folders_of(split: str, home: Path) -> list[Path]:
+    """The folders of images that a split may have, by their names."""
+    if split == "all":
+        return []
+    places = [place for place in (home / "images", home) if place.is_dir()]
+    return [f for place in places for f in sorted(place.iterdir()) if f.is_dir() and files.split_name(f.name) == split]
 
 
 def _unlisted(listed: set[Path], base: Path) -> list[str]:

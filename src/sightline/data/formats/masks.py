@@ -217,11 +217,11 @@ def _chosen(entries: Sequence[_Entry], path: Path, orphans: list[str]) -> list[_
 def _objects(entry: _Entry, names: Sequence[str], voc_values: MapValues | None) -> list[tuple[int, int | None, _Mask]]:
     """(id, class id or None, mask) of each object of an image."""
     if entry.single:
-        return [(k, None, one) for k, path in enumerate(entry.single, 1) for _, one in _rles(_plain(path) != 0)]
+        return [(k, None, one) for k, path in enumerate(entry.single, 1) for _, one in mask_rles(_plain(path) != 0)]
     if entry.ids is None:
         return []
     ids = _plain(entry.ids) if voc_values is None else voc.object_ids(entry.ids)
-    found = _rles(ids)
+    found = mask_rles(ids)
     if entry.classes is None:
         if found and len(names) > 1:
             where = CLASS_IDS if voc_values is None else voc.CLASSES
@@ -256,7 +256,7 @@ def _plain(path: Path) -> np.ndarray:
     return read_map(path).numpy()
 
 
-def _rles(ids: np.ndarray) -> list[tuple[int, _Mask]]:
+def mask_rles(ids: np.ndarray) -> list[tuple[int, _Mask]]:
     """Each id above 0 in a map [H, W] with its mask, by rising id.
 
     All are encoded in one pass over the map's runs in column-major order.

@@ -8,21 +8,26 @@ Layouts that are recognised:
 - a folder a split beside one of its masks: train/ and trainannot/, train_labels/, train_masks/, …;
 - JPEGImages/ and SegmentationClass/ (Pascal VOC), whose lists in ImageSets/Segmentation are splits; or VOC's years
   (VOC2007/, VOC2012/) with these in them, as in VOCdevkit/;
+- SPLIT/NAME.jpg with SPLIT/NAME_mask.png and SPLIT/_classes.csv (Roboflow);
+- 701_StillsRaw_full/ and LabeledApproved_full/ (CamVid);
 - a text file that lists an image and its mask in each line, relative to its folder; or images alone, whose masks are
   found as above.
 
 A mask is a grey or palette picture of 8 or 16 bits whose values are class ids from 0 on, or an RGB picture whose
 colours are listed (a palette picture is read by its colours, too, where they are listed). 255 stands for pixels that
 do not count, with more than 255 classes 65535, and -1 in any file that can hold it. Classes are in classes.txt or
-labels.txt (a name a line, or name r g b), class_dict.csv, labelmap.txt, or classes.json ({"names": […], "colors": […],
-"ignore_index": 255}). Without any they are named after their ids; where all masks hold 0 and 255 alone and nothing says
-that 255 does not count, they are background and foreground, or background and the one class that is named.
+labels.txt (a name a line, or name r g b), class_dict.csv (columns name, r, g, b, or a colour in one column, and the
+value where it is not the row's number), labelmap.txt (name:r,g,b::), label_colors.txt (r g b name), or classes.json
+({"names": […], "colors": […], "ignore_index": 255}), in the folder or beside the masks. Without any they are named
+after their ids; where all masks hold 0 and 255 alone and nothing says that 255 does not count, they are background and
+foreground, or background and the one class that is named.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -46,7 +51,7 @@ from sightline.structures import BACKGROUND, IGNORE
 __all__ = ["LOOKED_FOR", "MASKS", "read", "recognise", "write"]
 
 LOOKED_FOR = "semantic: masks/*.png (or labels/, annotations/, …) with images/"
-IMAGES = ("images", "imgs", "image", "JPEGImages", "Images", "img", "img_dir")
+IMAGES = ("images", "imgs", "image", "JPEGImages", "Images", "img", "img_dir", "701_StillsRaw_full")
 MASKS: tuple[str, ...] = (
     "masks",
     "mask",
@@ -58,7 +63,7 @@ MASKS: tuple[str, ...] = (
     "gt",
     "ground_truth",
 )
-MASKS += ("Masks", "Labels", "label", "SegmentationClass", "ann_dir")
+MASKS += ("Masks", "Labels", "label", "SegmentationClass", "ann_dir", "LabeledApproved_full")
 """Names a folder of masks may have."""
 _ADDED = re.compile(
     r"(?:[_\-. ]|(?<=\d))(mask|masks|label|labels|labelids|labeltrainids|gt|seg|segmentation|annotation|l)$", re.I
@@ -77,6 +82,9 @@ _VOC: tuple[str, ...] = (
     "cow",
 )
 _VOC += ("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor")
+_VOC_BORDER = (224, 224, 192)
+"""The colour of 255 in VOC's palette: the border of objects, which does not count."""
+_MIXED = "_classes.csv"
 _BESIDE: tuple[str, ...] = ("annot", "_annot", "_masks", "_mask", "_labels", "_label", "_gt")
 """What is added to the name of a split's folder for that of its masks."""
 _Ignore = int | Literal["usual"] | None
@@ -97,7 +105,8 @@ def recognise(root: Path) -> str | None:
     for _, masks in _splits_beside(root):
         if any(is_image(name) for name in files.files_below(masks)):
             return masks.name
-    return None
+    mixed = _mixed(root)
+    return files.relative(mixed[0] / _MIXED, root) if mixed else None
 
 
 def read(
@@ -139,7 +148,10 @@ def _dataset(
 ) -> Dataset:
     base = files.naming_root(home, images)
     masks = [mask for _, mask, _ in pairs if mask is not None]
-    table = find_table(home) or _voc_table(masks)
+    beside = [folder for mask in masks[:1] for folder in (mask.parent, mask.parent.parent) if folder != home]
+    table = find_table(home, *beside) or _voc_table(masks)
+    if table is not None and table.colours and masks and masks[0].parent.name == "SegmentationClass":
+        table = replace(table, colours={_VOC_BORDER: IGNORE, **table.colours})
     names, values = _values(masks, table, classes, ignore)
     split_names = files.in_order(dict.fromkeys(split for _, _, split in pairs))
     builder = Builder()
@@ -175,7 +187,8 @@ def _values(
         ignore = table.ignore
     listed = table.names if table is not None else None
     given = classes or listed
-    if ignore == "usual" and len(listed or given or "ab") <= 2 and _black_and_white(masks):
+    few = len(listed or given or "ab") <= 2 and not (table is not None and (table.colours or table.values))
+    if ignore == "usual" and few and _black_and_white(masks):
         names, own = (_with_background(n or (BACKGROUND, "foreground")) for n in (given, listed or given))
         _require_known(own, names)
         return names, MapValues(None, {0: names.index(own[0]), 255: names.index(own[1])})
@@ -193,12 +206,14 @@ def _values(
     if ignore == "usual":
         ignore = _WIDE if len(given) > 255 else 255
     if classes is None or listed is None:
-        return tuple(classes or listed or ()), MapValues(ignore, colours=table.colours if table else {})
+        table = table or ClassTable(())
+        return tuple(classes or listed or ()), MapValues(ignore, table.values, table.colours)
     # the user's order: ids of the file become those of the names given
     _require_known(listed, classes)
     places = [classes.index(name) for name in listed]
-    colours = {c: IGNORE if k == IGNORE else places[k] for c, k in (table.colours if table else {}).items()}
-    numbers = dict(enumerate(places))
+    table = table or ClassTable(())
+    colours = {c: IGNORE if k == IGNORE else places[k] for c, k in table.colours.items()}
+    numbers = {v: places[k] for v, k in table.values.items()} or dict(enumerate(places))
     return tuple(classes), MapValues(ignore, numbers, colours)
 
 
@@ -239,7 +254,7 @@ def _voc_table(masks: Sequence[Path]) -> ClassTable | None:
     if not masks or masks[0].parent.name != "SegmentationClass":
         return None
     colours = {colour(k): k for k in range(len(_VOC))}
-    return ClassTable(_VOC, {**colours, (224, 224, 192): IGNORE}, 255)
+    return ClassTable(_VOC, {**colours, _VOC_BORDER: IGNORE}, 255)
 
 
 def _folders(home: Path, images: Path | None = None) -> Iterable[tuple[Path, Path]]:
@@ -255,6 +270,21 @@ def _splits_beside(home: Path) -> list[tuple[Path, Path]]:
     return [(images, masks) for images, masks in beside if masks.is_dir()]
 
 
+def _mixed(home: Path) -> list[Path]:
+    """Folders with images and their masks side by side, and a list of the classes (Roboflow)."""
+    splits = sorted(path for path in home.iterdir() if files.is_usual_split(path)) if home.is_dir() else []
+    folders = [home, *splits]
+    return [folder for folder in folders if (folder / _MIXED).is_file() and any(folder.glob("*_mask.png"))]
+
+
+def _side_by_side(folder: Path, split: str, home: Path, orphans: list[str]) -> list[_Pair]:
+    names = files.images_below(folder)
+    masks = {files.without_suffix(name).removesuffix("_mask"): name for name in names if name.endswith("_mask.png")}
+    stems = {name: files.without_suffix(name) for name in names if name not in masks.values()}
+    orphans += [files.relative(folder / name, home) for stem, name in masks.items() if stem not in stems.values()]
+    return [(folder / name, folder / masks[stem] if stem in masks else None, split) for name, stem in stems.items()]
+
+
 def _all_pairs(home: Path, images: Path | None, orphans: list[str]) -> list[_Pair]:
     for pictures, masks in _folders(home, images):
         if any(is_image(name) for name in files.files_below(masks)):
@@ -268,6 +298,8 @@ def _all_pairs(home: Path, images: Path | None, orphans: list[str]) -> list[_Pai
     if not found and images is None:
         for pictures, masks in _splits_beside(home):
             found += _paired(pictures, masks, files.split_name(pictures.name), home, orphans)
+        for folder in _mixed(home) if not found else []:
+            found += _side_by_side(folder, "all" if folder == home else files.split_name(folder.name), home, orphans)
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,20 @@ from sightline.structures import IGNORE
 
 FILES: tuple[str, ...] = (
     *("classes.json", "labels.json", "classes.txt", "labels.txt", "class_names.txt", "labelmap.txt"),
-    *("class_dict.csv", "classes.csv", "label_colors.txt"),
+    *("class_dict.csv", "classes.csv", "_classes.csv", "label_colors.txt"),
 )
 """Names a file of classes may have."""
 _IGNORED = "ignore"
 """The name under which a colour table lists what does not count."""
+_HEAD: dict[str, tuple[str, ...]] = {
+    "name": ("name", "class", "classname", "label", "labelname", "category"),
+    "red": ("r", "red"),
+    "green": ("g", "green"),
+    "blue": ("b", "blue"),
+    "colour": ("rgb", "color", "colour", "hex", "rgbcolor", "colorrgb"),
+    "value": ("pixelvalue", "value", "id", "index", "classid", "labelid", "classindex"),
+}
+"""Names of columns, without spaces and underscores."""
 _NUMBERED = re.compile(r"(\d+)\s*[:\s,]\s*(\D.*)")
 _COLOUR_LAST = re.compile(r"(.+?)[\s,:;]+(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\d{1,3})[\s,:;]*")
 _COLOUR_FIRST = re.compile(r"(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\d{1,3})[\s,:;]+(\D.*)")
@@ -31,40 +40,86 @@ _COLOUR_FIRST = re.compile(r"(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\d{1,3})[\s,:;]+(\D.
 class ClassTable:
     """What a file says of the classes: their names by rising id, and their colours where it has some.
 
-    `ignore` is the value of pixels that do not count; None where the file does not say.
+    `ignore` is the value of pixels that do not count; None where the file does not say. `values` are the ids by the
+    pixels' values, where these are others than the ids; else empty.
     """
 
     names: tuple[str, ...]
     colours: Mapping[Colour, int] = field(default_factory=dict)
     ignore: int | None = None
+    values: Mapping[int, int] = field(default_factory=dict)
 
 
-def find_table(root: Path) -> ClassTable | None:
-    """The classes that a file in a dataset's folder lists; None without one."""
-    file = next((root / name for name in FILES if (root / name).is_file()), None)
+def find_table(root: Path, *beside: Path) -> ClassTable | None:
+    """The classes that a file in a dataset's folder lists, or in one of the folders `beside`; None without one."""
+    places = dict.fromkeys((root, *beside))
+    named = (place / name for place in places for name in FILES if (place / name).is_file())
+    tables = (file for place in places for file in sorted(place.glob("*class_dict*.csv")))
+    file = next(named, None) or next(tables, None)
     if file is None:
         return None
     if file.suffix == ".json":
         return _from_json(file)
-    return _from_lines(file)
+    return _from_csv(file) if file.suffix.lower() == ".csv" else _from_lines(file)
+
+
+def _from_csv(file: Path) -> ClassTable:
+    """A row for each class: name, colour as r, g, b or as one field, value of the pixels, as the header says.
+
+    Without a header: name, r, g, b, or r, g, b, name, or name, value, or the name alone.
+    """
+    rows = [[cell.strip() for cell in row] for row in reading.read_csv(file)]
+    rows = [row for row in rows if any(row)]
+    head = [cell.lower().replace("_", "").replace(" ", "") for cell in rows[0]] if rows else []
+    name = next((head.index(n) for n in _HEAD["name"] if n in head), None)
+    if name is not None and len(head) > 1:
+        rows = rows[1:]
+    else:
+        first = rows[0] if rows else []
+        numeric = [cell.isdecimal() for cell in first]
+        name = 3 if len(first) >= 4 and all(numeric[:3]) and not numeric[3] else 0
+        head = {0: ["name", "r", "g", "b"], 3: ["r", "g", "b", "name"]}[name] if len(first) >= 4 else ["name", "id"]
+
+    def column(kind: str) -> int | None:
+        return next((head.index(n) for n in _HEAD[kind] if n in head), None)
+
+    parts, single, value = [column(kind) for kind in ("red", "green", "blue")], column("colour"), column("value")
+    named: list[tuple[str, Colour | None]] = []
+    values: list[int] = []
+    for row in rows:
+        row = [*row, *[""] * (len(head) - len(row))]
+        colour = None
+        if None not in parts:
+            colour = _colour([row[k] for k in parts if k is not None], file, row[name])
+        elif single is not None and row[single]:
+            text = row[single]
+            colour = _colour(text if "#" in text or text.isalnum() else re.findall(r"\d+", text), file, row[name])
+        named.append((row[name], colour))
+        if value is not None and row[value].isdecimal():
+            values.append(int(row[value]))
+    table = _table(named, file)
+    if len(values) < len(named) or len(table.names) < len(named):
+        return table
+    order = sorted(range(len(named)), key=values.__getitem__)
+    if len(set(values)) < len(values):
+        raise InputError(f"{file} gives one value to two classes; number them differently")
+    table = _table([named[k] for k in order], file)
+    known = {values[k]: place for place, k in enumerate(order)}
+    return replace(table, values={} if all(v == k for v, k in known.items()) else known)
 
 
 def _from_lines(file: Path) -> ClassTable:
     lines = [line.strip() for line in read_text(file).splitlines()]
     lines = [line for line in lines if line and not is_comment(line)]
-    if file.suffix == ".csv":
-        rows = [[cell.strip() for cell in row] for row in reading.parse_csv("\n".join(lines), file)]
-        rows = [row for row in rows if not (row[1:2] and row[1].lower() in ("r", "red"))]  # the heads
-        lines = [" ".join([row[0].replace(" ", "\u00a0"), *row[1:]]) for row in rows]
     named: list[tuple[str, Colour | None]] = []
     for line in lines:
         last, first = _COLOUR_LAST.fullmatch(line), _COLOUR_FIRST.fullmatch(line)
         if last:
-            named.append((last[1].replace("\u00a0", " "), _colour(last.groups()[1:], file, line)))
+            named.append((last[1], _colour(last.groups()[1:], file, line)))
         elif first:
             named.append((first[4], _colour(first.groups()[:3], file, line)))
         else:
-            named.append((line.replace("\u00a0", " ").rstrip(":"), None))
+            named.append((line.rstrip(":"), None))
     numbered = [_NUMBERED.fullmatch(name) for name, _ in named]
     if all(numbered) and [int(m[1]) for m in numbered if m] == [*range(len(named))]:
         named = [(m[2].strip(), colour) for m, (_, colour) in zip(numbered, named, strict=True) if m]

@@ -74,7 +74,8 @@ def recognise(root: Path) -> str | None:
         return None
     if recognised := [year.name for year in years(root) if recognise(year) is not None]:
         return ", ".join(recognised)
-    masks_alone = find_folder(root, "SegmentationObject") is not None and find_folder(root, "Annotations") is None
+    masks = (find_folder(root, name) for name in ("SegmentationObject", "SegmentationClass"))
+    masks_alone = any(folder is not None for folder in masks) and find_folder(root, "Annotations") is None
     if find_folder(root, "ImageSets") is not None and find_folder(root, "JPEGImages") is not None and not masks_alone:
         return "ImageSets and JPEGImages"
     for folder in (root, *(f for f in sorted(root.iterdir()) if files.is_usual_split(f))):

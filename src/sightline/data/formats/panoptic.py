@@ -1,0 +1,198 @@
+"""COCO panoptic as class maps: a JSON for each split, and a PNG for each image whose colours number its segments.
+
+Layouts that are recognised:
+
+- annotations/panoptic_SPLIT.json with panoptic_SPLIT/*.png beside it (or in the folder), and the images in SPLIT/,
+  images/SPLIT/ or images/ (or where images= says);
+- the path of one such file.
+
+Classes are the categories, things and stuff, by rising id. A pixel of no segment does not count. Segments of crowds are
+of their class. Where the folder holds COCO's instances, too, it is read as COCO unless format="panoptic" is given;
+format="panoptic-instances" reads the things as objects with masks, see `sightline.data.formats.panoptic_instances`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sightline.data.columns import Blob
+from sightline.data.dataset import Dataset
+from sightline.data.formats import files
+from sightline.data.formats.gather import Gather
+from sightline.data.formats.listed import Listed, assemble, given_files, head_of, label_files
+from sightline.data.images import read_image
+from sightline.data.rasterise import LazyMaps
+from sightline.errors import InputError
+from sightline.runtime.reading import read_json
+from sightline.structures import IGNORE, Classes, Size
+
+__all__ = ["LOOKED_FOR", "read", "recognise"]
+
+LOOKED_FOR = "COCO panoptic: annotations/panoptic_*.json with folders of PNG"
+
+
+class PanopticMaps(LazyMaps):
+    """The class map of each image, from its picture of segments.
+
+    Args:
+        root: that the pictures' paths are relative to.
+        pictures: paths of the pictures.
+        segments: of each image, JSON of (segment id, class id) pairs.
+        sizes: (height, width) of the images.
+    """
+
+    def __init__(self, root: Path, pictures: Blob, segments: Blob, sizes: np.ndarray):
+        self.root, self.pictures, self.segments, self.sizes = root, pictures, segments, sizes
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def take(self, rows: Sequence[int]) -> PanopticMaps:
+        chosen = np.asarray(rows, np.int64)
+        return PanopticMaps(self.root, self.pictures.take(chosen), self.segments.take(chosen), self.sizes[chosen])
+
+    def _draw(self, i: int) -> Tensor:
+        path = self.root / self.pictures.text(i)
+        ids = segment_ids(path, tuple(self.sizes[i].tolist()))
+        pairs = np.array([(0, IGNORE), *json.loads(self.segments[i])], np.int64)
+        pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
+        place = np.searchsorted(pairs[:, 0], ids).clip(max=len(pairs) - 1)
+        strange = pairs[place, 0] != ids
+        if strange.any():
+            raise InputError(
+                f"{path} holds segment {int(ids[strange][0])}, which its JSON does not list; export both again"
+            )
+        return torch.from_numpy(pairs[place, 1])
+
+
+def recognise(root: Path) -> str | None:
+    """The panoptic file found in a folder (or `root` itself, if it is one), as words; None if there is none."""
+    found = label_files(root, ".json", _looks_right, most=20)
+    return files.relative(found[0][1], root.parent if root.is_file() else root) if found else None
+
+
+def read(
+    root: Path,
+    splits: Mapping[str, str | Path] | None = None,
+    classes: Sequence[str] | None = None,
+    images: Path | None = None,
+) -> Dataset:
+    """Read COCO panoptic as class maps; arguments and errors as `sightline.open_dataset`."""
+    root, listed, names = parts(root, splits)
+    known = list(names.values()) if classes is None else list(classes)
+    for one in listed:
+        segments = one.entries.pop()
+        strange = next((names[c] for _, c, _ in segments if names[c] not in known), None)
+        if strange is not None:
+            raise files.unknown_class(f"{one.file}: {one.name}", f"class {strange!r}", known)
+        one.extra = {"picture": one.extra["picture"], "segments": [(s, known.index(names[c])) for s, c, _ in segments]}
+    data = assemble(root, "panoptic", listed, _nothing, Gather(known), images=images)
+    columns = data.source.columns
+    extra = [json.loads(text) for text in columns.image_extra or ()]
+    maps = PanopticMaps(
+        Path(),
+        Blob.of(entry["picture"] for entry in extra),
+        Blob.of(json.dumps(entry["segments"]) for entry in extra),
+        np.stack([columns.heights, columns.widths], 1),
+    )
+    columns = columns.replace(image_extra=None)
+    source = replace(
+        data.source, columns=columns, kind="class_map", classes=Classes(known), class_maps=maps, ignore=None
+    )
+    return Dataset(source)
+
+
+def parts(root: Path, splits: Mapping[str, str | Path] | None) -> tuple[Path, list[Listed], dict[int, str]]:
+    """The dataset's folder, its images, and the names of categories by rising id.
+
+    An image has one entry, a list of (segment id, category id, is a crowd), and "picture" in `extra`.
+    """
+    root = root.absolute()
+    found = given_files(root, splits, ".json", _looks_right) if splits else label_files(root, ".json", _looks_right)
+    if not found:
+        raise InputError(f"{root} holds no COCO panoptic file (a .json with segments_info); give its path")
+    home = root
+    if root.is_file():
+        home = root.parent.parent if root.parent.name.lower() == "annotations" else root.parent
+    listed: list[Listed] = []
+    names: dict[int, str] = {}
+    for split, file in found:
+        listed += _read_file(file, split, home, names)
+    return home, listed, dict(sorted(names.items()))
+
+
+def segment_ids(path: Path, size: Size | tuple[int, ...]) -> np.ndarray:
+    """The segment of each pixel [H, W]: R + 256 G + 256² B.
+
+    Raises:
+        InputError: the picture cannot be read, or is of another size than the image.
+    """
+    rgb = read_image(path).numpy().astype(np.int64)
+    if all(size) and rgb.shape[1:] != tuple(size):
+        raise InputError(f"{path} has {rgb.shape[2]} × {rgb.shape[1]} pixels, but its image {size[1]} × {size[0]}")
+    ids: np.ndarray = rgb[0] + 256 * rgb[1] + 65536 * rgb[2]
+    return ids
+
+
+def _nothing(gather: Gather, one: Listed, entry: Any, size: Size) -> None:
+    """Class maps have no objects."""
+
+
+def _looks_right(file: Path) -> bool:
+    if file.suffix.lower() != ".json":
+        return False
+    head = head_of(file)
+    if not head.lstrip().startswith(b"{"):
+        return False
+    if b'"segments_info"' in head:
+        return True
+    try:
+        with open(file, "rb") as opened:  # long lists of images or categories may come first
+            opened.seek(max(0, file.stat().st_size - 2**16))
+            return b'"segments_info"' in opened.read()
+    except OSError:
+        return False
+
+
+def _read_file(file: Path, split: str, home: Path, names: dict[int, str]) -> list[Listed]:
+    content: dict[str, Any] = read_json(file, dict)
+    try:
+        for category in content["categories"]:
+            if names.setdefault(int(category["id"]), str(category["name"])) != str(category["name"]):
+                raise InputError(f"{file} names category {category['id']} {category['name']!r}, other files otherwise")
+        images = {image["id"]: image for image in content["images"]}
+        pictures = _pictures(file, home)
+        listed = []
+        for entry in content["annotations"]:
+            image = images[entry["image_id"]]
+            segments = [
+                (int(one["id"]), int(one["category_id"]), bool(one.get("iscrowd"))) for one in entry["segments_info"]
+            ]
+            unknown = next((c for _, c, _ in segments if c not in names), None)
+            if unknown is not None:
+                raise files.unknown_class(f"{file}: {image['file_name']}", f"category {unknown}", list(map(str, names)))
+            size = int(image.get("height") or 0), int(image.get("width") or 0)
+            picture = {"picture": str(pictures / str(entry["file_name"]))}
+            listed.append(Listed(str(image["file_name"]), file, split, size, [segments], picture))
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{file} is not COCO panoptic: {type(error).__name__} {error}; export it again") from None
+    return listed
+
+
+def _pictures(file: Path, home: Path) -> Path:
+    """The folder with a file's pictures."""
+    places = [folder / file.stem for folder in (file.parent, home, home / "annotations", home / "masks")]
+    found = next((place for place in places if place.is_dir()), None)
+    if found is None:
+        raise InputError(f"there is no folder {places[0]} with the pictures of the segments; put them there")
+    return found
