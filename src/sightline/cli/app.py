@@ -75,6 +75,14 @@ Split = Annotated[
     str | None, typer.Option(help="Where this split is, if not found by itself: a folder, a label file, a list.")
 ]
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A run's folder, or a saved model.")]
+ClassNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--classes",
+        metavar="OLD=NEW,…",
+        help="Rename or merge classes: apple=fruit,pear=fruit; junk= leaves one out; names alone keep these.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 FullScale = Annotated[
     int | None,

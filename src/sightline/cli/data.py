@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from sightline.cli.app import Data, FullScale, Quiet, Split, app
-from sightline.cli.inputs import beside, open_data, refuse_existing
+from sightline.cli.app import ClassNames, Data, FullScale, Quiet, Split, app
+from sightline.cli.inputs import beside, divided, open_data, refuse_existing
 from sightline.errors import InputError
 
 
@@ -30,6 +30,7 @@ def check(
     val: Split = None,
     test: Split = None,
     full_scale: FullScale = None,
+    classes: ClassNames = None,
     quiet: Quiet = False,
 ) -> None:
     """Find what would break or bias a training.
@@ -47,7 +48,7 @@ def check(
     copy = out or beside(data)
     if fix is not None and copy.exists() and (not copy.is_dir() or any(copy.iterdir())):
         raise InputError(f"{copy} exists, and nothing is overwritten; name a new folder with --out")
-    dataset = open_data(data, train, val, test, lenient=True, full_scale=full_scale)
+    dataset = open_data(data, train, val, test, classes=classes, full_scale=full_scale, lenient=True)
     if fix is not None and dataset.kind != "instances":
         raise InputError(f"only boxes can be fixed, but {data} holds {dataset.kind}; correct its files by hand")
     detector = create_model(model, dataset.classes) if model else None
@@ -76,14 +77,21 @@ def convert(
         str, typer.Option(help="coco, voc, yolo, yolo-seg, yolo-pose, via, labelme, cvat, masks or semantic.")
     ],
     symlink: Annotated[bool, typer.Option("--symlink", help="Link to the images instead of copying them.")] = False,
+    split: Annotated[
+        str | None,
+        typer.Option(help="Divide data without splits, as 80/10/10: to train, validate and test on."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of --split; the same seed divides the same way.")] = 0,
     train: Split = None,
     val: Split = None,
     test: Split = None,
+    classes: ClassNames = None,
 ) -> None:
     """Write a dataset in another format, with its images."""
     from sightline.data.formats import convert as run
 
-    typer.echo(run(open_data(data, train, val, test), out, to, symlink=symlink))
+    dataset = divided(open_data(data, train, val, test, classes=classes), split, seed)
+    typer.echo(run(dataset, out, to, symlink=symlink))
 
 
 @app.command()
@@ -97,6 +105,7 @@ def look(
     train: Split = None,
     val: Split = None,
     test: Split = None,
+    classes: ClassNames = None,
 ) -> None:
     """Draw images with their labels, as training sees them."""
     from PIL import Image
@@ -106,7 +115,7 @@ def look(
     refuse_existing(out)
     if out.suffix.lower() not in Image.registered_extensions():
         raise InputError(f"{out}: a picture cannot be written as {out.suffix or 'a file without ending'}; give .png")
-    dataset = open_data(data, train, val, test)
+    dataset = open_data(data, train, val, test, classes=classes)
     for field in ("masks", "keypoints"):
         with suppress(InputError):  # not every data set has them
             dataset = dataset.with_fields(field)
@@ -129,6 +138,7 @@ def anchors(
     train: Split = None,
     val: Split = None,
     test: Split = None,
+    classes: ClassNames = None,
 ) -> None:
     """Cluster the boxes' sizes into anchors.
 
@@ -140,7 +150,7 @@ def anchors(
     refuse_existing(out)
     if out.suffix.lower() not in (".png", ".pdf", ".svg"):
         raise InputError(f"{out}: a plot cannot be written as {out.suffix or 'a file without ending'}; give .png")
-    dataset = open_data(data, train, val, test)
+    dataset = open_data(data, train, val, test, classes=classes)
     split = split or ("train" if "train" in dataset.splits else None)
     found = run(dataset[split] if split else dataset, k, image_size, seed)
     anchor_figure(found).savefig(out, dpi=120)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +11,7 @@ import typer
 
 from sightline.errors import InputError
 from sightline.runtime import reading
+from sightline.structures import Classes
 
 if TYPE_CHECKING:
     from sightline.data.dataset import Dataset
@@ -23,12 +26,79 @@ def open_data(
     test: str | None = None,
     *,
     format: str | None = None,
+    classes: Sequence[str] | None = None,
     lenient: bool = False,
     full_scale: int | None = None,
 ) -> Dataset:
     from sightline.data.formats import open_dataset
 
-    return open_dataset(data, train=train, val=val, test=test, format=format, lenient=lenient, full_scale=full_scale)
+    dataset = open_dataset(
+        data, train=train, val=val, test=test, format=format, lenient=lenient, full_scale=full_scale
+    )
+    return mapped(dataset, classes)
+
+
+def mapped(dataset: Dataset, classes: Sequence[str] | None) -> Dataset:
+    """The data with the classes that --classes gives it."""
+    return dataset if not classes else dataset.with_class_mapping(class_mapping(classes, dataset.classes))
+
+
+def class_mapping(values: Sequence[str], known: Sequence[str]) -> dict[str, str | None]:
+    """What --classes says: "apple=fruit,pear=fruit,junk=" renames, merges and leaves out; "apple,pear" keeps these.
+
+    Args:
+        values: the option's texts; each may hold several with commas between. A comma in a name is written as \\,
+        known: the classes of the data.
+    """
+    texts = [text.replace("\\,", ",") for value in values for text in re.split(r"(?<!\\),", value)]
+    if not any("=" in text for text in texts):
+        for text in texts:
+            Classes(known).id(text.strip())
+        wanted = {text.strip() for text in texts}
+        return {name: name if name in wanted else None for name in known}
+    mapping: dict[str, str | None] = {}
+    for text in texts:
+        old, equals, new = (part.strip() for part in text.partition("="))
+        if not equals or not old:
+            raise InputError(
+                f"--classes {text!r} has no =, but others do; write old=new for each class that changes, old= to leave "
+                "one out (or names alone, to keep only these)"
+            )
+        if mapping.setdefault(old, new or None) != (new or None):
+            raise InputError(f"--classes says both {old}={mapping[old] or ''} and {old}={new}; give one")
+    return mapping
+
+
+def shares_of(text: str) -> tuple[float, float, float]:
+    """What --split of `convert` says, "80/10/10" or "0.8/0.2": shares to train on, validate on, test on."""
+    try:
+        numbers = [float(part) for part in text.split("/")]
+    except ValueError:
+        numbers = []
+    total = sum(numbers)
+    whole = next((w for w in (100.0, 1.0) if abs(total - w) < 1e-6 * w), None)
+    if len(numbers) not in (2, 3) or whole is None or min(numbers) < 0:
+        raise InputError(
+            f"--split {text!r} must be two or three shares of 100 with / between, to train, validate and test on, such "
+            "as 80/10/10"
+        )
+    train, val, test = (number / whole for number in [*numbers, 0.0][:3])
+    return train, val, test
+
+
+def divided(dataset: Dataset, split: str | None, seed: int) -> Dataset:
+    """The data divided as --split of `convert` says.
+
+    Raises:
+        InputError: it is no such text, or the data is divided already.
+    """
+    if split is None:
+        return dataset
+    shares = shares_of(split)
+    if len(dataset.splits) > 1:
+        found = ", ".join(dataset.splits)
+        raise InputError(f"the data is divided already ({found}), and --split would mix these; leave --split out")
+    return dataset.split(*shares, seed=seed)
 
 
 def parts_of(dataset: Dataset, seed: int, known: TrainedOn | None = None) -> Parts:

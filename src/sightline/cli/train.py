@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from sightline.cli.app import Device, FullScale, KnownData, Quiet, Split, app
-from sightline.cli.inputs import arguments_of, open_data, pairs, parts_of, say
+from sightline.cli.app import ClassNames, Device, FullScale, KnownData, Quiet, Split, app
+from sightline.cli.inputs import arguments_of, mapped, open_data, pairs, parts_of, say
 from sightline.errors import InputError
 
 _USUAL = {"instances": "sightline_n", "class_map": "unet_mobilenet_v2"}
@@ -50,6 +50,7 @@ def train(
     val: Split = None,
     test: Split = None,
     full_scale: FullScale = None,
+    classes: ClassNames = None,
     device: Device = None,
     no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.html.")] = False,
     quiet: Quiet = False,
@@ -82,9 +83,9 @@ def train(
 
     known = None if facts is None else facts.trained_on
     if data is not None:
-        dataset = open_data(data, train, val, test, full_scale=full_scale)
+        dataset = open_data(data, train, val, test, classes=classes, full_scale=full_scale)
     elif begun is not None:
-        dataset = trained_on.open_again(known, str(begun))
+        dataset = mapped(trained_on.open_again(known, str(begun)), classes)
     else:
         raise InputError("train needs DATA: a folder of images and labels, or a label file")
     if model is None and facts is not None and facts.model is not None:

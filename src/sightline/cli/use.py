@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sightline.cli.app import Device, FullScale, KnownData, Model, Quiet, Split, app
-from sightline.cli.inputs import open_data, refuse_existing, say
+from sightline.cli.app import ClassNames, Device, FullScale, KnownData, Model, Quiet, Split, app
+from sightline.cli.inputs import mapped, open_data, refuse_existing, say
 from sightline.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def evaluate(
     train: Split = None,
     val: Split = None,
     test: Split = None,
+    classes: ClassNames = None,
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
@@ -46,7 +47,7 @@ def evaluate(
     if report is not None:
         new_folder(report)
     loaded: Any = load(model)
-    dataset = data_for(loaded, model, data, train, val, test)
+    dataset = data_for(loaded, model, data, train, val, test, classes)
     images = api.choose(loaded, dataset, split)
     result = api.measure_chosen(loaded, images, dataset, batch_size, device, progress=not quiet)
     place, chosen = result.measured["data"], result.measured["split"]
@@ -69,15 +70,16 @@ def data_for(
     train: str | None = None,
     val: str | None = None,
     test: str | None = None,
+    classes: list[str] | None = None,
 ) -> Dataset:
     """The data as the model takes it: what is named, or what it was trained on."""
     from sightline import api
     from sightline.training import trained_on
 
     if data is None:
-        dataset = trained_on.open_again(trained_on.of(model), str(source))
+        dataset = mapped(trained_on.open_again(trained_on.of(model), str(source)), classes)
     else:
-        dataset = open_data(data, train, val, test)
+        dataset = open_data(data, train, val, test, classes=classes)
     learned: Dataset = api.as_learned(dataset.with_channels(model.in_channels), model)
     return learned
 

@@ -89,5 +89,5 @@ def _of_area(dataset: Dataset, least: float) -> Dataset:
         raise InputError(f"min_area is {least!r}, but it must be a number of pixels from 0 on, such as 1024")
     columns = dataset.source.columns
     large = ~(columns.areas < least)  # an area that is no number stays, for `check` to find
-    source = replace(dataset.source, columns=columns.take_objects(large))
+    source = replace(dataset.source, columns=columns.take_objects(large), opened={})
     return Dataset(source, dataset.rows, dataset.fields, dataset.channels)

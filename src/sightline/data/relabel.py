@@ -52,7 +52,7 @@ def with_class_mapping(dataset: Dataset, mapping: Mapping[str, str | None]) -> D
     if not names:
         raise InputError(f"the mapping leaves out all {len(new_names)} classes; keep at least one")
     ids = [GONE if name is None else names.index(name.strip()) for name in new_names]
-    return relabelled(dataset, names, ids)
+    return _opened_again(dataset, relabelled(dataset, names, ids), ids)
 
 
 def only_classes(dataset: Dataset, names: Sequence[str]) -> Dataset:
@@ -62,7 +62,21 @@ def only_classes(dataset: Dataset, names: Sequence[str]) -> Dataset:
         dataset.classes.id(name)
     if not chosen:
         raise InputError("no class is named; name at least one")
-    return relabelled(dataset, chosen, [chosen.index(n) if n in chosen else GONE for n in dataset.classes])
+    ids = [chosen.index(name) if name in chosen else GONE for name in dataset.classes]
+    return _opened_again(dataset, relabelled(dataset, chosen, ids), ids)
+
+
+def _opened_again(before: Dataset, after: Dataset, ids: Sequence[int]) -> Dataset:
+    """`after`, knowing how `open_dataset` opens it with its own classes; or that it cannot."""
+    opened = dict(before.source.opened)
+    stated = opened.get("classes", {name: name for name in before.classes})
+    if not opened or not isinstance(stated, Mapping):
+        return after.opened_with({})
+    new = {name: None if id == GONE else after.classes[id] for name, id in zip(before.classes, ids, strict=True)}
+    whole = dict.fromkeys(before.classes, None) | dict(stated) if "classes" not in opened else dict(stated)
+    mapping = {old: None if name is None else new[name] for old, name in whole.items()}
+    in_order = tuple(dict.fromkeys(name for name in mapping.values() if name is not None)) == tuple(after.classes)
+    return after.opened_with({**opened, "classes": mapping} if in_order else {})
 
 
 def relabelled(dataset: Dataset, names: Sequence[str], ids: Sequence[int]) -> Dataset:

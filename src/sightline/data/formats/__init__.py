@@ -79,7 +79,7 @@ def open_dataset(
     train: StrPath | None = None,
     val: StrPath | None = None,
     test: StrPath | None = None,
-    classes: Classes | Sequence[str] | None = None,
+    classes: Classes | Sequence[str] | Mapping[str, str | None] | None = None,
     *,
     images: StrPath | None = None,
     format: str | None = None,
@@ -103,7 +103,8 @@ def open_dataset(
             format.
         train, val, test: what makes up a split, where it is not found by itself: a folder, a COCO .json, or a text file
             that lists images. The dataset then has the splits named here and no others.
-        classes: the class names in the order wanted; a label of any other class is refused.
+        classes: the class names in the order wanted; a label of any other class is refused. Or a dict of new names by
+            old ones, which renames, merges and (with None) leaves out classes as `Dataset.with_class_mapping` does.
         images: the folder with the images, where they are not beside their labels.
         format: the format's name, a key of `FORMATS`, for a folder that holds several. Masks beside labels in another
             format are read only when they are named so.
@@ -127,7 +128,10 @@ def open_dataset(
     if is_archive(root):
         root = _inside(unpacked(root))
     module = _recognised(root, format)
-    if classes is not None:
+    mapping = classes if isinstance(classes, Mapping) else None
+    if mapping is not None:
+        classes = None
+    elif classes is not None:
         classes = [name.strip() for name in Classes(classes)]
         Classes(classes)
     named = {name: Path(p) for name, p in (("train", train), ("val", val), ("test", test)) if p is not None}
@@ -157,7 +161,8 @@ def open_dataset(
     if full_scale is not None:
         dataset = dataset.with_full_scale(full_scale)
         again["full_scale"] = int(full_scale)
-    return dataset.opened_with(again)
+    dataset = dataset.opened_with(again)
+    return dataset if mapping is None else dataset.with_class_mapping(mapping)
 
 
 def _give_back_memory() -> None:
