@@ -32,9 +32,7 @@ def open_data(
 ) -> Dataset:
     from sightline.data.formats import open_dataset
 
-    dataset = open_dataset(
-        data, train=train, val=val, test=test, format=format, lenient=lenient, full_scale=full_scale
-    )
+    dataset = open_dataset(data, train=train, val=val, test=test, format=format, lenient=lenient, full_scale=full_scale)
     return mapped(dataset, classes)
 
 
