@@ -33,7 +33,7 @@ def base_anchors(sizes: Sequence[float], ratios: Sequence[float]) -> Tensor:
     Raises:
         InputError: a size or ratio is not above 0.
 
-    Source: Ren et al., Faster R-CNN, 2015, section 3.1.1.
+    Source: Ren et al., Faster R-CNN, PAMI 2017, section 3.1.1.
     """
     _require_positive("size", sizes)
     _require_positive("ratio", ratios)
@@ -123,6 +123,7 @@ def default_box_shapes(
         InputError: `scales` is not one longer than `ratios`, or a scale or ratio is not above 0.
 
     Source: Liu et al., SSD, 2016, section 2.2, "Choosing scales and aspect ratios for default boxes", equation 4.
+    Departure: the default of `min_ratio` is 0.15, as published code takes it, not the paper's 0.2.
     """
     maps = len(ratios)
     if scales is None:

@@ -37,9 +37,10 @@ def match_threshold(iou: Tensor, high: float, low: float, allow_low_quality: boo
     Raises:
         InputError: `low` is above `high`.
 
-    Source: Ren et al., Faster R-CNN, 2015, section 3.1.2; rule (i) there is `allow_low_quality`. An anchor taken by it
-    gets ITS best ground truth, which need not be the one that called for it, as in published implementations. Departure
-    from those: a ground truth that overlaps nothing calls for no anchor (there it calls for all it does not overlap).
+    Source: Ren et al., Faster R-CNN, PAMI 2017, section 3.1.2; rule (i) there is `allow_low_quality`. An anchor taken
+    by it gets ITS best ground truth, which need not be the one that called for it, as in published implementations.
+    Departure from those: a ground truth that overlaps nothing calls for no anchor (there it calls for all it does not
+    overlap).
     """
     if low > high:
         raise InputError(f"the low threshold {low} is above the high one {high}; exchange them")
@@ -132,7 +133,7 @@ def sample_balanced(
         Ids of the positives and of the negatives, int64 on `positive`'s device; in rising order and without use of
         chance where all are taken. Counting the two waits for an accelerator, for the results' lengths depend on it.
 
-    Source: Ren et al., Faster R-CNN, 2015, section 3.1.3.
+    Source: Ren et al., Faster R-CNN, PAMI 2017, section 3.1.3.
     """
     positives, negatives = positive.nonzero().flatten(), negative.nonzero().flatten()
     positives = _choose(positives, int(size * positive_fraction), generator)

@@ -219,7 +219,7 @@ def quality_focal_loss(logits: Tensor, targets: Tensor, beta: float = 2.0, reduc
     Raises:
         InputError: the shapes differ, or `reduction` is another word.
 
-    Source: Li et al., Generalized Focal Loss, 2020, equation 5.
+    Source: Li et al., Generalized Focal Loss, 2020, equation 2.
     """
     _require_same_shape(logits, targets)
     logits = at_least_float32(logits)

@@ -37,7 +37,8 @@ def matrix_nms(
     Raises:
         InputError: shapes do not fit, the method is unknown, or sigma is not above 0.
 
-    Source: Wang et al., SOLOv2, 2020, section 3.3, equations 4 to 6; there of masks, in PP-YOLO of boxes.
+    Source: Wang et al., SOLOv2, in the proceedings of NeurIPS 2020, section 2.2, equations 3 and 4 (the first preprint
+    numbers them otherwise); there of masks, in PP-YOLO of boxes.
     """
     _check(boxes, scores, 0.0, labels)
     if method not in ("gaussian", "linear"):

@@ -1,6 +1,6 @@
 """Features of regions where each bin reads channels of its own.
 
-R-FCN (Dai et al. 2016, section 3, "position-sensitive score maps & RoI pooling") averages whole cells; Light-Head R-CNN
+R-FCN (Dai et al. 2016, section 2, "position-sensitive score maps & RoI pooling") averages whole cells; Light-Head R-CNN
 (Li et al. 2017) samples bilinearly, as RoI align does. Plain PyTorch, differentiable in the features; results equal
 torchvision's, whose channel order these have.
 """

@@ -40,7 +40,7 @@ def match_task_aligned(
         matches [N] int64, a ground truth's index or −1 background; quality [N] float in [0, 1], 0 where background: the
         score a point should give. It is t, scaled so that a ground truth's best point has its largest overlap.
 
-    Source: Feng et al., "TOOD", 2021, section 3.2, equations 4 and 5.
+    Source: Feng et al., "TOOD", 2021, section 3.2.
     """
     count, length = size
     matches = torch.full((length,), BACKGROUND, dtype=torch.int64, device=iou.device)

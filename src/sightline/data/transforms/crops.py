@@ -94,7 +94,7 @@ class Rescale(Geometric):
 class RandomCrop(Geometric):
     """A window of at most `size` × `size` pixels at a random place; a picture that fits stays whole.
 
-    Segmenters learn from crops (Long et al., "Fully convolutional networks", 2015, section 4.4, found that patches
+    Segmenters learn from crops (Long et al., "Fully convolutional networks", 2015, section 4.3, found that patches
     converge as whole images do), which take the memory and time of their own size.
 
     Args:

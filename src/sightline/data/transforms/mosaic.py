@@ -3,7 +3,7 @@
 They need more samples than the one they are given: `bind(data, size)` gives them the data set, from which they take
 others by their own generator, so that they stay pure functions of it. Unbound, as for one picture alone, every other
 picture is the same one. `closed()` is what becomes of them in the last part of a training, in which the network shall
-see pictures as they are (Ge et al., "YOLOX", 2021, section 2.2).
+see pictures as they are (Ge et al., "YOLOX", 2021, section 2.1).
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def mosaic(
         flip, vertical_flip, colour: as for `detection`.
         scale: range of each picture's factor.
         mixup: probability of a second mosaic laid over the first; helps large models, and hinders small ones (Ge et
-            al., "YOLOX", 2021, section 2.2).
+            al., "YOLOX", 2021, section 2.1).
         closing: share of the training, its last, that sees single pictures.
         keypoint_swap: see `Compose`.
         extra: more augmentations, applied last.

@@ -1,7 +1,8 @@
 """Faster R-CNN as it was published: one map of stride 16, RoI pooling, the classifier's own dense layers as the head.
 
 Ren, He, Girshick, Sun, "Faster R-CNN: towards real-time object detection with region proposal networks", NeurIPS 2015.
-The 4-step training of section 3.2 is `sightline.training.alternating`; `fit` trains jointly (section 3.2, ii).
+The 4-step training of section 3.2 is `sightline.training.alternating`; `fit` trains jointly (section 3.2, ii, of
+the journal version, PAMI 2017).
 
 Departures: a loss of the RPN is divided by the sampled anchors, its box term too (the paper: by all positions, times
 λ = 10, and finds that this matters little); images are in [0, 1] and normalised; background regions need no overlap of

@@ -121,7 +121,7 @@ class FCOS(Detector):
         return pyramid_anchors(self.cells, shapes, size, device=batch.tensor.device, dtype=torch.float32)
 
     def assign(self, anchors: Sequence[Tensor], targets: Sequence[Instances]) -> Tensor:
-        """For every location: the id of its object, or −1 (2019, section 3.2; 2020, section 2.2). [N, S]"""
+        """For every location: the id of its object, or −1 (2019, section 3.2; 2020, sections 2.1 and 2.2). [N, S]"""
         s = self.settings
         limits = [a.new_tensor(s.ranges[level : level + 2]).expand(len(a), 2) for level, a in enumerate(anchors)]
         return torch.stack(
@@ -200,7 +200,7 @@ def match_locations(boxes: Tensor, cells: Tensor, limits: Tensor, radius: float)
     Returns:
         [S] int64: the object's id, or −1 background.
 
-    Source: Tian et al., FCOS, 2019, section 3.2; the square around the centre: the 2020 version, section 2.2.
+    Source: Tian et al., FCOS, 2019, section 3.2; the square around the centre: the 2020 version, section 2.1.
     """
     if not len(boxes):
         return torch.full((len(cells),), -1, dtype=torch.int64, device=cells.device)

@@ -67,7 +67,7 @@ class ThinRegions(nn.Module):
         level: name of the map.
         channels: C of the map.
         stride: pixels of the batch per cell of the map.
-        middle: channels inside the large separable convolution: 256 (section 3.3's setting L), 64 (setting S).
+        middle: channels inside the large separable convolution: 256 (section 3.2's setting L), 64 (setting S).
         thin: channels of a region's features.
         bins: along a region's side.
     """

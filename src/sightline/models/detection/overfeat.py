@@ -7,7 +7,8 @@ second head says where in its window the object is, and boxes that agree are mer
 Departures: a window belongs to an object by their IoU (the paper: half of the object in the window); the match score of
 boxes has no units (`ops.merging`); the network is not an ImageNet classifier first, but learns from windows of the
 images at hand; its start is He's of 2015 instead of N(0, 0.01); where a scale is smaller than a window, it is padded
-with the mean colour.
+with the mean colour; windows enter the merging by their score, at most `candidates` of all scales together (the paper:
+those of the top k classes of each scale, section 4.3); a merged score is 1 − 1 / (1 + sum), so that it stays below 1.
 """
 
 from __future__ import annotations

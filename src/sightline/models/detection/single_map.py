@@ -45,7 +45,7 @@ def mobilenet_v2_body(in_channels: int, norm: Norm, trainable_layers: int) -> tu
 def dilated_resnet_body(
     build: Callable[..., ResNet], in_channels: int, norm: Norm, trainable_layers: int
 ) -> tuple[nn.Module, FeatureMaps]:
-    """A ResNet with its last stage at stride 16 (R-FCN, section 3): maps "layer3" and "layer4". It has five parts."""
+    """A ResNet with its last stage at stride 16 (R-FCN, section 2): maps "layer3" and "layer4". It has five parts."""
     net = build(in_channels=in_channels, norm=_norm(norm))
     dilate(net.get_submodule("layer4"))
     before, after = net.stages[2:]

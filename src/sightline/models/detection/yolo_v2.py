@@ -5,6 +5,9 @@ its cell ("direct location prediction"), and each box has classes of its own. Th
 every ten batches it goes on with images of another size.
 
 The four steps stand apart: `network`, `assign`, `losses`, `decode`.
+
+Departure: a 1×1 convolution makes 64 channels of the passthrough's 26 × 26 × 512 first, so that 13 × 13 × 256 join the
+last map, as in the authors' configuration files; the paper's text has no such layer and 13 × 13 × 2048.
 """
 
 from __future__ import annotations

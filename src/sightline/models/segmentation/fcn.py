@@ -1,7 +1,7 @@
 """FCN-32s, 16s and 8s: Long, Shelhamer, Darrell, "Fully convolutional networks for semantic segmentation", CVPR 2015.
 
 A classifier whose dense layers are convolutions gives coarse scores; transposed convolutions bring them to the image's
-size; scores of finer maps are added on the way (figure 3). The three learn in stages (section 4.3): a 16s starts from
+size; scores of finer maps are added on the way (figure 3). The three learn in stages (section 4.2): a 16s starts from
 a saved 32s and an 8s from a 16s, given as `weights` (of the same widths); what is new starts at zero, so that little of
 what was learnt is lost.
 
@@ -88,9 +88,10 @@ class SkipNetwork(nn.Module):
 
 
 class ConvolutionalVGG(nn.Module):
-    """VGG-16 with its first two dense layers as convolutions, padded by 100 pixels around the image (section 4.1).
+    """VGG-16 with its first two dense layers as convolutions, padded by 100 pixels around the image.
 
-    The padding is what lets the unpadded 7×7 convolution see every image, of 1×1 pixel even; poolings round up.
+    The padding is that of the authors' published prototxt files, not of the paper's text (section 4.1 has the dense
+    layers). It lets the unpadded 7×7 convolution see every image, of 1×1 pixel even; poolings round up.
 
     Args:
         net: the classifier; its convolutions become this network's.

@@ -1,6 +1,6 @@
 """FCN on a dilated ResNet: the fully convolutional networks of Long, Shelhamer and Darrell, CVPR 2015, as they are
 published with weights today: stride 8 by the hole algorithm instead of skips, and an auxiliary head (Zhao et al.,
-Pyramid scene parsing network, CVPR 2017, section 3.3) on the stage before the last.
+Pyramid scene parsing network, CVPR 2017, section 4) on the stage before the last.
 """
 
 from __future__ import annotations

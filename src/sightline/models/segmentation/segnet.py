@@ -4,7 +4,8 @@ segmentation", PAMI 2017.
 VGG-16's convolutions and their mirror image (figure 2): unpooling to the positions of the maxima, then learnt
 convolutions; no dense layers, so that it is small, and no skips but the positions.
 
-Departure: images are normalised as for ImageNet's published classifiers, not by their local contrast.
+Departures: images are normalised as for ImageNet's published classifiers, not by their local contrast; classes are not
+balanced by their median frequency unless `losses=PixelLosses(class_weights=…)` says so.
 """
 
 from __future__ import annotations

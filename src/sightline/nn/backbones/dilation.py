@@ -1,7 +1,7 @@
 """The hole algorithm: maps of twice the size from a network that was trained for half of it.
 
 Chen et al., "Semantic image segmentation with deep convolutional nets and fully connected CRFs", ICLR 2015, section
-3.1; R-FCN (Dai et al. 2016, section 3) keeps ResNet's last stage at stride 16 this way.
+3.1; R-FCN (Dai et al. 2016, section 2) keeps ResNet's last stage at stride 16 this way.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Decoupled head: classes and boxes by branches of their own (Ge et al., "YOLOX", 2021, section 2.2).
+"""Decoupled head: classes and boxes by branches of their own (Ge et al., "YOLOX", 2021, section 2.1).
 
 All levels share the branches' convolutions, each with its own normalisation (Lyu et al., "RTMDet", 2022, section 3.2).
-Sides of boxes come as distributions (Li et al., "Generalized focal loss", 2020, section 3.2).
+Sides of boxes come as distributions (Li et al., "Generalized focal loss", 2020, equation 5).
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """The head of R-FCN: Dai, Li, He, Sun, "R-FCN: object detection via region-based fully convolutional networks", NeurIPS
-2016, section 3. All layers run once on the image; a region only reads and votes."""
+2016, section 2. All layers run once on the image; a region only reads and votes."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class PositionSensitiveHeads(RegionHeads):
         stride: pixels of the batch per cell of the map.
         hidden: channels of the 1×1 convolution before the score maps (1024 in the paper).
         hard_examples: regions an image that train, those of the largest losses (online hard example mining, Shrivastava
-            et al. 2016; section 3, "training"); None trains a random sample of `settings.samples`.
+            et al. 2016; section 2, "Training"); None trains a random sample of `settings.samples`.
         settings: thresholds and counts.
     """
 

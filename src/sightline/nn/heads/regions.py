@@ -51,7 +51,7 @@ class DenseHead(nn.Module):
 class SharedBoxPredictor(nn.Module):
     """K + 1 class scores, background first, and one box for all classes: [R, F] → [R, K+1], [R, K+1, 4].
 
-    R-FCN (Dai et al. 2016, section 3) and Light-Head R-CNN (Li et al. 2017, section 3.2) share the box like this.
+    R-FCN (Dai et al. 2016, section 2) and Light-Head R-CNN (Li et al. 2017, section 3.2) share the box like this.
     """
 
     def __init__(self, inputs: int, num_classes: int):

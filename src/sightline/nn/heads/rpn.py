@@ -1,5 +1,5 @@
-"""Region proposal network: Ren, He, Girshick, Sun, "Faster R-CNN", NeurIPS 2015, section 3.1; on a pyramid: Lin et
-al. 2017.
+"""Region proposal network: Ren, He, Girshick, Sun, "Faster R-CNN", NeurIPS 2015, section 3.1, subsections as
+in the journal version (PAMI 2017); on a pyramid: Lin et al. 2017.
 
 The four steps stand apart: `RPNHead` (network), `RegionProposalNetwork.assign`, `.losses`, `.propose` (decoding).
 """
