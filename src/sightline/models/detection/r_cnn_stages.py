@@ -16,15 +16,14 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sightline.data.transforms.targets import within_image
 from sightline.errors import InputError
-from sightline.ops.boxes import box_iou, encode_boxes
+from sightline.ops.boxes import box_iou, clip_boxes_to_image, encode_boxes
 from sightline.ops.proposals.cache import ArrayFolder, content_key
 from sightline.runtime.optional import require
 from sightline.structures import Instances
@@ -181,7 +180,8 @@ def _describe(model: RCNN, data: Examples, kept: ArrayFolder, progress: bool) ->
         if target.classes is not None and target.classes != model.classes:
             model.classes.require_same(target.classes, "the model", target.source or "the data")
         model.preprocess.check([image])
-        target = cast(Instances, within_image(target.to("cpu")))
+        target = target.to("cpu")
+        target = target.replace(boxes=clip_boxes_to_image(target.boxes, target.image_size))
         pixels = model.preprocess.prepare(image)
         learned = (target.boxes[:, 2:] > target.boxes[:, :2]).all(1)
         for mark in ("crowd", "difficult"):
