@@ -66,10 +66,13 @@ write_report = checked_keywords(_write_report)
 def check(
     data: Dataset | str | Path, model: nn.Module | None = None, *, full: bool = True, progress: bool = True
 ) -> CheckReport:
-    """Look for everything in a dataset that would break or bias a training; see `sightline.data.check.check`."""
+    """Look for everything in a dataset that would break or bias a training; see `sightline.data.check.check`.
+
+    Given a path, the dataset is opened leniently: the report lists every label that cannot be read.
+    """
     from sightline.data.check import check as run
 
-    return run(_dataset(data), model, full=full, progress=progress)
+    return run(_dataset(data, lenient=True), model, full=full, progress=progress)
 
 
 @checked_keywords
@@ -317,9 +320,9 @@ def _model(model: nn.Module | str | Path) -> nn.Module:
     return model if isinstance(model, nn.Module) else load(model)
 
 
-def _dataset(data: Any, model: nn.Module | None = None) -> Any:
+def _dataset(data: Any, model: nn.Module | None = None, *, lenient: bool = False) -> Any:
     from sightline.data.formats import open_dataset
 
     if isinstance(data, str | Path):
-        return open_dataset(data).with_channels(getattr(model, "in_channels", 3))
+        return open_dataset(data, lenient=lenient).with_channels(getattr(model, "in_channels", 3))
     return data

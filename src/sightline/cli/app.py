@@ -74,6 +74,12 @@ KnownData = Annotated[
 Split = Annotated[
     str | None, typer.Option(help="Where this split is, if not found by itself: a folder, a label file, a list.")
 ]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format", help="The format of DATA, if the folder holds several: coco, voc, yolo, …", show_default=False
+    ),
+]
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A run's folder, or a saved model.")]
 ClassNames = Annotated[
     list[str] | None,

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from sightline.cli.app import ClassNames, Data, FullScale, Quiet, Split, app
+from sightline.cli.app import ClassNames, Data, Format, FullScale, Quiet, Split, app
 from sightline.cli.inputs import beside, divided, open_data, refuse_existing
 from sightline.errors import InputError
 
@@ -29,6 +29,7 @@ def check(
     train: Split = None,
     val: Split = None,
     test: Split = None,
+    format: Format = None,
     full_scale: FullScale = None,
     classes: ClassNames = None,
     quiet: Quiet = False,
@@ -48,7 +49,7 @@ def check(
     copy = out or beside(data)
     if fix is not None and copy.exists() and (not copy.is_dir() or any(copy.iterdir())):
         raise InputError(f"{copy} exists, and nothing is overwritten; name a new folder with --out")
-    dataset = open_data(data, train, val, test, classes=classes, full_scale=full_scale, lenient=True)
+    dataset = open_data(data, train, val, test, classes=classes, full_scale=full_scale, lenient=True, format=format)
     if fix is not None and dataset.kind != "instances":
         raise InputError(f"only boxes can be fixed, but {data} holds {dataset.kind}; correct its files by hand")
     detector = create_model(model, dataset.classes) if model else None
@@ -85,12 +86,13 @@ def convert(
     train: Split = None,
     val: Split = None,
     test: Split = None,
+    format: Format = None,
     classes: ClassNames = None,
 ) -> None:
     """Write a dataset in another format, with its images."""
     from sightline.data.formats import convert as run
 
-    dataset = divided(open_data(data, train, val, test, classes=classes), split, seed)
+    dataset = divided(open_data(data, train, val, test, classes=classes, format=format), split, seed)
     typer.echo(run(dataset, out, to, symlink=symlink))
 
 
@@ -105,6 +107,7 @@ def look(
     train: Split = None,
     val: Split = None,
     test: Split = None,
+    format: Format = None,
     classes: ClassNames = None,
 ) -> None:
     """Draw images with their labels, as training sees them."""
@@ -115,7 +118,7 @@ def look(
     refuse_existing(out)
     if out.suffix.lower() not in Image.registered_extensions():
         raise InputError(f"{out}: a picture cannot be written as {out.suffix or 'a file without ending'}; give .png")
-    dataset = open_data(data, train, val, test, classes=classes)
+    dataset = open_data(data, train, val, test, classes=classes, format=format)
     for field in ("masks", "keypoints"):
         with suppress(InputError):  # not every data set has them
             dataset = dataset.with_fields(field)
@@ -138,6 +141,7 @@ def anchors(
     train: Split = None,
     val: Split = None,
     test: Split = None,
+    format: Format = None,
     classes: ClassNames = None,
 ) -> None:
     """Cluster the boxes' sizes into anchors.
@@ -150,7 +154,7 @@ def anchors(
     refuse_existing(out)
     if out.suffix.lower() not in (".png", ".pdf", ".svg"):
         raise InputError(f"{out}: a plot cannot be written as {out.suffix or 'a file without ending'}; give .png")
-    dataset = open_data(data, train, val, test, classes=classes)
+    dataset = open_data(data, train, val, test, classes=classes, format=format)
     split = split or ("train" if "train" in dataset.splits else None)
     found = run(dataset[split] if split else dataset, k, image_size, seed)
     anchor_figure(found).savefig(out, dpi=120)

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from sightline.cli.app import ClassNames, Device, FullScale, KnownData, Quiet, Split, app
+from sightline.cli.app import ClassNames, Device, Format, FullScale, KnownData, Quiet, Split, app
 from sightline.cli.inputs import arguments_of, mapped, open_data, pairs, parts_of, say
 from sightline.errors import InputError
 
@@ -49,6 +49,7 @@ def train(
     train: Split = None,
     val: Split = None,
     test: Split = None,
+    format: Format = None,
     full_scale: FullScale = None,
     classes: ClassNames = None,
     device: Device = None,
@@ -83,7 +84,7 @@ def train(
 
     known = None if facts is None else facts.trained_on
     if data is not None:
-        dataset = open_data(data, train, val, test, classes=classes, full_scale=full_scale)
+        dataset = open_data(data, train, val, test, classes=classes, full_scale=full_scale, format=format)
     elif begun is not None:
         dataset = mapped(trained_on.open_again(known, str(begun)), classes)
     else:

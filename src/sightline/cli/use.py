@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sightline.cli.app import ClassNames, Device, FullScale, KnownData, Model, Quiet, Split, app
+from sightline.cli.app import ClassNames, Device, Format, FullScale, KnownData, Model, Quiet, Split, app
 from sightline.cli.inputs import mapped, open_data, refuse_existing, say
 from sightline.errors import InputError
 
@@ -30,6 +30,7 @@ def evaluate(
     train: Split = None,
     val: Split = None,
     test: Split = None,
+    format: Format = None,
     classes: ClassNames = None,
     device: Device = None,
     quiet: Quiet = False,
@@ -79,7 +80,7 @@ def data_for(
     if data is None:
         dataset = mapped(trained_on.open_again(trained_on.of(model), str(source)), classes)
     else:
-        dataset = open_data(data, train, val, test, classes=classes)
+        dataset = open_data(data, train, val, test, classes=classes, format=format)
     learned: Dataset = api.as_learned(dataset.with_channels(model.in_channels), model)
     return learned
 
@@ -164,6 +165,7 @@ def report(
     split: Annotated[
         str | None, typer.Option(help="By default val, else test, of images that were not trained on; all: everything.")
     ] = None,
+    format: Format = None,
 ) -> None:
     """Write a run's report.html anew.
 
@@ -186,7 +188,7 @@ def report(
     from sightline.models.saving import load
 
     model: Any = load(run)
-    dataset = data_for(model, run, data)
+    dataset = data_for(model, run, data, format=format)
     chosen = api.choose(model, dataset, split, ("val", "test"))
     before = shown_before(run)
     result = api.measure_chosen(model, chosen, dataset)

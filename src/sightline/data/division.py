@@ -32,8 +32,12 @@ def parts_of(data: Dataset, seed: int) -> Parts:
     tenth of that validates. The same images and seed are always divided the same way.
 
     Raises:
-        InputError: there are several splits, but none is "train"; or there are fewer than 3 images.
+        InputError: there are several splits, but none is "train"; the data names images to train or validate on that
+            are not there; or there are fewer than 3 images.
     """
+    for split in ("train", "val"):
+        if split in data.missing_splits:
+            data[split]  # raises: no other images take the place of those that are missing
     if "train" not in data.splits:
         if len(data.splits) > 1:
             found = ", ".join(data.splits)

@@ -56,6 +56,10 @@ def choose(model: Any, data: Any, split: str | None = None, usual: Sequence[str]
     """
     if not isinstance(data, Dataset):
         return Chosen(data, "as given" if split is None else split)
+    if split is None and data.whole and not {*usual} & {*data.splits}:
+        for name in usual:
+            if name in data.missing_splits:
+                data[name]  # raises: no other images take the place of those that are missing
     known = trained_on.of(model)
     if known is None:
         return _without_record(model, data, split, usual)

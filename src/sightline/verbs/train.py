@@ -344,7 +344,7 @@ def learnt_and_held_out(
     if not isinstance(data, Dataset) or not data.whole or in_memory:
         return data, validation
     if validation is not None:
-        return data["train"] if "train" in data.splits else data, validation
+        return data["train"] if "train" in {*data.splits, *data.missing_splits} else data, validation
     parts = parts_to_train(data, seed, known, sayings)
     return parts.train, parts.val
 

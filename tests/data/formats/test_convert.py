@@ -91,7 +91,8 @@ class TestOpening:
         picture(tmp_path / "a.jpg")
         voc(tmp_path / "a.xml", "a.jpg", [("dog", 1, 2, 3, 4)])
         write_json(tmp_path / "x.json", coco([coco_image(1, "a.jpg")], [], {1: "dog"}))
-        with pytest.raises(InputError, match=r"more than one format: coco \(x\.json\) and voc \(a\.xml\); say which"):
+        words = r"more than one format: coco \(x\.json\) and voc \(a\.xml\); say which by --format coco or --format voc"
+        with pytest.raises(InputError, match=words):
             open_dataset(tmp_path)
         assert open_dataset(tmp_path, format="voc").format == "voc"
         assert open_dataset(tmp_path / "x.json").format == "coco"

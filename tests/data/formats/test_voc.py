@@ -203,7 +203,9 @@ class TestContent:
 
     def test_no_image_is_there(self, tmp_path: Path):
         voc(tmp_path / "labels" / "a.xml", "a.jpg", [("dog", 1, 2, 3, 4)])
-        with pytest.raises(InputError, match=r"holds 1 labels but none of their images: a\.xml has none .*images=…"):
+        with pytest.raises(
+            InputError, match=r"holds 1 labels but none of their images: labels/a\.xml has none .*images=…"
+        ):
             open_dataset(tmp_path / "labels")
         picture(tmp_path / "photos" / "a.jpg")
         data = open_dataset(tmp_path / "labels", images=tmp_path / "photos")

@@ -37,6 +37,7 @@ from sightline.data.formats import (
 from sightline.data.formats.archives import is_archive, unpacked
 from sightline.data.formats.listed import head_of
 from sightline.data.formats.refusal import not_recognised
+from sightline.data.images import is_image
 from sightline.data.malformed import collecting, refuse
 from sightline.data.shared import shared_images
 from sightline.errors import InputError
@@ -70,6 +71,8 @@ _FIRST = ("coco", "voc", "yolo", "yolo-seg", "yolo-pose", "via", "labelme", "cva
 _TABLES = ("csv", "panoptic")
 """Formats that are a further form of the same data where they lie beside one of `_FIRST`."""
 
+_OF_LABELS = ("annotations", "labels", "xmls", "jsons", "json")
+"""Names of folders that hold labels alone."""
 _LOG = logging.getLogger(__name__)
 StrPath = str | os.PathLike[str]
 
@@ -128,6 +131,7 @@ def open_dataset(
     if is_archive(root):
         root = _inside(unpacked(root))
     module = _recognised(root, format)
+    root = _home(root, module)
     mapping = classes if isinstance(classes, Mapping) else None
     if mapping is not None:
         classes = None
@@ -181,10 +185,22 @@ def _recognised(root: Path, format: str | None) -> ModuleType:
     found = _formats_in(root)
     if len(found) > 1:
         several = " and ".join(f"{name} ({what})" for name, what in found.items())
-        raise InputError(f"{root} holds more than one format: {several}; say which with format=, or give a file's path")
+        options = " or ".join(f"--format {name}" for name in found)
+        raise InputError(
+            f"{root} holds more than one format: {several}; say which by {options} "
+            f'(in Python: open_dataset(…, format="{next(iter(found))}"))'
+        )
     if not found:
         raise not_recognised(root, _formats_in)
     return FORMATS[next(iter(found))]
+
+
+def _home(root: Path, module: ModuleType) -> Path:
+    """The dataset's folder, where `root` is its folder of labels alone (annotations/ with the images beside it)."""
+    place = root.resolve()
+    if not root.is_dir() or place.name.lower() not in _OF_LABELS or any(is_image(file) for file in place.iterdir()):
+        return root
+    return place.parent if module.recognise(place.parent) is not None else root
 
 
 def _formats_in(root: Path) -> dict[str, str]:

@@ -28,6 +28,7 @@ from sightline.data.formats.coco_columns import CocoFile, read_file
 from sightline.data.formats.coco_more import add_captions, add_keypoints
 from sightline.data.formats.coco_write import write
 from sightline.data.formats.files import aliases, in_order, none_found, relative, resolve, split_in, split_name
+from sightline.data.formats.listing import find_folder
 from sightline.data.keypoint_pairs import of_categories
 from sightline.data.source import Source
 from sightline.errors import InputError
@@ -69,6 +70,7 @@ def read(
     Classes are the categories by rising id. Pixels are not looked at: sizes are those the JSON states. Annotations of
     images that are not listed are remembered as orphans.
     """
+    whole = not splits and root.is_dir()
     if splits:
         files_of = {name: _json_of(resolve(root, given)) for name, given in splits.items()}
         parts = [_Part(name, file, _part(file, root).raw) for name, file in files_of.items()]
@@ -115,6 +117,7 @@ def read(
         label_files=tuple(part.file.absolute() for part in parts),
         orphans=tuple(orphans[:1000]),
         notes=tuple(dict.fromkeys(notes)),
+        left_out=tuple(_in_no_split(base, folders, joined) if whole else ()),
         meta=meta | {"categories": [categories.get(name, {"name": name}) for name in final]},
         later=_later(parts, folders),
         keypoint_names=keypoint_names,
@@ -123,12 +126,25 @@ def read(
     return Dataset(source)
 
 
+def _in_no_split(base: Path, folders: Sequence[str], columns: Columns) -> list[str]:
+    """Images in the folders of splits that no file lists."""
+    tops = [f for f in dict.fromkeys(folders) if not any(f != o and (not o or f.startswith(f"{o}/")) for o in folders)]
+    names = columns.names.texts()
+    return [words for top in tops if (base / top).is_dir() for words in files.unlisted(base / top, names, base)]
+
+
 def _files(root: Path) -> list[Path]:
     """COCO files in the places where tools put them; only those of the first place that has any."""
-    places = (("annotations/*.json", "Annotations/*.json"), ("*/_annotations.coco.json",), ("*.json",), ("*/*.json",))
-    for patterns in places:
-        found = sorted({f.resolve(): f for pattern in patterns for f in root.glob(pattern)}.values())[:_MOST]
-        coco = [file for file in found if not file.name.startswith(".") and _looks_like_coco(file)]
+    inner = sorted(folder for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+    labels = find_folder(root, "annotations")
+    places = (
+        files.with_ending(labels, ".json") if labels is not None else [],
+        [file for folder in inner for file in files.with_ending(folder, "_annotations.coco.json")],
+        files.with_ending(root, ".json"),
+        [file for folder in inner for file in files.with_ending(folder, ".json")],
+    )
+    for found in places:
+        coco = [file for file in found[:_MOST] if _looks_like_coco(file)]
         if coco:
             return coco
     return []
@@ -191,9 +207,9 @@ def _json_of(path: Path) -> Path:
 def _folder(root: Path, part: _Part, names: Sequence[str], images: Path | None, base: Path) -> str:
     """Where the split's images are, relative to `base`: the place that has the first of them, else that exists."""
     raws = [part.raw, part.split, *([] if part.split == "all" else aliases(part.raw))]
-    usual = [root, root / "images", root / "Images", root / "data", root / "JPEGImages"]
+    usual = [root, *(find_folder(root, name) or root / name for name in ("images", "data", "JPEGImages"))]
     above = usual if images is None else [images]
-    places = [folder / raw for folder in above for raw in dict.fromkeys(raws)]
+    places = [find_folder(folder, raw) or folder / raw for folder in above for raw in dict.fromkeys(raws)]
     places += [part.file.parent, part.file.parent / "images"] if images is None else []
     places += [*above[1:], above[0]]
     for place in places:

@@ -117,6 +117,8 @@ def read(
     if not there:
         raise files.none_found(home, missing, "in images/ and beside the file")
     columns, known = gather.finish()
+    top = base / common_folder([name for name in columns.names.texts() if (base / name).is_file()])
+    left_out = [] if splits or root.is_file() else files.unlisted(top, columns.names.texts(), base)
     label_files = tuple(next(f.path for f in read_files for i in f.images if i.split == split) for split in split_names)
     source = Source(
         columns=columns,
@@ -124,6 +126,7 @@ def read(
         root=base,
         format="cvat",
         split_names=tuple(split_names),
+        left_out=tuple(left_out),
         folders=tuple(common_folder(names[split]) for split in split_names),
         label_files=label_files,
         orphans=tuple(

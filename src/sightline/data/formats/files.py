@@ -28,6 +28,8 @@ _SPLIT_NAMES = {
 }
 _USUAL = {alias: name for name, aliases in _SPLIT_NAMES.items() for alias in aliases}
 ORDER = ("train", "val", "test")
+_OF_LAYOUTS = frozenset(["images", "jpegimages", "imgs", "annotations", "labels", "xmls", "json", "jsons", "masks"])
+"""Names of folders, in lower case, that have a meaning in layouts."""
 
 
 def split_name(raw: str) -> str:
@@ -129,18 +131,34 @@ def first_folder(home: Path, names: Iterable[str]) -> Path | None:
 
 def beside_splits(base: Path, splits: Iterable[Path], root: Path) -> list[str]:
     """What else of images lies in a folder with a folder per split, as words: one for each folder, and loose images."""
-    known = {path.name for path in splits}
-    words = []
-    for entry in sorted(base.iterdir()):
-        if entry.name in known or entry.name.startswith((".", "__MACOSX")) or not entry.is_dir():
-            continue
-        count = len(images_below(entry))
-        if count:
-            words.append(f"{relative(entry, root)}: {count} image{'s' if count > 1 else ''} in no split")
-    loose = sum(is_image(entry) for entry in base.iterdir() if not entry.name.startswith(".") and entry.is_file())
-    if loose:
-        words.append(f"{relative(base, root)}: {loose} image{'s' if loose > 1 else ''} beside the folders of splits")
-    return words
+    inside = [f"{relative(folder, root)}/" for folder in splits]
+    every = (relative(base / name, root) for name in images_below(base))
+    return unlisted(base, (name for name in every if name.startswith(tuple(inside))), root)
+
+
+def sets_apart(name: str) -> bool:
+    """Whether the folder of an image's name is one that readers take for a split, or for the layout's own."""
+    first = name.split("/")[0].lower() if "/" in name else ""
+    return split_name(first) in ORDER or first in _OF_LAYOUTS
+
+
+def unlisted(top: Path, names: Iterable[str], base: Path) -> list[str]:
+    """Images below a folder that are not in the dataset, as words: one for each folder in it, and loose ones.
+
+    Args:
+        top: the folder.
+        names: of the dataset's images, relative to `base`.
+        base: what they, and the words, are relative to.
+    """
+    known = set(names)
+    found: Counter[str] = Counter()
+    for name in images_below(top):
+        if relative(top / name, base) not in known:
+            found[name.split("/")[0] if "/" in name else ""] += 1
+    return [
+        f"{relative(top / first, base)}: {count} image{'s' if count > 1 else ''} in no split"
+        for first, count in found.items()
+    ]
 
 
 def images_below(folder: Path) -> list[str]:

@@ -89,8 +89,11 @@ def recognise(root: Path) -> str | None:
     if root.is_file():
         return root.name if _looks_like_labelme(root) else None
     for folder in (root, *(f for f in sorted(root.iterdir()) if files.is_usual_split(f))):
-        found = files.with_ending(folder, ".json")[:20]
-        for place in (find_folder(folder, name) for name in (*_LABEL_FOLDERS, *_IMAGE_FOLDERS)):
+        found = files.with_ending(folder, ".json")[:20] if folder == root else []
+        named = (
+            [find_folder(folder, name) for name in (*_LABEL_FOLDERS, *_IMAGE_FOLDERS)] if folder == root else [folder]
+        )
+        for place in named:
             names = files.files_below(place) if place is not None else []
             found += [(place or folder) / name for name in names if name.lower().endswith(".json")][:20]
         file = next((file for file in found if _looks_like_labelme(file)), None)

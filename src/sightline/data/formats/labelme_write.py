@@ -38,8 +38,7 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
     files.require_distinct(names, keys, "a label file in LabelMe, which goes by the name without its ending")
     whole = dataset.splits == ("all",)
     # Without splits, a folder of images that is named as a split is still none.
-    named = any(files.split_name(name.split("/")[0]) in files.ORDER for name in names)
-    home = out / "images" if whole and named else out
+    home = out / "images" if whole and any(map(files.sets_apart, names)) else out
     for i, (split, stem) in enumerate(keys):
         folder = home if whole else out / split
         files.write_image(dataset, i, folder / names[i], symlink)

@@ -36,6 +36,8 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
     keys = [(dataset.split_of(i), files.without_suffix(name)) for i, name in enumerate(names)]
     files.require_distinct(names, keys, "a map, which goes by the name without its ending")
     whole = dataset.splits == ("all",)
+    # Without splits, a folder of images that is named as a split is still none.
+    home = "all" if any(map(files.sets_apart, names)) else ""
     columns = dataset.columns
     lost = shapes.lost_by(dataset, columns, held=()) + files.splits_lost(dataset)
     for name in ("captions", "occluded", "truncated", "pose", "other", "shape"):
@@ -43,7 +45,7 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
         lost[name] = 0 if column is None else int(sum(map(bool, column)))
     lost["crowd marks"], lost["difficult marks"] = int(columns.crowd.sum()), int(columns.difficult.sum())
     for i, (split, stem) in enumerate(keys):
-        below = "" if whole else split
+        below = home if whole else split
         files.write_image(dataset, i, out / "images" / below / names[i], symlink)
         height, width = dataset.image_size(i)
         ids, classes = np.zeros((2, width * height), np.uint16)  # column by column, as outlines are

@@ -38,8 +38,10 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
     keys = [(dataset.split_of(i), files.without_suffix(name)) for i, name in enumerate(names)]
     files.require_distinct(names, keys, "a mask, which goes by the name without its ending")
     whole = dataset.splits == ("all",)
+    # Without splits, a folder of images that is named as a split is still none.
+    home = "all" if any(map(files.sets_apart, names)) else ""
     for i, (split, stem) in enumerate(keys):
-        below = "" if whole else split
+        below = home if whole else split
         target = dataset.target(i)
         assert isinstance(target, ClassMap), "a dataset of class maps gives them"
         files.write_image(dataset, i, out / "images" / below / names[i], symlink)

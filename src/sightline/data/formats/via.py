@@ -125,12 +125,15 @@ def read(
     if not there:
         raise files.none_found(home, orphans, "beside the file and in images/")
     columns, known = gather.finish()
+    top = base / common_folder([name for name in columns.names.texts() if (base / name).is_file()])
+    left_out = [] if splits or root.is_file() else files.unlisted(top, columns.names.texts(), base)
     source = Source(
         columns=columns,
         classes=known,
         root=base,
         format="via",
         split_names=tuple(part.split for part in parts),
+        left_out=tuple(left_out),
         folders=tuple(folders),
         label_files=tuple(part.path for part in parts),
     )

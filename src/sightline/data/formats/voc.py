@@ -123,6 +123,9 @@ def read(
         looked = "in " + ", ".join(dict.fromkeys(part.image_folder or "the folder itself" for part in parts))
         raise files.none_found(root, gather.orphans, looked)
     columns, known = gather.finish()
+    if not splits:
+        tops = dict.fromkeys(part.image_folder for part in parts if part.listed is not None)
+        left_out += [words for top in tops for words in files.unlisted(base / top, columns.names.texts(), base)]
     source = Source(
         columns=columns,
         classes=known,

@@ -109,12 +109,20 @@ def read(
         split_names=tuple(part.split for part in layout.parts),
         folders=tuple(files.folder_name(part.image_folder, base) for part in layout.parts),
         orphans=tuple(dict.fromkeys(orphans)),
-        left_out=tuple(layout.left_out),
+        left_out=tuple(layout.left_out if splits else [*layout.left_out, *_in_no_split(layout, columns, base)]),
         missing_splits=layout.missing,
         keypoint_names=() if keypoints is None else keypoints.names,
         keypoint_swap=None if keypoints is None else keypoints.swap,
     )
     return Dataset(source)
+
+
+def _in_no_split(layout: yolo_layout.Layout, columns: Columns, base: Path) -> list[str]:
+    """Images beside those of the splits, where a description or lists say what belongs to them."""
+    tops = [part.image_folder for part in layout.parts]
+    if layout.left_out or not tops or any(not top.is_relative_to(layout.root) for top in tops):
+        return []
+    return files.unlisted(Path(os.path.commonpath(tops)), columns.names.texts(), base)
 
 
 def _columns(layout: yolo_layout.Layout, classes: Sequence[str] | None, base: Path) -> tuple[Columns, Classes]:
