@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -305,3 +306,20 @@ def test_a_device_that_is_not_there():
         predict(Spotter(), picture(0), device="cuda:99")
     with pytest.raises(InputError, match="device is 'tpus'"):
         predict(Spotter(), picture(0), device="tpus")
+
+
+def test_links_to_folders_are_followed_and_circles_end(tmp_path, caplog):
+    caplog.set_level(logging.WARNING, "sightline")
+    (tmp_path / "real" / "deep").mkdir(parents=True)
+    (tmp_path / "photos").mkdir()
+    picture(51).save(tmp_path / "real" / "deep" / "a.png")
+    picture(0).save(tmp_path / "photos" / "b.png")
+    try:
+        (tmp_path / "photos" / "day").symlink_to(tmp_path / "real")
+        (tmp_path / "real" / "deep" / "back").symlink_to(tmp_path / "photos")
+    except OSError:
+        pytest.skip("links cannot be made here")
+    results = predict(Spotter(), tmp_path / "photos")
+    names = [str(tmp_path / "photos" / name) for name in ("b.png", "day/deep/a.png")]
+    assert [r.source for r in results] == names
+    assert any("back" in record.message for record in caplog.records)

@@ -50,8 +50,10 @@ _TIFF = (".tif", ".tiff")
 # Pillow reads EXIF of a JPEG for its resolution, and warns of each damaged block, which says nothing of the pixels.
 warnings.filterwarnings("ignore", "Corrupt EXIF data", UserWarning)
 _Result = TypeVar("_Result")
-MOST_BYTES = 1 << 30
-"""What the tensor of one image may take, unless `of_any_size`: 1 GiB."""
+MOST_BYTES = 1 << 29
+"""What the tensor of one image may take if its file is small, unless `of_any_size`: 512 MiB."""
+_DENSEST = 100
+"""By how much a picture worth looking at is compressed, at most; a bomb is by a thousand and more."""
 
 
 _guard_aside = 0
@@ -270,27 +272,31 @@ def _array_file(path: str) -> np.ndarray | None:
     return None
 
 
-def require_room(pixels: int, channels: int, itemsize: int) -> None:
+def require_room(pixels: int, channels: int, itemsize: int, file_bytes: int) -> None:
     """Refuse an image before it is decoded that would fill the memory, unless `of_any_size`.
 
     Raises:
-        DecompressionBombError: it has more than twice Pillow's `MAX_IMAGE_PIXELS`, or would take over `MOST_BYTES`.
+        DecompressionBombError: it has more than twice Pillow's `MAX_IMAGE_PIXELS`; or a small file speaks of a tensor
+            of over `MOST_BYTES`.
     """
     limit = Image.MAX_IMAGE_PIXELS
     if limit is None:
         return
-    if pixels > 2 * limit or pixels * channels * (1 if itemsize == 1 else 4) > MOST_BYTES:
+    size = pixels * channels * (1 if itemsize == 1 else 4)
+    if pixels > 2 * limit or (size > MOST_BYTES and size > _DENSEST * file_bytes):
         raise Image.DecompressionBombError
 
 
 def _opened(path: str, draft: Size | None, channels: int | None) -> Image.Image:
     """Open and decode the first picture of a file (the orientation is still to be applied, except for TIFF)."""
-    with _opened_picture(path) as (_, image):
+    with _opened_picture(path) as (file, image):
         if draft is not None and image.format in ("JPEG", "MPO"):
             height, width = draft if stated_orientation(image) < 5 else draft[::-1]
             image.draft(None, (width, height))  # None keeps the colour mode
         bands = max(channels or 1, len(image.getbands()))
-        require_room(image.width * image.height, bands, 4 if image.mode[0] in "IF" else 1)
+        require_room(
+            image.width * image.height, bands, 4 if image.mode[0] in "IF" else 1, os.fstat(file.fileno()).st_size
+        )
         image.load()
         if image.mode == "I" and image.format in ("PNG", "PPM"):  # 16 bits of the file, which Pillow holds in 32
             return Image.fromarray(np.asarray(image).astype(np.uint16))

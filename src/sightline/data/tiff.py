@@ -48,6 +48,8 @@ def read(path: str) -> np.ndarray | None:
     first = pages[0]
     stack = len(pages) > 1 and all(_shape(p) == _shape(first) and _one(p, _SAMPLES, 1) == 1 for p in pages)
     if stack:
+        height, width = _shape(first)
+        require_room(height * width, len(pages), max(first.get(_BITS, (1,))) // 8, len(data))
         return np.stack([_page(data, page, order, path)[:, :, 0] for page in pages], axis=2)
     return None if _ordinary(first) else _page(data, first, order, path)
 
@@ -120,7 +122,7 @@ def _plane(data: bytes, tags: Tags, order: str, dtype: np.dtype, samples: int, k
                 starts: tags[starts][k * share : (k + 1) * share],
                 counts: tags[counts][k * share : (k + 1) * share],
             }
-    require_room(height * padded, samples * planes, dtype.itemsize)
+    require_room(height * padded, samples * planes, dtype.itemsize, len(data))
     new[_WIDTH] = (padded * wide,)
     file = io.BytesIO(_with_directory(data, new, order))
     decoded = np.asarray(TiffImagePlugin.TiffImageFile(file))  # not Image.open, which counts our wide pixels as a bomb
