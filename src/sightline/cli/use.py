@@ -48,7 +48,7 @@ def evaluate(
     if report is not None:
         new_folder(report)
     loaded: Any = load(model)
-    dataset = data_for(loaded, model, data, train, val, test, classes)
+    dataset = data_for(loaded, model, data, train, val, test, classes, format)
     images = api.choose(loaded, dataset, split)
     result = api.measure_chosen(loaded, images, dataset, batch_size, device, progress=not quiet)
     place, chosen = result.measured["data"], result.measured["split"]
@@ -72,6 +72,7 @@ def data_for(
     val: str | None = None,
     test: str | None = None,
     classes: list[str] | None = None,
+    format: str | None = None,
 ) -> Dataset:
     """The data as the model takes it: what is named, or what it was trained on."""
     from sightline import api
