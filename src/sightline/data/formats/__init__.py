@@ -22,12 +22,15 @@ from sightline.data.formats import (
     createml,
     csv_boxes,
     cvat,
+    datumaro,
+    huggingface,
     label_studio,
     labelme,
     masks,
     panoptic,
     panoptic_instances,
     semantic,
+    supervisely,
     via,
     voc,
     yolo,
@@ -59,6 +62,9 @@ FORMATS: Mapping[str, ModuleType] = {
     "csv": csv_boxes,
     "createml": createml,
     "label-studio": label_studio,
+    "supervisely": supervisely,
+    "datumaro": datumaro,
+    "huggingface": huggingface,
     "cityscapes": cityscapes,
     "cityscapes-instances": cityscapes_instances,
     "panoptic": panoptic,
@@ -68,7 +74,7 @@ FORMATS: Mapping[str, ModuleType] = {
 WRITTEN: tuple[str, ...] = tuple(name for name, module in FORMATS.items() if hasattr(module, "write"))
 """The formats that are written, too."""
 _FIRST = ("coco", "voc", "yolo", "yolo-seg", "yolo-pose", "via", "labelme", "cvat")
-_TABLES = ("csv", "panoptic")
+_TABLES = ("csv", "panoptic", "huggingface")
 """Formats that are a further form of the same data where they lie beside one of `_FIRST`."""
 
 _OF_LABELS = ("annotations", "labels", "xmls", "jsons", "json")

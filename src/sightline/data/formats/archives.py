@@ -20,7 +20,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from lzma import LZMAError
 from pathlib import Path
@@ -58,19 +58,28 @@ def unpacked(archive: Path) -> Path:
     Raises:
         InputError: the archive is damaged, encrypted, unsafe or too large, or there is no room.
     """
-    archive = archive.absolute()
-    home = _home(archive)
-    inside = home / _stem(archive.name)
-    state = archive.stat()
-    stamp = {"archive": archive.name, "size": state.st_size, "mtime_ns": state.st_mtime_ns}
+    return filled_beside(archive, lambda folder: _unpack(archive, folder, archive.stat().st_size))
+
+
+def filled_beside(file: Path, fill: Callable[[Path], None]) -> Path:
+    """A folder that belongs to one state of a file; `fill` is called to fill it where there is none of this state yet.
+
+    Raises:
+        InputError: it cannot be made; and what `fill` raises.
+    """
+    file = file.absolute()
+    home = _home(file)
+    inside = home / _stem(file.name)
+    state = file.stat()
+    stamp = {"archive": file.name, "size": state.st_size, "mtime_ns": state.st_mtime_ns}
     if _is_of(home, stamp) and inside.is_dir():
         return inside
     part = home.with_name(f"{home.name}.{os.getpid()}.part")
-    _LOG.warning("%s is unpacked into %s, once", archive, inside)
+    _LOG.warning("%s is unpacked into %s, once", file, inside)
     try:
         shutil.rmtree(part, ignore_errors=True)
         (part / inside.name).mkdir(parents=True)
-        _unpack(archive, part / inside.name, state.st_size)
+        fill(part / inside.name)
         (part / _STAMP).write_text(json.dumps(stamp), encoding="utf-8")
         if home.exists() and not _is_of(home, stamp):
             _remove(home)
@@ -81,7 +90,7 @@ def unpacked(archive: Path) -> Path:
                 raise
     except OSError as error:
         reason = error.strerror or error
-        raise InputError(f"{shown(archive)} cannot be unpacked into {home}: {reason}; unpack it yourself") from None
+        raise InputError(f"{shown(file)} cannot be unpacked into {home}: {reason}; unpack it yourself") from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return inside
@@ -96,7 +105,7 @@ def _home(archive: Path) -> Path:
 
 
 def _stem(name: str) -> str:
-    suffix = max((s for s in SUFFIXES if name.lower().endswith(s)), key=len)
+    suffix = max((s for s in (*SUFFIXES, ".parquet") if name.lower().endswith(s)), key=len)
     return name[: -len(suffix)] or "data"
 
 
