@@ -23,6 +23,7 @@ from sightline.data.formats import (
     csv_boxes,
     cvat,
     datumaro,
+    files,
     huggingface,
     label_studio,
     labelme,
@@ -38,7 +39,7 @@ from sightline.data.formats import (
     yolo_seg,
 )
 from sightline.data.formats.archives import is_archive, unpacked
-from sightline.data.formats.listed import head_of
+from sightline.data.formats.listed import LABEL_FOLDERS, head_of
 from sightline.data.formats.refusal import not_recognised
 from sightline.data.images import is_image
 from sightline.data.malformed import collecting, refuse
@@ -213,7 +214,11 @@ def _formats_in(root: Path) -> dict[str, str]:
     """The formats that a path may be read in, each with what speaks for it: none, one, or several that compete."""
     found = {name: what for name, module in FORMATS.items() if (what := module.recognise(root)) is not None}
     if found.keys() & set(_FIRST):
-        found = {name: what for name, what in found.items() if name not in _TABLES}
+        found = {
+            name: what
+            for name, what in found.items()
+            if name in _FIRST or (name not in _TABLES and not _in_another_folder(what))
+        }
     for name in ("semantic", "masks"):
         if len(found) > 1:
             found.pop(name, None)
@@ -230,6 +235,12 @@ def _inside(folder: Path) -> Path:
             break
         folder = entries[0]
     return folder
+
+
+def _in_another_folder(what: str) -> bool:
+    """Whether labels lie in a folder that is none of labels and none of a split: perhaps of another dataset."""
+    folder, slash, _ = what.partition("/")
+    return bool(slash) and folder not in LABEL_FOLDERS and files.split_name(folder) not in files.ORDER
 
 
 def _without_objects(root: Path, what: str) -> bool:
