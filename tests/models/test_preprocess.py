@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -270,6 +271,17 @@ def test_the_shorter_side_is_exact_without_a_limit(height: int, width: int) -> N
 
 def test_an_endless_image_stays_within_the_memory() -> None:
     assert Preprocess(min_size=256, max_size=None).resized((1, 10_000)) == (2, 25_600)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("size", [(300, 400), (30, 40)])
+def test_antialiasing_knows_every_precision(dtype: torch.dtype, size: tuple[int, int]) -> None:
+    for interpolation in ("bilinear", "bicubic"):
+        numbers: Any = {"min_size": 73, "max_size": None, "antialias": True, "interpolation": interpolation}
+        wanted = Preprocess(**numbers).prepare(image(3, *size))
+        found = Preprocess(**numbers).to(dtype).prepare(image(3, *size))
+        assert found.dtype == dtype
+        torch.testing.assert_close(found.float(), wanted, rtol=0, atol=0.05)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

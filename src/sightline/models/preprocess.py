@@ -129,11 +129,12 @@ class Preprocess(nn.Module):
     def prepare(self, image: Tensor) -> Tensor:
         """One image [C, H, W] → float [C, h, w], normalised and resized, on the model's device."""
         image = image.to(self.mean.device)
-        image = image.to(self.mean.dtype) / 255 if image.dtype == torch.uint8 else image.to(self.mean.dtype)
+        dtype = torch.promote_types(self.mean.dtype, torch.float32)  # PyTorch antialiases nothing in half precision
+        image = image.to(dtype) / 255 if image.dtype == torch.uint8 else image.to(dtype)
         size = self.resized((int(image.shape[1]), int(image.shape[2])))
         if image.shape[1:] != size:
             image = self.resample(image[None], size)[0]
-        return (image - self.mean) / self.std
+        return ((image - self.mean) / self.std).to(self.mean.dtype)
 
     def resample(self, images: Tensor, size: Size) -> Tensor:
         """Images [N, C, H, W] in [0, 1] → [N, C, *size]."""
