@@ -546,10 +546,30 @@ class TestMistakes:
     @pytest.mark.parametrize("verb", ["check", "train"])
     def test_label_of_an_unknown_class(self, copy, verb):
         damage(copy, category_id=77)
-        sentence = refused(verb, copy)
+        if verb == "check":  # lists them all
+            outcome = sightline("check", copy, "--fast", "-q")
+            assert outcome.code == 1
+            assert "ERROR unknown-class (1)" in outcome.out
+            sentence = outcome.out
+        else:
+            sentence = refused(verb, copy)
         assert "instances_train.json" in sentence
         assert "77" in sentence
         assert "categor" in sentence
+
+    def test_two_formats_in_one_folder(self, copy):
+        done("convert", copy, "yolo", "--to", "yolo")
+        for name in ("images", "labels", "data.yaml"):
+            Path("yolo", name).rename(copy / name)
+        for verb in (("check",), ("look",), ("anchors",), ("train",), ("convert", "out", "--to", "voc")):
+            sentence = refused(verb[0], copy, *verb[1:])
+            assert "more than one format: coco (" in sentence
+            assert "say which by --format coco or --format yolo (in Python" in sentence
+        assert "Format yolo: " in done("check", copy, "--fast", "-q", "--format", "yolo").out
+        assert "Format coco: " in done("check", copy, "--fast", "-q", "--format", "coco").out
+        done("convert", copy, "voc", "--to", "voc", "--format", "yolo")
+        done("look", copy, "--format", "yolo", "-n", 1)
+        done("anchors", copy, "--format", "yolo", "-k", 1)
 
     def test_image_without_a_label_and_label_without_an_image(self, solids):
         done("convert", solids, "yolo", "--to", "yolo")
