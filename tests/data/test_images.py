@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from PIL import Image
 
 from sightline.data.images import (
     from_pil,
+    highest_sample,
     image_size,
     is_image,
     of_any_size,
@@ -379,3 +381,39 @@ class TestRoom:
         for read in (read_image, image_size):
             with pytest.raises(InputError, match="100000000000 bytes, but 9 follow"):
                 read(tmp_path / "a.npy")
+
+
+def png_of_16_bits(array: np.ndarray, kind: int) -> bytes:
+    """A PNG of [H, W, C] uint16 samples, its rows filtered by the five rules in turn (PNG 1.2, section 6)."""
+    height, width, channels = array.shape
+    step, raw = 2 * channels, array.astype(">u2").reshape(height, -1).view(np.uint8).astype(int)
+    rows = []
+    for y in range(height):
+        above = raw[y - 1] if y else np.zeros_like(raw[0])
+        left, corner = (np.concatenate([np.zeros(step, int), row[:-step]]) for row in (raw[y], above))
+        guess = left + above - corner
+        distances = np.abs(np.stack([guess - left, guess - above, guess - corner]))
+        paeth = np.stack([left, above, corner])[distances.argmin(0), np.arange(len(left))]
+        predicted = [0, left, above, (left + above) // 2, paeth][y % 5]
+        rows.append(bytes([y % 5]) + ((raw[y] - predicted) % 256).astype(np.uint8).tobytes())
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        chunk(*part) for part in ((b"IHDR", header), (b"IDAT", zlib.compress(b"".join(rows))), (b"IEND", b""))
+    )
+
+
+@pytest.mark.parametrize(("kind", "channels"), [(0, 1), (4, 2), (2, 3), (6, 4)])
+def test_png_of_16_bits_keeps_them_all(tmp_path: Path, kind: int, channels: int):
+    array = np.random.default_rng(kind).integers(0, 4096, (7, 9, channels), dtype=np.uint16)
+    (tmp_path / "a.png").write_bytes(png_of_16_bits(array, kind))
+    image = read_image(tmp_path / "a.png", None, full_scale=4095)
+    assert np.allclose(image.numpy(), array.transpose(2, 0, 1) / 4095, atol=1e-6)
+    assert read_image(tmp_path / "a.png", 3, full_scale=4095).shape == (3, 7, 9)
+    assert highest_sample(tmp_path / "a.png") == int(array.max())
+    grey = read_image(tmp_path / "a.png", 1, full_scale=4095)[0].numpy()
+    weights = [0.299, 0.587, 0.114] if channels > 2 else [1]
+    assert np.allclose(grey, (array[:, :, : len(weights)] / 4095) @ weights, atol=1e-5)

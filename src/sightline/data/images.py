@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sightline.data import heif
+from sightline.data import heif, png
 from sightline.data.full_scale import Scale, highest_of, scaled
 from sightline.errors import InputError
 from sightline.runtime import reading
@@ -46,6 +46,7 @@ STANDING: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 }
 """How the stored rows and columns [H, W, …] are turned upright, by EXIF orientation (EXIF 2.32, tag 274)."""
 _XMP = frozenset(["XML:com.adobe.xmp", "xmp"])  # where Pillow looks for an orientation that EXIF does not state
+_WIDE_PNG = "sightline: 16 bits a sample, of which Pillow kept 8"  # in the info of an image
 _TIFF = (".tif", ".tiff")
 # Pillow reads EXIF of a JPEG for its resolution, and warns of each damaged block, which says nothing of the pixels.
 warnings.filterwarnings("ignore", "Corrupt EXIF data", UserWarning)
@@ -106,8 +107,7 @@ def read_image(
             `sightline.data.full_scale`.)
 
     Returns:
-        [C, H, W]: uint8, or float32 in [0, 1] where the file holds 16-bit or float samples. (Pillow reduces 16-bit RGB
-        PNG to 8 bits.)
+        [C, H, W]: uint8, or float32 in [0, 1] where the file holds 16-bit or float samples.
 
     Raises:
         InputError: the file is missing, truncated, not an image, of unsuitable values, or of other channels than asked.
@@ -250,6 +250,10 @@ def _samples(path: str, channels: int | None, draft: Size | None) -> np.ndarray:
     if array is not None:
         return channels_last(array, path) if path.lower().endswith(".npy") else array
     image = _opened(path, draft, channels)
+    if image.info.get(_WIDE_PNG):
+        array = png.read_wide(reading.read_bytes(path))
+        turn = STANDING.get(stated_orientation(image))
+        return turn(array) if turn else array
     turn = STANDING.get(stated_orientation(image))
     array = _pixels(_prepared(image, channels))
     return turn(array) if turn else array
@@ -293,11 +297,12 @@ def _opened(path: str, draft: Size | None, channels: int | None) -> Image.Image:
         if draft is not None and image.format in ("JPEG", "MPO"):
             height, width = draft if stated_orientation(image) < 5 else draft[::-1]
             image.draft(None, (width, height))  # None keeps the colour mode
+        wide = image.format == "PNG" and _is_wide_png(file)
         bands = max(channels or 1, len(image.getbands()))
-        require_room(
-            image.width * image.height, bands, 4 if image.mode[0] in "IF" else 1, os.fstat(file.fileno()).st_size
-        )
+        itemsize = 4 if wide or image.mode[0] in "IF" else 1
+        require_room(image.width * image.height, bands, itemsize, os.fstat(file.fileno()).st_size)
         image.load()
+        image.info[_WIDE_PNG] = wide
         if image.mode == "I" and image.format in ("PNG", "PPM"):  # 16 bits of the file, which Pillow holds in 32
             return Image.fromarray(np.asarray(image).astype(np.uint16))
         return image
@@ -310,6 +315,15 @@ def _opened_picture(path: str) -> Iterator[tuple[BinaryIO, Image.Image]]:
         heif.prepare(path, file)
         with Image.open(file) as image:
             yield file, image
+
+
+def _is_wide_png(file: BinaryIO) -> bool:
+    """Whether an opened PNG has more channels of 16 bits than Pillow reads; where it is read next stays as it is."""
+    place = file.tell()
+    file.seek(0)
+    head = file.read(26)
+    file.seek(place)
+    return png.is_wide(head)
 
 
 def stated_orientation(image: Image.Image) -> int:
@@ -363,7 +377,7 @@ def _header(path: str) -> Header:
         if image.format == "TIFF" and turned:  # some versions of Pillow have turned the size already, some have not
             tags = getattr(image, "tag_v2", {})
             turned = (width, height) == (tags.get(256), tags.get(257))
-        wide = image.mode.startswith("I")
+        wide = image.mode.startswith("I") or (image.format == "PNG" and _is_wide_png(file))
     return Header((width, height) if turned else (height, width), how, wide)
 
 
