@@ -24,7 +24,7 @@ def data_facts(data: Any) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     if (scale := getattr(data, "full_scale", None)) is not None:
         facts[FULL_SCALE] = int(scale)
-    if "keypoints" in getattr(data, "fields", ()):
+    if "keypoints" in getattr(data, "fields", ("keypoints",)):
         if names := getattr(data, "keypoint_names", ()):
             facts[KEYPOINT_NAMES] = [str(name) for name in names]
         if (swap := getattr(data, "keypoint_swap", None)) is not None:

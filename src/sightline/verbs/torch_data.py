@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from sightline.data.keypoint_pairs import mirrored_keypoints
 from sightline.errors import InputError
 from sightline.structures import Classes, ClassMap, Instances
 
@@ -110,6 +111,17 @@ class TorchData:
     def image(self, i: int) -> Tensor:
         """[C, H, W], uint8 or float in [0, 1]."""
         return _as_image(self._item(i)[0], i)
+
+    @property
+    def keypoint_names(self) -> tuple[str, ...]:
+        """One name per keypoint, where the dataset has an attribute of this name; else empty."""
+        return tuple(getattr(self.data, "keypoint_names", ()))
+
+    @property
+    def keypoint_swap(self) -> tuple[int, ...] | None:
+        """For each keypoint the index of its mirror image: the dataset's attribute, else what names tell, else None."""
+        own = getattr(self.data, "keypoint_swap", None)
+        return mirrored_keypoints(self.keypoint_names) if own is None else tuple(own)
 
     def __getitem__(self, i: int) -> tuple[Tensor, Any]:
         picture, target = self._item(i)

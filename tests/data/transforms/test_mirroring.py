@@ -24,6 +24,7 @@ from sightline.data.transforms import (
 from sightline.data.transforms.mirroring import unmirrored
 from sightline.structures import Instances
 from sightline.training.data_facts import data_facts, remember, say_what_is_not_mirrored
+from sightline.verbs.torch_data import TorchData
 
 SIZE = (64, 96)
 NAMES = ("nose", "left_eye", "right_eye")
@@ -155,3 +156,25 @@ def test_the_pairs_are_saved_with_the_model():
     model.metadata = {"full_scale": 4095, "keypoint_swap": [0], "threshold": 0.3}  # of data it learnt from before
     remember(model, faces())
     assert model.metadata == {"threshold": 0.3, "keypoint_names": list(NAMES), "keypoint_swap": [0, 2, 1]}
+
+
+def test_a_plain_torch_dataset_names_its_keypoints():
+    class Plain:
+        classes = ("face",)
+        keypoint_names = NAMES
+
+        def __len__(self) -> int:
+            return 4
+
+        def __getitem__(self, i: int):
+            image, target = faces()[i]
+            return image, target
+
+    data = TorchData(Plain())
+    assert (data.keypoint_names, data.keypoint_swap) == (NAMES, SWAP)
+    _, target = Compose([HorizontalFlip(1)]).bind(data, None)(*data[0], np.random.default_rng(0))
+    assert chirality(target) == [1, 1]
+    assert target.keypoints[0, 1].tolist() == [SIZE[1] - 15, 20, 2]
+    assert data_facts(data)["keypoint_swap"] == [0, 2, 1]
+    Plain.keypoint_names = ()
+    assert TorchData(Plain()).keypoint_swap is None
