@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 import typer.core
 
 from sightline.errors import InputError
+from sightline.runtime.reading import shown
 
 _OF_THE_SYSTEM = {
     errno.EACCES,
@@ -23,6 +25,11 @@ _OF_THE_SYSTEM = {
 }
 """Refusals of the operating system that a user can do something about; others are faults of the program."""
 
+
+DEBUG = "SIGHTLINE_DEBUG"
+"""The environment variable that shows the traceback of an unexpected error."""
+_USAGE: Any = typer.BadParameter.__mro__[2]
+"""What the parser of arguments raises (`ClickException`); it prints its own sentence."""
 
 _ORDER = (
     *("check", "convert", "look", "anchors", "train", "evaluate", "predict"),
@@ -40,17 +47,32 @@ class _Verbs(typer.core.TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except InputError as error:
-            typer.echo(f"error: {error}", err=True)
         except KeyboardInterrupt:
             typer.echo("stopped", err=True)
             raise typer.Exit(130) from None
-        except OSError as error:
-            if error.errno not in _OF_THE_SYSTEM:
+        except (typer.Exit, typer.Abort, _USAGE, BrokenPipeError):
+            raise
+        except Exception as error:
+            if not isinstance(error, InputError) and os.environ.get(DEBUG):
                 raise
-            where = f"{error.filename}: " if error.filename else ""
-            typer.echo(f"error: {where}{error.strerror}; choose another place, or make room there", err=True)
-        raise typer.Exit(2)
+            code, sentence = _explained(error)
+            typer.echo(f"error: {shown(sentence)}", err=True)
+            raise typer.Exit(code) from None
+
+
+def _explained(error: Exception) -> tuple[int, str]:
+    """The exit code of an error and the sentence for it."""
+    if isinstance(error, InputError):
+        return 2, str(error)
+    if isinstance(error, OSError) and error.errno in _OF_THE_SYSTEM:
+        where = f"{error.filename}: " if error.filename else ""
+        return 2, f"{where}{error.strerror}; choose another place, or make room there"
+    text = " ".join(str(error).split())
+    if isinstance(error, MemoryError) or "out of memory" in text.lower() or "allocate memory" in text:
+        return 2, "there is not enough memory for this; give smaller images, a smaller batch size or a smaller model"
+    if "DataLoader worker" in text:
+        return 2, f"a process that reads images has ended ({text[:160]}); give --set workers=0 or fewer, and --resume"
+    return 70, f"unexpected {type(error).__name__}: {text[:300]} (a fault of Sightline; {DEBUG}=1 shows where)"
 
 
 app = typer.Typer(

@@ -10,6 +10,7 @@ import torch
 from sightline.data.dataset import Dataset
 from sightline.errors import InputError
 from sightline.ops.anchor_clusters import cluster_shapes
+from sightline.runtime.values import require_seed, require_whole
 
 _MOST = 200_000
 """Boxes that are clustered; of more, as many are drawn by the seed."""
@@ -73,8 +74,9 @@ def anchors(data: Dataset, k: int = 5, image_size: int = 416, seed: int = 0) -> 
     Raises:
         InputError: the data set has no boxes, k is more than its distinct boxes, or a number is below 1.
     """
-    if image_size < 1 or k < 1:
-        raise InputError(f"k is {k} and image_size {image_size}, but both must be at least 1")
+    require_whole("k", k, 1, 10_000, "give the number of anchors wanted, such as 5")
+    require_whole("image_size", image_size, 1, "image_side", "give the side of the model's input, such as 416")
+    require_seed(seed)
     if data.kind != "instances":
         raise InputError(f"anchors are made from boxes, but the labels here are {data.kind}; give a data set of boxes")
     shapes = relative_shapes(data)

@@ -5,13 +5,18 @@ from __future__ import annotations
 import difflib
 import inspect
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from numbers import Integral, Real
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+import torch
+from torch import nn
+
 from sightline.errors import InputError
 from sightline.models.entry import Entry
+from sightline.runtime.limits import limits, require_within
+from sightline.runtime.values import require_number, require_whole, short
 
 _SEQUENCES = (Sequence, Iterable, list, tuple)
 _OLD_NAMES = {"classification": {"crop": "image_size"}, "segmentation": {"min_size": "image_size"}}
@@ -81,7 +86,61 @@ def require_arguments(entry: Entry, arguments: Mapping[str, Any]) -> None:
     for name, value in arguments.items():
         wanted = wrong_kind(entry, name, value)
         if wanted is not None:
-            raise InputError(f"{name} of {entry.name} is {value!r}, but it takes {wanted}")
+            raise InputError(f"{name} of {entry.name} is {short(value)}, but it takes {wanted}")
+        require_range(f"{name} of {entry.name}", value)
+
+
+def require_range(what: str, value: Any) -> None:
+    """Refuse numbers that no model can be built from: infinite ones, and those that would take all of the memory.
+
+    Args:
+        what: the argument, for the message.
+        value: a number, a text, or lists and dictionaries of them.
+
+    Raises:
+        InputError: naming the number and the limit.
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in fields(value)}
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            require_range(f"{what}.{name}" if isinstance(name, str) else what, inner)
+    elif isinstance(value, list | tuple):
+        require_whole(f"the number of values of {what}", len(value), 0, "class_ids")
+        for inner in value:
+            require_range(what, inner)
+    elif isinstance(value, Integral) and not isinstance(value, bool):
+        most = "image_side" if "size" in what or "side" in what else "count"
+        require_whole(what, value, -limits().count, most)
+    elif isinstance(value, Real) and not isinstance(value, bool):
+        require_number(what, value, -1e12, 1e12)
+
+
+def largest_whole(value: Any) -> int:
+    """The largest whole number among values, in lists and dictionaries of any depth."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = [getattr(value, field.name) for field in fields(value)]
+    if isinstance(value, Mapping):
+        value = [*value.values()]
+    if isinstance(value, list | tuple):
+        return max(map(largest_whole, value), default=0)
+    return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else 0
+
+
+def require_parameters(name: str, build: Callable[[], nn.Module]) -> None:
+    """Refuse a model of more parameters than the limit, without making room for them.
+
+    Args:
+        name: of the model, for the message.
+        build: makes it; called where tensors have no memory.
+
+    Raises:
+        InputError: naming the number of parameters.
+    """
+    with torch.device("meta"):
+        model = build()
+    count = sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
+    require_within(f"the number of parameters of {name} with these arguments", count, "parameters")
 
 
 def wrong_kind(entry: Entry, name: str, value: Any) -> str | None:

@@ -11,7 +11,14 @@ import torch
 from torch import nn
 
 from sightline.errors import InputError
-from sightline.models.arguments import parameters, require_arguments, with_image_size, with_settings
+from sightline.models.arguments import (
+    largest_whole,
+    parameters,
+    require_arguments,
+    require_parameters,
+    with_image_size,
+    with_settings,
+)
 from sightline.models.classification.entries import CLASSIFICATION_ENTRIES
 from sightline.models.detection.dense_entries import DENSE_ENTRIES
 from sightline.models.detection.region_entries import REGION_ENTRIES
@@ -20,6 +27,7 @@ from sightline.models.published import DATA, PUBLISHED, Published, class_names, 
 from sightline.models.segmentation.entries import SEGMENTATION_ENTRIES
 from sightline.models.weights import head_fits, load_weights, read_checkpoint
 from sightline.runtime import reading
+from sightline.runtime.values import require_whole
 from sightline.structures import Classes
 
 ENTRIES = (*REGION_ENTRIES, *DENSE_ENTRIES, *SEGMENTATION_ENTRIES, *CLASSIFICATION_ENTRIES)
@@ -79,8 +87,7 @@ def create_model(
     arguments = with_image_size(entry, arguments)
     require_arguments(entry, arguments)
     given, arguments = arguments, with_settings(entry, arguments)
-    if in_channels < 1:
-        raise InputError(f"in_channels is {in_channels}, but images have at least one channel")
+    require_whole("in_channels", in_channels, 1, "channels", "give the number of channels of the images")
     names = None if classes is None else Classes(classes)
     if names is not None and not len(names):
         raise InputError(f"{entry.name} needs at least one class; give classes=[…] with their names")
@@ -123,6 +130,8 @@ def _remember(model: nn.Module, metadata: dict[str, str], where: str) -> None:
 
 
 def _built(entry: Entry, names: Classes | None, in_channels: int, arguments: dict[str, Any]) -> Any:
+    if in_channels > 16 or largest_whole(arguments) > 2048:  # else it is of an ordinary size
+        require_parameters(entry.name, lambda: entry.builder(names, in_channels=in_channels, **arguments))
     model: Any = entry.builder(names, in_channels=in_channels, **arguments)
     model.name = entry.name
     model.arguments = {"in_channels": in_channels, **arguments}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,11 @@ from typing import Any
 
 from sightline.errors import InputError
 from sightline.report import maps, sections
+from sightline.report.files import read_evaluation, read_rows
 from sightline.report.page import Section, esc, page, pairs, sentence
 from sightline.report.wall import wall
+from sightline.runtime import reading
+from sightline.runtime.entries import require_entries
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def write_report(
     folder = Path(folder)
     live = None if isinstance(result, Mapping) else result
     facts = _Facts(
-        rows=_json_lines(folder / "metrics.jsonl") if metrics is None else list(metrics),
+        rows=read_rows(folder / "metrics.jsonl") if metrics is None else list(metrics),
         result=result if isinstance(result, Mapping) else result.to_dict() if live is not None else _stored(folder),
         live=live,
         data=data,
@@ -97,12 +99,22 @@ def write_report(
         ("recipe", "Recipe", lambda f: _listed(f.recipe, "The recipe is not known: there is no recipe.yaml.")),
         ("environment", "Environment", lambda f: _listed(f.environment, "There is no environment.json.")),
     )
-    parts = [Section(key, heading, make(facts)) for key, heading, make in makers]
+    parts = []
+    for key, heading, make in makers:
+        try:
+            parts.append(Section(key, heading, make(facts)))
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            if live is not None or isinstance(error, InputError):
+                raise  # what is at hand is not from a file
+            raise InputError(
+                f"the section {heading!r} cannot be made of the files in {folder} ({type(error).__name__}: {error}); "
+                "evaluate the run again (sightline evaluate)"
+            ) from error
     text = page(title or folder.resolve().name, _lead(facts), parts)
     path = folder / "report.html"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise InputError(
             f"the report {path} cannot be written ({error.strerror}); give a folder you may write to"
@@ -140,8 +152,8 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _stored(folder: Path) -> Mapping[str, Any] | None:
-    stored = _json(folder / "evaluation.json")
-    return stored if stored is not None and isinstance(stored.get("metrics"), Mapping) else None
+    path = folder / "evaluation.json"
+    return read_evaluation(path) if path.exists() else None
 
 
 def shown_before(folder: Path) -> dict[str, Any] | None:
@@ -154,36 +166,12 @@ def shown_before(folder: Path) -> dict[str, Any] | None:
     return {"data": place.get("data"), "split": place.get("split"), "images": stored.get("images")}
 
 
-def _read(path: Path, parse: Callable[[str], Any]) -> Any:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {path}: {error}; correct or remove it") from None
-    try:
-        return parse(text)
-    except ValueError as error:
-        raise InputError(f"cannot read {path}: {error}; correct or remove it") from None
-
-
 def _json(path: Path) -> dict[str, Any] | None:
-    value = _read(path, json.loads)
-    return value if isinstance(value, dict) else None
-
-
-def _json_lines(path: Path) -> list[dict[str, Any]] | None:
-    return _read(path, lambda text: [json.loads(line) for line in text.splitlines() if line.strip()])
+    return reading.read_json(path, dict) if path.exists() else None
 
 
 def _yaml(path: Path) -> dict[str, Any] | None:
-    def parse(text: str) -> Any:
-        import yaml
-
-        try:
-            return yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ValueError(str(error).replace("\n", " ")) from None
-
-    value = _read(path, parse)
-    return value if isinstance(value, dict) else None
+    value = reading.read_yaml(path) if path.exists() else None
+    if value is not None:
+        require_entries(value, {str: object}, str(path), "correct or remove it")
+    return value

@@ -63,7 +63,7 @@ class Limits:
     epochs: int = 10_000_000
     batch_size: int = 1_000_000
     count: int = 10_000_000
-    parameters: int = 20_000_000_000
+    parameters: int = 3_000_000_000
     archive_entries: int = 2_000_000
     archive_bytes: int = 2**38
     archive_ratio: int = 200

@@ -17,6 +17,7 @@ import yaml
 from sightline.errors import InputError
 from sightline.keywords import plain_number
 from sightline.runtime import reading
+from sightline.runtime.values import LARGEST_SEED, require_whole, short
 
 DEFAULT_EPOCHS = 30
 RUN = "run"
@@ -25,6 +26,10 @@ _DEFAULTS_OF_OPTIMIZER = {
     "sgd": {"lr": 0.01, "weight_decay": 1e-4},
     "adamw": {"lr": 5e-4, "weight_decay": 0.05},
 }
+_TEN_YEARS = 5_256_000
+"""In minutes."""
+_LARGEST: dict[str, str | int] = {"batch_size": "batch_size", "workers": "workers", "seed": LARGEST_SEED}
+"""The limit of each whole number; of the others that of the epochs."""
 _CHOICES = {
     "optimizer": ("sgd", "adamw"),
     "schedule": ("cosine", "step", "constant"),
@@ -108,14 +113,21 @@ class Recipe:
                 self._set(name, default)
         if isinstance(self.milestones, list):
             self._set("milestones", tuple(self.milestones))
+        if not isinstance(self.milestones, tuple):
+            raise InputError(f"milestones is {short(self.milestones)}, but it must be a list such as [0.7, 0.9]")
 
         self._whole("epochs", 1, optional=True, repair="give 1 or more, or leave it out and give minutes")
         self._number(
-            "minutes", 0, optional=True, open_low=True, repair="give the minutes training may take, such as 10"
+            "minutes",
+            0,
+            _TEN_YEARS,
+            optional=True,
+            open_low=True,
+            repair="give the minutes training may take, such as 10",
         )
         self._whole("batch_size", 1, repair="give 1 or more images a step")
         self._whole("accumulate", 1, repair="give 1 to step after every batch")
-        self._number("lr", 0, open_low=True, repair="give a small positive number such as 0.001")
+        self._number("lr", 0, 1e6, open_low=True, repair="give a small positive number such as 0.001")
         self._number("momentum", 0, 1, open_high=True, repair="give 0.9 if in doubt")
         self._number("weight_decay", 0, repair="give 0 for none")
         self._number("backbone_lr_factor", 0, repair="give 1 to train the backbone as the rest, 0.1 to train it slower")
@@ -144,8 +156,7 @@ class Recipe:
         value = getattr(self, name)
         if optional and value is None:
             return
-        if isinstance(value, bool) or not isinstance(value, int) or value < low:
-            raise InputError(f"{name} is {value!r}, but it must be a whole number of at least {low}; {repair}")
+        require_whole(name, value, low, _LARGEST.get(name, "epochs"), repair)
 
     def _number(
         self,
@@ -170,7 +181,7 @@ class Recipe:
             rule = f"above {low}" if open_low else f"at least {low}"
             if high < math.inf:
                 rule += f" and below {high}" if open_high else f" and at most {high}"
-            raise InputError(f"{name} is {value!r}, but it must be a number {rule}; {repair}")
+            raise InputError(f"{name} is {short(value)}, but it must be a number {rule}; {repair}")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], source: str = "the recipe") -> Recipe:
@@ -248,7 +259,9 @@ def run_part(path: Path) -> Mapping[str, Any] | None:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) < 10**300 and math.isfinite(value)
 
 
 def _one_of(name: str, value: object, choices: tuple[str, ...]) -> None:

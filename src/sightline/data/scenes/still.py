@@ -10,6 +10,7 @@ from sightline.data.scenes.scene import Scene
 from sightline.data.scenes.truth import describe
 from sightline.data.scenes.world import Dice
 from sightline.errors import InputError
+from sightline.runtime.values import require_area, short
 
 _ATTEMPTS = 20
 
@@ -65,7 +66,8 @@ def check_options(
             f"not {seed!r}, {size!r}, {objects!r}"
         ) from None
     if not 0 <= seed < 1 << 63:
-        raise InputError(f"the seed of a scene must lie between 0 and 2⁶³ − 1, but it is {seed}")
+        raise InputError(f"the seed of a scene must lie between 0 and 2⁶³ − 1, but it is {short(seed)}")
+    require_area("the size of a scene", height, width)
     if min(height, width) < 16:
         raise InputError(f"a scene must be at least 16 pixels high and wide, but the size is {height}×{width}")
     if not 1 <= fewest <= most <= 12:
