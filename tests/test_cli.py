@@ -734,10 +734,16 @@ class TestMistakes:
         monkeypatch.setattr("PIL.Image.Image.save", full)
         assert refused("look", solids).startswith("contact_sheet.png: No space left on device; ")
 
-    def test_faults_of_the_program_are_not_hidden(self, solids, monkeypatch):
+    def test_faults_of_the_program_are_one_line_and_on_request_a_traceback(self, solids, monkeypatch):
         def broken(*_, **__):
             raise OSError(5, "Input/output error")
 
         monkeypatch.setattr("sightline.api.check", broken)
+        monkeypatch.delenv("SIGHTLINE_DEBUG", raising=False)
+        outcome = sightline("check", solids)
+        assert outcome.code == 70
+        assert outcome.err.startswith("error: unexpected OSError: [Errno 5] Input/output error")
+        assert outcome.err.count("\n") == 1
+        monkeypatch.setenv("SIGHTLINE_DEBUG", "1")
         with pytest.raises(OSError, match="Input/output"):
             sightline("check", solids)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
@@ -16,6 +17,8 @@ import torch
 from torch import Tensor
 
 from sightline.errors import ClassMismatch, InputError
+
+_UNPRINTABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\ud800-\\udfff]")
 
 Size = tuple[int, int]
 """Height and width, in pixels."""
@@ -34,7 +37,7 @@ class Classes(Sequence[str]):
         names: distinct, non-empty names in the order of their ids.
 
     Raises:
-        InputError: a name is empty, is not a string, or occurs twice.
+        InputError: a name is empty, is not a string, holds a line break or another control character, or occurs twice.
     """
 
     def __init__(self, names: Iterable[str]):
@@ -49,6 +52,11 @@ class Classes(Sequence[str]):
         for position, name in enumerate(self.names):
             if not isinstance(name, str) or not name.strip():
                 raise InputError(f"class {position} is {name!r}, but a class name must be a non-empty string")
+            if _UNPRINTABLE.search(name):
+                raise InputError(
+                    f"class {position} is {name!r}, but a class name must be one line of text without "
+                    "control characters and halves of surrogate pairs; rename it"
+                )
             if name in seen:
                 raise InputError(
                     f"class {name!r} occurs twice (again at {position}), but names must be distinct; rename one"

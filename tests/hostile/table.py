@@ -1,5 +1,7 @@
 """The table of bad inputs: what each is, how it is made, the verb that meets it, and a word its sentence must hold."""
 
+# ruff: noqa: E501 (a row of the table is one line)
+
 from __future__ import annotations
 
 import json
@@ -90,7 +92,11 @@ def coco_files() -> Iterator[Bad]:
         ("deeply nested objects", '{"images": [], "annotations": [' + '{"a":' * 50_000, "depth"),
         ("a key without a value", '{"images": [], "annotations": [], "categories"}', "JSON"),
         ("bytes that are no text", b'{"images": [], "annotations": "\xff\xfe\x80', "JSON"),
-        ("a number of 5000 digits", '{"images": [{"id": %s}], "annotations": [], "categories": []}' % LONG, "digits"),
+        (
+            "a number of 5000 digits",
+            '{"images": [{"id": ' + LONG + '}], "annotations": [], "categories": []}',
+            "digits",
+        ),
     ]
     for what, text, word in texts:
         yield Bad(f"COCO: {what}", raw(text), "check {f}", word)

@@ -30,7 +30,10 @@ def test_defaults_are_filled_in():
         ({"minutes": 0}, "minutes is 0, but it must be a number above 0"),
         ({"batch_size": -1}, "batch_size is -1, but it must be a whole number of at least 1"),
         ({"accumulate": 0}, "accumulate is 0"),
-        ({"lr": -0.1}, "lr is -0.1, but it must be a number above 0; give a small positive number such as 0.001"),
+        (
+            {"lr": -0.1},
+            "lr is -0.1, but it must be a number above 0 and at most 1000000.0",
+        ),
         ({"lr": 0}, "lr is 0,"),
         ({"lr": float("nan")}, "lr is nan"),
         ({"lr": "fast"}, "lr is 'fast'"),

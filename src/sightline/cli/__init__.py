@@ -11,18 +11,20 @@ from typing import Any
 
 from sightline.cli import about, data, train, use  # noqa: F401  (whose verbs register themselves)
 from sightline.cli.app import app
-from sightline.runtime.reading import shown
+from sightline.runtime.reading import CONTROL, shown
 
 
 def main() -> None:
     """Entry point."""
-    usual, sys.stdout = sys.stdout, _Printable(sys.stdout)
+    messages = logging.StreamHandler(sys.stderr)
+    messages.setFormatter(_OneLine("%(message)s"))
+    usual: Any = sys.stdout
+    sys.stdout = _Printable(usual)
     try:
-        logging.basicConfig(stream=sys.stderr)
-        for handler in logging.getLogger().handlers:
-            handler.setFormatter(_OneLine("%(message)s"))
+        logging.getLogger().addHandler(messages)
         app(prog_name="sightline")
     finally:
+        logging.getLogger().removeHandler(messages)
         sys.stdout = usual
 
 
@@ -33,9 +35,7 @@ class _Printable:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        if not text.isprintable():
-            text = "".join(shown(c) if c not in "\n\t" else c for c in text)
-        return int(self._stream.write(text) or 0)
+        return int(self._stream.write(CONTROL.sub(lambda c: c[0] if c[0] in "\n\t" else shown(c[0]), text)) or 0)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

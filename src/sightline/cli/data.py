@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from contextlib import suppress
 from pathlib import Path
@@ -116,8 +117,13 @@ def look(
     from sightline import api
 
     refuse_existing(out)
-    if out.suffix.lower() not in Image.registered_extensions():
-        raise InputError(f"{out}: a picture cannot be written as {out.suffix or 'a file without ending'}; give .png")
+    try:
+        Image.new("RGB", (1, 1)).save(io.BytesIO(), format=Image.registered_extensions()[out.suffix.lower()])
+    except (KeyError, ValueError, OSError) as error:  # unknown, read only, or without colours
+        if getattr(error, "errno", None) is None:
+            raise InputError(
+                f"{out}: a picture cannot be written as {out.suffix or 'a file without ending'}; give .png"
+            ) from None
     dataset = open_data(data, train, val, test, classes=classes, format=format)
     for field in ("masks", "keypoints"):
         with suppress(InputError):  # not every data set has them

@@ -130,7 +130,7 @@ def _remember(model: nn.Module, metadata: dict[str, str], where: str) -> None:
 
 
 def _built(entry: Entry, names: Classes | None, in_channels: int, arguments: dict[str, Any]) -> Any:
-    if in_channels > 16 or largest_whole(arguments) > 2048:  # else it is of an ordinary size
+    if entry.name == "darknet" or in_channels > 16 or largest_whole(arguments) > 2048:  # else it is of an ordinary size
         require_parameters(entry.name, lambda: entry.builder(names, in_channels=in_channels, **arguments))
     model: Any = entry.builder(names, in_channels=in_channels, **arguments)
     model.name = entry.name

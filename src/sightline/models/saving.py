@@ -95,10 +95,10 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> nn.Module:
     """
     state, header = _read(path)
     where = str(_model_file(path))
-    classes = saved_classes(header, where)
+    arguments, classes = saved_arguments(header, where), saved_classes(header, where)
     metadata = saved_entry(header, "metadata", where, dict)
     try:
-        model = create_model(header["model"], classes, **saved_arguments(header, where))
+        model = create_model(header["model"], classes, **arguments)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
     _require_same_state(model.state_dict(), state, where)

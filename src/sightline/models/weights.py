@@ -79,6 +79,8 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]
     if path.is_dir():  # a run's
         path = next((path / n for n in ("best.safetensors", "last.safetensors") if (path / n).is_file()), path)
     if not path.is_file():
+        if reading.unusual_kind(path):
+            reading.require_file(path)
         raise InputError(f"weights {path}: there is no such file; give a path, or a published name such as 'imagenet'")
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError, safe_open

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,6 @@ from sightline.errors import InputError
 from sightline.evaluation.errors import DETECTION_ERRORS
 from sightline.runtime import reading
 from sightline.runtime.entries import NUMBER, OPTIONAL_NUMBER, require_entries
-
-log = logging.getLogger("sightline")
 
 _REPAIR = "evaluate the run again (sightline evaluate), or remove the file"
 _EVALUATION = {
@@ -85,26 +82,18 @@ def _require_matrix(values: Mapping[str, Any], name: str, labels: str, where: st
 def read_rows(path: Path) -> list[dict[str, Any]] | None:
     """The rows of a metrics.jsonl, one an epoch; None without the file.
 
-    A last line that is cut off, as when the computer was switched off, is left out; the log says so.
-
     Raises:
         InputError: a line is no JSON object of plain values.
     """
     if not path.exists():
         return None
     rows: list[dict[str, Any]] = []
-    lines = reading.read_text(path).split("\n")
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(reading.read_text(path).split("\n"), 1):
         if not line.strip():
             continue
         where = f"{path}, line {number}"
-        try:
-            row = reading.parse_json(line, where, dict)
-        except InputError:
-            if number == len(lines) and rows:
-                log.warning("%s is cut off; it is left out", where)
-                break
-            raise
+        row = reading.parse_json(line, where, dict)
         require_entries(row, {str: (int, float, str, bool, type(None))}, where, "correct or remove the line")
+        require_entries(row, {"epoch?": NUMBER, "seconds?": OPTIONAL_NUMBER}, where, "correct or remove the line")
         rows.append(row)
     return rows

@@ -38,10 +38,31 @@ _MARKS = (
 )
 _NOT_LATIN = re.compile(rb"[\x80-\xbf\xd7\xf7]|[\x80-\xff]{2}|(?<![A-Za-z])[\x80-\xff](?![A-Za-z])")
 """Bytes that are not single accented letters beside Latin ones. The encodings of other scripts are full of them."""
+CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
+"""Control characters, line and paragraph ends, changes of the direction of writing, halves of surrogate pairs."""
 _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _BRACKET = np.zeros(256, np.int8)
 _BRACKET[[ord("["), ord("{")]], _BRACKET[[ord("]"), ord("}")]] = 1, -1
 _DECLARED = re.compile(rb"""<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]+)["']""")
+_TAG = "tag:yaml.org,2002:"
+_TAGS = frozenset(
+    [
+        "str",
+        "int",
+        "float",
+        "bool",
+        "null",
+        "map",
+        "seq",
+        "set",
+        "omap",
+        "pairs",
+        "binary",
+        "timestamp",
+        "merge",
+        "value",
+    ]
+)
 _CHUNK = 2**20
 _ENTERED = 8
 """How often one folder is read by different links: folders that all link to each other have no end of paths."""
@@ -356,13 +377,22 @@ def _require_shallow_yaml(text: str, where: PathLike, loader: Any) -> None:
             depth += 1
             if depth > most:
                 require_within(f"{shown(where)}: the depth of lists and mappings inside each other", depth, "depth")
+            _refuse_tag(event.tag, where)
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
-        elif isinstance(event, yaml.ScalarEvent) and event.value.lstrip("+-0")[:1].isdigit():
+        elif isinstance(event, yaml.ScalarEvent):
+            _refuse_tag(event.tag, where)
+            if not event.value.lstrip("+-0")[:1].isdigit():
+                continue
             digits = len(re.sub(r"[^0-9a-fA-F:].*", "", event.value.lstrip("+-")))
             plain = event.implicit[0] or (event.tag or "").endswith(":int")
             if plain and digits > limits().digits:
                 require_within(f"{shown(where)}: the number of digits of a number", digits, "digits")
+
+
+def _refuse_tag(tag: str | None, where: PathLike) -> None:
+    if tag is not None and tag != "!" and tag.removeprefix(_TAG) not in _TAGS:
+        raise InputError(f"{shown(where)} is not valid YAML: the type {shown(tag)!r} is not read; remove it")
 
 
 def _require_small_yaml(root: Any, where: PathLike) -> None:
@@ -572,9 +602,7 @@ def read_array(path: PathLike, *, mapped: bool = False) -> np.ndarray:
 def shown(text: object) -> str:
     """A name as it can stand in one line of a terminal: no line breaks, no control characters, no lone surrogates."""
     name = os.fsdecode(text) if isinstance(text, bytes | os.PathLike) else str(text)
-    if name.isprintable():
-        return name
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)
+    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), name)
 
 
 _KINDS = {dict: "an object", list: "a list", str: "a text", bool: "true or false", int: "a whole number"}

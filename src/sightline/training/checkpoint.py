@@ -256,6 +256,12 @@ def _read(path: Path) -> dict[str, Any]:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"the checkpoint {path} cannot be read ({reason}); start the run anew") from error
     require_entries(content, _CONTENT, f"the checkpoint {path}", "start the run anew under another name")
+    below = [name for name, kind in _STATE.items() if kind is int and content["state"][name] < 0]
+    if below:
+        raise InputError(
+            f"the entry 'state.{below[0]}' of the checkpoint {path} is {content['state'][below[0]]}, but it must be at "
+            "least 0; start the run anew under another name"
+        )
     unknown = sorted(content["state"].keys() - _STATE.keys())
     if unknown:
         raise InputError(

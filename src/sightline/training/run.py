@@ -160,7 +160,7 @@ def new_run_folder(base: str | os.PathLike[str] = "runs", name: str | None = Non
     """
     if name is None:
         return numbered_folder(base, "run")
-    if not name.strip() or name in (".", ".."):
+    if not name.strip() or name == "." or ".." in Path(name).parts or "\0" in name:
         raise InputError(
             f"the run's name is {name!r}, but it must be the name of a folder; give a name such as 'first'"
         )

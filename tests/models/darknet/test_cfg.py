@@ -74,7 +74,7 @@ def test_comments_spaces_and_the_first_of_two_values() -> None:
         (NET + "[convolutional]\nbinary=1\n", r"line 6, \[convolutional\]: binary=1 is not supported"),
         (NET + "[convolutional]\nfilters=many\n", r"line 6, \[convolutional\]: filters=many must be numbers"),
         (NET + "[convolutional]\nfilters=inf\n", r"filters=inf must be numbers"),
-        (NET + "[convolutional]\nfilters=0\n", r"filters=0 must be one whole number of at least 1"),
+        (NET + "[convolutional]\nfilters=0\n", r"filters=0 must be one whole number from 1 to"),
         (NET + "[convolutional]\nactivation=lrelu\n", r"line 6, .*activation=lrelu is not supported; known are linear"),
         (NET + "[convolutional]\ngroups=2\n", r"groups=2, but must divide its 3 channels"),
         (NET + "[convolutional]\nsize=40\n", r"line 5, \[convolutional\]: nothing is left of its map of 32×32"),

@@ -15,6 +15,7 @@ from typing import Any, Never
 
 from sightline.errors import InputError
 from sightline.runtime import reading
+from sightline.runtime.limits import limits
 
 _CHUNK = 2**20
 """Characters parsed at once: enough that the parser's own speed counts, little enough to stay in memory unnoticed."""
@@ -35,7 +36,20 @@ class JsonFile:
 
     def __init__(self, path: Path):
         self.path = path
-        self._decode = json.JSONDecoder().raw_decode
+        self._json = json.JSONDecoder()
+
+    def _decode(self, text: str, at: int = 0) -> tuple[Any, int]:
+        try:
+            return self._json.raw_decode(text, at)
+        except RecursionError:
+            raise InputError(
+                f"{self.path} is not usable: lists and objects are inside each other more deeply than the limit of "
+                f"{limits().depth}; save it again"
+            ) from None
+        except json.JSONDecodeError:
+            raise
+        except ValueError:  # Python reads no whole number of more than 4300 digits
+            raise InputError(f"{self.path} holds a number of thousands of digits; correct it") from None
 
     def items(self, streamed: frozenset[str] | set[str]) -> Iterator[tuple[str, Any]]:
         """Each key with its value; for a key in `streamed` whose value is an array, an iterator of `Batch`es, to be

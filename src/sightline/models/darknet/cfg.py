@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sightline.errors import InputError
 from sightline.runtime import reading
+from sightline.runtime.limits import limits
 
 _NET = """batch subdivisions momentum decay angle saturation exposure hue learning_rate burn_in max_batches policy steps
     scales power gamma step scale max_crop min_crop max_ratio min_ratio center clip aspect flip time_steps inputs adam
@@ -126,8 +127,10 @@ class Section:
                 raise self.error(f"{key} is missing; add a line {key}=…")
             return default
         found = self.whole_numbers(key)
-        if len(found) != 1 or found[0] < least:
-            raise self.error(f"{key}={self.options[key]} must be one whole number of at least {least}", key)
+        if len(found) != 1 or found[0] < least or found[0] > limits().count:
+            raise self.error(
+                f"{key}={self.options[key]} must be one whole number from {least} to {limits().count}", key
+            )
         return found[0]
 
     def with_options(self, **options: object) -> Section:
