@@ -32,6 +32,8 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before PyTorch is imported: waiting threads must not spin
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from changes import Mutation, candidates, choose
 from mutations import AREAS, EQUIVALENT, NAMED

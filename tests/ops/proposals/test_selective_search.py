@@ -90,6 +90,10 @@ def test_fill_joins_what_fits_together() -> None:
     first = group(regions, ("fill",))[3]
     assert first.tolist() == [0, 0, 4, 4]  # fill 1; with the column 1 − 9/24 and 1 − 3/24
     assert group(regions, ("size",))[3].tolist() == [0, 0, 6, 4]  # the two smallest: 7 and 8
+    labels = np.array([[0, 0, 1, 1, 2, 2, 2, 2]] * 4)  # two stripes fill their box, two pixels corner to corner do not
+    labels[0, 7], labels[1, 6] = 3, 4
+    regions = describe(labels, *pixel_codes(np.zeros((4, 8, 3), np.float32)))
+    assert group(regions, ("fill",))[5].tolist() == [0, 0, 4, 4]
 
 
 def test_neighbours_by_loops() -> None:
