@@ -395,6 +395,19 @@ def _refuse_tag(tag: str | None, where: PathLike) -> None:
         raise InputError(f"{shown(where)} is not valid YAML: the type {shown(tag)!r} is not read; remove it")
 
 
+def _require_distinct_keys(node: Any, where: PathLike) -> None:
+    """Refuse a mapping with a key twice: YAML forbids it, but its readers take the last value without a word."""
+    lines: dict[str, int] = {}
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+            line = key.start_mark.line + 1
+            if key.value in lines:
+                raise InputError(
+                    f"{shown(where)} holds the key {key.value!r} twice (lines {lines[key.value]} and {line}); remove one"
+                )
+            lines[key.value] = line
+
+
 def _require_small_yaml(root: Any, where: PathLike) -> None:
     """Count the values that the document has once its aliases are written out, without writing them out."""
     counts: dict[int, int | None] = {}
@@ -408,6 +421,8 @@ def _require_small_yaml(root: Any, where: PathLike) -> None:
         pairs = isinstance(node, yaml.MappingNode)
         parts = [part for pair in node.value for part in pair] if pairs else node.value
         if id(node) not in counts:
+            if pairs:
+                _require_distinct_keys(node, where)
             counts[id(node)] = None  # begun
             for part in parts:
                 if counts.get(id(part), 0) is None:

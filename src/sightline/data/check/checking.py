@@ -68,10 +68,8 @@ def check(
     problems += [
         Problem.of("label-without-image", "its image is not there", orphan) for orphan in dataset.source.orphans
     ]
-    problems += [Problem.of("image-left-out", words) for words in dataset.source.left_out]
-    for split, words in dataset.missing_splits.items():
-        level: Level = "warning" if split == "test" else "error"
-        problems.append(Problem.of("split-missing", f"{split} is not there ({words})", level=level))
+    if dataset.whole:  # what a part of a dataset lacks is no fault of it
+        problems += _layout_problems(dataset)
     problems += [Problem.of("splits-share-images", words) for words in shared_images(dataset)]
     problems += [Problem.of("reading-note", note) for note in dataset.notes]
     problems += _malformed(dataset)
@@ -101,6 +99,15 @@ def check(
     place = {name: position for position, name in enumerate(RULES)}
     problems.sort(key=lambda problem: (LEVELS.index(problem.level), place[problem.rule]))
     return CheckReport(tuple(problems), dataset.format, images, counts, measured, unit, full)
+
+
+def _layout_problems(dataset: Dataset) -> Iterator[Problem]:
+    """Images that belong to no split, and splits that are named but not there."""
+    for words in dataset.source.left_out:
+        yield Problem.of("image-left-out", words)
+    for split, words in dataset.missing_splits.items():
+        level: Level = "warning" if split == "test" else "error"
+        yield Problem.of("split-missing", f"{split} is not there ({words})", level=level)
 
 
 def _malformed(dataset: Dataset) -> Iterator[Problem]:
