@@ -125,7 +125,7 @@ def test_bad_json(tmp_path: Path, text: str, word: str) -> None:
         ("!!int x", "x"),
         ("{[a]: b}: c", ""),
         ("a: *b", "alias"),
-        ("a: 1\nb: {c: 2, c: 3}", r"holds the key 'c' twice \(lines 2 and 2\)"),
+        ("a: 1\nb: {c: 2, c: 3}", "holds the key 'c' twice (lines 2 and 2)"),
         ("a\x07b", ""),
     ],
 )

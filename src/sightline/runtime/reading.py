@@ -402,9 +402,8 @@ def _require_distinct_keys(node: Any, where: PathLike) -> None:
         if isinstance(key, yaml.ScalarNode) and key.value != "<<":
             line = key.start_mark.line + 1
             if key.value in lines:
-                raise InputError(
-                    f"{shown(where)} holds the key {key.value!r} twice (lines {lines[key.value]} and {line}); remove one"
-                )
+                where_twice = f"lines {lines[key.value]} and {line}"
+                raise InputError(f"{shown(where)} holds the key {key.value!r} twice ({where_twice}); remove one")
             lines[key.value] = line
 
 

@@ -87,6 +87,29 @@ class TestFoldersOfSplits:
         )
         assert len(sl.check(data, progress=False).of_rule("image-left-out")) == 2
 
+    def test_labels_that_no_image_of_a_split_has_are_named(self, tmp_path: Path):
+        for name in ("train/a", "val/b"):
+            picture(tmp_path / f"images/{name}.png")
+        text(tmp_path / "labels/a.txt", LINE)
+        assert open_dataset(tmp_path).orphans == ("labels/a.txt",)
+        text(tmp_path / "data.yaml", "train: images/train\nval: images/val\nnames: [a]\n")
+        assert open_dataset(tmp_path).orphans == ("labels/a.txt",)
+
+    def test_of_coco_images_that_no_file_lists_are_named(self, tmp_path: Path):
+        for split in ("train", "valid", "extra"):
+            picture(tmp_path / split / "1.jpg")
+        for split in ("train", "valid"):
+            write_json(tmp_path / split / "_annotations.coco.json", coco([coco_image(1, "1.jpg")], [], {1: "a"}))
+        data = open_dataset(tmp_path)
+        assert [data.splits, data.orphans] == [("train", "val"), ("extra: 1 image in no split",)]
+
+    def test_of_voc_images_that_no_list_names_are_named(self, tmp_path: Path):
+        for name in "ab":
+            picture(tmp_path / f"JPEGImages/{name}.jpg")
+            voc(tmp_path / f"Annotations/{name}.xml", f"{name}.jpg", [("cup", 1, 2, 3, 4)])
+        text(tmp_path / "ImageSets/Main/train.txt", "a\n")
+        assert open_dataset(tmp_path).orphans == ("JPEGImages: 1 image in no split",)
+
     def test_two_folders_for_one_split(self, tmp_path: Path):
         for name in ("train/a", "val/b", "valid/c"):
             picture(tmp_path / f"{name}.png")
@@ -186,6 +209,13 @@ class TestNames:
         text(tmp_path / "labels/a.txt", LINE)
         (tmp_path / "classes.txt").write_bytes(f"猫{end} 狗 {end}cup{end}".encode(encoding))
         assert list(open_dataset(tmp_path).classes) == ["猫", "狗", "cup"]
+
+    def test_an_empty_line_among_them_is_refused(self, tmp_path: Path):
+        picture(tmp_path / "images/a.png")
+        text(tmp_path / "labels/a.txt", LINE)
+        text(tmp_path / "classes.txt", "cat\n\ndog\n\n")
+        with pytest.raises(InputError, match=r"classes\.txt: line 2 is empty, so it is not clear which ids"):
+            open_dataset(tmp_path)
 
     def test_in_latin_1(self, tmp_path: Path):
         picture(tmp_path / "images/a.png")

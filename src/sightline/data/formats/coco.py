@@ -129,6 +129,9 @@ def read(
 def _in_no_split(base: Path, folders: Sequence[str], columns: Columns) -> list[str]:
     """Images in the folders of splits that no file lists."""
     tops = [f for f in dict.fromkeys(folders) if not any(f != o and (not o or f.startswith(f"{o}/")) for o in folders)]
+    parents = {top.rpartition("/")[0] for top in tops if top}
+    if len(tops) > 1 and len(parents) == 1:
+        tops = [*parents]
     names = columns.names.texts()
     return [words for top in tops if (base / top).is_dir() for words in files.unlisted(base / top, names, base)]
 

@@ -38,6 +38,7 @@ from sightline.data.columns import Blob
 from sightline.data.dataset import Dataset
 from sightline.data.formats import files
 from sightline.data.formats.gather import common_folder
+from sightline.data.formats.listing import find_folder
 from sightline.data.formats.semantic_classes import ClassTable, find_table
 from sightline.data.formats.semantic_write import write
 from sightline.data.formats.voc_devkit import read_years, years
@@ -259,8 +260,9 @@ def _voc_table(masks: Sequence[Path]) -> ClassTable | None:
 
 def _folders(home: Path, images: Path | None = None) -> Iterable[tuple[Path, Path]]:
     """Folders of images with those of their masks, in a folder."""
-    pictures = [images] if images is not None else [home / name for name in IMAGES if (home / name).is_dir()]
-    return [(a, home / b) for a in pictures[:1] for b in MASKS if (home / b).is_dir()]
+    pictures = [images] if images is not None else [f for name in IMAGES if (f := find_folder(home, name)) is not None]
+    masks = dict.fromkeys(f for name in MASKS if (f := find_folder(home, name)) is not None)
+    return [(a, b) for a in pictures[:1] for b in masks]
 
 
 def _splits_beside(home: Path) -> list[tuple[Path, Path]]:

@@ -111,6 +111,7 @@ def read(
         orphans=tuple(dict.fromkeys(orphans)),
         left_out=tuple(layout.left_out if splits else [*layout.left_out, *_in_no_split(layout, columns, base)]),
         missing_splits=layout.missing,
+        notes=tuple(layout.notes),
         keypoint_names=() if keypoints is None else keypoints.names,
         keypoint_swap=None if keypoints is None else keypoints.swap,
     )

@@ -55,6 +55,7 @@ class Description:
         names_file: the file they are in.
         entries: of all splits, found or not.
         keypoints: of YOLO pose.
+        notes: what contradicts itself in it, a sentence each.
     """
 
     file: Path
@@ -63,6 +64,7 @@ class Description:
     names_file: Path | None = None
     entries: list[Entry] = field(default_factory=list)
     keypoints: Keypoints | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 def find_configuration(root: Path) -> Path | None:
@@ -95,7 +97,14 @@ def read_description(file: Path) -> Description:
 def read_names(file: Path) -> dict[int, str]:
     """Class names, one a line; spaces around a name do not count."""
     lines = [line.strip() for line in re.split(r"\r\n|\r|\n", files.read_text(file))]
-    return dict(enumerate(line for line in lines if line))
+    while lines and not lines[-1]:
+        lines.pop()
+    if "" in lines:
+        raise InputError(
+            f"{file}: line {lines.index('') + 1} is empty, so it is not clear which ids the names after it have; remove "
+            "the line, or name a class there"
+        )
+    return dict(enumerate(lines))
 
 
 def _describes(file: Path) -> bool:
@@ -118,6 +127,11 @@ def _from_yaml(file: Path) -> Description:
     description = Description(file, [base, home] if base.is_dir() else [home], names_file=file)
     description.names = _names(config["names"], file)
     description.keypoints = _keypoints(config, file)
+    count = _whole_numbers(config.get("nc"))
+    if count is not None and count != [len(description.names)]:
+        description.notes.append(
+            f"{file.name}: nc is {count[0]}, but names holds {len(description.names)}; these are taken"
+        )
     for key, value in config.items():
         if not isinstance(key, str) or key in _OTHER_KEYS or not isinstance(value, str | list):
             continue

@@ -40,6 +40,7 @@ class Layout:
         keypoints: of YOLO pose.
         missing: splits whose places are not there, by name, with the words for it.
         left_out: images that belong to no split, in words.
+        notes: what contradicts itself in the description, a sentence each.
     """
 
     root: Path
@@ -49,6 +50,7 @@ class Layout:
     keypoints: Keypoints | None = None
     missing: dict[str, str] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 Given = Mapping[str, str | os.PathLike[str]]
@@ -59,7 +61,7 @@ def from_description(file: Path, images: Path | None, given: Given) -> Layout:
     """The layout that a data.yaml or obj.data describes."""
     description = read_description(file)
     home = file.parent
-    layout = Layout(home, description.names, [], description.names_file, description.keypoints)
+    layout = Layout(home, description.names, [], description.names_file, description.keypoints, notes=description.notes)
     finder = _Finder(home, images)
     if given:
         layout.parts = finder.given(given)
@@ -78,6 +80,7 @@ def from_description(file: Path, images: Path | None, given: Given) -> Layout:
     if not layout.parts:
         tried = "; ".join(layout.missing.values()) or "it names no train, val or test"
         raise InputError(f"{file}: none of its splits is there ({tried}); correct the paths, relative to the file")
+    layout.parts[0].orphans += finder.unused_labels(layout.parts)
     if file.suffix.lower() == ".data" and len(layout.parts) == 1:
         layout.parts[0].split = "all"  # CVAT lists whatever it exports as "train"
     return layout
@@ -107,6 +110,7 @@ def from_folder(root: Path, images: Path | None, given: Given) -> Layout:
             for split, folder in folders.items():
                 layout.parts.append(finder.part(split, [find_folder(folder, "images") or folder], [root]))
             layout.left_out = files.beside_splits(base, folders.values(), root)
+            layout.parts[0].orphans += finder.unused_labels(layout.parts)
             return layout
     layout.parts = [finder.part("all", [pictures or root], [root])]
     return layout
@@ -138,6 +142,20 @@ class _Finder:
                 tops += self._add_list(part, place, [place.parent, *bases])
         part.image_folder = Path(os.path.commonpath(tops)) if tops else self.root
         return part
+
+    def unused_labels(self, parts: Sequence[Part]) -> list[str]:
+        """Label files in the dataset's folder of labels that no image of any split has."""
+        folder = self.listing.find(self.root, "labels")
+        if folder is None or not folder.is_dir():
+            return []
+        used = {label for part in parts for _, label in part.pairs}
+        known = {orphan for part in parts for orphan in part.orphans}
+        pictures = self.listing.find(self.root, "images")
+        there = {files.without_suffix(name) for name in files.images_below(pictures)} if pictures is not None else set()
+        names = (name for name in files.files_below(folder) if name.lower().endswith(".txt"))
+        every = [folder / name for name in names if files.without_suffix(name) not in there]
+        unused = (f for f in every if f not in used and f.name.lower() not in _NAME_FILES and looks_like_labels(f))
+        return [name for name in (files.relative(file, self.root) for file in unused) if name not in known]
 
     def _add_folder(self, part: Part, folder: Path) -> Path:
         """All images of a folder; returns the folder they are in."""
