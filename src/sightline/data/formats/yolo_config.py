@@ -129,9 +129,8 @@ def _from_yaml(file: Path) -> Description:
     description.keypoints = _keypoints(config, file)
     count = _whole_numbers(config.get("nc"))
     if count is not None and count != [len(description.names)]:
-        description.notes.append(
-            f"{file.name}: nc is {count[0]}, but names holds {len(description.names)}; these are taken"
-        )
+        total = len(description.names)
+        description.notes.append(f"{file.name}: nc is {count[0]}, but names holds {total}; the names are taken")
     for key, value in config.items():
         if not isinstance(key, str) or key in _OTHER_KEYS or not isinstance(value, str | list):
             continue
