@@ -101,8 +101,8 @@ def read_names(file: Path) -> dict[int, str]:
         lines.pop()
     if "" in lines:
         raise InputError(
-            f"{file}: line {lines.index('') + 1} is empty, so it is not clear which ids the names after it have; remove "
-            "the line, or name a class there"
+            f"{file}: line {lines.index('') + 1} is empty, so it is not clear which ids the names after it have; "
+            "remove the line, or name a class there"
         )
     return dict(enumerate(lines))
 
