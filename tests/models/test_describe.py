@@ -97,8 +97,10 @@ def side(model: Any) -> int:
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda e: e.name)
 def test_every_model_takes_image_size(entry: Entry) -> None:
     size = next((v for k, v in SIZES.items() if entry.name.startswith(k)), 256)
-    if entry.name.startswith("efficient") and entry.name[-1] not in "07":
-        pytest.skip("built as the first of them")
+    if entry.name.endswith(("resnet101", "resnet152")) or (
+        entry.name.startswith("efficient") and "0" not in entry.name
+    ):
+        pytest.skip("as a smaller one of them, only slower to build")
     assert side(built(entry.name, image_size=size)) == size
 
 

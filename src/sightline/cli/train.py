@@ -39,7 +39,10 @@ def train(
     recipe: Annotated[Path | None, typer.Option(help="A recipe.yaml to start from.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Another number of the recipe: name=value.")] = None,
     arg: Annotated[
-        list[str] | None, typer.Option("--arg", help="An argument of the model: name=value, or settings.name=value.")
+        list[str] | None,
+        typer.Option(
+            "--arg", help="An argument of the model (`sightline models NAME`): name=value, settings.name=value."
+        ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="The run's folder below --runs.")] = None,
     runs: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
