@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -142,3 +143,10 @@ def test_what_is_chosen_can_be_written(data: Dataset, tmp_path: Path):
         "park/a.png": [],
         "park/c.png": ["apple", "plum"],
     }
+
+
+def test_the_examples_of_the_documentation_run():
+    file = Path(__file__).parents[2] / "docs" / "choosing_data.md"
+    blocks = re.findall(r"```python\n(.*?)```", file.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == 4
+    exec("\n".join(blocks), {})

@@ -23,7 +23,10 @@ def models(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the models, or describe one: its paper, arguments, settings and published weights."""
+    """List the models, or describe one.
+
+    What is said of one: its paper, arguments, settings and published weights.
+    """
     from sightline.models.catalog import models as catalog
     from sightline.models.describe import describe
 
