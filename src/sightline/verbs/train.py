@@ -326,7 +326,8 @@ def learnt_and_held_out(
     """What `train` was given, as images to learn from and to validate on.
 
     Of a whole dataset these are its splits "train" and "val"; one in files that lacks them is divided, by the seed, as
-    the command line does, or as the run was that is resumed. One in memory that has neither is learnt from as a whole.
+    the command line does, or as the run was that is resumed. One in memory that has neither, or one of fewer than three
+    images, is learnt from as a whole.
 
     Args:
         known: the record of the run to resume, or None.
@@ -345,6 +346,9 @@ def learnt_and_held_out(
         return data, validation
     if validation is not None:
         return data["train"] if "train" in {*data.splits, *data.missing_splits} else data, validation
+    if 0 < len(data) < 3 and len(data.splits) == 1 and not {"train", "val"} & {*data.splits, *data.missing_splits}:
+        sayings.append(f"{len(data)} images are too few to divide: all are learnt from, and none is validated on")
+        return data, None
     parts = parts_to_train(data, seed, known, sayings)
     return parts.train, parts.val
 
