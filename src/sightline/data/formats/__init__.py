@@ -40,6 +40,7 @@ from sightline.data.formats import (
 )
 from sightline.data.formats.archives import is_archive, unpacked
 from sightline.data.formats.listed import LABEL_FOLDERS, head_of
+from sightline.data.formats.listing import remembering
 from sightline.data.formats.refusal import not_recognised
 from sightline.data.images import is_image
 from sightline.data.malformed import collecting, refuse
@@ -212,7 +213,8 @@ def _home(root: Path, module: ModuleType) -> Path:
 
 def _formats_in(root: Path) -> dict[str, str]:
     """The formats that a path may be read in, each with what speaks for it: none, one, or several that compete."""
-    found = {name: what for name, module in FORMATS.items() if (what := module.recognise(root)) is not None}
+    with remembering():
+        found = {name: what for name, module in FORMATS.items() if (what := module.recognise(root)) is not None}
     if found.keys() & set(_FIRST):
         found = {
             name: what

@@ -28,7 +28,7 @@ from sightline.data.formats.coco_columns import CocoFile, read_file
 from sightline.data.formats.coco_more import add_captions, add_keypoints
 from sightline.data.formats.coco_write import write
 from sightline.data.formats.files import aliases, in_order, none_found, relative, resolve, split_in, split_name
-from sightline.data.formats.listing import find_folder
+from sightline.data.formats.listing import find_folder, folders_in
 from sightline.data.keypoint_pairs import of_categories
 from sightline.data.source import Source
 from sightline.errors import InputError
@@ -138,7 +138,7 @@ def _in_no_split(base: Path, folders: Sequence[str], columns: Columns) -> list[s
 
 def _files(root: Path) -> list[Path]:
     """COCO files in the places where tools put them; only those of the first place that has any."""
-    inner = sorted(folder for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+    inner = folders_in(root)
     labels = find_folder(root, "annotations")
     places = (
         files.with_ending(labels, ".json") if labels is not None else [],

@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from sightline.data.dataset import Dataset
-from sightline.data.formats.listing import find_folder
+from sightline.data.formats.listing import contents, find_folder
 from sightline.data.images import image_size, is_image, to_pil
 from sightline.data.malformed import UnknownClass
 from sightline.errors import InputError
@@ -113,7 +113,7 @@ def split_folders(home: Path) -> dict[str, Path]:
     Of two for one split (val and valid) the second keeps its own name, so that no image is lost.
     """
     found: dict[str, Path] = {}
-    for folder in sorted(f for f in home.iterdir() if is_usual_split(f)):
+    for folder in folders_of_splits(home):
         name = split_name(folder.name)
         found[folder.name if name in found else name] = folder
     return {name: found[name] for name in in_order(found)}
@@ -121,7 +121,12 @@ def split_folders(home: Path) -> dict[str, Path]:
 
 def with_ending(folder: Path, ending: str) -> list[Path]:
     """The files in a folder whose names end so, in any letter case; sorted, hidden ones left out."""
-    return [f for f in sorted(folder.iterdir()) if f.name.lower().endswith(ending) and not f.name.startswith(".")]
+    return [folder / name for name in contents(folder).files if name.lower().endswith(ending)]
+
+
+def folders_of_splits(home: Path) -> list[Path]:
+    """The folders named as tools name those of train, val and test, sorted."""
+    return [home / name for name in contents(home).folders if split_name(name) in ORDER]
 
 
 def first_folder(home: Path, names: Iterable[str]) -> Path | None:

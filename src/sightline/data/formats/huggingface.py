@@ -96,14 +96,14 @@ def _files(root: Path) -> list[tuple[str, Path]]:
         return [("all", root)] if _looks_right(root) else []
     if not root.is_dir():
         return []
-    splits = sorted(folder for folder in root.iterdir() if files.is_usual_split(folder))
+    splits = files.folders_of_splits(root)
     for folders in ([root], splits):
         places = [(f, next((f / name for name in _METADATA if (f / name).is_file()), None)) for f in folders]
         found = [(f, file) for f, file in places if file is not None and _looks_right(file)]
         if found:
             return [("all" if f == root else files.split_name(f.name), file) for f, file in found]
     for folder in (root, root / "data"):
-        parquet = sorted(f for f in folder.glob("*.parquet") if not f.name.startswith(".")) if folder.is_dir() else []
+        parquet = files.with_ending(folder, ".parquet")
         if parquet:
             return [(files.split_in(file.stem) or "all", file) for file in parquet]
     return []

@@ -88,7 +88,7 @@ def recognise(root: Path) -> str | None:
     """The LabelMe file found in a folder (or `root` itself, if it is one), as words; None if there is none."""
     if root.is_file():
         return root.name if _looks_like_labelme(root) else None
-    for folder in (root, *(f for f in sorted(root.iterdir()) if files.is_usual_split(f))):
+    for folder in (root, *files.folders_of_splits(root)):
         found = files.with_ending(folder, ".json")[:20] if folder == root else []
         named = (
             [find_folder(folder, name) for name in (*_LABEL_FOLDERS, *_IMAGE_FOLDERS)] if folder == root else [folder]

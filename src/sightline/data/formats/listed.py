@@ -11,6 +11,7 @@ from typing import Any
 from sightline.data.dataset import Dataset
 from sightline.data.formats import files
 from sightline.data.formats.gather import Gather, common_folder
+from sightline.data.formats.listing import folders_in
 from sightline.data.images import is_image
 from sightline.data.malformed import leave_out
 from sightline.data.source import Source
@@ -139,12 +140,12 @@ def label_files(
         return [("all", root)] if looks_right(root) else []
 
     def inside(*folders: Path) -> list[Path]:
-        return [file for folder in folders for file in _with_suffix(folder, suffix)[:most] if looks_right(file)]
+        return [file for folder in folders for file in files.with_ending(folder, suffix)[:most] if looks_right(file)]
 
     found = inside(root) or inside(*(root / name for name in LABEL_FOLDERS))
     if found:
         return [(files.split_in(file.stem) or "all", file) for file in found]
-    folders = sorted(f for f in root.iterdir() if f.is_dir() and not f.name.startswith("."))
+    folders = folders_in(root)
     splits = [folder for folder in folders if files.is_usual_split(folder)]
     others = [f for f in folders if f not in splits and f.name not in LABEL_FOLDERS][:_MOST_FOLDERS]
     for group in (splits, others):
@@ -155,14 +156,6 @@ def label_files(
         if pairs:
             return pairs
     return []
-
-
-def _with_suffix(folder: Path, suffix: str) -> list[Path]:
-    try:
-        names = sorted(entry.name for entry in os.scandir(folder) if entry.name.lower().endswith(suffix))
-    except OSError:
-        return []
-    return [folder / name for name in names if not name.startswith(".") and (folder / name).is_file()]
 
 
 def head_of(file: Path, size: int = 2**16) -> bytes:
@@ -286,7 +279,7 @@ def _folders_of(split: str, home: Path) -> list[Path]:
     if split == "all":
         return []
     places = [place for place in (home / "images", home) if place.is_dir()]
-    return [f for place in places for f in sorted(place.iterdir()) if f.is_dir() and files.split_name(f.name) == split]
+    return [f for place in places for f in folders_in(place) if files.split_name(f.name) == split]
 
 
 def _unlisted(listed: set[Path], base: Path) -> list[str]:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
+from typing import NamedTuple
 
 
 class Listing:
@@ -44,13 +48,53 @@ class Listing:
         return self._names[key]
 
 
+class Contents(NamedTuple):
+    """Names in a folder, sorted; those that begin with a point are left out."""
+
+    files: tuple[str, ...]
+    folders: tuple[str, ...]
+
+
+_SEEN: ContextVar[dict[str, Contents] | None] = ContextVar("seen", default=None)
+
+
+@contextmanager
+def remembering() -> Iterator[None]:
+    """Within it each folder is listed once: a format is recognised by many that look into the same folders."""
+    token = _SEEN.set({} if _SEEN.get() is None else _SEEN.get())
+    try:
+        yield
+    finally:
+        _SEEN.reset(token)
+
+
+def contents(folder: Path) -> Contents:
+    """What is in a folder; nothing where there is none, or it cannot be read."""
+    seen, key = _SEEN.get(), str(folder)
+    if seen is not None and key in seen:
+        return seen[key]
+    names: tuple[list[str], list[str]] = [], []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not entry.name.startswith("."):
+                    names[entry.is_dir()].append(entry.name)
+    except OSError:
+        pass
+    found = Contents(tuple(sorted(names[0])), tuple(sorted(names[1])))
+    if seen is not None:
+        seen[key] = found
+    return found
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """The folders directly in a folder, sorted; hidden ones are left out."""
+    return [folder / name for name in contents(folder).folders]
+
+
 def find_folder(folder: Path, name: str) -> Path | None:
     """The folder `name` in a folder, spelled so or in another case; None where there is none."""
     exact = folder / name
     if exact.is_dir():
         return exact
-    try:
-        entries = sorted(os.listdir(folder))
-    except OSError:
-        return None
-    return next((folder / e for e in entries if e.lower() == name.lower() and (folder / e).is_dir()), None)
+    return next((folder / e for e in contents(folder).folders if e.lower() == name.lower()), None)

@@ -28,6 +28,7 @@ from sightline.data.dataset import Dataset
 from sightline.data.formats import files
 from sightline.data.formats import masks_voc as voc
 from sightline.data.formats.gather import Gather, common_folder, only_class
+from sightline.data.formats.listing import folders_in
 from sightline.data.formats.masks_write import CLASS_IDS, IDS, write
 from sightline.data.formats.voc_devkit import read_years, years
 from sightline.data.formats.voc_lists import names_in, read_list
@@ -68,7 +69,7 @@ def recognise(root: Path) -> str | None:
     for name in (IDS, voc.OBJECTS):
         if (root / name).is_dir():
             return name
-    for folder in sorted(root.iterdir())[:20]:
+    for folder in folders_in(root)[:20]:
         if files.is_usual_split(folder):
             continue  # class maps, a folder a split
         if (folder / "masks").is_dir() and len(_pictures(folder)) == 1:  # of several, masks are class maps

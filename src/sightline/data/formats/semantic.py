@@ -98,7 +98,7 @@ def recognise(root: Path) -> str | None:
     """What of class maps is found in a folder or a list, as words; None if nothing is."""
     if root.is_file():
         return root.name if root.suffix == ".txt" and _lists_pairs(root) else None
-    for home in (root, *years(root), *sorted(path for path in root.iterdir() if files.is_usual_split(path))):
+    for home in (root, *years(root), *files.folders_of_splits(root)):
         for images, masks in _folders(home):
             name = next((n for n in files.files_below(masks) if is_image(n)), None)
             if name is not None and images != masks:
@@ -267,14 +267,14 @@ def _folders(home: Path, images: Path | None = None) -> Iterable[tuple[Path, Pat
 
 def _splits_beside(home: Path) -> list[tuple[Path, Path]]:
     """Folders of splits, with those of their masks beside them."""
-    splits = sorted(path for path in home.iterdir() if files.is_usual_split(path))
+    splits = files.folders_of_splits(home)
     beside = [(path, path.with_name(path.name + added)) for path in splits for added in _BESIDE]
     return [(images, masks) for images, masks in beside if masks.is_dir()]
 
 
 def _mixed(home: Path) -> list[Path]:
     """Folders with images and their masks side by side, and a list of the classes (Roboflow)."""
-    splits = sorted(path for path in home.iterdir() if files.is_usual_split(path)) if home.is_dir() else []
+    splits = files.folders_of_splits(home)
     folders = [home, *splits]
     return [folder for folder in folders if (folder / _MIXED).is_file() and any(folder.glob("*_mask.png"))]
 
@@ -293,7 +293,7 @@ def _all_pairs(home: Path, images: Path | None, orphans: list[str]) -> list[_Pai
             lists = sorted((home / "ImageSets" / "Segmentation").glob("*.txt"))
             return _by_lists(pictures, masks, lists) if lists else _paired(pictures, masks, None, home, orphans)
     found = []
-    for folder in sorted(path for path in home.iterdir() if files.is_usual_split(path)):
+    for folder in files.folders_of_splits(home):
         for pictures, masks in _folders(folder):
             found += _paired(pictures, masks, files.split_name(folder.name), home, orphans)
             break

@@ -25,6 +25,7 @@ from sightline.data.dataset import Dataset
 from sightline.data.formats import files, shapes
 from sightline.data.formats.gather import Gather
 from sightline.data.formats.listed import Listed, assemble, head_of
+from sightline.data.formats.listing import folders_in
 from sightline.data.malformed import leave_out
 from sightline.errors import InputError
 from sightline.ops.masks import mask_to_rle, polygons_to_mask
@@ -85,8 +86,8 @@ def _meta(root: Path) -> Path | None:
 
 def _datasets(root: Path) -> list[Path]:
     """The folders of datasets: the folder itself, or those in it."""
-    folders = [root] if (root / "ann").is_dir() else sorted(f for f in root.iterdir() if (f / "ann").is_dir())
-    return [f for f in folders if any(name.suffix.lower() == ".json" for name in (f / "ann").iterdir())]
+    folders = [root] if (root / "ann").is_dir() else [f for f in folders_in(root) if (f / "ann").is_dir()]
+    return [f for f in folders if files.with_ending(f / "ann", ".json")]
 
 
 def _read_file(file: Path, folder: Path, split: str) -> Listed:

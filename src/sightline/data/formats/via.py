@@ -18,6 +18,7 @@ attributes are kept in the extra column "other".
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from typing import Any
 from sightline.data.dataset import Dataset
 from sightline.data.formats import files, shapes
 from sightline.data.formats.gather import Gather, common_folder, only_class, place_of
+from sightline.data.formats.listing import folders_in
 from sightline.data.formats.via_write import write
 from sightline.data.malformed import leave_out
 from sightline.data.source import Source
@@ -151,8 +153,9 @@ def _looks_like_via(file: Path) -> bool:
 
 def _files(root: Path) -> list[tuple[str, Path]]:
     """(split, file) of the VIA files in the first place that has any: JSON before CSV, the folder before its splits."""
-    for pattern in ("*.json", "*.csv", "*/*.json", "*/*.csv"):
-        found = [f for f in sorted(root.glob(pattern))[:200] if not f.name.startswith(".") and _looks_like_via(f)]
+    for folders, ending in ((f, e) for f in ([root], folders_in(root)) for e in (".json", ".csv")):
+        near = itertools.islice((file for f in folders for file in files.with_ending(f, ending)), 200)
+        found = [file for file in near if _looks_like_via(file)]
         if found and found[0].parent == root:
             return [(files.split_in(f.stem) or f.stem, f) for f in found]
         if found:

@@ -78,7 +78,7 @@ def recognise(root: Path) -> str | None:
     masks_alone = any(folder is not None for folder in masks) and find_folder(root, "Annotations") is None
     if find_folder(root, "ImageSets") is not None and find_folder(root, "JPEGImages") is not None and not masks_alone:
         return "ImageSets and JPEGImages"
-    for folder in (root, *(f for f in sorted(root.iterdir()) if files.is_usual_split(f))):
+    for folder in (root, *files.folders_of_splits(root)):
         deep = [place for name in _LABEL_FOLDERS if (place := find_folder(folder, name)) is not None]
         below = (place / name for place in deep for name in files.files_below(place) if name.lower().endswith(".xml"))
         found = itertools.chain(files.with_ending(folder, ".xml"), below)

@@ -14,6 +14,7 @@ from sightline.data.columns import Blob, Columns
 from sightline.data.dataset import Dataset
 from sightline.data.formats import files
 from sightline.data.formats.gather import common_folder
+from sightline.data.formats.listing import folders_in
 from sightline.errors import InputError
 from sightline.structures import Classes
 
@@ -24,7 +25,7 @@ def years(root: Path) -> list[Path]:
     """The folders of years in a VOCdevkit, in order; none in another folder."""
     if not root.is_dir() or (root / "JPEGImages").is_dir():
         return []
-    return [f for f in sorted(root.iterdir()) if _YEAR.fullmatch(f.name) and (f / "JPEGImages").is_dir()]
+    return [f for f in folders_in(root) if _YEAR.fullmatch(f.name) and (f / "JPEGImages").is_dir()]
 
 
 def read_years(root: Path, found: Sequence[Path], given: object, read: Callable[[Path], Dataset]) -> Dataset:

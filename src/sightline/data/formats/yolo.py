@@ -54,13 +54,13 @@ def recognise(root: Path) -> str | None:
         return "several data.yaml"
     if configuration is not None:
         return configuration.name
-    splits = [f for f in sorted(root.iterdir()) if files.is_usual_split(f)]
+    splits = files.folders_of_splits(root)
     for folder in (root, *splits):
         images, labels = find_folder(folder, "images"), find_folder(folder, "labels")
         found = None
         if images is not None and labels is not None:
             found = next((labels / name for name in files.files_below(labels) if name.lower().endswith(".txt")), None)
-        found = found or next((f for f in sorted(folder.iterdir()) if _is_label(f)), None)
+        found = found or next((f for f in files.with_ending(folder, ".txt") if _is_label(f)), None)
         if found is not None:
             return files.relative(found, root)
     return None

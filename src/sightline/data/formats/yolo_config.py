@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.data.formats import files
-from sightline.data.formats.listing import Listing
+from sightline.data.formats.listing import Listing, contents
 from sightline.data.formats.yolo_lines import Keypoints
 from sightline.data.keypoint_pairs import of_categories, require_mirror
 from sightline.errors import InputError
@@ -75,7 +75,7 @@ def find_configuration(root: Path) -> Path | None:
     """
     if root.is_file():
         return root
-    entries = sorted(file for file in root.iterdir() if not file.name.startswith("."))
+    entries = [root / name for name in contents(root).files if name.lower().endswith((".yaml", ".yml", ".data"))]
     found = [f for f in entries if f.suffix.lower() in (".yaml", ".yml") and _describes(f)]
     found += [f for f in entries if f.suffix.lower() == ".data" and f.is_file()]
     named = [f for f in found if f.stem.lower() in ("data", "dataset", "obj")]
