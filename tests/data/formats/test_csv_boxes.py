@@ -33,7 +33,7 @@ def test_kaggle_names_without_ending_and_no_class(tmp_path: Path):
     assert data.notes == (
         "labels.csv: columns: image from image_id; box (corners) from xmin, ymin, xmax, ymax",
         "there is no column for the class: all objects are of the class 'wheat'",
-        "1 images are in no label file and are left out (the first is train/c.jpg)",
+        "images in no label file, which are left out: 1, the first train/c.jpg",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Any
 from sightline.data.dataset import Dataset
 from sightline.data.formats import files
 from sightline.data.formats.gather import Gather, common_folder
-from sightline.data.formats.listing import folders_in
+from sightline.data.formats.listing import contents, folders_in
 from sightline.data.images import is_image
 from sightline.data.malformed import leave_out
 from sightline.data.source import Source
@@ -140,7 +141,8 @@ def label_files(
         return [("all", root)] if looks_right(root) else []
 
     def inside(*folders: Path) -> list[Path]:
-        return [file for folder in folders for file in files.with_ending(folder, suffix)[:most] if looks_right(file)]
+        named = ((folder, name) for folder in folders for name in _with_suffix(folder, suffix, most))
+        return [file for folder, name in named if looks_right(file := folder / name)]
 
     found = inside(root) or inside(*(root / name for name in LABEL_FOLDERS))
     if found:
@@ -156,6 +158,10 @@ def label_files(
         if pairs:
             return pairs
     return []
+
+
+def _with_suffix(folder: Path, suffix: str, most: int) -> list[str]:
+    return list(itertools.islice((n for n in contents(folder).files if n.lower().endswith(suffix)), most))
 
 
 def head_of(file: Path, size: int = 2**16) -> bytes:
@@ -255,7 +261,7 @@ def assemble(
     columns, known = gather.finish()
     told = list(notes)
     if missing:
-        told.append(f"{missing} listed images are not there ({orphans[0]}); they are left out")
+        told.append(f"images that are listed but not there, which are left out: {missing}, the first {orphans[0]}")
     told += _unlisted({place for places in by_split.values() for place in places}, base)
     source = Source(
         columns=columns,
@@ -290,4 +296,4 @@ def _unlisted(listed: set[Path], base: Path) -> list[str]:
     left = [place for place in left if place not in listed]
     if not left:
         return []
-    return [f"{len(left)} images are in no label file and are left out (the first is {files.relative(left[0], base)})"]
+    return [f"images in no label file, which are left out: {len(left)}, the first {files.relative(left[0], base)}"]
