@@ -66,6 +66,7 @@ def train(
     from sightline.models.arguments import with_settings
     from sightline.models.catalog import create_model, find
     from sightline.training import trained_on
+    from sightline.training.devices import is_main
     from sightline.training.recipe import Recipe
     from sightline.training.run import existing_run_folder, run_facts
 
@@ -125,6 +126,8 @@ def train(
         device=device,
         alternating=alternating,
     )
+    if not is_main():
+        return
     if quiet:  # with progress shown, the run has said it itself
         typer.echo(str(run))
     if run.interrupted and alternating:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import difflib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,18 +37,11 @@ def make_accelerator(
         InputError: no such device or tracker, or a precision the device does not have.
     """
     from accelerate import Accelerator
-    from accelerate.state import AcceleratorState, PartialState
-    from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration, parse_flag_from_env
+    from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration
 
     require_device(device)
     _require_trackers(trackers)
-    # accelerate keeps one state a process, and refuses a second run of another precision or device.
-    single = not torch.distributed.is_available() or not torch.distributed.is_initialized()
-    AcceleratorState._reset_state(reset_partial_state=single)
-    if device is not None and device.startswith("cuda:") and single:
-        torch.cuda.set_device(device)  # accelerate's "cuda" is torch's current GPU
-    cpu = device == "cpu" or (device is None and parse_flag_from_env("ACCELERATE_USE_CPU"))
-    chosen = PartialState(cpu=cpu).device
+    chosen, cpu = _joined(device)
     if recipe.precision == "fp16" and chosen.type != "cuda":
         raise InputError(
             f"precision is 'fp16', but this device is {chosen.type}; fp16 needs a CUDA GPU, give bf16 or no"
@@ -61,6 +56,49 @@ def make_accelerator(
         project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder / "trackers")),
         dataloader_config=DataLoaderConfiguration(non_blocking=chosen.type == "cuda"),
     )
+
+
+def _joined(device: str | None) -> tuple[torch.device, bool]:
+    """This process among those that were launched together: its device, and whether it was made to use the CPU."""
+    from accelerate.state import AcceleratorState, PartialState
+    from accelerate.utils import parse_flag_from_env
+
+    # accelerate keeps one state a process, and refuses a second run of another precision or device.
+    single = not torch.distributed.is_available() or not torch.distributed.is_initialized()
+    AcceleratorState._reset_state(reset_partial_state=single)
+    if device is not None and device.startswith("cuda:") and single:
+        torch.cuda.set_device(device)  # accelerate's "cuda" is torch's current GPU
+    cpu = device == "cpu" or (device is None and parse_flag_from_env("ACCELERATE_USE_CPU"))
+    state = PartialState(cpu=cpu)
+    if single and state.num_processes > 1:
+        atexit.register(_leave)
+    return state.device, cpu
+
+
+def _leave() -> None:
+    """End the connections to the other processes before Python ends: their threads must not outlive it."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def launched_together() -> int:
+    """How many processes were launched to train together; 1 where this one is alone."""
+    count = os.environ.get("WORLD_SIZE", "1")
+    return int(count) if count.isdigit() else 1
+
+
+def is_main() -> bool:
+    """Whether this process is the one that writes files and talks."""
+    return launched_together() == 1 or os.environ.get("RANK", "0") == "0"
+
+
+def agreed(device: str | None, function: Callable[[], _Result]) -> _Result:
+    """What `function` gives in the main process, for all processes: for what comes before there is an accelerator."""
+    if launched_together() == 1:
+        return function()
+    require_device(device)
+    _joined(device)
+    return _given_by_main(is_main(), function)
 
 
 def require_device(device: torch.device | str | None) -> None:
@@ -137,12 +175,14 @@ def stop_trackers(accelerator: Accelerator) -> None:
 
 def on_main(accelerator: Accelerator, function: Callable[[], _Result]) -> _Result:
     """Call `function` in the main process alone, and give what it returns, or raises, to all."""
+    return function() if accelerator.num_processes == 1 else _given_by_main(accelerator.is_main_process, function)
+
+
+def _given_by_main(main: bool, function: Callable[[], _Result]) -> _Result:
     from accelerate.utils import broadcast_object_list
 
-    if accelerator.num_processes == 1:
-        return function()
     held: list[Any] = [None, None]
-    if accelerator.is_main_process:
+    if main:
         try:
             held[0] = function()
         except Exception as error:

@@ -16,7 +16,7 @@ from sightline.data.division import Parts, parts_of
 from sightline.data.joint import JointData
 from sightline.errors import InputError
 from sightline.structures import Classes
-from sightline.training import trained_on
+from sightline.training import devices, trained_on
 from sightline.training.recipe import Recipe
 from sightline.training.run import Run, existing_run_folder, new_run_folder, run_facts
 from sightline.training.trained_on import TrainedOn
@@ -103,7 +103,7 @@ def train_run(
     validation = None if validation is None else with_target_fields(model, as_learned(validation, model))
     known = known if known is not None else trained_on.record(data, validation, model)
     model.metadata = {trained_on.KEY: known.to_dict()}  # type: ignore[assignment]
-    folder = folder or new_run_folder(runs, name)
+    folder = folder or devices.agreed(device, lambda: new_run_folder(runs, name))
     keep_proposals = getattr(model, "cache_proposals", None)
     if callable(keep_proposals) and transform is None and recipe.augmentation == "none":
         keep_proposals(folder / "proposals")  # the images of all epochs are the same
@@ -131,10 +131,12 @@ def train_run(
         else:
             run = fit(model, data, recipe, folder, resume=resume, **common)
     except (Exception, KeyboardInterrupt):
-        if not resume:
+        if not resume and devices.is_main():
             remove_unless_begun(folder)
         raise
     _take_metadata(run)
+    if not devices.is_main():
+        return run
     result, stages = None, getattr(run.model, "fit_stages", None)
     if callable(stages) and not run.interrupted:  # what is learnt after the gradient steps, such as R-CNN's SVMs
         features = run.folder / "features"  # 10 MB an image: kept while they are needed
