@@ -16,7 +16,7 @@ import sightline
 SOURCE = Path(sightline.__file__).parent
 
 STOREYS = (
-    ("errors", "progress"),
+    ("errors", "progress", "submodules"),
     ("keywords", "runtime"),
     ("structures",),
     ("ops",),
@@ -43,7 +43,7 @@ def test_exported_names():
     for name in sightline.__all__:
         home, attribute = sightline._HOMES[name]
         assert getattr(sightline, name) is getattr(import_module(home), attribute)
-    assert set(dir(sightline)) == {*sightline.__all__, "__version__"}
+    assert set(dir(sightline)) == {*sightline.__all__, *sightline._PARTS, "__version__"}
     with pytest.raises(AttributeError, match="module 'sightline' has no attribute 'nonsense'"):
         _ = sightline.nonsense
 
@@ -89,6 +89,20 @@ def test_import_is_quick_silent_and_light():
         assert came == []
         spent.append(float(seconds))
     assert min(spent) < 0.3
+
+
+def test_parts_are_reached_by_their_names():
+    """Modules inside a part, too: nothing but `import sightline` is needed."""
+    code = (
+        "import sys, torch, sightline as sl\n"
+        "assert not any(name.startswith('sightline.ops') for name in sys.modules)\n"
+        "box = torch.tensor([[0.0, 0.0, 2.0, 2.0]])\n"
+        "assert sl.ops.boxes.box_iou(box, box).item() == 1\n"
+        "assert sl.nn.layers.fuse and sl.nn.backbones.resnet and sl.models.catalog and sl.training.recipe\n"
+        "assert sl.evaluation.evaluate_detection and sl.data.formats and sl.report.drawing\n"
+    )
+    ran = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=100)
+    assert ran.returncode == 0, ran.stderr
 
 
 def test_the_first_model_costs_little_more():

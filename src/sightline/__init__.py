@@ -55,6 +55,9 @@ _HOMES = {
     "write_report": ("sightline.api", "write_report"),
 }
 
+_PARTS = ("data", "evaluation", "models", "nn", "ops", "report", "training")
+"""Packages that are imported when they are first used: `sl.ops.boxes` after `import sightline as sl`."""
+
 __all__ = [
     "ClassMap",
     "ClassMismatch",
@@ -89,8 +92,10 @@ def __getattr__(name: str) -> Any:
         value = getattr(import_module(module), attribute)
         globals()[name] = value
         return value
+    if name in _PARTS:
+        return import_module(f"sightline.{name}")  # which also makes it an attribute of this module
     raise AttributeError(f"module 'sightline' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    return [*__all__, *_PARTS, "__version__"]

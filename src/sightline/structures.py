@@ -291,12 +291,41 @@ class Instances:
             raise InputError("these instances carry no class names; make them with classes=")
         return [self.classes[i] for i in self.labels.tolist()]
 
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._fields]
+
     def __repr__(self) -> str:
+        """How many objects of which classes, and the first few with scores and boxes in pixels."""
         height, width = self.image_size
         where = f" of {self.source}" if self.source else ""
-        return f"Instances({len(self)} objects{where}, {width}×{height} pixels, fields: {', '.join(self._fields)})"
+        objects = f"{len(self)} object{'' if len(self) == 1 else 's'}"
+        counted = self._counted() if "labels" in self else ""
+        head = f"Instances({objects}{where}{counted}, {width}×{height} pixels, fields: {', '.join(self._fields)})"
+        if "boxes" not in self or not len(self):
+            return head
+        lines = [self._line(i) for i in range(min(len(self), _SHOWN))]
+        more = [f"  … {len(self) - _SHOWN} more"] if len(self) > _SHOWN else []
+        return "\n".join([head, *lines, *more])
+
+    def _counted(self) -> str:
+        ids, counts = self.labels.unique(return_counts=True)
+        most = sorted(zip(counts.tolist(), ids.tolist(), strict=True), key=lambda pair: (-pair[0], pair[1]))
+        shown = [f"{count} {self._class_name(label)}" for count, label in most[:6]]
+        more = f", … {len(most) - 6} more classes" if len(most) > 6 else ""
+        return f": {', '.join(shown)}{more}" if shown else ""
+
+    def _class_name(self, label: int) -> str:
+        known = self.classes is not None and 0 <= label < len(self.classes)
+        return self.classes[label] if known and self.classes is not None else f"class {label}"
+
+    def _line(self, i: int) -> str:
+        name = f"{self._class_name(int(self.labels[i]))} " if "labels" in self else ""
+        score = f"{float(self.scores[i]):.2f} " if "scores" in self else ""
+        return f"  {name}{score}[{', '.join(f'{value:.1f}' for value in self.boxes[i].tolist())}]"
 
 
+_SHOWN = 5
+"""Objects that `repr` lists."""
 _SHAPES: dict[str, tuple[int | None, ...]] = {
     "boxes": (None, 4),
     "labels": (None,),

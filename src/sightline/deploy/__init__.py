@@ -1,0 +1,5 @@
+"""Trained models at work: predictions for images and folders."""
+
+from sightline.submodules import submodules
+
+__getattr__, __dir__ = submodules(__name__, __path__)

@@ -18,6 +18,7 @@ from sightline.training.trained_on import TrainedOn, counted
 
 log = logging.getLogger("sightline")
 
+_UNKNOWN = "it is not known whether the model was trained on some of these images"
 _ALL = "all of them are measured by --split all (in Python evaluate(model, data[:]))"
 
 
@@ -54,13 +55,13 @@ def choose(model: Any, data: Any, split: str | None = None, usual: Sequence[str]
         InputError: there is no such split; or all images were trained on, or it cannot be told which: the sentence says
             what to do.
     """
+    known = trained_on.of(model)
     if not isinstance(data, Dataset):
-        return Chosen(data, "as given" if split is None else split)
+        return Chosen(data, "as given" if split is None else split, [] if known is None else [_UNKNOWN])
     if split is None and data.whole and not {*usual} & {*data.splits}:
         for name in usual:
             if name in data.missing_splits:
                 data[name]  # raises: no other images take the place of those that are missing
-    known = trained_on.of(model)
     if known is None:
         return _without_record(model, data, split, usual)
     keys = ImageKeys.of(data)
@@ -162,7 +163,7 @@ def _warnings(known: TrainedOn, keys: ImageKeys) -> list[str]:
 
 def _doubts(known: TrainedOn, keys: ImageKeys) -> list[str]:
     if not known.known:
-        return ["it is not known whether the model was trained on some of these images"]
+        return [_UNKNOWN]
     alike = known.names_alike(keys)
     if not alike:
         return []

@@ -76,10 +76,20 @@ def training_curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
             axes.set_ylim(0, 1.02)
         else:
             axes.set_ylim(bottom=0)
+        closed = closed_from(rows)
+        if title == "Loss" and closed is not None:
+            axes.axvline(closed - 0.5, color=_INK, linewidth=1, linestyle="--")
         if len(names) > 1:
             _legend(axes)
         figures[title] = figure
     return figures
+
+
+def closed_from(rows: Sequence[Mapping[str, Any]]) -> int | None:
+    """The first epoch whose augmentation no longer combined images, where others before did."""
+    marks = [(row.get("epoch"), row.get("closed")) for row in rows]
+    first = next((epoch for epoch, mark in marks if mark == 1), None)
+    return first if isinstance(first, int) and any(mark == 0 for _, mark in marks) else None
 
 
 def precision_recall_curves(

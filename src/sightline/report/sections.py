@@ -38,7 +38,16 @@ def training(rows: Sequence[Mapping[str, Any]] | None) -> str:
             best = better(scored, key=lambda row: row[name])
             facts.append(f"best {name} {best[name]:.3f} in epoch {best.get('epoch', rows.index(best) + 1)}")
             break
-    return f'<p class="soft">{esc(" · ".join(facts))}</p><div class="grid">{drawn}</div>'
+    closed = plots.closed_from(rows)
+    marked = (
+        ""
+        if closed is None
+        else (
+            f'<p class="soft">From epoch {closed} on (the dashed line) the augmentation no longer combines images, so '
+            "the training loss is that of other images: a jump there is no fault.</p>"
+        )
+    )
+    return f'<p class="soft">{esc(" · ".join(facts))}</p><div class="grid">{drawn}</div>{marked}'
 
 
 def numbers(result: Mapping[str, Any] | None) -> str:

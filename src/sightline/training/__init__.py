@@ -1,0 +1,5 @@
+"""Training: recipe, loop, run folder, checkpoints."""
+
+from sightline.submodules import submodules
+
+__getattr__, __dir__ = submodules(__name__, __path__)

@@ -11,6 +11,7 @@ from torch import nn
 
 from sightline.errors import InputError
 from sightline.training import checkpoint, devices, half
+from sightline.training.budget import BudgetWatch
 from sightline.training.checkpoint import Parts, SaveModel, TrainState
 from sightline.training.data_facts import remember, say_what_is_not_mirrored, scaled_as_learnt
 from sightline.training.ema import Ema
@@ -25,6 +26,9 @@ from sightline.training.records import Records
 from sightline.training.run import Run, existing_run_folder, new_run
 from sightline.training.schedule import Clock, set_learning_rate
 from sightline.training.validation import Validate, validation_metrics
+
+CLOSED = "augmentation {name}: from here on images are no longer combined; the training loss may jump, for it is theirs"
+"""What is said when the last part of the augmentation begins."""
 
 
 def fit(
@@ -114,8 +118,10 @@ def fit(
     closing = getattr(transform, "closing", 0.0)
     if closing > 0:
         order.closing = lambda epoch, batch: clock.progress_at(epoch, batch / order.count) >= 1 - closing
+    closed = False
     guard = Guard(folder, model)
     display = ProgressDisplay(progress and accelerator.is_main_process, clock, len(loader))
+    budget = BudgetWatch(recipe, clock, model, display.warn)
     interrupts = Interrupts(enabled=accelerator.num_processes == 1)
     batches = len(loader)
 
@@ -152,6 +158,7 @@ def fit(
                         if ema is not None:
                             ema.update(model)
                         clock.tick(state.step)
+                        budget.step(state.step)
                         display.batch(epoch, state.batch, values, state.lr)
                         interrupts.check()
                         if clock.out_of_time:
@@ -169,7 +176,13 @@ def fit(
                         )
                     state.validation_seconds = clock.validated(clock.elapsed - began)
                     clock.tick(state.step)  # time kept for a validation that took less is there to train in
-                row, best = records.close_epoch(state, metrics, clock.elapsed)
+                if order.closing is not None:  # whether the epoch's last batch was one of whole images
+                    before, closed = closed, order.closing(epoch, order.count - 1)
+                    if closed and not before:
+                        display.say(CLOSED.format(name=recipe.augmentation))
+                row, best = records.close_epoch(
+                    state, metrics, clock.elapsed, None if order.closing is None else closed
+                )
                 display.epoch(row, best)
                 if on_epoch is not None:
                     on_epoch(row)

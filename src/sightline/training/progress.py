@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Mapping
@@ -9,6 +10,8 @@ from typing import Any
 
 from sightline.training.metrics_log import Row
 from sightline.training.schedule import Clock
+
+log = logging.getLogger("sightline")
 
 _BAR_EVERY = 0.2
 _LINE_EVERY = 30.0
@@ -57,6 +60,13 @@ class ProgressDisplay:
             self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
         elif self.shown:
             print(line, file=sys.stderr, flush=True)
+
+    def warn(self, line: str) -> None:
+        """Print a line that matters; where nothing is shown, it is logged."""
+        if self.shown:
+            self.say(f"warning: {line}")
+        else:
+            log.warning("%s", line)
 
     def batch(self, epoch: int, batch: int, losses: Mapping[str, float], lr: float) -> None:
         """Show a batch's losses; often called, seldom drawn."""

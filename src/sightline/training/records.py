@@ -49,13 +49,17 @@ class Records:
             write_environment(folder, accelerator.device, accelerator.num_processes, facts, resumed)
             self.log = MetricsLog(folder, state.rows)
 
-    def close_epoch(self, state: TrainState, validation: Mapping[str, Any], elapsed: float) -> tuple[Row, bool]:
+    def close_epoch(
+        self, state: TrainState, validation: Mapping[str, Any], elapsed: float, closed: bool | None = None
+    ) -> tuple[Row, bool]:
         """Write down an epoch and move `state` to the next one.
 
         Args:
             state: at the end of the epoch's batches.
             validation: columns from the validation, empty where the epoch was not validated.
             elapsed: seconds the run has taken.
+            closed: whether the epoch ended with images that are not combined, of an augmentation that stops combining
+                them for the last part of the run (mosaic); None of others.
 
         Returns:
             The epoch's row, and whether it is the best so far. Of equally good epochs the later is the best, for it has
@@ -71,6 +75,7 @@ class Records:
             **{f"train/{name}": value for name, value in losses.items()},
             "train/loss": sum(losses.values()),
             **validation,
+            **({} if closed is None else {"closed": int(closed)}),
         }
         row = plain_row(columns)
         best = self._judge(state, row, validated=bool(validation))

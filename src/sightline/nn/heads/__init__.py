@@ -1,1 +1,5 @@
 """What turns feature maps into answers."""
+
+from sightline.submodules import submodules
+
+__getattr__, __dir__ = submodules(__name__, __path__)

@@ -1,0 +1,92 @@
+"""Whether a time budget holds enough epochs, by the time of the first steps; and what to do where it does not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from sightline.training.recipe import Recipe
+from sightline.training.schedule import Clock
+
+FROM_SCRATCH, FROM_WEIGHTS = 30, 5
+"""Epochs below which a training hardly learns, from random numbers and from weights."""
+_STEPS, _SHARE = 5, 0.05
+"""The estimate is made after so many steps, or this share of the budget, but never of the first step, which is slow."""
+_QUICK = {
+    "detection": "faster_rcnn_mobilenet_v2_fpn",
+    "segmentation": "lraspp_mobilenet_v3_large",
+}
+"""By task, a model that learns within few epochs from ImageNet's weights."""
+
+
+def advice(recipe: Recipe, epoch_seconds: float, task: str, name: str, pretrained: bool) -> str:
+    """A sentence where the minutes hold too few epochs; "" where they hold enough.
+
+    Args:
+        recipe: its `minutes`.
+        epoch_seconds: of one epoch with its validation, as measured.
+        task, name: of the model.
+        pretrained: it starts from weights.
+    """
+    assert recipe.minutes is not None
+    held = recipe.minutes * 60 / epoch_seconds
+    enough = FROM_WEIGHTS if pretrained else FROM_SCRATCH
+    if held >= enough or (recipe.epochs is not None and recipe.epochs <= held):
+        return ""
+    minutes = math.ceil(enough * epoch_seconds / 60)
+    count = "less than one epoch" if held < 1 else f"about {held:.0f} epoch{'' if round(held) == 1 else 's'}"
+    start = "from weights" if pretrained else "from random numbers"
+    needed = f"{recipe.minutes:g} minutes hold {count}, but {start} it takes about {enough} to learn"
+    quick = _QUICK.get(task)
+    other = quick if quick is not None and quick != name else None
+    if pretrained:
+        return f"{needed}: give {minutes} minutes (--minutes {minutes}), or smaller images"
+    if quick is None:
+        return f"{needed}: give {minutes} minutes (--minutes {minutes})"
+    model = f"--model {other} --weights imagenet" if other else "--weights imagenet"
+    return (
+        f"{needed}: start from weights ({model}), which takes about {FROM_WEIGHTS} epochs, or give {minutes} minutes "
+        f"(--minutes {minutes})"
+    )
+
+
+class BudgetWatch:
+    """Looks at the time of a run's first steps and says once where the budget is short.
+
+    Args:
+        recipe: of the run.
+        clock: of the run.
+        model: what is trained.
+        say: shows a sentence.
+    """
+
+    def __init__(self, recipe: Recipe, clock: Clock, model: Any, say: Callable[[str], object]):
+        self.recipe, self.clock, self.say = recipe, clock, say
+        self.task, self.name = str(getattr(model, "task", "")), str(getattr(model, "name", ""))
+        metadata = getattr(model, "metadata", None) or {}
+        trained = metadata.get("trained_on", {}) if isinstance(metadata, dict) else {}
+        earlier = trained.get("earlier", {}) if isinstance(trained, dict) else {}
+        before = bool(earlier.get("images")) if isinstance(earlier, dict) else False
+        self.pretrained = getattr(model, "weights_given", None) is not None or before
+        self.waiting = recipe.minutes is not None
+        self._first: tuple[int, float] | None = None
+
+    def step(self, step: int) -> None:
+        """Take the time after `step` optimizer steps."""
+        if not self.waiting:
+            return
+        now = self.clock.elapsed
+        if self._first is None:
+            self._first = (step, now)
+            return
+        steps, seconds = step - self._first[0], now - self._first[1]
+        assert self.recipe.minutes is not None
+        if steps < _STEPS and now < _SHARE * 60 * self.recipe.minutes:
+            return
+        self.waiting = False
+        validation = self.clock.validation_share / self.recipe.validate_every
+        epoch_seconds = seconds / steps * self.clock.steps_per_epoch * (1 + validation)
+        sentence = advice(self.recipe, epoch_seconds, self.task, self.name, self.pretrained)
+        if sentence:
+            self.say(sentence)

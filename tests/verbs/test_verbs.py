@@ -1,0 +1,274 @@
+"""Training by a model's name, on plain PyTorch datasets, and what a run remembers; predictions in all their forms."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+import sightline as sl
+from sightline.deploy.exports import require_formats
+from sightline.deploy.folder import predict_to_folder
+from sightline.deploy.predict import score_threshold
+from sightline.errors import InputError
+from sightline.keywords import plain_number, real, whole
+from sightline.structures import Classes, Instances
+from sightline.training.metrics_log import Row
+from sightline.training.run import Run, run_facts
+from sightline.verbs.torch_data import TorchData
+
+NAME, TINY = "ssdlite320_mobilenet_v2", {"image_size": 64}
+QUICK = {"batch_size": 4, "workers": 0, "augmentation": "none", "progress": False, "device": "cpu", "epochs": 1}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Twelve scenes in COCO's format, without splits."""
+    return sl.convert(sl.scenes(12, 64), tmp_path_factory.mktemp("verbs") / "scenes", "coco")
+
+
+@pytest.fixture(scope="module")
+def run(folder, tmp_path_factory) -> Run:
+    runs = tmp_path_factory.mktemp("runs")
+    return sl.train(NAME, folder, arguments=TINY, name="first", runs=runs, **QUICK)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_run_knows_what_it_was_made_of(run, folder):
+    recipe = yaml.safe_load((run.folder / "recipe.yaml").read_text())
+    environment = json.loads((run.folder / "environment.json").read_text())
+    assert recipe["run"] == environment["run"]
+    facts = recipe["run"]
+    assert (facts["data"], facts["format"], facts["model"], facts["weights"]) == (str(folder), "coco", NAME, None)
+    assert facts["arguments"]["image_size"] == 64
+    assert facts["images"] == {"train": 10, "val": 1, "test": 1}
+    assert facts["division"]["shares"] == {"train": 0.8, "val": 0.1, "test": 0.1}
+    assert facts["classes"] == list(run.model.classes)
+    assert sl.Recipe.from_yaml(run.folder / "recipe.yaml") == run.recipe  # the recipe alone can be used again
+    assert run.model.metadata == sl.load(run.folder).metadata
+    known = run_facts(run.folder)
+    assert (known.model, known.trained_on.path) == (NAME, str(folder))
+    result = sl.evaluate(run.folder, progress=False)  # the run needs nothing else
+    assert (result.images, result.measured) == (1, {"data": str(folder), "split": "test"})
+    shown = json.loads((run.folder / "evaluation.json").read_text())
+    assert shown["measured"] == {"data": str(folder), "split": "val"}
+
+
+def test_a_resumed_run_keeps_its_beginning(run, folder):
+    before = json.loads((run.folder / "environment.json").read_text())
+    again = sl.train(name="first", runs=run.folder.parent, resume=True, **(QUICK | {"epochs": 2}), report=False)
+    after = json.loads((run.folder / "environment.json").read_text())
+    assert len(again.metrics) == 2
+    assert after["command"] == before["command"]
+    assert after["started"] == before["started"]
+    assert (len(before["commands"]), len(after["commands"])) == (1, 2)
+    assert len(after["resumed"]) == 1
+    assert yaml.safe_load((run.folder / "recipe.yaml").read_text())["run"]["data"] == str(folder)
+    assert sl.evaluate(again.model, progress=False).images == 1
+
+
+def test_the_threshold_is_the_best_one_on_the_validation_images(run, folder):
+    model = sl.load(run.folder)
+    validation = sl.open_dataset(folder).split(0.8, 0.1, 0.1, seed=0)["val"]
+    point = sl.evaluate(model, validation, progress=False).operating_point
+    if point.f1 is None:
+        assert score_threshold(model) == 0.5
+        model.metadata["threshold"] = 0.25
+    else:
+        assert model.metadata["threshold"] == pytest.approx(point.score, abs=1e-5)
+    chosen = model.metadata["threshold"]
+    for given, used in ((None, chosen), (0.0, 0.0), (np.float32(0.5), 0.5), (torch.tensor(1), 1.0)):
+        assert score_threshold(model, given) == used
+        scores = sl.predict(model, folder, threshold=given)[0].scores
+        assert all(scores >= used)
+    model.metadata["threshold"] = "high"
+    with pytest.raises(InputError, match="the threshold saved with the model is 'high'"):
+        sl.predict(model, folder)
+
+
+def test_numbers_of_any_type():
+    for value in (8, 8.0, np.int64(8), np.float32(8), torch.tensor(8), np.array(8), torch.tensor(8.0), Decimal(8)):
+        assert whole(value, "n", 1, "") == 8
+        assert type(whole(value, "n", 1, "")) is int
+        assert real(value, "n", 0, 10, "") == 8.0
+    for wrong in (True, "8", None, 8.5, np.bool_(True), torch.tensor([8, 9]), float("nan"), [8], 0, torch.tensor(True)):
+        with pytest.raises(InputError, match=r"n is .*but it must be a whole number of at least 1; give 8"):
+            whole(wrong, "n", 1, "give 8")
+    assert plain_number(1j) is None
+    recipe = sl.Recipe(epochs=np.int64(3), lr=np.float32(0.5), batch_size=torch.tensor(2))
+    assert (recipe.epochs, recipe.lr, recipe.batch_size) == (3, 0.5, 2)
+    assert {type(recipe.epochs), type(recipe.lr), type(recipe.batch_size)} == {int, float}
+
+
+def test_images_as_bytes_and_open_files(run, folder):
+    data = sl.open_dataset(folder)
+    path = data.path(0)
+    expected = sl.predict(run.model, path, threshold=0)
+    content = path.read_bytes()
+    opened = path.open("rb")
+    for given in (content, bytearray(content), memoryview(content), io.BytesIO(content), opened):
+        assert torch.equal(sl.predict(run.model, given, threshold=0, batch_size=np.int32(2)).boxes, expected.boxes)
+    opened.close()
+    both = sl.predict(run.model, [content, io.BytesIO(content)], threshold=0)
+    assert [result.source for result in both] == ["image 0", "image 1"]
+    turned = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (20, 10)).save(turned, "JPEG", exif=exif)
+    assert sl.predict(run.model, turned.getvalue()).image_size == (20, 10)  # stands upright, as from a file
+    for wrong, words in (
+        (b"no image", "cannot read the image the image: it is of no known kind"),
+        (io.StringIO("text"), "the file is open as text"),
+        ("https://example.org/a.jpg", "is an address on the web; download the image"),
+        (opened, "cannot be read"),
+    ):
+        with pytest.raises(InputError, match=words):
+            sl.predict(run.model, wrong)
+
+
+def test_classes_are_chosen_by_name(run, folder):
+    everything = sl.predict(run.model, folder, threshold=0)
+    some = sl.predict(run.model, folder, threshold=0, classes=["box", "ring"])
+    ids = {run.model.classes.id(name) for name in ("box", "ring")}
+    for whole_result, part in zip(everything, some, strict=True):
+        kept = [i for i, label in enumerate(whole_result.labels.tolist()) if label in ids]
+        assert torch.equal(part.boxes, whole_result[kept].boxes)
+    with pytest.raises(InputError, match="unknown class 'bok'; did you mean 'box'"):
+        sl.predict(run.model, folder, classes=["bok"])
+
+
+def test_predictions_as_csv_and_yolo(run, folder):
+    images = sorted(path for path in folder.rglob("*.png"))[:3]
+    done = predict_to_folder(run.model, images, threshold=0, save=["csv,yolo"])
+    assert done.folder == Path("predictions/predict1")
+    assert sorted(path.name for path in done.folder.iterdir()) == ["classes.txt", "labels", "predictions.csv"]
+    with (done.folder / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == done.objects
+    first = [row for row in rows if row["file_name"] == images[0].name]
+    result = sl.predict(run.model, images[0], threshold=0)
+    assert [row["class"] for row in first] == result.names()
+    boxes = [[float(row[name]) for name in ("x1", "y1", "x2", "y2")] for row in first]
+    assert np.allclose(boxes, result.boxes.numpy(), atol=2e-3)
+    assert np.allclose([float(row["score"]) for row in first], result.scores.numpy(), atol=1e-6)
+    lines = (done.folder / "labels" / f"{images[0].stem}.txt").read_text().split("\n")[:-1]
+    numbers = np.array([[float(number) for number in line.split()] for line in lines])
+    assert numbers[:, 0].tolist() == result.labels.tolist()
+    centres = numbers[:, 1:3] * 64
+    sides = numbers[:, 3:5] * 64
+    assert np.allclose(np.concatenate([centres - sides / 2, centres + sides / 2], 1), result.boxes.numpy(), atol=1e-3)
+    assert (done.folder / "classes.txt").read_text().split() == list(run.model.classes)
+    assert predict_to_folder(run.model, images).folder == Path("predictions/predict2")
+    with pytest.raises(InputError, match="cannot be saved as 'xml'; there are json, csv, yolo"):
+        require_formats(["xml"])
+
+
+class Squares(torch.utils.data.Dataset):
+    """Images with one square each, with targets as torchvision's detectors take them."""
+
+    def __init__(self, first: int = 1, labels: tuple[int, ...] = (0, 1), classes: object = ("dark", "bright")):
+        self.first, self.labels, self.classes = first, labels, classes
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, i: int):
+        image = torch.full((3, 64, 64), 0.5)
+        image[:, 8:40, 8:40] = i / 4
+        label = self.labels[i % len(self.labels)] + self.first
+        return image, {"boxes": torch.tensor([[8.0, 8, 40, 40]]), "labels": torch.tensor([label])}
+
+
+def test_a_plain_torch_dataset_trains(tmp_path):
+    run = sl.train(NAME, Squares(), Squares(), arguments=TINY, runs=tmp_path, **QUICK)
+    assert list(run.model.classes) == ["dark", "bright"]
+    assert run.metrics[0]["val/AP"] is not None
+    result = sl.evaluate(run.model, Squares(), progress=False)
+    assert result.per_class["bright"]["objects"] == 2
+    assert "it is not known whether" in result.notes[-1]
+    given = [
+        (image, Instances((64, 64), boxes=t["boxes"], labels=t["labels"] - 1))
+        for image, t in map(Squares().__getitem__, range(4))
+    ]
+    model = sl.create_model(NAME, ["dark", "bright"], **TINY)
+    assert len(sl.train(model, given, runs=tmp_path, report=False, **QUICK).metrics) == 1
+    with pytest.raises(InputError, match="does not name its classes; give classes="):
+        sl.train(NAME, given, runs=tmp_path, **QUICK)
+
+
+def test_labels_count_from_0_or_from_1_only_where_that_is_certain():
+    for data, names, label in (
+        (Squares(1), ["dark", "bright"], 1),
+        (Squares(0), ["dark", "bright"], 1),
+        (Squares(1, classes=("__background__", "dark", "bright")), ["dark", "bright"], 1),
+    ):
+        wrapped = TorchData(data)
+        assert list(wrapped.classes) == names
+        assert wrapped[1][1].labels.tolist() == [label]
+        assert wrapped[1][1].boxes.tolist() == [[8, 8, 40, 40]]
+    with pytest.raises(InputError, match="the labels go from 1 to 1 among 2 classes, so it is not clear whether"):
+        TorchData(Squares(1, labels=(0,)))
+    with pytest.raises(InputError, match="the labels go from 2 to 3, but there are 2 classes"):
+        TorchData(Squares(2))
+    with pytest.raises(InputError, match="image 0: its target has no labels; it has boxes"):
+        TorchData([(torch.zeros(3, 8, 8), {"boxes": []})], Classes(["a"]))[0]
+    with pytest.raises(InputError, match=r"item 0 of the dataset is a Tensor, but \(image, target\) is needed"):
+        TorchData([torch.zeros(3, 8, 8)], Classes(["a"]))
+
+
+def test_wrong_keywords_are_answered_with_the_right_ones(run, folder):
+    for call, words in (
+        (lambda: sl.train(run.model, folder, epochss=3), "train has no argument 'epochss'; did you mean 'epochs'"),
+        (lambda: sl.train(run.model, folder, validaton=folder), "did you mean 'validation'"),
+        (lambda: sl.predict(run.model, folder, treshold=0.5), "predict has no argument 'treshold'; did you mean 'thr"),
+        (lambda: sl.evaluate(run.model, folder, batchsize=4), "did you mean 'batch_size'? It takes model, data, split"),
+        (lambda: sl.draw(torch.zeros(3, 8, 8), None, sise=3), "draw has no argument 'sise'; did you mean 'size'"),
+        (lambda: sl.contact_sheet(folder, collumns=3), "did you mean 'columns'"),
+        (lambda: sl.scenes(3, sed=4), "scenes has no argument 'sed'; did you mean 'seed'"),
+        (lambda: sl.train(run.model, folder, weights="imagenet"), "belong to a model given by its name"),
+        (lambda: sl.train("sightline_x", folder), "there is no model 'sightline_x'"),
+        (lambda: sl.train(7, folder), "the model is a int"),
+    ):
+        with pytest.raises(InputError) as error:
+            call()
+        assert words in str(error.value)
+    with pytest.raises(TypeError):
+        sl.predict(run.model, folder, treshold=0.5)
+
+
+def test_a_result_shows_what_it_holds():
+    boxes = [[1, 2, 3, 4.25]] * 7
+    result = Instances(
+        (10, 20), classes=Classes(["cat", "dog"]), boxes=boxes, labels=[1, 1, 0, 1, 1, 1, 1], scores=[0.5] * 7
+    )
+    assert {"boxes", "labels", "scores", "names", "image_size"} <= {*dir(result)}
+    assert "masks" not in dir(result)
+    lines = repr(result).split("\n")
+    assert lines[0] == "Instances(7 objects: 6 dog, 1 cat, 20×10 pixels, fields: boxes, labels, scores)"
+    assert lines[1] == "  dog 0.50 [1.0, 2.0, 3.0, 4.2]"
+    assert lines[3].startswith("  cat ")
+    assert lines[6] == "  … 2 more"
+    assert repr(Instances((10, 20))) == "Instances(0 objects, 20×10 pixels, fields: boxes, labels)"
+    assert "1 object: 1 class 3" in repr(Instances((10, 20), boxes=boxes[:1], labels=[3]))
+
+
+def test_an_epoch_that_closes_the_mosaic_is_marked(tmp_path):
+    seen: list[Row] = []
+    data = sl.scenes(4, 64)
+    model = sl.create_model(NAME, data.classes, **TINY)
+    options = QUICK | {"augmentation": "mosaic", "epochs": 4, "batch_size": 2}
+    run = sl.train(model, data, runs=tmp_path, on_epoch=seen.append, **options)  # type: ignore[arg-type]
+    assert [row["closed"] for row in seen] == [0, 0, 0, 1]  # the last 15 %
+    assert "From epoch 4 on" in (run.folder / "report.html").read_text()
