@@ -62,6 +62,29 @@ def test_a_repaired_copy_lacks_just_those_lines(tmp_path: Path):
     assert found(fixed) == []
 
 
+def test_of_yolo_odd_lines_and_damaged_files(tmp_path: Path):
+    for name in "abc":
+        picture(tmp_path / f"images/{name}.png")
+    odd = [
+        "0 .5 .5 .2 .2 .9",
+        "99999999999 .1 .1 .1 .1",
+        "-1 0 0 0 0",
+        "0.5 .5 .5 .5 .5",
+        "0 1_0 .5 .5 .5",
+        "\x00\x00\x00",
+    ]
+    text(tmp_path / "labels/a.txt", "\n".join(["0 .5 .5 .25 .5", *odd]))
+    (tmp_path / "labels/b.txt").write_bytes(b"\xff\xfe\x00junk")
+    text(tmp_path / "labels/c.txt", "0 .5 .5 .25 .5\n")
+    text(tmp_path / "classes.txt", "cup\n")
+    expected = [("label-malformed", "labels/a.txt", k) for k in (2, 4, 5, 6, 7)]
+    expected += [("label-malformed", "labels/b.txt", None), ("unknown-class", "labels/a.txt", 3)]
+    assert found(tmp_path) == expected
+    data = open_dataset(tmp_path, lenient=True)  # an image whose label cannot be read is none without objects
+    assert [data.image_name(i) for i in range(len(data))] == ["a.png", "c.png"]
+    assert [rows(data, i) for i in range(2)] == [[("cup", 24, 12, 40, 36)]] * 2
+
+
 def labelme(root: Path) -> None:
     def rectangle(label: object, points: object) -> dict[str, object]:
         return {"label": label, "points": points, "shape_type": "rectangle"}

@@ -137,7 +137,20 @@ def start_encoding(data: bytes) -> str:
     start = data[:4096]
     if marked or 0 not in start:  # no text has zero bytes but UTF-16, whose line ends and Latin letters do
         return marked
-    return "utf-16-le" if start[1::2].count(0) >= start[::2].count(0) else "utf-16-be"
+    even, odd = start[::2].count(0), start[1::2].count(0)
+    few = even + odd < len(start) * 0.15 and _is_utf8(start)
+    if few or min(even, odd) * 8 > max(even, odd):
+        return ""  # a damaged file: UTF-16 has them in one byte of each pair
+    return "utf-16-le" if odd >= even else "utf-16-be"
+
+
+def _is_utf8(start: bytes) -> bool:
+    """Whether bytes, which may end within a character, are UTF-8."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(start)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def read_bytes(path: PathLike, limit: str = "file_bytes") -> bytes:

@@ -137,10 +137,13 @@ def _columns(layout: yolo_layout.Layout, classes: Sequence[str] | None, base: Pa
         for number, part in enumerate(layout.parts):
             sizes = pool.map(files.header_size, [image for image, _ in part.pairs])
             for (image, label), size in zip(part.pairs, sizes, strict=True):
+                text = lines.text(label)
+                if text is None:
+                    continue  # as an image without objects it would teach the wrong thing
                 at = "" if label is None else files.relative(label, base)
                 builder.add_image(files.relative(image, base), size, number, at)
                 if label is not None:
-                    lines.add_file(label, size)
+                    lines.add(label, text, size)
     columns = builder.build()
     if layout.keypoints is not None:
         points = np.array(lines.gathered, np.float32).reshape(-1, layout.keypoints.points, 3)

@@ -56,13 +56,16 @@ class Lines:
     def __post_init__(self) -> None:
         self._places = None if self.names is None else {id: k for k, id in enumerate(self.names)}
 
-    def add_file(self, label: Path, size: Size) -> None:
-        """Add the objects of one label file to the image begun last."""
+    def text(self, label: Path | None) -> str | None:
+        """The text of an image's label file, "" where it has none; None where the file cannot be read as text."""
         try:
-            text = files.read_text(label)
+            return "" if label is None else files.read_text(label)
         except InputError as error:
-            leave_out(error, label)
-            return
+            leave_out(error, label or Path())
+            return None
+
+    def add(self, label: Path, text: str, size: Size) -> None:
+        """Add the objects that the text of a label file holds to the image begun last."""
         for number, line in enumerate(text.splitlines(), 1):
             parts = line.split()
             if parts:
