@@ -138,3 +138,13 @@ def test_a_box_that_is_not_stated_comes_from_the_outline(tmp_path: Path):
     rle = {"size": [48, 64], "counts": [100, 7, 48 * 64 - 107]}  # rows 4 to 10 of column 2
     data = dataset(tmp_path, [[1, 2], SQUARE], rle, bbox=None)
     assert data.columns.boxes.tolist() == [[20, 20, 40, 30], [2, 4, 3, 11]]
+
+
+@pytest.mark.parametrize(
+    "segmentation", [{"size": [48, 64], "counts": [1, 2]}, [[NAN, 2, 3, 4, 5, 6]], [[1, 2, 3, 4, 5, 6, 7]]]
+)
+@pytest.mark.parametrize("to", ["yolo-seg", "via", "labelme", "cvat", "masks", "semantic"])
+def test_what_cannot_be_written_is_named(to: str, segmentation: Any, tmp_path: Path):
+    data = dataset(tmp_path / "in", [SQUARE], segmentation)
+    with pytest.raises(InputError, match=r"^a\.png: object 1 has a .*\(sightline check --fix does\)$"):
+        convert(data, tmp_path / "out", to)

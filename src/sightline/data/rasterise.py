@@ -63,7 +63,8 @@ class RasterisedMaps(LazyMaps):
         from sightline.ops.masks import span_pixels
 
         size, columns = self.dataset.image_size(i), self.dataset[[i]].columns
-        spans = [spans_of(columns, a, size, self.dataset.name(i)) for a in range(columns.objects)]
+        name = self.dataset.name(i)
+        spans = [spans_of(columns, a, size, f"{name}: object {a}") for a in range(columns.objects)]
         areas = np.array([lengths.sum() for _, lengths in spans], np.int64)
         labels = np.full(size[0] * size[1], self.background, np.int64)  # column by column, as the runs are
         for a in np.argsort(-areas, kind="stable").tolist():

@@ -24,7 +24,7 @@ import numpy as np
 from sightline.data.columns import Blob, Columns
 from sightline.data.dataset import Dataset
 from sightline.data.formats.voc_write import not_held
-from sightline.data.segmentation import FAR
+from sightline.data.segmentation import FAR, LEAST, fault_of
 from sightline.errors import InputError
 from sightline.structures import Size
 
@@ -161,15 +161,21 @@ def shape_of(columns: Columns, a: int) -> Shape | None:
 
 
 def outline_of(columns: Columns, a: int, where: str) -> list[list[float]] | dict[str, Any] | None:
-    """The polygons (of three points at least) or the RLE of object `a`; None where it has no outline."""
+    """The polygons (of three points at least) or the RLE of object `a`; None where it has no outline.
+
+    Raises:
+        InputError: it cannot be used; the sentence begins with `where`, which names image and object.
+    """
     entry = columns.segmentations[a]
     if not entry:
         return None
     value = json.loads(entry)
-    if isinstance(value, dict):
-        return value
-    polygons = [as_numbers(polygon, where) for polygon in value]
-    return [polygon for polygon in polygons if len(polygon) >= 6] or None
+    if isinstance(value, list):
+        value = [polygon for polygon in value if not (isinstance(polygon, list) and len(polygon) < LEAST)]
+    fault = fault_of(value, (0, 0))
+    if fault is not None:
+        raise InputError(f"{where} {fault.value}; correct or remove it (sightline check --fix does)")
+    return value or None
 
 
 def ring_of(columns: Columns, a: int, size: Size, where: str) -> list[float] | None:
@@ -188,8 +194,10 @@ def lost_by(dataset: Dataset, columns: Columns, held: Iterable[str] = ()) -> Cou
     for name in ("segmentations", "captions"):
         lost.pop(name, None)
     short, moved = 0, 0
+    images = columns.image_of
+    starts = columns.offsets[images]
     for a in np.flatnonzero(columns.segmentations.lengths > 0).tolist():
-        outline = outline_of(columns, a, f"object {a}")
+        outline = outline_of(columns, a, f"{columns.names.text(int(images[a]))}: object {a - int(starts[a])}")
         if outline is None:
             short += 1
         elif isinstance(outline, list) and shape_of(columns, a) is None:
