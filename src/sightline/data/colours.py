@@ -5,21 +5,21 @@ from __future__ import annotations
 Colour = tuple[int, int, int]
 
 _HEX = (
-    "d55e00 56b4e9 f0e442 009e73 cc79a7 0072b2 e69f00 96002d ffd2ff 6900ff 5ae1a5 9678ff 5a3c87 ff3c3c ff87f0 a54b78 "
-    "d200c3 5aa587 e1f096 3ce100 784b00 78f0ff 2d5aff ffb496 009600 690fa5 a587c3 00694b 69c3ff d20f87 ff6978 c3ff69 "
-    "2d00e1 b40f00 875ac3 00f0e1 ffb400 2da54b 870078 c396c3 e14bff 007887 96d287 ff5a00 3c4bb4 d21e69 963c2d 7878d2 "
-    "b4d2ff 1eff00 1eb478 4bffd2 e187e1 961ee1 4b8796 961e69 c3c35a c3783c 5a4b96 4bd2c3 f03ce1 69693c 4bff78 960000 "
-    "c3f0f0 5a00c3 f0a5ff b469a5 0f5a4b a5b43c 1e964b 2d96f0 5a5ab4 e1a5a5 b40f78 87f0a5 a50fff ff3c69 965a00 a5a5ff "
-    "699696 780096 69d22d 69d2e1 006987 2d3cd2 872d3c 9678c3 ffe1c3 c3b487 ff5a4b c3f05a c33c1e 3ca569 ff00b4 782da5 "
+    "d55e00 56b4e9 f0e442 009e73 cc79a7 0072b2 e69f00 5a3c2d 96ffff 87005a ffc3b4 3c00d2 7878ff 78783c ff4b69 96d2ff "
+    "c3ff78 00a5a5 006987 961e00 964b5a f0781e 69f0e1 d2c396 871eff b487ff 0f3c96 f05a87 a55a00 005a3c 78b4c3 ffc300 "
+    "6978b4 784b69 f0785a 96ffd2 870f1e 2d9687 e196ff 3c3cd2 e1e187 d24b69 e10f00 96f0ff e1a5a5 0087d2 4b3c5a f0964b "
+    "3c784b 007887 3cffe1 d2a5d2 1e5ac3 d2ff00 f0e1a5 b41e1e ff005a 78b496 5a96e1 693c4b 3c3c78 ffb45a 967896 4b693c "
+    "ffc3d2 695aff 69c3e1 b4ffc3 c33c78 00a51e b4b487 5a4b00 0f4b3c 6900b4 ff78c3 b47878 9669a5 ffd269 3c782d 96e1ff "
+    "b4e1c3 2d4b69 d2873c 007878 5a3c1e b41ee1 e10f4b 5ab4b4 78b4ff c39687 d2c378 00875a 695a96 d25ac3 873c5a b4f0f0 "
 )
 _PALETTE: tuple[Colour, ...] = tuple(
     (red, green, blue) for red, green, blue in zip(*[iter(bytes.fromhex(_HEX))] * 3, strict=True)
 )
 """96 colours. The first seven are Okabe and Ito's ("Color Universal Design", 2008, without black), ordered so that
-neighbours differ most on photos. Each later one is the colour of a grid over sRGB (OKLab lightness 0.42 to 0.93, not
-grey) that lies farthest from those before it, in OKLab (Ottosson, 2020), seen with normal vision and by people without
-red or green cones (Machado, Oliveira and Fernandes, 2009): near ids must differ most, so that of any seven ids in a row
-no two are closer than 18 in CIELAB."""
+neighbours differ most on photos. Each later one is the colour of a grid over sRGB (not grey, black or white) that lies
+farthest from those before it by CIEDE2000 (CIE 142, 2001), seen with normal vision and by people without red or
+green cones (Machado, Oliveira and Fernandes, 2009); near ids must differ most. Of any seven ids in a row no two are
+closer than 18, and without red or green cones than 10."""
 
 
 def class_colour(position: int) -> Colour:
