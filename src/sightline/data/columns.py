@@ -33,11 +33,11 @@ class Blob(Sequence[bytes]):
 
     @classmethod
     def of(cls, entries: Iterable[bytes | str]) -> Blob:
-        """Pack strings (as UTF-8) or bytes."""
+        """Pack strings (as UTF-8; file names that are not in it keep their bytes' stand-ins) or bytes."""
         packed = bytearray()
         ends = array("q", [0])
         for entry in entries:
-            packed += entry.encode() if isinstance(entry, str) else entry
+            packed += entry.encode("utf-8", "surrogatepass") if isinstance(entry, str) else entry
             ends.append(len(packed))
         return cls(np.frombuffer(bytes(packed), np.uint8), np.frombuffer(ends, np.int64))
 
@@ -90,11 +90,11 @@ class Blob(Sequence[bytes]):
 
     def text(self, item: int) -> str:
         """Entry `item` as a string."""
-        return self[item].decode()
+        return self[item].decode("utf-8", "surrogatepass")
 
     def texts(self) -> list[str]:
         """All entries as strings."""
-        return [entry.decode() for entry in self]
+        return [entry.decode("utf-8", "surrogatepass") for entry in self]
 
     def take(self, rows: np.ndarray) -> Blob:
         """The entries at `rows` (ids or a bool mask), packed anew."""

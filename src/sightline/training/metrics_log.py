@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import difflib
 import json
@@ -21,15 +22,27 @@ Row = dict[str, Any]
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Write a file so that readers see the old one or the new one, never half: yields the path to write to.
 
-    The temporary file has the same ending and lies in the same folder; it replaces `path` if all went well.
+    So it is also after the computer was switched off: the new file is on the disk before it replaces the old one. The
+    temporary file has the same ending and lies in the same folder; it replaces `path` if all went well.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
     try:
         yield temporary
+        _to_disk(temporary)
         os.replace(temporary, path)
+        with contextlib.suppress(OSError):  # not every system opens folders
+            _to_disk(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _to_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 class MetricsLog:

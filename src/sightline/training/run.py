@@ -148,6 +148,9 @@ def numbered_folder(base: str | os.PathLike[str], name: str) -> Path:
         return new_folder(path)
 
 
+_TAKEN = "give another name (--name), or go on with the run in it (--resume)"
+
+
 def new_run_folder(base: str | os.PathLike[str] = "runs", name: str | None = None) -> Path:
     """Make the folder of a new run, `base/name`.
 
@@ -164,12 +167,23 @@ def new_run_folder(base: str | os.PathLike[str] = "runs", name: str | None = Non
         raise InputError(
             f"the run's name is {name!r}, but it must be the name of a folder; give a name such as 'first'"
         )
-    return new_run(Path(base) / name)
+    return new_folder(Path(base) / name, _TAKEN)
 
 
 def new_run(path: str | os.PathLike[str]) -> Path:
-    """Make the folder of a new run; see `new_folder`."""
-    return new_folder(path, "give another name (--name), or go on with the run in it (--resume)")
+    """Make the folder of a new run and claim it, so that of two runs started at once one is refused.
+
+    Raises:
+        InputError: as for `new_folder`, or another run has just begun there.
+    """
+    folder = new_folder(path, _TAKEN)
+    try:
+        (folder / "metrics.jsonl").touch(exist_ok=False)  # either this process makes it, or another one has
+    except FileExistsError:
+        raise InputError(f"another run has just begun in {folder}; {_TAKEN}") from None
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+    return folder
 
 
 def existing_run_folder(path: str | os.PathLike[str]) -> Path:
