@@ -105,7 +105,10 @@ def test_everything_at_once(data: Dataset):
     ("arguments", "message"),
     [
         ({"classes": ["aple"]}, "unknown class 'aple'; did you mean 'apple'"),
-        ({"classes": []}, "no class is named"),
+        ({"classes": []}, r"classes is \[\], but it must be a text or a list of texts, at least one"),
+        ({"classes": [1]}, r"classes is \[1\], but it must be"),
+        ({"split": []}, r"split is \[\], but it must be"),
+        ({"names": 3}, "names is 3, but it must be"),
         ({"split": "dev"}, "there is no split 'dev'; there are: train, val, test"),
         ({"names": "*.jpeg"}, r"none of the 5 images, such as 'street/a\.png', has a name like '\*\.jpeg'"),
         ({"min_area": -1}, "min_area is -1, but it must be a number of pixels"),

@@ -77,6 +77,7 @@ class TestObjects:
             ({"apple": ""}, "class 'apple' cannot become ''; give a name, or None"),
             ({"apple": 3}, "class 'apple' cannot become 3"),
             (dict.fromkeys(NAMES), "leaves out all 4 classes; keep at least one"),
+            ({0: "x"}, "the class mapping has the key 0, but keys are names of classes"),
             (["apple"], "a class mapping is a dict of old and new names, not list"),
         ],
     )

@@ -29,11 +29,11 @@ def filtered(
         name = "min_area" if min_area is not None else "with_objects"
         raise InputError(f"{name} chooses by objects, but this dataset holds {dataset.kind}; leave it out")
     if split is not None:
-        dataset = _of_splits(dataset, _listed(split))
+        dataset = _of_splits(dataset, _listed(split, "split"))
     if names is not None:
-        dataset = _of_names(dataset, _listed(names))
+        dataset = _of_names(dataset, _listed(names, "names"))
     if classes is not None:
-        dataset = only_classes(dataset, _listed(classes))
+        dataset = only_classes(dataset, _listed(classes, "classes"))
     if min_area is not None:
         dataset = _of_area(dataset, min_area)
     if with_objects is not None:
@@ -42,8 +42,11 @@ def filtered(
     return dataset
 
 
-def _listed(value: str | Sequence[str]) -> list[str]:
-    return [value] if isinstance(value, str) else list(value)
+def _listed(value: str | Sequence[str], argument: str) -> list[str]:
+    listed = [value] if isinstance(value, str) else list(value) if isinstance(value, Sequence) else []
+    if not listed or not all(isinstance(text, str) for text in listed):
+        raise InputError(f"{argument} is {value!r}, but it must be a text or a list of texts, at least one")
+    return listed
 
 
 def _of_splits(dataset: Dataset, wanted: list[str]) -> Dataset:

@@ -44,6 +44,8 @@ def with_class_mapping(dataset: Dataset, mapping: Mapping[str, str | None]) -> D
     if not isinstance(mapping, Mapping):
         raise InputError(f"a class mapping is a dict of old and new names, not {type(mapping).__name__}")
     for old, new in mapping.items():
+        if not isinstance(old, str):
+            raise InputError(f"the class mapping has the key {old!r}, but keys are names of classes")
         dataset.classes.id(old)
         if new is not None and (not isinstance(new, str) or not new.strip()):
             raise InputError(f"class {old!r} cannot become {new!r}; give a name, or None to leave the class out")
@@ -60,8 +62,6 @@ def only_classes(dataset: Dataset, names: Sequence[str]) -> Dataset:
     chosen = list(Classes(names))
     for name in chosen:
         dataset.classes.id(name)
-    if not chosen:
-        raise InputError("no class is named; name at least one")
     ids = [chosen.index(name) if name in chosen else GONE for name in dataset.classes]
     return _opened_again(dataset, relabelled(dataset, chosen, ids), ids)
 
