@@ -73,7 +73,7 @@ class Dataset(Sequence[tuple[Tensor, Target]]):
 
     @property
     def format(self) -> str:
-        """The format it was read from, a key of `sightline.data.formats.FORMATS`, or "memory"."""
+        """A key of `sightline.data.formats.FORMATS`; "memory" for data made in memory, "mixed" for joined formats."""
         return self.source.format
 
     @property
