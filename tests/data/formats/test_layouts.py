@@ -210,6 +210,12 @@ class TestNames:
         (tmp_path / "classes.txt").write_bytes(f"猫{end} 狗 {end}cup{end}".encode(encoding))
         assert list(open_dataset(tmp_path).classes) == ["猫", "狗", "cup"]
 
+    def test_a_data_yaml_that_cannot_be_read_is_the_cause(self, tmp_path: Path):
+        picture(tmp_path / "images/a.png")
+        (tmp_path / "data.yaml").write_bytes("train: images\nnames: [狗]\n".encode("gbk"))
+        with pytest.raises(InputError, match=r"data\.yaml is not UTF-8 \(line 2\)"):
+            open_dataset(tmp_path)
+
     def test_an_empty_line_among_them_is_refused(self, tmp_path: Path):
         picture(tmp_path / "images/a.png")
         text(tmp_path / "labels/a.txt", LINE)
