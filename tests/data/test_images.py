@@ -414,6 +414,8 @@ def test_png_of_16_bits_keeps_them_all(tmp_path: Path, kind: int, channels: int)
     assert np.allclose(image.numpy(), array.transpose(2, 0, 1) / 4095, atol=1e-6)
     assert read_image(tmp_path / "a.png", 3, full_scale=4095).shape == (3, 7, 9)
     assert highest_sample(tmp_path / "a.png") == int(array.max())
+    with Image.open(tmp_path / "a.png") as picture:
+        assert torch.equal(from_pil(picture, None, 4095), image)
     grey = read_image(tmp_path / "a.png", 1, full_scale=4095)[0].numpy()
     weights = [0.299, 0.587, 0.114] if channels > 2 else [1]
     assert np.allclose(grey, (array[:, :, : len(weights)] / 4095) @ weights, atol=1e-5)

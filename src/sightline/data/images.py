@@ -193,10 +193,22 @@ def from_pil(image: Image.Image, channels: int | None = 3, full_scale: Scale = N
 
 def pil_samples(image: Image.Image, channels: int | None = 3) -> np.ndarray:
     """The samples of a Pillow image, upright: [H, W] or [H, W, C], not scaled."""
-    image.load()  # Pillow turns a TIFF itself when loading it, and then forgets the orientation
+    wide = is_wide_picture(image)
+    if not wide:
+        image.load()  # Pillow turns a TIFF itself when loading it, and then forgets the orientation
     turn = STANDING.get(stated_orientation(image))
-    array = _pixels(_prepared(image, channels))
+    path: str = getattr(image, "filename", "")
+    array = png.read_wide(reading.read_bytes(path)) if wide else _pixels(_prepared(image, channels))
     return turn(array) if turn else array
+
+
+def is_wide_picture(image: Image.Image) -> bool:
+    """Whether a Pillow image is a PNG file, not decoded yet, of which Pillow would keep 8 bits of 16."""
+    path = getattr(image, "filename", "")
+    if image.format != "PNG" or not getattr(image, "tile", None) or not os.path.isfile(path or ""):
+        return False
+    with reading.open_binary(path) as file:
+        return _is_wide_png(file)
 
 
 def to_pil(image: Tensor | np.ndarray) -> Image.Image:

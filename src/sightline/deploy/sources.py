@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sightline.data.dataset import Dataset
 from sightline.data.full_scale import FullScale, Scale, highest_of, sampled, scale_of, scaled
-from sightline.data.images import SUFFIXES, from_pil, highest_sample, is_image, pil_samples, read_image
+from sightline.data.images import SUFFIXES, from_pil, highest_sample, is_image, is_wide_picture, pil_samples, read_image
 from sightline.errors import InputError
 from sightline.runtime import reading
 from sightline.structures import ClassMap, ClassScores, Instances
@@ -73,7 +73,8 @@ class Item:
             with as_file(self.image, self.name or "the image") as path:
                 return highest_sample(path)
         if isinstance(self.image, Image.Image):
-            return highest_of(pil_samples(self.image, None)) if self.image.mode.startswith("I") else None
+            wide = self.image.mode.startswith("I") or is_wide_picture(self.image)
+            return highest_of(pil_samples(self.image, None)) if wide else None
         if isinstance(self.image, np.ndarray):
             return highest_of(self.image)
         image = self.image
