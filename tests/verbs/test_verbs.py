@@ -272,3 +272,25 @@ def test_an_epoch_that_closes_the_mosaic_is_marked(tmp_path):
     run = sl.train(model, data, runs=tmp_path, on_epoch=seen.append, **options)  # type: ignore[arg-type]
     assert [row["closed"] for row in seen] == [0, 0, 0, 1]  # the last 15 %
     assert "From epoch 4 on" in (run.folder / "report.html").read_text()
+
+
+def test_a_report_of_an_evaluation_alone_has_no_empty_sections(run, folder):
+    result = sl.evaluate(run.model, folder, progress=False)
+    text = sl.write_report("alone", result, model=run.model).read_text()
+    assert "split test of" in text
+    for heading in ("Training", "Recipe", "Environment"):
+        assert f"<h2>{heading}</h2>" not in text
+    assert all(f"<h2>{heading}</h2>" in (run.folder / "report.html").read_text() for heading in ("Training", "Recipe"))
+
+
+def test_a_class_that_is_never_predicted_has_no_precision_and_says_why():
+    from sightline.evaluation import evaluate_segmentation
+    from sightline.structures import ClassMap
+
+    labels = torch.tensor([[0, 0, 1, 1]] * 4)
+    answers = torch.zeros(4, 4, dtype=torch.int64)
+    result = evaluate_segmentation([ClassMap(labels)], [ClassMap(answers)], ["ground", "road"])
+    assert result.per_class["road"]["precision"] is None
+    assert result.per_class["road"]["IoU"] == 0
+    assert "n/a: no predictions: no pixel was said to be 'road'" in str(result)
+    assert "not there" not in str(result)

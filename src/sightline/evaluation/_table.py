@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+_REASONS = 6
+"""Most reasons of numbers that are not available that a table lists."""
+
 
 def number(value: float | None) -> str:
     """Three digits, or n/a."""
@@ -78,7 +81,10 @@ def segmentation_table(result: Mapping[str, Any], meanings: Mapping[str, str]) -
         for name, row in by_iou
     ]
     lines += ["", *aligned([heads, *rows], [False] + [True] * (len(heads) - 1))]
-    if any(row[column] is None for row in result["per_class"].values() for column in columns):
-        lines.append("n/a: the class is not there to be measured")
+    missing = [f"{name}/{column}" for name, row in by_iou for column in columns if row[column] is None]
+    whys = list(dict.fromkeys(reasons.get(key, "") for key in missing if reasons.get(key)))
+    lines += [f"n/a: {why}" for why in whys[:_REASONS]]
+    if len(whys) > _REASONS:
+        lines.append(f"n/a: … {len(whys) - _REASONS} more reasons, which to_dict() has")
     lines += [f"Note: {note}." for note in result["notes"]]
     return "\n".join(lines)

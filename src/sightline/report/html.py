@@ -99,8 +99,13 @@ def write_report(
         ("recipe", "Recipe", lambda f: _listed(f.recipe, "The recipe is not known: there is no recipe.yaml.")),
         ("environment", "Environment", lambda f: _listed(f.environment, "There is no environment.json.")),
     )
+    told = {"training": facts.rows, "recipe": facts.recipe, "environment": facts.environment}
+    alone = facts.result is not None and not facts.rows and not facts.recipe  # an evaluation outside a run
+    left_out = {key for key, value in told.items() if alone and not value}
     parts = []
     for key, heading, make in makers:
+        if key in left_out:
+            continue
         try:
             parts.append(Section(key, heading, make(facts)))
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
