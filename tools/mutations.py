@@ -234,7 +234,7 @@ _DETECTION = "tests/models/detection/"
 _FORMATS = "tests/data/formats/"
 _LOOP, _PARTS = "tests/training/test_loop.py", "tests/training/test_parts.py"
 _RESUME = "tests/training/test_resume.py"
-_SHORT = "accumul or loss_is or gradient_longer or backbone_learns or validates_every or closing"
+_SHORT = "accumul or loss_is or gradient_longer or backbone_learns or validates_every or closing or step_it_came_in"
 
 AREAS: dict[str, dict[str, list[str]]] = {
     "ops": {
@@ -336,7 +336,7 @@ AREAS: dict[str, dict[str, list[str]]] = {
         "training/guard.py": [_LOOP, _PARTS, "-k", "non_finite or refusals or batch_of"],
         "training/half.py": ["tests/training/test_half.py", "-k", "not learns"],
         "training/loader.py": [_PARTS],
-        "training/loop.py": [_LOOP, "tests/training/test_closing.py", "-k", _SHORT],
+        "training/loop.py": [_LOOP, "tests/training/test_closing.py", _RESUME, "-k", _SHORT],
         "training/optimizer.py": [_PARTS, _LOOP, "-k", "backbone or decay"],
         "training/records.py": [_LOOP, "-k", "best_by or best_is_kept or validates_every or writes"],
         "training/schedule.py": ["tests/training/test_schedule.py", "-k", "not ends_within"],

@@ -477,6 +477,17 @@ def test_a_mask_says_how_much_of_its_object_is_seen():
         assert len(crop(picture(), target, random())[1]) == kept
 
 
+def test_an_object_without_a_mask_goes_by_its_box_when_the_picture_turns():
+    """Turned by 30°, a box is that around its corners; a mask would make it tighter, and an empty one says nothing."""
+    c, s = math.cos(math.pi / 6), math.sin(math.pi / 6)
+    turn = Compose([Fixed([[c, -s, 10], [s, c, -5], [0, 0, 1]], (60, 60))])
+    plain = boxes_target([[15, 10, 35, 20], [20, 12, 30, 22]])
+    masks = rectangles([[15, 10, 35, 20], [0, 0, 0, 0]], (40, 60))
+    loose, found = (turn(picture(), t, random())[1] for t in (plain, plain.replace(masks=masks)))
+    torch.testing.assert_close(found.boxes[1], loose.boxes[1])
+    assert (loose.boxes[1, 2:] - loose.boxes[1, :2]).tolist() == pytest.approx([10 * (c + s)] * 2, rel=1e-5)
+
+
 def test_scale_jitter_keeps_an_object_though_another_is_out_of_sight():
     boxes, canvas = np.array([[2.0, 3, 12, 12], [90, 90, 99, 99]]), np.array([[0.0, 0, 60, 40]])
     for seed in range(20):

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from sightline.data.dataset import Dataset
-from sightline.data.formats import convert, open_dataset
+from sightline.data.formats import coco_write, convert, open_dataset
 from sightline.data.images import read_map
 from sightline.errors import InputError
 from sightline.structures import Instances
@@ -413,3 +413,24 @@ class TestReal:
         assert len(poses) == 4
         assert poses.columns.keypoints.shape == (14, 17, 3)
         assert len(poses[0][1]) > 0
+
+
+@pytest.mark.parametrize("kind", ["captions", "person_keypoints"])
+def test_a_file_that_stands_alone_is_not_read_a_second_time(kind: str, tmp_path: Path) -> None:
+    """Captions and keypoints are looked for beside the instances; where theirs is the only file, it is all there is."""
+    content = coco([coco_image(1, "a.jpg")], [coco_object(7, 1, 3, [1, 2, 3, 4], keypoints=[1, 2, 2])], {3: "person"})
+    if kind == "captions":
+        content["annotations"] = [{"id": 7, "image_id": 1, "caption": "a grey card"}]
+    (tmp_path / "annotations").mkdir()
+    write_json(tmp_path / "annotations" / f"{kind}_train.json", content)
+    data = open_dataset(tmp_path)
+    assert not data.source.later
+    if kind == "captions":
+        assert data.with_fields("captions").captions(0) == ["a grey card"]
+    else:
+        assert data.with_fields("keypoints").target(0).keypoints.tolist() == [[[1, 2, 2]]]
+
+
+def test_ids_that_repeat_are_numbered_anew_from_one() -> None:
+    assert coco_write._unique(np.array([7, 3, 7])).tolist() == [1, 2, 3]
+    assert coco_write._unique(np.array([7, 3, 9])).tolist() == [7, 3, 9]

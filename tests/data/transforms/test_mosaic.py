@@ -266,3 +266,10 @@ def test_pictures_without_objects_and_of_other_kinds() -> None:
         Mosaic(scale=(2, 1))
     with pytest.raises(InputError, match=r"middle is \(0\.8, 0\.2\)"):
         Mosaic(middle=(0.8, 0.2))
+
+
+def test_an_aspect_above_one_makes_a_picture_wider() -> None:
+    """50 × 100 pixels fill a square of 200 at a factor of 2; an aspect of 4 doubles the width and halves the height."""
+    piece = Mosaic(scale=(1, 1), aspect=(4, 4), flip=0)
+    matrix = piece._view((50, 100), (200, 200), (200, 200), np.random.default_rng(0), straight=True)
+    assert (matrix[0, 0], matrix[1, 1]) == (4, 1)
