@@ -122,12 +122,14 @@ def test_many_small_tensors_from_workers_keep_few_files_open():
     assert "field29" in targets[0]
 
 
-def test_workers():
+def test_workers(monkeypatch):
     in_memory, on_disk = toy.Blobs(2), toy.Blobs(2)
     on_disk.root = "somewhere"
     assert worker_count(in_memory, None) == 0
     assert worker_count(in_memory, 3) == 3
-    assert 0 <= worker_count(on_disk, None) <= 2
+    for cores, workers in ((None, 0), (1, 0), (2, 1), (3, 2), (64, 2)):  # one core stays for the training
+        monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
+        assert worker_count(on_disk, None) == workers
 
 
 def test_trainable():
