@@ -36,7 +36,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before PyTorch is imported: wai
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from changes import Mutation, candidates, choose
-from mutations import AREAS, EQUIVALENT, NAMED
+from mutations import AREAS, EQUIVALENT, HISTORY, NAMED
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks/results"
@@ -249,6 +249,7 @@ def write_table(record: list[Mutation]) -> None:
         "the test that failed must pass on the original. “timeout”: the tests do not end, which counts as "
         "noticed. “equivalent”: no input tells the change from the original, for the reason given; these are not "
         "counted.\n",
+        f"{HISTORY}\n",
         "| area | mutations | killed | timeout | survived | equivalent |\n|---|---:|---:|---:|---:|---:|",
     ]
     for area in ["named", *AREAS]:
