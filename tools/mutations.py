@@ -371,8 +371,8 @@ EQUIVALENT: dict[tuple[str, str], str] = {
 """(file, the changed line) → why nothing can tell it from the original."""
 
 HISTORY = (
-    "The named changes are those that once survived. Of the 126 chosen ones (seed 0) the first run noticed 91; 9 ran out "
-    "of time and were run again with narrower tests, and 25 survived. The tests that notice them now were written then. "
-    "A result is of the source on the day it was recorded; `--only killed` runs the others once more."
+    "The named changes are those that once survived. Of the 126 chosen ones (seed 0) the first run noticed 91; 9 ran "
+    "out of time and were run again with narrower tests, and 25 survived. The tests that notice them now were written "
+    "then. A result is of the source on the day it was recorded; `--only killed` runs the others once more."
 )
 """What the table says above its numbers."""
