@@ -96,7 +96,9 @@ def test_names_and_pairs_are_written(tmp_path: Path):
     assert (again.keypoint_names, again.keypoint_swap) == (data.keypoint_names, (0, 2, 1))
     np.testing.assert_allclose(again.columns.keypoints, data.columns.keypoints, atol=1e-4)
     convert(data, tmp_path / "coco", "coco")  # COCO keeps the points, too
-    np.testing.assert_allclose(open_dataset(tmp_path / "coco").columns.keypoints, data.columns.keypoints, atol=1e-4)
+    as_coco = open_dataset(tmp_path / "coco")
+    np.testing.assert_allclose(as_coco.columns.keypoints, data.columns.keypoints, atol=1e-4)
+    assert (as_coco.keypoint_names, as_coco.keypoint_swap) == (data.keypoint_names, (0, 2, 1))
 
 
 def test_a_dataset_without_keypoints_is_refused(tmp_path: Path):

@@ -13,6 +13,7 @@ import numpy as np
 from sightline.data.columns import Blob, Columns
 from sightline.data.dataset import Dataset
 from sightline.data.formats.files import image_names, write_image
+from sightline.data.keypoint_pairs import mirrored_keypoints
 
 
 def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
@@ -36,6 +37,10 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
     )
     names = image_names(dataset)
     categories = _categories(dataset)
+    if dataset.keypoint_swap is not None and mirrored_keypoints(dataset.keypoint_names) != dataset.keypoint_swap:
+        lost["statement of left and right keypoints, which their names do not tell"] = int(
+            len(dataset.keypoint_swap) > 1
+        )
     category_ids = [c["id"] for c in categories]
     own_ids = _own_ids(dataset)
     (out / "annotations").mkdir()
@@ -63,7 +68,7 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
             with open(out / "annotations" / f"captions_{stem}.json", "w", encoding="utf-8") as file:
                 _dump(file, {**head, "images": images})
                 _dump_annotations(file, iter(json.dumps(c, ensure_ascii=False) for c in numbered))
-    return lost
+    return +lost
 
 
 def _categories(dataset: Dataset) -> list[dict[str, Any]]:
@@ -77,7 +82,13 @@ def _categories(dataset: Dataset) -> list[dict[str, Any]]:
         kept = None not in ids and len(set(ids)) == len(ids)
     if not kept:
         known = [{key: value for key, value in category.items() if key != "id"} for category in known]
-    return [{"id": k + 1, **known[k], "name": name} for k, name in enumerate(dataset.classes)]
+    found = [{"id": k + 1, **known[k], "name": name} for k, name in enumerate(dataset.classes)]
+    columns = dataset.source.columns
+    if columns.keypoints is not None and len(dataset.keypoint_names) == columns.keypoints.shape[1]:
+        labels = columns.labels[(columns.keypoints[:, :, 2] > 0).any(1)]
+        for k in np.unique(labels[(labels >= 0) & (labels < len(found))]).tolist():
+            found[k].setdefault("keypoints", list(dataset.keypoint_names))
+    return found
 
 
 def _own_ids(dataset: Dataset) -> list[int | str]:
