@@ -18,6 +18,7 @@ from sightline.errors import InputError
 from sightline.keywords import plain_number
 from sightline.runtime import reading
 from sightline.runtime.values import LARGEST_SEED, require_whole, short
+from sightline.training.metrics_log import replacing
 
 DEFAULT_EPOCHS = 30
 RUN = "run"
@@ -248,7 +249,8 @@ class Recipe:
         `from_yaml` passes over the latter: the recipe may be used for other data and models.
         """
         values = self.to_dict() | ({RUN: dict(run)} if run else {})
-        Path(path).write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        with replacing(path) as temporary:
+            temporary.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 def run_part(path: Path) -> Mapping[str, Any] | None:

@@ -66,7 +66,8 @@ def box_problems(
             box = ", ".join(f"{value:g}" for value in columns.boxes[row].round(2).tolist())
             label = int(columns.labels[row])
             height, width = sizes[i].tolist()
-            extent = columns.boxes[row, 2:] - columns.boxes[row, :2]
+            with np.errstate(invalid="ignore"):  # infinite boxes are reported as such
+                extent = columns.boxes[row, 2:] - columns.boxes[row, :2]
             name = dataset.classes[label] if 0 <= label < len(dataset.classes) else f"class id {label}"
             beyond = bool((columns.boxes[row, :2] >= [width, height]).any() or (columns.boxes[row, 2:] <= 0).any())
             where = "wholly outside" if beyond else "in"
