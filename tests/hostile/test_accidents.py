@@ -22,7 +22,7 @@ def test_of_two_runs_of_one_name_the_second_is_refused(tmp_path: Path) -> None:
     first = new_run_folder(tmp_path, "a")
     second = new_run_folder(tmp_path, "a")  # both have looked before either has begun
     new_run(first)
-    with pytest.raises(InputError, match="not empty|has just begun"):
+    with pytest.raises(InputError, match=r"not empty|has just begun"):
         new_run(second)
 
 
