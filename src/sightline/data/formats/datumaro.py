@@ -53,7 +53,9 @@ def read(
     listed: list[Listed] = []
     names: dict[str, None] = {}
     for split, file in found:
-        own = files.split_name(file.stem) if not splits and root.is_dir() else split
+        own = split if splits or root.is_file() else files.split_name(file.stem)
+        if not splits and len(found) == 1 and own not in files.ORDER:
+            own = "all"
         listed += _read_file(file, own, names)
     return assemble(home, "datumaro", listed, _add, Gather(classes, list(names)), images=images)
 

@@ -157,8 +157,11 @@ def _image_names(data: dict[str, Any], task: dict[str, Any], where: str) -> tupl
 
 def _name(address: str) -> str:
     """The path in an address: of a URL, of a bucket, or of a local file that Label Studio serves (?d=path)."""
-    parts = urlsplit(address)
-    local = parse_qs(parts.query).get("d")
+    try:
+        parts = urlsplit(address)
+        local = parse_qs(parts.query).get("d")
+    except ValueError:  # no address: a name as it is
+        return address
     if local:
         return local[0]
     return unquote(parts.path) if parts.scheme or "?" in address or "%" in address else address

@@ -257,6 +257,9 @@ def assemble(
                         add(gather, one, entry, size)
                     except InputError as error:
                         leave_out(error, one.file, getattr(entry, "line", None))
+                    except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
+                        what = f"{one.file}: {one.name}: an object is not as the format has it ({error}); correct it"
+                        leave_out(InputError(what), one.file)
         folder_of.append(common_folder(names))
     columns, known = gather.finish()
     told = list(notes)
