@@ -217,3 +217,15 @@ def test_keys_are_those_of_content_place_and_name(tmp_path):
     in_memory = ImageKeys.of(sl.Dataset.from_instances([torch.zeros(3, 8, 8)] * 2, [Instances((8, 8))] * 2, ["dot"]))
     assert len({*in_memory.contents.tolist()}) == 1
     assert not in_memory.places.any()
+
+
+def test_the_record_of_a_resumed_run(photos):
+    data = sl.open_dataset(photos).split(0.5, 0.25, 0.25, seed=1)
+    first = trained_on.record(data["train"], data["val"], Finder())
+    assert trained_on.resumed(None, first) is first
+    assert trained_on.resumed(first, trained_on.record(data["train"], data["val"], Finder())) is first
+    assert trained_on.resumed(TrainedOn(known=False), first) is first  # interrupted before its first epoch ended
+    other = trained_on.resumed(first, trained_on.record(data["test"], data["val"], Finder()))
+    both = data[[i for i in range(20) if data.split_of(i) != "val"]]
+    assert other.learnt(ImageKeys.of(both)).all()
+    assert not other.learnt(ImageKeys.of(data["val"])).any()

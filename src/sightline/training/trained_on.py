@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +146,23 @@ def record(train: Any, validation: Any, model: Any) -> TrainedOn:
             len(parts["val"]),
         )
     return found
+
+
+def resumed(before: TrainedOn | None, now: TrainedOn) -> TrainedOn:
+    """The record of a run that goes on: as it was where the images are the same; else what was learnt before counts.
+
+    Args:
+        before: of the run to resume; None for a run that begins.
+        now: of the images it goes on with.
+    """
+    learnt = None if before is None else before.parts.get("train")
+    if before is None or learnt is None:
+        return now
+    train = now.parts.get("train", ImageKeys.empty())
+    if np.array_equal(np.sort(learnt.contents), np.sort(train.contents)):
+        return before
+    kept = {name: keys for name, keys in before.parts.items() if name == "test"}
+    return replace(now, parts={**kept, **now.parts}, earlier=before.earlier.joined(learnt))
 
 
 def of(model: Any) -> TrainedOn | None:
