@@ -14,7 +14,8 @@ from sightline.training.recipe import Recipe
         (3, 45, False, ("3 minutes hold about 4 epochs", "about 30", "--minutes 23", "--weights imagenet")),
         (3, 200, False, ("hold less than one epoch", "--minutes 100")),
         (3, 6, False, ()),  # exactly 30 epochs
-        (3, 6.1, False, ("about 30 epochs", "--minutes 4")),
+        (3, 6.6, False, ()),  # 27
+        (3, 6.8, False, ("hold about 26 epochs", "--minutes 4")),
         (3, 45, True, ("about 4 epochs", "from weights it takes about 5", "--minutes 4")),
         (3, 36, True, ()),
     ],

@@ -11,6 +11,8 @@ from sightline.training.schedule import Clock
 
 FROM_SCRATCH, FROM_WEIGHTS = 30, 5
 """Epochs below which a training hardly learns, from random numbers and from weights."""
+_NEARLY = 0.9
+"""So much of these epochs is enough: the estimate is rough."""
 _STEPS, _SHARE = 5, 0.05
 """The estimate is made after so many steps, or this share of the budget, but never of the first step, which is slow."""
 _QUICK = {
@@ -32,22 +34,22 @@ def advice(recipe: Recipe, epoch_seconds: float, task: str, name: str, pretraine
     assert recipe.minutes is not None
     held = recipe.minutes * 60 / epoch_seconds
     enough = FROM_WEIGHTS if pretrained else FROM_SCRATCH
-    if held >= enough or (recipe.epochs is not None and recipe.epochs <= held):
+    if held >= _NEARLY * enough or (recipe.epochs is not None and recipe.epochs <= held):
         return ""
     minutes = math.ceil(enough * epoch_seconds / 60)
-    count = "less than one epoch" if held < 1 else f"about {held:.0f} epoch{'' if round(held) == 1 else 's'}"
+    count = "less than one epoch" if held < 1 else f"about {int(held)} epoch{'' if int(held) == 1 else 's'}"
     start = "from weights" if pretrained else "from random numbers"
     needed = f"{recipe.minutes:g} minutes hold {count}, but {start} it takes about {enough} to learn"
     quick = _QUICK.get(task)
     other = quick if quick is not None and quick != name else None
     if pretrained:
-        return f"{needed}: give {minutes} minutes (--minutes {minutes}), or smaller images"
+        return f"{needed}: give more time (--minutes {minutes}), or smaller images"
     if quick is None:
-        return f"{needed}: give {minutes} minutes (--minutes {minutes})"
+        return f"{needed}: give more time (--minutes {minutes})"
     model = f"--model {other} --weights imagenet" if other else "--weights imagenet"
     return (
-        f"{needed}: start from weights ({model}), which takes about {FROM_WEIGHTS} epochs, or give {minutes} minutes "
-        f"(--minutes {minutes})"
+        f"{needed}: start from weights ({model}), which takes about {FROM_WEIGHTS} epochs, or give "
+        f"more time (--minutes {minutes})"
     )
 
 
