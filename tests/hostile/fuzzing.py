@@ -31,7 +31,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "recipe": Recipe.from_yaml,
     "rows": read_rows,
     "safetensors": read_checkpoint,
-    "stream": lambda path: [list(v) if k == "annotations" else v for k, v in JsonFile(path).items({"annotations"})],
+    "stream": lambda path: [list(v) if hasattr(v, "__next__") else v for _, v in JsonFile(path).items({"annotations"})],
     "tif": read_image,
     "torch": read_checkpoint,
     "xml": reading.read_xml,
