@@ -257,3 +257,13 @@ def test_wrong_input_is_refused_with_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"cannot be written|cannot read"):
         write_report(tmp_path / "file")
+
+
+def test_markup_in_names_is_text(tmp_path):
+    name = "<script>alert(1)</script>"
+    row = {"AP": 0.5, "objects": 1, "detections": 1}
+    stored = {"task": "detection", "classes": [name], "metrics": {"AP": 0.5}, "per_class": {name: row}, "notes": [name]}
+    stored["curves"] = {name: {"recall": [0, 1], "precision": [1, 0.5]}}
+    text = write_report(tmp_path, stored, metrics=[{"epoch": 1, f"val/{name}": 1.0}], title=name).read_text()
+    assert "<script" not in text
+    assert "&lt;script&gt;" in text
