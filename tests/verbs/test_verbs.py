@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,6 @@ from sightline.deploy.exports import require_formats
 from sightline.deploy.folder import predict_to_folder
 from sightline.deploy.predict import score_threshold
 from sightline.errors import InputError
-from sightline.keywords import plain_number, real, whole
 from sightline.structures import Classes, Instances
 from sightline.training.metrics_log import Row
 from sightline.training.run import Run, run_facts
@@ -99,14 +97,6 @@ def test_the_threshold_is_the_best_one_on_the_validation_images(run, folder):
 
 
 def test_numbers_of_any_type():
-    for value in (8, 8.0, np.int64(8), np.float32(8), torch.tensor(8), np.array(8), torch.tensor(8.0), Decimal(8)):
-        assert whole(value, "n", 1, "") == 8
-        assert type(whole(value, "n", 1, "")) is int
-        assert real(value, "n", 0, 10, "") == 8.0
-    for wrong in (True, "8", None, 8.5, np.bool_(True), torch.tensor([8, 9]), float("nan"), [8], 0, torch.tensor(True)):
-        with pytest.raises(InputError, match=r"n is .*but it must be a whole number of at least 1; give 8"):
-            whole(wrong, "n", 1, "give 8")
-    assert plain_number(1j) is None
     recipe = sl.Recipe(epochs=np.int64(3), lr=np.float32(0.5), batch_size=torch.tensor(2))
     assert (recipe.epochs, recipe.lr, recipe.batch_size) == (3, 0.5, 2)
     assert {type(recipe.epochs), type(recipe.lr), type(recipe.batch_size)} == {int, float}

@@ -18,7 +18,7 @@ from sightline.deploy.exports import CSV_FILE, LABELS, require_formats, write_cs
 from sightline.deploy.predict import Prediction, class_ids, predict_each, require_some, score_threshold
 from sightline.deploy.sources import Item, Source, find_images
 from sightline.errors import InputError
-from sightline.keywords import whole
+from sightline.runtime.values import require_whole
 from sightline.structures import IGNORE, ClassMap, Instances, Target
 from sightline.training.metrics_log import replacing
 from sightline.training.run import new_folder, numbered_folder
@@ -104,7 +104,7 @@ def predict_to_folder(
     """
     formats = require_formats(save)
     score_threshold(model, threshold)  # what cannot be is refused before anything is made
-    whole(batch_size, "batch_size", 1, "give 8 images at a time if in doubt")
+    require_whole("batch_size", batch_size, 1, "batch_size", "give 8 images at a time if in doubt")
     if classes is not None:
         class_ids(model, classes)
     items, _ = find_images(source)

@@ -19,8 +19,8 @@ from sightline.data.full_scale import Scale
 from sightline.data.images import of_any_size
 from sightline.deploy.sources import Item, Source, common_scale, find_images
 from sightline.errors import InputError
-from sightline.keywords import real, whole
 from sightline.progress import progress_bar
+from sightline.runtime.values import require_number, require_whole
 from sightline.structures import Classes, ClassMap, Instances, Target
 from sightline.training.data_facts import full_scale_of
 from sightline.training.devices import running
@@ -145,9 +145,9 @@ def predict_each(
     the ids alone, an eighth of a `ClassMap`.
     """
     lowest = score_threshold(model, threshold)
-    batch_size = whole(batch_size, "batch_size", 1, "give 8 images at a time if in doubt")
-    tile = None if tile is None else whole(tile, "tile", 1, "give a side such as 512")
-    overlap = None if overlap is None else whole(overlap, "overlap", 0, "give 64 if in doubt")
+    batch_size = require_whole("batch_size", batch_size, 1, "batch_size", "give 8 images at a time if in doubt")
+    tile = None if tile is None else require_whole("tile", tile, 1, "image_side", "give a side such as 512")
+    overlap = None if overlap is None else require_whole("overlap", overlap, 0, "image_side", "give 64 if in doubt")
     kept = None if classes is None else class_ids(model, classes)
     channels = getattr(model, "in_channels", 3)
     scale = common_scale(items, full_scale if full_scale is not None else full_scale_of(model))
@@ -235,12 +235,14 @@ def score_threshold(model: Any, threshold: Any = None) -> float:
         InputError: it is no number from 0 to 1.
     """
     if threshold is not None:
-        return real(threshold, "threshold", 0, 1, "give 0.5 if in doubt", "a score")
+        return require_number("threshold", threshold, 0, 1, "give 0.5 if in doubt", "a score")
     metadata = getattr(model, "metadata", None)
     stored = metadata.get("threshold") if isinstance(metadata, dict) else None
     if stored is None:
         return USUAL_THRESHOLD
-    return real(stored, "the threshold saved with the model", 0, 1, "give a threshold, such as 0.5", "a score")
+    return require_number(
+        "the threshold saved with the model", stored, 0, 1, "give a threshold, such as 0.5", "a score"
+    )
 
 
 def class_ids(model: Any, names: Sequence[str]) -> Tensor:

@@ -24,8 +24,8 @@ from sightline.data.full_scale import Scale
 from sightline.data.images import channels_last, from_pil, of_any_size, read_image
 from sightline.deploy.sources import Item, common_scale, image_tensor
 from sightline.errors import InputError
-from sightline.keywords import whole
 from sightline.runtime import reading
+from sightline.runtime.values import require_whole
 from sightline.structures import ClassMap, Size
 from sightline.training.data_facts import full_scale_of
 from sightline.training.devices import running
@@ -152,11 +152,15 @@ def predict_tiled(
     """
     if getattr(model, "task", None) != "segmentation":
         raise InputError("only models of task segmentation predict by tiles; predict whole images with this one")
-    tile = whole(tile, "tile", 1, "a tile is at least 1 pixel wide; give a side such as 512")
-    overlap = min(64, tile // 4) if overlap is None else whole(overlap, "overlap", 0, "give 64 if in doubt")
+    tile = require_whole("tile", tile, 1, "image_side", "a tile is at least 1 pixel wide; give a side such as 512")
+    overlap = (
+        min(64, tile // 4)
+        if overlap is None
+        else require_whole("overlap", overlap, 0, "image_side", "give 64 if in doubt")
+    )
     if not 0 <= 2 * overlap <= tile:
         raise InputError(f"tiles of {tile} pixels cannot share {overlap}; share at most half, such as 64 of 512")
-    batch_size = whole(batch_size, "batch_size", 1, "at least 1 tile must go in at a time")
+    batch_size = require_whole("batch_size", batch_size, 1, "batch_size", "at least 1 tile must go in at a time")
     scale = full_scale if full_scale is not None else full_scale_of(model)
     source = TiledSource(image, getattr(model, "in_channels", 3), scale)
     classes = len(model.classes)  # type: ignore[arg-type]

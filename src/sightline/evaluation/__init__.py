@@ -25,8 +25,8 @@ from sightline.evaluation.segmentation import (
     evaluate_segmentation,
 )
 from sightline.evaluation.voc import VocResult, evaluate_voc
-from sightline.keywords import whole
 from sightline.progress import progress_bar
+from sightline.runtime.values import require_whole
 from sightline.structures import Target
 from sightline.training.data_facts import scaled_as_learnt
 from sightline.training.devices import running
@@ -136,7 +136,7 @@ def predict_batches(
 
     The next batch is read while the model works on this one. The model's mode and device are restored at the end.
     """
-    batch_size = whole(batch_size, "batch_size", 1, "give 8 images at a time if in doubt")
+    batch_size = require_whole("batch_size", batch_size, 1, "batch_size", "give 8 images at a time if in doubt")
     starts = range(0, len(data), batch_size)
 
     def read(start: int) -> list[tuple[Tensor, Target]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from numbers import Integral, Real
+import operator
 from typing import Any
 
 from sightline.errors import InputError
@@ -13,7 +13,7 @@ LARGEST_SEED = 2**63 - 1
 
 
 def require_whole(name: str, value: Any, low: int, limit: str | int, repair: str = "correct it") -> int:
-    """A whole number from `low` up to a limit.
+    """A whole number of any numeric type (8, 8.0, numpy.int64(8), torch.tensor(8)) from `low` up to a limit, as an int.
 
     Args:
         name: of the value, for the message.
@@ -25,14 +25,16 @@ def require_whole(name: str, value: Any, low: int, limit: str | int, repair: str
     Raises:
         InputError: it is no whole number, or out of its range.
     """
-    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < low:
+    given = plain_number(value)
+    if given is None or not _finite(given) or given != int(given) or given < low:
         raise InputError(f"{name} is {short(value)}, but it must be a whole number of at least {low}; {repair}")
+    number = int(given)
     if isinstance(limit, int):
-        if int(value) > limit:
+        if number > limit:
             raise InputError(f"{name} is {short(value)}, but it must be at most {limit}; {repair}")
-    elif int(value) > getattr(limits(), limit):
-        raise beyond(name, int(value), getattr(limits(), limit))
-    return int(value)
+    elif number > getattr(limits(), limit):
+        raise beyond(name, number, getattr(limits(), limit))
+    return number
 
 
 def require_seed(value: Any, name: str = "seed") -> int:
@@ -40,16 +42,46 @@ def require_seed(value: Any, name: str = "seed") -> int:
     return require_whole(name, value, 0, LARGEST_SEED, "give 0 if in doubt")
 
 
-def require_number(name: str, value: Any, low: float, high: float, repair: str = "correct it") -> float:
-    """A finite number from `low` to `high`.
+def require_number(
+    name: str, value: Any, low: float, high: float, repair: str = "correct it", what: str = "a number"
+) -> float:
+    """A finite number of any numeric type (Python's, NumPy's, a tensor or array of one element), as a float.
+
+    Args:
+        name: of the value, for the message.
+        value: to be checked.
+        low: the least that is accepted.
+        high: the most that is accepted; infinity for no bound.
+        repair: what to do, for the message.
+        what: the value is, for the message, such as "a score".
 
     Raises:
         InputError: it is no number, not finite, or out of its range.
     """
-    fits = isinstance(value, Real) and not isinstance(value, bool)
-    if not fits or not math.isfinite(_float(value)) or not low <= value <= high:
-        raise InputError(f"{name} is {short(value)}, but it must be a number from {low:g} to {high:g}; {repair}")
-    return float(value)
+    number = plain_number(value)
+    if number is None or not _finite(number) or not low <= number <= high:
+        rule = f"{what} from {low:g} to {high:g}" if math.isfinite(high) else f"{what} of at least {low:g}"
+        raise InputError(f"{name} is {short(value)}, but it must be {rule}; {repair}")
+    return float(number)
+
+
+def plain_number(value: Any) -> int | float | None:
+    """Python's own number for a number of any numeric type; None for anything else, such as True or "1"."""
+    if isinstance(value, bool | str | bytes) or value is None:
+        return None
+    if isinstance(value, int | float):
+        return value
+    if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:
+        item = value.item()  # of NumPy's and PyTorch's, 0-d arrays among them
+        return item if isinstance(item, int | float) and not isinstance(item, bool) else None
+    try:
+        return operator.index(value)
+    except TypeError:
+        pass
+    try:  # Fraction, Decimal
+        return float(value) if hasattr(type(value), "__float__") and not hasattr(value, "shape") else None
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def require_area(name: str, height: int, width: int) -> None:
@@ -73,8 +105,8 @@ def short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
-def _float(value: Any) -> float:
+def _finite(number: int | float) -> bool:
     try:
-        return float(value)
-    except OverflowError:
-        return math.inf
+        return math.isfinite(number)
+    except OverflowError:  # a whole number above the largest float
+        return True

@@ -15,9 +15,8 @@ from typing import Any
 import yaml
 
 from sightline.errors import InputError
-from sightline.keywords import plain_number
 from sightline.runtime import reading
-from sightline.runtime.values import LARGEST_SEED, require_whole, short
+from sightline.runtime.values import LARGEST_SEED, plain_number, require_whole, short
 from sightline.training.metrics_log import replacing
 
 DEFAULT_EPOCHS = 30
@@ -157,7 +156,7 @@ class Recipe:
         value = getattr(self, name)
         if optional and value is None:
             return
-        require_whole(name, value, low, _LARGEST.get(name, "epochs"), repair)
+        self._set(name, require_whole(name, value, low, _LARGEST.get(name, "epochs"), repair))
 
     def _number(
         self,

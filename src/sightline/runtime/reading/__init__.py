@@ -1,0 +1,42 @@
+"""The one boundary for files: bytes, text, JSON, YAML, XML, CSV and NumPy arrays come in through here.
+
+Whatever is wrong with a file, the only error that leaves these functions is an `InputError` that names it. Only
+ordinary files are opened: a named pipe, a device or a socket would block, or never end. How much is read is bounded by
+`sightline.runtime.limits`. Nothing in a file is ever executed or imported by name.
+"""
+
+from sightline.runtime.reading.arrays import read_array
+from sightline.runtime.reading.csv_text import parse_csv, read_csv
+from sightline.runtime.reading.files import PathLike, open_binary, read_bytes, require_file, unusual_kind, walk
+from sightline.runtime.reading.json_text import parse_json, read_json, require_depth
+from sightline.runtime.reading.text import decode, head, read_text, start_encoding
+from sightline.runtime.reading.words import CONTROL, kind_of, shown
+from sightline.runtime.reading.xml_text import decode_xml, iter_xml, read_xml
+from sightline.runtime.reading.yaml_text import parse_yaml, read_yaml
+
+__all__ = [
+    "CONTROL",
+    "PathLike",
+    "decode",
+    "decode_xml",
+    "head",
+    "iter_xml",
+    "kind_of",
+    "open_binary",
+    "parse_csv",
+    "parse_json",
+    "parse_yaml",
+    "read_array",
+    "read_bytes",
+    "read_csv",
+    "read_json",
+    "read_text",
+    "read_xml",
+    "read_yaml",
+    "require_depth",
+    "require_file",
+    "shown",
+    "start_encoding",
+    "unusual_kind",
+    "walk",
+]

@@ -1,0 +1,93 @@
+"""JSON: files and texts, of bounded depth and with numbers of bounded length."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from sightline.errors import InputError
+from sightline.runtime.limits import VARIABLE, limits, require_within
+from sightline.runtime.reading.files import CHUNK, PathLike
+from sightline.runtime.reading.text import read_text
+from sightline.runtime.reading.words import kind_of, shown
+
+_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_BRACKET = np.zeros(256, np.int8)
+_BRACKET[[ord("["), ord("{")]], _BRACKET[[ord("]"), ord("}")]] = 1, -1
+
+
+def read_json(path: PathLike, kind: type | tuple[type, ...] = object) -> Any:
+    """The value in a JSON file.
+
+    Args:
+        path: of the file.
+        kind: the type the value must have, such as `dict`.
+
+    Raises:
+        InputError: as for `read_bytes`, or as for `parse_json`.
+    """
+    return parse_json(read_text(path), path, kind)
+
+
+def parse_json(text: str, where: PathLike, kind: type | tuple[type, ...] = object) -> Any:
+    """The value of a JSON text.
+
+    Args:
+        text: to be read.
+        where: the file, or what else the text is of, for the message.
+        kind: the type the value must have, such as `dict`.
+
+    Raises:
+        InputError: it is no JSON, is nested too deeply, holds too long a number, or a value of another type.
+    """
+    if not text.strip():
+        raise InputError(f"{shown(where)} is empty, but JSON is expected; copy or save it again")
+    require_depth(text, where)
+    try:
+        value = json.loads(text, parse_int=_whole if _has_long_number(text) else None)
+    except json.JSONDecodeError as error:
+        cut = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
+        reason = "it ends too early" if cut else f"{error.msg} at line {error.lineno}, column {error.colno}"
+        raise InputError(f"{shown(where)} is not valid JSON: {reason}; correct or save it again") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{shown(where)} is not valid JSON: {error}; correct or save it again") from None
+    if not isinstance(value, kind):
+        raise InputError(f"{shown(where)} holds {kind_of(value)}, but {kind_of(kind)} is expected; correct it")
+    return value
+
+
+def require_depth(text: str, where: PathLike) -> None:
+    """Refuse JSON text whose lists and objects are inside each other more deeply than the limit."""
+    most = limits().depth
+    if text.count("[") + text.count("{") <= most:
+        return
+    plain = _STRING.sub("", text) if '"' in text else text
+    steps = _BRACKET[np.frombuffer(plain.encode("utf-8", "replace"), np.uint8)]
+    deepest = max((int(part.max()) for part in _running(steps)), default=0)
+    require_within(f"{shown(where)}: the depth of lists and objects inside each other", deepest, "depth")
+
+
+def _running(steps: np.ndarray) -> Iterator[np.ndarray]:
+    """The running sum, a piece at a time."""
+    total = 0
+    for start in range(0, len(steps), CHUNK):
+        part = np.cumsum(steps[start : start + CHUNK], dtype=np.int64) + total
+        total = int(part[-1])
+        yield part
+
+
+def _has_long_number(text: str) -> bool:
+    return re.search(r"[0-9]{32}", text) is not None
+
+
+def _whole(digits: str) -> int:
+    most = limits().digits
+    if len(digits) > most:
+        raise ValueError(
+            f"a number has {len(digits)} digits, above the limit of {most} ({VARIABLE}=10 allows ten times as much)"
+        )
+    return int(digits)
