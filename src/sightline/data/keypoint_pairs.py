@@ -85,18 +85,23 @@ def of_categories(categories: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, .
     """Names and mirror permutation of the keypoints of COCO categories.
 
     Categories may have different numbers of keypoints. Names are given where one category's list begins with all the
-    others; the permutation where all categories agree on it.
+    others; the permutation where all categories agree on it. A key "flip_idx" states the permutation, as in YOLO pose.
     """
     lists = []
+    stated = []
     for category in categories:
         names = category.get("keypoints")
         if isinstance(names, list) and names and all(isinstance(name, str) for name in names):
             lists.append(tuple(names))
+        swap = category.get("flip_idx")
+        if isinstance(swap, list) and swap:
+            stated.append(require_mirror(swap, len(swap), f"flip_idx of category {category.get('name')!r}"))
+    one = stated[0] if len(set(stated)) == 1 else None
     if not lists:
-        return (), None
+        return (), one
     longest = max(lists, key=len)
     swaps = [mirrored_keypoints(names) for names in lists]
     full = swaps[lists.index(longest)]
     agree = full is not None and all(swap is not None and full[: len(swap)] == swap for swap in swaps)
     same = all(longest[: len(names)] == names for names in lists)
-    return (longest if same else ()), (full if agree else None)
+    return (longest if same else ()), (full if agree and not stated else one)

@@ -84,7 +84,8 @@ def check(
     if dataset.kind == "instances":
         bad = bad_boxes(columns, sizes, len(dataset.classes))
         with_masks = "masks" in (*dataset.fields, *getattr(model, "target_fields", ()))
-        problems += box_problems(dataset, columns, sizes, bad)
+        seen = sizes.min(1)[columns.image_of] > 0  # boxes in parts of an image that cannot be read are no numbers
+        problems += box_problems(dataset, columns, sizes, bad | {"box-not-finite": bad["box-not-finite"] & seen})
         outside = int(bad["box-outside"].sum())
         if outside >= 4 and 2 * outside > columns.objects:
             value = f"{outside} of {columns.objects} boxes leave their image"

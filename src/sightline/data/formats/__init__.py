@@ -42,7 +42,6 @@ from sightline.data.formats.archives import is_archive, unpacked
 from sightline.data.formats.listed import LABEL_FOLDERS, head_of
 from sightline.data.formats.listing import remembering
 from sightline.data.formats.refusal import not_recognised
-from sightline.data.images import is_image
 from sightline.data.malformed import collecting, refuse
 from sightline.data.shared import shared_images
 from sightline.errors import InputError
@@ -206,7 +205,7 @@ def _recognised(root: Path, format: str | None) -> ModuleType:
 def _home(root: Path, module: ModuleType) -> Path:
     """The dataset's folder, where `root` is its folder of labels alone (annotations/ with the images beside it)."""
     place = root.resolve()
-    if not root.is_dir() or place.name.lower() not in _OF_LABELS or any(is_image(file) for file in place.iterdir()):
+    if not root.is_dir() or place.name.lower() not in _OF_LABELS or files.images_below(place):
         return root
     return place.parent if module.recognise(place.parent) is not None else root
 

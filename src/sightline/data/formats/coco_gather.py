@@ -29,22 +29,23 @@ _NOTHING = frozenset(["", "[]", "null", "[[]]"])
 class Texts:
     """Ids of one kind as whole numbers: texts, which pycocotools takes for ids as well, get large numbers.
 
-    A text that is a plain whole number ("12", not "012") is that number.
+    A text that is a plain whole number ("12", not "012") is that number. Numbers of more than 61 bits, such as hashes,
+    are taken as texts are.
     """
 
     def __init__(self) -> None:
-        self.numbers: dict[str, int] = {}
+        self.numbers: dict[str | int, int] = {}
 
     def ids(self, values: list[Any], path: Path, what: str) -> np.ndarray:
         """int64 numbers, or a sentence saying which value is no id."""
-        if not all(type(value) is int for value in values):
-            values = [self._number(value) if isinstance(value, str) else value for value in values]
+        if not all(type(value) is int and -FIRST_TEXT < value < FIRST_TEXT for value in values):
+            values = [self._number(value) if isinstance(value, str) or _is_word(value) else value for value in values]
         return whole(values, path, what, -FIRST_TEXT, FIRST_TEXT + len(self.numbers))
 
-    def _number(self, text: str) -> int:
-        if not _is_word(text):
-            return int(text)
-        return self.numbers.setdefault(text, FIRST_TEXT + len(self.numbers))
+    def _number(self, id: str | int) -> int:
+        if not _is_word(id):
+            return int(id)
+        return self.numbers.setdefault(id, FIRST_TEXT + len(self.numbers))
 
     def originals(self, numbers: np.ndarray) -> list[int | str]:
         """The ids that became `numbers`."""
@@ -53,10 +54,15 @@ class Texts:
 
 
 def _is_word(id: Any) -> bool:
-    """Whether an id is a text other than a whole number as it is usually written."""
+    """Whether an id is a text other than a whole number as it is usually written, or a number of many digits."""
     if not isinstance(id, str):
-        return False
+        return type(id) is int and abs(id) >= FIRST_TEXT
     return not (id.isascii() and id.isdecimal() and len(id) <= 18 and (id[0] != "0" or id == "0"))
+
+
+def _side(value: Any) -> Any:
+    """The height or width of an image: 0 where none is stated; some tools write numbers as texts."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value or 0
 
 
 def _one_by_one(add: Callable[[Batch], None], batch: Batch, path: Path) -> None:
@@ -92,9 +98,10 @@ class Images:
         for entry in entries:
             if not isinstance(entry, dict) or "id" not in entry or not isinstance(entry.get("file_name"), str):
                 raise InputError(f'{self.path} has an image without "id" or "file_name": {_short(entry)}; add them')
-        sizes = [(entry.get("height") or 0, entry.get("width") or 0) for entry in entries]
-        whole_sizes = whole(sizes, self.path, "an image's height and width", 0, 2**30).reshape(-1, 2)
-        self.ids.append(self.texts.ids([entry["id"] for entry in entries], self.path, "an image's id"))
+        sizes = [(_side(entry.get("height")), _side(entry.get("width"))) for entry in entries]
+        one = f"image {entries[0]['file_name']}" if len(entries) == 1 else "an image"
+        whole_sizes = whole(sizes, self.path, f"{one}'s height and width", 0, 2**30).reshape(-1, 2)
+        self.ids.append(self.texts.ids([entry["id"] for entry in entries], self.path, f"{one}'s id"))
         self.sizes.append(whole_sizes)
         self.names.append(Blob.of(entry["file_name"].replace("\\", "/") for entry in entries))
         self.extra.append(_rest(entries, _IMAGE_KNOWN))
@@ -140,15 +147,16 @@ class Objects:
         if None in ids:
             ids = [self.count + 1 + k if id is None else id for k, id in enumerate(ids)]
         new: dict[str, Any] = {}
+        one = f"annotation {entries[0].get('id')}" if len(entries) == 1 else "an annotation"
         # A number stands for a text, which is kept among the other keys.
-        ids = [crc32(id.encode("utf-8", "replace")) if _is_word(id) else id for id in ids]
-        new["ids"] = whole(ids, self.path, "an annotation's id")
+        ids = [crc32(str(id).encode("utf-8", "replace")) if _is_word(id) else id for id in ids]
+        new["ids"] = whole(ids, self.path, f"{one}'s id")
         images = [entry["image_id"] for entry in entries]
-        new["images"] = self.image_texts.ids(images, self.path, "an annotation's image_id")
+        new["images"] = self.image_texts.ids(images, self.path, f"{one}'s image_id")
         categories = [entry["category_id"] for entry in entries]
-        new["categories"] = self.category_texts.ids(categories, self.path, "a category_id")
+        new["categories"] = self.category_texts.ids(categories, self.path, f"{one}'s category_id")
         new["boxes"] = xyxy
-        new["areas"] = _numbers(areas, self.path, "an annotation's area").astype(np.float64)
+        new["areas"] = _numbers(areas, self.path, f"{one}'s area").astype(np.float64)
         new["crowd"] = np.array([bool(entry.get("iscrowd")) for entry in entries], bool)
         new["difficult"] = np.array([bool(entry.get("difficult")) for entry in entries], bool)
         new["segmentations"] = Blob.of(_text(entry.get("segmentation"), texts) for entry in entries)

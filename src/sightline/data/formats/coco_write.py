@@ -84,19 +84,29 @@ def _categories(dataset: Dataset) -> list[dict[str, Any]]:
         known = [{key: value for key, value in category.items() if key != "id"} for category in known]
     found = [{"id": k + 1, **known[k], "name": name} for k, name in enumerate(dataset.classes)]
     columns = dataset.source.columns
-    if columns.keypoints is not None and len(dataset.keypoint_names) == columns.keypoints.shape[1]:
+    if columns.keypoints is not None:
         labels = columns.labels[(columns.keypoints[:, :, 2] > 0).any(1)]
         for k in np.unique(labels[(labels >= 0) & (labels < len(found))]).tolist():
-            found[k].setdefault("keypoints", list(dataset.keypoint_names))
+            found[k] = {**_of_keypoints(dataset, columns.keypoints.shape[1]), **found[k]}
     return found
 
 
+def _of_keypoints(dataset: Dataset, points: int) -> dict[str, Any]:
+    """What a category says of keypoints: their names, and which change places when mirrored, if no names tell it.
+
+    COCO has no key for the latter; that of YOLO pose is taken.
+    """
+    names = dataset.keypoint_names if len(dataset.keypoint_names) == points else ()
+    known: dict[str, Any] = {"keypoints": list(names)} if names else {}
+    swap = dataset.keypoint_swap
+    return known if swap is None or swap == mirrored_keypoints(names) else known | {"flip_idx": list(swap)}
+
+
 def _own_ids(dataset: Dataset) -> list[int | str]:
-    """The images' ids where some of them are texts; empty where none is, or where they are not unique."""
+    """The images' ids where some are texts or very large; empty where none is, or where they are not unique."""
     numbers = dataset.columns.image_ids.tolist()
     ids = [dataset.image_extra(i).get("id", number) for i, number in enumerate(numbers)]
-    texts = any(isinstance(id, str) for id in ids)
-    return ids if texts and len(set(map(str, ids))) == len(ids) else []
+    return ids if ids != numbers and len(set(map(str, ids))) == len(ids) else []
 
 
 def _annotations(

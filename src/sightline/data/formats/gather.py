@@ -83,7 +83,10 @@ class Gather:
             if box is None or area is None:
                 from sightline.ops.masks import rle_area, rle_to_box
 
-                box, area = rle_to_box(rle).tolist(), float(rle_area(rle))
+                try:
+                    box, area = rle_to_box(rle).tolist(), float(rle_area(rle))
+                except InputError as error:
+                    raise InputError(f"{where}: {error}") from None
             segmentation = compact(rle).encode()
         assert box is not None, "an object is a box, polygons, an RLE or a shape"
         other = {name: value for name, value in attributes.items() if name not in shapes.RESERVED}

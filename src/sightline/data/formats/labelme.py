@@ -35,7 +35,7 @@ from sightline.data.dataset import Dataset
 from sightline.data.formats import files, shapes
 from sightline.data.formats.gather import Gather, common_folder, place_of
 from sightline.data.formats.labelme_write import write
-from sightline.data.formats.listing import find_folder
+from sightline.data.formats.listing import find_folder, folders_in
 from sightline.data.images import from_pil, is_image, read_image
 from sightline.data.malformed import leave_out
 from sightline.data.source import Source
@@ -117,6 +117,8 @@ def read(
         parts = [_Part(name, files.resolve(home, given)) for name, given in splits.items()]
     else:
         folders = files.split_folders(home) if root.is_dir() else {}
+        if folders:  # beside them, folders with labels of their own are splits of other names
+            folders |= {f.name: f for f in folders_in(home) if f not in folders.values() and _is_part(f)}
         parts = [_Part(name, folder) for name, folder in folders.items()] or [_Part("all", home)]
         left_out = files.beside_splits(home, folders.values(), home) if folders else []
     contents: dict[Path, dict[str, Any]] = {}
@@ -168,6 +170,12 @@ def _looks_like_labelme(file: Path) -> bool:
         return False
     text = reading.head(file, tail=2**12)
     return b'"shapes"' in text and (b'"imagePath"' in text or b'"imageData"' in text)
+
+
+def _is_part(folder: Path) -> bool:
+    """Whether a folder holds images and LabelMe's labels of them."""
+    labels = [folder / name for name in files.files_below(folder) if name.lower().endswith(".json")][:20]
+    return any(map(_looks_like_labelme, labels)) and bool(files.images_below(folder))
 
 
 def _find(
@@ -369,6 +377,8 @@ def _mask(data: Any, corners: list[float], where: str, size: Size) -> dict[str, 
 
     from sightline.ops.masks import mask_to_rle
 
+    if not isinstance(data, str):
+        raise InputError(f"{where} is a mask without a picture of it; draw it again, or remove it")
     try:
         inside = np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))) != 0
     except (TypeError, ValueError, OSError, binascii.Error) as error:

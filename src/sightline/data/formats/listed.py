@@ -129,7 +129,8 @@ def label_files(
     """(split, file) of the label files of one kind, in the first of the usual places that has any.
 
     Looked into are the folder itself, its folders of labels, its folders named as splits with theirs, and its other
-    folders. The split is the folder's, or the one that the file's name speaks of, or "all".
+    folders; beside folders named as splits, others with both labels and images are splits of their own names. The split
+    is the folder's, or the one that the file's name speaks of, or "all".
 
     Args:
         root: the dataset's folder, or one file.
@@ -152,6 +153,8 @@ def label_files(
     others = [f for f in folders if f not in splits and f.name not in LABEL_FOLDERS][:_MOST_FOLDERS]
     for group in (splits, others):
         by_folder = {f: inside(f, *(f / name for name in LABEL_FOLDERS)) for f in group}
+        if group is splits and any(by_folder.values()):
+            by_folder |= {f: own for f in others if (own := inside(f)) and files.images_below(f)}
         pairs = [(files.split_name(folder.name), file) for folder, own in by_folder.items() for file in own]
         if pairs and group is others and len({split for split, _ in pairs}) == 1:
             return [("all", file) for _, file in pairs]
@@ -265,7 +268,7 @@ def assemble(
     told = list(notes)
     if missing:
         told.append(f"images that are listed but not there, which are left out: {missing}, the first {orphans[0]}")
-    told += _unlisted({place for places in by_split.values() for place in places}, base)
+    told += _unlisted({place for places in by_split.values() for place in places}, home, base)
     source = Source(
         columns=columns,
         classes=known,
@@ -291,11 +294,20 @@ def _folders_of(split: str, home: Path) -> list[Path]:
     return [f for place in places for f in folders_in(place) if files.split_name(f.name) == split]
 
 
-def _unlisted(listed: set[Path], base: Path) -> list[str]:
-    """A note on images that lie beside listed ones, but that no label file lists."""
+def _unlisted(listed: set[Path], home: Path, base: Path) -> list[str]:
+    """A note on images that lie beside listed ones, or in folders beside those of splits, but that no label file lists.
+
+    Args:
+        listed: the images of the dataset.
+        home: the dataset's folder.
+        base: what names in the note are relative to.
+    """
+    folders = sorted({place.parent for place in listed})
+    if any(folder.is_relative_to(split) for split in files.folders_of_splits(home) for folder in folders):
+        folders += [folder for folder in folders_in(home) if folder not in folders]
     left: list[Path] = []
-    for folder in sorted({place.parent for place in listed}):
-        left += [folder / name for name in sorted(os.listdir(folder)) if is_image(name) and not name.startswith(".")]
+    for folder in dict.fromkeys(folders):
+        left += [folder / name for name in contents(folder).files if is_image(name)]
     left = [place for place in left if place not in listed]
     if not left:
         return []

@@ -168,7 +168,7 @@ def _voc_entries(root: Path, images: Path | None, orphans: list[str], by_lists: 
     by_stem = {files.without_suffix(name): home / name for name in files.images_below(home)}
     ids = {files.without_suffix(name): root / voc.OBJECTS / name for name in files.files_below(root / voc.OBJECTS)}
     lists = sorted((root / "ImageSets" / "Segmentation").glob("*.txt")) if by_lists else []
-    listed = {files.split_name(file.stem): names_in(file) for file in lists}
+    listed = {files.split_name(file.stem): names_in(file, by_stem) for file in lists}
     if {"train", "val"} <= listed.keys():
         listed.pop("trainval", None)
     entries = []
@@ -210,7 +210,7 @@ def _chosen(entries: Sequence[_Entry], path: Path, orphans: list[str]) -> list[_
     for e in entries:  # by the stem alone, and by as much of the path as a list may give
         parts = files.without_suffix(e.image.as_posix()).split("/")
         by_name |= {"/".join(parts[-k:]): e for k in range(1, len(parts) + 1)}
-    names = names_in(path)
+    names = names_in(path, by_name)
     orphans += [f"{path.name}: {name}" for name in names if name not in by_name]
     return [by_name[name] for name in names if name in by_name]
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from sightline.data.formats.archives import SUFFIXES
 from sightline.data.formats.files import is_usual_split, split_name
 from sightline.data.formats.listed import head_of
 from sightline.data.images import is_image
@@ -124,6 +125,9 @@ def _nearest(root: Path, counts: Counter[str], images_in: Counter[str]) -> str:
     for suffix, what in _NOT_READ.items():
         if counts[suffix]:
             return f"It looks like {what}"
+    packed = next((file for suffix in SUFFIXES for file in sorted(root.glob(f"*{suffix}"))), None)
+    if packed is not None and not counts["images"]:
+        return f"Its images may be in {shown(packed.name)}: give the path of that file, or unpack it there"
     for suffix in (".json", ".csv", ".xml", ".txt"):
         if counts[suffix]:
             file = next(iter(sorted(root.glob(f"*{suffix}")) or sorted(root.rglob(f"*{suffix}"))[:1]), None)

@@ -321,7 +321,7 @@ def _paired(images: Path, masks: Path, split: str | None, home: Path, orphans: l
 
 def _by_lists(images: Path, masks: Path, lists: Sequence[Path]) -> list[_Pair]:
     by_stem, pictures = _by_stem(masks), {files.without_suffix(name): name for name in files.images_below(images)}
-    listed = {files.split_name(file.stem): names_in(file) for file in lists}
+    listed = {files.split_name(file.stem): names_in(file, pictures) for file in lists}
     if {"train", "val"} <= listed.keys():
         listed.pop("trainval", None)
     return [

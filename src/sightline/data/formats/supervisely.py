@@ -1,7 +1,7 @@
 """Supervisely: a project folder with meta.json, and in each dataset's folder ann/NAME.json beside img/NAME.
 
-Recognised are the project's folder and one dataset's folder inside it. Datasets that are named as splits are splits
-(train/, val/, test/); otherwise all together are one split, "all". Classes are those of meta.json in order.
+Recognised are the project's folder and one dataset's folder inside it. Where datasets are named as splits (train/,
+val/, test/) each is one; otherwise all together are one split, "all". Classes are those of meta.json in order.
 
 Objects are rectangle, polygon (with holes), bitmap, line, point and graph; `sightline.data.formats.shapes` says what
 becomes of them (of a graph: the box around its nodes). Tags are kept in the extra column "other", those of the image
@@ -63,7 +63,7 @@ def read(
         parts = [(name, files.resolve(root, given).absolute()) for name, given in splits.items()]
     else:
         found = _datasets(root)
-        usual = all(files.is_usual_split(folder) for folder in found)
+        usual = any(files.is_usual_split(folder) for folder in found)
         parts = [(files.split_name(folder.name) if usual else "all", folder) for folder in found]
     listed: list[Listed] = []
     for split, folder in parts:
@@ -85,9 +85,14 @@ def _meta(root: Path) -> Path | None:
 
 
 def _datasets(root: Path) -> list[Path]:
-    """The folders of datasets: the folder itself, or those in it."""
-    folders = [root] if (root / "ann").is_dir() else [f for f in folders_in(root) if (f / "ann").is_dir()]
-    return [f for f in folders if files.with_ending(f / "ann", ".json")]
+    """The folders of datasets: the folder itself, or those in it, and those in their folders datasets/."""
+    if (root / "ann").is_dir():
+        return [root] if files.with_ending(root / "ann", ".json") else []
+    found = []
+    for folder in folders_in(root):
+        found += [folder] if (folder / "ann").is_dir() and files.with_ending(folder / "ann", ".json") else []
+        found += _datasets(folder / "datasets") if (folder / "datasets").is_dir() else []
+    return found
 
 
 def _read_file(file: Path, folder: Path, split: str) -> Listed:

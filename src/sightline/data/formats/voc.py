@@ -140,9 +140,9 @@ def read(
 
 
 def _parts(root: Path, images: Path | None, left_out: list[str]) -> list[_Part]:
-    lists = image_lists(root)
-    if lists:
-        whole = _part(root, root, "all", images)
+    whole = _part(root, root, "all", images) if (root / "ImageSets").is_dir() else None
+    lists = image_lists(root, whole.images) if whole is not None else []
+    if whole is not None and lists:
         parts = [
             replace(whole, split=split, listed=names, list_file=files.relative(file, root))
             for split, file, names in lists
@@ -154,7 +154,7 @@ def _parts(root: Path, images: Path | None, left_out: list[str]) -> list[_Part]:
     if folders and files.first_folder(root, _LABEL_FOLDERS) is None:
         left_out += files.beside_splits(root, folders.values(), root)
         return [_part(root, folder, name, images) for name, folder in folders.items()]
-    return [_part(root, root, "all", images)]
+    return [whole or _part(root, root, "all", images)]
 
 
 def _given(root: Path, split: str, path: Path, images: Path | None) -> _Part:
@@ -162,7 +162,7 @@ def _given(root: Path, split: str, path: Path, images: Path | None) -> _Part:
     if path.is_dir():
         return _part(root, path, split, images)
     whole = _part(root, root, split, images)
-    return replace(whole, listed=names_in(path), list_file=files.relative(path, root))
+    return replace(whole, listed=names_in(path, whole.images), list_file=files.relative(path, root))
 
 
 def _part(root: Path, folder: Path, split: str, images: Path | None) -> _Part:

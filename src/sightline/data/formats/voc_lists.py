@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 from pathlib import Path
 
 from sightline.data.formats.files import in_order, read_text, split_name, without_suffix
@@ -16,8 +17,13 @@ _LABEL = re.compile(r".+:\d+,\d+,\d+:[^:]*:[^:]*")
 _BACKGROUND = "background:0,0,0::"
 
 
-def image_lists(root: Path) -> list[tuple[str, Path, list[str]]]:
-    """(split, file, names of images without ending) of each list in ImageSets/Main, or in ImageSets itself."""
+def image_lists(root: Path, known: Container[str]) -> list[tuple[str, Path, list[str]]]:
+    """(split, file, names of images without ending) of each list in ImageSets/Main, or in ImageSets itself.
+
+    Args:
+        root: the folder that holds ImageSets.
+        known: the images there are, without ending.
+    """
     for folder in (root / "ImageSets" / "Main", root / "ImageSets"):
         files = sorted(folder.glob("*.txt"))
         if files:
@@ -33,7 +39,7 @@ def image_lists(root: Path) -> list[tuple[str, Path, list[str]]]:
         ):
             continue  # of a single class
         name = split_name(file.stem)
-        found[file.stem if name in found else name] = (file, [_image_name(line) for line in lines])
+        found[file.stem if name in found else name] = (file, [_image_name(line, known) for line in lines])
     if {"train", "val"} <= found.keys():
         found.pop("trainval", None)
     return [(name, *found[name]) for name in in_order(found)]
@@ -44,15 +50,15 @@ def read_list(file: Path) -> list[str]:
     return [line.strip() for line in read_text(file).splitlines() if line.strip()]
 
 
-def names_in(file: Path) -> list[str]:
-    """The names of images, without ending, in a list."""
-    return [_image_name(line) for line in read_list(file)]
+def names_in(file: Path, known: Container[str]) -> list[str]:
+    """The names of images, without ending, in a list; `known` are those there are."""
+    return [_image_name(line, known) for line in read_list(file)]
 
 
-def _image_name(line: str) -> str:
+def _image_name(line: str, known: Container[str]) -> str:
     marked = _MARKED.fullmatch(line)
     name = (marked[1] if marked else line).replace("\\", "/")
-    return without_suffix(name) if is_image(name) else name
+    return name if name in known or not is_image(name) else without_suffix(name)  # "a.jpg" may be that of a.jpg.png
 
 
 def read_class_list(root: Path) -> list[str] | None:

@@ -18,7 +18,7 @@ _DECLARED = re.compile(rb"""<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]+)["']
 
 
 def read_xml(path: PathLike) -> ElementTree.Element:
-    """The root element of an XML file, in the encoding it declares.
+    """The root element of an XML file, in the encoding it declares; names of elements are without namespaces.
 
     Raises:
         InputError: as for `read_bytes`; it is no XML, is nested too deeply, or declares entities of its own.
@@ -33,7 +33,15 @@ def read_xml(path: PathLike) -> ElementTree.Element:
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise InputError(f"{shown(path)} is not valid XML ({error}); repair or remove it") from None
     _require_shallow_xml(root, path)
+    for element in root.iter():
+        _leave_namespace(element)
     return root
+
+
+def _leave_namespace(element: ElementTree.Element) -> None:
+    """Rename an element to its name alone: some tools declare a namespace (xmlns="…"), which no format needs."""
+    if isinstance(element.tag, str) and element.tag.startswith("{"):
+        element.tag = element.tag.rpartition("}")[2]
 
 
 def decode_xml(data: bytes, path: PathLike) -> str:
@@ -76,6 +84,8 @@ def iter_xml(path: PathLike) -> Iterator[tuple[str, ElementTree.Element]]:
                 depth += 1 if event == "start" else -1
                 if depth > limits().depth:
                     require_within(f"{shown(path)}: the depth of elements inside each other", depth, "depth")
+                if event == "start":
+                    _leave_namespace(element)
                 yield event, element
             if not data:
                 return
