@@ -79,12 +79,16 @@ def test_objects_without_outline_among_others():
     assert found(data(["", ""]), "outline-missing") == []
 
 
-def test_keypoints_outside():
+def test_keypoints_outside(tmp_path: Path):
     points = np.zeros((2, 3, 3), np.float32)
     points[0] = [[5, 5, 2], [70, 5, 2], [5, -3, 1]]
     points[1] = [[-9, 90, 0], [64.2, 48, 2], [3, 3, 2]]  # absent; within rounding
     (message,) = found(data([GOOD, GOOD], points), "keypoint-outside")
     assert "object 1 has keypoint 1 at 70, 5 (and 1 more) in an image 64 wide and 48 high; move the point" in message
+    summary = fix(data([GOOD, GOOD], points).with_fields("keypoints"), tmp_path / "out", progress=False)
+    assert summary.counts == {"keypoint-outside": 1}
+    fixed = open_dataset(tmp_path / "out").with_fields("keypoints")
+    assert fixed.target(0).keypoints.tolist() == [[[5, 5, 2], [0, 0, 0], [0, 0, 0]]]
     points[1, 2, 0] = np.nan
     assert len(found(data([GOOD, GOOD], points), "keypoint-outside")) == 1
 
@@ -103,10 +107,10 @@ def test_keypoints_that_are_no_places(tmp_path: Path):
     with pytest.raises(InputError, match=r"000000\.png: object 1 has a keypoint at .*nan.*, which is not finite; mark"):
         dataset.target(0)
     summary = fix(dataset, tmp_path / "out", progress=False)
-    assert summary.counts == {"keypoint-not-finite": 1}
+    assert summary.counts == {"keypoint-not-finite": 1, "keypoint-visibility": 1}
     fixed = open_dataset(tmp_path / "out").with_fields("keypoints")
     assert fixed.target(0).keypoints.tolist() == [[[5, 6, 2], [0, 0, 0], [0, 0, 0]]]
-    assert fixed.target(1).keypoints.tolist() == [[[5, 6, 1], [7, 5, 3], [7, 8, 0.5]]]
+    assert fixed.target(1).keypoints.tolist() == [[[5, 6, 1], [7, 5, 2], [7, 8, 2]]]
 
 
 def test_the_repaired_copy_keeps_the_boxes(tmp_path: Path):

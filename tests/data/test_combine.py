@@ -192,6 +192,16 @@ def test_keypoints_that_differ_are_left_out_unless_asked_for():
         one + 3  # type: ignore[operator]
 
 
+def test_keypoints_of_one_part_keep_their_mirror_images():
+    target = Instances((20, 30), boxes=[[1, 2, 9, 9]], labels=[0], keypoints=torch.ones(1, 2, 3))
+    posed = Dataset.from_instances(
+        [torch.zeros(3, 20, 30, dtype=torch.uint8)], [target], ["cat"], keypoint_names=["left_eye", "right_eye"]
+    )
+    for both in (posed + memory(("cat",), [[0]], start=3), memory(("cat",), [[0]], start=3) + posed):
+        assert both.keypoint_names == ("left_eye", "right_eye")
+        assert both.keypoint_swap == (1, 0)
+
+
 def test_keypoints_in_files_of_their_own_and_captions(tmp_path: Path):
     one = memory(("cat",), [[0, 0]], keypoints=torch.arange(18.0).reshape(2, 3, 3))
     for name in ("a", "b"):

@@ -85,6 +85,7 @@ def concatenated(parts: Sequence[Dataset]) -> Dataset:
     _require_one_type(pieces)
     columns = Columns.concatenate(pieces)
     first = owned[0].source
+    posed = next((part.source for part in owned if part.source.columns.keypoints is not None), first)
     source = Source(
         columns=columns,
         classes=classes,
@@ -101,9 +102,10 @@ def concatenated(parts: Sequence[Dataset]) -> Dataset:
         class_maps=Chained(owned, _labels) if first.kind == "class_map" else None,
         ignore=None,
         malformed=tuple(bad for part in owned for bad in part.source.malformed),
-        keypoint_names=first.keypoint_names if with_keypoints else (),
-        keypoint_swap=first.keypoint_swap if with_keypoints else None,
+        keypoint_names=posed.keypoint_names if with_keypoints else (),
+        keypoint_swap=posed.keypoint_swap if with_keypoints else None,
         full_scale=_full_scale(parts),
+        notes=tuple(dict.fromkeys(note for part in owned for note in part.source.notes)),
     )
     fields = list(dict.fromkeys(name for part in parts for name in part.fields if name in _known(columns)))
     rows = None if all(part.whole for part in parts) else np.arange(columns.images)

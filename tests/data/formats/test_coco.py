@@ -246,7 +246,7 @@ class TestLayouts:
         (lambda c: c["annotations"][1].update(bbox=None, segmentation={"size": [4]}), "annotation 2 has bbox None"),
         (lambda c: c["annotations"][0].pop("image_id"), r'x\.json has an annotation without "image_id"'),
         (lambda c: c["annotations"][0].pop("category_id"), r'x\.json: annotation 1 has no "category_id"'),
-        (lambda c: c["annotations"][0].update(area="big"), r"x\.json: an annotation's area is 'big', but must"),
+        (lambda c: c["annotations"][0].update(area="big"), r"x\.json: annotation 1's area is 'big', but must"),
         (lambda c: c["annotations"][0].update(image_id=5.5), "image_id is 5.5, but must be a whole number"),
         (lambda c: c["annotations"][0].update(keypoints=[1, 2]), "annotation 1 has keypoints .1, 2., but each"),
         (lambda c: c["images"].append(coco_image(5, "d.jpg")), "has two images with id 5, but ids must be unique"),

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from sightline.data.check.labels import bad_boxes, duplicate_boxes
-from sightline.data.check.outlines import bad_outlines, broken_keypoints
+from sightline.data.check.outlines import bad_keypoints, bad_outlines
 from sightline.data.check.pictures import Looks, look_at
 from sightline.data.check.problems import RULES
 from sightline.data.check.turning import Drawn, drawn_on, lying
@@ -45,6 +45,8 @@ _ACTIONS = {
     "outline-broken": "left without outline (it could not be used)",
     "outline-part": "left without the polygons of its outline that could not be used",
     "keypoint-not-finite": "left without a keypoint (its place was not finite)",
+    "keypoint-outside": "left without a keypoint (it lay beyond the image)",
+    "keypoint-visibility": "given the visibility 2 for keypoints above 0, else 0",
     "mask-size-differs": "left without outline (its mask was of another size than the image)",
 }
 _OF_IMAGES = (
@@ -188,11 +190,18 @@ def _repair_outlines(columns: Columns, counts: Counter[str]) -> Columns:
 
 
 def _repair_keypoints(columns: Columns, counts: Counter[str]) -> Columns:
-    """Columns whose keypoints without a place are absent."""
-    if columns.keypoints is None or not (broken := broken_keypoints(columns)).any():
+    """Columns whose keypoints without a place in the image are absent, and the others of a known visibility."""
+    if columns.keypoints is None:
         return columns
-    counts["keypoint-not-finite"] += int(broken.any(1).sum())
-    return columns.replace(keypoints=np.where(broken[:, :, None], np.float32(0), columns.keypoints))
+    keypoints = columns.keypoints.copy()
+    sizes = np.column_stack([columns.heights, columns.widths]).astype(np.int64)
+    for rule, found in bad_keypoints(columns, sizes).items():
+        counts[rule] += int(found.any(1).sum())
+        if rule == "keypoint-visibility":
+            keypoints[found, 2] = np.where(keypoints[found, 2] > 0, 2, 0)
+        else:
+            keypoints[found] = 0
+    return columns.replace(keypoints=keypoints)
 
 
 def _clipped_outlines(columns: Columns, frame: np.ndarray, chosen: np.ndarray) -> Blob:

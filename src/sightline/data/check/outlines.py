@@ -52,10 +52,22 @@ def outline_problems(
         yield Problem.of("outline-missing", value)
 
 
-def broken_keypoints(columns: Columns) -> np.ndarray:
-    """bool [A, P]: points that are not absent, but whose place is not a finite number."""
+def bad_keypoints(columns: Columns, sizes: np.ndarray) -> dict[str, np.ndarray]:
+    """bool [A, P] by rule: the points that break it. Those that are not absent have a place in the image.
+
+    Args:
+        columns: raw annotations, with keypoints.
+        sizes: [N, 2] (height, width) of the images; 0 where they are not known.
+    """
     assert columns.keypoints is not None, "asked of columns with keypoints"
-    return ~np.isfinite(columns.keypoints[:, :, :2]).all(2) & (columns.keypoints[:, :, 2] > 0)
+    frame = sizes[columns.image_of][:, None, ::-1]  # [A, 1, 2] width, height
+    points, visibility = columns.keypoints[:, :, :2], columns.keypoints[:, :, 2]
+    broken = ~np.isfinite(points).all(2) & (visibility > 0)
+    with np.errstate(invalid="ignore"):
+        over = np.maximum(-points, points - frame).max(2) > OUTSIDE
+    over &= ~broken & (visibility > 0) & (frame > 0).all(2)
+    odd = ~np.isin(visibility, (0, 1, 2))
+    return {"keypoint-not-finite": broken, "keypoint-outside": over, "keypoint-visibility": odd}
 
 
 def keypoint_problems(dataset: Dataset, columns: Columns, sizes: np.ndarray) -> Iterator[Problem]:
@@ -63,14 +75,7 @@ def keypoint_problems(dataset: Dataset, columns: Columns, sizes: np.ndarray) -> 
     if columns.keypoints is None:
         return
     images = columns.image_of
-    frame = sizes[images][:, None, ::-1]  # [A, 1, 2] width, height
-    points, visibility = columns.keypoints[:, :, :2], columns.keypoints[:, :, 2]
-    broken = broken_keypoints(columns)
-    with np.errstate(invalid="ignore"):
-        over = np.maximum(-points, points - frame).max(2) > OUTSIDE
-    over &= ~broken & (visibility > 0) & (frame > 0).all(2)
-    odd = ~np.isin(visibility, (0, 1, 2))
-    for rule, found in (("keypoint-not-finite", broken), ("keypoint-outside", over), ("keypoint-visibility", odd)):
+    for rule, found in bad_keypoints(columns, sizes).items():
         for row in np.flatnonzero(found.any(1)).tolist():
             i, point = int(images[row]), int(found[row].argmax())
             x, y, seen = columns.keypoints[row, point].tolist()

@@ -1,0 +1,173 @@
+"""Variants of layouts and files that other tools write: every image and label is read, or named."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sightline.data.check import check
+from sightline.data.dataset import Dataset
+from sightline.data.formats import convert, open_dataset
+from sightline.errors import InputError
+from sightline.structures import Instances
+
+from .helpers import coco, coco_image, coco_object, everything, picture, rows, text, voc, write_json
+from .test_supervisely import RECTANGLE, project
+
+BOX = [("a", 10.0, 10.0, 30.0, 30.0)]
+
+
+def yolo(root: Path, *names: str, description: str | None = None) -> Path:
+    """Images of 64 × 48, each with the box of a quarter of its sides in the middle."""
+    for name in names:
+        picture(root / "images" / f"{name}.png")
+        text(root / "labels" / f"{name}.txt", "0 .5 .5 .25 .25\n")
+    if description is None:
+        text(root / "classes.txt", "a\n")
+    else:
+        text(root / "data.yaml", description + "names: [a]\n")
+    return root
+
+
+@pytest.mark.parametrize("to", ["coco", "csv", "createml", "labelme", "via", "voc", "yolo"])
+def test_a_split_of_any_name_comes_back(tmp_path: Path, to: str):
+    splits = ("train", "val", "holdout")
+    description = "".join(f"{split}: images/{split}\n" for split in splits)
+    yolo(tmp_path / "in", "train/1", "val/2", "holdout/train/3", description=description)
+    convert(tmp_path / "in", tmp_path / "out", to)
+    again = open_dataset(tmp_path / "out")
+    assert set(again.splits) == set(splits)
+    assert {split: len(again[split]) for split in splits} == dict.fromkeys(splits, 1)
+    assert not again.orphans
+
+
+def test_images_of_a_folder_beside_splits_are_named(tmp_path: Path):
+    for split in ("train", "valid"):
+        picture(tmp_path / split / "a.png")
+        text(tmp_path / split / "_annotations.csv", "filename,xmin,ymin,xmax,ymax,class\na.png,10,10,30,30,a\n")
+    picture(tmp_path / "unsure" / "b.png")
+    notes = open_dataset(tmp_path).notes
+    assert "images in no label file, which are left out: 1, the first unsure/b.png" in notes
+
+
+def test_a_dataset_in_a_folder_that_is_called_labels(tmp_path: Path):
+    yolo(tmp_path / "labels", "train/1", "val/2", description="train: images/train\nval: images/val\n")
+    yolo(tmp_path / "train", "3")
+    assert set(everything(open_dataset(tmp_path / "labels"))) == {("train", "1.png"), ("val", "2.png")}
+
+
+@pytest.mark.parametrize("to", ["voc", "coco", "yolo"])
+def test_an_ending_inside_a_name(tmp_path: Path, to: str):
+    yolo(tmp_path / "in", "a.JPG", "a b.c", "x.png")
+    convert(tmp_path / "in", tmp_path / "out", to)
+    again = open_dataset(tmp_path / "out")
+    assert {again.image_name(i) for i in range(len(again))} == {"a.JPG.png", "a b.c.png", "x.png.png"}
+    assert [len(again.target(i)) for i in range(3)] == [1, 1, 1]
+
+
+def test_lists_of_voc_may_hold_whole_names(tmp_path: Path):
+    picture(tmp_path / "JPEGImages/a.jpg")
+    voc(tmp_path / "Annotations/a.xml", "a.jpg", BOX)
+    text(tmp_path / "ImageSets/Main/train.txt", "a.jpg\n")
+    assert everything(open_dataset(tmp_path)) == {("train", "a.jpg"): BOX}
+
+
+def test_a_namespace_in_xml(tmp_path: Path):
+    picture(tmp_path / "JPEGImages/a.png")
+    voc(tmp_path / "Annotations/a.xml", "a.png", BOX)
+    file = tmp_path / "Annotations/a.xml"
+    file.write_text(file.read_text().replace("<annotation>", '<annotation xmlns="http://example.org/voc">'))
+    assert rows(open_dataset(tmp_path), 0) == BOX
+    picture(tmp_path / "cvat/images/a.png")
+    image = (
+        '<image id="0" name="a.png" width="64" height="48"><box label="a" xtl="10" ytl="10" xbr="30" ybr="30"/></image>'
+    )
+    text(tmp_path / "cvat/annotations.xml", f'<annotations xmlns="http://example.org/cvat">{image}</annotations>')
+    assert rows(open_dataset(tmp_path / "cvat"), 0) == BOX
+
+
+def test_ids_of_coco_with_more_than_61_bits(tmp_path: Path):
+    picture(tmp_path / "a.png")
+    big = 2**63 + 5
+    content = coco([coco_image(big, "a.png")], [coco_object(big + 1, big, 2**62, [10, 10, 20, 20])], {2**62: "a"})
+    write_json(tmp_path / "x.json", content)
+    data = open_dataset(tmp_path / "x.json")
+    assert rows(data, 0) == BOX
+    convert(data, tmp_path / "out", "coco")
+    written = (tmp_path / "out/annotations/instances_default.json").read_text()
+    for ids in (f'"image_id": {big}', f'"id": {big + 1}', f'"category_id": {2**62}'):
+        assert ids in written
+
+
+def test_sizes_of_coco_as_texts_and_what_is_named(tmp_path: Path):
+    picture(tmp_path / "a.png")
+    image = coco_image(1, "a.png") | {"height": "48", "width": "64"}
+    boxes = [coco_object(1, 1, 1, [10, 10, 20, 20]), coco_object(7, 1, 1, [1, 1, 2, 2]) | {"area": "wide"}]
+    write_json(tmp_path / "x.json", coco([image], boxes, {1: "a"}))
+    with pytest.raises(InputError, match="annotation 7's area is 'wide', but must be a number"):
+        open_dataset(tmp_path)
+    data = open_dataset(tmp_path, lenient=True)
+    assert data.image_size(0) == (48, 64)
+    assert rows(data, 0) == BOX
+
+
+def test_keypoints_that_change_places_stay_known_through_coco(tmp_path: Path):
+    keypoints = np.array([[[20, 20, 2], [30, 20, 2], [25, 30, 2]]], np.float32)
+    target = Instances((48, 64), boxes=[[10, 10, 40, 40]], labels=[0], keypoints=keypoints)
+    image = np.zeros((3, 48, 64), np.uint8)
+    data = Dataset.from_instances([image], [target], ["face"], keypoint_swap=(1, 0, 2)).with_fields("keypoints")
+    for step, to in enumerate(("yolo-pose", "coco", "yolo-pose", "coco")):
+        convert(data, tmp_path / str(step), to)
+        data = open_dataset(tmp_path / str(step)).with_fields("keypoints")
+        assert data.keypoint_swap == (1, 0, 2)
+        assert data.target(0).keypoints.numpy() == pytest.approx(keypoints, abs=1e-3)
+
+
+def test_an_image_that_cannot_be_read_is_one_problem(tmp_path: Path):
+    yolo(tmp_path, "a", "b")
+    (tmp_path / "images/b.png").write_bytes(b"<html>404</html>")
+    errors = [problem for problem in check(open_dataset(tmp_path), progress=False).problems if problem.level == "error"]
+    assert [(problem.rule, problem.file) for problem in errors] == [("image-unreadable", "images/b.png")]
+
+
+def test_an_archive_inside_a_folder_is_pointed_at(tmp_path: Path):
+    yolo(tmp_path / "in", "a")
+    (tmp_path / "given").mkdir()
+    with zipfile.ZipFile(tmp_path / "given/data.zip", "w") as packed:
+        for file in (tmp_path / "in").rglob("*.*"):
+            packed.write(file, file.relative_to(tmp_path / "in"))
+    with pytest.raises(InputError, match=r"may be in data\.zip: give the path of that file"):
+        open_dataset(tmp_path / "given")
+    assert len(open_dataset(tmp_path / "given/data.zip")) == 1
+
+
+def test_datasets_of_supervisely_inside_each_other(tmp_path: Path):
+    project(tmp_path, RECTANGLE, dataset="site/datasets/day")
+    project(tmp_path, RECTANGLE, dataset="site/datasets/night", name="b.jpg")
+    assert len(open_dataset(tmp_path)) == 2
+
+
+def test_datasets_of_supervisely_beside_splits_keep_their_names(tmp_path: Path):
+    for number, name in enumerate(("train", "val", "holdout")):
+        project(tmp_path, RECTANGLE, dataset=name, name=f"{number}.jpg")
+    data = open_dataset(tmp_path)
+    assert {split: len(data[split]) for split in data.splits} == {"train": 1, "val": 1, "holdout": 1}
+
+
+def test_masks_that_cannot_be_read_are_named(tmp_path: Path):
+    picture(tmp_path / "images/default/a.png")
+    mask = {"id": 0, "type": "mask", "label_id": 0, "rle": {"counts": "PPY14", "size": [48, 64]}}
+    items = [{"id": "a", "annotations": [mask], "image": {"path": "a.png", "size": [48, 64]}}]
+    labels = {"label": {"labels": [{"name": "a", "parent": "", "attributes": []}]}}
+    write_json(tmp_path / "annotations/default.json", {"info": {}, "categories": labels, "items": items})
+    with pytest.raises(InputError, match=r"a\.png: annotation 0: the counts of an RLE"):
+        open_dataset(tmp_path)
+    shape = {"label": "a", "points": [[10, 10], [30, 30]], "shape_type": "mask", "flags": {}}
+    picture(tmp_path / "labelme/a.png")
+    content = {"shapes": [shape], "imagePath": "a.png", "imageData": None, "imageHeight": 48, "imageWidth": 64}
+    write_json(tmp_path / "labelme/a.json", content)
+    with pytest.raises(InputError, match="shape 0 is a mask without a picture of it"):
+        open_dataset(tmp_path / "labelme")
