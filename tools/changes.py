@@ -63,6 +63,7 @@ class Mutation:
         result: "killed", "survived", "timeout", "equivalent", or "" before a run.
         note: why a mutation is equivalent, or what it is in words.
         seconds: wall time of its tests.
+        seed: of the sample it was drawn in.
     """
 
     file: str
@@ -75,6 +76,7 @@ class Mutation:
     result: str = ""
     note: str = ""
     seconds: float = field(default=0.0)
+    seed: int = 0
 
     def to_dict(self) -> dict[str, object]:
         return asdict(self)
@@ -128,6 +130,7 @@ def choose(found: list[Mutation], count: int, seed: int) -> list[Mutation]:
                 mutation = by_file[name].pop()
                 if (name, mutation.line) not in taken:
                     taken.add((name, mutation.line))
+                    mutation.seed = seed
                     chosen.append(mutation)
                     break
             if len(chosen) == count:

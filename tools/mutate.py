@@ -36,7 +36,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before PyTorch is imported: wai
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from changes import Mutation, candidates, choose
-from mutations import AREAS, EQUIVALENT, HISTORY, NAMED
+from mutations import AREAS, COMMON, EQUIVALENT, HISTORY, NAMED
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks/results"
@@ -61,6 +61,7 @@ def main() -> None:
     options.add_argument("--seed", type=int, default=0, help="of the choice")
     options.add_argument("--named", action="store_true", help="run the changes of mutations.py alone")
     options.add_argument("--chosen", action="store_true", help="run the automatic changes alone")
+    options.add_argument("--sample", type=int, metavar="SEED", help="run only the automatic changes of this seed")
     options.add_argument("--only", default="", help="run only those with this result in the record, such as survived")
     options.add_argument("--files", default="", help="run only those of files whose path contains this text")
     options.add_argument("--limit", type=float, default=120, metavar="SECONDS", help="time for one mutation's tests")
@@ -76,6 +77,7 @@ def main() -> None:
             and m.result != "equivalent"
             and (not given.named or m.kind == "named")
             and (not given.chosen or m.kind != "named")
+            and (given.sample is None or (m.kind != "named" and m.seed == given.sample))
             and (m.result in given.only.split(",") if given.only else given.named or not m.result)
         ]
         with tempfile.TemporaryDirectory(prefix="mutations-") as folder:
@@ -141,7 +143,14 @@ def run_all(mutations: list[Mutation], tree: Path, limit: float, record: list[Mu
         path.write_text(mutated, encoding="utf-8")
         later = time.time() + 10 * number  # no compiled file of another text is taken for this one
         os.utime(path, (later, later))
-        mutation.result, mutation.seconds, failed = run_tests(tree, mutation.tests, limit)
+        seconds = 0.0
+        for tests in (mutation.tests, COMMON.get(mutation.area, [])):
+            if tests:
+                mutation.result, mutation.seconds, failed = run_tests(tree, tests, limit)
+                seconds += mutation.seconds
+                if mutation.result != "survived":
+                    break
+        mutation.seconds = seconds
         path.write_text(original, encoding="utf-8")
         os.utime(path, (later + 5, later + 5))
         if failed and failed not in sound:

@@ -231,7 +231,10 @@ _NAMED = [
 NAMED = [Mutation(file, old, new, tests, note=note) for file, old, new, tests, note in _NAMED]
 
 _DETECTION = "tests/models/detection/"
+_SEGMENTATION = "tests/models/segmentation/"
+_LAYERS = "tests/nn/layers/test_detector_layers.py"
 _FORMATS = "tests/data/formats/"
+_CONVERT = [f"{_FORMATS}test_convert.py", "-k", "not million"]
 _LOOP, _PARTS = "tests/training/test_loop.py", "tests/training/test_parts.py"
 _RESUME = "tests/training/test_resume.py"
 _SHORT = "accumul or loss_is or gradient_longer or backbone_learns or validates_every or closing or step_it_came_in"
@@ -255,6 +258,15 @@ AREAS: dict[str, dict[str, list[str]]] = {
         "ops/proposals/grouping.py": [SEARCH],
         "ops/proposals/regions.py": [SEARCH],
         "ops/proposals/selective_search.py": [SEARCH],
+        "ops/_range_max.py": ["tests/ops/test_regions.py"],
+        "ops/_rois.py": ["tests/ops/test_regions.py"],
+        "ops/anchor_clusters.py": ["tests/data/test_anchors.py"],
+        "ops/boundary_weights.py": ["tests/ops/test_pixel_losses.py"],
+        "ops/deform_conv.py": ["tests/ops/test_deform_conv.py"],
+        "ops/outlines.py": ["tests/ops/test_masks.py"],
+        "ops/position_sensitive.py": ["tests/ops/test_regions.py", SINGLE_MAP],
+        "ops/proposals/colours.py": [SEARCH],
+        "ops/warping.py": ["tests/ops/test_warping.py"],
     },
     "heads": {
         "nn/heads/box.py": ["tests/nn/test_heads.py"],
@@ -272,6 +284,13 @@ AREAS: dict[str, dict[str, list[str]]] = {
         "nn/layers/space_to_depth.py": ["tests/nn/layers/test_detector_layers.py"],
         "nn/necks/fpn.py": ["tests/nn/test_heads.py", "tests/nn/test_backbones.py"],
         "nn/necks/bifpn.py": ["tests/nn/necks/test_bifpn.py"],
+        "nn/heads/yolo_v3.py": [PP_YOLO],
+        "nn/necks/pan.py": ["tests/nn/test_heads.py", f"{_DETECTION}test_sightline_detector.py"],
+        "nn/necks/yolo_v3.py": [PP_YOLO],
+        "nn/layers/coordinates.py": [_LAYERS],
+        "nn/layers/drop_block.py": [_LAYERS],
+        "nn/layers/fully_convolutional.py": ["tests/nn/test_fully_convolutional.py", "-k", "not average"],
+        "nn/layers/spatial_pyramid.py": [_LAYERS],
     },
     "systems": {
         "models/detection/faster_rcnn.py": ["tests/models/test_mask_rcnn.py", "-k", "not overfit and not training"],
@@ -291,6 +310,25 @@ AREAS: dict[str, dict[str, list[str]]] = {
         "models/preprocess.py": ["tests/models/test_preprocess.py"],
         "models/segmentation/fcn.py": ["tests/models/segmentation/test_fcn.py"],
         "models/segmentation/unet.py": ["tests/models/segmentation/test_unet.py"],
+        "models/detection/detector.py": ["tests/models/test_mask_rcnn.py", "-k", "not overfit and not training"],
+        "models/detection/fast_rcnn.py": ["tests/models/test_mask_rcnn.py", SINGLE_MAP, "-k", "not overfit"],
+        "models/detection/faster_rcnn_single.py": [SINGLE_MAP],
+        "models/detection/grid_sliding.py": ["tests/models/test_grid_sliding.py"],
+        "models/detection/keypoint_rcnn.py": ["tests/models/test_mask_rcnn.py", "-k", "not overfit and not training"],
+        "models/detection/mask_rcnn.py": ["tests/models/test_mask_rcnn.py", "-k", "not overfit and not training"],
+        "models/detection/proposal_network.py": ["tests/evaluation/test_proposals.py", SINGLE_MAP],
+        "models/detection/proposers.py": [R_CNN, SINGLE_MAP],
+        "models/detection/pyramid.py": ["tests/models/test_mask_rcnn.py", "-k", "not overfit and not training"],
+        "models/detection/r_fcn.py": [SINGLE_MAP],
+        "models/detection/sliding_window.py": ["tests/models/test_sliding_window.py"],
+        "models/detection/ssd_mobilenet.py": [f"{_DETECTION}test_ssd.py"],
+        "models/detection/ssdlite.py": [f"{_DETECTION}test_ssd.py"],
+        "models/detection/yolo_9000.py": [f"{_DETECTION}test_yolo_9000.py"],
+        "models/segmentation/deconvnet.py": [f"{_SEGMENTATION}test_unpooled.py"],
+        "models/segmentation/deeplab_v3.py": [f"{_SEGMENTATION}test_published.py"],
+        "models/segmentation/full_resolution.py": [f"{_SEGMENTATION}test_full_resolution.py"],
+        "models/segmentation/segmenter.py": [f"{_SEGMENTATION}test_segmenter.py"],
+        "models/segmentation/sliding_segmentation.py": [f"{_SEGMENTATION}test_sliding_segmentation.py"],
     },
     "metrics": {
         "evaluation/_arrays.py": ["tests/evaluation/test_detection.py", "tests/evaluation/test_errors.py"],
@@ -301,12 +339,15 @@ AREAS: dict[str, dict[str, list[str]]] = {
         "evaluation/segmentation.py": ["tests/evaluation/test_segmentation.py"],
         "evaluation/shapes.py": ["tests/evaluation/test_shapes.py"],
         "evaluation/voc.py": ["tests/evaluation/test_voc.py"],
+        "evaluation/__init__.py": ["tests/evaluation/test_evaluate.py"],
+        "evaluation/_table.py": ["tests/evaluation/test_detection.py", "tests/evaluation/test_voc.py"],
+        "evaluation/held_out.py": ["tests/evaluation/test_held_out.py"],
     },
     "formats": {
         "data/formats/coco.py": [f"{_FORMATS}test_coco.py"],
         "data/formats/coco_gather.py": [f"{_FORMATS}test_coco.py"],
         "data/formats/coco_columns.py": [f"{_FORMATS}test_coco.py"],
-        "data/formats/coco_write.py": [f"{_FORMATS}test_coco.py", f"{_FORMATS}test_convert.py", "-k", "not million"],
+        "data/formats/coco_write.py": [f"{_FORMATS}test_coco.py", *_CONVERT],
         "data/formats/yolo.py": [f"{_FORMATS}test_yolo.py", f"{_FORMATS}test_convert.py"],
         "data/formats/yolo_seg.py": [f"{_FORMATS}test_yolo_seg.py", f"{_FORMATS}test_yolo.py"],
         "data/formats/voc.py": [f"{_FORMATS}test_voc.py"],
@@ -318,6 +359,41 @@ AREAS: dict[str, dict[str, list[str]]] = {
         "data/formats/semantic.py": [f"{_FORMATS}test_semantic.py"],
         "data/formats/shapes.py": [f"{_FORMATS}test_shapes.py"],
         "data/columns.py": ["tests/data/test_dataset.py", f"{_FORMATS}test_coco.py"],
+        "data/formats/archives.py": [f"{_FORMATS}test_archives.py"],
+        "data/formats/cityscapes.py": [f"{_FORMATS}test_cityscapes.py"],
+        "data/formats/cityscapes_instances.py": [f"{_FORMATS}test_cityscapes.py"],
+        "data/formats/createml.py": [f"{_FORMATS}test_createml.py"],
+        "data/formats/csv_boxes.py": [f"{_FORMATS}test_csv_boxes.py"],
+        "data/formats/csv_columns.py": [f"{_FORMATS}test_csv_boxes.py"],
+        "data/formats/cvat_write.py": [f"{_FORMATS}test_cvat.py", *_CONVERT],
+        "data/formats/datumaro.py": [f"{_FORMATS}test_datumaro.py"],
+        "data/formats/files.py": [f"{_FORMATS}test_layouts.py", *_CONVERT],
+        "data/formats/gather.py": [f"{_FORMATS}test_odd_values.py", f"{_FORMATS}test_coco.py"],
+        "data/formats/huggingface.py": [f"{_FORMATS}test_huggingface.py"],
+        "data/formats/jsonstream.py": [f"{_FORMATS}test_jsonstream.py", f"{_FORMATS}test_coco.py"],
+        "data/formats/label_studio.py": [f"{_FORMATS}test_label_studio.py"],
+        "data/formats/label_studio_brush.py": [f"{_FORMATS}test_label_studio.py"],
+        "data/formats/labelme_write.py": [
+            f"{_FORMATS}test_labelme.py",
+            f"{_FORMATS}test_convert.py",
+            "-k",
+            "not million",
+        ],
+        "data/formats/listed.py": [f"{_FORMATS}test_layouts.py", f"{_FORMATS}test_csv_boxes.py"],
+        "data/formats/masks_voc.py": [f"{_FORMATS}test_masks.py"],
+        "data/formats/masks_write.py": [f"{_FORMATS}test_masks.py"],
+        "data/formats/panoptic.py": [f"{_FORMATS}test_panoptic.py"],
+        "data/formats/refusal.py": [f"{_FORMATS}test_layouts.py"],
+        "data/formats/semantic_classes.py": [f"{_FORMATS}test_semantic.py"],
+        "data/formats/semantic_write.py": [f"{_FORMATS}test_semantic.py"],
+        "data/formats/supervisely.py": [f"{_FORMATS}test_supervisely.py"],
+        "data/formats/via_write.py": [f"{_FORMATS}test_via.py", *_CONVERT],
+        "data/formats/voc_devkit.py": [f"{_FORMATS}test_voc_devkit.py", f"{_FORMATS}test_voc.py"],
+        "data/formats/voc_lists.py": [f"{_FORMATS}test_voc.py", f"{_FORMATS}test_voc_devkit.py"],
+        "data/formats/yolo_config.py": [f"{_FORMATS}test_yolo.py", f"{_FORMATS}test_layouts.py"],
+        "data/formats/yolo_layout.py": [f"{_FORMATS}test_yolo.py", f"{_FORMATS}test_layouts.py"],
+        "data/formats/yolo_lines.py": [f"{_FORMATS}test_yolo.py", f"{_FORMATS}test_odd_values.py"],
+        "data/formats/yolo_pose.py": [f"{_FORMATS}test_yolo_pose.py"],
     },
     "transforms": {
         "data/transforms/colour.py": [TRANSFORMS],
@@ -328,6 +404,8 @@ AREAS: dict[str, dict[str, list[str]]] = {
         "data/transforms/resample.py": [TRANSFORMS],
         "data/transforms/targets.py": [TRANSFORMS],
         "data/transforms/tone.py": [TRANSFORMS],
+        "data/transforms/mirroring.py": ["tests/data/transforms/test_mirroring.py"],
+        "data/transforms/recipes.py": [TRANSFORMS, "tests/data/transforms/test_mosaic.py"],
     },
     "training": {
         "training/alternating.py": ["tests/training/test_alternating.py"],
@@ -342,9 +420,25 @@ AREAS: dict[str, dict[str, list[str]]] = {
         "training/schedule.py": ["tests/training/test_schedule.py", "-k", "not ends_within"],
         "training/recipe.py": ["tests/training/test_recipe.py"],
         "training/validation.py": [_LOOP, "-k", "loss_is or validation_leaves"],
+        "training/budget.py": ["tests/training/test_budget.py"],
+        "training/devices.py": [_PARTS, "tests/training/test_processes.py"],
+        "training/progress.py": [_PARTS],
+        "training/run.py": [_LOOP, "tests/training/test_few_images.py", "-k", _SHORT + " or few"],
+        "training/trained_on.py": ["tests/evaluation/test_held_out.py"],
     },
 }
 """Area → file below src/sightline → the tests that should notice a fault of it."""
+
+_DEFAULTS, _FROZEN = "tests/test_default_numbers.py", "tests/models/test_frozen.py"
+COMMON: dict[str, list[str]] = {
+    "ops": [_DEFAULTS],
+    "heads": [_DEFAULTS, "tests/nn/test_starts.py", _FROZEN],
+    "systems": [_FROZEN, "tests/nn/test_starts.py"],
+    "metrics": [_DEFAULTS],
+    "transforms": [_DEFAULTS],
+    "training": [_DEFAULTS],
+}
+"""Area → tests of the numbers that all its files have: they run after the nearest."""
 
 EQUIVALENT: dict[tuple[str, str], str] = {
     (

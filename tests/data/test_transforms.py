@@ -45,6 +45,7 @@ from sightline.data.transforms import (
 )
 from sightline.data.transforms.resample import warp_image, warp_labels
 from sightline.data.transforms.targets import transform_boxes, visible_share
+from sightline.data.transforms.tone import to_dtype
 from sightline.errors import InputError
 from sightline.structures import IGNORE, Classes, ClassMap, ClassScores, Instances
 
@@ -829,3 +830,13 @@ def test_kornia_says_what_it_cannot_do():
     augmentation = pytest.importorskip("kornia.augmentation")
     with pytest.raises(InputError, match="ColorJiggle of kornia cannot be applied"):
         Kornia(augmentation.ColorJiggle(0.1, 0.1, 0.1, 0.1, p=1.0))(picture(4), empty(), random())
+
+
+def test_values_are_rounded_and_clipped_to_the_range_of_their_type() -> None:
+    """0 to 255 for bytes, half to even; 0 to 1 for floats."""
+    found = to_dtype(torch.tensor([-3.0, 0.5, 1.5, 12.4, 254.6, 300.0]), torch.uint8)
+    assert found.dtype == torch.uint8
+    assert found.tolist() == [0, 0, 2, 12, 255, 255]
+    found = to_dtype(torch.tensor([-0.25, 0.5, 1.25]), torch.float64)
+    assert found.dtype == torch.float64
+    assert found.tolist() == [0.0, 0.5, 1.0]

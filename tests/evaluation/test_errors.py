@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sightline.evaluation import evaluate_detection
 from sightline.evaluation._arrays import Pairs, match_greedy
 from sightline.evaluation.coco import coco_evaluation
+from sightline.evaluation.errors import in_words
 from sightline.structures import Classes, Instances
 
 from .scenarios import random_case
@@ -178,3 +179,43 @@ def test_greedy_matching_equals_one_by_one(seed, detections, objects):
             free.remove(expected[d])
     assert matched.tolist() == expected
     assert all(taker[g] == (expected.index(g) if g in expected else -1) for g in range(objects))
+
+
+def test_the_most_frequent_confusions_come_first():
+    """Two dogs for cats, one cat for a dog; equals in the order of the classes; never more than asked for."""
+    places = [[x, 20.0, x + 20, 40.0] for x in (0.0, 40.0, 80.0, 120.0)]
+    result = result_of(places, [1, 1, 0, 0], [0.9] * 4, objects=places, object_labels=[0, 0, 1, 0])
+    errors = result.errors(0.5)
+    assert errors.confusions() == [("cat", "dog", 2), ("dog", "cat", 1)]
+    assert errors.confusions(1) == [("cat", "dog", 2)]
+    shown = errors.to_dict()
+    assert shown["confusion"] == [[1, 2, 0], [1, 0, 0], [0, 0, 0]]
+    assert shown["confusions"] == [["cat", "dog", 2], ["dog", "cat", 1]]
+    assert (shown["score"], shown["iou"]) == (0.5, 0.5)
+    for count, there in ((100, True), (101, False)):
+        many = Classes([f"class {k}" for k in range(count)])
+        target = Instances((200, 200), classes=many, boxes=[OBJECT], labels=[0])
+        found = evaluate_detection([target], [target], many).errors(0.5).to_dict()
+        assert (found["confusion"] is not None) == there
+
+
+def test_the_operating_point_in_words():
+    words = in_words({"score": 0.425, "F1": 0.666, "recall": 0.755, "precision": 0.5})
+    assert "score of at least 0.42, where F1 is highest (0.67), 76 of 100 objects are found and 50 of 100" in words
+    assert in_words({"score": 0.5, "F1": None}) == ""
+
+
+def test_an_overlap_of_exactly_the_threshold_counts():
+    """IoU 1/2: a box of half the width inside the object. Just below, it is in the wrong place."""
+    half, less = [20.0, 20.0, 40.0, 60.0], [20.0, 20.0, 39.9, 60.0]
+    assert result_of([half], [0], [0.9]).errors(0.5).kinds(0) == ["correct"]
+    assert result_of([less], [0], [0.9]).errors(0.5).kinds(0) == ["place"]
+    assert result_of([half], [0], [0.9]).errors(0.5, iou=0.75).kinds(0) == ["place"]
+    assert result_of([half], [0], [0.9]).operating_point.f1 == 1
+    assert result_of([less], [0], [0.9]).operating_point.f1 is None
+    for width, kind in ((4.0, "place"), (3.9, "background")):  # IoU 1/10, where background begins
+        assert result_of([[20.0, 20.0, 20 + width, 60.0]], [0], [0.9]).errors(0.5).kinds(0) == [kind]
+
+
+def test_a_score_of_exactly_the_threshold_counts():
+    assert result_of([OBJECT], [0], [0.5]).errors(0.5).kinds(0) == ["correct"]

@@ -14,7 +14,7 @@ from sightline.data.dataset import Dataset
 from sightline.errors import ClassMismatch, InputError
 from sightline.evaluation import PixelCounts, evaluate, evaluate_segmentation
 from sightline.evaluation.segmentation import boundary_scores, near
-from sightline.structures import IGNORE, ClassMap
+from sightline.structures import IGNORE, Classes, ClassMap
 
 NAMES = ["ground", "tree", "house"]
 
@@ -186,3 +186,63 @@ def test_a_model_is_measured_on_a_dataset() -> None:
     assert torch.equal(result.targets[2].labels, labels[2])
     assert torch.equal(result.predictions[1].labels, labels[1])
     assert evaluate(Threshold(), data, progress=False, keep_predictions=False).targets is None
+
+
+def test_everything_for_json_by_hand() -> None:
+    """Six pixels that count: 0 0 0 1 1 1 said to be 0 0 1 1 1 and a class that the data does not have."""
+    labels = ClassMap(torch.tensor([[0, 0, 0, 1], [1, 1, IGNORE, IGNORE]]), source="a.png")
+    said = ClassMap(torch.tensor([[0, 0, 1, 1], [1, 2, 0, 0]]), Classes(["x", "y", "z"]))
+    empty = ClassMap(torch.full((2, 2), IGNORE))
+    result = evaluate_segmentation([labels, empty], [said, ClassMap(torch.zeros(2, 2, dtype=torch.long))], ["x", "y"])
+    found = result.to_dict()
+    assert (found["images"], found["pixels"]) == (2, 6)
+    assert found["confusion"] == [[2, 1], [0, 2]]
+    assert found["other"] == [0, 1]
+    assert found["confusions"] == [("x", "y", 1)]
+    assert found["image_IoU"] == {"a.png": pytest.approx((2 / 3 + 2 / 4) / 2, abs=1e-6), "image 1": None}
+    metrics = found["metrics"]
+    assert metrics["mIoU"] == pytest.approx((2 / 3 + 2 / 4) / 2)
+    assert metrics["pixel_accuracy"] == pytest.approx(4 / 6)
+    assert metrics["class_accuracy"] == pytest.approx(2 / 3)
+    assert metrics["frequency_weighted_IoU"] == pytest.approx(0.5 * 2 / 3 + 0.5 * 2 / 4)
+    assert metrics["Dice"] == pytest.approx((4 / 5 + 4 / 6) / 2)
+    assert found["per_class"]["x"]["precision"] == 1
+    assert found["per_class"]["y"]["precision"] == pytest.approx(2 / 3)
+    assert [found["per_class"][name]["pixels"] for name in "xy"] == [3, 3]
+    assert [found["per_class"][name]["predicted"] for name in "xy"] == [2, 3]
+    assert result.notes == [
+        "Pixels were given classes that the data does not have (1 'z'): they count as wrong",
+        "1 of 2 images have no pixel that counts",
+    ]
+    assert result.worst_first().tolist() == [0, 1]
+    assert "confusion" not in result.to_dict(details=False)
+
+
+def test_confusions_are_at_most_as_many_as_asked_for() -> None:
+    labels = ClassMap(torch.tensor([[0, 0, 0, 1, 1, 2]]))
+    said = ClassMap(torch.tensor([[1, 1, 2, 0, 1, 2]]))
+    result = evaluate_segmentation([labels], [said], ["a", "b", "c"])
+    assert result.confusions() == [("a", "b", 2), ("a", "c", 1), ("b", "a", 1)]
+    assert result.confusions(2) == [("a", "b", 2), ("a", "c", 1)]
+
+
+@pytest.mark.parametrize("largest", [0, 127, 128, 300])
+def test_maps_come_back_as_they_were_kept(largest: int) -> None:
+    names = [f"class {k}" for k in range(301)]
+    target = ClassMap(torch.tensor([[0, largest, IGNORE]]))
+    result = evaluate_segmentation([target], [target], names)
+    assert result.targets is not None
+    assert result.targets[0].labels.tolist() == [[0, largest, IGNORE]]
+    assert result.confusion[largest, largest] == (2 if largest == 0 else 1)
+
+
+def test_the_largest_and_the_smallest_id() -> None:
+    for label, counts in ((2, False), (1, True)):
+        target = ClassMap(torch.tensor([[label, 0]]))
+        if counts:
+            assert evaluate_segmentation([target], [target], ["a", "b"]).metrics["mIoU"] == 1
+        else:
+            with pytest.raises(InputError, match="the labels hold ids from 0 to 2, but there are 2 classes"):
+                evaluate_segmentation([target], [target], ["a", "b"])
+    beyond = ClassMap(torch.tensor([[2, 0]]))  # said to be of no class: wrong, not refused
+    assert evaluate_segmentation([ClassMap(torch.tensor([[1, 0]]))], [beyond], ["a", "b"]).other.tolist() == [0, 1]

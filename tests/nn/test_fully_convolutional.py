@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from sightline.nn.backbones.alexnet import alexnet
 from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
 from sightline.nn.backbones.resnet import resnet18
 from sightline.nn.backbones.vgg import VGG, vgg16
-from sightline.nn.layers.fully_convolutional import FullyConvolutional, fully_convolutional
+from sightline.nn.layers.fully_convolutional import FullyConvolutional, fully_convolutional, subsampled_convolution
 
 
 def check_every_crop(network: nn.Module, converted: FullyConvolutional, image: Tensor) -> tuple[int, int]:
@@ -128,3 +129,19 @@ def test_what_is_wrong_is_said() -> None:
         )
     with pytest.raises(InputError, match="no window up to"):
         fully_convolutional(nn.Sequential(nn.Conv2d(1, 1, 3, 64), nn.Flatten(), nn.Linear(7, 2)))
+
+
+def test_a_dense_layer_subsampled_by_hand() -> None:
+    """A dense layer of 8 outputs on 6 maps of 7 × 7 becomes 4 outputs on 3 maps, 3 × 3 taps three apart."""
+    weight = torch.arange(8.0 * 6 * 49).view(8, 6 * 49)
+    found = subsampled_convolution(weight, 7, (4, 3, 3, 3))
+    assert found.shape == (4, 3, 3, 3)
+    for o, c, y, x in itertools.product(range(4), range(3), range(3), range(3)):
+        assert found[o, c, y, x] == weight[2 * o, 2 * c * 49 + 3 * y * 7 + 3 * x]
+    one = subsampled_convolution(torch.arange(12.0).view(2, 6), 1, (1, 3, 1, 1))
+    assert one.flatten().tolist() == [0, 2, 4]
+    for shape in ((3, 3, 3, 3), (4, 4, 3, 3), (4, 3, 5, 5), (16, 3, 3, 3), (4, 12, 3, 3), (4, 3, 1, 1)):
+        with pytest.raises(InputError, match="cannot be subsampled to a convolution"):
+            subsampled_convolution(weight, 7, shape)
+    with pytest.raises(InputError, match="cannot be subsampled"):
+        subsampled_convolution(weight, 5, (4, 3, 3, 3))  # 6 · 49 inputs are no multiple of 25

@@ -12,8 +12,9 @@ from sightline.errors import InputError
 from sightline.models.catalog import create_model
 from sightline.models.detection.faster_rcnn import FasterRCNN
 from sightline.nn.heads.rpn import ProposalSettings
-from sightline.training.alternating import STEPS, train_alternating
+from sightline.training.alternating import STEPS, train_alternating, train_in_steps
 from sightline.training.recipe import Recipe
+from sightline.training.run import Run
 from tests.training.toy import CLASSES, BlobDetector, Blobs
 
 
@@ -74,3 +75,29 @@ def test_what_cannot_alternate_is_refused(tmp_path: Path) -> None:
     model = create_model("faster_rcnn_mobilenet_v2", CLASSES, hidden=16)
     with pytest.raises(InputError, match="there are 2 recipes, but training has 4 steps"):
         train_alternating(model, Blobs(2), [recipe] * 2, tmp_path)
+
+
+def test_one_recipe_is_that_of_all_steps_and_its_minutes_are_shared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `fit` is asked for in each step, without any training."""
+    model = create_model("faster_rcnn_mobilenet_v2", CLASSES, hidden=16)
+    asked: list[tuple[Recipe, Path, bool]] = []
+
+    def fit(model: FasterRCNN, data: object, recipe: Recipe, folder: Path, **arguments: object) -> Run:
+        asked.append((recipe, folder, arguments["validate"] is not None))
+        folder.mkdir(parents=True)
+        (folder / "log.txt").write_text(folder.name)
+        return Run(folder, model, recipe, [], {}, None, "interrupted" if len(asked) == 6 else "finished")
+
+    monkeypatch.setattr("sightline.training.alternating.fit", fit)
+    recipe = Recipe(minutes=8)
+    last = train_in_steps(model, Blobs(2), recipe, tmp_path / "a", validate=lambda m: {})  # type: ignore[call-arg]
+    assert [(r.minutes, f.name, v) for r, f, v in asked] == [(2, s, k % 2 == 1) for k, s in enumerate(STEPS)]
+    assert last.folder == tmp_path / "a"
+    assert (tmp_path / "a" / "log.txt").read_text() == STEPS[-1]
+    asked.clear()
+    asked += [(recipe, tmp_path, False)] * 4
+    runs = train_alternating(model, Blobs(2), recipe, tmp_path / "b")
+    assert [r.minutes for r, *_ in asked[4:]] == [8, 8]  # the second was interrupted: no step follows it
+    assert len(runs) == 2

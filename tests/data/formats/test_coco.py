@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from sightline.data.dataset import Dataset
+from sightline.data.formats import coco as coco_reader
 from sightline.data.formats import coco_write, convert, open_dataset
 from sightline.data.images import read_map
 from sightline.errors import InputError
@@ -434,3 +435,20 @@ def test_a_file_that_stands_alone_is_not_read_a_second_time(kind: str, tmp_path:
 def test_ids_that_repeat_are_numbered_anew_from_one() -> None:
     assert coco_write._unique(np.array([7, 3, 7])).tolist() == [1, 2, 3]
     assert coco_write._unique(np.array([7, 3, 9])).tolist() == [7, 3, 9]
+
+
+def test_images_in_no_split_beside_folders_of_splits(tmp_path: Path) -> None:
+    """The splits' folders lie in one folder: what else of images is in there is in none of them."""
+    for name in ("photos/train/a.jpg", "photos/val/b.jpg", "photos/odd/c.jpg", "elsewhere/d.jpg"):
+        picture(tmp_path / name)
+    for number, (split, name) in enumerate((("train", "train/a.jpg"), ("val", "val/b.jpg"))):
+        content = coco([coco_image(number + 1, f"photos/{name}")], [], NAMES)
+        write_json(tmp_path / "annotations" / f"instances_{split}.json", content)
+    columns = open_dataset(tmp_path).columns
+    found = {
+        folders: coco_reader._in_no_split(tmp_path, folders, columns)
+        for folders in (("photos/train", "photos/val"), ("photos/train",), ("photos", "photos/train"), ("photos/odd",))
+    }
+    odd = ["photos/odd: 1 image in no split"]
+    assert [*found.values()][:3] == [odd, [], odd]
+    assert found[("photos/odd",)] == odd

@@ -10,6 +10,7 @@ import pytest
 from pycocotools import mask as oracle
 
 from sightline.data.formats import open_dataset
+from sightline.data.formats.datumaro import recognise
 from sightline.errors import InputError
 
 from .drawn import masks
@@ -77,3 +78,44 @@ def test_shapes_and_groups(tmp_path: Path):
 def test_mistakes(tmp_path: Path, annotation: dict[str, Any], sentence: str):
     with pytest.raises(InputError, match=sentence):
         open_dataset(made(tmp_path, annotation))
+
+
+def test_files_that_are_not_datumaro_s(tmp_path: Path):
+    """COCO has "categories" and "images"; a list is no Datumaro file, whatever it holds."""
+    items, list_file = tmp_path / "items.json", tmp_path / "list.json"
+    items.write_text('{"categories": {"label": {"labels": []}}, "items": []}')
+    list_file.write_text('[{"categories": {}, "items": []}]')
+    (tmp_path / "coco.json").write_text('{"categories": [], "images": [], "items": []}')
+    (tmp_path / "items.txt").write_text(items.read_text())
+    (tmp_path / "other.json").write_text('{"items": []}')
+    found = {file.name: recognise(file) for file in sorted(tmp_path.iterdir())}
+    assert {name for name, words in found.items() if words} == {"items.json"}
+
+
+def test_items_behind_a_long_list_of_labels(tmp_path: Path):
+    picture(tmp_path / "images" / "train" / "a.jpg")
+    labels = [{"name": f"a class with a long name, number {k}", "parent": "", "attributes": []} for k in range(4000)]
+    item = {"id": "a", "annotations": [one("bbox", 3999, bbox=[1, 2, 3, 4])], "image": {"path": "a.jpg"}}
+    content = {"categories": {"label": {"labels": labels}}, "items": [item]}
+    write_json(tmp_path / "annotations" / "train.json", content)
+    data = open_dataset(tmp_path)
+    assert rows(data, 0) == [(labels[3999]["name"], 1, 2, 4, 6)]
+
+
+def test_what_is_said_of_the_image_and_lines(tmp_path: Path):
+    """A label of the image, a polyline (no area), an ellipse whose area is π · 10 · 5, and an item named by its id."""
+    picture(tmp_path / "images" / "b.jpg")
+    annotations = [
+        one("label", 0),
+        one("polyline", points=[1, 2, 9, 8]),
+        one("ellipse", points=[10, 10, 30, 20]),
+        one("bbox", 0, bbox=[1, 1, 2, 2], attributes={"colour": "red"}),
+    ]
+    labels = [{"name": name} for name in ("zebra", "dog")]
+    content = {"categories": {"label": {"labels": labels}}, "items": [{"id": "b", "annotations": annotations}]}
+    write_json(tmp_path / "annotations" / "default.json", content)
+    data = open_dataset(tmp_path)
+    assert data.image_extra(0) == {"labels": ["zebra"]}
+    assert rows(data, 0) == [("dog", 1, 2, 9, 8), ("dog", 10, 10, 30, 20), ("zebra", 1, 1, 3, 3)]
+    assert data.columns.areas[1] == pytest.approx(np.pi * 50, rel=0.02)
+    assert data.columns.extra["other"].text(2) == '{"colour":"red"}'

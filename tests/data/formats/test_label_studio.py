@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from sightline.data.formats import open_dataset
+from sightline.data.formats.label_studio_brush import decode_brush
 from sightline.errors import InputError
+from sightline.ops.masks import rle_to_mask
 
 from .drawn import masks
 from .helpers import everything, picture, rows, write_json
@@ -162,3 +164,30 @@ def test_mistakes(tmp_path: Path, result: dict[str, Any], sentence: str):
     write_json(tmp_path / "e.json", [task(result)])
     with pytest.raises(InputError, match=sentence):
         open_dataset(tmp_path)
+
+
+def test_a_brush_bit_by_bit(tmp_path: Path):
+    """A code by hand for one row of three pixels: 12 values of 8 bits; the opacities are 127, 128 and 255."""
+
+    def code(count: int, word: int, runs: str) -> list[int]:
+        bits = f"{count:032b}{word - 1:05b}{0:04b}{1:04b}{2:04b}{3:04b}{runs}"  # lengths of 1, 2, 3 and 4 bits
+        bits += "0" * (-len(bits) % 8)
+        return [int(bits[k : k + 8], 2) for k in range(0, len(bits), 8)]
+
+    runs = f"0{1:02b}{2:02b}" + f"{9:08b}{8:08b}{7:08b}"  # 3 different values
+    runs += f"0{3:02b}{4:04b}" + f"{127:08b}{1:08b}{2:08b}{3:08b}{128:08b}"  # 5 different values
+    runs += f"1{2:02b}{3:03b}{255:08b}"  # 4 times the same
+    sound = code(12, 8, runs)
+    assert rle_to_mask(decode_brush(sound, (1, 3), "here")).tolist() == [[False, True, True]]
+    with pytest.raises(InputError, match="it has 12 values, but 1 × 4 pixels have 16"):
+        decode_brush(sound, (1, 4), "here")
+    with pytest.raises(InputError, match="ends too soon"):
+        decode_brush(sound[:-2], (1, 3), "here")
+    with pytest.raises(InputError, match="a run goes beyond the image"):
+        decode_brush(code(4, 8, f"1{3:02b}{4:04b}{1:08b}"), (1, 1), "here")
+    assert rle_to_mask(decode_brush(code(4, 8, f"1{3:02b}{3:04b}{200:08b}"), (1, 1), "here")).tolist() == [[True]]
+    with pytest.raises(InputError, match="its values have 4 bits, not 8"):
+        decode_brush(code(4, 4, "0" * 20), (1, 1), "here")
+    for size in ((0, 3), (1, 2**15), (1, None)):
+        with pytest.raises(InputError, match="without original_width"):
+            decode_brush(sound, size, "here")

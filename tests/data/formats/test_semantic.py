@@ -445,3 +445,11 @@ def test_masks_beside_their_images(tmp_path: Path):
     ]  # fmt: skip
     assert tuple(data.classes) == ("background", "car")
     assert data.target(0).labels.tolist() == [[0, 1, 1]] * 2
+
+
+def test_named_images_are_not_looked_for_elsewhere(tmp_path: Path):
+    """Masks beside folders of splits belong to the images there, not to those in the folder that the user names."""
+    for name in ("home/train/a.png", "home/train_masks/a.png", "others/b.png"):
+        picture(tmp_path / name)
+    with pytest.raises(InputError):
+        open_dataset(tmp_path / "home", format="semantic", images=tmp_path / "others", classes=["x", "y"])

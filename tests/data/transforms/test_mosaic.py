@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sightline.data.transforms import Colour, Compose, HorizontalFlip, MixUp, Mosaic, Sometimes, recipes
+from sightline.data.transforms import Colour, Compose, HorizontalFlip, MixUp, Mosaic, Sometimes, VerticalFlip, recipes
 from sightline.data.transforms.mosaic import Remembered, joined
 from sightline.errors import InputError
 from sightline.structures import Classes, ClassScores, Instances
@@ -273,3 +273,12 @@ def test_an_aspect_above_one_makes_a_picture_wider() -> None:
     piece = Mosaic(scale=(1, 1), aspect=(4, 4), flip=0)
     matrix = piece._view((50, 100), (200, 200), (200, 200), np.random.default_rng(0), straight=True)
     assert (matrix[0, 0], matrix[1, 1]) == (4, 1)
+
+
+def test_closed_is_mirrored_as_before() -> None:
+    """Each mirror image is drawn only where its probability is not 0."""
+    assert Mosaic(flip=0.25).closed().pieces == (HorizontalFlip(0.25),)
+    assert Mosaic(flip=0.0, vertical_flip=0.5, fill=0.2, min_visible=0.4).closed() == Compose(
+        [VerticalFlip(0.5)], min_visible=0.4, fill=0.2
+    )
+    assert Mosaic(flip=0.0).closed().pieces == ()

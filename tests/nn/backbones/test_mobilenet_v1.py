@@ -80,7 +80,7 @@ def test_a_separable_convolution_by_a_loop() -> None:
                     assert float(found[0, o, i, j]) == pytest.approx(act(layer[1][1], mixed, o), abs=1e-5)
 
 
-@pytest.mark.parametrize("width", [0.0, -1.0, float("nan")])
+@pytest.mark.parametrize("width", [0.0, -1.0])
 def test_a_width_that_it_cannot_have(width: float) -> None:
     with torch.device("meta"), pytest.raises(InputError, match=f"width is {width}, but must be above 0"):
         create_model("mobilenet_v1", ["a"], width=width)

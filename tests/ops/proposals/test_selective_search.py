@@ -271,3 +271,29 @@ def test_near_repetitions_come_last() -> None:
     assert len(module.different_first(np.zeros((0, 4)), 0.8)) == 0
     with pytest.raises(InputError, match=r"near_iou is 0, but must be in \(0, 1\]"):
         SelectiveSearch(near_iou=0)
+
+
+def test_pixels_as_red_green_and_blue() -> None:
+    """Bytes are divided by 255; floats are clipped to 0 to 1, and those that are no number are 0."""
+    odd = torch.tensor([float("nan"), float("inf"), -float("inf"), 1.5, -0.5, 0.25])
+    assert as_rgb(odd.view(1, 1, 6).expand(3, 1, 6))[0, :, 0].tolist() == [0, 1, 0, 1, 0, 0.25]
+    found = as_rgb(torch.tensor([[[0]], [[51]], [[255]], [[7]]], dtype=torch.uint8))
+    assert found.tolist() == [[pytest.approx([0, 0.2, 1])]]  # the fourth channel is no colour
+    assert as_rgb(torch.tensor([[[0.25]], [[0.75]]])).tolist() == [[[0.5, 0.5, 0.5]]]  # two channels are grey
+
+
+def test_colour_spaces_by_hand() -> None:
+    """Of one orange: (1, 0.5, 0): the hue is 30 degrees, its shares of the sum 2/3 and 1/3, its intensity 0.5."""
+    orange = np.array([[[1.0, 0.5, 0.0]]], np.float32)
+    assert in_space(orange, "rgb")[0, 0].tolist() == [1, 0.5, 0]
+    assert in_space(orange, "hsv")[0, 0].tolist() == pytest.approx([30 / 360, 1, 1], abs=1e-6)
+    assert in_space(orange, "hue")[0, 0].tolist() == pytest.approx([30 / 360], abs=1e-6)
+    assert in_space(orange, "rgi")[0, 0].tolist() == pytest.approx([2 / 3, 1 / 3, 0.5], abs=1e-6)
+    assert in_space(orange, "grey")[0, 0].tolist() == [0.5]
+    assert in_space(np.zeros((1, 1, 3), np.float32), "rgi")[0, 0].tolist() == [0, 0, 0]
+    dark = np.full((1, 1, 3), 0.001, np.float32)  # a sum of less than one grey level of 255 is taken for one
+    assert in_space(dark, "rgi")[0, 0].tolist() == pytest.approx([0.255, 0.255, 0.001], abs=1e-6)
+    white = in_space(np.ones((1, 1, 3), np.float32), "lab")[0, 0]  # L 100, a and b 0
+    assert white.tolist() == pytest.approx([1, 128 / 255, 128 / 255], abs=1e-3)
+    with pytest.raises(InputError, match="there is no colour space 'cmyk'"):
+        in_space(orange, "cmyk")
