@@ -69,6 +69,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "nn.heads.yolo_v2.YOLOv2Head": {"width": 1024, "passed": 64},  # darknet's yolov2-voc.cfg
     "nn.heads.yolo_v3.YOLOv3Head": {"prior": 0.01},
     # metrics
+    "evaluation.evaluate": {"batch_size": 8},
     "evaluation.errors.diagnose": {"iou": 0.5, "background_iou": 0.1},  # TIDE, section 2.2
     "evaluation.errors.operating_point": {"iou": 0.5},
     "evaluation.voc.evaluate_voc": {"year": 2010, "iou": 0.5},

@@ -840,3 +840,75 @@ def test_values_are_rounded_and_clipped_to_the_range_of_their_type() -> None:
     found = to_dtype(torch.tensor([-0.25, 0.5, 1.25]), torch.float64)
     assert found.dtype == torch.float64
     assert found.tolist() == [0.0, 0.5, 1.0]
+
+
+@pytest.mark.parametrize("shrink", [(3.3, 1.2), (1.2, 3.3), (2.0, 2.0), (0.7, 2.6), (1.99, 1.0)])
+def test_a_slope_stays_a_slope_however_it_is_shrunk_and_turned(shrink: tuple[float, float]) -> None:
+    """Averages of blocks and bilinear sampling both keep a linear image: every output pixel by the inverse matrix."""
+    height, width, size = 120, 160, (30, 40)
+    y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+    image = (0.2 + 0.002 * x + 0.003 * y).float()[None]
+    angle = math.radians(20)
+    turned = np.array([[math.cos(angle), -math.sin(angle), 0], [math.sin(angle), math.cos(angle), 0], [0, 0, 1]])
+    inverse = np.array([[1, 0, 80], [0, 1, 60], [0, 0, 1]]) @ turned @ np.diag([*shrink, 1.0])
+    inverse = inverse @ np.array([[1, 0, -20], [0, 1, -15], [0, 0, 1]])  # the middle stays the middle
+    found = warp_image(image, np.linalg.inv(inverse), size, 0.0)[0]
+    inside = 0
+    for row in range(size[0]):
+        for column in range(size[1]):
+            u, v, _ = inverse @ (column + 0.5, row + 0.5, 1)
+            if 6 < u < width - 6 and 6 < v < height - 6:
+                inside += 1
+                assert float(found[row, column]) == pytest.approx(0.2 + 0.002 * u + 0.003 * v, abs=1e-4)
+    assert inside > 400
+
+
+def test_translation_reaches_both_ends() -> None:
+    """A tenth of 20 × 30 pixels: from −2 to 2 rows and −3 to 3 columns, each of them."""
+    view = View(np.eye(3), (20, 30), np.zeros((0, 4)), (20, 30), 0.3)
+    generator = np.random.default_rng(0)
+    steps = [Translate(0.1).step(view, generator)[0] for _ in range(200)]
+    assert {step[0, 2] for step in steps} == {-3, -2, -1, 0, 1, 2, 3}
+    assert {step[1, 2] for step in steps} == {-2, -1, 0, 1, 2}
+
+
+def test_the_numbers_of_the_recipes() -> None:
+    """What the documentation says of each, piece by piece."""
+    flip = transforms.HorizontalFlip(0.5)
+    tiles = transforms.Mosaic(scale=(0.5, 1.5), flip=0.5, vertical_flip=0.0)
+    wanted = {
+        "none": (),
+        "light": (flip, Colour(0.1, 0.1, 0.1, 0.0)),
+        "default": (flip, ScaleJitter((0.67, 1.5), p=0.7), Colour()),
+        "strong": (
+            flip,
+            ScaleJitter((0.5, 2.0), (0.8, 1.25)),
+            Rotate(10.0, p=0.3),
+            Shear(5.0, p=0.2),
+            SafeCrop(p=0.3),
+            Colour(0.3, 0.3, 0.5, 0.04),
+            transforms.ChannelNoise(0.1, p=0.3),
+            transforms.PixelNoise(0.04, p=0.2),
+        ),
+        "ssd": (
+            transforms.ZoomOut((1.0, 4.0), p=0.5),
+            transforms.IoUCrop(),
+            flip,
+            Colour(brightness=0.125, contrast=0.5, saturation=0.5, hue=0.05),
+        ),
+        "mosaic": (tiles, Colour(brightness=0.2, contrast=0.2, saturation=0.4, hue=0.015)),
+        "crops": (
+            flip,
+            transforms.VerticalFlip(0.0),
+            transforms.Rescale((0.67, 1.5)),
+            transforms.RandomCrop(320, within_source=True),
+            Colour(),
+        ),
+    }
+    assert {name: recipes.named(name).pieces for name in recipes.NAMES} == wanted
+    assert {name: recipes.named(name).closing for name in wanted} == dict.fromkeys(wanted, 0.0) | {"mosaic": 0.15}
+    assert recipes.mosaic(mixup=0.25, colour=False).pieces == (transforms.MixUp(tiles, 0.25),)
+    assert recipes.detection("light", flip=0, vertical_flip=0.25, colour=False).pieces == (
+        transforms.VerticalFlip(0.25),
+    )
+    assert recipes.detection("light", flip=0, colour=False).pieces == ()

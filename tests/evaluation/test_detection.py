@@ -246,3 +246,35 @@ def test_half_precision_scores_and_ints_work():
         (200, 200), boxes=torch.tensor([[10, 10, 60, 60]]).bfloat16(), labels=[0], scores=torch.tensor([0.5]).half()
     )
     assert evaluate_detection([target], [prediction], ["cat", "dog"]).metrics["AP"] == 1.0
+
+
+def test_what_some_objects_are_marked_is_noted():
+    """Of three objects one is a crowd and another one difficult: each has its note; plain ones have none."""
+    boxes = [[x, 10.0, x + 20, 30.0] for x in (0.0, 40.0, 80.0)]
+    plain = evaluate_detection([one(boxes, [0] * 3)], [one([], [], [])], ["cat", "dog"])
+    assert plain.notes == []
+    marks = {"crowd": [True, False, False], "difficult": [False, True, False]}
+    notes = evaluate_detection([one(boxes, [0] * 3, **marks)], [one([], [], [])], ["cat", "dog"]).notes
+    assert [note.split(" are ")[0] for note in notes] == ["1 objects", "1 regions"]
+    assert notes[0].startswith("1 objects are marked difficult: they count in COCO's numbers")
+    assert notes[1] == "1 regions are crowds, which count neither when found nor when missed"
+
+
+def test_reasons_by_hand():
+    """A large cat, a crowd of dogs, a difficult owl, and no fox."""
+    boxes = [[0, 0, 100, 100], [100, 100, 110, 110], [150, 150, 160, 160]]
+    names = ("cat", "dog", "owl", "fox")
+    marks = {"crowd": [False, True, False], "difficult": [False, False, True]}
+    nothing = one([], [], [], classes=names)
+    reasons = evaluate_detection([one(boxes, [0, 1, 2], classes=names, **marks)], [nothing], names).reasons
+    assert reasons["APm"] == "no object between 32² and 96² pixels in these labels"
+    assert "APs" not in reasons
+    assert "AP" not in reasons
+    assert reasons["cat/APs"] == "no object of 'cat' smaller than 32² pixels in these labels"
+    assert reasons["owl/APl"] == "no object of 'owl' larger than 96² pixels in these labels"
+    assert (
+        reasons["dog/AP"] == reasons["dog/VOC2007_AP50"] == "every object of 'dog' in these labels is marked as a crowd"
+    )
+    assert reasons["owl/VOC2010_AP50"] == "every object of 'owl' in these labels is marked difficult or as a crowd"
+    assert reasons["fox/AP"] == reasons["fox/APs"] == "no object of 'fox' in these labels"
+    assert "cat/VOC2007_AP50" not in reasons

@@ -23,6 +23,7 @@ from torch import nn
 
 from sightline.models.catalog import ENTRIES, create_model, find
 from sightline.models.entry import Entry
+from sightline.models.preprocess import Preprocess
 
 FILE = Path(__file__).with_name("frozen.json")
 # larger ones of the same code are left out: only their default arguments are compared
@@ -76,12 +77,24 @@ def parts(model: nn.Module) -> dict[str, str]:
             held.update(f"{type(inner).__name__} {number}" for number in numbers(own))
         digest = hashlib.sha256(repr(sorted(held.items())).encode()).hexdigest()[:8]
         found[part] = f"{sum(p.numel() for p in module.parameters())} {digest}"
-    return found | {"": ",".join(n for k, v in sorted(vars(model).items()) if "settings" in k for n in numbers(v))}
+    settings = [v for k, v in sorted(vars(model).items()) if "settings" in k]
+    return found | {"": ",".join(numbers(settings)), "preprocess": ",".join(numbers(model.given))}
 
 
 def built(name: str) -> nn.Module:
-    with torch.device("meta"):
-        return create_model(name, ["circle", "square"])
+    """The model without memory for its numbers; `given` is what its preprocessing was made of, mean and std as well."""
+    given: list[Any] = []
+    start = Preprocess.__init__
+
+    def recording(self: Preprocess, *arguments: Any, **named: Any) -> None:
+        given.extend([*arguments, *(named[name] for name in sorted(named))])
+        start(self, *arguments, **named)
+
+    with torch.device("meta"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Preprocess, "__init__", recording)
+        model = create_model(name, ["circle", "square"])
+    model.given = given  # type: ignore[assignment]
+    return model
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=[entry.name for entry in ENTRIES])

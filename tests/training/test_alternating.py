@@ -50,6 +50,7 @@ def test_each_step_trains_its_own_layers(tmp_path: Path) -> None:
     assert equal(second, first, "rpn")
     assert not equal(second, first, "backbone")
     assert not equal(second, start, "roi_heads")
+    assert not equal(second, start, "backbone")  # it learns in step 2, and its normalisation sees the images
     assert equal(third, second, "backbone")  # its normalisation's statistics, too
     assert equal(third, second, "roi_heads")
     assert not equal(third, second, "rpn")

@@ -42,6 +42,15 @@ def test_boxes_areas_and_keypoints_by_hand():
     assert within_image(score) is score
 
 
+@pytest.mark.parametrize(("size", "clipped"), [((100, 20), [0, 0, 20, 10]), ((20, 100), [0, 0, 50, 10])])
+def test_width_is_width(size, clipped):
+    """A box 50 wide and 10 high: over the edge of an image of 20 × 100, but not of one of 100 × 20."""
+    target = Instances(size, boxes=[[0.0, 0, 50, 10]], labels=[0])
+    assert within_image(target).boxes.tolist() == [clipped]
+    high = Instances(size[::-1], boxes=[[0.0, 0, 10, 50]], labels=[0])
+    assert within_image(high).boxes.tolist() == [[clipped[1], clipped[0], clipped[3], clipped[2]]]
+
+
 def test_the_area_of_a_mask_stays():
     masks = torch.zeros(1, *SIZE, dtype=torch.bool)
     masks[0, 10:30, 50:] = True

@@ -9,25 +9,29 @@ import math
 import os
 import pickle
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
 from sightline.errors import InputError
 from sightline.structures import ClassMap, Instances
-from sightline.training.checkpoint import own_randomness
+from sightline.training import devices
+from sightline.training.checkpoint import TrainState, own_randomness
 from sightline.training.ema import Ema
 from sightline.training.guard import Guard, NonFiniteLoss
 from sightline.training.loader import EpochBatches, make_loader, trainable, worker_count
 from sightline.training.metrics_log import MetricsLog, choose_metric, plain_row, replacing
 from sightline.training.optimizer import is_backbone, parameter_groups
-from sightline.training.progress import ProgressDisplay, duration
+from sightline.training.progress import ProgressDisplay, duration, losses_text
 from sightline.training.recipe import Recipe
-from sightline.training.run import Run, existing_run_folder, new_folder, new_run_folder
+from sightline.training.records import Records
+from sightline.training.run import Run, cpu_name, existing_run_folder, new_folder, new_run_folder
 from sightline.training.schedule import Clock
 from tests.training import toy
 
@@ -336,3 +340,102 @@ def test_samples_are_picklable():
     order = EpochBatches(3, 2)
     loader = make_loader(toy.Blobs(3), order, toy.jitter)
     assert len(pickle.loads(pickle.dumps(loader.dataset))) == 3
+
+
+def test_the_best_epoch_by_hand():
+    """Higher is better: of equals the later is kept, but only a strictly better one counts for patience."""
+    recipe = Recipe(epochs=9, keep="val/AP")
+    records = object.__new__(Records)
+    records.parts, records.validates = SimpleNamespace(recipe=recipe), True
+    state = TrainState()
+
+    def judge(epoch, value, validated=True):
+        row = {"epoch": epoch, "val/AP": value} if validated else {"epoch": epoch}
+        return records._judge(state, row, validated), state.best_score, state.improved
+
+    assert judge(1, None, validated=False) == (False, None, 0)  # nothing to choose by yet
+    assert state.metric is None
+    assert judge(2, 0.5) == (True, 0.5, 2)
+    assert judge(3, 0.25) == (False, 0.5, 2)
+    assert judge(4, 0.5) == (True, 0.5, 2)
+    assert judge(5, 0.75) == (True, 0.75, 5)
+    assert judge(6, None) == (False, 0.75, 5)
+    assert judge(7, None, validated=False) == (False, 0.75, 5)
+
+
+def test_epochs_without_improvement_are_counted():
+    """Patience 2: over when two epochs after the last better one are done; None never ends."""
+    state = TrainState(epoch=5, improved=4)
+    assert not state.stale(1)  # nothing was measured yet
+    state.best_score = 0.5
+    assert [state.stale(patience) for patience in (1, 2, 3, None)] == [True, False, False, False]
+    state.epoch = 6
+    assert [state.stale(patience) for patience in (1, 2, 3, None)] == [True, True, False, False]
+
+
+def test_losses_are_means_over_images():
+    """2 images of a loss of 3 and 1 image of a loss of 6: the mean of the three is 4."""
+    state = TrainState()
+    state.add({"a": 3.0, "b": 0.0}, 2)
+    state.add({"a": 6.0}, 1)
+    assert (state.sums, state.images, state.batch) == ({"a": 12.0, "b": 0.0}, 3, 2)
+    means = devices.mean_over_processes(Accelerator(cpu=True), state.sums, state.images)
+    assert means == {"a": 4.0, "b": 0.0}
+    state.elapsed, state.epoch, state.step = 7.5, 3, 11
+    state.next_epoch()
+    assert (state.epoch, state.batch, state.images, state.sums, state.step) == (4, 0, 0, {}, 11)
+    assert state.epoch_began == 7.5
+
+
+@pytest.mark.parametrize(
+    ("world", "rank", "count", "main"),
+    [(None, None, 1, True), ("1", "0", 1, True), ("4", "0", 4, True), ("4", "2", 4, False), ("x", "2", 1, True)],
+)
+def test_processes_that_were_launched_together(monkeypatch, world, rank, count, main):
+    for name, value in (("WORLD_SIZE", world), ("RANK", rank)):
+        monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
+    assert devices.launched_together() == count
+    assert devices.is_main() is main
+
+
+def test_devices_that_are_there(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    for device in (None, "cpu", "cuda", "cuda:0", "cuda:1", torch.device("cpu")):
+        devices.require_device(device)
+    for device in ("cuda:2", "cuda:x", "mps", "cpu:0", "gpu"):
+        with pytest.raises(InputError, match="there is no such device here; there are cpu, cuda:0, cuda:1"):
+            devices.require_device(device)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(InputError, match=r"device is 'cuda', but there is no such device here; there are cpu$"):
+        devices.require_device("cuda")
+
+
+def test_modes_come_back_module_by_module():
+    model = nn.Sequential(nn.Linear(1, 1), nn.Sequential(nn.BatchNorm2d(1)))
+    model.train()
+    model[1].eval()
+    with devices.running(model, None) as place:
+        assert place.type == "cpu"
+        assert not any(module.training for module in model.modules())
+    assert [module.training for module in model.modules()] == [True, True, False, False]
+
+
+def test_losses_in_words():
+    assert losses_text({"cls": 0.5, "box": 0.25}) == "loss 0.75 (cls 0.5, box 0.25)"
+    assert losses_text({"cls": 1 / 3}) == "loss 0.3333"
+    assert losses_text({"loss": 2.0, "cls": 0.5, "box": 0.25}) == "loss 2 (cls 0.5, box 0.25)"
+    assert [duration(s) for s in (-3, 59.6, 3599.4, 3599.6, 86400)] == [
+        *("0 s", "1 min 00 s", "59 min 59 s", "1 h 00 min", "24 h 00 min")
+    ]
+
+
+def test_the_processor_s_name_where_the_system_does_not_tell(monkeypatch):
+    def fail(*_, **__):
+        raise OSError
+
+    monkeypatch.setattr("pathlib.Path.read_text", fail)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    for processor, name in (("", "x86_64"), ("a good one", "a good one")):
+        monkeypatch.setattr("platform.processor", lambda processor=processor: processor)
+        assert cpu_name() == name

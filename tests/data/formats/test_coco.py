@@ -452,3 +452,17 @@ def test_images_in_no_split_beside_folders_of_splits(tmp_path: Path) -> None:
     odd = ["photos/odd: 1 image in no split"]
     assert [*found.values()][:3] == [odd, [], odd]
     assert found[("photos/odd",)] == odd
+
+
+def test_ids_that_are_texts_or_missing_are_numbered_beyond_the_others(tmp_path: Path) -> None:
+    """Of images 7 and "x" and "y" the texts are 8 and 9; annotations without ids are counted from 1 in the file."""
+    images = [coco_image(7, "a.jpg"), coco_image("x", "b.jpg"), coco_image("y", "c.jpg")]  # type: ignore[arg-type]
+    for image in images:
+        picture(tmp_path / image["file_name"])
+    annotations = [coco_object(None, image, 3, [1, 2, 3, 4]) for image in (7, "x", "y")]  # type: ignore[arg-type]
+    write_json(tmp_path / "labels.json", coco(images, annotations, NAMES))
+    data = open_dataset(tmp_path)
+    assert data.columns.image_ids.tolist() == [7, 8, 9]
+    assert [data.image_extra(i).get("id") for i in range(3)] == [None, "x", "y"]
+    assert data.columns.ids.tolist() == [1, 2, 3]
+    assert [len(rows(data, i)) for i in range(3)] == [1, 1, 1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from sightline.data.formats import cityscapes, files
 from sightline.data.formats.listed import Finder, Listed, label_files
+from sightline.data.formats.refusal import not_recognised
 from sightline.data.formats.semantic_classes import _colour
 from sightline.data.formats.yolo_lines import looks_like_keypoints
 from sightline.errors import InputError
@@ -149,3 +151,20 @@ def test_the_label_ids_of_cityscapes() -> None:
         *("train", "motorcycle", "bicycle"),
     ]
     assert np.unique(ids).size == 19
+
+
+@pytest.mark.parametrize(
+    ("count", "advice"),
+    [
+        (1, r"Its folder a \(yolo\) is a dataset: give that path; "),
+        (2, r"Its folders a \(yolo\), b \(yolo\) are datasets: give one of them; "),
+        (3, r"Its folders a \(yolo\), b \(yolo\), c \(yolo\) are datasets: give one of them; "),
+        (4, r"Its folders a \(yolo\), b \(yolo\), c \(yolo\), … are datasets: give one of them; "),
+    ],
+)
+def test_datasets_inside_of_a_folder_are_named(tmp_path: Path, count: int, advice: str) -> None:
+    for name in "abcd"[:count]:
+        picture(tmp_path / name / "x.jpg")
+    error = not_recognised(tmp_path, lambda folder: {} if folder == tmp_path else {"yolo": "labels"})
+    assert re.search(advice, str(error)), error
+    assert f"holds {count} images, but it is not a dataset in a known format" in str(error)

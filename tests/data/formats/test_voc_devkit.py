@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from sightline.data.formats import open_dataset
-from sightline.data.formats.voc_lists import colour
+from sightline.data.formats.voc_devkit import years
+from sightline.data.formats.voc_lists import colour, image_lists, read_class_list
 from sightline.errors import InputError
 
 from .helpers import everything, picture, text, voc
@@ -60,3 +61,44 @@ def test_class_maps_of_years(tmp_path: Path):
     data = open_dataset(tmp_path, format="semantic")
     assert [int(data.target(i).labels.max()) for i in range(2)] == [1, 20]  # type: ignore[union-attr]
     assert data.classes[20] == "tvmonitor"
+
+
+def test_what_is_a_year(tmp_path: Path):
+    """Four digits after VOC and images inside; a folder that has images itself is no devkit."""
+    for name in (
+        "VOC2007/JPEGImages",
+        "voc2012/JPEGImages",
+        "VOC2010/Annotations",
+        "VOC20070/JPEGImages",
+        "x/JPEGImages",
+    ):
+        (tmp_path / name).mkdir(parents=True)
+    assert [folder.name for folder in years(tmp_path)] == ["VOC2007", "voc2012"]
+    assert years(tmp_path / "VOC2007") == years(tmp_path / "absent") == []
+
+
+def test_lists_of_splits_and_of_classes(tmp_path: Path):
+    """A list is of one class where its name ends with another list's, or where all of its lines have marks of it."""
+    home = tmp_path / "ImageSets" / "Main"
+    text(home / "train.txt", "a\n\n  b.jpg\n")
+    text(home / "val.txt", "c -1\n")
+    text(home / "dog_train.txt", "a 1\nb 0\n")
+    text(home / "dog_extra.txt", "a 1\nb -1\n")
+    text(home / "my_extra.txt", "a\nb\n")
+    text(home / "empty_set.txt", "")
+    text(home / "trainval.txt", "a\nb\nc\n")
+    found = {split: names for split, _, names in image_lists(tmp_path, {"a", "b", "c"})}
+    assert found == {"train": ["a", "b"], "val": ["c"], "empty_set": [], "my_extra": ["a", "b"]}
+    assert list(found)[:2] == ["train", "val"]
+    (home / "val.txt").unlink()
+    assert "trainval" in {split for split, *_ in image_lists(tmp_path, set())}
+    assert image_lists(tmp_path / "absent", set()) == []
+
+
+def test_lists_of_class_names(tmp_path: Path):
+    text(tmp_path / "labelmap.txt", "# label:color_rgb:parts:actions\nbackground:0,0,0::\na:b:1,2,3::\nplain\n\n")
+    assert read_class_list(tmp_path) == ["a:b", "plain"]
+    assert read_class_list(tmp_path / "absent") is None
+    text(tmp_path / "labelmap.txt", "cat\ndog\ncat\n")
+    with pytest.raises(InputError, match="names the class 'cat' twice"):
+        read_class_list(tmp_path)

@@ -21,7 +21,7 @@ from sightline.data.transforms import (
     VerticalFlip,
     recipes,
 )
-from sightline.data.transforms.mirroring import unmirrored
+from sightline.data.transforms.mirroring import mirrors_wrongly, unmirrored
 from sightline.structures import Instances
 from sightline.training.data_facts import data_facts, remember, say_what_is_not_mirrored
 from sightline.verbs.torch_data import TorchData
@@ -178,3 +178,11 @@ def test_a_plain_torch_dataset_names_its_keypoints():
     assert data_facts(data)["keypoint_swap"] == [0, 2, 1]
     Plain.keypoint_names = ()
     assert TorchData(Plain()).keypoint_swap is None
+
+
+@pytest.mark.parametrize(("points", "answer"), [(1, False), (2, True), (17, True)])
+def test_a_single_point_is_its_own_mirror_image(points: int, answer: bool) -> None:
+    target = Instances(SIZE, boxes=[[1, 1, 9, 9]], labels=[0], keypoints=torch.ones(1, points, 3))
+    assert mirrors_wrongly(target, None) is answer
+    assert not mirrors_wrongly(target, tuple(range(points)))
+    assert not mirrors_wrongly(Instances(SIZE, boxes=[[1, 1, 9, 9]], labels=[0]), None)

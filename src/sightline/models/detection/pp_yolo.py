@@ -291,8 +291,9 @@ class PPYOLO(Detector):
         return outputs.classes.float().sigmoid() * object_score[..., None]
 
     def anchor_shapes(self, image_size: Size) -> Tensor:
-        """(width, height) of every anchor, [A, 2], in pixels of the resized image."""
-        return torch.cat(self.shapes)
+        """(width, height) of every anchor, [A, 2], in pixels of an image of `image_size`."""
+        height, width = self.preprocess.resized(image_size)
+        return torch.cat(self.shapes) * torch.tensor([image_size[1] / width, image_size[0] / height])
 
 
 SETTINGS = PPYOLOSettings()
