@@ -451,6 +451,10 @@ EQUIVALENT: dict[tuple[str, str], str] = {
         "if generator.random() > self.p:",
     ): "differs where a random number of 53 bits equals the probability",
     (
+        "models/detection/r_cnn_stages.py",
+        "width = model.svm_weight.shape[1] - model.box_weight.shape[2]",
+    ): "of no regions, too, there is one part, so that the width is never asked for",
+    (
         "evaluation/_arrays.py",
         "bounds = np.searchsorted(rows.image, np.arange(len(predictions) + 2)).tolist()",
     ): "one bound more is never asked for: the pairs end with the predictions",

@@ -117,3 +117,24 @@ def test_it_learns_two_images() -> None:
 def test_what_is_wrong_is_said() -> None:
     with pytest.raises(InputError, match=r"regions of \(6,\) cells do not fit a grid of 5×5"):
         build(regions=(6,))
+
+
+def test_detections_by_hand() -> None:
+    """Of 4 regions one is an object: a score is the objectness times the class's share; the box moves by the deltas."""
+    model = build(cells=2, regions=(1,), min_score=0.25, nms_iou=0.5)
+    objectness = torch.tensor([0.0, math.log(3), -9.0, -9.0])  # 1/2 and 3/4
+    logits = torch.tensor([[0.0, math.log(2), 0.0], [math.log(6), 0.0, 0.0], [0.0, 0, 0], [0.0, 0, 0]])
+    deltas = torch.zeros(4, 4)
+    deltas[1] = torch.tensor([1.0, -2.0, 5 * math.log(0.5), 5 * math.log(0.8)])  # a tenth, a fifth, half, four fifths
+    model.network = lambda *_: (objectness, logits, deltas)  # type: ignore[method-assign, assignment]
+    found = model.scan(torch.zeros(3, 60, 80), (60, 80))  # regions of 40 × 30
+    assert model.regions_classified == 4
+    assert found["scores"].tolist() == pytest.approx([0.75 * 6 / 8])
+    assert found["labels"].tolist() == [1]
+    # the region 40 … 80 × 0 … 30: its centre (60, 15) moves to (64, 9), its sides become 20 and 24; cut at the border
+    assert found["boxes"][0].tolist() == pytest.approx([54, 0, 74, 21])
+    lower = build(cells=2, regions=(1,), min_score=0.2, max_detections=2)
+    lower.network = model.network  # type: ignore[method-assign]
+    found = lower.scan(torch.zeros(3, 60, 80), (60, 80))
+    assert found["scores"].tolist() == pytest.approx([0.5625, 0.25])
+    assert found["labels"].tolist() == [1, 2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 
 from sightline.errors import InputError
 from sightline.models.catalog import create_model
+from sightline.models.detection import overfeat
 from sightline.models.detection.overfeat import (
     OverFeat,
     OverFeatSettings,
@@ -211,3 +213,39 @@ def test_what_is_wrong_is_said() -> None:
         overfeat_mobilenet_v2(NAMES, phase="box")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="scales must be factors above 0"):
         build(scales=())
+
+
+def test_decoding_by_hand() -> None:
+    """Two windows say one square, a third one a star with its edges the wrong way round, a fourth nothing surely.
+
+    The score of the square is 1 − 1 / (1 + 0.75 + 0.5), that of the star 1 − 1 / 1.625; the merged box is the mean.
+    """
+    windows = torch.tensor([[0.0, 0, 20, 20], [2, 0, 22, 20], [40, 40, 60, 60], [80, 80, 100, 100]])
+    probabilities = torch.tensor(
+        [
+            [0.125, 0.0625, 0.75, 0.0625],
+            [0.375, 0.0625, 0.5, 0.0625],
+            [0.25, 0.0625, 0.0625, 0.625],
+            [0.91, 0.03, 0.03, 0.03],
+        ]
+    )
+    edges = torch.tensor([[0.0, 0, 0, 0], [0.0, 0.1, 0.0, 0.1], [1.0, 0.5, -0.5, 0.0], [0.0, 0, 0, 0]])
+    model = SimpleNamespace(settings=OverFeatSettings(min_score=0.2, merge=0.8, candidates=9))
+    (found,) = OverFeat.decode(model, probabilities.log()[None], edges[None], windows, [(70, 70)])  # type: ignore[arg-type]
+    assert found["labels"].tolist() == [2, 3]
+    assert found["scores"].tolist() == pytest.approx([1 - 1 / 2.25, 1 - 1 / 1.625])
+    assert found["boxes"][0].tolist() == pytest.approx([1, 1, 21, 21])
+    assert found["boxes"][1].tolist() == pytest.approx([50, 50, 60, 60])  # from 60 to 50, and from 50 to 60
+    few = SimpleNamespace(settings=OverFeatSettings(min_score=0.2, merge=0.8, candidates=1, max_detections=1))
+    (found,) = OverFeat.decode(few, probabilities.log()[None], edges[None], windows, [(70, 70)])  # type: ignore[arg-type]
+    assert found["scores"].tolist() == pytest.approx([1 - 1 / 1.75])
+
+
+def test_random_negatives_are_drawn_of_those_that_may_be() -> None:
+    allowed = torch.tensor([[True, False, True, True], [False, False, True, False], [False] * 4])
+    found = overfeat._random(allowed, 2)
+    assert found.sum(1).tolist() == [2, 1, 0]
+    assert not (found & ~allowed).any()
+    drawn = torch.stack([overfeat._random(allowed, 1)[0] for _ in range(100)]).sum(0)
+    assert drawn[1] == 0
+    assert (drawn[[0, 2, 3]] > 10).all()

@@ -358,3 +358,18 @@ def test_r_fcn_has_the_numbers_of_the_paper_and_its_code(name: str) -> None:
     b = model.roi_heads.settings
     assert (b.samples, b.positive_fraction, b.positive_iou, b.nms_iou) == (128, 0.25, 0.5, 0.3)
     assert model.roi_heads.region_features.bins == 7
+
+
+def test_stored_proposals_forget_those_added_first() -> None:
+    asked: list[int] = []
+
+    def propose(image: Tensor) -> Tensor:
+        asked.append(int(image[0, 0, 0]))
+        return torch.tensor([[0.0, 0, int(image[0, 0, 0]), 9]])
+
+    stored = StoredProposals(propose, limit=2)
+    images = [torch.full((3, 4, 4), value, dtype=torch.uint8) for value in (1, 2, 3)]
+    for k in (0, 1, 0, 2, 1, 0):
+        assert stored(images[k]).tolist() == [[0, 0, k + 1, 9]]
+        assert len(stored) <= 2
+    assert asked == [1, 2, 3, 1]  # the third drops the first; asking again does not make it later

@@ -145,3 +145,12 @@ def test_a_dense_layer_subsampled_by_hand() -> None:
             subsampled_convolution(weight, 7, shape)
     with pytest.raises(InputError, match="cannot be subsampled"):
         subsampled_convolution(weight, 5, (4, 3, 3, 3))  # 6 · 49 inputs are no multiple of 25
+
+
+def test_a_window_too_small_for_any_map_is_told() -> None:
+    layers = [nn.Conv2d(3, 4, 5), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 9, 2)]
+    with pytest.raises(InputError, match=r"a window of 4 pixels gives a map \[0, 0, 0\], which does not fit"):
+        fully_convolutional(nn.Sequential(*layers), window=4)
+    with pytest.raises(InputError, match=r"a window of 9 pixels gives a map \[4, 5, 5\]"):
+        fully_convolutional(nn.Sequential(*layers), window=9)
+    assert fully_convolutional(nn.Sequential(*layers)).window == 7  # 7 − 4 = 3 cells
