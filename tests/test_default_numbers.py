@@ -68,8 +68,37 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "nn.heads.yolo_v1.YOLOv1Head": {"hidden": 4096, "width": 1024, "dropout": 0.5},
     "nn.heads.yolo_v2.YOLOv2Head": {"width": 1024, "passed": 64},  # darknet's yolov2-voc.cfg
     "nn.heads.yolo_v3.YOLOv3Head": {"prior": 0.01},
+    # models
+    "models.preprocess.Preprocess": {
+        "mean": (0.485, 0.456, 0.406),
+        "std": (0.229, 0.224, 0.225),
+        "min_size": 800,
+        "max_size": 1333,
+        "divisor": 32,
+    },
+    "models.detection.proposers.Windows": {
+        "scales": (0.15, 0.25, 0.4, 0.6, 0.85),
+        "ratios": (0.5, 1.0, 2.0),
+        "step": 0.33,
+    },
+    "models.detection.proposers.StoredProposals": {"limit": 10_000},
+    "models.detection.sliding_window.shifted": {"amount": 0.2},
+    "models.detection.r_cnn_stages.StageSettings": {  # R-CNN's code, rcnn_train.m and rcnn_train_bbox_regressor.m
+        "svm_c": 1e-3,
+        "positive_weight": 2.0,
+        "norm": 20.0,
+        "negative_iou": 0.3,
+        "first_negatives": 2000,
+        "rounds": 3,
+        "max_negatives": 20_000,
+        "ridge": 1000.0,
+        "pair_iou": 0.6,
+        "seed": 0,
+    },
+    "models.segmentation.segmenter.Segmenter": {"further": 0.5},  # the auxiliary loss of PSPNet halves it, too
     # metrics
     "evaluation.evaluate": {"batch_size": 8},
+    "evaluation.predict_batches": {"batch_size": 8},
     "evaluation.errors.diagnose": {"iou": 0.5, "background_iou": 0.1},  # TIDE, section 2.2
     "evaluation.errors.operating_point": {"iou": 0.5},
     "evaluation.voc.evaluate_voc": {"year": 2010, "iou": 0.5},
@@ -158,7 +187,34 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "lr": 0.0,
     },
 }
+YOLO_V3 = [10, 13, 16, 30, 33, 23, 30, 61, 62, 45, 59, 119, 116, 90, 156, 198, 373, 326]  # yolov3.cfg
+YOLO_V3_TINY = [10, 14, 23, 27, 37, 58, 81, 82, 135, 169, 344, 319]  # yolov3-tiny.cfg
+# yolov2-voc.cfg
+YOLO_V2_VOC = [1.3221, 1.73145, 3.19275, 4.00944, 5.05587, 8.09892, 9.47112, 4.84053, 11.2364, 10.0071]
+YOLO_V2 = [0.57273, 0.677385, 1.87446, 2.06253, 3.33843, 5.47434, 7.88282, 3.52778, 9.77052, 9.16828]  # yolov2.cfg
+YOLO_9000 = [0.77871, 1.14074, 3.00525, 4.31277, 9.22725, 9.61974]  # yolo9000.cfg
+FLAT: dict[str, list[float]] = {
+    "models.detection.pp_yolo._ANCHORS": YOLO_V3,
+    "models.detection.pp_yolo._TWO_LEVELS": YOLO_V3_TINY,
+    "models.detection.yolo_v2.VOC_ANCHORS": YOLO_V2_VOC,
+    "models.detection.yolo_v2.COCO_ANCHORS": YOLO_V2,
+    "models.detection.yolo_9000.YOLO_9000_ANCHORS": YOLO_9000,
+    "models.detection.faster_rcnn._OCTAVES": [32, 64, 128, 256, 512],  # FPN, section 4.1
+}
 VALUES = {
+    "models.detection.pyramid.STRIDES": (8, 16, 32, 64, 128),  # P3 to P7
+    "models.detection.yolo_v2.STRIDE": 32,
+    "models.detection.pp_yolo._DROP": (0.1, 3),
+    "models.preprocess.IMAGENET_MEAN": (0.485, 0.456, 0.406),
+    "models.preprocess.IMAGENET_STD": (0.229, 0.224, 0.225),
+    "models.segmentation.sliding_segmentation.WINDOW": 33,
+    "data.formats.label_studio_brush._OPAQUE": 128,
+    "data.formats.masks_voc._BORDER": (224, 224, 192),  # VOC's colour of what does not count
+    "data.formats.semantic._VOC_BORDER": (224, 224, 192),
+    "data.formats.semantic._WIDE": 65535,
+    "training.budget.FROM_SCRATCH": 30,
+    "training.budget.FROM_WEIGHTS": 5,
+    "training.half.LARGEST_KERNEL": 7,
     "ops.boxes.MAX_LOG_RATIO": math.log(1000 / 16),
     "ops.proposals.regions.COLOUR_BINS": 25,  # selective search, section 3.2
     "ops.proposals.regions.TEXTURE_BINS": 10,
@@ -200,6 +256,12 @@ def test_default_numbers(area: str) -> None:
             assert numbers == wanted, path
 
 
+def flat(value: Any) -> list[float]:
+    return [number for part in value for number in flat(part)] if isinstance(value, list | tuple) else [value]
+
+
 def test_constants() -> None:
+    for path, numbers in FLAT.items():
+        assert flat(found(path)) == numbers, path
     for path, wanted in VALUES.items():
         assert found(path) == wanted, path

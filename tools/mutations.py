@@ -334,7 +334,7 @@ AREAS: dict[str, dict[str, list[str]]] = {
     "metrics": {
         "evaluation/_arrays.py": ["tests/evaluation/test_detection.py", "tests/evaluation/test_errors.py"],
         "evaluation/coco.py": ["tests/evaluation/test_detection.py", "tests/evaluation/test_shapes.py"],
-        "evaluation/detection.py": ["tests/evaluation/test_detection.py", "tests/evaluation/test_evaluate.py"],
+        "evaluation/detection.py": [f"tests/evaluation/test_{name}.py" for name in ("detection", "evaluate", "shapes")],
         "evaluation/errors.py": ["tests/evaluation/test_errors.py"],
         "evaluation/proposals.py": ["tests/evaluation/test_proposals.py"],
         "evaluation/segmentation.py": ["tests/evaluation/test_segmentation.py"],
@@ -424,7 +424,7 @@ AREAS: dict[str, dict[str, list[str]]] = {
         "training/budget.py": ["tests/training/test_budget.py"],
         "training/devices.py": [_PARTS],
         "training/progress.py": [_PARTS],
-        "training/run.py": [_LOOP, "tests/training/test_few_images.py", "-k", _SHORT + " or few"],
+        "training/run.py": [_PARTS, _LOOP, "-k", f"{_SHORT} or run or processor or environment"],
         "training/trained_on.py": ["tests/evaluation/test_held_out.py"],
     },
 }
@@ -434,14 +434,19 @@ _DEFAULTS, _FROZEN = "tests/test_default_numbers.py", "tests/models/test_frozen.
 COMMON: dict[str, list[str]] = {
     "ops": [_DEFAULTS],
     "heads": [_DEFAULTS, "tests/nn/test_starts.py", _FROZEN],
-    "systems": [_FROZEN, "tests/nn/test_starts.py"],
+    "systems": [_FROZEN, _DEFAULTS, "tests/nn/test_starts.py", f"{_DETECTION}test_anchor_shapes.py"],
     "metrics": [_DEFAULTS],
+    "formats": [_DEFAULTS, f"{_FORMATS}test_parts.py", f"{_FORMATS}test_recognition.py"],
     "transforms": [_DEFAULTS],
     "training": [_DEFAULTS],
 }
 """Area → tests of the numbers that all its files have: they run after the nearest."""
 
 EQUIVALENT: dict[tuple[str, str], str] = {
+    (
+        "data/transforms/targets.py",
+        "keypoints = move_keypoints(target.keypoints, places, size, keypoint_swap if determinant <= 0 else None)",
+    ): "the matrix has an inverse: its determinant is not 0",
     (
         "ops/boundary_weights.py",
         "near = two_nearest(objects, math.ceil(12 * sigma)).sum(0)",

@@ -45,7 +45,7 @@ from sightline.data.transforms import (
 )
 from sightline.data.transforms.resample import warp_image, warp_labels
 from sightline.data.transforms.targets import transform_boxes, visible_share
-from sightline.data.transforms.tone import to_dtype
+from sightline.data.transforms.tone import apply_tone, to_dtype
 from sightline.errors import InputError
 from sightline.structures import IGNORE, Classes, ClassMap, ClassScores, Instances
 
@@ -874,7 +874,7 @@ def test_translation_reaches_both_ends() -> None:
 
 def test_the_numbers_of_the_recipes() -> None:
     """What the documentation says of each, piece by piece."""
-    flip = transforms.HorizontalFlip(0.5)
+    flip = HorizontalFlip(0.5)
     tiles = transforms.Mosaic(scale=(0.5, 1.5), flip=0.5, vertical_flip=0.0)
     wanted = {
         "none": (),
@@ -892,15 +892,15 @@ def test_the_numbers_of_the_recipes() -> None:
         ),
         "ssd": (
             transforms.ZoomOut((1.0, 4.0), p=0.5),
-            transforms.IoUCrop(),
+            IoUCrop(),
             flip,
             Colour(brightness=0.125, contrast=0.5, saturation=0.5, hue=0.05),
         ),
         "mosaic": (tiles, Colour(brightness=0.2, contrast=0.2, saturation=0.4, hue=0.015)),
         "crops": (
             flip,
-            transforms.VerticalFlip(0.0),
-            transforms.Rescale((0.67, 1.5)),
+            VerticalFlip(0.0),
+            Rescale((0.67, 1.5)),
             transforms.RandomCrop(320, within_source=True),
             Colour(),
         ),
@@ -908,7 +908,81 @@ def test_the_numbers_of_the_recipes() -> None:
     assert {name: recipes.named(name).pieces for name in recipes.NAMES} == wanted
     assert {name: recipes.named(name).closing for name in wanted} == dict.fromkeys(wanted, 0.0) | {"mosaic": 0.15}
     assert recipes.mosaic(mixup=0.25, colour=False).pieces == (transforms.MixUp(tiles, 0.25),)
-    assert recipes.detection("light", flip=0, vertical_flip=0.25, colour=False).pieces == (
-        transforms.VerticalFlip(0.25),
-    )
+    assert recipes.detection("light", flip=0, vertical_flip=0.25, colour=False).pieces == (VerticalFlip(0.25),)
     assert recipes.detection("light", flip=0, colour=False).pieces == ()
+
+
+def drawn(
+    piece: transforms.Geometric, count: int = 300, boxes: object = ()
+) -> list[tuple[np.ndarray, tuple[int, int]]]:
+    """Steps of a piece from a picture of 200 × 400 with some objects."""
+    view = View(np.eye(3), (200, 400), np.array(boxes, dtype=float).reshape(-1, 4), (200, 400), 0.3)
+    generator = np.random.default_rng(0)
+    return [piece.step(view, generator) for _ in range(count)]
+
+
+def test_factors_are_drawn_evenly_in_their_logarithm() -> None:
+    """Halving is as likely as doubling, and each quarter of the range [log ½, log 2] as likely as the others."""
+    for piece in (ScaleJitter((0.5, 2.0)), Rescale((0.5, 2.0))):
+        factors = np.log2([step[0, 0] for step, _ in drawn(piece)])
+        assert -1.01 <= factors.min() < -0.9
+        assert 0.9 < factors.max() <= 1.01
+        counts, _ = np.histogram(factors, [-1.02, -0.5, 0, 0.5, 1.02])
+        assert counts.min() > 45  # of 75
+    sizes = [size for _, size in drawn(ScaleJitter((0.5, 2.0)))]
+    assert set(sizes) == {(200, 400)}
+    for step, size in drawn(Rescale((0.5, 2.0), (0.5, 2.0)), 100):
+        assert size == (round(200 * step[1, 1]), round(400 * step[0, 0]))
+        assert 0.49 < step[0, 0] / step[1, 1] < 2.05
+
+
+def test_windows_have_the_sides_that_are_asked_for() -> None:
+    """SSD's: each side 0.3 to 1 of the picture's, their ratio ½ to 2. Of `SafeCrop` the area is 0.4 to 1, too."""
+    object_ = [[150, 80, 250, 120]]
+    windows = [size for _, size in drawn(IoUCrop(), 300, object_) if size != (200, 400)]
+    shares = np.array([(height / 200, width / 400) for height, width in windows])
+    ratios = shares[:, 1] / shares[:, 0]
+    assert len(windows) > 150
+    assert 0.29 < shares.min() < 0.4
+    assert shares.max() <= 1
+    assert 0.48 < ratios.min() < 0.7
+    assert 1.4 < ratios.max() < 2.05
+    safe = np.array([size for _, size in drawn(SafeCrop(p=1.0), 300, object_)]) / [200, 400]
+    areas, ratios = safe.prod(1), safe[:, 1] / safe[:, 0]
+    assert 0.36 < areas.min() < 0.5  # a side that would be longer than the picture's is cut
+    assert 0.95 < areas.max() <= 1
+    assert 0.74 < ratios.min() < 0.85
+    assert 1.2 < ratios.max() < 1.34
+    for step, (height, width) in drawn(SafeCrop(p=1.0), 100, object_):
+        x, y = -step[0, 2], -step[1, 2]
+        assert 0 <= x <= 150
+        assert x + width >= 250
+        assert 0 <= y <= 80
+        assert y + height >= 120
+    whole = drawn(SafeCrop((0.05, 0.1), p=1.0), 50, [[0, 0, 400, 199.5]])  # grown where the object needs more
+    assert {size for _, size in whole} == {(200, 400)}
+
+
+def test_chances_of_the_pieces() -> None:
+    """With p = ¼ a quarter of the steps does something, with 0 none, with 1 each."""
+    for piece in (HorizontalFlip, VerticalFlip, QuarterTurn, Rotate, Shear, Translate):
+        moved = [sum(not np.array_equal(step, np.eye(3)) for step, _ in drawn(piece(p=p), 200)) for p in (0, 0.25, 1)]
+        assert moved[0] == 0
+        assert 30 < moved[1] < 70
+        assert moved[2] >= 195  # a shift by no pixel may be drawn
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_one_channel_made_lighter(channels: int, dtype: torch.dtype) -> None:
+    """An offset of a fifth of full scale on the second channel leaves the others as they are."""
+    image = torch.full((channels, 2, 3), 100, dtype=torch.uint8)
+    image = image if dtype == torch.uint8 else image.float() / 255
+    offset = np.zeros(channels)
+    offset[1] = 0.2
+    found = apply_tone(image, Tone(np.eye(channels), offset, np.zeros(channels))).float()
+    found = found if dtype == torch.uint8 else found * 255
+    wanted = [151.0 if c == 1 else 100.0 for c in range(channels)]
+    assert found.amax((1, 2)).tolist() == pytest.approx(wanted, abs=1e-3)
+    assert found.amin((1, 2)).tolist() == pytest.approx(wanted, abs=1e-3)
+    assert apply_tone(image, Tone(np.eye(channels), np.zeros(channels), np.zeros(channels))) is image

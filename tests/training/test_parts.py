@@ -31,7 +31,7 @@ from sightline.training.optimizer import is_backbone, parameter_groups
 from sightline.training.progress import ProgressDisplay, duration, losses_text
 from sightline.training.recipe import Recipe
 from sightline.training.records import Records
-from sightline.training.run import Run, cpu_name, existing_run_folder, new_folder, new_run_folder
+from sightline.training.run import Run, cpu_name, existing_run_folder, new_folder, new_run_folder, write_environment
 from sightline.training.schedule import Clock
 from tests.training import toy
 
@@ -439,3 +439,42 @@ def test_the_processor_s_name_where_the_system_does_not_tell(monkeypatch):
     for processor, name in (("", "x86_64"), ("a good one", "a good one")):
         monkeypatch.setattr("platform.processor", lambda processor=processor: processor)
         assert cpu_name() == name
+
+
+def test_the_environment_of_a_resumed_run(tmp_path, monkeypatch):
+    """What it began with stays; each resumption is added, with what has changed since."""
+    monkeypatch.setattr("sys.argv", ["/usr/bin/sightline", "train", "a"])
+    write_environment(tmp_path, "cpu", 1, {"model": "m"}, resumed=False)
+    first = json.loads((tmp_path / "environment.json").read_text())
+    assert first["commands"] == [["sightline", "train", "a"]]
+    assert (first["run"], first["processes"], first["device"]) == ({"model": "m"}, 1, "cpu")
+    monkeypatch.setattr("sys.argv", ["/usr/bin/sightline", "train", "--resume"])
+    for count in (1, 2):
+        write_environment(tmp_path, "cpu", 2, {"model": "other"}, resumed=True)
+        again = json.loads((tmp_path / "environment.json").read_text())
+        assert again["commands"] == [["sightline", "train", "a"]] + [["sightline", "train", "--resume"]] * count
+        assert (again["run"], again["processes"], again["started"]) == ({"model": "m"}, 1, first["started"])
+        assert [one["processes"] for one in again["resumed"]] == [2] * count
+        assert "python" not in again["resumed"][0]
+    for name in ("commands", "resumed"):
+        (tmp_path / "environment.json").write_text(json.dumps(first | {name: "odd"}))
+        with pytest.raises(InputError, match="its commands are no list"):
+            write_environment(tmp_path, "cpu", 1, None, resumed=True)
+    write_environment(tmp_path, "cpu", 1, None, resumed=False)  # a run that begins anew asks nothing of what was there
+    assert "run" not in json.loads((tmp_path / "environment.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("available", "initialised", "single"), [(True, False, True), (True, True, False), (False, False, True)]
+)
+def test_what_an_earlier_run_left_is_cleared_unless_processes_share_it(monkeypatch, available, initialised, single):
+    seen = []
+    monkeypatch.setattr("torch.distributed.is_available", lambda: available)
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: initialised)
+    monkeypatch.setattr(
+        "accelerate.state.AcceleratorState._reset_state", lambda reset_partial_state: seen.append(reset_partial_state)
+    )
+    monkeypatch.setattr("accelerate.state.PartialState", lambda cpu: SimpleNamespace(num_processes=1, device="here"))
+    assert devices._joined("cpu") == ("here", True)
+    assert devices._joined(None) == ("here", False)
+    assert seen == [single, single]

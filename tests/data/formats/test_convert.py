@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from sightline.data.dataset import Dataset
 from sightline.data.formats import WRITTEN, convert, open_dataset
+from sightline.data.images import read_image
 from sightline.errors import InputError
 from sightline.structures import Instances
 
@@ -335,3 +336,25 @@ def test_a_million_boxes_in_small(tmp_path: Path):
             break
     assert held < 25  # megabytes, of which the columns are 1.2
     assert added < 8
+
+
+def test_zero_is_written_without_a_sign(tmp_path: Path):
+    target = Instances((20, 30), boxes=[[-1e-9, -0.0, 5, 6]], labels=[0])
+    data = Dataset.from_instances([np.zeros((3, 20, 30), np.uint8)], [target], ["a"])
+    written = "".join(file.read_text() for file in convert(data, tmp_path / "out", "coco").folder.rglob("*.json"))
+    assert '"bbox"' in written
+    assert "-0" not in written
+
+
+ENDINGS = [(1, ".png"), (2, ".npy"), (3, ".png"), (4, ".png"), (5, ".npy"), (8, ".npy")]
+
+
+@pytest.mark.parametrize(("channels", "ending"), ENDINGS)
+def test_pictures_in_memory_are_png_where_it_can_hold_them(tmp_path: Path, channels: int, ending: str):
+    picture = np.full((channels, 20, 30), 7, np.uint8)
+    picture[:, 3, 4] = range(channels)
+    target = Instances((20, 30), boxes=[[1, 2, 5, 6]], labels=[0])
+    folder = convert(Dataset.from_instances([picture], [target], ["a"]), tmp_path / "out", "coco").folder
+    (file,) = [file for file in folder.rglob("*") if file.suffix in (".png", ".npy")]
+    assert file.suffix == ending
+    assert np.array_equal(read_image(file, channels=None).numpy(), picture)

@@ -157,3 +157,35 @@ def test_a_missing_image_is_not_another_of_its_name(tmp_path: Path):
 def test_other_tables_are_not_taken_for_boxes(tmp_path: Path):
     with pytest.raises(InputError):
         opened(tmp_path, "file,width,height,licence\na.jpg,64,48,CC0\n")
+
+
+HEAD = "filename,class,xmin,ymin,xmax,ymax\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "boxes"),
+    [
+        (["0,0,1.01,0.5"], [(0, 0, 64.64, 24)]),  # rounded up a little beyond 1: a part all the same
+        (["0,0,1.02,0.5"], [(0, 0, 1.02, 0.5)]),
+        (["-0.5,0,0.5,0.5", "0,0,1,1"], [(-32, 0, 32, 24), (0, 0, 64, 48)]),
+        (["0,0,1,1", "0,0,20,20"], [(0, 0, 1, 1), (0, 0, 20, 20)]),  # as many in pixels: all are
+    ],
+)
+def test_parts_and_pixels(tmp_path: Path, lines: list[str], boxes: list[tuple[float, ...]]):
+    data = opened(tmp_path, HEAD + "".join(f"a.jpg,x,{line}\n" for line in lines), "a.jpg")
+    assert [row[1:] for row in rows(data, 0)] == [pytest.approx(box, abs=1e-4) for box in boxes]
+
+
+@pytest.mark.parametrize(("width", "height"), [("-64", "48"), ("64.5", "48"), ("64", "47.9")])
+def test_sizes_that_are_none(tmp_path: Path, width: str, height: str):
+    content = f"filename,width,height,class,xmin,ymin,xmax,ymax\na.jpg,{width},{height},x,1,2,3,4\n"
+    with pytest.raises(InputError, match=f"an image of {width} × {height}, but sizes are whole numbers of pixels"):
+        opened(tmp_path, content, "a.jpg")
+
+
+@pytest.mark.parametrize("empty", ["", "nan", "None", "NULL", "[]"])
+def test_words_for_no_box(tmp_path: Path, empty: str):
+    data = opened(tmp_path, f"filename,bbox\na.jpg,{empty}\nb.jpg,1 2 3 4\n")
+    assert [len(rows(data, i)) for i in range(2)] == [0, 1]
+    short = opened(tmp_path / "short", HEAD + "a.jpg\nb.jpg,x,1,2,3,4,\n,,,,,\n")  # fewer cells, and empty ones more
+    assert everything(short) == {("all", "a.jpg"): [], ("all", "b.jpg"): [("x", 1, 2, 3, 4)]}

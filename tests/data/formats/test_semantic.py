@@ -451,5 +451,5 @@ def test_named_images_are_not_looked_for_elsewhere(tmp_path: Path):
     """Masks beside folders of splits belong to the images there, not to those in the folder that the user names."""
     for name in ("home/train/a.png", "home/train_masks/a.png", "others/b.png"):
         picture(tmp_path / name)
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="home holds no images"):
         open_dataset(tmp_path / "home", format="semantic", images=tmp_path / "others", classes=["x", "y"])
