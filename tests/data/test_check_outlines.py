@@ -50,8 +50,6 @@ def test_outlines_in_order():
         ("[[1,2,9,2]]", "has a polygon of 2 points, but an outline needs three or more"),
         ("[[1,2,9,2,5,20],[4,4]]", "has a polygon (one of 2) of 1 point, but an outline needs three or more"),
         ("[[1,2,9,2,5,20,7]]", "has a polygon of 7 coordinates, but points need x and y each"),
-        ("[3]", "has an outline that is neither a list of polygons nor an RLE"),
-        ('{"size":[48]}', "has an RLE without size and counts"),
     ],
 )
 def test_broken_outlines(entry: str, what: str):
@@ -59,6 +57,30 @@ def test_broken_outlines(entry: str, what: str):
     assert message.startswith(f"000000.png: object 2 {what}; draw the outline anew; --fix removes what")
     with pytest.raises(InputError, match=r"000000\.png: segmentation 1 has a"):
         data([GOOD, entry, GOOD]).with_fields("masks").target(0)
+
+
+@pytest.mark.parametrize(
+    ("entry", "what"),
+    [
+        ("[3]", "has an outline that is neither a list of polygons nor an RLE"),
+        ('"here"', "has an outline that is neither a list of polygons nor an RLE"),
+        ("true", "has an outline that is neither a list of polygons nor an RLE"),
+        ('[["a","b","c","d","e","f"]]', "has a polygon with the coordinate 'a', which is not a finite number"),
+        ("[[1,2,9,2,5,true]]", "has a polygon with the coordinate True, which is not a finite number"),
+        ("[[1,2,9,2,5,NaN]]", "has a polygon with the coordinate nan, which is not a finite number"),
+        ('{"size":[48]}', "has an RLE without size and counts"),
+        ('{"size":[48,64],"counts":["a"]}', "has a mask that cannot be read"),
+    ],
+)
+def test_malformed_outlines_are_errors_without_masks_too(entry: str, what: str, tmp_path: Path):
+    dataset = data([GOOD, entry, GOOD])
+    (message,) = found(dataset, "outline-malformed")
+    assert message.startswith(f"000000.png: object 2 {what}")
+    assert not check(dataset, progress=False).ok
+    with pytest.raises(InputError, match=r"000000\.png: segmentation 1 has a"):
+        dataset.with_fields("masks").target(0)
+    assert fix(dataset, tmp_path / "out", progress=False).counts == {"outline-malformed": 1}
+    assert check(open_dataset(tmp_path / "out"), progress=False).ok
 
 
 def test_masks_of_another_size():

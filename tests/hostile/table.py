@@ -132,7 +132,7 @@ def coco_files() -> Iterator[Bad]:
         ("an image's id that is an object", "annotations", "image_id", {}, "image_id"),
         ("an area that is a text", "annotations", "area", "large", "area"),
         ("an RLE of 10^18 pixels", "annotations", "segmentation", {"size": [10**9, 10**9], "counts": [10**18]}, "mask-size-differs"),
-        ("an RLE whose runs are texts", "annotations", "segmentation", {"size": [48, 64], "counts": ["a"]}, "outline-broken"),
+        ("an RLE whose runs are texts", "annotations", "segmentation", {"size": [48, 64], "counts": ["a"]}, "outline-malformed"),
         ("an RLE without size", "annotations", "segmentation", {"counts": "abc"}, "RLE without size"),
         ("two keypoint numbers", "annotations", "keypoints", [1, 2], "keypoints"),
         ("keypoints that are texts", "annotations", "keypoints", ["a", "b", "c"], "keypoints"),

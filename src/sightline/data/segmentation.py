@@ -6,6 +6,7 @@ repairing and making targets all ask here, so that what `check` reports is what 
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,7 +39,11 @@ def fault_of(segmentation: Any, size: Size) -> Fault | None:
     if isinstance(segmentation, dict):
         return _fault_of_rle(segmentation, size)
     if not isinstance(segmentation, list) or not all(isinstance(ring, list) for ring in segmentation):
-        return Fault("outline-broken", "has an outline that is neither a list of polygons nor an RLE")
+        return Fault("outline-malformed", "has an outline that is neither a list of polygons nor an RLE")
+    strange = next((value for ring in segmentation for value in ring if not _is_finite(value)), 0)
+    if not _is_finite(strange):
+        what = f"has a polygon with the coordinate {_short(strange)}, which is not a finite number"
+        return Fault("outline-malformed", what)
     words = next((words for ring in segmentation if (words := _fault_of_ring(ring))), "")
     if not words:
         return None
@@ -49,9 +54,9 @@ def fault_of(segmentation: Any, size: Size) -> Fault | None:
 def _fault_of_rle(rle: dict[str, Any], size: Size) -> Fault | None:
     stated, known = rle.get("size"), rle.get("counts")
     if not isinstance(stated, list) or len(stated) != 2 or not all(type(s) in (int, float) for s in stated):
-        return Fault("outline-broken", "has an RLE without size and counts")
+        return Fault("outline-malformed", "has an RLE without size and counts")
     if not isinstance(known, list | str):
-        return Fault("outline-broken", "has an RLE without size and counts")
+        return Fault("outline-malformed", "has an RLE without size and counts")
     if all(size) and tuple(stated) != tuple(size):
         what = f"has a mask of {stated[1]:g} × {stated[0]:g} pixels, but the image is {size[1]} × {size[0]}"
         return Fault("mask-size-differs", what)
@@ -59,20 +64,28 @@ def _fault_of_rle(rle: dict[str, Any], size: Size) -> Fault | None:
         rle_area(rle)
     except InputError as error:
         why = str(error).removesuffix("; encode the mask again")
-        return Fault("outline-broken", f"has a mask that cannot be read ({why})")
+        return Fault("outline-malformed", f"has a mask that cannot be read ({why})")
     return None
 
 
 def _fault_of_ring(ring: list[Any]) -> str:
     """What is wrong with one polygon, as words; "" if nothing is."""
     for value in ring:
-        if type(value) not in (int, float) or not abs(value) < FAR:  # not NaN either
-            return f"with the coordinate {str(value)[:40]}, which is not a place in an image"
+        if not _is_finite(value) or not abs(value) < FAR:
+            return f"with the coordinate {_short(value)}, which is not a place in an image"
     if len(ring) % 2:
         return f"of {len(ring)} coordinates, but points need x and y each"
     if len(ring) < LEAST:
         return f"of {len(ring) // 2} point{'s' * (len(ring) != 2)}, but an outline needs three or more"
     return ""
+
+
+def _is_finite(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < math.inf  # not NaN either
+
+
+def _short(value: Any) -> str:
+    return repr(value)[:40]
 
 
 def usable_part(segmentation: Any, size: Size) -> list[list[float]] | dict[str, Any] | None:

@@ -42,6 +42,7 @@ _ACTIONS = {
     "box-reordered": "repaired (corners of the box exchanged)",
     "box-clipped": "repaired (box clipped to the image)",
     "box-duplicate": "removed (labelled twice)",
+    "outline-malformed": "left without outline (it could not be read)",
     "outline-broken": "left without outline (it could not be used)",
     "outline-part": "left without the polygons of its outline that could not be used",
     "keypoint-not-finite": "left without a keypoint (its place was not finite)",

@@ -21,7 +21,7 @@ def bad_outlines(columns: Columns, sizes: np.ndarray) -> dict[str, dict[int, str
         columns: raw annotations.
         sizes: [N, 2] (height, width) of the images; 0 where they are not known.
     """
-    bad: dict[str, dict[int, str]] = {"outline-broken": {}, "mask-size-differs": {}}
+    bad: dict[str, dict[int, str]] = {"outline-malformed": {}, "outline-broken": {}, "mask-size-differs": {}}
     rows = np.flatnonzero(columns.segmentations.lengths > 0)
     images = columns.image_of[rows]
     for row, image in zip(rows.tolist(), images.tolist(), strict=True):

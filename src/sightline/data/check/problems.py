@@ -44,6 +44,10 @@ _ERRORS = {
         "see whether they are written in other units (pixels for shares of the image, corners for widths and heights)",
     ),
     "label-malformed": ("labels that cannot be read", "correct the line; --fix removes it"),
+    "outline-malformed": (
+        "outlines that cannot be read",
+        "correct the file; --fix removes the outline and keeps the box",
+    ),
     "unknown-class": ("labels of unknown classes", "add the class or correct the label; --fix removes the object"),
     "box-not-finite": ("boxes that are not numbers", "draw the box anew; --fix removes it"),
     "keypoint-not-finite": ("keypoints that are not numbers", "mark the point again; --fix marks it as absent"),

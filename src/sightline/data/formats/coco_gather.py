@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -23,7 +24,8 @@ _KNOWN = frozenset(
 _IMAGE_KNOWN = frozenset(["id", "file_name", "height", "width"])
 FIRST_TEXT = 2**61
 """Ids from here on stand for texts."""
-_NOTHING = frozenset(["", "[]", "null", "[[]]"])
+_NOTHING = frozenset(["", "[]", "null", "[[]]", '""'])
+_FLAGS = {None: False, 0: False, 1: True, "0": False, "1": True}
 
 
 class Texts:
@@ -135,7 +137,8 @@ class Objects:
         if not all(type(box) is list and len(box) == 4 for box in boxes):
             boxes = [self._box(entry, texts) for entry in entries]
         numbers = _array(boxes)
-        if numbers.dtype.kind not in "if" and boxes:  # something in them is no number: find it, and say so
+        if boxes and (numbers.dtype.kind not in "if" or bool in set(map(type, chain.from_iterable(boxes)))):
+            # something in them is no number: find it, and say so
             numbers = np.array([self._box(entry, texts) for entry in entries])
         xywh = numbers.astype(np.float64).reshape(-1, 4)
         xyxy = xywh.copy()
@@ -157,8 +160,8 @@ class Objects:
         new["categories"] = self.category_texts.ids(categories, self.path, f"{one}'s category_id")
         new["boxes"] = xyxy
         new["areas"] = _numbers(areas, self.path, f"{one}'s area").astype(np.float64)
-        new["crowd"] = np.array([bool(entry.get("iscrowd")) for entry in entries], bool)
-        new["difficult"] = np.array([bool(entry.get("difficult")) for entry in entries], bool)
+        new["crowd"] = _flags(entries, "iscrowd", self.path, one)
+        new["difficult"] = _flags(entries, "difficult", self.path, one)
         new["segmentations"] = Blob.of(_text(entry.get("segmentation"), texts) for entry in entries)
         new["keypoints"] = self._keypoints(entries)
         new["captions"] = _captions(entries)
@@ -210,7 +213,7 @@ class Objects:
             points = entry.get("keypoints")
             if points:
                 values = _array(points)
-                if values.dtype.kind not in "if" or values.ndim != 1 or values.size % 3:
+                if values.dtype.kind not in "if" or values.ndim != 1 or values.size % 3 or bool in map(type, points):
                     raise InputError(
                         f"{self.path}: annotation {entry.get('id')} has keypoints {_short(points)}, but each point has "
                         "three numbers: x, y, visibility"
@@ -224,6 +227,16 @@ class Objects:
         absent = ~(out[:, :, 2] > 0)  # also NaN
         out[absent & ~np.isfinite(out).all(2)] = 0  # what is said of a point that is not there is of no use
         return out
+
+
+def _flags(entries: list[dict[str, Any]], name: str, path: Path, one: str) -> np.ndarray:
+    """bool: of 0 and 1, true and false; a text such as "no" would count as true."""
+    values = [entry.get(name) for entry in entries]
+    try:
+        return np.array([_FLAGS[value] for value in values], bool)
+    except (KeyError, TypeError):
+        bad = next(value for value in values if isinstance(value, list | dict) or value not in _FLAGS)
+        raise InputError(f"{path}: {one}'s {name} is {_short(bad)}, but must be 0 or 1") from None
 
 
 def _captions(entries: list[dict[str, Any]]) -> Blob:
@@ -259,7 +272,9 @@ def whole(values: list[Any], path: Path, what: str, least: int = -(2**62), most:
 
 def _numbers(values: list[Any], path: Path, what: str) -> np.ndarray:
     numbers = _array(values)
-    if values and (numbers.dtype.kind not in "iufb" or numbers.ndim != 1 + isinstance(values[0], tuple)):
+    pairs = bool(values) and isinstance(values[0], tuple)
+    wrong = numbers.dtype.kind not in "iuf" or numbers.ndim != 1 + pairs
+    if values and (wrong or bool in set(map(type, chain.from_iterable(values) if pairs else values))):
         bad = next((v for v in values if not _is_number(v)), values[0])
         raise InputError(f"{path}: {what} is {_short(bad)}, but must be a number")
     return numbers
@@ -267,7 +282,7 @@ def _numbers(values: list[Any], path: Path, what: str) -> np.ndarray:
 
 def _is_number(value: Any) -> bool:
     values = value if isinstance(value, tuple) else (value,)
-    return all(isinstance(v, int | float) and abs(v) < 2**63 for v in values)
+    return all(type(v) in (int, float) and abs(v) < 2**63 for v in values)
 
 
 def _array(values: Any) -> np.ndarray:

@@ -198,8 +198,10 @@ def _parsed(decode: Any, piece: str) -> Batch | None:
         return None
     if end != len(bare):
         return None
-    used = sum(isinstance(value, dict) and type(value.get("segmentation")) is int for value in values)
-    if used != len(texts):  # somewhere deeper: take the slower way, which cannot mistake it
+    found = [value.get("segmentation") for value in values if isinstance(value, dict)]
+    places = [place for place in found if place is not None]
+    if places != [*range(len(texts))] or bool in map(type, places):
+        # one lies deeper, or is no list and no object: take the slower way, which cannot mistake it
         return _with_texts(json.loads(f"[{piece}]"))
     return values, texts
 
