@@ -229,3 +229,41 @@ def test_the_record_of_a_resumed_run(photos):
     both = data[[i for i in range(20) if data.split_of(i) != "val"]]
     assert other.learnt(ImageKeys.of(both)).all()
     assert not other.learnt(ImageKeys.of(data["val"])).any()
+
+
+def test_what_has_changed_since_a_run_began(tmp_path):
+    def opened():
+        data = sl.open_dataset(tmp_path)
+        return trained_on.record(data["train"], data["val"], Finder())
+
+    def write(split, name, label, seed):
+        pixels = np.random.default_rng(seed).integers(0, 255, (20, 20, 3), dtype=np.uint8)
+        (tmp_path / "images" / split).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "labels" / split).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "images" / split / f"{name}.png")
+        (tmp_path / "labels" / split / f"{name}.txt").write_text(label)
+
+    good = "0 0.5 0.5 0.2 0.2\n"
+    (tmp_path / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [cat, dog]\n")
+    for seed, (split, name) in enumerate((("train", "a"), ("train", "b"), ("val", "c"))):
+        write(split, name, good, seed)
+    first = opened()
+    assert trained_on.changes(None, first) == trained_on.changes(first, opened()) == []
+    again = TrainedOn.from_dict(first.to_dict())
+    assert trained_on.changes(again, opened()) == []
+
+    write("train", "a", good.replace("0 0.5", "1 0.5"), 0)  # another class
+    assert trained_on.changes(again, opened()) == ["labels of the training images were changed since the run began"]
+    write("train", "a", good, 7)  # another picture
+    assert trained_on.changes(again, opened()) == ["1 training image was replaced since the run began"]
+    write("train", "a", good, 0)
+    write("val", "d", good, 8)
+    assert trained_on.changes(again, opened()) == ["1 validation image was added since the run began"]
+    (tmp_path / "images" / "val" / "d.png").unlink()
+    (tmp_path / "labels" / "val" / "d.txt").unlink()
+    (tmp_path / "images" / "train" / "b.png").unlink()
+    (tmp_path / "labels" / "train" / "b.txt").unlink()
+    assert trained_on.changes(again, opened()) == ["1 training image was taken away since the run began"]
+    older = TrainedOn.from_dict({name: value for name, value in first.to_dict().items() if name != "labels"})
+    write("train", "b", good.replace("0 0.5", "1 0.5"), 1)
+    assert trained_on.changes(older, opened()) == []  # it does not know

@@ -89,6 +89,22 @@ class ImageKeys:
         return cls(*arrays)
 
 
+def labels_key(data: Dataset) -> str:
+    """What the labels of a dataset's images are known by, as hexadecimal digits: any change of a label changes it.
+
+    Boxes, classes, crowd marks, outlines, keypoints and classes of whole images count, and of class maps the files.
+    """
+    columns, total = data.columns, hashlib.blake2b(digest_size=_BYTES)
+    arrays = (columns.offsets, columns.boxes.astype(np.float32), columns.labels, columns.crowd)
+    blobs = (columns.segmentations.data, columns.segmentations.offsets - columns.segmentations.offsets[:1])
+    for array in (*arrays, *blobs, columns.keypoints, columns.image_labels):
+        total.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
+    for name in columns.maps or ():
+        place = os.path.join(os.fsencode(data.root or ""), name)
+        total.update(_of_file(os.fsdecode(place)).to_bytes(8, "little"))
+    return total.hexdigest()
+
+
 def _key(data: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=_BYTES).digest(), "little") or 1
 

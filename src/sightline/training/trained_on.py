@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from sightline.data.dataset import Dataset
-from sightline.data.fingerprint import ImageKeys, found_in
+from sightline.data.fingerprint import ImageKeys, found_in, labels_key
 from sightline.errors import InputError
 
 KEY = "trained_on"
@@ -37,6 +37,7 @@ class TrainedOn:
         parts: "train", "val" and "test", those there were: the keys of their images.
         earlier: keys of images that the model had been trained on before.
         known: False where the training images have no keys, such as a torch Dataset's.
+        labels: "train" and "val": what their labels are known by; empty in older records.
     """
 
     opened: Mapping[str, Any] = field(default_factory=dict)
@@ -45,6 +46,7 @@ class TrainedOn:
     parts: Mapping[str, ImageKeys] = field(default_factory=dict)
     earlier: ImageKeys = field(default_factory=ImageKeys.empty)
     known: bool = True
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def path(self) -> str | None:
@@ -60,6 +62,7 @@ class TrainedOn:
             "parts": {name: keys.to_dict() for name, keys in self.parts.items()},
             "earlier": self.earlier.to_dict(),
             "known": self.known,
+            "labels": dict(self.labels),
         }
 
     @classmethod
@@ -78,7 +81,10 @@ class TrainedOn:
                 raise InputError("where the data was opened is no text")
             read = {name: ImageKeys.from_dict(keys) for name, keys in parts.items() if name in PARTS}
             earlier = ImageKeys.from_dict(values["earlier"])
-            return cls(opened, str(values["format"]), division, read, earlier, values["known"])
+            labels = values.get("labels", {})
+            if not isinstance(labels, dict):
+                raise InputError("what the labels are known by is no table")
+            return cls(opened, str(values["format"]), division, read, earlier, values["known"], labels)
         except (KeyError, TypeError, InputError) as error:
             why = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
             raise InputError(
@@ -119,12 +125,14 @@ def record(train: Any, validation: Any, model: Any) -> TrainedOn:
     """
     pieces = [piece for piece in getattr(train, "parts", (train,)) if isinstance(piece, Dataset)]
     parts: dict[str, ImageKeys] = {}
+    labels = {"train": ",".join(map(labels_key, pieces))} if pieces else {}
     if pieces:
         parts["train"] = ImageKeys.of(pieces[0])
         for piece in pieces[1:]:
             parts["train"] = parts["train"].joined(ImageKeys.of(piece))
     if isinstance(validation, Dataset):
         parts["val"] = ImageKeys.of(validation)
+        labels["val"] = labels_key(validation)
     before = of(model)
     earlier = ImageKeys.empty()
     if before is not None:
@@ -136,7 +144,7 @@ def record(train: Any, validation: Any, model: Any) -> TrainedOn:
         whole = Dataset(source, None, pieces[0].fields, pieces[0].channels)
         if "test" in whole.splits:
             parts["test"] = ImageKeys.of(whole["test"])
-    found = TrainedOn(source.opened, source.format, source.division, parts, earlier)
+    found = TrainedOn(source.opened, source.format, source.division, parts, earlier, labels=labels)
     both = int(found.learnt(parts["val"]).sum()) if "val" in parts else 0
     if both:
         log.warning(
@@ -160,9 +168,35 @@ def resumed(before: TrainedOn | None, now: TrainedOn) -> TrainedOn:
         return now
     train = now.parts.get("train", ImageKeys.empty())
     if np.array_equal(np.sort(learnt.contents), np.sort(train.contents)):
-        return before
+        return before if before.labels == now.labels else replace(before, labels=now.labels)
     kept = {name: keys for name, keys in before.parts.items() if name == "test"}
     return replace(now, parts={**kept, **now.parts}, earlier=before.earlier.joined(learnt))
+
+
+def changes(before: TrainedOn | None, now: TrainedOn) -> list[str]:
+    """What has changed of the images and labels since a run began, a sentence each.
+
+    Args:
+        before: the record of the run to resume; None for a run that begins.
+        now: of the images it goes on with.
+    """
+    said = []
+    for name, title in (("train", "training"), ("val", "validation")):
+        if before is None or not {name} <= before.parts.keys() & now.parts.keys():
+            continue
+        old, new = before.parts[name], now.parts[name]
+        known = found_in(new.contents, old.contents)
+        replaced = int((~known & found_in(new.places, old.places)).sum())
+        added = int((~known & ~found_in(new.places, old.places)).sum())
+        gone = int((~found_in(old.contents, new.contents) & ~found_in(old.places, new.places)).sum())
+        for count, what in ((replaced, "replaced"), (added, "added"), (gone, "taken away")):
+            if count:
+                verb = "was" if count == 1 else "were"
+                said.append(f"{counted(count, f'{title} image')} {verb} {what} since the run began")
+        written = before.labels.get(name)
+        if written is not None and not added and not gone and written != now.labels.get(name):
+            said.append(f"labels of the {title} images were changed since the run began")
+    return said
 
 
 def of(model: Any) -> TrainedOn | None:

@@ -101,7 +101,10 @@ def train_run(
                 require_usable(piece, title)
     data = data if isinstance(data, JointData) else with_target_fields(model, as_learned(data, model))
     validation = None if validation is None else with_target_fields(model, as_learned(validation, model))
-    known = trained_on.resumed(known, trained_on.record(data, validation, model))
+    now = trained_on.record(data, validation, model)
+    for sentence in trained_on.changes(known, now):
+        log.warning("%s; the run goes on with them as they are now", sentence)
+    known = trained_on.resumed(known, now)
     model.metadata = {trained_on.KEY: known.to_dict()}  # type: ignore[assignment]
     folder = folder or devices.agreed(device, lambda: new_run_folder(runs, name))
     keep_proposals = getattr(model, "cache_proposals", None)
