@@ -691,7 +691,7 @@ class TestMistakes:
     def test_numbers_and_names_of_the_others(self, solids, trained):
         photo = solids / "test" / "000001.jpg"
         for arguments, sentence in {
-            ("look", solids, "-n", 0): "n is 0, but it must be at least 1",
+            ("look", solids, "-n", 0): "n is 0, but it must be a whole number of at least 1",
             ("look", solids, "--augmentation", "x"): "unknown augmentation recipe 'x'; choose one of none",
             ("look", solids, "-o", "a.foo"): "a.foo: a picture cannot be written as .foo; give .png",
             ("look", solids, "-o", "no/a.png"): "no/a.png: there is no folder no; make it first",

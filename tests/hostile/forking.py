@@ -5,6 +5,7 @@ Requests and answers are lines of JSON on stdin and stdout: python -m tests.host
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -64,6 +65,7 @@ def serve() -> None:
     from sightline import cli
     from sightline.cli import data, train, use  # noqa: F401 (imported once for all children)
 
+    gc.freeze()  # or each child's first collection copies all of the memory
     for line in sys.stdin:
         request = json.loads(line)
         child = os.fork()

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import sightline
 from sightline.errors import InputError
+from sightline.training.loop import fit
 from sightline.training.metrics_log import replacing
 from sightline.training.run import new_run, new_run_folder
-from tests.hostile.world import MODEL, coco, write_coco
+from tests.hostile.world import MODEL, coco, picture, write_coco
+from tests.training import toy
 
 
 def test_of_two_runs_of_one_name_the_second_is_refused(tmp_path: Path) -> None:
@@ -55,3 +61,61 @@ def test_killed_at_any_instant_a_run_goes_on(seed: int, tmp_path: Path) -> None:
     ended = subprocess.run([*command, "--resume"], cwd=tmp_path, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 8
+
+
+def _trained(folder: Path, workers: int, accident: Callable[[Path], None]) -> str:
+    """The sentence that a training ends with when something happens to it after its first epoch."""
+    for split in ("train", "val"):
+        content: Any = coco(folder, split)
+        for annotation in content["annotations"]:
+            annotation["bbox"] = [2, 3, 6, 8]
+        write_coco(folder, content, split)
+    happened: list[int] = []
+
+    def once(row: Mapping[str, Any]) -> None:
+        if not happened:
+            happened.append(1)
+            accident(folder)
+
+    recipe = sightline.Recipe(epochs=3, batch_size=2, workers=workers, augmentation="none")
+    data = sightline.open_dataset(folder)
+    run = new_run_folder(folder, "run")
+    options: dict[str, Any] = {"validation": data["val"], "save": toy.save, "on_epoch": once, "device": "cpu"}
+    with pytest.raises(InputError) as caught:
+        fit(toy.BlobDetector(data.classes), data["train"], recipe, run, progress=False, **options)
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 1
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize(
+    ("accident", "sentence"),
+    [
+        (lambda file: file.unlink(), "there is no image {file}; correct the path"),
+        (lambda file: file.write_bytes(b""), "{file}: the file is empty"),
+        (lambda file: picture(file, (8, 24)), "b.png is 24 × 8 pixels, but its label is of an image of 16 × 16"),
+    ],
+    ids=["deleted", "emptied", "of another size"],
+)
+def test_an_image_that_changes_during_a_training(
+    split: str, accident: Callable[[Path], object], sentence: str, tmp_path: Path, small: None
+) -> None:
+    said = _trained(tmp_path, 0, lambda folder: accident(folder / split / "b.png") and None)
+    assert sentence.format(file=tmp_path / split / "b.png") in said
+
+
+def test_a_worker_that_is_killed(tmp_path: Path, small: None) -> None:
+    def kill(folder: Path) -> None:
+        for child in multiprocessing.active_children():
+            child.kill()
+
+    said = _trained(tmp_path, 1, kill)
+    assert said.startswith("a process that reads images was ended from outside")
+    assert said.endswith("give workers=0 or fewer, and resume the run")
+    assert "\n" not in said
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images of the size that the smallest model takes."""
+    monkeypatch.setattr("tests.hostile.world.SIZE", (toy.SIZE, toy.SIZE))

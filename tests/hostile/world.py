@@ -41,9 +41,9 @@ class Outcome:
     said: str
 
 
-def picture(path: Path, size: tuple[int, int] = SIZE, seed: int = 0) -> Path:
+def picture(path: Path, size: tuple[int, int] | None = None, seed: int = 0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 255, (*size, 3), np.uint8)
+    pixels = np.random.default_rng(seed).integers(0, 255, (*(size or SIZE), 3), np.uint8)
     Image.fromarray(pixels).save(path)
     return path
 

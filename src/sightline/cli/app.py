@@ -70,8 +70,6 @@ def _explained(error: Exception) -> tuple[int, str]:
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError) or "out of memory" in text.lower() or "allocate memory" in text:
         return 2, "there is not enough memory for this; give smaller images, a smaller batch size or a smaller model"
-    if "DataLoader worker" in text:
-        return 2, f"a process that reads images has ended ({text[:160]}); give --set workers=0 or fewer, and --resume"
     return 70, f"unexpected {type(error).__name__}: {text[:300]} (a fault of Sightline; {DEBUG}=1 shows where)"
 
 

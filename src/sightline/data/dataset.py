@@ -248,7 +248,14 @@ class Dataset(Sequence[tuple[Tensor, Target]]):
                 raise InputError(f"a mask of {len(chosen)} entries cannot choose among {len(self)} images")
             return self._view(np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64))
         position = operator.index(item)
-        return self.image(position), self.target(position)
+        image, target = self.image(position), self.target(position)
+        if tuple(target.image_size) != tuple(image.shape[-2:]):
+            (height, width), (tall, wide) = image.shape[-2:], target.image_size
+            raise InputError(
+                f"{self.name(position)} is {width} × {height} pixels, but its label is of an image of {wide} × {tall}; "
+                "put the right image or label there (sightline check DATA lists all such images)"
+            )
+        return image, target
 
     def __iter__(self) -> Iterator[tuple[Tensor, Target]]:
         return (self[i] for i in range(len(self)))

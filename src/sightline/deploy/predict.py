@@ -148,6 +148,8 @@ def predict_each(
     batch_size = require_whole("batch_size", batch_size, 1, "batch_size", "give 8 images at a time if in doubt")
     tile = None if tile is None else require_whole("tile", tile, 1, "image_side", "give a side such as 512")
     overlap = None if overlap is None else require_whole("overlap", overlap, 0, "image_side", "give 64 if in doubt")
+    if tile is None and overlap is not None:
+        raise InputError(f"overlap is {overlap}, but only tiles overlap; give the side of the tiles, such as tile=512")
     kept = None if classes is None else class_ids(model, classes)
     channels = getattr(model, "in_channels", 3)
     scale = common_scale(items, full_scale if full_scale is not None else full_scale_of(model))

@@ -13,7 +13,7 @@ from sightline.report.canvas import Canvas, heading, side_by_side
 from sightline.report.colours import class_colour
 from sightline.report.fonts import drawable, font_for
 from sightline.report.pictures import PictureLike, as_picture, scaled_to
-from sightline.runtime.values import require_seed
+from sightline.runtime.values import require_seed, require_whole
 from sightline.structures import BACKGROUND, ClassMap, ClassScores, Instances, Target
 
 _PAPER, _INK, _FAINT = (24, 26, 31), (235, 235, 235), (120, 124, 132)
@@ -120,9 +120,8 @@ def contact_sheet(
         InputError: the dataset is empty, or a number is below 1.
     """
     require_seed(seed)
-    for what, value in (("n", n), ("columns", columns), ("size", size)):
-        if value < 1:
-            raise InputError(f"{what} is {value}, but it must be at least 1")
+    n, columns = (require_whole(what, value, 1, "count") for what, value in (("n", n), ("columns", columns)))
+    size = require_whole("size", size, 1, "image_side")
     if not len(dataset):
         raise InputError("the dataset holds no images to show; check the path and the split")
     generator = np.random.default_rng(seed)

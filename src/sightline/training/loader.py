@@ -10,6 +10,7 @@ import os
 import pickle
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -189,6 +190,21 @@ class _Collate:
 def _start_worker(_: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the main process decides
     torch.set_num_threads(1)
+
+
+@contextmanager
+def worker_errors() -> Iterator[None]:
+    """Within it, the end of a process that reads images is an `InputError`; PyTorch's own is a `RuntimeError`."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        why = " ".join(str(error).split())[:160]
+        raise InputError(
+            f"a process that reads images was ended from outside, for want of memory perhaps ({why}); "
+            "give workers=0 or fewer, and resume the run"
+        ) from error
 
 
 def worker_count(data: Items, asked: int | None) -> int:

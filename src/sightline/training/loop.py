@@ -17,7 +17,15 @@ from sightline.training.data_facts import remember, say_what_is_not_mirrored, sc
 from sightline.training.ema import Ema
 from sightline.training.guard import Guard
 from sightline.training.interrupt import Interrupts
-from sightline.training.loader import EpochBatches, Items, Transform, make_loader, require_fitting, seen_size
+from sightline.training.loader import (
+    EpochBatches,
+    Items,
+    Transform,
+    make_loader,
+    require_fitting,
+    seen_size,
+    worker_errors,
+)
 from sightline.training.metrics_log import Row
 from sightline.training.optimizer import make_optimizer
 from sightline.training.progress import ProgressDisplay
@@ -127,7 +135,7 @@ def fit(
 
     interrupted = False
     try:
-        with display, interrupts:
+        with display, interrupts, worker_errors():
             clock.tick(state.step)
             for epoch in clock.epochs(state.epoch):
                 if state.stale(recipe.patience):
