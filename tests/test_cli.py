@@ -18,8 +18,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from sightline import __version__, cli
-from sightline.data.formats import open_dataset
+from sightline.data.formats import WRITTEN, open_dataset
 from sightline.data.scenes import write_scenes
+from sightline.data.transforms.recipes import NAMES
 
 SMALL = "--model ssdlite320_mobilenet_v2 --arg image_size=96 --batch-size 4 --set workers=0 --set warmup_steps=2"
 TINY = (*SMALL.split(), "--device", "cpu", "--quiet")
@@ -306,8 +307,8 @@ class TestVerbs:
     def test_predict(self, trained, solids):
         images = sorted((solids / "test").iterdir())
         outcome = done("predict", trained, images[0], "--out", "one", "--threshold", 0, "-q")
-        assert outcome.out.startswith("one: predictions.json with ")
-        assert "objects in 1 image, 1 picture\n" in outcome.out
+        assert outcome.out.startswith("one: ")
+        assert "objects in 1 image; written: predictions.json, 1 picture\n" in outcome.out
         found = json.loads(Path("one/predictions.json").read_text())
         assert [image["file_name"] for image in found["images"]] == [images[0].name]
         assert [c["name"] for c in found["categories"]] == ["sphere", "box", "cylinder", "cone", "ring"]
@@ -323,7 +324,7 @@ class TestVerbs:
     def test_predict_says_when_nothing_was_found(self, trained, solids):
         outcome = done("predict", trained, solids / "test", "--out", "none", "--threshold", 1)
         assert "0 objects in 4 images" in outcome.out
-        assert "nothing reached a score of 1; a lower --threshold" in outcome.err
+        assert "no object has a score of at least 1; lower it with --threshold" in outcome.err
 
     def test_predict_leaves_out_what_cannot_be_read(self, trained, solids, copy):
         cut = copy / "test" / "000002.jpg"
@@ -368,7 +369,7 @@ class TestVerbs:
         shutil.copytree(trained, "run")
         Path("run/report.html").unlink()
         before = json.loads(Path("run/evaluation.json").read_text())
-        note = "note: by these images the best epoch was chosen\n"
+        note = "note: the best epoch was chosen on these images\n"
         assert done("report", "run").out == f"{note}run/report.html\n"
         assert json.loads(Path("run/evaluation.json").read_text()) == before  # the same images
         assert f"split val of {solids}" in Path("run/report.html").read_text()
@@ -379,7 +380,7 @@ class TestVerbs:
         assert after["metrics"] != before["metrics"]
         said = done("report", "run", "--split", "all").out
         assert "note: the model was trained on 10 of the 18 images" in said
-        assert "the model was trained on 10 of the 18 images" in Path("run/report.html").read_text()
+        assert "The model was trained on 10 of the 18 images" in Path("run/report.html").read_text()
 
     def test_demo(self, monkeypatch):
         monkeypatch.setattr("sightline.demo.SCENES", {"train": 8, "val": 2, "test": 12})
@@ -418,7 +419,7 @@ class TestInterruption:
         done(*train, "--name", "whole")
         outcome = self.interrupted(monkeypatch, 13, *train)
         assert outcome.code == 130
-        assert "runs/run1: interrupted after 1 epoch; go on with the same command" in outcome.out
+        assert "runs/run1: interrupted after 1 epoch; continue with the same command" in outcome.out
         line = next(line for line in outcome.out.splitlines() if line.startswith("resume: "))
         command = line.removeprefix("resume:   sightline ").split()
         assert command == [*map(str, train), "--name", "run1", "--resume"]
@@ -678,7 +679,7 @@ class TestMistakes:
             (["--model", "ssdlite320"], "there is no model 'ssdlite320'; did you mean ssdlite320_mobilenet_v"),
             (["--model", "qqq"], "there is no model 'qqq'; `sightline models` lists them"),
             (["--model", "resnet18"], "the model is one of classification, but the labels of the training set are"),
-            (["--device", "cuda:99"], "device is 'cuda:99', but there is no such device here; there are cpu"),
+            (["--device", "cuda:99"], "device is 'cuda:99', but this machine does not have it; it has cpu"),
             (["--tracker", "tensorbored"], "unknown tracker 'tensorbored'; did you mean 'tensorboard'?"),
             (["--train", "nope"], "there is no nope in "),
             (["--name", ".."], "the run's name is '..', but it must be the name of a folder"),
@@ -703,9 +704,17 @@ class TestMistakes:
             ("scenes", "s", "--train", -1): "the number of scenes must lie between 0 and a million, but it is -1",
             ("evaluate", trained, solids, "--split", "x"): "there is no split 'x'; there are: train, val, test",
             ("evaluate", trained, solids, "--batch-size", 0): "batch_size is 0, but it must be a whole number",
-            ("evaluate", trained, solids, "--device", "cuda:99"): "there is no such device here; there are cpu",
+            ("evaluate", trained, solids, "--device", "cuda:99"): "this machine does not have it; it has cpu",
             ("predict", trained, photo, "--out", "x", "--threshold", 7): "threshold is 7.0, but it must be a score",
-            ("predict", trained, photo, "--out", "x", "--device", "abc"): "device is 'abc', but there is no such",
+            (
+                "predict",
+                trained,
+                photo,
+                "--out",
+                "x",
+                "--device",
+                "abc",
+            ): "device is 'abc', but this machine does not have it",
         }.items():
             assert sentence in refused(*arguments), arguments
 
@@ -747,3 +756,12 @@ class TestMistakes:
         monkeypatch.setenv("SIGHTLINE_DEBUG", "1")
         with pytest.raises(OSError, match="Input/output"):
             sightline("check", solids)
+
+
+def test_help_lists_every_format_that_is_written_and_every_augmentation():
+    formats = " ".join(done("convert", "--help").out.split()).replace("yolo- ", "yolo-").replace("yolo -", "yolo-")
+    assert f"The format to write: {', '.join(WRITTEN[:-1])} or {WRITTEN[-1]}." in formats
+    for verb in ("train", "look"):
+        text = " ".join(done(verb, "--help").out.split())
+        names = [*NAMES]
+        assert f"{', '.join(names[:-1])} or {names[-1]}" in text

@@ -122,8 +122,8 @@ class Classes(Sequence[str]):
                 f"their order differs: id {first} is {self[first]!r} in {mine} and {other[first]!r} in {theirs}"
             )
         raise ClassMismatch(
-            f"the classes of {mine} and {theirs} differ: {' and '.join(parts)}; take those that belong together, or "
-            "give the classes by name and in one order (classes=…) to open_dataset or create_model"
+            f"the classes of {mine} and {theirs} differ: {' and '.join(parts)}; rename or reorder the data's "
+            "classes (--classes OLD=NEW, in Python open_dataset(…, classes=…)), or take a model of these classes"
         )
 
 

@@ -235,7 +235,7 @@ def test_to_folder(tmp_path, folder):
         "score": 0.9,
     }
     assert (done.images, done.objects, done.pictures) == (5, 10, 5)
-    assert "10 objects in 5 images, 5 pictures" in str(done)
+    assert "10 objects in 5 images; written: predictions.json, 5 pictures" in str(done)
     assert "broken.png" in str(done)
     with pytest.raises(InputError, match="out exists and is not empty, and nothing is overwritten; give another --out"):
         predict_to_folder(Spotter(), folder, out)
@@ -302,7 +302,7 @@ def test_a_dataset_is_a_source_and_its_labels_are_not(tmp_path):
 
 
 def test_a_device_that_is_not_there():
-    with pytest.raises(InputError, match="device is 'cuda:99', but there is no such device here; there are cpu"):
+    with pytest.raises(InputError, match="device is 'cuda:99', but this machine does not have it; it has cpu"):
         predict(Spotter(), picture(0), device="cuda:99")
     with pytest.raises(InputError, match="device is 'tpus'"):
         predict(Spotter(), picture(0), device="tpus")

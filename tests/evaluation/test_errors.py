@@ -201,7 +201,7 @@ def test_the_most_frequent_confusions_come_first():
 
 def test_the_operating_point_in_words():
     words = in_words({"score": 0.425, "F1": 0.666, "recall": 0.755, "precision": 0.5})
-    assert "score of at least 0.42, where F1 is highest (0.67), 76 of 100 objects are found and 50 of 100" in words
+    assert "score of at least 0.42, where F1 is highest (0.67), 76 % of the objects are found and 50 % of" in words
     assert in_words({"score": 0.5, "F1": None}) == ""
 
 

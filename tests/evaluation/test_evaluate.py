@@ -119,7 +119,7 @@ def test_refusals():
 
     with pytest.raises(InputError, match="must return one result for each image"):
         evaluate(Losses(), Data())
-    with pytest.raises(InputError, match="device is 'cuda:99', but there is no such device here"):
+    with pytest.raises(InputError, match="device is 'cuda:99', but this machine does not have it"):
         evaluate(Oracle(), Data(), device="cuda:99")
 
     class Classifier(Oracle):

@@ -100,7 +100,7 @@ def test_images_added_since_move_nothing(photos, tmp_path):
         write(data, name, generator)
     found, notes = measured(model, data)
     assert found == parts["test"]
-    assert notes == ["3 images are new since the training and are not among these"]
+    assert notes == ["3 images are new since the training and left out"]
 
 
 def test_all_images_are_measured_when_asked_for_and_the_result_says_so(photos):
@@ -145,9 +145,7 @@ def test_new_images_of_partly_known_data_and_other_data(photos, tmp_path):
     (other / "classes.txt").write_text("dot\n")
     found, notes = measured(model, other)
     assert found == {"00", "new"}
-    expected = (
-        "1 of the 2 images have the name of a training image, but other content" if "00" in parts["train"] else ""
-    )
+    expected = "1 of the 2 images has the name of a training image, but other content" if "00" in parts["train"] else ""
     assert [note[: len(expected)] for note in notes] == ([expected] if expected else [])
 
 

@@ -16,7 +16,7 @@ from sightline.training.recipe import Recipe
         (3, 6, False, ()),  # exactly 30 epochs
         (3, 6.6, False, ()),  # 27
         (3, 6.8, False, ("hold about 26 epochs", "--minutes 4")),
-        (3, 45, True, ("about 4 epochs", "from weights it takes about 5", "--minutes 4")),
+        (3, 45, True, ("about 4 epochs", "training from weights needs about 5", "--minutes 4")),
         (3, 36, True, ()),
     ],
 )

@@ -1,4 +1,4 @@
-"""Data too small to divide is learnt from as a whole, and the training says so."""
+"""Data too small to divide is refused with one sentence, from Python as from the command line."""
 
 from __future__ import annotations
 
@@ -9,20 +9,36 @@ from PIL import Image
 from torch import nn
 
 import sightline as sl
+from sightline.cli.inputs import parts_of
+from sightline.errors import InputError
 from sightline.verbs.train import learnt_and_held_out
 
 
-@pytest.mark.parametrize(("count", "learnt", "held_out"), [(1, 1, None), (2, 2, None), (3, 1, 1)])
-def test_fewer_than_three_images_are_not_divided(tmp_path: Path, count: int, learnt: int, held_out: int | None):
-    (tmp_path / "images").mkdir()
-    (tmp_path / "labels").mkdir()
+def folder_of(root: Path, count: int) -> Path:
+    (root / "images").mkdir()
+    (root / "labels").mkdir()
     for i in range(count):
-        Image.new("L", (20, 10), 30 * i).save(tmp_path / "images" / f"{i}.png")
-        (tmp_path / "labels" / f"{i}.txt").write_text("0 .5 .5 .5 .5\n")
-    (tmp_path / "classes.txt").write_text("a\n")
+        Image.new("L", (20, 10), 30 * i).save(root / "images" / f"{i}.png")
+        (root / "labels" / f"{i}.txt").write_text("0 .5 .5 .5 .5\n")
+    (root / "classes.txt").write_text("a\n")
+    return root
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_fewer_than_three_images_are_not_divided(tmp_path: Path, count: int):
+    data = sl.open_dataset(folder_of(tmp_path, count))
+    sentence = f"^{count} images? cannot be divided .* train\\(model, data\\[:\\]\\) trains on all of them"
+    with pytest.raises(InputError, match=sentence):
+        learnt_and_held_out(data, None, nn.Identity(), 0, None, [])
+    with pytest.raises(InputError, match=sentence):
+        parts_of(data, 0)
+    learnt, held_out = learnt_and_held_out(data[:], None, nn.Identity(), 0, None, [])
+    assert (len(learnt), held_out) == (count, None)
+
+
+def test_three_images_are_divided(tmp_path: Path):
     sayings: list[str] = []
-    data, validation = learnt_and_held_out(sl.open_dataset(tmp_path), None, nn.Identity(), 0, None, sayings)
-    assert len(data) == learnt
-    assert (None if validation is None else len(validation)) == held_out
-    (sentence,) = sayings
-    assert ("too few to divide" in sentence) == (held_out is None)
+    data = sl.open_dataset(folder_of(tmp_path, 3))
+    learnt, held_out = learnt_and_held_out(data, None, nn.Identity(), 0, None, sayings)
+    assert held_out is not None
+    assert (len(learnt), len(held_out), len(sayings)) == (1, 1, 1)

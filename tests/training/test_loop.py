@@ -367,7 +367,7 @@ def test_refusals(tmp_path):
         train(tmp_path / "a", data=grey)
     with pytest.raises(InputError, match=r"precision is 'fp16', but this device is cpu"):
         train(tmp_path / "a", Recipe(precision="fp16"), device="cpu")
-    with pytest.raises(InputError, match="device is 'cuda:99', but there is no such device here; there are cpu"):
+    with pytest.raises(InputError, match="device is 'cuda:99', but this machine does not have it; it has cpu"):
         train(tmp_path / "a", device="cuda:99")
     (tmp_path / "used").mkdir()
     (tmp_path / "used" / "notes.txt").write_text("mine")

@@ -331,9 +331,9 @@ def test_run_tells_how_it_ended(tmp_path):
         return str(Run(tmp_path, nn.Identity(), recipe, [best], best, "val/AP" if best else None, stopped))
 
     assert "finished 1 epoch\nbest is epoch 1: val/AP 0.5 (train/loss 1.25)" in text("finished")
-    assert "the 3 minutes are over" in text("minutes")
+    assert "the time budget (3 minutes) is used up" in text("minutes")
     assert "no better result for 2 epochs" in text("patience")
-    assert "interrupted after 1 epoch; go on with the same command, --name " in text("interrupted", {})
+    assert "interrupted after 1 epoch; continue with the same command, --name " in text("interrupted", {})
 
 
 def test_samples_are_picklable():
@@ -404,10 +404,10 @@ def test_devices_that_are_there(monkeypatch):
     for device in (None, "cpu", "cuda", "cuda:0", "cuda:1", torch.device("cpu")):
         devices.require_device(device)
     for device in ("cuda:2", "cuda:x", "mps", "cpu:0", "gpu"):
-        with pytest.raises(InputError, match="there is no such device here; there are cpu, cuda:0, cuda:1"):
+        with pytest.raises(InputError, match="this machine does not have it; it has cpu, cuda:0, cuda:1"):
             devices.require_device(device)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(InputError, match=r"device is 'cuda', but there is no such device here; there are cpu$"):
+    with pytest.raises(InputError, match=r"device is 'cuda', but this machine does not have it; it has cpu$"):
         devices.require_device("cuda")
 
 

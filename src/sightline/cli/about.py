@@ -1,4 +1,4 @@
-"""The verbs that tell: models, doctor, demo."""
+"""The verbs models, doctor and demo."""
 
 from __future__ import annotations
 
@@ -16,16 +16,22 @@ from sightline.errors import InputError
 
 @app.command()
 def models(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A model to describe; none: the list.")] = None,
-    task: Annotated[str | None, typer.Option(help="Only models of this task: detection, segmentation, ….")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="A model to describe; without it, all are listed.")
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="List only models of this task: detection, segmentation, proposal or classification."),
+    ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="Only models with published weights of this data: coco, voc, imagenet, ….")
+        str | None,
+        typer.Option(help="List only models with published weights for this data, such as coco, voc or imagenet."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the models, or describe one.
 
-    What is said of one: its paper, arguments, settings and published weights.
+    The description holds the paper, arguments, settings and published weights.
     """
     from sightline.models.catalog import models as catalog
     from sightline.models.describe import describe
@@ -45,9 +51,9 @@ def models(
 
 @app.command()
 def doctor() -> None:
-    """Say what this machine has, and what it lacks.
+    """Print what this machine has and what is missing.
 
-    Versions, devices, threads, write access, and what is missing for which extra.
+    Versions, devices, threads, write access, and packages that an extra would need.
     """
     from sightline.doctor import doctor as run
 
@@ -56,10 +62,10 @@ def doctor() -> None:
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder for everything.")] = Path("demo"),
-    minutes: Annotated[float, typer.Option(help="Of training.")] = 4.2,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder for all files.")] = Path("demo"),
+    minutes: Annotated[float, typer.Option(help="Training time in minutes.")] = 4.2,
 ) -> None:
-    """The whole path on rendered scenes, in five minutes.
+    """Run the whole workflow on rendered scenes, in five minutes.
 
     Data, check, training, evaluation, pictures, report.
     """

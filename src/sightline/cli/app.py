@@ -41,7 +41,7 @@ class _Verbs(typer.core.TyperGroup):
     """Runs a verb; what goes wrong by a mistake or by Ctrl-C becomes a sentence."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """In the order in which one needs them, whichever file they are in."""
+        """In the order of a typical workflow."""
         return sorted(super().list_commands(ctx), key=_ORDER.index)
 
     def invoke(self, ctx: Any) -> Any:
@@ -58,6 +58,21 @@ class _Verbs(typer.core.TyperGroup):
             code, sentence = _explained(error)
             typer.echo(f"error: {shown(sentence)}", err=True)
             raise typer.Exit(code) from None
+
+
+class NamingHelp(typer.core.TyperCommand):
+    """A verb whose help lists names from the library's own tables, which are imported only when help is printed."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        from sightline.data.formats import WRITTEN
+        from sightline.data.transforms.recipes import NAMES
+
+        for parameter in self.params:
+            text = getattr(parameter, "help", None) or ""
+            for place, names in (("{formats}", WRITTEN), ("{augmentations}", tuple(NAMES))):
+                text = text.replace(place, f"{', '.join(names[:-1])} or {names[-1]}")
+            parameter.help = text or None  # type: ignore[attr-defined]
+        super().format_help(ctx, formatter)
 
 
 def _explained(error: Exception) -> tuple[int, str]:
@@ -85,19 +100,23 @@ app = typer.Typer(
 
 Data = Annotated[
     Path,
-    typer.Argument(metavar="DATA", help="A folder of images and labels in any format of the README, or a label file."),
+    typer.Argument(
+        metavar="DATA", help="A folder of images and labels, a label file or an archive; the format is recognised."
+    ),
 ]
 KnownData = Annotated[
     Path | None,
-    typer.Argument(metavar="DATA", help="As for the other verbs; by default the data that was trained on."),
+    typer.Argument(metavar="DATA", help="Images and labels; by default the data that the model was trained on."),
 ]
-Split = Annotated[
-    str | None, typer.Option(help="Where this split is, if not found by itself: a folder, a label file, a list.")
+TrainSplit = Annotated[
+    str | None, typer.Option(help="The training split, if it is not found: a folder, a label file or a list of images.")
 ]
+ValSplit = Annotated[str | None, typer.Option(help="The validation split, if it is not found.")]
+TestSplit = Annotated[str | None, typer.Option(help="The test split, if it is not found.")]
 Format = Annotated[
     str | None,
     typer.Option(
-        "--format", help="The format of DATA, if the folder holds several: coco, voc, yolo, …", show_default=False
+        "--format", help="The format of DATA, if the folder holds several, such as coco or yolo.", show_default=False
     ),
 ]
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A run's folder, or a saved model.")]
@@ -106,15 +125,17 @@ ClassNames = Annotated[
     typer.Option(
         "--classes",
         metavar="OLD=NEW,…",
-        help="Rename or merge classes: apple=fruit,pear=fruit; junk= leaves one out; names alone keep these.",
+        help="Rename, merge or drop classes: apple=fruit,pear=fruit,junk=. Names without = keep only those classes.",
     ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 FullScale = Annotated[
     int | None,
-    typer.Option(help="Of images of more than 8 bits: the value of white, such as 4095; by default found."),
+    typer.Option(
+        help="For images of more than 8 bits: the pixel value of white, such as 4095; by default it is estimated."
+    ),
 ]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps; by default the best there is.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps; by default the best available.")]
 
 
 def _version(asked: bool) -> None:
@@ -128,7 +149,7 @@ def _version(asked: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_version, help="Say the version and exit.")
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """What is in an image, where, and why the model thinks so."""

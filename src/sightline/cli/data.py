@@ -10,7 +10,18 @@ from typing import Annotated
 
 import typer
 
-from sightline.cli.app import ClassNames, Data, Format, FullScale, Quiet, Split, app
+from sightline.cli.app import (
+    ClassNames,
+    Data,
+    Format,
+    FullScale,
+    NamingHelp,
+    Quiet,
+    TestSplit,
+    TrainSplit,
+    ValSplit,
+    app,
+)
 from sightline.cli.inputs import beside, divided, open_data, refuse_existing
 from sightline.errors import InputError
 
@@ -18,24 +29,32 @@ from sightline.errors import InputError
 @app.command()
 def check(
     data: Data,
-    model: Annotated[str | None, typer.Option(help="Compare the objects' sizes with this model's anchors.")] = None,
-    fix: Annotated[str | None, typer.Option(help="Write a repaired copy: clip or drop what cannot stay.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Where the copy goes; by default DATA-fixed.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Compare the sizes of the objects with this model's anchors.")
+    ] = None,
+    fix: Annotated[
+        str | None,
+        typer.Option(help="Write a repaired copy: clip cuts boxes to their image, drop removes broken objects."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder of the repaired copy; by default DATA-fixed.")] = None,
     turned: Annotated[
         str | None,
-        typer.Option(help="For --fix: labels of images turned by EXIF were drawn on the upright or the stored image."),
+        typer.Option(
+            help="With --fix: whether labels of images with an EXIF rotation were drawn on the upright or on the "
+            "stored image."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
-    fast: Annotated[bool, typer.Option("--fast", help="Labels and headers only; pixels are not read.")] = False,
-    train: Split = None,
-    val: Split = None,
-    test: Split = None,
+    fast: Annotated[bool, typer.Option("--fast", help="Read labels and image headers only, no pixels.")] = False,
+    train: TrainSplit = None,
+    val: ValSplit = None,
+    test: TestSplit = None,
     format: Format = None,
     full_scale: FullScale = None,
     classes: ClassNames = None,
     quiet: Quiet = False,
 ) -> None:
-    """Find what would break or bias a training.
+    """Find what would break or bias a training run.
 
     Exit code 0: training can start; 1: it cannot.
     """
@@ -71,43 +90,43 @@ def check(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(cls=NamingHelp)
 def convert(
     data: Data,
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.")],
-    to: Annotated[
-        str, typer.Option(help="coco, voc, yolo, yolo-seg, yolo-pose, via, labelme, cvat, masks or semantic.")
-    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.")],
+    to: Annotated[str, typer.Option(help="The format to write: {formats}.", metavar="FORMAT")],
     symlink: Annotated[bool, typer.Option("--symlink", help="Link to the images instead of copying them.")] = False,
     split: Annotated[
         str | None,
-        typer.Option(help="Divide data without splits, as 80/10/10: to train, validate and test on."),
+        typer.Option(help="Divide data without splits into training, validation and test images, such as 80/10/10."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of --split; the same seed divides the same way.")] = 0,
-    train: Split = None,
-    val: Split = None,
-    test: Split = None,
+    seed: Annotated[int, typer.Option(help="Seed of --split; the same seed gives the same division.")] = 0,
+    train: TrainSplit = None,
+    val: ValSplit = None,
+    test: TestSplit = None,
     format: Format = None,
     classes: ClassNames = None,
 ) -> None:
-    """Write a dataset in another format, with its images."""
+    """Write a dataset with its images in another format."""
     from sightline.data.formats import convert as run
 
     dataset = divided(open_data(data, train, val, test, classes=classes, format=format), split, seed)
     typer.echo(run(dataset, out, to, symlink=symlink))
 
 
-@app.command()
+@app.command(cls=NamingHelp)
 def look(
     data: Data,
     out: Annotated[Path, typer.Option("--out", "-o", help="The picture to write.")] = Path("contact_sheet.png"),
-    augmentation: Annotated[str, typer.Option(help="none, light, default, strong, ssd, mosaic, crops.")] = "none",
+    augmentation: Annotated[str, typer.Option(help="The augmentation to draw: {augmentations}.")] = "none",
     n: Annotated[int, typer.Option("-n", help="How many images.")] = 16,
-    split: Annotated[str | None, typer.Option(help="Of this split only; by default train, if augmented.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the choice, and of the augmentation.")] = 0,
-    train: Split = None,
-    val: Split = None,
-    test: Split = None,
+    split: Annotated[
+        str | None, typer.Option(help="Draw only this split; by default train with --augmentation, else all.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the choice of images and of the augmentation.")] = 0,
+    train: TrainSplit = None,
+    val: ValSplit = None,
+    test: TestSplit = None,
     format: Format = None,
     classes: ClassNames = None,
 ) -> None:
@@ -140,19 +159,19 @@ def look(
 def anchors(
     data: Data,
     k: Annotated[int, typer.Option("-k", help="How many anchors.")] = 5,
-    image_size: Annotated[int, typer.Option(help="Side of the square that the model sees, in pixels.")] = 416,
+    image_size: Annotated[int, typer.Option(help="Side of the model's square input, in pixels.")] = 416,
     out: Annotated[Path, typer.Option("--out", "-o", help="The picture to write.")] = Path("anchors.png"),
-    split: Annotated[str | None, typer.Option(help="By default train, else everything.")] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same anchors.")] = 0,
-    train: Split = None,
-    val: Split = None,
-    test: Split = None,
+    split: Annotated[str | None, typer.Option(help="Use only this split; by default train, else all.")] = None,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
+    train: TrainSplit = None,
+    val: ValSplit = None,
+    test: TestSplit = None,
     format: Format = None,
     classes: ClassNames = None,
 ) -> None:
-    """Cluster the boxes' sizes into anchors.
+    """Cluster the sizes of the boxes into anchors.
 
-    By their IoU, as for YOLO v2; a picture shows sizes and anchors.
+    The distance is that of YOLO v2, 1 - IoU. A picture shows the sizes and the anchors.
     """
     from sightline.data.anchors import anchors as run
     from sightline.report.anchor_plot import anchor_figure
@@ -170,17 +189,17 @@ def anchors(
 
 @app.command()
 def scenes(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.")],
-    train: Annotated[int, typer.Option(help="Scenes to train on.")] = 400,
-    val: Annotated[int, typer.Option(help="Scenes to validate on.")] = 100,
-    test: Annotated[int, typer.Option(help="Scenes to test on.")] = 100,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.")],
+    train: Annotated[int, typer.Option(help="Number of training scenes.")] = 400,
+    val: Annotated[int, typer.Option(help="Number of validation scenes.")] = 100,
+    test: Annotated[int, typer.Option(help="Number of test scenes.")] = 100,
     size: Annotated[int, typer.Option(help="Height and width in pixels.")] = 160,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same pixels.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed; the same seed gives the same pixels.")] = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Render scenes with exact labels, to try everything on.
+    """Render scenes with exact labels, to try things out.
 
-    A folder in COCO format: spheres, boxes, cylinders, cones and rings in a room.
+    Writes a folder in COCO format: spheres, boxes, cylinders, cones and rings in a room.
     """
     from sightline.data.scenes import write_scenes
 

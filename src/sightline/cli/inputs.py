@@ -99,12 +99,12 @@ def divided(dataset: Dataset, split: str | None, seed: int) -> Dataset:
     return dataset.split(*shares, seed=seed)
 
 
-def parts_of(dataset: Dataset, seed: int, known: TrainedOn | None = None) -> Parts:
+def parts_of(dataset: Dataset, seed: int, known: TrainedOn | None = None, named: bool = True) -> Parts:
     """The images to train and to validate on; says how data was divided that lacks splits."""
     from sightline.verbs.train import parts_to_train
 
     sayings: list[str] = []
-    parts = parts_to_train(dataset, seed, known, sayings)
+    parts = parts_to_train(dataset, seed, known, sayings, named)
     for sentence in sayings:
         typer.echo(sentence, err=True)
     return parts

@@ -10,7 +10,19 @@ from typing import Annotated
 
 import typer
 
-from sightline.cli.app import ClassNames, Device, Format, FullScale, KnownData, Quiet, Split, app
+from sightline.cli.app import (
+    ClassNames,
+    Device,
+    Format,
+    FullScale,
+    KnownData,
+    NamingHelp,
+    Quiet,
+    TestSplit,
+    TrainSplit,
+    ValSplit,
+    app,
+)
 from sightline.cli.inputs import arguments_of, mapped, open_data, pairs, parts_of, say
 from sightline.errors import InputError
 
@@ -18,48 +30,55 @@ _USUAL = {"instances": "sightline_n", "class_map": "unet_mobilenet_v2"}
 """What `train` takes for each kind of label where no model is named."""
 
 
-@app.command()
+@app.command(cls=NamingHelp)
 def train(
     data: KnownData = None,
     model: Annotated[
         str | None,
         typer.Option(
-            help="A model of `sightline models`; by default sightline_n, for class maps unet_mobilenet_v2, and with "
-            "--resume the run's own.",
+            help="A name from `sightline models`. By default sightline_n, or unet_mobilenet_v2 for class maps; with "
+            "--resume the run's model.",
             show_default=False,
         ),
     ] = None,
-    weights: Annotated[str | None, typer.Option(help="imagenet, coco, or a file; without, from scratch.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Initial weights: imagenet, coco, a file or a run's folder; by default random.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
-    minutes: Annotated[float | None, typer.Option(help="Time budget; the schedule is fitted to it.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
-    augmentation: Annotated[str | None, typer.Option(help="none, light, default, strong, ssd, mosaic, crops.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
-    recipe: Annotated[Path | None, typer.Option(help="A recipe.yaml to start from.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Another number of the recipe: name=value.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Time budget; the schedule is adapted to it.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per step.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    augmentation: Annotated[str | None, typer.Option(help="{augmentations}; by default the model's own.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed.")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="A recipe.yaml with settings; options override it.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Another setting of the recipe: name=value.")] = None,
     arg: Annotated[
         list[str] | None,
         typer.Option(
-            "--arg", help="An argument of the model (`sightline models NAME`): name=value, settings.name=value."
+            "--arg",
+            help="An argument of the model: name=value, settings.name=value; `sightline models NAME` lists them.",
         ),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="The run's folder below --runs.")] = None,
-    runs: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run --name.")] = False,
-    alternating: Annotated[bool, typer.Option("--alternating", help="Faster R-CNN in its paper's four steps.")] = False,
-    tracker: Annotated[list[str] | None, typer.Option(help="An experiment tracker accelerate knows.")] = None,
-    train: Split = None,
-    val: Split = None,
-    test: Split = None,
+    name: Annotated[str | None, typer.Option(help="The name of the run's folder; by default run1, run2, …")] = None,
+    runs: Annotated[Path, typer.Option(help="The folder of all runs.")] = Path("runs"),
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run --name.")] = False,
+    alternating: Annotated[
+        bool, typer.Option("--alternating", help="Train Faster R-CNN in the four steps of its paper.")
+    ] = False,
+    tracker: Annotated[
+        list[str] | None, typer.Option(help="An experiment tracker of accelerate, such as tensorboard.")
+    ] = None,
+    train: TrainSplit = None,
+    val: ValSplit = None,
+    test: TestSplit = None,
     format: Format = None,
     full_scale: FullScale = None,
     classes: ClassNames = None,
     device: Device = None,
-    no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.html.")] = False,
+    no_report: Annotated[bool, typer.Option("--no-report", help="Do not write report.html.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train a model on your images. Everything of the run goes to runs/NAME/."""
+    """Train a model on your images. Results go to runs/NAME/."""
     import torch
 
     from sightline import api
@@ -103,14 +122,15 @@ def train(
     dataset = dataset.with_channels(arguments.get("in_channels", 3))
     if find(model).task == "segmentation":
         dataset = dataset.as_class_map()
-    parts = parts_of(dataset, seed, known)
+    parts = parts_of(dataset, seed, known, named=data is not None)
     api.require_usable(parts.train, "training")
-    api.require_usable(parts.val, "validation")
+    if parts.val is not None:
+        api.require_usable(parts.val, "validation")
     torch.manual_seed(seed)
     if not quiet:
         logging.getLogger("sightline").setLevel(logging.INFO)  # what of the weights was loaded
     detector = create_model(model, dataset.classes, weights, **arguments)
-    say(f"{len(parts.train)} images to train on, {len(parts.val)} to validate on; {dataset.classes!r}", quiet)
+    say(f"{len(parts.train)} images to train on, {len(parts.val or ())} to validate on; {dataset.classes!r}", quiet)
     run = api.train(
         detector,
         parts.train,

@@ -9,9 +9,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sightline.cli.app import ClassNames, Device, Format, FullScale, KnownData, Model, Quiet, Split, app
+from sightline.cli.app import (
+    ClassNames,
+    Device,
+    Format,
+    FullScale,
+    KnownData,
+    Model,
+    Quiet,
+    TestSplit,
+    TrainSplit,
+    ValSplit,
+    app,
+)
 from sightline.cli.inputs import mapped, open_data, refuse_existing, say
 from sightline.errors import InputError
+from sightline.runtime.words import counted
 
 if TYPE_CHECKING:
     from sightline.data.dataset import Dataset
@@ -22,14 +35,17 @@ def evaluate(
     model: Model,
     data: KnownData = None,
     split: Annotated[
-        str | None, typer.Option(help="By default test, else val, of images that were not trained on; all: everything.")
+        str | None,
+        typer.Option(
+            help="A split, or all for all images; by default the test split, else val, without training images."
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option("--json", help="Write the numbers to this file; - prints them.")] = None,
-    report: Annotated[Path | None, typer.Option(help="Write a report into this folder.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 8,
-    train: Split = None,
-    val: Split = None,
-    test: Split = None,
+    report: Annotated[Path | None, typer.Option(help="Write a report to this new folder.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Images per batch.")] = 8,
+    train: TrainSplit = None,
+    val: ValSplit = None,
+    test: TestSplit = None,
     format: Format = None,
     classes: ClassNames = None,
     device: Device = None,
@@ -37,7 +53,8 @@ def evaluate(
 ) -> None:
     """Measure a model on labelled images.
 
-    COCO's twelve numbers, VOC AP50 by both protocols, and each class; IoU, Dice and boundaries of class maps.
+    Prints COCO's twelve metrics, VOC AP50 by both protocols, and the AP of each class; for class maps IoU, Dice and
+    boundary F.
     """
     from sightline import api
     from sightline.models.saving import load
@@ -56,7 +73,7 @@ def evaluate(
     if str(out) == "-":
         typer.echo(json.dumps(values, indent=1))
         return
-    typer.echo(f"{loaded.name} on {data or place} ({chosen}, {result.images} images)\n{result}")
+    typer.echo(f"{loaded.name} on {data or place} ({chosen}, {counted(result.images)})\n{result}")
     if out is not None:
         out.write_text(json.dumps(values, indent=1), encoding="utf-8")
         typer.echo(f"numbers: {out}")
@@ -94,32 +111,39 @@ def predict(
     ],
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="A new folder for what is written; by default predictions/predict1, …"),
+        typer.Option("--out", "-o", help="A new folder for the results; by default predictions/predict1, predict2, …"),
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(help="Objects of a lower score are left out; by default the run's own (highest F1), else 0.5."),
+        typer.Option(
+            help="Leave out objects with a lower score; by default the score of the highest "
+            "F1 in the run's validation, else 0.5."
+        ),
     ] = None,
     classes: Annotated[
-        str | None, typer.Option(help="Keep objects of these classes only: names with commas between.")
+        str | None, typer.Option(help="Keep only objects of these classes: names separated by commas.")
     ] = None,
     save: Annotated[
-        list[str] | None, typer.Option("--save", help="json (the default), csv, yolo; several with commas between.")
+        list[str] | None,
+        typer.Option("--save", help="json, csv or yolo, or several separated by commas; by default json."),
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 8,
-    tile: Annotated[int | None, typer.Option(help="Of a segmenter: look at squares of so many pixels.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Images per batch.")] = 8,
+    tile: Annotated[
+        int | None, typer.Option(help="For segmentation models: predict in square tiles of this many pixels.")
+    ] = None,
     overlap: Annotated[
         int | None,
-        typer.Option(help="Pixels that neighbouring squares share; by default 64, or a quarter of small ones."),
+        typer.Option(help="Pixels by which tiles overlap; by default 64, or a quarter of a small tile."),
     ] = None,
     full_scale: FullScale = None,
-    no_pictures: Annotated[bool, typer.Option("--no-pictures", help="Draw nothing.")] = False,
+    no_pictures: Annotated[bool, typer.Option("--no-pictures", help="Draw no pictures.")] = False,
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
-    """Find objects in images, drawn and as JSON, CSV or YOLO labels.
+    """Find objects in images; write pictures and labels.
 
-    Writes pictures with what was found, and a COCO-style predictions.json; of class maps palette PNGs, too.
+    Labels are JSON (laid out like COCO annotations), CSV or YOLO text files. Segmentation models write class maps as
+    palette PNGs, too.
     """
     from sightline import api
     from sightline.deploy.folder import predict_to_folder
@@ -144,9 +168,9 @@ def predict(
     )
     typer.echo(str(found))
     if not found.objects:
-        say(f"nothing reached a score of {found.threshold:g}; a lower --threshold shows what came nearest", quiet)
+        say(f"no object has a score of at least {found.threshold:.3g}; lower it with --threshold", quiet)
     elif threshold is None and not found.maps:
-        say(f"shown are scores of at least {found.threshold:.3g}; --threshold takes another", quiet)
+        say(f"objects with a score of at least {found.threshold:.3g} are kept; change it with --threshold", quiet)
 
 
 def names_of(classes: str) -> list[str]:
@@ -161,16 +185,19 @@ def names_of(classes: str) -> list[str]:
 def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
     data: Annotated[
-        Path | None, typer.Option(help="Show these images; by default the data that was trained on.")
+        Path | None, typer.Option(help="Other images and labels; by default the data that the model was trained on.")
     ] = None,
     split: Annotated[
-        str | None, typer.Option(help="By default val, else test, of images that were not trained on; all: everything.")
+        str | None,
+        typer.Option(
+            help="A split, or all for all images; by default the val split, else test, without training images."
+        ),
     ] = None,
     format: Format = None,
 ) -> None:
-    """Write a run's report.html anew.
+    """Write a run's report.html again.
 
-    After an interruption, or for other images; the report says which images it shows.
+    Useful after an interruption, or to show other images. The report says which images it shows.
     """
     from sightline import api
     from sightline.report.html import shown_before
@@ -203,6 +230,7 @@ def report(
 
 def in_words(shown: Mapping[str, Any]) -> str:
     """What a report shows: how many images of which split of what data."""
-    images = f"{shown.get('images', '?')} images"
+    number = shown.get("images")
+    images = counted(number) if isinstance(number, int) else "? images"
     split, place = shown.get("split"), shown.get("data")
     return images + (f" ({split})" if split else "") + (f" of {place}" if place else "")

@@ -148,8 +148,9 @@ class Dataset(Sequence[tuple[Tensor, Target]]):
         labels = self.source.columns.offsets
         rows = slice(None) if self._rows is None else self._rows
         objects = f", {int(np.diff(labels)[rows].sum())} objects" if self.kind == "instances" else ""
-        splits = ", ".join(f"{name} {len(self[name])}" for name in self.splits)
-        return f"Dataset({self.format}, {len(self)} images ({splits}){objects}, {self.classes!r})"
+        named = ", ".join(f"{name} {len(self[name])}" for name in self.splits)
+        splits = "without splits" if self.splits == ("all",) else f"({named})"
+        return f"Dataset({self.format}, {len(self)} images {splits}{objects}, {self.classes!r})"
 
     @property
     def rows(self) -> np.ndarray | None:

@@ -15,12 +15,13 @@ class Parts:
     """The parts of a dataset.
 
     Attributes:
-        train, val, test: images to learn from, to choose the best epoch by, and to measure on.
+        train, val, test: images to learn from, to choose the best epoch by, and to measure on; val is None
+            for a run that is resumed and had none.
         said: what was divided, in a sentence; "" where nothing was.
     """
 
     train: Dataset
-    val: Dataset
+    val: Dataset | None
     test: Dataset | None = None
     said: str = ""
 
@@ -46,7 +47,7 @@ def parts_of(data: Dataset, seed: int) -> Parts:
             images = {0: "no images", 1: "1 image"}.get(len(data), f"{len(data)} images")
             raise InputError(
                 f"{images} cannot be divided into images to train, validate and test on; give more, or name the "
-                "splits: --train and --val (in Python train(model, data[:]) learns from all)"
+                "splits: --train and --val (in Python train(model, data[:]) trains on all of them, without validation)"
             )
         data = data.split(0.8, 0.1, 0.1, seed)
         said = f"no splits found: 80 % to train, 10 % to validate, 10 % to test, by seed {seed}"
@@ -59,5 +60,5 @@ def parts_of(data: Dataset, seed: int) -> Parts:
             "there is no split 'val', and the one training image cannot be divided; give more, or name it: --val"
         )
     divided = data["train"].split(0.9, 0.1, 0, seed)
-    said = f"no split 'val' found: a tenth of the training images is kept for it, by seed {seed}"
+    said = f"no split 'val' found: a tenth of the training images is used for it, by seed {seed}"
     return Parts(divided["train"], divided["val"], test, said)

@@ -19,6 +19,7 @@ from sightline.deploy.predict import Prediction, class_ids, predict_each, requir
 from sightline.deploy.sources import Item, Source, find_images
 from sightline.errors import InputError
 from sightline.runtime.values import require_whole
+from sightline.runtime.words import counted
 from sightline.structures import IGNORE, ClassMap, Instances, Target
 from sightline.training.metrics_log import replacing
 from sightline.training.run import new_folder, numbered_folder
@@ -57,10 +58,10 @@ class PredictedFolder:
     threshold: float = 0.5
 
     def __str__(self) -> str:
-        drawn = f", {_count(self.pictures, 'picture')}" if self.pictures else ""
-        what = f"{_count(self.maps, 'class map')} in {MASKS}/" if self.maps else _count(self.objects, "object")
-        found = f"{what} in {_count(self.images, 'image')}" if not self.maps else what
-        lines = [f"{self.folder}: {', '.join(self.files)} with {found}{drawn}"]
+        drawn = f", {counted(self.pictures, 'picture')}" if self.pictures else ""
+        what = f"{counted(self.maps, 'class map')} in {MASKS}/" if self.maps else counted(self.objects, "object")
+        found = f"{what} in {counted(self.images, 'image')}" if not self.maps else what
+        lines = [f"{self.folder}: {found}; written: {', '.join(self.files)}{drawn}"]
         lines += [f"left out: {sentence}" for sentence in self.errors.values()]
         return "\n".join(lines)
 
@@ -191,10 +192,6 @@ def _or_nothing(predictions: Iterator[Prediction], done: PredictedFolder) -> Ite
         if not any(done.folder.iterdir()):
             done.folder.rmdir()
         raise
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _annotations(result: Instances, image_id: int, first_id: int) -> list[dict[str, Any]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sightline.runtime.words import counted
+
 _REASONS = 6
 """Most reasons of numbers that are not available that a table lists."""
 
@@ -26,12 +28,17 @@ def aligned(rows: Sequence[Sequence[str]], right: Sequence[bool]) -> list[str]:
     ]
 
 
+def _notes(notes: Sequence[str]) -> list[str]:
+    """A paragraph of notes, one sentence on each line."""
+    return ["", *(f"Note: {note}." for note in notes)] if notes else []
+
+
 def detection_table(result: Mapping[str, Any], meanings: Mapping[str, str]) -> str:
     """The dictionary of a `DetectionResult` as text: headline numbers with protocol, classes by falling AP, notes."""
     metrics, protocols, reasons = result["metrics"], result["protocols"], result["reasons"]
     lines = [
-        f"{result['images']} images, {result['objects']} objects, {result['detections']} detections, "
-        f"{len(result['classes'])} classes",
+        f"{counted(result['images'], 'image')}, {counted(result['objects'], 'object')}, "
+        f"{counted(result['detections'], 'detection')}, {counted(len(result['classes']), 'class')}",
     ]
     cells = [
         ["  " + name, number(value), reasons.get(name) or meanings.get(name, "")] for name, value in metrics.items()
@@ -58,14 +65,15 @@ def detection_table(result: Mapping[str, Any], meanings: Mapping[str, str]) -> s
     lines += ["", *aligned([heads, *rows], [False] + [True] * (len(heads) - 1))]
     if any(row["AP"] is None for row in result["per_class"].values()):
         lines.append("n/a: no object of the class counts in these labels")
-    lines += [f"Note: {note}." for note in result["notes"]]
+    lines += _notes(result["notes"])
     return "\n".join(lines)
 
 
 def segmentation_table(result: Mapping[str, Any], meanings: Mapping[str, str]) -> str:
     """The dictionary of a `SegmentationResult` as text: headline numbers, classes by falling IoU, notes."""
     metrics, reasons = result["metrics"], result["reasons"]
-    lines = [f"{result['images']} images, {result['pixels']} pixels that count, {len(result['classes'])} classes", ""]
+    classes = counted(len(result["classes"]), "class")
+    lines = [f"{counted(result['images'], 'image')}, {result['pixels']} pixels that count, {classes}", ""]
     cells = [
         ["  " + name, number(value), reasons.get(name) or meanings.get(name, "")] for name, value in metrics.items()
     ]
@@ -86,5 +94,5 @@ def segmentation_table(result: Mapping[str, Any], meanings: Mapping[str, str]) -
     lines += [f"n/a: {why}" for why in whys[:_REASONS]]
     if len(whys) > _REASONS:
         lines.append(f"n/a: … {len(whys) - _REASONS} more reasons, which to_dict() has")
-    lines += [f"Note: {note}." for note in result["notes"]]
+    lines += _notes(result["notes"])
     return "\n".join(lines)

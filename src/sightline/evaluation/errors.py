@@ -120,7 +120,7 @@ def in_words(point: Mapping[str, Any]) -> str:
         return ""
     return (
         f"At a score of at least {point['score']:.2f}, where F1 is highest ({point['F1']:.2f}), "
-        f"{100 * point['recall']:.0f} of 100 objects are found and {100 * point['precision']:.0f} of 100 "
+        f"{100 * point['recall']:.0f} % of the objects are found and {100 * point['precision']:.0f} % of the "
         "detections are right (IoU 0.50, all classes together)."
     )
 

@@ -13,12 +13,15 @@ from sightline.data.dataset import Dataset
 from sightline.data.division import parts_of
 from sightline.data.fingerprint import ImageKeys
 from sightline.errors import InputError
+from sightline.runtime.words import are, counted
 from sightline.training import trained_on
-from sightline.training.trained_on import TrainedOn, counted
+from sightline.training.trained_on import TrainedOn
 
 log = logging.getLogger("sightline")
 
 _UNKNOWN = "it is not known whether the model was trained on some of these images"
+BEST_EPOCH = "the best epoch was chosen on these images"
+"""What is said of validation images."""
 _ALL = "all of them are measured by --split all (in Python evaluate(model, data[:]))"
 
 
@@ -106,6 +109,9 @@ def _named(data: Dataset, known: TrainedOn, keys: ImageKeys, split: str) -> Chos
     if split not in data.splits and split in known.parts and (roles == split).any():
         chosen = roles == split
         return Chosen(data[chosen], split, _warnings(known, _of(keys, chosen)))
+    if split not in data.splits and split not in data.missing_splits:
+        found = list(dict.fromkeys([*data.splits, *(name for name in known.parts if (roles == name).any()), "all"]))
+        raise InputError(f"there is no split {split!r}; there are: {', '.join(found)}")
     part = data[split]
     return Chosen(part, split, _warnings(known, _of(keys, _rows_of(data, split))))
 
@@ -123,17 +129,17 @@ def _by_default(data: Dataset, known: TrainedOn, keys: ImageKeys, usual: Sequenc
             )
         if name is None and learnt.any() and not learnt.all():
             fresh = ~learnt
-            notes = [f"{counted(int(learnt.sum()))} that the model was trained on are left out"]
+            notes = [f"{counted(int(learnt.sum()))} that the model was trained on {are(learnt.sum())} left out"]
             return Chosen(data[fresh], "new", notes + _doubts(known, _of(keys, fresh)))
         if name is None and not learnt.any():
             return Chosen(data[:], "all", _doubts(known, keys))
         new = int((roles == "").sum())
-        notes = [f"{counted(new)} are new since the training and are not among these"] if name and new else []
+        notes = [f"{counted(new)} {are(new)} new since the training and left out"] if name and new else []
     else:
         chosen, notes = _rows_of(data, name), []
         own = chosen & learnt & (roles != name)  # others are copies within the data, as its makers have divided it
         if own.any() and not own[chosen].all():
-            notes.append(f"{counted(int(own.sum()))} of {name} that the model was trained on are left out")
+            notes.append(f"{counted(int(own.sum()))} of {name} that the model was trained on {are(own.sum())} left out")
             chosen = chosen & ~own
         elif own.any():
             name = None
@@ -146,7 +152,7 @@ def _by_default(data: Dataset, known: TrainedOn, keys: ImageKeys, usual: Sequenc
             f"the model was trained on all of these images ({len(data)}); give others to measure it on; {_ALL}"
         )
     if name == "val":
-        notes.append("by these images the best epoch was chosen")
+        notes.append(BEST_EPOCH)
     return Chosen(data[chosen], name, notes + _warnings(known, _of(keys, chosen)))
 
 
@@ -155,8 +161,8 @@ def _warnings(known: TrainedOn, keys: ImageKeys) -> list[str]:
     if learnt:
         share = "all" if learnt == len(keys) else f"{learnt} of the"
         return [
-            f"the model was trained on {share} {counted(len(keys))}: these numbers say how well it remembers, not how "
-            "well it does on others"
+            f"the model was trained on {share} {counted(len(keys))}: these numbers say how well it remembers them, not "
+            "how well it does on new images"
         ]
     return _doubts(known, keys)
 
@@ -167,9 +173,10 @@ def _doubts(known: TrainedOn, keys: ImageKeys) -> list[str]:
     alike = known.names_alike(keys)
     if not alike:
         return []
+    have = "has" if alike == 1 else "have"
     return [
-        f"{alike} of the {counted(len(keys))} have the name of a training image, but other content: if they show the "
-        "same, the numbers are too high"
+        f"{alike} of the {counted(len(keys))} {have} the name of a training image, but other content: if they show the "
+        "same scene, the numbers are too high"
     ]
 
 

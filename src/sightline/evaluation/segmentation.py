@@ -259,7 +259,7 @@ class PixelCounts:
                 elif metric == "accuracy":
                     why = f"no pixel is labelled {name!r}"
                 elif metric == "precision":
-                    why = f"no predictions: no pixel was said to be {name!r}"
+                    why = f"no predictions: no pixel was predicted as {name!r}"
                 else:
                     why = f"{name!r} is neither in these labels nor in the predictions"
                 reasons[f"{name}/{metric}"] = why

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,12 +97,15 @@ def write_report(
         *measured,
         ("training", "Training", lambda f: sections.training(f.rows)),
         ("wall", "Predictions beside labels", lambda f: wall(f.live, f.data)),
-        ("recipe", "Recipe", lambda f: _listed(f.recipe, "The recipe is not known: there is no recipe.yaml.")),
-        ("environment", "Environment", lambda f: _listed(f.environment, "There is no environment.json.")),
+        ("run", "Data and model", lambda f: pairs(_run_of(f))),
+        ("recipe", "Recipe", lambda f: _listed(_own(f.recipe), "The recipe is not known: there is no recipe.yaml.")),
+        ("environment", "Environment", lambda f: _listed(_own(f.environment), "There is no environment.json.")),
     )
     told = {"training": facts.rows, "recipe": facts.recipe, "environment": facts.environment}
     alone = facts.result is not None and not facts.rows and not facts.recipe  # an evaluation outside a run
     left_out = {key for key, value in told.items() if alone and not value}
+    if not _run_of(facts):
+        left_out.add("run")
     parts = []
     for key, heading, make in makers:
         if key in left_out:
@@ -142,6 +146,28 @@ def _lead(facts: _Facts) -> str:
     if when:
         parts.append(f"started {str(when).replace('T', ' ')[:16]}")
     return f'<p class="soft">{esc(" · ".join(part for part in parts if part))}</p>' if parts else ""
+
+
+def _run_of(facts: _Facts) -> dict[str, Any]:
+    """What was trained on what, as recipe.yaml and environment.json both hold it; {} where neither does."""
+    for source in (facts.recipe, facts.environment):
+        run = (source or {}).get("run")
+        if isinstance(run, Mapping):
+            opened = run.get("opened")
+            further = {k: v for k, v in opened.items() if k != "path"} if isinstance(opened, Mapping) else {}
+            return {k: v for k, v in run.items() if k != "opened"} | ({"opened": further} if further else {})
+    return {}
+
+
+def _own(values: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The entries of a file without those that have a section of their own; commands as they are typed."""
+    if values is None:
+        return None
+    own = {key: value for key, value in values.items() if key != "run"}
+    commands = own.pop("commands", None)
+    if isinstance(commands, list) and all(isinstance(words, list) for words in commands):
+        own["command"] = " ; ".join(shlex.join(map(str, words)) for words in commands)
+    return own
 
 
 def _listed(values: Mapping[str, Any] | None, missing: str) -> str:

@@ -126,7 +126,7 @@ nav a{white-space:nowrap;color:var(--soft);text-decoration:none;border:1px solid
 padding:.1rem .75rem;font-size:.85rem;background:var(--card)}
 nav a:hover{color:var(--ink);border-color:var(--soft)}
 section{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:1.25rem 1.4rem;margin:0 0 1.1rem}
-.grid{display:grid;gap:1rem;grid-template-columns:repeat(auto-fit,minmax(min(100%,310px),1fr))}
+.grid{display:grid;gap:1rem;grid-template-columns:repeat(auto-fit,minmax(min(100%,440px),1fr))}
 .cards{display:grid;gap:.8rem;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));margin-bottom:1rem}
 .card{border:1px solid var(--line);border-radius:10px;padding:.7rem .9rem}
 .card b{display:block;font-size:1.9rem;line-height:1.2;font-variant-numeric:tabular-nums}
@@ -157,7 +157,7 @@ figure{margin:0;min-width:0}
 figure img{width:100%;height:auto;border-radius:8px;display:block}
 figcaption{font-size:.86rem;margin-top:.3rem;overflow-wrap:anywhere}
 figcaption b{color:var(--ink)}
-dl{display:grid;gap:.15rem 1.5rem;grid-template-columns:repeat(auto-fill,minmax(min(100%,310px),1fr));margin:0}
+dl{display:grid;gap:.15rem 1.5rem;grid-template-columns:repeat(auto-fill,minmax(min(100%,440px),1fr));margin:0}
 dl div{display:flex;gap:.8rem;justify-content:space-between;border-bottom:1px solid var(--line);padding:.2rem 0}
 dt{color:var(--soft)}
 dd{margin:0;text-align:right;overflow-wrap:anywhere;font-variant-numeric:tabular-nums}

@@ -54,7 +54,7 @@ def training_curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
     for title, names in wanted.items():
         if not any(_values(rows, name)[1] for name in names):
             continue
-        figure, axes = _figure(5.2 if len(names) < 2 else 7.0, 3.1)
+        figure, axes = _figure(7.0, 3.1)
         for position, name in enumerate(names):
             x, y = _values(rows, name)
             if not y:

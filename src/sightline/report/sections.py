@@ -12,6 +12,7 @@ from sightline.evaluation.segmentation import SEGMENTATION_METRICS
 from sightline.report import plots
 from sightline.report.colours import class_colour, css
 from sightline.report.page import bar, esc, more, number, sentence, table
+from sightline.runtime.words import counted
 
 NOT_EVALUATED = "This run has not been evaluated: there is no evaluation.json in the folder."
 ROWS = 30
@@ -28,7 +29,7 @@ def training(rows: Sequence[Mapping[str, Any]] | None) -> str:
     drawn = "".join(
         f"<div><h3>{esc(title)}</h3>{plots.inline_svg(figure, title)}</div>" for title, figure in figures.items()
     )
-    facts = [f"{len(rows)} epoch{'s' if len(rows) != 1 else ''}"]
+    facts = [counted(len(rows), "epoch")]
     seconds = sum(row["seconds"] for row in rows if isinstance(row.get("seconds"), int | float))
     if seconds:
         facts.append(f"{seconds / 60:.1f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds")
@@ -64,15 +65,15 @@ def numbers(result: Mapping[str, Any] | None) -> str:
         for name in headline or list(metrics)[:6]
     )
     words = in_words(result.get("operating_point") or {})
-    facts = f"{result.get('images', '?')} images"
+    facts = counted(result["images"]) if isinstance(result.get("images"), int) else "? images"
     if "objects" in result:
-        facts += f", {result['objects']} objects, {result['detections']} detections"
+        facts += f", {counted(result['objects'], 'object')}, {counted(result['detections'], 'detection')}"
     if isinstance(result.get("measured"), Mapping):
         split, place = result["measured"].get("split"), result["measured"].get("data")
         facts = (f"split {split} of {place}: " if place else f"split {split}: ") + facts
     if "pixels" in result:
         facts += f", {result['pixels']} pixels that count"
-    notes = "".join(f"<p>{esc(note)}.</p>" for note in result.get("notes", []))
+    notes = "".join(f"<p>{esc(note[:1].upper() + note[1:])}.</p>" for note in result.get("notes", []))
     meant = MEANINGS | SEGMENTATION_METRICS
     meanings = {name: esc(reasons.get(name) or meant.get(name, "")) for name in metrics}
     rows = [

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from sightline.runtime.words import counted
 from sightline.training.recipe import Recipe
 from sightline.training.schedule import Clock
 
@@ -36,21 +37,20 @@ def advice(recipe: Recipe, epoch_seconds: float, task: str, name: str, pretraine
     enough = FROM_WEIGHTS if pretrained else FROM_SCRATCH
     if held >= _NEARLY * enough or (recipe.epochs is not None and recipe.epochs <= held):
         return ""
-    minutes = math.ceil(enough * epoch_seconds / 60)
-    count = "less than one epoch" if held < 1 else f"about {int(held)} epoch{'' if int(held) == 1 else 's'}"
-    start = "from weights" if pretrained else "from random numbers"
-    needed = f"{recipe.minutes:g} minutes hold {count}, but {start} it takes about {enough} to learn"
+    enough_minutes = math.ceil(enough * epoch_seconds / 60)
+    longer = f"give more time (--minutes {enough_minutes})"
+    count = "less than one epoch" if held < 1 else f"about {counted(int(held), 'epoch')}"
+    start = "from weights" if pretrained else "from scratch"
+    holds = "holds" if recipe.minutes == 1 else "hold"
+    needed = f"{counted(float(recipe.minutes), 'minute')} {holds} {count}, but training {start} needs about {enough}"
     quick = _QUICK.get(task)
     other = quick if quick is not None and quick != name else None
     if pretrained:
-        return f"{needed}: give more time (--minutes {minutes}), or smaller images"
+        return f"{needed}: {longer}, or use smaller images"
     if quick is None:
-        return f"{needed}: give more time (--minutes {minutes})"
+        return f"{needed}: {longer}"
     model = f"--model {other} --weights imagenet" if other else "--weights imagenet"
-    return (
-        f"{needed}: start from weights ({model}), which takes about {FROM_WEIGHTS} epochs, or give "
-        f"more time (--minutes {minutes})"
-    )
+    return f"{needed}: start from weights ({model}), which needs about {FROM_WEIGHTS} epochs, or {longer}"
 
 
 class BudgetWatch:

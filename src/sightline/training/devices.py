@@ -119,7 +119,7 @@ def require_device(device: torch.device | str | None) -> None:
         return
     there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     there += ["mps"] if torch.backends.mps.is_available() else []
-    raise InputError(f"device is {device!r}, but there is no such device here; there are {', '.join(there)}")
+    raise InputError(f"device is {device!r}, but this machine does not have it; it has {', '.join(there)}")
 
 
 @contextmanager

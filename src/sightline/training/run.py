@@ -19,6 +19,7 @@ from torch import nn
 from sightline.data.fingerprint import ImageKeys
 from sightline.errors import InputError
 from sightline.runtime.reading import read_json
+from sightline.runtime.words import counted
 from sightline.training.metrics_log import Row
 from sightline.training.recipe import Recipe
 
@@ -56,19 +57,19 @@ class Run:
     @property
     def message(self) -> str:
         """In one sentence: how it ended, and what can be done next."""
-        done = f"{len(self.metrics)} epoch{'' if len(self.metrics) == 1 else 's'}"
+        done = counted(len(self.metrics), "epoch")
         if self.interrupted:
             return (
-                f"interrupted after {done}; go on with the same command, --name {self.folder.name} and --resume "
+                f"interrupted after {done}; continue with the same command, --name {self.folder.name} and --resume "
                 f"(in Python: name={self.folder.name!r}, resume=True)"
             )
+        minutes = self.recipe.minutes
+        budget = f": the time budget ({counted(float(minutes), 'minute')}) is used up" if minutes else ""
         reasons = {
             "finished": f"finished {done}",
             "patience": f"stopped after {done}: no better result for {self.recipe.patience} epochs",
-            "minutes": f"stopped after {done}: the {self.recipe.minutes:g} minutes are over"
-            if self.recipe.minutes
-            else f"stopped after {done}",
-            "done": f"nothing was left to do: its {done} were done before; give more epochs to go on",
+            "minutes": f"stopped after {done}{budget}",
+            "done": f"nothing was left to do after {done}; give more epochs to continue",
         }
         return reasons[self.stopped]
 
@@ -230,8 +231,14 @@ def environment(device: torch.device | str = "cpu", processes: int = 1) -> dict[
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "processes": processes,
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]] if sys.argv else [],
+        "command": [_program(sys.argv[0]), *sys.argv[1:]] if sys.argv else [],
     }
+
+
+def _program(path: str) -> str:
+    """The name of the running program: `python -m sightline` is called sightline, too."""
+    name = Path(path).name
+    return "sightline" if name == "__main__.py" and Path(path).parent.name == "sightline" else name
 
 
 def write_environment(

@@ -18,6 +18,7 @@ import numpy as np
 from sightline.data.dataset import Dataset
 from sightline.data.fingerprint import ImageKeys, found_in, labels_key
 from sightline.errors import InputError
+from sightline.runtime.words import are, counted
 
 KEY = "trained_on"
 """The entry of a model's metadata."""
@@ -221,27 +222,30 @@ def of_run(folder: Path) -> TrainedOn | None:
     return TrainedOn.from_dict(values[KEY], str(folder)) if KEY in values else None
 
 
-def as_before(data: Dataset, known: TrainedOn, sayings: list[str]) -> tuple[Dataset, Dataset] | None:
+def as_before(data: Dataset, known: TrainedOn, sayings: list[str]) -> tuple[Dataset, Dataset | None] | None:
     """The training and validation images that a run had, for its resumption; None where they cannot be told.
+
+    The second is None for a run without validation.
 
     Args:
         data: the whole dataset as it is now.
         known: of the run.
         sayings: gets a sentence where images were added or have gone since.
     """
-    if not known.known or not {"train", "val"} <= known.parts.keys():
+    names = [name for name in ("train", "val") if name in known.parts]
+    if not known.known or "train" not in names:
         return None
     roles = known.roles(ImageKeys.of(data))
-    found = {name: data[np.flatnonzero(roles == name)] for name in ("train", "val")}
+    found = {name: data[np.flatnonzero(roles == name)] for name in names}
     if not all(len(part) for part in found.values()):
         return None
     lost = sum(len(known.parts[name]) - len(part) for name, part in found.items())
     new = int((roles == "").sum())
     if lost > 0:
-        sayings.append(f"{counted(lost)} of the run are no longer in the data")
+        sayings.append(f"{counted(lost)} of the run {are(lost)} no longer in the data")
     if new:
-        sayings.append(f"{counted(new)} are new since the run began and are left out")
-    return found["train"], found["val"]
+        sayings.append(f"{counted(new)} {are(new)} new since the run began and left out")
+    return found["train"], found.get("val")
 
 
 def open_again(known: TrainedOn | None, source: str) -> Dataset:
@@ -265,8 +269,3 @@ def open_again(known: TrainedOn | None, source: str) -> Dataset:
 
 
 _ARGUMENTS: Sequence[str] = ("path", "train", "val", "test", "images", "format", "classes", "ignore", "full_scale")
-
-
-def counted(number: int, what: str = "image") -> str:
-    """1 image, 2 images."""
-    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -15,6 +15,7 @@ from sightline.data.dataset import Dataset
 from sightline.data.division import Parts, parts_of
 from sightline.data.joint import JointData
 from sightline.errors import InputError
+from sightline.evaluation.held_out import BEST_EPOCH
 from sightline.structures import Classes
 from sightline.training import devices, trained_on
 from sightline.training.recipe import Recipe
@@ -76,10 +77,12 @@ def train_run(
     before = None if folder is None else run_facts(existing_run_folder(folder))
     if folder is not None and recipe is None:
         recipe = Recipe.from_yaml(folder / "recipe.yaml")
+    again = False
     if data is None:
         if before is None:
             raise InputError("train needs data: the path of a dataset, or a dataset")
         data = trained_on.open_again(before.trained_on, str(folder))
+        again = True
     if not isinstance(model, nn.Module):
         data = _opened(data, (arguments or {}).get("in_channels", 3), classes)
         model = _model(model, data, weights, arguments, folder, seed=_seed(recipe, numbers))
@@ -92,7 +95,7 @@ def train_run(
     augmentation = transform or recipes.named(recipe.augmentation)
     sayings: list[str] = []
     known = None if before is None else before.trained_on
-    data, validation = learnt_and_held_out(data, validation, model, recipe.seed, known, sayings)
+    data, validation = learnt_and_held_out(data, validation, model, recipe.seed, known, sayings, not again)
     for sentence in sayings if progress else ():
         print(sentence, file=sys.stderr)
     for part, title in ((data, "training"), (validation, "validation")):
@@ -153,7 +156,7 @@ def train_run(
             result = measure(run.model, validation, progress=progress)
         if result is not None:
             result.measured = {"data": known.path, "split": "val"}
-            result.notes.append("by these images the best epoch was chosen")
+            result.notes.append(BEST_EPOCH)
         shown = data.boxed if isinstance(data, JointData) else data
         write_report(run.folder, result, data=validation if measurable else shown, model=run.model)
     return run
@@ -326,17 +329,26 @@ def with_target_fields(model: nn.Module, data: Any) -> Any:
 
 
 def learnt_and_held_out(
-    data: Any, validation: Any, model: nn.Module, seed: int, known: TrainedOn | None, sayings: list[str]
+    data: Any,
+    validation: Any,
+    model: nn.Module,
+    seed: int,
+    known: TrainedOn | None,
+    sayings: list[str],
+    named: bool = True,
 ) -> tuple[Learnt, Dataset | TorchData | None]:
     """What `train` was given, as images to learn from and to validate on.
 
     Of a whole dataset these are its splits "train" and "val"; one in files that lacks them is divided, by the seed, as
-    the command line does, or as the run was that is resumed. One in memory that has neither, or one of fewer than three
-    images, is learnt from as a whole.
+    the command line does, or as the run was that is resumed. One in memory that has neither is learnt from as a whole.
+
+    Raises:
+        InputError: fewer than three images cannot be divided.
 
     Args:
         known: the record of the run to resume, or None.
         sayings: gets what was divided, in sentences.
+        named: the caller has named the data; see `parts_to_train`.
     """
     channels, classes = getattr(model, "in_channels", 3), getattr(model, "classes", None)
     data = data if isinstance(data, JointData) else _opened(data, channels, classes)
@@ -351,19 +363,30 @@ def learnt_and_held_out(
         return data, validation
     if validation is not None:
         return data["train"] if "train" in {*data.splits, *data.missing_splits} else data, validation
-    if 0 < len(data) < 3 and len(data.splits) == 1 and not {"train", "val"} & {*data.splits, *data.missing_splits}:
-        sayings.append(f"{len(data)} images are too few to divide: all are learnt from, and none is validated on")
-        return data, None
-    parts = parts_to_train(data, seed, known, sayings)
+    parts = parts_to_train(data, seed, known, sayings, named)
     return parts.train, parts.val
 
 
-def parts_to_train(data: Dataset, seed: int, known: TrainedOn | None, sayings: list[str]) -> Parts:
-    """The parts of a whole dataset; of a run to resume, those that it had."""
-    if known is not None and known.division:
+def parts_to_train(data: Dataset, seed: int, known: TrainedOn | None, sayings: list[str], named: bool = True) -> Parts:
+    """The parts of a whole dataset; of a run to resume, those that it had.
+
+    Args:
+        named: the caller has named the data, so its own splits count; else the run's images are taken, whichever of
+            the data they were.
+
+    Raises:
+        InputError: the data cannot be divided, or the run's images are not in it.
+    """
+    divided = known is not None and (bool(known.division) or "train" not in data.splits)
+    if known is not None and (divided or not named):
         again = trained_on.as_before(data, known, sayings)
         if again is not None:
             return Parts(*again)
+        if not named:
+            raise InputError(
+                "the images that the run was trained and validated on are not all in its data; name the images to "
+                "resume it with: DATA (in Python data= and validation=)"
+            )
     parts = parts_of(data, seed)
     sayings += [parts.said] if parts.said else []
     return parts
