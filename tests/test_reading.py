@@ -21,6 +21,7 @@ ASSUMED = {
     "nn/layers/__init__.py",
     "nn/necks/fpn.py",
     "ops/regions.py",
+    "ops/resizing.py",
     "ops/suppression.py",
 }
 

@@ -490,3 +490,29 @@ class ImageBatch:
 
     def __len__(self) -> int:
         return len(self.sizes)
+
+
+def require_images(images: Sequence[Tensor], channels: int) -> None:
+    """Refuse what a model cannot take as images.
+
+    Args:
+        images: to be [C, H, W] each, uint8 or float in [0, 1].
+        channels: the C that the model takes.
+
+    Raises:
+        InputError: there are none; one has another number of channels, no pixels, or a dtype that does not say its
+            range.
+    """
+    if len(images) == 0:
+        raise InputError("there are no images; give at least one")
+    for position, image in enumerate(images):
+        if image.ndim != 3 or image.shape[0] != channels:
+            raise InputError(
+                f"image {position} has shape {list(image.shape)}, but this model takes "
+                f"[{channels}, height, width]; read it with {channels} channels, "
+                f"or create the model with in_channels={image.shape[0]}"
+            )
+        if 0 in image.shape:
+            raise InputError(f"image {position} has shape {list(image.shape)}: it has no pixels")
+        if image.dtype != torch.uint8 and not image.is_floating_point():
+            raise InputError(f"image {position} is of {image.dtype}, but must be uint8, or floating point in [0, 1]")

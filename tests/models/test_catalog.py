@@ -193,7 +193,7 @@ def test_weights_that_there_are_not() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"in_channels": 0}, "in_channels is 0, but images have at least one channel"),
+        ({"in_channels": 0}, "in_channels is 0, but it must be a whole number of at least 1"),
         ({"trainable_layers": 8}, "trainable_layers is 8, but this backbone has 7 parts"),
         ({"trainable_layers": -1}, "trainable_layers is -1"),
         ({"norm": "group"}, r"norm is 'group', but must be 'batch' \(learns\) or 'frozen'"),

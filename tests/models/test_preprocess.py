@@ -17,7 +17,8 @@ from torch import Tensor
 
 from sightline.errors import InputError
 from sightline.models.catalog import create_model
-from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, KeepSize, Preprocess, for_channels
+from sightline.models.keep_size import KeepSize
+from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
 from sightline.structures import Instances
 from tests.models import parity
 

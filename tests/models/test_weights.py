@@ -678,7 +678,7 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
     refused(tmp_path / "none.pth", r"there is no such file; give a path, or a published name such as 'imagenet'")
-    refused(tmp_path, "there is no such file")
+    refused(tmp_path, "this folder holds no trained model")
     text = tmp_path / "text.pth"
     text.write_text("resnet18\n")
     refused(text, "not a readable PyTorch checkpoint of plain tensors")

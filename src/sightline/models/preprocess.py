@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +11,11 @@ from torch.nn import functional as F
 
 from sightline.errors import InputError
 from sightline.ops.boxes import scale_boxes
-from sightline.structures import ImageBatch, Instances, Size
+from sightline.ops.resizing import Interpolation, resize_images
+from sightline.structures import ImageBatch, Instances, Size, require_images
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-Interpolation = Literal["bilinear", "bicubic"]
 _LONGEST = 100  # without a largest size, an image's longer side becomes at most so many times the shorter one's
 
 
@@ -69,10 +68,7 @@ class Preprocess(nn.Module):
     ):
         super().__init__()
         if fixed_size is None and not 1 <= min_size <= (min_size if max_size is None else max_size):
-            limit = "it must be at least 1" if max_size is None else "1 ≤ min_size ≤ max_size must hold"
-            raise InputError(
-                f"min_size is {min_size}{'' if max_size is None else f' and max_size {max_size}'}, but {limit}"
-            )
+            raise InputError(f"min_size is {min_size} and max_size {max_size}, but 1 ≤ min_size ≤ max_size must hold")
         if fixed_size is not None and min(fixed_size) < 1:
             raise InputError(f"the model's image size is {fixed_size}, but both sides must be at least 1 pixel")
         self.min_size, self.max_size, self.fixed_size, self.divisor = min_size, max_size, fixed_size, divisor
@@ -133,39 +129,12 @@ class Preprocess(nn.Module):
         image = image.to(dtype) / 255 if image.dtype == torch.uint8 else image.to(dtype)
         size = self.resized((int(image.shape[1]), int(image.shape[2])))
         if image.shape[1:] != size:
-            image = self.resample(image[None], size)[0]
+            image = resize_images(image[None], size, self.interpolation, self.antialias)[0]
         return ((image - self.mean) / self.std).to(self.mean.dtype)
-
-    def resample(self, images: Tensor, size: Size) -> Tensor:
-        """Images [N, C, H, W] in [0, 1] → [N, C, *size]."""
-        smaller = size[0] < images.shape[2] or size[1] < images.shape[3]
-        if self.interpolation == "bilinear":
-            averaged = self.antialias and smaller
-            return F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=averaged)
-        # antialiased, PyTorch's cubic is Pillow's, enlarging too; Pillow cuts off what overshoots after each direction
-        for step in ((int(images.shape[2]), size[1]), size):
-            images = F.interpolate(
-                images, size=step, mode="bicubic", align_corners=False, antialias=self.antialias
-            ).clamp(0, 1)
-        return images
 
     def check(self, images: Sequence[Tensor]) -> None:
         """Refuse images of another number of channels, without pixels, or of a dtype that says nothing of its range."""
-        if len(images) == 0:
-            raise InputError("there are no images; give at least one")
-        for position, image in enumerate(images):
-            if image.ndim != 3 or image.shape[0] != self.channels:
-                raise InputError(
-                    f"image {position} has shape {list(image.shape)}, but this model takes "
-                    f"[{self.channels}, height, width]; read it with {self.channels} channels, "
-                    f"or create the model with in_channels={image.shape[0]}"
-                )
-            if 0 in image.shape:
-                raise InputError(f"image {position} has shape {list(image.shape)}: it has no pixels")
-            if image.dtype != torch.uint8 and not image.is_floating_point():
-                raise InputError(
-                    f"image {position} is of {image.dtype}, but must be uint8, or floating point in [0, 1]"
-                )
+        require_images(images, self.channels)
 
     def resized(self, size: Size) -> Size:
         """(height, width) that an image of `size` gets inside the batch."""
@@ -185,30 +154,3 @@ class Preprocess(nn.Module):
         size = f"size={self.fixed_size}" if self.fixed_size else f"shorter side {self.min_size}{limit}"
         how = f"{self.interpolation}, {'' if self.antialias else 'not '}antialiased"
         return f"{self.channels} channels, {size}, {how}, divisor={self.divisor}"
-
-
-class KeepSize(Preprocess):
-    """Normalises images and leaves them at their size; the batch's sides are padded to multiples of `divisor`."""
-
-    def __init__(self, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD, *, divisor: int = 1):
-        super().__init__(mean, std, divisor=divisor)
-
-    def resized(self, size: Size) -> Size:
-        return size
-
-    def restored(self, image: Tensor) -> Tensor:
-        """A normalised image as uint8 again."""
-        return ((image * self.std + self.mean) * 255).round().clamp(0, 255).to(torch.uint8)
-
-    def extra_repr(self) -> str:
-        return f"{self.channels} channels, size kept, divisor={self.divisor}"
-
-
-def segmenter_preprocess(
-    in_channels: int, image_size: int | None, max_size: int | None = None, divisor: int = 1
-) -> Preprocess:
-    """What segmenters do: ImageNet's normalisation, and the shorter side antialiased to `image_size`; None keeps it."""
-    mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)
-    if image_size is None:
-        return KeepSize(mean, std, divisor=divisor)
-    return Preprocess(mean, std, min_size=image_size, max_size=max_size, divisor=divisor, antialias=True)

@@ -78,6 +78,10 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]
     path = Path(path)
     if path.is_dir():  # a run's
         path = next((path / n for n in ("best.safetensors", "last.safetensors") if (path / n).is_file()), path)
+    if path.is_dir():
+        raise InputError(
+            f"weights {path}: this folder holds no trained model (best.safetensors); give a run's folder or a file"
+        )
     if not path.is_file():
         if reading.unusual_kind(path):
             reading.require_file(path)

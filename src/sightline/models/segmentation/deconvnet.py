@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.errors import InputError
-from sightline.models.preprocess import segmenter_preprocess
+from sightline.models.keep_size import segmenter_preprocess
 from sightline.models.segmentation.fcn import State, dense_as_convolutions
 from sightline.models.segmentation.segmenter import Segmenter
 from sightline.models.weights import shared_keys

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import InputError
-from sightline.models.preprocess import segmenter_preprocess
+from sightline.models.keep_size import segmenter_preprocess
 from sightline.models.segmentation.segmenter import Segmenter
 from sightline.models.weights import shared_keys
 from sightline.nn.backbones.features import FeatureMaps, Stage

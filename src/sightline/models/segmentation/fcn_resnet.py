@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from sightline.models.preprocess import segmenter_preprocess
+from sightline.models.keep_size import segmenter_preprocess
 from sightline.models.segmentation.segmenter import Segmenter, resized
 from sightline.models.weights import shared_keys
 from sightline.nn.backbones.dilation import dilate

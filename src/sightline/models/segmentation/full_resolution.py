@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from torch import nn
 
 from sightline.errors import InputError
-from sightline.models.preprocess import segmenter_preprocess
+from sightline.models.keep_size import segmenter_preprocess
 from sightline.models.segmentation.segmenter import Segmenter
 from sightline.nn.layers import ConvNormAct
 from sightline.ops.pixel_losses import CROSS_ENTROPY, PixelLosses

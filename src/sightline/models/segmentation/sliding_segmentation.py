@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.errors import InputError
-from sightline.models.preprocess import segmenter_preprocess
+from sightline.models.keep_size import segmenter_preprocess
 from sightline.models.segmentation.segmenter import Segmenter
 from sightline.ops.padding import mirror_pad
 from sightline.ops.pixel_losses import CROSS_ENTROPY, PixelLosses
