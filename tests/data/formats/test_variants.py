@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from sightline.data.check import check
 from sightline.data.dataset import Dataset
-from sightline.data.formats import convert, open_dataset
+from sightline.data.formats import WRITTEN, convert, open_dataset
 from sightline.errors import InputError
 from sightline.structures import Instances
 
@@ -171,3 +174,51 @@ def test_masks_that_cannot_be_read_are_named(tmp_path: Path):
     write_json(tmp_path / "labelme/a.json", content)
     with pytest.raises(InputError, match="shape 0 is a mask without a picture of it"):
         open_dataset(tmp_path / "labelme")
+
+
+@pytest.mark.parametrize("place", ["labels", "labels/train", "images"])
+def test_names_of_classes_among_the_labels(tmp_path: Path, place: str):
+    yolo(tmp_path, "train/1", "val/2")
+    (tmp_path / "classes.txt").unlink()
+    text(tmp_path / place / "classes.txt", "zebra\nlion\n")
+    text(tmp_path / "labels/val/classes.txt", "zebra\n")
+    data = open_dataset(tmp_path)
+    assert (tuple(data.classes), data.splits, data.orphans) == (("zebra", "lion"), ("train", "val"), ())
+
+
+def test_names_that_differ_between_folders_are_refused(tmp_path: Path):
+    yolo(tmp_path, "train/1", "val/2")
+    text(tmp_path / "labels/train/classes.txt", "zebra\nlion\n")
+    text(tmp_path / "labels/val/classes.txt", "lion\nzebra\n")
+    assert tuple(open_dataset(tmp_path).classes) == ("a",)  # the list of the dataset's own folder decides
+    (tmp_path / "classes.txt").unlink()
+    with pytest.raises(
+        InputError, match=r"val/classes\.txt names class 0 'lion', but .*train/classes\.txt names it 'z"
+    ):
+        open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "to", ["coco", "createml", "csv", "cvat", "labelme", "masks", "semantic", "via", "voc", "yolo"]
+)
+def test_more_images_do_not_need_more_looks_into_folders(
+    tmp_path: Path, to: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+    for number, images in enumerate((4, 16)):
+        home = tmp_path / str(number)
+        for k in range(images):
+            picture(home / "in/images" / f"{k}.png")
+            text(home / "in/labels" / f"{k}.txt", "0 .2 .2 .7 .2 .7 .7\n")
+        convert(home / "in", home / "out", to)
+        looks.append(0)
+
+        def counted(*args: Any, look: Any) -> Any:
+            looks[-1] += 1
+            return look(*args)
+
+        with monkeypatch.context() as patched:
+            for name in ("listdir", "scandir"):
+                patched.setattr(os, name, partial(counted, look=getattr(os, name)))
+            assert len(open_dataset(home / "out")) == images
+    assert looks[0] == looks[1]

@@ -104,8 +104,9 @@ def read(
     names: dict[str, list[str]] = {name: [] for name in split_names}
     missing, there = [], 0
     for split in split_names:
+        folders = {f.path: _image_folders(f.path.parent, split, images) for f in read_files}
         for file, image in ((f, i) for f in read_files for i in f.images if i.split == split):
-            place = place_of(image.name, _image_folders(file.path.parent, split, images))
+            place = place_of(image.name, folders[file.path])
             there += place is not None
             if place is None:
                 missing.append(f"{file.path.name}: {image.name}")

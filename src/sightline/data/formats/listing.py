@@ -98,3 +98,11 @@ def find_folder(folder: Path, name: str) -> Path | None:
     if exact.is_dir():
         return exact
     return next((folder / e for e in contents(folder).folders if e.lower() == name.lower()), None)
+
+
+def find_file(folder: Path, name: str) -> Path | None:
+    """As `find_folder`, for a file."""
+    exact = folder / name
+    if exact.is_file():
+        return exact
+    return next((folder / e for e in contents(folder).files if e.lower() == name.lower()), None)

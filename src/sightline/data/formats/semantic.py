@@ -359,6 +359,7 @@ def _of_split(home: Path, path: Path, split: str, images: Path | None, orphans: 
 
 def _listed_pairs(file: Path, split: str, images: Path | None) -> list[_Pair]:
     pairs: list[_Pair] = []
+    by_folder: dict[Path, dict[str, Path]] = {}
     for number, line in enumerate(files.read_text(file).splitlines(), 1):
         words = [word for word in re.split(r"[\s,;]+", line.strip()) if word]
         if not words or line.startswith("#"):
@@ -366,7 +367,7 @@ def _listed_pairs(file: Path, split: str, images: Path | None) -> list[_Pair]:
         if len(words) > 2 or not is_image(words[0]):
             raise InputError(f"{file}, line {number}: {line[:60]!r} is not an image and its mask; correct it")
         places = [_place(word, file.parent, images if k == 0 else None) for k, word in enumerate(words)]
-        pairs.append((places[0], places[1] if len(places) == 2 else _mask_beside(places[0]), split))
+        pairs.append((places[0], places[1] if len(places) == 2 else _mask_beside(places[0], by_folder), split))
     return pairs
 
 
@@ -377,13 +378,20 @@ def _place(word: str, folder: Path, images: Path | None) -> Path:
     return folder / word
 
 
-def _mask_beside(image: Path) -> Path | None:
-    """The mask of an image whose path has a folder of images in it: the same below a folder of masks."""
+def _mask_beside(image: Path, by_folder: dict[Path, dict[str, Path]]) -> Path | None:
+    """The mask of an image whose path has a folder of images in it: the same below a folder of masks.
+
+    Args:
+        image: the image's file.
+        by_folder: masks by their names, of each folder that has been looked into.
+    """
     for k, part in enumerate(image.parts):
         if part in IMAGES:
             home, rest = Path(*image.parts[:k]), Path(*image.parts[k + 1 :])
             for masks in (home / name for name in MASKS if (home / name).is_dir()):
-                found = _mask_of(files.without_suffix(rest.as_posix()), _by_stem(masks))
+                if masks not in by_folder:
+                    by_folder[masks] = _by_stem(masks)
+                found = _mask_of(files.without_suffix(rest.as_posix()), by_folder[masks])
                 if found is not None:
                     return found
     return None

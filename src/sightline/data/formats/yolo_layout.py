@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sightline.data.formats import files
-from sightline.data.formats.listing import Listing, find_folder
+from sightline.data.formats.listing import Listing, find_file, find_folder
 from sightline.data.formats.yolo_config import Description, find_listed, read_description, read_names
 from sightline.data.formats.yolo_lines import Keypoints
 from sightline.data.images import is_image
@@ -96,14 +96,13 @@ def _require_places(description: Description) -> None:
 
 def from_folder(root: Path, images: Path | None, given: Given) -> Layout:
     """The layout of a folder without description: images/ and labels/, a folder a split, or labels beside images."""
-    listing = Listing()
-    names_file = next((f for name in _NAME_FILES if (f := listing.find(root, name)) is not None and f.is_file()), None)
-    layout = Layout(root, None if names_file is None else read_names(names_file), [], names_file)
+    pictures = find_folder(root, "images")
+    names, names_file = _names(root, pictures)
+    layout = Layout(root, names, [], names_file)
     finder = _Finder(root, images)
     if given:
         layout.parts = finder.given(given)
         return layout
-    pictures = find_folder(root, "images")
     for base in [pictures, root] if pictures is not None else [root]:
         folders = files.split_folders(base)
         if folders:
@@ -114,6 +113,36 @@ def from_folder(root: Path, images: Path | None, given: Given) -> Layout:
             return layout
     layout.parts = [finder.part("all", [pictures or root], [root])]
     return layout
+
+
+def _names(root: Path, pictures: Path | None) -> tuple[dict[int, str] | None, Path | None]:
+    """Class names and their file: in the folder itself, else among the labels, where LabelImg writes classes.txt.
+
+    Raises:
+        InputError: files of several folders give one id different names.
+    """
+    homes = [folder for folder in (find_folder(root, "labels"), pictures) if folder is not None]
+    splits = [folder for home in (root, *homes) for folder in files.folders_of_splits(home)]
+    homes += [inner for folder in splits for inner in (folder, find_folder(folder, "labels")) if inner is not None]
+    known: dict[int, str] = {}
+    first: Path | None = None
+    for folder in (root, *homes):
+        places = (find_file(folder, name) for name in _NAME_FILES)
+        file = next((place for place in places if place is not None and not looks_like_labels(place)), None)
+        if file is None:
+            continue
+        names = read_names(file)
+        for id in sorted(known.keys() & names.keys()):
+            if known[id] != names[id]:
+                raise InputError(
+                    f"{file} names class {id} {names[id]!r}, but {first} names it {known[id]!r}; correct the one that "
+                    f"is wrong, or write the right names into {root / _NAME_FILES[0]}"
+                )
+        if first is None or len(names) > len(known):
+            known, first = names, file
+        if folder == root:
+            break
+    return (None if first is None else known), first
 
 
 class _Finder:
