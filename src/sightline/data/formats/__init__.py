@@ -158,6 +158,8 @@ def open_dataset(
         raise refuse(found, root)
     if found:
         dataset = Dataset(replace(dataset.source, malformed=tuple(found)), fields=dataset.fields)
+    if dataset.source.split_names == ("all",) and dataset.root is not None:
+        dataset = _without_splits(dataset)
     for words in shared_images(dataset):
         _LOG.warning("%s: %s", root, words)
     for note in dataset.notes:
@@ -174,6 +176,18 @@ def open_dataset(
         again["full_scale"] = int(full_scale)
     dataset = dataset.opened_with(again)
     return dataset if mapping is None else dataset.with_class_mapping(mapping)
+
+
+def _without_splits(dataset: Dataset) -> Dataset:
+    """The dataset, with a note where folders of its images are named as splits that its layout does not have."""
+    folders = files.folders_like_splits(dataset.source.columns.names.texts())
+    if len({files.split_name(folder) for folder in folders}) < 2:
+        return dataset
+    note = (
+        f"images lie in folders called {' and '.join(folders)}, but where they lie makes no splits of them: all are in "
+        "one; name the folders to keep them apart (--train, --val, --test)"
+    )
+    return Dataset(replace(dataset.source, notes=(*dataset.source.notes, note)), fields=dataset.fields)
 
 
 def _give_back_memory() -> None:

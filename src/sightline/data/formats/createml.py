@@ -14,6 +14,7 @@ captions and the like are written as "attributes" of an object, which CreateML p
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -63,7 +64,8 @@ def read(
         listed += _read_file(file, split)
     if not splits and all(files.without_suffix(one.name) == one.file.stem for one in listed):
         for one in listed:  # a file for each image: that its name is that of a split says nothing
-            one.split = files.split_name(one.file.parent.name) if files.is_usual_split(one.file.parent) else "all"
+            above = itertools.takewhile(lambda folder: folder != root, one.file.parents)
+            one.split = next((name for f in above if (name := files.split_name(f.name)) in files.ORDER), "all")
     home = root.parent if root.is_file() else root
     names = next((read_list(f) for f in (home / _CLASSES, found[0][1].with_name(_CLASSES)) if f.is_file()), None)
     return assemble(root, "createml", listed, _add, Gather(classes, names), images=images)

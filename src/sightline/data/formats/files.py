@@ -119,6 +119,21 @@ def split_folders(home: Path) -> dict[str, Path]:
     return {name: found[name] for name in in_order(found)}
 
 
+def inner_splits(names: Iterable[str]) -> dict[str, str]:
+    """The folder of each split, in order, where all names lie in folders that are named as splits; else empty."""
+    folders = dict.fromkeys(name.partition("/")[0] if "/" in name else "" for name in names)
+    found = {split_name(folder): folder for folder in folders}
+    if len(found) < len(folders) or not found.keys() <= set(ORDER):
+        return {}
+    return {split: found[split] for split in in_order(found)}
+
+
+def folders_like_splits(names: Iterable[str]) -> list[str]:
+    """The names of folders, at any depth, that are usual for splits."""
+    folders = {name.rpartition("/")[0] for name in names}
+    return sorted({word for folder in folders for word in folder.split("/") if split_name(word) in ORDER})
+
+
 def with_ending(folder: Path, ending: str) -> list[Path]:
     """The files in a folder whose names end so, in any letter case; sorted, hidden ones left out."""
     return [folder / name for name in contents(folder).files if name.lower().endswith(ending)]

@@ -124,6 +124,7 @@ def read(
     contents: dict[Path, dict[str, Any]] = {}
     for part in parts:
         _find(part, root if root.is_file() else None, images, home, contents)
+    parts = _inner_splits(parts[0]) if parts[0].split == "all" else parts
     orphans = [orphan for part in parts for orphan in part.orphans]
     if not any(part.pairs for part in parts):
         raise files.none_found(home, orphans, "beside the JSON and inside it")
@@ -176,6 +177,23 @@ def _is_part(folder: Path) -> bool:
     """Whether a folder holds images and LabelMe's labels of them."""
     labels = [folder / name for name in files.files_below(folder) if name.lower().endswith(".json")][:20]
     return any(map(_looks_like_labelme, labels)) and bool(files.images_below(folder))
+
+
+def _inner_splits(whole: _Part) -> list[_Part]:
+    """The splits that have folders in that of the images, with the labels elsewhere; the whole where none has.
+
+    (Of a dataset without splits images/ is written with the labels beside the images, whatever their folders.)
+    """
+    if not whole.pairs or any(label is not None and label.parent == image.parent for image, label in whole.pairs):
+        return [whole]
+    top = os.path.commonpath([image.parent for image, _ in whole.pairs])
+    names = [files.relative(image, Path(top)) for image, _ in whole.pairs]
+    parts = [_Part(split, Path(top) / folder) for split, folder in files.inner_splits(names).items()]
+    for part in parts:
+        part.pairs = [pair for pair in whole.pairs if pair[0].is_relative_to(part.folder)]
+    if parts:
+        parts[0].orphans = whole.orphans
+    return parts or [whole]
 
 
 def _find(

@@ -17,7 +17,7 @@ from sightline.data.images import is_image
 from sightline.data.malformed import leave_out
 from sightline.data.source import Source
 from sightline.errors import InputError
-from sightline.runtime.reading import open_binary
+from sightline.runtime import reading
 from sightline.structures import Size
 
 IMAGE_FOLDERS = ("images", "Images", "imgs", "img", "JPEGImages", "data")
@@ -168,12 +168,8 @@ def _with_suffix(folder: Path, suffix: str, most: int) -> list[str]:
 
 
 def head_of(file: Path, size: int = 2**16) -> bytes:
-    """The first bytes of a file; none where it cannot be read."""
-    try:
-        with open_binary(file) as opened:
-            return opened.read(size).removeprefix(b"\xef\xbb\xbf")
-    except (OSError, InputError):
-        return b""
+    """The first bytes of a file, as `reading.head`, without a byte order mark."""
+    return reading.head(file, size).removeprefix(b"\xef\xbb\xbf")
 
 
 def given_files(
@@ -231,7 +227,7 @@ def assemble(
     of_split: dict[str, list[Path]] = {}
     for one in listed:
         if one.split not in of_split:
-            of_split[one.split] = _folders_of(one.split, home)
+            of_split[one.split] = folders_of(one.split, home)
         near = [images / one.split] if images is not None else [*_beside(one.file), *of_split[one.split]]
         names_of = (one.name, *one.other_names)
         found = next((place for name in names_of if (place := finder.find(name, near)) is not None), None)
@@ -286,7 +282,7 @@ def _beside(file: Path) -> list[Path]:
     return [file.parent, *(file.parent / name for name in IMAGE_FOLDERS)]
 
 
-def _folders_of(split: str, home: Path) -> list[Path]:
+def folders_of(split: str, home: Path) -> list[Path]:
     """The folders of images that a split may have, by their names."""
     if split == "all":
         return []
@@ -304,11 +300,10 @@ def _unlisted(listed: set[Path], home: Path, base: Path) -> list[str]:
     """
     folders = sorted({place.parent for place in listed})
     if any(folder.is_relative_to(split) for split in files.folders_of_splits(home) for folder in folders):
-        folders += [folder for folder in folders_in(home) if folder not in folders]
-    left: list[Path] = []
-    for folder in dict.fromkeys(folders):
-        left += [folder / name for name in contents(folder).files if is_image(name)]
-    left = [place for place in left if place not in listed]
+        folders = folders_in(home)
+    tops = [folder for folder in folders if not any(other in folder.parents for other in folders)]
+    every = (top / name for top in tops for name in files.images_below(top))
+    left = [place for place in every if place not in listed]
     if not left:
         return []
     return [f"images in no label file, which are left out: {len(left)}, the first {files.relative(left[0], base)}"]

@@ -28,6 +28,7 @@ from typing import Any
 from sightline.data.dataset import Dataset
 from sightline.data.formats import files, shapes
 from sightline.data.formats.gather import Gather, common_folder, only_class, place_of
+from sightline.data.formats.listed import folders_of
 from sightline.data.formats.listing import folders_in
 from sightline.data.formats.via_write import write
 from sightline.data.malformed import leave_out
@@ -108,8 +109,7 @@ def read(
     folders, there, orphans = [], 0, []
     for number, part in enumerate(parts):
         above = [images / part.split, images] if images is not None else []
-        above += [part.path.parent, part.path.parent / "images", home / "images" / part.split, home / "images"]
-        above += [home / part.split, home]
+        above += [part.path.parent, part.path.parent / "images", *folders_of(part.split, home), home / "images", home]
         names = []
         for image in part.images:
             place = place_of(image.name, above)
@@ -159,7 +159,9 @@ def _files(root: Path) -> list[tuple[str, Path]]:
         if found and found[0].parent == root:
             return [(files.split_in(f.stem) or f.stem, f) for f in found]
         if found:
-            return [(files.split_name(f.parent.name), f) for f in found]
+            of_folder = {f: files.split_name(f.parent.name) for f in found}
+            several = len(set(of_folder.values())) < len(found)  # as in annotations/, where names of files tell
+            return [((several and files.split_in(f.stem)) or split, f) for f, split in of_folder.items()]
     return []
 
 

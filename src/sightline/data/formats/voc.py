@@ -4,7 +4,8 @@ Layouts that are recognised:
 
 - Annotations/*.xml, JPEGImages/* (or images/*) and ImageSets/Main/SPLIT.txt (VOC, CVAT); lists of single classes
   (aeroplane_train.txt) are left out, and so is trainval where train and val are there;
-- train/, valid/, test/ with XML files beside images (Roboflow);
+- train/, valid/, test/ with XML files beside images (Roboflow), or such folders both in that of the images and in that
+  of the labels;
 - XML files beside images, or in a folder beside a folder of images (LabelImg): one split, "all";
 - VOCdevkit/ with VOC2007/, VOC2012/ or both in it: a split has the images of that split of every year.
 
@@ -154,7 +155,19 @@ def _parts(root: Path, images: Path | None, left_out: list[str]) -> list[_Part]:
     if folders and files.first_folder(root, _LABEL_FOLDERS) is None:
         left_out += files.beside_splits(root, folders.values(), root)
         return [_part(root, folder, name, images) for name, folder in folders.items()]
-    return [whole or _part(root, root, "all", images)]
+    return _inner_splits(whole or _part(root, root, "all", images))
+
+
+def _inner_splits(whole: _Part) -> list[_Part]:
+    """The splits that have folders in that of the images and in that of the labels; the whole where none has."""
+    parts = []
+    for split, folder in files.inner_splits([*whole.images, *whole.labels]).items():
+        inside = f"{folder}/"
+        images = {name: found for name, found in whole.images.items() if name.startswith(inside)}
+        labels = {name: label for name, label in whole.labels.items() if name.startswith(inside)}
+        home = files.joined(whole.image_folder, folder)
+        parts.append(replace(whole, split=split, images=images, labels=labels, image_folder=home))
+    return parts or [whole]
 
 
 def _given(root: Path, split: str, path: Path, images: Path | None) -> _Part:
