@@ -163,8 +163,8 @@ def _inner_splits(whole: _Part) -> list[_Part]:
     parts = []
     for split, folder in files.inner_splits([*whole.images, *whole.labels]).items():
         inside = f"{folder}/"
-        images = {name: found for name, found in whole.images.items() if name.startswith(inside)}
-        labels = {name: label for name, label in whole.labels.items() if name.startswith(inside)}
+        images = {n.removeprefix(inside): found for n, found in whole.images.items() if n.startswith(inside)}
+        labels = {n.removeprefix(inside): label for n, label in whole.labels.items() if n.startswith(inside)}
         home = files.joined(whole.image_folder, folder)
         parts.append(replace(whole, split=split, images=images, labels=labels, image_folder=home))
     return parts or [whole]
