@@ -43,12 +43,14 @@ class Bad:
         make: writes it into a folder, given the good inputs.
         verb: the command line; {f} is the folder, {data}, {run} and {image} are good inputs.
         word: that the sentence must hold.
+        warned: it hinders no training on boxes, so `check` names it as a warning and ends with 0.
     """
 
     what: str
     make: Make
     verb: str
     word: str
+    warned: bool = False
 
 
 def nothing(folder: Path, world: World) -> None:
@@ -128,17 +130,29 @@ def coco_files() -> Iterator[Bad]:
         ("a box that is not a number", "annotations", "bbox", [float("nan"), 2, 3, 4], "not-finite"),
         ("an unknown category", "annotations", "category_id", 10**9, "category"),
         ("a category that is a list", "annotations", "category_id", [1], "category_id"),
-        ("an image that is not there", "annotations", "image_id", 99, "99"),
+        ("an image that is not there", "annotations", "image_id", 99, "annotation 1 of image 99"),
         ("an image's id that is an object", "annotations", "image_id", {}, "image_id"),
         ("an area that is a text", "annotations", "area", "large", "area"),
         ("an RLE of 10^18 pixels", "annotations", "segmentation", {"size": [10**9, 10**9], "counts": [10**18]}, "mask-size-differs"),
         ("an RLE whose runs are texts", "annotations", "segmentation", {"size": [48, 64], "counts": ["a"]}, "outline-malformed"),
         ("an RLE without size", "annotations", "segmentation", {"counts": "abc"}, "RLE without size"),
+        ("an RLE that ends too early", "annotations", "segmentation", {"size": [48, 64], "counts": [10]}, "outline-malformed"),
+        ("an outline that is a text", "annotations", "segmentation", "here", "outline-malformed"),
+        ("an outline of texts", "annotations", "segmentation", [["a", "b", "c", "d", "e", "f"]], "'a'"),
+        ("an outline of true", "annotations", "segmentation", [[1, 2, 3, 4, 5, True]], "True"),
+        ("a box of true", "annotations", "bbox", [True, 2, 3, 4], "bbox [True"),
+        ("an image's id that is true", "annotations", "image_id", True, "image_id"),
+        ("a category that is true", "annotations", "category_id", True, "category_id"),
+        ("a crowd that is a text", "annotations", "iscrowd", "no", "iscrowd"),
+        ("a crowd of 2", "annotations", "iscrowd", 2, "iscrowd"),
+        ("keypoints of true", "annotations", "keypoints", [1, 2, True], "keypoints"),
+        ("a width that is true", "images", "width", True, "height and width"),
         ("two keypoint numbers", "annotations", "keypoints", [1, 2], "keypoints"),
         ("keypoints that are texts", "annotations", "keypoints", ["a", "b", "c"], "keypoints"),
     ]  # fmt: skip
     for what, where, name, value, word in entries:
-        yield Bad(f"COCO: {what}", changed(where, name, value), "check {f} --fast", word)
+        warned = word in ("mask-size-differs", "annotation 1 of image 99")
+        yield Bad(f"COCO: {what}", changed(where, name, value), "check {f} --fast", word, warned)
     yield Bad("COCO: nothing at all", raw(""), "check {f}/annotations/instances_train.json", "format")
     yield Bad("COCO: it is a list", raw("[1, 2]"), "check {f}/annotations/instances_train.json", "format")
 
@@ -825,6 +839,13 @@ def values() -> Iterator[Bad]:
         ("demo {f}/d --minutes 1e300", "minutes"),
         ("demo {image}", "a.png"),
         ("evaluate {run} {data} --batch-size 0", "batch_size"),
+        (f"evaluate {{run}} {{data}} --batch-size {10**30}", "batch_size"),
+        (f"predict {{run}} {{image}} -o {{f}}/o --batch-size {10**30}", "batch_size"),
+        (f"predict {{run}} {{image}} -o {{f}}/o --tile {10**30}", "tile"),
+        ("predict {run} {image} -o {f}/o --overlap 5", "overlap"),
+        ("predict {run} {image} -o {f}/o --full-scale 0", "full_scale"),
+        (f"look {{data}} -o {{f}}/a.png -n {10**30}", "n is"),
+        ("convert {data} {f}/o --to yolo --split nan/1/1", "--split"),
         ("evaluate {run} {data} --split mars", "mars"),
         ("evaluate {run} {data} --device mars", "mars"),
         ("evaluate {run} {data} --json {f}/none/a.json", "none"),

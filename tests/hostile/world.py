@@ -71,12 +71,17 @@ def write_coco(folder: Path, content: object, split: str = "train") -> None:
 
 
 def make_world(folder: Path) -> World:
+    """Make them, or take those that are there already."""
+    world = World(folder / "data", folder / "run", folder / "data" / "train" / "a.png")
+    if (folder / "made").exists():
+        return world
     for split in ("train", "val"):
         write_coco(folder / "data", coco(folder / "data", split), split)
     options = (*MODEL, "--epochs", "1", "--device", "cpu", "--name", "run", "--runs", str(folder), "--quiet")
     trained = sightline("train", folder / "data", *options)
     assert trained.code == 0, trained.said
-    return World(folder / "data", folder / "run", folder / "data" / "train" / "a.png")
+    (folder / "made").touch()
+    return world
 
 
 def sightline(*arguments: object) -> Outcome:
