@@ -986,3 +986,15 @@ def test_one_channel_made_lighter(channels: int, dtype: torch.dtype) -> None:
     assert found.amax((1, 2)).tolist() == pytest.approx(wanted, abs=1e-3)
     assert found.amin((1, 2)).tolist() == pytest.approx(wanted, abs=1e-3)
     assert apply_tone(image, Tone(np.eye(channels), np.zeros(channels), np.zeros(channels))) is image
+
+
+def test_a_threshold_of_one_crops_nothing() -> None:
+    """SSD's "original image", though a window that is the object itself would reach it."""
+    view = View(np.eye(3), (4, 4), np.array([[1.0, 1, 3, 3]]), (4, 4), 0.3)
+    generator = np.random.default_rng(0)
+    for _ in range(50):
+        step, size = IoUCrop((1.0,)).step(view, generator)
+        assert size == (4, 4)
+        assert np.array_equal(step, np.eye(3))
+    cropped = [IoUCrop((0.9,)).step(view, generator)[1] for _ in range(50)]
+    assert cropped.count((2, 2)) > 10

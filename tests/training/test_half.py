@@ -113,3 +113,26 @@ def test_steps_in_bf16_are_nearly_those_of_float32(name: str) -> None:
     assert losses[False][1] < losses[False][0]
     assert float(nn.functional.cosine_similarity(gradients[True], gradients[False], 0)) > 0.995
     assert float(gradients[True].norm()) == pytest.approx(float(gradients[False].norm()), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "trusted"),
+    [
+        (((7, 7), (2, 2), (1, 1), 1), True),
+        (((1, 8), (1, 1), (1, 1), 1), False),  # each side counts
+        (((8, 1), (1, 1), (1, 1), 1), False),
+        (((3, 3), (1, 3), (1, 1), 1), False),
+        (((3, 3), (3, 1), (1, 1), 1), False),
+        (((3, 3), (1, 1), (4, 4), 1), True),
+        (((3, 3), (1, 1), (1, 2), 2), False),
+        (((3, 3), (1, 1), (1, 1), 2), True),
+        (((3, 3), (1, 1), (1, 1), 2, True), False),
+        (((3, 3), (1, 1), (1, 1), 1, True), True),
+        (((3, 3), (1, 1), (1, 1), 8, False, True), True),
+        (((1, 5), (1, 1), (1, 1), 8, False, True), False),
+        (((5, 1), (1, 1), (1, 1), 8, False, True), False),
+        (((3, 3), (1, 2), (1, 1), 8, False, True), False),
+    ],
+)
+def test_what_is_trusted_case_by_case(numbers, trusted) -> None:
+    assert trusted_in_bf16(*numbers) is trusted

@@ -88,6 +88,7 @@ def test_writes_the_run(tmp_path):
     assert environment["device"] == "cpu"
     weights, metadata = toy.load(folder / "best.safetensors")
     assert metadata["metrics"] == run.best
+    assert metadata["epoch"] == run.best["epoch"] == 2
     assert toy.same(weights, dict(run.model.state_dict()))
     assert "best is epoch 2: val/AP 0.5" in str(run)  # of equals the later
 

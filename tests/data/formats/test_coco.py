@@ -7,6 +7,7 @@ import copy
 import json
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -466,3 +467,24 @@ def test_ids_that_are_texts_or_missing_are_numbered_beyond_the_others(tmp_path: 
     assert [data.image_extra(i).get("id") for i in range(3)] == [None, "x", "y"]
     assert data.columns.ids.tolist() == [1, 2, 3]
     assert [len(rows(data, i)) for i in range(3)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("stated", "ids"),
+    [
+        ([3, 7], [3, 7]),
+        ([7, 3], [1, 2]),  # they must rise as the classes do
+        ([3, 3], [1, 2]),
+        ([3, None], [1, 2]),
+        (["x", "y"], ["x", "y"]),
+        (["y", "x"], ["y", "x"]),  # texts have no order
+        (["x", "x"], [1, 2]),
+        (["x", None], [1, 2]),
+        ([None, None], [1, 2]),
+    ],
+)
+def test_ids_of_categories_that_are_kept(stated: list[Any], ids: list[Any]) -> None:
+    categories = [{"name": n} if id is None else {"name": n, "id": id} for n, id in zip("ab", stated, strict=True)]
+    source = SimpleNamespace(meta={"categories": categories}, columns=SimpleNamespace(keypoints=None))
+    data = SimpleNamespace(source=source, classes=("a", "b"))
+    assert [category["id"] for category in coco_write._categories(data)] == ids  # type: ignore[arg-type]

@@ -282,3 +282,20 @@ def test_closed_is_mirrored_as_before() -> None:
         [VerticalFlip(0.5)], min_visible=0.4, fill=0.2
     )
     assert Mosaic(flip=0.0).closed().pieces == ()
+
+
+@pytest.mark.parametrize(
+    ("picture", "factor"), [((100, 200), 0.5), ((200, 100), 0.5), ((50, 20), 2.0), ((100, 25), 1.0), ((400, 400), 0.25)]
+)
+def test_a_picture_is_fitted_into_the_whole(picture: tuple[int, int], factor: float) -> None:
+    """Of a mosaic of 100 × 100 the longer side of a picture decides, and then the scale, here 1."""
+    mosaic = Mosaic(scale=(1.0, 1.0), aspect=(1.0, 1.0), flip=0.0)
+    matrix = mosaic._view(picture, (100, 100), (60, 40), np.random.default_rng(0), straight=False)
+    assert (matrix[0, 0], matrix[1, 1]) == (factor, factor)
+    wide = mosaic._view((100, 100), (100, 300), (60, 40), np.random.default_rng(0), straight=False)
+    assert wide[0, 0] == wide[1, 1] == 1
+    mirrored = Mosaic(scale=(1.0, 1.0), aspect=(1.0, 1.0), flip=1.0, vertical_flip=1.0)
+    both = mirrored._view(picture, (100, 100), (60, 40), np.random.default_rng(0), straight=False)
+    assert (both[0, 0], both[1, 1]) == (-factor, -factor)
+    straight = mirrored._view(picture, (100, 100), (60, 40), np.random.default_rng(0), straight=True)
+    assert (straight[0, 0], straight[1, 1]) == (factor, factor)

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from sightline.models.catalog import create_model
 from sightline.models.detection.efficientdet import EfficientDet
 from sightline.models.detection.faster_rcnn import FasterRCNN
 from sightline.models.detection.grid_sliding import GridSettings, GridSliding
@@ -53,3 +54,23 @@ def test_shapes_that_are_parts_of_the_image() -> None:
     grid = SimpleNamespace(settings=GridSettings(cells=8, regions=(2, 4)))
     found = GridSliding.anchor_shapes(grid, (80, 160))  # type: ignore[arg-type]
     assert found.tolist() == [[40, 20], [80, 40]]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"), [("ssd_mobilenet_v1", {"width": 0.25}), ("ssdlite320_mobilenet_v2", {})]
+)
+def test_sides_of_the_default_boxes_on_mobilenets(name: str, arguments: dict[str, float]) -> None:
+    """Six sides evenly from 0.2 to 0.95 of the image, each also as √(s · the next), the last one's next being 1."""
+    shapes = create_model(name, ["a"]).shapes
+    sides = [0.2, 0.35, 0.5, 0.65, 0.8, 0.95, 1.0]
+    for level in range(1, 6):
+        side, following = sides[level : level + 2]
+        wanted = [(side, side), ((side * following) ** 0.5,) * 2]
+        wanted += [(side * r**0.5, side / r**0.5) for r in (2, 1 / 2, 3, 1 / 3)]
+        wanted = [(min(1.0, w), min(1.0, h)) for w, h in wanted]  # none is larger than the image
+        assert shapes[level].tolist() == [pytest.approx(pair, abs=1e-6) for pair in wanted]
+    first = [(0.2 * r**0.5, 0.2 / r**0.5) for r in (2, 1 / 2)]
+    if name == "ssd_mobilenet_v1":  # three boxes on the finest map, the first of them a tenth
+        assert shapes[0].tolist() == [pytest.approx(pair, abs=1e-6) for pair in [(0.1, 0.1), *first]]
+    else:
+        assert shapes[0][2:4].tolist() == [pytest.approx(pair, abs=1e-6) for pair in first]
