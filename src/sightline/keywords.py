@@ -20,7 +20,7 @@ class UnknownKeyword(InputError, TypeError):
 
 def checked_keywords(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """The same function; a keyword that it does not have is refused with the ones it has."""
-    known = inspect.signature(function).parameters
+    known = [name for name in inspect.signature(function).parameters if name != "self"]
 
     @functools.wraps(function)
     def checked(*args: _P.args, **kwargs: _P.kwargs) -> _R:

@@ -119,7 +119,7 @@ def test_images_as_bytes_and_open_files(run, folder):
     Image.new("RGB", (20, 10)).save(turned, "JPEG", exif=exif)
     assert sl.predict(run.model, turned.getvalue()).image_size == (20, 10)  # stands upright, as from a file
     for wrong, words in (
-        (b"no image", "cannot read the image the image: it is of no known kind"),
+        (b"no image", "cannot read the image given as bytes: it is of no known kind"),
         (io.StringIO("text"), "the file is open as text"),
         ("https://example.org/a.jpg", "is an address on the web; download the image"),
         (opened, "cannot be read"),
@@ -284,3 +284,45 @@ def test_a_class_that_is_never_predicted_has_no_precision_and_says_why():
     assert result.per_class["road"]["IoU"] == 0
     assert "n/a: no predictions: no pixel was predicted as 'road'" in str(result)
     assert "not there" not in str(result)
+
+
+def test_a_path_in_the_place_of_a_model_is_told_apart(folder):
+    with pytest.raises(InputError, match="which is a path; train takes a model or its name first and the data second"):
+        sl.train(str(folder), epochs=1)
+    with pytest.raises(InputError, match="there is no model 'sightline_nn'; did you mean"):
+        sl.train("sightline_nn", folder, epochs=1)
+
+
+def test_words_of_a_shell_are_short(run, folder):
+    assert repr(sl.open_dataset(folder)).startswith("Dataset(coco, 12 images without splits, ")
+    assert repr(run).startswith(f"Run({str(run.folder)!r}, 1 epoch")
+    assert "\n" not in repr(run)
+    result = sl.evaluate(run.model, progress=False)
+    assert repr(result).startswith(f"DetectionResult(1 image: AP {result.metrics['AP']:.3f}, AP50 ")
+    assert len(repr(result)) < 120
+
+
+def test_keywords_of_the_data(folder):
+    data = sl.open_dataset(folder)
+    for call, wanted in (
+        (lambda: sl.open_dataset(folder, formt="coco"), "open_dataset has no argument 'formt'; did you mean 'format'"),
+        (lambda: data.filter(clases="cone"), "filter has no argument 'clases'; did you mean 'classes'"),
+        (lambda: data.split(validation=0.1), "split has no argument 'validation'; It takes train, val, test, seed"),
+        (lambda: sl.load("x", map_location="cpu"), "load has no argument 'map_location'; It takes path, device"),
+        (lambda: sl.list_models(tasks="x"), "models has no argument 'tasks'; did you mean 'task'"),
+    ):
+        with pytest.raises(InputError, match=wanted):
+            call()
+
+
+def test_shares_below_one_say_what_they_leave_out(folder, caplog):
+    data = sl.open_dataset(folder)
+    assert len(data.split()) == 12
+    assert not caplog.messages
+    assert len(data.split(0.5, 0.25, 0)) == 9
+    assert caplog.messages == ["3 images of 12 are left out of all splits: 0.5 + 0.25 is less than 1"]
+
+
+def test_bytes_that_are_no_image(run):
+    with pytest.raises(InputError, match=r"^cannot read the image given as bytes: "):
+        sl.predict(run.model, b"hello")

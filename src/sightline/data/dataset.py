@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -23,9 +24,13 @@ from sightline.data.rasterise import as_class_map
 from sightline.data.relabel import relabelled, with_class_mapping
 from sightline.data.source import Kind, Source, make_class_map, make_class_scores, make_instances
 from sightline.errors import InputError
+from sightline.keywords import checked_keywords
+from sightline.runtime.words import are, counted
 from sightline.structures import BACKGROUND, Classes, Instances, Size, Target
 
 _DEFAULT_FIELDS = ("boxes", "labels", "crowd", "difficult", "areas")
+
+_LOG = logging.getLogger("sightline")
 
 
 class Dataset(Sequence[tuple[Tensor, Target]]):
@@ -312,6 +317,7 @@ class Dataset(Sequence[tuple[Tensor, Target]]):
         classes = Classes(names)
         return relabelled(self, classes, [classes.id(name) for name in self.classes])
 
+    @checked_keywords
     def with_class_mapping(self, mapping: Mapping[str, str | None]) -> Dataset:
         """The same images, their classes renamed, merged or left out: `{"apple": "fruit", "pear": "fruit", "x": None}`.
 
@@ -327,6 +333,7 @@ class Dataset(Sequence[tuple[Tensor, Target]]):
         """
         return with_class_mapping(self, mapping)
 
+    @checked_keywords
     def filter(
         self,
         *,
@@ -391,6 +398,7 @@ class Dataset(Sequence[tuple[Tensor, Target]]):
             raise InputError(f"columns of {columns.images} images do not fit a dataset of {len(self)}")
         return Dataset(replace(self._own_source(), columns=columns), None, self.fields, self.channels)
 
+    @checked_keywords
     def split(self, train: float = 0.8, val: float = 0.1, test: float = 0.1, seed: int = 0) -> Dataset:
         """Divide the images at random into "train", "val" and "test"; the same seed divides the same way.
 
@@ -402,6 +410,12 @@ class Dataset(Sequence[tuple[Tensor, Target]]):
         shares = {name: share for name, share in (("train", train), ("val", val), ("test", test)) if share}
         places = _divide(len(self), list(shares.values()), seed)
         kept = np.flatnonzero(places >= 0)
+        if len(kept) < len(self):
+            given = " + ".join(f"{share:g}" for share in shares.values())
+            left = len(self) - len(kept)
+            _LOG.warning(
+                "%s of %d %s left out of all splits: %s is less than 1", counted(left), len(self), are(left), given
+            )
         whole = len(kept) == len(self)
         own = (self if whole else self._view(kept))._own_source()
         folders = tuple({*own.folders})  # one folder stays known; several cannot be told apart by the new splits

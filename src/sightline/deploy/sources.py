@@ -59,7 +59,7 @@ class Item:
         if isinstance(self.image, Path):
             return read_image(self.image, channels, full_scale=full_scale)
         if isinstance(self.image, bytes):
-            with as_file(self.image, self.name or "the image") as path:
+            with as_file(self.image, self.name or "given as bytes") as path:
                 return read_image(path, channels, full_scale=full_scale)
         if isinstance(self.image, Image.Image):
             return from_pil(self.image, channels, full_scale)
@@ -70,7 +70,7 @@ class Item:
         if isinstance(self.image, Path):
             return highest_sample(self.image)
         if isinstance(self.image, bytes):
-            with as_file(self.image, self.name or "the image") as path:
+            with as_file(self.image, self.name or "given as bytes") as path:
                 return highest_sample(path)
         if isinstance(self.image, Image.Image):
             wide = self.image.mode.startswith("I") or is_wide_picture(self.image)
@@ -104,7 +104,7 @@ def find_images(source: Source) -> tuple[list[Item], bool]:
         return [Item(None, source)], True
     if not isinstance(source, Iterable) or isinstance(source, Instances | ClassMap | ClassScores):
         raise InputError(
-            f"an image cannot be a {type(source).__name__}; give a path, a folder, a pattern, a Pillow image, "
+            f"an image cannot be of type {type(source).__name__}; give a path, a folder, a pattern, a Pillow image, "
             "an array, a tensor, bytes, an open file, or a list of these"
         )
     items = [item for one in source for item in find_images(one)[0]]

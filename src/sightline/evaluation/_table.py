@@ -33,6 +33,12 @@ def _notes(notes: Sequence[str]) -> list[str]:
     return ["", *(f"Note: {note}." for note in notes)] if notes else []
 
 
+def short(result: Any) -> str:
+    """A result in one line, for a Python shell: its first numbers."""
+    shown = ", ".join(f"{name} {number(value)}" for name, value in list(result.metrics.items())[:3])
+    return f"{type(result).__name__}({counted(result.images)}: {shown}, …; print it to see all)"
+
+
 def detection_table(result: Mapping[str, Any], meanings: Mapping[str, str]) -> str:
     """The dictionary of a `DetectionResult` as text: headline numbers with protocol, classes by falling AP, notes."""
     metrics, protocols, reasons = result["metrics"], result["protocols"], result["reasons"]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sightline.errors import InputError
 from sightline.evaluation._arrays import Rows, detection_rows, object_rows
-from sightline.evaluation._table import detection_table
+from sightline.evaluation._table import detection_table, short
 from sightline.evaluation.coco import (
     COCO_METRICS,
     KEYPOINT_METRICS,
@@ -172,6 +172,9 @@ class DetectionResult:
                 for name, curve in self.curves.items()
             }
         return out
+
+    def __repr__(self) -> str:
+        return short(self)
 
     def __str__(self) -> str:
         words = in_words(self.operating_point.to_dict())

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sightline.errors import InputError
+from sightline.evaluation._table import short
 from sightline.ops.boxes import box_iou
 from sightline.structures import Instances
 
@@ -91,6 +92,9 @@ class ProposalResult:
                 if self.objects
             }
         return out
+
+    def __repr__(self) -> str:
+        return short(self)
 
     def __str__(self) -> str:
         lines = [f"{self.objects} objects in {self.images} images, {self.proposals:.0f} proposals an image"]

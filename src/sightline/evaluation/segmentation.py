@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from sightline.errors import InputError
-from sightline.evaluation._table import segmentation_table
+from sightline.evaluation._table import segmentation_table, short
 from sightline.structures import IGNORE, Classes, ClassMap
 
 SEGMENTATION_METRICS = {
@@ -114,6 +114,9 @@ class SegmentationResult:
             numbers = [None if np.isnan(v) else round(v, 6) for v in self.image_iou.tolist()]
             out["image_IoU"] = dict(zip(self.names, numbers, strict=True)) if self.names else numbers
         return out
+
+    def __repr__(self) -> str:
+        return short(self)
 
     def __str__(self) -> str:
         return segmentation_table(self.to_dict(details=False), SEGMENTATION_METRICS)

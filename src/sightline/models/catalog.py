@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from sightline.errors import InputError
+from sightline.keywords import checked_keywords
 from sightline.models.arguments import (
     largest_whole,
     parameters,
@@ -204,6 +205,7 @@ def _without_antialiasing(entry: Entry) -> dict[str, Any]:
     return {name: value for name, value in known.items() if name in parameters(entry)}
 
 
+@checked_keywords
 def models(task: str | None = None, weights: str | None = None) -> list[dict[str, Any]]:
     """The catalog as rows: name, task, parameters, paper, aliases, published weights with their metrics.
 

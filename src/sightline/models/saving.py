@@ -14,6 +14,7 @@ from torch import nn
 
 import sightline
 from sightline.errors import InputError
+from sightline.keywords import checked_keywords
 from sightline.models.catalog import create_model, saved_arguments, saved_classes, saved_entry
 from sightline.models.weights import read_checkpoint
 
@@ -22,6 +23,7 @@ OWN_FACTS = ("trained_on", "threshold", "full_scale", "keypoint_names", "keypoin
 """Entries of the metadata that are saved again with the model; see `trained_on` and `data_facts` in training."""
 
 
+@checked_keywords
 def save(model: nn.Module, path: str | Path, metadata: dict[str, Any] | None = None) -> Path:
     """Write a model of the catalog to one `.safetensors` file, from which `load` builds it again.
 
@@ -80,6 +82,7 @@ def save(model: nn.Module, path: str | Path, metadata: dict[str, Any] | None = N
     return path
 
 
+@checked_keywords
 def load(path: str | Path, device: str | torch.device = "cpu") -> nn.Module:
     """Build a saved model again, in evaluation mode.
 

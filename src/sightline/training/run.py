@@ -73,6 +73,11 @@ class Run:
         }
         return reasons[self.stopped]
 
+    def __repr__(self) -> str:
+        value = self.best.get(self.metric) if self.metric is not None and self.best else None
+        best = "" if value is None else f", best {self.metric} {value:.4g} in epoch {self.best['epoch']}"
+        return f"Run({str(self.folder)!r}, {counted(len(self.metrics), 'epoch')}{best})"
+
     def __str__(self) -> str:
         lines = [f"{self.folder}: {self.message}"]
         if self.metric is not None and self.best:

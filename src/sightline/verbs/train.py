@@ -69,6 +69,8 @@ def train_run(
     from sightline.training.loop import fit
     from sightline.verbs.report import write_report
 
+    if isinstance(model, str):
+        _require_name(model)
     if resume and name is None:
         raise InputError("to resume a run give its name, such as name='run1'")
     if resume and alternating:
@@ -160,6 +162,21 @@ def train_run(
         shown = data.boxed if isinstance(data, JointData) else data
         write_report(run.folder, result, data=validation if measurable else shown, model=run.model)
     return run
+
+
+def _require_name(model: str) -> None:
+    """Refuse a path in the place of a model's name."""
+    from sightline.models.catalog import find
+
+    try:
+        find(model)
+    except InputError:
+        if not Path(model).exists():
+            raise
+        raise InputError(
+            f"the model is {model!r}, which is a path; train takes a model or its name first and the data second: "
+            f"train('sightline_n', {model!r}); load({model!r}) makes a model of a saved one"
+        ) from None
 
 
 def _seed(recipe: Recipe | None, numbers: Mapping[str, Any]) -> int:

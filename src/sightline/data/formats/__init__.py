@@ -45,6 +45,7 @@ from sightline.data.formats.refusal import not_recognised
 from sightline.data.malformed import collecting, refuse
 from sightline.data.shared import shared_images
 from sightline.errors import InputError
+from sightline.keywords import checked_keywords
 from sightline.structures import Classes
 
 __all__ = ["FORMATS", "WRITTEN", "Conversion", "convert", "open_dataset"]
@@ -84,6 +85,7 @@ _LOG = logging.getLogger(__name__)
 StrPath = str | os.PathLike[str]
 
 
+@checked_keywords
 def open_dataset(
     path: StrPath,
     train: StrPath | None = None,
