@@ -292,3 +292,26 @@ def test_createml_in_utf_16(tmp_path: Path):
     createml(tmp_path / "a.json")
     (tmp_path / "a.json").write_text((tmp_path / "a.json").read_text(), encoding="utf-16")
     assert rows(open_dataset(tmp_path), 0) == BOX
+
+
+def test_label_studio_says_what_does_not_count(tmp_path: Path):
+    picture(tmp_path / "a.png", (80, 100))
+
+    def annotation(at: str, *labels: str) -> dict[str, Any]:
+        value = {"x": 10, "y": 12.5, "width": 20, "height": 25, "rotation": 0, "rectanglelabels": list(labels)}
+        one = {"type": "rectanglelabels", "original_width": 100, "original_height": 80, "value": value}
+        return {"created_at": at, "result": [one]}
+
+    annotations = [annotation("2024-02-01", "a", "b"), annotation("2024-01-01", "c")]
+    write_json(tmp_path / "x.json", [{"id": 1, "data": {"image": "a.png"}, "annotations": annotations}])
+    data = open_dataset(tmp_path)
+    assert rows(data, 0) == BOX
+    assert "x.json: tasks with several annotations, of which the newest counts: 1" in data.notes
+    assert "x.json: regions with several labels, of which the first is the class: 1" in data.notes
+
+
+def test_keys_of_data_yaml_in_upper_case(tmp_path: Path):
+    yolo(tmp_path, "train/1")
+    text(tmp_path / "DATA.YAML", "TRAIN: images/train\nNAMES: [zebra]\n")
+    data = open_dataset(tmp_path)
+    assert (data.splits, tuple(data.classes)) == (("train",), ("zebra",))

@@ -68,6 +68,10 @@ def read(
         mine = [one for k, task in enumerate(tasks) if (one := _listed(task, f"{file}: task {k}", file, split))]
         if len(mine) < len(tasks):
             notes.append(f"{file.name}: {len(tasks) - len(mine)} tasks without annotations are left out")
+        if several := sum(len(_annotations(task)) > 1 for task in tasks):
+            notes.append(f"{file.name}: tasks with several annotations, of which the newest counts: {several}")
+        if several := sum(len(_labels(result["value"])) > 1 for one in mine for _, result in one.entries):
+            notes.append(f"{file.name}: regions with several labels, of which the first is the class: {several}")
         listed += mine
     if not listed:
         raise InputError(f"{found[0][1]} holds no task with annotations; label the images, and export it again")
@@ -131,7 +135,7 @@ def _results(task: dict[str, Any], where: str) -> list[dict[str, Any]] | None:
         return found or None
     if not isinstance(annotations, list):
         raise InputError(f"{where} has annotations that are no list; export the file again")
-    valid = [a for a in annotations if isinstance(a, dict) and not a.get("was_cancelled") and not a.get("skipped")]
+    valid = _annotations(task)
     if not valid:
         return None
     newest = max(valid, key=lambda a: str(a.get("updated_at") or a.get("created_at") or ""))
@@ -139,6 +143,19 @@ def _results(task: dict[str, Any], where: str) -> list[dict[str, Any]] | None:
     if not isinstance(results, list) or not all(isinstance(result, dict) for result in results):
         raise InputError(f"{where} has a result that is no list of regions; export the file again")
     return results
+
+
+def _annotations(task: dict[str, Any]) -> list[dict[str, Any]]:
+    """The annotations that somebody has finished."""
+    found = task.get("annotations", task.get("completions"))
+    every = [a for a in found if isinstance(a, dict)] if isinstance(found, list) else []
+    return [a for a in every if not a.get("was_cancelled") and not a.get("skipped")]
+
+
+def _labels(value: dict[str, Any]) -> list[str]:
+    """The labels of a region; empty where it has none."""
+    found: list[Any] = next((value[name] for name in _LABELS if isinstance(value.get(name), list) and value[name]), [])
+    return [str(label) for label in found]
 
 
 def _image_names(data: dict[str, Any], task: dict[str, Any], where: str) -> tuple[str, ...]:
@@ -171,15 +188,14 @@ def _add(gather: Gather, one: Listed, entry: tuple[int, dict[str, Any]], size: S
     number, result = entry
     value = result["value"]
     where = f"{one.file}: {one.name}: result {number}"
-    key = next((name for name in _LABELS if isinstance(value.get(name), list) and value[name]), None)
-    if key is None:
+    labels = _labels(value)
+    if not labels:
         raise InputError(f"{where} has no label; give the region one, or remove it")
     if result.get("image_rotation"):
         raise InputError(
             f"{where} was drawn on the image turned by {result['image_rotation']} degrees, which is not read; turn the "
             "image file and draw it again"
         )
-    labels = [str(label) for label in value[key]]
     attributes = {"labels": labels} if len(labels) > 1 else {}
     height, width = size if all(size) else (math.nan, math.nan)
 
@@ -204,7 +220,7 @@ def _add(gather: Gather, one: Listed, entry: tuple[int, dict[str, Any]], size: S
         shape = {"kind": "ellipse", "cx": cx / 100 * width, "cy": cy / 100 * height}
         shape |= {"rx": rx / 100 * width, "ry": ry / 100 * height} | ({"angle": angle} if angle else {})
         gather.object(where, labels[0], shape=shape, attributes=attributes)
-    elif key == "keypointlabels" or "height" not in value:
+    elif value.get("keypointlabels") or "height" not in value:
         x, y = get("x", "y")
         shape = {"kind": "points", "points": [x / 100 * width, y / 100 * height]}
         gather.object(where, labels[0], shape=shape, attributes=attributes)

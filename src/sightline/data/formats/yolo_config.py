@@ -118,6 +118,8 @@ def _describes(file: Path) -> bool:
 
 def _from_yaml(file: Path) -> Description:
     config = read_yaml(file, as_text=True)
+    if isinstance(config, dict):
+        config = {_key(key): value for key, value in config.items()}
     if not isinstance(config, dict) or "names" not in config:
         raise InputError(f'{file} does not describe YOLO data: it needs "names" and "train" or "val"')
     home = file.parent
@@ -146,6 +148,12 @@ def _from_yaml(file: Path) -> Description:
             description.entries += entries
     _find_places(description)
     return description
+
+
+def _key(key: Any) -> Any:
+    """A known key in lower case, as it is usual."""
+    lower = key.lower() if isinstance(key, str) else ""
+    return lower if lower in _OTHER_KEYS or files.split_name(lower) in (*files.ORDER, "all") else key
 
 
 def _stands_in(key: str, config: Mapping[str, Any]) -> bool:
