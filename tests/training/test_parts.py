@@ -478,3 +478,18 @@ def test_what_an_earlier_run_left_is_cleared_unless_processes_share_it(monkeypat
     assert devices._joined("cpu") == ("here", True)
     assert devices._joined(None) == ("here", False)
     assert seen == [single, single]
+
+
+def test_a_line_is_shown_every_half_minute(monkeypatch, capsys):
+    """Without a terminal, batches are said 30 seconds apart, however many there are; with none shown, nothing is."""
+    now = [100.0]
+    monkeypatch.setattr("sightline.training.progress.time.monotonic", lambda: now[0])
+    clock = Clock(Recipe(epochs=2), steps_per_epoch=50)
+    for shown, wanted in ((True, [4, 7, 10]), (False, [])):
+        now[0] = 100.0
+        with ProgressDisplay(shown, clock, batches=50) as display:
+            for batch in range(1, 11):
+                now[0] += 10
+                display.batch(0, batch + 1, {"a": 1.0}, 0.1)
+        lines = [line for line in capsys.readouterr().err.splitlines() if "batch" in line]
+        assert [int(line.split("batch ")[1].split("/")[0]) for line in lines] == wanted

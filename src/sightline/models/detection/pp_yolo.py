@@ -293,7 +293,8 @@ class PPYOLO(Detector):
     def anchor_shapes(self, image_size: Size) -> Tensor:
         """(width, height) of every anchor, [A, 2], in pixels of an image of `image_size`."""
         height, width = self.preprocess.resized(image_size)
-        return torch.cat(self.shapes) * torch.tensor([image_size[1] / width, image_size[0] / height])
+        shapes = torch.cat(self.shapes)
+        return shapes * shapes.new_tensor([image_size[1] / width, image_size[0] / height])
 
 
 SETTINGS = PPYOLOSettings()
