@@ -6,9 +6,17 @@ sentence alone; Python code sees an ordinary `ValueError`.
 
 from __future__ import annotations
 
+from sightline.runtime.words import shown
+
 
 class InputError(ValueError):
-    """Something the user gave cannot be used: a path, a label, a number, a file's content."""
+    """Something the user gave cannot be used: a path, a label, a number, a file's content.
+
+    The message is one line whatever names and values stand in it: control characters are written as escapes.
+    """
+
+    def __str__(self) -> str:
+        return shown(super().__str__())
 
 
 class ClassMismatch(InputError):

@@ -9,6 +9,13 @@ from typing import Any
 import numpy as np
 
 from sightline.data.columns import Blob, Columns
+from sightline.errors import InputError
+
+_LARGEST = 2**30
+
+
+def _shown(side: int) -> str:
+    return f"{side}" if abs(side) < 10**12 else "more than 10^12"
 
 
 class Builder:
@@ -24,7 +31,14 @@ class Builder:
         self._label_names: list[str] = []
 
     def add_image(self, name: str, size: tuple[int, int], split: int, label_name: str = "") -> None:
-        """Begin the next image; `size` is (height, width)."""
+        """Begin the next image; `size` is (height, width), 0 where it is not known.
+
+        Raises:
+            InputError: the size is none.
+        """
+        if not all(0 <= side < _LARGEST for side in size):
+            stated = f"{_shown(size[1])} × {_shown(size[0])} pixels"
+            raise InputError(f"{label_name or name}: its image is stated to be {stated}, which no image is; correct it")
         self._names.append(name)
         self._label_names.append(label_name)
         self._heights.append(size[0])

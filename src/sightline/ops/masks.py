@@ -255,6 +255,8 @@ def polygons_to_rle(polygons: Sequence[Polygon], size: Size) -> RLE:
     from hotcoco import mask as coco
 
     height, width = size
+    if height * width >= 2**32:
+        raise InputError(f"a mask of {width} × {height} pixels is too large: its runs are counted in 32 bits")
     pieces = []
     for number, polygon in enumerate(polygons):
         points = _numbers(polygon)

@@ -1,6 +1,9 @@
-"""Numbers with their nouns and verbs, for sentences that people read."""
+"""Numbers with their nouns and verbs, names and kinds of values: words of the sentences that people read."""
 
 from __future__ import annotations
+
+import os
+import re
 
 
 def counted(number: float, what: str = "image") -> str:
@@ -12,3 +15,26 @@ def counted(number: float, what: str = "image") -> str:
 def are(number: int) -> str:
     """The verb after a count: 1 image is, 2 images are."""
     return "is" if number == 1 else "are"
+
+
+CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
+"""Control characters, line and paragraph ends, changes of the direction of writing, halves of surrogate pairs."""
+
+
+def shown(text: object) -> str:
+    """A name as it can stand in one line of a terminal: no line breaks, no control characters, no lone surrogates."""
+    name = os.fsdecode(text) if isinstance(text, bytes | os.PathLike) else str(text)
+    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), name)
+
+
+_KINDS = {dict: "an object", list: "a list", str: "a text", bool: "true or false", int: "a whole number"}
+
+
+def kind_of(value: object) -> str:
+    """What a value of JSON or YAML is, in words; a type stands for its values."""
+    if isinstance(value, tuple) and value and all(isinstance(part, type) for part in value):
+        return " or ".join(kind_of(part) for part in value)
+    kind = value if isinstance(value, type) else type(value)
+    if value is None:
+        return "null"
+    return _KINDS.get(kind, "a number" if kind is float else kind.__name__)

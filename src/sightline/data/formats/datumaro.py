@@ -21,6 +21,7 @@ from sightline.data.formats.gather import Gather
 from sightline.data.formats.listed import Listed, assemble, given_files, head_of, label_files
 from sightline.errors import InputError
 from sightline.runtime.reading import read_json
+from sightline.runtime.values import require_whole
 from sightline.structures import Size
 
 __all__ = ["LOOKED_FOR", "read", "recognise"]
@@ -90,16 +91,22 @@ def _read_file(file: Path, split: str, names: dict[str, None]) -> list[Listed]:
                 if kind == "caption":
                     extra.setdefault("captions", []).append(str(one.get("caption", "")))
                 elif kind == "label":
-                    extra.setdefault("labels", []).append(labels[one["label_id"]])
+                    id = require_whole(f"{file}: a label_id", one["label_id"], 0, len(labels) - 1)
+                    extra.setdefault("labels", []).append(labels[id])
                 else:
                     id = one.get("label_id")
-                    label = labels[id] if isinstance(id, int) and 0 <= id < len(labels) else None
+                    label = labels[id] if type(id) is int and 0 <= id < len(labels) else None
                     key = (one["group"], label) if one.get("group") else ("alone", k)
                     entries.setdefault(key, []).append({**one, "number": k, "label": label})
             name = str(image.get("path") or item["id"])
-            stated = (int(size[0]), int(size[1]))
+            height, width = (
+                require_whole(f"{file}: the {what} of {name}", side, 0, 2**30, "export it again")
+                for what, side in zip(("height", "width"), size, strict=True)
+            )
             objects = [part for several in entries.values() for part in _one_object(several)]
-            listed.append(Listed(name, file, split, stated, objects, extra, (str(item["id"]),)))
+            listed.append(Listed(name, file, split, (height, width), objects, extra, (str(item["id"]),)))
+    except InputError:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise InputError(f"{file} is not Datumaro's: {type(error).__name__} {error}; export it again") from None
     return listed

@@ -108,6 +108,8 @@ def _listed(task: dict[str, Any], where: str, file: Path, split: str) -> Listed 
     size: Size = (0, 0)
     for k, result in enumerate(results):
         kind, value = result.get("type"), result.get("value")
+        if not isinstance(kind, str):
+            raise InputError(f'{where}: result {k} has the "type" {kind!r}, but a type is a text; export it again')
         if not isinstance(value, dict):
             if kind == "relation":
                 continue

@@ -32,6 +32,7 @@ from sightline.data.images import read_image
 from sightline.data.rasterise import LazyMaps
 from sightline.errors import InputError
 from sightline.runtime.reading import read_json
+from sightline.runtime.values import require_whole
 from sightline.structures import IGNORE, Classes, Size
 
 __all__ = ["LOOKED_FOR", "read", "recognise"]
@@ -146,6 +147,17 @@ def _nothing(gather: Gather, one: Listed, entry: Any, size: Size) -> None:
     """Class maps have no objects."""
 
 
+def _id(value: Any, what: str) -> int:
+    """A whole number from 0 to 2^30, which may be a text of digits."""
+    number = int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 12 else value
+    return require_whole(what, number, 0, 2**30, "export it again")
+
+
+def _is_crowd(segment: dict[str, Any], what: str) -> bool:
+    mark = segment.get("iscrowd") or 0
+    return bool(mark if isinstance(mark, bool) else require_whole(f"{what} iscrowd", mark, 0, 1, "correct it"))
+
+
 def _looks_right(file: Path) -> bool:
     if file.suffix.lower() != ".json":
         return False
@@ -166,22 +178,25 @@ def _read_file(file: Path, split: str, home: Path, names: dict[int, str]) -> lis
     content: dict[str, Any] = read_json(file, dict)
     try:
         for category in content["categories"]:
-            if names.setdefault(int(category["id"]), str(category["name"])) != str(category["name"]):
+            id, name = _id(category["id"], f"{file}: a category's id"), str(category["name"])
+            if names.setdefault(id, name) != name:
                 raise InputError(f"{file} names category {category['id']} {category['name']!r}, other files otherwise")
         images = {image["id"]: image for image in content["images"]}
         pictures = _pictures(file, home)
         listed = []
         for entry in content["annotations"]:
             image = images[entry["image_id"]]
+            what = f"{file}: {image['file_name']}: a segment's"
             segments = [
-                (int(one["id"]), int(one["category_id"]), bool(one.get("iscrowd"))) for one in entry["segments_info"]
+                (_id(one["id"], f"{what} id"), _id(one["category_id"], f"{what} category_id"), _is_crowd(one, what))
+                for one in entry["segments_info"]
             ]
             unknown = next((c for _, c, _ in segments if c not in names), None)
             if unknown is not None:
                 raise files.unknown_class(f"{file}: {image['file_name']}", f"category {unknown}", list(map(str, names)))
-            size = int(image.get("height") or 0), int(image.get("width") or 0)
+            height, width = (_id(image.get(side) or 0, f"{file}: an image's {side}") for side in ("height", "width"))
             picture = {"picture": str(pictures / str(entry["file_name"]))}
-            listed.append(Listed(str(image["file_name"]), file, split, size, [segments], picture))
+            listed.append(Listed(str(image["file_name"]), file, split, (height, width), [segments], picture))
     except InputError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:

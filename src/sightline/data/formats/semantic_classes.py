@@ -139,6 +139,10 @@ def _from_json(file: Path) -> ClassTable:
             colours = next((content[k] for k in ("colors", "colours", "palette") if k in content), None)
         if isinstance(names, dict):
             names, colours = _from_mapping(names, file)
+    if colours is not None and not isinstance(colours, list):
+        raise InputError(
+            f"{file}: the colours of the classes are {reading.kind_of(colours)}, but must be a list of them"
+        )
     if not isinstance(names, list):
         raise InputError(f'{file} names no classes; write {{"names": […], "colors": […]}} or a list of names')
     named: list[tuple[str, Colour | None]] = []

@@ -106,7 +106,10 @@ def _read_file(file: Path, folder: Path, split: str) -> Listed:
     objects = content.get("objects") or []
     if not isinstance(objects, list):
         raise InputError(f"{file} has objects that are no list; export it again")
-    tags = [str(tag.get("name")) for tag in content.get("tags") or [] if isinstance(tag, dict)]
+    given = content.get("tags") or []
+    if not isinstance(given, list):
+        raise InputError(f"{file} has tags that are no list; export it again")
+    tags = [str(tag.get("name")) for tag in given if isinstance(tag, dict)]
     extra = {"tags": tags} if tags else {}
     pictures = folder / "img" / name
     listed_name = str(pictures) if pictures.is_file() else name
@@ -119,7 +122,10 @@ def _add(gather: Gather, one: Listed, entry: tuple[int, Any], size: Size) -> Non
     if not isinstance(content, dict) or not isinstance(content.get("classTitle"), str):
         raise InputError(f'{where} has no "classTitle"; correct or remove it')
     label, kind = content["classTitle"], content.get("geometryType")
-    tags = [str(tag.get("name")) for tag in content.get("tags") or [] if isinstance(tag, dict)]
+    given = content.get("tags") or []
+    if not isinstance(given, list):
+        raise InputError(f"{where} has tags that are no list; export it again")
+    tags = [str(tag.get("name")) for tag in given if isinstance(tag, dict)]
     attributes = {"tags": tags} if tags else {}
     if kind == "bitmap" or isinstance(content.get("bitmap"), dict):
         gather.object(where, label, rle=_bitmap(content.get("bitmap"), size, where), attributes=attributes)

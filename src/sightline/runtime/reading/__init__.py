@@ -10,9 +10,9 @@ from sightline.runtime.reading.csv_text import parse_csv, read_csv
 from sightline.runtime.reading.files import PathLike, open_binary, read_bytes, require_file, unusual_kind, walk
 from sightline.runtime.reading.json_text import parse_json, read_json, require_depth
 from sightline.runtime.reading.text import decode, head, read_text, start_encoding
-from sightline.runtime.reading.words import CONTROL, kind_of, shown
 from sightline.runtime.reading.xml_text import decode_xml, iter_xml, read_xml
 from sightline.runtime.reading.yaml_text import parse_yaml, read_yaml
+from sightline.runtime.words import CONTROL, kind_of, shown
 
 __all__ = [
     "CONTROL",
