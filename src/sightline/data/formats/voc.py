@@ -172,9 +172,15 @@ def _inner_splits(whole: _Part) -> list[_Part]:
 
 def _given(root: Path, split: str, path: Path, images: Path | None) -> _Part:
     """A split the user names: a folder, or a list of names."""
-    if path.is_dir():
-        return _part(root, path, split, images)
     whole = _part(root, root, split, images)
+    if path.is_dir():
+        part = _part(root, path, split, images)
+        if part.labels or path == root:
+            return part
+        # a folder of images alone: their labels are in the root's folder of labels, there perhaps in one of its name
+        places = {name: (name, f"{path.name}/{name}") for name in part.images}
+        found = {name: next((p for p in both if p in whole.labels), None) for name, both in places.items()}
+        return replace(part, labels={name: whole.labels[place] for name, place in found.items() if place is not None})
     return replace(whole, listed=names_in(path, whole.images), list_file=files.relative(path, root))
 
 
