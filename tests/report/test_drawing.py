@@ -337,3 +337,15 @@ def test_legends_lie_beside_the_curves():
         assert legend.x0 >= plot.x1
         assert legend.x1 <= figure.bbox.x1
         assert plot.width > 0.45 * figure.bbox.width
+
+
+def test_one_epoch_has_one_tick():
+    pytest.importorskip("matplotlib")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figures = training_curves([{"epoch": 3, "lr": 0.1, "train/loss": 2.0, "val/loss": 3.0}])
+    for figure in figures.values():
+        FigureCanvasAgg(figure).draw()
+        (axes,) = figure.axes
+        low, high = axes.get_xlim()
+        assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [3]

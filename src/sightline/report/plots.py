@@ -71,7 +71,10 @@ def training_curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
                 markersize=4,
             )
         axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        epochs = [float(row.get("epoch", position + 1)) for position, row in enumerate(rows)]
+        if min(epochs) == max(epochs):  # a tick at the only epoch, none at fractions of it
+            axes.set_xlim(epochs[0] - 0.9, epochs[0] + 0.9)
         if title == "Validation":
             axes.set_ylim(0, 1.02)
         else:

@@ -32,7 +32,7 @@ def training(rows: Sequence[Mapping[str, Any]] | None) -> str:
     facts = [counted(len(rows), "epoch")]
     seconds = sum(row["seconds"] for row in rows if isinstance(row.get("seconds"), int | float))
     if seconds:
-        facts.append(f"{seconds / 60:.1f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds")
+        facts.append(f"{seconds / 60:.1f} minutes" if seconds >= 90 else counted(round(seconds), "second"))
     for name, better in (("val/AP", max), ("val/mIoU", max), ("val/loss", min), ("train/loss", min)):
         scored = [row for row in rows if isinstance(row.get(name), int | float)]
         if scored:

@@ -12,8 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import sightline as sl
 from sightline.data.dataset import Dataset
-from sightline.data.formats import WRITTEN, convert, open_dataset
+from sightline.data.formats import WRITTEN, Conversion, convert, open_dataset
 from sightline.data.images import read_image
 from sightline.errors import InputError
 from sightline.structures import Instances
@@ -358,3 +359,14 @@ def test_pictures_in_memory_are_png_where_it_can_hold_them(tmp_path: Path, chann
     (file,) = [file for file in folder.rglob("*") if file.suffix in (".png", ".npy")]
     assert file.suffix == ending
     assert np.array_equal(read_image(file, channels=None).numpy(), picture)
+
+
+def test_boxes_written_as_outlines_and_values_that_are_lost_are_named(tmp_path):
+    data = sl.scenes(2, 32, fields=("masks",))
+    assert "without an outline" not in str(convert(data, tmp_path / "outlines", "yolo-seg"))
+    voc = convert(data, tmp_path / "voc", "voc").folder
+    said = str(convert(voc, tmp_path / "rectangles", "yolo-seg"))
+    assert f"\n{data.columns.objects} objects without an outline: written as the outline of the box" in said
+    assert str(Conversion(tmp_path, "yolo", 1, 1, {"truncated": 3, "captions": 2})) == (
+        f"1 image with 1 object written to {tmp_path} as yolo; yolo cannot hold 3 values of 'truncated', 2 captions"
+    )

@@ -46,6 +46,7 @@ from sightline.data.malformed import collecting, refuse
 from sightline.data.shared import shared_images
 from sightline.errors import InputError
 from sightline.keywords import checked_keywords
+from sightline.runtime.words import counted
 from sightline.structures import Classes
 
 __all__ = ["FORMATS", "WRITTEN", "Conversion", "convert", "open_dataset"]
@@ -266,6 +267,15 @@ def _without_objects(root: Path, what: str) -> bool:
     return file.is_file() and b"<object" not in head_of(file)
 
 
+_OF_OUTLINES = ("yolo-seg", "masks")
+"""Formats in which every object has an outline."""
+
+
+def _named(what: str) -> str:
+    """What was lost, with its number before it: a column of the data is quoted."""
+    return what if " " in what or what in ("segmentations", "keypoints", "captions") else f"values of {what!r}"
+
+
 @dataclass(frozen=True)
 class Conversion:
     """What `convert` has done.
@@ -286,11 +296,11 @@ class Conversion:
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        lost = ", ".join(f"{count} {what}" for what, count in self.lost.items())
+        lost = ", ".join(f"{count} {_named(what)}" for what, count in self.lost.items())
         left = f"; {self.format} cannot hold {lost}" if lost else ""
-        what = "class maps" if self.format == "semantic" else f"{self.objects} objects"
+        what = "class maps" if self.format == "semantic" else counted(self.objects, "object")
         notes = "".join(f"\n{note}" for note in self.notes)
-        return f"{self.images} images with {what} written to {self.folder} as {self.format}{left}{notes}"
+        return f"{counted(self.images)} with {what} written to {self.folder} as {self.format}{left}{notes}"
 
 
 def convert(source: Dataset | StrPath, out: StrPath, to: str, *, symlink: bool = False) -> Conversion:
@@ -331,6 +341,9 @@ def convert(source: Dataset | StrPath, out: StrPath, to: str, *, symlink: bool =
     finally:
         shutil.rmtree(part, ignore_errors=True)
     notes = _stand_ins(dataset.splits) if to.startswith("yolo") else ()
+    boxes = int((dataset.columns.segmentations.lengths == 0).sum()) if to in _OF_OUTLINES else 0
+    if boxes:
+        notes += (f"{counted(boxes, 'object')} without an outline: written as the outline of the box",)
     return Conversion(out, to, len(dataset), dataset.columns.objects, lost, notes)
 
 
