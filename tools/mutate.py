@@ -99,7 +99,7 @@ def read_record(automatic: int, seed: int) -> list[Mutation]:
         before = known.get((named.file, named.old, named.new))
         named.result, named.seconds = (before.result, before.seconds) if before else ("", 0.0)
         record.append(named)
-    old = [m for m in recorded if m.kind != "named"]
+    old = [m for m in recorded if m.kind != "named" and _is_there(m)]
     for area, files in AREAS.items():
         kept = [m for m in old if m.area == area]
         share = -(-automatic // len(AREAS)) - len(kept)
@@ -114,6 +114,12 @@ def read_record(automatic: int, seed: int) -> list[Mutation]:
         if reason:
             mutation.result, mutation.note = "equivalent", reason
     return record
+
+
+def _is_there(mutation: Mutation) -> bool:
+    """Whether the source still has the line; what is gone says nothing of today's tests."""
+    file = ROOT / "src/sightline" / mutation.file
+    return file.is_file() and mutation.old in file.read_text(encoding="utf-8")
 
 
 def copy_tree(tree: Path) -> Path:

@@ -998,3 +998,14 @@ def test_a_threshold_of_one_crops_nothing() -> None:
         assert np.array_equal(step, np.eye(3))
     cropped = [IoUCrop((0.9,)).step(view, generator)[1] for _ in range(50)]
     assert cropped.count((2, 2)) > 10
+
+
+def test_amounts_reach_as_far_up_as_down() -> None:
+    """Brightness by 0.2: factors evenly from 0.8 to 1.2; with p = ½ half of them are 1."""
+    start, generator = Tone(np.eye(3), np.zeros(3), np.full(3, 0.5)), np.random.default_rng(0)
+    factors = np.array([Brightness(0.2).tone(start, generator).gain[0, 0] for _ in range(300)])
+    counts, _ = np.histogram(factors, [0.8, 0.9, 1.0, 1.1, 1.2])
+    assert counts.sum() == 300
+    assert counts.min() > 45
+    sometimes = np.array([Brightness(0.2, p=0.5).tone(start, generator).gain[0, 0] for _ in range(200)])
+    assert 70 < (sometimes == 1).sum() < 130

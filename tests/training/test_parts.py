@@ -27,7 +27,7 @@ from sightline.training.ema import Ema
 from sightline.training.guard import Guard, NonFiniteLoss
 from sightline.training.loader import EpochBatches, make_loader, trainable, worker_count
 from sightline.training.metrics_log import MetricsLog, choose_metric, plain_row, replacing
-from sightline.training.optimizer import is_backbone, parameter_groups
+from sightline.training.optimizer import is_backbone, make_optimizer, parameter_groups
 from sightline.training.progress import ProgressDisplay, duration, losses_text
 from sightline.training.recipe import Recipe
 from sightline.training.records import Records
@@ -493,3 +493,14 @@ def test_a_line_is_shown_every_half_minute(monkeypatch, capsys):
                 display.batch(0, batch + 1, {"a": 1.0}, 0.1)
         lines = [line for line in capsys.readouterr().err.splitlines() if "batch" in line]
         assert [int(line.split("batch ")[1].split("/")[0]) for line in lines] == wanted
+
+
+@pytest.mark.parametrize(("name", "kind"), [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)])
+def test_the_optimizer_is_the_recipe_s(name, kind):
+    recipe = Recipe(epochs=1, optimizer=name, lr=0.5, momentum=0.75, weight_decay=0.125)
+    optimizer = make_optimizer(nn.Linear(2, 2), recipe)
+    assert type(optimizer) is kind
+    for group in optimizer.param_groups:
+        assert group["lr"] == group["base_lr"] == 0.5
+        assert group.get("momentum", 0.75) == 0.75
+    assert max(group["weight_decay"] for group in optimizer.param_groups) == 0.125
