@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import os
 import zipfile
+import zlib
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from sightline.data.check import check
 from sightline.data.dataset import Dataset
@@ -315,3 +319,18 @@ def test_keys_of_data_yaml_in_upper_case(tmp_path: Path):
     text(tmp_path / "DATA.YAML", "TRAIN: images/train\nNAMES: [zebra]\n")
     data = open_dataset(tmp_path)
     assert (data.splits, tuple(data.classes)) == (("train",), ("zebra",))
+
+
+def test_a_mask_that_claims_to_be_gigantic_is_named(tmp_path: Path):
+    content = io.BytesIO()
+    Image.new("1", (8, 8)).save(content, "PNG")
+    data = bytearray(content.getvalue())
+    data[16:24] = (60_000).to_bytes(4, "big") * 2
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    picture(tmp_path / "a.png")
+    mask = base64.b64encode(data).decode()
+    shape = {"label": "a", "points": [[1, 1], [8, 8]], "shape_type": "mask", "mask": mask, "flags": {}}
+    content_of = {"shapes": [shape], "imagePath": "a.png", "imageData": None, "imageHeight": 48, "imageWidth": 64}
+    write_json(tmp_path / "a.json", content_of)
+    with pytest.raises(InputError, match="shape 0 is a mask, but its picture cannot be read"):
+        open_dataset(tmp_path)

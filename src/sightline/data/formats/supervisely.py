@@ -34,6 +34,7 @@ from sightline.structures import Size
 
 __all__ = ["LOOKED_FOR", "read", "recognise"]
 
+_UNREADABLE = (TypeError, ValueError, OSError, SyntaxError, binascii.Error, zlib.error, Image.DecompressionBombError)
 LOOKED_FOR = "Supervisely: meta.json with */ann/*.json"
 
 
@@ -180,7 +181,7 @@ def _bitmap(value: Any, size: Size, where: str) -> dict[str, Any]:
         x, y = (int(v) for v in shapes.as_numbers(origin or [], where))
     except InputError:
         raise
-    except (TypeError, ValueError, OSError, SyntaxError, binascii.Error, zlib.error) as error:
+    except _UNREADABLE as error:
         raise InputError(f"{where} is a bitmap that cannot be read ({error}); draw it again or remove it") from None
     whole = np.zeros(size, bool)
     height, width = inside.shape
