@@ -122,6 +122,10 @@ def test_a_split_of_other_data_that_was_trained_on_is_left_out_or_refused(photos
     found, notes = measured(model, divided)
     assert found == test - parts["train"]
     assert notes[0] == f"{len(test & parts['train'])} images of test that the model was trained on are left out"
+    both = found & parts["val"]  # of those that are measured, some chose the best epoch
+    assert both
+    assert both != found
+    assert notes[1:] == [f"the best epoch was chosen on {len(both)} of them"]
     seen = sl.open_dataset(photos).split(0.8, 0.1, 0.1, seed=0)["train"]
     only = sl.convert(seen[:8], tmp_path / "seen", "yolo")
     with pytest.raises(InputError, match=r"trained on all of these images \(8\).*--split all \(in Python"):

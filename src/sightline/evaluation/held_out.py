@@ -151,8 +151,9 @@ def _by_default(data: Dataset, known: TrainedOn, keys: ImageKeys, usual: Sequenc
         raise InputError(
             f"the model was trained on all of these images ({len(data)}); give others to measure it on; {_ALL}"
         )
-    if name == "val":
-        notes.append(BEST_EPOCH)
+    validated = int((roles[chosen] == "val").sum())
+    if validated:
+        notes.append(BEST_EPOCH if validated == chosen.sum() else f"the best epoch was chosen on {validated} of them")
     return Chosen(data[chosen], name, notes + _warnings(known, _of(keys, chosen)))
 
 
