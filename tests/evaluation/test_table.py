@@ -61,7 +61,7 @@ def test_detection(prefix: str) -> None:
         "notes": [],
     }
     lines = detection_table(result, {"AP": "average"}).splitlines()
-    assert lines[0] == "1 images, 4 objects, 9 detections, 3 classes"
+    assert lines[0] == "1 image, 4 objects, 9 detections, 3 classes"
     assert lines[2:5] == ["one", *(line.rstrip() for line in lines[3:5])]
     assert lines[3].split() == ["AP", "0.500", "average"]
     assert lines[4].split() == ["AP50", "n/a", "why"]
