@@ -357,10 +357,11 @@ def learnt_and_held_out(
     """What `train` was given, as images to learn from and to validate on.
 
     Of a whole dataset these are its splits "train" and "val"; one in files that lacks them is divided, by the seed, as
-    the command line does, or as the run was that is resumed. One in memory that has neither is learnt from as a whole.
+    the command line does, or as the run was that is resumed. One in memory that has neither is learnt from as a whole,
+    and so is one of fewer than three images, which `sayings` then says.
 
     Raises:
-        InputError: fewer than three images cannot be divided.
+        InputError: the data cannot be divided.
 
     Args:
         known: the record of the run to resume, or None.
@@ -380,6 +381,10 @@ def learnt_and_held_out(
         return data, validation
     if validation is not None:
         return data["train"] if "train" in {*data.splits, *data.missing_splits} else data, validation
+    if 0 < len(data) < 3 and len(data.splits) == 1 and not {"train", "val"} & {*data.splits, *data.missing_splits}:
+        images = "1 image is" if len(data) == 1 else f"{len(data)} images are"
+        sayings.append(f"{images} too few to divide: all are trained on, and none is validated on")
+        return data, None
     parts = parts_to_train(data, seed, known, sayings, named)
     return parts.train, parts.val
 
