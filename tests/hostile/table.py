@@ -11,7 +11,6 @@ import socket
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from tests.hostile.bad import Bad, Make, as_image, nothing, one_file
+from tests.hostile.table_of_formats import more_formats
 from tests.hostile.world import NAMES, World, coco, picture, write_coco
 
-Make = Callable[[Path, World], Any]
 LONG = "9" * 5000
 DEEP = "[" * 100_000
 JUNK = bytes(range(256)) * 8
@@ -34,32 +34,19 @@ LAUGHS = (
 )
 
 
-@dataclass(frozen=True)
-class Bad:
-    """One bad input.
-
-    Attributes:
-        what: it is, in words.
-        make: writes it into a folder, given the good inputs.
-        verb: the command line; {f} is the folder, {data}, {run} and {image} are good inputs.
-        word: that the sentence must hold.
-        warned: it hinders no training on boxes, so `check` names it as a warning and ends with 0.
-    """
-
-    what: str
-    make: Make
-    verb: str
-    word: str
-    warned: bool = False
-
-
-def nothing(folder: Path, world: World) -> None:
-    """For values of options alone."""
-
-
 def table() -> list[Bad]:
     """All bad inputs."""
-    parts = (coco_files(), label_files(), odd_files(), pictures(), model_files(), run_folders(), values(), places())
+    parts = (
+        coco_files(),
+        label_files(),
+        odd_files(),
+        pictures(),
+        model_files(),
+        run_folders(),
+        values(),
+        places(),
+        more_formats(),
+    )
     return [bad for part in parts for bad in part]
 
 
@@ -185,14 +172,6 @@ def voc_text(inside: str, head: str = "") -> str:
         f"{head}<annotation><filename>a.png</filename><size><width>64</width><height>48</height></size>{inside}"
         "</annotation>"
     )
-
-
-def one_file(name: str, text: str | bytes) -> Make:
-    def make(folder: Path, world: World) -> None:
-        picture(folder / "a.png")
-        (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
-
-    return make
 
 
 def labelme(**changes: object) -> Make:
@@ -402,13 +381,6 @@ def npy(shape: tuple[int, ...], kind: str = "|u1") -> bytes:
     head = str({"descr": kind, "fortran_order": False, "shape": shape}).encode()
     head += b" " * (63 - (len(head) + 10) % 64) + b"\n"
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head + bytes(64)
-
-
-def as_image(name: str, content: bytes) -> Make:
-    def make(folder: Path, world: World) -> None:
-        (folder / name).write_bytes(content)
-
-    return make
 
 
 def pictures() -> Iterator[Bad]:
