@@ -16,6 +16,7 @@ import sightline
 SOURCE = Path(sightline.__file__).parent
 
 STOREYS = (
+    ("words",),
     ("errors", "progress", "submodules"),
     ("keywords", "runtime"),
     ("structures",),

@@ -6,7 +6,7 @@ sentence alone; Python code sees an ordinary `ValueError`.
 
 from __future__ import annotations
 
-from sightline.runtime.words import shown
+from sightline.words import shown
 
 
 class InputError(ValueError):

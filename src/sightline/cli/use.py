@@ -24,7 +24,7 @@ from sightline.cli.app import (
 )
 from sightline.cli.inputs import mapped, open_data, refuse_existing, say
 from sightline.errors import InputError
-from sightline.runtime.words import counted
+from sightline.words import counted
 
 if TYPE_CHECKING:
     from sightline.data.dataset import Dataset

@@ -25,8 +25,8 @@ from sightline.data.relabel import relabelled, with_class_mapping
 from sightline.data.source import Kind, Source, make_class_map, make_class_scores, make_instances
 from sightline.errors import InputError
 from sightline.keywords import checked_keywords
-from sightline.runtime.words import are, counted
 from sightline.structures import BACKGROUND, Classes, Instances, Size, Target
+from sightline.words import are, counted
 
 _DEFAULT_FIELDS = ("boxes", "labels", "crowd", "difficult", "areas")
 

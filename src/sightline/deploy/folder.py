@@ -19,10 +19,10 @@ from sightline.deploy.predict import Prediction, class_ids, predict_each, requir
 from sightline.deploy.sources import Item, Source, find_images
 from sightline.errors import InputError
 from sightline.runtime.values import require_whole
-from sightline.runtime.words import counted
 from sightline.structures import IGNORE, ClassMap, Instances, Target
 from sightline.training.metrics_log import replacing
 from sightline.training.run import new_folder, numbered_folder
+from sightline.words import counted
 
 RESULTS_FILE = "predictions.json"
 PREDICTIONS = "predictions"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sightline.runtime.words import counted
+from sightline.words import counted
 
 _REASONS = 6
 """Most reasons of numbers that are not available that a table lists."""

@@ -13,9 +13,9 @@ from sightline.data.dataset import Dataset
 from sightline.data.division import parts_of
 from sightline.data.fingerprint import ImageKeys
 from sightline.errors import InputError
-from sightline.runtime.words import are, counted
 from sightline.training import trained_on
 from sightline.training.trained_on import TrainedOn
+from sightline.words import are, counted
 
 log = logging.getLogger("sightline")
 

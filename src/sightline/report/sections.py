@@ -12,7 +12,7 @@ from sightline.evaluation.segmentation import SEGMENTATION_METRICS
 from sightline.report import plots
 from sightline.report.colours import class_colour, css
 from sightline.report.page import bar, esc, more, number, sentence, table
-from sightline.runtime.words import counted
+from sightline.words import counted
 
 NOT_EVALUATED = "This run has not been evaluated: there is no evaluation.json in the folder."
 ROWS = 30

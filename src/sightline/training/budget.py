@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from sightline.runtime.words import counted
 from sightline.training.recipe import Recipe
 from sightline.training.schedule import Clock
+from sightline.words import counted
 
 FROM_SCRATCH, FROM_WEIGHTS = 30, 5
 """Epochs below which a training hardly learns, from random numbers and from weights."""

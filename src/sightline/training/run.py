@@ -19,9 +19,9 @@ from torch import nn
 from sightline.data.fingerprint import ImageKeys
 from sightline.errors import InputError
 from sightline.runtime.reading import read_json
-from sightline.runtime.words import counted
 from sightline.training.metrics_log import Row
 from sightline.training.recipe import Recipe
+from sightline.words import counted
 
 if TYPE_CHECKING:
     from sightline.training.trained_on import TrainedOn

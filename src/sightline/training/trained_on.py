@@ -18,7 +18,7 @@ import numpy as np
 from sightline.data.dataset import Dataset
 from sightline.data.fingerprint import ImageKeys, found_in, labels_key
 from sightline.errors import InputError
-from sightline.runtime.words import are, counted
+from sightline.words import are, counted
 
 KEY = "trained_on"
 """The entry of a model's metadata."""

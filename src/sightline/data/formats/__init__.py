@@ -46,8 +46,8 @@ from sightline.data.malformed import collecting, refuse
 from sightline.data.shared import shared_images
 from sightline.errors import InputError
 from sightline.keywords import checked_keywords
-from sightline.runtime.words import counted
 from sightline.structures import Classes
+from sightline.words import counted
 
 __all__ = ["FORMATS", "WRITTEN", "Conversion", "convert", "open_dataset"]
 

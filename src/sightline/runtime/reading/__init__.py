@@ -12,7 +12,7 @@ from sightline.runtime.reading.json_text import parse_json, read_json, require_d
 from sightline.runtime.reading.text import decode, head, read_text, start_encoding
 from sightline.runtime.reading.xml_text import decode_xml, iter_xml, read_xml
 from sightline.runtime.reading.yaml_text import parse_yaml, read_yaml
-from sightline.runtime.words import CONTROL, kind_of, shown
+from sightline.words import CONTROL, kind_of, shown
 
 __all__ = [
     "CONTROL",

@@ -9,7 +9,7 @@ import numpy as np
 from sightline.errors import InputError
 from sightline.runtime.limits import require_within
 from sightline.runtime.reading.files import PathLike, open_binary
-from sightline.runtime.words import shown
+from sightline.words import shown
 
 
 def read_array(path: PathLike, *, mapped: bool = False) -> np.ndarray:

@@ -9,7 +9,7 @@ from sightline.errors import InputError
 from sightline.runtime.limits import VARIABLE, limits, require_within
 from sightline.runtime.reading.files import PathLike
 from sightline.runtime.reading.text import read_text
-from sightline.runtime.words import shown
+from sightline.words import shown
 
 
 def read_csv(path: PathLike, delimiter: str = ",") -> list[list[str]]:

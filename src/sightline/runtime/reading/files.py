@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from sightline.errors import InputError
 from sightline.runtime.limits import limits, require_within
-from sightline.runtime.words import shown
+from sightline.words import shown
 
 log = logging.getLogger("sightline")
 

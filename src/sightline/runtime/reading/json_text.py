@@ -13,7 +13,7 @@ from sightline.errors import InputError
 from sightline.runtime.limits import VARIABLE, limits, require_within
 from sightline.runtime.reading.files import CHUNK, PathLike
 from sightline.runtime.reading.text import read_text
-from sightline.runtime.words import kind_of, shown
+from sightline.words import kind_of, shown
 
 _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _BRACKET = np.zeros(256, np.int8)

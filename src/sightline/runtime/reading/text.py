@@ -8,7 +8,7 @@ import re
 
 from sightline.errors import InputError
 from sightline.runtime.reading.files import PathLike, open_binary, read_bytes
-from sightline.runtime.words import shown
+from sightline.words import shown
 
 MARKS = (
     (b"\xef\xbb\xbf", "utf-8-sig"),

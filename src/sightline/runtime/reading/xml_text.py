@@ -12,7 +12,7 @@ from sightline.errors import InputError
 from sightline.runtime.limits import limits, require_within
 from sightline.runtime.reading.files import CHUNK, PathLike, open_binary, read_bytes
 from sightline.runtime.reading.text import MARKS, decode, start_encoding
-from sightline.runtime.words import shown
+from sightline.words import shown
 
 _DECLARED = re.compile(rb"""<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]+)["']""")
 

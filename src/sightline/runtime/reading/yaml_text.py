@@ -11,7 +11,7 @@ from sightline.errors import InputError
 from sightline.runtime.limits import limits, require_within
 from sightline.runtime.reading.files import PathLike
 from sightline.runtime.reading.text import read_text
-from sightline.runtime.words import shown
+from sightline.words import shown
 
 _TAG = "tag:yaml.org,2002:"
 _TAGS = frozenset(

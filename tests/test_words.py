@@ -2,7 +2,7 @@
 
 import pytest
 
-from sightline.runtime.words import are, counted
+from sightline.words import are, counted
 
 
 @pytest.mark.parametrize(
