@@ -16,6 +16,7 @@ from sightline.data.division import Parts, parts_of
 from sightline.data.joint import JointData
 from sightline.errors import InputError
 from sightline.evaluation.held_out import BEST_EPOCH
+from sightline.words import are, counted
 from sightline.structures import Classes
 from sightline.training import devices, trained_on
 from sightline.training.recipe import Recipe
@@ -357,11 +358,8 @@ def learnt_and_held_out(
     """What `train` was given, as images to learn from and to validate on.
 
     Of a whole dataset these are its splits "train" and "val"; one in files that lacks them is divided, by the seed, as
-    the command line does, or as the run was that is resumed. One in memory that has neither is learnt from as a whole,
-    and so is one of fewer than three images, which `sayings` then says.
-
-    Raises:
-        InputError: the data cannot be divided.
+    the command line does, or as the run was that is resumed. One in memory that has neither is learnt from as a whole.
+    One or two images are all trained on, which a sentence says.
 
     Args:
         known: the record of the run to resume, or None.
@@ -381,16 +379,12 @@ def learnt_and_held_out(
         return data, validation
     if validation is not None:
         return data["train"] if "train" in {*data.splits, *data.missing_splits} else data, validation
-    if 0 < len(data) < 3 and len(data.splits) == 1 and not {"train", "val"} & {*data.splits, *data.missing_splits}:
-        images = "1 image is" if len(data) == 1 else f"{len(data)} images are"
-        sayings.append(f"{images} too few to divide: all are trained on, and none is validated on")
-        return data, None
     parts = parts_to_train(data, seed, known, sayings, named)
     return parts.train, parts.val
 
 
 def parts_to_train(data: Dataset, seed: int, known: TrainedOn | None, sayings: list[str], named: bool = True) -> Parts:
-    """The parts of a whole dataset; of a run to resume, those that it had.
+    """The parts of a whole dataset; of a run to resume, those that it had; of one or two images all, to train on.
 
     Args:
         named: the caller has named the data, so its own splits count; else the run's images are taken, whichever of
@@ -409,6 +403,12 @@ def parts_to_train(data: Dataset, seed: int, known: TrainedOn | None, sayings: l
                 "the images that the run was trained and validated on are not all in its data; name the images to "
                 "resume it with: DATA (in Python data= and validation=)"
             )
+    if 0 < len(data) < 3 and len(data.splits) == 1 and not {"train", "val"} & {*data.splits, *data.missing_splits}:
+        sayings.append(
+            f"no splits found, and {counted(len(data))} {are(len(data))} too few to divide: training uses all, without "
+            "validation"
+        )
+        return Parts(data[:], None)
     parts = parts_of(data, seed)
     sayings += [parts.said] if parts.said else []
     return parts
