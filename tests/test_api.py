@@ -310,7 +310,7 @@ def test_mistakes_in_words(run, folder):
         (lambda: sl.evaluate("nope", data), "nope: there is no such file or folder"),
         (lambda: sl.evaluate(model, data[:0]), "no images"),
         (lambda: sl.predict(model, "nope.jpg"), "there is no image or folder nope.jpg"),
-        (lambda: sl.predict(model, 5), "an image cannot be a int"),
+        (lambda: sl.predict(model, 5), "an image cannot be of type int"),
         (lambda: sl.predict(model, np.zeros((96, 96, 7), np.uint8)), "7 channels"),
         (lambda: sl.check("nowhere"), "there is no nowhere"),
     ):

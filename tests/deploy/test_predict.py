@@ -159,7 +159,7 @@ def test_nothing_found(tmp_path, folder):
             predict(Spotter(), source)
     with pytest.raises(InputError, match="the list of images is empty"):
         predict(Spotter(), [])
-    with pytest.raises(InputError, match="an image cannot be a int"):
+    with pytest.raises(InputError, match="an image cannot be of type int"):
         predict(Spotter(), 5)
 
 
@@ -297,7 +297,7 @@ def test_a_dataset_is_a_source_and_its_labels_are_not(tmp_path):
     results = predict(Spotter(), data)
     assert [r.source for r in results] == [data.name(0), data.name(1)]
     assert float(results[1].boxes[0, 0]) == pytest.approx(0.2)
-    with pytest.raises(InputError, match="an image cannot be a Instances"):
+    with pytest.raises(InputError, match="an image cannot be of type Instances"):
         predict(Spotter(), [data[0]])
 
 

@@ -141,7 +141,7 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path, uninterrupted):
     train(tmp_path)
     run = train(tmp_path, resume=True)
     assert run.stopped == "done"
-    assert "nothing was left to do: its 4 epochs were done before" in str(run)
+    assert "nothing was left to do after 4 epochs" in str(run)
     assert_equal_to(uninterrupted, tmp_path, run)
 
 
