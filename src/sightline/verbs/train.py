@@ -16,13 +16,13 @@ from sightline.data.division import Parts, parts_of
 from sightline.data.joint import JointData
 from sightline.errors import InputError
 from sightline.evaluation.held_out import BEST_EPOCH
-from sightline.words import are, counted
 from sightline.structures import Classes
 from sightline.training import devices, trained_on
 from sightline.training.recipe import Recipe
 from sightline.training.run import Run, existing_run_folder, new_run_folder, run_facts
 from sightline.training.trained_on import TrainedOn
 from sightline.verbs.torch_data import TorchData, is_torch_data
+from sightline.words import are, counted
 
 if TYPE_CHECKING:
     from sightline.evaluation import DetectionResult
