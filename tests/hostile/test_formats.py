@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import sightline
 from sightline.errors import InputError
 from tests.hostile.formats import changes, samples
 
@@ -39,3 +40,9 @@ def test_any_value_is_read_or_named(name: str, most: int, tmp_path: Path, caplog
             raise AssertionError(f"{name}: {what}: {type(error).__name__} {error}") from error
     assert sentences
     assert not [sentence for sentence in sentences if "\n" in sentence]
+
+
+@pytest.mark.parametrize("path", [None, 5, b"x", [], {}, "a\0", "a" * 5000, "~nobody-here/x", "/dev/null", "none"])
+def test_a_path_that_is_none(path: object) -> None:
+    with pytest.raises(InputError, match=r"give the path|no path|must be a text"):
+        sightline.open_dataset(path)  # type: ignore[arg-type]

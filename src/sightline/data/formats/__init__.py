@@ -46,6 +46,7 @@ from sightline.data.malformed import collecting, refuse
 from sightline.data.shared import shared_images
 from sightline.errors import InputError
 from sightline.keywords import checked_keywords
+from sightline.runtime.reading import unusual_kind
 from sightline.structures import Classes
 from sightline.words import counted
 
@@ -132,9 +133,9 @@ def open_dataset(
         InputError: there is nothing at `path`, its format is not known or not clear, a file is damaged, or a label
             cannot be read or is of an unknown class (the sentence names the first one and counts the others).
     """
-    root = Path(path).expanduser()
-    if not root.exists():
-        raise InputError(f"there is no {root}; give the path of a dataset's folder")
+    root = _existing(path)
+    if format is not None and not isinstance(format, str):
+        raise InputError(f"format is {format!r}, but it must be a name, such as 'coco'")
     images = None if images is None else Path(images)
     if images is not None and not images.is_dir():
         raise InputError(f"there is no folder {images} for the images; correct its path")
@@ -243,6 +244,22 @@ def _formats_in(root: Path) -> dict[str, str]:
     if "voc" in found and len(found) > 1 and _without_objects(root, found["voc"]):
         del found["voc"]
     return found
+
+
+def _existing(path: str | os.PathLike[str]) -> Path:
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"the path of a dataset is {str(path)[:60]!r}, but it must be a text or a Path")
+    try:
+        root = Path(path).expanduser()
+        root.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"there is no {root}; give the path of a dataset's folder") from None
+    except (OSError, ValueError, RuntimeError) as error:  # too long a name, a zero byte, the home of nobody
+        raise InputError(f"{str(path)[:60]!r} is no path of a dataset: {error}; correct it") from None
+    special = "" if root.is_dir() else unusual_kind(root)
+    if special:
+        raise InputError(f"{root} is {special}; give the path of a dataset's folder or file")
+    return root
 
 
 def _inside(folder: Path) -> Path:
