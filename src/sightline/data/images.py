@@ -22,6 +22,7 @@ from sightline.data import heif, png
 from sightline.data.full_scale import Scale, highest_of, scaled
 from sightline.errors import InputError
 from sightline.runtime import reading
+from sightline.runtime.limits import VARIABLE, Limits, limits
 from sightline.structures import Size
 
 SUFFIXES = frozenset(
@@ -235,6 +236,8 @@ def _guarded(path: str, action: Callable[[], _Result]) -> _Result:
     """Run `action`, turning whatever goes wrong with the file into one sentence naming it."""
     if not os.path.exists(path):
         raise InputError(f"there is no image {path}; correct the path, or remove its label")
+    if Limits.pixels == Image.MAX_IMAGE_PIXELS:  # Pillow's own limit follows ours, unless somebody has set it
+        Image.MAX_IMAGE_PIXELS = limits().pixels
     try:
         return action()
     except InputError:
@@ -248,7 +251,7 @@ def _guarded(path: str, action: Callable[[], _Result]) -> _Result:
     except Image.DecompressionBombError:
         raise InputError(
             f"the image {path} has more pixels than are decoded at once; predict it by tiles (tile=512, --tile 512), "
-            "cut it, or set PIL.Image.MAX_IMAGE_PIXELS"
+            f"cut it, or raise all limits with {VARIABLE}=10"
         ) from None
     except (
         Exception
@@ -299,7 +302,8 @@ def require_room(pixels: int, channels: int, itemsize: int, file_bytes: int) -> 
     if limit is None:
         return
     size = pixels * channels * (1 if itemsize == 1 else 4)
-    if pixels > 2 * limit or (size > MOST_BYTES and size > _DENSEST * file_bytes):
+    most = MOST_BYTES * limits().pixels / Limits.pixels
+    if pixels > 2 * limit or (size > most and size > _DENSEST * file_bytes):
         raise Image.DecompressionBombError
 
 

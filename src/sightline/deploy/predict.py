@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -258,6 +258,8 @@ def class_ids(model: Any, names: Sequence[str]) -> Tensor:
         raise InputError("the model does not name its classes, so none can be chosen; leave classes out")
     if getattr(model, "task", "") in ("segmentation", "classification"):
         raise InputError("classes are chosen among objects, but this model finds none; leave classes out")
+    if not isinstance(names, Iterable):
+        raise InputError(f"classes is {names!r}, but it must be names of classes, such as ['cat', 'dog']")
     chosen = [names] if isinstance(names, str) else list(names)
     return torch.tensor([known.id(str(name)) for name in chosen], dtype=torch.int64)
 

@@ -39,6 +39,8 @@ _BY_NAME = {name: entry for entry in ENTRIES for name in (entry.name, *entry.ali
 
 def find(name: str) -> Entry:
     """The entry of a name or alias; an unknown one is refused with the nearest."""
+    if not isinstance(name, str):
+        raise InputError(f"a model is built by its name, such as 'sightline_n', not by {name!r}")
     if name not in _BY_NAME:
         typed = _letters(name)
         near = [known for known in _BY_NAME if typed and typed in _letters(known)][:3]

@@ -141,6 +141,8 @@ def _read(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 
 def _model_file(path: str | Path) -> Path:
     """The file that a user's path means: of a run's folder its best model."""
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"a model is given by the path of a run's folder or a saved file, not by {path!r}")
     path = Path(path)
     if not path.is_dir():
         return path

@@ -72,6 +72,8 @@ def train_run(
 
     if isinstance(model, str):
         _require_name(model)
+    if recipe is not None and not isinstance(recipe, Recipe):
+        raise InputError(f"recipe is {recipe!r}, but it must be a Recipe; read a file with Recipe.from_yaml(path)")
     if resume and name is None:
         raise InputError("to resume a run give its name, such as name='run1'")
     if resume and alternating:
