@@ -21,6 +21,10 @@ from sightline.errors import InputError
         (lambda: sl.create_model(5), "by its name, such as 'sightline_n', not by 5"),  # type: ignore[arg-type]
         (lambda: sl.train("sightline_n", sl.scenes(2, 32), recipe=5), "recipe is 5"),  # type: ignore[arg-type]
         (
+            lambda: sl.train("sightline_n", sl.scenes(3, 32), keep="mAP50"),
+            "keep is 'mAP50', but no metric of this run has that name; did you mean 'AP50'",
+        ),
+        (
             lambda: sl.predict(sl.create_model("sightline_n", ["a"]), Image.new("RGB", (32, 32)), classes=5),  # type: ignore[arg-type]
             "classes is 5",
         ),

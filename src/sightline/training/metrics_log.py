@@ -104,10 +104,24 @@ def choose_metric(row: Mapping[str, Any], keep: str) -> str:
     for name in (keep, f"val/{keep}"):
         if name in row:
             return name
-    columns = [name for name in row if "/" in name]
-    near = difflib.get_close_matches(keep, columns + [name.split("/")[1] for name in columns], 1)
+    raise _unknown_metric(keep, [name for name in row if "/" in name])
+
+
+def require_metric(keep: str, columns: Sequence[str]) -> None:
+    """Refuse, before a training, a metric that no epoch will have: neither a loss nor one of its validation.
+
+    Args:
+        keep: as for `choose_metric`.
+        columns: what a validation may measure, such as "AP50".
+    """
+    if keep != "auto" and "loss" not in keep and keep.removeprefix("val/") not in columns:
+        raise _unknown_metric(keep, [f"val/{name}" for name in columns] + ["val/loss", "train/loss"])
+
+
+def _unknown_metric(keep: str, columns: Sequence[str]) -> InputError:
+    near = difflib.get_close_matches(keep, [*columns, *(name.split("/")[1] for name in columns)], 1)
     hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(columns)}"
-    raise InputError(f"keep is {keep!r}, but no metric of this run has that name; {hint}")
+    return InputError(f"keep is {keep!r}, but no metric of this run has that name; {hint}")
 
 
 def score(row: Mapping[str, Any], metric: str) -> float | None:

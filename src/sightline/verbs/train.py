@@ -18,6 +18,7 @@ from sightline.errors import InputError
 from sightline.evaluation.held_out import BEST_EPOCH
 from sightline.structures import Classes
 from sightline.training import devices, trained_on
+from sightline.training.metrics_log import replacing, require_metric
 from sightline.training.recipe import Recipe
 from sightline.training.run import Run, existing_run_folder, new_run_folder, run_facts
 from sightline.training.trained_on import TrainedOn
@@ -97,6 +98,7 @@ def train_run(
             "create_model"
         )
     recipe = recipe.changed(**numbers) if recipe else recipe_for(model, numbers, "train(…)")
+    require_metric(recipe.keep, VALIDATION_COLUMNS)
     augmentation = transform or recipes.named(recipe.augmentation)
     sayings: list[str] = []
     known = None if before is None else before.trained_on
@@ -294,7 +296,6 @@ def recipe_for(model: nn.Module, numbers: Mapping[str, Any], source: str) -> Rec
 def _save_anew(run: Run, result: DetectionResult | None) -> None:
     """The run's models once more, after stages that changed them, with what they now reach."""
     from sightline.models.saving import save
-    from sightline.training.metrics_log import replacing
 
     reached = (
         {} if result is None else {f"val/{k}": result.metrics[k] for k in VALIDATION_COLUMNS if k in result.metrics}
