@@ -1009,3 +1009,18 @@ def test_amounts_reach_as_far_up_as_down() -> None:
     assert counts.min() > 45
     sometimes = np.array([Brightness(0.2, p=0.5).tone(start, generator).gain[0, 0] for _ in range(200)])
     assert 70 < (sometimes == 1).sum() < 130
+
+
+def test_pieces_see_no_box_where_there_is_no_object() -> None:
+    seen = []
+
+    class Looks(transforms.Geometric):
+        def step(self, view, generator):
+            seen.append(view.source_boxes.shape)
+            return np.eye(3), view.size
+
+    labels = torch.zeros(4, 6, dtype=torch.int64)
+    one = Instances((4, 6), classes=CLASSES, boxes=[[1, 1, 3, 3]], labels=[0])
+    for target in (one, Instances((4, 6), classes=CLASSES), ClassMap(labels, classes=CLASSES)):
+        Looks()(torch.zeros(3, 4, 6), target, random())
+    assert seen == [(1, 4), (0, 4), (0, 4)]

@@ -269,3 +269,9 @@ def test_what_has_changed_since_a_run_began(tmp_path):
     older = TrainedOn.from_dict({name: value for name, value in first.to_dict().items() if name != "labels"})
     write("train", "b", good.replace("0 0.5", "1 0.5"), 1)
     assert trained_on.changes(older, opened()) == []  # it does not know
+
+
+def test_a_split_that_is_not_there_is_told_of_those_that_are(photos):
+    model, _ = trained(photos)
+    with pytest.raises(InputError, match=r"there is no split 'tset'; there are: all, train, val, test$"):
+        measured(model, photos, split="tset")

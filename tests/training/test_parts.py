@@ -504,3 +504,13 @@ def test_the_optimizer_is_the_recipe_s(name, kind):
         assert group["lr"] == group["base_lr"] == 0.5
         assert group.get("momentum", 0.75) == 0.75
     assert max(group["weight_decay"] for group in optimizer.param_groups) == 0.125
+
+
+@pytest.mark.parametrize(("kind", "asynchronous"), [("cpu", False), ("cuda", True)])
+def test_batches_are_copied_beside_the_work_to_a_gpu_alone(monkeypatch, tmp_path, kind, asynchronous):
+    given = {}
+    monkeypatch.setattr(devices, "_joined", lambda device: (torch.device(kind), True))
+    monkeypatch.setattr("accelerate.Accelerator", lambda **options: given.update(options))
+    devices.make_accelerator(Recipe(epochs=1, accumulate=3), tmp_path)
+    assert given["dataloader_config"].non_blocking is asynchronous
+    assert given["gradient_accumulation_steps"] == 3

@@ -488,3 +488,10 @@ def test_ids_of_categories_that_are_kept(stated: list[Any], ids: list[Any]) -> N
     source = SimpleNamespace(meta={"categories": categories}, columns=SimpleNamespace(keypoints=None))
     data = SimpleNamespace(source=source, classes=("a", "b"))
     assert [category["id"] for category in coco_write._categories(data)] == ids  # type: ignore[arg-type]
+
+
+def test_a_file_of_captions_without_images_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    sentence = {"id": 1, "image_id": 7, "caption": "a grey card"}
+    write_json(tmp_path / "captions.json", {"images": [], "annotations": [sentence], "categories": []})
+    with pytest.raises(InputError, match='under "images"'):
+        open_dataset(tmp_path / "captions.json")

@@ -16,7 +16,7 @@ from sightline.errors import InputError
 from sightline.ops.masks import rle_to_mask
 
 from .drawn import masks, oracle_masks, outlined, same_masks
-from .helpers import everything, picture, rows, text
+from .helpers import coco, coco_image, coco_object, everything, picture, rows, text, write_json
 
 
 def ids(size: tuple[int, int] = (48, 64)) -> np.ndarray:
@@ -246,3 +246,19 @@ def test_nuclei_equal_their_coco_file(shared: Path, tmp_path: Path):
     few = open_dataset(root / "original_layout")
     folders = sorted((root / "original_layout").iterdir())
     assert [len(few.target(i)) for i in range(2)] == [len(list((folder / "masks").iterdir())) for folder in folders]
+
+
+def test_one_folder_named_as_a_split_makes_no_splits(tmp_path: Path) -> None:
+    """Data without splits, of whose two images one lies in "train": written and read again, it has none either."""
+    images = [coco_image(1, "train/a.png"), coco_image(2, "b.png")]
+    for image in images:
+        picture(tmp_path / "in" / image["file_name"])
+    objects = [coco_object(k, k, 1, [8.0, 8, 16, 16], segmentation=[[8, 8, 24, 8, 24, 24, 8, 24]]) for k in (1, 2)]
+    write_json(tmp_path / "in" / "labels.json", coco(images, objects, {1: "x"}))
+    data = open_dataset(tmp_path / "in" / "labels.json")
+    assert data.splits == ("all",)
+    done = convert(data, tmp_path / "out", "masks")
+    written = sorted(path.relative_to(done.folder).as_posix() for path in done.folder.glob("images/**/*.png"))
+    assert written == ["images/all/b.png", "images/all/train/a.png"]
+    again = open_dataset(done.folder)
+    assert (again.splits, len(again)) == (("all",), 2)

@@ -150,6 +150,10 @@ class TestLayouts:
         ):
             open_dataset(tmp_path)
         assert len(open_dataset(tmp_path / "two.yaml")) == 1
+        (tmp_path / "two.yaml").unlink()
+        assert tuple(open_dataset(tmp_path).classes) == ("cat", "dog")  # one of any name is the one
+        text(tmp_path / "data.yaml", config.replace("dog", "fox"))
+        assert tuple(open_dataset(tmp_path).classes) == ("cat", "fox")  # of two, the one of the usual name
 
 
 class TestContent:
