@@ -5,8 +5,10 @@ from __future__ import annotations
 import atexit
 import difflib
 import os
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -76,9 +78,29 @@ def _joined(device: str | None) -> tuple[torch.device, bool]:
 
 
 def _leave() -> None:
-    """End the connections to the other processes before Python ends: their threads must not outlive it."""
+    """End the connections to the other processes before Python ends, and let their threads come to rest.
+
+    Gradients shared by DistributedDataParallel keep gloo's threads alive after the group is destroyed. One that still
+    holds a tensor asks for Python's lock to drop it, and Python ends such threads in a way that aborts the process.
+    """
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+        resting = 0
+        for _ in range(100):  # at most two seconds
+            time.sleep(0.02)  # without Python's lock
+            resting = 0 if _others_run() else resting + 1
+            if resting == 10:
+                break
+
+
+def _others_run() -> bool:
+    """Whether another thread of this process is on a core or waits for one; False where Linux does not tell."""
+    for task in Path("/proc/self/task").glob("*/stat"):
+        with suppress(OSError):  # the thread has just ended
+            state = task.read_text().rpartition(")")[2].split()[0]
+            if state in "RD" and task.parent.name != str(threading.get_native_id()):
+                return True
+    return False
 
 
 def launched_together() -> int:
