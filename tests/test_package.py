@@ -27,6 +27,7 @@ STOREYS = (
     ("evaluation",),
     ("deploy",),
     ("report",),
+    ("tasks",),
     ("verbs",),
     ("api", "doctor"),
     ("demo",),

@@ -1,0 +1,1 @@
+"""The tasks that Sightline knows, one file each."""
