@@ -178,7 +178,7 @@ _NAMED = [
         "fill without the regions' sizes",
     ),
     (
-        "structures.py",
+        "structures/batch.py",
         "[(w / ow, h / oh) for (h, w), (oh, ow) in zip(self.sizes, self.original_sizes, strict=True)]",
         "[(self.sizes[0][1] / self.original_sizes[0][1], self.sizes[0][0] / self.original_sizes[0][0])] * len(self)",
         ["tests/models/test_preprocess.py", "-k", "two_factors"],

@@ -1,0 +1,26 @@
+"""What flows through the library: images in, `Instances`, `ClassMap` or `ClassScores` out, and the classes' names.
+
+Targets and predictions are of the same types. Coordinates are pixels of the image they belong to, x to the right and y
+down, with (0, 0) at the outer corner of the top-left pixel; boxes are (x1, y1, x2, y2).
+"""
+
+from sightline.structures.batch import ImageBatch, require_images
+from sightline.structures.class_map import IGNORE, ClassMap
+from sightline.structures.class_scores import ClassScores
+from sightline.structures.classes import BACKGROUND, Classes
+from sightline.structures.instances import Instances
+from sightline.structures.size import Size
+from sightline.structures.target import Target
+
+__all__ = [
+    "BACKGROUND",
+    "IGNORE",
+    "ClassMap",
+    "ClassScores",
+    "Classes",
+    "ImageBatch",
+    "Instances",
+    "Size",
+    "Target",
+    "require_images",
+]

@@ -1,0 +1,78 @@
+"""Images on their way into a model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sightline.errors import InputError
+from sightline.structures.size import Size
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """Images of different sizes as one padded tensor, made by a model's preprocessing.
+
+    Attributes:
+        tensor: [N, C, H, W] float; each image lies at the top left, the rest is padding.
+        sizes: (height, width) of each image inside the tensor.
+        original_sizes: (height, width) of each image as it came in.
+    """
+
+    tensor: Tensor
+    sizes: list[Size]
+    original_sizes: list[Size]
+
+    @classmethod
+    def pad(
+        cls, images: Sequence[Tensor], original_sizes: Sequence[Size], divisor: int = 1, value: float = 0.0
+    ) -> ImageBatch:
+        """Pad `images` ([C, Hi, Wi] each) at the right and bottom to one size, a multiple of `divisor`."""
+        sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
+        height = math.ceil(max(h for h, _ in sizes) / divisor) * divisor
+        width = math.ceil(max(w for _, w in sizes) / divisor) * divisor
+        if all(size == (height, width) for size in sizes):
+            tensor = torch.stack(list(images))
+        else:
+            tensor = images[0].new_full((len(images), images[0].shape[0], height, width), value)
+            for slot, image in zip(tensor, images, strict=True):
+                slot[:, : image.shape[-2], : image.shape[-1]] = image
+        return cls(tensor, sizes, list(original_sizes))
+
+    @property
+    def scales(self) -> list[tuple[float, float]]:
+        """(x, y) factors from original pixels to the batch's pixels, one pair an image."""
+        return [(w / ow, h / oh) for (h, w), (oh, ow) in zip(self.sizes, self.original_sizes, strict=True)]
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+
+def require_images(images: Sequence[Tensor], channels: int) -> None:
+    """Refuse what a model cannot take as images.
+
+    Args:
+        images: to be [C, H, W] each, uint8 or float in [0, 1].
+        channels: the C that the model takes.
+
+    Raises:
+        InputError: there are none; one has another number of channels, no pixels, or a dtype that does not say its
+            range.
+    """
+    if len(images) == 0:
+        raise InputError("there are no images; give at least one")
+    for position, image in enumerate(images):
+        if image.ndim != 3 or image.shape[0] != channels:
+            raise InputError(
+                f"image {position} has shape {list(image.shape)}, but this model takes "
+                f"[{channels}, height, width]; read it with {channels} channels, "
+                f"or create the model with in_channels={image.shape[0]}"
+            )
+        if 0 in image.shape:
+            raise InputError(f"image {position} has shape {list(image.shape)}: it has no pixels")
+        if image.dtype != torch.uint8 and not image.is_floating_point():
+            raise InputError(f"image {position} is of {image.dtype}, but must be uint8, or floating point in [0, 1]")

@@ -1,0 +1,66 @@
+"""One class for each pixel of an image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sightline.errors import InputError
+from sightline.structures.classes import Classes
+from sightline.structures.size import Size
+
+IGNORE = -1
+"""The class id of pixels that neither train nor count in a `ClassMap`."""
+
+
+@dataclass(frozen=True, repr=False)
+class ClassMap:
+    """One class for each pixel.
+
+    Attributes:
+        labels: [H, W] int64, class ids 0 … K−1, or `IGNORE`.
+        classes: names of the classes, or None where they are not known.
+        scores: [K, H, W] float probabilities, for predictions.
+        source: the file or item it belongs to.
+    """
+
+    labels: Tensor
+    classes: Classes | None = None
+    scores: Tensor | None = None
+    source: str | None = None
+
+    def __post_init__(self) -> None:
+        what = f"{self.source}: " if self.source else ""
+        if self.labels.ndim != 2:
+            raise InputError(f"{what}a class map must have shape [height, width], not {list(self.labels.shape)}")
+        if self.scores is not None and self.scores.shape[1:] != self.labels.shape:
+            raise InputError(f"{what}scores {list(self.scores.shape)} do not fit a map of {list(self.labels.shape)}")
+        object.__setattr__(self, "labels", self.labels.to(torch.int64))
+        if self.classes is not None and self.labels.device.type == "cpu" and self.labels.numel():
+            low, high = int(self.labels.min()), int(self.labels.max())
+            if low < IGNORE or high >= len(self.classes):
+                bad_id = low if low < IGNORE else high
+                raise InputError(
+                    f"{what}the map holds id {bad_id}, but there are {len(self.classes)} classes: "
+                    f"ids are 0 to {len(self.classes) - 1}, or {IGNORE} for pixels that do not count"
+                )
+
+    @property
+    def image_size(self) -> Size:
+        return int(self.labels.shape[0]), int(self.labels.shape[1])
+
+    def __repr__(self) -> str:
+        height, width = self.image_size
+        ids, counts = self.labels.unique(return_counts=True)
+        most = sorted(zip(counts.tolist(), ids.tolist(), strict=True), reverse=True)
+        names = ["not counted" if i < 0 else f"class {i}" if self.classes is None else self.classes[i] for _, i in most]
+        shares = [f"{name} {100 * n / self.labels.numel():.1f} %" for name, (n, _) in zip(names, most, strict=True)]
+        shown = ", ".join(shares[:6]) + (f", … {len(shares) - 6} more" if len(shares) > 6 else "")
+        where = f" of {self.source}" if self.source else ""
+        return f"ClassMap({width}×{height} pixels{where}{', with scores' if self.scores is not None else ''}: {shown})"
+
+    def to(self, device: torch.device | str) -> ClassMap:
+        scores = None if self.scores is None else self.scores.to(device)
+        return ClassMap(self.labels.to(device), self.classes, scores, self.source)

@@ -1,0 +1,117 @@
+"""The names of the classes behind the ids."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from typing import overload
+
+from sightline.errors import ClassMismatch, InputError
+
+_UNPRINTABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\ud800-\\udfff]")
+
+BACKGROUND = "background"
+"""What is where no object is; a class of this name is not tinted in pictures."""
+
+
+class Classes(Sequence[str]):
+    """The names of K classes; ids are positions 0 … K−1, without background and without gaps. Immutable.
+
+    Args:
+        names: distinct, non-empty names in the order of their ids.
+
+    Raises:
+        InputError: a name is empty, is not a string, holds a line break or another control character, or occurs twice.
+    """
+
+    def __init__(self, names: Iterable[str]):
+        if isinstance(names, str):
+            raise InputError(f"classes must be a list of names, not the single string {names!r}; write [{names!r}]")
+        if not isinstance(names, Iterable):
+            raise InputError(
+                f"classes must be a list of names, not {names!r}; write their names, such as ['cat', 'dog']"
+            )
+        self.names = tuple(names)
+        seen: set[str] = set()
+        for position, name in enumerate(self.names):
+            if not isinstance(name, str) or not name.strip():
+                raise InputError(f"class {position} is {name!r}, but a class name must be a non-empty string")
+            if _UNPRINTABLE.search(name):
+                raise InputError(
+                    f"class {position} is {name!r}, but a class name must be one line of text without "
+                    "control characters and halves of surrogate pairs; rename it"
+                )
+            if name in seen:
+                raise InputError(
+                    f"class {name!r} occurs twice (again at {position}), but names must be distinct; rename one"
+                )
+            seen.add(name)
+        self._ids = {name: position for position, name in enumerate(self.names)}
+
+    @overload
+    def __getitem__(self, item: int) -> str: ...
+    @overload
+    def __getitem__(self, item: slice) -> tuple[str, ...]: ...
+    def __getitem__(self, item: int | slice) -> str | tuple[str, ...]:
+        return self.names[item]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._ids
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Classes):
+            return self.names == other.names
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.names)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(self.names[:6]) + (f", … {len(self) - 6} more" if len(self) > 6 else "")
+        return f"Classes({len(self)}: {shown})"
+
+    def id(self, name: str) -> int:
+        """The id of `name`; an unknown name is refused with the nearest known one."""
+        if name not in self._ids:
+            near = difflib.get_close_matches(name, self.names, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(self.names[:10])}"
+            raise InputError(f"unknown class {name!r}{hint}")
+        return self._ids[name]
+
+    def require_same(self, other: Classes, mine: str, theirs: str) -> None:
+        """Refuse `other` by name unless both hold the same names in the same order.
+
+        Args:
+            other: the classes to compare with.
+            mine, theirs: what the two belong to, for the sentence ("the model", "the dataset").
+
+        Raises:
+            ClassMismatch: naming what is missing, what is more, or that the order differs.
+        """
+        if self == other:
+            return
+        missing = [name for name in self if name not in other]
+        extra = [name for name in other if name not in self]
+        parts = []
+        if missing:
+            parts.append(f"{theirs} lacks {_list_names(missing)}")
+        if extra:
+            parts.append(f"{theirs} also has {_list_names(extra)}")
+        if not parts:
+            first = next(i for i, (a, b) in enumerate(zip(self, other, strict=True)) if a != b)
+            parts.append(
+                f"their order differs: id {first} is {self[first]!r} in {mine} and {other[first]!r} in {theirs}"
+            )
+        raise ClassMismatch(
+            f"the classes of {mine} and {theirs} differ: {' and '.join(parts)}; rename or reorder the data's "
+            "classes (--classes OLD=NEW, in Python open_dataset(…, classes=…)), or take a model of these classes"
+        )
+
+
+def _list_names(names: Sequence[str], limit: int = 8) -> str:
+    shown = ", ".join(repr(name) for name in names[:limit])
+    return shown + (f" and {len(names) - limit} more" if len(names) > limit else "")

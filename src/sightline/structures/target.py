@@ -1,0 +1,8 @@
+"""The types of targets and predictions that Sightline knows."""
+
+from sightline.structures.class_map import ClassMap
+from sightline.structures.class_scores import ClassScores
+from sightline.structures.instances import Instances
+
+Target = Instances | ClassMap | ClassScores
+"""What a model is taught by, and what it answers with."""
