@@ -1,6 +1,6 @@
 # make demo    environment + the main job on rendered scenes, about five minutes
 # make test    environment + tests
-# make check   environment + ruff and mypy
+# make check   environment + ruff, codespell and mypy
 # make bench   environment + the benchmarks that take minutes, written to benchmarks/results/
 
 PYTHON ?= python3
@@ -21,6 +21,7 @@ test: $(VENV)/ready
 check: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/mypy
 
 bench: $(VENV)/ready

@@ -13,7 +13,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from sightline._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from sightline.api import check, contact_sheet, convert, draw, evaluate, predict, scenes, train, write_report
