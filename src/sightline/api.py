@@ -20,7 +20,6 @@ from sightline.report.drawing import draw as _draw
 from sightline.training.recipe import Recipe
 from sightline.verbs.report import write_report as _write_report
 from sightline.verbs.train import (
-    VALIDATION_COLUMNS,
     as_learned,
     learnt_and_held_out,
     recipe_for,
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     from sightline.training.run import Run
 
 __all__ = [
-    "VALIDATION_COLUMNS",
     "as_learned",
     "check",
     "choose",
@@ -235,11 +233,13 @@ def measure_chosen(
 ) -> Any:
     """Measure a model on the images that `choose` has chosen of `data`; the result says which they are."""
     from sightline.evaluation import evaluate as _measure
+    from sightline.tasks import task_of
 
     part = chosen.part
+    measure = task_of(model, getattr(part, "kind", None)).measure
     with suppress(InputError):  # labels that have boxes alone measure boxes alone
         part = with_target_fields(model, part)
-    result = _measure(model, part, batch_size, device, progress, keep_predictions)
+    result = _measure(model, part, measure, batch_size, device, progress, keep_predictions)
     result.notes += chosen.notes
     opened = getattr(getattr(data, "source", None), "opened", {})
     result.measured = {"data": opened.get("path"), "split": chosen.split}

@@ -12,13 +12,13 @@ from PIL import Image
 
 import sightline as sl
 from sightline.data.dataset import Dataset
+from sightline.data.facts import data_facts, full_scale_of, scaled_as_learnt
 from sightline.data.full_scale import at_least, scaled
 from sightline.data.images import highest_sample, read_image
 from sightline.deploy.predict import predict
 from sightline.errors import InputError
-from sightline.evaluation import evaluate
+from sightline.evaluation import DetectionMeasure, evaluate
 from sightline.structures import Classes, Instances
-from sightline.training.data_facts import data_facts, full_scale_of, scaled_as_learnt
 from sightline.training.loop import fit
 from sightline.training.recipe import Recipe
 
@@ -199,7 +199,7 @@ def test_training_saves_the_scale_and_validation_and_evaluation_take_it(tmp_path
     assert [metadata["full_scale"] for metadata in saved] == [4095, 4095]  # last and best
     assert model.metadata["full_scale"] == 4095
     model.seen.clear()
-    evaluate(model, dark, progress=False)
+    evaluate(model, dark, DetectionMeasure, progress=False)
     predict(model, tmp_path / "dark" / "images" / "0.png")
     assert model.seen == [round(900 / 4095, 4)] * 2
     stated = scaled_as_learnt(model, dark.with_full_scale(65535))

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from sightline.errors import ClassMismatch, InputError
-from sightline.evaluation import evaluate
+from sightline.evaluation import DetectionMeasure, evaluate
 from sightline.structures import Classes, ClassScores, Instances
 
 CLASSES = Classes(["cat", "dog"])
@@ -68,7 +68,7 @@ class Oracle(nn.Module):
 def test_runs_in_order_and_leaves_the_model_as_it_was(capfd):
     model = Oracle().train()
     model.frozen.eval()
-    result = evaluate(model, Data(), batch_size=3)
+    result = evaluate(model, Data(), DetectionMeasure, batch_size=3)
     assert model.batches == [3, 3, 1]
     assert result.metrics["AP"] == 1.0
     assert (model.training, model.norm.training, model.frozen.training) == (True, True, False)
@@ -76,7 +76,7 @@ def test_runs_in_order_and_leaves_the_model_as_it_was(capfd):
     assert len(result.predictions) == len(result.targets) == 7
     assert result.predictions[6].boxes.tolist() == [[6, 6, 26, 26]]
     assert capfd.readouterr() == ("", "")  # no bar where no terminal is
-    assert evaluate(model, Data(), keep_predictions=False).predictions is None
+    assert evaluate(model, Data(), DetectionMeasure, keep_predictions=False).predictions is None
 
 
 def test_modes_are_restored_when_the_model_fails():
@@ -86,7 +86,7 @@ def test_modes_are_restored_when_the_model_fails():
 
     model = Broken().train()
     with pytest.raises(RuntimeError, match="out of memory"):
-        evaluate(model, Data())
+        evaluate(model, Data(), DetectionMeasure)
     assert model.norm.training
 
 
@@ -98,40 +98,36 @@ def test_a_broken_image_is_reported_as_it_is():
             return super().__getitem__(i)
 
     with pytest.raises(InputError, match="cut off"):
-        evaluate(Oracle(), Unreadable(), batch_size=2)
+        evaluate(Oracle(), Unreadable(), DetectionMeasure, batch_size=2)
 
 
 def test_refusals():
     with pytest.raises(ClassMismatch, match="the model lacks 'dog'"):
-        evaluate(Oracle(("cat", "bird")), Data())
+        evaluate(Oracle(("cat", "bird")), Data(), DetectionMeasure)
     with pytest.raises(InputError, match="no images"):
-        evaluate(Oracle(), Data(0))
+        evaluate(Oracle(), Data(0), DetectionMeasure)
     with pytest.raises(InputError, match="batch_size is 0"):
-        evaluate(Oracle(), Data(), batch_size=0)
-    maps = Data()
-    maps.kind = "class_scores"
-    with pytest.raises(InputError, match="the labels are image classes, but evaluation knows objects and class maps"):
-        evaluate(Oracle(), maps)
+        evaluate(Oracle(), Data(), DetectionMeasure, batch_size=0)
 
     class Losses(Oracle):
         def forward(self, images):
             return {"loss": torch.zeros(())}
 
     with pytest.raises(InputError, match="must return one result for each image"):
-        evaluate(Losses(), Data())
+        evaluate(Losses(), Data(), DetectionMeasure)
     with pytest.raises(InputError, match="device is 'cuda:99', but this machine does not have it"):
-        evaluate(Oracle(), Data(), device="cuda:99")
+        evaluate(Oracle(), Data(), DetectionMeasure, device="cuda:99")
 
     class Classifier(Oracle):
         def forward(self, images):
             return [ClassScores(tuple(image.shape[1:]), classes=self.classes, label=0) for image in images]
 
     with pytest.raises(InputError, match="the model answers with ClassScores, but the labels are Instances"):
-        evaluate(Classifier(), Data())
+        evaluate(Classifier(), Data(), DetectionMeasure)
 
 
 def test_the_bar_is_shown_on_a_terminal(monkeypatch, capsys):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     monkeypatch.setenv("TERM", "xterm")
-    assert evaluate(Oracle(), Data()).metrics["AP50"] == 1.0
+    assert evaluate(Oracle(), Data(), DetectionMeasure).metrics["AP50"] == 1.0
     assert capsys.readouterr().out == ""

@@ -10,7 +10,7 @@ import torch
 
 from sightline.data.dataset import Dataset
 from sightline.errors import InputError
-from sightline.evaluation import evaluate
+from sightline.evaluation import ProposalMeasure, evaluate
 from sightline.evaluation.proposals import ProposalResult, evaluate_proposals
 from sightline.models.catalog import create_model
 from sightline.structures import Instances
@@ -102,7 +102,7 @@ def test_evaluate_measures_a_proposal_network_by_recall() -> None:
     targets = [Instances((64, 80), boxes=[[10.0, 10, 50, 50]], labels=[1]) for _ in images]
     data = Dataset.from_instances(images, targets, ["a", "b"])
     model = create_model("region_proposal_network_mobilenet_v2", ["a", "b"], min_size=64, max_size=96)
-    result = evaluate(model, data, progress=False)
+    result = evaluate(model, data, ProposalMeasure, progress=False)
     assert isinstance(result, ProposalResult)
     assert (result.objects, result.images, len(result.predictions or ())) == (2, 2, 2)
     assert result.to_dict()["metrics"] == result.metrics

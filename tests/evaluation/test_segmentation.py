@@ -179,13 +179,13 @@ def test_a_model_is_measured_on_a_dataset() -> None:
     labels = (images[:, 0] > 0).long()
     labels[2, 5:9] = 2
     data = Dataset.from_class_maps(list(images), list(labels), NAMES)
-    result = evaluate(Threshold(), data, batch_size=2, progress=False)
+    result = evaluate(Threshold(), data, PixelCounts, batch_size=2, progress=False)
     assert result.metrics["pixel_accuracy"] == pytest.approx(1 - 4 * 30 / 1800)
     assert result.worst_first().tolist()[0] == 2
     assert result.names == ["000000.png", "000001.png", "000002.png"]
     assert torch.equal(result.targets[2].labels, labels[2])
     assert torch.equal(result.predictions[1].labels, labels[1])
-    assert evaluate(Threshold(), data, progress=False, keep_predictions=False).targets is None
+    assert evaluate(Threshold(), data, PixelCounts, progress=False, keep_predictions=False).targets is None
 
 
 def test_everything_for_json_by_hand() -> None:

@@ -7,6 +7,8 @@ import pytest
 from sightline.training.budget import BudgetWatch, advice
 from sightline.training.recipe import Recipe
 
+QUICK = "faster_rcnn_mobilenet_v2_fpn"
+
 
 @pytest.mark.parametrize(
     ("minutes", "epoch_seconds", "pretrained", "words"),
@@ -21,7 +23,7 @@ from sightline.training.recipe import Recipe
     ],
 )
 def test_what_is_said(minutes, epoch_seconds, pretrained, words):
-    said = advice(Recipe(minutes=minutes), epoch_seconds, "detection", "sightline_n", pretrained)
+    said = advice(Recipe(minutes=minutes), epoch_seconds, "sightline_n", pretrained, QUICK)
     assert bool(said) == bool(words)
     assert all(word in said for word in words), said
     if words and not pretrained:
@@ -29,11 +31,11 @@ def test_what_is_said(minutes, epoch_seconds, pretrained, words):
 
 
 def test_epochs_that_fit_and_models_that_are_the_advice():
-    assert advice(Recipe(minutes=3, epochs=2), 45, "detection", "sightline_n", False) == ""
-    assert advice(Recipe(minutes=3, epochs=9), 45, "detection", "sightline_n", False) != ""
-    own = advice(Recipe(minutes=3), 45, "detection", "faster_rcnn_mobilenet_v2_fpn", False)
+    assert advice(Recipe(minutes=3, epochs=2), 45, "sightline_n", False, QUICK) == ""
+    assert advice(Recipe(minutes=3, epochs=9), 45, "sightline_n", False, QUICK) != ""
+    own = advice(Recipe(minutes=3), 45, QUICK, False, QUICK)
     assert "start from weights (--weights imagenet)" in own
-    assert "start from" not in advice(Recipe(minutes=3), 45, "other", "x", False)
+    assert "start from" not in advice(Recipe(minutes=3), 45, "x", False)
 
 
 class _Clock:

@@ -20,13 +20,14 @@ from hypothesis import strategies as st
 from torch import nn
 
 from sightline.errors import InputError
+from sightline.runtime.devices import require_device, running
 from sightline.structures import ClassMap, Instances
 from sightline.training import devices
 from sightline.training.checkpoint import TrainState, own_randomness
 from sightline.training.ema import Ema
 from sightline.training.guard import Guard, NonFiniteLoss
 from sightline.training.loader import EpochBatches, make_loader, trainable, worker_count
-from sightline.training.metrics_log import MetricsLog, choose_metric, plain_row, replacing
+from sightline.training.metrics_log import MetricsLog, choose_metric, plain_row, replacing, score
 from sightline.training.optimizer import is_backbone, make_optimizer, parameter_groups
 from sightline.training.progress import ProgressDisplay, duration, losses_text
 from sightline.training.recipe import Recipe
@@ -206,6 +207,15 @@ def test_metric_chosen():
     assert choose_metric({"train/loss": 1.0, "val/loss": 2.0}, "auto") == "val/loss"
     assert choose_metric(plain_row({"val/loss": 2.0, "val/AP": float("nan")}), "auto") == "val/loss"
     assert choose_metric({"val/loss": 2.0, "val/AP": 0.0}, "auto") == "val/AP"
+    assert choose_metric({"val/loss": 2.0, "val/error": 0.5, "val/AP": 0.0}, "auto") == "val/error"  # the first
+    assert choose_metric({"val/loss": 2.0, "val/error": None, "val/AP": 0.0}, "auto") == "val/AP"
+    assert choose_metric({"val/loss": 2.0, "val/other_loss": 1.0}, "auto") == "val/loss"
+
+
+def test_lower_is_better_for_losses_and_for_what_is_said():
+    row = {"val/loss": 2.0, "val/error": 3.0, "val/AP": 0.5, "val/none": None}
+    assert [score(row, name, ("error",)) for name in row] == [-2.0, -3.0, 0.5, None]
+    assert score(row, "val/error") == 3.0
 
 
 def test_replacing_is_all_or_nothing(tmp_path):
@@ -346,7 +356,7 @@ def test_the_best_epoch_by_hand():
     """Higher is better: of equals the later is kept, but only a strictly better one counts for patience."""
     recipe = Recipe(epochs=9, keep="val/AP")
     records = object.__new__(Records)
-    records.parts, records.validates = SimpleNamespace(recipe=recipe), True
+    records.parts, records.validates, records.lower_is_better = SimpleNamespace(recipe=recipe), True, ()
     state = TrainState()
 
     def judge(epoch, value, validated=True):
@@ -402,20 +412,20 @@ def test_devices_that_are_there(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     for device in (None, "cpu", "cuda", "cuda:0", "cuda:1", torch.device("cpu")):
-        devices.require_device(device)
+        require_device(device)
     for device in ("cuda:2", "cuda:x", "mps", "cpu:0", "gpu"):
         with pytest.raises(InputError, match="this machine does not have it; it has cpu, cuda:0, cuda:1"):
-            devices.require_device(device)
+            require_device(device)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(InputError, match=r"device is 'cuda', but this machine does not have it; it has cpu$"):
-        devices.require_device("cuda")
+        require_device("cuda")
 
 
 def test_modes_come_back_module_by_module():
     model = nn.Sequential(nn.Linear(1, 1), nn.Sequential(nn.BatchNorm2d(1)))
     model.train()
     model[1].eval()
-    with devices.running(model, None) as place:
+    with running(model, None) as place:
         assert place.type == "cpu"
         assert not any(module.training for module in model.modules())
     assert [module.training for module in model.modules()] == [True, True, False, False]

@@ -26,9 +26,6 @@ from sightline.cli.app import (
 from sightline.cli.inputs import arguments_of, mapped, open_data, pairs, parts_of, say
 from sightline.errors import InputError
 
-_USUAL = {"instances": "sightline_n", "class_map": "unet_mobilenet_v2"}
-"""What `train` takes for each kind of label where no model is named."""
-
 
 @app.command(cls=NamingHelp)
 def train(
@@ -84,6 +81,7 @@ def train(
     from sightline import api
     from sightline.models.arguments import with_settings
     from sightline.models.catalog import create_model, find
+    from sightline.tasks import TASKS, task_for
     from sightline.training import trained_on
     from sightline.training.devices import is_main
     from sightline.training.recipe import Recipe
@@ -117,11 +115,10 @@ def train(
         own = dict(facts.arguments)
         arguments = own | with_settings(find(model), arguments_of(model, arg), own)
     else:
-        model = model or _USUAL.get(dataset.kind, _USUAL["instances"])
+        model = model or task_for(dataset.kind).default_model or ""
         arguments = arguments_of(model, arg)
     dataset = dataset.with_channels(arguments.get("in_channels", 3))
-    if find(model).task == "segmentation":
-        dataset = dataset.as_class_map()
+    dataset = TASKS[find(model).task].labels.prepare(dataset)
     parts = parts_of(dataset, seed, known, named=data is not None)
     api.require_usable(parts.train, "training")
     if parts.val is not None:

@@ -15,15 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from sightline.data.dataset import Dataset
+from sightline.data.facts import full_scale_of
 from sightline.data.full_scale import Scale
 from sightline.data.images import of_any_size
 from sightline.deploy.sources import Item, Source, common_scale, find_images
 from sightline.errors import InputError
 from sightline.progress import progress_bar
+from sightline.runtime.devices import running
 from sightline.runtime.values import require_number, require_whole
 from sightline.structures import Classes, ClassMap, Instances, Target
-from sightline.training.data_facts import full_scale_of
-from sightline.training.devices import running
 
 USUAL_THRESHOLD = 0.5
 """Of a model that has none of its own: objects of a lower score are left out."""

@@ -20,15 +20,15 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
+from sightline.data.facts import full_scale_of
 from sightline.data.full_scale import Scale
 from sightline.data.images import channels_last, from_pil, of_any_size, read_image
 from sightline.deploy.sources import Item, common_scale, image_tensor
 from sightline.errors import InputError
 from sightline.runtime import reading
+from sightline.runtime.devices import running
 from sightline.runtime.values import require_whole
 from sightline.structures import ClassMap, Size
-from sightline.training.data_facts import full_scale_of
-from sightline.training.devices import running
 
 
 @dataclass(frozen=True)

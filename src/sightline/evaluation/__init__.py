@@ -1,7 +1,7 @@
 """How good a model is on a dataset, by the protocols of the field, and where it goes wrong.
 
-`evaluate(model, data)` runs the model and measures; `evaluate_detection(targets, predictions, classes)` measures what
-there is already. Results print as a table and give `.to_dict()` for JSON.
+`evaluate(model, data, measure)` runs the model and measures; `evaluate_detection(targets, predictions, classes)`
+measures what there is already. Results print as a table and give `.to_dict()` for JSON.
 """
 
 from __future__ import annotations
@@ -13,11 +13,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sightline.data.facts import scaled_as_learnt
 from sightline.errors import InputError
-from sightline.evaluation.detection import COCO_METRICS, PROTOCOLS, VOC_METRICS, DetectionResult, evaluate_detection
+from sightline.evaluation.classification import (
+    CLASSIFICATION_METRICS,
+    ClassificationMeasure,
+    ClassificationResult,
+    evaluate_classification,
+)
+from sightline.evaluation.detection import (
+    COCO_METRICS,
+    PROTOCOLS,
+    VOC_METRICS,
+    DetectionMeasure,
+    DetectionResult,
+    evaluate_detection,
+)
 from sightline.evaluation.errors import DetectionErrors, OperatingPoint
-from sightline.evaluation.packed import PackedInstances
-from sightline.evaluation.proposals import ProposalResult, evaluate_proposals
+from sightline.evaluation.proposals import ProposalMeasure, ProposalResult, evaluate_proposals
+from sightline.evaluation.result import MakeMeasure, Measure, Result
 from sightline.evaluation.segmentation import (
     SEGMENTATION_METRICS,
     PixelCounts,
@@ -26,24 +40,32 @@ from sightline.evaluation.segmentation import (
 )
 from sightline.evaluation.voc import VocResult, evaluate_voc
 from sightline.progress import progress_bar
+from sightline.runtime.devices import running
 from sightline.runtime.values import require_whole
 from sightline.structures import Target
-from sightline.training.data_facts import scaled_as_learnt
-from sightline.training.devices import running
 
 __all__ = [
+    "CLASSIFICATION_METRICS",
     "COCO_METRICS",
     "PROTOCOLS",
     "SEGMENTATION_METRICS",
     "VOC_METRICS",
+    "ClassificationMeasure",
+    "ClassificationResult",
     "DetectionErrors",
+    "DetectionMeasure",
     "DetectionResult",
+    "MakeMeasure",
+    "Measure",
     "OperatingPoint",
     "PixelCounts",
+    "ProposalMeasure",
     "ProposalResult",
+    "Result",
     "SegmentationResult",
     "VocResult",
     "evaluate",
+    "evaluate_classification",
     "evaluate_detection",
     "evaluate_proposals",
     "evaluate_segmentation",
@@ -51,49 +73,40 @@ __all__ = [
     "predict_batches",
 ]
 
-_MEASURED = ("instances", "class_map")
-"""The kinds of label that can be measured."""
-_KIND_NAMES = {"instances": "objects", "class_map": "class maps", "class_scores": "image classes"}
-
 
 def evaluate(
     model: nn.Module,
     data: Any,
+    measure: MakeMeasure,
     batch_size: int = 8,
     device: torch.device | str | None = None,
     progress: bool = True,
     keep_predictions: bool = True,
-) -> Any:
+) -> Result:
     """Run a model over a dataset and measure its answers against the labels.
 
     The model's classes may be more than the data's, or in another order: they are brought over by name, and detections
     of classes that the data does not have are left out, which a note of the result says.
 
     Args:
-        model: answers `model(images)` with one result an image, in the pixels of the images given. All its answers
+        model: answers `model(images)` with one result per image, in the pixels of the images given. All its answers
             count, so leave its score threshold low; it is run in eval mode and left in the mode it was in.
         data: a dataset, or a part of one (`data["test"]`). Samples of more than 8 bits are divided by what the model's
             training images were divided by.
+        measure: makes what is measured by, such as `DetectionMeasure`; that of a task is
+            `sightline.tasks.TASKS[name].measure`.
         batch_size: images at a time.
         device: where to run; None for where the model is. The model is brought back afterwards.
         progress: show a bar, where the error output is a terminal.
         keep_predictions: keep `.targets` and `.predictions` (on the CPU) in the result, for reports.
 
     Returns:
-        What `evaluate_detection` gives: a `DetectionResult`; for class maps a `SegmentationResult`, and for a model of
-        task "proposal" a `ProposalResult`, which have the same `.metrics`, `.to_dict()`, `.targets` and `.predictions`.
+        What the measure gives: a `DetectionResult`, `ProposalResult`, `SegmentationResult`, `ClassificationResult` …
 
     Raises:
-        InputError: the data is empty, or of a kind that cannot be measured or that the model does not answer.
+        InputError: the data is empty, or of a kind that the model does not answer.
         ClassMismatch: the data has classes which the model does not know.
     """
-    kind = getattr(data, "kind", "instances")
-    if kind not in _MEASURED:
-        known = " and ".join(_KIND_NAMES[name] for name in _MEASURED)
-        raise InputError(
-            f"the labels are {_KIND_NAMES.get(kind, repr(kind))}, but evaluation knows {known} so far; "
-            "give a dataset of those"
-        )
     data = scaled_as_learnt(model, data)
     if not len(data):
         raise InputError("the dataset holds no images to evaluate on; check the path and the split")
@@ -101,28 +114,11 @@ def evaluate(
     known_classes = getattr(model, "classes", None)
     if known_classes is not None and any(name not in known_classes for name in classes):
         classes.require_same(known_classes, "the data", "the model")
-
-    names = [data.name(i) for i in range(len(data))]
-    if kind == "class_map":  # what stays of each map is what it adds to the counts
-        counts = PixelCounts(classes, keep=keep_predictions)
-        for maps, answers in predict_batches(model, data, batch_size, device, progress):
-            for target, answer in zip(maps, answers, strict=True):
-                counts.add(target, answer)  # type: ignore[arg-type]
-        return counts.result(names)
-    # packed as they come: the masks of a whole data set would fill the memory
-    targets, predictions = PackedInstances(), PackedInstances()
-    for batch_targets, batch_predictions in predict_batches(model, data, batch_size, device, progress):
-        targets.extend(batch_targets)
-        predictions.extend(batch_predictions)
-    result: Any
-    if getattr(model, "task", None) == "proposal":
-        result = evaluate_proposals(targets, predictions)
-        result.targets, result.predictions = targets, predictions
-    else:
-        result = evaluate_detection(targets, predictions, classes, names)
-    if not keep_predictions:
-        result.targets = result.predictions = None
-    return result
+    counts = measure(classes, keep_predictions)
+    for targets, answers in predict_batches(model, data, batch_size, device, progress):
+        for target, answer in zip(targets, answers, strict=True):
+            counts.add(target, answer)
+    return counts.result([data.name(i) for i in range(len(data))])
 
 
 def predict_batches(

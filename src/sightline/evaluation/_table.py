@@ -102,3 +102,27 @@ def segmentation_table(result: Mapping[str, Any], meanings: Mapping[str, str]) -
         lines.append(f"n/a: … {len(whys) - _REASONS} more reasons, which to_dict() has")
     lines += _notes(result["notes"])
     return "\n".join(lines)
+
+
+def classification_table(result: Mapping[str, Any], meanings: Mapping[str, str]) -> str:
+    """The dictionary of a `ClassificationResult` as text: numbers with 95 % intervals, classes by falling F1, notes."""
+    metrics, reasons, intervals = result["metrics"], result["reasons"], result["intervals"]
+    lines = [f"{counted(result['images'])}, {counted(len(result['classes']), 'class')}", ""]
+    cells = [["  metric", "value", "95 % interval", ""]]
+    for name, value in metrics.items():
+        low, high = intervals.get(name, (None, None))
+        between = "" if low is None else f"{number(low)} to {number(high)}"
+        cells.append(["  " + name, number(value), between, reasons.get(name) or meanings.get(name, "")])
+    lines += aligned(cells, [False, True, False, False])
+    columns = ("precision", "recall", "F1")
+    heads = ["class", "images", "predicted", *columns]
+    by_f1 = sorted(
+        result["per_class"].items(), key=lambda item: -1.0 if item[1]["F1"] is None else item[1]["F1"], reverse=True
+    )
+    rows = [
+        [name, str(row["support"]), str(row["predicted"]), *(number(row[column]) for column in columns)]
+        for name, row in by_f1
+    ]
+    lines += ["", *aligned([heads, *rows], [False] + [True] * (len(heads) - 1))]
+    lines += _notes(result["notes"])
+    return "\n".join(lines)

@@ -129,3 +129,19 @@ def coco_numbers(
         if not np.isnan(per_class["AP"][k])
     }
     return CocoNumbers(metrics, {name: values.round(12) for name, values in per_class.items()}, curves)
+
+
+def coco_intervals(
+    objects: Rows, detections: Rows, classes: Classes, images: int, level: float, draws: int = 200, seed: int = 0
+) -> dict[str, tuple[float, float]]:
+    """Bootstrap intervals over images of the twelve numbers of boxes.
+
+    hotcoco gives intervals of the difference of two evaluations: against one without detections, whose numbers are all
+    0, the difference is the number itself.
+    """
+    from hotcoco import compare
+
+    nothing = coco_evaluation(objects, detections[np.zeros(len(detections), bool)], classes, images)
+    found = coco_evaluation(objects, detections, classes, images)
+    drawn = compare(nothing, found, n_bootstrap=draws, seed=seed, confidence=level)["ci"]
+    return {name: (drawn[name]["lower"], drawn[name]["upper"]) for name in COCO_METRICS if name in drawn}

@@ -16,12 +16,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sightline.errors import InputError
-from sightline.evaluation._table import short
+from sightline.evaluation._table import aligned, number, short
+from sightline.evaluation.intervals import percentiles, resampled_sums
 from sightline.ops.boxes import box_iou
-from sightline.structures import Instances
+from sightline.structures import Classes, Instances
 
 COUNTS = (50, 100, 300, 1000, 2000)
 THRESHOLDS: NDArray[np.float64] = np.linspace(0.5, 0.95, 10)
+HEADLINE = ("AR@300", "recall50@300", "AR@1000", "recall50@1000")
+"""What an epoch's validation records; the best epoch is chosen by the first."""
+_RANKED_AT = 300
+"""Proposals of an image by which images and classes are ranked."""
 
 
 @dataclass
@@ -35,6 +40,10 @@ class ProposalResult:
         objects, images: how many there were.
         proposals: how many there were for an image, on average.
         overlaps: [len(counts), objects], the best overlap of each object.
+        image_of: int64 [objects], the position of each object's image.
+        labels: int64 [objects], the class of each object; -1 where it is not known.
+        classes: names of the classes, or None where they are not known.
+        names: a name for each image.
         targets, predictions: what was compared, where kept.
         task: "proposal".
         notes: what a reader of the numbers should know, one sentence each.
@@ -47,6 +56,10 @@ class ProposalResult:
     images: int
     proposals: float
     overlaps: NDArray[np.float64] = field(repr=False)
+    image_of: NDArray[np.int64] = field(repr=False)
+    labels: NDArray[np.int64] = field(repr=False)
+    classes: Classes | None = None
+    names: list[str] | None = field(default=None, repr=False)
     targets: Sequence[Instances] | None = field(default=None, repr=False)
     predictions: Sequence[Instances] | None = field(default=None, repr=False)
     task: str = "proposal"
@@ -65,6 +78,79 @@ class ProposalResult:
                 values[name] = float(value) if self.objects else None
         return values
 
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Why, for each metric that is None; under "class/metric" for the numbers of one class."""
+        reasons = {} if self.objects else dict.fromkeys(self.metrics, "there are no objects in these labels")
+        for name, row in self.per_class.items():
+            reasons |= {f"{name}/{key}": f"no object of {name!r} in these labels" for key in row if row[key] is None}
+        return reasons
+
+    @property
+    def headline(self) -> tuple[str, ...]:
+        """Those of `HEADLINE` that were measured; of other counts, recall at the largest."""
+        own = tuple(name for name in HEADLINE if name in self.metrics)
+        return own or (f"AR@{max(self.counts)}", f"recall50@{max(self.counts)}")
+
+    @property
+    def ranked_at(self) -> int:
+        """The number of proposals by which images and classes are ranked: 300, else the largest of `counts`."""
+        return _RANKED_AT if _RANKED_AT in self.counts else max(self.counts)
+
+    @property
+    def per_class(self) -> dict[str, dict[str, Any]]:
+        """By class name: "AR@300", "recall50@300" (see `ranked_at`) and "objects"; empty without class names."""
+        best = self.overlaps[self.counts.index(self.ranked_at)]
+        rows: dict[str, dict[str, Any]] = {}
+        for k, name in enumerate(self.classes or ()):
+            own = best[self.labels == k]
+            found = _reached(own).mean(1) if len(own) else None
+            rows[name] = {
+                f"AR@{self.ranked_at}": None if found is None else float(found.mean()),
+                f"recall50@{self.ranked_at}": None if found is None else float(found[0]),
+                "objects": len(own),
+            }
+        return rows
+
+    @property
+    def image_recall(self) -> NDArray[np.float64]:
+        """[images], the share of each image's objects found at IoU 0.50 (see `ranked_at`); NaN without objects."""
+        found = _reached(self.overlaps[self.counts.index(self.ranked_at)])[0]
+        objects = np.bincount(self.image_of, minlength=self.images)
+        right = np.bincount(self.image_of, weights=found, minlength=self.images)
+        return np.divide(right, objects, out=np.full(self.images, np.nan), where=objects > 0)
+
+    def found(self, image: int) -> NDArray[np.bool_]:
+        """For each object of an image that counts: whether a proposal overlaps it by 0.50 (see `ranked_at`)."""
+        found: NDArray[np.bool_] = _reached(self.overlaps[self.counts.index(self.ranked_at)])[0]
+        return found[self.image_of == image]
+
+    def worst_first(self) -> NDArray[np.int64]:
+        """Positions of the images by rising recall; of equals, the one with more missed objects first.
+
+        Images without objects come last.
+        """
+        recall = self.image_recall
+        objects = np.bincount(self.image_of, minlength=self.images)
+        missed = objects * (1 - np.nan_to_num(recall, nan=1.0))
+        return np.lexsort((-missed, recall)).astype(np.int64)  # NaN sorts last
+
+    def intervals(self, level: float = 0.95) -> dict[str, tuple[float, float]]:
+        """Bootstrap intervals over images of every metric, by name; empty without objects."""
+        if not self.objects:
+            return {}
+        each = np.zeros((self.images, len(self.counts) * len(THRESHOLDS) + 1))
+        reached = _reached(self.overlaps).transpose(1, 0, 2).reshape(-1, self.objects)  # [counts × overlaps, objects]
+        np.add.at(each, self.image_of, np.vstack([reached, np.ones(self.objects)]).T)
+        sums = resampled_sums(each)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            recall = (sums[:, :-1] / sums[:, -1:]).reshape(len(sums), len(self.counts), len(THRESHOLDS))
+        samples = {}
+        for place, count in enumerate(self.counts):
+            samples[f"recall50@{count}"] = recall[:, place, 0]
+            samples[f"AR@{count}"] = recall[:, place].mean(1)
+        return percentiles(samples, level)
+
     def curve(self, count: int, steps: int = 51) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Overlaps from 0.5 to 1, and the recall at each of them with `count` proposals an image (one of `counts`)."""
         if count not in self.counts:
@@ -74,15 +160,17 @@ class ProposalResult:
         return thresholds, (best[None] >= thresholds[:, None]).mean(1) if self.objects else np.full(steps, np.nan)
 
     def to_dict(self, details: bool = True) -> dict[str, Any]:
-        """Everything for JSON; with `details` the recall at every overlap, too."""
+        """Everything for JSON; with `details` the recall at every overlap, and of every image."""
         out: dict[str, Any] = {
             "task": self.task,
             "protocol": "class-agnostic recall",
             "images": self.images,
             "objects": self.objects,
             "detections": round(self.proposals * self.images),
+            "classes": list(self.classes or ()),
             "metrics": self.metrics,
-            "reasons": {} if self.objects else dict.fromkeys(self.metrics, "there are no objects in these labels"),
+            "reasons": self.reasons,
+            "per_class": self.per_class,
             "notes": list(self.notes),
         } | ({"measured": dict(self.measured)} if self.measured else {})
         if details:
@@ -91,6 +179,8 @@ class ProposalResult:
                 for count, row in zip(self.counts, self.recall, strict=True)
                 if self.objects
             }
+            found = [None if np.isnan(v) else round(v, 6) for v in self.image_recall.tolist()]
+            out["image_recall"] = dict(zip(self.names, found, strict=True)) if self.names else found
         return out
 
     def __repr__(self) -> str:
@@ -101,12 +191,51 @@ class ProposalResult:
         lines.append("proposals  recall (IoU 0.50)  recall (IoU 0.70)  average recall (0.50 to 0.95)")
         for count, row in zip(self.counts, self.recall, strict=True):
             lines.append(f"{count:9d}  {row[0]:17.3f}  {row[4]:17.3f}  {row.mean():29.3f}")
+        if self.per_class:
+            at = self.ranked_at
+            by_recall = sorted(self.per_class.items(), key=lambda row: -(row[1][f"AR@{at}"] or -1.0))
+            heads = ["class", "objects", f"recall50@{at}", f"AR@{at}"]
+            rows = [
+                [name, str(row["objects"]), number(row[f"recall50@{at}"]), number(row[f"AR@{at}"])]
+                for name, row in by_recall
+            ]
+            lines += ["", *aligned([heads, *rows], [False, True, True, True])]
         lines += [f"Note: {note}." for note in self.notes]
         return "\n".join(lines)
 
 
+class ProposalMeasure:
+    """Collects the objects of each image, and the proposals.
+
+    Args:
+        classes: names of the labels' classes; proposals have none, but recall is given for the objects of each.
+        keep: keep targets and predictions in the result, for reports.
+    """
+
+    def __init__(self, classes: Classes, keep: bool = False):
+        self.classes, self.keep = classes, keep
+        self.targets: list[Instances] = []
+        self.predictions: list[Instances] = []
+
+    def add(self, target: Instances, prediction: Instances) -> None:
+        """Take an image's labels and proposals; see `evaluate_proposals`."""
+        self.targets.append(target)
+        self.predictions.append(prediction)
+
+    def result(self, names: Sequence[str] | None = None) -> ProposalResult:
+        """Compare what was added so far; see `evaluate_proposals`."""
+        result = evaluate_proposals(self.targets, self.predictions, classes=self.classes, names=names)
+        if self.keep:
+            result.targets, result.predictions = self.targets, self.predictions
+        return result
+
+
 def evaluate_proposals(
-    targets: Sequence[Instances], proposals: Sequence[Tensor | Instances], counts: Sequence[int] = COUNTS
+    targets: Sequence[Instances],
+    proposals: Sequence[Tensor | Instances],
+    counts: Sequence[int] = COUNTS,
+    classes: Classes | None = None,
+    names: Sequence[str] | None = None,
 ) -> ProposalResult:
     """Measure proposals against the labelled objects, whatever their class. Crowd regions do not count.
 
@@ -114,32 +243,55 @@ def evaluate_proposals(
         targets: labels of each image.
         proposals: boxes [P, 4] of each image, best first, in the same pixels; or what a proposal network answered.
         counts: the best so many of an image are looked at.
+        classes: names of the labels' classes, for the recall of each.
+        names: a name for each image, for reports; else the targets' sources.
 
     Returns:
         Recall; an object counts as found by any proposal that overlaps it enough, and a proposal may find several.
 
     Raises:
-        InputError: there are not as many proposals as targets, or a count is below 1.
+        InputError: there are not as many proposals or names as targets, or a count is below 1.
     """
     if len(targets) != len(proposals):
         raise InputError(f"there are {len(targets)} targets but proposals for {len(proposals)} images; give one each")
+    if names is not None and len(names) != len(targets):
+        raise InputError(f"there are {len(names)} names but {len(targets)} images; give one for each image")
     if not counts or min(counts) < 1:
         raise InputError(f"counts are {list(counts)}, but must be at least one number of proposals, each at least 1")
     best: list[NDArray[np.float64]] = [np.zeros((len(counts), 0))]
+    labels: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
     total = 0
     for target, found in zip(targets, proposals, strict=True):
-        boxes = (found.boxes if isinstance(found, Instances) else found).detach().cpu().to(torch.float64)
+        boxes = (found if isinstance(found, Tensor) else found.boxes).detach().cpu().to(torch.float64)
         total += len(boxes)
         objects = target.boxes.detach().cpu().to(torch.float64)
+        kinds = target.labels.cpu().numpy() if "labels" in target else np.full(len(objects), -1, np.int64)
         if "crowd" in target:
-            objects = objects[~target.crowd.cpu()]
+            counted = ~target.crowd.cpu()
+            objects, kinds = objects[counted], kinds[counted.numpy()]
         rising = torch.zeros(len(objects), 1, dtype=torch.float64)  # column n: the best of the first n proposals
         if len(boxes) and len(objects):
             rising = torch.cat([rising, box_iou(objects, boxes).cummax(1).values], 1)
         best.append(np.stack([rising[:, min(count, rising.shape[1] - 1)].numpy() for count in counts]))
+        labels.append(kinds)
     overlaps = np.concatenate(best, 1)
-    number = overlaps.shape[1]
-    recall = np.full((len(counts), len(THRESHOLDS)), np.nan)
-    if number:
-        recall = (overlaps[:, None] >= THRESHOLDS[:, None] - 1e-12).mean(2)
-    return ProposalResult(tuple(counts), recall, number, len(targets), total / max(1, len(targets)), overlaps)
+    objects_in = [part.shape[1] for part in best[1:]]
+    recall = _reached(overlaps).mean(2).T if overlaps.shape[1] else np.full((len(counts), len(THRESHOLDS)), np.nan)
+    return ProposalResult(
+        counts=tuple(counts),
+        recall=recall,
+        objects=overlaps.shape[1],
+        images=len(targets),
+        proposals=total / max(1, len(targets)),
+        overlaps=overlaps,
+        image_of=np.repeat(np.arange(len(targets), dtype=np.int64), objects_in),
+        labels=np.concatenate(labels),
+        classes=classes,
+        names=list(names) if names is not None else [t.source or f"image {i}" for i, t in enumerate(targets)],
+    )
+
+
+def _reached(overlaps: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """[…, objects] → [10, …, objects]: whether each overlap reaches each of `THRESHOLDS`."""
+    reached: NDArray[np.bool_] = overlaps >= THRESHOLDS.reshape(-1, *[1] * overlaps.ndim) - 1e-12
+    return reached

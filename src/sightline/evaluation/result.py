@@ -15,21 +15,32 @@ class Result(Protocol):
     """The measurements of a model on a dataset. Whatever shows a result asks the result, and never for its type.
 
     Attributes:
-        task: the name of the task.
-        images: how many images were measured.
         notes: what a reader of the numbers should know, one sentence each.
         measured: "data" and "split" that were measured, where they are known.
-        names: a name for each image.
-        targets, predictions: what was compared, where kept; one of each per image.
     """
 
-    task: str
-    images: int
     notes: list[str]
     measured: dict[str, Any]
-    names: list[str] | None
-    targets: Sequence[Any] | None
-    predictions: Sequence[Any] | None
+
+    @property
+    def task(self) -> str:
+        """The name of the task."""
+
+    @property
+    def images(self) -> int:
+        """How many images were measured."""
+
+    @property
+    def names(self) -> Sequence[str] | None:
+        """A name for each image."""
+
+    @property
+    def targets(self) -> Sequence[Any] | None:
+        """The label of each image, where kept."""
+
+    @property
+    def predictions(self) -> Sequence[Any] | None:
+        """The model's answer to each image, where kept."""
 
     @property
     def metrics(self) -> Mapping[str, float | None]:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from sightline.errors import InputError
 from sightline.evaluation._table import segmentation_table, short
+from sightline.evaluation.intervals import percentiles, resampled_sums
 from sightline.structures import IGNORE, Classes, ClassMap
 
 SEGMENTATION_METRICS = {
@@ -31,6 +32,8 @@ SEGMENTATION_METRICS = {
     "boundary_F": "F1 of the boundaries' pixels, met within 0.75 % of the image's diagonal, mean over the images",
 }
 """The metrics and what each means."""
+HEADLINE = ("mIoU", "pixel_accuracy", "boundary_F")
+"""What an epoch's validation records; the best epoch is chosen by the first."""
 BAND = 0.0075
 """Distance within which a boundary is met, as a share of the image's diagonal."""
 Counts = NDArray[np.int64]
@@ -48,6 +51,9 @@ class SegmentationResult:
         confusion: int64 [K, K], pixels by label (rows) and prediction (columns); those that do not count are left out.
         other: int64 [K], pixels by label, of predictions that are none of the classes. They are wrong.
         classes: the names, in the order of their ids.
+        image_pixels: int64 [images, 3, K], of each image the pixels of each class that are right, labelled (that count)
+            and predicted.
+        image_boundary: of each image the mean boundary F; empty where boundaries were not compared.
         image_iou: of each image, the mean IoU over the classes it has or was said to have; NaN where no pixel counts.
         notes: what a reader of the numbers should know, one sentence each.
         names: a name for each image.
@@ -63,12 +69,19 @@ class SegmentationResult:
     other: Counts = field(repr=False)
     classes: Classes
     image_iou: NDArray[np.float64] = field(repr=False)
+    image_pixels: Counts = field(repr=False)
+    image_boundary: NDArray[np.float64] = field(repr=False)
     notes: list[str] = field(default_factory=list)
     names: list[str] | None = field(default=None, repr=False)
     targets: Sequence[ClassMap] | None = field(default=None, repr=False)
     predictions: Sequence[ClassMap] | None = field(default=None, repr=False)
     task: str = "segmentation"
     measured: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def headline(self) -> tuple[str, ...]:
+        """Those of `HEADLINE`."""
+        return HEADLINE
 
     @property
     def images(self) -> int:
@@ -92,6 +105,26 @@ class SegmentationResult:
         rows, columns = np.unravel_index(order, wrong.shape)
         pairs = zip(rows.tolist(), columns.tolist(), strict=True)
         return [(self.classes[a], self.classes[b], int(wrong[a, b])) for a, b in pairs if wrong[a, b]]
+
+    def intervals(self, level: float = 0.95) -> dict[str, tuple[float, float]]:
+        """Bootstrap intervals over images (1000 samples) of every metric that is available."""
+        right, labelled, said = np.moveaxis(resampled_sums(self.image_pixels), 1, 0)  # [draws, K] each
+        total = labelled.sum(1)
+        columns = _ratios(right, labelled, said)
+        iou = columns["IoU"]
+        samples = {
+            "mIoU": _means(iou),
+            "pixel_accuracy": _ratio(right.sum(1), total),
+            "class_accuracy": _means(columns["accuracy"]),
+            "frequency_weighted_IoU": _ratio((labelled * np.nan_to_num(iou)).sum(1), total),
+            "Dice": _means(columns["Dice"]),
+        }
+        if len(self.image_boundary):
+            there = ~np.isnan(self.image_boundary)
+            sums = resampled_sums(np.stack([np.nan_to_num(self.image_boundary), there], 1))
+            samples["boundary_F"] = _ratio(sums[:, 0], sums[:, 1])
+        found = percentiles({name: samples[name] for name in self.metrics if name in samples}, level)
+        return {name: interval for name, interval in found.items() if self.metrics[name] is not None}
 
     def to_dict(self, details: bool = True) -> dict[str, Any]:
         """Everything for JSON; with `details`, the confusion matrix and the images' numbers."""
@@ -139,6 +172,7 @@ class PixelCounts:
         self.boundaries = boundaries
         self.table: Counts = np.zeros((size, size + 1), np.int64)
         self.image_iou: list[float] = []
+        self.image_pixels: list[Counts] = []
         self.sources: list[str | None] = []
         self.boundary_sums: NDArray[np.float64] = np.zeros(size)
         self.boundary_images: Counts = np.zeros(size, np.int64)
@@ -174,6 +208,7 @@ class PixelCounts:
         self.table += table
         iou = _numbers(table)["IoU"]
         self.image_iou.append(_mean(iou))
+        self.image_pixels.append(np.stack([np.diagonal(table), table.sum(1), table[:, :-1].sum(0)]))
         self.sources.append(target.source)
         if self.boundaries:
             scores = boundary_scores(labels, np.where(counted, found, IGNORE), size)
@@ -240,6 +275,8 @@ class PixelCounts:
             other=table[:, -1].copy(),
             classes=self.classes,
             image_iou=np.array(self.image_iou),
+            image_pixels=np.stack(self.image_pixels),
+            image_boundary=np.array(self.image_boundary),
             notes=self._notes(),
             names=list(names) if names is not None else [s or f"image {i}" for i, s in enumerate(self.sources)],
             targets=self.targets,
@@ -414,20 +451,29 @@ class PackedMaps(Sequence[ClassMap]):
 
 def _numbers(table: Counts) -> dict[str, NDArray[np.float64]]:
     """The columns of the classes' table from counts [K, K + 1]; NaN where there is nothing to divide by."""
-    right = np.diagonal(table).astype(np.float64)
-    labelled, said = table.sum(1), table[:, : len(table)].sum(0)
+    return _ratios(np.diagonal(table).astype(np.float64), table.sum(1), table[:, : len(table)].sum(0))
 
-    def ratio(above: NDArray[np.float64], below: Any) -> NDArray[np.float64]:
-        return np.divide(above, below, out=np.full(len(above), np.nan), where=below > 0)
 
+def _ratios(right: NDArray[Any], labelled: NDArray[Any], said: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
+    """The same from pixels [..., K] that are right, labelled and predicted."""
     return {
-        "IoU": ratio(right, labelled + said - right),
-        "Dice": ratio(2 * right, labelled + said),
-        "accuracy": ratio(right, labelled),
-        "precision": ratio(right, said),
+        "IoU": _ratio(right, labelled + said - right),
+        "Dice": _ratio(2 * right, labelled + said),
+        "accuracy": _ratio(right, labelled),
+        "precision": _ratio(right, said),
     }
+
+
+def _ratio(above: NDArray[Any], below: NDArray[Any]) -> NDArray[np.float64]:
+    return np.divide(above, below, out=np.full(above.shape, np.nan), where=below > 0)
 
 
 def _mean(values: NDArray[np.float64]) -> float:
     there = values[~np.isnan(values)]
     return float(there.mean()) if len(there) else float("nan")
+
+
+def _means(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[draws, K] → [draws]: `_mean` of each row."""
+    there = ~np.isnan(values)
+    return _ratio(np.nan_to_num(values).sum(1), there.sum(1))

@@ -16,21 +16,17 @@ _NEARLY = 0.9
 """So much of these epochs is enough: the estimate is rough."""
 _STEPS, _SHARE = 5, 0.05
 """The estimate is made after so many steps, or this share of the budget, but never of the first step, which is slow."""
-_QUICK = {
-    "detection": "faster_rcnn_mobilenet_v2_fpn",
-    "segmentation": "lraspp_mobilenet_v3_large",
-}
-"""By task, a model that learns within few epochs from ImageNet's weights."""
 
 
-def advice(recipe: Recipe, epoch_seconds: float, task: str, name: str, pretrained: bool) -> str:
+def advice(recipe: Recipe, epoch_seconds: float, name: str, pretrained: bool, quick: str | None = None) -> str:
     """A sentence where the minutes hold too few epochs; "" where they hold enough.
 
     Args:
         recipe: its `minutes`.
         epoch_seconds: of one epoch with its validation, as measured.
-        task, name: of the model.
+        name: of the model.
         pretrained: it starts from weights.
+        quick: name of a model of the same task that learns within few epochs from ImageNet's weights.
     """
     assert recipe.minutes is not None
     held = recipe.minutes * 60 / epoch_seconds
@@ -43,7 +39,6 @@ def advice(recipe: Recipe, epoch_seconds: float, task: str, name: str, pretraine
     start = "from weights" if pretrained else "from scratch"
     holds = "holds" if recipe.minutes == 1 else "hold"
     needed = f"{counted(float(recipe.minutes), 'minute')} {holds} {count}, but training {start} needs about {enough}"
-    quick = _QUICK.get(task)
     other = quick if quick is not None and quick != name else None
     if pretrained:
         return f"{needed}: {longer}, or use smaller images"
@@ -61,11 +56,14 @@ class BudgetWatch:
         clock: of the run.
         model: what is trained.
         say: shows a sentence.
+        quick: as for `advice`.
     """
 
-    def __init__(self, recipe: Recipe, clock: Clock, model: Any, say: Callable[[str], object]):
-        self.recipe, self.clock, self.say = recipe, clock, say
-        self.task, self.name = str(getattr(model, "task", "")), str(getattr(model, "name", ""))
+    def __init__(
+        self, recipe: Recipe, clock: Clock, model: Any, say: Callable[[str], object], quick: str | None = None
+    ):
+        self.recipe, self.clock, self.say, self.quick = recipe, clock, say, quick
+        self.name = str(getattr(model, "name", ""))
         metadata = getattr(model, "metadata", None) or {}
         trained = metadata.get("trained_on", {}) if isinstance(metadata, dict) else {}
         earlier = trained.get("earlier", {}) if isinstance(trained, dict) else {}
@@ -89,6 +87,6 @@ class BudgetWatch:
         self.waiting = False
         validation = self.clock.validation_share / self.recipe.validate_every
         epoch_seconds = seconds / steps * self.clock.steps_per_epoch * (1 + validation)
-        sentence = advice(self.recipe, epoch_seconds, self.task, self.name, self.pretrained)
+        sentence = advice(self.recipe, epoch_seconds, self.name, self.pretrained, self.quick)
         if sentence:
             self.say(sentence)

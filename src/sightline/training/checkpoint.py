@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from sightline.data.facts import FACTS
 from sightline.errors import InputError
 from sightline.runtime import reading
 from sightline.runtime.entries import NUMBER, OPTIONAL_NUMBER, require_entries
-from sightline.training.data_facts import FACTS
 from sightline.training.ema import Ema
 from sightline.training.metrics_log import Row, replacing
 from sightline.training.recipe import Recipe

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from sightline.data.facts import remember, say_what_is_not_mirrored, scaled_as_learnt
 from sightline.errors import InputError
 from sightline.training import checkpoint, devices, half
 from sightline.training.budget import BudgetWatch
 from sightline.training.checkpoint import Parts, SaveModel, TrainState
-from sightline.training.data_facts import remember, say_what_is_not_mirrored, scaled_as_learnt
 from sightline.training.ema import Ema
 from sightline.training.guard import Guard
 from sightline.training.interrupt import Interrupts
@@ -47,6 +47,8 @@ def fit(
     *,
     validation: Items | None = None,
     validate: Validate | None = None,
+    lower_is_better: Collection[str] = (),
+    quick_model: str | None = None,
     transform: Transform | None = None,
     resume: bool = False,
     trackers: Sequence[Any] = (),
@@ -70,7 +72,10 @@ def fit(
         recipe: all numbers of the run.
         folder: must not exist, or be empty, unless `resume`.
         validation: where val/loss is measured after each epoch.
-        validate: gives further metrics of a model after each epoch, such as AP (called in the main process only).
+        validate: gives further metrics of a model after each epoch, such as AP (called in the main process only). The
+            best epoch is chosen by the first that is available, unless `recipe.keep` names another.
+        lower_is_better: metrics of `validate` of which less is better.
+        quick_model: name of a model of the same task for small time budgets, for the advice where minutes are few.
         transform: augmentation of the training images: `(image, target, generator) -> (image, target)`.
         resume: go on with the run in `folder`.
         trackers: names of trackers accelerate knows, or its `GeneralTracker` objects.
@@ -101,7 +106,7 @@ def fit(
     state = checkpoint.load_checkpoint(folder, parts) if resume else TrainState()
     begun = state.epoch
     validates = validation is not None or validate is not None
-    records = Records(folder, parts, state, save or checkpoint.save_model, validates, facts, resume)
+    records = Records(folder, parts, state, save or checkpoint.save_model, validates, facts, resume, lower_is_better)
     devices.start_trackers(accelerator, recipe)
     if not resume:
         checkpoint.save_checkpoint(folder, state, parts)  # what an interruption of the first epoch goes back to
@@ -129,7 +134,7 @@ def fit(
     closed = False
     guard = Guard(folder, model)
     display = ProgressDisplay(progress and accelerator.is_main_process, clock, len(loader))
-    budget = BudgetWatch(recipe, clock, model, display.warn)
+    budget = BudgetWatch(recipe, clock, model, display.warn, quick_model)
     interrupts = Interrupts(enabled=accelerator.num_processes == 1)
     batches = len(loader)
 

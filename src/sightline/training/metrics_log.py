@@ -8,7 +8,7 @@ import difflib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -93,13 +93,15 @@ def choose_metric(row: Mapping[str, Any], keep: str) -> str:
 
     Args:
         row: of the first validated epoch.
-        keep: "auto" (AP, mIoU, else the validation loss, else the training loss) or a column; "AP50" means "val/AP50".
+        keep: "auto" (the first metric of the validation that is available, else the validation loss, else the training
+            loss) or a column; "AP50" means "val/AP50".
 
     Raises:
         InputError: there is no such column; the sentence lists those there are.
     """
     if keep == "auto":
-        ranked = ("val/AP", "val/mIoU", "val/loss", "train/loss")
+        metrics = [name for name in row if name.startswith("val/") and "loss" not in name]
+        ranked = (*metrics, "val/loss", "train/loss")
         return next((name for name in ranked if row.get(name) is not None), "train/loss")
     for name in (keep, f"val/{keep}"):
         if name in row:
@@ -124,9 +126,16 @@ def _unknown_metric(keep: str, columns: Sequence[str]) -> InputError:
     return InputError(f"keep is {keep!r}, but no metric of this run has that name; {hint}")
 
 
-def score(row: Mapping[str, Any], metric: str) -> float | None:
-    """The value of `metric` such that higher is better, or None where the row has none."""
+def score(row: Mapping[str, Any], metric: str, lower_is_better: Collection[str] = ()) -> float | None:
+    """The value of `metric` such that higher is better, or None where the row has none.
+
+    Args:
+        row: of an epoch.
+        metric: a column.
+        lower_is_better: names of validation metrics of which less is better; losses always are.
+    """
     value = row.get(metric)
     if value is None:
         return None
-    return -float(value) if "loss" in metric.split("/")[-1] else float(value)
+    less = "loss" in metric.split("/")[-1] or metric.removeprefix("val/") in lower_is_better
+    return -float(value) if less else float(value)

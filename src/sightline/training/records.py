@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ class Records:
         validates: whether there is anything to validate on.
         facts: what else the files say of the run: model, arguments, weights, data.
         resumed: the run goes on; what its files say of its beginning stays.
+        lower_is_better: validation metrics of which less is better, beside losses.
     """
 
     def __init__(
@@ -40,8 +41,10 @@ class Records:
         validates: bool,
         facts: Mapping[str, Any] | None = None,
         resumed: bool = False,
+        lower_is_better: Collection[str] = (),
     ):
         self.folder, self.parts, self.save, self.validates = folder, parts, save, validates
+        self.lower_is_better = lower_is_better
         self.log: MetricsLog | None = None
         if parts.accelerator.is_main_process:
             parts.recipe.to_yaml(folder / "recipe.yaml", about_run(folder, facts, resumed))
@@ -96,7 +99,7 @@ class Records:
             if self.validates and not validated:
                 return False  # wait for the first validation to see what there is to choose by
             state.metric = choose_metric(row, self.parts.recipe.keep)
-        value = score(row, state.metric)
+        value = score(row, state.metric, self.lower_is_better)
         if value is None:
             return False
         if state.best_score is None or value > state.best_score:

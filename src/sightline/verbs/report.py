@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 if TYPE_CHECKING:
-    from sightline.evaluation import DetectionResult, SegmentationResult
+    from sightline.evaluation import Result
 
 
 def write_report(
     folder: str | Path,
-    result: DetectionResult | SegmentationResult | None = None,
+    result: Result | None = None,
     *,
     data: Any = None,
     model: nn.Module | None = None,

@@ -17,6 +17,7 @@ from sightline.data.joint import JointData
 from sightline.errors import InputError
 from sightline.evaluation.held_out import BEST_EPOCH
 from sightline.structures import Classes
+from sightline.tasks import TASKS, task_of
 from sightline.training import devices, trained_on
 from sightline.training.metrics_log import replacing, require_metric
 from sightline.training.recipe import Recipe
@@ -26,14 +27,9 @@ from sightline.verbs.torch_data import TorchData, is_torch_data
 from sightline.words import are, counted
 
 if TYPE_CHECKING:
-    from sightline.evaluation import DetectionResult
+    from sightline.evaluation.result import Result
+    from sightline.tasks import Task
 
-VALIDATION_COLUMNS: tuple[str, ...] = (
-    *("AP", "AP50", "AP75", "mask/AP", "mask/AP50", "keypoint/AP", "keypoint/AP50"),
-    *("mIoU", "pixel_accuracy", "boundary_F"),
-)
-"""What of an evaluation goes into a run's metrics after each epoch, where it has it; the best epoch is that of "AP", or
-of "mIoU" for class maps."""
 THRESHOLD = "threshold"
 """The entry of a model's metadata with the score that `predict` leaves objects below out by."""
 
@@ -98,7 +94,8 @@ def train_run(
             "create_model"
         )
     recipe = recipe.changed(**numbers) if recipe else recipe_for(model, numbers, "train(…)")
-    require_metric(recipe.keep, VALIDATION_COLUMNS)
+    task = task_of(model, getattr(data, "kind", None))
+    require_metric(recipe.keep, task.headline)
     augmentation = transform or recipes.named(recipe.augmentation)
     sayings: list[str] = []
     known = None if before is None else before.trained_on
@@ -123,14 +120,16 @@ def train_run(
 
     def validate(current: nn.Module) -> dict[str, Any]:
         # no bar of its own: the run's says that it validates
-        result = measure(current, validation, progress=False, keep_predictions=False)
+        result = measure(current, validation, task.measure, progress=False, keep_predictions=False)
         remember_threshold(current, result)  # saved with the epoch's weights
-        return {key: result.metrics[key] for key in VALIDATION_COLUMNS if key in result.metrics}
+        return headline_of(result, task)
 
-    measurable = validation is not None and validation.kind in ("instances", "class_map")
+    measurable = validation is not None and validation.kind == task.labels.kind
     common: dict[str, Any] = {
         "validation": validation,
         "validate": validate if measurable else None,
+        "lower_is_better": task.lower_is_better,
+        "quick_model": task.quick_model,
         "transform": augmentation,
         "trackers": trackers,
         "progress": progress,
@@ -156,11 +155,11 @@ def train_run(
         stages(data, folder=features, progress=progress)
         shutil.rmtree(features, ignore_errors=True)
         if validation is not None and measurable:
-            result = measure(run.model, validation, progress=progress)
-        _save_anew(run, result)
+            result = measure(run.model, validation, task.measure, progress=progress)
+        _save_anew(run, {} if result is None else headline_of(result, task), result)
     if report and run.metrics:
         if result is None and validation is not None and measurable:
-            result = measure(run.model, validation, progress=progress)
+            result = measure(run.model, validation, task.measure, progress=progress)
         if result is not None:
             result.measured = {"data": known.path, "split": "val"}
             result.notes.append(BEST_EPOCH)
@@ -219,13 +218,9 @@ def _model(
         if facts is None or facts.model is None:
             raise InputError("train needs a model: one of create_model or load, or a name of `sightline models`")
         name, given = facts.model, {**facts.arguments, **given}
-    classes = data.as_class_map().classes if find(name).task == "segmentation" and _drawable(data) else data.classes
+    classes = TASKS[find(name).task].labels.classes(data)
     torch.manual_seed(seed)
     return create_model(name, classes, weights, **given)
-
-
-def _drawable(data: Any) -> bool:
-    return isinstance(data, Dataset) and data.kind == "instances"
 
 
 def remember_threshold(model: nn.Module, result: Any) -> None:
@@ -293,13 +288,16 @@ def recipe_for(model: nn.Module, numbers: Mapping[str, Any], source: str) -> Rec
     return Recipe.from_dict({**suited, **numbers}, source)
 
 
-def _save_anew(run: Run, result: DetectionResult | None) -> None:
+def headline_of(result: Result, task: Task) -> dict[str, float | None]:
+    """The metrics of a result that are recorded after each epoch."""
+    return {name: result.metrics[name] for name in task.headline if name in result.metrics}
+
+
+def _save_anew(run: Run, headline: Mapping[str, float | None], result: Result | None) -> None:
     """The run's models once more, after stages that changed them, with what they now reach."""
     from sightline.models.saving import save
 
-    reached = (
-        {} if result is None else {f"val/{k}": result.metrics[k] for k in VALIDATION_COLUMNS if k in result.metrics}
-    )
+    reached = {f"val/{name}": value for name, value in headline.items()}
     if result is not None:
         remember_threshold(run.model, result)
     for name in ("best", "last"):
@@ -308,10 +306,8 @@ def _save_anew(run: Run, result: DetectionResult | None) -> None:
 
 
 def as_learned(data: Any, model: nn.Module) -> Any:
-    """Objects with outlines as class maps, where the model answers with those; other data as it is."""
-    if isinstance(data, TorchData):
-        return data
-    return data.as_class_map() if getattr(model, "task", "") == "segmentation" else data
+    """The data with the targets of the model's task, such as objects with outlines drawn as class maps."""
+    return task_of(model, getattr(data, "kind", None)).labels.prepare(data)
 
 
 def require_usable(data: Any, title: str) -> None:
@@ -375,8 +371,8 @@ def learnt_and_held_out(
         validation = _opened(validation, channels, classes)
         whole = isinstance(validation, Dataset) and validation.whole
         validation = validation["val"] if whole and "val" in validation.splits else validation
-    if isinstance(classes, Classes) and isinstance(data, Dataset) and getattr(model, "task", "") != "segmentation":
-        classes.require_same(data.classes, "the model", "the training set")
+    if isinstance(classes, Classes) and isinstance(data, Dataset):
+        classes.require_same(task_of(model, data.kind).labels.classes(data), "the model", "the training set")
     in_memory = isinstance(data, Dataset) and data.root is None and not {"train", "val"} & {*data.splits}
     if not isinstance(data, Dataset) or not data.whole or in_memory:
         return data, validation

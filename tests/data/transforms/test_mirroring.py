@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from sightline.data.dataset import Dataset
+from sightline.data.facts import data_facts, remember, say_what_is_not_mirrored
 from sightline.data.transforms import (
     Compose,
     Geometric,
@@ -23,7 +24,6 @@ from sightline.data.transforms import (
 )
 from sightline.data.transforms.mirroring import mirrors_wrongly, unmirrored
 from sightline.structures import Instances
-from sightline.training.data_facts import data_facts, remember, say_what_is_not_mirrored
 from sightline.verbs.torch_data import TorchData
 
 SIZE = (64, 96)

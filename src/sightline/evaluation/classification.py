@@ -1,0 +1,419 @@
+"""How good a classifier of whole images is: accuracy, each class, which classes are confused, and calibration.
+
+Top-1 and top-5 are those of Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge" (IJCV 2015). The
+expected calibration error (ECE) is that of Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017, section
+2), over 15 bins of equal width; the Brier score that of Brier, "Verification of forecasts expressed in terms of
+probability" (1950), the sum over the classes. A number that does not exist is None with a reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sightline.errors import InputError
+from sightline.evaluation._table import classification_table, short
+from sightline.evaluation.intervals import percentiles, require_level, resampled_weights, wilson
+from sightline.structures import Classes, ClassScores
+from sightline.words import counted
+
+CLASSIFICATION_METRICS = {
+    "top1": "share of the images whose best class is right",
+    "top5": "share of the images whose class is among the five best",
+    "balanced_accuracy": "share of a class's images that are right (recall), mean over the classes",
+    "macro_F1": "harmonic mean of precision and recall, mean over the classes",
+    "ECE": "distance of confidence from accuracy, mean over 15 bins of confidence; 0 is best",
+    "Brier": "squared distance of the probabilities from the truth, mean over the images; 0 is best, 2 is worst",
+    "NLL": "negative logarithm of the probability of the right class, mean over the images; 0 is best",
+}
+"""The metrics and what each means."""
+HEADLINE = ("top1", "top5", "balanced_accuracy", "macro_F1")
+"""What an epoch's validation records, where it is measured; the best epoch is chosen by the first."""
+BINS = 15
+"""Bins of confidence of the expected calibration error."""
+PROTOCOLS = {
+    "balanced_accuracy": "classes with images",
+    "macro_F1": "classes with images or predictions",
+    "ECE": f"{BINS} bins of equal width",
+    "Brier": "sum over the classes",
+    "NLL": "natural logarithm",
+}
+"""The protocol behind those metrics that need one."""
+_CALIBRATION = ("ECE", "Brier", "NLL")
+_LARGE = 100
+"""Most classes whose confusion matrix is written to JSON."""
+
+Counts = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass
+class ClassificationResult:
+    """What an evaluation of whole-image classes found. `print(result)` shows it as a table.
+
+    Attributes:
+        metrics: those of `CLASSIFICATION_METRICS`, or None where not available.
+        reasons: why, for each metric that is None; under "class/metric" for the numbers of one class.
+        per_class: by class name: "precision", "recall", "F1", "support" (images of the class), "predicted".
+        confusion: int64 [K, K], images by label (rows) and best class (columns).
+        other: int64 [K], images by label, whose best class is none of the labels' classes. They are wrong.
+        classes: the names, in the order of their ids.
+        label, predicted: int64 [images], the labelled and the best class; K stands for one that is not the labels'.
+        said: the name of each image's best class, also of one that is not the labels'.
+        rank: int64 [images], how many classes have a better score than the right one; of equal scores the class with
+            the lower id is the better.
+        confidence: float64 [images], the score of the best class; 1 where predictions have no scores.
+        squared, log_loss: float64 [images], what each image adds to "Brier" and "NLL"; NaN where not available.
+        notes: what a reader of the numbers should know, one sentence each.
+        names: a name for each image.
+        targets, predictions: what was compared, where kept.
+        task: "classification".
+        measured: "data" and "split" that were measured, where they are known.
+    """
+
+    metrics: dict[str, float | None]
+    reasons: dict[str, str]
+    per_class: dict[str, dict[str, Any]]
+    confusion: Counts = field(repr=False)
+    other: Counts = field(repr=False)
+    classes: Classes
+    label: Counts = field(repr=False)
+    predicted: Counts = field(repr=False)
+    said: list[str] = field(repr=False)
+    rank: Counts = field(repr=False)
+    confidence: Floats = field(repr=False)
+    squared: Floats = field(repr=False)
+    log_loss: Floats = field(repr=False)
+    notes: list[str] = field(default_factory=list)
+    names: list[str] | None = field(default=None, repr=False)
+    targets: Sequence[ClassScores] | None = field(default=None, repr=False)
+    predictions: Sequence[ClassScores] | None = field(default=None, repr=False)
+    task: str = "classification"
+    measured: dict[str, Any] = field(default_factory=dict, repr=False)
+    _intervals: dict[float, dict[str, tuple[float, float]]] = field(default_factory=dict, repr=False)
+
+    @property
+    def headline(self) -> tuple[str, ...]:
+        """Those of `HEADLINE` that are available."""
+        return tuple(name for name in HEADLINE if self.metrics[name] is not None)
+
+    @property
+    def images(self) -> int:
+        """How many images were compared."""
+        return len(self.label)
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """bool [images]: whether the best class is the labelled one."""
+        return self.predicted == self.label
+
+    def worst_first(self) -> NDArray[np.int64]:
+        """Positions of the images: wrong answers first, the most confident before the others; right ones after them,
+        the least confident first."""
+        return np.argsort(np.where(self.right, self.confidence, -self.confidence), kind="stable").astype(np.int64)
+
+    def confusions(self, most: int = 10) -> list[tuple[str, str, int]]:
+        """The most frequent mistakes: (label, taken for, images)."""
+        wrong = self.confusion.copy()
+        np.fill_diagonal(wrong, 0)
+        order = np.argsort(-wrong, axis=None, kind="stable")[:most]
+        rows, columns = np.unravel_index(order, wrong.shape)
+        pairs = zip(rows.tolist(), columns.tolist(), strict=True)
+        return [(self.classes[a], self.classes[b], int(wrong[a, b])) for a, b in pairs if wrong[a, b]]
+
+    def calibration(self) -> list[dict[str, Any]]:
+        """The reliability diagram: for each bin of confidence "from", "to", "images", "confidence" and "accuracy" (the
+        means of its images; None without images). Empty where the predictions have no probabilities."""
+        if self.metrics["ECE"] is None:
+            return []
+        places = _bin(self.confidence)
+        count = np.bincount(places, minlength=BINS)
+        sums = (np.bincount(places, weights=values, minlength=BINS) for values in (self.confidence, self.right))
+        confidence, accuracy = (total / np.maximum(count, 1) for total in sums)
+        return [
+            {
+                "from": round(b / BINS, 6),
+                "to": round((b + 1) / BINS, 6),
+                "images": int(count[b]),
+                "confidence": float(confidence[b]) if count[b] else None,
+                "accuracy": float(accuracy[b]) if count[b] else None,
+            }
+            for b in range(BINS)
+        ]
+
+    def intervals(self, level: float = 0.95) -> dict[str, tuple[float, float]]:
+        """Wilson's intervals of "top1" and "top5"; bootstrap intervals over images (1000 samples) of the others."""
+        if require_level(level) not in self._intervals:
+            found = {}
+            for name, most in (("top1", 1), ("top5", 5)):
+                interval = wilson(int((self.rank < most).sum()), self.images, level)
+                if self.metrics[name] is not None and interval is not None:
+                    found[name] = interval
+            self._intervals[level] = found | percentiles(self._samples(), level)
+        return dict(self._intervals[level])
+
+    def _samples(self) -> dict[str, Floats]:
+        """The metrics of bootstrap samples [draws] that are available, without the shares."""
+        size, right = len(self.classes), self.right.astype(np.float64)
+        places = _bin(self.confidence)
+        rows: dict[str, list[float]] = {name: [] for name in self.metrics if not name.startswith("top")}
+        for piece in resampled_weights(self.images):
+            for weights in piece.astype(np.float64):
+                hits = np.bincount(self.label, weights=weights * right, minlength=size)
+                support = np.bincount(self.label, weights=weights, minlength=size)
+                said = np.bincount(self.predicted, weights=weights, minlength=size + 1)[:size]
+                rows["balanced_accuracy"].append(_mean(_ratio(hits, support)))
+                rows["macro_F1"].append(_mean(_ratio(2 * hits, support + said)))
+                gaps = np.bincount(places, weights=weights * (right - self.confidence), minlength=BINS)
+                rows["ECE"].append(float(np.abs(gaps).sum() / self.images))
+                rows["Brier"].append(float(weights @ self.squared / self.images))
+                rows["NLL"].append(float(weights @ self.log_loss / self.images))
+        return {name: np.array(values) for name, values in rows.items() if self.metrics[name] is not None}
+
+    def to_dict(self, details: bool = True) -> dict[str, Any]:
+        """Everything for JSON; with `details` confusion, reliability diagram and the answer to each image."""
+        out: dict[str, Any] = {
+            "task": self.task,
+            "protocol": "one class per image",
+            "images": self.images,
+            "classes": list(self.classes),
+            "metrics": dict(self.metrics),
+            "protocols": dict(PROTOCOLS),
+            "reasons": dict(self.reasons),
+            "intervals": {name: list(interval) for name, interval in self.intervals().items()},
+            "per_class": {name: dict(row) for name, row in self.per_class.items()},
+            "notes": list(self.notes),
+        } | ({"measured": dict(self.measured)} if self.measured else {})
+        if details:
+            out["confusion"] = self.confusion.tolist() if len(self.classes) <= _LARGE else None
+            out["other"] = self.other.tolist()
+            out["confusions"] = self.confusions()
+            out["calibration"] = self.calibration()
+            out["answers"] = [
+                {"image": image, "label": self.classes[label], "predicted": said, "score": round(score, 6)}
+                for image, label, said, score in zip(
+                    self.names or [f"image {i}" for i in range(self.images)],
+                    self.label.tolist(),
+                    self.said,
+                    self.confidence.tolist(),
+                    strict=True,
+                )
+            ]
+        return out
+
+    def __repr__(self) -> str:
+        return short(self)
+
+    def __str__(self) -> str:
+        return classification_table(self.to_dict(details=False), CLASSIFICATION_METRICS)
+
+
+class ClassificationMeasure:
+    """A measurement that streams: of each image's scores a few numbers stay.
+
+    Args:
+        classes: names of the labels' classes.
+        keep: keep targets and predictions in the result, for reports.
+    """
+
+    def __init__(self, classes: Classes | Sequence[str], keep: bool = False):
+        self.classes = classes if isinstance(classes, Classes) else Classes(classes)
+        if not len(self.classes):
+            raise InputError("there are no classes to evaluate; give the names of the labels' classes")
+        self.rows: list[tuple[int, int, int, float, float, float]] = []
+        self.sources: list[str | None] = []
+        self.said: list[str] = []
+        self.scored = self.probable = True
+        self.competing: int | None = None
+        self.left_out: dict[str, int] = {}
+        self._known: dict[Classes | None, Counts] = {}
+        self.targets: list[ClassScores] | None = [] if keep else None
+        self.predictions: list[ClassScores] | None = [] if keep else None
+
+    def add(self, target: ClassScores, prediction: ClassScores) -> None:
+        """Count an image.
+
+        Args:
+            target: with a label, an id of the measure's classes.
+            prediction: with scores, or a label alone. Its classes may be more than the labels', or in another order:
+                they are brought over by name.
+
+        Raises:
+            InputError: the target has no label or one that is no class, or a score is not finite.
+            ClassMismatch: the labels have classes which the prediction's model does not know.
+        """
+        where = target.source or f"image {len(self.rows)}"
+        if target.label is None or not 0 <= target.label < len(self.classes):
+            raise InputError(
+                f"{where}: the label is {target.label}, but must be the id of a class, from 0 to "
+                f"{len(self.classes) - 1}; label each image with one class"
+            )
+        if prediction.classes not in self._known:
+            self._known[prediction.classes] = self._places(prediction.classes)
+        places = self._known[prediction.classes]
+        own = int(np.flatnonzero(places == target.label)[0])  # the right class, by the prediction's ids
+        squared = log_loss = np.nan
+        if prediction.scores is None:
+            assert prediction.label is not None
+            self.scored = False
+            best, confidence = prediction.label, 1.0
+            rank = int(best != own)
+        else:
+            scores = prediction.scores.detach().cpu().double().numpy()
+            if scores.shape != places.shape or not np.isfinite(scores).all():
+                what = f"of shape {list(scores.shape)}" if scores.shape != places.shape else "not all finite"
+                raise InputError(f"{where}: the prediction's scores are {what}; there must be one number per class")
+            best = int(scores.argmax())
+            confidence = float(scores[best])
+            rank = int((scores > scores[own]).sum() + (scores[:own] == scores[own]).sum())
+            if scores.min() < 0 or abs(scores.sum() - 1) > 1e-3:
+                self.probable = False
+            squared = float((scores**2).sum() - 2 * scores[own] + 1)
+            log_loss = float(-np.log(max(scores[own], np.finfo(np.float64).eps)))
+        name = (prediction.classes or self.classes)[best]
+        if places[best] == len(self.classes):
+            self.left_out[name] = self.left_out.get(name, 0) + 1
+        self.said.append(name)
+        self.competing = min(len(places), self.competing or len(places))
+        self.rows.append((target.label, int(places[best]), rank, confidence, squared, log_loss))
+        self.sources.append(target.source)
+        if self.targets is not None and self.predictions is not None:
+            self.targets.append(target)
+            self.predictions.append(prediction)
+
+    def _places(self, known: Classes | None) -> Counts:
+        """For each of the prediction's classes the id of the labels' class of its name; K for none of them."""
+        size = len(self.classes)
+        if known is None or known == self.classes:
+            return np.arange(size, dtype=np.int64)
+        if any(name not in known for name in self.classes):
+            self.classes.require_same(known, "the data", "the predictions")
+        own = {name: k for k, name in enumerate(self.classes)}
+        return np.array([own.get(name, size) for name in known], np.int64)
+
+    def result(self, names: Sequence[str] | None = None) -> ClassificationResult:
+        """What was counted so far.
+
+        Raises:
+            InputError: there is no image, or not one name per image.
+        """
+        images, size = len(self.rows), len(self.classes)
+        if not images:
+            raise InputError("there are no images to evaluate on; give at least one with its labels")
+        if names is not None and len(names) != images:
+            raise InputError(f"there are {len(names)} names but {images} images; give one for each image")
+        integers = np.array([row[:3] for row in self.rows], np.int64)
+        confidence, squared, log_loss = np.array([row[3:] for row in self.rows], np.float64).T
+        label, predicted, rank = integers.T
+        table: Counts = np.bincount(label * (size + 1) + predicted, minlength=size * (size + 1)).reshape(size, -1)
+        hits, support, said = np.diagonal(table), table.sum(1), table[:, :-1].sum(0)
+        columns = {
+            "precision": _ratio(hits, said),
+            "recall": _ratio(hits, support),
+            "F1": _ratio(2 * hits, support + said),
+        }
+        per_class: dict[str, dict[str, Any]] = {}
+        for k, name in enumerate(self.classes):
+            row = {key: None if np.isnan(column[k]) else float(column[k]) for key, column in columns.items()}
+            per_class[name] = row | {"support": int(support[k]), "predicted": int(said[k])}
+        gaps = np.bincount(_bin(confidence), weights=(predicted == label) - confidence, minlength=BINS)
+        metrics: dict[str, float | None] = {
+            "top1": float((rank < 1).mean()),
+            "top5": float((rank < 5).mean()),
+            "balanced_accuracy": _mean(columns["recall"]),
+            "macro_F1": _mean(columns["F1"]),
+            "ECE": float(np.abs(gaps).sum() / images),
+            "Brier": float(squared.mean()),
+            "NLL": float(log_loss.mean()),
+        }
+        reasons = self._reasons(per_class)
+        return ClassificationResult(
+            metrics={name: None if name in reasons else value for name, value in metrics.items()},
+            reasons=reasons,
+            per_class=per_class,
+            confusion=table[:, :-1].copy(),
+            other=table[:, -1].copy(),
+            classes=self.classes,
+            label=label.copy(),
+            predicted=predicted.copy(),
+            said=list(self.said),
+            rank=rank.copy(),
+            confidence=confidence,
+            squared=squared,
+            log_loss=log_loss,
+            notes=self._notes(),
+            names=list(names) if names is not None else [s or f"image {i}" for i, s in enumerate(self.sources)],
+            targets=self.targets,
+            predictions=self.predictions,
+        )
+
+    def _reasons(self, per_class: dict[str, dict[str, Any]]) -> dict[str, str]:
+        reasons = {}
+        if not self.scored:
+            reasons = dict.fromkeys(("top5", *_CALIBRATION), "the predictions have no scores")
+        elif not self.probable:
+            why = "the scores are no probabilities: they are negative, or do not sum to 1"
+            reasons = dict.fromkeys(_CALIBRATION, why)
+        if self.scored and (self.competing or 0) <= 5:
+            reasons["top5"] = f"the model knows only {counted(self.competing or 0, 'class')}"
+        for name, row in per_class.items():
+            if row["precision"] is None:
+                reasons[f"{name}/precision"] = f"no predictions: no image was predicted as {name!r}"
+            if row["recall"] is None:
+                reasons[f"{name}/recall"] = f"no image is labelled {name!r}"
+            if row["F1"] is None:
+                reasons[f"{name}/F1"] = f"{name!r} is neither in these labels nor in the predictions"
+        return reasons
+
+    def _notes(self) -> list[str]:
+        if not self.left_out:
+            return []
+        said = ", ".join(f"{count} {name!r}" for name, count in self.left_out.items())
+        return [f"Images were given classes that the data does not have ({said}): they count as wrong"]
+
+
+def evaluate_classification(
+    targets: Sequence[ClassScores],
+    predictions: Sequence[ClassScores],
+    classes: Classes | Sequence[str],
+    names: Sequence[str] | None = None,
+) -> ClassificationResult:
+    """Compare predicted classes of whole images with labels.
+
+    Args:
+        targets: labels, a `ClassScores` with a label per image.
+        predictions: one `ClassScores` per image in the order of `targets`, with scores or a label alone; see
+            `ClassificationMeasure.add`.
+        classes: names of the labels' classes.
+        names: a name for each image, for reports; else the targets' sources.
+
+    Raises:
+        InputError: the numbers of targets and predictions differ, there is none, or a label is no class.
+        ClassMismatch: the labels have classes which the predictions' model does not know.
+    """
+    if len(targets) != len(predictions):
+        raise InputError(
+            f"there are {len(targets)} targets but {len(predictions)} predictions; give one for each image"
+        )
+    measure = ClassificationMeasure(classes, keep=True)
+    for target, prediction in zip(targets, predictions, strict=True):
+        measure.add(target, prediction)
+    return measure.result(names)
+
+
+def _bin(confidence: Floats) -> Counts:
+    """The bin (low, high] of each confidence; 0 is in the first."""
+    return np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+
+
+def _ratio(above: NDArray[Any], below: NDArray[Any]) -> Floats:
+    return np.divide(above, below, out=np.full(len(above), np.nan), where=below > 0)
+
+
+def _mean(values: Floats) -> float:
+    there = values[~np.isnan(values)]
+    return float(there.mean()) if len(there) else float("nan")

@@ -1,0 +1,31 @@
+"""A class for every pixel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sightline.evaluation.segmentation import HEADLINE, PixelCounts
+from sightline.structures import Classes
+from sightline.tasks.base import Labels, Task
+
+
+def as_class_map(data: Any) -> Any:
+    """Objects with outlines drawn as class maps, where the data can draw them; other data as it is."""
+    draw = getattr(data, "as_class_map", None)
+    return data if draw is None else draw()
+
+
+def classes(data: Any) -> Classes:
+    """The classes of the data's maps, with "background" where it has objects."""
+    found: Classes = as_class_map(data).classes
+    return found
+
+
+TASK = Task(
+    name="segmentation",
+    labels=Labels("class_map", as_class_map, classes),
+    measure=PixelCounts,
+    headline=HEADLINE,
+    default_model="unet_mobilenet_v2",
+    quick_model="lraspp_mobilenet_v3_large",
+)
