@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from sightline.data.anchors import anchors, relative_shapes
-from sightline.data.memory import from_instances
+from sightline.data.dataset import Dataset
 from sightline.data.scenes import write_scenes
 from sightline.errors import InputError
 from sightline.ops.anchor_clusters import cluster_shapes, shape_iou
@@ -30,7 +30,7 @@ def dataset(shapes: list[tuple[float, float]], size: tuple[int, int] = (100, 200
     boxes = [[0.0, 0.0, w, h] for w, h in shapes]
     picture = torch.zeros(3, *size, dtype=torch.uint8)
     target = Instances(size, classes=classes, boxes=torch.tensor(boxes).reshape(-1, 4), labels=[0] * len(boxes))
-    return from_instances([picture], [target], classes)
+    return Dataset.from_instances([picture], [target], classes)
 
 
 def test_iou_of_shapes_is_that_of_concentric_boxes() -> None:

@@ -21,8 +21,7 @@ from sightline.data.check.turning import drawn_on
 from sightline.data.columns import Blob
 from sightline.data.dataset import Dataset
 from sightline.data.formats import coco, convert, open_dataset, voc
-from sightline.data.images import STANDING
-from sightline.data.memory import from_class_maps, from_labels
+from sightline.data.orientation import STANDING
 from sightline.errors import InputError
 from sightline.ops.masks import mask_to_rle, polygons_to_mask, rle_to_mask
 from sightline.structures import Instances
@@ -123,7 +122,7 @@ def test_a_dataset_in_memory_passes():
 
 def test_progress_goes_to_the_error_stream(capfd):
     images = [torch.from_numpy(np.array(scene(i))).permute(2, 0, 1) for i in range(60)]
-    report = check(from_labels(images, [0, 1] * 30, CLASSES))
+    report = check(Dataset.from_labels(images, [0, 1] * 30, CLASSES))
     assert report.ok
     assert capfd.readouterr().out == ""
 
@@ -457,7 +456,7 @@ def test_class_maps_are_counted_by_pixels_and_broken_ones_reported(tmp_path):
         scene(i).save(images[-1])
         Image.fromarray(np.full((120, 160), i, dtype=np.uint8)).save(maps[-1])
     Image.fromarray(np.zeros((20, 20), dtype=np.uint8)).save(maps[0])
-    report = quick(from_class_maps(images, maps, CLASSES))
+    report = quick(Dataset.from_class_maps(images, maps, CLASSES))
     assert report.unit == "pixels"
     assert report.counts == {"all": {"cat": 0, "dog": 120 * 160}}  # the broken maps are reported, not counted
     first, second = (problem.message for problem in report.of_rule("map-invalid"))
@@ -468,7 +467,7 @@ def test_class_maps_are_counted_by_pixels_and_broken_ones_reported(tmp_path):
 
 def test_whole_image_labels_are_counted_by_images():
     images = [torch.from_numpy(np.array(scene(i))).permute(2, 0, 1) for i in range(20)]
-    report = quick(from_labels(images, [0] * 10 + [1] * 10, CLASSES))
+    report = quick(Dataset.from_labels(images, [0] * 10 + [1] * 10, CLASSES))
     assert report.problems == ()
     assert (report.unit, report.counts) == ("images", {"all": {"cat": 10, "dog": 10}})
 
@@ -495,7 +494,7 @@ def test_the_report_can_be_written_as_json_and_shortens_long_lists(tmp_path):
 def test_a_long_table_of_classes_is_shortened():
     names = [f"class {i:02d}" for i in range(40)]
     images = [torch.from_numpy(np.array(scene(i))).permute(2, 0, 1) for i in range(40)]
-    text = str(quick(from_labels(images, list(range(40)), names)))
+    text = str(quick(Dataset.from_labels(images, list(range(40)), names)))
     assert "… 20 more" in text
     assert "40 classes have fewer than 10 images in all: class 00 (1)" in text.replace("\n    ", " ")
 
@@ -690,8 +689,8 @@ def test_what_cannot_be_fixed_is_said_in_a_sentence(folder, tmp_path):
     with pytest.raises(InputError, match="how is 'burn'"):
         fix(data, tmp_path / "x", "burn", progress=False)  # type: ignore[arg-type]
     images = [torch.from_numpy(np.array(scene(i))).permute(2, 0, 1) for i in range(3)]
-    with pytest.raises(InputError, match="this dataset holds class_scores"):
-        fix(from_labels(images, [0, 1, 0], CLASSES), tmp_path / "x", progress=False)
+    with pytest.raises(InputError, match="this dataset holds image classes"):
+        fix(Dataset.from_labels(images, [0, 1, 0], CLASSES), tmp_path / "x", progress=False)
     for path in folder.rglob("*.jpg"):
         path.unlink()
     with pytest.raises(InputError, match="none of 15 images can be read"):

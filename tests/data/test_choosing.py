@@ -126,7 +126,7 @@ def test_class_maps_have_no_objects():
         [torch.zeros(3, 4, 4, dtype=torch.uint8)], [torch.zeros(4, 4, dtype=torch.int64)], CLASSES
     )
     for arguments in ({"min_area": 3}, {"with_objects": True}):
-        with pytest.raises(InputError, match="chooses by objects, but this dataset holds class_map"):
+        with pytest.raises(InputError, match="chooses by objects, but this dataset holds class maps"):
             maps.filter(**arguments)
     assert len(maps.filter(names="*", split="all")) == 1
 

@@ -163,7 +163,7 @@ def test_an_image_of_both_is_refused(tmp_path: Path):
         (
             memory(("cat",), [[0]]),
             Dataset.from_labels([torch.zeros(3, 2, 2, dtype=torch.uint8)], [0], ["cat"]),
-            "different labels .objects and one class per image. cannot be one",
+            "different labels .objects and image classes. cannot be one",
         ),
         (memory(("cat",), [[0]]), memory(("cat",), [[0]]).with_channels(1), "read with 3 and 1 channels"),
         (

@@ -20,12 +20,12 @@ from sightline.data.images import (
     highest_sample,
     image_size,
     is_image,
-    of_any_size,
     orientation,
     read_image,
     read_map,
     to_pil,
 )
+from sightline.data.room import of_any_size
 from sightline.errors import InputError
 
 
@@ -366,8 +366,8 @@ class TestRoom:
             read_image(tmp_path / "a.tif", None)
 
     def test_a_grey_image_of_16_bits_read_as_three_channels(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr("sightline.data.images.MOST_BYTES", 2999)
-        monkeypatch.setattr("sightline.data.images._DENSEST", 1)
+        monkeypatch.setattr("sightline.data.room.MOST_BYTES", 2999)
+        monkeypatch.setattr("sightline.data.room._DENSEST", 1)
         Image.fromarray(np.zeros((10, 25), np.uint16)).save(tmp_path / "a.png")  # 10 · 25 · 4 bytes a channel
         assert read_image(tmp_path / "a.png", 1).shape == (1, 10, 25)
         with pytest.raises(InputError, match="more pixels than are decoded at once"):

@@ -67,7 +67,7 @@ def test_other_classes_by_name() -> None:
 
 
 def test_what_does_not_belong_together_is_refused() -> None:
-    with pytest.raises(InputError, match="a data set of instances was given in the place of images with a label each"):
+    with pytest.raises(InputError, match="a data set of objects was given in the place of images with a label each"):
         JointData(boxed(), boxed())
     with pytest.raises(InputError, match="images with a label each are none"):
         JointData(boxed(), labelled()[:0])

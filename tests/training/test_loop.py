@@ -359,7 +359,7 @@ def test_refusals(tmp_path):
     named = toy.Blobs()
     named.kind = "class_scores"
     with pytest.raises(
-        InputError, match="the model is one of detection, but the labels of the training set are class_scores"
+        InputError, match="the model is one of detection, but the labels of the training set are image classes"
     ):
         train(tmp_path / "a", data=named)
     grey = toy.Blobs()

@@ -70,10 +70,11 @@ def check(
     if fix is not None and copy.exists() and (not copy.is_dir() or any(copy.iterdir())):
         raise InputError(f"{copy} exists, and nothing is overwritten; name a new folder with --out")
     dataset = open_data(data, train, val, test, classes=classes, full_scale=full_scale, lenient=True, format=format)
-    if fix is not None and dataset.kind != "instances":
-        raise InputError(f"only boxes can be fixed, but {data} holds {dataset.kind}; correct its files by hand")
+    kind = dataset.label_kind
+    if fix is not None and not kind.has_objects:
+        raise InputError(f"only boxes can be fixed, but {data} holds {kind.noun}; correct its files by hand")
     detector = create_model(model, dataset.classes) if model else None
-    if model and dataset.kind != "instances":
+    if model and not kind.has_objects:
         raise InputError(f"{data} has no objects to compare with {model}; leave --model out")
     if model and not hasattr(detector, "anchor_shapes"):
         raise InputError(

@@ -66,7 +66,7 @@ def anchors(data: Dataset, k: int = 5, image_size: int = 416, seed: int = 0) -> 
     and boxes that are not finite or without area, are left out.
 
     Args:
-        data: of kind "instances".
+        data: of a kind with objects.
         k: anchors.
         image_size: side in pixels of the model's input.
         seed: of the clustering.
@@ -77,8 +77,9 @@ def anchors(data: Dataset, k: int = 5, image_size: int = 416, seed: int = 0) -> 
     require_whole("k", k, 1, 10_000, "give the number of anchors wanted, such as 5")
     require_whole("image_size", image_size, 1, "image_side", "give the side of the model's input, such as 416")
     require_seed(seed)
-    if data.kind != "instances":
-        raise InputError(f"anchors are made from boxes, but the labels here are {data.kind}; give a data set of boxes")
+    if not data.label_kind.has_objects:
+        noun = data.label_kind.noun
+        raise InputError(f"anchors are made from boxes, but the labels here are {noun}; give a data set of boxes")
     shapes = relative_shapes(data)
     if not len(shapes):
         raise InputError("the data set has no boxes to make anchors from; label some, or open the right label files")

@@ -5,29 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sightline.data.relabel import only_classes, taken
+from sightline.data.labelled import AnyDataset
+from sightline.data.relabel import only_classes
 from sightline.errors import InputError
-
-if TYPE_CHECKING:
-    from sightline.data.dataset import Dataset
 
 
 def filtered(
-    dataset: Dataset,
+    dataset: AnyDataset,
     classes: str | Sequence[str] | None,
     split: str | Sequence[str] | None,
     names: str | Sequence[str] | None,
     min_area: float | None,
     with_objects: bool | None,
-) -> Dataset:
+) -> AnyDataset:
     """See `Dataset.filter`."""
-    if dataset.kind != "instances" and (min_area is not None or with_objects is not None):
+    if not dataset.label_kind.has_objects and (min_area is not None or with_objects is not None):
         name = "min_area" if min_area is not None else "with_objects"
-        raise InputError(f"{name} chooses by objects, but this dataset holds {dataset.kind}; leave it out")
+        raise InputError(f"{name} chooses by objects, but this dataset holds {dataset.label_kind.noun}; leave it out")
     if split is not None:
         dataset = _of_splits(dataset, _listed(split, "split"))
     if names is not None:
@@ -38,7 +35,7 @@ def filtered(
         dataset = _of_area(dataset, min_area)
     if with_objects is not None:
         has = np.diff(dataset.columns.offsets) > 0
-        dataset = taken(dataset, np.flatnonzero(has == bool(with_objects)))
+        dataset = dataset.taken(np.flatnonzero(has == bool(with_objects)))
     return dataset
 
 
@@ -49,16 +46,14 @@ def _listed(value: str | Sequence[str], argument: str) -> list[str]:
     return listed
 
 
-def _of_splits(dataset: Dataset, wanted: list[str]) -> Dataset:
+def _of_splits(dataset: AnyDataset, wanted: list[str]) -> AnyDataset:
     """The images of some splits, which then has these alone."""
-    from sightline.data.dataset import Dataset
-
     for name in wanted:
         if name not in dataset.splits:
             raise InputError(f"there is no split {name!r}; there are: {', '.join(dataset.splits) or 'none'}")
     source = dataset.source
     kept = [k for k, name in enumerate(source.split_names) if name in wanted]
-    part = taken(dataset, np.flatnonzero(np.isin(dataset.columns.splits, kept)))
+    part = dataset.taken(np.flatnonzero(np.isin(dataset.columns.splits, kept)))
     columns = part.source.columns
     new = replace(
         part.source,
@@ -67,10 +62,10 @@ def _of_splits(dataset: Dataset, wanted: list[str]) -> Dataset:
         folders=tuple(source.folders[k] for k in kept) if source.folders else (),
         label_files=tuple(source.label_files[k] for k in kept) if source.label_files else (),
     )
-    return Dataset(new, part.rows, part.fields, part.channels)
+    return part.derived(new, part.rows)
 
 
-def _of_names(dataset: Dataset, patterns: list[str]) -> Dataset:
+def _of_names(dataset: AnyDataset, patterns: list[str]) -> AnyDataset:
     """The images whose path, or name alone, is like one of the patterns."""
     rows = []
     for i in range(len(dataset)):
@@ -81,16 +76,14 @@ def _of_names(dataset: Dataset, patterns: list[str]) -> Dataset:
         like = " or ".join(map(repr, patterns))
         example = f", such as {dataset.name(0)!r}," if len(dataset) else ""
         raise InputError(f"none of the {len(dataset)} images{example} has a name like {like}; correct the pattern")
-    return taken(dataset, np.array(rows, np.int64))
+    return dataset.taken(np.array(rows, np.int64))
 
 
-def _of_area(dataset: Dataset, least: float) -> Dataset:
+def _of_area(dataset: AnyDataset, least: float) -> AnyDataset:
     """The same images without objects of fewer pixels."""
-    from sightline.data.dataset import Dataset
-
     if isinstance(least, bool) or not isinstance(least, int | float) or not least >= 0:
         raise InputError(f"min_area is {least!r}, but it must be a number of pixels from 0 on, such as 1024")
     columns = dataset.source.columns
     large = ~(columns.areas < least)  # an area that is no number stays, for `check` to find
     source = replace(dataset.source, columns=columns.take_objects(large), opened={})
-    return Dataset(source, dataset.rows, dataset.fields, dataset.channels)
+    return dataset.derived(source, dataset.rows)

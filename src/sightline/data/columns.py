@@ -214,6 +214,15 @@ class Columns:
         offsets = np.searchsorted(rows, self.offsets).astype(np.int64)
         return self._taken(rows, None, offsets)
 
+    @classmethod
+    def of_images(cls, **columns: Any) -> Columns:
+        """Columns of images without objects: `columns` are those of the images (see `Columns`)."""
+        return cls(**_no_objects(len(columns["names"])), **columns)
+
+    def without_objects(self) -> Columns:
+        """The columns of the same images alone."""
+        return self.replace(**_no_objects(self.images), keypoints=None, captions=None, extra={})
+
     def replace(self, **columns: Any) -> Columns:
         """A copy with some columns replaced; the others are shared, not copied."""
         return dataclasses.replace(self, **columns)
@@ -246,6 +255,19 @@ class Columns:
 
 _OBJECT = ("boxes", "labels", "crowd", "difficult", "areas", "ids", "segmentations", "keypoints", "captions")
 _IMAGE = ("names", "heights", "widths", "image_ids", "splits", "label_names", "image_labels", "maps", "image_extra")
+
+
+def _no_objects(images: int) -> dict[str, Any]:
+    return {
+        "offsets": np.zeros(images + 1, np.int64),
+        "boxes": np.zeros((0, 4)),
+        "labels": np.zeros(0, np.int32),
+        "crowd": np.zeros(0, bool),
+        "difficult": np.zeros(0, bool),
+        "areas": np.zeros(0),
+        "ids": np.zeros(0, np.int64),
+        "segmentations": Blob.empty(0),
+    }
 
 
 def _nbytes(value: Column) -> int:

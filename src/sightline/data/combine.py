@@ -6,19 +6,19 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
 import numpy as np
 from torch import Tensor
 
 from sightline.data.columns import Blob, Columns
 from sightline.data.full_scale import FullScale
+from sightline.data.kinds import KINDS
+from sightline.data.labelled import AnyDataset, LabelledImages
+from sightline.data.relabel import relabelled
 from sightline.data.source import Source
 from sightline.errors import InputError
 from sightline.structures import Classes
-
-if TYPE_CHECKING:
-    from sightline.data.dataset import Dataset
 
 _USUAL = ("train", "val", "test")
 
@@ -34,8 +34,8 @@ class Chained(Sequence[Tensor]):
 
     def __init__(
         self,
-        parts: Sequence[Dataset],
-        read: Callable[[Dataset, int], Tensor],
+        parts: Sequence[LabelledImages],
+        read: Callable[[LabelledImages, int], Tensor],
         places: Sequence[tuple[int, int]] | None = None,
     ):
         self.parts, self.read = parts, read
@@ -59,14 +59,12 @@ class Chained(Sequence[Tensor]):
         return self.read(self.parts[part], image)
 
 
-def concatenated(parts: Sequence[Dataset]) -> Dataset:
+def concatenated(parts: Sequence[AnyDataset]) -> AnyDataset:
     """See `Dataset.__add__`.
 
     Raises:
         InputError: the parts cannot be one dataset; the sentence says why.
     """
-    from sightline.data.dataset import Dataset
-
     _require_one_kind(parts)
     if len({part.channels for part in parts}) > 1:
         words = " and ".join(str(part.channels) for part in parts)
@@ -99,7 +97,7 @@ def concatenated(parts: Sequence[Dataset]) -> Dataset:
         missing_splits={k: v for part in owned for k, v in part.source.missing_splits.items() if k not in split_names},
         meta=_meta(owned, classes),
         pictures=None if root is not None else Chained(owned, _picture),
-        class_maps=Chained(owned, _labels) if first.kind == "class_map" else None,
+        class_maps=Chained(owned, _labels) if owned[0].label_kind.has_maps else None,
         ignore=None,
         malformed=tuple(bad for part in owned for bad in part.source.malformed),
         keypoint_names=posed.keypoint_names if with_keypoints else (),
@@ -109,14 +107,14 @@ def concatenated(parts: Sequence[Dataset]) -> Dataset:
     )
     fields = list(dict.fromkeys(name for part in parts for name in part.fields if name in _known(columns)))
     rows = None if all(part.whole for part in parts) else np.arange(columns.images)
-    return Dataset(source, rows, tuple(fields), parts[0].channels)
+    return type(parts[0])(source, rows, tuple(fields), parts[0].channels)
 
 
-def _picture(part: Dataset, i: int) -> Tensor:
+def _picture(part: LabelledImages, i: int) -> Tensor:
     return part.image(i)
 
 
-def _labels(part: Dataset, i: int) -> Tensor:
+def _labels(part: LabelledImages, i: int) -> Tensor:
     labels = part.target(i).labels  # type: ignore[union-attr]
     assert isinstance(labels, Tensor), "a class map's labels are a tensor"
     return labels
@@ -127,15 +125,14 @@ def _known(columns: Columns) -> set[str]:
     return fields | {name for name in ("keypoints", "captions") if getattr(columns, name) is not None}
 
 
-def _require_one_kind(parts: Sequence[Dataset]) -> None:
+def _require_one_kind(parts: Sequence[LabelledImages]) -> None:
     kinds = [part.kind for part in parts]
     if len(set(kinds)) > 1:
-        what = {"instances": "objects", "class_map": "class maps", "class_scores": "one class per image"}
-        words = " and ".join(what[kind] for kind in dict.fromkeys(kinds))
+        words = " and ".join(KINDS[kind].noun for kind in dict.fromkeys(kinds))
         raise InputError(f"datasets of different labels ({words}) cannot be one; join datasets of one kind")
 
 
-def _require_splits(parts: Sequence[Dataset]) -> None:
+def _require_splits(parts: Sequence[LabelledImages]) -> None:
     """Images without a split beside such with one would be used by no training and no evaluation."""
     undivided = [part for part in parts if part.splits == ("all",)]
     divided = [part for part in parts if part.splits not in ((), ("all",))]
@@ -171,7 +168,7 @@ def _require_one_type(pieces: Sequence[Columns]) -> None:
             raise InputError(f"the field {name!r} of the objects holds {what}, which cannot be joined; rename one")
 
 
-def _keypoints(parts: Sequence[Dataset]) -> bool:
+def _keypoints(parts: Sequence[LabelledImages]) -> bool:
     """Whether the keypoints of all parts are the same ones; they are left out where not, unless they were asked for."""
     having = [part for part in parts if part.source.columns.keypoints is not None or "keypoints" in part.source.later]
     asked = any("keypoints" in part.fields for part in parts)
@@ -186,23 +183,24 @@ def _keypoints(parts: Sequence[Dataset]) -> bool:
     return len(kinds) == 1
 
 
-def _completed(part: Dataset, classes: Classes, with_keypoints: bool) -> Dataset:
+def _completed(part: AnyDataset, classes: Classes, with_keypoints: bool) -> AnyDataset:
     """The images of a part alone: all columns read, labels among all classes, no keypoints where told so."""
-    from sightline.data.dataset import Dataset
-
     later = [name for name in part.source.later if name != "keypoints" or with_keypoints]
-    moved = part.with_fields(*later).with_classes(classes)
-    whole = Dataset(moved._own_source(), None, part.fields, part.channels)
+    completed = part.with_fields(*later)
+    moved = relabelled(completed, classes, [classes.id(name) for name in completed.classes])
+    whole = part.derived(moved.own_source(), None)
     columns = whole.source.columns
     labels = [whole.label_path(i) for i in range(len(whole))]
     if any(labels):
         columns = columns.replace(label_names=Blob.of("" if at is None else at.as_posix() for at in labels))
     if not with_keypoints:
         columns = columns.replace(keypoints=None)
-    return Dataset(replace(whole.source, columns=columns, later={}), None, part.fields, part.channels)
+    return part.derived(replace(whole.source, columns=columns, later={}), None)
 
 
-def _placed(part: Dataset, root: Path | None, split_names: Sequence[str], taken: set[tuple[str, int]]) -> Columns:
+def _placed(
+    part: LabelledImages, root: Path | None, split_names: Sequence[str], taken: set[tuple[str, int]]
+) -> Columns:
     """A part's columns with names relative to `root`, and the splits of all parts; `taken` are names given before."""
     source, columns = part.source, part.source.columns
     places = np.array([split_names.index(n) if n in split_names else -1 for n in source.split_names], np.int8)
@@ -241,11 +239,11 @@ def _below(path: Path, root: Path) -> str:
     return (absolute.relative_to(root) if absolute.is_relative_to(root) else absolute).as_posix()
 
 
-def _one_drive(parts: Sequence[Dataset]) -> bool:
+def _one_drive(parts: Sequence[LabelledImages]) -> bool:
     return len({part.root.drive for part in parts if part.root is not None}) == 1
 
 
-def _folders(parts: Sequence[Dataset], root: Path, split_names: Sequence[str]) -> tuple[str, ...]:
+def _folders(parts: Sequence[LabelledImages], root: Path, split_names: Sequence[str]) -> tuple[str, ...]:
     """Of each split, what the folders of all parts have in common."""
     folders = []
     for name in split_names:
@@ -259,7 +257,7 @@ def _folders(parts: Sequence[Dataset], root: Path, split_names: Sequence[str]) -
     return tuple(folders)
 
 
-def _meta(parts: Sequence[Dataset], classes: Classes) -> dict[str, Any]:
+def _meta(parts: Sequence[LabelledImages], classes: Classes) -> dict[str, Any]:
     """What formats keep beside the columns: of the first part, with the categories of all."""
     meta = dict(parts[0].source.meta)
     known = {c.get("name"): c for part in reversed(parts) for c in part.source.meta.get("categories") or ()}
@@ -270,7 +268,7 @@ def _meta(parts: Sequence[Dataset], classes: Classes) -> dict[str, Any]:
     return meta
 
 
-def _full_scale(parts: Sequence[Dataset]) -> FullScale:
+def _full_scale(parts: Sequence[LabelledImages]) -> FullScale:
     stated = {part.source.full_scale.stated for part in parts} - {None}
     if len(stated) > 1:
         raise InputError(

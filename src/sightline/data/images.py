@@ -10,16 +10,17 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import Lock
-from typing import Any, BinaryIO, Literal, NamedTuple, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from sightline.data import heif, png
+from sightline.data import heif, png, tiff
 from sightline.data.full_scale import Scale, highest_of, scaled
+from sightline.data.orientation import STANDING, known_orientation, orientation_in, stated_orientation
+from sightline.data.room import require_room
 from sightline.errors import InputError
 from sightline.runtime import reading
 from sightline.runtime.limits import VARIABLE, Limits, limits
@@ -35,49 +36,11 @@ SUFFIXES = frozenset(
 )
 """Endings (lower case) of the files taken for images."""
 
-_ORIENTATION = 0x0112
-STANDING: dict[int, Callable[[np.ndarray], np.ndarray]] = {
-    2: lambda a: a[:, ::-1],
-    3: lambda a: a[::-1, ::-1],
-    4: lambda a: a[::-1],
-    5: lambda a: a.swapaxes(0, 1),
-    6: lambda a: a[::-1].swapaxes(0, 1),
-    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
-    8: lambda a: a[:, ::-1].swapaxes(0, 1),
-}
-"""How the stored rows and columns [H, W, …] are turned upright, by EXIF orientation (EXIF 2.32, tag 274)."""
-_XMP = frozenset(["XML:com.adobe.xmp", "xmp"])  # where Pillow looks for an orientation that EXIF does not state
 _WIDE_PNG = "sightline: 16 bits a sample, of which Pillow kept 8"  # in the info of an image
 _TIFF = (".tif", ".tiff")
 # Pillow reads EXIF of a JPEG for its resolution, and warns of each damaged block, which says nothing of the pixels.
 warnings.filterwarnings("ignore", "Corrupt EXIF data", UserWarning)
 _Result = TypeVar("_Result")
-MOST_BYTES = 1 << 29
-"""What the tensor of one image may take if its file is small, unless `of_any_size`: 512 MiB."""
-_DENSEST = 100
-"""By how much a picture worth looking at is compressed, at most; a bomb is by a thousand and more."""
-
-
-_guard_aside = 0
-_guard_lock = Lock()
-_guard_limit: int | None = None
-
-
-@contextmanager
-def of_any_size() -> Iterator[None]:
-    """Pillow's limit of 179 million pixels put aside, for who asks for a huge picture on purpose."""
-    global _guard_aside, _guard_limit
-    with _guard_lock:
-        if not _guard_aside:
-            _guard_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        _guard_aside += 1
-    try:
-        yield
-    finally:
-        with _guard_lock:
-            _guard_aside -= 1
-            if not _guard_aside:
-                Image.MAX_IMAGE_PIXELS = _guard_limit
 
 
 def is_image(path: str | os.PathLike[str]) -> bool:
@@ -285,26 +248,8 @@ def _array_file(path: str) -> np.ndarray | None:
     if path.lower().endswith(".npy"):
         return reading.read_array(path)
     if path.lower().endswith(_TIFF):
-        from sightline.data import tiff
-
         return tiff.read(path)
     return None
-
-
-def require_room(pixels: int, channels: int, itemsize: int, file_bytes: int) -> None:
-    """Refuse an image before it is decoded that would fill the memory, unless `of_any_size`.
-
-    Raises:
-        DecompressionBombError: it has more than twice Pillow's `MAX_IMAGE_PIXELS`; or a small file speaks of a tensor
-            of over `MOST_BYTES`.
-    """
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is None:
-        return
-    size = pixels * channels * (1 if itemsize == 1 else 4)
-    most = MOST_BYTES * limits().pixels / Limits.pixels
-    if pixels > 2 * limit or (size > most and size > _DENSEST * file_bytes):
-        raise Image.DecompressionBombError
 
 
 def _opened(path: str, draft: Size | None, channels: int | None) -> Image.Image:
@@ -342,45 +287,11 @@ def _is_wide_png(file: BinaryIO) -> bool:
     return png.is_wide(head)
 
 
-def stated_orientation(image: Image.Image) -> int:
-    """The EXIF orientation 1 … 8 of an opened image; 1, upright, where it states none or none of these."""
-    block = image.info.get("exif")
-    if isinstance(block, bytes):
-        found = _orientation_in(block)
-        if found is not None or _XMP.isdisjoint(image.info):
-            return known_orientation(found)
-    try:
-        # The base class's method looks at the header only; that of PNG would decode the image to look behind it.
-        return known_orientation(Image.Image.getexif(image).get(_ORIENTATION))
-    except Exception:  # a damaged block raises errors of every kind: ValueError, struct.error, SyntaxError
-        return 1
-
-
-def _orientation_in(block: bytes) -> int | None:
-    """The orientation in an EXIF block, a small TIFF file; None where it holds none, or is damaged."""
-    data = block.removeprefix(b"Exif\0\0")
-    order: Literal["little", "big"] = "little" if data[:2] == b"II" else "big"
-    at = int.from_bytes(data[4:8], order)
-    count = int.from_bytes(data[at : at + 2], order)
-    for entry in range(at + 2, min(at + 2 + 12 * count, len(data) - 11), 12):
-        if int.from_bytes(data[entry : entry + 2], order) == _ORIENTATION:
-            size = {1: 1, 3: 2, 4: 4}.get(int.from_bytes(data[entry + 2 : entry + 4], order))  # BYTE, SHORT, LONG
-            return size and int.from_bytes(data[entry + 8 : entry + 8 + size], order)
-    return None
-
-
-def known_orientation(value: object) -> int:
-    """`value` where it is one of EXIF's orientations 1 … 8 (EXIF 2.32, tag 274), else 1."""
-    return value if type(value) is int and 1 <= value <= 8 else 1
-
-
 def _header(path: str) -> Header:
     if path.lower().endswith(".npy"):
         array = channels_last(reading.read_array(path, mapped=True), path)
         return Header((int(array.shape[0]), int(array.shape[1])), 1, array.dtype.kind in "ui" and array.itemsize > 1)
     if path.lower().endswith(_TIFF):
-        from sightline.data import tiff
-
         stated = tiff.header(path)
         if stated is not None:
             return Header(*stated)
@@ -403,7 +314,7 @@ def _orientation_at_the_end(file: BinaryIO) -> int:
     while len(head := file.read(8)) == 8:
         length, kind = int.from_bytes(head[:4], "big"), head[4:]
         if kind == b"eXIf":
-            return known_orientation(_orientation_in(file.read(min(length, 1 << 20))))
+            return known_orientation(orientation_in(file.read(min(length, 1 << 20))))
         if kind == b"IEND":
             break
         file.seek(length + 4, os.SEEK_CUR)

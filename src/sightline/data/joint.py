@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sightline.data.dataset import Dataset
 from sightline.errors import InputError
-from sightline.structures import Classes, Target
+from sightline.structures import Classes, ClassScores, Instances, Target
 
 
 class JointData(Sequence[tuple[Tensor, Target]]):
@@ -35,11 +35,11 @@ class JointData(Sequence[tuple[Tensor, Target]]):
     kind = "joint"
 
     def __init__(self, boxed: Dataset, labelled: Dataset, most: float = 4.0):
-        for part, kind, what in ((boxed, "instances", "boxes"), (labelled, "class_scores", "a label each")):
+        for part, target, what in ((boxed, Instances, "boxes"), (labelled, ClassScores, "a label each")):
             if not len(part):
                 raise InputError(f"the images with {what} are none; give a data set that has some")
-            if part.kind != kind:
-                raise InputError(f"a data set of {part.kind} was given in the place of images with {what}")
+            if part.label_kind.target is not target:
+                raise InputError(f"a data set of {part.label_kind.noun} was given in the place of images with {what}")
         if not most > 0:
             raise InputError(f"most is {most}, but must be a number above 0, such as 4 labelled images a boxed one")
         self.repeats = max(1, math.ceil(len(labelled) / (most * len(boxed))))

@@ -13,7 +13,7 @@ from torch import Tensor
 from sightline.data.images import read_image, read_map
 from sightline.errors import InputError
 from sightline.runtime import reading
-from sightline.structures import IGNORE, Classes
+from sightline.structures import IGNORE, Classes, ClassMap
 
 Colour = tuple[int, int, int]
 _LISTED = 5
@@ -98,6 +98,25 @@ class MapValues:
             shown = [f"{_as_text(int(found[k]))} ({counts[k]} pixels)" for k in np.argsort(-counts, kind="stable")]
             raise _unknown_colours(path, shown)
         return ids[place]
+
+
+@dataclass(frozen=True)
+class MapClasses:
+    """What became of the classes in class maps, which hold the ids of old ones.
+
+    Attributes:
+        classes: that the maps were made with.
+        ids: int64 [K], the id each of them has now; `IGNORE` where its pixels do not count.
+    """
+
+    classes: Classes
+    ids: np.ndarray
+
+    def renewed(self, labels: Tensor, name: str) -> Tensor:
+        """Old ids [H, W] as new ones; `name` is the image's, for messages."""
+        old = ClassMap(labels, self.classes, source=name).labels  # refuses ids that are no class
+        table = torch.from_numpy(np.append(self.ids, IGNORE))
+        return table[torch.where(old == IGNORE, len(self.ids), old)]
 
 
 def _unknown_colours(path: Path, shown: list[str]) -> InputError:

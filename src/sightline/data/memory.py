@@ -1,4 +1,4 @@
-"""Datasets made of what is already in memory."""
+"""Sources of datasets made of what is already in memory: `Dataset.from_instances` and its like."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ import torch
 from torch import Tensor
 
 from sightline.data.columns import Blob, Column, Columns
-from sightline.data.dataset import Dataset, Source
 from sightline.data.full_scale import FullScale, scaled_alike
 from sightline.data.images import image_size
 from sightline.data.keypoint_pairs import require_mirror
+from sightline.data.source import Source
 from sightline.errors import InputError
+from sightline.ops.masks import mask_to_rle
 from sightline.structures import Classes, Instances, Size
 
 _COLUMNS = frozenset(["boxes", "labels", "crowd", "difficult", "areas", "keypoints", "captions", "masks"])
 _Image = Tensor | np.ndarray | str | os.PathLike[str]
 
 
-def from_instances(
+def source_of_instances(
     images: Sequence[_Image],
     targets: Sequence[Instances],
     classes: Classes | Sequence[str],
@@ -35,8 +36,8 @@ def from_instances(
     full_scale: int | None = None,
     keypoint_names: Sequence[str] = (),
     keypoint_swap: Sequence[int] | None = None,
-) -> Dataset:
-    """A dataset of images with objects.
+) -> Source:
+    """The source of a dataset of images with objects.
 
     Args:
         images: tensors or arrays [C, H, W]: uint8, other whole numbers, or float in [0, 1]; or files of images.
@@ -95,10 +96,10 @@ def from_instances(
         raise InputError(f"there are {len(keypoint_names)} keypoint names, but targets have {points} keypoints")
     if keypoint_swap is not None:
         source["keypoint_swap"] = require_mirror([*keypoint_swap], points, "keypoint_swap")
-    return Dataset(Source(columns, classes, kind="instances", **source))
+    return Source(columns, classes, kind="instances", **source)
 
 
-def from_class_maps(
+def source_of_class_maps(
     images: Sequence[_Image],
     maps: Sequence[_Image],
     classes: Classes | Sequence[str],
@@ -107,14 +108,14 @@ def from_class_maps(
     splits: Sequence[str] | None = None,
     ignore: int | None = 255,
     full_scale: int | None = None,
-) -> Dataset:
-    """A dataset of images with a class for each pixel.
+) -> Source:
+    """The source of a dataset of images with a class for each pixel.
 
     Args:
         images: tensors or arrays [C, H, W]: uint8, other whole numbers, or float in [0, 1]; or files of images.
         maps: tensors or arrays [H, W] of class ids; or files of them, as `read_map` reads.
         classes: names behind the ids.
-        names, splits, full_scale: as in `from_instances`.
+        names, splits, full_scale: as in `source_of_instances`.
         ignore: the value of pixels that do not count (−1 always stands for them, too).
 
     Raises:
@@ -122,7 +123,7 @@ def from_class_maps(
     """
     _same_length(images, maps=maps, names=names, splits=splits)
     source, image_columns = _image_columns(images, names, splits, full_scale)
-    columns = _without_objects(image_columns)
+    columns = Columns.of_images(**image_columns)
     if isinstance(maps[0] if len(maps) else None, str | os.PathLike):
         at = source["root"] if source["root"] is not None else Path.cwd()
         columns = columns.replace(maps=Blob.of(_relative(Path(m), at) for m in maps))  # type: ignore[arg-type]
@@ -136,10 +137,10 @@ def from_class_maps(
                     f"map {i} is {list(one.shape)} of {one.dtype}, but whole numbers of size {stated} are needed"
                 )
         source["class_maps"] = tensors
-    return Dataset(Source(columns, _classes(classes), kind="class_map", ignore=ignore, **source))
+    return Source(columns, _classes(classes), kind="class_map", ignore=ignore, **source)
 
 
-def from_labels(
+def source_of_labels(
     images: Sequence[_Image],
     labels: Sequence[int | str],
     classes: Classes | Sequence[str],
@@ -147,14 +148,14 @@ def from_labels(
     names: Sequence[str] | None = None,
     splits: Sequence[str] | None = None,
     full_scale: int | None = None,
-) -> Dataset:
-    """A dataset of images with one class each.
+) -> Source:
+    """The source of a dataset of images with one class each.
 
     Args:
         images: tensors or arrays [C, H, W]: uint8, other whole numbers, or float in [0, 1]; or files of images.
         labels: the class of each image, by id or by name.
         classes: names behind the ids.
-        names, splits, full_scale: as in `from_instances`.
+        names, splits, full_scale: as in `source_of_instances`.
 
     Raises:
         InputError: lengths differ, or a label is not a class.
@@ -168,8 +169,8 @@ def from_labels(
                 f"image {i} has label {label}, but there are {len(known)} classes, ids 0 to {len(known) - 1}"
             )
     source, image_columns = _image_columns(images, names, splits, full_scale)
-    columns = _without_objects(image_columns).replace(image_labels=np.array(ids, np.int32))
-    return Dataset(Source(columns, known, kind="class_scores", **source))
+    columns = Columns.of_images(**image_columns).replace(image_labels=np.array(ids, np.int32))
+    return Source(columns, known, kind="class_scores", **source)
 
 
 def _classes(classes: Classes | Sequence[str]) -> Classes:
@@ -243,20 +244,6 @@ def _relative(path: Path, root: Path) -> str:
     return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
 
-def _without_objects(image_columns: dict[str, Any]) -> Columns:
-    return Columns(
-        offsets=np.zeros(len(image_columns["names"]) + 1, np.int64),
-        boxes=np.zeros((0, 4)),
-        labels=np.zeros(0, np.int32),
-        crowd=np.zeros(0, bool),
-        difficult=np.zeros(0, bool),
-        areas=np.zeros(0),
-        ids=np.zeros(0, np.int64),
-        segmentations=Blob.empty(0),
-        **image_columns,
-    )
-
-
 def _numbers(
     targets: Sequence[Instances], name: str, shape: tuple[int, ...], dtype: Any, missing: float = 0
 ) -> np.ndarray:
@@ -293,8 +280,6 @@ def _gathered(targets: Sequence[Instances], name: str) -> Column:
 
 
 def _segmentations(targets: Sequence[Instances]) -> Blob:
-    from sightline.ops.masks import mask_to_rle
-
     entries: list[str] = []
     for target in targets:
         if "masks" in target:

@@ -5,18 +5,17 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, overload
+from typing import overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sightline.data.columns import Blob, Columns
+from sightline.data.labelled import AnyDataset, LabelledImages
+from sightline.data.segmentation import spans_of
 from sightline.errors import InputError
+from sightline.ops.masks import span_pixels
 from sightline.structures import BACKGROUND, IGNORE, Classes
-
-if TYPE_CHECKING:
-    from sightline.data.dataset import Dataset
 
 
 class LazyMaps(Sequence[Tensor]):
@@ -49,7 +48,7 @@ class RasterisedMaps(LazyMaps):
         background: id of pixels without an object.
     """
 
-    def __init__(self, dataset: Dataset, ids: Sequence[int], background: int):
+    def __init__(self, dataset: LabelledImages, ids: Sequence[int], background: int):
         self.dataset, self.ids, self.background = dataset, ids, background
 
     def __len__(self) -> int:
@@ -59,9 +58,6 @@ class RasterisedMaps(LazyMaps):
         return RasterisedMaps(self.dataset[np.asarray(rows, np.int64)], self.ids, self.background)
 
     def _draw(self, i: int) -> Tensor:
-        from sightline.data.formats.masks_write import spans_of
-        from sightline.ops.masks import span_pixels
-
         size, columns = self.dataset.image_size(i), self.dataset[[i]].columns
         name = self.dataset.name(i)
         spans = [spans_of(columns, a, size, f"{name}: object {a}") for a in range(columns.objects)]
@@ -73,13 +69,11 @@ class RasterisedMaps(LazyMaps):
         return torch.from_numpy(np.ascontiguousarray(labels.reshape(size[1], size[0]).T))
 
 
-def as_class_map(dataset: Dataset, background: str | None = BACKGROUND) -> Dataset:
+def as_class_map(dataset: AnyDataset, background: str | None = BACKGROUND) -> AnyDataset:
     """See `Dataset.as_class_map`."""
-    from sightline.data.dataset import Dataset
-
-    if dataset.kind == "class_map":
+    if dataset.label_kind.has_maps:
         return dataset
-    if dataset.kind != "instances":
+    if not dataset.label_kind.has_objects:
         raise InputError("labels of whole images say nothing of pixels; give a dataset of objects with outlines")
     try:
         outlined = dataset.with_fields("masks")
@@ -87,7 +81,7 @@ def as_class_map(dataset: Dataset, background: str | None = BACKGROUND) -> Datas
         raise InputError(
             "the objects have boxes but no outlines, so they cannot be drawn as class maps; give a dataset with masks"
         ) from None
-    whole = Dataset(outlined.source, None, outlined.fields, outlined.channels)
+    whole = outlined.derived(outlined.source, None)
     names = list(dataset.classes)
     if background is not None and background not in names:
         names.insert(0, background)
@@ -96,27 +90,11 @@ def as_class_map(dataset: Dataset, background: str | None = BACKGROUND) -> Datas
     columns = whole.source.columns
     source = replace(
         whole.source,
-        columns=_without_objects(columns),
+        columns=columns.without_objects(),
         classes=Classes(names),
         kind="class_map",
         class_maps=maps,
         ignore=None,
         later={},
     )
-    return Dataset(source, dataset.rows, channels=dataset.channels)
-
-
-def _without_objects(columns: Columns) -> Columns:
-    return columns.replace(
-        offsets=np.zeros(columns.images + 1, np.int64),
-        boxes=np.zeros((0, 4)),
-        labels=np.zeros(0, np.int32),
-        crowd=np.zeros(0, bool),
-        difficult=np.zeros(0, bool),
-        areas=np.zeros(0),
-        ids=np.zeros(0, np.int64),
-        segmentations=Blob.empty(0),
-        keypoints=None,
-        captions=None,
-        extra={},
-    )
+    return type(dataset)(source, dataset.rows, channels=dataset.channels)

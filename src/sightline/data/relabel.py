@@ -3,43 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from sightline.data.kinds import GONE
+from sightline.data.labelled import AnyDataset, LabelledImages
 from sightline.errors import InputError
-from sightline.structures import IGNORE, Classes, ClassMap
-
-if TYPE_CHECKING:
-    from sightline.data.dataset import Dataset
-
-GONE = -1
-"""The new id of a class that is left out. In class maps it is `IGNORE`."""
+from sightline.structures import Classes
 
 
-@dataclass(frozen=True)
-class MapClasses:
-    """What became of the classes in class maps, which hold the ids of old ones.
-
-    Attributes:
-        classes: that the maps were made with.
-        ids: int64 [K], the id each of them has now; `IGNORE` where its pixels do not count.
-    """
-
-    classes: Classes
-    ids: np.ndarray
-
-    def renewed(self, labels: Tensor, name: str) -> Tensor:
-        """Old ids [H, W] as new ones; `name` is the image's, for messages."""
-        old = ClassMap(labels, self.classes, source=name).labels  # refuses ids that are no class
-        table = torch.from_numpy(np.append(self.ids, IGNORE))
-        return table[torch.where(old == IGNORE, len(self.ids), old)]
-
-
-def with_class_mapping(dataset: Dataset, mapping: Mapping[str, str | None]) -> Dataset:
+def with_class_mapping(dataset: AnyDataset, mapping: Mapping[str, str | None]) -> AnyDataset:
     """See `Dataset.with_class_mapping`."""
     if not isinstance(mapping, Mapping):
         raise InputError(f"a class mapping is a dict of old and new names, not {type(mapping).__name__}")
@@ -57,7 +32,7 @@ def with_class_mapping(dataset: Dataset, mapping: Mapping[str, str | None]) -> D
     return _opened_again(dataset, relabelled(dataset, names, ids), ids)
 
 
-def only_classes(dataset: Dataset, names: Sequence[str]) -> Dataset:
+def only_classes(dataset: AnyDataset, names: Sequence[str]) -> AnyDataset:
     """The labels of some classes, in their order here; the others are left out."""
     chosen = list(Classes(names))
     for name in chosen:
@@ -66,7 +41,7 @@ def only_classes(dataset: Dataset, names: Sequence[str]) -> Dataset:
     return _opened_again(dataset, relabelled(dataset, chosen, ids), ids)
 
 
-def _opened_again(before: Dataset, after: Dataset, ids: Sequence[int]) -> Dataset:
+def _opened_again(before: AnyDataset, after: AnyDataset, ids: Sequence[int]) -> AnyDataset:
     """`after`, knowing how `open_dataset` opens it with its own classes; or that it cannot."""
     opened = dict(before.source.opened)
     stated = opened.get("classes", {name: name for name in before.classes})
@@ -79,7 +54,7 @@ def _opened_again(before: Dataset, after: Dataset, ids: Sequence[int]) -> Datase
     return after.opened_with({**opened, "classes": mapping} if in_order else {})
 
 
-def relabelled(dataset: Dataset, names: Sequence[str], ids: Sequence[int]) -> Dataset:
+def relabelled(dataset: AnyDataset, names: Sequence[str], ids: Sequence[int]) -> AnyDataset:
     """Labels with other ids of other classes.
 
     Args:
@@ -88,49 +63,17 @@ def relabelled(dataset: Dataset, names: Sequence[str], ids: Sequence[int]) -> Da
         ids: for each old class the new one's id, or `GONE`: its objects are left out, its pixels do not count, images
             that are of it are left out.
     """
-    from sightline.data.dataset import Dataset
-
-    table = np.array(ids, np.int64)
-    source = dataset.source
-    changed: dict[str, Any] = {"classes": Classes(names), "meta": _meta(dataset, names, ids)}
-    if dataset.kind == "class_map":
-        before = source.map_classes
-        changed["map_classes"] = (
-            MapClasses(source.classes, table)
-            if before is None
-            else MapClasses(before.classes, np.where(before.ids == IGNORE, IGNORE, table[before.ids]))
-        )
-        return Dataset(replace(source, **changed), dataset.rows, dataset.fields, dataset.channels)
-    columns = source.columns
-    if dataset.kind == "class_scores":
-        assert columns.image_labels is not None, "a dataset of whole-image labels has them"
-        labels = _moved(columns.image_labels, table, len(names))
-        changed["columns"] = columns.replace(image_labels=labels)
-        moved = Dataset(replace(source, **changed), dataset.rows, dataset.fields, dataset.channels)
-        kept = (labels if dataset.rows is None else labels[dataset.rows]) != GONE
-        return moved if kept.all() else taken(moved, np.flatnonzero(kept))
-    labels = _moved(columns.labels, table, len(names))
-    columns = columns.replace(labels=labels)
-    changed["columns"] = columns if (labels != GONE).all() else columns.take_objects(labels != GONE)
-    return Dataset(replace(source, **changed), dataset.rows, dataset.fields, dataset.channels)
+    kind, source = dataset.label_kind, dataset.source
+    if kind.relabel is None:
+        raise InputError(f"{kind.noun} have no classes that could be renamed, merged or left out")
+    relabelled, kept = kind.relabel(source, np.array(ids, np.int64), len(names))
+    moved = dataset.derived(replace(relabelled, classes=Classes(names), meta=_meta(dataset, names, ids)), dataset.rows)
+    if kept is not None and dataset.rows is not None:
+        kept = kept[dataset.rows]
+    return moved if kept is None or kept.all() else moved.taken(np.flatnonzero(kept))
 
 
-def taken(dataset: Dataset, rows: np.ndarray) -> Dataset:
-    """The images at `rows` as a dataset of their own, which is whole if the other one was."""
-    from sightline.data.dataset import Dataset
-
-    part = dataset[rows]._own_source()
-    return Dataset(part, None if dataset.whole else np.arange(len(rows)), dataset.fields, dataset.channels)
-
-
-def _moved(labels: np.ndarray, table: np.ndarray, total: int) -> np.ndarray:
-    """New ids; an id that is no class stays none, beyond the new ones, for `check` to find."""
-    known = (labels >= 0) & (labels < len(table))
-    beyond = np.where(labels < 0, total, labels - len(table) + total)
-    return np.where(known, table[np.where(known, labels, 0)], beyond).astype(np.int32)
-
-
-def _meta(dataset: Dataset, names: Sequence[str], ids: Sequence[int]) -> Mapping[str, Any]:
+def _meta(dataset: LabelledImages, names: Sequence[str], ids: Sequence[int]) -> Mapping[str, Any]:
     """What the format keeps of each class: for a new one, of the class of that name, else of the only old one."""
     meta = dataset.source.meta
     categories = {category.get("name"): category for category in meta.get("categories") or ()}

@@ -6,14 +6,16 @@ repairing and making targets all ask here, so that what `check` reports is what 
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
 
+from sightline.data.columns import Columns
 from sightline.errors import InputError
-from sightline.ops.masks import polygons_to_mask, polygons_to_rle, rle_area, rle_to_mask
+from sightline.ops.masks import polygons_to_mask, polygons_to_rle, rle_area, rle_spans, rle_to_mask
 from sightline.structures import Size
 
 LEAST = 6
@@ -126,3 +128,36 @@ def mask_of(segmentation: Any, size: Size) -> Tensor:
     if fault is not None:
         raise InputError(f"{fault.value}; correct or remove it (sightline check --fix does)")
     return rle_to_mask(segmentation) if isinstance(segmentation, dict) else polygons_to_mask(segmentation, size)
+
+
+def outline_of(columns: Columns, a: int, where: str) -> list[list[float]] | dict[str, Any] | None:
+    """The polygons (of three points at least) or the RLE of object `a`; None where it has no outline.
+
+    Raises:
+        InputError: it cannot be used; the sentence begins with `where`, which names image and object.
+    """
+    entry = columns.segmentations[a]
+    if not entry:
+        return None
+    value = json.loads(entry)
+    if isinstance(value, list):
+        value = [polygon for polygon in value if not (isinstance(polygon, list) and len(polygon) < LEAST)]
+    fault = fault_of(value, (0, 0))
+    if fault is not None:
+        raise InputError(f"{where} {fault.value}; correct or remove it (sightline check --fix does)")
+    return value or None
+
+
+def spans_of(columns: Columns, a: int, size: tuple[int, int], where: str) -> tuple[np.ndarray, np.ndarray]:
+    """The pixels of object `a` as `rle_spans`: runs in column-major order; one without outline fills its box."""
+    outline = outline_of(columns, a, where)
+    if outline is None:
+        x1, y1, x2, y2 = columns.boxes[a].tolist()
+        outline = [[x1, y1, x2, y1, x2, y2, x1, y2]]
+    rle = outline if isinstance(outline, dict) else polygons_to_rle(outline, size)
+    spans = rle_spans(rle)
+    if tuple(rle["size"]) != size:
+        raise InputError(
+            f"{where}: a mask is of size {[*rle['size']]}, but the image is {[*size]}; correct or remove it"
+        )
+    return spans

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,13 +15,10 @@ from torch import Tensor
 from sightline.data.columns import Blob, Columns
 from sightline.data.full_scale import FullScale
 from sightline.data.malformed import BadLabel
-from sightline.data.map_values import MapValues
-from sightline.data.relabel import MapClasses
+from sightline.data.map_values import MapClasses, MapValues
 from sightline.data.segmentation import mask_of
 from sightline.errors import InputError
 from sightline.structures import IGNORE, Classes, ClassMap, ClassScores, Instances, Size
-
-Kind = Literal["instances", "class_map", "class_scores"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +28,7 @@ class Source:
     Attributes:
         columns: every annotation.
         classes: the names behind the labels.
-        kind: what a target is.
+        kind: what a target is, a key of `sightline.data.kinds.KINDS`.
         root: the folder image names are relative to; None for images in memory.
         format: the format read, or "memory".
         split_names: by position, as `columns.splits` refers to them.
@@ -58,7 +55,7 @@ class Source:
 
     columns: Columns
     classes: Classes
-    kind: Kind = "instances"
+    kind: str = "instances"
     root: Path | None = None
     format: str = "memory"
     split_names: tuple[str, ...] = ("all",)

@@ -14,7 +14,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import TiffImagePlugin
 
-from sightline.data.images import STANDING, known_orientation, require_room
+from sightline.data.orientation import STANDING, known_orientation
+from sightline.data.room import require_room
 from sightline.errors import InputError
 from sightline.runtime import reading
 from sightline.structures import Size

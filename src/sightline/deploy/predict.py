@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from sightline.data.dataset import Dataset
 from sightline.data.facts import full_scale_of
 from sightline.data.full_scale import Scale
-from sightline.data.images import of_any_size
+from sightline.data.room import of_any_size
 from sightline.deploy.sources import Item, Source, common_scale, find_images
 from sightline.errors import InputError
 from sightline.progress import progress_bar

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from sightline.data.facts import full_scale_of
 from sightline.data.full_scale import Scale
-from sightline.data.images import channels_last, from_pil, of_any_size, read_image
+from sightline.data.images import channels_last, from_pil, read_image
+from sightline.data.room import of_any_size
 from sightline.deploy.sources import Item, common_scale, image_tensor
 from sightline.errors import InputError
 from sightline.runtime import reading

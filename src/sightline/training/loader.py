@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from sightline.data.kinds import KINDS
 from sightline.data.transforms.mosaic import MixUp, Mosaic, Remembered
 from sightline.data.transforms.targets import within_image
 from sightline.errors import InputError
@@ -261,11 +262,11 @@ def require_fitting(model: nn.Module, data: Items, validation: Items | None) -> 
         if len(items) == 0:
             raise InputError(f"{name} holds no images; give one that does, or another split")
         task, kind = getattr(model, "task", None), getattr(items, "kind", None)
-        if task in _KINDS and kind in _KINDS.values() and kind != _KINDS[task]:
+        if task in _KINDS and kind in KINDS and kind != _KINDS[task]:
             fitting = " or ".join(name for name, of in _KINDS.items() if of == kind)
             raise InputError(
-                f"the model is one of {task}, but the labels of {name} are {kind}; take a model of {fitting} "
-                "(`sightline models` lists them)"
+                f"the model is one of {task}, but the labels of {name} are {KINDS[kind].noun}; "
+                f"take a model of {fitting} (`sightline models` lists them)"
             )
         if kind == "joint" and not getattr(model, "takes_labels", False):
             raise InputError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,8 +11,9 @@ from PIL import Image
 from torch import Tensor
 
 from sightline.data.keypoint_pairs import mirrored_keypoints
+from sightline.data.kinds import KINDS, kind_of_target
 from sightline.errors import InputError
-from sightline.structures import Classes, ClassMap, Instances
+from sightline.structures import Classes, Instances
 
 _FIELDS = ("boxes", "labels", "masks", "keypoints")
 """Of torchvision's dictionaries; "iscrowd" becomes crowd, "area" areas."""
@@ -24,7 +25,8 @@ class TorchData:
     """Images with objects from anything that has a length and gives (image, target) by position.
 
     Images are tensors [C, H, W] or arrays [H, W, C] (uint8, or float in [0, 1]) or Pillow images. Targets are
-    `Instances` or `ClassMap`, or dictionaries as torchvision's detectors take them: "boxes" [N, 4] x1, y1, x2, y2 in
+    `Instances`, `ClassMap` or `ClassScores` (or of a type made known by `sightline.data.kinds.add`, with an attribute
+    `image_size`), or dictionaries as torchvision's detectors take them: "boxes" [N, 4] x1, y1, x2, y2 in
     pixels, "labels" [N], optionally "masks" [N, H, W], "keypoints" [N, P, 3], "iscrowd", "area". torchvision counts
     classes from 1, for 0 is its background: whether labels count from 0 or from 1 is found by looking at all targets
     once.
@@ -50,12 +52,11 @@ class TorchData:
                 "the dataset does not name its classes; give classes=[…], or the dataset an attribute `classes`"
             )
         self.classes = classes if isinstance(classes, Classes) else Classes(names)
-        self.kind: Literal["instances", "class_map"] = "instances"
+        first = kind_of_target(self._item(0)[1]) if len(data) else None
+        self.kind = (first or KINDS["instances"]).name
         self.first_label = 1 if has_background else 0
         lowest, highest, dictionaries = None, None, False
-        if len(data) and isinstance(self._item(0)[1], ClassMap):
-            self.kind = "class_map"
-        elif not has_background:
+        if first is None and not has_background:
             for i in range(len(data)):
                 target = self._item(i)[1]
                 if not isinstance(target, Mapping):
@@ -129,10 +130,11 @@ class TorchData:
         size = (int(image.shape[-2]), int(image.shape[-1]))
         if isinstance(target, Mapping):
             target = self._instances(target, size, i)
-        if not isinstance(target, Instances | ClassMap):
+        if kind_of_target(target) is None:
+            known = ", ".join(kind.target.__name__ for kind in KINDS.values())
             raise InputError(
-                f"image {i}: its target is a {type(target).__name__}; give Instances, ClassMap, or a dictionary with "
-                "boxes and labels"
+                f"image {i}: its target is a {type(target).__name__}; give {known}, or a dictionary with boxes and "
+                "labels"
             )
         if target.image_size != size:
             raise InputError(f"image {i} is of size {list(size)}, but its target is for {list(target.image_size)}")

@@ -289,7 +289,7 @@ class TestRefusing:
         with pytest.raises(InputError, match="'tfrecord' is no format; write one of coco, voc, yolo"):
             convert(data, tmp_path / "out", "tfrecord")
         labels = Dataset.from_labels([torch.zeros(3, 4, 4, dtype=torch.uint8)], [0], ["x"])
-        with pytest.raises(InputError, match="a dataset of kind 'class_scores' cannot be written as coco"):
+        with pytest.raises(InputError, match="a dataset of image classes cannot be written as coco"):
             convert(labels, tmp_path / "out", "coco")
 
 

@@ -81,7 +81,7 @@ def check(
     unit, counts, more = _counts(dataset, columns, looks)
     problems += more
     measured: dict[str, Any] = {}
-    if dataset.kind == "instances":
+    if dataset.label_kind.has_objects:
         bad = bad_boxes(columns, sizes, len(dataset.classes))
         with_masks = "masks" in (*dataset.fields, *getattr(model, "target_fields", ()))
         seen = sizes.min(1)[columns.image_of] > 0  # boxes in parts of an image that cannot be read are no numbers
@@ -131,7 +131,7 @@ def _picture_problems(dataset: Dataset, looks: list[Looks], stated: np.ndarray) 
         if height and width and one.size is not None and one.size != (height, width):
             how = ""
             if lying((height, width), one.size, one.orientation):
-                decided = drawn_on(columns, i, one.size) if dataset.kind == "instances" else None
+                decided = drawn_on(columns, i, one.size) if dataset.label_kind.has_objects else None
                 how = f", once upright as its EXIF mark says; {WORDS[decided]}"
             value = f"the label says {width} × {height}, but the image is {one.size[1]} × {one.size[0]} pixels{how}"
             yield Problem.of("size-differs", value, dataset.name(i))
@@ -175,8 +175,8 @@ def _counts(
     names, total = list(dataset.classes), len(dataset.classes)
     problems: list[Problem] = []
     table = {split: np.zeros(total, dtype=np.int64) for split in dataset.splits}
-    if dataset.kind == "class_map":
-        unit = "pixels"
+    kind = dataset.label_kind
+    if kind.has_maps:
         for i, one in enumerate(looks):
             try:
                 labels = dataset.target(i).labels  # type: ignore[union-attr]
@@ -192,19 +192,19 @@ def _counts(
         if len(held) == 1:
             problems.append(Problem.of("one-class", f"every pixel that counts is of the class {names[held[0]]!r}"))
     else:
-        unit = "objects" if dataset.kind == "instances" else "images"
         splits = np.array([dataset.split_of(i) for i in range(len(dataset))])
-        labels = columns.labels if dataset.kind == "instances" else columns.image_labels
-        assert labels is not None, "a dataset of whole-image labels has them"
-        owners = splits[columns.image_of] if dataset.kind == "instances" else splits
+        if kind.class_ids is None:
+            return kind.unit, {}, []
+        labels, images = kind.class_ids(columns)
+        owners = splits[images]
         known = (labels >= 0) & (labels < total)
         for split in table:
             table[split] += np.bincount(labels[known & (owners == split)], minlength=total)
-        for i in np.flatnonzero(~known).tolist() if dataset.kind == "class_scores" else ():
+        for i in np.flatnonzero(~known).tolist() if not kind.has_objects else ():  # of objects `box_problems` says it
             value = f"is of class id {labels[i]}, but ids are 0 to {total - 1}"
-            problems.append(Problem.of("unknown-class", value, dataset.name(i)))
+            problems.append(Problem.of("unknown-class", value, dataset.name(int(images[i]))))
     counts = {split: dict(zip(names, row.tolist(), strict=True)) for split, row in table.items()}
-    return unit, counts, problems
+    return kind.unit, counts, problems
 
 
 def _unlabelled(dataset: Dataset, columns: Columns) -> Iterator[Problem]:
@@ -227,7 +227,7 @@ def _split_problems(
             if split not in images:
                 yield Problem.of("split-empty", f"{split} has no images", level=None if split == "train" else "warning")
     total = sum(sum(row.values()) for row in counts.values())
-    if not total:
+    if counts and not total:
         yield Problem.of("no-objects", f"none of the {len(dataset)} images has {unit} of a known class")
         return
     for split, row in counts.items():

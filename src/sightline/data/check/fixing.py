@@ -106,7 +106,7 @@ def fix(
     order; with "drop" they are removed.
 
     Args:
-        dataset: objects on images (kind "instances"), with all its splits.
+        dataset: objects on images, with all its splits.
         out: a folder that does not exist or is empty.
         how: "clip" or "drop".
         progress: show a progress bar on the error stream.
@@ -125,8 +125,9 @@ def fix(
         raise InputError(f"turned is {turned!r}, but labels were drawn on the 'upright' or on the 'stored' image")
     if how not in ("clip", "drop"):
         raise InputError(f"how is {how!r}, but broken boxes can be repaired by 'clip' or 'drop'")
-    if dataset.kind != "instances":
-        raise InputError(f"only boxes can be fixed, but this dataset holds {dataset.kind}; correct its files by hand")
+    if not dataset.label_kind.has_objects:
+        noun = dataset.label_kind.noun
+        raise InputError(f"only boxes can be fixed, but this dataset holds {noun}; correct its files by hand")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists and is not an empty folder; name a new one, nothing is overwritten")
     dataset = dataset.with_fields(*dataset.source.later)  # what is read only when asked for must match the rows, too

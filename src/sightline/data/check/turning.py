@@ -15,7 +15,7 @@ import torch
 
 from sightline.data.check.labels import OUTSIDE
 from sightline.data.columns import Blob, Columns
-from sightline.data.images import STANDING
+from sightline.data.orientation import STANDING
 from sightline.structures import Size
 
 Drawn = Literal["upright", "stored"]

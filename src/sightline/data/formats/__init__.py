@@ -42,6 +42,7 @@ from sightline.data.formats.archives import is_archive, unpacked
 from sightline.data.formats.listed import LABEL_FOLDERS, head_of
 from sightline.data.formats.listing import remembering
 from sightline.data.formats.refusal import not_recognised
+from sightline.data.kinds import KINDS, Kind
 from sightline.data.malformed import collecting, refuse
 from sightline.data.shared import shared_images
 from sightline.errors import InputError
@@ -340,8 +341,10 @@ def convert(source: Dataset | StrPath, out: StrPath, to: str, *, symlink: bool =
         reason = "is read but not written" if to in FORMATS else "is no format"
         raise InputError(f"{to!r} {reason}; write one of {', '.join(WRITTEN)}")
     dataset = source if isinstance(source, Dataset) else open_dataset(source)
-    if dataset.kind != "instances" and (dataset.kind, to) != ("class_map", "semantic"):
-        raise InputError(f"a dataset of kind {dataset.kind!r} cannot be written as {to}, which holds objects")
+    held = _held_by(to)
+    if dataset.label_kind not in held:
+        what = " or ".join(kind.noun for kind in held)
+        raise InputError(f"a dataset of {dataset.label_kind.noun} cannot be written as {to}, which holds {what}")
     out = Path(out).expanduser()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists already, nothing was overwritten; name a new folder or remove it first")
@@ -362,6 +365,11 @@ def convert(source: Dataset | StrPath, out: StrPath, to: str, *, symlink: bool =
     if boxes:
         notes += (f"{counted(boxes, 'object')} without an outline: written as the outline of the box",)
     return Conversion(out, to, len(dataset), dataset.columns.objects, lost, notes)
+
+
+def _held_by(format: str) -> list[Kind]:
+    """The kinds of label that a format is written from."""
+    return [kind for kind in KINDS.values() if kind.has_objects or (kind.has_maps and format == "semantic")]
 
 
 def _stand_ins(splits: Sequence[str]) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from sightline.data.columns import Columns
 from sightline.data.dataset import Dataset
 from sightline.data.formats import files, shapes
 from sightline.data.formats.files import number
+from sightline.data.segmentation import outline_of
 
 
 def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
@@ -110,7 +111,7 @@ def _shapes(columns: Columns, a: int, where: str) -> list[tuple[str, str]]:
         return [("box", f'{_corners(shape["box"])} rotation="{number(shape["angle"])}"')]
     if shape is not None:
         return [("polyline" if shape["kind"] == "line" else "points", _points(shape["points"]))]
-    outline = shapes.outline_of(columns, a, where)
+    outline = outline_of(columns, a, where)
     if isinstance(outline, dict):
         mask = _mask(outline)
         if mask is not None:

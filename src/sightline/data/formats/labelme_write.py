@@ -14,6 +14,7 @@ import numpy as np
 from sightline.data.columns import Columns
 from sightline.data.dataset import Dataset
 from sightline.data.formats import files, shapes
+from sightline.data.segmentation import outline_of
 
 _FLAGS = ("crowd", "difficult", "occluded", "truncated")
 
@@ -77,7 +78,7 @@ def _shapes(columns: Columns, a: int, size: tuple[int, int], where: str) -> list
         kinds = ("line", "linestrip") if shape["kind"] == "line" else ("point", "points")
         single = len(points) == (2 if shape["kind"] == "line" else 1)
         return [{"points": points, "shape_type": kinds[0] if single else kinds[1], **more}]
-    outline = shapes.outline_of(columns, a, where)
+    outline = outline_of(columns, a, where)
     if isinstance(outline, dict):
         drawn = _mask(outline)
         outline = None

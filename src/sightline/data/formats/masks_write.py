@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sightline.data.columns import Columns
 from sightline.data.dataset import Dataset
 from sightline.data.formats import files, shapes
-from sightline.errors import InputError
-from sightline.ops.masks import polygons_to_rle, rle_spans, span_pixels
+from sightline.data.segmentation import spans_of
+from sightline.ops.masks import span_pixels
 
 IDS, CLASS_IDS = "instance_ids", "class_ids"
 """Names of the folders."""
@@ -63,18 +62,3 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
             Image.fromarray(np.ascontiguousarray(values.reshape(width, height).T)).save(at)
     (out / "classes.txt").write_text("".join(f"{name}\n" for name in dataset.classes), encoding="utf-8")
     return +lost
-
-
-def spans_of(columns: Columns, a: int, size: tuple[int, int], where: str) -> tuple[np.ndarray, np.ndarray]:
-    """The pixels of object `a` as `rle_spans`: runs in column-major order; one without outline fills its box."""
-    outline = shapes.outline_of(columns, a, where)
-    if outline is None:
-        x1, y1, x2, y2 = columns.boxes[a].tolist()
-        outline = [[x1, y1, x2, y1, x2, y2, x1, y2]]
-    rle = outline if isinstance(outline, dict) else polygons_to_rle(outline, size)
-    spans = rle_spans(rle)
-    if tuple(rle["size"]) != size:
-        raise InputError(
-            f"{where}: a mask is of size {[*rle['size']]}, but the image is {[*size]}; correct or remove it"
-        )
-    return spans

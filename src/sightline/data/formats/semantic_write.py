@@ -23,7 +23,7 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
     """Write a dataset as images/, masks/ (each with a folder a split) and classes.json.
 
     Args:
-        dataset: of kind "class_map"; objects are first drawn as a class map (`Dataset.as_class_map`).
+        dataset: of class maps; objects are first drawn as a class map (`Dataset.as_class_map`).
         out: an existing folder.
         symlink: link to the images instead of copying them.
 
@@ -31,7 +31,7 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
         What could not be written, with how often.
     """
     lost = files.splits_lost(dataset)
-    if dataset.kind == "instances":
+    if dataset.label_kind.has_objects:
         lost["borders between objects"] = dataset.columns.objects
         dataset = dataset.as_class_map()
     names = files.image_names(dataset)

@@ -24,7 +24,7 @@ import numpy as np
 from sightline.data.columns import Blob, Columns
 from sightline.data.dataset import Dataset
 from sightline.data.formats.voc_write import not_held
-from sightline.data.segmentation import FAR, LEAST, fault_of
+from sightline.data.segmentation import FAR, outline_of
 from sightline.errors import InputError
 from sightline.structures import Size
 
@@ -158,24 +158,6 @@ def shape_of(columns: Columns, a: int) -> Shape | None:
     box, polygon = geometry(shape)
     same = np.allclose(box, columns.boxes[a], atol=1e-3) and (polygon is not None) == bool(columns.segmentations[a])
     return shape if same else None
-
-
-def outline_of(columns: Columns, a: int, where: str) -> list[list[float]] | dict[str, Any] | None:
-    """The polygons (of three points at least) or the RLE of object `a`; None where it has no outline.
-
-    Raises:
-        InputError: it cannot be used; the sentence begins with `where`, which names image and object.
-    """
-    entry = columns.segmentations[a]
-    if not entry:
-        return None
-    value = json.loads(entry)
-    if isinstance(value, list):
-        value = [polygon for polygon in value if not (isinstance(polygon, list) and len(polygon) < LEAST)]
-    fault = fault_of(value, (0, 0))
-    if fault is not None:
-        raise InputError(f"{where} {fault.value}; correct or remove it (sightline check --fix does)")
-    return value or None
 
 
 def ring_of(columns: Columns, a: int, size: Size, where: str) -> list[float] | None:

@@ -15,6 +15,7 @@ from sightline.data.dataset import Dataset
 from sightline.data.formats import files
 from sightline.data.formats.gather import common_folder
 from sightline.data.formats.listing import folders_in
+from sightline.data.kinds import kind_of
 from sightline.errors import InputError
 from sightline.structures import Classes
 
@@ -52,7 +53,8 @@ def joined(root: Path, parts: dict[str, Dataset]) -> Dataset:
     """Datasets in folders of `root` as one, by the names of their folders; splits and classes are joined by name."""
     sources = {name: data.source for name, data in parts.items()}
     first = next(iter(sources.values()))
-    if first.kind == "instances":
+    objects = kind_of(first).has_objects
+    if objects:
         names = sorted({name for source in sources.values() for name in source.classes})
         if all(source.classes == first.classes for source in sources.values()):
             names = list(first.classes)
@@ -72,7 +74,7 @@ def joined(root: Path, parts: dict[str, Dataset]) -> Dataset:
             for name in ("names", "label_names", "maps")
             if (blob := getattr(own, name)) is not None
         }
-        if first.kind == "instances":
+        if objects:
             moved["labels"] = np.array([classes.id(name) for name in source.classes], np.int32)[own.labels]
         columns.append(own.replace(splits=to_joint[own.splits], **moved))
     whole = Columns.concatenate(columns)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Literal
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from sightline.data.columns import Blob
+from sightline.data.dataset import Dataset
 from sightline.data.scenes.catalog import CLASSES, SEMANTIC_CLASSES
 from sightline.data.scenes.scene import Scene
 from sightline.data.scenes.still import render
 from sightline.errors import InputError
+from sightline.ops.masks import mask_to_rle
 from sightline.progress import progress_bar
-
-if TYPE_CHECKING:
-    from sightline.data.dataset import Dataset
+from sightline.structures import Instances
 
 STREAMS = ("memory", "train", "val", "test")
 """Where seeds are drawn for: each draws from its own, so that no scene is in two of them, whatever the seeds."""
@@ -77,41 +80,55 @@ def scenes(
     Raises:
         InputError: an argument is out of range, or a field is unknown.
     """
-    if kind not in ("instances", "class_map", "class_scores"):
-        raise InputError(f"scenes are of kind instances, class_map or class_scores, not {kind!r}")
+    if kind not in _MAKERS:
+        raise InputError(f"scenes are of kind {', '.join(_MAKERS)}, not {kind!r}")
     for name in fields:
         if name not in (*_KEPT, "masks"):
             raise InputError(f"scenes have no field {name!r}; they have masks, {', '.join(_KEPT)}")
+    dataset = _MAKERS[kind](render_all(scene_seeds(n, seed, "memory"), size, progress, objects=objects))
+    return dataset.with_fields(*fields) if n and dataset.label_kind.has_objects else dataset
 
-    import torch
 
-    from sightline.data.columns import Blob
-    from sightline.data.dataset import Dataset
-    from sightline.ops.masks import mask_to_rle
-
-    images: list[Any] = []
-    truths: list[Any] = []
+def _of_objects(rendered: Iterable[Scene]) -> Dataset:
+    images: list[Tensor] = []
+    truths: list[Instances] = []
     outlines: list[str] = []
     extra: list[dict[str, Any]] = []
-    for scene in render_all(scene_seeds(n, seed, "memory"), size, progress, objects=objects):
-        images.append(torch.from_numpy(np.ascontiguousarray(scene.image.transpose(2, 0, 1))))
-        if kind == "class_map":
-            truths.append(scene.class_map().labels)
-        elif kind == "class_scores":
-            areas = np.bincount(scene.labels, [o.area for o in scene.objects], len(CLASSES))
-            truths.append(int(areas.argmax()))
-        else:
-            truths.append(scene.instances(_KEPT))
-            # Masks are packed one scene at a time: as bitmaps those of all scenes would take more than the images.
-            outlines += [json.dumps(mask_to_rle(o.mask), separators=(",", ":")) for o in scene.objects]
-            extra.append(image_facts(scene))
-    if kind == "class_map":
-        return Dataset.from_class_maps(images, truths, SEMANTIC_CLASSES)
-    if kind == "class_scores":
-        return Dataset.from_labels(images, truths, CLASSES)
+    for scene in rendered:
+        images.append(_picture(scene))
+        truths.append(scene.instances(_KEPT))
+        # Masks are packed one scene at a time: as bitmaps those of all scenes would take more than the images.
+        outlines += [json.dumps(mask_to_rle(o.mask), separators=(",", ":")) for o in scene.objects]
+        extra.append(image_facts(scene))
     dataset = Dataset.from_instances(images, truths, CLASSES, image_extra=extra)
-    dataset = dataset.with_columns(dataset.columns.replace(segmentations=Blob.of(outlines)))
-    return dataset.with_fields(*fields) if n else dataset
+    return dataset.with_columns(dataset.columns.replace(segmentations=Blob.of(outlines)))
+
+
+def _of_maps(rendered: Iterable[Scene]) -> Dataset:
+    pairs = [(_picture(scene), scene.class_map().labels) for scene in rendered]
+    return Dataset.from_class_maps([image for image, _ in pairs], [labels for _, labels in pairs], SEMANTIC_CLASSES)
+
+
+def _of_labels(rendered: Iterable[Scene]) -> Dataset:
+    pairs = [(_picture(scene), _largest(scene)) for scene in rendered]
+    return Dataset.from_labels([image for image, _ in pairs], [label for _, label in pairs], CLASSES)
+
+
+def _largest(scene: Scene) -> int:
+    """The class that covers most of a scene."""
+    return int(np.bincount(scene.labels, [o.area for o in scene.objects], len(CLASSES)).argmax())
+
+
+def _picture(scene: Scene) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(scene.image.transpose(2, 0, 1)))
+
+
+_MAKERS: dict[str, Callable[[Iterable[Scene]], Dataset]] = {
+    "instances": _of_objects,
+    "class_map": _of_maps,
+    "class_scores": _of_labels,
+}
+"""A dataset of rendered scenes, by its kind of label."""
 
 
 def image_facts(scene: Scene) -> dict[str, Any]:

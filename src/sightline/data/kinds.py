@@ -1,0 +1,148 @@
+"""The kinds of label that a dataset holds, one row each. What differs between kinds is asked of the row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from sightline.data.columns import Columns
+from sightline.data.map_values import MapClasses
+from sightline.data.source import Source, make_class_map, make_class_scores, make_instances
+from sightline.errors import InputError
+from sightline.structures import IGNORE, ClassMap, ClassScores, Instances, Size
+
+GONE = -1
+"""The new id of a class that is left out. In class maps it is `IGNORE`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """One kind of label.
+
+    Attributes:
+        name: the key in `KINDS`, and what `Dataset.kind` gives.
+        noun: what the labels are called in sentences, in the plural ("objects").
+        unit: what is counted of each class, in the plural ("objects", "pixels", "images").
+        target: the type of a target; it has an attribute `image_size`, (height, width).
+        make: `make(source, row, size, fields)` gives the target of image `row` of a source; `size()` gives the image's
+            (height, width), and `fields` names the fields wanted. None for a kind that only datasets of the user's own
+            hold.
+        relabel: `relabel(source, ids, total)` gives the source with the new class ids `ids` [K] of its old classes (or
+            `GONE`), of which there are `total`, and a bool mask of its images that stay. None where labels have no
+            classes.
+        class_ids: `class_ids(columns)` gives the class id of each counted unit and the image it belongs to, both [M];
+            None where the columns do not hold them.
+        has_objects: whether there is a row of the columns for each object.
+        has_maps: whether there is a map [H, W] for each image.
+    """
+
+    name: str
+    noun: str
+    unit: str
+    target: type[Any]
+    make: Callable[[Source, int, Callable[[], Size], Sequence[str]], Any] | None = None
+    relabel: Callable[[Source, np.ndarray, int], tuple[Source, np.ndarray | None]] | None = None
+    class_ids: Callable[[Columns], tuple[np.ndarray, np.ndarray]] | None = None
+    has_objects: bool = False
+    has_maps: bool = False
+
+
+def kind_of(data: Any) -> Kind:
+    """The row of a dataset's kind, by its attribute `kind`.
+
+    Raises:
+        InputError: there is no such kind.
+    """
+    name = data.kind
+    if name not in KINDS:
+        raise InputError(
+            f"there is no kind of label {name!r}; there are {', '.join(KINDS)} "
+            "(sightline.data.kinds.add makes another one known)"
+        )
+    return KINDS[name]
+
+
+def kind_of_target(target: Any) -> Kind | None:
+    """The kind whose targets are of this one's type; None where there is none."""
+    return next((kind for kind in KINDS.values() if isinstance(target, kind.target)), None)
+
+
+def add(kind: Kind) -> None:
+    """Make a kind of the user's own known.
+
+    Raises:
+        InputError: its name is taken.
+    """
+    if kind.name in KINDS:
+        raise InputError(f"there is a kind of label {kind.name!r} already; give the new one another name")
+    KINDS[kind.name] = kind
+
+
+def _relabel_objects(source: Source, ids: np.ndarray, total: int) -> tuple[Source, np.ndarray | None]:
+    labels = _renumbered(source.columns.labels, ids, total)
+    columns = source.columns.replace(labels=labels)
+    return replace(source, columns=columns if (labels != GONE).all() else columns.take_objects(labels != GONE)), None
+
+
+def _relabel_maps(source: Source, ids: np.ndarray, total: int) -> tuple[Source, np.ndarray | None]:
+    before = source.map_classes
+    if before is None:
+        return replace(source, map_classes=MapClasses(source.classes, ids)), None
+    now = np.where(before.ids == IGNORE, IGNORE, ids[before.ids])
+    return replace(source, map_classes=MapClasses(before.classes, now)), None
+
+
+def _relabel_images(source: Source, ids: np.ndarray, total: int) -> tuple[Source, np.ndarray | None]:
+    labels = _renumbered(_image_labels(source.columns), ids, total)
+    return replace(source, columns=source.columns.replace(image_labels=labels)), labels != GONE
+
+
+def _renumbered(labels: np.ndarray, ids: np.ndarray, total: int) -> np.ndarray:
+    """New ids; an id that is no class stays none, beyond the new ones, for `check` to find."""
+    known = (labels >= 0) & (labels < len(ids))
+    beyond = np.where(labels < 0, total, labels - len(ids) + total)
+    return np.where(known, ids[np.where(known, labels, 0)], beyond).astype(np.int32)
+
+
+def _image_labels(columns: Columns) -> np.ndarray:
+    assert columns.image_labels is not None, "a dataset of whole-image labels has them"
+    return columns.image_labels
+
+
+KINDS: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind(
+            name="instances",
+            noun="objects",
+            unit="objects",
+            target=Instances,
+            make=lambda source, row, size, fields: make_instances(source, row, size(), fields),
+            relabel=_relabel_objects,
+            class_ids=lambda columns: (columns.labels, columns.image_of),
+            has_objects=True,
+        ),
+        Kind(
+            name="class_map",
+            noun="class maps",
+            unit="pixels",
+            target=ClassMap,
+            make=lambda source, row, size, fields: make_class_map(source, row),
+            relabel=_relabel_maps,
+            has_maps=True,
+        ),
+        Kind(
+            name="class_scores",
+            noun="image classes",
+            unit="images",
+            target=ClassScores,
+            make=lambda source, row, size, fields: make_class_scores(source, row, size()),
+            relabel=_relabel_images,
+            class_ids=lambda columns: (_image_labels(columns), np.arange(columns.images)),
+        ),
+    )
+}
+"""The kinds by name."""
