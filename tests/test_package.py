@@ -16,7 +16,7 @@ import sightline
 SOURCE = Path(sightline.__file__).parent
 
 STOREYS = (
-    ("words",),
+    ("_version", "words"),
     ("errors", "progress", "submodules"),
     ("keywords", "runtime"),
     ("structures",),
@@ -157,3 +157,60 @@ def test_imports_point_down():
             if other != part and storey(other) >= storey(part):
                 wrong.append(f"{place}:{line} imports {module}")
     assert wrong == []
+
+
+def module_of(path: Path) -> str:
+    place = path.relative_to(SOURCE.parent).with_suffix("")
+    return ".".join(place.parts).removesuffix(".__init__")
+
+
+def uses(path: Path, known: set[str]) -> set[str]:
+    """The modules that a file's imports run: those named, and the packages that they lie in and the file does not.
+
+    Imports inside functions and for type checkers alone count as any other.
+    """
+    own, used = module_of(path), set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names: list[str] = []
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "sightline":
+            names = [name if (name := f"{node.module}.{alias.name}") in known else node.module for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names if alias.name.split(".")[0] == "sightline"]
+        for name in names:
+            parts = name.split(".")
+            around = {".".join(parts[:k]) for k in range(1, len(parts))}
+            used |= {name} | {package for package in around if not own.startswith(f"{package}.")}
+    return (used & known) - {own}
+
+
+def cycle_in(graph: dict[str, set[str]]) -> list[str]:
+    """Names that import one another in a circle, the first again at the end; empty where there are none."""
+    done: set[str] = set()
+    for start in sorted(graph):
+        path, stack = [start], [iter(sorted(graph[start] - done))]
+        while stack:
+            following = next(stack[-1], None)
+            if following is None:
+                done.add(path.pop())
+                stack.pop()
+            elif following in path:
+                return [*path[path.index(following) :], following]
+            elif following not in done:
+                path.append(following)
+                stack.append(iter(sorted(graph[following] - done)))
+    return []
+
+
+def test_no_modules_import_one_another():
+    """Nowhere in the package, not even inside functions; the package's own face, which is lazy, does not count."""
+    paths = [path for path in SOURCE.rglob("*.py") if path.parent != SOURCE or path.name != "__init__.py"]
+    known = {module_of(path) for path in paths}
+    graph = {module_of(path): uses(path, known) for path in paths}
+    graph["sightline.models.detection.r_cnn"] -= {"sightline.models.detection.r_cnn_stages"}  # still to be untied
+    assert cycle_in(graph) == []
+
+
+def test_cycles_are_found():
+    assert cycle_in({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+    assert cycle_in({"a": {"b", "d"}, "b": {"c"}, "c": {"b"}, "d": set()}) == ["b", "c", "b"]
+    assert cycle_in({"a": {"b"}, "b": {"d"}, "c": {"d"}, "d": {"a"}}) == ["a", "b", "d", "a"]
