@@ -323,7 +323,7 @@ def require_usable(data: Any, title: str) -> None:
     if not found.ok:
         errors = [problem for problem in found.problems if problem.level == "error"]
         number = "an error" if len(errors) == 1 else f"{len(errors)} errors, first"
-        copy = ", and with --fix drop --out COPY it writes a repaired copy" if data.kind == "instances" else ""
+        copy = ", and with --fix drop --out COPY it writes a repaired copy" if data.label_kind.has_objects else ""
         raise InputError(
             f"the {title} data has {number}: {errors[0].what}; `sightline check DATA` says what to do{copy}"
         )
