@@ -13,7 +13,7 @@ from sightline.errors import InputError
 from sightline.evaluation import ProposalMeasure, evaluate
 from sightline.evaluation.proposals import ProposalResult, evaluate_proposals
 from sightline.models.catalog import create_model
-from sightline.structures import Instances
+from sightline.structures import Classes, Instances
 
 
 def overlap(a: list[float], b: list[float]) -> float:
@@ -77,6 +77,42 @@ def test_mistakes_are_named() -> None:
         evaluate_proposals([target], [torch.zeros(0, 4)], counts=(0, 5))
     with pytest.raises(InputError, match="not at 7"):
         evaluate_proposals([target], [torch.zeros(0, 4)]).curve(7)
+
+
+def test_images_and_classes_are_ranked_by_recall() -> None:
+    """Of four images one is without objects, one found, one found in part, one not at all."""
+    names = Classes(["a", "b", "c"])
+    two = {"boxes": [[10.0, 10, 30, 30], [50, 50, 90, 90]], "labels": [0, 1]}
+    targets = [
+        Instances((100, 100), classes=names, source="empty.png"),
+        Instances((100, 100), classes=names, source="found.png", **two),
+        Instances((100, 100), classes=names, source="half.png", **two),
+        Instances((100, 100), classes=names, source="none.png", crowd=[True, False, False], boxes=[[0.0, 0, 9, 9]] * 3,
+                  labels=[2, 0, 0]),
+    ]  # fmt: skip
+    boxes = [torch.tensor(two["boxes"])] * 2
+    proposals = [torch.zeros(0, 4), boxes[0], boxes[0][1:], torch.tensor([[50.0, 50, 60, 60]])]
+    result = evaluate_proposals(targets, proposals, classes=names)
+    assert [result.image_recall[i] for i in (1, 2, 3)] == [1, 0.5, 0]
+    assert math.isnan(result.image_recall[0])
+    assert result.worst_first().tolist() == [3, 2, 1, 0]
+    assert result.found(2).tolist() == [False, True]
+    assert result.per_class == {
+        "a": {"AR@300": pytest.approx(0.25), "recall50@300": pytest.approx(0.25), "objects": 4},
+        "b": {"AR@300": 1.0, "recall50@300": 1.0, "objects": 2},
+        "c": {"AR@300": None, "recall50@300": None, "objects": 0},
+    }
+    assert result.reasons == {f"c/{name}@300": "no object of 'c' in these labels" for name in ("AR", "recall50")}
+    assert result.headline == ("AR@300", "recall50@300", "AR@1000", "recall50@1000")
+    assert result.names == ["empty.png", "found.png", "half.png", "none.png"]
+    values = json.loads(json.dumps(result.to_dict()))
+    assert values["image_recall"] == {"empty.png": None, "found.png": 1.0, "half.png": 0.5, "none.png": 0.0}
+    table = str(result).splitlines()
+    assert [line.split()[0] for line in table[-4:]] == ["class", "b", "a", "c"]
+    few = evaluate_proposals(targets, proposals, counts=(1, 2))
+    assert (few.ranked_at, few.headline, few.per_class) == (2, ("AR@2", "recall50@2"), {})
+    with pytest.raises(InputError, match="1 names but 4 images"):
+        evaluate_proposals(targets, proposals, names=["x"])
 
 
 def test_a_proposal_network_answers_with_boxes_that_can_be_measured_and_serve_fast_rcnn() -> None:
