@@ -23,7 +23,7 @@ def built(name: str, **arguments: Any) -> Any:
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda e: e.name)
 def test_every_argument_has_a_type_and_a_meaning(entry: Entry) -> None:
-    rows = _arguments(entry.builder)
+    rows = _arguments(entry)
     assert "image_size" in [row["name"] for row in rows]
     fields = [field for row in rows for field in row.get("fields", ())]
     for row in rows + fields:

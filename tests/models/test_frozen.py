@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import inspect
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -45,12 +44,8 @@ def plain(value: Any) -> Any:
 
 
 def defaults(entry: Entry) -> dict[str, Any]:
-    """The builder's default arguments."""
-    return {
-        name: plain(parameter.default)
-        for name, parameter in inspect.signature(entry.builder).parameters.items()
-        if parameter.default is not inspect.Parameter.empty
-    }
+    """The model's default arguments."""
+    return {name: plain(argument.default) for name, argument in entry.arguments.items()}
 
 
 def numbers(value: Any) -> Iterator[str]:

@@ -57,7 +57,7 @@ def test_entries_say_what_torchvision_s_do(published: Published, shared: Path) -
     if facts["type"] == "ObjectDetection":
         assert ours is None
         with torch.device("meta"):
-            model = find(published.network).builder(["a"], **published.arguments)
+            model = find(published.network).build(["a"], **published.arguments)
         assert not model.preprocess.antialias
         return
     assert ours is not None

@@ -499,14 +499,14 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
-@pytest.mark.parametrize("name", [e.name for e in ENTRIES if e.backbone in {p.network for p in PUBLISHED}])
+@pytest.mark.parametrize("name", [e.name for e in ENTRIES if e.classifier() in {p.network for p in PUBLISHED}])
 def test_a_classifier_s_tensors_become_a_detector_s(name: str, hub: Path) -> None:
     """All of the classifier's up to some layer, and in its order."""
     entry = next(e for e in ENTRIES if e.name == name)
     with torch.device("meta"):
-        layout = create_model(str(entry.backbone), class_names("imagenet")).network.state_dict()
+        layout = create_model(str(entry.classifier()), class_names("imagenet")).network.state_dict()
     state = flat_state({k: v.shape for k, v in layout.items() if not k.endswith("num_batches_tracked")})
-    write(state, hub / next(p.file for p in PUBLISHED if p.network == entry.backbone))
+    write(state, hub / next(p.file for p in PUBLISHED if p.network == entry.classifier()))
     model = create_model(name, NAMES, weights="imagenet")
     of_value = {float(value.flatten()[0]): key for key, value in state.items()}
     assert len(of_value) == len(state)
@@ -528,8 +528,8 @@ def test_a_classifier_s_tensors_become_a_detector_s(name: str, hub: Path) -> Non
 @pytest.mark.parametrize("name", PYRAMIDS_AND_SSDLITE)
 def test_a_backbone_computes_what_the_classifier_does(name: str, hub: Path, caplog: pytest.LogCaptureFixture) -> None:
     entry = next(e for e in ENTRIES if e.name == name)
-    network = classifier(str(entry.backbone))
-    file = next(p.file for p in PUBLISHED if p.network == entry.backbone)
+    network = classifier(str(entry.classifier()))
+    file = next(p.file for p in PUBLISHED if p.network == entry.classifier())
     state = network.state_dict()
     write(state, hub / file)
     model = create_model(name, NAMES, weights="imagenet").eval()

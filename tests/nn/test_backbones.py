@@ -120,7 +120,7 @@ def test_maps_are_the_network_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_freezing_stops_only_what_is_before() -> None:
     net = resnet18()
     maps = FeatureMaps(net.layers(), net.stages)
-    maps.freeze_before("layer2")
+    maps.train_last(3, net.parts)
     learning = {name.split(".")[0] for name, p in maps.named_parameters() if p.requires_grad}
     assert learning == {"layer2", "layer3", "layer4"}
 

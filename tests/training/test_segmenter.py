@@ -37,7 +37,7 @@ def three_layers(classes: list[str], *, in_channels: int = 3, width: int = 8) ->
 
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> nn.Module:
-    entry = Entry("three_layers", three_layers, "segmentation", "a test")
+    entry = Entry(name="three_layers", builder=three_layers, task="segmentation", paper="a test")
     monkeypatch.setitem(catalog._BY_NAME, "three_layers", entry)
     torch.manual_seed(0)
     return sl.create_model("three_layers", sl.scenes(1, 48, kind="class_map").classes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
@@ -14,7 +13,7 @@ import torch
 from torch import nn
 
 from sightline.errors import InputError
-from sightline.models.entry import Entry
+from sightline.models.entry import BACKBONE_ARGUMENTS, Entry
 from sightline.runtime.limits import limits, require_within
 from sightline.runtime.values import require_number, require_whole, short
 
@@ -30,8 +29,8 @@ _WORDS: dict[Any, str] = {
 
 
 def parameters(entry: Entry) -> list[str]:
-    """Names of the arguments that the builder takes besides the classes."""
-    return [n for n, p in inspect.signature(entry.builder).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    """Names of the arguments that the model takes besides the classes."""
+    return list(entry.arguments)
 
 
 def with_image_size(entry: Entry, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,7 +42,7 @@ def with_image_size(entry: Entry, arguments: Mapping[str, Any]) -> dict[str, Any
     Raises:
         InputError: `image_size` and what it stands for are both given, or it is no whole number.
     """
-    own = inspect.signature(entry.builder).parameters
+    own = entry.arguments
     made = dict(arguments)
     for old, new in _OLD_NAMES.get(entry.task, {}).items():
         if old in made and old not in own:
@@ -145,15 +144,16 @@ def require_parameters(name: str, build: Callable[[], nn.Module]) -> None:
 
 def wrong_kind(entry: Entry, name: str, value: Any) -> str | None:
     """In words what an argument takes, where the value is of another kind; None where it fits or nothing is known."""
-    hint = get_type_hints(entry.builder).get(name, Any)
-    return None if _fits(value, hint) else in_words(hint)
+    hint = entry.arguments[name].kind if name in entry.arguments else Any
+    known = _words_of(hint) if name in BACKBONE_ARGUMENTS else ()
+    return None if _fits(value, hint) and (not known or value in known) else in_words(hint)
 
 
 def with_settings(entry: Entry, arguments: Mapping[str, Any], own: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The arguments, each group of settings as the dataclass that the builder takes.
 
     A dictionary changes the numbers it names and leaves the model's others as they are: those in `own`, else the
-    default of the builder's signature. None stands for all of them, so it is left out.
+    model's default. None stands for all of them, so it is left out.
 
     Args:
         entry: the model.
@@ -163,11 +163,10 @@ def with_settings(entry: Entry, arguments: Mapping[str, Any], own: Mapping[str, 
     Raises:
         InputError: the settings have no such number, or one is of another kind; the message names the nearest.
     """
-    hints = get_type_hints(entry.builder)
-    defaults = inspect.signature(entry.builder).parameters
+    known_arguments = entry.arguments
     made = dict(arguments)
     for key, value in arguments.items():
-        kind = _settings_of(hints.get(key))
+        kind = _settings_of(known_arguments[key].kind) if key in known_arguments else None
         if kind is None or not isinstance(value, dict | None):
             continue
         if value is None:
@@ -183,7 +182,7 @@ def with_settings(entry: Entry, arguments: Mapping[str, Any], own: Mapping[str, 
             if not _fits(number, kinds[name]):
                 raise InputError(f"{key}.{name} of {entry.name} is {number!r}, but it takes {in_words(kinds[name])}")
         numbers = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
-        made[key] = replace((own or {}).get(key) or defaults[key].default, **numbers)
+        made[key] = replace((own or {}).get(key) or known_arguments[key].default, **numbers)
     return made
 
 
@@ -214,6 +213,13 @@ def _fits(value: Any, hint: Any) -> bool:
             return len(value) == len(kinds) and all(map(_fits, value, kinds))
         return all(_fits(entry, kinds[0]) for entry in value) if len(kinds) == 1 else True
     return True
+
+
+def _words_of(hint: Any) -> tuple[Any, ...]:
+    """The values of a literal type, or of those in a union."""
+    if get_origin(hint) is Literal:
+        return get_args(hint)
+    return tuple(word for kind in get_args(hint) for word in ((None,) if kind is type(None) else _words_of(kind)))
 
 
 def in_words(hint: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from sightline.models.arguments import (
 from sightline.models.classification.entries import CLASSIFICATION_ENTRIES
 from sightline.models.detection.dense_entries import DENSE_ENTRIES
 from sightline.models.detection.region_entries import REGION_ENTRIES
-from sightline.models.entry import Entry
+from sightline.models.entry import BACKBONE_ARGUMENTS, Entry
 from sightline.models.published import DATA, PUBLISHED, Published, class_names, coco_classes, find_published, local_file
 from sightline.models.segmentation.entries import SEGMENTATION_ENTRIES
 from sightline.models.weights import head_fits, load_weights, read_checkpoint
@@ -31,10 +31,30 @@ from sightline.runtime import reading
 from sightline.runtime.values import require_whole
 from sightline.structures import Classes
 
-ENTRIES = (*REGION_ENTRIES, *DENSE_ENTRIES, *SEGMENTATION_ENTRIES, *CLASSIFICATION_ENTRIES)
+ENTRIES: list[Entry] = [*REGION_ENTRIES, *DENSE_ENTRIES, *SEGMENTATION_ENTRIES, *CLASSIFICATION_ENTRIES]
 """Every model by name."""
 
 _BY_NAME = {name: entry for entry in ENTRIES for name in (entry.name, *entry.aliases)}
+
+
+def add(entry: Entry) -> None:
+    """Give a model of one's own a name: `create_model`, the command line and saved files then know it.
+
+    Args:
+        entry: its row. The builder is called as builder(classes, in_channels=…, …), with the arguments that are given.
+
+    Raises:
+        InputError: it is no `Entry`, or one of its names is another model's.
+    """
+    if not isinstance(entry, Entry) or not entry.name:
+        raise InputError(f"catalog.add takes an Entry(name=…, builder=…, task=…, paper=…), not {entry!r}")
+    if any(entry is known for known in ENTRIES):
+        return
+    for name in (entry.name, *entry.aliases):
+        if name in _BY_NAME:
+            raise InputError(f"there is a model {name!r} in the catalog; give yours another name")
+    ENTRIES.append(entry)
+    _BY_NAME.update(dict.fromkeys((entry.name, *entry.aliases), entry))
 
 
 def find(name: str) -> Entry:
@@ -94,8 +114,10 @@ def create_model(
     names = None if classes is None else Classes(classes)
     if names is not None and not len(names):
         raise InputError(f"{entry.name} needs at least one class; give classes=[…] with their names")
-    published = _published(entry, weights)
-    if names is None and (weights is None or (published is not None and published.network == entry.backbone)):
+    published = _published(entry, weights, arguments)
+    if names is None and (
+        weights is None or (published is not None and published.network == entry.classifier(arguments))
+    ):
         raise InputError(_needs_classes(entry))  # before anything is downloaded
     preset: dict[str, Any] = {}
     same_classes, note, path = True, "", None
@@ -104,7 +126,7 @@ def create_model(
     if weights is not None:
         path = local_file(weights, published)
         state, metadata = read_checkpoint(path)
-        known, preset = _brought(entry, published, state, metadata, names, str(path))
+        known, preset = _brought(entry, published, state, metadata, names, str(path), arguments)
         if names is None and known is None:
             raise InputError(f"{_needs_classes(entry)}; {path} does not name its own")
         names = names or known
@@ -117,6 +139,7 @@ def create_model(
             note = f"the file does not name its classes; by their number they were taken for {known!r}"
     preset = {k: v for k, v in preset.items() if k in parameters(entry)}
     arguments = preset | with_settings(entry, given, preset)
+    assert names is not None  # given, or brought by the weights
     model = _built(entry, names, in_channels, arguments)
     if path is not None:
         model.weights_report = load_weights(model, state, str(path), same_classes=same_classes, note=note)
@@ -132,10 +155,10 @@ def _remember(model: nn.Module, metadata: dict[str, str], where: str) -> None:
         model.metadata = {"trained_on": kept["trained_on"]}  # type: ignore[assignment]
 
 
-def _built(entry: Entry, names: Classes | None, in_channels: int, arguments: dict[str, Any]) -> Any:
+def _built(entry: Entry, names: Classes, in_channels: int, arguments: dict[str, Any]) -> Any:
     if entry.name == "darknet" or in_channels > 16 or largest_whole(arguments) > 2048:  # else it is of an ordinary size
-        require_parameters(entry.name, lambda: entry.builder(names, in_channels=in_channels, **arguments))
-    model: Any = entry.builder(names, in_channels=in_channels, **arguments)
+        require_parameters(entry.name, lambda: entry.build(names, in_channels=in_channels, **arguments))
+    model: Any = entry.build(names, in_channels=in_channels, **arguments)
     model.name = entry.name
     model.arguments = {"in_channels": in_channels, **arguments}
     model.weights_report = None
@@ -154,6 +177,7 @@ def _with_darknet_weights(
         )
     if names is None:
         raise InputError(_needs_classes(entry))
+    assert names is not None  # given, or brought by the weights
     model = _built(entry, names, in_channels, arguments)
     load_darknet_weights(network_of(model), file)
     found: nn.Module = model
@@ -231,7 +255,7 @@ def models(task: str | None = None, weights: str | None = None) -> list[dict[str
     data = {"coco", "voc"} if weights == "coco" else {weights}
     rows = []
     for entry in ENTRIES:
-        published = {p.data: p.metric for p in PUBLISHED if p.network in (entry.name, entry.backbone)}
+        published = {p.data: p.metric for p in PUBLISHED if p.network in (entry.name, entry.classifier())}
         if (task is not None and entry.task != task) or (weights is not None and not data & published.keys()):
             continue
         with torch.device("meta"):  # nothing is allocated or filled
@@ -249,10 +273,10 @@ def models(task: str | None = None, weights: str | None = None) -> list[dict[str
     return rows
 
 
-def as_published(entry: Entry) -> nn.Module:
-    """The network with the classes and arguments that its published weights have, or would have."""
+def as_published(entry: Entry, given: Mapping[str, Any] | None = None) -> nn.Module:
+    """The network with the classes and arguments that its published weights have, or would have, and those `given`."""
     classes, arguments = _published_head(entry)
-    return entry.builder(classes, **{k: v for k, v in arguments.items() if k in parameters(entry)})
+    return entry.build(classes, **{k: v for k, v in arguments.items() if k in parameters(entry)} | dict(given or {}))
 
 
 def _published_head(entry: Entry, published: Published | None = None) -> tuple[Classes, dict[str, Any]]:
@@ -278,6 +302,7 @@ def _brought(
     metadata: dict[str, str],
     wanted: Classes | None,
     where: str,
+    given: Mapping[str, Any],
 ) -> tuple[Classes | None, dict[str, Any]]:
     """What a checkpoint says of the model: its classes, where they are known, and the builder's arguments."""
     ours = metadata.get("format", "").startswith("sightline model")
@@ -290,7 +315,8 @@ def _brought(
         return classes, arguments
     if not ours and wanted in (None, classes):
         with torch.device("meta"):
-            if head_fits(as_published(entry), state):
+            backbone = {k: v for k, v in given.items() if k in BACKBONE_ARGUMENTS}
+            if head_fits(as_published(entry, backbone), state):
                 return classes, arguments
     relative = metadata.get("task") == entry.task  # such as an FCN-32s for an FCN-16s
     if not relative and not any(key.startswith("backbone.") for key in state):
@@ -304,17 +330,17 @@ def _needs_classes(entry: Entry) -> str:
     return f"{entry.name} needs its classes: give classes=[…], for a dataset classes=data.classes"
 
 
-def _published(entry: Entry, weights: str | Path | None) -> Published | None:
+def _published(entry: Entry, weights: str | Path | None, arguments: Mapping[str, Any]) -> Published | None:
     """The published checkpoint that `weights` names: of the model itself, or of its backbone's classifier."""
     if weights is None:
         return None
     if weights not in DATA:
         return next((p for p in PUBLISHED if Path(weights).name == p.file), None)
-    found = find_published(entry.name, str(weights))
-    if found is None and entry.backbone is not None:
-        found = find_published(entry.backbone, str(weights))
+    found, backbone = find_published(entry.name, str(weights)), entry.classifier(arguments)
+    if found is None and backbone is not None:
+        found = find_published(backbone, str(weights))
     if found is None:
-        known = [p.data for p in PUBLISHED if p.network in (entry.name, entry.backbone)]
+        known = [p.data for p in PUBLISHED if p.network in (entry.name, backbone)]
         if not known:
             raise InputError(
                 f"no weights of {entry.name} are published, {weights!r} or others; give a file or a run's folder, or "

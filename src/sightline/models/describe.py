@@ -16,6 +16,7 @@ import torch
 from sightline.models.arguments import in_words
 from sightline.models.catalog import ENTRIES, as_published, find
 from sightline.models.detection.detector import Detector
+from sightline.models.entry import Entry
 from sightline.models.preprocess import Preprocess
 from sightline.models.published import PUBLISHED
 
@@ -47,12 +48,12 @@ def describe(name: str) -> dict[str, Any]:
         "name": entry.name,
         "aliases": list(entry.aliases),
         "task": entry.task,
-        "summary": _summary(entry.builder),
+        "summary": entry.summary or _summary(entry.builder),
         "paper": entry.paper,
         "file": Path(inspect.getfile(source)).resolve().relative_to(_ROOT).as_posix(),
         "parameters": sum(p.numel() for p in model.parameters()),
-        "backbone": entry.backbone,
-        "arguments": _arguments(entry.builder),
+        "backbone": entry.classifier(),
+        "arguments": _arguments(entry),
         "weights": [
             {
                 "data": p.data,
@@ -64,7 +65,7 @@ def describe(name: str) -> dict[str, Any]:
                 "preprocess": None if p.preprocess is None else asdict(p.preprocess),
             }
             for p in PUBLISHED
-            if p.network in (entry.name, entry.backbone)
+            if p.network in (entry.name, entry.classifier())
         ],
         "preprocess": model.preprocess.extra_repr(),
     }
@@ -75,16 +76,14 @@ def _summary(builder: Callable[..., Any]) -> str:
     return re.sub(r" ?Arguments as (for|of) `\w+`[^.]*\.", "", text)
 
 
-def _arguments(builder: Callable[..., Any]) -> list[dict[str, Any]]:
-    hints, meanings = get_type_hints(builder), _meanings(builder)
+def _arguments(entry: Entry) -> list[dict[str, Any]]:
     rows = []
-    for name, parameter in inspect.signature(builder).parameters.items():
-        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
-            continue
-        row = {"name": name, "type": in_words(hints[name]), "default": parameter.default}
-        row["meaning"] = meanings.get(name, "")
-        if is_dataclass(parameter.default):
-            row |= {"type": "settings", "default": None, "fields": _fields(parameter.default)}
+    for name, argument in entry.arguments.items():
+        row = {"name": name, "type": in_words(argument.kind), "default": argument.default}
+        meanings = _meanings(entry.builder) | (_attributes(argument.source) if argument.group else {})
+        row["meaning"] = meanings.get(name) or _meanings(argument.source).get(name, "")
+        if is_dataclass(argument.default):
+            row |= {"type": "settings", "default": None, "fields": _fields(argument.default)}
         rows.append(row)
     names = [row["name"] for row in rows]
     if "image_size" not in names:  # every model takes it
@@ -94,9 +93,7 @@ def _arguments(builder: Callable[..., Any]) -> list[dict[str, Any]]:
 
 
 def _fields(settings: Any) -> list[dict[str, Any]]:
-    hints, meanings = get_type_hints(type(settings)), {}
-    for kind in reversed(type(settings).__mro__):
-        meanings.update(_section(kind.__dict__.get("__doc__") or "", "Attributes"))
+    hints, meanings = get_type_hints(type(settings)), _attributes(type(settings))
     return [
         {
             "name": field.name,
@@ -106,6 +103,14 @@ def _fields(settings: Any) -> list[dict[str, Any]]:
         }
         for field in fields(settings)
     ]
+
+
+def _attributes(settings: Any) -> dict[str, str]:
+    """Of each field of a dataclass its text in the docstring, or in that of a class it stems from."""
+    found: dict[str, str] = {}
+    for kind in reversed(settings.__mro__):
+        found |= _section(kind.__dict__.get("__doc__") or "", "Attributes")
+    return found
 
 
 @cache

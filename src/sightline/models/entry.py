@@ -1,32 +1,141 @@
-"""A row of the catalog: a name and the function that builds the model."""
+"""A row of the catalog: a name, the function that builds the model, and the arguments the function takes by name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cache, cached_property
+from typing import Any, TypeVar, get_type_hints
 
 from torch import nn
 
+from sightline.models.preprocess import InputSize
+from sightline.nn.backbones.named import BackboneOptions
+
+GROUPS = (BackboneOptions, InputSize)
+"""Their fields are arguments of their own by name: `norm`, `min_size`, …."""
+BACKBONE_ARGUMENTS = ("backbone", "encoder")
+
+Builder = TypeVar("Builder", bound=Callable[..., nn.Module])
+
 
 @dataclass(frozen=True)
+class Argument:
+    """An argument that a model takes by name.
+
+    Attributes:
+        kind: its type hint.
+        default: its value where it is not given.
+        source: the function or class whose docstring explains it.
+        group: the builder's parameter whose field it is; "" for a parameter of its own.
+    """
+
+    kind: Any
+    default: Any
+    source: Callable[..., Any]
+    group: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Entry:
     """A model by name.
 
     Attributes:
         name: in the catalog.
-        builder: (classes, *, in_channels, …) → model.
-        task: "detection", "classification".
+        builder: (classes, *, in_channels, …) → model. Models that differ in numbers alone share one.
+        task: "detection", "classification", ….
         paper: where it is from.
+        summary: what it is, in a sentence; by default the first paragraph of the builder's docstring.
         aliases: other names for it.
-        backbone: catalog name of the classifier whose weights its backbone takes.
+        backbone: catalog name of the classifier whose weights its backbone takes; by default what the builder's
+            argument `backbone` or `encoder` names.
         start: arguments that suit a start from pretrained weights, unless given otherwise.
+        fixed: arguments of the builder that make the model what its name says; they cannot be given.
+        defaults: arguments of the builder whose defaults differ for this model.
     """
 
     name: str
     builder: Callable[..., nn.Module]
     task: str
     paper: str
+    summary: str = ""
     aliases: tuple[str, ...] = ()
     backbone: str | None = None
-    start: dict[str, Any] = field(default_factory=dict)
+    start: Mapping[str, Any] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def arguments(self) -> dict[str, Argument]:
+        """What it takes by name besides the classes."""
+        known = {name: a for name, a in arguments_of(self.builder).items() if name not in self.fixed}
+        return {name: replace(a, default=self.defaults.get(name, a.default)) for name, a in known.items()}
+
+    def classifier(self, arguments: Mapping[str, Any] | None = None) -> str | None:
+        """Catalog name of the classifier whose weights the backbone takes, for a model built with these arguments."""
+        if self.backbone is not None:
+            return self.backbone
+        chosen = {name: a.default for name, a in self.arguments.items()} | dict(self.fixed) | dict(arguments or {})
+        return next((chosen[name] for name in BACKBONE_ARGUMENTS if chosen.get(name) is not None), None)
+
+    @property
+    def takes_backbones(self) -> bool:
+        """Whether the backbone can be chosen."""
+        return any(name in self.arguments for name in BACKBONE_ARGUMENTS)
+
+    def build(self, classes: Iterable[str], **arguments: Any) -> nn.Module:
+        """The model of these classes; arguments by name, those of `fixed` and `defaults` besides."""
+        given = {**self.defaults, **arguments, **self.fixed}
+        for name, argument in arguments_of(self.builder).items():
+            if argument.group and name in given:
+                own = given.get(argument.group, _parameters(self.builder)[argument.group].default)
+                given[argument.group] = replace(own, **{name: given.pop(name)})
+        return self.builder(classes, **given)
+
+
+def extends(base: Callable[..., nn.Module]) -> Callable[[Builder], Builder]:
+    """A builder whose `**arguments` are those of another, `base`: `inspect.signature` and the catalog see them all."""
+
+    def mark(builder: Builder) -> Builder:
+        own, inherited = inspect.signature(builder), inspect.signature(base).parameters
+        named = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        names = {p.name for p in named}
+        named += [p for p in inherited.values() if p.kind is p.KEYWORD_ONLY and p.name not in names]
+        vars(builder).update(__signature__=own.replace(parameters=named), __extends__=base)
+        return builder
+
+    return mark
+
+
+@cache
+def arguments_of(builder: Callable[..., nn.Module]) -> dict[str, Argument]:
+    """The arguments that a builder takes by name, groups of them field by field."""
+    found: dict[str, Argument] = {}
+    for name, parameter in _parameters(builder).items():
+        if parameter.kind is not parameter.KEYWORD_ONLY:
+            continue
+        source, kind = _declared(builder, name)
+        default = None if parameter.default is parameter.empty else parameter.default
+        if isinstance(default, GROUPS):
+            hints = get_type_hints(type(default))
+            found |= {
+                f.name: Argument(hints[f.name], getattr(default, f.name), type(default), name) for f in fields(default)
+            }
+        else:
+            found[name] = Argument(kind, default, source)
+    return found
+
+
+def _parameters(builder: Callable[..., nn.Module]) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(builder).parameters
+
+
+def _declared(builder: Callable[..., Any], name: str) -> tuple[Callable[..., Any], Any]:
+    """The builder, or what it extends, that declares an argument; and the type it gives it."""
+    try:
+        hints = get_type_hints(builder.__init__ if isinstance(builder, type) else builder)  # type: ignore[misc]
+    except (TypeError, NameError):  # a callable object, or names that are imported for type checkers alone
+        hints = {}
+    base = getattr(builder, "__extends__", None)
+    return (builder, hints.get(name, Any)) if name in hints or base is None else _declared(base, name)

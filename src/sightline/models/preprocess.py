@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,19 @@ def resize_target(target: Instances, scale: tuple[float, float], size: Size) -> 
     if "masks" in target and target.masks.shape[1:] != size:
         fields["masks"] = F.interpolate(target.masks[:, None].byte(), size=size, mode="nearest")[:, 0].bool()
     return target.replace(image_size=size, **fields)
+
+
+@dataclass(frozen=True)
+class InputSize:
+    """The images' sides inside a network.
+
+    Attributes:
+        min_size: pixels that the shorter side becomes, unless the longer would pass `max_size`.
+        max_size: pixels of the longer side at most.
+    """
+
+    min_size: int = 800
+    max_size: int = 1333
 
 
 class Preprocess(nn.Module):
@@ -154,3 +168,15 @@ class Preprocess(nn.Module):
         size = f"size={self.fixed_size}" if self.fixed_size else f"shorter side {self.min_size}{limit}"
         how = f"{self.interpolation}, {'' if self.antialias else 'not '}antialiased"
         return f"{self.channels} channels, {size}, {how}, divisor={self.divisor}"
+
+
+def imagenet_preprocess(in_channels: int, size: InputSize | None = None, **arguments: Any) -> Preprocess:
+    """Images normalised as for the backbones' published weights.
+
+    Args:
+        in_channels: channels of the images.
+        size: their sides in the batch.
+        arguments: of `Preprocess` besides; its divisor is 32 unless given.
+    """
+    mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)
+    return Preprocess(mean, std, **(vars(size) if size is not None else {}), **arguments)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 
 import pytest
@@ -20,9 +19,9 @@ LOSSES = PixelLosses(0.5, dice=2.0, class_weights=(1.0, 2.0, 3.0))
 
 @pytest.mark.parametrize("entry", SEGMENTATION_ENTRIES, ids=lambda entry: entry.name)
 def test_every_builder_takes_losses(entry) -> None:
-    assert inspect.signature(entry.builder).parameters["losses"].default == PixelLosses()
+    assert entry.arguments["losses"].default == PixelLosses()
     with torch.device("meta"):
-        assert entry.builder(NAMES, losses=LOSSES).loss == LOSSES
+        assert entry.build(NAMES, losses=LOSSES).loss == LOSSES
 
 
 @pytest.mark.parametrize("name", ["unet_small", "unet_mobilenet_v2", "fcn8s_mobilenet_v2", "sliding_segmentation"])

@@ -7,7 +7,7 @@ from sightline.models.entry import Entry
 
 CLASSIFICATION_ENTRIES = (
     *(
-        Entry(name, getattr(classifier, name), "classification", paper)
+        Entry(name=name, builder=getattr(classifier, name), task="classification", paper=paper)
         for names, paper in (
             (
                 ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),

@@ -19,12 +19,13 @@ from torch import Tensor, nn
 
 from sightline.models.detection.detector import Detections, Detector, Losses, head_outputs
 from sightline.models.detection.proposers import Proposer, ProposerName, StoredProposals, checked, make_proposer
-from sightline.models.detection.single_map import Norm, imagenet_preprocess, mobilenet_v2_body, vgg_body
-from sightline.models.preprocess import Preprocess
+from sightline.models.detection.single_map import mobilenet_v2_body, vgg_body
+from sightline.models.preprocess import Preprocess, imagenet_preprocess
 from sightline.models.weights import shared_keys
 from sightline.nn.backbones.vgg import vgg16
 from sightline.nn.heads.box import BoxPredictor, BoxSettings, RegionHeads, TwoLayerHead
 from sightline.nn.heads.regions import DenseHead, PooledRegions
+from sightline.nn.layers import Norm
 from sightline.ops.boxes import clip_boxes_to_image, remove_small_boxes, scale_boxes
 from sightline.ops.proposals import CachedProposals, SelectiveSearch
 from sightline.structures import Classes, ImageBatch, Instances
@@ -134,7 +135,7 @@ def fast_rcnn_vgg16(
         BoxPredictor(hidden, head_outputs(names, slots)),
         boxes,
     )
-    preprocess = imagenet_preprocess(in_channels, min_size, max_size)
+    preprocess = imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size)
     model = FastRCNN(names, preprocess, body, make_proposer(proposer), heads, limit, slots)
     model.backbone_keys = shared_keys(net, model)
     return model
@@ -170,7 +171,7 @@ def fast_rcnn_mobilenet_v2(
         BoxPredictor(hidden, head_outputs(names, slots)),
         boxes,
     )
-    preprocess = imagenet_preprocess(in_channels, min_size, max_size)
+    preprocess = imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size)
     model = FastRCNN(names, preprocess, body, make_proposer(proposer), heads, limit, slots)
     model.backbone_keys = shared_keys(net, model)
     return model

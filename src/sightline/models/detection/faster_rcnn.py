@@ -9,28 +9,24 @@ all losses trained jointly; smooth L1 bends at 1/9; proposals are clipped to the
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import partial
-from typing import Literal, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from sightline.errors import InputError
 from sightline.models.detection.detector import Detections, Detector, Losses, head_outputs
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
 from sightline.models.weights import shared_keys
 from sightline.nn.backbones.features import FeatureMaps, Stage
 from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
 from sightline.nn.backbones.mobilenet_v3 import mobilenet_v3_large
-from sightline.nn.backbones.resnet import ResNet, resnet18, resnet50
+from sightline.nn.backbones.resnet import resnet18, resnet50
 from sightline.nn.heads.box import BoxPredictor, BoxSettings, ConvHead, RegionHeads, TwoLayerHead
 from sightline.nn.heads.rpn import ProposalSettings, RegionProposalNetwork
-from sightline.nn.layers import FrozenBatchNorm2d, NormLayer
+from sightline.nn.layers import Norm, norm_maker
 from sightline.nn.necks.fpn import FeaturePyramid, PyramidBackbone
 from sightline.ops.regions import multiscale_roi_align
 from sightline.structures import Classes, ImageBatch, Instances, Size
-
-Norm = Literal["batch", "frozen"]
 
 
 class FasterRCNN(Detector):
@@ -136,7 +132,7 @@ def faster_rcnn_resnet50_fpn(
         slots: as in `Detector`.
     """
     net = resnet50(in_channels=in_channels, norm=norm_maker(norm, norm_eps))
-    body = resnet_body(net, trainable_layers)
+    body = net.maps((4, 8, 16, 32), trainable_layers)
     fpn = FeaturePyramid(body.channels, 256)
     rpn = RegionProposalNetwork(256, _OCTAVES, settings=proposals)
     head = TwoLayerHead(256 * 7 * 7, 1024)
@@ -160,7 +156,7 @@ def faster_rcnn_resnet50_fpn_v2(
     Arguments as for `faster_rcnn_resnet50_fpn`.
     """
     net = resnet50(in_channels=in_channels, norm=norm_maker(norm))
-    body = resnet_body(net, trainable_layers)
+    body = net.maps((4, 8, 16, 32), trainable_layers)
     fpn = FeaturePyramid(body.channels, 256, norm=nn.BatchNorm2d)
     rpn = RegionProposalNetwork(256, _OCTAVES, depth=2, settings=proposals)
     head = ConvHead((256, 7, 7), convs=(256, 256, 256, 256), hidden=1024)
@@ -184,7 +180,7 @@ def faster_rcnn_resnet18_fpn(
     Arguments as for `faster_rcnn_resnet50_fpn`.
     """
     net = resnet18(in_channels=in_channels, norm=norm_maker(norm))
-    body = resnet_body(net, trainable_layers)
+    body = net.maps((4, 8, 16, 32), trainable_layers)
     fpn = FeaturePyramid(body.channels, 256)
     rpn = RegionProposalNetwork(256, _OCTAVES, settings=proposals)
     head = TwoLayerHead(256 * 7 * 7, 1024)
@@ -210,7 +206,7 @@ def faster_rcnn_mobilenet_v3_large_fpn(
     """
     net = mobilenet_v3_large(in_channels=in_channels, norm=norm_maker(norm, norm_eps))
     body = FeatureMaps(net.layers(), [Stage("13", 160, 32), Stage("16", 960, 32)])
-    freeze_before_last(body, ["0", "2", "4", "7", "13", "16"], trainable_layers)
+    body.train_last(trainable_layers, net.parts)
     fpn = FeaturePyramid(body.channels, 256)
     all_sizes = [[32, 64, 128, 256, 512]] * 3
     rpn = RegionProposalNetwork(256, all_sizes, settings=proposals)
@@ -275,8 +271,7 @@ def faster_rcnn_mobilenet_v2_fpn(
             `faster_rcnn_resnet50_fpn`; the backbone has seven parts.
     """
     net = mobilenet_v2(in_channels=in_channels, norm=norm_maker(norm))
-    body = FeatureMaps(net.layers(), net.stages[2:])
-    freeze_before_last(body, ["0", "2", "4", "7", "11", "14", "17"], trainable_layers)
+    body = net.maps((8, 16, 32), trainable_layers)
     fpn = FeaturePyramid(body.channels, channels)
     thirds = [[base, base * 2 ** (1 / 3), base * 2 ** (2 / 3)] for base in (32, 64, 128, 256)]
     rpn = RegionProposalNetwork(channels, thirds, settings=proposals)
@@ -314,29 +309,3 @@ def _assemble(
     )
     model.backbone_keys = shared_keys(net, model)
     return model
-
-
-def resnet_body(net: ResNet, trainable_layers: int, first: int = 0) -> FeatureMaps:
-    """The maps of a ResNet's stages, of strides 4, 8, 16, 32, from number `first` on. It has five parts."""
-    body = FeatureMaps(net.layers(), net.stages[first:])
-    freeze_before_last(body, ["conv1", "layer1", "layer2", "layer3", "layer4"], trainable_layers)
-    return body
-
-
-def norm_maker(norm: Norm, eps: float = 1e-5) -> NormLayer:
-    """What "batch" and "frozen" stand for, with `eps` added to the variance."""
-    if norm not in ("batch", "frozen"):
-        raise InputError(
-            f"norm is {norm!r}, but must be 'batch' (learns) or 'frozen' (keeps the pretrained statistics)"
-        )
-    return partial(FrozenBatchNorm2d if norm == "frozen" else nn.BatchNorm2d, eps=eps)
-
-
-def freeze_before_last(body: FeatureMaps, parts: Sequence[str], trainable: int) -> None:
-    """Leave the last `trainable` of `parts` (names of their first layers) learning."""
-    if not 0 <= trainable <= len(parts):
-        raise InputError(f"trainable_layers is {trainable}, but this backbone has {len(parts)} parts: give 0 to that")
-    if trainable == 0:
-        body.requires_grad_(False)
-    elif trainable < len(parts):
-        body.freeze_before(parts[-trainable])

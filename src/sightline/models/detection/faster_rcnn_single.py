@@ -15,13 +15,15 @@ from collections.abc import Iterable, Sequence
 
 from sightline.models.detection.detector import head_outputs
 from sightline.models.detection.faster_rcnn import FasterRCNN
-from sightline.models.detection.single_map import Norm, imagenet_preprocess, mobilenet_v2_body, vgg_body
+from sightline.models.detection.single_map import mobilenet_v2_body, vgg_body
+from sightline.models.preprocess import imagenet_preprocess
 from sightline.models.weights import shared_keys
 from sightline.nn.backbones.vgg import vgg16
 from sightline.nn.heads.box import BoxPredictor, BoxSettings, RegionHeads, TwoLayerHead
 from sightline.nn.heads.regions import DenseHead, PooledRegions
 from sightline.nn.heads.rpn import ProposalSettings
 from sightline.nn.heads.rpn_single import SingleMapRPN
+from sightline.nn.layers import Norm
 from sightline.structures import Classes
 
 PROPOSALS = ProposalSettings(before_nms=(12000, 6000), after_nms=(2000, 300), min_size=16)
@@ -58,7 +60,7 @@ def faster_rcnn_vgg16(
     fc6, fc7 = net.classifier[0], net.classifier[3]
     model = FasterRCNN(
         names,
-        imagenet_preprocess(in_channels, min_size, max_size),
+        imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size),
         body,
         SingleMapRPN(body.taken[0], 512, sizes=(128, 256, 512), ratios=(0.5, 1.0, 2.0), settings=proposals),
         RegionHeads(
@@ -98,7 +100,7 @@ def faster_rcnn_mobilenet_v2(
     net, body = mobilenet_v2_body(in_channels, norm, trainable_layers)
     model = FasterRCNN(
         names,
-        imagenet_preprocess(in_channels, min_size, max_size),
+        imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size),
         body,
         SingleMapRPN(body.taken[0], 96, sizes=(32, 64, 128, 256), hidden=128, settings=proposals),
         RegionHeads(

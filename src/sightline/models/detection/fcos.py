@@ -19,7 +19,6 @@ from torch.nn import functional as F
 
 from sightline.errors import InputError
 from sightline.models.detection.detector import SMALL_RATE, Detections, Detector, Losses, head_outputs
-from sightline.models.detection.faster_rcnn import Norm, norm_maker
 from sightline.models.detection.pyramid import (
     STRIDES,
     best_candidates,
@@ -27,12 +26,12 @@ from sightline.models.detection.pyramid import (
     resnet_pyramid,
     suppressed,
 )
-from sightline.models.detection.single_map import imagenet_preprocess
-from sightline.models.preprocess import Preprocess
+from sightline.models.preprocess import Preprocess, imagenet_preprocess
 from sightline.models.weights import shared_keys
 from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
 from sightline.nn.backbones.resnet import resnet50
 from sightline.nn.heads.retinanet import FCOSHead
+from sightline.nn.layers import Norm, norm_maker
 from sightline.nn.necks.fpn import PyramidBackbone
 from sightline.ops.anchors import base_anchors, pyramid_anchors
 from sightline.ops.boxes import box_area, decode_distances, encode_distances
@@ -294,7 +293,7 @@ def _assemble(
     """The parts as one model, which knows where the weights of its backbone's classifier `net` go."""
     names = Classes(classes)
     head = FCOSHead(backbone.out_channels, head_outputs(names, slots) + 1, depth)
-    preprocess = imagenet_preprocess(in_channels, min_size, max_size)
+    preprocess = imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size)
     model = FCOS(names, preprocess, backbone, head, settings, slots)
     model.backbone_keys = shared_keys(net, model)
     return model

@@ -16,13 +16,15 @@ from torch import Tensor, nn
 
 from sightline.models.detection.detector import head_outputs
 from sightline.models.detection.faster_rcnn import FasterRCNN
-from sightline.models.detection.single_map import Norm, dilated_resnet_body, imagenet_preprocess, mobilenet_v2_body
+from sightline.models.detection.single_map import dilated_resnet_body, mobilenet_v2_body
+from sightline.models.preprocess import imagenet_preprocess
 from sightline.models.weights import shared_keys
 from sightline.nn.backbones.resnet import resnet101
 from sightline.nn.heads.box import BoxSettings, RegionHeads
 from sightline.nn.heads.regions import SharedBoxPredictor
 from sightline.nn.heads.rpn import ProposalSettings
 from sightline.nn.heads.rpn_single import SingleMapRPN
+from sightline.nn.layers import Norm
 from sightline.ops.position_sensitive import ps_roi_align
 from sightline.structures import Classes, ImageBatch
 
@@ -116,7 +118,9 @@ def light_head_rcnn_resnet101(
         SharedBoxPredictor(hidden, head_outputs(names, slots)),
         boxes,
     )
-    model = FasterRCNN(names, imagenet_preprocess(in_channels, min_size, max_size), body, rpn, heads, slots)
+    model = FasterRCNN(
+        names, imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size), body, rpn, heads, slots
+    )
     model.backbone_keys = shared_keys(net, model)
     return model
 
@@ -147,6 +151,8 @@ def light_head_rcnn_mobilenet_v2(
         SharedBoxPredictor(hidden, head_outputs(names, slots)),
         boxes,
     )
-    model = FasterRCNN(names, imagenet_preprocess(in_channels, min_size, max_size), body, rpn, heads, slots)
+    model = FasterRCNN(
+        names, imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size), body, rpn, heads, slots
+    )
     model.backbone_keys = shared_keys(net, model)
     return model

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Sequence
 from torch import Tensor, nn
 
 from sightline.models.detection.detector import Detections, Detector, Losses
-from sightline.models.detection.single_map import Norm, imagenet_preprocess, mobilenet_v2_body, vgg_body
-from sightline.models.preprocess import Preprocess
+from sightline.models.detection.single_map import mobilenet_v2_body, vgg_body
+from sightline.models.preprocess import Preprocess, imagenet_preprocess
 from sightline.models.weights import shared_keys
 from sightline.nn.backbones.vgg import vgg16
 from sightline.nn.heads.rpn import ProposalSettings
 from sightline.nn.heads.rpn_single import SingleMapRPN
+from sightline.nn.layers import Norm
 from sightline.ops.boxes import scale_boxes
 from sightline.structures import Classes, ImageBatch, Instances
 
@@ -89,7 +90,9 @@ def region_proposal_network_vgg16(
     net = vgg16(in_channels=in_channels, hidden=1)
     body = vgg_body(net, trainable_layers)
     rpn = SingleMapRPN(body.taken[0], 512, sizes=(128, 256, 512), settings=proposals)
-    model = ProposalNetwork(Classes(classes), imagenet_preprocess(in_channels, min_size, max_size), body, rpn)
+    model = ProposalNetwork(
+        Classes(classes), imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size), body, rpn
+    )
     model.backbone_keys = shared_keys(net, model)
     return model
 
@@ -114,6 +117,8 @@ def region_proposal_network_mobilenet_v2(
     """
     net, body = mobilenet_v2_body(in_channels, norm, trainable_layers)
     rpn = SingleMapRPN(body.taken[0], 96, sizes=(32, 64, 128, 256), hidden=128, settings=proposals)
-    model = ProposalNetwork(Classes(classes), imagenet_preprocess(in_channels, min_size, max_size), body, rpn)
+    model = ProposalNetwork(
+        Classes(classes), imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size), body, rpn
+    )
     model.backbone_keys = shared_keys(net, model)
     return model

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from sightline.models.detection.detector import Detections
-from sightline.models.detection.faster_rcnn import freeze_before_last, resnet_body
 from sightline.nn.backbones.features import FeatureMaps
 from sightline.nn.backbones.mobilenet_v2 import MobileNetV2
 from sightline.nn.backbones.resnet import ResNet
@@ -34,14 +33,12 @@ def resnet_pyramid(
         channels: of every level.
         p6_from: what P6 is computed from, see `LastLevelP6P7`.
     """
-    return _pyramid(resnet_body(net, trainable_layers, first=1), channels, p6_from)
+    return _pyramid(net.maps((8, 16, 32), trainable_layers), channels, p6_from)
 
 
 def mobilenet_v2_pyramid(net: MobileNetV2, trainable_layers: int, channels: int = 128) -> PyramidBackbone:
     """P3 to P7 on MobileNet v2, which has seven parts. Arguments as for `resnet_pyramid`."""
-    body = FeatureMaps(net.layers(), net.stages[2:])
-    freeze_before_last(body, ["0", "2", "4", "7", "11", "14", "17"], trainable_layers)
-    return _pyramid(body, channels, "c5")
+    return _pyramid(net.maps((8, 16, 32), trainable_layers), channels, "c5")
 
 
 def _pyramid(body: FeatureMaps, channels: int, p6_from: Literal["c5", "p5"]) -> PyramidBackbone:

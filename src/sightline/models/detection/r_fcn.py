@@ -13,13 +13,15 @@ from collections.abc import Iterable, Sequence
 
 from sightline.models.detection.detector import head_outputs
 from sightline.models.detection.faster_rcnn import FasterRCNN
-from sightline.models.detection.single_map import Norm, dilated_resnet_body, imagenet_preprocess, mobilenet_v2_body
+from sightline.models.detection.single_map import dilated_resnet_body, mobilenet_v2_body
+from sightline.models.preprocess import imagenet_preprocess
 from sightline.models.weights import shared_keys
 from sightline.nn.backbones.resnet import resnet50, resnet101
 from sightline.nn.heads.box import BoxSettings
 from sightline.nn.heads.position_sensitive import PositionSensitiveHeads
 from sightline.nn.heads.rpn import ProposalSettings
 from sightline.nn.heads.rpn_single import SingleMapRPN
+from sightline.nn.layers import Norm
 from sightline.structures import Classes
 
 PROPOSALS = ProposalSettings(before_nms=(12000, 6000), after_nms=(2000, 300), min_size=16)
@@ -70,7 +72,9 @@ def r_fcn_resnet50(
         hard_examples=hard_examples,
         settings=boxes,
     )
-    model = FasterRCNN(names, imagenet_preprocess(in_channels, min_size, max_size), body, rpn, heads, slots)
+    model = FasterRCNN(
+        names, imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size), body, rpn, heads, slots
+    )
     model.backbone_keys = shared_keys(net, model)
     return model
 
@@ -104,7 +108,9 @@ def r_fcn_resnet101(
         hard_examples=hard_examples,
         settings=boxes,
     )
-    model = FasterRCNN(names, imagenet_preprocess(in_channels, min_size, max_size), body, rpn, heads, slots)
+    model = FasterRCNN(
+        names, imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size), body, rpn, heads, slots
+    )
     model.backbone_keys = shared_keys(net, model)
     return model
 
@@ -143,6 +149,8 @@ def r_fcn_mobilenet_v2(
         hard_examples=hard_examples,
         settings=boxes,
     )
-    model = FasterRCNN(names, imagenet_preprocess(in_channels, min_size, max_size), body, rpn, heads, slots)
+    model = FasterRCNN(
+        names, imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size), body, rpn, heads, slots
+    )
     model.backbone_keys = shared_keys(net, model)
     return model

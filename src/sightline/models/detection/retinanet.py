@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from sightline.errors import InputError
 from sightline.models.detection.detector import SMALL_RATE, Detections, Detector, Losses, head_outputs
-from sightline.models.detection.faster_rcnn import Norm, norm_maker
 from sightline.models.detection.pyramid import (
     STRIDES,
     best_candidates,
@@ -28,13 +27,12 @@ from sightline.models.detection.pyramid import (
     resnet_pyramid,
     suppressed,
 )
-from sightline.models.detection.single_map import imagenet_preprocess
-from sightline.models.preprocess import Preprocess
+from sightline.models.preprocess import Preprocess, imagenet_preprocess
 from sightline.models.weights import shared_keys
 from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
 from sightline.nn.backbones.resnet import resnet18, resnet50
 from sightline.nn.heads.retinanet import RetinaNetHead, group_norm
-from sightline.nn.layers import NormLayer
+from sightline.nn.layers import Norm, NormLayer, norm_maker
 from sightline.nn.necks.fpn import PyramidBackbone
 from sightline.ops.anchors import base_anchors, pyramid_anchors
 from sightline.ops.assignment import BETWEEN, match_threshold
@@ -311,7 +309,7 @@ def _assemble(
     head = RetinaNetHead(
         backbone.out_channels, len(bases[0]), head_outputs(names, slots) + 1, depth=depth, norm=head_norm
     )
-    preprocess = imagenet_preprocess(in_channels, min_size, max_size)
+    preprocess = imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size)
     model = RetinaNet(names, preprocess, backbone, head, bases, settings, slots)
     model.backbone_keys = shared_keys(net, model)
     return model

@@ -31,19 +31,19 @@ _UNET = "Ronneberger et al. 2015, U-Net"
 
 SEGMENTATION_ENTRIES = (
     Entry(
-        "sliding_segmentation",
-        sliding_segmentation,
-        "segmentation",
-        "Ciresan et al. 2012, Deep neural networks segment neuronal membranes; Sermanet et al. 2014, OverFeat",
+        name="sliding_segmentation",
+        builder=sliding_segmentation,
+        task="segmentation",
+        paper="Ciresan et al. 2012, Deep neural networks segment neuronal membranes; Sermanet et al. 2014, OverFeat",
     ),
     Entry(
-        "full_resolution_net",
-        full_resolution_net,
-        "segmentation",
-        "Yu and Koltun 2016, Multi-scale context aggregation by dilated convolutions",
+        name="full_resolution_net",
+        builder=full_resolution_net,
+        task="segmentation",
+        paper="Yu and Koltun 2016, Multi-scale context aggregation by dilated convolutions",
     ),
     *(
-        Entry(f"fcn{stride}s_{backbone}", builder, "segmentation", _FCN, backbone=backbone)
+        Entry(name=f"fcn{stride}s_{backbone}", builder=builder, task="segmentation", paper=_FCN, backbone=backbone)
         for stride, backbone, builder in (
             (32, "vgg16", fcn32s_vgg16),
             (16, "vgg16", fcn16s_vgg16),
@@ -54,40 +54,56 @@ SEGMENTATION_ENTRIES = (
         )
     ),
     Entry(
-        "deconvnet",
-        deconvnet,
-        "segmentation",
-        "Noh et al. 2015, Learning deconvolution network for semantic segmentation",
+        name="deconvnet",
+        builder=deconvnet,
+        task="segmentation",
+        paper="Noh et al. 2015, Learning deconvolution network for semantic segmentation",
         backbone="vgg16_bn",
     ),
-    Entry("segnet", segnet, "segmentation", "Badrinarayanan et al. 2017, SegNet", backbone="vgg16_bn"),
-    Entry("unet", unet, "segmentation", _UNET),
-    Entry("unet_small", unet_small, "segmentation", _UNET),
-    Entry("unet_mobilenet_v2", unet_mobilenet_v2, "segmentation", _UNET, backbone="mobilenet_v2"),
-    Entry("unet_resnet18", unet_resnet18, "segmentation", _UNET, backbone="resnet18"),
-    Entry("fcn_resnet50", fcn_resnet50, "segmentation", _FCN, backbone="resnet50"),
-    Entry("fcn_resnet101", fcn_resnet101, "segmentation", _FCN, backbone="resnet101"),
-    Entry("deeplabv3_resnet50", deeplabv3_resnet50, "segmentation", _DEEPLAB, backbone="resnet50"),
-    Entry("deeplabv3_resnet101", deeplabv3_resnet101, "segmentation", _DEEPLAB, backbone="resnet101"),
     Entry(
-        "deeplabv3_mobilenet_v3_large",
-        deeplabv3_mobilenet_v3_large,
-        "segmentation",
-        f"{_DEEPLAB}; Howard et al. 2019",
+        name="segnet",
+        builder=segnet,
+        task="segmentation",
+        paper="Badrinarayanan et al. 2017, SegNet",
+        backbone="vgg16_bn",
+    ),
+    Entry(name="unet", builder=unet, task="segmentation", paper=_UNET),
+    Entry(name="unet_small", builder=unet_small, task="segmentation", paper=_UNET),
+    Entry(
+        name="unet_mobilenet_v2", builder=unet_mobilenet_v2, task="segmentation", paper=_UNET, backbone="mobilenet_v2"
+    ),
+    Entry(name="unet_resnet18", builder=unet_resnet18, task="segmentation", paper=_UNET, backbone="resnet18"),
+    Entry(name="fcn_resnet50", builder=fcn_resnet50, task="segmentation", paper=_FCN, backbone="resnet50"),
+    Entry(name="fcn_resnet101", builder=fcn_resnet101, task="segmentation", paper=_FCN, backbone="resnet101"),
+    Entry(
+        name="deeplabv3_resnet50", builder=deeplabv3_resnet50, task="segmentation", paper=_DEEPLAB, backbone="resnet50"
+    ),
+    Entry(
+        name="deeplabv3_resnet101",
+        builder=deeplabv3_resnet101,
+        task="segmentation",
+        paper=_DEEPLAB,
+        backbone="resnet101",
+    ),
+    Entry(
+        name="deeplabv3_mobilenet_v3_large",
+        builder=deeplabv3_mobilenet_v3_large,
+        task="segmentation",
+        paper=f"{_DEEPLAB}; Howard et al. 2019",
         backbone="mobilenet_v3_large",
     ),
     Entry(
-        "deeplabv3_mobilenet_v2",
-        deeplabv3_mobilenet_v2,
-        "segmentation",
-        f"{_DEEPLAB}; Sandler et al. 2018",
+        name="deeplabv3_mobilenet_v2",
+        builder=deeplabv3_mobilenet_v2,
+        task="segmentation",
+        paper=f"{_DEEPLAB}; Sandler et al. 2018",
         backbone="mobilenet_v2",
     ),
     Entry(
-        "lraspp_mobilenet_v3_large",
-        lraspp_mobilenet_v3_large,
-        "segmentation",
-        "Howard et al. 2019, Searching for MobileNetV3",
+        name="lraspp_mobilenet_v3_large",
+        builder=lraspp_mobilenet_v3_large,
+        task="segmentation",
+        paper="Howard et al. 2019, Searching for MobileNetV3",
         backbone="mobilenet_v3_large",
     ),
 )

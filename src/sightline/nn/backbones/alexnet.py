@@ -10,10 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sightline.nn.backbones.features import Stage
+from sightline.nn.backbones.features import Network, Stage
 
 
-class AlexNet(nn.Module):
+class AlexNet(Network):
     """Five convolutions, three max poolings that overlap, three dense layers: 61,100,840 parameters with 1000 classes.
 
     Args:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sightline.nn.backbones.features import Stage
+from sightline.nn.backbones.features import Network, Stage
 from sightline.nn.backbones.yolo_v1 import leaky, start_leaky
 from sightline.nn.layers import ConvNormAct, NormLayer
 
@@ -23,7 +23,7 @@ _BLOCKS = (
 _REPEATS = (1, 2, 8, 8, 4)  # residual blocks of each stage of Darknet-53 (table 1)
 
 
-class Darknet19(nn.Module):
+class Darknet19(Network):
     """Eighteen convolutions with batch normalisation, average pooling, and the classes.
 
     The paper's nineteenth convolution, 1×1 with one channel a class, stands before the pooling. It is linear, so
@@ -108,7 +108,7 @@ class DarkStage(nn.Module):
         return self.blocks(self.conv_down(x))
 
 
-class Darknet53(nn.Module):
+class Darknet53(Network):
     """Fifty-two convolutions in residual blocks, average pooling, one dense layer; no max pooling.
 
     Keys and shapes are those of the weights published for PyTorch (timm's `darknet53`), which load unchanged.

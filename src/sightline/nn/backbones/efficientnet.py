@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from sightline.nn.backbones.features import Stage
+from sightline.nn.backbones.features import Network, Stage
 from sightline.nn.layers import ConvNormAct, NormLayer, SqueezeExcitation, StochasticDepth, batch_norm, make_divisible
 
 # expansion t, kernel k, stride s, channels c, repeats n of B0's stages (table 1)
@@ -60,7 +60,7 @@ class MBConv(nn.Module):
         return x + self.stochastic_depth(self.block(x)) if self.adds else self.block(x)
 
 
-class EfficientNet(nn.Module):
+class EfficientNet(Network):
     """Stem, seven stages of `MBConv`, a 1×1 convolution, pooling, one dense layer (table 1), scaled (section 3.3).
 
     Args:

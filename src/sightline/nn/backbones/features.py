@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 from torch import Tensor, nn
+
+from sightline.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,36 @@ class Stage:
     layer: str
     channels: int
     stride: int
+
+
+class Network(nn.Module):
+    """A classification network that can be cut open.
+
+    Attributes:
+        stages: the last map of each stride.
+        stem_stage: a map of stride 2 before the first stage, where the network has one beside its stages.
+        parts: first layers of the parts that can be kept from learning, from the image on.
+    """
+
+    stages: Any
+    stem_stage: Stage | None = None
+    parts: tuple[str, ...] = ()
+
+    def layers(self) -> dict[str, nn.Module]:
+        """The layers up to the last map, by name, in order."""
+        raise NotImplementedError
+
+    def maps(self, strides: Sequence[int], trainable_layers: int | None = None) -> FeatureMaps:
+        """The maps of these strides, fine to coarse; `trainable_layers` as of `FeatureMaps.train_last`."""
+        stages = [*([self.stem_stage] if self.stem_stage is not None else []), *self.stages]
+        body = FeatureMaps(self.layers(), [stage for stage in stages if stage.stride in strides])
+        return body.train_last(trainable_layers, self.parts or self._starts(stages))
+
+    def _starts(self, stages: Sequence[Stage]) -> tuple[str, ...]:
+        """The first layer of each stage."""
+        names = list(self.layers())
+        ends = [names.index(stage.layer) + 1 for stage in stages]
+        return tuple(names[start] for start in (0, *ends[:-1]))
 
 
 class FeatureMaps(nn.ModuleDict):
@@ -52,8 +85,22 @@ class FeatureMaps(nn.ModuleDict):
                 maps[name] = x
         return maps
 
-    def freeze_before(self, layer: str) -> None:
-        """Stop the layers before `layer` from learning: the edges and textures of a pretrained start serve any task."""
+    def train_last(self, count: int | None, parts: Sequence[str]) -> Self:
+        """Leave the last `count` of `parts` learning: edges and textures of a pretrained start serve any task.
+
+        Args:
+            count: None leaves all of them learning.
+            parts: names of their first layers, from the image on; those that begin behind the last map do not count.
+
+        Returns:
+            The same maps.
+        """
         names = list(self)
-        for name in names[: names.index(layer)]:
+        parts = [part for part in parts if part in names]
+        if count is None:
+            return self
+        if not 0 <= count <= len(parts):
+            raise InputError(f"trainable_layers is {count}, but this backbone has {len(parts)} parts: give 0 to that")
+        for name in names[: names.index(parts[-count]) if count else len(names)]:
             self[name].requires_grad_(False)
+        return self

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import InputError
-from sightline.nn.backbones.features import Stage
+from sightline.nn.backbones.features import Network, Stage
 from sightline.nn.layers import ConvNormAct, NormLayer, make_divisible
 
 # channels c, stride s of the thirteen separable convolutions (table 1)
@@ -32,7 +32,7 @@ class SeparableConv(nn.Sequential):
         )
 
 
-class MobileNetV1(nn.Module):
+class MobileNetV1(Network):
     """Stem, thirteen separable convolutions, pooling, one dense layer (table 1).
 
     Args:

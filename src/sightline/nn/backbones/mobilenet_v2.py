@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sightline.nn.backbones.features import Stage
+from sightline.nn.backbones.features import Network, Stage
 from sightline.nn.layers import ConvNormAct, NormLayer, make_divisible
 
 # expansion t, channels c, repeats n, stride s (table 2)
@@ -42,7 +42,7 @@ class InvertedResidual(nn.Module):
         return x + self.conv(x) if self.adds else self.conv(x)
 
 
-class MobileNetV2(nn.Module):
+class MobileNetV2(Network):
     """Stem, 17 inverted residuals, a 1×1 convolution to 1280 channels, pooling, one dense layer (table 2).
 
     Args:
@@ -52,6 +52,8 @@ class MobileNetV2(nn.Module):
         width: factor on all channel counts.
         dropout: before the last layer.
     """
+
+    parts = ("0", "2", "4", "7", "11", "14", "17")
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sightline.nn.backbones.features import Stage
+from sightline.nn.backbones.features import Network, Stage
 from sightline.nn.layers import ConvNormAct, NormLayer, SqueezeExcitation, batch_norm, make_divisible
 
 _PUBLISHED_NORM = batch_norm(eps=1e-3, momentum=0.01)
@@ -88,7 +88,7 @@ class InvertedResidualV3(nn.Module):
         return x + self.block(x) if self.adds else self.block(x)
 
 
-class MobileNetV3(nn.Module):
+class MobileNetV3(Network):
     """Stem, inverted residuals, a 1×1 convolution, pooling, two dense layers.
 
     Args:
@@ -152,7 +152,9 @@ def mobilenet_v3_large(
 ) -> MobileNetV3:
     """MobileNet v3 large: 5,483,032 parameters with 1000 classes."""
     tail = 2 if reduced_tail else 1
-    return MobileNetV3(_large(tail), 1280 // tail, num_classes, in_channels=in_channels, norm=norm)
+    net = MobileNetV3(_large(tail), 1280 // tail, num_classes, in_channels=in_channels, norm=norm)
+    net.parts = ("0", "2", "4", "7", "13", "16")
+    return net
 
 
 def mobilenet_v3_small(

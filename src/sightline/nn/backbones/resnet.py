@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from sightline.nn.backbones.features import Stage
+from sightline.nn.backbones.features import Network, Stage
 from sightline.nn.layers import NormLayer
 
 
@@ -66,7 +66,7 @@ def _shortcut(channels: int, out: int, stride: int, norm: NormLayer) -> nn.Modul
     return nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), norm(out))
 
 
-class ResNet(nn.Module):
+class ResNet(Network):
     """A residual network: stem, four stages, pooling, one dense layer (table 1).
 
     Args:
@@ -77,6 +77,9 @@ class ResNet(nn.Module):
         norm: maker of the normalisation layers.
         groups, width: 32 and 4 give ResNeXt-50 32×4d, 1 and 128 wide ResNet-50-2.
     """
+
+    stem_stage = Stage("relu", 64, 2)
+    parts = ("conv1", "layer1", "layer2", "layer3", "layer4")
 
     def __init__(
         self,

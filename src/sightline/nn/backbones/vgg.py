@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from sightline.nn.backbones.features import Stage
+from sightline.nn.backbones.features import Network, Stage
 from sightline.nn.layers import NormLayer, batch_norm
 
 # convolutions in each of the five blocks (table 1, columns D and E)
@@ -19,7 +19,7 @@ _D, _E = (2, 2, 3, 3, 3), (2, 2, 4, 4, 4)
 _WIDENING = (1, 2, 4, 8, 8)
 
 
-class VGG(nn.Module):
+class VGG(Network):
     """Five blocks of 3×3 convolutions, each halved by max pooling, and three dense layers (table 1).
 
     Args:
@@ -46,8 +46,9 @@ class VGG(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         self.stages: list[Stage] = []
-        channels = in_channels
+        channels, starts = in_channels, []
         for number, (depth, factor) in enumerate(zip(depths, _WIDENING, strict=True)):
+            starts.append(str(len(layers)))
             for _ in range(depth):
                 layers.append(nn.Conv2d(channels, factor * width, 3, padding=1))
                 channels = factor * width
@@ -59,6 +60,7 @@ class VGG(nn.Module):
             )  # before the pooling, as detectors take it
             layers.append(nn.MaxPool2d(2))
         self.stages.append(Stage(str(len(layers) - 1), channels, 2 ** len(depths)))
+        self.parts = tuple(starts)
         self.features = nn.Sequential(*layers)
         self.avgpool = nn.AdaptiveAvgPool2d(7)  # changes nothing for images of 224×224
         self.classifier = nn.Sequential(

@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from sightline.nn.backbones.features import Stage
+from sightline.nn.backbones.features import Network, Stage
 from sightline.nn.layers import ConvNormAct
 
 # (kernel, channels) of the convolutions of each block (figure 3); max pooling stands between the blocks
@@ -26,7 +26,7 @@ leaky = partial(nn.LeakyReLU, 0.1)
 """The activation of all layers but the last (equation 2)."""
 
 
-class YOLOv1Net(nn.Module):
+class YOLOv1Net(Network):
     """Twenty convolutions, average pooling, one dense layer: what the detector's first layers learn on ImageNet.
 
     Args:

@@ -5,7 +5,7 @@ from sightline.nn.layers.coordinates import CoordConv
 from sightline.nn.layers.deform import DeformConv2d
 from sightline.nn.layers.drop_block import DropBlock
 from sightline.nn.layers.fuse import fuse
-from sightline.nn.layers.norm import FrozenBatchNorm2d, NormLayer, batch_norm, freeze_norms
+from sightline.nn.layers.norm import FrozenBatchNorm2d, Norm, NormLayer, batch_norm, freeze_norms, norm_maker
 from sightline.nn.layers.separable import DepthwiseSeparable
 from sightline.nn.layers.space_to_depth import DarknetReorg, SpaceToDepth
 from sightline.nn.layers.spatial_pyramid import SpatialPyramidPooling
@@ -19,6 +19,7 @@ __all__ = [
     "DepthwiseSeparable",
     "DropBlock",
     "FrozenBatchNorm2d",
+    "Norm",
     "NormLayer",
     "SpaceToDepth",
     "SpatialPyramidPooling",
@@ -28,4 +29,5 @@ __all__ = [
     "freeze_norms",
     "fuse",
     "make_divisible",
+    "norm_maker",
 ]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from sightline.errors import InputError
 
 NormLayer = Callable[[int], nn.Module]
 """Makes a normalisation layer for a number of channels."""
@@ -17,6 +19,9 @@ NormLayer = Callable[[int], nn.Module]
 def batch_norm(eps: float = 1e-5, momentum: float = 0.1) -> NormLayer:
     """A maker of `nn.BatchNorm2d` with these numbers."""
     return partial(nn.BatchNorm2d, eps=eps, momentum=momentum)
+
+
+Norm = Literal["batch", "frozen"]
 
 
 class FrozenBatchNorm2d(nn.Module):
@@ -56,6 +61,23 @@ class FrozenBatchNorm2d(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{len(self.weight)}, eps={self.eps}"
+
+
+def norm_maker(norm: Norm, eps: float | None = None, own: NormLayer = nn.BatchNorm2d) -> NormLayer:
+    """What "batch" and "frozen" stand for.
+
+    Args:
+        norm: "batch" learns, "frozen" keeps the pretrained statistics, scale and shift.
+        eps: added to the variance; None for `own`'s.
+        own: the maker that a network has by default.
+    """
+    if norm not in ("batch", "frozen"):
+        raise InputError(
+            f"norm is {norm!r}, but must be 'batch' (learns) or 'frozen' (keeps the pretrained statistics)"
+        )
+    if norm == "frozen":
+        return partial(FrozenBatchNorm2d, eps=float(getattr(own(1), "eps", 1e-5)) if eps is None else eps)
+    return own if eps is None else batch_norm(eps)
 
 
 def freeze_norms(module: nn.Module) -> nn.Module:
