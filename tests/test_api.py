@@ -138,9 +138,9 @@ def test_whole_datasets_and_paths_give_their_splits(folder, tmp_path):
     held_out = {len(sl.evaluate(model, given, progress=False).image_iou) for given in (folder, str(folder), data)}
     assert held_out == {parts["test"]}
     assert len(sl.evaluate(model, data[:], progress=False).image_iou) == len(data)
-    learnt = api.learnt_and_held_out(data, None, model, 0, None, [])
+    learnt = api.learnt_and_held_out(data, None, 0, None, [])
     assert [len(part) for part in learnt] == [parts["train"], parts["val"]]
-    assert [len(part) for part in api.learnt_and_held_out(data[:], data["val"], model, 0, None, [])] == [
+    assert [len(part) for part in api.learnt_and_held_out(data[:], data["val"], 0, None, [])] == [
         len(data),
         parts["val"],
     ]

@@ -10,11 +10,12 @@ import torch
 from typer.testing import CliRunner
 
 from sightline.cli.app import app
-from sightline.cli.inputs import class_mapping, shares_of
+from sightline.cli.inputs import class_words, shares_of
 from sightline.data.dataset import Dataset
 from sightline.data.formats import convert, open_dataset
 from sightline.errors import InputError
 from sightline.structures import Instances
+from sightline.verbs.opening import class_mapping
 
 NAMES = ("apple", "pear", "junk, old")
 
@@ -45,7 +46,9 @@ def run(*arguments: Any) -> tuple[int, str]:
     ],
 )
 def test_what_classes_says(values: list[str], mapping: dict[str, str | None]):
-    assert class_mapping(values, NAMES) == mapping
+    words = class_words(values)
+    assert words is not None
+    assert class_mapping(words, NAMES) == mapping
 
 
 @pytest.mark.parametrize(
@@ -59,7 +62,7 @@ def test_what_classes_says(values: list[str], mapping: dict[str, str | None]):
 )
 def test_mistakes_in_classes(values: list[str], message: str):
     with pytest.raises(InputError, match=message):
-        class_mapping(values, NAMES)
+        class_mapping(class_words(values) or (), NAMES)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ The command line calls the same functions.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,15 +19,12 @@ from sightline.evaluation.held_out import Chosen, choose
 from sightline.keywords import checked_keywords, require_known
 from sightline.report.drawing import draw as _draw
 from sightline.training.recipe import Recipe
+from sightline.verbs.labels import as_learned, require_usable, with_target_fields
+from sightline.verbs.opening import ClassesGiven
+from sightline.verbs.parts import learnt_and_held_out
+from sightline.verbs.prepare import prepare, recipe_for, require_name
 from sightline.verbs.report import write_report as _write_report
-from sightline.verbs.train import (
-    as_learned,
-    learnt_and_held_out,
-    recipe_for,
-    require_usable,
-    train_run,
-    with_target_fields,
-)
+from sightline.verbs.train import train_prepared
 
 if TYPE_CHECKING:
     import torch
@@ -48,10 +46,12 @@ __all__ = [
     "learnt_and_held_out",
     "measure_chosen",
     "predict",
+    "prepare",
     "recipe_for",
     "require_usable",
     "scenes",
     "train",
+    "train_prepared",
     "with_target_fields",
     "write_report",
 ]
@@ -106,7 +106,8 @@ def train(
     *,
     weights: str | Path | None = None,
     arguments: Mapping[str, Any] | None = None,
-    classes: Sequence[str] | None = None,
+    classes: ClassesGiven | None = None,
+    opening: Mapping[str, Any] | None = None,
     recipe: Recipe | None = None,
     name: str | None = None,
     runs: str | Path = "runs",
@@ -127,7 +128,7 @@ def train(
 
     Args:
         model: of `create_model` or `load`, which is trained in place; or the name of a model, which is made for the
-            data's classes. With `resume` it may be left out.
+            data's classes. By default one that suits the kind of labels, or with `resume` the run's model.
         data: the training images: a dataset, its path, a PyTorch dataset of (image, target) pairs
             (`sightline.verbs.torch_data`); for YOLO9000 also boxed and labelled images together
             (`sightline.data.joint`). Of a whole dataset, or a path, the split "train" is taken. One in files without
@@ -137,7 +138,10 @@ def train(
         validation: images never trained on, by which the best epoch is chosen; by default the split "val" of such data.
         weights: for a model given by its name: "imagenet", "coco" or a file; see `create_model`.
         arguments: for a model given by its name: its builder's, such as {"image_size": 320}.
-        classes: names of the classes of a PyTorch dataset that does not name them, for a model given by its name.
+        classes: for a model given by its name: the new names of the data's classes by their old ones (None leaves a
+            class out), or names of the classes to keep; for a PyTorch dataset that does not name its classes, their
+            names.
+        opening: for data given by its path: further arguments of `open_dataset`, such as {"format": "coco"}.
         recipe: all numbers of the run; by default those that suit the model (`recipe_for`).
         name: the run's folder in `runs`; by default run1, run2, …
         runs: folder of all runs.
@@ -161,24 +165,34 @@ def train(
     """
     own = [name for name in inspect.signature(train).parameters if name != "numbers"]
     require_known("train", numbers, [*own, *Recipe.__dataclass_fields__])
-    return train_run(
+    if isinstance(model, str):
+        require_name(model)
+    prepared = prepare(
         model,
         data,
         validation,
         weights=weights,
         arguments=arguments,
         classes=classes,
+        opening=opening,
         recipe=recipe,
         numbers=numbers,
         name=name,
         runs=runs,
         resume=resume,
         checked=checked,
+        transform=transform,
+    )
+    for sentence in prepared.said if progress else ():
+        print(sentence, file=sys.stderr)
+    return train_prepared(
+        prepared,
+        name=name,
+        runs=runs,
         report=report,
         progress=progress,
         trackers=trackers,
         device=device,
-        transform=transform,
         on_epoch=on_epoch,
         alternating=alternating,
     )

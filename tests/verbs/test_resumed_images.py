@@ -10,7 +10,7 @@ from torch import nn
 import sightline as sl
 from sightline.errors import InputError
 from sightline.training import trained_on
-from sightline.verbs.train import parts_to_train
+from sightline.verbs.parts import parts_to_train
 
 
 @pytest.fixture(scope="module")

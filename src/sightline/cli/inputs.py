@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +11,9 @@ import typer
 
 from sightline.errors import InputError
 from sightline.runtime import reading
-from sightline.structures import Classes
 
 if TYPE_CHECKING:
     from sightline.data.dataset import Dataset
-    from sightline.data.division import Parts
-    from sightline.training.trained_on import TrainedOn
 
 
 def open_data(
@@ -30,30 +27,25 @@ def open_data(
     lenient: bool = False,
     full_scale: int | None = None,
 ) -> Dataset:
-    from sightline.data.formats import open_dataset
+    from sightline.verbs.opening import opened
 
-    dataset = open_dataset(data, train=train, val=val, test=test, format=format, lenient=lenient, full_scale=full_scale)
-    return mapped(dataset, classes)
-
-
-def mapped(dataset: Dataset, classes: Sequence[str] | None) -> Dataset:
-    """The data with the classes that --classes gives it."""
-    return dataset if not classes else dataset.with_class_mapping(class_mapping(classes, dataset.classes))
+    opening = {"train": train, "val": val, "test": test, "format": format, "full_scale": full_scale}
+    dataset: Dataset = opened(data, opening=opening, classes=class_words(classes), channels=None, lenient=lenient)
+    return dataset
 
 
-def class_mapping(values: Sequence[str], known: Sequence[str]) -> dict[str, str | None]:
+def class_words(values: Sequence[str] | None) -> dict[str, str | None] | list[str] | None:
     """What --classes says: "apple=fruit,pear=fruit,junk=" renames, merges and leaves out; "apple,pear" keeps these.
 
     Args:
         values: the option's texts; each may hold several with commas between. A comma in a name is written as \\,
-        known: the classes of the data.
+
+    Returns:
+        New names by old ones, None for a class that is left out; or names of the classes to keep.
     """
-    texts = [text.replace("\\,", ",") for value in values for text in re.split(r"(?<!\\),", value)]
+    texts = [text.replace("\\,", ",") for value in values or () for text in re.split(r"(?<!\\),", value)]
     if not any("=" in text for text in texts):
-        for text in texts:
-            Classes(known).id(text.strip())
-        wanted = {text.strip() for text in texts}
-        return {name: name if name in wanted else None for name in known}
+        return [text.strip() for text in texts] or None
     mapping: dict[str, str | None] = {}
     for text in texts:
         old, equals, new = (part.strip() for part in text.partition("="))
@@ -99,17 +91,6 @@ def divided(dataset: Dataset, split: str | None, seed: int) -> Dataset:
     return dataset.split(*shares, seed=seed)
 
 
-def parts_of(dataset: Dataset, seed: int, known: TrainedOn | None = None, named: bool = True) -> Parts:
-    """The images to train and to validate on; says how data was divided that lacks splits."""
-    from sightline.verbs.train import parts_to_train
-
-    sayings: list[str] = []
-    parts = parts_to_train(dataset, seed, known, sayings, named)
-    for sentence in sayings:
-        typer.echo(sentence, err=True)
-    return parts
-
-
 def pairs(values: list[str] | None, option: str) -> dict[str, Any]:
     """name=value texts → values as YAML reads them: numbers, true, null, [lists]."""
     pairs = {}
@@ -121,28 +102,16 @@ def pairs(values: list[str] | None, option: str) -> dict[str, Any]:
     return pairs
 
 
-def arguments_of(model: str, values: list[str] | None) -> dict[str, Any]:
-    """The model's arguments, of the kind its builder takes: a word where a number belongs is refused here."""
-    from sightline.models.arguments import with_image_size, wrong_kind
-    from sightline.models.catalog import find
-
-    arguments: dict[str, Any] = {}
-    for name, value in pairs(values, "--arg").items():
-        group, dot, inner = name.partition(".")
-        if dot:  # a number of the model's settings
-            arguments.setdefault(group, {})[inner] = value
-        else:
-            arguments[name] = value
-    if "classes" in arguments:
-        raise InputError("--arg classes=…: the classes are those of the data; leave it out")
+def grouped(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a model, where settings.name=value is a value of the group `settings`."""
+    found: dict[str, Any] = {}
     for name, value in arguments.items():
-        wanted = wrong_kind(find(model), name, value)
-        if wanted is not None:
-            raise InputError(f"--arg {name}={value}: {model} takes {wanted} there")
-    channels = arguments.get("in_channels", 3)
-    if not isinstance(channels, int) or channels < 1:
-        raise InputError(f"--arg in_channels={channels}: it must be a whole number of at least 1")
-    return with_image_size(find(model), arguments)
+        group, dot, inner = name.partition(".")
+        if dot:
+            found.setdefault(group, {})[inner] = value
+        else:
+            found[name] = value
+    return found
 
 
 def beside(data: Path) -> Path:

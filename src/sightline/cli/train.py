@@ -23,7 +23,7 @@ from sightline.cli.app import (
     ValSplit,
     app,
 )
-from sightline.cli.inputs import arguments_of, mapped, open_data, pairs, parts_of, say
+from sightline.cli.inputs import class_words, grouped, pairs, say
 from sightline.errors import InputError
 
 
@@ -76,16 +76,9 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train a model on your images. Results go to runs/NAME/."""
-    import torch
-
     from sightline import api
-    from sightline.models.arguments import with_settings
-    from sightline.models.catalog import create_model, find
-    from sightline.tasks import TASKS, task_for
-    from sightline.training import trained_on
     from sightline.training.devices import is_main
     from sightline.training.recipe import Recipe
-    from sightline.training.run import existing_run_folder, run_facts
 
     given = {"epochs": epochs, "minutes": minutes, "batch_size": batch_size, "lr": lr, "seed": seed}
     numbers = {k: v for k, v in (given | {"augmentation": augmentation}).items() if v is not None}
@@ -93,50 +86,31 @@ def train(
     twice = sorted(numbers.keys() & further.keys())
     if twice:
         raise InputError(f"{twice[0]} is given twice, as --{twice[0].replace('_', '-')} and by --set; give it once")
-    numbers |= further
     if resume and name is None:
         raise InputError("--resume needs the run's --name")
-    begun = existing_run_folder(runs / name) if resume and name else None
-    facts = None if begun is None else run_facts(begun)
-    if begun is not None:
-        recipe = recipe or begun / "recipe.yaml"
-    given_recipe = Recipe.from_yaml(recipe).changed(**numbers) if recipe else None
-    seed = (given_recipe or Recipe.from_dict(numbers, "the command line")).seed
-
-    known = None if facts is None else facts.trained_on
-    if data is not None:
-        dataset = open_data(data, train, val, test, classes=classes, full_scale=full_scale, format=format)
-    elif begun is not None:
-        dataset = mapped(trained_on.open_again(known, str(begun)), classes)
-    else:
-        raise InputError("train needs DATA: a folder of images and labels, or a label file")
-    if model is None and facts is not None and facts.model is not None:
-        model = facts.model
-        own = dict(facts.arguments)
-        arguments = own | with_settings(find(model), arguments_of(model, arg), own)
-    else:
-        model = model or task_for(dataset.kind).default_model or ""
-        arguments = arguments_of(model, arg)
-    dataset = dataset.with_channels(arguments.get("in_channels", 3))
-    dataset = TASKS[find(model).task].labels.prepare(dataset)
-    parts = parts_of(dataset, seed, known, named=data is not None)
-    api.require_usable(parts.train, "training")
-    if parts.val is not None:
-        api.require_usable(parts.val, "validation")
-    torch.manual_seed(seed)
     if not quiet:
         logging.getLogger("sightline").setLevel(logging.INFO)  # what of the weights was loaded
-    detector = create_model(model, dataset.classes, weights, **arguments)
-    say(f"{len(parts.train)} images to train on, {len(parts.val or ())} to validate on; {dataset.classes!r}", quiet)
-    run = api.train(
-        detector,
-        parts.train,
-        parts.val,
-        recipe=given_recipe or api.recipe_for(detector, numbers, "the command line"),
+    prepared = api.prepare(
+        model,
+        data,
+        weights=weights,
+        arguments=grouped(pairs(arg, "--arg")),
+        classes=class_words(classes),
+        opening={"train": train, "val": val, "test": test, "format": format, "full_scale": full_scale},
+        recipe=Recipe.from_yaml(recipe) if recipe else None,
+        numbers=numbers | further,
         name=name,
         runs=runs,
         resume=resume,
-        checked=True,
+        source="the command line",
+    )
+    for sentence in prepared.said:
+        typer.echo(sentence, err=True)
+    say(str(prepared), quiet)
+    run = api.train_prepared(
+        prepared,
+        name=name,
+        runs=runs,
         report=not no_report,
         progress=not quiet,
         trackers=tracker or (),

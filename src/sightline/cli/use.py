@@ -22,7 +22,7 @@ from sightline.cli.app import (
     ValSplit,
     app,
 )
-from sightline.cli.inputs import mapped, open_data, refuse_existing, say
+from sightline.cli.inputs import class_words, open_data, refuse_existing, say
 from sightline.errors import InputError
 from sightline.words import counted
 
@@ -94,9 +94,10 @@ def data_for(
     """The data as the model takes it: what is named, or what it was trained on."""
     from sightline import api
     from sightline.training import trained_on
+    from sightline.verbs.opening import opened_again
 
     if data is None:
-        dataset = mapped(trained_on.open_again(trained_on.of(model), str(source)), classes)
+        dataset = opened_again(trained_on.of(model), str(source), class_words(classes))
     else:
         dataset = open_data(data, train, val, test, classes=classes, format=format)
     learned: Dataset = api.as_learned(dataset.with_channels(model.in_channels), model)

@@ -1,0 +1,52 @@
+"""Data as a model learns from it, and whether its labels can be trained on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from sightline.data.dataset import Dataset
+from sightline.errors import InputError
+from sightline.tasks import task_of
+from sightline.verbs.torch_data import TorchData
+
+
+def as_learned(data: Any, model: nn.Module) -> Any:
+    """The data with the targets of the model's task, such as objects with outlines drawn as class maps."""
+    return task_of(model, getattr(data, "kind", None)).labels.prepare(data)
+
+
+def with_target_fields(model: nn.Module, data: Any) -> Any:
+    """The data with the fields in its targets that the model learns from beside boxes and labels: masks, keypoints.
+
+    Raises:
+        InputError: the data has no such labels.
+    """
+    fields: tuple[str, ...] = getattr(model, "target_fields", ())
+    if not fields or not isinstance(data, Dataset | TorchData):
+        return data
+    try:
+        return data.with_fields(*fields)
+    except InputError as error:
+        name = getattr(model, "name", "") or type(model).__name__
+        raise InputError(f"{name} learns from {' and '.join(fields)}, but {error}; choose a model for boxes") from error
+
+
+def require_usable(data: Any, title: str) -> None:
+    """Refuse a dataset whose labels hold errors, with the first of them.
+
+    Only labels and image headers are looked at: pixels are left to `check`.
+    """
+    from sightline.data.check import check
+
+    if not isinstance(data, Dataset):
+        return  # each item of a PyTorch dataset is checked when it is read
+    found = check(data, full=False, progress=False)
+    if not found.ok:
+        errors = [problem for problem in found.problems if problem.level == "error"]
+        number = "an error" if len(errors) == 1 else f"{len(errors)} errors, first"
+        copy = ", and with --fix drop --out COPY it writes a repaired copy" if data.label_kind.has_objects else ""
+        raise InputError(
+            f"the {title} data has {number}: {errors[0].what}; `sightline check DATA` says what to do{copy}"
+        )

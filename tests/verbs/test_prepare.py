@@ -1,0 +1,140 @@
+"""The same words give the same run from the command line and from Python."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+import sightline as sl
+from sightline import api
+from sightline.cli.app import app
+from sightline.data.formats import convert
+from sightline.errors import InputError
+
+DETECTOR, SEGMENTER = "ssdlite320_mobilenet_v2", "lraspp_mobilenet_v3_large"
+SMALL: dict[str, Any] = {"batch_size": 2, "warmup_steps": 2, "workers": 0, "augmentation": "light", "ema": None}
+WORDS = [word for name, value in SMALL.items() for word in ("--set", f"{name}={json.dumps(value)}")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six scenes with outlines, without splits."""
+    place = tmp_path_factory.mktemp("prepare")
+    convert(sl.scenes(6, 64, fields=["masks"]), place / "scenes", "coco")
+    return place / "scenes"
+
+
+@pytest.fixture(scope="module")
+def deep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four grey images of 16 bits, each with a box, without splits."""
+    place = tmp_path_factory.mktemp("deep")
+    (place / "images").mkdir()
+    (place / "labels").mkdir()
+    for i, (image, _) in enumerate(sl.scenes(4, 64)):
+        samples = image.float().mean(0).mul(16).numpy().astype("uint16")
+        Image.fromarray(samples).save(place / "images" / f"{i}.png")
+        (place / "labels" / f"{i}.txt").write_text("0 .5 .5 .5 .5\n")
+    (place / "classes.txt").write_text("a\n")
+    return place
+
+
+def shell(*words: Any) -> None:
+    given = [str(word) for word in ("train", *words, "--device", "cpu", "-q", "--no-report")]
+    outcome = CliRunner().invoke(app, given)
+    assert outcome.exit_code == 0, outcome.output
+
+
+def python(*words: Any, **more: Any) -> None:
+    sl.train(*words, device="cpu", progress=False, report=False, **more)
+
+
+def require_same(one: Path, other: Path) -> None:
+    """The same weights, metrics, recipe and record of images."""
+    for name in ("last.safetensors", "best.safetensors"):
+        first, second = load_file(one / name), load_file(other / name)
+        assert first.keys() == second.keys()
+        assert all(torch.equal(first[key], second[key]) for key in first)
+    texts = [(run / "metrics.jsonl").read_text(encoding="utf-8") for run in (one, other)]
+    rows = [[json.loads(line) for line in text.splitlines()] for text in texts]
+    for row in (*rows[0], *rows[1]):
+        del row["seconds"]
+    assert rows[0] == rows[1]
+    assert len(rows[0]) >= 1
+    recipes = [yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8")) for run in (one, other)]
+    assert recipes[0] == recipes[1]
+    assert sl.load(one).metadata["trained_on"] == sl.load(other).metadata["trained_on"]
+
+
+CASES: dict[str, tuple[str, str | None, dict[str, Any], list[str]]] = {
+    "classes": (
+        "folder",
+        DETECTOR,
+        {"arguments": {"image_size": 64}, "seed": 3, "classes": {"sphere": "round", "ring": "round", "box": None}},
+        ["--seed", "3", "--classes", "sphere=round,ring=round,box="],
+    ),
+    "objects as class maps": ("folder", SEGMENTER, {"arguments": {"image_size": 64}}, []),
+    "full scale": (
+        "deep",
+        DETECTOR,
+        {"arguments": {"image_size": 64, "in_channels": 1}, "opening": {"full_scale": 4080, "format": "yolo"}},
+        ["--full-scale", "4080", "--format", "yolo", "--arg", "in_channels=1"],
+    ),
+    "the model of the data": ("folder", None, {"arguments": {"image_size": 64}}, []),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_same_words(case: str, request: pytest.FixtureRequest, tmp_path: Path):
+    where, model, keywords, words = CASES[case]
+    data = request.getfixturevalue(where)
+    named = [] if model is None else ["--model", model]
+    size = keywords["arguments"]["image_size"]
+    shell(data, *named, "--arg", f"image_size={size}", "--epochs", 1, *words, *WORDS, "--runs", tmp_path, "--name", "a")
+    python(model, str(data), epochs=1, runs=tmp_path, name="b", **keywords, **SMALL)
+    require_same(tmp_path / "a", tmp_path / "b")
+
+
+def test_a_resumed_run(folder: Path, tmp_path: Path):
+    """Without model and data: the run's own; its images are those that it had."""
+    for name in ("a", "b"):
+        python(DETECTOR, folder, arguments={"image_size": 64}, epochs=1, seed=5, runs=tmp_path, name=name, **SMALL)
+    shell("--resume", "--name", "a", "--runs", tmp_path, "--epochs", 2)
+    python(resume=True, name="b", runs=tmp_path, epochs=2)
+    require_same(tmp_path / "a", tmp_path / "b")
+
+
+def test_what_is_prepared(folder: Path):
+    prepared = api.prepare(None, folder, numbers={"epochs": 2, "augmentation": "none"})
+    assert (prepared.model.name, prepared.recipe.epochs, prepared.folder) == ("sightline_n", 2, None)
+    assert (len(prepared.train), len(prepared.validation)) == (4, 1)
+    assert prepared.same_images
+    assert prepared.said == ["no splits found: 80 % to train, 10 % to validate, 10 % to test, by seed 0"]
+    assert str(prepared).startswith("4 images to train on, 1 to validate on; ")
+    assert not Path("runs").exists()
+    class_maps = api.prepare(None, sl.scenes(4, 64, kind="class_map"))
+    assert class_maps.model.name == "unet_mobilenet_v2"
+    assert (len(class_maps.train), class_maps.validation) == (4, None)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"opening": {"format": "coco"}}, "format can be given only together with the path of the data"),
+        ({"data": None}, "train needs data: a folder of images and labels"),
+        ({"data": 7}, "the data is a int; give a path"),
+        ({"arguments": {"classes": 3}}, "the classes are those of the data"),
+        ({"classes": ["cube"]}, "unknown class 'cube'"),
+    ],
+)
+def test_mistakes(words: dict[str, Any], message: str):
+    given = {"data": sl.scenes(4, 64), **words}
+    with pytest.raises(InputError, match=message):
+        api.prepare(DETECTOR, **given)
