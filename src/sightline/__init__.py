@@ -16,7 +16,18 @@ from typing import TYPE_CHECKING, Any
 from sightline._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from sightline.api import check, contact_sheet, convert, draw, evaluate, predict, scenes, train, write_report
+    from sightline.api import (
+        check,
+        contact_sheet,
+        convert,
+        draw,
+        evaluate,
+        predict,
+        predict_to_folder,
+        scenes,
+        train,
+        write_report,
+    )
     from sightline.data.dataset import Dataset
     from sightline.data.formats import open_dataset
     from sightline.data.images import read_image
@@ -48,6 +59,7 @@ _HOMES = {
     "load": ("sightline.models.saving", "load"),
     "open_dataset": ("sightline.data.formats", "open_dataset"),
     "predict": ("sightline.api", "predict"),
+    "predict_to_folder": ("sightline.api", "predict_to_folder"),
     "read_image": ("sightline.data.images", "read_image"),
     "save": ("sightline.models.saving", "save"),
     "scenes": ("sightline.api", "scenes"),
@@ -78,6 +90,7 @@ __all__ = [
     "load",
     "open_dataset",
     "predict",
+    "predict_to_folder",
     "read_image",
     "save",
     "scenes",

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from sightline.data.check import CheckReport
     from sightline.data.dataset import Dataset
     from sightline.data.joint import JointData
+    from sightline.deploy.folder import PredictedFolder
     from sightline.training.run import Run
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "learnt_and_held_out",
     "measure_chosen",
     "predict",
+    "predict_to_folder",
     "prepare",
     "recipe_for",
     "require_usable",
@@ -289,6 +291,62 @@ def predict(
         source,
         threshold=threshold,
         classes=classes,
+        batch_size=batch_size,
+        device=device,
+        progress=progress,
+        tile=tile,
+        overlap=overlap,
+        full_scale=full_scale,
+    )
+
+
+@checked_keywords
+def predict_to_folder(
+    model: nn.Module | str | Path,
+    source: Any,
+    out: str | Path | None = None,
+    *,
+    draw: Callable[..., Image.Image] | None = None,
+    threshold: float | None = None,
+    classes: Sequence[str] | None = None,
+    save: str | Sequence[str] | None = None,
+    batch_size: int = 8,
+    device: torch.device | str | None = None,
+    progress: bool = False,
+    tile: int | None = None,
+    overlap: int | None = None,
+    full_scale: int | None = None,
+) -> PredictedFolder:
+    """Write what a model sees in images to a new folder; see `sightline.deploy.folder.predict_to_folder`.
+
+    Args:
+        model: a model, a saved file, or a run's folder. Its task says which files there are.
+        source: see `predict`.
+        out, draw, save, threshold, classes, batch_size, device, progress, tile, overlap, full_scale: as there.
+
+    Raises:
+        InputError: nothing of the model's task is written to files, or as there.
+    """
+    from sightline.deploy.folder import predict_to_folder as run
+    from sightline.tasks import TASKS
+
+    model = _model(model)
+    name = getattr(model, "task", None)
+    task = TASKS.get(name) if name else next(iter(TASKS.values()))
+    if task is None or task.writer is None:
+        raise InputError(
+            f"nothing is known of how answers of task {name!r} are written to files; take them from "
+            "sightline.predict(model, images)"
+        )
+    return run(
+        model,
+        source,
+        out,
+        writer=task.writer,
+        draw=draw,
+        threshold=threshold,
+        classes=classes,
+        save=save,
         batch_size=batch_size,
         device=device,
         progress=progress,

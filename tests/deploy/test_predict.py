@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from sightline.deploy.folder import predict_to_folder
+from sightline.api import predict_to_folder
 from sightline.deploy.predict import predict, predict_each
 from sightline.deploy.sources import find_images, image_tensor
 from sightline.errors import InputError

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from torch import nn
 
+from sightline.api import predict_to_folder
 from sightline.data.formats import open_dataset
 from sightline.data.images import image_size
-from sightline.deploy.folder import predict_to_folder
 from sightline.deploy.predict import predict
 from sightline.deploy.tiled import predict_tiled, tile_starts
 from sightline.errors import InputError
@@ -75,7 +75,7 @@ def test_what_cannot_be(model: Segmenter, picture: np.ndarray, tmp_path: Path) -
         predict_tiled(model, picture, 40, 10, out=tmp_path / "none" / "ids.png")
     with pytest.raises(InputError, match=r"out is \[70, 101\] of float32, but \[70, 101\] of uint8 is needed"):
         predict_tiled(model, picture, 40, 10, out=np.zeros((70, 101), np.float32))
-    with pytest.raises(InputError, match="only models of task segmentation"):
+    with pytest.raises(InputError, match="blended by the probability of each class at each pixel, which this model"):
         predict_tiled(nn.Identity(), picture)
 
 
@@ -95,7 +95,8 @@ def test_images_of_one_name_have_maps_of_their_own(model: Segmenter, picture: np
     for name in ("a.png", "a.jpg", "a.bmp"):
         Image.fromarray(picture).save(tmp_path / "images" / name)
     done = predict_to_folder(model, tmp_path / "images", tmp_path / "out")
-    assert done.maps == len(list((tmp_path / "out" / "masks").iterdir())) == 3
+    assert "3 class maps in masks/" in str(done)
+    assert len(list((tmp_path / "out" / "masks").iterdir())) == 3
 
 
 def test_pictures_and_class_maps_do_not_meet(model: Segmenter, picture: np.ndarray, tmp_path: Path) -> None:
@@ -105,7 +106,7 @@ def test_pictures_and_class_maps_do_not_meet(model: Segmenter, picture: np.ndarr
     done = predict_to_folder(
         model, tmp_path / "in", tmp_path / "out", draw=lambda image, result: Image.new("RGB", (4, 4))
     )
-    assert done.maps == done.pictures == 3
+    assert done.images == done.pictures == 3
     files = list((tmp_path / "out").rglob("*.png"))
     assert len(files) == 6
     sizes = [image_size(path)[::-1] for path in files]

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline import api
+from sightline.api import predict_to_folder
 from sightline.data.dataset import Dataset
-from sightline.deploy.folder import predict_to_folder
 from sightline.errors import InputError
 from sightline.models.catalog import create_model
 from sightline.models.detection.faster_rcnn import AlignedRegions, faster_rcnn_mobilenet_v2_fpn

@@ -14,9 +14,9 @@ import yaml
 from PIL import Image
 
 import sightline as sl
-from sightline.deploy.exports import require_formats
-from sightline.deploy.folder import predict_to_folder
+from sightline.api import predict_to_folder
 from sightline.deploy.predict import score_threshold
+from sightline.deploy.writers.base import require_formats
 from sightline.errors import InputError
 from sightline.structures import Classes, Instances
 from sightline.training.metrics_log import Row
@@ -162,7 +162,7 @@ def test_predictions_as_csv_and_yolo(run, folder):
     assert (done.folder / "classes.txt").read_text().split() == list(run.model.classes)
     assert predict_to_folder(run.model, images).folder == Path("predictions/predict2")
     with pytest.raises(InputError, match="cannot be saved as 'xml'; there are json, csv, yolo"):
-        require_formats(["xml"])
+        require_formats(["xml"], ("json", "csv", "yolo"))
 
 
 class Squares(torch.utils.data.Dataset):

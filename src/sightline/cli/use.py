@@ -126,7 +126,7 @@ def predict(
     ] = None,
     save: Annotated[
         list[str] | None,
-        typer.Option("--save", help="json, csv or yolo, or several separated by commas; by default json."),
+        typer.Option("--save", help="json, csv or yolo (objects), or several separated by commas; by default json."),
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Images per batch.")] = 8,
     tile: Annotated[
@@ -141,25 +141,24 @@ def predict(
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
-    """Find objects in images; write pictures and labels.
+    """Use a model on images; write pictures and what it found.
 
-    Labels are JSON (laid out like COCO annotations), CSV or YOLO text files. Segmentation models write class maps as
-    palette PNGs, too.
+    Objects are written as JSON (laid out like COCO annotations), CSV or YOLO text files. Segmentation models write
+    class maps as palette PNGs, too. Classification models write the best classes of each image as JSON or CSV.
     """
     from sightline import api
-    from sightline.deploy.folder import predict_to_folder
     from sightline.models.saving import load
 
     draw = None if no_pictures else api.draw
     source: Any = images if len(images) > 1 else images[0]
-    found = predict_to_folder(
+    found = api.predict_to_folder(
         load(model),
         source,
         out,
         draw=draw,
         threshold=threshold,
         classes=None if classes is None else names_of(classes),
-        save=save or ("json",),
+        save=save or None,
         batch_size=batch_size,
         device=device,
         progress=not quiet,
@@ -168,10 +167,8 @@ def predict(
         full_scale=full_scale,
     )
     typer.echo(str(found))
-    if not found.objects:
-        say(f"no object has a score of at least {found.threshold:.3g}; lower it with --threshold", quiet)
-    elif threshold is None and not found.maps:
-        say(f"objects with a score of at least {found.threshold:.3g} are kept; change it with --threshold", quiet)
+    if found.hint:
+        say(found.hint, quiet)
 
 
 def names_of(classes: str) -> list[str]:

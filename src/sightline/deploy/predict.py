@@ -18,12 +18,13 @@ from sightline.data.dataset import Dataset
 from sightline.data.facts import full_scale_of
 from sightline.data.full_scale import Scale
 from sightline.data.room import of_any_size
+from sightline.deploy.answers import NO_CLASSES, kept, with_source
 from sightline.deploy.sources import Item, Source, common_scale, find_images
 from sightline.errors import InputError
 from sightline.progress import progress_bar
 from sightline.runtime.devices import running
 from sightline.runtime.values import require_number, require_whole
-from sightline.structures import Classes, ClassMap, Instances, Target
+from sightline.structures import Classes, ClassMap
 
 USUAL_THRESHOLD = 0.5
 """Of a model that has none of its own: objects of a lower score are left out."""
@@ -43,7 +44,7 @@ class Prediction:
 
     item: Item
     image: Tensor | None = None
-    result: Target | None = None
+    result: Any = None
     error: InputError | None = None
     ids: Tensor | None = None
 
@@ -150,7 +151,9 @@ def predict_each(
     overlap = None if overlap is None else require_whole("overlap", overlap, 0, "image_side", "give 64 if in doubt")
     if tile is None and overlap is not None:
         raise InputError(f"overlap is {overlap}, but only tiles overlap; give the side of the tiles, such as tile=512")
-    kept = None if classes is None else class_ids(model, classes)
+    chosen = None if classes is None else class_ids(model, classes)
+    if tile is not None and chosen is not None:
+        raise InputError(NO_CLASSES)  # tiles are put together to class maps
     channels = getattr(model, "in_channels", 3)
     scale = common_scale(items, full_scale if full_scale is not None else full_scale_of(model))
     if tile is not None:
@@ -165,7 +168,9 @@ def predict_each(
             with torch.no_grad():  # not around the yield: the caller's code is none of its business
                 answers = iter(model(images) if images else ())
             for read in batch:
-                yield read if read.image is None else replace(read, result=_finished(next(answers), read, lowest, kept))
+                yield (
+                    read if read.image is None else replace(read, result=_finished(next(answers), read, lowest, chosen))
+                )
             advance(len(batch))
 
 
@@ -217,17 +222,10 @@ def _in_batches(predictions: Iterator[Prediction], size: int) -> Iterator[list[P
         yield batch
 
 
-def _finished(answer: Any, read: Prediction, threshold: float, kept: Tensor | None) -> Target:
-    answer = answer.to("cpu")
-    if isinstance(answer, Instances):
-        if "scores" in answer:
-            answer = answer[answer.scores >= threshold]
-        if kept is not None:
-            answer = answer[torch.isin(answer.labels, kept)]
-        answer.source = read.item.name
-        return answer
-    result: Target = replace(answer, source=read.item.name)
-    return result
+def _finished(answer: Any, read: Prediction, threshold: float, classes: Tensor | None) -> Any:
+    if hasattr(answer, "to"):
+        answer = answer.to("cpu")
+    return with_source(kept(answer, threshold, classes), read.item.name)
 
 
 def score_threshold(model: Any, threshold: Any = None) -> float:
@@ -251,13 +249,11 @@ def class_ids(model: Any, names: Sequence[str]) -> Tensor:
     """[n] int64: the ids of classes by name.
 
     Raises:
-        InputError: a name is none of the model's classes, or the model answers with class maps.
+        InputError: a name is none of the model's classes, or the model does not name its classes.
     """
     known = getattr(model, "classes", None)
     if not isinstance(known, Classes):
         raise InputError("the model does not name its classes, so none can be chosen; leave classes out")
-    if getattr(model, "task", "") in ("segmentation", "classification"):
-        raise InputError("classes are chosen among objects, but this model finds none; leave classes out")
     if not isinstance(names, Iterable):
         raise InputError(f"classes is {names!r}, but it must be names of classes, such as ['cat', 'dog']")
     chosen = [names] if isinstance(names, str) else list(names)

@@ -24,12 +24,18 @@ from sightline.data.facts import full_scale_of
 from sightline.data.full_scale import Scale
 from sightline.data.images import channels_last, from_pil, read_image
 from sightline.data.room import of_any_size
+from sightline.deploy.answers import class_probabilities
 from sightline.deploy.sources import Item, common_scale, image_tensor
 from sightline.errors import InputError
 from sightline.runtime import reading
 from sightline.runtime.devices import running
 from sightline.runtime.values import require_whole
-from sightline.structures import ClassMap, Size
+from sightline.structures import Size
+
+NOT_TILED = (
+    "tiles are blended by the probability of each class at each pixel, which this model does not give; predict whole "
+    "images with it"
+)
 
 
 @dataclass(frozen=True)
@@ -135,7 +141,7 @@ def predict_tiled(
     `out` is one.
 
     Args:
-        model: a segmenter.
+        model: answers with class maps that have probabilities: a segmenter.
         image: see `TiledSource`; a .npy file or a memory map is read part by part.
         tile: side of the squares the model sees, in pixels.
         overlap: pixels that neighbouring tiles share, at least; by default 64, or a quarter of a small tile.
@@ -151,8 +157,6 @@ def predict_tiled(
     Raises:
         InputError: the numbers do not fit together, the image cannot be read, or the model answers no class maps.
     """
-    if getattr(model, "task", None) != "segmentation":
-        raise InputError("only models of task segmentation predict by tiles; predict whole images with this one")
     tile = require_whole("tile", tile, 1, "image_side", "a tile is at least 1 pixel wide; give a side such as 512")
     overlap = (
         min(64, tile // 4)
@@ -164,11 +168,18 @@ def predict_tiled(
     batch_size = require_whole("batch_size", batch_size, 1, "batch_size", "at least 1 tile must go in at a time")
     scale = full_scale if full_scale is not None else full_scale_of(model)
     source = TiledSource(image, getattr(model, "in_channels", 3), scale)
-    classes = len(model.classes)  # type: ignore[arg-type]
-    ids = _target(out, source.size, classes)
+    names: Any = getattr(model, "classes", None)
+    if not names:
+        raise InputError(NOT_TILED)
+    classes = len(names)
+    _require_target(out, source.size, classes)
+    ids: np.ndarray | None = None
     with running(model, device) as place:
         for top, bottom, labels in _rows(model, source, tile, overlap, batch_size, classes, place):
+            if ids is None:  # a model that cannot be tiled leaves no file
+                ids = _target(out, source.size, classes)
             ids[top:bottom] = labels.numpy().astype(ids.dtype)
+    assert ids is not None
     if isinstance(ids, np.memmap):
         ids.flush()
     if isinstance(out, str | os.PathLike) and os.fspath(out).lower().endswith(".png"):
@@ -178,22 +189,32 @@ def predict_tiled(
     return ids
 
 
-def _target(out: Any, size: Size, classes: int) -> np.ndarray:
-    dtype = np.uint8 if classes <= 256 else np.uint16
+def _require_target(out: Any, size: Size, classes: int) -> None:
+    """Refuse an array that cannot hold the ids, or a file that cannot be written."""
     if out is None:
-        return np.empty(size, dtype)
+        return
     if isinstance(out, np.ndarray):
         if out.shape != size or out.dtype.kind not in "iu" or np.iinfo(out.dtype).max < classes - 1:
-            raise InputError(f"out is {list(out.shape)} of {out.dtype}, but {list(size)} of {dtype.__name__} is needed")
-        return out
+            needed = _dtype(classes).__name__
+            raise InputError(f"out is {list(out.shape)} of {out.dtype}, but {list(size)} of {needed} is needed")
+        return
     path = Path(out)
     if not path.parent.is_dir():
         raise InputError(f"{path}: there is no folder {path.parent}; make it first")
-    if path.suffix.lower() == ".npy":
-        return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=size)
-    if path.suffix.lower() != ".png":
+    if path.suffix.lower() not in (".npy", ".png"):
         raise InputError(f"{path}: class maps are written as .npy or .png; give one of these endings")
-    return np.empty(size, dtype)
+
+
+def _target(out: Any, size: Size, classes: int) -> np.ndarray:
+    if isinstance(out, np.ndarray):
+        return out
+    if out is not None and Path(out).suffix.lower() == ".npy":
+        return np.lib.format.open_memmap(Path(out), mode="w+", dtype=_dtype(classes), shape=size)
+    return np.empty(size, _dtype(classes))
+
+
+def _dtype(classes: int) -> type[np.uint8] | type[np.uint16]:
+    return np.uint8 if classes <= 256 else np.uint16
 
 
 def _rows(
@@ -213,10 +234,11 @@ def _rows(
             tiles = [Tile(top, lefts[n], bottom, min(lefts[n] + tile, width)) for n in chosen]
             answers = model([source.read(one).to(place) for one in tiles])
             for n, one, answer in zip(chosen, tiles, answers, strict=True):
-                if not isinstance(answer, ClassMap) or answer.scores is None:
-                    raise InputError("the model's answers have no probabilities to blend; predict whole images with it")
+                scores = class_probabilities(answer)
+                if scores is None:
+                    raise InputError(NOT_TILED)
                 across = window(one.right - one.left, *_shared(lefts, n, tile))
-                strip[:, :, one.left : one.right] += answer.scores.cpu().float() * across
+                strip[:, :, one.left : one.right] += scores.cpu().float() * across
         strip *= down[:, None]
         strip[:, : carried.shape[1]] += carried
         end = tops[k + 1] if k + 1 < len(tops) else bottom

@@ -1,6 +1,5 @@
 """Results to look at: drawn on images, as curves, as one HTML report of a run."""
 
 from sightline.report.drawing import contact_sheet, draw, draw_pair
-from sightline.report.html import write_report
 
-__all__ = ["contact_sheet", "draw", "draw_pair", "write_report"]
+__all__ = ["contact_sheet", "draw", "draw_pair"]

@@ -6,12 +6,14 @@ import dataclasses
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sightline.errors import InputError
-from sightline.report import maps, sections
-from sightline.report.files import read_evaluation, read_rows
+from sightline.report import sections
+from sightline.report.base import TaskReport
+from sightline.report.files import EVALUATION_FILE, PLAIN, read_evaluation, read_rows
 from sightline.report.page import Section, esc, page, pairs, sentence
 from sightline.report.wall import wall
 from sightline.runtime import reading
@@ -31,24 +33,6 @@ class _Facts:
     model: Any
 
 
-_Make = Callable[[_Facts], str]
-_NUMBERS: dict[str, tuple[tuple[str, str, _Make], ...]] = {
-    "detection": (
-        ("numbers", "Numbers", lambda f: sections.numbers(f.result)),
-        ("classes", "Classes", lambda f: sections.classes(f.result)),
-        ("precision-recall", "Precision and recall", lambda f: sections.precision_recall(f.result)),
-        ("confusion", "Confusion matrix", lambda f: sections.confusion(f.result)),
-        ("errors", "Kinds of error", lambda f: sections.error_kinds(f.result)),
-    ),
-    "segmentation": (
-        ("numbers", "Numbers", lambda f: sections.numbers(f.result)),
-        ("classes", "Classes", lambda f: maps.classes(f.result)),
-        ("confusion", "Confusion matrix", lambda f: maps.confusion(f.result)),
-    ),
-}
-"""By task, the sections that show an evaluation; other tasks show their numbers until theirs are added here."""
-
-
 def write_report(
     folder: str | Path,
     result: Any = None,
@@ -58,6 +42,7 @@ def write_report(
     metrics: Sequence[Mapping[str, Any]] | None = None,
     model: Any = None,
     title: str | None = None,
+    task_report: TaskReport = PLAIN,
 ) -> Path:
     """Write `report.html` into the folder of a run; an older one is replaced.
 
@@ -70,9 +55,11 @@ def write_report(
         data: the dataset evaluated on, for the wall's images.
         recipe: a dataclass or a mapping.
         environment: versions, device and the like.
-        metrics: one row an epoch.
+        metrics: one row per epoch.
         model: for its name and size.
         title: heading; by default the folder's name.
+        task_report: the task's sections and pictures; by default all numbers, and labels beside predictions. (The
+            tasks' own are chosen by `sightline.write_report`.)
 
     Returns:
         The path of the report.
@@ -84,22 +71,28 @@ def write_report(
     live = None if isinstance(result, Mapping) else result
     facts = _Facts(
         rows=read_rows(folder / "metrics.jsonl") if metrics is None else list(metrics),
-        result=result if isinstance(result, Mapping) else result.to_dict() if live is not None else _stored(folder),
+        result=result
+        if isinstance(result, Mapping)
+        else result.to_dict()
+        if live is not None
+        else _stored(folder, task_report),
         live=live,
         data=data,
         recipe=_yaml(folder / "recipe.yaml") if recipe is None else _mapping(recipe),
         environment=_json(folder / "environment.json") if environment is None else environment,
         model=model,
     )
-    task = (facts.result or {}).get("task") or getattr(model, "task", None) or "detection"
-    measured = _NUMBERS.get(str(task), _NUMBERS["detection"][:1])
-    makers: tuple[tuple[str, str, _Make], ...] = (
-        *measured,
-        ("training", "Training", lambda f: sections.training(f.rows)),
-        ("wall", "Predictions beside labels", lambda f: wall(f.live, f.data)),
-        ("run", "Data and model", lambda f: pairs(_run_of(f))),
-        ("recipe", "Recipe", lambda f: _listed(_own(f.recipe), "The recipe is not known: there is no recipe.yaml.")),
-        ("environment", "Environment", lambda f: _listed(_own(f.environment), "There is no environment.json.")),
+    makers: tuple[tuple[str, str, Callable[[], str]], ...] = (
+        *((part.key, part.heading, partial(part.make, facts.result)) for part in task_report.parts()),
+        (
+            "training",
+            "Training",
+            lambda: sections.training(facts.rows, task_report.lower_is_better),
+        ),
+        ("wall", "Predictions beside labels", lambda: wall(facts.live, facts.data, task_report)),
+        ("run", "Data and model", lambda: pairs(_run_of(facts))),
+        ("recipe", "Recipe", lambda: _listed(_own(facts.recipe), "The recipe is not known: there is no recipe.yaml.")),
+        ("environment", "Environment", lambda: _listed(_own(facts.environment), "There is no environment.json.")),
     )
     told = {"training": facts.rows, "recipe": facts.recipe, "environment": facts.environment}
     alone = facts.result is not None and not facts.rows and not facts.recipe  # an evaluation outside a run
@@ -111,7 +104,7 @@ def write_report(
         if key in left_out:
             continue
         try:
-            parts.append(Section(key, heading, make(facts)))
+            parts.append(Section(key, heading, make()))
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             if live is not None or isinstance(error, InputError):
                 raise  # what is at hand is not from a file
@@ -182,9 +175,9 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     raise InputError(f"the recipe is a {type(value).__name__}; give a dataclass or a mapping")
 
 
-def _stored(folder: Path) -> Mapping[str, Any] | None:
-    path = folder / "evaluation.json"
-    return read_evaluation(path) if path.exists() else None
+def _stored(folder: Path, task_report: TaskReport = PLAIN) -> Mapping[str, Any] | None:
+    path = folder / EVALUATION_FILE
+    return read_evaluation(path, task_report) if path.exists() else None
 
 
 def shown_before(folder: Path) -> dict[str, Any] | None:

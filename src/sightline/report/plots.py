@@ -28,7 +28,8 @@ def training_curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
     """Figures by title of what a run's rows hold: losses, validation metrics, learning rate.
 
     Args:
-        rows: one an epoch, as in metrics.jsonl: "epoch", "lr", "train/…", "val/…"; None where not available.
+        rows: one per epoch, as in metrics.jsonl: "epoch", "lr", "train/…", "val/…"; None where not available. Of the
+            validation metrics the first eight are drawn.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -39,15 +40,9 @@ def training_curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
     metrics = [
         name for name in columns if name.startswith("val/") and "loss" not in name.lower() and _values(rows, name)[1]
     ]
-    shapes = ("val/mask/AP", "val/mask/AP50", "val/keypoint/AP", "val/keypoint/AP50")
-    preferred = [
-        name
-        for name in ("val/AP", "val/AP50", "val/AP75", "val/mIoU", "val/pixel_accuracy", "val/boundary_F", *shapes)
-        if name in metrics
-    ]
     wanted = {
         "Loss": losses,
-        "Validation": preferred or metrics[:6],
+        "Validation": metrics[:8],
         "Learning rate": [name for name in columns if name == "lr" or name.startswith("lr/")],
     }
     figures = {}
@@ -75,7 +70,7 @@ def training_curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
         epochs = [float(row.get("epoch", position + 1)) for position, row in enumerate(rows)]
         if min(epochs) == max(epochs):  # a tick at the only epoch, none at fractions of it
             axes.set_xlim(epochs[0] - 0.9, epochs[0] + 0.9)
-        if title == "Validation":
+        if title == "Validation" and all(value <= 1 for name in names for value in _values(rows, name)[1]):
             axes.set_ylim(0, 1.02)
         else:
             axes.set_ylim(bottom=0)
@@ -127,6 +122,92 @@ def precision_recall_curves(
     axes.set_ylabel("precision")
     _legend(axes, title="AP50")
     return figure
+
+
+def recall_by_overlap(recall: Mapping[str, Mapping[str, float]]) -> Figure:
+    """Recall of proposals against the overlap asked for, a line for each number of proposals.
+
+    Args:
+        recall: by number of proposals, by IoU ("0.50" …), the part of the objects found.
+    """
+    figure, axes = _figure(6.4, 3.6)
+    for position, (count, row) in enumerate(recall.items()):
+        x, y = [float(overlap) for overlap in row], list(row.values())
+        colour = css(line_colour(position))
+        axes.plot(x, y, color=colour, linewidth=1.8, label=f"{float(np.mean(y)):.2f}  {count} proposals")
+    axes.set_ylim(0, 1.02)
+    axes.set_xlabel("IoU")
+    axes.set_ylabel("recall")
+    _legend(axes, title="average recall")
+    return figure
+
+
+def recall_by_number(recall: Mapping[str, Mapping[str, float]], overlaps: Sequence[str]) -> Figure:
+    """Recall of proposals against their number, a line for each of some overlaps, and their mean.
+
+    Args:
+        recall: as for `recall_by_overlap`.
+        overlaps: the IoUs to draw.
+    """
+    figure, axes = _figure(6.4, 3.6)
+    counts = [int(count) for count in recall]
+    for position, overlap in enumerate(overlaps):
+        y = [row[overlap] for row in recall.values()]
+        axes.plot(counts, y, color=css(line_colour(position)), linewidth=1.8, marker="o", label=f"IoU {overlap}")
+    mean = [float(np.mean(list(row.values()))) for row in recall.values()]
+    axes.plot(counts, mean, color=_INK, linewidth=2.4, marker="o", label="average recall")
+    axes.set_xscale("log")
+    axes.minorticks_off()
+    axes.set_xticks(counts, [str(count) for count in counts])
+    axes.set_ylim(0, 1.02)
+    axes.set_xlabel("proposals per image")
+    axes.set_ylabel("recall")
+    _legend(axes)
+    return figure
+
+
+def reliability_diagram(bins: Sequence[Mapping[str, Any]]) -> Figure:
+    """Accuracy against confidence: where the bars end on the diagonal, a score is the share of answers that are right.
+
+    Args:
+        bins: of confidence: "from", "to", and of the images in it the mean "confidence" and "accuracy", or None.
+    """
+    figure, axes = _figure(5.2, 4.2)
+    axes.plot([0, 1], [0, 1], color=_INK, linewidth=1, linestyle="--", label="perfect")
+    filled = [row for row in bins if row["accuracy"] is not None]
+    _bars(axes, filled, [row["accuracy"] for row in filled], "accuracy")
+    x, y = [row["confidence"] for row in filled], [row["accuracy"] for row in filled]
+    axes.vlines(x, np.minimum(x, y), np.maximum(x, y), color=css(line_colour(1)), linewidth=2, label="gap")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.02)
+    axes.set_xlabel("confidence")
+    axes.set_ylabel("accuracy")
+    _legend(axes)
+    return figure
+
+
+def confidence_histogram(bins: Sequence[Mapping[str, Any]]) -> Figure:
+    """How many images have which confidence.
+
+    Args:
+        bins: as for `reliability_diagram`, with "images".
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    figure, axes = _figure(5.2, 4.2)
+    _bars(axes, bins, [row["images"] for row in bins])
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlim(0, 1)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("confidence")
+    axes.set_ylabel("images")
+    return figure
+
+
+def _bars(axes: Axes, bins: Sequence[Mapping[str, Any]], heights: Sequence[float], label: str | None = None) -> None:
+    widths = [0.92 * (row["to"] - row["from"]) for row in bins]
+    middles = [(row["to"] + row["from"]) / 2 for row in bins]
+    axes.bar(middles, heights, widths, color=css(line_colour(0)), alpha=0.75, label=label)
 
 
 def confusion_picture(

@@ -1,19 +1,18 @@
-"""The report's sections, each from plain values; what a section lacks it says in a sentence."""
+"""Sections that every task's report has, each from plain values; what a section lacks it says in a sentence."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sightline.evaluation.detection import MEANINGS
-from sightline.evaluation.errors import DETECTION_ERRORS, ERROR_MEANINGS, in_words
-from sightline.evaluation.segmentation import SEGMENTATION_METRICS
 from sightline.report import plots
 from sightline.report.colours import class_colour, css
-from sightline.report.page import bar, esc, more, number, sentence, table
+from sightline.report.page import esc, more, number, sentence, table
+from sightline.training.metrics_log import choose_metric, score
 from sightline.words import counted
 
+NOTHING: Mapping[str, str] = {}
 NOT_EVALUATED = "This run has not been evaluated: there is no evaluation.json in the folder."
 ROWS = 30
 """Rows of a long table that are shown before the rest is folded away."""
@@ -21,8 +20,13 @@ MATRIX = 16
 """Most classes for which the confusion matrix is a table with numbers; of more it is a picture."""
 
 
-def training(rows: Sequence[Mapping[str, Any]] | None) -> str:
-    """Curves of the epochs, and which was the best."""
+def training(rows: Sequence[Mapping[str, Any]] | None, lower_is_better: Collection[str] = ()) -> str:
+    """Curves of the epochs, and which was the best.
+
+    Args:
+        rows: one per epoch, as in metrics.jsonl.
+        lower_is_better: names of validation metrics of which less is better.
+    """
     if not rows:
         return sentence("No epochs are recorded: there is no metrics.jsonl in the folder, or it is empty.")
     figures = plots.training_curves(rows)
@@ -33,12 +37,12 @@ def training(rows: Sequence[Mapping[str, Any]] | None) -> str:
     seconds = sum(row["seconds"] for row in rows if isinstance(row.get("seconds"), int | float))
     if seconds:
         facts.append(f"{seconds / 60:.1f} minutes" if seconds >= 90 else counted(round(seconds), "second"))
-    for name, better in (("val/AP", max), ("val/mIoU", max), ("val/loss", min), ("train/loss", min)):
-        scored = [row for row in rows if isinstance(row.get(name), int | float)]
-        if scored:
-            best = better(scored, key=lambda row: row[name])
-            facts.append(f"best {name} {best[name]:.3f} in epoch {best.get('epoch', rows.index(best) + 1)}")
-            break
+    there = {name: value for row in rows for name, value in row.items() if isinstance(value, int | float)}
+    name = choose_metric({column: there.get(column) for row in rows for column in row}, "auto")
+    scored = [row for row in rows if isinstance(row.get(name), int | float)]
+    if scored:
+        best = max(scored, key=lambda row: score(row, name, lower_is_better) or 0.0)
+        facts.append(f"best {name} {best[name]:.3f} in epoch {best.get('epoch', rows.index(best) + 1)}")
     closed = plots.closed_from(rows)
     marked = (
         ""
@@ -51,114 +55,106 @@ def training(rows: Sequence[Mapping[str, Any]] | None) -> str:
     return f'<p class="soft">{esc(" · ".join(facts))}</p><div class="grid">{drawn}</div>{marked}'
 
 
-def numbers(result: Mapping[str, Any] | None) -> str:
-    """Headline cards, one sentence in words, and all numbers with protocol and reason."""
+def numbers(
+    result: Mapping[str, Any] | None,
+    cards: Sequence[str] = (),
+    meanings: Mapping[str, str] = NOTHING,
+    counts: Sequence[str] = (),
+    words: str = "",
+) -> str:
+    """Headline cards, one sentence in words, and all numbers with protocol and reason.
+
+    Args:
+        result: an evaluation's dictionary.
+        cards: metrics shown in large figures; by default the first six.
+        meanings: for each metric, what it says.
+        counts: what was compared beside the images, such as "25 objects".
+        words: the most important numbers as a sentence.
+    """
     if result is None:
         return sentence(NOT_EVALUATED)
     metrics, reasons, protocols = result["metrics"], result.get("reasons", {}), result.get("protocols", {})
-    shapes = ("mask/AP", "mask/AP50", "keypoint/AP", "keypoint/AP50")
-    headline = [name for name in ("AP", "AP50", "AP75", *shapes, "VOC2007_AP50", "VOC2010_AP50") if name in metrics]
-    cards = "".join(
-        f'<div class="card"><span>{esc(re.sub("[_/]", " ", name))}</span>'
-        f"<b>{number(metrics[name], reasons.get(name))}</b>"
-        f"<small>{esc(protocols.get(name, result.get('protocol', '')))}</small></div>"
-        for name in headline or list(metrics)[:6]
-    )
-    words = in_words(result.get("operating_point") or {})
-    facts = counted(result["images"]) if isinstance(result.get("images"), int) else "? images"
-    if "objects" in result:
-        facts += f", {counted(result['objects'], 'object')}, {counted(result['detections'], 'detection')}"
+    intervals = result.get("intervals") or {}
+    shown = ""
+    for name in cards or list(metrics)[:6]:
+        protocol = protocols.get(name, result.get("protocol", ""))
+        below = f"95 % interval {_between(intervals[name])}" if name in intervals else protocol
+        value = number(metrics[name], reasons.get(name))
+        title = esc(re.sub("[_/]", " ", name))
+        shown += f'<div class="card"><span>{title}</span><b>{value}</b><small>{esc(below)}</small></div>'
+    facts = ", ".join((counted(result["images"]) if isinstance(result.get("images"), int) else "? images", *counts))
     if isinstance(result.get("measured"), Mapping):
         split, place = result["measured"].get("split"), result["measured"].get("data")
         facts = (f"split {split} of {place}: " if place else f"split {split}: ") + facts
-    if "pixels" in result:
-        facts += f", {result['pixels']} pixels that count"
     notes = "".join(f"<p>{esc(note[:1].upper() + note[1:])}.</p>" for note in result.get("notes", []))
-    meant = MEANINGS | SEGMENTATION_METRICS
-    meanings = {name: esc(reasons.get(name) or meant.get(name, "")) for name in metrics}
+    heads = ("metric", "protocol", "value", *(["95 % interval"] if intervals else []), "meaning")
     rows = [
         (
             esc(name),
             esc(protocols.get(name, result.get("protocol", ""))),
             number(value),
-            f'<span class="text">{meanings[name]}</span>',
+            *([esc(_between(intervals.get(name)))] if intervals else []),
+            f'<span class="text">{esc(reasons.get(name) or meanings.get(name, ""))}</span>',
         )
         for name, value in metrics.items()
     ]
-    everything = more("All numbers", table(("metric", "protocol", "value", "meaning"), rows, left=2))
-    return f'<div class="cards">{cards}</div><p>{esc(words)}</p><p class="soft">{esc(facts)}</p>{notes}{everything}'
+    everything = more("All numbers", table(heads, rows, left=2))
+    return f'<div class="cards">{shown}</div><p>{esc(words)}</p><p class="soft">{esc(facts)}</p>{notes}{everything}'
+
+
+def _between(interval: Sequence[float] | None) -> str:
+    """A confidence interval in words; empty for None."""
+    return "" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
 
 
 def classes(result: Mapping[str, Any] | None) -> str:
-    """A row for each class, the best first."""
+    """Whatever numbers there are of single classes, in the classes' order."""
     if result is None:
         return sentence(NOT_EVALUATED)
     if not result.get("per_class"):
         return sentence("There are no numbers of single classes.")
-    reasons = result.get("reasons", {})
-    ids = {name: position for position, name in enumerate(result["classes"])}
-    ranked = sorted(result["per_class"].items(), key=lambda row: (row[1]["AP"] is None, -(row[1]["AP"] or 0)))
-    shapes = [name for name in ("mask/AP", "mask/AP50", "keypoint/AP", "keypoint/AP50") if name in ranked[0][1]]
-    columns = ("AP", "AP50", "AP75", "AR100", *shapes, "VOC2007_AP50", "VOC2010_AP50")
-    rows = []
-    for name, row in ranked:
-        colour = css(class_colour(ids.get(name, 0)))
-        cells = [number(row.get(column), reasons.get(f"{name}/{column}")) for column in columns]
-        rows.append(
-            [
-                f'<i class="dot" style="background:{colour}"></i>{esc(name)}',
-                bar(row["AP"], colour),
-                *cells,
-                str(row["objects"]),
-                str(row["detections"]),
-            ]
-        )
-    more_heads = [name.replace("/", " ") for name in shapes]
-    heads = ("class", "", "AP", "AP50", "AP75", "AR100", *more_heads, "VOC 2007", "VOC 2010", "objects", "detections")
-    shown = table(heads, rows[:ROWS], left=2)
+    reasons, ids = result.get("reasons", {}), ids_of(result)
+    columns = list(dict.fromkeys(name for row in result["per_class"].values() for name in row))
+    rows = [
+        [class_name(name, ids), *(_value(row.get(column), reasons.get(f"{name}/{column}")) for column in columns)]
+        for name, row in result["per_class"].items()
+    ]
+    return folded(("class", *(esc(column.replace("_", " ")) for column in columns)), rows, left=1)
+
+
+def _value(value: Any, why: str | None) -> str:
+    return number(value, why) if value is None or isinstance(value, float) else esc(value)
+
+
+def ranked(result: Mapping[str, Any], metric: str) -> list[tuple[str, Mapping[str, Any]]]:
+    """The classes with their numbers, by falling `metric`; those without it last."""
+    return sorted(result["per_class"].items(), key=lambda row: (row[1][metric] is None, -(row[1][metric] or 0)))
+
+
+def ids_of(result: Mapping[str, Any]) -> dict[str, int]:
+    """The ids of an evaluation's classes by name, for their colours."""
+    return {name: position for position, name in enumerate(result.get("classes", ()))}
+
+
+def class_name(name: str, ids: Mapping[str, int]) -> str:
+    """A class's name behind a dot of its colour, as HTML."""
+    return f'<i class="dot" style="background:{css(class_colour(ids.get(name, 0)))}"></i>{esc(name)}'
+
+
+def folded(heads: Sequence[str], rows: Sequence[Sequence[str]], left: int = 2) -> str:
+    """A table of classes, of which those beyond `ROWS` are folded away."""
+    shown = table(heads, rows[:ROWS], left=left)
     if len(rows) > ROWS:
-        shown += more(f"{len(rows) - ROWS} more classes", table(heads, rows[ROWS:], left=2))
+        shown += more(f"{len(rows) - ROWS} more classes", table(heads, rows[ROWS:], left=left))
     return shown
 
 
-def precision_recall(result: Mapping[str, Any] | None) -> str:
-    """A curve for each class at IoU 0.50."""
-    if result is None:
-        return sentence(NOT_EVALUATED)
-    if not result.get("curves"):
-        return sentence("There are no curves: they were not stored, or no class has objects in these labels.")
-    ids = {name: position for position, name in enumerate(result["classes"])}
-    figure = plots.precision_recall_curves(result["curves"], ids)
-    return (
-        '<p class="soft">How precise the detections are when so many of the objects are found (IoU 0.50, COCO).</p>'
-        + plots.inline_svg(figure, "Precision and recall")
-    )
-
-
-def confusion(result: Mapping[str, Any] | None) -> str:
-    """Which classes are taken for which."""
-    if result is None:
-        return sentence(NOT_EVALUATED)
-    errors = result.get("errors")
-    if not errors:
-        return sentence("There is no confusion matrix: the evaluation was stored without its details.")
-    out = (
-        f'<p class="soft">Rows are the labels, columns the predictions with a score of at least {errors["score"]:.2f}, '
-        f"at IoU {errors['iou']:.2f}. The last column counts objects that were not found, the last row detections of "
-        "nothing (or of what was found already).</p>"
-    )
-    counts, labels = errors.get("confusion"), errors.get("confusion_labels")
-    if counts is not None and len(labels) - 1 <= MATRIX:
-        out += matrix(counts, labels)
-    elif counts is not None:
-        out += plots.inline_svg(plots.confusion_picture(counts, labels), "Confusion matrix")
-    if errors.get("confusions"):
-        rows = [(esc(a), esc(b), str(count)) for a, b, count in errors["confusions"][:10]]
-        most = table(("label", "taken for", "times"), rows, left=2)
-        out += f'<h3>Most frequent mistakes</h3><div class="narrow">{most}</div>'
-    else:
-        out += sentence("No object was taken for one of another class.")
-    return out
+def mistakes(rows: Sequence[tuple[str, str, str]], heads: Sequence[str], none: str) -> str:
+    """The most frequent mistakes as a table: (label, predicted, how often); the sentence `none` where there is none."""
+    if not rows:
+        return sentence(none)
+    most = table(heads, [tuple(map(esc, row)) for row in rows], left=2)
+    return f'<h3>Most frequent mistakes</h3><div class="narrow">{most}</div>'
 
 
 def matrix(
@@ -179,29 +175,3 @@ def matrix(
         for label, row, total in zip(labels, counts, totals or [sum(row) for row in counts], strict=True)
     )
     return f'<div class="wide"><table class="matrix"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
-
-
-def error_kinds(result: Mapping[str, Any] | None) -> str:
-    """How often each kind of error occurs and what it costs."""
-    if result is None:
-        return sentence(NOT_EVALUATED)
-    errors = result.get("errors")
-    if not errors:
-        return sentence("There is no diagnosis of errors: the evaluation was stored without its details.")
-    counts, gains = errors["counts"], errors.get("AP50_gains", {})
-    most = max([counts[name] for name in (*DETECTION_ERRORS, "missed")] + [1])
-    rows = [
-        (
-            f'<b>{esc(name)}</b><br><span class="text soft">{esc(ERROR_MEANINGS[name])}</span>',
-            bar(counts[name] / most, "var(--bad)"),
-            str(counts[name]),
-            f"+{gains[name]:.3f}" if name in gains else "",
-        )
-        for name in (*DETECTION_ERRORS, "missed")
-    ]
-    return (
-        f'<p class="soft">{counts["correct"]} detections with a score of at least {errors["score"]:.2f} are right. The '
-        "wrong ones, by kind; the last column says how much AP50 would rise (over all scores) if all of the kind were "
-        "put right.</p>"
-        + table(("kind", "", f"count (score ≥ {errors['score']:.2f})", "AP50 gain (all scores)"), rows, left=2)
-    )

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from sightline.deploy.writers.base import Writer
 from sightline.evaluation.result import MakeMeasure
+from sightline.report.base import TaskReport
 from sightline.structures import Classes
 
 
@@ -59,8 +61,8 @@ class Task:
     labels: Labels
     measure: MakeMeasure
     headline: tuple[str, ...]
-    report: Any = None
-    writer: Any = None
+    report: TaskReport | None = None
+    writer: Writer | None = None
     lower_is_better: tuple[str, ...] = ()
     default_model: str | None = None
     quick_model: str | None = None

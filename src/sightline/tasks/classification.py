@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from sightline.deploy.writers.classification import ClassificationWriter
 from sightline.evaluation.classification import HEADLINE, ClassificationMeasure
+from sightline.report.classification import ClassificationReport
 from sightline.tasks.base import Labels, Task
 
 TASK = Task(
@@ -10,6 +12,8 @@ TASK = Task(
     labels=Labels("class_scores"),
     measure=ClassificationMeasure,
     headline=HEADLINE,
+    report=ClassificationReport(HEADLINE),
+    writer=ClassificationWriter(),
     default_model="mobilenet_v2",
     quick_model="mobilenet_v2",
 )

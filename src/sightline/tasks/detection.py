@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from sightline.deploy.writers.detection import DetectionWriter
 from sightline.evaluation.detection import HEADLINE, DetectionMeasure
+from sightline.report.detection import DetectionReport
 from sightline.tasks.base import Labels, Task
 
 TASK = Task(
@@ -10,6 +12,8 @@ TASK = Task(
     labels=Labels("instances"),
     measure=DetectionMeasure,
     headline=HEADLINE,
+    report=DetectionReport(HEADLINE),
+    writer=DetectionWriter(),
     default_model="sightline_n",
     quick_model="faster_rcnn_mobilenet_v2_fpn",
 )

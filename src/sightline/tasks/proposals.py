@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from sightline.deploy.writers.proposals import ProposalWriter
 from sightline.evaluation.proposals import HEADLINE, ProposalMeasure
+from sightline.report.proposals import ProposalReport
 from sightline.tasks.base import Labels, Task
 
 TASK = Task(
@@ -10,4 +12,6 @@ TASK = Task(
     labels=Labels("instances"),
     measure=ProposalMeasure,
     headline=HEADLINE,
+    report=ProposalReport(HEADLINE),
+    writer=ProposalWriter(),
 )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from sightline.deploy.writers.segmentation import SegmentationWriter
 from sightline.evaluation.segmentation import HEADLINE, PixelCounts
+from sightline.report.segmentation import SegmentationReport
 from sightline.structures import Classes
 from sightline.tasks.base import Labels, Task
 
@@ -26,6 +28,8 @@ TASK = Task(
     labels=Labels("class_map", as_class_map, classes),
     measure=PixelCounts,
     headline=HEADLINE,
+    report=SegmentationReport(HEADLINE),
+    writer=SegmentationWriter(),
     default_model="unet_mobilenet_v2",
     quick_model="lraspp_mobilenet_v3_large",
 )

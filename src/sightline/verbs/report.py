@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 if TYPE_CHECKING:
-    from sightline.evaluation import Result
+    from sightline.evaluation.result import Result
+    from sightline.report.base import TaskReport
 
 
 def write_report(
@@ -21,9 +22,23 @@ def write_report(
     title: str | None = None,
 ) -> Path:
     """Write report.html (and evaluation.json, where there is a result) of a run; see `sightline.report.html`."""
+    from sightline.report.files import EVALUATION_FILE, stored_task
     from sightline.report.html import write_report as run
 
-    file = run(folder, result=result, data=data, model=model, title=title)
+    folder = Path(folder)
+    name = getattr(result, "task", None) or stored_task(folder) or getattr(model, "task", None)
+    file = run(folder, result=result, data=data, model=model, title=title, task_report=report_of(name))
     if result is not None:
-        file.with_name("evaluation.json").write_text(json.dumps(result.to_dict(), indent=1), encoding="utf-8")
+        file.with_name(EVALUATION_FILE).write_text(json.dumps(result.to_dict(), indent=1), encoding="utf-8")
     return file
+
+
+def report_of(task: str | None) -> TaskReport:
+    """What the report shows for a task, by its name; for files that do not name theirs, what it shows for the first."""
+    from sightline.report.base import TaskReport
+    from sightline.tasks import TASKS
+
+    known = TASKS.get(task) if task else next(iter(TASKS.values()))
+    if known is None:
+        return TaskReport()
+    return known.report or TaskReport(known.headline, known.lower_is_better)

@@ -1,48 +1,85 @@
-"""What a report shows of class maps: IoU by class, pixels taken for others, and where an image is wrong."""
+"""What a report shows of a segmenter: IoU by class, pixels taken for others, and where an image is wrong."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from sightline.evaluation.segmentation import BAND, edges_of, near
+from sightline.evaluation.segmentation import BAND, SEGMENTATION_METRICS, edges_of, near
 from sightline.report import plots, sections
+from sightline.report.base import Evaluation, Part, Shown, TaskReport
 from sightline.report.colours import class_colour, css
-from sightline.report.drawing import PictureLike, as_picture, scaled_to
-from sightline.report.page import bar, esc, more, number, sentence, table
+from sightline.report.files import require_matrix
+from sightline.report.page import bar, number, sentence
+from sightline.report.pictures import PictureLike, as_picture, scaled_to
+from sightline.runtime.entries import OPTIONAL_NUMBER
 from sightline.structures import IGNORE, ClassMap
 
 AWAY, AT_EDGES = (220, 50, 40), (250, 190, 40)
 """Colours of wrong pixels: away from boundaries, and near them."""
 
 
-def classes(result: Mapping[str, Any] | None) -> str:
+class SegmentationReport(TaskReport):
+    """Class maps."""
+
+    cards = tuple(SEGMENTATION_METRICS)
+    meanings = SEGMENTATION_METRICS
+    entries = {"pixels?": int, "confusions?": [[(str, int)]]}
+    class_entries = {"IoU": OPTIONAL_NUMBER, "pixels": int, "predicted": int}
+    explanation = (
+        "Mistakes are yellow near a boundary of the labels, within 0.75 % of the diagonal, and red elsewhere; what "
+        "does not count is dark."
+    )
+
+    def parts(self) -> tuple[Part, ...]:
+        return (
+            self.numbers,
+            Part("classes", "Classes", classes),
+            Part("confusion", "Confusion matrix", confusion),
+        )
+
+    def require(self, values: Evaluation, where: str) -> None:
+        require_matrix(values, "confusion", "classes", where)
+
+    def counts(self, result: Evaluation) -> Sequence[str]:
+        return [f"{result['pixels']} pixels that count"] if "pixels" in result else []
+
+    def best_first(self, result: Any, worst_first: Sequence[int]) -> Sequence[int]:
+        """Where no pixel counts nothing is good."""
+        return [i for i in worst_first if not math.isnan(result.image_iou[i])][::-1]
+
+    def show(self, result: Any, position: int, image: Any, size: int) -> Shown:
+        """The two maps, and where they differ."""
+        shown = super().show(result, position, image, size)
+        wrong = mistakes(image, result.targets[position], result.predictions[position], size)
+        return Shown([*shown.pictures, ("mistakes", wrong)], caption(result, position))
+
+
+def classes(result: Evaluation | None) -> str:
     """A row for each class, the best first."""
     if result is None:
         return sentence(sections.NOT_EVALUATED)
-    reasons = result.get("reasons", {})
-    ids = {name: position for position, name in enumerate(result["classes"])}
-    ranked = sorted(result["per_class"].items(), key=lambda row: (row[1]["IoU"] is None, -(row[1]["IoU"] or 0)))
+    reasons, ids = result.get("reasons", {}), sections.ids_of(result)
     columns = ("IoU", "Dice", "accuracy", "precision", "boundary_F")
     total = max(result.get("pixels", 0), 1)
-    rows = []
-    for name, row in ranked:
-        colour = css(class_colour(ids.get(name, 0)))
-        shares = [f"{100 * row[key] / total:.1f} %" for key in ("pixels", "predicted")]
-        cells = [number(row.get(column), reasons.get(f"{name}/{column}")) for column in columns]
-        dot = f'<i class="dot" style="background:{colour}"></i>{esc(name)}'
-        rows.append([dot, bar(row["IoU"], colour), *cells, *shares])
+    rows = [
+        [
+            sections.class_name(name, ids),
+            bar(row["IoU"], css(class_colour(ids.get(name, 0)))),
+            *(number(row.get(column), reasons.get(f"{name}/{column}")) for column in columns),
+            *(f"{100 * row[key] / total:.1f} %" for key in ("pixels", "predicted")),
+        ]
+        for name, row in sections.ranked(result, "IoU")
+    ]
     heads = ("class", "", *(column.replace("_", " ") for column in columns), "labelled", "predicted")
-    shown = table(heads, rows[: sections.ROWS], left=2)
-    if len(rows) > sections.ROWS:
-        shown += more(f"{len(rows) - sections.ROWS} more classes", table(heads, rows[sections.ROWS :], left=2))
-    return shown
+    return sections.folded(heads, rows)
 
 
-def confusion(result: Mapping[str, Any] | None) -> str:
+def confusion(result: Evaluation | None) -> str:
     """Which classes are taken for which, in shares of each class's pixels."""
     if result is None:
         return sentence(sections.NOT_EVALUATED)
@@ -56,12 +93,10 @@ def confusion(result: Mapping[str, Any] | None) -> str:
         out += sections.matrix(matrix, names, percent=True, totals=totals)
     else:
         out += plots.inline_svg(plots.confusion_picture(matrix, names, totals), "Confusion matrix")
-    if result.get("confusions"):
-        of = dict(zip(names, totals, strict=True))
-        rows = [(esc(a), esc(b), f"{100 * count / of[a]:.1f} %") for a, b, count in result["confusions"][:10]]
-        most = table(("label", "taken for", "of the label’s pixels"), rows, left=2)
-        return f'{out}<h3>Most frequent mistakes</h3><div class="narrow">{most}</div>'
-    return out + sentence("No pixel was taken for one of another class.")
+    of = dict(zip(names, totals, strict=True))
+    most = [(a, b, f"{100 * count / of[a]:.1f} %") for a, b, count in (result.get("confusions") or ())[:10]]
+    none = "No pixel was taken for one of another class."
+    return out + sections.mistakes(most, ("label", "taken for", "of the label’s pixels"), none)
 
 
 def mistakes(image: PictureLike, target: ClassMap, prediction: ClassMap, size: int | None = None) -> Image.Image:

@@ -1,34 +1,66 @@
-"""Predictions of a folder as a table (CSV) and as YOLO's label files, beside COCO's JSON."""
+"""Objects found in a folder's images as COCO's JSON, as a table (CSV) and as YOLO's label files."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sightline.errors import InputError
+from sightline.deploy.writers.base import CSV_FILE, JSON_FILE, PredictedImage, write_json
 from sightline.training.metrics_log import replacing
 
-FORMATS = ("json", "csv", "yolo")
-"""What predictions are written as."""
-CSV_FILE = "predictions.csv"
 LABELS = Path("labels")
 """The folder of YOLO's label files."""
+FORMATS = {"json": JSON_FILE, "csv": CSV_FILE, "yolo": f"{LABELS}/"}
+"""What objects are written as, and the file or folder that holds them."""
 COLUMNS = ("file_name", "width", "height", "class", "score", "x1", "y1", "x2", "y2")
 
 
-def require_formats(names: Sequence[str]) -> tuple[str, ...]:
-    """The formats asked for, each once; "csv,yolo" is two.
+class CocoFiles:
+    """Objects of many images, written as COCO annotations, as a table and as YOLO's label files.
 
-    Raises:
-        InputError: one is not known.
+    Attributes:
+        objects: how many were added.
+
+    Args:
+        folder: gets the files.
+        names: of the classes, in the order of their ids.
+        places: of each image's label file, below labels/, by the images' positions.
+        formats: some of `FORMATS`.
     """
-    chosen = [part.strip() for name in ([names] if isinstance(names, str) else names) for part in name.split(",")]
-    for name in chosen:
-        if name not in FORMATS:
-            raise InputError(f"predictions cannot be saved as {name!r}; there are {', '.join(FORMATS)}")
-    return tuple(dict.fromkeys(chosen))
+
+    def __init__(self, folder: Path, names: Sequence[str], places: Sequence[Path], formats: Sequence[str]):
+        self.folder, self.formats, self.places = folder, formats, places
+        categories = [{"id": i + 1, "name": name} for i, name in enumerate(names)]
+        self._results: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": [], "categories": categories}
+        self._written: list[Path] = []
+
+    @property
+    def objects(self) -> int:
+        return len(self._results["annotations"])
+
+    def add(self, image: PredictedImage, entries: Iterable[dict[str, Any]]) -> None:
+        """Take an image and its objects; they get their ids here.
+
+        Args:
+            image: the next one.
+            entries: "category_id", "bbox" and what else an annotation of COCO has.
+        """
+        self._results["images"].append({"id": image.number, **image.entry()})
+        for entry in entries:
+            self._results["annotations"].append({"id": self.objects + 1, "image_id": image.number, **entry})
+        self._written.append(self.places[image.position])
+
+    def finish(self) -> list[str]:
+        """Write the files; their names."""
+        if "json" in self.formats:
+            write_json(self._results, self.folder)
+        if "csv" in self.formats:
+            write_csv(self._results, self.folder)
+        if "yolo" in self.formats:
+            write_yolo(self._results, self._written, self.folder)
+        return [FORMATS[name] for name in self.formats]
 
 
 def write_csv(results: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path) -> None:

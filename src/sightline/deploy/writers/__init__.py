@@ -1,0 +1,5 @@
+"""What `predict` leaves in a folder, one file per task."""
+
+from sightline.submodules import submodules
+
+__getattr__, __dir__ = submodules(__name__, __path__)

@@ -1,0 +1,71 @@
+"""Detections in files: COCO's JSON, a table, YOLO's label files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sightline.deploy.writers.base import PredictedImage, Written, file_places, require_answer
+from sightline.deploy.writers.coco import FORMATS, CocoFiles
+from sightline.ops.masks import mask_to_rle
+from sightline.structures import Instances
+from sightline.words import counted
+
+
+class DetectionWriter:
+    """An annotation per object, with its mask and keypoints where it has them."""
+
+    formats = tuple(FORMATS)
+
+    def begin(
+        self, folder: Path, places: Sequence[Path], classes: Sequence[str], formats: Sequence[str]
+    ) -> DetectionFiles:
+        return DetectionFiles(folder, places, classes, formats)
+
+
+class DetectionFiles:
+    """See `sightline.deploy.writers.base.Writing`."""
+
+    taken: frozenset[Path] = frozenset()
+    what = "object"
+
+    def __init__(self, folder: Path, places: Sequence[Path], classes: Sequence[str], formats: Sequence[str]):
+        self._files = CocoFiles(folder, classes, file_places(places, (".txt",), ".txt"), formats)
+        self._images = 0
+
+    def add(self, image: PredictedImage, answer: Any, ids: Tensor | None) -> None:
+        require_answer(answer, Instances, "objects (Instances)")
+        self._files.add(image, entries_of(answer))
+        self._images += 1
+
+    def finish(self, threshold: float, given: bool) -> Written:
+        found, hint = self._files.objects, ""
+        if not found:
+            hint = f"no {self.what} has a score of at least {threshold:.3g}; lower it with --threshold"
+        elif not given:
+            hint = f"{self.what}s with a score of at least {threshold:.3g} are kept; change it with --threshold"
+        summary = f"{counted(found, self.what)} in {counted(self._images)}"
+        return Written(summary, self._files.finish(), found, hint)
+
+
+def entries_of(result: Instances) -> Iterator[dict[str, Any]]:
+    """COCO entries of an image's objects; coordinates to a thousandth of a pixel, scores to six places."""
+    boxes = result.boxes.double()
+    sides = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
+    for row, (box, label) in enumerate(zip(sides.tolist(), result.labels.tolist(), strict=True)):
+        entry: dict[str, Any] = {"category_id": label + 1}
+        if result.classes is not None:
+            entry["category"] = result.classes[label]
+        entry |= {"bbox": [round(v, 3) for v in box], "area": round(box[2] * box[3], 3), "iscrowd": 0}
+        if "scores" in result:
+            entry["score"] = round(float(result.scores[row]), 6)
+        if "masks" in result:
+            entry["segmentation"] = mask_to_rle(result.masks[row])
+            entry["area"] = int(result.masks[row].sum())
+        if "keypoints" in result:
+            entry["keypoints"] = [round(v, 3) for v in result.keypoints[row].flatten().tolist()]
+        yield entry
