@@ -17,6 +17,7 @@ from torch import nn
 from sightline.errors import InputError
 from sightline.evaluation.held_out import Chosen, choose
 from sightline.keywords import checked_keywords, require_known
+from sightline.models.model import Model, as_model
 from sightline.report.drawing import draw as _draw
 from sightline.training.recipe import Recipe
 from sightline.verbs.labels import as_learned, require_usable, with_target_fields
@@ -72,7 +73,7 @@ def check(
     """
     from sightline.data.check import check as run
 
-    return run(_dataset(data, lenient=True), model, full=full, progress=progress)
+    return run(_dataset(data, lenient=True), None if model is None else as_model(model), full=full, progress=progress)
 
 
 @checked_keywords
@@ -229,17 +230,17 @@ def evaluate(
     from sightline.verbs.torch_data import TorchData, is_torch_data
 
     source = str(model) if isinstance(model, str | Path) else "the model"
-    model = _model(model)
+    measured = _model(model)
     if data is None:
-        data = trained_on.open_again(trained_on.of(model), source).with_channels(getattr(model, "in_channels", 3))
+        data = trained_on.open_again(trained_on.of(measured), source).with_channels(measured.in_channels)
     if is_torch_data(data):
-        data = TorchData(data, getattr(model, "classes", None))
-    data = as_learned(_dataset(data, model), model)
-    return measure_chosen(model, choose(model, data, split), data, batch_size, device, progress, keep_predictions)
+        data = TorchData(data, measured.classes)
+    data = as_learned(_dataset(data, measured), measured)
+    return measure_chosen(measured, choose(measured, data, split), data, batch_size, device, progress, keep_predictions)
 
 
 def measure_chosen(
-    model: nn.Module,
+    model: Model,
     chosen: Chosen,
     data: Any,
     batch_size: int = 8,
@@ -330,8 +331,8 @@ def predict_to_folder(
     from sightline.deploy.folder import predict_to_folder as run
     from sightline.tasks import TASKS
 
-    model = _model(model)
-    name = getattr(model, "task", None)
+    known = _model(model)
+    name = known.task
     task = TASKS.get(name) if name else next(iter(TASKS.values()))
     if task is None or task.writer is None:
         raise InputError(
@@ -339,7 +340,7 @@ def predict_to_folder(
             "sightline.predict(model, images)"
         )
     return run(
-        model,
+        known,
         source,
         out,
         writer=task.writer,
@@ -386,15 +387,15 @@ def contact_sheet(
     return run(data, picked, n=n, columns=columns, seed=seed, size=size)
 
 
-def _model(model: nn.Module | str | Path) -> nn.Module:
+def _model(model: nn.Module | str | Path) -> Model:
     from sightline.models.saving import load
 
-    return model if isinstance(model, nn.Module) else load(model)
+    return as_model(model) if isinstance(model, nn.Module) else load(model)
 
 
-def _dataset(data: Any, model: nn.Module | None = None, *, lenient: bool = False) -> Any:
+def _dataset(data: Any, model: Model | None = None, *, lenient: bool = False) -> Any:
     from sightline.data.formats import open_dataset
 
     if isinstance(data, str | Path):
-        return open_dataset(data, lenient=lenient).with_channels(getattr(model, "in_channels", 3))
+        return open_dataset(data, lenient=lenient).with_channels(3 if model is None else model.in_channels)
     return data

@@ -9,22 +9,26 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 
 import sightline as sl
 from sightline import api
 from sightline.data.fingerprint import ImageKeys
 from sightline.errors import InputError
 from sightline.evaluation.held_out import choose
-from sightline.structures import Classes, Instances
+from sightline.models.model import Model
+from sightline.models.preprocess import Preprocess
+from sightline.structures import Instances
 from sightline.training import trained_on
 from sightline.training.trained_on import TrainedOn
 
 
-class Finder(nn.Module):
+class Finder(Model):
     """Answers with one box an image; which images it was asked about is in the names of the results."""
 
-    task, in_channels, classes = "detection", 3, Classes(["dot"])
+    task = "detection"
+
+    def __init__(self):
+        super().__init__(["dot"], Preprocess())
 
     def forward(self, images):
         return [

@@ -199,9 +199,9 @@ def test_weights_that_there_are_not() -> None:
         ({"norm": "group"}, r"norm is 'group', but must be 'batch' \(learns\) or 'frozen'"),
         ({"min_size": 900, "max_size": 800}, "min_size is 900 and max_size 800"),
         ({"min_size": 0}, "min_size is 0"),
-        ({"slots": [1]}, r"slots must be 2 different outputs above 0, one a class, not \[1\]"),
-        ({"slots": [1, 1]}, "slots must be 2 different outputs"),
-        ({"slots": [0, 1]}, "slots must be 2 different outputs above 0"),
+        ({"output_ids": [1]}, r"output_ids must be 2 different outputs above 0, one a class, not \[1\]"),
+        ({"output_ids": [1, 1]}, "output_ids must be 2 different outputs"),
+        ({"output_ids": [0, 1]}, "output_ids must be 2 different outputs above 0"),
     ],
 )
 def test_values_that_no_model_can_have(arguments: dict[str, object], words: str) -> None:

@@ -177,7 +177,7 @@ def test_hottest_places_equal_one_by_one(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_masks_fill_the_image_they_came_from_and_unused_outputs_are_left_out() -> None:
-    model = mask_model(slots=[3, 5], boxes=BoxSettings(min_score=0.0)).eval()
+    model = mask_model(output_ids=[3, 5], boxes=BoxSettings(min_score=0.0)).eval()
     image, _ = scene(0, size=(90, 50))
     with torch.inference_mode():
         result = model([image])[0]

@@ -199,8 +199,10 @@ def test_features_are_kept_and_found_again(tmp_path: Path, monkeypatch: pytest.M
 
 def test_proposals_are_kept(tmp_path: Path) -> None:
     model = model_of(SelectiveSearch(limit=5))
-    model.cache_proposals(tmp_path)
-    model.cache_proposals(tmp_path)
+    model.before_training(tmp_path, same_images=False)
+    assert isinstance(model.proposals, SelectiveSearch)
+    model.before_training(tmp_path, same_images=True)
+    model.before_training(tmp_path, same_images=True)
     image = squares(1)[0][0]
     with torch.inference_mode():
         first = model([image])[0]

@@ -48,17 +48,17 @@ def answers(model: nn.Module, channels: int = 3) -> list[torch.Tensor]:
             },
         ),
         ("ssdlite320_mobilenet_v2", {"image_size": 96, "settings": SSDSettings(nms_iou=0.4, max_detections=9)}),
-        ("ssdlite320_mobilenet_v3_large", {"image_size": 96, "reduced_tail": False, "slots": [2, 5, 3]}),
+        ("ssdlite320_mobilenet_v3_large", {"image_size": 96, "reduced_tail": False, "output_ids": [2, 5, 3]}),
         (PYRAMID, {**SMALL, "in_channels": 5}),
     ],
-    ids=["two stages", "settings", "slots", "channels"],
+    ids=["two stages", "settings", "output_ids", "channels"],
 )
 def test_everything_comes_back(name: str, arguments: dict[str, Any], tmp_path: Path) -> None:
     model = create_model(name, NAMES, **arguments)
     again = load(save(model, tmp_path / "model.safetensors"))
     assert (again.name, list(again.classes), again.task) == (name, NAMES, "detection")
     assert again.arguments == model.arguments
-    assert again.slots == arguments.get("slots")
+    assert again.output_ids == arguments.get("output_ids")
     assert again.in_channels == arguments.get("in_channels", 3)
     for key in ("settings", "roi_heads", "rpn"):
         if hasattr(model, key):

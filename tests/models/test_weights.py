@@ -177,8 +177,8 @@ def test_its_detections_are_the_reference_s_of_coco_classes(
 
 
 def test_eighty_classes_come_back_and_the_unused_outputs_never(hub: Path, ssdlite_state: State) -> None:
-    names, slots = coco_classes()
-    assert slots == [i for i in range(1, 91) if i not in UNUSED]
+    names, output_ids = coco_classes()
+    assert output_ids == [i for i in range(1, 91) if i not in UNUSED]
     assert (names[0], names[11], names[79]) == ("person", "stop sign", "toothbrush")
     for output, found in ((12, set()), (13, {11}), (90, {79}), (83, set()), (1, {0})):
         state = dict(ssdlite_state)
@@ -216,14 +216,14 @@ def test_without_epsilon_it_stays_after_saving(hub: Path, tmp_path: Path) -> Non
 
     def settings(model: nn.Module) -> list[Any]:
         eps = [m.eps for m in model.modules() if isinstance(m, FrozenBatchNorm2d)]
-        return [eps, [n for n, p in model.named_parameters() if p.requires_grad], model.slots, list(model.classes)]
+        return [eps, [n for n, p in model.named_parameters() if p.requires_grad], model.output_ids, list(model.classes)]
 
     assert settings(model)[0] == [0.0] * 53
     again = load(save(model, tmp_path / "model.safetensors"))
     assert settings(again) == settings(model)
     other = create_model(name, NAMES, weights="coco")  # fine-tuning starts from the same function
     assert settings(other)[:2] == settings(model)[:2]
-    assert other.slots is None
+    assert other.output_ids is None
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "mobilenet_v3_small"])
@@ -396,16 +396,16 @@ def test_a_local_classifier_of_1000_outputs_is_imagenet_s(
 @pytest.mark.parametrize("file", ["any.pth", COCO[SSDLITE][0]])
 @pytest.mark.parametrize("given", [False, True], ids=["no classes", "COCO's classes"])
 def test_a_local_detector_of_91_outputs_is_coco_s(file: str, given: bool, tmp_path: Path, ssdlite_state: State) -> None:
-    names, slots = coco_classes()
+    names, output_ids = coco_classes()
     model = create_model(SSDLITE, names if given else None, weights=write(ssdlite_state, tmp_path / file))
     assert list(model.classes) == names
-    assert model.slots == slots
+    assert model.output_ids == output_ids
     holds(model, ssdlite_state)
 
 
 def test_a_local_pyramid_detector_of_91_outputs_is_coco_s(tmp_path: Path, pyramid_state: State) -> None:
     model = create_model(PYRAMID, weights=write(old_names(pyramid_state), tmp_path / "any.pth"))
-    assert (list(model.classes), model.slots) == coco_classes()
+    assert (list(model.classes), model.output_ids) == coco_classes()
     assert model.weights_report.fresh == []
 
 
@@ -423,11 +423,11 @@ def test_a_saved_model_brings_its_classes_and_arguments(tmp_path: Path) -> None:
 
 
 def test_a_saved_coco_model_keeps_its_outputs_only_for_coco_s_classes(tmp_path: Path) -> None:
-    names, slots = coco_classes()
-    file = save(create_model(SSDLITE, names, slots=slots), tmp_path / "model.safetensors")
-    assert create_model(SSDLITE, weights=file).slots == slots
+    names, output_ids = coco_classes()
+    file = save(create_model(SSDLITE, names, output_ids=output_ids), tmp_path / "model.safetensors")
+    assert create_model(SSDLITE, weights=file).output_ids == output_ids
     assert create_model(SSDLITE, names, weights=file).weights_report.fresh == []
-    assert create_model(SSDLITE, NINETY, weights=file).slots is None
+    assert create_model(SSDLITE, NINETY, weights=file).output_ids is None
 
 
 @pytest.mark.parametrize(("name", "state"), [("mobilenet_v2", "mobilenet_v2"), (PYRAMID, "mobilenet_v2")])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from torch import nn
 
+from sightline.models.model import as_model
 from sightline.training.budget import BudgetWatch, advice
 from sightline.training.recipe import Recipe
 
@@ -45,7 +47,7 @@ class _Clock:
 def test_the_first_step_does_not_count_and_it_is_said_once():
     said: list[str] = []
     clock = _Clock()
-    watch = BudgetWatch(Recipe(minutes=3), clock, None, said.append)  # type: ignore[arg-type]
+    watch = BudgetWatch(Recipe(minutes=3), clock, as_model(nn.Identity()), said.append)  # type: ignore[arg-type]
     for step in range(1, 12):
         clock.elapsed = 20 + 1.5 * (step - 1)  # an epoch is 30 s, 45 with its validation
         watch.step(step)

@@ -9,6 +9,7 @@ from torch import nn
 
 import sightline as sl
 from sightline.errors import InputError
+from sightline.models.model import as_model
 from sightline.training import trained_on
 from sightline.verbs.parts import parts_to_train
 
@@ -25,7 +26,7 @@ def names(data) -> set[str]:
 
 def test_all_images_without_validation(folder):
     data = sl.open_dataset(folder)
-    known = trained_on.record(data[:], None, nn.Identity())
+    known = trained_on.record(data[:], None, as_model(nn.Identity()))
     for named in (True, False):
         parts = parts_to_train(sl.open_dataset(folder), 0, known, [], named)
         assert names(parts.train) == names(data)
@@ -34,14 +35,14 @@ def test_all_images_without_validation(folder):
 
 def test_some_images(folder):
     data = sl.open_dataset(folder)
-    known = trained_on.record(data[:4], data[6:8], nn.Identity())
+    known = trained_on.record(data[:4], data[6:8], as_model(nn.Identity()))
     parts = parts_to_train(sl.open_dataset(folder), 0, known, [], named=False)
     assert (names(parts.train), names(parts.val)) == (names(data[:4]), names(data[6:8]))
 
 
 def test_part_of_a_split_unless_the_data_is_named(folder, tmp_path):
     data = sl.open_dataset(sl.convert(sl.open_dataset(folder).split(0.6, 0.2, 0.2), tmp_path / "parts", "coco"))
-    known = trained_on.record(data["train"][:3], data["val"], nn.Identity())
+    known = trained_on.record(data["train"][:3], data["val"], as_model(nn.Identity()))
     again = parts_to_train(data, 0, known, [], named=False)
     assert (names(again.train), names(again.val)) == (names(data["train"][:3]), names(data["val"]))
     assert names(parts_to_train(data, 0, known, []).train) == names(data["train"])
@@ -50,6 +51,6 @@ def test_part_of_a_split_unless_the_data_is_named(folder, tmp_path):
 def test_validation_images_of_other_data_must_be_named(folder, tmp_path):
     other = sl.open_dataset(sl.convert(sl.scenes(2, 32, seed=5), tmp_path / "other", "coco"))
     data = sl.open_dataset(folder)
-    known = trained_on.record(data[:], other[:], nn.Identity())
+    known = trained_on.record(data[:], other[:], as_model(nn.Identity()))
     with pytest.raises(InputError, match="not all in its data; name the images"):
         parts_to_train(data, 0, known, [], named=False)

@@ -76,7 +76,7 @@ def check(
     detector = create_model(model, dataset.classes) if model else None
     if model and not kind.has_objects:
         raise InputError(f"{data} has no objects to compare with {model}; leave --model out")
-    if model and not hasattr(detector, "anchor_shapes"):
+    if model and detector is not None and detector.anchor_shapes((32, 32)) is None:
         raise InputError(
             f"{model} has no anchors to compare the objects with; give a detector that has, such as ssd300_vgg16, or "
             "leave --model out"

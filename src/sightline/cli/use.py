@@ -213,7 +213,7 @@ def report(
         return
     from sightline.models.saving import load
 
-    model: Any = load(run)
+    model = load(run)
     dataset = data_for(model, run, data, format=format)
     chosen = api.choose(model, dataset, split, ("val", "test"))
     before = shown_before(run)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from sightline.data.transforms.mirroring import may_mirror, mirrors_wrongly, swap_for
 from sightline.errors import InputError
@@ -13,6 +12,12 @@ log = logging.getLogger("sightline")
 FULL_SCALE, KEYPOINT_NAMES, KEYPOINT_SWAP = "full_scale", "keypoint_names", "keypoint_swap"
 FACTS = (FULL_SCALE, KEYPOINT_NAMES, KEYPOINT_SWAP)
 """Entries of a saved model's metadata."""
+
+
+class Remembering(Protocol):
+    """What keeps facts with its weights: a model."""
+
+    metadata: dict[str, Any]
 
 
 def data_facts(data: Any) -> dict[str, Any]:
@@ -32,21 +37,19 @@ def data_facts(data: Any) -> dict[str, Any]:
     return facts
 
 
-def remember(model: Any, data: Any) -> None:
+def remember(model: Remembering, data: Any) -> None:
     """Put `data_facts` into the model's metadata, in the place of those of data it learnt from before."""
-    known = getattr(model, "metadata", None)
-    kept = {name: value for name, value in (known or {}).items() if name not in FACTS}
+    kept = {name: value for name, value in model.metadata.items() if name not in FACTS}
     model.metadata = {**kept, **data_facts(data)}
 
 
-def full_scale_of(model: Any) -> int | None:
+def full_scale_of(model: Remembering) -> int | None:
     """The full scale that a model's training images were divided by; None where they had 8 bits or floats.
 
     Raises:
         InputError: the model's file holds another value there.
     """
-    metadata = getattr(model, "metadata", None)
-    scale = metadata.get(FULL_SCALE) if isinstance(metadata, Mapping) else None
+    scale = model.metadata.get(FULL_SCALE)
     if scale is not None and not (type(scale) is int and 1 <= scale <= 65535):
         raise InputError(
             f"the full scale saved with the model is {scale!r}, but it must be a whole number from 1 to 65535; give "
@@ -55,7 +58,7 @@ def full_scale_of(model: Any) -> int | None:
     return scale
 
 
-def scaled_as_learnt(model: Any, data: Any) -> Any:
+def scaled_as_learnt(model: Remembering, data: Any) -> Any:
     """The data, its samples of more than 8 bits divided by what the model's training images were divided by.
 
     A full scale that was stated for the data (`with_full_scale`) stays.

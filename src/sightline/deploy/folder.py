@@ -17,6 +17,7 @@ from sightline.deploy.predict import class_ids, predict_each, require_some, scor
 from sightline.deploy.sources import Item, Source, find_images
 from sightline.deploy.writers.base import PredictedImage, Writer, file_places, require_formats
 from sightline.errors import InputError
+from sightline.models.model import as_model
 from sightline.runtime.values import require_whole
 from sightline.training.run import new_folder, numbered_folder
 from sightline.words import counted
@@ -100,6 +101,7 @@ def predict_to_folder(
     Raises:
         InputError: nothing to predict, every file unreadable, or `out` is not empty or cannot be written to.
     """
+    model = as_model(model)
     formats = require_formats(save, writer.formats)
     lowest = score_threshold(model, threshold)  # what cannot be is refused before anything is made
     require_whole("batch_size", batch_size, 1, "batch_size", "give 8 images at a time if in doubt")
@@ -109,7 +111,7 @@ def predict_to_folder(
     places = _relative_places(items)
     folder = numbered_folder(PREDICTIONS, "predict") if out is None else new_folder(out, "give another --out")
     done = PredictedFolder(folder, threshold=lowest)
-    writing = writer.begin(folder, places, getattr(model, "classes", None) or (), formats)
+    writing = writer.begin(folder, places, model.classes, formats)
     pictures = file_places(places, _PICTURE_SUFFIXES, ".png", writing.taken)
     first: InputError | None = None
     lean = draw is None  # nothing else needs more of a huge map than its ids

@@ -21,10 +21,11 @@ from sightline.data.room import of_any_size
 from sightline.deploy.answers import NO_CLASSES, kept, with_source
 from sightline.deploy.sources import Item, Source, common_scale, find_images
 from sightline.errors import InputError
+from sightline.models.model import Model, as_model
 from sightline.progress import progress_bar
 from sightline.runtime.devices import running
 from sightline.runtime.values import require_number, require_whole
-from sightline.structures import Classes, ClassMap
+from sightline.structures import ClassMap
 
 USUAL_THRESHOLD = 0.5
 """Of a model that has none of its own: objects of a lower score are left out."""
@@ -145,6 +146,7 @@ def predict_each(
     Images are decoded by threads while the model works. See `predict` for the arguments; `lean` gives of tiled images
     the ids alone, an eighth of a `ClassMap`.
     """
+    model = as_model(model)
     lowest = score_threshold(model, threshold)
     batch_size = require_whole("batch_size", batch_size, 1, "batch_size", "give 8 images at a time if in doubt")
     tile = None if tile is None else require_whole("tile", tile, 1, "image_side", "give a side such as 512")
@@ -154,7 +156,7 @@ def predict_each(
     chosen = None if classes is None else class_ids(model, classes)
     if tile is not None and chosen is not None:
         raise InputError(NO_CLASSES)  # tiles are put together to class maps
-    channels = getattr(model, "in_channels", 3)
+    channels = model.in_channels
     scale = common_scale(items, full_scale if full_scale is not None else full_scale_of(model))
     if tile is not None:
         with running(model, device), progress_bar(len(items), "predicting", progress) as advance:
@@ -175,7 +177,7 @@ def predict_each(
 
 
 def _tiled(
-    model: nn.Module,
+    model: Model,
     read: Prediction,
     tile: int,
     overlap: int | None,
@@ -187,8 +189,7 @@ def _tiled(
     ids = predict_tiled(model, read.image, tile, overlap, batch_size=batch_size)
     if lean:
         return replace(read, ids=torch.from_numpy(ids if ids.dtype.itemsize == 1 else ids.astype("int32")))
-    classes: Any = model.classes
-    return replace(read, result=ClassMap(torch.from_numpy(ids.astype("int64")), classes, source=read.item.name))
+    return replace(read, result=ClassMap(torch.from_numpy(ids.astype("int64")), model.classes, source=read.item.name))
 
 
 def _read_ahead(
@@ -228,7 +229,7 @@ def _finished(answer: Any, read: Prediction, threshold: float, classes: Tensor |
     return with_source(kept(answer, threshold, classes), read.item.name)
 
 
-def score_threshold(model: Any, threshold: Any = None) -> float:
+def score_threshold(model: Model, threshold: Any = None) -> float:
     """The score below which objects are left out: the one given, else the model's own, else 0.5.
 
     Raises:
@@ -236,8 +237,7 @@ def score_threshold(model: Any, threshold: Any = None) -> float:
     """
     if threshold is not None:
         return require_number("threshold", threshold, 0, 1, "give 0.5 if in doubt", "a score")
-    metadata = getattr(model, "metadata", None)
-    stored = metadata.get("threshold") if isinstance(metadata, dict) else None
+    stored = model.metadata.get("threshold")
     if stored is None:
         return USUAL_THRESHOLD
     return require_number(
@@ -245,19 +245,18 @@ def score_threshold(model: Any, threshold: Any = None) -> float:
     )
 
 
-def class_ids(model: Any, names: Sequence[str]) -> Tensor:
+def class_ids(model: Model, names: Sequence[str]) -> Tensor:
     """[n] int64: the ids of classes by name.
 
     Raises:
         InputError: a name is none of the model's classes, or the model does not name its classes.
     """
-    known = getattr(model, "classes", None)
-    if not isinstance(known, Classes):
+    if not model.classes:
         raise InputError("the model does not name its classes, so none can be chosen; leave classes out")
     if not isinstance(names, Iterable):
         raise InputError(f"classes is {names!r}, but it must be names of classes, such as ['cat', 'dog']")
     chosen = [names] if isinstance(names, str) else list(names)
-    return torch.tensor([known.id(str(name)) for name in chosen], dtype=torch.int64)
+    return torch.tensor([model.classes.id(str(name)) for name in chosen], dtype=torch.int64)
 
 
 def require_some(errors: dict[str, str], total: int, first: InputError | None) -> None:

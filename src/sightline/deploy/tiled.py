@@ -27,6 +27,7 @@ from sightline.data.room import of_any_size
 from sightline.deploy.answers import class_probabilities
 from sightline.deploy.sources import Item, common_scale, image_tensor
 from sightline.errors import InputError
+from sightline.models.model import Model, as_model
 from sightline.runtime import reading
 from sightline.runtime.devices import running
 from sightline.runtime.values import require_whole
@@ -157,6 +158,7 @@ def predict_tiled(
     Raises:
         InputError: the numbers do not fit together, the image cannot be read, or the model answers no class maps.
     """
+    model = as_model(model)
     tile = require_whole("tile", tile, 1, "image_side", "a tile is at least 1 pixel wide; give a side such as 512")
     overlap = (
         min(64, tile // 4)
@@ -167,11 +169,10 @@ def predict_tiled(
         raise InputError(f"tiles of {tile} pixels cannot share {overlap}; share at most half, such as 64 of 512")
     batch_size = require_whole("batch_size", batch_size, 1, "batch_size", "at least 1 tile must go in at a time")
     scale = full_scale if full_scale is not None else full_scale_of(model)
-    source = TiledSource(image, getattr(model, "in_channels", 3), scale)
-    names: Any = getattr(model, "classes", None)
-    if not names:
+    source = TiledSource(image, model.in_channels, scale)
+    classes = len(model.classes)
+    if not classes:
         raise InputError(NOT_TILED)
-    classes = len(names)
     _require_target(out, source.size, classes)
     ids: np.ndarray | None = None
     with running(model, device) as place:
@@ -218,7 +219,7 @@ def _dtype(classes: int) -> type[np.uint8] | type[np.uint16]:
 
 
 def _rows(
-    model: nn.Module, source: TiledSource, tile: int, overlap: int, batch_size: int, classes: int, place: torch.device
+    model: Model, source: TiledSource, tile: int, overlap: int, batch_size: int, classes: int, place: torch.device
 ) -> Iterator[tuple[int, int, Tensor]]:
     """Rows of the image that are finished, with their ids: what no further row of tiles changes."""
     height, width = source.size

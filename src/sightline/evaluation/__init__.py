@@ -39,6 +39,7 @@ from sightline.evaluation.segmentation import (
     evaluate_segmentation,
 )
 from sightline.evaluation.voc import VocResult, evaluate_voc
+from sightline.models.model import as_model
 from sightline.progress import progress_bar
 from sightline.runtime.devices import running
 from sightline.runtime.values import require_whole
@@ -107,13 +108,13 @@ def evaluate(
         InputError: the data is empty, or of a kind that the model does not answer.
         ClassMismatch: the data has classes which the model does not know.
     """
+    model = as_model(model)
     data = scaled_as_learnt(model, data)
     if not len(data):
         raise InputError("the dataset holds no images to evaluate on; check the path and the split")
     classes = data.classes
-    known_classes = getattr(model, "classes", None)
-    if known_classes is not None and any(name not in known_classes for name in classes):
-        classes.require_same(known_classes, "the data", "the model")
+    if model.classes and any(name not in model.classes for name in classes):
+        classes.require_same(model.classes, "the data", "the model")
     counts = measure(classes, keep_predictions)
     for targets, answers in predict_batches(model, data, batch_size, device, progress):
         for target, answer in zip(targets, answers, strict=True):

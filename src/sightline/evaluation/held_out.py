@@ -13,6 +13,7 @@ from sightline.data.dataset import Dataset
 from sightline.data.division import parts_of
 from sightline.data.fingerprint import ImageKeys
 from sightline.errors import InputError
+from sightline.models.model import Model
 from sightline.training import trained_on
 from sightline.training.trained_on import TrainedOn
 from sightline.words import are, counted
@@ -40,7 +41,7 @@ class Chosen:
     notes: list[str] = field(default_factory=list)
 
 
-def choose(model: Any, data: Any, split: str | None = None, usual: Sequence[str] = ("test", "val")) -> Chosen:
+def choose(model: Model, data: Any, split: str | None = None, usual: Sequence[str] = ("test", "val")) -> Chosen:
     """The images of `data` to measure `model` on.
 
     Of a whole dataset these are its split "test", else "val". Where the model's training had divided the data itself,
@@ -77,10 +78,9 @@ def choose(model: Any, data: Any, split: str | None = None, usual: Sequence[str]
     return _by_default(data, known, keys, usual)
 
 
-def _without_record(model: Any, data: Dataset, split: str | None, usual: Sequence[str]) -> Chosen:
+def _without_record(model: Model, data: Dataset, split: str | None, usual: Sequence[str]) -> Chosen:
     """For a model never trained here, or trained by a version that kept no record."""
-    metadata = getattr(model, "metadata", None)
-    recipe = metadata.get("recipe") if isinstance(metadata, Mapping) else None
+    recipe = model.metadata.get("recipe")
     if split is None:
         if not data.whole:
             return Chosen(data, "as given")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
@@ -19,6 +20,8 @@ from sightline.runtime.values import require_number, require_whole, short
 
 _SEQUENCES = (Sequence, Iterable, list, tuple)
 _OLD_NAMES = {"classification": {"crop": "image_size"}, "segmentation": {"min_size": "image_size"}}
+_RENAMED = {"slots": "output_ids"}
+log = logging.getLogger("sightline")
 _WORDS: dict[Any, str] = {
     bool: "true or false",
     int: "a whole number",
@@ -44,11 +47,13 @@ def with_image_size(entry: Entry, arguments: Mapping[str, Any]) -> dict[str, Any
     """
     own = entry.arguments
     made = dict(arguments)
-    for old, new in _OLD_NAMES.get(entry.task, {}).items():
+    for old, new in {**_OLD_NAMES.get(entry.task, {}), **_RENAMED}.items():
         if old in made and old not in own:
             if new in made:
                 raise InputError(f"{entry.name} is given both {new} and {old}, its old name; give {new} alone")
             made[new] = made.pop(old)
+            if old in _RENAMED:
+                log.warning("%s: the argument %s is now called %s", entry.name, old, new)
     size = made.get("image_size")
     if "image_size" not in made or "image_size" in own:
         return made

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from sightline.errors import InputError
 from sightline.keywords import checked_keywords
@@ -24,6 +23,7 @@ from sightline.models.classification.entries import CLASSIFICATION_ENTRIES
 from sightline.models.detection.dense_entries import DENSE_ENTRIES
 from sightline.models.detection.region_entries import REGION_ENTRIES
 from sightline.models.entry import BACKBONE_ARGUMENTS, Entry
+from sightline.models.model import Model
 from sightline.models.published import DATA, PUBLISHED, Published, class_names, coco_classes, find_published, local_file
 from sightline.models.segmentation.entries import SEGMENTATION_ENTRIES
 from sightline.models.weights import head_fits, load_weights, read_checkpoint
@@ -81,7 +81,7 @@ def create_model(
     *,
     in_channels: int = 3,
     **arguments: Any,
-) -> nn.Module:
+) -> Model:
     """Build a model of the catalog and load weights into it.
 
     Args:
@@ -132,7 +132,7 @@ def create_model(
         names = names or known
         same_classes = known is None or names == known
         if not same_classes:
-            preset.pop("slots", None)
+            preset.pop("output_ids", None)
         if known is None:
             note = "the file does not name its classes; its head was taken to be of these, in this order"
         elif published is None and "classes" not in metadata:
@@ -148,26 +148,25 @@ def create_model(
     return model
 
 
-def _remember(model: nn.Module, metadata: dict[str, str], where: str) -> None:
+def _remember(model: Model, metadata: dict[str, str], where: str) -> None:
     """What weights of a saved model were trained on, for they have seen those images."""
     kept = saved_entry(metadata, "metadata", where, dict) if "metadata" in metadata else {}
     if "trained_on" in kept:
-        model.metadata = {"trained_on": kept["trained_on"]}  # type: ignore[assignment]
+        model.metadata = {"trained_on": kept["trained_on"]}
 
 
-def _built(entry: Entry, names: Classes, in_channels: int, arguments: dict[str, Any]) -> Any:
+def _built(entry: Entry, names: Classes, in_channels: int, arguments: dict[str, Any]) -> Model:
     if entry.name == "darknet" or in_channels > 16 or largest_whole(arguments) > 2048:  # else it is of an ordinary size
         require_parameters(entry.name, lambda: entry.build(names, in_channels=in_channels, **arguments))
-    model: Any = entry.build(names, in_channels=in_channels, **arguments)
+    model = entry.build(names, in_channels=in_channels, **arguments)
     model.name = entry.name
     model.arguments = {"in_channels": in_channels, **arguments}
-    model.weights_report = None
     return model
 
 
 def _with_darknet_weights(
     entry: Entry, names: Classes | None, file: str, in_channels: int, arguments: dict[str, Any]
-) -> nn.Module:
+) -> Model:
     """The model with the numbers of a darknet file, which names neither layers nor classes."""
     from sightline.models.darknet import load_darknet_weights, network_of
 
@@ -180,8 +179,7 @@ def _with_darknet_weights(
     assert names is not None  # given, or brought by the weights
     model = _built(entry, names, in_channels, arguments)
     load_darknet_weights(network_of(model), file)
-    found: nn.Module = model
-    return found
+    return model
 
 
 def saved_arguments(metadata: dict[str, str], where: str) -> dict[str, Any]:
@@ -273,7 +271,7 @@ def models(task: str | None = None, weights: str | None = None) -> list[dict[str
     return rows
 
 
-def as_published(entry: Entry, given: Mapping[str, Any] | None = None) -> nn.Module:
+def as_published(entry: Entry, given: Mapping[str, Any] | None = None) -> Model:
     """The network with the classes and arguments that its published weights have, or would have, and those `given`."""
     classes, arguments = _published_head(entry)
     return entry.build(classes, **{k: v for k, v in arguments.items() if k in parameters(entry)} | dict(given or {}))
@@ -289,9 +287,9 @@ def _published_head(entry: Entry, published: Published | None = None) -> tuple[C
         return Classes(class_names(data)), arguments
     if published is not None and published.person_only:
         return Classes(["person"]), arguments
-    names, slots = coco_classes()
-    if "slots" in parameters(entry):
-        arguments["slots"] = slots
+    names, output_ids = coco_classes()
+    if "output_ids" in parameters(entry):
+        arguments["output_ids"] = output_ids
     return Classes(names), arguments
 
 
@@ -321,7 +319,7 @@ def _brought(
     relative = metadata.get("task") == entry.task  # such as an FCN-32s for an FCN-16s
     if not relative and not any(key.startswith("backbone.") for key in state):
         return None, dict(entry.start)  # a classifier's
-    arguments.pop("slots", None)
+    arguments.pop("output_ids", None)
     arguments.pop("norm_eps", None)  # a matter of that training, not of the network
     return saved_classes(metadata, where) if ours else None, arguments
 

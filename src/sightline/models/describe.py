@@ -42,7 +42,7 @@ def describe(name: str) -> dict[str, Any]:
     """
     entry = find(name)
     with torch.device("meta"):
-        model: Any = as_published(entry)
+        model = as_published(entry)
     source = type(model.network) if entry.task == "classification" else entry.builder
     return {
         "name": entry.name,

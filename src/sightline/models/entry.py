@@ -8,8 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cache, cached_property
 from typing import Any, TypeVar, get_type_hints
 
-from torch import nn
-
+from sightline.models.model import Model
 from sightline.models.preprocess import InputSize
 from sightline.nn.backbones.named import BackboneOptions
 
@@ -17,7 +16,7 @@ GROUPS = (BackboneOptions, InputSize)
 """Their fields are arguments of their own by name: `norm`, `min_size`, …."""
 BACKBONE_ARGUMENTS = ("backbone", "encoder")
 
-Builder = TypeVar("Builder", bound=Callable[..., nn.Module])
+Builder = TypeVar("Builder", bound=Callable[..., Model])
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Entry:
     """
 
     name: str
-    builder: Callable[..., nn.Module]
+    builder: Callable[..., Model]
     task: str
     paper: str
     summary: str = ""
@@ -84,7 +83,7 @@ class Entry:
         """Whether the backbone can be chosen."""
         return any(name in self.arguments for name in BACKBONE_ARGUMENTS)
 
-    def build(self, classes: Iterable[str], **arguments: Any) -> nn.Module:
+    def build(self, classes: Iterable[str], **arguments: Any) -> Model:
         """The model of these classes; arguments by name, those of `fixed` and `defaults` besides."""
         given = {**self.defaults, **arguments, **self.fixed}
         for name, argument in arguments_of(self.builder).items():
@@ -94,7 +93,7 @@ class Entry:
         return self.builder(classes, **given)
 
 
-def extends(base: Callable[..., nn.Module]) -> Callable[[Builder], Builder]:
+def extends(base: Callable[..., Model]) -> Callable[[Builder], Builder]:
     """A builder whose `**arguments` are those of another, `base`: `inspect.signature` and the catalog see them all."""
 
     def mark(builder: Builder) -> Builder:
@@ -109,7 +108,7 @@ def extends(base: Callable[..., nn.Module]) -> Callable[[Builder], Builder]:
 
 
 @cache
-def arguments_of(builder: Callable[..., nn.Module]) -> dict[str, Argument]:
+def arguments_of(builder: Callable[..., Model]) -> dict[str, Argument]:
     """The arguments that a builder takes by name, groups of them field by field."""
     found: dict[str, Argument] = {}
     for name, parameter in _parameters(builder).items():
@@ -127,7 +126,7 @@ def arguments_of(builder: Callable[..., nn.Module]) -> dict[str, Argument]:
     return found
 
 
-def _parameters(builder: Callable[..., nn.Module]) -> Mapping[str, inspect.Parameter]:
+def _parameters(builder: Callable[..., Model]) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(builder).parameters
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 import sightline
 from sightline.errors import InputError
 from sightline.keywords import checked_keywords
 from sightline.models.catalog import create_model, saved_arguments, saved_classes, saved_entry
+from sightline.models.model import Model
 from sightline.models.weights import read_checkpoint
 
 FORMAT = "sightline model 1"
@@ -24,7 +24,7 @@ OWN_FACTS = ("trained_on", "threshold", "full_scale", "keypoint_names", "keypoin
 
 
 @checked_keywords
-def save(model: nn.Module, path: str | Path, metadata: dict[str, Any] | None = None) -> Path:
+def save(model: Model, path: str | Path, metadata: dict[str, Any] | None = None) -> Path:
     """Write a model of the catalog to one `.safetensors` file, from which `load` builds it again.
 
     Args:
@@ -43,25 +43,23 @@ def save(model: nn.Module, path: str | Path, metadata: dict[str, Any] | None = N
     path = Path(path)
     if path.suffix != ".safetensors":
         raise InputError(f"{path}: a saved model's file ends in .safetensors; name it {path.stem}.safetensors")
-    name = getattr(model, "name", "")
-    if not name:
+    if not isinstance(model, Model) or not model.name:
         raise InputError(
             "only models made by create_model can be saved as one file; save its state_dict() with torch instead"
         )
-    if getattr(model, "norms_folded", False):
+    if model.norms_folded:
         raise InputError(
             "this model's norms were folded into its convolutions by fuse(), so it could not be loaded again; save the "
             "model itself, and call fuse() after load()"
         )
-    preprocess = getattr(model, "preprocess", None)
     header = {
         "format": FORMAT,
         "version": sightline.__version__,
-        "model": name,
-        "task": str(getattr(model, "task", "")),
+        "model": model.name,
+        "task": model.task,
         "arguments": json.dumps(plain_arguments(model)),
-        "classes": json.dumps(list(model.classes)),  # type: ignore[arg-type]
-        "preprocess": str(preprocess.extra_repr()) if isinstance(preprocess, nn.Module) else "",
+        "classes": json.dumps(list(model.classes)),
+        "preprocess": model.preprocess.extra_repr(),
         "metadata": json.dumps(_own_facts(model) | (metadata or {}), default=str),
     }
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
@@ -83,7 +81,7 @@ def save(model: nn.Module, path: str | Path, metadata: dict[str, Any] | None = N
 
 
 @checked_keywords
-def load(path: str | Path, device: str | torch.device = "cpu") -> nn.Module:
+def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
     """Build a saved model again, in evaluation mode.
 
     Args:
@@ -178,16 +176,15 @@ def metadata_of(path: str | Path) -> dict[str, Any]:
     return metadata
 
 
-def plain_arguments(model: nn.Module) -> dict[str, Any]:
+def plain_arguments(model: Model) -> dict[str, Any]:
     """The arguments a model was built with, as JSON knows them; empty for a model that is not of the catalog."""
-    found: dict[str, Any] = json.loads(json.dumps(getattr(model, "arguments", {}), default=_as_json))
+    found: dict[str, Any] = json.loads(json.dumps(model.arguments, default=_as_json))
     return found
 
 
-def _own_facts(model: nn.Module) -> dict[str, Any]:
+def _own_facts(model: Model) -> dict[str, Any]:
     """Of the metadata a model came with, or got in its training, what belongs to its weights."""
-    metadata = getattr(model, "metadata", None)
-    return {k: metadata[k] for k in OWN_FACTS if k in metadata} if isinstance(metadata, dict) else {}
+    return {k: model.metadata[k] for k in OWN_FACTS if k in model.metadata}
 
 
 def _as_json(value: Any) -> Any:

@@ -9,7 +9,6 @@ import logging
 import re
 import warnings
 from collections.abc import Collection
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,46 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import InputError
+from sightline.models.load_report import LoadReport
+from sightline.models.model import Model
 from sightline.runtime import reading
 
 log = logging.getLogger("sightline")
-
-
-@dataclass
-class LoadReport:
-    """What became of a checkpoint's entries.
-
-    Attributes:
-        source: the file.
-        loaded: number of the model's entries that were set.
-        total: number of the model's entries.
-        left_out: entries of the checkpoint that were not used, each with the reason.
-        fresh: the model's entries that keep their random start.
-        adapted: entries changed to fit another number of image channels.
-        note: what had to be assumed of the file.
-    """
-
-    source: str
-    loaded: int = 0
-    total: int = 0
-    left_out: list[str] = field(default_factory=list)
-    fresh: list[str] = field(default_factory=list)
-    adapted: list[str] = field(default_factory=list)
-    note: str = ""
-
-    def __str__(self) -> str:
-        lines = [f"{self.source}: {self.loaded} of the model's {self.total} entries loaded"]
-        for title, names in (
-            ("left out", self.left_out),
-            ("starting afresh", _layers(self.fresh)),
-            ("adapted to the image channels", self.adapted),
-        ):
-            if names:
-                more = f", … {len(names) - 6} more" if len(names) > 6 else ""
-                lines.append(f"  {title}: {', '.join(names[:6])}{more}")
-        if self.note:
-            lines.append(f"  note: {self.note}")
-        return "\n".join(lines)
 
 
 def shared_keys(network: nn.Module, model: nn.Module) -> dict[str, str | None]:
@@ -130,7 +94,7 @@ def read_torch(path: str | Path, what: str) -> Any:
 
 
 def load_weights(
-    model: nn.Module, state: dict[str, Tensor], source: str, *, same_classes: bool = True, note: str = ""
+    model: Model, state: dict[str, Tensor], source: str, *, same_classes: bool = True, note: str = ""
 ) -> LoadReport:
     """Set the model's entries from a checkpoint of the whole model, or of its backbone's classifier.
 
@@ -151,11 +115,10 @@ def load_weights(
             that fits, or a tenth or more of the file's belongs to layers that it does not have.
     """
     own = model.state_dict()
-    keys: dict[str, str | None] = getattr(model, "backbone_keys", {})
+    keys = model.backbone_keys
     state, as_backbone = _named_for(state, own.keys(), keys.keys())
-    convert = getattr(model, "from_classifier", None)
-    if as_backbone and convert is not None:
-        state = convert(state)
+    if as_backbone and model.from_classifier is not None:
+        state = model.from_classifier(state)
     report = LoadReport(source, total=len(own))
     chosen: dict[str, Tensor] = {}
     unknown = 0
@@ -188,7 +151,7 @@ def load_weights(
         what = "its backbone's" if as_backbone else "the model's"
         foreign = f", and {unknown} of the file's {len(state)} belong to layers it does not have" if unknown else ""
         raise InputError(
-            f"{source}: these are weights of another model than {_name(model)}: {fits} of {what} {len(wanted)} entries "
+            f"{source}: these are weights of another model than {model.title}: {fits} of {what} {len(wanted)} entries "
             f"are there in the right shape{foreign} (the file begins with {_first(state)}); "
             "choose the model they belong to"
         )
@@ -227,7 +190,7 @@ def _fit(value: Tensor, own: Tensor) -> Tensor | None:
     return None
 
 
-def head_fits(model: nn.Module, state: dict[str, Tensor]) -> bool:
+def head_fits(model: Model, state: dict[str, Tensor]) -> bool:
     """Whether a checkpoint of the whole model has all its layers that depend on the classes, in the same shape."""
     own = model.state_dict()
     state, _ = _named_for(state, own.keys(), ())
@@ -235,9 +198,8 @@ def head_fits(model: nn.Module, state: dict[str, Tensor]) -> bool:
     return all(key in state and state[key].shape == own[key].shape for key in layers)
 
 
-def _depends_on_classes(model: nn.Module, key: str) -> bool:
-    pattern: str = getattr(model, "class_layers", "")
-    return bool(pattern and re.search(pattern, key))
+def _depends_on_classes(model: Model, key: str) -> bool:
+    return bool(model.class_layers and re.search(model.class_layers, key))
 
 
 def _current_key(key: str, state: Collection[str]) -> str:
@@ -259,11 +221,3 @@ def _current_key(key: str, state: Collection[str]) -> str:
 
 def _first(state: dict[str, Any]) -> str:
     return repr(next(iter(state), "nothing"))
-
-
-def _name(model: nn.Module) -> str:
-    return getattr(model, "name", "") or type(model).__name__
-
-
-def _layers(keys: list[str]) -> list[str]:
-    return list(dict.fromkeys(key.rsplit(".", 1)[0] for key in keys))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.errors import InputError
+from sightline.models.model import Model
 from sightline.report import sections
 from sightline.report.base import TaskReport
 from sightline.report.files import EVALUATION_FILE, PLAIN, read_evaluation, read_rows
@@ -30,7 +31,7 @@ class _Facts:
     data: Any
     recipe: Mapping[str, Any] | None
     environment: Mapping[str, Any] | None
-    model: Any
+    model: Model | None
 
 
 def write_report(
@@ -40,7 +41,7 @@ def write_report(
     recipe: Any = None,
     environment: Mapping[str, Any] | None = None,
     metrics: Sequence[Mapping[str, Any]] | None = None,
-    model: Any = None,
+    model: Model | None = None,
     title: str | None = None,
     task_report: TaskReport = PLAIN,
 ) -> Path:
@@ -127,8 +128,8 @@ def write_report(
 def _lead(facts: _Facts) -> str:
     parts = []
     if facts.model is not None:
-        count = sum(p.numel() for p in facts.model.parameters()) if hasattr(facts.model, "parameters") else 0
-        name = getattr(facts.model, "name", None) or type(facts.model).__name__
+        count = sum(p.numel() for p in facts.model.parameters())
+        name = facts.model.title
         size = f"{count / 1e6:.1f} million" if count >= 1e5 else f"{count}"
         parts.append(f"{name}, {size} parameters" if count else name)
     if facts.result is not None:

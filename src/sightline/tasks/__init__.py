@@ -5,9 +5,8 @@ Only the verbs look into `TASKS`: training, evaluation, deploy and report are gi
 
 from __future__ import annotations
 
-from typing import Any
-
 from sightline.errors import InputError
+from sightline.models.model import Model
 from sightline.tasks import classification, detection, proposals, segmentation
 from sightline.tasks.base import Labels, Task
 
@@ -35,7 +34,7 @@ def add(task: Task) -> None:
     TASKS[task.name] = task
 
 
-def task_of(model: Any, kind: str | None = None) -> Task:
+def task_of(model: Model, kind: str | None = None) -> Task:
     """The task of a model; of one that does not name its task, the first that learns from labels of this kind.
 
     Args:
@@ -45,13 +44,13 @@ def task_of(model: Any, kind: str | None = None) -> Task:
     Raises:
         InputError: nothing is known of the task.
     """
-    name = getattr(model, "task", None) or None
-    if name is None:
+    name = model.task
+    if not name:
         for task in TASKS.values():
             if task.labels.kind == kind:
                 return task
         raise InputError(
-            f"the {type(model).__name__} does not say its task; give it an attribute `task`, one of {', '.join(TASKS)}"
+            f"the {model.title} does not say its task; give it an attribute `task`, one of {', '.join(TASKS)}"
         )
     if name not in TASKS:
         raise InputError(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
+from sightline.models.model import Model
 from sightline.training.recipe import Recipe
 from sightline.training.schedule import Clock
 from sightline.words import counted
@@ -60,15 +60,14 @@ class BudgetWatch:
     """
 
     def __init__(
-        self, recipe: Recipe, clock: Clock, model: Any, say: Callable[[str], object], quick: str | None = None
+        self, recipe: Recipe, clock: Clock, model: Model, say: Callable[[str], object], quick: str | None = None
     ):
         self.recipe, self.clock, self.say, self.quick = recipe, clock, say, quick
-        self.name = str(getattr(model, "name", ""))
-        metadata = getattr(model, "metadata", None) or {}
-        trained = metadata.get("trained_on", {}) if isinstance(metadata, dict) else {}
+        self.name = model.name
+        trained = model.metadata.get("trained_on", {})
         earlier = trained.get("earlier", {}) if isinstance(trained, dict) else {}
         before = bool(earlier.get("images")) if isinstance(earlier, dict) else False
-        self.pretrained = getattr(model, "weights_given", None) is not None or before
+        self.pretrained = model.weights_given is not None or before
         self.waiting = recipe.minutes is not None
         self._first: tuple[int, float] | None = None
 

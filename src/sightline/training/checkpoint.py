@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from sightline.data.facts import FACTS
 from sightline.errors import InputError
+from sightline.models.model import Model
 from sightline.runtime import reading
 from sightline.runtime.entries import NUMBER, OPTIONAL_NUMBER, require_entries
 from sightline.training.ema import Ema
@@ -24,7 +24,7 @@ from sightline.training.recipe import Recipe
 
 STATE_FILE = Path("checkpoint", "state.pt")
 BEST_FILE = Path("checkpoint", "best.pt")
-SaveModel = Callable[[nn.Module, Path, dict[str, Any]], Any]
+SaveModel = Callable[[Model, Path, dict[str, Any]], Any]
 
 _STATE = {
     **dict.fromkeys(("epoch", "batch", "step", "images", "improved"), int),
@@ -63,13 +63,13 @@ class Parts:
     """
 
     recipe: Recipe
-    model: nn.Module
+    model: Model
     optimizer: Any
     ema: Ema | None
     accelerator: Any
 
     @property
-    def weights(self) -> nn.Module:
+    def weights(self) -> Model:
         """The model whose weights are validated and saved: the average where there is one."""
         return self.model if self.ema is None else self.ema.model
 
@@ -282,14 +282,13 @@ def _require_same_recipe(recipe: Recipe, before: Mapping[str, Any], path: Path) 
         )
 
 
-def _built(model: nn.Module) -> dict[str, str]:
+def _built(model: Model) -> dict[str, str]:
     """How a model was built, as JSON texts by name: models of one shape may still see images at other sizes."""
 
     def plain(value: Any) -> Any:
         return asdict(value) if is_dataclass(value) and not isinstance(value, type) else type(value).__name__
 
-    known = {"name": getattr(model, "name", ""), "classes": list(getattr(model, "classes", None) or ())}
-    known |= getattr(model, "arguments", None) or {}
+    known = {"name": model.name, "classes": list(model.classes), **model.arguments}
     return {name: json.dumps(value, default=plain, ensure_ascii=False) for name, value in known.items()}
 
 
@@ -299,7 +298,7 @@ def _shapes(tensors: Mapping[str, Any]) -> dict[str, list[int]]:
 
 def save_models(folder: Path, state: TrainState, parts: Parts, row: Row, improved: bool, save: SaveModel) -> None:
     """Write `last.safetensors` and, where the epoch improved on all before, `best.safetensors`; each in one piece."""
-    known: Any = getattr(parts.model, "metadata", {})
+    known = parts.model.metadata
     about = {name: known[name] for name in FACTS if name in known}
     metadata = {**about, "epoch": state.epoch + 1, "metrics": row, "recipe": parts.recipe.to_dict()}
     for name in ("last", "best") if improved else ("last",):
@@ -327,7 +326,7 @@ def load_best(folder: Path, parts: Parts) -> None:
         parts.model.load_state_dict(parts.ema.model.state_dict())
 
 
-def save_model(model: nn.Module, path: Path, metadata: dict[str, Any]) -> None:
+def save_model(model: Model, path: Path, metadata: dict[str, Any]) -> None:
     """Write the library's model file: what `sightline.load` reads."""
     from sightline.models.saving import save
 

@@ -7,6 +7,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from sightline.models.model import Model
+
 
 class Ema:
     """An exponential moving average of all weights and running statistics, kept as a model of its own.
@@ -20,7 +22,7 @@ class Ema:
         decay: in [0, 1); 0.999 averages over about the last thousand steps.
     """
 
-    def __init__(self, model: nn.Module, decay: float):
+    def __init__(self, model: Model, decay: float):
         self.decay = decay
         self.steps = 0
         self.model = copy.deepcopy(model).eval().requires_grad_(False)

@@ -15,13 +15,14 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sightline.data.kinds import KINDS
 from sightline.data.transforms.mosaic import MixUp, Mosaic, Remembered
 from sightline.data.transforms.targets import within_image
 from sightline.errors import InputError
+from sightline.models.model import Model
 from sightline.structures import Classes, Instances, Size, Target
 
 _KINDS = {"detection": "instances", "segmentation": "class_map", "classification": "class_scores"}
@@ -250,7 +251,7 @@ def make_loader(
     )
 
 
-def require_fitting(model: nn.Module, data: Items, validation: Items | None) -> None:
+def require_fitting(model: Model, data: Items, validation: Items | None) -> None:
     """Refuse data that holds no images, or is of another kind, other classes or channels than the model.
 
     Raises:
@@ -261,31 +262,24 @@ def require_fitting(model: nn.Module, data: Items, validation: Items | None) -> 
             continue
         if len(items) == 0:
             raise InputError(f"{name} holds no images; give one that does, or another split")
-        task, kind = getattr(model, "task", None), getattr(items, "kind", None)
+        task, kind = model.task, getattr(items, "kind", None)
         if task in _KINDS and kind in KINDS and kind != _KINDS[task]:
             fitting = " or ".join(name for name, of in _KINDS.items() if of == kind)
             raise InputError(
                 f"the model is one of {task}, but the labels of {name} are {KINDS[kind].noun}; "
                 f"take a model of {fitting} (`sightline models` lists them)"
             )
-        if kind == "joint" and not getattr(model, "takes_labels", False):
+        if kind == "joint" and not model.takes_labels:
             raise InputError(
                 f"{name} holds images with boxes and images with labels alone, which this model cannot learn from; "
                 "take YOLO9000, or the images with boxes alone"
             )
-        mine, theirs = getattr(model, "classes", None), getattr(items, "classes", None)
-        if isinstance(mine, Classes) and isinstance(theirs, Classes):
-            mine.require_same(theirs, "the model", name)
-        channels, image = getattr(model, "in_channels", None), items[0][0]
-        if channels is not None and image.shape[0] != channels:
+        theirs = getattr(items, "classes", None)
+        if model.classes and isinstance(theirs, Classes):
+            model.classes.require_same(theirs, "the model", name)
+        channels, image = model.in_channels, items[0][0]
+        if image.shape[0] != channels:
             raise InputError(
                 f"the first image of {name} has {image.shape[0]} channels, but the model takes {channels}; "
                 f"make the model with in_channels={image.shape[0]}, or convert the images"
             )
-
-
-def seen_size(model: nn.Module) -> Size | None:
-    """(height, width) that a model sees images at, by its preprocessing; None where it does not say."""
-    preprocess = getattr(model, "preprocess", None)
-    fixed, side = getattr(preprocess, "fixed_size", None), getattr(preprocess, "min_size", None)
-    return fixed or (None if side is None else (side, side))

@@ -11,6 +11,7 @@ from torch import nn
 
 from sightline.data.facts import remember, say_what_is_not_mirrored, scaled_as_learnt
 from sightline.errors import InputError
+from sightline.models.model import as_model
 from sightline.training import checkpoint, devices, half
 from sightline.training.budget import BudgetWatch
 from sightline.training.checkpoint import Parts, SaveModel, TrainState
@@ -23,7 +24,6 @@ from sightline.training.loader import (
     Transform,
     make_loader,
     require_fitting,
-    seen_size,
     worker_errors,
 )
 from sightline.training.metrics_log import Row
@@ -92,6 +92,7 @@ def fit(
         InputError: the data does not fit the model, the folder is in use, or nothing is there to resume.
         NonFiniteLoss: a loss became infinite or not a number; the batch is saved in the folder.
     """
+    model = as_model(model)
     require_fitting(model, data, validation)
     remember(model, data)
     validation = scaled_as_learnt(model, validation)
@@ -113,7 +114,7 @@ def fit(
 
     gpu = accelerator.device.type == "cuda"
     order = EpochBatches(len(data), recipe.batch_size, recipe.seed)
-    loader = make_loader(data, order, transform, recipe.workers, gpu, size=seen_size(model))
+    loader = make_loader(data, order, transform, recipe.workers, gpu, size=model.seen_size)
     held_out = None
     if validation is not None:
         in_turn = EpochBatches(len(validation), recipe.batch_size, recipe.seed, shuffle=False)

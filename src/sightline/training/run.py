@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
 from sightline.data.fingerprint import ImageKeys
 from sightline.errors import InputError
+from sightline.models.model import Model
 from sightline.runtime.reading import read_json
 from sightline.training.metrics_log import Row
 from sightline.training.recipe import Recipe
@@ -42,7 +42,7 @@ class Run:
     """
 
     folder: Path
-    model: nn.Module = field(repr=False)
+    model: Model = field(repr=False)
     recipe: Recipe = field(repr=False)
     metrics: list[Row] = field(repr=False)
     best: Row

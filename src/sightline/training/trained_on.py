@@ -18,6 +18,7 @@ import numpy as np
 from sightline.data.dataset import Dataset
 from sightline.data.fingerprint import ImageKeys, found_in, labels_key
 from sightline.errors import InputError
+from sightline.models.model import Model
 from sightline.words import are, counted
 
 KEY = "trained_on"
@@ -116,7 +117,7 @@ class TrainedOn:
         return int((found_in(keys.names, train.names) & (self.roles(keys) == "")).sum())
 
 
-def record(train: Any, validation: Any, model: Any) -> TrainedOn:
+def record(train: Any, validation: Any, model: Model) -> TrainedOn:
     """The record of a training that begins.
 
     Args:
@@ -200,16 +201,13 @@ def changes(before: TrainedOn | None, now: TrainedOn) -> list[str]:
     return said
 
 
-def of(model: Any) -> TrainedOn | None:
+def of(model: Model) -> TrainedOn | None:
     """The record of a model's training; None where it has none.
 
     Raises:
         InputError: what its file holds in that place is no such record.
     """
-    metadata = getattr(model, "metadata", None)
-    if not isinstance(metadata, Mapping) or KEY not in metadata:
-        return None
-    return TrainedOn.from_dict(metadata[KEY])
+    return TrainedOn.from_dict(model.metadata[KEY]) if KEY in model.metadata else None
 
 
 def of_run(folder: Path) -> TrainedOn | None:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from sightline.models.model import Model
 from sightline.training import half
 from sightline.training.checkpoint import own_randomness
 from sightline.training.guard import loss_values
@@ -16,7 +17,7 @@ from sightline.training.guard import loss_values
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-Validate = Callable[[nn.Module], Mapping[str, Any]]
+Validate = Callable[[Model], Mapping[str, Any]]
 """Metrics by name ("AP", "AP50", …) of a model in eval mode; they become the columns val/AP, val/AP50, …"""
 
 
@@ -36,7 +37,7 @@ def mean_losses(model: nn.Module, loader: DataLoader[Any], accelerator: Accelera
 
 
 def validation_metrics(
-    model: nn.Module,
+    model: Model,
     loader: DataLoader[Any] | None,
     validate: Validate | None,
     accelerator: Accelerator,

@@ -4,33 +4,33 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
-
 from sightline.data.dataset import Dataset
 from sightline.errors import InputError
+from sightline.models.model import Model
 from sightline.tasks import task_of
 from sightline.verbs.torch_data import TorchData
 
 
-def as_learned(data: Any, model: nn.Module) -> Any:
+def as_learned(data: Any, model: Model) -> Any:
     """The data with the targets of the model's task, such as objects with outlines drawn as class maps."""
     return task_of(model, getattr(data, "kind", None)).labels.prepare(data)
 
 
-def with_target_fields(model: nn.Module, data: Any) -> Any:
+def with_target_fields(model: Model, data: Any) -> Any:
     """The data with the fields in its targets that the model learns from beside boxes and labels: masks, keypoints.
 
     Raises:
         InputError: the data has no such labels.
     """
-    fields: tuple[str, ...] = getattr(model, "target_fields", ())
+    fields = model.target_fields
     if not fields or not isinstance(data, Dataset | TorchData):
         return data
     try:
         return data.with_fields(*fields)
     except InputError as error:
-        name = getattr(model, "name", "") or type(model).__name__
-        raise InputError(f"{name} learns from {' and '.join(fields)}, but {error}; choose a model for boxes") from error
+        raise InputError(
+            f"{model.title} learns from {' and '.join(fields)}, but {error}; choose a model for boxes"
+        ) from error
 
 
 def require_usable(data: Any, title: str) -> None:

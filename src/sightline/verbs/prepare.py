@@ -14,6 +14,7 @@ from sightline.data.dataset import Dataset
 from sightline.data.joint import JointData
 from sightline.data.transforms import recipes
 from sightline.errors import InputError
+from sightline.models.model import Model, as_model
 from sightline.runtime.values import require_whole
 from sightline.structures import Classes
 from sightline.tasks import TASKS, Task, task_for, task_of
@@ -48,7 +49,7 @@ class Prepared:
     """
 
     task: Task
-    model: nn.Module
+    model: Model
     train: Learnt
     validation: HeldOut
     recipe: Recipe
@@ -113,7 +114,8 @@ def prepare(
                 "weights, arguments and classes belong to a model given by its name, but a model was given; give them "
                 "to create_model"
             )
-        names, channels = getattr(model, "classes", None), getattr(model, "in_channels", 3)
+        model = as_model(model)
+        names, channels = model.classes or None, model.in_channels
         data = _opened(data, opening, None, names, channels, folder, before)
         data = as_learned(data, model)
     else:
@@ -122,7 +124,7 @@ def prepare(
         data = _opened(data, opening, classes, None, channels, folder, before)
         model, data = _made(model, data, weights, arguments, seed)
         names = data.classes
-    if isinstance(data, Dataset) and isinstance(names, Classes):
+    if isinstance(data, Dataset) and names is not None:
         names.require_same(data.classes, "the model", "the training set")
     recipe = recipe.changed(**numbers) if recipe else recipe_for(model, numbers, source)
     task = task_of(model, data.kind)
@@ -193,7 +195,7 @@ def _named(
 
 def _made(
     name: str | None, data: Any, weights: str | Path | None, arguments: Mapping[str, Any], seed: int
-) -> tuple[nn.Module, Any]:
+) -> tuple[Model, Any]:
     """A model of the catalog for the classes of the data, and the data as it learns from it."""
     import torch
 
@@ -205,20 +207,20 @@ def _made(
     return create_model(name, data.classes, weights, **arguments), data
 
 
-def recipe_for(model: nn.Module, numbers: Mapping[str, Any], source: str) -> Recipe:
-    """The recipe of these numbers, and for the others of those that suit the model (`model.suited`).
+def recipe_for(model: Model, numbers: Mapping[str, Any], source: str) -> Recipe:
+    """The recipe of these numbers, and for the others of those that suit the model (`model.recipe_defaults`).
 
     Args:
         model: to be trained.
         numbers: the user's own.
         source: where they come from, for messages.
     """
-    suited = dict(getattr(model, "suited", {}))
-    if "optimizer" in numbers and numbers["optimizer"] != suited.get("optimizer", "adamw"):
-        suited = {name: value for name, value in suited.items() if name not in ("lr", "weight_decay")}
+    defaults = dict(model.recipe_defaults)
+    if "optimizer" in numbers and numbers["optimizer"] != defaults.get("optimizer", "adamw"):
+        defaults = {name: value for name, value in defaults.items() if name not in ("lr", "weight_decay")}
     if "minutes" in numbers:
-        suited.pop("epochs", None)
-    return Recipe.from_dict({**suited, **numbers}, source)
+        defaults.pop("epochs", None)
+    return Recipe.from_dict({**defaults, **numbers}, source)
 
 
 def require_name(model: str) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from sightline.models.model import as_model
+
 if TYPE_CHECKING:
     from sightline.evaluation.result import Result
     from sightline.report.base import TaskReport
@@ -26,8 +28,10 @@ def write_report(
     from sightline.report.html import write_report as run
 
     folder = Path(folder)
-    name = getattr(result, "task", None) or stored_task(folder) or getattr(model, "task", None)
-    file = run(folder, result=result, data=data, model=model, title=title, task_report=report_of(name))
+    known = None if model is None else as_model(model)
+    name = None if result is None else result.task
+    name = name or stored_task(folder) or (None if known is None else known.task)
+    file = run(folder, result=result, data=data, model=known, title=title, task_report=report_of(name))
     if result is not None:
         file.with_name(EVALUATION_FILE).write_text(json.dumps(result.to_dict(), indent=1), encoding="utf-8")
     return file

@@ -7,11 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
 from sightline.data.joint import JointData
 from sightline.errors import InputError
 from sightline.evaluation.held_out import BEST_EPOCH
+from sightline.models.model import Model
 from sightline.training import devices, trained_on
 from sightline.training.metrics_log import replacing
 from sightline.training.run import Run, new_run_folder
@@ -49,13 +48,11 @@ def train_prepared(
     resume, known = prepared.folder is not None, prepared.trained_on
     if resume and alternating:
         raise InputError("a training in alternating steps cannot be resumed; train anew, or without alternating")
-    model.metadata = {trained_on.KEY: known.to_dict()}  # type: ignore[assignment]
+    model.metadata = {trained_on.KEY: known.to_dict()}
     folder = prepared.folder or devices.agreed(device, lambda: new_run_folder(runs, name))
-    keep_proposals = getattr(model, "cache_proposals", None)
-    if callable(keep_proposals) and prepared.same_images:
-        keep_proposals(folder / "proposals")  # the images of all epochs are the same
+    model.before_training(folder, same_images=prepared.same_images)
 
-    def validate(current: nn.Module) -> dict[str, Any]:
+    def validate(current: Model) -> dict[str, Any]:
         # no bar of its own: the run's says that it validates
         result = measure(current, validation, task.measure, progress=False, keep_predictions=False)
         remember_threshold(current, result)  # saved with the epoch's weights
@@ -86,11 +83,8 @@ def train_prepared(
     _take_metadata(run)
     if not devices.is_main():
         return run
-    result, stages = None, getattr(run.model, "fit_stages", None)
-    if callable(stages) and not run.interrupted:  # what is learnt after the gradient steps, such as R-CNN's SVMs
-        features = run.folder / "features"  # 10 MB an image: kept while they are needed
-        stages(data, folder=features, progress=progress)
-        shutil.rmtree(features, ignore_errors=True)
+    result = None
+    if not run.interrupted and run.model.after_training(data, run.folder, progress):
         if validation is not None and measurable:
             result = measure(run.model, validation, task.measure, progress=progress)
         _save_anew(run, {} if result is None else headline_of(result, task), result)
@@ -105,17 +99,17 @@ def train_prepared(
     return run
 
 
-def remember_threshold(model: nn.Module, result: Any) -> None:
+def remember_threshold(model: Model, result: Any) -> None:
     """Keep the score of the highest F1 with the model; where nothing was right, none."""
-    metadata: dict[str, Any] = {**getattr(model, "metadata", {})}
+    metadata: dict[str, Any] = {**model.metadata}
     metadata.pop(THRESHOLD, None)
     point = getattr(result, "operating_point", None)
     if point is not None and point.f1 is not None:
         metadata[THRESHOLD] = round(float(point.score), 6)
-    model.metadata = metadata  # type: ignore[assignment]
+    model.metadata = metadata
 
 
-def facts_of(model: nn.Module, known: TrainedOn) -> dict[str, Any]:
+def facts_of(model: Model, known: TrainedOn) -> dict[str, Any]:
     """What the run's files say beside its numbers: data, model, arguments, weights, classes."""
     from sightline.models.saving import plain_arguments
 
@@ -125,10 +119,10 @@ def facts_of(model: nn.Module, known: TrainedOn) -> dict[str, Any]:
         "opened": dict(known.opened),
         "division": dict(known.division),
         "images": {name: len(keys) for name, keys in known.parts.items()},
-        "model": getattr(model, "name", "") or type(model).__name__,
+        "model": model.title,
         "arguments": plain_arguments(model),
-        "weights": getattr(model, "weights_given", None),
-        "classes": list(getattr(model, "classes", None) or ()),
+        "weights": model.weights_given,
+        "classes": list(model.classes),
     }
 
 
@@ -139,7 +133,7 @@ def _take_metadata(run: Run) -> None:
     for name in ("best", "last"):
         file = run.folder / f"{name}.safetensors"
         if file.is_file() and (name == "last" or run.best):
-            run.model.metadata = metadata_of(file)  # type: ignore[assignment]
+            run.model.metadata = metadata_of(file)
             return
 
 

@@ -402,4 +402,4 @@ def test_numbers_are_saved_with_it(tmp_path: Path) -> None:
     assert again.settings == settings
     assert again.multi_scale == 0.25
     assert seen_size(again) == (64, 64)
-    assert Recipe.from_dict(model.suited).augmentation == "mosaic"
+    assert Recipe.from_dict(model.recipe_defaults).augmentation == "mosaic"

@@ -198,8 +198,8 @@ def test_the_published_weights_bring_their_numbers(tmp_path: Path) -> None:
     layout = {key: value.shape for key, value in on_meta("ssd300_vgg16").state_dict().items()}
     torch.save(flat(layout), tmp_path / FILE)
     model = create_model("ssd300_vgg16", weights=tmp_path / FILE)
-    names, slots = coco_classes()
-    assert (list(model.classes), model.slots) == (names, slots)
+    names, output_ids = coco_classes()
+    assert (list(model.classes), model.output_ids) == (names, output_ids)
     assert (model.weights_report.loaded, model.weights_report.left_out, model.weights_report.fresh) == (71, [], [])
     assert all(torch.equal(value, flat(layout)[key]) for key, value in model.state_dict().items())
     assert model.preprocess.mean.flatten().tolist() == pytest.approx(PIXELS["mean"])
@@ -375,8 +375,8 @@ def test_what_suits_it_and_where_it_stands() -> None:
     assert ssdlite.SSD is ssd.SSD
     assert ssdlite.SSDSettings is ssd.SSDSettings
     for name in MAPS:
-        assert on_meta(name).suited["augmentation"] == "ssd"
-    assert "augmentation" not in on_meta("ssdlite320_mobilenet_v2").suited
+        assert on_meta(name).recipe_defaults["augmentation"] == "ssd"
+    assert "augmentation" not in on_meta("ssdlite320_mobilenet_v2").recipe_defaults
 
 
 def test_thresholds_are_saved(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -27,9 +27,21 @@ SHARE = 0.05  # of objects, from which on a misfit is worth a line
 _LISTED = 6
 
 
+class Seeing(Protocol):
+    """What is asked of a model: `sightline.models.model.Model` has it."""
+
+    target_fields: tuple[str, ...]
+
+    def anchor_shapes(self, image_size: Size) -> Any:
+        """[K, 2] widths and heights in pixels of an image of (height, width); None without anchors."""
+
+    def resized(self, image_size: Size) -> Size:
+        """(height, width) at which an image of (height, width) is seen."""
+
+
 def check(
     dataset: Dataset,
-    model: Any = None,
+    model: Seeing | None = None,
     *,
     anchors: Any = None,
     resized: Callable[[Size], Size] | None = None,
@@ -47,7 +59,7 @@ def check(
 
     Args:
         dataset: all splits together, so that they can be compared.
-        model: a detector; its `anchor_shapes` and its preprocessing's `resized` are used where it has them.
+        model: a detector, whose anchors are compared with the objects.
         anchors: instead of a model: [K, 2] widths and heights in pixels, or a function from (height, width) to them.
         resized: instead of a model: the (height, width) at which the model sees an image of (height, width).
         full: decode every image (truncation and copies are found only then); otherwise headers alone are read.
@@ -56,9 +68,10 @@ def check(
     Returns:
         The report; `report.ok` says whether training can start.
     """
-    anchors = getattr(model, "anchor_shapes", None) if anchors is None else anchors
-    if resized is None and model is not None:
-        resized = getattr(getattr(model, "preprocess", None), "resized", None)
+    if model is not None:
+        has_anchors = anchors is None and model.anchor_shapes((32, 32)) is not None
+        anchors = model.anchor_shapes if has_anchors else anchors
+        resized = model.resized if resized is None else resized
     looks = look_at(dataset, full, progress)
     columns = dataset.columns
     stated = np.column_stack([columns.heights, columns.widths]).astype(np.int64).reshape(-1, 2)
@@ -83,7 +96,7 @@ def check(
     measured: dict[str, Any] = {}
     if dataset.label_kind.has_objects:
         bad = bad_boxes(columns, sizes, len(dataset.classes))
-        with_masks = "masks" in (*dataset.fields, *getattr(model, "target_fields", ()))
+        with_masks = "masks" in (*dataset.fields, *(() if model is None else model.target_fields))
         seen = sizes.min(1)[columns.image_of] > 0  # boxes in parts of an image that cannot be read are no numbers
         problems += box_problems(dataset, columns, sizes, bad | {"box-not-finite": bad["box-not-finite"] & seen})
         outside = int(bad["box-outside"].sum())

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.errors import InputError
+from sightline.models.model import Calls, Losses, Model
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocess, for_channels
 from sightline.nn.backbones import darknet, resnet, vgg
 from sightline.nn.backbones import efficientnet as efficient
@@ -18,10 +19,10 @@ from sightline.nn.backbones import mobilenet_v1 as v1
 from sightline.nn.backbones import mobilenet_v2 as v2
 from sightline.nn.backbones import mobilenet_v3 as v3
 from sightline.nn.backbones.alexnet import alexnet as build_alexnet
-from sightline.structures import Classes, ClassScores
+from sightline.structures import Classes, ClassScores, ImageBatch, Size
 
 
-class ImageClassifier(nn.Module):
+class ImageClassifier(Model):
     """A model of task "classification": `model(images, targets)` gives losses, `model(images)` gives `ClassScores`.
 
     Args:
@@ -35,9 +36,7 @@ class ImageClassifier(nn.Module):
     """
 
     task = "classification"
-    name = ""
-    arguments: dict[str, Any]
-    class_layers: str
+    __call__: Calls[ClassScores]
 
     def __init__(
         self,
@@ -51,55 +50,58 @@ class ImageClassifier(nn.Module):
         interpolation: Interpolation = "bilinear",
         antialias: bool = True,
     ):
-        super().__init__()
-        self.classes = classes if isinstance(classes, Classes) else Classes(classes)
-        self.network = network
         if image_size < 1 or not 0 < crop_pct <= 1:
             raise InputError(
                 f"image_size is {image_size} and crop_pct {crop_pct}, but image_size ≥ 1 and 0 < crop_pct ≤ 1 must hold"
             )
-        self.crop, self.smoothing = image_size, smoothing
-        last = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
-        self.class_layers = rf"^network\.{re.escape(last)}\."
-        mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)
-        self.preprocess = Preprocess(
-            mean,
-            std,
+        preprocess = Preprocess(
+            for_channels(IMAGENET_MEAN, in_channels),
+            for_channels(IMAGENET_STD, in_channels),
             min_size=round(image_size / crop_pct),
             max_size=None,
             divisor=1,
             antialias=antialias,
             interpolation=interpolation,
         )
+        super().__init__(classes, preprocess)
+        self.network = network
+        self.crop, self.smoothing = image_size, smoothing
+        last = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
+        self.class_layers = rf"^network\.{re.escape(last)}\."
 
-    @property
-    def in_channels(self) -> int:
-        """Channels of the images it takes."""
-        return self.preprocess.channels
-
-    @overload
-    def forward(self, images: Sequence[Tensor], targets: Sequence[ClassScores]) -> dict[str, Tensor]: ...
-    @overload
-    def forward(self, images: Sequence[Tensor], targets: None = None) -> list[ClassScores]: ...
-    def forward(
-        self, images: Sequence[Tensor], targets: Sequence[ClassScores] | None = None
-    ) -> dict[str, Tensor] | list[ClassScores]:
-        """Images [C, Hi, Wi] → scores of each; with targets, the cross-entropy instead."""
+    def groups(self, images: Sequence[Tensor]) -> list[list[int]]:
+        """All in one batch: each image is seen as a square of the same size."""
         self.preprocess.check(images)
-        batch = torch.stack([self._centre(self.preprocess.prepare(x)) for x in images])
-        logits = self.network(batch)
+        return [list(range(len(images)))]
+
+    def prepare(
+        self, images: Sequence[Tensor], targets: Sequence[ClassScores] | None
+    ) -> tuple[ImageBatch, list[int] | None]:
+        """Images → the batch of their centre crops; targets → their labels."""
+        self.preprocess.check(images)
+        crops = torch.stack([self._centre(self.preprocess.prepare(x)) for x in images])
+        originals: list[Size] = [(int(x.shape[-2]), int(x.shape[-1])) for x in images]
+        batch = ImageBatch(crops, [(self.crop, self.crop)] * len(images), originals)
         if targets is None:
-            rows = zip(images, logits.float().softmax(-1), strict=True)
-            return [ClassScores((x.shape[-2], x.shape[-1]), scores=s, classes=self.classes) for x, s in rows]
+            return batch, None
         labels = []
         for target in targets:
-            if target.classes is not None and target.classes != self.classes:
-                self.classes.require_same(target.classes, "the model", target.source or "the targets")
+            self.require_classes(target)
             if target.label is None:
                 raise InputError(f"{target.source or 'a target'} has no label, so it cannot train a classifier")
             labels.append(target.label)
-        truth = torch.tensor(labels, device=logits.device)
+        return batch, labels
+
+    def batch_losses(self, batch: ImageBatch, targets: Sequence[int]) -> Losses:
+        """The cross-entropy of the labels."""
+        logits = self.network(batch.tensor)
+        truth = torch.tensor(targets, device=logits.device)
         return {"loss_classification": F.cross_entropy(logits, truth, label_smoothing=self.smoothing)}
+
+    def batch_results(self, batch: ImageBatch) -> list[ClassScores]:
+        """The probabilities of the classes."""
+        rows = zip(batch.original_sizes, self.network(batch.tensor).float().softmax(-1), strict=True)
+        return [ClassScores(size, scores=scores, classes=self.classes) for size, scores in rows]
 
     def _centre(self, image: Tensor) -> Tensor:
         """The middle [C, S, S]; an image so long that its shorter side stays below S has a border of the mean."""

@@ -17,6 +17,7 @@ from sightline.models.darknet.detector import (
 )
 from sightline.models.darknet.network import DarknetNetwork
 from sightline.models.darknet.weights import load_darknet_weights, save_darknet_weights
+from sightline.models.model import Model
 from sightline.models.published import coco_classes
 from sightline.runtime import reading
 
@@ -65,7 +66,7 @@ def load_darknet(
     return model.eval()
 
 
-def network_of(model: DarknetDetector | DarknetClassifier) -> DarknetNetwork:
+def network_of(model: Model) -> DarknetNetwork:
     """The layers of a model, whose numbers `save_darknet_weights` writes."""
     found = model.net if isinstance(model, DarknetDetector) else model.network
     assert isinstance(found, DarknetNetwork)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sightline.errors import InputError
 from sightline.models.classification.classifier import ImageClassifier
@@ -16,6 +16,7 @@ from sightline.models.darknet.heads import heads_of
 from sightline.models.darknet.network import DarknetNetwork
 from sightline.models.darknet.preprocess import DarknetPreprocess
 from sightline.models.detection.detector import Detections, Detector, Losses
+from sightline.models.model import Model
 from sightline.models.preprocess import Preprocess
 from sightline.ops.boxes import clip_boxes_to_image
 from sightline.ops.suppression import batched_nms
@@ -39,7 +40,7 @@ class DarknetSettings:
     max_detections: int = 100
 
 
-class _Described(nn.Module):
+class _Described(Model):
     """Arguments of a model that hold the text of its `.cfg`, not the name of a file that may be elsewhere."""
 
     cfg: str
@@ -71,7 +72,7 @@ class DarknetDetector(_Described, Detector):
     its anchors during the first 12 800 images. The terms of later files' losses (iou_loss, …_normalizer) are read over.
     """
 
-    suited: dict[str, Any] = {"clip_norm": 35.0}  # losses are sums over an image, so gradients are large
+    recipe_defaults: dict[str, Any] = {"clip_norm": 35.0}  # losses are sums over an image, so gradients are large
 
     def __init__(
         self,
@@ -87,7 +88,7 @@ class DarknetDetector(_Described, Detector):
             letterbox = bool(sections[0].whole("letter_box", 0 if any(grids) else 1))
         super().__init__(classes, DarknetPreprocess(channels, (height, width), letterbox))
         self.net, self.heads = net, heads_of(net)
-        self.cfg, self._arguments = render_cfg(sections), {}
+        self.cfg = render_cfg(sections)
         self.settings = settings or DarknetSettings()
         self.class_layers = rf"^net\.layers\.({'|'.join(str(i - 1) for i in net.heads)})\."
         for i, head in zip(net.heads, self.heads, strict=True):
@@ -164,23 +165,23 @@ class DarknetClassifier(_Described, ImageClassifier):
     """
 
     def __init__(self, classes: Iterable[str], sections: Sequence[Section]):
-        nn.Module.__init__(self)
-        self.classes = classes if isinstance(classes, Classes) else Classes(classes)
-        self.network = DarknetNetwork(sections)
-        channels, height, width = self.network.input_shape
-        outputs, rows, columns = self.network.shapes[-1]
+        network = DarknetNetwork(sections)
+        channels, height, width = network.input_shape
+        outputs, rows, columns = network.shapes[-1]
         if height != width:
             raise sections[0].error(f"width={width} and height={height}, but a classifier's image must be a square")
+        preprocess = Preprocess([0.0] * channels, [1.0] * channels, min_size=width, max_size=None, divisor=1)
+        Model.__init__(self, classes, preprocess)
         if outputs * rows * columns != len(self.classes):
             raise InputError(
                 f"{sections[0].source}: without [yolo], [region] or [detection] it is a classifier, whose "
                 f"{outputs * rows * columns} outputs are not the {len(self.classes)} classes; give as many names"
             )
+        self.network = network
         self.crop, self.smoothing = width, 0.0
-        weighted = self.network.weighted()
+        weighted = network.weighted()
         self.class_layers = rf"^network\.layers\.{weighted[-1][0] if weighted else -1}\."
-        self.preprocess = Preprocess([0.0] * channels, [1.0] * channels, min_size=width, max_size=None, divisor=1)
-        self.cfg, self._arguments = render_cfg(sections), {}
+        self.cfg = render_cfg(sections)
 
 
 SETTINGS = DarknetSettings()

@@ -3,102 +3,77 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, overload
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sightline.errors import InputError
+from sightline.models.model import Calls, Losses, Model
 from sightline.models.preprocess import Preprocess
 from sightline.ops.boxes import scale_boxes
-from sightline.structures import Classes, ImageBatch, Instances
+from sightline.structures import ImageBatch, Instances
 
 SMALL_RATE: dict[str, Any] = {"lr": 1e-3}
 """What suits small networks that are normalised throughout: twice the usual learning rate."""
 
-Losses = dict[str, Tensor]
 Detections = list[dict[str, Tensor]]
 """An entry an image: boxes [N, 4] in pixels of the batch, labels [N] as outputs of the head, scores [N]; fields that
 further heads add."""
 
 
-class Detector(nn.Module):
+class Detector(Model):
     """A model of task "detection": `model(images, targets)` gives losses, `model(images)` gives `Instances`.
 
     Args:
         classes: names of the K classes.
         preprocess: images → batch.
-        slots: for each class, which of the head's outputs is its own; output 0 is the background. By default class i
-            has output i + 1. Heads published for COCO have 91 outputs for 80 classes: ten of them belong to no class.
+        output_ids: for each class, which of the head's outputs is its own; output 0 is the background. By default class
+            i has output i + 1. Heads published for COCO have 91 outputs for 80 classes: ten of them belong to no class.
     """
 
     task = "detection"
-    name = ""
-    arguments: dict[str, Any]
-    class_layers = ""
-    """Pattern (`re.search`) of the keys of entries whose shape depends on the classes."""
-    target_fields: tuple[str, ...] = ()
-    """What it learns from beside boxes and labels: fields of the targets (`dataset.with_fields(*model.target_fields)`).
-    """
-    suited: dict[str, Any] = {}
-    """Numbers of a training recipe that suit it better than the recipe's own defaults."""
+    __call__: Calls[Instances]
 
-    def __init__(self, classes: Iterable[str], preprocess: Preprocess, slots: Sequence[int] | None = None):
-        super().__init__()
-        self.classes = classes if isinstance(classes, Classes) else Classes(classes)
+    def __init__(self, classes: Iterable[str], preprocess: Preprocess, output_ids: Sequence[int] | None = None):
+        super().__init__(classes, preprocess)
         if not len(self.classes):
             raise InputError("a detector needs at least one class; give classes=[…] with their names")
-        self.preprocess = preprocess
-        self.slots = list(slots) if slots is not None else None
-        if self.slots is not None and (
-            len(self.slots) != len(self.classes) or len(set(self.slots)) < len(self.slots) or min(self.slots) < 1
+        self.output_ids = list(output_ids) if output_ids is not None else None
+        if self.output_ids is not None and (
+            len(self.output_ids) != len(self.classes)
+            or len(set(self.output_ids)) < len(self.output_ids)
+            or min(self.output_ids) < 1
         ):
             raise InputError(
-                f"slots must be {len(self.classes)} different outputs above 0, one a class, not {self.slots}"
+                f"output_ids must be {len(self.classes)} different outputs above 0, one a class, not {self.output_ids}"
             )
-        outputs = self.slots or list(range(1, len(self.classes) + 1))
+        outputs = self.output_ids or list(range(1, len(self.classes) + 1))
         of_output = [-1] * (max(outputs) + 1)
         for position, output in enumerate(outputs):
             of_output[output] = position
         self.register_buffer("_output_of_class", torch.tensor(outputs), persistent=False)
         self.register_buffer("_class_of_output", torch.tensor(of_output), persistent=False)
-        self.backbone_keys: dict[str, str | None] = {}
 
     _output_of_class: Tensor
     _class_of_output: Tensor
 
-    @overload
-    def forward(self, images: Sequence[Tensor], targets: Sequence[Instances]) -> Losses: ...
-    @overload
-    def forward(self, images: Sequence[Tensor], targets: None = None) -> list[Instances]: ...
-    def forward(self, images: Sequence[Tensor], targets: Sequence[Instances] | None = None) -> Losses | list[Instances]:
-        """Images [C, Hi, Wi] → `Instances` of each; with targets, the named losses instead."""
-        if targets is not None:
-            batch, moved = self.prepare(images, targets)
-            return self.process(batch, moved)[1]
-        results: dict[int, Instances] = {}
-        for group in self.preprocess.groups(images):
-            batch, _ = self.prepare([images[i] for i in group], None)
-            found, _ = self.process(batch, None)
-            results.update(zip(group, self.finish(found, batch), strict=True))
-        return [results[i] for i in range(len(images))]
+    def batch_losses(self, batch: ImageBatch, targets: Sequence[Instances]) -> Losses:
+        return self.process(batch, targets)[1]
+
+    def batch_results(self, batch: ImageBatch) -> list[Instances]:
+        return self.finish(self.process(batch, None)[0], batch)
 
     def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
         """What a system does with a batch: detections in its pixels, labelled by the head's outputs; or its losses."""
         raise NotImplementedError
-
-    @property
-    def in_channels(self) -> int:
-        """Channels of the images it takes."""
-        return self.preprocess.channels
 
     def prepare(
         self, images: Sequence[Tensor], targets: Sequence[Instances] | None
     ) -> tuple[ImageBatch, list[Instances] | None]:
         """Preprocess; the targets' labels become outputs of the head."""
         for target in targets or ():
-            if target.classes is not None and target.classes != self.classes:
-                self.classes.require_same(target.classes, "the model", target.source or "the targets")
+            self.require_classes(target)
             for name in self.target_fields:
                 if name not in target and len(target):
                     raise InputError(
@@ -118,10 +93,10 @@ class Detector(nn.Module):
             boxes = scale_boxes(fields["boxes"], (1 / sx, 1 / sy))
             own: dict[str, Any] = fields | {"boxes": boxes, "labels": labels}
             result = Instances.unchecked(size, classes=self.classes, **own)
-            results.append(result if self.slots is None else result[labels >= 0])
+            results.append(result if self.output_ids is None else result[labels >= 0])
         return results
 
 
-def head_outputs(classes: Sequence[str], slots: Sequence[int] | None) -> int:
+def head_outputs(classes: Sequence[str], output_ids: Sequence[int] | None) -> int:
     """Outputs of a head besides the background's."""
-    return len(classes) if slots is None else max(slots)
+    return len(classes) if output_ids is None else max(output_ids)

@@ -52,7 +52,7 @@ class FastRCNN(Detector):
             any time; it is no part of the saved model.
         roi_heads: maps and proposals → detections.
         limit: proposals an image that are looked at.
-        slots: as in `Detector`.
+        output_ids: as in `Detector`.
     """
 
     class_layers = r"roi_heads\.box_predictor\."
@@ -65,13 +65,13 @@ class FastRCNN(Detector):
         proposer: Proposer,
         roi_heads: RegionHeads,
         limit: int = 2000,
-        slots: Sequence[int] | None = None,
+        output_ids: Sequence[int] | None = None,
     ):
-        super().__init__(classes, preprocess, slots)
+        super().__init__(classes, preprocess, output_ids)
         self.backbone = backbone
         self.proposer = proposer
         if isinstance(proposer, StoredProposals):  # an image changed by augmentation would be searched anew
-            self.suited = {"augmentation": "none"}
+            self.recipe_defaults = {"augmentation": "none"}
         self.roi_heads = roi_heads
         self.limit = limit
 
@@ -88,11 +88,13 @@ class FastRCNN(Detector):
             proposals.append(boxes[remove_small_boxes(boxes, 1e-3)])
         return ProposedBatch(batch.tensor, batch.sizes, batch.original_sizes, proposals), moved
 
-    def cache_proposals(self, folder: str | Path) -> None:
-        """From now on, keep what selective search finds in an image in a folder, and look there first."""
+    def before_training(self, folder: Path, *, same_images: bool) -> None:
+        """Keep what selective search finds in an image in the folder, if it is to be found only once."""
+        if not same_images:
+            return
         search = self.proposer.proposer if isinstance(self.proposer, StoredProposals) else self.proposer
         if isinstance(search, SelectiveSearch):
-            self.proposer = CachedProposals(search, folder)
+            self.proposer = CachedProposals(search, folder / "proposals")
 
     def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
         """A batch of `prepare` → detections of each image; with targets, the multi-task loss (equation 1)."""
@@ -111,7 +113,7 @@ def fast_rcnn_vgg16(
     proposer: ProposerName = "windows",
     limit: int = 2000,
     boxes: BoxSettings = BOXES,
-    slots: Sequence[int] | None = None,
+    output_ids: Sequence[int] | None = None,
 ) -> FastRCNN:
     """VGG-16, the paper's model L: 134,690,729 parameters with 20 classes.
 
@@ -124,7 +126,7 @@ def fast_rcnn_vgg16(
         proposer: where proposals come from: see `make_proposer`. Others can be set afterwards: `model.proposer = …`.
         limit: proposals an image that are looked at.
         boxes: numbers of the box head.
-        slots: as in `Detector`.
+        output_ids: as in `Detector`.
     """
     names, net = Classes(classes), vgg16(in_channels=in_channels, hidden=hidden)
     body = vgg_body(net, trainable_layers)
@@ -132,11 +134,11 @@ def fast_rcnn_vgg16(
     heads = RegionHeads(
         PooledRegions(body.taken[0], stride=16, size=7),
         DenseHead(fc6, fc7, dropout=0.5),
-        BoxPredictor(hidden, head_outputs(names, slots)),
+        BoxPredictor(hidden, head_outputs(names, output_ids)),
         boxes,
     )
     preprocess = imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size)
-    model = FastRCNN(names, preprocess, body, make_proposer(proposer), heads, limit, slots)
+    model = FastRCNN(names, preprocess, body, make_proposer(proposer), heads, limit, output_ids)
     model.backbone_keys = shared_keys(net, model)
     return model
 
@@ -153,7 +155,7 @@ def fast_rcnn_mobilenet_v2(
     proposer: ProposerName = "windows",
     limit: int = 2000,
     boxes: BoxSettings = BOXES,
-    slots: Sequence[int] | None = None,
+    output_ids: Sequence[int] | None = None,
 ) -> FastRCNN:
     """The same on MobileNet v2's map of stride 16, for a few cores, and beside its forerunner and successor.
 
@@ -161,17 +163,17 @@ def fast_rcnn_mobilenet_v2(
         norm: "batch" learns the backbone's normalisation, "frozen" keeps it.
         trainable_layers: how many of the backbone's seven parts learn.
         hidden: width of the box head.
-        classes, in_channels, min_size, max_size, proposer, limit, boxes, slots: as for `fast_rcnn_vgg16`.
+        classes, in_channels, min_size, max_size, proposer, limit, boxes, output_ids: as for `fast_rcnn_vgg16`.
     """
     names = Classes(classes)
     net, body = mobilenet_v2_body(in_channels, norm, trainable_layers)
     heads = RegionHeads(
         PooledRegions(body.taken[0], stride=16, size=7),
         TwoLayerHead(96 * 7 * 7, hidden),
-        BoxPredictor(hidden, head_outputs(names, slots)),
+        BoxPredictor(hidden, head_outputs(names, output_ids)),
         boxes,
     )
     preprocess = imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size)
-    model = FastRCNN(names, preprocess, body, make_proposer(proposer), heads, limit, slots)
+    model = FastRCNN(names, preprocess, body, make_proposer(proposer), heads, limit, output_ids)
     model.backbone_keys = shared_keys(net, model)
     return model

@@ -38,7 +38,7 @@ class FasterRCNN(Detector):
         backbone: batch [N, C, H, W] → maps by name, fine to coarse.
         rpn: maps → proposals.
         roi_heads: maps and proposals → detections.
-        slots: as in `Detector`.
+        output_ids: as in `Detector`.
     """
 
     class_layers = r"roi_heads\.box_predictor\."
@@ -50,9 +50,9 @@ class FasterRCNN(Detector):
         backbone: nn.Module,
         rpn: RegionProposalNetwork,
         roi_heads: RegionHeads,
-        slots: Sequence[int] | None = None,
+        output_ids: Sequence[int] | None = None,
     ):
-        super().__init__(classes, preprocess, slots)
+        super().__init__(classes, preprocess, output_ids)
         self.backbone = backbone
         self.rpn = rpn
         self.roi_heads = roi_heads
@@ -60,7 +60,7 @@ class FasterRCNN(Detector):
     @classmethod
     def on(cls, base: FasterRCNN, roi_heads: RegionHeads) -> Self:
         """The parts of a built model with other heads, for papers that change those alone."""
-        model = cls(base.classes, base.preprocess, base.backbone, base.rpn, roi_heads, base.slots)
+        model = cls(base.classes, base.preprocess, base.backbone, base.rpn, roi_heads, base.output_ids)
         model.backbone_keys = base.backbone_keys
         return model
 
@@ -117,7 +117,7 @@ def faster_rcnn_resnet50_fpn(
     max_size: int = 1333,
     proposals: ProposalSettings = PROPOSALS,
     boxes: BoxSettings = BOXES,
-    slots: Sequence[int] | None = None,
+    output_ids: Sequence[int] | None = None,
 ) -> FasterRCNN:
     """ResNet-50 with a feature pyramid: 41,755,286 parameters with 90 classes and frozen norms.
 
@@ -129,14 +129,14 @@ def faster_rcnn_resnet50_fpn(
         trainable_layers: how many of the backbone's parts learn (a ResNet has five), counted from its end.
         min_size, max_size: the images' sides inside the network.
         proposals, boxes: numbers of the two stages.
-        slots: as in `Detector`.
+        output_ids: as in `Detector`.
     """
     net = resnet50(in_channels=in_channels, norm=norm_maker(norm, norm_eps))
     body = net.maps((4, 8, 16, 32), trainable_layers)
     fpn = FeaturePyramid(body.channels, 256)
     rpn = RegionProposalNetwork(256, _OCTAVES, settings=proposals)
     head = TwoLayerHead(256 * 7 * 7, 1024)
-    return _assemble(net, classes, in_channels, min_size, max_size, body, fpn, rpn, head, boxes, slots)
+    return _assemble(net, classes, in_channels, min_size, max_size, body, fpn, rpn, head, boxes, output_ids)
 
 
 def faster_rcnn_resnet50_fpn_v2(
@@ -149,7 +149,7 @@ def faster_rcnn_resnet50_fpn_v2(
     max_size: int = 1333,
     proposals: ProposalSettings = PROPOSALS,
     boxes: BoxSettings = BOXES,
-    slots: Sequence[int] | None = None,
+    output_ids: Sequence[int] | None = None,
 ) -> FasterRCNN:
     """Version 2: normalisation in pyramid and box head, two convolutions before the proposals: 43,712,278 parameters.
 
@@ -160,7 +160,7 @@ def faster_rcnn_resnet50_fpn_v2(
     fpn = FeaturePyramid(body.channels, 256, norm=nn.BatchNorm2d)
     rpn = RegionProposalNetwork(256, _OCTAVES, depth=2, settings=proposals)
     head = ConvHead((256, 7, 7), convs=(256, 256, 256, 256), hidden=1024)
-    return _assemble(net, classes, in_channels, min_size, max_size, body, fpn, rpn, head, boxes, slots)
+    return _assemble(net, classes, in_channels, min_size, max_size, body, fpn, rpn, head, boxes, output_ids)
 
 
 def faster_rcnn_resnet18_fpn(
@@ -173,7 +173,7 @@ def faster_rcnn_resnet18_fpn(
     max_size: int = 1333,
     proposals: ProposalSettings = PROPOSALS,
     boxes: BoxSettings = BOXES,
-    slots: Sequence[int] | None = None,
+    output_ids: Sequence[int] | None = None,
 ) -> FasterRCNN:
     """ResNet-18 with a feature pyramid, for small data and small machines.
 
@@ -184,7 +184,7 @@ def faster_rcnn_resnet18_fpn(
     fpn = FeaturePyramid(body.channels, 256)
     rpn = RegionProposalNetwork(256, _OCTAVES, settings=proposals)
     head = TwoLayerHead(256 * 7 * 7, 1024)
-    return _assemble(net, classes, in_channels, min_size, max_size, body, fpn, rpn, head, boxes, slots)
+    return _assemble(net, classes, in_channels, min_size, max_size, body, fpn, rpn, head, boxes, output_ids)
 
 
 def faster_rcnn_mobilenet_v3_large_fpn(
@@ -198,7 +198,7 @@ def faster_rcnn_mobilenet_v3_large_fpn(
     max_size: int = 1333,
     proposals: ProposalSettings = SURE_PROPOSALS,
     boxes: BoxSettings = BOXES,
-    slots: Sequence[int] | None = None,
+    output_ids: Sequence[int] | None = None,
 ) -> FasterRCNN:
     """MobileNet v3 large, a pyramid of two maps at stride 32: 19,386,354 parameters with 90 classes and frozen norms.
 
@@ -211,7 +211,7 @@ def faster_rcnn_mobilenet_v3_large_fpn(
     all_sizes = [[32, 64, 128, 256, 512]] * 3
     rpn = RegionProposalNetwork(256, all_sizes, settings=proposals)
     head = TwoLayerHead(256 * 7 * 7, 1024)
-    return _assemble(net, classes, in_channels, min_size, max_size, body, fpn, rpn, head, boxes, slots)
+    return _assemble(net, classes, in_channels, min_size, max_size, body, fpn, rpn, head, boxes, output_ids)
 
 
 def faster_rcnn_mobilenet_v3_large_320_fpn(
@@ -225,7 +225,7 @@ def faster_rcnn_mobilenet_v3_large_320_fpn(
     max_size: int = 640,
     proposals: ProposalSettings = FEW_SURE_PROPOSALS,
     boxes: BoxSettings = BOXES,
-    slots: Sequence[int] | None = None,
+    output_ids: Sequence[int] | None = None,
 ) -> FasterRCNN:
     """The same network on small images and with 150 proposals: for phones.
 
@@ -241,7 +241,7 @@ def faster_rcnn_mobilenet_v3_large_320_fpn(
         max_size=max_size,
         proposals=proposals,
         boxes=boxes,
-        slots=slots,
+        output_ids=output_ids,
     )
 
 
@@ -257,7 +257,7 @@ def faster_rcnn_mobilenet_v2_fpn(
     hidden: int = 512,
     proposals: ProposalSettings = FEW_PROPOSALS,
     boxes: BoxSettings = FEW_BOXES,
-    slots: Sequence[int] | None = None,
+    output_ids: Sequence[int] | None = None,
 ) -> FasterRCNN:
     """MobileNet v2 with a pyramid at strides 8, 16, 32 (and 64 for proposals), to train on a few cores.
 
@@ -267,7 +267,7 @@ def faster_rcnn_mobilenet_v2_fpn(
     Args:
         channels: of the pyramid.
         hidden: width of the box head.
-        classes, in_channels, norm, trainable_layers, min_size, max_size, proposals, boxes, slots: as for
+        classes, in_channels, norm, trainable_layers, min_size, max_size, proposals, boxes, output_ids: as for
             `faster_rcnn_resnet50_fpn`; the backbone has seven parts.
     """
     net = mobilenet_v2(in_channels=in_channels, norm=norm_maker(norm))
@@ -276,7 +276,7 @@ def faster_rcnn_mobilenet_v2_fpn(
     thirds = [[base, base * 2 ** (1 / 3), base * 2 ** (2 / 3)] for base in (32, 64, 128, 256)]
     rpn = RegionProposalNetwork(channels, thirds, settings=proposals)
     head = TwoLayerHead(channels * 7 * 7, hidden)
-    return _assemble(net, classes, in_channels, min_size, max_size, body, fpn, rpn, head, boxes, slots)
+    return _assemble(net, classes, in_channels, min_size, max_size, body, fpn, rpn, head, boxes, output_ids)
 
 
 _OCTAVES = [[32], [64], [128], [256], [512]]
@@ -293,19 +293,19 @@ def _assemble(
     rpn: RegionProposalNetwork,
     box_head: TwoLayerHead | ConvHead,
     boxes: BoxSettings,
-    slots: Sequence[int] | None,
+    output_ids: Sequence[int] | None,
 ) -> FasterRCNN:
     """The parts on a pyramid as one model, which knows where the weights of its backbone's classifier `net` go."""
     names = Classes(classes)
     mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)
-    predictor = BoxPredictor(box_head.out_features, head_outputs(names, slots))
+    predictor = BoxPredictor(box_head.out_features, head_outputs(names, output_ids))
     model = FasterRCNN(
         names,
         Preprocess(mean, std, min_size=min_size, max_size=max_size),
         PyramidBackbone(body, fpn),
         rpn,
         RegionHeads(AlignedRegions(body.taken), box_head, predictor, boxes),
-        slots,
+        output_ids,
     )
     model.backbone_keys = shared_keys(net, model)
     return model

@@ -42,7 +42,7 @@ def faster_rcnn_vgg16(
     hidden: int = 4096,
     proposals: ProposalSettings = PROPOSALS,
     boxes: BoxSettings = BOXES,
-    slots: Sequence[int] | None = None,
+    output_ids: Sequence[int] | None = None,
 ) -> FasterRCNN:
     """VGG-16: 137,078,239 parameters with 20 classes.
 
@@ -53,7 +53,7 @@ def faster_rcnn_vgg16(
         min_size, max_size: the images' sides inside the network.
         hidden: width of the dense layers fc6 and fc7; the published weights have 4096.
         proposals, boxes: numbers of the two stages.
-        slots: as in `Detector`.
+        output_ids: as in `Detector`.
     """
     names, net = Classes(classes), vgg16(in_channels=in_channels, hidden=hidden)
     body = vgg_body(net, trainable_layers)
@@ -66,10 +66,10 @@ def faster_rcnn_vgg16(
         RegionHeads(
             PooledRegions(body.taken[0], stride=16, size=7),
             DenseHead(fc6, fc7, dropout=0.5),
-            BoxPredictor(hidden, head_outputs(names, slots)),
+            BoxPredictor(hidden, head_outputs(names, output_ids)),
             boxes,
         ),
-        slots,
+        output_ids,
     )
     model.backbone_keys = shared_keys(net, model)
     return model
@@ -86,7 +86,7 @@ def faster_rcnn_mobilenet_v2(
     hidden: int = 512,
     proposals: ProposalSettings = SMALL_PROPOSALS,
     boxes: BoxSettings = BOXES,
-    slots: Sequence[int] | None = None,
+    output_ids: Sequence[int] | None = None,
 ) -> FasterRCNN:
     """The same on MobileNet v2's map of stride 16, with smaller anchors: for a few cores, and beside its forerunners.
 
@@ -94,7 +94,7 @@ def faster_rcnn_mobilenet_v2(
         norm: "batch" learns the backbone's normalisation, "frozen" keeps it.
         trainable_layers: how many of the backbone's seven parts learn.
         hidden: width of the box head.
-        classes, in_channels, min_size, max_size, proposals, boxes, slots: as for `faster_rcnn_vgg16`.
+        classes, in_channels, min_size, max_size, proposals, boxes, output_ids: as for `faster_rcnn_vgg16`.
     """
     names = Classes(classes)
     net, body = mobilenet_v2_body(in_channels, norm, trainable_layers)
@@ -106,10 +106,10 @@ def faster_rcnn_mobilenet_v2(
         RegionHeads(
             PooledRegions(body.taken[0], stride=16, size=7),
             TwoLayerHead(96 * 7 * 7, hidden),
-            BoxPredictor(hidden, head_outputs(names, slots)),
+            BoxPredictor(hidden, head_outputs(names, output_ids)),
             boxes,
         ),
-        slots,
+        output_ids,
     )
     model.backbone_keys = shared_keys(net, model)
     return model

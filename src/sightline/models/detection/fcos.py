@@ -78,7 +78,7 @@ class FCOS(Detector):
         head: maps → of each level scores [N, H·W, K + 1] (output 0 is not used, as in the published weights), distances
             [N, H·W, 4] and centre-ness [N, H·W].
         settings: thresholds and counts.
-        slots: as in `Detector`.
+        output_ids: as in `Detector`.
     """
 
     class_layers = r"head\.classification_head\.cls_logits\."
@@ -90,9 +90,9 @@ class FCOS(Detector):
         backbone: nn.Module,
         head: nn.Module,
         settings: FCOSSettings | None = None,
-        slots: Sequence[int] | None = None,
+        output_ids: Sequence[int] | None = None,
     ):
-        super().__init__(classes, preprocess, slots)
+        super().__init__(classes, preprocess, output_ids)
         self.backbone = backbone
         self.head = head
         self.cells = [base_anchors([stride], [1.0]) for stride in STRIDES]
@@ -233,7 +233,7 @@ def fcos_resnet50_fpn(
     min_size: int = 800,
     max_size: int = 1333,
     settings: FCOSSettings = SETTINGS,
-    slots: Sequence[int] | None = None,
+    output_ids: Sequence[int] | None = None,
 ) -> FCOS:
     """ResNet-50 with P3 to P7: 32,269,600 parameters with 90 classes and frozen norms.
 
@@ -244,11 +244,11 @@ def fcos_resnet50_fpn(
         trainable_layers: how many of the backbone's parts learn (a ResNet has five), counted from its end.
         min_size, max_size: the images' sides inside the network.
         settings: thresholds and counts.
-        slots: as in `Detector`.
+        output_ids: as in `Detector`.
     """
     net = resnet50(in_channels=in_channels, norm=norm_maker(norm))
     backbone = resnet_pyramid(net, trainable_layers, p6_from="p5")
-    return _assemble(net, classes, in_channels, min_size, max_size, backbone, 4, settings, slots)
+    return _assemble(net, classes, in_channels, min_size, max_size, backbone, 4, settings, output_ids)
 
 
 def fcos_mobilenet_v2_fpn(
@@ -262,20 +262,20 @@ def fcos_mobilenet_v2_fpn(
     channels: int = 128,
     depth: int = 2,
     settings: FCOSSettings = SETTINGS,
-    slots: Sequence[int] | None = None,
+    output_ids: Sequence[int] | None = None,
 ) -> FCOS:
     """MobileNet v2, to train on a few cores: small images, and pyramid and heads narrower and shallower.
 
     Args:
         channels: of the pyramid and the heads (256 in the paper), a multiple of 32.
         depth: convolutions of each tower (4 in the paper).
-        classes, in_channels, norm, trainable_layers, min_size, max_size, settings, slots: as for `fcos_resnet50_fpn`;
-            the backbone has seven parts. P6 is computed from C5.
+        classes, in_channels, norm, trainable_layers, min_size, max_size, settings, output_ids: as for
+            `fcos_resnet50_fpn`; the backbone has seven parts. P6 is computed from C5.
     """
     net = mobilenet_v2(in_channels=in_channels, norm=norm_maker(norm))
     backbone = mobilenet_v2_pyramid(net, trainable_layers, channels)
-    model = _assemble(net, classes, in_channels, min_size, max_size, backbone, depth, settings, slots)
-    model.suited = model.suited | SMALL_RATE
+    model = _assemble(net, classes, in_channels, min_size, max_size, backbone, depth, settings, output_ids)
+    model.recipe_defaults = model.recipe_defaults | SMALL_RATE
     return model
 
 
@@ -288,12 +288,12 @@ def _assemble(
     backbone: PyramidBackbone,
     depth: int,
     settings: FCOSSettings,
-    slots: Sequence[int] | None,
+    output_ids: Sequence[int] | None,
 ) -> FCOS:
     """The parts as one model, which knows where the weights of its backbone's classifier `net` go."""
     names = Classes(classes)
-    head = FCOSHead(backbone.out_channels, head_outputs(names, slots) + 1, depth)
+    head = FCOSHead(backbone.out_channels, head_outputs(names, output_ids) + 1, depth)
     preprocess = imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size)
-    model = FCOS(names, preprocess, backbone, head, settings, slots)
+    model = FCOS(names, preprocess, backbone, head, settings, output_ids)
     model.backbone_keys = shared_keys(net, model)
     return model

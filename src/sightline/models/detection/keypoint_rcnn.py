@@ -58,13 +58,13 @@ def keypoint_rcnn_resnet50_fpn(
     max_size: int = 1333,
     proposals: ProposalSettings = PROPOSALS,
     boxes: BoxSettings = BOXES,
-    slots: Sequence[int] | None = None,
+    output_ids: Sequence[int] | None = None,
 ) -> KeypointRCNN:
     """ResNet-50 with a feature pyramid: 59,137,258 parameters with one class, 17 keypoints and frozen norms.
 
     Args:
         points: P, keypoints an object; COCO's persons have 17.
-        classes, in_channels, norm, norm_eps, trainable_layers, min_size, max_size, proposals, boxes, slots: as for
+        classes, in_channels, norm, norm_eps, trainable_layers, min_size, max_size, proposals, boxes, output_ids: as for
             `faster_rcnn_resnet50_fpn`.
     """
     base = faster_rcnn_resnet50_fpn(
@@ -77,7 +77,7 @@ def keypoint_rcnn_resnet50_fpn(
         max_size=max_size,
         proposals=proposals,
         boxes=boxes,
-        slots=slots,
+        output_ids=output_ids,
     )
     return _with_keypoints(base, 256, points)
 
@@ -95,14 +95,15 @@ def keypoint_rcnn_mobilenet_v2_fpn(
     hidden: int = 512,
     proposals: ProposalSettings = FEW_PROPOSALS,
     boxes: BoxSettings = FEW_BOXES,
-    slots: Sequence[int] | None = None,
+    output_ids: Sequence[int] | None = None,
 ) -> KeypointRCNN:
     """MobileNet v2 with a narrow pyramid, to train on a few cores; four convolutions as narrow find the keypoints.
 
     Args:
         points: P, keypoints an object.
-        classes, in_channels, norm, trainable_layers, min_size, max_size, channels, hidden, proposals, boxes, slots: as
-            for `faster_rcnn_mobilenet_v2_fpn`.
+        classes, in_channels, norm, trainable_layers, min_size, max_size, channels, hidden: as for
+            `faster_rcnn_mobilenet_v2_fpn`.
+        proposals, boxes, output_ids: as for `faster_rcnn_mobilenet_v2_fpn`.
     """
     base = faster_rcnn_mobilenet_v2_fpn(
         classes,
@@ -115,7 +116,7 @@ def keypoint_rcnn_mobilenet_v2_fpn(
         hidden=hidden,
         proposals=proposals,
         boxes=boxes,
-        slots=slots,
+        output_ids=output_ids,
     )
     return _with_keypoints(base, channels, points, convs=(channels,) * 4)
 

@@ -95,7 +95,7 @@ def light_head_rcnn_resnet101(
     hidden: int = 2048,
     proposals: ProposalSettings = PROPOSALS,
     boxes: BoxSettings = BOXES,
-    slots: Sequence[int] | None = None,
+    output_ids: Sequence[int] | None = None,
 ) -> FasterRCNN:
     """ResNet-101 with its last stage at stride 16: setting L.
 
@@ -107,7 +107,7 @@ def light_head_rcnn_resnet101(
         min_size, max_size: the images' sides inside the network.
         hidden: width of the one dense layer.
         proposals, boxes: numbers of the two stages.
-        slots: as in `Detector`.
+        output_ids: as in `Detector`.
     """
     names = Classes(classes)
     net, body = dilated_resnet_body(resnet101, in_channels, norm, trainable_layers)
@@ -115,11 +115,11 @@ def light_head_rcnn_resnet101(
     heads = RegionHeads(
         ThinRegions("layer4", 2048, stride=16, middle=256, thin=10, bins=7),
         nn.Sequential(nn.Flatten(), nn.Linear(10 * 7 * 7, hidden), nn.ReLU(inplace=True)),
-        SharedBoxPredictor(hidden, head_outputs(names, slots)),
+        SharedBoxPredictor(hidden, head_outputs(names, output_ids)),
         boxes,
     )
     model = FasterRCNN(
-        names, imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size), body, rpn, heads, slots
+        names, imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size), body, rpn, heads, output_ids
     )
     model.backbone_keys = shared_keys(net, model)
     return model
@@ -136,7 +136,7 @@ def light_head_rcnn_mobilenet_v2(
     hidden: int = 512,
     proposals: ProposalSettings = SMALL_PROPOSALS,
     boxes: BoxSettings = BOXES,
-    slots: Sequence[int] | None = None,
+    output_ids: Sequence[int] | None = None,
 ) -> FasterRCNN:
     """MobileNet v2's map of stride 16, read by both stages, and smaller anchors, for a few cores: setting S.
 
@@ -148,11 +148,11 @@ def light_head_rcnn_mobilenet_v2(
     heads = RegionHeads(
         ThinRegions("13", 96, stride=16, middle=64, thin=10, bins=7),
         nn.Sequential(nn.Flatten(), nn.Linear(10 * 7 * 7, hidden), nn.ReLU(inplace=True)),
-        SharedBoxPredictor(hidden, head_outputs(names, slots)),
+        SharedBoxPredictor(hidden, head_outputs(names, output_ids)),
         boxes,
     )
     model = FasterRCNN(
-        names, imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size), body, rpn, heads, slots
+        names, imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size), body, rpn, heads, output_ids
     )
     model.backbone_keys = shared_keys(net, model)
     return model

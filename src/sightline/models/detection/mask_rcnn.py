@@ -60,7 +60,7 @@ def mask_rcnn_resnet50_fpn(
     max_size: int = 1333,
     proposals: ProposalSettings = PROPOSALS,
     boxes: BoxSettings = BOXES,
-    slots: Sequence[int] | None = None,
+    output_ids: Sequence[int] | None = None,
 ) -> MaskRCNN:
     """ResNet-50 with a feature pyramid: 44,401,393 parameters with 90 classes and frozen norms.
 
@@ -76,7 +76,7 @@ def mask_rcnn_resnet50_fpn(
         max_size=max_size,
         proposals=proposals,
         boxes=boxes,
-        slots=slots,
+        output_ids=output_ids,
     )
     return _with_masks(base, channels=256)
 
@@ -91,7 +91,7 @@ def mask_rcnn_resnet50_fpn_v2(
     max_size: int = 1333,
     proposals: ProposalSettings = PROPOSALS,
     boxes: BoxSettings = BOXES,
-    slots: Sequence[int] | None = None,
+    output_ids: Sequence[int] | None = None,
 ) -> MaskRCNN:
     """Version 2: normalisation in pyramid and heads, two convolutions before the proposals: 46,359,409 parameters.
 
@@ -106,7 +106,7 @@ def mask_rcnn_resnet50_fpn_v2(
         max_size=max_size,
         proposals=proposals,
         boxes=boxes,
-        slots=slots,
+        output_ids=output_ids,
     )
     return _with_masks(base, channels=256, norm=nn.BatchNorm2d)
 
@@ -123,7 +123,7 @@ def mask_rcnn_mobilenet_v2_fpn(
     hidden: int = 512,
     proposals: ProposalSettings = FEW_PROPOSALS,
     boxes: BoxSettings = FEW_BOXES,
-    slots: Sequence[int] | None = None,
+    output_ids: Sequence[int] | None = None,
 ) -> MaskRCNN:
     """MobileNet v2 with a narrow pyramid, to train on a few cores; the mask branch is as narrow as the pyramid.
 
@@ -140,7 +140,7 @@ def mask_rcnn_mobilenet_v2_fpn(
         hidden=hidden,
         proposals=proposals,
         boxes=boxes,
-        slots=slots,
+        output_ids=output_ids,
     )
     return _with_masks(base, channels=channels)
 
@@ -148,7 +148,7 @@ def mask_rcnn_mobilenet_v2_fpn(
 def _with_masks(base: FasterRCNN, channels: int, norm: NormLayer | None = None) -> MaskRCNN:
     """Faster R-CNN and the mask branch: 14×14 region features, four convolutions, 28×28 masks (figure 4, right)."""
     head = MaskHead(channels, (channels,) * 4, norm)
-    predictor = MaskPredictor(channels, channels, head_outputs(base.classes, base.slots))
+    predictor = MaskPredictor(channels, channels, head_outputs(base.classes, base.output_ids))
     regions = base.roi_heads.region_features
     assert isinstance(regions, AlignedRegions)
     features = AlignedRegions(regions.levels, 14)

@@ -113,7 +113,7 @@ class PPYOLO(Detector):
         head: maps → numbers of each place.
         anchors: (width, height) of each level's anchors in pixels of the batch, fine to coarse.
         settings: weights, thresholds and counts.
-        slots: as in `Detector`.
+        output_ids: as in `Detector`.
 
     Departures: the cross-entropy of x and y takes its target through the inverse of grid-sensitive decoding, so that
     its least value is at the object, with or without it (the paper tells none); of objects that fall on one place the
@@ -122,7 +122,7 @@ class PPYOLO(Detector):
     """
 
     class_layers = r"^head\.predictors\.\d+\.(weight|bias)$"
-    suited: dict[str, Any] = {
+    recipe_defaults: dict[str, Any] = {
         "ema": 0.9998,
         "clip_norm": 35.0,
     }  # section 3.2; losses are sums over an image, so gradients are large
@@ -136,9 +136,9 @@ class PPYOLO(Detector):
         head: YOLOv3Head,
         anchors: Anchors,
         settings: PPYOLOSettings | None = None,
-        slots: Sequence[int] | None = None,
+        output_ids: Sequence[int] | None = None,
     ):
-        super().__init__(classes, preprocess, slots)
+        super().__init__(classes, preprocess, output_ids)
         self.backbone, self.neck, self.head = backbone, neck, head
         self.shapes = [torch.tensor(level, dtype=torch.float32) for level in anchors]
         self.settings = settings or PPYOLOSettings()
@@ -312,7 +312,7 @@ def pp_yolo_resnet50_vd(
     iou_aware: bool = True,
     anchors: Anchors | None = None,
     settings: PPYOLOSettings = SETTINGS,
-    slots: Sequence[int] | None = None,
+    output_ids: Sequence[int] | None = None,
 ) -> PPYOLO:
     """The paper's network: 47,046,327 parameters with 80 classes.
 
@@ -333,7 +333,7 @@ def pp_yolo_resnet50_vd(
         anchors: (width, height) in pixels of the resized image, of each anchor of each level, fine to coarse; by
             default those of YOLO v3 for COCO.
         settings: weights, thresholds and counts; grid-sensitive decoding, the IoU loss and matrix NMS are among them.
-        slots: as in `Detector`.
+        output_ids: as in `Detector`.
 
     Raises:
         InputError: the image size is not a multiple of 32, or the anchors do not fit the levels.
@@ -342,7 +342,7 @@ def pp_yolo_resnet50_vd(
     backbone = FeatureMaps(net.layers(), net.stages[1:])
     neck = YOLOv3Neck(backbone.channels, coord_conv=coord_conv, spp=spp, drop_block=_DROP if drop_block else None)
     return _pp_yolo(
-        net, classes, backbone, neck, anchors or _ANCHORS, in_channels, image_size, iou_aware, settings, slots
+        net, classes, backbone, neck, anchors or _ANCHORS, in_channels, image_size, iou_aware, settings, output_ids
     )
 
 
@@ -358,7 +358,7 @@ def pp_yolo_resnet18_vd(
     iou_aware: bool = True,
     anchors: Anchors | None = None,
     settings: PPYOLOSettings = SETTINGS,
-    slots: Sequence[int] | None = None,
+    output_ids: Sequence[int] | None = None,
 ) -> PPYOLO:
     """The same parts on a small backbone: two levels, no pairs of convolutions in the neck; 19,099,492 parameters with
     80 classes. The paper has no such model; its authors published one of these sizes later. Arguments as of
@@ -369,7 +369,7 @@ def pp_yolo_resnet18_vd(
     drop = _DROP if drop_block else None
     neck = YOLOv3Neck(backbone.channels, pairs=0, coord_conv=coord_conv, spp=spp, drop_block=drop)
     return _pp_yolo(
-        net, classes, backbone, neck, anchors or _TWO_LEVELS, in_channels, image_size, iou_aware, settings, slots
+        net, classes, backbone, neck, anchors or _TWO_LEVELS, in_channels, image_size, iou_aware, settings, output_ids
     )
 
 
@@ -384,7 +384,7 @@ def pp_yolo_mobilenet_v2(
     iou_aware: bool = True,
     anchors: Anchors | None = None,
     settings: PPYOLOSettings = SETTINGS,
-    slots: Sequence[int] | None = None,
+    output_ids: Sequence[int] | None = None,
 ) -> PPYOLO:
     """For a processor, from published weights: three levels, a neck without pairs and of a quarter of the width;
     2,799,110 parameters with 80 classes. Not in the paper. Arguments as of `pp_yolo_resnet50_vd`.
@@ -394,9 +394,9 @@ def pp_yolo_mobilenet_v2(
     drop = _DROP if drop_block else None
     neck = YOLOv3Neck(backbone.channels, 128, 0, coord_conv=coord_conv, spp=spp, drop_block=drop)
     model = _pp_yolo(
-        net, classes, backbone, neck, anchors or _ANCHORS, in_channels, image_size, iou_aware, settings, slots
+        net, classes, backbone, neck, anchors or _ANCHORS, in_channels, image_size, iou_aware, settings, output_ids
     )
-    model.suited = model.suited | SMALL_RATE
+    model.recipe_defaults = model.recipe_defaults | SMALL_RATE
     return model
 
 
@@ -410,7 +410,7 @@ def _pp_yolo(
     image_size: int,
     iou_aware: bool,
     settings: PPYOLOSettings,
-    slots: Sequence[int] | None,
+    output_ids: Sequence[int] | None,
 ) -> PPYOLO:
     step = max(backbone.strides)
     if image_size < step or image_size % step:
@@ -426,13 +426,13 @@ def _pp_yolo(
             "pairs (width, height) above 0; `sightline anchors DATA` finds some"
         )
     names = Classes(classes)
-    head = YOLOv3Head(neck.channels, [len(a) for a in anchors], head_outputs(names, slots), iou_aware)
+    head = YOLOv3Head(neck.channels, [len(a) for a in anchors], head_outputs(names, output_ids), iou_aware)
     preprocess = Preprocess(
         for_channels(IMAGENET_MEAN, in_channels),
         for_channels(IMAGENET_STD, in_channels),
         fixed_size=(image_size, image_size),
         divisor=step,
     )
-    model = PPYOLO(names, preprocess, backbone, neck, head, anchors, settings, slots)
+    model = PPYOLO(names, preprocess, backbone, neck, head, anchors, settings, output_ids)
     model.backbone_keys = shared_keys(net, model)
     return model

@@ -75,7 +75,7 @@ def region_proposal_network_vgg16(
     min_size: int = 600,
     max_size: int = 1000,
     proposals: ProposalSettings = PROPOSALS,
-    slots: Sequence[int] | None = None,
+    output_ids: Sequence[int] | None = None,
 ) -> ProposalNetwork:
     """The paper's, on VGG-16.
 
@@ -85,7 +85,7 @@ def region_proposal_network_vgg16(
         trainable_layers: how many of the five blocks of convolutions learn.
         min_size, max_size: the images' sides inside the network.
         proposals: numbers of the stage; by default the best 2000 boxes are given.
-        slots: not used, as there is no output a class.
+        output_ids: not used, as there is no output a class.
     """
     net = vgg16(in_channels=in_channels, hidden=1)
     body = vgg_body(net, trainable_layers)
@@ -106,14 +106,14 @@ def region_proposal_network_mobilenet_v2(
     min_size: int = 320,
     max_size: int = 640,
     proposals: ProposalSettings = SMALL_PROPOSALS,
-    slots: Sequence[int] | None = None,
+    output_ids: Sequence[int] | None = None,
 ) -> ProposalNetwork:
     """The same on MobileNet v2's map of stride 16, with smaller anchors, for a few cores.
 
     Args:
         norm: "batch" learns the backbone's normalisation, "frozen" keeps it.
         trainable_layers: how many of the backbone's seven parts learn.
-        classes, in_channels, min_size, max_size, proposals, slots: as for `region_proposal_network_vgg16`.
+        classes, in_channels, min_size, max_size, proposals, output_ids: as for `region_proposal_network_vgg16`.
     """
     net, body = mobilenet_v2_body(in_channels, norm, trainable_layers)
     rpn = SingleMapRPN(body.taken[0], 96, sizes=(32, 64, 128, 256), hidden=128, settings=proposals)

@@ -13,6 +13,7 @@ otherwise; SVM margins become scores by a sigmoid, which keeps their order; at m
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +87,11 @@ class RCNN(Detector):
     """
 
     class_layers = r"^(softmax|svm|box)_"
-    suited = {"augmentation": "none", "batch_size": 2, "validate_every": 1000}  # proposals are found once; tests cost
+    recipe_defaults = {
+        "augmentation": "none",
+        "batch_size": 2,
+        "validate_every": 1000,
+    }  # proposals are found once; tests cost
 
     def __init__(
         self,
@@ -220,10 +225,17 @@ class RCNN(Detector):
 
         return fit_stages(self, data, folder=folder, settings=settings, progress=progress)
 
-    def cache_proposals(self, folder: str | Path) -> None:
-        """From now on, keep each image's proposals in a folder, and look there first; not saved with the model."""
-        if not isinstance(self.proposals, CachedProposals):
-            self.proposals = CachedProposals(self.proposals, folder)
+    def before_training(self, folder: Path, *, same_images: bool) -> None:
+        """Keep each image's proposals in the folder, if they are to be found only once; not saved with the model."""
+        if same_images and not isinstance(self.proposals, CachedProposals):
+            self.proposals = CachedProposals(self.proposals, folder / "proposals")
+
+    def after_training(self, data: Examples, folder: Path, progress: bool) -> bool:
+        """Fit the SVMs and the regressions."""
+        features = folder / "features"  # 10 MB an image: kept while they are needed
+        self.fit_stages(data, folder=features, progress=progress)
+        shutil.rmtree(features, ignore_errors=True)
+        return True
 
 
 REGIONS = RCNNSettings()

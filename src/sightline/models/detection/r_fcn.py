@@ -42,7 +42,7 @@ def r_fcn_resnet50(
     hard_examples: int | None = None,
     proposals: ProposalSettings = PROPOSALS,
     boxes: BoxSettings = BOXES,
-    slots: Sequence[int] | None = None,
+    output_ids: Sequence[int] | None = None,
 ) -> FasterRCNN:
     """ResNet-50 with its last stage at stride 16.
 
@@ -57,7 +57,7 @@ def r_fcn_resnet50(
         hard_examples: regions an image that train, those of the largest losses (128 in the paper); None for a random
             sample.
         proposals, boxes: numbers of the two stages.
-        slots: as in `Detector`.
+        output_ids: as in `Detector`.
     """
     names = Classes(classes)
     net, body = dilated_resnet_body(resnet50, in_channels, norm, trainable_layers)
@@ -65,7 +65,7 @@ def r_fcn_resnet50(
     heads = PositionSensitiveHeads(
         "layer4",
         2048,
-        head_outputs(names, slots),
+        head_outputs(names, output_ids),
         bins=bins,
         stride=16,
         hidden=hidden,
@@ -73,7 +73,7 @@ def r_fcn_resnet50(
         settings=boxes,
     )
     model = FasterRCNN(
-        names, imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size), body, rpn, heads, slots
+        names, imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size), body, rpn, heads, output_ids
     )
     model.backbone_keys = shared_keys(net, model)
     return model
@@ -92,7 +92,7 @@ def r_fcn_resnet101(
     hard_examples: int | None = None,
     proposals: ProposalSettings = PROPOSALS,
     boxes: BoxSettings = BOXES,
-    slots: Sequence[int] | None = None,
+    output_ids: Sequence[int] | None = None,
 ) -> FasterRCNN:
     """ResNet-101 with its last stage at stride 16, the paper's. Arguments as for `r_fcn_resnet50`."""
     names = Classes(classes)
@@ -101,7 +101,7 @@ def r_fcn_resnet101(
     heads = PositionSensitiveHeads(
         "layer4",
         2048,
-        head_outputs(names, slots),
+        head_outputs(names, output_ids),
         bins=bins,
         stride=16,
         hidden=hidden,
@@ -109,7 +109,7 @@ def r_fcn_resnet101(
         settings=boxes,
     )
     model = FasterRCNN(
-        names, imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size), body, rpn, heads, slots
+        names, imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size), body, rpn, heads, output_ids
     )
     model.backbone_keys = shared_keys(net, model)
     return model
@@ -128,7 +128,7 @@ def r_fcn_mobilenet_v2(
     hard_examples: int | None = None,
     proposals: ProposalSettings = SMALL_PROPOSALS,
     boxes: BoxSettings = BOXES,
-    slots: Sequence[int] | None = None,
+    output_ids: Sequence[int] | None = None,
 ) -> FasterRCNN:
     """MobileNet v2's map of stride 16 and smaller anchors, for a few cores.
 
@@ -142,7 +142,7 @@ def r_fcn_mobilenet_v2(
     heads = PositionSensitiveHeads(
         "13",
         96,
-        head_outputs(names, slots),
+        head_outputs(names, output_ids),
         bins=bins,
         stride=16,
         hidden=hidden,
@@ -150,7 +150,7 @@ def r_fcn_mobilenet_v2(
         settings=boxes,
     )
     model = FasterRCNN(
-        names, imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size), body, rpn, heads, slots
+        names, imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size), body, rpn, heads, output_ids
     )
     model.backbone_keys = shared_keys(net, model)
     return model

@@ -82,7 +82,7 @@ class RetinaNet(Detector):
             corrections [N, H·W·A, 4].
         anchor_bases: a level's anchors of one cell, [A, 4] around (0, 0) in pixels of the batch.
         settings: thresholds and counts.
-        slots: as in `Detector`.
+        output_ids: as in `Detector`.
     """
 
     class_layers = r"head\.classification_head\.cls_logits\."
@@ -95,9 +95,9 @@ class RetinaNet(Detector):
         head: nn.Module,
         anchor_bases: Sequence[Tensor],
         settings: RetinaNetSettings | None = None,
-        slots: Sequence[int] | None = None,
+        output_ids: Sequence[int] | None = None,
     ):
-        super().__init__(classes, preprocess, slots)
+        super().__init__(classes, preprocess, output_ids)
         self.backbone = backbone
         self.head = head
         self.anchor_bases = list(anchor_bases)
@@ -205,7 +205,7 @@ def retinanet_resnet50_fpn(
     min_size: int = 800,
     max_size: int = 1333,
     settings: RetinaNetSettings = SETTINGS,
-    slots: Sequence[int] | None = None,
+    output_ids: Sequence[int] | None = None,
 ) -> RetinaNet:
     """ResNet-50 with P3 to P7: 34,014,999 parameters with 90 classes and frozen norms.
 
@@ -217,11 +217,11 @@ def retinanet_resnet50_fpn(
         trainable_layers: how many of the backbone's parts learn (a ResNet has five), counted from its end.
         min_size, max_size: the images' sides inside the network.
         settings: thresholds and counts.
-        slots: as in `Detector`.
+        output_ids: as in `Detector`.
     """
     net = resnet50(in_channels=in_channels, norm=norm_maker(norm, norm_eps))
     backbone = resnet_pyramid(net, trainable_layers, p6_from="p5")
-    return _assemble(net, classes, in_channels, min_size, max_size, backbone, None, 4, settings, slots)
+    return _assemble(net, classes, in_channels, min_size, max_size, backbone, None, 4, settings, output_ids)
 
 
 def retinanet_resnet50_fpn_v2(
@@ -233,7 +233,7 @@ def retinanet_resnet50_fpn_v2(
     min_size: int = 800,
     max_size: int = 1333,
     settings: RetinaNetSettings = VERSION_2,
-    slots: Sequence[int] | None = None,
+    output_ids: Sequence[int] | None = None,
 ) -> RetinaNet:
     """Version 2: group normalisation in the heads, P6 from C5, generalised IoU: 38,198,935 parameters with 90 classes.
 
@@ -241,7 +241,7 @@ def retinanet_resnet50_fpn_v2(
     """
     net = resnet50(in_channels=in_channels, norm=norm_maker(norm))
     backbone = resnet_pyramid(net, trainable_layers)
-    return _assemble(net, classes, in_channels, min_size, max_size, backbone, group_norm, 4, settings, slots)
+    return _assemble(net, classes, in_channels, min_size, max_size, backbone, group_norm, 4, settings, output_ids)
 
 
 def retinanet_resnet18_fpn(
@@ -253,12 +253,12 @@ def retinanet_resnet18_fpn(
     min_size: int = 800,
     max_size: int = 1333,
     settings: RetinaNetSettings = VERSION_2,
-    slots: Sequence[int] | None = None,
+    output_ids: Sequence[int] | None = None,
 ) -> RetinaNet:
     """Version 2 on ResNet-18, for small data. Arguments as for `retinanet_resnet50_fpn`."""
     net = resnet18(in_channels=in_channels, norm=norm_maker(norm))
     backbone = resnet_pyramid(net, trainable_layers)
-    return _assemble(net, classes, in_channels, min_size, max_size, backbone, group_norm, 4, settings, slots)
+    return _assemble(net, classes, in_channels, min_size, max_size, backbone, group_norm, 4, settings, output_ids)
 
 
 def retinanet_mobilenet_v2_fpn(
@@ -272,20 +272,20 @@ def retinanet_mobilenet_v2_fpn(
     channels: int = 128,
     depth: int = 2,
     settings: RetinaNetSettings = VERSION_2,
-    slots: Sequence[int] | None = None,
+    output_ids: Sequence[int] | None = None,
 ) -> RetinaNet:
     """Version 2 on MobileNet v2, to train on a few cores: small images, and pyramid and heads narrower and shallower.
 
     Args:
         channels: of the pyramid and the heads (256 in the paper), a multiple of 32.
         depth: convolutions of each subnet before its last (4 in the paper).
-        classes, in_channels, norm, trainable_layers, min_size, max_size, settings, slots: as for
+        classes, in_channels, norm, trainable_layers, min_size, max_size, settings, output_ids: as for
             `retinanet_resnet50_fpn`; the backbone has seven parts.
     """
     net = mobilenet_v2(in_channels=in_channels, norm=norm_maker(norm))
     backbone = mobilenet_v2_pyramid(net, trainable_layers, channels)
-    model = _assemble(net, classes, in_channels, min_size, max_size, backbone, group_norm, depth, settings, slots)
-    model.suited = model.suited | SMALL_RATE
+    model = _assemble(net, classes, in_channels, min_size, max_size, backbone, group_norm, depth, settings, output_ids)
+    model.recipe_defaults = model.recipe_defaults | SMALL_RATE
     return model
 
 
@@ -299,7 +299,7 @@ def _assemble(
     head_norm: NormLayer | None,
     depth: int,
     settings: RetinaNetSettings,
-    slots: Sequence[int] | None,
+    output_ids: Sequence[int] | None,
 ) -> RetinaNet:
     """The parts as one model, which knows where the weights of its backbone's classifier `net` go."""
     names = Classes(classes)
@@ -307,9 +307,9 @@ def _assemble(
     sizes = [[4 * stride, int(4 * stride * 2 ** (1 / 3)), int(4 * stride * 2 ** (2 / 3))] for stride in STRIDES]
     bases = [base_anchors(s, (0.5, 1.0, 2.0)) for s in sizes]
     head = RetinaNetHead(
-        backbone.out_channels, len(bases[0]), head_outputs(names, slots) + 1, depth=depth, norm=head_norm
+        backbone.out_channels, len(bases[0]), head_outputs(names, output_ids) + 1, depth=depth, norm=head_norm
     )
     preprocess = imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size)
-    model = RetinaNet(names, preprocess, backbone, head, bases, settings, slots)
+    model = RetinaNet(names, preprocess, backbone, head, bases, settings, output_ids)
     model.backbone_keys = shared_keys(net, model)
     return model

@@ -127,7 +127,7 @@ class SightlineDetector(Detector):
     """
 
     class_layers = r"head\.classes\.\d+\.(weight|bias)"
-    suited: dict[str, Any] = {"augmentation": "mosaic", "lr": 4e-3, "batch_size": 8, "ema": 0.999}
+    recipe_defaults: dict[str, Any] = {"augmentation": "mosaic", "lr": 4e-3, "batch_size": 8, "ema": 0.999}
     strides = (8, 16, 32)
 
     def __init__(

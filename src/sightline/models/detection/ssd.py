@@ -9,7 +9,7 @@ the published SSD300 takes pixels of 0 to 255 less their mean, and brings these 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,8 +29,6 @@ from sightline.ops.boxes import box_iou, clip_boxes_to_image, decode_boxes, enco
 from sightline.ops.mining import hard_negatives
 from sightline.ops.suppression import batched_nms
 from sightline.structures import Classes, ImageBatch, Instances, Size
-
-State = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -66,15 +64,11 @@ class SSD(Detector):
         head: maps → scores [N, D, K+1] and corrections [N, D, 4].
         shapes: (width, height) of the default boxes of each map, [A_i, 2], in units of the image.
         settings: thresholds and counts.
-        slots: as in `Detector`.
+        output_ids: as in `Detector`.
         steps: pixels from cell to cell of each map, as in `default_boxes`.
-
-    Attributes:
-        from_classifier: turns the state of the backbone's classifier into one whose entries have this model's shapes.
     """
 
     class_layers = r"classification_head\.module_list\.\d+(\.1)?\.(weight|bias)"
-    from_classifier: Callable[[State], State] | None = None
 
     def __init__(
         self,
@@ -84,10 +78,10 @@ class SSD(Detector):
         head: SSDHead,
         shapes: Sequence[Tensor],
         settings: SSDSettings | None = None,
-        slots: Sequence[int] | None = None,
+        output_ids: Sequence[int] | None = None,
         steps: Sequence[float] | None = None,
     ):
-        super().__init__(classes, preprocess, slots)
+        super().__init__(classes, preprocess, output_ids)
         self.backbone = backbone
         self.head = head
         self.shapes = list(shapes)
@@ -171,7 +165,7 @@ def ssd300_vgg16(
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
     settings: SSDSettings = VGG_SETTINGS,
-    slots: Sequence[int] | None = None,
+    output_ids: Sequence[int] | None = None,
 ) -> SSD:
     """SSD300: 8732 boxes, 35,641,826 parameters with 90 classes.
 
@@ -184,7 +178,7 @@ def ssd300_vgg16(
         mean, std: of the images' red, green and blue in units of [0, 1], those that the backbone's weights were
             trained with. The paper's weights take pixels of 0 to 255: std 1/255.
         settings: thresholds and counts.
-        slots: as in `Detector`.
+        output_ids: as in `Detector`.
     """
     return _ssd_vgg16(
         classes,
@@ -200,7 +194,7 @@ def ssd300_vgg16(
         mean=mean,
         std=std,
         settings=settings,
-        slots=slots,
+        output_ids=output_ids,
     )
 
 
@@ -214,7 +208,7 @@ def ssd512_vgg16(
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
     settings: SSDSettings = VGG_SETTINGS,
-    slots: Sequence[int] | None = None,
+    output_ids: Sequence[int] | None = None,
 ) -> SSD:
     """SSD512: a seventh map, 24,564 boxes (section 3.1). Arguments as for `ssd300_vgg16`."""
     return _ssd_vgg16(
@@ -231,7 +225,7 @@ def ssd512_vgg16(
         mean=mean,
         std=std,
         settings=settings,
-        slots=slots,
+        output_ids=output_ids,
     )
 
 
@@ -250,7 +244,7 @@ def _ssd_vgg16(
     mean: Sequence[float],
     std: Sequence[float],
     settings: SSDSettings,
-    slots: Sequence[int] | None,
+    output_ids: Sequence[int] | None,
 ) -> SSD:
     if not 2 <= maps <= len(ratios):
         raise InputError(f"maps is {maps}, but {name} has {len(ratios)}: give 2 to {len(ratios)}")
@@ -259,12 +253,12 @@ def _ssd_vgg16(
     backbone = AtrousVGG(net, extra[: maps - 2], trainable_layers)
     _require_maps(backbone, name, image_size)
     shapes = default_box_shapes(ratios[:maps], scales=scales[: maps + 1])
-    head = SSDHead(backbone.channels, [len(s) for s in shapes], head_outputs(names, slots))
+    head = SSDHead(backbone.channels, [len(s) for s in shapes], head_outputs(names, output_ids))
     xavier_start(head)
     size = image_size, image_size
     preprocess = Preprocess(for_channels(mean, in_channels), for_channels(std, in_channels), fixed_size=size, divisor=1)
-    model = SSD(names, preprocess, backbone, head, shapes, settings, slots, steps[:maps] if steps else None)
-    model.suited = {"augmentation": "ssd", "lr": 1e-4}  # a fifth of the usual: no layer normalises
+    model = SSD(names, preprocess, backbone, head, shapes, settings, output_ids, steps[:maps] if steps else None)
+    model.recipe_defaults = {"augmentation": "ssd", "lr": 1e-4}  # a fifth of the usual: no layer normalises
     model.backbone_keys = shared_keys(net, model)
     for classifier, ours in _DENSE.items():
         for kind in ("weight", "bias"):

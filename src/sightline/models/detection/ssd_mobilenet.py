@@ -68,7 +68,7 @@ def ssd_mobilenet_v1(
     image_size: int = 300,
     width: float = 1.0,
     settings: SSDSettings = SETTINGS,
-    slots: Sequence[int] | None = None,
+    output_ids: Sequence[int] | None = None,
 ) -> SSD:
     """SSD on MobileNet v1: 1917 boxes, 6.8 million parameters with 90 classes.
 
@@ -78,7 +78,7 @@ def ssd_mobilenet_v1(
         image_size: side of the square that images are resized to; the paper's is 300. Any from 1 on.
         width: factor on all channel counts, those of the layers behind the backbone too.
         settings: thresholds and counts.
-        slots: as in `Detector`.
+        output_ids: as in `Detector`.
     """
     names = Classes(classes)
     net = mobilenet_v1(1, in_channels=in_channels, width=width)
@@ -87,7 +87,7 @@ def ssd_mobilenet_v1(
     shapes = default_box_shapes([[2, 3]] * 6, min_ratio=0.2, max_ratio=0.95)
     # the finest map has three boxes: a small square, and the two of ratio 2
     shapes[0] = torch.cat([torch.tensor([[0.1, 0.1]]), default_box_shapes([[2]], scales=(0.2, 0.2))[0][2:]])
-    head = SSDHead(backbone.channels, [len(s) for s in shapes], head_outputs(names, slots), kernel=1)
+    head = SSDHead(backbone.channels, [len(s) for s in shapes], head_outputs(names, output_ids), kernel=1)
     normal_start(head)
     mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)
     model = SSD(
@@ -97,8 +97,8 @@ def ssd_mobilenet_v1(
         head,
         shapes,
         settings,
-        slots,
+        output_ids,
     )
-    model.suited = {"augmentation": "ssd", **SMALL_RATE}
+    model.recipe_defaults = {"augmentation": "ssd", **SMALL_RATE}
     model.backbone_keys = shared_keys(net, model)
     return model

@@ -74,7 +74,7 @@ def ssdlite320_mobilenet_v3_large(
     reduced_tail: bool = True,
     image_size: int = 320,
     settings: SSDSettings = SETTINGS,
-    slots: Sequence[int] | None = None,
+    output_ids: Sequence[int] | None = None,
 ) -> SSD:
     """SSDlite on MobileNet v3 large: 3,440,060 parameters with 90 classes.
 
@@ -85,13 +85,13 @@ def ssdlite320_mobilenet_v3_large(
             weights of the whole network need False.
         image_size: side of the square that images are resized to.
         settings: thresholds and counts.
-        slots: as in `Detector`.
+        output_ids: as in `Detector`.
     """
     norm = batch_norm(eps=1e-3, momentum=0.03)
     net = mobilenet_v3_large(in_channels=in_channels, norm=norm, reduced_tail=reduced_tail)
     backbone = SSDliteBackbone(list(net.features), 13, net.last_channels, (512, 256, 256, 128), norm)
     mean, std = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
-    return _ssdlite(net, classes, backbone, in_channels, image_size, mean, std, norm, settings, slots)
+    return _ssdlite(net, classes, backbone, in_channels, image_size, mean, std, norm, settings, output_ids)
 
 
 def ssdlite320_mobilenet_v2(
@@ -100,7 +100,7 @@ def ssdlite320_mobilenet_v2(
     in_channels: int = 3,
     image_size: int = 320,
     settings: SSDSettings = SETTINGS,
-    slots: Sequence[int] | None = None,
+    output_ids: Sequence[int] | None = None,
 ) -> SSD:
     """SSDlite on MobileNet v2 (MobileNet v2, section 6.2).
 
@@ -110,7 +110,9 @@ def ssdlite320_mobilenet_v2(
     norm = batch_norm(eps=1e-3, momentum=0.03)
     net = mobilenet_v2(in_channels=in_channels)
     backbone = SSDliteBackbone(list(net.features), 14, net.last_channels, (512, 256, 256, 128), norm)
-    return _ssdlite(net, classes, backbone, in_channels, image_size, IMAGENET_MEAN, IMAGENET_STD, norm, settings, slots)
+    return _ssdlite(
+        net, classes, backbone, in_channels, image_size, IMAGENET_MEAN, IMAGENET_STD, norm, settings, output_ids
+    )
 
 
 def _ssdlite(
@@ -123,16 +125,16 @@ def _ssdlite(
     std: Sequence[float],
     norm: NormLayer,
     settings: SSDSettings,
-    slots: Sequence[int] | None,
+    output_ids: Sequence[int] | None,
 ) -> SSD:
     names = Classes(classes)
     shapes = default_box_shapes([[2, 3]] * 6, min_ratio=0.2, max_ratio=0.95)
-    head = SSDHead(backbone.channels, [len(s) for s in shapes], head_outputs(names, slots), separable_norm=norm)
+    head = SSDHead(backbone.channels, [len(s) for s in shapes], head_outputs(names, output_ids), separable_norm=norm)
     normal_start(head)
     preprocess = Preprocess(
         for_channels(mean, in_channels), for_channels(std, in_channels), fixed_size=(image_size, image_size), divisor=1
     )
-    model = SSD(names, preprocess, backbone, head, shapes, settings, slots)
-    model.suited = model.suited | SMALL_RATE
+    model = SSD(names, preprocess, backbone, head, shapes, settings, output_ids)
+    model.recipe_defaults = model.recipe_defaults | SMALL_RATE
     model.backbone_keys = shared_keys(net, model)
     return model

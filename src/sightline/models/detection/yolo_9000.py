@@ -78,10 +78,10 @@ class YOLO9000(YOLOv2):
         tree: WordTree,
     ):
         names = classes if isinstance(classes, Classes) else Classes(classes)
-        slots = [tree.id(name) + 1 for name in names]
-        super().__init__(names, preprocess, backbone, head, anchors, sizes, settings or YOLO9000Settings(), slots)
+        output_ids = [tree.id(name) + 1 for name in names]
+        super().__init__(names, preprocess, backbone, head, anchors, sizes, settings or YOLO9000Settings(), output_ids)
         self.tree = tree
-        known = set(slots)
+        known = set(output_ids)
         nearest = [next((n + 1 for n in reversed(tree.path(node)) if n + 1 in known), 0) for node in range(len(tree))]
         for name, value in (("groups", tree.groups), ("children", tree.children), ("paths", tree.paths)):
             self.register_buffer(f"_{name}", value.clone(), persistent=False)

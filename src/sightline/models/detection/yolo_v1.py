@@ -233,8 +233,8 @@ def yolo_v1(
 
     The paper trains its first 20 convolutions on ImageNet before: `ImageClassifier(classes, YOLOv1Net(…))` is that
     network, and its weights load into this one. From a random start 24 layers without normalisation learn slowly.
-    `suited` holds the paper's training (section 2.2), all but its augmentation. Images are normalised as for the other
-    backbones, and the start's numbers are ours: the paper tells neither.
+    `recipe_defaults` holds the paper's training (section 2.2), all but its augmentation. Images are normalised as for
+    the other backbones, and the start's numbers are ours: the paper tells neither.
 
     Args:
         classes: names of the classes.
@@ -251,7 +251,7 @@ def yolo_v1(
     side = image_size // 32
     head = YOLOv1Head(net.last_channels, (side, side), grid, boxes, len(names), hidden=hidden)
     model = _assemble(net, names, head, in_channels, grid, boxes, image_size, settings)
-    model.suited = {
+    model.recipe_defaults = {
         "epochs": 135,
         "optimizer": "sgd",
         "lr": 0.01,
@@ -289,7 +289,7 @@ def yolo_v1_mobilenet_v2(
     net = mobilenet_v2(in_channels=in_channels)
     head = GridHead(net.last_channels, grid, boxes, len(names))
     model = _assemble(net, names, head, in_channels, grid, boxes, image_size, settings)
-    model.suited = model.suited | SMALL_RATE
+    model.recipe_defaults = model.recipe_defaults | SMALL_RATE
     return model
 
 

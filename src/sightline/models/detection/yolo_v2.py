@@ -136,7 +136,7 @@ class YOLOv2(Detector):
         anchors: of each cell, in cells; the same at all image sizes.
         sizes: sides of the square images it trains with; empty: that of `preprocess`.
         settings: weights and thresholds.
-        slots: as for `Detector`.
+        output_ids: as for `Detector`.
     """
 
     class_layers = r"^(head\.last\.|seen$)"
@@ -151,9 +151,9 @@ class YOLOv2(Detector):
         anchors: Anchors,
         sizes: Sequence[int] = (),
         settings: YOLOv2Settings | None = None,
-        slots: Sequence[int] | None = None,
+        output_ids: Sequence[int] | None = None,
     ):
-        super().__init__(classes, preprocess, slots)
+        super().__init__(classes, preprocess, output_ids)
         self.backbone = backbone
         self.head = head
         self.sizes = tuple(sizes)
@@ -330,9 +330,9 @@ def yolo_v2_darknet19(
     """The paper's network: 50,962,889 parameters with COCO's 80 classes.
 
     Darknet-19's convolutions, two more of 1024 channels, the passthrough from 26 × 26 × 512 (64 channels, then
-    13 × 13 × 256), one more, and the boxes. `suited` holds the paper's training (section 2, "Training for detection"),
-    all but its augmentation. Images are normalised as for the other backbones, and blocks of cells become channels in
-    the plain order; darknet's own weights know neither.
+    13 × 13 × 256), one more, and the boxes. `recipe_defaults` holds the paper's training (section 2, "Training for
+    detection"), all but its augmentation. Images are normalised as for the other backbones, and blocks of cells become
+    channels in the plain order; darknet's own weights know neither.
 
     Args:
         classes: names of the classes.
@@ -369,7 +369,7 @@ def yolo_v2_mobilenet_v2(
 
 def _paper(kind: type[Any], *common: Any, **more: Any) -> Any:
     model = _assemble(kind, darknet19(in_channels=common[1]), (4, 5), 1024, 64, *common, **more)
-    model.suited = {
+    model.recipe_defaults = {
         "epochs": 160,
         "optimizer": "sgd",
         "lr": 1e-3,
@@ -385,7 +385,7 @@ def _paper(kind: type[Any], *common: Any, **more: Any) -> Any:
 
 def _small(kind: type[Any], *common: Any, **more: Any) -> Any:
     model = _assemble(kind, mobilenet_v2(in_channels=common[1]), (3, 4), 256, 32, *common, **more)
-    model.suited = model.suited | SMALL_RATE
+    model.recipe_defaults = model.recipe_defaults | SMALL_RATE
     return model
 
 

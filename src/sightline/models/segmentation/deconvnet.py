@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from sightline.errors import InputError
 from sightline.models.keep_size import segmenter_preprocess
-from sightline.models.segmentation.fcn import State, dense_as_convolutions
+from sightline.models.segmentation.fcn import dense_as_convolutions
 from sightline.models.segmentation.segmenter import Segmenter
 from sightline.models.weights import shared_keys
 from sightline.nn.backbones.vgg import VGG, vgg16_bn
@@ -29,14 +29,9 @@ from sightline.structures import Classes
 
 
 class Unpooled(Segmenter):
-    """A mirrored network as a segmenter.
-
-    Attributes:
-        from_classifier: turns the state of the backbone's classifier into one whose entries have this model's shapes.
-    """
+    """A mirrored network as a segmenter."""
 
     class_layers = r"^network\.score\."
-    from_classifier: Callable[[State], State] | None = None
 
 
 class MirroredVGG(nn.Module):
@@ -150,7 +145,7 @@ def _unpooled(
     for module in (network.middle, network.decoder, network.score):
         he_start(module)
     model = Unpooled(names, segmenter_preprocess(in_channels, image_size, divisor=32), network, loss=losses)
-    model.suited = model.suited | {"lr": 1e-3}
+    model.recipe_defaults = model.recipe_defaults | {"lr": 1e-3}
     model.backbone_keys = shared_keys(net, model)
     return model
 

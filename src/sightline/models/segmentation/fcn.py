@@ -11,7 +11,7 @@ normalised as for ImageNet's published classifiers; the variants on MobileNet v2
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from sightline.errors import InputError
 from sightline.models.keep_size import segmenter_preprocess
+from sightline.models.model import State
 from sightline.models.segmentation.segmenter import Segmenter
 from sightline.models.weights import shared_keys
 from sightline.nn.backbones.features import FeatureMaps, Stage
@@ -29,18 +30,11 @@ from sightline.ops.pixel_losses import CROSS_ENTROPY, PixelLosses
 from sightline.ops.upsampling import bilinear_kernel
 from sightline.structures import Classes, Size
 
-State = dict[str, Tensor]
-
 
 class FCN(Segmenter):
-    """A skip network as a segmenter.
-
-    Attributes:
-        from_classifier: turns the state of the backbone's classifier into one whose entries have this model's shapes.
-    """
+    """A skip network as a segmenter."""
 
     class_layers = r"^network\.(scores|ups|last)\."
-    from_classifier: Callable[[State], State] | None = None
 
 
 class SkipNetwork(nn.Module):
@@ -244,7 +238,7 @@ def _on_vgg16(
     strides = [*(2**number for number in skips), 32]
     network = SkipNetwork(encoder, encoder.channels, strides, len(names), offsets)
     model = FCN(names, segmenter_preprocess(in_channels, image_size, divisor=32), network, loss=losses)
-    model.suited = model.suited | {"lr": 1e-4}  # no layer normalises
+    model.recipe_defaults = model.recipe_defaults | {"lr": 1e-4}  # no layer normalises
     model.backbone_keys = shared_keys(net, model)
     for layer in (0, 3):
         for kind in ("weight", "bias"):

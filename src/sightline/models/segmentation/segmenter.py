@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, overload
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.errors import InputError
+from sightline.models.model import Calls, Losses, Model
 from sightline.models.preprocess import Preprocess
 from sightline.ops.pixel_losses import pixel_cross_entropy
-from sightline.structures import IGNORE, Classes, ClassMap, ImageBatch, Size
+from sightline.structures import IGNORE, ClassMap, ImageBatch, Size
 
-Losses = dict[str, Tensor]
 PixelLoss = Callable[[Tensor, Tensor], Tensor]
 """Logits [N, K, H, W] and labels [N, H, W] int64 with `IGNORE` → a scalar."""
 
 
-class Segmenter(nn.Module):
+class Segmenter(Model):
     """A model of task "segmentation": `model(images, targets)` gives losses, `model(images)` gives `ClassMap`s.
 
     Args:
@@ -29,16 +29,12 @@ class Segmenter(nn.Module):
         network: batch [N, C, H, W] → logits [N, K, h, w], or by name "out" and further outputs such as "aux", which
             learn, too. Of another size than the batch they are brought to it bilinearly.
         loss: of every output; by default the mean cross-entropy over the pixels that count.
-        further: factor on the losses of further outputs.
+        aux_loss_weight: factor on the losses of further outputs.
     """
 
     task = "segmentation"
-    name = ""
-    arguments: dict[str, Any]
-    class_layers = ""
-    """Pattern (`re.search`) of the keys of entries whose shape depends on the classes."""
-    suited: dict[str, Any] = {"augmentation": "crops"}
-    """Numbers of a training recipe that suit it better than the recipe's own defaults."""
+    __call__: Calls[ClassMap]
+    recipe_defaults: dict[str, Any] = {"augmentation": "crops"}
 
     def __init__(
         self,
@@ -47,13 +43,11 @@ class Segmenter(nn.Module):
         network: nn.Module,
         *,
         loss: PixelLoss | None = None,
-        further: float = 0.5,
+        aux_loss_weight: float = 0.5,
     ):
-        super().__init__()
-        self.classes = classes if isinstance(classes, Classes) else Classes(classes)
+        super().__init__(classes, preprocess)
         if not len(self.classes):
             raise InputError("a segmenter needs at least one class; give classes=[…] with their names")
-        self.preprocess = preprocess
         self.network = network
         self.loss = loss or pixel_cross_entropy
         weights = getattr(loss, "class_weights", None)
@@ -62,28 +56,13 @@ class Segmenter(nn.Module):
                 f"there are {len(weights)} class weights but {len(self.classes)} classes; give one a class, in their "
                 "order"
             )
-        self.further = further
-        self.backbone_keys: dict[str, str | None] = {}
+        self.aux_loss_weight = aux_loss_weight
 
-    @property
-    def in_channels(self) -> int:
-        """Channels of the images it takes."""
-        return self.preprocess.channels
+    def batch_losses(self, batch: ImageBatch, targets: Sequence[ClassMap]) -> Losses:
+        return self.losses(self.outputs(batch), self.assign(targets, batch))
 
-    @overload
-    def forward(self, images: Sequence[Tensor], targets: Sequence[ClassMap]) -> Losses: ...
-    @overload
-    def forward(self, images: Sequence[Tensor], targets: None = None) -> list[ClassMap]: ...
-    def forward(self, images: Sequence[Tensor], targets: Sequence[ClassMap] | None = None) -> Losses | list[ClassMap]:
-        """Images [C, Hi, Wi] → the class map of each; with targets, the named losses instead."""
-        if targets is not None:
-            batch, _ = self.preprocess(images)
-            return self.losses(self.outputs(batch), self.assign(targets, batch))
-        results: dict[int, ClassMap] = {}
-        for group in self.preprocess.groups(images):
-            batch, _ = self.preprocess([images[i] for i in group])
-            results.update(zip(group, self.decode(self.outputs(batch)["out"], batch), strict=True))
-        return [results[i] for i in range(len(images))]
+    def batch_results(self, batch: ImageBatch) -> list[ClassMap]:
+        return self.decode(self.outputs(batch)["out"], batch)
 
     def outputs(self, batch: ImageBatch) -> dict[str, Tensor]:
         """A batch → logits [N, K, H, W] by name, at the size of the batch."""
@@ -106,8 +85,7 @@ class Segmenter(nn.Module):
         device = batch.tensor.device
         labels = torch.full((len(targets), *batch.tensor.shape[-2:]), IGNORE, dtype=torch.int64, device=device)
         for row, (target, size, original) in enumerate(zip(targets, batch.sizes, batch.original_sizes, strict=True)):
-            if target.classes is not None and target.classes != self.classes:
-                self.classes.require_same(target.classes, "the model", target.source or "the targets")
+            self.require_classes(target)
             if target.image_size != tuple(original):
                 raise InputError(
                     f"{target.source or f'target {row}'} has a map of {list(target.image_size)} pixels, but its image "
@@ -133,7 +111,7 @@ class Segmenter(nn.Module):
     def losses(self, outputs: Mapping[str, Tensor], labels: Tensor) -> Losses:
         """The loss of each output: "loss_pixels", and "loss_NAME" of the further ones."""
         losses = {"loss_pixels": self.loss(outputs["out"], labels)}
-        further = {n: self.further * self.loss(o, labels) for n, o in outputs.items() if n != "out"}
+        further = {n: self.aux_loss_weight * self.loss(o, labels) for n, o in outputs.items() if n != "out"}
         return losses | {f"loss_{name}": value for name, value in further.items()}
 
     @torch.no_grad()

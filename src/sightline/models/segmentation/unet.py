@@ -179,7 +179,7 @@ def unet(
     network = UNetwork(in_channels, len(names), width=width, depth=depth)
     preprocess = segmenter_preprocess(in_channels, image_size)  # mirrored at the image's own border
     model = UNet(names, preprocess, network, loss=losses)
-    model.suited = model.suited | {"lr": 1e-4}  # no layer normalises
+    model.recipe_defaults = model.recipe_defaults | {"lr": 1e-4}  # no layer normalises
     return model
 
 
@@ -197,7 +197,7 @@ def unet_small(
     names = Classes(classes)
     network = UNetwork(in_channels, len(names), width=width, depth=depth, valid=False, norm=nn.BatchNorm2d, dropout=0.0)
     model = UNet(names, segmenter_preprocess(in_channels, image_size, divisor=2**depth), network, loss=losses)
-    model.suited = model.suited | {"lr": 1e-3}
+    model.recipe_defaults = model.recipe_defaults | {"lr": 1e-3}
     return model
 
 
@@ -258,7 +258,7 @@ def _on_backbone(
     model = UNet(
         names, segmenter_preprocess(in_channels, image_size, divisor=encoder.strides[-1]), network, loss=losses
     )
-    model.suited = model.suited | {"lr": 1e-3}
+    model.recipe_defaults = model.recipe_defaults | {"lr": 1e-3}
     model.backbone_keys = shared_keys(net, model)
     return model
 

@@ -1,0 +1,46 @@
+"""What became of a checkpoint's entries when they were loaded into a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class LoadReport:
+    """What became of a checkpoint's entries.
+
+    Attributes:
+        source: the file.
+        loaded: number of the model's entries that were set.
+        total: number of the model's entries.
+        left_out: entries of the checkpoint that were not used, each with the reason.
+        fresh: the model's entries that keep their random start.
+        adapted: entries changed to fit another number of image channels.
+        note: what had to be assumed of the file.
+    """
+
+    source: str
+    loaded: int = 0
+    total: int = 0
+    left_out: list[str] = field(default_factory=list)
+    fresh: list[str] = field(default_factory=list)
+    adapted: list[str] = field(default_factory=list)
+    note: str = ""
+
+    def __str__(self) -> str:
+        lines = [f"{self.source}: {self.loaded} of the model's {self.total} entries loaded"]
+        for title, names in (
+            ("left out", self.left_out),
+            ("starting afresh", _layers(self.fresh)),
+            ("adapted to the image channels", self.adapted),
+        ):
+            if names:
+                more = f", … {len(names) - 6} more" if len(names) > 6 else ""
+                lines.append(f"  {title}: {', '.join(names[:6])}{more}")
+        if self.note:
+            lines.append(f"  note: {self.note}")
+        return "\n".join(lines)
+
+
+def _layers(keys: list[str]) -> list[str]:
+    return list(dict.fromkeys(key.rsplit(".", 1)[0] for key in keys))
