@@ -10,8 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from sightline.errors import InputError
-from sightline.models.model import Model
+from sightline.models.model import Model, as_model
 from sightline.report import sections
 from sightline.report.base import TaskReport
 from sightline.report.files import EVALUATION_FILE, PLAIN, read_evaluation, read_rows
@@ -41,7 +43,7 @@ def write_report(
     recipe: Any = None,
     environment: Mapping[str, Any] | None = None,
     metrics: Sequence[Mapping[str, Any]] | None = None,
-    model: Model | None = None,
+    model: nn.Module | None = None,
     title: str | None = None,
     task_report: TaskReport = PLAIN,
 ) -> Path:
@@ -81,7 +83,7 @@ def write_report(
         data=data,
         recipe=_yaml(folder / "recipe.yaml") if recipe is None else _mapping(recipe),
         environment=_json(folder / "environment.json") if environment is None else environment,
-        model=model,
+        model=None if model is None else as_model(model),
     )
     makers: tuple[tuple[str, str, Callable[[], str]], ...] = (
         *((part.key, part.heading, partial(part.make, facts.result)) for part in task_report.parts()),
