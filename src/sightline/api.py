@@ -20,7 +20,7 @@ from sightline.keywords import checked_keywords, require_known
 from sightline.models.model import Model, as_model
 from sightline.report.drawing import draw as _draw
 from sightline.training.recipe import Recipe
-from sightline.verbs.labels import as_learned, require_usable, with_target_fields
+from sightline.verbs.labels import as_learned, require_kind, require_usable, with_target_fields
 from sightline.verbs.opening import ClassesGiven
 from sightline.verbs.parts import learnt_and_held_out
 from sightline.verbs.prepare import prepare, recipe_for, require_name
@@ -253,10 +253,11 @@ def measure_chosen(
     from sightline.tasks import task_of
 
     part = chosen.part
-    measure = task_of(model, getattr(part, "kind", None)).measure
+    task = task_of(model, getattr(part, "kind", None))
+    require_kind(task, part, "the data")
     with suppress(InputError):  # labels that have boxes alone measure boxes alone
         part = with_target_fields(model, part)
-    result = _measure(model, part, measure, batch_size, device, progress, keep_predictions)
+    result = _measure(model, part, task.measure, batch_size, device, progress, keep_predictions)
     result.notes += chosen.notes
     opened = getattr(getattr(data, "source", None), "opened", {})
     result.measured = {"data": opened.get("path"), "split": chosen.split}

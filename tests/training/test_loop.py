@@ -356,12 +356,6 @@ def test_refusals(tmp_path):
     other.classes = Classes(["bright", "red"])
     with pytest.raises(ClassMismatch, match="the training set lacks 'dark' and the training set also has 'red'"):
         train(tmp_path / "a", data=other)
-    named = toy.Blobs()
-    named.kind = "class_scores"
-    with pytest.raises(
-        InputError, match="the model is one of detection, but the labels of the training set are image classes"
-    ):
-        train(tmp_path / "a", data=named)
     grey = toy.Blobs()
     grey.items[0] = (grey.items[0][0][:1], grey.items[0][1])
     with pytest.raises(InputError, match="has 1 channels, but the model takes 3; make the model with in_channels=1"):

@@ -18,6 +18,7 @@ from sightline.api import predict_to_folder
 from sightline.deploy.predict import score_threshold
 from sightline.deploy.writers.base import require_formats
 from sightline.errors import InputError
+from sightline.evaluation import ClassificationResult
 from sightline.structures import Classes, Instances
 from sightline.training.metrics_log import Row
 from sightline.training.run import Run, run_facts
@@ -216,6 +217,63 @@ def test_labels_count_from_0_or_from_1_only_where_that_is_certain():
         TorchData([(torch.zeros(3, 8, 8), {"boxes": []})], Classes(["a"]))[0]
     with pytest.raises(InputError, match=r"item 0 of the dataset is a Tensor, but \(image, target\) is needed"):
         TorchData([torch.zeros(3, 8, 8)], Classes(["a"]))
+
+
+class Pictures:
+    """Dark and bright images with the number of their class, as torchvision's ImageFolder gives them."""
+
+    classes = ("dark", "bright")
+
+    def __init__(self, kind=int):
+        self.kind_of = kind
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, i):
+        return torch.full((3, 40, 48), 60 + 120 * (i % 2), dtype=torch.uint8), self.kind_of(i % 2)
+
+
+@pytest.mark.parametrize("kind", [int, np.int64, torch.tensor])
+def test_whole_numbers_are_classes_of_whole_images(kind):
+    wrapped = TorchData(Pictures(kind))
+    assert (wrapped.kind, list(wrapped.classes)) == ("class_scores", ["dark", "bright"])
+    target = wrapped[1][1]
+    assert (target.label, target.image_size, target.source) == (1, (40, 48), "image 1")
+    named = Pictures()
+    named.classes = ("background", "thing")  # a folder of this name is a class like others
+    assert TorchData(named)[1][1].classes == Classes(["background", "thing"])
+    for label, words in ((True, "target is a bool"), (0.5, "target is a float"), (torch.tensor([1]), "is a Tensor")):
+        with pytest.raises(InputError, match=words):
+            TorchData([(torch.zeros(3, 8, 8), label)], Classes(["a", "b"]))[0]
+    with pytest.raises(InputError, match="label 3 is not a class id: ids are 0 to 1"):
+        TorchData([(torch.zeros(3, 8, 8), 3)], Classes(["a", "b"]))[0]
+
+
+def test_pictures_with_the_number_of_their_class_train_and_are_measured(tmp_path):
+    run = sl.train(
+        "mobilenet_v2", Pictures(), Pictures(), arguments={"image_size": 32}, runs=tmp_path, **QUICK | {"batch_size": 3}
+    )
+    assert list(run.metrics[0])[-3:] == ["val/top1", "val/balanced_accuracy", "val/macro_F1"]
+    assert run.metric == "val/top1"
+    result = sl.evaluate(run.model, Pictures(), progress=False)
+    assert isinstance(result, ClassificationResult)
+    assert result.images == 6
+    assert (run.folder / "evaluation.json").is_file()
+
+
+def test_a_model_of_another_task_is_refused_before_anything_is_written(tmp_path):
+    words = "the model is one of {}, but the labels of {} are {}; take a model of {} "
+    detector = sl.create_model(NAME, ["dark", "bright"], **TINY)
+    with pytest.raises(
+        InputError, match=words.format("detection", "the training set", "image classes", "classification")
+    ):
+        sl.train(detector, Pictures(), runs=tmp_path, **QUICK)
+    with pytest.raises(InputError, match="the labels of the validation set are image classes"):
+        sl.train(detector, Squares(), Pictures(), runs=tmp_path, **QUICK)
+    with pytest.raises(InputError, match="the labels of the data are image classes"):
+        sl.evaluate(detector, Pictures(), progress=False)
+    assert not any(tmp_path.iterdir())
 
 
 def test_wrong_keywords_are_answered_with_the_right_ones(run, folder):

@@ -31,7 +31,7 @@ from sightline.evaluation.detection import (
 )
 from sightline.evaluation.errors import DetectionErrors, OperatingPoint
 from sightline.evaluation.proposals import ProposalMeasure, ProposalResult, evaluate_proposals
-from sightline.evaluation.result import MakeMeasure, Measure, Result
+from sightline.evaluation.result import MakeMeasure, Measure, PlainResult, Result
 from sightline.evaluation.segmentation import (
     SEGMENTATION_METRICS,
     PixelCounts,
@@ -60,6 +60,7 @@ __all__ = [
     "Measure",
     "OperatingPoint",
     "PixelCounts",
+    "PlainResult",
     "ProposalMeasure",
     "ProposalResult",
     "Result",

@@ -111,6 +111,11 @@ class ClassificationResult:
         """bool [images]: whether the best class is the labelled one."""
         return self.predicted == self.label
 
+    @property
+    def threshold(self) -> None:
+        """None: no answer is left out by its score."""
+        return None
+
     def worst_first(self) -> NDArray[np.int64]:
         """Positions of the images: wrong answers first, the most confident before the others; right ones after them,
         the least confident first."""

@@ -128,6 +128,12 @@ class DetectionResult:
             self._operating = operating_point(self.objects, self.detections)
         return self._operating
 
+    @property
+    def threshold(self) -> float | None:
+        """The score of `operating_point`; None where nothing was right."""
+        point = self.operating_point
+        return None if point.f1 is None else float(point.score)
+
     def errors(self, score: float | None = None, iou: float = 0.5) -> DetectionErrors:
         """The confusion matrix and the kinds of error of the detections with at least `score`.
 

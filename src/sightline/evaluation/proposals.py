@@ -125,6 +125,11 @@ class ProposalResult:
         found: NDArray[np.bool_] = _reached(self.overlaps[self.counts.index(self.ranked_at)])[0]
         return found[self.image_of == image]
 
+    @property
+    def threshold(self) -> None:
+        """None: no answer is left out by its score."""
+        return None
+
     def worst_first(self) -> NDArray[np.int64]:
         """Positions of the images by rising recall; of equals, the one with more missed objects first.
 

@@ -93,6 +93,11 @@ class SegmentationResult:
         """How many pixels count."""
         return int(self.confusion.sum() + self.other.sum())
 
+    @property
+    def threshold(self) -> None:
+        """None: no answer is left out by its score."""
+        return None
+
     def worst_first(self) -> NDArray[np.int64]:
         """Positions of the images by rising mean IoU; those where no pixel counts come last."""
         return np.argsort(self.image_iou, kind="stable").astype(np.int64)  # NaN sorts last

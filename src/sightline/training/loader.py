@@ -18,15 +18,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from sightline.data.kinds import KINDS
 from sightline.data.transforms.mosaic import MixUp, Mosaic, Remembered
 from sightline.data.transforms.targets import within_image
 from sightline.errors import InputError
 from sightline.models.model import Model
 from sightline.structures import Classes, Instances, Size, Target
-
-_KINDS = {"detection": "instances", "segmentation": "class_map", "classification": "class_scores"}
-"""The kind of label each task learns from."""
 
 Item = tuple[int, ...]
 """What a batch is asked by: epoch and position of an image, and whether its augmentation is closed (`EpochBatches`)."""
@@ -252,7 +248,7 @@ def make_loader(
 
 
 def require_fitting(model: Model, data: Items, validation: Items | None) -> None:
-    """Refuse data that holds no images, or is of another kind, other classes or channels than the model.
+    """Refuse data that holds no images, or is of other classes or channels than the model.
 
     Raises:
         InputError: naming the set and the difference.
@@ -262,14 +258,7 @@ def require_fitting(model: Model, data: Items, validation: Items | None) -> None
             continue
         if len(items) == 0:
             raise InputError(f"{name} holds no images; give one that does, or another split")
-        task, kind = model.task, getattr(items, "kind", None)
-        if task in _KINDS and kind in KINDS and kind != _KINDS[task]:
-            fitting = " or ".join(name for name, of in _KINDS.items() if of == kind)
-            raise InputError(
-                f"the model is one of {task}, but the labels of {name} are {KINDS[kind].noun}; "
-                f"take a model of {fitting} (`sightline models` lists them)"
-            )
-        if kind == "joint" and not model.takes_labels:
+        if getattr(items, "kind", None) == "joint" and not model.takes_labels:
             raise InputError(
                 f"{name} holds images with boxes and images with labels alone, which this model cannot learn from; "
                 "take YOLO9000, or the images with boxes alone"

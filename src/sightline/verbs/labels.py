@@ -5,15 +5,37 @@ from __future__ import annotations
 from typing import Any
 
 from sightline.data.dataset import Dataset
+from sightline.data.kinds import KINDS
 from sightline.errors import InputError
 from sightline.models.model import Model
-from sightline.tasks import task_of
+from sightline.tasks import TASKS, Task, task_of
 from sightline.verbs.torch_data import TorchData
 
 
 def as_learned(data: Any, model: Model) -> Any:
     """The data with the targets of the model's task, such as objects with outlines drawn as class maps."""
     return task_of(model, getattr(data, "kind", None)).labels.prepare(data)
+
+
+def require_kind(task: Task, data: Any, title: str) -> None:
+    """Refuse a dataset whose labels the task does not learn from.
+
+    Args:
+        task: of the model.
+        data: the dataset; joint data, which holds two kinds, is left to the model.
+        title: names the dataset in the message.
+
+    Raises:
+        InputError: naming the tasks that learn from such labels.
+    """
+    kind = getattr(data, "kind", None)
+    if kind not in KINDS or kind == task.labels.kind:
+        return
+    fitting = " or ".join(other.name for other in TASKS.values() if other.labels.kind == kind)
+    raise InputError(
+        f"the model is one of {task.name}, but the labels of {title} are {KINDS[kind].noun}; "
+        f"take a model of {fitting or 'these labels'} (`sightline models` lists them)"
+    )
 
 
 def with_target_fields(model: Model, data: Any) -> Any:

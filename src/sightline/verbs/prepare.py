@@ -23,7 +23,7 @@ from sightline.training.metrics_log import require_metric
 from sightline.training.recipe import Recipe
 from sightline.training.run import RunFacts, existing_run_folder, run_facts
 from sightline.training.trained_on import TrainedOn
-from sightline.verbs.labels import as_learned, require_usable, with_target_fields
+from sightline.verbs.labels import as_learned, require_kind, require_usable, with_target_fields
 from sightline.verbs.opening import ClassesGiven, opened, opened_again
 from sightline.verbs.parts import HeldOut, Learnt, learnt_and_held_out
 from sightline.verbs.torch_data import TorchData
@@ -136,6 +136,8 @@ def prepare(
         validation = task.labels.prepare(validation)
     said: list[str] = []
     train, held_out = learnt_and_held_out(data, validation, recipe.seed, before, said, named)
+    for part, title in ((train, "the training set"), (held_out, "the validation set")):
+        require_kind(task, part, title)
     for part, title in () if checked else ((train, "training"), (held_out, "validation")):
         for piece in part.parts if isinstance(part, JointData) else (part,):
             require_usable(piece, title)

@@ -13,7 +13,7 @@ from torch import Tensor
 from sightline.data.keypoint_pairs import mirrored_keypoints
 from sightline.data.kinds import KINDS, kind_of_target
 from sightline.errors import InputError
-from sightline.structures import Classes, Instances
+from sightline.structures import Classes, ClassScores, Instances
 
 _FIELDS = ("boxes", "labels", "masks", "keypoints")
 """Of torchvision's dictionaries; "iscrowd" becomes crowd, "area" areas."""
@@ -29,7 +29,7 @@ class TorchData:
     `image_size`), or dictionaries as torchvision's detectors take them: "boxes" [N, 4] x1, y1, x2, y2 in
     pixels, "labels" [N], optionally "masks" [N, H, W], "keypoints" [N, P, 3], "iscrowd", "area". torchvision counts
     classes from 1, for 0 is its background: whether labels count from 0 or from 1 is found by looking at all targets
-    once.
+    once. A whole number is the class of the whole image, from 0 on, as torchvision's `ImageFolder` gives it.
 
     Args:
         data: the dataset; the same position must always give the same image (augmentation is the training's).
@@ -45,14 +45,16 @@ class TorchData:
     def __init__(self, data: Any, classes: Classes | None = None):
         self.data = data
         names = list(classes or getattr(data, "classes", None) or ())
-        has_background = bool(names) and names[0] in _BACKGROUND and classes is None
+        example = self._item(0)[1] if len(data) else None
+        whole = _is_label(example)  # of whole images, whose "background" is a class like others
+        has_background = bool(names) and names[0] in _BACKGROUND and classes is None and not whole
         names = names[1:] if has_background else names
         if not names:
             raise InputError(
                 "the dataset does not name its classes; give classes=[…], or the dataset an attribute `classes`"
             )
         self.classes = classes if isinstance(classes, Classes) else Classes(names)
-        first = kind_of_target(self._item(0)[1]) if len(data) else None
+        first = KINDS["class_scores"] if whole else kind_of_target(example)
         self.kind = (first or KINDS["instances"]).name
         self.first_label = 1 if has_background else 0
         lowest, highest, dictionaries = None, None, False
@@ -130,11 +132,13 @@ class TorchData:
         size = (int(image.shape[-2]), int(image.shape[-1]))
         if isinstance(target, Mapping):
             target = self._instances(target, size, i)
+        elif _is_label(target):
+            target = ClassScores(size, label=int(target), classes=self.classes, source=f"image {i}")
         if kind_of_target(target) is None:
             known = ", ".join(kind.target.__name__ for kind in KINDS.values())
             raise InputError(
-                f"image {i}: its target is a {type(target).__name__}; give {known}, or a dictionary with boxes and "
-                "labels"
+                f"image {i}: its target is a {type(target).__name__}; give {known}, a dictionary with boxes and "
+                "labels, or the number of the image's class"
             )
         if target.image_size != size:
             raise InputError(f"image {i} is of size {list(size)}, but its target is for {list(target.image_size)}")
@@ -157,6 +161,13 @@ class TorchData:
         fields["boxes"] = fields["boxes"].reshape(-1, 4)
         fields["labels"] = fields["labels"].to(torch.int64) - self.first_label
         return Instances(size, classes=self.classes, source=f"image {i}", **fields)
+
+
+def _is_label(target: Any) -> bool:
+    """Whether a target is a whole number, as Python, NumPy or PyTorch has it."""
+    if isinstance(target, Tensor):
+        return target.ndim == 0 and not target.is_floating_point() and target.dtype is not torch.bool
+    return isinstance(target, int | np.integer) and not isinstance(target, bool)
 
 
 def is_torch_data(data: Any) -> bool:

@@ -99,13 +99,12 @@ def train_prepared(
     return run
 
 
-def remember_threshold(model: Model, result: Any) -> None:
-    """Keep the score of the highest F1 with the model; where nothing was right, none."""
+def remember_threshold(model: Model, result: Result) -> None:
+    """Keep the score that predictions should have with the model, such as that of the highest F1."""
     metadata: dict[str, Any] = {**model.metadata}
     metadata.pop(THRESHOLD, None)
-    point = getattr(result, "operating_point", None)
-    if point is not None and point.f1 is not None:
-        metadata[THRESHOLD] = round(float(point.score), 6)
+    if result.threshold is not None:
+        metadata[THRESHOLD] = round(result.threshold, 6)
     model.metadata = metadata
 
 
@@ -150,7 +149,7 @@ def remove_unless_begun(folder: Path) -> None:
 
 def headline_of(result: Result, task: Task) -> dict[str, float | None]:
     """The metrics of a result that are recorded after each epoch."""
-    return {name: result.metrics[name] for name in task.headline if name in result.metrics}
+    return {name: result.metrics[name] for name in task.headline if name in result.headline}
 
 
 def _save_anew(run: Run, headline: Mapping[str, float | None], result: Result | None) -> None:
