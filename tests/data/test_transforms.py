@@ -39,12 +39,13 @@ from sightline.data.transforms import (
     Tone,
     Translate,
     VerticalFlip,
-    View,
+    Viewport,
     ZoomOut,
     recipes,
 )
+from sightline.data.transforms.motion import transform_boxes
+from sightline.data.transforms.objects import visible_share
 from sightline.data.transforms.resample import warp_image, warp_labels
-from sightline.data.transforms.targets import transform_boxes, visible_share
 from sightline.data.transforms.tone import apply_tone, to_dtype
 from sightline.errors import InputError
 from sightline.structures import IGNORE, Classes, ClassMap, ClassScores, Instances
@@ -172,7 +173,7 @@ def test_crop_and_flip_are_slices():
 def test_turning_equals_a_loop_over_pixels(degrees, dtype):
     image = picture(2, 15, 21, dtype=dtype)
     piece = Rotate((degrees, degrees))
-    matrix, size = piece.step(View(np.eye(3), (15, 21), np.zeros((0, 4)), (15, 21)), random())
+    matrix, size = piece.step(Viewport(np.eye(3), (15, 21), np.zeros((0, 4)), (15, 21)), random())
     out = warp_image(image, matrix, size, fill=0.0)
     inverse, expected = np.linalg.inv(matrix), np.zeros((2, 15, 21))
     source = image.double().numpy()
@@ -437,7 +438,7 @@ def test_iou_crop_reaches_its_threshold(threshold):
     box = [5.0, 5, 45, 35]
     cropped = 0
     for seed in range(30):
-        view = View(np.eye(3), (40, 60), np.array([box]), (40, 60))
+        view = Viewport(np.eye(3), (40, 60), np.array([box]), (40, 60))
         matrix, (height, width) = IoUCrop((threshold,)).step(view, random(seed))
         if (height, width) == (40, 60):
             continue
@@ -463,7 +464,7 @@ def test_safe_crop_holds_one_object_whole():
 def test_an_object_stays_while_a_pixel_of_it_and_its_share_are_seen():
     """Half of a box of 10 × 2 pixels is 1 pixel high, and half of one of 2 × 10 is 1 wide; less is out of sight."""
     boxes = np.array([[0.0, 0, 10, 2], [0, 0, 2, 10]])
-    view = View(np.eye(3), (20, 20), boxes, (20, 20), 0.3)
+    view = Viewport(np.eye(3), (20, 20), boxes, (20, 20), 0.3)
     windows = np.array([[0.0, 0, 20, 1], [0, 0, 1, 20], [0, 0, 20, 0.9], [0, 0, 0.9, 20]])
     assert view.kept(windows).tolist() == [[True, False], [False, True], [False, False], [False, False]]
 
@@ -492,7 +493,7 @@ def test_an_object_without_a_mask_goes_by_its_box_when_the_picture_turns():
 def test_scale_jitter_keeps_an_object_though_another_is_out_of_sight():
     boxes, canvas = np.array([[2.0, 3, 12, 12], [90, 90, 99, 99]]), np.array([[0.0, 0, 60, 40]])
     for seed in range(20):
-        view = View(np.eye(3), (40, 60), boxes, (40, 60), 0.3)
+        view = Viewport(np.eye(3), (40, 60), boxes, (40, 60), 0.3)
         matrix, size = ScaleJitter((3.0, 4.0)).step(view, random(seed))
         assert size == (40, 60)
         assert visible_share(transform_boxes(boxes, matrix), canvas)[0][0, 0] >= 0.3
@@ -513,7 +514,7 @@ def test_crops_care_for_objects_not_for_crowds():
 
 def test_zooming_out_draws_the_canvas_evenly():
     """SSD's canvas is 1 to 4 times as large, each ratio as likely as any other, in half of the images."""
-    view, generator = View(np.eye(3), (400, 400), np.zeros((0, 4)), (400, 400)), random(0)
+    view, generator = Viewport(np.eye(3), (400, 400), np.zeros((0, 4)), (400, 400)), random(0)
     steps = [ZoomOut().step(view, generator) for _ in range(2000)]
     ratios = np.array([1 / matrix[0, 0] for matrix, _ in steps])
     assert all(size == (400, 400) for _, size in steps)
@@ -555,7 +556,7 @@ def test_a_crop_within_its_source_is_not_larger_than_it():
 
 
 def test_rescaling_takes_the_canvas_along():
-    whole = View(np.eye(3), (100, 200), np.zeros((0, 4)), (100, 200))
+    whole = Viewport(np.eye(3), (100, 200), np.zeros((0, 4)), (100, 200))
     sizes = [tuple(Rescale((0.5, 2.0), (0.8, 1.25)).step(whole, random(seed))[1]) for seed in range(200)]
     areas = [math.sqrt(h * w / 20000) for h, w in sizes]
     shapes = [w / h / 2 for h, w in sizes]
@@ -865,7 +866,7 @@ def test_a_slope_stays_a_slope_however_it_is_shrunk_and_turned(shrink: tuple[flo
 
 def test_translation_reaches_both_ends() -> None:
     """A tenth of 20 × 30 pixels: from −2 to 2 rows and −3 to 3 columns, each of them."""
-    view = View(np.eye(3), (20, 30), np.zeros((0, 4)), (20, 30), 0.3)
+    view = Viewport(np.eye(3), (20, 30), np.zeros((0, 4)), (20, 30), 0.3)
     generator = np.random.default_rng(0)
     steps = [Translate(0.1).step(view, generator)[0] for _ in range(200)]
     assert {step[0, 2] for step in steps} == {-3, -2, -1, 0, 1, 2, 3}
@@ -916,7 +917,7 @@ def drawn(
     piece: transforms.Geometric, count: int = 300, boxes: object = ()
 ) -> list[tuple[np.ndarray, tuple[int, int]]]:
     """Steps of a piece from a picture of 200 × 400 with some objects."""
-    view = View(np.eye(3), (200, 400), np.array(boxes, dtype=float).reshape(-1, 4), (200, 400), 0.3)
+    view = Viewport(np.eye(3), (200, 400), np.array(boxes, dtype=float).reshape(-1, 4), (200, 400), 0.3)
     generator = np.random.default_rng(0)
     return [piece.step(view, generator) for _ in range(count)]
 
@@ -990,7 +991,7 @@ def test_one_channel_made_lighter(channels: int, dtype: torch.dtype) -> None:
 
 def test_a_threshold_of_one_crops_nothing() -> None:
     """SSD's "original image", though a window that is the object itself would reach it."""
-    view = View(np.eye(3), (4, 4), np.array([[1.0, 1, 3, 3]]), (4, 4), 0.3)
+    view = Viewport(np.eye(3), (4, 4), np.array([[1.0, 1, 3, 3]]), (4, 4), 0.3)
     generator = np.random.default_rng(0)
     for _ in range(50):
         step, size = IoUCrop((1.0,)).step(view, generator)

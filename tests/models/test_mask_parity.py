@@ -15,11 +15,11 @@ from torch.nn import functional as F
 from sightline.models.detection.faster_rcnn import FasterRCNN
 from sightline.models.detection.keypoint_rcnn import keypoint_rcnn_resnet50_fpn
 from sightline.models.detection.mask_rcnn import mask_rcnn_resnet50_fpn, mask_rcnn_resnet50_fpn_v2
-from sightline.models.preprocess import resize_target
 from sightline.nn.heads.box import BoxSettings
 from sightline.nn.heads.keypoint import hottest_places, keypoint_cells
 from sightline.nn.heads.mask import crop_masks
 from sightline.nn.heads.rpn import ProposalSettings
+from sightline.ops.geometry import resize_target
 from sightline.ops.masks import paste_masks
 from sightline.structures import Instances
 from tests.models import parity

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from sightline.data.transforms import Mosaic, recipes
+from sightline.data.transforms import Mosaic, Transform, recipes
 from sightline.models.preprocess import Preprocess
 from sightline.training.loader import EpochBatches, Samples, seen_size
 from sightline.training.loop import fit
@@ -58,7 +58,7 @@ def test_a_resumed_run_ends_with_the_very_weights(tmp_path, whole, after, worker
 def test_the_last_part_is_closed(tmp_path, workers):
     seen = tmp_path / "seen"
 
-    class Marked:
+    class Marked(Transform):
         """Says of each image it augments whether it was the open or the closed form."""
 
         closing = 0.4

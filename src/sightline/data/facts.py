@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 from typing import Any, Protocol
 
-from sightline.data.transforms.mirroring import may_mirror, mirrors_wrongly, swap_for
+from sightline.data.transforms.base import Transform
+from sightline.data.transforms.mirroring import swap_for
+from sightline.data.transforms.targets import mirrors_wrongly
 from sightline.errors import InputError
+from sightline.structures.fields import field_of
 
 log = logging.getLogger("sightline")
 FULL_SCALE, KEYPOINT_NAMES, KEYPOINT_SWAP = "full_scale", "keypoint_names", "keypoint_swap"
@@ -29,7 +32,8 @@ def data_facts(data: Any) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     if (scale := getattr(data, "full_scale", None)) is not None:
         facts[FULL_SCALE] = int(scale)
-    if "keypoints" in getattr(data, "fields", ("keypoints",)):
+    fields = getattr(data, "fields", None)
+    if fields is None or any(field_of(name).pairs for name in fields):
         if names := getattr(data, "keypoint_names", ()):
             facts[KEYPOINT_NAMES] = [str(name) for name in names]
         if (swap := getattr(data, "keypoint_swap", None)) is not None:
@@ -68,12 +72,12 @@ def scaled_as_learnt(model: Remembering, data: Any) -> Any:
     return data.with_full_scale(scale) if scale is not None and own is not None and own.stated is None else data
 
 
-def say_what_is_not_mirrored(data: Any, transform: Any) -> None:
+def say_what_is_not_mirrored(data: Any, transform: Transform | None) -> None:
     """Log, once a training, that its images are not mirrored for want of the pairs of their keypoints."""
-    if not may_mirror(transform) or not len(data) or "keypoints" not in getattr(data, "fields", ("keypoints",)):
+    if transform is None or not transform.mirrors or not len(data):
         return
     target = data.target(0) if hasattr(data, "target") else data[0][1]
-    if mirrors_wrongly(target, swap_for(getattr(transform, "keypoint_swap", None), data)):
+    if mirrors_wrongly(target, swap_for(transform.keypoint_swap, data)):
         log.warning(
             "images are not mirrored: the data does not say which keypoints are left and which are right; name them "
             "(left_…, right_…), give flip_idx in data.yaml (YOLO), or an augmentation with keypoint_swap"

@@ -8,10 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from sightline.errors import InputError
-from sightline.ops.boxes import scale_boxes
+from sightline.ops.geometry import following, resize_target
 from sightline.ops.resizing import Interpolation, resize_images
 from sightline.structures import ImageBatch, Instances, Size, require_images
 
@@ -23,16 +22,6 @@ _LONGEST = 100  # without a largest size, an image's longer side becomes at most
 def for_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
     """Three values for red, green and blue as one for each of `channels`: their mean, unless there are three."""
     return tuple(values) if channels == len(values) else (sum(values) / len(values),) * channels
-
-
-def resize_target(target: Instances, scale: tuple[float, float], size: Size) -> Instances:
-    """Boxes and keypoints scaled by (x, y), masks resized by the nearest pixel, for an image resized to `size`."""
-    fields = {"boxes": scale_boxes(target.boxes, scale)}
-    if "keypoints" in target:
-        fields["keypoints"] = target.keypoints * target.keypoints.new_tensor([*scale, 1.0])
-    if "masks" in target and target.masks.shape[1:] != size:
-        fields["masks"] = F.interpolate(target.masks[:, None].byte(), size=size, mode="nearest")[:, 0].bool()
-    return target.replace(image_size=size, **fields)
 
 
 @dataclass(frozen=True)
@@ -111,11 +100,12 @@ class Preprocess(nn.Module):
         if targets is None:
             return batch, None
         for t, size in zip(targets, sizes, strict=True):
-            if "masks" in t and tuple(t.masks.shape[1:]) != size:
-                raise InputError(
-                    f"{t.source or 'a target'} has masks of {list(t.masks.shape[1:])} pixels, but its image has "
-                    f"{list(size)}; give masks of the image's size"
-                )
+            for row, geometry, values in following(t):
+                if geometry.raster and tuple(values.shape[1:]) != size:
+                    raise InputError(
+                        f"{t.source or 'a target'} has {row.name} of {list(values.shape[1:])} pixels, but its image "
+                        f"has {list(size)}; give {row.name} of the image's size"
+                    )
         device = batch.tensor.device
         moved = [
             resize_target(t.to(device), scale, size)

@@ -11,6 +11,7 @@ from sightline.structures.classes import BACKGROUND, Classes
 from sightline.structures.instances import Instances
 from sightline.structures.size import Size
 from sightline.structures.target import Target
+from sightline.structures.whole_image import WholeImage
 
 __all__ = [
     "BACKGROUND",
@@ -22,5 +23,6 @@ __all__ = [
     "Instances",
     "Size",
     "Target",
+    "WholeImage",
     "require_images",
 ]

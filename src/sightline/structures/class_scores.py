@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from sightline.errors import InputError
 from sightline.structures.classes import Classes
 from sightline.structures.size import Size
+from sightline.structures.whole_image import WholeImage
 
 
 @dataclass(frozen=True)
-class ClassScores:
+class ClassScores(WholeImage):
     """What a whole image shows.
 
     Attributes:
@@ -47,7 +47,3 @@ class ClassScores:
             raise InputError("the best classes are known only where there are scores and class names")
         values, ids = self.scores.topk(min(k, len(self.classes)))
         return [(self.classes[i], v) for i, v in zip(ids.tolist(), values.tolist(), strict=True)]
-
-    def to(self, device: torch.device | str) -> ClassScores:
-        scores = None if self.scores is None else self.scores.to(device)
-        return ClassScores(self.image_size, self.label, scores, self.classes, self.source)

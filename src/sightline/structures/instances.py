@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,13 +10,15 @@ from torch import Tensor
 
 from sightline.errors import InputError
 from sightline.structures.classes import Classes
+from sightline.structures.fields import FIELDS
 from sightline.structures.size import Size
 
 
 class Instances:
     """The objects of one image: fields of equal length N, the image's size, and the classes' names.
 
-    Any keyword is a field. Fields with a known meaning are checked:
+    Any keyword is a field. Fields with a row in `sightline.structures.fields` are checked, and follow the image when
+    it is resized or augmented; `fields.add` adds a row:
 
     =============  =======================  ===============================================================
     field          shape and dtype          meaning
@@ -25,14 +26,14 @@ class Instances:
     boxes          [N, 4] float             x1, y1, x2, y2 in pixels of the image
     labels         [N] int64                class ids 0 … K−1
     scores         [N] float                confidence in [0, 1]
-    masks          [N, H, W] bool           one mask an object, of the image's size
+    masks          [N, H, W] bool           one mask per object, of the image's size
     keypoints      [N, P, 3] float          x, y in pixels and visibility (0 absent, 1 hidden, 2 visible)
     cuboids        [N, 9] float             x, y, z, w, h, l in metres and roll, pitch, yaw in radians
     crowd          [N] bool                 a region of many objects: neither right nor wrong when found
     difficult      [N] bool                 VOC's mark: does not count when found or missed
     areas          [N] float                the object's area in pixels, for size bins
-    captions       list of N str            a phrase an object
-    meshes         list of N                a mesh an object
+    captions       list of N str            one phrase per object
+    meshes         list of N                one mesh per object
     =============  =======================  ===============================================================
 
     Args:
@@ -63,7 +64,7 @@ class Instances:
         self.source = source
         self._fields: dict[str, Any] = {name: _as_field(name, value) for name, value in fields.items()}
         if not self._fields:
-            self._fields = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+            self._fields = {name: FIELDS[name].fitted([]) for name in ("boxes", "labels")}
         self._check()
 
     @classmethod
@@ -83,38 +84,13 @@ class Instances:
         lengths = {name: len(value) for name, value in self._fields.items()}
         if len(set(lengths.values())) > 1:
             raise InputError(f"{what}fields must have equal length, but they have {lengths}")
-        for name, shape in _SHAPES.items():
-            value = self._fields.get(name)
-            if value is not None and (
-                value.ndim != len(shape)
-                or any(want not in (None, have) for want, have in zip(shape, value.shape, strict=True))
-            ):
-                wanted = ", ".join("any" if size is None else str(size) for size in shape)
-                raise InputError(f"{what}{name} must have shape [{wanted}], not {list(value.shape)}")
-        masks = self._fields.get("masks")
-        if masks is not None and tuple(masks.shape[1:]) != self.image_size:
-            raise InputError(
-                f"{what}masks are of size {list(masks.shape[1:])}, but the image is of size {list(self.image_size)}"
-            )
-        boxes = self._fields.get("boxes")
-        if boxes is not None and len(boxes):
-            bad = ~boxes.isfinite().all(1) | (boxes[:, 2:] < boxes[:, :2]).any(1)
-            if bad.any():
-                row = int(bad.nonzero()[0])
-                values = [round(v, 2) if math.isfinite(v) else v for v in boxes[row].tolist()]
-                raise InputError(
-                    f"{what}box {row} is {values}, but a box must be finite with x1 ≤ x2 and y1 ≤ y2; "
-                    "correct or remove it (sightline check --fix drop does)"
-                )
-        labels = self._fields.get("labels")
-        if labels is not None and len(labels) and self.classes is not None:
-            low, high = int(labels.min()), int(labels.max())
-            if low < 0 or high >= len(self.classes):
-                bad_id = low if low < 0 else high
-                raise InputError(
-                    f"{what}label {bad_id} is not a class id: "
-                    f"there are {len(self.classes)} classes, ids 0 to {len(self.classes) - 1}"
-                )
+        rows = [(row, value) for name, value in self._fields.items() if (row := FIELDS.get(name)) is not None]
+        for row, value in rows:
+            if wrong := row.wrong_shape(value):
+                raise InputError(f"{what}{wrong}")
+        for row, value in rows:
+            if row.check is not None and (wrong := row.check(value, self)):
+                raise InputError(f"{what}{wrong}")
 
     def __getattr__(self, name: str) -> Any:
         fields = self.__dict__.get("_fields", {})
@@ -208,32 +184,11 @@ class Instances:
 
 _SHOWN = 5
 """Objects that `repr` lists."""
-_SHAPES: dict[str, tuple[int | None, ...]] = {
-    "boxes": (None, 4),
-    "labels": (None,),
-    "scores": (None,),
-    "masks": (None, None, None),
-    "keypoints": (None, None, 3),
-    "cuboids": (None, 9),
-    "crowd": (None,),
-    "difficult": (None,),
-    "areas": (None,),
-}
-_DTYPES = {"labels": torch.int64, "masks": torch.bool, "crowd": torch.bool, "difficult": torch.bool}
 
 
 def _as_field(name: str, value: Any) -> Any:
-    if name not in _SHAPES:
-        return (
-            value
-            if isinstance(value, Tensor)
-            else list(value)
-            if not hasattr(value, "dtype")
-            else torch.as_tensor(value)
-        )
-    tensor = torch.as_tensor(value)
-    if tensor.numel() == 0 and tensor.ndim != len(_SHAPES[name]):
-        tensor = tensor.new_zeros([size or 0 for size in _SHAPES[name]])  # an empty list knows no shape
-    if name in _DTYPES:
-        return tensor.to(_DTYPES[name])
-    return tensor if tensor.is_floating_point() else tensor.float()
+    if name in FIELDS:
+        return FIELDS[name].fitted(value)
+    if isinstance(value, Tensor):
+        return value
+    return torch.as_tensor(value) if hasattr(value, "dtype") else list(value)

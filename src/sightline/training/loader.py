@@ -11,6 +11,7 @@ import pickle
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import singledispatch
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,7 +19,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from sightline.data.transforms.mosaic import MixUp, Mosaic, Remembered
+from sightline.data.transforms.base import Transform
+from sightline.data.transforms.mosaic import Remembered
+from sightline.data.transforms.objects import objects_within
 from sightline.data.transforms.targets import within_image
 from sightline.errors import InputError
 from sightline.models.model import Model
@@ -26,9 +29,6 @@ from sightline.structures import Classes, Instances, Size, Target
 
 Item = tuple[int, ...]
 """What a batch is asked by: epoch and position of an image, and whether its augmentation is closed (`EpochBatches`)."""
-
-Transform = Callable[[Tensor, Any, np.random.Generator], tuple[Tensor, Any]]
-"""An augmentation: `(image [C, H, W], target, generator) -> (image, target)`, all its randomness from the generator."""
 
 
 class Items(Protocol):
@@ -38,14 +38,20 @@ class Items(Protocol):
     def __getitem__(self, index: int, /) -> tuple[Tensor, Target]: ...
 
 
-def trainable(target: Target) -> Target:
+@singledispatch
+def trainable(target: Any) -> Any:
     """The target without what teaches a detector nothing: crowd regions, and boxes without area in the image.
 
     Boxes are clipped to the image; see `within_image`. A crowd region is no object, and a box of zero width or height
-    has an IoU of zero with everything and log-sizes of minus infinity. Other kinds of target come back as they are.
+    has an IoU of zero with everything and log-sizes of minus infinity. Other types of target come back as they are.
     """
-    target = within_image(target)
-    if not isinstance(target, Instances) or "boxes" not in target or not len(target):
+    return target
+
+
+@trainable.register
+def _(target: Instances) -> Instances:
+    target = objects_within(target)
+    if "boxes" not in target or not len(target):
         return target
     boxes = target.boxes
     keep = (boxes[:, 2:] > boxes[:, :2]).all(1)
@@ -101,20 +107,18 @@ class EpochBatches(Sampler[list[Item]]):
 class Samples(Dataset[Any]):
     """One augmented image with its target for each `Item`; what fails is handed on, not raised.
 
-    An augmentation with a method `bind(data, size)` is given the data set; one with `closed()` is replaced by what that
-    gives where the item says so.
+    The augmentation is bound to the data set, and replaced by what its `closed()` gives where the item says so.
 
     An error raised inside a worker process would reach the user wrapped in a traceback of another process, so the batch
     carries it home.
     """
 
     def __init__(self, data: Items, transform: Transform | None = None, seed: int = 0, size: Size | None = None):
-        if _takes_others(transform):
+        if transform is not None and transform.combines:
             data = Remembered(data)  # each image is wanted several times an epoch
-        bind, close = getattr(transform, "bind", None), getattr(transform, "closed", None)
         self.data, self.seed = data, seed
-        self.transform: Transform | None = transform if bind is None else bind(data, size)
-        self.closed: Transform | None = self.transform if close is None else close()
+        self.transform = None if transform is None else transform.bind(data, size)
+        self.closed = None if self.transform is None else self.transform.closed()
 
     def __len__(self) -> int:
         return len(self.data)
@@ -129,14 +133,6 @@ class Samples(Dataset[Any]):
             return image, trainable(target)
         except InputError as error:
             return error
-
-
-def _takes_others(transform: Any) -> bool:
-    """Whether an augmentation makes one image of several of the data."""
-    if isinstance(transform, Mosaic | MixUp):
-        return True
-    inner = (*getattr(transform, "pieces", ()), getattr(transform, "augmentation", None))
-    return any(_takes_others(piece) for piece in inner if piece is not None)
 
 
 class Batch:

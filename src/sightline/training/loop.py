@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from sightline.data.facts import remember, say_what_is_not_mirrored, scaled_as_learnt
+from sightline.data.transforms.base import Augmentation, as_transform
 from sightline.errors import InputError
 from sightline.models.model import as_model
 from sightline.training import checkpoint, devices, half
@@ -21,7 +22,6 @@ from sightline.training.interrupt import Interrupts
 from sightline.training.loader import (
     EpochBatches,
     Items,
-    Transform,
     make_loader,
     require_fitting,
     worker_errors,
@@ -49,7 +49,7 @@ def fit(
     validate: Validate | None = None,
     lower_is_better: Collection[str] = (),
     quick_model: str | None = None,
-    transform: Transform | None = None,
+    transform: Augmentation | None = None,
     resume: bool = False,
     trackers: Sequence[Any] = (),
     progress: bool = True,
@@ -96,7 +96,8 @@ def fit(
     require_fitting(model, data, validation)
     remember(model, data)
     validation = scaled_as_learnt(model, validation)
-    say_what_is_not_mirrored(data, transform)
+    augmentation = None if transform is None else as_transform(transform)
+    say_what_is_not_mirrored(data, augmentation)
     accelerator = devices.make_accelerator(recipe, Path(folder), trackers, device)
     folder = devices.on_main(accelerator, lambda: existing_run_folder(folder) if resume else new_run(folder))
     checkpoint.seed_everything(recipe.seed + accelerator.process_index)
@@ -114,7 +115,7 @@ def fit(
 
     gpu = accelerator.device.type == "cuda"
     order = EpochBatches(len(data), recipe.batch_size, recipe.seed)
-    loader = make_loader(data, order, transform, recipe.workers, gpu, size=model.seen_size)
+    loader = make_loader(data, order, augmentation, recipe.workers, gpu, size=model.seen_size)
     held_out = None
     if validation is not None:
         in_turn = EpochBatches(len(validation), recipe.batch_size, recipe.seed, shuffle=False)
@@ -129,7 +130,7 @@ def fit(
         validation_seconds=state.validation_seconds,
         share=lambda value: devices.on_main(accelerator, lambda: value),
     )
-    closing = getattr(transform, "closing", 0.0)
+    closing = 0.0 if augmentation is None else augmentation.closing
     if closing > 0:
         order.closing = lambda epoch, batch: clock.progress_at(epoch, batch / order.count) >= 1 - closing
     closed = False

@@ -22,7 +22,8 @@ from sightline.data.transforms import (
     VerticalFlip,
     recipes,
 )
-from sightline.data.transforms.mirroring import mirrors_wrongly, unmirrored
+from sightline.data.transforms.mirroring import unmirrored
+from sightline.data.transforms.targets import mirrors_wrongly
 from sightline.structures import Instances
 from sightline.verbs.torch_data import TorchData
 
@@ -76,7 +77,7 @@ def test_left_stays_left_in_every_recipe(name: str, known: bool):
     bound = transform.bind(data, SIZE)
     found = []
     for seed in range(12):
-        for one in (bound, bound.closed() if hasattr(bound, "closed") else bound):
+        for one in (bound, bound.closed()):
             _, target = one(*data[seed % 4], np.random.default_rng(seed))
             found += chirality(target)
     assert len(found) > 10

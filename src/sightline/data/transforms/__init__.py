@@ -1,4 +1,4 @@
-"""Joint augmentation of image, boxes, masks, keypoints and class maps; see `compose` for how it works.
+"""Joint augmentation of images and their targets; see `compose` for how it works.
 
 transform = recipes.detection("strong", vertical_flip=0.5)
 transform = Compose([HorizontalFlip(), Rotate(15), SafeCrop(), Colour(hue=0.05)])
@@ -6,6 +6,7 @@ image, target = transform(image, target, np.random.default_rng(seed))
 """
 
 from sightline.data.transforms import recipes
+from sightline.data.transforms.base import Augmentation, Transform
 from sightline.data.transforms.colour import (
     HSV,
     Brightness,
@@ -16,7 +17,7 @@ from sightline.data.transforms.colour import (
     PixelNoise,
     Saturation,
 )
-from sightline.data.transforms.compose import Augmentation, Compose, Geometric, Photometric, Sometimes, View
+from sightline.data.transforms.compose import Compose, Geometric, Photometric, Sometimes, Viewport
 from sightline.data.transforms.crops import IoUCrop, RandomCrop, Rescale, SafeCrop, ScaleJitter, ZoomOut
 from sightline.data.transforms.external import Kornia
 from sightline.data.transforms.geometry import (
@@ -29,7 +30,7 @@ from sightline.data.transforms.geometry import (
     VerticalFlip,
 )
 from sightline.data.transforms.mosaic import MixUp, Mosaic
-from sightline.data.transforms.targets import PERSON_SWAP
+from sightline.data.transforms.targets import PERSON_SWAP, follow
 from sightline.data.transforms.tone import Tone
 
 __all__ = [
@@ -61,9 +62,11 @@ __all__ = [
     "Shear",
     "Sometimes",
     "Tone",
+    "Transform",
     "Translate",
     "VerticalFlip",
-    "View",
+    "Viewport",
     "ZoomOut",
+    "follow",
     "recipes",
 ]

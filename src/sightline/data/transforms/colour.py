@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sightline.data.transforms.base import Transform
 from sightline.data.transforms.compose import Photometric
 from sightline.data.transforms.tone import Tone, to_dtype
 from sightline.errors import InputError
-from sightline.structures import Target
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as in the Y of YIQ
 # NTSC 1953 as in Python's colorsys: grey, orange–blue and purple–green axes.
@@ -120,7 +121,7 @@ class Colour(Photometric):
 
 
 @dataclass(frozen=True)
-class HSV:
+class HSV(Transform):
     """Hue turned and saturation and value multiplied in HSV, as SSD's and YOLO's recipes do; RGB images only.
 
     Not linear, so it is a pass of its own and costs more than `Colour`.
@@ -136,7 +137,7 @@ class HSV:
     value: float = 0.4
     p: float = 1.0
 
-    def __call__(self, image: Tensor, target: Target, generator: np.random.Generator) -> tuple[Tensor, Target]:
+    def __call__(self, image: Tensor, target: Any, generator: np.random.Generator) -> tuple[Tensor, Any]:
         if generator.random() >= self.p or image.shape[0] != 3:
             return image, target
         hue = _factor(self.hue, 1, generator) - 1
@@ -146,13 +147,13 @@ class HSV:
 
 
 @dataclass(frozen=True)
-class PixelNoise:
+class PixelNoise(Transform):
     """Gaussian noise of standard deviation up to `amount` on every value of every channel."""
 
     amount: float = 0.03
     p: float = 0.5
 
-    def __call__(self, image: Tensor, target: Target, generator: np.random.Generator) -> tuple[Tensor, Target]:
+    def __call__(self, image: Tensor, target: Any, generator: np.random.Generator) -> tuple[Tensor, Any]:
         if generator.random() >= self.p:
             return image, target
         deviation = generator.uniform(0, self.amount) * (255 if image.dtype == torch.uint8 else 1)

@@ -1,40 +1,35 @@
 """Augmentations one after the other, with all geometry in ONE resampling and all linear colour in ONE pass.
 
-An augmentation is a callable `(image, target, generator) -> (image, target)` and a pure function of the generator: the
-same seed gives the same result. Geometric pieces do not touch pixels: each contributes a 3×3 matrix and an output size,
-`Compose` multiplies the matrices of neighbouring pieces and moves the image, boxes, masks and keypoints once. A crop is
-therefore a window that moves: what it cut off is not lost, and a later rotation or zoom-out shows it again in place
-of fill.
+An augmentation is a pure function of its generator: the same seed gives the same result. Geometric pieces do not touch
+pixels: each contributes a 3×3 matrix and an output size, `Compose` multiplies the matrices of neighbouring pieces and
+moves the image and its target once. A crop is therefore a window that moves: what it cut off is not lost, and a later
+rotation or zoom-out shows it again in place of fill.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from itertools import groupby
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, cast
 
 import numpy as np
 from torch import Tensor
 
-from sightline.data.transforms.mirroring import mirrors_wrongly, swap_for, unmirrored
+from sightline.data.transforms.base import Augmentation, Transform, as_transform
+from sightline.data.transforms.mirroring import swap_for, unmirrored
+from sightline.data.transforms.motion import Affine, transform_boxes
+from sightline.data.transforms.objects import visible_share
 from sightline.data.transforms.resample import warp_image
-from sightline.data.transforms.targets import transform_boxes, visible_share, warp_target, within_image
+from sightline.data.transforms.targets import boxes_to_keep, follow, mirrors_wrongly, within_image
 from sightline.data.transforms.tone import Tone, apply_tone, mean_colour
 from sightline.errors import InputError
-from sightline.structures import Instances, Size, Target
-
-
-@runtime_checkable
-class Augmentation(Protocol):
-    """Changes an image and its target together; all randomness comes from `generator`."""
-
-    def __call__(self, image: Tensor, target: Target, generator: np.random.Generator) -> tuple[Tensor, Target]: ...
+from sightline.structures import Size
 
 
 @dataclass(frozen=True)
-class View:
+class Viewport:
     """The picture as composed so far, without a pixel moved: what a geometric piece looks at to choose its step.
 
     Attributes:
@@ -51,9 +46,9 @@ class View:
     source_size: Size
     min_visible: float = 0.3
 
-    def then(self, step: np.ndarray, size: Size) -> View:
+    def then(self, step: np.ndarray, size: Size) -> Viewport:
         """The view after one more step."""
-        return View(step @ self.matrix, size, self.source_boxes, self.source_size, self.min_visible)
+        return Viewport(step @ self.matrix, size, self.source_boxes, self.source_size, self.min_visible)
 
     @property
     def boxes(self) -> np.ndarray:
@@ -67,14 +62,14 @@ class View:
         return (share >= self.min_visible) & (width >= 1) & (height >= 1)
 
 
-class Geometric(ABC):
+class Geometric(Transform):
     """A piece that moves pixels: it gives a matrix and an output size, and leaves the moving to `Compose`."""
 
     @abstractmethod
-    def step(self, view: View, generator: np.random.Generator) -> tuple[np.ndarray, Size]:
+    def step(self, view: Viewport, generator: np.random.Generator) -> tuple[np.ndarray, Size]:
         """The [3, 3] matrix from the picture so far to the next one, and the next one's (height, width)."""
 
-    def __call__(self, image: Tensor, target: Target, generator: np.random.Generator) -> tuple[Tensor, Target]:
+    def __call__(self, image: Tensor, target: Any, generator: np.random.Generator) -> tuple[Tensor, Any]:
         return Compose((self,))(image, target, generator)
 
     def bind(self, data: Any, size: Size | None) -> Compose:
@@ -82,19 +77,19 @@ class Geometric(ABC):
         return Compose((self,)).bind(data, size)
 
 
-class Photometric(ABC):
+class Photometric(Transform):
     """A piece that changes colour linearly: it composes into a `Tone`, and leaves the pixels to `Compose`."""
 
     @abstractmethod
     def tone(self, tone: Tone, generator: np.random.Generator) -> Tone:
         """`tone` followed by this piece's change."""
 
-    def __call__(self, image: Tensor, target: Target, generator: np.random.Generator) -> tuple[Tensor, Target]:
+    def __call__(self, image: Tensor, target: Any, generator: np.random.Generator) -> tuple[Tensor, Any]:
         return Compose((self,))(image, target, generator)
 
 
 @dataclass(frozen=True, repr=False)
-class Compose:
+class Compose(Transform):
     """Pieces one after the other: neighbouring geometric ones are one resampling, linear colours one pass.
 
     Args:
@@ -108,7 +103,7 @@ class Compose:
         closing: share of a training, its last, for which training takes `closed()` instead.
     """
 
-    pieces: tuple[Augmentation, ...]
+    pieces: tuple[Transform, ...]
     min_visible: float = 0.3
     fill: float = 0.45
     keypoint_swap: tuple[int, ...] | None = None
@@ -128,23 +123,18 @@ class Compose:
         swap = None if keypoint_swap is None else tuple(int(i) for i in keypoint_swap)
         if swap is not None and sorted(swap) != list(range(len(swap))):
             raise InputError(f"keypoint_swap is {swap}, but it must hold each keypoint's index 0 to P−1 exactly once")
-        object.__setattr__(self, "pieces", tuple(pieces))
+        object.__setattr__(self, "pieces", tuple(map(as_transform, pieces)))
         object.__setattr__(self, "min_visible", float(min_visible))
         object.__setattr__(self, "fill", float(fill))
         object.__setattr__(self, "keypoint_swap", swap)
         object.__setattr__(self, "closing", float(closing))
-        for piece in self.pieces:
-            if not callable(piece):
-                raise InputError(
-                    f"an augmentation must be callable as (image, target, generator), but {piece!r} is not"
-                )
 
-    def __call__(self, image: Tensor, target: Target, generator: np.random.Generator) -> tuple[Tensor, Target]:
+    def __call__(self, image: Tensor, target: Any, generator: np.random.Generator) -> tuple[Tensor, Any]:
         """Augment one image and its target.
 
         Args:
             image: [C, H, W] uint8, or float in [0, 1], on the CPU; any number of channels.
-            target: `Instances`, `ClassMap` or `ClassScores` of the same image.
+            target: of the same image; what becomes of each type of target is in `targets`.
             generator: the only source of randomness.
 
         Returns:
@@ -170,17 +160,17 @@ class Compose:
         return image.contiguous(), target
 
     def _move(
-        self, image: Tensor, target: Target, pieces: list[Geometric], generator: np.random.Generator
-    ) -> tuple[Tensor, Target]:
+        self, image: Tensor, target: Any, pieces: list[Geometric], generator: np.random.Generator
+    ) -> tuple[Tensor, Any]:
         size = (int(image.shape[1]), int(image.shape[2]))
-        view = View(np.eye(3), size, _objects(target), size, self.min_visible)
+        view = Viewport(np.eye(3), size, boxes_to_keep(target), size, self.min_visible)
         straight = mirrors_wrongly(target, self.keypoint_swap)
         for piece in pieces:
             step, output = piece.step(view, generator)
             view = view.then(unmirrored(step, output) if straight else step, output)
         if view.size == size and np.allclose(view.matrix, np.eye(3), rtol=0, atol=1e-9):
             return image, target
-        moved = warp_target(target, view.matrix, view.size, self.min_visible, self.keypoint_swap)
+        moved = follow(target, Affine(view.matrix, view.size), self.min_visible, self.keypoint_swap)
         return warp_image(image, view.matrix, view.size, self.fill), moved
 
     def bind(self, data: Any, size: Size | None) -> Compose:
@@ -191,17 +181,24 @@ class Compose:
             size: (height, width) that the model sees pictures at, where it is known.
         """
         bound = (
-            piece.bind(data, size) if hasattr(piece, "bind") and not isinstance(piece, Geometric) else piece
+            # a geometric piece would become a resampling of its own
+            piece if isinstance(piece, Geometric) else piece.bind(data, size)
             for piece in self.pieces
         )
         return Compose(bound, self.min_visible, self.fill, swap_for(self.keypoint_swap, data), self.closing)
 
     def closed(self) -> Compose:
         """The same for the last part of a training, its pieces that make one picture of several left out."""
-        return self._with(piece.closed() if hasattr(piece, "closed") else piece for piece in self.pieces)
-
-    def _with(self, pieces: Iterable[Augmentation]) -> Compose:
+        pieces = (piece.closed() for piece in self.pieces)
         return Compose(pieces, self.min_visible, self.fill, self.keypoint_swap, self.closing)
+
+    @property
+    def mirrors(self) -> bool:
+        return any(piece.mirrors for piece in self.pieces)
+
+    @property
+    def combines(self) -> bool:
+        return any(piece.combines for piece in self.pieces)
 
     def __repr__(self) -> str:
         lines = ",\n    ".join(repr(piece) for piece in self.pieces)
@@ -214,39 +211,37 @@ class Compose:
 
 
 @dataclass(frozen=True)
-class Sometimes:
+class Sometimes(Transform):
     """`augmentation` with probability `p`, else nothing. A geometric one inside is a resampling of its own."""
 
     augmentation: Augmentation
     p: float = 0.5
 
-    def __call__(self, image: Tensor, target: Target, generator: np.random.Generator) -> tuple[Tensor, Target]:
+    def __call__(self, image: Tensor, target: Any, generator: np.random.Generator) -> tuple[Tensor, Any]:
         if generator.random() >= self.p:
             return image, target
         return self.augmentation(image, target, generator)
 
     def bind(self, data: Any, size: Size | None) -> Sometimes:
         """The same, its augmentation given the data set."""
-        inner = self.augmentation
-        return replace(self, augmentation=inner.bind(data, size)) if hasattr(inner, "bind") else self
+        return replace(self, augmentation=as_transform(self.augmentation).bind(data, size))
 
     def closed(self) -> Sometimes:
         """The same with what its augmentation becomes."""
-        inner = self.augmentation
-        return replace(self, augmentation=inner.closed()) if hasattr(inner, "closed") else self
+        return replace(self, augmentation=as_transform(self.augmentation).closed())
+
+    @property
+    def mirrors(self) -> bool:
+        return self.p > 0 and as_transform(self.augmentation).mirrors
+
+    @property
+    def combines(self) -> bool:
+        return as_transform(self.augmentation).combines
 
 
-def _kind(piece: Augmentation) -> type | None:
+def _kind(piece: Transform) -> type | None:
     """What neighbouring pieces must share to be composed into one pass."""
     return next((kind for kind in (Geometric, Photometric) if isinstance(piece, kind)), None)
-
-
-def _objects(target: Target) -> np.ndarray:
-    """[N, 4] float64 boxes a crop has to care for: those of objects, not of crowd regions."""
-    if not isinstance(target, Instances) or "boxes" not in target or not len(target):
-        return np.zeros((0, 4))
-    boxes = target.boxes.detach().cpu().numpy().astype(np.float64)
-    return boxes[~target.crowd.cpu().numpy()] if "crowd" in target else boxes
 
 
 def _recolour(image: Tensor, pieces: list[Photometric], generator: np.random.Generator) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sightline.data.transforms.compose import Geometric, View
+from sightline.data.transforms.compose import Geometric, Viewport
 from sightline.data.transforms.geometry import Resize, affine
 from sightline.errors import InputError
 from sightline.structures import Size
@@ -41,7 +41,7 @@ class ScaleJitter(Geometric):
         _check_range("scale", self.scale, above=0)
         _check_range("aspect", self.aspect, above=0)
 
-    def step(self, view: View, generator: np.random.Generator) -> tuple[np.ndarray, Size]:
+    def step(self, view: Viewport, generator: np.random.Generator) -> tuple[np.ndarray, Size]:
         jitter = generator.random() < self.p
         height, width = view.size
         canvas = self.size or view.size
@@ -81,7 +81,7 @@ class Rescale(Geometric):
         _check_range("scale", self.scale, above=0)
         _check_range("aspect", self.aspect, above=0)
 
-    def step(self, view: View, generator: np.random.Generator) -> tuple[np.ndarray, Size]:
+    def step(self, view: Viewport, generator: np.random.Generator) -> tuple[np.ndarray, Size]:
         if generator.random() >= self.p:
             return np.eye(3), view.size
         height, width = view.size
@@ -111,7 +111,7 @@ class RandomCrop(Geometric):
         if self.size < 1:
             raise InputError(f"size is {self.size}, but a crop has at least 1 pixel a side; give 320 if in doubt")
 
-    def step(self, view: View, generator: np.random.Generator) -> tuple[np.ndarray, Size]:
+    def step(self, view: Viewport, generator: np.random.Generator) -> tuple[np.ndarray, Size]:
         full = np.array([view.size[1], view.size[0]])
         extent = np.minimum(full, self.size)
         if self.within_source:
@@ -138,7 +138,7 @@ class ZoomOut(Geometric):
                 f"ratio is {self.ratio}, but zooming out needs ratios of at least 1; use ScaleJitter for both"
             )
 
-    def step(self, view: View, generator: np.random.Generator) -> tuple[np.ndarray, Size]:
+    def step(self, view: Viewport, generator: np.random.Generator) -> tuple[np.ndarray, Size]:
         if generator.random() >= self.p:
             return np.eye(3), view.size
         shrink = 1 / generator.uniform(*self.ratio)
@@ -170,7 +170,7 @@ class IoUCrop(Geometric):
     tries: int = 40
     p: float = 1.0
 
-    def step(self, view: View, generator: np.random.Generator) -> tuple[np.ndarray, Size]:
+    def step(self, view: Viewport, generator: np.random.Generator) -> tuple[np.ndarray, Size]:
         height, width = view.size
         boxes = view.boxes
         if generator.random() >= self.p or not len(boxes):
@@ -214,7 +214,7 @@ class SafeCrop(Geometric):
         _check_range("scale", self.scale, above=0)
         _check_range("aspect", self.aspect, above=0)
 
-    def step(self, view: View, generator: np.random.Generator) -> tuple[np.ndarray, Size]:
+    def step(self, view: Viewport, generator: np.random.Generator) -> tuple[np.ndarray, Size]:
         if generator.random() >= self.p:
             return np.eye(3), view.size
         full = np.array([view.size[1], view.size[0]])

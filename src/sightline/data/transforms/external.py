@@ -9,14 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sightline.data.transforms.mirroring import mirrors_wrongly, swap_for
-from sightline.data.transforms.targets import boxes_of, move_keypoints, place_instances, within_image
+from sightline.data.transforms.base import Transform
+from sightline.data.transforms.mirroring import swap_for
+from sightline.data.transforms.motion import Motion
+from sightline.data.transforms.targets import corners_of, follow, mirrors_wrongly, parts_of, within_image
 from sightline.errors import InputError
-from sightline.structures import ClassMap, ClassScores, Instances, Size, Target
+from sightline.structures import Size
 
 
 @dataclass(frozen=True)
-class Kornia:
+class Kornia(Transform):
     """A kornia augmentation (or a sequence of them) on image, boxes, masks and keypoints; kornia's own `p` counts.
 
     Reproducible: torch is seeded from the generator for the call and restored after it. Boxes go as their four corners
@@ -41,42 +43,32 @@ class Kornia:
         """The same, with the data's pairs of keypoints."""
         return replace(self, keypoint_swap=swap_for(self.keypoint_swap, data))
 
-    def __call__(self, image: Tensor, target: Target, generator: np.random.Generator) -> tuple[Tensor, Target]:
-        from kornia.constants import DataKey
-
+    def __call__(self, image: Tensor, target: Any, generator: np.random.Generator) -> tuple[Tensor, Any]:
         target = within_image(target)
-        values = image.float() / 255 if image.dtype == torch.uint8 else image.float()
-        inputs: dict[str, Tensor] = {"image": values[None]}
-        keys = {"image": DataKey.INPUT}
-        if isinstance(target, Instances) and len(target):
-            x1, y1, x2, y2 = target.boxes.double().unbind(1)
-            corners = torch.stack([x1, y1, x2, y1, x2, y2, x1, y2], dim=1).view(-1, 2)
-            # kornia counts from the centre of the first pixel, we from its corner.
-            inputs["corners"], keys["corners"] = (corners[None] - 0.5).float(), DataKey.KEYPOINTS
-            if "keypoints" in target:
-                points = target.keypoints[..., :2].reshape(1, -1, 2)
-                inputs["points"], keys["points"] = points.float() - 0.5, DataKey.KEYPOINTS
-            if "masks" in target:
-                inputs["masks"], keys["masks"] = target.masks[None].float(), DataKey.MASK
-        elif isinstance(target, ClassMap):
-            # Beyond the border kornia fills with 0, so ids move up by one and 0 comes back as IGNORE.
-            inputs["map"], keys["map"] = (target.labels + 1)[None, None].float(), DataKey.MASK
-        moved = self._run(inputs, keys, generator, target)
-        mirrored = "points" in moved and _turns_over(moved["corners"][0])
-        if mirrored and mirrors_wrongly(target, self.keypoint_swap):
-            moved, mirrored = _mirrored_back(moved), False
-        output = moved["image"][0]
+        motion = self._run(image, target, generator)
+        swap = self.keypoint_swap
+        if motion.mirrored and mirrors_wrongly(target, swap):
+            motion = motion.mirrored_back()
+        output = motion.image
         if image.dtype == torch.uint8:
             output = output.mul(255).round_().clamp_(0, 255)
-        size = (int(output.shape[1]), int(output.shape[2]))
-        return output.to(image.dtype), self._target(target, moved, size, self.keypoint_swap if mirrored else None)
+        return output.to(image.dtype), follow(target, motion, self.min_visible, swap)
 
-    def _run(
-        self, inputs: dict[str, Tensor], keys: dict[str, Any], generator: np.random.Generator, target: Target
-    ) -> dict[str, Tensor]:
+    def _run(self, image: Tensor, target: Any, generator: np.random.Generator) -> Moved:
         from kornia.augmentation import AugmentationSequential
         from kornia.constants import DataKey, Resample
 
+        values = image.float() / 255 if image.dtype == torch.uint8 else image.float()
+        inputs: dict[str, Tensor] = {"image": values[None]}
+        keys = {"image": DataKey.INPUT}
+        parts = parts_of(target)
+        for name, points in parts.points.items():
+            # kornia counts from the centre of the first pixel, we from its corner
+            inputs[name], keys[name] = (points.reshape(1, -1, 2) - 0.5).float(), DataKey.KEYPOINTS
+        for name, (pixels, outside) in parts.pixels.items():
+            # beyond the border kornia fills with 0
+            inputs[name] = (pixels.float() - float(outside)).reshape(1, -1, *pixels.shape[-2:])
+            keys[name] = DataKey.MASK
         sequence = AugmentationSequential(
             self.augmentation,
             data_keys=[keys[name] for name in inputs],
@@ -92,53 +84,64 @@ class Kornia:
                     f"{type(self.augmentation).__name__} of kornia cannot be applied to it ({error}); use another one"
                 ) from error
         outputs = [outputs] if isinstance(outputs, Tensor) else outputs
-        return dict(zip(inputs, outputs, strict=True))
-
-    def _target(self, target: Target, moved: dict[str, Tensor], size: Size, swap: tuple[int, ...] | None) -> Target:
-        if isinstance(target, ClassScores):
-            return ClassScores(size, target.label, target.scores, target.classes, target.source)
-        if isinstance(target, ClassMap):
-            return ClassMap(moved["map"][0, 0].round().long() - 1, target.classes, source=target.source)
-        if not len(target):
-            return target.replace(image_size=size)
-        before = boxes_of(target)
-        corners = (moved["corners"][0] + 0.5).double().view(len(target), 4, 2)
-        after = torch.cat([corners.amin(1), corners.amax(1)], dim=1).numpy()
-        if size == tuple(target.image_size) and np.abs(after - before).max() < 1e-3:
-            after = before  # only the colours changed
-        x, y = corners.unbind(-1)
-        area = (x * y.roll(-1, 1) - x.roll(-1, 1) * y).sum(1).abs().numpy() / 2  # of the moved quadrangle
-        growth = area / np.maximum((before[:, 2:] - before[:, :2]).prod(1), 1e-12)
-        keypoints = None
-        if "keypoints" in target:
-            places = (moved["points"][0] + 0.5).view(len(target), -1, 2)
-            keypoints = move_keypoints(target.keypoints, places, size, swap)
-        turned = after is not before
-        return place_instances(
-            target,
-            after,
-            size,
-            self.min_visible,
-            growth=growth,
-            turned=turned,
-            move_masks=lambda rows: moved["masks"][0, rows] > 0.5,
-            keypoints=keypoints,
-        )
+        return Moved(inputs["image"], dict(zip(inputs, outputs, strict=True)))
 
 
-def _turns_over(corners: Tensor) -> bool:
-    """Whether the corners [4N, 2] of boxes, in order once clockwise on the screen, now go round the other way."""
-    x, y = corners.double().view(-1, 4, 2).unbind(-1)
-    return float((x * y.roll(-1, 1) - x.roll(-1, 1) * y).sum()) < 0
+class Moved(Motion):
+    """What kornia made of an image and the parts of its target.
+
+    Args:
+        source: [1, C, H, W], the image as it was.
+        outputs: [1, C, h, w] as "image"; [1, K, 2] points from pixel centres, of them "corners", the four of each box
+            (or of the image) once clockwise; [1, K, h, w] pixels.
+    """
+
+    def __init__(self, source: Tensor, outputs: dict[str, Tensor]):
+        self.source, self.outputs = source, outputs
+        self.image = outputs["image"][0]
+        self.size = (int(self.image.shape[1]), int(self.image.shape[2]))
+        self.same_size = self.size == tuple(source.shape[2:])
+        self.corners = (outputs["corners"][0] + 0.5).double().view(-1, 4, 2) if "corners" in outputs else None
+        self.mirrored = self.corners is not None and float(_doubled_areas(self.corners).sum()) < 0
+
+    @property
+    def moves(self) -> bool:
+        """Whether the image's corners, given for a target that does not say how it follows, are somewhere else."""
+        still = corners_of(torch.tensor([[0, 0, self.source.shape[3], self.source.shape[2]]]))
+        return not (self.same_size and self.corners is not None and bool((self.corners - still).abs().max() < 1e-3))
+
+    def boxes(self, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
+        if self.corners is None:
+            return boxes, np.ones(len(boxes)), False
+        after = torch.cat([self.corners.amin(1), self.corners.amax(1)], dim=1).numpy()
+        still = self.same_size and bool(np.abs(after - boxes).max() < 1e-3)  # only the colours changed
+        area = _doubled_areas(self.corners).abs().numpy() / 2
+        growth = area / np.maximum((boxes[:, 2:] - boxes[:, :2]).prod(1), 1e-12)
+        return boxes if still else after, growth, not still
+
+    def points(self, name: str, points: Tensor) -> Tensor:
+        return (self.outputs[name][0] + 0.5).view(points.shape) if name in self.outputs else points
+
+    def pixels(self, name: str, values: Tensor, outside: int | bool = 0, rows: Tensor | None = None) -> Tensor:
+        if name not in self.outputs:
+            return values.new_zeros((*values.shape[:-2], *self.size))
+        moved = self.outputs[name][0]
+        moved = moved[0] if values.ndim == 2 else moved if rows is None else moved[rows]
+        if values.dtype == torch.bool:
+            return moved > 0.5
+        return (moved if values.is_floating_point() else moved.round()).to(values.dtype) + outside
+
+    def mirrored_back(self) -> Moved:
+        """The same, left and right exchanged."""
+        last = self.size[1] - 1  # kornia counts from pixel centres
+        flipped = {
+            name: value.flip(-1) if value.ndim == 4 else torch.stack([last - value[..., 0], value[..., 1]], dim=-1)
+            for name, value in self.outputs.items()
+        }
+        return Moved(self.source, flipped)
 
 
-def _mirrored_back(moved: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What kornia gave, left and right exchanged."""
-    last = moved["image"].shape[-1] - 1  # kornia counts from pixel centres
-    flipped = dict(moved)
-    for name in ("image", "masks", "map"):
-        if name in moved:
-            flipped[name] = moved[name].flip(-1)
-    for name in ("corners", "points"):
-        flipped[name] = torch.stack([last - moved[name][..., 0], moved[name][..., 1]], dim=-1)
-    return flipped
+def _doubled_areas(corners: Tensor) -> Tensor:
+    """[N], of quadrangles [N, 4, 2]; negative where their corners go round counter-clockwise on the screen."""
+    x, y = corners.unbind(-1)
+    return (x * y.roll(-1, 1) - x.roll(-1, 1) * y).sum(1)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sightline.data.transforms.compose import Geometric, View
+from sightline.data.transforms.compose import Geometric, Viewport
 from sightline.structures import Size
 
 Range = float | tuple[float, float]
@@ -22,7 +22,11 @@ class HorizontalFlip(Geometric):
 
     p: float = 0.5
 
-    def step(self, view: View, generator: np.random.Generator) -> tuple[np.ndarray, Size]:
+    @property
+    def mirrors(self) -> bool:
+        return self.p > 0
+
+    def step(self, view: Viewport, generator: np.random.Generator) -> tuple[np.ndarray, Size]:
         if generator.random() >= self.p:
             return np.eye(3), view.size
         return affine(-1, 0, view.size[1], 0, 1, 0), view.size
@@ -34,7 +38,11 @@ class VerticalFlip(Geometric):
 
     p: float = 0.5
 
-    def step(self, view: View, generator: np.random.Generator) -> tuple[np.ndarray, Size]:
+    @property
+    def mirrors(self) -> bool:
+        return self.p > 0
+
+    def step(self, view: Viewport, generator: np.random.Generator) -> tuple[np.ndarray, Size]:
         if generator.random() >= self.p:
             return np.eye(3), view.size
         return affine(1, 0, 0, 0, -1, view.size[0]), view.size
@@ -46,7 +54,7 @@ class QuarterTurn(Geometric):
 
     p: float = 0.75
 
-    def step(self, view: View, generator: np.random.Generator) -> tuple[np.ndarray, Size]:
+    def step(self, view: Viewport, generator: np.random.Generator) -> tuple[np.ndarray, Size]:
         if generator.random() >= self.p:
             return np.eye(3), view.size
         return turn(view.size, 90.0 * int(generator.integers(1, 4)), expand=True)
@@ -58,7 +66,7 @@ class Resize(Geometric):
 
     size: int | tuple[int, int]
 
-    def step(self, view: View, generator: np.random.Generator) -> tuple[np.ndarray, Size]:
+    def step(self, view: Viewport, generator: np.random.Generator) -> tuple[np.ndarray, Size]:
         height, width = view.size
         if isinstance(self.size, int):
             factor = self.size / max(height, width)
@@ -76,7 +84,7 @@ class Rotate(Geometric):
     expand: bool = False
     p: float = 1.0
 
-    def step(self, view: View, generator: np.random.Generator) -> tuple[np.ndarray, Size]:
+    def step(self, view: Viewport, generator: np.random.Generator) -> tuple[np.ndarray, Size]:
         if generator.random() >= self.p:
             return np.eye(3), view.size
         return turn(view.size, generator.uniform(*_pair(self.degrees)), self.expand)
@@ -89,7 +97,7 @@ class Translate(Geometric):
     fraction: float = 0.1
     p: float = 1.0
 
-    def step(self, view: View, generator: np.random.Generator) -> tuple[np.ndarray, Size]:
+    def step(self, view: Viewport, generator: np.random.Generator) -> tuple[np.ndarray, Size]:
         if generator.random() >= self.p:
             return np.eye(3), view.size
         most = np.round(self.fraction * np.array([view.size[1], view.size[0]])).astype(np.int64)
@@ -104,7 +112,7 @@ class Shear(Geometric):
     degrees: Range = 5.0
     p: float = 1.0
 
-    def step(self, view: View, generator: np.random.Generator) -> tuple[np.ndarray, Size]:
+    def step(self, view: Viewport, generator: np.random.Generator) -> tuple[np.ndarray, Size]:
         if generator.random() >= self.p:
             return np.eye(3), view.size
         x, y = np.tan(np.radians(generator.uniform(*_pair(self.degrees), size=2)))

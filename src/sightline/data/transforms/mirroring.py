@@ -11,17 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sightline.structures import Instances, Size, Target
-
-
-def mirrors_wrongly(target: Target, keypoint_swap: tuple[int, ...] | None) -> bool:
-    """Whether a mirrored image would have its left and right keypoints exchanged, for want of their pairs."""
-    return (
-        keypoint_swap is None
-        and isinstance(target, Instances)
-        and "keypoints" in target
-        and target.keypoints.shape[1] > 1  # a single point is its own mirror image
-    )
+from sightline.structures import Size
 
 
 def unmirrored(step: np.ndarray, size: Size) -> np.ndarray:
@@ -39,19 +29,6 @@ def unmirrored(step: np.ndarray, size: Size) -> np.ndarray:
     else:
         back[1, 2] = size[0]
     return back @ step
-
-
-def may_mirror(augmentation: Any) -> bool:
-    """Whether an augmentation of this library, or one inside it, mirrors images."""
-    inside = [*getattr(augmentation, "pieces", ())]
-    if isinstance(getattr(augmentation, "p", 1.0), int | float) and not getattr(augmentation, "p", 1.0) > 0:
-        return False
-    if type(augmentation).__name__ in ("HorizontalFlip", "VerticalFlip"):
-        return True
-    if getattr(augmentation, "flip", 0) or getattr(augmentation, "vertical_flip", 0):
-        return True
-    inner = getattr(augmentation, "augmentation", None)
-    return any(may_mirror(piece) for piece in (*inside, *([] if inner is None else [inner])))
 
 
 def swap_for(own: tuple[int, ...] | None, data: Any) -> tuple[int, ...] | None:

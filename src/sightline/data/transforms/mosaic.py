@@ -16,19 +16,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sightline.data.transforms.compose import Augmentation
-from sightline.data.transforms.mirroring import mirrors_wrongly, swap_for
+from sightline.data.transforms.base import Augmentation, Transform, as_transform
+from sightline.data.transforms.compose import Compose
+from sightline.data.transforms.geometry import HorizontalFlip, VerticalFlip
+from sightline.data.transforms.mirroring import swap_for
+from sightline.data.transforms.motion import Affine
+from sightline.data.transforms.objects import objects_within
 from sightline.data.transforms.resample import warp_image
-from sightline.data.transforms.targets import warp_target, within_image
+from sightline.data.transforms.targets import follow, mirrors_wrongly
 from sightline.errors import InputError
-from sightline.structures import Instances, Size, Target
+from sightline.ops.geometry import place_instances
+from sightline.structures import Instances, Size
+from sightline.structures.fields import FIELDS, Field
 
 
 class Samples(Protocol):
     """A data set, as far as it is needed here."""
 
     def __len__(self) -> int: ...
-    def __getitem__(self, index: int, /) -> tuple[Tensor, Target]: ...
+    def __getitem__(self, index: int, /) -> tuple[Tensor, Any]: ...
 
 
 class Remembered:
@@ -41,7 +47,7 @@ class Remembered:
 
     def __init__(self, data: Samples, room: int = 1 << 29):
         self.data, self.room = data, room
-        self._kept: dict[int, tuple[Tensor, Target]] = {}
+        self._kept: dict[int, tuple[Tensor, Any]] = {}
 
     def __len__(self) -> int:
         return len(self.data)
@@ -51,7 +57,7 @@ class Remembered:
         """As of the data set."""
         return getattr(self.data, "keypoint_swap", None)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Target]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
         """(image, target) of a position; not to be written into."""
         if index in self._kept:
             return self._kept[index]
@@ -67,7 +73,7 @@ class Remembered:
 
 
 @dataclass(frozen=True)
-class Mosaic:
+class Mosaic(Transform):
     """Four pictures as the tiles of one, each at a scale and a place of its own, resampled once.
 
     The tiles meet at a random point of the middle. In its tile each picture is as large as the model would see it,
@@ -117,7 +123,7 @@ class Mosaic:
         swap = swap_for(self.keypoint_swap, data)
         return replace(self, data=data, size=size or self.size, keypoint_swap=swap)
 
-    def __call__(self, image: Tensor, target: Target, generator: np.random.Generator) -> tuple[Tensor, Target]:
+    def __call__(self, image: Tensor, target: Any, generator: np.random.Generator) -> tuple[Tensor, Any]:
         """An image [C, H, W] and its `Instances` → a mosaic of `size` with the first among its four."""
         own = _instances(target)
         height, width = self.size or (max(image.shape[1:]),) * 2
@@ -136,16 +142,20 @@ class Mosaic:
             straight = mirrors_wrongly(objects, self.keypoint_swap)
             matrix = self._view(own_size, (height, width), size, generator, straight)
             canvas[:, y1:y2, x1:x2] = warp_image(picture, matrix, size, self.fill)
-            seen = warp_target(objects, matrix, size, self.min_visible, self.keypoint_swap)
-            assert isinstance(seen, Instances)
-            parts.append(_shifted(seen, (x1, y1), (height, width)))
+            seen = follow(objects, Affine(matrix, size), self.min_visible, self.keypoint_swap)
+            parts.append(place_instances(seen, (x1, y1), (height, width)))
         return canvas, joined(parts)
 
-    def closed(self) -> Augmentation:
-        """The picture alone, mirrored as before."""
-        from sightline.data.transforms.compose import Compose
-        from sightline.data.transforms.geometry import HorizontalFlip, VerticalFlip
+    @property
+    def mirrors(self) -> bool:
+        return self.flip > 0 or self.vertical_flip > 0
 
+    @property
+    def combines(self) -> bool:
+        return True
+
+    def closed(self) -> Compose:
+        """The picture alone, mirrored as before."""
         flips = [HorizontalFlip(self.flip)] * (self.flip > 0) + [VerticalFlip(self.vertical_flip)] * (
             self.vertical_flip > 0
         )
@@ -171,7 +181,7 @@ class Mosaic:
 
 
 @dataclass(frozen=True)
-class MixUp:
+class MixUp(Transform):
     """With probability `p`, another sample laid over this one: pixels blended, objects of both.
 
     Args:
@@ -192,11 +202,10 @@ class MixUp:
 
     def bind(self, data: Samples, size: Size | None) -> MixUp:
         """The same, taking its other pictures from `data`."""
-        inner: Any = self.augmentation
-        bound = inner.bind(data, size) if hasattr(inner, "bind") else inner
-        return replace(self, augmentation=bound, data=data, size=size or self.size)
+        inner = None if self.augmentation is None else as_transform(self.augmentation).bind(data, size)
+        return replace(self, augmentation=inner, data=data, size=size or self.size)
 
-    def __call__(self, image: Tensor, target: Target, generator: np.random.Generator) -> tuple[Tensor, Target]:
+    def __call__(self, image: Tensor, target: Any, generator: np.random.Generator) -> tuple[Tensor, Any]:
         """An image [C, H, W] and its `Instances` → both augmented, and perhaps blended with others."""
         own = _instances(target)
         second = other(self.data, image, own, generator) if generator.random() < self.p else None
@@ -215,17 +224,19 @@ class MixUp:
         for picture, weight in ((image, share), (over, 1 - share)):
             blend[:, : picture.shape[1], : picture.shape[2]] += weight * picture.float()
         blend = blend.round_().clamp_(0, 255).to(torch.uint8) if image.dtype == torch.uint8 else blend.to(image.dtype)
-        return blend, joined([_shifted(part, (0, 0), size) for part in (own, objects)])
+        return blend, joined([place_instances(part, (0, 0), size) for part in (own, objects)])
 
-    def closed(self) -> Augmentation:
+    @property
+    def mirrors(self) -> bool:
+        return self.augmentation is not None and as_transform(self.augmentation).mirrors
+
+    @property
+    def combines(self) -> bool:
+        return True
+
+    def closed(self) -> Transform:
         """What the inner augmentation becomes."""
-        from sightline.data.transforms.compose import Compose
-
-        inner: Any = self.augmentation
-        if hasattr(inner, "closed"):
-            closed: Augmentation = inner.closed()
-            return closed
-        return inner if inner is not None else Compose([])
+        return Compose([]) if self.augmentation is None else as_transform(self.augmentation).closed()
 
 
 def other(
@@ -259,12 +270,13 @@ def other(
 def joined(parts: list[Instances]) -> Instances:
     """The objects of several targets of one image size as one.
 
-    It has the fields that all with objects have; one that does not say which are crowds, or difficult, has none.
+    It has the fields that all with objects have; where only some have a field with a value for the others (`missing`,
+    as crowd and difficult), these get it.
     """
     parts = [part for part in parts if len(part)] or parts[:1]
-    for name in ("crowd", "difficult"):
-        if any(name in part for part in parts):
-            parts = [part if name in part else _without(part, name) for part in parts]
+    for row in FIELDS.values():
+        if row.missing is not None and any(row.name in part for part in parts):
+            parts = [part if row.name in part else _with_missing(part, row) for part in parts]
     first = parts[0]
     names = [name for name in first.fields if all(name in part for part in parts)]
     fields: dict[str, Any] = {}
@@ -278,35 +290,17 @@ def joined(parts: list[Instances]) -> Instances:
     return Instances.unchecked(first.image_size, classes=first.classes, source=first.source, **fields)
 
 
-def _without(target: Instances, name: str) -> Instances:
-    fields: dict[str, Any] = {name: torch.zeros(len(target), dtype=torch.bool, device=target.boxes.device)}
-    return target.replace(**fields)
+def _with_missing(target: Instances, row: Field) -> Instances:
+    return target.replace(**{row.name: row.fitted([row.missing] * len(target))})
 
 
-def _shifted(target: Instances, by: tuple[int, int], size: Size) -> Instances:
-    """The objects of a part of a picture, in the pixels of the whole of `size`."""
-    x, y = by
-    fields: dict[str, Any] = {"boxes": target.boxes + target.boxes.new_tensor([x, y, x, y])}
-    if "keypoints" in target:
-        there = (target.keypoints[..., 2:] > 0).to(target.keypoints.dtype)
-        moved = target.keypoints[..., :2] + target.keypoints.new_tensor([x, y])
-        fields["keypoints"] = torch.cat([moved * there, target.keypoints[..., 2:]], -1)
-    if "masks" in target:
-        masks = target.masks.new_zeros((len(target), *size))
-        masks[:, y : y + target.image_size[0], x : x + target.image_size[1]] = target.masks
-        fields["masks"] = masks
-    return target.replace(image_size=size, **fields)
-
-
-def _instances(target: Target) -> Instances:
+def _instances(target: Any) -> Instances:
     if not isinstance(target, Instances):
         raise InputError(
             f"{target.source or 'the target'} is a {type(target).__name__}, but pictures of several samples are for "
             "objects with boxes; choose an augmentation without mosaic"
         )
-    placed = within_image(target)
-    assert isinstance(placed, Instances)
-    return placed
+    return objects_within(target)
 
 
 def _between(generator: np.random.Generator, limits: tuple[float, float]) -> float:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from sightline.data.transforms.base import Augmentation, Transform
 from sightline.data.transforms.colour import ChannelNoise, Colour, PixelNoise
-from sightline.data.transforms.compose import Augmentation, Compose
+from sightline.data.transforms.compose import Compose
 from sightline.data.transforms.crops import IoUCrop, RandomCrop, Rescale, SafeCrop, ScaleJitter, ZoomOut
 from sightline.data.transforms.geometry import HorizontalFlip, Rotate, Shear, VerticalFlip
 from sightline.data.transforms.mosaic import MixUp, Mosaic
@@ -90,7 +91,7 @@ def mosaic(
         extra: more augmentations, applied last.
     """
     swap = None if keypoint_swap is None else tuple(keypoint_swap)
-    tiles: Augmentation = Mosaic(scale=scale, flip=flip, vertical_flip=vertical_flip, keypoint_swap=swap)
+    tiles: Transform = Mosaic(scale=scale, flip=flip, vertical_flip=vertical_flip, keypoint_swap=swap)
     pieces = [MixUp(tiles, mixup) if mixup > 0 else tiles]
     tones = [Colour(brightness=0.2, contrast=0.2, saturation=0.4, hue=0.015)] if colour else []
     return Compose([*pieces, *tones, *extra], keypoint_swap=swap, closing=closing)

@@ -84,7 +84,7 @@ def warp_labels(labels: Tensor, matrix: np.ndarray, size: Size, outside: int | b
         rows = np.floor(inverse[1, 0] * x + inverse[1, 1] * y[:, None] + inverse[1, 2]).astype(np.int64)
         beyond = (columns < 0) | (columns >= width) | (rows < 0) | (rows >= height)
         index = rows.clip(0, height - 1) * width + columns.clip(0, width - 1)
-        picked = values.reshape(*values.shape[:-2], -1).take(index, axis=-1)
+        picked = values.reshape(*values.shape[:-2], height * width).take(index, axis=-1)
         np.copyto(picked, np.asarray(outside, picked.dtype), where=beyond)
         return torch.from_numpy(picked)
     inverse, transpose = turned

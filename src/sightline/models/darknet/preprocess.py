@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sightline.models.preprocess import Preprocess, resize_target
+from sightline.models.preprocess import Preprocess
+from sightline.ops.geometry import place_instances, resize_target
 from sightline.structures import ImageBatch, Instances, Size
 
 _GREY = 0.5
@@ -72,13 +73,7 @@ class DarknetPreprocess(Preprocess):
         """A target of the stretched image → of the letterbox."""
         (height, width), (top, left) = self.inner(size)
         small = resize_target(target, (width / self.canvas[1], height / self.canvas[0]), (height, width))
-        fields = {"boxes": small.boxes + small.boxes.new_tensor([left, top] * 2)}
-        if "keypoints" in small:
-            fields["keypoints"] = small.keypoints + small.keypoints.new_tensor([left, top, 0])
-        if "masks" in small:
-            right, below = self.canvas[1] - width - left, self.canvas[0] - height - top
-            fields["masks"] = F.pad(small.masks, (left, right, top, below))
-        return small.replace(image_size=self.canvas, **fields)
+        return place_instances(small, (left, top), self.canvas)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, {'letterbox' if self.letterbox else 'stretched'}"

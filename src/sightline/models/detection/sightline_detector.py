@@ -33,11 +33,12 @@ from torch.nn import functional as F
 
 from sightline.errors import InputError
 from sightline.models.detection.detector import Detections, Detector, Losses
-from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels, resize_target
+from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
 from sightline.nn.backbones.csp import CSPBackbone
 from sightline.nn.heads.decoupled import DecoupledHead
 from sightline.nn.necks.pan import PathAggregation
 from sightline.ops.boxes import clip_boxes_to_image, elementwise_iou
+from sightline.ops.geometry import resize_target
 from sightline.ops.losses import (
     complete_box_iou_loss,
     distribution_focal_loss,

@@ -1,0 +1,86 @@
+"""How a picture is moved by an augmentation, as far as its target must know to follow it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sightline.data.transforms.resample import warp_labels
+from sightline.structures import Size
+
+
+class Motion(ABC):
+    """A move of pixels, from a source image into an image of `size`.
+
+    Attributes:
+        size: (height, width) of the moved image.
+        mirrored: the image was turned over, so that left and right changed places.
+    """
+
+    size: Size
+    mirrored: bool
+
+    @property
+    def moves(self) -> bool:
+        """False where pixels stayed where they were."""
+        return True
+
+    @abstractmethod
+    def boxes(self, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
+        """The moved objects' boxes, not clipped.
+
+        Args:
+            boxes: [N, 4] float64 xyxy in the source image.
+
+        Returns:
+            boxes [N, 4] float64; [N] by how much each area was multiplied; and whether the move was not axis-aligned,
+            so that the boxes are loose.
+        """
+
+    @abstractmethod
+    def points(self, name: str, points: Tensor) -> Tensor:
+        """The points [N, …, 2] of the part `name` in the moved image."""
+
+    @abstractmethod
+    def pixels(self, name: str, values: Tensor, outside: int | bool = 0, rows: Tensor | None = None) -> Tensor:
+        """The values [N, H, W] or [H, W] of the part `name` in the moved image, of the nearest pixel.
+
+        Args:
+            name: of the part.
+            values: of the source image.
+            outside: value where the moved image shows nothing of the source.
+            rows: [N] bool, the only ones that are wanted; None for all.
+        """
+
+
+class Affine(Motion):
+    """Source pixels → output pixels through `matrix` [3, 3]."""
+
+    def __init__(self, matrix: np.ndarray, size: Size):
+        self.matrix, self.size = matrix, size
+        self.determinant = float(np.linalg.det(matrix[:2, :2]))
+        self.mirrored = self.determinant < 0
+
+    def boxes(self, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
+        growth = np.full(len(boxes), abs(self.determinant))
+        turned = abs(self.matrix[0, 1]) + abs(self.matrix[1, 0]) > 1e-9
+        return transform_boxes(boxes, self.matrix), growth, bool(turned)
+
+    def points(self, name: str, points: Tensor) -> Tensor:
+        affine = torch.from_numpy(np.ascontiguousarray(self.matrix[:2])).to(points.dtype)
+        return points @ affine[:, :2].T + affine[:, 2]
+
+    def pixels(self, name: str, values: Tensor, outside: int | bool = 0, rows: Tensor | None = None) -> Tensor:
+        return warp_labels(values if rows is None else values[rows], self.matrix, self.size, outside)
+
+
+def transform_boxes(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """The tight boxes [N, 4] around the corners of `boxes` [N, 4] xyxy after the affine `matrix`; not clipped."""
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    halves = (boxes[:, 2:] - boxes[:, :2]) / 2
+    centres = centres @ matrix[:2, :2].T + matrix[:2, 2]
+    halves = halves @ np.abs(matrix[:2, :2]).T  # an affine image of a box is a parallelogram, centred where the box was
+    return np.concatenate([centres - halves, centres + halves], axis=1)

@@ -1,0 +1,198 @@
+"""The fields of `Instances`, one row per field.
+
+Whatever handles fields one by one asks these rows: the checks of `Instances`, resizing, augmentation, mosaics, packing,
+JSON files and drawing. A field of your own is one more row:
+
+    from sightline.structures import fields
+
+    fields.add(fields.Field("velocity", shape=(2,), geometry="vectors", meaning="pixels per frame"))
+
+A field without a row stays with its object when objects are selected, moved to a device or joined, is written to JSON,
+and does not change with the image.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from sightline.errors import InputError
+
+if TYPE_CHECKING:
+    from sightline.structures.instances import Instances
+
+Check = Callable[[Any, "Instances"], "str | None"]
+"""(values, the instances they belong to) → what is wrong with the values, or None."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """What is known of one field of `Instances`.
+
+    Attributes:
+        name: of the field.
+        shape: of one object's value: sizes, or letters for sizes that differ ("P"). None for a list of values.
+        dtype: "float" (any floating point type is kept, others become float32), "int64" or "bool"; of a list, the type
+            of its values in words ("str"), or "".
+        meaning: for the documentation.
+        geometry: how values follow the image when it is resized, flipped, warped or cropped; a key of
+            `sightline.ops.geometry.GEOMETRIES`. "none": they do not. "boxes": x1, y1, x2, y2 in pixels. "points": x, y
+            in pixels and visibility. "vectors": x, y in pixels, without a place. "pixels": one value for each pixel of
+            the image. "areas": in pixels. "scene": in metres or another unit of the scene, which a change of the image
+            alone would make wrong.
+        pairs: points come in left and right pairs that change places in a mirrored image (`Dataset.keypoint_swap`).
+        outline: the pixels are the object itself, so boxes, areas and visible shares are measured by them.
+        missing: value of the objects of an image without the field, when images are joined of which some have it; None
+            if the field is then left out.
+        json: name of the field in JSON files; by default its own.
+        decimals: digits after the point in JSON files.
+        drawn: how `sightline.draw` shows it; a key of `sightline.report.objects.DRAWN`, or "" for not at all.
+        check: finds what is wrong with values, beyond their shape.
+    """
+
+    name: str
+    shape: tuple[int | str, ...] | None = ()
+    dtype: str = "float"
+    meaning: str = ""
+    geometry: str = "none"
+    pairs: bool = False
+    outline: bool = False
+    missing: Any = None
+    json: str = ""
+    decimals: int = 3
+    drawn: str = ""
+    check: Check | None = None
+
+    @property
+    def form(self) -> str:
+        """Shape and type in words, such as "[N, 4] float" or "list of N str"."""
+        if self.shape is None:
+            return f"list of N {self.dtype}".rstrip()
+        return f"[{', '.join(['N', *map(str, self.shape)])}] {self.dtype}"
+
+    @property
+    def packed(self) -> str:
+        """Name of the field that holds masks as COCO's compressed RLE in place of bitmaps."""
+        return f"{self.name.removesuffix('s')}_rles"
+
+    def fitted(self, value: Any) -> Any:
+        """`value` as the field holds it: a tensor of its type, or a list; an empty list becomes a tensor of its shape.
+
+        The shape of other values is for `wrong_shape` to judge.
+        """
+        if self.shape is None:
+            return list(value)
+        tensor = torch.as_tensor(value)
+        if tensor.numel() == 0 and tensor.ndim != 1 + len(self.shape):
+            tensor = tensor.new_zeros([0, *(size if isinstance(size, int) else 0 for size in self.shape)])
+        if self.dtype in _DTYPES:
+            return tensor.to(_DTYPES[self.dtype])
+        return tensor if tensor.is_floating_point() else tensor.float()
+
+    def wrong_shape(self, value: Any) -> str | None:
+        """What is wrong with the shape of a tensor, or None."""
+        if self.shape is None:
+            return None
+        fits = value.ndim == 1 + len(self.shape) and all(
+            isinstance(want, str) or want == have for want, have in zip(self.shape, value.shape[1:], strict=True)
+        )
+        wanted = ", ".join(["any", *(str(size) if isinstance(size, int) else "any" for size in self.shape)])
+        return None if fits else f"{self.name} must have shape [{wanted}], not {list(value.shape)}"
+
+
+_DTYPES = {"int64": torch.int64, "bool": torch.bool}
+
+
+def _size_of_the_image(masks: Tensor, instances: Instances) -> str | None:
+    if tuple(masks.shape[1:]) == instances.image_size:
+        return None
+    return f"masks are of size {list(masks.shape[1:])}, but the image is of size {list(instances.image_size)}"
+
+
+def _ordered(boxes: Tensor, _: Instances) -> str | None:
+    if not len(boxes):
+        return None
+    bad = ~boxes.isfinite().all(1) | (boxes[:, 2:] < boxes[:, :2]).any(1)
+    if not bad.any():
+        return None
+    row = int(bad.nonzero()[0])
+    values = [round(v, 2) if math.isfinite(v) else v for v in boxes[row].tolist()]
+    return (
+        f"box {row} is {values}, but a box must be finite with x1 ≤ x2 and y1 ≤ y2; "
+        "correct or remove it (sightline check --fix drop does)"
+    )
+
+
+def _class_ids(labels: Tensor, instances: Instances) -> str | None:
+    classes = instances.classes
+    if classes is None or not len(labels):
+        return None
+    low, high = int(labels.min()), int(labels.max())
+    if low >= 0 and high < len(classes):
+        return None
+    bad = low if low < 0 else high
+    return f"label {bad} is not a class id: there are {len(classes)} classes, ids 0 to {len(classes) - 1}"
+
+
+_ROWS = (
+    Field("boxes", (4,), "float", "x1, y1, x2, y2 in pixels of the image", "boxes", drawn="boxes", check=_ordered),
+    Field("labels", (), "int64", "class ids 0 … K−1", check=_class_ids),
+    Field("scores", (), "float", "confidence in [0, 1]", json="score", decimals=6),
+    Field(
+        "masks",
+        ("H", "W"),
+        "bool",
+        "one mask per object, of the image's size",
+        "pixels",
+        outline=True,
+        json="segmentation",
+        drawn="pixels",
+        check=_size_of_the_image,
+    ),
+    Field(
+        "keypoints",
+        ("P", 3),
+        "float",
+        "x, y in pixels and visibility (0 absent, 1 hidden, 2 visible)",
+        "points",
+        pairs=True,
+        drawn="points",
+    ),
+    Field("cuboids", (9,), "float", "x, y, z, w, h, l in metres and roll, pitch, yaw in radians", "scene"),
+    Field(
+        "crowd",
+        (),
+        "bool",
+        "a region of many objects: neither right nor wrong when found",
+        missing=False,
+        json="iscrowd",
+    ),
+    Field("difficult", (), "bool", "VOC's mark: does not count when found or missed", missing=False),
+    Field("areas", (), "float", "the object's area in pixels, for size bins", "areas", json="area"),
+    Field("captions", None, "str", "one phrase per object", json="caption"),
+    Field("meshes", None, "", "one mesh per object", "scene", json="mesh"),
+)
+
+FIELDS: dict[str, Field] = {row.name: row for row in _ROWS}
+"""The fields with a row, by name; `add` adds one."""
+
+
+def add(field: Field) -> None:
+    """Let `Instances` know one more field.
+
+    Raises:
+        InputError: a field of this name is known.
+    """
+    if field.name in FIELDS:
+        raise InputError(f"there is a field {field.name!r} already ({FIELDS[field.name].meaning}); choose another name")
+    FIELDS[field.name] = field
+
+
+def field_of(name: str) -> Field:
+    """The row of a field; for a field without one, a row that says nothing."""
+    return FIELDS.get(name) or Field(name, None)
