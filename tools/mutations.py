@@ -115,7 +115,7 @@ _NAMED = [
         "crowds among the objects of the operating point",
     ),
     (
-        "data/transforms/compose.py",
+        "data/transforms/targets.py",
         'boxes[~target.crowd.cpu().numpy()] if "crowd" in target else boxes',
         "boxes",
         [TRANSFORMS, "-k", "not_for_crowds"],
@@ -185,9 +185,9 @@ _NAMED = [
         "every image of a batch given the first one's scale",
     ),
     (
-        "models/preprocess.py",
-        "target.keypoints.new_tensor([*scale, 1.0])",
-        "target.keypoints.new_tensor([scale[0], scale[0], 1.0])",
+        "ops/geometry.py",
+        "values.new_tensor([*scale, 1.0])",
+        "values.new_tensor([scale[0], scale[0], 1.0])",
         ["tests/models/test_preprocess.py", "-k", "two_factors"],
         "keypoints scaled by one factor",
     ),
@@ -404,7 +404,9 @@ AREAS: dict[str, dict[str, list[str]]] = {
         "data/transforms/geometry.py": [TRANSFORMS],
         "data/transforms/mosaic.py": ["tests/data/transforms/test_mosaic.py"],
         "data/transforms/resample.py": [TRANSFORMS],
-        "data/transforms/targets.py": [TRANSFORMS, "tests/training/test_boxes_over_the_edge.py"],
+        "data/transforms/motion.py": [TRANSFORMS],
+        "data/transforms/objects.py": [TRANSFORMS, "tests/training/test_boxes_over_the_edge.py"],
+        "data/transforms/targets.py": [TRANSFORMS],
         "data/transforms/tone.py": [TRANSFORMS],
         "data/transforms/mirroring.py": ["tests/data/transforms/test_mirroring.py"],
         "data/transforms/recipes.py": [TRANSFORMS, "tests/data/transforms/test_mosaic.py"],
@@ -464,10 +466,6 @@ EQUIVALENT: dict[tuple[str, str], str] = {
         "evaluation/__init__.py",
         "with running(model, device) as place, bar as advance, ThreadPoolExecutor(2) as reader:",
     ): "a second reader has nothing to do: one batch at a time is asked for",
-    (
-        "data/transforms/targets.py",
-        "keypoints = move_keypoints(target.keypoints, places, size, keypoint_swap if determinant <= 0 else None)",
-    ): "the matrix has an inverse: its determinant is not 0",
     (
         "ops/boundary_weights.py",
         "near = two_nearest(objects, math.ceil(12 * sigma)).sum(0)",

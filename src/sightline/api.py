@@ -378,14 +378,13 @@ def contact_sheet(
         seed: of the choice of images and of the augmentation.
         size: longer side of each, in pixels.
     """
-    from sightline.data.transforms import recipes
+    from sightline.data.transforms import as_transform, recipes
     from sightline.report.drawing import contact_sheet as run
 
     data = _dataset(data)
-    picked: Any = recipes.named(transform) if isinstance(transform, str) else transform
-    if hasattr(picked, "bind"):  # it makes one picture of several of the data
-        picked = picked.bind(data, None)
-    return run(data, picked, n=n, columns=columns, seed=seed, size=size)
+    picked = recipes.named(transform) if isinstance(transform, str) else transform
+    bound = None if picked is None else as_transform(picked).bind(data, None)
+    return run(data, bound, n=n, columns=columns, seed=seed, size=size)
 
 
 def _model(model: nn.Module | str | Path) -> Model:

@@ -16,18 +16,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sightline.errors import InputError
+from sightline.structures.classes import Classes
+from sightline.structures.size import Size
 
-if TYPE_CHECKING:
-    from sightline.structures.instances import Instances
-
-Check = Callable[[Any, "Instances"], "str | None"]
-"""(values, the instances they belong to) → what is wrong with the values, or None."""
+Check = Callable[[Any, Size, Classes | None], str | None]
+"""(values, (height, width) of the image, classes) → what is wrong with the values, or None."""
 
 
 @dataclass(frozen=True)
@@ -108,13 +107,13 @@ class Field:
 _DTYPES = {"int64": torch.int64, "bool": torch.bool}
 
 
-def _size_of_the_image(masks: Tensor, instances: Instances) -> str | None:
-    if tuple(masks.shape[1:]) == instances.image_size:
+def _size_of_the_image(masks: Tensor, size: Size, _: Classes | None) -> str | None:
+    if tuple(masks.shape[1:]) == size:
         return None
-    return f"masks are of size {list(masks.shape[1:])}, but the image is of size {list(instances.image_size)}"
+    return f"masks are of size {list(masks.shape[1:])}, but the image is of size {list(size)}"
 
 
-def _ordered(boxes: Tensor, _: Instances) -> str | None:
+def _ordered(boxes: Tensor, _: Size, __: Classes | None) -> str | None:
     if not len(boxes):
         return None
     bad = ~boxes.isfinite().all(1) | (boxes[:, 2:] < boxes[:, :2]).any(1)
@@ -128,8 +127,7 @@ def _ordered(boxes: Tensor, _: Instances) -> str | None:
     )
 
 
-def _class_ids(labels: Tensor, instances: Instances) -> str | None:
-    classes = instances.classes
+def _class_ids(labels: Tensor, _: Size, classes: Classes | None) -> str | None:
     if classes is None or not len(labels):
         return None
     low, high = int(labels.min()), int(labels.max())

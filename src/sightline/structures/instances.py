@@ -89,7 +89,7 @@ class Instances:
             if wrong := row.wrong_shape(value):
                 raise InputError(f"{what}{wrong}")
         for row, value in rows:
-            if row.check is not None and (wrong := row.check(value, self)):
+            if row.check is not None and (wrong := row.check(value, self.image_size, self.classes)):
                 raise InputError(f"{what}{wrong}")
 
     def __getattr__(self, name: str) -> Any:

@@ -6,7 +6,7 @@ image, target = transform(image, target, np.random.default_rng(seed))
 """
 
 from sightline.data.transforms import recipes
-from sightline.data.transforms.base import Augmentation, Transform
+from sightline.data.transforms.base import Augmentation, Transform, as_transform
 from sightline.data.transforms.colour import (
     HSV,
     Brightness,
@@ -67,6 +67,7 @@ __all__ = [
     "VerticalFlip",
     "Viewport",
     "ZoomOut",
+    "as_transform",
     "follow",
     "recipes",
 ]
