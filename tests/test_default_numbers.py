@@ -59,7 +59,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "nn.heads.regions.DenseHead": {"dropout": 0.5},  # VGG
     "nn.heads.regions.PooledRegions": {"size": 7},
     "nn.heads.retinanet.RetinaNetHead": {"depth": 4},  # RetinaNet, section 4
-    "nn.heads.retinanet.FCOSHead": {"depth": 4},
+    "nn.heads.fcos.FCOSHead": {"depth": 4},
     "nn.heads.efficientdet.EfficientDetHead": {"levels": 5, "prior": 0.01},
     "nn.heads.decoupled.DecoupledHead": {"levels": 3, "bins": 16, "depth": 2, "prior": 0.01},
     "nn.heads.rpn.RPNHead": {"depth": 1},
@@ -199,10 +199,10 @@ FLAT: dict[str, list[float]] = {
     "models.detection.yolo_v2.VOC_ANCHORS": YOLO_V2_VOC,
     "models.detection.yolo_v2.COCO_ANCHORS": YOLO_V2,
     "models.detection.yolo_9000.YOLO_9000_ANCHORS": YOLO_9000,
-    "models.detection.faster_rcnn._OCTAVES": [32, 64, 128, 256, 512],  # FPN, section 4.1
+    "models.detection.faster_rcnn.OCTAVES": ((32,), (64,), (128,), (256,), (512,)),  # FPN, section 4.1
 }
 VALUES = {
-    "models.detection.pyramid.STRIDES": (8, 16, 32, 64, 128),  # P3 to P7
+    "models.detection.parts.STRIDES": (8, 16, 32, 64, 128),  # P3 to P7
     "models.detection.yolo_v2.STRIDE": 32,
     "models.detection.pp_yolo._DROP": (0.1, 3),
     "models.preprocess.IMAGENET_MEAN": (0.485, 0.456, 0.406),

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from sightline.models.detection import faster_rcnn, ssdlite
+from sightline.models.catalog import create_model
+from sightline.models.detection import faster_rcnn
 from sightline.nn.heads.box import BoxSettings
 from sightline.nn.heads.rpn import ProposalSettings
 from sightline.structures import Instances
@@ -20,13 +22,13 @@ NAMES = [f"class {i}" for i in range(1, 91)]
 PHONE = ProposalSettings(min_score=0.05, before_nms=(2000, 150), after_nms=(2000, 150))
 
 TWO_STAGE: dict[str, tuple[Callable[..., faster_rcnn.FasterRCNN], ProposalSettings]] = {
-    "fasterrcnn_resnet50_fpn": (faster_rcnn.faster_rcnn_resnet50_fpn, ProposalSettings()),
-    "fasterrcnn_resnet50_fpn_v2": (faster_rcnn.faster_rcnn_resnet50_fpn_v2, ProposalSettings()),
+    "fasterrcnn_resnet50_fpn": (partial(create_model, "faster_rcnn_resnet50_fpn"), ProposalSettings()),
+    "fasterrcnn_resnet50_fpn_v2": (partial(create_model, "faster_rcnn_resnet50_fpn_v2"), ProposalSettings()),
     "fasterrcnn_mobilenet_v3_large_fpn": (
-        faster_rcnn.faster_rcnn_mobilenet_v3_large_fpn,
+        partial(create_model, "faster_rcnn_mobilenet_v3_large_fpn"),
         ProposalSettings(min_score=0.05),
     ),
-    "fasterrcnn_mobilenet_v3_large_320_fpn": (faster_rcnn.faster_rcnn_mobilenet_v3_large_320_fpn, PHONE),
+    "fasterrcnn_mobilenet_v3_large_320_fpn": (partial(create_model, "faster_rcnn_mobilenet_v3_large_320_fpn"), PHONE),
 }
 
 
@@ -124,7 +126,7 @@ def test_faster_rcnn_losses_equal_the_reference(name: str, shared: Path) -> None
 def test_the_default_sizes_equal_the_reference(shared: Path) -> None:
     name = "fasterrcnn_mobilenet_v3_large_320_fpn"
     ref, meta = parity.outputs(shared, name)
-    model = faster_rcnn.faster_rcnn_mobilenet_v3_large_320_fpn(NAMES)
+    model = create_model("faster_rcnn_mobilenet_v3_large_320_fpn", NAMES)
     parity.fill(model, shared, name)
     with torch.inference_mode():  # the reference pads both images to the larger one's size
         batch, _ = model.prepare(images_of(parity.recipe(shared), meta), None)
@@ -136,7 +138,7 @@ def test_ssdlite_equals_the_reference(shared: Path) -> None:
     name = "ssdlite320_mobilenet_v3_large"
     recipe = parity.recipe(shared)
     ref, meta = parity.outputs(shared, name)
-    model = ssdlite.ssdlite320_mobilenet_v3_large(NAMES)
+    model = create_model("ssdlite320_mobilenet_v3_large", NAMES)
     parity.fill(model, shared, name)
     images = images_of(recipe, meta)
     with torch.inference_mode():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from sightline.models.catalog import create_model
 from sightline.models.detection.faster_rcnn import FasterRCNN
-from sightline.models.detection.keypoint_rcnn import keypoint_rcnn_resnet50_fpn
-from sightline.models.detection.mask_rcnn import mask_rcnn_resnet50_fpn, mask_rcnn_resnet50_fpn_v2
 from sightline.nn.heads.box import BoxSettings
 from sightline.nn.heads.keypoint import hottest_places, keypoint_cells
 from sightline.nn.heads.mask import crop_masks
@@ -26,8 +26,8 @@ from tests.models import parity
 from tests.models.test_detection_parity import NAMES, check_detections, check_losses, images_of
 
 MASKS = {
-    "maskrcnn_resnet50_fpn": mask_rcnn_resnet50_fpn,
-    "maskrcnn_resnet50_fpn_v2": mask_rcnn_resnet50_fpn_v2,
+    "maskrcnn_resnet50_fpn": partial(create_model, "maskrcnn_resnet50_fpn"),
+    "maskrcnn_resnet50_fpn_v2": partial(create_model, "maskrcnn_resnet50_fpn_v2"),
 }
 ALL_MASKS = ["maskrcnn_resnet50_fpn", pytest.param("maskrcnn_resnet50_fpn_v2", marks=pytest.mark.slow)]
 KEYPOINTS = "keypointrcnn_resnet50_fpn"
@@ -94,7 +94,7 @@ def test_keypoint_rcnn_equals_the_reference(shared: Path) -> None:
     recipe = parity.recipe(shared)
     ref, meta = parity.outputs(shared, KEYPOINTS)
     boxes = BoxSettings(min_score=meta["score_thresh"])
-    model = keypoint_rcnn_resnet50_fpn(["person"], min_size=320, max_size=448, boxes=boxes)
+    model = create_model("keypoint_rcnn_resnet50_fpn", ["person"], min_size=320, max_size=448, boxes=boxes)
     parity.fill(model, shared, KEYPOINTS)
     images = images_of(recipe, meta)
     with torch.inference_mode():
@@ -120,7 +120,7 @@ def test_keypoint_rcnn_equals_the_reference(shared: Path) -> None:
 def test_keypoint_rcnn_losses_equal_the_reference(shared: Path) -> None:
     recipe = parity.recipe(shared)
     ref, meta = parity.outputs(shared, KEYPOINTS)
-    model = for_losses(keypoint_rcnn_resnet50_fpn, ["person"], meta)
+    model = for_losses(partial(create_model, "keypoint_rcnn_resnet50_fpn"), ["person"], meta)
     parity.fill(model, shared, KEYPOINTS)
     images = images_of(recipe, meta)
     check_losses(model, model(images, targets_of(recipe, images, "keypoint")), ref)

@@ -17,7 +17,7 @@ from sightline.api import predict_to_folder
 from sightline.data.dataset import Dataset
 from sightline.errors import InputError
 from sightline.models.catalog import create_model
-from sightline.models.detection.faster_rcnn import AlignedRegions, faster_rcnn_mobilenet_v2_fpn
+from sightline.models.detection.faster_rcnn import AlignedRegions
 from sightline.models.detection.keypoint_rcnn import KeypointRCNN
 from sightline.models.published import PUBLISHED
 from sightline.models.weights import load_weights
@@ -47,7 +47,7 @@ def mask_model(**arguments: Any) -> nn.Module:
 
 def keypoint_model(points: int = 3) -> KeypointRCNN:
     torch.manual_seed(0)
-    base = faster_rcnn_mobilenet_v2_fpn(NAMES, **TINY)
+    base = create_model("faster_rcnn_mobilenet_v2_fpn", NAMES, **TINY)
     regions = base.roi_heads.region_features
     assert isinstance(regions, AlignedRegions)
     head = KeypointHead(32, (32, 32))
@@ -348,7 +348,7 @@ def test_masks_and_keypoints_overfit() -> None:
 
 def test_anchors_of_the_small_pyramid_are_thirds_of_octaves() -> None:
     """Strides of 8, 16, 32 and 64: three sizes each, from 32 to 256 · 2^(2/3) pixels, in three shapes."""
-    bases = faster_rcnn_mobilenet_v2_fpn(NAMES, **TINY).rpn.anchor_bases
+    bases = create_model("faster_rcnn_mobilenet_v2_fpn", NAMES, **TINY).rpn.anchor_bases
     sides = [(base[:, 2:] - base[:, :2]).prod(1).sqrt().tolist() for base in bases]
     for level, found in enumerate(sides):
         expected = [32 * 2 ** (level + third / 3) for third in range(3)]

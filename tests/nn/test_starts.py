@@ -15,9 +15,10 @@ from sightline.models.segmentation.deconvnet import he_start
 from sightline.nn.heads.box import ConvHead
 from sightline.nn.heads.decoupled import DecoupledHead
 from sightline.nn.heads.efficientdet import EfficientDetHead
+from sightline.nn.heads.fcos import FCOSHead
 from sightline.nn.heads.mask import start_for_relu
 from sightline.nn.heads.position_sensitive import ScoreMaps
-from sightline.nn.heads.retinanet import FCOSHead, RetinaNetHead
+from sightline.nn.heads.retinanet import RetinaNetHead
 from sightline.nn.heads.rpn import RPNHead
 from sightline.nn.heads.yolo_v1 import GridHead
 from sightline.nn.heads.yolo_v2 import YOLOv2Head

@@ -20,6 +20,7 @@ from sightline.models.arguments import (
     with_settings,
 )
 from sightline.models.classification.entries import CLASSIFICATION_ENTRIES
+from sightline.models.detection import efficientdet, faster_rcnn, fcos, keypoint_rcnn, mask_rcnn, retinanet
 from sightline.models.detection.dense_entries import DENSE_ENTRIES
 from sightline.models.detection.region_entries import REGION_ENTRIES
 from sightline.models.entry import BACKBONE_ARGUMENTS, Entry
@@ -31,7 +32,18 @@ from sightline.runtime import reading
 from sightline.runtime.values import require_whole
 from sightline.structures import Classes
 
-ENTRIES: list[Entry] = [*REGION_ENTRIES, *DENSE_ENTRIES, *SEGMENTATION_ENTRIES, *CLASSIFICATION_ENTRIES]
+ENTRIES: list[Entry] = [
+    *faster_rcnn.ENTRIES,
+    *mask_rcnn.ENTRIES,
+    *keypoint_rcnn.ENTRIES,
+    *REGION_ENTRIES,
+    *retinanet.ENTRIES,
+    *fcos.ENTRIES,
+    *efficientdet.ENTRIES,
+    *DENSE_ENTRIES,
+    *SEGMENTATION_ENTRIES,
+    *CLASSIFICATION_ENTRIES,
+]
 """Every model by name."""
 
 _BY_NAME = {name: entry for entry in ENTRIES for name in (entry.name, *entry.aliases)}

@@ -52,6 +52,7 @@ class Entry:
         start: arguments that suit a start from pretrained weights, unless given otherwise.
         fixed: arguments of the builder that make the model what its name says; they cannot be given.
         defaults: arguments of the builder whose defaults differ for this model.
+        recipe: settings of a training recipe that suit it, besides those of its class.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Entry:
     start: Mapping[str, Any] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def arguments(self) -> dict[str, Argument]:
@@ -90,7 +92,10 @@ class Entry:
             if argument.group and name in given:
                 own = given.get(argument.group, _parameters(self.builder)[argument.group].default)
                 given[argument.group] = replace(own, **{name: given.pop(name)})
-        return self.builder(classes, **given)
+        model: Any = self.builder(classes, **given)
+        if self.recipe:
+            model.recipe_defaults = model.recipe_defaults | self.recipe
+        return model
 
 
 def extends(base: Callable[..., Model]) -> Callable[[Builder], Builder]:

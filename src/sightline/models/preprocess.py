@@ -37,6 +37,9 @@ class InputSize:
     max_size: int = 1333
 
 
+SIZE = InputSize()
+
+
 class Preprocess(nn.Module):
     """Check, scale to [0, 1], normalise, resize (bilinear), pad.
 

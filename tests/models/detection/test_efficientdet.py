@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import InputError
-from sightline.models.catalog import create_model
-from sightline.models.detection import efficientdet
-from sightline.models.detection.efficientdet import EfficientDet, EfficientDetSettings, efficientdet_d0
-from sightline.nn.backbones import efficientnet
+from sightline.models.catalog import create_model, find
+from sightline.models.detection.efficientdet import EfficientDet, EfficientDetSettings, efficientdet
+from sightline.nn.backbones import efficientnet, named
 from sightline.nn.heads.efficientdet import EfficientDetHead
 from sightline.nn.layers import fuse
 from sightline.nn.necks.bifpn import WeightedFusion
@@ -55,7 +54,7 @@ def test_each_has_the_paper_s_sizes_and_parameters(name: str) -> None:
     """And the exact number by hand: separable convolutions of 9·C + C·D + D, norms of 2·C, nodes of 2 or 3 weights."""
     image, width, layers, depth, millions = TABLE[name]
     with torch.device("meta"):
-        model = getattr(efficientdet, f"efficientdet_{name}")(NINETY)
+        model = create_model(f"efficientdet_{name}", NINETY)
     assert (model.preprocess.min_size, model.preprocess.max_size, model.preprocess.divisor) == (image, image, 128)
     assert (model.neck.out_channels, len(model.neck.layers)) == (width, layers)
     assert len(model.head.classification.tower.convolutions) == depth
@@ -79,13 +78,13 @@ def test_each_has_the_paper_s_sizes_and_parameters(name: str) -> None:
 
 def test_d0_has_the_authors_number_of_parameters() -> None:
     with torch.device("meta"):
-        assert count(efficientdet_d0(NINETY)) == 3_880_067
+        assert count(efficientdet(NINETY)) == 3_880_067
 
 
 @pytest.fixture(scope="module")
 def model() -> EfficientDet:
     torch.manual_seed(0)
-    return efficientdet_d0(NAMES, image_size=256).eval()
+    return efficientdet(NAMES, image_size=256).eval()
 
 
 def test_images_keep_their_aspect_and_are_padded_to_the_coarsest_stride(model: EfficientDet) -> None:
@@ -125,14 +124,10 @@ def sides_of(boxes: Tensor) -> Tensor:
     return boxes[:, 2:] - boxes[:, :2]
 
 
-def test_d7_is_d6_with_anchors_of_five_times_the_stride(monkeypatch: pytest.MonkeyPatch) -> None:
-    assemble = efficientdet._assemble
-    monkeypatch.setattr(efficientdet, "_assemble", lambda *_, **numbers: numbers)
-    monkeypatch.setattr(efficientdet.backbones, "efficientnet_b6", lambda **_: None)
-    d6, d7 = efficientdet.efficientdet_d6(NAMES), efficientdet.efficientdet_d7(NAMES)
+def test_d7_is_d6_with_anchors_of_five_times_the_stride() -> None:
+    d6, d7 = find("efficientdet_d6").fixed, find("efficientdet_d7").fixed
     assert d7 == {**d6, "anchor_scale": 5}
-    net = efficientnet.efficientnet_b0()
-    large = assemble(net, NAMES, 3, 128, None, channels=8, repeats=1, depth=1, anchor_scale=5)
+    large = efficientdet(NAMES, image_size=128, channels=8, repeats=1, depth=1, anchor_scale=5)
     assert sides_of(large.anchor_bases[0])[3].tolist() == [40, 40]
     assert sides_of(large.anchor_bases[4])[3].tolist() == [640, 640]
 
@@ -299,11 +294,12 @@ def test_a_suppression_that_there_is_not() -> None:
         EfficientDetSettings(suppression="none")  # type: ignore[arg-type]
 
 
-def test_it_overfits_two_images() -> None:
+def test_it_overfits_two_images(monkeypatch: pytest.MonkeyPatch) -> None:
     """A small relative of D0. Predictions are by the batch's statistics: a P7 of one cell an image gives no others."""
     torch.manual_seed(0)
     net = efficientnet.EfficientNet(0.5, 0.4, 0.0, drop=0.0)
-    model = efficientdet._assemble(net, NAMES, 3, 128, None, channels=32, repeats=1, depth=1).train()
+    monkeypatch.setitem(named.BACKBONES, "efficientnet_b0", lambda *_, **__: net)
+    model = efficientdet(NAMES, image_size=128, channels=32, repeats=1, depth=1).train()
     images = [torch.full((3, 96, 96), 60, dtype=torch.uint8) for _ in range(2)]
     boxes, labels, targets = [[16.0, 16.0, 64.0, 64.0], [40.0, 24.0, 88.0, 72.0]], (0, 2), []
     for picture, box, label in zip(images, boxes, labels, strict=True):

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from sightline.errors import InputError
+from sightline.models.catalog import create_model
 from sightline.models.detection.fcos import (
     FCOS,
     FCOSSettings,
-    fcos_mobilenet_v2_fpn,
-    fcos_resnet50_fpn,
     how_central,
 )
 from sightline.ops.boxes import generalized_box_iou
@@ -30,7 +29,7 @@ def test_it_equals_the_reference(shared: Path) -> None:
     name = "fcos_resnet50_fpn"
     recipe = parity.recipe(shared)
     ref, meta = parity.outputs(shared, name)
-    model = fcos_resnet50_fpn(NINETY, min_size=320, max_size=448)
+    model = create_model("fcos_resnet50_fpn", NINETY, min_size=320, max_size=448)
     parity.fill(model, shared, name)
     images = images_of(recipe, meta)
     with torch.inference_mode():
@@ -54,7 +53,7 @@ def test_it_equals_the_reference(shared: Path) -> None:
 @pytest.fixture(scope="module")
 def model() -> FCOS:
     torch.manual_seed(0)
-    return fcos_mobilenet_v2_fpn(NAMES, min_size=128, max_size=128, channels=32)
+    return create_model("fcos_mobilenet_v2_fpn", NAMES, min_size=128, max_size=128, channels=32)
 
 
 def cells_of(model: FCOS, side: int) -> list[Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,8 @@ from torch import Tensor
 
 from sightline.errors import InputError
 from sightline.models.catalog import create_model
-from sightline.models.detection import retinanet
-from sightline.models.detection.pyramid import best_candidates
-from sightline.models.detection.retinanet import RetinaNet, RetinaNetSettings, retinanet_mobilenet_v2_fpn
+from sightline.models.detection.parts import best_candidates
+from sightline.models.detection.retinanet import RetinaNet, RetinaNetSettings
 from sightline.ops.boxes import box_iou, decode_boxes, encode_boxes, generalized_box_iou
 from sightline.structures import Instances
 from tests.models import parity
@@ -23,10 +21,7 @@ from tests.models.test_detection_parity import check_losses, images_of, targets_
 
 NINETY = [f"class {i}" for i in range(1, 91)]
 NAMES = ["circle", "square", "star"]
-BUILDERS: dict[str, Callable[..., RetinaNet]] = {
-    "retinanet_resnet50_fpn": retinanet.retinanet_resnet50_fpn,
-    "retinanet_resnet50_fpn_v2": retinanet.retinanet_resnet50_fpn_v2,
-}
+PUBLISHED = ("retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2")
 
 
 def detections_equal(results: list[Instances], ref: dict[str, Any], prefix: str, threshold: float) -> None:
@@ -40,11 +35,11 @@ def detections_equal(results: list[Instances], ref: dict[str, Any], prefix: str,
         parity.close(result.scores, ref[f"{prefix}det{i}/scores"][kept.numpy()], 1e-3)
 
 
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_it_equals_the_reference(name: str, shared: Path) -> None:
     recipe = parity.recipe(shared)
     ref, meta = parity.outputs(shared, name)
-    model = BUILDERS[name](NINETY, min_size=320, max_size=448)
+    model = create_model(name, NINETY, min_size=320, max_size=448)
     parity.fill(model, shared, name)
     images = images_of(recipe, meta)
     with torch.inference_mode():
@@ -81,7 +76,7 @@ def anchors_and_outputs(seed: int, classes: int = 3) -> tuple[list[Tensor], list
 @pytest.fixture(scope="module")
 def model() -> RetinaNet:
     torch.manual_seed(0)
-    return retinanet_mobilenet_v2_fpn(NAMES, min_size=96, max_size=128, channels=32)
+    return create_model("retinanet_mobilenet_v2_fpn", NAMES, min_size=96, max_size=128, channels=32)
 
 
 TARGETS = [
@@ -202,7 +197,7 @@ def test_anchors_are_three_sizes_in_three_shapes(model: RetinaNet) -> None:
 
 def test_p6_is_from_c5_or_p5() -> None:
     with torch.device("meta"):
-        first, second = (build(NAMES).backbone.fpn.extra_blocks for build in BUILDERS.values())
+        first, second = (create_model(name, NAMES).backbone.fpn.extra_blocks for name in PUBLISHED)
     assert first.p6.weight.shape[1] == 256
     assert second.p6.weight.shape[1] == 2048
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from sightline.models.darknet.detector import darknet
 from sightline.models.detection import (
-    efficientdet,
-    fcos,
     pp_yolo,
-    retinanet,
     sightline_detector,
     ssd,
     ssd_mobilenet,
@@ -18,9 +15,7 @@ from sightline.models.detection import (
 )
 from sightline.models.entry import Entry
 
-_FOCAL = "Lin et al. 2017, Focal loss for dense object detection"
 _PP_YOLO = "Long et al. 2020, PP-YOLO: an effective and efficient implementation of object detector"
-_FCOS = "Tian et al. 2019, FCOS: fully convolutional one-stage object detection"
 _YOLO_9000 = "Redmon and Farhadi 2017, YOLO9000: better, faster, stronger"
 
 DENSE_ENTRIES = (
@@ -68,51 +63,6 @@ DENSE_ENTRIES = (
         builder=ssdlite.ssdlite320_mobilenet_v2,
         task="detection",
         paper="Sandler et al. 2018, MobileNetV2",
-        backbone="mobilenet_v2",
-    ),
-    Entry(
-        name="retinanet_resnet50_fpn",
-        builder=retinanet.retinanet_resnet50_fpn,
-        task="detection",
-        paper=_FOCAL,
-        backbone="resnet50",
-        start={"norm": "frozen", "trainable_layers": 3},
-    ),
-    Entry(
-        name="retinanet_resnet50_fpn_v2",
-        builder=retinanet.retinanet_resnet50_fpn_v2,
-        task="detection",
-        paper=f"{_FOCAL}; Zhang et al. 2020, Bridging the gap between anchor-based and anchor-free detection",
-        backbone="resnet50",
-        start={"trainable_layers": 3},
-    ),
-    Entry(
-        name="retinanet_resnet18_fpn",
-        builder=retinanet.retinanet_resnet18_fpn,
-        task="detection",
-        paper=_FOCAL,
-        backbone="resnet18",
-    ),
-    Entry(
-        name="retinanet_mobilenet_v2_fpn",
-        builder=retinanet.retinanet_mobilenet_v2_fpn,
-        task="detection",
-        paper=_FOCAL,
-        backbone="mobilenet_v2",
-    ),
-    Entry(
-        name="fcos_resnet50_fpn",
-        builder=fcos.fcos_resnet50_fpn,
-        task="detection",
-        paper=_FCOS,
-        backbone="resnet50",
-        start={"norm": "frozen", "trainable_layers": 3},
-    ),
-    Entry(
-        name="fcos_mobilenet_v2_fpn",
-        builder=fcos.fcos_mobilenet_v2_fpn,
-        task="detection",
-        paper=_FCOS,
         backbone="mobilenet_v2",
     ),
     Entry(name="pp_yolo_resnet50_vd", builder=pp_yolo.pp_yolo_resnet50_vd, task="detection", paper=_PP_YOLO),
@@ -165,15 +115,5 @@ DENSE_ENTRIES = (
         builder=darknet,
         task="detection",
         paper="Redmon and Farhadi 2018, YOLOv3; the files of darknet, their program",
-    ),
-    *(
-        Entry(
-            name=f"efficientdet_d{i}",
-            builder=getattr(efficientdet, f"efficientdet_d{i}"),
-            task="detection",
-            paper="Tan, Pang, Le 2020, EfficientDet",
-            backbone=f"efficientnet_b{min(i, 6)}",
-        )
-        for i in range(8)
     ),
 )

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,15 +23,14 @@ from torch.nn import functional as F
 
 from sightline.errors import InputError
 from sightline.models.detection.detector import Detections, Detector, Losses
-from sightline.models.detection.pyramid import STRIDES, best_candidates
-from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
+from sightline.models.detection.parts import STRIDES, SelectionSettings, best_candidates, level_anchors
+from sightline.models.entry import Entry
+from sightline.models.preprocess import Preprocess, imagenet_preprocess
 from sightline.models.weights import shared_keys
-from sightline.nn.backbones import efficientnet as backbones
-from sightline.nn.backbones.efficientnet import EfficientNet
-from sightline.nn.backbones.features import FeatureMaps
+from sightline.nn.backbones.named import PyramidName, build_backbone
 from sightline.nn.heads.efficientdet import EfficientDetHead
 from sightline.nn.necks.bifpn import BiFPN
-from sightline.ops.anchors import base_anchors, pyramid_anchors
+from sightline.ops.anchors import base_anchors
 from sightline.ops.assignment import match_best
 from sightline.ops.boxes import box_iou, clip_boxes_to_image, decode_boxes, encode_boxes
 from sightline.ops.losses import huber_loss, sigmoid_focal_loss
@@ -40,8 +39,8 @@ from sightline.structures import Classes, ImageBatch, Instances, Size
 
 
 @dataclass(frozen=True)
-class EfficientDetSettings:
-    """Numbers of EfficientDet.
+class EfficientDetSettings(SelectionSettings):
+    """Numbers of EfficientDet, with those of `SelectionSettings`.
 
     Attributes:
         positive_iou: an anchor at or above it belongs to the object it overlaps most; all others but each object's best
@@ -54,7 +53,6 @@ class EfficientDetSettings:
             drops it above `nms_iou`.
         sigma: width of the soft suppression's decay.
         nms_iou: overlap at which the hard one drops the weaker.
-        max_detections: boxes an image that a result keeps.
     """
 
     positive_iou: float = 0.5
@@ -63,11 +61,8 @@ class EfficientDetSettings:
     delta: float = 0.1
     box_weight: float = 50.0
     min_score: float = 0.01
-    candidates: int = 1000
     suppression: Literal["soft", "hard"] = "soft"
     sigma: float = 0.5
-    nms_iou: float = 0.5
-    max_detections: int = 100
 
     def __post_init__(self) -> None:
         if self.suppression not in ("soft", "hard"):
@@ -128,10 +123,7 @@ class EfficientDet(Detector):
 
     def anchors(self, maps: Sequence[Tensor], batch: ImageBatch) -> Tensor:
         """The anchors of all levels: [S, 4] xyxy in pixels of the batch."""
-        shapes: list[Size] = [(x.shape[-2], x.shape[-1]) for x in maps]
-        size = batch.tensor.shape[-2], batch.tensor.shape[-1]
-        device = batch.tensor.device
-        return torch.cat(pyramid_anchors(self.anchor_bases, shapes, size, device=device, dtype=torch.float32))
+        return torch.cat(level_anchors(self.anchor_bases, maps, batch))
 
     def assign(self, anchors: Tensor, targets: Sequence[Instances]) -> Tensor:
         """For every anchor: the id of its object, or −1 for background. Each object has its best anchor. [N, S]"""
@@ -196,147 +188,31 @@ class EfficientDet(Detector):
 SETTINGS = EfficientDetSettings()
 
 
-def efficientdet_d0(
+def efficientdet(
     classes: Iterable[str],
     *,
+    backbone: PyramidName = "efficientnet_b0",
     in_channels: int = 3,
     image_size: int = 512,
+    channels: int = 64,
+    repeats: int = 3,
+    depth: int = 3,
+    anchor_scale: float = 4.0,
+    weighted: bool = True,
     settings: EfficientDetSettings = SETTINGS,
 ) -> EfficientDet:
-    """D0, on EfficientNet B0: 3,880,067 parameters with 90 classes.
+    """EfficientDet on any backbone, by default D0's.
 
     Args:
         classes: names of the classes.
+        backbone: name of the classification network that it is built on.
         in_channels: channels of the images.
         image_size: pixels that the longer side of an image is resized to, a multiple of 128.
-        settings: weights and thresholds.
-    """
-    net = backbones.efficientnet_b0(in_channels=in_channels)
-    return _assemble(net, classes, in_channels, image_size, settings, channels=64, repeats=3, depth=3)
-
-
-def efficientdet_d1(
-    classes: Iterable[str],
-    *,
-    in_channels: int = 3,
-    image_size: int = 640,
-    settings: EfficientDetSettings = SETTINGS,
-) -> EfficientDet:
-    """D1, on EfficientNet B1: 6,625,898 parameters with 90 classes. Arguments as for `efficientdet_d0`."""
-    net = backbones.efficientnet_b1(in_channels=in_channels)
-    return _assemble(net, classes, in_channels, image_size, settings, channels=88, repeats=4, depth=3)
-
-
-def efficientdet_d2(
-    classes: Iterable[str],
-    *,
-    in_channels: int = 3,
-    image_size: int = 768,
-    settings: EfficientDetSettings = SETTINGS,
-) -> EfficientDet:
-    """D2, on EfficientNet B2: 8,097,039 parameters with 90 classes. Arguments as for `efficientdet_d0`."""
-    net = backbones.efficientnet_b2(in_channels=in_channels)
-    return _assemble(net, classes, in_channels, image_size, settings, channels=112, repeats=5, depth=3)
-
-
-def efficientdet_d3(
-    classes: Iterable[str],
-    *,
-    in_channels: int = 3,
-    image_size: int = 896,
-    settings: EfficientDetSettings = SETTINGS,
-) -> EfficientDet:
-    """D3, on EfficientNet B3: 12,032,296 parameters with 90 classes. Arguments as for `efficientdet_d0`."""
-    net = backbones.efficientnet_b3(in_channels=in_channels)
-    return _assemble(net, classes, in_channels, image_size, settings, channels=160, repeats=6, depth=4)
-
-
-def efficientdet_d4(
-    classes: Iterable[str],
-    *,
-    in_channels: int = 3,
-    image_size: int = 1024,
-    settings: EfficientDetSettings = SETTINGS,
-) -> EfficientDet:
-    """D4, on EfficientNet B4: 20,723,675 parameters with 90 classes. Arguments as for `efficientdet_d0`."""
-    net = backbones.efficientnet_b4(in_channels=in_channels)
-    return _assemble(net, classes, in_channels, image_size, settings, channels=224, repeats=7, depth=4)
-
-
-def efficientdet_d5(
-    classes: Iterable[str],
-    *,
-    in_channels: int = 3,
-    image_size: int = 1280,
-    settings: EfficientDetSettings = SETTINGS,
-) -> EfficientDet:
-    """D5, on EfficientNet B5: 33,653,315 parameters with 90 classes. Arguments as for `efficientdet_d0`."""
-    net = backbones.efficientnet_b5(in_channels=in_channels)
-    return _assemble(net, classes, in_channels, image_size, settings, channels=288, repeats=7, depth=4)
-
-
-def efficientdet_d6(
-    classes: Iterable[str],
-    *,
-    in_channels: int = 3,
-    image_size: int = 1280,
-    settings: EfficientDetSettings = SETTINGS,
-) -> EfficientDet:
-    """D6, on EfficientNet B6: 51,871,782 parameters with 90 classes. Its maps are summed unweighted.
-
-    Arguments as for `efficientdet_d0`.
-    """
-    net = backbones.efficientnet_b6(in_channels=in_channels)
-    return _assemble(net, classes, in_channels, image_size, settings, channels=384, repeats=8, depth=5, weighted=False)
-
-
-def efficientdet_d7(
-    classes: Iterable[str],
-    *,
-    in_channels: int = 3,
-    image_size: int = 1536,
-    settings: EfficientDetSettings = SETTINGS,
-) -> EfficientDet:
-    """D7, on EfficientNet B6: 51,871,782 parameters with 90 classes. D6 for larger images, with larger anchors.
-
-    Arguments as for `efficientdet_d0`.
-    """
-    net = backbones.efficientnet_b6(in_channels=in_channels)
-    return _assemble(
-        net,
-        classes,
-        in_channels,
-        image_size,
-        settings,
-        channels=384,
-        repeats=8,
-        depth=5,
-        anchor_scale=5,
-        weighted=False,
-    )
-
-
-def _assemble(
-    net: EfficientNet,
-    classes: Iterable[str],
-    in_channels: int,
-    image_size: int,
-    settings: EfficientDetSettings,
-    *,
-    channels: int,
-    repeats: int,
-    depth: int,
-    anchor_scale: float = 4.0,
-    weighted: bool = True,
-) -> EfficientDet:
-    """The parts as one model, which knows where the weights of its backbone's classifier `net` go.
-
-    Args:
         channels, repeats: width and layers of the BiFPN (table 1).
         depth: convolutions of a tower of the head.
         anchor_scale: side of the smallest anchor over its level's stride.
-        weighted: see `BiFPN`.
-        net, classes, in_channels, image_size, settings: as for `efficientdet_d0`.
+        weighted: whether the BiFPN weighs the maps that it sums.
+        settings: weights and thresholds.
     """
     coarsest = STRIDES[-1]
     if image_size < coarsest or image_size % coarsest:
@@ -345,15 +221,59 @@ def _assemble(
             f"image_size is {image_size}, but must be a multiple of {coarsest}, the stride of the coarsest map; "
             f"give {near}"
         )
-    names = Classes(classes)
-    body = FeatureMaps(net.layers(), net.stages[2:])
+    names, net = Classes(classes), build_backbone(backbone, in_channels, known=PyramidName)
+    body = net.maps((8, 16, 32))
     neck = BiFPN(body.channels, channels, repeats, levels=len(STRIDES), weighted=weighted)
     # three sizes, a third of an octave apart, in three shapes around the middle of a cell (section 5.1)
     sizes = [[anchor_scale * stride * 2 ** (k / 3) for k in range(3)] for stride in STRIDES]
     bases = [base_anchors(s, (0.5, 1.0, 2.0)) + stride / 2 for s, stride in zip(sizes, STRIDES, strict=True)]
     head = EfficientDetHead(channels, len(bases[0]), len(names), depth, levels=len(STRIDES))
-    mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)
-    preprocess = Preprocess(mean, std, min_size=image_size, max_size=image_size, divisor=coarsest)
+    preprocess = imagenet_preprocess(in_channels, min_size=image_size, max_size=image_size, divisor=coarsest)
     model = EfficientDet(names, preprocess, body, neck, head, bases, settings)
     model.backbone_keys = shared_keys(net, model)
     return model
+
+
+# name: backbone, parameters with 90 classes, image_size, channels, repeats, depth (table 1)
+_TABLE = {
+    "d0": ("b0", "3,880,067", 512, 64, 3, 3),
+    "d1": ("b1", "6,625,898", 640, 88, 4, 3),
+    "d2": ("b2", "8,097,039", 768, 112, 5, 3),
+    "d3": ("b3", "12,032,296", 896, 160, 6, 4),
+    "d4": ("b4", "20,723,675", 1024, 224, 7, 4),
+    "d5": ("b5", "33,653,315", 1280, 288, 7, 4),
+    "d6": ("b6", "51,871,782", 1280, 384, 8, 5),
+    "d7": ("b6", "51,871,782", 1536, 384, 8, 5),
+}
+_MORE: dict[str, tuple[dict[str, Any], str]] = {
+    "d6": ({"weighted": False}, " Its maps are summed unweighted."),
+    "d7": ({"weighted": False, "anchor_scale": 5.0}, " D6 for larger images, with larger anchors."),
+}
+_PAPER = "Tan, Pang, Le 2020, EfficientDet"
+
+
+def _entry(name: str, net: str, parameters: str, image_size: int, channels: int, repeats: int, depth: int) -> Entry:
+    more, note = _MORE.get(name, ({}, ""))
+    return Entry(
+        name=f"efficientdet_{name}",
+        builder=efficientdet,
+        task="detection",
+        paper=_PAPER,
+        summary=f"{name.upper()}, on EfficientNet {net.upper()}: {parameters} parameters with 90 classes.{note}",
+        fixed={
+            "backbone": f"efficientnet_{net}",
+            "channels": channels,
+            "repeats": repeats,
+            "depth": depth,
+            "anchor_scale": 4.0,
+            "weighted": True,
+        }
+        | more,
+        defaults={"image_size": image_size},
+    )
+
+
+ENTRIES = (
+    Entry(name="efficientdet", builder=efficientdet, task="detection", paper=_PAPER),
+    *(_entry(name, *row) for name, row in _TABLE.items()),
+)

@@ -9,21 +9,20 @@ all losses trained jointly; smooth L1 bends at 1/9; proposals are clipped to the
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
+from sightline.errors import InputError
 from sightline.models.detection.detector import Detections, Detector, Losses, head_outputs
-from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
+from sightline.models.entry import Entry
+from sightline.models.preprocess import SIZE, InputSize, Preprocess, imagenet_preprocess
 from sightline.models.weights import shared_keys
-from sightline.nn.backbones.features import FeatureMaps, Stage
-from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
-from sightline.nn.backbones.mobilenet_v3 import mobilenet_v3_large
-from sightline.nn.backbones.resnet import resnet18, resnet50
+from sightline.nn.backbones.features import FeatureMaps, Network, Stage
+from sightline.nn.backbones.named import OPTIONS, BackboneOptions, PyramidName, build_backbone
 from sightline.nn.heads.box import BoxPredictor, BoxSettings, ConvHead, RegionHeads, TwoLayerHead
 from sightline.nn.heads.rpn import ProposalSettings, RegionProposalNetwork
-from sightline.nn.layers import Norm, norm_maker
 from sightline.nn.necks.fpn import FeaturePyramid, PyramidBackbone
 from sightline.ops.regions import multiscale_roi_align
 from sightline.structures import Classes, ImageBatch, Instances, Size
@@ -100,194 +99,86 @@ class AlignedRegions:
 
 PROPOSALS = ProposalSettings()
 BOXES = BoxSettings()
-SURE_PROPOSALS = ProposalSettings(min_score=0.05)
-FEW_SURE_PROPOSALS = ProposalSettings(min_score=0.05, before_nms=(2000, 150), after_nms=(2000, 150))
-FEW_PROPOSALS = ProposalSettings(before_nms=(1000, 500), after_nms=(500, 300))
-FEW_BOXES = BoxSettings(samples=128)
+OCTAVES = ((32.0,), (64.0,), (128.0,), (256.0,), (512.0,))
+"""Sides of the anchors of each level: one size a level (Lin et al. 2017, section 4.1)."""
+THIRDS = tuple((float(base), base * 2 ** (1 / 3), base * 2 ** (2 / 3)) for base in (32, 64, 128, 256))
+"""Three sizes a level, a third of an octave apart."""
 
 
-def faster_rcnn_resnet50_fpn(
+def faster_rcnn(
     classes: Iterable[str],
     *,
+    backbone: PyramidName = "resnet50",
     in_channels: int = 3,
-    norm: Norm = "batch",
-    norm_eps: float = 1e-5,
-    trainable_layers: int = 5,
-    min_size: int = 800,
-    max_size: int = 1333,
+    options: BackboneOptions = OPTIONS,
+    size: InputSize = SIZE,
+    version: Literal[1, 2] = 1,
+    finest: Literal[4, 8] = 4,
+    channels: int = 256,
+    hidden: int = 1024,
+    anchor_sizes: Sequence[Sequence[float]] = OCTAVES,
     proposals: ProposalSettings = PROPOSALS,
     boxes: BoxSettings = BOXES,
     output_ids: Sequence[int] | None = None,
 ) -> FasterRCNN:
-    """ResNet-50 with a feature pyramid: 41,755,286 parameters with 90 classes and frozen norms.
+    """Faster R-CNN with a feature pyramid on any backbone.
 
     Args:
         classes: names of the classes.
+        backbone: name of the classification network that it is built on.
         in_channels: channels of the images.
-        norm: "batch" learns the backbone's normalisation, "frozen" keeps it.
-        norm_eps: added to the variance there.
-        trainable_layers: how many of the backbone's parts learn (a ResNet has five), counted from its end.
-        min_size, max_size: the images' sides inside the network.
+        options: how the backbone is normalised, and how much of it learns.
+        size: the images' sides inside the network.
+        version: 2 has normalisation in pyramid and box head, a box head of convolutions, and two convolutions before
+            the proposals (Li et al. 2021).
+        finest: stride of the pyramid's finest map.
+        channels: of the pyramid.
+        hidden: width of the box head.
+        anchor_sizes: of each level, fine to coarse, the sides of its anchors in pixels; there is a level for each
+            stride from `finest` to 64.
         proposals, boxes: numbers of the two stages.
         output_ids: as in `Detector`.
     """
-    net = resnet50(in_channels=in_channels, norm=norm_maker(norm, norm_eps))
-    body = net.maps((4, 8, 16, 32), trainable_layers)
-    fpn = FeaturePyramid(body.channels, 256)
-    rpn = RegionProposalNetwork(256, _OCTAVES, settings=proposals)
-    head = TwoLayerHead(256 * 7 * 7, 1024)
-    return _assemble(net, classes, in_channels, min_size, max_size, body, fpn, rpn, head, boxes, output_ids)
+    net = build_backbone(backbone, in_channels, options, known=PyramidName)
+    body = net.maps([stride for stride in (4, 8, 16, 32) if stride >= finest], options.trainable_layers)
+    if len(anchor_sizes) != len(body.taken) + 1:
+        raise InputError(
+            f"anchor_sizes has {len(anchor_sizes)} lists, but must have {len(body.taken) + 1}: one a level"
+        )
+    norm = nn.BatchNorm2d if version == 2 else None
+    fpn = FeaturePyramid(body.channels, channels, norm=norm)
+    rpn = RegionProposalNetwork(channels, anchor_sizes, depth=version, settings=proposals)
+    if version == 2:
+        head: TwoLayerHead | ConvHead = ConvHead((channels, 7, 7), convs=(channels,) * 4, hidden=hidden)
+    else:
+        head = TwoLayerHead(channels * 7 * 7, hidden)
+    return _assemble(net, classes, imagenet_preprocess(in_channels, size), body, fpn, rpn, head, boxes, output_ids)
 
 
-def faster_rcnn_resnet50_fpn_v2(
+def faster_rcnn_mobilenet_v3(
     classes: Iterable[str],
     *,
     in_channels: int = 3,
-    norm: Norm = "batch",
-    trainable_layers: int = 5,
-    min_size: int = 800,
-    max_size: int = 1333,
+    options: BackboneOptions = OPTIONS,
+    size: InputSize = SIZE,
     proposals: ProposalSettings = PROPOSALS,
     boxes: BoxSettings = BOXES,
     output_ids: Sequence[int] | None = None,
 ) -> FasterRCNN:
-    """Version 2: normalisation in pyramid and box head, two convolutions before the proposals: 43,712,278 parameters.
-
-    Arguments as for `faster_rcnn_resnet50_fpn`.
-    """
-    net = resnet50(in_channels=in_channels, norm=norm_maker(norm))
-    body = net.maps((4, 8, 16, 32), trainable_layers)
-    fpn = FeaturePyramid(body.channels, 256, norm=nn.BatchNorm2d)
-    rpn = RegionProposalNetwork(256, _OCTAVES, depth=2, settings=proposals)
-    head = ConvHead((256, 7, 7), convs=(256, 256, 256, 256), hidden=1024)
-    return _assemble(net, classes, in_channels, min_size, max_size, body, fpn, rpn, head, boxes, output_ids)
-
-
-def faster_rcnn_resnet18_fpn(
-    classes: Iterable[str],
-    *,
-    in_channels: int = 3,
-    norm: Norm = "batch",
-    trainable_layers: int = 5,
-    min_size: int = 800,
-    max_size: int = 1333,
-    proposals: ProposalSettings = PROPOSALS,
-    boxes: BoxSettings = BOXES,
-    output_ids: Sequence[int] | None = None,
-) -> FasterRCNN:
-    """ResNet-18 with a feature pyramid, for small data and small machines.
-
-    Arguments as for `faster_rcnn_resnet50_fpn`.
-    """
-    net = resnet18(in_channels=in_channels, norm=norm_maker(norm))
-    body = net.maps((4, 8, 16, 32), trainable_layers)
-    fpn = FeaturePyramid(body.channels, 256)
-    rpn = RegionProposalNetwork(256, _OCTAVES, settings=proposals)
-    head = TwoLayerHead(256 * 7 * 7, 1024)
-    return _assemble(net, classes, in_channels, min_size, max_size, body, fpn, rpn, head, boxes, output_ids)
-
-
-def faster_rcnn_mobilenet_v3_large_fpn(
-    classes: Iterable[str],
-    *,
-    in_channels: int = 3,
-    norm: Norm = "batch",
-    norm_eps: float = 1e-5,
-    trainable_layers: int = 6,
-    min_size: int = 800,
-    max_size: int = 1333,
-    proposals: ProposalSettings = SURE_PROPOSALS,
-    boxes: BoxSettings = BOXES,
-    output_ids: Sequence[int] | None = None,
-) -> FasterRCNN:
-    """MobileNet v3 large, a pyramid of two maps at stride 32: 19,386,354 parameters with 90 classes and frozen norms.
-
-    Arguments as for `faster_rcnn_resnet50_fpn`; the backbone has six parts.
-    """
-    net = mobilenet_v3_large(in_channels=in_channels, norm=norm_maker(norm, norm_eps))
+    """MobileNet v3 large with a pyramid of two maps at stride 32, as published. Arguments as for `faster_rcnn`."""
+    net = build_backbone("mobilenet_v3_large", in_channels, options)
     body = FeatureMaps(net.layers(), [Stage("13", 160, 32), Stage("16", 960, 32)])
-    body.train_last(trainable_layers, net.parts)
+    body.train_last(options.trainable_layers, net.parts)
     fpn = FeaturePyramid(body.channels, 256)
-    all_sizes = [[32, 64, 128, 256, 512]] * 3
-    rpn = RegionProposalNetwork(256, all_sizes, settings=proposals)
+    rpn = RegionProposalNetwork(256, [[32, 64, 128, 256, 512]] * 3, settings=proposals)
     head = TwoLayerHead(256 * 7 * 7, 1024)
-    return _assemble(net, classes, in_channels, min_size, max_size, body, fpn, rpn, head, boxes, output_ids)
-
-
-def faster_rcnn_mobilenet_v3_large_320_fpn(
-    classes: Iterable[str],
-    *,
-    in_channels: int = 3,
-    norm: Norm = "batch",
-    norm_eps: float = 1e-5,
-    trainable_layers: int = 6,
-    min_size: int = 320,
-    max_size: int = 640,
-    proposals: ProposalSettings = FEW_SURE_PROPOSALS,
-    boxes: BoxSettings = BOXES,
-    output_ids: Sequence[int] | None = None,
-) -> FasterRCNN:
-    """The same network on small images and with 150 proposals: for phones.
-
-    Arguments as for `faster_rcnn_mobilenet_v3_large_fpn`.
-    """
-    return faster_rcnn_mobilenet_v3_large_fpn(
-        classes,
-        in_channels=in_channels,
-        norm=norm,
-        norm_eps=norm_eps,
-        trainable_layers=trainable_layers,
-        min_size=min_size,
-        max_size=max_size,
-        proposals=proposals,
-        boxes=boxes,
-        output_ids=output_ids,
-    )
-
-
-def faster_rcnn_mobilenet_v2_fpn(
-    classes: Iterable[str],
-    *,
-    in_channels: int = 3,
-    norm: Norm = "batch",
-    trainable_layers: int = 7,
-    min_size: int = 480,
-    max_size: int = 800,
-    channels: int = 128,
-    hidden: int = 512,
-    proposals: ProposalSettings = FEW_PROPOSALS,
-    boxes: BoxSettings = FEW_BOXES,
-    output_ids: Sequence[int] | None = None,
-) -> FasterRCNN:
-    """MobileNet v2 with a pyramid at strides 8, 16, 32 (and 64 for proposals), to train on a few cores.
-
-    The pyramid and the box head are narrower than the paper's (256 and 1024); a cell has three anchor sizes, a third of
-    an octave apart.
-
-    Args:
-        channels: of the pyramid.
-        hidden: width of the box head.
-        classes, in_channels, norm, trainable_layers, min_size, max_size, proposals, boxes, output_ids: as for
-            `faster_rcnn_resnet50_fpn`; the backbone has seven parts.
-    """
-    net = mobilenet_v2(in_channels=in_channels, norm=norm_maker(norm))
-    body = net.maps((8, 16, 32), trainable_layers)
-    fpn = FeaturePyramid(body.channels, channels)
-    thirds = [[base, base * 2 ** (1 / 3), base * 2 ** (2 / 3)] for base in (32, 64, 128, 256)]
-    rpn = RegionProposalNetwork(channels, thirds, settings=proposals)
-    head = TwoLayerHead(channels * 7 * 7, hidden)
-    return _assemble(net, classes, in_channels, min_size, max_size, body, fpn, rpn, head, boxes, output_ids)
-
-
-_OCTAVES = [[32], [64], [128], [256], [512]]
+    return _assemble(net, classes, imagenet_preprocess(in_channels, size), body, fpn, rpn, head, boxes, output_ids)
 
 
 def _assemble(
-    net: nn.Module,
+    net: Network,
     classes: Iterable[str],
-    in_channels: int,
-    min_size: int,
-    max_size: int,
+    preprocess: Preprocess,
     body: FeatureMaps,
     fpn: FeaturePyramid,
     rpn: RegionProposalNetwork,
@@ -297,15 +188,97 @@ def _assemble(
 ) -> FasterRCNN:
     """The parts on a pyramid as one model, which knows where the weights of its backbone's classifier `net` go."""
     names = Classes(classes)
-    mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)
     predictor = BoxPredictor(box_head.out_features, head_outputs(names, output_ids))
-    model = FasterRCNN(
-        names,
-        Preprocess(mean, std, min_size=min_size, max_size=max_size),
-        PyramidBackbone(body, fpn),
-        rpn,
-        RegionHeads(AlignedRegions(body.taken), box_head, predictor, boxes),
-        output_ids,
-    )
+    heads = RegionHeads(AlignedRegions(body.taken), box_head, predictor, boxes)
+    model = FasterRCNN(names, preprocess, PyramidBackbone(body, fpn), rpn, heads, output_ids)
     model.backbone_keys = shared_keys(net, model)
     return model
+
+
+SMALL: dict[str, Any] = {
+    "min_size": 480,
+    "max_size": 800,
+    "channels": 128,
+    "hidden": 512,
+    "anchor_sizes": THIRDS,
+    "proposals": ProposalSettings(before_nms=(1000, 500), after_nms=(500, 300)),
+    "boxes": BoxSettings(samples=128),
+}
+"""On MobileNet v2, to train on a few cores: pyramid and head narrower than the paper's."""
+START: dict[str, Any] = {"norm": "frozen", "trainable_layers": 3}
+SMALL_START: dict[str, Any] = {"norm": "frozen", "trainable_layers": 5}
+_V3_START = START | {"norm_eps": 1e-3}  # what the classifier was trained with
+_PAPER = "Ren et al. 2015, Faster R-CNN; Lin et al. 2017, Feature pyramid networks"
+
+ENTRIES = (
+    Entry(name="faster_rcnn", builder=faster_rcnn, task="detection", paper=_PAPER, start={"norm": "frozen"}),
+    Entry(
+        name="faster_rcnn_resnet50_fpn",
+        builder=faster_rcnn,
+        task="detection",
+        paper=_PAPER,
+        summary="ResNet-50 with a feature pyramid: 41,755,286 parameters with 90 classes and frozen norms.",
+        aliases=("fasterrcnn_resnet50_fpn",),
+        start=START,
+        fixed={"backbone": "resnet50", "version": 1, "finest": 4},
+    ),
+    Entry(
+        name="faster_rcnn_resnet50_fpn_v2",
+        builder=faster_rcnn,
+        task="detection",
+        paper="Li et al. 2021, Benchmarking detection transfer learning with vision transformers",
+        summary="Version 2: normalisation in pyramid and box head, two convolutions before the proposals: 43,712,278 "
+        "parameters.",
+        aliases=("fasterrcnn_resnet50_fpn_v2",),
+        start={"trainable_layers": 3},
+        fixed={"backbone": "resnet50", "version": 2, "finest": 4},
+    ),
+    Entry(
+        name="faster_rcnn_resnet18_fpn",
+        builder=faster_rcnn,
+        task="detection",
+        paper=_PAPER,
+        summary="ResNet-18 with a feature pyramid, for small data and small machines.",
+        start=START,
+        fixed={"backbone": "resnet18", "version": 1, "finest": 4},
+    ),
+    Entry(
+        name="faster_rcnn_mobilenet_v3_large_fpn",
+        builder=faster_rcnn_mobilenet_v3,
+        task="detection",
+        paper=_PAPER,
+        summary="MobileNet v3 large, a pyramid of two maps at stride 32: 19,386,354 parameters with 90 classes and "
+        "frozen norms.",
+        aliases=("fasterrcnn_mobilenet_v3_large_fpn",),
+        backbone="mobilenet_v3_large",
+        start=_V3_START,
+        defaults={"norm_eps": 1e-5, "proposals": ProposalSettings(min_score=0.05)},
+    ),
+    Entry(
+        name="faster_rcnn_mobilenet_v3_large_320_fpn",
+        builder=faster_rcnn_mobilenet_v3,
+        task="detection",
+        paper=_PAPER,
+        summary="MobileNet v3 large with 150 proposals on small images: for phones.",
+        aliases=("fasterrcnn_mobilenet_v3_large_320_fpn",),
+        backbone="mobilenet_v3_large",
+        start=_V3_START,
+        defaults={
+            "norm_eps": 1e-5,
+            "min_size": 320,
+            "max_size": 640,
+            "proposals": ProposalSettings(min_score=0.05, before_nms=(2000, 150), after_nms=(2000, 150)),
+        },
+    ),
+    Entry(
+        name="faster_rcnn_mobilenet_v2_fpn",
+        builder=faster_rcnn,
+        task="detection",
+        paper=_PAPER,
+        summary="MobileNet v2 with a pyramid at strides 8, 16, 32 (and 64 for proposals), to train on a few cores: "
+        "pyramid and box head are narrower than the paper's.",
+        start=SMALL_START,
+        fixed={"backbone": "mobilenet_v2", "version": 1, "finest": 8},
+        defaults=SMALL,
+    ),
+)

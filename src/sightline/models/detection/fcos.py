@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,29 +20,29 @@ from torch.nn import functional as F
 
 from sightline.errors import InputError
 from sightline.models.detection.detector import SMALL_RATE, Detections, Detector, Losses, head_outputs
-from sightline.models.detection.pyramid import (
+from sightline.models.detection.parts import (
     STRIDES,
+    SelectionSettings,
     best_candidates,
-    mobilenet_v2_pyramid,
-    resnet_pyramid,
+    class_truths,
+    level_anchors,
+    pyramid,
     suppressed,
 )
-from sightline.models.preprocess import Preprocess, imagenet_preprocess
+from sightline.models.entry import Entry
+from sightline.models.preprocess import SIZE, InputSize, Preprocess, imagenet_preprocess
 from sightline.models.weights import shared_keys
-from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
-from sightline.nn.backbones.resnet import resnet50
-from sightline.nn.heads.retinanet import FCOSHead
-from sightline.nn.layers import Norm, norm_maker
-from sightline.nn.necks.fpn import PyramidBackbone
-from sightline.ops.anchors import base_anchors, pyramid_anchors
+from sightline.nn.backbones.named import OPTIONS, BackboneOptions, PyramidName, build_backbone
+from sightline.nn.heads.fcos import FCOSHead
+from sightline.ops.anchors import base_anchors
 from sightline.ops.boxes import box_area, decode_distances, encode_distances
 from sightline.ops.losses import generalized_box_iou_loss, sigmoid_focal_loss
 from sightline.structures import Classes, ImageBatch, Instances, Size
 
 
 @dataclass(frozen=True)
-class FCOSSettings:
-    """Numbers of FCOS.
+class FCOSSettings(SelectionSettings):
+    """Numbers of FCOS, with those of `SelectionSettings`.
 
     Attributes:
         radius: a location belongs to an object only within so many cells of its centre, in x and in y.
@@ -49,19 +50,13 @@ class FCOSSettings:
             pixels of the batch.
         alpha, gamma: of the focal loss: weight of the objects, and how strongly easy locations count less.
         min_score: boxes of a lower score are dropped (0.05 in the paper; the published weights came with 0.2).
-        candidates: best boxes a level that enter the suppression.
-        nms_iou: overlap at which the weaker box of a class is dropped.
-        max_detections: boxes an image that a result keeps.
     """
 
     radius: float = 1.5
     ranges: tuple[float, ...] = (0.0, 64.0, 128.0, 256.0, 512.0, 1e8)
     alpha: float = 0.25
     gamma: float = 2.0
-    min_score: float = 0.05
-    candidates: int = 1000
     nms_iou: float = 0.6
-    max_detections: int = 100
 
     def __post_init__(self) -> None:
         if len(self.ranges) != len(STRIDES) + 1 or list(self.ranges) != sorted(self.ranges):
@@ -115,9 +110,7 @@ class FCOS(Detector):
 
     def anchors(self, maps: Sequence[Tensor], batch: ImageBatch) -> list[Tensor]:
         """A square of a cell's size around each location, level by level: [S_l, 4] xyxy in pixels of the batch."""
-        shapes: list[Size] = [(x.shape[-2], x.shape[-1]) for x in maps]
-        size = batch.tensor.shape[-2], batch.tensor.shape[-1]
-        return pyramid_anchors(self.cells, shapes, size, device=batch.tensor.device, dtype=torch.float32)
+        return level_anchors(self.cells, maps, batch)
 
     def assign(self, anchors: Sequence[Tensor], targets: Sequence[Instances]) -> Tensor:
         """For every location: the id of its object, or −1 (2019, section 3.2; 2020, sections 2.1 and 2.2). [N, S]"""
@@ -144,9 +137,7 @@ class FCOS(Detector):
         """
         s = self.settings
         scores, positive = torch.cat(list(logits), 1), matches >= 0
-        truths = torch.zeros_like(scores)
-        for i, target in enumerate(targets):
-            truths[i, positive[i], target.labels[matches[i, positive[i]]]] = 1
+        truths = class_truths(scores, matches, targets)
         boxes = torch.cat([t.boxes[m[m >= 0]] for t, m in zip(targets, matches, strict=True)])
         cells = torch.cat(list(anchors)).expand(len(targets), -1, -1)[positive]
         found = decode_distances(torch.cat(list(distances), 1)[positive].float(), cells)
@@ -175,15 +166,7 @@ class FCOS(Detector):
         s = self.settings
         scores, ids, labels = best_candidates(logits, s.candidates, centreness)
         chosen = torch.cat(list(distances), 1).gather(1, ids[..., None].expand(-1, -1, 4))
-        return suppressed(
-            decode_distances(chosen.float(), torch.cat(list(anchors))[ids]),
-            scores,
-            labels,
-            sizes,
-            min_score=s.min_score,
-            nms_iou=s.nms_iou,
-            max_detections=s.max_detections,
-        )
+        return suppressed(decode_distances(chosen.float(), torch.cat(list(anchors))[ids]), scores, labels, sizes, s)
 
 
 @torch.no_grad()
@@ -224,76 +207,62 @@ def how_central(boxes: Tensor, cells: Tensor) -> Tensor:
 SETTINGS = FCOSSettings()
 
 
-def fcos_resnet50_fpn(
+def fcos(
     classes: Iterable[str],
     *,
+    backbone: PyramidName = "resnet50",
     in_channels: int = 3,
-    norm: Norm = "batch",
-    trainable_layers: int = 5,
-    min_size: int = 800,
-    max_size: int = 1333,
+    options: BackboneOptions = OPTIONS,
+    size: InputSize = SIZE,
+    p6_from: Literal["c5", "p5"] = "p5",
+    channels: int = 256,
+    depth: int = 4,
     settings: FCOSSettings = SETTINGS,
     output_ids: Sequence[int] | None = None,
 ) -> FCOS:
-    """ResNet-50 with P3 to P7: 32,269,600 parameters with 90 classes and frozen norms.
+    """FCOS with P3 to P7 on any backbone.
 
     Args:
         classes: names of the classes.
+        backbone: name of the classification network that it is built on.
         in_channels: channels of the images.
-        norm: "batch" learns the backbone's normalisation, "frozen" keeps it.
-        trainable_layers: how many of the backbone's parts learn (a ResNet has five), counted from its end.
-        min_size, max_size: the images' sides inside the network.
+        options: how the backbone is normalised, and how much of it learns.
+        size: the images' sides inside the network.
+        p6_from: what P6 is computed from, the backbone's last map ("c5") or the pyramid's ("p5").
+        channels: of the pyramid and the heads (256 in the paper), a multiple of 32.
+        depth: convolutions of each tower (4 in the paper).
         settings: thresholds and counts.
         output_ids: as in `Detector`.
     """
-    net = resnet50(in_channels=in_channels, norm=norm_maker(norm))
-    backbone = resnet_pyramid(net, trainable_layers, p6_from="p5")
-    return _assemble(net, classes, in_channels, min_size, max_size, backbone, 4, settings, output_ids)
-
-
-def fcos_mobilenet_v2_fpn(
-    classes: Iterable[str],
-    *,
-    in_channels: int = 3,
-    norm: Norm = "batch",
-    trainable_layers: int = 7,
-    min_size: int = 320,
-    max_size: int = 512,
-    channels: int = 128,
-    depth: int = 2,
-    settings: FCOSSettings = SETTINGS,
-    output_ids: Sequence[int] | None = None,
-) -> FCOS:
-    """MobileNet v2, to train on a few cores: small images, and pyramid and heads narrower and shallower.
-
-    Args:
-        channels: of the pyramid and the heads (256 in the paper), a multiple of 32.
-        depth: convolutions of each tower (4 in the paper).
-        classes, in_channels, norm, trainable_layers, min_size, max_size, settings, output_ids: as for
-            `fcos_resnet50_fpn`; the backbone has seven parts. P6 is computed from C5.
-    """
-    net = mobilenet_v2(in_channels=in_channels, norm=norm_maker(norm))
-    backbone = mobilenet_v2_pyramid(net, trainable_layers, channels)
-    model = _assemble(net, classes, in_channels, min_size, max_size, backbone, depth, settings, output_ids)
-    model.recipe_defaults = model.recipe_defaults | SMALL_RATE
-    return model
-
-
-def _assemble(
-    net: nn.Module,
-    classes: Iterable[str],
-    in_channels: int,
-    min_size: int,
-    max_size: int,
-    backbone: PyramidBackbone,
-    depth: int,
-    settings: FCOSSettings,
-    output_ids: Sequence[int] | None,
-) -> FCOS:
-    """The parts as one model, which knows where the weights of its backbone's classifier `net` go."""
-    names = Classes(classes)
-    head = FCOSHead(backbone.out_channels, head_outputs(names, output_ids) + 1, depth)
-    preprocess = imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size)
-    model = FCOS(names, preprocess, backbone, head, settings, output_ids)
+    names, net = Classes(classes), build_backbone(backbone, in_channels, options, known=PyramidName)
+    levels = pyramid(net, options.trainable_layers, channels, p6_from)
+    head = FCOSHead(channels, head_outputs(names, output_ids) + 1, depth)
+    model = FCOS(names, imagenet_preprocess(in_channels, size), levels, head, settings, output_ids)
     model.backbone_keys = shared_keys(net, model)
     return model
+
+
+_PAPER = "Tian et al. 2019, FCOS: fully convolutional one-stage object detection"
+
+ENTRIES = (
+    Entry(name="fcos", builder=fcos, task="detection", paper=_PAPER, start={"norm": "frozen"}),
+    Entry(
+        name="fcos_resnet50_fpn",
+        builder=fcos,
+        task="detection",
+        paper=_PAPER,
+        summary="ResNet-50 with P3 to P7: 32,269,600 parameters with 90 classes and frozen norms.",
+        start={"norm": "frozen", "trainable_layers": 3},
+        fixed={"backbone": "resnet50", "p6_from": "p5"},
+    ),
+    Entry(
+        name="fcos_mobilenet_v2_fpn",
+        builder=fcos,
+        task="detection",
+        paper=_PAPER,
+        summary="MobileNet v2, to train on a few cores: small images, and pyramid and heads narrower and shallower.",
+        fixed={"backbone": "mobilenet_v2", "p6_from": "c5"},
+        defaults={"min_size": 320, "max_size": 512, "channels": 128, "depth": 2},
+        recipe=SMALL_RATE,
+    ),
+)

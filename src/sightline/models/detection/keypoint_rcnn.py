@@ -7,23 +7,14 @@ does that here), and there is no mask branch beside this one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from typing import Any
 
 from sightline.models.detection.detector import Detections
-from sightline.models.detection.faster_rcnn import (
-    BOXES,
-    FEW_BOXES,
-    FEW_PROPOSALS,
-    PROPOSALS,
-    AlignedRegions,
-    FasterRCNN,
-    Norm,
-    faster_rcnn_mobilenet_v2_fpn,
-    faster_rcnn_resnet50_fpn,
-)
-from sightline.nn.heads.box import BoxSettings
+from sightline.models.detection.faster_rcnn import SMALL, SMALL_START, START, AlignedRegions, FasterRCNN, faster_rcnn
+from sightline.models.entry import Entry, extends
 from sightline.nn.heads.keypoint import KeypointHead, KeypointPredictor, KeypointRegionHeads
-from sightline.nn.heads.rpn import ProposalSettings
+from sightline.nn.necks.fpn import PyramidBackbone
 from sightline.structures import ImageBatch, Instances
 
 
@@ -46,86 +37,55 @@ class KeypointRCNN(FasterRCNN):
         ]
 
 
-def keypoint_rcnn_resnet50_fpn(
-    classes: Iterable[str],
-    *,
-    points: int = 17,
-    in_channels: int = 3,
-    norm: Norm = "batch",
-    norm_eps: float = 1e-5,
-    trainable_layers: int = 5,
-    min_size: int = 800,
-    max_size: int = 1333,
-    proposals: ProposalSettings = PROPOSALS,
-    boxes: BoxSettings = BOXES,
-    output_ids: Sequence[int] | None = None,
+@extends(faster_rcnn)
+def keypoint_rcnn(
+    classes: Iterable[str], *, points: int = 17, convs: int = 8, conv_channels: int | None = 512, **arguments: Any
 ) -> KeypointRCNN:
-    """ResNet-50 with a feature pyramid: 59,137,258 parameters with one class, 17 keypoints and frozen norms.
+    """Keypoint R-CNN on any backbone: 14×14 region features, convolutions, 56×56 maps.
+
+    Other arguments as for `faster_rcnn`.
 
     Args:
+        classes: names of the classes.
         points: P, keypoints an object; COCO's persons have 17.
-        classes, in_channels, norm, norm_eps, trainable_layers, min_size, max_size, proposals, boxes, output_ids: as for
-            `faster_rcnn_resnet50_fpn`.
+        convs: how many convolutions find them.
+        conv_channels: of each; None for as many as the pyramid has.
+        arguments: of `faster_rcnn`.
     """
-    base = faster_rcnn_resnet50_fpn(
-        classes,
-        in_channels=in_channels,
-        norm=norm,
-        norm_eps=norm_eps,
-        trainable_layers=trainable_layers,
-        min_size=min_size,
-        max_size=max_size,
-        proposals=proposals,
-        boxes=boxes,
-        output_ids=output_ids,
-    )
-    return _with_keypoints(base, 256, points)
-
-
-def keypoint_rcnn_mobilenet_v2_fpn(
-    classes: Iterable[str],
-    *,
-    points: int = 17,
-    in_channels: int = 3,
-    norm: Norm = "batch",
-    trainable_layers: int = 7,
-    min_size: int = 480,
-    max_size: int = 800,
-    channels: int = 128,
-    hidden: int = 512,
-    proposals: ProposalSettings = FEW_PROPOSALS,
-    boxes: BoxSettings = FEW_BOXES,
-    output_ids: Sequence[int] | None = None,
-) -> KeypointRCNN:
-    """MobileNet v2 with a narrow pyramid, to train on a few cores; four convolutions as narrow find the keypoints.
-
-    Args:
-        points: P, keypoints an object.
-        classes, in_channels, norm, trainable_layers, min_size, max_size, channels, hidden: as for
-            `faster_rcnn_mobilenet_v2_fpn`.
-        proposals, boxes, output_ids: as for `faster_rcnn_mobilenet_v2_fpn`.
-    """
-    base = faster_rcnn_mobilenet_v2_fpn(
-        classes,
-        in_channels=in_channels,
-        norm=norm,
-        trainable_layers=trainable_layers,
-        min_size=min_size,
-        max_size=max_size,
-        channels=channels,
-        hidden=hidden,
-        proposals=proposals,
-        boxes=boxes,
-        output_ids=output_ids,
-    )
-    return _with_keypoints(base, channels, points, convs=(channels,) * 4)
-
-
-def _with_keypoints(base: FasterRCNN, channels: int, points: int, convs: Sequence[int] = (512,) * 8) -> KeypointRCNN:
-    """Faster R-CNN and the keypoint branch: 14×14 region features, convolutions, 56×56 maps."""
-    head = KeypointHead(channels, convs)
-    predictor = KeypointPredictor(head.out_channels, points)
+    base = faster_rcnn(classes, **arguments)
     regions = base.roi_heads.region_features
+    assert isinstance(base.backbone, PyramidBackbone)
     assert isinstance(regions, AlignedRegions)
+    channels = base.backbone.out_channels
+    head = KeypointHead(channels, (conv_channels or channels,) * convs)
+    predictor = KeypointPredictor(head.out_channels, points)
     features = AlignedRegions(regions.levels, 14)
     return KeypointRCNN.on(base, KeypointRegionHeads(base.roi_heads, features, head, predictor))
+
+
+_PAPER = "He et al. 2017, Mask R-CNN, section 5"
+
+ENTRIES = (
+    Entry(name="keypoint_rcnn", builder=keypoint_rcnn, task="detection", paper=_PAPER, start={"norm": "frozen"}),
+    Entry(
+        name="keypoint_rcnn_resnet50_fpn",
+        builder=keypoint_rcnn,
+        task="detection",
+        paper=_PAPER,
+        summary="ResNet-50 with a feature pyramid: 59,137,258 parameters with one class, 17 keypoints, frozen norms.",
+        aliases=("keypointrcnn_resnet50_fpn",),
+        start=START,
+        fixed={"backbone": "resnet50", "version": 1, "finest": 4},
+    ),
+    Entry(
+        name="keypoint_rcnn_mobilenet_v2_fpn",
+        builder=keypoint_rcnn,
+        task="detection",
+        paper=_PAPER,
+        summary="MobileNet v2 with a narrow pyramid, to train on a few cores; four convolutions as narrow find the "
+        "keypoints.",
+        start=SMALL_START,
+        fixed={"backbone": "mobilenet_v2", "version": 1, "finest": 8},
+        defaults=SMALL | {"convs": 4, "conv_channels": None},
+    ),
+)

@@ -8,27 +8,16 @@ pixel before regions are cropped out of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from typing import Any
 
 from torch import nn
 
 from sightline.models.detection.detector import Detections, head_outputs
-from sightline.models.detection.faster_rcnn import (
-    BOXES,
-    FEW_BOXES,
-    FEW_PROPOSALS,
-    PROPOSALS,
-    AlignedRegions,
-    FasterRCNN,
-    Norm,
-    faster_rcnn_mobilenet_v2_fpn,
-    faster_rcnn_resnet50_fpn,
-    faster_rcnn_resnet50_fpn_v2,
-)
-from sightline.nn.heads.box import BoxSettings
+from sightline.models.detection.faster_rcnn import SMALL, SMALL_START, START, AlignedRegions, FasterRCNN, faster_rcnn
+from sightline.models.entry import Entry, extends
 from sightline.nn.heads.mask import MaskHead, MaskPredictor, MaskRegionHeads
-from sightline.nn.heads.rpn import ProposalSettings
-from sightline.nn.layers import NormLayer
+from sightline.nn.necks.fpn import PyramidBackbone
 from sightline.ops.masks import paste_masks
 from sightline.structures import ImageBatch, Instances
 
@@ -49,107 +38,56 @@ class MaskRCNN(FasterRCNN):
         return [r.replace(masks=paste_masks(r.masks, r.boxes, r.image_size)) for r in results]
 
 
-def mask_rcnn_resnet50_fpn(
-    classes: Iterable[str],
-    *,
-    in_channels: int = 3,
-    norm: Norm = "batch",
-    norm_eps: float = 1e-5,
-    trainable_layers: int = 5,
-    min_size: int = 800,
-    max_size: int = 1333,
-    proposals: ProposalSettings = PROPOSALS,
-    boxes: BoxSettings = BOXES,
-    output_ids: Sequence[int] | None = None,
-) -> MaskRCNN:
-    """ResNet-50 with a feature pyramid: 44,401,393 parameters with 90 classes and frozen norms.
+@extends(faster_rcnn)
+def mask_rcnn(classes: Iterable[str], **arguments: Any) -> MaskRCNN:
+    """Mask R-CNN on any backbone: 14×14 region features, four convolutions, 28×28 masks (figure 4, right).
 
-    Arguments as for `faster_rcnn_resnet50_fpn`.
+    Arguments as for `faster_rcnn`; the mask branch is as wide as the pyramid, and version 2 has normalisation there.
     """
-    base = faster_rcnn_resnet50_fpn(
-        classes,
-        in_channels=in_channels,
-        norm=norm,
-        norm_eps=norm_eps,
-        trainable_layers=trainable_layers,
-        min_size=min_size,
-        max_size=max_size,
-        proposals=proposals,
-        boxes=boxes,
-        output_ids=output_ids,
-    )
-    return _with_masks(base, channels=256)
-
-
-def mask_rcnn_resnet50_fpn_v2(
-    classes: Iterable[str],
-    *,
-    in_channels: int = 3,
-    norm: Norm = "batch",
-    trainable_layers: int = 5,
-    min_size: int = 800,
-    max_size: int = 1333,
-    proposals: ProposalSettings = PROPOSALS,
-    boxes: BoxSettings = BOXES,
-    output_ids: Sequence[int] | None = None,
-) -> MaskRCNN:
-    """Version 2: normalisation in pyramid and heads, two convolutions before the proposals: 46,359,409 parameters.
-
-    Arguments as for `faster_rcnn_resnet50_fpn`.
-    """
-    base = faster_rcnn_resnet50_fpn_v2(
-        classes,
-        in_channels=in_channels,
-        norm=norm,
-        trainable_layers=trainable_layers,
-        min_size=min_size,
-        max_size=max_size,
-        proposals=proposals,
-        boxes=boxes,
-        output_ids=output_ids,
-    )
-    return _with_masks(base, channels=256, norm=nn.BatchNorm2d)
-
-
-def mask_rcnn_mobilenet_v2_fpn(
-    classes: Iterable[str],
-    *,
-    in_channels: int = 3,
-    norm: Norm = "batch",
-    trainable_layers: int = 7,
-    min_size: int = 480,
-    max_size: int = 800,
-    channels: int = 128,
-    hidden: int = 512,
-    proposals: ProposalSettings = FEW_PROPOSALS,
-    boxes: BoxSettings = FEW_BOXES,
-    output_ids: Sequence[int] | None = None,
-) -> MaskRCNN:
-    """MobileNet v2 with a narrow pyramid, to train on a few cores; the mask branch is as narrow as the pyramid.
-
-    Arguments as for `faster_rcnn_mobilenet_v2_fpn`.
-    """
-    base = faster_rcnn_mobilenet_v2_fpn(
-        classes,
-        in_channels=in_channels,
-        norm=norm,
-        trainable_layers=trainable_layers,
-        min_size=min_size,
-        max_size=max_size,
-        channels=channels,
-        hidden=hidden,
-        proposals=proposals,
-        boxes=boxes,
-        output_ids=output_ids,
-    )
-    return _with_masks(base, channels=channels)
-
-
-def _with_masks(base: FasterRCNN, channels: int, norm: NormLayer | None = None) -> MaskRCNN:
-    """Faster R-CNN and the mask branch: 14×14 region features, four convolutions, 28×28 masks (figure 4, right)."""
-    head = MaskHead(channels, (channels,) * 4, norm)
-    predictor = MaskPredictor(channels, channels, head_outputs(base.classes, base.output_ids))
+    base = faster_rcnn(classes, **arguments)
     regions = base.roi_heads.region_features
+    assert isinstance(base.backbone, PyramidBackbone)
     assert isinstance(regions, AlignedRegions)
+    channels = base.backbone.out_channels
+    head = MaskHead(channels, (channels,) * 4, nn.BatchNorm2d if arguments.get("version") == 2 else None)
+    predictor = MaskPredictor(channels, channels, head_outputs(base.classes, base.output_ids))
     features = AlignedRegions(regions.levels, 14)
     return MaskRCNN.on(base, MaskRegionHeads(base.roi_heads, features, head, predictor))
+
+
+_PAPER = "He et al. 2017, Mask R-CNN"
+
+ENTRIES = (
+    Entry(name="mask_rcnn", builder=mask_rcnn, task="detection", paper=_PAPER, start={"norm": "frozen"}),
+    Entry(
+        name="mask_rcnn_resnet50_fpn",
+        builder=mask_rcnn,
+        task="detection",
+        paper=_PAPER,
+        summary="ResNet-50 with a feature pyramid: 44,401,393 parameters with 90 classes and frozen norms.",
+        aliases=("maskrcnn_resnet50_fpn",),
+        start=START,
+        fixed={"backbone": "resnet50", "version": 1, "finest": 4},
+    ),
+    Entry(
+        name="mask_rcnn_resnet50_fpn_v2",
+        builder=mask_rcnn,
+        task="detection",
+        paper=f"{_PAPER}; Li et al. 2021, Benchmarking detection transfer learning with vision transformers",
+        summary="Version 2: normalisation in pyramid and heads, two convolutions before the proposals: 46,359,409 "
+        "parameters.",
+        aliases=("maskrcnn_resnet50_fpn_v2",),
+        start={"trainable_layers": 3},
+        fixed={"backbone": "resnet50", "version": 2, "finest": 4},
+    ),
+    Entry(
+        name="mask_rcnn_mobilenet_v2_fpn",
+        builder=mask_rcnn,
+        task="detection",
+        paper=_PAPER,
+        summary="MobileNet v2 with a narrow pyramid, to train on a few cores; the mask branch is as narrow.",
+        start=SMALL_START,
+        fixed={"backbone": "mobilenet_v2", "version": 1, "finest": 8},
+        defaults=SMALL,
+    ),
+)

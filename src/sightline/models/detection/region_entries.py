@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from sightline.models.detection import (
     fast_rcnn,
-    faster_rcnn,
     faster_rcnn_single,
     grid_sliding,
-    keypoint_rcnn,
     light_head_rcnn,
     localiser,
-    mask_rcnn,
     overfeat,
     proposal_network,
     r_cnn,
@@ -19,11 +16,8 @@ from sightline.models.detection import (
 )
 from sightline.models.entry import Entry
 
-_FASTER = "Ren et al. 2015, Faster R-CNN; Lin et al. 2017, Feature pyramid networks"
-_MASK = "He et al. 2017, Mask R-CNN"
 _R_FCN = "Dai et al. 2016, R-FCN"
 _LIGHT = "Li et al. 2017, Light-head R-CNN"
-_FROZEN = {"norm": "frozen", "trainable_layers": 3}
 
 REGION_ENTRIES = (
     *(
@@ -35,101 +29,6 @@ REGION_ENTRIES = (
             backbone=backbone,
         )
         for backbone, builder in (("mobilenet_v2", r_cnn.r_cnn_mobilenet_v2), ("resnet18", r_cnn.r_cnn_resnet18))
-    ),
-    Entry(
-        name="faster_rcnn_resnet50_fpn",
-        builder=faster_rcnn.faster_rcnn_resnet50_fpn,
-        task="detection",
-        paper=_FASTER,
-        aliases=("fasterrcnn_resnet50_fpn",),
-        backbone="resnet50",
-        start=_FROZEN,
-    ),
-    Entry(
-        name="faster_rcnn_resnet50_fpn_v2",
-        builder=faster_rcnn.faster_rcnn_resnet50_fpn_v2,
-        task="detection",
-        paper="Li et al. 2021, Benchmarking detection transfer learning with vision transformers",
-        aliases=("fasterrcnn_resnet50_fpn_v2",),
-        backbone="resnet50",
-        start={"trainable_layers": 3},
-    ),
-    Entry(
-        name="mask_rcnn_resnet50_fpn",
-        builder=mask_rcnn.mask_rcnn_resnet50_fpn,
-        task="detection",
-        paper=_MASK,
-        aliases=("maskrcnn_resnet50_fpn",),
-        backbone="resnet50",
-        start=_FROZEN,
-    ),
-    Entry(
-        name="mask_rcnn_resnet50_fpn_v2",
-        builder=mask_rcnn.mask_rcnn_resnet50_fpn_v2,
-        task="detection",
-        paper="He et al. 2017, Mask R-CNN; Li et al. 2021, Benchmarking detection transfer learning",
-        aliases=("maskrcnn_resnet50_fpn_v2",),
-        backbone="resnet50",
-        start={"trainable_layers": 3},
-    ),
-    Entry(
-        name="mask_rcnn_mobilenet_v2_fpn",
-        builder=mask_rcnn.mask_rcnn_mobilenet_v2_fpn,
-        task="detection",
-        paper=_MASK,
-        backbone="mobilenet_v2",
-        start={"norm": "frozen", "trainable_layers": 5},
-    ),
-    Entry(
-        name="keypoint_rcnn_resnet50_fpn",
-        builder=keypoint_rcnn.keypoint_rcnn_resnet50_fpn,
-        task="detection",
-        paper="He et al. 2017, Mask R-CNN, section 5",
-        aliases=("keypointrcnn_resnet50_fpn",),
-        backbone="resnet50",
-        start=_FROZEN,
-    ),
-    Entry(
-        name="keypoint_rcnn_mobilenet_v2_fpn",
-        builder=keypoint_rcnn.keypoint_rcnn_mobilenet_v2_fpn,
-        task="detection",
-        paper="He et al. 2017, Mask R-CNN, section 5",
-        backbone="mobilenet_v2",
-        start={"norm": "frozen", "trainable_layers": 5},
-    ),
-    Entry(
-        name="faster_rcnn_resnet18_fpn",
-        builder=faster_rcnn.faster_rcnn_resnet18_fpn,
-        task="detection",
-        paper=_FASTER,
-        backbone="resnet18",
-        start=_FROZEN,
-    ),
-    Entry(
-        name="faster_rcnn_mobilenet_v3_large_fpn",
-        builder=faster_rcnn.faster_rcnn_mobilenet_v3_large_fpn,
-        task="detection",
-        paper=_FASTER,
-        aliases=("fasterrcnn_mobilenet_v3_large_fpn",),
-        backbone="mobilenet_v3_large",
-        start=_FROZEN | {"norm_eps": 1e-3},  # what the classifier was trained with
-    ),
-    Entry(
-        name="faster_rcnn_mobilenet_v3_large_320_fpn",
-        builder=faster_rcnn.faster_rcnn_mobilenet_v3_large_320_fpn,
-        task="detection",
-        paper=_FASTER,
-        aliases=("fasterrcnn_mobilenet_v3_large_320_fpn",),
-        backbone="mobilenet_v3_large",
-        start=_FROZEN | {"norm_eps": 1e-3},  # what the classifier was trained with
-    ),
-    Entry(
-        name="faster_rcnn_mobilenet_v2_fpn",
-        builder=faster_rcnn.faster_rcnn_mobilenet_v2_fpn,
-        task="detection",
-        paper=_FASTER,
-        backbone="mobilenet_v2",
-        start={"norm": "frozen", "trainable_layers": 5},
     ),
     Entry(
         name="faster_rcnn_vgg16",

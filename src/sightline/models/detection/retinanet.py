@@ -20,21 +20,22 @@ from torch import Tensor, nn
 
 from sightline.errors import InputError
 from sightline.models.detection.detector import SMALL_RATE, Detections, Detector, Losses, head_outputs
-from sightline.models.detection.pyramid import (
+from sightline.models.detection.parts import (
     STRIDES,
+    SelectionSettings,
+    anchor_shapes,
     best_candidates,
-    mobilenet_v2_pyramid,
-    resnet_pyramid,
+    class_truths,
+    level_anchors,
+    pyramid,
     suppressed,
 )
-from sightline.models.preprocess import Preprocess, imagenet_preprocess
+from sightline.models.entry import Entry
+from sightline.models.preprocess import SIZE, InputSize, Preprocess, imagenet_preprocess
 from sightline.models.weights import shared_keys
-from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
-from sightline.nn.backbones.resnet import resnet18, resnet50
+from sightline.nn.backbones.named import OPTIONS, BackboneOptions, PyramidName, build_backbone
 from sightline.nn.heads.retinanet import RetinaNetHead, group_norm
-from sightline.nn.layers import Norm, NormLayer, norm_maker
-from sightline.nn.necks.fpn import PyramidBackbone
-from sightline.ops.anchors import base_anchors, pyramid_anchors
+from sightline.ops.anchors import base_anchors
 from sightline.ops.assignment import BETWEEN, match_threshold
 from sightline.ops.boxes import box_iou, decode_boxes, encode_boxes
 from sightline.ops.losses import generalized_box_iou_loss, sigmoid_focal_loss
@@ -42,18 +43,14 @@ from sightline.structures import Classes, ImageBatch, Instances, Size
 
 
 @dataclass(frozen=True)
-class RetinaNetSettings:
-    """Numbers of RetinaNet.
+class RetinaNetSettings(SelectionSettings):
+    """Numbers of RetinaNet, with those of `SelectionSettings`.
 
     Attributes:
         positive_iou, negative_iou: an anchor is an object at or above the first, background below the second; between
             them it does not train.
         alpha, gamma: of the focal loss: weight of the objects, and how strongly easy anchors count less.
         box_loss: "l1", the absolute error of the four corrections, or "giou", 1 − generalised IoU of the boxes.
-        min_score: boxes of a lower score are dropped.
-        candidates: best boxes a level that enter the suppression.
-        nms_iou: overlap at which the weaker box of a class is dropped.
-        max_detections: boxes an image that a result keeps.
     """
 
     positive_iou: float = 0.5
@@ -61,9 +58,6 @@ class RetinaNetSettings:
     alpha: float = 0.25
     gamma: float = 2.0
     box_loss: Literal["l1", "giou"] = "l1"
-    min_score: float = 0.05
-    candidates: int = 1000
-    nms_iou: float = 0.5
     max_detections: int = 300
 
     def __post_init__(self) -> None:
@@ -120,9 +114,7 @@ class RetinaNet(Detector):
 
     def anchors(self, maps: Sequence[Tensor], batch: ImageBatch) -> list[Tensor]:
         """The anchors of each level: [S_l, 4] xyxy in pixels of the batch."""
-        shapes: list[Size] = [(x.shape[-2], x.shape[-1]) for x in maps]
-        size = batch.tensor.shape[-2], batch.tensor.shape[-1]
-        return pyramid_anchors(self.anchor_bases, shapes, size, device=batch.tensor.device, dtype=torch.float32)
+        return level_anchors(self.anchor_bases, maps, batch)
 
     def assign(self, anchors: Sequence[Tensor], targets: Sequence[Instances]) -> Tensor:
         """For every anchor: the id of its object, −1 for background, −2 for neither (section 4, "Anchors"). [N, S]"""
@@ -145,12 +137,10 @@ class RetinaNet(Detector):
         """
         s = self.settings
         scores, corrections, boxes = torch.cat(list(logits), 1), torch.cat(list(deltas), 1), torch.cat(list(anchors))
-        positive = matches >= 0
-        truths = torch.zeros_like(scores)
+        positive, truths = matches >= 0, class_truths(scores, matches, targets)
         box_terms = []
         for i, target in enumerate(targets):
             here, of = positive[i], matches[i, positive[i]]
-            truths[i, here, target.labels[of]] = 1
             box_terms.append(self.box_loss(corrections[i, here], boxes[here], target.boxes[of]))
         terms = sigmoid_focal_loss(scores, truths, s.alpha, s.gamma).sum(-1) * (matches != BETWEEN)
         count = positive.sum(1).clamp(min=1)
@@ -174,142 +164,104 @@ class RetinaNet(Detector):
         scores, ids, labels = best_candidates(logits, s.candidates)
         chosen = torch.cat(list(deltas), 1).gather(1, ids[..., None].expand(-1, -1, 4))
         boxes = decode_boxes(chosen.float(), torch.cat(list(anchors))[ids])
-        return suppressed(
-            boxes,
-            scores,
-            labels,
-            sizes,
-            min_score=s.min_score,
-            nms_iou=s.nms_iou,
-            max_detections=s.max_detections,
-        )
+        return suppressed(boxes, scores, labels, sizes, s)
 
     def anchor_shapes(self, image_size: Size) -> Tensor:
         """(width, height) of every kind of anchor, [A, 2], in pixels of an image of `image_size`."""
-        bases = torch.cat(self.anchor_bases)
-        inside = self.preprocess.resized(image_size)
-        return (bases[:, 2:] - bases[:, :2]) * (image_size[0] / inside[0])
+        return anchor_shapes(self.anchor_bases, self.preprocess, image_size)
 
 
 SETTINGS = RetinaNetSettings()
 VERSION_2 = RetinaNetSettings(box_loss="giou")
 
 
-def retinanet_resnet50_fpn(
+def retinanet(
     classes: Iterable[str],
     *,
+    backbone: PyramidName = "resnet50",
     in_channels: int = 3,
-    norm: Norm = "batch",
-    norm_eps: float = 1e-5,
-    trainable_layers: int = 5,
-    min_size: int = 800,
-    max_size: int = 1333,
-    settings: RetinaNetSettings = SETTINGS,
+    options: BackboneOptions = OPTIONS,
+    size: InputSize = SIZE,
+    version: Literal[1, 2] = 2,
+    channels: int = 256,
+    depth: int = 4,
+    settings: RetinaNetSettings = VERSION_2,
     output_ids: Sequence[int] | None = None,
 ) -> RetinaNet:
-    """ResNet-50 with P3 to P7: 34,014,999 parameters with 90 classes and frozen norms.
+    """RetinaNet with P3 to P7 on any backbone.
 
     Args:
         classes: names of the classes.
+        backbone: name of the classification network that it is built on.
         in_channels: channels of the images.
-        norm: "batch" learns the backbone's normalisation, "frozen" keeps it.
-        norm_eps: added to the variance there.
-        trainable_layers: how many of the backbone's parts learn (a ResNet has five), counted from its end.
-        min_size, max_size: the images' sides inside the network.
+        options: how the backbone is normalised, and how much of it learns.
+        size: the images' sides inside the network.
+        version: 1 computes P6 from P5 and has no normalisation in the heads; 2 computes it from C5, and has.
+        channels: of the pyramid and the heads (256 in the paper), in version 2 a multiple of 32.
+        depth: convolutions of each subnet before its last (4 in the paper).
         settings: thresholds and counts.
         output_ids: as in `Detector`.
     """
-    net = resnet50(in_channels=in_channels, norm=norm_maker(norm, norm_eps))
-    backbone = resnet_pyramid(net, trainable_layers, p6_from="p5")
-    return _assemble(net, classes, in_channels, min_size, max_size, backbone, None, 4, settings, output_ids)
-
-
-def retinanet_resnet50_fpn_v2(
-    classes: Iterable[str],
-    *,
-    in_channels: int = 3,
-    norm: Norm = "batch",
-    trainable_layers: int = 5,
-    min_size: int = 800,
-    max_size: int = 1333,
-    settings: RetinaNetSettings = VERSION_2,
-    output_ids: Sequence[int] | None = None,
-) -> RetinaNet:
-    """Version 2: group normalisation in the heads, P6 from C5, generalised IoU: 38,198,935 parameters with 90 classes.
-
-    Arguments as for `retinanet_resnet50_fpn`.
-    """
-    net = resnet50(in_channels=in_channels, norm=norm_maker(norm))
-    backbone = resnet_pyramid(net, trainable_layers)
-    return _assemble(net, classes, in_channels, min_size, max_size, backbone, group_norm, 4, settings, output_ids)
-
-
-def retinanet_resnet18_fpn(
-    classes: Iterable[str],
-    *,
-    in_channels: int = 3,
-    norm: Norm = "batch",
-    trainable_layers: int = 5,
-    min_size: int = 800,
-    max_size: int = 1333,
-    settings: RetinaNetSettings = VERSION_2,
-    output_ids: Sequence[int] | None = None,
-) -> RetinaNet:
-    """Version 2 on ResNet-18, for small data. Arguments as for `retinanet_resnet50_fpn`."""
-    net = resnet18(in_channels=in_channels, norm=norm_maker(norm))
-    backbone = resnet_pyramid(net, trainable_layers)
-    return _assemble(net, classes, in_channels, min_size, max_size, backbone, group_norm, 4, settings, output_ids)
-
-
-def retinanet_mobilenet_v2_fpn(
-    classes: Iterable[str],
-    *,
-    in_channels: int = 3,
-    norm: Norm = "batch",
-    trainable_layers: int = 7,
-    min_size: int = 320,
-    max_size: int = 512,
-    channels: int = 128,
-    depth: int = 2,
-    settings: RetinaNetSettings = VERSION_2,
-    output_ids: Sequence[int] | None = None,
-) -> RetinaNet:
-    """Version 2 on MobileNet v2, to train on a few cores: small images, and pyramid and heads narrower and shallower.
-
-    Args:
-        channels: of the pyramid and the heads (256 in the paper), a multiple of 32.
-        depth: convolutions of each subnet before its last (4 in the paper).
-        classes, in_channels, norm, trainable_layers, min_size, max_size, settings, output_ids: as for
-            `retinanet_resnet50_fpn`; the backbone has seven parts.
-    """
-    net = mobilenet_v2(in_channels=in_channels, norm=norm_maker(norm))
-    backbone = mobilenet_v2_pyramid(net, trainable_layers, channels)
-    model = _assemble(net, classes, in_channels, min_size, max_size, backbone, group_norm, depth, settings, output_ids)
-    model.recipe_defaults = model.recipe_defaults | SMALL_RATE
-    return model
-
-
-def _assemble(
-    net: nn.Module,
-    classes: Iterable[str],
-    in_channels: int,
-    min_size: int,
-    max_size: int,
-    backbone: PyramidBackbone,
-    head_norm: NormLayer | None,
-    depth: int,
-    settings: RetinaNetSettings,
-    output_ids: Sequence[int] | None,
-) -> RetinaNet:
-    """The parts as one model, which knows where the weights of its backbone's classifier `net` go."""
-    names = Classes(classes)
+    names, net = Classes(classes), build_backbone(backbone, in_channels, options, known=PyramidName)
+    levels = pyramid(net, options.trainable_layers, channels, "p5" if version == 1 else "c5")
     # anchors of three sizes, a third of an octave apart and cut to whole pixels, in three shapes (section 4)
     sizes = [[4 * stride, int(4 * stride * 2 ** (1 / 3)), int(4 * stride * 2 ** (2 / 3))] for stride in STRIDES]
     bases = [base_anchors(s, (0.5, 1.0, 2.0)) for s in sizes]
-    head = RetinaNetHead(
-        backbone.out_channels, len(bases[0]), head_outputs(names, output_ids) + 1, depth=depth, norm=head_norm
-    )
-    preprocess = imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size)
-    model = RetinaNet(names, preprocess, backbone, head, bases, settings, output_ids)
+    norm = group_norm if version == 2 else None
+    head = RetinaNetHead(channels, len(bases[0]), head_outputs(names, output_ids) + 1, depth=depth, norm=norm)
+    model = RetinaNet(names, imagenet_preprocess(in_channels, size), levels, head, bases, settings, output_ids)
     model.backbone_keys = shared_keys(net, model)
     return model
+
+
+_PAPER = "Lin et al. 2017, Focal loss for dense object detection"
+
+ENTRIES = (
+    Entry(
+        name="retinanet",
+        builder=retinanet,
+        task="detection",
+        paper=_PAPER,
+        start={"norm": "frozen"},
+        fixed={"version": 2},
+    ),
+    Entry(
+        name="retinanet_resnet50_fpn",
+        builder=retinanet,
+        task="detection",
+        paper=_PAPER,
+        summary="ResNet-50 with P3 to P7: 34,014,999 parameters with 90 classes and frozen norms.",
+        start={"norm": "frozen", "trainable_layers": 3},
+        fixed={"backbone": "resnet50", "version": 1},
+        defaults={"settings": SETTINGS},
+    ),
+    Entry(
+        name="retinanet_resnet50_fpn_v2",
+        builder=retinanet,
+        task="detection",
+        paper=f"{_PAPER}; Zhang et al. 2020, Bridging the gap between anchor-based and anchor-free detection",
+        summary="Version 2: group normalisation in the heads, P6 from C5, generalised IoU: 38,198,935 parameters with "
+        "90 classes.",
+        start={"trainable_layers": 3},
+        fixed={"backbone": "resnet50", "version": 2},
+    ),
+    Entry(
+        name="retinanet_resnet18_fpn",
+        builder=retinanet,
+        task="detection",
+        paper=_PAPER,
+        summary="Version 2 on ResNet-18, for small data.",
+        fixed={"backbone": "resnet18", "version": 2},
+    ),
+    Entry(
+        name="retinanet_mobilenet_v2_fpn",
+        builder=retinanet,
+        task="detection",
+        paper=_PAPER,
+        summary="Version 2 on MobileNet v2, to train on a few cores: small images, and pyramid and heads narrower and "
+        "shallower.",
+        fixed={"backbone": "mobilenet_v2", "version": 2},
+        defaults={"min_size": 320, "max_size": 512, "channels": 128, "depth": 2},
+        recipe=SMALL_RATE,
+    ),
+)

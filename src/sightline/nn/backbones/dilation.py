@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from torch import nn
 
+from sightline.nn.backbones.features import FeatureMaps, Network, Stage
+
 
 def dilate(layers: nn.Module, rate: int | None = None) -> nn.Module:
     """Take the strides out of `layers` and spread the kernels behind each by what it skipped.
@@ -33,3 +35,22 @@ def dilate(layers: nn.Module, rate: int | None = None) -> nn.Module:
                 spread *= module.stride[0]
         module.stride = (1, 1)
     return layers
+
+
+def dilated_maps(net: Network, stride: int, low: int, trainable_layers: int | None = None) -> FeatureMaps:
+    """Two maps of a network whose maps stay at one stride from there on.
+
+    Args:
+        net: its later layers are changed in place.
+        stride: the coarsest map's; layers behind the network's own map of that stride are dilated.
+        low: stride that the finer of the two maps has without dilation.
+        trainable_layers: how many of the network's parts learn, counted from its end; None for all.
+    """
+    layers, stages = net.layers(), {stage.stride: stage for stage in net.stages}
+    last = stages[max(stages)]
+    names = list(layers)
+    begin, end = (names.index(stage.layer) + 1 for stage in (stages[stride], last))
+    dilate(nn.Sequential(*(layers[name] for name in names[begin:end])))
+    fine = stages[low]
+    taken = [Stage(fine.layer, fine.channels, min(low, stride)), Stage(last.layer, last.channels, stride)]
+    return FeatureMaps(layers, taken).train_last(trainable_layers, net.parts_of(tuple(stages)))

@@ -47,11 +47,13 @@ class Network(nn.Module):
         """The maps of these strides, fine to coarse; `trainable_layers` as of `FeatureMaps.train_last`."""
         stages = [*([self.stem_stage] if self.stem_stage is not None else []), *self.stages]
         body = FeatureMaps(self.layers(), [stage for stage in stages if stage.stride in strides])
-        return body.train_last(trainable_layers, self.parts or self._starts(stages))
+        return body.train_last(trainable_layers, self.parts_of(body.strides))
 
-    def _starts(self, stages: Sequence[Stage]) -> tuple[str, ...]:
-        """The first layer of each stage."""
-        names = list(self.layers())
+    def parts_of(self, strides: Sequence[int]) -> tuple[str, ...]:
+        """First layers of the parts up to a map of the coarsest of these strides; by default each stage is one."""
+        if self.parts:
+            return self.parts
+        names, stages = list(self.layers()), self.stages
         ends = [names.index(stage.layer) + 1 for stage in stages]
         return tuple(names[start] for start in (0, *ends[:-1]))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -87,6 +89,10 @@ class MobileNetV2(Network):
             elif isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, 0, 0.01)
                 nn.init.zeros_(module.bias)
+
+    def parts_of(self, strides: Sequence[int]) -> tuple[str, ...]:
+        """As of every network; what ends at stride 16 is counted in seven parts again."""
+        return ("0", "1", "2", "4", "7", "11", "13") if max(strides) <= 16 else self.parts
 
     def layers(self) -> dict[str, nn.Module]:
         """The layers up to the last map, by name, in order (for `FeatureMaps`)."""

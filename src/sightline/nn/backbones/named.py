@@ -82,6 +82,9 @@ class BackboneOptions:
     trainable_layers: int | None = None
 
 
+OPTIONS = BackboneOptions()
+
+
 def build_backbone(
     name: str,
     in_channels: int = 3,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.nn.heads.decoupled import FusedBranch
+from sightline.nn.heads.rows import map_rows
 from sightline.nn.layers import DepthwiseSeparable, NormLayer, batch_norm
 from sightline.nn.layers.fuse import folded
 
@@ -81,7 +82,7 @@ class TowerHead(nn.Module):
         rows = []
         for level, x in enumerate(maps):
             x = self.last(self.tower(x, level))
-            rows.append(x.permute(0, 2, 3, 1).reshape(len(x), -1, self.outputs))
+            rows.append(map_rows(x, self.outputs))
         return rows
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from sightline.nn.heads.rows import map_rows
 from sightline.nn.layers import ConvNormAct, NormLayer
 
 
@@ -44,7 +45,7 @@ class MapPredictor(nn.Module):
         """Maps [N, C_i, H_i, W_i] → [N, Σ H_i·W_i·A_i, outputs], map by map, row by row, box by box."""
         rows = []
         for predictor, x in zip(self.module_list, maps, strict=True):
-            rows.append(predictor(x).permute(0, 2, 3, 1).reshape(len(x), -1, self.outputs))
+            rows.append(map_rows(predictor(x), self.outputs))
         return torch.cat(rows, 1)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sightline.nn.heads.rows import map_rows
 from sightline.structures import Size
 
 
@@ -97,5 +98,5 @@ class YOLOv3Head(nn.Module):
         """Maps [N, C_i, H_i, W_i] → [N, D, 5 (+ 1) + K], in the order of `Places`."""
         rows = []
         for predictor, x in zip(self.predictors, maps, strict=True):
-            rows.append(predictor(x).permute(0, 2, 3, 1).reshape(len(x), -1, self.numbers))
+            rows.append(map_rows(predictor(x), self.numbers))
         return torch.cat(rows, 1)

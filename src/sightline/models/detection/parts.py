@@ -1,0 +1,149 @@
+"""What detectors share: pyramids and single maps of a backbone, anchors, targets, and the choice of results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from sightline.models.detection.detector import Detections
+from sightline.models.preprocess import Preprocess
+from sightline.nn.backbones.dilation import dilated_maps
+from sightline.nn.backbones.features import FeatureMaps, Network
+from sightline.nn.necks.fpn import FeaturePyramid, PyramidBackbone
+from sightline.nn.necks.last_levels import LastLevelP6P7
+from sightline.ops.anchors import pyramid_anchors
+from sightline.ops.boxes import clip_boxes_to_image
+from sightline.ops.suppression import batched_nms
+from sightline.structures import ImageBatch, Instances, Size
+
+STRIDES = (8, 16, 32, 64, 128)
+"""Image pixels per cell of P3 … P7."""
+
+
+@dataclass(frozen=True)
+class SelectionSettings:
+    """Which boxes of a dense detector become results.
+
+    Attributes:
+        min_score: boxes of a lower score are dropped.
+        candidates: best boxes a level that enter the suppression.
+        nms_iou: overlap at which the weaker box of a class is dropped.
+        max_detections: boxes an image that a result keeps.
+    """
+
+    min_score: float = 0.05
+    candidates: int = 1000
+    nms_iou: float = 0.5
+    max_detections: int = 100
+
+
+def pyramid(
+    net: Network, trainable_layers: int | None, channels: int, p6_from: Literal["c5", "p5"] = "c5"
+) -> PyramidBackbone:
+    """P3 to P7 on a network's maps of strides 8, 16 and 32.
+
+    Args:
+        net: it becomes part of the result.
+        trainable_layers: how many of its parts learn, counted from its end; None for all.
+        channels: of every level.
+        p6_from: what P6 is computed from, see `LastLevelP6P7`.
+    """
+    body = net.maps((8, 16, 32), trainable_layers)
+    last = LastLevelP6P7(body.channels[-1] if p6_from == "c5" else channels, channels, p6_from)
+    return PyramidBackbone(body, FeaturePyramid(body.channels, channels, extra=last))
+
+
+def single_map(net: Network, trainable_layers: int | None, *, dilated: bool = False) -> FeatureMaps:
+    """A network's map of stride 16; dilated, also its last stage's, brought to that stride (R-FCN, section 2).
+
+    Papers before the pyramids (Lin et al. 2017), and those whose heads are cheap, look at these.
+    """
+    return dilated_maps(net, 16, 16, trainable_layers) if dilated else net.maps((16,), trainable_layers)
+
+
+def level_anchors(bases: Sequence[Tensor], maps: Sequence[Tensor], batch: ImageBatch) -> list[Tensor]:
+    """The anchors of each map: [S_l, 4] xyxy in pixels of the batch; `bases` as of `pyramid_anchors`."""
+    shapes: list[Size] = [(x.shape[-2], x.shape[-1]) for x in maps]
+    size = batch.tensor.shape[-2], batch.tensor.shape[-1]
+    return pyramid_anchors(bases, shapes, size, device=batch.tensor.device, dtype=torch.float32)
+
+
+def anchor_shapes(bases: Sequence[Tensor], preprocess: Preprocess, image_size: Size) -> Tensor:
+    """(width, height) of every kind of anchor, [A, 2], in pixels of an image of `image_size`."""
+    every = torch.cat(list(bases))
+    return (every[:, 2:] - every[:, :2]) * (image_size[0] / preprocess.resized(image_size)[0])
+
+
+def class_truths(scores: Tensor, matches: Tensor, targets: Sequence[Instances]) -> Tensor:
+    """1 where a place has an object of that output, else 0: [N, S, K], as the scores.
+
+    Args:
+        scores: [N, S, K].
+        matches: [N, S] the id of each place's object, or negative.
+        targets: of each image; labels are positions among the K outputs.
+    """
+    truths = torch.zeros_like(scores)
+    for i, target in enumerate(targets):
+        here = matches[i] >= 0
+        truths[i, here, target.labels[matches[i, here]]] = 1
+    return truths
+
+
+@torch.no_grad()
+def best_candidates(
+    logits: Sequence[Tensor], count: int, quality: Sequence[Tensor] | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The likeliest pairs of a box and a class of each level, at most `count` a level.
+
+    All images at once. The best pairs belong to boxes that are the best by their best class, so only those boxes' other
+    classes are looked at.
+
+    Args:
+        logits: of each level [N, M_l, K + 1] before the sigmoid; output 0 belongs to no class and is left out.
+        count: how many a level.
+        quality: of each level [N, M_l] before the sigmoid; the score is then the geometric mean of both.
+
+    Returns:
+        Scores [N, C] in 0 … 1, ids of the boxes [N, C] counted through all levels, labels [N, C] from 1 to K.
+    """
+    scores, ids, labels, offset = [], [], [], 0
+    for level, logit in enumerate(logits):
+        classes = logit[..., 1:].float()
+        best = classes.amax(-1)
+        if quality is not None:
+            best = best.sigmoid() * quality[level].float().sigmoid()
+        boxes = best.topk(min(count, best.shape[1])).indices
+        pairs = classes.gather(1, boxes[..., None].expand(-1, -1, classes.shape[-1])).sigmoid()
+        if quality is not None:
+            pairs = (pairs * quality[level].float().sigmoid().gather(1, boxes)[..., None]).sqrt()
+        score, place = pairs.flatten(1).topk(min(count, pairs[0].numel()))
+        scores.append(score)
+        ids.append(boxes.gather(1, place // classes.shape[-1]) + offset)
+        labels.append(place % classes.shape[-1] + 1)
+        offset += logit.shape[1]
+    return torch.cat(scores, 1), torch.cat(ids, 1), torch.cat(labels, 1)
+
+
+@torch.no_grad()
+def suppressed(
+    boxes: Tensor, scores: Tensor, labels: Tensor, sizes: Sequence[Size], settings: SelectionSettings
+) -> Detections:
+    """Candidates above the least score, clipped to their image, after suppression class by class; best first.
+
+    Args:
+        boxes: [N, C, 4] xyxy in pixels of the batch.
+        scores, labels: [N, C].
+        sizes: (height, width) of each image in the batch.
+        settings: thresholds and counts.
+    """
+    results = []
+    for box, score, label, size in zip(boxes, scores, labels, sizes, strict=True):
+        likely = score > settings.min_score
+        box, score, label = clip_boxes_to_image(box[likely], size), score[likely], label[likely]
+        keep = batched_nms(box, score, label, settings.nms_iou)[: settings.max_detections]
+        results.append({"boxes": box[keep], "labels": label[keep], "scores": score[keep]})
+    return results

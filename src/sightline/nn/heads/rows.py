@@ -1,0 +1,19 @@
+"""What heads that slide over maps share: rows of numbers out of maps, and the start of their weights."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+def map_rows(x: Tensor, width: int) -> Tensor:
+    """[N, A·width, H, W] → [N, H·W·A, width]: row by row, cell by cell, anchor by anchor."""
+    return x.permute(0, 2, 3, 1).reshape(len(x), -1, width)
+
+
+def focal_start(module: nn.Module) -> None:
+    """Gaussian weights of σ = 0.01 and biases of 0 (Lin et al. 2017, "Focal loss", section 4.1)."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.normal_(layer.weight, std=0.01)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
