@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
+from sightline.data.blob import Blob
 from sightline.data.check import RULES, check, fix, turning
 from sightline.data.check import duplicates as copies
 from sightline.data.check.labels import anchor_fit, duplicate_boxes
 from sightline.data.check.turning import drawn_on
-from sightline.data.columns import Blob
 from sightline.data.dataset import Dataset
 from sightline.data.formats import coco, convert, open_dataset, voc
 from sightline.data.orientation import STANDING

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from sightline.data.blob import Blob
 from sightline.data.check import check, fix
 from sightline.data.check.fixing import clip_polygon
-from sightline.data.columns import Blob
 from sightline.data.dataset import Dataset
 from sightline.data.formats import convert, open_dataset
 from sightline.errors import InputError

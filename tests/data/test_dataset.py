@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sightline.data.columns import Blob, Columns, _nbytes
+from sightline.data.blob import Blob
+from sightline.data.columns import Columns
 from sightline.data.dataset import Dataset
 from sightline.errors import InputError
 from sightline.structures import IGNORE, ClassMap, ClassScores, Instances
@@ -52,7 +53,7 @@ class TestBlob:
         assert pickle.loads(pickle.dumps(blob)) == blob
 
     def test_pieces(self, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr("sightline.data.columns._PIECE", 5)
+        monkeypatch.setattr("sightline.data.blob._PIECE", 5)
         entries = [b"ab", b"", b"cdefghij", b"k", b"lm", b"", b"n"]
         rows = np.array([6, 2, 2, 0, 1, 5, 3, 4])
         assert list(Blob.of(entries).take(rows)) == [entries[r] for r in rows]
@@ -334,5 +335,4 @@ def test_workers_give_the_same(method: str):
 
 
 def test_packed_texts_take_their_bytes_and_their_offsets() -> None:
-    assert _nbytes(Blob.of(["ab", "", "cde"])) == 5 + 8 * 4
-    assert _nbytes(np.zeros((3, 4), np.float32)) == 48
+    assert Blob.of(["ab", "", "cde"]).nbytes == 5 + 8 * 4

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from sightline.data.columns import Blob, Columns
+from sightline.data.blob import Blob
+from sightline.data.columns import Columns
 from sightline.errors import InputError
 
 _LARGEST = 2**30

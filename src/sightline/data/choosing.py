@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
-from sightline.data.labelled import AnyDataset
+from sightline.data.labelled import AnyDataset, say_rows_lost
 from sightline.data.relabel import only_classes
 from sightline.errors import InputError
 
@@ -86,4 +86,6 @@ def _of_area(dataset: AnyDataset, least: float) -> AnyDataset:
     columns = dataset.source.columns
     large = ~(columns.areas < least)  # an area that is no number stays, for `check` to find
     source = replace(dataset.source, columns=columns.take_objects(large), opened={})
-    return dataset.derived(source, dataset.rows)
+    left = dataset.derived(source, dataset.rows)
+    say_rows_lost(dataset, left)
+    return left

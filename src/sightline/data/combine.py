@@ -11,7 +11,8 @@ from typing import Any, overload
 import numpy as np
 from torch import Tensor
 
-from sightline.data.columns import Blob, Columns
+from sightline.data.blob import Blob
+from sightline.data.columns import Columns
 from sightline.data.full_scale import FullScale
 from sightline.data.kinds import KINDS
 from sightline.data.labelled import AnyDataset, LabelledImages

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -19,9 +20,12 @@ from sightline.data.keypoint_pairs import mirrored_keypoints
 from sightline.data.kinds import Kind, kind_of
 from sightline.data.malformed import BadLabel
 from sightline.data.source import Source
+from sightline.data.tables import rows_lost
 from sightline.errors import InputError
 from sightline.structures import Classes, Size, Target
+from sightline.words import counted
 
+log = logging.getLogger("sightline")
 _DEFAULT_FIELDS = ("boxes", "labels", "crowd", "difficult", "areas")
 
 
@@ -203,6 +207,20 @@ class LabelledImages(Sequence[tuple[Tensor, Target]]):
         """Sentences about the whole image (of a COCO dataset: after `with_fields("captions")`)."""
         return self.image_extra(i).get("captions", [])
 
+    def table(self, name: str, i: int) -> list[dict[str, Any]]:
+        """The rows about image `i` in a further table, such as its relations; see `sightline.data.tables`.
+
+        A column that refers to objects holds their positions in the image's target, or −1 for none.
+
+        Raises:
+            InputError: there is no such table.
+        """
+        tables = self.source.columns.tables
+        if name not in tables:
+            known = f"it has {', '.join(tables)}" if tables else "it has none"
+            raise InputError(f"the dataset has no table {name!r}; {known}")
+        return tables[name].of(self._row(i))
+
     def image(self, i: int) -> Tensor:
         """[C, H, W], uint8 or float in [0, 1]; see `read_image`."""
         if self.source.pictures is not None:
@@ -350,6 +368,13 @@ class LabelledImages(Sequence[tuple[Tensor, Target]]):
         if not -len(self) <= i < len(self):
             raise IndexError(f"image {i} of {len(self)}")
         return i % len(self) if self._rows is None else int(self._rows[i])
+
+
+def say_rows_lost(before: LabelledImages, after: LabelledImages) -> None:
+    """Warn of rows of further tables that went with the objects they refer to."""
+    if before.source.columns.tables:
+        for name, count in rows_lost(before.columns.tables, after.columns.tables).items():
+            log.warning("%s of %s left out: an object that they refer to was left out", counted(count, "row"), name)
 
 
 def _chosen(items: Sequence[Tensor], rows: Sequence[int]) -> Sequence[Tensor]:

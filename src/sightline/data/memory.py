@@ -12,11 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sightline.data.columns import Blob, Column, Columns
+from sightline.data.blob import Blob, Column
+from sightline.data.columns import Columns
 from sightline.data.full_scale import FullScale, scaled_alike
 from sightline.data.images import image_size
 from sightline.data.keypoint_pairs import require_mirror
 from sightline.data.source import Source
+from sightline.data.tables import Table
 from sightline.errors import InputError
 from sightline.ops.masks import mask_to_rle
 from sightline.structures import Classes, Instances, Size
@@ -36,6 +38,7 @@ def source_of_instances(
     full_scale: int | None = None,
     keypoint_names: Sequence[str] = (),
     keypoint_swap: Sequence[int] | None = None,
+    tables: Mapping[str, Table] | None = None,
 ) -> Source:
     """The source of a dataset of images with objects.
 
@@ -51,6 +54,7 @@ def source_of_instances(
             where it is 255); by default the smallest of 255, 1023, 4095, 16383 and 65535 that holds all their values.
         keypoint_names: one name per keypoint; left and right ones change places in a mirrored image.
         keypoint_swap: for each keypoint the index of its mirror image, where names do not tell.
+        tables: further rows about the images, by name, such as the relations of their objects.
 
     Raises:
         InputError: lengths differ, a target's size is not its image's, or a label is not a class id; an image has
@@ -88,6 +92,7 @@ def source_of_instances(
         image_extra=None
         if image_extra is None
         else Blob.of(json.dumps(dict(e), separators=(",", ":")) for e in image_extra),
+        tables=tables or {},
         **image_columns,
     )
     points = 0 if columns.keypoints is None else columns.keypoints.shape[1]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sightline.data.kinds import GONE
-from sightline.data.labelled import AnyDataset, LabelledImages
+from sightline.data.labelled import AnyDataset, LabelledImages, say_rows_lost
 from sightline.errors import InputError
 from sightline.structures import Classes
 
@@ -68,6 +68,8 @@ def relabelled(dataset: AnyDataset, names: Sequence[str], ids: Sequence[int]) ->
         raise InputError(f"{kind.noun} have no classes that could be renamed, merged or left out")
     relabelled, kept = kind.relabel(source, np.array(ids, np.int64), len(names))
     moved = dataset.derived(replace(relabelled, classes=Classes(names), meta=_meta(dataset, names, ids)), dataset.rows)
+    if kind.has_objects:
+        say_rows_lost(dataset, moved)
     if kept is not None and dataset.rows is not None:
         kept = kept[dataset.rows]
     return moved if kept is None or kept.all() else moved.taken(np.flatnonzero(kept))

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sightline.data.columns import Blob, Columns
+from sightline.data.blob import Blob
+from sightline.data.columns import Columns
 from sightline.data.full_scale import FullScale
 from sightline.data.malformed import BadLabel
 from sightline.data.map_values import MapClasses, MapValues

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from pycocotools import mask as oracle
 
-from sightline.data.columns import Blob
+from sightline.data.blob import Blob
 from sightline.data.dataset import Dataset
 from sightline.structures import Instances
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sightline.data.columns import Blob
+from sightline.data.blob import Blob
 from sightline.data.dataset import Dataset
 from sightline.data.formats import convert, open_dataset, shapes
 from sightline.data.formats.gather import Gather, common_folder

@@ -34,7 +34,9 @@ def test_dataset_holds_what_render_gives() -> None:
         facts = data.image_extra(i)
         assert facts["captions"] == [scene.caption]
         assert facts["seed"] == seed
-        assert facts["relations"] == [[r.subject, r.predicate, r.object] for r in scene.relations]
+        assert [tuple(row.values()) for row in data.table("relations", i)] == [
+            (r.subject, r.predicate, r.object) for r in scene.relations
+        ]
         assert facts["camera"]["matrix"] == pytest.approx(scene.camera.matrix.round(6))
     plain = scenes(2, 64, seed=2)
     assert "masks" not in plain[0][1]

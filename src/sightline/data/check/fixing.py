@@ -5,23 +5,25 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from sightline.data.blob import Blob
 from sightline.data.check.labels import bad_boxes, duplicate_boxes
 from sightline.data.check.outlines import bad_keypoints, bad_outlines
 from sightline.data.check.pictures import Looks, look_at
 from sightline.data.check.problems import RULES
 from sightline.data.check.turning import Drawn, drawn_on, lying
 from sightline.data.check.turning import turned as turned_upright
-from sightline.data.columns import Blob, Columns
+from sightline.data.columns import Columns
 from sightline.data.dataset import Dataset
 from sightline.data.formats import WRITTEN, convert
 from sightline.data.segmentation import usable_part
+from sightline.data.tables import rows_lost
 from sightline.errors import InputError
 
 _ACTIONS = {
@@ -70,6 +72,7 @@ class FixSummary:
         images, objects: how many the copy holds.
         out: where it is.
         files: of images that were left out.
+        rows: how many rows of each further table were removed with an object that they refer to.
     """
 
     counts: dict[str, int]
@@ -77,12 +80,15 @@ class FixSummary:
     objects: int
     out: Path
     files: tuple[str, ...] = ()
+    rows: Mapping[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         lines = [f"Wrote {self.images} images with {self.objects} objects to {self.out}."]
         for name, count in self.counts.items():
             thing = "image" if name in _OF_IMAGES else "object"
             lines.append(f"  · {count} {thing if count == 1 else thing + 's'} {_ACTIONS[name]}")
+        for name, count in self.rows.items():
+            lines.append(f"  · {count} of the {name} removed (an object they refer to was removed)")
         if not self.counts:
             lines.append("  · nothing had to be changed")
         lines += [f"    without {file}" for file in self.files[:5]]
@@ -143,7 +149,8 @@ def fix(
     convert(repaired.with_columns(fixed), out, dataset.format if dataset.format in WRITTEN else "coco")
     order = {name: position for position, name in enumerate(_ACTIONS)}
     ordered = dict(sorted(counts.items(), key=lambda item: order[item[0]]))
-    return FixSummary(ordered, fixed.images, fixed.objects, out, files)
+    lost = rows_lost(repaired.columns.tables, fixed.tables)
+    return FixSummary(ordered, fixed.images, fixed.objects, out, files, lost)
 
 
 def _repair_images(

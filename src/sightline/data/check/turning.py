@@ -13,8 +13,9 @@ from typing import Literal
 import numpy as np
 import torch
 
+from sightline.data.blob import Blob
 from sightline.data.check.labels import OUTSIDE
-from sightline.data.columns import Blob, Columns
+from sightline.data.columns import Columns
 from sightline.data.orientation import STANDING
 from sightline.structures import Size
 

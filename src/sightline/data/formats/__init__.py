@@ -19,6 +19,7 @@ from sightline.data.formats import (
     cityscapes,
     cityscapes_instances,
     coco,
+    coco_relations,
     createml,
     csv_boxes,
     cvat,
@@ -45,6 +46,7 @@ from sightline.data.formats.refusal import not_recognised
 from sightline.data.kinds import KINDS, Kind
 from sightline.data.malformed import collecting, refuse
 from sightline.data.shared import shared_images
+from sightline.data.tables import rows_lost
 from sightline.errors import InputError
 from sightline.keywords import checked_keywords
 from sightline.runtime.reading import unusual_kind
@@ -291,7 +293,8 @@ _OF_OUTLINES = ("yolo-seg", "masks")
 
 def _named(what: str) -> str:
     """What was lost, with its number before it: a column of the data is quoted."""
-    return what if " " in what or what in ("segmentations", "keypoints", "captions") else f"values of {what!r}"
+    own = ("segmentations", "keypoints", "captions", coco_relations.TABLE)
+    return what if " " in what or what in own else f"values of {what!r}"
 
 
 @dataclass(frozen=True)
@@ -352,6 +355,8 @@ def convert(source: Dataset | StrPath, out: StrPath, to: str, *, symlink: bool =
     try:
         part.mkdir(parents=True)
         lost = FORMATS[to].write(dataset, part, symlink)
+        if to != "coco":  # which says itself what it cannot hold of them
+            lost |= rows_lost(dataset.columns.tables, {})
         if out.exists():
             out.rmdir()
         part.rename(out)

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from sightline.data.blob import Blob
 from sightline.data.builder import Builder
-from sightline.data.columns import Blob
 from sightline.data.dataset import Dataset
 from sightline.data.formats import files
 from sightline.data.formats.gather import common_folder

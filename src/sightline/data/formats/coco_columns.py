@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from sightline.data.columns import Blob, Column, Columns
+from sightline.data.blob import Blob, Column
+from sightline.data.columns import Columns
 from sightline.data.formats.coco_gather import FIRST_TEXT, Images, Objects, Texts, compact
+from sightline.data.formats.coco_relations import with_relations
 from sightline.data.formats.files import class_names, unknown_class
 from sightline.data.formats.jsonstream import JsonFile
 from sightline.data.malformed import leave_out
@@ -71,7 +73,7 @@ def read_file(path: Path, folder: str, split: int, classes: Classes | None) -> C
     known = own if classes is None else classes
     columns, orphans = _columns(images, objects, folder, split)
     labels = _labels(columns, categories, ids, objects.category_texts, known, path)
-    columns = columns.replace(labels=labels)
+    columns = with_relations(columns.replace(labels=labels))
     if (labels < 0).any():
         columns = columns.take_objects(labels >= 0)
     return CocoFile(columns, known, categories, others, orphans, _same_names(categories, path))

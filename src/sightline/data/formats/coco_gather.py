@@ -11,7 +11,7 @@ from zlib import crc32
 
 import numpy as np
 
-from sightline.data.columns import Blob
+from sightline.data.blob import Blob
 from sightline.data.formats.jsonstream import Batch
 from sightline.data.malformed import leave_out
 from sightline.data.segmentation import usable_part

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sightline.data.columns import Blob
+from sightline.data.blob import Blob
 from sightline.data.formats.coco_columns import read_file
 from sightline.data.keypoint_pairs import of_categories
 from sightline.data.source import Source

@@ -10,10 +10,13 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from sightline.data.columns import Blob, Columns
+from sightline.data.blob import Blob
+from sightline.data.columns import Columns
 from sightline.data.dataset import Dataset
+from sightline.data.formats.coco_relations import TABLE, relations_of, written
 from sightline.data.formats.files import image_names, write_image
 from sightline.data.keypoint_pairs import mirrored_keypoints
+from sightline.data.tables import rows_lost
 
 
 def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
@@ -31,10 +34,11 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
         What could not be written, with how often.
     """
     dataset = dataset.with_fields(*dataset.source.later)
-    columns = dataset.columns
+    columns = written(dataset.columns)
     lost = Counter(
         {f"extra column {n}": 1 for n, v in columns.extra.items() if not isinstance(v, Blob) and v.dtype == object}
     )
+    lost |= rows_lost(dataset.columns.tables, columns.tables)
     names = image_names(dataset)
     categories = _categories(dataset)
     if dataset.keypoint_swap is not None and mirrored_keypoints(dataset.keypoint_names) != dataset.keypoint_swap:
@@ -53,11 +57,12 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
         stem = "default" if split == "all" else split
         head = {"info": dataset.source.meta.get("info", {}), "licenses": dataset.source.meta.get("licenses", [])}
         images, captions = [], []
-        for row, image_id in zip(rows.tolist(), image_ids, strict=True):
+        for i, (row, image_id) in enumerate(zip(rows.tolist(), image_ids, strict=True)):
             height, width = dataset.image_size(row)
             extra = dataset.image_extra(row)
             captions += [{"image_id": image_id, "caption": text} for text in extra.pop("captions", [])]
             extra.pop("id", None)
+            extra |= {TABLE: relations} if (relations := relations_of(part, i, ids)) else {}
             images.append({"id": image_id, "file_name": names[row], "height": height, "width": width, **extra})
             write_image(dataset, row, out / folder / names[row], symlink)
         with open(out / "annotations" / f"instances_{stem}.json", "w", encoding="utf-8") as file:

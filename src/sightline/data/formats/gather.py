@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from sightline.data.blob import Blob, Column
 from sightline.data.builder import Builder
-from sightline.data.columns import Blob, Column, Columns
+from sightline.data.columns import Columns
 from sightline.data.formats import files, shapes
 from sightline.data.formats.coco_gather import compact
 from sightline.data.segmentation import area_of

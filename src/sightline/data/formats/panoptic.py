@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sightline.data.columns import Blob
+from sightline.data.blob import Blob
 from sightline.data.dataset import Dataset
 from sightline.data.formats import files
 from sightline.data.formats.gather import Gather

@@ -33,8 +33,8 @@ from typing import Literal
 
 import numpy as np
 
+from sightline.data.blob import Blob
 from sightline.data.builder import Builder
-from sightline.data.columns import Blob
 from sightline.data.dataset import Dataset
 from sightline.data.formats import files
 from sightline.data.formats.gather import common_folder

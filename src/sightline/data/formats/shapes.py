@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from sightline.data.columns import Blob, Columns
+from sightline.data.blob import Blob
+from sightline.data.columns import Columns
 from sightline.data.dataset import Dataset
 from sightline.data.formats.voc_write import not_held
 from sightline.data.segmentation import FAR, outline_of

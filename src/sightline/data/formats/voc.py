@@ -26,8 +26,9 @@ from pathlib import Path
 
 import numpy as np
 
+from sightline.data.blob import Blob, Column
 from sightline.data.builder import Builder
-from sightline.data.columns import Blob, Column, Columns
+from sightline.data.columns import Columns
 from sightline.data.dataset import Dataset
 from sightline.data.formats import files
 from sightline.data.formats.listing import find_folder

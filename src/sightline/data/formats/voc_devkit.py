@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from sightline.data.columns import Blob, Columns
+from sightline.data.blob import Blob
+from sightline.data.columns import Columns
 from sightline.data.dataset import Dataset
 from sightline.data.formats import files
 from sightline.data.formats.gather import common_folder

@@ -6,7 +6,8 @@ from collections import Counter
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from sightline.data.columns import Blob, Columns
+from sightline.data.blob import Blob
+from sightline.data.columns import Columns
 from sightline.data.dataset import Dataset
 from sightline.data.formats.files import image_names, number, require_distinct, without_suffix, write_image
 from sightline.data.formats.voc_lists import write_class_list

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sightline.data.columns import Blob
+from sightline.data.blob import Blob
 from sightline.data.dataset import Dataset
 from sightline.data.scenes.catalog import CLASSES, SEMANTIC_CLASSES
 from sightline.data.scenes.scene import Scene
 from sightline.data.scenes.still import render
+from sightline.data.tables import Table
 from sightline.errors import InputError
 from sightline.ops.masks import mask_to_rle
 from sightline.progress import progress_bar
@@ -62,8 +64,8 @@ def scenes(
     """A dataset of rendered scenes in memory, about 10 ms and 80 kB each at 160×160.
 
     Every object's mask, keypoints, cuboid, caption, visibility, colour, material and size are in it; targets show them
-    after `with_fields("masks", …)`, or at once with `fields`. `image_extra(i)` has the picture's "captions", its
-    "relations" as [subject, predicate, object], its camera's "matrix" and "extrinsics", and the "seed" with which
+    after `with_fields("masks", …)`, or at once with `fields`. `table("relations", i)` has how objects stand to each
+    other; `image_extra(i)` the picture's "captions", its camera's "matrix" and "extrinsics", and the "seed" with which
     `render` makes the same scene again, with depth and meshes.
 
     Args:
@@ -94,13 +96,16 @@ def _of_objects(rendered: Iterable[Scene]) -> Dataset:
     truths: list[Instances] = []
     outlines: list[str] = []
     extra: list[dict[str, Any]] = []
+    relations: list[list[dict[str, Any]]] = []
     for scene in rendered:
         images.append(_picture(scene))
         truths.append(scene.instances(_KEPT))
         # Masks are packed one scene at a time: as bitmaps those of all scenes would take more than the images.
         outlines += [json.dumps(mask_to_rle(o.mask), separators=(",", ":")) for o in scene.objects]
         extra.append(image_facts(scene))
-    dataset = Dataset.from_instances(images, truths, CLASSES, image_extra=extra)
+        relations.append([asdict(relation) for relation in scene.relations])
+    tables = {"relations": Table.gathered(relations, ("subject", "object"), columns=("subject", "predicate", "object"))}
+    dataset = Dataset.from_instances(images, truths, CLASSES, image_extra=extra, tables=tables)
     return dataset.with_columns(dataset.columns.replace(segmentations=Blob.of(outlines)))
 
 
@@ -135,7 +140,6 @@ def image_facts(scene: Scene) -> dict[str, Any]:
     """What is true of the whole picture, in values JSON can hold."""
     return {
         "captions": [scene.caption],
-        "relations": [[r.subject, r.predicate, r.object] for r in scene.relations],
         "camera": {
             "matrix": scene.camera.matrix.round(6).tolist(),
             "extrinsics": scene.camera.extrinsics.round(9).tolist(),

@@ -94,8 +94,9 @@ def _write_split(
         height, width = scene.size
         facts = image_facts(scene)
         first = len(annotations) + 1
-        facts["relations"] = [[first + s, predicate, first + o] for s, predicate, o in facts["relations"]]
-        images.append({"id": number, "file_name": name, "width": width, "height": height, **facts})
+        relations = [[first + r.subject, r.predicate, first + r.object] for r in scene.relations]
+        named = {"id": number, "file_name": name, "width": width, "height": height}
+        images.append({**named, "captions": facts.pop("captions"), "relations": relations, **facts})
         annotations += _annotations(scene, number, first)
     table = {
         "info": {"description": f"Rendered scenes, {split}", "version": "1"},

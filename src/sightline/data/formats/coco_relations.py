@@ -1,0 +1,68 @@
+"""Relations between the objects of an image: "relations" of an entry in "images", [subject, predicate, object] each.
+
+The subject and the object are ids of annotations. They are read into the table "relations" (`sightline.data.tables`),
+whose references follow the objects, and are written from it.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+from sightline.data.blob import Blob
+from sightline.data.columns import Columns
+from sightline.data.tables import NONE, Table
+
+TABLE = "relations"
+_ENDS = ("subject", "object")
+
+
+def with_relations(columns: Columns) -> Columns:
+    """The columns with the table, where images state relations; a relation of an annotation that is not there is none.
+
+    What is of another form stays among what else is known of the image.
+    """
+    extra = columns.image_extra
+    if extra is None or b'"relations"' not in extra.data.tobytes():
+        return columns
+    entries: list[bytes] = list(extra)
+    rows: list[list[dict[str, Any]]] = []
+    for i, text in enumerate(entries):
+        facts = json.loads(text) if b'"relations"' in text else {}
+        stated = facts.get(TABLE)
+        rows.append([])
+        if isinstance(stated, list) and all(map(_is_relation, stated)):
+            own = columns.ids[columns.offsets[i] : columns.offsets[i + 1]].tolist()
+            place = {id: position for position, id in enumerate(own)}
+            rows[i] = [
+                {"subject": place[s], "predicate": predicate, "object": place[o]}
+                for s, predicate, o in stated
+                if s in place and o in place
+            ]
+            del facts[TABLE]
+            entries[i] = json.dumps(facts, separators=(",", ":")).encode() if facts else b""
+    table = Table.gathered(rows, objects=_ENDS, columns=("subject", "predicate", "object"))
+    left = Blob.of(entries)
+    return columns.replace(image_extra=left if left.data.size else None, tables={**columns.tables, TABLE: table})
+
+
+def _is_relation(value: Any) -> bool:
+    return isinstance(value, list) and [type(part) for part in value] == [int, str, int]
+
+
+def written(columns: Columns) -> Columns:
+    """The columns with those rows of tables alone that COCO can hold: relations between two objects each."""
+    table = columns.tables.get(TABLE)
+    if table is None or table.objects != _ENDS or set(table.columns) != {*_ENDS, "predicate"}:
+        return columns.replace(tables={})
+    whole = np.logical_and.reduce([np.asarray(table.columns[name]) != NONE for name in _ENDS])
+    return columns.replace(tables={TABLE: table.take_rows(whole)})
+
+
+def relations_of(columns: Columns, i: int, ids: np.ndarray) -> list[list[Any]]:
+    """The relations of image `i` as its entry holds them, of what `written` gives; `ids` are those of annotations."""
+    table, first = columns.tables.get(TABLE), int(columns.offsets[i])
+    rows = [] if table is None else table.of(i)
+    return [[int(ids[first + row["subject"]]), row["predicate"], int(ids[first + row["object"]])] for row in rows]
