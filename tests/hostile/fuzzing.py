@@ -17,6 +17,8 @@ from sightline.data.formats.jsonstream import JsonFile
 from sightline.data.images import read_image
 from sightline.models.darknet.cfg import read_cfg
 from sightline.models.weights import read_checkpoint
+from sightline.report.classification import ClassificationReport
+from sightline.report.detection import DetectionReport
 from sightline.report.files import read_evaluation, read_rows
 from sightline.runtime import reading
 from sightline.training.recipe import Recipe
@@ -24,7 +26,8 @@ from sightline.training.recipe import Recipe
 READERS: dict[str, Callable[[Path], Any]] = {
     "cfg": read_cfg,
     "csv": reading.read_csv,
-    "evaluation": read_evaluation,
+    "evaluation": lambda path: read_evaluation(path, DetectionReport()),
+    "evaluation of image classes": lambda path: read_evaluation(path, ClassificationReport()),
     "json": lambda path: reading.read_json(path, dict),
     "npy": read_image,
     "png": read_image,
@@ -57,6 +60,19 @@ _PIECES = (
 )
 
 
+IMAGE_CLASSES = {
+    "task": "classification",
+    "metrics": {"top1": 0.5},
+    "intervals": {"top1": [0.1, 0.9]},
+    "classes": ["cat", "dog"],
+    "per_class": {"cat": {"precision": 0.5, "recall": None, "F1": 0.5, "support": 2, "predicted": 1}},
+    "confusion": [[1, 0], [1, 0]],
+    "other": [0, 1],
+    "confusions": [["dog", "cat", 1]],
+    "calibration": [{"from": 0, "to": 1, "images": 2, "confidence": 0.5, "accuracy": None}],
+}
+
+
 def samples(folder: Path) -> dict[str, tuple[str, bytes]]:
     """By kind a file's name and its content."""
     pixels = np.arange(300, dtype=np.uint8).reshape(10, 10, 3)
@@ -69,6 +85,7 @@ def samples(folder: Path) -> dict[str, tuple[str, bytes]]:
         "cfg": ("a.cfg", b"[net]\nwidth=32\nheight=32\n[convolutional]\nfilters=4\nsize=3\n"),
         "csv": ("a.csv", b"image,x\na.png,1\n"),
         "evaluation": ("evaluation.json", json.dumps({"metrics": {"AP": 0.5}, "classes": ["cat"]}).encode()),
+        "evaluation of image classes": ("evaluation.json", json.dumps(IMAGE_CLASSES).encode()),
         "json": ("a.json", json.dumps(coco).encode()),
         "npy": ("a.npy", npy.getvalue()),
         "png": ("a.png", _picture(pixels, "PNG")),

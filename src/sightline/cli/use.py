@@ -198,8 +198,8 @@ def report(
     Useful after an interruption, or to show other images. The report says which images it shows.
     """
     from sightline import api
-    from sightline.report.html import shown_before
     from sightline.training import trained_on
+    from sightline.verbs.report import shown_before
 
     if not (run / "metrics.jsonl").is_file():
         raise InputError(f"there is no run {run} (a folder with metrics.jsonl); give the folder of one")

@@ -22,7 +22,6 @@ from sightline.data.full_scale import FullScale, Scale, highest_of, sampled, sca
 from sightline.data.images import SUFFIXES, from_pil, highest_sample, is_image, is_wide_picture, pil_samples, read_image
 from sightline.errors import InputError
 from sightline.runtime import reading
-from sightline.structures import ClassMap, ClassScores, Instances
 
 log = logging.getLogger("sightline")
 
@@ -102,7 +101,7 @@ def find_images(source: Source) -> tuple[list[Item], bool]:
         if source.ndim == 4:
             return _numbered([Item(None, image) for image in source]), False
         return [Item(None, source)], True
-    if not isinstance(source, Iterable) or isinstance(source, Instances | ClassMap | ClassScores):
+    if not isinstance(source, Iterable) or hasattr(source, "image_size"):  # labels or answers are no image
         raise InputError(
             f"an image cannot be of type {type(source).__name__}; give a path, a folder, a pattern, a Pillow image, "
             "an array, a tensor, bytes, an open file, or a list of these"

@@ -178,14 +178,14 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     raise InputError(f"the recipe is a {type(value).__name__}; give a dataclass or a mapping")
 
 
-def _stored(folder: Path, task_report: TaskReport = PLAIN) -> Mapping[str, Any] | None:
+def _stored(folder: Path, task_report: TaskReport) -> Mapping[str, Any] | None:
     path = folder / EVALUATION_FILE
     return read_evaluation(path, task_report) if path.exists() else None
 
 
-def shown_before(folder: Path) -> dict[str, Any] | None:
+def shown_before(folder: Path, task_report: TaskReport = PLAIN) -> dict[str, Any] | None:
     """Which images a run's report shows: "data", "split" and their number; None where it has none."""
-    stored = _stored(folder)
+    stored = _stored(folder, task_report)
     if stored is None or not (folder / "report.html").is_file():
         return None
     measured = stored.get("measured")

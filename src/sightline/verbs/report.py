@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,11 +31,35 @@ def write_report(
     folder = Path(folder)
     known = None if model is None else as_model(model)
     name = None if result is None else result.task
-    name = name or stored_task(folder) or (None if known is None else known.task)
+    name = name or stored_task(folder) or (None if known is None else known.task) or _task_of_run(folder)
     file = run(folder, result=result, data=data, model=known, title=title, task_report=report_of(name))
     if result is not None:
         file.with_name(EVALUATION_FILE).write_text(json.dumps(result.to_dict(), indent=1), encoding="utf-8")
     return file
+
+
+def shown_before(folder: Path) -> dict[str, Any] | None:
+    """Which images a run's report shows: "data", "split" and their number; None where it has none.
+
+    Raises:
+        InputError: the folder's evaluation.json cannot be read, or lacks what its task's report needs.
+    """
+    from sightline.report.files import stored_task
+    from sightline.report.html import shown_before as run
+
+    return run(folder, report_of(stored_task(folder)))
+
+
+def _task_of_run(folder: Path) -> str | None:
+    """The task of the model that a run trains, where its files name one of the catalog."""
+    from sightline.errors import InputError
+    from sightline.models.catalog import find
+    from sightline.training.run import run_facts
+
+    with suppress(InputError):
+        name = run_facts(folder).model
+        return None if name is None else find(name).task
+    return None
 
 
 def report_of(task: str | None) -> TaskReport:
