@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from sightline.data.transforms import Mosaic, Transform, recipes
+from sightline.models.model import Model, as_model
 from sightline.models.preprocess import Preprocess
-from sightline.training.loader import EpochBatches, Samples, seen_size
+from sightline.training.loader import EpochBatches, Samples
 from sightline.training.loop import fit
 from sightline.training.recipe import Recipe
 from sightline.training.schedule import Clock
@@ -107,9 +108,9 @@ def test_samples_are_bound_to_the_data_and_the_size_the_model_sees():
     assert samples[(0, 2)][0].shape == (3, 32, 48)
     assert samples[(0, 2, True)][0].shape == (3, 16, 16)
     assert Samples(toy.Blobs(5), Mosaic(), size=(32, 32))[(0, 1)][0].shape == (3, 32, 32)
-    model = nn.Module()
-    assert seen_size(model) is None
-    model.preprocess = Preprocess(fixed_size=(96, 128))
-    assert seen_size(model) == (96, 128)
-    model.preprocess = Preprocess(min_size=320, max_size=320)
-    assert seen_size(model) == (320, 320)
+    assert as_model(nn.Module()).seen_size is None
+    for preprocess, size in ((Preprocess(fixed_size=(96, 128)), (96, 128)), (Preprocess(min_size=320), (320, 320))):
+        assert Model(["a"], preprocess).seen_size == size
+        plain = nn.Module()
+        plain.preprocess = preprocess
+        assert as_model(plain).seen_size == size

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from sightline.data import heif, png, tiff
@@ -207,7 +207,7 @@ def _guarded(path: str, action: Callable[[], _Result]) -> _Result:
         raise
     except MemoryError:
         raise InputError(f"cannot read the image {path}: it does not fit into the memory; make it smaller") from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         empty = os.path.getsize(path) == 0
         reason = "the file is empty" if empty else "it is of no known kind"
         raise InputError(f"cannot read the image {path}: {reason}; replace or remove it") from None

@@ -21,8 +21,8 @@ from sightline.evaluation.classification import (
     ClassificationResult,
     evaluate_classification,
 )
+from sightline.evaluation.coco import COCO_METRICS
 from sightline.evaluation.detection import (
-    COCO_METRICS,
     PROTOCOLS,
     VOC_METRICS,
     DetectionMeasure,

@@ -126,9 +126,8 @@ class Model(nn.Module):
 
     @property
     def seen_size(self) -> Size | None:
-        """(height, width) at which it sees a square image; None if its preprocessing does not say."""
-        side = self.preprocess.min_size
-        return self.preprocess.fixed_size or (side, side)
+        """(height, width) at which it sees a square image; None where that is not known."""
+        return self.preprocess.seen_size
 
     def resized(self, image_size: Size) -> Size:
         """(height, width) at which it sees an image of `image_size`."""
@@ -176,8 +175,12 @@ def as_model(module: nn.Module) -> Model:
     if not isinstance(module, nn.Module):
         raise InputError(f"the model is a {type(module).__name__}; give one of create_model or load")
     defaults = {name: getattr(Model, name) for name in Model.__annotations__ if hasattr(Model, name)}
-    defaults |= {"arguments": {}, "backbone_keys": {}, "metadata": {}, "classes": Classes([]), "in_channels": 3}
-    defaults |= {"seen_size": None, "title": type(module).__name__, "anchor_shapes": _no_anchors, "resized": _same}
+    defaults |= {"arguments": {}, "backbone_keys": {}, "metadata": {}, "classes": Classes([])}
+    defaults |= {"in_channels": 3, "seen_size": None, "resized": _same}
+    own = getattr(module, "preprocess", None)
+    if isinstance(own, Preprocess):
+        defaults |= {"in_channels": own.channels, "seen_size": own.seen_size, "resized": own.resized}
+    defaults |= {"title": type(module).__name__, "anchor_shapes": _no_anchors}
     defaults |= {"before_training": _nothing, "after_training": _nothing}
     for name, value in defaults.items():
         if not hasattr(module, name):

@@ -89,6 +89,11 @@ class Preprocess(nn.Module):
     def channels(self) -> int:
         return len(self.mean)
 
+    @property
+    def seen_size(self) -> Size:
+        """(height, width) that a square image gets."""
+        return self.fixed_size or (self.min_size, self.min_size)
+
     def forward(
         self, images: Sequence[Tensor], targets: Sequence[Instances] | None = None
     ) -> tuple[ImageBatch, list[Instances] | None]:

@@ -17,7 +17,8 @@ from typing import Any, Literal
 import torch
 
 from sightline.errors import InputError
-from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Interpolation
+from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD
+from sightline.ops.resizing import Interpolation
 
 _HOME = "https://download.pytorch.org/models/"
 DATA = ("coco", "voc", "imagenet", "imagenet_v2")

@@ -33,7 +33,7 @@ def largest_in_bins(features: Tensor, image: Tensor, rows: Tensor, columns: Tens
     Returns:
         [K, C, height, width], differentiable in `features`; a bin that holds no cell is 0.
     """
-    result: Tensor = _LargestInBins.apply(features, image, rows, columns)
+    result: Tensor = _LargestInBins.apply(features, image, rows, columns)  # type: ignore[no-untyped-call]
     return result
 
 

@@ -164,7 +164,7 @@ def read_samples(maps: Sequence[Tensor], grid: SampleGrid, largest: bool = False
     Returns:
         [K, C, height, width], differentiable in the maps.
     """
-    result: Tensor = _Read.apply(grid, largest, *maps)
+    result: Tensor = _Read.apply(grid, largest, *maps)  # type: ignore[no-untyped-call]
     return result
 
 

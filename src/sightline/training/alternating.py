@@ -24,8 +24,9 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import InputError
-from sightline.models.detection.detector import Detections, Losses
+from sightline.models.detection.detector import Detections
 from sightline.models.detection.faster_rcnn import FasterRCNN
+from sightline.models.model import Losses
 from sightline.structures import ImageBatch, Instances
 from sightline.training.loader import Items
 from sightline.training.loop import fit

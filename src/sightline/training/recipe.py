@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -102,7 +102,7 @@ class Recipe:
             number = None if isinstance(value, bool | int | float) else plain_number(value)
             if number is not None:
                 self._set(field.name, number)
-        if self.precision is False:  # how YAML reads a bare no
+        if cast(object, self.precision) is False:  # how YAML reads a bare no
             self._set("precision", "no")
         for name, choices in _CHOICES.items():
             _one_of(name, getattr(self, name), choices)

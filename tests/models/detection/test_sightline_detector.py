@@ -28,7 +28,6 @@ from sightline.nn.layers import fuse
 from sightline.ops.boxes import complete_box_iou
 from sightline.ops.losses import quality_focal_loss, varifocal_loss
 from sightline.structures import Instances
-from sightline.training.loader import seen_size
 from sightline.training.recipe import Recipe
 
 NAMES = ["circle", "square", "star"]
@@ -401,5 +400,5 @@ def test_numbers_are_saved_with_it(tmp_path: Path) -> None:
     assert isinstance(again, SightlineDetector)
     assert again.settings == settings
     assert again.multi_scale == 0.25
-    assert seen_size(again) == (64, 64)
+    assert again.seen_size == (64, 64)
     assert Recipe.from_dict(model.recipe_defaults).augmentation == "mosaic"

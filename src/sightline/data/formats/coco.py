@@ -264,7 +264,7 @@ def _placed(columns: Columns, own: Classes, joint: Classes, folder: str) -> Colu
     return columns.replace(names=Blob.of(f"{folder}/{n}" for n in columns.names.texts())) if folder else columns
 
 
-def _later(parts: Sequence[_Part], folders: Sequence[str]) -> dict:
+def _later(parts: Sequence[_Part], folders: Sequence[str]) -> dict[str, Any]:
     """Readers of what lies in files beside the instances."""
     later = {}
     for field, kind, add in (("keypoints", "person_keypoints", add_keypoints), ("captions", "captions", add_captions)):

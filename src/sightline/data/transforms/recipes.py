@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from sightline.data.transforms.base import Augmentation, Transform
 from sightline.data.transforms.colour import ChannelNoise, Colour, PixelNoise
@@ -41,7 +42,7 @@ def detection(
         InputError: an unknown strength.
     """
     flips = [HorizontalFlip(flip)] * (flip > 0) + [VerticalFlip(vertical_flip)] * (vertical_flip > 0)
-    geometry: dict[str, list] = {
+    geometry: dict[str, list[Any]] = {
         "light": [],
         "default": [ScaleJitter(scale=(0.67, 1.5), p=0.7)],
         "strong": [
@@ -53,7 +54,7 @@ def detection(
     }
     if strength not in geometry:
         raise InputError(f"unknown augmentation strength {strength!r}; choose one of {', '.join(geometry)}")
-    tones: dict[str, list] = {
+    tones: dict[str, list[Any]] = {
         "light": [Colour(0.1, 0.1, 0.1, 0.0)],
         "default": [Colour()],
         "strong": [Colour(0.3, 0.3, 0.5, 0.04), ChannelNoise(0.1, p=0.3), PixelNoise(0.04, p=0.2)],

@@ -12,13 +12,14 @@ from torch.nn import functional as F
 
 from sightline.errors import InputError
 from sightline.models.model import Calls, Losses, Model
-from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocess, for_channels
+from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
 from sightline.nn.backbones import darknet, resnet, vgg
 from sightline.nn.backbones import efficientnet as efficient
 from sightline.nn.backbones import mobilenet_v1 as v1
 from sightline.nn.backbones import mobilenet_v2 as v2
 from sightline.nn.backbones import mobilenet_v3 as v3
 from sightline.nn.backbones.alexnet import alexnet as build_alexnet
+from sightline.ops.resizing import Interpolation
 from sightline.structures import Classes, ClassScores, ImageBatch, Size
 
 

@@ -15,8 +15,8 @@ from sightline.models.darknet.cfg import HEADS, Section, read_cfg, render_cfg, w
 from sightline.models.darknet.heads import heads_of
 from sightline.models.darknet.network import DarknetNetwork
 from sightline.models.darknet.preprocess import DarknetPreprocess
-from sightline.models.detection.detector import Detections, Detector, Losses
-from sightline.models.model import Model
+from sightline.models.detection.detector import Detections, Detector
+from sightline.models.model import Losses, Model
 from sightline.models.preprocess import Preprocess
 from sightline.ops.boxes import clip_boxes_to_image
 from sightline.ops.suppression import batched_nms

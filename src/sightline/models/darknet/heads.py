@@ -18,9 +18,9 @@ from torch.nn import functional as F
 from sightline.models.darknet.cfg import Section, classes_of
 from sightline.models.darknet.layers import Convolution
 from sightline.models.darknet.network import DarknetNetwork, Shape, require_head_width
-from sightline.models.detection.detector import Losses
 from sightline.models.detection.yolo_v1 import Assignment, YOLOv1, YOLOv1Settings
 from sightline.models.detection.yolo_v1 import Outputs as GridOutputs
+from sightline.models.model import Losses
 from sightline.models.preprocess import Preprocess
 from sightline.ops.boxes import box_convert, box_iou, denormalize_boxes, elementwise_iou
 from sightline.structures import Instances, Size

@@ -22,9 +22,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.errors import InputError
-from sightline.models.detection.detector import Detections, Detector, Losses
+from sightline.models.detection.detector import Detections, Detector
 from sightline.models.detection.parts import STRIDES, SelectionSettings, best_candidates, level_anchors
 from sightline.models.entry import Entry
+from sightline.models.model import Losses
 from sightline.models.preprocess import Preprocess, imagenet_preprocess
 from sightline.models.weights import shared_keys
 from sightline.nn.backbones.named import PyramidName, build_backbone

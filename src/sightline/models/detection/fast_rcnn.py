@@ -17,9 +17,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sightline.models.detection.detector import Detections, Detector, Losses, head_outputs
+from sightline.models.detection.detector import Detections, Detector, head_outputs
 from sightline.models.detection.proposers import Proposer, ProposerName, StoredProposals, checked, make_proposer
 from sightline.models.detection.single_map import mobilenet_v2_body, vgg_body
+from sightline.models.model import Losses
 from sightline.models.preprocess import Preprocess, imagenet_preprocess
 from sightline.models.weights import shared_keys
 from sightline.nn.backbones.vgg import vgg16

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import InputError
-from sightline.models.detection.detector import Detections, Detector, Losses, head_outputs
+from sightline.models.detection.detector import Detections, Detector, head_outputs
 from sightline.models.entry import Entry
+from sightline.models.model import Losses
 from sightline.models.preprocess import SIZE, InputSize, Preprocess, imagenet_preprocess
 from sightline.models.weights import shared_keys
 from sightline.nn.backbones.features import FeatureMaps, Network, Stage

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.errors import InputError
-from sightline.models.detection.detector import SMALL_RATE, Detections, Detector, Losses, head_outputs
+from sightline.models.detection.detector import SMALL_RATE, Detections, Detector, head_outputs
 from sightline.models.detection.parts import (
     STRIDES,
     SelectionSettings,
@@ -30,6 +30,7 @@ from sightline.models.detection.parts import (
     suppressed,
 )
 from sightline.models.entry import Entry
+from sightline.models.model import Losses
 from sightline.models.preprocess import SIZE, InputSize, Preprocess, imagenet_preprocess
 from sightline.models.weights import shared_keys
 from sightline.nn.backbones.named import OPTIONS, BackboneOptions, PyramidName, build_backbone

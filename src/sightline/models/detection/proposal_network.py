@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 
 from torch import Tensor, nn
 
-from sightline.models.detection.detector import Detections, Detector, Losses
+from sightline.models.detection.detector import Detections, Detector
 from sightline.models.detection.single_map import mobilenet_v2_body, vgg_body
+from sightline.models.model import Losses
 from sightline.models.preprocess import Preprocess, imagenet_preprocess
 from sightline.models.weights import shared_keys
 from sightline.nn.backbones.vgg import vgg16

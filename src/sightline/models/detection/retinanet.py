@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import InputError
-from sightline.models.detection.detector import SMALL_RATE, Detections, Detector, Losses, head_outputs
+from sightline.models.detection.detector import SMALL_RATE, Detections, Detector, head_outputs
 from sightline.models.detection.parts import (
     STRIDES,
     SelectionSettings,
@@ -31,6 +31,7 @@ from sightline.models.detection.parts import (
     suppressed,
 )
 from sightline.models.entry import Entry
+from sightline.models.model import Losses
 from sightline.models.preprocess import SIZE, InputSize, Preprocess, imagenet_preprocess
 from sightline.models.weights import shared_keys
 from sightline.nn.backbones.named import OPTIONS, BackboneOptions, PyramidName, build_backbone

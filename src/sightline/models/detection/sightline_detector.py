@@ -32,7 +32,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.errors import InputError
-from sightline.models.detection.detector import Detections, Detector, Losses
+from sightline.models.detection.detector import Detections, Detector
+from sightline.models.model import Losses
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
 from sightline.nn.backbones.csp import CSPBackbone
 from sightline.nn.heads.decoupled import DecoupledHead

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.errors import InputError
-from sightline.models.detection.detector import Detections, Losses
+from sightline.models.detection.detector import Detections
 from sightline.models.detection.yolo_v2 import Anchors, YOLOv2, YOLOv2Settings, _paper, _small
+from sightline.models.model import Losses
 from sightline.models.preprocess import Preprocess
 from sightline.nn.backbones.features import FeatureMaps
 from sightline.nn.heads.yolo_v2 import RegionOutputs

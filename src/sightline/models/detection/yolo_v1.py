@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.errors import InputError
-from sightline.models.detection.detector import SMALL_RATE, Detections, Detector, Losses
+from sightline.models.detection.detector import SMALL_RATE, Detections, Detector
 from sightline.models.detection.localiser import encode_place
+from sightline.models.model import Losses
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
 from sightline.models.weights import shared_keys
 from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2

@@ -43,7 +43,8 @@ class ImagePooling(nn.Sequential):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).expand(-1, -1, *x.shape[-2:])  # as resized: there is one value
+        pooled: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
+        return pooled.expand(-1, -1, *x.shape[-2:])  # as resized: there is one value
 
 
 class AtrousPyramid(nn.Module):
