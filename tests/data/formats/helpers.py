@@ -11,7 +11,10 @@ import numpy as np
 from PIL import Image
 
 from sightline.data.dataset import Dataset
+from sightline.data.formats import WRITTEN, held_by
 
+OF_OBJECTS = [name for name in WRITTEN if held_by(name)[0].has_objects]
+"""The formats that objects are written in."""
 Row = tuple[str, float, float, float, float]
 
 

@@ -17,11 +17,11 @@ from PIL import Image
 
 from sightline.data.check import check
 from sightline.data.dataset import Dataset
-from sightline.data.formats import WRITTEN, convert, open_dataset
+from sightline.data.formats import convert, open_dataset
 from sightline.errors import InputError
 from sightline.structures import Instances
 
-from .helpers import coco, coco_image, coco_object, everything, picture, rows, text, voc, write_json
+from .helpers import OF_OBJECTS, coco, coco_image, coco_object, everything, picture, rows, text, voc, write_json
 from .test_supervisely import RECTANGLE, project
 
 BOX = [("a", 10.0, 10.0, 30.0, 30.0)]
@@ -202,7 +202,7 @@ def test_names_that_differ_between_folders_are_refused(tmp_path: Path):
         open_dataset(tmp_path)
 
 
-@pytest.mark.parametrize("to", sorted(set(WRITTEN) - {"yolo-pose", "yolo-seg"}))
+@pytest.mark.parametrize("to", sorted(set(OF_OBJECTS) - {"yolo-pose", "yolo-seg"}))
 def test_more_images_do_not_need_more_looks_into_folders(
     tmp_path: Path, to: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

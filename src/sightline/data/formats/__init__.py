@@ -22,9 +22,11 @@ from sightline.data.formats import (
     coco_relations,
     createml,
     csv_boxes,
+    csv_labels,
     cvat,
     datumaro,
     files,
+    folders,
     huggingface,
     label_studio,
     labelme,
@@ -53,7 +55,7 @@ from sightline.runtime.reading import unusual_kind
 from sightline.structures import Classes
 from sightline.words import counted
 
-__all__ = ["FORMATS", "WRITTEN", "Conversion", "convert", "open_dataset"]
+__all__ = ["FORMATS", "WRITTEN", "Conversion", "convert", "held_by", "open_dataset"]
 
 FORMATS: Mapping[str, ModuleType] = {
     "coco": coco,
@@ -76,6 +78,8 @@ FORMATS: Mapping[str, ModuleType] = {
     "cityscapes-instances": cityscapes_instances,
     "panoptic": panoptic,
     "panoptic-instances": panoptic_instances,
+    "csv-labels": csv_labels,
+    "folders": folders,
 }
 """The formats by name, those first that are recognised first."""
 WRITTEN: tuple[str, ...] = tuple(name for name, module in FORMATS.items() if hasattr(module, "write"))
@@ -241,7 +245,7 @@ def _formats_in(root: Path) -> dict[str, str]:
             for name, what in found.items()
             if name in _FIRST or (name not in _TABLES and not _in_another_folder(what))
         }
-    for name in ("semantic", "masks"):
+    for name in ("folders", "csv-labels", "semantic", "masks"):  # those first that say least
         if len(found) > 1:
             found.pop(name, None)
     if "voc" in found and len(found) > 1 and _without_objects(root, found["voc"]):
@@ -307,6 +311,7 @@ class Conversion:
         images, objects: how many were written.
         lost: what the format cannot hold, with how often.
         notes: what else the user should know of what was written.
+        labels: what the images have, in words; the objects with their number where it is empty.
     """
 
     folder: Path
@@ -315,13 +320,14 @@ class Conversion:
     objects: int
     lost: Mapping[str, int] = field(default_factory=Counter)
     notes: tuple[str, ...] = ()
+    labels: str = ""
 
     def __str__(self) -> str:
         lost = ", ".join(f"{count} {_named(what)}" for what, count in self.lost.items())
         left = f"; {self.format} cannot hold {lost}" if lost else ""
-        what = "class maps" if self.format == "semantic" else counted(self.objects, "object")
         notes = "".join(f"\n{note}" for note in self.notes)
-        return f"{counted(self.images)} with {what} written to {self.folder} as {self.format}{left}{notes}"
+        labels = self.labels or counted(self.objects, "object")
+        return f"{counted(self.images)} with {labels} written to {self.folder} as {self.format}{left}{notes}"
 
 
 def convert(source: Dataset | StrPath, out: StrPath, to: str, *, symlink: bool = False) -> Conversion:
@@ -331,8 +337,8 @@ def convert(source: Dataset | StrPath, out: StrPath, to: str, *, symlink: bool =
     The folder appears when all is written: an interruption leaves nothing behind.
 
     Args:
-        source: a dataset of objects, or of class maps (for "semantic" alone, which draws objects as class maps), or the
-            path of one.
+        source: a dataset of objects, of class maps (for "semantic" alone, which draws objects as class maps) or of a
+            class for each image (for "folders" and "csv"), or the path of one.
         out: the folder to make; it may exist if it is empty.
         to: the format's name, one of `WRITTEN`.
         symlink: link to the images instead of copying them.
@@ -344,7 +350,8 @@ def convert(source: Dataset | StrPath, out: StrPath, to: str, *, symlink: bool =
         reason = "is read but not written" if to in FORMATS else "is no format"
         raise InputError(f"{to!r} {reason}; write one of {', '.join(WRITTEN)}")
     dataset = source if isinstance(source, Dataset) else open_dataset(source)
-    held = _held_by(to)
+    to = _form(to, dataset.label_kind)
+    held = held_by(to)
     if dataset.label_kind not in held:
         what = " or ".join(kind.noun for kind in held)
         raise InputError(f"a dataset of {dataset.label_kind.noun} cannot be written as {to}, which holds {what}")
@@ -369,12 +376,21 @@ def convert(source: Dataset | StrPath, out: StrPath, to: str, *, symlink: bool =
     boxes = int((dataset.columns.segmentations.lengths == 0).sum()) if to in _OF_OUTLINES else 0
     if boxes:
         notes += (f"{counted(boxes, 'object')} without an outline: written as the outline of the box",)
-    return Conversion(out, to, len(dataset), dataset.columns.objects, lost, notes)
+    objects = dataset.columns.objects
+    labels = "" if held[-1].has_objects else held[-1].noun
+    return Conversion(out, to, len(dataset), objects, lost, notes, labels)
 
 
-def _held_by(format: str) -> list[Kind]:
-    """The kinds of label that a format is written from."""
-    return [kind for kind in KINDS.values() if kind.has_objects or (kind.has_maps and format == "semantic")]
+def held_by(format: str) -> list[Kind]:
+    """The kinds of label that a format is written from: those that its module names, else objects."""
+    named = vars(FORMATS[format]).get("WRITES")
+    return [kind for kind in KINDS.values() if (kind.has_objects if named is None else kind.name in named)]
+
+
+def _form(to: str, kind: Kind) -> str:
+    """The format, or the form of it that holds this kind of label: "csv-labels" is one of "csv"."""
+    forms = (to, *(name for name in WRITTEN if name.startswith(f"{to}-")))
+    return next((form for form in forms if kind in held_by(form)), to)
 
 
 def _stand_ins(splits: Sequence[str]) -> tuple[str, ...]:

@@ -8,6 +8,9 @@ Layouts that are recognised (SPLIT may carry a year, as in train2017):
 - SPLIT/_annotations.coco.json beside the images (Roboflow);
 - *.json in the folder itself, one for all or one a split, with images in it or in images/;
 - the path of one such file.
+
+Where no annotation has a box, an outline or keypoints, but all have a category, these are the classes of whole images,
+one for each image.
 """
 
 from __future__ import annotations
@@ -26,11 +29,14 @@ from sightline.data.columns import Columns
 from sightline.data.dataset import Dataset
 from sightline.data.formats import files
 from sightline.data.formats.coco_columns import CocoFile, read_file
+from sightline.data.formats.coco_labels import labels_of_all
 from sightline.data.formats.coco_more import add_captions, add_keypoints
 from sightline.data.formats.coco_write import write
 from sightline.data.formats.files import aliases, in_order, none_found, relative, resolve, split_in, split_name
+from sightline.data.formats.image_labels import labelled
 from sightline.data.formats.listing import find_folder, folders_in
 from sightline.data.keypoint_pairs import of_categories
+from sightline.data.kinds import GONE
 from sightline.data.source import Source
 from sightline.errors import InputError
 from sightline.runtime import reading
@@ -104,7 +110,7 @@ def read(
         notes += one.notes
         meta = one.meta | meta
         del one
-    joined = Columns.concatenate(columns)
+    joined = Columns.concatenate(labels_of_all(columns, [part.file for part in parts]))
     if not joined.images:
         raise none_found(parts[0].file, orphans, 'under "images"')
     keypoint_names, keypoint_swap = of_categories(categories.values())
@@ -124,7 +130,8 @@ def read(
         keypoint_names=keypoint_names,
         keypoint_swap=keypoint_swap,
     )
-    return Dataset(source)
+    dataset = Dataset(source)
+    return dataset if joined.image_labels is None else labelled(dataset, joined.image_labels, final)
 
 
 def _in_no_split(base: Path, folders: Sequence[str], columns: Columns) -> list[str]:
@@ -245,7 +252,8 @@ def _supercategories(read_files: Sequence[CocoFile]) -> list[str]:
     """
     found = None
     for file in read_files:
-        used = {file.classes[k] for k in np.unique(file.columns.labels).tolist()}
+        labels = file.columns.labels if file.columns.image_labels is None else file.columns.image_labels
+        used = {file.classes[k] for k in np.unique(labels[labels != GONE]).tolist()}
         alone = set()
         for category in file.categories:
             name = category["name"]
@@ -261,6 +269,8 @@ def _placed(columns: Columns, own: Classes, joint: Classes, folder: str) -> Colu
     to_joint = np.array([joint.id(name) if name in joint else -1 for name in own], np.int32)  # −1 has no objects
     if not np.array_equal(to_joint, np.arange(len(own))):
         columns = columns.replace(labels=to_joint[columns.labels])
+        if (labels := columns.image_labels) is not None:
+            columns = columns.replace(image_labels=np.append(to_joint, GONE)[labels])  # GONE is −1, the last
     return columns.replace(names=Blob.of(f"{folder}/{n}" for n in columns.names.texts())) if folder else columns
 
 

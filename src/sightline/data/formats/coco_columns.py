@@ -17,6 +17,7 @@ import numpy as np
 from sightline.data.blob import Blob, Column
 from sightline.data.columns import Columns
 from sightline.data.formats.coco_gather import FIRST_TEXT, Images, Objects, Texts, compact
+from sightline.data.formats.coco_labels import with_image_labels
 from sightline.data.formats.coco_relations import with_relations
 from sightline.data.formats.files import class_names, unknown_class
 from sightline.data.formats.jsonstream import JsonFile
@@ -71,7 +72,14 @@ def read_file(path: Path, folder: str, split: int, classes: Classes | None) -> C
     categories, ids = _categories(others.pop("categories", []), path, objects.category_texts)
     own = class_names(dict.fromkeys(c["name"] for c in categories), path)
     known = own if classes is None else classes
+    image_ids = _cat(images.ids, np.int64)
     columns, orphans = _columns(images, objects, folder, split)
+    if objects.count:
+        for entry in objects.labels:  # it lacks what others have
+            leave_out(objects.without_box(entry), path)
+    elif objects.labels:
+        by_number = dict(zip(ids.tolist(), categories, strict=True))
+        columns, orphans = with_image_labels(columns, objects, image_ids, by_number, known, path)
     labels = _labels(columns, categories, ids, objects.category_texts, known, path)
     columns = with_relations(columns.replace(labels=labels))
     if (labels < 0).any():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from sightline.ops.masks import rle_to_box
 _KNOWN = frozenset(
     ["id", "image_id", "category_id", "bbox", "area", "iscrowd", "difficult", "segmentation"]
 ) | frozenset(["keypoints", "num_keypoints", "caption"])
+_OF_IMAGE = ("id", "image_id", "category_id", "bbox")
+"""What is kept of an annotation that says what a whole image shows."""
 _IMAGE_KNOWN = frozenset(["id", "file_name", "height", "width"])
 FIRST_TEXT = 2**61
 """Ids from here on stand for texts."""
@@ -110,7 +112,12 @@ class Images:
 
 
 class Objects:
-    """The annotations of a file, gathered in order."""
+    """The annotations of a file, gathered in order.
+
+    Attributes:
+        labels: annotations that have a category, but neither a box nor an outline, before the first one that has: of a
+            file without any other they say what whole images show.
+    """
 
     def __init__(self, path: Path, image_texts: Texts):
         self.path = path
@@ -120,6 +127,7 @@ class Objects:
         self.parts: dict[str, list[Any]] = {name: [] for name in ("ids", "images", "categories", "boxes", "areas")}
         self.parts |= {name: [] for name in ("crowd", "difficult", "segmentations", "keypoints", "captions", "rest")}
         self.sentences: dict[int, list[str]] = {}
+        self.labels: list[dict[str, Any]] = []
 
     def add(self, batch: Batch) -> None:
         """Add annotations; one that cannot be read is left out."""
@@ -133,6 +141,9 @@ class Objects:
         sentences: list[tuple[int, str]] = []
         if any("category_id" not in entry for entry in entries):
             entries = self._without_sentences(entries, sentences)
+        if not self.count and all(_is_of_image(entry, texts) for entry in entries):
+            self.labels += [{key: entry.get(key) for key in _OF_IMAGE} for entry in entries]
+            entries = []
         boxes = [entry.get("bbox") for entry in entries]
         if not all(type(box) is list and len(box) == 4 for box in boxes):
             boxes = [self._box(entry, texts) for entry in entries]
@@ -202,9 +213,13 @@ class Objects:
                 return [*points.min(0).tolist(), *np.ptp(points, axis=0).tolist()]
         if isinstance(box, list) and len(box) == 4 and all(type(v) in (int, float) and _is_number(v) for v in box):
             return [float(v) for v in box]
-        raise InputError(
-            f"{self.path}: annotation {entry.get('id')} has bbox {_short(box)}, but a box is four numbers "
-            "[x, y, width, height] in pixels; correct or remove it"
+        raise self.without_box(entry)
+
+    def without_box(self, entry: Mapping[str, Any]) -> InputError:
+        """The sentence for an annotation that has no box."""
+        return InputError(
+            f"{self.path}: annotation {entry.get('id')} has bbox {_short(entry.get('bbox'))}, but a box is four "
+            "numbers [x, y, width, height] in pixels; correct or remove it"
         )
 
     def _keypoints(self, entries: list[dict[str, Any]]) -> np.ndarray | None:
@@ -243,6 +258,11 @@ def _captions(entries: list[dict[str, Any]]) -> Blob:
     if not any("caption" in entry for entry in entries):
         return Blob.empty(len(entries))
     return Blob.of(str(entry.get("caption") or "") for entry in entries)
+
+
+def _is_of_image(entry: Mapping[str, Any], texts: Sequence[str]) -> bool:
+    """Whether an annotation has nothing that says where in its image the object is."""
+    return not (entry.get("bbox") or entry.get("keypoints") or _text(entry.get("segmentation"), texts))
 
 
 def _text(segmentation: Any, texts: Sequence[str]) -> str:

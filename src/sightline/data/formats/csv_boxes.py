@@ -99,7 +99,7 @@ def read(
     only = None if any(part.columns.label is not None for part in parts) else only_class(home, classes)
     gather = Gather(classes, None if only is None else [only])
     if gather.fixed is False:
-        listed = _listed_classes(home, found[0][1].parent)
+        listed = listed_classes(home, found[0][1].parent)
         gather = Gather(None, listed)
     kind = parts[0].columns.kind
 
@@ -229,7 +229,7 @@ def _descriptions(*folders: Path) -> dict[str, str]:
     return {}
 
 
-def _listed_classes(*folders: Path) -> list[str] | None:
+def listed_classes(*folders: Path) -> list[str] | None:
     """The names in classes.csv, by their ids; None without one."""
     for folder in folders:
         for file in (folder / name for name in (CLASSES, "class_mapping.csv")):

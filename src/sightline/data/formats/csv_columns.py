@@ -48,6 +48,9 @@ _CENTRED = (
     ("cx", "cy", "width", "height"),
 )
 _LISTS = {"bbox": "xywh", "bboxxywh": "xywh", "box": "xywh", "boundingbox": "xywh", "bboxxyxy": "xyxy"}
+OF_BOXES = frozenset(name for names in (*_CORNERS, *_SIDES, *_CENTRED) for name in names) | {*_LISTS}
+OF_BOXES -= {"width", "height", "w", "h"}  # which are an image's, too
+"""Names of columns that only boxes have."""
 MARKS = {
     **{name: name for name in ("crowd", "difficult", "truncated", "occluded", "caption", "pose")},
     "iscrowd": "crowd",
@@ -105,7 +108,7 @@ HEADERLESS = CsvColumns(0, (1, 2, 3, 4), "xyxy", label=5)
 
 def find_columns(header: Sequence[str]) -> CsvColumns | None:
     """The columns that a header names; None where it names no image or no box."""
-    plain = [re.sub(r"[^a-z0-9]", "", name.lower()) for name in header]
+    plain = plain_names(header)
 
     def first(names: Sequence[str]) -> int | None:
         return next((plain.index(name) for name in names if name in plain), None)
@@ -136,6 +139,11 @@ def find_columns(header: Sequence[str]) -> CsvColumns | None:
         tuple(sorted(marks.items())),
         tuple(name.strip() for name in header),
     )
+
+
+def plain_names(header: Sequence[str]) -> list[str]:
+    """The names of columns in small letters, without spaces, underscores and the like."""
+    return [re.sub(r"[^a-z0-9]", "", name.lower()) for name in header]
 
 
 def is_headerless(row: Sequence[str]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,11 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
     for folder, own in rows.items():
         with open(folder / "_annotations.csv", "w", encoding="utf-8", newline="") as opened:
             csv.writer(opened).writerows([header, *own])
-    with open(out / CLASSES, "w", encoding="utf-8", newline="") as opened:
-        csv.writer(opened).writerows([[name, k] for k, name in enumerate(dataset.classes)])
+    write_classes(dataset.classes, out)
     return not_held(dataset, columns, frozenset([*shapes.FLAGS, *shapes.TEXTS, "captions"]))
+
+
+def write_classes(classes: Iterable[str], out: Path) -> None:
+    """Write classes.csv into a folder: the name and id of each class, in order."""
+    with open(out / CLASSES, "w", encoding="utf-8", newline="") as opened:
+        csv.writer(opened).writerows([[name, k] for k, name in enumerate(classes)])

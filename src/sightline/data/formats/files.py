@@ -159,7 +159,12 @@ def beside_splits(base: Path, splits: Iterable[Path], root: Path) -> list[str]:
 def sets_apart(name: str) -> bool:
     """Whether the folder of an image's name is one that readers take for a split, or for the layout's own."""
     first = name.split("/")[0].lower() if "/" in name else ""
-    return split_name(first) in ORDER or first in _OF_LAYOUTS
+    return split_name(first) in ORDER or of_layout(first)
+
+
+def of_layout(folder: str) -> bool:
+    """Whether a folder's name has a meaning in layouts."""
+    return folder.lower() in _OF_LAYOUTS
 
 
 def unlisted(top: Path, names: Iterable[str], base: Path) -> list[str]:

@@ -124,7 +124,7 @@ def _is_file(place: Path) -> bool:
 
 
 def label_files(
-    root: Path, suffix: str, looks_right: Callable[[Path], bool], most: int = 200
+    root: Path, suffix: str | tuple[str, ...], looks_right: Callable[[Path], bool], most: int = 200
 ) -> list[tuple[str, Path]]:
     """(split, file) of the label files of one kind, in the first of the usual places that has any.
 
@@ -134,7 +134,7 @@ def label_files(
 
     Args:
         root: the dataset's folder, or one file.
-        suffix: of the files, in lower case.
+        suffix: of the files, in lower case; one or several.
         looks_right: whether a file is of the kind.
         most: how many files are looked into in each folder.
     """
@@ -163,7 +163,7 @@ def label_files(
     return []
 
 
-def _with_suffix(folder: Path, suffix: str, most: int) -> list[str]:
+def _with_suffix(folder: Path, suffix: str | tuple[str, ...], most: int) -> list[str]:
     return list(itertools.islice((n for n in contents(folder).files if n.lower().endswith(suffix)), most))
 
 
@@ -173,7 +173,10 @@ def head_of(file: Path, size: int = 2**16) -> bytes:
 
 
 def given_files(
-    root: Path, splits: Mapping[str, str | Path], suffix: str, looks_right: Callable[[Path], bool]
+    root: Path,
+    splits: Mapping[str, str | Path],
+    suffix: str | tuple[str, ...],
+    looks_right: Callable[[Path], bool],
 ) -> list[tuple[str, Path]]:
     """(split, file) of the splits that the user names: a file each, or a folder that holds files of the kind."""
     home = root.parent if root.is_file() else root
@@ -182,7 +185,8 @@ def given_files(
         place = files.resolve(home, given).absolute()
         inside = [place] if place.is_file() else [file for _, file in label_files(place, suffix, looks_right)]
         if not inside:
-            raise InputError(f"{place} holds no label file (*{suffix}) to be a split; name the file")
+            endings = " or ".join(f"*{ending}" for ending in ([suffix] if isinstance(suffix, str) else suffix))
+            raise InputError(f"{place} holds no label file ({endings}) to be a split; name the file")
         found += [(split, file) for file in inside]
     return found
 

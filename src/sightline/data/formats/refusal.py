@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from sightline.data.formats.archives import SUFFIXES
-from sightline.data.formats.files import is_usual_split, split_name
 from sightline.data.formats.listed import head_of
 from sightline.data.images import is_image
 from sightline.errors import InputError
@@ -51,7 +50,7 @@ def not_recognised(root: Path, recognise: Callable[[Path], Mapping[str, str]]) -
         more = ", …" if len(inside) > 3 else ""
         advice = f"Its folders {', '.join(inside[:3])}{more} are datasets: give one of them"
     else:
-        advice = _classes(root, counts) or _nearest(root, counts, images_in)
+        advice = _nearest(root, counts, images_in)
     return InputError(f"{name} holds {holds}, but it is not a dataset in a known format. {advice}; {WHERE}")
 
 
@@ -86,38 +85,6 @@ def _datasets_inside(root: Path, recognise: Callable[[Path], Mapping[str, str]])
         if formats:
             found.append(f"{shown(folder.name)} ({' or '.join(formats)})")
     return found
-
-
-def _classes(root: Path, counts: Counter[str]) -> str:
-    """Says that folders are classes, where they are; "" where they are not."""
-    splits = [folder for folder in sorted(root.iterdir()) if is_usual_split(folder)]
-    homes = splits or [root]
-    names: set[str] = set()
-    for home in homes:
-        inside = [f for f in sorted(home.iterdir()) if f.is_dir() and not f.name.startswith(".")]
-        if len(inside) < 2 or not all(_has_images(folder) for folder in inside):
-            return ""
-        if any(is_image(f) for f in home.iterdir()):
-            return ""
-        names |= {folder.name for folder in inside}
-    if sum(counts[suffix] for suffix in (".json", ".xml")):
-        return ""
-    some = ", ".join(shown(name) for name in sorted(names)[:3]) + (", …" if len(names) > 3 else "")
-    where = " in " + ", ".join(split_name(f.name) for f in splits) if splits else ""
-    return (
-        f"It looks like a folder per class ({some}{where}), which says what a whole image shows: such labels are made "
-        "with Dataset.from_labels(images, labels, classes), not opened from a folder"
-    )
-
-
-def _has_images(folder: Path) -> bool:
-    with os.scandir(folder) as entries:
-        for k, entry in enumerate(entries):
-            if is_image(entry.name):
-                return True
-            if k > 100:
-                break
-    return False
 
 
 def _nearest(root: Path, counts: Counter[str], images_in: Counter[str]) -> str:
@@ -160,7 +127,7 @@ def _of_file(file: Path) -> str:
         first = shown(head.decode("utf-8", "replace").splitlines()[0])[:60]
         return (
             f"{name} lacks columns for the image and its box ({first!r}): name them filename, xmin, ymin, xmax, ymax, "
-            "class"
+            "class; for images without boxes, filename and class"
         )
     if suffix == ".txt":
         first = shown(head.decode("utf-8", "replace").strip().splitlines()[0])[:40]

@@ -49,9 +49,10 @@ from sightline.data.source import Source
 from sightline.errors import InputError
 from sightline.structures import BACKGROUND, IGNORE
 
-__all__ = ["LOOKED_FOR", "MASKS", "read", "recognise", "write"]
+__all__ = ["LOOKED_FOR", "MASKS", "WRITES", "read", "recognise", "write"]
 
 LOOKED_FOR = "semantic: masks/*.png (or labels/, annotations/, …) with images/"
+WRITES = ("instances", "class_map")
 IMAGES = ("images", "imgs", "image", "JPEGImages", "Images", "img", "img_dir", "701_StillsRaw_full")
 MASKS: tuple[str, ...] = (
     "masks",

@@ -1,0 +1,185 @@
+"""A folder for each class: what the whole of each image shows.
+
+Layouts that are recognised:
+
+- CLASS/NAME.jpg, with two classes or more;
+- SPLIT/CLASS/NAME.jpg, where the splits' folders hold nothing else.
+
+Images may lie deeper in a class's folder. Classes are sorted by name, as numbers where all names are whole numbers;
+or in the order of classes.txt, a name a line, where it holds all of them. A class whose folder is empty is a class
+without images. Folders beside those of splits, and images beside the folders of classes, are left out.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sightline.data.builder import Builder
+from sightline.data.dataset import Dataset
+from sightline.data.formats import files
+from sightline.data.formats.image_labels import KIND, in_class_order
+from sightline.data.formats.listing import contents, find_file, folders_in
+from sightline.data.images import is_image
+from sightline.data.malformed import leave_out
+from sightline.data.source import Source
+from sightline.errors import InputError
+from sightline.words import counted
+
+__all__ = ["LOOKED_FOR", "WRITES", "read", "recognise", "write"]
+
+LOOKED_FOR = "folders: CLASS/*.jpg or SPLIT/CLASS/*.jpg"
+WRITES = (KIND,)
+CLASSES = "classes.txt"
+_OF_LABELS = (".json", ".xml", ".txt", ".csv", ".tsv", ".yaml", ".yml", ".jsonl", ".parquet")
+"""Endings of files that say more of images than their folder does."""
+
+
+def recognise(root: Path) -> str | None:
+    """A class's folder, where a folder holds a folder for each class, as words; else None."""
+    if not root.is_dir():
+        return None
+    homes = _homes(root)
+    folders = [folder for home in homes for folder in folders_in(home) if _has_images(folder)]
+    names = {folder.name.strip() for folder in folders}
+    if len(names) < 2 or any(map(files.of_layout, names)) or any(map(_has_labels, folders)):
+        return None
+    splits = [name for name in names if files.split_name(name) in files.ORDER]  # a class may be called "train"
+    if len(splits) > 1 or any(name.startswith(split) and name != split for split in splits for name in names):
+        return None
+    if homes == [root] and any(map(is_image, contents(root).files)):  # folders of more of them, not classes
+        return None
+    return f"{files.relative(folders[0], root)}/"
+
+
+def read(
+    root: Path,
+    splits: Mapping[str, str | Path] | None = None,
+    classes: Sequence[str] | None = None,
+    images: Path | None = None,
+) -> Dataset:
+    """Read a folder for each class; arguments and errors as `sightline.open_dataset`.
+
+    A split is given by the folder that holds those of its classes.
+    """
+    root = (images or root).absolute()
+    if not root.is_dir():
+        raise InputError(f"{root} is a file, but classes are folders; give the folder that holds them")
+    if splits:
+        homes = {name: files.resolve(root, given).absolute() for name, given in splits.items()}
+        lone = next((home for home in homes.values() if not home.is_dir()), None)
+        if lone is not None:
+            raise InputError(f"{lone} is a file, but a split is a folder with a folder for each class; name that one")
+    else:
+        inner = files.split_folders(root) if _homes(root) != [root] else {}
+        homes = inner or {"all": root}
+    names = _class_names(root, homes, classes)
+    ids = {name: k for k, name in enumerate(names)}
+    builder, labels, counts = Builder(), array("i"), dict.fromkeys(names, 0)
+    left_out: list[str] = []
+    for number, home in enumerate(homes.values()):
+        for folder in folders_in(home):
+            name = folder.name.strip()
+            if name not in ids:
+                leave_out(files.unknown_class(str(folder), f"class {name!r}", names), folder)
+                continue
+            inside = files.images_below(folder)
+            for image in inside:  # sizes are read when they are asked for: data sets of this kind are large
+                builder.add_image(files.relative(folder / image, root), (0, 0), number)
+            labels.extend([ids[name]] * len(inside))
+            counts[name] += len(inside)
+        loose = [name for name in contents(home).files if is_image(name)]
+        if loose:
+            where = files.joined(files.folder_name(home, root), loose[0])
+            left_out.append(f"{where}: {counted(len(loose))} in no class's folder")
+    if not labels:
+        raise InputError(f"{root} holds no folder with images; give the folder that holds one for each class")
+    if not splits and "all" not in homes:
+        left_out += files.beside_splits(root, homes.values(), root)
+    notes = [f"class {name!r} has no images" for name, count in counts.items() if not count]
+    source = Source(
+        columns=builder.build(image_labels=np.array(labels, np.int32)),
+        classes=files.class_names(names, root),
+        kind=KIND,
+        root=root,
+        format="folders",
+        split_names=tuple(homes),
+        folders=tuple(files.folder_name(home, root) for home in homes.values()),
+        left_out=tuple(left_out),
+        notes=tuple(notes),
+    )
+    return Dataset(source)
+
+
+def _homes(root: Path) -> list[Path]:
+    """The folders that hold those of classes: of each split, where there are such, else the root."""
+    splits = files.folders_of_splits(root)
+    nested = [folder for folder in splits if any(map(_has_images, folders_in(folder)))]
+    return splits if nested else [root]
+
+
+def _has_images(folder: Path) -> bool:
+    found = contents(folder)
+    return any(map(is_image, found.files)) or any(_has_images(folder / name) for name in found.folders)
+
+
+def _has_labels(folder: Path) -> bool:
+    return any(name.lower().endswith(_OF_LABELS) for name in contents(folder).files)
+
+
+def _class_names(root: Path, homes: Mapping[str, Path], classes: Sequence[str] | None) -> list[str]:
+    """The classes in the order of their ids."""
+    if classes is not None:
+        return list(classes)
+    found = {folder.name.strip() for home in homes.values() for folder in folders_in(home)}
+    listing = find_file(root, CLASSES)
+    lines = [line.strip() for line in files.read_text(listing).splitlines()] if listing is not None else []
+    listed = list(dict.fromkeys(line for line in lines if line))
+    return listed if found and found <= {*listed} else in_class_order(found)
+
+
+def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
+    """Write a dataset as SPLIT/CLASS/NAME (one without splits as CLASS/NAME), and classes.txt.
+
+    Args:
+        dataset: with a class for each image.
+        out: an existing folder.
+        symlink: link to the images instead of copying them.
+
+    Returns:
+        What could not be written, with how often.
+
+    Raises:
+        InputError: a class's name is none that a folder can have, or two images would share a file.
+    """
+    for name in dataset.classes:
+        if name in (".", "..") or name.startswith(".") or any(mark in name for mark in "/\\\0"):
+            raise InputError(
+                f"the class {name!r} cannot be the name of a folder; rename it (--classes {name}=NAME, in Python "
+                f"classes={{{name!r}: NAME}}), or write a CSV"
+            )
+    whole = dataset.splits == ("all",)
+    if not whole and files.splits_lost(dataset):
+        raise InputError(
+            f"the data has the splits {', '.join(dataset.splits)}, but a folder of another name than train, val or "
+            "test would be that of a class; write a CSV"
+        )
+    for name in dataset.classes:
+        for split in ("",) if whole else dataset.splits:
+            (out / split / name).mkdir(parents=True)
+    labels, places = dataset.columns.image_labels, []
+    assert labels is not None, "a dataset of whole-image labels has them"
+    for i, name in enumerate(files.image_names(dataset)):
+        label = dataset.classes[int(labels[i])]
+        # the name may begin with the folder of the class, from which it was read
+        places.append(Path("" if whole else dataset.split_of(i), label, name.removeprefix(f"{label}/")))
+    own = [dataset.name(i) for i in range(len(dataset))]
+    files.require_distinct(own, places, "a file in the folder of their class")
+    for i, place in enumerate(places):
+        files.write_image(dataset, i, out / place, symlink)
+    (out / CLASSES).write_text("".join(f"{name}\n" for name in dataset.classes), encoding="utf-8")
+    return Counter()
