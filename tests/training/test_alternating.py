@@ -27,15 +27,20 @@ def test_each_step_trains_its_own_layers(tmp_path: Path) -> None:
     recipe = Recipe(epochs=1, batch_size=2, optimizer="adamw", lr=1e-3, warmup_steps=0, ema=None)
     careful = recipe.changed(lr=1e-6)  # step 2 hardly moves: its backbone shows where it began
     asked: list[int] = []
+    own_proposals: list[bool] = []
 
     def validate(current: FasterRCNN) -> dict[str, float]:
         asked.append(len(current([Blobs(1)[0][0]])[0]))
+        own_proposals.append(current.rpn is model.rpn)
+        current.metadata = {"asked": len(asked)}
         return {"AP": 0.5}
 
     recipes = [recipe, careful, recipe, recipe]
     runs = train_alternating(model, Blobs(2), recipes, tmp_path, validate=validate, progress=False)
     assert [run.folder.name for run in runs] == list(STEPS)
     assert len(asked) == 2
+    assert own_proposals == [False, True]  # step 2 is measured on what it learns from: step 1's proposals
+    assert model.metadata["asked"] == 2
     first, second, third, fourth = (load_file(run.folder / "last.safetensors") for run in runs)
 
     def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], part: str) -> bool:

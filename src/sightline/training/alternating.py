@@ -5,7 +5,7 @@
 3. The backbone is the detector's and stays; the proposal network's own layers learn.
 4. The backbone stays; the detector's own layers learn from the new proposals. Now both share one backbone.
 
-Each step is a `fit` of the same model, in which `process` does what the step says.
+Each step is a `fit` of the same model with a step function of its own, which gives the losses of a batch.
 
 Departures: proposals are made anew for every batch instead of once before the step, so augmentation is possible; step 3
 goes on from the layers of step 1.
@@ -16,22 +16,22 @@ from __future__ import annotations
 import copy
 import dataclasses
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
 
 from sightline.errors import InputError
-from sightline.models.detection.detector import Detections
 from sightline.models.detection.faster_rcnn import FasterRCNN
-from sightline.models.model import Losses
+from sightline.models.model import Losses, Model
 from sightline.structures import ImageBatch, Instances
 from sightline.training.loader import Items
 from sightline.training.loop import fit
 from sightline.training.recipe import Recipe
 from sightline.training.run import Run
+from sightline.training.step import Step
 from sightline.training.validation import Validate
 
 STEPS = ("1_proposals", "2_detector", "3_proposals", "4_detector")
@@ -86,15 +86,15 @@ def train_alternating(
             part = name.split(".")[0]
             learns = part == "rpn" if trains_rpn else part == "roi_heads"
             parameter.requires_grad_(name in learning and (learns or (part == "backbone" and not shares)))
-        process: Callable[..., Any] = _ProposalStep(model, shares)
-        if not trains_rpn:
-            process = _DetectorStep(model, shares, others if number == 2 else None)
-        model.process = process  # type: ignore[method-assign]
+        given = others if number == 2 else None
+        does = _proposal_step(shares) if trains_rpn else _detector_step(shares, given)
         asked = None if trains_rpn else validate
+        if asked is not None and given is not None:
+            asked = _on(given, asked)
+        common = {"step": does, "validation": validation, "validate": asked, **arguments}
         try:
-            run = fit(model, data, numbers, Path(folder) / step, validation=validation, validate=asked, **arguments)
+            run = fit(model, data, numbers, Path(folder) / step, **common)
         finally:
-            del model.process
             for name, parameter in model.named_parameters():
                 parameter.requires_grad_(name in learning)
         runs.append(run)
@@ -122,55 +122,74 @@ def train_in_steps(model: nn.Module, data: Items, recipe: Recipe, folder: str | 
     return dataclasses.replace(last, folder=folder)
 
 
-class _Proposals:
-    """The proposal network of a finished step, with its own backbone, both fixed."""
+def _on(proposals: _Proposals, validate: Validate) -> Validate:
+    """The same metrics of a model on given proposals; what they note in its metadata is noted in the model's."""
+
+    def asked(model: Model) -> Mapping[str, Any]:
+        detector = proposals.in_place_of(cast(FasterRCNN, model))
+        metrics = validate(detector)
+        model.metadata = detector.metadata
+        return metrics
+
+    return asked
+
+
+class _Proposals(nn.Module):
+    """The proposal network of a finished step, with its own backbone, both fixed; it takes the place of a model's."""
 
     def __init__(self, model: FasterRCNN):
+        super().__init__()
         self.parts = nn.ModuleList(copy.deepcopy([model.backbone, model.rpn])).eval().requires_grad_(False)
 
     @torch.no_grad()
-    def __call__(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> list[Tensor]:
+    def forward(
+        self, maps: dict[str, Tensor], batch: ImageBatch, targets: Sequence[Instances] | None = None
+    ) -> tuple[list[Tensor], Losses]:
+        """Proposals for a batch, [R, 4] per image, and no losses."""
         backbone, rpn = self.parts.to(batch.tensor.device)
         proposals: list[Tensor] = rpn(backbone(batch.tensor), batch, targets)[0]
-        return proposals
+        return proposals, {}
+
+    def train(self, mode: bool = True) -> Self:
+        """They stay fixed."""
+        return super().train(False)
+
+    def in_place_of(self, model: FasterRCNN) -> FasterRCNN:
+        """A detector of the model's own parts, but with these proposals."""
+        made = copy.copy(model)
+        made._modules = {**model._modules, "rpn": self}
+        return made
 
 
-class _Step:
-    """What the model does with a batch during a step; `shares` fixes the backbone, its normalisation too."""
+def _maps(model: FasterRCNN, batch: ImageBatch, shares: bool) -> dict[str, Tensor]:
+    """The maps of a batch; a backbone that is shared stays as it is, its normalisation too."""
+    if not shares:
+        maps: dict[str, Tensor] = model.backbone(batch.tensor)
+        return maps
+    with torch.no_grad():
+        return model.backbone.eval()(batch.tensor)
 
-    def __init__(self, model: FasterRCNN, shares: bool):
-        self.model, self.shares = model, shares
 
-    def maps(self, batch: ImageBatch) -> dict[str, Tensor]:
-        backbone = self.model.backbone
-        if not self.shares:
-            return backbone(batch.tensor)
+def _proposal_step(shares: bool) -> Step:
+    """Steps 1 and 3: the two losses of the proposal network."""
+
+    def step(model: FasterRCNN, images: Sequence[Tensor], targets: Sequence[Instances]) -> Losses:
+        batch, moved = model.prepare(images, targets)
+        losses: Losses = model.rpn(_maps(model, batch, shares), batch, moved)[1]
+        return losses
+
+    return step
+
+
+def _detector_step(shares: bool, others: _Proposals | None) -> Step:
+    """Steps 2 and 4: the two losses of Fast R-CNN on proposals that do not learn, the model's own or others."""
+
+    def step(model: FasterRCNN, images: Sequence[Tensor], targets: Sequence[Instances]) -> Losses:
+        batch, moved = model.prepare(images, targets)
+        maps = _maps(model, batch, shares)
         with torch.no_grad():
-            return backbone.eval()(batch.tensor)
+            proposals = (others or model.rpn)(maps, batch, moved)[0]
+        losses: Losses = model.roi_heads(maps, proposals, batch, moved)[1]
+        return losses
 
-
-class _ProposalStep(_Step):
-    """Steps 1 and 3: the two losses of the proposal network; no detections yet."""
-
-    def __call__(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
-        maps = self.maps(batch)
-        if targets is None:
-            return self.model.roi_heads(maps, self.model.rpn(maps, batch)[0], batch)
-        return [], self.model.rpn(maps, batch, targets)[1]
-
-
-class _DetectorStep(_Step):
-    """Steps 2 and 4: the two losses of Fast R-CNN on proposals that do not learn."""
-
-    def __init__(self, model: FasterRCNN, shares: bool, proposals: _Proposals | None):
-        super().__init__(model, shares)
-        self.proposals = proposals
-
-    def __call__(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
-        maps = self.maps(batch)
-        with torch.no_grad():
-            if self.proposals is None:
-                proposals = self.model.rpn(maps, batch, targets)[0]
-            else:
-                proposals = self.proposals(batch, targets)
-        return self.model.roi_heads(maps, proposals, batch, targets)
+    return step

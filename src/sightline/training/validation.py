@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 from torch.utils.data import DataLoader
 
 from sightline.models.model import Model
 from sightline.training import half
 from sightline.training.checkpoint import own_randomness
 from sightline.training.guard import loss_values
+from sightline.training.step import Step
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -21,48 +22,58 @@ Validate = Callable[[Model], Mapping[str, Any]]
 """Metrics by name ("AP", "AP50", …) of a model in eval mode; they become the columns val/AP, val/AP50, …"""
 
 
-@torch.no_grad()
-def mean_losses(model: nn.Module, loader: DataLoader[Any], accelerator: Accelerator) -> dict[str, float]:
-    """The mean of each loss over the images of `loader`, in the mode the model is in."""
-    sums: dict[str, float] = {}
-    images = 0
-    for batch in loader:
-        pictures, targets = batch.to(accelerator.device)
-        with accelerator.autocast(), half.guarded(accelerator.device, accelerator.mixed_precision):
-            losses = model(pictures, targets)
-        for name, value in loss_values(losses).items():
-            sums[name] = sums.get(name, 0.0) + value * len(pictures)
-        images += len(pictures)
-    return {name: value / images for name, value in sums.items()}
+@dataclass(frozen=True)
+class Validation:
+    """What is measured after an epoch; false where that is nothing.
 
-
-def validation_metrics(
-    model: Model,
-    loader: DataLoader[Any] | None,
-    validate: Validate | None,
-    accelerator: Accelerator,
-    seed: int,
-) -> dict[str, Any]:
-    """val/loss on the validation set (if there is one) and what `validate` returns (if given), in eval mode.
-
-    Batch norm uses its running statistics, dropout is off, and losses that sample draw the same samples each time.
-
-    Args:
-        model: the weights to look at; its mode is put back afterwards.
-        loader: of the validation set.
-        validate: further metrics; None values are those that are not available.
+    Attributes:
+        loader: batches of the validation set, or None.
+        validate: further metrics, or None; its None values are those that are not available.
         accelerator: gives device and precision.
         seed: of what validation draws.
+        step: gives the losses of a batch; None for `model(images, targets)`.
     """
-    values: dict[str, Any] = {}
-    training = model.training
-    model.eval()
-    try:
-        with own_randomness(seed):
-            if loader is not None:
-                values["val/loss"] = sum(mean_losses(model, loader, accelerator).values())
-            if validate is not None:
-                values |= {f"val/{name}": value for name, value in validate(model).items()}
-    finally:
-        model.train(training)
-    return values
+
+    loader: DataLoader[Any] | None
+    validate: Validate | None
+    accelerator: Accelerator
+    seed: int
+    step: Step | None = None
+
+    def __bool__(self) -> bool:
+        return self.loader is not None or self.validate is not None
+
+    def metrics(self, model: Model) -> dict[str, Any]:
+        """val/loss on the validation set (if there is one) and what `validate` returns (if given), in eval mode.
+
+        Batch norm uses its running statistics, dropout is off, and losses that sample draw the same samples each time.
+
+        Args:
+            model: the weights to look at; its mode is put back afterwards.
+        """
+        values: dict[str, Any] = {}
+        training = model.training
+        model.eval()
+        try:
+            with own_randomness(self.seed):
+                if self.loader is not None:
+                    values["val/loss"] = sum(self._mean_losses(model, self.loader).values())
+                if self.validate is not None:
+                    values |= {f"val/{name}": value for name, value in self.validate(model).items()}
+        finally:
+            model.train(training)
+        return values
+
+    @torch.no_grad()
+    def _mean_losses(self, model: Model, loader: DataLoader[Any]) -> dict[str, float]:
+        """The mean of each loss over the images of `loader`."""
+        sums: dict[str, float] = {}
+        images, accelerator = 0, self.accelerator
+        for batch in loader:
+            pictures, targets = batch.to(accelerator.device)
+            with accelerator.autocast(), half.guarded(accelerator.device, accelerator.mixed_precision):
+                losses = model(pictures, targets) if self.step is None else self.step(model, pictures, targets)
+            for name, value in loss_values(losses).items():
+                sums[name] = sums.get(name, 0.0) + value * len(pictures)
+            images += len(pictures)
+        return {name: value / images for name, value in sums.items()}
