@@ -1,39 +1,45 @@
-"""`Instances` of a whole data set with their masks run-length encoded: as bitmaps they would not fit into memory."""
+"""`Instances` of a whole dataset with their masks run-length encoded: as bitmaps they would not fit into memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import singledispatch
 from typing import Any, overload
 
-import torch
-
+from sightline.ops.geometry import GEOMETRIES, following
 from sightline.structures import Instances
+from sightline.structures.fields import FIELDS
 
-PACKED = "mask_rles"
+PACKED = FIELDS["masks"].packed
 """The field that holds what was "masks": COCO's compressed RLE of each object."""
 
 
-def pack(item: Instances) -> Instances:
-    """The same objects with a field `PACKED` in place of "masks"; as they are where there are none."""
-    if not isinstance(item, Instances) or "masks" not in item:
-        return item
-    from sightline.ops.masks import mask_to_rle
+@singledispatch
+def pack(item: Any) -> Any:
+    """A target or prediction in the form that takes the least memory; as it is by default.
 
+    Of objects, each field that can be packed is one of another name, `Field.packed`: of masks `PACKED`.
+    """
+    return item
+
+
+@pack.register
+def _(item: Instances) -> Instances:
     fields = item.fields
-    fields[PACKED] = [mask_to_rle(mask) for mask in fields.pop("masks").cpu()]
+    for row, geometry, values in following(item):
+        if (packed := geometry.packed(values)) is not values:
+            del fields[row.name]
+            fields[row.packed] = packed
     return Instances.unchecked(item.image_size, classes=item.classes, source=item.source, **fields)
 
 
 def unpack(item: Instances) -> Instances:
-    """The same objects with "masks" [N, H, W] bool again."""
-    if PACKED not in item:
-        return item
-    from sightline.ops.masks import rle_to_mask
-
+    """The same objects as they were before `pack`, on the CPU."""
     fields = item.fields
-    bitmaps = [rle_to_mask(rle) for rle in fields.pop(PACKED)]
-    masks = torch.stack(bitmaps) if bitmaps else torch.zeros(0, *item.image_size, dtype=torch.bool)
-    return Instances.unchecked(item.image_size, classes=item.classes, source=item.source, **fields, masks=masks)
+    for row in FIELDS.values():
+        if row.packed in fields:
+            fields[row.name] = GEOMETRIES[row.geometry].unpacked(fields.pop(row.packed), item.image_size)
+    return Instances.unchecked(item.image_size, classes=item.classes, source=item.source, **fields)
 
 
 class PackedInstances(Sequence[Instances]):
@@ -44,7 +50,7 @@ class PackedInstances(Sequence[Instances]):
     """
 
     def __init__(self, items: Iterable[Instances] = ()):
-        self.packed = [pack(item) for item in items]
+        self.packed: list[Instances] = [pack(item) for item in items]
 
     def extend(self, items: Iterable[Any]) -> None:
         self.packed += [pack(item) for item in items]

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sightline.ops.boxes import scale_boxes
+from sightline.ops.masks import mask_to_rle, rle_to_mask
 from sightline.structures import Instances, Size, WholeImage
 from sightline.structures.fields import FIELDS, Field
 
@@ -57,6 +58,23 @@ class Geometry:
     def cut(self, values: Any, factor: Tensor) -> Any:
         """Values of objects whose visible area [N] was multiplied by `factor`."""
         return values
+
+    def packed(self, values: Any) -> Any:
+        """Values in the form that takes the least memory; the same object where they are in it already."""
+        return values
+
+    def unpacked(self, values: Any, size: Size) -> Any:
+        """What `packed` made of the values of an image of `size`, as it was."""
+        return values
+
+    def written(self, value: Any, decimals: int) -> Any:
+        """One object's value for a JSON file, numbers rounded to so many digits after the point."""
+        if not isinstance(value, Tensor):
+            return value
+        if not value.is_floating_point():
+            return value.int().tolist() if value.dtype == torch.bool else value.tolist()
+        flat = [round(number, decimals) for number in value.double().flatten().tolist()]
+        return flat if value.ndim else flat[0]
 
 
 class Boxes(Geometry):
@@ -131,6 +149,19 @@ class Pixels(Geometry):
         (x, y), (height, width) = corner, values.shape[1:]
         whole[:, y : y + height, x : x + width] = values
         return whole
+
+    def packed(self, values: Tensor) -> Any:
+        """Of masks, COCO's compressed RLE of each."""
+        return [mask_to_rle(mask) for mask in values.cpu()] if values.dtype == torch.bool else values
+
+    def unpacked(self, values: Any, size: Size) -> Tensor:
+        if isinstance(values, Tensor):
+            return values
+        masks = [rle_to_mask(rle) for rle in values]
+        return torch.stack(masks) if masks else torch.zeros(0, *size, dtype=torch.bool)
+
+    def written(self, value: Tensor, decimals: int) -> Any:
+        return mask_to_rle(value) if value.dtype == torch.bool else super().written(value, decimals)
 
 
 class Areas(Geometry):

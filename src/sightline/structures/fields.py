@@ -7,8 +7,8 @@ JSON files and drawing. A field of your own is one more row:
 
     fields.add(fields.Field("velocity", shape=(2,), geometry="vectors", meaning="pixels per frame"))
 
-A field without a row stays with its object when objects are selected, moved to a device or joined, is written to JSON,
-and does not change with the image.
+A field without a row stays with its object when objects are selected, moved to a device or joined; it does not change
+with the image, and is not written to files of predictions.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ class Field:
         outline: the pixels are the object itself, so boxes, areas and visible shares are measured by them.
         missing: value of the objects of an image without the field, when images are joined of which some have it; None
             if the field is then left out.
-        json: name of the field in JSON files; by default its own.
+        json: name of the field in JSON files; "" for its own, None if it is not written.
         decimals: digits after the point in JSON files.
-        drawn: how `sightline.draw` shows it; a key of `sightline.report.objects.DRAWN`, or "" for not at all.
+        drawn: how `sightline.draw` shows it; a key of `sightline.report.draw_objects.DRAWN`, or "" for not at all.
         check: finds what is wrong with values, beyond their shape.
     """
 
@@ -62,7 +62,7 @@ class Field:
     pairs: bool = False
     outline: bool = False
     missing: Any = None
-    json: str = ""
+    json: str | None = ""
     decimals: int = 3
     drawn: str = ""
     check: Check | None = None
@@ -173,7 +173,7 @@ _ROWS = (
     Field("difficult", (), "bool", "VOC's mark: does not count when found or missed", missing=False),
     Field("areas", (), "float", "the object's area in pixels, for size bins", "areas", json="area"),
     Field("captions", None, "str", "one phrase per object", json="caption"),
-    Field("meshes", None, "", "one mesh per object", "scene", json="mesh"),
+    Field("meshes", None, "", "one mesh per object", "scene", json=None),
 )
 
 FIELDS: dict[str, Field] = {row.name: row for row in _ROWS}

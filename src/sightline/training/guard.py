@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import singledispatch
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ class Guard:
                 {
                     "values": values,
                     "images": [image.cpu() for image in images],
-                    "targets": [_plain_target(target) for target in targets],
+                    "targets": [as_dict(target.to("cpu")) for target in targets],
                     "rng": self._rng,
                     "model": {name: value.cpu() for name, value in self.model.state_dict().items()},
                 },
@@ -80,8 +81,12 @@ class Guard:
         )
 
 
-def _plain_target(target: Target) -> dict[str, Any]:
-    target = target.to("cpu")
-    if isinstance(target, Instances):
-        return {"source": target.source, "image_size": target.image_size, **target.fields}
+@singledispatch
+def as_dict(target: Any) -> dict[str, Any]:
+    """What a target holds, by name, without the classes' names; its attributes by default."""
     return {name: value for name, value in vars(target).items() if name != "classes"}
+
+
+@as_dict.register
+def _(target: Instances) -> dict[str, Any]:
+    return {"source": target.source, "image_size": target.image_size, **target.fields}

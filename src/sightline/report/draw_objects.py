@@ -1,0 +1,161 @@
+"""Objects on their image: each field as its row of `sightline.structures.fields` says that it is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from sightline.errors import InputError
+from sightline.ops.geometry import following
+from sightline.report.canvas import Canvas
+from sightline.report.colours import Colour, class_colour
+from sightline.report.style import Style
+from sightline.structures import Instances
+
+_LABELLED = 0.15
+"""Share of a picture that the labels of a crowd may cover."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Objects on the way onto a canvas.
+
+    Attributes:
+        canvas: with the picture.
+        result: the objects, on the CPU.
+        colours: of each object.
+        scale: (x, y) from the image's pixels to the picture's.
+        style: how it is drawn.
+    """
+
+    canvas: Canvas
+    result: Instances
+    colours: list[Colour]
+    scale: tuple[float, float]
+    style: Style
+
+    def marked(self, i: int) -> bool:
+        """Whether object i has a remark."""
+        return bool(self.style.remarks and self.style.remarks[i])
+
+    @property
+    def small_last(self) -> list[int]:
+        """The objects by falling area of their boxes, so that small ones come to lie on top."""
+        boxes = self.result.boxes
+        sizes = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).tolist()
+        return sorted(range(len(sizes)), key=lambda i: -sizes[i])
+
+
+def draw_objects(result: Instances, picture: Image.Image, style: Style) -> Image.Image:
+    """The objects drawn on `picture`, which may be smaller or larger than the image they belong to."""
+    count = len(result)
+    if style.remarks is not None and len(style.remarks) != count:
+        raise InputError(f"there are {len(style.remarks)} remarks for {count} objects; give one, or None, for each")
+    result = result.to("cpu")
+    height, width = result.image_size
+    canvas = Canvas(picture, style.scale if count <= 12 else 0.85 * style.scale)
+    scale = (picture.width / max(width, 1), picture.height / max(height, 1))
+    drawing = Drawing(canvas, result, _colours(result), scale, style)
+    for kind, paint in DRAWN.items() if count else ():
+        for row, _, values in following(result):
+            if row.drawn == kind:
+                paint(drawing, values)
+        if kind == "boxes" and "boxes" in result:
+            _labels(drawing)
+    return picture
+
+
+def _colours(result: Instances) -> list[Colour]:
+    """Of their classes; where all objects with masks are of a single class, one for each object."""
+    labels = result.labels.tolist() if "labels" in result else [0] * len(result)
+    single = len(result.classes) == 1 if result.classes is not None else len(set(labels)) == 1
+    outlined = any(row.outline for row, _, _ in following(result))
+    return [class_colour(i) for i in range(len(result))] if outlined and single else [class_colour(i) for i in labels]
+
+
+def _masks(drawing: Drawing, masks: Tensor) -> None:
+    (height, width), picture, (sx, sy) = drawing.result.image_size, drawing.canvas.picture, drawing.scale
+    rows = np.minimum(((np.arange(picture.height) + 0.5) / sy).astype(int), height - 1)
+    columns = np.minimum(((np.arange(picture.width) + 0.5) / sx).astype(int), width - 1)
+    for mask, colour in zip(masks.numpy(), drawing.colours, strict=True):
+        drawing.canvas.mask(mask[rows][:, columns], colour, drawing.style.opacity)
+
+
+def _boxes(drawing: Drawing, boxes: Tensor) -> None:
+    places = _scaled(drawing, boxes, repeats=2).tolist()
+    for i in drawing.small_last:
+        drawing.canvas.box(places[i], drawing.colours[i], dashed=drawing.marked(i))
+
+
+def _labels(drawing: Drawing) -> None:
+    canvas, places, texts = drawing.canvas, _scaled(drawing, drawing.result.boxes, repeats=2).tolist(), _texts(drawing)
+    room = _LABELLED * canvas.picture.width * canvas.picture.height
+    for i in drawing.small_last:  # in a crowd the largest have their names; the colours tell the others'
+        if texts[i] and (canvas.labelled < room or len(texts) <= 12 or drawing.marked(i)):
+            canvas.label(places[i], texts[i], drawing.colours[i])
+
+
+def _points(drawing: Drawing, keypoints: Tensor) -> None:
+    sx, sy = drawing.scale
+    for points, colour in zip((keypoints.double().numpy() * [sx, sy, 1]).tolist(), drawing.colours, strict=True):
+        for a, b in drawing.style.skeleton:
+            if points[a][2] > 0 and points[b][2] > 0:
+                drawing.canvas.stroke([(points[a][0], points[a][1]), (points[b][0], points[b][1])], colour)
+        for x, y, seen in points:
+            if seen > 0:
+                drawing.canvas.dot(x, y, colour, filled=seen > 1)
+
+
+def _vectors(drawing: Drawing, vectors: Tensor) -> None:
+    """From the centre of each object's box, with a dot at the tip."""
+    boxes = drawing.result.boxes
+    starts = _scaled(drawing, (boxes[:, :2] + boxes[:, 2:]) / 2)
+    tips = starts + _scaled(drawing, vectors)
+    for (x1, y1), (x2, y2), colour in zip(starts.tolist(), tips.tolist(), drawing.colours, strict=True):
+        drawing.canvas.stroke([(x1, y1), (x2, y2)], colour)
+        drawing.canvas.dot(x2, y2, colour)
+
+
+def _text(drawing: Drawing, values: Any) -> None:
+    """Nothing more: it is part of the labels."""
+
+
+DRAWN: dict[str, Callable[[Drawing, Any], None]] = {
+    "pixels": _masks,
+    "boxes": _boxes,
+    "points": _points,
+    "vectors": _vectors,
+    "text": _text,
+}
+"""How the values of a field are drawn, by the word in its row; what comes later lies on top."""
+
+
+def _scaled(drawing: Drawing, values: Tensor, repeats: int = 1) -> np.ndarray:
+    """x, y (or x1, y1, x2, y2 with two repeats) in pixels of the picture, float64."""
+    scaled: np.ndarray = values.double().numpy() * [*drawing.scale * repeats]
+    return scaled
+
+
+def _texts(drawing: Drawing) -> list[str]:
+    """What is written at each object: class, score, fields of text, remark."""
+    result, style = drawing.result, drawing.style
+    words: list[list[str]] = [[] for _ in range(len(result))]
+    if style.names and "labels" in result:
+        for text, label in zip(words, result.labels.tolist(), strict=True):
+            known = result.classes is not None and 0 <= label < len(result.classes)
+            text.append(result.classes[label] if known and result.classes is not None else f"class {label}")
+    if style.scores and "scores" in result:
+        for text, score in zip(words, result.scores.tolist(), strict=True):
+            text.append(f"{score:.2f}")
+    for row, _, values in following(result):
+        for text, value in zip(words, values, strict=True) if row.drawn == "text" else ():
+            text.append(", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value))
+    if style.remarks is not None:
+        for text, remark in zip(words, style.remarks, strict=True):
+            text += [f"· {remark}"] if remark else []
+    return [" ".join(text) for text in words]
