@@ -138,8 +138,17 @@ def _class_ids(labels: Tensor, _: Size, classes: Classes | None) -> str | None:
 
 
 _ROWS = (
-    Field("boxes", (4,), "float", "x1, y1, x2, y2 in pixels of the image", "boxes", drawn="boxes", check=_ordered),
-    Field("labels", (), "int64", "class ids 0 … K−1", check=_class_ids),
+    Field(
+        "boxes",
+        (4,),
+        "float",
+        "x1, y1, x2, y2 in pixels of the image",
+        "boxes",
+        json=None,  # every format has a form of its own for boxes and classes
+        drawn="boxes",
+        check=_ordered,
+    ),
+    Field("labels", (), "int64", "class ids 0 … K−1", json=None, check=_class_ids),
     Field("scores", (), "float", "confidence in [0, 1]", json="score", decimals=6),
     Field(
         "masks",

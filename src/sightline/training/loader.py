@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from sightline.data.transforms.base import Transform
+from sightline.data.transforms.base import Augmentation, Transform, as_transform
 from sightline.data.transforms.mosaic import Remembered
 from sightline.data.transforms.objects import objects_within
 from sightline.data.transforms.targets import within_image
@@ -113,12 +113,15 @@ class Samples(Dataset[Any]):
     carries it home.
     """
 
-    def __init__(self, data: Items, transform: Transform | None = None, seed: int = 0, size: Size | None = None):
-        if transform is not None and transform.combines:
-            data = Remembered(data)  # each image is wanted several times an epoch
-        self.data, self.seed = data, seed
-        self.transform = None if transform is None else transform.bind(data, size)
-        self.closed = None if self.transform is None else self.transform.closed()
+    def __init__(self, data: Items, transform: Augmentation | None = None, seed: int = 0, size: Size | None = None):
+        bound: Transform | None = None
+        if transform is not None:
+            whole = as_transform(transform)
+            if whole.combines:
+                data = Remembered(data)  # each image is wanted several times an epoch
+            bound = whole.bind(data, size)
+        self.data, self.seed, self.transform = data, seed, bound
+        self.closed = None if bound is None else bound.closed()
 
     def __len__(self) -> int:
         return len(self.data)
@@ -213,7 +216,7 @@ def worker_count(data: Items, asked: int | None) -> int:
 def make_loader(
     data: Items,
     order: EpochBatches,
-    transform: Transform | None = None,
+    transform: Augmentation | None = None,
     workers: int | None = None,
     pin_memory: bool = False,
     persistent: bool = True,

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from sightline.deploy.writers.base import PredictedImage, Written, file_places, require_answer
 from sightline.deploy.writers.coco import FORMATS, CocoFiles
-from sightline.ops.masks import mask_to_rle
+from sightline.ops.geometry import GEOMETRIES
 from sightline.structures import Instances
+from sightline.structures.fields import FIELDS
 from sightline.words import counted
 
 
@@ -56,16 +57,15 @@ def entries_of(result: Instances) -> Iterator[dict[str, Any]]:
     """COCO entries of an image's objects; coordinates to a thousandth of a pixel, scores to six places."""
     boxes = result.boxes.double()
     sides = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
+    fields = [field for field in FIELDS.values() if field.name in result and field.json is not None]
     for row, (box, label) in enumerate(zip(sides.tolist(), result.labels.tolist(), strict=True)):
         entry: dict[str, Any] = {"category_id": label + 1}
         if result.classes is not None:
             entry["category"] = result.classes[label]
         entry |= {"bbox": [round(v, 3) for v in box], "area": round(box[2] * box[3], 3), "iscrowd": 0}
-        if "scores" in result:
-            entry["score"] = round(float(result.scores[row]), 6)
-        if "masks" in result:
-            entry["segmentation"] = mask_to_rle(result.masks[row])
-            entry["area"] = int(result.masks[row].sum())
-        if "keypoints" in result:
-            entry["keypoints"] = [round(v, 3) for v in result.keypoints[row].flatten().tolist()]
+        for field in fields:
+            value = result.fields[field.name][row]
+            entry[field.json or field.name] = GEOMETRIES[field.geometry].written(value, field.decimals)
+            if field.outline:
+                entry["area"] = int(value.sum())
         yield entry
