@@ -16,6 +16,13 @@ from typing import TYPE_CHECKING, Any
 from sightline._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from sightline import data as data
+    from sightline import evaluation as evaluation
+    from sightline import models as models
+    from sightline import nn as nn
+    from sightline import ops as ops
+    from sightline import report as report
+    from sightline import training as training
     from sightline.api import (
         check,
         contact_sheet,
@@ -34,6 +41,7 @@ if TYPE_CHECKING:
     from sightline.errors import ClassMismatch, InputError
     from sightline.models.catalog import create_model
     from sightline.models.catalog import models as list_models
+    from sightline.models.model import Model
     from sightline.models.saving import load, save
     from sightline.structures import Classes, ClassMap, ClassScores, ImageBatch, Instances
     from sightline.training.recipe import Recipe
@@ -48,6 +56,7 @@ _HOMES = {
     "ImageBatch": ("sightline.structures", "ImageBatch"),
     "InputError": ("sightline.errors", "InputError"),
     "Instances": ("sightline.structures", "Instances"),
+    "Model": ("sightline.models.model", "Model"),
     "Recipe": ("sightline.training.recipe", "Recipe"),
     "check": ("sightline.api", "check"),
     "contact_sheet": ("sightline.api", "contact_sheet"),
@@ -79,6 +88,7 @@ __all__ = [
     "ImageBatch",
     "InputError",
     "Instances",
+    "Model",
     "Recipe",
     "check",
     "contact_sheet",
@@ -99,15 +109,17 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        module, attribute = _HOMES[name]
-        value = getattr(import_module(module), attribute)
-        globals()[name] = value
-        return value
-    if name in _PARTS:
-        return import_module(f"sightline.{name}")  # which also makes it an attribute of this module
-    raise AttributeError(f"module 'sightline' has no attribute {name!r}")
+if not TYPE_CHECKING:  # type checkers see the imports above, and so a name that is not there
+
+    def __getattr__(name: str) -> Any:
+        if name in _HOMES:
+            module, attribute = _HOMES[name]
+            value = getattr(import_module(module), attribute)
+            globals()[name] = value
+            return value
+        if name in _PARTS:
+            return import_module(f"sightline.{name}")  # which also makes it an attribute of this module
+        raise AttributeError(f"module 'sightline' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -16,6 +16,7 @@ from torch import nn
 
 from sightline.errors import InputError
 from sightline.evaluation.held_out import Chosen, choose
+from sightline.evaluation.result import Result
 from sightline.keywords import checked_keywords, require_known
 from sightline.models.model import Model, as_model
 from sightline.report.drawing import draw as _draw
@@ -211,7 +212,7 @@ def evaluate(
     device: torch.device | str | None = None,
     progress: bool = True,
     keep_predictions: bool = True,
-) -> Any:
+) -> Result:
     """Measure a model on labelled images that it was not trained on; see `sightline.evaluation.evaluate`.
 
     Args:
@@ -247,7 +248,7 @@ def measure_chosen(
     device: torch.device | str | None = None,
     progress: bool = True,
     keep_predictions: bool = True,
-) -> Any:
+) -> Result:
     """Measure a model on the images that `choose` has chosen of `data`; the result says which they are."""
     from sightline.evaluation import evaluate as _measure
     from sightline.tasks import task_of

@@ -69,13 +69,12 @@ def demo(out: str | Path = "demo", minutes: float = 4.2) -> Path:
     sl.write_report(run.folder, result, data=test, model=run.model)
 
     _step("5. look, predict, save")
-    point = result.operating_point  # the score with the best balance of precision and recall
     pictures = run.folder / "pictures"
     pictures.mkdir()
     for i in range(12):
         picture = test.path(i)
         assert picture is not None
-        found: Any = sl.predict(run.model, picture, threshold=point.score)
+        found = sl.predict(run.model, picture)  # at the score threshold that training saved with the model
         sl.draw(picture, found, size=480).save(pictures / picture.name)
     sl.contact_sheet(data["train"], "light", n=12).save(run.folder / "training_images.png")
     file = sl.save(run.model, run.folder / "solids.safetensors")
