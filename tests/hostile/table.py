@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.hostile.bad import Bad, Make, as_image, nothing, one_file
 from tests.hostile.table_of_formats import more_formats
+from tests.hostile.table_of_image_labels import image_labels
 from tests.hostile.world import NAMES, World, coco, picture, write_coco
 
 LONG = "9" * 5000
@@ -46,6 +47,7 @@ def table() -> list[Bad]:
         values(),
         places(),
         more_formats(),
+        image_labels(),
     )
     return [bad for part in parts for bad in part]
 

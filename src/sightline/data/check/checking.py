@@ -7,11 +7,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from sightline.data.check import duplicates
+from sightline.data.check.copies import copies
 from sightline.data.check.labels import anchor_fit, bad_boxes, box_problems
 from sightline.data.check.outlines import bad_outlines, keypoint_problems, outline_problems
 from sightline.data.check.pictures import Looks, look_at
-from sightline.data.check.problems import LEVELS, RULES, CheckReport, Level, Problem
+from sightline.data.check.problems import LEVELS, RULES, CheckReport, Level, Problem, listed
 from sightline.data.check.turning import WORDS, drawn_on, lying
 from sightline.data.columns import Columns
 from sightline.data.dataset import Dataset
@@ -24,7 +24,6 @@ TINY = 8  # pixels
 RARE = 10  # objects
 IMBALANCE = 50
 SHARE = 0.05  # of objects, from which on a misfit is worth a line
-_LISTED = 6
 
 
 class Seeing(Protocol):
@@ -54,8 +53,8 @@ def check(
     finite; unknown classes; nothing to learn. Warnings: boxes without area or beyond the image; outlines that
     cannot be used and masks of another size than their image (errors, where targets or the model have masks); objects
     without outline among others that have one; keypoints beyond the image; doubles; labels without images; images in
-    two splits; classes missing or rare; shapes that no anchor fits. Notes: copies within a split, images without
-    objects, EXIF turns, imbalance.
+    two splits or of two classes; classes missing or rare; shapes that no anchor fits. Notes: copies within a split,
+    images without objects, EXIF turns, imbalance.
 
     Args:
         dataset: all splits together, so that they can be compared.
@@ -77,7 +76,7 @@ def check(
     stated = np.column_stack([columns.heights, columns.widths]).astype(np.int64).reshape(-1, 2)
     sizes = np.array([one.size or (0, 0) for one in looks], dtype=np.int64).reshape(-1, 2)
     sizes = np.where(sizes > 0, sizes, stated)
-    problems = [*_picture_problems(dataset, looks, stated), *_copies(dataset, looks)]
+    problems = [*_picture_problems(dataset, looks, stated), *copies(dataset, looks, columns)]
     problems += [
         Problem.of("label-without-image", "its image is not there", orphan) for orphan in dataset.source.orphans
     ]
@@ -150,37 +149,6 @@ def _picture_problems(dataset: Dataset, looks: list[Looks], stated: np.ndarray) 
             yield Problem.of("size-differs", value, dataset.name(i))
 
 
-def _copies(dataset: Dataset, looks: list[Looks]) -> Iterator[Problem]:
-    """Images that are there more than once: first by their bytes, then by looks, one of each kind."""
-    by_digest: dict[bytes, list[int]] = {}
-    for i, one in enumerate(looks):
-        if one.digest is not None and one.rule is None:
-            by_digest.setdefault(one.digest, []).append(i)
-    for members in by_digest.values():
-        if len(members) > 1:
-            yield _copy_problem(dataset, members, "duplicate", "is the same as")
-    kinds = [members for members in by_digest.values() if looks[members[0]].thumbnail is not None]
-    if len(kinds) < 2:
-        return
-    hashes = np.array([looks[members[0]].hash for members in kinds], dtype=np.uint64)
-    thumbnails = np.stack([looks[members[0]].thumbnail for members in kinds])  # type: ignore[misc]
-    pairs = duplicates.similar_pairs(hashes, thumbnails)
-    for group in duplicates.groups(len(kinds), pairs):
-        members = sorted(i for kind in group for i in kinds[kind])
-        yield _copy_problem(dataset, members, "similar", "looks like")
-
-
-def _copy_problem(dataset: Dataset, members: list[int], kind: str, verb: str) -> Problem:
-    splits = [dataset.split_of(i) for i in members]
-    several = len(set(splits)) > 1
-    first, split = members[0], splits[0]
-    # Those of other splits first: they are what matters.
-    others = sorted(zip(members[1:], splits[1:], strict=True), key=lambda pair: pair[1] == split)
-    named = [f"{dataset.name(i)} ({s})" if several else dataset.name(i) for i, s in others]
-    value = f"{f'in {split}, ' if several else ''}{verb} {_listed(named)}"
-    return Problem.of(f"{kind}-across-splits" if several else f"{kind}-images", value, dataset.name(first))
-
-
 def _counts(
     dataset: Dataset, columns: Columns, looks: list[Looks]
 ) -> tuple[str, dict[str, dict[str, int]], list[Problem]]:
@@ -200,10 +168,6 @@ def _counts(
                 value = f"its map has shape {list(labels.shape)}, but the image is {list(one.size)}"
                 problems.append(Problem.of("map-invalid", value, dataset.name(i)))
             table[dataset.split_of(i)] += np.bincount(labels[labels >= 0].numpy(), minlength=total)
-        learnt = [row for split, row in table.items() if split not in ("val", "test")]
-        held = np.flatnonzero(np.sum(learnt, axis=0)).tolist()  # few images to validate on may well show one
-        if len(held) == 1:
-            problems.append(Problem.of("one-class", f"every pixel that counts is of the class {names[held[0]]!r}"))
     else:
         splits = np.array([dataset.split_of(i) for i in range(len(dataset))])
         if kind.class_ids is None:
@@ -216,6 +180,11 @@ def _counts(
         for i in np.flatnonzero(~known).tolist() if not kind.has_objects else ():  # of objects `box_problems` says it
             value = f"is of class id {labels[i]}, but ids are 0 to {total - 1}"
             problems.append(Problem.of("unknown-class", value, dataset.name(int(images[i]))))
+    learnt = [row for split, row in table.items() if split not in ("val", "test")]
+    held = np.flatnonzero(np.sum(learnt, axis=0)).tolist()  # few images to validate on may well show one
+    if len(held) == 1 and not kind.has_objects:
+        what = "pixel that counts" if kind.has_maps else "image to learn from"
+        problems.append(Problem.of("one-class", f"every {what} is of the class {names[held[0]]!r}"))
     counts = {split: dict(zip(names, row.tolist(), strict=True)) for split, row in table.items()}
     return kind.unit, counts, problems
 
@@ -260,19 +229,19 @@ def _class_problems(counts: dict[str, dict[str, int]], unit: str) -> Iterator[Pr
     everywhere = {name: sum(row[name] for row in filled.values()) for name in filled[taught]}
     nowhere = [name for name, count in everywhere.items() if not count]
     if nowhere:
-        yield Problem.of("class-missing", f"no {unit} in any split: {_listed(nowhere)}")
+        yield Problem.of("class-missing", f"no {unit} in any split: {listed(nowhere)}")
     for split, row in filled.items():
         missing = [name for name, count in row.items() if not count and everywhere[name]]
         if missing:
             kind = "cannot be learnt" if split == taught else "cannot be judged there"
             of = _plural(len(missing), "class has", "classes have")
-            yield Problem.of("class-missing", f"{of} no {unit} in {split} and {kind}: {_listed(missing)}")
+            yield Problem.of("class-missing", f"{of} no {unit} in {split} and {kind}: {listed(missing)}")
     present = {name: count for name, count in filled[taught].items() if count}
     if unit != "pixels":
         rare = sorted((count, name) for name, count in present.items() if count < RARE)
         if rare:
             of = _plural(len(rare), "class has", "classes have")
-            named = _listed([f"{name} ({count})" for count, name in rare])
+            named = listed([f"{name} ({count})" for count, name in rare])
             yield Problem.of("class-rare", f"{of} fewer than {RARE} {unit} in {taught}: {named}")
     most, least = max(present, key=present.__getitem__), min(present, key=present.__getitem__)
     if present[most] >= IMBALANCE * present[least]:
@@ -360,8 +329,3 @@ def _mostly(dataset: Dataset, columns: Columns, rows: np.ndarray) -> str:
 
 def _plural(count: int, one: str, many: str) -> str:
     return f"{count} {one if count == 1 else many}"
-
-
-def _listed(names: list[str]) -> str:
-    shown = ", ".join(names[:_LISTED])
-    return shown + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -36,8 +37,9 @@ _ERRORS = {
     ),
     "map-invalid": ("class maps that cannot be used", "open the file and correct it"),
     "one-class": (
-        "class maps of a single class",
-        "see what the masks' values stand for, and name every class, the background too: there is nothing to learn",
+        "labels of a single class",
+        "see what the labels stand for, and name every class (of class maps the background, too): there is nothing to "
+        "learn",
     ),
     "boxes-elsewhere": (
         "labels most of whose boxes leave their image",
@@ -97,6 +99,14 @@ _WARNINGS = {
     "similar-across-splits": (
         "nearly the same image in several splits",
         "look at them, and keep views of one scene in one split",
+    ),
+    "duplicate-in-classes": (
+        "the same image in several classes",
+        "keep it in the right one: no model can learn both",
+    ),
+    "similar-in-classes": (
+        "nearly the same image in several classes",
+        "look at them: one of the labels may be wrong",
     ),
     "class-missing": ("classes without objects in a split", "label some, or divide anew with another seed"),
     "class-rare": ("classes with few objects to learn from", "label more of them"),
@@ -264,7 +274,8 @@ class CheckReport:
         texts = []
         for (level, name), found in groups.items():
             rule = RULES[name]
-            lines = [f"{level.upper()} {name} ({len(found)}): {rule.title}"]
+            title = rule.title.replace("objects", self.unit)
+            lines = [f"{level.upper()} {name} ({len(found)}): {title}"]
             for problem in found[:examples]:
                 lines += _wrapped(problem.what, width, "  · ")
             if len(found) > examples:
@@ -331,3 +342,9 @@ def _plural(count: int, one: str, many: str | None = None) -> str:
 
 def _number(count: int) -> str:
     return f"{count:,}" if count >= 10_000 else str(count)
+
+
+def listed(names: Sequence[str], most: int = 6) -> str:
+    """The first names in a row, and how many more there are."""
+    shown = ", ".join(names[:most])
+    return shown + (f" and {len(names) - most} more" if len(names) > most else "")

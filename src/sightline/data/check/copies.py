@@ -1,0 +1,74 @@
+"""Images that are there more than once: within a split, across splits, and with different classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from sightline.data.check import duplicates
+from sightline.data.check.pictures import Looks
+from sightline.data.check.problems import Problem, listed
+from sightline.data.columns import Columns
+from sightline.data.dataset import Dataset
+
+
+def copies(dataset: Dataset, looks: Sequence[Looks], columns: Columns) -> Iterator[Problem]:
+    """Images that are there more than once: first by their bytes, then by looks, one of each kind.
+
+    Args:
+        dataset: all splits together.
+        looks: what was seen of each image.
+        columns: of the dataset.
+    """
+    by_digest: dict[bytes, list[int]] = {}
+    for i, one in enumerate(looks):
+        if one.digest is not None and one.rule is None:
+            by_digest.setdefault(one.digest, []).append(i)
+    classes = _classes(dataset, columns)
+    for members in by_digest.values():
+        if len(members) > 1:
+            yield from _of_group(dataset, members, "duplicate", "is the same as", classes)
+    kinds = [members for members in by_digest.values() if looks[members[0]].thumbnail is not None]
+    if len(kinds) < 2:
+        return
+    hashes = np.array([looks[members[0]].hash for members in kinds], dtype=np.uint64)
+    thumbnails = np.stack([looks[members[0]].thumbnail for members in kinds])  # type: ignore[misc]
+    pairs = duplicates.similar_pairs(hashes, thumbnails)
+    for group in duplicates.groups(len(kinds), pairs):
+        members = sorted(i for kind in group for i in kinds[kind])
+        yield from _of_group(dataset, members, "similar", "looks like", classes)
+
+
+def _classes(dataset: Dataset, columns: Columns) -> list[str] | None:
+    """The class of each image, where a label is one class for a whole image; else None."""
+    kind, names = dataset.label_kind, dataset.classes
+    if kind.has_objects or kind.class_ids is None:
+        return None
+    labels, _ = kind.class_ids(columns)
+    return [names[label] if 0 <= label < len(names) else f"class id {label}" for label in labels.tolist()]
+
+
+def _of_group(
+    dataset: Dataset, members: Sequence[int], kind: str, verb: str, classes: Sequence[str] | None
+) -> Iterator[Problem]:
+    """What is wrong with images that are the same: they lie in several splits, are of several classes, or repeat."""
+    splits = [dataset.split_of(i) for i in members]
+    of = [] if classes is None else [classes[i] for i in members]
+    if len(set(splits)) > 1:
+        yield _problem(dataset, members, f"{kind}-across-splits", verb, splits)
+    if len(set(of)) > 1:
+        yield _problem(dataset, members, f"{kind}-in-classes", verb, of)
+    elif len(set(splits)) == 1:
+        yield _problem(dataset, members, f"{kind}-images", verb, ())
+
+
+def _problem(dataset: Dataset, members: Sequence[int], rule: str, verb: str, parts: Sequence[str]) -> Problem:
+    """One problem, with the part (a split or a class) that each image is in, where they are in several."""
+    first = dataset.name(members[0])
+    if not parts:
+        return Problem.of(rule, f"{verb} {listed([dataset.name(i) for i in members[1:]])}", first)
+    # Those of other parts first: they are what matters.
+    others = sorted(zip(members[1:], parts[1:], strict=True), key=lambda pair: pair[1] == parts[0])
+    named = [f"{dataset.name(i)} ({part})" for i, part in others]
+    return Problem.of(rule, f"in {parts[0]}, {verb} {listed(named)}", first)
