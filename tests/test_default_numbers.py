@@ -95,7 +95,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "pair_iou": 0.6,
         "seed": 0,
     },
-    "models.segmentation.segmenter.Segmenter": {"further": 0.5},  # the auxiliary loss of PSPNet halves it, too
+    "models.segmentation.segmenter.Segmenter": {"aux_loss_weight": 0.5},  # the auxiliary loss of PSPNet halves it, too
     # metrics
     "evaluation.evaluate": {"batch_size": 8},
     "evaluation.predict_batches": {"batch_size": 8},
@@ -199,7 +199,7 @@ FLAT: dict[str, list[float]] = {
     "models.detection.yolo_v2.VOC_ANCHORS": YOLO_V2_VOC,
     "models.detection.yolo_v2.COCO_ANCHORS": YOLO_V2,
     "models.detection.yolo_9000.YOLO_9000_ANCHORS": YOLO_9000,
-    "models.detection.faster_rcnn.OCTAVES": ((32,), (64,), (128,), (256,), (512,)),  # FPN, section 4.1
+    "models.detection.faster_rcnn.OCTAVES": [32, 64, 128, 256, 512],  # FPN, section 4.1
 }
 VALUES = {
     "models.detection.parts.STRIDES": (8, 16, 32, 64, 128),  # P3 to P7

@@ -18,6 +18,8 @@ ASSUMED = {
     "nn/backbones/mobilenet_v2.py",
     "nn/backbones/mobilenet_v3.py",
     "models/entry.py",
+    "models/load_report.py",
+    "models/preprocess.py",
     "nn/backbones/named.py",
     "nn/backbones/resnet.py",
     "nn/layers/__init__.py",
@@ -58,10 +60,10 @@ def imported(path: Path) -> set[str]:
     return found
 
 
-def test_eight_files_of_at_most_1500_code_lines() -> None:
+def test_eight_files_of_at_most_1100_code_lines() -> None:
     files = listed()
     assert len(files) == len(set(files)) <= 8
-    assert sum(code_lines(SOURCE / file) for file in files) <= 1500
+    assert sum(code_lines(SOURCE / file) for file in files) <= 1100
 
 
 def test_they_need_nothing_else_but_papers_of_their_own() -> None:
@@ -73,4 +75,4 @@ def test_they_need_nothing_else_but_papers_of_their_own() -> None:
 def test_with_the_papers_it_is_built_on_it_stays_short() -> None:
     built_on = [f"nn/{f}.py" for f in ("backbones/resnet", "backbones/features", "necks/fpn")]
     built_on += [f"ops/{f}.py" for f in ("regions", "_sampling", "suppression")]
-    assert sum(code_lines(SOURCE / file) for file in [*listed(), *built_on]) <= 1610
+    assert sum(code_lines(SOURCE / file) for file in [*listed(), *built_on]) <= 1600

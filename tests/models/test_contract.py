@@ -97,7 +97,9 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 # they differ from a tested one in widths, depths and sizes alone: only built
 VARIANTS = (
-    *(entry.name for entry in ENTRIES if entry.takes_backbones),  # of a named row, on another backbone
+    *(
+        entry.name for entry in ENTRIES if entry.takes_backbones and entry.classifier()
+    ),  # of a named row, on another backbone
     *(f"efficientnet_b{i}" for i in range(1, 8)),
     *(f"efficientdet_d{i}" for i in range(1, 8)),
     *("fcn_resnet101", "deeplabv3_resnet101"),

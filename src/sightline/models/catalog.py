@@ -19,14 +19,24 @@ from sightline.models.arguments import (
     with_image_size,
     with_settings,
 )
-from sightline.models.classification.entries import CLASSIFICATION_ENTRIES
+from sightline.models.classification import named as classifiers
 from sightline.models.detection import efficientdet, faster_rcnn, fcos, keypoint_rcnn, mask_rcnn, retinanet
 from sightline.models.detection.dense_entries import DENSE_ENTRIES
 from sightline.models.detection.region_entries import REGION_ENTRIES
 from sightline.models.entry import BACKBONE_ARGUMENTS, Entry
 from sightline.models.model import Model
 from sightline.models.published import DATA, PUBLISHED, Published, class_names, coco_classes, find_published, local_file
-from sightline.models.segmentation.entries import SEGMENTATION_ENTRIES
+from sightline.models.segmentation import (
+    deconvnet,
+    deeplab_v3,
+    fcn,
+    fcn_resnet,
+    full_resolution,
+    lr_aspp,
+    segnet,
+    sliding_segmentation,
+    unet,
+)
 from sightline.models.weights import head_fits, load_weights, read_checkpoint
 from sightline.runtime import reading
 from sightline.runtime.values import require_whole
@@ -41,8 +51,16 @@ ENTRIES: list[Entry] = [
     *fcos.ENTRIES,
     *efficientdet.ENTRIES,
     *DENSE_ENTRIES,
-    *SEGMENTATION_ENTRIES,
-    *CLASSIFICATION_ENTRIES,
+    *sliding_segmentation.ENTRIES,
+    *full_resolution.ENTRIES,
+    *fcn.ENTRIES,
+    *deconvnet.ENTRIES,
+    *segnet.ENTRIES,
+    *unet.ENTRIES,
+    *fcn_resnet.ENTRIES,
+    *deeplab_v3.ENTRIES,
+    *lr_aspp.ENTRIES,
+    *classifiers.ENTRIES,
 ]
 """Every model by name."""
 

@@ -10,14 +10,7 @@ from torch import nn
 
 from sightline.models.catalog import create_model
 from sightline.models.saving import save
-from sightline.models.segmentation.fcn import (
-    ConvolutionalVGG,
-    dense_as_convolutions,
-    fcn8s_vgg16,
-    fcn16s_vgg16,
-    fcn32s_mobilenet_v2,
-    fcn32s_vgg16,
-)
+from sightline.models.segmentation.fcn import ConvolutionalVGG, dense_as_convolutions, fcn_vgg16
 from sightline.models.weights import load_weights
 from sightline.nn.backbones.vgg import vgg16
 from sightline.ops.upsampling import upsample_bilinear
@@ -36,14 +29,12 @@ def scatter(model: nn.Module) -> nn.Module:
 
 def test_fcn8s_has_the_published_parameters() -> None:
     with torch.device("meta"):
-        model = fcn8s_vgg16([str(i) for i in range(21)])
+        model = create_model("fcn8s_vgg16", [str(i) for i in range(21)])
     assert sum(p.numel() for p in model.parameters()) == 134_489_759
 
 
-@pytest.mark.parametrize(
-    ("builder", "wanted"), [(fcn32s_vgg16, [19]), (fcn16s_vgg16, [5, 27]), (fcn8s_vgg16, [5, 9, 31])]
-)
-def test_cells_lie_over_the_pixels_that_they_are_of(builder, wanted: list[int]) -> None:
+@pytest.mark.parametrize(("maps", "wanted"), [(1, [19]), (2, [5, 27]), (3, [5, 9, 31])])
+def test_cells_lie_over_the_pixels_that_they_are_of(maps: int, wanted: list[int]) -> None:
     """The offsets of the published models; they follow from where each map's cells are centred in the image."""
     strides = [32, 16, 8][: len(wanted)]
     # stride s: (s − 1) / 2 into the first cell, 99 pixels of padding before; the 7×7 kernel's centre is 3 cells on
@@ -55,13 +46,13 @@ def test_cells_lie_over_the_pixels_that_they_are_of(builder, wanted: list[int]) 
         offsets.append((start - centre[stride]) / stride)
     offsets.append((2 * strides[-1] - 1) / 2 - start)
     assert offsets == wanted
-    assert builder(NAMES, **SMALL).network.offsets == wanted
+    assert fcn_vgg16(NAMES, maps=maps, **SMALL).network.offsets == wanted
 
 
 @pytest.mark.parametrize("size", [(1, 1), (31, 65)])
 def test_any_size_gives_logits_of_that_size(size: tuple[int, int]) -> None:
-    for builder in (fcn32s_vgg16, fcn8s_vgg16):
-        network = scatter(builder(NAMES, **SMALL)).network.eval()
+    for maps in (1, 3):
+        network = scatter(fcn_vgg16(NAMES, maps=maps, **SMALL)).network.eval()
         with torch.no_grad():
             assert network(torch.rand(2, 3, *size)).shape == (2, 3, *size)
 
@@ -80,7 +71,7 @@ def test_the_dense_layers_are_the_classifier_s() -> None:
 
 
 def test_classifier_weights_load() -> None:
-    model = fcn8s_vgg16(NAMES, hidden=4, width=2)
+    model = create_model("fcn8s_vgg16", NAMES, hidden=4, width=2)
     net = vgg16(5, hidden=8, width=2)
     report = load_weights(model, net.state_dict(), "vgg.pth")
     assert report.left_out == [
@@ -128,7 +119,7 @@ def test_a_new_stage_says_at_first_what_the_last_one_said(tmp_path: Path) -> Non
 
 
 def test_the_last_upsampling_is_fixed_and_the_others_learn() -> None:
-    model = fcn16s_vgg16(NAMES, **SMALL)
+    model = create_model("fcn16s_vgg16", NAMES, **SMALL)
     frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
     assert frozen == ["network.last.weight"]
-    assert not fcn32s_mobilenet_v2(NAMES).network.last.weight.requires_grad
+    assert not create_model("fcn32s_mobilenet_v2", NAMES).network.last.weight.requires_grad

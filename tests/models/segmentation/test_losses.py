@@ -7,17 +7,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from sightline.models.catalog import create_model
+from sightline.models.catalog import ENTRIES, create_model
 from sightline.models.saving import load, save
-from sightline.models.segmentation.entries import SEGMENTATION_ENTRIES
 from sightline.ops.pixel_losses import PixelLosses
 from sightline.structures import ClassMap
 
+SEGMENTERS = [
+    entry for entry in ENTRIES if entry.task == "segmentation" and not (entry.takes_backbones and entry.classifier())
+]
 NAMES = ["ground", "circle", "square"]
 LOSSES = PixelLosses(0.5, dice=2.0, class_weights=(1.0, 2.0, 3.0))
 
 
-@pytest.mark.parametrize("entry", SEGMENTATION_ENTRIES, ids=lambda entry: entry.name)
+@pytest.mark.parametrize("entry", SEGMENTERS, ids=lambda entry: entry.name)
 def test_every_builder_takes_losses(entry) -> None:
     assert entry.arguments["losses"].default == PixelLosses()
     with torch.device("meta"):

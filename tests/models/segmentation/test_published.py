@@ -13,8 +13,7 @@ from sightline.models.catalog import create_model
 from sightline.models.published import class_names
 from sightline.models.saving import load, save
 from sightline.models.segmentation.deeplab_v3 import AtrousPyramid, PooledNorm
-from sightline.models.segmentation.fcn_resnet import dilated_resnet
-from sightline.nn.backbones.dilation import dilate
+from sightline.nn.backbones.dilation import dilate, dilated_maps
 from sightline.nn.backbones.resnet import resnet50
 from sightline.ops.pixel_losses import PixelLosses, soft_dice
 from sightline.structures import ClassMap
@@ -118,7 +117,8 @@ def test_the_auxiliary_head_is_a_choice() -> None:
 
 def test_kernels_are_spread_by_what_was_skipped() -> None:
     with torch.device("meta"):
-        net, body = dilated_resnet(resnet50, 3)
+        net = resnet50()
+        body = dilated_maps(net, 8, 16)
         maps = body(torch.zeros(1, 3, 65, 80))
     spaced = {n: [b.conv2.dilation[0] for b in net.get_submodule(n)] for n in ("layer2", "layer3", "layer4")}
     assert spaced == {"layer2": [1] * 4, "layer3": [1, 2, 2, 2, 2, 2], "layer4": [2, 4, 4]}

@@ -8,7 +8,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from sightline.errors import InputError
-from sightline.models.segmentation.unet import UNetwork, centre, unet, unet_mobilenet_v2, unet_resnet18, unet_small
+from sightline.models.catalog import create_model
+from sightline.models.segmentation.unet import UNetwork, centre, unet, unet_small
 from sightline.models.weights import load_weights
 from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
 
@@ -72,19 +73,19 @@ def test_the_centre_of_a_map() -> None:
 
 @pytest.mark.parametrize("depth", [1, 3, 5])
 def test_any_depth_on_a_backbone(depth: int) -> None:
-    for builder in (unet_mobilenet_v2, unet_resnet18):
-        model = builder(NAMES, depth=depth, channels=(16, 8, 8, 4, 4)).eval()
+    for name in ("unet_mobilenet_v2", "unet_resnet18"):
+        model = create_model(name, NAMES, depth=depth, channels=(16, 8, 8, 4, 4)).eval()
         assert model.preprocess.divisor == 2**depth
         assert model.network.encoder.strides == [2, 4, 8, 16, 32][:depth]
         with torch.no_grad():
             assert model([torch.rand(3, 21, 33)])[0].labels.shape == (21, 33)
     with pytest.raises(InputError, match="depth 6, but width ≥ 1 and 1 ≤ depth ≤ 5"):
-        unet_mobilenet_v2(NAMES, depth=6)
+        create_model("unet_mobilenet_v2", NAMES, depth=6)
 
 
 def test_a_backbone_s_weights_load() -> None:
     """Strides of 2, 4 and 8 end with MobileNet's features 1, 3 and 6: all of these load, and nothing else is there."""
-    net, model = mobilenet_v2(7), unet_mobilenet_v2(NAMES, depth=3)
+    net, model = mobilenet_v2(7), create_model("unet_mobilenet_v2", NAMES, depth=3)
     theirs = {k: torch.randn(v.shape).to(v.dtype) for k, v in net.state_dict().items()}
     load_weights(model, theirs, "mobilenet.pth")
     ours = model.network.encoder.state_dict()

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.errors import InputError
+from sightline.models.entry import Entry
 from sightline.models.keep_size import segmenter_preprocess
 from sightline.models.segmentation.fcn import dense_as_convolutions
 from sightline.models.segmentation.segmenter import Segmenter
@@ -169,3 +170,14 @@ def he_start(module: nn.Module) -> None:
             nn.init.kaiming_normal_(layer.weight, mode=mode, nonlinearity="relu")
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+
+
+ENTRIES = (
+    Entry(
+        name="deconvnet",
+        builder=deconvnet,
+        task="segmentation",
+        paper="Noh et al. 2015, Learning deconvolution network for semantic segmentation",
+        backbone="vgg16_bn",
+    ),
+)

@@ -5,19 +5,17 @@ The published form: rates 12, 24 and 36 at every stride, and a 3×3 convolution 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sightline.models.segmentation.fcn_resnet import DilatedNetwork, FCNHead, dilated_resnet, with_heads
+from sightline.models.entry import Entry
+from sightline.models.segmentation.fcn_resnet import DilatedNetwork, FCNHead, encoder_maps, with_heads
 from sightline.models.segmentation.segmenter import Segmenter
-from sightline.nn.backbones.dilation import dilate
-from sightline.nn.backbones.features import FeatureMaps, Stage
-from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
-from sightline.nn.backbones.mobilenet_v3 import MobileNetV3, mobilenet_v3_large
-from sightline.nn.backbones.resnet import ResNet, resnet50, resnet101
+from sightline.nn.backbones.named import StridedName, build_backbone
 from sightline.ops.pixel_losses import CROSS_ENTROPY, PixelLosses
 from sightline.structures import Classes
 
@@ -88,121 +86,77 @@ class DeepLabHead(nn.Sequential):
         )
 
 
-def deeplabv3_resnet50(
+def deeplabv3(
     classes: Iterable[str],
     *,
+    encoder: StridedName = "resnet50",
     in_channels: int = 3,
+    output_stride: Literal[8, 16] = 8,
     aux: bool = True,
+    width: int = 256,
+    rates: Sequence[int] = (12, 24, 36),
     min_size: int | None = None,
     max_size: int | None = None,
     losses: PixelLosses = CROSS_ENTROPY,
 ) -> Segmenter:
-    """DeepLab v3 on ResNet-50 of stride 8: 42,004,074 parameters with 21 classes.
+    """DeepLab v3 on any encoder that can be dilated.
 
     Args:
         classes: names of the classes, the background among them.
+        encoder: name of the classification network that it is built on.
         in_channels: channels of the images.
+        output_stride: image pixels per cell of the last map.
         aux: whether there is an auxiliary head, whose loss counts half.
+        width: channels of the pyramid.
+        rates: its spacings, in cells; (6, 12, 18) are the paper's for stride 16.
         min_size, max_size: the images' sides inside the network: the shorter becomes `min_size` pixels, unless the
             longer would pass `max_size`; None for the image's own size, and for no limit. Published weights were
             measured at 520, without a limit.
         losses: what it learns by.
     """
-    return _on_resnet(resnet50, classes, in_channels, aux, min_size, max_size, losses)
-
-
-def deeplabv3_resnet101(
-    classes: Iterable[str],
-    *,
-    in_channels: int = 3,
-    aux: bool = True,
-    min_size: int | None = None,
-    max_size: int | None = None,
-    losses: PixelLosses = CROSS_ENTROPY,
-) -> Segmenter:
-    """DeepLab v3 on ResNet-101 of stride 8: 60,996,202 parameters with 21 classes.
-
-    Arguments as for `deeplabv3_resnet50`.
-    """
-    return _on_resnet(resnet101, classes, in_channels, aux, min_size, max_size, losses)
-
-
-def deeplabv3_mobilenet_v3_large(
-    classes: Iterable[str],
-    *,
-    in_channels: int = 3,
-    aux: bool = True,
-    min_size: int | None = None,
-    max_size: int | None = None,
-    losses: PixelLosses = CROSS_ENTROPY,
-) -> Segmenter:
-    """DeepLab v3 on MobileNet v3 of stride 16: 11,029,328 parameters with 21 classes.
-
-    Arguments as for `deeplabv3_resnet50`.
-    """
-    names = Classes(classes)
-    net, body = dilated_mobilenet_v3(in_channels)
-    aux_head = FCNHead(body.channels[0], len(names)) if aux else None
-    network = DilatedNetwork(body, DeepLabHead(body.channels[1], len(names)), aux_head)
-    return with_heads(names, net, network, in_channels, min_size, max_size, losses)
-
-
-def deeplabv3_mobilenet_v2(
-    classes: Iterable[str],
-    *,
-    in_channels: int = 3,
-    aux: bool = False,
-    width: int = 128,
-    rates: Sequence[int] = (6, 12, 18),
-    min_size: int | None = None,
-    max_size: int | None = None,
-    losses: PixelLosses = CROSS_ENTROPY,
-) -> Segmenter:
-    """DeepLab v3 on MobileNet v2 of stride 16, for a few cores (Sandler et al. 2018, section 6.3).
-
-    The paper's rates for that stride, and a narrow pyramid on the map of 320 channels. Other arguments as for
-    `deeplabv3_resnet50`.
-
-    Args:
-        classes: names of the classes, the background among them.
-        in_channels: channels of the images.
-        aux: whether there is an auxiliary head.
-        width: channels of the pyramid; 256 in the paper.
-        rates: its spacings, in cells.
-        min_size, max_size: the images' sides inside the network.
-        losses: what it learns by.
-    """
-    names = Classes(classes)
-    net = mobilenet_v2(in_channels=in_channels)
-    dilate(nn.Sequential(*list(net.features)[14:18]))
-    body = FeatureMaps(net.layers(), [Stage("6", 32, 8), Stage("17", 320, 16)])
+    names, net = Classes(classes), build_backbone(encoder, in_channels, known=StridedName)
+    body = encoder_maps(net, output_stride, low=16 if output_stride == 8 else 8)
     aux_head = FCNHead(body.channels[0], len(names)) if aux else None
     network = DilatedNetwork(body, DeepLabHead(body.channels[1], len(names), rates, width), aux_head)
     return with_heads(names, net, network, in_channels, min_size, max_size, losses)
 
 
-def dilated_mobilenet_v3(in_channels: int) -> tuple[MobileNetV3, FeatureMaps]:
-    """MobileNet v3 large with its last stage at stride 16, and its maps of 40 channels at stride 8 and of 960 at 16.
+_PAPER = "Chen et al. 2017, Rethinking atrous convolution"
 
-    All kernels of the last stage have holes of 2, the first one, too, and the map of stride 8 is the first of three
-    blocks', as published.
-    """
-    net = mobilenet_v3_large(in_channels=in_channels)
-    dilate(nn.Sequential(*list(net.features)[13:16]), rate=2)
-    return net, FeatureMaps(net.layers(), [Stage("4", 40, 8), Stage("16", net.last_channels, 16)])
-
-
-def _on_resnet(
-    build: Callable[..., ResNet],
-    classes: Iterable[str],
-    in_channels: int,
-    aux: bool,
-    min_size: int | None,
-    max_size: int | None,
-    losses: PixelLosses,
-) -> Segmenter:
-    names = Classes(classes)
-    net, body = dilated_resnet(build, in_channels)
-    aux_head = FCNHead(body.channels[0], len(names)) if aux else None
-    network = DilatedNetwork(body, DeepLabHead(body.channels[1], len(names)), aux_head)
-    return with_heads(names, net, network, in_channels, min_size, max_size, losses)
+ENTRIES = (
+    Entry(name="deeplabv3", builder=deeplabv3, task="segmentation", paper=_PAPER),
+    Entry(
+        name="deeplabv3_resnet50",
+        builder=deeplabv3,
+        task="segmentation",
+        paper=_PAPER,
+        summary="DeepLab v3 on ResNet-50 of stride 8: 42,004,074 parameters with 21 classes.",
+        fixed={"encoder": "resnet50", "output_stride": 8},
+    ),
+    Entry(
+        name="deeplabv3_resnet101",
+        builder=deeplabv3,
+        task="segmentation",
+        paper=_PAPER,
+        summary="DeepLab v3 on ResNet-101 of stride 8: 60,996,202 parameters with 21 classes.",
+        fixed={"encoder": "resnet101", "output_stride": 8},
+    ),
+    Entry(
+        name="deeplabv3_mobilenet_v3_large",
+        builder=deeplabv3,
+        task="segmentation",
+        paper=f"{_PAPER}; Howard et al. 2019",
+        summary="DeepLab v3 on MobileNet v3 of stride 16: 11,029,328 parameters with 21 classes.",
+        fixed={"encoder": "mobilenet_v3_large", "output_stride": 16},
+    ),
+    Entry(
+        name="deeplabv3_mobilenet_v2",
+        builder=deeplabv3,
+        task="segmentation",
+        paper=f"{_PAPER}; Sandler et al. 2018",
+        summary="DeepLab v3 on MobileNet v2 of stride 16, for a few cores (Sandler et al. 2018, section 6.3): the "
+        "paper's rates for that stride, and a narrow pyramid on the map of 320 channels.",
+        fixed={"encoder": "mobilenet_v2", "output_stride": 16},
+        defaults={"aux": False, "width": 128, "rates": (6, 12, 18)},
+    ),
+)

@@ -6,24 +6,26 @@ a saved 32s and an 8s from a 16s, given as `weights` (of the same widths); what 
 what was learnt is lost.
 
 Departures: skips are added without scaling, as in the paper but not in its later "at once" version; images are
-normalised as for ImageNet's published classifiers; the variants on MobileNet v2 pad inside instead of around.
+normalised as for ImageNet's published classifiers; those on other networks than VGG pad inside instead of around.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from sightline.errors import InputError
+from sightline.models.entry import Entry
 from sightline.models.keep_size import segmenter_preprocess
 from sightline.models.model import State
 from sightline.models.segmentation.segmenter import Segmenter
 from sightline.models.weights import shared_keys
-from sightline.nn.backbones.features import FeatureMaps, Stage
-from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
+from sightline.nn.backbones.features import FeatureMaps
+from sightline.nn.backbones.named import PyramidName, build_backbone
 from sightline.nn.backbones.vgg import VGG, vgg16
 from sightline.nn.layers.fully_convolutional import subsampled_convolution
 from sightline.ops.pixel_losses import CROSS_ENTROPY, PixelLosses
@@ -167,72 +169,40 @@ def dense_as_convolutions(state: State, hidden: int, cells: int = 7) -> State:
     return state
 
 
-def fcn32s_vgg16(
+_SKIPS: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {
+    1: ((), (19,)),
+    2: ((4,), (5, 27)),
+    3: ((3, 4), (5, 9, 31)),
+}
+"""Of each number of maps: the poolings whose scores are added, and the offsets, which lay each scores' cells over the
+centres of the finer ones. They follow from the padding of 100: a cell i of the dense layers' map is centred at the
+image's pixel 32 i + 12.5, of the fourth pooling's at 16 i − 91.5, of the third's at 8 i − 95.5."""
+
+
+def fcn_vgg16(
     classes: Iterable[str],
     *,
+    maps: Literal[1, 2, 3] = 3,
     in_channels: int = 3,
     hidden: int = 4096,
     width: int = 64,
     image_size: int | None = None,
     losses: PixelLosses = CROSS_ENTROPY,
 ) -> FCN:
-    """FCN-32s on VGG-16. Arguments as for `fcn8s_vgg16`."""
-    return _on_vgg16(classes, in_channels, hidden, width, image_size, losses, skips=(), offsets=(19,))
-
-
-def fcn16s_vgg16(
-    classes: Iterable[str],
-    *,
-    in_channels: int = 3,
-    hidden: int = 4096,
-    width: int = 64,
-    image_size: int | None = None,
-    losses: PixelLosses = CROSS_ENTROPY,
-) -> FCN:
-    """FCN-16s on VGG-16. Arguments as for `fcn8s_vgg16`."""
-    return _on_vgg16(classes, in_channels, hidden, width, image_size, losses, skips=(4,), offsets=(5, 27))
-
-
-def fcn8s_vgg16(
-    classes: Iterable[str],
-    *,
-    in_channels: int = 3,
-    hidden: int = 4096,
-    width: int = 64,
-    image_size: int | None = None,
-    losses: PixelLosses = CROSS_ENTROPY,
-) -> FCN:
-    """FCN-8s on VGG-16: 134,489,759 parameters with 21 classes.
+    """FCN on VGG-16, padded around the image as the authors' is.
 
     Args:
         classes: names of the classes; the background is one.
+        maps: how many maps are scored: 1 for FCN-32s, 2 for 16s, 3 for 8s.
         in_channels: channels of the images.
         hidden: width of the two layers that were dense; 4096 as published, a light one has 64.
         width: channels of VGG's first block; 64 as published, and no other takes published weights.
         image_size: pixels that the shorter side is resized to; None keeps the size.
         losses: what it learns by.
     """
-    return _on_vgg16(classes, in_channels, hidden, width, image_size, losses, skips=(3, 4), offsets=(5, 9, 31))
-
-
-def _on_vgg16(
-    classes: Iterable[str],
-    in_channels: int,
-    hidden: int,
-    width: int,
-    image_size: int | None,
-    losses: PixelLosses,
-    skips: Sequence[int],
-    offsets: Sequence[int],
-) -> FCN:
-    """The offsets lay each scores' cells over the centres of the finer ones; they follow from the padding of 100.
-
-    A cell i of the dense layers' map is centred at the image's pixel 32 i + 12.5, of the fourth pooling's at
-    16 i − 91.5, of the third's at 8 i − 95.5.
-    """
     if hidden < 1 or width < 1:
         raise InputError(f"hidden is {hidden} and width {width}, but both must be at least 1")
-    names = Classes(classes)
+    names, (skips, offsets) = Classes(classes), _SKIPS[maps]
     net = vgg16(1, in_channels=in_channels, hidden=1, width=width)  # its dense layers come otherwise
     encoder = ConvolutionalVGG(net, hidden, skips)
     strides = [*(2**number for number in skips), 32]
@@ -247,42 +217,58 @@ def _on_vgg16(
     return model
 
 
-def fcn32s_mobilenet_v2(
-    classes: Iterable[str], *, in_channels: int = 3, image_size: int | None = None, losses: PixelLosses = CROSS_ENTROPY
+def fcn_skips(
+    classes: Iterable[str],
+    *,
+    encoder: PyramidName = "mobilenet_v2",
+    maps: Literal[1, 2, 3] = 3,
+    in_channels: int = 3,
+    image_size: int | None = None,
+    losses: PixelLosses = CROSS_ENTROPY,
 ) -> FCN:
-    """FCN-32s on MobileNet v2. Arguments as for `fcn8s_mobilenet_v2`."""
-    return _on_mobilenet_v2(classes, in_channels, image_size, losses, 1)
-
-
-def fcn16s_mobilenet_v2(
-    classes: Iterable[str], *, in_channels: int = 3, image_size: int | None = None, losses: PixelLosses = CROSS_ENTROPY
-) -> FCN:
-    """FCN-16s on MobileNet v2. Arguments as for `fcn8s_mobilenet_v2`."""
-    return _on_mobilenet_v2(classes, in_channels, image_size, losses, 2)
-
-
-def fcn8s_mobilenet_v2(
-    classes: Iterable[str], *, in_channels: int = 3, image_size: int | None = None, losses: PixelLosses = CROSS_ENTROPY
-) -> FCN:
-    """FCN-8s on MobileNet v2, whose last 1×1 convolution stands for the dense layers.
+    """FCN on any encoder, whose last layer stands for the dense ones.
 
     Args:
         classes: names of the classes; the background is one.
+        encoder: name of the classification network that it is built on.
+        maps: how many maps are scored: 1 for FCN-32s, 2 for 16s, 3 for 8s.
         in_channels: channels of the images.
         image_size: pixels that the shorter side is resized to; None keeps the size.
         losses: what it learns by.
     """
-    return _on_mobilenet_v2(classes, in_channels, image_size, losses, 3)
-
-
-def _on_mobilenet_v2(
-    classes: Iterable[str], in_channels: int, image_size: int | None, losses: PixelLosses, maps: int
-) -> FCN:
-    names = Classes(classes)
-    net = mobilenet_v2(1, in_channels=in_channels)
-    last = Stage(list(net.layers())[-1], net.last_channels, 32)
-    encoder = FeatureMaps(net.layers(), [*net.stages[-maps:-1], last])
-    network = SkipNetwork(encoder, encoder.channels, encoder.strides, len(names))
+    names, net = Classes(classes), build_backbone(encoder, in_channels, num_classes=1, known=PyramidName)
+    finer = [stage for stage in net.stages if stage.stride in (8, 16)[3 - maps :]]
+    body = FeatureMaps(net.layers(), [*finer, net.last_map])
+    network = SkipNetwork(body, body.channels, body.strides, len(names))
     model = FCN(names, segmenter_preprocess(in_channels, image_size, divisor=32), network, loss=losses)
     model.backbone_keys = shared_keys(net, model)
     return model
+
+
+_PAPER = "Long et al. 2015, Fully convolutional networks"
+
+
+def _entry(stride: int, maps: int, encoder: str, net: str) -> Entry:
+    vgg = encoder == "vgg16"
+    return Entry(
+        name=f"fcn{stride}s_{encoder}",
+        builder=fcn_vgg16 if vgg else fcn_skips,
+        task="segmentation",
+        paper=_PAPER,
+        summary=f"FCN-{stride}s on {net}" + (": 134,489,759 parameters with 21 classes." if vgg and maps == 3 else "."),
+        backbone=encoder,
+        fixed={"maps": maps} if vgg else {"maps": maps, "encoder": encoder},
+    )
+
+
+ENTRIES = (
+    *(
+        Entry(name=f"fcn{stride}s", builder=fcn_skips, task="segmentation", paper=_PAPER, fixed={"maps": maps})
+        for stride, maps in ((32, 1), (16, 2), (8, 3))
+    ),
+    *(
+        _entry(stride, maps, encoder, net)
+        for encoder, net in (("vgg16", "VGG-16"), ("mobilenet_v2", "MobileNet v2"))
+        for stride, maps in ((32, 1), (16, 2), (8, 3))
+    ),
+)

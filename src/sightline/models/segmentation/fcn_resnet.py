@@ -5,17 +5,19 @@ Pyramid scene parsing network, CVPR 2017, section 4) on the stage before the las
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Iterable
+from typing import Literal
 
 from torch import Tensor, nn
 
+from sightline.models.entry import Entry
 from sightline.models.keep_size import segmenter_preprocess
 from sightline.models.segmentation.segmenter import Segmenter, resized
 from sightline.models.weights import shared_keys
-from sightline.nn.backbones.dilation import dilate
-from sightline.nn.backbones.features import FeatureMaps
-from sightline.nn.backbones.resnet import ResNet, resnet50, resnet101
+from sightline.nn.backbones.dilation import dilate, dilated_maps
+from sightline.nn.backbones.features import FeatureMaps, Network, Stage
+from sightline.nn.backbones.mobilenet_v3 import MobileNetV3
+from sightline.nn.backbones.named import StridedName, build_backbone
 from sightline.ops.pixel_losses import CROSS_ENTROPY, PixelLosses
 from sightline.structures import Classes
 
@@ -59,13 +61,6 @@ class DilatedNetwork(nn.Module):
         return logits
 
 
-def dilated_resnet(build: Callable[..., ResNet], in_channels: int) -> tuple[ResNet, FeatureMaps]:
-    """A ResNet with its last two stages at stride 8, and their maps."""
-    net = build(in_channels=in_channels)
-    dilate(nn.Sequential(net.get_submodule("layer3"), net.get_submodule("layer4")))
-    return net, FeatureMaps(net.layers(), [replace(stage, stride=8) for stage in net.stages[2:]])
-
-
 def with_heads(
     classes: Iterable[str],
     net: nn.Module,
@@ -84,53 +79,71 @@ def with_heads(
     return model
 
 
-def fcn_resnet50(
+def encoder_maps(net: Network, output_stride: int, low: int) -> FeatureMaps:
+    """A finer map of an encoder, and its last one at `output_stride`; `low` as of `dilated_maps`.
+
+    MobileNet v3 is cut as published: all kernels of the last stage are dilated by 2, the first one, too, the map of
+    stride 8 is the first of three blocks', and the last has the channels behind the 1×1 convolution.
+    """
+    if isinstance(net, MobileNetV3) and output_stride == 16 and low == 8:
+        layers, stages = list(net.features), {stage.stride: stage for stage in net.stages}
+        begin, last = int(stages[16].layer) + 1, len(layers) - 1
+        first = int(stages[4].layer) + 1
+        dilate(nn.Sequential(*layers[begin:last]), rate=2)
+        taken = [Stage(str(first), stages[8].channels, 8), Stage(str(last), net.last_channels, 16)]
+        return FeatureMaps(net.layers(), taken)
+    return dilated_maps(net, output_stride, low)
+
+
+def fcn(
     classes: Iterable[str],
     *,
+    encoder: StridedName = "resnet50",
     in_channels: int = 3,
+    output_stride: Literal[8, 16] = 8,
     aux: bool = True,
     min_size: int | None = None,
     max_size: int | None = None,
     losses: PixelLosses = CROSS_ENTROPY,
 ) -> Segmenter:
-    """FCN on ResNet-50: 35,322,218 parameters with 21 classes.
+    """FCN on any encoder that can be dilated.
 
     Args:
         classes: names of the classes, the background among them.
+        encoder: name of the classification network that it is built on.
         in_channels: channels of the images.
+        output_stride: image pixels per cell of the last map.
         aux: whether there is an auxiliary head, whose loss counts half.
         min_size, max_size: the images' sides inside the network: the shorter becomes `min_size` pixels, unless the
             longer would pass `max_size`; None for the image's own size, and for no limit. Published weights were
             measured at 520, without a limit.
         losses: what it learns by.
     """
-    return _fcn(resnet50, classes, in_channels, aux, min_size, max_size, losses)
-
-
-def fcn_resnet101(
-    classes: Iterable[str],
-    *,
-    in_channels: int = 3,
-    aux: bool = True,
-    min_size: int | None = None,
-    max_size: int | None = None,
-    losses: PixelLosses = CROSS_ENTROPY,
-) -> Segmenter:
-    """FCN on ResNet-101: 54,314,346 parameters with 21 classes. Arguments as for `fcn_resnet50`."""
-    return _fcn(resnet101, classes, in_channels, aux, min_size, max_size, losses)
-
-
-def _fcn(
-    build: Callable[..., ResNet],
-    classes: Iterable[str],
-    in_channels: int,
-    aux: bool,
-    min_size: int | None,
-    max_size: int | None,
-    losses: PixelLosses,
-) -> Segmenter:
-    names = Classes(classes)
-    net, body = dilated_resnet(build, in_channels)
+    names, net = Classes(classes), build_backbone(encoder, in_channels, known=StridedName)
+    body = encoder_maps(net, output_stride, low=16 if output_stride == 8 else 8)
     head = FCNHead(body.channels[1], len(names))
     network = DilatedNetwork(body, head, FCNHead(body.channels[0], len(names)) if aux else None)
     return with_heads(names, net, network, in_channels, min_size, max_size, losses)
+
+
+_PAPER = "Long et al. 2015, Fully convolutional networks"
+
+ENTRIES = (
+    Entry(name="fcn", builder=fcn, task="segmentation", paper=_PAPER),
+    Entry(
+        name="fcn_resnet50",
+        builder=fcn,
+        task="segmentation",
+        paper=_PAPER,
+        summary="FCN on ResNet-50: 35,322,218 parameters with 21 classes.",
+        fixed={"encoder": "resnet50", "output_stride": 8},
+    ),
+    Entry(
+        name="fcn_resnet101",
+        builder=fcn,
+        task="segmentation",
+        paper=_PAPER,
+        summary="FCN on ResNet-101: 54,314,346 parameters with 21 classes.",
+        fixed={"encoder": "resnet101", "output_stride": 8},
+    ),
+)

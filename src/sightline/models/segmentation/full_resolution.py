@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from torch import nn
 
 from sightline.errors import InputError
+from sightline.models.entry import Entry
 from sightline.models.keep_size import segmenter_preprocess
 from sightline.models.segmentation.segmenter import Segmenter
 from sightline.nn.layers import ConvNormAct
@@ -79,3 +80,13 @@ def full_resolution_net(
     names = Classes(classes)
     network = FullResolutionNetwork(in_channels, len(names), width=width, layers=layers, dilated=dilated)
     return FullResolution(names, segmenter_preprocess(in_channels, image_size), network, loss=losses)
+
+
+ENTRIES = (
+    Entry(
+        name="full_resolution_net",
+        builder=full_resolution_net,
+        task="segmentation",
+        paper="Yu and Koltun 2016, Multi-scale context aggregation by dilated convolutions",
+    ),
+)

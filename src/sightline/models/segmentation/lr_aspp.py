@@ -6,10 +6,11 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
-from sightline.models.segmentation.deeplab_v3 import dilated_mobilenet_v3
-from sightline.models.segmentation.fcn_resnet import with_heads
+from sightline.models.entry import Entry
+from sightline.models.segmentation.fcn_resnet import encoder_maps, with_heads
 from sightline.models.segmentation.segmenter import Segmenter, resized
 from sightline.nn.backbones.features import FeatureMaps
+from sightline.nn.backbones.named import StridedName, build_backbone
 from sightline.ops.pixel_losses import CROSS_ENTROPY, PixelLosses
 from sightline.structures import Classes
 
@@ -52,19 +53,21 @@ class LiteNetwork(nn.Module):
         return resized(self.classifier(low, high), (int(x.shape[-2]), int(x.shape[-1])))
 
 
-def lraspp_mobilenet_v3_large(
+def lraspp(
     classes: Iterable[str],
     *,
+    encoder: StridedName = "mobilenet_v3_large",
     in_channels: int = 3,
     inner: int = 128,
     min_size: int | None = None,
     max_size: int | None = None,
     losses: PixelLosses = CROSS_ENTROPY,
 ) -> Segmenter:
-    """LR-ASPP on MobileNet v3 large: 3,221,538 parameters with 21 classes.
+    """LR-ASPP on any encoder that can be dilated, its last map at stride 16.
 
     Args:
         classes: names of the classes, the background among them.
+        encoder: name of the classification network that it is built on.
         in_channels: channels of the images.
         inner: channels of the head.
         min_size, max_size: the images' sides inside the network: the shorter becomes `min_size` pixels, unless the
@@ -72,9 +75,24 @@ def lraspp_mobilenet_v3_large(
             measured at 520, without a limit.
         losses: what it learns by.
     """
-    names = Classes(classes)
-    net, body = dilated_mobilenet_v3(in_channels)
+    names, net = Classes(classes), build_backbone(encoder, in_channels, known=StridedName)
+    body = encoder_maps(net, 16, low=8)
     low, high = body.channels
     network = LiteNetwork(body, LiteHead(low, high, len(names), inner))
     pattern = r"^network\.classifier\.(low|high)_classifier\."
     return with_heads(names, net, network, in_channels, min_size, max_size, losses, pattern)
+
+
+_PAPER = "Howard et al. 2019, Searching for MobileNetV3"
+
+ENTRIES = (
+    Entry(name="lraspp", builder=lraspp, task="segmentation", paper=_PAPER),
+    Entry(
+        name="lraspp_mobilenet_v3_large",
+        builder=lraspp,
+        task="segmentation",
+        paper=_PAPER,
+        summary="LR-ASPP on MobileNet v3 large: 3,221,538 parameters with 21 classes.",
+        fixed={"encoder": "mobilenet_v3_large"},
+    ),
+)

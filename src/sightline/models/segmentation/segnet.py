@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from torch import nn
 
 from sightline.errors import InputError
+from sightline.models.entry import Entry
 from sightline.models.segmentation.deconvnet import MirroredVGG, Unpooled, _unpooled, normalised
 from sightline.nn.backbones.vgg import vgg16_bn
 from sightline.ops.pixel_losses import CROSS_ENTROPY, PixelLosses
@@ -50,3 +51,14 @@ def segnet(
 def convolution(channels: int, out: int) -> nn.Sequential:
     """A 3×3 convolution that keeps the size, normalised."""
     return nn.Sequential(*normalised(nn.Conv2d(channels, out, 3, padding=1)))
+
+
+ENTRIES = (
+    Entry(
+        name="segnet",
+        builder=segnet,
+        task="segmentation",
+        paper="Badrinarayanan et al. 2017, SegNet",
+        backbone="vgg16_bn",
+    ),
+)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.errors import InputError
+from sightline.models.entry import Entry
 from sightline.models.keep_size import segmenter_preprocess
 from sightline.models.segmentation.segmenter import Segmenter
 from sightline.ops.padding import mirror_pad
@@ -138,3 +139,13 @@ def sliding_segmentation(
     return SlidingSegmenter(
         names, segmenter_preprocess(in_channels, image_size), SlidingNetwork(classifier, WINDOW, mode), loss=losses
     )
+
+
+ENTRIES = (
+    Entry(
+        name="sliding_segmentation",
+        builder=sliding_segmentation,
+        task="segmentation",
+        paper="Ciresan et al. 2012, Deep neural networks segment neuronal membranes; Sermanet et al. 2014, OverFeat",
+    ),
+)

@@ -3,7 +3,7 @@
 A way down that gathers context, a way up that regains place, and on each level what was seen on the way down laid
 beside what comes up (figure 1). `unet` is the paper's, whose convolutions pad nothing and whose image is mirrored
 around instead (figure 2, "overlap-tile"); the others pad inside, with batch normalisation, `unet_small` with layers of
-its own and the rest on a classifier's.
+its own and the rest on a classifier's (`encoder`).
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.errors import InputError
+from sightline.models.entry import Entry
 from sightline.models.keep_size import segmenter_preprocess
 from sightline.models.segmentation.deconvnet import he_start
 from sightline.models.segmentation.segmenter import Segmenter
 from sightline.models.weights import shared_keys
-from sightline.nn.backbones.features import FeatureMaps, Stage
-from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
-from sightline.nn.backbones.resnet import resnet18
+from sightline.nn.backbones.features import FeatureMaps
+from sightline.nn.backbones.named import PyramidName, build_backbone
 from sightline.nn.layers import ConvNormAct, NormLayer
 from sightline.ops.padding import mirror_pad
 from sightline.ops.pixel_losses import CROSS_ENTROPY, PixelLosses
@@ -158,28 +158,45 @@ def _twice(channels: int, out: int, valid: bool, norm: NormLayer | None) -> nn.S
 def unet(
     classes: Iterable[str],
     *,
+    encoder: PyramidName | None = None,
     in_channels: int = 3,
     width: int = 64,
-    depth: int = 4,
+    depth: int | None = None,
+    channels: Sequence[int] = (256, 128, 64, 32, 16),
     image_size: int | None = None,
     losses: PixelLosses = CROSS_ENTROPY,
 ) -> UNet:
-    """The paper's U-Net: 31,030,658 parameters for one channel and two classes.
+    """The paper's U-Net, 31,030,658 parameters for one channel and two classes; or one on any encoder.
 
     Args:
         classes: names of the classes; the background is one.
+        encoder: name of the classification network that is the way down; None for the paper's own.
         in_channels: channels of the images.
-        width: channels of the first level.
-        depth: how often the image is halved.
+        width: channels of the first level, of the paper's.
+        depth: how often the image is halved, by default 4; on an encoder, how many of its maps of strides 2, 4, 8, 16
+            and 32 are used, from the finest, by default 5.
+        channels: on an encoder, of each step of the way up from stride 32; the last `depth` of them are used.
         image_size: pixels that the shorter side is resized to; None keeps the size.
         losses: what it learns by. The paper's weighs boundaries: `PixelLosses(boundary=10)`.
     """
-    _require(width, depth, 7)
     names = Classes(classes)
-    network = UNetwork(in_channels, len(names), width=width, depth=depth)
-    preprocess = segmenter_preprocess(in_channels, image_size)  # mirrored at the image's own border
+    if encoder is None:
+        depth = 4 if depth is None else depth
+        _require(width, depth, 7)
+        own = UNetwork(in_channels, len(names), width=width, depth=depth)
+        preprocess = segmenter_preprocess(in_channels, image_size)  # mirrored at the image's own border
+        model = UNet(names, preprocess, own, loss=losses)
+        model.recipe_defaults = model.recipe_defaults | {"lr": 1e-4}  # no layer normalises
+        return model
+    depth = 5 if depth is None else depth
+    _require(1, depth, min(5, len(channels)))
+    net = build_backbone(encoder, in_channels, num_classes=1, known=PyramidName)
+    body = net.maps((2, 4, 8, 16, 32)[:depth])
+    network = BackboneUNet(body, list(channels)[-depth:], len(names))
+    preprocess = segmenter_preprocess(in_channels, image_size, divisor=body.strides[-1])
     model = UNet(names, preprocess, network, loss=losses)
-    model.recipe_defaults = model.recipe_defaults | {"lr": 1e-4}  # no layer normalises
+    model.recipe_defaults = model.recipe_defaults | {"lr": 1e-3}
+    model.backbone_keys = shared_keys(net, model)
     return model
 
 
@@ -201,68 +218,32 @@ def unet_small(
     return model
 
 
-def unet_mobilenet_v2(
-    classes: Iterable[str],
-    *,
-    in_channels: int = 3,
-    depth: int = 5,
-    channels: Sequence[int] = (128, 64, 48, 32, 16),
-    image_size: int | None = None,
-    losses: PixelLosses = CROSS_ENTROPY,
-) -> UNet:
-    """A U-Net on MobileNet v2.
-
-    Args:
-        classes: names of the classes; the background is one.
-        in_channels: channels of the images.
-        depth: how many of the maps of strides 2, 4, 8, 16 and 32 are used, from the finest.
-        channels: of each step of the way up from stride 32; the last `depth` of them are used.
-        image_size: pixels that the shorter side is resized to; None keeps the size.
-        losses: what it learns by.
-    """
-    names = Classes(classes)
-    net = mobilenet_v2(1, in_channels=in_channels)
-    return _on_backbone(names, net, net.stages, in_channels, depth, channels, image_size, losses)
-
-
-def unet_resnet18(
-    classes: Iterable[str],
-    *,
-    in_channels: int = 3,
-    depth: int = 5,
-    channels: Sequence[int] = (256, 128, 64, 32, 16),
-    image_size: int | None = None,
-    losses: PixelLosses = CROSS_ENTROPY,
-) -> UNet:
-    """A U-Net on ResNet-18, whose stem's map is that of stride 2. Arguments as for `unet_mobilenet_v2`."""
-    names = Classes(classes)
-    net = resnet18(1, in_channels=in_channels)
-    return _on_backbone(
-        names, net, [Stage("relu", 64, 2), *net.stages], in_channels, depth, channels, image_size, losses
-    )
-
-
-def _on_backbone(
-    names: Classes,
-    net: nn.Module,
-    stages: Sequence[Stage],
-    in_channels: int,
-    depth: int,
-    channels: Sequence[int],
-    image_size: int | None,
-    losses: PixelLosses,
-) -> UNet:
-    _require(1, depth, min(len(stages), len(channels)))
-    encoder = FeatureMaps(net.layers(), stages[:depth])  # type: ignore[operator]
-    network = BackboneUNet(encoder, list(channels)[-depth:], len(names))
-    model = UNet(
-        names, segmenter_preprocess(in_channels, image_size, divisor=encoder.strides[-1]), network, loss=losses
-    )
-    model.recipe_defaults = model.recipe_defaults | {"lr": 1e-3}
-    model.backbone_keys = shared_keys(net, model)
-    return model
-
-
 def _require(width: int, depth: int, deepest: int) -> None:
     if width < 1 or not 1 <= depth <= deepest:
         raise InputError(f"width is {width} and depth {depth}, but width ≥ 1 and 1 ≤ depth ≤ {deepest} must hold")
+
+
+_PAPER = "Ronneberger et al. 2015, U-Net"
+
+ENTRIES = (
+    Entry(name="unet", builder=unet, task="segmentation", paper=_PAPER),
+    Entry(name="unet_small", builder=unet_small, task="segmentation", paper=_PAPER),
+    Entry(
+        name="unet_mobilenet_v2",
+        builder=unet,
+        task="segmentation",
+        paper=_PAPER,
+        summary="A U-Net on MobileNet v2.",
+        fixed={"encoder": "mobilenet_v2", "width": 64},
+        defaults={"depth": 5, "channels": (128, 64, 48, 32, 16)},
+    ),
+    Entry(
+        name="unet_resnet18",
+        builder=unet,
+        task="segmentation",
+        paper=_PAPER,
+        summary="A U-Net on ResNet-18, whose stem's map is that of stride 2.",
+        fixed={"encoder": "resnet18", "width": 64},
+        defaults={"depth": 5},
+    ),
+)

@@ -49,6 +49,12 @@ class Network(nn.Module):
         body = FeatureMaps(self.layers(), [stage for stage in stages if stage.stride in strides])
         return body.train_last(trainable_layers, self.parts_of(body.strides))
 
+    @property
+    def last_map(self) -> Stage:
+        """The map of the last layer, which a classifier pools."""
+        stage = self.stages[-1]
+        return Stage(list(self.layers())[-1], getattr(self, "last_channels", stage.channels), stage.stride)
+
     def parts_of(self, strides: Sequence[int]) -> tuple[str, ...]:
         """First layers of the parts up to a map of the coarsest of these strides; by default each stage is one."""
         if self.parts:
