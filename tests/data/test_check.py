@@ -416,14 +416,17 @@ def test_object_sizes_are_held_against_the_anchors(folder):
         quick(data, anchors=[1, 2, 3, 4])
 
     class Model:
-        class preprocess:
-            resized = staticmethod(lambda size: (size[0] // 10, size[1] // 10))
+        target_fields = ()
 
-        def anchor_shapes(self, size):
-            assert size == (120, 160)
-            return torch.tensor([[40.0, 30.0]])
+        def resized(self, size):
+            return size[0] // 10, size[1] // 10
 
-    assert rules(quick(data, Model())) == {"anchors-misfit", "objects-tiny"}
+        def anchor_shapes(self, size):  # of images of another size they fit nothing
+            return torch.tensor([[40.0, 30.0]] if size == (120, 160) else [[4000.0, 1.0]])
+
+    report = quick(data, Model())
+    assert rules(report) == {"anchors-misfit", "objects-tiny"}
+    assert report.of_rule("anchors-misfit")[0].value.startswith("50 % (15) of the objects overlap no anchor's shape")
 
 
 def test_anchor_fit_equals_a_loop():
