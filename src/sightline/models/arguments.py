@@ -14,12 +14,12 @@ import torch
 from torch import nn
 
 from sightline.errors import InputError
+from sightline.models.by_task import shared
 from sightline.models.entry import BACKBONE_ARGUMENTS, Entry
 from sightline.runtime.limits import limits, require_within
 from sightline.runtime.values import require_number, require_whole, short
 
 _SEQUENCES = (Sequence, Iterable, list, tuple)
-_OLD_NAMES = {"classification": {"crop": "image_size"}, "segmentation": {"min_size": "image_size"}}
 _RENAMED = {"slots": "output_ids"}
 log = logging.getLogger("sightline")
 _WORDS: dict[Any, str] = {
@@ -47,7 +47,7 @@ def with_image_size(entry: Entry, arguments: Mapping[str, Any]) -> dict[str, Any
     """
     own = entry.arguments
     made = dict(arguments)
-    for old, new in {**_OLD_NAMES.get(entry.task, {}), **_RENAMED}.items():
+    for old, new in {**shared(entry.task).old_names, **_RENAMED}.items():
         if old in made and old not in own:
             if new in made:
                 raise InputError(f"{entry.name} is given both {new} and {old}, its old name; give {new} alone")

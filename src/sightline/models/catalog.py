@@ -19,6 +19,7 @@ from sightline.models.arguments import (
     with_image_size,
     with_settings,
 )
+from sightline.models.by_task import shared
 from sightline.models.classification import named as classifiers
 from sightline.models.detection import efficientdet, faster_rcnn, fcos, keypoint_rcnn, mask_rcnn, retinanet
 from sightline.models.detection.dense_entries import DENSE_ENTRIES
@@ -253,9 +254,7 @@ def saved_entry(metadata: dict[str, str], name: str, where: str, kind: type = st
 
 def _without_antialiasing(entry: Entry) -> dict[str, Any]:
     """What classifiers and segmenters learnt with before their images were antialiased and of any length."""
-    if entry.task == "segmentation":
-        return {"max_size": 1333} if "max_size" in parameters(entry) else {}
-    known = {"interpolation": "bilinear", "antialias": False} if entry.task == "classification" else {}
+    known = shared(entry.task).before_antialiasing
     return {name: value for name, value in known.items() if name in parameters(entry)}
 
 
@@ -309,7 +308,7 @@ def as_published(entry: Entry, given: Mapping[str, Any] | None = None) -> Model:
 
 def _published_head(entry: Entry, published: Published | None = None) -> tuple[Classes, dict[str, Any]]:
     """The classes that an entry's published weights have, or would have, and the builder's arguments for them."""
-    data = {"classification": "imagenet", "segmentation": "voc"}.get(entry.task, "coco")
+    data = shared(entry.task).published_data
     if published is None or published.network != entry.name:
         published = find_published(entry.name, data)
     arguments = dict(published.arguments if published is not None else entry.start)

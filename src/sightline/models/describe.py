@@ -43,7 +43,7 @@ def describe(name: str) -> dict[str, Any]:
     entry = find(name)
     with torch.device("meta"):
         model = as_published(entry)
-    source = type(model.network) if entry.task == "classification" else entry.builder
+    source = model.architecture or entry.builder
     return {
         "name": entry.name,
         "aliases": list(entry.aliases),

@@ -134,6 +134,11 @@ class Model(nn.Module):
         return self.preprocess.resized(image_size)
 
     @property
+    def architecture(self) -> type[nn.Module] | None:
+        """The class whose file follows the paper; None where that is the file of the builder."""
+        return None
+
+    @property
     def title(self) -> str:
         """Its name in the catalog, or the name of its class."""
         return self.name or type(self).__name__

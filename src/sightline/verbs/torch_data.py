@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import singledispatch
 from typing import Any
 
 import numpy as np
@@ -102,7 +103,7 @@ class TorchData:
             InputError: the first target lacks one.
         """
         target = self[0][1]
-        for name in names if isinstance(target, Instances) else ():
+        for name in names if KINDS[self.kind].has_objects else ():
             if name not in target:
                 raise InputError(f"the dataset's targets have no field {name!r}; they have {', '.join(target.fields)}")
         return self
@@ -142,9 +143,7 @@ class TorchData:
             )
         if target.image_size != size:
             raise InputError(f"image {i} is of size {list(size)}, but its target is for {list(target.image_size)}")
-        if isinstance(target, Instances):  # once more through the checks, now that the classes are known
-            target = Instances(size, classes=self.classes, source=target.source or f"image {i}", **target.fields)
-        return image, target
+        return image, _checked(target, self.classes, f"image {i}")
 
     def _item(self, i: int) -> tuple[Any, Any]:
         item = self.data[i]
@@ -161,6 +160,17 @@ class TorchData:
         fields["boxes"] = fields["boxes"].reshape(-1, 4)
         fields["labels"] = fields["labels"].to(torch.int64) - self.first_label
         return Instances(size, classes=self.classes, source=f"image {i}", **fields)
+
+
+@singledispatch
+def _checked(target: Any, classes: Classes, name: str) -> Any:
+    """A target once more through its own checks, now that the classes are known."""
+    return target
+
+
+@_checked.register
+def _checked_objects(target: Instances, classes: Classes, name: str) -> Instances:
+    return Instances(target.image_size, classes=classes, source=target.source or name, **target.fields)
 
 
 def _is_label(target: Any) -> bool:

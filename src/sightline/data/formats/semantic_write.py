@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from PIL import Image
@@ -42,8 +43,7 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
     home = "all" if any(map(files.sets_apart, names)) else ""
     for i, (split, stem) in enumerate(keys):
         below = home if whole else split
-        target = dataset.target(i)
-        assert isinstance(target, ClassMap), "a dataset of class maps gives them"
+        target = cast(ClassMap, dataset.target(i))  # a dataset of class maps gives them
         files.write_image(dataset, i, out / "images" / below / names[i], symlink)
         save_class_map(target, out / "masks" / below / f"{stem}.png", len(dataset.classes))
     write_class_file(list(dataset.classes), out)

@@ -62,6 +62,11 @@ class ImageClassifier(Model):
         last = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
         self.class_layers = rf"^network\.{re.escape(last)}\."
 
+    @property
+    def architecture(self) -> type[nn.Module]:
+        """The network's class."""
+        return type(self.network)
+
     def groups(self, images: Sequence[Tensor]) -> list[list[int]]:
         """All in one batch: each image is seen as a square of the same size."""
         self.preprocess.check(images)
