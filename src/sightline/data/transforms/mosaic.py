@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import singledispatch
 from typing import Any, Protocol
 
 import numpy as np
@@ -294,13 +295,16 @@ def _with_missing(target: Instances, row: Field) -> Instances:
     return target.replace(**{row.name: row.fitted([row.missing] * len(target))})
 
 
+@singledispatch
 def _instances(target: Any) -> Instances:
-    if not isinstance(target, Instances):
-        raise InputError(
-            f"{target.source or 'the target'} is a {type(target).__name__}, but pictures of several samples are for "
-            "objects with boxes; choose an augmentation without mosaic"
-        )
-    return objects_within(target)
+    """Objects as far as they lie in their image; other targets cannot be joined."""
+    raise InputError(
+        f"{getattr(target, 'source', None) or 'the target'} is a {type(target).__name__}, but pictures of several "
+        "samples are for objects with boxes; choose an augmentation without mosaic"
+    )
+
+
+_instances.register(Instances, objects_within)
 
 
 def _between(generator: np.random.Generator, limits: tuple[float, float]) -> float:
