@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from sightline.models.catalog import models as list_models
     from sightline.models.model import Model
     from sightline.models.saving import load, save
-    from sightline.structures import Classes, ClassMap, ClassScores, ImageBatch, Instances
+    from sightline.structures import Classes, ClassMap, ClassScores, ImageBatch, Instances, View
     from sightline.training.recipe import Recipe
 
 # A name is imported when it is first used, so that `import sightline` costs next to nothing.
@@ -58,6 +58,7 @@ _HOMES = {
     "Instances": ("sightline.structures", "Instances"),
     "Model": ("sightline.models.model", "Model"),
     "Recipe": ("sightline.training.recipe", "Recipe"),
+    "View": ("sightline.structures", "View"),
     "check": ("sightline.api", "check"),
     "contact_sheet": ("sightline.api", "contact_sheet"),
     "convert": ("sightline.api", "convert"),
@@ -90,6 +91,7 @@ __all__ = [
     "Instances",
     "Model",
     "Recipe",
+    "View",
     "check",
     "contact_sheet",
     "convert",

@@ -43,7 +43,8 @@ def source_of_instances(
     """The source of a dataset of images with objects.
 
     Args:
-        images: tensors or arrays [C, H, W]: uint8, other whole numbers, or float in [0, 1]; or files of images.
+        images: tensors or arrays [C, H, W]: uint8, other whole numbers, or float in [0, 1]; or files of images. A
+            `View` keeps its camera.
         targets: the objects of each image. Every field is kept; beyond boxes, labels, crowd, difficult and areas it is
             in targets again after `with_fields`. Masks are stored as RLE.
         classes: names behind the labels.

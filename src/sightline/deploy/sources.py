@@ -22,6 +22,7 @@ from sightline.data.full_scale import FullScale, Scale, highest_of, sampled, sca
 from sightline.data.images import SUFFIXES, from_pil, highest_sample, is_image, is_wide_picture, pil_samples, read_image
 from sightline.errors import InputError
 from sightline.runtime import reading
+from sightline.structures import View, with_camera
 
 log = logging.getLogger("sightline")
 
@@ -254,6 +255,8 @@ def image_tensor(image: np.ndarray | Tensor, channels: int, name: str, full_scal
             raise InputError(f"{name} is of type {image.dtype}; give uint8, uint16, or float in [0, 1]")
         image = scaled(image, full_scale, name)
         image = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1) if image.ndim == 3 else image))
+    if isinstance(image, View):
+        return with_camera(image_tensor(image.as_subclass(Tensor), channels, name, full_scale), image.camera)
     tensor = _scaled(image.detach(), name, full_scale)
     tensor = tensor[None] if tensor.ndim == 2 else tensor
     have = tensor.shape[0]

@@ -31,7 +31,7 @@ from sightline.models.model import Model, as_model
 from sightline.runtime import reading
 from sightline.runtime.devices import running
 from sightline.runtime.values import require_whole
-from sightline.structures import Size
+from sightline.structures import Size, View
 
 NOT_TILED = (
     "tiles are blended by the probability of each class at each pixel, which this model does not give; predict whole "
@@ -118,9 +118,12 @@ class TiledSource:
         if isinstance(self._image, Image.Image):
             crop = self._image.crop((tile.left, tile.top, tile.right, tile.bottom))
             return from_pil(crop, self.channels, self.full_scale)
-        part = (
-            self._image[..., rows, columns] if isinstance(self._image, Tensor) else np.array(self._image[rows, columns])
-        )
+        if isinstance(self._image, View):
+            part = self._image.cropped(tile.left, tile.top, tile.right, tile.bottom)
+        elif isinstance(self._image, Tensor):
+            part = self._image[..., rows, columns]
+        else:
+            part = np.array(self._image[rows, columns])
         return image_tensor(part, self.channels, self.name or "the image", self.full_scale)
 
 

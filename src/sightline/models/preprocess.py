@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sightline.errors import InputError
 from sightline.ops.geometry import following, resize_target
 from sightline.ops.resizing import Interpolation, resize_images
-from sightline.structures import ImageBatch, Instances, Size, require_images
+from sightline.structures import ImageBatch, Instances, Size, camera_of, require_images
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -103,6 +103,7 @@ class Preprocess(nn.Module):
         self.check(images)
         sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
         batch = ImageBatch.pad([self.prepare(x) for x in images], sizes, self.divisor)
+        batch = batch.of_cameras([camera_of(image) for image in images])
         # depthwise convolutions and RoI align are faster with the channels of a pixel side by side
         batch = replace(batch, tensor=batch.tensor.contiguous(memory_format=torch.channels_last))
         if targets is None:

@@ -11,11 +11,13 @@ from sightline.structures.classes import BACKGROUND, Classes
 from sightline.structures.instances import Instances
 from sightline.structures.size import Size
 from sightline.structures.target import Target
+from sightline.structures.view import Camera, View, camera_of, with_camera
 from sightline.structures.whole_image import WholeImage
 
 __all__ = [
     "BACKGROUND",
     "IGNORE",
+    "Camera",
     "ClassMap",
     "ClassScores",
     "Classes",
@@ -23,6 +25,9 @@ __all__ = [
     "Instances",
     "Size",
     "Target",
+    "View",
     "WholeImage",
+    "camera_of",
     "require_images",
+    "with_camera",
 ]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from sightline.errors import InputError
 from sightline.structures.size import Size
+from sightline.structures.view import Camera
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,14 @@ class ImageBatch:
         tensor: [N, C, H, W] float; each image lies at the top left, the rest is padding.
         sizes: (height, width) of each image inside the tensor.
         original_sizes: (height, width) of each image as it came in.
+        cameras: of each image, in the batch's pixels; None for an image that came in without one (see `View`). Empty
+            where none has one.
     """
 
     tensor: Tensor
     sizes: list[Size]
     original_sizes: list[Size]
+    cameras: Sequence[Camera | None] = field(default=(), kw_only=True)
 
     @classmethod
     def pad(
@@ -42,6 +46,27 @@ class ImageBatch:
             for slot, image in zip(tensor, images, strict=True):
                 slot[:, : image.shape[-2], : image.shape[-1]] = image
         return cls(tensor, sizes, list(original_sizes))
+
+    def of_cameras(self, cameras: Sequence[Camera | None]) -> ImageBatch:
+        """The same batch with the cameras of its images as they came in."""
+        if not any(cameras):
+            return self
+        pairs = zip(cameras, self.original_sizes, self.sizes, strict=True)
+        return replace(self, cameras=[c and c.resized(old, new) for c, old, new in pairs])
+
+    def require_cameras(self) -> list[Camera]:
+        """The cameras of all images.
+
+        Raises:
+            InputError: an image has none.
+        """
+        known = [camera for camera in self.cameras if camera is not None]
+        if len(known) < len(self.sizes):
+            missing = next(i for i in range(len(self.sizes)) if i >= len(self.cameras) or self.cameras[i] is None)
+            raise InputError(
+                f"image {missing} has no camera, which this model needs; give it as sl.View(image, intrinsics)"
+            )
+        return known
 
     @property
     def scales(self) -> list[tuple[float, float]]:

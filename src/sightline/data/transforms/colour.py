@@ -19,6 +19,7 @@ from sightline.data.transforms.base import Transform
 from sightline.data.transforms.compose import Photometric
 from sightline.data.transforms.tone import Tone, to_dtype
 from sightline.errors import InputError
+from sightline.structures import camera_of, with_camera
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as in the Y of YIQ
 # NTSC 1953 as in Python's colorsys: grey, orange–blue and purple–green axes.
@@ -143,7 +144,7 @@ class HSV(Transform):
         hue = _factor(self.hue, 1, generator) - 1
         saturation = _factor(self.saturation, 1, generator)
         value = _factor(self.value, 1, generator)
-        return shift_hsv(image, hue, saturation, value), target
+        return with_camera(shift_hsv(image, hue, saturation, value), camera_of(image)), target
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ class PixelNoise(Transform):
         # torch draws normals several times faster than NumPy.
         source = torch.Generator().manual_seed(int(generator.integers(2**63)))
         noisy = torch.empty(image.shape, dtype=torch.float32).normal_(0, deviation, generator=source).add_(image)
-        return to_dtype(noisy, image.dtype), target
+        return with_camera(to_dtype(noisy, image.dtype), camera_of(image)), target
 
 
 def shift_hsv(image: Tensor, hue: float, saturation: float, value: float) -> Tensor:

@@ -25,7 +25,7 @@ from sightline.data.transforms.resample import warp_image
 from sightline.data.transforms.targets import boxes_to_keep, follow, mirrors_wrongly, within_image
 from sightline.data.transforms.tone import Tone, apply_tone, mean_colour
 from sightline.errors import InputError
-from sightline.structures import Size
+from sightline.structures import Size, camera_of, with_camera
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,9 @@ class Compose(Transform):
         if view.size == size and np.allclose(view.matrix, np.eye(3), rtol=0, atol=1e-9):
             return image, target
         moved = follow(target, Affine(view.matrix, view.size), self.min_visible, self.keypoint_swap)
-        return warp_image(image, view.matrix, view.size, self.fill), moved
+        warped = warp_image(image, view.matrix, view.size, self.fill)
+        camera = camera_of(image)
+        return (warped if camera is None else with_camera(warped, camera.moved(view.matrix, view.size))), moved
 
     def bind(self, data: Any, size: Size | None) -> Compose:
         """The same, its pieces that make one picture of several taking them from `data`; see `mosaic`.
@@ -249,4 +251,4 @@ def _recolour(image: Tensor, pieces: list[Photometric], generator: np.random.Gen
     tone = Tone(np.eye(channels), np.zeros(channels), mean_colour(image))
     for piece in pieces:
         tone = piece.tone(tone, generator)
-    return apply_tone(image, tone)
+    return with_camera(apply_tone(image, tone), camera_of(image))

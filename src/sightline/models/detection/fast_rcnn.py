@@ -87,7 +87,7 @@ class FastRCNN(Detector):
                 boxes = checked(self.proposer(image))[: self.limit].to(batch.tensor.device, torch.float32)
             boxes = clip_boxes_to_image(scale_boxes(boxes, scale), size)
             proposals.append(boxes[remove_small_boxes(boxes, 1e-3)])
-        return ProposedBatch(batch.tensor, batch.sizes, batch.original_sizes, proposals), moved
+        return ProposedBatch(**vars(batch), proposals=proposals), moved
 
     def before_training(self, folder: Path, *, same_images: bool) -> None:
         """Keep what selective search finds in an image in the folder, if it is to be found only once."""

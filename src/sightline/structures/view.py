@@ -1,0 +1,191 @@
+"""An image with what is known of the camera that took it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from sightline.errors import InputError
+from sightline.structures.size import Size
+
+
+@dataclass(frozen=True, eq=False)
+class Camera:
+    """What is known of a camera and of the distances in its image.
+
+    Attributes:
+        intrinsics: [3, 3] float64: (X, Y, Z) in metres, Z forwards, to pixels (x·Z, y·Z, Z). Pixels count from the
+            outer corner of the top-left pixel, so the principal point is half a pixel more than where pixels count
+            from that pixel's centre.
+        depth: [H, W], the distance Z of each pixel in units of `depth_scale`; 0 where it is not known. None without.
+        depth_scale: metres per unit of depth, such as 0.001 for millimetres.
+    """
+
+    intrinsics: Tensor
+    depth: Tensor | None = None
+    depth_scale: float = 1.0
+
+    def moved(self, matrix: Any, size: Size) -> Camera:
+        """The camera of an image whose pixels were moved; a mirrored image has a negative focal length.
+
+        The scene stays as it was, so whatever is in metres stays true.
+
+        Args:
+            matrix: [3, 3] affine, pixels of the image → pixels of the moved one.
+            size: (height, width) of the moved image.
+        """
+        matrix = torch.as_tensor(matrix, dtype=torch.float64)
+        depth = None if self.depth is None else _nearest(self.depth, matrix.inverse(), size)
+        return Camera(matrix @ self.intrinsics.cpu(), depth, self.depth_scale)
+
+    def resized(self, size: Size, new_size: Size) -> Camera:
+        """The camera of an image of `size` that was resized to `new_size`, (height, width) each."""
+        factors = torch.tensor([new_size[1] / size[1], new_size[0] / size[0], 1.0], dtype=torch.float64)
+        return self.moved(factors.diag(), new_size)
+
+    def to(self, device: torch.device | str) -> Camera:
+        """The same with the depth on `device`; the intrinsics stay where they are."""
+        return self if self.depth is None else replace(self, depth=self.depth.to(device))
+
+
+def _nearest(depth: Tensor, inverse: Tensor, size: Size) -> Tensor:
+    """The depth of the source pixel under the centre of each moved one; 0 beyond the source."""
+    y, x = torch.meshgrid(torch.arange(size[0]) + 0.5, torch.arange(size[1]) + 0.5, indexing="ij")
+    centres = torch.stack([x, y, torch.ones_like(x)]).double().flatten(1)
+    column, row = (inverse @ centres)[:2].floor().long().to(depth.device)
+    inside = (column >= 0) & (column < depth.shape[1]) & (row >= 0) & (row < depth.shape[0])
+    found = depth[row.clamp(0, depth.shape[0] - 1), column.clamp(0, depth.shape[1] - 1)]
+    return torch.where(inside, found, torch.zeros_like(found)).reshape(size)
+
+
+class View(Tensor):
+    """An image [C, H, W] with its camera, for models that need it; it can stand wherever an image tensor can.
+
+    It is a tensor of the image's pixels. Calculations with it give plain tensors without a camera, so that none is ever
+    carried along wrongly. A change of device or type and a copy keep it (`to`, `float`, `clone` …); Sightline's
+    augmentations and a model's preprocessing move it with the pixels (`ImageBatch.cameras`), but mosaics, mixtures and
+    augmentations of kornia have none.
+
+    Args:
+        image: [C, H, W] uint8, or float in [0, 1]; not copied.
+        intrinsics: [3, 3], see `Camera`.
+        depth: [H, W], or None where it is not known.
+        depth_scale: metres per unit of depth.
+
+    Raises:
+        InputError: a shape is wrong, a value of the intrinsics or the scale is not finite, or the last row of the
+            intrinsics is not 0, 0, 1.
+    """
+
+    # what is calculated is a plain tensor
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+
+    camera: Camera
+
+    def __new__(cls, image: Tensor, intrinsics: Any, depth: Any = None, depth_scale: float = 1.0) -> Self:
+        matrix = torch.as_tensor(intrinsics, dtype=torch.float64)
+        if image.ndim != 3:
+            raise InputError(f"the image of a view has shape {list(image.shape)}, but must be [C, H, W]")
+        if matrix.shape != (3, 3):
+            raise InputError(f"intrinsics have shape {list(matrix.shape)}, but must be [3, 3]")
+        if not matrix.isfinite().all() or matrix[2].tolist() != [0, 0, 1]:
+            raise InputError(f"intrinsics are {matrix.tolist()}, but must be finite with a last row of 0, 0, 1")
+        if not 0 < depth_scale < float("inf"):
+            raise InputError(f"depth_scale is {depth_scale}, but must be a number of metres above 0, such as 0.001")
+        known = None if depth is None else torch.as_tensor(depth)
+        if known is not None and known.shape != image.shape[1:]:
+            raise InputError(f"the depth has shape {list(known.shape)}, but the image has {list(image.shape[1:])}")
+        return cls.of(image, Camera(matrix, known, float(depth_scale)))
+
+    @classmethod
+    def of(cls, image: Tensor, camera: Camera) -> Self:
+        """A view of pixels by a camera that fits them; not checked."""
+        view = image.as_subclass(cls)
+        view.camera = camera
+        return view
+
+    @property
+    def intrinsics(self) -> Tensor:
+        """[3, 3] float64; see `Camera`."""
+        return self.camera.intrinsics
+
+    @property
+    def depth(self) -> Tensor | None:
+        """[H, W]; see `Camera`."""
+        return self.camera.depth
+
+    @property
+    def metres(self) -> Tensor | None:
+        """[H, W] float32, the distance of each pixel, NaN where it is not known; None without depth."""
+        if self.camera.depth is None:
+            return None
+        values = self.camera.depth.to(torch.float32)
+        return torch.where(values > 0, values * self.camera.depth_scale, torch.nan)
+
+    def to(self, *arguments: Any, **named: Any) -> Self:
+        """As `Tensor.to`; the depth goes to the same device and keeps its type."""
+        image = super().to(*arguments, **named)
+        return self.of(image, self.camera.to(image.device))
+
+    def cpu(self, *arguments: Any, **named: Any) -> Self:
+        return self._kept(super().cpu(*arguments, **named))
+
+    def cuda(self, *arguments: Any, **named: Any) -> Self:
+        return self._kept(super().cuda(*arguments, **named))
+
+    def float(self, *arguments: Any, **named: Any) -> Self:
+        return self._kept(super().float(*arguments, **named))
+
+    def clone(self, *arguments: Any, **named: Any) -> Self:
+        return self._kept(super().clone(*arguments, **named))
+
+    def detach(self) -> Self:
+        return self._kept(super().detach())
+
+    def contiguous(self, *arguments: Any, **named: Any) -> Self:
+        return self._kept(super().contiguous(*arguments, **named))
+
+    def pin_memory(self, *arguments: Any, **named: Any) -> Self:
+        return self._kept(super().pin_memory(*arguments, **named))
+
+    def cropped(self, left: int, top: int, right: int, bottom: int) -> Self:
+        """The part between columns `left` and `right`, and rows `top` and `bottom`; not copied."""
+        shift = torch.tensor([[1.0, 0, -left], [0, 1, -top], [0, 0, 1]], dtype=torch.float64)
+        depth = None if self.depth is None else self.depth[top:bottom, left:right]
+        return self.of(
+            self[:, top:bottom, left:right], replace(self.camera, intrinsics=shift @ self.intrinsics, depth=depth)
+        )
+
+    def _kept(self, image: Tensor) -> Self:
+        return self.of(image, self.camera.to(image.device))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        camera = self.camera
+        depth = None if camera.depth is None else camera.depth.clone()
+        return self.of(self.clone(), replace(camera, intrinsics=camera.intrinsics.clone(), depth=depth))
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return _view_again, (self.as_subclass(Tensor), self.camera)
+
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
+        channels, height, width = self.shape
+        fx, fy = (round(v, 2) for v in self.intrinsics.diagonal()[:2].tolist())
+        depth = "" if self.depth is None else ", with depth"
+        return f"View({channels} channels, {width}×{height} pixels, {self.dtype}, focal length {fx} × {fy}{depth})"
+
+
+def _view_again(image: Tensor, camera: Camera) -> View:
+    return View.of(image, camera)
+
+
+def camera_of(image: Tensor) -> Camera | None:
+    """The camera of an image; None of a plain tensor."""
+    return image.camera if isinstance(image, View) else None
+
+
+def with_camera(image: Tensor, camera: Camera | None) -> Tensor:
+    """The image with a camera that fits it, or as it is where there is none."""
+    return image if camera is None else View.of(image, camera)
