@@ -124,6 +124,14 @@ _PIECE = 4 * 2**20
 """Bytes copied at once when entries of a Blob are chosen."""
 
 
+def column_of_objects(values: Sequence[Any]) -> np.ndarray:
+    """A column of any values, such as lists: an array of Python objects."""
+    column = np.empty(len(values), object)
+    for row, value in enumerate(values):  # NumPy would take lists of one length for the rows of a table
+        column[row] = value
+    return column
+
+
 def column_taken(value: Column | None, rows: np.ndarray) -> Any:
     """The rows of a column; None of none."""
     return None if value is None else value.take(rows) if isinstance(value, Blob) else value[rows]

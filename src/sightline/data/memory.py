@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sightline.data.blob import Blob, Column
+from sightline.data.blob import Blob, Column, column_of_objects
 from sightline.data.columns import Columns
 from sightline.data.full_scale import FullScale, scaled_alike
 from sightline.data.images import image_size
@@ -280,9 +280,7 @@ def _gathered(targets: Sequence[Instances], name: str) -> Column:
     ]
     if all(isinstance(row, str) for row in rows):
         return Blob.of(map(str, rows))
-    out = np.empty(len(rows), object)
-    out[:] = rows
-    return out
+    return column_of_objects(rows)
 
 
 def _segmentations(targets: Sequence[Instances]) -> Blob:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from functools import singledispatch
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -67,14 +68,14 @@ class Geometry:
         """What `packed` made of the values of an image of `size`, as it was."""
         return values
 
-    def written(self, value: Any, decimals: int) -> Any:
-        """One object's value for a JSON file, numbers rounded to so many digits after the point."""
+    def written(self, value: Any, row: Field) -> Any:
+        """One object's value for a JSON file, numbers rounded as the row of the field says."""
         if not isinstance(value, Tensor):
             return value
         if not value.is_floating_point():
             return value.int().tolist() if value.dtype == torch.bool else value.tolist()
-        flat = [round(number, decimals) for number in value.double().flatten().tolist()]
-        return flat if value.ndim else flat[0]
+        flat = [round(number, row.decimals) for number in value.double().flatten().tolist()]
+        return flat if row.flat else np.array(flat).reshape(value.shape).tolist()
 
 
 class Boxes(Geometry):
@@ -160,8 +161,8 @@ class Pixels(Geometry):
         masks = [rle_to_mask(rle) for rle in values]
         return torch.stack(masks) if masks else torch.zeros(0, *size, dtype=torch.bool)
 
-    def written(self, value: Tensor, decimals: int) -> Any:
-        return mask_to_rle(value) if value.dtype == torch.bool else super().written(value, decimals)
+    def written(self, value: Tensor, row: Field) -> Any:
+        return mask_to_rle(value) if value.dtype == torch.bool else super().written(value, row)
 
 
 class Areas(Geometry):

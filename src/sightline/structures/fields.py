@@ -50,6 +50,7 @@ class Field:
             if the field is then left out.
         json: name of the field in JSON files; "" for its own, None if it is not written.
         decimals: digits after the point in JSON files.
+        flat: the numbers of an object are one list in JSON files, whatever their shape.
         drawn: how `sightline.draw` shows it; a key of `sightline.report.draw_objects.DRAWN`, or "" for not at all.
         check: finds what is wrong with values, beyond their shape.
     """
@@ -64,6 +65,7 @@ class Field:
     missing: Any = None
     json: str | None = ""
     decimals: int = 3
+    flat: bool = False
     drawn: str = ""
     check: Check | None = None
 
@@ -168,6 +170,7 @@ _ROWS = (
         "x, y in pixels and visibility (0 absent, 1 hidden, 2 visible)",
         "points",
         pairs=True,
+        flat=True,
         drawn="points",
     ),
     Field("cuboids", (9,), "float", "x, y, z, w, h, l in metres and roll, pitch, yaw in radians", "scene"),

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from sightline.data.blob import Blob, Column
+from sightline.data.blob import Blob, Column, column_of_objects
 from sightline.data.columns import Columns
 from sightline.data.formats.coco_gather import FIRST_TEXT, Images, Objects, Texts, compact
 from sightline.data.formats.coco_labels import with_image_labels
@@ -25,6 +25,7 @@ from sightline.data.malformed import leave_out
 from sightline.data.segmentation import area_of
 from sightline.errors import InputError
 from sightline.structures import Classes
+from sightline.structures.fields import FIELDS
 
 
 @dataclass
@@ -241,19 +242,22 @@ def _with_captions(extra: Blob, image_ids: np.ndarray, sentences: dict[int, list
 
 
 def _promoted(rest: Blob) -> dict[str, Column]:
-    """Keys beyond COCO's: a column each where all annotations have numbers of one shape, else JSON in "other"."""
+    """Keys beyond COCO's: a column each where all annotations have numbers of one shape, or a list field that is known
+    by its row (`sightline.structures.fields`); else JSON in "other"."""
     if not rest.data.size:
         return {}
     dicts: Iterable[dict[str, Any]] = (json.loads(entry) if entry else {} for entry in rest)
     first = json.loads(next(entry for entry in rest if entry))
     columns: dict[str, Column] = {}
+    lists = {row.json or row.name for row in FIELDS.values() if row.shape is None and row.json is not None}
     if rest.lengths.min() > 0:
         for name, example in first.items():
             try:
-                column = np.array([json.loads(entry)[name] for entry in rest])
+                values = [json.loads(entry)[name] for entry in rest]
+                column = column_of_objects(values) if name in lists else np.array(values)
             except (KeyError, ValueError):
                 continue
-            if column.dtype.kind in "biuf" and column.shape[1:] == np.shape(example):
+            if name in lists or (column.dtype.kind in "biuf" and column.shape[1:] == np.shape(example)):
                 columns[name] = column
     other = Blob.of(compact(d) if (d := {k: v for k, v in e.items() if k not in columns}) else "" for e in dicts)
     return columns | ({"other": other} if other.data.size else {})

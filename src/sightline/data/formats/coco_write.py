@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from sightline.data.blob import Blob
+from sightline.data.blob import Blob, Column
 from sightline.data.columns import Columns
 from sightline.data.dataset import Dataset
 from sightline.data.formats.coco_relations import TABLE, relations_of, written
@@ -35,9 +35,7 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
     """
     dataset = dataset.with_fields(*dataset.source.later)
     columns = written(dataset.columns)
-    lost = Counter(
-        {f"extra column {n}": 1 for n, v in columns.extra.items() if not isinstance(v, Blob) and v.dtype == object}
-    )
+    lost = Counter({f"extra column {name}": 1 for name, column in columns.extra.items() if not _fits_json(column)})
     lost |= rows_lost(dataset.columns.tables, columns.tables)
     names = image_names(dataset)
     categories = _categories(dataset)
@@ -122,6 +120,7 @@ def _annotations(
     boxes[:, 2:] -= boxes[:, :2]
     boxes = boxes.round(6) + 0.0  # no −0
     of, areas = columns.image_of.tolist(), columns.areas.round(6)
+    listed = {name for name, column in columns.extra.items() if _fits_json(column)}
     for a in range(columns.objects):
         entry: dict[str, Any] = {
             "id": int(ids[a]),
@@ -144,9 +143,21 @@ def _annotations(
                 entry |= json.loads(column[a] or "{}") if name == "other" else {name: column.text(a)}
             elif column.dtype != object:
                 entry[name] = column[a].tolist()
+            elif name in listed:
+                entry[name] = column[a]
         segmentation = columns.segmentations.text(a)
         text = json.dumps(entry, ensure_ascii=False)
         yield f'{text[:-1]}, "segmentation": {segmentation or "[]"}}}'
+
+
+def _fits_json(column: Column) -> bool:
+    if isinstance(column, Blob) or column.dtype != object:
+        return True
+    try:
+        json.dumps(column.tolist())
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _plain(value: float) -> float | int:

@@ -65,7 +65,7 @@ def entries_of(result: Instances) -> Iterator[dict[str, Any]]:
         entry |= {"bbox": [round(v, 3) for v in box], "area": round(box[2] * box[3], 3), "iscrowd": 0}
         for field in fields:
             value = result.fields[field.name][row]
-            entry[field.json or field.name] = GEOMETRIES[field.geometry].written(value, field.decimals)
+            entry[field.json or field.name] = GEOMETRIES[field.geometry].written(value, field)
             if field.outline:
                 entry["area"] = int(value.sum())
         yield entry
