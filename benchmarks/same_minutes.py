@@ -25,11 +25,11 @@ import numpy as np
 import torch
 
 import sightline
-from sightline import api
 from sightline.data.transforms import recipes
 from sightline.training.half import guarded
 from sightline.training.loader import EpochBatches, make_loader, seen_size
 from sightline.training.optimizer import make_optimizer
+from sightline.verbs.prepare import recipe_for
 from sightline_detector import RESULTS, Variant, machine, spread, train
 
 UPRIGHT = {"vertical_flip": 0.5}
@@ -64,7 +64,7 @@ def seconds_a_step(name: str, args: argparse.Namespace, steps: int = 24, before:
     variant = prepared(name, args.weights)
     arguments = variant.arguments | ({} if variant.size is None else {"image_size": variant.size})
     model: Any = sightline.create_model(variant.model, data.classes, variant.weights, **arguments).train()
-    recipe = api.recipe_for(model, {"epochs": 1, **variant.numbers}, "the benchmark")
+    recipe = recipe_for(model, {"epochs": 1, **variant.numbers}, "the benchmark")
     order = EpochBatches(len(data), recipe.batch_size)
     augmentation = variant.augmentation() if variant.augmentation else None
     loader = make_loader(data, order, augmentation, 1, size=seen_size(model))

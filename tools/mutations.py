@@ -343,7 +343,7 @@ AREAS: dict[str, dict[str, list[str]]] = {
         "evaluation/voc.py": ["tests/evaluation/test_voc.py"],
         "evaluation/__init__.py": ["tests/evaluation/test_evaluate.py"],
         "evaluation/_table.py": ["tests/evaluation/test_table.py", "tests/evaluation/test_detection.py"],
-        "evaluation/held_out.py": ["tests/evaluation/test_held_out.py"],
+        "verbs/held_out.py": ["tests/verbs/test_held_out.py"],
     },
     "formats": {
         "data/formats/coco.py": [f"{_FORMATS}test_coco.py"],
@@ -428,7 +428,7 @@ AREAS: dict[str, dict[str, list[str]]] = {
         "training/devices.py": [_PARTS],
         "training/progress.py": [_PARTS],
         "training/run.py": [_PARTS, _LOOP, "-k", f"{_SHORT} or run or processor or environment"],
-        "training/trained_on.py": ["tests/evaluation/test_held_out.py"],
+        "training/trained_on.py": ["tests/verbs/test_held_out.py"],
     },
 }
 """Area → file below src/sightline → the tests that should notice a fault of it."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +20,7 @@ from sightline.cli.app import (
     ValSplit,
     app,
 )
-from sightline.cli.inputs import beside, divided, open_data, refuse_existing
+from sightline.cli.inputs import beside, class_words, shares_of
 from sightline.errors import InputError
 
 
@@ -60,7 +58,8 @@ def check(
     """
     from sightline import api
     from sightline.data.check import fix as repair
-    from sightline.models.catalog import create_model
+    from sightline.data.check import require_fixable
+    from sightline.verbs.opening import opened
 
     if fix not in (None, "clip", "drop"):
         raise InputError(f"--fix is {fix!r}, but broken boxes can be repaired by clip or drop")
@@ -69,19 +68,11 @@ def check(
     copy = out or beside(data)
     if fix is not None and copy.exists() and (not copy.is_dir() or any(copy.iterdir())):
         raise InputError(f"{copy} exists, and nothing is overwritten; name a new folder with --out")
-    dataset = open_data(data, train, val, test, classes=classes, full_scale=full_scale, lenient=True, format=format)
-    kind = dataset.label_kind
-    if fix is not None and not kind.has_objects:
-        raise InputError(f"only boxes can be fixed, but {data} holds {kind.noun}; correct its files by hand")
-    detector = create_model(model, dataset.classes) if model else None
-    if model and not kind.has_objects:
-        raise InputError(f"{data} has no objects to compare with {model}; leave --model out")
-    if model and detector is not None and detector.anchor_shapes((32, 32)) is None:
-        raise InputError(
-            f"{model} has no anchors to compare the objects with; give a detector that has, such as ssd300_vgg16, or "
-            "leave --model out"
-        )
-    report = api.check(dataset, detector, full=not fast, progress=not quiet)
+    opening = {"train": train, "val": val, "test": test, "format": format, "full_scale": full_scale}
+    dataset = opened(data, classes=class_words(classes), opening=opening, lenient=True)
+    if fix is not None:
+        require_fixable(dataset, str(data))
+    report = api.check(dataset, model, full=not fast, progress=not quiet)
     typer.echo(json.dumps(report.to_dict(), indent=1) if as_json else str(report))
     if fix is not None:
         summary = repair(dataset, copy, fix, not quiet, turned)  # type: ignore[arg-type]
@@ -109,10 +100,19 @@ def convert(
     classes: ClassNames = None,
 ) -> None:
     """Write a dataset with its images in another format."""
-    from sightline.data.formats import convert as run
+    from sightline.verbs.convert import written
 
-    dataset = divided(open_data(data, train, val, test, classes=classes, format=format), split, seed)
-    typer.echo(run(dataset, out, to, symlink=symlink))
+    conversion = written(
+        data,
+        out,
+        to,
+        symlink=symlink,
+        shares=None if split is None else shares_of(split),
+        seed=seed,
+        classes=class_words(classes),
+        opening={"train": train, "val": val, "test": test, "format": format},
+    )
+    typer.echo(conversion)
 
 
 @app.command(cls=NamingHelp)
@@ -132,28 +132,13 @@ def look(
     classes: ClassNames = None,
 ) -> None:
     """Draw images with their labels, as training sees them."""
-    from PIL import Image
-
     from sightline import api
 
-    refuse_existing(out)
-    try:
-        Image.new("RGB", (1, 1)).save(io.BytesIO(), format=Image.registered_extensions()[out.suffix.lower()])
-    except (KeyError, ValueError, OSError) as error:  # unknown, read only, or without colours
-        if getattr(error, "errno", None) is None:
-            raise InputError(
-                f"{out}: a picture cannot be written as {out.suffix or 'a file without ending'}; give .png"
-            ) from None
-    dataset = open_data(data, train, val, test, classes=classes, format=format)
-    for field in ("masks", "keypoints"):
-        with suppress(InputError):  # not every data set has them
-            dataset = dataset.with_fields(field)
-    if split is None and augmentation != "none" and "train" in dataset.splits:
-        split = "train"  # what is augmented
-    part = dataset[split] if split else dataset
-    api.contact_sheet(part, augmentation, n=n, seed=seed).save(out)
-    of = f"{len(part)} images of {split}" if split else f"{len(part)} images"
-    typer.echo(f"{out}: {min(n, len(part))} of {of}, augmentation {augmentation}")
+    opening = {"train": train, "val": val, "test": test, "format": format}
+    words = class_words(classes)
+    looked = api.look(data, out, augmentation, n=n, split=split, seed=seed, classes=words, opening=opening)
+    of = f"{looked.images} images of {looked.split}" if looked.split else f"{looked.images} images"
+    typer.echo(f"{out}: {looked.drawn} of {of}, augmentation {augmentation}")
 
 
 @app.command()
@@ -174,16 +159,11 @@ def anchors(
 
     The distance is that of YOLO v2, 1 - IoU. A picture shows the sizes and the anchors.
     """
-    from sightline.data.anchors import anchors as run
-    from sightline.report.anchor_plot import anchor_figure
+    from sightline import api
 
-    refuse_existing(out)
-    if out.suffix.lower() not in (".png", ".pdf", ".svg"):
-        raise InputError(f"{out}: a plot cannot be written as {out.suffix or 'a file without ending'}; give .png")
-    dataset = open_data(data, train, val, test, classes=classes, format=format)
-    split = split or ("train" if "train" in dataset.splits else None)
-    found = run(dataset[split] if split else dataset, k, image_size, seed)
-    anchor_figure(found).savefig(out, dpi=120)
+    opening = {"train": train, "val": val, "test": test, "format": format}
+    words = class_words(classes)
+    found = api.anchors(data, k, image_size, out, split=split, seed=seed, classes=words, opening=opening)
     cells = json.dumps(found.cells(), separators=(",", ":"))
     typer.echo(f"{found}\n\npicture: {out}\nfor YOLO v2: --arg image_size={image_size} --arg 'anchors={cells}'")
 

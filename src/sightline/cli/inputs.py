@@ -5,33 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
 from sightline.errors import InputError
 from sightline.runtime import reading
-
-if TYPE_CHECKING:
-    from sightline.data.dataset import Dataset
-
-
-def open_data(
-    data: Path,
-    train: str | None = None,
-    val: str | None = None,
-    test: str | None = None,
-    *,
-    format: str | None = None,
-    classes: Sequence[str] | None = None,
-    lenient: bool = False,
-    full_scale: int | None = None,
-) -> Dataset:
-    from sightline.verbs.opening import opened
-
-    opening = {"train": train, "val": val, "test": test, "format": format, "full_scale": full_scale}
-    dataset: Dataset = opened(data, opening=opening, classes=class_words(classes), channels=None, lenient=lenient)
-    return dataset
 
 
 def class_words(values: Sequence[str] | None) -> dict[str, str | None] | list[str] | None:
@@ -76,21 +55,6 @@ def shares_of(text: str) -> tuple[float, float, float]:
     return train, val, test
 
 
-def divided(dataset: Dataset, split: str | None, seed: int) -> Dataset:
-    """The data divided as --split of `convert` says.
-
-    Raises:
-        InputError: it is no such text, or the data is divided already.
-    """
-    if split is None:
-        return dataset
-    shares = shares_of(split)
-    if len(dataset.splits) > 1:
-        found = ", ".join(dataset.splits)
-        raise InputError(f"the data is divided already ({found}), and --split would mix these; leave --split out")
-    return dataset.split(*shares, seed=seed)
-
-
 def pairs(values: list[str] | None, option: str) -> dict[str, Any]:
     """name=value texts → values as YAML reads them: numbers, true, null, [lists]."""
     pairs = {}
@@ -118,13 +82,6 @@ def beside(data: Path) -> Path:
     """DATA-fixed in the folder that DATA is in, also where DATA is `.` or a label file."""
     place = data if data.name not in ("", "..") else data.resolve()
     return place.with_name(f"{place.stem if place.is_file() else place.name}-fixed")
-
-
-def refuse_existing(file: Path) -> None:
-    if file.exists():
-        raise InputError(f"{file} exists, and nothing is overwritten; give another name or remove it")
-    if not file.parent.is_dir():
-        raise InputError(f"{file}: there is no folder {file.parent}; make it first")
 
 
 def say(text: str, quiet: bool) -> None:

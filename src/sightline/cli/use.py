@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -22,12 +22,9 @@ from sightline.cli.app import (
     ValSplit,
     app,
 )
-from sightline.cli.inputs import class_words, open_data, refuse_existing, say
+from sightline.cli.inputs import class_words, say
 from sightline.errors import InputError
 from sightline.words import counted
-
-if TYPE_CHECKING:
-    from sightline.data.dataset import Dataset
 
 
 @app.command()
@@ -57,51 +54,35 @@ def evaluate(
     boundary F.
     """
     from sightline import api
-    from sightline.models.saving import load
+    from sightline.runtime.files import require_new_file
     from sightline.training.run import new_folder
 
     if out is not None and str(out) != "-":
-        refuse_existing(out)
+        require_new_file(out)
     if report is not None:
         new_folder(report)
-    loaded: Any = load(model)
-    dataset = data_for(loaded, model, data, train, val, test, classes, format)
-    images = api.choose(loaded, dataset, split)
-    result = api.measure_chosen(loaded, images, dataset, batch_size, device, progress=not quiet)
-    place, chosen = result.measured["data"], result.measured["split"]
-    values = {"model": loaded.name, "data": str(data or place), "split": chosen, **result.to_dict()}
+    measured = api.measure(
+        model,
+        data,
+        split,
+        classes=class_words(classes),
+        opening={"train": train, "val": val, "test": test, "format": format},
+        batch_size=batch_size,
+        device=device,
+        progress=not quiet,
+    )
+    result, name = measured.result, measured.model.name
+    place, chosen = data or result.measured["data"], result.measured["split"]
+    values = {"model": name, "data": str(place), "split": chosen, **result.to_dict()}
     if str(out) == "-":
         typer.echo(json.dumps(values, indent=1))
         return
-    typer.echo(f"{loaded.name} on {data or place} ({chosen}, {counted(result.images)})\n{result}")
+    typer.echo(f"{name} on {place} ({chosen}, {counted(result.images)})\n{result}")
     if out is not None:
         out.write_text(json.dumps(values, indent=1), encoding="utf-8")
         typer.echo(f"numbers: {out}")
     if report is not None:
-        typer.echo(f"report: {api.write_report(report, result, data=images.part, model=loaded)}")
-
-
-def data_for(
-    model: Any,
-    source: Path,
-    data: Path | None,
-    train: str | None = None,
-    val: str | None = None,
-    test: str | None = None,
-    classes: list[str] | None = None,
-    format: str | None = None,
-) -> Dataset:
-    """The data as the model takes it: what is named, or what it was trained on."""
-    from sightline import api
-    from sightline.training import trained_on
-    from sightline.verbs.opening import opened_again
-
-    if data is None:
-        dataset = opened_again(trained_on.of(model), str(source), class_words(classes))
-    else:
-        dataset = open_data(data, train, val, test, classes=classes, format=format)
-    learned: Dataset = api.as_learned(dataset.with_channels(model.in_channels), model)
-    return learned
+        typer.echo(f"report: {api.write_report(report, result, data=measured.part, model=measured.model)}")
 
 
 @app.command()
@@ -198,32 +179,13 @@ def report(
     Useful after an interruption, or to show other images. The report says which images it shows.
     """
     from sightline import api
-    from sightline.training import trained_on
-    from sightline.verbs.report import shown_before
 
-    if not (run / "metrics.jsonl").is_file():
-        raise InputError(f"there is no run {run} (a folder with metrics.jsonl); give the folder of one")
-    known = trained_on.of_run(run)
-    if data is None and (known is None or known.path is None):
-        if (run / "report.html").is_file() and (run / "evaluation.json").is_file():
-            raise InputError(
-                f"{run}/report.html shows predictions, which without the images would be lost; give them: --data DATA"
-            )
-        typer.echo(str(api.write_report(run)))
-        return
-    from sightline.models.saving import load
-
-    model = load(run)
-    dataset = data_for(model, run, data, format=format)
-    chosen = api.choose(model, dataset, split, ("val", "test"))
-    before = shown_before(run)
-    result = api.measure_chosen(model, chosen, dataset)
-    now = {**result.measured, "images": result.images}
-    if before is not None and before != now:
-        typer.echo(f"the report showed {in_words(before)}; it now shows {in_words(now)}")
-    for note in chosen.notes:
+    renewed = api.renew_report(run, data, split, opening={"format": format})
+    if renewed.before is not None and renewed.now is not None and renewed.before != renewed.now:
+        typer.echo(f"the report showed {in_words(renewed.before)}; it now shows {in_words(renewed.now)}")
+    for note in renewed.notes:
         typer.echo(f"note: {note}")
-    typer.echo(str(api.write_report(run, result, data=chosen.part, model=model)))
+    typer.echo(str(renewed.file))
 
 
 def in_words(shown: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Data that a caller gives, as a dataset: a path is opened, a PyTorch dataset is wrapped, its classes are mapped."""
+"""What a caller gives as the library takes it: models are loaded, data is opened or wrapped, its classes are mapped."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from sightline.data.dataset import Dataset
 from sightline.errors import InputError
+from sightline.models.model import Model, as_model
 from sightline.structures import Classes
 from sightline.training import trained_on
 from sightline.training.trained_on import TrainedOn
@@ -15,6 +18,13 @@ from sightline.verbs.torch_data import TorchData, is_torch_data
 
 ClassesGiven = Mapping[str, str | None] | Sequence[str]
 """New names of classes by their old ones (None leaves a class out), or names of the classes to keep."""
+
+
+def loaded(model: nn.Module | str | Path) -> Model:
+    """A model, or the one that is saved in a file or a run's folder."""
+    from sightline.models.saving import load
+
+    return as_model(model) if isinstance(model, nn.Module) else load(model)
 
 
 def opened(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from sightline.errors import InputError
 from sightline.models.model import as_model
 
 if TYPE_CHECKING:
@@ -50,9 +53,67 @@ def shown_before(folder: Path) -> dict[str, Any] | None:
     return run(folder, report_of(stored_task(folder)))
 
 
+@dataclass(frozen=True)
+class Renewed:
+    """A report that was written again.
+
+    Attributes:
+        file: report.html.
+        before: which images it showed ("data", "split", "images"); None where it showed none.
+        now: which images it shows, as well; None where it shows none.
+        notes: what a reader should know of the choice of the images, in sentences.
+    """
+
+    file: Path
+    before: dict[str, Any] | None = None
+    now: dict[str, Any] | None = None
+    notes: Sequence[str] = ()
+
+
+def renew_report(
+    run: str | Path,
+    data: Any = None,
+    split: str | None = None,
+    *,
+    opening: Mapping[str, Any] | None = None,
+    progress: bool = True,
+) -> Renewed:
+    """Write a run's report again, by default for the validation images of its data.
+
+    Args:
+        run: the run's folder.
+        data: other images and labels; by default the data that the model was trained on.
+        split: of the data; "all" for all images; by default "val", else "test", without training images.
+        opening: for data given by its path: further arguments of `open_dataset`.
+        progress: show progress on the error output.
+
+    Raises:
+        InputError: there is no such run, or its images are not known and its report would lose them.
+    """
+    from sightline.report.files import EVALUATION_FILE
+    from sightline.training import trained_on
+    from sightline.verbs.evaluate import measure
+
+    run = Path(run)
+    if not (run / "metrics.jsonl").is_file():
+        raise InputError(f"there is no run {run} (a folder with metrics.jsonl); give the folder of one")
+    known = trained_on.of_run(run)
+    if data is None and (known is None or known.path is None):
+        if (run / "report.html").is_file() and (run / EVALUATION_FILE).is_file():
+            raise InputError(
+                f"{run}/report.html shows predictions, which without the images would be lost; give them: --data DATA"
+            )
+        return Renewed(write_report(run))
+    before = shown_before(run)
+    measured = measure(run, data, split, usual=("val", "test"), opening=opening, progress=progress)
+    result = measured.result
+    now = {**result.measured, "images": result.images}
+    file = write_report(run, result, data=measured.part, model=measured.model)
+    return Renewed(file, before, now, measured.notes)
+
+
 def _task_of_run(folder: Path) -> str | None:
     """The task of the model that a run trains, where its files name one of the catalog."""
-    from sightline.errors import InputError
     from sightline.models.catalog import find
     from sightline.training.run import run_facts
 

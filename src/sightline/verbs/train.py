@@ -1,29 +1,136 @@
-"""A whole training: the run with its record, and what is measured and reported at its end."""
+"""The verb `train`: the run with its record, and what is measured and reported at its end."""
 
 from __future__ import annotations
 
+import inspect
 import shutil
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
 from sightline.data.joint import JointData
 from sightline.errors import InputError
-from sightline.evaluation.held_out import BEST_EPOCH
+from sightline.keywords import require_known
 from sightline.models.model import Model
 from sightline.training import devices, trained_on
 from sightline.training.metrics_log import replacing
+from sightline.training.recipe import Recipe
 from sightline.training.run import Run, new_run_folder
 from sightline.training.trained_on import TrainedOn
-from sightline.verbs.prepare import Prepared
+from sightline.verbs.held_out import BEST_EPOCH
+from sightline.verbs.opening import ClassesGiven
+from sightline.verbs.prepare import Prepared, prepare, require_name
 from sightline.verbs.report import write_report
 
 if TYPE_CHECKING:
+    from sightline.data.dataset import Dataset
     from sightline.evaluation.result import Result
     from sightline.tasks import Task
 
 THRESHOLD = "threshold"
 """The entry of a model's metadata with the score that `predict` leaves objects below out by."""
+
+
+def train(
+    model: nn.Module | str | None = None,
+    data: Dataset | JointData | str | Path | Any = None,
+    validation: Dataset | str | Path | Any = None,
+    *,
+    weights: str | Path | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    classes: ClassesGiven | None = None,
+    opening: Mapping[str, Any] | None = None,
+    recipe: Recipe | None = None,
+    name: str | None = None,
+    runs: str | Path = "runs",
+    resume: bool = False,
+    checked: bool = False,
+    report: bool = True,
+    progress: bool = True,
+    trackers: Sequence[Any] = (),
+    device: str | None = None,
+    transform: Callable[..., Any] | None = None,
+    on_epoch: Callable[[Mapping[str, Any]], object] | None = None,
+    alternating: bool = False,
+    **numbers: Any,
+) -> Run:
+    """Train a model on a dataset, validate it each epoch, and write everything of the run to a folder.
+
+    The run, and the model's file, remember which images were trained on, so that `evaluate` measures others.
+
+    Args:
+        model: of `create_model` or `load`, which is trained in place; or the name of a model, which is made for the
+            data's classes. By default one that suits the kind of labels, or with `resume` the run's model.
+        data: the training images: a dataset, its path, a PyTorch dataset of (image, target) pairs
+            (`sightline.verbs.torch_data`); for YOLO9000 also boxed and labelled images together
+            (`sightline.data.joint`). Of a whole dataset, or a path, the split "train" is taken. One in files without
+            splits is divided by the recipe's seed, as the command line does: 80 % to train on, 10 % to validate on,
+            10 % kept to test on. Of `data[:]`, and of data in memory, all images are trained on. With `resume` it may
+            be left out.
+        validation: images never trained on, by which the best epoch is chosen; by default the split "val" of such data.
+        weights: for a model given by its name: "imagenet", "coco" or a file; see `create_model`.
+        arguments: for a model given by its name: its builder's, such as {"image_size": 320}.
+        classes: for a model given by its name: the new names of the data's classes by their old ones (None leaves a
+            class out), or names of the classes to keep; for a PyTorch dataset that does not name its classes, their
+            names.
+        opening: for data given by its path: further arguments of `open_dataset`, such as {"format": "coco"}.
+        recipe: all numbers of the run; by default those that suit the model (`recipe_for`).
+        name: the run's folder in `runs`; by default run1, run2, …
+        runs: folder of all runs.
+        resume: go on with the run `name` where it stopped.
+        checked: the labels have been checked already; otherwise their errors are looked for first.
+        report: write report.html and evaluation.json at the end.
+        progress: show progress on the error output.
+        trackers: names of experiment trackers that accelerate knows, such as "tensorboard".
+        device: "cpu", "cuda", "mps"; by default the best there is.
+        transform: augmentation in place of the one the recipe names.
+        on_epoch: called with the metrics of each epoch.
+        alternating: the four steps of Faster R-CNN's paper, each of the recipe's epochs or a quarter of its minutes,
+            instead of all losses at once; each has a folder in the run's, which holds the last one's files.
+        numbers: of the recipe, to change: epochs=12, batch_size=4, minutes=10, …
+
+    Returns:
+        The run; `run.model` has the weights of the best epoch.
+
+    Raises:
+        InputError: a number, the data, or the folder cannot be used; the sentence says why and what to do.
+    """
+    own = [name for name in inspect.signature(train).parameters if name != "numbers"]
+    require_known("train", numbers, [*own, *Recipe.__dataclass_fields__])
+    if isinstance(model, str):
+        require_name(model)
+    prepared = prepare(
+        model,
+        data,
+        validation,
+        weights=weights,
+        arguments=arguments,
+        classes=classes,
+        opening=opening,
+        recipe=recipe,
+        numbers=numbers,
+        name=name,
+        runs=runs,
+        resume=resume,
+        checked=checked,
+        transform=transform,
+    )
+    for sentence in prepared.said if progress else ():
+        print(sentence, file=sys.stderr)
+    return train_prepared(
+        prepared,
+        name=name,
+        runs=runs,
+        report=report,
+        progress=progress,
+        trackers=trackers,
+        device=device,
+        on_epoch=on_epoch,
+        alternating=alternating,
+    )
 
 
 def train_prepared(

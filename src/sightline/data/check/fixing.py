@@ -97,6 +97,21 @@ class FixSummary:
         return "\n".join(lines)
 
 
+def require_fixable(dataset: Dataset, name: str = "this dataset") -> None:
+    """Refuse a dataset whose labels `fix` cannot correct.
+
+    Args:
+        dataset: that is to be fixed.
+        name: what to call it in the message.
+
+    Raises:
+        InputError: its labels are no objects.
+    """
+    if not dataset.label_kind.has_objects:
+        noun = dataset.label_kind.noun
+        raise InputError(f"only boxes can be fixed, but {name} holds {noun}; correct its files by hand")
+
+
 def fix(
     dataset: Dataset,
     out: str | os.PathLike[str],
@@ -131,9 +146,7 @@ def fix(
         raise InputError(f"turned is {turned!r}, but labels were drawn on the 'upright' or on the 'stored' image")
     if how not in ("clip", "drop"):
         raise InputError(f"how is {how!r}, but broken boxes can be repaired by 'clip' or 'drop'")
-    if not dataset.label_kind.has_objects:
-        noun = dataset.label_kind.noun
-        raise InputError(f"only boxes can be fixed, but this dataset holds {noun}; correct its files by hand")
+    require_fixable(dataset)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists and is not an empty folder; name a new one, nothing is overwritten")
     dataset = dataset.with_fields(*dataset.source.later)  # what is read only when asked for must match the rows, too

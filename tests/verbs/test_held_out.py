@@ -11,15 +11,15 @@ import torch
 from PIL import Image
 
 import sightline as sl
-from sightline import api
 from sightline.data.fingerprint import ImageKeys
 from sightline.errors import InputError
-from sightline.evaluation.held_out import choose
 from sightline.models.model import Model
 from sightline.models.preprocess import Preprocess
 from sightline.structures import Instances
 from sightline.training import trained_on
 from sightline.training.trained_on import TrainedOn
+from sightline.verbs.held_out import choose
+from sightline.verbs.parts import learnt_and_held_out
 
 
 class Finder(Model):
@@ -58,7 +58,7 @@ def write(root: Path, name: str, generator: np.random.Generator) -> None:
 def trained(path: Path, seed: int = 0) -> tuple[Finder, dict[str, set[str]]]:
     """A model with the record of a training on the data, and the names of its parts."""
     model, sayings = Finder(), []
-    data, validation = api.learnt_and_held_out(sl.open_dataset(path), None, seed, None, sayings)
+    data, validation = learnt_and_held_out(sl.open_dataset(path), None, seed, None, sayings)
     assert sayings == [f"no splits found: 80 % to train, 10 % to validate, 10 % to test, by seed {seed}"]
     known = trained_on.record(data, validation, model)
     model.metadata = {trained_on.KEY: known.to_dict(), "recipe": {"seed": seed}}
@@ -171,7 +171,7 @@ def test_a_model_without_a_record_is_not_measured_on_everything_by_accident(phot
 
 def test_earlier_training_counts(photos):
     model, parts = trained(photos)
-    second, sayings = api.learnt_and_held_out(sl.open_dataset(photos), None, 5, None, []), []
+    second, sayings = learnt_and_held_out(sl.open_dataset(photos), None, 5, None, []), []
     known = trained_on.record(*second, model)
     assert len(known.earlier) == 16
     model.metadata = {trained_on.KEY: known.to_dict()}
