@@ -18,6 +18,7 @@ from sightline.data.kinds import KINDS
 from sightline.data.labelled import AnyDataset, LabelledImages
 from sightline.data.relabel import relabelled
 from sightline.data.source import Source
+from sightline.data.stored import known_fields
 from sightline.errors import InputError
 from sightline.structures import Classes
 
@@ -106,7 +107,7 @@ def concatenated(parts: Sequence[AnyDataset]) -> AnyDataset:
         full_scale=_full_scale(parts),
         notes=tuple(dict.fromkeys(note for part in owned for note in part.source.notes)),
     )
-    fields = list(dict.fromkeys(name for part in parts for name in part.fields if name in _known(columns)))
+    fields = list(dict.fromkeys(name for part in parts for name in part.fields if name in known_fields(columns)))
     rows = None if all(part.whole for part in parts) else np.arange(columns.images)
     return type(parts[0])(source, rows, tuple(fields), parts[0].channels)
 
@@ -119,11 +120,6 @@ def _labels(part: LabelledImages, i: int) -> Tensor:
     labels = part.target(i).labels  # type: ignore[union-attr]
     assert isinstance(labels, Tensor), "a class map's labels are a tensor"
     return labels
-
-
-def _known(columns: Columns) -> set[str]:
-    fields = {"boxes", "labels", "crowd", "difficult", "areas", "masks", *columns.extra}
-    return fields | {name for name in ("keypoints", "captions") if getattr(columns, name) is not None}
 
 
 def _require_one_kind(parts: Sequence[LabelledImages]) -> None:

@@ -20,13 +20,13 @@ from sightline.data.keypoint_pairs import mirrored_keypoints
 from sightline.data.kinds import Kind, kind_of
 from sightline.data.malformed import BadLabel
 from sightline.data.source import Source
+from sightline.data.stored import USUAL, further_fields
 from sightline.data.tables import rows_lost
 from sightline.errors import InputError
 from sightline.structures import Classes, Size, Target
 from sightline.words import counted
 
 log = logging.getLogger("sightline")
-_DEFAULT_FIELDS = ("boxes", "labels", "crowd", "difficult", "areas")
 
 
 class LabelledImages(Sequence[tuple[Tensor, Target]]):
@@ -46,7 +46,7 @@ class LabelledImages(Sequence[tuple[Tensor, Target]]):
         self,
         source: Source,
         rows: np.ndarray | None = None,
-        fields: tuple[str, ...] = _DEFAULT_FIELDS,
+        fields: tuple[str, ...] = USUAL,
         channels: int | None = 3,
     ):
         self.source = source
@@ -293,8 +293,7 @@ class LabelledImages(Sequence[tuple[Tensor, Target]]):
                 later = {other: reader for other, reader in source.later.items() if other != name}
                 source = replace(source.later[name](source), later=later)
         columns = source.columns
-        known = [n for n in ("keypoints", "captions") if getattr(columns, n) is not None]
-        known += ["masks", *columns.extra] if columns.segmentations.data.size else [*columns.extra]
+        known = further_fields(columns)
         # Sentences about whole images are no field of the objects; they come with `captions(i)`.
         wanted = [n for n in names if n not in self.fields and not (n == "captions" and "captions" not in known)]
         for name in wanted:

@@ -12,18 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sightline.data.blob import Blob, Column, column_of_objects
+from sightline.data.blob import Blob
 from sightline.data.columns import Columns
 from sightline.data.full_scale import FullScale, scaled_alike
 from sightline.data.images import image_size
 from sightline.data.keypoint_pairs import require_mirror
 from sightline.data.source import Source
+from sightline.data.stored import stored_objects
 from sightline.data.tables import Table
 from sightline.errors import InputError
-from sightline.ops.masks import mask_to_rle
 from sightline.structures import Classes, Instances, Size
 
-_COLUMNS = frozenset(["boxes", "labels", "crowd", "difficult", "areas", "keypoints", "captions", "masks"])
 _Image = Tensor | np.ndarray | str | os.PathLike[str]
 
 
@@ -71,25 +70,10 @@ def source_of_instances(
         if len(target) and target.labels.max() >= len(classes):
             raise InputError(f"image {i} has label {int(target.labels.max())}, but there are {len(classes)} classes")
     counts = [len(target) for target in targets]
-    present = {name: None for target in targets if len(target) for name in target.fields}
-    extra = {name: _gathered(targets, name) for name in present if name not in _COLUMNS}
-    boxes = _numbers(targets, "boxes", (4,), np.float64)
-    areas = _numbers(targets, "areas", (), np.float64, missing=np.nan)
-    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
     columns = Columns(
         offsets=np.cumsum([0, *counts]).astype(np.int64),
-        boxes=boxes,
-        labels=_numbers(targets, "labels", (), np.int32),
-        crowd=_numbers(targets, "crowd", (), bool),
-        difficult=_numbers(targets, "difficult", (), bool),
-        areas=np.where(np.isnan(areas), sides[:, 0] * sides[:, 1], areas),
         ids=np.arange(1, sum(counts) + 1, dtype=np.int64),
-        segmentations=_segmentations(targets) if "masks" in present else Blob.empty(sum(counts)),
-        keypoints=_keypoints(targets) if "keypoints" in present else None,
-        captions=Blob.of(c for t in targets for c in (t.captions if "captions" in t else [""] * len(t)))
-        if "captions" in present
-        else None,
-        extra=extra,
+        **stored_objects(targets),
         image_extra=None
         if image_extra is None
         else Blob.of(json.dumps(dict(e), separators=(",", ":")) for e in image_extra),
@@ -248,46 +232,3 @@ def _pictures(images: Sequence[Any], full_scale: int | None) -> list[Tensor]:
 def _relative(path: Path, root: Path) -> str:
     path = path.absolute()
     return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
-
-
-def _numbers(
-    targets: Sequence[Instances], name: str, shape: tuple[int, ...], dtype: Any, missing: float = 0
-) -> np.ndarray:
-    """The field of all targets one below the other; `missing` where a target lacks it."""
-    out = np.full((sum(len(t) for t in targets), *shape), missing, dtype)
-    start = 0
-    for target in targets:
-        if name in target:
-            out[start : start + len(target)] = target.fields[name].cpu().numpy()
-        start += len(target)
-    return out
-
-
-def _keypoints(targets: Sequence[Instances]) -> np.ndarray:
-    points = max(t.keypoints.shape[1] for t in targets if "keypoints" in t)
-    return _numbers(targets, "keypoints", (points, 3), np.float32)
-
-
-def _gathered(targets: Sequence[Instances], name: str) -> Column:
-    """A field of any other name: an array, a Blob of strings, or an array of objects."""
-    values = [t.fields.get(name) for t in targets if len(t)]
-    if all(isinstance(v, Tensor) for v in values):
-        return np.concatenate([v.cpu().numpy() for v in values])  # type: ignore[union-attr]
-    rows = [
-        row
-        for v, t in zip(values, [t for t in targets if len(t)], strict=True)
-        for row in (v if v is not None else [None] * len(t))
-    ]
-    if all(isinstance(row, str) for row in rows):
-        return Blob.of(map(str, rows))
-    return column_of_objects(rows)
-
-
-def _segmentations(targets: Sequence[Instances]) -> Blob:
-    entries: list[str] = []
-    for target in targets:
-        if "masks" in target:
-            entries += [json.dumps(mask_to_rle(mask), separators=(",", ":")) for mask in target.masks]
-        else:
-            entries += [""] * len(target)
-    return Blob.of(entries)

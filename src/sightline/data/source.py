@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from sightline.data.blob import Blob
 from sightline.data.columns import Columns
 from sightline.data.full_scale import FullScale
 from sightline.data.malformed import BadLabel
 from sightline.data.map_values import MapClasses, MapValues
-from sightline.data.segmentation import mask_of
+from sightline.data.stored import read_field
 from sightline.errors import InputError
 from sightline.structures import IGNORE, Classes, ClassMap, ClassScores, Instances, Size
 
@@ -81,35 +78,13 @@ class Source:
     division: Mapping[str, Any] = field(default_factory=dict)
 
 
-_OWN_FIELDS = frozenset(["boxes", "labels", "crowd", "difficult", "areas", "keypoints", "captions"])
-_TYPES = {"d": np.float32, "i": np.int64}
-"""float64 → float32 and int32 → int64, by NumPy's type characters."""
-
-
 def make_instances(source: Source, row: int, size: Size, fields: Sequence[str]) -> Instances:
     """The objects of image `row` of `size`, checked, with `fields` copied from the columns."""
     columns = source.columns
     rows = slice(int(columns.offsets[row]), int(columns.offsets[row + 1]))
-    values: dict[str, Any] = {}
-    for name in fields:
-        if name == "masks":
-            values[name] = _masks(columns.segmentations[rows], size, columns.names.text(row))
-            continue
-        column = getattr(columns, name) if name in _OWN_FIELDS else columns.extra[name]
-        if isinstance(column, Blob):
-            values[name] = column[rows].texts()
-        elif column.dtype == object:
-            values[name] = list(column[rows])
-        else:
-            values[name] = torch.from_numpy(column[rows].astype(_TYPES.get(column.dtype.char, column.dtype)))
-    keypoints = values.get("keypoints")
-    if keypoints is not None and not keypoints[keypoints[..., 2] > 0].isfinite().all():
-        bad = int((~keypoints[..., :2].isfinite().all(2) & (keypoints[..., 2] > 0)).any(1).nonzero()[0])
-        raise InputError(
-            f"{columns.names.text(row)}: object {bad + 1} has a keypoint at {keypoints[bad].tolist()}, which is not "
-            "finite; mark it again or as absent (sightline check --fix does)"
-        )
-    return Instances(size, classes=source.classes, source=columns.names.text(row), **values)
+    image = columns.names.text(row)
+    values = {name: read_field(columns, name, rows, size, image) for name in fields}
+    return Instances(size, classes=source.classes, source=image, **values)
 
 
 def make_class_map(source: Source, row: int) -> ClassMap:
@@ -137,14 +112,3 @@ def make_class_scores(source: Source, row: int, size: Size) -> ClassScores:
     labels = source.columns.image_labels
     assert labels is not None, "a dataset of whole-image labels has them"
     return ClassScores(size, int(labels[row]), classes=source.classes, source=source.columns.names.text(row))
-
-
-def _masks(segmentations: Blob, size: Size, name: str) -> Tensor:
-    masks = torch.zeros(len(segmentations), *size, dtype=torch.bool)
-    for number, entry in enumerate(segmentations):
-        if entry:
-            try:
-                masks[number] = mask_of(json.loads(entry), size)
-            except InputError as error:
-                raise InputError(f"{name}: segmentation {number} {error}") from None
-    return masks
