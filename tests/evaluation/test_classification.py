@@ -11,6 +11,7 @@ import torch
 
 from sightline.errors import ClassMismatch, InputError
 from sightline.evaluation import ClassificationMeasure, evaluate_classification
+from sightline.evaluation.classification import _bin
 from sightline.structures import Classes, ClassScores
 
 CLASSES = Classes(["cat", "dog", "eel"])
@@ -114,6 +115,27 @@ def test_calibration_equals_a_loop():
     assert result.metrics["ECE"] == pytest.approx(naive_ece(scores.max(1).tolist(), right.tolist()))
     weighted = sum(r["images"] * abs(r["accuracy"] - r["confidence"]) for r in result.calibration() if r["images"])
     assert weighted / 200 == pytest.approx(result.metrics["ECE"])
+
+
+def test_a_bin_holds_its_upper_end():
+    assert _bin(np.array([0.0, 0.01, 0.2, 0.201, 1.0])).tolist() == [0, 0, 2, 3, 14]
+
+
+def test_intervals_equal_naive_resampling():
+    labels, scores, names = random_case(3, 60)
+    targets, found = [target(int(i), names) for i in labels], [answer(s, names) for s in scores]
+    intervals = evaluate_classification(targets, found, names).intervals()
+    rng = np.random.default_rng(0)
+    drawn = []
+    for _ in range(200):
+        chosen = rng.integers(0, 60, 60)
+        one = evaluate_classification([targets[i] for i in chosen], [found[i] for i in chosen], names)
+        drawn.append(list(one.metrics.values()))
+    for name, column in zip(one.metrics, np.array(drawn).T, strict=True):
+        low, high = intervals[name]
+        width = 1.96 * column.std()
+        assert high - low == pytest.approx(2 * width, rel=0.25), name
+        assert (low + high) / 2 == pytest.approx(column.mean(), abs=0.3 * width), name
 
 
 def test_labels_against_themselves_score_one():

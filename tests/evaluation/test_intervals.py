@@ -88,6 +88,10 @@ def test_segmentation_equals_naive_resampling():
     predictions = [ClassMap(torch.from_numpy(np.maximum(x, 0)), names) for x in said]
     result = evaluate_segmentation(targets, predictions, names)
     assert result.intervals().keys() == result.metrics.keys()
+    sums, rows = result.image_pixels.sum(0), result.per_class.values()
+    assert sums[1].tolist() == [row["pixels"] for row in rows]
+    assert sums[2].tolist() == [row["predicted"] for row in rows]
+    assert sums[0].tolist() == result.confusion.diagonal().tolist()
     drawn = []
     for _ in range(60):
         chosen = rng.integers(0, 25, 25)

@@ -109,6 +109,9 @@ def test_images_and_classes_are_ranked_by_recall() -> None:
     assert values["image_recall"] == {"empty.png": None, "found.png": 1.0, "half.png": 0.5, "none.png": 0.0}
     table = str(result).splitlines()
     assert [line.split()[0] for line in table[-4:]] == ["class", "b", "a", "c"]
+    one = Instances((100, 100), boxes=[[60.0, 60, 90, 90]], labels=[0])
+    misses = evaluate_proposals([one, targets[1], targets[1]], [torch.zeros(0, 4)] * 2 + [boxes[0]])
+    assert misses.worst_first().tolist() == [1, 0, 2]  # two missed objects are worse than one
     few = evaluate_proposals(targets, proposals, counts=(1, 2))
     assert (few.ranked_at, few.headline, few.per_class) == (2, ("AR@2", "recall50@2"), {})
     with pytest.raises(InputError, match="1 names but 4 images"):

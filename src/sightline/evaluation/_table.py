@@ -34,8 +34,8 @@ def _notes(notes: Sequence[str]) -> list[str]:
 
 
 def short(result: Any) -> str:
-    """A result in one line, for a Python shell: its first numbers."""
-    shown = ", ".join(f"{name} {number(value)}" for name, value in list(result.metrics.items())[:3])
+    """A result in one line, for a Python shell: the first numbers of its headline."""
+    shown = ", ".join(f"{name} {number(result.metrics[name])}" for name in result.headline[:3])
     return f"{type(result).__name__}({counted(result.images)}: {shown}, …; print it to see all)"
 
 
