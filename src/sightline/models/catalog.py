@@ -21,9 +21,33 @@ from sightline.models.arguments import (
 )
 from sightline.models.by_task import shared
 from sightline.models.classification import named as classifiers
-from sightline.models.detection import efficientdet, faster_rcnn, fcos, keypoint_rcnn, mask_rcnn, retinanet
-from sightline.models.detection.dense_entries import DENSE_ENTRIES
-from sightline.models.detection.region_entries import REGION_ENTRIES
+from sightline.models.darknet import detector as darknet
+from sightline.models.detection import (
+    efficientdet,
+    fast_rcnn,
+    faster_rcnn,
+    faster_rcnn_single,
+    fcos,
+    grid_sliding,
+    keypoint_rcnn,
+    light_head_rcnn,
+    localiser,
+    mask_rcnn,
+    overfeat,
+    pp_yolo,
+    proposal_network,
+    r_cnn,
+    r_fcn,
+    retinanet,
+    sightline_detector,
+    sliding_window,
+    ssd,
+    ssd_mobilenet,
+    ssdlite,
+    yolo_9000,
+    yolo_v1,
+    yolo_v2,
+)
 from sightline.models.entry import BACKBONE_ARGUMENTS, Entry
 from sightline.models.model import Model
 from sightline.models.published import DATA, PUBLISHED, Published, class_names, coco_classes, find_published, local_file
@@ -44,14 +68,31 @@ from sightline.runtime.values import require_whole
 from sightline.structures import Classes
 
 ENTRIES: list[Entry] = [
+    *r_cnn.ENTRIES,
     *faster_rcnn.ENTRIES,
     *mask_rcnn.ENTRIES,
     *keypoint_rcnn.ENTRIES,
-    *REGION_ENTRIES,
+    *faster_rcnn_single.ENTRIES,
+    *proposal_network.ENTRIES,
+    *fast_rcnn.ENTRIES,
+    *r_fcn.ENTRIES,
+    *light_head_rcnn.ENTRIES,
+    *localiser.ENTRIES,
+    *sliding_window.ENTRIES,
+    *grid_sliding.ENTRIES,
+    *overfeat.ENTRIES,
+    *sightline_detector.ENTRIES,
+    *ssd.ENTRIES,
+    *ssd_mobilenet.ENTRIES,
+    *ssdlite.ENTRIES,
     *retinanet.ENTRIES,
     *fcos.ENTRIES,
+    *pp_yolo.ENTRIES,
+    *yolo_v1.ENTRIES,
+    *yolo_v2.ENTRIES,
+    *yolo_9000.ENTRIES,
+    *darknet.ENTRIES,
     *efficientdet.ENTRIES,
-    *DENSE_ENTRIES,
     *sliding_segmentation.ENTRIES,
     *full_resolution.ENTRIES,
     *fcn.ENTRIES,

@@ -16,6 +16,7 @@ from sightline.models.darknet.heads import heads_of
 from sightline.models.darknet.network import DarknetNetwork
 from sightline.models.darknet.preprocess import DarknetPreprocess
 from sightline.models.detection.detector import Detections, Detector
+from sightline.models.entry import Entry
 from sightline.models.model import Losses, Model
 from sightline.models.preprocess import Preprocess
 from sightline.ops.boxes import clip_boxes_to_image
@@ -256,3 +257,13 @@ def _tiny() -> str:
 
 TINY = _tiny()
 """The `.cfg` text of a small network with YOLO v3's layers: two heads, at strides 32 and 16."""
+
+
+ENTRIES = (
+    Entry(
+        name="darknet",
+        builder=darknet,
+        task="detection",
+        paper="Redmon and Farhadi 2018, YOLOv3; the files of darknet, their program",
+    ),
+)

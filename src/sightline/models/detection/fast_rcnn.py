@@ -18,19 +18,20 @@ import torch
 from torch import Tensor, nn
 
 from sightline.models.detection.detector import Detections, Detector, head_outputs
-from sightline.models.detection.proposers import Proposer, ProposerName, StoredProposals, checked, make_proposer
-from sightline.models.detection.single_map import mobilenet_v2_body, vgg_body
+from sightline.models.detection.parts import dense_layers, region_layers, single_map
+from sightline.models.detection.proposers import ProposerName, StoredProposals, checked, make_proposer
+from sightline.models.entry import Entry
 from sightline.models.model import Losses
-from sightline.models.preprocess import Preprocess, imagenet_preprocess
+from sightline.models.preprocess import InputSize, Preprocess, imagenet_preprocess
 from sightline.models.weights import shared_keys
-from sightline.nn.backbones.vgg import vgg16
-from sightline.nn.heads.box import BoxPredictor, BoxSettings, RegionHeads, TwoLayerHead
-from sightline.nn.heads.regions import DenseHead, PooledRegions
-from sightline.nn.layers import Norm
+from sightline.nn.backbones.named import OPTIONS, BackboneOptions, PyramidName, build_backbone
+from sightline.nn.heads.box import BoxPredictor, BoxSettings, RegionHeads
+from sightline.nn.heads.regions import PooledRegions
 from sightline.ops.boxes import clip_boxes_to_image, remove_small_boxes, scale_boxes
-from sightline.ops.proposals import CachedProposals, SelectiveSearch
+from sightline.ops.proposals import CachedProposals, Proposer, SelectiveSearch
 from sightline.structures import Classes, ImageBatch, Instances
 
+SIZE = InputSize(600, 1000)
 BOXES = BoxSettings(samples=64, nms_iou=0.3, bend=1.0)
 """Section 2.3: 64 regions of each of two images, a quarter of them objects; equation 3 bends at 1."""
 
@@ -103,78 +104,69 @@ class FastRCNN(Detector):
         return self.roi_heads(self.backbone(batch.tensor), batch.proposals, batch, targets)
 
 
-def fast_rcnn_vgg16(
+def fast_rcnn(
     classes: Iterable[str],
     *,
+    backbone: PyramidName = "vgg16",
     in_channels: int = 3,
-    trainable_layers: int = 5,
-    min_size: int = 600,
-    max_size: int = 1000,
+    options: BackboneOptions = OPTIONS,
+    size: InputSize = SIZE,
     hidden: int = 4096,
     proposer: ProposerName = "windows",
     limit: int = 2000,
     boxes: BoxSettings = BOXES,
     output_ids: Sequence[int] | None = None,
 ) -> FastRCNN:
-    """VGG-16, the paper's model L: 134,690,729 parameters with 20 classes.
+    """Fast R-CNN on one map of stride 16, of any backbone.
 
     Args:
         classes: names of the classes.
+        backbone: name of the classification network that it is built on.
         in_channels: channels of the images.
-        trainable_layers: how many of the five blocks of convolutions learn; 3 in the paper (section 4.5).
-        min_size, max_size: the images' sides inside the network.
-        hidden: width of the dense layers fc6 and fc7; the published weights have 4096.
+        options: how the backbone is normalised, and how much of it learns; 3 blocks in the paper (section 4.5).
+        size: the images' sides inside the network.
+        hidden: width of the dense layers fc6 and fc7; VGG's published weights have 4096.
         proposer: where proposals come from: see `make_proposer`. Others can be set afterwards: `model.proposer = …`.
         limit: proposals an image that are looked at.
         boxes: numbers of the box head.
         output_ids: as in `Detector`.
     """
-    names, net = Classes(classes), vgg16(in_channels=in_channels, hidden=hidden)
-    body = vgg_body(net, trainable_layers)
-    fc6, fc7 = net.classifier[0], net.classifier[3]
-    heads = RegionHeads(
-        PooledRegions(body.taken[0], stride=16, size=7),
-        DenseHead(fc6, fc7, dropout=0.5),
-        BoxPredictor(hidden, head_outputs(names, output_ids)),
-        boxes,
-    )
-    preprocess = imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size)
-    model = FastRCNN(names, preprocess, body, make_proposer(proposer), heads, limit, output_ids)
-    model.backbone_keys = shared_keys(net, model)
-    return model
-
-
-def fast_rcnn_mobilenet_v2(
-    classes: Iterable[str],
-    *,
-    in_channels: int = 3,
-    norm: Norm = "batch",
-    trainable_layers: int = 7,
-    min_size: int = 320,
-    max_size: int = 640,
-    hidden: int = 512,
-    proposer: ProposerName = "windows",
-    limit: int = 2000,
-    boxes: BoxSettings = BOXES,
-    output_ids: Sequence[int] | None = None,
-) -> FastRCNN:
-    """The same on MobileNet v2's map of stride 16, for a few cores, and beside its forerunner and successor.
-
-    Args:
-        norm: "batch" learns the backbone's normalisation, "frozen" keeps it.
-        trainable_layers: how many of the backbone's seven parts learn.
-        hidden: width of the box head.
-        classes, in_channels, min_size, max_size, proposer, limit, boxes, output_ids: as for `fast_rcnn_vgg16`.
-    """
     names = Classes(classes)
-    net, body = mobilenet_v2_body(in_channels, norm, trainable_layers)
+    net = build_backbone(backbone, in_channels, options, known=PyramidName, **dense_layers(backbone, hidden))
+    body = single_map(net, options.trainable_layers)
     heads = RegionHeads(
         PooledRegions(body.taken[0], stride=16, size=7),
-        TwoLayerHead(96 * 7 * 7, hidden),
+        region_layers(net, body.channels[0], hidden),
         BoxPredictor(hidden, head_outputs(names, output_ids)),
         boxes,
     )
-    preprocess = imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size)
+    preprocess = imagenet_preprocess(in_channels, size)
     model = FastRCNN(names, preprocess, body, make_proposer(proposer), heads, limit, output_ids)
     model.backbone_keys = shared_keys(net, model)
     return model
+
+
+_PAPER = "Girshick 2015, Fast R-CNN"
+
+ENTRIES = (
+    Entry(name="fast_rcnn", builder=fast_rcnn, task="detection", paper=_PAPER),
+    Entry(
+        name="fast_rcnn_vgg16",
+        builder=fast_rcnn,
+        task="detection",
+        paper=_PAPER,
+        summary="VGG-16, the paper's model L: 134,690,729 parameters with 20 classes.",
+        start={"trainable_layers": 3},
+        fixed={"backbone": "vgg16", "norm": "batch", "norm_eps": None},
+    ),
+    Entry(
+        name="fast_rcnn_mobilenet_v2",
+        builder=fast_rcnn,
+        task="detection",
+        paper=_PAPER,
+        summary="MobileNet v2's map of stride 16, for a few cores, and beside its forerunner and successor.",
+        start={"norm": "frozen", "trainable_layers": 5},
+        fixed={"backbone": "mobilenet_v2"},
+        defaults={"min_size": 320, "max_size": 640, "hidden": 512},
+    ),
+)

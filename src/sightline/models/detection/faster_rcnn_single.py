@@ -15,101 +15,95 @@ from collections.abc import Iterable, Sequence
 
 from sightline.models.detection.detector import head_outputs
 from sightline.models.detection.faster_rcnn import FasterRCNN
-from sightline.models.detection.single_map import mobilenet_v2_body, vgg_body
-from sightline.models.preprocess import imagenet_preprocess
+from sightline.models.detection.parts import dense_layers, region_layers, single_map
+from sightline.models.entry import Entry
+from sightline.models.preprocess import InputSize, imagenet_preprocess
 from sightline.models.weights import shared_keys
-from sightline.nn.backbones.vgg import vgg16
-from sightline.nn.heads.box import BoxPredictor, BoxSettings, RegionHeads, TwoLayerHead
-from sightline.nn.heads.regions import DenseHead, PooledRegions
+from sightline.nn.backbones.named import OPTIONS, BackboneOptions, PyramidName, build_backbone
+from sightline.nn.heads.box import BoxPredictor, BoxSettings, RegionHeads
+from sightline.nn.heads.regions import PooledRegions
 from sightline.nn.heads.rpn import ProposalSettings
 from sightline.nn.heads.rpn_single import SingleMapRPN
-from sightline.nn.layers import Norm
 from sightline.structures import Classes
 
+SIZE = InputSize(600, 1000)
 PROPOSALS = ProposalSettings(before_nms=(12000, 6000), after_nms=(2000, 300), min_size=16)
 """Sections 3.3 and 4.1: 2000 proposals train, 300 are enough to predict."""
 SMALL_PROPOSALS = ProposalSettings(before_nms=(2000, 1000), after_nms=(1000, 300), min_size=4)
 BOXES = BoxSettings(samples=128, nms_iou=0.3)
 
 
-def faster_rcnn_vgg16(
+def faster_rcnn_single(
     classes: Iterable[str],
     *,
+    backbone: PyramidName = "vgg16",
     in_channels: int = 3,
-    trainable_layers: int = 5,
-    min_size: int = 600,
-    max_size: int = 1000,
+    options: BackboneOptions = OPTIONS,
+    size: InputSize = SIZE,
     hidden: int = 4096,
+    anchor_sizes: Sequence[float] = (128, 256, 512),
+    rpn_channels: int = 512,
     proposals: ProposalSettings = PROPOSALS,
     boxes: BoxSettings = BOXES,
     output_ids: Sequence[int] | None = None,
 ) -> FasterRCNN:
-    """VGG-16: 137,078,239 parameters with 20 classes.
+    """Faster R-CNN on one map of stride 16, of any backbone.
 
     Args:
         classes: names of the classes.
+        backbone: name of the classification network that it is built on.
         in_channels: channels of the images.
-        trainable_layers: how many of the five blocks of convolutions learn; the paper's 3 spare conv1 and conv2.
-        min_size, max_size: the images' sides inside the network.
-        hidden: width of the dense layers fc6 and fc7; the published weights have 4096.
+        options: how the backbone is normalised, and how much of it learns; the paper's 3 blocks spare conv1 and conv2.
+        size: the images' sides inside the network.
+        hidden: width of the dense layers; VGG's published weights have 4096.
+        anchor_sizes: sides of a cell's anchors, in pixels; each comes in three shapes.
+        rpn_channels: of the convolution before the proposals.
         proposals, boxes: numbers of the two stages.
         output_ids: as in `Detector`.
     """
-    names, net = Classes(classes), vgg16(in_channels=in_channels, hidden=hidden)
-    body = vgg_body(net, trainable_layers)
-    fc6, fc7 = net.classifier[0], net.classifier[3]
-    model = FasterRCNN(
-        names,
-        imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size),
-        body,
-        SingleMapRPN(body.taken[0], 512, sizes=(128, 256, 512), ratios=(0.5, 1.0, 2.0), settings=proposals),
-        RegionHeads(
-            PooledRegions(body.taken[0], stride=16, size=7),
-            DenseHead(fc6, fc7, dropout=0.5),
-            BoxPredictor(hidden, head_outputs(names, output_ids)),
-            boxes,
-        ),
-        output_ids,
-    )
-    model.backbone_keys = shared_keys(net, model)
-    return model
-
-
-def faster_rcnn_mobilenet_v2(
-    classes: Iterable[str],
-    *,
-    in_channels: int = 3,
-    norm: Norm = "batch",
-    trainable_layers: int = 7,
-    min_size: int = 320,
-    max_size: int = 640,
-    hidden: int = 512,
-    proposals: ProposalSettings = SMALL_PROPOSALS,
-    boxes: BoxSettings = BOXES,
-    output_ids: Sequence[int] | None = None,
-) -> FasterRCNN:
-    """The same on MobileNet v2's map of stride 16, with smaller anchors: for a few cores, and beside its forerunners.
-
-    Args:
-        norm: "batch" learns the backbone's normalisation, "frozen" keeps it.
-        trainable_layers: how many of the backbone's seven parts learn.
-        hidden: width of the box head.
-        classes, in_channels, min_size, max_size, proposals, boxes, output_ids: as for `faster_rcnn_vgg16`.
-    """
     names = Classes(classes)
-    net, body = mobilenet_v2_body(in_channels, norm, trainable_layers)
-    model = FasterRCNN(
-        names,
-        imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size),
-        body,
-        SingleMapRPN(body.taken[0], 96, sizes=(32, 64, 128, 256), hidden=128, settings=proposals),
-        RegionHeads(
-            PooledRegions(body.taken[0], stride=16, size=7),
-            TwoLayerHead(96 * 7 * 7, hidden),
-            BoxPredictor(hidden, head_outputs(names, output_ids)),
-            boxes,
-        ),
-        output_ids,
+    net = build_backbone(backbone, in_channels, options, known=PyramidName, **dense_layers(backbone, hidden))
+    body = single_map(net, options.trainable_layers)
+    (level,), (channels,) = body.taken, body.channels
+    rpn = SingleMapRPN(level, channels, sizes=anchor_sizes, hidden=rpn_channels, settings=proposals)
+    heads = RegionHeads(
+        PooledRegions(level, stride=16, size=7),
+        region_layers(net, channels, hidden),
+        BoxPredictor(hidden, head_outputs(names, output_ids)),
+        boxes,
     )
+    model = FasterRCNN(names, imagenet_preprocess(in_channels, size), body, rpn, heads, output_ids)
     model.backbone_keys = shared_keys(net, model)
     return model
+
+
+_PAPER = "Ren et al. 2015, Faster R-CNN"
+
+ENTRIES = (
+    Entry(
+        name="faster_rcnn_vgg16",
+        builder=faster_rcnn_single,
+        task="detection",
+        paper=_PAPER,
+        summary="VGG-16: 137,078,239 parameters with 20 classes.",
+        start={"trainable_layers": 3},
+        fixed={"backbone": "vgg16", "norm": "batch", "norm_eps": None},
+    ),
+    Entry(
+        name="faster_rcnn_mobilenet_v2",
+        builder=faster_rcnn_single,
+        task="detection",
+        paper=_PAPER,
+        summary="MobileNet v2's map of stride 16, with smaller anchors: for a few cores, and beside its forerunners.",
+        start={"norm": "frozen", "trainable_layers": 5},
+        fixed={"backbone": "mobilenet_v2"},
+        defaults={
+            "min_size": 320,
+            "max_size": 640,
+            "hidden": 512,
+            "anchor_sizes": (32, 64, 128, 256),
+            "rpn_channels": 128,
+            "proposals": SMALL_PROPOSALS,
+        },
+    ),
+)

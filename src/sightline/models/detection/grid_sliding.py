@@ -16,11 +16,11 @@ from torch.nn import functional as F
 from sightline.errors import InputError
 from sightline.models.detection.detector import Detections, Detector
 from sightline.models.detection.sliding_window import crop_regions
+from sightline.models.entry import Entry
 from sightline.models.model import Losses
-from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
+from sightline.models.preprocess import Preprocess, imagenet_preprocess
 from sightline.models.weights import shared_keys
-from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
-from sightline.nn.backbones.resnet import resnet18
+from sightline.nn.backbones.named import BackboneName, build_backbone
 from sightline.ops.assignment import match_best
 from sightline.ops.boxes import box_iou, clip_boxes_to_image, decode_boxes, encode_boxes
 from sightline.ops.suppression import batched_nms
@@ -167,51 +167,45 @@ class GridSliding(Detector):
 GRID = GridSettings()
 
 
-def grid_sliding_mobilenet_v2(
+def grid_sliding(
     classes: Iterable[str],
     *,
+    backbone: BackboneName = "mobilenet_v2",
     in_channels: int = 3,
     min_size: int = 160,
     max_size: int = 256,
     grid: GridSettings = GRID,
 ) -> GridSliding:
-    """Sliding over a grid with MobileNet v2.
+    """Sliding over a grid on any backbone.
 
     Args:
         classes: names of the classes.
+        backbone: name of the classification network that it is built on.
         in_channels: channels of the images.
         min_size, max_size: the images' sides inside the model.
         grid: the grid and its regions.
     """
-    net = mobilenet_v2(in_channels=in_channels)
-    return _assemble(net, net.last_channels, classes, in_channels, min_size, max_size, grid)
-
-
-def grid_sliding_resnet18(
-    classes: Iterable[str],
-    *,
-    in_channels: int = 3,
-    min_size: int = 160,
-    max_size: int = 256,
-    grid: GridSettings = GRID,
-) -> GridSliding:
-    """Sliding over a grid with ResNet-18. Arguments as for `grid_sliding_mobilenet_v2`."""
-    net = resnet18(in_channels=in_channels)
-    return _assemble(net, net.stages[-1].channels, classes, in_channels, min_size, max_size, grid)
-
-
-def _assemble(
-    net: nn.Module,
-    channels: int,
-    classes: Iterable[str],
-    in_channels: int,
-    min_size: int,
-    max_size: int,
-    grid: GridSettings,
-) -> GridSliding:
-    backbone = nn.Sequential(*net.layers().values())  # type: ignore[operator]
-    mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)
-    preprocess = Preprocess(mean, std, min_size=min_size, max_size=max_size, divisor=1)
-    model = GridSliding(Classes(classes), preprocess, backbone, channels, grid)
+    names, net = Classes(classes), build_backbone(backbone, in_channels)
+    layers, channels = nn.Sequential(*net.layers().values()), net.last_map.channels
+    preprocess = imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size, divisor=1)
+    model = GridSliding(names, preprocess, layers, channels, grid)
     model.backbone_keys = shared_keys(net, model)
     return model
+
+
+_PAPER = "Rowley, Baluja, Kanade 1998; Redmon et al. 2016, You only look once"
+
+ENTRIES = (
+    Entry(name="grid_sliding", builder=grid_sliding, task="detection", paper=_PAPER),
+    *(
+        Entry(
+            name=f"grid_sliding_{backbone}",
+            builder=grid_sliding,
+            task="detection",
+            paper=_PAPER,
+            summary=f"Sliding over a grid with {title}.",
+            fixed={"backbone": backbone},
+        )
+        for backbone, title in (("mobilenet_v2", "MobileNet v2"), ("resnet18", "ResNet-18"))
+    ),
+)

@@ -16,20 +16,21 @@ from torch import Tensor, nn
 
 from sightline.models.detection.detector import head_outputs
 from sightline.models.detection.faster_rcnn import FasterRCNN
-from sightline.models.detection.single_map import dilated_resnet_body, mobilenet_v2_body
-from sightline.models.preprocess import imagenet_preprocess
+from sightline.models.detection.parts import single_map
+from sightline.models.detection.r_fcn import SMALL, SMALL_START, START
+from sightline.models.entry import Entry
+from sightline.models.preprocess import InputSize, imagenet_preprocess
 from sightline.models.weights import shared_keys
-from sightline.nn.backbones.resnet import resnet101
+from sightline.nn.backbones.named import OPTIONS, BackboneOptions, StridedName, build_backbone
 from sightline.nn.heads.box import BoxSettings, RegionHeads
 from sightline.nn.heads.regions import SharedBoxPredictor
 from sightline.nn.heads.rpn import ProposalSettings
 from sightline.nn.heads.rpn_single import SingleMapRPN
-from sightline.nn.layers import Norm
 from sightline.ops.position_sensitive import ps_roi_align
 from sightline.structures import Classes, ImageBatch
 
+SIZE = InputSize(800, 1200)
 PROPOSALS = ProposalSettings(before_nms=(12000, 6000), after_nms=(2000, 1000), min_size=16)
-SMALL_PROPOSALS = ProposalSettings(before_nms=(2000, 1000), after_nms=(1000, 300), min_size=4)
 BOXES = BoxSettings(samples=256)
 
 
@@ -84,75 +85,73 @@ class ThinRegions(nn.Module):
         return ps_roi_align(self.maps(maps[self.level]), boxes, self.bins, 1 / self.stride, sampling_ratio=2)
 
 
-def light_head_rcnn_resnet101(
+def light_head_rcnn(
     classes: Iterable[str],
     *,
+    backbone: StridedName = "resnet101",
     in_channels: int = 3,
-    norm: Norm = "batch",
-    trainable_layers: int = 5,
-    min_size: int = 800,
-    max_size: int = 1200,
+    options: BackboneOptions = OPTIONS,
+    size: InputSize = SIZE,
+    dilated: bool = True,
+    middle: int = 256,
     hidden: int = 2048,
+    anchor_sizes: Sequence[float] = (32, 64, 128, 256, 512),
+    rpn_channels: int = 512,
     proposals: ProposalSettings = PROPOSALS,
     boxes: BoxSettings = BOXES,
     output_ids: Sequence[int] | None = None,
 ) -> FasterRCNN:
-    """ResNet-101 with its last stage at stride 16: setting L.
+    """Light-Head R-CNN on any backbone that can be dilated.
 
     Args:
         classes: names of the classes.
+        backbone: name of the classification network that it is built on.
         in_channels: channels of the images.
-        norm: "batch" learns the backbone's normalisation, "frozen" keeps it.
-        trainable_layers: how many of the backbone's parts learn (a ResNet has five), counted from its end.
-        min_size, max_size: the images' sides inside the network.
+        options: how the backbone is normalised, and how much of it learns.
+        size: the images' sides inside the network.
+        dilated: regions are read from the last stage, brought to stride 16; else from the map before, as proposals are.
+        middle: channels inside the large separable convolution: 256 in the paper's setting L, 64 in its setting S.
         hidden: width of the one dense layer.
+        anchor_sizes: sides of a cell's anchors, in pixels; each comes in three shapes.
+        rpn_channels: of the convolution before the proposals.
         proposals, boxes: numbers of the two stages.
         output_ids: as in `Detector`.
     """
-    names = Classes(classes)
-    net, body = dilated_resnet_body(resnet101, in_channels, norm, trainable_layers)
-    rpn = SingleMapRPN("layer3", 1024, sizes=(32, 64, 128, 256, 512), settings=proposals)
+    names, net = Classes(classes), build_backbone(backbone, in_channels, options, known=StridedName)
+    body = single_map(net, options.trainable_layers, dilated=dilated)
+    rpn = SingleMapRPN(body.taken[0], body.channels[0], anchor_sizes, hidden=rpn_channels, settings=proposals)
     heads = RegionHeads(
-        ThinRegions("layer4", 2048, stride=16, middle=256, thin=10, bins=7),
+        ThinRegions(body.taken[-1], body.channels[-1], stride=16, middle=middle, thin=10, bins=7),
         nn.Sequential(nn.Flatten(), nn.Linear(10 * 7 * 7, hidden), nn.ReLU(inplace=True)),
         SharedBoxPredictor(hidden, head_outputs(names, output_ids)),
         boxes,
     )
-    model = FasterRCNN(
-        names, imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size), body, rpn, heads, output_ids
-    )
+    model = FasterRCNN(names, imagenet_preprocess(in_channels, size), body, rpn, heads, output_ids)
     model.backbone_keys = shared_keys(net, model)
     return model
 
 
-def light_head_rcnn_mobilenet_v2(
-    classes: Iterable[str],
-    *,
-    in_channels: int = 3,
-    norm: Norm = "batch",
-    trainable_layers: int = 7,
-    min_size: int = 320,
-    max_size: int = 640,
-    hidden: int = 512,
-    proposals: ProposalSettings = SMALL_PROPOSALS,
-    boxes: BoxSettings = BOXES,
-    output_ids: Sequence[int] | None = None,
-) -> FasterRCNN:
-    """MobileNet v2's map of stride 16, read by both stages, and smaller anchors, for a few cores: setting S.
+_PAPER = "Li et al. 2017, Light-head R-CNN"
 
-    Arguments as for `light_head_rcnn_resnet101`; the backbone has seven parts.
-    """
-    names = Classes(classes)
-    net, body = mobilenet_v2_body(in_channels, norm, trainable_layers)
-    rpn = SingleMapRPN("13", 96, sizes=(32, 64, 128, 256), hidden=128, settings=proposals)
-    heads = RegionHeads(
-        ThinRegions("13", 96, stride=16, middle=64, thin=10, bins=7),
-        nn.Sequential(nn.Flatten(), nn.Linear(10 * 7 * 7, hidden), nn.ReLU(inplace=True)),
-        SharedBoxPredictor(hidden, head_outputs(names, output_ids)),
-        boxes,
-    )
-    model = FasterRCNN(
-        names, imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size), body, rpn, heads, output_ids
-    )
-    model.backbone_keys = shared_keys(net, model)
-    return model
+ENTRIES = (
+    Entry(name="light_head_rcnn", builder=light_head_rcnn, task="detection", paper=_PAPER, start={"norm": "frozen"}),
+    Entry(
+        name="light_head_rcnn_resnet101",
+        builder=light_head_rcnn,
+        task="detection",
+        paper=_PAPER,
+        summary="ResNet-101 with its last stage at stride 16: setting L.",
+        start=START,
+        fixed={"backbone": "resnet101", "dilated": True},
+    ),
+    Entry(
+        name="light_head_rcnn_mobilenet_v2",
+        builder=light_head_rcnn,
+        task="detection",
+        paper=_PAPER,
+        summary="MobileNet v2's map of stride 16, read by both stages, smaller anchors, for a few cores: setting S.",
+        start=SMALL_START,
+        fixed={"backbone": "mobilenet_v2", "dilated": False, "middle": 64},
+        defaults=SMALL | {"hidden": 512},
+    ),
+)

@@ -16,11 +16,11 @@ from torch.nn import functional as F
 
 from sightline.errors import InputError
 from sightline.models.detection.detector import Detections, Detector
+from sightline.models.entry import Entry
 from sightline.models.model import Losses
-from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
+from sightline.models.preprocess import Preprocess, imagenet_preprocess
 from sightline.models.weights import shared_keys
-from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
-from sightline.nn.backbones.resnet import resnet18
+from sightline.nn.backbones.named import BackboneName, build_backbone
 from sightline.ops.boxes import box_area, box_convert, denormalize_boxes, normalize_boxes
 from sightline.structures import Classes, ImageBatch, Instances, Size
 
@@ -122,52 +122,47 @@ def decode_place(places: Tensor, size: Size) -> Tensor:
     return denormalize_boxes(boxes.clamp(0, 1), size)
 
 
-def localiser_mobilenet_v2(
+def localiser(
     classes: Iterable[str],
     *,
+    backbone: BackboneName = "mobilenet_v2",
     in_channels: int = 3,
     image_size: int = 224,
     class_weight: float = 0.8,
     box_weight: float = 0.2,
 ) -> Localiser:
-    """A localiser on MobileNet v2.
+    """A localiser on any backbone.
 
     Args:
         classes: names of the classes.
+        backbone: name of the classification network that it is built on.
         in_channels: channels of the images.
         image_size: side of the square that images are resized to, at least 33.
         class_weight, box_weight: factors on the two losses.
     """
-    net = mobilenet_v2(in_channels=in_channels)
-    return _assemble(net, net.last_channels, classes, in_channels, image_size, (class_weight, box_weight))
-
-
-def localiser_resnet18(
-    classes: Iterable[str],
-    *,
-    in_channels: int = 3,
-    image_size: int = 224,
-    class_weight: float = 0.8,
-    box_weight: float = 0.2,
-) -> Localiser:
-    """A localiser on ResNet-18. Arguments as for `localiser_mobilenet_v2`."""
-    net = resnet18(in_channels=in_channels)
-    return _assemble(net, net.stages[-1].channels, classes, in_channels, image_size, (class_weight, box_weight))
-
-
-def _assemble(
-    net: nn.Module,
-    channels: int,
-    classes: Iterable[str],
-    in_channels: int,
-    image_size: int,
-    weights: tuple[float, float],
-) -> Localiser:
     if image_size < 33:
         raise InputError(f"image_size is {image_size}, but must be at least 33: the network halves it five times")
-    backbone = nn.Sequential(*net.layers().values())  # type: ignore[operator]
-    mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)
-    preprocess = Preprocess(mean, std, fixed_size=(image_size, image_size), divisor=1)
-    model = Localiser(Classes(classes), preprocess, backbone, channels, weights=weights)
+    names, net = Classes(classes), build_backbone(backbone, in_channels)
+    layers, channels = nn.Sequential(*net.layers().values()), net.last_map.channels
+    preprocess = imagenet_preprocess(in_channels, fixed_size=(image_size, image_size), divisor=1)
+    model = Localiser(names, preprocess, layers, channels, weights=(class_weight, box_weight))
     model.backbone_keys = shared_keys(net, model)
     return model
+
+
+_PAPER = "Krizhevsky et al. 2012; Redmon et al. 2016"
+
+ENTRIES = (
+    Entry(name="localiser", builder=localiser, task="detection", paper=_PAPER),
+    *(
+        Entry(
+            name=f"localiser_{backbone}",
+            builder=localiser,
+            task="detection",
+            paper=_PAPER,
+            summary=f"A localiser on {title}.",
+            fixed={"backbone": backbone},
+        )
+        for backbone, title in (("mobilenet_v2", "MobileNet v2"), ("resnet18", "ResNet-18"))
+    ),
+)

@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from sightline.errors import InputError
 from sightline.models.detection.detector import Detections, Detector
+from sightline.models.entry import Entry
 from sightline.models.model import Losses
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
 from sightline.models.weights import shared_keys
@@ -409,3 +410,18 @@ def _start(layers: nn.Sequential) -> nn.Sequential:
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
     return layers
+
+
+_PAPER = "Sermanet et al. 2014, OverFeat"
+
+ENTRIES = (
+    Entry(name="overfeat_fast", builder=overfeat_fast, task="detection", paper=_PAPER),
+    Entry(name="overfeat_accurate", builder=overfeat_accurate, task="detection", paper=_PAPER),
+    Entry(
+        name="overfeat_mobilenet_v2",
+        builder=overfeat_mobilenet_v2,
+        task="detection",
+        paper=_PAPER,
+        backbone="mobilenet_v2",
+    ),
+)

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sightline.models.detection.detector import Detections
 from sightline.models.preprocess import Preprocess
 from sightline.nn.backbones.dilation import dilated_maps
 from sightline.nn.backbones.features import FeatureMaps, Network
+from sightline.nn.backbones.vgg import VGG
+from sightline.nn.heads.box import TwoLayerHead
+from sightline.nn.heads.regions import DenseHead
 from sightline.nn.necks.fpn import FeaturePyramid, PyramidBackbone
 from sightline.nn.necks.last_levels import LastLevelP6P7
 from sightline.ops.anchors import pyramid_anchors
@@ -63,6 +66,24 @@ def single_map(net: Network, trainable_layers: int | None, *, dilated: bool = Fa
     Papers before the pyramids (Lin et al. 2017), and those whose heads are cheap, look at these.
     """
     return dilated_maps(net, 16, 16, trainable_layers) if dilated else net.maps((16,), trainable_layers)
+
+
+def dense_layers(name: str, hidden: int) -> dict[str, int]:
+    """Arguments of the backbone `name` that set the width of its dense layers, where it has any to be taken over."""
+    return {"hidden": hidden} if name.startswith("vgg") else {}
+
+
+def region_layers(net: Network, channels: int, hidden: int) -> nn.Module:
+    """What follows 7×7 region features: VGG's own dense layers, as published, else two new ones.
+
+    Args:
+        net: the backbone's classifier.
+        channels: of the region features.
+        hidden: width of the layers.
+    """
+    if isinstance(net, VGG):
+        return DenseHead(net.classifier[0], net.classifier[3], dropout=0.5)
+    return TwoLayerHead(channels * 7 * 7, hidden)
 
 
 def level_anchors(bases: Sequence[Tensor], maps: Sequence[Tensor], batch: ImageBatch) -> list[Tensor]:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from sightline.errors import InputError
 from sightline.models.detection.detector import SMALL_RATE, Detections, Detector, head_outputs
+from sightline.models.entry import Entry
 from sightline.models.model import Losses
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
 from sightline.models.weights import shared_keys
@@ -437,3 +438,18 @@ def _pp_yolo(
     model = PPYOLO(names, preprocess, backbone, neck, head, anchors, settings, output_ids)
     model.backbone_keys = shared_keys(net, model)
     return model
+
+
+_PAPER = "Long et al. 2020, PP-YOLO: an effective and efficient implementation of object detector"
+
+ENTRIES = (
+    Entry(name="pp_yolo_resnet50_vd", builder=pp_yolo_resnet50_vd, task="detection", paper=_PAPER),
+    Entry(name="pp_yolo_resnet18_vd", builder=pp_yolo_resnet18_vd, task="detection", paper=_PAPER),
+    Entry(
+        name="pp_yolo_mobilenet_v2",
+        builder=pp_yolo_mobilenet_v2,
+        task="detection",
+        paper=_PAPER,
+        backbone="mobilenet_v2",
+    ),
+)

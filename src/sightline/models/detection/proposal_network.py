@@ -7,14 +7,14 @@ from collections.abc import Iterable, Sequence
 from torch import Tensor, nn
 
 from sightline.models.detection.detector import Detections, Detector
-from sightline.models.detection.single_map import mobilenet_v2_body, vgg_body
+from sightline.models.detection.parts import dense_layers, single_map
+from sightline.models.entry import Entry
 from sightline.models.model import Losses
-from sightline.models.preprocess import Preprocess, imagenet_preprocess
+from sightline.models.preprocess import InputSize, Preprocess, imagenet_preprocess
 from sightline.models.weights import shared_keys
-from sightline.nn.backbones.vgg import vgg16
+from sightline.nn.backbones.named import OPTIONS, BackboneOptions, PyramidName, build_backbone
 from sightline.nn.heads.rpn import ProposalSettings
 from sightline.nn.heads.rpn_single import SingleMapRPN
-from sightline.nn.layers import Norm
 from sightline.ops.boxes import scale_boxes
 from sightline.structures import Classes, ImageBatch, Instances
 
@@ -64,62 +64,71 @@ class ProposalNetwork(Detector):
         return boxes
 
 
+SIZE = InputSize(600, 1000)
 PROPOSALS = ProposalSettings(before_nms=(12000, 6000), after_nms=(2000, 2000), min_size=16)
-SMALL_PROPOSALS = ProposalSettings(before_nms=(3000, 3000), after_nms=(1000, 1000), min_size=4)
 
 
-def region_proposal_network_vgg16(
+def region_proposal_network(
     classes: Iterable[str],
     *,
+    backbone: PyramidName = "vgg16",
     in_channels: int = 3,
-    trainable_layers: int = 5,
-    min_size: int = 600,
-    max_size: int = 1000,
+    options: BackboneOptions = OPTIONS,
+    size: InputSize = SIZE,
+    anchor_sizes: Sequence[float] = (128, 256, 512),
+    rpn_channels: int = 512,
     proposals: ProposalSettings = PROPOSALS,
     output_ids: Sequence[int] | None = None,
 ) -> ProposalNetwork:
-    """The paper's, on VGG-16.
+    """The region proposal network on one map of stride 16, of any backbone.
 
     Args:
         classes: names of the data's classes.
+        backbone: name of the classification network that it is built on.
         in_channels: channels of the images.
-        trainable_layers: how many of the five blocks of convolutions learn.
-        min_size, max_size: the images' sides inside the network.
+        options: how the backbone is normalised, and how much of it learns.
+        size: the images' sides inside the network.
+        anchor_sizes: sides of a cell's anchors, in pixels; each comes in three shapes.
+        rpn_channels: of the convolution before the proposals.
         proposals: numbers of the stage; by default the best 2000 boxes are given.
         output_ids: not used, as there is no output a class.
     """
-    net = vgg16(in_channels=in_channels, hidden=1)
-    body = vgg_body(net, trainable_layers)
-    rpn = SingleMapRPN(body.taken[0], 512, sizes=(128, 256, 512), settings=proposals)
-    model = ProposalNetwork(
-        Classes(classes), imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size), body, rpn
-    )
+    net = build_backbone(backbone, in_channels, options, known=PyramidName, **dense_layers(backbone, 1))
+    body = single_map(net, options.trainable_layers)
+    (level,), (channels,) = body.taken, body.channels
+    rpn = SingleMapRPN(level, channels, sizes=anchor_sizes, hidden=rpn_channels, settings=proposals)
+    model = ProposalNetwork(Classes(classes), imagenet_preprocess(in_channels, size), body, rpn)
     model.backbone_keys = shared_keys(net, model)
     return model
 
 
-def region_proposal_network_mobilenet_v2(
-    classes: Iterable[str],
-    *,
-    in_channels: int = 3,
-    norm: Norm = "batch",
-    trainable_layers: int = 7,
-    min_size: int = 320,
-    max_size: int = 640,
-    proposals: ProposalSettings = SMALL_PROPOSALS,
-    output_ids: Sequence[int] | None = None,
-) -> ProposalNetwork:
-    """The same on MobileNet v2's map of stride 16, with smaller anchors, for a few cores.
+_PAPER = "Ren et al. 2015, Faster R-CNN"
 
-    Args:
-        norm: "batch" learns the backbone's normalisation, "frozen" keeps it.
-        trainable_layers: how many of the backbone's seven parts learn.
-        classes, in_channels, min_size, max_size, proposals, output_ids: as for `region_proposal_network_vgg16`.
-    """
-    net, body = mobilenet_v2_body(in_channels, norm, trainable_layers)
-    rpn = SingleMapRPN(body.taken[0], 96, sizes=(32, 64, 128, 256), hidden=128, settings=proposals)
-    model = ProposalNetwork(
-        Classes(classes), imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size), body, rpn
-    )
-    model.backbone_keys = shared_keys(net, model)
-    return model
+ENTRIES = (
+    Entry(name="region_proposal_network", builder=region_proposal_network, task="proposal", paper=_PAPER),
+    Entry(
+        name="region_proposal_network_vgg16",
+        builder=region_proposal_network,
+        task="proposal",
+        paper=_PAPER,
+        summary="The paper's, on VGG-16.",
+        start={"trainable_layers": 3},
+        fixed={"backbone": "vgg16", "norm": "batch", "norm_eps": None},
+    ),
+    Entry(
+        name="region_proposal_network_mobilenet_v2",
+        builder=region_proposal_network,
+        task="proposal",
+        paper=_PAPER,
+        summary="The same on MobileNet v2's map of stride 16, with smaller anchors, for a few cores.",
+        start={"norm": "frozen", "trainable_layers": 5},
+        fixed={"backbone": "mobilenet_v2"},
+        defaults={
+            "min_size": 320,
+            "max_size": 640,
+            "anchor_sizes": (32, 64, 128, 256),
+            "rpn_channels": 128,
+            "proposals": ProposalSettings(before_nms=(3000, 3000), after_nms=(1000, 1000), min_size=4),
+        },
+    ),
+)

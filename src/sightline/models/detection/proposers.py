@@ -4,7 +4,7 @@ pixels, best first. Every window, selective search, boxes found before, or a fun
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -12,9 +12,7 @@ from torch import Tensor
 
 from sightline.errors import InputError
 from sightline.ops.boxes import clip_boxes_to_image
-
-Proposer = Callable[[Tensor], Tensor]
-"""Image [C, H, W] (uint8, or float in [0, 1]) → boxes [P, 4] xyxy in its pixels, best first; P may be 0."""
+from sightline.ops.proposals import Proposer
 
 ProposerName = Literal["windows", "selective_search"]
 

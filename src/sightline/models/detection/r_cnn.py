@@ -17,7 +17,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,16 +25,16 @@ from torch.nn import functional as F
 
 from sightline.errors import InputError
 from sightline.models.detection.detector import Detections, Detector
+from sightline.models.entry import Entry
 from sightline.models.keep_size import KeepSize
 from sightline.models.model import Losses
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, for_channels
 from sightline.models.weights import shared_keys
-from sightline.nn.backbones.features import FeatureMaps, Stage
-from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
-from sightline.nn.backbones.resnet import resnet18
+from sightline.nn.backbones.features import FeatureMaps
+from sightline.nn.backbones.named import BackboneName, build_backbone
 from sightline.ops.assignment import match_threshold, sample_balanced
 from sightline.ops.boxes import box_iou, clip_boxes_to_image, decode_boxes
-from sightline.ops.proposals import CachedProposals, SelectiveSearch, Source
+from sightline.ops.proposals import CachedProposals, Proposer, SelectiveSearch
 from sightline.ops.suppression import batched_nms
 from sightline.ops.warping import warp_regions
 from sightline.structures import Classes, ImageBatch, Instances, Size
@@ -100,7 +100,7 @@ class RCNN(Detector):
         body: FeatureMaps,
         *,
         in_channels: int = 3,
-        proposals: Source | None = None,
+        proposals: Proposer | None = None,
         head: Head = "svm",
         settings: RCNNSettings | None = None,
     ):
@@ -114,7 +114,7 @@ class RCNN(Detector):
                 f"crop, proposals, chunk and samples must be at least 1, and context in [0, 0.5); they are in {s}"
             )
         self.head = head
-        self.proposals: Source = proposals or SelectiveSearch()
+        self.proposals: Proposer = proposals or SelectiveSearch()
         self.body = body
         features, box_features = body.channels[-1], 4 * body.channels[0]
         count = len(self.classes)
@@ -242,46 +242,46 @@ class RCNN(Detector):
 REGIONS = RCNNSettings()
 
 
-def r_cnn_mobilenet_v2(
+def r_cnn(
     classes: Iterable[str],
     *,
+    backbone: BackboneName = "mobilenet_v2",
     in_channels: int = 3,
     head: Head = "svm",
     search: Literal["single", "fast", "quality"] = "fast",
     regions: RCNNSettings = REGIONS,
 ) -> RCNN:
-    """R-CNN on MobileNet v2.
+    """R-CNN on any backbone.
 
     Args:
         classes: names of the classes.
+        backbone: name of the classification network that it is built on.
         in_channels: channels of the images.
         head: "svm", or "softmax" in its place.
         search: mode of the selective search.
         regions: numbers of the system.
     """
-    net = mobilenet_v2(in_channels=in_channels)
-    body = FeatureMaps(net.layers(), [net.stages[-1], Stage("18", net.last_channels, 32)])
-    return _assemble(net, classes, in_channels, body, head, search, regions)
-
-
-def r_cnn_resnet18(
-    classes: Iterable[str],
-    *,
-    in_channels: int = 3,
-    head: Head = "svm",
-    search: Literal["single", "fast", "quality"] = "fast",
-    regions: RCNNSettings = REGIONS,
-) -> RCNN:
-    """R-CNN on ResNet-18. Arguments as for `r_cnn_mobilenet_v2`."""
-    net = resnet18(in_channels=in_channels)
-    return _assemble(net, classes, in_channels, FeatureMaps(net.layers(), net.stages[-1:]), head, search, regions)
-
-
-def _assemble(
-    net: Any, classes: Iterable[str], in_channels: int, body: FeatureMaps, head: Head, search: Any, regions: Any
-) -> RCNN:
-    names = Classes(classes)
-    proposals = SelectiveSearch(search)
+    names, net = Classes(classes), build_backbone(backbone, in_channels)
+    taken = {stage.layer: stage for stage in (net.stages[-1], net.last_map)}
+    body, proposals = FeatureMaps(net.layers(), list(taken.values())), SelectiveSearch(search)
     model = RCNN(names, body, in_channels=in_channels, proposals=proposals, head=head, settings=regions)
     model.backbone_keys = shared_keys(net, model)
     return model
+
+
+_PAPER = "Girshick et al. 2014, Rich feature hierarchies for accurate object detection"
+
+ENTRIES = (
+    Entry(name="r_cnn", builder=r_cnn, task="detection", paper=_PAPER),
+    *(
+        Entry(
+            name=f"r_cnn_{backbone}",
+            builder=r_cnn,
+            task="detection",
+            paper=_PAPER,
+            summary=f"R-CNN on {title}.",
+            fixed={"backbone": backbone},
+        )
+        for backbone, title in (("mobilenet_v2", "MobileNet v2"), ("resnet18", "ResNet-18"))
+    ),
+)

@@ -10,61 +10,68 @@ of 0.1 with an object.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from sightline.models.detection.detector import head_outputs
 from sightline.models.detection.faster_rcnn import FasterRCNN
-from sightline.models.detection.single_map import dilated_resnet_body, mobilenet_v2_body
-from sightline.models.preprocess import imagenet_preprocess
+from sightline.models.detection.parts import single_map
+from sightline.models.entry import Entry
+from sightline.models.preprocess import InputSize, imagenet_preprocess
 from sightline.models.weights import shared_keys
-from sightline.nn.backbones.resnet import resnet50, resnet101
+from sightline.nn.backbones.named import OPTIONS, BackboneOptions, StridedName, build_backbone
 from sightline.nn.heads.box import BoxSettings
 from sightline.nn.heads.position_sensitive import PositionSensitiveHeads
 from sightline.nn.heads.rpn import ProposalSettings
 from sightline.nn.heads.rpn_single import SingleMapRPN
-from sightline.nn.layers import Norm
 from sightline.structures import Classes
 
+SIZE = InputSize(600, 1000)
 PROPOSALS = ProposalSettings(before_nms=(12000, 6000), after_nms=(2000, 300), min_size=16)
 SMALL_PROPOSALS = ProposalSettings(before_nms=(2000, 1000), after_nms=(1000, 300), min_size=4)
 BOXES = BoxSettings(samples=128, nms_iou=0.3)
 
 
-def r_fcn_resnet50(
+def r_fcn(
     classes: Iterable[str],
     *,
+    backbone: StridedName = "resnet50",
     in_channels: int = 3,
-    norm: Norm = "batch",
-    trainable_layers: int = 5,
-    min_size: int = 600,
-    max_size: int = 1000,
+    options: BackboneOptions = OPTIONS,
+    size: InputSize = SIZE,
+    dilated: bool = True,
     bins: int = 7,
     hidden: int = 1024,
     hard_examples: int | None = None,
+    anchor_sizes: Sequence[float] = (128, 256, 512),
+    rpn_channels: int = 512,
     proposals: ProposalSettings = PROPOSALS,
     boxes: BoxSettings = BOXES,
     output_ids: Sequence[int] | None = None,
 ) -> FasterRCNN:
-    """ResNet-50 with its last stage at stride 16.
+    """R-FCN on any backbone that can be dilated.
 
     Args:
         classes: names of the classes.
+        backbone: name of the classification network that it is built on.
         in_channels: channels of the images.
-        norm: "batch" learns the backbone's normalisation, "frozen" keeps it.
-        trainable_layers: how many of the backbone's parts learn (a ResNet has five), counted from its end.
-        min_size, max_size: the images' sides inside the network.
+        options: how the backbone is normalised, and how much of it learns.
+        size: the images' sides inside the network.
+        dilated: regions are read from the last stage, brought to stride 16; else from the map before, as proposals are.
         bins: k, parts along a region's side; 3 and 7 in the paper.
         hidden: channels before the score maps.
         hard_examples: regions an image that train, those of the largest losses (128 in the paper); None for a random
             sample.
+        anchor_sizes: sides of a cell's anchors, in pixels; each comes in three shapes.
+        rpn_channels: of the convolution before the proposals.
         proposals, boxes: numbers of the two stages.
         output_ids: as in `Detector`.
     """
-    names = Classes(classes)
-    net, body = dilated_resnet_body(resnet50, in_channels, norm, trainable_layers)
-    rpn = SingleMapRPN("layer3", 1024, sizes=(128, 256, 512), settings=proposals)
+    names, net = Classes(classes), build_backbone(backbone, in_channels, options, known=StridedName)
+    body = single_map(net, options.trainable_layers, dilated=dilated)
+    rpn = SingleMapRPN(body.taken[0], body.channels[0], anchor_sizes, hidden=rpn_channels, settings=proposals)
     heads = PositionSensitiveHeads(
-        "layer4",
-        2048,
+        body.taken[-1],
+        body.channels[-1],
         head_outputs(names, output_ids),
         bins=bins,
         stride=16,
@@ -72,85 +79,52 @@ def r_fcn_resnet50(
         hard_examples=hard_examples,
         settings=boxes,
     )
-    model = FasterRCNN(
-        names, imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size), body, rpn, heads, output_ids
-    )
+    model = FasterRCNN(names, imagenet_preprocess(in_channels, size), body, rpn, heads, output_ids)
     model.backbone_keys = shared_keys(net, model)
     return model
 
 
-def r_fcn_resnet101(
-    classes: Iterable[str],
-    *,
-    in_channels: int = 3,
-    norm: Norm = "batch",
-    trainable_layers: int = 5,
-    min_size: int = 600,
-    max_size: int = 1000,
-    bins: int = 7,
-    hidden: int = 1024,
-    hard_examples: int | None = None,
-    proposals: ProposalSettings = PROPOSALS,
-    boxes: BoxSettings = BOXES,
-    output_ids: Sequence[int] | None = None,
-) -> FasterRCNN:
-    """ResNet-101 with its last stage at stride 16, the paper's. Arguments as for `r_fcn_resnet50`."""
-    names = Classes(classes)
-    net, body = dilated_resnet_body(resnet101, in_channels, norm, trainable_layers)
-    rpn = SingleMapRPN("layer3", 1024, sizes=(128, 256, 512), settings=proposals)
-    heads = PositionSensitiveHeads(
-        "layer4",
-        2048,
-        head_outputs(names, output_ids),
-        bins=bins,
-        stride=16,
-        hidden=hidden,
-        hard_examples=hard_examples,
-        settings=boxes,
-    )
-    model = FasterRCNN(
-        names, imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size), body, rpn, heads, output_ids
-    )
-    model.backbone_keys = shared_keys(net, model)
-    return model
+SMALL: dict[str, Any] = {
+    "min_size": 320,
+    "max_size": 640,
+    "anchor_sizes": (32, 64, 128, 256),
+    "rpn_channels": 128,
+    "proposals": SMALL_PROPOSALS,
+}
+"""For a few cores: small images and smaller anchors."""
+START: dict[str, Any] = {"norm": "frozen", "trainable_layers": 3}
+SMALL_START: dict[str, Any] = {"norm": "frozen", "trainable_layers": 5}
+_PAPER = "Dai et al. 2016, R-FCN"
 
-
-def r_fcn_mobilenet_v2(
-    classes: Iterable[str],
-    *,
-    in_channels: int = 3,
-    norm: Norm = "batch",
-    trainable_layers: int = 7,
-    min_size: int = 320,
-    max_size: int = 640,
-    bins: int = 3,
-    hidden: int = 256,
-    hard_examples: int | None = None,
-    proposals: ProposalSettings = SMALL_PROPOSALS,
-    boxes: BoxSettings = BOXES,
-    output_ids: Sequence[int] | None = None,
-) -> FasterRCNN:
-    """MobileNet v2's map of stride 16 and smaller anchors, for a few cores.
-
-    Both stages read that map: score maps on the last stage, dilated to stride 16 as ResNet's is, learnt more slowly.
-
-    Arguments as for `r_fcn_resnet50`; the backbone has seven parts.
-    """
-    names = Classes(classes)
-    net, body = mobilenet_v2_body(in_channels, norm, trainable_layers)
-    rpn = SingleMapRPN("13", 96, sizes=(32, 64, 128, 256), hidden=128, settings=proposals)
-    heads = PositionSensitiveHeads(
-        "13",
-        96,
-        head_outputs(names, output_ids),
-        bins=bins,
-        stride=16,
-        hidden=hidden,
-        hard_examples=hard_examples,
-        settings=boxes,
-    )
-    model = FasterRCNN(
-        names, imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size), body, rpn, heads, output_ids
-    )
-    model.backbone_keys = shared_keys(net, model)
-    return model
+ENTRIES = (
+    Entry(name="r_fcn", builder=r_fcn, task="detection", paper=_PAPER, start={"norm": "frozen"}),
+    Entry(
+        name="r_fcn_resnet50",
+        builder=r_fcn,
+        task="detection",
+        paper=_PAPER,
+        summary="ResNet-50 with its last stage at stride 16.",
+        start=START,
+        fixed={"backbone": "resnet50", "dilated": True},
+    ),
+    Entry(
+        name="r_fcn_resnet101",
+        builder=r_fcn,
+        task="detection",
+        paper=_PAPER,
+        summary="ResNet-101 with its last stage at stride 16, the paper's.",
+        start=START,
+        fixed={"backbone": "resnet101", "dilated": True},
+    ),
+    Entry(
+        name="r_fcn_mobilenet_v2",
+        builder=r_fcn,
+        task="detection",
+        paper=_PAPER,
+        summary="MobileNet v2's map of stride 16 and smaller anchors, for a few cores. Both stages read that map: "
+        "score maps on the last stage, dilated to stride 16 as ResNet's is, learnt more slowly.",
+        start=SMALL_START,
+        fixed={"backbone": "mobilenet_v2", "dilated": False},
+        defaults=SMALL | {"bins": 3, "hidden": 256},
+    ),
+)

@@ -33,6 +33,7 @@ from torch.nn import functional as F
 
 from sightline.errors import InputError
 from sightline.models.detection.detector import Detections, Detector
+from sightline.models.entry import Entry
 from sightline.models.model import Losses
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
 from sightline.nn.backbones.csp import CSPBackbone
@@ -401,3 +402,12 @@ def _sightline(
     mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)
     preprocess = Preprocess(mean, std, min_size=image_size, max_size=image_size, divisor=32, antialias=True)
     return SightlineDetector(names, preprocess, backbone, neck, head, settings, multi_scale)
+
+
+_PAPER = "Feng et al. 2021, TOOD; Lyu et al. 2022, RTMDet"
+
+ENTRIES = (
+    Entry(name="sightline_n", builder=sightline_n, task="detection", paper=_PAPER),
+    Entry(name="sightline_s", builder=sightline_s, task="detection", paper=_PAPER),
+    Entry(name="sightline_m", builder=sightline_m, task="detection", paper=_PAPER),
+)

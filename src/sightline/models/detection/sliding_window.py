@@ -17,11 +17,11 @@ from torch.nn import functional as F
 
 from sightline.errors import InputError
 from sightline.models.detection.detector import Detections, Detector
+from sightline.models.entry import Entry
 from sightline.models.model import Losses
-from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
+from sightline.models.preprocess import Preprocess, imagenet_preprocess
 from sightline.models.weights import shared_keys
-from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
-from sightline.nn.backbones.resnet import resnet18
+from sightline.nn.backbones.named import BackboneName, build_backbone
 from sightline.ops.assignment import BACKGROUND, match_threshold, sample_balanced
 from sightline.ops.boxes import box_convert, box_iou, clip_boxes_to_image
 from sightline.ops.regions import roi_align
@@ -211,46 +211,45 @@ def shifted(boxes: Tensor, amount: float = 0.2) -> Tensor:
 WINDOWS = WindowSettings()
 
 
-def sliding_window_mobilenet_v2(
+def sliding_window(
     classes: Iterable[str],
     *,
+    backbone: BackboneName = "mobilenet_v2",
     in_channels: int = 3,
     min_size: int = 160,
     max_size: int = 256,
     windows: WindowSettings = WINDOWS,
 ) -> SlidingWindow:
-    """A sliding window on MobileNet v2.
+    """A sliding window on any backbone.
 
     Args:
         classes: names of the classes.
+        backbone: name of the classification network that it is built on.
         in_channels: channels of the images.
         min_size, max_size: the images' sides inside the model. The number of windows grows with their product.
         windows: scales, steps and counts.
     """
     names = Classes(classes)
-    net = mobilenet_v2(len(names) + 1, in_channels=in_channels)
-    return _assemble(net, names, in_channels, min_size, max_size, windows)
-
-
-def sliding_window_resnet18(
-    classes: Iterable[str],
-    *,
-    in_channels: int = 3,
-    min_size: int = 160,
-    max_size: int = 256,
-    windows: WindowSettings = WINDOWS,
-) -> SlidingWindow:
-    """A sliding window on ResNet-18. Arguments as for `sliding_window_mobilenet_v2`."""
-    names = Classes(classes)
-    net = resnet18(len(names) + 1, in_channels=in_channels)
-    return _assemble(net, names, in_channels, min_size, max_size, windows)
-
-
-def _assemble(
-    net: nn.Module, names: Classes, in_channels: int, min_size: int, max_size: int, windows: WindowSettings | None
-) -> SlidingWindow:
-    mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)
-    preprocess = Preprocess(mean, std, min_size=min_size, max_size=max_size, divisor=1)
+    net = build_backbone(backbone, in_channels, num_classes=len(names) + 1)
+    preprocess = imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size, divisor=1)
     model = SlidingWindow(names, preprocess, net, windows)
     model.backbone_keys = shared_keys(net, model)
     return model
+
+
+_PAPER = "Rowley, Baluja, Kanade 1998, Neural network-based face detection"
+
+ENTRIES = (
+    Entry(name="sliding_window", builder=sliding_window, task="detection", paper=_PAPER),
+    *(
+        Entry(
+            name=f"sliding_window_{backbone}",
+            builder=sliding_window,
+            task="detection",
+            paper=_PAPER,
+            summary=f"A sliding window on {title}.",
+            fixed={"backbone": backbone},
+        )
+        for backbone, title in (("mobilenet_v2", "MobileNet v2"), ("resnet18", "ResNet-18"))
+    ),
+)

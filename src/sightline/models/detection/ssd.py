@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from sightline.errors import InputError
 from sightline.models.detection.detector import Detections, Detector, head_outputs
+from sightline.models.entry import Entry
 from sightline.models.model import Losses
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
 from sightline.models.weights import shared_keys
@@ -289,3 +290,11 @@ def normal_start(module: nn.Module) -> None:
             nn.init.normal_(layer.weight, mean=0.0, std=0.03)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+
+
+_PAPER = "Liu et al. 2016, SSD"
+
+ENTRIES = (
+    Entry(name="ssd300_vgg16", builder=ssd300_vgg16, task="detection", paper=_PAPER, backbone="vgg16"),
+    Entry(name="ssd512_vgg16", builder=ssd512_vgg16, task="detection", paper=_PAPER, backbone="vgg16"),
+)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sightline.models.detection.detector import SMALL_RATE, head_outputs
 from sightline.models.detection.ssd import SSD, SSDSettings, normal_start
+from sightline.models.entry import Entry
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
 from sightline.models.weights import shared_keys
 from sightline.nn.backbones.mobilenet_v1 import MobileNetV1, mobilenet_v1
@@ -102,3 +103,14 @@ def ssd_mobilenet_v1(
     model.recipe_defaults = {"augmentation": "ssd", **SMALL_RATE}
     model.backbone_keys = shared_keys(net, model)
     return model
+
+
+ENTRIES = (
+    Entry(
+        name="ssd_mobilenet_v1",
+        builder=ssd_mobilenet_v1,
+        task="detection",
+        paper="Howard et al. 2017, MobileNets; Huang et al. 2017, Speed/accuracy trade-offs",
+        backbone="mobilenet_v1",
+    ),
+)

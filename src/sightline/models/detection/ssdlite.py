@@ -10,10 +10,13 @@ from torch import Tensor, nn
 
 from sightline.models.detection.detector import SMALL_RATE, head_outputs
 from sightline.models.detection.ssd import SSD, SSDSettings, normal_start
+from sightline.models.entry import Entry
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
 from sightline.models.weights import shared_keys
-from sightline.nn.backbones.mobilenet_v2 import InvertedResidual, mobilenet_v2
+from sightline.nn.backbones.features import Network
+from sightline.nn.backbones.mobilenet_v2 import InvertedResidual
 from sightline.nn.backbones.mobilenet_v3 import InvertedResidualV3, mobilenet_v3_large
+from sightline.nn.backbones.named import PyramidName, build_backbone
 from sightline.nn.heads.ssd import SSDHead
 from sightline.nn.layers import ConvNormAct, NormLayer, batch_norm
 from sightline.ops.anchors import default_box_shapes
@@ -27,21 +30,23 @@ class SSDliteBackbone(nn.Module):
     6.2).
 
     Args:
-        layers: the network's layers in order.
-        cut: position of the first block of stride 32.
-        channels: C of the network's last map.
+        net: a MobileNet; another network is cut between the stages instead.
         extra: output channels of the separable blocks behind it, each of stride 2.
         norm: maker of the normalisation of those blocks.
     """
 
-    def __init__(self, layers: Sequence[nn.Module], cut: int, channels: int, extra: Sequence[int], norm: NormLayer):
+    def __init__(self, net: Network, extra: Sequence[int], norm: NormLayer):
         super().__init__()
-        block = layers[cut]
-        assert isinstance(block, InvertedResidual | InvertedResidualV3)
-        self.features = nn.Sequential(
-            nn.Sequential(*layers[:cut], block.block[0]), nn.Sequential(block.block[1:], *layers[cut + 1 :])
-        )
-        self.channels = [block.expanded, channels, *extra]
+        layers, fine = net.layers(), next(stage for stage in net.stages if stage.stride == 16)
+        cut, channels = list(layers).index(fine.layer) + 1, net.last_map.channels
+        before, (block, *after) = list(layers.values())[:cut], list(layers.values())[cut:]
+        if isinstance(block, InvertedResidual | InvertedResidualV3):
+            before, after = [*before, block.block[0]], [block.block[1:], *after]
+            self.channels = [block.expanded, channels, *extra]
+        else:
+            after = [block, *after]
+            self.channels = [fine.channels, channels, *extra]
+        self.features = nn.Sequential(nn.Sequential(*before), nn.Sequential(*after))
         self.extra = nn.ModuleList()
         for out in extra:
             middle = out // 2
@@ -65,6 +70,7 @@ class SSDliteBackbone(nn.Module):
 
 
 SETTINGS = SSDSettings()
+_NORM = batch_norm(eps=1e-3, momentum=0.03)
 
 
 def ssdlite320_mobilenet_v3_large(
@@ -87,49 +93,50 @@ def ssdlite320_mobilenet_v3_large(
         settings: thresholds and counts.
         output_ids: as in `Detector`.
     """
-    norm = batch_norm(eps=1e-3, momentum=0.03)
-    net = mobilenet_v3_large(in_channels=in_channels, norm=norm, reduced_tail=reduced_tail)
-    backbone = SSDliteBackbone(list(net.features), 13, net.last_channels, (512, 256, 256, 128), norm)
-    mean, std = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
-    return _ssdlite(net, classes, backbone, in_channels, image_size, mean, std, norm, settings, output_ids)
+    net = mobilenet_v3_large(in_channels=in_channels, norm=_NORM, reduced_tail=reduced_tail)
+    half = (0.5, 0.5, 0.5)
+    return _ssdlite(net, classes, in_channels, image_size, half, half, settings, output_ids)
 
 
-def ssdlite320_mobilenet_v2(
+def ssdlite(
     classes: Iterable[str],
     *,
+    backbone: PyramidName = "mobilenet_v2",
     in_channels: int = 3,
     image_size: int = 320,
     settings: SSDSettings = SETTINGS,
     output_ids: Sequence[int] | None = None,
 ) -> SSD:
-    """SSDlite on MobileNet v2 (MobileNet v2, section 6.2).
+    """SSDlite on any backbone (MobileNet v2, section 6.2).
 
-    Images are normalised as for ImageNet, so that published classifiers serve as backbones unchanged. Arguments as for
-    `ssdlite320_mobilenet_v3_large`.
+    Images are normalised as for ImageNet, so that published classifiers serve as backbones unchanged.
+
+    Args:
+        classes: names of the classes.
+        backbone: name of the classification network that it is built on.
+        in_channels: channels of the images.
+        image_size: side of the square that images are resized to.
+        settings: thresholds and counts.
+        output_ids: as in `Detector`.
     """
-    norm = batch_norm(eps=1e-3, momentum=0.03)
-    net = mobilenet_v2(in_channels=in_channels)
-    backbone = SSDliteBackbone(list(net.features), 14, net.last_channels, (512, 256, 256, 128), norm)
-    return _ssdlite(
-        net, classes, backbone, in_channels, image_size, IMAGENET_MEAN, IMAGENET_STD, norm, settings, output_ids
-    )
+    net = build_backbone(backbone, in_channels, known=PyramidName)
+    return _ssdlite(net, classes, in_channels, image_size, IMAGENET_MEAN, IMAGENET_STD, settings, output_ids)
 
 
 def _ssdlite(
-    net: nn.Module,
+    net: Network,
     classes: Iterable[str],
-    backbone: SSDliteBackbone,
     in_channels: int,
     image_size: int,
     mean: Sequence[float],
     std: Sequence[float],
-    norm: NormLayer,
     settings: SSDSettings,
     output_ids: Sequence[int] | None,
 ) -> SSD:
     names = Classes(classes)
+    backbone = SSDliteBackbone(net, (512, 256, 256, 128), _NORM)
     shapes = default_box_shapes([[2, 3]] * 6, min_ratio=0.2, max_ratio=0.95)
-    head = SSDHead(backbone.channels, [len(s) for s in shapes], head_outputs(names, output_ids), separable_norm=norm)
+    head = SSDHead(backbone.channels, [len(s) for s in shapes], head_outputs(names, output_ids), separable_norm=_NORM)
     normal_start(head)
     preprocess = Preprocess(
         for_channels(mean, in_channels), for_channels(std, in_channels), fixed_size=(image_size, image_size), divisor=1
@@ -138,3 +145,26 @@ def _ssdlite(
     model.recipe_defaults = model.recipe_defaults | SMALL_RATE
     model.backbone_keys = shared_keys(net, model)
     return model
+
+
+_PAPER = "Sandler et al. 2018, MobileNetV2"
+
+ENTRIES = (
+    Entry(name="ssdlite", builder=ssdlite, task="detection", paper=_PAPER),
+    Entry(
+        name="ssdlite320_mobilenet_v3_large",
+        builder=ssdlite320_mobilenet_v3_large,
+        task="detection",
+        paper="Howard et al. 2019, Searching for MobileNetV3",
+        backbone="mobilenet_v3_large",
+        start={"reduced_tail": False},
+    ),
+    Entry(
+        name="ssdlite320_mobilenet_v2",
+        builder=ssdlite,
+        task="detection",
+        paper=_PAPER,
+        summary="SSDlite on MobileNet v2 (MobileNet v2, section 6.2).",
+        fixed={"backbone": "mobilenet_v2"},
+    ),
+)

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from sightline.errors import InputError
 from sightline.models.detection.detector import Detections
 from sightline.models.detection.yolo_v2 import Anchors, YOLOv2, YOLOv2Settings, _paper, _small
+from sightline.models.entry import Entry
 from sightline.models.model import Losses
 from sightline.models.preprocess import Preprocess
 from sightline.nn.backbones.features import FeatureMaps
@@ -233,3 +234,19 @@ def _words(classes: Iterable[str], tree: Sequence[Sequence[str | int]] | None) -
         raise InputError("a detector needs at least one class; give classes=[…] with their names")
     words = WordTree.flat(names) if tree is None else WordTree(tree)
     return names, {"tree": words, "outputs": len(words), "usual": YOLO_9000_ANCHORS, "usual_size": 544}
+
+
+_PAPER = "Redmon and Farhadi 2017, YOLO9000: better, faster, stronger"
+
+ENTRIES = (
+    Entry(
+        name="yolo_9000_darknet19", builder=yolo_9000_darknet19, task="detection", paper=_PAPER, backbone="darknet19"
+    ),
+    Entry(
+        name="yolo_9000_mobilenet_v2",
+        builder=yolo_9000_mobilenet_v2,
+        task="detection",
+        paper=_PAPER,
+        backbone="mobilenet_v2",
+    ),
+)

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from sightline.errors import InputError
 from sightline.models.detection.detector import SMALL_RATE, Detections, Detector
 from sightline.models.detection.localiser import encode_place
+from sightline.models.entry import Entry
 from sightline.models.model import Losses
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
 from sightline.models.weights import shared_keys
@@ -318,3 +319,17 @@ def _assemble(
     model = YOLOv1(names, preprocess, backbone, head, grid, boxes, settings)
     model.backbone_keys = shared_keys(net, model)
     return model
+
+
+_PAPER = "Redmon et al. 2016, You only look once"
+
+ENTRIES = (
+    Entry(name="yolo_v1", builder=yolo_v1, task="detection", paper=_PAPER),
+    Entry(
+        name="yolo_v1_mobilenet_v2",
+        builder=yolo_v1_mobilenet_v2,
+        task="detection",
+        paper=_PAPER,
+        backbone="mobilenet_v2",
+    ),
+)

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from sightline.errors import InputError
 from sightline.models.detection.detector import SMALL_RATE, Detections, Detector
+from sightline.models.entry import Entry
 from sightline.models.model import Losses
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
 from sightline.models.weights import shared_keys
@@ -433,3 +434,17 @@ def _assemble(
 
 def _is_shape(shape: Sequence[float]) -> bool:
     return len(shape) == 2 and all(0 < v < math.inf for v in shape)
+
+
+_PAPER = "Redmon and Farhadi 2017, YOLO9000: better, faster, stronger"
+
+ENTRIES = (
+    Entry(name="yolo_v2_darknet19", builder=yolo_v2_darknet19, task="detection", paper=_PAPER, backbone="darknet19"),
+    Entry(
+        name="yolo_v2_mobilenet_v2",
+        builder=yolo_v2_mobilenet_v2,
+        task="detection",
+        paper=_PAPER,
+        backbone="mobilenet_v2",
+    ),
+)

@@ -5,6 +5,6 @@ data and models, because both ends use it: a region-based detector asks it for r
 """
 
 from sightline.ops.proposals.cache import ArrayFolder, CachedProposals
-from sightline.ops.proposals.selective_search import SelectiveSearch, Source
+from sightline.ops.proposals.selective_search import Proposer, SelectiveSearch
 
-__all__ = ["ArrayFolder", "CachedProposals", "SelectiveSearch", "Source"]
+__all__ = ["ArrayFolder", "CachedProposals", "Proposer", "SelectiveSearch"]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sightline.errors import InputError
-from sightline.ops.proposals.selective_search import Source
+from sightline.ops.proposals.selective_search import Proposer
 from sightline.runtime import reading
 
 
@@ -74,7 +74,7 @@ class CachedProposals:
         folder: where they are kept.
     """
 
-    def __init__(self, source: Source, folder: str | Path):
+    def __init__(self, source: Proposer, folder: str | Path):
         described = repr(source)
         if " at 0x" in described:
             raise InputError(

@@ -27,8 +27,8 @@ from sightline.ops.proposals.regions import describe, pixel_codes, segment
 from sightline.ops.suppression import nms
 from sightline.runtime.optional import require
 
-Source = Callable[[Tensor], Tensor]
-"""Image [C, H, W] → boxes [P, 4] in its pixels, best first."""
+Proposer = Callable[[Tensor], Tensor]
+"""Image [C, H, W] (uint8, or float in [0, 1]) → boxes [P, 4] xyxy in its pixels, best first; P may be 0."""
 
 _ALL: tuple[Cue, ...] = ("colour", "texture", "size", "fill")
 _WITHOUT_COLOUR: tuple[Cue, ...] = ("texture", "size", "fill")
