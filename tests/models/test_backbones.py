@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 import sightline
-from sightline.cli.inputs import arguments_of
 from sightline.errors import InputError
 from sightline.models import catalog
 from sightline.models.catalog import ENTRIES, create_model, find
@@ -144,16 +143,12 @@ def test_an_unknown_or_unsuitable_backbone_is_refused_by_name() -> None:
         create_model("faster_rcnn_resnet50_fpn", NAMES, backbone="resnet34")
     with pytest.raises(InputError, match="anchor_sizes has 2 lists, but must have 5"):
         create_model("faster_rcnn", NAMES, backbone="resnet18", anchor_sizes=[[32], [64]])
-    with pytest.raises(InputError, match=r"--arg encoder=resnet35: unet takes one of 'resnet18', .* or none there"):
-        arguments_of("unet", ["encoder=resnet35"])
-    assert arguments_of("unet", ["encoder=resnet34", "depth=3"]) == {"encoder": "resnet34", "depth": 3}
 
 
 def test_groups_of_arguments_are_given_flat_by_name_and_whole_in_python() -> None:
     with torch.device("meta"):
-        flat = create_model(
-            "faster_rcnn", NAMES, backbone="resnet18", norm="frozen", trainable_layers=2, image_size=240
-        )
+        learning: dict[str, Any] = {"norm": "frozen", "trainable_layers": 2}
+        flat = create_model("faster_rcnn", NAMES, backbone="resnet18", image_size=240, **learning)
         whole = faster_rcnn(
             NAMES,
             backbone="resnet18",
