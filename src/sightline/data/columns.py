@@ -92,6 +92,10 @@ class Columns:
         """int64 [A]: the image each object belongs to."""
         return np.repeat(np.arange(self.images), np.diff(self.offsets))
 
+    def objects_of(self, i: int) -> range:
+        """Rows of the objects of image `i`."""
+        return range(int(self.offsets[i]), int(self.offsets[i + 1]))
+
     @property
     def nbytes(self) -> int:
         """Bytes of all columns together."""

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from sightline.data.formats import cityscapes, files
-from sightline.data.formats.listed import Finder, Listed, label_files
+from sightline.data.formats.finder import Finder
+from sightline.data.formats.listed import Listed, label_files
 from sightline.data.formats.refusal import not_recognised
 from sightline.data.formats.semantic_classes import _colour
 from sightline.data.formats.yolo_lines import looks_like_keypoints

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from sightline.data.blob import Blob
 from sightline.data.dataset import Dataset
 from sightline.data.formats import convert, open_dataset, shapes
-from sightline.data.formats.gather import Gather, common_folder
+from sightline.data.formats.files import common_folder
+from sightline.data.formats.gather import Gather
 from sightline.errors import InputError
 from sightline.ops.masks import polygons_to_mask
 

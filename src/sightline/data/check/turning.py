@@ -37,7 +37,7 @@ def drawn_on(columns: Columns, i: int, upright: Size) -> Drawn | None:
 
     Objects that fit one of the two alone decide, if they agree. Without any object only the size can be wrong.
     """
-    rows = range(int(columns.offsets[i]), int(columns.offsets[i + 1]))
+    rows = columns.objects_of(i)
     if not len(rows):
         return "upright"
     found: set[Drawn] = set()

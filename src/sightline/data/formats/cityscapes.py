@@ -14,7 +14,6 @@ from sightline.data.blob import Blob
 from sightline.data.builder import Builder
 from sightline.data.dataset import Dataset
 from sightline.data.formats import files
-from sightline.data.formats.gather import common_folder
 from sightline.data.map_values import MapValues
 from sightline.data.source import Source
 from sightline.errors import InputError
@@ -95,7 +94,7 @@ def read(
         root=base,
         format="cityscapes",
         split_names=tuple(split_names),
-        folders=tuple(common_folder(texts[split]) for split in split_names),
+        folders=tuple(files.common_folder(texts[split]) for split in split_names),
         map_values=MapValues(255, numbers),
         ignore=255,
     )

@@ -14,7 +14,7 @@ from typing import Any
 from sightline.data.dataset import Dataset
 from sightline.data.formats import files, shapes
 from sightline.data.formats.cityscapes import CLASSES, found
-from sightline.data.formats.gather import Gather, common_folder
+from sightline.data.formats.gather import Gather
 from sightline.data.formats.masks import mask_rles
 from sightline.data.images import read_map
 from sightline.data.malformed import leave_out
@@ -63,7 +63,7 @@ def read(
         root=base,
         format="cityscapes-instances",
         split_names=tuple(split_names),
-        folders=tuple(common_folder(texts[split]) for split in split_names),
+        folders=tuple(files.common_folder(texts[split]) for split in split_names),
     )
     return Dataset(source)
 

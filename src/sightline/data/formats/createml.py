@@ -24,7 +24,7 @@ from typing import Any
 from sightline.data.dataset import Dataset
 from sightline.data.formats import files, shapes
 from sightline.data.formats.gather import Gather
-from sightline.data.formats.listed import Listed, assemble, given_files, head_of, label_files
+from sightline.data.formats.listed import Listed, assemble, files_to_read, head_of, recognised
 from sightline.data.formats.voc_lists import read_list
 from sightline.data.formats.voc_write import not_held
 from sightline.errors import InputError
@@ -41,8 +41,7 @@ _NAMES = ("image", "imagefilename", "filename")
 
 def recognise(root: Path) -> str | None:
     """The CreateML file found in a folder (or `root` itself, if it is one), as words; None if there is none."""
-    found = label_files(root, ".json", _looks_right, most=20)
-    return files.relative(found[0][1], root.parent if root.is_file() else root) if found else None
+    return recognised(root, ".json", _looks_right)
 
 
 def read(
@@ -53,12 +52,8 @@ def read(
 ) -> Dataset:
     """Read CreateML JSON; arguments and errors as `sightline.open_dataset`."""
     root = root.absolute()
-    most = 10**6
-    found = (
-        given_files(root, splits, ".json", _looks_right) if splits else label_files(root, ".json", _looks_right, most)
-    )
-    if not found:
-        raise InputError(f"{root} holds no CreateML file (a .json with images and coordinates); give its path")
+    wanted = "CreateML file (a .json with images and coordinates); give its path"
+    found = files_to_read(root, splits, ".json", _looks_right, wanted, most=10**6)
     listed: list[Listed] = []
     for split, file in found:
         listed += _read_file(file, split)
@@ -66,7 +61,7 @@ def read(
         for one in listed:  # a file for each image: that its name is that of a split says nothing
             above = itertools.takewhile(lambda folder: folder != root, one.file.parents)
             one.split = next((name for f in above if (name := files.split_name(f.name)) in files.ORDER), "all")
-    home = root.parent if root.is_file() else root
+    home = files.home_of(root)
     names = next((read_list(f) for f in (home / _CLASSES, found[0][1].with_name(_CLASSES)) if f.is_file()), None)
     return assemble(root, "createml", listed, _add, Gather(classes, names), images=images)
 
@@ -128,7 +123,7 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
         folder = out if whole else out / dataset.split_of(i)
         files.write_image(dataset, i, folder / name, symlink)
         objects = []
-        for a in range(int(columns.offsets[i]), int(columns.offsets[i + 1])):
+        for a in columns.objects_of(i):
             x1, y1, x2, y2 = columns.boxes[a].tolist()
             place = dict(zip(_SIDES, shapes.plain([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1]), strict=True))
             known = shapes.attributes_of(columns, a)

@@ -37,7 +37,7 @@ from sightline.data.formats import files, shapes
 from sightline.data.formats.csv_columns import HEADERLESS, CsvColumns, delimiter_of, find_columns, is_headerless
 from sightline.data.formats.csv_write import CLASSES, write
 from sightline.data.formats.gather import Gather, only_class
-from sightline.data.formats.listed import Listed, assemble, given_files, head_of, label_files
+from sightline.data.formats.listed import Listed, assemble, files_to_read, head_of, recognised
 from sightline.data.malformed import leave_out
 from sightline.errors import InputError
 from sightline.runtime.reading import parse_csv, read_csv, read_text
@@ -72,8 +72,7 @@ class _File:
 
 def recognise(root: Path) -> str | None:
     """The CSV of boxes found in a folder (or `root` itself, if it is one), as words; None if there is none."""
-    found = label_files(root, ".csv", _looks_right, most=20)
-    return files.relative(found[0][1], root.parent if root.is_file() else root) if found else None
+    return recognised(root, ".csv", _looks_right)
 
 
 def read(
@@ -84,10 +83,9 @@ def read(
 ) -> Dataset:
     """Read a CSV of boxes; arguments and errors as `sightline.open_dataset`."""
     root = root.absolute()
-    home = root.parent if root.is_file() else root
-    found = given_files(root, splits, ".csv", _looks_right) if splits else label_files(root, ".csv", _looks_right)
-    if not found:
-        raise InputError(f"{root} holds no CSV with columns for the image and the box; name its columns so")
+    home = files.home_of(root)
+    wanted = "CSV with columns for the image and the box; name its columns so"
+    found = files_to_read(root, splits, ".csv", _looks_right, wanted)
     parts = [_read_file(path, split) for split, path in found]
     kinds = {part.columns.kind for part in parts}
     if len(parts) > 1 and len(kinds) > 1:

@@ -30,7 +30,7 @@ from sightline.data.formats.csv_columns import IMAGE, LABEL, OF_BOXES, SPLIT, de
 from sightline.data.formats.csv_write import CLASSES, write_classes
 from sightline.data.formats.gather import Gather
 from sightline.data.formats.image_labels import KIND, in_class_order, labelled
-from sightline.data.formats.listed import Listed, assemble, given_files, head_of, label_files
+from sightline.data.formats.listed import Listed, assemble, files_to_read, head_of, recognised
 from sightline.data.images import is_image
 from sightline.data.kinds import GONE
 from sightline.data.malformed import leave_out
@@ -81,8 +81,7 @@ class _Row:
 
 def recognise(root: Path) -> str | None:
     """The CSV of image labels found in a folder (or `root` itself, if it is one), as words; None if there is none."""
-    found = label_files(root, _ENDINGS, _looks_right, most=20)
-    return files.relative(found[0][1], root.parent if root.is_file() else root) if found else None
+    return recognised(root, _ENDINGS, _looks_right)
 
 
 def read(
@@ -93,10 +92,9 @@ def read(
 ) -> Dataset:
     """Read a CSV of image labels; arguments and errors as `sightline.open_dataset`."""
     root = root.absolute()
-    home = root.parent if root.is_file() else root
-    found = given_files(root, splits, _ENDINGS, _looks_right) if splits else label_files(root, _ENDINGS, _looks_right)
-    if not found:
-        raise InputError(f"{root} holds no CSV with columns for the image and its class; name its columns so")
+    home = files.home_of(root)
+    wanted = "CSV with columns for the image and its class; name its columns so"
+    found = files_to_read(root, splits, _ENDINGS, _looks_right, wanted)
     listed: list[Listed] = []
     notes = []
     for split, path in found:

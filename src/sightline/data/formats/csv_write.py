@@ -46,7 +46,7 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
         files.write_image(dataset, i, folder / name, symlink)
         height, width = dataset.image_size(i)
         mine = rows.setdefault(folder, [])
-        objects = range(int(columns.offsets[i]), int(columns.offsets[i + 1]))
+        objects = columns.objects_of(i)
         for a in objects:
             box = [repr(float(value)) for value in columns.boxes[a]]
             label = dataset.classes[int(columns.labels[a])]

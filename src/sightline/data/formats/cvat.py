@@ -31,7 +31,7 @@ import torch
 from sightline.data.dataset import Dataset
 from sightline.data.formats import files, shapes
 from sightline.data.formats.cvat_write import write
-from sightline.data.formats.gather import Gather, common_folder, place_of
+from sightline.data.formats.gather import Gather, place_of
 from sightline.data.malformed import leave_out
 from sightline.data.source import Source
 from sightline.errors import InputError
@@ -87,7 +87,7 @@ def read(
     """Read a CVAT dataset; arguments and errors as `sightline.open_dataset`."""
     root = root.absolute()
     images = None if images is None else images.absolute()
-    home = root.parent if root.is_file() else root
+    home = files.home_of(root)
     if splits:
         places = {name: files.resolve(home, given) for name, given in splits.items()}
         found = [(name, file) for name, p in places.items() for file in ([p] if p.is_file() else _files(p))]
@@ -118,8 +118,7 @@ def read(
     if not there:
         raise files.none_found(home, missing, "in images/ and beside the file")
     columns, known = gather.finish()
-    top = base / common_folder([name for name in columns.names.texts() if (base / name).is_file()])
-    left_out = [] if splits or root.is_file() else files.unlisted(top, columns.names.texts(), base)
+    left_out = [] if splits else files.unlisted_beside(root, columns, base)
     label_files = tuple(next(f.path for f in read_files for i in f.images if i.split == split) for split in split_names)
     source = Source(
         columns=columns,
@@ -128,7 +127,7 @@ def read(
         format="cvat",
         split_names=tuple(split_names),
         left_out=tuple(left_out),
-        folders=tuple(common_folder(names[split]) for split in split_names),
+        folders=tuple(files.common_folder(names[split]) for split in split_names),
         label_files=label_files,
         orphans=tuple(
             f"{file.path.name}: frame {number}" for file in read_files for number in file.frames if file.is_video

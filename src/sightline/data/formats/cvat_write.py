@@ -51,7 +51,7 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
         more_than_tags += bool(extra)
         body += [f'    <tag label={quoteattr(str(tag))} source="manual"></tag>' for tag in tags]
         groups = 0
-        for a in range(int(columns.offsets[i]), int(columns.offsets[i + 1])):
+        for a in columns.objects_of(i):
             drawn = _shapes(columns, a, f"{name}: object {a - int(columns.offsets[i])}")
             groups += len(drawn) > 1
             label = quoteattr(dataset.classes[int(columns.labels[a])])

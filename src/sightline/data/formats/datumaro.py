@@ -18,7 +18,7 @@ import numpy as np
 from sightline.data.dataset import Dataset
 from sightline.data.formats import files, shapes
 from sightline.data.formats.gather import Gather
-from sightline.data.formats.listed import Listed, assemble, given_files, head_of, label_files
+from sightline.data.formats.listed import Listed, assemble, files_to_read, head_of, recognised
 from sightline.errors import InputError
 from sightline.runtime.reading import read_json
 from sightline.runtime.values import require_whole
@@ -32,8 +32,7 @@ _SHAPES = ("bbox", "polygon", "mask", "ellipse", "polyline", "points")
 
 def recognise(root: Path) -> str | None:
     """The Datumaro file found in a folder (or `root` itself, if it is one), as words; None if there is none."""
-    found = label_files(root, ".json", _looks_right, most=20)
-    return files.relative(found[0][1], root.parent if root.is_file() else root) if found else None
+    return recognised(root, ".json", _looks_right)
 
 
 def read(
@@ -44,13 +43,12 @@ def read(
 ) -> Dataset:
     """Read Datumaro JSON; arguments and errors as `sightline.open_dataset`."""
     root = root.absolute()
-    found = given_files(root, splits, ".json", _looks_right) if splits else label_files(root, ".json", _looks_right)
-    if not found:
-        raise InputError(f"{root} holds no Datumaro file (a .json with items); give its path")
+    wanted = "Datumaro file (a .json with items); give its path"
+    found = files_to_read(root, splits, ".json", _looks_right, wanted)
     if root.is_file() and root.parent.name.lower() == "annotations":
         home = root.parent.parent
     else:
-        home = root.parent if root.is_file() else root
+        home = files.home_of(root)
     listed: list[Listed] = []
     names: dict[str, None] = {}
     for split, file in found:

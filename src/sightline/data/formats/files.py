@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from sightline.data.columns import Columns
 from sightline.data.dataset import Dataset
 from sightline.data.formats.listing import contents, find_folder
 from sightline.data.images import image_size, is_image, to_pil
@@ -65,6 +66,11 @@ def resolve(root: Path, given: str | os.PathLike[str]) -> Path:
         if candidate.exists():
             return candidate
     raise InputError(f"there is no {path} in {root}; correct the path of the split")
+
+
+def home_of(root: Path) -> Path:
+    """The dataset's folder, where `root` may also be its one label file."""
+    return root.parent if root.is_file() else root
 
 
 def naming_root(root: Path, images: Path | None) -> Path:
@@ -165,6 +171,30 @@ def sets_apart(name: str) -> bool:
 def of_layout(folder: str) -> bool:
     """Whether a folder's name has a meaning in layouts."""
     return folder.lower() in _OF_LAYOUTS
+
+
+def unlisted_beside(root: Path, columns: Columns, base: Path) -> list[str]:
+    """As `unlisted`, in the folder that all of the dataset's images lie in; nothing where the user named one file.
+
+    Args:
+        root: the dataset's folder, or one file.
+        columns: of the dataset; its names are relative to `base`.
+        base: what they, and the words, are relative to.
+    """
+    if root.is_file():
+        return []
+    names = columns.names.texts()
+    return unlisted(base / common_folder([name for name in names if (base / name).is_file()]), names, base)
+
+
+def common_folder(paths: Sequence[str]) -> str:
+    """The folder, relative as its paths are, that all of them are in; "" for none."""
+    parents = [path.rsplit("/", 1)[0].split("/") if "/" in path else [] for path in paths]
+    if not parents:
+        return ""
+    least, most = min(parents), max(parents)
+    same = next((k for k, (a, b) in enumerate(zip(least, most, strict=False)) if a != b), min(len(least), len(most)))
+    return "/".join(least[:same])
 
 
 def unlisted(top: Path, names: Iterable[str], base: Path) -> list[str]:

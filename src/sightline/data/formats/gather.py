@@ -132,16 +132,6 @@ def place_of(name: str, folders: Sequence[Path]) -> Path | None:
     return None
 
 
-def common_folder(paths: Sequence[str]) -> str:
-    """The folder, relative as its paths are, that all of them are in; "" for none."""
-    parents = [path.rsplit("/", 1)[0].split("/") if "/" in path else [] for path in paths]
-    if not parents:
-        return ""
-    least, most = min(parents), max(parents)
-    same = next((k for k, (a, b) in enumerate(zip(least, most, strict=False)) if a != b), min(len(least), len(most)))
-    return "/".join(least[:same])
-
-
 def only_class(home: Path, classes: Sequence[str] | None) -> str:
     """The name of the only class where nothing names it: the one the user gives, else that of the folder."""
     if classes is not None and len(classes) == 1:

@@ -45,7 +45,7 @@ _MARKS = {"iscrowd": "crowd", "is_crowd": "crowd", "difficult": "difficult", "tr
 def recognise(root: Path) -> str | None:
     """The metadata found in a folder (or `root` itself, if it is one), as words; None if there is none."""
     found = _files(root)
-    return files.relative(found[0][1], root.parent if root.is_file() else root) if found else None
+    return files.relative(found[0][1], files.home_of(root)) if found else None
 
 
 def read(
@@ -56,7 +56,7 @@ def read(
 ) -> Dataset:
     """Read a Hugging Face dataset; arguments and errors as `sightline.open_dataset`."""
     root = root.absolute()
-    home = root.parent if root.is_file() else root
+    home = files.home_of(root)
     found = _files(root)
     if splits:
         places = {name: files.resolve(home, given).absolute() for name, given in splits.items()}

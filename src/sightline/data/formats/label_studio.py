@@ -27,10 +27,10 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from sightline.data.dataset import Dataset
-from sightline.data.formats import files, shapes
+from sightline.data.formats import shapes
 from sightline.data.formats.gather import Gather
 from sightline.data.formats.label_studio_brush import decode_brush
-from sightline.data.formats.listed import Listed, assemble, given_files, head_of, label_files
+from sightline.data.formats.listed import Listed, assemble, files_to_read, head_of, recognised
 from sightline.data.images import is_image
 from sightline.errors import InputError
 from sightline.runtime.reading import read_json
@@ -46,8 +46,7 @@ _ABOUT_IMAGES = frozenset(["choices", "textarea", "rating", "number", "taxonomy"
 
 def recognise(root: Path) -> str | None:
     """The Label Studio file found in a folder (or `root` itself, if it is one), as words; None if there is none."""
-    found = label_files(root, ".json", _looks_right, most=20)
-    return files.relative(found[0][1], root.parent if root.is_file() else root) if found else None
+    return recognised(root, ".json", _looks_right)
 
 
 def read(
@@ -58,9 +57,8 @@ def read(
 ) -> Dataset:
     """Read a Label Studio export; arguments and errors as `sightline.open_dataset`."""
     root = root.absolute()
-    found = given_files(root, splits, ".json", _looks_right) if splits else label_files(root, ".json", _looks_right)
-    if not found:
-        raise InputError(f"{root} holds no Label Studio export (a .json with tasks); give its path")
+    wanted = "Label Studio export (a .json with tasks); give its path"
+    found = files_to_read(root, splits, ".json", _looks_right, wanted)
     listed: list[Listed] = []
     notes: list[str] = []
     for split, file in found:

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from sightline.data.dataset import Dataset
 from sightline.data.formats import files
-from sightline.data.formats.gather import Gather, common_folder, place_of
+from sightline.data.formats.gather import Gather, place_of
 from sightline.data.formats.labelme_shapes import add_objects
 from sightline.data.formats.labelme_write import write
 from sightline.data.formats.listing import find_folder, folders_in
@@ -106,7 +106,7 @@ def read(
     """Read a LabelMe dataset; arguments and errors as `sightline.open_dataset`."""
     root = root.absolute()
     images = None if images is None else images.absolute()
-    home = root.parent if root.is_file() else root
+    home = files.home_of(root)
     left_out: list[str] = []
     if splits:
         parts = [_Part(name, files.resolve(home, given)) for name, given in splits.items()]
@@ -140,7 +140,7 @@ def read(
             gather.image(names[-1], size, number, files.relative(label, base) if label else "", extra)
             if label is not None:
                 add_objects(gather, label, content.get("shapes") or [], size)
-        folders_of.append(common_folder(names))
+        folders_of.append(files.common_folder(names))
     columns, known = gather.finish()
     source = Source(
         columns=columns,

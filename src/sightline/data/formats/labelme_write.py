@@ -47,7 +47,7 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
         extra = dataset.image_extra(i)
         content: dict[str, Any] = {"version": "5.2.1", "flags": extra.pop("flags", {}), "shapes": []}
         groups = 0
-        for a in range(int(columns.offsets[i]), int(columns.offsets[i + 1])):
+        for a in columns.objects_of(i):
             drawn = _shapes(columns, a, (height, width), f"{names[i]}: object {a - int(columns.offsets[i])}")
             groups += len(drawn) > 1
             for one in drawn:

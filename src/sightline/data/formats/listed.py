@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +10,9 @@ from typing import Any
 
 from sightline.data.dataset import Dataset
 from sightline.data.formats import files
-from sightline.data.formats.gather import Gather, common_folder
+from sightline.data.formats.finder import Finder
+from sightline.data.formats.gather import Gather
 from sightline.data.formats.listing import contents, folders_in
-from sightline.data.images import is_image
 from sightline.data.malformed import leave_out
 from sightline.data.source import Source
 from sightline.errors import InputError
@@ -49,78 +48,6 @@ class Listed:
     entries: list[Any] = field(default_factory=list)
     extra: Mapping[str, Any] = field(default_factory=dict)
     other_names: tuple[str, ...] = ()
-
-
-class Finder:
-    """Finds images by the names that label files give them.
-
-    A name is tried as it is in each folder, then without its leading folders, then among all images below the folders,
-    where a path has to end with all of the name; of a name without ending, what precedes the file's ending counts.
-
-    Args:
-        folders: in the order they are looked into.
-    """
-
-    def __init__(self, folders: Iterable[Path]):
-        self.folders = [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
-        self._by_name: dict[str, list[Path]] | None = None
-
-    def find(self, name: str, near: Sequence[Path] = ()) -> Path | None:
-        """The image's file, or None.
-
-        Args:
-            name: as the label file has it.
-            near: folders that are looked into first.
-
-        Raises:
-            InputError: the name fits several files in different folders.
-        """
-        plain = name.strip().replace("\\", "/")
-        parts = [part for part in plain.split("/") if part not in ("", ".", "..")]
-        if not parts:
-            return None
-        if os.path.isabs(plain) and os.path.isfile(plain):
-            return Path(plain)
-        for start in range(len(parts)):
-            for folder in (*near, *self.folders):
-                place = folder.joinpath(*parts[start:])
-                if is_image(place) and _is_file(place):
-                    return place
-        found = [place for place in self._index().get(parts[-1], []) if _ends_with(place, parts)]
-        if len(found) > 1:
-            close = [place for place in found if any(place.is_relative_to(folder) for folder in near)]
-            found = close if len(close) == 1 else found
-        if len(found) > 1:
-            raise InputError(
-                f"the image {name!r} may be {found[0]} or {found[1]}; write its folder into the label file, or name "
-                "the folder of the images (images=…)"
-            )
-        return found[0] if found else None
-
-    def _index(self) -> dict[str, list[Path]]:
-        """All images below the folders, by name and by name without ending."""
-        if self._by_name is None:
-            self._by_name = {}
-            seen: set[Path] = set()
-            for folder in self.folders:
-                for inner in files.images_below(folder):
-                    place = folder / inner
-                    if place not in seen:
-                        seen.add(place)
-                        for key in {place.name, place.stem}:
-                            self._by_name.setdefault(key, []).append(place)
-        return self._by_name
-
-
-def _ends_with(place: Path, parts: Sequence[str]) -> bool:
-    return len(parts) == 1 or list(place.parts[-len(parts) : -1]) == list(parts[:-1])
-
-
-def _is_file(place: Path) -> bool:
-    try:
-        return place.is_file()
-    except (OSError, ValueError):  # a name that no file can have
-        return False
 
 
 def label_files(
@@ -163,6 +90,37 @@ def label_files(
     return []
 
 
+def recognised(root: Path, suffix: str | tuple[str, ...], looks_right: Callable[[Path], bool]) -> str | None:
+    """The first label file of a kind, as words; None where there is none. Arguments as `label_files`."""
+    found = label_files(root, suffix, looks_right, most=20)
+    return files.relative(found[0][1], files.home_of(root)) if found else None
+
+
+def files_to_read(
+    root: Path,
+    splits: Mapping[str, str | Path] | None,
+    suffix: str | tuple[str, ...],
+    looks_right: Callable[[Path], bool],
+    wanted: str,
+    most: int = 200,
+) -> list[tuple[str, Path]]:
+    """(split, file) of the label files of a kind: those that the user names, else those that are found.
+
+    Args:
+        root: the dataset's folder, or one file; absolute.
+        splits: what the user names.
+        suffix, looks_right, most: as `label_files`.
+        wanted: what there must be and what to do where it is not, for the sentence.
+
+    Raises:
+        InputError: there is none.
+    """
+    found = given_files(root, splits, suffix, looks_right) if splits else label_files(root, suffix, looks_right, most)
+    if not found:
+        raise InputError(f"{root} holds no {wanted}")
+    return found
+
+
 def _with_suffix(folder: Path, suffix: str | tuple[str, ...], most: int) -> list[str]:
     return list(itertools.islice((n for n in contents(folder).files if n.lower().endswith(suffix)), most))
 
@@ -179,7 +137,7 @@ def given_files(
     looks_right: Callable[[Path], bool],
 ) -> list[tuple[str, Path]]:
     """(split, file) of the splits that the user names: a file each, or a folder that holds files of the kind."""
-    home = root.parent if root.is_file() else root
+    home = files.home_of(root)
     found = []
     for split, given in splits.items():
         place = files.resolve(home, given).absolute()
@@ -218,7 +176,7 @@ def assemble(
         notes: what the user should know of how the files were read.
     """
     root = root.absolute()
-    home = root.parent if root.is_file() else root
+    home = files.home_of(root)
     base = files.naming_root(home, images)
     if images is not None:
         folders = [images.absolute()]
@@ -263,7 +221,7 @@ def assemble(
                     except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
                         what = f"{one.file}: {one.name}: an object is not as the format has it ({error}); correct it"
                         leave_out(InputError(what), one.file)
-        folder_of.append(common_folder(names))
+        folder_of.append(files.common_folder(names))
     columns, known = gather.finish()
     told = list(notes)
     if missing:

@@ -27,7 +27,7 @@ import numpy as np
 from sightline.data.dataset import Dataset
 from sightline.data.formats import files
 from sightline.data.formats import masks_voc as voc
-from sightline.data.formats.gather import Gather, common_folder, only_class
+from sightline.data.formats.gather import Gather, only_class
 from sightline.data.formats.listing import folders_in
 from sightline.data.formats.masks_write import CLASS_IDS, IDS, write
 from sightline.data.formats.voc_devkit import read_years, years
@@ -139,7 +139,7 @@ def read(
         root=base,
         format="masks",
         split_names=tuple(split_names),
-        folders=tuple(common_folder(by_split[split]) for split in split_names),
+        folders=tuple(files.common_folder(by_split[split]) for split in split_names),
         orphans=tuple(orphans),
     )
     return Dataset(source)

@@ -48,7 +48,7 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
         files.write_image(dataset, i, out / "images" / below / names[i], symlink)
         height, width = dataset.image_size(i)
         ids, classes = np.zeros((2, width * height), np.uint16)  # column by column, as outlines are
-        rows = range(int(columns.offsets[i]), int(columns.offsets[i + 1]))
+        rows = columns.objects_of(i)
         for number, a in enumerate(rows, 1):
             pixels = span_pixels(*spans_of(columns, a, (height, width), names[i]))
             lost["pixels that two objects share"] += int((ids[pixels] > 0).sum())

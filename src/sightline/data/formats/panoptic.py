@@ -27,7 +27,7 @@ from sightline.data.blob import Blob
 from sightline.data.dataset import Dataset
 from sightline.data.formats import files
 from sightline.data.formats.gather import Gather
-from sightline.data.formats.listed import Listed, assemble, given_files, head_of, label_files
+from sightline.data.formats.listed import Listed, assemble, files_to_read, head_of, recognised
 from sightline.data.images import read_image
 from sightline.data.rasterise import LazyMaps
 from sightline.errors import InputError
@@ -76,8 +76,7 @@ class PanopticMaps(LazyMaps):
 
 def recognise(root: Path) -> str | None:
     """The panoptic file found in a folder (or `root` itself, if it is one), as words; None if there is none."""
-    found = label_files(root, ".json", _looks_right, most=20)
-    return files.relative(found[0][1], root.parent if root.is_file() else root) if found else None
+    return recognised(root, ".json", _looks_right)
 
 
 def read(
@@ -117,9 +116,8 @@ def parts(root: Path, splits: Mapping[str, str | Path] | None) -> tuple[Path, li
     An image has one entry, a list of (segment id, category id, is a crowd), and "picture" in `extra`.
     """
     root = root.absolute()
-    found = given_files(root, splits, ".json", _looks_right) if splits else label_files(root, ".json", _looks_right)
-    if not found:
-        raise InputError(f"{root} holds no COCO panoptic file (a .json with segments_info); give its path")
+    wanted = "COCO panoptic file (a .json with segments_info); give its path"
+    found = files_to_read(root, splits, ".json", _looks_right, wanted)
     home = root
     if root.is_file():
         home = root.parent.parent if root.parent.name.lower() == "annotations" else root.parent

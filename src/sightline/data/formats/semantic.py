@@ -37,7 +37,6 @@ from sightline.data.blob import Blob
 from sightline.data.builder import Builder
 from sightline.data.dataset import Dataset
 from sightline.data.formats import files
-from sightline.data.formats.gather import common_folder
 from sightline.data.formats.listing import find_folder
 from sightline.data.formats.semantic_classes import ClassTable, find_table
 from sightline.data.formats.semantic_write import write
@@ -173,7 +172,7 @@ def _dataset(
         root=base,
         format="semantic",
         split_names=tuple(split_names),
-        folders=tuple(common_folder(by_split[split]) for split in split_names),
+        folders=tuple(files.common_folder(by_split[split]) for split in split_names),
         orphans=tuple(orphans),
         map_values=values,
         ignore=values.ignore,

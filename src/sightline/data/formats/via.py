@@ -27,7 +27,7 @@ from typing import Any
 
 from sightline.data.dataset import Dataset
 from sightline.data.formats import files, shapes
-from sightline.data.formats.gather import Gather, common_folder, only_class, place_of
+from sightline.data.formats.gather import Gather, only_class, place_of
 from sightline.data.formats.listed import folders_of
 from sightline.data.formats.listing import folders_in
 from sightline.data.formats.via_write import write
@@ -99,7 +99,7 @@ def read(
         found = [("all", root)] if root.is_file() else _parts(root)
     if not found:
         raise InputError(f"{root} holds no VIA file (a .json or .csv with regions); give its path")
-    home = root.parent if root.is_file() else root
+    home = files.home_of(root)
     base = files.naming_root(home, images)
     parts = [_read_file(path, split) for split, path in found]
     attribute = _class_attribute(parts, classes)
@@ -123,12 +123,11 @@ def read(
                     _add(gather, f"{part.path}: region {k} of {image.name}", region, attribute, only)
                 except InputError as error:
                     leave_out(error, part.path)
-        folders.append(common_folder(names))
+        folders.append(files.common_folder(names))
     if not there:
         raise files.none_found(home, orphans, "beside the file and in images/")
     columns, known = gather.finish()
-    top = base / common_folder([name for name in columns.names.texts() if (base / name).is_file()])
-    left_out = [] if splits or root.is_file() else files.unlisted(top, columns.names.texts(), base)
+    left_out = [] if splits else files.unlisted_beside(root, columns, base)
     source = Source(
         columns=columns,
         classes=known,

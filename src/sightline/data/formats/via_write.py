@@ -45,7 +45,7 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
             files.write_image(dataset, i, write_at, symlink)
             size = write_at.stat().st_size
             regions = []
-            for a in range(int(columns.offsets[i]), int(columns.offsets[i + 1])):
+            for a in columns.objects_of(i):
                 where = f"{names[i]}: object {a - int(columns.offsets[i])}"
                 attributes = shapes.attributes_of(columns, a)
                 attributes = {_CLASS: dataset.classes[int(columns.labels[a])], **_without_class(attributes)}

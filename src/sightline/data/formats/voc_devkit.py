@@ -14,7 +14,6 @@ from sightline.data.blob import Blob
 from sightline.data.columns import Columns
 from sightline.data.dataset import Dataset
 from sightline.data.formats import files
-from sightline.data.formats.gather import common_folder
 from sightline.data.formats.listing import folders_in
 from sightline.data.kinds import kind_of
 from sightline.errors import InputError
@@ -91,7 +90,7 @@ def joined(root: Path, parts: dict[str, Dataset]) -> Dataset:
         classes=classes,
         root=root,
         split_names=tuple(splits),
-        folders=tuple(common_folder(texts[whole.splits == k].tolist()) for k in range(len(splits))),
+        folders=tuple(files.common_folder(texts[whole.splits == k].tolist()) for k in range(len(splits))),
         orphans=tuple(f"{folder}/{orphan}" for folder, source in sources.items() for orphan in source.orphans),
         notes=tuple(f"{folder}: {note}" for folder, source in sources.items() for note in source.notes),
     )

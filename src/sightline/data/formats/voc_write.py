@@ -79,7 +79,7 @@ def _xml(dataset: Dataset, columns: Columns, i: int, name: str) -> str:
         f"\t<size>\n\t\t<width>{width}</width>\n\t\t<height>{height}</height>\n\t\t<depth>{depth}</depth>\n\t</size>",
         "\t<segmented>0</segmented>",
     ]
-    for a in range(int(columns.offsets[i]), int(columns.offsets[i + 1])):
+    for a in columns.objects_of(i):
         x1, y1, x2, y2 = columns.boxes[a].tolist()
         crowd = bool(columns.crowd[a])
         lines += [

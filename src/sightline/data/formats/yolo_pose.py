@@ -82,7 +82,7 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
 
 
 def _lines(columns: Columns, i: int, size: Size) -> str:
-    rows = range(int(columns.offsets[i]), int(columns.offsets[i + 1]))
+    rows = columns.objects_of(i)
     boxes = yolo.box_lines(columns, i, size)
     assert columns.keypoints is not None, "the caller has looked"
     points = columns.keypoints.astype(np.float64) / np.array([size[1], size[0], 1.0])

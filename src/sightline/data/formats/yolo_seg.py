@@ -52,7 +52,7 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
 
 def _lines(columns: Columns, i: int, size: Size, true_size: Size) -> str:
     lines = []
-    for a in range(int(columns.offsets[i]), int(columns.offsets[i + 1])):
+    for a in columns.objects_of(i):
         ring = shapes.ring_of(columns, a, size, f"{columns.names.text(i)}: object {a - int(columns.offsets[i])}")
         if ring is None:
             x1, y1, x2, y2 = columns.boxes[a].tolist()
