@@ -23,8 +23,7 @@ STOREYS = (
     ("ops",),
     ("nn",),
     ("models", "data"),  # side by side: neither knows the other
-    ("training",),
-    ("evaluation",),
+    ("training", "evaluation"),  # as well
     ("deploy",),
     ("report",),
     ("tasks",),

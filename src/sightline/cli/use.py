@@ -51,7 +51,8 @@ def evaluate(
     """Measure a model on labelled images.
 
     Prints COCO's twelve metrics, VOC AP50 by both protocols, and the AP of each class; for class maps IoU, Dice and
-    boundary F.
+    boundary F; for image classes top-1 and top-5 accuracy, F1 of each class, and calibration, with 95 % intervals; for
+    proposals recall by their number.
     """
     from sightline import api
     from sightline.runtime.files import require_new_file

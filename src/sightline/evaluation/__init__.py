@@ -87,8 +87,9 @@ def evaluate(
 ) -> Result:
     """Run a model over a dataset and measure its answers against the labels.
 
-    The model's classes may be more than the data's, or in another order: they are brought over by name, and detections
-    of classes that the data does not have are left out, which a note of the result says.
+    The model's classes may be more than the data's, or in another order: they are brought over by name. Detections of
+    classes that the data does not have are left out; pixels and images that are given one count as wrong. A note of the
+    result says how many there are.
 
     Args:
         model: answers `model(images)` with one result per image, in the pixels of the images given. All its answers
