@@ -55,6 +55,7 @@ def test_in_order(root: Path) -> None:
 
 def test_the_same_image_in_two_classes_and_two_splits(root: Path) -> None:
     shutil.copy(root / "train" / "cat" / "0.png", root / "train" / "dog" / "copy.png")
+    shutil.copy(root / "train" / "cat" / "0.png", root / "train" / "cat" / "again.png")
     shutil.copy(root / "train" / "cat" / "1.png", root / "train" / "cat" / "copy.png")
     shutil.copy(root / "train" / "cat" / "2.png", root / "val" / "dog" / "copy.png")
     Image.open(root / "train" / "cat" / "3.png").resize((32, 24)).save(root / "train" / "dog" / "small.png")
@@ -64,7 +65,7 @@ def test_the_same_image_in_two_classes_and_two_splits(root: Path) -> None:
             "train/cat/2.png: in train, is the same as val/dog/copy.png (val)",
         ],
         "warning duplicate-in-classes": [
-            "train/cat/0.png: in cat, is the same as train/dog/copy.png (dog)",
+            "train/cat/0.png: in cat, is the same as train/dog/copy.png (dog), train/cat/again.png (cat)",
             "train/cat/2.png: in cat, is the same as val/dog/copy.png (dog)",
         ],
         "warning similar-in-classes": ["train/cat/3.png: in cat, looks like train/dog/small.png (dog)"],

@@ -95,6 +95,11 @@ def samples(folder: Path) -> dict[str, Sample]:
     labels = {"label": {"labels": [{"name": "cat", "parent": "", "attributes": []}]}}
     item = {"id": "a", "annotations": annotations, "image": {"size": [48, 64], "path": "a.png"}}
     whole: Any = coco(folder / "coco")
+    of_images = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 64, "height": 48}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1}],
+        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+    }
     segments = [{"id": 1, "category_id": 1, "iscrowd": 0, "area": 3072, "bbox": [0, 0, 64, 48]}]
     panoptic = {
         "images": [{"id": 1, "file_name": "a.jpg", "width": 64, "height": 48}],
@@ -106,6 +111,7 @@ def samples(folder: Path) -> dict[str, Sample]:
     row = {"file_name": "a.png", "objects": {"bbox": [[1, 2, 3, 4]], "categories": ["cat"]}, "text": "hi"}
     return {
         "coco": Sample("annotations/instances_train.json", whole, ("train/a.png",)),
+        "coco of images": Sample("x.json", of_images),
         "createml": Sample("a.json", [{"image": "a.png", "annotations": [{"label": "cat", "coordinates": _BOX}]}]),
         "datumaro": Sample(
             "annotations/train.json", {"info": {}, "categories": labels, "items": [item]}, ("images/train/a.png",)

@@ -12,7 +12,7 @@ import sightline
 from sightline.errors import InputError
 from tests.hostile.formats import changes, samples
 
-NAMES = ("coco", "createml", "datumaro", "huggingface", "label-studio", "label-studio min", "labelme")
+NAMES = ("coco", "coco of images", "createml", "datumaro", "huggingface", "label-studio", "label-studio min", "labelme")
 NAMES += ("panoptic", "panoptic-instances", "supervisely", "via")
 
 

@@ -59,12 +59,16 @@ class TestFolders:
         assert data.image_name(1) == "rose/deep/b.jpg"
 
     def test_what_is_beside_is_said(self, tmp_path: Path) -> None:
-        pictures(tmp_path, *FLOWERS, "train/stray.jpg", "new/x.jpg")
+        pictures(tmp_path, *FLOWERS, "train/stray.jpg", "new/x.jpg", "cover.jpg")
         (tmp_path / "train" / "lily").mkdir()
         data = open_dataset(tmp_path)
         assert list(data.classes) == ["lily", "rose", "tulip"]
         assert data.notes == ("class 'lily' has no images",)
-        assert data.orphans == ("train/stray.jpg: 1 image in no class's folder", "new: 1 image in no split")
+        assert data.orphans == (
+            "train/stray.jpg: 1 image in no class's folder",
+            ".: 1 image in no split",
+            "new: 1 image in no split",
+        )
 
     def test_order_of_classes(self, tmp_path: Path) -> None:
         pictures(tmp_path, *(f"{k}/a.jpg" for k in (10, 9, 1)))
@@ -88,6 +92,10 @@ class TestFolders:
         pictures(tmp_path, "one/rose/a.jpg", "one/tulip/b.jpg", "two/rose/c.jpg")
         data = open_dataset(tmp_path, train="one", val="two", format="folders")
         assert [key[0] for key in labels(data)] == ["train", "train", "val"]
+        pictures(tmp_path, "train/rose/d.jpg", "train/tulip/d.jpg", "val/rose/d.jpg")
+        data = open_dataset(tmp_path, train="train", test="val")
+        assert [key[0] for key in labels(data)] == ["train", "train", "test"]
+        assert data.orphans == ()  # what was not named is not asked for
 
     def test_a_class_may_be_called_train(self, tmp_path: Path) -> None:
         assert list(open_dataset(pictures(tmp_path, "train/a.jpg", "car/b.jpg")).classes) == ["car", "train"]
@@ -251,7 +259,7 @@ class TestCoco:
     def test_splits_with_other_categories(self, tmp_path: Path) -> None:
         pictures(tmp_path, "train/a.jpg", "val/a.jpg")
         for split, names in (("train", {1: "cat", 2: "dog"}), ("val", {7: "dog"})):
-            content = coco([coco_image(1, "a.jpg")], [], names)
+            content = coco([coco_image(1, "a.jpg"), coco_image(2, "b.jpg")], [], names)
             content["annotations"] = [{"image_id": 1, "category_id": max(names)}]
             write_json(tmp_path / "annotations" / f"instances_{split}.json", content)
         data = open_dataset(tmp_path)
@@ -287,6 +295,11 @@ class TestCoco:
         content = of_images((1, 3), (2, 5))
         content["annotations"][1]["bbox"] = [1, 2, 3, 4]
         with pytest.raises(InputError, match="annotation 1 has bbox None, but a box is four numbers"):
+            self.opened(tmp_path, content)
+        content = of_images((1, 3), (2, 5), (3, 5))
+        for position, box in ((0, [1, 2, 3, 4]), (2, [1])):
+            content["annotations"][position]["bbox"] = box
+        with pytest.raises(InputError, match=r"annotation 2 has bbox None.*; 1 more label cannot be read"):
             self.opened(tmp_path, content)
         assert open_dataset(tmp_path, lenient=True).kind == "instances"
 

@@ -23,6 +23,7 @@ FILES = {
     "datumaro": ("l.json", '{"categories": {"label": {"labels": []}}, "items": []}'),
     "panoptic": ("l.json", '{"annotations": [{"segments_info": []}], "images": [], "categories": []}'),
     "csv": ("l.csv", "filename,xmin,ymin,xmax,ymax,class\na.jpg,1,2,3,4,x\n"),
+    "csv-labels": ("l.csv", "filename,class\na.jpg,x\n"),
     "huggingface": ("metadata.jsonl", '{"file_name": "a.jpg", "objects": {"bbox": [], "categories": []}}\n'),
 }
 ALSO = {"panoptic": {"panoptic-instances"}}

@@ -119,7 +119,6 @@ def read(
         labels[-1] = id
 
     dataset = assemble(root, "csv-labels", listed, add, gather, images=images, notes=notes)
-    labels += [GONE] * (len(dataset) - len(labels))
     return labelled(dataset, labels, Classes(gather.ids))
 
 
