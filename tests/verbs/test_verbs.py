@@ -262,6 +262,19 @@ def test_pictures_with_the_number_of_their_class_train_and_are_measured(tmp_path
     assert (run.folder / "evaluation.json").is_file()
 
 
+def test_proposals_choose_their_best_epoch_by_recall(tmp_path):
+    network = sl.create_model("region_proposal_network_mobilenet_v2", ["dark", "bright"], min_size=64, max_size=64)
+    with pytest.raises(InputError, match=r"keep is 'AP', but no metric of this run has that name"):
+        sl.train(network, Squares(), Squares(), runs=tmp_path, keep="AP", **QUICK)
+    run = sl.train(network, Squares(), Squares(), runs=tmp_path, **QUICK)
+    names = ["val/AR@300", "val/recall50@300", "val/AR@1000", "val/recall50@1000"]
+    assert [name for name in run.metrics[0] if name.startswith("val/") and name != "val/loss"] == names
+    assert run.metric == "val/AR@300"
+    stored = json.loads((run.folder / "evaluation.json").read_text(encoding="utf-8"))
+    assert stored["metrics"]["AR@300"] == run.metrics[0]["val/AR@300"]
+    assert stored["per_class"].keys() == {"dark", "bright"}
+
+
 def test_a_model_of_another_task_is_refused_before_anything_is_written(tmp_path):
     words = "the model is one of {}, but the labels of {} are {}; take a model of {} "
     detector = sl.create_model(NAME, ["dark", "bright"], **TINY)
