@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +124,50 @@ def test_what_is_prepared(folder: Path):
     class_maps = api.prepare(None, sl.scenes(4, 64, kind="class_map"))
     assert class_maps.model.name == "unet_mobilenet_v2"
     assert (len(class_maps.train), class_maps.validation) == (4, None)
+
+
+def test_the_words_are_heeded(folder: Path, deep: Path):
+    """Against what the parts of the library make of them by themselves."""
+    words = {"arguments": {"image_size": 64}, "numbers": {"seed": 7}}
+    mapped = api.prepare(DETECTOR, folder, classes={"sphere": "round", "ring": "round", "box": None}, **words)
+    classes = sl.open_dataset(folder, classes={"sphere": "round", "ring": "round", "box": None}).classes
+    assert mapped.train.classes == mapped.model.classes == classes
+    torch.manual_seed(7)
+    expected = sl.create_model(DETECTOR, classes, image_size=64).state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in mapped.model.state_dict().items())
+    parts = sl.open_dataset(folder).split(0.8, 0.1, 0.1, seed=7)
+    assert [mapped.train.name(i) for i in range(4)] == [parts["train"].name(i) for i in range(4)]
+    words["arguments"]["in_channels"] = 1
+    grey = api.prepare(DETECTOR, deep, opening={"full_scale": 4080, "format": "yolo"}, **words)
+    assert (grey.train.full_scale, grey.train[0][0].shape[0], grey.model.in_channels) == (4080, 1, 1)
+    drawn = api.prepare(SEGMENTER, folder, arguments={"image_size": 64})
+    assert (drawn.train.kind, drawn.validation.kind, drawn.model.classes[0]) == ("class_map", "class_map", "background")
+
+
+def test_broken_labels_are_found_unless_they_were_checked(folder: Path, tmp_path: Path):
+    shutil.copytree(folder, tmp_path / "broken")
+    (file,) = (tmp_path / "broken").rglob("instances_*.json")
+    table = json.loads(file.read_text(encoding="utf-8"))
+    for annotation in table["annotations"]:
+        annotation["bbox"] = [50, 50, -20, 10]
+    file.write_text(json.dumps(table), encoding="utf-8")
+    with pytest.raises(InputError, match=r"the training data has .*error.*`sightline check DATA`"):
+        api.prepare(DETECTOR, tmp_path / "broken")
+    assert len(api.prepare(DETECTOR, tmp_path / "broken", checked=True).train) == 4
+
+
+FORBIDDEN = {"open_dataset", "create_model", "load", "manual_seed", "split", "as_class_map", "with_channels", "TASKS"}
+
+
+@pytest.mark.parametrize("path", sorted((Path(sl.__file__).parent / "cli").glob("*.py")), ids=lambda path: path.name)
+def test_commands_leave_the_work_to_the_verbs(path: Path):
+    """None of them opens, divides or draws data, makes or loads a model, or seeds."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    names = {call.id if isinstance(call, ast.Name) else call.attr for call in calls if not isinstance(call, ast.Call)}
+    assert not names & (FORBIDDEN - {"split"})  # texts are split, too
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert not imported & FORBIDDEN
 
 
 @pytest.mark.parametrize(

@@ -10,18 +10,18 @@ from typing import Annotated, Any
 
 import typer
 
-from sightline.cli.app import app
+from sightline.cli.app import NamingHelp, app
 from sightline.errors import InputError
 
 
-@app.command()
+@app.command(cls=NamingHelp)
 def models(
     name: Annotated[
         str | None, typer.Argument(metavar="[NAME]", help="A model to describe; without it, all are listed.")
     ] = None,
     task: Annotated[
         str | None,
-        typer.Option(help="List only models of this task: detection, segmentation, proposal or classification."),
+        typer.Option(help="List only models of this task: {tasks}."),
     ] = None,
     weights: Annotated[
         str | None,

@@ -66,10 +66,13 @@ class NamingHelp(typer.core.TyperCommand):
     def format_help(self, ctx: Any, formatter: Any) -> None:
         from sightline.data.formats import WRITTEN
         from sightline.data.transforms.recipes import NAMES
+        from sightline.tasks import default_models, task_names
 
+        tables = {"{formats}": WRITTEN, "{augmentations}": tuple(NAMES), "{tasks}": task_names()}
+        tables["{default_models}"] = default_models()
         for parameter in self.params:
             text = getattr(parameter, "help", None) or ""
-            for place, names in (("{formats}", WRITTEN), ("{augmentations}", tuple(NAMES))):
+            for place, names in tables.items():
                 text = text.replace(place, f"{', '.join(names[:-1])} or {names[-1]}")
             parameter.help = text or None  # type: ignore[attr-defined]
         super().format_help(ctx, formatter)

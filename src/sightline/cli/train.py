@@ -33,8 +33,8 @@ def train(
     model: Annotated[
         str | None,
         typer.Option(
-            help="A name from `sightline models`. By default sightline_n, or unet_mobilenet_v2 for class maps; with "
-            "--resume the run's model.",
+            help="A name from `sightline models`. By default {default_models}, by the kind of labels; with --resume "
+            "the run's model.",
             show_default=False,
         ),
     ] = None,

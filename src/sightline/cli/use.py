@@ -129,12 +129,11 @@ def predict(
     class maps as palette PNGs, too. Classification models write the best classes of each image as JSON or CSV.
     """
     from sightline import api
-    from sightline.models.saving import load
 
     draw = None if no_pictures else api.draw
     source: Any = images if len(images) > 1 else images[0]
     found = api.predict_to_folder(
-        load(model),
+        model,
         source,
         out,
         draw=draw,

@@ -10,7 +10,7 @@ from sightline.models.model import Model
 from sightline.tasks import classification, detection, proposals, segmentation
 from sightline.tasks.base import Labels, Task
 
-__all__ = ["TASKS", "Labels", "Task", "add", "task_for", "task_of"]
+__all__ = ["TASKS", "Labels", "Task", "add", "default_models", "task_for", "task_names", "task_of"]
 
 TASKS: dict[str, Task] = {
     "detection": detection.TASK,
@@ -32,6 +32,16 @@ def add(task: Task) -> None:
     if task.name in TASKS:
         raise InputError(f"there is a task {task.name!r} already; give yours another name")
     TASKS[task.name] = task
+
+
+def task_names() -> tuple[str, ...]:
+    """Names of all tasks."""
+    return tuple(TASKS)
+
+
+def default_models() -> tuple[str, ...]:
+    """The models that are trained where none is named, one for each task that is chosen by the data alone."""
+    return tuple(task.default_model for task in TASKS.values() if task.default_model is not None)
 
 
 def task_of(model: Model, kind: str | None = None) -> Task:
