@@ -320,7 +320,7 @@ AREAS: dict[str, dict[str, list[str]]] = {
         "models/detection/mask_rcnn.py": ["tests/models/test_mask_rcnn.py", "-k", "not overfit and not training"],
         "models/detection/proposal_network.py": ["tests/evaluation/test_proposals.py", SINGLE_MAP],
         "models/detection/proposers.py": [R_CNN, SINGLE_MAP],
-        "models/detection/pyramid.py": ["tests/models/test_mask_rcnn.py", "-k", "not overfit and not training"],
+        "models/detection/parts.py": ["tests/models/test_mask_rcnn.py", "-k", "not overfit and not training"],
         "models/detection/r_fcn.py": [SINGLE_MAP],
         "models/detection/sliding_window.py": ["tests/models/test_sliding_window.py"],
         "models/detection/ssd_mobilenet.py": [f"{_DETECTION}test_ssd.py"],

@@ -95,18 +95,17 @@ SMALL: dict[str, dict[str, Any]] = {
     "deeplabv3": {"min_size": 64, "max_size": 96},
     "lraspp": {"inner": 16},
 }
+# a named row of the same builder is tested; see test_backbones.py
+GENERIC = tuple(entry.name for entry in ENTRIES if entry.takes_backbones and entry.classifier())
 # they differ from a tested one in widths, depths and sizes alone: only built
 VARIANTS = (
-    *(
-        entry.name for entry in ENTRIES if entry.takes_backbones and entry.classifier()
-    ),  # of a named row, on another backbone
     *(f"efficientnet_b{i}" for i in range(1, 8)),
     *(f"efficientdet_d{i}" for i in range(1, 8)),
     *("fcn_resnet101", "deeplabv3_resnet101"),
 )
-ALL = [entry.name for entry in ENTRIES if entry.name not in VARIANTS]
-DETECTORS = [entry.name for entry in ENTRIES if entry.task == "detection" and entry.name not in VARIANTS]
-SEGMENTERS = [entry.name for entry in ENTRIES if entry.task == "segmentation" and entry.name not in VARIANTS]
+ALL = [entry.name for entry in ENTRIES if entry.name not in VARIANTS + GENERIC]
+DETECTORS = [entry.name for entry in ENTRIES if entry.task == "detection" and entry.name not in VARIANTS + GENERIC]
+SEGMENTERS = [entry.name for entry in ENTRIES if entry.task == "segmentation" and entry.name not in VARIANTS + GENERIC]
 HEAVY = (
     *("sightline_s", "sightline_m"),
     "ssd512_vgg16",  # as SSD300

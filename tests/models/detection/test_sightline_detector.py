@@ -18,9 +18,6 @@ from sightline.models.detection.sightline_detector import (
     SightlineDetector,
     admitted,
     cell_centres,
-    sightline_m,
-    sightline_n,
-    sightline_s,
 )
 from sightline.models.saving import load, save
 from sightline.nn.heads.decoupled import DecoupledHead
@@ -35,7 +32,7 @@ NAMES = ["circle", "square", "star"]
 
 def small(**arguments: object) -> SightlineDetector:
     torch.manual_seed(0)
-    return sightline_n(NAMES, **{"image_size": 96, **arguments})
+    return create_model("sightline_n", NAMES, **{"image_size": 96, **arguments})
 
 
 def parameters(model: nn.Module) -> int:
@@ -73,16 +70,16 @@ def test_parameters_by_hand() -> None:
         branch = 2 * (9 * c + c * c) + 3 * 4 * 2 * c
         return 2 * branch + 3 * (c * classes + classes + c * 64 + 64)
 
-    for build, widths, c in (
-        (sightline_n, (16, 32, 64, 128, 256), 64),
-        (sightline_s, (32, 64, 128, 256, 512), 128),
+    for name, widths, c in (
+        ("sightline_n", (16, 32, 64, 128, 256), 64),
+        ("sightline_s", (32, 64, 128, 256, 512), 128),
     ):
         with torch.device("meta"):
-            found = parameters(build([str(i) for i in range(80)]))
+            found = parameters(create_model(name, [str(i) for i in range(80)]))
         assert found == backbone(*widths) + neck(c, *widths[2:]) + head(c, 80)
     with torch.device("meta"):
-        assert parameters(sightline_n(NAMES)) < 2.6e6
-        assert 15e6 < parameters(sightline_m(NAMES)) < 20e6
+        assert parameters(create_model("sightline_n", NAMES)) < 2.6e6
+        assert 15e6 < parameters(create_model("sightline_m", NAMES)) < 20e6
 
 
 def test_maps_points_and_boxes_of_a_network() -> None:
@@ -365,9 +362,9 @@ def test_it_keeps_the_picture_s_shape() -> None:
 
 def test_what_cannot_be() -> None:
     with pytest.raises(InputError, match="image_size is 100, but the maps need a multiple of 32; give 96"):
-        sightline_n(NAMES, image_size=100)
+        create_model("sightline_n", NAMES, image_size=100)
     with pytest.raises(InputError, match=r"multi_scale is 1\.5, but must be a share"):
-        sightline_n(NAMES, multi_scale=1.5)
+        create_model("sightline_n", NAMES, multi_scale=1.5)
     with pytest.raises(InputError, match="class_loss is 'focal', but it must be one of quality, varifocal, plain"):
         DenseSettings(class_loss="focal")  # type: ignore[arg-type]
 

@@ -26,7 +26,7 @@ from sightline.errors import InputError
 from sightline.models.detection.detector import Detections, Detector
 from sightline.models.entry import Entry
 from sightline.models.model import Losses
-from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
+from sightline.models.preprocess import Preprocess, imagenet_preprocess
 from sightline.models.weights import shared_keys
 from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
 from sightline.ops.assignment import BACKGROUND, BETWEEN, match_threshold
@@ -255,9 +255,10 @@ LOCATIONS = OverFeatSettings()
 FEWER_LOCATIONS = OverFeatSettings(scales=(0.5, 0.7, 1.0, 1.4, 2.0))
 
 
-def overfeat_fast(
+def overfeat(
     classes: Iterable[str],
     *,
+    variant: Literal["fast", "accurate"] = "fast",
     in_channels: int = 3,
     min_size: int = 256,
     max_size: int = 512,
@@ -266,83 +267,40 @@ def overfeat_fast(
     locations: OverFeatSettings = LOCATIONS,
     phase: Phase = "both",
 ) -> OverFeat:
-    """The paper's fast network (table 1): windows of 231 pixels, 2×2 pooling.
-
-    Features and class head have 145,920,872 parameters with 999 classes and the background (the paper: 145 million).
+    """The paper's networks (tables 1 and 3).
 
     Args:
         classes: names of the classes.
+        variant: "fast" has windows of 231 pixels and 2×2 pooling, "accurate" windows of 221 pixels and 3×3 pooling at
+            the offsets Δ = 0, 1, 2.
         in_channels: channels of the images.
         min_size, max_size: the images' sides at scale 1.
         hidden, box_hidden: widths of the hidden layers of the class head and the box head.
         locations: scales, thresholds and counts.
         phase: as in `OverFeat`.
     """
+    fast = variant == "fast"
     features = nn.Sequential(
-        nn.Conv2d(in_channels, 96, 11, 4),
+        nn.Conv2d(in_channels, 96, *((11, 4) if fast else (7, 2))),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2 if fast else 3),
+        nn.Conv2d(96, 256, 5 if fast else 7),
         nn.ReLU(inplace=True),
         nn.MaxPool2d(2),
-        nn.Conv2d(96, 256, 5),
-        nn.ReLU(inplace=True),
-        nn.MaxPool2d(2),
-        *_convs(256, 512, 1024, 1024),
+        *(_convs(256, 512, 1024, 1024) if fast else _convs(256, 512, 512, 1024, 1024)),
     )
-    names = Classes(classes)
-    class_head = location_head(1024, hidden, len(names) + 1, cells=6, pool=2, dropout=0.5)
-    box_head = location_head(1024, box_hidden, 4, cells=6, pool=2)
-    preprocess = _preprocess(in_channels, min_size, max_size)
+    names, (cells, pool) = Classes(classes), (6, 2) if fast else (5, 3)
+    class_head = location_head(1024, hidden, len(names) + 1, cells=cells, pool=pool, dropout=0.5)
+    box_head = location_head(1024, box_hidden, 4, cells=cells, pool=pool)
     return OverFeat(
         names,
-        preprocess,
+        imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size, divisor=1),
         _start(features),
         _start(class_head),
         _start(box_head),
-        pool=2,
-        window=231,
-        stride=16,
-        settings=locations,
-        phase=phase,
-    )
-
-
-def overfeat_accurate(
-    classes: Iterable[str],
-    *,
-    in_channels: int = 3,
-    min_size: int = 256,
-    max_size: int = 512,
-    hidden: Sequence[int] = (4096, 4096),
-    box_hidden: Sequence[int] = (4096, 1024),
-    locations: OverFeatSettings = LOCATIONS,
-    phase: Phase = "both",
-) -> OverFeat:
-    """The paper's accurate network (table 3): windows of 221 pixels, 3×3 pooling at the offsets Δ = 0, 1, 2.
-
-    Features and class head have 144,656,488 parameters with 999 classes and the background (the paper: 144 million).
-    Arguments as for `overfeat_fast`.
-    """
-    features = nn.Sequential(
-        nn.Conv2d(in_channels, 96, 7, 2),
-        nn.ReLU(inplace=True),
-        nn.MaxPool2d(3),
-        nn.Conv2d(96, 256, 7),
-        nn.ReLU(inplace=True),
-        nn.MaxPool2d(2),
-        *_convs(256, 512, 512, 1024, 1024),
-    )
-    names = Classes(classes)
-    class_head = location_head(1024, hidden, len(names) + 1, cells=5, pool=3, dropout=0.5)
-    box_head = location_head(1024, box_hidden, 4, cells=5, pool=3)
-    preprocess = _preprocess(in_channels, min_size, max_size)
-    return OverFeat(
-        names,
-        preprocess,
-        _start(features),
-        _start(class_head),
-        _start(box_head),
-        pool=3,
-        window=221,
-        stride=12,
+        pool=pool,
+        window=231 if fast else 221,
+        stride=16 if fast else 12,
         settings=locations,
         phase=phase,
     )
@@ -362,7 +320,7 @@ def overfeat_mobilenet_v2(
     """OverFeat on MobileNet v2 up to stride 16, to train on a few cores: windows of 4 × 4 cells, 64 pixels.
 
     Its convolutions pad, so a location sees more than its window, and the heads are small. Arguments as for
-    `overfeat_fast`.
+    `overfeat`.
     """
     net = mobilenet_v2(in_channels=in_channels)
     stage = next(stage for stage in net.stages if stage.stride == 16)
@@ -370,7 +328,7 @@ def overfeat_mobilenet_v2(
     names = Classes(classes)
     class_head = location_head(stage.channels, hidden, len(names) + 1, cells=2, pool=2)
     box_head = location_head(stage.channels, box_hidden, 4, cells=2, pool=2)
-    preprocess = _preprocess(in_channels, min_size, max_size)
+    preprocess = imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size, divisor=1)
     model = OverFeat(
         names,
         preprocess,
@@ -395,11 +353,6 @@ def _convs(*channels: int) -> list[nn.Module]:
     return layers
 
 
-def _preprocess(in_channels: int, min_size: int, max_size: int) -> Preprocess:
-    mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)
-    return Preprocess(mean, std, min_size=min_size, max_size=max_size, divisor=1)
-
-
 def _start(layers: nn.Sequential) -> nn.Sequential:
     """He's start where a ReLU follows; small numbers for the last layer of a head, so that all windows begin alike."""
     for name, layer in layers.named_modules():
@@ -415,8 +368,25 @@ def _start(layers: nn.Sequential) -> nn.Sequential:
 _PAPER = "Sermanet et al. 2014, OverFeat"
 
 ENTRIES = (
-    Entry(name="overfeat_fast", builder=overfeat_fast, task="detection", paper=_PAPER),
-    Entry(name="overfeat_accurate", builder=overfeat_accurate, task="detection", paper=_PAPER),
+    Entry(
+        name="overfeat_fast",
+        builder=overfeat,
+        task="detection",
+        paper=_PAPER,
+        summary="The paper's fast network: features and class head have 145,920,872 parameters with 999 classes and "
+        "the background (the paper: 145 million).",
+        fixed={"variant": "fast"},
+    ),
+    Entry(
+        name="overfeat_accurate",
+        builder=overfeat,
+        task="detection",
+        paper=_PAPER,
+        summary="The paper's accurate network: features and class head have 144,656,488 parameters with 999 classes "
+        "and the background (the paper: 144 million).",
+        fixed={"variant": "accurate"},
+        defaults={"hidden": (4096, 4096)},
+    ),
     Entry(
         name="overfeat_mobilenet_v2",
         builder=overfeat_mobilenet_v2,

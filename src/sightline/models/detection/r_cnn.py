@@ -17,7 +17,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 from sightline.errors import InputError
 from sightline.models.detection.detector import Detections, Detector
+from sightline.models.detection.r_cnn_stages import Examples, StageReport, StageSettings, fit_stages
 from sightline.models.entry import Entry
 from sightline.models.keep_size import KeepSize
 from sightline.models.model import Losses
@@ -38,9 +39,6 @@ from sightline.ops.proposals import CachedProposals, Proposer, SelectiveSearch
 from sightline.ops.suppression import batched_nms
 from sightline.ops.warping import warp_regions
 from sightline.structures import Classes, ImageBatch, Instances, Size
-
-if TYPE_CHECKING:
-    from sightline.models.detection.r_cnn_stages import Examples, StageReport, StageSettings
 
 Head = Literal["svm", "softmax"]
 
@@ -222,8 +220,6 @@ class RCNN(Detector):
         progress: bool = False,
     ) -> StageReport:
         """Fit the SVMs and the regressions on labelled images; see `sightline.models.detection.r_cnn_stages`."""
-        from sightline.models.detection.r_cnn_stages import fit_stages
-
         return fit_stages(self, data, folder=folder, settings=settings, progress=progress)
 
     def before_training(self, folder: Path, *, same_images: bool) -> None:

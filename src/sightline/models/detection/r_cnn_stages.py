@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -26,13 +26,41 @@ from sightline.errors import InputError
 from sightline.ops.boxes import box_iou, clip_boxes_to_image, encode_boxes
 from sightline.ops.proposals.cache import ArrayFolder, content_key
 from sightline.runtime.optional import require
-from sightline.structures import Instances
-
-if TYPE_CHECKING:
-    from sightline.models.detection.r_cnn import RCNN
+from sightline.structures import Classes, Instances
 
 Examples = Sequence[tuple[Tensor, Instances]]
 log = logging.getLogger("sightline")
+
+
+class RegionModel(Protocol):
+    """What the stages need of an R-CNN: how regions are proposed, cut out and described, and where the results go.
+
+    Attributes:
+        head: "svm", or "softmax", which needs no SVMs.
+        body: the network that stays as it is; the last of its `channels` is the number of features for classes.
+        settings, proposals: name, by their `repr`, what features depend on; `settings.chunk` regions are described at a
+            time.
+        svm_weight, svm_bias, svm_fitted, box_weight, box_bias: buffers, set in place.
+    """
+
+    head: Any
+    body: Any
+    classes: Classes
+    preprocess: Any
+    settings: Any
+    proposals: Any
+    training: bool
+    svm_weight: Tensor
+    svm_bias: Tensor
+    svm_fitted: Tensor
+    box_weight: Tensor
+    box_bias: Tensor
+
+    def propose(self, image: Tensor) -> Tensor: ...
+    def warp(self, image: Tensor, regions: Tensor) -> Tensor: ...
+    def features(self, crops: Tensor) -> tuple[Tensor, Tensor]: ...
+    def eval(self) -> Any: ...
+    def train(self, mode: bool = True) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -103,7 +131,7 @@ class _Example:
 
 
 def fit_stages(
-    model: RCNN,
+    model: RegionModel,
     data: Examples,
     *,
     folder: str | Path | None = None,
@@ -137,7 +165,7 @@ def fit_stages(
         model.train(training)
 
 
-def _fit(model: RCNN, data: Examples, kept: ArrayFolder, s: StageSettings, progress: bool) -> StageReport:
+def _fit(model: RegionModel, data: Examples, kept: ArrayFolder, s: StageSettings, progress: bool) -> StageReport:
     examples = _describe(model, data, kept, progress)
     names = list(model.classes)
     report = StageReport(len(examples), sum(len(e.regions) for e in examples))
@@ -168,7 +196,7 @@ def _fit(model: RCNN, data: Examples, kept: ArrayFolder, s: StageSettings, progr
 
 
 @torch.no_grad()
-def _describe(model: RCNN, data: Examples, kept: ArrayFolder, progress: bool) -> list[_Example]:
+def _describe(model: RegionModel, data: Examples, kept: ArrayFolder, progress: bool) -> list[_Example]:
     """The features of every region of every image, on disk as float16; an image seen before is not computed again."""
     digest = hashlib.blake2b(digest_size=16)
     for tensor in model.body.state_dict().values():

@@ -35,7 +35,7 @@ from sightline.errors import InputError
 from sightline.models.detection.detector import Detections, Detector
 from sightline.models.entry import Entry
 from sightline.models.model import Losses
-from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
+from sightline.models.preprocess import Preprocess, imagenet_preprocess
 from sightline.nn.backbones.csp import CSPBackbone
 from sightline.nn.heads.decoupled import DecoupledHead
 from sightline.nn.necks.pan import PathAggregation
@@ -327,69 +327,31 @@ def admitted(points: Points, boxes: Tensor) -> Tensor:
 SETTINGS = DenseSettings()
 
 
-def sightline_n(
+def sightline_detector(
     classes: Iterable[str],
     *,
+    channels: Sequence[int] = (16, 32, 64, 128, 256),
+    blocks: Sequence[int] = (1, 1, 1, 1),
+    width: int = 64,
+    neck_blocks: int = 1,
     in_channels: int = 3,
     image_size: int = 640,
     multi_scale: float = 0.0,
     settings: DenseSettings = SETTINGS,
 ) -> SightlineDetector:
-    """The small one, for a processor.
+    """Sightline's own detector, by default the small one.
 
     Args:
         classes: names of the classes.
+        channels, blocks: of the backbone's stem and stages, see `CSPBackbone`.
+        width: channels of the neck and the head.
+        neck_blocks: residual pairs of each of the neck's blocks.
         in_channels: channels of the images.
         image_size: what the longer side is resized to; the shorter keeps the picture's shape. A multiple of 32. Above
             960, sides of boxes have more than 16 bins, so that the largest objects are reached.
         multi_scale: as in `SightlineDetector`.
         settings: weights, thresholds and counts.
     """
-    return _sightline(
-        classes, (16, 32, 64, 128, 256), (1, 1, 1, 1), 64, 1, 2, in_channels, image_size, multi_scale, settings
-    )
-
-
-def sightline_s(
-    classes: Iterable[str],
-    *,
-    in_channels: int = 3,
-    image_size: int = 640,
-    multi_scale: float = 0.0,
-    settings: DenseSettings = SETTINGS,
-) -> SightlineDetector:
-    """Twice as wide. Arguments as for `sightline_n`."""
-    return _sightline(
-        classes, (32, 64, 128, 256, 512), (1, 1, 1, 1), 128, 1, 2, in_channels, image_size, multi_scale, settings
-    )
-
-
-def sightline_m(
-    classes: Iterable[str],
-    *,
-    in_channels: int = 3,
-    image_size: int = 640,
-    multi_scale: float = 0.0,
-    settings: DenseSettings = SETTINGS,
-) -> SightlineDetector:
-    """Three times as wide and twice as deep. Arguments as for `sightline_n`."""
-    return _sightline(
-        classes, (48, 96, 192, 384, 768), (1, 2, 2, 2), 192, 2, 2, in_channels, image_size, multi_scale, settings
-    )
-
-
-def _sightline(
-    classes: Iterable[str],
-    channels: Sequence[int],
-    blocks: Sequence[int],
-    width: int,
-    neck_blocks: int,
-    depth: int,
-    in_channels: int,
-    image_size: int,
-    multi_scale: float,
-    settings: DenseSettings,
-) -> SightlineDetector:
     names = Classes(classes)
     if image_size < 32 or image_size % 32:
         near = max(32, round(image_size / 32) * 32)
@@ -398,16 +360,26 @@ def _sightline(
     neck = PathAggregation(backbone.out_channels, width, neck_blocks)
     # the middle of an object as large as the image is so many of the coarsest cells away from its sides
     reach = math.ceil(image_size * (1 + multi_scale) / 2 / 32)
-    head = DecoupledHead(width, len(names), len(backbone.out_channels), bins=max(16, reach + 1), depth=depth)
-    mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)
-    preprocess = Preprocess(mean, std, min_size=image_size, max_size=image_size, divisor=32, antialias=True)
+    head = DecoupledHead(width, len(names), len(backbone.out_channels), bins=max(16, reach + 1), depth=2)
+    preprocess = imagenet_preprocess(in_channels, min_size=image_size, max_size=image_size, divisor=32, antialias=True)
     return SightlineDetector(names, preprocess, backbone, neck, head, settings, multi_scale)
 
 
-_PAPER = "Feng et al. 2021, TOOD; Lyu et al. 2022, RTMDet"
+# summary, channels, blocks, width, neck_blocks
+_SIZES = {
+    "n": ("The small one, for a processor.", (16, 32, 64, 128, 256), (1, 1, 1, 1), 64, 1),
+    "s": ("Twice as wide.", (32, 64, 128, 256, 512), (1, 1, 1, 1), 128, 1),
+    "m": ("Three times as wide and twice as deep.", (48, 96, 192, 384, 768), (1, 2, 2, 2), 192, 2),
+}
 
-ENTRIES = (
-    Entry(name="sightline_n", builder=sightline_n, task="detection", paper=_PAPER),
-    Entry(name="sightline_s", builder=sightline_s, task="detection", paper=_PAPER),
-    Entry(name="sightline_m", builder=sightline_m, task="detection", paper=_PAPER),
+ENTRIES = tuple(
+    Entry(
+        name=f"sightline_{size}",
+        builder=sightline_detector,
+        task="detection",
+        paper="Feng et al. 2021, TOOD; Lyu et al. 2022, RTMDet",
+        summary=summary,
+        fixed={"channels": channels, "blocks": blocks, "width": width, "neck_blocks": neck_blocks},
+    )
+    for size, (summary, channels, blocks, width, neck_blocks) in _SIZES.items()
 )
