@@ -15,7 +15,7 @@ from sightline.errors import InputError
 from sightline.evaluation.classification import evaluate_classification
 from sightline.evaluation.proposals import evaluate_proposals
 from sightline.ops.boxes import box_iou
-from sightline.report import classification, html, plots, proposals, segmentation
+from sightline.report import classification, html, plots, proposals, sections, segmentation
 from sightline.report.base import TaskReport
 from sightline.report.detection import DetectionReport
 from sightline.report.files import read_evaluation
@@ -317,3 +317,11 @@ def test_cards_are_the_task_s_or_the_headline():
     ):
         text = report.numbers.make({"metrics": names})
         assert re.findall('<div class="card"><span>(.*?)</span>', text) == cards
+
+
+def test_the_best_epoch_is_the_one_that_training_kept():
+    rows = [{"epoch": e, "train/loss": 1 / e, "val/AP": 0.5, "val/AP50": 1 / e} for e in (1, 2, 3)]
+    assert "best val/AP 0.500 in epoch 3" in sections.training(rows)  # of equals the last, as training has it
+    assert "best val/AP50 1.000 in epoch 1" in sections.training(rows, keep="AP50")
+    assert "best train/loss 0.333 in epoch 3" in sections.training(rows, keep="train/loss")
+    assert "best val/AP 0.500" in sections.training(rows, keep="mIoU")

@@ -87,11 +87,7 @@ def write_report(
     )
     makers: tuple[tuple[str, str, Callable[[], str]], ...] = (
         *((part.key, part.heading, partial(part.make, facts.result)) for part in task_report.parts()),
-        (
-            "training",
-            "Training",
-            lambda: sections.training(facts.rows, task_report.lower_is_better),
-        ),
+        ("training", "Training", lambda: sections.training(facts.rows, task_report.lower_is_better, _keep(facts))),
         ("wall", "Predictions beside labels", lambda: wall(facts.live, facts.data, task_report)),
         ("run", "Data and model", lambda: pairs(_run_of(facts))),
         ("recipe", "Recipe", lambda: _listed(_own(facts.recipe), "The recipe is not known: there is no recipe.yaml.")),
@@ -142,6 +138,11 @@ def _lead(facts: _Facts) -> str:
     if when:
         parts.append(f"started {str(when).replace('T', ' ')[:16]}")
     return f'<p class="soft">{esc(" · ".join(part for part in parts if part))}</p>' if parts else ""
+
+
+def _keep(facts: _Facts) -> str:
+    keep = (facts.recipe or {}).get("keep")
+    return keep if isinstance(keep, str) else "auto"
 
 
 def _run_of(facts: _Facts) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from sightline.errors import InputError
 from sightline.report import plots
 from sightline.report.colours import class_colour, css
 from sightline.report.page import esc, more, number, sentence, table
@@ -20,12 +21,15 @@ MATRIX = 16
 """Most classes for which the confusion matrix is a table with numbers; of more it is a picture."""
 
 
-def training(rows: Sequence[Mapping[str, Any]] | None, lower_is_better: Collection[str] = ()) -> str:
+def training(
+    rows: Sequence[Mapping[str, Any]] | None, lower_is_better: Collection[str] = (), keep: str = "auto"
+) -> str:
     """Curves of the epochs, and which was the best.
 
     Args:
         rows: one per epoch, as in metrics.jsonl.
         lower_is_better: names of validation metrics of which less is better.
+        keep: the recipe's, by which the best epoch was chosen.
     """
     if not rows:
         return sentence("No epochs are recorded: there is no metrics.jsonl in the folder, or it is empty.")
@@ -38,10 +42,14 @@ def training(rows: Sequence[Mapping[str, Any]] | None, lower_is_better: Collecti
     if seconds:
         facts.append(f"{seconds / 60:.1f} minutes" if seconds >= 90 else counted(round(seconds), "second"))
     there = {name: value for row in rows for name, value in row.items() if isinstance(value, int | float)}
-    name = choose_metric({column: there.get(column) for row in rows for column in row}, "auto")
+    columns = {column: there.get(column) for row in rows for column in row}
+    try:
+        name = choose_metric(columns, keep)
+    except InputError:  # no epoch had it
+        name = choose_metric(columns, "auto")
     scored = [row for row in rows if isinstance(row.get(name), int | float)]
     if scored:
-        best = max(scored, key=lambda row: score(row, name, lower_is_better) or 0.0)
+        best = max(reversed(scored), key=lambda row: score(row, name, lower_is_better) or 0.0)
         facts.append(f"best {name} {best[name]:.3f} in epoch {best.get('epoch', rows.index(best) + 1)}")
     closed = plots.closed_from(rows)
     marked = (
