@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from sightline.data.joint import JointData
 from sightline.data.transforms.base import Augmentation, Transform, as_transform
 from sightline.data.transforms.mosaic import Remembered
 from sightline.data.transforms.objects import objects_within
@@ -257,7 +258,7 @@ def require_fitting(model: Model, data: Items, validation: Items | None) -> None
             continue
         if len(items) == 0:
             raise InputError(f"{name} holds no images; give one that does, or another split")
-        if getattr(items, "kind", None) == "joint" and not model.takes_labels:
+        if isinstance(items, JointData) and not model.takes_labels:
             raise InputError(
                 f"{name} holds images with boxes and images with labels alone, which this model cannot learn from; "
                 "take YOLO9000, or the images with boxes alone"
