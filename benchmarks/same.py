@@ -113,7 +113,14 @@ class Stopped(Exception):
     """Stands for a power cut."""
 
 
-RENAMED: dict[str, str] = {}
+RENAMED: dict[str, str] = {
+    "train/loss_classifier": "train/loss_classification",
+    "train/loss_box_reg": "train/loss_box",
+    "train/loss_rpn_box_reg": "train/loss_proposal_box",
+    "train/classification": "train/loss_classification",
+    "train/bbox_regression": "train/loss_box",
+    "train/distances": "train/loss_distance",
+}
 """Losses and metrics that older files have under other names: old name → today's."""
 
 

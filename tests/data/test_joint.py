@@ -88,5 +88,5 @@ def test_yolo9000_learns_from_both_and_is_measured_on_boxes(tmp_path: Path) -> N
     numbers = {"epochs": 2, "batch_size": 4, "augmentation": "light", "device": "cpu"}
     run = sl.train(model, data, validation, runs=tmp_path, name="joint", progress=False, report=False, **numbers)
     assert len(run.metrics) == 2
-    assert {"train/loss_coordinates", "train/loss_classes", "val/AP"} <= run.metrics[0].keys()
+    assert {"train/loss_box", "train/loss_classification", "val/AP"} <= run.metrics[0].keys()
     assert sl.load(run.folder).classes == data.classes

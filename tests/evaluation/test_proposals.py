@@ -124,7 +124,7 @@ def test_a_proposal_network_answers_with_boxes_that_can_be_measured_and_serve_fa
     assert model.task == "proposal"
     image = torch.rand(3, 72, 90)
     target = Instances((72, 90), classes=model.classes, boxes=[[10.0, 10, 60, 60]], labels=[1])
-    assert set(model([image], [target])) == {"loss_objectness", "loss_rpn_box_reg"}
+    assert set(model([image], [target])) == {"loss_objectness", "loss_proposal_box"}
     with torch.no_grad():
         answer = model([image])[0]
         assert "labels" not in answer

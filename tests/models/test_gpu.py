@@ -81,7 +81,7 @@ def test_the_losses_are_those_of_the_processor(name: str) -> None:
     with torch.no_grad():
         here = model(images, targets)
         there = model.to(GPU)([picture.to(GPU) for picture in images], [one.to(GPU) for one in targets])
-    compared = set(here) - {"loss_classifier", "loss_box_reg"}  # of regions drawn at random
+    compared = set(here) - {"loss_classification", "loss_box"}  # of regions drawn at random
     assert compared
     for key in compared:
         torch.testing.assert_close(there[key].cpu(), here[key], atol=1e-3, rtol=1e-3)

@@ -160,7 +160,7 @@ def test_the_fine_tuning_learns() -> None:
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     losses = []
     for _ in range(12):
-        loss = model(images, targets)["loss_classifier"]
+        loss = model(images, targets)["loss_classification"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -243,7 +243,7 @@ def test_no_proposals() -> None:
     assert len(model([image])[0]) == 0
     empty = Instances((64, 64), classes=model.classes)
     for wanted in (target, empty):
-        assert model([image], [wanted])["loss_classifier"].isfinite()
+        assert model([image], [wanted])["loss_classification"].isfinite()
     report = model.fit_stages(squares(2))
     assert report.regions == 4
     assert len(model([image])[0]) == 0

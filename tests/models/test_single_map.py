@@ -120,9 +120,9 @@ def test_the_multi_task_loss_of_fast_rcnn() -> None:
     deltas[0, 2] = torch.tensor([0.5, 3.0, 0.0, -2.0])
     losses = model.roi_heads.losses(logits, deltas, torch.tensor([2, 0]), torch.zeros(2, 4))
     smooth = 0.5 * 0.5**2 + (3 - 0.5) + 0 + (2 - 0.5)
-    assert float(losses["loss_box_reg"]) == pytest.approx(smooth / 2)
+    assert float(losses["loss_box"]) == pytest.approx(smooth / 2)
     log_loss = -(logits[0].log_softmax(0)[2] + logits[1].log_softmax(0)[0]) / 2
-    assert float(losses["loss_classifier"]) == pytest.approx(float(log_loss))
+    assert float(losses["loss_classification"]) == pytest.approx(float(log_loss))
 
 
 def test_a_head_answers_the_same_in_chunks() -> None:

@@ -193,7 +193,7 @@ def test_the_proposal_losses_are_equation_1() -> None:
                 wanted = encode(truth[i][match].tolist(), anchors[n].tolist())
                 regression += sum(smooth_l1(d - w, 1 / 9) for d, w in zip(deltas[i, n].tolist(), wanted, strict=True))
     assert float(losses["loss_objectness"]) == pytest.approx(entropy / count, rel=1e-5)
-    assert float(losses["loss_rpn_box_reg"]) == pytest.approx(regression / count, rel=1e-4)
+    assert float(losses["loss_proposal_box"]) == pytest.approx(regression / count, rel=1e-4)
 
 
 @pytest.mark.parametrize(("positives", "drawn"), [(20, (8, 8)), (3, (3, 13)), (0, (0, 16))])
@@ -254,7 +254,7 @@ def test_what_comes_out_of_the_network_of_proposals() -> None:
     assert losses == {}
     assert [p.shape[1] for p in proposals] == [4, 4]
     proposals, losses = rpn(maps, batch_of(2), targets_of(boxes(2, 64, seed=0), boxes(0, 64, seed=0)))
-    assert set(losses) == {"loss_objectness", "loss_rpn_box_reg"}
+    assert set(losses) == {"loss_objectness", "loss_proposal_box"}
     sum(losses.values()).backward()
     assert all(p.grad is not None for p in rpn.parameters())
     assert not any(p.requires_grad for p in proposals)  # the second stage does not teach the first by its boxes
@@ -354,8 +354,8 @@ def test_the_second_stage_s_losses_are_equation_1() -> None:
         if k
         for i in range(4)
     )
-    assert float(losses["loss_classifier"]) == pytest.approx(entropy / 5, rel=1e-5)
-    assert float(losses["loss_box_reg"]) == pytest.approx(regression / 5, rel=1e-5)
+    assert float(losses["loss_classification"]) == pytest.approx(entropy / 5, rel=1e-5)
+    assert float(losses["loss_box"]) == pytest.approx(regression / 5, rel=1e-5)
 
 
 def test_without_regions_the_losses_are_zero() -> None:
@@ -502,8 +502,8 @@ def test_the_single_shot_losses_are_equations_1_to_3() -> None:
         entropy += sum(sorted(negatives, reverse=True)[: 2 * positives])
         objects += positives
     assert objects > 5
-    assert float(losses["classification"]) == pytest.approx(entropy / objects, rel=1e-5)
-    assert float(losses["bbox_regression"]) == pytest.approx(regression / objects, rel=1e-4)
+    assert float(losses["loss_classification"]) == pytest.approx(entropy / objects, rel=1e-5)
+    assert float(losses["loss_box"]) == pytest.approx(regression / objects, rel=1e-4)
 
 
 def test_single_shot_detections_are_decoded_class_by_class() -> None:
@@ -535,7 +535,7 @@ def test_a_single_shot_detector_s_step_without_objects() -> None:
     model.backbone = OneMap(3, 4, 3, 16)
     losses = model([torch.rand(3, 64, 64)], [Instances((64, 64), classes=model.classes)])
     sum(losses.values()).backward()
-    assert {k: float(v.detach()) for k, v in losses.items()} == {"bbox_regression": 0.0, "classification": 0.0}
+    assert {k: float(v.detach()) for k, v in losses.items()} == {"loss_box": 0.0, "loss_classification": 0.0}
 
 
 # The pyramid

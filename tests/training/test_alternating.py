@@ -62,16 +62,16 @@ def test_each_step_trains_its_own_layers(tmp_path: Path) -> None:
     assert equal(fourth, third, "backbone")
     assert equal(fourth, third, "rpn")
     assert not equal(fourth, third, "roi_heads")
-    assert [set(run.metrics[-1]) & {"train/loss_objectness", "train/loss_classifier"} for run in runs] == [
+    assert [set(run.metrics[-1]) & {"train/loss_objectness", "train/loss_classification"} for run in runs] == [
         {"train/loss_objectness"},
-        {"train/loss_classifier"},
+        {"train/loss_classification"},
         {"train/loss_objectness"},
-        {"train/loss_classifier"},
+        {"train/loss_classification"},
     ]
     assert "process" not in vars(model)
     frozen = {n for n, p in model.named_parameters() if not p.requires_grad}
     assert frozen == {n for n, _ in model.named_parameters() if n.startswith("backbone.0.")}
-    assert set(model([Blobs(1)[0][0]], [Blobs(1)[0][1]])) >= {"loss_objectness", "loss_classifier"}
+    assert set(model([Blobs(1)[0][0]], [Blobs(1)[0][1]])) >= {"loss_objectness", "loss_classification"}
 
 
 def test_what_cannot_alternate_is_refused(tmp_path: Path) -> None:

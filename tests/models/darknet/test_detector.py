@@ -205,11 +205,11 @@ def test_the_grid_learns_sides_or_their_roots(roots: bool) -> None:
     out = head.split(x)
     matches = head.assign(out, target, (32, 32))
     losses = head.losses(out, matches, target, (32, 32))
-    losses["loss_wh"].backward()
+    losses["loss_size"].backward()
     wanted = [(8 / 32) ** (0.5 if roots else 1), (12 / 32) ** (0.5 if roots else 1)]
     n = int(matches.responsible[0, 0, 0].int().argmax())
     said = x.detach().flatten()[20 + 4 * n + 2 : 20 + 4 * n + 4].tolist()
-    assert losses["loss_wh"].item() == pytest.approx(5 * sum((a - b) ** 2 for a, b in zip(said, wanted, strict=True)))
+    assert losses["loss_size"].item() == pytest.approx(5 * sum((a - b) ** 2 for a, b in zip(said, wanted, strict=True)))
     assert x.grad is not None
     slopes = x.grad.flatten()[20 + 4 * n + 2 : 20 + 4 * n + 4].tolist()
     assert slopes == pytest.approx([10 * (a - b) for a, b in zip(said, wanted, strict=True)], abs=1e-5)

@@ -185,8 +185,8 @@ def test_losses_equal_a_loop_over_anchors_and_classes(model: EfficientDet) -> No
                 for d in (torch.cat(deltas, 1)[i, n] - wanted).abs().tolist():
                     huber += d**2 / 2 if d <= 0.1 else 0.1 * (d - 0.05)
     assert objects == 4
-    assert float(losses["classification"]) == pytest.approx(focal / objects, rel=1e-5)
-    assert float(losses["bbox_regression"]) == pytest.approx(50 * huber / (4 * objects), rel=1e-5)
+    assert float(losses["loss_classification"]) == pytest.approx(focal / objects, rel=1e-5)
+    assert float(losses["loss_box"]) == pytest.approx(50 * huber / (4 * objects), rel=1e-5)
 
 
 @pytest.mark.parametrize("suppression", ["soft", "hard"])

@@ -157,7 +157,7 @@ def test_losses_equal_a_loop(model: FCOS) -> None:
                 c = 1 / (1 + math.exp(-float(torch.cat(centreness, 1)[i, n])))
                 central -= truth * math.log(c) + (1 - truth) * math.log(1 - c)
     assert positives > 5
-    expected = {"classification": focal, "bbox_regression": overlap, "bbox_ctrness": central}
+    expected = {"loss_classification": focal, "loss_box": overlap, "loss_centerness": central}
     assert {k: float(v) for k, v in losses.items()} == pytest.approx(
         {k: v / positives for k, v in expected.items()}, rel=1e-4
     )

@@ -164,30 +164,32 @@ def test_each_loss_is_that_of_a_loop(grid: float) -> None:
     boxes, wanted = model.boxes(outputs, places), targets()
     losses = model.losses(outputs, boxes, places, *model.assign(boxes, places, wanted), wanted)
     expected = dict.fromkeys(losses, 0.0)
-    assert set(expected) == {"centre", "size", "objectness", "classification", "iou", "iou_aware"}
+    assert set(expected) == {
+        f"loss_{name}" for name in ("centre", "size", "objectness", "classification", "iou", "iou_aware")
+    }
     assert outputs.iou is not None
     for i, (own, found) in enumerate(zip(matches_by_loop(wanted), boxes_by_loop(outputs, grid), strict=True)):
         height, width = wanted[i].image_size
         for p, (level, step, row, column, anchor) in enumerate(place_list()):
             if p not in own:
                 best = max((iou(found[p], b) for b in wanted[i].boxes.tolist()), default=0.0)
-                expected["objectness"] += 0 if best > 0.3 else bce(float(outputs.objectness[i, p]), 0)
+                expected["loss_objectness"] += 0 if best > 0.3 else bce(float(outputs.objectness[i, p]), 0)
                 continue
-            expected["objectness"] += bce(float(outputs.objectness[i, p]), 1)
+            expected["loss_objectness"] += bce(float(outputs.objectness[i, p]), 1)
             box, label = wanted[i].boxes[own[p]].tolist(), int(wanted[i].labels[own[p]])
             w, h = max(box[2] - box[0], 0.01), max(box[3] - box[1], 0.01)
             factor = 2 - w * h / (width * height)
             tx, ty, tw, th = outputs.places[i, p].tolist()
             for t, centre, cell in ((tx, (box[0] + box[2]) / 2, column), (ty, (box[1] + box[3]) / 2, row)):
                 inside = centre / step - cell  # = α σ(t) − (α − 1) / 2
-                expected["centre"] += factor * bce(t, (inside + (grid - 1) / 2) / grid)
+                expected["loss_centre"] += factor * bce(t, (inside + (grid - 1) / 2) / grid)
             for t, side, own_side in ((tw, w, ANCHORS[level][anchor][0]), (th, h, ANCHORS[level][anchor][1])):
-                expected["size"] += factor * abs(t - math.log(side / own_side))
+                expected["loss_size"] += factor * abs(t - math.log(side / own_side))
             for k in range(3):
-                expected["classification"] += bce(float(outputs.classes[i, p, k]), float(k == label - 1))
+                expected["loss_classification"] += bce(float(outputs.classes[i, p, k]), float(k == label - 1))
             overlap = iou(found[p], box)
-            expected["iou"] += 2.0 * factor * (1 - overlap)
-            expected["iou_aware"] += 3.0 * bce(float(outputs.iou[i, p]), overlap)
+            expected["loss_iou"] += 2.0 * factor * (1 - overlap)
+            expected["loss_iou_aware"] += 3.0 * bce(float(outputs.iou[i, p]), overlap)
     for name, loss in losses.items():
         assert float(loss) == pytest.approx(expected[name] / 3, rel=1e-4), name
 
@@ -212,8 +214,8 @@ def test_losses_are_least_at_the_objects() -> None:
     torch.testing.assert_close(found[0, ids], boxes, atol=1e-3, rtol=1e-4)
     losses = model.losses(perfect, found, places, matches, ignored, wanted)
     for name in ("size", "objectness", "classification", "iou", "iou_aware"):
-        assert float(losses[name].detach()) == pytest.approx(0, abs=1e-3), name
-    losses["centre"].backward()
+        assert float(losses[f"loss_{name}"].detach()) == pytest.approx(0, abs=1e-3), name
+    losses["loss_centre"].backward()
     assert float(perfect.places.grad.abs().max()) < 1e-4
 
 
@@ -285,8 +287,8 @@ def test_with_each_switch_it_trains(parts: dict[str, Any], numbers: dict[str, An
         optimizer.step()
         totals.append(float(sum(losses.values()).detach()))
     assert totals[-1] < totals[0] / 2
-    assert ("iou" in losses) == (numbers.get("iou") != 0)
-    assert ("iou_aware" in losses) == parts.get("iou_aware", True)
+    assert ("loss_iou" in losses) == (numbers.get("iou") != 0)
+    assert ("loss_iou_aware" in losses) == parts.get("iou_aware", True)
     assert len(model.eval()([image])[0]) > 0
 
 

@@ -96,7 +96,7 @@ def test_losses_equal_a_loop_over_anchors_and_classes(model: RetinaNet, box_loss
     losses = model.losses(logits, deltas, anchors, matches, TARGETS)
     model.settings = usual
     boxes = torch.cat(anchors)
-    sums = {"classification": 0.0, "bbox_regression": 0.0}
+    sums = {"loss_classification": 0.0, "loss_box": 0.0}
     for i, target in enumerate(TARGETS):
         focal = regression = 0.0
         objects = 0
@@ -119,8 +119,8 @@ def test_losses_equal_a_loop_over_anchors_and_classes(model: RetinaNet, box_loss
                 else:
                     found = decode_boxes(delta, boxes[n])
                     regression += 1 - float(generalized_box_iou(found[None], box[None]))
-        sums["classification"] += focal / max(1, objects) / 2
-        sums["bbox_regression"] += regression / max(1, objects) / 2
+        sums["loss_classification"] += focal / max(1, objects) / 2
+        sums["loss_box"] += regression / max(1, objects) / 2
     assert {k: float(v) for k, v in losses.items()} == pytest.approx(sums, rel=1e-5)
 
 
@@ -130,8 +130,8 @@ def test_the_share_of_an_easy_background_is_small(model: RetinaNet) -> None:
     easy = [torch.full_like(x, -math.log(99)) for x in logits]
     background = torch.full((2, 72), -1)
     losses = model.losses(easy, deltas, anchors, background, [TARGETS[1]] * 2)
-    assert float(losses["classification"]) == pytest.approx(72 * 4 * 0.75 * 1e-4 * -math.log(0.99), rel=1e-4)
-    assert float(losses["bbox_regression"]) == 0
+    assert float(losses["loss_classification"]) == pytest.approx(72 * 4 * 0.75 * 1e-4 * -math.log(0.99), rel=1e-4)
+    assert float(losses["loss_box"]) == 0
     assert torch.allclose(model.head.classification_head.cls_logits.bias.sigmoid(), torch.tensor(0.01))
 
 

@@ -253,9 +253,9 @@ def test_losses_equal_a_loop(kind: str) -> None:
                 p = sides[image, point].view(4, 16)[side].log_softmax(0)
                 low = min(math.floor(d), 14)
                 distance_sum += q / 4 * float(-(low + 1 - d) * p[low] - (d - low) * p[low + 1])
-    assert found["classification"].item() == pytest.approx(0.7 * class_sum / total, rel=1e-4)
-    assert found["bbox_regression"].item() == pytest.approx(2.0 * box_sum / total, rel=1e-4)
-    assert found["distances"].item() == pytest.approx(0.3 * distance_sum / total, rel=1e-4)
+    assert found["loss_classification"].item() == pytest.approx(0.7 * class_sum / total, rel=1e-4)
+    assert found["loss_box"].item() == pytest.approx(2.0 * box_sum / total, rel=1e-4)
+    assert found["loss_distance"].item() == pytest.approx(0.3 * distance_sum / total, rel=1e-4)
 
 
 # Decoding

@@ -21,7 +21,7 @@ from sightline.nn.backbones.vgg_atrous import atrous_dense_layers
 from sightline.nn.layers.fully_convolutional import subsampled_convolution
 from sightline.structures import ImageBatch, Instances
 from tests.models import parity
-from tests.models.test_detection_parity import check_detections, check_losses, images_of, targets_of
+from tests.models.test_detection_parity import check_detections, check_losses, check_values, images_of, targets_of
 
 NAMES = ["circle", "square", "star"]
 NINETY = [f"class {i}" for i in range(1, 91)]
@@ -161,8 +161,7 @@ def test_ssd300_equals_the_reference(gradients: bool, shared: Path) -> None:
         losses = model.losses(logits, deltas, anchors, model.assign(anchors, targets), targets)
     if gradients:
         return check_losses(model, losses, ref)
-    for key, value in losses.items():
-        parity.close(value, ref[f"train/loss/{key}"], 0, 1e-4)
+    check_values(losses, ref)
     for level, x in enumerate(maps):
         parity.close(recipe.spatial(x), ref[f"feature/{level}/spatial"], 1e-3)
     assert len(anchors) == int(ref["anchors/0/count"])
@@ -428,8 +427,8 @@ def test_losses_are_divided_by_the_matched_boxes() -> None:
     deltas[0, 3] = torch.tensor([0.5, 0.0, 3.0, 0.0])  # smooth L1: 0.125 and 2.5; the negatives' do not count
     deltas[0, 5] = 9.0
     losses = model.losses(torch.zeros(2, 16, 4), deltas, ROW, matches, targets)
-    assert float(losses["classification"]) == pytest.approx(4 * math.log(4))
-    assert float(losses["bbox_regression"]) == pytest.approx((0.125 + 2.5) / 2)
+    assert float(losses["loss_classification"]) == pytest.approx(4 * math.log(4))
+    assert float(losses["loss_box"]) == pytest.approx((0.125 + 2.5) / 2)
 
 
 def test_scores_are_the_softmax_s_probabilities() -> None:

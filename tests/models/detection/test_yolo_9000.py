@@ -75,8 +75,8 @@ def test_an_image_with_a_label_teaches_its_best_box_alone() -> None:
         classes -= math.log(probability(best[3][5:], node))
         objects += 5 / 2 * max(0.0, 0.3 - sigmoid(best[3][4])) ** 2
         chosen.append((image, ANCHORS.index(best[2]), best[0], best[1]))
-    assert float(losses["loss_classes"].detach()) == pytest.approx(classes / 2, rel=1e-5)
-    assert float(losses["loss_object"].detach()) == pytest.approx(objects / 2, rel=1e-5)
+    assert float(losses["loss_classification"].detach()) == pytest.approx(classes / 2, rel=1e-5)
+    assert float(losses["loss_objectness"].detach()) == pytest.approx(objects / 2, rel=1e-5)
     sum(losses.values()).backward()
     assert tensor.grad is not None
     touched = tensor.grad.unflatten(1, (2, 15)).abs().sum(2).nonzero().tolist()
@@ -89,9 +89,9 @@ def test_a_box_that_is_no_object_yet_learns_to_be_one_to_three_tenths() -> None:
     tensor = raw(1)
     tensor.view(1, 2, 15, 2, 2)[:, :, 4] = -3.0
     losses = model.label_losses(model.split(tensor), torch.tensor([4]))
-    assert float(losses["loss_object"]) == pytest.approx(5 / 2 * (0.3 - sigmoid(-3)) ** 2, rel=1e-5)
+    assert float(losses["loss_objectness"]) == pytest.approx(5 / 2 * (0.3 - sigmoid(-3)) ** 2, rel=1e-5)
     tensor.view(1, 2, 15, 2, 2)[:, :, 4] = -0.5
-    assert float(model.label_losses(model.split(tensor), torch.tensor([4]))["loss_object"]) == 0
+    assert float(model.label_losses(model.split(tensor), torch.tensor([4]))["loss_objectness"]) == 0
 
 
 def test_both_kinds_of_image_in_one_batch() -> None:
@@ -103,8 +103,8 @@ def test_both_kinds_of_image_in_one_batch() -> None:
     together = model(images, [boxed, labelled, empty])
     detection = model([images[0], images[2]], [boxed, empty])
     label = model([images[1]], [labelled])
-    assert set(label) == set(together) == {"loss_coordinates", "loss_object", "loss_no_object", "loss_classes"}
-    assert label["loss_coordinates"] == label["loss_no_object"] == 0
+    assert set(label) == set(together) == {"loss_box", "loss_objectness", "loss_no_object", "loss_classification"}
+    assert label["loss_box"] == label["loss_no_object"] == 0
     for name, value in together.items():
         wanted = (2 * detection[name] + label[name]) / 3
         torch.testing.assert_close(value, wanted, rtol=1e-4, atol=1e-5)

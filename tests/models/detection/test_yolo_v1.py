@@ -21,7 +21,13 @@ from sightline.structures import Classes, Instances
 
 NAMES = Classes(["circle", "square", "star"])
 SIDE, GRID = 96, 4  # a cell is 24 pixels
-WEIGHTS = {"loss_xy": 5.0, "loss_wh": 5.0, "loss_object": 1.0, "loss_no_object": 0.5, "loss_classes": 1.0}
+WEIGHTS = {
+    "loss_centre": 5.0,
+    "loss_size": 5.0,
+    "loss_objectness": 1.0,
+    "loss_no_object": 0.5,
+    "loss_classification": 1.0,
+}
 
 
 def tiny(boxes: int = 2, **settings: Any) -> YOLOv1:
@@ -92,14 +98,14 @@ def plain_losses(output: Tensor, targets: list[Instances], boxes: int) -> tuple[
                     chosen_by.append("iou" if max(ious) > 0 else "rmse")
                     overlap = ious[responsible]
                     x, y, root_w, root_h = cell[5 * responsible : 5 * responsible + 4]
-                    total["loss_xy"] += (x - (truth[0] * GRID - column)) ** 2 + (y - (truth[1] * GRID - row)) ** 2
-                    total["loss_wh"] += (root_w - math.sqrt(truth[2])) ** 2 + (root_h - math.sqrt(truth[3])) ** 2
+                    total["loss_centre"] += (x - (truth[0] * GRID - column)) ** 2 + (y - (truth[1] * GRID - row)) ** 2
+                    total["loss_size"] += (root_w - math.sqrt(truth[2])) ** 2 + (root_h - math.sqrt(truth[3])) ** 2
                     for k in range(len(NAMES)):
-                        total["loss_classes"] += (cell[5 * boxes + k] - (k == label)) ** 2
+                        total["loss_classification"] += (cell[5 * boxes + k] - (k == label)) ** 2
                 for j in range(boxes):
                     confidence = cell[5 * j + 4]
                     if j == responsible:
-                        total["loss_object"] += (confidence - overlap) ** 2
+                        total["loss_objectness"] += (confidence - overlap) ** 2
                     else:
                         total["loss_no_object"] += confidence**2
     return {name: value / len(targets) for name, value in total.items()}, chosen_by
@@ -279,7 +285,7 @@ def test_each_loss_has_its_weight() -> None:
     a, b = (m.losses(outputs, m.assign(outputs, TARGETS)) for m in (once, other))
     ratios = {name: float(b[name] / a[name]) for name in a}
     assert ratios == pytest.approx(
-        {"loss_xy": 2, "loss_wh": 2, "loss_object": 3, "loss_no_object": 5, "loss_classes": 7}
+        {"loss_centre": 2, "loss_size": 2, "loss_objectness": 3, "loss_no_object": 5, "loss_classification": 7}
     )
 
 
@@ -300,7 +306,7 @@ def test_the_iou_is_a_target_and_passes_no_gradient_on() -> None:
     model = tiny()
     output = random_output().requires_grad_()
     outputs = model.split(output)
-    model.losses(outputs, model.assign(outputs, TARGETS))["loss_object"].backward()
+    model.losses(outputs, model.assign(outputs, TARGETS))["loss_objectness"].backward()
     assert output.grad is not None
     reached = output.grad.abs().sum((0, 1, 2)).nonzero().flatten().tolist()
     assert set(reached) <= {4, 9}  # the confidences of the two boxes
@@ -312,7 +318,7 @@ def test_a_negative_root_is_drawn_back() -> None:
     output[..., 2:4] = -0.5
     output.requires_grad_()
     outputs = model.split(output)
-    model.losses(outputs, model.assign(outputs, [objects([[24, 24, 48, 48]], [0])]))["loss_wh"].backward()
+    model.losses(outputs, model.assign(outputs, [objects([[24, 24, 48, 48]], [0])]))["loss_size"].backward()
     assert output.grad is not None
     assert (output.grad[0, 1, 1, 2:4] < 0).all()
 
@@ -347,8 +353,8 @@ def test_what_is_assigned_is_decoded() -> None:
     assert found["labels"][order].tolist() == [1, 3, 2]
     assert found["scores"].tolist() == pytest.approx([0.9] * 3)
     losses = model.losses(outputs, model.assign(outputs, [target]))
-    assert float(losses["loss_object"]) == pytest.approx(3 * 0.1**2, rel=1e-4)  # the IoU is 1, the confidence 0.9
-    del losses["loss_object"]
+    assert float(losses["loss_objectness"]) == pytest.approx(3 * 0.1**2, rel=1e-4)  # the IoU is 1, the confidence 0.9
+    del losses["loss_objectness"]
     assert [float(v) for v in losses.values()] == pytest.approx([0, 0, 0, 0], abs=1e-9)
 
 

@@ -61,7 +61,7 @@ def predicted(values: list[float], row: int, column: int, anchor: list[float]) -
 
 def naive_losses(tensor: Tensor, wanted: list[Instances], s: YOLOv2Settings, prior: bool) -> dict[str, float]:
     n, _, height, width = tensor.shape
-    terms = dict.fromkeys(("coordinates", "object", "no_object", "classes", "prior"), 0.0)
+    terms = dict.fromkeys(("box", "objectness", "no_object", "classification", "prior"), 0.0)
     for image in range(n):
         boxes = [[v / 32 for v in box] for box in wanted[image].boxes.tolist()]
         answers: dict[tuple[int, int, int], int] = {}
@@ -85,11 +85,12 @@ def naive_losses(tensor: Tensor, wanted: list[Instances], s: YOLOv2Settings, pri
                     x1, y1, x2, y2 = boxes[i]
                     truth = [(x1 + x2) / 2 - column, (y1 + y2) / 2 - row]
                     truth += [math.log((x2 - x1) / anchor[0]), math.log((y2 - y1) / anchor[1])]
-                    terms["coordinates"] += sum((p - t) ** 2 for p, t in zip([x, y, *v[2:4]], truth, strict=True)) / 2
-                    terms["object"] += (confidence - (overlaps[i] if s.rescore else 1)) ** 2 / 2
+                    terms["box"] += sum((p - t) ** 2 for p, t in zip([x, y, *v[2:4]], truth, strict=True)) / 2
+                    terms["objectness"] += (confidence - (overlaps[i] if s.rescore else 1)) ** 2 / 2
                     label = int(wanted[image].labels[i]) - 1
-                    terms["classes"] += math.log(sum(map(math.exp, v[5:]))) - v[5 + label]
-    weights = {"coordinates": s.coordinates, "object": s.objects, "no_object": s.no_objects, "classes": s.classes}
+                    terms["classification"] += math.log(sum(map(math.exp, v[5:]))) - v[5 + label]
+    weights = {"box": s.coordinates, "objectness": s.objects, "no_object": s.no_objects}
+    weights["classification"] = s.classes
     weights["prior"] = s.prior if prior else 0.0
     return {f"loss_{name}": weights[name] * value / n for name, value in terms.items()}
 

@@ -120,7 +120,8 @@ class DarknetDetector(_Described, Detector):
     def losses(
         self, outputs: Sequence[Any], assigned: Sequence[Any], targets: Sequence[Instances], canvas: Size
     ) -> Losses:
-        """ "loss_xy", "loss_wh", "loss_object", "loss_no_object" and "loss_classes", each the sum over all heads."""
+        """ "loss_centre", "loss_size", "loss_objectness", "loss_no_object" and "loss_classification", each the sum over
+        all heads."""
         total: Losses = {}
         for head, out, matches in zip(self.heads, outputs, assigned, strict=True):
             for name, value in head.losses(out, matches, targets, canvas).items():

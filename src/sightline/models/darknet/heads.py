@@ -226,11 +226,11 @@ class AnchorHead:
         else:
             kinds = _cross_entropy(classes, F.one_hot(labels, self.num_classes).float()).sum()
         terms = {
-            "loss_xy": box * (logistic(numbers[:, :2], within) * small).sum(),
-            "loss_wh": box * (0.5 * (numbers[:, 2:] - (sides / anchors[place]).log()).square() * small).sum(),
-            "loss_object": positive * objectness[held].sum(),
+            "loss_centre": box * (logistic(numbers[:, :2], within) * small).sum(),
+            "loss_size": box * (0.5 * (numbers[:, 2:] - (sides / anchors[place]).log()).square() * small).sum(),
+            "loss_objectness": positive * objectness[held].sum(),
             "loss_no_object": negative * objectness[~held].sum(),
-            "loss_classes": of_class * kinds,
+            "loss_classification": of_class * kinds,
         }
         return {name: value / count for name, value in terms.items()}
 
@@ -292,7 +292,7 @@ class GridHead:
         return found if self.rescore else found._replace(ious=torch.ones_like(found.ious))
 
     def losses(self, out: GridOutputs, matches: Assignment, targets: Sequence[Instances], canvas: Size) -> Losses:
-        """As `YOLOv1.losses`; "loss_wh" is that of the sides where the network says those."""
+        """As `YOLOv1.losses`; "loss_size" is that of the sides where the network says those."""
         if not self.roots:
             centres, roots = matches.places.split(2, -1)
             matches = matches._replace(places=torch.cat([centres, roots.square()], -1))

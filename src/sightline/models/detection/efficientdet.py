@@ -154,8 +154,8 @@ class EfficientDet(Detector):
             box_terms.append(huber_loss(corrections[i, here], wanted, s.delta, "sum"))
         count = positive.sum() + 1
         return {
-            "classification": sigmoid_focal_loss(scores, truths, s.alpha, s.gamma, "sum") / count,
-            "bbox_regression": s.box_weight * torch.stack(box_terms).sum() / (4 * count),
+            "loss_classification": sigmoid_focal_loss(scores, truths, s.alpha, s.gamma, "sum") / count,
+            "loss_box": s.box_weight * torch.stack(box_terms).sum() / (4 * count),
         }
 
     @torch.no_grad()

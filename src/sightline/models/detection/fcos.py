@@ -145,9 +145,9 @@ class FCOS(Detector):
         central = torch.cat(list(centreness), 1)[positive].float()
         count = positive.sum().clamp(min=1)
         return {
-            "classification": sigmoid_focal_loss(scores, truths, s.alpha, s.gamma, reduction="sum") / count,
-            "bbox_regression": generalized_box_iou_loss(found, boxes, reduction="sum") / count,
-            "bbox_ctrness": F.binary_cross_entropy_with_logits(central, how_central(boxes, cells), reduction="sum")
+            "loss_classification": sigmoid_focal_loss(scores, truths, s.alpha, s.gamma, reduction="sum") / count,
+            "loss_box": generalized_box_iou_loss(found, boxes, reduction="sum") / count,
+            "loss_centerness": F.binary_cross_entropy_with_logits(central, how_central(boxes, cells), reduction="sum")
             / count,
         }
 

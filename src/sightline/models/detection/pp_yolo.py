@@ -250,19 +250,19 @@ class PPYOLO(Detector):
         classes = outputs.classes[image, place].float()
         wanted_classes = F.one_hot(labels, classes.shape[-1]).to(classes.dtype)
         losses = {
-            "centre": (centre * small).sum() / count,
-            "size": (size * small).sum() / count,
-            "objectness": objectness.masked_fill(ignored, 0.0).sum() / count,
-            "classification": F.binary_cross_entropy_with_logits(classes, wanted_classes, reduction="sum") / count,
+            "loss_centre": (centre * small).sum() / count,
+            "loss_size": (size * small).sum() / count,
+            "loss_objectness": objectness.masked_fill(ignored, 0.0).sum() / count,
+            "loss_classification": F.binary_cross_entropy_with_logits(classes, wanted_classes, reduction="sum") / count,
         }
         apart = iou_loss(boxes[image, place], wanted)
         if s.iou > 0:
-            losses["iou"] = s.iou * (apart * small).sum() / count
+            losses["loss_iou"] = s.iou * (apart * small).sum() / count
         if outputs.iou is not None:
             true = (1 - apart.detach()).clamp(0, 1)
             predicted = outputs.iou[image, place].float()
             aware = F.binary_cross_entropy_with_logits(predicted, true, reduction="sum")
-            losses["iou_aware"] = s.iou_aware * aware / count
+            losses["loss_iou_aware"] = s.iou_aware * aware / count
         return losses
 
     @torch.no_grad()

@@ -144,7 +144,7 @@ class RCNN(Detector):
             crops.append(self.warp(image, regions))
             labels.append(label)
         logits = self.softmax_layer(self.features(torch.cat(crops))[0])
-        return [], {"loss_classifier": F.cross_entropy(logits, torch.cat(labels))}
+        return [], {"loss_classification": F.cross_entropy(logits, torch.cat(labels))}
 
     @torch.no_grad()
     def detect(self, image: Tensor) -> dict[str, Tensor]:

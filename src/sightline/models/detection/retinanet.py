@@ -146,8 +146,8 @@ class RetinaNet(Detector):
         terms = sigmoid_focal_loss(scores, truths, s.alpha, s.gamma).sum(-1) * (matches != BETWEEN)
         count = positive.sum(1).clamp(min=1)
         return {
-            "classification": (terms.sum(1) / count).mean(),
-            "bbox_regression": (torch.stack(box_terms) / count).mean(),
+            "loss_classification": (terms.sum(1) / count).mean(),
+            "loss_box": (torch.stack(box_terms) / count).mean(),
         }
 
     def box_loss(self, deltas: Tensor, anchors: Tensor, truths: Tensor) -> Tensor:

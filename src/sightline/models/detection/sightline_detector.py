@@ -263,9 +263,9 @@ class SightlineDetector(Detector):
         distances = torch.cat([points.centres[at] - goal[:, :2], goal[:, 2:] - points.centres[at]], 1) / cells
         distance_terms = distribution_focal_loss(sides[image, at].unflatten(-1, (4, self.head.bins)), distances).mean(1)
         return {
-            "classification": s.class_weight * class_terms.sum() / total,
-            "bbox_regression": s.box_weight * (overlap(boxes[image, at], goal) * weight).sum() / total,
-            "distances": s.distance_weight * (distance_terms * weight).sum() / total,
+            "loss_classification": s.class_weight * class_terms.sum() / total,
+            "loss_box": s.box_weight * (overlap(boxes[image, at], goal) * weight).sum() / total,
+            "loss_distance": s.distance_weight * (distance_terms * weight).sum() / total,
         }
 
     @torch.no_grad()

@@ -130,8 +130,8 @@ class SSD(Detector):
         counted = positive | hard_negatives(terms.detach(), positive, s.negatives)
         count = positive.sum().clamp(min=1)
         return {
-            "bbox_regression": torch.stack(box_terms).sum() / count,
-            "classification": (terms * counted).sum() / count,
+            "loss_box": torch.stack(box_terms).sum() / count,
+            "loss_classification": (terms * counted).sum() / count,
         }
 
     @torch.no_grad()

@@ -133,13 +133,13 @@ class YOLO9000(YOLOv2):
             own = RegionOutputs(*(part[placed] for part in outputs))
             for name, loss in self.losses(own, self.assign(own, [targets[i] for i in placed])).items():
                 losses[name] = losses.get(name, 0) + loss * len(placed) / len(targets)
-        for name in ("loss_coordinates", "loss_no_object", *(("loss_prior",) if self._has_prior else ())):
+        for name in ("loss_box", "loss_no_object", *(("loss_prior",) if self._has_prior else ())):
             losses.setdefault(name, outputs.objects.new_zeros(()))  # the same terms whatever a batch holds
         return [], losses
 
     def label_losses(self, outputs: RegionOutputs, labels: Tensor) -> Losses:
-        """ "loss_classes" and "loss_object" of images [N] whose label alone is known (section 4, "Joint classification
-        and detection"), over their number.
+        """ "loss_classification" and "loss_objectness" of images [N] whose label alone is known (section 4, "Joint
+        classification and detection"), over their number.
 
         Args:
             outputs: of the images.
@@ -155,8 +155,8 @@ class YOLO9000(YOLOv2):
         image = torch.arange(len(labels), device=labels.device)
         short = (self.settings.assumed_iou - objects[image, chosen].sigmoid()).clamp(min=0)
         return {
-            "loss_classes": self.settings.classes * self.class_loss(logits[image, chosen], labels) / len(labels),
-            "loss_object": self.settings.objects / 2 * short.square().sum() / len(labels),
+            "loss_classification": self.settings.classes * self.class_loss(logits[image, chosen], labels) / len(labels),
+            "loss_objectness": self.settings.objects / 2 * short.square().sum() / len(labels),
         }
 
     def class_loss(self, logits: Tensor, labels: Tensor) -> Tensor:

@@ -181,9 +181,9 @@ class YOLOv1(Detector):
     def losses(self, outputs: Outputs, assigned: Assignment) -> Losses:
         """Equation 3 term by term, weighted, over the number of images.
 
-        "loss_xy" and "loss_wh" of responsible boxes; "loss_object", from their confidence to their IoU, and
-        "loss_no_object", from that of all other boxes to 0; "loss_classes" of cells with an object. All are sums of
-        squared differences.
+        "loss_centre" and "loss_size" of responsible boxes; "loss_objectness", from their confidence to their IoU, and
+        "loss_no_object", from that of all other boxes to 0; "loss_classification" of cells with an object. All are sums
+        of squared differences.
         """
         s, held = self.settings, assigned.labels >= 0
         responsible = assigned.responsible
@@ -191,11 +191,11 @@ class YOLOv1(Detector):
         confidence = (outputs.confidences - assigned.ious * responsible).square()
         wanted = F.one_hot(assigned.labels[held], len(self.classes))
         terms = {
-            "loss_xy": s.coordinates * place[:, :2].sum(),
-            "loss_wh": s.coordinates * place[:, 2:].sum(),
-            "loss_object": s.objects * confidence[responsible].sum(),
+            "loss_centre": s.coordinates * place[:, :2].sum(),
+            "loss_size": s.coordinates * place[:, 2:].sum(),
+            "loss_objectness": s.objects * confidence[responsible].sum(),
             "loss_no_object": s.no_objects * confidence[~responsible].sum(),
-            "loss_classes": s.classes * (outputs.classes[held] - wanted).square().sum(),
+            "loss_classification": s.classes * (outputs.classes[held] - wanted).square().sum(),
         }
         return {name: term / len(held) for name, term in terms.items()}
 

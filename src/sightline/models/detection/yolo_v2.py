@@ -255,7 +255,7 @@ class YOLOv2(Detector):
     def losses(self, outputs: RegionOutputs, assigned: Assignment) -> Losses:
         """Sums over the boxes, weighted, over the number of images.
 
-        "loss_coordinates", "loss_object" and "loss_classes" of responsible boxes; "loss_no_object" of empty ones;
+        "loss_box", "loss_objectness" and "loss_classification" of responsible boxes; "loss_no_object" of empty ones;
         "loss_prior" of all that are not responsible, 0 after the first images of a training. Half the squared
         differences, but for the classes, whose loss is the negative log-likelihood.
         """
@@ -264,10 +264,10 @@ class YOLOv2(Detector):
         wanted = assigned.ious if s.rescore else torch.ones_like(assigned.ious)
         apart = (outputs.centres[at] - assigned.centres).square() + (outputs.sides[at] - assigned.sides).square()
         terms = {
-            "loss_coordinates": s.coordinates / 2 * apart.sum(),
-            "loss_object": s.objects / 2 * (objects[at] - wanted).square().sum(),
+            "loss_box": s.coordinates / 2 * apart.sum(),
+            "loss_objectness": s.objects / 2 * (objects[at] - wanted).square().sum(),
             "loss_no_object": s.no_objects / 2 * objects[assigned.empty].square().sum(),
-            "loss_classes": s.classes * self.class_loss(outputs.classes[at], assigned.labels),
+            "loss_classification": s.classes * self.class_loss(outputs.classes[at], assigned.labels),
         }
         if self._has_prior:
             others = torch.ones_like(assigned.empty)

@@ -215,8 +215,8 @@ class RegionHeads(nn.Module):
         objects = labels.nonzero().flatten()
         chosen = deltas[objects, labels[objects]]
         return {
-            "loss_classifier": F.cross_entropy(logits, labels, reduction="sum") / count,
-            "loss_box_reg": F.smooth_l1_loss(chosen, wanted[objects], beta=self.settings.bend, reduction="sum") / count,
+            "loss_classification": F.cross_entropy(logits, labels, reduction="sum") / count,
+            "loss_box": F.smooth_l1_loss(chosen, wanted[objects], beta=self.settings.bend, reduction="sum") / count,
         }
 
     @torch.no_grad()

@@ -149,7 +149,7 @@ class RegionProposalNetwork(nn.Module):
         count = max(1, len(logit))
         return {
             "loss_objectness": F.binary_cross_entropy_with_logits(logit, truth, reduction="sum") / count,
-            "loss_rpn_box_reg": torch.stack(box_terms).sum() / count,
+            "loss_proposal_box": torch.stack(box_terms).sum() / count,
         }
 
     @torch.no_grad()
