@@ -108,6 +108,7 @@ class TestFolders:
             ("rose/a.jpg",),
             ("rose/a.jpg", "tulip/b.jpg", "c.jpg"),
             ("train/rose/a.jpg", "val/rose/a.jpg"),
+            ("here/pictures/a.jpg", "there/pictures/b.jpg"),
         ],
     )
     def test_what_is_no_folder_of_classes(self, tmp_path: Path, names: tuple[str, ...]) -> None:

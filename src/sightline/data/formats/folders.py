@@ -3,11 +3,12 @@
 Layouts that are recognised:
 
 - CLASS/NAME.jpg, with two classes or more;
-- SPLIT/CLASS/NAME.jpg, where the splits' folders hold nothing else.
+- SPLIT/CLASS/NAME.jpg, with train, val or test for the split.
 
-Images may lie deeper in a class's folder. Classes are sorted by name, as numbers where all names are whole numbers;
-or in the order of classes.txt, a name a line, where it holds all of them. A class whose folder is empty is a class
-without images. Folders beside those of splits, and images beside the folders of classes, are left out.
+Each class's folder has images of its own; further ones may lie deeper in it. Classes are sorted by name, as numbers
+where all names are whole numbers; or in the order of classes.txt, a name a line, where it holds all of them. A class
+whose folder is empty is a class without images. Folders beside those of splits, and images beside the folders of
+classes, are left out.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def recognise(root: Path) -> str | None:
     homes = _homes(root)
     folders = [folder for home in homes for folder in folders_in(home) if _has_images(folder)]
     names = {folder.name.strip() for folder in folders}
-    if len(names) < 2 or any(map(files.of_layout, names)) or any(map(_has_labels, folders)):
+    if len(names) < 2 or any(map(files.of_layout, names)) or not all(map(_is_class, folders)):
         return None
     splits = [name for name in names if files.split_name(name) in files.ORDER]  # a class may be called "train"
     if len(splits) > 1 or any(name.startswith(split) and name != split for split in splits for name in names):
@@ -127,8 +128,10 @@ def _has_images(folder: Path) -> bool:
     return any(map(is_image, found.files)) or any(_has_images(folder / name) for name in found.folders)
 
 
-def _has_labels(folder: Path) -> bool:
-    return any(name.lower().endswith(_OF_LABELS) for name in contents(folder).files)
+def _is_class(folder: Path) -> bool:
+    """Whether a folder has images of its own, and no labels: else it is a further data set, perhaps."""
+    names = contents(folder).files
+    return any(map(is_image, names)) and not any(name.lower().endswith(_OF_LABELS) for name in names)
 
 
 def _class_names(root: Path, homes: Mapping[str, Path], classes: Sequence[str] | None) -> list[str]:
