@@ -5,15 +5,19 @@ from __future__ import annotations
 import copy
 import logging
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sightline.errors import ClassMismatch, InputError
 from sightline.models.catalog import create_model
 from sightline.models.model import Model, as_model
 from sightline.models.preprocess import Preprocess
+from sightline.models.saving import load, save
 from sightline.structures import Classes, ClassScores
 
 
@@ -109,3 +113,19 @@ def test_an_argument_by_its_old_name_is_taken_with_one_warning(caplog: pytest.Lo
     ]
     with pytest.raises(InputError, match="is given both output_ids and slots, its old name"):
         create_model("ssdlite320_mobilenet_v2", ["a", "b"], slots=[3, 2], output_ids=[2, 3])
+
+
+def test_a_file_with_an_old_name_of_an_argument_is_loaded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = create_model("ssdlite320_mobilenet_v2", ["a", "b"], image_size=64, output_ids=[3, 2])
+    file = save(model, tmp_path / "model.safetensors")
+    with safe_open(file, "pt") as opened:
+        header, state = opened.metadata(), {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+    header["arguments"] = header["arguments"].replace("output_ids", "slots")
+    save_file(state, file, header)
+    caplog.set_level(logging.WARNING, "sightline")
+    again = load(file)
+    assert again.output_ids == [3, 2]
+    assert again.arguments == model.arguments
+    assert [record.message.split(": ")[1] for record in caplog.records] == [
+        "the argument slots is now called output_ids"
+    ]
