@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Sequence
 
 import pytest
 import torch
 
 from sightline.errors import InputError
+from sightline.structures import Classes
 from sightline.training.interrupt import Interrupts
 from sightline.training.loop import fit
 from sightline.training.recipe import Recipe
@@ -189,13 +191,20 @@ def test_refusals(tmp_path):
     with pytest.raises(InputError, match=r"the recipe differs .*\(precision 'no' → 'bf16'\)"):
         fit(model, toy.Blobs(14), dataclasses.replace(RECIPE, precision="bf16"), tmp_path / "run", resume=True)
     assert "forward" not in vars(model)  # a refusal leaves nothing on the model
+
+    def blobs(classes: Sequence[str]) -> toy.Blobs:
+        data = toy.Blobs(14)
+        data.classes = Classes(classes)
+        return data
+
     renamed = toy.model(classes=["dark", "bright"])
     with pytest.raises(
         InputError, match=r'model \(its classes: \["bright", "dark"\] there, \["dark", "bright"\] here\)'
     ):
-        fit(renamed, toy.Blobs(14), RECIPE, tmp_path / "run", resume=True, save=toy.save)
+        fit(renamed, blobs(renamed.classes), RECIPE, tmp_path / "run", resume=True, save=toy.save)
     with pytest.raises(InputError, match=r"is of another model: 'cls.bias' is \[2\] there and \[3\] here"):
-        fit(toy.model(classes=["a", "b", "c"]), toy.Blobs(14), RECIPE, tmp_path / "run", resume=True, save=toy.save)
+        other = toy.model(classes=["a", "b", "c"])
+        fit(other, blobs(other.classes), RECIPE, tmp_path / "run", resume=True, save=toy.save)
     (tmp_path / "run" / "checkpoint" / "state.pt").write_bytes(b"half a file")
     with pytest.raises(InputError, match="cannot be read"):
         train(tmp_path / "run", resume=True)
