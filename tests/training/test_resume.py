@@ -202,8 +202,8 @@ def test_refusals(tmp_path):
         InputError, match=r'model \(its classes: \["bright", "dark"\] there, \["dark", "bright"\] here\)'
     ):
         fit(renamed, blobs(renamed.classes), RECIPE, tmp_path / "run", resume=True, save=toy.save)
+    other = toy.model(classes=["a", "b", "c"])
     with pytest.raises(InputError, match=r"is of another model: 'cls.bias' is \[2\] there and \[3\] here"):
-        other = toy.model(classes=["a", "b", "c"])
         fit(other, blobs(other.classes), RECIPE, tmp_path / "run", resume=True, save=toy.save)
     (tmp_path / "run" / "checkpoint" / "state.pt").write_bytes(b"half a file")
     with pytest.raises(InputError, match="cannot be read"):
