@@ -26,6 +26,7 @@ from sightline.data.transforms import (
     VerticalFlip,
     recipes,
 )
+from sightline.data.transforms.mosaic import joined
 from sightline.deploy.writers.detection import entries_of
 from sightline.errors import InputError
 from sightline.evaluation.packed import PackedInstances, pack
@@ -205,6 +206,25 @@ def test_own_fields_survive_pictures_of_several(augmentation):
     assert seen > 8
 
 
+def test_a_field_that_only_some_images_have():
+    plain = Instances(SIZE, boxes=[TWO[0]], labels=[0])
+    told = plain.replace(tags=[["a"]], velocity=torch.ones(1, 2), scores=torch.ones(1), crowd=torch.tensor([True]))
+    for parts in ([plain, told], [told, plain]):
+        both = joined(parts)
+        assert set(both.fields) == {"boxes", "labels", "crowd"}
+        assert sorted(both.crowd.tolist()) == [False, True]
+
+
+def test_masks_are_a_field_where_there_are_outlines():
+    bare = Instances(SIZE, boxes=TWO, labels=[0, 0])
+    with pytest.raises(InputError, match="the dataset has no field 'masks'; it has boxes, labels"):
+        sl.Dataset.from_instances([IMAGE], [bare], ["thing"]).with_fields("masks")
+    drawn = bare.replace(masks=objects(TWO).heat > 0)
+    kept = sl.Dataset.from_instances([IMAGE] * 2, [bare, drawn], ["thing"]).with_fields("masks")
+    assert not kept.target(0).masks.any()
+    assert torch.equal(kept.target(1).masks, drawn.masks)
+
+
 def test_resizing_and_letterboxes():
     before = objects(TWO)
     half = resize_target(before, (0.5, 0.25), (20, 60))
@@ -224,6 +244,36 @@ def test_resizing_and_letterboxes():
     assert placed.whole[0].tolist() == [25, 16, 55, 48]
     assert placed.velocity.tolist() == before.velocity.tolist()
     coherent(placed)
+
+
+def test_areas_and_whole_numbers_are_resized_too():
+    target = Instances(SIZE, boxes=[TWO[0]], labels=[0], areas=[100.0])
+    assert resize_target(target, (0.5, 0.25), (20, 60)).areas.tolist() == [12.5]
+    numbers = GEOMETRIES["pixels"].resized(torch.tensor([[[1, 1000], [-7, 2**40]]]), (2.0, 2.0), (4, 4))
+    assert numbers.dtype == torch.int64
+    assert numbers[0, ::2, ::2].tolist() == [[1, 1000], [-7, 2**40]]
+
+
+def test_points_without_sides_keep_their_order_in_a_mirror():
+    before = objects([TWO[0]]).replace(keypoints=torch.tensor([[[30.0, 20, 2], [40, 20, 2], [35, 30, 2]]]))
+    _, after = Compose([HorizontalFlip(1)], keypoint_swap=(1, 0, 2))(IMAGE, before, np.random.default_rng(0))
+    assert after.tips[0, :, 0].tolist() == [76, 100]
+    assert after.keypoints[0, :, 0].tolist() == [80, 90, 85]
+
+
+def test_fields_of_the_scene_stop_a_flip_only_where_there_are_objects():
+    empty = Instances(SIZE, boxes=[], labels=[], cuboids=[])
+    assert len(HorizontalFlip(1)(IMAGE, empty, np.random.default_rng(0))[1]) == 0
+    with pytest.raises(InputError, match="has cuboids, which are in metres"):
+        HorizontalFlip(1)(IMAGE, objects(TWO).replace(cuboids=torch.zeros(2, 9)), np.random.default_rng(0))
+
+
+def test_masks_of_images_without_objects_turn():
+    empty = Instances(SIZE, boxes=[], labels=[], masks=torch.zeros(0, *SIZE))
+    image, turned = Rotate((20, 20), expand=True)(IMAGE, empty, np.random.default_rng(0))
+    assert turned.masks.shape == (0, *image.shape[1:])
+    cut = Kornia(kornia.RandomCrop((40, 50), p=1.0))(IMAGE, empty, np.random.default_rng(0))[1]
+    assert cut.masks.shape == (0, 40, 50)
 
 
 def test_packed_pickled_and_as_a_dict():

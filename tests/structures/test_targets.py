@@ -123,7 +123,9 @@ def test_an_unknown_type_takes_colours_and_refuses_geometry():
     assert run(Kornia(kornia.RandomGaussianBlur((3, 3), (1.0, 2.0), p=1.0)), target) is target
     says = r"x\.png is a Stranger, which does not say how it follows .* make Stranger a .*WholeImage"
     crop = Kornia(kornia.RandomCrop((20, 30), p=1.0))
-    for transform in (HorizontalFlip(1), Compose([RandomCrop(20)]), Kornia(kornia.RandomHorizontalFlip(p=1.0)), crop):
+    padded = Kornia(kornia.PadTo((50, 60)))  # at the bottom: the corners stay
+    mirrored = Kornia(kornia.RandomHorizontalFlip(p=1.0))
+    for transform in (HorizontalFlip(1), Compose([RandomCrop(20)]), mirrored, crop, padded):
         with pytest.raises(InputError, match=says):
             run(transform, target)
     for pieces in (Mosaic(), MixUp(None, 1.0)):
@@ -158,6 +160,24 @@ def test_a_function_is_an_augmentation():
         assert torch.equal(image, IMAGE + 1)
     with pytest.raises(InputError, match=r"must be callable as .*, but 3 is not"):
         as_transform(3)
+
+
+def test_images_that_are_combined_are_read_once():
+    read = []
+
+    class Data(list):
+        def __getitem__(self, i):
+            read.append(i)
+            return super().__getitem__(i)
+
+    target = sl.Instances((40, 60), boxes=[[5, 5, 30, 30]], labels=[0])
+    for transform, most in ((Sometimes(Mosaic(), 1.0), 1), (HorizontalFlip(), 3)):
+        read.clear()
+        samples = Samples(Data([(IMAGE, target)] * 4), transform)
+        for epoch in range(3):
+            for i in range(4):
+                samples[(epoch, i)]
+        assert max(read.count(i) for i in range(4)) == most
 
 
 def test_augmentations_say_what_they_do():
