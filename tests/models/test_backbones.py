@@ -128,6 +128,10 @@ def test_dilation_keeps_every_second_cell(name: str) -> None:
         low, dense = dilated_maps(net, 16, 16)(x).values()
     assert torch.equal(low, fine)
     assert dense.shape[-2:] == fine.shape[-2:]
+    eighths = dilated_maps(BACKBONES[name](1).eval(), 8, 16)
+    assert eighths.strides == [8, 8]
+    with torch.no_grad():
+        assert {tuple(found.shape[-2:]) for found in eighths(x).values()} == {(16, 16)}
     if name in ("resnet18", "mobilenet_v1", "mobilenet_v2"):  # squeezing sees other cells
         torch.testing.assert_close(dense[..., ::2, ::2], coarse, rtol=1e-4, atol=1e-5)
 
