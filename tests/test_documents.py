@@ -1,0 +1,97 @@
+"""Every command and every piece of Python in the README and in docs/ runs, on small rendered scenes in place of DATA."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import sightline
+from sightline import cli
+from sightline.data.scenes import write_scenes
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+SMALLER = (
+    (r"(create_model\(.*?)(, image_size=\d+)?\)", r"\1, image_size=96)"),
+    (r"\b(epochs|minutes)=\d+", "epochs=1, batch_size=4, workers=0, progress=False"),
+    (r', weights="(coco|imagenet)"', ""),  # published weights need the network
+)
+"""What is written smaller to be run here: images, trainings, and no published weights. Nothing else is changed."""
+TRAINING = "--epochs 1 --arg image_size=96 --batch-size 4 --set workers=0 --quiet --device cpu"
+"""What `sightline train` is given in place of --minutes, --epochs and --weights."""
+NOT_RUN = ("make", "python3", "pip", "git", ".", "accelerate", "demo")
+"""The first word of commands that make an environment, or take minutes; `make demo` and `make test` are run by hand."""
+
+
+def blocks(document: Path, *languages: str) -> list[str]:
+    """The fenced blocks of these languages."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```", document.read_text(encoding="utf-8"), re.M | re.S)
+    return [text for language, text in found if language in languages]
+
+
+def commands(document: Path) -> Iterator[list[str]]:
+    """The words of each command line, without its comment."""
+    for text in blocks(document, "", "console", "bash", "sh"):
+        for line in text.replace("\\\n", " ").splitlines():
+            words = shlex.split(line.removeprefix("$ "), comments=True)
+            if words and words[0] not in NOT_RUN:
+                yield words
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
+    """The current folder, with what the documents name: DATA, a photograph, a folder of them, a large picture."""
+    scenes = write_scenes(tmp_path / "scenes", 8, 4, 4, size=96, progress=False)
+    images = sorted((scenes / "test").glob("*.png"))
+    if request.node.callspec.params["document"].name == "segmentation.md":  # DATA are class maps there
+        sightline.convert(scenes, tmp_path / "DATA", "semantic")
+    else:
+        scenes.rename(tmp_path / "DATA")
+    (tmp_path / "photos").mkdir()
+    for image in images[:2]:
+        shutil.copy(image, tmp_path / "photos" / image.name)
+    for name in ("photo.jpg", "huge.png"):
+        shutil.copy(images[0], tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+PYTHON = [document for document in DOCUMENTS if blocks(document, "python")]
+SLOW = ("models.md", "segmentation.md")
+"""Documents whose commands train large networks."""
+SHELL = [
+    pytest.param(document, marks=[pytest.mark.slow] if document.name in SLOW else [])
+    for document in DOCUMENTS
+    if any(commands(document))
+]
+
+
+@pytest.mark.parametrize("document", PYTHON, ids=lambda path: path.name)
+def test_the_python_in_a_document_runs(document: Path, place: Path) -> None:
+    names: dict[str, object] = {"sightline": sightline}
+    if "data = " not in "".join(blocks(document, "python")):  # it takes the reader's own
+        names["data"] = sightline.open_dataset("DATA")
+    for text in blocks(document, "python"):
+        for pattern, smaller in SMALLER:
+            text = re.sub(pattern, smaller, text)
+        exec(compile(text, document.name, "exec"), names)
+
+
+@pytest.mark.parametrize("document", SHELL, ids=lambda path: path.name)
+def test_the_commands_in_a_document_run(document: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, words in enumerate(commands(document)):
+        assert words[0] == "sightline", f"{document.name} has the command {' '.join(words)}, which is not run"
+        if words[1] == "train":
+            joined = re.sub(r" --(minutes|epochs|weights) \S+", "", shlex.join(words))
+            words = [*shlex.split(joined), *TRAINING.split()]
+        words = [word.replace("[NAME]", "sightline_n") for word in words]
+        monkeypatch.setattr(sys, "argv", words)
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        assert not end.value.code, f"{document.name}, command {number}: {shlex.join(words)}"
