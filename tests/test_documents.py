@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,16 +47,16 @@ def commands(document: Path) -> Iterator[list[str]]:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
     """The current folder, with what the documents name: DATA, a photograph, a folder of them, a large picture."""
     scenes = write_scenes(tmp_path / "scenes", 8, 4, 4, size=96, progress=False)
-    images = sorted((scenes / "test").glob("*.png"))
+    images = [path.read_bytes() for path in sorted((scenes / "test").glob("*.png"))]
     if request.node.callspec.params["document"].name == "segmentation.md":  # DATA are class maps there
         sightline.convert(scenes, tmp_path / "DATA", "semantic")
     else:
         scenes.rename(tmp_path / "DATA")
     (tmp_path / "photos").mkdir()
-    for image in images[:2]:
-        shutil.copy(image, tmp_path / "photos" / image.name)
+    for number, image in enumerate(images[:2]):
+        (tmp_path / "photos" / f"{number}.png").write_bytes(image)
     for name in ("photo.jpg", "huge.png"):
-        shutil.copy(images[0], tmp_path / name)
+        (tmp_path / name).write_bytes(images[0])
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
