@@ -1,4 +1,4 @@
-"""Every command and every piece of Python in the README and in docs/ runs, on small rendered scenes in place of DATA."""
+"""Every command and all Python in the README and in docs/ run, on small rendered scenes in place of DATA."""
 
 from __future__ import annotations
 
