@@ -107,6 +107,7 @@ class TestFolders:
             ("images/a.jpg", "masked/b.jpg"),
             ("rose/a.jpg",),
             ("rose/a.jpg", "tulip/b.jpg", "c.jpg"),
+            ("train/a.jpg", "trainer/b.jpg"),
             ("train/rose/a.jpg", "val/rose/a.jpg"),
             ("here/pictures/a.jpg", "there/pictures/b.jpg"),
         ],
@@ -320,6 +321,40 @@ class TestWriting:
             assert by_name == {(s, n.split("/", 1)[1]): label for (s, n), label in labels(first).items()}
             assert torch.equal(place[0][0], first[0][0])
         assert str(done).startswith("5 images with image classes written to")
+
+    @pytest.mark.parametrize(
+        ("names", "written"),
+        [
+            (["cat/a.jpg", "cat/b/c.jpg"], ["tom/a.jpg", "tom/b/c.jpg"]),
+            (["x/y/a.jpg", "x/y/z/b.jpg"], ["tom/a.jpg", "tom/z/b.jpg"]),  # the folder that all are in
+            (["x/a.jpg", "y/a.jpg"], ["tom/x_a.jpg", "tom/y_a.jpg"]),  # no image in the folder of its class
+        ],
+    )
+    def test_classes_keep_images_of_their_own(self, tmp_path: Path, names: list[str], written: list[str]) -> None:
+        rows = "".join(f"{name},cat\n" for name in names)
+        text(pictures(tmp_path / "in", *names, "d.jpg") / "l.csv", f"filename,class\n{rows}d.jpg,dog\n")
+        done = convert(open_dataset(tmp_path / "in", classes={"cat": "tom"}), tmp_path / "out", "folders")
+        expected = {("all", name): "tom" for name in written} | {("all", "dog/d.jpg"): "dog"}
+        assert labels(open_dataset(done.folder)) == expected
+
+    def test_one_class(self, tmp_path: Path) -> None:
+        pictures(tmp_path / "in", "cat/a.jpg", "dog/b.jpg")
+        merged = open_dataset(tmp_path / "in", classes={"cat": "pet", "dog": "pet"})
+        convert(merged, tmp_path / "out", "folders")
+        assert set(labels(open_dataset(tmp_path / "out")).values()) == {"pet"}  # as classes.txt says
+        text(tmp_path / "out" / "classes.txt", "other\n")
+        with pytest.raises(InputError, match="not a dataset in a known format"):
+            open_dataset(tmp_path / "out")
+
+    @pytest.mark.parametrize(
+        ("classes", "named"), [(["val", "train"], "val"), (["cat", "images"], "images"), (["train", "trains"], "train")]
+    )
+    def test_folders_that_would_be_read_as_something_else(self, tmp_path: Path, classes: list[str], named: str) -> None:
+        data = Dataset.from_labels([torch.zeros(3, 4, 4, dtype=torch.uint8)] * 2, [0, 1], classes)
+        with pytest.raises(InputError, match=f"class '{named}' would be taken for a part of another layout; rename"):
+            convert(data, tmp_path / "x", "folders")
+        convert(data, tmp_path / "y", "csv")
+        assert [*labels(open_dataset(tmp_path / "y")).values()] == classes
 
     def test_from_memory_and_splits_of_any_name(self, tmp_path: Path) -> None:
         scenes = sl.scenes(3, 32, kind="class_scores")

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,10 +47,9 @@ def recognise(root: Path) -> str | None:
     homes = _homes(root)
     folders = [folder for home in homes for folder in folders_in(home) if _has_images(folder)]
     names = {folder.name.strip() for folder in folders}
-    if len(names) < 2 or any(map(files.of_layout, names)) or not all(map(_is_class, folders)):
+    if not names or _of_another_layout(names) or not all(map(_is_class, folders)):
         return None
-    splits = [name for name in names if files.split_name(name) in files.ORDER]  # a class may be called "train"
-    if len(splits) > 1 or any(name.startswith(split) and name != split for split in splits for name in names):
+    if len(names) < 2 and not names <= {*_listed(root)}:
         return None
     if homes == [root] and any(map(is_image, contents(root).files)):  # folders of more of them, not classes
         return None
@@ -123,6 +122,14 @@ def _homes(root: Path) -> list[Path]:
     return splits if nested else [root]
 
 
+def _of_another_layout(names: Iterable[str]) -> str | None:
+    """One of the names of folders by which they are those of another layout and not of classes; None without."""
+    splits = [name for name in names if files.split_name(name) in files.ORDER]  # a class may be called "train"
+    if len(splits) > 1 or any(name.startswith(split) and name != split for split in splits for name in names):
+        return splits[0]
+    return next((name for name in names if files.of_layout(name)), None)
+
+
 def _has_images(folder: Path) -> bool:
     found = contents(folder)
     return any(map(is_image, found.files)) or any(_has_images(folder / name) for name in found.folders)
@@ -139,10 +146,15 @@ def _class_names(root: Path, homes: Mapping[str, Path], classes: Sequence[str] |
     if classes is not None:
         return list(classes)
     found = {folder.name.strip() for home in homes.values() for folder in folders_in(home)}
+    listed = _listed(root)
+    return listed if found and found <= {*listed} else in_class_order(found)
+
+
+def _listed(root: Path) -> list[str]:
+    """The names in classes.txt; empty where there is none."""
     listing = find_file(root, CLASSES)
     lines = [line.strip() for line in files.read_text(listing).splitlines()] if listing is not None else []
-    listed = list(dict.fromkeys(line for line in lines if line))
-    return listed if found and found <= {*listed} else in_class_order(found)
+    return list(dict.fromkeys(line for line in lines if line))
 
 
 def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
@@ -157,14 +169,17 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
         What could not be written, with how often.
 
     Raises:
-        InputError: a class's name is none that a folder can have, or two images would share a file.
+        InputError: a class's name is none that a folder of a class can have, or two images would share a file.
     """
+    repair = "rename it (--classes {0}=NAME, in Python classes={{{0!r}: NAME}}), or write a CSV"
     for name in dataset.classes:
         if name in (".", "..") or name.startswith(".") or any(mark in name for mark in "/\\\0"):
-            raise InputError(
-                f"the class {name!r} cannot be the name of a folder; rename it (--classes {name}=NAME, in Python "
-                f"classes={{{name!r}: NAME}}), or write a CSV"
-            )
+            raise InputError(f"the class {name!r} cannot be the name of a folder; {repair.format(name)}")
+    other = _of_another_layout(dataset.classes)
+    if other is not None:
+        raise InputError(
+            f"a folder named as the class {other!r} would be taken for a part of another layout; {repair.format(other)}"
+        )
     whole = dataset.splits == ("all",)
     if not whole and files.splits_lost(dataset):
         raise InputError(
@@ -174,15 +189,29 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
     for name in dataset.classes:
         for split in ("",) if whole else dataset.splits:
             (out / split / name).mkdir(parents=True)
-    labels, places = dataset.columns.image_labels, []
-    assert labels is not None, "a dataset of whole-image labels has them"
-    for i, name in enumerate(files.image_names(dataset)):
-        label = dataset.classes[int(labels[i])]
-        # the name may begin with the folder of the class, from which it was read
-        places.append(Path("" if whole else dataset.split_of(i), label, name.removeprefix(f"{label}/")))
+    places = _places(dataset, whole)
     own = [dataset.name(i) for i in range(len(dataset))]
     files.require_distinct(own, places, "a file in the folder of their class")
     for i, place in enumerate(places):
         files.write_image(dataset, i, out / place, symlink)
     (out / CLASSES).write_text("".join(f"{name}\n" for name in dataset.classes), encoding="utf-8")
     return Counter()
+
+
+def _places(dataset: Dataset, whole: bool) -> list[Path]:
+    """Where each image goes: SPLIT/CLASS/NAME, so that each class has images in its own folder, not deeper alone."""
+    labels = dataset.columns.image_labels
+    assert labels is not None, "a dataset of whole-image labels has them"
+    folders: dict[Path, dict[int, str]] = {}
+    for i, name in enumerate(files.image_names(dataset)):
+        label = dataset.classes[int(labels[i])]
+        # the name may begin with the folder of the class, from which it was read
+        folders.setdefault(Path("" if whole else dataset.split_of(i), label), {})[i] = name.removeprefix(f"{label}/")
+    places: dict[int, Path] = {}
+    for folder, names in folders.items():
+        above = files.common_folder([*names.values()])
+        shorter = {i: name.removeprefix(f"{above}/") for i, name in names.items()}
+        if all("/" in name for name in shorter.values()):
+            shorter = {i: name.replace("/", "_") for i, name in shorter.items()}
+        places |= {i: folder / name for i, name in shorter.items()}
+    return [places[i] for i in range(len(dataset))]
