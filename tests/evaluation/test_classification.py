@@ -187,6 +187,13 @@ def test_scores_that_are_no_probabilities_are_not_calibrated():
         assert result.intervals().keys() == {"top1", "balanced_accuracy", "macro_F1"}
 
 
+def test_scores_may_be_huge():
+    result = evaluate_classification([target(0), target(1)], [answer([3e38, 0.0, -3e38])] * 2, CLASSES)
+    assert result.metrics["top1"] == 0.5
+    assert result.metrics["ECE"] is None
+    assert result.intervals()["top1"][0] > 0
+
+
 def test_a_probability_of_nothing_is_finite():
     result = evaluate_classification([target(0)], [answer([0.0, 1.0, 0.0])], CLASSES)
     assert result.metrics["NLL"] == pytest.approx(-math.log(np.finfo(np.float64).eps))
@@ -245,6 +252,9 @@ def test_refusals():
         evaluate_classification([answer([1.0, 0.0, 0.0])], found[:1], CLASSES)
     with pytest.raises(InputError, match=r"label is 7.*from 0 to 2"):
         evaluate_classification([target(7, None)], found[:1], CLASSES)
+    for label in (7, -1, 3):
+        with pytest.raises(InputError, match=f"image 0: the prediction's label is {label}.*from 0 to 2"):
+            evaluate_classification(targets[:1], [target(label, None)], CLASSES)
     with pytest.raises(InputError, match="not all finite"):
         evaluate_classification(targets[:1], [answer([math.nan, 0.0, 0.0])], CLASSES)
     with pytest.raises(InputError, match=r"of shape \[2\]"):

@@ -248,11 +248,11 @@ class ClassificationMeasure:
                 they are brought over by name.
 
         Raises:
-            InputError: the target has no label or one that is no class, or a score is not finite.
+            InputError: a label is missing or no class's id, or a score is not finite.
             ClassMismatch: the labels have classes which the prediction's model does not know.
         """
         where = target.source or f"image {len(self.rows)}"
-        if target.label is None or not 0 <= target.label < len(self.classes):
+        if target.label is None or target.label not in range(len(self.classes)):
             raise InputError(
                 f"{where}: the label is {target.label}, but must be the id of a class, from 0 to "
                 f"{len(self.classes) - 1}; label each image with one class"
@@ -263,7 +263,11 @@ class ClassificationMeasure:
         own = int(np.flatnonzero(places == target.label)[0])  # the right class, by the prediction's ids
         squared = log_loss = np.nan
         if prediction.scores is None:
-            assert prediction.label is not None
+            if prediction.label is None or prediction.label not in range(len(places)):
+                raise InputError(
+                    f"{where}: the prediction's label is {prediction.label}, but must be the id of a class, from 0 to "
+                    f"{len(places) - 1}"
+                )
             self.scored = False
             best, confidence = prediction.label, 1.0
             rank = int(best != own)
@@ -412,7 +416,7 @@ def evaluate_classification(
 
 def _bin(confidence: Floats) -> Counts:
     """The bin (low, high] of each confidence; 0 is in the first."""
-    return np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    return np.ceil(np.clip(confidence, 1 / BINS, 1) * BINS - 1).astype(np.int64)
 
 
 def _ratio(above: NDArray[Any], below: NDArray[Any]) -> Floats:
