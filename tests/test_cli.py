@@ -651,7 +651,7 @@ class TestMistakes:
             (["--recipe", "nope.yaml"], "there is no recipe nope.yaml"),
             (
                 ["--arg", "image_sise=96"],
-                "sightline_n has no argument 'image_sise'; did you mean image_size?",
+                "sightline_n has no argument 'image_sise'; did you mean 'image_size'?",
             ),
             (["--arg", "image_size=big"], "image_size of sightline_n is 'big', but it takes a whole number"),
             (

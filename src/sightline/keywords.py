@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 from collections.abc import Callable, Iterable
 from typing import ParamSpec, TypeVar
 
 from sightline.errors import InputError
+from sightline.words import did_you_mean
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -39,6 +39,5 @@ def require_known(function: str, given: Iterable[str], known: Iterable[str]) -> 
     names = list(known)
     for name in given:
         if name not in names:
-            near = difflib.get_close_matches(name, names, 1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise UnknownKeyword(f"{function} has no argument {name!r}; {hint}It takes {', '.join(names)}")
+            sentences = [did_you_mean(name, names, ""), f"It takes {', '.join(names)}"]
+            raise UnknownKeyword(f"{function} has no argument {name!r}; {' '.join(filter(None, sentences))}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
+from collections.abc import Iterable, Sequence
 
 
 def counted(number: float, what: str = "image") -> str:
@@ -15,6 +17,18 @@ def counted(number: float, what: str = "image") -> str:
 def are(number: int) -> str:
     """The verb after a count: 1 image is, 2 images are."""
     return "is" if number == 1 else "are"
+
+
+def listed(names: Sequence[str], most: int = 6, what: str = "") -> str:
+    """The first `most` names and the number of others: "a, b and 5 more"; `what` says of what ("5 more classes")."""
+    left = len(names) - most
+    return ", ".join(names[:most]) + (f" and {left} more {what}".rstrip() if left > 0 else "")
+
+
+def did_you_mean(name: object, known: Iterable[str], otherwise: str) -> str:
+    """The question "did you mean 'x'?" with the known name that is most like `name`; without one, `otherwise`."""
+    near = difflib.get_close_matches(str(name), list(known), 1)
+    return f"did you mean {near[0]!r}?" if near else otherwise
 
 
 CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")

@@ -200,7 +200,7 @@ def test_a_model_of_one_s_own_is_built_saved_and_loaded_by_name(own: Entry, tmp_
     assert model.network.kernel_size == (3, 3)
     assert sightline.load(sightline.save(model, tmp_path / "dots.safetensors")).name == "dots"
     assert "dots" in [row["name"] for row in catalog.models("segmentation")]
-    with pytest.raises(InputError, match="has no argument 'widht'; did you mean width"):
+    with pytest.raises(InputError, match="has no argument 'widht'; did you mean 'width'"):
         create_model("dots", NAMES, widht=3)
     with pytest.raises(InputError, match="there is a model 'unet' in the catalog; give yours another name"):
         catalog.add(Entry(name="mine", builder=dots, task="segmentation", paper="", aliases=("unet",)))

@@ -160,7 +160,7 @@ def test_an_unknown_name_is_refused_with_the_nearest() -> None:
 
 
 def test_an_unknown_argument_is_refused_with_the_nearest() -> None:
-    with pytest.raises(InputError, match=r"v2 has no argument 'imagesize'; did you mean image_size\?"):
+    with pytest.raises(InputError, match=r"v2 has no argument 'imagesize'; did you mean 'image_size'\?"):
         create_model("ssdlite320_mobilenet_v2", NAMES, imagesize=160)
     with pytest.raises(InputError, match=r"resnet18 has no argument 'zzz'; it has .*crop"):
         create_model("resnet18", NAMES, zzz=1)
@@ -223,5 +223,5 @@ def test_nothing_is_downloaded_unasked(tmp_path: Path, monkeypatch: pytest.Monke
 def test_settings_as_a_dictionary_of_what_differs() -> None:
     model = create_model("grid_sliding_mobilenet_v2", ["a"], grid={"crop": 48, "regions": [2, 3]})
     assert model.settings == GridSettings(crop=48, regions=(2, 3))
-    with pytest.raises(InputError, match=r"has no number 'cropp'; did you mean crop\?"):
+    with pytest.raises(InputError, match=r"has no number 'cropp'; did you mean 'crop'\?"):
         create_model("grid_sliding_mobilenet_v2", ["a"], grid={"cropp": 48})

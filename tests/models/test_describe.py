@@ -75,9 +75,9 @@ def test_the_list_is_filtered_by_task_and_weights() -> None:
         "lraspp_mobilenet_v3_large",
     }
     assert models("classification", "coco") == []
-    with pytest.raises(InputError, match="no task 'segmentatio'; did you mean segmentation"):
+    with pytest.raises(InputError, match="no task 'segmentatio'; did you mean 'segmentation'"):
         models("segmentatio")
-    with pytest.raises(InputError, match="no data of published weights 'cococo'; did you mean coco"):
+    with pytest.raises(InputError, match="no data of published weights 'cococo'; did you mean 'coco'"):
         models(weights="cococo")
 
 
@@ -121,7 +121,7 @@ def test_image_size_and_the_papers_names() -> None:
         built("mobilenet_v2", image_size=240, crop=240)
     with pytest.raises(InputError, match="image_size of faster_rcnn_vgg16 is 'large', but it takes a whole number"):
         built("faster_rcnn_vgg16", image_size="large")
-    with pytest.raises(InputError, match=r"has no argument 'imgsize'; did you mean image_size\?"):
+    with pytest.raises(InputError, match=r"has no argument 'imgsize'; did you mean 'image_size'\?"):
         built("faster_rcnn_vgg16", imgsize=240)
     with pytest.raises(InputError, match="min_size is 0"):
         built("faster_rcnn_vgg16", image_size=0)

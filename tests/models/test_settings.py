@@ -114,7 +114,7 @@ def test_a_saved_model_s_settings_are_the_ones_that_change(tmp_path: Path) -> No
 
 
 def test_settings_that_do_not_exist_are_refused() -> None:
-    with pytest.raises(InputError, match=r"has no number 'min_scor'; did you mean min_score\?"):
+    with pytest.raises(InputError, match=r"has no number 'min_scor'; did you mean 'min_score'\?"):
         built("retinanet_resnet50_fpn_v2", settings={"min_scor": 0.1})
     with pytest.raises(InputError, match=r"settings\.min_score of .* is 'high', but it takes a number"):
         built("retinanet_resnet50_fpn_v2", settings={"min_score": "high"})

@@ -14,6 +14,7 @@ from sightline.data.images import read_image, read_map
 from sightline.errors import InputError
 from sightline.runtime import reading
 from sightline.structures import IGNORE, Classes, ClassMap
+from sightline.words import listed
 
 Colour = tuple[int, int, int]
 _LISTED = 5
@@ -80,8 +81,8 @@ class MapValues:
             shown = [f"{v} ({counts[v]} pixels)" for v in found[bad].tolist()]
             ignored = "" if self.ignore is None else f", and {self.ignore} is for pixels that do not count"
             raise InputError(
-                f"the mask {path} holds values that are no class: {_listed(shown)}; there are {classes} classes, ids 0 "
-                f"to {classes - 1}{ignored}: correct the mask, or the list of classes"
+                f"the mask {path} holds values that are no class: {listed(shown, _LISTED)}; there are {classes} "
+                f"classes, ids 0 to {classes - 1}{ignored}: correct the mask, or the list of classes"
             )
         return ids[places]
 
@@ -121,7 +122,7 @@ class MapClasses:
 
 def _unknown_colours(path: Path, shown: list[str]) -> InputError:
     return InputError(
-        f"the mask {path} holds colours that are no class: {_listed(shown)}; correct the mask, or add them to "
+        f"the mask {path} holds colours that are no class: {listed(shown, _LISTED)}; correct the mask, or add them to "
         "the colour table (under the name ignore, if they do not count)"
     )
 
@@ -144,10 +145,6 @@ def _code(rgb: np.ndarray) -> np.ndarray:
 
 def _as_text(code: int) -> str:
     return f"({code >> 16}, {code >> 8 & 255}, {code & 255})"
-
-
-def _listed(words: list[str]) -> str:
-    return ", ".join(words[:_LISTED]) + (f" and {len(words) - _LISTED} more" if len(words) > _LISTED else "")
 
 
 def _is_colour(path: Path) -> bool:

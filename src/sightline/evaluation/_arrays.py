@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sightline.errors import InputError
 from sightline.evaluation.packed import unpack
 from sightline.structures import Classes, Instances
+from sightline.words import listed
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -106,11 +107,10 @@ def detection_rows(predictions: Sequence[Instances], classes: Classes) -> tuple[
         compared.append(prediction)
     notes = []
     if left_out:
-        most = sorted(left_out.items(), key=lambda item: -item[1])[:8]
-        names = ", ".join(f"{name} ({count})" for name, count in most)
-        more = f" and {len(left_out) - 8} more classes" if len(left_out) > 8 else ""
+        most = sorted(left_out.items(), key=lambda item: -item[1])
+        names = listed([f"{name} ({count})" for name, count in most], 8, "classes")
         notes.append(
-            f"{sum(left_out.values())} detections of classes that the data does not have were left out: {names}{more}"
+            f"{sum(left_out.values())} detections of classes that the data does not have were left out: {names}"
         )
     rows = Rows(rows.image, label, rows.box, rows.score, rows.area, rows.crowd, rows.difficult)
     return rows[kept], compared, notes

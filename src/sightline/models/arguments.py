@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,6 +17,7 @@ from sightline.models.by_task import shared
 from sightline.models.entry import BACKBONE_ARGUMENTS, Entry
 from sightline.runtime.limits import limits, require_within
 from sightline.runtime.values import require_number, require_whole, short
+from sightline.words import did_you_mean
 
 _SEQUENCES = (Sequence, Iterable, list, tuple)
 _RENAMED = {"slots": "output_ids"}
@@ -84,8 +84,7 @@ def require_arguments(entry: Entry, arguments: Mapping[str, Any]) -> None:
     known += [] if "image_size" in known else ["image_size"]
     for name in arguments:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}."
+            hint = did_you_mean(name, known, f"it has {', '.join(known)}.")
             raise InputError(f"{entry.name} has no argument {name!r}; {hint}")
     for name, value in arguments.items():
         wanted = wrong_kind(entry, name, value)
@@ -181,8 +180,7 @@ def with_settings(entry: Entry, arguments: Mapping[str, Any], own: Mapping[str, 
         kinds = get_type_hints(kind)
         for name, number in value.items():
             if name not in known:
-                near = difflib.get_close_matches(name, known, 1)
-                hint = f"did you mean {near[0]}?" if near else f"they have {', '.join(known)}."
+                hint = did_you_mean(name, known, f"they have {', '.join(known)}.")
                 raise InputError(f"{key} of {entry.name} has no number {name!r}; {hint}")
             if not _fits(number, kinds[name]):
                 raise InputError(f"{key}.{name} of {entry.name} is {number!r}, but it takes {in_words(kinds[name])}")

@@ -66,6 +66,7 @@ from sightline.models.weights import head_fits, load_weights, read_checkpoint
 from sightline.runtime import reading
 from sightline.runtime.values import require_whole
 from sightline.structures import Classes
+from sightline.words import did_you_mean
 
 ENTRIES: list[Entry] = [
     *r_cnn.ENTRIES,
@@ -317,9 +318,8 @@ def models(task: str | None = None, weights: str | None = None) -> list[dict[str
     tasks = list(dict.fromkeys(entry.task for entry in ENTRIES))
     for what, value, known in (("task", task, tasks), ("data of published weights", weights, list(DATA))):
         if value is not None and value not in known:
-            near = difflib.get_close_matches(str(value), known, 1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise InputError(f"there is no {what} {value!r}; {hint}there are {', '.join(known)}")
+            sentences = [did_you_mean(value, known, ""), f"there are {', '.join(known)}"]
+            raise InputError(f"there is no {what} {value!r}; {' '.join(filter(None, sentences))}")
     data = {"coco", "voc"} if weights == "coco" else {weights}
     rows = []
     for entry in ENTRIES:

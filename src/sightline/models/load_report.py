@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from sightline.words import listed
+
 
 @dataclass
 class LoadReport:
@@ -35,8 +37,7 @@ class LoadReport:
             ("adapted to the image channels", self.adapted),
         ):
             if names:
-                more = f", … {len(names) - 6} more" if len(names) > 6 else ""
-                lines.append(f"  {title}: {', '.join(names[:6])}{more}")
+                lines.append(f"  {title}: {listed(names)}")
         if self.note:
             lines.append(f"  note: {self.note}")
         return "\n".join(lines)

@@ -10,6 +10,7 @@ from torch import Tensor
 from sightline.errors import InputError
 from sightline.structures.classes import Classes
 from sightline.structures.size import Size
+from sightline.words import listed
 
 IGNORE = -1
 """The class id of pixels that neither train nor count in a `ClassMap`."""
@@ -57,9 +58,9 @@ class ClassMap:
         most = sorted(zip(counts.tolist(), ids.tolist(), strict=True), reverse=True)
         names = ["not counted" if i < 0 else f"class {i}" if self.classes is None else self.classes[i] for _, i in most]
         shares = [f"{name} {100 * n / self.labels.numel():.1f} %" for name, (n, _) in zip(names, most, strict=True)]
-        shown = ", ".join(shares[:6]) + (f", … {len(shares) - 6} more" if len(shares) > 6 else "")
         where = f" of {self.source}" if self.source else ""
-        return f"ClassMap({width}×{height} pixels{where}{', with scores' if self.scores is not None else ''}: {shown})"
+        scores = ", with scores" if self.scores is not None else ""
+        return f"ClassMap({width}×{height} pixels{where}{scores}: {listed(shares)})"
 
     def to(self, device: torch.device | str) -> ClassMap:
         scores = None if self.scores is None else self.scores.to(device)

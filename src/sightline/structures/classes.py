@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Sequence
 from typing import overload
 
 from sightline.errors import ClassMismatch, InputError
+from sightline.words import did_you_mean, listed
 
 _UNPRINTABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\ud800-\\udfff]")
 
@@ -71,15 +71,13 @@ class Classes(Sequence[str]):
         return hash(self.names)
 
     def __repr__(self) -> str:
-        shown = ", ".join(self.names[:6]) + (f", … {len(self) - 6} more" if len(self) > 6 else "")
-        return f"Classes({len(self)}: {shown})"
+        return f"Classes({len(self)}: {listed(self.names)})"
 
     def id(self, name: str) -> int:
         """The id of `name`; an unknown name is refused with the nearest known one."""
         if name not in self._ids:
-            near = difflib.get_close_matches(name, self.names, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(self.names[:10])}"
-            raise InputError(f"unknown class {name!r}{hint}")
+            hint = did_you_mean(name, self.names, f"known are {listed(self.names, 10)}")
+            raise InputError(f"unknown class {name!r}; {hint}")
         return self._ids[name]
 
     def require_same(self, other: Classes, mine: str, theirs: str) -> None:
@@ -113,5 +111,4 @@ class Classes(Sequence[str]):
 
 
 def _list_names(names: Sequence[str], limit: int = 8) -> str:
-    shown = ", ".join(repr(name) for name in names[:limit])
-    return shown + (f" and {len(names) - limit} more" if len(names) > limit else "")
+    return listed([repr(name) for name in names], limit)

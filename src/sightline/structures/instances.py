@@ -12,6 +12,7 @@ from sightline.errors import InputError
 from sightline.structures.classes import Classes
 from sightline.structures.fields import FIELDS
 from sightline.structures.size import Size
+from sightline.words import listed
 
 
 class Instances:
@@ -168,9 +169,8 @@ class Instances:
     def _counted(self) -> str:
         ids, counts = self.labels.unique(return_counts=True)
         most = sorted(zip(counts.tolist(), ids.tolist(), strict=True), key=lambda pair: (-pair[0], pair[1]))
-        shown = [f"{count} {self._class_name(label)}" for count, label in most[:6]]
-        more = f", … {len(most) - 6} more classes" if len(most) > 6 else ""
-        return f": {', '.join(shown)}{more}" if shown else ""
+        counts_of = [f"{count} {self._class_name(label)}" for count, label in most]
+        return f": {listed(counts_of, what='classes')}" if most else ""
 
     def _class_name(self, label: int) -> str:
         known = self.classes is not None and 0 <= label < len(self.classes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import difflib
 import os
 import threading
 import time
@@ -18,6 +17,7 @@ from torch import nn
 from sightline.errors import InputError
 from sightline.runtime.devices import require_device
 from sightline.training.recipe import Recipe
+from sightline.words import did_you_mean
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -133,8 +133,7 @@ def _require_trackers(trackers: Sequence[Any]) -> None:
         if not isinstance(name, str):
             continue
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
+            hint = did_you_mean(name, known, f"known are {', '.join(sorted(known))}")
             raise InputError(f"unknown tracker {name!r}; {hint}")
         if name not in installed:
             raise InputError(f"the tracker {name!r} is not installed; install it (pip install {name}) or leave it out")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import difflib
 import json
 import math
 import os
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.errors import InputError
+from sightline.words import did_you_mean
 
 Row = dict[str, Any]
 
@@ -121,8 +121,8 @@ def require_metric(keep: str, columns: Sequence[str]) -> None:
 
 
 def _unknown_metric(keep: str, columns: Sequence[str]) -> InputError:
-    near = difflib.get_close_matches(keep, [*columns, *(name.split("/")[1] for name in columns)], 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(columns)}"
+    names = [*columns, *(name.split("/")[1] for name in columns)]
+    hint = did_you_mean(keep, names, f"there are {', '.join(columns)}")
     return InputError(f"keep is {keep!r}, but no metric of this run has that name; {hint}")
 
 

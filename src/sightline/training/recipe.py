@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import math
 import os
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from sightline.errors import InputError
 from sightline.runtime import reading
 from sightline.runtime.values import LARGEST_SEED, plain_number, require_whole, short
 from sightline.training.metrics_log import replacing
+from sightline.words import did_you_mean
 
 DEFAULT_EPOCHS = 30
 RUN = "run"
@@ -198,8 +198,7 @@ class Recipe:
         clean: dict[str, Any] = {}
         for name, value in values.items():
             if name not in known:
-                near = difflib.get_close_matches(str(name), known, 1)
-                hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+                hint = did_you_mean(name, known, f"known are {', '.join(known)}")
                 raise InputError(f"{source} holds the unknown entry {name!r}; {hint}")
             if isinstance(value, str) and "float" in str(known[name].type):
                 with contextlib.suppress(ValueError):  # what is no number at all, the check of the value refuses
@@ -267,6 +266,5 @@ def _is_number(value: object) -> bool:
 
 def _one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        near = difflib.get_close_matches(str(value), choices, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"give {choices[0]!r} if in doubt"
+        hint = did_you_mean(value, choices, f"give {choices[0]!r} if in doubt")
         raise InputError(f"{name} is {value!r}, but it must be one of {', '.join(choices)}; {hint}")

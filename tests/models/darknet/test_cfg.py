@@ -64,12 +64,12 @@ def test_comments_spaces_and_the_first_of_two_values() -> None:
     [
         (
             NET + "[convolutionel]\n",
-            r"a\.cfg, line 5: \[convolutionel\] is no section .* did you mean \[convolutional\]",
+            r"a\.cfg, line 5: \[convolutionel\] is no section .* did you mean 'convolutional'",
         ),
         (NET + "[lstm]\n", r"a\.cfg, line 5: \[lstm\] is no section"),
         (
             NET + "[convolutional]\nfilter=3\n",
-            r"line 6, \[convolutional\]: the key filter is unknown; did you mean filters",
+            r"line 6, \[convolutional\]: the key filter is unknown; did you mean 'filters'",
         ),
         (NET + "[convolutional]\nbinary=1\n", r"line 6, \[convolutional\]: binary=1 is not supported"),
         (NET + "[convolutional]\nfilters=many\n", r"line 6, \[convolutional\]: filters=many must be numbers"),

@@ -11,7 +11,7 @@ from sightline.data.check.copies import copies
 from sightline.data.check.labels import anchor_fit, bad_boxes, box_problems
 from sightline.data.check.outlines import bad_outlines, keypoint_problems, outline_problems
 from sightline.data.check.pictures import Looks, look_at
-from sightline.data.check.problems import LEVELS, RULES, CheckReport, Level, Problem, listed
+from sightline.data.check.problems import LEVELS, RULES, CheckReport, Level, Problem
 from sightline.data.check.turning import WORDS, drawn_on, lying
 from sightline.data.columns import Columns
 from sightline.data.dataset import Dataset
@@ -19,6 +19,7 @@ from sightline.data.formats.files import relative
 from sightline.data.shared import shared_images
 from sightline.errors import InputError
 from sightline.structures import Size
+from sightline.words import listed
 
 TINY = 8  # pixels
 RARE = 10  # objects

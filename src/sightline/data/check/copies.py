@@ -8,9 +8,10 @@ import numpy as np
 
 from sightline.data.check import duplicates
 from sightline.data.check.pictures import Looks
-from sightline.data.check.problems import Problem, listed
+from sightline.data.check.problems import Problem
 from sightline.data.columns import Columns
 from sightline.data.dataset import Dataset
+from sightline.words import listed
 
 
 def copies(dataset: Dataset, looks: Sequence[Looks], columns: Columns) -> Iterator[Problem]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -342,9 +341,3 @@ def _plural(count: int, one: str, many: str | None = None) -> str:
 
 def _number(count: int) -> str:
     return f"{count:,}" if count >= 10_000 else str(count)
-
-
-def listed(names: Sequence[str], most: int = 6) -> str:
-    """The first names in a row, and how many more there are."""
-    shown = ", ".join(names[:most])
-    return shown + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -20,6 +20,7 @@ from sightline.data.malformed import UnknownClass
 from sightline.errors import InputError
 from sightline.runtime import reading
 from sightline.structures import Classes, Size
+from sightline.words import listed
 
 _SPLIT_NAMES = {
     "train": ("train", "training", "trn"),
@@ -241,9 +242,9 @@ def class_names(names: Iterable[str], path: Path) -> Classes:
 
 def unknown_class(where: str, what: str, classes: Sequence[str]) -> InputError:
     """The sentence for a label whose class is not known."""
-    shown = ", ".join(classes[:20]) + (f" and {len(classes) - 20} more" if len(classes) > 20 else "")
+    known = listed(classes, 20)
     return UnknownClass(
-        f"{where} is of {what}, which is not among the classes ({shown or 'none'}); correct it or add it"
+        f"{where} is of {what}, which is not among the classes ({known or 'none'}); correct it or add it"
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 from sightline.errors import InputError
 from sightline.runtime import reading
 from sightline.runtime.limits import limits
+from sightline.words import did_you_mean
 
 _NET = """batch subdivisions momentum decay angle saturation exposure hue learning_rate burn_in max_batches policy steps
     scales power gamma step scale max_crop min_crop max_ratio min_ratio center clip aspect flip time_steps inputs adam
@@ -243,8 +243,7 @@ def _section(line: str, number: int, source: str) -> Section:
     name = line.strip("[] \t").lower()
     kind = _ALIASES.get(name, name)
     if not line.endswith("]") or kind not in _KEYS:
-        near = difflib.get_close_matches(kind, _KEYS, 1)
-        hint = f"did you mean [{near[0]}]?" if near else f"known are {', '.join(_KEYS)}."
+        hint = did_you_mean(kind, _KEYS, f"known are {', '.join(_KEYS)}.")
         raise InputError(f"{source}, line {number}: {line} is no section that Sightline reads; {hint}")
     return Section(kind, number, source)
 
@@ -261,6 +260,6 @@ def _check_key(section: Section, key: str) -> None:
             f"{key}={section.options[key]}: trees of classes are not supported; use a file without", key
         )
     elif key not in used.split() and key not in harmless.split():
-        near = difflib.get_close_matches(key, [*used.split(), *harmless.split(), *fixed], 1)
-        hint = f"did you mean {near[0]}?" if near else "remove the line if the network does not depend on it."
+        known = [*used.split(), *harmless.split(), *fixed]
+        hint = did_you_mean(key, known, "remove the line if the network does not depend on it.")
         raise section.error(f"the key {key} is unknown; {hint}", key)
