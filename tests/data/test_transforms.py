@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from sightline.data import transforms
 from sightline.data.transforms import (
@@ -28,6 +29,7 @@ from sightline.data.transforms import (
     PixelNoise,
     QuarterTurn,
     RandomCrop,
+    RandomResizedCrop,
     Rescale,
     Resize,
     Rotate,
@@ -45,6 +47,7 @@ from sightline.data.transforms import (
 )
 from sightline.data.transforms.motion import transform_boxes
 from sightline.data.transforms.objects import visible_share
+from sightline.data.transforms.pillow import rgb_picture
 from sightline.data.transforms.resample import warp_image, warp_labels
 from sightline.data.transforms.tone import apply_tone, to_dtype
 from sightline.errors import InputError
@@ -568,6 +571,54 @@ def test_rescaling_takes_the_canvas_along():
     assert Rescale(p=0.0).step(whole, random())[1] == (100, 200)
 
 
+def test_resized_crops_have_their_areas_and_shapes():
+    whole = Viewport(np.eye(3), (100, 200), np.zeros((0, 4)), (100, 200))
+    piece = RandomResizedCrop((64, 64), scale=(0.05, 0.2), aspect=(0.5, 2.0))
+    steps = [piece.step(whole, random(seed)) for seed in range(400)]
+    assert all(size == (64, 64) for _, size in steps)
+    windows = np.array([transform_boxes(np.array([[0, 0, 64, 64.0]]), np.linalg.inv(m))[0] for m, _ in steps])
+    widths, heights = (windows[:, 2:] - windows[:, :2]).T
+    shares, shapes = widths * heights / 20000, widths / heights
+    assert (windows[:, :2] >= -1e-9).all()
+    assert (windows[:, 2] <= 200 + 1e-9).all()
+    assert (windows[:, 3] <= 100 + 1e-9).all()
+    assert np.quantile(shares, [0, 0.5, 1]) == pytest.approx([0.05, 0.125, 0.2], abs=0.015)
+    assert np.quantile(shapes, [0, 0.5, 1]) == pytest.approx([0.5, 1.0, 2.0], rel=0.1)
+    places = windows[:, 0] / (200 - widths)
+    assert np.quantile(places, [0, 0.5, 1]) == pytest.approx([0, 0.5, 1], abs=0.06)
+
+
+def test_a_resized_crop_that_fits_nowhere_is_the_middle():
+    image = picture(height=10, width=60)
+    cut, target = RandomResizedCrop(scale=(1.0, 1.0), aspect=(0.5, 2.0))(image, ClassScores((10, 60), 1), random())
+    assert torch.equal(cut, image[:, :, 20:40])
+    assert (target.image_size, target.label) == ((10, 20), 1)
+
+
+def test_a_resized_crop_takes_the_size_the_model_sees():
+    image, target = smooth(80, 120), ClassScores((80, 120), 0)
+    piece = RandomResizedCrop(scale=(0.3, 0.3), aspect=(1.0, 1.0))
+    bound = Compose([HorizontalFlip(1), piece]).bind(None, (32, 48))
+    seen, moved = bound(image, target, random(3))
+    assert tuple(seen.shape[1:]) == moved.image_size == (32, 48)
+    # one resampling: the window of the mirrored picture, resized once
+    matrix, size = piece.step(Viewport(np.eye(3), (80, 120), np.zeros((0, 4)), (80, 120)), _after_a_flip(3))
+    left, top = (-matrix[:2, 2]).round().astype(int)
+    window = rgb_picture(image.flip(2)[:, top : top + size[0], left : left + size[1]])
+    expected = np.asarray(window.resize((48, 32), Image.Resampling.BILINEAR)).astype(int)
+    assert abs(seen.permute(1, 2, 0).numpy().astype(int) - expected).max() <= 3  # its edges see their neighbours
+    assert piece.bind(None, None)(image, target, random())[0].shape == (3, 54, 54)  # of 53.7 pixels
+    assert RandomResizedCrop((9, 9)).sized((32, 48)).size == (9, 9)
+    with pytest.raises(InputError, match="at most the picture"):
+        RandomResizedCrop(scale=(0.5, 1.5))
+
+
+def _after_a_flip(seed: int) -> np.random.Generator:
+    generator = random(seed)
+    generator.random()
+    return generator
+
+
 def test_the_recipe_of_crops():
     labels = torch.ones(500, 700, dtype=torch.int64)
     for seed in range(4):
@@ -905,6 +956,7 @@ def test_the_numbers_of_the_recipes() -> None:
             transforms.RandomCrop(320, within_source=True),
             Colour(),
         ),
+        "resized_crops": (flip, VerticalFlip(0.0), RandomResizedCrop(scale=(0.25, 1.0)), Colour(hue=0.01)),
     }
     assert {name: recipes.named(name).pieces for name in recipes.NAMES} == wanted
     assert {name: recipes.named(name).closing for name in wanted} == dict.fromkeys(wanted, 0.0) | {"mosaic": 0.15}

@@ -9,6 +9,7 @@ import math
 import os
 import pickle
 import random
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,6 +21,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from sightline.errors import InputError
+from sightline.models.catalog import create_model
+from sightline.models.model import Model
 from sightline.runtime.devices import require_device, running
 from sightline.structures import ClassMap, Instances
 from sightline.training import devices
@@ -28,7 +31,7 @@ from sightline.training.ema import Ema
 from sightline.training.guard import Guard, NonFiniteLoss
 from sightline.training.loader import EpochBatches, make_loader, trainable, worker_count
 from sightline.training.metrics_log import MetricsLog, choose_metric, plain_row, replacing, score
-from sightline.training.optimizer import is_backbone, make_optimizer, parameter_groups
+from sightline.training.optimizer import make_optimizer, parameter_groups
 from sightline.training.progress import ProgressDisplay, duration, losses_text
 from sightline.training.recipe import Recipe
 from sightline.training.records import Records
@@ -271,8 +274,16 @@ def test_unwritable_folder(tmp_path, monkeypatch):
         ("rpn.head.conv.0.0.weight", False),
     ],
 )
-def test_is_backbone(name, backbone):
-    assert is_backbone(name) == backbone
+def test_backbone_layers(name, backbone):
+    assert bool(re.search(Model.backbone_layers, name)) == backbone
+
+
+def test_all_but_the_last_layer_is_the_backbone_of_a_classifier():
+    model = create_model("mobilenet_v2", ["a", "b"])
+    groups = parameter_groups(model, Recipe(lr=0.2, backbone_lr_factor=0.5))
+    rates = {id(p): g["lr"] for g in groups for p in g["params"]}
+    head = {"network.classifier.1.weight", "network.classifier.1.bias"}
+    assert all(rates[id(p)] == (0.2 if name in head else 0.1) for name, p in model.named_parameters())
 
 
 @pytest.mark.parametrize(("optimizer", "decayed"), [("adamw", {"weight"}), ("sgd", {"weight", "bias", "norm"})])

@@ -48,9 +48,12 @@ class Model(nn.Module):
         name: in the catalog; empty for a model that was not made by `create_model`.
         arguments: of its builder, as given to `create_model`.
         class_layers: pattern (`re.search`) of the keys of state entries whose shape depends on the classes.
+        backbone_layers: pattern of the keys of parameters that belong to the pretrained backbone, whose learning rate a
+            recipe multiplies by `backbone_lr_factor`.
         target_fields: fields of the targets that it learns from besides boxes and labels, such as "masks".
         takes_labels: whether it also learns from images that have a label alone (`sightline.data.joint`).
         recipe_defaults: settings of a training recipe that suit it better than the recipe's own defaults.
+        finetune_defaults: the same, for a model that starts from pretrained weights.
         backbone_keys: key of the backbone's classifier → key of the model, None for what the model leaves out.
         from_classifier: gives the state of that classifier the shapes of the model's entries; None where they agree.
         metadata: what was saved with the weights: the images they were trained on, the score threshold, metrics.
@@ -63,9 +66,11 @@ class Model(nn.Module):
     name: str = ""
     arguments: dict[str, Any]
     class_layers: str = ""
+    backbone_layers: str = r"^backbone\.(?!fpn\.|extra\.)"  # pyramids and extra maps on top of it are new
     target_fields: tuple[str, ...] = ()
     takes_labels: bool = False
     recipe_defaults: dict[str, Any] = {}
+    finetune_defaults: dict[str, Any] = {}
     backbone_keys: dict[str, str | None]
     from_classifier: Callable[[State], State] | None = None
     metadata: dict[str, Any]

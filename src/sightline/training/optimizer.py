@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
 from torch import nn
 
 from sightline.errors import InputError
+from sightline.models.model import as_model
 from sightline.training.recipe import Recipe
-
-_NEW_PARTS_OF_BACKBONE = ("backbone.fpn.", "backbone.extra.")
-
-
-def is_backbone(name: str) -> bool:
-    """Whether the parameter `name` belongs to the pretrained trunk; the pyramid and extra maps on top of it do not."""
-    return name.startswith("backbone.") and not name.startswith(_NEW_PARTS_OF_BACKBONE)
 
 
 def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
@@ -29,9 +24,10 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
     assert recipe.lr is not None
     assert recipe.weight_decay is not None
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    backbone = re.compile(as_model(model).backbone_layers)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            lr = recipe.lr * (recipe.backbone_lr_factor if is_backbone(name) else 1.0)
+            lr = recipe.lr * (recipe.backbone_lr_factor if backbone.search(name) else 1.0)
             decayed = recipe.optimizer == "sgd" or parameter.ndim > 1
             groups.setdefault((lr, recipe.weight_decay if decayed else 0.0), []).append(parameter)
     if not groups:

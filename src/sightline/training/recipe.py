@@ -65,7 +65,7 @@ class Recipe:
         keep: what the best epoch is chosen by: a column of the metrics such as "val/AP50" (lower is better for a loss),
             or "auto": AP where there is one, else the validation loss, else the training loss.
         augmentation: name of the augmentation recipe: "none" (images as they are), "light", "default", "strong", "ssd",
-            "mosaic", "crops".
+            "mosaic", "crops", "resized_crops".
         workers: processes that read images; None: none for a set in memory, else min(2, cores − 1).
         seed: of the order of images, the augmentation, and the model's own randomness.
 

@@ -210,7 +210,8 @@ def _made(
 
 
 def recipe_for(model: Model, numbers: Mapping[str, Any], source: str) -> Recipe:
-    """The recipe of these numbers, and for the others of those that suit the model (`model.recipe_defaults`).
+    """The recipe of these numbers, and for the others of those that suit the model: its `recipe_defaults`, and its
+    `finetune_defaults` where it starts from pretrained weights.
 
     Args:
         model: to be trained.
@@ -218,6 +219,8 @@ def recipe_for(model: Model, numbers: Mapping[str, Any], source: str) -> Recipe:
         source: where they come from, for messages.
     """
     defaults = dict(model.recipe_defaults)
+    if model.weights_given is not None or "trained_on" in model.metadata:
+        defaults |= model.finetune_defaults
     if "optimizer" in numbers and numbers["optimizer"] != defaults.get("optimizer", "adamw"):
         defaults = {name: value for name, value in defaults.items() if name not in ("lr", "weight_decay")}
     if "minutes" in numbers:

@@ -18,7 +18,15 @@ from sightline.data.transforms.colour import (
     Saturation,
 )
 from sightline.data.transforms.compose import Compose, Geometric, Photometric, Sometimes, Viewport
-from sightline.data.transforms.crops import IoUCrop, RandomCrop, Rescale, SafeCrop, ScaleJitter, ZoomOut
+from sightline.data.transforms.crops import (
+    IoUCrop,
+    RandomCrop,
+    RandomResizedCrop,
+    Rescale,
+    SafeCrop,
+    ScaleJitter,
+    ZoomOut,
+)
 from sightline.data.transforms.external import Kornia
 from sightline.data.transforms.geometry import (
     HorizontalFlip,
@@ -53,6 +61,7 @@ __all__ = [
     "PixelNoise",
     "QuarterTurn",
     "RandomCrop",
+    "RandomResizedCrop",
     "Rescale",
     "Resize",
     "Rotate",

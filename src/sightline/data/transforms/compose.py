@@ -72,6 +72,10 @@ class Geometric(Transform):
     def __call__(self, image: Tensor, target: Any, generator: np.random.Generator) -> tuple[Tensor, Any]:
         return Compose((self,))(image, target, generator)
 
+    def sized(self, size: Size | None) -> Geometric:
+        """The same for a model that sees images at (height, width); as it is by default."""
+        return self
+
     def bind(self, data: Any, size: Size | None) -> Compose:
         """The same as a `Compose` that knows which of the data's keypoints change places in a mirror."""
         return Compose((self,)).bind(data, size)
@@ -184,7 +188,7 @@ class Compose(Transform):
         """
         bound = (
             # a geometric piece would become a resampling of its own
-            piece if isinstance(piece, Geometric) else piece.bind(data, size)
+            piece.sized(size) if isinstance(piece, Geometric) else piece.bind(data, size)
             for piece in self.pieces
         )
         return Compose(bound, self.min_visible, self.fill, swap_for(self.keypoint_swap, data), self.closing)

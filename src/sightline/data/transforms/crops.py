@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -118,6 +118,54 @@ class RandomCrop(Geometric):
             extent = np.minimum(extent, view.source_size[::-1])
         corner = generator.integers(0, full - extent + 1)
         return _window(np.concatenate([corner, corner + extent]))
+
+
+@dataclass(frozen=True)
+class RandomResizedCrop(Geometric):
+    """A window of random area, shape and place, resized to one size: how classifiers are trained.
+
+    Of `tries` windows the first that fits into the picture is taken; where none does, the largest one in the middle
+    whose shape is allowed.
+
+    Args:
+        size: (height, width) of the result. None is the size at which the model sees images, where that is known; the
+            model then resizes nothing, and takes its centre crop out of the window. Otherwise windows are not resized.
+        scale: range of the window's area as a share of the picture's.
+        aspect: range of the window's width / height, drawn uniformly in its logarithm.
+        tries: windows tried.
+
+    Source: Szegedy et al., "Going deeper with convolutions", 2015, section 6.
+    """
+
+    size: Size | None = None
+    scale: tuple[float, float] = (0.08, 1.0)
+    aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    tries: int = 10
+
+    def __post_init__(self) -> None:
+        _check_range("scale", self.scale, above=0)
+        _check_range("aspect", self.aspect, above=0)
+        if self.scale[1] > 1:
+            raise InputError(f"scale is {self.scale}, but a window is at most the picture; give shares up to 1")
+
+    def sized(self, size: Size | None) -> RandomResizedCrop:
+        return self if self.size is not None or size is None else replace(self, size=size)
+
+    def step(self, view: Viewport, generator: np.random.Generator) -> tuple[np.ndarray, Size]:
+        height, width = view.size
+        for _ in range(self.tries):
+            area = height * width * generator.uniform(*self.scale)
+            shape = _log_uniform(generator, self.aspect)
+            w, h = max(1, round(math.sqrt(area * shape))), max(1, round(math.sqrt(area / shape)))
+            if w <= width and h <= height:
+                left, top = int(generator.integers(0, width - w + 1)), int(generator.integers(0, height - h + 1))
+                break
+        else:
+            w = max(1, min(width, round(height * self.aspect[1])))
+            h = max(1, min(height, round(width / self.aspect[0])))
+            left, top = (width - w) // 2, (height - h) // 2
+        out = self.size or (h, w)
+        return affine(out[1] / w, 0, -left * out[1] / w, 0, out[0] / h, -top * out[0] / h), out
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,8 @@ class ImageClassifier(Model):
     """
 
     task = "classification"
+    recipe_defaults: dict[str, Any] = {"augmentation": "resized_crops", "batch_size": 32, "lr": 1e-3}
+    finetune_defaults: dict[str, Any] = {"backbone_lr_factor": 0.3}  # the head alone starts from random numbers
     __call__: Calls[ClassScores]
 
     def __init__(
@@ -44,6 +47,8 @@ class ImageClassifier(Model):
         interpolation: Interpolation = "bilinear",
         antialias: bool = True,
     ):
+        if not 0 <= smoothing < 1:
+            raise InputError(f"smoothing is {smoothing}, but it is a share of at least 0 and below 1; give 0 for none")
         if image_size < 1 or not 0 < crop_pct <= 1:
             raise InputError(
                 f"image_size is {image_size} and crop_pct {crop_pct}, but image_size ≥ 1 and 0 < crop_pct ≤ 1 must hold"
@@ -60,7 +65,12 @@ class ImageClassifier(Model):
         self.network = network
         self.crop, self.smoothing = image_size, smoothing
         last = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
-        self.class_layers = rf"^network\.{re.escape(last)}\."
+        self.head_is(last)
+
+    def head_is(self, layer: str) -> None:
+        """The network's layer whose outputs are the logits; all others are the backbone."""
+        self.class_layers = rf"^network\.{re.escape(layer)}\."
+        self.backbone_layers = rf"^network\.(?!{re.escape(layer)}\.)"
 
     @property
     def architecture(self) -> type[nn.Module]:

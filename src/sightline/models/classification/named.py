@@ -22,6 +22,7 @@ def classifier(
     crop_pct: float = 0.875,
     interpolation: Interpolation = "bilinear",
     antialias: bool = True,
+    smoothing: float = 0.1,
     **own: Any,
 ) -> ImageClassifier:
     """A classification network as a classifier of images.
@@ -34,6 +35,7 @@ def classifier(
         crop_pct: the shorter side of the image is first resized to image_size / crop_pct.
         interpolation: how images are resized: "bilinear" or "bicubic".
         antialias: images are antialiased when downsampled.
+        smoothing: label smoothing of the loss (Szegedy et al. 2016, section 7); 0 for none.
         own: arguments of the network.
     """
     names = Classes(classes)
@@ -44,6 +46,7 @@ def classifier(
         build_backbone(network, in_channels, num_classes=len(names), **own),
         in_channels=in_channels,
         image_size=image_size,
+        smoothing=smoothing,
         crop_pct=crop_pct,
         interpolation=interpolation,
         antialias=antialias,
@@ -100,6 +103,7 @@ _SIZES: dict[str, tuple[int, float]] = {
     "efficientnet_b7": (600, 1.0),
     "darknet53": (256, 0.875),
 }
+_WITHOUT_NORM = ("alexnet", "vgg16", "vgg19")
 
 ENTRIES = tuple(
     Entry(
@@ -111,6 +115,7 @@ ENTRIES = tuple(
         fixed={"network": name},
         defaults=dict(zip(("image_size", "crop_pct"), _SIZES.get(name, (224, 0.875)), strict=True))
         | ({"interpolation": "bicubic"} if name.startswith("efficientnet") else {}),
+        recipe={"lr": 1e-4} if name in _WITHOUT_NORM else {},
     )
     for name, (title, paper, builder) in _NETWORKS.items()
 )

@@ -182,7 +182,7 @@ class DarknetClassifier(_Described, ImageClassifier):
         self.network = network
         self.crop, self.smoothing = width, 0.0
         weighted = network.weighted()
-        self.class_layers = rf"^network\.layers\.{weighted[-1][0] if weighted else -1}\."
+        self.head_is(f"layers.{weighted[-1][0] if weighted else -1}")
         self.cfg = render_cfg(sections)
 
 
