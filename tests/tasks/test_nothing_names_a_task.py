@@ -41,6 +41,8 @@ def findings(code: str) -> Iterator[tuple[int, str]]:
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Compare):
             sides = [node.left, *node.comparators]
+            if asks_of_class(sides):
+                yield node.lineno, f"asks for a type of target: {ast.unparse(node)}"
             for word, known in names.items():
                 asked = any(re.search(rf"\b{word}\b", ast.unparse(side)) for side in sides)
                 if asked and known & {name for side in sides for name in strings(side)}:
@@ -50,6 +52,13 @@ def findings(code: str) -> Iterator[tuple[int, str]]:
                 keys = {name for key in node.keys if key is not None for name in strings(key)}
                 if len(known & keys) > 1:
                     yield node.lineno, f"a table by {word}: {', '.join(sorted(known & keys))}"
+        elif isinstance(node, ast.Set | ast.Tuple | ast.List):
+            named = names["task"] & strings(node)
+            if len(named) > 1:
+                yield node.lineno, f"a list of tasks: {', '.join(sorted(named))}"
+        elif isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith("TASKS"):
+            if names["task"] & strings(node.slice):
+                yield node.lineno, f"looks up a task by name: {ast.unparse(node)}"
         elif isinstance(node, ast.Match):
             cases = {name for case in node.cases for name in strings(case.pattern)}
             for word, known in names.items():
@@ -59,6 +68,22 @@ def findings(code: str) -> Iterator[tuple[int, str]]:
             yield node.lineno, f"matches a type of target: {ast.unparse(node.cls)}"
         elif isinstance(node, ast.Call) and asks_of_type(node):
             yield node.lineno, f"asks for a type of target: {ast.unparse(node)}"
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            given = {name for argument in node.args for name in strings(argument)}
+            if re.search(r"(\btask|TASKS)$", ast.unparse(node.func.value)) and known_to(given, names["task"]):
+                yield node.lineno, f"asks for a task by name: {ast.unparse(node)}"
+
+
+def asks_of_class(sides: list[ast.expr]) -> bool:
+    """Whether the class of something, or its name, is compared with a type of target."""
+    classes = any(re.search(r"\btype\(|\b__class__\b", ast.unparse(side)) for side in sides)
+    named = {name for side in sides for name in strings(side)}
+    return classes and (any(map(asks_for, sides)) or bool(named & TYPES) or any(map(RESULT.fullmatch, named)))
+
+
+def known_to(given: set[str], names: set[str]) -> bool:
+    """Whether a text is a name, or the beginning or end of one."""
+    return any(len(text) > 2 and (name.startswith(text) or name.endswith(text)) for text in given for name in names)
 
 
 def strings(node: ast.AST) -> set[str]:
@@ -91,6 +116,13 @@ def test_no_other_module_names_a_task_or_tells_targets_apart():
         ("if task in ('segmentation', 'classification'): pass", "compares a task"),
         ("x = {'detection': 1, 'segmentation': 2}[task]", "a table by task"),
         ("if data.kind != 'class_map': pass", "compares a kind"),
+        ("if type(x) is Instances: pass", "asks for a type"),
+        ("if x.__class__ in (int, structures.ClassMap): pass", "asks for a type"),
+        ("if type(result).__name__ == 'DetectionResult': pass", "asks for a type"),
+        ("DENSE = {'segmentation', 'classification'}", "a list of tasks"),
+        ("tasks.TASKS['detection'].measure", "looks up a task"),
+        ("TASKS.get('detection')", "asks for a task"),
+        ("if model.task.startswith('det'): pass", "asks for a task"),
         ("match model.task:\n    case 'proposal': pass", "matches a task"),
         ("match target:\n    case ClassMap(): pass", "matches a type"),
         ("isinstance(x, Instances | str)", "asks for a type"),
@@ -108,5 +140,8 @@ def test_what_is_not_found():
     losses = {'classification': a, 'box': b}
     isinstance(x, Dataset)
     TASKS[model.task]
+    if type(x) is int or x.task.startswith(prefix): pass
+    WRITES = ("instances", "class_map")
+    TASKS.get(name, "")
     """
     assert not list(findings("if True:" + code))
