@@ -81,7 +81,7 @@ def options_of(name: str, args: argparse.Namespace) -> list[str]:
     points = []
     if catalog.startswith("keypoint"):
         data = sl.open_dataset(scenes_of(name, args))["train"].with_fields("keypoints")
-        points = ["--arg", f"points={data.target(0).keypoints.shape[1]}"]
+        points = ["--arg", f"num_keypoints={data.target(0).keypoints.shape[1]}"]
     return [
         *("--model", catalog, *own, *points),
         *("--epochs", str(epochs), "--set", "validate_every=1000", "--set", "workers=0"),

@@ -607,7 +607,7 @@ class TestMistakes:
         Path("notes.pth").write_text("no weights")
         assert "notes.pth" in refused("train", solids, "--weights", "notes.pth")
         assert "notes.pth: not a saved Sightline model" in refused("evaluate", "notes.pth", solids)
-        assert "no weights of sightline_n are published, 'coco' or others" in refused(
+        assert "there are no published weights for sightline_n, neither 'coco' nor others" in refused(
             "train", solids, "--weights", "coco"
         )
 
@@ -671,7 +671,7 @@ class TestMistakes:
             (["--epochs", 2, "--set", "epochs=3"], "epochs is given twice, as --epochs and by --set; give it once"),
             (
                 ["--weights", "a.weights"],
-                "a.weights: darknet's files hold the numbers of their own .cfg; take the model darknet",
+                "a.weights: a darknet .weights file fits only its own .cfg file; use the model darknet",
             ),
             (["--arg", "image_size=-3"], "image_size is -3, but the maps need a multiple of 32; give 32"),
             (

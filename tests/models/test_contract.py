@@ -35,7 +35,12 @@ SMALL: dict[str, dict[str, Any]] = {
     "r_fcn": {"min_size": 96, "max_size": 160},
     "light_head": {"min_size": 96, "max_size": 160},
     "mask_rcnn": {"min_size": 96, "max_size": 160, "boxes": BoxSettings(samples=32, max_detections=9)},
-    "keypoint_rcnn": {"min_size": 96, "max_size": 160, "points": 3, "boxes": BoxSettings(samples=32, max_detections=9)},
+    "keypoint_rcnn": {
+        "min_size": 96,
+        "max_size": 160,
+        "num_keypoints": 3,
+        "boxes": BoxSettings(samples=32, max_detections=9),
+    },
     "ssdlite320": {"image_size": 160},
     "ssd300": {"image_size": 64, "maps": 4},
     "ssd512": {"image_size": 64, "maps": 4},

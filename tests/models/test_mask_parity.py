@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from sightline.models.catalog import create_model
 from sightline.models.detection.faster_rcnn import FasterRCNN
 from sightline.nn.heads.box import BoxSettings
-from sightline.nn.heads.keypoint import hottest_places, keypoint_cells
+from sightline.nn.heads.keypoint import heatmaps_to_keypoints, keypoints_to_cells
 from sightline.nn.heads.mask import crop_masks
 from sightline.nn.heads.rpn import ProposalSettings
 from sightline.ops.geometry import resize_target
@@ -153,7 +153,7 @@ def test_cropped_masks_equal_the_reference(shared: Path) -> None:
 def test_keypoint_cells_equal_the_reference(shared: Path) -> None:
     ref, recipe = operators(shared)
     target = recipe.target(0, 60, 90, "keypoint")
-    cells, counted = keypoint_cells(target["keypoints"], target["boxes"], 56)
+    cells, counted = keypoints_to_cells(target["keypoints"], target["boxes"], 56)
     assert np.array_equal(counted.numpy(), ref["keypoints_to_heatmap/valid"].astype(bool))
     assert np.array_equal(cells.numpy(), ref["keypoints_to_heatmap/targets"])
 
@@ -163,6 +163,6 @@ def test_hottest_places_equal_the_reference(shared: Path) -> None:
     low = torch.from_numpy(ref["keypoints/maps_lowres"])
     heat = F.interpolate(low, size=(56, 56), mode="bicubic", align_corners=True)
     boxes = torch.from_numpy(ref["keypoints/rois"])
-    points, scores = hottest_places(heat, boxes)
+    points, scores = heatmaps_to_keypoints(heat, boxes)
     parity.close(points[..., :2], ref["keypoints/xy"][..., :2], 1e-3)
     parity.close(scores, ref["keypoints/scores"], 1e-4)

@@ -26,8 +26,8 @@ from sightline.nn.heads.keypoint import (
     KeypointHead,
     KeypointPredictor,
     KeypointRegionHeads,
-    hottest_places,
-    keypoint_cells,
+    heatmaps_to_keypoints,
+    keypoints_to_cells,
 )
 from sightline.nn.heads.mask import crop_masks
 from sightline.ops.masks import masks_to_boxes, rle_to_mask
@@ -118,10 +118,10 @@ def test_masks_are_cropped_alike_in_any_chunks(monkeypatch: pytest.MonkeyPatch) 
 def test_keypoint_cells_by_hand() -> None:
     box = torch.tensor([[10.0, 20.0, 18.0, 36.0]])
     points = torch.tensor([[[10, 20, 2], [18, 36, 1], [13.9, 29.9, 2], [9.9, 25, 2], [12, 40, 2], [12, 25, 0]]])
-    cells, counted = keypoint_cells(points, box, 8)
+    cells, counted = keypoints_to_cells(points, box, 8)
     assert counted.tolist() == [[True, True, True, False, False, False]]
     assert cells.tolist() == [[0, 7 * 8 + 7, 4 * 8 + 3, 0, 0, 0]]
-    cells, counted = keypoint_cells(points, torch.tensor([[12.0, 20.0, 12.0, 36.0]]), 8)  # a box without width
+    cells, counted = keypoints_to_cells(points, torch.tensor([[12.0, 20.0, 12.0, 36.0]]), 8)  # a box without width
     assert ((cells >= 0) & (cells < 64)).all()
 
 
@@ -160,7 +160,7 @@ def test_hottest_places_equal_one_by_one(monkeypatch: pytest.MonkeyPatch) -> Non
     sides = torch.tensor([[30.2, 11.7], [0.2, 5.0], [90.5, 40.1], [14.0, 14.0], [3.3, 70.9], [55.5, 55.5]])
     boxes = torch.cat([corner, corner + sides], 1)
     monkeypatch.setattr("sightline.nn.heads.keypoint._HEAT_BYTES", 4 * 4 * 60 * 60)
-    points, scores = hottest_places(heat, boxes)
+    points, scores = heatmaps_to_keypoints(heat, boxes)
     for k in range(6):
         width, height = (boxes[k, 2:] - boxes[k, :2]).clamp(min=1).tolist()
         columns, rows = int(-(-width // 1)), int(-(-height // 1))
@@ -171,7 +171,7 @@ def test_hottest_places_equal_one_by_one(monkeypatch: pytest.MonkeyPatch) -> Non
             y = float(corner[k, 1]) + (place // columns + 0.5) * height / rows
             assert points[k, p].tolist() == pytest.approx([x, y, 2], abs=1e-3)
             assert float(scores[k, p]) == pytest.approx(float(full[p].max()), abs=1e-4)
-    none = hottest_places(heat[:0], boxes[:0])
+    none = heatmaps_to_keypoints(heat[:0], boxes[:0])
     assert none[0].shape == (0, 4, 3)
     assert none[1].shape == (0, 4)
 
@@ -206,7 +206,9 @@ def test_wrong_shapes_are_refused_with_one_sentence() -> None:
     other = Instances((30, 30), boxes=[[1, 1, 9, 9]], labels=[0], masks=torch.ones(1, 30, 30), source="a.jpg")
     with pytest.raises(InputError, match=r"a\.jpg has masks of \[30, 30\] pixels, but its image has \[72, 80\]"):
         mask_model()([image], [other])
-    with pytest.raises(InputError, match="the objects have 3 keypoints, but the model has 5; create it with points=3"):
+    with pytest.raises(
+        InputError, match="the objects have 3 keypoints, but the model has 5; create it with num_keypoints=3"
+    ):
         keypoint_model(points=5)([image], [target])
 
 

@@ -77,9 +77,9 @@ def test_what_a_model_declares_without_being_told() -> None:
 
 def test_a_model_that_does_not_say_how_says_so() -> None:
     model = Model(["a"], Preprocess())
-    with pytest.raises(NotImplementedError, match="define batch_results"):
+    with pytest.raises(NotImplementedError, match="implement batch_results"):
         model([torch.rand(3, 8, 8)])
-    with pytest.raises(NotImplementedError, match="define batch_losses"):
+    with pytest.raises(NotImplementedError, match="implement batch_losses"):
         model([torch.rand(3, 8, 8)], [ClassScores((8, 8), 0)])
 
 
@@ -128,4 +128,32 @@ def test_a_file_with_an_old_name_of_an_argument_is_loaded(tmp_path: Path, caplog
     assert again.arguments == model.arguments
     assert [record.message.split(": ")[1] for record in caplog.records] == [
         "the argument slots is now called output_ids"
+    ]
+
+
+def test_a_setting_by_its_old_name_is_taken_with_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "sightline")
+    with torch.device("meta"):
+        model = create_model("fast_rcnn_vgg16", ["a"], boxes={"bend": 0.5, "samples": 32})
+        settings = create_model("fast_rcnn_vgg16", ["a"], boxes={"beta": 0.5, "samples": 32}).arguments["boxes"]
+    assert model.arguments["boxes"] == settings
+    assert (settings.beta, settings.samples, settings.nms_iou) == (0.5, 32, 0.3)
+    message = "the setting boxes.bend is now called boxes.beta"
+    assert [record.message for record in caplog.records] == [f"fast_rcnn_vgg16: {message}"]
+    with pytest.raises(InputError, match="boxes of fast_rcnn_vgg16 is given both beta and bend, its old name"):
+        create_model("fast_rcnn_vgg16", ["a"], boxes={"bend": 0.5, "beta": 0.5})
+    with pytest.raises(InputError, match="settings of ssd300_vgg16 has no setting 'bend'"):
+        create_model("ssd300_vgg16", ["a"], settings={"bend": 0.5})
+
+    tiny = create_model("keypoint_rcnn_mobilenet_v2_fpn", ["a"], num_keypoints=3, boxes={"beta": 0.5})
+    file = save(tiny, tmp_path / "model.safetensors")
+    with safe_open(file, "pt") as opened:
+        header, state = opened.metadata(), {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+    header["arguments"] = header["arguments"].replace('"beta"', '"bend"').replace("num_keypoints", "points")
+    save_file(state, file, header)
+    caplog.clear()
+    assert load(file).arguments == tiny.arguments
+    assert [record.message.split(": ")[1] for record in caplog.records] == [
+        "the argument points is now called num_keypoints",
+        message,
     ]

@@ -169,12 +169,12 @@ def test_two_phases() -> None:
     model = build(phase="classification").train()
     assert set(model([image], [target])) == {"loss_classification"}
     assert {n.split(".")[0] for n, p in model.named_parameters() if p.requires_grad} == {"backbone", "class_head"}
-    model.learn("boxes")
+    model.set_phase("boxes")
     before = model.backbone[1].running_mean.clone()
     assert set(model.train()([image], [target])) == {"loss_box"}
     assert torch.equal(model.backbone[1].running_mean, before)
     assert {n.split(".")[0] for n, p in model.named_parameters() if p.requires_grad} == {"box_head"}
-    model.learn("both")
+    model.set_phase("both")
     assert all(p.requires_grad for p in model.parameters())
     assert model.backbone.training
 

@@ -419,7 +419,7 @@ def test_images_that_no_model_can_take() -> None:
     refused([good, image(3, 0, 10)], r"image 1 has shape \[3, 0, 10\]: it has no pixels")
     for dtype in (torch.int64, torch.bool, torch.int8):
         refused([good.to(dtype)], f"image 0 is of {dtype}, but must be uint8, or floating point in")
-    with pytest.raises(InputError, match="there are 1 images but 2 targets; give one target an image"):
+    with pytest.raises(InputError, match="there are 1 images but 2 targets; give one target per image"):
         preprocess([good], [Instances((10, 10))] * 2)
 
 

@@ -148,7 +148,7 @@ def test_files_that_save_did_not_write(tmp_path: Path) -> None:
 
 
 def test_a_model_of_one_s_own_is_not_of_the_catalog(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"only models made by create_model can be saved as one file"):
+    with pytest.raises(InputError, match=r"only models created by create_model can be saved to one file"):
         save(nn.Linear(2, 2), tmp_path / "model.safetensors")
 
 

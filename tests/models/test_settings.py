@@ -77,7 +77,7 @@ def test_a_dictionary_changes_only_what_it_names(entry: Entry, group: str) -> No
         ("retinanet_mobilenet_v2_fpn", "settings", {"candidates": 9}, "box_loss", "giou"),
         ("faster_rcnn_vgg16", "proposals", {"samples": 128}, "after_nms", (2000, 300)),
         ("faster_rcnn_vgg16", "boxes", {"max_detections": 5}, "nms_iou", 0.3),
-        ("fast_rcnn_vgg16", "boxes", {"max_detections": 5}, "bend", 1.0),
+        ("fast_rcnn_vgg16", "boxes", {"max_detections": 5}, "beta", 1.0),
         ("ssd300_vgg16", "settings", {"max_detections": 5}, "nms_iou", 0.45),
         ("ssd_mobilenet_v1", "settings", {"min_score": 0.3}, "nms_iou", 0.6),
         ("overfeat_mobilenet_v2", "locations", {"min_score": 0.3}, "scales", (0.5, 0.7, 1.0, 1.4, 2.0)),
@@ -114,7 +114,7 @@ def test_a_saved_model_s_settings_are_the_ones_that_change(tmp_path: Path) -> No
 
 
 def test_settings_that_do_not_exist_are_refused() -> None:
-    with pytest.raises(InputError, match=r"has no number 'min_scor'; did you mean 'min_score'\?"):
+    with pytest.raises(InputError, match=r"has no setting 'min_scor'; did you mean 'min_score'\?"):
         built("retinanet_resnet50_fpn_v2", settings={"min_scor": 0.1})
     with pytest.raises(InputError, match=r"settings\.min_score of .* is 'high', but it takes a number"):
         built("retinanet_resnet50_fpn_v2", settings={"min_score": "high"})

@@ -371,7 +371,7 @@ def test_a_head_whose_classes_are_assumed_is_said(tmp_path: Path, caplog: pytest
     state = {k.removeprefix("network."): v for k, v in state_of(create_model("mobilenet_v3_small", NAMES)).items()}
     model = create_model("mobilenet_v3_small", NAMES, weights=write(state, tmp_path / "mine.pth"))
     holds(model.network, state)
-    assert "the file does not name its classes; its head was taken to be of these" in caplog.text
+    assert "the file does not name its classes; they are assumed to be the given ones" in caplog.text
     assert model.weights_report.note in str(model.weights_report)
 
 
@@ -387,7 +387,7 @@ def test_a_local_classifier_of_1000_outputs_is_imagenet_s(
     assert list(model.classes) == class_names("imagenet")
     assert len(set(model.classes)) == 1000
     holds(model.network, state)
-    assert "by their number they were taken for Classes(1000: tench" in caplog.text
+    assert "from their number they are assumed to be Classes(1000: tench" in caplog.text
     caplog.clear()
     create_model("mobilenet_v3_small", weights=kind(write(state, tmp_path / "mobilenet_v3_small-047dcff4.pth")))
     assert not caplog.records

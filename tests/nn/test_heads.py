@@ -329,9 +329,9 @@ def test_regions_to_learn_from() -> None:
                 of = overlaps.index(most)
                 label, wanted = int(target.labels[of]), encode(target.boxes[of].tolist(), region, weights)
             assert int(samples.labels[row]) == label
-            np.testing.assert_allclose(samples.wanted[row].tolist(), wanted, atol=1e-4)
+            np.testing.assert_allclose(samples.box_targets[row].tolist(), wanted, atol=1e-4)
             row += 1
-    assert row == len(samples.labels) == len(samples.wanted)
+    assert row == len(samples.labels) == len(samples.box_targets)
     assert set(samples.labels.tolist()) == {0, 1, 2, 3}
 
 
@@ -613,8 +613,8 @@ def test_groups_of_four_channels_or_thirty_two_groups(channels: int, groups: int
     assert group_norm(channels).num_groups == groups
 
 
-def test_corrections_are_weighted_by_ten_and_five() -> None:
-    """Fast R-CNN's code: the corrections are divided by (0.1, 0.1, 0.2, 0.2). Worked: a proposal of 10 × 20 and an
+def test_deltas_are_weighted_by_ten_and_five() -> None:
+    """Fast R-CNN's code: the deltas are divided by (0.1, 0.1, 0.2, 0.2). Worked: a proposal of 10 × 20 and an
     object one tenth of its width to the right, 1.6 times as wide and 0.8 times as high."""
     heads = RegionHeads(lambda *_: torch.zeros(0), nn.Identity(), BoxPredictor(4, 2))  # type: ignore[arg-type]
     proposal, box = torch.tensor([[20.0, 20, 30, 40]]), torch.tensor([[18.0, 20, 34, 36]])
@@ -622,7 +622,7 @@ def test_corrections_are_weighted_by_ten_and_five() -> None:
     sampled = heads.sample([proposal], [target])
     row = (sampled.regions[0] == proposal).all(1).nonzero().item()
     expected = [10 * 0.1, 10 * -0.1, 5 * math.log(1.6), 5 * math.log(0.8)]
-    assert sampled.wanted[row].tolist() == pytest.approx(expected, rel=1e-5)
+    assert sampled.box_targets[row].tolist() == pytest.approx(expected, rel=1e-5)
 
 
 def test_proposals_of_exactly_the_least_side_stay() -> None:

@@ -10,13 +10,13 @@ from torch import nn
 
 from sightline.models.detection.light_head_rcnn import LargeSeparableConv
 from sightline.models.detection.overfeat import _start as overfeat_start
-from sightline.models.detection.ssd import normal_start
+from sightline.models.detection.ssd import init_normal
 from sightline.models.segmentation.deconvnet import he_start
 from sightline.nn.heads.box import ConvHead
 from sightline.nn.heads.decoupled import DecoupledHead
 from sightline.nn.heads.efficientdet import EfficientDetHead
 from sightline.nn.heads.fcos import FCOSHead
-from sightline.nn.heads.mask import start_for_relu
+from sightline.nn.heads.mask import init_for_relu
 from sightline.nn.heads.position_sensitive import ScoreMaps
 from sightline.nn.heads.retinanet import RetinaNetHead
 from sightline.nn.heads.rpn import RPNHead
@@ -73,7 +73,7 @@ def test_layers_before_a_relu_start_by_he() -> None:
     for layer in convolutions(ConvHead((16, 3, 3), (32, 32), 8)):
         spread(layer, math.sqrt(2 / fan(layer, inward=False)))
     other = nn.Sequential(nn.Conv2d(16, 48, 3), nn.ConvTranspose2d(24, 48, 2, 2))
-    start_for_relu(other)
+    init_for_relu(other)
     spread(other[0], math.sqrt(2 / (48 * 9)))
     spread(other[1], math.sqrt(2 / (24 * 4)))  # of a transposed one PyTorch counts the inputs as the fan-out
     he_start(other)
@@ -135,7 +135,7 @@ def test_yolo_v1_s_boxes_start_in_the_middle_of_their_cell() -> None:
 
 def test_ssd_s_and_overfeat_s_new_layers() -> None:
     layer = nn.Conv2d(32, 64, 3)
-    normal_start(layer)
+    init_normal(layer)
     spread(layer, 0.03)
     layers = nn.Sequential()
     layers.add_module("hidden", nn.Conv2d(16, 64, 3))

@@ -217,7 +217,7 @@ def test_what_does_not_fit_is_refused() -> None:
     for loss in ALL:
         with pytest.raises(InputError, match=r"labels \[2, 4, 4\] do not fit logits \[2, 4, 4, 5\]"):
             loss(logits, labels[..., 1:])
-    with pytest.raises(InputError, match="there are 3 class weights but 4 classes; give one a class"):
+    with pytest.raises(InputError, match="there are 3 class weights but 4 classes; give one per class"):
         PixelLosses(class_weights=(1, 2, 3))(logits, labels)
     with pytest.raises(InputError, match="sigma is 0"):
         boundary_weights(labels, sigma=0)

@@ -1,4 +1,4 @@
-"""What a builder of the catalog is given: names and kinds of its arguments, and settings written as dictionaries."""
+"""Arguments of the catalog's builders: their names and types, old names, and settings given as dictionaries."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from sightline.runtime.values import require_number, require_whole, short
 from sightline.words import did_you_mean
 
 _SEQUENCES = (Sequence, Iterable, list, tuple)
-_RENAMED = {"slots": "output_ids"}
+_OLD_NAMES = {"slots": "output_ids", "points": "num_keypoints"}
+"""Current names of arguments, by the names that earlier files and recipes use."""
+_OLD_SETTINGS = {"bend": "beta"}
+"""Current names of fields of settings, likewise."""
 log = logging.getLogger("sightline")
 _WORDS: dict[Any, str] = {
     bool: "true or false",
@@ -32,28 +35,22 @@ _WORDS: dict[Any, str] = {
 
 
 def parameters(entry: Entry) -> list[str]:
-    """Names of the arguments that the model takes besides the classes."""
+    """Names of the model's arguments besides the classes."""
     return list(entry.arguments)
 
 
 def with_image_size(entry: Entry, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments, with `image_size`, which every model takes, and older names as the builder's own.
+    """Replace old names of arguments by current ones, and `image_size` by the builder's own arguments.
 
-    Where a builder knows the shorter and the longer side, `image_size` is the shorter, and the longer keeps its ratio
-    to it. R-CNN resizes regions, not images: it is the side of those.
+    Every model takes `image_size`. For a builder with `min_size` and `max_size`, it sets `min_size`, and `max_size` is
+    scaled with it. R-CNN resizes regions instead of images, so there it is the side of the warped regions.
 
     Raises:
-        InputError: `image_size` and what it stands for are both given, or it is no whole number.
+        InputError: an argument is given under two names, `image_size` is given together with the argument that it
+            sets, or `image_size` is not an integer.
     """
     own = entry.arguments
-    made = dict(arguments)
-    for old, new in {**shared(entry.task).old_names, **_RENAMED}.items():
-        if old in made and old not in own:
-            if new in made:
-                raise InputError(f"{entry.name} is given both {new} and {old}, its old name; give {new} alone")
-            made[new] = made.pop(old)
-            if old in _RENAMED:
-                log.warning("%s: the argument %s is now called %s", entry.name, old, new)
+    made = _with_current_names(entry, arguments)
     size = made.get("image_size")
     if "image_size" not in made or "image_size" in own:
         return made
@@ -62,8 +59,8 @@ def with_image_size(entry: Entry, arguments: Mapping[str, Any]) -> dict[str, Any
     del made["image_size"]
     if "regions" in own:
         given = made.get("regions") or {}
-        numbers = given if isinstance(given, dict) else {f.name: getattr(given, f.name) for f in fields(given)}
-        made["regions"] = {**numbers, "crop": size}
+        settings = given if isinstance(given, dict) else {f.name: getattr(given, f.name) for f in fields(given)}
+        made["regions"] = {**settings, "crop": size}
         return made
     if "min_size" in made:
         raise InputError(f"{entry.name} is given both image_size and min_size, which are one size; give one of them")
@@ -74,11 +71,40 @@ def with_image_size(entry: Entry, arguments: Mapping[str, Any]) -> dict[str, Any
     return made
 
 
+def _with_current_names(entry: Entry, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments under their current names; a warning is logged for each old name of `_OLD_NAMES`."""
+    own = entry.arguments
+    made = dict(arguments)
+    for old, new in {**shared(entry.task).old_names, **_OLD_NAMES}.items():
+        if old not in made or old in own or (old in _OLD_NAMES and new not in own):
+            continue
+        if new in made:
+            raise InputError(f"{entry.name} is given both {new} and {old}, its old name; give {new} alone")
+        made[new] = made.pop(old)
+        if old in _OLD_NAMES:
+            log.warning("%s: the argument %s is now called %s", entry.name, old, new)
+    for group, values in made.items():
+        kind = _settings_of(own[group].kind) if group in own else None
+        if kind is None or not isinstance(values, dict):
+            continue
+        known = {field.name for field in fields(kind)}
+        for old, new in _OLD_SETTINGS.items():
+            if old in values and old not in known and new in known:
+                if new in values:
+                    raise InputError(
+                        f"{group} of {entry.name} is given both {new} and {old}, its old name; give {new} alone"
+                    )
+                made[group] = {new if name == old else name: value for name, value in values.items()}
+                log.warning("%s: the setting %s.%s is now called %s.%s", entry.name, group, old, group, new)
+    return made
+
+
 def require_arguments(entry: Entry, arguments: Mapping[str, Any]) -> None:
-    """Refuse arguments that the builder does not have, and values of another kind than it takes.
+    """Check that the builder has these arguments, and that each value is of the argument's type.
 
     Raises:
-        InputError: naming the argument, and the nearest known one or the kind that is taken.
+        InputError: an argument is unknown, or its value has the wrong type or is out of range. The message names the
+            argument, and the nearest known argument or the expected type.
     """
     known = parameters(entry)
     known += [] if "image_size" in known else ["image_size"]
@@ -87,21 +113,21 @@ def require_arguments(entry: Entry, arguments: Mapping[str, Any]) -> None:
             hint = did_you_mean(name, known, f"it has {', '.join(known)}.")
             raise InputError(f"{entry.name} has no argument {name!r}; {hint}")
     for name, value in arguments.items():
-        wanted = wrong_kind(entry, name, value)
-        if wanted is not None:
-            raise InputError(f"{name} of {entry.name} is {short(value)}, but it takes {wanted}")
+        expected = wrong_kind(entry, name, value)
+        if expected is not None:
+            raise InputError(f"{name} of {entry.name} is {short(value)}, but it takes {expected}")
         require_range(f"{name} of {entry.name}", value)
 
 
 def require_range(what: str, value: Any) -> None:
-    """Refuse numbers that no model can be built from: infinite ones, and those that would take all of the memory.
+    """Check that no number is infinite, or so large that the model would exhaust the memory.
 
     Args:
-        what: the argument, for the message.
-        value: a number, a text, or lists and dictionaries of them.
+        what: name of the argument, for the message.
+        value: a number, a string, or nested lists, dictionaries and settings of them.
 
     Raises:
-        InputError: naming the number and the limit.
+        InputError: a number is out of range. The message names the number and the limit.
     """
     if is_dataclass(value) and not isinstance(value, type):
         value = {field.name: getattr(value, field.name) for field in fields(value)}
@@ -120,7 +146,7 @@ def require_range(what: str, value: Any) -> None:
 
 
 def largest_whole(value: Any) -> int:
-    """The largest whole number among values, in lists and dictionaries of any depth."""
+    """The largest integer in a value, or in nested lists, dictionaries and settings; 0 if there is none."""
     if is_dataclass(value) and not isinstance(value, type):
         value = [getattr(value, field.name) for field in fields(value)]
     if isinstance(value, Mapping):
@@ -131,14 +157,14 @@ def largest_whole(value: Any) -> int:
 
 
 def require_parameters(name: str, build: Callable[[], nn.Module]) -> None:
-    """Refuse a model of more parameters than the limit, without making room for them.
+    """Check that a model has no more parameters than the limit, without allocating them.
 
     Args:
-        name: of the model, for the message.
-        build: makes it; called where tensors have no memory.
+        name: name of the model, for the message.
+        build: function that builds the model; it is called on the meta device.
 
     Raises:
-        InputError: naming the number of parameters.
+        InputError: the model has too many parameters. The message names their number.
     """
     with torch.device("meta"):
         model = build()
@@ -147,25 +173,26 @@ def require_parameters(name: str, build: Callable[[], nn.Module]) -> None:
 
 
 def wrong_kind(entry: Entry, name: str, value: Any) -> str | None:
-    """In words what an argument takes, where the value is of another kind; None where it fits or nothing is known."""
+    """A description of the argument's type if the value does not have it; None if it does or the type is unknown."""
     hint = entry.arguments[name].kind if name in entry.arguments else Any
     known = _words_of(hint) if name in BACKBONE_ARGUMENTS else ()
     return None if _fits(value, hint) and (not known or value in known) else in_words(hint)
 
 
 def with_settings(entry: Entry, arguments: Mapping[str, Any], own: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The arguments, each group of settings as the dataclass that the builder takes.
+    """The arguments, with every group of settings as the dataclass that the builder takes.
 
-    A dictionary changes the numbers it names and leaves the model's others as they are: those in `own`, else the
-    model's default. None stands for all of them, so it is left out.
+    A dictionary replaces the fields that it names. All other fields keep their values in `own`, or else the model's
+    defaults. None means the model's defaults, so it is left out of the result.
 
     Args:
         entry: the model.
-        arguments: of its builder; settings as a dataclass, a dictionary, or None.
-        own: arguments that go before the builder's defaults, such as those of a saved model.
+        arguments: arguments of its builder; settings are a dataclass, a dictionary, or None.
+        own: arguments that take precedence over the builder's defaults, such as those of a saved model.
 
     Raises:
-        InputError: the settings have no such number, or one is of another kind; the message names the nearest.
+        InputError: the settings have no field of a given name, or its value has the wrong type. The message names the
+            nearest field.
     """
     known_arguments = entry.arguments
     made = dict(arguments)
@@ -178,14 +205,14 @@ def with_settings(entry: Entry, arguments: Mapping[str, Any], own: Mapping[str, 
             continue
         known = [field.name for field in fields(kind)]
         kinds = get_type_hints(kind)
-        for name, number in value.items():
+        for name, given in value.items():
             if name not in known:
                 hint = did_you_mean(name, known, f"they have {', '.join(known)}.")
-                raise InputError(f"{key} of {entry.name} has no number {name!r}; {hint}")
-            if not _fits(number, kinds[name]):
-                raise InputError(f"{key}.{name} of {entry.name} is {number!r}, but it takes {in_words(kinds[name])}")
-        numbers = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
-        made[key] = replace((own or {}).get(key) or known_arguments[key].default, **numbers)
+                raise InputError(f"{key} of {entry.name} has no setting {name!r}; {hint}")
+            if not _fits(given, kinds[name]):
+                raise InputError(f"{key}.{name} of {entry.name} is {given!r}, but it takes {in_words(kinds[name])}")
+        changes = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
+        made[key] = replace((own or {}).get(key) or known_arguments[key].default, **changes)
     return made
 
 
@@ -194,12 +221,12 @@ def _settings_of(hint: Any) -> Any:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value is of a kind; of kinds not known here every value is."""
+    """Whether a value has the type of a hint; True for hints that this function does not know."""
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
         return any(_fits(value, kind) for kind in get_args(hint))
     if is_dataclass(hint):
-        return isinstance(value, dict | hint | None)  # None stands for the model's own
+        return isinstance(value, dict | hint | None)  # None means the model's defaults
     if hint is bool:
         return isinstance(value, bool)
     if hint in (int, float):
@@ -210,7 +237,7 @@ def _fits(value: Any, hint: Any) -> bool:
         if isinstance(value, str | Mapping | Real | None):
             return False
         if not isinstance(value, list | tuple):
-            return True  # an array or a generator: not looked into
+            return True  # an array or a generator, whose items are not checked
         kinds = [kind for kind in get_args(hint) if kind is not Ellipsis]
         if origin is tuple and Ellipsis not in get_args(hint):
             return len(value) == len(kinds) and all(map(_fits, value, kinds))
@@ -219,14 +246,14 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _words_of(hint: Any) -> tuple[Any, ...]:
-    """The values of a literal type, or of those in a union."""
+    """The values of a Literal, or of all Literals in a union."""
     if get_origin(hint) is Literal:
         return get_args(hint)
     return tuple(word for kind in get_args(hint) for word in ((None,) if kind is type(None) else _words_of(kind)))
 
 
 def in_words(hint: Any) -> str:
-    """What an argument of a type takes: "a whole number", "a list of numbers", …."""
+    """A type hint in words, for messages: "a whole number", "a list of numbers", …."""
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
         return " or ".join(in_words(kind) for kind in get_args(hint))

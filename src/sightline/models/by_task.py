@@ -1,4 +1,4 @@
-"""What the models of a task share without each saying it; a task that is not listed has nothing of it."""
+"""Defaults that all models of a task share."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Shared:
-    """What holds for all catalog entries of a task.
+    """Defaults of all catalog entries of a task.
 
     Attributes:
-        published_data: the data of their published weights, as in `sightline.models.published.DATA`.
-        old_names: new names of arguments by the names they once had.
-        before_antialiasing: arguments that files need which were saved before images could be antialiased.
+        published_data: dataset of their published weights, one of `sightline.models.published.DATA`.
+        old_names: current names of arguments by former names.
+        before_antialiasing: arguments for files that were saved before antialiasing was an option.
     """
 
     published_data: str = "coco"
@@ -35,5 +35,5 @@ _SHARED = {
 
 
 def shared(task: str) -> Shared:
-    """What the models of a task share."""
+    """The defaults of a task; those of `Shared` if the task has none of its own."""
     return _SHARED.get(task, Shared())

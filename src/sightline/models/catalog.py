@@ -1,4 +1,4 @@
-"""The catalog: names → builders. A builder is a plain function; the catalog adds published weights and nothing else."""
+"""The model catalog: builds models by name and loads weights into them."""
 
 from __future__ import annotations
 
@@ -105,19 +105,20 @@ ENTRIES: list[Entry] = [
     *lr_aspp.ENTRIES,
     *classifiers.ENTRIES,
 ]
-"""Every model by name."""
+"""All entries of the catalog."""
 
 _BY_NAME = {name: entry for entry in ENTRIES for name in (entry.name, *entry.aliases)}
 
 
 def add(entry: Entry) -> None:
-    """Give a model of one's own a name: `create_model`, the command line and saved files then know it.
+    """Add a model of your own to the catalog, for `create_model`, the command line, `save` and `load`.
 
     Args:
-        entry: its row. The builder is called as builder(classes, in_channels=…, …), with the arguments that are given.
+        entry: the new entry. The builder is called as `builder(classes, in_channels=…, …)`, with the arguments of
+            `create_model`.
 
     Raises:
-        InputError: it is no `Entry`, or one of its names is another model's.
+        InputError: the argument is not an `Entry`, or one of its names is taken.
     """
     if not isinstance(entry, Entry) or not entry.name:
         raise InputError(f"catalog.add takes an Entry(name=…, builder=…, task=…, paper=…), not {entry!r}")
@@ -131,7 +132,11 @@ def add(entry: Entry) -> None:
 
 
 def find(name: str) -> Entry:
-    """The entry of a name or alias; an unknown one is refused with the nearest."""
+    """The entry with this name or alias.
+
+    Raises:
+        InputError: there is no such model. The message suggests the nearest names.
+    """
     if not isinstance(name, str):
         raise InputError(f"a model is built by its name, such as 'sightline_n', not by {name!r}")
     if name not in _BY_NAME:
@@ -158,26 +163,33 @@ def create_model(
     """Build a model of the catalog and load weights into it.
 
     Args:
-        name: of the catalog, or torchvision's for the same network.
-        classes: names of the classes. May be left out where `weights` brings its own: published weights of the whole
-            model, a file that `save` wrote, and any local file whose head has as many outputs as the published one:
-            1000 are taken for ImageNet's classes, a detector's 91 for COCO's 80, a segmenter's 21 for VOC's.
-        weights: "coco", "voc", "imagenet" or "imagenet_v2" for published weights (downloaded once); a local file (a
-            whole model's, or a classifier's for the backbone; for `darknet` also a .weights file), or a run's folder,
-            whose best model is taken; "hf://owner/repository/file" for a file of the Hugging Face hub; None starts from
-            random numbers. A head of other classes is left out; where a file does not name its classes and has as many
-            as `classes`, they are taken to be the same, and the log says so.
-        in_channels: channels of the images.
-        arguments: of the builder. Those not given are the ones that suit the weights. Settings may be given as a
-            dictionary of the numbers that differ from the model's own: boxes={"samples": 32}. Every model takes
-            `image_size`, pixels inside the network; where a builder has `min_size` and `max_size` it is the former,
-            and the latter keeps its ratio to it.
+        name: name in the catalog, or torchvision's name of the same network.
+        classes: names of the classes. They can be omitted if `weights` determines them: for published weights of the
+            whole model, for a file written by `save`, and for any local file whose head has the same number of outputs
+            as the published one (1000: ImageNet's classes; 91 for a detector: COCO's 80; 21 for a segmenter: VOC's).
+        weights: one of
+
+            - "coco", "voc", "imagenet" or "imagenet_v2": published weights, downloaded once;
+            - the path of a file: weights of the whole model, or of a classifier for the backbone (for `darknet` also a
+              .weights file);
+            - the folder of a run: its best model;
+            - "hf://owner/repository/file": a file of the Hugging Face hub;
+            - None: random weights.
+
+            Layers that depend on the classes are skipped if the classes differ. If a file does not name its classes but
+            has as many as `classes`, they are assumed to be the same, and this is logged.
+        in_channels: number of channels of the images.
+        arguments: arguments of the builder; their defaults depend on the weights. Settings can be given as a dictionary
+            of the fields to change, such as `boxes={"samples": 32}`. Every model takes `image_size`, the size of the
+            images inside the network in pixels. For a builder with `min_size` and `max_size`, it sets `min_size`, and
+            `max_size` is scaled with it.
 
     Returns:
-        The model; `model.weights_report` says what was loaded and what was left out.
+        The model. `model.weights_report` lists what was loaded and what was not.
 
     Raises:
-        InputError: no such model, argument, or weights; classes are missing; the weights are another model's.
+        InputError: there is no such model, argument or weights; classes are missing; or the weights belong to a
+            different model.
     """
     entry = find(name)
     arguments = with_image_size(entry, arguments)
@@ -207,12 +219,12 @@ def create_model(
         if not same_classes:
             preset.pop("output_ids", None)
         if known is None:
-            note = "the file does not name its classes; its head was taken to be of these, in this order"
+            note = "the file does not name its classes; they are assumed to be the given ones, in this order"
         elif published is None and "classes" not in metadata:
-            note = f"the file does not name its classes; by their number they were taken for {known!r}"
+            note = f"the file does not name its classes; from their number they are assumed to be {known!r}"
     preset = {k: v for k, v in preset.items() if k in parameters(entry)}
     arguments = preset | with_settings(entry, given, preset)
-    assert names is not None  # given, or brought by the weights
+    assert names is not None  # given, or known from the weights
     model = _built(entry, names, in_channels, arguments)
     if path is not None:
         model.weights_report = load_weights(model, state, str(path), same_classes=same_classes, note=note)
@@ -222,14 +234,14 @@ def create_model(
 
 
 def _remember(model: Model, metadata: dict[str, str], where: str) -> None:
-    """What weights of a saved model were trained on, for they have seen those images."""
+    """Keep the record of the training images of a saved model whose weights were loaded."""
     kept = saved_entry(metadata, "metadata", where, dict) if "metadata" in metadata else {}
     if "trained_on" in kept:
         model.metadata = {"trained_on": kept["trained_on"]}
 
 
 def _built(entry: Entry, names: Classes, in_channels: int, arguments: dict[str, Any]) -> Model:
-    if entry.name == "darknet" or in_channels > 16 or largest_whole(arguments) > 2048:  # else it is of an ordinary size
+    if entry.name == "darknet" or in_channels > 16 or largest_whole(arguments) > 2048:  # the model may be very large
         require_parameters(entry.name, lambda: entry.build(names, in_channels=in_channels, **arguments))
     model = entry.build(names, in_channels=in_channels, **arguments)
     model.name = entry.name
@@ -240,12 +252,12 @@ def _built(entry: Entry, names: Classes, in_channels: int, arguments: dict[str, 
 def _with_darknet_weights(
     entry: Entry, names: Classes | None, file: str, in_channels: int, arguments: dict[str, Any]
 ) -> Model:
-    """The model with the numbers of a darknet file, which names neither layers nor classes."""
+    """The model with the weights of a darknet file, which names neither layers nor classes."""
     from sightline.models.darknet import load_darknet_weights, network_of
 
     if entry.name != "darknet":
         raise InputError(
-            f"{file}: darknet's files hold the numbers of their own .cfg; take the model darknet, cfg=FILE"
+            f"{file}: a darknet .weights file fits only its own .cfg file; use the model darknet with cfg=FILE"
         )
     if names is None:
         raise InputError(_needs_classes(entry))
@@ -256,10 +268,10 @@ def _with_darknet_weights(
 
 
 def saved_arguments(metadata: dict[str, str], where: str) -> dict[str, Any]:
-    """The builder's arguments, from the metadata of a file that `sightline.models.saving.save` wrote.
+    """The builder's arguments, from the metadata of a file written by `sightline.models.saving.save`.
 
     Raises:
-        InputError: an entry of the file is missing, or is none that the builder takes.
+        InputError: an entry of the metadata is missing, or the builder does not accept an argument.
     """
     saved_entry(metadata, "model", where)
     arguments = saved_entry(metadata, "arguments", where, dict)
@@ -268,14 +280,14 @@ def saved_arguments(metadata: dict[str, str], where: str) -> dict[str, Any]:
         arguments = with_image_size(entry, arguments)
         require_arguments(entry, {k: v for k, v in arguments.items() if k != "in_channels"})
         if "antialiased" not in metadata.get("preprocess", "antialiased"):
-            arguments = _without_antialiasing(entry) | arguments  # written before it could be chosen
+            arguments = _without_antialiasing(entry) | arguments  # saved before antialiasing was an option
         return with_settings(entry, arguments)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
 
 
 def saved_classes(metadata: dict[str, str], where: str) -> Classes:
-    """The class names, from the metadata of a saved model's file; errors as for `saved_arguments`."""
+    """The class names, from the metadata of a saved model's file. Raises the same errors as `saved_arguments`."""
     names = saved_entry(metadata, "classes", where, list)
     try:
         return Classes(names)
@@ -284,10 +296,10 @@ def saved_classes(metadata: dict[str, str], where: str) -> Classes:
 
 
 def saved_entry(metadata: dict[str, str], name: str, where: str, kind: type = str) -> Any:
-    """An entry of a saved model's metadata: a text, or of another kind the value of its JSON.
+    """An entry of a saved model's metadata: a string, or a value of type `kind` decoded from JSON.
 
     Raises:
-        InputError: it is missing, no JSON, or of another kind.
+        InputError: the entry is missing, is not valid JSON, or has a different type.
     """
     if name not in metadata:
         raise InputError(f"{where} lacks the entry {name!r} of a saved model; save the model again")
@@ -295,25 +307,27 @@ def saved_entry(metadata: dict[str, str], name: str, where: str, kind: type = st
 
 
 def _without_antialiasing(entry: Entry) -> dict[str, Any]:
-    """What classifiers and segmenters learnt with before their images were antialiased and of any length."""
+    """Preprocessing arguments of classifiers and segmenters saved before antialiasing was an option."""
     known = shared(entry.task).before_antialiasing
     return {name: value for name, value in known.items() if name in parameters(entry)}
 
 
 @checked_keywords
 def models(task: str | None = None, weights: str | None = None) -> list[dict[str, Any]]:
-    """The catalog as rows: name, task, parameters, paper, aliases, published weights with their metrics.
-
-    Parameters are those that learn or could, as published: with 1000 ImageNet classes, with VOC's 21, or with COCO's 91
-    outputs and frozen norms where the published detector has them.
+    """List the models of the catalog.
 
     Args:
-        task: only models of this task, such as "segmentation".
-        weights: only models with published weights of this data, such as "imagenet", their own or of their backbone.
-            "coco" includes "voc", which is COCO's images with Pascal VOC's classes.
+        task: list only models of this task, such as "segmentation".
+        weights: list only models with published weights for this dataset, such as "imagenet". This includes weights of
+            the backbone. "coco" includes "voc", which is COCO's images with Pascal VOC's classes.
+
+    Returns:
+        One dictionary per model: name, task, number of parameters, paper, aliases, and published weights with their
+        metrics. The number of parameters is that of the published model, with 1000 ImageNet classes, VOC's 21 classes
+        or COCO's 91 outputs; frozen normalisation layers are not counted.
 
     Raises:
-        InputError: there is no such task or data; the message names those there are.
+        InputError: there is no such task or dataset. The message lists those that exist.
     """
     tasks = list(dict.fromkeys(entry.task for entry in ENTRIES))
     for what, value, known in (("task", task, tasks), ("data of published weights", weights, list(DATA))):
@@ -326,7 +340,7 @@ def models(task: str | None = None, weights: str | None = None) -> list[dict[str
         published = {p.data: p.metric for p in PUBLISHED if p.network in (entry.name, entry.classifier())}
         if (task is not None and entry.task != task) or (weights is not None and not data & published.keys()):
             continue
-        with torch.device("meta"):  # nothing is allocated or filled
+        with torch.device("meta"):  # allocates no memory
             model = as_published(entry)
         rows.append(
             {
@@ -342,13 +356,13 @@ def models(task: str | None = None, weights: str | None = None) -> list[dict[str
 
 
 def as_published(entry: Entry, given: Mapping[str, Any] | None = None) -> Model:
-    """The network with the classes and arguments that its published weights have, or would have, and those `given`."""
+    """The model with the classes and arguments of its published weights (or the usual ones), and with those `given`."""
     classes, arguments = _published_head(entry)
     return entry.build(classes, **{k: v for k, v in arguments.items() if k in parameters(entry)} | dict(given or {}))
 
 
 def _published_head(entry: Entry, published: Published | None = None) -> tuple[Classes, dict[str, Any]]:
-    """The classes that an entry's published weights have, or would have, and the builder's arguments for them."""
+    """The classes of an entry's published weights (or the usual ones), and the builder's arguments for them."""
     data = shared(entry.task).published_data
     if published is None or published.network != entry.name:
         published = find_published(entry.name, data)
@@ -368,11 +382,11 @@ def _brought(
     published: Published | None,
     state: dict[str, torch.Tensor],
     metadata: dict[str, str],
-    wanted: Classes | None,
+    given_classes: Classes | None,
     where: str,
     given: Mapping[str, Any],
 ) -> tuple[Classes | None, dict[str, Any]]:
-    """What a checkpoint says of the model: its classes, where they are known, and the builder's arguments."""
+    """The classes of a checkpoint if they are known, and the builder's arguments for it."""
     ours = metadata.get("format", "").startswith("sightline model")
     if ours and saved_entry(metadata, "model", where) == entry.name:
         arguments = saved_arguments(metadata, where)
@@ -381,25 +395,25 @@ def _brought(
     classes, arguments = _published_head(entry, published)
     if published is not None and published.network == entry.name:
         return classes, arguments
-    if not ours and wanted in (None, classes):
+    if not ours and given_classes in (None, classes):
         with torch.device("meta"):
             backbone = {k: v for k, v in given.items() if k in BACKBONE_ARGUMENTS}
             if head_fits(as_published(entry, backbone), state):
                 return classes, arguments
     relative = metadata.get("task") == entry.task  # such as an FCN-32s for an FCN-16s
     if not relative and not any(key.startswith("backbone.") for key in state):
-        return None, dict(entry.start)  # a classifier's
+        return None, dict(entry.start)  # weights of a classifier
     arguments.pop("output_ids", None)
-    arguments.pop("norm_eps", None)  # a matter of that training, not of the network
+    arguments.pop("norm_eps", None)  # specific to that training, not to the network
     return saved_classes(metadata, where) if ours else None, arguments
 
 
 def _needs_classes(entry: Entry) -> str:
-    return f"{entry.name} needs its classes: give classes=[…], for a dataset classes=data.classes"
+    return f"{entry.name} needs its classes: give classes=[…], or classes=data.classes for a dataset"
 
 
 def _published(entry: Entry, weights: str | Path | None, arguments: Mapping[str, Any]) -> Published | None:
-    """The published checkpoint that `weights` names: of the model itself, or of its backbone's classifier."""
+    """The published checkpoint named by `weights`, of the model itself or of its backbone's classifier; else None."""
     if weights is None:
         return None
     if weights not in DATA:
@@ -411,8 +425,8 @@ def _published(entry: Entry, weights: str | Path | None, arguments: Mapping[str,
         known = [p.data for p in PUBLISHED if p.network in (entry.name, backbone)]
         if not known:
             raise InputError(
-                f"no weights of {entry.name} are published, {weights!r} or others; give a file or a run's folder, or "
-                "train it from random numbers: leave weights out"
+                f"there are no published weights for {entry.name}, neither {weights!r} nor others; give a file or a "
+                "run's folder, or leave weights out to train from random weights"
             )
         raise InputError(f"there are no {weights!r} weights for {entry.name}; there are {', '.join(known)}")
     return found

@@ -1,4 +1,4 @@
-"""What a model of the catalog is, for a reader: its paper, arguments, settings and published weights."""
+"""Descriptions of catalog models: paper, arguments, settings and published weights."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from sightline.models.preprocess import Preprocess
 from sightline.models.published import PUBLISHED
 
 _ROOT = Path(__file__).resolve().parents[2]
-_IMAGE_SIZE = "pixels inside the network: min_size, with max_size in its usual ratio to it."
-_REGION_SIZE = "side of the square that regions are warped to: regions.crop."
+_IMAGE_SIZE = "size of the images inside the network in pixels: sets min_size, and scales max_size with it."
+_REGION_SIZE = "side of the square that regions are warped to, in pixels: sets regions.crop."
 
 
 def describe(name: str) -> dict[str, Any]:
-    """A model of the catalog, as values for JSON.
+    """Describe a model of the catalog, as JSON values.
 
     Args:
-        name: of the catalog, or another name for the model.
+        name: name of the model, or one of its aliases.
 
     Returns:
-        name, aliases, task, summary, paper, file (of the source that follows the paper), parameters (as in `models`),
-        backbone, arguments and weights. Of each argument: name, type, default and meaning; for settings also their
-        fields. Of each published file: data, metric, licence, url, the arguments it needs, and its preprocessing; "of"
-        names the network, where it is the backbone's.
+        A dictionary with name, aliases, task, summary, paper, file (the source file that implements the paper),
+        parameters (their number, as in `models`), backbone, arguments and weights. Each argument has a name, type,
+        default and meaning, and settings also their fields. Each published file has data, metric, licence, url, the
+        arguments it needs, and its preprocessing; "of" names its network (the model or the backbone's classifier).
 
     Raises:
-        InputError: there is no such model; the message names the nearest.
+        InputError: there is no such model. The message suggests the nearest names.
     """
     entry = find(name)
     with torch.device("meta"):
@@ -106,7 +106,7 @@ def _fields(settings: Any) -> list[dict[str, Any]]:
 
 
 def _attributes(settings: Any) -> dict[str, str]:
-    """Of each field of a dataclass its text in the docstring, or in that of a class it stems from."""
+    """Descriptions of the fields of a dataclass, from its docstring and those of its base classes."""
     found: dict[str, str] = {}
     for kind in reversed(settings.__mro__):
         found |= _section(kind.__dict__.get("__doc__") or "", "Attributes")
@@ -115,7 +115,7 @@ def _attributes(settings: Any) -> dict[str, str]:
 
 @cache
 def _meanings(source: Callable[..., Any]) -> dict[str, str]:
-    """Of each argument its text in a docstring, or in the docstring that this one refers to."""
+    """Descriptions of the arguments of a function, from its docstring and the docstrings that it refers to."""
     text = inspect.getdoc(source) or ""
     found: dict[str, str] = {}
     for other in re.findall(r"\b[Aa]s\s+(?:for|of|in)\s+`(\w+)`", text):
@@ -128,7 +128,7 @@ def _meanings(source: Callable[..., Any]) -> dict[str, str]:
 
 
 def _named(name: str, module: str) -> Callable[..., Any] | None:
-    """The function or class that a docstring of a module speaks of."""
+    """The function or class that a docstring in this module refers to by name, or None."""
     entry = next((entry.builder for entry in ENTRIES if entry.name == name), None)
     known = {"Detector": Detector, "Preprocess": Preprocess}
     found: Callable[..., Any] | None = getattr(sys.modules[module], name, None) or entry or known.get(name)
@@ -136,7 +136,7 @@ def _named(name: str, module: str) -> Callable[..., Any] | None:
 
 
 def _section(text: str, title: str) -> dict[str, str]:
-    """A docstring's lines "a, b: meaning" under a title, by name."""
+    """The entries "a, b: meaning" of a section of a docstring, by name."""
     lines = inspect.cleandoc(text).split("\n")
     if f"{title}:" not in lines:
         return {}

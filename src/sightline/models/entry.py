@@ -1,4 +1,4 @@
-"""A row of the catalog: a name, the function that builds the model, and the arguments the function takes by name."""
+"""Entries of the model catalog: a name, the function that builds the model, and its arguments."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sightline.models.preprocess import InputSize
 from sightline.nn.backbones.named import BackboneOptions
 
 GROUPS = (BackboneOptions, InputSize)
-"""Their fields are arguments of their own by name: `norm`, `min_size`, …."""
+"""Groups of arguments whose fields are given by name: `norm`, `min_size`, …."""
 BACKBONE_ARGUMENTS = ("backbone", "encoder")
 
 Builder = TypeVar("Builder", bound=Callable[..., Model])
@@ -21,13 +21,13 @@ Builder = TypeVar("Builder", bound=Callable[..., Model])
 
 @dataclass(frozen=True)
 class Argument:
-    """An argument that a model takes by name.
+    """An argument of a model.
 
     Attributes:
-        kind: its type hint.
-        default: its value where it is not given.
-        source: the function or class whose docstring explains it.
-        group: the builder's parameter whose field it is; "" for a parameter of its own.
+        kind: type hint.
+        default: default value.
+        source: function or class whose docstring describes the argument.
+        group: parameter of the builder that has the argument as a field; "" if the argument is a parameter itself.
     """
 
     kind: Any
@@ -38,21 +38,21 @@ class Argument:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A model by name.
+    """An entry of the model catalog.
 
     Attributes:
-        name: in the catalog.
-        builder: (classes, *, in_channels, …) → model. Models that differ in numbers alone share one.
+        name: name of the model.
+        builder: function (classes, *, in_channels, …) → model. Models that differ only in their settings share one.
         task: "detection", "classification", ….
-        paper: where it is from.
-        summary: what it is, in a sentence; by default the first paragraph of the builder's docstring.
-        aliases: other names for it.
-        backbone: catalog name of the classifier whose weights its backbone takes; by default what the builder's
-            argument `backbone` or `encoder` names.
-        start: arguments that suit a start from pretrained weights, unless given otherwise.
-        fixed: arguments of the builder that make the model what its name says; they cannot be given.
+        paper: the paper that describes the model.
+        summary: description in one sentence; by default the first paragraph of the builder's docstring.
+        aliases: other names of the model.
+        backbone: catalog name of the classifier whose weights fit the backbone; by default the value of the builder's
+            argument `backbone` or `encoder`.
+        start: default arguments for pretrained weights.
+        fixed: arguments of the builder that define this model and cannot be changed.
         defaults: arguments of the builder whose defaults differ for this model.
-        recipe: settings of a training recipe that suit it, besides those of its class.
+        recipe: training settings for this model, in addition to those of its class.
     """
 
     name: str
@@ -69,12 +69,12 @@ class Entry:
 
     @cached_property
     def arguments(self) -> dict[str, Argument]:
-        """What it takes by name besides the classes."""
+        """The arguments besides the classes, by name."""
         known = {name: a for name, a in arguments_of(self.builder).items() if name not in self.fixed}
         return {name: replace(a, default=self.defaults.get(name, a.default)) for name, a in known.items()}
 
     def classifier(self, arguments: Mapping[str, Any] | None = None) -> str | None:
-        """Catalog name of the classifier whose weights the backbone takes, for a model built with these arguments."""
+        """Catalog name of the classifier whose weights fit the backbone of a model with these arguments, or None."""
         if self.backbone is not None:
             return self.backbone
         chosen = {name: a.default for name, a in self.arguments.items()} | dict(self.fixed) | dict(arguments or {})
@@ -82,11 +82,11 @@ class Entry:
 
     @property
     def takes_backbones(self) -> bool:
-        """Whether the backbone can be chosen."""
+        """Whether the backbone is an argument."""
         return any(name in self.arguments for name in BACKBONE_ARGUMENTS)
 
     def build(self, classes: Iterable[str], **arguments: Any) -> Model:
-        """The model of these classes; arguments by name, those of `fixed` and `defaults` besides."""
+        """Build the model with these classes and arguments, and with those of `fixed` and `defaults`."""
         given = {**self.defaults, **arguments, **self.fixed}
         for name, argument in arguments_of(self.builder).items():
             if argument.group and name in given:
@@ -99,7 +99,10 @@ class Entry:
 
 
 def extends(base: Callable[..., Model]) -> Callable[[Builder], Builder]:
-    """A builder whose `**arguments` are those of another, `base`: `inspect.signature` and the catalog see them all."""
+    """Decorator for a builder that passes its `**arguments` on to the builder `base`.
+
+    The arguments of `base` appear in `inspect.signature` and in the catalog.
+    """
 
     def mark(builder: Builder) -> Builder:
         own, inherited = inspect.signature(builder), inspect.signature(base).parameters
@@ -114,7 +117,7 @@ def extends(base: Callable[..., Model]) -> Callable[[Builder], Builder]:
 
 @cache
 def arguments_of(builder: Callable[..., Model]) -> dict[str, Argument]:
-    """The arguments that a builder takes by name, groups of them field by field."""
+    """The arguments of a builder by name, with groups of arguments as their fields."""
     found: dict[str, Argument] = {}
     for name, parameter in _parameters(builder).items():
         if parameter.kind is not parameter.KEYWORD_ONLY:
@@ -136,10 +139,10 @@ def _parameters(builder: Callable[..., Model]) -> Mapping[str, inspect.Parameter
 
 
 def _declared(builder: Callable[..., Any], name: str) -> tuple[Callable[..., Any], Any]:
-    """The builder, or what it extends, that declares an argument; and the type it gives it."""
+    """The builder that declares an argument (itself, or one that it extends), and the argument's type hint."""
     try:
         hints = get_type_hints(builder.__init__ if isinstance(builder, type) else builder)  # type: ignore[misc]
-    except (TypeError, NameError):  # a callable object, or names that are imported for type checkers alone
+    except (TypeError, NameError):  # a callable object, or names that are imported only for type checkers
         hints = {}
     base = getattr(builder, "__extends__", None)
     return (builder, hints.get(name, Any)) if name in hints or base is None else _declared(base, name)

@@ -1,4 +1,4 @@
-"""Preprocessing that keeps an image's size, and the one of segmenters."""
+"""Preprocessing without resizing, and the preprocessing of segmentation models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sightline.structures import Size
 
 
 class KeepSize(Preprocess):
-    """Normalises images and leaves them at their size; the batch's sides are padded to multiples of `divisor`."""
+    """Normalise images without resizing them. The batch is padded to multiples of `divisor`."""
 
     def __init__(self, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD, *, divisor: int = 1):
         super().__init__(mean, std, divisor=divisor)
@@ -21,7 +21,7 @@ class KeepSize(Preprocess):
         return size
 
     def restored(self, image: Tensor) -> Tensor:
-        """A normalised image as uint8 again."""
+        """Undo the normalisation: a normalised image → uint8."""
         return ((image * self.std + self.mean) * 255).round().clamp(0, 255).to(torch.uint8)
 
     def extra_repr(self) -> str:
@@ -31,7 +31,10 @@ class KeepSize(Preprocess):
 def segmenter_preprocess(
     in_channels: int, image_size: int | None, max_size: int | None = None, divisor: int = 1
 ) -> Preprocess:
-    """What segmenters do: ImageNet's normalisation, and the shorter side antialiased to `image_size`; None keeps it."""
+    """Preprocessing of segmentation models: ImageNet normalisation; the shorter side is resized to `image_size`.
+
+    Images are antialiased when downsampled. `image_size` None keeps their size.
+    """
     mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)
     if image_size is None:
         return KeepSize(mean, std, divisor=divisor)

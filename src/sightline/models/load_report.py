@@ -1,4 +1,4 @@
-"""What became of a checkpoint's entries when they were loaded into a model."""
+"""Report on loading a checkpoint into a model."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from sightline.words import listed
 
 @dataclass
 class LoadReport:
-    """What became of a checkpoint's entries.
+    """Report on loading a checkpoint into a model.
 
     Attributes:
-        source: the file.
-        loaded: number of the model's entries that were set.
-        total: number of the model's entries.
+        source: the checkpoint's file.
+        loaded: number of entries of the model's state dict that were loaded.
+        total: number of entries of the model's state dict.
         left_out: entries of the checkpoint that were not used, each with the reason.
-        fresh: the model's entries that keep their random start.
-        adapted: entries changed to fit another number of image channels.
-        note: what had to be assumed of the file.
+        fresh: entries of the model that keep their random initialisation.
+        adapted: entries that were adapted to a different number of image channels.
+        note: an assumption that was made about the file, or "".
     """
 
     source: str

@@ -1,4 +1,4 @@
-"""What every model declares, and the one way it is called: with targets it gives losses, without them results."""
+"""The base class of all models. A model returns losses if it is called with targets, and results otherwise."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from sightline.models.preprocess import Preprocess
 from sightline.structures import Classes, ImageBatch, Size
 
 Losses = dict[str, Tensor]
-"""Scalars by name; their sum is what a training minimises."""
+"""Scalar losses by name. Training minimises their sum."""
 State = dict[str, Tensor]
-"""Tensors by key, as `nn.Module.state_dict` gives them."""
+"""A state dict, as `nn.Module.state_dict` returns it."""
 
 _Label = TypeVar("_Label")
 
 
 class Calls(Protocol[_Label]):
-    """How a model whose targets and results are of a type is called, for type checkers."""
+    """Signatures of `model(images)` and `model(images, targets)`, for type checkers."""
 
     @overload
     def __call__(self, images: Sequence[Tensor], targets: Sequence[_Label]) -> Losses: ...
@@ -31,35 +31,37 @@ class Calls(Protocol[_Label]):
 
 
 class Model(nn.Module):
-    """A network with its classes and its preprocessing: `model(images, targets)` gives losses, `model(images)` results.
+    """Base class of all models: a network with its classes and its preprocessing.
 
-    Images are tensors [C, H, W], each of its own size, uint8 or float in [0, 1]. Which of the two it gives depends on
-    `targets` alone, never on training or evaluation mode. Results are in pixels of the images that went in.
+    `model(images, targets)` returns losses by name; `model(images)` returns one result per image. Which of the two
+    depends only on `targets`, not on training or evaluation mode. Images are tensors [C, H, W], uint8 or float in
+    [0, 1], and may differ in size. Results are in pixels of these images.
 
-    A subclass says what happens to a batch: `batch_losses` and `batch_results`, and where its targets change with the
-    preprocessing, `prepare`.
+    Subclasses implement `batch_losses` and `batch_results`. They override `prepare` if preprocessing changes their
+    targets.
 
     Args:
         classes: names of the K classes.
-        preprocess: images → batch.
+        preprocess: preprocessing of images into a batch.
 
     Attributes:
-        task: name of its task in `sightline.tasks`.
-        name: in the catalog; empty for a model that was not made by `create_model`.
-        arguments: of its builder, as given to `create_model`.
-        class_layers: pattern (`re.search`) of the keys of state entries whose shape depends on the classes.
-        backbone_layers: pattern of the keys of parameters that belong to the pretrained backbone, whose learning rate a
+        task: name of the task in `sightline.tasks`.
+        name: name in the catalog; empty for a model that was not created by `create_model`.
+        arguments: arguments of the builder, as given to `create_model`.
+        class_layers: regular expression (`re.search`) for the state dict keys whose shape depends on the classes.
+        backbone_layers: regular expression for the keys of the pretrained backbone's parameters, whose learning rate a
             recipe multiplies by `backbone_lr_factor`.
-        target_fields: fields of the targets that it learns from besides boxes and labels, such as "masks".
-        takes_labels: whether it also learns from images that have a label alone (`sightline.data.joint`).
-        recipe_defaults: settings of a training recipe that suit it better than the recipe's own defaults.
-        finetune_defaults: the same, for a model that starts from pretrained weights.
-        backbone_keys: key of the backbone's classifier → key of the model, None for what the model leaves out.
-        from_classifier: gives the state of that classifier the shapes of the model's entries; None where they agree.
-        metadata: what was saved with the weights: the images they were trained on, the score threshold, metrics.
-        weights_given: the `weights` it was created with, None for random numbers.
-        weights_report: what became of the entries of those weights.
-        norms_folded: whether its norms were folded into its convolutions (`sightline.nn.layers.fuse`).
+        target_fields: fields of the targets that the model learns from besides boxes and labels, such as "masks".
+        takes_labels: whether the model also learns from images that only have a class label (`sightline.data.joint`).
+        recipe_defaults: training settings that replace the defaults of `Recipe` for this model.
+        finetune_defaults: training settings for this model if it starts from pretrained weights.
+        backbone_keys: state dict key of the backbone's classifier → key of the model; None for entries that the model
+            does not use.
+        from_classifier: function that reshapes the classifier's state dict to fit the model; None if none is needed.
+        metadata: information saved with the weights: training images, score threshold, metrics.
+        weights_given: the `weights` that the model was created with; None for random weights.
+        weights_report: report on loading these weights, or None.
+        norms_folded: whether normalisation layers were folded into convolutions (`sightline.nn.layers.fuse`).
     """
 
     task: str = ""
@@ -86,10 +88,12 @@ class Model(nn.Module):
         self.arguments, self.backbone_keys, self.metadata = {}, {}, {}
 
     def forward(self, images: Sequence[Tensor], targets: Sequence[Any] | None = None) -> Losses | list[Any]:
-        """Images [C, Hi, Wi] → one result per image; with targets, the named losses instead."""
+        """Images [C, Hi, Wi] → one result per image, or losses by name if targets are given."""
         if targets is not None:
             if len(targets) != len(images):
-                raise InputError(f"there are {len(images)} images but {len(targets)} targets; give one target an image")
+                raise InputError(
+                    f"there are {len(images)} images but {len(targets)} targets; give one target per image"
+                )
             return self.batch_losses(*self.prepare(images, targets))
         results: dict[int, Any] = {}
         for group in self.groups(images):
@@ -98,75 +102,75 @@ class Model(nn.Module):
         return [results[i] for i in range(len(images))]
 
     def prepare(self, images: Sequence[Tensor], targets: Any) -> tuple[ImageBatch, Any]:
-        """Images → batch; the targets as `batch_losses` takes them, by default as they are; None stays None."""
+        """Preprocess images into a batch, and targets into what `batch_losses` takes; by default they do not change."""
         for target in targets or ():
             self.require_classes(target)
         return self.preprocess(images)[0], targets
 
     def batch_losses(self, batch: ImageBatch, targets: Any) -> Losses:
-        """A batch and its targets, both of `prepare` → scalars by name."""
-        raise NotImplementedError(f"{type(self).__name__} does not say what its losses are; define batch_losses")
+        """The losses of a batch and its targets, both as `prepare` returns them: scalars by name."""
+        raise NotImplementedError(f"{type(self).__name__} does not define its losses; implement batch_losses")
 
     def batch_results(self, batch: ImageBatch) -> Sequence[Any]:
-        """A batch of `prepare` → one result per image, in pixels of the image that came in."""
-        raise NotImplementedError(f"{type(self).__name__} does not say what its results are; define batch_results")
+        """One result per image of a batch that `prepare` returned, in pixels of the original image."""
+        raise NotImplementedError(f"{type(self).__name__} does not define its results; implement batch_results")
 
     def groups(self, images: Sequence[Tensor]) -> list[list[int]]:
-        """Positions of the images that are predicted in one batch, so that each has the result it would have alone."""
+        """Group images into batches such that each image has the same result as on its own: lists of positions."""
         return self.preprocess.groups(images)
 
     def require_classes(self, target: Any) -> None:
-        """Refuse a target of other classes than the model's.
+        """Check that a target has the model's classes.
 
         Raises:
-            ClassMismatch: naming the difference.
+            ClassMismatch: the classes differ. The message says how.
         """
         if target.classes is not None and target.classes != self.classes:
             self.classes.require_same(target.classes, "the model", target.source or "the targets")
 
     @property
     def in_channels(self) -> int:
-        """Channels of the images it takes."""
+        """Number of channels of the input images."""
         return self.preprocess.channels
 
     @property
     def seen_size(self) -> Size | None:
-        """(height, width) at which it sees a square image; None where that is not known."""
+        """(height, width) of a square image after preprocessing; None if unknown."""
         return self.preprocess.seen_size
 
     def resized(self, image_size: Size) -> Size:
-        """(height, width) at which it sees an image of `image_size`."""
+        """(height, width) of an image of size `image_size` after preprocessing."""
         return self.preprocess.resized(image_size)
 
     @property
     def architecture(self) -> type[nn.Module] | None:
-        """The class whose file follows the paper; None where that is the file of the builder."""
+        """The class that implements the paper; None if that is in the builder's file."""
         return None
 
     @property
     def title(self) -> str:
-        """Its name in the catalog, or the name of its class."""
+        """The name in the catalog, or the name of the class."""
         return self.name or type(self).__name__
 
     def anchor_shapes(self, image_size: Size) -> Tensor | None:
-        """(width, height) of its anchors, [A, 2], in pixels of an image of `image_size`; None if it has no anchors."""
+        """Width and height of the anchors, [A, 2], in pixels of an image of size `image_size`; None without anchors."""
         return None
 
     def before_training(self, folder: Path, *, same_images: bool) -> None:
-        """Called once before a training; by default nothing happens.
+        """Hook called once before training. It does nothing by default.
 
         Args:
-            folder: of the run, for what is worth keeping during the training.
-            same_images: whether no augmentation changes the images, so that each is the same in every epoch.
+            folder: folder of the run, for example for a cache.
+            same_images: whether every image is the same in every epoch, because no augmentation changes it.
         """
 
     def after_training(self, data: Any, folder: Path, progress: bool) -> bool:
-        """What is learnt after the gradient steps, such as the SVMs of R-CNN; by default nothing.
+        """Hook called after the last gradient step, for example to fit the SVMs of R-CNN. It does nothing by default.
 
         Args:
             data: the training images with their targets.
-            folder: of the run, for what is needed meanwhile.
-            progress: log how far it is.
+            folder: folder of the run, for temporary files.
+            progress: whether to log progress.
 
         Returns:
             Whether the model changed.
@@ -175,10 +179,10 @@ class Model(nn.Module):
 
 
 def as_model(module: nn.Module) -> Model:
-    """A module as a `Model`. One that is none gets the defaults of the attributes that it lacks, in place.
+    """Return a module as a `Model`. A plain module gets the default of each attribute that it lacks, in place.
 
     Raises:
-        InputError: it is no module.
+        InputError: the argument is not a module.
     """
     if isinstance(module, Model):
         return module

@@ -1,4 +1,4 @@
-"""A model's own preprocessing: images of any size and dtype → one normalised, padded batch; and boxes back again."""
+"""Preprocessing: images of any size → one normalised, resized and padded batch."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from sightline.structures import ImageBatch, Instances, Size, camera_of, require
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-_LONGEST = 100  # without a largest size, an image's longer side becomes at most so many times the shorter one's
+_LONGEST = 100  # without max_size, the longer side becomes at most this many times as long as the shorter side
 
 
 def for_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
-    """Three values for red, green and blue as one for each of `channels`: their mean, unless there are three."""
+    """One value per channel from three values for red, green and blue: their mean, unless `channels` is 3."""
     return tuple(values) if channels == len(values) else (sum(values) / len(values),) * channels
 
 
 @dataclass(frozen=True)
 class InputSize:
-    """The images' sides inside a network.
+    """The size that images are resized to, keeping their aspect ratio.
 
     Attributes:
-        min_size: pixels that the shorter side becomes, unless the longer would pass `max_size`.
-        max_size: pixels of the longer side at most.
+        min_size: length of the shorter side in pixels, unless the longer side would exceed `max_size`.
+        max_size: maximum length of the longer side in pixels.
     """
 
     min_size: int = 800
@@ -41,20 +41,21 @@ SIZE = InputSize()
 
 
 class Preprocess(nn.Module):
-    """Check, scale to [0, 1], normalise, resize (bilinear), pad.
+    """Scale images to [0, 1], normalise, resize and pad them into one batch.
 
     Args:
-        mean, std: of each channel, in units of [0, 1] images. Their length is the number of channels.
-        min_size, max_size: the shorter side becomes `min_size` pixels, unless the longer would pass `max_size`. With
-            None for the latter the longer side is not limited, but for images a hundred times as long as wide.
+        mean, std: mean and standard deviation of each channel, for images in [0, 1]. Their length is the number of
+            channels.
+        min_size, max_size: the shorter side is resized to `min_size` pixels, unless the longer side would exceed
+            `max_size`. With `max_size` None, the longer side is limited to 100 times the shorter side.
         fixed_size: (height, width) to resize to instead, without keeping the aspect ratio.
-        divisor: the batch's sides are multiples of it.
-        antialias: images are antialiased when downsampled, as Pillow does it; else each pixel is interpolated between
-            its nearest neighbours. torchvision's classifiers and segmenters are antialiased, its detectors are not.
-        interpolation: "bilinear", or "bicubic", whose values are cut off at 0 and 1.
+        divisor: height and width of the batch are padded to multiples of `divisor`.
+        antialias: images are antialiased when downsampled, as Pillow does it. torchvision's classifiers and segmenters
+            were trained with antialiasing, its detectors without.
+        interpolation: "bilinear", or "bicubic", whose values are clipped to [0, 1].
 
     Raises:
-        InputError: a size is below 1, `min_size` above `max_size`, or the interpolation unknown.
+        InputError: a size is below 1, `min_size` is above `max_size`, or the interpolation is unknown.
     """
 
     mean: Tensor
@@ -81,7 +82,7 @@ class Preprocess(nn.Module):
         if interpolation not in ("bilinear", "bicubic"):
             raise InputError(f"interpolation is {interpolation!r}, but must be 'bilinear' or 'bicubic'")
         self.antialias, self.interpolation = antialias, interpolation
-        # not part of the state: published checkpoints have no such entries
+        # not in the state dict, since published checkpoints have no such entries
         self.register_buffer("mean", torch.tensor(mean).reshape(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).reshape(-1, 1, 1), persistent=False)
 
@@ -91,20 +92,20 @@ class Preprocess(nn.Module):
 
     @property
     def seen_size(self) -> Size:
-        """(height, width) that a square image gets."""
+        """(height, width) of a square image after resizing."""
         return self.fixed_size or (self.min_size, self.min_size)
 
     def forward(
         self, images: Sequence[Tensor], targets: Sequence[Instances] | None = None
     ) -> tuple[ImageBatch, list[Instances] | None]:
-        """Images [C, Hi, Wi] (uint8, or float in [0, 1]) and their targets → a batch, targets in the batch's pixels."""
+        """Images [C, Hi, Wi], uint8 or float in [0, 1], and targets → a batch, and targets in pixels of the batch."""
         if targets is not None and len(targets) != len(images):
-            raise InputError(f"there are {len(images)} images but {len(targets)} targets; give one target an image")
+            raise InputError(f"there are {len(images)} images but {len(targets)} targets; give one target per image")
         self.check(images)
         sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
         batch = ImageBatch.pad([self.prepare(x) for x in images], sizes, self.divisor)
-        batch = batch.of_cameras([camera_of(image) for image in images])
-        # depthwise convolutions and RoI align are faster with the channels of a pixel side by side
+        batch = batch.with_cameras([camera_of(image) for image in images])
+        # depthwise convolutions and RoI align are faster in channels_last memory format
         batch = replace(batch, tensor=batch.tensor.contiguous(memory_format=torch.channels_last))
         if targets is None:
             return batch, None
@@ -123,10 +124,10 @@ class Preprocess(nn.Module):
         return batch, moved
 
     def groups(self, images: Sequence[Tensor]) -> list[list[int]]:
-        """Positions of images that fill the same padded batch.
+        """Group images that are padded to the same size: lists of positions.
 
-        An image that is padded further than it would be alone is seen slightly differently at its border; predicting
-        group by group makes the answer for an image independent of the others, and spares the padding's cost.
+        Extra padding changes predictions near the border slightly. With one batch per group, the result for an image
+        does not depend on the other images, and no computation is spent on padding.
         """
         self.check(images)
         found: dict[Size, list[int]] = {}
@@ -136,9 +137,9 @@ class Preprocess(nn.Module):
         return list(found.values())
 
     def prepare(self, image: Tensor) -> Tensor:
-        """One image [C, H, W] → float [C, h, w], normalised and resized, on the model's device."""
+        """Normalise and resize one image: [C, H, W] → float [C, h, w], on the model's device."""
         image = image.to(self.mean.device)
-        dtype = torch.promote_types(self.mean.dtype, torch.float32)  # PyTorch antialiases nothing in half precision
+        dtype = torch.promote_types(self.mean.dtype, torch.float32)  # PyTorch cannot antialias in half precision
         image = image.to(dtype) / 255 if image.dtype == torch.uint8 else image.to(dtype)
         size = self.resized((int(image.shape[1]), int(image.shape[2])))
         if image.shape[1:] != size:
@@ -146,18 +147,18 @@ class Preprocess(nn.Module):
         return ((image - self.mean) / self.std).to(self.mean.dtype)
 
     def check(self, images: Sequence[Tensor]) -> None:
-        """Refuse images of another number of channels, without pixels, or of a dtype that says nothing of its range."""
+        """Check the number of channels, the size and the dtype of images; see `require_images`."""
         require_images(images, self.channels)
 
     def resized(self, size: Size) -> Size:
-        """(height, width) that an image of `size` gets inside the batch."""
+        """(height, width) of an image of size `size` after resizing."""
         if self.fixed_size is not None:
             return self.fixed_size
         short, long = min(size), max(size)
         if self.max_size is None and long <= _LONGEST * short:
             other = self.min_size * long // short  # as torchvision resizes for its classifiers and segmenters
             return (self.min_size, other) if size[0] <= size[1] else (other, self.min_size)
-        # in double precision and cut off, as in the published models: a last bit can decide a whole pixel
+        # in double precision and truncated, as in the published models: the last bit can change the size by a pixel
         limit = _LONGEST * self.min_size if self.max_size is None else self.max_size
         factor = min(self.min_size / short, limit / long)
         return max(1, int(size[0] * factor)), max(1, int(size[1] * factor))
@@ -170,12 +171,12 @@ class Preprocess(nn.Module):
 
 
 def imagenet_preprocess(in_channels: int, size: InputSize | None = None, **arguments: Any) -> Preprocess:
-    """Images normalised as for the backbones' published weights.
+    """Preprocessing with the ImageNet normalisation of the published backbones.
 
     Args:
-        in_channels: channels of the images.
-        size: their sides in the batch.
-        arguments: of `Preprocess` besides; its divisor is 32 unless given.
+        in_channels: number of channels of the images.
+        size: size that images are resized to.
+        arguments: further arguments of `Preprocess`; `divisor` is 32 by default.
     """
     mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)
     return Preprocess(mean, std, **(vars(size) if size is not None else {}), **arguments)

@@ -1,8 +1,7 @@
-"""Published checkpoints as facts: where they are, what they were trained on, what they reach, who may use them; and
-how they come here.
+"""Published checkpoints: their files, training data, metrics and licences, and how they are downloaded.
 
-All are torchvision's, from https://download.pytorch.org/models; the eight digits in a file's name are the start of its
-SHA-256. torchvision is under the BSD 3-clause licence; ImageNet and COCO images have terms of their own.
+All are torchvision's, from https://download.pytorch.org/models. The eight hexadecimal digits in a file name are the
+start of its SHA-256. torchvision has the BSD 3-clause licence; the images of ImageNet and COCO have their own terms.
 """
 
 from __future__ import annotations
@@ -22,20 +21,20 @@ from sightline.ops.resizing import Interpolation
 
 _HOME = "https://download.pytorch.org/models/"
 DATA = ("coco", "voc", "imagenet", "imagenet_v2")
-"""What published weights were trained on; "voc" is COCO's images with Pascal VOC's 20 classes, "imagenet_v2" ImageNet
-again, with torchvision's later training recipe."""
+"""Training data of published weights. "voc" is COCO's images with Pascal VOC's 20 classes; "imagenet_v2" is ImageNet
+with torchvision's later training recipe."""
 
 
 @dataclass(frozen=True)
 class PublishedPreprocess:
-    """What published weights were measured with, as torchvision's weight entries say it.
+    """Preprocessing that published weights were evaluated with, from torchvision's weight entries.
 
     Attributes:
-        resize: pixels of the shorter side; a detector's or segmenter's whole image, a classifier's before its crop.
-        crop: side of the centre crop; None for none.
+        resize: length of the shorter side in pixels; for a classifier, before the centre crop.
+        crop: side of the centre crop in pixels; None without a crop.
         interpolation: "bilinear" or "bicubic".
         antialias: whether images are antialiased when downsampled.
-        mean, std: of red, green and blue, in units of [0, 1] images.
+        mean, std: mean and standard deviation of red, green and blue, for images in [0, 1].
     """
 
     resize: int
@@ -47,7 +46,7 @@ class PublishedPreprocess:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Those of a classifier's or a segmenter's builder."""
+        """The arguments of a classifier's or a segmenter's builder for this preprocessing."""
         if self.crop is None:
             return {"min_size": self.resize}
         return {
@@ -60,17 +59,18 @@ class PublishedPreprocess:
 
 @dataclass(frozen=True)
 class Published:
-    """One checkpoint.
+    """A published checkpoint.
 
     Attributes:
-        file: its name; the URL is the home of torchvision's models plus it.
-        data: one of `DATA`.
-        metric: the published figure and its protocol.
-        network: catalog name of the network it was made for.
-        own_arguments: what the builder needs so that the network is the checkpoint's.
-        preprocess: of a classifier or a segmenter; None for a detector, whose builder's own sizes are the published.
-        licence: of the file.
-        person_only: of the classes of `data` it knows the person alone.
+        file: file name, which completes the URL of torchvision's models.
+        data: training data, one of `DATA`.
+        metric: published metric and its protocol.
+        network: catalog name of the network.
+        own_arguments: arguments of the builder that the network of the checkpoint needs.
+        preprocess: preprocessing of a classifier or a segmenter; None for a detector, whose builder has the published
+            sizes as defaults.
+        licence: licence of the file.
+        person_only: whether "person" is the only class of `data` that the network was trained for.
     """
 
     file: str
@@ -84,7 +84,7 @@ class Published:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Of the builder, so that network and preprocessing are the checkpoint's."""
+        """The arguments of the builder for the network and the preprocessing of this checkpoint."""
         return self.own_arguments | ({} if self.preprocess is None else self.preprocess.arguments)
 
     @property
@@ -98,20 +98,23 @@ class Published:
 
     @property
     def outputs(self) -> list[str]:
-        """Class names by output of the head, with the background if it has one, "N/A" where an output is unused."""
+        """Class name of each output of the head, including a background if there is one; "N/A" for unused outputs."""
         return class_names(self.data)
 
 
 @cache
 def class_names(data: str) -> list[str]:
-    """The outputs of heads trained on "imagenet" (1000), or, the first the background, "coco" (91) or "voc" (21)."""
+    """Class name of each output of a head trained on "imagenet" (1000), "coco" (91) or "voc" (21).
+
+    The first output of "coco" and "voc" is the background.
+    """
     data = data.removesuffix("_v2")
     text = files("sightline.models").joinpath(f"{data}_classes.txt").read_text(encoding="utf-8")
     return text.splitlines()
 
 
 def coco_classes() -> tuple[list[str], list[int]]:
-    """COCO's 80 names, and the output of a published head that each belongs to."""
+    """The names of COCO's 80 classes, and the index of each class among the outputs of a published head."""
     pairs = [(n, i) for i, n in enumerate(class_names("coco")) if n not in ("__background__", "N/A")]
     return [n for n, _ in pairs], [i for _, i in pairs]
 
@@ -260,19 +263,19 @@ PUBLISHED = (
 
 
 def find_published(network: str, data: str) -> Published | None:
-    """The checkpoint of a network trained on `data`, or None."""
+    """The published checkpoint of a network trained on `data`, or None."""
     return next((p for p in PUBLISHED if p.network == network and p.data == data), None)
 
 
 def local_file(weights: str | Path, published: Published | None) -> Path:
-    """The local file of `weights`, downloaded once where it is the name of published data or on the hub.
+    """The local path of `weights`. Published files and files of the Hugging Face hub are downloaded once.
 
     Args:
         weights: one of `DATA`, "hf://owner/repository/file", or a path.
-        published: what such a name stands for.
+        published: the checkpoint that a name of `DATA` refers to.
 
     Raises:
-        InputError: it cannot be had; the sentence says why.
+        InputError: the file cannot be downloaded. The message says why.
     """
     text = str(weights)
     if text.startswith("hf://"):

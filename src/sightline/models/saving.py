@@ -1,4 +1,4 @@
-"""A model as one file: safetensors with JSON metadata that says how to build it again."""
+"""Saving a model to one file: safetensors, with metadata in JSON from which the model can be built again."""
 
 from __future__ import annotations
 
@@ -20,21 +20,24 @@ from sightline.models.weights import read_checkpoint
 
 FORMAT = "sightline model 1"
 OWN_FACTS = ("trained_on", "threshold", "full_scale", "keypoint_names", "keypoint_swap")
-"""Entries of the metadata that are saved again with the model; see `trained_on` and `data_facts` in training."""
+"""Entries of the metadata that are saved again with the model."""
 
 
 @checked_keywords
 def save(model: Model, path: str | Path, metadata: dict[str, Any] | None = None) -> Path:
-    """Write a model of the catalog to one `.safetensors` file, from which `load` builds it again.
+    """Save a model of the catalog to one `.safetensors` file, which `load` reads.
 
     Args:
-        model: made by `create_model` or `load`.
-        path: of the file; an existing one is replaced in one step, so that it is never half written.
-        metadata: what else to keep: metrics, the recipe, the data's name. JSON values. What the model itself knows of
-            its training is kept, too: the images it was trained on, and the score threshold for `predict`.
+        model: model created by `create_model` or `load`.
+        path: path of the file. An existing file is replaced atomically.
+        metadata: further JSON values to store, such as metrics or the name of the dataset. The training images of the
+            model and its score threshold for `predict` are always stored.
+
+    Returns:
+        The path of the file.
 
     Raises:
-        InputError: the model is not of the catalog, the name does not end in .safetensors, or the folder cannot be
+        InputError: the model is not from the catalog, the name does not end in .safetensors, or the file cannot be
             written.
     """
     from safetensors import SafetensorError
@@ -45,12 +48,12 @@ def save(model: Model, path: str | Path, metadata: dict[str, Any] | None = None)
         raise InputError(f"{path}: a saved model's file ends in .safetensors; name it {path.stem}.safetensors")
     if not isinstance(model, Model) or not model.name:
         raise InputError(
-            "only models made by create_model can be saved as one file; save its state_dict() with torch instead"
+            "only models created by create_model can be saved to one file; save state_dict() with torch.save instead"
         )
     if model.norms_folded:
         raise InputError(
-            "this model's norms were folded into its convolutions by fuse(), so it could not be loaded again; save the "
-            "model itself, and call fuse() after load()"
+            "this model's norms were folded into its convolutions by fuse(), so its file could not be loaded again; "
+            "save the original model, and call fuse() after load()"
         )
     header = {
         "format": FORMAT,
@@ -69,9 +72,9 @@ def save(model: Model, path: str | Path, metadata: dict[str, Any] | None = None)
         partial.touch()
         mode = partial.stat().st_mode
         save_file(tensors, partial, header)
-        partial.chmod(mode)  # safetensors makes a file that its owner alone may read
+        partial.chmod(mode)  # safetensors creates files that only their owner can read
         os.replace(partial, path)
-    except (OSError, SafetensorError) as error:  # the latter is also its word for a full disk
+    except (OSError, SafetensorError) as error:  # SafetensorError also reports a full disk
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise InputError(f"{path}: the model cannot be written there ({reason}); choose another place") from error
     finally:
@@ -82,14 +85,14 @@ def save(model: Model, path: str | Path, metadata: dict[str, Any] | None = None)
 
 @checked_keywords
 def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
-    """Build a saved model again, in evaluation mode.
+    """Load a saved model, in evaluation mode.
 
     Args:
-        path: a file of `save`, or the folder of a run, whose best model is taken.
-        device: where it goes.
+        path: a file written by `save`, or the folder of a run, whose best model is loaded.
+        device: device of the model.
 
     Returns:
-        The model; `model.metadata` holds what was saved with it.
+        The model. `model.metadata` holds the metadata saved with it.
 
     Raises:
         InputError: there is no such file, or it was not written by `save`.
@@ -109,13 +112,13 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
 
 
 def model_and_arguments(path: str | Path) -> tuple[str, dict[str, Any]]:
-    """The catalog's name of a saved model, and its builder's arguments; path and errors as for `load`."""
+    """The catalog name of a saved model, and the arguments of its builder. Path and errors are those of `load`."""
     _, header = _read(path)
     return header["model"], saved_arguments(header, str(_model_file(path)))
 
 
 def _read(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """The state and the header of a saved model."""
+    """The state dict and the header of a saved model's file."""
     path = _model_file(path)
     if not path.is_file():
         raise InputError(f"{path}: there is no such file or folder; give a run's folder or a .safetensors file")
@@ -138,9 +141,9 @@ def _read(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 
 
 def _model_file(path: str | Path) -> Path:
-    """The file that a user's path means: of a run's folder its best model."""
+    """The model file at a path: the file itself, or the best model in the folder of a run."""
     if not isinstance(path, str | os.PathLike):
-        raise InputError(f"a model is given by the path of a run's folder or a saved file, not by {path!r}")
+        raise InputError(f"a model is loaded from the path of a run's folder or a saved file, not from {path!r}")
     path = Path(path)
     if not path.is_dir():
         return path
@@ -153,7 +156,7 @@ def _model_file(path: str | Path) -> Path:
 
 
 def _require_same_state(mine: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor], where: str) -> None:
-    """Refuse tensors of other names, shapes or kinds than the model's, naming the first."""
+    """Check that a file's tensors have the names and shapes of the model's, and are floating point where these are."""
     for name in sorted(mine.keys() | theirs.keys()):
         here, there = mine.get(name), theirs.get(name)
         if here is None or there is None or here.shape != there.shape:
@@ -170,20 +173,20 @@ def _require_same_state(mine: dict[str, torch.Tensor], theirs: dict[str, torch.T
 
 
 def metadata_of(path: str | Path) -> dict[str, Any]:
-    """What was saved with a model, without building it; path and errors as for `load`."""
+    """The metadata saved with a model, without building it. Path and errors are those of `load`."""
     _, header = _read(path)
     metadata: dict[str, Any] = saved_entry(header, "metadata", str(_model_file(path)), dict)
     return metadata
 
 
 def plain_arguments(model: Model) -> dict[str, Any]:
-    """The arguments a model was built with, as JSON knows them; empty for a model that is not of the catalog."""
+    """The arguments that a model was built with, as JSON values; empty for a model that is not from the catalog."""
     found: dict[str, Any] = json.loads(json.dumps(model.arguments, default=_as_json))
     return found
 
 
 def _own_facts(model: Model) -> dict[str, Any]:
-    """Of the metadata a model came with, or got in its training, what belongs to its weights."""
+    """The part of a model's metadata that describes its weights."""
     return {k: model.metadata[k] for k in OWN_FACTS if k in model.metadata}
 
 

@@ -1,6 +1,6 @@
-"""Weights into models: published by name, or a local file; whole models, or a classifier's into a backbone.
+"""Loading weights into models: weights of the whole model, or of a classifier into the backbone.
 
-What does not fit is left out by name and said, never silently; what fits nothing at all is refused.
+Entries that do not fit are skipped and listed in a `LoadReport`. Weights of a different model raise an error.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ log = logging.getLogger("sightline")
 
 
 def shared_keys(network: nn.Module, model: nn.Module) -> dict[str, str | None]:
-    """Where the tensors of a classification network stand in a model built from its layers: its key → the model's key.
+    """Map the state dict keys of a classification network to those of a model built from its layers.
 
-    None stands for what the model leaves out, such as the classifier's last layer. By identity of the tensors, so it
-    holds however the layers were regrouped. To be called before either is moved.
+    A key maps to None if the model does not use its tensor, such as that of the classifier's last layer. Tensors are
+    compared by identity, so the layers may be regrouped in any way. Call this before moving either to a device.
     """
     own = {id(tensor): key for key, tensor in model.state_dict(keep_vars=True).items()}
     return {key: own.get(id(tensor)) for key, tensor in network.state_dict(keep_vars=True).items()}
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors by key of a `.safetensors` or PyTorch file, and the text metadata of the former.
+    """Read the state dict of a `.safetensors` or PyTorch file, and the metadata of a `.safetensors` file.
 
     Raises:
-        InputError: there is no such file, or it holds no state of a network.
+        InputError: there is no such file, or it does not contain a state dict.
     """
     path = Path(path)
-    if path.is_dir():  # a run's
+    if path.is_dir():  # the folder of a run
         path = next((path / n for n in ("best.safetensors", "last.safetensors") if (path / n).is_file()), path)
     if path.is_dir():
         raise InputError(
@@ -66,25 +66,25 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]
         if isinstance(content, dict) and isinstance(content.get(name), dict):
             content = content[name]
     if not isinstance(content, dict) or not any(isinstance(v, Tensor) for v in content.values()):
-        raise InputError(f"weights {path}: the file holds no tensors by name; a state dict of a network is needed")
+        raise InputError(f"weights {path}: the file holds no tensors by name; give a network's state dict")
     tensors = {k.removeprefix("module."): v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
     return tensors, {}
 
 
 def read_torch(path: str | Path, what: str) -> Any:
-    """What a file of `torch.save` holds, tensors and plain values alone; nothing in it is executed or imported.
+    """Read a file written by `torch.save`. Only tensors and plain values are loaded; no code is executed or imported.
 
     Args:
-        path: of the file.
-        what: how the message begins.
+        path: path of the file.
+        what: start of the error message.
 
     Raises:
-        InputError: it cannot be read, or holds anything else.
+        InputError: the file cannot be read, or contains other objects.
     """
     reading.require_file(path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickles that are refused anyway
+            warnings.simplefilter("ignore")  # about pickles, which are refused anyway
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whose words are of files in general, and many
         raise InputError(
@@ -96,23 +96,23 @@ def read_torch(path: str | Path, what: str) -> Any:
 def load_weights(
     model: Model, state: dict[str, Tensor], source: str, *, same_classes: bool = True, note: str = ""
 ) -> LoadReport:
-    """Set the model's entries from a checkpoint of the whole model, or of its backbone's classifier.
+    """Load a state dict of the whole model, or of the classifier that its backbone is made from.
 
     Args:
-        model: changed in place. `model.backbone_keys` says where a classifier's entries go, `model.class_layers` which
-            entries depend on the classes, `model.from_classifier(state)`, where there is one, gives a classifier's
-            entries the shapes of the model's.
-        state: tensors by key, with the keys of the model, of older versions of it, or of its backbone as a classifier.
+        model: model to load into, changed in place. Its attributes `backbone_keys`, `class_layers` and
+            `from_classifier` describe how a state dict fits it, see `Model`.
+        state: state dict with the keys of the model, of an older version of it, or of the backbone's classifier.
         source: the file, for the report.
-        same_classes: False leaves the layers that depend on the classes out, though their shapes may fit.
-        note: for the report, if layers that depend on the classes were loaded.
+        same_classes: whether the layers that depend on the classes are loaded. With False they are skipped, even if
+            their shapes fit.
+        note: note for the report if layers that depend on the classes were loaded.
 
     Returns:
-        What was loaded and what was not; a warning is logged where something was left out or assumed.
+        A report on what was loaded and what was not. A warning is logged if anything was skipped or assumed.
 
     Raises:
-        InputError: the weights are another model's: of its entries (or its backbone's) a quarter or more finds nothing
-            that fits, or a tenth or more of the file's belongs to layers that it does not have.
+        InputError: the weights belong to a different model: at least a quarter of the entries of the model (or of its
+            backbone) are missing or have a different shape, or at least a tenth of the file's entries are unknown.
     """
     own = model.state_dict()
     keys = model.backbone_keys
@@ -124,7 +124,7 @@ def load_weights(
     unknown = 0
     for key, value in state.items():
         if key.endswith("num_batches_tracked") and key not in (keys if as_backbone else own):
-            continue  # a frozen normalisation counts nothing
+            continue  # frozen batch norm does not count batches
         if as_backbone and key in keys and keys[key] is None:
             report.left_out.append(f"{key} (only the classifier uses it)")
             continue
@@ -144,15 +144,15 @@ def load_weights(
         if fitted.shape != value.shape:
             report.adapted.append(key)
         chosen[target] = fitted
-    wanted = {key for key in keys.values() if key is not None} if as_backbone else set(own)
-    wanted = {k for k in wanted if not k.endswith("num_batches_tracked") and not _depends_on_classes(model, k)}
-    fits = len(chosen.keys() & wanted)
-    if fits <= 0.75 * len(wanted) or unknown >= 0.1 * len(state):
+    expected = {key for key in keys.values() if key is not None} if as_backbone else set(own)
+    expected = {k for k in expected if not k.endswith("num_batches_tracked") and not _depends_on_classes(model, k)}
+    fits = len(chosen.keys() & expected)
+    if fits <= 0.75 * len(expected) or unknown >= 0.1 * len(state):
         what = "its backbone's" if as_backbone else "the model's"
         foreign = f", and {unknown} of the file's {len(state)} belong to layers it does not have" if unknown else ""
         raise InputError(
-            f"{source}: these are weights of another model than {model.title}: {fits} of {what} {len(wanted)} entries "
-            f"are there in the right shape{foreign} (the file begins with {_first(state)}); "
+            f"{source}: these are weights of another model than {model.title}: {fits} of {what} {len(expected)} "
+            f"entries are there in the right shape{foreign} (the file begins with {_first(state)}); "
             "choose the model they belong to"
         )
     model.load_state_dict(chosen, strict=False)
@@ -168,9 +168,9 @@ def load_weights(
 def _named_for(
     state: dict[str, Tensor], own: Collection[str], backbone: Collection[str]
 ) -> tuple[dict[str, Tensor], bool]:
-    """The checkpoint with today's keys, and whether they are those of the backbone's classifier."""
+    """The state dict with current keys, and whether these are the keys of the backbone's classifier."""
     state = {_current_key(key, state): value for key, value in state.items()}
-    inside = {key.removeprefix("network."): value for key, value in state.items()}  # of a model around a bare network
+    inside = {key.removeprefix("network."): value for key, value in state.items()}  # if a model wraps the network
     around = {f"network.{key}": value for key, value in inside.items()}
     candidates = [(state, own, False), (around, own, False), (inside, backbone, True)]
     best = max(candidates, key=lambda c: len(c[0].keys() & set(c[1])))
@@ -178,20 +178,20 @@ def _named_for(
 
 
 def _fit(value: Tensor, own: Tensor) -> Tensor | None:
-    """`value` in the shape of `own`, where that is the same or differs only in the channels of a first convolution."""
+    """`value` in the shape of `own` if the two differ at most in a first convolution's input channels; else None."""
     if value.shape == own.shape:
         return value
     first = value.ndim == 4 and own.ndim == 4 and value.shape[1] == 3 and value.shape[0] == own.shape[0]
     if first and value.shape[2:] == own.shape[2:]:
         channels = own.shape[1]
         mean = value.mean(1, keepdim=True)
-        # a grey image seen as three equal channels gives the same sums; more channels share them
+        # gives the same output for a grey image as for its three equal channels; more channels share the weights
         return mean.expand(-1, channels, -1, -1) * (3 / channels)
     return None
 
 
 def head_fits(model: Model, state: dict[str, Tensor]) -> bool:
-    """Whether a checkpoint of the whole model has all its layers that depend on the classes, in the same shape."""
+    """Whether a state dict has all layers of the model that depend on the classes, with the same shapes."""
     own = model.state_dict()
     state, _ = _named_for(state, own.keys(), ())
     layers = [key for key in own if _depends_on_classes(model, key)]
@@ -203,10 +203,10 @@ def _depends_on_classes(model: Model, key: str) -> bool:
 
 
 def _current_key(key: str, state: Collection[str]) -> str:
-    """Today's name of an entry of an older published checkpoint, which has the entries `state`."""
+    """The current key of an entry of an older published checkpoint with the entries `state`."""
     parts = key.split(".")
     if re.match(r"head\.(classification|regression)_head\.conv\.[0246]\.\w+$", key):
-        # RetinaNet's convolutions stood among their activations, as FCOS's do to this day, with norms between them
+        # older RetinaNet heads number convolutions and activations together, as FCOS's heads still do
         if ".".join([*parts[:3], "1.weight"]) in state:
             return key
         return ".".join([*parts[:3], str(int(parts[3]) // 2), "0", parts[4]])

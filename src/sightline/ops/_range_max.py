@@ -1,7 +1,7 @@
 """The largest value in rectangles of a map: what RoI pooling needs.
 
 Four windows whose sides are powers of two cover a rectangle (they overlap, which a maximum does not mind), and the
-maxima of all windows of one size follow from those of half the size by one comparison a cell (a sparse table: Bender
+maxima of all windows of one size follow from those of half the size by one comparison per cell (a sparse table: Bender
 and Farach-Colton 2000, in two dimensions). So the cost of a rectangle does not depend on its size.
 """
 

@@ -26,7 +26,7 @@ class SampleGrid:
     Attributes:
         start: [K, 2] x, y of each region's corner, in cells of its map; cell (0, 0) has its value at (0, 0).
         bin_size: [K, 2] width and height of its bins in cells.
-        samples: [K, 2] samples a bin along x and y: whole numbers ≥ 0, in the boxes' dtype.
+        samples: [K, 2] samples per bin along x and y: whole numbers ≥ 0, in the boxes' dtype.
         size: [K, 2] int64 width and height of its map.
         first: [K, 1, 1] int64, table row of its map's cell (0, 0); [K, height, width] where each bin has its own map.
         level: [K] int64, the number of the table its map is in, or None where there is but one.
@@ -53,7 +53,7 @@ class SampleGrid:
         neighbours do, because a processor's cache then still holds the cells they share.
 
         Yields:
-            Ids of the regions, the number of samples a bin they are padded to, their level.
+            Ids of the regions, the number of samples per bin they are padded to, their level.
         """
         middle = (self.start[:, 1] + self.bin_size[:, 1] * (self.bins[0] / 2)).nan_to_num().clamp(0, 1e6).long()
         order = (self.first[:, 0, 0] + middle * self.size[:, 0]).argsort(stable=True)
@@ -157,7 +157,7 @@ def read_samples(maps: Sequence[Tensor], grid: SampleGrid, largest: bool = False
     """The mean (or the largest) of the samples in each bin; a bin without samples is 0.
 
     Args:
-        maps: one tensor a level, [..., C, H, W] float32 or float64. Its table has a row for each (..., y, x).
+        maps: one tensor per level, [..., C, H, W] float32 or float64. Its table has a row for each (..., y, x).
         grid: of K regions.
         largest: the largest sample instead of the mean; of equal ones the first receives the gradient.
 

@@ -1,6 +1,6 @@
 """Anchors: the boxes a dense predictor starts from, one set for each cell of each feature map.
 
-All anchors are [N, 4] xyxy. In a map of H×W cells with K anchors a cell, anchor k of cell (row, column) is number
+All anchors are [N, 4] xyxy. In a map of H×W cells with K anchors per cell, anchor k of cell (row, column) is number
 (row · W + column) · K + k, the order in which a head's [K·4, H, W] output is read after moving its channels to the end.
 """
 
@@ -75,13 +75,13 @@ def pyramid_anchors(
     """The anchors of every level of a feature pyramid.
 
     Args:
-        bases: one [K, 4] tensor a level, see `base_anchors`.
+        bases: one [K, 4] tensor per level, see `base_anchors`.
         feature_sizes: (H, W) of each level's map.
         image_size: (height, width) of the padded batch; a level's stride is this over the map's size, rounded down.
         device, dtype: of the result; where None, those of `bases`.
 
     Returns:
-        One [H · W · K, 4] xyxy tensor a level, in pixels of the padded batch.
+        One [H · W · K, 4] xyxy tensor per level, in pixels of the padded batch.
 
     Raises:
         InputError: there are not as many bases as maps.
@@ -107,7 +107,7 @@ def default_box_shapes(
     """The shapes of SSD's default boxes, one set for each feature map.
 
     Map k of scale s_k has two squares, of sides s_k and √(s_k · s_k+1), and for each ratio r one box of width s_k · √r
-    and height s_k / √r and one with the two exchanged: 2 + 2 · len(ratios[k]) boxes a cell.
+    and height s_k / √r and one with the two exchanged: 2 + 2 · len(ratios[k]) boxes per cell.
 
     Args:
         ratios: for each map the ratios beside 1, e.g. [[2], [2, 3], [2, 3], [2, 3], [2], [2]] in SSD300.

@@ -51,8 +51,8 @@ def match_threshold(iou: Tensor, high: float, low: float, allow_low_quality: boo
     matches = torch.where(overlap >= low, matches, BACKGROUND)
     if allow_low_quality:
         most = iou.amax(1, keepdim=True)
-        wanted = (iou == most.masked_fill(most <= 0, torch.inf)).any(0)
-        matches = torch.where(wanted, best, matches)
+        claimed = (iou == most.masked_fill(most <= 0, torch.inf)).any(0)
+        matches = torch.where(claimed, best, matches)
     return matches
 
 

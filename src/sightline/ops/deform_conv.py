@@ -58,8 +58,8 @@ def deform_conv2d(
     """
     kernel = (weight.shape[-2], weight.shape[-1])
     plan = _plan(x, offset, weight, bias, kernel, _pair(stride), _pair(padding), _pair(dilation), mask)
-    wanted = [t for t in (x, offset, weight, mask) if t is not None and t.requires_grad]
-    convolve = _Convolve.apply if torch.is_grad_enabled() and wanted else _convolve
+    differentiable = [t for t in (x, offset, weight, mask) if t is not None and t.requires_grad]
+    convolve = _Convolve.apply if torch.is_grad_enabled() and differentiable else _convolve
     out: Tensor = convolve(plan, wide(x), wide(offset), wide(weight), None if mask is None else wide(mask))
     if bias is not None:
         out = out + bias.to(out.dtype)[:, None, None]
@@ -290,8 +290,8 @@ def _plan(
         for s, p, d, k, t in zip(x.shape[-2:], padding, dilation, kernel, stride, strict=True)
     )
     offset_groups = offset.shape[1] // (2 * taps)
-    wanted = (len(x), max(offset_groups, 1) * 2 * taps, height, width)
-    if height < 1 or width < 1 or offset_groups == 0 or channels % offset_groups or offset.shape != wanted:
+    expected = (len(x), max(offset_groups, 1) * 2 * taps, height, width)
+    if height < 1 or width < 1 or offset_groups == 0 or channels % offset_groups or offset.shape != expected:
         raise InputError(
             f"offset has shape {list(offset.shape)}, but for this convolution it must be [{len(x)}, D·{2 * taps}, "
             f"{height}, {width}], where D divides the {channels} channels"

@@ -1,6 +1,6 @@
 """Losses of detectors: how far boxes are from their targets, and classes from theirs.
 
-All take `reduction`: "none" (the default) gives one loss an item, "sum" and "mean" a scalar. The mean of no items is 0
+All take `reduction`: "none" (the default) gives one loss per item, "sum" and "mean" a scalar. The mean of no items is 0
 and still part of the graph, so that an image without objects trains like any other. Half-precision inputs are worked
 out in float32.
 """
@@ -38,7 +38,7 @@ def smooth_l1_loss(prediction: Tensor, target: Tensor, beta: float = 1.0, reduct
         reduction: "none" [...], "mean" or "sum".
 
     Raises:
-        InputError: the shapes differ, or `reduction` is another word.
+        InputError: the shapes differ, or `reduction` is unknown.
 
     Source: Girshick, Fast R-CNN, 2015, equation 3 (β = 1).
     """
@@ -56,7 +56,7 @@ def huber_loss(prediction: Tensor, target: Tensor, delta: float = 1.0, reduction
         reduction: "none" [...], "mean" or "sum".
 
     Raises:
-        InputError: the shapes differ, or `reduction` is another word.
+        InputError: the shapes differ, or `reduction` is unknown.
 
     Source: Huber, Robust Estimation of a Location Parameter, 1964.
     """
@@ -78,7 +78,7 @@ def sigmoid_focal_loss(
         reduction: "none" [...], "mean" or "sum". Detectors divide the sum by the number of positives.
 
     Raises:
-        InputError: the shapes differ, or `reduction` is another word.
+        InputError: the shapes differ, or `reduction` is unknown.
 
     Source: Lin et al., Focal Loss for Dense Object Detection, 2017, equation 5.
     """
@@ -112,7 +112,7 @@ def softmax_focal_loss(
         reduction: "none" ([N] or [N, ...]), "mean" or "sum".
 
     Raises:
-        InputError: labels do not fit the logits, or `reduction` is another word.
+        InputError: labels do not fit the logits, or `reduction` is unknown.
 
     Source: Lin et al., Focal Loss for Dense Object Detection, 2017, section 3, with the softmax in the sigmoid's place.
     """
@@ -136,7 +136,7 @@ def iou_loss(prediction: Tensor, target: Tensor, reduction: Reduction = "none") 
         reduction: "none" [N], "mean" or "sum".
 
     Raises:
-        InputError: the shapes differ, or `reduction` is another word.
+        InputError: the shapes differ, or `reduction` is unknown.
 
     Source: Yu et al., UnitBox, 2016, whose loss is −log IoU; the linear form is the one in use since.
     """
@@ -217,7 +217,7 @@ def quality_focal_loss(logits: Tensor, targets: Tensor, beta: float = 2.0, reduc
         reduction: "none" [...], "mean" or "sum". Detectors divide the sum by the sum of the qualities.
 
     Raises:
-        InputError: the shapes differ, or `reduction` is another word.
+        InputError: the shapes differ, or `reduction` is unknown.
 
     Source: Li et al., Generalized Focal Loss, 2020, equation 2.
     """
@@ -241,7 +241,7 @@ def varifocal_loss(
         reduction: "none" [...], "mean" or "sum". Detectors divide the sum by the sum of the qualities.
 
     Raises:
-        InputError: the shapes differ, or `reduction` is another word.
+        InputError: the shapes differ, or `reduction` is unknown.
 
     Source: Zhang et al., VarifocalNet, 2021, equation 2. The weights pass no gradient on.
     """
@@ -263,7 +263,7 @@ def distribution_focal_loss(logits: Tensor, targets: Tensor, reduction: Reductio
         reduction: "none" [...], "mean" or "sum".
 
     Raises:
-        InputError: the shapes do not fit, or `reduction` is another word.
+        InputError: the shapes do not fit, or `reduction` is unknown.
 
     Source: Li et al., Generalized Focal Loss, 2020, equation 6.
     """

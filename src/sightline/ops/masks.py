@@ -53,7 +53,7 @@ def paste_masks(masks: Tensor, boxes: Tensor, size: Size, threshold: float | Non
         masks = masks[:, 0]
     if masks.ndim != 3 or len(masks) != len(boxes):
         raise InputError(
-            f"masks {list(masks.shape)} do not fit {len(boxes)} boxes; give [N, M, M] or [N, 1, M, M], one mask a box"
+            f"masks {list(masks.shape)} do not fit {len(boxes)} boxes; give [N, M, M] or [N, 1, M, M], one mask per box"
         )
     height, width = size
     dtype = masks.dtype if threshold is None else torch.bool

@@ -21,8 +21,8 @@ def hard_negatives(loss: Tensor, positive: Tensor, ratio: float = 3.0) -> Tensor
 
     Source: Liu et al., SSD, 2016, section 2.2, "Hard negative mining".
     """
-    wanted = ratio * positive.sum(1, keepdim=True)
+    count = ratio * positive.sum(1, keepdim=True)
     order = loss.masked_fill(positive, -torch.inf).sort(dim=1, descending=True, stable=True).indices
     position = torch.arange(loss.shape[1], device=loss.device).expand_as(order)
     rank = torch.empty_like(order).scatter_(1, order, position)
-    return (rank < wanted) & ~positive
+    return (rank < count) & ~positive

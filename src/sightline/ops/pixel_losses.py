@@ -189,7 +189,7 @@ def _by_class(weights: Weights, logits: Tensor) -> Tensor:
     own = torch.as_tensor(weights, dtype=at_least_float32(logits).dtype, device=logits.device)
     if own.shape != logits.shape[1:2]:
         raise InputError(
-            f"there are {own.numel()} class weights but {logits.shape[1]} classes; give one a class, in their order"
+            f"there are {own.numel()} class weights but {logits.shape[1]} classes; give one per class, in their order"
         )
     return own
 

@@ -1,7 +1,7 @@
-"""What flows through the library: images in, `Instances`, `ClassMap` or `ClassScores` out, and the classes' names.
+"""Data types of the library: image batches, targets and predictions, class names, and images with a camera.
 
-Targets and predictions are of the same types. Coordinates are pixels of the image they belong to, x to the right and y
-down, with (0, 0) at the outer corner of the top-left pixel; boxes are (x1, y1, x2, y2).
+Targets and predictions have the same types: `Instances`, `ClassMap` or `ClassScores`. Coordinates are in pixels of the
+image, with x to the right and y down. (0, 0) is the outer corner of the top-left pixel. Boxes are (x1, y1, x2, y2).
 """
 
 from sightline.structures.batch import ImageBatch, require_images

@@ -1,4 +1,4 @@
-"""Images on their way into a model."""
+"""A batch of images, as a model's network takes it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from sightline.structures.view import Camera
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """Images of different sizes as one padded tensor, made by a model's preprocessing.
+    """Images of different sizes in one padded tensor, as a model's preprocessing returns them.
 
     Attributes:
-        tensor: [N, C, H, W] float; each image lies at the top left, the rest is padding.
+        tensor: [N, C, H, W] float. Each image is at the top left; the rest is padding.
         sizes: (height, width) of each image inside the tensor.
-        original_sizes: (height, width) of each image as it came in.
-        cameras: of each image, in the batch's pixels; None for an image that came in without one (see `View`). Empty
-            where none has one.
+        original_sizes: (height, width) of each image before preprocessing.
+        cameras: camera of each image, in pixels of the batch; None for an image without a camera (see `View`). Empty if
+            no image has a camera.
     """
 
     tensor: Tensor
@@ -35,7 +35,7 @@ class ImageBatch:
     def pad(
         cls, images: Sequence[Tensor], original_sizes: Sequence[Size], divisor: int = 1, value: float = 0.0
     ) -> ImageBatch:
-        """Pad `images` ([C, Hi, Wi] each) at the right and bottom to one size, a multiple of `divisor`."""
+        """Pad `images` ([C, Hi, Wi] each) at the right and bottom to a common size, a multiple of `divisor`."""
         sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
         height = math.ceil(max(h for h, _ in sizes) / divisor) * divisor
         width = math.ceil(max(w for _, w in sizes) / divisor) * divisor
@@ -47,8 +47,8 @@ class ImageBatch:
                 slot[:, : image.shape[-2], : image.shape[-1]] = image
         return cls(tensor, sizes, list(original_sizes))
 
-    def of_cameras(self, cameras: Sequence[Camera | None]) -> ImageBatch:
-        """The same batch with the cameras of its images as they came in."""
+    def with_cameras(self, cameras: Sequence[Camera | None]) -> ImageBatch:
+        """The same batch with cameras, given in pixels of the original images."""
         if not any(cameras):
             return self
         pairs = zip(cameras, self.original_sizes, self.sizes, strict=True)
@@ -58,7 +58,7 @@ class ImageBatch:
         """The cameras of all images.
 
         Raises:
-            InputError: an image has none.
+            InputError: an image has no camera.
         """
         known = [camera for camera in self.cameras if camera is not None]
         if len(known) < len(self.sizes):
@@ -70,7 +70,7 @@ class ImageBatch:
 
     @property
     def scales(self) -> list[tuple[float, float]]:
-        """(x, y) factors from original pixels to the batch's pixels, one pair an image."""
+        """(x, y) scale factors from original pixels to pixels of the batch, one pair per image."""
         return [(w / ow, h / oh) for (h, w), (oh, ow) in zip(self.sizes, self.original_sizes, strict=True)]
 
     def __len__(self) -> int:
@@ -78,15 +78,15 @@ class ImageBatch:
 
 
 def require_images(images: Sequence[Tensor], channels: int) -> None:
-    """Refuse what a model cannot take as images.
+    """Check that a model can take these images.
 
     Args:
-        images: to be [C, H, W] each, uint8 or float in [0, 1].
-        channels: the C that the model takes.
+        images: [C, H, W] each, uint8 or float in [0, 1].
+        channels: number of channels C that the model takes.
 
     Raises:
-        InputError: there are none; one has another number of channels, no pixels, or a dtype that does not say its
-            range.
+        InputError: the list is empty, or an image has a different number of channels, no pixels, or an integer dtype
+            other than uint8.
     """
     if len(images) == 0:
         raise InputError("there are no images; give at least one")

@@ -1,4 +1,4 @@
-"""One class for each pixel of an image."""
+"""Semantic segmentation: one class per pixel."""
 
 from __future__ import annotations
 
@@ -13,18 +13,21 @@ from sightline.structures.size import Size
 from sightline.words import listed
 
 IGNORE = -1
-"""The class id of pixels that neither train nor count in a `ClassMap`."""
+"""The label of pixels that losses and metrics ignore, in a `ClassMap`."""
 
 
 @dataclass(frozen=True, repr=False)
 class ClassMap:
-    """One class for each pixel.
+    """The target or prediction of semantic segmentation: one class per pixel.
 
     Attributes:
-        labels: [H, W] int64, class ids 0 … K−1, or `IGNORE`.
-        classes: names of the classes, or None where they are not known.
-        scores: [K, H, W] float probabilities, for predictions.
-        source: the file or item it belongs to.
+        labels: [H, W] int64 class ids 0 … K−1, or `IGNORE`.
+        classes: names of the classes, or None if they are unknown.
+        scores: [K, H, W] float class probabilities of a prediction, or None.
+        source: file or item that the map belongs to, or None.
+
+    Raises:
+        InputError: a shape is wrong, or a label is neither a class id nor `IGNORE`.
     """
 
     labels: Tensor
@@ -45,7 +48,7 @@ class ClassMap:
                 bad_id = low if low < IGNORE else high
                 raise InputError(
                     f"{what}the map holds id {bad_id}, but there are {len(self.classes)} classes: "
-                    f"ids are 0 to {len(self.classes) - 1}, or {IGNORE} for pixels that do not count"
+                    f"ids are 0 to {len(self.classes) - 1}, or {IGNORE} for pixels to ignore"
                 )
 
     @property

@@ -1,4 +1,4 @@
-"""The class of a whole image."""
+"""Classification: the class of a whole image."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from sightline.structures.whole_image import WholeImage
 
 @dataclass(frozen=True)
 class ClassScores(WholeImage):
-    """What a whole image shows.
+    """The target or prediction of image classification.
 
     Attributes:
         image_size: (height, width) of the image in pixels.
-        label: id of the one class, for a target; None where only scores are known.
-        scores: [K] float probabilities, for a prediction (or a soft target).
-        classes: names of the classes, or None where they are not known.
-        source: the file or item it belongs to.
+        label: class id of a target; None if only scores are known.
+        scores: [K] float class probabilities of a prediction (or of a soft target), or None.
+        classes: names of the classes, or None if they are unknown.
+        source: file or item that the label belongs to, or None.
+
+    Raises:
+        InputError: both label and scores are missing, the label is not a class id, or the number of scores is wrong.
     """
 
     image_size: Size
@@ -42,8 +45,12 @@ class ClassScores(WholeImage):
             )
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:
-        """The k best classes with their scores, best first."""
+        """The names and scores of the k classes with the highest scores, in descending order.
+
+        Raises:
+            InputError: scores or class names are missing.
+        """
         if self.scores is None or self.classes is None:
-            raise InputError("the best classes are known only where there are scores and class names")
+            raise InputError("the best classes need scores and class names; these class scores lack one of them")
         values, ids = self.scores.topk(min(k, len(self.classes)))
         return [(self.classes[i], v) for i, v in zip(ids.tolist(), values.tolist(), strict=True)]

@@ -1,4 +1,4 @@
-"""The names of the classes behind the ids."""
+"""Class names by class id."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from sightline.words import did_you_mean, listed
 _UNPRINTABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\ud800-\\udfff]")
 
 BACKGROUND = "background"
-"""What is where no object is; a class of this name is not tinted in pictures."""
+"""Name of the background class. `sightline.draw` does not tint pixels of a class with this name."""
 
 
 class Classes(Sequence[str]):
-    """The names of K classes; ids are positions 0 … K−1, without background and without gaps. Immutable.
+    """An immutable sequence of K class names. A class id is a position 0 … K−1; detectors have no background class.
 
     Args:
-        names: distinct, non-empty names in the order of their ids.
+        names: distinct, non-empty names, in the order of their ids.
 
     Raises:
-        InputError: a name is empty, is not a string, holds a line break or another control character, or occurs twice.
+        InputError: a name is empty, is not a string, contains a line break or another control character, or occurs
+            twice.
     """
 
     def __init__(self, names: Iterable[str]):
@@ -30,7 +31,7 @@ class Classes(Sequence[str]):
             raise InputError(f"classes must be a list of names, not the single string {names!r}; write [{names!r}]")
         if not isinstance(names, Iterable):
             raise InputError(
-                f"classes must be a list of names, not {names!r}; write their names, such as ['cat', 'dog']"
+                f"classes must be a list of names, not {names!r}; give their names, such as ['cat', 'dog']"
             )
         self.names = tuple(names)
         seen: set[str] = set()
@@ -74,21 +75,26 @@ class Classes(Sequence[str]):
         return f"Classes({len(self)}: {listed(self.names)})"
 
     def id(self, name: str) -> int:
-        """The id of `name`; an unknown name is refused with the nearest known one."""
+        """The id of the class `name`.
+
+        Raises:
+            InputError: there is no such class. The message suggests the nearest name.
+        """
         if name not in self._ids:
-            hint = did_you_mean(name, self.names, f"known are {listed(self.names, 10)}")
+            hint = did_you_mean(name, self.names, f"the classes are {listed(self.names, 10)}")
             raise InputError(f"unknown class {name!r}; {hint}")
         return self._ids[name]
 
     def require_same(self, other: Classes, mine: str, theirs: str) -> None:
-        """Refuse `other` by name unless both hold the same names in the same order.
+        """Check that `other` has the same names in the same order.
 
         Args:
-            other: the classes to compare with.
-            mine, theirs: what the two belong to, for the sentence ("the model", "the dataset").
+            other: classes to compare with.
+            mine, theirs: owners of the two, for the message ("the model", "the dataset").
 
         Raises:
-            ClassMismatch: naming what is missing, what is more, or that the order differs.
+            ClassMismatch: the names or their order differ. The message lists missing and additional names, or the first
+                position that differs.
         """
         if self == other:
             return

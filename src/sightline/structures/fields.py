@@ -1,14 +1,14 @@
-"""The fields of `Instances`, one row per field.
+"""The fields of `Instances`: a table with one row per field.
 
-Whatever handles fields one by one asks these rows: the checks of `Instances`, resizing, augmentation, mosaics, packing,
-JSON files and drawing. A field of your own is one more row:
+The table says how each field is checked, resized, augmented, packed, written to JSON and drawn. To define a field of
+your own, add a row:
 
     from sightline.structures import fields
 
     fields.add(fields.Field("velocity", shape=(2,), geometry="vectors", meaning="pixels per frame"))
 
-A field without a row stays with its object when objects are selected, moved to a device or joined; it does not change
-with the image, and is not written to files of predictions.
+A field without a row follows its object when objects are selected, moved to a device or concatenated. It does not
+change with the image, and is not written to prediction files.
 """
 
 from __future__ import annotations
@@ -26,33 +26,35 @@ from sightline.structures.classes import Classes
 from sightline.structures.size import Size
 
 Check = Callable[[Any, Size, Classes | None], str | None]
-"""(values, (height, width) of the image, classes) → what is wrong with the values, or None."""
+"""(values, (height, width) of the image, classes) → a description of what is wrong with the values, or None."""
 
 
 @dataclass(frozen=True)
 class Field:
-    """What is known of one field of `Instances`.
+    """Description of one field of `Instances`.
 
     Attributes:
-        name: of the field.
-        shape: of one object's value: sizes, or letters for sizes that differ ("P"). None for a list of values.
-        dtype: "float" (any floating point type is kept, others become float32), "int64" or "bool"; of a list, the type
-            of its values in words ("str"), or "".
-        meaning: for the documentation.
-        geometry: how values follow the image when it is resized, flipped, warped or cropped; a key of
-            `sightline.ops.geometry.GEOMETRIES`. "none": they do not. "boxes": x1, y1, x2, y2 in pixels. "points": x, y
-            in pixels and visibility. "vectors": x, y in pixels, without a place. "pixels": one value for each pixel of
-            the image. "areas": in pixels. "scene": in metres or another unit of the scene, which a change of the image
-            alone would make wrong.
-        pairs: points come in left and right pairs that change places in a mirrored image (`Dataset.keypoint_swap`).
-        outline: the pixels are the object itself, so boxes, areas and visible shares are measured by them.
-        missing: value of the objects of an image without the field, when images are joined of which some have it; None
-            if the field is then left out.
-        json: name of the field in JSON files; "" for its own, None if it is not written.
-        decimals: digits after the point in JSON files.
-        flat: the numbers of an object are one list in JSON files, whatever their shape.
-        drawn: how `sightline.draw` shows it; a key of `sightline.report.draw_objects.DRAWN`, or "" for not at all.
-        check: finds what is wrong with values, beyond their shape.
+        name: name of the field.
+        shape: shape of one object's value: sizes, or letters for variable sizes ("P"). None for a list of values.
+        dtype: "float" (floating point dtypes are kept, others are converted to float32), "int64" or "bool"; for a
+            list, the type of its values as text ("str"), or "".
+        meaning: description for the documentation.
+        geometry: how values change when the image is resized, flipped, warped or cropped; a key of
+            `sightline.ops.geometry.GEOMETRIES`. "none": not at all. "boxes": (x1, y1, x2, y2) in pixels. "points":
+            (x, y) in pixels and visibility. "vectors": displacements (x, y) in pixels. "pixels": one value per pixel
+            of the image. "areas": areas in pixels. "scene": metres or another unit of the scene; such values become
+            invalid when the image is warped or cropped without its camera.
+        pairs: whether points come in left and right pairs, which are swapped when the image is mirrored (see
+            `Dataset.keypoint_swap`).
+        outline: whether the pixels are the object itself, so that boxes, areas and visible fractions follow from them.
+        missing: value for objects of images without the field, when they are combined with images that have it (in a
+            mosaic, for example). None leaves the field out.
+        json: name of the field in JSON files; "" for `name`, None if the field is not written.
+        decimals: number of decimals in JSON files.
+        flat: whether JSON files hold the values of an object as one flat list.
+        drawn: how `sightline.draw` draws the field; a key of `sightline.report.draw_objects.DRAWN`, or "" if it does
+            not.
+        check: function that describes what is wrong with the values beyond their shape, or None.
     """
 
     name: str
@@ -71,20 +73,20 @@ class Field:
 
     @property
     def form(self) -> str:
-        """Shape and type in words, such as "[N, 4] float" or "list of N str"."""
+        """Shape and dtype as text, such as "[N, 4] float" or "list of N str"."""
         if self.shape is None:
             return f"list of N {self.dtype}".rstrip()
         return f"[{', '.join(['N', *map(str, self.shape)])}] {self.dtype}"
 
     @property
     def packed(self) -> str:
-        """Name of the field that holds masks as COCO's compressed RLE in place of bitmaps."""
+        """Name of the field that stores the masks as compressed COCO RLE instead of bitmaps."""
         return f"{self.name.removesuffix('s')}_rles"
 
     def fitted(self, value: Any) -> Any:
-        """`value` as the field holds it: a tensor of its type, or a list; an empty list becomes a tensor of its shape.
+        """`value` converted to the field's dtype: a tensor, or a list. An empty list becomes an empty tensor.
 
-        The shape of other values is for `wrong_shape` to judge.
+        Shapes are not checked; see `wrong_shape`.
         """
         if self.shape is None:
             return list(value)
@@ -96,14 +98,14 @@ class Field:
         return tensor if tensor.is_floating_point() else tensor.float()
 
     def wrong_shape(self, value: Any) -> str | None:
-        """What is wrong with the shape of a tensor, or None."""
+        """A message if the tensor has the wrong shape, else None."""
         if self.shape is None:
             return None
         fits = value.ndim == 1 + len(self.shape) and all(
             isinstance(want, str) or want == have for want, have in zip(self.shape, value.shape[1:], strict=True)
         )
-        wanted = ", ".join(["any", *(str(size) if isinstance(size, int) else "any" for size in self.shape)])
-        return None if fits else f"{self.name} must have shape [{wanted}], not {list(value.shape)}"
+        expected = ", ".join(["any", *(str(size) if isinstance(size, int) else "any" for size in self.shape)])
+        return None if fits else f"{self.name} must have shape [{expected}], not {list(value.shape)}"
 
 
 _DTYPES = {"int64": torch.int64, "bool": torch.bool}
@@ -189,14 +191,14 @@ _ROWS = (
 )
 
 FIELDS: dict[str, Field] = {row.name: row for row in _ROWS}
-"""The fields with a row, by name; `add` adds one."""
+"""Rows of the table by field name; `add` adds a row."""
 
 
 def add(field: Field) -> None:
-    """Let `Instances` know one more field.
+    """Add a field to the table.
 
     Raises:
-        InputError: a field of this name is known.
+        InputError: there is a field of this name already.
     """
     if field.name in FIELDS:
         raise InputError(f"there is a field {field.name!r} already ({FIELDS[field.name].meaning}); choose another name")
@@ -204,5 +206,5 @@ def add(field: Field) -> None:
 
 
 def field_of(name: str) -> Field:
-    """The row of a field; for a field without one, a row that says nothing."""
+    """The row of a field; a row of default values for a field that is not in the table."""
     return FIELDS.get(name) or Field(name, None)

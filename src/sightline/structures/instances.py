@@ -1,4 +1,4 @@
-"""The objects of one image."""
+"""Detection: the objects of one image."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from sightline.words import listed
 
 
 class Instances:
-    """The objects of one image: fields of equal length N, the image's size, and the classes' names.
+    """The objects of one image: fields of length N, the size of the image, and the class names.
 
-    Any keyword is a field. Fields with a row in `sightline.structures.fields` are checked, and follow the image when
-    it is resized or augmented; `fields.add` adds a row:
+    Every other keyword is a field. The fields in this table are checked, and are transformed together with the image
+    when it is resized or augmented. `sightline.structures.fields.add` adds a field to the table.
 
     =============  =======================  ===============================================================
     field          shape and dtype          meaning
@@ -39,12 +39,12 @@ class Instances:
 
     Args:
         image_size: (height, width) of the image in pixels.
-        classes: names of the classes, or None where they are not known.
-        source: the file or item the objects belong to, for messages and predictions of whole folders.
-        fields: tensors or lists, all of length N. Without any field the image is empty: N = 0.
+        classes: names of the classes, or None if they are unknown.
+        source: file or item that the objects belong to. It appears in error messages and in prediction files.
+        fields: tensors or lists, all of length N. Without fields, N is 0.
 
     Raises:
-        InputError: lengths differ; a box is not finite or inverted; a label is not a class's id; a shape is wrong.
+        InputError: the lengths differ, a shape is wrong, a box is not finite or inverted, or a label is not a class id.
     """
 
     boxes: Tensor
@@ -72,9 +72,9 @@ class Instances:
     def unchecked(
         cls, image_size: Size, *, classes: Classes | None, source: str | None = None, **fields: Any
     ) -> Instances:
-        """As the constructor, without looking at values: for decoders, whose results are right by construction.
+        """Like the constructor, but without checking the values.
 
-        Looking would stop an accelerator's queue at every image.
+        For decoders, whose results are valid by construction: checking would synchronise with the GPU for every image.
         """
         self = cls.__new__(cls)
         self.image_size, self.classes, self.source, self._fields = image_size, classes, source, fields
@@ -109,7 +109,7 @@ class Instances:
         return (self[i : i + 1] for i in range(len(self)))
 
     def __getitem__(self, item: Tensor | slice | int | Sequence[int]) -> Instances:
-        """The chosen objects: a bool mask [N], ids, a slice, or one position (the result then has length 1)."""
+        """Select objects by a bool mask [N], indices, a slice, or one index (the result then has length 1)."""
         if isinstance(item, int):
             if not -len(self) <= item < len(self):
                 raise IndexError(f"object {item} of {len(self)}")
@@ -129,11 +129,11 @@ class Instances:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """The fields by name (a new dict; the values are not copied)."""
+        """The fields by name: a new dict with the same values."""
         return dict(self._fields)
 
     def replace(self, *, image_size: Size | None = None, **fields: Any) -> Instances:
-        """A copy with fields set anew or added, and another image size where given; not checked again."""
+        """A copy with some fields, and the image size if given, replaced or added. The values are not checked."""
         merged = self._fields | fields
         return Instances.unchecked(image_size or self.image_size, classes=self.classes, source=self.source, **merged)
 
@@ -147,14 +147,14 @@ class Instances:
     def names(self) -> list[str]:
         """The class name of each object."""
         if self.classes is None:
-            raise InputError("these instances carry no class names; make them with classes=")
+            raise InputError("these instances have no class names; create them with classes=…")
         return [self.classes[i] for i in self.labels.tolist()]
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self._fields]
 
     def __repr__(self) -> str:
-        """How many objects of which classes, and the first few with scores and boxes in pixels."""
+        """The number of objects per class, and the first few objects with scores and boxes in pixels."""
         height, width = self.image_size
         where = f" of {self.source}" if self.source else ""
         objects = f"{len(self)} object{'' if len(self) == 1 else 's'}"
@@ -183,7 +183,7 @@ class Instances:
 
 
 _SHOWN = 5
-"""Objects that `repr` lists."""
+"""Number of objects that `repr` lists."""
 
 
 def _as_field(name: str, value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The size of an image."""
+"""The size of an image or a feature map."""
 
 Size = tuple[int, int]
-"""Height and width, in pixels."""
+"""(height, width) in pixels."""

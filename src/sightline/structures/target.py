@@ -5,4 +5,4 @@ from sightline.structures.class_scores import ClassScores
 from sightline.structures.instances import Instances
 
 Target = Instances | ClassMap | ClassScores
-"""What a model is taught by, and what it answers with."""
+"""Type of a target or a prediction."""

@@ -1,4 +1,4 @@
-"""An image with what is known of the camera that took it."""
+"""Images with camera parameters."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from sightline.structures.size import Size
 
 @dataclass(frozen=True, eq=False)
 class Camera:
-    """What is known of a camera and of the distances in its image.
+    """The intrinsics of a camera, and the depth map of its image if there is one.
 
     Attributes:
-        intrinsics: [3, 3] float64: (X, Y, Z) in metres, Z forwards, to pixels (x·Z, y·Z, Z). Pixels count from the
-            outer corner of the top-left pixel, so the principal point is half a pixel more than where pixels count
-            from that pixel's centre.
-        depth: [H, W], the distance Z of each pixel in units of `depth_scale`; 0 where it is not known. None without.
+        intrinsics: [3, 3] float64 matrix from camera coordinates (X, Y, Z) in metres, with Z pointing forwards, to
+            homogeneous pixels (x·Z, y·Z, Z). Pixel coordinates start at the outer corner of the top-left pixel. If
+            yours start at the centre of that pixel, add 0.5 to both coordinates of the principal point.
+        depth: [H, W] depth Z of each pixel in units of `depth_scale`, 0 where it is unknown; None without a depth map.
         depth_scale: metres per unit of depth, such as 0.001 for millimetres.
     """
 
@@ -29,30 +29,30 @@ class Camera:
     depth_scale: float = 1.0
 
     def moved(self, matrix: Any, size: Size) -> Camera:
-        """The camera of an image whose pixels were moved; a mirrored image has a negative focal length.
+        """The camera of an image after an affine transform of its pixels.
 
-        The scene stays as it was, so whatever is in metres stays true.
+        A mirrored image has a negative focal length. The scene does not change, so quantities in metres stay valid.
 
         Args:
-            matrix: [3, 3] affine, pixels of the image → pixels of the moved one.
-            size: (height, width) of the moved image.
+            matrix: [3, 3] affine matrix from pixels of the image to pixels of the transformed image.
+            size: (height, width) of the transformed image.
         """
         matrix = torch.as_tensor(matrix, dtype=torch.float64)
         depth = None if self.depth is None else _nearest(self.depth, matrix.inverse(), size)
         return Camera(matrix @ self.intrinsics.cpu(), depth, self.depth_scale)
 
     def resized(self, size: Size, new_size: Size) -> Camera:
-        """The camera of an image of `size` that was resized to `new_size`, (height, width) each."""
+        """The camera after the image was resized from `size` to `new_size`, both (height, width)."""
         factors = torch.tensor([new_size[1] / size[1], new_size[0] / size[0], 1.0], dtype=torch.float64)
         return self.moved(factors.diag(), new_size)
 
     def to(self, device: torch.device | str) -> Camera:
-        """The same with the depth on `device`; the intrinsics stay where they are."""
+        """The same camera with its depth map on `device`. The intrinsics stay on their device."""
         return self if self.depth is None else replace(self, depth=self.depth.to(device))
 
 
 def _nearest(depth: Tensor, inverse: Tensor, size: Size) -> Tensor:
-    """The depth of the source pixel under the centre of each moved one; 0 beyond the source."""
+    """The depth of the source pixel nearest to each transformed pixel; 0 outside the source."""
     y, x = torch.meshgrid(torch.arange(size[0]) + 0.5, torch.arange(size[1]) + 0.5, indexing="ij")
     centres = torch.stack([x, y, torch.ones_like(x)]).double().flatten(1)
     column, row = (inverse @ centres)[:2].floor().long().to(depth.device)
@@ -62,25 +62,25 @@ def _nearest(depth: Tensor, inverse: Tensor, size: Size) -> Tensor:
 
 
 class View(Tensor):
-    """An image [C, H, W] with its camera, for models that need it; it can stand wherever an image tensor can.
+    """An image [C, H, W] with its camera, for models that need it. It can be used in place of an image tensor.
 
-    It is a tensor of the image's pixels. Calculations with it give plain tensors without a camera, so that none is ever
-    carried along wrongly. A change of device or type and a copy keep it (`to`, `float`, `clone` …); Sightline's
-    augmentations and a model's preprocessing move it with the pixels (`ImageBatch.cameras`), but mosaics, mixtures and
-    augmentations of kornia have none.
+    A view is a tensor of the image's pixels. Operations on it return plain tensors without a camera, so that a camera
+    is never kept for pixels that it does not fit. Copies and changes of device or dtype keep the camera (`to`, `float`,
+    `clone`, …). Sightline's augmentations and a model's preprocessing transform the camera together with the pixels
+    (see `ImageBatch.cameras`). Mosaic, mixup and kornia augmentations drop it.
 
     Args:
         image: [C, H, W] uint8, or float in [0, 1]; not copied.
-        intrinsics: [3, 3], see `Camera`.
-        depth: [H, W], or None where it is not known.
+        intrinsics: [3, 3] camera matrix, see `Camera`.
+        depth: [H, W] depth map, or None.
         depth_scale: metres per unit of depth.
 
     Raises:
-        InputError: a shape is wrong, a value of the intrinsics or the scale is not finite, or the last row of the
-            intrinsics is not 0, 0, 1.
+        InputError: a shape is wrong, the intrinsics or the scale are not finite, or the last row of the intrinsics is
+            not (0, 0, 1).
     """
 
-    # what is calculated is a plain tensor
+    # operations return plain tensors
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     camera: Camera
@@ -102,7 +102,7 @@ class View(Tensor):
 
     @classmethod
     def of(cls, image: Tensor, camera: Camera) -> Self:
-        """A view of pixels by a camera that fits them; not checked."""
+        """A view from an image and its camera, without checks."""
         view = image.as_subclass(cls)
         view.camera = camera
         return view
@@ -119,14 +119,14 @@ class View(Tensor):
 
     @property
     def metres(self) -> Tensor | None:
-        """[H, W] float32, the distance of each pixel, NaN where it is not known; None without depth."""
+        """[H, W] float32 depth of each pixel in metres, NaN where it is unknown; None without a depth map."""
         if self.camera.depth is None:
             return None
         values = self.camera.depth.to(torch.float32)
         return torch.where(values > 0, values * self.camera.depth_scale, torch.nan)
 
     def to(self, *arguments: Any, **named: Any) -> Self:
-        """As `Tensor.to`; the depth goes to the same device and keeps its type."""
+        """Like `Tensor.to`. The depth map moves to the same device and keeps its dtype."""
         image = super().to(*arguments, **named)
         return self.of(image, self.camera.to(image.device))
 
@@ -152,7 +152,7 @@ class View(Tensor):
         return self._kept(super().pin_memory(*arguments, **named))
 
     def cropped(self, left: int, top: int, right: int, bottom: int) -> Self:
-        """The part between columns `left` and `right`, and rows `top` and `bottom`; not copied."""
+        """The crop of columns `left` to `right` and rows `top` to `bottom`, without a copy of the pixels."""
         shift = torch.tensor([[1.0, 0, -left], [0, 1, -top], [0, 0, 1]], dtype=torch.float64)
         depth = None if self.depth is None else self.depth[top:bottom, left:right]
         return self.of(
@@ -182,10 +182,10 @@ def _view_again(image: Tensor, camera: Camera) -> View:
 
 
 def camera_of(image: Tensor) -> Camera | None:
-    """The camera of an image; None of a plain tensor."""
+    """The camera of an image; None for a plain tensor."""
     return image.camera if isinstance(image, View) else None
 
 
 def with_camera(image: Tensor, camera: Camera | None) -> Tensor:
-    """The image with a camera that fits it, or as it is where there is none."""
+    """The image as a `View` with this camera; the image itself if `camera` is None."""
     return image if camera is None else View.of(image, camera)

@@ -1,4 +1,4 @@
-"""Targets that are true of a whole image."""
+"""Targets that describe a whole image."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from sightline.structures.size import Size
 
 
 class WholeImage:
-    """A target that is true of a whole image, wherever things lie in it: a class, a count, a sentence.
+    """Base class of targets that describe a whole image, such as a class, a count or a caption.
 
-    Augmentations leave it as it is, flips and crops too, and change its `image_size` alone. Subclasses are dataclasses
-    with these attributes:
+    Augmentations, including flips and crops, change only `image_size`. Subclasses are dataclasses with these
+    attributes:
 
     Attributes:
         image_size: (height, width) of the image in pixels.
-        source: the file or item it belongs to, or None.
+        source: file or item that the target belongs to, or None.
     """
 
     image_size: Size
     source: str | None
 
     def resized(self, size: Size) -> Self:
-        """The same for an image of `size`."""
+        """The same target for an image of size `size`."""
         return self._with(image_size=size)
 
     def to(self, device: torch.device | str) -> Self:
-        """The same with every tensor on `device`."""
+        """The same target with every tensor on `device`."""
         values = vars(self).items()
         return self._with(**{name: value.to(device) for name, value in values if isinstance(value, Tensor)})
 

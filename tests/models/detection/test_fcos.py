@@ -14,7 +14,7 @@ from sightline.models.catalog import create_model
 from sightline.models.detection.fcos import (
     FCOS,
     FCOSSettings,
-    how_central,
+    centreness_targets,
 )
 from sightline.ops.boxes import generalized_box_iou
 from sightline.structures import ImageBatch, Instances
@@ -115,7 +115,7 @@ def test_an_object_by_hand(model: FCOS) -> None:
     (match,) = model.assign(anchors, [target])
     cells = torch.cat(anchors)[match == 0]
     assert sorted(((cells[:, :2] + cells[:, 2:]) / 2).tolist()) == [[x, y] for x in (40, 48, 56) for y in (40, 48)]
-    central = how_central(target.boxes.expand(6, 4), cells)
+    central = centreness_targets(target.boxes.expand(6, 4), cells)
     # (40, 40): distances 8 and 24 across, 8 and 16 down: √(1/3 · 1/2); (48, 48): 16 and 16, 16 and 8: √(1 · 1/2)
     by_place = {tuple(p): float(v) for p, v in zip(((cells[:, :2] + cells[:, 2:]) / 2).tolist(), central, strict=True)}
     assert by_place[40.0, 40.0] == pytest.approx(math.sqrt(1 / 6))

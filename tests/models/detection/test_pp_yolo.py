@@ -369,7 +369,7 @@ def test_anchors_of_one_s_own() -> None:
     assert [layer.out_channels for layer in model.head.predictors] == [9, 18, 9]
     assert model.anchor_shapes((320, 320)).shape == (4, 2)
     for wrong in ([[[8, 8]]], [[[8, 8]], [], [[60, 60]]], [[[8, 8]], [[20, 0]], [[60, 60]]], [[[8]], [[2]], [[6]]]):
-        with pytest.raises(InputError, match="but must be 3 lists, one a level, fine to coarse, of pairs"):
+        with pytest.raises(InputError, match="but must be 3 lists, one per level from fine to coarse, of pairs"):
             pp_yolo_mobilenet_v2(NAMES, anchors=wrong)
 
 

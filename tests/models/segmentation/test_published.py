@@ -90,7 +90,7 @@ def test_losses_are_saved_with_the_model(tmp_path: Path) -> None:
     found = model.eval()([image], [target])["loss_pixels"]
     logits = model.network(model.preprocess([image])[0].tensor)
     torch.testing.assert_close(found, losses(logits, target.labels[None]))
-    with pytest.raises(InputError, match="has no number 'dise'; did you mean 'dice'"):
+    with pytest.raises(InputError, match="has no setting 'dise'; did you mean 'dice'"):
         create_model(LITE, NAMES, losses={"dise": 1})
     with pytest.raises(InputError, match="there are 2 class weights but 3 classes"):
         create_model(LITE, NAMES, losses={"class_weights": [1, 2]})([image], [target])

@@ -25,7 +25,7 @@ class ImageClassifier(Model):
         network: batch [N, C, S, S] → logits [N, K]; its last dense layer gives the logits.
         in_channels: C.
         image_size: S, the centre crop's side.
-        smoothing: label smoothing of the loss.
+        label_smoothing: label smoothing of the loss.
         crop_pct: the shorter side of the image is first resized to S / crop_pct.
         interpolation, antialias: how; as in `Preprocess`.
     """
@@ -42,13 +42,13 @@ class ImageClassifier(Model):
         *,
         in_channels: int = 3,
         image_size: int = 224,
-        smoothing: float = 0.0,
+        label_smoothing: float = 0.0,
         crop_pct: float = 0.875,
         interpolation: Interpolation = "bilinear",
         antialias: bool = True,
     ):
-        if not 0 <= smoothing < 1:
-            raise InputError(f"smoothing is {smoothing}, but it is a share of at least 0 and below 1; give 0 for none")
+        if not 0 <= label_smoothing < 1:
+            raise InputError(f"label_smoothing is {label_smoothing}, but must be at least 0 and below 1; 0 disables it")
         if image_size < 1 or not 0 < crop_pct <= 1:
             raise InputError(
                 f"image_size is {image_size} and crop_pct {crop_pct}, but image_size ≥ 1 and 0 < crop_pct ≤ 1 must hold"
@@ -63,7 +63,7 @@ class ImageClassifier(Model):
         )
         super().__init__(classes, preprocess)
         self.network = network
-        self.crop, self.smoothing = image_size, smoothing
+        self.crop, self.label_smoothing = image_size, label_smoothing
         last = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
         self.head_is(last)
 
@@ -104,7 +104,7 @@ class ImageClassifier(Model):
         """The cross-entropy of the labels."""
         logits = self.network(batch.tensor)
         truth = torch.tensor(targets, device=logits.device)
-        return {"loss_classification": F.cross_entropy(logits, truth, label_smoothing=self.smoothing)}
+        return {"loss_classification": F.cross_entropy(logits, truth, label_smoothing=self.label_smoothing)}
 
     def batch_results(self, batch: ImageBatch) -> list[ClassScores]:
         """The probabilities of the classes."""

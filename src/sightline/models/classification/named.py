@@ -22,7 +22,7 @@ def classifier(
     crop_pct: float = 0.875,
     interpolation: Interpolation = "bilinear",
     antialias: bool = True,
-    smoothing: float = 0.1,
+    label_smoothing: float = 0.1,
     **own: Any,
 ) -> ImageClassifier:
     """A classification network as a classifier of images.
@@ -30,12 +30,12 @@ def classifier(
     Args:
         classes: names of the classes.
         network: its name.
-        in_channels: channels of the images.
+        in_channels: number of channels of the images.
         image_size: side of the square that the network sees, the middle of the image.
         crop_pct: the shorter side of the image is first resized to image_size / crop_pct.
         interpolation: how images are resized: "bilinear" or "bicubic".
         antialias: images are antialiased when downsampled.
-        smoothing: label smoothing of the loss (Szegedy et al. 2016, section 7); 0 for none.
+        label_smoothing: amount of label smoothing in the loss (Szegedy et al. 2016, section 7); 0 disables it.
         own: arguments of the network.
     """
     names = Classes(classes)
@@ -46,7 +46,7 @@ def classifier(
         build_backbone(network, in_channels, num_classes=len(names), **own),
         in_channels=in_channels,
         image_size=image_size,
-        smoothing=smoothing,
+        label_smoothing=label_smoothing,
         crop_pct=crop_pct,
         interpolation=interpolation,
         antialias=antialias,

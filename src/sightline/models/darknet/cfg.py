@@ -153,7 +153,7 @@ def read_cfg(cfg: str | Path) -> list[Section]:
 
 
 def parse_cfg(text: str, source: str = "cfg") -> list[Section]:
-    """The sections of a text: [net] first, then one a layer.
+    """The sections of a text: [net] first, then one per layer.
 
     Lines that begin with # or ; are comments, and so is what follows one in a line. Of a key given twice the first
     counts, as in darknet. Keys that matter in training alone (batches, steps, augmentation) are kept and not used; any

@@ -29,10 +29,10 @@ class DarknetSettings:
     """Thresholds of the decoding.
 
     Attributes:
-        min_score: boxes of a lower score are dropped.
-        nms_iou: overlap at which the weaker box of a class is dropped.
-        candidates: best pairs of box and class an image that enter the suppression.
-        max_detections: boxes an image that a result keeps.
+        min_score: boxes with a lower score are removed.
+        nms_iou: IoU above which NMS removes the lower-scoring box of the same class.
+        candidates: maximum number of (box, class) pairs per image before NMS.
+        max_detections: maximum number of detections per image.
     """
 
     min_score: float = 0.005
@@ -98,7 +98,7 @@ class DarknetDetector(_Described, Detector):
             head.start(net.layers[i - 1])
 
     def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
-        """A batch → detections of each image; with targets, the losses."""
+        """The detections of each image of a batch; if targets are given, the losses."""
         canvas: Size = (int(batch.tensor.shape[-2]), int(batch.tensor.shape[-1]))
         outputs = self.split(self.network(batch.tensor))
         if targets is None:
@@ -130,7 +130,7 @@ class DarknetDetector(_Described, Detector):
 
     @torch.no_grad()
     def decode(self, outputs: Sequence[Any], canvas: Size) -> Detections:
-        """The best boxes of each image after suppression class by class; labels are 1 … K."""
+        """The best boxes of each image after per-class NMS; labels are 1 … K."""
         s, results = self.settings, []
         pairs = list(zip(self.heads, outputs, strict=True))
         boxes = torch.cat([head.boxes(out, canvas) for head, out in pairs], 1)
@@ -180,7 +180,7 @@ class DarknetClassifier(_Described, ImageClassifier):
                 f"{outputs * rows * columns} outputs are not the {len(self.classes)} classes; give as many names"
             )
         self.network = network
-        self.crop, self.smoothing = width, 0.0
+        self.crop, self.label_smoothing = width, 0.0
         weighted = network.weighted()
         self.head_is(f"layers.{weighted[-1][0] if weighted else -1}")
         self.cfg = render_cfg(sections)
@@ -216,7 +216,7 @@ def darknet(
         classes: names of the classes.
         in_channels: channels of the images; goes before the file's.
         cfg: a file's name that ends in .cfg, or the text; None takes a small network laid out as YOLO v3's tiny one.
-        image_size: side of the square that images are resized to; None: the file's.
+        image_size: side of the square that images are resized to, in pixels; None: the file's.
         letterbox: whether images keep their aspect ratio; None: as letter_box of the file says, else as darknet does,
             for [yolo] and [region].
         settings: thresholds.

@@ -204,10 +204,10 @@ class AnchorHead:
         image, place = (matches.ids >= 0).nonzero(as_tuple=True)
         firsts = place.new_tensor([sum(len(t) for t in targets[:i]) for i in range(count)])
         at = firsts[image] + matches.ids[image, place]
-        wanted = torch.cat([t.boxes for t in targets])[at].float()
+        target_boxes = torch.cat([t.boxes for t in targets])[at].float()
         labels = torch.cat([t.labels for t in targets])[at] - 1
         cells, anchors = self._own(out.size, canvas, out.places)
-        centres, sides = box_convert(wanted, "xyxy", "cxcywh").split(2, -1)
+        centres, sides = box_convert(target_boxes, "xyxy", "cxcywh").split(2, -1)
         sides = sides.clamp(min=_LEAST_SIDE)
         small = (2 - sides.prod(-1) / (canvas[0] * canvas[1]))[:, None]
         within = centres / self._cell(out.size, canvas, out.places) - cells[place]
@@ -216,7 +216,7 @@ class AnchorHead:
         truth = (matches.ids >= 0).float()
         if self.rescore and len(place):
             own = self.boxes(out, canvas).detach()[image, place]
-            truth[image, place] = elementwise_iou(own, wanted, eps=1e-12)
+            truth[image, place] = elementwise_iou(own, target_boxes, eps=1e-12)
         box, positive, negative, of_class = self.weights
         logistic = _cross_entropy if self.kind == "yolo" else _half_square
         objectness = logistic(out.objectness, truth) * (~matches.ignored)
@@ -325,9 +325,9 @@ def _require_whole_cells(network: DarknetNetwork, section: Section, cells: Seque
         )
 
 
-def _cross_entropy(logits: Tensor, wanted: Tensor) -> Tensor:
-    return F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    return F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
 
 
-def _half_square(logits: Tensor, wanted: Tensor) -> Tensor:
-    return 0.5 * (logits.sigmoid() - wanted).square()
+def _half_square(logits: Tensor, targets: Tensor) -> Tensor:
+    return 0.5 * (logits.sigmoid() - targets).square()

@@ -186,7 +186,7 @@ class DarknetNetwork(nn.Module):
             raise s.error(f"groups={groups} and temperature={temperature} do not fit {numbers} numbers")
         last = all(after.kind == "cost" for after in self.sections[i + 1 :])
         if last and groups > 1:
-            raise s.error(f"groups={groups} at the end would be several classes an image; only groups=1 is supported")
+            raise s.error(f"groups={groups} at the end would be several classes per image; only groups=1 is supported")
         return layers.Divide(temperature) if last else layers.Softmax(groups, temperature)
 
 
@@ -210,13 +210,13 @@ def _activation(section: Section, default: str) -> str:
     return name
 
 
-def require_head_width(network: DarknetNetwork, i: int, wanted: Shape) -> None:
+def require_head_width(network: DarknetNetwork, i: int, expected: Shape) -> None:
     """Refuse a head, layer i, whose input has another number of channels or cells than its keys ask for."""
     found = network.shapes[i]
-    if found[0] * found[1] * found[2] != wanted[0] * wanted[1] * wanted[2] or (
-        wanted[1:] != (1, 1) and found != wanted
+    if found[0] * found[1] * found[2] != expected[0] * expected[1] * expected[2] or (
+        expected[1:] != (1, 1) and found != expected
     ):
-        given, asked = (f"{c}×{h}×{w}" if h * w > 1 else str(c) for c, h, w in (found, wanted))
+        given, asked = (f"{c}×{h}×{w}" if h * w > 1 else str(c) for c, h, w in (found, expected))
         raise network.sections[i].error(
             f"its keys ask for {asked} numbers, but the layer before it gives {given}; change filters there"
         )

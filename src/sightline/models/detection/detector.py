@@ -1,4 +1,4 @@
-"""What every detector shares: its classes, where they stand in its head, and results in the pixels of the image."""
+"""The base class of all detectors: maps classes to outputs of the head, and detections to pixels of the image."""
 
 from __future__ import annotations
 
@@ -15,21 +15,23 @@ from sightline.ops.boxes import scale_boxes
 from sightline.structures import ImageBatch, Instances
 
 SMALL_RATE: dict[str, Any] = {"lr": 1e-3}
-"""What suits small networks that are normalised throughout: twice the usual learning rate."""
+"""Recipe settings for small networks with normalisation layers throughout: twice the default learning rate."""
 
 Detections = list[dict[str, Tensor]]
-"""An entry an image: boxes [N, 4] in pixels of the batch, labels [N] as outputs of the head, scores [N]; fields that
+"""An entry per image: boxes [N, 4] in pixels of the batch, labels [N] as outputs of the head, scores [N]; fields that
 further heads add."""
 
 
 class Detector(Model):
-    """A model of task "detection": `model(images, targets)` gives losses, `model(images)` gives `Instances`.
+    """Base class of models of task "detection".
+
+    `model(images, targets)` returns losses by name; `model(images)` returns `Instances` for each image.
 
     Args:
         classes: names of the K classes.
-        preprocess: images → batch.
-        output_ids: for each class, which of the head's outputs is its own; output 0 is the background. By default class
-            i has output i + 1. Heads published for COCO have 91 outputs for 80 classes: ten of them belong to no class.
+        preprocess: preprocessing of images into a batch.
+        output_ids: index of each class among the outputs of the head. Output 0 is the background. By default class i
+            has output i + 1. Heads published for COCO have 91 outputs for 80 classes; ten of them are unused.
     """
 
     task = "detection"
@@ -46,7 +48,7 @@ class Detector(Model):
             or min(self.output_ids) < 1
         ):
             raise InputError(
-                f"output_ids must be {len(self.classes)} different outputs above 0, one a class, not {self.output_ids}"
+                f"output_ids must be {len(self.classes)} distinct outputs above 0, one per class, not {self.output_ids}"
             )
         outputs = self.output_ids or list(range(1, len(self.classes) + 1))
         of_output = [-1] * (max(outputs) + 1)
@@ -65,13 +67,13 @@ class Detector(Model):
         return self.finish(self.process(batch, None)[0], batch)
 
     def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
-        """What a system does with a batch: detections in its pixels, labelled by the head's outputs; or its losses."""
+        """The detections of a batch in pixels of the batch, labelled by output of the head; or its losses."""
         raise NotImplementedError
 
     def prepare(
         self, images: Sequence[Tensor], targets: Sequence[Instances] | None
     ) -> tuple[ImageBatch, list[Instances] | None]:
-        """Preprocess; the targets' labels become outputs of the head."""
+        """Preprocess images and targets. Labels of the targets are converted from class ids to outputs of the head."""
         for target in targets or ():
             self.require_classes(target)
             for name in self.target_fields:
@@ -86,7 +88,7 @@ class Detector(Model):
         return batch, moved
 
     def finish(self, found: Detections, batch: ImageBatch) -> list[Instances]:
-        """Detections in pixels of the batch, labelled by outputs → `Instances` in pixels of the images that came in."""
+        """Convert detections from pixels of the batch and outputs of the head to `Instances` of the original images."""
         results = []
         for fields, (sx, sy), size in zip(found, batch.scales, batch.original_sizes, strict=True):
             labels = self._class_of_output[fields["labels"]]
@@ -98,5 +100,5 @@ class Detector(Model):
 
 
 def head_outputs(classes: Sequence[str], output_ids: Sequence[int] | None) -> int:
-    """Outputs of a head besides the background's."""
+    """The number of outputs that a head needs besides the background."""
     return len(classes) if output_ids is None else max(output_ids)

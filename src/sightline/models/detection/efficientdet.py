@@ -1,14 +1,14 @@
 """EfficientDet: Tan, Pang, Le, "EfficientDet: scalable and efficient object detection", CVPR 2020.
 
-The four steps stand apart: `network`, `assign`, `losses`, `decode`.
+The four steps are separate methods: `network`, `assign`, `losses`, `decode`.
 
-What the paper leaves open is as in the authors' models: the Huber loss of δ = 0.1 with a weight of 50, no anchors
-between background and object, D7 as wide and as deep as D6.
+Details that the paper does not specify are those of the authors' models: a Huber loss with δ = 0.1 and a weight of 50,
+no ignored anchors between background and object, and the same width and depth for D7 as for D6.
 
-Departures: convolutions of stride 2 and poolings are padded symmetrically, so that the published classifiers serve as
-backbones, where the original's "same" padding of an even map lies right and below alone; images are padded to the next
-multiple of 128 instead of a square; anchors' corners are whole pixels; at most 1000 pairs of a box and a class enter
-the suppression (5000), and only those above a least score.
+Departures: convolutions and poolings of stride 2 are padded symmetrically, as in the published classifiers; the
+original's "same" padding of an even map pads only right and bottom. Images are padded to the next multiple of 128
+instead of to a square. Anchor corners are rounded to whole pixels. NMS takes at most 1000 (box, class) pairs above a
+minimum score, instead of 5000.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ from sightline.structures import Classes, ImageBatch, Instances, Size
 
 @dataclass(frozen=True)
 class EfficientDetSettings(SelectionSettings):
-    """Numbers of EfficientDet, with those of `SelectionSettings`.
+    """Settings of EfficientDet, in addition to those of `SelectionSettings`.
 
     Attributes:
-        positive_iou: an anchor at or above it belongs to the object it overlaps most; all others but each object's best
-            are background.
-        alpha, gamma: of the focal loss: weight of the objects, and how strongly easy anchors count less.
-        delta, box_weight: of the Huber loss: where it turns linear, and its weight.
-        min_score: boxes of a lower score are dropped, before and after the suppression.
-        candidates: best pairs of a box and a class of an image that enter the suppression.
-        suppression: "soft" lowers the score of a box by its overlap with better ones of its class (the paper's), "hard"
-            drops it above `nms_iou`.
-        sigma: width of the soft suppression's decay.
-        nms_iou: overlap at which the hard one drops the weaker.
+        positive_iou: anchors with at least this IoU are matched to the object that they overlap most. All others are
+            background, except for the best anchor of each object.
+        alpha, gamma: parameters of the focal loss: weight of positive anchors, and exponent of the modulating factor.
+        delta, box_weight: threshold of the Huber loss between its quadratic and its linear part, and loss weight.
+        min_score: boxes with a lower score are removed, before and after NMS.
+        candidates: maximum number of (box, class) pairs per image before NMS.
+        suppression: "soft" for Soft-NMS, which decreases the scores of overlapping boxes (as in the paper), or "hard"
+            for NMS.
+        sigma: width of the Gaussian in Soft-NMS.
+        nms_iou: IoU above which hard NMS removes the lower-scoring box.
     """
 
     positive_iou: float = 0.5
@@ -71,22 +71,22 @@ class EfficientDetSettings(SelectionSettings):
 
 
 class EfficientDet(Detector):
-    """Backbone → P3 … P7 joined by BiFPN layers → every anchor classified and corrected by two towers (figure 3).
+    """Backbone → P3 … P7 fused by BiFPN layers → two towers that classify and regress every anchor (figure 3).
 
     Args:
         classes: names of the K classes.
-        preprocess: images → batch.
+        preprocess: preprocessing of images into a batch.
         body: batch [N, C, H, W] → C3, C4, C5 by name.
-        neck: these → P3 … P7, fine to coarse.
-        head: these → a level each: scores [N, H·W·A, K] and corrections [N, H·W·A, 4].
-        anchor_bases: a level's anchors of one cell, [A, 4] around the middle of the cell at (0, 0), in pixels of the
-            batch.
-        settings: weights and thresholds.
+        neck: these → P3 … P7, from fine to coarse.
+        head: P3 … P7 → scores [N, H·W·A, K] and deltas [N, H·W·A, 4] of each level.
+        anchor_bases: anchors of one cell for each level, [A, 4] around the centre of the cell at (0, 0), in pixels of
+            the batch.
+        settings: loss weights and thresholds.
     """
 
     class_layers = r"head\.classification\.last\.1\."
     # Of AdamW. The paper's 300 epochs (section 5.1) are {"optimizer": "sgd", "lr": 0.01, "weight_decay": 4e-5} for 8
-    # images a step; in 40 steps on two images that comes to a class loss of 0.92, this to 0.13.
+    # images per step; in 40 steps on two images that comes to a class loss of 0.92, this to 0.13.
     recipe_defaults = {"lr": 1e-3}
 
     def __init__(
@@ -107,7 +107,7 @@ class EfficientDet(Detector):
         self.settings = settings or EfficientDetSettings()
 
     def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
-        """A batch → detections of each image; with targets, the two losses."""
+        """The detections of each image of a batch; if targets are given, the two losses."""
         maps, logits, deltas = self.network(batch.tensor)
         anchors = self.anchors(maps, batch)
         if targets is None:
@@ -115,7 +115,7 @@ class EfficientDet(Detector):
         return [], self.losses(logits, deltas, anchors, self.assign(anchors, targets), targets)
 
     def network(self, images: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Batch [N, C, H, W] → of each level its map, scores [N, S_l, K] before the sigmoid, corrections [N, S_l, 4].
+        """Batch [N, C, H, W] → maps, scores [N, S_l, K] before the sigmoid, and deltas [N, S_l, 4] of each level.
 
         H and W are multiples of 128, the stride of P7.
         """
@@ -127,7 +127,7 @@ class EfficientDet(Detector):
         return torch.cat(level_anchors(self.anchor_bases, maps, batch))
 
     def assign(self, anchors: Tensor, targets: Sequence[Instances]) -> Tensor:
-        """For every anchor: the id of its object, or −1 for background. Each object has its best anchor. [N, S]"""
+        """[N, S] index of the object of each anchor, or −1 for background. Each object keeps its best anchor."""
         return torch.stack([match_best(box_iou(t.boxes, anchors), self.settings.positive_iou) for t in targets])
 
     def losses(
@@ -138,23 +138,24 @@ class EfficientDet(Detector):
         matches: Tensor,
         targets: Sequence[Instances],
     ) -> dict[str, Tensor]:
-        """Focal loss of all anchors, Huber loss of the objects' corrections; over the batch's objects' anchors plus 1.
+        """Focal loss of all anchors and Huber loss of the positive anchors' deltas.
 
-        Logits [N, S_l, K], deltas [N, S_l, 4] of each level; anchors [S, 4]; matches [N, S].
+        Both are divided by the number of positive anchors in the batch plus 1. Shapes: logits [N, S_l, K] and deltas
+        [N, S_l, 4] of each level, anchors [S, 4], matches [N, S].
         """
         s = self.settings
         scores, corrections = torch.cat(list(logits), 1), torch.cat(list(deltas), 1)
         positive = matches >= 0
-        truths = torch.zeros_like(scores)
+        class_targets = torch.zeros_like(scores)
         box_terms = []
         for i, target in enumerate(targets):
             here, of = positive[i], matches[i, positive[i]]
-            truths[i, here, target.labels[of] - 1] = 1
-            wanted = encode_boxes(target.boxes[of], anchors[here])
-            box_terms.append(huber_loss(corrections[i, here], wanted, s.delta, "sum"))
+            class_targets[i, here, target.labels[of] - 1] = 1
+            box_targets = encode_boxes(target.boxes[of], anchors[here])
+            box_terms.append(huber_loss(corrections[i, here], box_targets, s.delta, "sum"))
         count = positive.sum() + 1
         return {
-            "loss_classification": sigmoid_focal_loss(scores, truths, s.alpha, s.gamma, "sum") / count,
+            "loss_classification": sigmoid_focal_loss(scores, class_targets, s.alpha, s.gamma, "sum") / count,
             "loss_box": s.box_weight * torch.stack(box_terms).sum() / (4 * count),
         }
 
@@ -162,7 +163,7 @@ class EfficientDet(Detector):
     def decode(
         self, logits: Sequence[Tensor], deltas: Sequence[Tensor], anchors: Tensor, sizes: Sequence[Size]
     ) -> Detections:
-        """The best boxes of each image after suppression class by class; labels 1 … K."""
+        """The best boxes of each image after per-class NMS; labels 1 … K."""
         s, results = self.settings, []
         scores, ids, labels = best_candidates([F.pad(torch.cat(list(logits), 1), (1, 0))], s.candidates)
         chosen = torch.cat(list(deltas), 1).gather(1, ids[..., None].expand(-1, -1, 4))
@@ -180,7 +181,7 @@ class EfficientDet(Detector):
         return results
 
     def anchor_shapes(self, image_size: Size) -> Tensor:
-        """(width, height) of every kind of anchor, [A, 2], in pixels of an image of `image_size`."""
+        """Width and height of the anchors, [A, 2], in pixels of an image of size `image_size`."""
         bases = torch.cat(self.anchor_bases)
         inside = self.preprocess.resized(image_size)
         return (bases[:, 2:] - bases[:, :2]) * (max(image_size) / max(inside))
@@ -206,14 +207,14 @@ def efficientdet(
 
     Args:
         classes: names of the classes.
-        backbone: name of the classification network that it is built on.
-        in_channels: channels of the images.
-        image_size: pixels that the longer side of an image is resized to, a multiple of 128.
-        channels, repeats: width and layers of the BiFPN (table 1).
-        depth: convolutions of a tower of the head.
-        anchor_scale: side of the smallest anchor over its level's stride.
-        weighted: whether the BiFPN weighs the maps that it sums.
-        settings: weights and thresholds.
+        backbone: name of the classification network used as the backbone.
+        in_channels: number of channels of the images.
+        image_size: length in pixels that the longer side of an image is resized to, a multiple of 128.
+        channels, repeats: number of channels and of layers of the BiFPN (table 1).
+        depth: number of convolutions in each tower of the head.
+        anchor_scale: side of the smallest anchor relative to the stride of its level.
+        weighted: whether the BiFPN sums its inputs with learned weights.
+        settings: loss weights and thresholds.
     """
     coarsest = STRIDES[-1]
     if image_size < coarsest or image_size % coarsest:
@@ -225,7 +226,7 @@ def efficientdet(
     names, net = Classes(classes), build_backbone(backbone, in_channels, known=PyramidName)
     body = net.maps((8, 16, 32))
     neck = BiFPN(body.channels, channels, repeats, levels=len(STRIDES), weighted=weighted)
-    # three sizes, a third of an octave apart, in three shapes around the middle of a cell (section 5.1)
+    # three sizes, a third of an octave apart, in three aspect ratios around the centre of a cell (section 5.1)
     sizes = [[anchor_scale * stride * 2 ** (k / 3) for k in range(3)] for stride in STRIDES]
     bases = [base_anchors(s, (0.5, 1.0, 2.0)) + stride / 2 for s, stride in zip(sizes, STRIDES, strict=True)]
     head = EfficientDetHead(channels, len(bases[0]), len(names), depth, levels=len(STRIDES))
@@ -247,7 +248,7 @@ _TABLE = {
     "d7": ("b6", "51,871,782", 1536, 384, 8, 5),
 }
 _MORE: dict[str, tuple[dict[str, Any], str]] = {
-    "d6": ({"weighted": False}, " Its maps are summed unweighted."),
+    "d6": ({"weighted": False}, " Its BiFPN sums maps without weights."),
     "d7": ({"weighted": False, "anchor_scale": 5.0}, " D6 for larger images, with larger anchors."),
 }
 _PAPER = "Tan, Pang, Le 2020, EfficientDet"

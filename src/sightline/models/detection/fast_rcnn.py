@@ -1,11 +1,11 @@
 """Fast R-CNN: Girshick, "Fast R-CNN", ICCV 2015.
 
-What it changed in R-CNN: the network runs once on the image, proposals are cut out of its last map by RoI pooling, and
-class and box are learned together with it (figure 1). Where proposals come from is left open: `model.proposer`.
+In contrast to R-CNN, the network runs once per image. RoI pooling crops the features of each proposal from the last
+feature map, and classes and boxes are learned jointly with the network (figure 1). Proposals can come from any source:
+`model.proposer`. `sightline.nn.layers.svd.compress_dense` makes a trained model faster (section 3.1).
 
-The detections of a trained model can be had faster by `sightline.nn.layers.svd.compress_dense` (section 3.1).
-
-Departures: background regions need no overlap of 0.1 with an object; the labelled boxes join the proposals in training.
+Departures: background regions do not need an IoU of 0.1 with an object; in training, ground truth boxes are added to
+the proposals.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from sightline.ops.proposals import CachedProposals, Proposer, SelectiveSearch
 from sightline.structures import Classes, ImageBatch, Instances
 
 SIZE = InputSize(600, 1000)
-BOXES = BoxSettings(samples=64, nms_iou=0.3, bend=1.0)
-"""Section 2.3: 64 regions of each of two images, a quarter of them objects; equation 3 bends at 1."""
+BOXES = BoxSettings(samples=64, nms_iou=0.3, beta=1.0)
+"""Section 2.3: 64 regions of each of two images, a quarter of them objects; equation 3: smooth L1 with β = 1."""
 
 
 @dataclass(frozen=True)
 class ProposedBatch(ImageBatch):
-    """A batch, and the proposals [P_i, 4] of each image in its pixels."""
+    """A batch with the proposals [P_i, 4] of each image, in pixels of the batch."""
 
     proposals: list[Tensor]
 
@@ -48,12 +48,12 @@ class FastRCNN(Detector):
 
     Args:
         classes: names of the classes.
-        preprocess: images → batch.
+        preprocess: preprocessing of images into a batch.
         backbone: batch [N, C, H, W] → maps by name.
-        proposer: an image [C, H, W], as it came in → boxes [P, 4] xyxy in its pixels, best first. It can be replaced at
-            any time; it is no part of the saved model.
+        proposer: function from an image [C, H, W] to boxes [P, 4] xyxy in its pixels, best first. It can be replaced
+            at any time, and is not saved with the model.
         roi_heads: maps and proposals → detections.
-        limit: proposals an image that are looked at.
+        limit: maximum number of proposals per image.
         output_ids: as in `Detector`.
     """
 
@@ -72,7 +72,7 @@ class FastRCNN(Detector):
         super().__init__(classes, preprocess, output_ids)
         self.backbone = backbone
         self.proposer = proposer
-        if isinstance(proposer, StoredProposals):  # an image changed by augmentation would be searched anew
+        if isinstance(proposer, StoredProposals):  # augmented images would need new proposals
             self.recipe_defaults = {"augmentation": "none"}
         self.roi_heads = roi_heads
         self.limit = limit
@@ -80,7 +80,7 @@ class FastRCNN(Detector):
     def prepare(
         self, images: Sequence[Tensor], targets: Sequence[Instances] | None
     ) -> tuple[ProposedBatch, list[Instances] | None]:
-        """As for every detector, and the proposals of each image; finding none is normal."""
+        """Like every detector, and find the proposals of each image; there may be none."""
         batch, moved = super().prepare(images, targets)
         proposals = []
         for image, scale, size in zip(images, batch.scales, batch.sizes, strict=True):
@@ -91,7 +91,7 @@ class FastRCNN(Detector):
         return ProposedBatch(**vars(batch), proposals=proposals), moved
 
     def before_training(self, folder: Path, *, same_images: bool) -> None:
-        """Keep what selective search finds in an image in the folder, if it is to be found only once."""
+        """Cache the results of selective search in the folder if every image stays the same in all epochs."""
         if not same_images:
             return
         search = self.proposer.proposer if isinstance(self.proposer, StoredProposals) else self.proposer
@@ -99,7 +99,7 @@ class FastRCNN(Detector):
             self.proposer = CachedProposals(search, folder / "proposals")
 
     def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
-        """A batch of `prepare` → detections of each image; with targets, the multi-task loss (equation 1)."""
+        """The detections of each image of a batch; if targets are given, the multi-task loss (equation 1)."""
         assert isinstance(batch, ProposedBatch)
         return self.roi_heads(self.backbone(batch.tensor), batch.proposals, batch, targets)
 
@@ -121,14 +121,15 @@ def fast_rcnn(
 
     Args:
         classes: names of the classes.
-        backbone: name of the classification network that it is built on.
-        in_channels: channels of the images.
-        options: how the backbone is normalised, and how much of it learns; 3 blocks in the paper (section 4.5).
-        size: the images' sides inside the network.
-        hidden: width of the dense layers fc6 and fc7; VGG's published weights have 4096.
-        proposer: where proposals come from: see `make_proposer`. Others can be set afterwards: `model.proposer = …`.
-        limit: proposals an image that are looked at.
-        boxes: numbers of the box head.
+        backbone: name of the classification network used as the backbone.
+        in_channels: number of channels of the images.
+        options: normalisation of the backbone, and how many of its layers are trained; the paper trains 3 blocks
+            (section 4.5).
+        size: size that images are resized to.
+        hidden: width of the fully connected layers fc6 and fc7; VGG's published weights have 4096.
+        proposer: source of the proposals, see `make_proposer`. Set `model.proposer` to use a function of your own.
+        limit: maximum number of proposals per image.
+        boxes: settings of the box head.
         output_ids: as in `Detector`.
     """
     names = Classes(classes)
@@ -164,7 +165,7 @@ ENTRIES = (
         builder=fast_rcnn,
         task="detection",
         paper=_PAPER,
-        summary="MobileNet v2's map of stride 16, for a few cores, and beside its forerunner and successor.",
+        summary="The map of stride 16 of MobileNet v2: for CPUs, and to compare with R-CNN and Faster R-CNN.",
         start={"norm": "frozen", "trainable_layers": 5},
         fixed={"backbone": "mobilenet_v2"},
         defaults={"min_size": 320, "max_size": 640, "hidden": 512},

@@ -2,8 +2,8 @@
 networks", NeurIPS 2015; on a feature pyramid: Lin et al. 2017; version 2: Li et al., "Benchmarking detection transfer
 learning with vision transformers", 2021 (a deeper proposal head, a convolutional box head, normalisation everywhere).
 
-Departures of the pyramid models from the 2015 paper, all as in the published weights: RoI align instead of RoI pool;
-all losses trained jointly; smooth L1 bends at 1/9; proposals are clipped to the image in training too.
+Departures of the pyramid models from the 2015 paper, all as in the published weights: RoI align instead of RoI pooling;
+joint training; smooth L1 with β = 1/9; proposals are clipped to the image also in training.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from sightline.structures import Classes, ImageBatch, Instances, Size
 
 
 class FasterRCNN(Detector):
-    """Backbone → region proposals → region features → classes and boxes (figure 2). Every box is corrected twice.
+    """Backbone → region proposals → region features → classes and boxes (figure 2). Boxes are regressed in two stages.
 
     Args:
         classes: names of the classes.
-        preprocess: images → batch.
-        backbone: batch [N, C, H, W] → maps by name, fine to coarse.
+        preprocess: preprocessing of images into a batch.
+        backbone: batch [N, C, H, W] → maps by name, from fine to coarse.
         rpn: maps → proposals.
         roi_heads: maps and proposals → detections.
         output_ids: as in `Detector`.
@@ -59,41 +59,41 @@ class FasterRCNN(Detector):
 
     @classmethod
     def on(cls, base: FasterRCNN, roi_heads: RegionHeads) -> Self:
-        """The parts of a built model with other heads, for papers that change those alone."""
+        """A model with the parts of `base` and different heads, for papers that only change the heads."""
         model = cls(base.classes, base.preprocess, base.backbone, base.rpn, roi_heads, base.output_ids)
         model.backbone_keys = base.backbone_keys
         return model
 
     def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
-        """A batch → detections of each image; with targets, the four losses of joint training."""
+        """The detections of each image of a batch; if targets are given, the four losses of joint training."""
         maps = self.backbone(batch.tensor)
         proposals, proposal_losses = self.rpn(maps, batch, targets)
         found, box_losses = self.roi_heads(maps, proposals, batch, targets)
         return found, proposal_losses | box_losses
 
     def anchor_shapes(self, image_size: Size) -> Tensor:
-        """(width, height) of every kind of anchor, [A, 2], in pixels of an image of `image_size`."""
+        """Width and height of the anchors, [A, 2], in pixels of an image of size `image_size`."""
         bases = torch.cat(self.rpn.anchor_bases)
         inside = self.preprocess.resized(image_size)
         return (bases[:, 2:] - bases[:, :2]) * (image_size[0] / inside[0])
 
 
 class AlignedRegions:
-    """Region features by RoI align from the level of the pyramid that fits each box (Lin et al. 2017, equation 1).
+    """RoI align on the pyramid level that fits the size of each box (Lin et al. 2017, equation 1).
 
     Args:
-        levels: names of the maps to take them from.
+        levels: names of the feature maps to use.
         size: height and width of the features.
-        samples: sampling points along a bin's side.
+        samples: number of sampling points along each side of a bin.
     """
 
     def __init__(self, levels: Sequence[str], size: int = 7, samples: int = 2):
         self.levels, self.size, self.samples = tuple(levels), size, samples
 
     def __call__(self, maps: dict[str, Tensor], boxes: Sequence[Tensor], batch: ImageBatch) -> Tensor:
-        """Maps [N, C, H, W], boxes [R_i, 4] an image → [ΣR_i, C, size, size]."""
+        """Maps [N, C, H, W], boxes [R_i, 4] per image → [ΣR_i, C, size, size]."""
         chosen = [maps[name] for name in self.levels]
-        # the level's stride is measured on the images, whose padding the published models leave out here
+        # the stride of each level is computed from the image sizes without padding, as in the published models
         image_size = max(h for h, _ in batch.sizes), max(w for _, w in batch.sizes)
         return multiscale_roi_align(chosen, boxes, image_size, self.size, self.samples)
 
@@ -101,9 +101,9 @@ class AlignedRegions:
 PROPOSALS = ProposalSettings()
 BOXES = BoxSettings()
 OCTAVES = ((32.0,), (64.0,), (128.0,), (256.0,), (512.0,))
-"""Sides of the anchors of each level: one size a level (Lin et al. 2017, section 4.1)."""
+"""Anchor sizes of each level: one size per level (Lin et al. 2017, section 4.1)."""
 THIRDS = tuple((float(base), base * 2 ** (1 / 3), base * 2 ** (2 / 3)) for base in (32, 64, 128, 256))
-"""Three sizes a level, a third of an octave apart."""
+"""Three sizes per level, a third of an octave apart."""
 
 
 def faster_rcnn(
@@ -126,25 +126,25 @@ def faster_rcnn(
 
     Args:
         classes: names of the classes.
-        backbone: name of the classification network that it is built on.
-        in_channels: channels of the images.
-        options: how the backbone is normalised, and how much of it learns.
-        size: the images' sides inside the network.
-        version: 2 has normalisation in pyramid and box head, a box head of convolutions, and two convolutions before
-            the proposals (Li et al. 2021).
+        backbone: name of the classification network used as the backbone.
+        in_channels: number of channels of the images.
+        options: normalisation of the backbone, and how many of its layers are trained.
+        size: size that images are resized to.
+        version: version 2 has normalisation layers in the pyramid and the box head, a convolutional box head, and two
+            convolutions in the RPN (Li et al. 2021).
         finest: stride of the pyramid's finest map.
-        channels: of the pyramid.
+        channels: number of channels of the pyramid.
         hidden: width of the box head.
-        anchor_sizes: of each level, fine to coarse, the sides of its anchors in pixels; there is a level for each
-            stride from `finest` to 64.
-        proposals, boxes: numbers of the two stages.
+        anchor_sizes: anchor sizes of each level in pixels, from fine to coarse. There is one level for each stride from
+            `finest` to 64.
+        proposals, boxes: settings of the two stages.
         output_ids: as in `Detector`.
     """
     net = build_backbone(backbone, in_channels, options, known=PyramidName)
     body = net.maps([stride for stride in (4, 8, 16, 32) if stride >= finest], options.trainable_layers)
     if len(anchor_sizes) != len(body.taken) + 1:
         raise InputError(
-            f"anchor_sizes has {len(anchor_sizes)} lists, but must have {len(body.taken) + 1}: one a level"
+            f"anchor_sizes has {len(anchor_sizes)} lists, but must have {len(body.taken) + 1}: one per level"
         )
     norm = nn.BatchNorm2d if version == 2 else None
     fpn = FeaturePyramid(body.channels, channels, norm=norm)
@@ -187,7 +187,7 @@ def _assemble(
     boxes: BoxSettings,
     output_ids: Sequence[int] | None,
 ) -> FasterRCNN:
-    """The parts on a pyramid as one model, which knows where the weights of its backbone's classifier `net` go."""
+    """Assemble the parts into a model that can load the weights of `net`, the classifier of its backbone."""
     names = Classes(classes)
     predictor = BoxPredictor(box_head.out_features, head_outputs(names, output_ids))
     heads = RegionHeads(AlignedRegions(body.taken), box_head, predictor, boxes)
@@ -205,10 +205,10 @@ SMALL: dict[str, Any] = {
     "proposals": ProposalSettings(before_nms=(1000, 500), after_nms=(500, 300)),
     "boxes": BoxSettings(samples=128),
 }
-"""On MobileNet v2, to train on a few cores: pyramid and head narrower than the paper's."""
+"""Arguments for MobileNet v2, for training on CPUs: a narrower pyramid and head than the paper's."""
 START: dict[str, Any] = {"norm": "frozen", "trainable_layers": 3}
 SMALL_START: dict[str, Any] = {"norm": "frozen", "trainable_layers": 5}
-_V3_START = START | {"norm_eps": 1e-3}  # what the classifier was trained with
+_V3_START = START | {"norm_eps": 1e-3}  # ε of the classifier's training
 _PAPER = "Ren et al. 2015, Faster R-CNN; Lin et al. 2017, Feature pyramid networks"
 
 ENTRIES = (
@@ -228,7 +228,7 @@ ENTRIES = (
         builder=faster_rcnn,
         task="detection",
         paper="Li et al. 2021, Benchmarking detection transfer learning with vision transformers",
-        summary="Version 2: normalisation in pyramid and box head, two convolutions before the proposals: 43,712,278 "
+        summary="Version 2: normalisation layers in pyramid and box head, two convolutions in the RPN: 43,712,278 "
         "parameters.",
         aliases=("fasterrcnn_resnet50_fpn_v2",),
         start={"trainable_layers": 3},
@@ -239,7 +239,7 @@ ENTRIES = (
         builder=faster_rcnn,
         task="detection",
         paper=_PAPER,
-        summary="ResNet-18 with a feature pyramid, for small data and small machines.",
+        summary="ResNet-18 with a feature pyramid, for small datasets and small machines.",
         start=START,
         fixed={"backbone": "resnet18", "version": 1, "finest": 4},
     ),
@@ -276,7 +276,7 @@ ENTRIES = (
         builder=faster_rcnn,
         task="detection",
         paper=_PAPER,
-        summary="MobileNet v2 with a pyramid at strides 8, 16, 32 (and 64 for proposals), to train on a few cores: "
+        summary="MobileNet v2 with a pyramid at strides 8, 16, 32 (and 64 for proposals), for training on CPUs: "
         "pyramid and box head are narrower than the paper's.",
         start=SMALL_START,
         fixed={"backbone": "mobilenet_v2", "version": 1, "finest": 8},

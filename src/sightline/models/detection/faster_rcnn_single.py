@@ -1,12 +1,12 @@
-"""Faster R-CNN as it was published: one map of stride 16, RoI pooling, the classifier's own dense layers as the head.
+"""Faster R-CNN as published in 2015: one map of stride 16, RoI pooling, the classifier's dense layers as the head.
 
 Ren, He, Girshick, Sun, "Faster R-CNN: towards real-time object detection with region proposal networks", NeurIPS 2015.
-The 4-step training of section 3.2 is `sightline.training.alternating`; `fit` trains jointly (section 3.2, ii, of
-the journal version, PAMI 2017).
+`sightline.training.alternating` implements the 4-step training of section 3.2. `fit` trains jointly (section 3.2, ii,
+of the journal version, PAMI 2017).
 
-Departures: a loss of the RPN is divided by the sampled anchors, its box term too (the paper: by all positions, times
-λ = 10, and finds that this matters little); images are in [0, 1] and normalised; background regions need no overlap of
-0.1 with an object.
+Departures: both losses of the RPN are divided by the number of sampled anchors (the paper divides the box loss by the
+number of positions and multiplies it by λ = 10, and reports little difference); images are scaled to [0, 1] and
+normalised; background regions do not need an IoU of 0.1 with an object.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sightline.structures import Classes
 
 SIZE = InputSize(600, 1000)
 PROPOSALS = ProposalSettings(before_nms=(12000, 6000), after_nms=(2000, 300), min_size=16)
-"""Sections 3.3 and 4.1: 2000 proposals train, 300 are enough to predict."""
+"""Sections 3.3 and 4.1: 2000 proposals for training, 300 for prediction."""
 SMALL_PROPOSALS = ProposalSettings(before_nms=(2000, 1000), after_nms=(1000, 300), min_size=4)
 BOXES = BoxSettings(samples=128, nms_iou=0.3)
 
@@ -51,14 +51,15 @@ def faster_rcnn_single(
 
     Args:
         classes: names of the classes.
-        backbone: name of the classification network that it is built on.
-        in_channels: channels of the images.
-        options: how the backbone is normalised, and how much of it learns; the paper's 3 blocks spare conv1 and conv2.
-        size: the images' sides inside the network.
-        hidden: width of the dense layers; VGG's published weights have 4096.
-        anchor_sizes: sides of a cell's anchors, in pixels; each comes in three shapes.
-        rpn_channels: of the convolution before the proposals.
-        proposals, boxes: numbers of the two stages.
+        backbone: name of the classification network used as the backbone.
+        in_channels: number of channels of the images.
+        options: normalisation of the backbone, and how many of its layers are trained; the paper trains 3 blocks and
+            keeps conv1 and conv2 fixed.
+        size: size that images are resized to.
+        hidden: width of the fully connected layers; VGG's published weights have 4096.
+        anchor_sizes: anchor sizes at each cell, in pixels; each size comes in three aspect ratios.
+        rpn_channels: channels of the RPN's 3×3 convolution.
+        proposals, boxes: settings of the two stages.
         output_ids: as in `Detector`.
     """
     names = Classes(classes)
@@ -94,7 +95,7 @@ ENTRIES = (
         builder=faster_rcnn_single,
         task="detection",
         paper=_PAPER,
-        summary="MobileNet v2's map of stride 16, with smaller anchors: for a few cores, and beside its forerunners.",
+        summary="The map of stride 16 of MobileNet v2, with smaller anchors: for CPUs, and to compare with Fast R-CNN.",
         start={"norm": "frozen", "trainable_layers": 5},
         fixed={"backbone": "mobilenet_v2"},
         defaults={

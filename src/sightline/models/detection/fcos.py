@@ -1,11 +1,11 @@
 """FCOS: Tian, Shen, Chen, He, "FCOS: fully convolutional one-stage object detection", ICCV 2019; centre sampling and
 centre-ness beside the distances: the same authors' "FCOS: a simple and strong anchor-free object detector", 2020.
 
-The four steps stand apart: `network`, `assign`, `losses`, `decode`.
+The four steps are separate methods: `network`, `assign`, `losses`, `decode`.
 
-Departures, all as in the published weights: a location stands on the top-left corner of its cell, not in the middle;
-distances are in cells of the map and kept above 0 by a ReLU; P6 is computed from P5. A distance on the limit between
-two levels counts for both, as in the paper, where torchvision counts it for neither.
+Departures, all as in the published weights: locations are at the top-left corners of the cells, not at their centres;
+distances are in cells of the map, and a ReLU keeps them non-negative; P6 is computed from P5. A distance at the limit
+between two levels is assigned to both, as in the paper; torchvision assigns it to neither.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sightline.models.detection.parts import (
     STRIDES,
     SelectionSettings,
     best_candidates,
-    class_truths,
+    class_targets,
     level_anchors,
     pyramid,
     suppressed,
@@ -43,14 +43,15 @@ from sightline.structures import Classes, ImageBatch, Instances, Size
 
 @dataclass(frozen=True)
 class FCOSSettings(SelectionSettings):
-    """Numbers of FCOS, with those of `SelectionSettings`.
+    """Settings of FCOS, in addition to those of `SelectionSettings`.
 
     Attributes:
-        radius: a location belongs to an object only within so many cells of its centre, in x and in y.
-        ranges: the largest of a location's four distances lies between number l and l + 1 of these on level l, in
-            pixels of the batch.
-        alpha, gamma: of the focal loss: weight of the objects, and how strongly easy locations count less.
-        min_score: boxes of a lower score are dropped (0.05 in the paper; the published weights came with 0.2).
+        radius: centre sampling radius: maximum distance of a location from the centre of its object in x and in y, in
+            cells.
+        ranges: range of the largest of the four distances for each level: level l has `ranges[l]` to `ranges[l + 1]`,
+            in pixels of the batch.
+        alpha, gamma: parameters of the focal loss: weight of positives, and exponent of the modulating factor.
+        min_score: boxes with a lower score are removed (0.05 in the paper; the published weights came with 0.2).
     """
 
     radius: float = 1.5
@@ -65,15 +66,15 @@ class FCOSSettings(SelectionSettings):
 
 
 class FCOS(Detector):
-    """Backbone → pyramid → every location says class, distances to its box's sides, and how central it is (figure 2).
+    """Backbone → pyramid → class, distances to the sides of the box, and centre-ness of every location (figure 2).
 
     Args:
         classes: names of the classes.
-        preprocess: images → batch.
-        backbone: batch [N, C, H, W] → maps by name, fine to coarse.
-        head: maps → of each level scores [N, H·W, K + 1] (output 0 is not used, as in the published weights), distances
-            [N, H·W, 4] and centre-ness [N, H·W].
-        settings: thresholds and counts.
+        preprocess: preprocessing of images into a batch.
+        backbone: batch [N, C, H, W] → maps by name, from fine to coarse.
+        head: maps → scores [N, H·W, K + 1] (output 0 is unused, as in the published weights), distances [N, H·W, 4] and
+            centre-ness [N, H·W] of each level.
+        settings: thresholds and limits.
         output_ids: as in `Detector`.
     """
 
@@ -95,7 +96,7 @@ class FCOS(Detector):
         self.settings = settings or FCOSSettings()
 
     def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
-        """A batch → detections of each image; with targets, the three losses."""
+        """The detections of each image of a batch; if targets are given, the three losses."""
         maps, logits, distances, centreness = self.network(batch.tensor)
         anchors = self.anchors(maps, batch)
         if targets is None:
@@ -103,18 +104,19 @@ class FCOS(Detector):
         return [], self.losses(logits, distances, centreness, anchors, self.assign(anchors, targets), targets)
 
     def network(self, images: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
-        """Batch [N, C, H, W] → of each level its map, scores [N, S_l, K + 1] before the sigmoid, distances [N, S_l, 4]
-        in cells, centre-ness [N, S_l] before the sigmoid.
+        """Batch [N, C, H, W] → maps, scores, distances and centre-ness of each level.
+
+        Shapes: scores [N, S_l, K + 1] and centre-ness [N, S_l] before the sigmoid, distances [N, S_l, 4] in cells.
         """
         maps = list(self.backbone(images).values())
         return (maps, *self.head(maps))
 
     def anchors(self, maps: Sequence[Tensor], batch: ImageBatch) -> list[Tensor]:
-        """A square of a cell's size around each location, level by level: [S_l, 4] xyxy in pixels of the batch."""
+        """A square of the size of a cell around each location, for each level: [S_l, 4] xyxy in pixels of the batch."""
         return level_anchors(self.cells, maps, batch)
 
     def assign(self, anchors: Sequence[Tensor], targets: Sequence[Instances]) -> Tensor:
-        """For every location: the id of its object, or −1 (2019, section 3.2; 2020, sections 2.1 and 2.2). [N, S]"""
+        """[N, S] index of the object of each location, or −1 (2019, section 3.2; 2020, sections 2.1 and 2.2)."""
         s = self.settings
         limits = [a.new_tensor(s.ranges[level : level + 2]).expand(len(a), 2) for level, a in enumerate(anchors)]
         return torch.stack(
@@ -130,24 +132,26 @@ class FCOS(Detector):
         matches: Tensor,
         targets: Sequence[Instances],
     ) -> dict[str, Tensor]:
-        """Equation 2, all over the batch's positive locations: focal loss of every location, 1 − generalised IoU and
-        binary cross-entropy of the centre-ness of the positive ones.
+        """Equation 2: focal loss of all locations; GIoU loss and binary cross-entropy of the centre-ness of positives.
 
-        Logits [N, S_l, K + 1], distances [N, S_l, 4], centreness [N, S_l], anchors [S_l, 4] of each level; matches
-        [N, S]. Departures: the generalised IoU for −log IoU (2020 version).
+        All losses are divided by the number of positive locations in the batch. The GIoU loss replaces −log IoU, as in
+        the 2020 version. Shapes of each level: logits [N, S_l, K + 1], distances [N, S_l, 4], centreness [N, S_l],
+        anchors [S_l, 4]; matches [N, S].
         """
         s = self.settings
         scores, positive = torch.cat(list(logits), 1), matches >= 0
-        truths = class_truths(scores, matches, targets)
+        labels = class_targets(scores, matches, targets)
         boxes = torch.cat([t.boxes[m[m >= 0]] for t, m in zip(targets, matches, strict=True)])
         cells = torch.cat(list(anchors)).expand(len(targets), -1, -1)[positive]
         found = decode_distances(torch.cat(list(distances), 1)[positive].float(), cells)
         central = torch.cat(list(centreness), 1)[positive].float()
         count = positive.sum().clamp(min=1)
         return {
-            "loss_classification": sigmoid_focal_loss(scores, truths, s.alpha, s.gamma, reduction="sum") / count,
+            "loss_classification": sigmoid_focal_loss(scores, labels, s.alpha, s.gamma, reduction="sum") / count,
             "loss_box": generalized_box_iou_loss(found, boxes, reduction="sum") / count,
-            "loss_centerness": F.binary_cross_entropy_with_logits(central, how_central(boxes, cells), reduction="sum")
+            "loss_centerness": F.binary_cross_entropy_with_logits(
+                central, centreness_targets(boxes, cells), reduction="sum"
+            )
             / count,
         }
 
@@ -160,9 +164,9 @@ class FCOS(Detector):
         anchors: Sequence[Tensor],
         sizes: Sequence[Size],
     ) -> Detections:
-        """The best boxes of each image after suppression class by class; labels 1 … K.
+        """The best boxes of each image after per-class NMS; labels 1 … K.
 
-        The score is the geometric mean of class and centre-ness (2020, section 2.3).
+        The score is the geometric mean of the class probability and the centre-ness (2020, section 2.3).
         """
         s = self.settings
         scores, ids, labels = best_candidates(logits, s.candidates, centreness)
@@ -172,18 +176,18 @@ class FCOS(Detector):
 
 @torch.no_grad()
 def match_locations(boxes: Tensor, cells: Tensor, limits: Tensor, radius: float) -> Tensor:
-    """The object of each location: the smallest of those around it whose centre is near and whose size suits its level.
+    """Match each location to the smallest object that contains it, is near its centre, and fits the size of its level.
 
     Args:
-        boxes: [G, 4] xyxy of the objects.
-        cells: [S, 4] xyxy, a square of a cell's size around each location.
-        limits: [S, 2] least and largest of what the largest of a location's four distances may be, in pixels.
-        radius: largest distance to the object's centre in x and in y, in cells.
+        boxes: [G, 4] xyxy boxes of the objects.
+        cells: [S, 4] xyxy, a square of the size of a cell around each location.
+        limits: [S, 2] minimum and maximum of the largest of a location's four distances, in pixels.
+        radius: maximum distance to the object's centre in x and in y, in cells.
 
     Returns:
-        [S] int64: the object's id, or −1 background.
+        [S] int64 index of the object, or −1 for background.
 
-    Source: Tian et al., FCOS, 2019, section 3.2; the square around the centre: the 2020 version, section 2.1.
+    Source: Tian et al., FCOS, 2019, section 3.2; centre sampling: the 2020 version, section 2.1.
     """
     if not len(boxes):
         return torch.full((len(cells),), -1, dtype=torch.int64, device=cells.device)
@@ -197,8 +201,8 @@ def match_locations(boxes: Tensor, cells: Tensor, limits: Tensor, radius: float)
     return torch.where(area < torch.inf, smallest, -1)
 
 
-def how_central(boxes: Tensor, cells: Tensor) -> Tensor:
-    """Centre-ness [P] of locations in their boxes [P, 4]: 1 in the middle, 0 at the sides (2019, equation 3)."""
+def centreness_targets(boxes: Tensor, cells: Tensor) -> Tensor:
+    """Centre-ness targets [P] of locations in boxes [P, 4]: 1 at the centre, 0 at the sides (2019, equation 3)."""
     left, top, right, bottom = encode_distances(boxes, cells, normalize=False).unbind(-1)
     across = torch.minimum(left, right) / torch.maximum(left, right)
     down = torch.minimum(top, bottom) / torch.maximum(top, bottom)
@@ -225,14 +229,14 @@ def fcos(
 
     Args:
         classes: names of the classes.
-        backbone: name of the classification network that it is built on.
-        in_channels: channels of the images.
-        options: how the backbone is normalised, and how much of it learns.
-        size: the images' sides inside the network.
-        p6_from: what P6 is computed from, the backbone's last map ("c5") or the pyramid's ("p5").
-        channels: of the pyramid and the heads (256 in the paper), a multiple of 32.
-        depth: convolutions of each tower (4 in the paper).
-        settings: thresholds and counts.
+        backbone: name of the classification network used as the backbone.
+        in_channels: number of channels of the images.
+        options: normalisation of the backbone, and how many of its layers are trained.
+        size: size that images are resized to.
+        p6_from: input of P6: the backbone's last map ("c5") or the pyramid's ("p5").
+        channels: number of channels of the pyramid and the heads, a multiple of 32 (256 in the paper).
+        depth: number of convolutions in each tower (4 in the paper).
+        settings: thresholds and limits.
         output_ids: as in `Detector`.
     """
     names, net = Classes(classes), build_backbone(backbone, in_channels, options, known=PyramidName)
@@ -261,7 +265,7 @@ ENTRIES = (
         builder=fcos,
         task="detection",
         paper=_PAPER,
-        summary="MobileNet v2, to train on a few cores: small images, and pyramid and heads narrower and shallower.",
+        summary="MobileNet v2, for training on CPUs: small images, and a narrower and shallower pyramid and heads.",
         fixed={"backbone": "mobilenet_v2", "p6_from": "c5"},
         defaults={"min_size": 320, "max_size": 512, "channels": 128, "depth": 2},
         recipe=SMALL_RATE,

@@ -1,7 +1,7 @@
-"""Sliding over a grid: regions of 2×2, 3×3, 4×4 … cells slide over the image by cells, and each may hold one object.
+"""Sliding over a grid: square regions of 2×2, 3×3, 4×4 … cells of a grid, each of which may contain one object.
 
-Between the sliding window and what followed it: still a crop a region, but few of them, since each region says whether
-it shows an object at all (objectness, as YOLO would have it) and corrects its box (as R-CNN did).
+A step between the sliding window and later detectors. Every region is still cropped and classified on its own, but few
+regions are enough, because each predicts an objectness (as in YOLO) and deltas of its box (as in R-CNN).
 """
 
 from __future__ import annotations
@@ -29,18 +29,19 @@ from sightline.structures import Classes, ImageBatch, Instances, Size
 
 @dataclass(frozen=True)
 class GridSettings:
-    """Numbers of a detector that slides over a grid.
+    """Settings of a detector that slides over a grid.
 
     Attributes:
-        cells: the image is cells × cells.
+        cells: number of cells along each side of the image.
         regions: sides of the square regions, in cells.
-        crop: side of the square that every region is warped to.
-        chunk: regions that are cropped and looked at a time; it bounds the memory of a prediction.
-        positive_iou: a region at or above it holds the object it overlaps most; so does an object's best region.
-        weights: factors on the corrections of x, y, w, h, so that their targets have about unit spread.
-        min_score: boxes of a lower score are dropped.
-        nms_iou: overlap at which the weaker box of a class is dropped.
-        max_detections: boxes an image that a result keeps.
+        crop: side of the square that every region is warped to, in pixels.
+        chunk: number of regions that are cropped and classified at once; it limits the memory of a prediction.
+        positive_iou: regions with at least this IoU are matched to the object that they overlap most; so is the best
+            region of each object.
+        weights: factors on the deltas of x, y, w, h that normalise their targets to about unit variance.
+        min_score: boxes with a lower score are removed.
+        nms_iou: IoU above which NMS removes the lower-scoring box of the same class.
+        max_detections: maximum number of detections per image.
     """
 
     cells: int = 8
@@ -55,19 +56,17 @@ class GridSettings:
 
 
 class GridSliding(Detector):
-    """Regions → crops → objectness, classes, one box each → suppression.
-
-    An image without objects teaches that none of its regions holds one.
+    """Regions → crops → objectness, class and box of each region → NMS. Images without objects train the objectness.
 
     Args:
         classes: names of the K classes.
-        preprocess: images → batch, of divisor 1.
+        preprocess: preprocessing of images into a batch, with divisor 1.
         backbone: crops [R, C, S, S] → maps [R, `channels`, h, w].
-        channels: of the maps.
-        settings: the grid and its regions.
+        channels: number of channels of the maps.
+        settings: settings of the grid and its regions.
 
     Attributes:
-        regions_classified: how many regions the last image that was predicted took.
+        regions_classified: number of regions classified for the last predicted image.
     """
 
     class_layers = r"^class_head\."
@@ -92,7 +91,7 @@ class GridSliding(Detector):
         self.regions_classified = 0
 
     def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
-        """A batch → detections of each image; with targets, the three losses over all regions."""
+        """The detections of each image of a batch; if targets are given, the three losses."""
         if targets is None:
             return [self.scan(image, size) for image, size in zip(batch.tensor, batch.sizes, strict=True)], {}
         regions = [self.regions(size) for size in batch.sizes]
@@ -100,7 +99,7 @@ class GridSliding(Detector):
         return [], self.losses(*self.network(batch.tensor, regions), regions, matches, targets)
 
     def regions(self, size: Size) -> Tensor:
-        """Every region of an image of `size` (height, width), in its pixels: [R, 4] xyxy."""
+        """All regions of an image of size (height, width), in its pixels: [R, 4] xyxy."""
         s, found = self.settings, []
         for side in s.regions:
             start = torch.arange(s.cells - side + 1, device=self.preprocess.mean.device)
@@ -109,13 +108,13 @@ class GridSliding(Detector):
         return torch.cat(found) * torch.tensor([size[1], size[0]] * 2, device=found[0].device) / s.cells
 
     def network(self, images: Tensor, regions: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Images and their regions → objectness [ΣR] and class logits [ΣR, K], and corrections [ΣR, 4]."""
+        """Images and their regions → objectness [ΣR] and class logits [ΣR, K], and deltas [ΣR, 4]."""
         maps = self.backbone(crop_regions(images, regions, self.settings.crop))
         pooled = maps.mean((2, 3))
         return self.objectness(pooled)[:, 0], self.class_head(pooled), self.box_head(maps)
 
     def assign(self, regions: Tensor, target: Instances) -> Tensor:
-        """For every region the id of its object, or −1. [R]"""
+        """[R] index of the object of each region, or −1."""
         return match_best(box_iou(target.boxes.float(), regions), self.settings.positive_iou)
 
     def losses(
@@ -127,19 +126,19 @@ class GridSliding(Detector):
         matches: Sequence[Tensor],
         targets: Sequence[Instances],
     ) -> Losses:
-        """Binary cross-entropy over all regions; cross-entropy and smooth L1 over those that hold an object."""
-        labels, wanted = [], []
+        """Binary cross-entropy of all regions; cross-entropy and smooth L1 loss of the regions with an object."""
+        labels, box_targets = [], []
         for region, match, target in zip(regions, matches, targets, strict=True):
             held = match >= 0
             of = match[held]
-            labels.append(target.labels[of] - 1)  # there is no output for the background
-            wanted.append(encode_boxes(target.boxes[of].float(), region[held], self.settings.weights))
+            labels.append(target.labels[of] - 1)  # the head has no background output
+            box_targets.append(encode_boxes(target.boxes[of].float(), region[held], self.settings.weights))
         held = torch.cat(list(matches)) >= 0
         count = held.sum().clamp(min=1)
         return {
             "loss_objectness": F.binary_cross_entropy_with_logits(objectness, held.to(objectness.dtype)),
             "loss_classification": F.cross_entropy(logits[held], torch.cat(labels), reduction="sum") / count,
-            "loss_box": F.smooth_l1_loss(deltas[held], torch.cat(wanted), reduction="sum") / count,
+            "loss_box": F.smooth_l1_loss(deltas[held], torch.cat(box_targets), reduction="sum") / count,
         }
 
     @torch.no_grad()
@@ -159,7 +158,7 @@ class GridSliding(Detector):
         return {"boxes": boxes[keep], "labels": labels[keep], "scores": scores[keep]}
 
     def anchor_shapes(self, image_size: Size) -> Tensor:
-        """(width, height) of every kind of region, [A, 2], in pixels of an image of `image_size`."""
+        """Width and height of the regions, [A, 2], in pixels of an image of size `image_size`."""
         shapes = [(side * image_size[1], side * image_size[0]) for side in self.settings.regions]
         return torch.tensor(shapes) / self.settings.cells
 
@@ -176,14 +175,14 @@ def grid_sliding(
     max_size: int = 256,
     grid: GridSettings = GRID,
 ) -> GridSliding:
-    """Sliding over a grid on any backbone.
+    """A detector that slides over a grid, with any backbone.
 
     Args:
         classes: names of the classes.
-        backbone: name of the classification network that it is built on.
-        in_channels: channels of the images.
-        min_size, max_size: the images' sides inside the model.
-        grid: the grid and its regions.
+        backbone: name of the classification network used as the backbone.
+        in_channels: number of channels of the images.
+        min_size, max_size: size that images are resized to, see `Preprocess`.
+        grid: settings of the grid and its regions.
     """
     names, net = Classes(classes), build_backbone(backbone, in_channels)
     layers, channels = nn.Sequential(*net.layers().values()), net.last_map.channels

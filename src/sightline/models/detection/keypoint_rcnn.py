@@ -1,8 +1,8 @@
 """Keypoint R-CNN: He, Gkioxari, Dollár, Girshick, "Mask R-CNN", ICCV 2017, section 5 ("Mask R-CNN for human pose
-estimation"): Faster R-CNN with a branch that says where the keypoints of each object are.
+estimation"): Faster R-CNN with a branch that predicts the keypoints of each object.
 
-Departures from the paper: training images have one size (the published weights saw six, 640 to 800 pixels; augmentation
-does that here), and there is no mask branch beside this one.
+Departures from the paper: images are resized to one size (the published weights were trained with six sizes from 640 to
+800 pixels; use augmentation for this), and there is no mask branch.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from sightline.structures import ImageBatch, Instances
 
 
 class KeypointRCNN(FasterRCNN):
-    """Faster R-CNN whose regions have keypoints, too: results have "keypoints" [N, P, 3] in the image's pixels and
-    "keypoint_scores" [N, P], the heat at each of them (no probability: comparable between objects, without a bound).
+    """Faster R-CNN that also predicts keypoints.
 
-    Arguments as for `FasterRCNN`; `roi_heads` are `KeypointRegionHeads`, and targets need the field "keypoints".
+    Results have "keypoints" [N, P, 3] in pixels of the image and "keypoint_scores" [N, P], the maximum logit of each
+    heatmap. Targets need the field "keypoints". Arguments as for `FasterRCNN`; `roi_heads` are `KeypointRegionHeads`.
     """
 
     roi_heads: KeypointRegionHeads
     target_fields = ("keypoints",)
 
     def finish(self, found: Detections, batch: ImageBatch) -> list[Instances]:
-        """As for every detector, and keypoints in the image's pixels."""
+        """Like every detector, with keypoints in pixels of the image."""
         results = super().finish(found, batch)
         return [
             r.replace(keypoints=r.keypoints / r.keypoints.new_tensor([sx, sy, 1.0]))
@@ -39,18 +39,23 @@ class KeypointRCNN(FasterRCNN):
 
 @extends(faster_rcnn)
 def keypoint_rcnn(
-    classes: Iterable[str], *, points: int = 17, convs: int = 8, conv_channels: int | None = 512, **arguments: Any
+    classes: Iterable[str],
+    *,
+    num_keypoints: int = 17,
+    convs: int = 8,
+    conv_channels: int | None = 512,
+    **arguments: Any,
 ) -> KeypointRCNN:
-    """Keypoint R-CNN on any backbone: 14×14 region features, convolutions, 56×56 maps.
+    """Keypoint R-CNN on any backbone: 14×14 region features, convolutions, 56×56 heatmaps.
 
     Other arguments as for `faster_rcnn`.
 
     Args:
         classes: names of the classes.
-        points: P, keypoints an object; COCO's persons have 17.
-        convs: how many convolutions find them.
-        conv_channels: of each; None for as many as the pyramid has.
-        arguments: of `faster_rcnn`.
+        num_keypoints: P, keypoints per object; COCO's persons have 17.
+        convs: number of convolutions of the keypoint head.
+        conv_channels: number of channels of each; None for as many as the pyramid has.
+        arguments: further arguments of `faster_rcnn`.
     """
     base = faster_rcnn(classes, **arguments)
     regions = base.roi_heads.region_features
@@ -58,7 +63,7 @@ def keypoint_rcnn(
     assert isinstance(regions, AlignedRegions)
     channels = base.backbone.out_channels
     head = KeypointHead(channels, (conv_channels or channels,) * convs)
-    predictor = KeypointPredictor(head.out_channels, points)
+    predictor = KeypointPredictor(head.out_channels, num_keypoints)
     features = AlignedRegions(regions.levels, 14)
     return KeypointRCNN.on(base, KeypointRegionHeads(base.roi_heads, features, head, predictor))
 
@@ -82,8 +87,8 @@ ENTRIES = (
         builder=keypoint_rcnn,
         task="detection",
         paper=_PAPER,
-        summary="MobileNet v2 with a narrow pyramid, to train on a few cores; four convolutions as narrow find the "
-        "keypoints.",
+        summary="MobileNet v2 with a narrow pyramid, for training on CPUs; the keypoint head has four narrow "
+        "convolutions.",
         start=SMALL_START,
         fixed={"backbone": "mobilenet_v2", "version": 1, "finest": 8},
         defaults=SMALL | {"convs": 4, "conv_channels": None},

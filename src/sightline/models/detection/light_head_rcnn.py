@@ -1,10 +1,9 @@
 """Light-Head R-CNN: Li, Peng, Yu, Zhang, Deng, Sun, "Light-head R-CNN: in defense of two-stage object detector", 2017.
 
-What it changed in R-FCN: the position-sensitive maps are thin (10 · 7 · 7 = 490 channels, whatever the number of
-classes) and made by a large separable convolution, so one dense layer can follow each region again.
+In contrast to R-FCN, the position-sensitive maps are thin (10 · 7 · 7 = 490 channels for any number of classes) and are
+computed by a large separable convolution, so that a fully connected layer per region is affordable.
 
-Departures: joint training with every Sightline detector's losses; bins are read by bilinear samples, as RoI
-align does.
+Departures: joint training with the losses of Faster R-CNN; bins are sampled bilinearly, as in RoI align.
 """
 
 from __future__ import annotations
@@ -35,11 +34,12 @@ BOXES = BoxSettings(samples=256)
 
 
 class LargeSeparableConv(nn.Module):
-    """k×1 then 1×k, plus 1×k then k×1 (figure 3): the reach of a k×k convolution for 2k/k² of its weights.
+    """k×1 then 1×k, plus 1×k then k×1 (figure 3): the receptive field of a k×k convolution with 2/k of its weights.
 
     Args:
-        channels, middle, out: C of the input, between the two convolutions of a branch, and of the output.
-        kernel: k, odd; 15 in the paper.
+        channels, middle, out: number of channels of the input, between the two convolutions of a branch, and of the
+            output.
+        kernel: kernel size k, odd; 15 in the paper.
     """
 
     def __init__(self, channels: int, middle: int, out: int, kernel: int = 15):
@@ -64,15 +64,15 @@ class LargeSeparableConv(nn.Module):
 
 
 class ThinRegions(nn.Module):
-    """Thin position-sensitive maps, and the features of regions from them (section 3.2).
+    """Thin position-sensitive maps, and the features of regions pooled from them (section 3.2).
 
     Args:
         level: name of the map.
-        channels: C of the map.
-        stride: pixels of the batch per cell of the map.
+        channels: number of channels of the map.
+        stride: stride of the map in pixels of the batch.
         middle: channels inside the large separable convolution: 256 (section 3.2's setting L), 64 (setting S).
-        thin: channels of a region's features.
-        bins: along a region's side.
+        thin: number of channels of a region's features.
+        bins: number of bins along each side of a region.
     """
 
     def __init__(self, level: str, channels: int, stride: int, *, middle: int, thin: int = 10, bins: int = 7):
@@ -81,7 +81,7 @@ class ThinRegions(nn.Module):
         self.maps = LargeSeparableConv(channels, middle, thin * bins * bins)
 
     def forward(self, maps: dict[str, Tensor], boxes: Sequence[Tensor], batch: ImageBatch) -> Tensor:
-        """Maps [N, C, H, W], boxes [R_i, 4] an image → [ΣR_i, thin, bins, bins]."""
+        """Maps [N, C, H, W], boxes [R_i, 4] per image → [ΣR_i, thin, bins, bins]."""
         return ps_roi_align(self.maps(maps[self.level]), boxes, self.bins, 1 / self.stride, sampling_ratio=2)
 
 
@@ -105,16 +105,17 @@ def light_head_rcnn(
 
     Args:
         classes: names of the classes.
-        backbone: name of the classification network that it is built on.
-        in_channels: channels of the images.
-        options: how the backbone is normalised, and how much of it learns.
-        size: the images' sides inside the network.
-        dilated: regions are read from the last stage, brought to stride 16; else from the map before, as proposals are.
+        backbone: name of the classification network used as the backbone.
+        in_channels: number of channels of the images.
+        options: normalisation of the backbone, and how many of its layers are trained.
+        size: size that images are resized to.
+        dilated: whether regions are pooled from the last stage, dilated to stride 16; otherwise from the map of stride
+            16 that proposals are predicted from.
         middle: channels inside the large separable convolution: 256 in the paper's setting L, 64 in its setting S.
-        hidden: width of the one dense layer.
-        anchor_sizes: sides of a cell's anchors, in pixels; each comes in three shapes.
-        rpn_channels: of the convolution before the proposals.
-        proposals, boxes: numbers of the two stages.
+        hidden: width of the fully connected layer.
+        anchor_sizes: anchor sizes at each cell, in pixels; each size comes in three aspect ratios.
+        rpn_channels: channels of the RPN's 3×3 convolution.
+        proposals, boxes: settings of the two stages.
         output_ids: as in `Detector`.
     """
     names, net = Classes(classes), build_backbone(backbone, in_channels, options, known=StridedName)
@@ -149,7 +150,7 @@ ENTRIES = (
         builder=light_head_rcnn,
         task="detection",
         paper=_PAPER,
-        summary="MobileNet v2's map of stride 16, read by both stages, smaller anchors, for a few cores: setting S.",
+        summary="The map of stride 16 of MobileNet v2 for both stages, with smaller anchors, for CPUs: setting S.",
         start=SMALL_START,
         fixed={"backbone": "mobilenet_v2", "dilated": False, "middle": 64},
         defaults=SMALL | {"hidden": 512},

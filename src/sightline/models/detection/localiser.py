@@ -1,4 +1,4 @@
-"""A localiser: one object an image, its class and its box, from one network with two outputs.
+"""A localiser: one object per image, its class and its box, from one network with two outputs.
 
 The simplest detector there is, and where the lineage begins: classification with localisation, as in ImageNet's
 localisation task (Krizhevsky et al. 2012; Simonyan and Zisserman 2015, section A). The box is in centre form,
@@ -34,7 +34,7 @@ class Localiser(Detector):
 
     Args:
         classes: names of the K classes.
-        preprocess: images → batch, of a fixed size.
+        preprocess: preprocessing of images into a batch of a fixed size.
         backbone: batch [N, C, S, S] → map [N, `channels`, h, w].
         channels: of the map.
         grid: the box is read from the map averaged in grid × grid parts, since its mean over the image knows little of
@@ -67,7 +67,7 @@ class Localiser(Detector):
         self.weights = weights
 
     def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
-        """A batch → the object of each image; with targets, the two losses."""
+        """The object found in each image of a batch; if targets are given, the two losses."""
         logits, places = self.network(batch.tensor)
         if targets is None:
             return self.decode(logits, places, batch.sizes), {}
@@ -91,12 +91,12 @@ class Localiser(Detector):
                 places.append(target.boxes.new_zeros(1, 4))
         return torch.cat(labels), torch.cat(places)
 
-    def losses(self, logits: Tensor, places: Tensor, labels: Tensor, wanted: Tensor) -> Losses:
+    def losses(self, logits: Tensor, places: Tensor, labels: Tensor, target_places: Tensor) -> Losses:
         """Weighted cross-entropy and squared error of the four numbers, over the images with an object."""
         shown = labels >= 0
         count = shown.sum().clamp(min=1)
         classes = F.cross_entropy(logits, labels, ignore_index=-1, reduction="sum") / count
-        boxes = ((places - wanted).square().sum(1) * shown).sum() / count
+        boxes = ((places - target_places).square().sum(1) * shown).sum() / count
         return {"loss_classification": self.weights[0] * classes, "loss_box": self.weights[1] * boxes}
 
     @torch.no_grad()
@@ -135,9 +135,9 @@ def localiser(
 
     Args:
         classes: names of the classes.
-        backbone: name of the classification network that it is built on.
-        in_channels: channels of the images.
-        image_size: side of the square that images are resized to, at least 33.
+        backbone: name of the classification network used as the backbone.
+        in_channels: number of channels of the images.
+        image_size: side of the square that images are resized to, in pixels, at least 33.
         class_weight, box_weight: factors on the two losses.
     """
     if image_size < 33:

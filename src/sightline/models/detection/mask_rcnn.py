@@ -33,7 +33,7 @@ class MaskRCNN(FasterRCNN):
     class_layers = r"roi_heads\.(box_predictor|mask_predictor\.mask_fcn_logits)\."
 
     def finish(self, found: Detections, batch: ImageBatch) -> list[Instances]:
-        """As for every detector, and masks stretched from their boxes' grids over the image (section 3.1)."""
+        """Like every detector, and masks stretched from their boxes' grids over the image (section 3.1)."""
         results = super().finish(found, batch)
         return [r.replace(masks=paste_masks(r.masks, r.boxes, r.image_size)) for r in results]
 

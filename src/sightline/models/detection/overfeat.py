@@ -51,7 +51,7 @@ class OverFeatSettings:
         min_score, candidates: windows of an image that enter the merging: of a higher probability of their class, and
             at most so many.
         merge: the largest match score of two boxes that are merged.
-        max_detections: boxes an image that a result keeps.
+        max_detections: maximum number of detections per image.
     """
 
     scales: tuple[float, ...] = (1.0, 1.4, 2.0)
@@ -69,7 +69,7 @@ class OverFeat(Detector):
     """Image at several scales → shared features → class and box at every location → merging.
 
     Training is in two phases (section 4.2): "classification" trains features and class head, then "boxes" trains the
-    box head while all else stays as it is; `learn` changes the phase, or a new model starts from the saved first:
+    box head while all else stays as it is; `set_phase` changes the phase, or a new model starts from the saved first:
     `create_model(name, classes, weights="runs/first/best.safetensors", phase="boxes")`. "both" trains all at once,
     without the box loss ever reaching the features, so that they are as fixed to it as in the paper.
 
@@ -77,7 +77,7 @@ class OverFeat(Detector):
 
     Args:
         classes: names of the K classes.
-        preprocess: images → batch, of divisor 1.
+        preprocess: preprocessing of images into a batch, with divisor 1.
         backbone: batch → map [N, C, h, w], before its last pooling: the shared features.
         class_head, box_head: `location_head`s of K + 1 outputs, the background first, and of 4 shared by all classes
             (section 4.4: better than a box for each class).
@@ -110,9 +110,9 @@ class OverFeat(Detector):
         self.settings = settings or OverFeatSettings()
         if not self.settings.scales or min(self.settings.scales) <= 0:
             raise InputError(f"scales must be factors above 0, at least one, not {self.settings.scales}")
-        self.learn(phase)
+        self.set_phase(phase)
 
-    def learn(self, phase: Phase) -> None:
+    def set_phase(self, phase: Phase) -> None:
         """Choose what learns from now on: "both", "classification", or "boxes" with the features fixed."""
         if phase not in ("both", "classification", "boxes"):
             raise InputError(f"phase is {phase!r}, but must be 'both', 'classification' or 'boxes'")
@@ -131,7 +131,7 @@ class OverFeat(Detector):
         return self
 
     def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
-        """A batch → detections of each image; with targets, the losses of the phase."""
+        """The detections of each image of a batch; if targets are given, the losses of the phase."""
         logits, edges, windows = self.network(batch.tensor)
         if targets is None:
             return self.decode(logits, edges, windows, batch.sizes), {}
@@ -182,8 +182,8 @@ class OverFeat(Detector):
             at = positive[i]
             of = matches[i, at]
             labels[i, at] = target.labels[of]
-            wanted = (target.boxes[of] - windows[at]) / sides[at]
-            box_terms.append((edges[i, at] - wanted).square().sum())
+            box_targets = (target.boxes[of] - windows[at]) / sides[at]
+            box_terms.append((edges[i, at] - box_targets).square().sum())
         losses = {}
         if self.phase != "boxes":
             terms = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape)
@@ -273,7 +273,7 @@ def overfeat(
         classes: names of the classes.
         variant: "fast" has windows of 231 pixels and 2×2 pooling, "accurate" windows of 221 pixels and 3×3 pooling at
             the offsets Δ = 0, 1, 2.
-        in_channels: channels of the images.
+        in_channels: number of channels of the images.
         min_size, max_size: the images' sides at scale 1.
         hidden, box_hidden: widths of the hidden layers of the class head and the box head.
         locations: scales, thresholds and counts.

@@ -32,10 +32,10 @@ class SelectionSettings:
     """Which boxes of a dense detector become results.
 
     Attributes:
-        min_score: boxes of a lower score are dropped.
-        candidates: best boxes a level that enter the suppression.
-        nms_iou: overlap at which the weaker box of a class is dropped.
-        max_detections: boxes an image that a result keeps.
+        min_score: boxes with a lower score are removed.
+        candidates: maximum number of boxes per level before NMS.
+        nms_iou: IoU above which NMS removes the lower-scoring box of the same class.
+        max_detections: maximum number of detections per image.
     """
 
     min_score: float = 0.05
@@ -94,12 +94,12 @@ def level_anchors(bases: Sequence[Tensor], maps: Sequence[Tensor], batch: ImageB
 
 
 def anchor_shapes(bases: Sequence[Tensor], preprocess: Preprocess, image_size: Size) -> Tensor:
-    """(width, height) of every kind of anchor, [A, 2], in pixels of an image of `image_size`."""
+    """Width and height of the anchors, [A, 2], in pixels of an image of size `image_size`."""
     every = torch.cat(list(bases))
     return (every[:, 2:] - every[:, :2]) * (image_size[0] / preprocess.resized(image_size)[0])
 
 
-def class_truths(scores: Tensor, matches: Tensor, targets: Sequence[Instances]) -> Tensor:
+def class_targets(scores: Tensor, matches: Tensor, targets: Sequence[Instances]) -> Tensor:
     """1 where a place has an object of that output, else 0: [N, S, K], as the scores.
 
     Args:
@@ -107,11 +107,11 @@ def class_truths(scores: Tensor, matches: Tensor, targets: Sequence[Instances]) 
         matches: [N, S] the id of each place's object, or negative.
         targets: of each image; labels are positions among the K outputs.
     """
-    truths = torch.zeros_like(scores)
+    class_labels = torch.zeros_like(scores)
     for i, target in enumerate(targets):
         here = matches[i] >= 0
-        truths[i, here, target.labels[matches[i, here]]] = 1
-    return truths
+        class_labels[i, here, target.labels[matches[i, here]]] = 1
+    return class_labels
 
 
 @torch.no_grad()
@@ -153,13 +153,13 @@ def best_candidates(
 def suppressed(
     boxes: Tensor, scores: Tensor, labels: Tensor, sizes: Sequence[Size], settings: SelectionSettings
 ) -> Detections:
-    """Candidates above the least score, clipped to their image, after suppression class by class; best first.
+    """Candidates above the least score, clipped to their image, after per-class NMS; best first.
 
     Args:
         boxes: [N, C, 4] xyxy in pixels of the batch.
         scores, labels: [N, C].
         sizes: (height, width) of each image in the batch.
-        settings: thresholds and counts.
+        settings: thresholds and limits.
     """
     results = []
     for box, score, label, size in zip(boxes, scores, labels, sizes, strict=True):

@@ -1,7 +1,7 @@
 """PP-YOLO: Long et al., "PP-YOLO: an effective and efficient implementation of object detector", 2020: YOLO v3
 (Redmon and Farhadi 2018) and ten additions, each of which can be left out.
 
-The four steps stand apart: `network`, `assign`, `losses`, `decode`.
+The four steps are separate methods: `network`, `assign`, `losses`, `decode`.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from sightline.ops.suppression import batched_nms
 from sightline.structures import Classes, ImageBatch, Instances, Size
 
 Anchors = Sequence[Sequence[Sequence[float]]]
-"""(width, height) in pixels of the batch, of each anchor of each level, fine to coarse."""
+"""(width, height) in pixels of the batch, of each anchor of each level, from fine to coarse."""
 
 _ANCHORS = (
     ((10, 13), (16, 30), (33, 23)),
     ((30, 61), (62, 45), (59, 119)),
     ((116, 90), (156, 198), (373, 326)),
-)  # YOLO v3, section 2.3: width and height in pixels, fine to coarse
+)  # YOLO v3, section 2.3: width and height in pixels, from fine to coarse
 _TWO_LEVELS = (((10, 14), (23, 27), (37, 58)), ((81, 82), (135, 169), (344, 319)))  # of its small version
 _DROP = (0.1, 3)  # DropBlock's probability and side
 _LEAST_SIDE = 1e-2  # pixels; the logarithm of an object without width or height must be finite
@@ -57,10 +57,10 @@ class PPYOLOSettings:
         iou_aware: weight of the loss of the predicted IoU.
         iou_power: α of the score class · objectness^(1 − α) · IoU^α, where the network predicts IoU.
         suppression: "linear" or "gaussian" (matrix NMS), or "greedy".
-        nms_iou: overlap at which the weaker box of a class is dropped, if greedy.
-        min_score: boxes of a lower score are dropped, before and after the suppression.
-        candidates: best boxes an image that enter the suppression.
-        max_detections: boxes an image that a result keeps.
+        nms_iou: IoU above which greedy NMS removes the lower-scoring box of the same class.
+        min_score: boxes with a lower score are removed, before and after NMS.
+        candidates: maximum number of boxes per image before NMS.
+        max_detections: maximum number of detections per image.
 
     Raises:
         InputError: a number is out of its range.
@@ -109,12 +109,12 @@ class PPYOLO(Detector):
 
     Args:
         classes: names of the classes.
-        preprocess: images → batch, its sides multiples of the coarsest stride.
-        backbone: gives the maps, fine to coarse, and knows their strides.
+        preprocess: preprocessing of images into a batch whose sides are multiples of the coarsest stride.
+        backbone: gives the maps, from fine to coarse, and knows their strides.
         neck: joins them, coarse to fine.
         head: maps → numbers of each place.
-        anchors: (width, height) of each level's anchors in pixels of the batch, fine to coarse.
-        settings: weights, thresholds and counts.
+        anchors: (width, height) of each level's anchors in pixels of the batch, from fine to coarse.
+        settings: loss weights, thresholds and limits.
         output_ids: as in `Detector`.
 
     Departures: the cross-entropy of x and y takes its target through the inverse of grid-sensitive decoding, so that
@@ -146,7 +146,7 @@ class PPYOLO(Detector):
         self.settings = settings or PPYOLOSettings()
 
     def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
-        """A batch → detections of each image; with targets, the losses."""
+        """The detections of each image of a batch; if targets are given, the losses."""
         outputs, places = self.network(batch.tensor), self.places(batch)
         if targets is None:
             return self.decode(outputs, places, batch.sizes), {}
@@ -233,10 +233,10 @@ class PPYOLO(Detector):
         image, place = (matches >= 0).nonzero(as_tuple=True)
         own = matches[image, place]
         firsts = own.new_tensor([sum(len(t) for t in targets[:i]) for i in range(count)])
-        wanted = torch.cat([t.boxes for t in targets])[firsts[image] + own].float()
+        target_boxes = torch.cat([t.boxes for t in targets])[firsts[image] + own].float()
         labels = torch.cat([t.labels for t in targets])[firsts[image] + own] - 1
-        areas = wanted.new_tensor([t.image_size[0] * t.image_size[1] for t in targets])
-        centres, sides = box_convert(wanted, "xyxy", "cxcywh").split(2, -1)
+        areas = target_boxes.new_tensor([t.image_size[0] * t.image_size[1] for t in targets])
+        centres, sides = box_convert(target_boxes, "xyxy", "cxcywh").split(2, -1)
         sides = sides.clamp(min=_LEAST_SIDE)
         small = 2 - sides.prod(-1) / areas[image]
         within = centres / places.strides[place, None] - places.cells[place]
@@ -255,7 +255,7 @@ class PPYOLO(Detector):
             "loss_objectness": objectness.masked_fill(ignored, 0.0).sum() / count,
             "loss_classification": F.binary_cross_entropy_with_logits(classes, wanted_classes, reduction="sum") / count,
         }
-        apart = iou_loss(boxes[image, place], wanted)
+        apart = iou_loss(boxes[image, place], target_boxes)
         if s.iou > 0:
             losses["loss_iou"] = s.iou * (apart * small).sum() / count
         if outputs.iou is not None:
@@ -267,7 +267,7 @@ class PPYOLO(Detector):
 
     @torch.no_grad()
     def decode(self, outputs: Outputs, places: Places, sizes: Sequence[Size]) -> Detections:
-        """The best boxes of each image after suppression class by class; labels are columns of the head, 1 … K."""
+        """The best boxes of each image after per-class NMS; labels are columns of the head, 1 … K."""
         s, results = self.settings, []
         scores = self.scores(outputs)
         for score, boxes, size in zip(scores, self.boxes(outputs, places), sizes, strict=True):
@@ -293,7 +293,7 @@ class PPYOLO(Detector):
         return outputs.classes.float().sigmoid() * object_score[..., None]
 
     def anchor_shapes(self, image_size: Size) -> Tensor:
-        """(width, height) of every anchor, [A, 2], in pixels of an image of `image_size`."""
+        """Width and height of the anchors, [A, 2], in pixels of an image of size `image_size`."""
         height, width = self.preprocess.resized(image_size)
         shapes = torch.cat(self.shapes)
         return shapes * shapes.new_tensor([image_size[1] / width, image_size[0] / height])
@@ -325,14 +325,14 @@ def pp_yolo_resnet50_vd(
 
     Args:
         classes: names of the classes.
-        in_channels: channels of the images.
-        image_size: side of the square that images are resized to, a multiple of 32.
+        in_channels: number of channels of the images.
+        image_size: side of the square that images are resized to, in pixels, a multiple of 32.
         deformable: deformable convolution in the backbone's last stage.
         coord_conv: the neck's 1×1 convolutions and the head's first one see where they are.
         spp: spatial pyramid pooling at the coarsest level.
         drop_block: DropBlock in the neck, while training.
         iou_aware: predict each box's IoU, which then counts in its score.
-        anchors: (width, height) in pixels of the resized image, of each anchor of each level, fine to coarse; by
+        anchors: (width, height) in pixels of the resized image, of each anchor of each level, from fine to coarse; by
             default those of YOLO v3 for COCO.
         settings: weights, thresholds and counts; grid-sensitive decoding, the IoU loss and matrix NMS are among them.
         output_ids: as in `Detector`.
@@ -424,8 +424,8 @@ def _pp_yolo(
     pairs = all(len(shape) == 2 and min(shape) > 0 for level in anchors for shape in level)
     if len(anchors) != len(backbone.strides) or not all(anchors) or not pairs:
         raise InputError(
-            f"anchors are {anchors!r}, but must be {len(backbone.strides)} lists, one a level, fine to coarse, of "
-            "pairs (width, height) above 0; `sightline anchors DATA` finds some"
+            f"anchors are {anchors!r}, but must be {len(backbone.strides)} lists, one per level from fine to coarse, "
+            "of pairs (width, height) above 0; `sightline anchors DATA` computes them from a dataset"
         )
     names = Classes(classes)
     head = YOLOv3Head(neck.channels, [len(a) for a in anchors], head_outputs(names, output_ids), iou_aware)

@@ -26,7 +26,7 @@ class ProposalNetwork(Detector):
 
     Args:
         classes: names of the data's classes, which it learns from alike.
-        preprocess: images → batch.
+        preprocess: preprocessing of images into a batch.
         backbone: batch [N, C, H, W] → maps by name.
         rpn: maps → proposals.
     """
@@ -39,7 +39,7 @@ class ProposalNetwork(Detector):
         self.rpn = rpn
 
     def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
-        """A batch → proposals of each image; with targets, the two losses (equation 1)."""
+        """The proposals of each image of a batch; if targets are given, the two losses (equation 1)."""
         maps = self.backbone(batch.tensor)
         if targets is not None:
             return [], self.rpn(maps, batch, targets)[1]
@@ -84,12 +84,12 @@ def region_proposal_network(
 
     Args:
         classes: names of the data's classes.
-        backbone: name of the classification network that it is built on.
-        in_channels: channels of the images.
-        options: how the backbone is normalised, and how much of it learns.
-        size: the images' sides inside the network.
-        anchor_sizes: sides of a cell's anchors, in pixels; each comes in three shapes.
-        rpn_channels: of the convolution before the proposals.
+        backbone: name of the classification network used as the backbone.
+        in_channels: number of channels of the images.
+        options: normalisation of the backbone, and how many of its layers are trained.
+        size: size that images are resized to.
+        anchor_sizes: anchor sizes at each cell, in pixels; each size comes in three aspect ratios.
+        rpn_channels: channels of the RPN's 3×3 convolution.
         proposals: numbers of the stage; by default the best 2000 boxes are given.
         output_ids: not used, as there is no output a class.
     """

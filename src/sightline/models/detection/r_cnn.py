@@ -2,7 +2,7 @@
 segmentation", CVPR 2014.
 
 About 2000 regions of selective search → each warped to one size with some context → features of a classification
-network → a linear SVM a class → a box corrected by ridge regression → suppression (figure 1). It learns in two ways:
+network → a linear SVM per class → a box corrected by ridge regression → suppression (figure 1). It learns in two ways:
 its losses fine-tune the network to tell warped regions apart (section 2.3); `fit_stages` then fits SVMs and regressions
 on features that stay as they are (appendices B and C). Until that has run, and with `head="softmax"` always, the
 softmax of the fine-tuning gives the scores.
@@ -54,10 +54,10 @@ class RCNNSettings:
         chunk: regions warped and looked at at a time; it bounds the memory.
         positive_iou: in fine-tuning, a region at or above it belongs to the object it overlaps most.
         samples, positive_fraction: regions an image in fine-tuning, and at most which part of them objects.
-        min_score: boxes of a lower score are dropped.
-        nms_iou: overlap at which the weaker box of a class is dropped.
-        max_detections: boxes an image that a result keeps.
-        candidates: best boxes an image that enter the suppression.
+        min_score: boxes with a lower score are removed.
+        nms_iou: IoU above which NMS removes the lower-scoring box of the same class.
+        max_detections: maximum number of detections per image.
+        candidates: maximum number of boxes per image before NMS.
     """
 
     crop: int = 112
@@ -134,7 +134,7 @@ class RCNN(Detector):
     box_bias: Tensor
 
     def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
-        """A batch → detections of each image; with targets, the loss of the fine-tuning."""
+        """The detections of each image of a batch; if targets are given, the fine-tuning loss."""
         images = [image[:, :h, :w] for image, (h, w) in zip(batch.tensor, batch.sizes, strict=True)]
         if targets is None:
             return [self.detect(image) for image in images], {}
@@ -251,11 +251,11 @@ def r_cnn(
 
     Args:
         classes: names of the classes.
-        backbone: name of the classification network that it is built on.
-        in_channels: channels of the images.
+        backbone: name of the classification network used as the backbone.
+        in_channels: number of channels of the images.
         head: "svm", or "softmax" in its place.
         search: mode of the selective search.
-        regions: numbers of the system.
+        regions: settings of the regions and of the detections.
     """
     names, net = Classes(classes), build_backbone(backbone, in_channels)
     taken = {stage.layer: stage for stage in (net.stages[-1], net.last_map)}

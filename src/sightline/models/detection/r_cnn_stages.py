@@ -1,4 +1,4 @@
-"""The stages of R-CNN's training that are no gradient steps: features once, an SVM a class, a regression a class.
+"""The stages of R-CNN's training that are no gradient steps: features once, an SVM per class, a regression per class.
 
 Girshick et al. 2014, section 2.3 and appendices B and C, with the numbers of the authors' code: SVMs with C = 0.001 on
 features scaled to a mean norm of 20, an object weighing twice, regions below IoU 0.3 as the background; ridge
@@ -72,7 +72,7 @@ class StageSettings:
         positive_weight: factor on it for objects.
         norm: the features' mean norm, to which they are scaled.
         negative_iou: regions that overlap every object of a class less are its background.
-        first_negatives: background regions a class, chosen at random, for the first SVM.
+        first_negatives: background regions per class, chosen at random, for the first SVM.
         rounds: how often hard negatives are looked for at most.
         max_negatives: the hardest a class that are kept; it bounds the memory.
         ridge: λ.
@@ -391,7 +391,7 @@ def ridge_regression(
     """Least squares with a penalty on the weights, of rows that come in parts: w = (XᵀX + λI)⁻¹ XᵀY, X and Y centred.
 
     Args:
-        parts: rows [n, inputs] and their wanted outputs [n, outputs].
+        parts: rows [n, inputs] and their targets [n, outputs].
         penalty: λ; the bias is free of it.
         inputs, outputs: widths, also where no part comes: weights and bias are then 0.
 
@@ -400,8 +400,8 @@ def ridge_regression(
     """
     xx, xy = np.zeros((inputs, inputs)), np.zeros((inputs, outputs))
     x_sum, y_sum, count = np.zeros(inputs), np.zeros(outputs), 0
-    for rows, wanted in parts:
-        x, y = rows.astype(np.float64), wanted.astype(np.float64)
+    for rows, targets in parts:
+        x, y = rows.astype(np.float64), targets.astype(np.float64)
         xx += x.T @ x
         xy += x.T @ y
         x_sum, y_sum, count = x_sum + x.sum(0), y_sum + y.sum(0), count + len(x)

@@ -52,18 +52,18 @@ def r_fcn(
 
     Args:
         classes: names of the classes.
-        backbone: name of the classification network that it is built on.
-        in_channels: channels of the images.
-        options: how the backbone is normalised, and how much of it learns.
-        size: the images' sides inside the network.
+        backbone: name of the classification network used as the backbone.
+        in_channels: number of channels of the images.
+        options: normalisation of the backbone, and how many of its layers are trained.
+        size: size that images are resized to.
         dilated: regions are read from the last stage, brought to stride 16; else from the map before, as proposals are.
         bins: k, parts along a region's side; 3 and 7 in the paper.
         hidden: channels before the score maps.
         hard_examples: regions an image that train, those of the largest losses (128 in the paper); None for a random
             sample.
-        anchor_sizes: sides of a cell's anchors, in pixels; each comes in three shapes.
-        rpn_channels: of the convolution before the proposals.
-        proposals, boxes: numbers of the two stages.
+        anchor_sizes: anchor sizes at each cell, in pixels; each size comes in three aspect ratios.
+        rpn_channels: channels of the RPN's 3×3 convolution.
+        proposals, boxes: settings of the two stages.
         output_ids: as in `Detector`.
     """
     names, net = Classes(classes), build_backbone(backbone, in_channels, options, known=StridedName)

@@ -2,7 +2,7 @@
 al., "Bridging the gap between anchor-based and anchor-free detection", CVPR 2020, table 1 (group normalisation in the
 heads and the generalised IoU as the box loss), with P6 from C5.
 
-The four steps stand apart: `network`, `assign`, `losses`, `decode`.
+The four steps are separate methods: `network`, `assign`, `losses`, `decode`.
 
 Departures of version 1 from the paper, all as in the published weights: P6 is computed from P5, the box loss is the
 absolute error instead of smooth L1, anchors stand on the top-left corners of their cells, each object's best anchor is
@@ -25,7 +25,7 @@ from sightline.models.detection.parts import (
     SelectionSettings,
     anchor_shapes,
     best_candidates,
-    class_truths,
+    class_targets,
     level_anchors,
     pyramid,
     suppressed,
@@ -51,7 +51,7 @@ class RetinaNetSettings(SelectionSettings):
         positive_iou, negative_iou: an anchor is an object at or above the first, background below the second; between
             them it does not train.
         alpha, gamma: of the focal loss: weight of the objects, and how strongly easy anchors count less.
-        box_loss: "l1", the absolute error of the four corrections, or "giou", 1 − generalised IoU of the boxes.
+        box_loss: "l1", the absolute error of the four deltas, or "giou", 1 − generalised IoU of the boxes.
     """
 
     positive_iou: float = 0.5
@@ -71,12 +71,12 @@ class RetinaNet(Detector):
 
     Args:
         classes: names of the classes.
-        preprocess: images → batch.
-        backbone: batch [N, C, H, W] → maps by name, fine to coarse.
+        preprocess: preprocessing of images into a batch.
+        backbone: batch [N, C, H, W] → maps by name, from fine to coarse.
         head: maps → of each level scores [N, H·W·A, K + 1] (output 0 is not used, as in the published weights) and
-            corrections [N, H·W·A, 4].
+            deltas [N, H·W·A, 4].
         anchor_bases: a level's anchors of one cell, [A, 4] around (0, 0) in pixels of the batch.
-        settings: thresholds and counts.
+        settings: thresholds and limits.
         output_ids: as in `Detector`.
     """
 
@@ -99,7 +99,7 @@ class RetinaNet(Detector):
         self.settings = settings or RetinaNetSettings()
 
     def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
-        """A batch → detections of each image; with targets, the two losses."""
+        """The detections of each image of a batch; if targets are given, the two losses."""
         maps, logits, deltas = self.network(batch.tensor)
         anchors = self.anchors(maps, batch)
         if targets is None:
@@ -107,7 +107,7 @@ class RetinaNet(Detector):
         return [], self.losses(logits, deltas, anchors, self.assign(anchors, targets), targets)
 
     def network(self, images: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Batch [N, C, H, W] → of each level its map, scores [N, S_l, K + 1] before the sigmoid, corrections
+        """Batch [N, C, H, W] → of each level its map, scores [N, S_l, K + 1] before the sigmoid, deltas
         [N, S_l, 4].
         """
         maps = list(self.backbone(images).values())
@@ -138,29 +138,29 @@ class RetinaNet(Detector):
         """
         s = self.settings
         scores, corrections, boxes = torch.cat(list(logits), 1), torch.cat(list(deltas), 1), torch.cat(list(anchors))
-        positive, truths = matches >= 0, class_truths(scores, matches, targets)
+        positive, labels = matches >= 0, class_targets(scores, matches, targets)
         box_terms = []
         for i, target in enumerate(targets):
             here, of = positive[i], matches[i, positive[i]]
             box_terms.append(self.box_loss(corrections[i, here], boxes[here], target.boxes[of]))
-        terms = sigmoid_focal_loss(scores, truths, s.alpha, s.gamma).sum(-1) * (matches != BETWEEN)
+        terms = sigmoid_focal_loss(scores, labels, s.alpha, s.gamma).sum(-1) * (matches != BETWEEN)
         count = positive.sum(1).clamp(min=1)
         return {
             "loss_classification": (terms.sum(1) / count).mean(),
             "loss_box": (torch.stack(box_terms) / count).mean(),
         }
 
-    def box_loss(self, deltas: Tensor, anchors: Tensor, truths: Tensor) -> Tensor:
-        """The sum over anchors [P, 4] that should become the boxes `truths` [P, 4] by the corrections [P, 4]."""
+    def box_loss(self, deltas: Tensor, anchors: Tensor, target_boxes: Tensor) -> Tensor:
+        """The sum over anchors [P, 4] that should become the boxes `target_boxes` [P, 4] by the deltas [P, 4]."""
         if self.settings.box_loss == "giou":
-            return generalized_box_iou_loss(decode_boxes(deltas.float(), anchors), truths, reduction="sum")
-        return (deltas.float() - encode_boxes(truths, anchors)).abs().sum()
+            return generalized_box_iou_loss(decode_boxes(deltas.float(), anchors), target_boxes, reduction="sum")
+        return (deltas.float() - encode_boxes(target_boxes, anchors)).abs().sum()
 
     @torch.no_grad()
     def decode(
         self, logits: Sequence[Tensor], deltas: Sequence[Tensor], anchors: Sequence[Tensor], sizes: Sequence[Size]
     ) -> Detections:
-        """The best boxes of each image after suppression class by class (section 4.1, "Inference"); labels 1 … K."""
+        """The best boxes of each image after per-class NMS (section 4.1, "Inference"); labels 1 … K."""
         s = self.settings
         scores, ids, labels = best_candidates(logits, s.candidates)
         chosen = torch.cat(list(deltas), 1).gather(1, ids[..., None].expand(-1, -1, 4))
@@ -168,7 +168,7 @@ class RetinaNet(Detector):
         return suppressed(boxes, scores, labels, sizes, s)
 
     def anchor_shapes(self, image_size: Size) -> Tensor:
-        """(width, height) of every kind of anchor, [A, 2], in pixels of an image of `image_size`."""
+        """Width and height of the anchors, [A, 2], in pixels of an image of size `image_size`."""
         return anchor_shapes(self.anchor_bases, self.preprocess, image_size)
 
 
@@ -193,14 +193,14 @@ def retinanet(
 
     Args:
         classes: names of the classes.
-        backbone: name of the classification network that it is built on.
-        in_channels: channels of the images.
-        options: how the backbone is normalised, and how much of it learns.
-        size: the images' sides inside the network.
+        backbone: name of the classification network used as the backbone.
+        in_channels: number of channels of the images.
+        options: normalisation of the backbone, and how many of its layers are trained.
+        size: size that images are resized to.
         version: 1 computes P6 from P5 and has no normalisation in the heads; 2 computes it from C5, and has.
         channels: of the pyramid and the heads (256 in the paper), in version 2 a multiple of 32.
         depth: convolutions of each subnet before its last (4 in the paper).
-        settings: thresholds and counts.
+        settings: thresholds and limits.
         output_ids: as in `Detector`.
     """
     names, net = Classes(classes), build_backbone(backbone, in_channels, options, known=PyramidName)

@@ -14,10 +14,10 @@ What the choices bring, AP50:95 of short trainings of `sightline_n` on scenes an
 mean of three, so up to 0.01 is chance; `docs/sightline_detector.md` has them all): the mosaic 0.071 and 0.005, closing
 it for the last part 0.009 and 0.012; plain cross-entropy towards the quality 0.119 and 0.005 over varifocal and 0.042
 and −0.004 over quality focal loss; the distribution focal loss 0.029 and 0.014; twice the learning rate 0.023 and
-−0.005; 13 points an object over 9, 0.019 and −0.011. Complete against generalized IoU, mix-up, α and the average of
+−0.005; 13 points per object over 9, 0.019 and −0.011. Complete against generalized IoU, mix-up, α and the average of
 the weights made no difference beyond chance.
 
-The four steps stand apart: `network`, `assign`, `losses`, `decode`.
+The four steps are separate methods: `network`, `assign`, `losses`, `decode`.
 """
 
 from __future__ import annotations
@@ -63,10 +63,10 @@ class DenseSettings:
         class_loss: "quality" (generalized focal loss), "varifocal" (VarifocalNet) or "plain" cross-entropy.
         box_loss: "complete" or "generalized" IoU.
         class_weight, box_weight, distance_weight: of the three losses (PP-YOLOE, section 2.2: 1, 2.5 and 0.5).
-        min_score: boxes of a lower score are dropped.
-        candidates: best boxes an image that enter the suppression.
-        nms_iou: overlap at which the weaker box of a class is dropped.
-        max_detections: boxes an image that a result keeps.
+        min_score: boxes with a lower score are removed.
+        candidates: maximum number of boxes per image before NMS.
+        nms_iou: IoU above which NMS removes the lower-scoring box of the same class.
+        max_detections: maximum number of detections per image.
     """
 
     top: int = 13
@@ -120,11 +120,11 @@ class SightlineDetector(Detector):
 
     Args:
         classes: names of the K classes.
-        preprocess: images → batch.
+        preprocess: preprocessing of images into a batch.
         backbone: batch [N, C, H, W] → maps at strides 8, 16, 32.
         neck: the maps → as many, all of one width.
         head: the maps → scores [N, A, K] and sides [N, A, 4·R].
-        settings: weights, thresholds and counts.
+        settings: loss weights, thresholds and limits.
         multi_scale: in training, each batch is resized by a factor up to this much below or above 1 (Redmon & Farhadi,
             "YOLO9000", 2017, section 2); 0 for none.
     """
@@ -170,7 +170,7 @@ class SightlineDetector(Detector):
         return replace(batch, tensor=tensor, sizes=sizes), moved
 
     def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
-        """A batch → detections of each image; with targets, the three losses."""
+        """The detections of each image of a batch; if targets are given, the three losses."""
         if self.training and max(batch.tensor.shape[-2:]) <= self.strides[-1] and len(batch.tensor) == 1:
             raise InputError(
                 "a batch of one image has a single value a channel in the coarsest map, which cannot be normalised; "
@@ -242,22 +242,22 @@ class SightlineDetector(Detector):
         """
         s = self.settings
         matches, quality = assignment
-        wanted = torch.zeros_like(scores)
+        class_targets = torch.zeros_like(scores)
         goals = []
         for i, target in enumerate(targets):
             at = (matches[i] >= 0).nonzero().flatten()
             of = matches[i, at]
-            wanted[i, at, target.labels[of] - 1] = quality[i, at]
+            class_targets[i, at, target.labels[of] - 1] = quality[i, at]
             goals.append(target.boxes[of].to(boxes.dtype))
         image, at = (matches >= 0).nonzero(as_tuple=True)  # in the order of `goals`: image by image
         goal, weight = torch.cat(goals), quality[image, at]
         total = quality.sum().clamp(min=1)
         if s.class_loss == "quality":
-            class_terms = quality_focal_loss(scores, wanted)
+            class_terms = quality_focal_loss(scores, class_targets)
         elif s.class_loss == "varifocal":
-            class_terms = varifocal_loss(scores, wanted)
+            class_terms = varifocal_loss(scores, class_targets)
         else:
-            class_terms = F.binary_cross_entropy_with_logits(scores, wanted, reduction="none")
+            class_terms = F.binary_cross_entropy_with_logits(scores, class_targets, reduction="none")
         overlap = complete_box_iou_loss if s.box_loss == "complete" else generalized_box_iou_loss
         cells = points.strides[at, None]
         distances = torch.cat([points.centres[at] - goal[:, :2], goal[:, 2:] - points.centres[at]], 1) / cells
@@ -270,7 +270,7 @@ class SightlineDetector(Detector):
 
     @torch.no_grad()
     def decode(self, scores: Tensor, sides: Tensor, points: Points, sizes: Sequence[Size]) -> list[dict[str, Tensor]]:
-        """The best boxes of each image after suppression class by class; labels are outputs of the head, 1 … K.
+        """The best boxes of each image after per-class NMS; labels are outputs of the head, 1 … K.
 
         Only the scores and boxes of what may enter the suppression are worked out: of P candidates none lies beyond
         the P points whose best class scores highest.
@@ -346,11 +346,11 @@ def sightline_detector(
         channels, blocks: of the backbone's stem and stages, see `CSPBackbone`.
         width: channels of the neck and the head.
         neck_blocks: residual pairs of each of the neck's blocks.
-        in_channels: channels of the images.
+        in_channels: number of channels of the images.
         image_size: what the longer side is resized to; the shorter keeps the picture's shape. A multiple of 32. Above
             960, sides of boxes have more than 16 bins, so that the largest objects are reached.
         multi_scale: as in `SightlineDetector`.
-        settings: weights, thresholds and counts.
+        settings: loss weights, thresholds and limits.
     """
     names = Classes(classes)
     if image_size < 32 or image_size % 32:

@@ -44,10 +44,10 @@ class WindowSettings:
         samples, positive_fraction: windows an image that are classified in training, and at most which part of them
             objects.
         random, hard: of the background's windows those that count, an image: chosen at random, and of the highest loss.
-        min_score: boxes of a lower score are dropped.
-        nms_iou: overlap at which the weaker box of a class is dropped.
-        max_detections: boxes an image that a result keeps.
-        candidates: best windows an image that enter the suppression.
+        min_score: boxes with a lower score are removed.
+        nms_iou: IoU above which NMS removes the lower-scoring box of the same class.
+        max_detections: maximum number of detections per image.
+        candidates: maximum number of windows per image before NMS.
     """
 
     sizes: tuple[float, ...] = (32, 48, 64, 96, 128)
@@ -75,7 +75,7 @@ class SlidingWindow(Detector):
 
     Args:
         classes: names of the K classes.
-        preprocess: images → batch, of divisor 1.
+        preprocess: preprocessing of images into a batch, with divisor 1.
         network: crops [N, C, S, S] → logits [N, K + 1], the background first; its last dense layer gives the logits.
         settings: scales, steps and counts.
 
@@ -101,7 +101,7 @@ class SlidingWindow(Detector):
         self.class_layers = rf"^network\.{re.escape(last)}\."
 
     def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
-        """A batch → detections of each image; with targets, the loss of windows sampled from them."""
+        """The detections of each image of a batch; if targets are given, the loss of sampled windows."""
         if targets is None:
             return [self.scan(image, size) for image, size in zip(batch.tensor, batch.sizes, strict=True)], {}
         windows, labels, counted = self.sample(batch.sizes, targets)
@@ -136,7 +136,7 @@ class SlidingWindow(Detector):
 
     @torch.no_grad()
     def sample(self, sizes: Sequence[Size], targets: Sequence[Instances]) -> tuple[list[Tensor], Tensor, Tensor]:
-        """Windows to learn from: [W_i, 4] an image, their labels [ΣW], and which of them count for sure [ΣW] bool.
+        """Windows to learn from: [W_i, 4] per image, their labels [ΣW], and which of them count for sure [ΣW] bool.
 
         Objects and some random background count for sure; of the rest, all background, the losses choose the hardest.
         The labelled boxes and shifted copies of them join the windows, so that every object is shown.
@@ -164,7 +164,7 @@ class SlidingWindow(Detector):
         return {"loss_classification": (terms * counted).sum() / counted.sum().clamp(min=1)}
 
     def anchor_shapes(self, image_size: Size) -> Tensor:
-        """(width, height) of every kind of window, [A, 2], in pixels of an image of `image_size`."""
+        """Width and height of the windows, [A, 2], in pixels of an image of size `image_size`."""
         inside = self.preprocess.resized(image_size)
         shapes = [
             (side / ratio**0.5, side * ratio**0.5) for side in self.settings.sizes for ratio in self.settings.ratios
@@ -224,10 +224,11 @@ def sliding_window(
 
     Args:
         classes: names of the classes.
-        backbone: name of the classification network that it is built on.
-        in_channels: channels of the images.
-        min_size, max_size: the images' sides inside the model. The number of windows grows with their product.
-        windows: scales, steps and counts.
+        backbone: name of the classification network used as the backbone.
+        in_channels: number of channels of the images.
+        min_size, max_size: size that images are resized to, see `Preprocess`. The number of windows is proportional to
+            the area of the image.
+        windows: scales and steps of the windows, thresholds and limits.
     """
     names = Classes(classes)
     net = build_backbone(backbone, in_channels, num_classes=len(names) + 1)

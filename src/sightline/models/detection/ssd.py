@@ -1,6 +1,6 @@
 """SSD300 and SSD512: Liu et al., "SSD: single shot multibox detector", ECCV 2016, on VGG-16.
 
-The four steps stand apart: `network`, `assign`, `losses`, `decode`.
+The four steps are separate methods: `network`, `assign`, `losses`, `decode`.
 
 Departures: the default boxes' scales are those that the paper used for COCO (section 3.4), and their sides are cut to
 the image's; images are normalised as for ImageNet's published classifiers, for which `mean` and `std` say otherwise:
@@ -23,7 +23,7 @@ from sightline.models.model import Losses
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
 from sightline.models.weights import shared_keys
 from sightline.nn.backbones.vgg import vgg16
-from sightline.nn.backbones.vgg_atrous import AtrousVGG, atrous_dense_layers, xavier_start
+from sightline.nn.backbones.vgg_atrous import AtrousVGG, atrous_dense_layers, init_xavier
 from sightline.nn.heads.ssd import SSDHead
 from sightline.ops.anchors import default_box_shapes, default_boxes
 from sightline.ops.assignment import match_best
@@ -39,12 +39,12 @@ class SSDSettings:
 
     Attributes:
         positive_iou: a default box at or above it belongs to the object it overlaps most (SSD, section 2.2).
-        negatives: hard negatives an object.
-        weights: factors on the corrections, the inverse of SSD's variances 0.1 and 0.2.
-        min_score: boxes of a lower score are dropped.
-        candidates: best boxes a class that enter the suppression.
-        nms_iou: overlap at which the weaker box of a class is dropped.
-        max_detections: boxes an image that a result keeps.
+        negatives: hard negatives per object.
+        weights: factors on the deltas, the inverse of SSD's variances 0.1 and 0.2.
+        min_score: boxes with a lower score are removed.
+        candidates: maximum number of boxes per class before NMS.
+        nms_iou: IoU above which NMS removes the lower-scoring box of the same class.
+        max_detections: maximum number of detections per image.
     """
 
     positive_iou: float = 0.5
@@ -61,11 +61,11 @@ class SSD(Detector):
 
     Args:
         classes: names of the classes.
-        preprocess: images → batch.
-        backbone: batch [N, C, H, W] → list of maps, fine to coarse.
-        head: maps → scores [N, D, K+1] and corrections [N, D, 4].
+        preprocess: preprocessing of images into a batch.
+        backbone: batch [N, C, H, W] → list of maps, from fine to coarse.
+        head: maps → scores [N, D, K+1] and deltas [N, D, 4].
         shapes: (width, height) of the default boxes of each map, [A_i, 2], in units of the image.
-        settings: thresholds and counts.
+        settings: thresholds and limits.
         output_ids: as in `Detector`.
         steps: pixels from cell to cell of each map, as in `default_boxes`.
     """
@@ -91,7 +91,7 @@ class SSD(Detector):
         self.settings = settings or SSDSettings()
 
     def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
-        """A batch → detections of each image; with targets, the two losses."""
+        """The detections of each image of a batch; if targets are given, the two losses."""
         maps, logits, deltas = self.network(batch.tensor)
         anchors = self.anchors(maps, batch)
         if targets is None:
@@ -99,7 +99,7 @@ class SSD(Detector):
         return [], self.losses(logits, deltas, anchors, self.assign(anchors, targets), targets)
 
     def network(self, images: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
-        """Batch [N, C, H, W] → maps, scores [N, D, K+1] before the softmax, corrections [N, D, 4]."""
+        """Batch [N, C, H, W] → maps, scores [N, D, K+1] before the softmax, deltas [N, D, 4]."""
         maps = self.backbone(images)
         return (maps, *self.head(maps))
 
@@ -124,8 +124,8 @@ class SSD(Detector):
         for i, target in enumerate(targets):
             of = matches[i, positive[i]]
             labels[i, positive[i]] = target.labels[of]
-            wanted = encode_boxes(target.boxes[of], anchors[positive[i]], s.weights)
-            box_terms.append(F.smooth_l1_loss(deltas[i, positive[i]], wanted, reduction="sum"))
+            box_targets = encode_boxes(target.boxes[of], anchors[positive[i]], s.weights)
+            box_terms.append(F.smooth_l1_loss(deltas[i, positive[i]], box_targets, reduction="sum"))
         terms = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").reshape(labels.shape)
         counted = positive | hard_negatives(terms.detach(), positive, s.negatives)
         count = positive.sum().clamp(min=1)
@@ -136,7 +136,7 @@ class SSD(Detector):
 
     @torch.no_grad()
     def decode(self, logits: Tensor, deltas: Tensor, anchors: Tensor, sizes: Sequence[Size]) -> list[dict[str, Tensor]]:
-        """The best boxes of each image after suppression class by class; labels are columns of the head, 1 … K."""
+        """The best boxes of each image after per-class NMS; labels are columns of the head, 1 … K."""
         s, results = self.settings, []
         probabilities = logits.float().softmax(-1)[..., 1:].transpose(1, 2)  # [N, K, D]
         values, ids = probabilities.topk(min(s.candidates, probabilities.shape[-1]), dim=-1)
@@ -149,7 +149,7 @@ class SSD(Detector):
         return results
 
     def anchor_shapes(self, image_size: Size) -> Tensor:
-        """(width, height) of every kind of default box, [A, 2], in pixels of an image of `image_size`."""
+        """Width and height of the default boxes, [A, 2], in pixels of an image of size `image_size`."""
         height, width = image_size
         return torch.cat(self.shapes) * torch.tensor([width, height])
 
@@ -173,13 +173,13 @@ def ssd300_vgg16(
 
     Args:
         classes: names of the classes.
-        in_channels: channels of the images.
-        image_size: side of the square that images are resized to.
+        in_channels: number of channels of the images.
+        image_size: side of the square that images are resized to, in pixels.
         maps: how many of the maps are used, from the finest; small images have no coarse ones.
         trainable_layers: how many of VGG's five blocks learn, counted from the last.
         mean, std: of the images' red, green and blue in units of [0, 1], those that the backbone's weights were
             trained with. The paper's weights take pixels of 0 to 255: std 1/255.
-        settings: thresholds and counts.
+        settings: thresholds and limits.
         output_ids: as in `Detector`.
     """
     return _ssd_vgg16(
@@ -256,7 +256,7 @@ def _ssd_vgg16(
     _require_maps(backbone, name, image_size)
     shapes = default_box_shapes(ratios[:maps], scales=scales[: maps + 1])
     head = SSDHead(backbone.channels, [len(s) for s in shapes], head_outputs(names, output_ids))
-    xavier_start(head)
+    init_xavier(head)
     size = image_size, image_size
     preprocess = Preprocess(for_channels(mean, in_channels), for_channels(std, in_channels), fixed_size=size, divisor=1)
     model = SSD(names, preprocess, backbone, head, shapes, settings, output_ids, steps[:maps] if steps else None)
@@ -283,7 +283,7 @@ def _require_maps(backbone: AtrousVGG, name: str, image_size: int) -> None:
         )
 
 
-def normal_start(module: nn.Module) -> None:
+def init_normal(module: nn.Module) -> None:
     """The start of the new layers of SSD on MobileNets, as published: normal of deviation 0.03, biases of 0."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):

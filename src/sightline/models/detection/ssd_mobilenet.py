@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.models.detection.detector import SMALL_RATE, head_outputs
-from sightline.models.detection.ssd import SSD, SSDSettings, normal_start
+from sightline.models.detection.ssd import SSD, SSDSettings, init_normal
 from sightline.models.entry import Entry
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
 from sightline.models.weights import shared_keys
@@ -30,7 +30,7 @@ class SSDMobileNetBackbone(nn.Module):
     Args:
         net: the classifier; its convolutions become this backbone's.
         extra: channels of the pairs, each of stride 2: 1×1 to half of them, then 3×3.
-        norm: maker of the normalisation of the pairs.
+        norm: normalisation layer of the pairs.
     """
 
     def __init__(self, net: MobileNetV1, extra: Sequence[int], norm: NormLayer):
@@ -48,7 +48,7 @@ class SSDMobileNetBackbone(nn.Module):
                 )
             )
             self.channels.append(out)
-        normal_start(self.extra)
+        init_normal(self.extra)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """[N, C, H, W] → six maps, at strides 16, 32, 64, …"""
@@ -75,10 +75,10 @@ def ssd_mobilenet_v1(
 
     Args:
         classes: names of the classes.
-        in_channels: channels of the images.
-        image_size: side of the square that images are resized to; the paper's is 300. Any from 1 on.
+        in_channels: number of channels of the images.
+        image_size: side of the square that images are resized to, in pixels; the paper's is 300. Any from 1 on.
         width: factor on all channel counts, those of the layers behind the backbone too.
-        settings: thresholds and counts.
+        settings: thresholds and limits.
         output_ids: as in `Detector`.
     """
     names = Classes(classes)
@@ -89,7 +89,7 @@ def ssd_mobilenet_v1(
     # the finest map has three boxes: a small square, and the two of ratio 2
     shapes[0] = torch.cat([torch.tensor([[0.1, 0.1]]), default_box_shapes([[2]], scales=(0.2, 0.2))[0][2:]])
     head = SSDHead(backbone.channels, [len(s) for s in shapes], head_outputs(names, output_ids), kernel=1)
-    normal_start(head)
+    init_normal(head)
     mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)
     model = SSD(
         names,

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from torch import Tensor, nn
 
 from sightline.models.detection.detector import SMALL_RATE, head_outputs
-from sightline.models.detection.ssd import SSD, SSDSettings, normal_start
+from sightline.models.detection.ssd import SSD, SSDSettings, init_normal
 from sightline.models.entry import Entry
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
 from sightline.models.weights import shared_keys
@@ -32,7 +32,7 @@ class SSDliteBackbone(nn.Module):
     Args:
         net: a MobileNet; another network is cut between the stages instead.
         extra: output channels of the separable blocks behind it, each of stride 2.
-        norm: maker of the normalisation of those blocks.
+        norm: normalisation layer of those blocks.
     """
 
     def __init__(self, net: Network, extra: Sequence[int], norm: NormLayer):
@@ -58,7 +58,7 @@ class SSDliteBackbone(nn.Module):
                 )
             )
             channels = out
-        normal_start(self.extra)
+        init_normal(self.extra)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """[N, C, H, W] → six maps, at strides 16, 32, 64, …"""
@@ -86,11 +86,11 @@ def ssdlite320_mobilenet_v3_large(
 
     Args:
         classes: names of the classes.
-        in_channels: channels of the images.
+        in_channels: number of channels of the images.
         reduced_tail: halve the last stage of the backbone, as the paper and the published detector do. ImageNet's
             weights of the whole network need False.
-        image_size: side of the square that images are resized to.
-        settings: thresholds and counts.
+        image_size: side of the square that images are resized to, in pixels.
+        settings: thresholds and limits.
         output_ids: as in `Detector`.
     """
     net = mobilenet_v3_large(in_channels=in_channels, norm=_NORM, reduced_tail=reduced_tail)
@@ -113,10 +113,10 @@ def ssdlite(
 
     Args:
         classes: names of the classes.
-        backbone: name of the classification network that it is built on.
-        in_channels: channels of the images.
-        image_size: side of the square that images are resized to.
-        settings: thresholds and counts.
+        backbone: name of the classification network used as the backbone.
+        in_channels: number of channels of the images.
+        image_size: side of the square that images are resized to, in pixels.
+        settings: thresholds and limits.
         output_ids: as in `Detector`.
     """
     net = build_backbone(backbone, in_channels, known=PyramidName)
@@ -137,7 +137,7 @@ def _ssdlite(
     backbone = SSDliteBackbone(net, (512, 256, 256, 128), _NORM)
     shapes = default_box_shapes([[2, 3]] * 6, min_ratio=0.2, max_ratio=0.95)
     head = SSDHead(backbone.channels, [len(s) for s in shapes], head_outputs(names, output_ids), separable_norm=_NORM)
-    normal_start(head)
+    init_normal(head)
     preprocess = Preprocess(
         for_channels(mean, in_channels), for_channels(std, in_channels), fixed_size=(image_size, image_size), divisor=1
     )

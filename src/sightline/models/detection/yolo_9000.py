@@ -120,7 +120,7 @@ class YOLO9000(YOLOv2):
         return Instances(target.image_size, classes=target.classes, source=target.source)
 
     def process(self, batch: ImageBatch, targets: Any) -> tuple[Detections, Losses]:
-        """A batch → detections of each image; with targets, the losses."""
+        """The detections of each image of a batch; if targets are given, the losses."""
         if targets is None or all(isinstance(t, Instances) for t in targets):
             return super().process(batch, targets)
         outputs = self.split(self.network(batch.tensor))
@@ -204,7 +204,7 @@ def yolo_9000_darknet19(
 
     Args:
         classes: names of the classes, each a node of the tree.
-        in_channels: channels of the images.
+        in_channels: number of channels of the images.
         tree: [name, parent] of each node, the parent as the position of an earlier node, −1 for roots; by default all
             classes are roots. `sightline.data.word_tree.read_word_tree` reads published ones.
         image_size, anchors, sizes, settings: as for `yolo_v2_darknet19`; the authors' anchors for YOLO9000 and 544.

@@ -4,7 +4,7 @@ The image is a grid of S × S cells. The cell that holds the centre of an object
 boxes and, once for all of them, the probabilities of the C classes. One network gives it all as one S × S × (5B + C)
 tensor.
 
-The four steps stand apart: `network`, `assign`, `losses`, `decode`.
+The four steps are separate methods: `network`, `assign`, `losses`, `decode`.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class YOLOv1Settings:
     Attributes:
         coordinates, objects, no_objects, classes: weights of the losses (equation 3): of the boxes' four numbers, of
             the confidence of responsible boxes, of that of all others, of the class probabilities.
-        min_score: boxes of a lower class-specific confidence are dropped.
-        nms_iou: overlap at which the weaker box of a class is dropped.
-        max_detections: boxes an image that a result keeps.
+        min_score: boxes with a lower class-specific confidence are removed.
+        nms_iou: IoU above which NMS removes the lower-scoring box of the same class.
+        max_detections: maximum number of detections per image.
     """
 
     coordinates: float = 5.0
@@ -97,12 +97,12 @@ class YOLOv1(Detector):
 
     Args:
         classes: names of the C classes.
-        preprocess: images → batch, of a fixed size.
+        preprocess: preprocessing of images into a batch of a fixed size.
         backbone: batch [N, channels, H, W] → map.
         head: map → [N, S, S, 5B + C].
         grid: S.
         boxes: B.
-        settings: weights and thresholds.
+        settings: loss weights and thresholds.
     """
 
     class_layers = r"^head\.last\."
@@ -124,7 +124,7 @@ class YOLOv1(Detector):
         self.settings = settings or YOLOv1Settings()
 
     def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
-        """A batch → detections of each image; with targets, the five losses."""
+        """The detections of each image of a batch; if targets are given, the five losses."""
         outputs = self.split(self.network(batch.tensor))
         if targets is None:
             return self.decode(outputs, batch.sizes), {}
@@ -147,9 +147,9 @@ class YOLOv1(Detector):
         difference of (x, y, w, h), in units of the image. The first among equals.
         """
         labels, places = (torch.stack(parts) for parts in zip(*map(self.objects_of_cells, targets), strict=True))
-        found, wanted = self.to_boxes(outputs.places), self.to_boxes(places[..., None, :])
-        ious = elementwise_iou(box_convert(found, "cxcywh", "xyxy"), box_convert(wanted, "cxcywh", "xyxy"), eps=1e-12)
-        apart = (found - wanted).square().mean(-1).sqrt()
+        found, expected = self.to_boxes(outputs.places), self.to_boxes(places[..., None, :])
+        ious = elementwise_iou(box_convert(found, "cxcywh", "xyxy"), box_convert(expected, "cxcywh", "xyxy"), eps=1e-12)
+        apart = (found - expected).square().mean(-1).sqrt()
         likeness = torch.where(ious.amax(-1, keepdim=True) > 0, ious, -apart)
         responsible = F.one_hot(likeness.argmax(-1), self.boxes).bool() & (labels >= 0)[..., None]
         return Assignment(labels, places, responsible, ious)
@@ -187,21 +187,21 @@ class YOLOv1(Detector):
         """
         s, held = self.settings, assigned.labels >= 0
         responsible = assigned.responsible
-        place = (outputs.places[responsible] - assigned.places[held]).square()  # both cell by cell: one box a cell
+        place = (outputs.places[responsible] - assigned.places[held]).square()  # both cell by cell: one box per cell
         confidence = (outputs.confidences - assigned.ious * responsible).square()
-        wanted = F.one_hot(assigned.labels[held], len(self.classes))
+        class_targets = F.one_hot(assigned.labels[held], len(self.classes))
         terms = {
             "loss_centre": s.coordinates * place[:, :2].sum(),
             "loss_size": s.coordinates * place[:, 2:].sum(),
             "loss_objectness": s.objects * confidence[responsible].sum(),
             "loss_no_object": s.no_objects * confidence[~responsible].sum(),
-            "loss_classification": s.classes * (outputs.classes[held] - wanted).square().sum(),
+            "loss_classification": s.classes * (outputs.classes[held] - class_targets).square().sum(),
         }
         return {name: term / len(held) for name, term in terms.items()}
 
     @torch.no_grad()
     def decode(self, outputs: Outputs, sizes: Sequence[Size]) -> Detections:
-        """The best boxes of each image after suppression class by class.
+        """The best boxes of each image after per-class NMS.
 
         The score is P(class | object) times the box's confidence (equation 1).
         """
@@ -240,12 +240,12 @@ def yolo_v1(
 
     Args:
         classes: names of the classes.
-        in_channels: channels of the images.
-        grid: S, cells a side.
-        boxes: B, boxes a cell.
-        image_size: side of the square that images are resized to, a multiple of 64.
+        in_channels: number of channels of the images.
+        grid: S, cells per side.
+        boxes: B, boxes per cell.
+        image_size: side of the square that images are resized to, in pixels, a multiple of 64.
         hidden: width of the dense layer before the last.
-        settings: weights and thresholds.
+        settings: loss weights and thresholds.
     """
     names = Classes(classes)
     _check(grid, boxes, image_size, 64)
@@ -259,7 +259,7 @@ def yolo_v1(
         "lr": 0.01,
         "weight_decay": 5e-4,
         "batch_size": 8,
-        "accumulate": 8,  # 64 images a step
+        "accumulate": 8,  # 64 images per step
         "warmup_steps": 1000,
         "schedule": "step",
         "milestones": (75 / 135, 105 / 135),
@@ -284,7 +284,7 @@ def yolo_v1_mobilenet_v2(
     Args:
         classes, in_channels, boxes, settings: as for `yolo_v1`.
         grid: S; best `image_size` / 32, for then each cell of the last map is one of the grid.
-        image_size: side of the square that images are resized to, a multiple of 32.
+        image_size: side of the square that images are resized to, in pixels, a multiple of 32.
     """
     names = Classes(classes)
     _check(grid, boxes, image_size, 32)

@@ -4,7 +4,7 @@ The last map's cells each predict A boxes, as changes of anchors that k-means fo
 its cell ("direct location prediction"), and each box has classes of its own. The network is fully convolutional, so
 every ten batches it goes on with images of another size.
 
-The four steps stand apart: `network`, `assign`, `losses`, `decode`.
+The four steps are separate methods: `network`, `assign`, `losses`, `decode`.
 
 Departure: a 1×1 convolution makes 64 channels of the passthrough's 26 × 26 × 512 first, so that 13 × 13 × 256 join the
 last map, as in the authors' configuration files; the paper's text has no such layer and 13 × 13 × 2048.
@@ -77,10 +77,10 @@ class YOLOv2Settings:
         prior: weight with which all boxes that are not responsible learn to be their anchors in the middle of their
             cells, early in training; 0 for never.
         prior_images: how many images "early" is.
-        min_score: boxes of a lower score are dropped.
-        nms_iou: overlap at which the weaker box of a class is dropped.
-        candidates: best pairs of box and class an image that are compared.
-        max_detections: boxes an image that a result keeps.
+        min_score: boxes with a lower score are removed.
+        nms_iou: IoU above which NMS removes the lower-scoring box of the same class.
+        candidates: maximum number of (box, class) pairs per image before NMS.
+        max_detections: maximum number of detections per image.
     """
 
     coordinates: float = 1.0
@@ -132,12 +132,12 @@ class YOLOv2(Detector):
 
     Args:
         classes: names of the K classes.
-        preprocess: images → batch, of a fixed size.
+        preprocess: preprocessing of images into a batch of a fixed size.
         backbone: batch [N, channels, H, W] → maps of stride 16 and 32.
         head: those two maps → region map [N, A·(5 + K), H / 32, W / 32].
         anchors: of each cell, in cells; the same at all image sizes.
         sizes: sides of the square images it trains with; empty: that of `preprocess`.
-        settings: weights and thresholds.
+        settings: loss weights and thresholds.
         output_ids: as for `Detector`.
     """
 
@@ -170,7 +170,7 @@ class YOLOv2(Detector):
     def prepare(
         self, images: Sequence[Tensor], targets: Sequence[Instances] | None
     ) -> tuple[ImageBatch, list[Instances] | None]:
-        """As for every detector; for training, at the size whose turn it is (section 2, "Multi-scale training")."""
+        """Like every detector; for training, at the size whose turn it is (section 2, "Multi-scale training")."""
         if targets is None or not self.training:
             return super().prepare(images, targets)
         self.preprocess.check(images)
@@ -194,7 +194,7 @@ class YOLOv2(Detector):
         return side
 
     def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
-        """A batch → detections of each image; with targets, the losses."""
+        """The detections of each image of a batch; if targets are given, the losses."""
         outputs = self.split(self.network(batch.tensor))
         if targets is None:
             return self.decode(outputs, batch.sizes), {}
@@ -223,11 +223,11 @@ class YOLOv2(Detector):
         empty = torch.ones_like(outputs.objects, dtype=torch.bool)
         parts: list[tuple[Tensor, ...]] = []
         for image, target in enumerate(targets):
-            wanted = normalize_boxes(target.boxes, target.image_size)
+            target_boxes = normalize_boxes(target.boxes, target.image_size)
             if len(target):
-                best = box_iou(found[image].reshape(-1, 4), wanted).nan_to_num().amax(1)
+                best = box_iou(found[image].reshape(-1, 4), target_boxes).nan_to_num().amax(1)
                 empty[image] = (best <= self.settings.ignore_iou).view(height, width, anchors)
-            place = box_convert(wanted, "xyxy", "cxcywh")
+            place = box_convert(target_boxes, "xyxy", "cxcywh")
             middle, shape = place[:, :2] * size, place[:, 2:] * size
             # a centre on the far border is inside, too
             column, row = (v.long().clamp(0, n - 1) for v, n in zip(middle.unbind(1), (width, height), strict=True))
@@ -236,7 +236,7 @@ class YOLOv2(Detector):
             first = _first(cell)
             row, column, anchor, shape = row[first], column[first], anchor[first], shape[first]
             empty[image, row, column, anchor] = False
-            iou = elementwise_iou(found[image, row, column, anchor], wanted[first], eps=1e-12)
+            iou = elementwise_iou(found[image, row, column, anchor], target_boxes[first], eps=1e-12)
             parts.append(
                 (
                     torch.full_like(row, image),
@@ -261,11 +261,11 @@ class YOLOv2(Detector):
         """
         s, at, count = self.settings, assigned.places, len(outputs.objects)
         objects = outputs.objects.sigmoid()
-        wanted = assigned.ious if s.rescore else torch.ones_like(assigned.ious)
+        objectness_targets = assigned.ious if s.rescore else torch.ones_like(assigned.ious)
         apart = (outputs.centres[at] - assigned.centres).square() + (outputs.sides[at] - assigned.sides).square()
         terms = {
             "loss_box": s.coordinates / 2 * apart.sum(),
-            "loss_objectness": s.objects / 2 * (objects[at] - wanted).square().sum(),
+            "loss_objectness": s.objects / 2 * (objects[at] - objectness_targets).square().sum(),
             "loss_no_object": s.no_objects / 2 * objects[assigned.empty].square().sum(),
             "loss_classification": s.classes * self.class_loss(outputs.classes[at], assigned.labels),
         }
@@ -287,7 +287,7 @@ class YOLOv2(Detector):
 
     @torch.no_grad()
     def decode(self, outputs: RegionOutputs, sizes: Sequence[Size]) -> Detections:
-        """The best boxes of each image after suppression class by class.
+        """The best boxes of each image after per-class NMS.
 
         The score is P(class | object), by softmax, times objectness.
         """
@@ -338,13 +338,13 @@ def yolo_v2_darknet19(
 
     Args:
         classes: names of the classes.
-        in_channels: channels of the images.
-        image_size: side of the square that images are resized to, a multiple of 32.
+        in_channels: number of channels of the images.
+        image_size: side of the square that images are resized to, in pixels, a multiple of 32.
         anchors: (width, height) of each, in cells of 32 pixels; by default the authors' for COCO, times `image_size`
             over 416. `sightline anchors DATA` finds those of a data set.
         sizes: sides of the images that training alternates between, multiples of 32; [] for `image_size` alone. By
             default every multiple from 320/416 to 608/416 of `image_size`: the paper's 320, 352 … 608.
-        settings: weights and thresholds.
+        settings: loss weights and thresholds.
     """
     return _paper(YOLOv2, classes, in_channels, image_size, anchors, sizes, settings)
 
@@ -364,7 +364,7 @@ def yolo_v2_mobilenet_v2(
 
     Args:
         classes, in_channels, anchors, sizes, settings: as for `yolo_v2_darknet19`.
-        image_size: side of the square that images are resized to, a multiple of 32.
+        image_size: side of the square that images are resized to, in pixels, a multiple of 32.
     """
     return _small(YOLOv2, classes, in_channels, image_size, anchors, sizes, settings)
 
@@ -377,7 +377,7 @@ def _paper(kind: type[Any], *common: Any, **more: Any) -> Any:
         "lr": 1e-3,
         "weight_decay": 5e-4,
         "batch_size": 8,
-        "accumulate": 8,  # 64 images a step
+        "accumulate": 8,  # 64 images per step
         "warmup_steps": 1000,
         "schedule": "step",
         "milestones": (60 / 160, 90 / 160),

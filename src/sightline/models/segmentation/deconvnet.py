@@ -112,13 +112,13 @@ def deconvnet(
 
     Args:
         classes: names of the classes; the background is one.
-        in_channels: channels of the images.
+        in_channels: number of channels of the images.
         window: side in cells of what the two layers that were dense see at once: 7 as published, for which images of
             less than 224 pixels are padded.
         hidden: width of these layers.
         width: channels of VGG's first block; 64 as published, and no other takes published weights.
-        image_size: pixels that the shorter side is resized to; None keeps the size.
-        losses: what it learns by.
+        image_size: length in pixels that the shorter side is resized to; None keeps the size.
+        losses: the loss, a weighted sum of per-pixel losses.
     """
     if min(window, hidden, width) < 1:
         raise InputError(f"window is {window}, hidden {hidden} and width {width}, but all must be at least 1")

@@ -23,7 +23,7 @@ from sightline.structures import Classes
 class PooledNorm(nn.BatchNorm2d):
     """Batch normalisation of values pooled over the image.
 
-    Of a batch of one image there is one value a channel: no statistics, so the running ones serve, in training, too.
+    Of a batch of one image there is one value per channel: no statistics, so the running ones serve, in training, too.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -103,8 +103,8 @@ def deeplabv3(
 
     Args:
         classes: names of the classes, the background among them.
-        encoder: name of the classification network that it is built on.
-        in_channels: channels of the images.
+        encoder: name of the classification network used as the encoder.
+        in_channels: number of channels of the images.
         output_stride: image pixels per cell of the last map.
         aux: whether there is an auxiliary head, whose loss counts half.
         width: channels of the pyramid.
@@ -112,7 +112,7 @@ def deeplabv3(
         min_size, max_size: the images' sides inside the network: the shorter becomes `min_size` pixels, unless the
             longer would pass `max_size`; None for the image's own size, and for no limit. Published weights were
             measured at 520, without a limit.
-        losses: what it learns by.
+        losses: the loss, a weighted sum of per-pixel losses.
     """
     names, net = Classes(classes), build_backbone(encoder, in_channels, known=StridedName)
     body = encoder_maps(net, output_stride, low=16 if output_stride == 8 else 8)

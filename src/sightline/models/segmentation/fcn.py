@@ -46,7 +46,7 @@ class SkipNetwork(nn.Module):
     (section 4.2, 4.3).
 
     Args:
-        encoder: images → maps, fine to coarse, each of half the size of the one before.
+        encoder: images → maps, from fine to coarse, each of half the size of the one before.
         channels: C of each map.
         strides: image pixels per cell of each map.
         outputs: K.
@@ -121,7 +121,7 @@ class ConvolutionalVGG(nn.Module):
                 nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """[N, C, H, W] → the chosen poolings' maps and that of the dense layers, fine to coarse."""
+        """[N, C, H, W] → the chosen poolings' maps and that of the dense layers, from fine to coarse."""
         maps = []
         for number, layer in enumerate(self.features):
             x = layer(x)
@@ -194,11 +194,11 @@ def fcn_vgg16(
     Args:
         classes: names of the classes; the background is one.
         maps: how many maps are scored: 1 for FCN-32s, 2 for 16s, 3 for 8s.
-        in_channels: channels of the images.
+        in_channels: number of channels of the images.
         hidden: width of the two layers that were dense; 4096 as published, a light one has 64.
         width: channels of VGG's first block; 64 as published, and no other takes published weights.
-        image_size: pixels that the shorter side is resized to; None keeps the size.
-        losses: what it learns by.
+        image_size: length in pixels that the shorter side is resized to; None keeps the size.
+        losses: the loss, a weighted sum of per-pixel losses.
     """
     if hidden < 1 or width < 1:
         raise InputError(f"hidden is {hidden} and width {width}, but both must be at least 1")
@@ -230,11 +230,11 @@ def fcn_skips(
 
     Args:
         classes: names of the classes; the background is one.
-        encoder: name of the classification network that it is built on.
+        encoder: name of the classification network used as the encoder.
         maps: how many maps are scored: 1 for FCN-32s, 2 for 16s, 3 for 8s.
-        in_channels: channels of the images.
-        image_size: pixels that the shorter side is resized to; None keeps the size.
-        losses: what it learns by.
+        in_channels: number of channels of the images.
+        image_size: length in pixels that the shorter side is resized to; None keeps the size.
+        losses: the loss, a weighted sum of per-pixel losses.
     """
     names, net = Classes(classes), build_backbone(encoder, in_channels, num_classes=1, known=PyramidName)
     finer = [stage for stage in net.stages if stage.stride in (8, 16)[3 - maps :]]

@@ -110,14 +110,14 @@ def fcn(
 
     Args:
         classes: names of the classes, the background among them.
-        encoder: name of the classification network that it is built on.
-        in_channels: channels of the images.
+        encoder: name of the classification network used as the encoder.
+        in_channels: number of channels of the images.
         output_stride: image pixels per cell of the last map.
         aux: whether there is an auxiliary head, whose loss counts half.
         min_size, max_size: the images' sides inside the network: the shorter becomes `min_size` pixels, unless the
             longer would pass `max_size`; None for the image's own size, and for no limit. Published weights were
             measured at 520, without a limit.
-        losses: what it learns by.
+        losses: the loss, a weighted sum of per-pixel losses.
     """
     names, net = Classes(classes), build_backbone(encoder, in_channels, known=StridedName)
     body = encoder_maps(net, output_stride, low=16 if output_stride == 8 else 8)

@@ -1,6 +1,6 @@
 """A fully convolutional network that never makes the image smaller: the plainest answer, and a dear one.
 
-Its context grows by two pixels a layer, or, with convolutions whose taps are 1, 2, 4, … pixels apart, doubles with
+Its context grows by two pixels per layer, or, with convolutions whose taps are 1, 2, 4, … pixels apart, doubles with
 each: Yu and Koltun, "Multi-scale context aggregation by dilated convolutions", ICLR 2016, section 3.
 """
 
@@ -68,12 +68,12 @@ def full_resolution_net(
 
     Args:
         classes: names of the classes; the background is one.
-        in_channels: channels of the images.
+        in_channels: number of channels of the images.
         width: channels of every layer; multiplications grow with its square.
         layers: how many 3×3 convolutions.
         dilated: taps further apart from layer to layer, at no cost.
-        image_size: pixels that the shorter side is resized to; None keeps the size.
-        losses: what it learns by.
+        image_size: length in pixels that the shorter side is resized to; None keeps the size.
+        losses: the loss, a weighted sum of per-pixel losses.
     """
     if width < 1 or not 1 <= layers <= 12:
         raise InputError(f"width is {width} and layers {layers}, but width ≥ 1 and 1 ≤ layers ≤ 12 must hold")

@@ -53,7 +53,7 @@ class Segmenter(Model):
         weights = getattr(loss, "class_weights", None)
         if weights is not None and len(weights) != len(self.classes):
             raise InputError(
-                f"there are {len(weights)} class weights but {len(self.classes)} classes; give one a class, in their "
+                f"there are {len(weights)} class weights but {len(self.classes)} classes; give one per class, in their "
                 "order"
             )
         self.aux_loss_weight = aux_loss_weight
@@ -80,7 +80,7 @@ class Segmenter(Model):
         """
         if len(targets) != len(batch.sizes):
             raise InputError(
-                f"there are {len(batch.sizes)} images but {len(targets)} targets; give one target an image"
+                f"there are {len(batch.sizes)} images but {len(targets)} targets; give one target per image"
             )
         device = batch.tensor.device
         labels = torch.full((len(targets), *batch.tensor.shape[-2:]), IGNORE, dtype=torch.int64, device=device)

@@ -34,10 +34,10 @@ def segnet(
 
     Args:
         classes: names of the classes; the background is one.
-        in_channels: channels of the images.
+        in_channels: number of channels of the images.
         width: channels of VGG's first block; 64 as published, and no other takes published weights.
-        image_size: pixels that the shorter side is resized to; None keeps the size.
-        losses: what it learns by.
+        image_size: length in pixels that the shorter side is resized to; None keeps the size.
+        losses: the loss, a weighted sum of per-pixel losses.
     """
     if width < 1:
         raise InputError(f"width is {width}, but must be at least 1")

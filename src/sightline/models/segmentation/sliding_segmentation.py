@@ -113,12 +113,12 @@ def sliding_segmentation(
 
     Args:
         classes: names of the classes; the background is one.
-        in_channels: channels of the images.
+        in_channels: number of channels of the images.
         width: channels of the first convolution; the next have twice as many.
         hidden: width of the dense layer.
         mode: how prediction and training run: "patches" takes a pass for every pixel, and is there to compare with.
-        image_size: pixels that the shorter side is resized to; None keeps the size.
-        losses: what it learns by.
+        image_size: length in pixels that the shorter side is resized to; None keeps the size.
+        losses: the loss, a weighted sum of per-pixel losses.
     """
     if min(width, hidden) < 1:
         raise InputError(f"width is {width} and hidden {hidden}, but both must be at least 1")

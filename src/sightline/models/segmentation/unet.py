@@ -44,7 +44,7 @@ class UNetwork(nn.Module):
         depth: how often the image is halved.
         valid: convolutions without padding, which take two pixels off each side of every level's map; the image is
             mirrored around so that the output covers it. Else they pad, and sides must be multiples of 2 ** depth.
-        norm: maker of a normalisation after each convolution; None in the paper.
+        norm: normalisation layer after each convolution; None in the paper.
         dropout: at the bottom.
     """
 
@@ -111,7 +111,7 @@ class BackboneUNet(nn.Module):
     """A classifier as the way down, and a way up that doubles by copying, with every map laid beside.
 
     Args:
-        encoder: images → maps of strides 2, 4, 8, …, fine to coarse.
+        encoder: images → maps of strides 2, 4, 8, …, from fine to coarse.
         channels: of each step of the way up, the last at the image's own size.
         outputs: K.
     """
@@ -171,13 +171,13 @@ def unet(
     Args:
         classes: names of the classes; the background is one.
         encoder: name of the classification network that is the way down; None for the paper's own.
-        in_channels: channels of the images.
+        in_channels: number of channels of the images.
         width: channels of the first level, of the paper's.
         depth: how often the image is halved, by default 4; on an encoder, how many of its maps of strides 2, 4, 8, 16
             and 32 are used, from the finest, by default 5.
         channels: on an encoder, of each step of the way up from stride 32; the last `depth` of them are used.
-        image_size: pixels that the shorter side is resized to; None keeps the size.
-        losses: what it learns by. The paper's weighs boundaries: `PixelLosses(boundary=10)`.
+        image_size: length in pixels that the shorter side is resized to; None keeps the size.
+        losses: the loss, a weighted sum of per-pixel losses. The paper's weighs boundaries: `PixelLosses(boundary=10)`.
     """
     names = Classes(classes)
     if encoder is None:

@@ -18,7 +18,7 @@ class AlexNet(Network):
 
     Args:
         num_classes: outputs of the last layer.
-        in_channels: channels of the image.
+        in_channels: number of channels of the image.
         hidden: width of the two dense layers before the last.
         dropout: before each of these.
     """
@@ -54,11 +54,11 @@ class AlexNet(Network):
         self.stages = [Stage("1", 64, 4), Stage("4", 192, 8), Stage("11", 256, 16), Stage("12", 256, 32)]
 
     def layers(self) -> dict[str, nn.Module]:
-        """The layers up to the last map, by name, in order (for `FeatureMaps`)."""
+        """The layers up to the last feature map, by name, in order (for `FeatureMaps`)."""
         return dict(self.features.named_children())
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W], sides of 63 at least → logits [N, num_classes]."""
+        """[N, C, H, W], height and width at least 63 → logits [N, num_classes]."""
         return self.classifier(torch.flatten(self.avgpool(self.features(x)), 1))
 
 

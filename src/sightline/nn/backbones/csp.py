@@ -19,8 +19,8 @@ class ResidualPair(nn.Module):
     """Two 3×3 convolutions and, where asked, the input added (He et al. 2016, pre-activation left out).
 
     Args:
-        channels: C of input and output.
-        norm: maker of the normalisation.
+        channels: number of input and output channels.
+        norm: normalisation layer.
         shortcut: add the input.
     """
 
@@ -42,9 +42,9 @@ class CSPBlock(nn.Module):
     Two 1×1 convolutions rather than one that is cut in two: what is cut has to be copied before the next convolution.
 
     Args:
-        in_channels, out_channels: C of input and output.
+        in_channels, out_channels: number of input and output channels.
         blocks: residual pairs one after the other.
-        norm: maker of the normalisation.
+        norm: normalisation layer.
         shortcut: whether the pairs add their input; necks leave that out.
     """
 
@@ -71,8 +71,8 @@ class PyramidPooling(nn.Module):
     maxima is a maximum, so the larger windows are the 5×5 one applied again: 75 comparisons a cell in place of 275.
 
     Args:
-        channels: C of input and output.
-        norm: maker of the normalisation.
+        channels: number of input and output channels.
+        norm: normalisation layer.
     """
 
     def __init__(self, channels: int, norm: NormLayer):
@@ -95,11 +95,11 @@ class CSPBackbone(nn.Module):
     Args:
         channels: C of the stem and of each of the four stages.
         blocks: residual pairs of each stage's CSP block.
-        in_channels: channels of the images.
-        norm: maker of the normalisation; by default batch norm of YOLOX's numbers.
+        in_channels: number of channels of the images.
+        norm: normalisation layer; by default batch norm with YOLOX's settings.
 
     Attributes:
-        out_channels: C of the maps that come out.
+        out_channels: number of channels of the output maps.
     """
 
     strides = (8, 16, 32)

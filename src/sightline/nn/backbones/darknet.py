@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.nn.backbones.features import Network, Stage
-from sightline.nn.backbones.yolo_v1 import leaky, start_leaky
+from sightline.nn.backbones.yolo_v1 import init_leaky, leaky
 from sightline.nn.layers import ConvNormAct, NormLayer
 
 # (kernel, channels) of the convolutions of each block (table 6); max pooling stands between the blocks
@@ -32,8 +32,8 @@ class Darknet19(Network):
     Args:
         num_classes: outputs of the last layer. 20,842,376 parameters with 1000, counted from the table: 19,802,976
             weights of the eighteen, 14,400 scales and shifts behind them, 1,025,000 of the last.
-        in_channels: channels of the image.
-        norm: maker of the normalisation layers.
+        in_channels: number of channels of the image.
+        norm: normalisation layer.
     """
 
     def __init__(self, num_classes: int = 1000, *, in_channels: int = 3, norm: NormLayer = nn.BatchNorm2d):
@@ -52,16 +52,16 @@ class Darknet19(Network):
         self.last_channels = channels
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Linear(channels, num_classes)
-        start_leaky(self.features)
+        init_leaky(self.features)
         nn.init.normal_(self.classifier.weight, 0, 0.01)
         nn.init.zeros_(self.classifier.bias)
 
     def layers(self) -> dict[str, nn.Module]:
-        """The layers up to the last map, by name, in order (for `FeatureMaps`)."""
+        """The layers up to the last feature map, by name, in order (for `FeatureMaps`)."""
         return dict(self.features.named_children())
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W], sides of 32 at least → logits [N, num_classes]."""
+        """[N, C, H, W], height and width at least 32 → logits [N, num_classes]."""
         x = nn.functional.adaptive_avg_pool2d(self.features(x), 1)
         return self.classifier(torch.flatten(x, 1))
 
@@ -115,8 +115,8 @@ class Darknet53(Network):
 
     Args:
         num_classes: outputs of the last layer; 41,609,928 parameters with 1000.
-        in_channels: channels of the image.
-        norm: maker of the normalisation layers.
+        in_channels: number of channels of the image.
+        norm: normalisation layer.
         slope: of the leaky ReLU below 0: 0.1 in the authors' networks; the weights above were trained with 0.01.
 
     Attributes:
@@ -152,7 +152,7 @@ class Darknet53(Network):
                 nn.init.zeros_(module.bias)
 
     def layers(self) -> dict[str, nn.Module]:
-        """The layers up to the last map, by name, in order (for `FeatureMaps`)."""
+        """The layers up to the last feature map, by name, in order (for `FeatureMaps`)."""
         return {"stem": self.stem, **{f"stage{i}": stage for i, stage in enumerate(self.stages)}}
 
     def forward(self, x: Tensor) -> Tensor:

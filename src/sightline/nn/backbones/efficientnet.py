@@ -33,11 +33,11 @@ class MBConv(nn.Module):
     The identity is added where stride is 1 and the channels stay; the rest is then dropped at random.
 
     Args:
-        channels, out: C of input and output.
+        channels, out: number of input and output channels.
         kernel, stride: of the filter.
         expansion: widths inside over `channels`. Squeezing narrows to a quarter of `channels`.
         drop: probability of stochastic depth.
-        norm: maker of the normalisation layers.
+        norm: normalisation layer.
     """
 
     def __init__(self, channels: int, out: int, kernel: int, stride: int, expansion: int, drop: float, norm: NormLayer):
@@ -64,12 +64,12 @@ class EfficientNet(Network):
     """Stem, seven stages of `MBConv`, a 1×1 convolution, pooling, one dense layer (table 1), scaled (section 3.3).
 
     Args:
-        width: factor on all channel counts.
+        width: width multiplier, a factor on all channel counts.
         depth: factor on the repeats of each stage, rounded up.
-        dropout: before the last layer.
+        dropout: dropout probability before the last layer.
         num_classes: outputs of the last layer.
-        in_channels: channels of the image.
-        norm: maker of the normalisation layers.
+        in_channels: number of channels of the image.
+        norm: normalisation layer.
         drop: probability of stochastic depth that the last block would have but one; it grows linearly from 0.
     """
 
@@ -114,7 +114,7 @@ class EfficientNet(Network):
                 nn.init.zeros_(module.bias)
 
     def layers(self) -> dict[str, nn.Module]:
-        """The layers up to the last map, by name, in order (for `FeatureMaps`)."""
+        """The layers up to the last feature map, by name, in order (for `FeatureMaps`)."""
         return dict(self.features.named_children())
 
     def forward(self, x: Tensor) -> Tensor:

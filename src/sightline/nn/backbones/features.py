@@ -40,11 +40,11 @@ class Network(nn.Module):
     parts: tuple[str, ...] = ()
 
     def layers(self) -> dict[str, nn.Module]:
-        """The layers up to the last map, by name, in order."""
+        """The layers up to the last feature map, by name, in order."""
         raise NotImplementedError
 
     def maps(self, strides: Sequence[int], trainable_layers: int | None = None) -> FeatureMaps:
-        """The maps of these strides, fine to coarse; `trainable_layers` as of `FeatureMaps.train_last`."""
+        """The maps of these strides, from fine to coarse; `trainable_layers` as of `FeatureMaps.train_last`."""
         stages = [*([self.stem_stage] if self.stem_stage is not None else []), *self.stages]
         body = FeatureMaps(self.layers(), [stage for stage in stages if stage.stride in strides])
         return body.train_last(trainable_layers, self.parts_of(body.strides))

@@ -37,10 +37,10 @@ class MobileNetV1(Network):
 
     Args:
         num_classes: outputs of the last layer; 4,231,976 parameters with 1000.
-        in_channels: channels of the image.
-        norm: maker of the normalisation layers.
+        in_channels: number of channels of the image.
+        norm: normalisation layer.
         width: α, the factor on all channel counts (section 3.3).
-        dropout: before the last layer.
+        dropout: dropout probability before the last layer.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class MobileNetV1(Network):
                 nn.init.zeros_(module.bias)
 
     def layers(self) -> dict[str, nn.Module]:
-        """The layers up to the last map, by name, in order (for `FeatureMaps`)."""
+        """The layers up to the last feature map, by name, in order (for `FeatureMaps`)."""
         return dict(self.features.named_children())
 
     def forward(self, x: Tensor) -> Tensor:

@@ -49,10 +49,10 @@ class MobileNetV2(Network):
 
     Args:
         num_classes: outputs of the last layer; 3,504,872 parameters with 1000.
-        in_channels: channels of the image.
-        norm: maker of the normalisation layers.
-        width: factor on all channel counts.
-        dropout: before the last layer.
+        in_channels: number of channels of the image.
+        norm: normalisation layer.
+        width: width multiplier, a factor on all channel counts.
+        dropout: dropout probability before the last layer.
     """
 
     parts = ("0", "2", "4", "7", "11", "14", "17")
@@ -95,7 +95,7 @@ class MobileNetV2(Network):
         return ("0", "1", "2", "4", "7", "11", "13") if max(strides) <= 16 else self.parts
 
     def layers(self) -> dict[str, nn.Module]:
-        """The layers up to the last map, by name, in order (for `FeatureMaps`)."""
+        """The layers up to the last feature map, by name, in order (for `FeatureMaps`)."""
         return dict(self.features.named_children())
 
     def forward(self, x: Tensor) -> Tensor:

@@ -95,9 +95,9 @@ class MobileNetV3(Network):
         rows: the blocks.
         hidden: width of the dense layer before the last.
         num_classes: outputs of the last layer.
-        in_channels: channels of the image.
-        norm: maker of the normalisation layers.
-        dropout: before the last layer.
+        in_channels: number of channels of the image.
+        norm: normalisation layer.
+        dropout: dropout probability before the last layer.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class MobileNetV3(Network):
                 nn.init.zeros_(module.bias)
 
     def layers(self) -> dict[str, nn.Module]:
-        """The layers up to the last map, by name, in order (for `FeatureMaps`)."""
+        """The layers up to the last feature map, by name, in order (for `FeatureMaps`)."""
         return dict(self.features.named_children())
 
     def forward(self, x: Tensor) -> Tensor:

@@ -98,7 +98,7 @@ def build_backbone(
 
     Args:
         name: of the catalog's classifier.
-        in_channels: channels of the images.
+        in_channels: number of channels of the images.
         options: of its normalisation, where it has any.
         num_classes: outputs of its last layer, which a system leaves out.
         known: the literal type of the names that suit.

@@ -73,8 +73,8 @@ class ResNet(Network):
         block: `BasicBlock` or `Bottleneck`.
         depths: blocks in each of the four stages.
         num_classes: outputs of the last layer.
-        in_channels: channels of the image.
-        norm: maker of the normalisation layers.
+        in_channels: number of channels of the image.
+        norm: normalisation layer.
         groups, width: 32 and 4 give ResNeXt-50 32×4d, 1 and 128 wide ResNet-50-2.
     """
 
@@ -113,7 +113,7 @@ class ResNet(Network):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def layers(self) -> dict[str, nn.Module]:
-        """The layers up to the last map, by name, in order (for `FeatureMaps`)."""
+        """The layers up to the last feature map, by name, in order (for `FeatureMaps`)."""
         return {name: child for name, child in self.named_children() if name not in ("avgpool", "fc")}
 
     def forward(self, x: Tensor) -> Tensor:

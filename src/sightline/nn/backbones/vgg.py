@@ -25,8 +25,8 @@ class VGG(Network):
     Args:
         depths: convolutions in each of the five blocks.
         num_classes: outputs of the last layer.
-        in_channels: channels of the image.
-        norm: maker of a normalisation after each convolution; None in the paper.
+        in_channels: number of channels of the image.
+        norm: normalisation layer after each convolution; None in the paper.
         hidden: width of the two dense layers before the last.
         dropout: after each of these.
         width: channels of the first block, 64 in the paper; the others have 2, 4, 8 and 8 times as many.
@@ -81,11 +81,11 @@ class VGG(Network):
                 nn.init.zeros_(module.bias)
 
     def layers(self) -> dict[str, nn.Module]:
-        """The layers up to the last map, by name, in order (for `FeatureMaps`)."""
+        """The layers up to the last feature map, by name, in order (for `FeatureMaps`)."""
         return dict(self.features.named_children())
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W], sides of 32 at least → logits [N, num_classes]."""
+        """[N, C, H, W], height and width at least 32 → logits [N, num_classes]."""
         return self.classifier(torch.flatten(self.avgpool(self.features(x)), 1))
 
 

@@ -46,7 +46,7 @@ class AtrousVGG(nn.Module):
             nn.Conv2d(wide, wide, 1),
             nn.ReLU(inplace=True),
         )
-        xavier_start(dense)
+        init_xavier(dense)
         self.scale_weight = nn.Parameter(torch.full((512,), 20.0))
         self.features = nn.Sequential(*layers[: ends[3]])
         self.extra = nn.ModuleList([nn.Sequential(*layers[ends[3] : ends[4]], dense)])
@@ -58,7 +58,7 @@ class AtrousVGG(nn.Module):
                 nn.Conv2d(middle, out, kernel, stride, padding),
                 nn.ReLU(inplace=True),
             )
-            xavier_start(pair)
+            init_xavier(pair)
             self.extra.append(pair)
             self.channels.append(out)
         for layer in layers[: [0, *ends][len(ends) - trainable_layers]]:
@@ -117,7 +117,7 @@ def _side_after(layer: nn.Conv2d | nn.MaxPool2d, side: int) -> int:
     return room // stride + 1 if side > 0 and room >= 0 else 0
 
 
-def xavier_start(module: nn.Module) -> None:
+def init_xavier(module: nn.Module) -> None:
     """The start of SSD's new convolutions (section 3): Xavier, biases of 0."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):

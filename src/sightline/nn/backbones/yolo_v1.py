@@ -31,7 +31,7 @@ class YOLOv1Net(Network):
 
     Args:
         num_classes: outputs of the last layer; 23,428,136 parameters with 1000.
-        in_channels: channels of the image.
+        in_channels: number of channels of the image.
     """
 
     def __init__(self, num_classes: int = 1000, *, in_channels: int = 3):
@@ -51,21 +51,21 @@ class YOLOv1Net(Network):
         self.last_channels = channels
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Linear(channels, num_classes)
-        start_leaky(self.features)
+        init_leaky(self.features)
         nn.init.normal_(self.classifier.weight, 0, 0.01)
         nn.init.zeros_(self.classifier.bias)
 
     def layers(self) -> dict[str, nn.Module]:
-        """The layers up to the last map, by name, in order (for `FeatureMaps`)."""
+        """The layers up to the last feature map, by name, in order (for `FeatureMaps`)."""
         return dict(self.features.named_children())
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W], sides of 32 at least → logits [N, num_classes]."""
+        """[N, C, H, W], height and width at least 32 → logits [N, num_classes]."""
         x = nn.functional.adaptive_avg_pool2d(self.features(x), 1)
         return self.classifier(torch.flatten(x, 1))
 
 
-def start_leaky(module: nn.Module) -> None:
+def init_leaky(module: nn.Module) -> None:
     """Random weights that keep the size of the activations through layers of slope 0.1 below 0 (He et al. 2015).
 
     The paper does not tell its own; 24 layers without normalisation learn from no arbitrary start.

@@ -40,9 +40,9 @@ class ConvHead(nn.Sequential):
 
     Args:
         shape: (C, h, w) of a region's features.
-        convs: output channels of each convolution.
+        convs: number of output channels of each convolution.
         hidden: width of the dense layer.
-        norm: maker of a normalisation after each convolution.
+        norm: normalisation layer after each convolution, or None.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class ConvHead(nn.Sequential):
 
 
 class BoxPredictor(nn.Module):
-    """K + 1 class scores, background first, and four corrections for each of them: [R, F] → [R, K+1], [R, K+1, 4]."""
+    """K + 1 class scores, background first, and four deltas for each of them: [R, F] → [R, K+1], [R, K+1, 4]."""
 
     def __init__(self, inputs: int, num_classes: int):
         super().__init__()
@@ -84,12 +84,12 @@ class BoxSettings:
     Attributes:
         positive_iou: a region at or above it belongs to the object it overlaps most, below it to the background.
         samples, positive_fraction: regions an image that train, and at most which part of them objects.
-        weights: factors on the corrections of x, y, w, h, so that their targets have about unit spread.
-        min_score: boxes of a lower score are dropped.
-        nms_iou: overlap at which the weaker box of a class is dropped.
-        max_detections: boxes an image that a result keeps.
+        weights: factors on the deltas of x, y, w, h, so that their targets have about unit spread.
+        min_score: boxes with a lower score are removed.
+        nms_iou: IoU above which NMS removes the lower-scoring box of the same class.
+        max_detections: maximum number of detections per image.
         min_size: boxes of a smaller side, in pixels of the batch, are dropped from a result.
-        bend: where smooth L1 turns from a square into a line.
+        beta: where smooth L1 turns from a square into a line.
         chunk: regions that go through the head at a time, so that their number does not decide the memory.
     """
 
@@ -101,7 +101,7 @@ class BoxSettings:
     nms_iou: float = 0.5
     max_detections: int = 100
     min_size: float = 1e-2
-    bend: float = 1 / 9
+    beta: float = 1 / 9
     chunk: int = 4096
 
 
@@ -113,25 +113,25 @@ class Samples:
         regions: [R_i, 4] boxes of each image, pixels of the batch.
         objects: [R_i] of each image: the position of the target a region belongs to, −1 for background.
         labels: [ΣR] outputs of the head, 0 for background.
-        wanted: [ΣR, 4] corrections, zeros for background.
+        box_targets: [ΣR, 4] deltas, zeros for background.
     """
 
     regions: list[Tensor]
     objects: list[Tensor]
     labels: Tensor
-    wanted: Tensor
+    box_targets: Tensor
 
 
 class RegionHeads(nn.Module):
     """Regions → features → classes and boxes; its four steps are `predict`, `sample`, `losses`, `decode`.
 
-    Papers that add a branch override `learn` and `find`.
+    Papers that add a branch override `region_losses` and `detect`.
 
     Args:
         region_features: crops the features of regions.
         box_head: [R, C, h, w] → [R, F].
-        box_predictor: [R, F] → scores [R, K+1] and corrections [R, K+1, 4].
-        settings: thresholds and counts.
+        box_predictor: [R, F] → scores [R, K+1] and deltas [R, K+1, 4].
+        settings: thresholds and limits.
     """
 
     def __init__(
@@ -154,28 +154,30 @@ class RegionHeads(nn.Module):
         batch: ImageBatch,
         targets: Sequence[Instances] | None = None,
     ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
-        """Maps and proposals → detections an image (boxes, labels, scores), or with targets the two losses.
+        """Maps and proposals → detections per image (boxes, labels, scores), or with targets the two losses.
 
         Everything in pixels of the batch; labels are columns of the predictor, 1 … K.
         """
         if targets is None:
-            return self.find(maps, proposals, batch), {}
-        return [], self.learn(maps, self.sample(proposals, targets), batch, targets)
+            return self.detect(maps, proposals, batch), {}
+        return [], self.region_losses(maps, self.sample(proposals, targets), batch, targets)
 
-    def find(self, maps: dict[str, Tensor], proposals: Sequence[Tensor], batch: ImageBatch) -> list[dict[str, Tensor]]:
+    def detect(
+        self, maps: dict[str, Tensor], proposals: Sequence[Tensor], batch: ImageBatch
+    ) -> list[dict[str, Tensor]]:
         """The detections in each image's proposals."""
         logits, deltas = self.predict(maps, proposals, batch)
         return self.decode(logits, deltas, proposals, batch.sizes)
 
-    def learn(
+    def region_losses(
         self, maps: dict[str, Tensor], samples: Samples, batch: ImageBatch, targets: Sequence[Instances]
     ) -> dict[str, Tensor]:
         """The losses of the sampled regions."""
         logits, deltas = self.predict(maps, samples.regions, batch)
-        return self.losses(logits, deltas, samples.labels, samples.wanted)
+        return self.losses(logits, deltas, samples.labels, samples.box_targets)
 
     def predict(self, maps: dict[str, Tensor], regions: Sequence[Tensor], batch: ImageBatch) -> tuple[Tensor, Tensor]:
-        """Scores [ΣR, K+1] before the softmax and corrections [ΣR, K+1, 4] of the regions of all images."""
+        """Scores [ΣR, K+1] before the softmax and deltas [ΣR, K+1, 4] of the regions of all images."""
         parts = []
         for part in _chunks(regions, self.settings.chunk):
             parts.append(self.box_predictor(self.box_head(self.region_features(maps, part, batch))))
@@ -188,7 +190,7 @@ class RegionHeads(nn.Module):
         The labelled boxes join the proposals, so that there are good regions from the first step on.
         """
         s = self.settings
-        regions, objects, labels, wanted = [], [], [], []
+        regions, objects, labels, box_targets = [], [], [], []
         for proposal, target in zip(proposals, targets, strict=True):
             boxes = target.boxes.to(proposal.dtype)
             candidates = torch.cat([proposal, boxes])
@@ -203,11 +205,11 @@ class RegionHeads(nn.Module):
             labels.append(label)
             correction = torch.zeros_like(region)
             correction[: len(positive)] = encode_boxes(boxes[of[: len(positive)]], region[: len(positive)], s.weights)
-            wanted.append(correction)
-        return Samples(regions, objects, torch.cat(labels), torch.cat(wanted))
+            box_targets.append(correction)
+        return Samples(regions, objects, torch.cat(labels), torch.cat(box_targets))
 
-    def losses(self, logits: Tensor, deltas: Tensor, labels: Tensor, wanted: Tensor) -> dict[str, Tensor]:
-        """Equation 1: cross-entropy over K + 1 classes; smooth L1 of the corrections of the true class.
+    def losses(self, logits: Tensor, deltas: Tensor, labels: Tensor, box_targets: Tensor) -> dict[str, Tensor]:
+        """Equation 1: cross-entropy over K + 1 classes; smooth L1 of the deltas of the true class.
 
         Both are divided by the number of regions.
         """
@@ -216,14 +218,15 @@ class RegionHeads(nn.Module):
         chosen = deltas[objects, labels[objects]]
         return {
             "loss_classification": F.cross_entropy(logits, labels, reduction="sum") / count,
-            "loss_box": F.smooth_l1_loss(chosen, wanted[objects], beta=self.settings.bend, reduction="sum") / count,
+            "loss_box": F.smooth_l1_loss(chosen, box_targets[objects], beta=self.settings.beta, reduction="sum")
+            / count,
         }
 
     @torch.no_grad()
     def decode(
         self, logits: Tensor, deltas: Tensor, proposals: Sequence[Tensor], sizes: Sequence[Size]
     ) -> list[dict[str, Tensor]]:
-        """The best boxes of each image after suppression class by class."""
+        """The best boxes of each image after per-class NMS."""
         s, results = self.settings, []
         counts = [len(p) for p in proposals]
         probabilities = logits.float().softmax(-1).split(counts)

@@ -22,11 +22,11 @@ class SharedBranch(nn.Module):
     """Convolutions that all levels share, each level with normalisations of its own; SiLU after each.
 
     Args:
-        channels: C of input and output.
+        channels: number of input and output channels.
         levels: number of maps.
         depth: convolutions.
         separable: 3×3 depthwise and 1×1 in the place of each 3×3.
-        norm: maker of the normalisation.
+        norm: normalisation layer.
     """
 
     def __init__(self, channels: int, levels: int, depth: int, separable: bool, norm: NormLayer):
@@ -78,7 +78,7 @@ class DecoupledHead(nn.Module):
         bins: R, the distances 0, 1, …, R − 1 cells that a side's distribution is over.
         depth: convolutions of each branch.
         prior: score that every class starts with (Lin et al., "Focal loss", 2017, section 3.3).
-        norm: maker of the normalisation; by default batch norm of YOLOX's numbers.
+        norm: normalisation layer; by default batch norm with YOLOX's settings.
     """
 
     def __init__(

@@ -21,7 +21,7 @@ class SharedTower(nn.Module):
         channels: C.
         depth: convolutions.
         levels: number of maps.
-        norm: maker of the normalisation.
+        norm: normalisation layer.
     """
 
     def __init__(self, channels: int, depth: int, levels: int, norm: NormLayer):
@@ -62,7 +62,7 @@ class TowerHead(nn.Module):
         tower: (map, level) → map of the same shape.
         channels: C.
         anchors: A.
-        outputs: numbers a box.
+        outputs: numbers per box.
     """
 
     def __init__(self, tower: SharedTower, channels: int, anchors: int, outputs: int):
@@ -87,18 +87,18 @@ class TowerHead(nn.Module):
 
 
 class EfficientDetHead(nn.Module):
-    """Scores of K classes, without a background, and four corrections of every anchor.
+    """Scores of K classes, without a background, and four deltas of every anchor.
 
     Each score starts at `prior` (Lin et al., "Focal loss", 2017, section 3.3).
 
     Args:
         channels: C of every map.
-        anchors: A, boxes a cell.
+        anchors: A, boxes per cell.
         num_classes: K.
         depth: convolutions of each tower (table 1, "#layers").
         levels: number of maps.
         prior: score that every class starts with.
-        norm: maker of the normalisation; by default batch norm of ε 1e-3 and momentum 0.01.
+        norm: normalisation layer; by default batch norm with ε = 1e-3 and momentum 0.01.
     """
 
     def __init__(
@@ -119,5 +119,5 @@ class EfficientDetHead(nn.Module):
         nn.init.constant_(self.classification.last[1].bias, -math.log((1 - prior) / prior))  # type: ignore[arg-type]
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Maps → a map each: scores [N, H·W·A, K] before the sigmoid, corrections [N, H·W·A, 4]."""
+        """Maps → a map each: scores [N, H·W·A, K] before the sigmoid, deltas [N, H·W·A, 4]."""
         return self.classification(maps), self.regression(maps)

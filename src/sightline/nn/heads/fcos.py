@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from sightline.nn.heads.retinanet import ClassificationHead, group_norm
-from sightline.nn.heads.rows import focal_start, map_rows
+from sightline.nn.heads.rows import init_focal, map_rows
 from sightline.nn.layers import ConvNormAct
 
 
@@ -26,7 +26,7 @@ class DistanceHead(nn.Module):
         self.conv = conv
         self.bbox_reg = nn.Conv2d(channels, 4, 3, padding=1)
         self.bbox_ctrness = nn.Conv2d(channels, 1, 3, padding=1)
-        focal_start(self)
+        init_focal(self)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Maps [N, C, H, W] → a map each: distances [N, H·W, 4] (left, top, right, bottom) from 0 on, in cells;
@@ -37,7 +37,7 @@ class DistanceHead(nn.Module):
 
 
 class FCOSHead(nn.Module):
-    """One score a class, four distances and the centre-ness of every location (figure 2).
+    """One score per class, four distances and the centre-ness of every location (figure 2).
 
     Args:
         channels, outputs: as in `ClassificationHead`.

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from sightline.errors import InputError
 from sightline.nn.heads.box import RegionFeatures, RegionHeads, Samples
-from sightline.nn.heads.mask import nothing_to_learn, objects_alone, start_for_relu
+from sightline.nn.heads.mask import foreground, init_for_relu, zero_loss
 from sightline.structures import ImageBatch, Instances
 
 _HEAT_BYTES = 4 * 2**20  # of float32 heat maps, as large as their boxes, held at once; more leaves the cache
@@ -25,7 +25,7 @@ class KeypointHead(nn.Sequential):
 
     Args:
         channels: C of a region's features.
-        convs: output channels of each convolution.
+        convs: number of output channels of each convolution.
     """
 
     def __init__(self, channels: int, convs: Sequence[int] = (512,) * 8):
@@ -35,16 +35,16 @@ class KeypointHead(nn.Sequential):
             channels = out
         super().__init__(*layers)
         self.out_channels = channels
-        start_for_relu(self)
+        init_for_relu(self)
 
 
 class KeypointPredictor(nn.Module):
     """Four times the resolution, by a transposed convolution and bilinearly: [R, C, h, w] → [R, P, 4h, 4w]."""
 
-    def __init__(self, channels: int, points: int):
+    def __init__(self, channels: int, num_keypoints: int):
         super().__init__()
-        self.kps_score_lowres = nn.ConvTranspose2d(channels, points, 4, 2, 1)
-        start_for_relu(self)
+        self.kps_score_lowres = nn.ConvTranspose2d(channels, num_keypoints, 4, 2, 1)
+        init_for_relu(self)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.interpolate(self.kps_score_lowres(x), scale_factor=2.0, mode="bilinear", align_corners=False)
@@ -73,23 +73,25 @@ class KeypointRegionHeads(RegionHeads):
         self.keypoint_head = keypoint_head
         self.keypoint_predictor = keypoint_predictor
 
-    def find(self, maps: dict[str, Tensor], proposals: Sequence[Tensor], batch: ImageBatch) -> list[dict[str, Tensor]]:
+    def detect(
+        self, maps: dict[str, Tensor], proposals: Sequence[Tensor], batch: ImageBatch
+    ) -> list[dict[str, Tensor]]:
         """Detections as before, with "keypoints" [N, P, 3] in pixels of the batch and "keypoint_scores" [N, P]."""
-        found = super().find(maps, proposals, batch)
+        found = super().detect(maps, proposals, batch)
         boxes = [fields["boxes"] for fields in found]
-        points, scores = hottest_places(self.predict_heat(maps, boxes, batch).float(), torch.cat(boxes))
+        points, scores = heatmaps_to_keypoints(self.predict_heat(maps, boxes, batch).float(), torch.cat(boxes))
         counts = [len(own) for own in boxes]
         parts = zip(found, points.split(counts), scores.split(counts), strict=True)
         return [fields | {"keypoints": own, "keypoint_scores": heat} for fields, own, heat in parts]
 
-    def learn(
+    def region_losses(
         self, maps: dict[str, Tensor], samples: Samples, batch: ImageBatch, targets: Sequence[Instances]
     ) -> dict[str, Tensor]:
         """The losses of class and box, and that of the keypoints."""
-        losses = super().learn(maps, samples, batch, targets)
-        regions, objects, labels = objects_alone(samples)
+        losses = super().region_losses(maps, samples, batch, targets)
+        regions, objects, labels = foreground(samples)
         if not len(labels):
-            return losses | {"loss_keypoint": nothing_to_learn(self.keypoint_head, self.keypoint_predictor)}
+            return losses | {"loss_keypoint": zero_loss(self.keypoint_head, self.keypoint_predictor)}
         heat = self.predict_heat(maps, regions, batch)
         points = [target.keypoints[own] for target, own in zip(targets, objects, strict=True) if len(own)]
         return losses | {"loss_keypoint": self.keypoint_loss(heat, torch.cat(points), torch.cat(regions))}
@@ -106,15 +108,15 @@ class KeypointRegionHeads(RegionHeads):
         if points.shape[1] != heat.shape[1]:
             raise InputError(
                 f"the objects have {points.shape[1]} keypoints, but the model has {heat.shape[1]}; "
-                f"create it with points={points.shape[1]}"
+                f"create it with num_keypoints={points.shape[1]}"
             )
-        cells, counted = keypoint_cells(points, boxes, heat.shape[-1])
+        cells, counted = keypoints_to_cells(points, boxes, heat.shape[-1])
         terms = F.cross_entropy(heat.flatten(0, 1).flatten(1), cells.flatten(), reduction="none")
         counted = counted.flatten().to(terms.dtype)
         return (terms * counted).sum() / counted.sum().clamp(min=1)
 
 
-def keypoint_cells(points: Tensor, boxes: Tensor, size: int) -> tuple[Tensor, Tensor]:
+def keypoints_to_cells(points: Tensor, boxes: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """The cell of a size × size grid over its box that each keypoint falls into.
 
     Args:
@@ -135,7 +137,7 @@ def keypoint_cells(points: Tensor, boxes: Tensor, size: int) -> tuple[Tensor, Te
     return torch.where(counted, cell[..., 1] * size + cell[..., 0], 0), counted
 
 
-def hottest_places(heat: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+def heatmaps_to_keypoints(heat: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
     """Where each heat map is highest, once stretched bicubically over its box: a pixel's centre, or nearly so.
 
     All boxes of about one size are stretched together, by products with matrices of interpolation weights.

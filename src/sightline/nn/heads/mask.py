@@ -17,7 +17,7 @@ from sightline.nn.layers import ConvNormAct, NormLayer
 from sightline.ops.regions import roi_align
 from sightline.structures import ImageBatch, Instances
 
-_BITMAP_BYTES = 64 * 2**20  # of float32 bitmaps held at once while the wanted masks are cropped
+_BITMAP_BYTES = 64 * 2**20  # of float32 bitmaps held at once while mask targets are cropped
 
 
 class MaskHead(nn.Sequential):
@@ -25,19 +25,19 @@ class MaskHead(nn.Sequential):
 
     Args:
         channels: C of a region's features.
-        convs: output channels of each convolution.
-        norm: maker of a normalisation after each convolution; None in the paper.
+        convs: number of output channels of each convolution.
+        norm: normalisation layer after each convolution; None in the paper.
     """
 
     def __init__(self, channels: int, convs: Sequence[int] = (256, 256, 256, 256), norm: NormLayer | None = None):
         inputs = [channels, *convs[:-1]]
         super().__init__(*(ConvNormAct(a, b, 3, norm=norm) for a, b in zip(inputs, convs, strict=True)))
         self.out_channels = convs[-1]
-        start_for_relu(self)
+        init_for_relu(self)
 
 
 class MaskPredictor(nn.Module):
-    """Twice the resolution, then one mask a class: [R, C, h, w] → [R, K+1, 2h, 2w] before the sigmoid.
+    """Twice the resolution, then one mask per class: [R, C, h, w] → [R, K+1, 2h, 2w] before the sigmoid.
 
     Args:
         channels: C of what comes in.
@@ -49,7 +49,7 @@ class MaskPredictor(nn.Module):
         super().__init__()
         self.conv5_mask = nn.ConvTranspose2d(channels, hidden, 2, 2)
         self.mask_fcn_logits = nn.Conv2d(hidden, num_classes + 1, 1)
-        start_for_relu(self)
+        init_for_relu(self)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.mask_fcn_logits(F.relu(self.conv5_mask(x)))
@@ -73,35 +73,37 @@ class MaskRegionHeads(RegionHeads):
         self.mask_head = mask_head
         self.mask_predictor = mask_predictor
 
-    def find(self, maps: dict[str, Tensor], proposals: Sequence[Tensor], batch: ImageBatch) -> list[dict[str, Tensor]]:
+    def detect(
+        self, maps: dict[str, Tensor], proposals: Sequence[Tensor], batch: ImageBatch
+    ) -> list[dict[str, Tensor]]:
         """Detections as before, with "masks" [N, M, M]: probabilities on a grid over the box.
 
         Masks are predicted in the detected boxes, not in the proposals (section 3.1, "Inference").
         """
-        found = super().find(maps, proposals, batch)
+        found = super().detect(maps, proposals, batch)
         logits = self.predict_masks(maps, [fields["boxes"] for fields in found], batch)
-        masks = of_label(logits, torch.cat([fields["labels"] for fields in found])).float().sigmoid()
+        masks = select_class(logits, torch.cat([fields["labels"] for fields in found])).float().sigmoid()
         counts = [len(fields["labels"]) for fields in found]
         return [fields | {"masks": own} for fields, own in zip(found, masks.split(counts), strict=True)]
 
-    def learn(
+    def region_losses(
         self, maps: dict[str, Tensor], samples: Samples, batch: ImageBatch, targets: Sequence[Instances]
     ) -> dict[str, Tensor]:
         """The losses of class and box, and that of the masks."""
-        losses = super().learn(maps, samples, batch, targets)
-        regions, objects, labels = objects_alone(samples)
+        losses = super().region_losses(maps, samples, batch, targets)
+        regions, objects, labels = foreground(samples)
         if not len(labels):
-            return losses | {"loss_mask": nothing_to_learn(self.mask_head, self.mask_predictor)}
+            return losses | {"loss_mask": zero_loss(self.mask_head, self.mask_predictor)}
         logits = self.predict_masks(maps, regions, batch)
-        wanted = self.wanted_masks(regions, objects, targets, logits.shape[-1])
-        return losses | {"loss_mask": self.mask_loss(logits, labels, wanted)}
+        own_targets = self.mask_targets(regions, objects, targets, logits.shape[-1])
+        return losses | {"loss_mask": self.mask_loss(logits, labels, own_targets)}
 
     def predict_masks(self, maps: dict[str, Tensor], regions: Sequence[Tensor], batch: ImageBatch) -> Tensor:
         """Masks of every class [ΣR, K+1, M, M] before the sigmoid, for the regions of all images."""
         return self.mask_predictor(self.mask_head(self.mask_features(maps, regions, batch)))
 
     @torch.no_grad()
-    def wanted_masks(
+    def mask_targets(
         self, regions: Sequence[Tensor], objects: Sequence[Tensor], targets: Sequence[Instances], size: int
     ) -> Tensor:
         """The part of each region's object inside the region, [ΣR, size, size] in 0 … 1 (section 3.1, "Training")."""
@@ -112,9 +114,9 @@ class MaskRegionHeads(RegionHeads):
             ]
         )
 
-    def mask_loss(self, logits: Tensor, labels: Tensor, wanted: Tensor) -> Tensor:
+    def mask_loss(self, logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
         """Mean binary cross-entropy of the true class's mask; the other classes' masks do not compete (section 3)."""
-        return F.binary_cross_entropy_with_logits(of_label(logits, labels), wanted.to(logits.dtype))
+        return F.binary_cross_entropy_with_logits(select_class(logits, labels), targets.to(logits.dtype))
 
 
 def crop_masks(masks: Tensor, objects: Tensor, boxes: Tensor, size: int) -> Tensor:
@@ -139,20 +141,20 @@ def crop_masks(masks: Tensor, objects: Tensor, boxes: Tensor, size: int) -> Tens
     return cropped
 
 
-def of_label(outputs: Tensor, labels: Tensor) -> Tensor:
+def select_class(outputs: Tensor, labels: Tensor) -> Tensor:
     """Each region's output of its own class: [R, K+1, …], labels [R] → [R, …]."""
     return outputs[torch.arange(len(labels), device=labels.device), labels]
 
 
-def objects_alone(samples: Samples) -> tuple[list[Tensor], list[Tensor], Tensor]:
-    """The sampled regions without the background: regions [P_i, 4] and objects [P_i] an image, labels [ΣP]."""
+def foreground(samples: Samples) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """The sampled regions without the background: regions [P_i, 4] and objects [P_i] per image, labels [ΣP]."""
     chosen = [of >= 0 for of in samples.objects]
     regions = [region[keep] for region, keep in zip(samples.regions, chosen, strict=True)]
     objects = [of[keep] for of, keep in zip(samples.objects, chosen, strict=True)]
     return regions, objects, samples.labels[torch.cat(chosen)]
 
 
-def nothing_to_learn(*branch: nn.Module) -> Tensor:
+def zero_loss(*branch: nn.Module) -> Tensor:
     """A loss of zero where no region holds an object, which still reaches every parameter of the branch.
 
     Training on several devices waits for all of them; and a batch norm cannot run on no regions at all.
@@ -160,7 +162,7 @@ def nothing_to_learn(*branch: nn.Module) -> Tensor:
     return torch.stack([p.flatten()[0] for module in branch for p in module.parameters()]).sum() * 0
 
 
-def start_for_relu(module: nn.Module) -> None:
+def init_for_relu(module: nn.Module) -> None:
     """Start of convolutions that ReLUs follow (He et al. 2015), scaled by their outputs; biases at zero."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):

@@ -28,12 +28,12 @@ class PositionSensitiveRegions:
         self.bins, self.stride = bins, stride
 
     def __call__(self, maps: Tensor, boxes: Sequence[Tensor]) -> Tensor:
-        """Maps [N, k²·C, H, W], boxes [R_i, 4] an image → [ΣR_i, C, k, k]."""
+        """Maps [N, k²·C, H, W], boxes [R_i, 4] per image → [ΣR_i, C, k, k]."""
         return ps_roi_pool(maps, boxes, self.bins, 1 / self.stride, whole_map=True)
 
 
 class ScoreMaps(nn.Module):
-    """k² score maps for each of K + 1 classes, and k² for each of four corrections, which all classes share.
+    """k² score maps for each of K + 1 classes, and k² for each of four deltas, which all classes share.
 
     Args:
         channels: C of the map.
@@ -66,7 +66,7 @@ class PositionSensitiveHeads(RegionHeads):
         hidden: channels of the 1×1 convolution before the score maps (1024 in the paper).
         hard_examples: regions an image that train, those of the largest losses (online hard example mining, Shrivastava
             et al. 2016; section 2, "Training"); None trains a random sample of `settings.samples`.
-        settings: thresholds and counts.
+        settings: thresholds and limits.
     """
 
     def __init__(
@@ -90,30 +90,30 @@ class PositionSensitiveHeads(RegionHeads):
         self.vote = regions
 
     def predict(self, maps: dict[str, Tensor], regions: Sequence[Tensor], batch: ImageBatch) -> tuple[Tensor, Tensor]:
-        """As for every head; the corrections [ΣR, K+1, 4] are the same for all classes."""
+        """As for every head; the deltas [ΣR, K+1, 4] are the same for all classes."""
         score_maps, box_maps = self.box_predictor(self.box_head(maps[self.level]))
         scores = self.vote(score_maps, regions).mean((2, 3))
         deltas = self.vote(box_maps, regions).mean((2, 3))
         return scores, deltas[:, None].expand(-1, scores.shape[1], -1)
 
-    def learn(
+    def region_losses(
         self, maps: dict[str, Tensor], samples: Samples, batch: ImageBatch, targets: Sequence[Instances]
     ) -> dict[str, Tensor]:
         """As for every head; with `hard_examples`, of the regions whose sum of both losses is largest."""
         logits, deltas = self.predict(maps, samples.regions, batch)
-        labels, wanted = samples.labels, samples.wanted
+        labels, box_targets = samples.labels, samples.box_targets
         if self.hard_examples is not None:
-            hard = hardest(logits, deltas[:, 0], labels, wanted, self.hard_examples * len(batch))
-            logits, deltas, labels, wanted = logits[hard], deltas[hard], labels[hard], wanted[hard]
-        return self.losses(logits, deltas, labels, wanted)
+            hard = hardest(logits, deltas[:, 0], labels, box_targets, self.hard_examples * len(batch))
+            logits, deltas, labels, box_targets = logits[hard], deltas[hard], labels[hard], box_targets[hard]
+        return self.losses(logits, deltas, labels, box_targets)
 
 
 @torch.no_grad()
-def hardest(logits: Tensor, deltas: Tensor, labels: Tensor, wanted: Tensor, count: int) -> Tensor:
+def hardest(logits: Tensor, deltas: Tensor, labels: Tensor, box_targets: Tensor, count: int) -> Tensor:
     """The ids of the `count` regions that are most wrong, of class and box together, in whichever image they are.
 
-    Logits [R, K+1], deltas and wanted [R, 4], labels [R]; background has no box to be wrong about.
+    Logits [R, K+1], deltas and box_targets [R, 4], labels [R]; background has no box to be wrong about.
     """
-    box = F.smooth_l1_loss(deltas, wanted, beta=1 / 9, reduction="none").sum(1)
+    box = F.smooth_l1_loss(deltas, box_targets, beta=1 / 9, reduction="none").sum(1)
     loss = F.cross_entropy(logits, labels, reduction="none") + box * (labels > 0)
     return loss.topk(min(count, len(loss))).indices

@@ -26,7 +26,7 @@ class PooledRegions:
         self.level, self.stride, self.size = level, stride, size
 
     def __call__(self, maps: dict[str, Tensor], boxes: Sequence[Tensor], batch: ImageBatch) -> Tensor:
-        """Maps [N, C, H, W], boxes [R_i, 4] an image → [ΣR_i, C, size, size]."""
+        """Maps [N, C, H, W], boxes [R_i, 4] per image → [ΣR_i, C, size, size]."""
         return roi_pool(maps[self.level], boxes, self.size, 1 / self.stride)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from sightline.errors import InputError
-from sightline.nn.heads.rows import focal_start, map_rows
+from sightline.nn.heads.rows import init_focal, map_rows
 from sightline.nn.layers import ConvNormAct, NormLayer
 
 _PRIOR = 0.01
@@ -26,7 +26,7 @@ def group_norm(channels: int) -> nn.GroupNorm:
 
 
 class ClassificationHead(nn.Module):
-    """A tower of convolutions, then A·outputs scores a cell; one head for all levels (section 4, figure 3 c).
+    """A tower of convolutions, then A·outputs scores per cell; one head for all levels (section 4, figure 3 c).
 
     The last bias starts at −log((1 − π) / π) with π = 0.01, so that every anchor is first held for background with
     confidence 0.99 (section 3.3); otherwise their mere number would swamp the loss.
@@ -34,8 +34,8 @@ class ClassificationHead(nn.Module):
     Args:
         conv: the tower, [N, C, H, W] → the same shape.
         channels: C.
-        anchors: A, boxes a cell.
-        outputs: classes a box.
+        anchors: A, boxes per cell.
+        outputs: classes per box.
     """
 
     def __init__(self, conv: nn.Module, channels: int, anchors: int, outputs: int):
@@ -43,7 +43,7 @@ class ClassificationHead(nn.Module):
         self.outputs = outputs
         self.conv = conv
         self.cls_logits = nn.Conv2d(channels, anchors * outputs, 3, padding=1)
-        focal_start(self)
+        init_focal(self)
         nn.init.constant_(self.cls_logits.bias, -math.log((1 - _PRIOR) / _PRIOR))  # type: ignore[arg-type]
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
@@ -52,7 +52,7 @@ class ClassificationHead(nn.Module):
 
 
 class RegressionHead(nn.Module):
-    """A tower of convolutions, then 4A corrections a cell, the same for all classes (section 4, figure 3 d).
+    """A tower of convolutions, then 4A deltas per cell, the same for all classes (section 4, figure 3 d).
 
     Args:
         conv, channels, anchors: as in `ClassificationHead`.
@@ -62,10 +62,10 @@ class RegressionHead(nn.Module):
         super().__init__()
         self.conv = conv
         self.bbox_reg = nn.Conv2d(channels, 4 * anchors, 3, padding=1)
-        focal_start(self)
+        init_focal(self)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Maps [N, C, H, W] → a map each: corrections [N, H·W·A, 4]."""
+        """Maps [N, C, H, W] → a map each: deltas [N, H·W·A, 4]."""
         return [map_rows(self.bbox_reg(self.conv(x)), 4) for x in maps]
 
 
@@ -75,7 +75,7 @@ class RetinaNetHead(nn.Module):
     Args:
         channels, anchors, outputs: as in `ClassificationHead`.
         depth: 3×3 convolutions of a tower.
-        norm: maker of a normalisation after each of them; None in the paper.
+        norm: normalisation layer after each of them; None in the paper.
     """
 
     def __init__(self, channels: int, anchors: int, outputs: int, *, depth: int = 4, norm: NormLayer | None = None):
@@ -88,5 +88,5 @@ class RetinaNetHead(nn.Module):
         self.regression_head = RegressionHead(tower(), channels, anchors)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Maps → a map each: scores [N, H·W·A, outputs] before the sigmoid, corrections [N, H·W·A, 4]."""
+        """Maps → a map each: scores [N, H·W·A, outputs] before the sigmoid, deltas [N, H·W·A, 4]."""
         return self.classification_head(maps), self.regression_head(maps)

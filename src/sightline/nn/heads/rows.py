@@ -10,7 +10,7 @@ def map_rows(x: Tensor, width: int) -> Tensor:
     return x.permute(0, 2, 3, 1).reshape(len(x), -1, width)
 
 
-def focal_start(module: nn.Module) -> None:
+def init_focal(module: nn.Module) -> None:
     """Gaussian weights of σ = 0.01 and biases of 0 (Lin et al. 2017, "Focal loss", section 4.1)."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):

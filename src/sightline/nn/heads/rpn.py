@@ -22,11 +22,11 @@ from sightline.structures import ImageBatch, Instances, Size
 
 
 class RPNHead(nn.Module):
-    """A 3×3 convolution slides over every map; two 1×1 convolutions give A scores and 4A corrections a cell (figure 3).
+    """A 3×3 convolution slides over every map; two 1×1 convolutions give A scores and 4A deltas per cell (figure 3).
 
     Args:
         channels: C of the maps.
-        anchors: A, anchors a cell.
+        anchors: A, anchors per cell.
         depth: number of 3×3 convolutions; 1 in the paper.
     """
 
@@ -41,7 +41,7 @@ class RPNHead(nn.Module):
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Maps [N, C, H, W] → a map each: scores [N, H·W·A] before the sigmoid, corrections [N, H·W·A, 4]."""
+        """Maps [N, C, H, W] → a map each: scores [N, H·W·A] before the sigmoid, deltas [N, H·W·A, 4]."""
         hidden = [self.conv(x) for x in maps]
         scores = [self.cls_logits(x).permute(0, 2, 3, 1).flatten(1) for x in hidden]
         deltas = [self.bbox_pred(x).permute(0, 2, 3, 1).reshape(len(x), -1, 4) for x in hidden]
@@ -57,8 +57,8 @@ class ProposalSettings:
         samples, positive_fraction: anchors an image that train, and at most which part of them objects.
         before_nms: best boxes a level that enter the suppression.
         after_nms: best boxes an image that leave it.
-        nms_iou: overlap at which the weaker box is dropped.
-        min_score: boxes of a lower objectness are dropped.
+        nms_iou: IoU above which NMS removes the lower-scoring box.
+        min_score: boxes with a lower objectness are removed.
         min_size: boxes of a smaller side, in pixels, are dropped.
     """
 
@@ -81,7 +81,7 @@ class RegionProposalNetwork(nn.Module):
         sizes: anchor sizes in pixels of the batch, for each level (the square root of an anchor's area).
         ratios: height : width of the anchors, on every level.
         depth: 3×3 convolutions of the head.
-        settings: thresholds and counts.
+        settings: thresholds and limits.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class RegionProposalNetwork(nn.Module):
     def forward(
         self, maps: dict[str, Tensor], batch: ImageBatch, targets: Sequence[Instances] | None = None
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """Maps → proposals [P_i, 4] an image (xyxy, pixels of the batch), and with targets the two losses."""
+        """Maps → proposals [P_i, 4] per image (xyxy, pixels of the batch), and with targets the two losses."""
         scores, deltas = self.head(list(maps.values()))
         anchors = self.anchors(maps, batch)
         proposals = self.propose(scores, deltas, anchors, batch.sizes, training=targets is not None)
@@ -137,18 +137,18 @@ class RegionProposalNetwork(nn.Module):
         Both are divided by the number of sampled anchors. Scores [N, S], deltas [N, S, 4], anchors [S, 4].
         """
         s = self.settings
-        box_terms, logits, truths = [], [], []
+        box_terms, logits, labels = [], [], []
         for score, delta, match, target in zip(scores, deltas, matches, targets, strict=True):
             positive, negative = sample_balanced(match >= 0, match == -1, s.samples, s.positive_fraction)
-            wanted = encode_boxes(target.boxes[match[positive]], anchors[positive])
-            box_terms.append(F.smooth_l1_loss(delta[positive], wanted, beta=1 / 9, reduction="sum"))
+            box_targets = encode_boxes(target.boxes[match[positive]], anchors[positive])
+            box_terms.append(F.smooth_l1_loss(delta[positive], box_targets, beta=1 / 9, reduction="sum"))
             sampled = torch.cat([positive, negative])
             logits.append(score[sampled])
-            truths.append((match[sampled] >= 0).to(score.dtype))
-        logit, truth = torch.cat(logits), torch.cat(truths)
+            labels.append((match[sampled] >= 0).to(score.dtype))
+        logit, label = torch.cat(logits), torch.cat(labels)
         count = max(1, len(logit))
         return {
-            "loss_objectness": F.binary_cross_entropy_with_logits(logit, truth, reduction="sum") / count,
+            "loss_objectness": F.binary_cross_entropy_with_logits(logit, label, reduction="sum") / count,
             "loss_proposal_box": torch.stack(box_terms).sum() / count,
         }
 
@@ -161,7 +161,7 @@ class RegionProposalNetwork(nn.Module):
         sizes: Sequence[Size],
         training: bool,
     ) -> list[Tensor]:
-        """The best corrected anchors of each image after suppression level by level, best first: [P_i, 4]."""
+        """The best corrected anchors of each image after per-level NMS, best first: [P_i, 4]."""
         return [boxes for boxes, _ in self.ranked(scores, deltas, anchors, sizes, training)]
 
     @torch.no_grad()

@@ -15,7 +15,7 @@ from sightline.structures import ImageBatch, Instances
 
 
 class TwoScoreHead(RPNHead):
-    """An RPN head with 2A scores a cell, object and not (section 3.1: "for simplicity … a two-class softmax layer").
+    """An RPN head with 2A scores per cell, object and not (section 3.1: "for simplicity … a two-class softmax layer").
 
     The softmax of two scores is the sigmoid of their difference, which is what `forward` returns as the score.
     """
@@ -31,7 +31,7 @@ class TwoScoreHead(RPNHead):
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Maps [N, C, H, W] → a map each: scores [N, H·W·A] before the sigmoid, corrections [N, H·W·A, 4]."""
+        """Maps [N, C, H, W] → a map each: scores [N, H·W·A] before the sigmoid, deltas [N, H·W·A, 4]."""
         pairs, deltas = super().forward(maps)
         return [(p := pair.unflatten(1, (-1, 2)))[..., 1] - p[..., 0] for pair in pairs], deltas
 
@@ -48,7 +48,7 @@ class SingleMapRPN(RegionProposalNetwork):
         sizes: anchor sizes in pixels of the batch (128, 256, 512 in the paper).
         ratios: height : width.
         hidden: channels between the 3×3 and the 1×1 convolutions (512 for VGG).
-        settings: thresholds and counts.
+        settings: thresholds and limits.
     """
 
     def __init__(

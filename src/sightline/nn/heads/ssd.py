@@ -17,8 +17,8 @@ class MapPredictor(nn.Module):
     Args:
         channels: C of each map.
         anchors: A, default boxes a cell of each map.
-        outputs: numbers a box: K + 1 classes or 4 corrections.
-        separable_norm: maker of the normalisation of SSDlite's depthwise convolution; None gives SSD's plain one.
+        outputs: numbers per box: K + 1 classes or 4 deltas.
+        separable_norm: normalisation layer of SSDlite's depthwise convolution; None uses SSD's plain convolution.
         kernel: of the plain convolution: 3 in the paper.
     """
 
@@ -50,7 +50,7 @@ class MapPredictor(nn.Module):
 
 
 class SSDHead(nn.Module):
-    """Class scores, background first, and box corrections for every default box (section 2.1).
+    """Class scores, background first, and box deltas for every default box (section 2.1).
 
     Args:
         channels, anchors: of each map.
@@ -71,5 +71,5 @@ class SSDHead(nn.Module):
         self.regression_head = MapPredictor(channels, anchors, 4, separable_norm, kernel)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Maps → scores [N, D, K+1] before the softmax, corrections [N, D, 4]."""
+        """Maps → scores [N, D, K+1] before the softmax, deltas [N, D, 4]."""
         return self.classification_head(maps), self.regression_head(maps)

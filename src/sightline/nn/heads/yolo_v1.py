@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sightline.nn.backbones.yolo_v1 import leaky, start_leaky
+from sightline.nn.backbones.yolo_v1 import init_leaky, leaky
 from sightline.nn.layers import ConvNormAct
 from sightline.structures import Size
 
@@ -50,7 +50,7 @@ class YOLOv1Head(nn.Module):
         self.hidden = nn.Sequential(nn.Flatten(), nn.Linear(cells * width, hidden), leaky(inplace=True))
         self.dropout = nn.Dropout(dropout)
         self.last = nn.Linear(hidden, grid * grid * (5 * boxes + classes))
-        start_leaky(self)
+        init_leaky(self)
         _start_last(self.last, boxes, grid * grid)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ class GridHead(nn.Module):
             ConvNormAct(channels, width, 1, act=leaky), ConvNormAct(width, width, 3, act=leaky)
         )
         self.last = nn.Conv2d(width, 5 * boxes + classes, 1)
-        start_leaky(self.convolutions)
+        init_leaky(self.convolutions)
         _start_last(self.last, boxes)
 
     def forward(self, x: Tensor) -> Tensor:

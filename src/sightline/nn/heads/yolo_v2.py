@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sightline.nn.backbones.yolo_v1 import leaky, start_leaky
+from sightline.nn.backbones.yolo_v1 import init_leaky, leaky
 from sightline.nn.layers import ConvNormAct, NormLayer, SpaceToDepth
 from sightline.ops.boxes import MAX_LOG_RATIO
 
@@ -28,7 +28,7 @@ class YOLOv2Head(nn.Module):
         width: channels of the 3×3 convolutions.
         passed: channels of the 1×1 convolution on the fine map; 64 become 256 of half the size.
         reorg: makes the layer from space to depth; `DarknetReorg` is what darknet's weights were trained with.
-        norm: maker of the normalisation.
+        norm: normalisation layer.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class YOLOv2Head(nn.Module):
         self.passthrough = nn.Sequential(ConvNormAct(fine, passed, 1, norm=norm, act=leaky), reorg(2))
         self.joined = ConvNormAct(4 * passed + width, width, 3, norm=norm, act=leaky)
         self.last = nn.Conv2d(width, anchors * (5 + outputs), 1)
-        start_leaky(self)
+        init_leaky(self)
         nn.init.normal_(self.last.weight, 0, 0.01)
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:

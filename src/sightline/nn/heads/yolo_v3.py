@@ -15,7 +15,7 @@ from sightline.structures import Size
 
 @dataclass(frozen=True)
 class Places:
-    """What each of D predictions stands at: level by level (fine to coarse), row by row, anchor by anchor.
+    """What each of D predictions stands at: level by level (from fine to coarse), row by row, anchor by anchor.
 
     Attributes:
         cells: [D, 2], column and row of its cell.

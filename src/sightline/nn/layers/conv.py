@@ -22,11 +22,11 @@ class ConvNormAct(nn.Sequential):
     """Convolution → normalisation → activation, each of the last two optional; size-preserving padding at stride 1.
 
     Args:
-        in_channels, out_channels: C of input and output.
+        in_channels, out_channels: number of input and output channels.
         kernel: kernel size.
         stride, groups, dilation: of the convolution.
-        norm: maker of the normalisation, or None for none (the convolution then has a bias).
-        act: maker of the activation, which works in place, or None.
+        norm: normalisation layer, or None (the convolution then has a bias).
+        act: activation, called with `inplace=True`, or None.
         bias: whether the convolution has a bias; by default only without a normalisation, which would undo it.
     """
 

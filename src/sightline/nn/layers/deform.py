@@ -19,7 +19,7 @@ class DeformConv2d(nn.Module):
     plain convolution load.
 
     Args:
-        in_channels, out_channels: C of input and output.
+        in_channels, out_channels: number of input and output channels.
         kernel: side of the kernel.
         stride, padding, dilation, groups, bias: as of `nn.Conv2d`.
         offset_groups: groups of channels that move together.

@@ -11,8 +11,8 @@ class DepthwiseSeparable(nn.Sequential):
     """Filter 3×3 channel by channel, then mix the channels 1×1, with nothing between (Chollet, "Xception", 2017).
 
     Args:
-        channels, out_channels: C of input and output.
-        norm: maker of a normalisation behind it; the 1×1 convolution has a bias with and without.
+        channels, out_channels: number of input and output channels.
+        norm: normalisation layer after it, or None; the 1×1 convolution has a bias in both cases.
     """
 
     def __init__(self, channels: int, out_channels: int, *, norm: NormLayer | None = None):

@@ -1,7 +1,7 @@
 """BiFPN: Tan, Pang, Le, "EfficientDet: scalable and efficient object detection", CVPR 2020, section 3.
 
-Departure: pooling to the next level is padded symmetrically, where the original's "same" padding lies right and below
-alone; so are all convolutions of stride 2 of the backbone, whose published weights are of that kind.
+Departure: max pooling to the next level is padded symmetrically, as are the strided convolutions of the published
+backbones; the original's "same" padding pads only right and bottom.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from sightline.errors import InputError
 from sightline.nn.layers import ConvNormAct, DepthwiseSeparable, NormLayer, batch_norm
 
 EPS = 1e-4
-"""Added to the sum of the weights (section 3.3)."""
+"""ε, added to the sum of the weights (section 3.3)."""
 
 
 class WeightedFusion(nn.Module):
-    """Maps of one size into one: Σ wᵢ·xᵢ / (ε + Σ wᵢ) with wᵢ ≥ 0 by a ReLU ("fast normalized fusion", section 3.3).
+    """Fast normalized fusion of maps of the same size: Σ wᵢ·xᵢ / (ε + Σ wᵢ), with a ReLU on wᵢ (section 3.3).
 
     Args:
-        inputs: how many maps.
-        weighted: False gives their plain sum.
+        inputs: number of maps.
+        weighted: whether the weights are learned. False gives the plain sum.
     """
 
     def __init__(self, inputs: int, weighted: bool = True):
@@ -44,7 +44,7 @@ class WeightedFusion(nn.Module):
 
 
 class FusionNode(nn.Module):
-    """Fuse, SiLU, 3×3 depthwise separable convolution, normalisation (section 3.3, last paragraph)."""
+    """Fusion, SiLU, 3×3 depthwise separable convolution and normalisation (section 3.3, last paragraph)."""
 
     def __init__(self, inputs: int, channels: int, norm: NormLayer, weighted: bool):
         super().__init__()
@@ -57,18 +57,19 @@ class FusionNode(nn.Module):
 
 
 class BiFPNLayer(nn.Module):
-    """Once from coarse to fine, once from fine to coarse; what comes in is joined again on the way back (figure 2 d).
+    """A top-down path, then a bottom-up path with skip connections from the inputs (figure 2 d).
 
-    Level i of L: P'ᵢ = node(Pᵢ, up(P'ᵢ₊₁)), then outᵢ = node(Pᵢ, P'ᵢ, down(outᵢ₋₁)). The coarsest level has no P', the
-    finest gives its P' out: they would have a single input (section 3.2). Up is the nearest neighbour, down the maximum
-    of 3×3 cells with a stride of 2.
+    Level i: P'ᵢ = node(Pᵢ, up(P'ᵢ₊₁)), then outᵢ = node(Pᵢ, P'ᵢ, down(outᵢ₋₁)). The coarsest level has no P', and the
+    finest level returns its P', since these nodes would have a single input (section 3.2). `up` is nearest-neighbour
+    upsampling, `down` is 3×3 max pooling with stride 2.
 
     Args:
-        in_channels: C of each map that comes in, fine to coarse. A map of other than `channels` gets a 1×1 convolution
-            with normalisation, one for each node that it enters, as in the published models.
-        channels: C of every map that goes out.
-        norm: maker of the normalisation.
-        weighted: whether the nodes weigh their inputs, see `WeightedFusion`.
+        in_channels: number of channels of each input map, from fine to coarse. A map with a different number of
+            channels than `channels` gets a 1×1 convolution with normalisation for each node that it enters, as in the
+            published models.
+        channels: number of channels of every output map.
+        norm: normalisation layer.
+        weighted: whether the nodes sum their inputs with learned weights, see `WeightedFusion`.
     """
 
     def __init__(self, in_channels: Sequence[int], channels: int, norm: NormLayer, weighted: bool = True):
@@ -82,7 +83,7 @@ class BiFPNLayer(nn.Module):
         )
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Maps [N, C_i, H_i, W_i], fine to coarse, each half as large → as many of [N, channels, H_i, W_i]."""
+        """Maps [N, C_i, H_i, W_i], from fine to coarse, each half as large → maps [N, channels, H_i, W_i]."""
         between = [layer(x) for layer, x in zip(self.to_top_down, maps, strict=True)]
         for i in range(len(maps) - 2, -1, -1):
             up = F.interpolate(between[i + 1], size=between[i].shape[-2:], mode="nearest")
@@ -95,16 +96,17 @@ class BiFPNLayer(nn.Module):
 
 
 class BiFPN(nn.Module):
-    """Further levels by pooling, then layer after layer of `BiFPNLayer`.
+    """Additional levels by pooling, then a sequence of `BiFPNLayer`.
 
     Args:
-        in_channels: C of each map of the backbone, fine to coarse: P3, P4, P5.
-        channels: C of every map inside and of those that go out.
-        repeats: layers.
-        levels: maps that go out. The first beyond the backbone's is its last one by a 1×1 convolution, halved; each
-            other is the one before, halved.
-        norm: maker of the normalisation; by default batch norm of ε 1e-3 and momentum 0.01.
-        weighted: whether the nodes weigh their inputs. The published D6 and D7 sum them, for a stable training.
+        in_channels: number of channels of each map of the backbone, from fine to coarse: P3, P4, P5.
+        channels: number of channels of all intermediate and output maps.
+        repeats: number of layers.
+        levels: number of output maps. The first level beyond the backbone's is its last map after a 1×1 convolution
+            and max pooling; each further level is the previous one after max pooling.
+        norm: normalisation layer; by default batch norm with ε = 1e-3 and momentum 0.01.
+        weighted: whether the nodes sum their inputs with learned weights. The published D6 and D7 use plain sums for a
+            stable training.
     """
 
     def __init__(
@@ -124,10 +126,10 @@ class BiFPN(nn.Module):
                 f"layer and {max(2, len(in_channels))} levels"
             )
         norm = norm or batch_norm(eps=1e-3, momentum=0.01)
-        further = levels - len(in_channels)
-        self.further = further
-        self.to_next = resampled(in_channels[-1], channels, norm) if further else nn.Identity()
-        first = BiFPNLayer([*in_channels, *[channels] * further], channels, norm, weighted)
+        extra_levels = levels - len(in_channels)
+        self.extra_levels = extra_levels
+        self.to_next = resampled(in_channels[-1], channels, norm) if extra_levels else nn.Identity()
+        first = BiFPNLayer([*in_channels, *[channels] * extra_levels], channels, norm, weighted)
         others = (BiFPNLayer([channels] * levels, channels, norm, weighted) for _ in range(repeats - 1))
         self.layers = nn.Sequential(first, *others)
         self.out_channels = channels
@@ -138,20 +140,20 @@ class BiFPN(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Maps [N, C_i, H_i, W_i], fine to coarse, each half as large → `levels` maps [N, channels, H_i, W_i]."""
+        """Maps [N, C_i, H_i, W_i], from fine to coarse, each half as large → `levels` maps [N, channels, H_i, W_i]."""
         maps = list(maps)
-        for i in range(self.further):
+        for i in range(self.extra_levels):
             maps.append(halved(self.to_next(maps[-1]) if i == 0 else maps[-1]))
         return self.layers(maps)
 
 
 def resampled(in_channels: int, channels: int, norm: NormLayer) -> nn.Module:
-    """To another number of channels: a 1×1 convolution with a bias and a normalisation; nothing where they agree."""
+    """A 1×1 convolution with bias and normalisation to `channels`; the identity if the number is the same already."""
     if in_channels == channels:
         return nn.Identity()
     return ConvNormAct(in_channels, channels, 1, norm=norm, act=None, bias=True)
 
 
 def halved(x: Tensor) -> Tensor:
-    """[N, C, H, W] → [N, C, ⌈H / 2⌉, ⌈W / 2⌉]: the maximum of 3×3 cells around every second one."""
+    """3×3 max pooling with stride 2: [N, C, H, W] → [N, C, ⌈H / 2⌉, ⌈W / 2⌉]."""
     return F.max_pool2d(x, 3, 2, 1)

@@ -12,15 +12,16 @@ from sightline.nn.layers import ConvNormAct, NormLayer
 
 
 class FeaturePyramid(nn.Module):
-    """Lateral 1×1 convolutions, a top-down path of nearest up-sampling and sums, and a 3×3 smoothing (figure 3).
+    """Feature pyramid: lateral 1×1 convolutions, a top-down path, and 3×3 convolutions on every level (figure 3).
 
-    Without `extra`, the coarsest map is subsampled once more for the region proposals (section 4.1, footnote: P6).
+    Without `extra`, the coarsest map is subsampled once more as P6, for region proposals (section 4.1, footnote).
 
     Args:
-        in_channels: C of each map that comes in, fine to coarse.
-        out_channels: C of every map that goes out (256 in the paper).
-        norm: maker of a normalisation after each convolution; None in the paper.
-        extra: (coarsest map in, coarsest map out) → further maps by name, see `sightline.nn.necks.last_levels`.
+        in_channels: number of channels of each input map, from fine to coarse.
+        out_channels: number of channels of every output map (256 in the paper).
+        norm: normalisation layer after each convolution; None in the paper.
+        extra: module from the coarsest input map and the coarsest output map to additional maps by name, see
+            `sightline.nn.necks.last_levels`.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class FeaturePyramid(nn.Module):
         self.extra_blocks = extra
 
     def forward(self, maps: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Maps [N, C_i, H_i, W_i], fine to coarse → as many of [N, out_channels, H_i, W_i], and "pool" or `extra`'s."""
+        """Maps [N, C_i, H_i, W_i], from fine to coarse → maps [N, out_channels, H_i, W_i], and "pool" or `extra`'s."""
         laterals = [block(x) for block, x in zip(self.inner_blocks, maps.values(), strict=True)]
         for i in range(len(laterals) - 2, -1, -1):
             laterals[i] = laterals[i] + F.interpolate(laterals[i + 1], size=laterals[i].shape[-2:], mode="nearest")
@@ -56,11 +57,11 @@ class FeaturePyramid(nn.Module):
 
 
 class PyramidBackbone(nn.Module):
-    """A cut-open network followed by a feature pyramid: image → pyramid of maps.
+    """A backbone followed by a feature pyramid.
 
     Args:
-        body: gives the maps.
-        fpn: joins them.
+        body: backbone that returns feature maps.
+        fpn: feature pyramid on these maps.
     """
 
     def __init__(self, body: FeatureMaps, fpn: FeaturePyramid):
@@ -70,5 +71,5 @@ class PyramidBackbone(nn.Module):
         self.out_channels = fpn.out_channels
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """[N, C, H, W] → maps by name, fine to coarse."""
+        """[N, C, H, W] → maps by name, from fine to coarse."""
         return self.fpn(self.body(x))

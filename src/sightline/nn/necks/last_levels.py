@@ -1,4 +1,4 @@
-"""Maps coarser than a backbone's own: Lin et al., "Focal loss for dense object detection", ICCV 2017, section 4."""
+"""Additional coarse levels: Lin et al., "Focal loss for dense object detection", ICCV 2017, section 4."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch.nn import functional as F
 
 
 class LastLevelP6P7(nn.Module):
-    """P6 by a 3×3 convolution of stride 2, P7 by another on its ReLU (section 4, footnote 2).
+    """P6 by a 3×3 convolution of stride 2, and P7 by ReLU and a second one on P6 (section 4, footnote 2).
 
     Args:
-        in_channels: C of the map that P6 is computed from.
-        channels: C of both.
-        source: that map: "c5", the backbone's last as in the paper, or "p5", the pyramid's last as the first published
-            weights have it.
+        in_channels: number of channels of the input of P6.
+        channels: number of channels of P6 and P7.
+        source: input of P6: "c5", the backbone's last map, as in the paper; or "p5", the pyramid's last map, as in the
+            first published weights.
     """
 
     def __init__(self, in_channels: int, channels: int, source: Literal["c5", "p5"] = "c5"):
@@ -28,6 +28,6 @@ class LastLevelP6P7(nn.Module):
             nn.init.zeros_(module.bias)  # type: ignore[arg-type]
 
     def forward(self, c5: Tensor, p5: Tensor) -> dict[str, Tensor]:
-        """The coarsest map before and behind the pyramid, [N, C, H, W] → "p6" of half its sides, "p7" of a quarter."""
+        """The coarsest maps before and after the pyramid, [N, C, H, W] → "p6" of half the size, "p7" of a quarter."""
         p6 = self.p6(c5 if self.source == "c5" else p5)
         return {"p6": p6, "p7": self.p7(F.relu(p6))}

@@ -1,5 +1,7 @@
-"""Path aggregation: Liu et al., "Path aggregation network for instance segmentation", CVPR 2018, section 3.1, joined by
-concatenation and CSP blocks as in RTMDet (Lyu et al. 2022, section 3.2) and PP-YOLOE (Xu et al. 2022, section 2.2).
+"""Path aggregation: Liu et al., "Path aggregation network for instance segmentation", CVPR 2018, section 3.1.
+
+Maps are fused by concatenation and CSP blocks, as in RTMDet (Lyu et al. 2022, section 3.2) and PP-YOLOE (Xu et al.
+2022, section 2.2).
 """
 
 from __future__ import annotations
@@ -15,13 +17,13 @@ from sightline.nn.layers import ConvNormAct, NormLayer, batch_norm
 
 
 class PathAggregation(nn.Module):
-    """The pyramid's maps joined from coarse to fine, then from fine to coarse again.
+    """A top-down path followed by a bottom-up path.
 
     Args:
-        in_channels: C of each map that comes in, fine to coarse.
-        out_channels: C of every map that goes out, and of all inside.
-        blocks: residual pairs of each CSP block.
-        norm: maker of the normalisation; by default batch norm of YOLOX's numbers.
+        in_channels: number of channels of each input map, from fine to coarse.
+        out_channels: number of channels of every output map and of all intermediate maps.
+        blocks: number of residual pairs in each CSP block.
+        norm: normalisation layer; by default batch norm with YOLOX's settings.
     """
 
     def __init__(self, in_channels: Sequence[int], out_channels: int, blocks: int = 1, norm: NormLayer | None = None):
@@ -35,13 +37,13 @@ class PathAggregation(nn.Module):
         self.out_channels = out_channels
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Maps [N, C_i, H_i, W_i], fine to coarse, each half as large → as many of [N, out_channels, H_i, W_i]."""
+        """Maps [N, C_i, H_i, W_i], from fine to coarse, each half as large → maps [N, out_channels, H_i, W_i]."""
         maps = [lateral(x) for lateral, x in zip(self.laterals, maps, strict=True)]
         finer = [maps[-1]]  # coarse to fine
         for block, x in zip(self.top_down, reversed(maps[:-1]), strict=True):
             up = F.interpolate(finer[-1], size=x.shape[-2:], mode="nearest")
             finer.append(block(torch.cat([x, up], 1)))
-        out = [finer.pop()]  # fine to coarse
+        out = [finer.pop()]  # from fine to coarse
         for down, block in zip(self.down, self.bottom_up, strict=True):
             out.append(block(torch.cat([down(out[-1]), finer.pop()], 1)))
         return out

@@ -1,5 +1,5 @@
-"""The neck of YOLO v3: Redmon and Farhadi, "YOLOv3: an incremental improvement", 2018, section 2.3; with what PP-YOLO
-adds to it: Long et al., "PP-YOLO: an effective and efficient implementation of object detector", 2020, section 3.2.
+"""The neck of YOLO v3: Redmon and Farhadi, "YOLOv3: an incremental improvement", 2018, section 2.3; with the additions
+of PP-YOLO: Long et al., "PP-YOLO: an effective and efficient implementation of object detector", 2020, section 3.2.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ _leaky = partial(nn.LeakyReLU, 0.1)
 
 
 class DetectionBlock(nn.Module):
-    """One level: pairs of 1×1 and 3×3 convolutions, a 1×1 whose map goes on to the finer level, a 3×3 for the head.
+    """One level of the neck: pairs of 1×1 and 3×3 convolutions, a 1×1 for the finer level, and a 3×3 for the head.
 
     Args:
-        in_channels: C of the map.
-        channels: of the 1×1 convolutions; the 3×3 have twice as many.
-        pairs: two in YOLO v3.
-        coordinates: the 1×1 convolutions and the last 3×3 see where they are.
-        pool: spatial pyramid pooling before the last 3×3 of the pairs, and a 1×1 that brings its channels back.
-        drop: probability and side of the blocks that DropBlock drops, or None.
-        norm: maker of the normalisation.
+        in_channels: number of channels of the input map.
+        channels: number of channels of the 1×1 convolutions; the 3×3 convolutions have twice as many.
+        pairs: number of pairs of convolutions; two in YOLO v3.
+        coordinates: whether the 1×1 convolutions and the last 3×3 are `CoordConv` layers.
+        pool: whether there is spatial pyramid pooling before the last 3×3 of the pairs, followed by a 1×1 convolution.
+        drop: drop probability and block size of DropBlock, or None.
+        norm: normalisation layer.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class DetectionBlock(nn.Module):
                 layers += _pooling(channels, norm)
             layers.append(ConvNormAct(channels, 2 * channels, 3, norm=norm, act=_leaky))
             c = 2 * channels
-            # figure 2: at the level that is pooled after the last pair, at the others after the first
+            # figure 2: after the last pair at the level with pooling, after the first pair at the others
             if drop is not None and pair == (pairs - 1 if pool else 0):
                 layers.append(DropBlock(*drop))
         if pairs == 0:
@@ -67,20 +67,22 @@ class DetectionBlock(nn.Module):
 
 
 class YOLOv3Neck(nn.Module):
-    """From the coarsest map to the finest: a detection block, its map halved in channels and doubled in size, joined
-    to the next finer map by concatenation.
+    """A detection block on each map, from coarse to fine.
+
+    The output of each block is upsampled and concatenated with the next finer map.
 
     Args:
-        in_channels: C of each map that comes in, fine to coarse.
-        width: channels of the coarsest level's 1×1 convolutions (512 in the papers); each finer level has half.
-        pairs: of each block.
-        coord_conv: 1×1 convolutions, and the last of each block, see their place (`CoordConv`).
-        spp: spatial pyramid pooling at the coarsest level.
-        drop_block: probability and side of the blocks that DropBlock drops at each level, or None.
-        norm: maker of the normalisation.
+        in_channels: number of channels of each input map, from fine to coarse.
+        width: number of channels of the 1×1 convolutions at the coarsest level (512 in the papers); each finer level
+            has half as many.
+        pairs: number of pairs of convolutions in each block.
+        coord_conv: whether the 1×1 convolutions and the last convolution of each block are `CoordConv` layers.
+        spp: whether there is spatial pyramid pooling at the coarsest level.
+        drop_block: drop probability and block size of DropBlock at each level, or None.
+        norm: normalisation layer.
 
     Attributes:
-        channels: C of each map that goes out.
+        channels: number of channels of each output map.
     """
 
     def __init__(
@@ -111,7 +113,7 @@ class YOLOv3Neck(nn.Module):
                 nn.init.kaiming_normal_(module.weight, a=0.1)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Maps [N, C_i, H_i, W_i], fine to coarse, each half as large → as many of [N, channels[i], H_i, W_i]."""
+        """Maps [N, C_i, H_i, W_i], from fine to coarse, each half as large → maps [N, channels[i], H_i, W_i]."""
         out: list[Tensor] = []
         route: Tensor | None = None
         for i, (block, x) in enumerate(zip(self.blocks, reversed(list(maps)), strict=True)):
@@ -120,7 +122,7 @@ class YOLOv3Neck(nn.Module):
                 x = torch.cat([up, x], 1)
             route, tip = block(x)
             out.append(tip)
-        # The finest level's map goes on to no other, but it is what its tip is made of.
+        # The route of the finest level is only used for its own tip.
         return out[::-1]
 
 
