@@ -48,8 +48,12 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtu
     """The current folder, with what the documents name: DATA, a photograph, a folder of them, a large picture."""
     scenes = write_scenes(tmp_path / "scenes", 8, 4, 4, size=96, progress=False)
     images = [path.read_bytes() for path in sorted((scenes / "test").glob("*.png"))]
-    if request.node.callspec.params["document"].name == "segmentation.md":  # DATA are class maps there
+    document = request.node.callspec.params["document"].name
+    if document == "segmentation.md":  # DATA are class maps there
         sightline.convert(scenes, tmp_path / "DATA", "semantic")
+    elif document == "classification.md":  # and one class per image here
+        labelled = sightline.scenes(16, 96, kind="class_scores", objects=(1, 1))
+        sightline.convert(labelled, tmp_path / "DATA", "folders")
     else:
         scenes.rename(tmp_path / "DATA")
     (tmp_path / "photos").mkdir()

@@ -20,7 +20,7 @@ from sightline.structures import ClassScores, Size
 from sightline.verbs.prepare import recipe_for
 from tests.test_cli import done
 
-TINY = {"width": 0.25, "image_size": 32}
+TINY: dict[str, Any] = {"width": 0.25, "image_size": 32}
 QUICK: dict[str, Any] = {"batch_size": 4, "workers": 0, "progress": False, "device": "cpu"}
 
 
