@@ -125,14 +125,14 @@ def test_what_is_learnt_slower(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("smoothing", "logits"), [(0.0, [2.0, 0.0, -1.0]), (0.1, [2.0, 0.0, -1.0])])
 def test_the_loss_is_smoothed_cross_entropy(smoothing: float, logits: list[float]) -> None:
-    model = sl.create_model("mobilenet_v1", ["a", "b", "c"], **TINY, smoothing=smoothing)
+    model = sl.create_model("mobilenet_v1", ["a", "b", "c"], **TINY, label_smoothing=smoothing)
     model.network = _Constant(logits)
     loss = model([torch.zeros(3, 40, 40)], [ClassScores((40, 40), 1)])["loss_classification"]
     probabilities = np.exp(logits) / np.exp(logits).sum()
     wanted = np.full(3, smoothing / 3) + np.array([0, 1 - smoothing, 0])
     assert float(loss) == pytest.approx(-(wanted * np.log(probabilities)).sum(), rel=1e-6)
-    with pytest.raises(InputError, match="smoothing is 1"):
-        sl.create_model("mobilenet_v1", ["a"], smoothing=1)
+    with pytest.raises(InputError, match="label_smoothing is 1"):
+        sl.create_model("mobilenet_v1", ["a"], label_smoothing=1)
 
 
 class _Constant(torch.nn.Module):
