@@ -456,13 +456,13 @@ class TestInterruption:
         begun = ("--model", "ssdlite320_mobilenet_v2")
         resume = ("train", solids, "--resume", "--name", "first", "-q", *begun)
         sentence = refused(*resume, "--arg", "image_size=96", "--lr", 0.5)
-        assert "the recipe differs from the one of" in sentence
+        assert "the recipe differs from that of" in sentence
         assert "lr 0.001 → 0.5" in sentence
         sentence = refused(*resume)  # its model saw images at 96 pixels
-        assert "is of another model (its image_size: 96 there, not given here); resume with" in sentence
+        assert "belongs to another model (its image_size: 96 there, not given here); resume with" in sentence
         sentence = refused(*resume, "--model", "ssdlite320_mobilenet_v3_large")
-        assert "is of another model" in sentence
-        assert sentence.endswith("resume with the model the run was started with")
+        assert "belongs to another model" in sentence
+        assert sentence.endswith("resume with the model that the run was started with")
 
 
 class TestMistakes:

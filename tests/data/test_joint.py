@@ -74,7 +74,7 @@ def test_what_does_not_belong_together_is_refused() -> None:
     with pytest.raises(InputError, match="most is 0"):
         JointData(boxed(), labelled(), most=0)
     data = JointData(boxed(), labelled())
-    with pytest.raises(InputError, match="take YOLO9000, or the images with boxes alone"):
+    with pytest.raises(InputError, match="use YOLO9000, or only the images with boxes"):
         require_fitting(sl.create_model("sightline_n", data.classes), data, None)
 
 

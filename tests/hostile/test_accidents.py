@@ -110,8 +110,8 @@ def test_a_worker_that_is_killed(tmp_path: Path, small: None) -> None:
             child.kill()
 
     said = _trained(tmp_path, 1, kill)
-    assert said.startswith("a process that reads images was ended from outside")
-    assert said.endswith("give workers=0 or fewer, and resume the run")
+    assert said.startswith("a process that reads images was killed, possibly because memory ran out")
+    assert said.endswith("use fewer workers, or workers=0, and resume the run")
     assert "\n" not in said
 
 

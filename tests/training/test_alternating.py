@@ -76,7 +76,7 @@ def test_each_step_trains_its_own_layers(tmp_path: Path) -> None:
 
 def test_what_cannot_alternate_is_refused(tmp_path: Path) -> None:
     recipe = Recipe(epochs=1)
-    with pytest.raises(InputError, match="BlobDetector cannot be trained in alternation"):
+    with pytest.raises(InputError, match="BlobDetector cannot be trained in alternating steps"):
         train_alternating(BlobDetector(), Blobs(2), recipe, tmp_path)  # type: ignore[arg-type]
     model = create_model("faster_rcnn_mobilenet_v2", CLASSES, hidden=16)
     with pytest.raises(InputError, match="there are 2 recipes, but training has 4 steps"):

@@ -242,7 +242,7 @@ def test_run_folders(tmp_path):
     assert new_run_folder(base, "blood") == base / "blood"
     assert new_run_folder(base, "blood") == base / "blood"  # still empty
     (base / "blood" / "recipe.yaml").write_text("")
-    with pytest.raises(InputError, match=r"blood exists and is not empty.*another name .--name., or go on .*--resume"):
+    with pytest.raises(InputError, match=r"blood exists and is not empty.*another name .--name.*--resume"):
         new_run_folder(base, "blood")
     assert new_run_folder(base).name == "run1"
     assert new_run_folder(base).name == "run2"
@@ -479,7 +479,7 @@ def test_the_environment_of_a_resumed_run(tmp_path, monkeypatch):
         assert "python" not in again["resumed"][0]
     for name in ("commands", "resumed"):
         (tmp_path / "environment.json").write_text(json.dumps(first | {name: "odd"}))
-        with pytest.raises(InputError, match="its commands are no list"):
+        with pytest.raises(InputError, match="the entries 'commands' and 'resumed' must be lists"):
             write_environment(tmp_path, "cpu", 1, None, resumed=True)
     write_environment(tmp_path, "cpu", 1, None, resumed=False)  # a run that begins anew asks nothing of what was there
     assert "run" not in json.loads((tmp_path / "environment.json").read_text())

@@ -203,7 +203,7 @@ def test_refusals(tmp_path):
     ):
         fit(renamed, blobs(renamed.classes), RECIPE, tmp_path / "run", resume=True, save=toy.save)
     other = toy.model(classes=["a", "b", "c"])
-    with pytest.raises(InputError, match=r"is of another model: 'cls.bias' is \[2\] there and \[3\] here"):
+    with pytest.raises(InputError, match=r"belongs to another model: 'cls.bias' is \[2\] there and \[3\] here"):
         fit(other, blobs(other.classes), RECIPE, tmp_path / "run", resume=True, save=toy.save)
     (tmp_path / "run" / "checkpoint" / "state.pt").write_bytes(b"half a file")
     with pytest.raises(InputError, match="cannot be read"):

@@ -1,14 +1,15 @@
 """The 4-step training of Faster R-CNN: Ren, He, Girshick, Sun 2015, section 3.2, "4-step alternating training".
 
-1. The proposal network learns, from the backbone's start.
-2. The detector learns from its proposals, with a backbone of its own from the same start: nothing is shared yet.
-3. The backbone is the detector's and stays; the proposal network's own layers learn.
-4. The backbone stays; the detector's own layers learn from the new proposals. Now both share one backbone.
+1. The proposal network is trained, starting from the pretrained backbone.
+2. The detector is trained on its proposals, with a separate backbone that starts from the same weights: nothing is
+   shared yet.
+3. The backbone of the detector is kept fixed; the layers of the proposal network are trained.
+4. The backbone is kept fixed; the layers of the detector are trained on the new proposals. Now both share one backbone.
 
-Each step is a `fit` of the same model with a step function of its own, which gives the losses of a batch.
+Each step is a `fit` of the same model with a step function that returns the losses of a batch.
 
-Departures: proposals are made anew for every batch instead of once before the step, so augmentation is possible; step 3
-goes on from the layers of step 1.
+Departures: proposals are computed for every batch, not once before the step, so that augmentation is possible; step 3
+starts from the layers of step 1.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from sightline.training.step import Step
 from sightline.training.validation import Validate
 
 STEPS = ("1_proposals", "2_detector", "3_proposals", "4_detector")
-"""Folders of the four runs, in the folder of the training."""
+"""The folders of the four runs, inside the folder of the training."""
 
 
 def train_alternating(
@@ -51,28 +52,27 @@ def train_alternating(
     """Train a Faster R-CNN in four steps instead of jointly.
 
     Args:
-        model: trained in place; its backbone holds the start that both networks begin from, pretrained or not. R-FCN
-            and Light-Head R-CNN are such models, too.
+        model: trained in place. Both networks start from its backbone, pretrained or not. R-FCN and Light-Head R-CNN
+            are also such models.
         data, validation: as for `fit`.
-        recipe: of every step, or four recipes. The paper trains each step as long as a joint training.
-        folder: gets a run's folder for each step: `STEPS`.
-        validate: as for `fit`; asked in the steps that train the detector.
-        arguments: further ones of `fit`, for every step: `transform`, `progress`, `device`, …
+        recipe: the recipe of every step, or four recipes. The paper trains each step as long as a joint training.
+        folder: gets the folder of each step: `STEPS`.
+        validate: as for `fit`; used in the steps that train the detector.
+        arguments: further arguments of `fit` for every step: `transform`, `progress`, `device`, …
 
     Returns:
-        The four runs. The model has the weights of the last one, its parameters learn as before.
+        The four runs. The model has the weights of the last one; the same parameters are trainable as before.
 
     Raises:
-        InputError: the model has no proposal network, or there are neither one nor four recipes; and all that `fit`
-            raises.
+        InputError: the model has no proposal network, there are neither one nor four recipes, or an error of `fit`.
     """
     if not isinstance(model, FasterRCNN):
         raise InputError(
-            f"{type(model).__name__} cannot be trained in alternation: it has no proposal network; use fit instead"
+            f"{type(model).__name__} cannot be trained in alternating steps: it has no proposal network; use fit"
         )
     recipes = [recipe] * len(STEPS) if isinstance(recipe, Recipe) else list(recipe)
     if len(recipes) != len(STEPS):
-        raise InputError(f"there are {len(recipes)} recipes, but training has {len(STEPS)} steps; give one, or four")
+        raise InputError(f"there are {len(recipes)} recipes, but training has {len(STEPS)} steps; give one or four")
     start = copy.deepcopy(model.backbone.state_dict())
     learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     others: _Proposals | None = None
@@ -104,13 +104,15 @@ def train_alternating(
 
 
 def train_in_steps(model: nn.Module, data: Items, recipe: Recipe, folder: str | Path, **arguments: Any) -> Run:
-    """`train_alternating` as one run: its minutes are shared by the four steps, and the last step's files are its own.
+    """Run `train_alternating` as a single run.
+
+    The four steps share the minutes of the recipe. The files of the last step are copied to `folder`.
 
     Args:
         model, data, recipe, folder, arguments: as for `train_alternating`.
 
     Returns:
-        The last step's run, in `folder`.
+        The run of the last step, in `folder`.
     """
     folder = Path(folder)
     if recipe.minutes is not None:
@@ -123,7 +125,7 @@ def train_in_steps(model: nn.Module, data: Items, recipe: Recipe, folder: str | 
 
 
 def _on(proposals: _Proposals, validate: Validate) -> Validate:
-    """The same metrics of a model on given proposals; what they note in its metadata is noted in the model's."""
+    """Validate a model on given proposals; metadata set by the validation is passed on to the model."""
 
     def asked(model: Model) -> Mapping[str, Any]:
         detector = proposals.in_place_of(cast(FasterRCNN, model))
@@ -135,7 +137,7 @@ def _on(proposals: _Proposals, validate: Validate) -> Validate:
 
 
 class _Proposals(nn.Module):
-    """The proposal network of a finished step, with its own backbone, both fixed; it takes the place of a model's."""
+    """The proposal network of a completed step with its backbone, both frozen; it replaces that of a model."""
 
     def __init__(self, model: FasterRCNN):
         super().__init__()
@@ -145,24 +147,24 @@ class _Proposals(nn.Module):
     def forward(
         self, maps: dict[str, Tensor], batch: ImageBatch, targets: Sequence[Instances] | None = None
     ) -> tuple[list[Tensor], Losses]:
-        """Proposals for a batch, [R, 4] per image, and no losses."""
+        """Return the proposals of a batch, [R, 4] per image, and no losses."""
         backbone, rpn = self.parts.to(batch.tensor.device)
         proposals: list[Tensor] = rpn(backbone(batch.tensor), batch, targets)[0]
         return proposals, {}
 
     def train(self, mode: bool = True) -> Self:
-        """They stay fixed."""
+        """Stay in eval mode."""
         return super().train(False)
 
     def in_place_of(self, model: FasterRCNN) -> FasterRCNN:
-        """A detector of the model's own parts, but with these proposals."""
+        """A detector that shares the model's parts but uses these proposals."""
         made = copy.copy(model)
         made._modules = {**model._modules, "rpn": self}
         return made
 
 
 def _maps(model: FasterRCNN, batch: ImageBatch, shares: bool) -> dict[str, Tensor]:
-    """The maps of a batch; a backbone that is shared stays as it is, its normalisation too."""
+    """The feature maps of a batch; a shared backbone is frozen, including its normalisation."""
     if not shares:
         maps: dict[str, Tensor] = model.backbone(batch.tensor)
         return maps
@@ -182,7 +184,7 @@ def _proposal_step(shares: bool) -> Step:
 
 
 def _detector_step(shares: bool, others: _Proposals | None) -> Step:
-    """Steps 2 and 4: the two losses of Fast R-CNN on proposals that do not learn, the model's own or others."""
+    """Steps 2 and 4: the two losses of Fast R-CNN on fixed proposals, the model's own or others."""
 
     def step(model: FasterRCNN, images: Sequence[Tensor], targets: Sequence[Instances]) -> Losses:
         batch, moved = model.prepare(images, targets)

@@ -1,4 +1,4 @@
-"""Whether a time budget holds enough epochs, by the time of the first steps; and what to do where it does not."""
+"""Check, from the duration of the first steps, whether a time budget is long enough, and advise if not."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from sightline.training.schedule import Clock
 from sightline.words import counted
 
 FROM_SCRATCH, FROM_WEIGHTS = 30, 5
-"""Epochs below which a training hardly learns, from random numbers and from weights."""
+"""The number of epochs that training needs at least, from scratch and from pretrained weights."""
 _NEARLY = 0.9
-"""So much of these epochs is enough: the estimate is rough."""
+"""This fraction of these epochs is accepted, because the estimate is rough."""
 _STEPS, _SHARE = 5, 0.05
-"""The estimate is made after so many steps, or this share of the budget, but never of the first step, which is slow."""
+"""The estimate is made after this many steps or this fraction of the budget, not counting the first step, which is
+slow."""
 
 
 def advice(recipe: Recipe, epoch_seconds: float, name: str, pretrained: bool, quick: str | None = None) -> str:
-    """A sentence where the minutes hold too few epochs; "" where they hold enough.
+    """Return a warning if the minutes are too few for the epochs needed; otherwise "".
 
     Args:
-        recipe: its `minutes`.
-        epoch_seconds: of one epoch with its validation, as measured.
-        name: of the model.
-        pretrained: it starts from weights.
-        quick: name of a model of the same task that learns within few epochs from ImageNet's weights.
+        recipe: the recipe, with `minutes`.
+        epoch_seconds: measured duration of one epoch with its validation.
+        name: the model's name.
+        pretrained: whether training starts from pretrained weights.
+        quick: name of a model for the same task that needs few epochs with ImageNet weights.
     """
     assert recipe.minutes is not None
     held = recipe.minutes * 60 / epoch_seconds
@@ -49,13 +50,13 @@ def advice(recipe: Recipe, epoch_seconds: float, name: str, pretrained: bool, qu
 
 
 class BudgetWatch:
-    """Looks at the time of a run's first steps and says once where the budget is short.
+    """Measures the first steps of a run and warns once if the time budget is too short.
 
     Args:
-        recipe: of the run.
-        clock: of the run.
-        model: what is trained.
-        say: shows a sentence.
+        recipe: the recipe of the run.
+        clock: the clock of the run.
+        model: the model being trained.
+        say: prints a sentence.
         quick: as for `advice`.
     """
 
@@ -72,7 +73,7 @@ class BudgetWatch:
         self._first: tuple[int, float] | None = None
 
     def step(self, step: int) -> None:
-        """Take the time after `step` optimizer steps."""
+        """Measure the time after `step` optimizer steps."""
         if not self.waiting:
             return
         now = self.clock.elapsed

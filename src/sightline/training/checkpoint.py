@@ -1,4 +1,4 @@
-"""What a run needs to go on where it stopped, and how it is written so that a crash cannot spoil it."""
+"""Checkpoints: everything needed to resume a run, written so that a crash cannot corrupt it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _STATE = {
     "metric": (str, type(None)),
     "best": dict,
 }
-"""Entries of `TrainState`, as they are in a file."""
+"""The entries of `TrainState` in a file, with their types."""
 _CONTENT = {
     "state": _STATE,
     "recipe": dict,
@@ -47,19 +47,19 @@ _CONTENT = {
     "random": [dict],
 }
 _MAY_CHANGE = {"epochs", "minutes", "patience", "workers", "validate_every"}
-"""What a resumed run may do otherwise than before; another number of epochs also stretches the schedule."""
+"""Settings that may change when a run is resumed; a change of `epochs` also stretches the schedule."""
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What is trained and by what: all whose state a checkpoint holds.
+    """Everything whose state a checkpoint holds.
 
     Attributes:
-        recipe: the numbers.
-        model: the model itself, not what `accelerate` wraps around it.
-        optimizer: its optimizer, prepared.
-        ema: the average of its weights, or None.
-        accelerator: device, precision, processes.
+        recipe: the settings of the run.
+        model: the model itself, not wrapped by `accelerate`.
+        optimizer: its optimizer, prepared by `accelerate`.
+        ema: the moving average of its weights, or None.
+        accelerator: device, precision and processes.
     """
 
     recipe: Recipe
@@ -70,28 +70,28 @@ class Parts:
 
     @property
     def weights(self) -> Model:
-        """The model whose weights are validated and saved: the average where there is one."""
+        """The model whose weights are validated and saved: the moving average if there is one."""
         return self.model if self.ema is None else self.ema.model
 
 
 @dataclass
 class TrainState:
-    """Where a run stands, besides its tensors. Between optimizer steps it always fits the weights.
+    """The progress of a run, without tensors. Between optimizer steps it is consistent with the weights.
 
     Attributes:
-        epoch: epochs done with everything.
-        batch: batches of the current epoch done.
-        step: optimizer steps done.
-        images: images of the current epoch done.
-        sums: of each loss over these images.
-        elapsed: seconds the run has taken.
+        epoch: number of completed epochs, including their validation and checkpoint.
+        batch: number of completed batches of the current epoch.
+        step: number of completed optimizer steps.
+        images: number of images processed in the current epoch.
+        sums: sum of each loss over these images.
+        elapsed: total seconds of the run.
         epoch_began: `elapsed` at the start of the current epoch.
-        validation_seconds: of the slowest validation, None before the first.
-        rows: metrics of the epochs done.
-        metric: what the best epoch is chosen by, None before the first choice.
-        best: row of the best epoch.
-        best_score: its score; higher is better.
-        improved: the epoch (counted from 1) that was last strictly better than all before.
+        validation_seconds: duration of the slowest validation; None before the first.
+        rows: metrics of the completed epochs.
+        metric: the column by which the best epoch is chosen; None before it is determined.
+        best: the row of the best epoch.
+        best_score: the score of the best epoch; higher is better.
+        improved: the last epoch (counted from 1) that was strictly better than all before.
         lr: learning rate of the last step.
     """
 
@@ -111,14 +111,14 @@ class TrainState:
     lr: float = 0.0
 
     def add(self, losses: Mapping[str, float], images: int) -> None:
-        """Count a batch: its losses, each the mean over its images."""
+        """Add a batch: its losses, each averaged over its images."""
         for name, value in losses.items():
             self.sums[name] = self.sums.get(name, 0.0) + value * images
         self.images += images
         self.batch += 1
 
     def stale(self, patience: int | None) -> bool:
-        """Whether the last `patience` epochs brought nothing better."""
+        """Whether the last `patience` epochs brought no better result."""
         return patience is not None and self.best_score is not None and self.epoch - self.improved >= patience
 
     def next_epoch(self) -> None:
@@ -130,7 +130,7 @@ class TrainState:
 
 
 def random_state(cuda: bool = True) -> dict[str, Any]:
-    """The states of Python's, NumPy's and torch's global random generators, of types a safe unpickler knows."""
+    """The states of the global random generators of Python, NumPy and torch, in types that safe unpickling accepts."""
     kind, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002 (the global generator is the point)
     state: dict[str, Any] = {
         "python": random.getstate(),
@@ -143,7 +143,7 @@ def random_state(cuda: bool = True) -> dict[str, Any]:
 
 
 def set_random_state(state: Mapping[str, Any]) -> None:
-    """Put the global random generators into a state of `random_state`."""
+    """Restore the global random generators to a state returned by `random_state`."""
     version, numbers, gauss_next = state["python"]
     random.setstate((version, tuple(numbers), gauss_next))
     kind, keys, position, has_gauss, gauss = state["numpy"]
@@ -154,7 +154,7 @@ def set_random_state(state: Mapping[str, Any]) -> None:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python's, NumPy's and torch's global random generators."""
+    """Seed the global random generators of Python, NumPy and torch."""
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 (for code that draws from the global generator)
     torch.manual_seed(seed)
@@ -162,10 +162,10 @@ def seed_everything(seed: int) -> None:
 
 @contextmanager
 def own_randomness(seed: int) -> Iterator[None]:
-    """Inside, the global generators start from `seed`; outside, nobody notices.
+    """Context in which the global random generators start from `seed`; they are restored afterwards.
 
-    Validation runs in it: its sampled losses are comparable from epoch to epoch, and training goes the same way
-    whether it is validated or not.
+    Validation runs in this context: its sampled losses are comparable between epochs, and training is the same with and
+    without validation.
     """
     before = random_state()
     seed_everything(seed)
@@ -176,11 +176,11 @@ def own_randomness(seed: int) -> Iterator[None]:
 
 
 def save_checkpoint(folder: Path, state: TrainState, parts: Parts) -> None:
-    """Write `checkpoint/state.pt` in one piece: it is the old one or the new one whatever happens."""
+    """Write `checkpoint/state.pt` atomically: after a crash it is either the old or the new one."""
     from accelerate.utils import gather_object
 
     accelerator, ema = parts.accelerator, parts.ema
-    randomness = gather_object([random_state()])  # one of each process
+    randomness = gather_object([random_state()])  # one state per process
     if accelerator.is_main_process:
         content = {
             "state": asdict(state),
@@ -199,29 +199,29 @@ def save_checkpoint(folder: Path, state: TrainState, parts: Parts) -> None:
 
 
 def load_checkpoint(folder: Path, parts: Parts) -> TrainState:
-    """Put everything into the state that `save_checkpoint` wrote.
+    """Restore everything to the state written by `save_checkpoint`.
 
     Raises:
-        InputError: there is no checkpoint, it cannot be read, it is of another model, or of another recipe.
+        InputError: there is no checkpoint, it cannot be read, or it belongs to another model or recipe.
     """
     path = folder / STATE_FILE
     if not path.is_file():
-        raise InputError(f"there is no checkpoint {path} to resume from; start the run anew under another name")
+        raise InputError(f"there is no checkpoint {path} to resume from; start the run again under another name")
     content = _read(path)
     _require_same_recipe(parts.recipe, content["recipe"], path)
     mine, theirs = _shapes(parts.model.state_dict()), _shapes(content["model"])
     if mine != theirs:
         name = next(name for name in sorted(mine.keys() | theirs.keys()) if mine.get(name) != theirs.get(name))
         raise InputError(
-            f"the checkpoint {path} is of another model: {name!r} is {theirs.get(name, 'absent')} there and "
-            f"{mine.get(name, 'absent')} here; resume with the model the run was started with"
+            f"the checkpoint {path} belongs to another model: {name!r} is {theirs.get(name, 'absent')} there and "
+            f"{mine.get(name, 'absent')} here; resume with the model that the run was started with"
         )
     before, now = content.get("built", {}), _built(parts.model)
     for name in before:
         if before[name] != now.get(name):
             raise InputError(
-                f"the checkpoint {path} is of another model (its {name}: {before[name]} there, "
-                f"{now.get(name, 'not given')} here); resume with the model the run was started with"
+                f"the checkpoint {path} belongs to another model (its {name}: {before[name]} there, "
+                f"{now.get(name, 'not given')} here); resume with the model that the run was started with"
             )
     randomness = content["random"]
     entry = "model"
@@ -241,32 +241,32 @@ def load_checkpoint(folder: Path, parts: Parts) -> TrainState:
     except (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"the entry {entry!r} of the checkpoint {path} does not fit this run ({reason}); start the run anew under "
-            "another name"
+            f"the entry {entry!r} of the checkpoint {path} does not fit this run ({reason}); start the run again "
+            "under another name"
         ) from error
     return TrainState(**content["state"])
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A checkpoint whose entries are all there, of the right kinds."""
+    """Read a checkpoint and check that it has all entries, of the right types."""
     reading.require_file(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of a damaged archive or a foreign pickle: of every kind
+    except Exception as error:  # damaged archives and foreign pickles raise many types
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"the checkpoint {path} cannot be read ({reason}); start the run anew") from error
-    require_entries(content, _CONTENT, f"the checkpoint {path}", "start the run anew under another name")
+        raise InputError(f"the checkpoint {path} cannot be read ({reason}); start the run again") from error
+    require_entries(content, _CONTENT, f"the checkpoint {path}", "start the run again under another name")
     below = [name for name, kind in _STATE.items() if kind is int and content["state"][name] < 0]
     if below:
         raise InputError(
             f"the entry 'state.{below[0]}' of the checkpoint {path} is {content['state'][below[0]]}, but it must be at "
-            "least 0; start the run anew under another name"
+            "least 0; start the run again under another name"
         )
     unknown = sorted(content["state"].keys() - _STATE.keys())
     if unknown:
         raise InputError(
             f"the checkpoint {path} holds the unknown entry 'state.{unknown[0]}'; resume with the version of Sightline "
-            "that wrote it, or start the run anew under another name"
+            "that wrote it, or start the run again under another name"
         )
     return content
 
@@ -277,13 +277,13 @@ def _require_same_recipe(recipe: Recipe, before: Mapping[str, Any], path: Path) 
     if changed:
         named = ", ".join(f"{name} {before[name]!r} → {now[name]!r}" for name in changed)
         raise InputError(
-            f"the recipe differs from the one of {path} ({named}); resume with the run's recipe.yaml, of which only "
+            f"the recipe differs from that of {path} ({named}); resume with the run's recipe.yaml, in which only "
             f"{', '.join(sorted(_MAY_CHANGE))} may be changed"
         )
 
 
 def _built(model: Model) -> dict[str, str]:
-    """How a model was built, as JSON texts by name: models of one shape may still see images at other sizes."""
+    """How a model was built, as JSON texts by name: models with equal weights may still resize images differently."""
 
     def plain(value: Any) -> Any:
         return asdict(value) if is_dataclass(value) and not isinstance(value, type) else type(value).__name__
@@ -297,7 +297,7 @@ def _shapes(tensors: Mapping[str, Any]) -> dict[str, list[int]]:
 
 
 def save_models(folder: Path, state: TrainState, parts: Parts, row: Row, improved: bool, save: SaveModel) -> None:
-    """Write `last.safetensors` and, where the epoch improved on all before, `best.safetensors`; each in one piece."""
+    """Write `last.safetensors` and, if the epoch is the best so far, `best.safetensors`, each atomically."""
     known = parts.model.metadata
     about = {name: known[name] for name in FACTS if name in known}
     metadata = {**about, "epoch": state.epoch + 1, "metrics": row, "recipe": parts.recipe.to_dict()}
@@ -311,23 +311,23 @@ def save_models(folder: Path, state: TrainState, parts: Parts, row: Row, improve
 
 
 def load_best(folder: Path, parts: Parts) -> None:
-    """Give the model the weights of the best epoch, or those that would be saved now where none was validated."""
+    """Load the weights of the best epoch into the model, or the current ones if no epoch was validated."""
     if (folder / BEST_FILE).is_file():
         device = next(parts.model.parameters()).device
         reading.require_file(folder / BEST_FILE)
         try:
             parts.model.load_state_dict(torch.load(folder / BEST_FILE, map_location=device, weights_only=True))
-        except Exception as error:  # as above
+        except Exception as error:  # as in _read
             reason = " ".join(str(error).split())[:200]
             raise InputError(
-                f"{folder / BEST_FILE} does not hold the weights of this model ({reason}); remove it to go on without"
+                f"{folder / BEST_FILE} does not hold the weights of this model ({reason}); remove the file to go on"
             ) from error
     elif parts.ema is not None:
         parts.model.load_state_dict(parts.ema.model.state_dict())
 
 
 def save_model(model: Model, path: Path, metadata: dict[str, Any]) -> None:
-    """Write the library's model file: what `sightline.load` reads."""
+    """Write a model file that `sightline.load` can read."""
     from sightline.models.saving import save
 
     save(model, path, metadata)

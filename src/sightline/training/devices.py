@@ -1,4 +1,4 @@
-"""The accelerator of a run: device, precision, processes and trackers, by Hugging Face's `accelerate`."""
+"""The accelerator of a run: device, precision, processes and trackers, through Hugging Face's `accelerate`."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ _Result = TypeVar("_Result")
 def make_accelerator(
     recipe: Recipe, folder: Path, trackers: Sequence[Any] = (), device: str | None = None
 ) -> Accelerator:
-    """An `Accelerator` for this recipe, whatever another run in the same process has used before.
+    """Create an `Accelerator` for a recipe, independent of earlier runs in the same process.
 
     Args:
-        recipe: gives precision and accumulation.
-        folder: of the run; trackers that keep files write to `folder/trackers`.
-        trackers: names accelerate knows ("tensorboard", "wandb", …), or its `GeneralTracker` objects.
-        device: "cpu", "cuda", "cuda:1", "mps"; None: the best there is, or what `accelerate launch` says.
+        recipe: gives the precision and the gradient accumulation.
+        folder: the run's folder; trackers that write files use `folder/trackers`.
+        trackers: names known to accelerate ("tensorboard", "wandb", …), or `GeneralTracker` objects.
+        device: "cpu", "cuda", "cuda:1" or "mps"; None for the best available, or the choice of `accelerate launch`.
 
     Raises:
-        InputError: no such device or tracker, or a precision the device does not have.
+        InputError: the device or tracker is not available, or the device does not support the precision.
     """
     from accelerate import Accelerator
     from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration
@@ -47,10 +47,10 @@ def make_accelerator(
     chosen, cpu = _joined(device)
     if recipe.precision == "fp16" and chosen.type != "cuda":
         raise InputError(
-            f"precision is 'fp16', but this device is {chosen.type}; fp16 needs a CUDA GPU, give bf16 or no"
+            f"precision is 'fp16', but this device is {chosen.type}; fp16 needs a CUDA GPU; use bf16 or no"
         )
     if recipe.precision == "bf16" and chosen.type == "cuda" and not torch.cuda.is_bf16_supported():
-        raise InputError("precision is 'bf16', but this GPU does not have it; give fp16 or no")
+        raise InputError("precision is 'bf16', but this GPU does not support it; use fp16 or no")
     return Accelerator(
         cpu=cpu,
         mixed_precision=recipe.precision,
@@ -62,11 +62,11 @@ def make_accelerator(
 
 
 def _joined(device: str | None) -> tuple[torch.device, bool]:
-    """This process among those that were launched together: its device, and whether it was made to use the CPU."""
+    """Return the device of this process, and whether it must use the CPU."""
     from accelerate.state import AcceleratorState, PartialState
     from accelerate.utils import parse_flag_from_env
 
-    # accelerate keeps one state a process, and refuses a second run of another precision or device.
+    # accelerate keeps one state per process and refuses a second run with another precision or device.
     single = not torch.distributed.is_available() or not torch.distributed.is_initialized()
     AcceleratorState._reset_state(reset_partial_state=single)
     if device is not None and device.startswith("cuda:") and single:
@@ -79,23 +79,23 @@ def _joined(device: str | None) -> tuple[torch.device, bool]:
 
 
 def _leave() -> None:
-    """End the connections to the other processes before Python ends, and let their threads come to rest.
+    """Close the connections to the other processes before Python exits, and wait for their threads to become idle.
 
-    Gradients shared by DistributedDataParallel keep gloo's threads alive after the group is destroyed. One that still
-    holds a tensor asks for Python's lock to drop it, and Python ends such threads in a way that aborts the process.
+    The gradients shared by DistributedDataParallel keep gloo's threads alive after the group is destroyed. If such a
+    thread still holds a tensor, it requests the GIL to release it, and the interpreter's shutdown aborts the process.
     """
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
         resting = 0
         for _ in range(100):  # at most two seconds
-            time.sleep(0.02)  # without Python's lock
+            time.sleep(0.02)  # without holding the GIL
             resting = 0 if _others_run() else resting + 1
             if resting == 10:
                 break
 
 
 def _others_run() -> bool:
-    """Whether another thread of this process is on a core or waits for one; False where Linux does not tell."""
+    """Return whether another thread of this process is running or runnable; False where /proc is not available."""
     for task in Path("/proc/self/task").glob("*/stat"):
         with suppress(OSError):  # the thread has just ended
             state = task.read_text().rpartition(")")[2].split()[0]
@@ -105,18 +105,18 @@ def _others_run() -> bool:
 
 
 def launched_together() -> int:
-    """How many processes were launched to train together; 1 where this one is alone."""
+    """Number of processes launched for this training; 1 without a launcher."""
     count = os.environ.get("WORLD_SIZE", "1")
     return int(count) if count.isdigit() else 1
 
 
 def is_main() -> bool:
-    """Whether this process is the one that writes files and talks."""
+    """Whether this is the main process, which writes files and prints."""
     return launched_together() == 1 or os.environ.get("RANK", "0") == "0"
 
 
 def agreed(device: str | None, function: Callable[[], _Result]) -> _Result:
-    """What `function` gives in the main process, for all processes: for what comes before there is an accelerator."""
+    """Return the main process's result of `function` in all processes, for use before an accelerator exists."""
     if launched_together() == 1:
         return function()
     require_device(device)
@@ -140,19 +140,19 @@ def _require_trackers(trackers: Sequence[Any]) -> None:
 
 
 def start_trackers(accelerator: Accelerator, recipe: Recipe) -> None:
-    """Start the trackers, telling them the recipe."""
+    """Start the trackers and pass them the recipe."""
     flat = {k: v if isinstance(v, int | float | str | bool) else str(v) for k, v in recipe.to_dict().items()}
     accelerator.init_trackers("sightline", config=flat)
 
 
 def stop_trackers(accelerator: Accelerator) -> None:
-    """Let the trackers write what they hold; other processes' connections stay open for what comes after training."""
+    """Let the trackers write their pending data. Connections between processes stay open for later steps."""
     for tracker in accelerator.trackers:
         tracker.finish()
 
 
 def on_main(accelerator: Accelerator, function: Callable[[], _Result]) -> _Result:
-    """Call `function` in the main process alone, and give what it returns, or raises, to all."""
+    """Call `function` in the main process only; return its result, or raise its exception, in all processes."""
     return function() if accelerator.num_processes == 1 else _given_by_main(accelerator.is_main_process, function)
 
 
@@ -172,7 +172,7 @@ def _given_by_main(main: bool, function: Callable[[], _Result]) -> _Result:
 
 
 def mean_over_processes(accelerator: Accelerator, sums: Mapping[str, float], images: int) -> dict[str, float]:
-    """Sums over each process's images as means over all images."""
+    """Turn sums over each process's images into means over all images."""
     from accelerate.utils import gather_object
 
     parts = gather_object([(dict(sums), images)])
@@ -181,8 +181,8 @@ def mean_over_processes(accelerator: Accelerator, sums: Mapping[str, float], ima
 
 
 def release(accelerator: Accelerator, model: nn.Module, prepared: nn.Module) -> None:
-    """Take off the model what `accelerate` put on it, so that it is as it came, and can be trained again otherwise."""
+    """Remove what `accelerate` added to the model, so that it can be trained again with other settings."""
     accelerator.unwrap_model(prepared, keep_fp32_wrapper=False)
-    model.__dict__.pop("forward", None)  # the class's own, left behind by the unwrapping as a bound copy
+    model.__dict__.pop("forward", None)  # unwrapping leaves a bound copy of the class's method here
     model.__dict__.pop("_is_accelerate_prepared", None)
     accelerator.free_memory()

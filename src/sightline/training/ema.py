@@ -11,15 +11,15 @@ from sightline.models.model import Model
 
 
 class Ema:
-    """An exponential moving average of all weights and running statistics, kept as a model of its own.
+    """An exponential moving average of all weights and running statistics, kept as a separate model.
 
-    After step t the average moves to the weights by 1 − min(decay, (1 + t) / (10 + t)): a young average follows
-    quickly, so that it is of use in short runs, too. (Polyak & Juditsky 1992; the warm-up is the one of TensorFlow's
-    `ExponentialMovingAverage`.) Whole-number buffers are copied.
+    After step t the average moves towards the weights by 1 − min(decay, (1 + t) / (10 + t)): at first it follows
+    quickly, so that it is useful in short runs too. (Polyak & Juditsky 1992; the warm-up is that of TensorFlow's
+    `ExponentialMovingAverage`.) Integer buffers are copied.
 
     Args:
-        model: on its device, before anything wraps it.
-        decay: in [0, 1); 0.999 averages over about the last thousand steps.
+        model: on its device, before it is wrapped.
+        decay: in [0, 1); 0.999 averages over roughly the last thousand steps.
     """
 
     def __init__(self, model: Model, decay: float):

@@ -1,4 +1,4 @@
-"""The first loss that is not finite ends a run, and what caused it is kept."""
+"""Stop a run at the first loss that is not finite, and save the batch that caused it."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ BATCH_FILE = "nonfinite_batch.pt"
 
 
 class NonFiniteLoss(InputError):
-    """A loss (or the gradient) became infinite or not a number; the message names it, the step and the images."""
+    """A loss or the gradient became infinite or NaN; the message names it, the step and the images."""
 
 
 def loss_values(losses: Mapping[str, Tensor]) -> dict[str, float]:
-    """The scalar losses as numbers, waiting for the device once."""
+    """The scalar losses as floats, with a single device synchronisation."""
     stacked = torch.stack([loss.detach().float().reshape(()) for loss in losses.values()])
     return dict(zip(losses, stacked.tolist(), strict=True))
 
 
 class Guard:
-    """Watches the losses of a run; holds the batch in work, to save it if something goes wrong with it.
+    """Checks the losses of a run and keeps the current batch, to save it if a loss is not finite.
 
     Args:
-        folder: of the run.
+        folder: the run's folder.
         model: its weights are saved with the batch.
     """
 
@@ -43,19 +43,19 @@ class Guard:
         self._rng: Tensor | None = None
 
     def begin(self, images: Sequence[Tensor], targets: Sequence[Target], epoch: int, step: int, lr: float) -> None:
-        """Take the next batch, before the forward pass."""
+        """Remember the next batch, before its forward pass."""
         self._batch = (images, targets)
         self._where, self._lr = f"epoch {epoch + 1}, step {step + 1}", lr
         self._rng = torch.get_rng_state()
 
     def finite(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
-        """The losses (or the gradient's norm) as numbers, if all are finite; else save the batch and stop.
+        """Return the losses (or the gradient norm) as floats if all are finite; otherwise save the batch and stop.
 
-        The file (`torch.load` opens it) holds the images, the targets as plain dicts, the numbers, the state of torch's
-        random generator before the forward pass, and the weights: all that is needed to see it again.
+        The saved file (read it with `torch.load`) holds everything needed to reproduce the failure: images, targets as
+        plain dicts, loss values, the state of torch's random generator before the forward pass, and the weights.
 
         Raises:
-            NonFiniteLoss: a value is infinite or not a number.
+            NonFiniteLoss: a value is infinite or NaN.
         """
         values = loss_values(losses)
         bad = [name for name, value in values.items() if not math.isfinite(value)]
@@ -76,14 +76,14 @@ class Guard:
         what = " and ".join(f"{name!r} is {values[name]}" for name in bad)
         names = ", ".join(target.source or f"image {i} of the batch" for i, target in enumerate(targets))
         raise NonFiniteLoss(
-            f"training stopped at {self._where}: {what}, but it must be finite; its batch ({names}) is saved as "
-            f"{self.folder / BATCH_FILE}; look at their labels, or give a lower learning rate than {self._lr:.2g}"
+            f"training stopped at {self._where}: {what}, but it must be finite; the batch ({names}) is saved as "
+            f"{self.folder / BATCH_FILE}; check its labels, or use a learning rate below {self._lr:.2g}"
         )
 
 
 @singledispatch
 def as_dict(target: Any) -> dict[str, Any]:
-    """What a target holds, by name, without the classes' names; its attributes by default."""
+    """The contents of a target by name, without the class names; by default its attributes."""
     return {name: value for name, value in vars(target).items() if name != "classes"}
 
 

@@ -1,15 +1,14 @@
-"""Convolutions that PyTorch works out wrongly or slowly in bfloat16 on a processor, kept in float32.
+"""Keep in float32 those convolutions that PyTorch computes incorrectly or slowly in bfloat16 on a CPU.
 
-With PyTorch 2.13 (oneDNN 3.12) some convolutions in bf16 give results or gradients that are not those of the operation,
-as wrong as random numbers or far beyond: kernels above 7 or strides above 2 on processors with AMX (in a transposed
-convolution that doubles 5 times, the input's gradient; in one that cuts patches, the result), and, also with AMX
-switched off, the weight's gradient of a depthwise convolution with holes, channels last. (Seen on one Intel processor.)
-Random trials of other convolutions (kernels up to 7, strides 1 and 2, with holes or groups but not both) agreed with
-float32 to half a percent.
+With PyTorch 2.13 (oneDNN 3.12) some bf16 convolutions return wrong results or gradients, with errors as large as the
+values or far larger. On CPUs with AMX these are kernels above 7 and strides above 2 (for a transposed convolution that
+upsamples by 5, the gradient of the input; for one that embeds patches, the result). With AMX disabled too, the weight
+gradient of a dilated depthwise convolution in channels-last format is wrong. (Observed on one Intel CPU.) Random trials
+of other convolutions (kernels up to 7, strides 1 and 2, dilation or groups but not both) agreed with float32 to 0.5 %.
 
-Depthwise convolutions are right but slow: channels last, the gradient of one with a stride or a kernel above 3 takes
-four to twenty times as long in bf16 as in float32, so that a MobileNet v3 trained slower in bf16 than without
-(`benchmarks/half.py`).
+Depthwise convolutions are correct but slow: in channels-last format, the gradient of one with a stride or a kernel
+above 3 takes four to twenty times as long in bf16 as in float32. A MobileNet v3 therefore trained slower in bf16 than
+in float32 (`benchmarks/half.py`).
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ def trusted_in_bf16(
     transposed: bool = False,
     depthwise: bool = False,
 ) -> bool:
-    """Whether a convolution of these numbers can be left to bf16 on a processor: it is right, and not slower."""
+    """Whether a convolution with these settings can run in bf16 on a CPU: it is correct and not slower."""
     kernel, stride = list(kernel), list(stride)
     if max(kernel) > LARGEST_KERNEL or max(stride) > LARGEST_STRIDE:
         return False
@@ -42,7 +41,7 @@ def trusted_in_bf16(
 
 
 class _Guard(TorchFunctionMode):
-    """Runs the others without autocast, in float32."""
+    """Runs the other convolutions in float32, without autocast."""
 
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -79,5 +78,5 @@ def _pair(value: Any) -> tuple[int, ...]:
 
 
 def guarded(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """A context in which a model's forward pass is right: the guard for bf16 on a processor, nothing elsewhere."""
+    """A context for a model's forward pass: the guard for bf16 on a CPU, nothing otherwise."""
     return _Guard() if precision == "bf16" and device.type == "cpu" else nullcontext()

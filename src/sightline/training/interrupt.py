@@ -1,4 +1,4 @@
-"""Ctrl-C as a request: training ends where its state is whole."""
+"""Handle Ctrl-C so that training stops only when its state is consistent."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import Any
 
 
 class Interrupts:
-    """Within this context the first Ctrl-C waits for a safe point, and the second one ends at once.
+    """Context in which the first Ctrl-C waits for a safe point and the second one stops at once.
 
     Safe points are the calls of `check` (between two optimizer steps) and everything inside `allowed` (validation,
-    which changes nothing). `safe` then tells whoever catches the KeyboardInterrupt whether it came at such a point, and
-    the state may be saved. In other threads than the main one, where Python delivers no signals, nothing is changed.
+    which changes no training state). Code that catches the KeyboardInterrupt can read from `safe` whether it was
+    raised at a safe point, so that the state may be saved. Outside the main thread, where Python delivers no signals,
+    the context changes nothing.
 
     Args:
-        enabled: False leaves Ctrl-C as it is (several processes, which would stop at different steps).
+        enabled: False leaves Ctrl-C unchanged (for several processes, which would stop at different steps).
     """
 
     def __init__(self, enabled: bool = True):
@@ -36,7 +37,7 @@ class Interrupts:
 
     def __exit__(self, *_: object) -> None:
         if self.enabled:
-            # A handler that was not installed from Python reads as None and cannot be put back: take Python's own.
+            # A handler that was not installed from Python is None and cannot be restored: use Python's default.
             signal.signal(signal.SIGINT, self._previous if self._previous is not None else signal.default_int_handler)
 
     def _handle(self, _: int, __: FrameType | None) -> None:
@@ -45,15 +46,15 @@ class Interrupts:
         self._asked = True
 
     def check(self) -> None:
-        """A safe point: raises the KeyboardInterrupt that was asked for since the last one."""
+        """A safe point: raise the KeyboardInterrupt requested since the last one."""
         if self._asked:
             self.safe = True
             raise KeyboardInterrupt
 
     @contextmanager
     def allowed(self) -> Iterator[None]:
-        """Inside, Ctrl-C is obeyed at once: nothing of the training state changes here."""
+        """Inside this context Ctrl-C takes effect at once: no training state changes here."""
         self.check()
         self.safe = True
         yield
-        self.safe = False  # not reached by an exception: whoever catches it must still see that it was safe
+        self.safe = False  # not reached after an exception, so that `safe` stays True for the code that catches it

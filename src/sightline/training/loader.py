@@ -1,7 +1,7 @@
-"""From a dataset to batches: the order of images, the augmentation of each, and the packing between processes.
+"""Make batches from a dataset: the order of the images, their augmentation, and the transfer between processes.
 
-Everything random here is a pure function of the seed, the epoch and the image's position, so that a run can be resumed
-anywhere, and the number of worker processes changes nothing.
+All randomness is a pure function of the seed, the epoch and the image's index. A run can therefore be resumed anywhere,
+and the number of worker processes has no effect on the result.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from sightline.models.model import Model
 from sightline.structures import Classes, Instances, Size, Target
 
 Item = tuple[int, ...]
-"""What a batch is asked by: epoch and position of an image, and whether its augmentation is closed (`EpochBatches`)."""
+"""How the loader asks for an image: epoch, index, and optionally True for closed augmentation (see `EpochBatches`)."""
 
 
 class Items(Protocol):
-    """What training needs of a dataset."""
+    """The dataset interface that training needs."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> tuple[Tensor, Target]: ...
@@ -41,10 +41,11 @@ class Items(Protocol):
 
 @singledispatch
 def trainable(target: Any) -> Any:
-    """The target without what teaches a detector nothing: crowd regions, and boxes without area in the image.
+    """Remove what a detector cannot learn from: crowd regions, and boxes without area inside the image.
 
-    Boxes are clipped to the image; see `within_image`. A crowd region is no object, and a box of zero width or height
-    has an IoU of zero with everything and log-sizes of minus infinity. Other types of target come back as they are.
+    Boxes are clipped to the image; see `within_image`. A crowd region is not an object, and a box of zero width or
+    height has an IoU of zero with every box and log-sizes of minus infinity. Other types of target are returned
+    unchanged.
     """
     return target
 
@@ -62,21 +63,21 @@ def _(target: Instances) -> Instances:
 
 
 class EpochBatches(Sampler[list[Item]]):
-    """Batches of (epoch, position) pairs, in an order that is a pure function of the seed and the epoch.
+    """Batch sampler whose order is a pure function of the seed and the epoch.
 
-    The epoch travels with each position, for worker processes outlive the epochs. The last batch may be smaller. One
-    that would hold a single image is left out of that epoch (another image is left out in the next): batch norm has
-    no statistics over one image's 1 × 1 map, and poor ones over one image.
+    Each item is a pair (epoch, index); the epoch is part of the item because worker processes outlive the epochs. The
+    last batch may be smaller. A last batch of a single image is skipped in that epoch (another image is skipped in the
+    next), because batch norm cannot compute statistics of a 1 × 1 map of one image and computes poor ones of one image.
 
     Args:
-        length: images of the dataset.
-        batch_size: images a batch.
-        seed: of the order.
-        shuffle: False keeps the dataset's order and every image.
+        length: number of images in the dataset.
+        batch_size: images per batch.
+        seed: seed of the order.
+        shuffle: False keeps the dataset's order and all images.
 
     Attributes:
-        closing: tells, of an epoch and a batch, whether the augmentation of its images is the one for the training's
-            last part; such an image is a triple (epoch, position, True).
+        closing: called with an epoch and a batch; returns True once the augmentation is closed (the last part of the
+            training). The items of such a batch are triples (epoch, index, True).
     """
 
     drop_last = False
@@ -90,7 +91,7 @@ class EpochBatches(Sampler[list[Item]]):
         self.count = whole + (1 if rest and not lonely else 0)
 
     def begin(self, epoch: int, first: int = 0) -> None:
-        """Make the next iteration give the batches of `epoch` from the batch `first` on."""
+        """Start the next iteration at batch `first` of `epoch`."""
         self.epoch, self.first = epoch, first
 
     def __len__(self) -> int:
@@ -106,12 +107,12 @@ class EpochBatches(Sampler[list[Item]]):
 
 
 class Samples(Dataset[Any]):
-    """One augmented image with its target for each `Item`; what fails is handed on, not raised.
+    """Dataset that returns one augmented image with its target for each `Item`.
 
-    The augmentation is bound to the data set, and replaced by what its `closed()` gives where the item says so.
+    The augmentation is bound to the dataset. Where the item asks for it, its `closed()` form is used instead.
 
-    An error raised inside a worker process would reach the user wrapped in a traceback of another process, so the batch
-    carries it home.
+    An `InputError` is returned, not raised: raised in a worker process, it would reach the user wrapped in the
+    traceback of another process. The batch raises it in the main process.
     """
 
     def __init__(self, data: Items, transform: Augmentation | None = None, seed: int = 0, size: Size | None = None):
@@ -119,7 +120,7 @@ class Samples(Dataset[Any]):
         if transform is not None:
             whole = as_transform(transform)
             if whole.combines:
-                data = Remembered(data)  # each image is wanted several times an epoch
+                data = Remembered(data)  # each image is used several times per epoch
             bound = whole.bind(data, size)
         self.data, self.seed, self.transform = data, seed, bound
         self.closed = None if bound is None else bound.closed()
@@ -140,10 +141,10 @@ class Samples(Dataset[Any]):
 
 
 class Batch:
-    """Images of their own sizes with their targets, on the way from a worker process to the device.
+    """Images of different sizes with their targets, on the way from a worker process to the device.
 
-    Targets travel pickled: each tensor sent on its own would keep a file descriptor open, and a few hundred small ones
-    in the queue exhaust a process's usual limit of 1024.
+    Targets are pickled: each tensor sent separately would keep a file descriptor open, and a few hundred small tensors
+    in the queue would exceed the usual limit of 1024 per process.
     """
 
     def __init__(self, samples: list[tuple[Tensor, Target] | InputError], packed: bool):
@@ -159,12 +160,12 @@ class Batch:
         self.targets: list[Target] | bytes = pickle.dumps(targets) if packed else targets
 
     def pin_memory(self) -> Batch:
-        """Called by the loader where copies to a GPU shall overlap with its work."""
+        """Pin the images' memory; the loader calls this so that copies to a GPU overlap with computation."""
         self.images = [image.pin_memory() for image in self.images]
         return self
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> tuple[list[Tensor], list[Target]]:
-        """Unpack onto `device`: images and targets.
+        """Unpack the batch onto `device`; returns images and targets.
 
         Raises:
             InputError: an image or a label of the batch could not be read.
@@ -186,13 +187,13 @@ class _Collate:
 
 
 def _start_worker(_: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the main process decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the main process handles it
     torch.set_num_threads(1)
 
 
 @contextmanager
 def worker_errors() -> Iterator[None]:
-    """Within it, the end of a process that reads images is an `InputError`; PyTorch's own is a `RuntimeError`."""
+    """Turn PyTorch's RuntimeError about a killed worker process into an `InputError`."""
     try:
         yield
     except RuntimeError as error:
@@ -200,13 +201,13 @@ def worker_errors() -> Iterator[None]:
             raise
         why = " ".join(str(error).split())[:160]
         raise InputError(
-            f"a process that reads images was ended from outside, for want of memory perhaps ({why}); "
-            "give workers=0 or fewer, and resume the run"
+            f"a process that reads images was killed, possibly because memory ran out ({why}); use fewer workers, or "
+            "workers=0, and resume the run"
         ) from error
 
 
 def worker_count(data: Items, asked: int | None) -> int:
-    """Processes that read images: as asked, or none for a set in memory, else the cores but one, two at most."""
+    """Number of worker processes: `asked`; by default 0 for data in memory, else one less than the cores, at most 2."""
     if asked is not None:
         return asked
     if getattr(data, "root", None) is None:
@@ -223,16 +224,16 @@ def make_loader(
     persistent: bool = True,
     size: Size | None = None,
 ) -> DataLoader[Any]:
-    """A loader of `Batch` objects in the order given.
+    """Create a loader of `Batch` objects in the given order.
 
     Args:
-        data: images with targets.
-        order: the batches; its seed is the augmentation's, too.
+        data: a dataset of images with targets.
+        order: the batch sampler; its seed is also that of the augmentation.
         transform: augmentation, or None.
-        workers: see `worker_count`.
-        pin_memory: keep images in page-locked memory (with a GPU).
-        persistent: keep the worker processes from epoch to epoch.
-        size: (height, width) that the model sees images at, for augmentations that make images of several.
+        workers: number of worker processes; see `worker_count`.
+        pin_memory: keep images in page-locked memory (for a GPU).
+        persistent: keep the worker processes between epochs.
+        size: (height, width) at which the model sees images, for augmentations that combine several images.
     """
     count = worker_count(data, workers)
     return DataLoader(
@@ -243,25 +244,25 @@ def make_loader(
         worker_init_fn=_start_worker,
         persistent_workers=persistent and count > 0,
         pin_memory=pin_memory,
-        generator=torch.Generator(),  # its own, so that starting an epoch draws nothing from the model's stream
+        generator=torch.Generator(),  # separate, so that starting an epoch draws nothing from the model's generator
     )
 
 
 def require_fitting(model: Model, data: Items, validation: Items | None) -> None:
-    """Refuse data that holds no images, or is of other classes or channels than the model.
+    """Check that data has images, and the classes and channels of the model.
 
     Raises:
-        InputError: naming the set and the difference.
+        InputError: the data is empty or does not fit; the message names the dataset and the difference.
     """
     for items, name in ((data, "the training set"), (validation, "the validation set")):
         if items is None:
             continue
         if len(items) == 0:
-            raise InputError(f"{name} holds no images; give one that does, or another split")
+            raise InputError(f"{name} holds no images; choose other data or another split")
         if isinstance(items, JointData) and not model.takes_labels:
             raise InputError(
-                f"{name} holds images with boxes and images with labels alone, which this model cannot learn from; "
-                "take YOLO9000, or the images with boxes alone"
+                f"{name} has images with boxes and images with class labels only, which this model cannot learn from; "
+                "use YOLO9000, or only the images with boxes"
             )
         theirs = getattr(items, "classes", None)
         if model.classes and isinstance(theirs, Classes):

@@ -1,4 +1,4 @@
-"""The training loop, to be read from top to bottom."""
+"""The training loop; read it from top to bottom."""
 
 from __future__ import annotations
 
@@ -44,40 +44,40 @@ def fit(
     device: str | None = None,
     facts: Mapping[str, Any] | None = None,
 ) -> Run:
-    """Train `model` on `data` by `recipe`, writing everything of the run to `folder`.
+    """Train `model` on `data` with the settings of `recipe`, and write all results to `folder`.
 
-    Written are recipe.yaml, environment.json, metrics.jsonl and metrics.csv (a row an epoch), last.safetensors and
-    best.safetensors, and checkpoint/, from which the run can be resumed. On the CPU a resumed run ends with the very
-    weights of an uninterrupted one. The first Ctrl-C ends training after the step it is in and leaves a checkpoint
-    there; a second one ends it at once, and what is left is the checkpoint of the last whole epoch. With several
-    processes, Ctrl-C ends at once and the checkpoint is always the last whole epoch's.
+    The folder gets recipe.yaml, environment.json, metrics.jsonl and metrics.csv (one row per epoch), last.safetensors,
+    best.safetensors, and checkpoint/, from which the run can be resumed. On the CPU a resumed run ends with exactly the
+    weights of an uninterrupted run. The first Ctrl-C stops training after the current step and writes a checkpoint. The
+    second Ctrl-C stops at once; the checkpoint is then that of the last complete epoch. With several processes, Ctrl-C
+    always stops at once.
 
     Args:
-        model: `model(images, targets)` gives a dict of named scalar losses. It is trained in place.
-        data: gives (image [C, H, W], target) for each position. Crowd regions and boxes without area are left out.
-        recipe: all numbers of the run.
-        folder: must not exist, or be empty, unless `resume`.
-        validation: where val/loss is measured after each epoch.
-        validate: gives further metrics of a model after each epoch, such as AP (called in the main process only). The
-            best epoch is chosen by the first that is available, unless `recipe.keep` names another.
-        lower_is_better: metrics of `validate` of which less is better.
-        quick_model: name of a model of the same task for small time budgets, for the advice where minutes are few.
+        model: called as `model(images, targets)`; returns a dict of named scalar losses. It is trained in place.
+        data: a dataset of (image [C, H, W], target) pairs. Crowd regions and boxes without area are ignored.
+        recipe: the settings of the run.
+        folder: must not exist or must be empty, unless `resume` is True.
+        validation: the dataset on which val/loss is computed after each epoch.
+        validate: computes further metrics of a model after each epoch, such as AP. It is called in the main process
+            only. The best epoch is chosen by its first available metric, unless `recipe.keep` names another.
+        lower_is_better: names of those metrics of `validate` for which lower is better.
+        quick_model: name of a faster model for the same task, to be suggested if the time budget is too short.
         transform: augmentation of the training images: `(image, target, generator) -> (image, target)`.
-        resume: go on with the run in `folder`.
-        trackers: names of trackers accelerate knows, or its `GeneralTracker` objects.
-        progress: show a bar (on a terminal) and a line an epoch, on stderr.
-        on_epoch: called with each epoch's row once its checkpoint is written.
-        step: what is done with a batch instead of `model(images, targets)`: gives its losses.
+        resume: continue the run in `folder`.
+        trackers: names of experiment trackers known to accelerate, or `GeneralTracker` objects.
+        progress: show a progress bar (on a terminal) and one line per epoch, on stderr.
+        on_epoch: called with the row of each epoch after its checkpoint is written.
+        step: computes the losses of a batch in place of `model(images, targets)`.
         save: writes a model to a file: `(model, path, metadata)`; by default `sightline.models.saving.save`.
-        device: "cpu", "cuda", "cuda:1", "mps"; by default the best there is.
-        facts: what the run's files say of it beside its numbers, such as model and data; JSON values.
+        device: "cpu", "cuda", "cuda:1" or "mps"; by default the best available device.
+        facts: further entries for the files of the run, such as its model and data; JSON values.
 
     Returns:
-        The run, whose model has the weights of the best epoch and is in eval mode.
+        The run. Its model has the weights of the best epoch and is in eval mode.
 
     Raises:
-        InputError: the data does not fit the model, the folder is in use, or nothing is there to resume.
-        NonFiniteLoss: a loss became infinite or not a number; the batch is saved in the folder.
+        InputError: the data does not fit the model, the folder is in use, or there is no run to resume.
+        NonFiniteLoss: a loss became infinite or NaN; the batch is saved in the folder.
     """
     trained = as_model(model)
     session = set_up(
@@ -116,7 +116,7 @@ def fit(
             checkpoint.save_checkpoint(session.folder, state, session.parts)
     except torch.OutOfMemoryError as error:
         raise InputError(
-            f"batches of {recipe.batch_size} images do not fit into the memory of {session.accelerator.device}; give a "
+            f"batches of {recipe.batch_size} images do not fit into the memory of {session.accelerator.device}; use a "
             "smaller batch_size and a larger accumulate"
         ) from error
     finally:
@@ -132,7 +132,7 @@ def fit(
 
 
 def train_epoch(session: Session, epoch: int) -> Row:
-    """One epoch: the batches, the validation, and the row of metrics, which is returned."""
+    """Train and validate one epoch; return its row of metrics."""
     recipe, accelerator, optimizer = session.recipe, session.accelerator, session.optimizer
     net, state, guard = session.net, session.state, session.guard
     net.train()

@@ -1,4 +1,4 @@
-"""The metrics of a run, one row an epoch, as JSON lines and as CSV; and which row is the best."""
+"""The metrics of a run, one row per epoch, as JSON lines and CSV; and the choice of the best row."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Row = dict[str, Any]
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Write a file so that readers see the old one or the new one, never half: yields the path to write to.
+    """Write a file atomically: yields the path to write to. Readers see the old file or the new one, never a part.
 
-    So it is also after the computer was switched off: the new file is on the disk before it replaces the old one. The
-    temporary file has the same ending and lies in the same folder; it replaces `path` if all went well.
+    The new file is flushed to disk before it replaces the old one, so this also holds after a power failure. The
+    temporary file has the same suffix and folder; it replaces `path` only if the block raises no exception.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
@@ -31,7 +31,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         _to_disk(temporary)
         os.replace(temporary, path)
-        with contextlib.suppress(OSError):  # not every system opens folders
+        with contextlib.suppress(OSError):  # not every system can open folders
             _to_disk(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
@@ -46,14 +46,14 @@ def _to_disk(path: Path) -> None:
 
 
 class MetricsLog:
-    """`metrics.jsonl` and `metrics.csv` of a run folder. Both always hold the rows given so far, and nothing else.
+    """`metrics.jsonl` and `metrics.csv` of a run. Both files always hold exactly the rows added so far.
 
-    The CSV is written anew with each row, so that it stays valid when a later epoch brings new columns (a run validated
-    every few epochs). What is not available is null in JSON and empty in CSV.
+    The CSV is rewritten with each row, so that it stays valid when a later epoch adds columns (a run validated every
+    few epochs). A missing value is null in JSON and empty in CSV.
 
     Args:
-        folder: of the run.
-        rows: of the epochs before (a resumed run); files of an interrupted epoch after them are overwritten.
+        folder: the run's folder.
+        rows: rows of earlier epochs (of a resumed run). Files of an interrupted epoch after them are overwritten.
     """
 
     def __init__(self, folder: Path, rows: Sequence[Row] = ()):
@@ -76,7 +76,7 @@ class MetricsLog:
 
 
 def plain_row(row: Mapping[str, Any]) -> Row:
-    """The row in plain Python values, with None for numbers that are not finite (JSON has none)."""
+    """The row as plain Python values; numbers that are not finite become None, because JSON has none."""
     return {name: _plain(value) for name, value in row.items()}
 
 
@@ -89,15 +89,15 @@ def _plain(value: Any) -> Any:
 
 
 def choose_metric(row: Mapping[str, Any], keep: str) -> str:
-    """The column by which the best epoch of a run is chosen.
+    """Return the column by which the best epoch of a run is chosen.
 
     Args:
-        row: of the first validated epoch.
-        keep: "auto" (the first metric of the validation that is available, else the validation loss, else the training
-            loss) or a column; "AP50" means "val/AP50".
+        row: the row of the first validated epoch.
+        keep: "auto" (the first available validation metric, else the validation loss, else the training loss) or a
+            column; "AP50" means "val/AP50".
 
     Raises:
-        InputError: there is no such column; the sentence lists those there are.
+        InputError: there is no such column; the message lists the available ones.
     """
     if keep == "auto":
         metrics = [name for name in row if name.startswith("val/") and "loss" not in name]
@@ -110,11 +110,14 @@ def choose_metric(row: Mapping[str, Any], keep: str) -> str:
 
 
 def require_metric(keep: str, columns: Sequence[str]) -> None:
-    """Refuse, before a training, a metric that no epoch will have: neither a loss nor one of its validation.
+    """Before a training, check that its epochs will have the metric: a loss, or one of the validation metrics.
 
     Args:
         keep: as for `choose_metric`.
-        columns: what a validation may measure, such as "AP50".
+        columns: names of the possible validation metrics, such as "AP50".
+
+    Raises:
+        InputError: there is no such metric.
     """
     if keep != "auto" and "loss" not in keep and keep.removeprefix("val/") not in columns:
         raise _unknown_metric(keep, [f"val/{name}" for name in columns] + ["val/loss", "train/loss"])
@@ -122,17 +125,17 @@ def require_metric(keep: str, columns: Sequence[str]) -> None:
 
 def _unknown_metric(keep: str, columns: Sequence[str]) -> InputError:
     names = [*columns, *(name.split("/")[1] for name in columns)]
-    hint = did_you_mean(keep, names, f"there are {', '.join(columns)}")
+    hint = did_you_mean(keep, names, f"available are {', '.join(columns)}")
     return InputError(f"keep is {keep!r}, but no metric of this run has that name; {hint}")
 
 
 def score(row: Mapping[str, Any], metric: str, lower_is_better: Collection[str] = ()) -> float | None:
-    """The value of `metric` such that higher is better, or None where the row has none.
+    """Return the value of `metric`, negated where lower is better; None if the row has no value.
 
     Args:
-        row: of an epoch.
+        row: the row of an epoch.
         metric: a column.
-        lower_is_better: names of validation metrics of which less is better; losses always are.
+        lower_is_better: names of validation metrics for which lower is better; losses always count as such.
     """
     value = row.get(metric)
     if value is None:

@@ -1,4 +1,4 @@
-"""The optimizer of a recipe, with the parameters in groups of one learning rate and one weight decay each."""
+"""The optimizer of a recipe; parameters are grouped by learning rate and weight decay."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from sightline.training.recipe import Recipe
 
 
 def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    """The trainable parameters in groups: backbone or not, decayed or not.
+    """Group the trainable parameters: backbone or not, with or without weight decay.
 
-    Vectors (biases, and the scale and shift of normalisation) are not decayed under AdamW.
+    With AdamW, vectors (biases, and the scale and shift of normalisation layers) have no weight decay.
 
     Raises:
         InputError: no parameter is trainable.
@@ -31,7 +31,7 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
             decayed = recipe.optimizer == "sgd" or parameter.ndim > 1
             groups.setdefault((lr, recipe.weight_decay if decayed else 0.0), []).append(parameter)
     if not groups:
-        raise InputError("the model has no trainable parameter; set requires_grad on those that shall be trained")
+        raise InputError("the model has no trainable parameter; set requires_grad on the parameters to train")
     return [
         {"params": parameters, "lr": lr, "base_lr": lr, "weight_decay": decay}
         for (lr, decay), parameters in groups.items()

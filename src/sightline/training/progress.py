@@ -1,4 +1,4 @@
-"""What one sees of a training: a bar with the losses and the time left, and one line an epoch."""
+"""The progress display of a training: a bar with losses and remaining time, and one line per epoch."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _LINE_EVERY = 30.0
 
 
 class ProgressDisplay:
-    """A progress bar on a terminal, plain lines elsewhere, nothing at all where not asked for. Writes to stderr.
+    """A progress bar on a terminal, plain lines otherwise, on stderr.
 
     Args:
-        shown: False is silent.
-        clock: says how far the run is.
-        batches: of an epoch.
+        shown: False shows nothing.
+        clock: the clock of the run.
+        batches: batches per epoch.
     """
 
     def __init__(self, shown: bool, clock: Clock, batches: int):
@@ -62,14 +62,14 @@ class ProgressDisplay:
             print(line, file=sys.stderr, flush=True)
 
     def warn(self, line: str) -> None:
-        """Print a line that matters; where nothing is shown, it is logged."""
+        """Print a warning; log it if the display is off."""
         if self.shown:
             self.say(f"warning: {line}")
         else:
             log.warning("%s", line)
 
     def batch(self, epoch: int, batch: int, losses: Mapping[str, float], lr: float) -> None:
-        """Show a batch's losses; often called, seldom drawn."""
+        """Show a batch's losses. This is called for every batch but drawn only from time to time."""
         now = time.monotonic()
         if not self.shown or now - self._last < (_BAR_EVERY if self._bar is not None else _LINE_EVERY):
             return
@@ -86,16 +86,16 @@ class ProgressDisplay:
             self.say(f"{title}  {numbers}  {time_left}")
 
     def validating(self, epoch: int) -> None:
-        """Show that an epoch's validation runs."""
+        """Show that validation of an epoch is running."""
         if self._bar is not None:
             self._bar.update(self._task, description=f"{self._epoch_text(epoch + 1)}, validation", numbers="")
 
     def epoch(self, row: Row, best: bool) -> None:
-        """Print an epoch's line."""
+        """Print the line of an epoch."""
         parts = [self._epoch_text(row["epoch"]), losses_text(_part(row, "train/"))]
-        held_out = _part(row, "val/")
-        if held_out:
-            parts.append("val " + "  ".join(f"{name} {_number(value)}" for name, value in held_out.items()))
+        val_metrics = _part(row, "val/")
+        if val_metrics:
+            parts.append("val " + "  ".join(f"{name} {_number(value)}" for name, value in val_metrics.items()))
         parts += [f"lr {row['lr']:.1e}", duration(row["seconds"])]
         left = self.clock.remaining
         if left is not None and self.clock.progress < 1:
@@ -117,7 +117,7 @@ def _number(value: Any) -> str:
 
 
 def losses_text(losses: Mapping[str, Any]) -> str:
-    """The sum of the losses, and in brackets its terms."""
+    """The total loss, with its terms in parentheses."""
     terms = {name: value for name, value in losses.items() if name != "loss"}
     total = losses["loss"] if "loss" in losses else sum(terms.values())
     inside = f" ({', '.join(f'{name} {_number(value)}' for name, value in terms.items())})" if len(terms) > 1 else ""
@@ -125,7 +125,7 @@ def losses_text(losses: Mapping[str, Any]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time span to read: 7 s, 3 min 05 s, 2 h 10 min."""
+    """Format a time span: 7 s, 3 min 05 s, 2 h 10 min."""
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"

@@ -1,4 +1,4 @@
-"""How to train: every number of a run in one small frozen dataclass, saved as YAML beside the run."""
+"""The settings of a training run in one small frozen dataclass, saved as YAML in the run's folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sightline.words import did_you_mean
 
 DEFAULT_EPOCHS = 30
 RUN = "run"
-"""The entry of a run's recipe.yaml that is no number: its data, model, arguments and weights."""
+"""The entry of a run's recipe.yaml that is not a setting: the run's data, model, arguments and weights."""
 _DEFAULTS_OF_OPTIMIZER = {
     "sgd": {"lr": 0.01, "weight_decay": 1e-4},
     "adamw": {"lr": 5e-4, "weight_decay": 0.05},
@@ -29,7 +29,7 @@ _DEFAULTS_OF_OPTIMIZER = {
 _TEN_YEARS = 5_256_000
 """In minutes."""
 _LARGEST: dict[str, str | int] = {"batch_size": "batch_size", "workers": "workers", "seed": LARGEST_SEED}
-"""The limit of each whole number; of the others that of the epochs."""
+"""The upper limit of each integer setting; all others have the limit of `epochs`."""
 _CHOICES = {
     "optimizer": ("sgd", "adamw"),
     "schedule": ("cosine", "step", "constant"),
@@ -39,38 +39,42 @@ _CHOICES = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """The numbers of a training run. Values left at None are filled in, so that a saved recipe tells them all.
+    """The settings of a training run. Settings left at None get their default, so a saved recipe is complete.
 
     Attributes:
-        epochs: passes over the training set; 30 where neither `epochs` nor `minutes` is given. None with `minutes`: as
-            many as fit. With both, training ends at whichever comes first.
-        minutes: time budget of the whole run with its validations; the schedule is fitted to it.
-        batch_size: images a step and process.
-        accumulate: batches whose gradients are averaged before one optimizer step.
+        epochs: number of passes over the training set; 30 if neither `epochs` nor `minutes` is given. None with
+            `minutes`: as many as fit into the time. With both, training ends at whichever comes first.
+        minutes: time budget of the whole run, including validation; the schedule is adapted to it.
+        batch_size: images per step and process.
+        accumulate: number of batches whose gradients are averaged for one optimizer step.
         optimizer: "sgd" or "adamw".
-        lr: learning rate at its highest; by default 0.01 for SGD and 5e-4 for AdamW.
-        momentum: of SGD.
-        weight_decay: by default 1e-4 for SGD (on all parameters, as the papers of its time) and 0.05 for AdamW (on
-            weights alone: biases and the parameters of normalisation are left out).
-        backbone_lr_factor: what the learning rate of the pretrained backbone is multiplied by.
-        warmup_steps: optimizer steps over which the learning rate rises linearly, at most a tenth of the run.
-        schedule: "cosine" (to zero), "step" (times `gamma` at each milestone) or "constant", after the warm-up.
-        milestones: of "step", as fractions of the run: epochs 16 and 22 of 26 are (0.615, 0.846).
-        gamma: of "step".
-        clip_norm: largest norm of the gradient; a longer one is scaled down. None: not clipped.
-        precision: "no" (float32), "bf16" or "fp16" (on a GPU).
-        ema: decay of the moving average of the weights, which are then the ones validated and saved; None: no average.
-        patience: epochs without a better result after which training stops; None: never.
-        validate_every: epochs between validations (the last epoch is always validated).
-        keep: what the best epoch is chosen by: a column of the metrics such as "val/AP50" (lower is better for a loss),
-            or "auto": AP where there is one, else the validation loss, else the training loss.
+        lr: peak learning rate; by default 0.01 for SGD and 5e-4 for AdamW.
+        momentum: momentum of SGD; not used by AdamW.
+        weight_decay: by default 1e-4 for SGD (applied to all parameters, as in the papers of its time) and 0.05 for
+            AdamW (applied to weights only, not to biases and parameters of normalisation layers).
+        backbone_lr_factor: factor of the learning rate for the pretrained backbone.
+        warmup_steps: number of optimizer steps of the linear learning rate warm-up; at most a tenth of the run.
+        schedule: learning rate schedule after the warm-up: "cosine" (to zero), "step" (multiplied by `gamma` at each
+            milestone) or "constant".
+        milestones: milestones of the "step" schedule as fractions of the run: epochs 16 and 22 of 26 are
+            (0.615, 0.846).
+        gamma: factor of the learning rate at each milestone of the "step" schedule.
+        clip_norm: maximum norm of the gradient; a larger gradient is scaled down. None disables clipping.
+        precision: "no" (float32), "bf16", or "fp16" (on a GPU).
+        ema: decay of the exponential moving average of the weights, which is then validated and saved in place of the
+            weights. None disables averaging.
+        patience: stop after this many epochs without a better result; None never stops early.
+        validate_every: number of epochs between validations (the last epoch is always validated).
+        keep: the metric by which the best epoch is chosen: a column of the metrics such as "val/AP50" (of a loss, lower
+            is better), or "auto": the first available validation metric, else the validation loss, else the training
+            loss.
         augmentation: name of the augmentation recipe: "none" (images as they are), "light", "default", "strong", "ssd",
-            "mosaic", "crops", "resized_crops".
-        workers: processes that read images; None: none for a set in memory, else min(2, cores − 1).
-        seed: of the order of images, the augmentation, and the model's own randomness.
+            "mosaic", "crops" or "resized_crops".
+        workers: number of processes that read images; None for 0 with data in memory, else min(2, cores − 1).
+        seed: seed of the order of images, the augmentation, and the model's own randomness.
 
     Raises:
-        InputError: a value is out of its range; the sentence says which and what to do.
+        InputError: a value is out of range; the message names the setting and says what to do.
     """
 
     epochs: int | None = None
@@ -97,12 +101,12 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):  # numbers of NumPy and PyTorch become Python's own
+        for field in dataclasses.fields(self):  # convert numbers of NumPy and PyTorch to Python's
             value = getattr(self, field.name)
             number = None if isinstance(value, bool | int | float) else plain_number(value)
             if number is not None:
                 self._set(field.name, number)
-        if cast(object, self.precision) is False:  # how YAML reads a bare no
+        if cast(object, self.precision) is False:  # YAML reads an unquoted no as False
             self._set("precision", "no")
         for name, choices in _CHOICES.items():
             _one_of(name, getattr(self, name), choices)
@@ -185,14 +189,14 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], source: str = "the recipe") -> Recipe:
-        """A recipe of named values; a number written as text ("1e-3") is read as the number.
+        """Create a recipe from a dict of settings; numbers given as text ("1e-3") are converted.
 
         Args:
-            values: names of `Recipe`'s attributes and their values.
-            source: where they come from, for messages.
+            values: settings by name.
+            source: where the settings come from, for messages.
 
         Raises:
-            InputError: an unknown name (the nearest known one is told), or a value out of its range.
+            InputError: a name is unknown (the message suggests the closest one), or a value is out of range.
         """
         known = {field.name: field for field in dataclasses.fields(cls)}
         clean: dict[str, Any] = {}
@@ -201,18 +205,19 @@ class Recipe:
                 hint = did_you_mean(name, known, f"known are {', '.join(known)}")
                 raise InputError(f"{source} holds the unknown entry {name!r}; {hint}")
             if isinstance(value, str) and "float" in str(known[name].type):
-                with contextlib.suppress(ValueError):  # what is no number at all, the check of the value refuses
-                    value = float(value)  # YAML 1.1 takes 1e-3 for text: it wants 1.0e-3
+                with contextlib.suppress(ValueError):  # other text is refused when the value is checked
+                    value = float(value)  # YAML 1.1 reads 1e-3 as text; it requires 1.0e-3
             clean[name] = value
         return cls(**clean)
 
     def changed(self, **values: Any) -> Recipe:
-        """This recipe with other values.
+        """Return a copy of this recipe with some settings changed.
 
-        Another optimizer comes with its own `lr` and `weight_decay` where this recipe has the usual ones of its own.
+        If the optimizer is changed, `lr` and `weight_decay` change to the defaults of the new optimizer, unless this
+        recipe has values other than the defaults of its own.
 
         Raises:
-            InputError: an unknown name, or a value out of its range.
+            InputError: a name is unknown, or a value is out of range.
         """
         now = self.to_dict()
         if values.get("optimizer", self.optimizer) != self.optimizer:
@@ -221,30 +226,31 @@ class Recipe:
         return self.from_dict(now | values)
 
     def to_dict(self) -> dict[str, Any]:
-        """All values by name, of types that JSON and YAML know."""
+        """All settings by name, in types that JSON and YAML can represent."""
         values = dataclasses.asdict(self)
         values["milestones"] = list(self.milestones)
         return values
 
     @classmethod
     def from_yaml(cls, path: str | os.PathLike[str]) -> Recipe:
-        """Read a recipe; what the file leaves out has its default.
+        """Read a recipe from a YAML file; settings missing in the file have their defaults.
 
         Raises:
-            InputError: no such file, not YAML, an unknown entry (the nearest known one is told), a wrong value.
+            InputError: there is no such file, it is not YAML, a name is unknown (the message suggests the closest one),
+                or a value is out of range.
         """
         path = Path(path)
         if not path.exists():
             raise InputError(f"there is no recipe {path}; give the path of a YAML file")
         values = reading.read_yaml(path)
         if not isinstance(values or {}, dict):
-            raise InputError(f"{path} holds a {type(values).__name__}, not a recipe; write one 'name: value' a line")
+            raise InputError(f"{path} holds a {type(values).__name__}, not a recipe; write one 'name: value' per line")
         return cls.from_dict({name: value for name, value in (values or {}).items() if name != RUN}, str(path))
 
     def to_yaml(self, path: str | os.PathLike[str], run: Mapping[str, Any] | None = None) -> None:
-        """Write all values, in the order they are declared; after them what is known of the `run` they were used in.
+        """Write all settings to a YAML file, followed by facts about the `run` in which they were used.
 
-        `from_yaml` passes over the latter: the recipe may be used for other data and models.
+        `from_yaml` ignores the entry `run`, because a recipe may be used with other data and models.
         """
         values = self.to_dict() | ({RUN: dict(run)} if run else {})
         with replacing(path) as temporary:
@@ -252,7 +258,7 @@ class Recipe:
 
 
 def run_part(path: Path) -> Mapping[str, Any] | None:
-    """What a run's recipe.yaml says of the run beside its numbers; None where it says nothing."""
+    """The entry "run" of a run's recipe.yaml; None if there is none."""
     values = reading.read_yaml(path) if path.is_file() else None
     part = values.get(RUN) if isinstance(values, dict) else None
     return part if isinstance(part, dict) else None

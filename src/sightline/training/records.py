@@ -1,4 +1,4 @@
-"""What a run writes down: recipe and environment at its start; metrics, models and checkpoint after each epoch."""
+"""The files that a run writes: recipe and environment at the start; metrics, models and checkpoint after each epoch."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from sightline.training.run import write_environment
 
 
 def about_run(folder: Path, facts: Mapping[str, Any] | None, resumed: bool) -> Mapping[str, Any] | None:
-    """What recipe.yaml says of the run beside its numbers: of one that is resumed, what it said."""
+    """The entry "run" of recipe.yaml; a resumed run keeps the existing one."""
     return (run_part(folder / "recipe.yaml") if resumed else None) or facts
 
 
 class Records:
-    """The files of a run, written by the main process alone.
+    """Writes the files of a run, in the main process only.
 
     Args:
-        folder: of the run.
-        parts: what is trained.
-        state: where the run stands.
+        folder: the run's folder.
+        parts: recipe, model, optimizer, averaged weights and accelerator.
+        state: the progress of the run.
         save: writes a model to a file.
-        validates: whether there is anything to validate on.
-        facts: what else the files say of the run: model, arguments, weights, data.
-        resumed: the run goes on; what its files say of its beginning stays.
-        lower_is_better: validation metrics of which less is better, beside losses.
+        validates: whether the run has validation data or metrics.
+        facts: further entries for the files: model, arguments, weights, data.
+        resumed: True for a resumed run, which keeps the entries written at its start.
+        lower_is_better: validation metrics, besides losses, for which lower is better.
     """
 
     def __init__(
@@ -55,18 +55,18 @@ class Records:
     def close_epoch(
         self, state: TrainState, validation: Mapping[str, Any], elapsed: float, closed: bool | None = None
     ) -> tuple[Row, bool]:
-        """Write down an epoch and move `state` to the next one.
+        """Record an epoch and move `state` to the next one.
 
         Args:
-            state: at the end of the epoch's batches.
-            validation: columns from the validation, empty where the epoch was not validated.
-            elapsed: seconds the run has taken.
-            closed: whether the epoch ended with images that are not combined, of an augmentation that stops combining
-                them for the last part of the run (mosaic); None of others.
+            state: after the last batch of the epoch.
+            validation: the validation columns; empty if the epoch was not validated.
+            elapsed: total seconds of the run.
+            closed: for augmentations that stop combining images in the last part of the run (mosaic): whether the
+                epoch ended in that part. None for other augmentations.
 
         Returns:
-            The epoch's row, and whether it is the best so far. Of equally good epochs the later is the best, for it has
-            seen more.
+            The epoch's row, and whether it is the best so far. Of equally good epochs the later one is the best,
+            because it was trained longer.
         """
         state.elapsed = elapsed
         losses = devices.mean_over_processes(self.parts.accelerator, state.sums, state.images)
@@ -97,7 +97,7 @@ class Records:
     def _judge(self, state: TrainState, row: Row, validated: bool) -> bool:
         if state.metric is None:
             if self.validates and not validated:
-                return False  # wait for the first validation to see what there is to choose by
+                return False  # the metric is chosen after the first validation
             state.metric = choose_metric(row, self.parts.recipe.keep)
         value = score(row, state.metric, self.lower_is_better)
         if value is None:

@@ -1,4 +1,4 @@
-"""A run: its folder, its environment, and what comes out of it."""
+"""The folder, environment and result of a training run."""
 
 from __future__ import annotations
 
@@ -29,16 +29,17 @@ if TYPE_CHECKING:
 
 @dataclass
 class Run:
-    """What a training gives back.
+    """The result of a training.
 
     Attributes:
-        folder: where everything of the run lies.
-        model: with the weights of the best epoch, in eval mode.
-        recipe: what it was trained by.
-        metrics: one row an epoch, as in `metrics.jsonl`.
-        best: the row of the best epoch, empty if no epoch was finished.
-        metric: the column the best epoch was chosen by, None if no epoch was finished.
-        stopped: why it ended: "finished", "patience", "minutes", "interrupted", or "done": it was finished before.
+        folder: the run's folder, which holds all its files.
+        model: the trained model with the weights of the best epoch, in eval mode.
+        recipe: the settings of the run.
+        metrics: one row per epoch, as in `metrics.jsonl`.
+        best: the row of the best epoch; empty if no epoch was finished.
+        metric: the column by which the best epoch was chosen; None if no epoch was finished.
+        stopped: why training ended: "finished", "patience", "minutes", "interrupted", or "done" (a resumed run that had
+            already finished).
     """
 
     folder: Path
@@ -51,12 +52,12 @@ class Run:
 
     @property
     def interrupted(self) -> bool:
-        """Whether Ctrl-C ended it; the run can then be resumed."""
+        """True if training was stopped by Ctrl-C. The run can then be resumed."""
         return self.stopped == "interrupted"
 
     @property
     def message(self) -> str:
-        """In one sentence: how it ended, and what can be done next."""
+        """One sentence: why training ended and how to continue."""
         done = counted(len(self.metrics), "epoch")
         if self.interrupted:
             return (
@@ -94,14 +95,14 @@ class Run:
 
 
 def new_folder(path: str | os.PathLike[str], repair: str = "give another name") -> Path:
-    """Make a folder for output, with its parents; one that exists must be empty, for nothing is overwritten.
+    """Create a folder for output, including its parents. An existing folder must be empty: nothing is overwritten.
 
     Args:
-        path: of the folder.
-        repair: what a user can do if there is something in it, for the message.
+        path: the folder to create.
+        repair: what the user can do if the folder is not empty; part of the error message.
 
     Raises:
-        InputError: there is a file of that name, or something in the folder, or it cannot be written to.
+        InputError: `path` is a file, a folder that is not empty, or cannot be written to.
     """
     path = Path(path)
     if path.exists() and not path.is_dir():
@@ -117,10 +118,10 @@ def new_folder(path: str | os.PathLike[str], repair: str = "give another name") 
 
 
 def require_writable(folder: Path) -> None:
-    """Refuse a folder one cannot write to.
+    """Raise an error if a folder cannot be written to.
 
     Raises:
-        InputError: with the system's reason.
+        InputError: the folder is not writable; the message gives the system's reason.
     """
     probe = folder / f".probe-{os.getpid()}"
     try:
@@ -132,12 +133,12 @@ def require_writable(folder: Path) -> None:
 
 def _unwritable(path: Path, error: OSError) -> InputError:
     return InputError(
-        f"the folder {path} cannot be written to ({error.strerror}); give another folder, or change its rights"
+        f"the folder {path} cannot be written to ({error.strerror}); choose another folder, or change its permissions"
     )
 
 
 def numbered_folder(base: str | os.PathLike[str], name: str) -> Path:
-    """Make the first folder of base/name1, base/name2, … that is free."""
+    """Create the first of base/name1, base/name2, … that does not exist yet."""
     number = 1
     while True:
         path = Path(base) / f"{name}{number}"
@@ -146,7 +147,9 @@ def numbered_folder(base: str | os.PathLike[str], name: str) -> Path:
             path.mkdir()  # fails where another process was first
         except FileExistsError:
             if not Path(base).is_dir():
-                raise InputError(f"{base} is a file, so {path} cannot be made in it; give another folder") from None
+                raise InputError(
+                    f"{base} is a file, so the folder {path} cannot be created in it; choose another folder"
+                ) from None
             number += 1
             continue
         except OSError as error:
@@ -154,18 +157,18 @@ def numbered_folder(base: str | os.PathLike[str], name: str) -> Path:
         return new_folder(path)
 
 
-_TAKEN = "give another name (--name), or go on with the run in it (--resume)"
+_TAKEN = "give another name (--name), or continue that run (--resume)"
 
 
 def new_run_folder(base: str | os.PathLike[str] = "runs", name: str | None = None) -> Path:
-    """Make the folder of a new run, `base/name`.
+    """Create the folder of a new run, `base/name`.
 
     Args:
-        base: folder of all runs.
-        name: of this one; by default run1, run2, …: the first that is free.
+        base: the folder of all runs.
+        name: the name of this run; by default the first free one of run1, run2, …
 
     Raises:
-        InputError: it exists and is not empty, or cannot be written to.
+        InputError: the folder exists and is not empty, or cannot be written to.
     """
     if name is None:
         return numbered_folder(base, "run")
@@ -177,14 +180,14 @@ def new_run_folder(base: str | os.PathLike[str] = "runs", name: str | None = Non
 
 
 def new_run(path: str | os.PathLike[str]) -> Path:
-    """Make the folder of a new run and claim it, so that of two runs started at once one is refused.
+    """Create and claim the folder of a new run. If two runs are started at once, the second one is refused.
 
     Raises:
-        InputError: as for `new_folder`, or another run has just begun there.
+        InputError: as for `new_folder`, or another run has just started in this folder.
     """
     folder = new_folder(path, _TAKEN)
     try:
-        (folder / "metrics.jsonl").touch(exist_ok=False)  # either this process makes it, or another one has
+        (folder / "metrics.jsonl").touch(exist_ok=False)  # fails if another process has created it
     except FileExistsError:
         raise InputError(f"another run has just begun in {folder}; {_TAKEN}") from None
     except OSError as error:
@@ -193,10 +196,10 @@ def new_run(path: str | os.PathLike[str]) -> Path:
 
 
 def existing_run_folder(path: str | os.PathLike[str]) -> Path:
-    """The folder of a run to resume.
+    """Return the folder of a run to resume.
 
     Raises:
-        InputError: there is none, or it cannot be written to.
+        InputError: the folder does not exist or cannot be written to.
     """
     path = Path(path)
     if not path.is_dir():
@@ -206,7 +209,7 @@ def existing_run_folder(path: str | os.PathLike[str]) -> Path:
 
 
 def cpu_name() -> str:
-    """The processor's model name, as far as the system tells it."""
+    """The model name of the CPU, if the system provides it."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
@@ -217,7 +220,7 @@ def cpu_name() -> str:
 
 
 def environment(device: torch.device | str = "cpu", processes: int = 1) -> dict[str, Any]:
-    """What a run's numbers depend on besides data and recipe: versions, device, threads."""
+    """What the results of a run depend on besides data and recipe: versions, device, threads."""
     versions: dict[str, str | None] = {}
     for name in ("sightline", "torch", "numpy", "accelerate", "pillow", "kornia", "hotcoco"):
         try:
@@ -241,7 +244,7 @@ def environment(device: torch.device | str = "cpu", processes: int = 1) -> dict[
 
 
 def _program(path: str) -> str:
-    """The name of the running program: `python -m sightline` is called sightline, too."""
+    """The name of the running program; `python -m sightline` counts as sightline."""
     name = Path(path).name
     return "sightline" if name == "__main__.py" and Path(path).parent.name == "sightline" else name
 
@@ -249,9 +252,9 @@ def _program(path: str) -> str:
 def write_environment(
     folder: Path, device: torch.device | str, processes: int, facts: Mapping[str, Any] | None, resumed: bool
 ) -> None:
-    """Write `environment.json`: versions and device, what is trained on what ("run"), and the command.
+    """Write `environment.json`: versions, device, command, and the model and data of the run ("run").
 
-    A run that is resumed keeps what it began with; each resumption is added to "resumed", its command to "commands".
+    A resumed run keeps its first entries. Each resumption is appended to "resumed", and its command to "commands".
     """
     path = folder / "environment.json"
     now = environment(device, processes)
@@ -261,7 +264,7 @@ def write_environment(
         commands = before.get("commands", [before.get("command", [])])
         resumptions = before.get("resumed", [])
         if not isinstance(commands, list) or not isinstance(resumptions, list):
-            raise InputError(f"{path}: its commands are no list; correct or remove it")
+            raise InputError(f"{path}: the entries 'commands' and 'resumed' must be lists; correct or remove the file")
         again = {name: value for name, value in now.items() if before.get(name) != value}
         values = before | {"commands": [*commands, now["command"]], "resumed": [*resumptions, again]}
         values.setdefault("run", dict(facts or {}))
@@ -270,12 +273,12 @@ def write_environment(
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What a run's folder says of how it was begun.
+    """How a run was started, read from its folder.
 
     Attributes:
-        model: the catalog's name; None where it is not known.
-        arguments: of its builder.
-        trained_on: its data and images; None where no epoch was finished and nothing was written of them.
+        model: the model's name in the catalog; None if unknown.
+        arguments: the arguments of the model's builder.
+        trained_on: the record of its data; None if no epoch was finished and nothing was recorded.
     """
 
     model: str | None
@@ -284,10 +287,10 @@ class RunFacts:
 
 
 def run_facts(folder: Path) -> RunFacts:
-    """What a run's folder says of how it was begun: its last model's file, else its environment.json.
+    """Read how a run was started: from its last model file, else from environment.json.
 
     Raises:
-        InputError: a file of it cannot be read.
+        InputError: one of these files cannot be read.
     """
     from sightline.models.saving import metadata_of, model_and_arguments
     from sightline.training.trained_on import KEY, TrainedOn
@@ -316,5 +319,5 @@ def run_facts(folder: Path) -> RunFacts:
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write `values` as indented JSON."""
+    """Write `values` as indented JSON, UTF-8."""
     path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

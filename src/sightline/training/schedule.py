@@ -1,4 +1,4 @@
-"""The learning rate over a run, and the clock that says how far the run has come, by steps or by time."""
+"""The learning rate schedule, and the clock that measures the progress of a run by steps or by time."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from sightline.training.recipe import Recipe
 
 
 def learning_rate_factor(recipe: Recipe, step: int, progress: float) -> float:
-    """What the learning rate is multiplied by at one optimizer step.
+    """The factor of the learning rate at an optimizer step.
 
-    Linear warm-up (Goyal et al. 2017, section 2.2) times a cosine to zero (Loshchilov & Hutter 2017, section 3), or a
-    drop at each milestone, or one. Departure: the warm-up ends at a tenth of the run at the latest, however short.
+    Linear warm-up (Goyal et al. 2017, section 2.2) times the schedule: a cosine to zero (Loshchilov & Hutter 2017,
+    section 3), a drop at each milestone, or a constant. Departure: the warm-up takes at most a tenth of the run.
 
     Args:
         recipe: gives `schedule`, `warmup_steps`, `milestones` and `gamma`.
-        step: optimizer steps done before this one.
-        progress: how far the run has come, in [0, 1].
+        step: number of optimizer steps before this one.
+        progress: progress of the run, in [0, 1].
 
     Returns:
         A factor in [0, 1].
@@ -36,27 +36,28 @@ def learning_rate_factor(recipe: Recipe, step: int, progress: float) -> float:
 
 
 def set_learning_rate(optimizer: Any, recipe: Recipe, step: int, progress: float) -> float:
-    """Set the rate of every parameter group from its own base rate; returns the rate of the main group."""
+    """Set the learning rate of every parameter group from its base rate; return that of the main group."""
     factor = learning_rate_factor(recipe, step, progress)
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor
-    assert recipe.lr is not None  # filled in when the recipe was made
+    assert recipe.lr is not None  # Recipe fills in the default
     return recipe.lr * factor
 
 
 class Clock:
-    """How far a run has come: the share of its steps or, under a time budget, of its time, whichever is more.
+    """The progress of a run: the fraction of its steps or, with a time budget, of its time, whichever is larger.
 
-    With a budget the schedule follows the time itself rather than a number of steps guessed from the first few: it then
-    ends at zero on a machine that becomes slower or faster on the way, too. Time for the last validation is kept in
-    reserve: as long as the slowest so far, and before the first as long as training on as many images would take.
+    With a time budget the schedule follows the time itself, not a number of steps estimated from the first few. It
+    therefore ends at zero even if the machine becomes slower or faster during the run. Time for the last validation is
+    reserved: as much as the slowest validation so far took; before the first one, the time of training on as many
+    images.
 
     Args:
         recipe: gives `epochs` and `minutes`.
-        steps_per_epoch: optimizer steps an epoch.
-        validation_share: images looked at in one validation per image of a training epoch.
-        elapsed: seconds the run has taken before (a resumed run).
-        validation_seconds: of the slowest validation before, None if there was none.
+        steps_per_epoch: optimizer steps per epoch.
+        validation_share: images processed by one validation per training image of an epoch.
+        elapsed: seconds that the run took before it was resumed.
+        validation_seconds: duration of the slowest earlier validation; None if there was none.
         share: makes a number the same in all processes.
     """
 
@@ -81,16 +82,16 @@ class Clock:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the run began, without the time between an interruption and its resumption."""
+        """Seconds that the run has taken, without the time between an interruption and its resumption."""
         return time.monotonic() - self._began
 
     @property
     def remaining(self) -> float | None:
-        """Seconds that are left, as far as one can tell."""
+        """Estimated remaining seconds; None if unknown."""
         return self.elapsed * (1 / self.progress - 1) if self.progress > 0 else None
 
     def tick(self, step: int) -> float:
-        """Take the time after `step` optimizer steps; returns the progress in [0, 1]."""
+        """Update the progress after `step` optimizer steps; return it, in [0, 1]."""
         by_steps = 0.0 if self.total_epochs is None else step / (self.total_epochs * self.steps_per_epoch)
         if self.budget is None:
             self.progress = by_steps
@@ -101,10 +102,9 @@ class Clock:
         return self.progress
 
     def progress_at(self, epoch: int, share: float) -> float:
-        """How far the run has come when the share of an epoch is done: by its steps alone, or, where time is also
-        limited, by what more of the two is used up.
+        """The progress of the run at a fraction of an epoch, by steps or, with a time budget, by whichever is larger.
 
-        Of a run of a number of epochs it is a pure function, so that batches prepared ahead, or after a resumption,
+        Without a time budget this is a pure function, so that batches prepared ahead of time, or after a resumption,
         are the same.
         """
         by_steps = 0.0 if self.total_epochs is None else (epoch + share) / self.total_epochs
@@ -118,11 +118,11 @@ class Clock:
         return min(1.05 * seconds, 0.5 * self.budget)  # however slow validation is, half of the time is for training
 
     def validated(self, seconds: float) -> float:
-        """Remember how long a validation took; returns the seconds of the slowest."""
+        """Record the duration of a validation; return that of the slowest."""
         self.validation_seconds = max(seconds, self.validation_seconds or 0.0)
         return self.validation_seconds
 
     def epochs(self, first: int) -> Iterator[int]:
-        """The epochs that are left, from `first` on, until their number is reached or the time is over."""
+        """Yield the remaining epochs, starting at `first`, until their number is reached or time runs out."""
         numbers = itertools.count(first) if self.total_epochs is None else range(first, self.total_epochs)
         return itertools.takewhile(lambda _: not self.out_of_time, numbers)

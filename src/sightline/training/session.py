@@ -1,4 +1,4 @@
-"""What a training works with, set up in one place; `sightline.training.loop` reads the epochs from it."""
+"""All objects that a training needs, created in one place. `sightline.training.loop` runs the epochs."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from sightline.training.recipe import Recipe
 from sightline.training.records import Records
 from sightline.training.run import existing_run_folder, new_run
 from sightline.training.schedule import Clock
-from sightline.training.step import Step, Stepping
+from sightline.training.step import Step, StepModule
 from sightline.training.validation import Validate, Validation
 
-CLOSED = "augmentation {name}: from here on images are no longer combined; the training loss may jump, for it is theirs"
-"""What is said when the last part of the augmentation begins."""
+CLOSED = "augmentation {name}: images are no longer combined from here on; the training loss may jump"
+"""The message when augmentation switches to its last part."""
 
 
 @dataclass
@@ -37,22 +37,22 @@ class Session:
     """A training in progress.
 
     Attributes:
-        folder: of the run.
-        parts: recipe, model, optimizer, averaged weights and accelerator: all whose state a checkpoint holds.
-        state: where the run stands.
-        net: the model as `accelerate` has wrapped it.
-        optimizer: the optimizer as `accelerate` has wrapped it.
-        order: decides which images are in which batch.
-        loader: batches of training images with their targets.
-        batches: how many of them an epoch has, in each process.
-        validation: measures the model after an epoch.
-        records: the files of the run.
-        clock: how far the run is, and how much time is left.
-        guard: stops at the first loss that is not finite.
-        display: the progress that is shown.
-        budget: gives advice where the time is short.
-        interrupts: Ctrl-C.
-        closing: whether the augmentation was switched to that of the last part of the run; None if it has no such part.
+        folder: the run's folder.
+        parts: recipe, model, optimizer, averaged weights and accelerator: everything whose state a checkpoint holds.
+        state: the progress of the run.
+        net: the model as wrapped by `accelerate`.
+        optimizer: the optimizer as wrapped by `accelerate`.
+        order: decides which images form which batch.
+        loader: yields batches of training images and targets.
+        batches: batches per epoch and process.
+        validation: computes the validation metrics.
+        records: writes the files of the run.
+        clock: measures progress and remaining time.
+        guard: stops training at the first loss that is not finite.
+        display: shows progress.
+        budget: warns if the time budget is too short.
+        interrupts: handles Ctrl-C.
+        closing: whether augmentation has switched to its last part; None if the augmentation has no such part.
     """
 
     folder: Path
@@ -81,16 +81,16 @@ class Session:
         return self.parts.accelerator
 
     def share_of_step(self, loss: Tensor) -> Tensor:
-        """A batch's loss such that an optimizer step sees the mean over its batches.
+        """Scale a batch's loss so that the optimizer step uses the mean over its batches.
 
-        accelerate divides by `accumulate`, but the last group of an epoch may be smaller.
+        accelerate divides by `accumulate`, but the last group of batches of an epoch may be smaller.
         """
         accumulate = self.recipe.accumulate
         group = min(accumulate, self.batches - self.state.batch // accumulate * accumulate)
         return loss if group == accumulate else loss * (accumulate / group)
 
     def count_step(self, epoch: int, losses: Mapping[str, float]) -> None:
-        """Note that the optimizer has made a step: average the weights, take the time, show it."""
+        """Update everything that follows an optimizer step: averaged weights, clock, display, Ctrl-C."""
         self.state.step += 1
         if self.parts.ema is not None:
             self.parts.ema.update(self.parts.model)
@@ -100,7 +100,7 @@ class Session:
         self.interrupts.check()
 
     def validate(self, epoch: int) -> dict[str, Any]:
-        """The columns of an epoch's validation; empty where the epoch is not validated."""
+        """Return the validation columns of an epoch; empty if the epoch is not validated."""
         last = self.clock.out_of_time or epoch + 1 == self.recipe.epochs
         if not self.validation or not (last or (epoch + 1) % self.recipe.validate_every == 0):
             return {}
@@ -109,11 +109,11 @@ class Session:
         with self.interrupts.allowed():
             metrics = devices.on_main(self.accelerator, lambda: self.validation.metrics(self.parts.weights))
         self.state.validation_seconds = self.clock.validated(self.clock.elapsed - began)
-        self.clock.tick(self.state.step)  # time kept for a validation that took less is there to train in
+        self.clock.tick(self.state.step)  # if validation was faster than expected, the time is used for training
         return metrics
 
     def closed(self, epoch: int) -> bool | None:
-        """Whether the last batch of an epoch was of the augmentation's last part, which is said once."""
+        """Return whether the epoch ended with the last part of the augmentation; the switch is reported once."""
         if self.order.closing is None:
             return None
         before, self.closing = self.closing, self.order.closing(epoch, self.order.count - 1)
@@ -141,7 +141,7 @@ def set_up(
     device: str | None,
     facts: Mapping[str, Any] | None,
 ) -> Session:
-    """A session that begins, or goes on where the run in `folder` stopped; arguments and errors as for `fit`."""
+    """Create the session of a new run, or of the run to resume in `folder`. Arguments and errors are those of `fit`."""
     require_fitting(model, data, validation)
     remember(model, data)
     validation = scaled_as_learnt(model, validation)
@@ -158,7 +158,7 @@ def set_up(
     records = Records(folder, parts, state, save, measured, facts, resume, lower_is_better)
     devices.start_trackers(accelerator, recipe)
     if not resume:
-        checkpoint.save_checkpoint(folder, state, parts)  # what an interruption of the first epoch goes back to
+        checkpoint.save_checkpoint(folder, state, parts)  # the state to return to if the first epoch is interrupted
 
     gpu = accelerator.device.type == "cuda"
     order = EpochBatches(len(data), recipe.batch_size, recipe.seed)
@@ -167,12 +167,12 @@ def set_up(
     if validation is not None:
         sequential = EpochBatches(len(validation), recipe.batch_size, recipe.seed, shuffle=False)
         val_loader = make_loader(validation, sequential, None, recipe.workers, gpu, persistent=False)
-    trained = model if step is None else Stepping(model, step)
+    trained = model if step is None else StepModule(model, step)
     net, prepared, loader = accelerator.prepare(trained, optimizer, loader)
     clock = Clock(
         recipe,
         steps_per_epoch=-(-len(loader) // recipe.accumulate),
-        # an image is looked at once or twice, and forward only, a third of a training step
+        # Validation runs the forward pass only, a third of a training step, once or (with metrics) twice per image.
         validation_share=len(validation or ()) / len(data) * (1 if validate is None else 2) / 3,
         elapsed=state.elapsed,
         validation_seconds=state.validation_seconds,

@@ -1,4 +1,4 @@
-"""What a training does with a batch, where that is not simply `model(images, targets)`."""
+"""Training steps other than `model(images, targets)`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ Step = Callable[[Any, Sequence[Tensor], Sequence[Any]], dict[str, Tensor]]
 """(model, images, targets) → scalar losses by name."""
 
 
-class Stepping(nn.Module):
-    """A model whose forward pass is a step, so that whatever wraps it (mixed precision, processes) wraps the step.
+class StepModule(nn.Module):
+    """Wraps a model so that its forward pass computes the losses of a training step.
+
+    What wraps this module (mixed precision, several processes) then also wraps the step.
 
     Args:
-        model: whose parameters are trained.
-        step: gives the losses of a batch.
+        model: the model whose parameters are trained.
+        step: computes the losses of a batch.
     """
 
     def __init__(self, model: nn.Module, step: Step):
@@ -24,5 +26,5 @@ class Stepping(nn.Module):
         self.model, self.step = model, step
 
     def forward(self, images: Sequence[Tensor], targets: Sequence[Any]) -> dict[str, Tensor]:
-        """Losses by name."""
+        """Return the losses by name."""
         return self.step(self.model, images, targets)

@@ -1,7 +1,7 @@
 """Which images a model was trained on: a record that is saved with the run and in the model's file.
 
-It says where the data lies, how it was divided, and what each image is known by, so that a model is not measured on its
-own training images by accident.
+It holds the path of the data, its division, and a key for each image, so that a model is not evaluated on its own
+training images by accident.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sightline.models.model import Model
 from sightline.words import are, counted
 
 KEY = "trained_on"
-"""The entry of a model's metadata."""
+"""The entry of the record in a model's metadata."""
 PARTS = ("train", "val", "test")
 
 log = logging.getLogger("sightline")
@@ -30,16 +30,16 @@ log = logging.getLogger("sightline")
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """What a model was trained on, validated on, and never saw.
+    """A record of the images that a model was trained and validated on, and those set aside for testing.
 
     Attributes:
         opened: the arguments of `open_dataset` that open the data again; empty for data in memory.
-        format: the data's format.
-        division: "seed" and "shares" of splits that were made for the training; empty where the data has its own.
-        parts: "train", "val" and "test", those there were: the keys of their images.
-        earlier: keys of images that the model had been trained on before.
-        known: False where the training images have no keys, such as a torch Dataset's.
-        labels: "train" and "val": what their labels are known by; empty in older records.
+        format: the format of the data.
+        division: "seed" and "shares" if training divided the data; empty if the data has its own splits.
+        parts: the keys of the images of "train", "val" and "test", as far as these exist.
+        earlier: keys of images that the model was trained on before.
+        known: False if the training images have no keys, such as those of a PyTorch dataset.
+        labels: fingerprints of the labels of "train" and "val"; empty in older records.
     """
 
     opened: Mapping[str, Any] = field(default_factory=dict)
@@ -52,11 +52,11 @@ class TrainedOn:
 
     @property
     def path(self) -> str | None:
-        """Where the data was; None in memory."""
+        """The path of the data; None for data in memory."""
         return self.opened.get("path")
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The record as JSON values."""
         return {
             "opened": dict(self.opened),
             "format": self.format,
@@ -69,61 +69,62 @@ class TrainedOn:
 
     @classmethod
     def from_dict(cls, values: Any, source: str = "the model's file") -> TrainedOn:
-        """What `to_dict` made.
+        """Read what `to_dict` returned.
 
         Raises:
-            InputError: it is something else; the sentence names the entry.
+            InputError: the values are not such a record; the message names the entry.
         """
         try:
             tables = [values[name] for name in ("opened", "division", "parts")]
             if not all(isinstance(table, dict) for table in tables) or not isinstance(values["known"], bool):
-                raise InputError("it is no record of a training")
+                raise InputError("it is not the record of a training")
             opened, division, parts = tables
             if not all(isinstance(opened.get(name, ""), str) for name in ("path", "format", *PARTS, "images")):
-                raise InputError("where the data was opened is no text")
+                raise InputError("the arguments that opened the data are not strings")
             read = {name: ImageKeys.from_dict(keys) for name, keys in parts.items() if name in PARTS}
             earlier = ImageKeys.from_dict(values["earlier"])
             labels = values.get("labels", {})
             if not isinstance(labels, dict):
-                raise InputError("what the labels are known by is no table")
+                raise InputError("the fingerprints of the labels are not an object")
             return cls(opened, str(values["format"]), division, read, earlier, values["known"], labels)
         except (KeyError, TypeError, InputError) as error:
             why = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
             raise InputError(
-                f"{source}: its entry {KEY!r} cannot be read ({why}); take the file as it was saved"
+                f"{source}: its entry {KEY!r} cannot be read ({why}); use the file as it was saved"
             ) from None
 
     def roles(self, keys: ImageKeys) -> np.ndarray:
-        """What each image was in the training: "train", "val", "test", or "" for one that was not there.
+        """The split of each image in the training: "train", "val", "test", or "" for images that were not part of it.
 
-        An image is the same where its file lies at the same place, else where its content is the same; what was trained
-        on counts first.
+        Two images are the same if their files have the same path, or else if their contents are equal. If an image
+        matches several splits, "train" takes precedence.
         """
         roles = np.full(len(keys), "", dtype="<U5")
-        for kind in ("contents", "places"):  # the place decides, and of places the training
+        for kind in ("contents", "places"):  # the path overrides the content, and "train" the other splits
             for name in reversed(PARTS):
                 if name in self.parts:
                     roles[found_in(getattr(keys, kind), getattr(self.parts[name], kind))] = name
         return roles
 
     def learnt(self, keys: ImageKeys) -> np.ndarray:
-        """bool [n]: images whose content, or whose file, was trained on, now or before."""
+        """bool [n]: whether an image was trained on, now or before, judged by its content or path."""
         train = self.parts.get("train", ImageKeys.empty()).joined(self.earlier)
         return found_in(keys.contents, train.contents) | found_in(keys.places, train.places)
 
     def names_alike(self, keys: ImageKeys) -> int:
-        """How many images have a training image's name, but are not known by content or place."""
+        """The number of images with the name of a training image but another path and content."""
         train = self.parts.get("train", ImageKeys.empty())
         return int((found_in(keys.names, train.names) & (self.roles(keys) == "")).sum())
 
 
 def record(train: Any, validation: Any, model: Model) -> TrainedOn:
-    """The record of a training that begins.
+    """Create the record of a new training.
 
     Args:
-        train: its images: a dataset (a split of one is asked for its split "test", too), joint data, or others.
-        validation: as well, or None.
-        model: whose earlier training counts, too.
+        train: the training data: a dataset (if it is a split, the split "test" is recorded too), joint data, or other
+            data.
+        validation: the validation data, or None.
+        model: the model; its earlier training is recorded too.
     """
     pieces = [piece for piece in getattr(train, "parts", (train,)) if isinstance(piece, Dataset)]
     parts: dict[str, ImageKeys] = {}
@@ -150,8 +151,8 @@ def record(train: Any, validation: Any, model: Model) -> TrainedOn:
     both = int(found.learnt(parts["val"]).sum()) if "val" in parts else 0
     if both:
         log.warning(
-            "%d of the %d validation images are trained on, too, so validation cannot tell how good the model is on "
-            "others; name other images for it, or run `sightline check DATA`",
+            "%d of the %d validation images are also training images, so validation does not measure how well the "
+            "model generalises; choose other validation images, or run `sightline check DATA`",
             both,
             len(parts["val"]),
         )
@@ -159,11 +160,11 @@ def record(train: Any, validation: Any, model: Model) -> TrainedOn:
 
 
 def resumed(before: TrainedOn | None, now: TrainedOn) -> TrainedOn:
-    """The record of a run that goes on: as it was where the images are the same; else what was learnt before counts.
+    """The record of a resumed run: the earlier record if the images are the same; otherwise a new one that includes it.
 
     Args:
-        before: of the run to resume; None for a run that begins.
-        now: of the images it goes on with.
+        before: the record of the run to resume; None for a new run.
+        now: the record of the current images.
     """
     learnt = None if before is None else before.parts.get("train")
     if before is None or learnt is None:
@@ -176,11 +177,11 @@ def resumed(before: TrainedOn | None, now: TrainedOn) -> TrainedOn:
 
 
 def changes(before: TrainedOn | None, now: TrainedOn) -> list[str]:
-    """What has changed of the images and labels since a run began, a sentence each.
+    """List changes of the images and labels since a run began, one sentence each.
 
     Args:
-        before: the record of the run to resume; None for a run that begins.
-        now: of the images it goes on with.
+        before: the record of the run to resume; None for a new run.
+        now: the record of the current images.
     """
     said = []
     for name, title in (("train", "training"), ("val", "validation")):
@@ -191,7 +192,7 @@ def changes(before: TrainedOn | None, now: TrainedOn) -> list[str]:
         replaced = int((~known & found_in(new.places, old.places)).sum())
         added = int((~known & ~found_in(new.places, old.places)).sum())
         gone = int((~found_in(old.contents, new.contents) & ~found_in(old.places, new.places)).sum())
-        for count, what in ((replaced, "replaced"), (added, "added"), (gone, "taken away")):
+        for count, what in ((replaced, "replaced"), (added, "added"), (gone, "removed")):
             if count:
                 verb = "was" if count == 1 else "were"
                 said.append(f"{counted(count, f'{title} image')} {verb} {what} since the run began")
@@ -202,16 +203,16 @@ def changes(before: TrainedOn | None, now: TrainedOn) -> list[str]:
 
 
 def of(model: Model) -> TrainedOn | None:
-    """The record of a model's training; None where it has none.
+    """The record of a model's training; None if it has none.
 
     Raises:
-        InputError: what its file holds in that place is no such record.
+        InputError: the entry in the model's file is not such a record.
     """
     return TrainedOn.from_dict(model.metadata[KEY]) if KEY in model.metadata else None
 
 
 def of_run(folder: Path) -> TrainedOn | None:
-    """The record of a run, from its model's file; None where it has no model or no record."""
+    """The record of a run, read from its model file; None if it has no model or no record."""
     from sightline.models.saving import metadata_of
 
     if not any((folder / f"{name}.safetensors").is_file() for name in ("best", "last")):
@@ -220,15 +221,15 @@ def of_run(folder: Path) -> TrainedOn | None:
     return TrainedOn.from_dict(values[KEY], str(folder)) if KEY in values else None
 
 
-def as_before(data: Dataset, known: TrainedOn, sayings: list[str]) -> tuple[Dataset, Dataset | None] | None:
-    """The training and validation images that a run had, for its resumption; None where they cannot be told.
+def as_before(data: Dataset, known: TrainedOn, messages: list[str]) -> tuple[Dataset, Dataset | None] | None:
+    """The training and validation images of a run to resume; None if they cannot be determined.
 
     The second is None for a run without validation.
 
     Args:
-        data: the whole dataset as it is now.
-        known: of the run.
-        sayings: gets a sentence where images were added or have gone since.
+        data: the whole dataset in its current state.
+        known: the record of the run.
+        messages: a sentence is appended if images were added or removed since.
     """
     names = [name for name in ("train", "val") if name in known.parts]
     if not known.known or "train" not in names:
@@ -240,28 +241,28 @@ def as_before(data: Dataset, known: TrainedOn, sayings: list[str]) -> tuple[Data
     lost = sum(len(known.parts[name]) - len(part) for name, part in found.items())
     new = int((roles == "").sum())
     if lost > 0:
-        sayings.append(f"{counted(lost)} of the run {are(lost)} no longer in the data")
+        messages.append(f"{counted(lost)} of the run {are(lost)} no longer in the data")
     if new:
-        sayings.append(f"{counted(new)} {are(new)} new since the run began and left out")
+        messages.append(f"{counted(new)} {are(new)} new since the run began and left out")
     return found["train"], found.get("val")
 
 
 def open_again(known: TrainedOn | None, source: str) -> Dataset:
-    """The data of a training, opened as it was.
+    """Open the data of a training again, with the same arguments.
 
     Args:
-        known: the record.
+        known: the record of the training.
         source: the run or file, for messages.
 
     Raises:
-        InputError: it is not known where the data lies, or it is not there any more.
+        InputError: the path of the data is unknown or no longer exists.
     """
     from sightline.data.formats import open_dataset
 
     if known is None or known.path is None:
-        raise InputError(f"{source} does not say where its data is; name the data's folder or file, too")
+        raise InputError(f"{source} does not record where its data is; give the folder or file of the data too")
     if not os.path.exists(known.path):
-        raise InputError(f"the data of {source} was {known.path}, which is not there; name the data's folder or file")
+        raise InputError(f"the data of {source} was {known.path}, which no longer exists; give the folder or file")
     arguments = {name: value for name, value in known.opened.items() if name in _ARGUMENTS}
     return open_dataset(**arguments)
 

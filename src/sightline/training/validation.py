@@ -1,4 +1,4 @@
-"""The validation of an epoch: the mean loss, and whatever metrics the caller asks for."""
+"""The validation of an epoch: the mean loss, and the metrics that the caller computes."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ Validate = Callable[[Model], Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Validation:
-    """What is measured after an epoch; false where that is nothing.
+    """Computes the validation metrics of an epoch; false if there is nothing to validate.
 
     Attributes:
         loader: batches of the validation set, or None.
-        validate: further metrics, or None; its None values are those that are not available.
+        validate: computes further metrics, or None; a value of None marks a metric that is not available.
         accelerator: gives device and precision.
-        seed: of what validation draws.
-        step: gives the losses of a batch; None for `model(images, targets)`.
+        seed: seed of the randomness during validation.
+        step: computes the losses of a batch; None for `model(images, targets)`.
     """
 
     loader: DataLoader[Any] | None
@@ -44,12 +44,12 @@ class Validation:
         return self.loader is not None or self.validate is not None
 
     def metrics(self, model: Model) -> dict[str, Any]:
-        """val/loss on the validation set (if there is one) and what `validate` returns (if given), in eval mode.
+        """Return val/loss on the validation set and the metrics of `validate`, in eval mode.
 
         Batch norm uses its running statistics, dropout is off, and losses that sample draw the same samples each time.
 
         Args:
-            model: the weights to look at; its mode is put back afterwards.
+            model: the model to validate; its mode is restored afterwards.
         """
         values: dict[str, Any] = {}
         training = model.training
