@@ -16,7 +16,7 @@ from sightline.data.scenes import write_scenes
 from sightline.errors import InputError
 from sightline.models.detection.r_cnn import RCNNSettings
 from sightline.training.alternating import STEPS
-from sightline.verbs.parts import learnt_and_held_out
+from sightline.verbs.parts import training_and_validation
 from sightline.verbs.train import remove_unless_begun
 
 NAME, TINY = "ssdlite320_mobilenet_v2", {"image_size": 96}
@@ -138,9 +138,9 @@ def test_whole_datasets_and_paths_give_their_splits(folder, tmp_path):
     held_out = {len(sl.evaluate(model, given, progress=False).image_iou) for given in (folder, str(folder), data)}
     assert held_out == {parts["test"]}
     assert len(sl.evaluate(model, data[:], progress=False).image_iou) == len(data)
-    learnt = learnt_and_held_out(data, None, 0, None, [])
+    learnt = training_and_validation(data, None, 0, None, [])
     assert [len(part) for part in learnt] == [parts["train"], parts["val"]]
-    assert [len(part) for part in learnt_and_held_out(data[:], data["val"], 0, None, [])] == [
+    assert [len(part) for part in training_and_validation(data[:], data["val"], 0, None, [])] == [
         len(data),
         parts["val"],
     ]

@@ -234,7 +234,7 @@ class TestVerbs:
 
     def test_train_shows_its_epochs_where_not_asked_to_be_silent(self, solids):
         outcome = done("train", solids, *TINY[:-1], "--epochs", 1, "--no-report", "--augmentation", "light")
-        assert "10 images to train on, 4 to validate on; Classes(5: sphere, box, cylinder, cone, ring)" in outcome.err
+        assert "10 training images, 4 validation images; Classes(5: sphere, box, cylinder, cone, ring)" in outcome.err
         assert "epoch 1/1  loss " in outcome.err
 
     def test_train_s_own_choice_of_model_and_numbers(self, solids):
@@ -395,7 +395,7 @@ class TestVerbs:
         assert len(list(Path("out/run1/pictures").glob("*.png"))) == 12
         assert Path("out/run1/report.html").is_file()
         again = done("demo", "out", "--minutes", 0.01).out
-        assert "out/scenes is there already and is used again" in again
+        assert "out/scenes exists and is used again" in again
         assert Path("out/run2/report.html").is_file()
 
 
@@ -681,7 +681,7 @@ class TestMistakes:
             (["--arg", "classes=3"], "the classes are those of the data; leave it out"),
             (["--model", "ssdlite320"], "there is no model 'ssdlite320'; did you mean ssdlite320_mobilenet_v"),
             (["--model", "qqq"], "there is no model 'qqq'; `sightline models` lists them"),
-            (["--model", "resnet18"], "the model is one of classification, but the labels of the training set are"),
+            (["--model", "resnet18"], "the model is a classification model, but the labels of the training set are"),
             (["--device", "cuda:99"], "device is 'cuda:99', but this machine does not have it; it has cpu"),
             (["--tracker", "tensorbored"], "unknown tracker 'tensorbored'; did you mean 'tensorboard'?"),
             (["--train", "nope"], "there is no nope in "),
@@ -697,7 +697,7 @@ class TestMistakes:
         for arguments, sentence in {
             ("look", solids, "-n", 0): "n is 0, but it must be a whole number of at least 1",
             ("look", solids, "--augmentation", "x"): "unknown augmentation recipe 'x'; choose one of none",
-            ("look", solids, "-o", "a.foo"): "a.foo: a picture cannot be written as .foo; give .png",
+            ("look", solids, "-o", "a.foo"): "a.foo: an image cannot be written as .foo; use .png",
             ("look", solids, "-o", "no/a.png"): "no/a.png: there is no folder no; make it first",
             ("look", solids, "--split", "x"): "there is no split 'x'; there are: train, val, test",
             ("check", solids, "--fix", "mend"): "--fix is 'mend', but broken boxes can be repaired by clip or drop",

@@ -97,7 +97,7 @@ def test_convert_maps_and_divides(folder: Path, tmp_path: Path):
     assert {data.image_name(i): data.split_of(i) for i in range(10)} == places
     code, said = run("convert", tmp_path / "out", tmp_path / "again", "--to", "coco", "--split", "80/20")
     assert code == 2
-    assert "error: the data is divided already (train, val, test), and --split would mix these" in said
+    assert "error: the data already has splits (train, val, test), and --split would mix their images" in said
 
 
 def test_convert_without_splits_says_what_stands_in(folder: Path, tmp_path: Path):

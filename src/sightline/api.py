@@ -1,6 +1,6 @@
-"""The verbs of the library: what the package's own parts do, put together as a user asks for it.
+"""The verbs of the library: complete jobs such as `train` and `evaluate`, built from the parts of the package.
 
-The command line calls the same functions. Each verb has a module in `sightline.verbs`; they alone look into
+The command line calls the same functions. Each verb has a module in `sightline.verbs`; only these modules read
 `sightline.tasks.TASKS`.
 """
 
@@ -14,7 +14,7 @@ from sightline.verbs.evaluate import evaluate, measure
 from sightline.verbs.look import anchors, contact_sheet, look
 from sightline.verbs.predict import predict, predict_to_folder
 from sightline.verbs.prepare import prepare
-from sightline.verbs.report import renew_report
+from sightline.verbs.report import update_report
 from sightline.verbs.report import write_report as _write_report
 from sightline.verbs.train import train, train_prepared
 
@@ -30,10 +30,10 @@ __all__ = [
     "predict",
     "predict_to_folder",
     "prepare",
-    "renew_report",
     "scenes",
     "train",
     "train_prepared",
+    "update_report",
     "write_report",
 ]
 

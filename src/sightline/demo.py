@@ -1,6 +1,6 @@
-"""The main job from end to end on rendered scenes: data → check → train → evaluate → look → predict → save.
+"""The whole workflow on rendered scenes: data → check → train → evaluate → look → predict → save.
 
-What `make demo` and `sightline demo` run. It is written with the public functions, as a user would.
+`make demo` and `sightline demo` run it. It uses the public functions only, as a user would.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ SMALL: dict[str, Any] = {
     "proposals": ProposalSettings(samples=64, before_nms=(200, 200), after_nms=(100, 100)),
     "boxes": BoxSettings(samples=48),
 }
-"""What makes the detector small enough to learn from scratch on two cores while one watches."""
+"""Settings that make the detector small enough to learn from scratch on two cores in a few minutes."""
 
 
 def demo(out: str | Path = "demo", minutes: float = 4.2) -> Path:
-    """Render scenes, train a detector from scratch for `minutes`, measure it on scenes it never saw, write pictures.
+    """Render scenes, train a detector from scratch, evaluate it on unseen scenes, and draw its predictions.
 
     Args:
-        out: folder for everything: scenes/, run1/ (run2/ the next time), and in it report.html, pictures/, model file.
-        minutes: of training.
+        out: the folder for all files: scenes/, run1/ (then run2/, …) with report.html, pictures/ and the model.
+        minutes: training time.
 
     Returns:
         The run's folder.
 
     Raises:
-        InputError: the folder cannot be used, or `minutes` is no time.
+        InputError: the folder cannot be used, or `minutes` is not a positive number.
     """
     import torch
 
     out = Path(out)
-    sl.Recipe.from_dict(recipe(minutes), "the demo")  # refuses minutes that are none, before anything is made
+    sl.Recipe.from_dict(recipe(minutes), "the demo")  # checks `minutes` before anything is written
     began = perf_counter()
     _step("1. render scenes with exact labels")
     data = sl.open_dataset(_scenes(out / "scenes"))
@@ -78,12 +78,12 @@ def demo(out: str | Path = "demo", minutes: float = 4.2) -> Path:
         sl.draw(picture, found, size=480).save(pictures / picture.name)
     sl.contact_sheet(data["train"], "light", n=12).save(run.folder / "training_images.png")
     file = sl.save(run.model, run.folder / "solids.safetensors")
-    print(f"{file}: one file, {file.stat().st_size / 1e6:.1f} MB; sl.load({str(file)!r}) brings the model back")
+    print(f"{file}: one file, {file.stat().st_size / 1e6:.1f} MB; load the model with sl.load({str(file)!r})")
 
     scenes = out / "scenes"
     print(
         f"\nDone in {(perf_counter() - began) / 60:.1f} minutes: "
-        f"AP50 {result.metrics['AP50']:.3f} on {len(test)} scenes not trained on.\n"
+        f"AP50 {result.metrics['AP50']:.3f} on {len(test)} test scenes.\n"
         f"  report    {run.folder / 'report.html'}\n"
         f"  pictures  {pictures}\n"
         "Next, with your own images and labels (COCO, VOC or YOLO) in place of the scenes:\n"
@@ -95,7 +95,7 @@ def demo(out: str | Path = "demo", minutes: float = 4.2) -> Path:
 
 
 def recipe(minutes: float) -> dict[str, Any]:
-    """Numbers for a short training from scratch: a high learning rate, and little validation."""
+    """Settings for a short training from scratch: a high learning rate, and little validation."""
     return {
         "minutes": minutes,
         "batch_size": 4,
@@ -112,7 +112,7 @@ def _scenes(folder: Path) -> Path:
     from sightline.data.scenes import write_scenes
 
     if folder.is_dir() and any(folder.iterdir()):
-        print(f"{folder} is there already and is used again")
+        print(f"{folder} exists and is used again")
         return folder
     return write_scenes(folder, SCENES["train"], SCENES["val"], SCENES["test"], SIZE, seed=0)
 

@@ -1,4 +1,4 @@
-"""What this machine and installation can do, what is missing, and what would get in the way."""
+"""Check what this machine and installation support, what is missing, and what would cause problems."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _SHARED_MEMORY = 256 * 2**20
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at.
+    """The result of one check.
 
     Attributes:
         group: "versions", "devices", "places" or "extras".
-        name: what was looked at.
-        status: "ok"; "note" (good to know); "warning" (something will be slow or fail); "error" (does not work).
+        name: what was checked.
+        status: "ok"; "note" (useful to know); "warning" (something will be slow or fail); "error" (does not work).
         value: what was found.
-        advice: what to do, empty where there is nothing to do.
+        advice: what to do; empty if nothing needs to be done.
     """
 
     group: str
@@ -42,11 +42,11 @@ class Check:
 
 
 class Checks(list[Check]):
-    """The checks of `doctor`; printed, they are a table."""
+    """The checks of `doctor`; `print` shows them as a table."""
 
     @property
     def ok(self) -> bool:
-        """Whether Sightline can work here: no check is an error."""
+        """Whether Sightline can run here: no check is an error."""
         return all(check.status != "error" for check in self)
 
     def __str__(self) -> str:
@@ -67,10 +67,10 @@ class Checks(list[Check]):
 
 
 def doctor(folder: str | os.PathLike[str] = ".") -> Checks:
-    """Look at versions, devices, threads, write access, and what is missing for which extra. Changes nothing.
+    """Check versions, devices, threads, write access, and the packages of each extra. Nothing is changed.
 
     Args:
-        folder: where runs would be written.
+        folder: the folder where runs would be written.
 
     Returns:
         A list of `Check`; `print(doctor())` shows it as a table.
@@ -91,14 +91,14 @@ def _versions() -> list[Check]:
 
 
 def _requirements() -> list[tuple[str, str, str | None]]:
-    """(name, version specifier, extra or None) of everything the installed package asks for on this machine."""
+    """(name, version specifier, extra or None) of all requirements of the installed package on this machine."""
     from packaging.requirements import Requirement
 
     found: list[tuple[str, str, str | None]] = []
     try:
         distribution = metadata.distribution("sightline")
     except metadata.PackageNotFoundError:
-        return found  # run from its source folder without being installed
+        return found  # run from the source folder without being installed
     extras = distribution.metadata.get_all("Provides-Extra") or []
     for text in distribution.requires or []:
         requirement = Requirement(text)
@@ -123,7 +123,7 @@ def _installed(group: str, name: str, specifier: str, otherwise: Status, advice:
 
 
 def _torchvision() -> Check:
-    """torchvision is not used; a copy made for another torch breaks the imports of other libraries, though."""
+    """torchvision is not used, but a copy built for another version of torch breaks the imports of other libraries."""
     from packaging.requirements import Requirement
 
     name = "torchvision"
@@ -138,7 +138,7 @@ def _torchvision() -> Check:
                 "versions",
                 name,
                 "warning",
-                f"{version} was made for torch{requirement.specifier}, but torch is {ours}: importing it will fail",
+                f"{version} was built for torch{requirement.specifier}, but torch is {ours}: importing it will fail",
                 "pip uninstall torchvision: Sightline does not need it, and a broken one breaks other libraries",
             )
     return Check("versions", name, "ok", f"{version}, not needed")
@@ -148,7 +148,7 @@ def _devices() -> list[Check]:
     cores, threads = _usable_cores(), torch.get_num_threads()
     checks = [Check("devices", "cpu", "ok", f"{cpu_name()}, {cores} of {os.cpu_count()} cores usable")]
     if threads > cores:
-        advice = f"set OMP_NUM_THREADS={cores}: more threads than cores wait for each other"
+        advice = f"set OMP_NUM_THREADS={cores}: more threads than cores slow each other down"
         checks.append(Check("devices", "threads", "warning", f"{threads} for {cores} cores", advice))
     else:
         checks.append(Check("devices", "threads", "ok", str(threads)))
@@ -157,7 +157,7 @@ def _devices() -> list[Check]:
     if memory is not None:
         total, free = memory
         status: Status = "warning" if free < 2 * 2**30 else "ok"
-        advice = "free some, or train with a small batch_size and workers 0" if status == "warning" else ""
+        advice = "free some memory, or train with a small batch_size and workers 0" if status == "warning" else ""
         checks.append(Check("devices", "memory", status, f"{_size(free)} free of {_size(total)}", advice))
     if os.path.isdir("/dev/shm"):
         free = shutil.disk_usage("/dev/shm").free
@@ -173,8 +173,8 @@ def _wait_policy(cores: int) -> Check:
     if policy.upper() == "PASSIVE":
         return Check("devices", "OMP_WAIT_POLICY", "ok", policy)
     advice = (
-        "set OMP_WAIT_POLICY=PASSIVE before Python starts where other work shares the cores: spinning threads can make "
-        "small operations a hundred times slower there"
+        "set OMP_WAIT_POLICY=PASSIVE before Python starts if other programs use the same cores: spinning threads can "
+        "make small operations a hundred times slower"
     )
     value = f"{policy or 'not set'}, load {load:.1f} on {cores} cores"
     return Check("devices", "OMP_WAIT_POLICY", "warning" if load > cores else "note", value, advice)
@@ -187,7 +187,7 @@ def _usable_cores() -> int:
 
 
 def _memory() -> tuple[int, int] | None:
-    """(total, available) bytes, where the system tells."""
+    """(total, available) bytes; None if the system does not provide them."""
     try:
         entries = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
         return tuple(int(entries[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable"))  # type: ignore[return-value]
@@ -208,7 +208,7 @@ def _cuda() -> Check:
     if torch.version.cuda is None:
         advice = "install a CUDA build of torch: https://pytorch.org/get-started"
         return Check("devices", "cuda", "warning", "there is an NVIDIA driver, but this torch is a CPU build", advice)
-    advice = "see whether nvidia-smi lists the GPU and its driver is new enough for this CUDA"
+    advice = "check that nvidia-smi lists the GPU and that its driver is new enough for this CUDA version"
     return Check(
         "devices", "cuda", "warning", f"torch is built for CUDA {torch.version.cuda}, but finds no GPU", advice
     )
@@ -230,12 +230,12 @@ def _places(folder: Path) -> list[Check]:
 
 
 def _place(name: str, path: Path) -> Check:
-    """Whether one can write there; a folder that does not exist is judged by its nearest parent that does."""
+    """Check write access; for a folder that does not exist, that of its nearest existing parent."""
     path = path.expanduser().absolute()
     there = next(parent for parent in (path, *path.parents) if parent.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         variable = {"weights cache": "TORCH_HOME", "Hugging Face cache": "HF_HOME"}.get(name)
-        advice = f"point {variable} to a folder you may write to" if variable else "work in a folder you may write to"
+        advice = f"set {variable} to a writable folder" if variable else "work in a writable folder"
         return Check("places", name, "error" if variable is None else "warning", f"{path} cannot be written to", advice)
     free = shutil.disk_usage(there).free
     if free < _FREE_SPACE:

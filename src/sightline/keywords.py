@@ -1,4 +1,4 @@
-"""Keywords that callers give: those that are not known are refused with the ones that are."""
+"""Check keyword arguments; for an unknown one, the error suggests the closest known name."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _R = TypeVar("_R")
 
 
 class UnknownKeyword(InputError, TypeError):
-    """A function was called with a keyword it does not have; the message names the nearest, and all it has."""
+    """A function was called with an unknown keyword; the message names the closest one and lists all."""
 
 
 def checked_keywords(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """The same function; a keyword that it does not have is refused with the ones it has."""
+    """Decorate a function so that an unknown keyword raises `UnknownKeyword`."""
     known = [name for name in inspect.signature(function).parameters if name != "self"]
 
     @functools.wraps(function)
@@ -31,10 +31,10 @@ def checked_keywords(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 
 def require_known(function: str, given: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse keywords that are not known.
+    """Check that all given keywords are known.
 
     Raises:
-        UnknownKeyword: with the nearest known one, and all.
+        UnknownKeyword: one is not; the message names the closest known keyword and lists all.
     """
     names = list(known)
     for name in given:

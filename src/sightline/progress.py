@@ -1,4 +1,4 @@
-"""A progress bar for work on many images; a training has its own (`sightline.training.progress`)."""
+"""A progress bar for work on many images; training has its own (`sightline.training.progress`)."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress_bar(total: int, what: str, show: bool) -> Iterator[Callable[[int], None]]:
-    """A bar on the error stream, if wanted and if a person looks; gone when the work is done.
+    """Show a progress bar on stderr if it is a terminal; the bar disappears at the end.
 
     Args:
-        total: images in all.
-        what: is being done, such as "predicting".
-        show: False for none.
+        total: number of images.
+        what: the work, such as "predicting".
+        show: False shows no bar.
 
     Yields:
-        The function that says how many more images are done.
+        A function to be called with the number of images completed since the last call.
     """
     if not show or not sys.stderr.isatty():
         yield lambda count: None

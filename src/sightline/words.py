@@ -1,4 +1,4 @@
-"""Numbers with their nouns and verbs, names and kinds of values: words of the sentences that people read."""
+"""Words for messages: counts with nouns and verbs, printable names, and kinds of values."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Iterable, Sequence
 
 
 def counted(number: float, what: str = "image") -> str:
-    """The number with its noun: 1 image, 2 images, 3 classes, 2.5 minutes."""
+    """A number with its noun: 1 image, 2 images, 3 classes, 2.5 minutes."""
     ending = "" if number == 1 else "es" if what.endswith(("s", "x")) else "s"
     return f"{number:g} {what}{ending}" if isinstance(number, float) else f"{number} {what}{ending}"
 
 
 def are(number: int) -> str:
-    """The verb after a count: 1 image is, 2 images are."""
+    """The verb that follows a count: 1 image is, 2 images are."""
     return "is" if number == 1 else "are"
 
 
@@ -32,20 +32,20 @@ def did_you_mean(name: object, known: Iterable[str], otherwise: str) -> str:
 
 
 CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
-"""Control characters, line and paragraph ends, changes of the direction of writing, halves of surrogate pairs."""
+"""Control characters, line and paragraph separators, changes of writing direction, lone surrogates."""
 
 
 def shown(text: object) -> str:
-    """A name as it can stand in one line of a terminal: no line breaks, no control characters, no lone surrogates."""
+    """A name that is safe to print on one line: no line breaks, no control characters, no lone surrogates."""
     name = os.fsdecode(text) if isinstance(text, bytes | os.PathLike) else str(text)
     return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), name)
 
 
-_KINDS = {dict: "an object", list: "a list", str: "a text", bool: "true or false", int: "a whole number"}
+_KINDS = {dict: "an object", list: "a list", str: "a string", bool: "true or false", int: "a whole number"}
 
 
 def kind_of(value: object) -> str:
-    """What a value of JSON or YAML is, in words; a type stands for its values."""
+    """The kind of a JSON or YAML value in words; for a type, the kind of its values."""
     if isinstance(value, tuple) and value and all(isinstance(part, type) for part in value):
         return " or ".join(kind_of(part) for part in value)
     kind = value if isinstance(value, type) else type(value)

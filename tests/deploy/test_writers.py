@@ -131,7 +131,7 @@ def test_answers_of_another_task_are_refused_and_leave_no_folder(
     with pytest.raises(InputError, match=f"answers with ClassScores, but for its task {what} are written to files"):
         sl.predict_to_folder(model, folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    with pytest.raises(InputError, match="nothing is known of how answers of task 'naming' are written"):
+    with pytest.raises(InputError, match="predictions of task 'naming' cannot be written to files"):
         sl.predict_to_folder(Answers([], "naming"), folder)
 
 

@@ -145,5 +145,5 @@ def test_counting_goes_the_whole_way(known, tmp_path):
     assert (done.files, done.pictures) == (["counts.txt"], 10)
     assert (tmp_path / "out" / "counts.txt").read_text().splitlines()[3] == f"image3.png {found[3].number:.2f}"
     assert len(sl.train(data=data, name="run", resume=True, epochs=9, runs=tmp_path, progress=False).metrics) == 9
-    with pytest.raises(sl.InputError, match="labels of the training set are counts; take a model of counting"):
+    with pytest.raises(sl.InputError, match="labels of the training set are counts; use a model for counting"):
         sl.train("mobilenet_v2", data, epochs=1, runs=tmp_path, progress=False)

@@ -40,7 +40,7 @@ def test_every_row_fits_the_catalog_and_the_kinds():
 def test_the_labels_choose_a_task_and_a_model(kind, task, model):
     assert task_for(kind) is TASKS[task]
     assert task_for(kind).default_model == model
-    assert task_of(as_model(nn.Linear(1, 1)), kind) is TASKS[task]  # a module that does not say its task
+    assert task_of(as_model(nn.Linear(1, 1)), kind) is TASKS[task]  # a module that does not name its task
 
 
 def test_a_model_s_own_task_counts():
@@ -49,17 +49,19 @@ def test_a_model_s_own_task_counts():
 
 
 def test_refusals():
-    with pytest.raises(InputError, match="there is a task 'detection' already; give yours another name"):
+    with pytest.raises(InputError, match="there is already a task 'detection'; give yours another name"):
         add(replace(TASKS["segmentation"], name="detection"))
-    with pytest.raises(InputError, match="'detection' is no task; give a sightline"):
+    with pytest.raises(InputError, match="'detection' is not a task; give a sightline"):
         add("detection")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="no model is the usual one for labels of kind 'joint'; name a model"):
+    with pytest.raises(InputError, match="there is no default model for labels of kind 'joint'; give the name"):
         task_for("joint")
     stranger = as_model(nn.Linear(1, 1))
-    with pytest.raises(InputError, match="the Linear does not say its task; give it an attribute `task`, one of detec"):
+    with pytest.raises(
+        InputError, match="the Linear does not name its task; give it an attribute `task`"
+    ):
         task_of(stranger, "counts")
     stranger.task = "counting"
-    with pytest.raises(InputError, match="is of task 'counting', which is not known; known are detection, proposal, "):
+    with pytest.raises(InputError, match="has the unknown task 'counting'; known are detection, proposal, "):
         task_of(stranger)
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import sightline as sl
-from sightline.verbs.parts import learnt_and_held_out
+from sightline.verbs.parts import training_and_validation
 
 
 def folder_of(root: Path, count: int) -> Path:
@@ -25,17 +25,17 @@ def folder_of(root: Path, count: int) -> Path:
 def test_fewer_than_three_images_are_not_divided(tmp_path: Path, count: int):
     data = sl.open_dataset(folder_of(tmp_path, count))
     sayings: list[str] = []
-    learnt, held_out = learnt_and_held_out(data, None, 0, None, sayings)
+    learnt, held_out = training_and_validation(data, None, 0, None, sayings)
     assert (len(learnt), held_out) == (count, None)
     (sentence,) = sayings
-    assert "too few to divide: training uses all, without validation" in sentence
-    assert learnt_and_held_out(data[:], None, 0, None, sayings)[1] is None
+    assert "too few to divide: all are used for training, without validation" in sentence
+    assert training_and_validation(data[:], None, 0, None, sayings)[1] is None
     assert len(sayings) == 1
 
 
 def test_three_images_are_divided(tmp_path: Path):
     sayings: list[str] = []
     data = sl.open_dataset(folder_of(tmp_path, 3))
-    learnt, held_out = learnt_and_held_out(data, None, 0, None, sayings)
+    learnt, held_out = training_and_validation(data, None, 0, None, sayings)
     assert held_out is not None
     assert (len(learnt), len(held_out), len(sayings)) == (1, 1, 1)

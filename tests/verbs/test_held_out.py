@@ -18,8 +18,8 @@ from sightline.models.preprocess import Preprocess
 from sightline.structures import Instances
 from sightline.training import trained_on
 from sightline.training.trained_on import TrainedOn
-from sightline.verbs.held_out import choose
-from sightline.verbs.parts import learnt_and_held_out
+from sightline.verbs.held_out import select_images
+from sightline.verbs.parts import training_and_validation
 
 
 class Finder(Model):
@@ -58,7 +58,7 @@ def write(root: Path, name: str, generator: np.random.Generator) -> None:
 def trained(path: Path, seed: int = 0) -> tuple[Finder, dict[str, set[str]]]:
     """A model with the record of a training on the data, and the names of its parts."""
     model, sayings = Finder(), []
-    data, validation = learnt_and_held_out(sl.open_dataset(path), None, seed, None, sayings)
+    data, validation = training_and_validation(sl.open_dataset(path), None, seed, None, sayings)
     assert sayings == [f"no splits found: 80 % to train, 10 % to validate, 10 % to test, by seed {seed}"]
     known = trained_on.record(data, validation, model)
     model.metadata = {trained_on.KEY: known.to_dict(), "recipe": {"seed": seed}}
@@ -112,7 +112,9 @@ def test_all_images_are_measured_when_asked_for_and_the_result_says_so(photos):
     data = sl.open_dataset(photos)
     for found, notes in (measured(model, data[:]), measured(model, photos, split="all")):
         assert len(found) == 20
-        assert notes[0].startswith("the model was trained on 16 of the 20 images: these numbers say how well it rememb")
+        assert notes[0].startswith(
+            "the model was trained on 16 of the 20 images: these metrics show how well it"
+        )
     result = sl.evaluate(model, photos, split="train", progress=False)
     assert "Note: the model was trained on all 16 images" in str(result)
     assert result.to_dict()["measured"] == {"data": str(photos), "split": "train"}
@@ -165,18 +167,18 @@ def test_a_model_without_a_record_is_not_measured_on_everything_by_accident(phot
         measured(model, photos)
     found, notes = measured(model, photos, split="test")
     assert found == names(sl.open_dataset(photos).split(0.8, 0.1, 0.1, seed=3)["test"])
-    assert "divided anew by seed 3" in notes[0]
+    assert "divided again by seed 3" in notes[0]
     assert len(measured(model, photos, split="all")[0]) == 20
 
 
 def test_earlier_training_counts(photos):
     model, parts = trained(photos)
-    second, sayings = learnt_and_held_out(sl.open_dataset(photos), None, 5, None, []), []
+    second, sayings = training_and_validation(sl.open_dataset(photos), None, 5, None, []), []
     known = trained_on.record(*second, model)
     assert len(known.earlier) == 16
     model.metadata = {trained_on.KEY: known.to_dict()}
     test = names(sl.open_dataset(photos).split(0.8, 0.1, 0.1, seed=5)["test"])
-    chosen = choose(model, sl.open_dataset(photos))
+    chosen = select_images(model, sl.open_dataset(photos))
     assert names(chosen.part) == test
     both = len(test & parts["train"])
     assert both

@@ -86,7 +86,7 @@ CASES: dict[str, tuple[str, str | None, dict[str, Any], list[str]]] = {
     "full scale": (
         "deep",
         DETECTOR,
-        {"arguments": {"image_size": 64, "in_channels": 1}, "opening": {"full_scale": 4080, "format": "yolo"}},
+        {"arguments": {"image_size": 64, "in_channels": 1}, "open_args": {"full_scale": 4080, "format": "yolo"}},
         ["--full-scale", "4080", "--format", "yolo", "--arg", "in_channels=1"],
     ),
     "the model of the data": ("folder", None, {"arguments": {"image_size": 64}}, []),
@@ -114,12 +114,12 @@ def test_a_resumed_run(folder: Path, tmp_path: Path):
 
 
 def test_what_is_prepared(folder: Path):
-    prepared = api.prepare(None, folder, numbers={"epochs": 2, "augmentation": "none"})
+    prepared = api.prepare(None, folder, settings={"epochs": 2, "augmentation": "none"})
     assert (prepared.model.name, prepared.recipe.epochs, prepared.folder) == ("sightline_n", 2, None)
     assert (len(prepared.train), len(prepared.validation)) == (4, 1)
     assert prepared.same_images
-    assert prepared.said == ["no splits found: 80 % to train, 10 % to validate, 10 % to test, by seed 0"]
-    assert str(prepared).startswith("4 images to train on, 1 to validate on; ")
+    assert prepared.messages == ["no splits found: 80 % to train, 10 % to validate, 10 % to test, by seed 0"]
+    assert str(prepared).startswith("4 training images, 1 validation image; ")
     assert not Path("runs").exists()
     class_maps = api.prepare(None, sl.scenes(4, 64, kind="class_map"))
     assert class_maps.model.name == "unet_mobilenet_v2"
@@ -138,7 +138,7 @@ def test_the_words_are_heeded(folder: Path, deep: Path):
     parts = sl.open_dataset(folder).split(0.8, 0.1, 0.1, seed=7)
     assert [mapped.train.name(i) for i in range(4)] == [parts["train"].name(i) for i in range(4)]
     words["arguments"]["in_channels"] = 1
-    grey = api.prepare(DETECTOR, deep, opening={"full_scale": 4080, "format": "yolo"}, **words)
+    grey = api.prepare(DETECTOR, deep, open_args={"full_scale": 4080, "format": "yolo"}, **words)
     assert (grey.train.full_scale, grey.train[0][0].shape[0], grey.model.in_channels) == (4080, 1, 1)
     drawn = api.prepare(SEGMENTER, folder, arguments={"image_size": 64})
     assert (drawn.train.kind, drawn.validation.kind, drawn.model.classes[0]) == ("class_map", "class_map", "background")
@@ -173,9 +173,9 @@ def test_commands_leave_the_work_to_the_verbs(path: Path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ({"opening": {"format": "coco"}}, "format can be given only together with the path of the data"),
+        ({"open_args": {"format": "coco"}}, "format can be given only together with the path of the data"),
         ({"data": None}, "train needs data: a folder of images and labels"),
-        ({"data": 7}, "the data is a int; give a path"),
+        ({"data": 7}, "data is a int; give a path"),
         ({"arguments": {"classes": 3}}, "the classes are those of the data"),
         ({"classes": ["cube"]}, "unknown class 'cube'"),
     ],

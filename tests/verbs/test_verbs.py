@@ -209,13 +209,13 @@ def test_labels_count_from_0_or_from_1_only_where_that_is_certain():
         assert list(wrapped.classes) == names
         assert wrapped[1][1].labels.tolist() == [label]
         assert wrapped[1][1].boxes.tolist() == [[8, 8, 40, 40]]
-    with pytest.raises(InputError, match="the labels go from 1 to 1 among 2 classes, so it is not clear whether"):
+    with pytest.raises(InputError, match="the labels range from 1 to 1 with 2 classes, so it is not clear whether"):
         TorchData(Squares(1, labels=(0,)))
-    with pytest.raises(InputError, match="the labels go from 2 to 3, but there are 2 classes"):
+    with pytest.raises(InputError, match="the labels range from 2 to 3, but there are 2 classes"):
         TorchData(Squares(2))
     with pytest.raises(InputError, match="image 0: its target has no labels; it has boxes"):
         TorchData([(torch.zeros(3, 8, 8), {"boxes": []})], Classes(["a"]))[0]
-    with pytest.raises(InputError, match=r"item 0 of the dataset is a Tensor, but \(image, target\) is needed"):
+    with pytest.raises(InputError, match=r"item 0 of the dataset is a Tensor, but must be a pair \(image, target\)"):
         TorchData([torch.zeros(3, 8, 8)], Classes(["a"]))
 
 
@@ -276,7 +276,7 @@ def test_proposals_choose_their_best_epoch_by_recall(tmp_path):
 
 
 def test_a_model_of_another_task_is_refused_before_anything_is_written(tmp_path):
-    words = "the model is one of {}, but the labels of {} are {}; take a model of {} "
+    words = "the model is a {} model, but the labels of {} are {}; use a model for {} "
     detector = sl.create_model(NAME, ["dark", "bright"], **TINY)
     with pytest.raises(
         InputError, match=words.format("detection", "the training set", "image classes", "classification")
@@ -298,7 +298,7 @@ def test_wrong_keywords_are_answered_with_the_right_ones(run, folder):
         (lambda: sl.draw(torch.zeros(3, 8, 8), None, sise=3), "draw has no argument 'sise'; did you mean 'size'"),
         (lambda: sl.contact_sheet(folder, collumns=3), "did you mean 'columns'"),
         (lambda: sl.scenes(3, sed=4), "scenes has no argument 'sed'; did you mean 'seed'"),
-        (lambda: sl.train(run.model, folder, weights="imagenet"), "belong to a model given by its name"),
+        (lambda: sl.train(run.model, folder, weights="imagenet"), "can be given only with the name of a model"),
         (lambda: sl.train("sightline_x", folder), "there is no model 'sightline_x'"),
         (lambda: sl.train(7, folder), "the model is a int"),
     ):

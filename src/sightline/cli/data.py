@@ -68,8 +68,8 @@ def check(
     copy = out or beside(data)
     if fix is not None and copy.exists() and (not copy.is_dir() or any(copy.iterdir())):
         raise InputError(f"{copy} exists, and nothing is overwritten; name a new folder with --out")
-    opening = {"train": train, "val": val, "test": test, "format": format, "full_scale": full_scale}
-    dataset = opened(data, classes=class_words(classes), opening=opening, lenient=True)
+    open_args = {"train": train, "val": val, "test": test, "format": format, "full_scale": full_scale}
+    dataset = opened(data, classes=class_words(classes), open_args=open_args, lenient=True)
     if fix is not None:
         require_fixable(dataset, str(data))
     report = api.check(dataset, model, full=not fast, progress=not quiet)
@@ -100,9 +100,9 @@ def convert(
     classes: ClassNames = None,
 ) -> None:
     """Write a dataset with its images in another format."""
-    from sightline.verbs.convert import written
+    from sightline.verbs.convert import convert_dataset
 
-    conversion = written(
+    conversion = convert_dataset(
         data,
         out,
         to,
@@ -110,7 +110,7 @@ def convert(
         shares=None if split is None else shares_of(split),
         seed=seed,
         classes=class_words(classes),
-        opening={"train": train, "val": val, "test": test, "format": format},
+        open_args={"train": train, "val": val, "test": test, "format": format},
     )
     typer.echo(conversion)
 
@@ -134,11 +134,11 @@ def look(
     """Draw images with their labels, as training sees them."""
     from sightline import api
 
-    opening = {"train": train, "val": val, "test": test, "format": format}
+    open_args = {"train": train, "val": val, "test": test, "format": format}
     words = class_words(classes)
-    looked = api.look(data, out, augmentation, n=n, split=split, seed=seed, classes=words, opening=opening)
-    of = f"{looked.images} images of {looked.split}" if looked.split else f"{looked.images} images"
-    typer.echo(f"{out}: {looked.drawn} of {of}, augmentation {augmentation}")
+    sheet = api.look(data, out, augmentation, n=n, split=split, seed=seed, classes=words, open_args=open_args)
+    of = f"{sheet.images} images of {sheet.split}" if sheet.split else f"{sheet.images} images"
+    typer.echo(f"{out}: {sheet.drawn} of {of}, augmentation {augmentation}")
 
 
 @app.command()
@@ -161,9 +161,9 @@ def anchors(
     """
     from sightline import api
 
-    opening = {"train": train, "val": val, "test": test, "format": format}
+    open_args = {"train": train, "val": val, "test": test, "format": format}
     words = class_words(classes)
-    found = api.anchors(data, k, image_size, out, split=split, seed=seed, classes=words, opening=opening)
+    found = api.anchors(data, k, image_size, out, split=split, seed=seed, classes=words, open_args=open_args)
     cells = json.dumps(found.cells(), separators=(",", ":"))
     typer.echo(f"{found}\n\npicture: {out}\nfor YOLO v2: --arg image_size={image_size} --arg 'anchors={cells}'")
 

@@ -81,9 +81,9 @@ def train(
     from sightline.training.recipe import Recipe
 
     given = {"epochs": epochs, "minutes": minutes, "batch_size": batch_size, "lr": lr, "seed": seed}
-    numbers = {k: v for k, v in (given | {"augmentation": augmentation}).items() if v is not None}
+    settings = {k: v for k, v in (given | {"augmentation": augmentation}).items() if v is not None}
     further = pairs(set_, "--set")
-    twice = sorted(numbers.keys() & further.keys())
+    twice = sorted(settings.keys() & further.keys())
     if twice:
         raise InputError(f"{twice[0]} is given twice, as --{twice[0].replace('_', '-')} and by --set; give it once")
     if resume and name is None:
@@ -96,15 +96,15 @@ def train(
         weights=weights,
         arguments=grouped(pairs(arg, "--arg")),
         classes=class_words(classes),
-        opening={"train": train, "val": val, "test": test, "format": format, "full_scale": full_scale},
+        open_args={"train": train, "val": val, "test": test, "format": format, "full_scale": full_scale},
         recipe=Recipe.from_yaml(recipe) if recipe else None,
-        numbers=numbers | further,
+        settings=settings | further,
         name=name,
         runs=runs,
         resume=resume,
         source="the command line",
     )
-    for sentence in prepared.said:
+    for sentence in prepared.messages:
         typer.echo(sentence, err=True)
     say(str(prepared), quiet)
     run = api.train_prepared(
@@ -122,7 +122,7 @@ def train(
     if quiet:  # with progress shown, the run has said it itself
         typer.echo(str(run))
     if run.interrupted and alternating:
-        typer.echo("steps that alternate cannot be resumed: train anew")
+        typer.echo("a training in alternating steps cannot be resumed: start it again")
         raise typer.Exit(130)
     if run.interrupted:
         further_words = [*(() if name else ("--name", run.folder.name)), *(() if resume else ("--resume",))]

@@ -67,7 +67,7 @@ def evaluate(
         data,
         split,
         classes=class_words(classes),
-        opening={"train": train, "val": val, "test": test, "format": format},
+        open_args={"train": train, "val": val, "test": test, "format": format},
         batch_size=batch_size,
         device=device,
         progress=not quiet,
@@ -180,12 +180,12 @@ def report(
     """
     from sightline import api
 
-    renewed = api.renew_report(run, data, split, opening={"format": format})
-    if renewed.before is not None and renewed.now is not None and renewed.before != renewed.now:
-        typer.echo(f"the report showed {in_words(renewed.before)}; it now shows {in_words(renewed.now)}")
-    for note in renewed.notes:
+    updated = api.update_report(run, data, split, open_args={"format": format})
+    if updated.before is not None and updated.now is not None and updated.before != updated.now:
+        typer.echo(f"the report showed {in_words(updated.before)}; it now shows {in_words(updated.now)}")
+    for note in updated.notes:
         typer.echo(f"note: {note}")
-    typer.echo(str(renewed.file))
+    typer.echo(str(updated.file))
 
 
 def in_words(shown: Mapping[str, Any]) -> str:

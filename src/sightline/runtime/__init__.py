@@ -1,1 +1,1 @@
-"""What every part stands on and what knows nothing of vision: reading files within limits, and the limits."""
+"""The lowest layer, which knows nothing of vision: devices, files, reading within limits, optional packages."""

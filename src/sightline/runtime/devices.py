@@ -1,4 +1,4 @@
-"""Where a model runs: devices that are there, and a model brought to one for a while."""
+"""Devices: check that they exist, and run a model on one."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from sightline.errors import InputError
 
 
 def require_device(device: torch.device | str | None) -> None:
-    """Refuse a device that is not there.
+    """Check that a device exists.
 
     Raises:
-        InputError: naming the devices there are.
+        InputError: it does not; the message lists the available devices.
     """
     if device is None:
         return
@@ -34,10 +34,10 @@ def require_device(device: torch.device | str | None) -> None:
 
 @contextmanager
 def running(model: nn.Module, device: torch.device | str | None) -> Iterator[torch.device]:
-    """The model in eval mode on `device` (None: where it is); afterwards it is again as and where it was.
+    """Context in which the model is in eval mode on `device` (None for its own); both are restored afterwards.
 
     Raises:
-        InputError: no such device.
+        InputError: the device does not exist.
     """
     modes = [(module, module.training) for module in model.modules()]
     home = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
@@ -51,5 +51,5 @@ def running(model: nn.Module, device: torch.device | str | None) -> Iterator[tor
     finally:
         if place != home:
             model.to(home)
-        for module, training in modes:  # module by module: frozen parts of a model in training stay in eval mode
+        for module, training in modes:  # one by one: frozen parts of a training model stay in eval mode
             module.training = training

@@ -1,4 +1,4 @@
-"""Whether what a file holds has the entries and types that its reader needs."""
+"""Check the entries and types of values read from a file."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from sightline.errors import InputError
 from sightline.runtime.reading import kind_of, shown
 
 Spec = Any
-"""A type or a tuple of types; [spec], a list of such values; {str: spec}, values by any name; {"name": spec,
-"name?": spec}, an object with these entries, the second of which may be missing (others are not looked at)."""
+"""A type or a tuple of types; [spec], a list of such values; {str: spec}, an object with any names; {"name": spec,
+"name?": spec}, an object with these entries, of which the second is optional (further entries are ignored)."""
 
 NUMBER = (int, float)
 OPTIONAL_NUMBER = (int, float, type(None))
 
 
 def require_entries(value: Any, spec: Spec, where: str, repair: str = "restore the file", at: str = "") -> None:
-    """Refuse a value that is not as the spec says.
+    """Check that a value matches a spec.
 
     Args:
-        value: from a file: plain values, lists and dictionaries.
-        spec: what is expected.
+        value: a value from a file: plain values, lists and dictionaries.
+        spec: the expected form.
         where: the file, for the message.
         repair: what to do, for the message.
-        at: the entry that the value is, for the message.
+        at: the path of the value's entry, for the message.
 
     Raises:
-        InputError: naming the file, the entry, its value and what is expected.
+        InputError: it does not match; the message names the file, the entry, its value and the expected type.
     """
     if isinstance(spec, list):
         _require_type(value, (list, tuple), where, repair, at)

@@ -1,4 +1,4 @@
-"""Files that are written."""
+"""Checks of files to be written."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from sightline.errors import InputError
 
 
 def require_new_file(file: Path) -> None:
-    """Refuse to write a file that exists, or in a folder that does not.
+    """Check that a file does not exist and its folder does.
 
     Raises:
-        InputError: naming it.
+        InputError: the file exists, or its folder does not.
     """
     if file.exists():
         raise InputError(f"{file} exists, and nothing is overwritten; give another name or remove it")
     if not file.parent.is_dir():
-        raise InputError(f"{file}: there is no folder {file.parent}; make it first")
+        raise InputError(f"{file}: there is no folder {file.parent}; create it first")

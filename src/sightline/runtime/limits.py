@@ -1,6 +1,6 @@
-"""Limits on what is read and asked for, so that one small file or one number cannot take the machine.
+"""Limits on sizes and counts, so that a single small file or number cannot exhaust the machine.
 
-The defaults lie far above what real data sets hold. The environment variable SIGHTLINE_LIMITS changes all of them at
+The defaults are far above what real datasets need. The environment variable SIGHTLINE_LIMITS changes all limits at
 once: a factor ("10" allows ten times as much), or "off".
 """
 
@@ -19,31 +19,31 @@ VARIABLE = "SIGHTLINE_LIMITS"
 
 @dataclass(frozen=True)
 class Limits:
-    """How much is accepted of each kind. Every limit is inclusive.
+    """The limits of all kinds. Every limit is inclusive.
 
     Attributes:
-        file_bytes: size of a file that is read at once (text, JSON, XML, CSV, darknet weights). Files that are read
-            piece by piece, such as a COCO file's annotations, have none.
-        yaml_bytes: size of a YAML file or value; YAML is read about a hundred times as slowly as JSON.
-        yaml_values: values of a YAML document once its aliases are written out.
-        depth: lists and objects inside each other, in JSON, YAML and XML.
-        digits: digits of a whole number in JSON and YAML.
+        file_bytes: size of a file that is read as a whole (text, JSON, XML, CSV, darknet weights). Files that are read
+            in pieces, such as the annotations of a COCO file, have no limit.
+        yaml_bytes: size of a YAML file or value; reading YAML takes about a hundred times as long as JSON.
+        yaml_values: values of a YAML document after expanding its aliases.
+        depth: nesting depth of lists and objects in JSON, YAML and XML.
+        digits: digits of an integer in JSON and YAML.
         rows: rows of a CSV file.
         field: characters of one field of a CSV file.
-        pixels: of an image, as its header declares them; Pillow's own limit.
+        pixels: pixels of an image according to its header; Pillow's own limit.
         array_bytes: size of an array file (.npy) that is read as an image.
-        channels: of an image.
-        class_ids: classes of a data set, and so the largest class id.
-        image_side: height and width that a model or a renderer is asked for, in pixels.
-        image_pixels: pixels of one image that a model or a renderer is asked for.
+        channels: channels of an image.
+        class_ids: classes of a dataset, and therefore the largest class id.
+        image_side: height and width requested of a model or a renderer, in pixels.
+        image_pixels: pixels of one image requested of a model or a renderer.
         workers: processes that read images.
-        epochs: of a training.
-        batch_size: images a step.
+        epochs: epochs of a training.
+        batch_size: images per step.
         count: anything else that is counted: scenes, anchors, layers, proposals.
-        parameters: of a model.
+        parameters: parameters of a model.
         archive_entries: files in a zip or tar archive.
-        archive_bytes: size of what an archive holds, expanded.
-        archive_ratio: how many times its own size an archive of more than 1 GiB expanded may hold.
+        archive_bytes: expanded size of an archive's contents.
+        archive_ratio: expanded size of an archive of more than 1 GiB, as a multiple of its own size.
     """
 
     file_bytes: int = 2**30
@@ -69,7 +69,7 @@ class Limits:
     archive_ratio: int = 200
 
     def times(self, factor: float) -> Limits:
-        """All limits multiplied; infinity lifts them."""
+        """All limits multiplied by a factor; infinity removes them."""
         most = 2**63 - 1
         return Limits(
             **{
@@ -80,10 +80,10 @@ class Limits:
 
 
 def limits() -> Limits:
-    """The limits in force: the defaults, changed by the environment variable SIGHTLINE_LIMITS.
+    """The current limits: the defaults, scaled by the environment variable SIGHTLINE_LIMITS.
 
     Raises:
-        InputError: the variable is neither "off" nor a number above 0.
+        InputError: the variable is neither "off" nor a positive number.
     """
     return _limits(os.environ.get(VARIABLE, ""))
 
@@ -107,16 +107,16 @@ def _limits(setting: str) -> Limits:
 
 
 def require_within(what: str, value: float, name: str, unit: str = "") -> None:
-    """Refuse a value above a limit.
+    """Check that a value does not exceed a limit.
 
     Args:
-        what: what has the value, for the sentence: "labels/1.txt, line 3: the class id".
-        value: to be compared.
+        what: the subject of the message: "labels/1.txt, line 3: the class id".
+        value: the value to compare.
         name: an attribute of `Limits`.
-        unit: of the value, for the sentence.
+        unit: the unit of the value, for the message.
 
     Raises:
-        InputError: the value is above the limit; the sentence says how to raise it.
+        InputError: the value exceeds the limit; the message says how to raise it.
     """
     most = getattr(limits(), name)
     if value > most:
@@ -124,7 +124,7 @@ def require_within(what: str, value: float, name: str, unit: str = "") -> None:
 
 
 def beyond(what: str, value: float, most: float, unit: str = "") -> InputError:
-    """The sentence for a value above a limit."""
+    """The error for a value above a limit."""
     behind = f" {unit}" if unit else ""
     return InputError(
         f"{what} is {_shown(value)}{behind}, above the limit of {_shown(most)}{behind}; correct it, "

@@ -1,4 +1,4 @@
-"""Packages that are not always there: asked for when they are needed, with one sentence that names what to install."""
+"""Optional packages: one sentence that says what to install if a package is missing."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from sightline.errors import InputError
 
 
 def require(module: str, package: str, extra: str, what: str) -> None:
-    """Refuse, with what to install, where a package of an extra is missing.
+    """Check that a package of an extra is installed.
 
     Args:
-        module: the name that it is imported by.
-        package: the name that it is installed by.
-        extra: of Sightline, that it belongs to.
-        what: what needs it, for the sentence.
+        module: the name by which it is imported.
+        package: the name by which it is installed.
+        extra: the extra of Sightline that includes it.
+        what: what needs it, for the message.
 
     Raises:
-        InputError: it is not installed.
+        InputError: it is not installed; the message says how to install it.
     """
     if find_spec(module) is None:
         raise InputError(f"{what} needs {package}, which is not installed: pip install 'sightline[{extra}]'")

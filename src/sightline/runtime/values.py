@@ -1,4 +1,4 @@
-"""Whether a number that a user gives is of the right kind and within its range, before anything is done with it."""
+"""Validate numbers given by a user before they are used."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ LARGEST_SEED = 2**63 - 1
 
 
 def require_whole(name: str, value: Any, low: int, limit: str | int, repair: str = "correct it") -> int:
-    """A whole number of any numeric type (8, 8.0, numpy.int64(8), torch.tensor(8)) from `low` up to a limit, as an int.
+    """Return an integer of any numeric type (8, 8.0, numpy.int64(8), torch.tensor(8)) as an int, if it is in range.
 
     Args:
-        name: of the value, for the message.
-        value: to be checked.
-        low: the least that is accepted.
-        limit: the name of one of `Limits`, or the most that is accepted.
+        name: the name of the value, for the message.
+        value: the value to check.
+        low: the minimum.
+        limit: the name of an attribute of `Limits`, or the maximum.
         repair: what to do, for the message.
 
     Raises:
-        InputError: it is no whole number, or out of its range.
+        InputError: the value is not an integer, or out of range.
     """
     given = plain_number(value)
     if given is None or not _finite(given) or given != int(given) or given < low:
@@ -38,25 +38,25 @@ def require_whole(name: str, value: Any, low: int, limit: str | int, repair: str
 
 
 def require_seed(value: Any, name: str = "seed") -> int:
-    """A seed of random numbers: a whole number from 0 to 2^63 − 1; errors as for `require_whole`."""
+    """Return a random seed, an integer from 0 to 2^63 − 1; errors as for `require_whole`."""
     return require_whole(name, value, 0, LARGEST_SEED, "give 0 if in doubt")
 
 
 def require_number(
     name: str, value: Any, low: float, high: float, repair: str = "correct it", what: str = "a number"
 ) -> float:
-    """A finite number of any numeric type (Python's, NumPy's, a tensor or array of one element), as a float.
+    """Return a finite number of any numeric type (Python, NumPy, a tensor or array of one element) as a float.
 
     Args:
-        name: of the value, for the message.
-        value: to be checked.
-        low: the least that is accepted.
-        high: the most that is accepted; infinity for no bound.
+        name: the name of the value, for the message.
+        value: the value to check.
+        low: the minimum.
+        high: the maximum; infinity for no maximum.
         repair: what to do, for the message.
-        what: the value is, for the message, such as "a score".
+        what: what the value is, for the message, such as "a score".
 
     Raises:
-        InputError: it is no number, not finite, or out of its range.
+        InputError: the value is not a number, not finite, or out of range.
     """
     number = plain_number(value)
     if number is None or not _finite(number) or not low <= number <= high:
@@ -66,13 +66,13 @@ def require_number(
 
 
 def plain_number(value: Any) -> int | float | None:
-    """Python's own number for a number of any numeric type; None for anything else, such as True or "1"."""
+    """Convert a number of any numeric type to Python's int or float; None for anything else, such as True or "1"."""
     if isinstance(value, bool | str | bytes) or value is None:
         return None
     if isinstance(value, int | float):
         return value
     if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:
-        item = value.item()  # of NumPy's and PyTorch's, 0-d arrays among them
+        item = value.item()  # of NumPy and PyTorch, including 0-d arrays
         return item if isinstance(item, int | float) and not isinstance(item, bool) else None
     try:
         return operator.index(value)
@@ -85,10 +85,10 @@ def plain_number(value: Any) -> int | float | None:
 
 
 def require_area(name: str, height: int, width: int) -> None:
-    """Refuse a picture that has too long a side or too many pixels to be worked on.
+    """Check that an image is not too large: its sides and its number of pixels.
 
     Raises:
-        InputError: naming the limit and how to raise it.
+        InputError: it is; the message names the limit and how to raise it.
     """
     most = limits()
     if max(height, width) > most.image_side:
@@ -98,7 +98,7 @@ def require_area(name: str, height: int, width: int) -> None:
 
 
 def short(value: Any) -> str:
-    """The value as a message can hold it."""
+    """The value as text short enough for a message."""
     if isinstance(value, int) and abs(value) >= 10**30:
         return f"{'-' if value < 0 else ''}{str(abs(value))[:3] if abs(value) < 10**4000 else ''}… (a very long number)"
     text = repr(value)

@@ -1,6 +1,6 @@
-"""The tasks that Sightline knows, one file each; `add` makes another one known.
+"""The tasks of Sightline, one file each; `add` registers another one.
 
-Only the verbs look into `TASKS`: training, evaluation, deploy and report are given what they need of a task.
+Only the verbs read `TASKS`; training, evaluation, deploy and report receive what they need of a task as arguments.
 """
 
 from __future__ import annotations
@@ -18,41 +18,41 @@ TASKS: dict[str, Task] = {
     "segmentation": segmentation.TASK,
     "classification": classification.TASK,
 }
-"""By the `task` of their models."""
+"""All tasks by name, which is the attribute `task` of their models."""
 
 
 def add(task: Task) -> None:
-    """Make a task known, so that its models are trained, measured, reported and used for predictions like others.
+    """Register a task, so that its models can be trained, evaluated, reported and used like those of other tasks.
 
     Raises:
-        InputError: there is a task of this name.
+        InputError: there is already a task of this name.
     """
     if not isinstance(task, Task):
-        raise InputError(f"{task!r} is no task; give a sightline.tasks.Task")
+        raise InputError(f"{task!r} is not a task; give a sightline.tasks.Task")
     if task.name in TASKS:
-        raise InputError(f"there is a task {task.name!r} already; give yours another name")
+        raise InputError(f"there is already a task {task.name!r}; give yours another name")
     TASKS[task.name] = task
 
 
 def task_names() -> tuple[str, ...]:
-    """Names of all tasks."""
+    """The names of all tasks."""
     return tuple(TASKS)
 
 
 def default_models() -> tuple[str, ...]:
-    """The models that are trained where none is named, one for each task that is chosen by the data alone."""
+    """The models that `train` uses by default, one for each task that the data alone can determine."""
     return tuple(task.default_model for task in TASKS.values() if task.default_model is not None)
 
 
 def task_of(model: Model, kind: str | None = None) -> Task:
-    """The task of a model; of one that does not name its task, the first that learns from labels of this kind.
+    """Return the task of a model; without a name, the first task that learns from labels of this kind.
 
     Args:
-        model: whose `task` is looked up.
-        kind: of the data that it is used with.
+        model: a model; its attribute `task` is the name of its task.
+        kind: the kind of labels of the data that it is used with.
 
     Raises:
-        InputError: nothing is known of the task.
+        InputError: the task is unknown.
     """
     name = model.task
     if not name:
@@ -60,19 +60,18 @@ def task_of(model: Model, kind: str | None = None) -> Task:
             if task.labels.kind == kind:
                 return task
         raise InputError(
-            f"the {model.title} does not say its task; give it an attribute `task`, one of {', '.join(TASKS)}"
+            f"the {model.title} does not name its task; give it an attribute `task`, one of {', '.join(TASKS)}"
         )
     if name not in TASKS:
         raise InputError(
-            f"the model is of task {name!r}, which is not known; known are {', '.join(TASKS)}; sightline.tasks.add "
-            "makes another one known"
+            f"the model has the unknown task {name!r}; known are {', '.join(TASKS)}; register others with "
+            "sightline.tasks.add"
         )
     return TASKS[name]
 
 
 def task_for(kind: str) -> Task:
-    """The task that is chosen by the data alone: the first that learns from labels of this kind and has a default
-    model.
+    """Return the task for a kind of labels: the first that learns from them and has a default model.
 
     Raises:
         InputError: there is none.
@@ -80,4 +79,4 @@ def task_for(kind: str) -> Task:
     for task in TASKS.values():
         if task.labels.kind == kind and task.default_model is not None:
             return task
-    raise InputError(f"no model is the usual one for labels of kind {kind!r}; name a model")
+    raise InputError(f"there is no default model for labels of kind {kind!r}; give the name of a model")

@@ -1,4 +1,4 @@
-"""What a task is: the parts that differ between one kind of answer and another."""
+"""The definition of a task: everything that differs between one kind of prediction and another."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from sightline.structures import Classes
 
 
 def unchanged(data: Any) -> Any:
-    """The data as it is."""
+    """Return the data unchanged."""
     return data
 
 
 def own_classes(data: Any) -> Classes:
-    """The data's classes."""
+    """Return the data's classes."""
     classes: Classes = data.classes
     return classes
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Which labels a task learns from.
+    """The labels that a task learns from.
 
     Attributes:
-        kind: the kind of dataset whose labels are its targets (`sightline.data.kinds`); of a target type that
-            Sightline does not have, the name of the type.
-        prepare: data → the data with the targets of the task, such as objects drawn as class maps.
-        classes: data → the classes of a model that is made for it.
+        kind: the kind of dataset whose labels are the task's targets (`sightline.data.kinds`); for another target type,
+            the name under which the type is registered.
+        prepare: data → data with the targets of the task, such as objects drawn as class maps.
+        classes: data → the classes of a model created for it.
     """
 
     kind: str
@@ -41,20 +41,20 @@ class Labels:
 
 @dataclass(frozen=True)
 class Task:
-    """A kind of answer, taken from labels to a report.
+    """A kind of prediction, from its labels to its report.
 
     Attributes:
-        name: what models of the task have as `task`.
-        labels: which labels it learns from, and how data is prepared.
-        measure: makes what counts targets and predictions.
-        headline: metrics that are recorded after each epoch, where the result has them; the best epoch is chosen by
-            the first.
-        report: the report's sections, picture and order (`sightline.report.base`); None for its numbers alone.
-        writer: what `predict` leaves in a folder (`sightline.deploy.writers.base`); None for nothing.
-        lower_is_better: those of `headline` of which less is better, such as an error.
-        default_model: catalog name of the model that `train` takes where none is named; None if the task is never
-            chosen by the data alone.
-        quick_model: catalog name of a model that a small time budget allows, for advice; None for none.
+        name: the name of the task, which its models have as attribute `task`.
+        labels: the labels that the task learns from.
+        measure: creates the object that compares targets and predictions.
+        headline: metrics that are recorded after each epoch, if the result has them; the first decides which epoch is
+            best.
+        report: sections, images and order of the report (`sightline.report.base`); None for a report of metrics only.
+        writer: writes the files of `predict_to_folder` (`sightline.deploy.writers.base`); None if there are none.
+        lower_is_better: those metrics of `headline` for which lower is better, such as errors.
+        default_model: catalog name of the model that `train` uses by default; None if the data alone never determines
+            this task.
+        quick_model: catalog name of a model to suggest for small time budgets; None for none.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""One class for a whole image."""
+"""Image classification: one class for a whole image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Objects in boxes, with masks and keypoints where model and labels have them."""
+"""Object detection: boxes, with masks and keypoints if model and labels have them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Boxes that may hold an object, whatever its class."""
+"""Proposals: boxes that may contain an object of any class."""
 
 from __future__ import annotations
 

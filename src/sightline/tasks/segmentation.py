@@ -1,4 +1,4 @@
-"""A class for every pixel."""
+"""Semantic segmentation: a class for every pixel."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from sightline.tasks.base import Labels, Task
 
 
 def as_class_map(data: Any) -> Any:
-    """Objects with outlines drawn as class maps, where the data can draw them; other data as it is."""
+    """Draw objects with outlines as class maps if the data supports it; otherwise return the data unchanged."""
     draw = getattr(data, "as_class_map", None)
     return data if draw is None else draw()
 
 
 def classes(data: Any) -> Classes:
-    """The classes of the data's maps, with "background" where it has objects."""
+    """The classes of the data's class maps, with "background" if the data has objects."""
     found: Classes = as_class_map(data).classes
     return found
 

@@ -1,4 +1,4 @@
-"""The verb `check`."""
+"""Check a dataset: `check`."""
 
 from __future__ import annotations
 
@@ -26,30 +26,34 @@ def check(
     full: bool = True,
     progress: bool = True,
     classes: ClassesGiven | None = None,
-    opening: Mapping[str, Any] | None = None,
+    open_args: Mapping[str, Any] | None = None,
 ) -> CheckReport:
-    """Look for everything in a dataset that would break or bias a training; see `sightline.data.check.check`.
+    """Find everything in a dataset that would break or bias a training; see `sightline.data.check.check`.
 
-    Given a path, the dataset is opened leniently: the report lists every label that cannot be read.
+    If a path is given, labels that cannot be read do not raise an error: the report lists them all.
 
     Args:
-        data: a dataset, or the path of one.
-        model: a detector, or the name of one that has anchors, to compare the sizes of the objects with.
-        full, progress: as there.
-        classes, opening: as for `sightline.evaluate`.
+        data: a dataset, or its path.
+        model: a detector, or the name of one with anchors, to compare its anchors with the sizes of the objects.
+        full: also read the pixels of all images, not only labels and image headers.
+        progress: show a progress bar if stderr is a terminal.
+        classes, open_args: as for `sightline.evaluate`.
+
+    Returns:
+        The report; `print` shows it, and `report.ok` is True if training can start.
 
     Raises:
-        InputError: the data cannot be opened, or a model named has no anchors.
+        InputError: the data cannot be opened, or the named model has no anchors.
     """
     from sightline.data.check import check as run
 
-    dataset = opened(data, classes=classes, opening=opening, lenient=True)
+    dataset = opened(data, classes=classes, open_args=open_args, lenient=True)
     known = _with_anchors(model, dataset) if isinstance(model, str) else None if model is None else as_model(model)
     return run(dataset, known, full=full, progress=progress)
 
 
 def _with_anchors(name: str, dataset: Dataset) -> Model:
-    """A model of the catalog whose anchors can be compared with the objects of the dataset."""
+    """Create a model of the catalog whose anchors can be compared with the objects of the dataset."""
     from sightline.models.catalog import create_model
 
     if not dataset.label_kind.has_objects:
@@ -57,7 +61,7 @@ def _with_anchors(name: str, dataset: Dataset) -> Model:
     model = create_model(name, dataset.classes)
     if model.anchor_shapes((32, 32)) is None:
         raise InputError(
-            f"{name} has no anchors to compare the objects with; give a detector that has, such as ssd300_vgg16, or "
-            "leave the model out"
+            f"{name} has no anchors to compare the objects with; give a detector with anchors, such as ssd300_vgg16, "
+            "or leave the model out"
         )
     return model

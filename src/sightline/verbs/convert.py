@@ -1,4 +1,4 @@
-"""The verbs that write data: `convert` and `scenes`."""
+"""Write data: `convert` and `scenes`."""
 
 from __future__ import annotations
 
@@ -25,25 +25,30 @@ def convert(
     shares: tuple[float, float, float] | None = None,
     seed: int = 0,
     classes: ClassesGiven | None = None,
-    opening: Mapping[str, Any] | None = None,
+    open_args: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a dataset in another format; see `sightline.data.formats.convert`.
 
     Args:
-        data: a dataset, or the path of one.
-        out, to, symlink: as there.
-        shares: divide data without splits into images to train, validate and test on, such as (0.8, 0.1, 0.1).
-        seed: of the division.
-        classes, opening: as for `sightline.evaluate`.
+        data: a dataset, or its path.
+        out: the folder to write, which must not exist or must be empty.
+        to: the format to write, such as "coco" or "yolo".
+        symlink: link to the images instead of copying them.
+        shares: divide data without splits into training, validation and test images, such as (0.8, 0.1, 0.1).
+        seed: seed of the division.
+        classes, open_args: as for `sightline.evaluate`.
+
+    Returns:
+        The path of the folder.
 
     Raises:
-        InputError: data that is to be divided has splits already, or as there.
+        InputError: the data to be divided already has splits, or an error of `sightline.data.formats.convert`.
     """
-    written(data, out, to, symlink=symlink, shares=shares, seed=seed, classes=classes, opening=opening)
+    convert_dataset(data, out, to, symlink=symlink, shares=shares, seed=seed, classes=classes, open_args=open_args)
     return Path(out)
 
 
-def written(
+def convert_dataset(
     data: Dataset | str | Path,
     out: str | Path,
     to: str,
@@ -52,16 +57,18 @@ def written(
     shares: tuple[float, float, float] | None,
     seed: int,
     classes: ClassesGiven | None,
-    opening: Mapping[str, Any] | None,
+    open_args: Mapping[str, Any] | None,
 ) -> Conversion:
-    """As `convert`, and says what was written."""
+    """Convert like `convert`, but return a summary of what was written."""
     from sightline.data.formats import convert as run
 
-    dataset: Dataset = opened(data, classes=classes, opening=opening)
+    dataset: Dataset = opened(data, classes=classes, open_args=open_args)
     if shares is not None:
         if len(dataset.splits) > 1:
             found = ", ".join(dataset.splits)
-            raise InputError(f"the data is divided already ({found}), and --split would mix these; leave --split out")
+            raise InputError(
+                f"the data already has splits ({found}), and --split would mix their images; leave --split out"
+            )
         dataset = dataset.split(*shares, seed=seed)
     return run(dataset, Path(out), to, symlink=symlink)
 
@@ -77,7 +84,7 @@ def scenes(
     objects: tuple[int, int] = (2, 7),
     progress: bool = False,
 ) -> Dataset:
-    """A dataset of n rendered scenes with exact labels; see `sightline.data.scenes.scenes`."""
+    """Render a dataset of n scenes with exact labels; see `sightline.data.scenes.scenes`."""
     from sightline.data.scenes import scenes as run
 
     return run(n, size, seed, fields=fields, kind=kind, objects=objects, progress=progress)

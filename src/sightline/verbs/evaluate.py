@@ -1,4 +1,4 @@
-"""The verb `evaluate`: a model is measured on labelled images that it was not trained on."""
+"""Evaluate a model on labelled images that it was not trained on: `evaluate`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from sightline.keywords import checked_keywords
 from sightline.models.model import Model
 from sightline.tasks import task_of
 from sightline.training import trained_on
-from sightline.verbs.held_out import choose
-from sightline.verbs.labels import as_learned, require_kind, with_target_fields
+from sightline.verbs.held_out import select_images
+from sightline.verbs.labels import for_task, require_kind, with_target_fields
 from sightline.verbs.opening import ClassesGiven, loaded, opened, opened_again
 
 if TYPE_CHECKING:
@@ -27,14 +27,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A model that was measured.
+@dataclass(frozen=True)
+class Evaluation:
+    """An evaluation with the model and the images that it used.
 
     Attributes:
         model: the model.
-        part: the images that it was measured on.
-        result: the numbers; `result.measured` says where the images are and which split they are.
-        notes: what was said of the choice of the images, in sentences.
+        part: the images that the model was evaluated on.
+        result: the metrics; `result.measured` holds the path of the data and the name of the split.
+        notes: remarks on the choice of the images, one sentence each.
     """
 
     model: Model
@@ -50,35 +51,41 @@ def evaluate(
     split: str | None = None,
     *,
     classes: ClassesGiven | None = None,
-    opening: Mapping[str, Any] | None = None,
+    open_args: Mapping[str, Any] | None = None,
     batch_size: int = 8,
     device: torch.device | str | None = None,
     progress: bool = True,
     keep_predictions: bool = True,
 ) -> Result:
-    """Measure a model on labelled images that it was not trained on; see `sightline.evaluation.evaluate`.
+    """Evaluate a model on labelled images that it was not trained on; see `sightline.evaluation.evaluate`.
 
     Args:
         model: a model, a saved file, or a run's folder.
         data: a dataset, its path, or a PyTorch dataset of (image, target) pairs; by default the data that the model was
-            trained on. Of a whole dataset "test" is measured, else "val", as by the command line; where the training
-            divided the data, these are the parts that it kept. Of `data[:]`, or another part, all images are measured;
-            a note of the result says how many of them the model was trained on.
-        split: measure this split of a whole dataset; "all" for all images.
-        classes: the new names of the data's classes by their old ones (None leaves a class out), or names of those to
-            keep.
-        opening: for data given by its path: further arguments of `open_dataset`, such as {"format": "coco"}.
-        batch_size, device, progress, keep_predictions: as there.
+            trained on. If the dataset has splits, "test" is used, else "val". If training divided the data, the parts
+            that it set aside are used. If a part of a dataset is given, such as `data[:]`, all its images are used, and
+            a note in the result says how many of them the model was trained on.
+        split: the name of the split to evaluate on; "all" for all images.
+        classes: either new names of the data's classes by their old ones (None removes a class), or the names of the
+            classes to keep.
+        open_args: if `data` is a path: further arguments of `open_dataset`, such as {"format": "coco"}.
+        batch_size: images per batch.
+        device: where the model runs; None for the device it is on.
+        progress: show a progress bar if stderr is a terminal.
+        keep_predictions: keep targets and predictions in the result, for reports.
+
+    Returns:
+        The result of the model's task, such as a `DetectionResult`.
 
     Raises:
-        InputError: all images were trained on, or it cannot be told which; the sentence says what to do.
+        InputError: the model was trained on all of the images, or it is unknown which; the message says what to do.
     """
     return measure(
         model,
         data,
         split,
         classes=classes,
-        opening=opening,
+        open_args=open_args,
         batch_size=batch_size,
         device=device,
         progress=progress,
@@ -91,19 +98,19 @@ def measure(
     data: Any = None,
     split: str | None = None,
     *,
-    usual: Sequence[str] = ("test", "val"),
+    default_splits: Sequence[str] = ("test", "val"),
     classes: ClassesGiven | None = None,
-    opening: Mapping[str, Any] | None = None,
+    open_args: Mapping[str, Any] | None = None,
     batch_size: int = 8,
     device: torch.device | str | None = None,
     progress: bool = True,
     keep_predictions: bool = True,
-) -> Measured:
-    """As `evaluate`, and gives the model and the images, too.
+) -> Evaluation:
+    """Evaluate like `evaluate`, but return the model and the images together with the result.
 
     Args:
-        model, data, split, classes, opening, batch_size, device, progress, keep_predictions: as for `evaluate`.
-        usual: the splits to take where none is named, in this order.
+        model, data, split, classes, open_args, batch_size, device, progress, keep_predictions: as for `evaluate`.
+        default_splits: the splits to use if `split` is None; the first that exists is taken.
 
     Raises:
         InputError: as for `evaluate`.
@@ -115,16 +122,16 @@ def measure(
         source = str(model) if isinstance(model, str | Path) else "the model"
         data = opened_again(trained_on.of(known), source, classes, known.in_channels)
     else:
-        data = opened(data, opening=opening, classes=classes, names=known.classes, channels=known.in_channels)
-    data = as_learned(data, known)
-    chosen = choose(known, data, split, usual)
+        data = opened(data, open_args=open_args, classes=classes, names=known.classes, channels=known.in_channels)
+    data = for_task(data, known)
+    chosen = select_images(known, data, split, default_splits)
     part = chosen.part
     task = task_of(known, getattr(part, "kind", None))
     require_kind(task, part, "the data")
-    with suppress(InputError):  # labels that have boxes alone measure boxes alone
+    with suppress(InputError):  # if the labels have no masks or keypoints, only boxes are evaluated
         part = with_target_fields(known, part)
     result = run(known, part, task.measure, batch_size, device, progress, keep_predictions)
     result.notes += chosen.notes
     place = getattr(getattr(data, "source", None), "opened", {})
     result.measured = {"data": place.get("path"), "split": chosen.split}
-    return Measured(known, part, result, chosen.notes)
+    return Evaluation(known, part, result, chosen.notes)

@@ -1,4 +1,4 @@
-"""Which images of a dataset a model is measured on: by default those it was not trained on."""
+"""Select the images of a dataset to evaluate a model on: by default those it was not trained on."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ log = logging.getLogger("sightline")
 
 _UNKNOWN = "it is not known whether the model was trained on some of these images"
 BEST_EPOCH = "the best epoch was chosen on these images"
-"""What is said of validation images."""
-_ALL = "all of them are measured by --split all (in Python evaluate(model, data[:]))"
+"""The note for validation images."""
+_ALL = "to use all of them, give --split all (in Python evaluate(model, data[:]))"
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """Images to measure a model on.
+class Selection:
+    """Images to evaluate a model on.
 
     Attributes:
         part: the images.
-        split: their split's name; "all"; or "as given" for images that the caller has chosen.
-        notes: what a reader of the numbers should know, one sentence each, without a full stop.
+        split: the name of their split; "all"; or "as given" for images selected by the caller.
+        notes: remarks for the reader of the metrics, one sentence each, without a full stop.
     """
 
     part: Any
@@ -41,120 +41,123 @@ class Chosen:
     notes: list[str] = field(default_factory=list)
 
 
-def choose(model: Model, data: Any, split: str | None = None, usual: Sequence[str] = ("test", "val")) -> Chosen:
-    """The images of `data` to measure `model` on.
+def select_images(
+    model: Model, data: Any, split: str | None = None, default_splits: Sequence[str] = ("test", "val")
+) -> Selection:
+    """Select the images of `data` to evaluate `model` on.
 
-    Of a whole dataset these are its split "test", else "val". Where the model's training had divided the data itself,
-    they are the images that it kept for testing, else for validation, whatever way the data is opened. Images that the
-    model was trained on are left out, unless they are asked for by name, by "all", or as a part of a dataset: then a
-    note says how many there are. Data in memory that was learnt from as a whole is measured as a whole, with a note.
+    Of a whole dataset these are its split "test", else "val". If training divided the data itself, they are the images
+    that it set aside for testing, else for validation, no matter how the data is opened. Images that the model was
+    trained on are left out, unless they are requested by the name of a split, by "all", or as a part of a dataset; a
+    note then says how many there are. Data in memory on which the model was trained as a whole is used as a whole, with
+    a note.
 
     Args:
-        model: its record of its training is looked at (`sightline.training.trained_on`).
-        data: a dataset or a part of one; others are measured as they are.
+        model: a model; the record of its training is used (`sightline.training.trained_on`).
+        data: a dataset or a part of one; other data is used as it is.
         split: the name of a split, or "all".
-        usual: the splits to take where none is named, in this order.
+        default_splits: the splits to use if `split` is None; the first that exists is taken.
 
     Raises:
-        InputError: there is no such split; or all images were trained on, or it cannot be told which: the sentence says
-            what to do.
+        InputError: there is no such split, the model was trained on all of the images, or it is unknown which it was
+            trained on; the message says what to do.
     """
     known = trained_on.of(model)
     if not isinstance(data, Dataset):
-        return Chosen(data, "as given" if split is None else split, [] if known is None else [_UNKNOWN])
-    if split is None and data.whole and not {*usual} & {*data.splits}:
-        for name in usual:
+        return Selection(data, "as given" if split is None else split, [] if known is None else [_UNKNOWN])
+    if split is None and data.whole and not {*default_splits} & {*data.splits}:
+        for name in default_splits:
             if name in data.missing_splits:
-                data[name]  # raises: no other images take the place of those that are missing
+                data[name]  # raises: missing images are not replaced by others
     if known is None:
-        return _without_record(model, data, split, usual)
+        return _without_record(model, data, split, default_splits)
     keys = ImageKeys.of(data)
     if split is None and not data.whole:
-        return Chosen(data, "as given", _warnings(known, keys))
+        return Selection(data, "as given", _warnings(known, keys))
     if split == "all" and "all" not in data.splits:
-        return Chosen(data[:], "all", _warnings(known, keys))
+        return Selection(data[:], "all", _warnings(known, keys))
     if split is not None:
         return _named(data, known, keys, split)
-    return _by_default(data, known, keys, usual)
+    return _by_default(data, known, keys, default_splits)
 
 
-def _without_record(model: Model, data: Dataset, split: str | None, usual: Sequence[str]) -> Chosen:
-    """For a model never trained here, or trained by a version that kept no record."""
+def _without_record(model: Model, data: Dataset, split: str | None, default_splits: Sequence[str]) -> Selection:
+    """Select images for a model that was never trained here, or by a version that kept no record."""
     recipe = model.metadata.get("recipe")
     if split is None:
         if not data.whole:
-            return Chosen(data, "as given")
-        split = next((name for name in usual if name in data.splits), None)
+            return Selection(data, "as given")
+        split = next((name for name in default_splits if name in data.splits), None)
         if split is None and recipe is not None:
             raise InputError(
                 "the model does not say which images it was trained on, and the data has no split "
-                f"{' or '.join(usual)}; if the training divided the data, --split test divides it the same way (by its "
-                f"seed); {_ALL}"
+                f"{' or '.join(default_splits)}; if training divided the data, --split test divides it the same way "
+                f"(by its seed); {_ALL}"
             )
     if split is None or (split == "all" and "all" not in data.splits):
-        return Chosen(data[:], "all")
+        return Selection(data[:], "all")
     if split not in data.splits and split in ("train", "val", "test") and isinstance(recipe, Mapping):
         seed = recipe.get("seed", 0)
         if isinstance(seed, int) and len(data.splits) == 1:
             part = getattr(parts_of(data, seed), split)
             if part is not None:
-                said = f"the data was divided anew by seed {seed}: right if it holds the very images of the training"
-                return Chosen(part, split, [said])
-    return Chosen(data[split], split)
+                note = f"the data was divided again by seed {seed}, which is right only if no images have changed since"
+                return Selection(part, split, [note])
+    return Selection(data[split], split)
 
 
-def _named(data: Dataset, known: TrainedOn, keys: ImageKeys, split: str) -> Chosen:
-    """The split that was asked for: the data's own, or one that the training had made."""
+def _named(data: Dataset, known: TrainedOn, keys: ImageKeys, split: str) -> Selection:
+    """Select a split by name: one of the data's own, or one made by training."""
     roles = known.roles(keys)
     if split not in data.splits and split in known.parts and (roles == split).any():
         chosen = roles == split
-        return Chosen(data[chosen], split, _warnings(known, _of(keys, chosen)))
+        return Selection(data[chosen], split, _warnings(known, _of(keys, chosen)))
     if split not in data.splits and split not in data.missing_splits:
         found = list(dict.fromkeys([*data.splits, *(name for name in known.parts if (roles == name).any()), "all"]))
         raise InputError(f"there is no split {split!r}; there are: {', '.join(found)}")
     part = data[split]
-    return Chosen(part, split, _warnings(known, _of(keys, _rows_of(data, split))))
+    return Selection(part, split, _warnings(known, _of(keys, _rows_of(data, split))))
 
 
-def _by_default(data: Dataset, known: TrainedOn, keys: ImageKeys, usual: Sequence[str]) -> Chosen:
+def _by_default(data: Dataset, known: TrainedOn, keys: ImageKeys, default_splits: Sequence[str]) -> Selection:
     roles, learnt = known.roles(keys), known.learnt(keys)
-    name = next((name for name in usual if name in data.splits), None)
-    if name is None:  # a part that the training has kept
-        name = next((name for name in usual if (roles == name).any()), None)
+    name = next((name for name in default_splits if name in data.splits), None)
+    if name is None:  # use a part that training set aside
+        name = next((name for name in default_splits if (roles == name).any()), None)
         chosen = roles == name
         if name is None and not known.known:
             raise InputError(
                 "it is not known which images the model was trained on, and the data has no split "
-                f"{' or '.join(usual)}; {_ALL}"
+                f"{' or '.join(default_splits)}; {_ALL}"
             )
         if name is None and learnt.any() and not learnt.all():
             fresh = ~learnt
             notes = [f"{counted(int(learnt.sum()))} that the model was trained on {are(learnt.sum())} left out"]
-            return Chosen(data[fresh], "new", notes + _doubts(known, _of(keys, fresh)))
+            return Selection(data[fresh], "new", notes + _doubts(known, _of(keys, fresh)))
         if name is None and not learnt.any():
-            return Chosen(data[:], "all", _doubts(known, keys))
+            return Selection(data[:], "all", _doubts(known, keys))
         new = int((roles == "").sum())
         notes = [f"{counted(new)} {are(new)} new since the training and left out"] if name and new else []
     else:
         chosen, notes = _rows_of(data, name), []
-        own = chosen & learnt & (roles != name)  # others are copies within the data, as its makers have divided it
+        own = chosen & learnt & (roles != name)  # others are duplicates within the data, across its own splits
         if own.any() and not own[chosen].all():
             notes.append(f"{counted(int(own.sum()))} of {name} that the model was trained on {are(own.sum())} left out")
             chosen = chosen & ~own
         elif own.any():
             name = None
-    if name is None and data.root is None:  # handed over as it was for training: measured, and said
+    if name is None and data.root is None:  # given in memory, as for training: use all, with a warning
         notes = _warnings(known, keys)
         log.warning("%s", notes[0])
-        return Chosen(data[:], "all", notes)
+        return Selection(data[:], "all", notes)
     if name is None:
         raise InputError(
-            f"the model was trained on all of these images ({len(data)}); give others to measure it on; {_ALL}"
+            f"the model was trained on all of these images ({len(data)}); give other images to evaluate it on; {_ALL}"
         )
     validated = int((roles[chosen] == "val").sum())
     if validated:
         notes.append(BEST_EPOCH if validated == chosen.sum() else f"the best epoch was chosen on {validated} of them")
-    return Chosen(data[chosen], name, notes + _warnings(known, _of(keys, chosen)))
+    return Selection(data[chosen], name, notes + _warnings(known, _of(keys, chosen)))
 
 
 def _warnings(known: TrainedOn, keys: ImageKeys) -> list[str]:
@@ -162,8 +165,8 @@ def _warnings(known: TrainedOn, keys: ImageKeys) -> list[str]:
     if learnt:
         share = "all" if learnt == len(keys) else f"{learnt} of the"
         return [
-            f"the model was trained on {share} {counted(len(keys))}: these numbers say how well it remembers them, not "
-            "how well it does on new images"
+            f"the model was trained on {share} {counted(len(keys))}: these metrics show how well it remembers them, "
+            "not how well it performs on new images"
         ]
     return _doubts(known, keys)
 
@@ -177,12 +180,12 @@ def _doubts(known: TrainedOn, keys: ImageKeys) -> list[str]:
     have = "has" if alike == 1 else "have"
     return [
         f"{alike} of the {counted(len(keys))} {have} the name of a training image, but other content: if they show the "
-        "same scene, the numbers are too high"
+        "same scene, the metrics are too high"
     ]
 
 
 def _rows_of(data: Dataset, split: str) -> np.ndarray:
-    """bool [n]: the images of a split."""
+    """bool [n]: whether each image belongs to the split."""
     return np.array([data.split_of(i) == split for i in range(len(data))], dtype=bool)
 
 

@@ -1,4 +1,4 @@
-"""The verbs that draw data: `contact_sheet`, `look` and `anchors`."""
+"""Draw data: `contact_sheet`, `look` and `anchors`."""
 
 from __future__ import annotations
 
@@ -32,15 +32,18 @@ def contact_sheet(
     seed: int = 0,
     size: int = 260,
 ) -> Image.Image:
-    """A picture of images with their labels, as training sees them; see `sightline.report.drawing.contact_sheet`.
+    """Draw images with their labels, as training sees them; see `sightline.report.drawing.contact_sheet`.
 
     Args:
-        data: a dataset, or the path of one.
+        data: a dataset, or its path.
         transform: an augmentation, or the name of an augmentation recipe ("default", "strong", "mosaic", …).
-        n: how many images.
-        columns: how many in a row.
-        seed: of the choice of images and of the augmentation.
-        size: longer side of each, in pixels.
+        n: number of images.
+        columns: number of images per row.
+        seed: seed of the choice of images and of the augmentation.
+        size: longer side of each image, in pixels.
+
+    Returns:
+        A Pillow image.
     """
     from sightline.data.transforms import as_transform, recipes
     from sightline.report.drawing import contact_sheet as run
@@ -52,13 +55,13 @@ def contact_sheet(
 
 
 @dataclass(frozen=True)
-class Looked:
+class DrawnImages:
     """What `look` has drawn.
 
     Attributes:
-        drawn: how many images.
-        images: how many there are to choose from.
-        split: their split; None for all images.
+        drawn: number of images drawn.
+        images: number of images they were chosen from.
+        split: the split of these images; None for all images.
     """
 
     drawn: int
@@ -75,21 +78,21 @@ def look(
     split: str | None = None,
     seed: int = 0,
     classes: ClassesGiven | None = None,
-    opening: Mapping[str, Any] | None = None,
-) -> Looked:
+    open_args: Mapping[str, Any] | None = None,
+) -> DrawnImages:
     """Write a contact sheet of a dataset to a new file.
 
     Args:
-        data: a dataset, or the path of one.
-        out: the picture; its ending says the format.
+        data: a dataset, or its path.
+        out: the image file to write; its suffix decides the format.
         transform: name of an augmentation recipe.
-        n: how many images.
-        split: of these; by default "train" where they are augmented, else all images.
-        seed: of the choice of images and of the augmentation.
-        classes, opening: as for `sightline.evaluate`.
+        n: number of images.
+        split: the split to choose images from; by default "train" if an augmentation is drawn, else all images.
+        seed: seed of the choice of images and of the augmentation.
+        classes, open_args: as for `sightline.evaluate`.
 
     Raises:
-        InputError: the file exists or cannot be written, the data cannot be opened, or a name or number is wrong.
+        InputError: the file exists or cannot be written, the data cannot be opened, or an argument is invalid.
     """
     from PIL import Image
 
@@ -97,21 +100,21 @@ def look(
     require_new_file(out)
     try:
         Image.new("RGB", (1, 1)).save(io.BytesIO(), format=Image.registered_extensions()[out.suffix.lower()])
-    except (KeyError, ValueError, OSError) as error:  # unknown, read only, or without colours
+    except (KeyError, ValueError, OSError) as error:  # unknown, read-only, or without colours
         if getattr(error, "errno", None) is None:
             raise InputError(
-                f"{out}: a picture cannot be written as {out.suffix or 'a file without ending'}; give .png"
+                f"{out}: an image cannot be written as {out.suffix or 'a file without suffix'}; use .png"
             ) from None
-    dataset = opened(data, classes=classes, opening=opening)
+    dataset = opened(data, classes=classes, open_args=open_args)
     for field in FIELDS.values():
         if field.drawn and field.name not in dataset.fields:
-            with suppress(InputError):  # not every dataset has it
+            with suppress(InputError):  # not every dataset has this field
                 dataset = dataset.with_fields(field.name)
     if split is None and transform != "none" and "train" in dataset.splits:
-        split = "train"  # what is augmented
+        split = "train"  # the split that is augmented in training
     part = dataset[split] if split else dataset
     contact_sheet(part, transform, n=n, seed=seed).save(out)
-    return Looked(min(n, len(part)), len(part), split)
+    return DrawnImages(min(n, len(part)), len(part), split)
 
 
 def anchors(
@@ -123,19 +126,19 @@ def anchors(
     split: str | None = None,
     seed: int = 0,
     classes: ClassesGiven | None = None,
-    opening: Mapping[str, Any] | None = None,
+    open_args: Mapping[str, Any] | None = None,
 ) -> AnchorReport:
-    """Cluster the sizes of a dataset's boxes into anchors, and draw them; see `sightline.data.anchors.anchors`.
+    """Cluster the box sizes of a dataset into anchors, and plot them; see `sightline.data.anchors.anchors`.
 
     Args:
-        data: a dataset, or the path of one.
-        k, image_size, seed: as there.
-        out: the picture to write, a new file: .png, .pdf or .svg.
-        split: use only this split; by default "train", else all images.
-        classes, opening: as for `sightline.evaluate`.
+        data: a dataset, or its path.
+        k, image_size, seed: as for `sightline.data.anchors.anchors`.
+        out: the plot to write, a new file: .png, .pdf or .svg.
+        split: the split to use; by default "train", else all images.
+        classes, open_args: as for `sightline.evaluate`.
 
     Raises:
-        InputError: the file exists or has another ending, or as there.
+        InputError: the file exists or has another suffix, or an error of `sightline.data.anchors.anchors`.
     """
     from sightline.data.anchors import anchors as run
     from sightline.report.anchor_plot import anchor_figure
@@ -143,8 +146,8 @@ def anchors(
     out = Path(out)
     require_new_file(out)
     if out.suffix.lower() not in (".png", ".pdf", ".svg"):
-        raise InputError(f"{out}: a plot cannot be written as {out.suffix or 'a file without ending'}; give .png")
-    dataset = opened(data, classes=classes, opening=opening)
+        raise InputError(f"{out}: a plot cannot be written as {out.suffix or 'a file without suffix'}; use .png")
+    dataset = opened(data, classes=classes, open_args=open_args)
     split = split or ("train" if "train" in dataset.splits else None)
     found = run(dataset[split] if split else dataset, k, image_size, seed)
     anchor_figure(found).savefig(out, dpi=120)

@@ -1,4 +1,4 @@
-"""What a caller gives as the library takes it: models are loaded, data is opened or wrapped, its classes are mapped."""
+"""Convert a caller's arguments: load models, open or wrap data, map classes."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from sightline.training.trained_on import TrainedOn
 from sightline.verbs.torch_data import TorchData, is_torch_data
 
 ClassesGiven = Mapping[str, str | None] | Sequence[str]
-"""New names of classes by their old ones (None leaves a class out), or names of the classes to keep."""
+"""New names of classes by their old ones (None removes a class), or the names of the classes to keep."""
 
 
 def loaded(model: nn.Module | str | Path) -> Model:
-    """A model, or the one that is saved in a file or a run's folder."""
+    """Return the model, loading it if a file or a run's folder is given."""
     from sightline.models.saving import load
 
     return as_model(model) if isinstance(model, nn.Module) else load(model)
@@ -30,44 +30,45 @@ def loaded(model: nn.Module | str | Path) -> Model:
 def opened(
     data: Any,
     *,
-    opening: Mapping[str, Any] | None = None,
+    open_args: Mapping[str, Any] | None = None,
     classes: ClassesGiven | None = None,
     names: Classes | None = None,
     channels: int | None = 3,
     lenient: bool = False,
 ) -> Any:
-    """The data as a dataset.
+    """Return the data as a dataset.
 
     Args:
-        data: a path, a dataset, or a PyTorch dataset of (image, target) pairs; others come back as they are.
-        opening: for a path: further arguments of `open_dataset`, such as {"format": "coco"}; None values are left out.
-        classes: of a dataset, which classes it shall have (`class_mapping`); of a PyTorch dataset, their names.
-        names: for a PyTorch dataset: names of its classes where `classes` gives none.
-        channels: of the images, for a path; None leaves them as they are.
-        lenient: for a path: remember labels that cannot be read instead of refusing them.
+        data: a path, a dataset, or a PyTorch dataset of (image, target) pairs; other values are returned unchanged.
+        open_args: if `data` is a path: further arguments of `open_dataset`, such as {"format": "coco"}; values of None
+            are ignored.
+        classes: for a dataset, the classes it should have (see `class_mapping`); for a PyTorch dataset, their names.
+        names: for a PyTorch dataset, the names of its classes if `classes` is None.
+        channels: if `data` is a path: channels of the images; None keeps those of the files.
+        lenient: if `data` is a path: record labels that cannot be read instead of raising an error.
 
     Raises:
-        InputError: the data cannot be opened, a class is unknown, or `opening` is given without a path.
+        InputError: the data cannot be opened, a class is unknown, or `open_args` is given without a path.
     """
     from sightline.data.formats import open_dataset
 
-    given = {name: value for name, value in (opening or {}).items() if value is not None}
+    given = {name: value for name, value in (open_args or {}).items() if value is not None}
     if isinstance(data, str | Path):
         return with_classes(open_dataset(data, lenient=lenient, **given).with_channels(channels), classes)
     if given:
         raise InputError(
-            f"{', '.join(given)} can be given only together with the path of the data; name it, or give them to "
+            f"{', '.join(given)} can be given only together with the path of the data; give the path, or pass them to "
             "open_dataset"
         )
     if is_torch_data(data):
         if isinstance(classes, Mapping):
-            raise InputError("classes of a PyTorch dataset cannot be renamed; give the names of its classes: […]")
+            raise InputError("the classes of a PyTorch dataset cannot be renamed; give the list of their names: […]")
         return TorchData(data, names if classes is None else Classes(classes))
     return with_classes(data, classes) if isinstance(data, Dataset) else data
 
 
 def opened_again(known: TrainedOn | None, source: str, classes: ClassesGiven | None, channels: int = 3) -> Dataset:
-    """The data of an earlier training, opened as it was then.
+    """Open the data of an earlier training with the same arguments.
 
     Args:
         known: the record of that training.
@@ -75,25 +76,25 @@ def opened_again(known: TrainedOn | None, source: str, classes: ClassesGiven | N
         classes, channels: as for `opened`.
 
     Raises:
-        InputError: it is not known where the data is, or it is not there any more.
+        InputError: the path of the data is unknown or no longer exists.
     """
     return with_classes(trained_on.open_again(known, source).with_channels(channels), classes)
 
 
 def with_classes(data: Dataset, classes: ClassesGiven | None) -> Dataset:
-    """The dataset with its classes renamed, merged or left out."""
+    """Return the dataset with its classes renamed, merged or removed."""
     return data.with_class_mapping(class_mapping(classes, data.classes)) if classes else data
 
 
 def class_mapping(classes: ClassesGiven, known: Sequence[str]) -> dict[str, str | None]:
-    """The new name of each class, None for one that is left out.
+    """Return the new name of each class, None for a removed class.
 
     Args:
-        classes: new names by old ones, or names of the classes to keep.
+        classes: new names by old ones, or the names of the classes to keep.
         known: the classes of the data.
 
     Raises:
-        InputError: a name is no class of the data.
+        InputError: a name is not a class of the data.
     """
     if isinstance(classes, Mapping):
         return dict(classes)

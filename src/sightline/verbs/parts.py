@@ -1,4 +1,4 @@
-"""Which images a training learns from, and by which it is validated."""
+"""Select the training and validation images of a dataset."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from sightline.training.trained_on import TrainedOn
 from sightline.verbs.torch_data import TorchData
 from sightline.words import are, counted
 
-Learnt = Dataset | JointData | TorchData
-"""What a model can be trained on."""
-HeldOut = Dataset | TorchData | None
-"""What it can be validated on."""
+TrainingData = Dataset | JointData | TorchData
+"""Data that a model can be trained on."""
+ValidationData = Dataset | TorchData | None
+"""Data that a model can be validated on; None for no validation."""
 
 
-def learnt_and_held_out(
-    data: Any, validation: Any, seed: int, known: TrainedOn | None, sayings: list[str], named: bool = True
-) -> tuple[Learnt, HeldOut]:
-    """The images to train on and to validate on.
+def training_and_validation(
+    data: Any, validation: Any, seed: int, known: TrainedOn | None, messages: list[str], named: bool = True
+) -> tuple[TrainingData, ValidationData]:
+    """Return the images to train on and to validate on.
 
-    Of a whole dataset these are its splits "train" and "val"; one in files that lacks them is divided by the seed, or,
-    for a run that is resumed, as the run was. A dataset in memory that has neither is learnt from as a whole. One or
-    two images are all trained on, which a sentence says.
+    Of a whole dataset these are its splits "train" and "val". If files have no such splits, they are divided by the
+    seed, or, for a resumed run, as in that run. A dataset in memory without these splits is used for training as a
+    whole. One or two images are all used for training; a message says so.
 
     Args:
-        data: an opened dataset, joint data or a wrapped PyTorch dataset.
-        validation: as well, or None.
-        seed: of the division.
+        data: a dataset, joint data or a wrapped PyTorch dataset.
+        validation: the same, or None.
+        seed: seed of the division.
         known: the record of the run to resume, or None.
-        sayings: gets what was divided, in sentences.
-        named: the caller has named the data; see `parts_to_train`.
+        messages: descriptions of how the data was divided are appended.
+        named: whether the caller named the data; see `parts_to_train`.
     """
     if validation is not None and isinstance(validation, Dataset) and validation.whole and "val" in validation.splits:
         validation = validation["val"]
@@ -43,36 +43,36 @@ def learnt_and_held_out(
         return data, validation
     if validation is not None:
         return data["train"] if "train" in {*data.splits, *data.missing_splits} else data, validation
-    parts = parts_to_train(data, seed, known, sayings, named)
+    parts = parts_to_train(data, seed, known, messages, named)
     return parts.train, parts.val
 
 
-def parts_to_train(data: Dataset, seed: int, known: TrainedOn | None, sayings: list[str], named: bool = True) -> Parts:
-    """The parts of a whole dataset; of a run to resume, those that it had; of one or two images all, to train on.
+def parts_to_train(data: Dataset, seed: int, known: TrainedOn | None, messages: list[str], named: bool = True) -> Parts:
+    """Return the parts of a whole dataset: those of the run to resume, or all of one or two images for training.
 
     Args:
-        named: the caller has named the data, so its own splits count; else the run's images are taken, whichever of
-            the data they were.
+        named: True if the caller named the data, so that its own splits are used. Otherwise the images of the run are
+            used, whatever their split.
 
     Raises:
-        InputError: the data cannot be divided, or the run's images are not in it.
+        InputError: the data cannot be divided, or does not contain the images of the run.
     """
     divided = known is not None and (bool(known.division) or "train" not in data.splits)
     if known is not None and (divided or not named):
-        again = trained_on.as_before(data, known, sayings)
+        again = trained_on.as_before(data, known, messages)
         if again is not None:
             return Parts(*again)
         if not named:
             raise InputError(
-                "the images that the run was trained and validated on are not all in its data; name the images to "
-                "resume it with: DATA (in Python data= and validation=)"
+                "the data does not contain all images that the run was trained and validated on; to resume it with "
+                "other images, name them: DATA (in Python data= and validation=)"
             )
     if 0 < len(data) < 3 and len(data.splits) == 1 and not {"train", "val"} & {*data.splits, *data.missing_splits}:
-        sayings.append(
-            f"no splits found, and {counted(len(data))} {are(len(data))} too few to divide: training uses all, without "
-            "validation"
+        messages.append(
+            f"no splits found, and {counted(len(data))} {are(len(data))} too few to divide: all are used for training, "
+            "without validation"
         )
         return Parts(data[:], None)
     parts = parts_of(data, seed)
-    sayings += [parts.said] if parts.said else []
+    messages += [parts.said] if parts.said else []
     return parts

@@ -1,4 +1,4 @@
-"""The verbs `predict` and `predict_to_folder`."""
+"""Predict images: `predict` and `predict_to_folder`."""
 
 from __future__ import annotations
 
@@ -33,13 +33,25 @@ def predict(
     overlap: int | None = None,
     full_scale: int | None = None,
 ) -> Any:
-    """What a model sees in an image, or in each of many; see `sightline.deploy.predict.predict`.
+    """Predict one image or several; see `sightline.deploy.predict.predict`.
 
     Args:
         model: a model, a saved file, or a run's folder.
-        source: a path, a folder, a glob pattern, a PIL image, an array, a tensor, a file's bytes, an open file, a
-            dataset, or a list of such.
-        threshold, classes, batch_size, device, progress, tile, overlap, full_scale: as there.
+        source: a path, a folder, a glob pattern, a PIL image, an array, a tensor, the bytes of an image file, an open
+            file, a dataset, or a list of these.
+        threshold: minimum score of objects; by default the score of the highest F1 on the validation images, which
+            training saves with the model, else 0.5.
+        classes: names of the classes to keep; None for all.
+        batch_size: images per batch.
+        device: where the model runs; None for the device it is on.
+        progress: show a progress bar if stderr is a terminal.
+        tile: for segmentation models: predict in square tiles of this many pixels.
+        overlap: pixels shared by neighbouring tiles; by default 64, or a quarter of a small tile.
+        full_scale: pixel value of white in images of more than 8 bits; by default that of the training images, else
+            estimated from the images.
+
+    Returns:
+        The result for a single image; otherwise a list of results.
     """
     from sightline.deploy.predict import predict as run
 
@@ -74,15 +86,22 @@ def predict_to_folder(
     overlap: int | None = None,
     full_scale: int | None = None,
 ) -> PredictedFolder:
-    """Write what a model sees in images to a new folder; see `sightline.deploy.folder.predict_to_folder`.
+    """Write the predictions for images to a new folder; see `sightline.deploy.folder.predict_to_folder`.
 
     Args:
-        model: a model, a saved file, or a run's folder. Its task says which files there are.
-        source: see `predict`.
-        out, draw, save, threshold, classes, batch_size, device, progress, tile, overlap, full_scale: as there.
+        model: a model, a saved file, or a run's folder. Its task decides which files are written.
+        source: the images, as for `predict`.
+        out: the folder, which must not exist or must be empty; by default predictions/predict1, predict2, …
+        draw: draws an image and its result, such as `sightline.draw`; None for no drawings.
+        save: formats of the predictions: "json", "csv" or, for objects and class maps, "yolo"; by default "json".
+        threshold, classes, batch_size, device, progress, tile, overlap, full_scale: as for `predict`.
+
+    Returns:
+        A summary of the files written and the images that could not be read.
 
     Raises:
-        InputError: nothing of the model's task is written to files, or as there.
+        InputError: predictions of the model's task cannot be written to files, no image was found or can be read, or
+            `out` is not empty.
     """
     from sightline.deploy.folder import predict_to_folder as run
     from sightline.tasks import TASKS
@@ -92,8 +111,8 @@ def predict_to_folder(
     task = TASKS.get(name) if name else next(iter(TASKS.values()))
     if task is None or task.writer is None:
         raise InputError(
-            f"nothing is known of how answers of task {name!r} are written to files; take them from "
-            "sightline.predict(model, images)"
+            f"predictions of task {name!r} cannot be written to files; use the results of sightline.predict(model, "
+            "images) instead"
         )
     return run(
         known,

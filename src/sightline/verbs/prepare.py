@@ -1,4 +1,4 @@
-"""What every training begins with, made ready in one way for the command line and for Python."""
+"""Prepare a training in the same way for the command line and for Python."""
 
 from __future__ import annotations
 
@@ -23,45 +23,47 @@ from sightline.training.metrics_log import require_metric
 from sightline.training.recipe import Recipe
 from sightline.training.run import RunFacts, existing_run_folder, run_facts
 from sightline.training.trained_on import TrainedOn
-from sightline.verbs.labels import as_learned, require_kind, require_usable, with_target_fields
+from sightline.verbs.labels import for_task, require_kind, require_usable, with_target_fields
 from sightline.verbs.opening import ClassesGiven, opened, opened_again
-from sightline.verbs.parts import HeldOut, Learnt, learnt_and_held_out
+from sightline.verbs.parts import TrainingData, ValidationData, training_and_validation
 from sightline.verbs.torch_data import TorchData
+from sightline.words import counted
 
 log = logging.getLogger("sightline")
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A training that can begin.
+    """A training that is ready to start.
 
     Attributes:
-        task: of the model.
-        model: made for the data, or the caller's own.
-        train: images to train on, with the targets that the model learns from.
-        validation: images to validate on; None for a training without validation.
-        recipe: all settings of the run.
+        task: the task of the model.
+        model: created for the data, or given by the caller.
+        train: the training images, with the targets that the model needs.
+        validation: the validation images; None for a training without validation.
+        recipe: the settings of the run.
         transform: augmentation of the training images.
-        same_images: whether the images are the same in every epoch: there is no augmentation.
-        trained_on: the record of these images, which is saved with the run and with the model.
-        folder: of the run to resume; None for a new run.
-        said: what was decided about the data, in sentences.
+        same_images: True if the images are the same in every epoch, that is, without augmentation.
+        trained_on: the record of these images, which is saved with the run and the model.
+        folder: the folder of the run to resume; None for a new run.
+        messages: descriptions of how the data was divided, one sentence each.
     """
 
     task: Task
     model: Model
-    train: Learnt
-    validation: HeldOut
+    train: TrainingData
+    validation: ValidationData
     recipe: Recipe
     transform: Callable[..., Any]
     same_images: bool
     trained_on: TrainedOn
     folder: Path | None = None
-    said: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        held_out = 0 if self.validation is None else len(self.validation)
-        return f"{len(self.train)} images to train on, {held_out} to validate on; {self.train.classes!r}"
+        val_count = 0 if self.validation is None else len(self.validation)
+        train, val = counted(len(self.train), "training image"), counted(val_count, "validation image")
+        return f"{train}, {val}; {self.train.classes!r}"
 
 
 def prepare(
@@ -72,9 +74,9 @@ def prepare(
     weights: str | Path | None = None,
     arguments: Mapping[str, Any] | None = None,
     classes: ClassesGiven | None = None,
-    opening: Mapping[str, Any] | None = None,
+    open_args: Mapping[str, Any] | None = None,
     recipe: Recipe | None = None,
-    numbers: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
     name: str | None = None,
     runs: str | Path = "runs",
     resume: bool = False,
@@ -82,15 +84,19 @@ def prepare(
     transform: Callable[..., Any] | None = None,
     source: str = "train(…)",
 ) -> Prepared:
-    """Open, divide and check the data of a training, and make its model and recipe. Nothing is written.
+    """Open, divide and check the data of a training, and create its model and recipe. Nothing is written.
 
-    `sightline.train` and the command line call it with the same words, and so train the same model on the same images.
+    `sightline.train` and the command line both call this function, so that equal arguments train the same model on the
+    same images.
 
     Args:
-        model, data, validation, weights, arguments, classes, opening, recipe, name, runs, resume, checked, transform:
+        model, data, validation, weights, arguments, classes, open_args, recipe, name, runs, resume, checked, transform:
             as for `sightline.train`.
-        numbers: settings of the recipe to change, such as {"epochs": 12}.
-        source: where these come from, for messages.
+        settings: settings of the recipe to change, such as {"epochs": 12}.
+        source: where the settings come from, for messages.
+
+    Returns:
+        The training, to be passed to `train_prepared`.
 
     Raises:
         InputError: as for `sightline.train`.
@@ -99,34 +105,34 @@ def prepare(
         raise InputError(f"recipe is {recipe!r}, but it must be a Recipe; read a file with Recipe.from_yaml(path)")
     if resume and name is None:
         raise InputError("to resume a run give its name, such as name='run1'")
-    numbers = dict(numbers or {})
+    settings = dict(settings or {})
     folder = existing_run_folder(Path(runs) / name) if resume and name else None
     begun = None if folder is None else run_facts(folder)
     before = None if begun is None else begun.trained_on
     if folder is not None and recipe is None:
         recipe = Recipe.from_yaml(folder / "recipe.yaml")
-    seed = (recipe.changed(**numbers) if recipe else Recipe.from_dict(numbers, source)).seed
+    seed = (recipe.changed(**settings) if recipe else Recipe.from_dict(settings, source)).seed
 
     named = data is not None
     if isinstance(model, nn.Module):
         if weights is not None or arguments is not None or classes is not None:
             raise InputError(
-                "weights, arguments and classes belong to a model given by its name, but a model was given; give them "
-                "to create_model"
+                "weights, arguments and classes can be given only with the name of a model, but a model was given; "
+                "pass them to create_model"
             )
         model = as_model(model)
         names, channels = model.classes or None, model.in_channels
-        data = _opened(data, opening, None, names, channels, folder, before)
-        data = as_learned(data, model)
+        data = _opened(data, open_args, None, names, channels, folder, before)
+        data = for_task(data, model)
     else:
         model, arguments = _named(model, arguments, begun)
         channels = arguments.get("in_channels", 3)
-        data = _opened(data, opening, classes, None, channels, folder, before)
+        data = _opened(data, open_args, classes, None, channels, folder, before)
         model, data = _made(model, data, weights, arguments, seed)
         names = data.classes
     if isinstance(data, Dataset) and names is not None:
         names.require_same(data.classes, "the model", "the training set")
-    recipe = recipe.changed(**numbers) if recipe else recipe_for(model, numbers, source)
+    recipe = recipe.changed(**settings) if recipe else recipe_for(model, settings, source)
     task = task_of(model, data.kind)
     require_metric(recipe.keep, task.headline)
     augmentation = transform or recipes.named(recipe.augmentation)
@@ -134,48 +140,48 @@ def prepare(
     if validation is not None:
         validation = opened(validation, classes=classes, names=names, channels=channels)
         validation = task.labels.prepare(validation)
-    said: list[str] = []
-    train, held_out = learnt_and_held_out(data, validation, recipe.seed, before, said, named)
-    for part, title in ((train, "the training set"), (held_out, "the validation set")):
+    messages: list[str] = []
+    train, val_data = training_and_validation(data, validation, recipe.seed, before, messages, named)
+    for part, title in ((train, "the training set"), (val_data, "the validation set")):
         require_kind(task, part, title)
-    for part, title in () if checked else ((train, "training"), (held_out, "validation")):
+    for part, title in () if checked else ((train, "training"), (val_data, "validation")):
         for piece in part.parts if isinstance(part, JointData) else (part,):
             require_usable(piece, title)
-    train, held_out = with_target_fields(model, train), with_target_fields(model, held_out)
-    now = trained_on.record(train, held_out, model)
+    train, val_data = with_target_fields(model, train), with_target_fields(model, val_data)
+    now = trained_on.record(train, val_data, model)
     for sentence in trained_on.changes(before, now):
-        log.warning("%s; the run goes on with them as they are now", sentence)
+        log.warning("%s; the run continues with the current ones", sentence)
     same_images = transform is None and recipe.augmentation == "none"
     known = trained_on.resumed(before, now)
-    return Prepared(task, model, train, held_out, recipe, augmentation, same_images, known, folder, said)
+    return Prepared(task, model, train, val_data, recipe, augmentation, same_images, known, folder, messages)
 
 
 def _opened(
     data: Any,
-    opening: Mapping[str, Any] | None,
+    open_args: Mapping[str, Any] | None,
     classes: ClassesGiven | None,
     names: Classes | None,
     channels: int,
     folder: Path | None,
     before: TrainedOn | None,
 ) -> Any:
-    """The data that was given; where none was, that of the run to resume."""
-    if data is None and folder is not None and not any(value is not None for value in (opening or {}).values()):
+    """Open the given data or, if none was given, that of the run to resume."""
+    if data is None and folder is not None and not any(value is not None for value in (open_args or {}).values()):
         return opened_again(before, str(folder), classes, channels)
     if data is None:
         raise InputError("train needs data: a folder of images and labels, a label file, or in Python a dataset")
-    found = opened(data, opening=opening, classes=classes, names=names, channels=channels)
+    found = opened(data, open_args=open_args, classes=classes, names=names, channels=channels)
     if not isinstance(found, Dataset | JointData | TorchData):
-        raise InputError(f"the data is a {type(data).__name__}; give a path, a dataset, or (image, target) pairs")
+        raise InputError(f"data is a {type(data).__name__}; give a path, a dataset, or (image, target) pairs")
     return found
 
 
 def _named(
     name: str | None, arguments: Mapping[str, Any] | None, begun: RunFacts | None
 ) -> tuple[str | None, dict[str, Any]]:
-    """The model's name, where it is known before the data is, and all arguments of its builder.
+    """Return the model's name, if it is known before the data is opened, and all arguments of its builder.
 
-    A run that is resumed without a name goes on with its own model; `arguments` change its own ones.
+    A run that is resumed without a model's name continues with its own model; `arguments` override its arguments.
     """
     from sightline.models.arguments import with_image_size, with_settings
     from sightline.models.catalog import find
@@ -184,7 +190,9 @@ def _named(
         raise InputError(f"the model is a {type(name).__name__}; give one of create_model or load, or a name")
     given = dict(arguments or {})
     if "classes" in given:
-        raise InputError("classes is no argument of the model here: the classes are those of the data; leave it out")
+        raise InputError(
+            "classes cannot be a model argument here: the classes are those of the data; leave it out"
+        )
     if name is None and begun is not None and begun.model is not None:
         name, entry = begun.model, find(begun.model)
         own = with_settings(entry, begun.arguments)
@@ -198,7 +206,7 @@ def _named(
 def _made(
     name: str | None, data: Any, weights: str | Path | None, arguments: Mapping[str, Any], seed: int
 ) -> tuple[Model, Any]:
-    """A model of the catalog for the classes of the data, and the data as it learns from it."""
+    """Create a model of the catalog for the classes of the data; return it and the data with the targets it needs."""
     import torch
 
     from sightline.models.catalog import create_model, find
@@ -209,27 +217,28 @@ def _made(
     return create_model(name, data.classes, weights, **arguments), data
 
 
-def recipe_for(model: Model, numbers: Mapping[str, Any], source: str) -> Recipe:
-    """The recipe of these numbers, and for the others of those that suit the model: its `recipe_defaults`, and its
-    `finetune_defaults` where it starts from pretrained weights.
+def recipe_for(model: Model, settings: Mapping[str, Any], source: str) -> Recipe:
+    """Return a recipe with the given settings; all others have the model's defaults.
+
+    These are `model.recipe_defaults` and, if the model has pretrained weights, also `model.finetune_defaults`.
 
     Args:
-        model: to be trained.
-        numbers: the user's own.
+        model: the model to train.
+        settings: the user's settings.
         source: where they come from, for messages.
     """
     defaults = dict(model.recipe_defaults)
     if model.weights_given is not None or "trained_on" in model.metadata:
         defaults |= model.finetune_defaults
-    if "optimizer" in numbers and numbers["optimizer"] != defaults.get("optimizer", "adamw"):
+    if "optimizer" in settings and settings["optimizer"] != defaults.get("optimizer", "adamw"):
         defaults = {name: value for name, value in defaults.items() if name not in ("lr", "weight_decay")}
-    if "minutes" in numbers:
+    if "minutes" in settings:
         defaults.pop("epochs", None)
-    return Recipe.from_dict({**defaults, **numbers}, source)
+    return Recipe.from_dict({**defaults, **settings}, source)
 
 
 def require_name(model: str) -> None:
-    """Refuse a path in the place of a model's name."""
+    """Raise an error if a path was given as the model's name."""
     from sightline.models.catalog import find
 
     try:
@@ -239,5 +248,5 @@ def require_name(model: str) -> None:
             raise
         raise InputError(
             f"the model is {model!r}, which is a path; train takes a model or its name first and the data second: "
-            f"train('sightline_n', {model!r}); load({model!r}) makes a model of a saved one"
+            f"train('sightline_n', {model!r}); to use a saved model, give load({model!r})"
         ) from None

@@ -1,4 +1,4 @@
-"""The report of a run together with the numbers it shows."""
+"""Write the report of a run together with the metrics it shows."""
 
 from __future__ import annotations
 
@@ -27,7 +27,18 @@ def write_report(
     model: nn.Module | None = None,
     title: str | None = None,
 ) -> Path:
-    """Write report.html (and evaluation.json, where there is a result) of a run; see `sightline.report.html`."""
+    """Write report.html and, if there is a result, evaluation.json to a run's folder; see `sightline.report.html`.
+
+    Args:
+        folder: the run's folder.
+        result: an evaluation; None for a report without one.
+        data: the images that were evaluated, or the training images.
+        model: the model that was evaluated.
+        title: the title of the page; by default it is taken from the run.
+
+    Returns:
+        The path of report.html.
+    """
     from sightline.report.files import EVALUATION_FILE, stored_task
     from sightline.report.html import write_report as run
 
@@ -42,10 +53,10 @@ def write_report(
 
 
 def shown_before(folder: Path) -> dict[str, Any] | None:
-    """Which images a run's report shows: "data", "split" and their number; None where it has none.
+    """Return which images a run's report shows ("data", "split" and their number); None if there is no report.
 
     Raises:
-        InputError: the folder's evaluation.json cannot be read, or lacks what its task's report needs.
+        InputError: evaluation.json cannot be read, or lacks an entry that the report of its task needs.
     """
     from sightline.report.files import stored_task
     from sightline.report.html import shown_before as run
@@ -54,14 +65,14 @@ def shown_before(folder: Path) -> dict[str, Any] | None:
 
 
 @dataclass(frozen=True)
-class Renewed:
+class UpdatedReport:
     """A report that was written again.
 
     Attributes:
-        file: report.html.
-        before: which images it showed ("data", "split", "images"); None where it showed none.
-        now: which images it shows, as well; None where it shows none.
-        notes: what a reader should know of the choice of the images, in sentences.
+        file: the path of report.html.
+        before: which images it showed before ("data", "split", "images"); None if it showed none.
+        now: which images it shows now, in the same form; None if it shows none.
+        notes: remarks on the choice of the images, one sentence each.
     """
 
     file: Path
@@ -70,25 +81,25 @@ class Renewed:
     notes: Sequence[str] = ()
 
 
-def renew_report(
+def update_report(
     run: str | Path,
     data: Any = None,
     split: str | None = None,
     *,
-    opening: Mapping[str, Any] | None = None,
+    open_args: Mapping[str, Any] | None = None,
     progress: bool = True,
-) -> Renewed:
+) -> UpdatedReport:
     """Write a run's report again, by default for the validation images of its data.
 
     Args:
         run: the run's folder.
         data: other images and labels; by default the data that the model was trained on.
-        split: of the data; "all" for all images; by default "val", else "test", without training images.
-        opening: for data given by its path: further arguments of `open_dataset`.
-        progress: show progress on the error output.
+        split: the split to show; "all" for all images; by default "val", else "test", without training images.
+        open_args: if `data` is a path: further arguments of `open_dataset`.
+        progress: show progress on stderr.
 
     Raises:
-        InputError: there is no such run, or its images are not known and its report would lose them.
+        InputError: there is no such run, or its images are unknown, so that the report would lose them.
     """
     from sightline.report.files import EVALUATION_FILE
     from sightline.training import trained_on
@@ -96,24 +107,24 @@ def renew_report(
 
     run = Path(run)
     if not (run / "metrics.jsonl").is_file():
-        raise InputError(f"there is no run {run} (a folder with metrics.jsonl); give the folder of one")
+        raise InputError(f"there is no run {run} (a folder with metrics.jsonl); give the folder of a run")
     known = trained_on.of_run(run)
     if data is None and (known is None or known.path is None):
         if (run / "report.html").is_file() and (run / EVALUATION_FILE).is_file():
             raise InputError(
-                f"{run}/report.html shows predictions, which without the images would be lost; give them: --data DATA"
+                f"{run}/report.html shows predictions, which would be lost without the images; give them: --data DATA"
             )
-        return Renewed(write_report(run))
+        return UpdatedReport(write_report(run))
     before = shown_before(run)
-    measured = measure(run, data, split, usual=("val", "test"), opening=opening, progress=progress)
+    measured = measure(run, data, split, usual=("val", "test"), open_args=open_args, progress=progress)
     result = measured.result
     now = {**result.measured, "images": result.images}
     file = write_report(run, result, data=measured.part, model=measured.model)
-    return Renewed(file, before, now, measured.notes)
+    return UpdatedReport(file, before, now, measured.notes)
 
 
 def _task_of_run(folder: Path) -> str | None:
-    """The task of the model that a run trains, where its files name one of the catalog."""
+    """The task of a run's model, if the run's files name a model of the catalog."""
     from sightline.models.catalog import find
     from sightline.training.run import run_facts
 
@@ -124,7 +135,7 @@ def _task_of_run(folder: Path) -> str | None:
 
 
 def report_of(task: str | None) -> TaskReport:
-    """What the report shows for a task, by its name; for files that do not name theirs, what it shows for the first."""
+    """The report of a task, given its name; files without the name of a task use that of the first task."""
     from sightline.report.base import TaskReport
     from sightline.tasks import TASKS
 

@@ -1,4 +1,4 @@
-"""A plain PyTorch dataset of (image, target) pairs as data that models are trained and measured on."""
+"""Wrap a PyTorch dataset of (image, target) pairs for training and evaluation."""
 
 from __future__ import annotations
 
@@ -17,27 +17,30 @@ from sightline.errors import InputError
 from sightline.structures import Classes, ClassScores, Instances
 
 _FIELDS = ("boxes", "labels", "masks", "keypoints")
-"""Of torchvision's dictionaries; "iscrowd" becomes crowd, "area" areas."""
+"""Fields that torchvision's dictionaries may hold."""
 _RENAMED = {"iscrowd": "crowd", "area": "areas"}
+"""Keys of these dictionaries that have another name in `Instances`."""
 _BACKGROUND = ("background", "__background__")
 
 
 class TorchData:
-    """Images with objects from anything that has a length and gives (image, target) by position.
+    """Wraps any dataset that has a length and returns (image, target) for an index.
 
-    Images are tensors [C, H, W] or arrays [H, W, C] (uint8, or float in [0, 1]) or Pillow images. Targets are
-    `Instances`, `ClassMap` or `ClassScores` (or of a type made known by `sightline.data.kinds.add`, with an attribute
-    `image_size`), or dictionaries as torchvision's detectors take them: "boxes" [N, 4] x1, y1, x2, y2 in
-    pixels, "labels" [N], optionally "masks" [N, H, W], "keypoints" [N, P, 3], "iscrowd", "area". torchvision counts
-    classes from 1, for 0 is its background: whether labels count from 0 or from 1 is found by looking at all targets
-    once. A whole number is the class of the whole image, from 0 on, as torchvision's `ImageFolder` gives it.
+    Images are tensors [C, H, W], arrays [H, W, C] (uint8, or float in [0, 1]) or Pillow images. Targets are
+    `Instances`, `ClassMap`, `ClassScores`, another type registered by `sightline.data.kinds.add` (with an attribute
+    `image_size`), or dictionaries as torchvision's detectors take them: "boxes" [N, 4] x1, y1, x2, y2 in pixels,
+    "labels" [N], and optionally "masks" [N, H, W], "keypoints" [N, P, 3], "iscrowd" and "area". An integer target is
+    the class of the whole image, counted from 0, as in torchvision's `ImageFolder`.
+
+    torchvision's detectors count classes from 1, because 0 is their background. All targets are read once to find out
+    whether the labels of dictionaries count from 0 or from 1.
 
     Args:
-        data: the dataset; the same position must always give the same image (augmentation is the training's).
-        classes: names of the classes; by default `data.classes`, in which a "background" at the front is left out.
+        data: the dataset. An index must always return the same image; augmentation belongs to the training.
+        classes: names of the classes; by default `data.classes`, without a "background" in first place.
 
     Raises:
-        InputError: the classes are not known, or an item is something else; the sentence names it.
+        InputError: the classes are unknown, or an item has another form; the message names it.
     """
 
     root = None
@@ -47,12 +50,12 @@ class TorchData:
         self.data = data
         names = list(classes or getattr(data, "classes", None) or ())
         example = self._item(0)[1] if len(data) else None
-        whole = _is_label(example)  # of whole images, whose "background" is a class like others
+        whole = _is_label(example)  # for whole images "background" is an ordinary class
         has_background = bool(names) and names[0] in _BACKGROUND and classes is None and not whole
         names = names[1:] if has_background else names
         if not names:
             raise InputError(
-                "the dataset does not name its classes; give classes=[…], or the dataset an attribute `classes`"
+                "the dataset does not name its classes; give classes=[…], or set an attribute `classes` on the dataset"
             )
         self.classes = classes if isinstance(classes, Classes) else Classes(names)
         first = KINDS["class_scores"] if whole else kind_of_target(example)
@@ -74,19 +77,19 @@ class TorchData:
             self.first_label = self._counted_from(lowest, highest)
 
     def _counted_from(self, lowest: int, highest: int) -> int:
-        """0 or 1, the label of the first class."""
+        """Return 0 or 1, the label of the first class."""
         if lowest >= 1 and highest == len(self.classes):
             return 1
         if lowest >= 0 and highest < len(self.classes) and (lowest == 0 or len(self.classes) == 1):
             return 0
         if lowest >= 1 and highest < len(self.classes):
             raise InputError(
-                f"the labels go from {lowest} to {highest} among {len(self.classes)} classes, so it is not clear "
-                "whether they count from 0 or, as torchvision's, from 1; give targets as sl.Instances, which count "
-                "from 0, or the dataset an attribute `classes` that begins with 'background'"
+                f"the labels range from {lowest} to {highest} with {len(self.classes)} classes, so it is not clear "
+                "whether they count from 0 or, as in torchvision, from 1; give targets as sl.Instances, which count "
+                "from 0, or set an attribute `classes` that begins with 'background' on the dataset"
             )
         raise InputError(
-            f"the labels go from {lowest} to {highest}, but there are {len(self.classes)} classes "
+            f"the labels range from {lowest} to {highest}, but there are {len(self.classes)} classes "
             f"({', '.join(self.classes[:6])}); correct the labels, or name all classes"
         )
 
@@ -97,10 +100,10 @@ class TorchData:
         return (self[i] for i in range(len(self)))
 
     def with_fields(self, *names: str) -> TorchData:
-        """The same data, whose targets must have these fields.
+        """Return this data after checking that its targets have these fields.
 
         Raises:
-            InputError: the first target lacks one.
+            InputError: the first target lacks a field.
         """
         target = self[0][1]
         for name in names if KINDS[self.kind].has_objects else ():
@@ -109,7 +112,7 @@ class TorchData:
         return self
 
     def name(self, i: int) -> str:
-        """What to call an image in messages and reports."""
+        """The name of an image in messages and reports."""
         return f"image {i}"
 
     def image(self, i: int) -> Tensor:
@@ -118,12 +121,12 @@ class TorchData:
 
     @property
     def keypoint_names(self) -> tuple[str, ...]:
-        """One name per keypoint, where the dataset has an attribute of this name; else empty."""
+        """The names of the keypoints, from an attribute of this name of the dataset; else empty."""
         return tuple(getattr(self.data, "keypoint_names", ()))
 
     @property
     def keypoint_swap(self) -> tuple[int, ...] | None:
-        """For each keypoint the index of its mirror image: the dataset's attribute, else what names tell, else None."""
+        """The index of each keypoint's mirror image: the dataset's attribute, else found by the names, else None."""
         own = getattr(self.data, "keypoint_swap", None)
         return mirrored_keypoints(self.keypoint_names) if own is None else tuple(own)
 
@@ -139,16 +142,16 @@ class TorchData:
             known = ", ".join(kind.target.__name__ for kind in KINDS.values())
             raise InputError(
                 f"image {i}: its target is a {type(target).__name__}; give {known}, a dictionary with boxes and "
-                "labels, or the number of the image's class"
+                "labels, or the id of the image's class"
             )
         if target.image_size != size:
-            raise InputError(f"image {i} is of size {list(size)}, but its target is for {list(target.image_size)}")
+            raise InputError(f"image {i} has the size {list(size)}, but its target is for {list(target.image_size)}")
         return image, _checked(target, self.classes, f"image {i}")
 
     def _item(self, i: int) -> tuple[Any, Any]:
         item = self.data[i]
         if not isinstance(item, tuple | list) or len(item) != 2:
-            raise InputError(f"item {i} of the dataset is a {type(item).__name__}, but (image, target) is needed")
+            raise InputError(f"item {i} of the dataset is a {type(item).__name__}, but must be a pair (image, target)")
         return item[0], item[1]
 
     def _instances(self, target: Mapping[str, Any], size: tuple[int, int], i: int) -> Instances:
@@ -164,7 +167,7 @@ class TorchData:
 
 @singledispatch
 def _checked(target: Any, classes: Classes, name: str) -> Any:
-    """A target once more through its own checks, now that the classes are known."""
+    """Validate a target again, now that the classes are known."""
     return target
 
 
@@ -174,14 +177,14 @@ def _checked_objects(target: Instances, classes: Classes, name: str) -> Instance
 
 
 def _is_label(target: Any) -> bool:
-    """Whether a target is a whole number, as Python, NumPy or PyTorch has it."""
+    """Whether a target is an integer of Python, NumPy or PyTorch."""
     if isinstance(target, Tensor):
         return target.ndim == 0 and not target.is_floating_point() and target.dtype is not torch.bool
     return isinstance(target, int | np.integer) and not isinstance(target, bool)
 
 
 def is_torch_data(data: Any) -> bool:
-    """Whether it has a length, gives items by position, and is not one of the library's own datasets."""
+    """Whether an object has a length and indexed items and is not one of the library's own datasets."""
     own = hasattr(data, "kind") and hasattr(data, "classes")
     return not own and hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, str | bytes)
 

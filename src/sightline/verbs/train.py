@@ -1,4 +1,4 @@
-"""The verb `train`: the run with its record, and what is measured and reported at its end."""
+"""Train a model: `train`, with its record of the data, its final evaluation and its report."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sightline.tasks import Task
 
 THRESHOLD = "threshold"
-"""The entry of a model's metadata with the score that `predict` leaves objects below out by."""
+"""The entry of a model's metadata with the minimum score that `predict` uses for objects."""
 
 
 def train(
@@ -42,7 +42,7 @@ def train(
     weights: str | Path | None = None,
     arguments: Mapping[str, Any] | None = None,
     classes: ClassesGiven | None = None,
-    opening: Mapping[str, Any] | None = None,
+    open_args: Mapping[str, Any] | None = None,
     recipe: Recipe | None = None,
     name: str | None = None,
     runs: str | Path = "runs",
@@ -55,51 +55,53 @@ def train(
     transform: Callable[..., Any] | None = None,
     on_epoch: Callable[[Mapping[str, Any]], object] | None = None,
     alternating: bool = False,
-    **numbers: Any,
+    **settings: Any,
 ) -> Run:
-    """Train a model on a dataset, validate it each epoch, and write everything of the run to a folder.
+    """Train a model on a dataset, validate it after each epoch, and write all results to a folder.
 
-    The run, and the model's file, remember which images were trained on, so that `evaluate` measures others.
+    The run and the model's file record which images were used for training, so that `evaluate` uses others.
 
     Args:
-        model: of `create_model` or `load`, which is trained in place; or the name of a model, which is made for the
-            data's classes. By default one that suits the kind of labels, or with `resume` the run's model.
-        data: the training images: a dataset, its path, a PyTorch dataset of (image, target) pairs
+        model: a model of `create_model` or `load`, which is trained in place; or the name of a model, which is created
+            for the data's classes. By default a model for the kind of labels or, with `resume`, the run's model.
+        data: the training images: a dataset, its path, or a PyTorch dataset of (image, target) pairs
             (`sightline.verbs.torch_data`); for YOLO9000 also boxed and labelled images together
-            (`sightline.data.joint`). Of a whole dataset, or a path, the split "train" is taken. One in files without
-            splits is divided by the recipe's seed, as the command line does: 80 % to train on, 10 % to validate on,
-            10 % kept to test on. Of `data[:]`, and of data in memory, all images are trained on. With `resume` it may
-            be left out.
-        validation: images never trained on, by which the best epoch is chosen; by default the split "val" of such data.
-        weights: for a model given by its name: "imagenet", "coco" or a file; see `create_model`.
-        arguments: for a model given by its name: its builder's, such as {"image_size": 320}.
-        classes: for a model given by its name: the new names of the data's classes by their old ones (None leaves a
-            class out), or names of the classes to keep; for a PyTorch dataset that does not name its classes, their
-            names.
-        opening: for data given by its path: further arguments of `open_dataset`, such as {"format": "coco"}.
-        recipe: all numbers of the run; by default those that suit the model (`recipe_for`).
-        name: the run's folder in `runs`; by default run1, run2, …
-        runs: folder of all runs.
-        resume: go on with the run `name` where it stopped.
-        checked: the labels have been checked already; otherwise their errors are looked for first.
+            (`sightline.data.joint`). If a dataset or path has a split "train", that split is used. Files without splits
+            are divided by the recipe's seed, as on the command line: 80 % for training, 10 % for validation, 10 % set
+            aside for testing. Of `data[:]`, and of data in memory, all images are used for training. Optional with
+            `resume`.
+        validation: images that are never trained on and by which the best epoch is chosen; by default the split "val"
+            of the data.
+        weights: if `model` is a name: "imagenet", "coco" or a file; see `create_model`.
+        arguments: if `model` is a name: arguments of its builder, such as {"image_size": 320}.
+        classes: if `model` is a name: either new names of the data's classes by their old ones (None removes a class),
+            or the names of the classes to keep; for a PyTorch dataset that does not name its classes, their names.
+        open_args: if `data` is a path: further arguments of `open_dataset`, such as {"format": "coco"}.
+        recipe: the settings of the run; by default those of the model (`model.recipe_defaults`).
+        name: the name of the run's folder in `runs`; by default the first free one of run1, run2, …
+        runs: the folder of all runs.
+        resume: continue the run `name` where it stopped.
+        checked: True if the labels have already been checked; otherwise they are checked for errors first.
         report: write report.html and evaluation.json at the end.
-        progress: show progress on the error output.
-        trackers: names of experiment trackers that accelerate knows, such as "tensorboard".
-        device: "cpu", "cuda", "mps"; by default the best there is.
-        transform: augmentation in place of the one the recipe names.
+        progress: show progress on stderr.
+        trackers: names of experiment trackers known to accelerate, such as "tensorboard".
+        device: "cpu", "cuda" or "mps"; by default the best available device.
+        transform: augmentation to use in place of the recipe's.
         on_epoch: called with the metrics of each epoch.
-        alternating: the four steps of Faster R-CNN's paper, each of the recipe's epochs or a quarter of its minutes,
-            instead of all losses at once; each has a folder in the run's, which holds the last one's files.
-        numbers: of the recipe, to change: epochs=12, batch_size=4, minutes=10, …
+        alternating: train Faster R-CNN in the four steps of its paper instead of jointly. Each step takes the recipe's
+            epochs, or a quarter of its minutes, and has a folder inside the run's; the run's folder gets the files of
+            the last step.
+        settings: settings of the recipe to change: epochs=12, batch_size=4, minutes=10, …
 
     Returns:
         The run; `run.model` has the weights of the best epoch.
 
     Raises:
-        InputError: a number, the data, or the folder cannot be used; the sentence says why and what to do.
+        InputError: a setting, the data or the folder cannot be used; the message says why and what to do.
+        NonFiniteLoss: a loss became infinite or NaN; the batch is saved in the run's folder.
     """
-    own = [name for name in inspect.signature(train).parameters if name != "numbers"]
-    require_known("train", numbers, [*own, *Recipe.__dataclass_fields__])
+    own = [name for name in inspect.signature(train).parameters if name != "settings"]
+    require_known("train", settings, [*own, *Recipe.__dataclass_fields__])
     if isinstance(model, str):
         require_name(model)
     prepared = prepare(
@@ -109,16 +111,16 @@ def train(
         weights=weights,
         arguments=arguments,
         classes=classes,
-        opening=opening,
+        open_args=open_args,
         recipe=recipe,
-        numbers=numbers,
+        settings=settings,
         name=name,
         runs=runs,
         resume=resume,
         checked=checked,
         transform=transform,
     )
-    for sentence in prepared.said if progress else ():
+    for sentence in prepared.messages if progress else ():
         print(sentence, file=sys.stderr)
     return train_prepared(
         prepared,
@@ -145,7 +147,7 @@ def train_prepared(
     on_epoch: Callable[[Mapping[str, Any]], object] | None = None,
     alternating: bool = False,
 ) -> Run:
-    """Train what `prepare` has made ready; arguments and errors as for `sightline.train`."""
+    """Run a training that was prepared by `prepare`; arguments and errors as for `sightline.train`."""
     from sightline.evaluation import evaluate as measure
     from sightline.training.alternating import train_in_steps
     from sightline.training.loop import fit
@@ -154,13 +156,13 @@ def train_prepared(
     task = prepared.task
     resume, known = prepared.folder is not None, prepared.trained_on
     if resume and alternating:
-        raise InputError("a training in alternating steps cannot be resumed; train anew, or without alternating")
+        raise InputError("a training in alternating steps cannot be resumed; start it again, or train without them")
     model.metadata = {trained_on.KEY: known.to_dict()}
     folder = prepared.folder or devices.agreed(device, lambda: new_run_folder(runs, name))
     model.before_training(folder, same_images=prepared.same_images)
 
     def validate(current: Model) -> dict[str, Any]:
-        # no bar of its own: the run's says that it validates
+        # without a progress bar: the run's own bar shows that it validates
         result = measure(current, validation, task.measure, progress=False, keep_predictions=False)
         remember_threshold(current, result)  # saved with the epoch's weights
         return headline_of(result, task)
@@ -194,7 +196,7 @@ def train_prepared(
     if not run.interrupted and run.model.after_training(data, run.folder, progress):
         if validation is not None and measurable:
             result = measure(run.model, validation, task.measure, progress=progress)
-        _save_anew(run, {} if result is None else headline_of(result, task), result)
+        _save_again(run, {} if result is None else headline_of(result, task), result)
     if report and run.metrics:
         if result is None and validation is not None and measurable:
             result = measure(run.model, validation, task.measure, progress=progress)
@@ -207,7 +209,7 @@ def train_prepared(
 
 
 def remember_threshold(model: Model, result: Result) -> None:
-    """Keep the score that predictions should have with the model, such as that of the highest F1."""
+    """Save the minimum score for predictions in the model's metadata, such as that of the highest F1."""
     metadata: dict[str, Any] = {**model.metadata}
     metadata.pop(THRESHOLD, None)
     if result.threshold is not None:
@@ -216,7 +218,7 @@ def remember_threshold(model: Model, result: Result) -> None:
 
 
 def facts_of(model: Model, known: TrainedOn) -> dict[str, Any]:
-    """What the run's files say beside its numbers: data, model, arguments, weights, classes."""
+    """Facts for the run's files besides its settings: data, model, arguments, weights, classes."""
     from sightline.models.saving import plain_arguments
 
     return {
@@ -233,7 +235,7 @@ def facts_of(model: Model, known: TrainedOn) -> dict[str, Any]:
 
 
 def _take_metadata(run: Run) -> None:
-    """Give the run's model what was saved with the weights it has."""
+    """Give the run's model the metadata that was saved with its weights."""
     from sightline.models.saving import metadata_of
 
     for name in ("best", "last"):
@@ -244,9 +246,9 @@ def _take_metadata(run: Run) -> None:
 
 
 def remove_unless_begun(folder: Path) -> None:
-    """A run without a finished epoch, in a step of it either, is no more than its own files: its name is free.
+    """Remove the folder of a run that finished no epoch, so that its name is free again.
 
-    Not so where it left the batch that ended it, for that is to be looked at.
+    The folder is kept if it has the batch of a loss that was not finite, because the user should look at it.
     """
     from sightline.training.guard import BATCH_FILE
 
@@ -259,8 +261,8 @@ def headline_of(result: Result, task: Task) -> dict[str, float | None]:
     return {name: result.metrics[name] for name in task.headline if name in result.headline}
 
 
-def _save_anew(run: Run, headline: Mapping[str, float | None], result: Result | None) -> None:
-    """The run's models once more, after stages that changed them, with what they now reach."""
+def _save_again(run: Run, headline: Mapping[str, float | None], result: Result | None) -> None:
+    """Save the run's models again after a stage that changed them, with their new metrics."""
     from sightline.models.saving import save
 
     reached = {f"val/{name}": value for name, value in headline.items()}
