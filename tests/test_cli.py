@@ -491,7 +491,7 @@ class TestMistakes:
     def test_folder_without_images(self, trained):
         Path("empty").mkdir()
         sentence = refused("predict", trained, "empty", "--out", "x")
-        assert sentence.startswith("the folder empty and its subfolders hold no images; looked for files ending in ")
+        assert sentence.startswith("the folder empty and its subfolders hold no images; searched for files ending in ")
         assert ".jpg" in sentence
 
     @pytest.mark.parametrize("verb", ["check", "train"])
@@ -700,7 +700,7 @@ class TestMistakes:
             ("look", solids, "-o", "a.foo"): "a.foo: an image cannot be written as .foo; use .png",
             ("look", solids, "-o", "no/a.png"): "no/a.png: there is no folder no; make it first",
             ("look", solids, "--split", "x"): "there is no split 'x'; there are: train, val, test",
-            ("check", solids, "--fix", "mend"): "--fix is 'mend', but broken boxes can be repaired by clip or drop",
+            ("check", solids, "--fix", "mend"): "--fix is 'mend', but it must be clip or drop",
             ("check", solids, "--model", "resnet18", "-q"): "resnet18 has no anchors to compare the objects with",
             ("check", solids, "--model", "qqq"): "there is no model 'qqq'",
             ("scenes", "s", "--size", 3): "a scene must be at least 16 pixels high and wide, but the size is 3×3",

@@ -54,7 +54,7 @@ def test_what_classes_says(values: list[str], mapping: dict[str, str | None]):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (["apple=fruit,pear"], "--classes 'pear' has no =, but others do"),
+        (["apple=fruit,pear"], "--classes 'pear' has no =, but other entries do"),
         (["=fruit"], "--classes '=fruit' has no ="),
         (["apple=x", "apple=y"], "--classes says both apple=x and apple=y; give one"),
         (["aple"], "unknown class 'aple'; did you mean 'apple'"),
@@ -80,7 +80,7 @@ def test_what_split_says(text: str, shares: tuple[float, ...]):
 
 @pytest.mark.parametrize("text", ["80", "80/10", "80/10/10/0", "a/b", "120/-20", "", "nan/1", "inf/1"])
 def test_mistakes_in_split(text: str):
-    with pytest.raises(InputError, match="must be two or three shares of 100 with / between"):
+    with pytest.raises(InputError, match="must be two or three shares of 100 separated by /"):
         shares_of(text)
 
 

@@ -149,10 +149,10 @@ def test_nothing_found(tmp_path, folder):
     empty.mkdir()
     cases = {
         tmp_path / "gone.jpg": "there is no image or folder .*gone.jpg",
-        empty: r"the folder .*empty and its subfolders hold no images; looked for files ending in .*\.jpg",
+        empty: r"the folder .*empty and its subfolders hold no images; searched for files ending in .*\.jpg",
         f"{empty}/*.jpg": r"no image matches the pattern .*empty/\*.jpg",
-        f"{folder}/*.txt": "the 1 files it matches are no images",
-        "https://example.org/cat.jpg": "is an address on the web; download",
+        f"{folder}/*.txt": "the 1 matching files are not images",
+        "https://example.org/cat.jpg": "is a web address; download",
     }
     for source, sentence in cases.items():
         with pytest.raises(InputError, match=sentence):
@@ -167,7 +167,10 @@ def test_nothing_found(tmp_path, folder):
     ("image", "sentence"),
     [
         (np.zeros((8, 9, 5), np.uint8), r"has 5 channels as \[H, W, C\], but the model takes 3; .*in_channels=5"),
-        (torch.zeros(8, 9, 3), r"has 8 channels as \[C, H, W\], but the model takes 3; it looks turned: give \[C, H"),
+        (
+            torch.zeros(8, 9, 3),
+            r"has 8 channels as \[C, H, W\], but the model takes 3; the axes seem to be swapped: give \[C, H",
+        ),
         (np.zeros((3, 8, 9)), r"has 9 channels as \[H, W, C\]"),
         (np.zeros(4), r"has the shape \[4\], but an image is \[H, W\] or \[H, W, C\]"),
         (np.zeros((0, 4)), r"has the shape \[0, 4\]"),

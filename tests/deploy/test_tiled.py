@@ -67,7 +67,7 @@ def test_what_cannot_be(model: Segmenter, picture: np.ndarray, tmp_path: Path) -
     assert tile_starts(100, 40, 10) == [0, 30, 60]
     assert tile_starts(101, 40, 10) == [0, 30, 60, 61]
     assert tile_starts(9, 40, 10) == [0]
-    with pytest.raises(InputError, match="tiles of 40 pixels cannot share 30; share at most half"):
+    with pytest.raises(InputError, match="tiles of 40 pixels cannot overlap by 30; use at most half"):
         predict_tiled(model, picture, 40, 30)
     with pytest.raises(InputError, match=r"ids\.tif: class maps are written as \.npy or \.png"):
         predict_tiled(model, picture, 40, 10, out=tmp_path / "ids.tif")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import sightline as sl
 from sightline.deploy.folder import predict_to_folder
-from sightline.deploy.writers.base import Written, file_places
+from sightline.deploy.writers.base import Written, file_paths
 from sightline.errors import InputError
 from sightline.structures import Classes, ClassScores, Instances
 from tests.test_cli import done, refused
@@ -92,8 +92,10 @@ def test_a_classifier_from_the_command_line(folder: Path, tmp_path: Path, monkey
     words = refused("predict", "model.safetensors", "in", "--out", "no", "--save", "yolo", "--device", "cpu")
     assert words == "predictions cannot be saved as 'yolo'; there are json, csv"
     words = refused("predict", "model.safetensors", "in", "--out", "no", "--classes", "rose", "--quiet")
-    assert words == "classes are chosen among objects, but this model finds none; leave classes out"
-    assert "which this model does not give" in refused("predict", "model.safetensors", "in", "--tile", "64", "--quiet")
+    assert words == "classes can be selected only among objects, which this model does not predict; leave classes out"
+    assert "which this model does not predict" in refused(
+        "predict", "model.safetensors", "in", "--tile", "64", "--quiet"
+    )
 
 
 def test_proposals_are_objects_of_one_class(folder: Path, tmp_path: Path) -> None:
@@ -112,7 +114,7 @@ def test_proposals_are_objects_of_one_class(folder: Path, tmp_path: Path) -> Non
         ("object", [0, 0, 12, 9], 0.6),
     ]
     assert (tmp_path / "out" / "classes.txt").read_text() == "object\n"
-    with pytest.raises(InputError, match="the model's objects have no classes, so none can be chosen"):
+    with pytest.raises(InputError, match="the model's objects have no classes, so none can be selected"):
         sl.predict(Answers(found, "proposal"), folder, classes=["rose"])
 
 
@@ -128,7 +130,7 @@ def test_answers_of_another_task_are_refused_and_leave_no_folder(
     folder: Path, tmp_path: Path, task: str, what: str
 ) -> None:
     model = Answers(classifier().answers, task)
-    with pytest.raises(InputError, match=f"answers with ClassScores, but for its task {what} are written to files"):
+    with pytest.raises(InputError, match=f"predicts ClassScores, but for its task {what} are written to files"):
         sl.predict_to_folder(model, folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     with pytest.raises(InputError, match="predictions of task 'naming' cannot be written to files"):
@@ -156,7 +158,7 @@ class Lines:
         return self
 
     def add(self, image: object, answer: object, ids: object) -> None:
-        self.seen.append(f"{image.number} {image.position} {image.place} {image.size}")
+        self.seen.append(f"{image.number} {image.position} {image.path} {image.size}")
 
     def finish(self, threshold: float, given: bool) -> Written:
         (self.folder / "a.png").write_text("\n".join(self.seen))
@@ -177,5 +179,5 @@ def test_a_writer_of_one_s_own(folder: Path, tmp_path: Path) -> None:
 
 def test_places_never_meet() -> None:
     places = [Path(name) for name in ("a.bmp", "a.png", "b/a.tif", "b/a.gif")]
-    assert file_places(places, (".png",), ".png") == [Path(n) for n in ("a.bmp.png", "a.png", "b/a.png", "b/a.gif.png")]
-    assert file_places(places[:2], (".txt",), ".txt", {Path("a.txt")}) == [Path("a.bmp.txt"), Path("a.png.txt")]
+    assert file_paths(places, (".png",), ".png") == [Path(n) for n in ("a.bmp.png", "a.png", "b/a.png", "b/a.gif.png")]
+    assert file_paths(places[:2], (".txt",), ".txt", {Path("a.txt")}) == [Path("a.bmp.txt"), Path("a.png.txt")]

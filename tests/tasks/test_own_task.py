@@ -94,7 +94,7 @@ class CountWriter:
         return self
 
     def add(self, image, answer, ids):
-        self.lines.append(f"{image.place} {answer.number:.2f}\n")
+        self.lines.append(f"{image.path} {answer.number:.2f}\n")
 
     def finish(self, threshold, given):
         self.file.write_text("".join(self.lines))

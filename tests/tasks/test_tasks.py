@@ -56,9 +56,7 @@ def test_refusals():
     with pytest.raises(InputError, match="there is no default model for labels of kind 'joint'; give the name"):
         task_for("joint")
     stranger = as_model(nn.Linear(1, 1))
-    with pytest.raises(
-        InputError, match="the Linear does not name its task; give it an attribute `task`"
-    ):
+    with pytest.raises(InputError, match="the Linear does not name its task; give it an attribute `task`"):
         task_of(stranger, "counts")
     stranger.task = "counting"
     with pytest.raises(InputError, match="has the unknown task 'counting'; known are detection, proposal, "):

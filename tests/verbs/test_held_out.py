@@ -112,9 +112,7 @@ def test_all_images_are_measured_when_asked_for_and_the_result_says_so(photos):
     data = sl.open_dataset(photos)
     for found, notes in (measured(model, data[:]), measured(model, photos, split="all")):
         assert len(found) == 20
-        assert notes[0].startswith(
-            "the model was trained on 16 of the 20 images: these metrics show how well it"
-        )
+        assert notes[0].startswith("the model was trained on 16 of the 20 images: these metrics show how well it")
     result = sl.evaluate(model, photos, split="train", progress=False)
     assert "Note: the model was trained on all 16 images" in str(result)
     assert result.to_dict()["measured"] == {"data": str(photos), "split": "train"}

@@ -121,8 +121,8 @@ def test_images_as_bytes_and_open_files(run, folder):
     assert sl.predict(run.model, turned.getvalue()).image_size == (20, 10)  # stands upright, as from a file
     for wrong, words in (
         (b"no image", "cannot read the image given as bytes: it is of no known kind"),
-        (io.StringIO("text"), "the file is open as text"),
-        ("https://example.org/a.jpg", "is an address on the web; download the image"),
+        (io.StringIO("text"), "the file is opened as text"),
+        ("https://example.org/a.jpg", "is a web address; download the image"),
         (opened, "cannot be read"),
     ):
         with pytest.raises(InputError, match=words):

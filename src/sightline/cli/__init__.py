@@ -1,6 +1,6 @@
-"""The command line: `sightline VERB …`. Each verb reads its arguments, calls the library, and prints what came out.
+"""The command line: `sightline VERB …`. Each verb parses its arguments, calls the library, and prints the result.
 
-A mistake ends in one sentence on the error output and exit code 2. `check` exits with 1 where training cannot start.
+A user's mistake prints one sentence to stderr and exits with code 2. `check` exits with 1 if training cannot start.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def main() -> None:
 
 
 class _Printable:
-    """A text stream to which nothing of a file's name can send commands: control characters are written as escapes."""
+    """A text stream that writes control characters as escapes, so that file names cannot send terminal commands."""
 
     def __init__(self, stream: Any):
         self._stream = stream
@@ -42,7 +42,7 @@ class _Printable:
 
 
 class _OneLine(logging.Formatter):
-    """Messages whose lines hold no control characters."""
+    """Formats log messages without control characters."""
 
     def format(self, record: logging.LogRecord) -> str:
         return "\n".join(map(shown, super().format(record).split("\n")))

@@ -75,7 +75,7 @@ def demo(
 
 
 def _catalog_text(rows: list[dict[str, Any]]) -> str:
-    """The catalog by task and paper: name, parameters and published weights of each model, on lines that fit."""
+    """The catalog by task and paper: name, parameters and published weights of each model, in wrapped lines."""
     width = min(shutil.get_terminal_size((120, 24)).columns, 120)
     longest = max(len(row["name"]) for row in rows)
     lines: list[str] = []
@@ -92,14 +92,14 @@ def _catalog_text(rows: list[dict[str, Any]]) -> str:
         weights = "; ".join(f"{data}: {metric}" for data, metric in row["weights"].items()) or "no published weights"
         lines += textwrap.wrap(weights, width, initial_indent=start, subsequent_indent=" " * len(start))
     note = (
-        "Millions of parameters with 80 classes (1000 for classification), and what published weights reach; "
-        "imagenet is a detector's backbone alone. torchvision's names work too."
+        "Millions of parameters with 80 classes (1000 for classification), and the metrics of published weights; "
+        "imagenet means the detector's backbone only. torchvision's names also work."
     )
     return "\n".join([*lines[1:], "", *textwrap.wrap(note, width)])
 
 
 def _description_text(row: dict[str, Any]) -> str:
-    """One model: what it is, each argument and setting on its lines, and the published weights."""
+    """One model: its summary, each argument and setting on a line, and the published weights."""
     width = min(shutil.get_terminal_size((120, 24)).columns, 120)
 
     def wrapped(start: str, text: str, indent: int) -> list[str]:
@@ -123,7 +123,7 @@ def _description_text(row: dict[str, Any]) -> str:
             lines += _argument_lines(field, prefix, width)
     lines += ["", "published weights (--weights DATA)" if row["weights"] else "no published weights"]
     for found in row["weights"]:
-        of = "" if found["of"] == row["name"] else f" (backbone alone, {found['of']})"
+        of = "" if found["of"] == row["name"] else f" (backbone only, {found['of']})"
         seen = found["preprocess"]
         how = ""
         if seen is not None:

@@ -1,4 +1,4 @@
-"""The application: what every verb shares, and how a mistake becomes a sentence."""
+"""The application: shared options, and the conversion of errors into sentences."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _OF_THE_SYSTEM = {
     errno.EPERM,
     errno.EROFS,
 }
-"""Refusals of the operating system that a user can do something about; others are faults of the program."""
+"""Errors of the operating system that a user can fix; others are bugs of the program."""
 
 
 DEBUG = "SIGHTLINE_DEBUG"
 """The environment variable that shows the traceback of an unexpected error."""
 _USAGE: Any = typer.BadParameter.__mro__[2]
-"""What the parser of arguments raises (`ClickException`); it prints its own sentence."""
+"""The base class of the argument parser's errors (`ClickException`), which print their own message."""
 
 _ORDER = (
     *("check", "convert", "look", "anchors", "train", "evaluate", "predict"),
@@ -38,7 +38,7 @@ _ORDER = (
 
 
 class _Verbs(typer.core.TyperGroup):
-    """Runs a verb; what goes wrong by a mistake or by Ctrl-C becomes a sentence."""
+    """Runs a verb; a user's mistake or Ctrl-C prints a sentence instead of a traceback."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """In the order of a typical workflow."""
@@ -79,16 +79,16 @@ class NamingHelp(typer.core.TyperCommand):
 
 
 def _explained(error: Exception) -> tuple[int, str]:
-    """The exit code of an error and the sentence for it."""
+    """The exit code of an error and its message."""
     if isinstance(error, InputError):
         return 2, str(error)
     if isinstance(error, OSError) and error.errno in _OF_THE_SYSTEM:
         where = f"{error.filename}: " if error.filename else ""
-        return 2, f"{where}{error.strerror}; choose another place, or make room there"
+        return 2, f"{where}{error.strerror}; choose another folder, or free some space"
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError) or "out of memory" in text.lower() or "allocate memory" in text:
-        return 2, "there is not enough memory for this; give smaller images, a smaller batch size or a smaller model"
-    return 70, f"unexpected {type(error).__name__}: {text[:300]} (a fault of Sightline; {DEBUG}=1 shows where)"
+        return 2, "there is not enough memory; use smaller images, a smaller batch size or a smaller model"
+    return 70, f"unexpected {type(error).__name__}: {text[:300]} (a bug in Sightline; {DEBUG}=1 shows where)"
 
 
 app = typer.Typer(

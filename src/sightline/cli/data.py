@@ -62,9 +62,9 @@ def check(
     from sightline.verbs.opening import opened
 
     if fix not in (None, "clip", "drop"):
-        raise InputError(f"--fix is {fix!r}, but broken boxes can be repaired by clip or drop")
+        raise InputError(f"--fix is {fix!r}, but it must be clip or drop")
     if turned not in (None, "upright", "stored"):
-        raise InputError(f"--turned is {turned!r}, but labels were drawn on the upright or on the stored image")
+        raise InputError(f"--turned is {turned!r}, but it must be upright or stored")
     copy = out or beside(data)
     if fix is not None and copy.exists() and (not copy.is_dir() or any(copy.iterdir())):
         raise InputError(f"{copy} exists, and nothing is overwritten; name a new folder with --out")

@@ -89,7 +89,7 @@ def train(
     if resume and name is None:
         raise InputError("--resume needs the run's --name")
     if not quiet:
-        logging.getLogger("sightline").setLevel(logging.INFO)  # what of the weights was loaded
+        logging.getLogger("sightline").setLevel(logging.INFO)  # shows which weights were loaded
     prepared = api.prepare(
         model,
         data,
@@ -119,7 +119,7 @@ def train(
     )
     if not is_main():
         return
-    if quiet:  # with progress shown, the run has said it itself
+    if quiet:  # otherwise the progress display has already printed it
         typer.echo(str(run))
     if run.interrupted and alternating:
         typer.echo("a training in alternating steps cannot be resumed: start it again")

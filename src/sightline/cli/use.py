@@ -37,7 +37,7 @@ def evaluate(
             help="A split, or all for all images; by default the test split, else val, without training images."
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--json", help="Write the numbers to this file; - prints them.")] = None,
+    out: Annotated[Path | None, typer.Option("--json", help="Write the metrics to this file; - prints them.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write a report to this new folder.")] = None,
     batch_size: Annotated[int, typer.Option(help="Images per batch.")] = 8,
     train: TrainSplit = None,
@@ -48,11 +48,11 @@ def evaluate(
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
-    """Measure a model on labelled images.
+    """Evaluate a model on labelled images.
 
     Prints COCO's twelve metrics, VOC AP50 by both protocols, and the AP of each class; for class maps IoU, Dice and
     boundary F; for image classes top-1 and top-5 accuracy, F1 of each class, and calibration, with 95 % intervals; for
-    proposals recall by their number.
+    proposals the recall by their number.
     """
     from sightline import api
     from sightline.runtime.files import require_new_file
@@ -81,7 +81,7 @@ def evaluate(
     typer.echo(f"{name} on {place} ({chosen}, {counted(result.images)})\n{result}")
     if out is not None:
         out.write_text(json.dumps(values, indent=1), encoding="utf-8")
-        typer.echo(f"numbers: {out}")
+        typer.echo(f"metrics: {out}")
     if report is not None:
         typer.echo(f"report: {api.write_report(report, result, data=measured.part, model=measured.model)}")
 
@@ -119,14 +119,16 @@ def predict(
         typer.Option(help="Pixels by which tiles overlap; by default 64, or a quarter of a small tile."),
     ] = None,
     full_scale: FullScale = None,
-    no_pictures: Annotated[bool, typer.Option("--no-pictures", help="Draw no pictures.")] = False,
+    no_pictures: Annotated[
+        bool, typer.Option("--no-pictures", help="Do not draw the predictions on the images.")
+    ] = False,
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
-    """Use a model on images; write pictures and what it found.
+    """Predict images; write the predictions and draw them on the images.
 
-    Objects are written as JSON (laid out like COCO annotations), CSV or YOLO text files. Segmentation models write
-    class maps as palette PNGs, too. Classification models write the best classes of each image as JSON or CSV.
+    Objects are written as JSON (laid out like COCO annotations), CSV or YOLO text files. Segmentation models also write
+    class maps as palette PNGs. Classification models write the best classes of each image as JSON or CSV.
     """
     from sightline import api
 
@@ -153,10 +155,10 @@ def predict(
 
 
 def names_of(classes: str) -> list[str]:
-    """The names in "cat,dog"."""
+    """Parse "cat,dog" into names."""
     names = [name.strip() for name in classes.split(",") if name.strip()]
     if not names:
-        raise InputError(f"--classes {classes!r} names no class; give names such as cat,dog")
+        raise InputError(f"--classes {classes!r} has no names; give names such as cat,dog")
     return names
 
 
@@ -189,7 +191,7 @@ def report(
 
 
 def in_words(shown: Mapping[str, Any]) -> str:
-    """What a report shows: how many images of which split of what data."""
+    """What a report shows, in words: the number of images, their split and their data."""
     number = shown.get("images")
     images = counted(number) if isinstance(number, int) else "? images"
     split, place = shown.get("split"), shown.get("data")

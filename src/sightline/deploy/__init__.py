@@ -1,4 +1,4 @@
-"""Trained models at work: predictions for images and folders."""
+"""Use trained models: predictions for images and folders."""
 
 from sightline.submodules import submodules
 

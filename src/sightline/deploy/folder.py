@@ -1,4 +1,4 @@
-"""A model's answers for many images written to a folder: the files of its task, and pictures."""
+"""Write a model's predictions for many images to a folder: the files of its task, and drawings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sightline.deploy.predict import class_ids, predict_each, require_some, score_threshold
 from sightline.deploy.sources import Item, Source, find_images
-from sightline.deploy.writers.base import PredictedImage, Writer, file_places, require_formats
+from sightline.deploy.writers.base import PredictedImage, Writer, file_paths, require_formats
 from sightline.errors import InputError
 from sightline.models.model import as_model
 from sightline.runtime.values import require_whole
@@ -23,23 +23,23 @@ from sightline.training.run import new_folder, numbered_folder
 from sightline.words import counted
 
 PREDICTIONS = "predictions"
-"""The folder of folders, where none is given."""
+"""The folder that contains the output folders if none is given."""
 Draw = Callable[[Tensor, Any], Image.Image]
 _PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 @dataclass
 class PredictedFolder:
-    """What `predict_to_folder` wrote.
+    """A summary of what `predict_to_folder` wrote.
 
     Attributes:
-        folder: where.
-        images: how many were looked at.
-        objects: how many objects, or classes in class maps, were found in them; 0 for answers of other kinds.
-        pictures: how many pictures were drawn.
-        errors: for each file that could not be read, the sentence why.
-        files: names of what holds the predictions.
-        threshold: the score that objects have at least.
+        folder: the folder.
+        images: number of images predicted.
+        objects: number of objects, or classes in class maps; 0 for predictions of other kinds.
+        pictures: number of drawings.
+        errors: for each file that could not be read, the reason in one sentence.
+        files: names of the files with the predictions.
+        threshold: the minimum score of the objects.
         summary: what was found, in words.
         hint: a sentence on how to get more or fewer objects; empty for none.
     """
@@ -78,43 +78,46 @@ def predict_to_folder(
     overlap: int | None = None,
     full_scale: int | None = None,
 ) -> PredictedFolder:
-    """Write what a model finds to a folder, as the files of its task and, given `draw`, as one picture per image.
+    """Write a model's predictions to a folder, as the files of its task and, if `draw` is given, one drawing per image.
 
-    Objects are written as `predictions.json`, laid out as COCO annotations: images {id, file_name, width, height},
+    Objects are written to `predictions.json` in the form of COCO annotations: images {id, file_name, width, height},
     annotations {id, image_id, category_id, category, bbox [x, y, w, h], score, …}, categories {id, name} with ids from
-    1. Of a segmenter each image's class map is written, too, as a palette PNG in masks/ (with classes.json: names and
-    colours); in the JSON it has an annotation for each class, whose segmentation is an RLE. Of a classifier the JSON
-    holds for each image its best classes with their scores. File names, and the pictures' places, are relative to the
-    folder that all the images have in common. A picture is a JPEG or PNG as its image, and a PNG for other kinds.
+    1. For a segmentation model, each class map is also written as a palette PNG in masks/ (with names and colours in
+    classes.json), and the JSON has one annotation per class and image, whose segmentation is an RLE. For a classifier
+    the JSON has the best classes of each image with their scores. File names, and the paths of the drawings, are
+    relative to the common folder of all images. The drawing of a JPEG or PNG image has the same format; others are PNG.
 
     Args:
-        model: answers with one result per image, of the writer's task.
-        source: see `predict`.
-        out: folder, made if need be; must be empty, for nothing is overwritten. By default predictions/predict1,
-            predict2, …: the first that is free.
-        writer: writes the answers of the model's task. (`sightline.predict_to_folder` chooses it.)
-        draw: makes a picture of an image [C, H, W] and its result: `sightline.draw`.
-        save: what the predictions are written as, beside the pictures: for objects and class maps "json", "csv"
-            (predictions.csv), "yolo" (label files in labels/); for image classes "json", "csv". By default the first.
+        model: a model of the writer's task.
+        source: the images; see `predict`.
+        out: the folder, created if needed; it must be empty, because nothing is overwritten. By default the first free
+            one of predictions/predict1, predict2, …
+        writer: writes the predictions of the model's task; `sightline.predict_to_folder` chooses it.
+        draw: draws an image [C, H, W] and its result, such as `sightline.draw`; None for no drawings.
+        save: formats of the predictions: for objects and class maps "json", "csv" (predictions.csv) and "yolo" (label
+            files in labels/); for image classes "json" and "csv". By default the first.
         threshold, classes, batch_size, device, progress, tile, overlap, full_scale: see `predict`.
 
+    Returns:
+        A summary of the files written and the images that could not be read.
+
     Raises:
-        InputError: nothing to predict, every file unreadable, or `out` is not empty or cannot be written to.
+        InputError: no image was found, none can be read, or `out` is not empty or cannot be written to.
     """
     model = as_model(model)
     formats = require_formats(save, writer.formats)
-    lowest = score_threshold(model, threshold)  # what cannot be is refused before anything is made
-    require_whole("batch_size", batch_size, 1, "batch_size", "give 8 images at a time if in doubt")
+    lowest = score_threshold(model, threshold)  # invalid arguments are refused before anything is written
+    require_whole("batch_size", batch_size, 1, "batch_size", "give 8 images per batch if in doubt")
     if classes is not None:
         class_ids(model, classes)
     items, _ = find_images(source)
-    places = _relative_places(items)
+    paths = _relative_paths(items)
     folder = numbered_folder(PREDICTIONS, "predict") if out is None else new_folder(out, "give another --out")
     done = PredictedFolder(folder, threshold=lowest)
-    writing = writer.begin(folder, places, model.classes, formats)
-    pictures = file_places(places, _PICTURE_SUFFIXES, ".png", writing.taken)
+    writing = writer.begin(folder, paths, model.classes, formats)
+    pictures = file_paths(paths, _PICTURE_SUFFIXES, ".png", writing.taken)
     first: InputError | None = None
-    lean = draw is None  # nothing else needs more of a huge map than its ids
+    ids_only = draw is None  # without drawings the ids are enough; probabilities of a huge map are not kept
     predictions = predict_each(
         model,
         items,
@@ -124,7 +127,7 @@ def predict_to_folder(
         progress,
         tile,
         overlap,
-        lean,
+        ids_only,
         full_scale=full_scale,
         classes=classes,
     )
@@ -137,14 +140,14 @@ def predict_to_folder(
                 continue
             done.images += 1
             size = (int(image.shape[-2]), int(image.shape[-1]))
-            writing.add(PredictedImage(done.images, position, places[position], size), result, ids)
+            writing.add(PredictedImage(done.images, position, paths[position], size), result, ids)
             if draw is not None and result is not None:
                 path = done.folder / pictures[position]
                 path.parent.mkdir(parents=True, exist_ok=True)
                 draw(image, result).save(path, quality=92)
                 done.pictures += 1
     if len(done.errors) == len(items):
-        done.folder.rmdir()  # made or found empty above, and left so
+        done.folder.rmdir()  # it was created, or found empty, above
     require_some(done.errors, len(items), first)
     written = writing.finish(lowest, threshold is not None)
     done.files, done.objects = written.files, written.objects
@@ -154,7 +157,7 @@ def predict_to_folder(
 
 @contextmanager
 def _or_nothing(folder: Path) -> Iterator[None]:
-    """Where something is refused before the first file is written, the folder made for the files is taken away."""
+    """Remove the folder if an error occurs before the first file is written."""
     try:
         yield
     except InputError:
@@ -163,20 +166,20 @@ def _or_nothing(folder: Path) -> Iterator[None]:
         raise
 
 
-def _relative_places(items: list[Item]) -> list[Path]:
-    """A distinct relative path for each item: from the folder common to all files on; images in memory by number."""
-    paths = [Path(os.path.abspath(item.image)) if isinstance(item.image, Path) else None for item in items]
-    parents = [str(path.parent) for path in paths if path is not None]
+def _relative_paths(items: list[Item]) -> list[Path]:
+    """A distinct relative path per item: relative to the common folder of all files; images in memory by number."""
+    files = [Path(os.path.abspath(item.image)) if isinstance(item.image, Path) else None for item in items]
+    parents = [str(file.parent) for file in files if file is not None]
     try:
         common = os.path.commonpath(parents) if parents else ""
     except ValueError:  # on different drives
         common = ""
-    places: list[Path] = []
+    paths: list[Path] = []
     seen: set[Path] = set()
-    for number, path in enumerate(paths):
-        place = Path(f"image{number}.png") if path is None else path.relative_to(common) if common else Path(path.name)
-        while place in seen:  # one file given twice, or files of one name on different drives
-            place = place.with_stem(f"{place.stem}-{number}")
-        seen.add(place)
-        places.append(place)
-    return places
+    for number, file in enumerate(files):
+        path = Path(f"image{number}.png") if file is None else file.relative_to(common) if common else Path(file.name)
+        while path in seen:  # the same file given twice, or files of one name on different drives
+            path = path.with_stem(f"{path.stem}-{number}")
+        seen.add(path)
+        paths.append(path)
+    return paths

@@ -1,4 +1,4 @@
-"""What a user calls an image, or many: paths, folders, patterns, Pillow images, arrays and tensors."""
+"""Find and read the images that a user gives: paths, folders, patterns, Pillow images, arrays and tensors."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from sightline.structures import View, with_camera
 log = logging.getLogger("sightline")
 
 Source = Any
-"""Path of an image, of a folder, or a pattern ("photos/*.jpg"); a Pillow image; an array [H, W] or [H, W, C]; a tensor
-[C, H, W] or [H, W]; a batch of these with one more axis in front; the bytes of an image file, or a file open for
-reading bytes; a dataset; or a sequence of any of all these."""
+"""The path of an image or folder, or a pattern ("photos/*.jpg"); a Pillow image; an array [H, W] or [H, W, C]; a tensor
+[C, H, W] or [H, W]; a batch of these with an additional first axis; the bytes of an image file, or a file opened for
+reading bytes; a dataset; or a sequence of any of these."""
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 @dataclass(frozen=True)
 class Item:
-    """One image to look at: where it is, or itself.
+    """One image to predict: a path, or the image itself.
 
     Attributes:
-        name: path as found, or what to call an image in memory; None for a single one in memory.
+        name: the path, or a name for an image in memory; None for a single image in memory.
         image: a path, a Pillow image, an array, a tensor, or the bytes of an image file.
     """
 
@@ -47,14 +47,14 @@ class Item:
     image: Path | Image.Image | np.ndarray | Tensor | bytes
 
     def read(self, channels: int = 3, full_scale: Scale = None) -> Tensor:
-        """The image as [channels, H, W], uint8 or float in [0, 1].
+        """Read the image as [channels, H, W], uint8 or float in [0, 1].
 
         Args:
-            channels: of the result.
-            full_scale: of samples of more than 8 bits, as in `read_image`.
+            channels: number of channels of the result.
+            full_scale: value of white for samples of more than 8 bits, as in `read_image`.
 
         Raises:
-            InputError: it cannot be read, or has other channels.
+            InputError: it cannot be read, or has another number of channels.
         """
         if isinstance(self.image, Path):
             return read_image(self.image, channels, full_scale=full_scale)
@@ -66,7 +66,7 @@ class Item:
         return image_tensor(self.image, channels, self.name or "the image", full_scale)
 
     def highest(self) -> int | None:
-        """The largest sample, where samples are whole numbers of more than 8 bits (or of a type that can hold more)."""
+        """The largest sample if samples are integers of more than 8 bits (or of a type for more); else None."""
         if isinstance(self.image, Path):
             return highest_sample(self.image)
         if isinstance(self.image, bytes):
@@ -83,10 +83,10 @@ class Item:
 
 
 def find_images(source: Source) -> tuple[list[Item], bool]:
-    """The images a user means, in order (folders and patterns sorted), and whether it is a single one.
+    """Find the images that a user gives, in order (folders and patterns sorted), and whether it is a single one.
 
     Raises:
-        InputError: nothing was found; the sentence says what was looked for.
+        InputError: no image was found; the message says what was searched.
     """
     if isinstance(source, str | os.PathLike):
         return _find_path(os.fspath(source))
@@ -102,7 +102,7 @@ def find_images(source: Source) -> tuple[list[Item], bool]:
         if source.ndim == 4:
             return _numbered([Item(None, image) for image in source]), False
         return [Item(None, source)], True
-    if not isinstance(source, Iterable) or hasattr(source, "image_size"):  # labels or answers are no image
+    if not isinstance(source, Iterable) or hasattr(source, "image_size"):  # labels or results are not images
         raise InputError(
             f"an image cannot be of type {type(source).__name__}; give a path, a folder, a pattern, a Pillow image, "
             "an array, a tensor, bytes, an open file, or a list of these"
@@ -114,22 +114,22 @@ def find_images(source: Source) -> tuple[list[Item], bool]:
 
 
 def common_scale(items: list[Item], full_scale: int | None) -> Scale:
-    """What samples of all images are divided by: the given full scale, or one that is found when one is needed.
+    """The divisor of the samples of all images: the given full scale, or one that is estimated when it is needed.
 
-    The log says once what was found. See `sightline.data.full_scale`.
+    An estimated value is logged once. See `sightline.data.full_scale`.
 
     Raises:
-        InputError: the given one is no whole number from 1 to 65535.
+        InputError: the given value is not an integer from 1 to 65535.
     """
     scale = FullScale(full_scale)
 
     def value() -> int | None:
-        return scale.value(lambda: (item.highest() for item in sampled(items)), said)
+        return scale.value(lambda: (item.highest() for item in sampled(items)), log_scale)
 
-    def said(highest: int, found: int) -> None:
+    def log_scale(highest: int, found: int) -> None:
         log.warning(
-            "images hold whole numbers of up to %d, more than 8 bits or of a type that can: they are divided by %d; "
-            "give full_scale if they have another range",
+            "images have integer samples of up to %d, of more than 8 bits or of a type that can hold more: they are "
+            "divided by %d; give full_scale if they have another range",
             highest,
             found,
         )
@@ -138,7 +138,7 @@ def common_scale(items: list[Item], full_scale: int | None) -> Scale:
 
 
 def _of_file(file: Any) -> Item:
-    """The image in a file that is open for reading, from where it stands."""
+    """Read the image of an open file, from its current position."""
     name = getattr(file, "name", None)
     name = name if isinstance(name, str) else None
     try:
@@ -146,22 +146,24 @@ def _of_file(file: Any) -> Item:
     except UnicodeDecodeError:
         data = ""
     except (OSError, ValueError) as error:
-        raise InputError(f"{name or 'the file'} cannot be read ({error}); open it anew with open(path, 'rb')") from None
+        raise InputError(
+            f"{name or 'the file'} cannot be read ({error}); open it again with open(path, 'rb')"
+        ) from None
     if not isinstance(data, bytes | bytearray):
-        raise InputError(f"{name or 'the file'} is open as text; open it with open(path, 'rb'), or give its path")
+        raise InputError(f"{name or 'the file'} is opened as text; open it with open(path, 'rb'), or give its path")
     return Item(name, bytes(data))
 
 
 _ENDINGS = ((b"II*\0", ".tif"), (b"MM\0*", ".tif"), (b"II+\0", ".tif"), (b"\x93NUMPY", ".npy"))
-"""Kinds of image file that the reader knows by their ending, and what they begin with."""
+"""Image formats that the reader recognises by their suffix, and the bytes that their files begin with."""
 
 
 @contextmanager
 def as_file(data: bytes, name: str) -> Iterator[str]:
-    """The bytes of an image file as a file for the reader, while this context lasts.
+    """Context that provides the bytes of an image file as a file for the reader.
 
     Raises:
-        InputError: inside it the file could not be read; the sentence names the image instead.
+        InputError: the file could not be read; the message gives the name of the image.
     """
     ending = next((ending for mark, ending in _ENDINGS if data.startswith(mark)), ".image")
     with tempfile.TemporaryDirectory() as folder:
@@ -179,13 +181,13 @@ def _numbered(items: list[Item]) -> list[Item]:
 
 def _find_path(path: str) -> tuple[list[Item], bool]:
     if "://" in path:
-        raise InputError(f"{path} is an address on the web; download the image and give its path")
+        raise InputError(f"{path} is a web address; download the image and give its path")
     if os.path.isdir(path):
         inside = [p for p in _files_below(path) if is_image(p) and p.is_file()]
         inside = [p for p in inside if not _is_mask(p, Path(path))]
         if not inside:
             raise InputError(
-                f"the folder {path} and its subfolders hold no images; looked for files ending in "
+                f"the folder {path} and its subfolders hold no images; searched for files ending in "
                 f"{', '.join(sorted(SUFFIXES))}"
             )
         return [Item(str(p), p) for p in inside], False
@@ -198,18 +200,18 @@ def _find_path(path: str) -> tuple[list[Item], bool]:
     matched = [p for p in sorted(_matches(path)) if os.path.isfile(p)]
     images = [p for p in matched if is_image(p)]
     if not images:
-        others = f"; the {len(matched)} files it matches are no images" if matched else ""
+        others = f"; the {len(matched)} matching files are not images" if matched else ""
         raise InputError(f"no image matches the pattern {path}{others}; correct it, or give a folder")
     return [Item(p, Path(p)) for p in images], False
 
 
 def _files_below(folder: str) -> list[Path]:
-    """All files below a folder, sorted, without hidden ones; links to folders are followed, but not in a circle."""
+    """All files below a folder, sorted, without hidden ones; links to folders are followed, but not in circles."""
     return sorted(Path(at, name) for at, _, names in reading.walk(folder) for name in names if name[0] != ".")
 
 
 def _matches(pattern: str) -> list[str]:
-    """The paths of a pattern; ** stands for folders at any depth, but links in a circle end."""
+    """The paths that match a pattern; ** matches folders at any depth; circular links are not followed."""
     start, stars, rest = pattern.partition("**")
     if not stars:
         return glob.glob(pattern)
@@ -222,7 +224,7 @@ def _matches(pattern: str) -> list[str]:
 
 
 def _is_mask(path: Path, root: Path) -> bool:
-    """Whether it lies in a folder of masks that has one of images beside it, as in a dataset of class maps."""
+    """Whether a file is in a folder of masks next to a folder of images, as in a dataset of class maps."""
     from sightline.data.formats.semantic import IMAGES, MASKS
 
     inside = path.relative_to(root).parts[:-1]
@@ -233,19 +235,20 @@ def _is_mask(path: Path, root: Path) -> bool:
 
 
 def image_tensor(image: np.ndarray | Tensor, channels: int, name: str, full_scale: Scale = None) -> Tensor:
-    """An array [H, W] or [H, W, C], or a tensor [H, W] or [C, H, W], as a tensor [channels, H, W].
+    """Convert an array [H, W] or [H, W, C], or a tensor [H, W] or [C, H, W], to a tensor [channels, H, W].
 
     Args:
-        image: uint8, bool, other whole numbers, or float in [0, 1].
-        channels: grey is repeated for 3, alpha dropped for 3, RGB weighted for 1; any other number must be there.
-        name: what to call it in messages.
-        full_scale: of whole numbers that are not uint8, as in `read_image`.
+        image: uint8, bool, other integers, or float in [0, 1].
+        channels: number of channels of the result. For 3, grey is repeated and alpha dropped; for 1, RGB is converted
+            to grey; any other number must match.
+        name: the name of the image in messages.
+        full_scale: value of white for integers other than uint8, as in `read_image`.
 
     Returns:
-        uint8, or float32 in [0, 1], on the device it is on.
+        uint8, or float32 in [0, 1], on the same device.
 
     Raises:
-        InputError: its shape, type, values or channels do not suit.
+        InputError: its shape, type, values or channels are not those of an image.
     """
     form = "[C, H, W]" if isinstance(image, Tensor) else "[H, W, C]"
     if image.ndim not in (2, 3) or 0 in image.shape:
@@ -273,9 +276,9 @@ def image_tensor(image: np.ndarray | Tensor, channels: int, name: str, full_scal
         return tensor[:1]
     turned = tensor.shape[2] if form == "[C, H, W]" else tensor.shape[1]
     hint = (
-        f"it looks turned: give {form}"
+        f"the axes seem to be swapped: give {form}"
         if turned in (1, 3, 4, channels) and have > 4
-        else f"give an image of {channels} channels, or use a model of in_channels={have}"
+        else f"give an image of {channels} channels, or use a model with in_channels={have}"
     )
     raise InputError(f"{name} has {have} channels as {form}, but the model takes {channels}; {hint}")
 
@@ -289,8 +292,8 @@ def _scaled(tensor: Tensor, name: str, full_scale: Scale) -> Tensor:
         low, high = tensor.min().item(), tensor.max().item()
         if not (low >= 0 and high <= 1):  # also true of NaN
             raise InputError(
-                f"{name} has values from {low:g} to {high:g}, but floats must lie in [0, 1]; divide them by "
-                "their range, or give uint8"
+                f"{name} has values from {low:g} to {high:g}, but floats must be in [0, 1]; divide them by their "
+                "maximum, or give uint8"
             )
         return tensor.float()
     whole = _whole(tensor)
@@ -300,5 +303,5 @@ def _scaled(tensor: Tensor, name: str, full_scale: Scale) -> Tensor:
 
 
 def _whole(tensor: Tensor) -> Tensor:
-    """Whole numbers in a type that torch calculates with: of its unsigned ones that is uint8 alone."""
+    """Convert integers to a type that torch can compute with; of its unsigned types that is uint8 only."""
     return tensor.to(torch.int64) if tensor.dtype in (torch.uint16, torch.uint32, torch.uint64) else tensor

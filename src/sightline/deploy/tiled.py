@@ -1,10 +1,10 @@
-"""Class maps of images larger than memory: tile by tile, with overlap, blended.
+"""Predict class maps of images larger than memory: tile by tile, with overlap, blended.
 
-The network sees nothing beyond a tile, so what it says near the border is worth less. Where tiles overlap their
-probabilities are mixed: of the shared pixels, the quarter next to a tile's border does not count, then its weight rises
-as a cosine. So where no answer depends on pixels further away than a quarter of the overlap, the tiles' places are
-multiples of the network's stride, and the model takes images at their own size, the result is that of the whole image.
-(One that resizes to a `min_size` resizes each tile: choose tiles of about that size.)
+The network sees nothing outside a tile, so its predictions near the border are less reliable. Where tiles overlap,
+their probabilities are blended: the quarter of the shared pixels next to a tile's border has weight zero, then the
+weight rises like a cosine. The result equals that of the whole image if no prediction depends on pixels further away than a
+quarter of the overlap, the positions of the tiles are multiples of the network's stride, and the model takes images at
+their own size. (A model that resizes to a `min_size` resizes each tile: choose tiles of about that size.)
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sightline.data.facts import full_scale_of
 from sightline.data.full_scale import Scale
 from sightline.data.images import channels_last, from_pil, read_image
 from sightline.data.room import of_any_size
-from sightline.deploy.answers import class_probabilities
+from sightline.deploy.predictions import class_probabilities
 from sightline.deploy.sources import Item, common_scale, image_tensor
 from sightline.errors import InputError
 from sightline.models.model import Model, as_model
@@ -34,8 +34,8 @@ from sightline.runtime.values import require_whole
 from sightline.structures import Size, View
 
 NOT_TILED = (
-    "tiles are blended by the probability of each class at each pixel, which this model does not give; predict whole "
-    "images with it"
+    "tiles are blended by the probability of each class at each pixel, which this model does not predict; predict "
+    "whole images with it"
 )
 
 
@@ -50,14 +50,14 @@ class Tile:
 
 
 def tile_starts(length: int, tile: int, overlap: int) -> list[int]:
-    """Where tiles of a side begin: each shares `overlap` with the next; the last ends with the image."""
+    """Start positions of tiles: each overlaps the next by `overlap`; the last ends with the image."""
     return [*range(0, max(length - tile, 0), tile - overlap), max(length - tile, 0)]
 
 
 def window(length: int, overlap_before: int, overlap_after: int) -> Tensor:
-    """Weights [length]: rising over the pixels shared with the tile before, 1, falling over those with the next.
+    """Weights [length]: rising over the pixels shared with the previous tile, 1, falling over those with the next.
 
-    Weights of two tiles add up to 1 where both have the same overlap.
+    The weights of two tiles add up to 1 if both have the same overlap.
     """
     weights = torch.ones(length)
     for shared, at_end in ((overlap_before, False), (overlap_after, True)):
@@ -74,14 +74,14 @@ def window(length: int, overlap_before: int, overlap_after: int) -> Tensor:
 
 
 class TiledSource:
-    """An image of which parts can be read.
+    """An image that is read in parts.
 
     Args:
-        image: a path (a .npy file, [H, W], [H, W, C] or [C, H, W], is memory-mapped; other files are decoded whole, at
-            1 byte a sample), a Pillow image, an array (a memory map, too) [H, W] or [H, W, C] of uint8, or a tensor
+        image: a path (a .npy file [H, W], [H, W, C] or [C, H, W] is memory-mapped; other files are decoded as a whole,
+            with 1 byte per sample), a Pillow image, an array (or memory map) [H, W] or [H, W, C] of uint8, or a tensor
             [C, H, W].
-        channels: of the parts.
-        full_scale: of whole numbers that are not uint8; by default found from the whole image.
+        channels: number of channels of the parts.
+        full_scale: value of white for integers other than uint8; by default estimated from the whole image.
     """
 
     def __init__(self, image: Any, channels: int = 3, full_scale: int | None = None):
@@ -98,7 +98,7 @@ class TiledSource:
                 with of_any_size():
                     self._image = read_image(self.name, channels, full_scale=scale)
         if isinstance(self._image, Image.Image):
-            self._image = ImageOps.exif_transpose(self._image)  # upright, as for whole images
+            self._image = ImageOps.exif_transpose(self._image)  # upright, like whole images
             self.size: Size = (self._image.height, self._image.width)
         elif isinstance(self._image, Tensor):
             self.size = (int(self._image.shape[-2]), int(self._image.shape[-1]))
@@ -112,7 +112,7 @@ class TiledSource:
         self.full_scale = common_scale([Item(self.name, self._image)], full_scale)
 
     def read(self, tile: Tile) -> Tensor:
-        """[channels, h, w], uint8 or float in [0, 1]."""
+        """Read a tile: [channels, h, w], uint8 or float in [0, 1]."""
         rows, columns = slice(tile.top, tile.bottom), slice(tile.left, tile.right)
         part: Any
         if isinstance(self._image, Image.Image):
@@ -139,27 +139,27 @@ def predict_tiled(
     device: torch.device | str | None = None,
     full_scale: int | None = None,
 ) -> np.ndarray:
-    """The class of every pixel of an image of any size.
+    """Predict the class of every pixel of an image of any size.
 
-    In memory are one row of tiles' probabilities, [K, tile, W] of float32, and the ids; those go to a memory map where
-    `out` is one.
+    Memory holds the probabilities of one row of tiles, [K, tile, W] float32, and the ids, unless `out` is a memory map.
 
     Args:
-        model: answers with class maps that have probabilities: a segmenter.
+        model: a segmentation model; its class maps must have probabilities.
         image: see `TiledSource`; a .npy file or a memory map is read part by part.
-        tile: side of the squares the model sees, in pixels.
-        overlap: pixels that neighbouring tiles share, at least; by default 64, or a quarter of a small tile.
-        out: where the ids go: a file ending in .npy (written as a memory map), one ending in .png (a palette picture),
-            or an array [H, W] of uint8 (uint16 with more than 256 classes) to fill.
-        batch_size: tiles at a time.
-        device: where to run; None for where the model is.
-        full_scale: of whole numbers that are not uint8; by default that of the model's training images, else found.
+        tile: side of the square tiles, in pixels.
+        overlap: minimum number of pixels shared by neighbouring tiles; by default 64, or a quarter of a small tile.
+        out: where the ids are written: a file ending in .npy (written as a memory map) or .png (a palette image), or an
+            array [H, W] of uint8 (uint16 for more than 256 classes) to fill.
+        batch_size: tiles per batch.
+        device: where the model runs; None for the device it is on.
+        full_scale: value of white for integers other than uint8; by default that of the model's training images, else
+            estimated.
 
     Returns:
-        The ids [H, W], uint8, or uint16 with more than 256 classes; the memory map, or the array given.
+        The ids [H, W], uint8, or uint16 for more than 256 classes; the memory map, or the given array.
 
     Raises:
-        InputError: the numbers do not fit together, the image cannot be read, or the model answers no class maps.
+        InputError: the arguments do not fit together, the image cannot be read, or the model predicts no class maps.
     """
     model = as_model(model)
     tile = require_whole("tile", tile, 1, "image_side", "a tile is at least 1 pixel wide; give a side such as 512")
@@ -169,8 +169,8 @@ def predict_tiled(
         else require_whole("overlap", overlap, 0, "image_side", "give 64 if in doubt")
     )
     if not 0 <= 2 * overlap <= tile:
-        raise InputError(f"tiles of {tile} pixels cannot share {overlap}; share at most half, such as 64 of 512")
-    batch_size = require_whole("batch_size", batch_size, 1, "batch_size", "at least 1 tile must go in at a time")
+        raise InputError(f"tiles of {tile} pixels cannot overlap by {overlap}; use at most half, such as 64 of 512")
+    batch_size = require_whole("batch_size", batch_size, 1, "batch_size", "give at least 1 tile per batch")
     scale = full_scale if full_scale is not None else full_scale_of(model)
     source = TiledSource(image, model.in_channels, scale)
     classes = len(model.classes)
@@ -180,7 +180,7 @@ def predict_tiled(
     ids: np.ndarray | None = None
     with running(model, device) as place:
         for top, bottom, labels in _rows(model, source, tile, overlap, batch_size, classes, place):
-            if ids is None:  # a model that cannot be tiled leaves no file
+            if ids is None:  # created late, so that a model that cannot be tiled leaves no file
                 ids = _target(out, source.size, classes)
             ids[top:bottom] = labels.numpy().astype(ids.dtype)
     assert ids is not None
@@ -194,7 +194,7 @@ def predict_tiled(
 
 
 def _require_target(out: Any, size: Size, classes: int) -> None:
-    """Refuse an array that cannot hold the ids, or a file that cannot be written."""
+    """Check that an array can hold the ids, or that a file can be written."""
     if out is None:
         return
     if isinstance(out, np.ndarray):
@@ -204,9 +204,9 @@ def _require_target(out: Any, size: Size, classes: int) -> None:
         return
     path = Path(out)
     if not path.parent.is_dir():
-        raise InputError(f"{path}: there is no folder {path.parent}; make it first")
+        raise InputError(f"{path}: there is no folder {path.parent}; create it first")
     if path.suffix.lower() not in (".npy", ".png"):
-        raise InputError(f"{path}: class maps are written as .npy or .png; give one of these endings")
+        raise InputError(f"{path}: class maps are written as .npy or .png; use one of these suffixes")
 
 
 def _target(out: Any, size: Size, classes: int) -> np.ndarray:
@@ -224,7 +224,7 @@ def _dtype(classes: int) -> type[np.uint8] | type[np.uint16]:
 def _rows(
     model: Model, source: TiledSource, tile: int, overlap: int, batch_size: int, classes: int, place: torch.device
 ) -> Iterator[tuple[int, int, Tensor]]:
-    """Rows of the image that are finished, with their ids: what no further row of tiles changes."""
+    """Yield finished rows of the image with their ids: those that no further row of tiles changes."""
     height, width = source.size
     tops, lefts = tile_starts(height, tile, overlap), tile_starts(width, tile, overlap)
     carried = torch.zeros(classes, 0, width)  # probabilities of the rows shared with the next tiles
@@ -236,9 +236,9 @@ def _rows(
         for start in range(0, len(lefts), batch_size):
             chosen = range(start, min(start + batch_size, len(lefts)))
             tiles = [Tile(top, lefts[n], bottom, min(lefts[n] + tile, width)) for n in chosen]
-            answers = model([source.read(one).to(place) for one in tiles])
-            for n, one, answer in zip(chosen, tiles, answers, strict=True):
-                scores = class_probabilities(answer)
+            predictions = model([source.read(one).to(place) for one in tiles])
+            for n, one, prediction in zip(chosen, tiles, predictions, strict=True):
+                scores = class_probabilities(prediction)
                 if scores is None:
                     raise InputError(NOT_TILED)
                 across = window(one.right - one.left, *_shared(lefts, n, tile))
@@ -251,6 +251,6 @@ def _rows(
 
 
 def _shared(starts: list[int], k: int, tile: int) -> tuple[int, int]:
-    """How many pixels tile k shares with the one before and the one after."""
+    """The number of pixels that tile k shares with the previous and the next one."""
     before = starts[k - 1] + tile - starts[k] if k else 0
     return before, starts[k] + tile - starts[k + 1] if k + 1 < len(starts) else 0

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-@dataclass(frozen=True)
 class Evaluation:
     """An evaluation with the model and the images that it used.
 

@@ -190,9 +190,7 @@ def _named(
         raise InputError(f"the model is a {type(name).__name__}; give one of create_model or load, or a name")
     given = dict(arguments or {})
     if "classes" in given:
-        raise InputError(
-            "classes cannot be a model argument here: the classes are those of the data; leave it out"
-        )
+        raise InputError("classes cannot be a model argument here: the classes are those of the data; leave it out")
     if name is None and begun is not None and begun.model is not None:
         name, entry = begun.model, find(begun.model)
         own = with_settings(entry, begun.arguments)

@@ -116,7 +116,7 @@ def update_report(
             )
         return UpdatedReport(write_report(run))
     before = shown_before(run)
-    measured = measure(run, data, split, usual=("val", "test"), open_args=open_args, progress=progress)
+    measured = measure(run, data, split, default_splits=("val", "test"), open_args=open_args, progress=progress)
     result = measured.result
     now = {**result.measured, "images": result.images}
     file = write_report(run, result, data=measured.part, model=measured.model)

@@ -1,4 +1,4 @@
-"""What `predict` leaves in a folder, one file per task."""
+"""Write predictions to a folder, one file per task."""
 
 from sightline.submodules import submodules
 

@@ -1,4 +1,4 @@
-"""The contract of what writes a task's predictions to a folder."""
+"""The interface of writers, which write the predictions of a task to a folder."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ CSV_FILE = "predictions.csv"
 
 @dataclass(frozen=True)
 class PredictedImage:
-    """An image whose answer is written.
+    """An image whose prediction is written.
 
     Attributes:
-        number: counts the images that could be read, from 1.
-        position: of the image among all that were found.
-        place: its file, relative to the folder that all images have in common.
+        number: number of the image among those that could be read, from 1.
+        position: index of the image among all that were found.
+        path: its file, relative to the common folder of all images.
         size: (height, width) in pixels.
     """
 
     number: int
     position: int
-    place: Path
+    path: Path
     size: Size
 
     def entry(self) -> dict[str, Any]:
-        """For JSON: its file's name, width and height."""
-        return {"file_name": self.place.as_posix(), "width": self.size[1], "height": self.size[0]}
+        """The image's file name, width and height for JSON."""
+        return {"file_name": self.path.as_posix(), "width": self.size[1], "height": self.size[0]}
 
 
 @dataclass(frozen=True)
 class Written:
-    """What a folder of predictions holds at the end.
+    """A summary of the predictions in a folder.
 
     Attributes:
         summary: what was found, in words: "10 objects in 5 images".
-        files: names of what holds the predictions.
-        objects: how many objects, or classes in class maps, were found; 0 for answers of other kinds.
-        hint: a sentence on how to get more or fewer of them; empty for none.
+        files: names of the files with the predictions.
+        objects: number of objects, or classes in class maps; 0 for predictions of other kinds.
+        hint: a sentence on how to get more or fewer objects; empty for none.
     """
 
     summary: str
@@ -57,72 +57,72 @@ class Written:
 
 
 class Writing(Protocol):
-    """The files of one folder, while images are predicted."""
+    """The files of one folder while images are predicted."""
 
     @property
     def taken(self) -> Collection[Path]:
-        """Places of own files, relative to the folder, which pictures must not take."""
+        """Paths of its files, relative to the folder, that drawings must not use."""
 
-    def add(self, image: PredictedImage, answer: Any, ids: Tensor | None) -> None:
-        """Take the answer for an image.
+    def add(self, image: PredictedImage, prediction: Any, ids: Tensor | None) -> None:
+        """Add the prediction for an image.
 
         Args:
             image: the image.
-            answer: what the model answered, on the CPU; None where there are `ids` in its place.
-            ids: [H, W] uint8 or int32, a class map's ids alone: of an image predicted by tiles without pictures.
+            prediction: the model's result, on the CPU; None if `ids` are given in its place.
+            ids: [H, W] uint8 or int32: only the ids of a class map, for an image predicted in tiles without drawings.
 
         Raises:
-            InputError: the answer is not of the task.
+            InputError: the prediction has another type than those of the task.
         """
 
     def finish(self, threshold: float, given: bool) -> Written:
-        """Write what is not written yet.
+        """Write everything that has not been written yet.
 
         Args:
-            threshold: the score that objects have at least.
-            given: the caller has chosen it.
+            threshold: the minimum score of the objects.
+            given: True if the caller chose the threshold.
         """
 
 
 class Writer(Protocol):
-    """What `predict` leaves in a folder, for models of a task."""
+    """Writes the predictions of a task's models to a folder."""
 
     @property
     def formats(self) -> tuple[str, ...]:
-        """What predictions can be saved as; the first is the default."""
+        """The formats that predictions can be saved in; the first is the default."""
 
-    def begin(self, folder: Path, places: Sequence[Path], classes: Sequence[str], formats: Sequence[str]) -> Writing:
-        """Make ready to write.
+    def begin(self, folder: Path, paths: Sequence[Path], classes: Sequence[str], formats: Sequence[str]) -> Writing:
+        """Start writing to a folder.
 
         Args:
-            folder: exists and is empty.
-            places: of each image's file, relative to the folder that all images have in common.
-            classes: the model's, in the order of their ids.
-            formats: some of the writer's, each once.
+            folder: an existing empty folder.
+            paths: the file of each image, relative to the common folder of all images.
+            classes: names of the model's classes, in the order of their ids.
+            formats: some of the writer's formats, each once.
         """
 
 
 def require_formats(names: str | Sequence[str] | None, known: Sequence[str]) -> tuple[str, ...]:
-    """The formats asked for, each once; "csv,yolo" is two. None for the first known.
+    """Return the requested formats, each once; "csv,yolo" means two. None means the first known one.
 
     Raises:
-        InputError: one is not known.
+        InputError: a format is unknown.
     """
     if names is None:
         return tuple(known[:1])
     chosen = [part.strip() for name in ([names] if isinstance(names, str) else names) for part in name.split(",")]
     for name in chosen:
         if name not in known:
-            raise InputError(f"predictions cannot be saved as {name!r}; there are {', '.join(known)}")
+            raise InputError(f"predictions cannot be saved as {name!r}; choose from {', '.join(known)}")
     return tuple(dict.fromkeys(chosen))
 
 
-def require_answer(answer: Any, wanted: type, what: str) -> None:
-    """Refuse an answer of another type than the task's files hold; `what` names those in words."""
-    if not isinstance(answer, wanted):
+def require_prediction(prediction: Any, wanted: type, what: str) -> None:
+    """Check that a prediction has the type that the task's files hold; `what` names this type in words."""
+    if not isinstance(prediction, wanted):
         raise InputError(
-            f"the model answers with {type(answer).__name__}, but for its task {what} are written to files; set "
-            "model.task to the task of its answers, or take them from sightline.predict(model, images)"
+            f"the model predicts {type(prediction).__name__}, but for its task {what} are written to files; set "
+            "model.task to the task of its predictions, or use the results of sightline.predict(model, images)"
         )
 
 
@@ -132,25 +132,23 @@ def write_json(values: Mapping[str, Any], folder: Path) -> None:
         path.write_text(json.dumps(values, ensure_ascii=False), encoding="utf-8")
 
 
-def file_places(
-    places: Sequence[Path], suffixes: Sequence[str], ending: str, taken: Collection[Path] = ()
-) -> list[Path]:
-    """A file for each image: its own place, with another ending where needed; no two at one place.
+def file_paths(paths: Sequence[Path], suffixes: Sequence[str], ending: str, taken: Collection[Path] = ()) -> list[Path]:
+    """Return a distinct file path for each image: its own path, with another suffix if needed.
 
     Args:
-        places: of the images.
-        suffixes: endings that an image's own place may have, in small letters.
-        ending: in place of another.
-        taken: places that are taken already.
+        paths: paths of the images.
+        suffixes: suffixes that an image's own path may have, in lower case.
+        ending: the suffix to use instead of others.
+        taken: paths that must not be used.
     """
-    used = {place for place in places if place.suffix.lower() in suffixes} | set(taken)
+    used = {path for path in paths if path.suffix.lower() in suffixes} | set(taken)
     files: list[Path] = []
-    for place in places:
-        file = place
-        if place.suffix.lower() not in suffixes or place in taken:
-            file = place.with_suffix(ending)
+    for path in paths:
+        file = path
+        if path.suffix.lower() not in suffixes or path in taken:
+            file = path.with_suffix(ending)
             while file in used:
-                file = file.with_name(f"{place.name if file.stem == place.stem else file.name}{ending}")
+                file = file.with_name(f"{path.name if file.stem == path.stem else file.name}{ending}")
             used.add(file)
         files.append(file)
     return files

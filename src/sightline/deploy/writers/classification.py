@@ -1,4 +1,4 @@
-"""Image classes in files: the best of each image, as JSON and as a table."""
+"""Write image classes: the best classes of each image, as JSON and CSV."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import Any
 
 from torch import Tensor
 
-from sightline.deploy.writers.base import CSV_FILE, JSON_FILE, PredictedImage, Written, require_answer, write_json
+from sightline.deploy.writers.base import CSV_FILE, JSON_FILE, PredictedImage, Written, require_prediction, write_json
 from sightline.errors import InputError
 from sightline.structures import ClassScores
 from sightline.training.metrics_log import replacing
 from sightline.words import counted
 
 MOST = 5
-"""So many classes of an image are written, the best first."""
+"""Number of classes written per image, the best first."""
 _FILES = {"json": JSON_FILE, "csv": CSV_FILE}
 
 
 class ClassificationWriter:
-    """The best classes of each image with their scores."""
+    """Writes the best classes of each image with their scores."""
 
     formats = tuple(_FILES)
 
     def begin(
-        self, folder: Path, places: Sequence[Path], classes: Sequence[str], formats: Sequence[str]
+        self, folder: Path, paths: Sequence[Path], classes: Sequence[str], formats: Sequence[str]
     ) -> ClassificationFiles:
         return ClassificationFiles(folder, classes, formats)
 
@@ -41,11 +41,11 @@ class ClassificationFiles:
         self.folder, self.classes, self.formats = folder, classes, formats
         self._images: list[dict[str, Any]] = []
 
-    def add(self, image: PredictedImage, answer: Any, ids: Tensor | None) -> None:
-        require_answer(answer, ClassScores, "image classes (ClassScores)")
-        if answer.scores is None:
-            raise InputError(f"the answer for {image.place} has no scores; a classifier gives one for each class")
-        scores, labels = answer.scores.topk(min(MOST, len(answer.scores)))
+    def add(self, image: PredictedImage, prediction: Any, ids: Tensor | None) -> None:
+        require_prediction(prediction, ClassScores, "image classes (ClassScores)")
+        if prediction.scores is None:
+            raise InputError(f"the prediction for {image.path} has no scores; a classifier must give one per class")
+        scores, labels = prediction.scores.topk(min(MOST, len(prediction.scores)))
         best = [
             {"category_id": label + 1, "category": self._name(label), "score": round(score, 6)}
             for label, score in zip(labels.tolist(), scores.tolist(), strict=True)
@@ -69,7 +69,7 @@ class ClassificationFiles:
         return Written(summary, [_FILES[name] for name in self.formats])
 
     def _write_csv(self) -> None:
-        """A row for each image: its name, size in pixels, best class and score; then the next best classes."""
+        """Write one row per image: its name, size in pixels, best class and score, then the next best classes."""
         most = max((len(image["predictions"]) for image in self._images), default=1)
         heads = ["class", "score", *(f"{what}_{k}" for k in range(2, most + 1) for what in ("class", "score"))]
         with replacing(self.folder / CSV_FILE) as path, path.open("w", newline="", encoding="utf-8") as file:

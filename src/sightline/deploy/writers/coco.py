@@ -1,4 +1,4 @@
-"""Objects found in a folder's images as COCO's JSON, as a table (CSV) and as YOLO's label files."""
+"""Write objects as COCO JSON, as CSV and as YOLO label files."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from sightline.training.metrics_log import replacing
 LABELS = Path("labels")
 """The folder of YOLO's label files."""
 FORMATS = {"json": JSON_FILE, "csv": CSV_FILE, "yolo": f"{LABELS}/"}
-"""What objects are written as, and the file or folder that holds them."""
+"""The formats of objects, and the file or folder that holds each."""
 COLUMNS = ("file_name", "width", "height", "class", "score", "x1", "y1", "x2", "y2")
 
 
 class CocoFiles:
-    """Objects of many images, written as COCO annotations, as a table and as YOLO's label files.
+    """Writes the objects of many images as COCO annotations, as CSV and as YOLO label files.
 
     Attributes:
-        objects: how many were added.
+        objects: number of objects added.
 
     Args:
-        folder: gets the files.
-        names: of the classes, in the order of their ids.
-        places: of each image's label file, below labels/, by the images' positions.
+        folder: the folder for the files.
+        names: names of the classes, in the order of their ids.
+        paths: the label file of each image below labels/, by the images' positions.
         formats: some of `FORMATS`.
     """
 
-    def __init__(self, folder: Path, names: Sequence[str], places: Sequence[Path], formats: Sequence[str]):
-        self.folder, self.formats, self.places = folder, formats, places
+    def __init__(self, folder: Path, names: Sequence[str], paths: Sequence[Path], formats: Sequence[str]):
+        self.folder, self.formats, self.paths = folder, formats, paths
         categories = [{"id": i + 1, "name": name} for i, name in enumerate(names)]
         self._results: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": [], "categories": categories}
         self._written: list[Path] = []
@@ -41,19 +41,19 @@ class CocoFiles:
         return len(self._results["annotations"])
 
     def add(self, image: PredictedImage, entries: Iterable[dict[str, Any]]) -> None:
-        """Take an image and its objects; they get their ids here.
+        """Add an image and its objects; the objects get their ids here.
 
         Args:
-            image: the next one.
-            entries: "category_id", "bbox" and what else an annotation of COCO has.
+            image: the next image.
+            entries: "category_id", "bbox" and the other entries of a COCO annotation.
         """
         self._results["images"].append({"id": image.number, **image.entry()})
         for entry in entries:
             self._results["annotations"].append({"id": self.objects + 1, "image_id": image.number, **entry})
-        self._written.append(self.places[image.position])
+        self._written.append(self.paths[image.position])
 
     def finish(self) -> list[str]:
-        """Write the files; their names."""
+        """Write the files and return their names."""
         if "json" in self.formats:
             write_json(self._results, self.folder)
         if "csv" in self.formats:
@@ -64,11 +64,11 @@ class CocoFiles:
 
 
 def write_csv(results: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path) -> None:
-    """A row for each object: its image's name and size in pixels, class, score, and box in pixels.
+    """Write one row per object: its image's name and size in pixels, class, score, and box in pixels.
 
     Args:
-        results: as in predictions.json: "images" and "annotations".
-        folder: gets predictions.csv.
+        results: the contents of predictions.json: "images" and "annotations".
+        folder: the folder for predictions.csv.
     """
     images = {image["id"]: image for image in results["images"]}
     with replacing(folder / CSV_FILE) as path, path.open("w", newline="", encoding="utf-8") as file:
@@ -82,16 +82,16 @@ def write_csv(results: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path) 
             writer.writerow(row)
 
 
-def write_yolo(results: Mapping[str, Sequence[Mapping[str, Any]]], places: Sequence[Path], folder: Path) -> None:
-    """A text file for each image with a line for each object: class id, box centre, width, height, score.
+def write_yolo(results: Mapping[str, Sequence[Mapping[str, Any]]], paths: Sequence[Path], folder: Path) -> None:
+    """Write one text file per image with one line per object: class id, box centre, width, height, score.
 
-    Coordinates are parts of the image's width and height; ids count from 0, and classes.txt names them. An image
+    Coordinates are fractions of the image's width and height. Ids count from 0, and classes.txt names them. An image
     without objects has an empty file.
 
     Args:
-        results: as in predictions.json: "images" and "annotations".
-        places: of each image's file, below labels/.
-        folder: gets labels/ and classes.txt.
+        results: the contents of predictions.json: "images" and "annotations".
+        paths: the file of each image, below labels/.
+        folder: the folder for labels/ and classes.txt.
     """
     lines: dict[int, list[str]] = {image["id"]: [] for image in results["images"]}
     images = {image["id"]: image for image in results["images"]}
@@ -103,7 +103,7 @@ def write_yolo(results: Mapping[str, Sequence[Mapping[str, Any]]], places: Seque
         numbers += [entry["score"]] if "score" in entry else []
         text = " ".join(f"{number:.6f}" for number in numbers)
         lines[image["id"]].append(f"{entry['category_id'] - 1} {text}\n")
-    for (_, rows), place in zip(lines.items(), places, strict=True):
+    for (_, rows), place in zip(lines.items(), paths, strict=True):
         path = folder / LABELS / place
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(rows), encoding="utf-8")

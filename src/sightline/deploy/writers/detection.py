@@ -1,4 +1,4 @@
-"""Detections in files: COCO's JSON, a table, YOLO's label files."""
+"""Write detections: COCO JSON, CSV, YOLO label files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sightline.deploy.writers.base import PredictedImage, Written, file_places, require_answer
+from sightline.deploy.writers.base import PredictedImage, Written, file_paths, require_prediction
 from sightline.deploy.writers.coco import FORMATS, CocoFiles
 from sightline.ops.geometry import GEOMETRIES
 from sightline.structures import Instances
@@ -18,14 +18,14 @@ from sightline.words import counted
 
 
 class DetectionWriter:
-    """An annotation per object, with its mask and keypoints where it has them."""
+    """Writes one annotation per object, with its mask and keypoints if it has them."""
 
     formats = tuple(FORMATS)
 
     def begin(
-        self, folder: Path, places: Sequence[Path], classes: Sequence[str], formats: Sequence[str]
+        self, folder: Path, paths: Sequence[Path], classes: Sequence[str], formats: Sequence[str]
     ) -> DetectionFiles:
-        return DetectionFiles(folder, places, classes, formats)
+        return DetectionFiles(folder, paths, classes, formats)
 
 
 class DetectionFiles:
@@ -34,13 +34,13 @@ class DetectionFiles:
     taken: frozenset[Path] = frozenset()
     what = "object"
 
-    def __init__(self, folder: Path, places: Sequence[Path], classes: Sequence[str], formats: Sequence[str]):
-        self._files = CocoFiles(folder, classes, file_places(places, (".txt",), ".txt"), formats)
+    def __init__(self, folder: Path, paths: Sequence[Path], classes: Sequence[str], formats: Sequence[str]):
+        self._files = CocoFiles(folder, classes, file_paths(paths, (".txt",), ".txt"), formats)
         self._images = 0
 
-    def add(self, image: PredictedImage, answer: Any, ids: Tensor | None) -> None:
-        require_answer(answer, Instances, "objects (Instances)")
-        self._files.add(image, entries_of(answer))
+    def add(self, image: PredictedImage, prediction: Any, ids: Tensor | None) -> None:
+        require_prediction(prediction, Instances, "objects (Instances)")
+        self._files.add(image, entries_of(prediction))
         self._images += 1
 
     def finish(self, threshold: float, given: bool) -> Written:
@@ -54,7 +54,7 @@ class DetectionFiles:
 
 
 def entries_of(result: Instances) -> Iterator[dict[str, Any]]:
-    """COCO entries of an image's objects; coordinates to a thousandth of a pixel, scores to six places."""
+    """COCO entries of an image's objects; coordinates are rounded to 0.001 pixels, scores to six decimals."""
     boxes = result.boxes.double()
     sides = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
     fields = [field for field in FIELDS.values() if field.name in result and field.json is not None]

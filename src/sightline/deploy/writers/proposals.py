@@ -1,4 +1,4 @@
-"""Proposals in files: as detections of one class."""
+"""Write proposals: as detections of one class."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sightline.deploy.writers.base import PredictedImage, require_answer
+from sightline.deploy.writers.base import PredictedImage, require_prediction
 from sightline.deploy.writers.coco import FORMATS
 from sightline.deploy.writers.detection import DetectionFiles
 from sightline.structures import Classes, Instances
 
 ANY_CLASS = Classes(["object"])
-"""The one class that proposals are written with: what they show is not known."""
+"""The class that all proposals are written with, because their own classes are unknown."""
 
 
 class ProposalWriter:
-    """An annotation per proposal, whatever it shows."""
+    """Writes one annotation per proposal, of unknown class."""
 
     formats = tuple(FORMATS)
 
     def begin(
-        self, folder: Path, places: Sequence[Path], classes: Sequence[str], formats: Sequence[str]
+        self, folder: Path, paths: Sequence[Path], classes: Sequence[str], formats: Sequence[str]
     ) -> ProposalFiles:
-        return ProposalFiles(folder, places, ANY_CLASS, formats)
+        return ProposalFiles(folder, paths, ANY_CLASS, formats)
 
 
 class ProposalFiles(DetectionFiles):
@@ -34,8 +34,10 @@ class ProposalFiles(DetectionFiles):
 
     what = "proposal"
 
-    def add(self, image: PredictedImage, answer: Any, ids: Tensor | None) -> None:
-        require_answer(answer, Instances, "proposals (Instances)")
-        labels = torch.zeros(len(answer), dtype=torch.int64)
-        unnamed = Instances.unchecked(answer.image_size, classes=ANY_CLASS, **{**answer.fields, "labels": labels})
+    def add(self, image: PredictedImage, prediction: Any, ids: Tensor | None) -> None:
+        require_prediction(prediction, Instances, "proposals (Instances)")
+        labels = torch.zeros(len(prediction), dtype=torch.int64)
+        unnamed = Instances.unchecked(
+            prediction.image_size, classes=ANY_CLASS, **{**prediction.fields, "labels": labels}
+        )
         super().add(image, unnamed, ids)

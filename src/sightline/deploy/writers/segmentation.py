@@ -1,4 +1,4 @@
-"""Class maps in files: palette pictures, and each class's region as an annotation of COCO."""
+"""Write class maps: palette images, and the region of each class as a COCO annotation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from sightline.data.formats.semantic_write import save_ids, write_class_file
-from sightline.deploy.writers.base import PredictedImage, Written, file_places, require_answer
+from sightline.deploy.writers.base import PredictedImage, Written, file_paths, require_prediction
 from sightline.deploy.writers.coco import FORMATS, CocoFiles
 from sightline.ops.masks import mask_to_rle, masks_to_boxes
 from sightline.structures import IGNORE, ClassMap
@@ -20,30 +20,30 @@ MASKS = Path("masks")
 
 
 class SegmentationWriter:
-    """A palette PNG per image, with the classes' names and colours beside them."""
+    """Writes one palette PNG per image, and a file with the names and colours of the classes."""
 
     formats = tuple(FORMATS)
 
     def begin(
-        self, folder: Path, places: Sequence[Path], classes: Sequence[str], formats: Sequence[str]
+        self, folder: Path, paths: Sequence[Path], classes: Sequence[str], formats: Sequence[str]
     ) -> SegmentationFiles:
-        return SegmentationFiles(folder, places, classes, formats)
+        return SegmentationFiles(folder, paths, classes, formats)
 
 
 class SegmentationFiles:
     """See `sightline.deploy.writers.base.Writing`."""
 
-    def __init__(self, folder: Path, places: Sequence[Path], classes: Sequence[str], formats: Sequence[str]):
+    def __init__(self, folder: Path, paths: Sequence[Path], classes: Sequence[str], formats: Sequence[str]):
         self.folder, self.classes = folder, classes
-        self._masks = [MASKS / place for place in file_places(places, (".png",), ".png")]
-        self._files = CocoFiles(folder, classes, file_places(places, (".txt",), ".txt"), formats)
+        self._masks = [MASKS / place for place in file_paths(paths, (".png",), ".png")]
+        self._files = CocoFiles(folder, classes, file_paths(paths, (".txt",), ".txt"), formats)
         self._maps = 0
         self.taken = frozenset(self._masks)
 
-    def add(self, image: PredictedImage, answer: Any, ids: Tensor | None) -> None:
+    def add(self, image: PredictedImage, prediction: Any, ids: Tensor | None) -> None:
         if ids is None:
-            require_answer(answer, ClassMap, "class maps (ClassMap)")
-            ids = answer.labels
+            require_prediction(prediction, ClassMap, "class maps (ClassMap)")
+            ids = prediction.labels
         self._files.add(image, regions(ids, self.classes))
         save_ids(ids.cpu().numpy(), self.folder / self._masks[image.position], len(self.classes) or int(ids.max()) + 1)
         self._maps += 1
@@ -55,8 +55,8 @@ class SegmentationFiles:
 
 
 def regions(labels: Tensor, names: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """COCO entries of a map's ids [H, W]: one for each class in it."""
-    found = {label for rows in labels.split(1024) for label in rows.unique().tolist()}  # its copies stay small
+    """COCO entries of the ids of a class map [H, W]: one per class in it."""
+    found = {label for rows in labels.split(1024) for label in rows.unique().tolist()}  # in parts, to save memory
     for label in sorted(found - {IGNORE}):
         mask = labels == label
         x1, y1, x2, y2 = masks_to_boxes(mask[None])[0].tolist()
