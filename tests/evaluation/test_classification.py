@@ -51,7 +51,7 @@ def test_by_hand():
         "support": 1,
         "predicted": 2,
     }
-    assert result.said == ["cat", "dog", "dog", "eel"]
+    assert result.predicted_names == ["cat", "dog", "dog", "eel"]
     assert result.worst_first().tolist() == [1, 3, 2, 0]  # the wrong one, then the right ones by confidence
     rows = result.calibration()
     assert len(rows) == 15
@@ -166,10 +166,12 @@ def test_classes_are_brought_over_by_name():
     assert result.rank.tolist() == [0, 1, 5]
     assert result.other.tolist() == [0, 1, 1]
     assert result.confusion.sum() == 1
-    assert result.said == ["cat", "ant", "ant"]
-    assert result.notes == ["Images were given classes that the data does not have (2 'ant'): they count as wrong"]
+    assert result.predicted_names == ["cat", "ant", "ant"]
+    assert result.notes == [
+        "Images were predicted as classes that the data does not have (2 'ant'): they count as wrong"
+    ]
     assert result.per_class["dog"]["recall"] == 0
-    assert result.to_dict()["answers"][1] == {"image": "image 1", "label": "dog", "predicted": "ant", "score": 0.6}
+    assert result.to_dict()["predictions"][1] == {"image": "image 1", "label": "dog", "predicted": "ant", "score": 0.6}
 
 
 def test_equal_scores_are_ranked_by_id():
@@ -223,10 +225,10 @@ def test_json_and_table():
     assert values["task"] == "classification"
     assert values["metrics"] == result.metrics
     assert values["intervals"]["top1"] == list(result.intervals()["top1"])
-    assert "answers" not in result.to_dict(details=False)
+    assert "predictions" not in result.to_dict(details=False)
     table = str(result)
     assert table.startswith("4 images, 3 classes")
-    assert "top1               0.750  0.301 to 0.954  share of the images whose best class is right" in table
+    assert "top1               0.750  0.301 to 0.954  fraction of images whose best class is correct" in table
     assert "n/a" in table
     assert table.index("eel") < table.index("cat  ")  # by falling F1
     assert repr(result).startswith("ClassificationResult(4 images: top1 0.750")

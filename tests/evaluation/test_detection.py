@@ -256,8 +256,8 @@ def test_what_some_objects_are_marked_is_noted():
     marks = {"crowd": [True, False, False], "difficult": [False, True, False]}
     notes = evaluate_detection([one(boxes, [0] * 3, **marks)], [one([], [], [])], ["cat", "dog"]).notes
     assert [note.split(" are ")[0] for note in notes] == ["1 objects", "1 regions"]
-    assert notes[0].startswith("1 objects are marked difficult: they count in COCO's numbers")
-    assert notes[1] == "1 regions are crowds, which count neither when found nor when missed"
+    assert notes[0].startswith("1 objects are marked difficult: they count in COCO's metrics")
+    assert notes[1] == "1 regions are crowds, which count neither as found nor as missed"
 
 
 def test_reasons_by_hand():

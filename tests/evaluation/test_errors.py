@@ -32,7 +32,7 @@ def result_of(boxes, labels, scores, objects=(OBJECT,), object_labels=(0,), **fi
     [
         ([OBJECT], [0], [0.9], ["correct"], 0),
         ([OBJECT], [1], [0.9], ["class"], 0),
-        ([BESIDE], [0], [0.9], ["place"], 0),
+        ([BESIDE], [0], [0.9], ["localization"], 0),
         ([BESIDE], [1], [0.9], ["both"], 1),
         ([OBJECT, OBJECT], [0, 0], [0.8, 0.9], ["duplicate", "correct"], 0),
         ([FAR], [0], [0.9], ["background"], 1),
@@ -111,7 +111,14 @@ def test_counts_equal_those_of_another_implementation(seed):
     result = evaluate_detection(targets, predictions, classes)
     ours = result.errors(score=0.0).counts
     theirs = coco_evaluation(result.objects, result.detections, classes, len(targets)).tide_errors()["counts"]
-    names = {"Cls": "class", "Loc": "place", "Both": "both", "Dupe": "duplicate", "Bkg": "background", "Miss": "missed"}
+    names = {
+        "Cls": "class",
+        "Loc": "localization",
+        "Both": "both",
+        "Dupe": "duplicate",
+        "Bkg": "background",
+        "Miss": "missed",
+    }
     assert {names[key]: count for key, count in theirs.items()} == {k: v for k, v in ours.items() if k != "correct"}
     gains = result.error_gains()
     assert set(gains) == set(names.values())
@@ -209,11 +216,11 @@ def test_an_overlap_of_exactly_the_threshold_counts():
     """IoU 1/2: a box of half the width inside the object. Just below, it is in the wrong place."""
     half, less = [20.0, 20.0, 40.0, 60.0], [20.0, 20.0, 39.9, 60.0]
     assert result_of([half], [0], [0.9]).errors(0.5).kinds(0) == ["correct"]
-    assert result_of([less], [0], [0.9]).errors(0.5).kinds(0) == ["place"]
-    assert result_of([half], [0], [0.9]).errors(0.5, iou=0.75).kinds(0) == ["place"]
+    assert result_of([less], [0], [0.9]).errors(0.5).kinds(0) == ["localization"]
+    assert result_of([half], [0], [0.9]).errors(0.5, iou=0.75).kinds(0) == ["localization"]
     assert result_of([half], [0], [0.9]).operating_point.f1 == 1
     assert result_of([less], [0], [0.9]).operating_point.f1 is None
-    for width, kind in ((4.0, "place"), (3.9, "background")):  # IoU 1/10, where background begins
+    for width, kind in ((4.0, "localization"), (3.9, "background")):  # IoU 1/10, where background begins
         assert result_of([[20.0, 20.0, 20 + width, 60.0]], [0], [0.9]).errors(0.5).kinds(0) == [kind]
 
 

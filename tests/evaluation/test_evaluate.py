@@ -113,7 +113,7 @@ def test_refusals():
         def forward(self, images):
             return {"loss": torch.zeros(())}
 
-    with pytest.raises(InputError, match="must return one result for each image"):
+    with pytest.raises(InputError, match="must return one result per image"):
         evaluate(Losses(), Data(), DetectionMeasure)
     with pytest.raises(InputError, match="device is 'cuda:99', but this machine does not have it"):
         evaluate(Oracle(), Data(), DetectionMeasure, device="cuda:99")
@@ -122,7 +122,7 @@ def test_refusals():
         def forward(self, images):
             return [ClassScores(tuple(image.shape[1:]), classes=self.classes, label=0) for image in images]
 
-    with pytest.raises(InputError, match="the model answers with ClassScores, but the labels are Instances"):
+    with pytest.raises(InputError, match="the model predicts ClassScores, but the labels are Instances"):
         evaluate(Classifier(), Data(), DetectionMeasure)
 
 

@@ -131,8 +131,8 @@ def test_what_does_not_exist_is_none_with_a_reason() -> None:
     assert result.reasons["tree/IoU"] == "'tree' is neither in these labels nor in the predictions"
     nothing = evaluate_segmentation([ClassMap(labels - 1)], [ClassMap(labels)], NAMES)
     assert all(value is None for value in nothing.metrics.values())
-    assert nothing.reasons["mIoU"] == "no pixel of these labels counts"
-    assert nothing.notes == ["1 of 1 images have no pixel that counts"]
+    assert nothing.reasons["mIoU"] == "all pixels of these labels are ignored"
+    assert nothing.notes == ["1 of 1 images have no labelled pixel"]
     json.dumps(nothing.to_dict(), allow_nan=False)
 
 
@@ -156,7 +156,7 @@ def _classes(*names: str):
 
 def test_maps_that_cannot_be_compared() -> None:
     counts = PixelCounts(NAMES)
-    with pytest.raises(InputError, match=r"a\.png: the prediction is a map of \[2, 3\] pixels, but the labels' has"):
+    with pytest.raises(InputError, match=r"a\.png: the prediction is a map of \[2, 3\] pixels, but the label map has"):
         counts.add(ClassMap(torch.zeros(3, 3), source="a.png"), ClassMap(torch.zeros(2, 3)))
     with pytest.raises(InputError, match="ids from 0 to 7, but there are 3 classes"):
         counts.add(ClassMap(torch.tensor([[0, 7]])), ClassMap(torch.zeros(1, 2)))
@@ -211,8 +211,8 @@ def test_everything_for_json_by_hand() -> None:
     assert [found["per_class"][name]["pixels"] for name in "xy"] == [3, 3]
     assert [found["per_class"][name]["predicted"] for name in "xy"] == [2, 3]
     assert result.notes == [
-        "Pixels were given classes that the data does not have (1 'z'): they count as wrong",
-        "1 of 2 images have no pixel that counts",
+        "Pixels were predicted as classes that the data does not have (1 'z'): they count as wrong",
+        "1 of 2 images have no labelled pixel",
     ]
     assert result.worst_first().tolist() == [0, 1]
     assert "confusion" not in result.to_dict(details=False)

@@ -268,9 +268,9 @@ def test_keypoints_of_other_things_have_one_tolerance() -> None:
     targets, _ = random_case(2, points=4)
     result = evaluate_detection(targets, targets, NAMES)
     assert result.metrics["keypoint/AP"] == 1.0
-    assert any("COCO has no tolerances for 4 keypoints" in note for note in result.notes)
+    assert any("COCO defines no tolerances for 4 keypoints" in note for note in result.notes)
     five = [t.replace(keypoints=torch.cat([t.keypoints, t.keypoints[:, :1]], 1)) for t in targets]
-    with pytest.raises(InputError, match="the labels have 4 keypoints an object and the predictions 5"):
+    with pytest.raises(InputError, match="the labels have 4 keypoints per object and the predictions 5"):
         evaluate_detection(targets, five, NAMES)
 
 

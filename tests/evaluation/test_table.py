@@ -40,7 +40,7 @@ def test_segmentation(missing: int, listed: int, more: int) -> None:
     assert [line.split()[:4] for line in lines[6:8]] == [["high", "75.0", "%", "0.750"], ["low", "25.0", "%", "0.250"]]
     reasons = [line for line in lines if line.startswith("n/a: ")]
     assert reasons[:listed] == [f"n/a: reason c{k}" for k in range(listed)]
-    assert reasons[listed:] == ([f"n/a: … {more} more reasons, which to_dict() has"] if more else [])
+    assert reasons[listed:] == ([f"n/a: … {more} more reasons; to_dict() has all"] if more else [])
     assert lines[-1] == "Note: a note."
 
 

@@ -74,7 +74,7 @@ def test_a_classifier_s_report(tmp_path):
     reach = z / (1 + z * z / 6) * (right / 6 * (1 - right / 6) / 6 + z * z / 144) ** 0.5
     assert f"<b>0.500</b><small>95 % interval {middle - reach:.3f} to {middle + reach:.3f}</small>" in numbers
     assert f"50.0 % (95 % interval {100 * (middle - reach):.1f} to {100 * (middle + reach):.1f} %)" in numbers
-    assert "Images were given classes that the data does not have (1 &#x27;yak&#x27;)" in numbers
+    assert "Images were predicted as classes that the data does not have (1 &#x27;yak&#x27;)" in numbers
     assert ["cat", "", "0.500", "1.000", "0.333", "3", "1"] in cells(section(text, "classes"))
     matrix = cells(section(text, "confusion"))
     assert ["cat", "1", "1", "1"] in matrix

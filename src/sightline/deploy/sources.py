@@ -292,7 +292,7 @@ def _scaled(tensor: Tensor, name: str, full_scale: Scale) -> Tensor:
         low, high = tensor.min().item(), tensor.max().item()
         if not (low >= 0 and high <= 1):  # also true of NaN
             raise InputError(
-                f"{name} has values from {low:g} to {high:g}, but floats must be in [0, 1]; divide them by their "
+                f"{name} has values from {low:g} to {high:g}, but floats must lie in [0, 1]; divide them by their "
                 "maximum, or give uint8"
             )
         return tensor.float()

@@ -2,9 +2,9 @@
 
 The network sees nothing outside a tile, so its predictions near the border are less reliable. Where tiles overlap,
 their probabilities are blended: the quarter of the shared pixels next to a tile's border has weight zero, then the
-weight rises like a cosine. The result equals that of the whole image if no prediction depends on pixels further away than a
-quarter of the overlap, the positions of the tiles are multiples of the network's stride, and the model takes images at
-their own size. (A model that resizes to a `min_size` resizes each tile: choose tiles of about that size.)
+weight rises like a cosine. The result equals that of the whole image if no prediction depends on pixels further away
+than a quarter of the overlap, the positions of the tiles are multiples of the network's stride, and the model takes
+images at their own size. (A model that resizes to a `min_size` resizes each tile: choose tiles of about that size.)
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""How good a model is on a dataset, by the protocols of the field, and where it goes wrong.
+"""Evaluate models by the protocols of the field, and analyse their errors.
 
-`evaluate(model, data, measure)` runs the model and measures; `evaluate_detection(targets, predictions, classes)`
-measures what there is already. Results print as a table and give `.to_dict()` for JSON.
+`evaluate(model, data, measure)` runs a model and computes metrics; `evaluate_detection(targets, predictions, classes)`
+compares existing predictions. `print` shows a result as a table, and `.to_dict()` returns it for JSON.
 """
 
 from __future__ import annotations
@@ -85,30 +85,30 @@ def evaluate(
     progress: bool = True,
     keep_predictions: bool = True,
 ) -> Result:
-    """Run a model over a dataset and measure its answers against the labels.
+    """Run a model on a dataset and compare its predictions with the labels.
 
-    The model's classes may be more than the data's, or in another order: they are brought over by name. Detections of
-    classes that the data does not have are left out; pixels and images that are given one count as wrong. A note of the
-    result says how many there are.
+    The model may have more classes than the data, or the same in another order: they are matched by name. Detections of
+    classes that the data does not have are ignored; pixels and images predicted as such a class count as wrong. A note
+    in the result says how many there are.
 
     Args:
-        model: answers `model(images)` with one result per image, in the pixels of the images given. All its answers
-            count, so leave its score threshold low; it is run in eval mode and left in the mode it was in.
-        data: a dataset, or a part of one (`data["test"]`). Samples of more than 8 bits are divided by what the model's
-            training images were divided by.
-        measure: makes what is measured by, such as `DetectionMeasure`; that of a task is
+        model: called as `model(images)`; returns one result per image, in pixels of the given images. All predictions
+            count, so its score threshold should be low. It runs in eval mode; its mode is restored.
+        data: a dataset, or a part of one (`data["test"]`). Samples of more than 8 bits are divided by the full scale of
+            the model's training images.
+        measure: creates the object that compares targets and predictions, such as `DetectionMeasure`; that of a task is
             `sightline.tasks.TASKS[name].measure`.
-        batch_size: images at a time.
-        device: where to run; None for where the model is. The model is brought back afterwards.
-        progress: show a bar, where the error output is a terminal.
+        batch_size: images per batch.
+        device: where the model runs; None for the device it is on. The model is moved back afterwards.
+        progress: show a progress bar if stderr is a terminal.
         keep_predictions: keep `.targets` and `.predictions` (on the CPU) in the result, for reports.
 
     Returns:
-        What the measure gives: a `DetectionResult`, `ProposalResult`, `SegmentationResult`, `ClassificationResult` …
+        The result: a `DetectionResult`, `ProposalResult`, `SegmentationResult`, `ClassificationResult`, …
 
     Raises:
-        InputError: the data is empty, or of a kind that the model does not answer.
-        ClassMismatch: the data has classes which the model does not know.
+        InputError: the data is empty, or its targets are of another type than the model's predictions.
+        ClassMismatch: the data has classes that the model does not know.
     """
     model = as_model(model)
     data = scaled_as_learnt(model, data)
@@ -118,9 +118,9 @@ def evaluate(
     if model.classes and any(name not in model.classes for name in classes):
         classes.require_same(model.classes, "the data", "the model")
     counts = measure(classes, keep_predictions)
-    for targets, answers in predict_batches(model, data, batch_size, device, progress):
-        for target, answer in zip(targets, answers, strict=True):
-            counts.add(target, answer)
+    for targets, predictions in predict_batches(model, data, batch_size, device, progress):
+        for target, prediction in zip(targets, predictions, strict=True):
+            counts.add(target, prediction)
     return counts.result([data.name(i) for i in range(len(data))])
 
 
@@ -131,11 +131,11 @@ def predict_batches(
     device: torch.device | str | None = None,
     progress: bool = True,
 ) -> Iterator[tuple[list[Target], list[Target]]]:
-    """The targets and the model's answers (both on the CPU), batch by batch in the data's order.
+    """Yield the targets and the model's predictions (both on the CPU), batch by batch in the order of the data.
 
-    The next batch is read while the model works on this one. The model's mode and device are restored at the end.
+    The next batch is read while the model processes the current one. The model's mode and device are restored.
     """
-    batch_size = require_whole("batch_size", batch_size, 1, "batch_size", "give 8 images at a time if in doubt")
+    batch_size = require_whole("batch_size", batch_size, 1, "batch_size", "give 8 images per batch if in doubt")
     starts = range(0, len(data), batch_size)
 
     def read(start: int) -> list[tuple[Tensor, Target]]:
@@ -149,17 +149,17 @@ def predict_batches(
             if start + batch_size < len(data):
                 ahead = reader.submit(read, start + batch_size)
             with torch.inference_mode():
-                answers = model([image.to(place, non_blocking=True) for image, _ in batch])
-            if isinstance(answers, dict) or len(answers) != len(batch):
-                what = f"a {type(answers).__name__} of {len(answers)}"
+                predictions = model([image.to(place, non_blocking=True) for image, _ in batch])
+            if isinstance(predictions, dict) or len(predictions) != len(batch):
+                what = f"a {type(predictions).__name__} of {len(predictions)}"
                 raise InputError(
-                    f"the model answered {len(batch)} images with {what}, "
-                    "but model(images) must return one result for each image"
+                    f"the model returned {what} for {len(batch)} images, "
+                    "but model(images) must return one result per image"
                 )
-            if type(answers[0]) is not type(batch[0][1]):
+            if type(predictions[0]) is not type(batch[0][1]):
                 raise InputError(
-                    f"the model answers with {type(answers[0]).__name__}, but the labels are "
-                    f"{type(batch[0][1]).__name__}; take a model of their task (`sightline models` lists them)"
+                    f"the model predicts {type(predictions[0]).__name__}, but the labels are "
+                    f"{type(batch[0][1]).__name__}; use a model of their task (`sightline models` lists them)"
                 )
-            yield [target for _, target in batch], [answer.to("cpu") for answer in answers]
+            yield [target for _, target in batch], [prediction.to("cpu") for prediction in predictions]
             advance(len(batch))

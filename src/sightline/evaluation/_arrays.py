@@ -1,6 +1,6 @@
-"""Labels and detections of many images as flat arrays, and the pairs of them that overlap.
+"""Labels and detections of many images as flat arrays, and the overlapping pairs of them.
 
-Every protocol here works on these arrays: one row an object or a detection, with the number of its image beside it.
+All detection protocols work on these arrays: one row per object or detection, with the index of its image.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 _PAIRS_AT_ONCE = 2_000_000
-"""How many candidate pairs are looked at together: bounds the memory to some 200 MB whatever the data's size."""
+"""Number of candidate pairs processed together; limits the memory to about 200 MB for data of any size."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ class Rows:
     """Objects or detections of all images, one row each, in the order of the images.
 
     Attributes:
-        image: [N] int64, position of the row's image.
+        image: [N] int64, index of the row's image.
         label: [N] int64, class id.
         box: [N, 4] float64, x1, y1, x2, y2 in pixels.
-        score: [N] float64 confidence; ones for objects.
-        area: [N] float64, pixels; the annotation's own (COCO's segmentation area) or the box's.
-        crowd, difficult: [N] bool, the marks of COCO and VOC.
+        score: [N] float64, confidence; 1 for objects.
+        area: [N] float64, in pixels; from the annotation (COCO's segmentation area) if given, else of the box.
+        crowd, difficult: [N] bool, the flags of COCO and VOC.
     """
 
     image: Ints
@@ -54,11 +54,11 @@ class Rows:
 
 
 def object_rows(targets: Sequence[Instances], classes: Classes) -> Rows:
-    """The labels' objects as rows.
+    """The objects of the labels as rows.
 
     Raises:
-        InputError: an item is not `Instances`, or its label or box cannot be.
-        ClassMismatch: an item names other classes.
+        InputError: an item is not an `Instances`, or has an invalid label or box.
+        ClassMismatch: an item has other classes.
     """
     for own in {id(t.classes): t.classes for t in targets if isinstance(t, Instances)}.values():
         if own is not None:
@@ -69,15 +69,15 @@ def object_rows(targets: Sequence[Instances], classes: Classes) -> Rows:
 
 
 def detection_rows(predictions: Sequence[Instances], classes: Classes) -> tuple[Rows, list[Instances], list[str]]:
-    """The predictions' detections as rows with the ids of `classes`, those predictions, and notes on what was left out.
+    """The detections as rows with the ids of `classes`, their predictions, and notes on ignored detections.
 
-    Predictions that name their classes are brought over by name: the evaluation's classes may be a part of the model's
-    or stand in another order. Detections of classes that the labels do not have are left out, and a note says so.
-    Predictions without scores count as certain.
+    Predictions with class names are matched by name: the evaluation's classes may be a part of the model's, or in
+    another order. Detections of classes that the labels do not have are ignored, and a note says so. Predictions
+    without scores have a score of 1.
 
     Raises:
-        InputError: an item is not `Instances`, or a score or box is not finite.
-        ClassMismatch: the labels have classes which the predictions do not know.
+        InputError: an item is not an `Instances`, or a score or box is not finite.
+        ClassMismatch: the labels have classes that the predictions do not know.
     """
     rows = _rows(predictions, "prediction")
     _check(rows, predictions, classes, "prediction")
@@ -124,11 +124,11 @@ def _rows(items: Sequence[Instances], what: str) -> Rows:
                 if isinstance(item, Instances)
                 else f"is a {type(item).__name__}"
             )
-            raise InputError(f"{what} {position} {have}, but detection is measured on Instances with boxes and labels")
+            raise InputError(f"{what} {position} {have}, but detection needs Instances with boxes and labels")
     counts = np.array([len(item) for item in items], dtype=np.int64)
     image = np.repeat(np.arange(len(items)), counts)
     total = int(counts.sum())
-    fields = [item.fields for item in items if len(item)]  # images without objects may lack any of the fields
+    fields = [item.fields for item in items if len(item)]  # images without objects may lack some fields
     box = _column([f["boxes"] for f in fields]).reshape(-1, 4)
     label = _column([f["labels"] for f in fields]).astype(np.int64)
 
@@ -153,7 +153,7 @@ def _rows(items: Sequence[Instances], what: str) -> Rows:
 
 
 def _column(tensors: list[torch.Tensor]) -> np.ndarray:
-    # One concatenation where the tensors are, and one transfer, instead of thousands of each.
+    # One concatenation on the device and one transfer, instead of thousands.
     if not tensors:
         return np.zeros(0)
     return torch.cat(tensors).detach().double().cpu().numpy()
@@ -172,7 +172,7 @@ def _check(rows: Rows, items: Sequence[Instances], classes: Classes, what: str) 
         box = [round(v, 2) for v in rows.box[row].tolist()]
         raise InputError(
             f"{where(row)} has the box {box} with score {rows.score[row]:.3g}, but boxes and scores must be finite "
-            "with x1 ≤ x2 and y1 ≤ y2; a model that answers so has diverged, or its decoding is wrong"
+            "with x1 ≤ x2 and y1 ≤ y2; the model has diverged, or its decoding is wrong"
         )
     limits = np.array([len(classes if item.classes is None else item.classes) for item in items], dtype=np.int64)
     bad = (rows.label < 0) | (rows.label >= limits[rows.image])
@@ -180,17 +180,17 @@ def _check(rows: Rows, items: Sequence[Instances], classes: Classes, what: str) 
         row = int(bad.argmax())
         raise InputError(
             f"{where(row)} has the label {rows.label[row]}, but there are {limits[rows.image[row]]} classes: "
-            f"ids are 0 to {limits[rows.image[row]] - 1}"
+            f"valid ids are 0 to {limits[rows.image[row]] - 1}"
         )
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Detections and objects that overlap: rows ordered by detection, then by object.
+    """Overlapping pairs of detections and objects: rows ordered by detection, then by object.
 
     Attributes:
-        detection, target: [P] int64 rows.
-        iou: [P] float64; with a crowd, the part of the detection that lies inside it, as COCO has it.
+        detection, target: [P] int64, row indices.
+        iou: [P] float64; for a crowd, the fraction of the detection inside it, as in COCO.
     """
 
     detection: Ints
@@ -204,12 +204,14 @@ class Pairs:
 def overlapping_pairs(
     detections: Rows, objects: Rows, minimum: float, same_class: bool, plus_one: bool = False, crowd_inside: bool = True
 ) -> Pairs:
-    """All pairs of a detection and an object of one image whose IoU is at least `minimum` (> 0).
+    """All pairs of a detection and an object of the same image whose IoU is at least `minimum` (> 0).
 
     Args:
+        detections, objects: rows of all images.
+        minimum: minimum IoU.
         same_class: only pairs of the same class.
-        plus_one: boxes are inclusive pixel positions as in the VOC devkit, so a width is x2 − x1 + 1.
-        crowd_inside: measure the overlap with a crowd as intersection / area of the detection.
+        plus_one: boxes are inclusive pixel positions as in the VOC devkit, so that a width is x2 − x1 + 1.
+        crowd_inside: for a crowd, divide the intersection by the area of the detection.
     """
     offset = 1.0 if plus_one else 0.0
     keys = 1 + int(max(detections.label.max(initial=0), objects.label.max(initial=0))) if same_class else 1
@@ -244,8 +246,8 @@ def overlapping_pairs(
 
 
 def best_pair(pairs: Pairs, detections: int) -> tuple[Ints, Floats]:
-    """For each of the detections: the row of its object of largest overlap (the first of equals) or −1, and the IoU."""
-    # Sorted by falling overlap; what is written last stays, so the rows are written in reverse.
+    """For each detection: the row of the object with the largest IoU (the first of equals) or −1, and that IoU."""
+    # Sorted by falling IoU and written in reverse, so that the last value written is the best.
     order = np.lexsort((-np.arange(len(pairs.iou)), pairs.iou))
     best = np.full(detections, -1, dtype=np.int64)
     iou = np.zeros(detections)
@@ -255,18 +257,18 @@ def best_pair(pairs: Pairs, detections: int) -> tuple[Ints, Floats]:
 
 
 def match_greedy(pairs: Pairs, score: Floats, objects: int) -> tuple[Ints, Ints]:
-    """One detection for each object: by falling score, each detection takes the free object it overlaps most.
+    """Match objects to at most one detection: by falling score, each detection takes the free object of largest IoU.
 
-    Done for all images together in a few rounds: a pair is settled when the object is the detection's best free one
-    and nobody of higher score still asks for it, which is just when the one-by-one procedure would settle it.
+    All images are matched together in a few rounds: a pair is final if the object is the best free one of the detection
+    and no detection of higher score still competes for it. This gives the same pairs as matching one by one.
 
     Args:
-        pairs: candidates, all overlapping enough.
-        score: [D] scores of all detections; equal scores go by position.
-        objects: how many objects there are.
+        pairs: candidate pairs whose overlap is sufficient.
+        score: [D] scores of all detections; equal scores are ordered by row.
+        objects: number of objects.
 
     Returns:
-        [D] int64 row of the object or −1, and [objects] int64 row of the detection or −1.
+        [D] int64, row of the object or −1; and [objects] int64, row of the detection or −1.
     """
     matched = np.full(len(score), -1, dtype=np.int64)
     taker = np.full(objects, -1, dtype=np.int64)
@@ -275,9 +277,11 @@ def match_greedy(pairs: Pairs, score: Floats, objects: int) -> tuple[Ints, Ints]
     left = pairs[np.lexsort((pairs.target, -pairs.iou, rank[pairs.detection]))]
     while len(left.iou):
         favourite = np.zeros(len(left.iou), dtype=bool)
-        favourite[np.unique(left.detection, return_index=True)[1]] = True  # the first of each detection is its best
+        favourite[np.unique(left.detection, return_index=True)[1]] = (
+            True  # the first pair of each detection is its best
+        )
         first_in_line = np.zeros(len(left.iou), dtype=bool)
-        first_in_line[np.unique(left.target, return_index=True)[1]] = True  # the first of each object scores highest
+        first_in_line[np.unique(left.target, return_index=True)[1]] = True  # the first of each object has the top score
         settled = left[favourite & first_in_line]
         matched[settled.detection], taker[settled.target] = settled.target, settled.detection
         left = left[(matched[left.detection] < 0) & (taker[left.target] < 0)]

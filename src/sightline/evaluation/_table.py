@@ -1,4 +1,4 @@
-"""An evaluation as plain text for a terminal or a log."""
+"""Evaluations as plain text for a terminal or a log."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 from sightline.words import counted
 
 _REASONS = 6
-"""Most reasons of numbers that are not available that a table lists."""
+"""Maximum number of reasons for missing metrics that a table lists."""
 
 
 def number(value: float | None) -> str:
-    """Three digits, or n/a."""
+    """Three decimals, or n/a."""
     return "n/a" if value is None else f"{value:.3f}"
 
 
 def aligned(rows: Sequence[Sequence[str]], right: Sequence[bool]) -> list[str]:
-    """The rows' cells in columns, `right` saying which are aligned to the right."""
+    """Align the cells of rows in columns; `right` says which columns are right-aligned."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(right))]
     return [
         "  ".join(
@@ -29,18 +29,18 @@ def aligned(rows: Sequence[Sequence[str]], right: Sequence[bool]) -> list[str]:
 
 
 def _notes(notes: Sequence[str]) -> list[str]:
-    """A paragraph of notes, one sentence on each line."""
+    """A paragraph of notes, one per line."""
     return ["", *(f"Note: {note}." for note in notes)] if notes else []
 
 
 def short(result: Any) -> str:
-    """A result in one line, for a Python shell: the first numbers of its headline."""
+    """A result in one line, for a Python shell: its first headline metrics."""
     shown = ", ".join(f"{name} {number(result.metrics[name])}" for name in result.headline[:3])
     return f"{type(result).__name__}({counted(result.images)}: {shown}, …; print it to see all)"
 
 
 def detection_table(result: Mapping[str, Any], meanings: Mapping[str, str]) -> str:
-    """The dictionary of a `DetectionResult` as text: headline numbers with protocol, classes by falling AP, notes."""
+    """A `DetectionResult` dictionary as text: metrics with their protocols, classes by falling AP, notes."""
     metrics, protocols, reasons = result["metrics"], result["protocols"], result["reasons"]
     lines = [
         f"{counted(result['images'], 'image')}, {counted(result['objects'], 'object')}, "
@@ -76,7 +76,7 @@ def detection_table(result: Mapping[str, Any], meanings: Mapping[str, str]) -> s
 
 
 def segmentation_table(result: Mapping[str, Any], meanings: Mapping[str, str]) -> str:
-    """The dictionary of a `SegmentationResult` as text: headline numbers, classes by falling IoU, notes."""
+    """A `SegmentationResult` dictionary as text: metrics, classes by falling IoU, notes."""
     metrics, reasons = result["metrics"], result["reasons"]
     classes = counted(len(result["classes"]), "class")
     lines = [f"{counted(result['images'], 'image')}, {result['pixels']} pixels that count, {classes}", ""]
@@ -99,13 +99,13 @@ def segmentation_table(result: Mapping[str, Any], meanings: Mapping[str, str]) -
     whys = list(dict.fromkeys(reasons.get(key, "") for key in missing if reasons.get(key)))
     lines += [f"n/a: {why}" for why in whys[:_REASONS]]
     if len(whys) > _REASONS:
-        lines.append(f"n/a: … {len(whys) - _REASONS} more reasons, which to_dict() has")
+        lines.append(f"n/a: … {len(whys) - _REASONS} more reasons; to_dict() has all")
     lines += _notes(result["notes"])
     return "\n".join(lines)
 
 
 def classification_table(result: Mapping[str, Any], meanings: Mapping[str, str]) -> str:
-    """The dictionary of a `ClassificationResult` as text: numbers with 95 % intervals, classes by falling F1, notes."""
+    """A `ClassificationResult` dictionary as text: metrics with 95 % intervals, classes by falling F1, notes."""
     metrics, reasons, intervals = result["metrics"], result["reasons"], result["intervals"]
     lines = [f"{counted(result['images'])}, {counted(len(result['classes']), 'class')}", ""]
     cells = [["  metric", "value", "95 % interval", ""]]

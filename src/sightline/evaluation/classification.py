@@ -1,9 +1,9 @@
-"""How good a classifier of whole images is: accuracy, each class, which classes are confused, and calibration.
+"""Evaluate image classification: accuracy, metrics of each class, confusion, and calibration.
 
-Top-1 and top-5 are those of Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge" (IJCV 2015). The
-expected calibration error (ECE) is that of Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017, section
-2), over 15 bins of equal width; the Brier score that of Brier, "Verification of forecasts expressed in terms of
-probability" (1950), the sum over the classes. A number that does not exist is None with a reason.
+Top-1 and top-5 accuracy are those of Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge" (IJCV
+2015). The expected calibration error (ECE) is that of Guo et al., "On Calibration of Modern Neural Networks" (ICML
+2017, section 2), with 15 bins of equal width; the Brier score is that of Brier, "Verification of forecasts expressed in
+terms of probability" (1950), the sum over the classes. A metric that is not available is None, with a reason.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from sightline.structures import Classes, ClassScores
 from sightline.words import counted
 
 CLASSIFICATION_METRICS = {
-    "top1": "share of the images whose best class is right",
-    "top5": "share of the images whose class is among the five best",
-    "balanced_accuracy": "share of a class's images that are right (recall), mean over the classes",
+    "top1": "fraction of images whose best class is correct",
+    "top5": "fraction of images whose class is among the five best",
+    "balanced_accuracy": "fraction of a class's images that are correct (recall), mean over the classes",
     "macro_F1": "harmonic mean of precision and recall, mean over the classes",
-    "ECE": "distance of confidence from accuracy, mean over 15 bins of confidence; 0 is best",
-    "Brier": "squared distance of the probabilities from the truth, mean over the images; 0 is best, 2 is worst",
-    "NLL": "negative logarithm of the probability of the right class, mean over the images; 0 is best",
+    "ECE": "difference between confidence and accuracy, mean over 15 bins of confidence; 0 is best",
+    "Brier": "squared error of the probabilities, mean over the images; 0 is best, 2 is worst",
+    "NLL": "negative logarithm of the correct class's probability, mean over the images; 0 is best",
 }
-"""The metrics and what each means."""
+"""The metrics with their meanings."""
 HEADLINE = ("top1", "top5", "balanced_accuracy", "macro_F1")
-"""What an epoch's validation records, where it is measured; the best epoch is chosen by the first."""
+"""The metrics recorded after each epoch, if available; the first decides which epoch is best."""
 BINS = 15
-"""Bins of confidence of the expected calibration error."""
+"""Number of confidence bins of the expected calibration error."""
 PROTOCOLS = {
     "balanced_accuracy": "classes with images",
     "macro_F1": "classes with images or predictions",
@@ -42,10 +42,10 @@ PROTOCOLS = {
     "Brier": "sum over the classes",
     "NLL": "natural logarithm",
 }
-"""The protocol behind those metrics that need one."""
+"""The protocols of those metrics that need one."""
 _CALIBRATION = ("ECE", "Brier", "NLL")
 _LARGE = 100
-"""Most classes whose confusion matrix is written to JSON."""
+"""Maximum number of classes whose confusion matrix is written to JSON."""
 
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -53,26 +53,26 @@ Floats = NDArray[np.float64]
 
 @dataclass
 class ClassificationResult:
-    """What an evaluation of whole-image classes found. `print(result)` shows it as a table.
+    """The result of evaluating image classification. `print(result)` shows it as a table.
 
     Attributes:
-        metrics: those of `CLASSIFICATION_METRICS`, or None where not available.
-        reasons: why, for each metric that is None; under "class/metric" for the numbers of one class.
+        metrics: the metrics of `CLASSIFICATION_METRICS`; None if not available.
+        reasons: for each metric that is None, the reason; metrics of one class have the key "class/metric".
         per_class: by class name: "precision", "recall", "F1", "support" (images of the class), "predicted".
-        confusion: int64 [K, K], images by label (rows) and best class (columns).
-        other: int64 [K], images by label, whose best class is none of the labels' classes. They are wrong.
-        classes: the names, in the order of their ids.
-        label, predicted: int64 [images], the labelled and the best class; K stands for one that is not the labels'.
-        said: the name of each image's best class, also of one that is not the labels'.
-        rank: int64 [images], how many classes have a better score than the right one; of equal scores the class with
-            the lower id is the better.
-        confidence: float64 [images], the score of the best class; 1 where predictions have no scores.
-        squared, log_loss: float64 [images], what each image adds to "Brier" and "NLL"; NaN where not available.
-        notes: what a reader of the numbers should know, one sentence each.
-        names: a name for each image.
-        targets, predictions: what was compared, where kept.
+        confusion: int64 [K, K], images by label (rows) and predicted class (columns).
+        other: int64 [K], images by label whose predicted class is not a class of the labels. They count as wrong.
+        classes: class names, in the order of their ids.
+        label, predicted: int64 [images], the labelled and the predicted class; K for a class that the labels lack.
+        predicted_names: the name of each image's predicted class, including classes that the labels lack.
+        rank: int64 [images], number of classes with a better score than the correct one; of equal scores the class with
+            the lower id is better.
+        confidence: float64 [images], score of the predicted class; 1 if predictions have no scores.
+        squared, log_loss: float64 [images], the contribution of each image to "Brier" and "NLL"; NaN if not available.
+        notes: remarks for the reader of the metrics, one sentence each.
+        names: the name of each image.
+        targets, predictions: what was compared, if kept.
         task: "classification".
-        measured: "data" and "split" that were measured, where they are known.
+        measured: "data" and "split" of the evaluation, if known.
     """
 
     metrics: dict[str, float | None]
@@ -83,7 +83,7 @@ class ClassificationResult:
     classes: Classes
     label: Counts = field(repr=False)
     predicted: Counts = field(repr=False)
-    said: list[str] = field(repr=False)
+    predicted_names: list[str] = field(repr=False)
     rank: Counts = field(repr=False)
     confidence: Floats = field(repr=False)
     squared: Floats = field(repr=False)
@@ -98,31 +98,31 @@ class ClassificationResult:
 
     @property
     def headline(self) -> tuple[str, ...]:
-        """Those of `HEADLINE` that are available."""
+        """The metrics of `HEADLINE` that are available."""
         return tuple(name for name in HEADLINE if self.metrics[name] is not None)
 
     @property
     def images(self) -> int:
-        """How many images were compared."""
+        """Number of images."""
         return len(self.label)
 
     @property
-    def right(self) -> NDArray[np.bool_]:
-        """bool [images]: whether the best class is the labelled one."""
+    def correct(self) -> NDArray[np.bool_]:
+        """bool [images]: whether the predicted class is the labelled one."""
         return self.predicted == self.label
 
     @property
     def threshold(self) -> None:
-        """None: no answer is left out by its score."""
+        """None: predictions are not filtered by score."""
         return None
 
     def worst_first(self) -> NDArray[np.int64]:
-        """Positions of the images: wrong answers first, the most confident before the others; right ones after them,
-        the least confident first."""
-        return np.argsort(np.where(self.right, self.confidence, -self.confidence), kind="stable").astype(np.int64)
+        """Indices of the images: wrong predictions first, by falling confidence; then correct ones, by rising
+        confidence."""
+        return np.argsort(np.where(self.correct, self.confidence, -self.confidence), kind="stable").astype(np.int64)
 
     def confusions(self, most: int = 10) -> list[tuple[str, str, int]]:
-        """The most frequent mistakes: (label, taken for, images)."""
+        """The most frequent confusions: (label, predicted class, images)."""
         wrong = self.confusion.copy()
         np.fill_diagonal(wrong, 0)
         order = np.argsort(-wrong, axis=None, kind="stable")[:most]
@@ -131,13 +131,13 @@ class ClassificationResult:
         return [(self.classes[a], self.classes[b], int(wrong[a, b])) for a, b in pairs if wrong[a, b]]
 
     def calibration(self) -> list[dict[str, Any]]:
-        """The reliability diagram: for each bin of confidence "from", "to", "images", "confidence" and "accuracy" (the
-        means of its images; None without images). Empty where the predictions have no probabilities."""
+        """The reliability diagram: for each bin of confidence "from", "to", "images", and the mean "confidence" and
+        "accuracy" of its images (None without images). Empty if the predictions have no probabilities."""
         if self.metrics["ECE"] is None:
             return []
         places = _bin(self.confidence)
         count = np.bincount(places, minlength=BINS)
-        sums = (np.bincount(places, weights=values, minlength=BINS) for values in (self.confidence, self.right))
+        sums = (np.bincount(places, weights=values, minlength=BINS) for values in (self.confidence, self.correct))
         confidence, accuracy = (total / np.maximum(count, 1) for total in sums)
         return [
             {
@@ -151,7 +151,7 @@ class ClassificationResult:
         ]
 
     def intervals(self, level: float = 0.95) -> dict[str, tuple[float, float]]:
-        """Wilson's intervals of "top1" and "top5"; bootstrap intervals over images (1000 samples) of the others."""
+        """Wilson intervals of "top1" and "top5"; bootstrap intervals over images (1000 samples) of the others."""
         if require_level(level) not in self._intervals:
             found = {}
             for name, most in (("top1", 1), ("top5", 5)):
@@ -162,8 +162,8 @@ class ClassificationResult:
         return dict(self._intervals[level])
 
     def _samples(self) -> dict[str, Floats]:
-        """The metrics of bootstrap samples [draws] that are available, without the shares."""
-        size, right = len(self.classes), self.right.astype(np.float64)
+        """The available metrics of bootstrap samples, [draws] each, without top-1 and top-5."""
+        size, right = len(self.classes), self.correct.astype(np.float64)
         places = _bin(self.confidence)
         rows: dict[str, list[float]] = {name: [] for name in self.metrics if not name.startswith("top")}
         for piece in resampled_weights(self.images):
@@ -180,7 +180,7 @@ class ClassificationResult:
         return {name: np.array(values) for name, values in rows.items() if self.metrics[name] is not None}
 
     def to_dict(self, details: bool = True) -> dict[str, Any]:
-        """Everything for JSON; with `details` confusion, reliability diagram and the answer to each image."""
+        """The result as JSON values; with `details`, also the confusion matrix, the calibration and all predictions."""
         out: dict[str, Any] = {
             "task": self.task,
             "protocol": "one class per image",
@@ -198,12 +198,12 @@ class ClassificationResult:
             out["other"] = self.other.tolist()
             out["confusions"] = self.confusions()
             out["calibration"] = self.calibration()
-            out["answers"] = [
-                {"image": image, "label": self.classes[label], "predicted": said, "score": round(score, 6)}
-                for image, label, said, score in zip(
+            out["predictions"] = [
+                {"image": image, "label": self.classes[label], "predicted": name, "score": round(score, 6)}
+                for image, label, name, score in zip(
                     self.names or [f"image {i}" for i in range(self.images)],
                     self.label.tolist(),
-                    self.said,
+                    self.predicted_names,
                     self.confidence.tolist(),
                     strict=True,
                 )
@@ -218,7 +218,7 @@ class ClassificationResult:
 
 
 class ClassificationMeasure:
-    """A measurement that streams: of each image's scores a few numbers stay.
+    """Compares labels and predictions image by image, keeping only a few numbers per image.
 
     Args:
         classes: names of the labels' classes.
@@ -231,7 +231,7 @@ class ClassificationMeasure:
             raise InputError("there are no classes to evaluate; give the names of the labels' classes")
         self.rows: list[tuple[int, int, int, float, float, float]] = []
         self.sources: list[str | None] = []
-        self.said: list[str] = []
+        self.predicted_names: list[str] = []
         self.scored = self.probable = True
         self.competing: int | None = None
         self.left_out: dict[str, int] = {}
@@ -240,16 +240,16 @@ class ClassificationMeasure:
         self.predictions: list[ClassScores] | None = [] if keep else None
 
     def add(self, target: ClassScores, prediction: ClassScores) -> None:
-        """Count an image.
+        """Add an image.
 
         Args:
-            target: with a label, an id of the measure's classes.
-            prediction: with scores, or a label alone. Its classes may be more than the labels', or in another order:
-                they are brought over by name.
+            target: a target with a label, which is an id of the measure's classes.
+            prediction: a prediction with scores, or with a label only. It may have more classes than the labels, or the
+                same in another order: they are matched by name.
 
         Raises:
-            InputError: a label is missing or no class's id, or a score is not finite.
-            ClassMismatch: the labels have classes which the prediction's model does not know.
+            InputError: a label is missing or is not the id of a class, or a score is not finite.
+            ClassMismatch: the labels have classes that the prediction's model does not know.
         """
         where = target.source or f"image {len(self.rows)}"
         if target.label is None or target.label not in range(len(self.classes)):
@@ -260,7 +260,7 @@ class ClassificationMeasure:
         if prediction.classes not in self._known:
             self._known[prediction.classes] = self._places(prediction.classes)
         places = self._known[prediction.classes]
-        own = int(np.flatnonzero(places == target.label)[0])  # the right class, by the prediction's ids
+        own = int(np.flatnonzero(places == target.label)[0])  # the correct class among the prediction's ids
         squared = log_loss = np.nan
         if prediction.scores is None:
             if prediction.label is None or prediction.label not in range(len(places)):
@@ -275,7 +275,9 @@ class ClassificationMeasure:
             scores = prediction.scores.detach().cpu().double().numpy()
             if scores.shape != places.shape or not np.isfinite(scores).all():
                 what = f"of shape {list(scores.shape)}" if scores.shape != places.shape else "not all finite"
-                raise InputError(f"{where}: the prediction's scores are {what}; there must be one number per class")
+                raise InputError(
+                    f"{where}: the prediction's scores are {what}; there must be one finite score per class"
+                )
             best = int(scores.argmax())
             confidence = float(scores[best])
             rank = int((scores > scores[own]).sum() + (scores[:own] == scores[own]).sum())
@@ -286,7 +288,7 @@ class ClassificationMeasure:
         name = (prediction.classes or self.classes)[best]
         if places[best] == len(self.classes):
             self.left_out[name] = self.left_out.get(name, 0) + 1
-        self.said.append(name)
+        self.predicted_names.append(name)
         self.competing = min(len(places), self.competing or len(places))
         self.rows.append((target.label, int(places[best]), rank, confidence, squared, log_loss))
         self.sources.append(target.source)
@@ -295,7 +297,7 @@ class ClassificationMeasure:
             self.predictions.append(prediction)
 
     def _places(self, known: Classes | None) -> Counts:
-        """For each of the prediction's classes the id of the labels' class of its name; K for none of them."""
+        """For each class of the prediction, the id of the labels' class of the same name; K if there is none."""
         size = len(self.classes)
         if known is None or known == self.classes:
             return np.arange(size, dtype=np.int64)
@@ -305,14 +307,14 @@ class ClassificationMeasure:
         return np.array([own.get(name, size) for name in known], np.int64)
 
     def result(self, names: Sequence[str] | None = None) -> ClassificationResult:
-        """What was counted so far.
+        """The result of all images added so far.
 
         Raises:
-            InputError: there is no image, or not one name per image.
+            InputError: there are no images, or the number of names differs from that of the images.
         """
         images, size = len(self.rows), len(self.classes)
         if not images:
-            raise InputError("there are no images to evaluate on; give at least one with its labels")
+            raise InputError("there are no images to evaluate; give at least one with its label")
         if names is not None and len(names) != images:
             raise InputError(f"there are {len(names)} names but {images} images; give one for each image")
         integers = np.array([row[:3] for row in self.rows], np.int64)
@@ -349,7 +351,7 @@ class ClassificationMeasure:
             classes=self.classes,
             label=label.copy(),
             predicted=predicted.copy(),
-            said=list(self.said),
+            predicted_names=list(self.predicted_names),
             rank=rank.copy(),
             confidence=confidence,
             squared=squared,
@@ -365,13 +367,13 @@ class ClassificationMeasure:
         if not self.scored:
             reasons = dict.fromkeys(("top5", *_CALIBRATION), "the predictions have no scores")
         elif not self.probable:
-            why = "the scores are no probabilities: they are negative, or do not sum to 1"
+            why = "the scores are not probabilities: they are negative, or do not sum to 1"
             reasons = dict.fromkeys(_CALIBRATION, why)
         if self.scored and (self.competing or 0) <= 5:
             reasons["top5"] = f"the model knows only {counted(self.competing or 0, 'class')}"
         for name, row in per_class.items():
             if row["precision"] is None:
-                reasons[f"{name}/precision"] = f"no predictions: no image was predicted as {name!r}"
+                reasons[f"{name}/precision"] = f"no image was predicted as {name!r}"
             if row["recall"] is None:
                 reasons[f"{name}/recall"] = f"no image is labelled {name!r}"
             if row["F1"] is None:
@@ -381,8 +383,8 @@ class ClassificationMeasure:
     def _notes(self) -> list[str]:
         if not self.left_out:
             return []
-        said = ", ".join(f"{count} {name!r}" for name, count in self.left_out.items())
-        return [f"Images were given classes that the data does not have ({said}): they count as wrong"]
+        names = ", ".join(f"{count} {name!r}" for name, count in self.left_out.items())
+        return [f"Images were predicted as classes that the data does not have ({names}): they count as wrong"]
 
 
 def evaluate_classification(
@@ -391,18 +393,21 @@ def evaluate_classification(
     classes: Classes | Sequence[str],
     names: Sequence[str] | None = None,
 ) -> ClassificationResult:
-    """Compare predicted classes of whole images with labels.
+    """Compare predicted image classes with labels.
 
     Args:
-        targets: labels, a `ClassScores` with a label per image.
-        predictions: one `ClassScores` per image in the order of `targets`, with scores or a label alone; see
+        targets: one `ClassScores` with a label per image.
+        predictions: one `ClassScores` per image in the order of `targets`, with scores or with a label only; see
             `ClassificationMeasure.add`.
         classes: names of the labels' classes.
-        names: a name for each image, for reports; else the targets' sources.
+        names: the name of each image, for reports; by default the targets' sources.
+
+    Returns:
+        The metrics, per class and in total, with everything needed for a report.
 
     Raises:
-        InputError: the numbers of targets and predictions differ, there is none, or a label is no class.
-        ClassMismatch: the labels have classes which the predictions' model does not know.
+        InputError: the numbers of targets and predictions differ, there are none, or a label is invalid.
+        ClassMismatch: the labels have classes that the predictions' model does not know.
     """
     if len(targets) != len(predictions):
         raise InputError(
@@ -415,7 +420,7 @@ def evaluate_classification(
 
 
 def _bin(confidence: Floats) -> Counts:
-    """The bin (low, high] of each confidence; 0 is in the first."""
+    """The bin (low, high] of each confidence; 0 belongs to the first bin."""
     return np.ceil(np.clip(confidence, 1 / BINS, 1) * BINS - 1).astype(np.int64)
 
 

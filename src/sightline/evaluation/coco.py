@@ -1,4 +1,4 @@
-"""COCO's numbers for boxes, masks and keypoints, computed by hotcoco, which equals pycocotools.
+"""COCO's metrics of boxes, masks and keypoints, computed by hotcoco, which equals pycocotools.
 
 Source: Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014, and its evaluation code of 2017.
 """
@@ -17,17 +17,17 @@ from sightline.structures import Classes
 
 COCO_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 KEYPOINT_METRICS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
-"""Of at most 20 detections a class and image; objects below 32² pixels have no keypoints to speak of."""
+"""With at most 20 detections per image and class. Objects below 32² pixels are not evaluated for keypoints."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Precision against recall of one class at IoU 0.50 (COCO's 101 recalls).
+    """Precision-recall curve of one class at IoU 0.50 (COCO's 101 recall values).
 
     Attributes:
         recall: [101] float64, 0.00, 0.01 … 1.00.
-        precision: [101] float64, the best precision at this recall or any higher one; 0 where it is never reached.
-        score: [101] float64, the score threshold that reaches the recall; 0 where it is never reached.
+        precision: [101] float64, the maximum precision at this recall or a higher one; 0 if it is never reached.
+        score: [101] float64, the score threshold at which the recall is reached; 0 if it is never reached.
     """
 
     recall: NDArray[np.float64]
@@ -37,12 +37,12 @@ class Curve:
 
 @dataclass(frozen=True)
 class CocoNumbers:
-    """COCO's numbers over all classes, those of each class ([K], NaN where it has no objects), and the curves.
+    """COCO's metrics over all classes and of each class ([K], NaN for a class without objects), and the curves.
 
     Attributes:
-        metrics: the twelve by name (ten for keypoints), None where no object is in question.
-        per_class: "AP", "AP50", "AP75", "APs", "APm", "APl" and "AR100"; for keypoints without "APs", and "AR".
-        curves: by class name, of the classes that have objects.
+        metrics: the twelve metrics by name (ten for keypoints); None if no object is concerned.
+        per_class: "AP", "AP50", "AP75", "APs", "APm", "APl" and "AR100"; for keypoints without "APs", and with "AR".
+        curves: precision-recall curves by class name, for classes with objects.
     """
 
     metrics: dict[str, float | None]
@@ -53,13 +53,13 @@ class CocoNumbers:
 def coco_evaluation(
     objects: Rows, detections: Rows, classes: Classes, images: int, shapes: Shapes | None = None
 ) -> Any:
-    """A hotcoco `COCOeval` whose `evaluate()` has run; image, class and annotation ids are our positions + 1.
+    """Create a hotcoco `COCOeval` and run its `evaluate()`; image, class and annotation ids are indices + 1.
 
     Boxes are compared, unless `shapes` are given.
     """
     from hotcoco import COCO, COCOeval
 
-    # Ids start at 1: an annotation of id 0 looks unmatched to COCO's own code.
+    # Ids start at 1: COCO's code treats an annotation with id 0 as unmatched.
     corner_size = objects.box.copy()
     corner_size[:, 2:] -= corner_size[:, :2]
     area = objects.area if shapes is None or shapes.area is None else shapes.area
@@ -101,16 +101,16 @@ def coco_evaluation(
 def coco_numbers(
     objects: Rows, detections: Rows, classes: Classes, images: int, shapes: Shapes | None = None
 ) -> CocoNumbers:
-    """Measure `detections` against `objects` by COCO's protocol of 2017; nothing is printed."""
+    """Compare `detections` with `objects` by COCO's protocol of 2017; nothing is printed."""
     evaluation = coco_evaluation(objects, detections, classes, images, shapes)
     keypoints = shapes is not None and shapes.kind == "keypoints"
     evaluation.accumulate()
     evaluation.summary_lines()  # fills stats without printing
-    # COCO's code adds an epsilon to a denominator, which makes a perfect score 2e-16 too small; twelve digits undo it.
+    # COCO's code adds an epsilon to a denominator, which makes a perfect score 2e-16 too small; rounding corrects it.
     names = KEYPOINT_METRICS if keypoints else COCO_METRICS
     metrics = {n: None if v < 0 else round(float(v), 12) for n, v in zip(names, evaluation.stats, strict=True)}
-    # precision, scores: [10 IoUs, 101 recalls, K, 4 areas (all, s, m, l), 3 limits (1, 10, 100)]; recall: no recalls;
-    # of keypoints there are 3 areas (all, m, l) and 1 limit (20)
+    # precision, scores: [10 IoUs, 101 recalls, K, 4 areas (all, s, m, l), 3 limits (1, 10, 100)]; recall: without the
+    # recalls; for keypoints there are 3 areas (all, m, l) and 1 limit (20)
     tables = evaluation.eval
     precision, recall, scores = tables["precision"], tables["recall"], tables["scores"]
     precision = np.where(precision < 0, np.nan, precision)  # −1 marks a class without objects, in all its cells
@@ -134,10 +134,10 @@ def coco_numbers(
 def coco_intervals(
     objects: Rows, detections: Rows, classes: Classes, images: int, level: float, draws: int = 200, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
-    """Bootstrap intervals over images of the twelve numbers of boxes.
+    """Bootstrap intervals over images of the twelve box metrics.
 
-    hotcoco gives intervals of the difference of two evaluations: against one without detections, whose numbers are all
-    0, the difference is the number itself.
+    hotcoco computes intervals of the difference between two evaluations. Compared with an evaluation without
+    detections, whose metrics are all 0, the difference is the metric itself.
     """
     from hotcoco import compare
 

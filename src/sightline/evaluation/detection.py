@@ -1,8 +1,8 @@
-"""How good a detector is: the twelve COCO numbers of boxes, those of masks and keypoints where there are any, VOC
-average precision under both protocols, class by class.
+"""Evaluate object detection: COCO's twelve metrics of boxes, those of masks and keypoints if available, and VOC average
+precision by both protocols, for each class.
 
-COCO's numbers are computed by hotcoco, which equals pycocotools (Lin et al., "Microsoft COCO", ECCV 2014, and the
-evaluation code of 2017); VOC's in `voc.py`. A number that does not exist is None with a reason, never −1.
+COCO's metrics are computed by hotcoco, which equals pycocotools (Lin et al., "Microsoft COCO", ECCV 2014, and the
+evaluation code of 2017); VOC's in `voc.py`. A metric that is not available is None with a reason, never −1.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from sightline.structures import Classes, Instances
 
 VOC_METRICS = ("VOC2007_AP50", "VOC2010_AP50")
 HEADLINE = ("AP", "AP50", "AP75", "mask/AP", "mask/AP50", "keypoint/AP", "keypoint/AP50")
-"""What an epoch's validation records, where it is measured; the best epoch is chosen by the first."""
+"""The metrics recorded after each epoch, if available; the first decides which epoch is best."""
 PROTOCOLS = {
     **dict.fromkeys(COCO_METRICS, "COCO 2017 bbox"),
     "VOC2007_AP50": "VOC 2007 11-point",
@@ -42,7 +42,7 @@ PROTOCOLS = {
     **{f"mask/{name}": "COCO 2017 segm" for name in COCO_METRICS},
     **{f"keypoint/{name}": "COCO 2017 keypoints" for name in KEYPOINT_METRICS},
 }
-"""The protocol behind each metric."""
+"""The protocol of each metric."""
 MEANINGS = {
     "AP": "average precision, mean over IoU 0.50 to 0.95",
     "AP50": "average precision at IoU 0.50",
@@ -80,23 +80,23 @@ _AREAS = {
 
 @dataclass
 class DetectionResult:
-    """What an evaluation of boxes found, and of masks and keypoints. `print(result)` shows it as a table.
+    """The result of evaluating boxes, and masks and keypoints if available. `print(result)` shows it as a table.
 
     Attributes:
-        metrics: the COCO twelve and VOC's two (see `MEANINGS`), in 0 … 1, or None where not available; where labels and
-            predictions both have them, the twelve of masks under "mask/AP" … and the ten of keypoints under
-            "keypoint/AP" …
-        reasons: why, for each metric that is None; under "class/metric" for the numbers of one class.
+        metrics: COCO's twelve and VOC's two metrics (see `MEANINGS`), in [0, 1]; None if not available. If labels and
+            predictions both have masks, also twelve metrics "mask/AP", …; if both have keypoints, also ten metrics
+            "keypoint/AP", …
+        reasons: for each metric that is None, the reason; metrics of one class have the key "class/metric".
         per_class: by class name: "AP", "AP50", "AP75", "APs", "APm", "APl", "AR100", "VOC2007_AP50", "VOC2010_AP50",
-            "objects" (countable in COCO's sense), "detections"; those of masks and keypoints with their prefix.
-        curves: by class name, for classes that have objects.
-        classes: the names, in the order of their ids.
-        notes: what a reader of the numbers should know, one sentence each.
-        names: a name for each image.
-        targets, predictions: what was compared, where kept; the predictions with the ids of `classes`, without the
-            detections that were left out. Masks are kept encoded and decoded when an image is asked for.
+            "objects" (counted by COCO), "detections"; those of masks and keypoints with their prefix.
+        curves: precision-recall curves by class name, for classes with objects.
+        classes: class names, in the order of their ids.
+        notes: remarks for the reader of the metrics, one sentence each.
+        names: the name of each image.
+        targets, predictions: what was compared, if kept; the predictions with the ids of `classes` and without ignored
+            detections. Masks are stored encoded and decoded when an image is accessed.
         task: "detection".
-        measured: "data" and "split" that were measured, where they are known.
+        measured: "data" and "split" of the evaluation, if known.
     """
 
     metrics: dict[str, float | None]
@@ -118,7 +118,7 @@ class DetectionResult:
 
     @property
     def headline(self) -> tuple[str, ...]:
-        """Those of `HEADLINE` that were measured."""
+        """The metrics of `HEADLINE` that were computed."""
         return tuple(name for name in HEADLINE if name in self.metrics)
 
     @property
@@ -130,16 +130,16 @@ class DetectionResult:
 
     @property
     def threshold(self) -> float | None:
-        """The score of `operating_point`; None where nothing was right."""
+        """The score of `operating_point`; None if no detection is correct."""
         point = self.operating_point
         return None if point.f1 is None else float(point.score)
 
     def errors(self, score: float | None = None, iou: float = 0.5) -> DetectionErrors:
-        """The confusion matrix and the kinds of error of the detections with at least `score`.
+        """The confusion matrix and the error types of the detections with at least `score`.
 
         Args:
-            score: threshold of the confidence; None for the one of `operating_point`.
-            iou: overlap from which an object counts as found.
+            score: minimum score; None for that of `operating_point`.
+            iou: minimum IoU for an object to count as found.
         """
         chosen = self.operating_point.score if score is None else float(score)
         if (chosen, iou) not in self._errors:
@@ -147,15 +147,15 @@ class DetectionResult:
         return self._errors[chosen, iou]
 
     def worst_first(self) -> NDArray[np.int64]:
-        """Positions of the images, by rising F1 at the operating point; of equals, the one with more errors first."""
+        """Indices of the images, by rising F1 at the operating point; of equals, the one with more errors first."""
         errors = self.errors()
         return np.lexsort((-(errors.false_positives + errors.missed), errors.image_f1)).astype(np.int64)
 
     def intervals(self, level: float = 0.95) -> dict[str, tuple[float, float]]:
-        """Bootstrap intervals over images (200 samples) of COCO's numbers of boxes; a few seconds for 5000 images.
+        """Bootstrap intervals over images (200 samples) of COCO's box metrics; takes a few seconds for 5000 images.
 
-        VOC's numbers, masks and keypoints have none: hotcoco resamples evaluations of boxes, and the others' matches
-        are not kept. Empty without objects.
+        VOC's metrics, masks and keypoints have none: hotcoco resamples evaluations of boxes, and the matches of the
+        others are not kept. Empty without objects.
         """
         if not len(self.objects):
             return {}
@@ -163,7 +163,7 @@ class DetectionResult:
         return {name: interval for name, interval in found.items() if self.metrics[name] is not None}
 
     def error_gains(self) -> dict[str, float]:
-        """How much AP50 (COCO) would rise if all errors of one kind were put right, over all scores.
+        """How much AP50 (COCO) would rise if all errors of one type were corrected, over all scores.
 
         Source: Bolya et al., "TIDE: A General Toolbox for Identifying Object Detection Errors", ECCV 2020, section 2.
         """
@@ -172,11 +172,11 @@ class DetectionResult:
         if not len(self.objects):
             return dict.fromkeys((*DETECTION_ERRORS, "missed"), 0.0)
         found = coco_evaluation(self.objects, self.detections, self.classes, self.images).tide_errors()["delta_ap"]
-        keys = {"class": "Cls", "place": "Loc", "both": "Both", "duplicate": "Dupe", "background": "Bkg"}
+        keys = {"class": "Cls", "localization": "Loc", "both": "Both", "duplicate": "Dupe", "background": "Bkg"}
         return {name: float(found[key]) for name, key in (keys | {"missed": "Miss"}).items()}
 
     def to_dict(self, details: bool = True) -> dict[str, Any]:
-        """Everything for JSON: numbers with their protocol and, with `details`, curves, errors and confusion."""
+        """The result as JSON values; with `details`, also the curves, the errors and the confusion matrix."""
         out: dict[str, Any] = {
             "task": self.task,
             "protocol": "COCO 2017 bbox",
@@ -208,7 +208,7 @@ class DetectionResult:
 
 
 class DetectionMeasure:
-    """Collects the objects of each image, and what was detected, with masks encoded.
+    """Collects the labels and detections of each image, with masks encoded.
 
     Args:
         classes: names of the labels' classes.
@@ -217,16 +217,16 @@ class DetectionMeasure:
 
     def __init__(self, classes: Classes, keep: bool = False):
         self.classes, self.keep = classes, keep
-        # packed as they come: the masks of a whole data set would fill the memory
+        # packed immediately: the masks of a whole dataset would not fit into memory
         self.targets, self.predictions = PackedInstances(), PackedInstances()
 
     def add(self, target: Instances, prediction: Instances) -> None:
-        """Take an image's labels and detections; see `evaluate_detection`."""
+        """Add the labels and detections of an image; see `evaluate_detection`."""
         self.targets.extend([target])
         self.predictions.extend([prediction])
 
     def result(self, names: Sequence[str] | None = None) -> DetectionResult:
-        """Compare what was added so far; see `evaluate_detection`."""
+        """Compare all images added so far; see `evaluate_detection`."""
         result = evaluate_detection(self.targets, self.predictions, self.classes, names)
         if not self.keep:
             result.targets = result.predictions = None
@@ -239,26 +239,29 @@ def evaluate_detection(
     classes: Classes | Sequence[str],
     names: Sequence[str] | None = None,
 ) -> DetectionResult:
-    """Compare predicted boxes with labels; also masks and keypoints, where labels and predictions both have them.
+    """Compare predicted boxes with labels; also masks and keypoints, if labels and predictions both have them.
 
-    COCO's numbers know crowds (neither right nor wrong when found) and take an object's size from the targets' field
-    `areas`, or else from its box; they do not know VOC's `difficult`, so such objects count there. VOC's numbers count
-    neither. Predictions without scores count as certain: labels against themselves score 1.
+    COCO's metrics ignore crowds (they are neither correct nor wrong when found) and take the size of an object from the
+    targets' field `areas`, or else from its box. They do not know VOC's flag `difficult`, so such objects count. VOC's
+    metrics ignore both. Predictions without scores have a score of 1: labels compared with themselves reach 1.
 
     Args:
-        targets: labels, one `Instances` an image: boxes [N, 4] xyxy pixels, labels [N], optionally crowd, difficult,
-            areas [N], masks, keypoints.
-        predictions: one `Instances` an image in the order of `targets`: boxes, labels, scores, optionally masks,
-            keypoints, which then have the twelve and ten numbers of COCO. An object without labelled keypoints neither
-            counts as found nor as missed there. Keypoints other than a person's 17 are compared with a tolerance
-            (sigma) of 0.067, the mean of theirs. Their classes may be
-            more than the labels', or in another order: they are brought over by name.
+        targets: one `Instances` per image: boxes [N, 4] xyxy in pixels, labels [N], optionally crowd, difficult, areas
+            [N], masks, keypoints.
+        predictions: one `Instances` per image in the order of `targets`: boxes, labels, scores, optionally masks and
+            keypoints, for which COCO's twelve and ten metrics are computed. An object without labelled keypoints counts
+            neither as found nor as missed by keypoints. Keypoints other than a person's 17 are compared with a
+            tolerance (sigma) of 0.067, the mean of those 17. Predictions may have more classes than the labels, or the
+            same in another order: they are matched by name.
         classes: names of the labels' classes.
-        names: a name for each image, for reports; else the targets' sources.
+        names: the name of each image, for reports; by default the targets' sources.
+
+    Returns:
+        The metrics, per class and in total, with everything needed for a report.
 
     Raises:
-        InputError: the numbers of targets and predictions differ, there is none, or a value cannot be.
-        ClassMismatch: the labels have classes which the predictions' model does not know.
+        InputError: the numbers of targets and predictions differ, there are none, or a value is invalid.
+        ClassMismatch: the labels have classes that the predictions' model does not know.
     """
     classes = classes if isinstance(classes, Classes) else Classes(classes)
     kept = targets if isinstance(targets, PackedInstances) else PackedInstances(targets)
@@ -273,7 +276,7 @@ def evaluate_detection(
     if names is not None and len(names) != len(targets):
         raise InputError(f"there are {len(names)} names but {len(targets)} images; give one for each image")
     if not targets:
-        raise InputError("there are no images to evaluate on; give at least one with its labels")
+        raise InputError("there are no images to evaluate; give at least one with its labels")
     if not len(classes):
         raise InputError("there are no classes to evaluate; give the names of the labels' classes")
     objects = object_rows(targets, classes)
@@ -292,20 +295,20 @@ def evaluate_detection(
     per_class = _per_class(columns, objects, detections, classes)
     if keypoints is not None and keypoints.sigmas:
         notes.append(
-            f"COCO has no tolerances for {len(keypoints.sigmas)} keypoints: each has a sigma of {OTHER_SIGMA}, "
+            f"COCO defines no tolerances for {len(keypoints.sigmas)} keypoints: each has a sigma of {OTHER_SIGMA}, "
             "the mean of a person's 17"
         )
     if objects.difficult.any():
         notes.append(
-            f"{int(objects.difficult.sum())} objects are marked difficult: they count in COCO's numbers, "
-            "which know no such mark, and not in VOC's"
+            f"{int(objects.difficult.sum())} objects are marked difficult: they count in COCO's metrics, "
+            "which have no such mark, and not in VOC's"
         )
     if objects.crowd.any():
-        notes.append(f"{int(objects.crowd.sum())} regions are crowds, which count neither when found nor when missed")
+        notes.append(f"{int(objects.crowd.sum())} regions are crowds, which count neither as found nor as missed")
     flat = int((objects.box[:, 2:] <= objects.box[:, :2]).any(1).sum())
     if flat:
         notes.append(
-            f"{flat} objects have boxes without area, which nothing can overlap: they count as missed "
+            f"{flat} objects have boxes without area, which no detection can overlap: they count as missed "
             "(`sightline check` names them)"
         )
     return DetectionResult(

@@ -1,9 +1,9 @@
-"""What a detector gets wrong: the confusion matrix, and each wrong detection's kind of error.
+"""Analyse the errors of a detector: the confusion matrix, and the type of each wrong detection.
 
-The kinds are those of Bolya et al., "TIDE: A General Toolbox for Identifying Object Detection Errors", ECCV 2020,
-section 2.2, tested in the order of its code (place, class, duplicate, background, both). Departures: errors are counted
-at one score threshold, because a detector's thousand faint guesses say little about its use; VOC's difficult objects
-are left out like COCO's crowds.
+The error types are those of Bolya et al., "TIDE: A General Toolbox for Identifying Object Detection Errors", ECCV 2020,
+section 2.2, tested in the order of its code (localization, class, duplicate, background, both). Departures: errors are
+counted at one score threshold, because a detector's thousands of low-scoring detections say little about its use; VOC's
+difficult objects are ignored like COCO's crowds.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from numpy.typing import NDArray
 from sightline.evaluation._arrays import Bools, Floats, Ints, Pairs, Rows, match_greedy, overlapping_pairs
 from sightline.structures import Classes
 
-DETECTION_ERRORS = ("class", "place", "both", "duplicate", "background")
-"""Kinds of wrong detection; `missed` is the kind of an object that no detection found."""
+DETECTION_ERRORS = ("class", "localization", "both", "duplicate", "background")
+"""Types of wrong detections; "missed" is the type of an object that no detection found."""
 ERROR_MEANINGS = {
-    "class": "in the right place, but of another class",
-    "place": "of the right class, but overlapping its object too little",
+    "class": "localised correctly, but of another class",
+    "localization": "of the correct class, but overlapping its object too little",
     "both": "of another class and overlapping too little",
-    "duplicate": "of an object that a surer detection has found already",
+    "duplicate": "of an object that a detection of higher score has already found",
     "background": "where there is no object",
-    "missed": "object without a detection, not even one of wrong class or place",
+    "missed": "object without a detection, not even one of the wrong class or location",
 }
 CORRECT, IGNORED = "correct", "ignored"
 _KINDS = (IGNORED, CORRECT, *DETECTION_ERRORS)
 BACKGROUND = "background"
-"""The confusion matrix's last row and column: detections of nothing, objects not found."""
+"""The last row and column of the confusion matrix: false detections, and objects that were not found."""
 
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A score threshold and what it gives at IoU 0.50 over all classes; `f1` is None where nothing is ever right."""
+    """A score threshold with its metrics at IoU 0.50 over all classes; `f1` is None if no detection is correct."""
 
     score: float
     precision: float | None = None
@@ -44,7 +44,7 @@ class OperatingPoint:
     f1: float | None = None
 
     def to_dict(self) -> dict[str, float | None]:
-        """For JSON."""
+        """The values for JSON."""
         return {"score": self.score, "precision": self.precision, "recall": self.recall, "F1": self.f1}
 
 
@@ -53,16 +53,17 @@ class DetectionErrors:
     """Errors of the detections with at least `score`.
 
     Attributes:
-        score, iou: the thresholds of confidence and overlap.
-        counts: "correct", the five kinds of `DETECTION_ERRORS`, and "missed".
+        score, iou: thresholds of score and IoU.
+        counts: "correct", the five types of `DETECTION_ERRORS`, and "missed".
         confusion: [K + 1, K + 1] int64, rows the labels' class, columns the predicted one; the last of each is
-            background. Right detections are paired first, what is left by overlap alone.
+            background. Correct detections are matched first, the others by overlap only.
         labels: names of the rows and columns.
-        kinds: for each image, for each of its detections in their order: "correct", a kind of error, "ignored" (on a
-            crowd or a difficult object) or "" (below `score`).
-        found: for each image, for each of its objects: True, False, or None (crowd or difficult).
-        correct, false_positives, missed: [images] int64, right and wrong detections and objects not found, an image.
-        image_f1: [images] float64, 2·correct / (2·correct + false positives + missed); 1 where there is nothing.
+        kinds: for each image, the type of each detection: "correct", an error type, "ignored" (on a crowd or a
+            difficult object) or "" (below `score`).
+        found: for each image, whether each object was found: True, False, or None (crowd or difficult).
+        correct, false_positives, missed: [images] int64, correct and wrong detections and objects not found, per image.
+        image_f1: [images] float64, 2·correct / (2·correct + false positives + missed); 1 for an empty image without
+            detections.
     """
 
     score: float
@@ -80,17 +81,17 @@ class DetectionErrors:
     _found_bounds: Ints
 
     def kinds(self, image: int) -> list[str]:
-        """For each detection of an image: "correct", a kind of error, "ignored", or "" below the score."""
+        """The type of each detection of an image: "correct", an error type, "ignored", or "" (below the score)."""
         codes = self._kind[self._kind_bounds[image] : self._kind_bounds[image + 1]]
         return ["" if code < 0 else _KINDS[code] for code in codes.tolist()]
 
     def found(self, image: int) -> list[bool | None]:
-        """For each object of an image: whether it was found; None where it does not count."""
+        """Whether each object of an image was found; None for objects that do not count."""
         codes = self._found[self._found_bounds[image] : self._found_bounds[image + 1]]
         return [None if code < 0 else bool(code) for code in codes.tolist()]
 
     def confusions(self, limit: int = 20) -> list[tuple[str, str, int]]:
-        """The most frequent mistakes of class: (label's class, predicted class, how often), without background."""
+        """The most frequent class confusions: (label's class, predicted class, count), without background."""
         real = self.confusion[:-1, :-1].copy()
         np.fill_diagonal(real, 0)
         order = np.argsort(-real, axis=None, kind="stable")[:limit]
@@ -102,7 +103,7 @@ class DetectionErrors:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON; the matrix of more than 100 classes is left out, its most frequent mistakes are there."""
+        """The errors as JSON values; the matrix is left out for more than 100 classes, its main confusions are kept."""
         small = len(self.labels) <= 101
         return {
             "score": self.score,
@@ -115,18 +116,18 @@ class DetectionErrors:
 
 
 def in_words(point: Mapping[str, Any]) -> str:
-    """An operating point (`OperatingPoint.to_dict()`) as a sentence; "" where nothing was right."""
+    """An operating point (`OperatingPoint.to_dict()`) as a sentence; "" if no detection is correct."""
     if point.get("F1") is None:
         return ""
     return (
         f"At a score of at least {point['score']:.2f}, where F1 is highest ({point['F1']:.2f}), "
         f"{100 * point['recall']:.0f} % of the objects are found and {100 * point['precision']:.0f} % of the "
-        "detections are right (IoU 0.50, all classes together)."
+        "detections are correct (IoU 0.50, all classes together)."
     )
 
 
 def operating_point(objects: Rows, detections: Rows, iou: float = 0.5) -> OperatingPoint:
-    """The score threshold of the highest F1 over all classes; 0.5 where no detection is right."""
+    """The score threshold of the highest F1 over all classes; 0.5 if no detection is correct."""
     pairs = overlapping_pairs(detections, objects, iou, same_class=True)
     counted = ~(objects.crowd | objects.difficult)
     matched, ignored = _match(pairs, detections, objects, counted)
@@ -154,14 +155,15 @@ def diagnose(
     iou: float = 0.5,
     background_iou: float = 0.1,
 ) -> DetectionErrors:
-    """Sort the detections of at least `score` by what is wrong with them.
+    """Classify the detections of at least `score` by their errors.
 
     Args:
         objects, detections: rows of all images.
-        images: how many images there are.
-        score: threshold of the confidence.
-        iou: overlap from which an object counts as found.
-        background_iou: overlap below which a detection has nothing to do with an object.
+        classes: the class names.
+        images: number of images.
+        score: minimum score.
+        iou: minimum IoU for an object to count as found.
+        background_iou: IoU below which a detection is unrelated to an object.
     """
     chosen = np.flatnonzero(detections.score >= score)
     shown = detections[chosen]
@@ -177,7 +179,7 @@ def diagnose(
     counts = {name: int((kind == _KINDS.index(name)).sum()) for name in (CORRECT, *DETECTION_ERRORS)}
     counts["missed"] = int(missed.sum())
 
-    # What is left over is paired by overlap alone: an object seen as another class.
+    # The others are matched by overlap only: an object detected as another class.
     wrong = kind > _KINDS.index(CORRECT)
     free = counted & ~taken
     rest = pairs[wrong[pairs.detection] & free[pairs.target] & (pairs.iou >= iou)]
@@ -217,7 +219,7 @@ def diagnose(
 
 
 def _match(pairs: Pairs, detections: Rows, objects: Rows, counted: Bools) -> tuple[Ints, Bools]:
-    """COCO's rule: counted objects first; a detection left over that lies on an uncounted one is ignored."""
+    """COCO's rule: match counted objects first; an unmatched detection on an uncounted object is ignored."""
     matched, _ = match_greedy(pairs[counted[pairs.target]], detections.score, len(objects))
     ignored = np.zeros(len(detections), dtype=bool)
     ignored[pairs.detection[~counted[pairs.target]]] = True
@@ -227,7 +229,7 @@ def _match(pairs: Pairs, detections: Rows, objects: Rows, counted: Bools) -> tup
 def _kinds(
     pairs: Pairs, same: Bools, counted: Bools, correct: Bools, ignored: Bools, iou: float, objects: int
 ) -> tuple[NDArray[np.int8], Bools]:
-    """The kind of each detection, and which objects a detection of wrong class or place has at least pointed at."""
+    """The type of each detection, and which objects have at least a detection of the wrong class or location."""
 
     def strongest(chosen: Bools) -> tuple[Floats, Ints]:
         overlap, target = np.zeros(len(correct)), np.full(len(correct), -1)
@@ -241,10 +243,10 @@ def _kinds(
     kind[(own <= 0) & (other <= 0)] = _KINDS.index("background")
     kind[own >= iou] = _KINDS.index("duplicate")
     kind[other >= iou] = _KINDS.index("class")
-    kind[(own > 0) & (own < iou)] = _KINDS.index("place")
+    kind[(own > 0) & (own < iou)] = _KINDS.index("localization")
     kind[ignored] = _KINDS.index(IGNORED)
     kind[correct] = _KINDS.index(CORRECT)
     blamed = np.zeros(objects, dtype=bool)
-    blamed[own_target[kind == _KINDS.index("place")]] = True
+    blamed[own_target[kind == _KINDS.index("localization")]] = True
     blamed[other_target[kind == _KINDS.index("class")]] = True
     return kind, blamed

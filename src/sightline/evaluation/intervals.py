@@ -1,8 +1,8 @@
-"""Confidence intervals: Wilson's of a share, and bootstrap intervals over images.
+"""Confidence intervals: Wilson intervals of proportions, and bootstrap intervals over images.
 
-The bootstrap (Efron, "Bootstrap methods: another look at the jackknife", 1979) draws as many images as there are, with
-replacement, again and again, and takes the percentiles of the metric. Images count as independent: frames of one video
-are not, and their true intervals are wider.
+The bootstrap (Efron, "Bootstrap methods: another look at the jackknife", 1979) repeatedly draws as many images as there
+are, with replacement, and takes the percentiles of the metric. Images are assumed to be independent; frames of one
+video are not, and their true intervals are wider.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 from sightline.errors import InputError
 
 DRAWS = 1000
-"""Bootstrap samples of an interval."""
+"""Number of bootstrap samples of an interval."""
 _AT_ONCE = 1 << 22
-"""Numbers of the table of draws that are held at a time."""
+"""Number of values of the sample table that are in memory at a time."""
 
 Floats = NDArray[np.float64]
 
 
 def wilson(successes: float, total: int, level: float = 0.95) -> tuple[float, float] | None:
-    """The interval of a share of `total` independent trials; None without trials.
+    """The Wilson interval of a proportion of `total` independent trials; None without trials.
 
     Source: Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927.
 
@@ -44,7 +44,7 @@ def wilson(successes: float, total: int, level: float = 0.95) -> tuple[float, fl
 
 
 def resampled_weights(images: int, draws: int = DRAWS, seed: int = 0) -> Iterator[NDArray[np.int64]]:
-    """How often each image is drawn, in pieces [some draws, images]; the same for the same seed."""
+    """Yield how often each image is drawn, in pieces [some draws, images]; the same for the same seed."""
     rng = np.random.default_rng(seed)
     step = max(1, _AT_ONCE // max(images, 1))
     for start in range(0, draws, step):
@@ -55,12 +55,12 @@ def resampled_weights(images: int, draws: int = DRAWS, seed: int = 0) -> Iterato
 
 
 def resampled_sums(values: NDArray[np.generic], draws: int = DRAWS, seed: int = 0) -> Floats:
-    """Sums over the images of each bootstrap sample.
+    """The sum over the images of each bootstrap sample.
 
     Args:
-        values: [images, …], what each image adds.
-        draws: bootstrap samples.
-        seed: of the samples.
+        values: [images, …], the contribution of each image.
+        draws: number of bootstrap samples.
+        seed: seed of the samples.
 
     Returns:
         [draws, …] float64.
@@ -71,7 +71,7 @@ def resampled_sums(values: NDArray[np.generic], draws: int = DRAWS, seed: int = 
 
 
 def percentiles(samples: Mapping[str, Floats], level: float = 0.95) -> dict[str, tuple[float, float]]:
-    """The middle `level` of each metric's samples [draws]; a metric that most samples lack (NaN) has no interval."""
+    """The central `level` of each metric's samples [draws]; a metric missing (NaN) in most samples has no interval."""
     tail = (1 - require_level(level)) / 2
     found = {}
     for name, values in samples.items():
@@ -83,7 +83,7 @@ def percentiles(samples: Mapping[str, Floats], level: float = 0.95) -> dict[str,
 
 
 def require_level(level: float) -> float:
-    """The level, if it is one.
+    """Check the level of an interval and return it.
 
     Raises:
         InputError: it is not between 0 and 1.

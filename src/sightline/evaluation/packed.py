@@ -1,4 +1,4 @@
-"""`Instances` of a whole dataset with their masks run-length encoded: as bitmaps they would not fit into memory."""
+"""Store the `Instances` of a whole dataset with run-length encoded masks; as bitmaps they would not fit into memory."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from sightline.structures import Instances
 from sightline.structures.fields import FIELDS
 
 PACKED = FIELDS["masks"].packed
-"""The field that holds what was "masks": COCO's compressed RLE of each object."""
+"""The field that replaces "masks": COCO's compressed RLE of each object."""
 
 
 @singledispatch
 def pack(item: Any) -> Any:
-    """A target or prediction in the form that takes the least memory; as it is by default.
+    """Pack a target or prediction to save memory; by default it is returned unchanged.
 
-    Of objects, each field that can be packed is one of another name, `Field.packed`: of masks `PACKED`.
+    Of objects, each field that can be packed gets the name `Field.packed`; that of masks is `PACKED`.
     """
     return item
 
@@ -34,7 +34,7 @@ def _(item: Instances) -> Instances:
 
 
 def unpack(item: Instances) -> Instances:
-    """The same objects as they were before `pack`, on the CPU."""
+    """Undo `pack`; the result is on the CPU."""
     fields = item.fields
     for row in FIELDS.values():
         if row.packed in fields:
@@ -43,10 +43,10 @@ def unpack(item: Instances) -> Instances:
 
 
 class PackedInstances(Sequence[Instances]):
-    """Reads like a list of `Instances`; masks are kept encoded and decoded anew each time one is asked for.
+    """A sequence of `Instances` whose masks are stored encoded and decoded each time an item is accessed.
 
     Args:
-        items: with masks as bitmaps, or packed already.
+        items: with masks as bitmaps, or already packed.
     """
 
     def __init__(self, items: Iterable[Instances] = ()):

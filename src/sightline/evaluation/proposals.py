@@ -1,7 +1,7 @@
-"""How many objects a source of proposals finds: recall by the number of proposals, and by the overlap asked for.
+"""Evaluate proposals: recall by the number of proposals and by the IoU threshold.
 
 Hosang, Benenson, Dollár, Schiele, "What makes for effective detection proposals?", PAMI 2016, sections 4 and 5; average
-recall over IoU 0.50 to 0.95 as COCO has it.
+recall over IoU 0.50 to 0.95 as in COCO.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from sightline.structures import Classes, Instances
 COUNTS = (50, 100, 300, 1000, 2000)
 THRESHOLDS: NDArray[np.float64] = np.linspace(0.5, 0.95, 10)
 HEADLINE = ("AR@300", "recall50@300", "AR@1000", "recall50@1000")
-"""What an epoch's validation records; the best epoch is chosen by the first."""
+"""The metrics recorded after each epoch; the first decides which epoch is best."""
 _RANKED_AT = 300
-"""Proposals of an image by which images and classes are ranked."""
+"""Number of proposals per image by which images and classes are ranked."""
 
 
 @dataclass
@@ -34,20 +34,20 @@ class ProposalResult:
     """Recall of proposals. `print(result)` shows it as a table.
 
     Attributes:
-        counts: the best so many proposals of an image that are looked at.
-        recall: [len(counts), 10], the part of the objects that one of them overlaps with IoU 0.50, 0.55 … 0.95 at
-            least; nan without objects.
-        objects, images: how many there were.
-        proposals: how many there were for an image, on average.
-        overlaps: [len(counts), objects], the best overlap of each object.
-        image_of: int64 [objects], the position of each object's image.
-        labels: int64 [objects], the class of each object; -1 where it is not known.
-        classes: names of the classes, or None where they are not known.
-        names: a name for each image.
-        targets, predictions: what was compared, where kept.
+        counts: numbers of best proposals per image at which recall is computed.
+        recall: [len(counts), 10], the fraction of objects that a proposal overlaps with an IoU of at least 0.50, 0.55 …
+            0.95; NaN without objects.
+        objects, images: number of objects and images.
+        proposals: mean number of proposals per image.
+        overlaps: [len(counts), objects], the best IoU of each object.
+        image_of: int64 [objects], index of each object's image.
+        labels: int64 [objects], class of each object; -1 if unknown.
+        classes: class names; None if unknown.
+        names: the name of each image.
+        targets, predictions: what was compared, if kept.
         task: "proposal".
-        notes: what a reader of the numbers should know, one sentence each.
-        measured: "data" and "split" that were measured, where they are known.
+        notes: remarks for the reader of the metrics, one sentence each.
+        measured: "data" and "split" of the evaluation, if known.
     """
 
     counts: tuple[int, ...]
@@ -68,9 +68,9 @@ class ProposalResult:
 
     @property
     def metrics(self) -> dict[str, float | None]:
-        """ "recall50@300": at IoU 0.50 with 300 proposals an image; "AR@300": the mean over IoU 0.50 to 0.95.
+        """ "recall50@300": at IoU 0.50 with 300 proposals per image; "AR@300": the mean over IoU 0.50 to 0.95.
 
-        None where there are no objects.
+        None without objects.
         """
         values: dict[str, float | None] = {}
         for count, row in zip(self.counts, self.recall, strict=True):
@@ -80,7 +80,7 @@ class ProposalResult:
 
     @property
     def reasons(self) -> dict[str, str]:
-        """Why, for each metric that is None; under "class/metric" for the numbers of one class."""
+        """For each metric that is None, the reason; metrics of one class have the key "class/metric"."""
         reasons = {} if self.objects else dict.fromkeys(self.metrics, "there are no objects in these labels")
         for name, row in self.per_class.items():
             reasons |= {f"{name}/{key}": f"no object of {name!r} in these labels" for key in row if row[key] is None}
@@ -88,13 +88,13 @@ class ProposalResult:
 
     @property
     def headline(self) -> tuple[str, ...]:
-        """Those of `HEADLINE` that were measured; of other counts, recall at the largest."""
+        """The metrics of `HEADLINE` that were computed; if there are none, recall at the largest number."""
         own = tuple(name for name in HEADLINE if name in self.metrics)
         return own or (f"AR@{max(self.counts)}", f"recall50@{max(self.counts)}")
 
     @property
     def ranked_at(self) -> int:
-        """The number of proposals by which images and classes are ranked: 300, else the largest of `counts`."""
+        """Number of proposals by which images and classes are ranked: 300, else the largest of `counts`."""
         return _RANKED_AT if _RANKED_AT in self.counts else max(self.counts)
 
     @property
@@ -114,7 +114,7 @@ class ProposalResult:
 
     @property
     def image_recall(self) -> NDArray[np.float64]:
-        """[images], the share of each image's objects found at IoU 0.50 (see `ranked_at`); NaN without objects."""
+        """[images], the fraction of each image's objects found at IoU 0.50 (see `ranked_at`); NaN without objects."""
         found = _reached(self.overlaps[self.counts.index(self.ranked_at)])[0]
         objects = np.bincount(self.image_of, minlength=self.images)
         right = np.bincount(self.image_of, weights=found, minlength=self.images)
@@ -127,11 +127,11 @@ class ProposalResult:
 
     @property
     def threshold(self) -> None:
-        """None: no answer is left out by its score."""
+        """None: predictions are not filtered by score."""
         return None
 
     def worst_first(self) -> NDArray[np.int64]:
-        """Positions of the images by rising recall; of equals, the one with more missed objects first.
+        """Indices of the images by rising recall; of equals, the one with more missed objects first.
 
         Images without objects come last.
         """
@@ -157,15 +157,15 @@ class ProposalResult:
         return percentiles(samples, level)
 
     def curve(self, count: int, steps: int = 51) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Overlaps from 0.5 to 1, and the recall at each of them with `count` proposals an image (one of `counts`)."""
+        """IoU thresholds from 0.5 to 1, and the recall at each with `count` proposals per image (one of `counts`)."""
         if count not in self.counts:
-            raise InputError(f"recall was measured at {', '.join(map(str, self.counts))} proposals, not at {count}")
+            raise InputError(f"recall was computed at {', '.join(map(str, self.counts))} proposals, not at {count}")
         thresholds = np.linspace(0.5, 1, steps)
         best = self.overlaps[self.counts.index(count)]
         return thresholds, (best[None] >= thresholds[:, None]).mean(1) if self.objects else np.full(steps, np.nan)
 
     def to_dict(self, details: bool = True) -> dict[str, Any]:
-        """Everything for JSON; with `details` the recall at every overlap, and of every image."""
+        """The result as JSON values; with `details`, also the recall at every IoU and of every image."""
         out: dict[str, Any] = {
             "task": self.task,
             "protocol": "class-agnostic recall",
@@ -192,7 +192,7 @@ class ProposalResult:
         return short(self)
 
     def __str__(self) -> str:
-        lines = [f"{self.objects} objects in {self.images} images, {self.proposals:.0f} proposals an image"]
+        lines = [f"{self.objects} objects in {self.images} images, {self.proposals:.0f} proposals per image"]
         lines.append("proposals  recall (IoU 0.50)  recall (IoU 0.70)  average recall (0.50 to 0.95)")
         for count, row in zip(self.counts, self.recall, strict=True):
             lines.append(f"{count:9d}  {row[0]:17.3f}  {row[4]:17.3f}  {row.mean():29.3f}")
@@ -210,10 +210,10 @@ class ProposalResult:
 
 
 class ProposalMeasure:
-    """Collects the objects of each image, and the proposals.
+    """Collects the objects and proposals of each image.
 
     Args:
-        classes: names of the labels' classes; proposals have none, but recall is given for the objects of each.
+        classes: names of the labels' classes; proposals have none, but recall is computed for the objects of each.
         keep: keep targets and predictions in the result, for reports.
     """
 
@@ -223,12 +223,12 @@ class ProposalMeasure:
         self.predictions: list[Instances] = []
 
     def add(self, target: Instances, prediction: Instances) -> None:
-        """Take an image's labels and proposals; see `evaluate_proposals`."""
+        """Add the labels and proposals of an image; see `evaluate_proposals`."""
         self.targets.append(target)
         self.predictions.append(prediction)
 
     def result(self, names: Sequence[str] | None = None) -> ProposalResult:
-        """Compare what was added so far; see `evaluate_proposals`."""
+        """Compare all images added so far; see `evaluate_proposals`."""
         result = evaluate_proposals(self.targets, self.predictions, classes=self.classes, names=names)
         if self.keep:
             result.targets, result.predictions = self.targets, self.predictions
@@ -242,27 +242,29 @@ def evaluate_proposals(
     classes: Classes | None = None,
     names: Sequence[str] | None = None,
 ) -> ProposalResult:
-    """Measure proposals against the labelled objects, whatever their class. Crowd regions do not count.
+    """Compare proposals with the labelled objects of all classes. Crowd regions do not count.
 
     Args:
         targets: labels of each image.
-        proposals: boxes [P, 4] of each image, best first, in the same pixels; or what a proposal network answered.
-        counts: the best so many of an image are looked at.
+        proposals: boxes [P, 4] of each image, best first, in the same pixels; or the results of a proposal network.
+        counts: numbers of best proposals per image at which recall is computed.
         classes: names of the labels' classes, for the recall of each.
-        names: a name for each image, for reports; else the targets' sources.
+        names: the name of each image, for reports; by default the targets' sources.
 
     Returns:
-        Recall; an object counts as found by any proposal that overlaps it enough, and a proposal may find several.
+        The recall. An object counts as found by any proposal that overlaps it enough; a proposal may find several.
 
     Raises:
-        InputError: there are not as many proposals or names as targets, or a count is below 1.
+        InputError: the numbers of targets, proposals and names differ, or a count is below 1.
     """
     if len(targets) != len(proposals):
-        raise InputError(f"there are {len(targets)} targets but proposals for {len(proposals)} images; give one each")
+        raise InputError(
+            f"there are {len(targets)} targets but proposals for {len(proposals)} images; give equally many"
+        )
     if names is not None and len(names) != len(targets):
         raise InputError(f"there are {len(names)} names but {len(targets)} images; give one for each image")
     if not counts or min(counts) < 1:
-        raise InputError(f"counts are {list(counts)}, but must be at least one number of proposals, each at least 1")
+        raise InputError(f"counts are {list(counts)}, but must be one or more numbers of proposals, each at least 1")
     best: list[NDArray[np.float64]] = [np.zeros((len(counts), 0))]
     labels: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
     total = 0

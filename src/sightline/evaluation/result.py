@@ -1,4 +1,4 @@
-"""What every evaluation gives, whatever its task: the contract that tables, reports and training rely on."""
+"""The interface of all evaluation results, which tables, reports and training rely on."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from sightline.words import counted
 
 
 class Result(Protocol):
-    """The measurements of a model on a dataset. Whatever shows a result asks the result, and never for its type.
+    """The result of evaluating a model on a dataset. Code that shows a result uses this interface, not its type.
 
     Attributes:
-        notes: what a reader of the numbers should know, one sentence each.
-        measured: "data" and "split" that were measured, where they are known.
+        notes: remarks for the reader of the metrics, one sentence each.
+        measured: "data" and "split" of the evaluation, if known.
     """
 
     notes: list[str]
@@ -32,56 +32,56 @@ class Result(Protocol):
 
     @property
     def images(self) -> int:
-        """How many images were measured."""
+        """Number of images."""
 
     @property
     def names(self) -> Sequence[str] | None:
-        """A name for each image."""
+        """The name of each image."""
 
     @property
     def targets(self) -> Sequence[Any] | None:
-        """The label of each image, where kept."""
+        """The target of each image, if kept."""
 
     @property
     def predictions(self) -> Sequence[Any] | None:
-        """The model's answer to each image, where kept."""
+        """The prediction for each image, if kept."""
 
     @property
     def metrics(self) -> Mapping[str, float | None]:
-        """All numbers by name; None where a number is not available."""
+        """All metrics by name; None if a metric is not available."""
 
     @property
     def reasons(self) -> Mapping[str, str]:
-        """Why, for each metric that is None; under "class/metric" for the numbers of one class."""
+        """For each metric that is None, the reason; metrics of one class have the key "class/metric"."""
 
     @property
     def headline(self) -> tuple[str, ...]:
-        """Names of the metrics that stand in every table and on the report's cards; the best epoch is chosen by the
-        first."""
+        """Names of the metrics shown in every table and at the top of the report; the first decides which epoch is
+        best."""
 
     @property
     def per_class(self) -> Mapping[str, Mapping[str, Any]]:
-        """Numbers by class name; empty where the task knows no classes."""
+        """Metrics by class name; empty if the task has no classes."""
 
     @property
     def threshold(self) -> float | None:
-        """The score that predictions should have at least, which is saved with the model; None where there is none."""
+        """The minimum score of predictions, which is saved with the model; None if there is none."""
 
     def worst_first(self) -> NDArray[int64]:
-        """Positions of the images, the worst first."""
+        """Indices of the images, the worst first."""
 
     def intervals(self, level: float = 0.95) -> dict[str, tuple[float, float]]:
-        """Confidence intervals of the metrics that have one, by name."""
+        """Confidence intervals by metric, for metrics that have one."""
 
     def to_dict(self, details: bool = True) -> dict[str, Any]:
-        """Everything for JSON; with `details` curves, confusion and whatever else the report shows."""
+        """The result as JSON values; with `details`, also curves, confusion and everything else the report shows."""
 
 
 class Measure(Protocol):
-    """Collects targets and predictions one image at a time, and gives the result."""
+    """Collects targets and predictions one image at a time, and computes the result."""
 
     def add(self, target: Any, prediction: Any) -> None:
-        """Count an image: its label, and what the model answered (both on the CPU)."""
+        """Add an image: its target and its prediction (both on the CPU)."""
 
     def result(self, names: Sequence[str] | None = None) -> Result:
         """The result over all images added; `names` has a name for each."""
@@ -93,19 +93,19 @@ MakeMeasure = Callable[[Classes, bool], Measure]
 
 @dataclass
 class PlainResult:
-    """A `Result` of numbers alone, for tasks that need no more; `print(result)` lists them.
+    """A `Result` of metrics only, for tasks that need no more; `print(result)` lists them.
 
     Attributes:
         task: the name of the task.
-        metrics: all numbers by name, the most telling first; None where a number is not available.
-        image_errors: [images] float, how wrong the answer to each image is.
-        headline: names of the metrics that stand in every table; by default all.
-        reasons: why, for each metric that is None.
-        per_class: numbers by class name.
-        names, targets, predictions: one of each per image, where kept.
-        threshold: the score that predictions should have at least, or None.
-        notes: what a reader of the numbers should know, one sentence each.
-        measured: "data" and "split" that were measured, where they are known.
+        metrics: all metrics by name, the most important first; None if not available.
+        image_errors: [images] float, the error of each image's prediction.
+        headline: names of the metrics shown in every table; by default all.
+        reasons: for each metric that is None, the reason.
+        per_class: metrics by class name.
+        names, targets, predictions: one per image, if kept.
+        threshold: the minimum score of predictions, or None.
+        notes: remarks for the reader of the metrics, one sentence each.
+        measured: "data" and "split" of the evaluation, if known.
     """
 
     task: str
@@ -126,19 +126,19 @@ class PlainResult:
 
     @property
     def images(self) -> int:
-        """How many images were measured."""
+        """Number of images."""
         return len(self.image_errors)
 
     def worst_first(self) -> NDArray[int64]:
-        """Positions of the images by falling error."""
+        """Indices of the images by falling error."""
         return np.argsort(-self.image_errors, kind="stable").astype(np.int64)
 
     def intervals(self, level: float = 0.95) -> dict[str, tuple[float, float]]:
-        """None: how the numbers follow from the images is not known here."""
+        """Empty: how the metrics depend on the images is unknown."""
         return {}
 
     def to_dict(self, details: bool = True) -> dict[str, Any]:
-        """Everything for JSON; with `details` the error of each image."""
+        """The result as JSON values; with `details`, also the error of each image."""
         out: dict[str, Any] = {
             "task": self.task,
             "images": self.images,

@@ -1,9 +1,9 @@
-"""How good class maps are: everything from one confusion matrix that streams, and how well boundaries are met.
+"""Evaluate semantic segmentation: metrics of one accumulated confusion matrix, and the accuracy of boundaries.
 
-Rows of the matrix are labels, columns predictions, entries pixels. Pixel accuracy, mean class accuracy, mean IoU and
-frequency-weighted IoU are those of Long et al., "Fully Convolutional Networks for Semantic Segmentation" (CVPR 2015,
-section 5); Dice is 2·TP / (2·TP + FP + FN); boundary F is that of Csurka et al., "What is a good evaluation measure for
-semantic segmentation?" (BMVC 2013). A number that does not exist is None with a reason.
+Rows of the matrix are labels, columns predictions, entries numbers of pixels. Pixel accuracy, mean class accuracy, mean
+IoU and frequency-weighted IoU are those of Long et al., "Fully Convolutional Networks for Semantic Segmentation" (CVPR
+2015, section 5); Dice is 2·TP / (2·TP + FP + FN); boundary F is that of Csurka et al., "What is a good evaluation
+measure for semantic segmentation?" (BMVC 2013). A metric that is not available is None, with a reason.
 """
 
 from __future__ import annotations
@@ -25,41 +25,41 @@ from sightline.structures import IGNORE, Classes, ClassMap
 
 SEGMENTATION_METRICS = {
     "mIoU": "intersection over union, mean over the classes",
-    "pixel_accuracy": "share of the pixels that are right",
-    "class_accuracy": "share of a class's pixels that are right, mean over the classes",
-    "frequency_weighted_IoU": "intersection over union, mean over the classes by their share of the pixels",
+    "pixel_accuracy": "fraction of pixels that are correct",
+    "class_accuracy": "fraction of a class's pixels that are correct, mean over the classes",
+    "frequency_weighted_IoU": "intersection over union, mean over the classes weighted by their number of pixels",
     "Dice": "twice the intersection over the sum of both areas, mean over the classes",
-    "boundary_F": "F1 of the boundaries' pixels, met within 0.75 % of the image's diagonal, mean over the images",
+    "boundary_F": "F1 of boundary pixels, matched within 0.75 % of the image's diagonal, mean over the images",
 }
-"""The metrics and what each means."""
+"""The metrics with their meanings."""
 HEADLINE = ("mIoU", "pixel_accuracy", "boundary_F")
-"""What an epoch's validation records; the best epoch is chosen by the first."""
+"""The metrics recorded after each epoch; the first decides which epoch is best."""
 BAND = 0.0075
-"""Distance within which a boundary is met, as a share of the image's diagonal."""
+"""Maximum distance between matching boundary pixels, as a fraction of the image's diagonal."""
 Counts = NDArray[np.int64]
 
 
 @dataclass
 class SegmentationResult:
-    """What an evaluation of class maps found. `print(result)` shows it as a table.
+    """The result of evaluating class maps. `print(result)` shows it as a table.
 
     Attributes:
-        metrics: those of `SEGMENTATION_METRICS`, in 0 … 1, or None where not available.
-        reasons: why, for each metric that is None; under "class/metric" for the numbers of one class.
+        metrics: the metrics of `SEGMENTATION_METRICS`, in [0, 1]; None if not available.
+        reasons: for each metric that is None, the reason; metrics of one class have the key "class/metric".
         per_class: by class name: "IoU", "Dice", "accuracy", "precision", "boundary_F", "pixels" (labelled),
             "predicted".
-        confusion: int64 [K, K], pixels by label (rows) and prediction (columns); those that do not count are left out.
-        other: int64 [K], pixels by label, of predictions that are none of the classes. They are wrong.
-        classes: the names, in the order of their ids.
-        image_pixels: int64 [images, 3, K], of each image the pixels of each class that are right, labelled (that count)
-            and predicted.
-        image_boundary: of each image the mean boundary F; empty where boundaries were not compared.
-        image_iou: of each image, the mean IoU over the classes it has or was said to have; NaN where no pixel counts.
-        notes: what a reader of the numbers should know, one sentence each.
-        names: a name for each image.
-        targets, predictions: what was compared, where kept (compressed, and without probabilities).
+        confusion: int64 [K, K], pixels by label (rows) and prediction (columns), without ignored pixels.
+        other: int64 [K], pixels by label whose predicted class is not a class of the labels. They count as wrong.
+        classes: class names, in the order of their ids.
+        image_pixels: int64 [images, 3, K], for each image the numbers of correct, labelled (without ignored) and
+            predicted pixels of each class.
+        image_boundary: mean boundary F of each image; empty if boundaries were not compared.
+        image_iou: mean IoU of each image over the classes labelled or predicted in it; NaN if all pixels are ignored.
+        notes: remarks for the reader of the metrics, one sentence each.
+        names: the name of each image.
+        targets, predictions: what was compared, if kept (compressed, and without probabilities).
         task: "segmentation".
-        measured: "data" and "split" that were measured, where they are known.
+        measured: "data" and "split" of the evaluation, if known.
     """
 
     metrics: dict[str, float | None]
@@ -80,30 +80,30 @@ class SegmentationResult:
 
     @property
     def headline(self) -> tuple[str, ...]:
-        """Those of `HEADLINE`."""
+        """The metrics of `HEADLINE`."""
         return HEADLINE
 
     @property
     def images(self) -> int:
-        """How many images were compared."""
+        """Number of images."""
         return len(self.image_iou)
 
     @property
     def pixels(self) -> int:
-        """How many pixels count."""
+        """Number of pixels that are not ignored."""
         return int(self.confusion.sum() + self.other.sum())
 
     @property
     def threshold(self) -> None:
-        """None: no answer is left out by its score."""
+        """None: predictions are not filtered by score."""
         return None
 
     def worst_first(self) -> NDArray[np.int64]:
-        """Positions of the images by rising mean IoU; those where no pixel counts come last."""
+        """Indices of the images by rising mean IoU; images whose pixels are all ignored come last."""
         return np.argsort(self.image_iou, kind="stable").astype(np.int64)  # NaN sorts last
 
     def confusions(self, most: int = 10) -> list[tuple[str, str, int]]:
-        """The most frequent mistakes: (label, taken for, pixels)."""
+        """The most frequent confusions: (label, predicted class, pixels)."""
         wrong = self.confusion.copy()
         np.fill_diagonal(wrong, 0)
         order = np.argsort(-wrong, axis=None, kind="stable")[:most]
@@ -112,7 +112,7 @@ class SegmentationResult:
         return [(self.classes[a], self.classes[b], int(wrong[a, b])) for a, b in pairs if wrong[a, b]]
 
     def intervals(self, level: float = 0.95) -> dict[str, tuple[float, float]]:
-        """Bootstrap intervals over images (1000 samples) of every metric that is available."""
+        """Bootstrap intervals over images (1000 samples) of every available metric."""
         right, labelled, said = np.moveaxis(resampled_sums(self.image_pixels), 1, 0)  # [draws, K] each
         total = labelled.sum(1)
         columns = _ratios(right, labelled, said)
@@ -132,7 +132,7 @@ class SegmentationResult:
         return {name: interval for name, interval in found.items() if self.metrics[name] is not None}
 
     def to_dict(self, details: bool = True) -> dict[str, Any]:
-        """Everything for JSON; with `details`, the confusion matrix and the images' numbers."""
+        """The result as JSON values; with `details`, also the confusion matrix and the metrics of each image."""
         out: dict[str, Any] = {
             "task": self.task,
             "protocol": "pixels of all images together",
@@ -161,12 +161,12 @@ class SegmentationResult:
 
 
 class PixelCounts:
-    """A measurement that streams: maps go in batch by batch, and what stays is one matrix.
+    """Compares class maps image by image and accumulates one confusion matrix.
 
     Args:
         classes: names of the labels' classes.
-        keep: keep the maps, compressed, for reports.
-        boundaries: compare boundaries, too.
+        keep: keep the maps, compressed, in the result, for reports.
+        boundaries: also compare boundaries.
     """
 
     def __init__(self, classes: Classes | Sequence[str], keep: bool = False, boundaries: bool = True):
@@ -187,16 +187,16 @@ class PixelCounts:
         self.predictions: PackedMaps | None = PackedMaps() if keep else None
 
     def add(self, target: ClassMap, prediction: ClassMap) -> None:
-        """Count an image.
+        """Add an image.
 
         Raises:
-            InputError: the two are of different sizes, or a label is no class.
-            ClassMismatch: the labels have classes which the prediction's model does not know.
+            InputError: the two maps differ in size, or a label is invalid.
+            ClassMismatch: the labels have classes that the prediction's model does not know.
         """
         where = target.source or f"image {len(self.image_iou)}"
         if target.image_size != prediction.image_size:
             raise InputError(
-                f"{where}: the prediction is a map of {list(prediction.image_size)} pixels, but the labels' has "
+                f"{where}: the prediction is a map of {list(prediction.image_size)} pixels, but the label map has "
                 f"{list(target.image_size)}; predict at the size of the image"
             )
         size = len(self.classes)
@@ -227,7 +227,7 @@ class PixelCounts:
             self.predictions.append(ClassMap(kept, self.classes, source=prediction.source))
 
     def _as_own(self, prediction: ClassMap, counted: NDArray[np.bool_]) -> Counts:
-        """Labels with the ids of the data's classes; K stands for all others, of which those that count are noted."""
+        """The predicted labels with the ids of the data's classes; K for others, which are recorded if they count."""
         size = len(self.classes)
         labels = prediction.labels.cpu().numpy()
         if prediction.classes is not None and prediction.classes != self.classes:
@@ -242,14 +242,14 @@ class PixelCounts:
         return np.where((labels < 0) | (labels > size), size, labels)
 
     def result(self, names: Sequence[str] | None = None) -> SegmentationResult:
-        """What was counted so far.
+        """The result of all images added so far.
 
         Raises:
-            InputError: there is no image, or not one name an image.
+            InputError: there are no images, or the number of names differs from that of the images.
         """
         images = len(self.image_iou)
         if not images:
-            raise InputError("there are no images to evaluate on; give at least one with its labels")
+            raise InputError("there are no images to evaluate; give at least one with its labels")
         if names is not None and len(names) != images:
             raise InputError(f"there are {len(names)} names but {images} images; give one for each image")
         table = self.table
@@ -292,7 +292,7 @@ class PixelCounts:
         reasons = {}
         for name, value in metrics.items():
             if value is None:
-                reasons[name] = "no pixel of these labels counts"
+                reasons[name] = "all pixels of these labels are ignored"
                 if name == "boundary_F":
                     reasons[name] = "no image has a boundary" if self.boundaries else "boundaries were not compared"
         for name, row in per_class.items():
@@ -304,7 +304,7 @@ class PixelCounts:
                 elif metric == "accuracy":
                     why = f"no pixel is labelled {name!r}"
                 elif metric == "precision":
-                    why = f"no predictions: no pixel was predicted as {name!r}"
+                    why = f"no pixel was predicted as {name!r}"
                 else:
                     why = f"{name!r} is neither in these labels nor in the predictions"
                 reasons[f"{name}/{metric}"] = why
@@ -313,11 +313,11 @@ class PixelCounts:
     def _notes(self) -> list[str]:
         notes = []
         if any(self.left_out.values()):
-            said = ", ".join(f"{count} {name!r}" for name, count in self.left_out.items() if count)
-            notes.append(f"Pixels were given classes that the data does not have ({said}): they count as wrong")
+            names = ", ".join(f"{count} {name!r}" for name, count in self.left_out.items() if count)
+            notes.append(f"Pixels were predicted as classes that the data does not have ({names}): they count as wrong")
         uncounted = int(np.isnan(np.array(self.image_iou)).sum())
         if uncounted:
-            notes.append(f"{uncounted} of {len(self.image_iou)} images have no pixel that counts")
+            notes.append(f"{uncounted} of {len(self.image_iou)} images have no labelled pixel")
         return notes
 
 
@@ -329,19 +329,22 @@ def evaluate_segmentation(
     *,
     boundaries: bool = True,
 ) -> SegmentationResult:
-    """Compare predicted class maps with labels; pixels labelled `IGNORE` do not count.
+    """Compare predicted class maps with labels; pixels labelled `IGNORE` are ignored.
 
     Args:
-        targets: labels, a `ClassMap` [H, W] an image.
-        predictions: one `ClassMap` an image in the order of `targets`, of the same size. Their classes may be more than
-            the labels', or in another order: they are brought over by name.
+        targets: one `ClassMap` [H, W] per image.
+        predictions: one `ClassMap` per image in the order of `targets`, of the same size. It may have more classes than
+            the labels, or the same in another order: they are matched by name.
         classes: names of the labels' classes.
-        names: a name for each image, for reports; else the targets' sources.
-        boundaries: compare boundaries, too (most of the time this takes).
+        names: the name of each image, for reports; by default the targets' sources.
+        boundaries: also compare boundaries, which takes most of the time.
+
+    Returns:
+        The metrics, per class and in total, with everything needed for a report.
 
     Raises:
-        InputError: the numbers of targets and predictions differ, there is none, or two maps differ in size.
-        ClassMismatch: the labels have classes which the predictions' model does not know.
+        InputError: the numbers of targets and predictions differ, there are none, or two maps differ in size.
+        ClassMismatch: the labels have classes that the predictions' model does not know.
     """
     if len(targets) != len(predictions):
         raise InputError(
@@ -354,16 +357,16 @@ def evaluate_segmentation(
 
 
 def boundary_scores(labels: Counts, found: Counts, classes: int, band: float = BAND) -> NDArray[np.float64]:
-    """Boundary F1 of each class in one image, NaN for a class that has no boundary in either map.
+    """Boundary F1 of each class in one image; NaN for a class that has no boundary in either map.
 
-    A pixel is on the boundary of its class where one of its four neighbours is of another class; neighbours that do not
-    count, and the image's edge, make none. Precision is the share of the prediction's boundary pixels with one of the
-    label's at most `band` diagonals (at least one pixel) away; recall the other way round.
+    A pixel is on the boundary of its class if one of its four neighbours belongs to another class; ignored neighbours
+    and the edge of the image make no boundary. Precision is the fraction of predicted boundary pixels that have a
+    labelled one within `band` diagonals (at least one pixel); recall the reverse.
 
     Args:
-        labels, found: [H, W] ids; `IGNORE` where nothing counts.
-        classes: how many classes there are.
-        band: share of the image's diagonal.
+        labels, found: [H, W] ids; `IGNORE` for ignored pixels.
+        classes: number of classes.
+        band: maximum distance, as a fraction of the image's diagonal.
     """
     reach = max(1, int(np.ceil(band * np.hypot(*labels.shape))))
     scores = np.full(classes, np.nan)
@@ -381,7 +384,7 @@ def boundary_scores(labels: Counts, found: Counts, classes: int, band: float = B
 
 
 def edges_of(labels: Counts) -> NDArray[np.bool_]:
-    """Pixels of a map [H, W] with a neighbour of another class above, below, left or right, both of which count."""
+    """Pixels of a map [H, W] with a neighbour (of four) of another class; neither may be ignored."""
     edges = np.zeros(labels.shape, bool)
     down = (labels[1:] != labels[:-1]) & (labels[1:] != IGNORE) & (labels[:-1] != IGNORE)
     right = (labels[:, 1:] != labels[:, :-1]) & (labels[:, 1:] != IGNORE) & (labels[:, :-1] != IGNORE)
@@ -393,7 +396,7 @@ def edges_of(labels: Counts) -> NDArray[np.bool_]:
 
 
 def near(those: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
-    """Every pixel of [H, W] that has one of `those` at most `reach` pixels away (Euclidean)."""
+    """Pixels of [H, W] that have one of `those` within `reach` pixels (Euclidean)."""
     found, along, height = np.zeros_like(those), _along(those, reach), len(those)
     for step in range(-min(reach, height - 1), min(reach, height - 1) + 1):
         low, high = max(0, -step), height - max(0, step)
@@ -402,7 +405,7 @@ def near(those: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
 
 
 def _met(these: NDArray[np.bool_], those: NDArray[np.bool_], reach: int) -> float:
-    """Share of the pixels of one map that have a pixel of the other within `reach`."""
+    """Fraction of the pixels of one map that have a pixel of the other within `reach`."""
     return float(_within(np.nonzero(these), those, reach).mean())
 
 
@@ -418,7 +421,7 @@ def _within(places: tuple[Any, ...], those: NDArray[np.bool_], reach: int) -> ND
 
 
 def _along(those: NDArray[np.bool_], reach: int) -> NDArray[np.int32]:
-    """How far each pixel [H, W] is from the nearest of `those` in its row; reach + 1 where that is too far."""
+    """Distance of each pixel [H, W] from the nearest of `those` in its row; reach + 1 if it is larger than `reach`."""
     height, width = those.shape
     columns = np.arange(width, dtype=np.int32)
     far = np.int32(height + width + reach)
@@ -428,7 +431,7 @@ def _along(those: NDArray[np.bool_], reach: int) -> NDArray[np.int32]:
 
 
 class PackedMaps(Sequence[ClassMap]):
-    """Reads like a list of `ClassMap`s without probabilities; kept compressed, and decoded when one is asked for."""
+    """A sequence of `ClassMap`s without probabilities; stored compressed, and decoded when an item is accessed."""
 
     def __init__(self) -> None:
         self._packed: list[tuple[bytes, str, tuple[int, int], Classes | None, str | None]] = []
@@ -455,12 +458,12 @@ class PackedMaps(Sequence[ClassMap]):
 
 
 def _numbers(table: Counts) -> dict[str, NDArray[np.float64]]:
-    """The columns of the classes' table from counts [K, K + 1]; NaN where there is nothing to divide by."""
+    """The columns of the class table from counts [K, K + 1]; NaN for a division by zero."""
     return _ratios(np.diagonal(table).astype(np.float64), table.sum(1), table[:, : len(table)].sum(0))
 
 
 def _ratios(right: NDArray[Any], labelled: NDArray[Any], said: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
-    """The same from pixels [..., K] that are right, labelled and predicted."""
+    """The same from numbers of correct, labelled and predicted pixels [..., K]."""
     return {
         "IoU": _ratio(right, labelled + said - right),
         "Dice": _ratio(2 * right, labelled + said),

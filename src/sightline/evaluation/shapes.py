@@ -1,4 +1,4 @@
-"""What COCO compares beside boxes: masks by their IoU, keypoints by their similarity (OKS)."""
+"""Masks and keypoints in COCO's form: masks are compared by IoU, keypoints by their similarity (OKS)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sightline.structures import Instances
 
 PERSON_POINTS = 17
 OTHER_SIGMA = 0.067
-"""Of keypoints that are not COCO's of a person: the mean of those 17."""
+"""For keypoints other than COCO's 17 of a person: the mean of those 17."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class Shapes:
     """Masks or keypoints of all objects and all detections, in the order of their rows.
 
     Attributes:
-        kind: COCO's name of what is compared.
-        objects: what joins the annotation of each object.
-        detections: what joins the entry of each detection, None for one that is not compared.
-        area: [N] float64 of the objects, pixels; None for those of the rows.
+        kind: COCO's name of the comparison.
+        objects: the entries to add to each object's annotation.
+        detections: the entries to add to each detection; None for a detection that is not compared.
+        area: [N] float64, areas of the objects in pixels; None for those of the rows.
         sigmas: tolerance of each keypoint; empty for COCO's own.
     """
 
@@ -38,10 +38,10 @@ class Shapes:
 
 
 def masks_of(targets: Sequence[Instances], predictions: Sequence[Instances], area: Floats) -> Shapes | None:
-    """The masks (packed), where labels and predictions both have them. `area` [N]: of the objects, where labelled.
+    """The packed masks, if labels and predictions both have them. `area` [N]: areas of the objects, where labelled.
 
     Raises:
-        InputError: a mask is of another size than its label's image.
+        InputError: a predicted mask has another size than the labels of its image.
     """
     if not (_have(PACKED, targets) and _have(PACKED, predictions)):
         return None
@@ -61,12 +61,12 @@ def masks_of(targets: Sequence[Instances], predictions: Sequence[Instances], are
 
 
 def keypoints_of(targets: Sequence[Instances], predictions: Sequence[Instances]) -> Shapes | None:
-    """The keypoints, where labels and predictions both have them.
+    """The keypoints, if labels and predictions both have them.
 
-    A detection all of whose keypoints have the visibility 0 says that it has none, and is not compared.
+    A detection whose keypoints all have visibility 0 has no keypoints and is not compared.
 
     Raises:
-        InputError: the labels' keypoints are not as many as the predictions'.
+        InputError: labels and predictions have different numbers of keypoints.
     """
     if not (_have("keypoints", targets) and _have("keypoints", predictions)):
         return None
@@ -74,8 +74,8 @@ def keypoints_of(targets: Sequence[Instances], predictions: Sequence[Instances])
     if len(counts[0] | counts[1]) > 1:
         shown = [", ".join(map(str, sorted(count))) or "no" for count in counts]
         raise InputError(
-            f"the labels have {shown[0]} keypoints an object and the predictions {shown[1]}, but they must be "
-            "the same; take a model made for these keypoints"
+            f"the labels have {shown[0]} keypoints per object and the predictions {shown[1]}, but the numbers must be "
+            "equal; use a model for these keypoints"
         )
     points = next(iter(counts[0] | counts[1]), PERSON_POINTS)
     found = [{"keypoints": row} if any(row[2::3]) else None for item in predictions if len(item) for row in _flat(item)]
@@ -94,5 +94,5 @@ def _flat(item: Instances) -> list[list[float]]:
 
 
 def _have(name: str, items: Sequence[Instances]) -> bool:
-    """Whether every image with objects has the field, and at least one image."""
+    """Whether at least one image has the field, and all images with objects have it."""
     return any(name in item for item in items) and all(name in item for item in items if len(item))

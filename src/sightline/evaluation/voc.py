@@ -1,8 +1,8 @@
-"""Average precision as PASCAL VOC defines it: the 11-point form of 2007 and the area form of 2010 and later.
+"""Average precision by PASCAL VOC: the 11-point form of 2007 and the area form of 2010 and later.
 
 Source: Everingham et al., "The PASCAL Visual Object Classes (VOC) Challenge", IJCV 88 (2010), section 4.2, and the
-development kits of 2007 and 2010. Departure: boxes are continuous (a width is x2 − x1) unless `plus_one` asks for the
-kit's inclusive pixel positions; the VOC reader of this library moves boxes by that one pixel already.
+development kits of 2007 and 2010. Departure: boxes are continuous (a width is x2 − x1) unless `plus_one` selects the
+kit's inclusive pixel positions; this library's VOC reader already shifts boxes by that one pixel.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class VocResult:
     """Average precision of each class under one VOC protocol.
 
     Attributes:
-        per_class: AP by class name; None where no object of the class counts.
-        mean: mean over the classes that have one; None where none has.
+        per_class: AP by class name; None for a class without objects that count.
+        mean: mean over the classes with an AP; None if there are none.
         protocol: "VOC 2007 11-point" or "VOC 2010 all-point".
     """
 
@@ -43,20 +43,20 @@ def evaluate_voc(
 ) -> VocResult:
     """Average precision of each class under a VOC protocol.
 
-    A detection goes to the object of its class that it overlaps most, taken or not; it is right when that overlap is
-    strictly above `iou` and no detection of higher score has the object. Detections that go to a `difficult` object
-    (or a `crowd`, COCO's likewise uncounted mark) are neither right nor wrong.
+    A detection is assigned to the object of its class with which it has the largest IoU, whether or not this object is
+    already found. It is correct if that IoU is above `iou` and no detection of higher score has the same object.
+    Detections assigned to a `difficult` object (or a `crowd`, COCO's similar flag) are neither correct nor wrong.
 
     Args:
-        targets: labels, one item an image: boxes [N, 4] xyxy pixels, labels [N], optionally difficult [N] bool.
-        predictions: boxes, labels and scores, one item an image, in the order of `targets`.
-        classes: names of the classes.
-        year: 2007 for the mean of the best precision at recall 0, 0.1, … 1; 2010 for the area under the curve.
-        iou: threshold of the overlap.
+        targets: labels, one item per image: boxes [N, 4] xyxy in pixels, labels [N], optionally difficult [N] bool.
+        predictions: boxes, labels and scores, one item per image, in the order of `targets`.
+        classes: class names.
+        year: 2007 for the mean of the maximum precision at recall 0, 0.1, … 1; 2010 for the area under the curve.
+        iou: IoU threshold.
         plus_one: boxes are inclusive pixel positions, as in the development kit.
 
     Raises:
-        InputError: the numbers of targets and predictions differ, or a value cannot be.
+        InputError: the numbers of targets and predictions differ, or a value is invalid.
         ClassMismatch: the classes differ.
     """
     if len(targets) != len(predictions):
@@ -81,7 +81,7 @@ def evaluate_voc(
 def voc_average_precision(
     objects: Rows, detections: Rows, classes: int, iou: float = 0.5, plus_one: bool = False
 ) -> tuple[Floats, Floats]:
-    """The 11-point and the all-point AP of each class, [classes] each; NaN where no object of a class counts."""
+    """The 11-point and the all-point AP of each class, [classes] each; NaN for a class without objects that count."""
     pairs = overlapping_pairs(detections, objects, iou, same_class=True, plus_one=plus_one, crowd_inside=False)
     target, overlap = best_pair(pairs, len(detections))
     target[overlap <= iou] = -1
@@ -104,7 +104,7 @@ def voc_average_precision(
         true, false = np.cumsum(right[part]), np.cumsum(wrong[part])
         recall = true / total[c]
         precision = true / np.maximum(true + false, 1)
-        # The best precision at this recall or any higher one.
+        # The maximum precision at this recall or a higher one.
         envelope = np.maximum.accumulate(precision[::-1])[::-1]
         at = np.searchsorted(recall, np.arange(11) / 10.0, "left")
         eleven[c] = np.append(envelope, 0.0)[at].sum() / 11

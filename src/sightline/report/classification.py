@@ -61,7 +61,7 @@ class ClassificationReport(TaskReport):
         known = prediction.classes or result.classes
         own = known.index(label) if label in known else None
         both = ClassScores(prediction.image_size, own, prediction.scores, known)
-        said, confidence = result.said[position], float(result.confidence[position])
+        said, confidence = result.predicted_names[position], float(result.confidence[position])
         right = "right: " if said == label else f"labelled {label}, predicted "
         drawn = draw(image, both, size=size, scale=1.5)
         return Shown([("prediction", drawn)], f"· {right}{said} {confidence:.2f}")
