@@ -56,7 +56,7 @@ def test_what_classes_says(values: list[str], mapping: dict[str, str | None]):
     [
         (["apple=fruit,pear"], "--classes 'pear' has no =, but other entries do"),
         (["=fruit"], "--classes '=fruit' has no ="),
-        (["apple=x", "apple=y"], "--classes says both apple=x and apple=y; give one"),
+        (["apple=x", "apple=y"], "--classes has both apple=x and apple=y; give one of them"),
         (["aple"], "unknown class 'aple'; did you mean 'apple'"),
     ],
 )

@@ -71,7 +71,7 @@ def test_what_cannot_be(model: Segmenter, picture: np.ndarray, tmp_path: Path) -
         predict_tiled(model, picture, 40, 30)
     with pytest.raises(InputError, match=r"ids\.tif: class maps are written as \.npy or \.png"):
         predict_tiled(model, picture, 40, 10, out=tmp_path / "ids.tif")
-    with pytest.raises(InputError, match=r"there is no folder .*none; make it first"):
+    with pytest.raises(InputError, match=r"there is no folder .*none; create it first"):
         predict_tiled(model, picture, 40, 10, out=tmp_path / "none" / "ids.png")
     with pytest.raises(InputError, match=r"out is \[70, 101\] of float32, but \[70, 101\] of uint8 is needed"):
         predict_tiled(model, picture, 40, 10, out=np.zeros((70, 101), np.float32))

@@ -90,7 +90,7 @@ def test_a_classifier_from_the_command_line(folder: Path, tmp_path: Path, monkey
     found = json.loads((tmp_path / "out" / "predictions.json").read_text())["images"][0]["predictions"][0]
     assert (found["category"], found["score"]) == (best[0], pytest.approx(best[1], abs=1e-5))
     words = refused("predict", "model.safetensors", "in", "--out", "no", "--save", "yolo", "--device", "cpu")
-    assert words == "predictions cannot be saved as 'yolo'; there are json, csv"
+    assert words == "predictions cannot be saved as 'yolo'; choose from json, csv"
     words = refused("predict", "model.safetensors", "in", "--out", "no", "--classes", "rose", "--quiet")
     assert words == "classes can be selected only among objects, which this model does not predict; leave classes out"
     assert "which this model does not predict" in refused(

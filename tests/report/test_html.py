@@ -20,13 +20,13 @@ from sightline.verbs.report import report_of
 EVIL = "<b>cat</b> & 'co\""
 CLASSES = Classes([EVIL, "dog", "never there"])
 SECTIONS = (
-    "numbers",
+    "metrics",
     "classes",
     "precision-recall",
     "confusion",
     "errors",
     "training",
-    "wall",
+    "gallery",
     "recipe",
     "environment",
 )
@@ -134,21 +134,21 @@ def test_everything_is_there_and_nothing_is_fetched(tmp_path, capfd):
     assert EVIL not in text
     assert EVIL in "".join(page.text)
     assert "First &lt;run&gt;" in text
-    assert "COCO 2017 bbox" in section(text, "numbers")
-    assert "VOC 2007 11-point" in section(text, "numbers")
-    assert "no object smaller than" not in section(text, "numbers")
-    assert "no object larger than 96² pixels in these labels" in section(text, "numbers")
+    assert "COCO 2017 bbox" in section(text, "metrics")
+    assert "VOC 2007 11-point" in section(text, "metrics")
+    assert "no object smaller than" not in section(text, "metrics")
+    assert "no object larger than 96² pixels in these labels" in section(text, "metrics")
     assert "no object of &#x27;never there&#x27; in these labels" in section(text, "classes")
     assert section(text, "precision-recall").count("<svg") == 1
     assert section(text, "training").count("<svg") == 3
     assert "best val/AP 0.300 in epoch 3" in section(text, "training")
     assert section(text, "confusion").count("<tr>") >= 5
     assert all(kind in section(text, "errors") for kind in ("duplicate", "background", "missed"))
-    wall = section(text, "wall")
-    assert wall.count("<figure>") == 6
-    assert wall.count("data:image/jpeg") == 10
-    assert "five.png is &lt;cut&gt; off" in wall
-    assert wall.index("F1 0.00") < wall.index("F1 1.00")
+    gallery = section(text, "gallery")
+    assert gallery.count("<figure>") == 6
+    assert gallery.count("data:image/jpeg") == 10
+    assert "five.png is &lt;cut&gt; off" in gallery
+    assert gallery.index("F1 0.00") < gallery.index("F1 1.00")
     assert "0.7 0.9" in section(text, "recipe")
     assert "2.9 &lt;x&gt;" in section(text, "environment")
     assert "10 parameters" in text
@@ -163,13 +163,13 @@ def test_reads_the_folder_of_a_run(tmp_path):
     (tmp_path / "environment.json").write_text('{"python": "3.12"}')
     text = write_report(tmp_path).read_text()
     for key, word in (
-        ("numbers", "COCO 2017 bbox"),
+        ("metrics", "COCO 2017 bbox"),
         ("classes", "dog"),
         ("precision-recall", "<svg"),
         ("confusion", "background"),
         ("errors", "duplicate"),
         ("training", "<svg"),
-        ("wall", "predictions were not kept"),
+        ("gallery", "predictions were not kept"),
         ("recipe", "cosine"),
         ("environment", "3.12"),
     ):
@@ -185,24 +185,24 @@ def test_every_section_says_what_is_missing(tmp_path):
         assert 'class="none"' in section(text, key), key
     (tmp_path / "evaluation.json").write_text(json.dumps(evaluated()[0].to_dict(details=False)))
     text = write_report(tmp_path).read_text()
-    assert "stored without its details" in section(text, "errors")
-    assert "COCO 2017 bbox" in section(text, "numbers")
+    assert "saved without its details" in section(text, "errors")
+    assert "COCO 2017 bbox" in section(text, "metrics")
     nothing = evaluate_detection([Instances((9, 9))], [Instances((9, 9))], ["cat"])
     text = write_report(tmp_path, nothing, metrics=[{"epoch": 1, "train/loss": None}]).read_text()
-    assert "n/a" in section(text, "numbers")
+    assert "n/a" in section(text, "metrics")
     Page(text)
 
 
 def test_the_wall_needs_the_same_images(tmp_path):
     result, data = evaluated()
-    assert "Give the dataset" not in section(write_report(tmp_path, result, data).read_text(), "wall")
-    assert "images are not at hand" in section(write_report(tmp_path, result).read_text(), "wall")
+    assert "Give the dataset" not in section(write_report(tmp_path, result, data).read_text(), "gallery")
+    assert "images are not available" in section(write_report(tmp_path, result).read_text(), "gallery")
 
     class Fewer(Data):
         def __len__(self):
             return 4
 
-    assert "4 images, but 6 were evaluated" in section(write_report(tmp_path, result, Fewer()).read_text(), "wall")
+    assert "4 images, but 6 were evaluated" in section(write_report(tmp_path, result, Fewer()).read_text(), "gallery")
 
 
 def test_many_classes(tmp_path):
@@ -243,10 +243,10 @@ def test_other_tasks_show_their_numbers_and_their_wall(tmp_path):
 
     text = write_report(tmp_path, Maps(), Two(), task="segmentation").read_text()
     page = Page(text)
-    assert "mIoU" in section(text, "numbers")
-    assert "mean IoU" in section(text, "numbers")
+    assert "mIoU" in section(text, "metrics")
+    assert "mean IoU" in section(text, "metrics")
     assert "errors" not in page.ids
-    assert section(text, "wall").count("<figure>") == 2
+    assert section(text, "gallery").count("<figure>") == 2
 
 
 def test_wrong_input_is_refused_with_one_sentence(tmp_path):

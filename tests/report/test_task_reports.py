@@ -65,10 +65,10 @@ def cells(text: str) -> list[list[str]]:
 def test_a_classifier_s_report(tmp_path):
     text = write_report(tmp_path, classified(), data=Images(6)).read_text()
     page = Page(text)
-    assert [i for i in page.ids if i in ("numbers", "classes", "confusion", "calibration", "wall")] == [
-        *("numbers", "classes", "confusion", "calibration", "wall")
+    assert [i for i in page.ids if i in ("metrics", "classes", "confusion", "calibration", "gallery")] == [
+        *("metrics", "classes", "confusion", "calibration", "gallery")
     ]
-    numbers = section(text, "numbers")
+    numbers = section(text, "metrics")
     right, z = 3, 1.959964  # Wilson's interval, by hand
     middle = (right / 6 + z * z / 12) / (1 + z * z / 6)
     reach = z / (1 + z * z / 6) * (right / 6 * (1 - right / 6) / 6 + z * z / 144) ** 0.5
@@ -91,7 +91,7 @@ def test_a_classifier_s_wall_begins_with_the_surest_mistake(tmp_path, monkeypatc
         "draw",
         lambda image, scores, **how: drawn.append(scores) or html_picture(),
     )
-    text = section(write_report(tmp_path, classified(), data=Images(6)).read_text(), "wall")
+    text = section(write_report(tmp_path, classified(), data=Images(6)).read_text(), "gallery")
     captions = re.findall("<figcaption><b>(.*?)</b> · (.*?)</figcaption>", text)
     assert captions == [
         ("1.png", "labelled cat, predicted dog 0.95"),
@@ -114,7 +114,7 @@ def html_picture():
 def test_what_a_stored_classification_lacks_is_said(tmp_path):
     live = write_report(tmp_path, classified()).read_text()
     again = write_report(tmp_path).read_text()
-    for key in ("numbers", "classes", "confusion", "calibration"):
+    for key in ("metrics", "classes", "confusion", "calibration"):
         assert section(again, key) == section(live, key)
     file = tmp_path / "evaluation.json"
     values = json.loads(file.read_text())
@@ -123,8 +123,8 @@ def test_what_a_stored_classification_lacks_is_said(tmp_path):
         write_report(tmp_path)
     file.write_text(json.dumps({k: v for k, v in values.items() if not k.startswith(("conf", "cal"))}))
     text = write_report(tmp_path).read_text()
-    assert "no confusion matrix: the evaluation was stored without its details" in section(text, "confusion")
-    assert "no reliability diagram: the evaluation was stored without" in section(text, "calibration")
+    assert "no confusion matrix: the evaluation was saved without its details" in section(text, "confusion")
+    assert "no reliability diagram: the evaluation was saved without" in section(text, "calibration")
     (tmp_path / "empty").mkdir()
     for make in (classification.classes, classification.confusion, classification.calibration):
         assert "has not been evaluated" in make(None)
@@ -134,7 +134,7 @@ def test_what_a_stored_classification_lacks_is_said(tmp_path):
     ("entry", "value", "words"),
     [
         ("confusion", [[1, 2], [3, 4]], "as many rows and columns as classes has names"),
-        ("other", [0], "'other' of .* must have a number for each of its classes"),
+        ("other", [0], "'other' of .* must have one number per class"),
         ("intervals", {"top1": [0.1]}, r"'intervals\.top1' of .* must hold a lower and an upper bound, not 1"),
         ("calibration", [{"from": 0}], r"lacks the entry 'calibration\[0\]\.to'"),
         ("per_class", {"cat": {"F1": 1}}, r"lacks the entry 'per_class\.cat\.precision'"),
@@ -151,7 +151,7 @@ def test_calibration_needs_scores_and_large_matrices_are_pictures(tmp_path):
     targets = [ClassScores(SIZE, label, None, DATA_CLASSES) for label in LABELS]
     text = write_report(tmp_path, evaluate_classification(targets, targets, DATA_CLASSES)).read_text()
     assert "no reliability diagram: the predictions have no scores" in section(text, "calibration")
-    assert "No image was taken for one of another class" in section(text, "confusion")
+    assert "No image was predicted as another class" in section(text, "confusion")
     many = Classes([f"kind {i}" for i in range(20)])
     labels = [ClassScores(SIZE, i, None, many) for i in range(20)]
     text = write_report(tmp_path / "many", evaluate_classification(labels, labels, many)).read_text()
@@ -197,7 +197,7 @@ def test_the_report_of_proposals(tmp_path):
     found = proposed()
     text = write_report(tmp_path, found, data=Images(3)).read_text()
     Page(text)
-    numbers = section(text, "numbers")
+    numbers = section(text, "metrics")
     assert "3 images, 4 objects, 6 proposals" in numbers
     assert "With 3 proposals per image 75 % of the objects are found at IoU 0.50." in numbers
     rows = cells(section(text, "recall-overlap"))
@@ -236,7 +236,7 @@ def test_the_wall_shows_the_proposal_nearest_to_each_object(tmp_path, monkeypatc
     monkeypatch.setattr(
         proposals, "draw", lambda image, result, **how: drawn.append((result, how["remarks"])) or html_picture()
     )
-    text = section(write_report(tmp_path, found, data=Images(3)).read_text(), "wall")
+    text = section(write_report(tmp_path, found, data=Images(3)).read_text(), "gallery")
     captions = re.findall("<figcaption><b>(.*?)</b> · (.*?)</figcaption>", text)
     assert [name for name, _ in captions] == ["b", "a", "c"]
     assert captions[0][1].startswith("1 of 2 objects found · mean IoU")
@@ -282,13 +282,13 @@ def test_a_task_that_gives_nothing_has_its_numbers(tmp_path):
         tmp_path, found, Images(2), task_report=TaskReport(("error",), lower_is_better=("error",))
     ).read_text()
     Page(text)
-    assert "95 % interval 0.125 to 0.500" in section(text, "numbers")
+    assert "95 % interval 0.125 to 0.500" in section(text, "metrics")
     assert ["cat", "0.250", "2", "n/a"] in cells(section(text, "classes"))
     assert 'title="none was asked for"' in section(text, "classes")
     assert "&lt;dog&gt;" in section(text, "classes")
     assert "best val/error 3.000 in epoch 2" in section(text, "training")
-    assert section(text, "wall").count("<figure>") == 2
-    assert section(write_report(tmp_path, found).read_text(), "numbers") == section(text, "numbers")
+    assert section(text, "gallery").count("<figure>") == 2
+    assert section(write_report(tmp_path, found).read_text(), "metrics") == section(text, "metrics")
     axes = plots.training_curves(rows)["Validation"].axes[0]
     assert axes.get_ylim()[1] > 5  # not cut off at 1
 
@@ -315,7 +315,7 @@ def test_cards_are_the_task_s_or_the_headline():
         (TaskReport(("AR1", "not measured")), ["AR1"]),
         (TaskReport(), ["AP", "AP50", "AR1", "VOC2010 AP50"]),
     ):
-        text = report.numbers.make({"metrics": names})
+        text = report.metrics.make({"metrics": names})
         assert re.findall('<div class="card"><span>(.*?)</span>', text) == cards
 
 

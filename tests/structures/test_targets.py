@@ -134,7 +134,7 @@ def test_an_unknown_type_takes_colours_and_refuses_geometry():
 
 
 def test_drawing_asks_who_knows_the_type():
-    with pytest.raises(InputError, match=r"no way to draw a Stranger yet; register one with .*drawn\.register"):
+    with pytest.raises(InputError, match=r"a Stranger cannot be drawn; register a function .*drawn\.register"):
         sl.draw(IMAGE, Stranger((40, 60)))
 
     @drawn.register

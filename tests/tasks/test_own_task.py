@@ -18,7 +18,7 @@ from sightline.evaluation import PlainResult
 from sightline.models import catalog
 from sightline.models.model import Model
 from sightline.models.preprocess import Preprocess
-from sightline.report.base import Part, Shown, TaskReport
+from sightline.report.base import GalleryImage, Part, TaskReport
 from sightline.tasks import TASKS, Labels, Task, add
 
 
@@ -80,10 +80,10 @@ class CountReport(TaskReport):
     explanation = "The number in the corner is the count."
 
     def parts(self):
-        return self.numbers, Part("miscounts", "Miscounts", lambda result: f"worst: {max(result['image_errors']):.2f}")
+        return self.metrics, Part("miscounts", "Miscounts", lambda result: f"worst: {max(result['image_errors']):.2f}")
 
     def show(self, result, position, image, size):
-        return Shown([("found", draw_count(image, result.predictions[position]))])
+        return GalleryImage([("found", draw_count(image, result.predictions[position]))])
 
 
 class CountWriter:

@@ -58,7 +58,7 @@ def test_the_whole_path(model: nn.Module, tmp_path: Path) -> None:
     result = sl.evaluate(run.folder, data["val"], progress=False)
     assert result.metrics == pytest.approx(stored["metrics"])
     report = (run.folder / "report.html").read_text()
-    assert all(f'id="{part}"' in report for part in ("numbers", "classes", "confusion", "training", "wall"))
+    assert all(f'id="{part}"' in report for part in ("metrics", "classes", "confusion", "training", "gallery"))
     assert report.count("<figure>") == len(data["val"])
 
     found = sl.predict(run.folder, data["val"].image(0))

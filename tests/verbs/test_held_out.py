@@ -269,7 +269,7 @@ def test_what_has_changed_since_a_run_began(tmp_path):
     (tmp_path / "labels" / "val" / "d.txt").unlink()
     (tmp_path / "images" / "train" / "b.png").unlink()
     (tmp_path / "labels" / "train" / "b.txt").unlink()
-    assert trained_on.changes(again, opened()) == ["1 training image was taken away since the run began"]
+    assert trained_on.changes(again, opened()) == ["1 training image was removed since the run began"]
     older = TrainedOn.from_dict({name: value for name, value in first.to_dict().items() if name != "labels"})
     write("train", "b", good.replace("0 0.5", "1 0.5"), 1)
     assert trained_on.changes(older, opened()) == []  # it does not know

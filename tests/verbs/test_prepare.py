@@ -128,7 +128,7 @@ def test_what_is_prepared(folder: Path):
 
 def test_the_words_are_heeded(folder: Path, deep: Path):
     """Against what the parts of the library make of them by themselves."""
-    words = {"arguments": {"image_size": 64}, "numbers": {"seed": 7}}
+    words = {"arguments": {"image_size": 64}, "settings": {"seed": 7}}
     mapped = api.prepare(DETECTOR, folder, classes={"sphere": "round", "ring": "round", "box": None}, **words)
     classes = sl.open_dataset(folder, classes={"sphere": "round", "ring": "round", "box": None}).classes
     assert mapped.train.classes == mapped.model.classes == classes

@@ -162,7 +162,7 @@ def test_predictions_as_csv_and_yolo(run, folder):
     assert np.allclose(np.concatenate([centres - sides / 2, centres + sides / 2], 1), result.boxes.numpy(), atol=1e-3)
     assert (done.folder / "classes.txt").read_text().split() == list(run.model.classes)
     assert predict_to_folder(run.model, images).folder == Path("predictions/predict2")
-    with pytest.raises(InputError, match="cannot be saved as 'xml'; there are json, csv, yolo"):
+    with pytest.raises(InputError, match="cannot be saved as 'xml'; choose from json, csv, yolo"):
         require_formats(["xml"], ("json", "csv", "yolo"))
 
 

@@ -1,4 +1,4 @@
-"""Results to look at: drawn on images, as curves, as one HTML report of a run."""
+"""Show results: drawn on images, as plots, and in one HTML report per run."""
 
 from sightline.report.drawing import contact_sheet, draw, draw_pair
 

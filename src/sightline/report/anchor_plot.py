@@ -1,4 +1,4 @@
-"""The picture of a data set's box sizes with their anchors."""
+"""Plot the box sizes of a dataset with their anchors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _POINTS = 20_000
 
 
 def anchor_figure(report: AnchorReport) -> Figure:
-    """Left: width against height of the boxes, coloured by their anchor, and the anchors. Right: mean IoU by k."""
+    """Left: width against height of the boxes, coloured by anchor, with the anchors. Right: mean IoU for each k."""
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 

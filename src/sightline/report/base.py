@@ -1,4 +1,4 @@
-"""What a task gives to a report. Each part has a default, so that a task that gives nothing still has a report."""
+"""What a task contributes to a report. Every part has a default, so any task has a report."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from sightline.report import sections
 from sightline.report.drawing import draw
 
 Evaluation = Mapping[str, Any]
-"""The dictionary of a result (`to_dict()`), or the content of evaluation.json."""
+"""The dictionary of a result (`to_dict()`), or the contents of evaluation.json."""
 MakeBody = Callable[[Evaluation | None], str]
-"""An evaluation, or None for a run that was not evaluated → HTML."""
+"""(evaluation, or None for a run that was not evaluated) → HTML."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Part:
 
     Attributes:
         key: id of the HTML element.
-        heading: above the section, and in the links at the top.
-        make: evaluation → HTML. Where there is no evaluation, or it lacks what is shown, a sentence says so.
+        heading: title of the section, also used for the links at the top.
+        make: evaluation → HTML. If there is nothing to show, a sentence says so.
     """
 
     key: str
@@ -33,12 +33,12 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Shown:
-    """An image on the wall.
+class GalleryImage:
+    """An image in the report's gallery.
 
     Attributes:
-        pictures: side by side, each with a word or two above it.
-        caption: plain text behind the image's name.
+        pictures: drawings shown side by side, each with a short title.
+        caption: plain text after the image's name.
     """
 
     pictures: Sequence[tuple[str, Image.Image]]
@@ -49,15 +49,15 @@ class TaskReport:
     """How the report shows evaluations of a task. Subclasses override what differs.
 
     Args:
-        headline: metrics of an epoch's validation, the most important first.
-        lower_is_better: those of which less is better.
+        headline: the metrics recorded after each epoch, the most important first.
+        lower_is_better: those of them for which lower is better.
 
     Attributes:
-        cards: metrics shown in large figures; by default the headline, else the first six.
-        meanings: for each metric, what it says.
-        entries: what evaluation.json must hold beside what every task has (a spec of `require_entries`).
-        class_entries: what each of its rows of numbers by class must hold.
-        explanation: text above the wall.
+        cards: metrics shown in large type; by default the headline, else the first six.
+        meanings: the meaning of each metric.
+        entries: entries that evaluation.json must have besides those of every task (a spec of `require_entries`).
+        class_entries: entries that each of its rows of class metrics must have.
+        explanation: text above the gallery.
     """
 
     cards: tuple[str, ...] = ()
@@ -70,58 +70,58 @@ class TaskReport:
         self.headline, self.lower_is_better = tuple(headline), tuple(lower_is_better)
 
     def parts(self) -> tuple[Part, ...]:
-        """The sections in their order; by default all numbers, and the numbers of the classes."""
-        return self.numbers, Part("classes", "Classes", sections.classes)
+        """The sections in their order; by default all metrics, and the metrics of each class."""
+        return self.metrics, Part("classes", "Classes", sections.classes)
 
     @property
-    def numbers(self) -> Part:
-        """The section with the cards and all numbers."""
-        return Part("numbers", "Numbers", self._numbers)
+    def metrics(self) -> Part:
+        """The section with the cards and all metrics."""
+        return Part("metrics", "Metrics", self._metrics)
 
-    def _numbers(self, result: Evaluation | None) -> str:
+    def _metrics(self, result: Evaluation | None) -> str:
         if result is None:
-            return sections.numbers(None)
+            return sections.metrics(None)
         cards = [name for name in self.cards or self.headline if name in result["metrics"]]
-        return sections.numbers(result, cards, self.meanings, self.counts(result), self.in_words(result))
+        return sections.metrics(result, cards, self.meanings, self.counts(result), self.in_words(result))
 
     def require(self, values: Evaluation, where: str) -> None:
-        """Refuse an evaluation.json whose entries do not fit each other.
+        """Check that the entries of an evaluation.json fit each other.
 
         Args:
-            values: its content, whose entries have the types of `entries`.
+            values: its contents, whose entries have the types of `entries`.
             where: the file, for the message.
 
         Raises:
-            InputError: naming the entry, and what to do.
+            InputError: they do not fit; the message names the entry and says what to do.
         """
 
     def counts(self, result: Evaluation) -> Sequence[str]:
-        """What was compared, beside the number of images: "25 objects"."""
+        """What was compared, besides the number of images: "25 objects"."""
         return ()
 
     def in_words(self, result: Evaluation) -> str:
-        """The most important numbers as a sentence, in plain text; empty for none."""
+        """The most important metrics as a sentence, in plain text; empty for none."""
         return ""
 
     def explain(self, result: Any) -> str:
-        """Plain text above the wall."""
+        """Plain text above the gallery."""
         return self.explanation
 
     def best_first(self, result: Any, worst_first: Sequence[int]) -> Sequence[int]:
-        """Positions of the images that may be called the best, the best first."""
+        """Indices of the images that may be called the best, the best first."""
         return list(worst_first)[::-1]
 
-    def show(self, result: Any, position: int, image: Any, size: int) -> Shown:
-        """Pictures of an image with its label and the prediction.
+    def show(self, result: Any, position: int, image: Any, size: int) -> GalleryImage:
+        """Draw an image with its label and the prediction.
 
         Args:
             result: an evaluation that kept its targets and predictions.
-            position: of the image among them.
+            position: index of the image.
             image: [C, H, W].
-            size: longer side of each picture, in pixels.
+            size: longer side of each drawing, in pixels.
 
         Raises:
-            InputError: it cannot be drawn; the wall shows the sentence in its place.
+            InputError: the image cannot be drawn; the gallery shows the message in its place.
         """
         sides = (("labels", result.targets[position]), ("prediction", result.predictions[position]))
-        return Shown([(what, draw(image, side, size=size, scale=1.5)) for what, side in sides])
+        return GalleryImage([(what, draw(image, side, size=size, scale=1.5)) for what, side in sides])

@@ -1,4 +1,4 @@
-"""Strokes and letters that fit the picture's size: what `drawing` draws with."""
+"""Draw lines and text whose size is adapted to the image; used by `drawing`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Box = tuple[float, float, float, float]
 
 
 class Canvas:
-    """A picture to draw on, with a line width and a font size that suit it.
+    """An image to draw on, with a line width and a font size adapted to it.
 
     Args:
-        picture: RGB; drawn on in place.
-        scale: factor on line width and font size.
+        picture: RGB; modified in place.
+        scale: factor of line width and font size.
     """
 
     def __init__(self, picture: Image.Image, scale: float = 1.0):
@@ -29,10 +29,10 @@ class Canvas:
         self.line = max(1, round(diagonal / 300 * scale))
         self.font_size = max(10, round(diagonal / 48 * scale))
         self._labels: list[Box] = []
-        self.labelled = 0.0  # pixels under labels, an overlap counted twice
+        self.labelled = 0.0  # pixels covered by labels, counting overlaps twice
 
     def box(self, box: Sequence[float], colour: Colour, dashed: bool = False) -> None:
-        """The outline of a box, thin dark on its outer side so that it shows on any ground."""
+        """The outline of a box, with a thin dark outer edge so that it is visible on any background."""
         x1, y1, x2, y2 = (round(v) for v in box)
         x2, y2 = max(x1, x2 - 1), max(y1, y2 - 1)  # the last pixel inside the box
         if not dashed:
@@ -53,15 +53,15 @@ class Canvas:
             self.pen.line(points, fill=colour, width=self.line)
 
     def label(self, box: Sequence[float], text: str, colour: Colour) -> None:
-        """Text on a plate of `colour` at a corner of `box`, where it covers the fewest other labels."""
+        """Text on a background of `colour` at the corner of `box` where it covers the fewest other labels."""
         font, text = font_for(text, self.font_size), drawable(text)
         left, top, right, bottom = self.pen.textbbox((0, 0), text, font=font)
         pad = max(1, self.font_size // 6)
         width, height = right - left + 2 * pad, bottom - top + 2 * pad
         if width > self.picture.width or height > self.picture.height:
-            return  # a label larger than the picture would hide it; the box's colour must do
+            return  # a label larger than the image would hide it; the box's colour has to do
         x1, y1, x2, y2 = (float(v) for v in box)
-        # Of equals the first: above the box, below it, inside.
+        # The first of equally good corners: above the box, below it, inside.
         corners = ((x1, y1 - height), (x1, y2), (x1, y1), (x2 - width, y1 - height), (x2 - width, y2))
         places = [self._inside(x, y, width, height) for x, y in corners]
         costs = [self._cost(place, (x1, y1, x2, y2)) for place in places]
@@ -81,17 +81,17 @@ class Canvas:
         return covered + 0.05 * _overlap(place, box)
 
     def dot(self, x: float, y: float, colour: Colour, filled: bool = True) -> None:
-        """A round point with a rim."""
+        """A filled circle or ring."""
         r = 1.5 * self.line + 1
         fill, rim = (colour, text_on(colour)) if filled else (None, colour)
         self.pen.ellipse((x - r, y - r, x + r, y + r), fill=fill, outline=rim)
 
     def stroke(self, points: Sequence[tuple[float, float]], colour: Colour) -> None:
-        """A line through points."""
+        """A line through several points."""
         self.pen.line([*points], fill=colour, width=self.line)
 
     def mask(self, mask: np.ndarray, colour: Colour, strength: float) -> None:
-        """A translucent area with an outline; `mask` is bool [H, W] of the picture's size."""
+        """A translucent area with an outline; `mask` is bool [H, W] of the image's size."""
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         if not len(rows):
             return
@@ -111,7 +111,7 @@ class Canvas:
 
 
 def heading(picture: Image.Image, text: str, scale: float = 1.0) -> Image.Image:
-    """A new picture with a dark strip of text above."""
+    """Return a new image with a dark title bar above."""
     size = max(11, round(math.hypot(*picture.size) / 45 * scale))
     font, text = font_for(text, size), drawable(text)
     strip = round(size * 1.7)
@@ -125,7 +125,7 @@ def heading(picture: Image.Image, text: str, scale: float = 1.0) -> Image.Image:
 
 
 def side_by_side(pictures: Sequence[Image.Image], columns: int, gap: int = 6) -> Image.Image:
-    """Pictures in rows of `columns`, each in a cell of the largest one's size."""
+    """Arrange images in rows of `columns`, in cells of the size of the largest one."""
     width, height = max(p.width for p in pictures), max(p.height for p in pictures)
     rows = math.ceil(len(pictures) / columns)
     columns = min(columns, len(pictures))

@@ -1,4 +1,4 @@
-"""What a report shows of a classifier: numbers with intervals, classes, confusion, calibration, the worst images."""
+"""The report of an image classifier: metrics with intervals, classes, confusion, calibration, gallery."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from sightline.errors import InputError
 from sightline.evaluation.classification import CLASSIFICATION_METRICS
 from sightline.report import plots, sections
-from sightline.report.base import Evaluation, Part, Shown, TaskReport
+from sightline.report.base import Evaluation, GalleryImage, Part, TaskReport
 from sightline.report.colours import class_colour, css
 from sightline.report.drawing import draw
 from sightline.report.files import REPAIR, require_matrix
@@ -17,7 +17,7 @@ from sightline.structures import ClassScores
 
 
 class ClassificationReport(TaskReport):
-    """One class for each image."""
+    """The report of image classification."""
 
     cards = ("top1", "top5", "balanced_accuracy", "macro_F1", "ECE")
     meanings = CLASSIFICATION_METRICS
@@ -31,13 +31,13 @@ class ClassificationReport(TaskReport):
     }
     class_entries = {**dict.fromkeys(("precision", "recall", "F1"), OPTIONAL_NUMBER), "support": int, "predicted": int}
     explanation = (
-        "Wrong answers come first, the surest of them at the top; below the picture are the five best classes, with a "
-        "tick behind the labelled one."
+        "Wrong predictions come first, by falling confidence. The five best classes are below the image, with a tick "
+        "after the labelled one."
     )
 
     def parts(self) -> tuple[Part, ...]:
         return (
-            self.numbers,
+            self.metrics,
             Part("classes", "Classes", classes),
             Part("confusion", "Confusion matrix", confusion),
             Part("calibration", "Calibration", calibration),
@@ -46,33 +46,33 @@ class ClassificationReport(TaskReport):
     def require(self, values: Evaluation, where: str) -> None:
         require_matrix(values, "confusion", "classes", where)
         if values.get("confusion") and len(values.get("other", values["confusion"])) != len(values["confusion"]):
-            raise InputError(f"the entry 'other' of {where} must have a number for each of its classes; {REPAIR}")
+            raise InputError(f"the entry 'other' of {where} must have one number per class; {REPAIR}")
 
     def in_words(self, result: Evaluation) -> str:
         share, interval = result["metrics"].get("top1"), (result.get("intervals") or {}).get("top1")
         if share is None:
             return ""
         between = f" (95 % interval {100 * interval[0]:.1f} to {100 * interval[1]:.1f} %)" if interval else ""
-        return f"{100 * share:.1f} %{between} of the images are given their class."
+        return f"{100 * share:.1f} %{between} of the images are classified correctly."
 
-    def show(self, result: Any, position: int, image: Any, size: int) -> Shown:
-        """The image with the scores of its best classes, of which the labelled one is marked."""
+    def show(self, result: Any, position: int, image: Any, size: int) -> GalleryImage:
+        """Draw the image with the scores of its best classes; the labelled class is marked."""
         prediction, label = result.predictions[position], result.classes[int(result.label[position])]
         known = prediction.classes or result.classes
         own = known.index(label) if label in known else None
         both = ClassScores(prediction.image_size, own, prediction.scores, known)
-        said, confidence = result.predicted_names[position], float(result.confidence[position])
-        right = "right: " if said == label else f"labelled {label}, predicted "
+        name, confidence = result.predicted_names[position], float(result.confidence[position])
+        right = "correct: " if name == label else f"labelled {label}, predicted "
         drawn = draw(image, both, size=size, scale=1.5)
-        return Shown([("prediction", drawn)], f"· {right}{said} {confidence:.2f}")
+        return GalleryImage([("prediction", drawn)], f"· {right}{name} {confidence:.2f}")
 
 
 def classes(result: Evaluation | None) -> str:
-    """A row for each class, the best first."""
+    """One row per class, the best first."""
     if result is None:
         return sentence(sections.NOT_EVALUATED)
     if not result.get("per_class"):
-        return sentence("There are no numbers of single classes.")
+        return sentence("There are no metrics of single classes.")
     reasons, ids = result.get("reasons", {}), sections.ids_of(result)
     columns = ("F1", "precision", "recall")
     rows = [
@@ -89,40 +89,40 @@ def classes(result: Evaluation | None) -> str:
 
 
 def confusion(result: Evaluation | None) -> str:
-    """Which classes are taken for which."""
+    """The confusion matrix and the most frequent confusions."""
     if result is None:
         return sentence(sections.NOT_EVALUATED)
     counts, names = result.get("confusion"), result.get("classes", [])
     if not counts and not result.get("confusions"):
-        return sentence("There is no confusion matrix: the evaluation was stored without its details.")
+        return sentence("There is no confusion matrix: the evaluation was saved without its details.")
     out = ""
     if counts:
-        others = result.get("other") or [0] * len(names)  # images taken for classes that the labels do not have
+        others = result.get("other") or [0] * len(names)  # images predicted as classes that the labels do not have
         totals = [max(sum(row) + other, 1) for row, other in zip(counts, others, strict=True)]
-        out = '<p class="soft">Rows are the labels, columns the predictions, numbers the images.</p>'
+        out = '<p class="soft">Rows are the labels, columns the predictions, entries numbers of images.</p>'
         if len(names) <= sections.MATRIX:
             out += sections.matrix(counts, names, totals=totals)
         else:
             out += plots.inline_svg(plots.confusion_picture(counts, names, totals), "Confusion matrix")
     most = [(a, b, str(count)) for a, b, count in (result.get("confusions") or ())[:10]]
-    none = "No image was taken for one of another class."
-    return out + sections.mistakes(most, ("label", "taken for", "images"), none)
+    none = "No image was predicted as another class."
+    return out + sections.mistakes(most, ("label", "prediction", "images"), none)
 
 
 def calibration(result: Evaluation | None) -> str:
-    """Whether a score is the share of answers that are right: the reliability diagram."""
+    """The reliability diagram: whether the confidence equals the fraction of correct predictions."""
     if result is None:
         return sentence(sections.NOT_EVALUATED)
     bins = result.get("calibration")
     if not bins:
-        why = result.get("reasons", {}).get("ECE") or "the evaluation was stored without its details"
+        why = result.get("reasons", {}).get("ECE") or "the evaluation was saved without its details"
         return sentence(f"There is no reliability diagram: {why}.")
     error = result["metrics"].get("ECE")
-    said = "" if error is None else f" On average they differ by {100 * error:.1f} points (ECE)."
+    gap = "" if error is None else f" The mean difference is {100 * error:.1f} percentage points (ECE)."
     figures = {
         "Reliability diagram": plots.reliability_diagram(bins),
         "Images by confidence": plots.confidence_histogram(bins),
     }
     drawn = "".join(f"<div><h3>{esc(title)}</h3>{plots.inline_svg(f, title)}</div>" for title, f in figures.items())
-    words = "Of answers with a score of 0.8, 80 % should be right: then the bars end on the dashed line."
-    return f'<p class="soft">{esc(words + said)}</p><div class="grid">{drawn}</div>'
+    words = "Of predictions with a confidence of 0.8, 80 % should be correct: the bars then end on the dashed line."
+    return f'<p class="soft">{esc(words + gap)}</p><div class="grid">{drawn}</div>'

@@ -1,4 +1,4 @@
-"""Colours for classes: the same class, the same colour; legible text on each."""
+"""Colours of classes: the same class always has the same colour, with legible text on it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def luminance(colour: Colour) -> float:
 
 
 def text_on(colour: Colour) -> Colour:
-    """Black or white, whichever contrasts more with `colour` (WCAG 2.1: at least 4.5 : 1 either way)."""
+    """Black or white, whichever has more contrast with `colour` (WCAG 2.1: at least 4.5 : 1 either way)."""
     return (0, 0, 0) if luminance(colour) > 0.179 else (255, 255, 255)
 
 
 def line_colour(position: int) -> Colour:
-    """The class's colour for thin lines on a white or a dark page: very light ones are toned down."""
+    """The class's colour for thin lines on a light or dark page; very light colours are darkened."""
     colour = class_colour(position)
     return colour if luminance(colour) < 0.5 else (colour[0] * 3 // 4, colour[1] * 3 // 4, colour[2] * 3 // 4)

@@ -1,4 +1,4 @@
-"""What a report shows of a detector: numbers, curves, confusion, kinds of error, and the worst images."""
+"""The report of an object detector: metrics, curves, confusion, error types, gallery."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from sightline.evaluation.detection import MEANINGS
 from sightline.evaluation.errors import DETECTION_ERRORS, ERROR_MEANINGS, in_words
 from sightline.report import plots, sections
-from sightline.report.base import Evaluation, Part, Shown, TaskReport
+from sightline.report.base import Evaluation, GalleryImage, Part, TaskReport
 from sightline.report.colours import class_colour, css
 from sightline.report.drawing import draw
 from sightline.report.files import REPAIR, require_matrix
@@ -30,7 +30,7 @@ _VOC = ("VOC2007_AP50", "VOC2010_AP50")
 
 
 class DetectionReport(TaskReport):
-    """Boxes, and masks and keypoints where they were measured."""
+    """The report of object detection: boxes, and masks and keypoints if they were evaluated."""
 
     cards = ("AP", "AP50", "AP75", *_SHAPES, *_VOC)
     meanings = MEANINGS
@@ -43,17 +43,22 @@ class DetectionReport(TaskReport):
 
     def parts(self) -> tuple[Part, ...]:
         return (
-            self.numbers,
+            self.metrics,
             Part("classes", "Classes", classes),
             Part("precision-recall", "Precision and recall", precision_recall),
             Part("confusion", "Confusion matrix", confusion),
-            Part("errors", "Kinds of error", error_kinds),
+            Part("errors", "Error types", error_kinds),
         )
 
     def require(self, values: Evaluation, where: str) -> None:
-        if values.get("errors") is not None:
-            require_entries(values["errors"], _ERRORS, where, REPAIR, "errors")
-            require_matrix(values["errors"], "confusion", "confusion_labels", where, "errors.")
+        errors = values.get("errors")
+        if errors is not None:
+            for table_of in ("counts", "AP50_gains"):  # the name in files of earlier versions
+                entry = errors.get(table_of) if isinstance(errors, dict) else None
+                if isinstance(entry, dict) and "place" in entry:
+                    entry["localization"] = entry.pop("place")
+            require_entries(errors, _ERRORS, where, REPAIR, "errors")
+            require_matrix(errors, "confusion", "confusion_labels", where, "errors.")
         if values.get("operating_point"):
             require_entries(values["operating_point"], {str: OPTIONAL_NUMBER}, where, REPAIR, "operating_point")
 
@@ -67,18 +72,18 @@ class DetectionReport(TaskReport):
 
     def explain(self, result: Any) -> str:
         return (
-            "Dashed are objects that were not found, and wrong detections with what is wrong; "
-            f"shown are detections with a score of at least {result.errors().score:.2f}."
+            "Objects that were not found, and wrong detections, are dashed; wrong detections are marked with their "
+            f"error type. Only detections with a score of at least {result.errors().score:.2f} are shown."
         )
 
-    def show(self, result: Any, position: int, image: Any, size: int) -> Shown:
-        """Objects not found, and wrong detections, are dashed; detections below the operating point are left out."""
+    def show(self, result: Any, position: int, image: Any, size: int) -> GalleryImage:
+        """Draw missed objects and wrong detections dashed; detections below the operating point are left out."""
         target, prediction, errors = result.targets[position], result.predictions[position], result.errors()
         found, kinds = errors.found(position), errors.kinds(position)
-        missed = ["missed" if state is False else "not counted" if state is None else None for state in found]
+        missed = ["missed" if state is False else "ignored" if state is None else None for state in found]
         shown = [i for i, kind in enumerate(kinds) if kind]
         remarks = [None if kinds[i] == "correct" else kinds[i] for i in shown]
-        parts = [f"F1 {errors.image_f1[position]:.2f}", f"{errors.correct[position]} right"]
+        parts = [f"F1 {errors.image_f1[position]:.2f}", f"{errors.correct[position]} correct"]
         if errors.missed[position]:
             parts.append(f"{errors.missed[position]} missed")
         if errors.false_positives[position]:
@@ -89,15 +94,15 @@ class DetectionReport(TaskReport):
             ("labels", draw(image, target, size=size, scale=1.5, remarks=missed)),
             ("prediction", draw(image, prediction[shown], size=size, scale=1.5, remarks=remarks)),
         ]
-        return Shown(pictures, "· " + " · ".join(parts))
+        return GalleryImage(pictures, "· " + " · ".join(parts))
 
 
 def classes(result: Evaluation | None) -> str:
-    """A row for each class, the best first."""
+    """One row per class, the best first."""
     if result is None:
         return sentence(sections.NOT_EVALUATED)
     if not result.get("per_class"):
-        return sentence("There are no numbers of single classes.")
+        return sentence("There are no metrics of single classes.")
     reasons, ids = result.get("reasons", {}), sections.ids_of(result)
     ranked = sections.ranked(result, "AP")
     shapes = [name for name in _SHAPES if name in ranked[0][1]]
@@ -118,29 +123,28 @@ def classes(result: Evaluation | None) -> str:
 
 
 def precision_recall(result: Evaluation | None) -> str:
-    """A curve for each class at IoU 0.50."""
+    """One curve per class at IoU 0.50."""
     if result is None:
         return sentence(sections.NOT_EVALUATED)
     if not result.get("curves"):
-        return sentence("There are no curves: they were not stored, or no class has objects in these labels.")
+        return sentence("There are no curves: they were not saved, or no class has objects in these labels.")
     figure = plots.precision_recall_curves(result["curves"], sections.ids_of(result))
-    return (
-        '<p class="soft">How precise the detections are when so many of the objects are found (IoU 0.50, COCO).</p>'
-        + plots.inline_svg(figure, "Precision and recall")
+    return '<p class="soft">The precision of the detections at each recall (IoU 0.50, COCO).</p>' + plots.inline_svg(
+        figure, "Precision and recall"
     )
 
 
 def confusion(result: Evaluation | None) -> str:
-    """Which classes are taken for which."""
+    """The confusion matrix and the most frequent confusions."""
     if result is None:
         return sentence(sections.NOT_EVALUATED)
     errors = result.get("errors")
     if not errors:
-        return sentence("There is no confusion matrix: the evaluation was stored without its details.")
+        return sentence("There is no confusion matrix: the evaluation was saved without its details.")
     out = (
         f'<p class="soft">Rows are the labels, columns the predictions with a score of at least {errors["score"]:.2f}, '
-        f"at IoU {errors['iou']:.2f}. The last column counts objects that were not found, the last row detections of "
-        "nothing (or of what was found already).</p>"
+        f"at IoU {errors['iou']:.2f}. The last column counts objects that were not found, the last row detections "
+        "without an object (or of an object already found).</p>"
     )
     counts, labels = errors.get("confusion"), errors.get("confusion_labels")
     if counts is not None and len(labels) - 1 <= sections.MATRIX:
@@ -148,17 +152,17 @@ def confusion(result: Evaluation | None) -> str:
     elif counts is not None:
         out += plots.inline_svg(plots.confusion_picture(counts, labels), "Confusion matrix")
     most = [(a, b, str(count)) for a, b, count in (errors.get("confusions") or ())[:10]]
-    none = "No object was taken for one of another class."
-    return out + sections.mistakes(most, ("label", "taken for", "times"), none)
+    none = "No object was predicted as another class."
+    return out + sections.mistakes(most, ("label", "prediction", "count"), none)
 
 
 def error_kinds(result: Evaluation | None) -> str:
-    """How often each kind of error occurs and what it costs."""
+    """The number of errors of each type, and their effect on AP50."""
     if result is None:
         return sentence(sections.NOT_EVALUATED)
     errors = result.get("errors")
     if not errors:
-        return sentence("There is no diagnosis of errors: the evaluation was stored without its details.")
+        return sentence("There is no error analysis: the evaluation was saved without its details.")
     counts, gains = errors["counts"], errors.get("AP50_gains", {})
     most = max([counts[name] for name in (*DETECTION_ERRORS, "missed")] + [1])
     rows = [
@@ -171,8 +175,8 @@ def error_kinds(result: Evaluation | None) -> str:
         for name in (*DETECTION_ERRORS, "missed")
     ]
     return (
-        f'<p class="soft">{counts["correct"]} detections with a score of at least {errors["score"]:.2f} are right. The '
-        "wrong ones, by kind; the last column says how much AP50 would rise (over all scores) if all of the kind were "
-        "put right.</p>"
-        + table(("kind", "", f"count (score ≥ {errors['score']:.2f})", "AP50 gain (all scores)"), rows, left=2)
+        f'<p class="soft">{counts["correct"]} detections with a score of at least {errors["score"]:.2f} are correct. '
+        "The table lists the errors by type; the last column is the gain in AP50 (over all scores) if all errors of the "
+        "type were corrected.</p>"
+        + table(("type", "", f"count (score ≥ {errors['score']:.2f})", "AP50 gain (all scores)"), rows, left=2)
     )

@@ -1,4 +1,4 @@
-"""A class map as translucent colours over its image, with a legend below."""
+"""Draw a class map as translucent colours over its image, with a legend below."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sightline.structures import BACKGROUND, ClassMap
 
 
 def draw_class_map(result: ClassMap, picture: Image.Image, style: Style) -> Image.Image:
-    """The picture tinted by class, over the legend if names are to be written; `picture` is as large as wanted."""
+    """Tint the image by class and, if names are written, add a legend below; the image may have another size."""
     labels = result.labels.cpu().numpy()
     height, width = labels.shape
     there, counts = np.unique(labels, return_counts=True)
@@ -29,13 +29,13 @@ def draw_class_map(result: ClassMap, picture: Image.Image, style: Style) -> Imag
     known = shown >= 0
     tinted = known if clear is None else known & (shown != clear)
     pixels[tinted] += (palette[np.searchsorted(ids, shown[tinted])] - pixels[tinted]) * style.opacity
-    pixels[~known] *= 0.5  # pixels that do not count are darkened
+    pixels[~known] *= 0.5  # ignored pixels are darkened
     picture = Image.fromarray(pixels.round().astype(np.uint8))
     if not style.names:
         return picture
     entries: list[tuple[str, Colour | None, str]] = []
     for i, count in sorted(zip(there.tolist(), counts.tolist(), strict=True), key=lambda entry: -entry[1]):
-        name = "not counted" if i < 0 else result.classes[i] if result.classes is not None else f"class {i}"
+        name = "ignored" if i < 0 else result.classes[i] if result.classes is not None else f"class {i}"
         colour = None if i == clear else (40, 40, 40) if i < 0 else class_colour(i)
         share = 100 * count / labels.size
         entries.append((name, colour, f"{share:.0f} %" if share >= 0.5 else "< 1 %"))
@@ -43,7 +43,7 @@ def draw_class_map(result: ClassMap, picture: Image.Image, style: Style) -> Imag
 
 
 def _with_legend(picture: Image.Image, entries: Sequence[tuple[str, Colour | None, str]]) -> Image.Image:
-    """The picture over its legend: names, colours (None: an empty box), shares."""
+    """The image with a legend below: names, colours (None: an empty box), shares."""
     size = max(10, round(np.hypot(*picture.size) / 55))
     line = round(size * 1.6)
     fonts = [font_for(name, size) for name, _, _ in entries]

@@ -1,4 +1,4 @@
-"""The classes of a whole image as bars below it."""
+"""Draw the classes of a whole image as bars below it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from sightline.structures import ClassScores
 
 
 def draw_class_scores(result: ClassScores, picture: Image.Image, style: Style) -> Image.Image:
-    """The picture over the five best classes, of which the labelled one has a tick, or over the label alone."""
+    """Draw the five best classes below the image, with a tick after the labelled one, or only the label."""
     size = max(11, round(np.hypot(*picture.size) / 50))
-    truth = None if result.label is None else int(result.label)
+    labelled = None if result.label is None else int(result.label)
 
     def name_of(i: int) -> str:
         return result.classes[i] if result.classes is not None else f"class {i}"
@@ -23,11 +23,11 @@ def draw_class_scores(result: ClassScores, picture: Image.Image, style: Style) -
     if result.scores is not None:
         values, ids = result.scores.detach().cpu().float().topk(min(5, len(result.scores)))
         rows = [
-            (name_of(i) + (" ✓" if i == truth else ""), i, value)
+            (name_of(i) + (" ✓" if i == labelled else ""), i, value)
             for i, value in zip(ids.tolist(), values.tolist(), strict=True)
         ]
-    if truth is not None and truth not in [i for _, i, _ in rows]:
-        rows.append((f"label: {name_of(truth)}", truth, None))
+    if labelled is not None and labelled not in [i for _, i, _ in rows]:
+        rows.append((f"label: {name_of(labelled)}", labelled, None))
     line = round(size * 1.7)
     out = Image.new("RGB", (picture.width, picture.height + line * len(rows) + size // 2), PAPER)
     out.paste(picture, (0, 0))

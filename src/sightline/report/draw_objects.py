@@ -1,4 +1,4 @@
-"""Objects on their image: each field as its row of `sightline.structures.fields` says that it is drawn."""
+"""Draw objects on their image; the rows of `sightline.structures.fields` say how each field is drawn."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from sightline.report.style import Style
 from sightline.structures import Instances
 
 _LABELLED = 0.15
-"""Share of a picture that the labels of a crowd may cover."""
+"""Maximum fraction of the image that labels may cover if there are many objects."""
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """Objects on the way onto a canvas.
+    """Objects to be drawn on a canvas.
 
     Attributes:
-        canvas: with the picture.
+        canvas: the canvas with the image.
         result: the objects, on the CPU.
-        colours: of each object.
-        scale: (x, y) from the image's pixels to the picture's.
-        style: how it is drawn.
+        colours: the colour of each object.
+        scale: (x, y) factors from the pixels of the objects to those of the canvas.
+        style: how they are drawn.
     """
 
     canvas: Canvas
@@ -45,17 +45,17 @@ class Drawing:
 
     @property
     def small_last(self) -> list[int]:
-        """The objects by falling area of their boxes, so that small ones come to lie on top."""
+        """Indices of the objects by falling area of their boxes, so that small objects are drawn on top."""
         boxes = self.result.boxes
         sizes = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).tolist()
         return sorted(range(len(sizes)), key=lambda i: -sizes[i])
 
 
 def draw_objects(result: Instances, picture: Image.Image, style: Style) -> Image.Image:
-    """The objects drawn on `picture`, which may be smaller or larger than the image they belong to."""
+    """Draw objects on `picture`, which may be smaller or larger than the image they belong to."""
     count = len(result)
     if style.remarks is not None and len(style.remarks) != count:
-        raise InputError(f"there are {len(style.remarks)} remarks for {count} objects; give one, or None, for each")
+        raise InputError(f"there are {len(style.remarks)} remarks for {count} objects; give one (or None) per object")
     result = result.to("cpu")
     height, width = result.image_size
     canvas = Canvas(picture, style.scale if count <= 12 else 0.85 * style.scale)
@@ -71,7 +71,7 @@ def draw_objects(result: Instances, picture: Image.Image, style: Style) -> Image
 
 
 def _colours(result: Instances) -> list[Colour]:
-    """Of their classes; where all objects with masks are of a single class, one for each object."""
+    """The colours of the objects' classes; for masks of a single class, one colour per object."""
     labels = result.labels.tolist() if "labels" in result else [0] * len(result)
     single = len(result.classes) == 1 if result.classes is not None else len(set(labels)) == 1
     outlined = any(row.outline for row, _, _ in following(result))
@@ -95,7 +95,7 @@ def _boxes(drawing: Drawing, boxes: Tensor) -> None:
 def _labels(drawing: Drawing) -> None:
     canvas, places, texts = drawing.canvas, _scaled(drawing, drawing.result.boxes, repeats=2).tolist(), _texts(drawing)
     room = _LABELLED * canvas.picture.width * canvas.picture.height
-    for i in drawing.small_last:  # in a crowd the largest have their names; the colours tell the others'
+    for i in drawing.small_last:  # with many objects only the largest are labelled; colours identify the others
         if texts[i] and (canvas.labelled < room or len(texts) <= 12 or drawing.marked(i)):
             canvas.label(places[i], texts[i], drawing.colours[i])
 
@@ -112,7 +112,7 @@ def _points(drawing: Drawing, keypoints: Tensor) -> None:
 
 
 def _vectors(drawing: Drawing, vectors: Tensor) -> None:
-    """From the centre of each object's box, with a dot at the tip."""
+    """Draw vectors from the centre of each object's box, with a dot at the tip."""
     boxes = drawing.result.boxes
     starts = _scaled(drawing, (boxes[:, :2] + boxes[:, 2:]) / 2)
     tips = starts + _scaled(drawing, vectors)
@@ -122,7 +122,7 @@ def _vectors(drawing: Drawing, vectors: Tensor) -> None:
 
 
 def _text(drawing: Drawing, values: Any) -> None:
-    """Nothing more: it is part of the labels."""
+    """Draw nothing: the text is part of the label."""
 
 
 DRAWN: dict[str, Callable[[Drawing, Any], None]] = {
@@ -132,17 +132,17 @@ DRAWN: dict[str, Callable[[Drawing, Any], None]] = {
     "vectors": _vectors,
     "text": _text,
 }
-"""How the values of a field are drawn, by the word in its row; what comes later lies on top."""
+"""The drawing function for each value of `Field.drawn`; later ones are drawn on top."""
 
 
 def _scaled(drawing: Drawing, values: Tensor, repeats: int = 1) -> np.ndarray:
-    """x, y (or x1, y1, x2, y2 with two repeats) in pixels of the picture, float64."""
+    """x, y (or x1, y1, x2, y2 with two repeats) in pixels of the canvas, float64."""
     scaled: np.ndarray = values.double().numpy() * [*drawing.scale * repeats]
     return scaled
 
 
 def _texts(drawing: Drawing) -> list[str]:
-    """What is written at each object: class, score, fields of text, remark."""
+    """The label of each object: class, score, text fields, remark."""
     result, style = drawing.result, drawing.style
     words: list[list[str]] = [[] for _ in range(len(result))]
     if style.names and "labels" in result:

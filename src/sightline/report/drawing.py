@@ -1,4 +1,4 @@
-"""Results drawn on images, pairs of labels and predictions, and contact sheets."""
+"""Draw results on images, labels beside predictions, and contact sheets."""
 
 from __future__ import annotations
 
@@ -32,29 +32,33 @@ def draw(
     remarks: Sequence[str | None] | None = None,
     scale: float = 1.0,
 ) -> Image.Image:
-    """A new picture of the image with what was found, or what is labelled, on it.
+    """Draw a result, or labels, on an image.
 
-    Colours belong to class ids and are the same in every picture; masks of a single class have one colour per object
-    instead. Letters that no font has are written as their codes. Line width and letters suit the picture's size.
+    Colours belong to class ids and are the same in all images; masks of a single class have one colour per object
+    instead. Characters that no font has are written as their codes. Line width and font size are adapted to the size of
+    the image.
 
     Args:
-        image: path, Pillow image, array [H, W] or [H, W, C], tensor [H, W] or [C, H, W]; of any number of channels,
-            8 or 16 bits, or float. It is not changed.
+        image: path, Pillow image, array [H, W] or [H, W, C], tensor [H, W] or [C, H, W]; of any number of channels, 8
+            or 16 bits, or float. It is not modified.
         result: objects, a class map (drawn as translucent colours with a legend below; a class named "background" is
-            left as it is), or image classes (the five best as bars below), in the pixels of `image`.
+            not coloured), or image classes (the five best as bars below), in the pixels of `image`.
         names: write the class names.
-        scores: write the scores, where there are some.
-        size: longer side of the picture to return, in pixels; None for the image's own.
-        opacity: of masks and class maps, 0 … 1.
-        skeleton: pairs of keypoint positions to join by lines.
-        remarks: for each object a word to write behind its name, or None; objects with a remark get a dashed outline.
-        scale: factor on the width of lines and the size of letters.
+        scores: write the scores, if there are any.
+        size: longer side of the returned image, in pixels; None for the size of `image`.
+        opacity: opacity of masks and class maps, in [0, 1].
+        skeleton: pairs of keypoint indices to connect by lines.
+        remarks: for each object a word to write after its name, or None; objects with a remark get a dashed outline.
+        scale: factor of line width and font size.
+
+    Returns:
+        A new RGB Pillow image.
 
     Raises:
-        InputError: the image cannot be read, or is of another size than the result belongs to; or there are several.
+        InputError: the image cannot be read, has another size than the result's image, or several results are given.
     """
     if isinstance(result, list):
-        raise InputError(f"draw takes the result of one image, not a list of {len(result)}; draw each on its own image")
+        raise InputError(f"draw takes the result of one image, not a list of {len(result)}; draw them one by one")
     picture = as_picture(image)
     own = (picture.height, picture.width)
     if result.image_size != own:
@@ -69,23 +73,23 @@ def draw(
 
 @singledispatch
 def drawn(result: Any, picture: Image.Image, style: Style) -> Image.Image:
-    """A result drawn on a picture of its image; `drawn.register` says how for a type of your own.
+    """Draw a result on its image; use `drawn.register` to add a function for another type.
 
     Args:
-        result: in pixels of the image.
-        picture: the image, perhaps smaller or larger; may be drawn on in place.
+        result: the result, in pixels of the original image.
+        picture: the image, possibly resized; may be modified in place.
         style: how to draw.
 
     Returns:
-        The picture, or a larger one with more below it.
+        The image, or a larger one with more below it.
 
     Raises:
-        InputError: nobody has said how to draw the type.
+        InputError: there is no function for the type.
     """
     name = type(result).__name__
     raise InputError(
-        f"there is no way to draw a {name} yet; register one with sightline.report.drawing.drawn.register, a function "
-        "(result, picture, style) → picture"
+        f"a {name} cannot be drawn; register a function (result, picture, style) → picture for it with "
+        "sightline.report.drawing.drawn.register"
     )
 
 
@@ -104,12 +108,12 @@ def draw_pair(
     target_remarks: Sequence[str | None] | None = None,
     prediction_remarks: Sequence[str | None] | None = None,
 ) -> Image.Image:
-    """The labels beside the prediction, each with a heading.
+    """Draw the labels beside the prediction, each with a title.
 
     Args:
         image, size, scale: as for `draw`.
-        target, prediction: what to draw at the left and at the right.
-        target_remarks, prediction_remarks: as `remarks` of `draw`, for either side.
+        target, prediction: what to draw on the left and on the right.
+        target_remarks, prediction_remarks: as `remarks` of `draw`, for each side.
     """
     left = draw(image, target, size=size, scale=scale, remarks=target_remarks)
     right = draw(image, prediction, size=size, scale=scale, remarks=prediction_remarks)
@@ -124,14 +128,14 @@ def contact_sheet(
     seed: int = 0,
     size: int = 260,
 ) -> Image.Image:
-    """A picture of samples with their labels, as they are or augmented, to look at before training.
+    """Draw samples with their labels, original or augmented, to inspect data before training.
 
     Args:
-        dataset: gives (image, target) by position; `name(i)` is written above each where it has one.
-        transform: `transform(image, target, generator)` as training uses it; None for the images as they are.
-        n: how many samples, drawn without repetition (all in order if the dataset has no more).
-        columns: how many in a row.
-        seed: of the choice of samples and of the transform.
+        dataset: a dataset of (image, target) pairs; if it has a method `name(i)`, the name is written above each image.
+        transform: `transform(image, target, generator)` as used by training; None for the original images.
+        n: number of samples, drawn without repetition (all in order if the dataset has no more).
+        columns: number of images per row.
+        seed: seed of the choice of samples and of the transform.
         size: longer side of each sample, in pixels.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The files of a run's folder that a report is made of, with all their entries as the report needs them."""
+"""Read the files of a run's folder that a report is made from, and check their entries."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _EVALUATION = {
 
 
 def read_evaluation(path: Path, report: TaskReport = PLAIN) -> dict[str, Any]:
-    """The numbers of an evaluation.json.
+    """Read the contents of an evaluation.json.
 
     Args:
         path: the file.
-        report: what the task's sections need of it; by default what every task's do.
+        report: the report of the task, which says what it needs; by default what all tasks need.
 
     Raises:
-        InputError: it cannot be read, or an entry is missing, of another type, or does not fit the others.
+        InputError: the file cannot be read, or an entry is missing, has another type, or does not fit the others.
     """
     values: dict[str, Any] = reading.read_json(path, dict)
     where = str(path)
@@ -57,7 +57,7 @@ def read_evaluation(path: Path, report: TaskReport = PLAIN) -> dict[str, Any]:
 
 
 def stored_task(folder: Path) -> str | None:
-    """The name of the task that a folder's evaluation.json is of; None where it does not say, or there is none.
+    """The name of the task in a folder's evaluation.json; None if there is no such entry or file.
 
     Raises:
         InputError: the file cannot be read.
@@ -68,13 +68,13 @@ def stored_task(folder: Path) -> str | None:
 
 
 def require_matrix(values: Mapping[str, Any], name: str, labels: str, where: str, at: str = "") -> None:
-    """Refuse a confusion matrix that has not as many rows and columns as there are labels for them.
+    """Check that a confusion matrix has as many rows and columns as there are names for them.
 
     Args:
-        values: holds both, or not the matrix.
-        name, labels: the entries' names.
+        values: a mapping that has both entries, or no matrix.
+        name, labels: the names of the two entries.
         where: the file, for the message.
-        at: what precedes the entries' names, for the message.
+        at: prefix of the entries' names, for the message.
     """
     matrix, names = values.get(name), values.get(labels)
     if not matrix:
@@ -89,10 +89,10 @@ def require_matrix(values: Mapping[str, Any], name: str, labels: str, where: str
 
 
 def read_rows(path: Path) -> list[dict[str, Any]] | None:
-    """The rows of a metrics.jsonl, one an epoch; None without the file.
+    """Read the rows of a metrics.jsonl, one per epoch; None if there is no such file.
 
     Raises:
-        InputError: a line is no JSON object of plain values.
+        InputError: a line is not a JSON object of plain values.
     """
     if not path.exists():
         return None

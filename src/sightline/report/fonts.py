@@ -1,7 +1,7 @@
-"""Fonts for letters of any script: the first font found that has them, and readable codes for what none has.
+"""Fonts for text in any script: the first font that has all characters, and codes for characters that none has.
 
-Latin-1 is drawn by Pillow's own font; Greek, Cyrillic and more by DejaVu Sans, which matplotlib brings; Chinese,
-Japanese, Korean and all others by a font that is installed on the machine, if one is.
+Latin-1 is drawn with Pillow's own font; Greek, Cyrillic and more with DejaVu Sans, which is part of matplotlib;
+Chinese, Japanese, Korean and all others with a font installed on the machine, if there is one.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ _PREFERRED = (
     *("arialuni", "arial unicode", "ipag", "ipaexg", "takao", "nanumgothic", "uming", "ukai", "notosans-regular"),
     *("notosans", "dejavusans", "freesans", "unifont"),
 )
-"""Beginnings of file names of fonts with many letters, the ones that look best first."""
+"""File name prefixes of fonts with many characters, the best-looking ones first."""
 _MOST = 400
-"""Installed fonts that are looked at."""
-_NOWHERE = "\U0010fffe"  # no character: its picture is that of a missing glyph
+"""Maximum number of installed fonts that are searched."""
+_NOWHERE = "\U0010fffe"  # not a character: drawn as the missing glyph
 
 
 def font_for(text: str, size: int) -> Font:
-    """The font that `text` is drawn with at a size in pixels: the first that has all its letters, or else most."""
+    """The font for `text` at a size in pixels: the first that has all its characters, or else most of them."""
     return _sized(_font_of("".join(sorted(set(text)))), size)
 
 
 def drawable(text: str) -> str:
-    """`text` as `font_for(text, …)` can draw it: letters that its font lacks become their codes, such as U+732B."""
+    """`text` as `font_for(text, …)` can draw it: missing characters become their codes, such as U+732B."""
     letters = "".join(sorted(set(text)))
     missing = set(_missing(_font_of(letters), letters))
     if not missing:
@@ -48,7 +48,7 @@ def drawable(text: str) -> str:
 
 @functools.lru_cache(maxsize=512)
 def _font_of(letters: str) -> str:
-    """The file of the first font that has all letters, or else of the one that has most; "" is Pillow's own."""
+    """The file of the first font that has all characters, or else most of them; "" is Pillow's own font."""
     best, fewest = "", len(letters) + 1
     for path in _candidates(letters):
         lacking = len(_missing(path, letters))
@@ -63,7 +63,7 @@ def _candidates(letters: str) -> Iterator[str]:
     yield ""
     if letters.isascii():
         return
-    plots = find_spec("matplotlib")  # its folder alone: importing it would cost a tenth of a second
+    plots = find_spec("matplotlib")  # only its folder is needed; importing it would take a tenth of a second
     for folder in (plots.submodule_search_locations or []) if plots else []:
         path = Path(folder) / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
         if path.is_file():
@@ -73,7 +73,7 @@ def _candidates(letters: str) -> Iterator[str]:
 
 @functools.lru_cache(maxsize=1)
 def _installed() -> tuple[str, ...]:
-    """Files of installed fonts, those with many letters first, upright ones of usual weight before others."""
+    """Files of installed fonts: those with many characters first, upright fonts of normal weight before others."""
     home = Path.home()
     folders: dict[str, list[str | Path]] = {
         "darwin": ["/System/Library/Fonts", "/Library/Fonts", home / "Library/Fonts"],
@@ -103,7 +103,7 @@ def _sized(path: str, size: int) -> Font:
 
 
 def _missing(path: str, letters: str) -> list[str]:
-    """Which of the letters a font draws as it draws what it does not have."""
+    """The characters that a font draws as its missing glyph."""
     return [letter for letter in letters if letter != " " and not _has(path, letter)]
 
 
@@ -116,7 +116,7 @@ def _has(path: str, letter: str) -> bool:
         return True
     try:
         return _picture(path, letter) != _picture(path, _NOWHERE)
-    except (OSError, ValueError):  # a file that is no font after all
+    except (OSError, ValueError):  # not a font file
         return False
 
 

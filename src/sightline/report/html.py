@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that needs nothing else, on a phone, in the dark, or on paper."""
+"""The report of a run: a single self-contained HTML file for screens of any size, dark mode and print."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from sightline.models.model import Model, as_model
 from sightline.report import sections
 from sightline.report.base import TaskReport
 from sightline.report.files import EVALUATION_FILE, PLAIN, read_evaluation, read_rows
+from sightline.report.gallery import gallery
 from sightline.report.page import Section, esc, page, pairs, sentence
-from sightline.report.wall import wall
 from sightline.runtime import reading
 from sightline.runtime.entries import require_entries
 
 
 @dataclass(frozen=True)
 class _Facts:
-    """What is known of a run; each may be missing."""
+    """What is known of a run; each entry may be missing."""
 
     rows: Sequence[Mapping[str, Any]] | None
     result: Mapping[str, Any] | None
@@ -47,22 +47,22 @@ def write_report(
     title: str | None = None,
     task_report: TaskReport = PLAIN,
 ) -> Path:
-    """Write `report.html` into the folder of a run; an older one is replaced.
+    """Write `report.html` to the folder of a run; an existing one is replaced.
 
-    What is not given is read from the folder: evaluation.json, recipe.yaml, environment.json, metrics.jsonl. What is
-    not there either is said to be missing.
+    Arguments that are not given are read from the folder: evaluation.json, recipe.yaml, environment.json,
+    metrics.jsonl. The report says which of them are missing.
 
     Args:
-        folder: of the run; made if it is not there.
-        result: an evaluation, or its dictionary. Its predictions are needed for the wall.
-        data: the dataset evaluated on, for the wall's images.
+        folder: the run's folder; created if it does not exist.
+        result: an evaluation, or its dictionary. The gallery needs its predictions.
+        data: the dataset that was evaluated, for the images of the gallery.
         recipe: a dataclass or a mapping.
-        environment: versions, device and the like.
+        environment: versions, device and similar facts.
         metrics: one row per epoch.
-        model: for its name and size.
-        title: heading; by default the folder's name.
-        task_report: the task's sections and pictures; by default all numbers, and labels beside predictions. (The
-            tasks' own are chosen by `sightline.write_report`.)
+        model: the model, for its name and size.
+        title: title of the page; by default the folder's name.
+        task_report: the task's sections and drawings; by default all metrics, and labels beside predictions.
+            (`sightline.write_report` chooses that of the task.)
 
     Returns:
         The path of the report.
@@ -88,14 +88,14 @@ def write_report(
     makers: tuple[tuple[str, str, Callable[[], str]], ...] = (
         *((part.key, part.heading, partial(part.make, facts.result)) for part in task_report.parts()),
         ("training", "Training", lambda: sections.training(facts.rows, task_report.lower_is_better, _keep(facts))),
-        ("wall", "Predictions beside labels", lambda: wall(facts.live, facts.data, task_report)),
+        ("gallery", "Predictions beside labels", lambda: gallery(facts.live, facts.data, task_report)),
         ("run", "Data and model", lambda: pairs(_run_of(facts))),
-        ("recipe", "Recipe", lambda: _listed(_own(facts.recipe), "The recipe is not known: there is no recipe.yaml.")),
+        ("recipe", "Recipe", lambda: _listed(_own(facts.recipe), "The recipe is unknown: there is no recipe.yaml.")),
         ("environment", "Environment", lambda: _listed(_own(facts.environment), "There is no environment.json.")),
     )
-    told = {"training": facts.rows, "recipe": facts.recipe, "environment": facts.environment}
+    known = {"training": facts.rows, "recipe": facts.recipe, "environment": facts.environment}
     alone = facts.result is not None and not facts.rows and not facts.recipe  # an evaluation outside a run
-    left_out = {key for key, value in told.items() if alone and not value}
+    left_out = {key for key, value in known.items() if alone and not value}
     if not _run_of(facts):
         left_out.add("run")
     parts = []
@@ -106,9 +106,9 @@ def write_report(
             parts.append(Section(key, heading, make()))
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             if live is not None or isinstance(error, InputError):
-                raise  # what is at hand is not from a file
+                raise  # the error does not come from a file
             raise InputError(
-                f"the section {heading!r} cannot be made of the files in {folder} ({type(error).__name__}: {error}); "
+                f"the section {heading!r} cannot be made from the files in {folder} ({type(error).__name__}: {error}); "
                 "evaluate the run again (sightline evaluate)"
             ) from error
     text = page(title or folder.resolve().name, _lead(facts), parts)
@@ -118,7 +118,7 @@ def write_report(
         path.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise InputError(
-            f"the report {path} cannot be written ({error.strerror}); give a folder you may write to"
+            f"the report {path} cannot be written ({error.strerror}); choose a folder that you can write to"
         ) from None
     return path
 
@@ -146,7 +146,7 @@ def _keep(facts: _Facts) -> str:
 
 
 def _run_of(facts: _Facts) -> dict[str, Any]:
-    """What was trained on what, as recipe.yaml and environment.json both hold it; {} where neither does."""
+    """The model and data of the run, from recipe.yaml or environment.json; {} if neither has them."""
     for source in (facts.recipe, facts.environment):
         run = (source or {}).get("run")
         if isinstance(run, Mapping):
@@ -157,7 +157,7 @@ def _run_of(facts: _Facts) -> dict[str, Any]:
 
 
 def _own(values: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The entries of a file without those that have a section of their own; commands as they are typed."""
+    """The entries of a file, except those with a section of their own; commands are joined to command lines."""
     if values is None:
         return None
     own = {key: value for key, value in values.items() if key != "run"}
@@ -185,7 +185,7 @@ def _stored(folder: Path, task_report: TaskReport) -> Mapping[str, Any] | None:
 
 
 def shown_before(folder: Path, task_report: TaskReport = PLAIN) -> dict[str, Any] | None:
-    """Which images a run's report shows: "data", "split" and their number; None where it has none."""
+    """Which images a run's report shows: "data", "split" and their number; None if there is no report."""
     stored = _stored(folder, task_report)
     if stored is None or not (folder / "report.html").is_file():
         return None

@@ -1,4 +1,4 @@
-"""The look of a report, and the few kinds of element it is made of. Everything given as text is escaped."""
+"""The style of a report, and its HTML elements. All text arguments are escaped."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: `body` is HTML."""
+    """A section of the page; `body` is HTML."""
 
     key: str
     title: str
@@ -22,24 +22,24 @@ class Section:
 
 
 def esc(value: Any) -> str:
-    """Text as it may stand in HTML."""
+    """Escape text for HTML."""
     return html.escape(str(value))
 
 
 def number(value: float | None, why: str | None = None) -> str:
-    """Three digits, or n/a with its reason on hovering."""
+    """Three decimals, or n/a with the reason as a tooltip."""
     if value is None:
         return f'<abbr title="{esc(why)}">n/a</abbr>' if why else "n/a"
     return f"{value:.3f}"
 
 
 def sentence(text: str) -> str:
-    """What stands where a section has nothing to show."""
+    """A sentence shown by a section that has no content."""
     return f'<p class="none">{esc(text)}</p>'
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
-    """A table; cells are HTML already. The first `left` columns are aligned left, the rest are numbers."""
+    """A table; cells are HTML. The first `left` columns are left-aligned, the others are numbers."""
 
     def cells(row: Sequence[str], tag: str) -> str:
         return "".join(f"<{tag}{' class=l' if i < left else ''}>{cell}</{tag}>" for i, cell in enumerate(row))
@@ -49,7 +49,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) ->
 
 
 def pairs(values: Mapping[str, Any]) -> str:
-    """Names with values, nested mappings flattened."""
+    """Names with values; nested mappings are flattened."""
 
     def flat(prefix: str, part: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
         for key, value in part.items():
@@ -68,19 +68,19 @@ def pairs(values: Mapping[str, Any]) -> str:
 
 
 def bar(share: float | None, colour: str = "var(--accent)") -> str:
-    """A horizontal bar of a share in 0 … 1."""
+    """A horizontal bar for a fraction in [0, 1]."""
     if share is None:
         return '<span class="bar"></span>'
     return f'<span class="bar"><i style="width:{100 * min(max(share, 0), 1):.1f}%;background:{colour}"></i></span>'
 
 
 def more(summary: str, body: str) -> str:
-    """A part that is folded away."""
+    """A collapsed section."""
     return f"<details><summary>{esc(summary)}</summary>{body}</details>"
 
 
 def picture(image: Image.Image, text: str, quality: int = 84) -> str:
-    """An image inside the page, as JPEG."""
+    """An image embedded in the page as JPEG."""
     out = io.BytesIO()
     image.save(out, "JPEG", quality=quality, optimize=True)
     data = base64.b64encode(out.getvalue()).decode("ascii")
@@ -150,7 +150,7 @@ overflow:hidden}
 .matrix td,.matrix th{border:1px solid var(--line);text-align:center;padding:.3rem .5rem;min-width:2.6rem}
 .matrix th.side{text-align:right}
 .matrix .zero{color:var(--line)}
-.wall{display:grid;gap:1.1rem;grid-template-columns:repeat(auto-fill,minmax(min(100%,430px),1fr))}
+.gallery{display:grid;gap:1.1rem;grid-template-columns:repeat(auto-fill,minmax(min(100%,430px),1fr))}
 figure{margin:0;min-width:0}
 .pair{display:grid;gap:.4rem;grid-template-columns:1fr 1fr}
 .pair small{color:var(--soft)}

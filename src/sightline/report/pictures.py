@@ -1,4 +1,4 @@
-"""Whatever a user has for an image, as an RGB picture to draw on."""
+"""Convert any kind of image to an RGB image to draw on."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ PictureLike = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
 
 
 def as_picture(image: PictureLike, stretch: bool | None = None) -> Image.Image:
-    """A new RGB picture of `image`; the image itself is left alone.
+    """Return a new RGB image; `image` itself is not modified.
 
-    Of two channels the first is shown as grey, of more than three the first three. Floats are in [0, 1]; other ranges
-    and 16-bit values are stretched between their 0.5th and 99.5th percentile, for most 16-bit images use a small part
-    of their range and would look black.
+    Of two channels the first is shown as grey, of more than three the first three. Floats are expected in [0, 1]. Other
+    ranges and 16-bit values are stretched between their 0.5th and 99.5th percentiles, because most 16-bit images use a
+    small part of their range and would look black.
 
     Args:
         image: see `PictureLike`. EXIF orientation is applied.
-        stretch: True to stretch in any case, False never; None as said above.
+        stretch: True always stretches, False never; None as described above.
 
     Raises:
-        InputError: the file cannot be read, or the array has no image's shape.
+        InputError: the file cannot be read, or the array does not have the shape of an image.
     """
     if isinstance(image, str | os.PathLike):
         from sightline.data.images import read_image
 
         tensor = read_image(image, channels=None, full_scale=65535)  # stretched below
-        # The reader gives floats for files of more than 8 bits only.
+        # The reader returns floats only for files of more than 8 bits.
         return _shown(tensor.numpy(), tensor.is_floating_point() if stretch is None else stretch)
     if isinstance(image, Image.Image):
         from sightline.data.images import from_pil
@@ -45,7 +45,7 @@ def as_picture(image: PictureLike, stretch: bool | None = None) -> Image.Image:
         array = (tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor).numpy()
         return _shown(_channels_first(array, "tensor [C, H, W]"), stretch)
     if isinstance(image, np.ndarray):
-        # As in NumPy files: the shorter of the first and the last axis holds the channels.
+        # As in NumPy files: the shorter of the first and the last axis is that of the channels.
         last = image.ndim == 3 and image.shape[0] >= image.shape[2]
         return _shown(_channels_first(image.transpose(2, 0, 1) if last else image, "array [H, W, C]"), stretch)
     raise InputError(
@@ -54,7 +54,7 @@ def as_picture(image: PictureLike, stretch: bool | None = None) -> Image.Image:
 
 
 def scaled_to(picture: Image.Image, size: int | None) -> Image.Image:
-    """The picture with its longer side of `size` pixels; small ones are enlarged without blurring."""
+    """Resize an image so that its longer side has `size` pixels; small images are enlarged without blurring."""
     if size is None or max(picture.size) == size:
         return picture
     factor = size / max(picture.size)
@@ -72,7 +72,7 @@ def _channels_first(array: np.ndarray, wanted: str) -> np.ndarray:
 
 
 def _shown(array: np.ndarray, stretch: bool | None) -> Image.Image:
-    """[C, H, W] of any type as RGB."""
+    """Convert [C, H, W] of any type to RGB."""
     channels = array[:3] if len(array) >= 3 else array[:1]
     if channels.dtype == bool:
         channels = channels.astype(np.uint8) * 255

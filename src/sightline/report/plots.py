@@ -1,6 +1,6 @@
-"""Curves of a run and of an evaluation, as matplotlib figures and as SVG that takes on the page's colours.
+"""Plots of a run and of an evaluation, as matplotlib figures and as SVG that uses the page's colours.
 
-Figures are made by matplotlib's object interface, so nothing of a program's own plots is touched.
+Figures are created with matplotlib's object interface, so that the plots of a user's program are not affected.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _INK, _FAINT = "#1a2b3c", "#c4b5a6"
-"""Stand-ins that `inline_svg` replaces by the page's colours; in a saved figure they are a dark and a light tone."""
+"""Placeholders that `inline_svg` replaces by the page's colours; in a saved figure they are dark and light."""
 _LINES = 12
-"""How many classes' curves are drawn in colour; of more, the best and the worst are."""
+"""Number of classes whose curves are coloured; of more classes, the best and the worst are."""
 
 
 def training_curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
-    """Figures by title of what a run's rows hold: losses, validation metrics, learning rate.
+    """Plot the rows of a run: losses, validation metrics, learning rate; returns figures by title.
 
     Args:
-        rows: one per epoch, as in metrics.jsonl: "epoch", "lr", "train/…", "val/…"; None where not available. Of the
-            validation metrics the first eight are drawn.
+        rows: one per epoch, as in metrics.jsonl: "epoch", "lr", "train/…", "val/…"; None if not available. The first
+            eight validation metrics are plotted.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -68,7 +68,7 @@ def training_curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         epochs = [float(row.get("epoch", position + 1)) for position, row in enumerate(rows)]
-        if min(epochs) == max(epochs):  # a tick at the only epoch, none at fractions of it
+        if min(epochs) == max(epochs):  # a single epoch: one tick, without fractions
             axes.set_xlim(epochs[0] - 0.9, epochs[0] + 0.9)
         if title == "Validation" and all(value <= 1 for name in names for value in _values(rows, name)[1]):
             axes.set_ylim(0, 1.02)
@@ -84,7 +84,7 @@ def training_curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
 
 
 def closed_from(rows: Sequence[Mapping[str, Any]]) -> int | None:
-    """The first epoch whose augmentation no longer combined images, where others before did."""
+    """The first epoch whose augmentation no longer combined images, if that of earlier epochs did."""
     marks = [(row.get("epoch"), row.get("closed")) for row in rows]
     first = next((epoch for epoch, mark in marks if mark == 1), None)
     return first if isinstance(first, int) and any(mark == 0 for _, mark in marks) else None
@@ -93,11 +93,11 @@ def closed_from(rows: Sequence[Mapping[str, Any]]) -> int | None:
 def precision_recall_curves(
     curves: Mapping[str, Mapping[str, Sequence[float]]], class_ids: Mapping[str, int]
 ) -> Figure:
-    """Precision against recall of the classes at IoU 0.50; of many classes the best, the worst, and the mean.
+    """Plot precision against recall of each class at IoU 0.50; of many classes the best, the worst, and the mean.
 
     Args:
         curves: by class name: "recall" and "precision", of equal length.
-        class_ids: by class name, for the colours.
+        class_ids: class ids by name, for the colours.
     """
     figure, axes = _figure(6.4, 4.2)
     area = {name: float(np.mean(curve["precision"])) for name, curve in curves.items()}
@@ -125,10 +125,10 @@ def precision_recall_curves(
 
 
 def recall_by_overlap(recall: Mapping[str, Mapping[str, float]]) -> Figure:
-    """Recall of proposals against the overlap asked for, a line for each number of proposals.
+    """Plot recall of proposals against the IoU threshold, one line per number of proposals.
 
     Args:
-        recall: by number of proposals, by IoU ("0.50" …), the part of the objects found.
+        recall: the fraction of objects found, by number of proposals and by IoU ("0.50", …).
     """
     figure, axes = _figure(6.4, 3.6)
     for position, (count, row) in enumerate(recall.items()):
@@ -143,11 +143,11 @@ def recall_by_overlap(recall: Mapping[str, Mapping[str, float]]) -> Figure:
 
 
 def recall_by_number(recall: Mapping[str, Mapping[str, float]], overlaps: Sequence[str]) -> Figure:
-    """Recall of proposals against their number, a line for each of some overlaps, and their mean.
+    """Plot recall of proposals against their number, one line per IoU threshold, and the mean.
 
     Args:
         recall: as for `recall_by_overlap`.
-        overlaps: the IoUs to draw.
+        overlaps: the IoU thresholds to plot.
     """
     figure, axes = _figure(6.4, 3.6)
     counts = [int(count) for count in recall]
@@ -167,10 +167,10 @@ def recall_by_number(recall: Mapping[str, Mapping[str, float]], overlaps: Sequen
 
 
 def reliability_diagram(bins: Sequence[Mapping[str, Any]]) -> Figure:
-    """Accuracy against confidence: where the bars end on the diagonal, a score is the share of answers that are right.
+    """Plot accuracy against confidence; for a calibrated model the bars end on the diagonal.
 
     Args:
-        bins: of confidence: "from", "to", and of the images in it the mean "confidence" and "accuracy", or None.
+        bins: bins of confidence: "from", "to", and the mean "confidence" and "accuracy" of the images in it, or None.
     """
     figure, axes = _figure(5.2, 4.2)
     axes.plot([0, 1], [0, 1], color=_INK, linewidth=1, linestyle="--", label="perfect")
@@ -187,7 +187,7 @@ def reliability_diagram(bins: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def confidence_histogram(bins: Sequence[Mapping[str, Any]]) -> Figure:
-    """How many images have which confidence.
+    """Plot the number of images by confidence.
 
     Args:
         bins: as for `reliability_diagram`, with "images".
@@ -213,19 +213,19 @@ def _bars(axes: Axes, bins: Sequence[Mapping[str, Any]], heights: Sequence[float
 def confusion_picture(
     matrix: Sequence[Sequence[int]] | np.ndarray, labels: Sequence[str], totals: Sequence[int] | None = None
 ) -> Figure:
-    """A confusion matrix as a heat map, each row in parts of its label's objects (colours by square root).
+    """Plot a confusion matrix as a heat map; each row is divided by its total (colours by square root).
 
     Args:
         matrix: [K + 1, K + 1] counts, rows the labels' class, columns the predicted one, background last.
         labels: names of the rows and columns.
-        totals: what each row is divided by; its sum by default.
+        totals: the divisor of each row; by default its sum.
     """
     counts = np.asarray(matrix, dtype=float)
     whole = counts.sum(1) if totals is None else np.asarray(totals, dtype=float)
     shares = counts / np.maximum(whole, 1)[:, None]
     figure, axes = _figure(7.2, 6.6)
     axes.grid(False)
-    # The square root lets rare mistakes be seen beside the diagonal.
+    # The square root makes rare confusions visible next to the diagonal.
     axes.imshow(np.ma.masked_equal(np.sqrt(shares), 0), cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
     size = 8 if len(labels) <= 30 else 6.5
     step = -(-len(labels) // 45)
@@ -239,11 +239,11 @@ def confusion_picture(
 
 
 def inline_svg(figure: Figure, title: str) -> str:
-    """The figure as an SVG element for an HTML page: no links, text in the page's font and colours.
+    """Convert a figure to an SVG element for an HTML page: no links, text in the page's font and colours.
 
     Args:
-        figure: made by a function of this module.
-        title: a short name that is read out in place of the picture; also makes its inner ids distinct.
+        figure: created by a function of this module.
+        title: a short title for screen readers; it also makes the ids in the SVG unique.
     """
     import html
     import warnings
@@ -254,7 +254,7 @@ def inline_svg(figure: Figure, title: str) -> str:
     out = io.StringIO()
     FigureCanvasSVG(figure)
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": title}), warnings.catch_warnings():
-        # The browser draws the letters: what matplotlib's own font lacks does not matter.
+        # The browser draws the text, so missing glyphs of matplotlib's font do not matter.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         figure.savefig(
             out, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
@@ -275,11 +275,11 @@ def inline_svg(figure: Figure, title: str) -> str:
 
 
 def _plain(name: str) -> str:
-    return name.replace("$", r"\$")  # two dollars would make a formula
+    return name.replace("$", r"\$")  # two dollar signs would start a formula
 
 
 def _values(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[list[float], list[float]]:
-    """Epochs and values of a column where it has a number."""
+    """Epochs and values of a column, where it has a number."""
     pairs = [
         (float(row.get("epoch", position + 1)), float(row[name]))
         for position, row in enumerate(rows)
@@ -306,7 +306,7 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def _legend(axes: Axes, title: str | None = None) -> None:
-    """Beside the curves, never over them."""
+    """Add a legend beside the curves, never over them."""
     place: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
     legend = axes.legend(frameon=False, fontsize=8.5, labelcolor=_INK, title=title, title_fontsize=8.5, **place)
     legend.get_title().set_color(_INK)

@@ -1,4 +1,4 @@
-"""What a report shows of proposals: recall by overlap and by number, each class, and objects that were missed."""
+"""The report of proposals: recall by IoU threshold and by number, metrics of each class, gallery."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from sightline.evaluation.proposals import COUNTS
 from sightline.ops.boxes import box_iou
 from sightline.report import plots, sections
-from sightline.report.base import Evaluation, Part, Shown, TaskReport
+from sightline.report.base import Evaluation, GalleryImage, Part, TaskReport
 from sightline.report.colours import class_colour, css
 from sightline.report.drawing import draw
 from sightline.report.page import bar, number, sentence, table
@@ -21,23 +21,23 @@ from sightline.words import counted
 
 _OVERLAPS = ("0.50", "0.70", "0.90")
 _FOUND = 0.5 - 1e-12
-"""IoU from which an object is found."""
-_NO_RECALL = "There are no curves: they were not stored, or there are no objects in these labels."
+"""Minimum IoU for an object to count as found."""
+_NO_RECALL = "There are no curves: they were not saved, or there are no objects in these labels."
 
 
 class ProposalReport(TaskReport):
-    """Boxes that may hold an object, whatever its class."""
+    """The report of proposals: boxes that may contain an object of any class."""
 
-    meanings = {
-        f"recall50@{n}": f"share of the objects found at IoU 0.50 by the best {n} proposals" for n in COUNTS
-    } | {f"AR@{n}": f"share found by the best {n} proposals, mean over IoU 0.50 to 0.95" for n in COUNTS}
+    meanings = {f"recall50@{n}": f"fraction of objects found at IoU 0.50 by the best {n} proposals" for n in COUNTS} | {
+        f"AR@{n}": f"fraction found by the best {n} proposals, mean over IoU 0.50 to 0.95" for n in COUNTS
+    }
     entries = {**dict.fromkeys(("objects?", "detections?"), int), "recall?": {str: {str: NUMBER}}}
     class_entries = {"objects": int}
 
     def parts(self) -> tuple[Part, ...]:
         return (
-            self.numbers,
-            Part("recall-overlap", "Recall by overlap", by_overlap),
+            self.metrics,
+            Part("recall-overlap", "Recall by IoU threshold", by_overlap),
             Part("recall-number", "Recall by number of proposals", by_number),
             Part("classes", "Classes", classes),
         )
@@ -56,16 +56,16 @@ class ProposalReport(TaskReport):
 
     def explain(self, result: Any) -> str:
         return (
-            f"Beside the labels is for each object the one of the image's best {result.ranked_at} proposals that "
-            "overlaps it most, with their IoU. Dashed are objects that are missed: no proposal overlaps them by 0.50."
+            f"Beside the labels, each object has that one of the image's best {result.ranked_at} proposals with the "
+            "largest IoU, which is shown. Missed objects are dashed: no proposal has an IoU of at least 0.50."
         )
 
     def best_first(self, result: Any, worst_first: Sequence[int]) -> Sequence[int]:
-        """Where there is no object nothing is good."""
+        """Images without objects are left out."""
         return [i for i in worst_first if not math.isnan(result.image_recall[i])][::-1]
 
-    def show(self, result: Any, position: int, image: Any, size: int) -> Shown:
-        """The labels, and the proposal nearest to each object."""
+    def show(self, result: Any, position: int, image: Any, size: int) -> GalleryImage:
+        """Draw the labels, and the best proposal of each object."""
         target = result.targets[position].to("cpu")
         boxes = result.predictions[position].boxes.cpu()[: result.ranked_at]
         nearest = torch.zeros(len(target), dtype=torch.int64)
@@ -74,9 +74,7 @@ class ProposalReport(TaskReport):
             overlap, nearest = box_iou(target.boxes, boxes).max(1)
         crowd = target.crowd if "crowd" in target else torch.zeros(len(target), dtype=torch.bool)
         missed = (overlap < _FOUND) & ~crowd
-        remarks = [
-            "missed" if gone else "not counted" if many else None for gone, many in zip(missed, crowd, strict=True)
-        ]
+        remarks = ["missed" if gone else "ignored" if many else None for gone, many in zip(missed, crowd, strict=True)]
         there = (overlap > 0) & ~crowd
         fields: dict[str, Any] = {"boxes": boxes[nearest[there]], "scores": overlap[there]}
         if "labels" in target:
@@ -89,13 +87,15 @@ class ProposalReport(TaskReport):
         ]
         objects = int((~crowd).sum())
         if not objects:
-            return Shown(pictures, "· no object counts")
+            return GalleryImage(pictures, "· no object counts")
         words = f"· {objects - int(missed.sum())} of {counted(objects, 'object')} found · mean IoU "
-        return Shown(pictures, words + f"{float(overlap[~crowd].mean()):.2f} · {counted(len(boxes), 'proposal')}")
+        return GalleryImage(
+            pictures, words + f"{float(overlap[~crowd].mean()):.2f} · {counted(len(boxes), 'proposal')}"
+        )
 
 
 def by_overlap(result: Evaluation | None) -> str:
-    """Curves for each number of proposals, and the same in numbers."""
+    """Curves and a table for each number of proposals."""
     if result is None:
         return sentence(sections.NOT_EVALUATED)
     if not result.get("recall"):
@@ -106,14 +106,14 @@ def by_overlap(result: Evaluation | None) -> str:
     ]
     heads = ("proposals", *(f"IoU {overlap}" for overlap in _OVERLAPS), "average recall")
     return (
-        '<p class="soft">The share of the objects that a proposal overlaps by at least this IoU.</p>'
+        '<p class="soft">The fraction of objects that a proposal overlaps with at least this IoU.</p>'
         + plots.inline_svg(plots.recall_by_overlap(result["recall"]), "Recall by overlap")
         + table(heads, rows)
     )
 
 
 def by_number(result: Evaluation | None) -> str:
-    """Curves for some overlaps."""
+    """Curves for several IoU thresholds."""
     if result is None:
         return sentence(sections.NOT_EVALUATED)
     if not result.get("recall"):
@@ -121,17 +121,17 @@ def by_number(result: Evaluation | None) -> str:
     drawn = [overlap for overlap in _OVERLAPS if all(overlap in row for row in result["recall"].values())]
     figure = plots.recall_by_number(result["recall"], drawn)
     return (
-        '<p class="soft">The share of the objects found by the best proposals of each image, by their number.</p>'
+        '<p class="soft">The fraction of objects found by the best proposals of each image, by their number.</p>'
         + plots.inline_svg(figure, "Recall by number of proposals")
     )
 
 
 def classes(result: Evaluation | None) -> str:
-    """A row for each class, the one found best first."""
+    """One row per class, by falling recall."""
     if result is None:
         return sentence(sections.NOT_EVALUATED)
     if not result.get("per_class"):
-        return sentence("There are no numbers of single classes.")
+        return sentence("There are no metrics of single classes.")
     reasons, ids = result.get("reasons", {}), sections.ids_of(result)
     columns = [name for name in next(iter(result["per_class"].values())) if name != "objects"]
     rows = [

@@ -1,4 +1,4 @@
-"""Sections that every task's report has, each from plain values; what a section lacks it says in a sentence."""
+"""Sections of every task's report, made from plain values; a section without content says so in a sentence."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from sightline.words import counted
 NOTHING: Mapping[str, str] = {}
 NOT_EVALUATED = "This run has not been evaluated: there is no evaluation.json in the folder."
 ROWS = 30
-"""Rows of a long table that are shown before the rest is folded away."""
+"""Number of rows of a long table that are shown; the others are collapsed."""
 MATRIX = 16
-"""Most classes for which the confusion matrix is a table with numbers; of more it is a picture."""
+"""Maximum number of classes for which the confusion matrix is a table; for more it is a plot."""
 
 
 def training(
     rows: Sequence[Mapping[str, Any]] | None, lower_is_better: Collection[str] = (), keep: str = "auto"
 ) -> str:
-    """Curves of the epochs, and which was the best.
+    """Plots of the epochs, and which one is the best.
 
     Args:
         rows: one per epoch, as in metrics.jsonl.
-        lower_is_better: names of validation metrics of which less is better.
-        keep: the recipe's, by which the best epoch was chosen.
+        lower_is_better: names of validation metrics for which lower is better.
+        keep: the recipe's setting by which the best epoch was chosen.
     """
     if not rows:
         return sentence("No epochs are recorded: there is no metrics.jsonl in the folder, or it is empty.")
@@ -45,7 +45,7 @@ def training(
     columns = {column: there.get(column) for row in rows for column in row}
     try:
         name = choose_metric(columns, keep)
-    except InputError:  # no epoch had it
+    except InputError:  # no epoch has this metric
         name = choose_metric(columns, "auto")
     scored = [row for row in rows if isinstance(row.get(name), int | float)]
     if scored:
@@ -56,38 +56,38 @@ def training(
         ""
         if closed is None
         else (
-            f'<p class="soft">From epoch {closed} on (the dashed line) the augmentation no longer combines images, so '
-            "the training loss is that of other images: a jump there is no fault.</p>"
+            f'<p class="soft">From epoch {closed} on (dashed line) augmentation no longer combines images. The '
+            "training loss may jump there, because it is that of other images.</p>"
         )
     )
     return f'<p class="soft">{esc(" · ".join(facts))}</p><div class="grid">{drawn}</div>{marked}'
 
 
-def numbers(
+def metrics(
     result: Mapping[str, Any] | None,
     cards: Sequence[str] = (),
     meanings: Mapping[str, str] = NOTHING,
     counts: Sequence[str] = (),
     words: str = "",
 ) -> str:
-    """Headline cards, one sentence in words, and all numbers with protocol and reason.
+    """Cards of the headline metrics, one sentence, and all metrics with protocol and reason.
 
     Args:
-        result: an evaluation's dictionary.
-        cards: metrics shown in large figures; by default the first six.
-        meanings: for each metric, what it says.
-        counts: what was compared beside the images, such as "25 objects".
-        words: the most important numbers as a sentence.
+        result: the dictionary of an evaluation.
+        cards: metrics shown in large type; by default the first six.
+        meanings: the meaning of each metric.
+        counts: what was compared besides the images, such as "25 objects".
+        words: the most important metrics as a sentence.
     """
     if result is None:
         return sentence(NOT_EVALUATED)
-    metrics, reasons, protocols = result["metrics"], result.get("reasons", {}), result.get("protocols", {})
+    values, reasons, protocols = result["metrics"], result.get("reasons", {}), result.get("protocols", {})
     intervals = result.get("intervals") or {}
     shown = ""
-    for name in cards or list(metrics)[:6]:
+    for name in cards or list(values)[:6]:
         protocol = protocols.get(name, result.get("protocol", ""))
         below = f"95 % interval {_between(intervals[name])}" if name in intervals else protocol
-        value = number(metrics[name], reasons.get(name))
+        value = number(values[name], reasons.get(name))
         title = esc(re.sub("[_/]", " ", name))
         shown += f'<div class="card"><span>{title}</span><b>{value}</b><small>{esc(below)}</small></div>'
     facts = ", ".join((counted(result["images"]) if isinstance(result.get("images"), int) else "? images", *counts))
@@ -104,23 +104,23 @@ def numbers(
             *([esc(_between(intervals.get(name)))] if intervals else []),
             f'<span class="text">{esc(reasons.get(name) or meanings.get(name, ""))}</span>',
         )
-        for name, value in metrics.items()
+        for name, value in values.items()
     ]
-    everything = more("All numbers", table(heads, rows, left=2))
+    everything = more("All metrics", table(heads, rows, left=2))
     return f'<div class="cards">{shown}</div><p>{esc(words)}</p><p class="soft">{esc(facts)}</p>{notes}{everything}'
 
 
 def _between(interval: Sequence[float] | None) -> str:
-    """A confidence interval in words; empty for None."""
+    """A confidence interval as text; empty for None."""
     return "" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
 
 
 def classes(result: Mapping[str, Any] | None) -> str:
-    """Whatever numbers there are of single classes, in the classes' order."""
+    """All metrics of single classes, in the order of the classes."""
     if result is None:
         return sentence(NOT_EVALUATED)
     if not result.get("per_class"):
-        return sentence("There are no numbers of single classes.")
+        return sentence("There are no metrics of single classes.")
     reasons, ids = result.get("reasons", {}), ids_of(result)
     columns = list(dict.fromkeys(name for row in result["per_class"].values() for name in row))
     rows = [
@@ -135,22 +135,22 @@ def _value(value: Any, why: str | None) -> str:
 
 
 def ranked(result: Mapping[str, Any], metric: str) -> list[tuple[str, Mapping[str, Any]]]:
-    """The classes with their numbers, by falling `metric`; those without it last."""
+    """The classes with their metrics, by falling `metric`; those without it last."""
     return sorted(result["per_class"].items(), key=lambda row: (row[1][metric] is None, -(row[1][metric] or 0)))
 
 
 def ids_of(result: Mapping[str, Any]) -> dict[str, int]:
-    """The ids of an evaluation's classes by name, for their colours."""
+    """The class ids of an evaluation by name, for their colours."""
     return {name: position for position, name in enumerate(result.get("classes", ()))}
 
 
 def class_name(name: str, ids: Mapping[str, int]) -> str:
-    """A class's name behind a dot of its colour, as HTML."""
+    """A class name after a dot of its colour, as HTML."""
     return f'<i class="dot" style="background:{css(class_colour(ids.get(name, 0)))}"></i>{esc(name)}'
 
 
 def folded(heads: Sequence[str], rows: Sequence[Sequence[str]], left: int = 2) -> str:
-    """A table of classes, of which those beyond `ROWS` are folded away."""
+    """A table of classes; rows beyond `ROWS` are collapsed."""
     shown = table(heads, rows[:ROWS], left=left)
     if len(rows) > ROWS:
         shown += more(f"{len(rows) - ROWS} more classes", table(heads, rows[ROWS:], left=left))
@@ -158,17 +158,17 @@ def folded(heads: Sequence[str], rows: Sequence[Sequence[str]], left: int = 2) -
 
 
 def mistakes(rows: Sequence[tuple[str, str, str]], heads: Sequence[str], none: str) -> str:
-    """The most frequent mistakes as a table: (label, predicted, how often); the sentence `none` where there is none."""
+    """The most frequent confusions as a table: (label, prediction, count); the sentence `none` if there are none."""
     if not rows:
         return sentence(none)
     most = table(heads, [tuple(map(esc, row)) for row in rows], left=2)
-    return f'<h3>Most frequent mistakes</h3><div class="narrow">{most}</div>'
+    return f'<h3>Most frequent confusions</h3><div class="narrow">{most}</div>'
 
 
 def matrix(
     counts: Sequence[Sequence[int]], labels: Sequence[str], percent: bool = False, totals: Sequence[int] | None = None
 ) -> str:
-    """A confusion matrix as a table with numbers, or with each row's shares in percent of its sum, or of `totals`."""
+    """A confusion matrix as a table of counts, or with each row in percent of its sum or of `totals`."""
 
     def cell(count: int, total: int) -> str:
         if not count:

@@ -1,4 +1,4 @@
-"""What a report shows of a segmenter: IoU by class, pixels taken for others, and where an image is wrong."""
+"""The report of semantic segmentation: IoU by class, confusion, gallery with wrong pixels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 
 from sightline.evaluation.segmentation import BAND, SEGMENTATION_METRICS, edges_of, near
 from sightline.report import plots, sections
-from sightline.report.base import Evaluation, Part, Shown, TaskReport
+from sightline.report.base import Evaluation, GalleryImage, Part, TaskReport
 from sightline.report.colours import class_colour, css
 from sightline.report.files import require_matrix
 from sightline.report.page import bar, number, sentence
@@ -24,20 +24,20 @@ AWAY, AT_EDGES = (220, 50, 40), (250, 190, 40)
 
 
 class SegmentationReport(TaskReport):
-    """Class maps."""
+    """The report of class maps."""
 
     cards = tuple(SEGMENTATION_METRICS)
     meanings = SEGMENTATION_METRICS
     entries = {"pixels?": int, "confusions?": [[(str, int)]]}
     class_entries = {"IoU": OPTIONAL_NUMBER, "pixels": int, "predicted": int}
     explanation = (
-        "Mistakes are yellow near a boundary of the labels, within 0.75 % of the diagonal, and red elsewhere; what "
-        "does not count is dark."
+        "Wrong pixels are yellow near a boundary of the labels, within 0.75 % of the diagonal, and red elsewhere; "
+        "ignored pixels are dark."
     )
 
     def parts(self) -> tuple[Part, ...]:
         return (
-            self.numbers,
+            self.metrics,
             Part("classes", "Classes", classes),
             Part("confusion", "Confusion matrix", confusion),
         )
@@ -46,21 +46,21 @@ class SegmentationReport(TaskReport):
         require_matrix(values, "confusion", "classes", where)
 
     def counts(self, result: Evaluation) -> Sequence[str]:
-        return [f"{result['pixels']} pixels that count"] if "pixels" in result else []
+        return [f"{result['pixels']} labelled pixels"] if "pixels" in result else []
 
     def best_first(self, result: Any, worst_first: Sequence[int]) -> Sequence[int]:
-        """Where no pixel counts nothing is good."""
+        """Images whose pixels are all ignored are left out."""
         return [i for i in worst_first if not math.isnan(result.image_iou[i])][::-1]
 
-    def show(self, result: Any, position: int, image: Any, size: int) -> Shown:
-        """The two maps, and where they differ."""
+    def show(self, result: Any, position: int, image: Any, size: int) -> GalleryImage:
+        """Draw the two maps, and where they differ."""
         shown = super().show(result, position, image, size)
         wrong = mistakes(image, result.targets[position], result.predictions[position], size)
-        return Shown([*shown.pictures, ("mistakes", wrong)], caption(result, position))
+        return GalleryImage([*shown.pictures, ("mistakes", wrong)], caption(result, position))
 
 
 def classes(result: Evaluation | None) -> str:
-    """A row for each class, the best first."""
+    """One row per class, the best first."""
     if result is None:
         return sentence(sections.NOT_EVALUATED)
     reasons, ids = result.get("reasons", {}), sections.ids_of(result)
@@ -80,32 +80,32 @@ def classes(result: Evaluation | None) -> str:
 
 
 def confusion(result: Evaluation | None) -> str:
-    """Which classes are taken for which, in shares of each class's pixels."""
+    """The confusion matrix in percent of each class's pixels."""
     if result is None:
         return sentence(sections.NOT_EVALUATED)
     matrix, names = result.get("confusion"), result["classes"]
     if not matrix:
-        return sentence("There is no confusion matrix: the evaluation was stored without its details.")
-    others = result.get("other") or [0] * len(names)  # pixels taken for classes that the labels do not have
+        return sentence("There is no confusion matrix: the evaluation was saved without its details.")
+    others = result.get("other") or [0] * len(names)  # pixels predicted as classes that the labels do not have
     totals = [max(sum(row) + other, 1) for row, other in zip(matrix, others, strict=True)]
-    out = '<p class="soft">Rows are the labels, columns the predictions, numbers the percent of a label’s pixels.</p>'
+    out = '<p class="soft">Rows are the labels, columns the predictions, entries percent of a label’s pixels.</p>'
     if len(names) <= sections.MATRIX:
         out += sections.matrix(matrix, names, percent=True, totals=totals)
     else:
         out += plots.inline_svg(plots.confusion_picture(matrix, names, totals), "Confusion matrix")
     of = dict(zip(names, totals, strict=True))
     most = [(a, b, f"{100 * count / of[a]:.1f} %") for a, b, count in (result.get("confusions") or ())[:10]]
-    none = "No pixel was taken for one of another class."
-    return out + sections.mistakes(most, ("label", "taken for", "of the label’s pixels"), none)
+    none = "No pixel was predicted as another class."
+    return out + sections.mistakes(most, ("label", "prediction", "of the label’s pixels"), none)
 
 
 def mistakes(image: PictureLike, target: ClassMap, prediction: ClassMap, size: int | None = None) -> Image.Image:
-    """The image in grey with its wrong pixels in colour: those near a label's boundary in `AT_EDGES`, others in `AWAY`.
+    """The image in grey with wrong pixels in colour: near a boundary of the labels `AT_EDGES`, elsewhere `AWAY`.
 
     Args:
         image: of the size of the maps.
-        target, prediction: the maps; pixels that do not count are darkened.
-        size: longer side of the picture, in pixels.
+        target, prediction: the maps; ignored pixels are darkened.
+        size: longer side of the returned image, in pixels.
     """
     wrong, edge, counted = _wrong(target, prediction)
     picture = np.asarray(as_picture(image).convert("L").convert("RGB")).astype(np.float32) * 0.6 + 90
@@ -116,10 +116,10 @@ def mistakes(image: PictureLike, target: ClassMap, prediction: ClassMap, size: i
 
 
 def caption(result: Any, position: int) -> str:
-    """What is to be said of an image: its IoU, how much is wrong, and how much of that lies near boundaries."""
+    """The caption of an image: its IoU, the fraction of wrong pixels, and how many of these are near boundaries."""
     wrong, edge, counted = _wrong(result.targets[position], result.predictions[position])
     if not counted.any():
-        return "· no pixel counts"
+        return "· all pixels are ignored"
     words = f"· mean IoU {result.image_iou[position]:.2f} · {100 * wrong.sum() / counted.sum():.1f} % wrong"
     return words + (f", {100 * (wrong & edge).sum() / wrong.sum():.0f} % of it near boundaries" if wrong.any() else "")
 

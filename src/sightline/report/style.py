@@ -1,4 +1,4 @@
-"""How results are drawn, as `sightline.draw` is asked to."""
+"""The drawing options of `sightline.draw`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 PAPER, INK, FAINT = (24, 26, 31), (235, 235, 235), (120, 124, 132)
-"""Colours below a picture: of the ground, of writing, and of writing that matters less."""
+"""Colours below an image: background, text, and secondary text."""
 
 
 @dataclass(frozen=True)
@@ -15,11 +15,11 @@ class Style:
 
     Attributes:
         names: write the class names.
-        scores: write the scores, where there are some.
-        opacity: of masks and class maps, 0 … 1.
-        skeleton: pairs of keypoint positions to join by lines.
-        remarks: a word to write behind each object's name, or None.
-        scale: factor on the width of lines and the size of letters.
+        scores: write the scores, if there are any.
+        opacity: opacity of masks and class maps, in [0, 1].
+        skeleton: pairs of keypoint indices to connect by lines.
+        remarks: a word to write after each object's name, or None.
+        scale: factor of line width and font size.
     """
 
     names: bool = True

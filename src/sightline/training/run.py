@@ -133,7 +133,7 @@ def require_writable(folder: Path) -> None:
 
 def _unwritable(path: Path, error: OSError) -> InputError:
     return InputError(
-        f"the folder {path} cannot be written to ({error.strerror}); choose another folder, or change its permissions"
+        f"the folder {path} cannot be written to ({error.strerror}); give another folder, or change its permissions"
     )
 
 

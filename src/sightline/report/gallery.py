@@ -1,4 +1,4 @@
-"""A wall of predictions beside labels, the worst first."""
+"""The gallery of a report: predictions beside labels, the worst first."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from sightline.report.base import TaskReport
 from sightline.report.page import esc, picture, sentence
 
 
-def wall(result: Any, data: Any, report: TaskReport, worst: int = 12, best: int = 4, size: int = 400) -> str:
+def gallery(result: Any, data: Any, report: TaskReport, worst: int = 12, best: int = 4, size: int = 400) -> str:
     """HTML of the worst and the best images of an evaluation.
 
     Args:
         result: an evaluation that kept its targets and predictions, with `worst_first()`.
-        data: the dataset evaluated on, for the images.
+        data: the dataset that was evaluated, for the images.
         report: draws the task's labels and predictions.
-        worst, best: how many of either.
-        size: longer side of each picture, in pixels.
+        worst, best: number of images of each kind.
+        size: longer side of each drawing, in pixels.
     """
     if result is None or getattr(result, "predictions", None) is None or getattr(result, "targets", None) is None:
         return sentence(
-            "The predictions were not kept: write the report anew with the images (`sightline report RUN --data DATA`)."
+            "The predictions were not kept: write the report again with the images "
+            "(`sightline report RUN --data DATA`)."
         )
     if data is None:
         return sentence(
-            "The images are not at hand: write the report anew with them (`sightline report RUN --data DATA`)."
+            "The images are not available: write the report again with them (`sightline report RUN --data DATA`)."
         )
     if len(data) != len(result.targets):
         return sentence(
@@ -38,10 +39,10 @@ def wall(result: Any, data: Any, report: TaskReport, worst: int = 12, best: int 
     last = [i for i in report.best_first(result, order)[:best] if i not in first]
     explanation = report.explain(result)
     parts = [f'<p class="soft">{esc(explanation)}</p>'] if explanation else []
-    for title, chosen in (("Worst first", first), ("And the best", last)):
+    for title, chosen in (("Worst", first), ("Best", last)):
         if chosen:
             entries = "".join(_entry(result, data, report, position, size) for position in chosen)
-            parts.append(f'<h3>{title}</h3><div class="wall">{entries}</div>')
+            parts.append(f'<h3>{title}</h3><div class="gallery">{entries}</div>')
     return "".join(parts)
 
 
