@@ -10,7 +10,7 @@ import torch
 from typer.testing import CliRunner
 
 from sightline.cli.app import app
-from sightline.cli.inputs import class_words, shares_of
+from sightline.cli.inputs import parse_classes, parse_shares
 from sightline.data.dataset import Dataset
 from sightline.data.formats import convert, open_dataset
 from sightline.errors import InputError
@@ -46,7 +46,7 @@ def run(*arguments: Any) -> tuple[int, str]:
     ],
 )
 def test_what_classes_says(values: list[str], mapping: dict[str, str | None]):
-    words = class_words(values)
+    words = parse_classes(values)
     assert words is not None
     assert class_mapping(words, NAMES) == mapping
 
@@ -62,7 +62,7 @@ def test_what_classes_says(values: list[str], mapping: dict[str, str | None]):
 )
 def test_mistakes_in_classes(values: list[str], message: str):
     with pytest.raises(InputError, match=message):
-        class_mapping(class_words(values) or (), NAMES)
+        class_mapping(parse_classes(values) or (), NAMES)
 
 
 @pytest.mark.parametrize(
@@ -75,13 +75,13 @@ def test_mistakes_in_classes(values: list[str], message: str):
     ],
 )
 def test_what_split_says(text: str, shares: tuple[float, ...]):
-    assert shares_of(text) == pytest.approx(shares)
+    assert parse_shares(text) == pytest.approx(shares)
 
 
 @pytest.mark.parametrize("text", ["80", "80/10", "80/10/10/0", "a/b", "120/-20", "", "nan/1", "inf/1"])
 def test_mistakes_in_split(text: str):
     with pytest.raises(InputError, match="must be two or three shares of 100 separated by /"):
-        shares_of(text)
+        parse_shares(text)
 
 
 def test_convert_maps_and_divides(folder: Path, tmp_path: Path):

@@ -18,7 +18,7 @@ import pytest
 import sightline
 from sightline.errors import InputError
 from sightline.training.loop import fit
-from sightline.training.metrics_log import replacing
+from sightline.training.metrics_log import atomic_write
 from sightline.training.run import new_run, new_run_folder
 from tests.hostile.world import MODEL, coco, picture, write_coco
 from tests.training import toy
@@ -39,7 +39,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"), replacing(tmp_path / "a.txt") as path:
+    with pytest.raises(OSError, match="No space"), atomic_write(tmp_path / "a.txt") as path:
         path.write_text("new")
     assert (tmp_path / "a.txt").read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]

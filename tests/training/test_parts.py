@@ -26,11 +26,11 @@ from sightline.models.model import Model
 from sightline.runtime.devices import require_device, running
 from sightline.structures import ClassMap, Instances
 from sightline.training import devices
-from sightline.training.checkpoint import TrainState, own_randomness
+from sightline.training.checkpoint import TrainState, isolated_rng
 from sightline.training.ema import Ema
 from sightline.training.guard import Guard, NonFiniteLoss
 from sightline.training.loader import EpochBatches, make_loader, trainable, worker_count
-from sightline.training.metrics_log import MetricsLog, choose_metric, plain_row, replacing, score
+from sightline.training.metrics_log import MetricsLog, atomic_write, choose_metric, plain_row, score
 from sightline.training.optimizer import make_optimizer, parameter_groups
 from sightline.training.progress import ProgressDisplay, duration, losses_text
 from sightline.training.recipe import Recipe
@@ -172,12 +172,12 @@ def test_own_randomness_is_not_noticed_outside():
     random.seed(1)
     np.random.seed(1)  # noqa: NPY002
     first = draw()
-    with own_randomness(7):
+    with isolated_rng(7):
         inside = draw()
     again = []
 
     def fail():
-        with own_randomness(7):
+        with isolated_rng(7):
             again.append(draw())
             raise KeyError
 
@@ -223,11 +223,11 @@ def test_lower_is_better_for_losses_and_for_what_is_said():
 
 def test_replacing_is_all_or_nothing(tmp_path):
     path = tmp_path / "file.txt"
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("one")
 
     def fail():
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text("half of tw")
             raise KeyError
 
@@ -415,7 +415,7 @@ def test_losses_are_means_over_images():
 def test_processes_that_were_launched_together(monkeypatch, world, rank, count, main):
     for name, value in (("WORLD_SIZE", world), ("RANK", rank)):
         monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
-    assert devices.launched_together() == count
+    assert devices.world_size() == count
     assert devices.is_main() is main
 
 

@@ -110,7 +110,7 @@ def test_yaml_names_every_value(tmp_path):
         ("epochs: many", "epochs is 'many', but it must be a whole number"),
         ("- 1\n- 2", "recipe.yaml holds a list, not a recipe"),
         ("lr: [", "recipe.yaml is not valid YAML"),
-        (b"\xff\xfe\x00", "recipe.yaml begins with the mark of UTF-16"),
+        (b"\xff\xfe\x00", "recipe.yaml begins with the byte order mark of UTF-16"),
     ],
 )
 def test_wrong_files_are_refused(tmp_path, text, sentence):

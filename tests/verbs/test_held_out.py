@@ -233,8 +233,8 @@ def test_the_record_of_a_resumed_run(photos):
     assert trained_on.resumed(TrainedOn(known=False), first) is first  # interrupted before its first epoch ended
     other = trained_on.resumed(first, trained_on.record(data["test"], data["val"], Finder()))
     both = data[[i for i in range(20) if data.split_of(i) != "val"]]
-    assert other.learnt(ImageKeys.of(both)).all()
-    assert not other.learnt(ImageKeys.of(data["val"])).any()
+    assert other.was_trained_on(ImageKeys.of(both)).all()
+    assert not other.was_trained_on(ImageKeys.of(data["val"])).any()
 
 
 def test_what_has_changed_since_a_run_began(tmp_path):

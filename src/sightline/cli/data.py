@@ -20,7 +20,7 @@ from sightline.cli.app import (
     ValSplit,
     app,
 )
-from sightline.cli.inputs import beside, class_words, shares_of
+from sightline.cli.inputs import fixed_copy_path, parse_classes, parse_shares
 from sightline.errors import InputError
 
 
@@ -59,17 +59,17 @@ def check(
     from sightline import api
     from sightline.data.check import fix as repair
     from sightline.data.check import require_fixable
-    from sightline.verbs.opening import opened
+    from sightline.verbs.opening import open_data
 
     if fix not in (None, "clip", "drop"):
         raise InputError(f"--fix is {fix!r}, but it must be clip or drop")
     if turned not in (None, "upright", "stored"):
         raise InputError(f"--turned is {turned!r}, but it must be upright or stored")
-    copy = out or beside(data)
+    copy = out or fixed_copy_path(data)
     if fix is not None and copy.exists() and (not copy.is_dir() or any(copy.iterdir())):
         raise InputError(f"{copy} exists, and nothing is overwritten; name a new folder with --out")
     open_args = {"train": train, "val": val, "test": test, "format": format, "full_scale": full_scale}
-    dataset = opened(data, classes=class_words(classes), open_args=open_args, lenient=True)
+    dataset = open_data(data, classes=parse_classes(classes), open_args=open_args, lenient=True)
     if fix is not None:
         require_fixable(dataset, str(data))
     report = api.check(dataset, model, full=not fast, progress=not quiet)
@@ -107,9 +107,9 @@ def convert(
         out,
         to,
         symlink=symlink,
-        shares=None if split is None else shares_of(split),
+        shares=None if split is None else parse_shares(split),
         seed=seed,
-        classes=class_words(classes),
+        classes=parse_classes(classes),
         open_args={"train": train, "val": val, "test": test, "format": format},
     )
     typer.echo(conversion)
@@ -135,7 +135,7 @@ def look(
     from sightline import api
 
     open_args = {"train": train, "val": val, "test": test, "format": format}
-    words = class_words(classes)
+    words = parse_classes(classes)
     sheet = api.look(data, out, augmentation, n=n, split=split, seed=seed, classes=words, open_args=open_args)
     of = f"{sheet.images} images of {sheet.split}" if sheet.split else f"{sheet.images} images"
     typer.echo(f"{out}: {sheet.drawn} of {of}, augmentation {augmentation}")
@@ -162,7 +162,7 @@ def anchors(
     from sightline import api
 
     open_args = {"train": train, "val": val, "test": test, "format": format}
-    words = class_words(classes)
+    words = parse_classes(classes)
     found = api.anchors(data, k, image_size, out, split=split, seed=seed, classes=words, open_args=open_args)
     cells = json.dumps(found.cells(), separators=(",", ":"))
     typer.echo(f"{found}\n\npicture: {out}\nfor YOLO v2: --arg image_size={image_size} --arg 'anchors={cells}'")

@@ -13,7 +13,7 @@ from sightline.errors import InputError
 from sightline.runtime import reading
 
 
-def class_words(values: Sequence[str] | None) -> dict[str, str | None] | list[str] | None:
+def parse_classes(values: Sequence[str] | None) -> dict[str, str | None] | list[str] | None:
     """Parse --classes: "apple=fruit,pear=fruit,junk=" renames, merges and removes; "apple,pear" keeps these classes.
 
     Args:
@@ -39,7 +39,7 @@ def class_words(values: Sequence[str] | None) -> dict[str, str | None] | list[st
     return mapping
 
 
-def shares_of(text: str) -> tuple[float, float, float]:
+def parse_shares(text: str) -> tuple[float, float, float]:
     """Parse --split of `convert`, "80/10/10" or "0.8/0.2": shares of training, validation and test images."""
     try:
         numbers = [float(part) for part in text.split("/")]
@@ -56,7 +56,7 @@ def shares_of(text: str) -> tuple[float, float, float]:
     return train, val, test
 
 
-def pairs(values: list[str] | None, option: str) -> dict[str, Any]:
+def parse_pairs(values: list[str] | None, option: str) -> dict[str, Any]:
     """Parse name=value texts; values are read as YAML: numbers, true, null, [lists]."""
     pairs = {}
     for text in values or ():
@@ -67,7 +67,7 @@ def pairs(values: list[str] | None, option: str) -> dict[str, Any]:
     return pairs
 
 
-def grouped(arguments: Mapping[str, Any]) -> dict[str, Any]:
+def group_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Group the arguments of a model: settings.name=value sets a value of the group `settings`."""
     found: dict[str, Any] = {}
     for name, value in arguments.items():
@@ -79,7 +79,7 @@ def grouped(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def beside(data: Path) -> Path:
+def fixed_copy_path(data: Path) -> Path:
     """DATA-fixed next to DATA, also if DATA is `.` or a label file."""
     place = data if data.name not in ("", "..") else data.resolve()
     return place.with_name(f"{place.stem if place.is_file() else place.name}-fixed")

@@ -23,7 +23,7 @@ from sightline.cli.app import (
     ValSplit,
     app,
 )
-from sightline.cli.inputs import class_words, grouped, pairs, say
+from sightline.cli.inputs import group_arguments, parse_classes, parse_pairs, say
 from sightline.errors import InputError
 
 
@@ -82,7 +82,7 @@ def train(
 
     given = {"epochs": epochs, "minutes": minutes, "batch_size": batch_size, "lr": lr, "seed": seed}
     settings = {k: v for k, v in (given | {"augmentation": augmentation}).items() if v is not None}
-    further = pairs(set_, "--set")
+    further = parse_pairs(set_, "--set")
     twice = sorted(settings.keys() & further.keys())
     if twice:
         raise InputError(f"{twice[0]} is given twice, as --{twice[0].replace('_', '-')} and by --set; give it once")
@@ -94,8 +94,8 @@ def train(
         model,
         data,
         weights=weights,
-        arguments=grouped(pairs(arg, "--arg")),
-        classes=class_words(classes),
+        arguments=group_arguments(parse_pairs(arg, "--arg")),
+        classes=parse_classes(classes),
         open_args={"train": train, "val": val, "test": test, "format": format, "full_scale": full_scale},
         recipe=Recipe.from_yaml(recipe) if recipe else None,
         settings=settings | further,

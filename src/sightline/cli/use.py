@@ -22,7 +22,7 @@ from sightline.cli.app import (
     ValSplit,
     app,
 )
-from sightline.cli.inputs import class_words, say
+from sightline.cli.inputs import parse_classes, say
 from sightline.errors import InputError
 from sightline.words import counted
 
@@ -66,7 +66,7 @@ def evaluate(
         model,
         data,
         split,
-        classes=class_words(classes),
+        classes=parse_classes(classes),
         open_args={"train": train, "val": val, "test": test, "format": format},
         batch_size=batch_size,
         device=device,
@@ -140,7 +140,7 @@ def predict(
         out,
         draw=draw,
         threshold=threshold,
-        classes=None if classes is None else names_of(classes),
+        classes=None if classes is None else parse_names(classes),
         save=save or None,
         batch_size=batch_size,
         device=device,
@@ -154,7 +154,7 @@ def predict(
         say(found.hint, quiet)
 
 
-def names_of(classes: str) -> list[str]:
+def parse_names(classes: str) -> list[str]:
     """Parse "cat,dog" into names."""
     names = [name.strip() for name in classes.split(",") if name.strip()]
     if not names:

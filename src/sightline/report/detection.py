@@ -176,7 +176,7 @@ def error_kinds(result: Evaluation | None) -> str:
     ]
     return (
         f'<p class="soft">{counts["correct"]} detections with a score of at least {errors["score"]:.2f} are correct. '
-        "The table lists the errors by type; the last column is the gain in AP50 (over all scores) if all errors of the "
-        "type were corrected.</p>"
+        "The table lists the errors by type; the last column is the gain in AP50 (over all scores) if all errors of "
+        "the type were corrected.</p>"
         + table(("type", "", f"count (score ≥ {errors['score']:.2f})", "AP50 gain (all scores)"), rows, left=2)
     )

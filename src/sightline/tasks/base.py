@@ -17,7 +17,7 @@ def unchanged(data: Any) -> Any:
     return data
 
 
-def own_classes(data: Any) -> Classes:
+def data_classes(data: Any) -> Classes:
     """Return the data's classes."""
     classes: Classes = data.classes
     return classes
@@ -36,7 +36,7 @@ class Labels:
 
     kind: str
     prepare: Callable[[Any], Any] = unchanged
-    classes: Callable[[Any], Classes] = own_classes
+    classes: Callable[[Any], Classes] = data_classes
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from sightline.models.model import Model
 from sightline.runtime import reading
 from sightline.runtime.entries import NUMBER, OPTIONAL_NUMBER, require_entries
 from sightline.training.ema import Ema
-from sightline.training.metrics_log import Row, replacing
+from sightline.training.metrics_log import Row, atomic_write
 from sightline.training.recipe import Recipe
 
 STATE_FILE = Path("checkpoint", "state.pt")
@@ -161,7 +161,7 @@ def seed_everything(seed: int) -> None:
 
 
 @contextmanager
-def own_randomness(seed: int) -> Iterator[None]:
+def isolated_rng(seed: int) -> Iterator[None]:
     """Context in which the global random generators start from `seed`; they are restored afterwards.
 
     Validation runs in this context: its sampled losses are comparable between epochs, and training is the same with and
@@ -193,7 +193,7 @@ def save_checkpoint(folder: Path, state: TrainState, parts: Parts) -> None:
             "random": randomness,
         }
         (folder / STATE_FILE).parent.mkdir(exist_ok=True)
-        with replacing(folder / STATE_FILE) as path:
+        with atomic_write(folder / STATE_FILE) as path:
             torch.save(content, path)
     accelerator.wait_for_everyone()
 
@@ -302,11 +302,11 @@ def save_models(folder: Path, state: TrainState, parts: Parts, row: Row, improve
     about = {name: known[name] for name in FACTS if name in known}
     metadata = {**about, "epoch": state.epoch + 1, "metrics": row, "recipe": parts.recipe.to_dict()}
     for name in ("last", "best") if improved else ("last",):
-        with replacing(folder / f"{name}.safetensors") as path:
+        with atomic_write(folder / f"{name}.safetensors") as path:
             save(parts.weights, path, metadata)
     if improved:
         (folder / BEST_FILE).parent.mkdir(exist_ok=True)
-        with replacing(folder / BEST_FILE) as path:
+        with atomic_write(folder / BEST_FILE) as path:
             torch.save(parts.weights.state_dict(), path)
 
 

@@ -104,7 +104,7 @@ def _others_run() -> bool:
     return False
 
 
-def launched_together() -> int:
+def world_size() -> int:
     """Number of processes launched for this training; 1 without a launcher."""
     count = os.environ.get("WORLD_SIZE", "1")
     return int(count) if count.isdigit() else 1
@@ -112,12 +112,12 @@ def launched_together() -> int:
 
 def is_main() -> bool:
     """Whether this is the main process, which writes files and prints."""
-    return launched_together() == 1 or os.environ.get("RANK", "0") == "0"
+    return world_size() == 1 or os.environ.get("RANK", "0") == "0"
 
 
 def agreed(device: str | None, function: Callable[[], _Result]) -> _Result:
     """Return the main process's result of `function` in all processes, for use before an accelerator exists."""
-    if launched_together() == 1:
+    if world_size() == 1:
         return function()
     require_device(device)
     _joined(device)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sightline.errors import InputError
 from sightline.structures import Instances, Target
-from sightline.training.metrics_log import replacing
+from sightline.training.metrics_log import atomic_write
 
 BATCH_FILE = "nonfinite_batch.pt"
 
@@ -62,7 +62,7 @@ class Guard:
         if not bad:
             return values
         images, targets = self._batch
-        with replacing(self.folder / BATCH_FILE) as path:
+        with atomic_write(self.folder / BATCH_FILE) as path:
             torch.save(
                 {
                     "values": values,

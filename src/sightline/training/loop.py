@@ -143,7 +143,7 @@ def train_epoch(session: Session, epoch: int) -> Row:
         with accelerator.accumulate(net):
             with half.guarded(accelerator.device, recipe.precision):
                 losses = net(images, targets)
-            accelerator.backward(session.share_of_step(sum(losses.values())))
+            accelerator.backward(session.scaled_loss(sum(losses.values())))
             values = guard.finite(losses)
             if accelerator.sync_gradients and recipe.clip_norm is not None:
                 norm = accelerator.clip_grad_norm_(net.parameters(), recipe.clip_norm)

@@ -19,7 +19,7 @@ Row = dict[str, Any]
 
 
 @contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Write a file atomically: yields the path to write to. Readers see the old file or the new one, never a part.
 
     The new file is flushed to disk before it replaces the old one, so this also holds after a power failure. The
@@ -69,7 +69,7 @@ class MetricsLog:
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(self.rows[-1], ensure_ascii=False) + "\n")
         columns = list(dict.fromkeys(name for row in self.rows for name in row))
-        with replacing(self.folder / "metrics.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
+        with atomic_write(self.folder / "metrics.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns, restval="")
             writer.writeheader()
             writer.writerows(self.rows)

@@ -16,7 +16,7 @@ import yaml
 from sightline.errors import InputError
 from sightline.runtime import reading
 from sightline.runtime.values import LARGEST_SEED, plain_number, require_whole, short
-from sightline.training.metrics_log import replacing
+from sightline.training.metrics_log import atomic_write
 from sightline.words import did_you_mean
 
 DEFAULT_EPOCHS = 30
@@ -253,7 +253,7 @@ class Recipe:
         `from_yaml` ignores the entry `run`, because a recipe may be used with other data and models.
         """
         values = self.to_dict() | ({RUN: dict(run)} if run else {})
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 

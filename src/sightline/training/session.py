@@ -80,7 +80,7 @@ class Session:
     def accelerator(self) -> Any:
         return self.parts.accelerator
 
-    def share_of_step(self, loss: Tensor) -> Tensor:
+    def scaled_loss(self, loss: Tensor) -> Tensor:
         """Scale a batch's loss so that the optimizer step uses the mean over its batches.
 
         accelerate divides by `accumulate`, but the last group of batches of an epoch may be smaller.

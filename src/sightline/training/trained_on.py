@@ -106,12 +106,12 @@ class TrainedOn:
                     roles[found_in(getattr(keys, kind), getattr(self.parts[name], kind))] = name
         return roles
 
-    def learnt(self, keys: ImageKeys) -> np.ndarray:
+    def was_trained_on(self, keys: ImageKeys) -> np.ndarray:
         """bool [n]: whether an image was trained on, now or before, judged by its content or path."""
         train = self.parts.get("train", ImageKeys.empty()).joined(self.earlier)
         return found_in(keys.contents, train.contents) | found_in(keys.places, train.places)
 
-    def names_alike(self, keys: ImageKeys) -> int:
+    def same_names(self, keys: ImageKeys) -> int:
         """The number of images with the name of a training image but another path and content."""
         train = self.parts.get("train", ImageKeys.empty())
         return int((found_in(keys.names, train.names) & (self.roles(keys) == "")).sum())
@@ -148,7 +148,7 @@ def record(train: Any, validation: Any, model: Model) -> TrainedOn:
         if "test" in whole.splits:
             parts["test"] = ImageKeys.of(whole["test"])
     found = TrainedOn(source.opened, source.format, source.division, parts, earlier, labels=labels)
-    both = int(found.learnt(parts["val"]).sum()) if "val" in parts else 0
+    both = int(found.was_trained_on(parts["val"]).sum()) if "val" in parts else 0
     if both:
         log.warning(
             "%d of the %d validation images are also training images, so validation does not measure how well the "
@@ -221,7 +221,7 @@ def of_run(folder: Path) -> TrainedOn | None:
     return TrainedOn.from_dict(values[KEY], str(folder)) if KEY in values else None
 
 
-def as_before(data: Dataset, known: TrainedOn, messages: list[str]) -> tuple[Dataset, Dataset | None] | None:
+def earlier_parts(data: Dataset, known: TrainedOn, messages: list[str]) -> tuple[Dataset, Dataset | None] | None:
     """The training and validation images of a run to resume; None if they cannot be determined.
 
     The second is None for a run without validation.
@@ -247,7 +247,7 @@ def as_before(data: Dataset, known: TrainedOn, messages: list[str]) -> tuple[Dat
     return found["train"], found.get("val")
 
 
-def open_again(known: TrainedOn | None, source: str) -> Dataset:
+def reopen(known: TrainedOn | None, source: str) -> Dataset:
     """Open the data of a training again, with the same arguments.
 
     Args:

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from sightline.models.model import Model
 from sightline.training import half
-from sightline.training.checkpoint import own_randomness
+from sightline.training.checkpoint import isolated_rng
 from sightline.training.guard import loss_values
 from sightline.training.step import Step
 
@@ -55,7 +55,7 @@ class Validation:
         training = model.training
         model.eval()
         try:
-            with own_randomness(self.seed):
+            with isolated_rng(self.seed):
                 if self.loader is not None:
                     values["val/loss"] = sum(self._mean_losses(model, self.loader).values())
                 if self.validate is not None:

@@ -11,7 +11,7 @@ from torch import nn
 from sightline.errors import InputError
 from sightline.keywords import checked_keywords
 from sightline.models.model import Model, as_model
-from sightline.verbs.opening import ClassesGiven, opened
+from sightline.verbs.opening import ClassesGiven, open_data
 
 if TYPE_CHECKING:
     from sightline.data.check import CheckReport
@@ -47,7 +47,7 @@ def check(
     """
     from sightline.data.check import check as run
 
-    dataset = opened(data, classes=classes, open_args=open_args, lenient=True)
+    dataset = open_data(data, classes=classes, open_args=open_args, lenient=True)
     known = _with_anchors(model, dataset) if isinstance(model, str) else None if model is None else as_model(model)
     return run(dataset, known, full=full, progress=progress)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sightline.errors import InputError
 from sightline.keywords import checked_keywords
-from sightline.verbs.opening import ClassesGiven, opened
+from sightline.verbs.opening import ClassesGiven, open_data
 
 if TYPE_CHECKING:
     from sightline.data.dataset import Dataset
@@ -62,7 +62,7 @@ def convert_dataset(
     """Convert like `convert`, but return a summary of what was written."""
     from sightline.data.formats import convert as run
 
-    dataset: Dataset = opened(data, classes=classes, open_args=open_args)
+    dataset: Dataset = open_data(data, classes=classes, open_args=open_args)
     if shares is not None:
         if len(dataset.splits) > 1:
             found = ", ".join(dataset.splits)

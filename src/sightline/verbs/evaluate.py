@@ -17,7 +17,7 @@ from sightline.tasks import task_of
 from sightline.training import trained_on
 from sightline.verbs.held_out import select_images
 from sightline.verbs.labels import for_task, require_kind, with_target_fields
-from sightline.verbs.opening import ClassesGiven, loaded, opened, opened_again
+from sightline.verbs.opening import ClassesGiven, load_model, open_data, reopened
 
 if TYPE_CHECKING:
     import torch
@@ -116,12 +116,12 @@ def measure(
     """
     from sightline.evaluation import evaluate as run
 
-    known = loaded(model)
+    known = load_model(model)
     if data is None:
         source = str(model) if isinstance(model, str | Path) else "the model"
-        data = opened_again(trained_on.of(known), source, classes, known.in_channels)
+        data = reopened(trained_on.of(known), source, classes, known.in_channels)
     else:
-        data = opened(data, open_args=open_args, classes=classes, names=known.classes, channels=known.in_channels)
+        data = open_data(data, open_args=open_args, classes=classes, names=known.classes, channels=known.in_channels)
     data = for_task(data, known)
     chosen = select_images(known, data, split, default_splits)
     part = chosen.part

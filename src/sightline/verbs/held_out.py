@@ -120,7 +120,7 @@ def _named(data: Dataset, known: TrainedOn, keys: ImageKeys, split: str) -> Sele
 
 
 def _by_default(data: Dataset, known: TrainedOn, keys: ImageKeys, default_splits: Sequence[str]) -> Selection:
-    roles, learnt = known.roles(keys), known.learnt(keys)
+    roles, learnt = known.roles(keys), known.was_trained_on(keys)
     name = next((name for name in default_splits if name in data.splits), None)
     if name is None:  # use a part that training set aside
         name = next((name for name in default_splits if (roles == name).any()), None)
@@ -161,7 +161,7 @@ def _by_default(data: Dataset, known: TrainedOn, keys: ImageKeys, default_splits
 
 
 def _warnings(known: TrainedOn, keys: ImageKeys) -> list[str]:
-    learnt = int(known.learnt(keys).sum())
+    learnt = int(known.was_trained_on(keys).sum())
     if learnt:
         share = "all" if learnt == len(keys) else f"{learnt} of the"
         return [
@@ -174,7 +174,7 @@ def _warnings(known: TrainedOn, keys: ImageKeys) -> list[str]:
 def _doubts(known: TrainedOn, keys: ImageKeys) -> list[str]:
     if not known.known:
         return [_UNKNOWN]
-    alike = known.names_alike(keys)
+    alike = known.same_names(keys)
     if not alike:
         return []
     have = "has" if alike == 1 else "have"

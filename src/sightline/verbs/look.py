@@ -13,7 +13,7 @@ from sightline.errors import InputError
 from sightline.keywords import checked_keywords
 from sightline.runtime.files import require_new_file
 from sightline.structures.fields import FIELDS
-from sightline.verbs.opening import ClassesGiven, opened
+from sightline.verbs.opening import ClassesGiven, open_data
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -48,7 +48,7 @@ def contact_sheet(
     from sightline.data.transforms import as_transform, recipes
     from sightline.report.drawing import contact_sheet as run
 
-    data = opened(data)
+    data = open_data(data)
     picked = recipes.named(transform) if isinstance(transform, str) else transform
     bound = None if picked is None else as_transform(picked).bind(data, None)
     return run(data, bound, n=n, columns=columns, seed=seed, size=size)
@@ -105,7 +105,7 @@ def look(
             raise InputError(
                 f"{out}: an image cannot be written as {out.suffix or 'a file without suffix'}; use .png"
             ) from None
-    dataset = opened(data, classes=classes, open_args=open_args)
+    dataset = open_data(data, classes=classes, open_args=open_args)
     for field in FIELDS.values():
         if field.drawn and field.name not in dataset.fields:
             with suppress(InputError):  # not every dataset has this field
@@ -147,7 +147,7 @@ def anchors(
     require_new_file(out)
     if out.suffix.lower() not in (".png", ".pdf", ".svg"):
         raise InputError(f"{out}: a plot cannot be written as {out.suffix or 'a file without suffix'}; use .png")
-    dataset = opened(data, classes=classes, open_args=open_args)
+    dataset = open_data(data, classes=classes, open_args=open_args)
     split = split or ("train" if "train" in dataset.splits else None)
     found = run(dataset[split] if split else dataset, k, image_size, seed)
     anchor_figure(found).savefig(out, dpi=120)

@@ -20,14 +20,14 @@ ClassesGiven = Mapping[str, str | None] | Sequence[str]
 """New names of classes by their old ones (None removes a class), or the names of the classes to keep."""
 
 
-def loaded(model: nn.Module | str | Path) -> Model:
+def load_model(model: nn.Module | str | Path) -> Model:
     """Return the model, loading it if a file or a run's folder is given."""
     from sightline.models.saving import load
 
     return as_model(model) if isinstance(model, nn.Module) else load(model)
 
 
-def opened(
+def open_data(
     data: Any,
     *,
     open_args: Mapping[str, Any] | None = None,
@@ -67,18 +67,18 @@ def opened(
     return with_classes(data, classes) if isinstance(data, Dataset) else data
 
 
-def opened_again(known: TrainedOn | None, source: str, classes: ClassesGiven | None, channels: int = 3) -> Dataset:
+def reopened(known: TrainedOn | None, source: str, classes: ClassesGiven | None, channels: int = 3) -> Dataset:
     """Open the data of an earlier training with the same arguments.
 
     Args:
         known: the record of that training.
         source: the run or file, for messages.
-        classes, channels: as for `opened`.
+        classes, channels: as for `open_data`.
 
     Raises:
         InputError: the path of the data is unknown or no longer exists.
     """
-    return with_classes(trained_on.open_again(known, source).with_channels(channels), classes)
+    return with_classes(trained_on.reopen(known, source).with_channels(channels), classes)
 
 
 def with_classes(data: Dataset, classes: ClassesGiven | None) -> Dataset:

@@ -34,7 +34,7 @@ def training_and_validation(
         seed: seed of the division.
         known: the record of the run to resume, or None.
         messages: descriptions of how the data was divided are appended.
-        named: whether the caller named the data; see `parts_to_train`.
+        named: whether the caller named the data; see `split_for_training`.
     """
     if validation is not None and isinstance(validation, Dataset) and validation.whole and "val" in validation.splits:
         validation = validation["val"]
@@ -43,11 +43,13 @@ def training_and_validation(
         return data, validation
     if validation is not None:
         return data["train"] if "train" in {*data.splits, *data.missing_splits} else data, validation
-    parts = parts_to_train(data, seed, known, messages, named)
+    parts = split_for_training(data, seed, known, messages, named)
     return parts.train, parts.val
 
 
-def parts_to_train(data: Dataset, seed: int, known: TrainedOn | None, messages: list[str], named: bool = True) -> Parts:
+def split_for_training(
+    data: Dataset, seed: int, known: TrainedOn | None, messages: list[str], named: bool = True
+) -> Parts:
     """Return the parts of a whole dataset: those of the run to resume, or all of one or two images for training.
 
     Args:
@@ -59,7 +61,7 @@ def parts_to_train(data: Dataset, seed: int, known: TrainedOn | None, messages: 
     """
     divided = known is not None and (bool(known.division) or "train" not in data.splits)
     if known is not None and (divided or not named):
-        again = trained_on.as_before(data, known, messages)
+        again = trained_on.earlier_parts(data, known, messages)
         if again is not None:
             return Parts(*again)
         if not named:

@@ -10,7 +10,7 @@ from torch import nn
 
 from sightline.errors import InputError
 from sightline.keywords import checked_keywords
-from sightline.verbs.opening import loaded
+from sightline.verbs.opening import load_model
 
 if TYPE_CHECKING:
     import torch
@@ -56,7 +56,7 @@ def predict(
     from sightline.deploy.predict import predict as run
 
     return run(
-        loaded(model),
+        load_model(model),
         source,
         threshold=threshold,
         classes=classes,
@@ -106,7 +106,7 @@ def predict_to_folder(
     from sightline.deploy.folder import predict_to_folder as run
     from sightline.tasks import TASKS
 
-    known = loaded(model)
+    known = load_model(model)
     name = known.task
     task = TASKS.get(name) if name else next(iter(TASKS.values()))
     if task is None or task.writer is None:

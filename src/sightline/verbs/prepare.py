@@ -24,7 +24,7 @@ from sightline.training.recipe import Recipe
 from sightline.training.run import RunFacts, existing_run_folder, run_facts
 from sightline.training.trained_on import TrainedOn
 from sightline.verbs.labels import for_task, require_kind, require_usable, with_target_fields
-from sightline.verbs.opening import ClassesGiven, opened, opened_again
+from sightline.verbs.opening import ClassesGiven, open_data, reopened
 from sightline.verbs.parts import TrainingData, ValidationData, training_and_validation
 from sightline.verbs.torch_data import TorchData
 from sightline.words import counted
@@ -138,7 +138,7 @@ def prepare(
     augmentation = transform or recipes.named(recipe.augmentation)
 
     if validation is not None:
-        validation = opened(validation, classes=classes, names=names, channels=channels)
+        validation = open_data(validation, classes=classes, names=names, channels=channels)
         validation = task.labels.prepare(validation)
     messages: list[str] = []
     train, val_data = training_and_validation(data, validation, recipe.seed, before, messages, named)
@@ -167,10 +167,10 @@ def _opened(
 ) -> Any:
     """Open the given data or, if none was given, that of the run to resume."""
     if data is None and folder is not None and not any(value is not None for value in (open_args or {}).values()):
-        return opened_again(before, str(folder), classes, channels)
+        return reopened(before, str(folder), classes, channels)
     if data is None:
         raise InputError("train needs data: a folder of images and labels, a label file, or in Python a dataset")
-    found = opened(data, open_args=open_args, classes=classes, names=names, channels=channels)
+    found = open_data(data, open_args=open_args, classes=classes, names=names, channels=channels)
     if not isinstance(found, Dataset | JointData | TorchData):
         raise InputError(f"data is a {type(data).__name__}; give a path, a dataset, or (image, target) pairs")
     return found

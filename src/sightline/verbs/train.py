@@ -16,7 +16,7 @@ from sightline.errors import InputError
 from sightline.keywords import require_known
 from sightline.models.model import Model
 from sightline.training import devices, trained_on
-from sightline.training.metrics_log import replacing
+from sightline.training.metrics_log import atomic_write
 from sightline.training.recipe import Recipe
 from sightline.training.run import Run, new_run_folder
 from sightline.training.trained_on import TrainedOn
@@ -269,5 +269,5 @@ def _save_again(run: Run, headline: Mapping[str, float | None], result: Result |
     if result is not None:
         remember_threshold(run.model, result)
     for name in ("best", "last"):
-        with replacing(run.folder / f"{name}.safetensors") as path:
+        with atomic_write(run.folder / f"{name}.safetensors") as path:
             save(run.model, path, {"metrics": reached, "recipe": run.recipe.to_dict()})

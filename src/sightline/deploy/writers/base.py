@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sightline.errors import InputError
 from sightline.structures import Size
-from sightline.training.metrics_log import replacing
+from sightline.training.metrics_log import atomic_write
 
 JSON_FILE = "predictions.json"
 CSV_FILE = "predictions.csv"
@@ -128,7 +128,7 @@ def require_prediction(prediction: Any, wanted: type, what: str) -> None:
 
 def write_json(values: Mapping[str, Any], folder: Path) -> None:
     """Write predictions.json."""
-    with replacing(folder / JSON_FILE) as path:
+    with atomic_write(folder / JSON_FILE) as path:
         path.write_text(json.dumps(values, ensure_ascii=False), encoding="utf-8")
 
 

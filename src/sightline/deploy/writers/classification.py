@@ -13,7 +13,7 @@ from torch import Tensor
 from sightline.deploy.writers.base import CSV_FILE, JSON_FILE, PredictedImage, Written, require_prediction, write_json
 from sightline.errors import InputError
 from sightline.structures import ClassScores
-from sightline.training.metrics_log import replacing
+from sightline.training.metrics_log import atomic_write
 from sightline.words import counted
 
 MOST = 5
@@ -72,7 +72,7 @@ class ClassificationFiles:
         """Write one row per image: its name, size in pixels, best class and score, then the next best classes."""
         most = max((len(image["predictions"]) for image in self._images), default=1)
         heads = ["class", "score", *(f"{what}_{k}" for k in range(2, most + 1) for what in ("class", "score"))]
-        with replacing(self.folder / CSV_FILE) as path, path.open("w", newline="", encoding="utf-8") as file:
+        with atomic_write(self.folder / CSV_FILE) as path, path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["file_name", "width", "height", *heads])
             for image in self._images:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.deploy.writers.base import CSV_FILE, JSON_FILE, PredictedImage, write_json
-from sightline.training.metrics_log import replacing
+from sightline.training.metrics_log import atomic_write
 
 LABELS = Path("labels")
 """The folder of YOLO's label files."""
@@ -71,7 +71,7 @@ def write_csv(results: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path) 
         folder: the folder for predictions.csv.
     """
     images = {image["id"]: image for image in results["images"]}
-    with replacing(folder / CSV_FILE) as path, path.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(folder / CSV_FILE) as path, path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         for entry in results["annotations"]:

@@ -1,8 +1,8 @@
-"""The one boundary for files: bytes, text, JSON, YAML, XML, CSV and NumPy arrays come in through here.
+"""Read files: bytes, text, JSON, YAML, XML, CSV and NumPy arrays. All files are read through these functions.
 
-Whatever is wrong with a file, the only error that leaves these functions is an `InputError` that names it. Only
-ordinary files are opened: a named pipe, a device or a socket would block, or never end. How much is read is bounded by
-`sightline.runtime.limits`. Nothing in a file is ever executed or imported by name.
+Whatever is wrong with a file, these functions raise only an `InputError` that names it. Only regular files are
+opened: a named pipe, a device or a socket could block, or never end. `sightline.runtime.limits` limits how much is
+read. Nothing in a file is ever executed or imported by name.
 """
 
 from sightline.runtime.reading.arrays import read_array

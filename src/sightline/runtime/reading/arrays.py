@@ -1,4 +1,4 @@
-"""NumPy arrays (.npy), whose headers promise no more than their files hold."""
+"""Read NumPy arrays (.npy) after checking that the file is as long as its header says."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from sightline.words import shown
 
 
 def read_array(path: PathLike, *, mapped: bool = False) -> np.ndarray:
-    """The array of a .npy file, never of Python objects.
+    """Read the array of a .npy file, but never Python objects.
 
     Args:
-        path: of the file.
-        mapped: leave it in the file, and read what is looked at (read-only).
+        path: the file.
+        mapped: memory-map the file (read-only) instead of reading it.
 
     Raises:
-        InputError: it is no .npy file, holds Python objects, is shorter than its header says, or is too large to be
-            read at once.
+        InputError: it is not a .npy file, holds Python objects, is shorter than its header says, or is too large to be
+            read as a whole.
     """
     with open_binary(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -30,11 +30,11 @@ def read_array(path: PathLike, *, mapped: bool = False) -> np.ndarray:
             read = {(1, 0): np.lib.format.read_array_header_1_0}.get(version, np.lib.format.read_array_header_2_0)
             shape, _, dtype = read(file)
             ahead = size - file.tell()
-        except Exception as error:  # the header is a Python literal: its reader raises errors of every kind
+        except Exception as error:  # the header is a Python literal, whose parser raises many types of errors
             reason = str(error).split("\n")[0] or type(error).__name__
             raise InputError(f"cannot read {shown(path)}: it is not a .npy file ({reason}); save it again") from None
     if dtype.hasobject:
-        raise InputError(f"{shown(path)} holds Python objects, which are not read; save an array of numbers")
+        raise InputError(f"{shown(path)} holds Python objects, which are refused; save an array of numbers")
     count = 1
     for side in shape:
         count *= side

@@ -1,4 +1,4 @@
-"""CSV: the rows of files and texts, of bounded number and with fields of bounded length."""
+"""Read CSV with limits on the number of rows and the length of fields."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from sightline.words import shown
 
 
 def read_csv(path: PathLike, delimiter: str = ",") -> list[list[str]]:
-    """The rows of a CSV file, blank ones left out; errors as for `read_bytes` and `parse_csv`."""
+    """Read the rows of a CSV file without blank ones; errors as for `read_bytes` and `parse_csv`."""
     return parse_csv(read_text(path), path, delimiter)
 
 
 def parse_csv(text: str, where: PathLike, delimiter: str = ",") -> list[list[str]]:
-    """The rows of a CSV text, blank ones left out.
+    """Parse the rows of a CSV text without blank ones.
 
     Raises:
-        InputError: it is no CSV, a field is too long, or there are too many rows.
+        InputError: it is not valid CSV, a field is too long, or there are too many rows.
     """
     now = limits()
     usual = csv.field_size_limit(min(now.field, 2**31 - 1))

@@ -1,4 +1,4 @@
-"""Opening ordinary files alone, without waiting for them; reading up to a limit; walking folders but in no circle."""
+"""Open regular files only, without blocking; read up to a limit; walk folders without following circular links."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ log = logging.getLogger("sightline")
 
 PathLike = str | os.PathLike[str]
 CHUNK = 2**20
-"""Bytes of a piece of a file that is read piece by piece."""
+"""Size in bytes of a block of a file that is read block by block."""
 _ENTERED = 8
-"""How often one folder is read by different links: folders that all link to each other have no end of paths."""
+"""How often a folder is read through different links: folders that link to each other have infinitely many paths."""
 
 
 def open_binary(path: PathLike) -> BinaryIO:
-    """An ordinary file, opened for reading without ever waiting for it.
+    """Open a regular file for reading without blocking.
 
     Raises:
-        InputError: it is missing, may not be read, or is a folder, a pipe, a device or a socket.
+        InputError: it is missing, not readable, or is a folder, a pipe, a device or a socket.
     """
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -47,7 +47,7 @@ def open_binary(path: PathLike) -> BinaryIO:
 
 
 def unusual_kind(path: PathLike) -> str:
-    """What a path is that is not an ordinary file, such as "a named pipe"; "" for a file and for what is missing."""
+    """The kind of a path that is not a regular file, such as "a named pipe"; "" for a regular or missing file."""
     try:
         return _kind(os.stat(path).st_mode)
     except (OSError, ValueError):
@@ -55,7 +55,7 @@ def unusual_kind(path: PathLike) -> str:
 
 
 def require_file(path: PathLike) -> int:
-    """The size in bytes of a file that another library will open itself.
+    """The size in bytes of a file that another library will open.
 
     Raises:
         InputError: as for `open_binary`.
@@ -65,10 +65,10 @@ def require_file(path: PathLike) -> int:
 
 
 def read_bytes(path: PathLike, limit: str = "file_bytes") -> bytes:
-    """All bytes of a file.
+    """Read all bytes of a file.
 
     Args:
-        path: of the file.
+        path: the file.
         limit: the name of the limit on its size.
 
     Raises:
@@ -89,9 +89,9 @@ def read_bytes(path: PathLike, limit: str = "file_bytes") -> bytes:
 
 
 def walk(folder: PathLike) -> Iterator[tuple[str, list[str], list[str]]]:
-    """As `os.walk`, through links to folders too, but not in a circle.
+    """Like `os.walk`, but also through links to folders, without following circular ones.
 
-    Folders come sorted by name, unless the caller reorders them. Files that are none (pipes, sockets, devices) are left
+    Folders are sorted by name, unless the caller reorders them. Special files (pipes, sockets, devices) are left
     out; the log names them, and the links that are not followed.
     """
     top = os.fspath(folder)

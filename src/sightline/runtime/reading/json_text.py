@@ -1,4 +1,4 @@
-"""JSON: files and texts, of bounded depth and with numbers of bounded length."""
+"""Read JSON with limits on the nesting depth and the length of numbers."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _BRACKET[[ord("["), ord("{")]], _BRACKET[[ord("]"), ord("}")]] = 1, -1
 
 
 def read_json(path: PathLike, kind: type | tuple[type, ...] = object) -> Any:
-    """The value in a JSON file.
+    """Read the value of a JSON file.
 
     Args:
-        path: of the file.
+        path: the file.
         kind: the type the value must have, such as `dict`.
 
     Raises:
@@ -34,15 +34,15 @@ def read_json(path: PathLike, kind: type | tuple[type, ...] = object) -> Any:
 
 
 def parse_json(text: str, where: PathLike, kind: type | tuple[type, ...] = object) -> Any:
-    """The value of a JSON text.
+    """Parse the value of a JSON text.
 
     Args:
-        text: to be read.
-        where: the file, or what else the text is of, for the message.
+        text: the text to parse.
+        where: the file or other source of the text, for the message.
         kind: the type the value must have, such as `dict`.
 
     Raises:
-        InputError: it is no JSON, is nested too deeply, holds too long a number, or a value of another type.
+        InputError: it is not valid JSON, is nested too deeply, has too long a number, or has another type.
     """
     if not text.strip():
         raise InputError(f"{shown(where)} is empty, but JSON is expected; copy or save it again")
@@ -61,7 +61,7 @@ def parse_json(text: str, where: PathLike, kind: type | tuple[type, ...] = objec
 
 
 def require_depth(text: str, where: PathLike) -> None:
-    """Refuse JSON text whose lists and objects are inside each other more deeply than the limit."""
+    """Check the nesting depth of lists and objects in a JSON text."""
     most = limits().depth
     if text.count("[") + text.count("{") <= most:
         return
@@ -72,7 +72,7 @@ def require_depth(text: str, where: PathLike) -> None:
 
 
 def _running(steps: np.ndarray) -> Iterator[np.ndarray]:
-    """The running sum, a piece at a time."""
+    """The cumulative sum, one block at a time."""
     total = 0
     for start in range(0, len(steps), CHUNK):
         part = np.cumsum(steps[start : start + CHUNK], dtype=np.int64) + total

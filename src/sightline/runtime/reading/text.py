@@ -1,4 +1,4 @@
-"""Text of files, in the encoding that its beginning or its bytes show."""
+"""Read text in the encoding that its byte order mark or its bytes indicate."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ MARKS = (
     (b"\xfe\xff", "utf-16"),
 )
 _NOT_LATIN = re.compile(rb"[\x80-\xbf\xd7\xf7]|[\x80-\xff]{2}|(?<![A-Za-z])[\x80-\xff](?![A-Za-z])")
-"""Bytes that are not single accented letters beside Latin ones. The encodings of other scripts are full of them."""
+"""Bytes that are not single accented letters next to Latin ones. Encodings of other scripts have many of them."""
 
 
 def read_text(path: PathLike, limit: str = "file_bytes") -> str:
-    """All text of a file, decoded as `decode` does; errors as for `read_bytes`."""
+    """Read all text of a file, decoded as by `decode`; errors as for `read_bytes`."""
     return decode(read_bytes(path, limit), path)
 
 
 def decode(data: bytes, path: PathLike = "the text") -> str:
-    """Text of bytes: by its byte order mark, else UTF-8, UTF-16 (zero bytes) or Windows-1252 (accented letters).
+    """Decode text: by its byte order mark, else as UTF-8, UTF-16 (zero bytes) or Windows-1252 (accented letters).
 
     Other encodings, such as GBK, Shift-JIS or Windows-1251, decode each other's bytes without an error but to other
     letters. They are refused, since which one is meant cannot be known.
@@ -37,7 +37,7 @@ def decode(data: bytes, path: PathLike = "the text") -> str:
         path: for the message.
 
     Raises:
-        InputError: a byte order mark promises an encoding that the bytes are not in, or the encoding is not known.
+        InputError: the bytes are not in the encoding of the byte order mark, or the encoding is unknown.
     """
     for mark, encoding in MARKS:
         if data.startswith(mark):
@@ -46,7 +46,7 @@ def decode(data: bytes, path: PathLike = "the text") -> str:
             except UnicodeDecodeError as error:
                 name = encoding.removesuffix("-sig").upper()
                 raise InputError(
-                    f"{shown(path)} begins with the mark of {name} but is not in it ({error.reason} at byte "
+                    f"{shown(path)} begins with the byte order mark of {name} but is not in it ({error.reason} at byte "
                     f"{error.start}); save it again as UTF-8"
                 ) from None
     encoding = start_encoding(data) or "utf-8"
@@ -64,9 +64,9 @@ def decode(data: bytes, path: PathLike = "the text") -> str:
 
 
 def head(path: PathLike, count: int = 2**16, tail: int = 0) -> bytes:
-    """The first `count` bytes of a text file and its last `tail`; nothing where it is no file that can be read.
+    """The first `count` bytes of a text file and its last `tail`; empty if the file cannot be read.
 
-    It is for looking for words: of UTF-16 the zero bytes are left out, so that Latin letters are as in other encodings.
+    This is used to search for words: zero bytes of UTF-16 are removed, so that Latin letters are as in other encodings.
     """
     try:
         with open_binary(path) as file:
@@ -82,20 +82,20 @@ def head(path: PathLike, count: int = 2**16, tail: int = 0) -> bytes:
 
 
 def start_encoding(data: bytes) -> str:
-    """The encoding that a text's beginning shows by a byte order mark or by zero bytes; "" where by neither."""
+    """The encoding indicated by a byte order mark or by zero bytes at the start of a text; "" if there is neither."""
     marked = next((encoding for mark, encoding in MARKS if data.startswith(mark)), "")
     start = data[:4096]
-    if marked or 0 not in start:  # no text has zero bytes but UTF-16, whose line ends and Latin letters do
+    if marked or 0 not in start:  # only UTF-16 text has zero bytes, in its line ends and Latin letters
         return marked
     even, odd = start[::2].count(0), start[1::2].count(0)
     few = even + odd < len(start) * 0.15 and _is_utf8(start)
     if few or min(even, odd) * 8 > max(even, odd):
-        return ""  # a damaged file: UTF-16 has them in one byte of each pair
+        return ""  # a damaged file: UTF-16 has zeros in one byte of each pair
     return "utf-16-le" if odd >= even else "utf-16-be"
 
 
 def _is_utf8(start: bytes) -> bool:
-    """Whether bytes, which may end within a character, are UTF-8."""
+    """Whether bytes are UTF-8; they may end within a character."""
     try:
         codecs.getincrementaldecoder("utf-8")().decode(start)
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""XML: whole files and large ones element by element, of bounded depth and without entities of their own."""
+"""Read XML, as a whole or element by element, with a limit on the nesting depth and without entity declarations."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _DECLARED = re.compile(rb"""<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]+)["']
 
 
 def read_xml(path: PathLike) -> ElementTree.Element:
-    """The root element of an XML file, in the encoding it declares; names of elements are without namespaces.
+    """Read the root element of an XML file in its declared encoding; element names are without namespaces.
 
     Raises:
-        InputError: as for `read_bytes`; it is no XML, is nested too deeply, or declares entities of its own.
+        InputError: as for `read_bytes`; it is not valid XML, is nested too deeply, or declares entities.
     """
     data = read_bytes(path)
     if not data.strip():
@@ -39,13 +39,13 @@ def read_xml(path: PathLike) -> ElementTree.Element:
 
 
 def _leave_namespace(element: ElementTree.Element) -> None:
-    """Rename an element to its name alone: some tools declare a namespace (xmlns="…"), which no format needs."""
+    """Remove the namespace from an element's name: some tools declare one (xmlns="…"), which no format needs."""
     if isinstance(element.tag, str) and element.tag.startswith("{"):
         element.tag = element.tag.rpartition("}")[2]
 
 
 def decode_xml(data: bytes, path: PathLike) -> str:
-    """The text of an XML file: in the encoding that it declares, where the bytes are in it; else as `decode` says."""
+    """The text of an XML file: in its declared encoding if the bytes match it; otherwise as by `decode`."""
     declared = _DECLARED.search(data[:1024])
     if declared and not any(data.startswith(mark) for mark, _ in MARKS):
         try:
@@ -56,10 +56,12 @@ def decode_xml(data: bytes, path: PathLike) -> str:
 
 
 def iter_xml(path: PathLike) -> Iterator[tuple[str, ElementTree.Element]]:
-    """Events ("start" and "end") and elements of a large XML file, as it is read; the caller clears what it has used.
+    """Yield events ("start" and "end") and elements of a large XML file while reading it.
+
+    The caller should clear elements that it has used.
 
     Raises:
-        InputError: as for `read_xml`, while it is read. There is no limit on the file's size.
+        InputError: as for `read_xml`, while the file is read. There is no limit on the file's size.
     """
     parser: Any = ElementTree.XMLPullParser(("start", "end"))
     depth, before = 0, b""
@@ -92,20 +94,20 @@ def iter_xml(path: PathLike) -> Iterator[tuple[str, ElementTree.Element]]:
 
 
 def _xml_decoder(start: bytes) -> codecs.IncrementalDecoder | None:
-    """For XML in an encoding that the parser does not know itself: those of several bytes a character, such as GBK."""
+    """Decode XML in an encoding that the parser does not support: multi-byte encodings such as GBK."""
     declared = _DECLARED.search(start)
     encoding = start_encoding(start) or (declared[1].decode("ascii") if declared else "utf-8")
     try:
         known = codecs.lookup(encoding)
-        "a".encode(encoding)  # some names are of no encoding of text
-    except (LookupError, ValueError):  # nobody knows it: most such files are in UTF-8, and others are refused
+        "a".encode(encoding)  # some names are not text encodings
+    except (LookupError, ValueError):  # an unknown encoding: most such files are UTF-8, others are refused
         known = codecs.lookup("utf-8-sig")
     return None if known.name in ("utf-8", "utf-16", "ascii", "iso8859-1") else known.incrementaldecoder("strict")
 
 
 def _refuse_entities(data: bytes, path: PathLike) -> None:
     if b"<!ENTITY" in data or b"<\0!\0E\0N\0T" in data:
-        raise InputError(f"{shown(path)} declares XML entities, which are not read; remove <!ENTITY …> from it")
+        raise InputError(f"{shown(path)} declares XML entities, which are refused; remove <!ENTITY …> from it")
 
 
 def _require_shallow_xml(root: ElementTree.Element, path: PathLike) -> None:

@@ -1,4 +1,4 @@
-"""YAML: files and texts of plain types, of bounded depth and of bounded size once aliases are written out."""
+"""Read YAML of plain types, with limits on the nesting depth and on the size after expanding aliases."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ _TAGS = frozenset(
 
 
 def read_yaml(path: PathLike, *, as_text: bool = False) -> Any:
-    """The value in a YAML file; arguments and errors as for `parse_yaml`, and errors as for `read_bytes`."""
+    """Read the value of a YAML file; arguments and errors as for `parse_yaml`, and errors as for `read_bytes`."""
     return parse_yaml(read_text(path, "yaml_bytes"), path, as_text=as_text)
 
 
 def parse_yaml(text: str, where: PathLike, *, as_text: bool = False) -> Any:
-    """The value of a YAML text, of plain types only.
+    """Parse the value of a YAML text of plain types.
 
     Args:
-        text: to be read.
-        where: the file, or what else the text is of, for the message.
-        as_text: leave every value as it is written: `on`, `null`, `0123` and `1.10` are then texts.
+        text: the text to parse.
+        where: the file or other source of the text, for the message.
+        as_text: read every value as a string, as it is written: `on`, `null`, `0123` and `1.10`.
 
     Raises:
-        InputError: it is no YAML, names a type, refers to itself, is nested too deeply, or has too many values once its
-            aliases are written out.
+        InputError: it is not valid YAML, has type tags, refers to itself, is nested too deeply, or has too many values
+            after expanding its aliases.
     """
     require_within(f"the size of {shown(where)}", len(text), "yaml_bytes", "characters")
     loader: Any = yaml.BaseLoader if as_text else yaml.SafeLoader
@@ -87,7 +87,7 @@ def parse_yaml(text: str, where: PathLike, *, as_text: bool = False) -> Any:
 
 
 def _require_shallow_yaml(text: str, where: PathLike, loader: Any) -> None:
-    """Walk over the events, which are not nested, before anything that is built recursively."""
+    """Check the events, which are a flat sequence, before anything is built recursively."""
     depth, most = 0, limits().depth
     for event in yaml.parse(text, Loader=loader):
         if isinstance(event, yaml.CollectionStartEvent):
@@ -113,7 +113,7 @@ def _refuse_tag(tag: str | None, where: PathLike) -> None:
 
 
 def _require_distinct_keys(node: Any, where: PathLike) -> None:
-    """Refuse a mapping with a key twice: YAML forbids it, but its readers take the last value without a word."""
+    """Check that no mapping has a key twice: YAML forbids it, but its parsers silently take the last value."""
     lines: dict[str, int] = {}
     for key, _ in node.value:
         if isinstance(key, yaml.ScalarNode) and key.value != "<<":
@@ -125,7 +125,7 @@ def _require_distinct_keys(node: Any, where: PathLike) -> None:
 
 
 def _require_small_yaml(root: Any, where: PathLike) -> None:
-    """Count the values that the document has once its aliases are written out, without writing them out."""
+    """Count the values of the document after expanding its aliases, without expanding them."""
     counts: dict[int, int | None] = {}
     waiting = [root]
     while waiting:
@@ -139,7 +139,7 @@ def _require_small_yaml(root: Any, where: PathLike) -> None:
         if id(node) not in counts:
             if pairs:
                 _require_distinct_keys(node, where)
-            counts[id(node)] = None  # begun
+            counts[id(node)] = None  # in progress
             for part in parts:
                 if counts.get(id(part), 0) is None:
                     raise InputError(f"{shown(where)} holds an alias that refers to itself; write its values out")
