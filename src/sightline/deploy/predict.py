@@ -28,7 +28,7 @@ from sightline.runtime.values import require_number, require_whole
 from sightline.structures import ClassMap
 
 DEFAULT_THRESHOLD = 0.5
-"""The minimum score of objects for a model that has none of its own."""
+"""The minimum score of objects if the model has no saved threshold."""
 
 
 @dataclass(frozen=True)

@@ -170,9 +170,9 @@ class ClassificationResult:
             for weights in piece.astype(np.float64):
                 hits = np.bincount(self.label, weights=weights * right, minlength=size)
                 support = np.bincount(self.label, weights=weights, minlength=size)
-                said = np.bincount(self.predicted, weights=weights, minlength=size + 1)[:size]
+                n_predicted = np.bincount(self.predicted, weights=weights, minlength=size + 1)[:size]
                 rows["balanced_accuracy"].append(_mean(_ratio(hits, support)))
-                rows["macro_F1"].append(_mean(_ratio(2 * hits, support + said)))
+                rows["macro_F1"].append(_mean(_ratio(2 * hits, support + n_predicted)))
                 gaps = np.bincount(places, weights=weights * (right - self.confidence), minlength=BINS)
                 rows["ECE"].append(float(np.abs(gaps).sum() / self.images))
                 rows["Brier"].append(float(weights @ self.squared / self.images))
@@ -321,16 +321,16 @@ class ClassificationMeasure:
         confidence, squared, log_loss = np.array([row[3:] for row in self.rows], np.float64).T
         label, predicted, rank = integers.T
         table: Counts = np.bincount(label * (size + 1) + predicted, minlength=size * (size + 1)).reshape(size, -1)
-        hits, support, said = np.diagonal(table), table.sum(1), table[:, :-1].sum(0)
+        hits, support, n_predicted = np.diagonal(table), table.sum(1), table[:, :-1].sum(0)
         columns = {
-            "precision": _ratio(hits, said),
+            "precision": _ratio(hits, n_predicted),
             "recall": _ratio(hits, support),
-            "F1": _ratio(2 * hits, support + said),
+            "F1": _ratio(2 * hits, support + n_predicted),
         }
         per_class: dict[str, dict[str, Any]] = {}
         for k, name in enumerate(self.classes):
             row = {key: None if np.isnan(column[k]) else float(column[k]) for key, column in columns.items()}
-            per_class[name] = row | {"support": int(support[k]), "predicted": int(said[k])}
+            per_class[name] = row | {"support": int(support[k]), "predicted": int(n_predicted[k])}
         gaps = np.bincount(_bin(confidence), weights=(predicted == label) - confidence, minlength=BINS)
         metrics: dict[str, float | None] = {
             "top1": float((rank < 1).mean()),

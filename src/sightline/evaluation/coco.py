@@ -65,7 +65,7 @@ def coco_evaluation(
     area = objects.area if shapes is None or shapes.area is None else shapes.area
     columns = (objects.image + 1, objects.label + 1, corner_size, area, objects.crowd.astype(np.int64))
     further: list[dict[str, Any]] = [{}] * len(objects) if shapes is None else shapes.objects
-    truth = COCO(
+    coco_gt = COCO(
         {
             "images": [{"id": i} for i in range(1, images + 1)],
             "categories": [{"id": i, "name": name} for i, name in enumerate(classes, 1)],
@@ -84,7 +84,7 @@ def coco_evaluation(
             for (image, label, score), more in zip(rows, shapes.detections, strict=True)
             if more is not None
         ]
-        evaluation = COCOeval(truth, truth.loadRes(found), shapes.kind)
+        evaluation = COCOeval(coco_gt, coco_gt.loadRes(found), shapes.kind)
         if shapes.sigmas:
             evaluation.params.kpt_oks_sigmas = list(shapes.sigmas)
         evaluation.evaluate()
@@ -93,7 +93,7 @@ def coco_evaluation(
     table[:, 0], table[:, 1:5], table[:, 5] = detections.image + 1, detections.box, detections.score
     table[:, 3:5] -= table[:, 1:3]
     table[:, 6] = detections.label + 1
-    evaluation = COCOeval(truth, truth.loadRes(table), "bbox")
+    evaluation = COCOeval(coco_gt, coco_gt.loadRes(table), "bbox")
     evaluation.evaluate()
     return evaluation
 

@@ -113,9 +113,9 @@ class SegmentationResult:
 
     def intervals(self, level: float = 0.95) -> dict[str, tuple[float, float]]:
         """Bootstrap intervals over images (1000 samples) of every available metric."""
-        right, labelled, said = np.moveaxis(resampled_sums(self.image_pixels), 1, 0)  # [draws, K] each
+        right, labelled, predicted = np.moveaxis(resampled_sums(self.image_pixels), 1, 0)  # [draws, K] each
         total = labelled.sum(1)
-        columns = _ratios(right, labelled, said)
+        columns = _ratios(right, labelled, predicted)
         iou = columns["IoU"]
         samples = {
             "mIoU": _means(iou),
@@ -372,13 +372,13 @@ def boundary_scores(labels: Counts, found: Counts, classes: int, band: float = B
     scores = np.full(classes, np.nan)
     edges = [edges_of(values) for values in (labels, found)]
     for k in range(classes):
-        true, said = edges[0] & (labels == k), edges[1] & (found == k)
-        counts = int(true.sum()), int(said.sum())
+        labelled, predicted = edges[0] & (labels == k), edges[1] & (found == k)
+        counts = int(labelled.sum()), int(predicted.sum())
         if not any(counts):
             continue
         scores[k] = 0.0
         if all(counts):
-            precision, recall = _met(said, true, reach), _met(true, said, reach)
+            precision, recall = _met(predicted, labelled, reach), _met(labelled, predicted, reach)
             scores[k] = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
     return scores
 
@@ -462,13 +462,13 @@ def _numbers(table: Counts) -> dict[str, NDArray[np.float64]]:
     return _ratios(np.diagonal(table).astype(np.float64), table.sum(1), table[:, : len(table)].sum(0))
 
 
-def _ratios(right: NDArray[Any], labelled: NDArray[Any], said: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
+def _ratios(right: NDArray[Any], labelled: NDArray[Any], predicted: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
     """The same from numbers of correct, labelled and predicted pixels [..., K]."""
     return {
-        "IoU": _ratio(right, labelled + said - right),
-        "Dice": _ratio(2 * right, labelled + said),
+        "IoU": _ratio(right, labelled + predicted - right),
+        "Dice": _ratio(2 * right, labelled + predicted),
         "accuracy": _ratio(right, labelled),
-        "precision": _ratio(right, said),
+        "precision": _ratio(right, predicted),
     }
 
 

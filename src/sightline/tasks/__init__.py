@@ -40,7 +40,7 @@ def task_names() -> tuple[str, ...]:
 
 
 def default_models() -> tuple[str, ...]:
-    """The models that `train` uses by default, one for each task that the data alone can determine."""
+    """The models that `train` uses by default, one per task that the data determines."""
     return tuple(task.default_model for task in TASKS.values() if task.default_model is not None)
 
 

@@ -320,7 +320,7 @@ def load_best(folder: Path, parts: Parts) -> None:
         except Exception as error:  # as in _read
             reason = " ".join(str(error).split())[:200]
             raise InputError(
-                f"{folder / BEST_FILE} does not hold the weights of this model ({reason}); remove the file to go on"
+                f"{folder / BEST_FILE} does not hold the weights of this model ({reason}); remove the file to continue"
             ) from error
     elif parts.ema is not None:
         parts.model.load_state_dict(parts.ema.model.state_dict())

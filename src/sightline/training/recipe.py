@@ -129,7 +129,7 @@ class Recipe:
             open_low=True,
             repair="give the minutes training may take, such as 10",
         )
-        self._whole("batch_size", 1, repair="give 1 or more images a step")
+        self._whole("batch_size", 1, repair="give 1 or more images per step")
         self._whole("accumulate", 1, repair="give 1 to step after every batch")
         self._number("lr", 0, 1e6, open_low=True, repair="give a small positive number such as 0.001")
         self._number("momentum", 0, 1, open_high=True, repair="give 0.9 if in doubt")
@@ -214,7 +214,7 @@ class Recipe:
         """Return a copy of this recipe with some settings changed.
 
         If the optimizer is changed, `lr` and `weight_decay` change to the defaults of the new optimizer, unless this
-        recipe has values other than the defaults of its own.
+        recipe overrides the defaults of its current optimizer.
 
         Raises:
             InputError: a name is unknown, or a value is out of range.

@@ -183,7 +183,7 @@ def changes(before: TrainedOn | None, now: TrainedOn) -> list[str]:
         before: the record of the run to resume; None for a new run.
         now: the record of the current images.
     """
-    said = []
+    sentences = []
     for name, title in (("train", "training"), ("val", "validation")):
         if before is None or not {name} <= before.parts.keys() & now.parts.keys():
             continue
@@ -195,11 +195,11 @@ def changes(before: TrainedOn | None, now: TrainedOn) -> list[str]:
         for count, what in ((replaced, "replaced"), (added, "added"), (gone, "removed")):
             if count:
                 verb = "was" if count == 1 else "were"
-                said.append(f"{counted(count, f'{title} image')} {verb} {what} since the run began")
+                sentences.append(f"{counted(count, f'{title} image')} {verb} {what} since the run began")
         written = before.labels.get(name)
         if written is not None and not added and not gone and written != now.labels.get(name):
-            said.append(f"labels of the {title} images were changed since the run began")
-    return said
+            sentences.append(f"labels of the {title} images were changed since the run began")
+    return sentences
 
 
 def of(model: Model) -> TrainedOn | None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class EvaluationOutput:
     """An evaluation with the model and the images that it used.
 
     Attributes:
@@ -104,7 +104,7 @@ def measure(
     device: torch.device | str | None = None,
     progress: bool = True,
     keep_predictions: bool = True,
-) -> Evaluation:
+) -> EvaluationOutput:
     """Evaluate like `evaluate`, but return the model and the images together with the result.
 
     Args:
@@ -133,4 +133,4 @@ def measure(
     result.notes += chosen.notes
     place = getattr(getattr(data, "source", None), "opened", {})
     result.measured = {"data": place.get("path"), "split": chosen.split}
-    return Evaluation(known, part, result, chosen.notes)
+    return EvaluationOutput(known, part, result, chosen.notes)
