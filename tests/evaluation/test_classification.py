@@ -185,7 +185,7 @@ def test_scores_that_are_no_probabilities_are_not_calibrated():
         result = evaluate_classification([target(0)], [answer(scores)], CLASSES)
         assert result.metrics["top1"] == 1
         assert result.metrics["ECE"] is result.metrics["NLL"] is result.metrics["Brier"] is None
-        assert "no probabilities" in result.reasons["ECE"]
+        assert "not probabilities" in result.reasons["ECE"]
         assert result.intervals().keys() == {"top1", "balanced_accuracy", "macro_F1"}
 
 

@@ -97,9 +97,9 @@ def test_a_classifier_s_wall_begins_with_the_surest_mistake(tmp_path, monkeypatc
         ("1.png", "labelled cat, predicted dog 0.95"),
         ("3.png", "labelled dog, predicted yak 0.70"),
         ("5.png", "labelled cat, predicted &lt;cow&gt; 0.55"),
-        ("4.png", "right: &lt;cow&gt; 0.50"),
-        ("2.png", "right: dog 0.60"),
-        ("0.png", "right: cat 0.90"),
+        ("4.png", "correct: &lt;cow&gt; 0.50"),
+        ("2.png", "correct: dog 0.60"),
+        ("0.png", "correct: cat 0.90"),
     ]
     marked = [MODEL_CLASSES[scores.label] for scores in drawn]  # by the model's ids
     assert marked == ["cat", "dog", "cat", "<cow>", "dog", "cat"]
@@ -243,7 +243,7 @@ def test_the_wall_shows_the_proposal_nearest_to_each_object(tmp_path, monkeypatc
     assert captions[1][1].startswith("2 of 2 objects found · mean IoU 1.00")
     assert captions[2][1] == "no object counts"
     (_, missed), (nearest, dashed), (_, none), (both, _), *_ = drawn
-    assert missed == [None, "missed", "not counted"]
+    assert missed == [None, "missed", "ignored"]
     overlaps = box_iou(torch.tensor(OBJECTS), found.predictions[1].boxes)
     assert nearest.scores.tolist() == pytest.approx([max(row) for row in overlaps.tolist()])
     assert dashed == [None, "below 0.50"]
