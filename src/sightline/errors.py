@@ -1,7 +1,7 @@
-"""What a user can get wrong, as one kind of error.
+"""Exceptions for invalid input of a user.
 
-Every message is one clear sentence: which file or item, what value, which rule, what to do. The command line prints the
-sentence alone; Python code sees an ordinary `ValueError`.
+Every message is one clear sentence: which file or item, what value, which rule, what to do. The command line prints
+only this sentence; in Python code the exception is a `ValueError`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from sightline.words import shown
 
 
 class InputError(ValueError):
-    """Something the user gave cannot be used: a path, a label, a number, a file's content.
+    """Input of the user cannot be used: a path, a label, a number, the contents of a file.
 
-    The message is one line whatever names and values stand in it: control characters are written as escapes.
+    The message is always one line: control characters in names and values are written as escapes.
     """
 
     def __str__(self) -> str:
@@ -20,4 +20,4 @@ class InputError(ValueError):
 
 
 class ClassMismatch(InputError):
-    """Two sets of classes that should be the same are not; the message names the difference."""
+    """Two sets of classes that must be equal differ; the message names the difference."""

@@ -1,4 +1,4 @@
-"""Modules of a package as its attributes, each imported when it is first used."""
+"""Make the modules of a package available as attributes; each is imported when it is first used."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from types import ModuleType
 
 
 def submodules(package: str, path: Iterable[str]) -> tuple[Callable[[str], ModuleType], Callable[[], list[str]]]:
-    """A package's `__getattr__` and `__dir__`.
+    """Return the `__getattr__` and `__dir__` of a package.
 
     Args:
-        package: its `__name__`.
-        path: its `__path__`.
+        package: the package's `__name__`.
+        path: the package's `__path__`.
     """
 
     def names() -> list[str]:

@@ -20,13 +20,13 @@ def are(number: int) -> str:
 
 
 def listed(names: Sequence[str], most: int = 6, what: str = "") -> str:
-    """The first `most` names and the number of others: "a, b and 5 more"; `what` says of what ("5 more classes")."""
+    """The first `most` names and the number of others: "a, b and 5 more"; with `what`, "5 more classes"."""
     left = len(names) - most
     return ", ".join(names[:most]) + (f" and {left} more {what}".rstrip() if left > 0 else "")
 
 
 def did_you_mean(name: object, known: Iterable[str], otherwise: str) -> str:
-    """The question "did you mean 'x'?" with the known name that is most like `name`; without one, `otherwise`."""
+    """The question "did you mean 'x'?" with the known name closest to `name`; `otherwise` if none is close."""
     near = difflib.get_close_matches(str(name), list(known), 1)
     return f"did you mean {near[0]!r}?" if near else otherwise
 
