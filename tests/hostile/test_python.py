@@ -16,8 +16,8 @@ from sightline.errors import InputError
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: sl.load(5), "path of a run's folder or a saved file, not by 5"),  # type: ignore[arg-type]
-        (lambda: sl.evaluate(5, sl.scenes(2, 32)), "not by 5"),  # type: ignore[arg-type]
+        (lambda: sl.load(5), "path of a run's folder or a saved file, not from 5"),  # type: ignore[arg-type]
+        (lambda: sl.evaluate(5, sl.scenes(2, 32)), "not from 5"),  # type: ignore[arg-type]
         (lambda: sl.create_model(5), "by its name, such as 'sightline_n', not by 5"),  # type: ignore[arg-type]
         (lambda: sl.train("sightline_n", sl.scenes(2, 32), recipe=5), "recipe is 5"),  # type: ignore[arg-type]
         (
