@@ -125,7 +125,7 @@ def predict(
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
-    """Predict images; write the predictions and draw them on the images.
+    """Predict images; write and draw the results.
 
     Objects are written as JSON (laid out like COCO annotations), CSV or YOLO text files. Segmentation models also write
     class maps as palette PNGs. Classification models write the best classes of each image as JSON or CSV.
