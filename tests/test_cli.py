@@ -296,7 +296,7 @@ class TestVerbs:
             assert f"\n  {name} " in outcome.out
         for name in ("sphere", "ring"):
             assert f"\n{name} " in outcome.out
-        assert "numbers: numbers.json\nreport: report/report.html\n" in outcome.out
+        assert "metrics: numbers.json\nreport: report/report.html\n" in outcome.out
         written = json.loads(Path("numbers.json").read_text())
         assert (written["split"], written["images"]) == ("test", 4)
         assert "<html" in Path("report/report.html").read_text()
@@ -355,7 +355,7 @@ class TestVerbs:
         text = done("models", "retinanet_mobilenet_v2_fpn").out
         assert "file      sightline/models/detection/retinanet.py" in text
         assert 'settings.box_loss = "giou"' in text
-        assert "imagenet (backbone alone, mobilenet_v2): top-1 71.878 %; BSD-3-Clause" in text
+        assert "imagenet (backbone only, mobilenet_v2): top-1 71.878 %; BSD-3-Clause" in text
         assert max(map(len, text.splitlines())) <= 120
         assert json.loads(done("models", "mobilenet_v2", "--json").out)["weights"][1]["preprocess"]["resize"] == 232
         assert "No model has both" in done("models", "--task", "proposal", "--weights", "voc").out
