@@ -140,7 +140,7 @@ def trained(name: str, case: Case, runs: Path) -> Any:
     """Run the training; one that is stopped leaves its folder as it then was beside it, as NAME_stopped."""
     train, held_out = parts(case)
     torch.manual_seed(0)
-    points = {"points": train[0][1].keypoints.shape[1]} if "keypoints" in case.fields else {}
+    points = {"num_keypoints": train[0][1].keypoints.shape[1]} if "keypoints" in case.fields else {}
     model = sl.create_model(case.model, train.classes, **case.arguments, **points)
     given = options(name, case, runs)
 

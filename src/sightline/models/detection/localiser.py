@@ -1,9 +1,9 @@
-"""A localiser: one object per image, its class and its box, from one network with two outputs.
+"""A localiser: predicts the class and the box of one object per image, with one network and two outputs.
 
-The simplest detector there is, and where the lineage begins: classification with localisation, as in ImageNet's
-localisation task (Krizhevsky et al. 2012; Simonyan and Zisserman 2015, section A). The box is in centre form,
-normalised by the image's sides, and of width and height the square root is learnt, so that an error of some pixels
-costs less on a large box than on a small one (Redmon et al., "You only look once", 2016, section 2.2).
+The simplest detector: classification with localisation, as in ImageNet's localisation task (Krizhevsky et al. 2012;
+Simonyan and Zisserman 2015, section A). The box is given by its centre, width and height, normalised by the size of the
+image. The network predicts the square roots of width and height, so that an error of a few pixels costs less for a
+large box than for a small one (Redmon et al., "You only look once", 2016, section 2.2).
 """
 
 from __future__ import annotations
@@ -26,20 +26,19 @@ from sightline.structures import Classes, ImageBatch, Instances, Size
 
 
 class Localiser(Detector):
-    """Backbone → one map → which class, and where.
+    """Backbone → one map → class and box.
 
-    It learns from the largest object of an image; the others are not shown to it. An image without objects teaches it
-    nothing: its terms are 0. It has no background class, so it finds exactly one object in EVERY image, with the
-    probability of its class as the score.
+    The model is trained on the largest object of each image. Images without objects do not contribute to the loss.
+    There is no background class, so the model finds exactly one object in every image, with the class probability as
+    its score.
 
     Args:
         classes: names of the K classes.
         preprocess: preprocessing of images into a batch of a fixed size.
         backbone: batch [N, C, S, S] → map [N, `channels`, h, w].
-        channels: of the map.
-        grid: the box is read from the map averaged in grid × grid parts, since its mean over the image knows little of
-            places.
-        weights: factors on the two losses, class and box.
+        channels: number of channels of the map.
+        grid: the box is predicted from the map pooled to grid × grid cells, since global pooling discards positions.
+        weights: weights of the classification loss and the box loss.
     """
 
     class_layers = r"^class_head\."
@@ -56,7 +55,7 @@ class Localiser(Detector):
     ):
         super().__init__(classes, preprocess)
         if min(weights) < 0 or sum(weights) == 0:
-            raise InputError(f"the losses' weights are {weights}, but must be at least 0, and one of them above it")
+            raise InputError(f"the loss weights are {weights}, but must be at least 0, and one of them above 0")
         self.backbone = backbone
         self.class_head = nn.Linear(channels, len(self.classes))
         last = nn.Linear(64 * grid**2, 4)
@@ -74,12 +73,12 @@ class Localiser(Detector):
         return [], self.losses(logits, places, *self.assign(targets))
 
     def network(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Batch [N, C, S, S] → class logits [N, K] and places [N, 4]: (x, y, √w, √h), meant to be in [0, 1]."""
+        """Batch [N, C, S, S] → class logits [N, K] and boxes [N, 4] as (x, y, √w, √h), normalised to [0, 1]."""
         features = self.backbone(images)
         return self.class_head(features.mean((2, 3))), self.box_head(features)
 
     def assign(self, targets: Sequence[Instances]) -> tuple[Tensor, Tensor]:
-        """The largest object of each image: class [N], −1 where there is none, and place [N, 4]."""
+        """The largest object of each image: class [N], −1 for images without objects, and encoded box [N, 4]."""
         labels, places = [], []
         for target in targets:
             if len(target):
@@ -92,7 +91,7 @@ class Localiser(Detector):
         return torch.cat(labels), torch.cat(places)
 
     def losses(self, logits: Tensor, places: Tensor, labels: Tensor, target_places: Tensor) -> Losses:
-        """Weighted cross-entropy and squared error of the four numbers, over the images with an object."""
+        """Weighted cross-entropy and squared error of the encoded boxes, averaged over the images with an object."""
         shown = labels >= 0
         count = shown.sum().clamp(min=1)
         classes = F.cross_entropy(logits, labels, ignore_index=-1, reduction="sum") / count
@@ -101,7 +100,7 @@ class Localiser(Detector):
 
     @torch.no_grad()
     def decode(self, logits: Tensor, places: Tensor, sizes: Sequence[Size]) -> Detections:
-        """The likeliest class of each image and its box, inside the image."""
+        """The most probable class of each image, and its box, clipped to the image."""
         scores, labels = logits.float().softmax(-1).max(-1)
         return [
             {"boxes": decode_place(place[None], size), "labels": label[None] + 1, "scores": score[None]}
@@ -110,13 +109,13 @@ class Localiser(Detector):
 
 
 def encode_place(boxes: Tensor, size: Size) -> Tensor:
-    """Boxes [..., 4] xyxy in pixels of an image of `size` (height, width) → (x, y, √w, √h), each in [0, 1]."""
+    """Boxes [..., 4] xyxy in pixels of an image of size (height, width) → (x, y, √w, √h), each in [0, 1]."""
     x, y, w, h = box_convert(normalize_boxes(boxes, size), "xyxy", "cxcywh").unbind(-1)
     return torch.stack([x, y, w.sqrt(), h.sqrt()], -1)
 
 
 def decode_place(places: Tensor, size: Size) -> Tensor:
-    """The boxes [..., 4] xyxy in pixels that `encode_place` made `places` of, cut at the image's border."""
+    """The inverse of `encode_place`: boxes [..., 4] xyxy in pixels, clipped to the image."""
     x, y, w, h = places.clamp(0, 1).unbind(-1)
     boxes = box_convert(torch.stack([x, y, w.square(), h.square()], -1), "cxcywh", "xyxy")
     return denormalize_boxes(boxes.clamp(0, 1), size)
@@ -138,7 +137,7 @@ def localiser(
         backbone: name of the classification network used as the backbone.
         in_channels: number of channels of the images.
         image_size: side of the square that images are resized to, in pixels, at least 33.
-        class_weight, box_weight: factors on the two losses.
+        class_weight, box_weight: weights of the classification loss and the box loss.
     """
     if image_size < 33:
         raise InputError(f"image_size is {image_size}, but must be at least 33: the network halves it five times")

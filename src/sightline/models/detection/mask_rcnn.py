@@ -1,9 +1,9 @@
-"""Mask R-CNN: He, Gkioxari, Dollár, Girshick, "Mask R-CNN", ICCV 2017: Faster R-CNN with a third branch that says which
-part of each box is the object. Version 2 is that of Li et al. 2021, as for Faster R-CNN.
+"""Mask R-CNN: He, Gkioxari, Dollár, Girshick, "Mask R-CNN", ICCV 2017: Faster R-CNN with a third branch that predicts a
+mask for each box. Version 2 is that of Li et al. 2021, as for Faster R-CNN.
 
-Departures from the paper, all as in the published weights: the mask of a detection is asked for in its corrected box of
-every class that stayed, at most 100 an image; target masks are brought to the size inside the network by the nearest
-pixel before regions are cropped out of them.
+Departures from the paper, all as in the published weights: masks are predicted for all detections, at most 100 per
+image, in their final boxes; target masks are resized to the size inside the network by nearest-neighbour interpolation
+before they are cropped.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from sightline.structures import ImageBatch, Instances
 
 
 class MaskRCNN(FasterRCNN):
-    """Faster R-CNN whose regions have masks, too (figure 1): results have "masks" [N, H, W] bool in its pixels.
+    """Faster R-CNN that also predicts masks (figure 1): results have "masks" [N, H, W] bool in pixels of the image.
 
-    Arguments as for `FasterRCNN`; `roi_heads` are `MaskRegionHeads`, and targets need the field "masks".
+    Targets need the field "masks". Arguments as for `FasterRCNN`; `roi_heads` are `MaskRegionHeads`.
     """
 
     roi_heads: MaskRegionHeads
@@ -33,7 +33,7 @@ class MaskRCNN(FasterRCNN):
     class_layers = r"roi_heads\.(box_predictor|mask_predictor\.mask_fcn_logits)\."
 
     def finish(self, found: Detections, batch: ImageBatch) -> list[Instances]:
-        """Like every detector, and masks stretched from their boxes' grids over the image (section 3.1)."""
+        """Like every detector, with masks resized from the grids of their boxes to the image (section 3.1)."""
         results = super().finish(found, batch)
         return [r.replace(masks=paste_masks(r.masks, r.boxes, r.image_size)) for r in results]
 
@@ -42,7 +42,7 @@ class MaskRCNN(FasterRCNN):
 def mask_rcnn(classes: Iterable[str], **arguments: Any) -> MaskRCNN:
     """Mask R-CNN on any backbone: 14×14 region features, four convolutions, 28×28 masks (figure 4, right).
 
-    Arguments as for `faster_rcnn`; the mask branch is as wide as the pyramid, and version 2 has normalisation there.
+    Arguments as for `faster_rcnn`. The mask branch is as wide as the pyramid; in version 2 it has normalisation layers.
     """
     base = faster_rcnn(classes, **arguments)
     regions = base.roi_heads.region_features
@@ -74,7 +74,7 @@ ENTRIES = (
         builder=mask_rcnn,
         task="detection",
         paper=f"{_PAPER}; Li et al. 2021, Benchmarking detection transfer learning with vision transformers",
-        summary="Version 2: normalisation in pyramid and heads, two convolutions before the proposals: 46,359,409 "
+        summary="Version 2: normalisation layers in pyramid and heads, two convolutions in the RPN: 46,359,409 "
         "parameters.",
         aliases=("maskrcnn_resnet50_fpn_v2",),
         start={"trainable_layers": 3},
@@ -85,7 +85,7 @@ ENTRIES = (
         builder=mask_rcnn,
         task="detection",
         paper=_PAPER,
-        summary="MobileNet v2 with a narrow pyramid, to train on a few cores; the mask branch is as narrow.",
+        summary="MobileNet v2 with a narrow pyramid, for training on CPUs; the mask branch is as narrow.",
         start=SMALL_START,
         fixed={"backbone": "mobilenet_v2", "version": 1, "finest": 8},
         defaults=SMALL,

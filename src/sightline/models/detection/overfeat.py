@@ -1,14 +1,14 @@
 """OverFeat: Sermanet, Eigen, Zhang, Mathieu, Fergus, LeCun, "OverFeat: integrated recognition, localization and
 detection using convolutional networks", ICLR 2014.
 
-A sliding window whose windows share their features: the classifier's dense layers are convolutions over the map, a
-second head says where in its window the object is, and boxes that agree are merged into one.
+A sliding-window detector whose windows share features: the classifier's fully connected layers become convolutions over
+the feature map, a second head predicts the box of the object in each window, and similar boxes are merged.
 
-Departures: a window belongs to an object by their IoU (the paper: half of the object in the window); the match score of
-boxes has no units (`ops.merging`); the network is not an ImageNet classifier first, but learns from windows of the
-images at hand; its start is He's of 2015 instead of N(0, 0.01); where a scale is smaller than a window, it is padded
-with the mean colour; windows enter the merging by their score, at most `candidates` of all scales together (the paper:
-those of the top k classes of each scale, section 4.3); a merged score is 1 − 1 / (1 + sum), so that it stays below 1.
+Departures: windows are matched to objects by IoU (the paper requires half of the object in the window); the match score
+of boxes has no unit (`ops.merging`); the network is not pretrained on ImageNet, but trained on windows of the dataset;
+weights are initialised as in He et al. 2015 instead of N(0, 0.01); a scale smaller than a window is padded with the
+mean colour; the `candidates` windows with the highest scores of all scales are merged (the paper merges those of the
+top k classes of each scale, section 4.3); the merged score is 1 − 1 / (1 + sum), so that it stays below 1.
 """
 
 from __future__ import annotations
@@ -40,17 +40,19 @@ Phase = Literal["both", "classification", "boxes"]
 
 @dataclass(frozen=True)
 class OverFeatSettings:
-    """Numbers of OverFeat.
+    """Settings of OverFeat.
 
     Attributes:
-        scales: factors on the batch; windows are of one size in pixels, so the factors make the objects fit.
-        positive_iou, negative_iou: a window at or above the first belongs to the object it overlaps most, as does the
-            best window of an object; below the second it is background; those between do not train.
-        random, hard: negatives that train: so many an image at random, so many an object of the highest loss
-            (section 5: "random ones or most offending ones").
-        min_score, candidates: windows of an image that enter the merging: of a higher probability of their class, and
-            at most so many.
-        merge: the largest match score of two boxes that are merged.
+        scales: scale factors of the image. Windows have a fixed size in pixels, so scales match it to objects of
+            different sizes.
+        positive_iou, negative_iou: windows with at least `positive_iou` are matched to the object that they overlap
+            most, as is the best window of each object. Windows below `negative_iou` are background; those in between
+            are ignored.
+        random, hard: number of negatives for training: random ones per image, and those with the highest loss per
+            object (section 5: "random ones or most offending ones").
+        min_score, candidates: minimum class probability of the windows that are merged, and their maximum number per
+            image.
+        merge: maximum match score of two boxes that are merged.
         max_detections: maximum number of detections per image.
     """
 
@@ -68,24 +70,24 @@ class OverFeatSettings:
 class OverFeat(Detector):
     """Image at several scales → shared features → class and box at every location → merging.
 
-    Training is in two phases (section 4.2): "classification" trains features and class head, then "boxes" trains the
-    box head while all else stays as it is; `set_phase` changes the phase, or a new model starts from the saved first:
-    `create_model(name, classes, weights="runs/first/best.safetensors", phase="boxes")`. "both" trains all at once,
-    without the box loss ever reaching the features, so that they are as fixed to it as in the paper.
+    Training has two phases (section 4.2): "classification" trains the features and the class head; "boxes" trains the
+    box head with everything else fixed. Change the phase with `set_phase`, or start a new model from the saved weights
+    of the first phase: `create_model(name, classes, weights="runs/first/best.safetensors", phase="boxes")`. "both"
+    trains everything at once; gradients of the box loss do not reach the features, as in the paper.
 
-    A result's score is 1 − 1 / (1 + s) with s the sum of the probabilities of all windows whose boxes were merged.
+    The score of a detection is 1 − 1 / (1 + s), where s is the sum of the probabilities of all merged windows.
 
     Args:
         classes: names of the K classes.
         preprocess: preprocessing of images into a batch, with divisor 1.
         backbone: batch → map [N, C, h, w], before its last pooling: the shared features.
-        class_head, box_head: `location_head`s of K + 1 outputs, the background first, and of 4 shared by all classes
-            (section 4.4: better than a box for each class).
-        pool: p, side of the last pooling, done at every offset Δ = 0 … p − 1 in both directions (section 3.3).
-        window: side in pixels of what a location sees.
-        stride: pixels from one location to the next, with offset pooling.
-        settings: scales, thresholds and counts.
-        phase: what learns.
+        class_head, box_head: `location_head` modules with K + 1 outputs, background first, and with 4 outputs shared by
+            all classes (section 4.4: better than a box per class).
+        pool: size p of the last pooling, applied at every offset Δ = 0 … p − 1 in both directions (section 3.3).
+        window: side of the window of a location, in pixels.
+        stride: distance between locations in pixels, with offset pooling.
+        settings: scales, thresholds and limits.
+        phase: what is trained: "both", "classification" or "boxes".
     """
 
     class_layers = r"^class_head\.score\."
@@ -113,7 +115,7 @@ class OverFeat(Detector):
         self.set_phase(phase)
 
     def set_phase(self, phase: Phase) -> None:
-        """Choose what learns from now on: "both", "classification", or "boxes" with the features fixed."""
+        """Set what is trained: "both", "classification", or "boxes" with the features fixed."""
         if phase not in ("both", "classification", "boxes"):
             raise InputError(f"phase is {phase!r}, but must be 'both', 'classification' or 'boxes'")
         self.phase: Phase = phase
@@ -123,7 +125,7 @@ class OverFeat(Detector):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> OverFeat:
-        """As in PyTorch; what is fixed does not gather statistics either."""
+        """Like `nn.Module.train`, but fixed parts stay in evaluation mode, so their batch statistics do not change."""
         super().train(mode)
         if self.phase == "boxes":
             self.backbone.eval()
@@ -138,13 +140,13 @@ class OverFeat(Detector):
         return [], self.losses(logits, edges, windows, self.assign(windows, batch.sizes, targets), targets)
 
     def network(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Batch [N, C, H, W] → logits [N, L, K+1], edges [N, L, 4], windows [L, 4] of the locations of all scales."""
+        """Batch [N, C, H, W] → logits [N, L, K+1], edges [N, L, 4] and windows [L, 4] of all locations and scales."""
         logits, edges, windows = [], [], []
         for scale in self.settings.scales:
             size = [max(1, round(side * scale)) for side in images.shape[-2:]]
             resized = F.interpolate(images, size=size, mode="bilinear", antialias=scale < 1)
             height, width = (max(0, self.window - side) for side in size)
-            # pooling at every offset, interleaved, is pooling at stride 1; the heads' taps are then p cells apart
+            # pooling at every offset, interleaved, is pooling with stride 1 and heads with dilation p
             maps = F.max_pool2d(self.backbone(F.pad(resized, (0, width, 0, height))), self.pool, 1)
             logits.append(self.class_head(maps).flatten(2).transpose(1, 2))
             place = self.box_head(maps.detach())
@@ -154,26 +156,26 @@ class OverFeat(Detector):
         return torch.cat(logits, 1), torch.cat(edges, 1), torch.cat(windows)
 
     def windows(self, map_size: Size, factors: tuple[float, float], device: torch.device) -> Tensor:
-        """What each location of a map sees, [h · w, 4] xyxy; factors (y, x) from the scale's pixels to the batch's."""
+        """The window of each location, [h · w, 4] xyxy. `factors` (y, x) convert pixels of the scale to the batch."""
         y, x = torch.meshgrid(*(torch.arange(n, device=device) * self.stride for n in map_size), indexing="ij")
         corners = torch.stack([x, y, x + self.window, y + self.window], -1).flatten(0, 1)
         return corners * torch.tensor([factors[1], factors[0]] * 2, device=device)
 
     def assign(self, windows: Tensor, sizes: Sequence[Size], targets: Sequence[Instances]) -> Tensor:
-        """For every location: the id of its object, −1 background, −2 neither. [N, L]"""
+        """[N, L] index of the object of each location, −1 for background, −2 for ignored."""
         s, found = self.settings, []
         centres = (windows[:, :2] + windows[:, 2:]) / 2
         for size, target in zip(sizes, targets, strict=True):
             iou = box_iou(target.boxes.float(), windows)
             match = match_threshold(iou, s.positive_iou, s.negative_iou, allow_low_quality=True)
             beyond = ((centres >= centres.new_tensor([size[1], size[0]])) & (windows[:, :2] > 0)).any(1)
-            found.append(match.where(~beyond | (match >= 0), BETWEEN))  # padding is no background
+            found.append(match.where(~beyond | (match >= 0), BETWEEN))  # ignore windows in the padding
         return torch.stack(found)
 
     def losses(
         self, logits: Tensor, edges: Tensor, windows: Tensor, matches: Tensor, targets: Sequence[Instances]
     ) -> Losses:
-        """Cross-entropy of objects, random and hard negatives; squared error of the edges of objects (section 4.2)."""
+        """Cross-entropy of positives, random and hard negatives; squared error of positive boxes (section 4.2)."""
         s = self.settings
         positive, negative = matches >= 0, matches == BACKGROUND
         labels, box_terms = torch.zeros_like(matches), []
@@ -212,13 +214,13 @@ class OverFeat(Detector):
         return results
 
     def anchor_shapes(self, image_size: Size) -> Tensor:
-        """(width, height) of a window at every scale, [A, 2], in pixels of an image of `image_size`."""
+        """Width and height of the window at each scale, [A, 2], in pixels of an image of size `image_size`."""
         side = self.window * image_size[0] / self.preprocess.resized(image_size)[0]
         return side / torch.tensor(self.settings.scales)[:, None].repeat(1, 2)
 
 
 def _random(chosen_from: Tensor, count: int) -> Tensor:
-    """`count` of the true entries of each row of [N, L] bool, by chance; all where there are fewer."""
+    """Select `count` true entries of each row of [N, L] bool at random, or all if there are fewer."""
     chance = torch.rand(chosen_from.shape, device=chosen_from.device).masked_fill(~chosen_from, -1)
     best = chance.topk(min(count, chance.shape[1]), dim=1).indices
     return torch.zeros_like(chosen_from).scatter_(1, best, True) & chosen_from
@@ -227,15 +229,17 @@ def _random(chosen_from: Tensor, count: int) -> Tensor:
 def location_head(
     channels: int, hidden: Sequence[int], outputs: int, *, cells: int, pool: int, dropout: float = 0.0
 ) -> nn.Sequential:
-    """The dense layers of a window as convolutions (section 3.5): pooled map [N, C, h, w] → [N, outputs, h', w'].
+    """The fully connected layers of a window as convolutions: pooled map [N, C, h, w] → [N, outputs, h', w'].
 
     Args:
-        channels: C.
+        channels: number of channels C.
         hidden: widths of the layers before the last.
-        outputs: of the last, named "score".
-        cells: k, a window has k × k pooled cells.
-        pool: p, their distance in the map that was pooled at every offset.
-        dropout: before the second layer and those behind it.
+        outputs: number of outputs of the last layer, which is named "score".
+        cells: number of pooled cells k along each side of a window.
+        pool: pooling size p, the dilation of the first convolution on a map pooled at every offset.
+        dropout: dropout probability before the second and all later layers.
+
+    Source: Sermanet et al., OverFeat, 2014, section 3.5.
     """
     head = nn.Sequential()
     for number, width in enumerate(hidden):
@@ -274,9 +278,9 @@ def overfeat(
         variant: "fast" has windows of 231 pixels and 2×2 pooling, "accurate" windows of 221 pixels and 3×3 pooling at
             the offsets Δ = 0, 1, 2.
         in_channels: number of channels of the images.
-        min_size, max_size: the images' sides at scale 1.
+        min_size, max_size: size that images are resized to at scale 1.
         hidden, box_hidden: widths of the hidden layers of the class head and the box head.
-        locations: scales, thresholds and counts.
+        locations: scales, thresholds and limits.
         phase: as in `OverFeat`.
     """
     fast = variant == "fast"
@@ -317,10 +321,10 @@ def overfeat_mobilenet_v2(
     locations: OverFeatSettings = FEWER_LOCATIONS,
     phase: Phase = "both",
 ) -> OverFeat:
-    """OverFeat on MobileNet v2 up to stride 16, to train on a few cores: windows of 4 × 4 cells, 64 pixels.
+    """OverFeat on MobileNet v2 up to stride 16, for training on CPUs: windows of 4 × 4 cells, 64 pixels.
 
-    Its convolutions pad, so a location sees more than its window, and the heads are small. Arguments as for
-    `overfeat`.
+    The convolutions are padded, so the receptive field of a location is larger than its window. The heads are small.
+    Arguments as for `overfeat`.
     """
     net = mobilenet_v2(in_channels=in_channels)
     stage = next(stage for stage in net.stages if stage.stride == 16)
@@ -346,7 +350,7 @@ def overfeat_mobilenet_v2(
 
 
 def _convs(*channels: int) -> list[nn.Module]:
-    """3×3 convolutions that keep the map's size, each with a ReLU."""
+    """3×3 convolutions with padding, each followed by a ReLU."""
     layers: list[nn.Module] = []
     for before, after in pairwise(channels):
         layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU(inplace=True)]
@@ -354,7 +358,7 @@ def _convs(*channels: int) -> list[nn.Module]:
 
 
 def _start(layers: nn.Sequential) -> nn.Sequential:
-    """He's start where a ReLU follows; small numbers for the last layer of a head, so that all windows begin alike."""
+    """Kaiming initialisation of layers with a ReLU; small weights for the last layer, for similar initial outputs."""
     for name, layer in layers.named_modules():
         if isinstance(layer, nn.Conv2d):
             if name == "score":

@@ -1,4 +1,4 @@
-"""What detectors share: pyramids and single maps of a backbone, anchors, targets, and the choice of results."""
+"""Parts shared by detectors: feature pyramids, single feature maps, anchors, class targets and NMS."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from sightline.ops.suppression import batched_nms
 from sightline.structures import ImageBatch, Instances, Size
 
 STRIDES = (8, 16, 32, 64, 128)
-"""Image pixels per cell of P3 … P7."""
+"""Strides of P3 … P7 in pixels."""
 
 
 @dataclass(frozen=True)
 class SelectionSettings:
-    """Which boxes of a dense detector become results.
+    """Settings that select the detections of a dense detector.
 
     Attributes:
         min_score: boxes with a lower score are removed.
@@ -47,13 +47,13 @@ class SelectionSettings:
 def pyramid(
     net: Network, trainable_layers: int | None, channels: int, p6_from: Literal["c5", "p5"] = "c5"
 ) -> PyramidBackbone:
-    """P3 to P7 on a network's maps of strides 8, 16 and 32.
+    """A feature pyramid P3 to P7 on a network's maps of strides 8, 16 and 32.
 
     Args:
-        net: it becomes part of the result.
-        trainable_layers: how many of its parts learn, counted from its end; None for all.
-        channels: of every level.
-        p6_from: what P6 is computed from, see `LastLevelP6P7`.
+        net: backbone network, which becomes part of the result.
+        trainable_layers: number of parts of the network to train, counted from its end; None trains all.
+        channels: number of channels of every level.
+        p6_from: input of P6, see `LastLevelP6P7`.
     """
     body = net.maps((8, 16, 32), trainable_layers)
     last = LastLevelP6P7(body.channels[-1] if p6_from == "c5" else channels, channels, p6_from)
@@ -61,24 +61,24 @@ def pyramid(
 
 
 def single_map(net: Network, trainable_layers: int | None, *, dilated: bool = False) -> FeatureMaps:
-    """A network's map of stride 16; dilated, also its last stage's, brought to that stride (R-FCN, section 2).
+    """A network's map of stride 16, as used by papers before feature pyramids (Lin et al. 2017).
 
-    Papers before the pyramids (Lin et al. 2017), and those whose heads are cheap, look at these.
+    If `dilated`, there is also the map of the last stage, dilated to stride 16 (R-FCN, section 2).
     """
     return dilated_maps(net, 16, 16, trainable_layers) if dilated else net.maps((16,), trainable_layers)
 
 
 def dense_layers(name: str, hidden: int) -> dict[str, int]:
-    """Arguments of the backbone `name` that set the width of its dense layers, where it has any to be taken over."""
+    """Arguments of the backbone `name` for the width of its fully connected layers, if it has layers to reuse."""
     return {"hidden": hidden} if name.startswith("vgg") else {}
 
 
 def region_layers(net: Network, channels: int, hidden: int) -> nn.Module:
-    """What follows 7×7 region features: VGG's own dense layers, as published, else two new ones.
+    """The head on 7×7 region features: VGG's own fully connected layers, as published, or two new ones.
 
     Args:
         net: the backbone's classifier.
-        channels: of the region features.
+        channels: number of channels of the region features.
         hidden: width of the layers.
     """
     if isinstance(net, VGG):
@@ -100,12 +100,12 @@ def anchor_shapes(bases: Sequence[Tensor], preprocess: Preprocess, image_size: S
 
 
 def class_targets(scores: Tensor, matches: Tensor, targets: Sequence[Instances]) -> Tensor:
-    """1 where a place has an object of that output, else 0: [N, S, K], as the scores.
+    """One-hot classification targets: [N, S, K], 1 for the class of the matched object, else 0.
 
     Args:
-        scores: [N, S, K].
-        matches: [N, S] the id of each place's object, or negative.
-        targets: of each image; labels are positions among the K outputs.
+        scores: [N, S, K], for shape, dtype and device.
+        matches: [N, S] index of the object matched to each location, negative for none.
+        targets: targets of each image; labels are indices of the K outputs.
     """
     class_labels = torch.zeros_like(scores)
     for i, target in enumerate(targets):
@@ -118,18 +118,19 @@ def class_targets(scores: Tensor, matches: Tensor, targets: Sequence[Instances])
 def best_candidates(
     logits: Sequence[Tensor], count: int, quality: Sequence[Tensor] | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The likeliest pairs of a box and a class of each level, at most `count` a level.
+    """The (box, class) pairs with the highest scores of each level, at most `count` per level.
 
-    All images at once. The best pairs belong to boxes that are the best by their best class, so only those boxes' other
-    classes are looked at.
+    The best pairs belong to the boxes with the highest maximum class score, so only the classes of these boxes are
+    compared.
 
     Args:
-        logits: of each level [N, M_l, K + 1] before the sigmoid; output 0 belongs to no class and is left out.
-        count: how many a level.
-        quality: of each level [N, M_l] before the sigmoid; the score is then the geometric mean of both.
+        logits: class logits [N, M_l, K + 1] of each level; output 0 is unused and ignored.
+        count: maximum number of pairs per level.
+        quality: logits [N, M_l] of each level, such as centre-ness; the score is then the geometric mean of both
+            probabilities. None uses the class probability.
 
     Returns:
-        Scores [N, C] in 0 … 1, ids of the boxes [N, C] counted through all levels, labels [N, C] from 1 to K.
+        Scores [N, C] in [0, 1], indices [N, C] of the boxes among those of all levels, labels [N, C] from 1 to K.
     """
     scores, ids, labels, offset = [], [], [], 0
     for level, logit in enumerate(logits):
@@ -153,7 +154,7 @@ def best_candidates(
 def suppressed(
     boxes: Tensor, scores: Tensor, labels: Tensor, sizes: Sequence[Size], settings: SelectionSettings
 ) -> Detections:
-    """Candidates above the least score, clipped to their image, after per-class NMS; best first.
+    """Filter candidates by score, clip them to their image and apply per-class NMS. Detections are sorted by score.
 
     Args:
         boxes: [N, C, 4] xyxy in pixels of the batch.

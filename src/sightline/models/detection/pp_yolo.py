@@ -1,5 +1,5 @@
 """PP-YOLO: Long et al., "PP-YOLO: an effective and efficient implementation of object detector", 2020: YOLO v3
-(Redmon and Farhadi 2018) and ten additions, each of which can be left out.
+(Redmon and Farhadi 2018) with ten additions, each of which can be disabled.
 
 The four steps are separate methods: `network`, `assign`, `losses`, `decode`.
 """
@@ -41,29 +41,32 @@ _ANCHORS = (
 )  # YOLO v3, section 2.3: width and height in pixels, from fine to coarse
 _TWO_LEVELS = (((10, 14), (23, 27), (37, 58)), ((81, 82), (135, 169), (344, 319)))  # of its small version
 _DROP = (0.1, 3)  # DropBlock's probability and side
-_LEAST_SIDE = 1e-2  # pixels; the logarithm of an object without width or height must be finite
+_LEAST_SIDE = 1e-2  # minimum side of an object in pixels, for a finite logarithm
 
 
 @dataclass(frozen=True)
 class PPYOLOSettings:
-    """Numbers of PP-YOLO. With `grid=1, iou=0, suppression="greedy"` it decodes and learns as YOLO v3 (whose text
-    ignores above 0.5, its published configuration above 0.7).
+    """Settings of PP-YOLO.
+
+    With `grid=1, iou=0, suppression="greedy"`, losses and decoding are those of YOLO v3. Its paper uses an ignore IoU
+    of 0.5, its published configuration 0.7.
 
     Attributes:
-        grid: α of grid-sensitive decoding: a centre is α·σ(x) − (α − 1) / 2 of a cell, so that the cell's borders are
-            reached at finite x. 1: YOLO v3's σ(x).
-        ignore_iou: a prediction that overlaps an object by more, but is not its own, is not told to be background.
-        iou: weight of the IoU loss; 0 leaves it out.
+        grid: α of grid-sensitive decoding: the centre is at α·σ(x) − (α − 1) / 2 of a cell, so that the borders of the
+            cell are reached at finite x. 1 gives YOLO v3's σ(x).
+        ignore_iou: predictions with a higher IoU with an object that they are not assigned to are not trained as
+            background.
+        iou: weight of the IoU loss; 0 disables it.
         iou_aware: weight of the loss of the predicted IoU.
-        iou_power: α of the score class · objectness^(1 − α) · IoU^α, where the network predicts IoU.
-        suppression: "linear" or "gaussian" (matrix NMS), or "greedy".
+        iou_power: α of the score class · objectness^(1 − α) · IoU^α, for networks that predict the IoU.
+        suppression: "linear" or "gaussian" for matrix NMS, or "greedy" for NMS.
         nms_iou: IoU above which greedy NMS removes the lower-scoring box of the same class.
         min_score: boxes with a lower score are removed, before and after NMS.
         candidates: maximum number of boxes per image before NMS.
         max_detections: maximum number of detections per image.
 
     Raises:
-        InputError: a number is out of its range.
+        InputError: a setting is out of range.
     """
 
     grid: float = 1.05
@@ -83,18 +86,18 @@ class PPYOLOSettings:
                 f"suppression is {self.suppression!r}, but must be 'linear', 'gaussian' (matrix NMS) or 'greedy'"
             )
         if self.grid < 1:
-            raise InputError(f"grid is {self.grid}, but must be at least 1: below it no centre reaches a cell's border")
+            raise InputError(f"grid is {self.grid}, but must be at least 1: below, no centre reaches a cell's border")
         if not 0 <= self.iou_power <= 1:
             raise InputError(f"iou_power is {self.iou_power}, but must lie between 0 and 1")
 
 
 class Outputs(NamedTuple):
-    """What the network says of each of D places, before any activation.
+    """The network's outputs for D predictions, before any activation.
 
     Attributes:
-        places: [N, D, 4], (x, y) inside the cell and (width, height) against the anchor.
+        places: [N, D, 4], (x, y) inside the cell, and (width, height) relative to the anchor.
         objectness: [N, D].
-        iou: [N, D] with the object; None where the network does not predict it.
+        iou: [N, D] predicted IoU with the object; None if the network does not predict it.
         classes: [N, D, K].
     """
 
@@ -110,24 +113,24 @@ class PPYOLO(Detector):
     Args:
         classes: names of the classes.
         preprocess: preprocessing of images into a batch whose sides are multiples of the coarsest stride.
-        backbone: gives the maps, from fine to coarse, and knows their strides.
-        neck: joins them, coarse to fine.
-        head: maps → numbers of each place.
+        backbone: batch → feature maps, from fine to coarse.
+        neck: fuses the maps, from coarse to fine.
+        head: maps → outputs of each prediction.
         anchors: (width, height) of each level's anchors in pixels of the batch, from fine to coarse.
         settings: loss weights, thresholds and limits.
         output_ids: as in `Detector`.
 
-    Departures: the cross-entropy of x and y takes its target through the inverse of grid-sensitive decoding, so that
-    its least value is at the object, with or without it (the paper tells none); of objects that fall on one place the
-    last is taken; objectness starts at 0.01 (see `YOLOv3Head`). The paper's schedule of 250 000 steps with batches of
-    192 is left to the recipe.
+    Departures: the targets of x and y are transformed by the inverse of grid-sensitive decoding, so that the loss has
+    its minimum at the object (the paper does not specify this); if several objects are assigned to one prediction, the
+    last is used; objectness is initialised to 0.01 (see `YOLOv3Head`). The paper's schedule of 250 000 steps with a
+    batch size of 192 is left to the recipe.
     """
 
     class_layers = r"^head\.predictors\.\d+\.(weight|bias)$"
     recipe_defaults: dict[str, Any] = {
         "ema": 0.9998,
         "clip_norm": 35.0,
-    }  # section 3.2; losses are sums over an image, so gradients are large
+    }  # section 3.2; losses are summed over each image, so gradients are large
 
     def __init__(
         self,
@@ -155,7 +158,7 @@ class PPYOLO(Detector):
         return [], self.losses(outputs, boxes, places, matches, ignored, targets)
 
     def network(self, images: Tensor) -> Outputs:
-        """Batch [N, C, H, W], H and W multiples of the coarsest stride → the numbers of each place."""
+        """Batch [N, C, H, W], H and W multiples of the coarsest stride → outputs of each prediction."""
         height, width, step = images.shape[-2], images.shape[-1], max(self.backbone.strides)
         if height % step or width % step:
             raise InputError(
@@ -167,7 +170,7 @@ class PPYOLO(Detector):
         return Outputs(raw[..., :4], raw[..., 4], raw[..., 5] if self.head.iou_aware else None, raw[..., after:])
 
     def places(self, batch: ImageBatch) -> Places:
-        """Cell, stride and anchor of each place of a batch."""
+        """Cell, stride and anchor of each prediction."""
         height, width = batch.tensor.shape[-2:]
         sizes = [(height // step, width // step) for step in self.backbone.strides]
         return Places.of([s.to(batch.tensor.device) for s in self.shapes], sizes, self.backbone.strides)
@@ -184,14 +187,17 @@ class PPYOLO(Detector):
         return box_convert(torch.cat([centres, sides], -1), "cxcywh", "xyxy")
 
     def assign(self, boxes: Tensor, places: Places, targets: Sequence[Instances]) -> tuple[Tensor, Tensor]:
-        """Each object to the cell of its centre and the anchor of all levels most like it in shape (YOLO v3, section
-        2.1); predictions of others that overlap an object well are left alone.
+        """Assign each object to the cell of its centre and the anchor, among all levels, of the most similar shape.
+
+        Other predictions that overlap an object well are ignored (YOLO v3, section 2.1).
 
         Args:
             boxes: the predicted boxes [N, D, 4].
+            places: cell and anchor of each prediction.
+            targets: targets of each image.
 
         Returns:
-            For every place the id of its object or −1, [N, D] int64; and which places are ignored, [N, D] bool.
+            [N, D] int64 index of the object of each prediction, or −1; and [N, D] bool, whether it is ignored.
         """
         matches = torch.full(boxes.shape[:2], -1, dtype=torch.int64, device=boxes.device)
         ignored = torch.zeros_like(matches, dtype=torch.bool)
@@ -223,11 +229,11 @@ class PPYOLO(Detector):
         ignored: Tensor,
         targets: Sequence[Instances],
     ) -> Losses:
-        """The terms of YOLO v3, section 2.1, and of PP-YOLO, section 3.2: sums over an image, averaged over the images.
+        """The losses of YOLO v3, section 2.1, and PP-YOLO, section 3.2: summed over each image, averaged over images.
 
-        Centres: cross-entropy; sizes: absolute error of the logarithm; both, and the IoU loss 1 − IoU, count small
-        objects more, by 2 − the object's share of the image. Objectness: cross-entropy at every place that is not
-        ignored; classes: cross-entropy of each class for itself. IoU-aware: cross-entropy with the true IoU.
+        Centres: cross-entropy. Sizes: absolute error of the logarithm. Both, and the IoU loss 1 − IoU, are weighted by
+        2 − (area of the object / area of the image). Objectness: binary cross-entropy of all predictions that are not
+        ignored. Classes: binary cross-entropy. Predicted IoU: cross-entropy with the actual IoU.
         """
         s, count = self.settings, len(matches)
         image, place = (matches >= 0).nonzero(as_tuple=True)
@@ -285,7 +291,7 @@ class PPYOLO(Detector):
         return results
 
     def scores(self, outputs: Outputs) -> Tensor:
-        """Of each class at each place, [N, D, K]: class · objectness, or class · objectness^(1 − α) · IoU^α."""
+        """Scores [N, D, K] of each class: class · objectness, or class · objectness^(1 − α) · IoU^α."""
         object_score = outputs.objectness.float().sigmoid()
         if outputs.iou is not None:
             power = self.settings.iou_power
@@ -318,23 +324,23 @@ def pp_yolo_resnet50_vd(
 ) -> PPYOLO:
     """The paper's network: 47,046,327 parameters with 80 classes.
 
-    With the running statistics of its normalisations these are the paper's 44.93 M of 2²⁰ (table 2, I), as are 43.89 M
-    without coordinates, pooling and predicted IoU (B). Its ImageNet weights are published in another framework's
-    format; a classifier of the same network in the usual keys (`conv1.0.weight`, `layer1.0.downsample.1.weight`, …)
-    loads into the backbone, deformable or not.
+    With the running statistics of the normalisation layers, this is the paper's 44.93 · 2²⁰ (table 2, I); without
+    CoordConv, SPP and predicted IoU it is 43.89 · 2²⁰ (B). The paper's ImageNet weights are published in the format of
+    another framework. A classifier of the same network with keys such as `conv1.0.weight` and
+    `layer1.0.downsample.1.weight` loads into the backbone, deformable or not.
 
     Args:
         classes: names of the classes.
         in_channels: number of channels of the images.
         image_size: side of the square that images are resized to, in pixels, a multiple of 32.
-        deformable: deformable convolution in the backbone's last stage.
-        coord_conv: the neck's 1×1 convolutions and the head's first one see where they are.
-        spp: spatial pyramid pooling at the coarsest level.
-        drop_block: DropBlock in the neck, while training.
-        iou_aware: predict each box's IoU, which then counts in its score.
-        anchors: (width, height) in pixels of the resized image, of each anchor of each level, from fine to coarse; by
+        deformable: whether the backbone's last stage has deformable convolutions.
+        coord_conv: whether the neck's 1×1 convolutions and the head's first convolution are `CoordConv` layers.
+        spp: whether there is spatial pyramid pooling at the coarsest level.
+        drop_block: whether the neck has DropBlock in training.
+        iou_aware: whether the IoU of each box is predicted and used in its score.
+        anchors: (width, height) of the anchors of each level in pixels of the resized image, from fine to coarse; by
             default those of YOLO v3 for COCO.
-        settings: weights, thresholds and counts; grid-sensitive decoding, the IoU loss and matrix NMS are among them.
+        settings: loss weights, thresholds and limits, including grid-sensitive decoding, IoU loss and matrix NMS.
         output_ids: as in `Detector`.
 
     Raises:
@@ -362,9 +368,9 @@ def pp_yolo_resnet18_vd(
     settings: PPYOLOSettings = SETTINGS,
     output_ids: Sequence[int] | None = None,
 ) -> PPYOLO:
-    """The same parts on a small backbone: two levels, no pairs of convolutions in the neck; 19,099,492 parameters with
-    80 classes. The paper has no such model; its authors published one of these sizes later. Arguments as of
-    `pp_yolo_resnet50_vd`.
+    """PP-YOLO on ResNet-18-vd: two levels, no pairs of convolutions in the neck; 19,099,492 parameters with 80 classes.
+
+    Not in the paper; its authors published a model of this size later. Arguments as of `pp_yolo_resnet50_vd`.
     """
     net = resnet18_vd(in_channels=in_channels, deformable=deformable)
     backbone = FeatureMaps(net.layers(), net.stages[2:])
@@ -388,8 +394,10 @@ def pp_yolo_mobilenet_v2(
     settings: PPYOLOSettings = SETTINGS,
     output_ids: Sequence[int] | None = None,
 ) -> PPYOLO:
-    """For a processor, from published weights: three levels, a neck without pairs and of a quarter of the width;
-    2,799,110 parameters with 80 classes. Not in the paper. Arguments as of `pp_yolo_resnet50_vd`.
+    """PP-YOLO on MobileNet v2, for CPUs: three levels and a narrow neck; 2,799,110 parameters with 80 classes.
+
+    The neck has no pairs of convolutions and a quarter of the width. Not in the paper. Arguments as of
+    `pp_yolo_resnet50_vd`.
     """
     net = mobilenet_v2(in_channels=in_channels)
     backbone = FeatureMaps(net.layers(), net.stages[-3:])

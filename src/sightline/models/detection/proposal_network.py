@@ -1,4 +1,4 @@
-"""The region proposal network alone: Ren et al. 2015, section 3.1, trained for what it finds, whatever its class."""
+"""The region proposal network as a class-agnostic model of its own: Ren et al. 2015, section 3.1."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from sightline.structures import Classes, ImageBatch, Instances
 
 
 class ProposalNetwork(Detector):
-    """A model of task "proposal": results have boxes and scores (objectness, best first) and no labels.
+    """A model of task "proposal": results have boxes and scores (objectness), best first, and no labels.
 
-    `sightline.evaluation.proposals` measures it by recall. It can serve Fast R-CNN: `fast.proposer = network.propose`.
+    `sightline.evaluation.proposals` measures its recall. It can provide proposals for Fast R-CNN:
+    `fast.proposer = network.propose`.
 
     Args:
-        classes: names of the data's classes, which it learns from alike.
+        classes: names of the classes in the data; the model does not distinguish them.
         preprocess: preprocessing of images into a batch.
         backbone: batch [N, C, H, W] → maps by name.
         rpn: maps → proposals.
@@ -46,7 +47,7 @@ class ProposalNetwork(Detector):
         return [{"boxes": boxes, "scores": scores} for boxes, scores in self.rpn.ranked_proposals(maps, batch)], {}
 
     def finish(self, found: Detections, batch: ImageBatch) -> list[Instances]:
-        """Proposals in pixels of the batch → `Instances` in pixels of the images that came in."""
+        """Convert proposals from pixels of the batch to `Instances` in pixels of the original images."""
         rows = zip(found, batch.scales, batch.original_sizes, strict=True)
         return [
             Instances.unchecked(
@@ -90,8 +91,8 @@ def region_proposal_network(
         size: size that images are resized to.
         anchor_sizes: anchor sizes at each cell, in pixels; each size comes in three aspect ratios.
         rpn_channels: channels of the RPN's 3×3 convolution.
-        proposals: numbers of the stage; by default the best 2000 boxes are given.
-        output_ids: not used, as there is no output a class.
+        proposals: settings of the proposal stage; by default the best 2000 boxes are returned.
+        output_ids: unused, since the outputs do not depend on the classes.
     """
     net = build_backbone(backbone, in_channels, options, known=PyramidName, **dense_layers(backbone, 1))
     body = single_map(net, options.trainable_layers)

@@ -1,5 +1,7 @@
-"""Where the proposals of Fast R-CNN come from: a callable, image [C, H, W] as it came in → boxes [P, 4] xyxy in its
-pixels, best first. Every window, selective search, boxes found before, or a function of one's own."""
+"""Proposals for Fast R-CNN: sliding windows, selective search, stored boxes, or a function of your own.
+
+A proposer is a callable from an image [C, H, W] to boxes [P, 4] xyxy in its pixels, best first.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +20,12 @@ ProposerName = Literal["windows", "selective_search"]
 
 
 class Windows:
-    """Windows of several sizes and shapes on a regular grid: what there was before proposals. About 1800 by default.
+    """Windows of several sizes and aspect ratios on a regular grid, about 1800 by default.
 
     Args:
-        scales: square root of a window's area, as a part of the image's shorter side.
-        ratios: height : width.
-        step: between neighbouring windows, as a part of their size.
+        scales: square root of a window's area, as a fraction of the image's shorter side.
+        ratios: ratios of height to width.
+        step: distance between neighbouring windows, as a fraction of their size.
     """
 
     def __init__(
@@ -39,7 +41,7 @@ class Windows:
         self.scales, self.ratios, self.step = tuple(scales), tuple(ratios), step
 
     def __call__(self, image: Tensor) -> Tensor:
-        """[C, H, W] → [P, 4], the largest windows first. Windows reach over the border by less than half their size."""
+        """[C, H, W] → [P, 4], the largest windows first. Windows exceed the border by less than half their size."""
         height, width = image.shape[-2:]
         found = []
         for scale in sorted(self.scales, reverse=True):
@@ -55,13 +57,13 @@ class Windows:
 
 
 class StoredProposals:
-    """Proposals found before, by the content of the image: for a slow proposer, or for boxes that came with the data.
+    """Proposals stored by image content, for a slow proposer or for proposals that come with the data.
 
-    An image changed by augmentation is another image: train with flips at most, as the paper does, or without.
+    An augmented image is a different image. Train without augmentation, or only with flips, as the paper does.
 
     Args:
-        proposer: asked for images that are not there yet; None refuses them.
-        limit: images whose boxes are kept (2000 boxes take 32 KB); beyond it those added first are dropped.
+        proposer: called for images without stored proposals; with None, such images raise an error.
+        limit: maximum number of images to store (2000 boxes take 32 KB). Beyond it, the oldest entries are removed.
     """
 
     def __init__(self, proposer: Proposer | None = None, limit: int = 10_000):
@@ -72,7 +74,7 @@ class StoredProposals:
         return len(self._boxes)
 
     def add(self, image: Tensor, boxes: Tensor) -> None:
-        """Keep `boxes` [P, 4] (xyxy in its pixels, best first) for `image` [C, H, W]."""
+        """Store `boxes` [P, 4] (xyxy in pixels of the image, best first) for `image` [C, H, W]."""
         self._boxes[_content(image)] = checked(boxes).detach().to("cpu", torch.float32)
         if len(self._boxes) > self.limit:
             del self._boxes[next(iter(self._boxes))]
@@ -91,11 +93,11 @@ class StoredProposals:
 
 
 def make_proposer(name: ProposerName) -> Proposer:
-    """A proposer by name.
+    """Create a proposer by name.
 
     Args:
-        name: "windows": every window of a grid, which needs nothing; "selective_search": Uijlings et al. 2013 in fast
-            mode, as the paper has it, which needs the extra `classical`. What it finds in an image is kept in memory.
+        name: "windows" for the windows of a grid, or "selective_search" for selective search (Uijlings et al. 2013) in
+            fast mode, as in the paper, with results stored in memory. The latter needs the extra `classical`.
     """
     if name == "windows":
         return Windows()
@@ -110,7 +112,7 @@ def make_proposer(name: ProposerName) -> Proposer:
 
 
 def checked(boxes: Tensor) -> Tensor:
-    """The boxes [P, 4], if that is what they are."""
+    """Return the boxes of a proposer after checking their shape and values."""
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise InputError(
             f"a proposer gave boxes of shape {list(boxes.shape)}, but they must be [P, 4] (x1, y1, x2, y2)"
@@ -121,7 +123,7 @@ def checked(boxes: Tensor) -> Tensor:
 
 
 def _windows(side: float, ratios: Sequence[float], device: torch.device) -> Tensor:
-    """[len(ratios), 4] around 0. Not rounded to whole pixels, as windows may be small."""
+    """[len(ratios), 4] boxes around (0, 0), not rounded to whole pixels, since windows may be small."""
     ratio = torch.tensor(ratios, device=device)
     width, height = side / ratio.sqrt(), side * ratio.sqrt()
     return torch.stack([-width, -height, width, height], 1) / 2

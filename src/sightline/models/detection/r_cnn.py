@@ -1,14 +1,14 @@
 """R-CNN: Girshick, Donahue, Darrell, Malik, "Rich feature hierarchies for accurate object detection and semantic
 segmentation", CVPR 2014.
 
-About 2000 regions of selective search → each warped to one size with some context → features of a classification
-network → a linear SVM per class → a box corrected by ridge regression → suppression (figure 1). It learns in two ways:
-its losses fine-tune the network to tell warped regions apart (section 2.3); `fit_stages` then fits SVMs and regressions
-on features that stay as they are (appendices B and C). Until that has run, and with `head="softmax"` always, the
-softmax of the fine-tuning gives the scores.
+About 2000 regions of selective search → each warped to a fixed size with some context → features of a classification
+network → a linear SVM per class → box regression by ridge regression → NMS (figure 1). Training has two parts: the
+losses fine-tune the network to classify warped regions (section 2.3); then `fit_stages` fits SVMs and box regressors on
+fixed features (appendices B and C). Before that, and always with `head="softmax"`, the softmax layer of the fine-tuned
+network gives the scores.
 
-Departures: pooled maps are the features, where the paper has dense layers; crops of 112 pixels, not 227, unless told
-otherwise; SVM margins become scores by a sigmoid, which keeps their order; at most 100 detections.
+Departures: features are pooled maps instead of fully connected layers; crops have 112 pixels by default, not 227; a
+sigmoid turns SVM margins into scores, which keeps their order; there are at most 100 detections.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ Head = Literal["svm", "softmax"]
 
 @dataclass(frozen=True)
 class RCNNSettings:
-    """Numbers of R-CNN.
+    """Settings of R-CNN.
 
     Attributes:
-        crop: side of the squares that regions are warped to.
-        context: share of the side, at each border, that shows the region's surroundings.
-        proposals: regions an image at most.
-        chunk: regions warped and looked at at a time; it bounds the memory.
-        positive_iou: in fine-tuning, a region at or above it belongs to the object it overlaps most.
-        samples, positive_fraction: regions an image in fine-tuning, and at most which part of them objects.
+        crop: side of the squares that regions are warped to, in pixels.
+        context: width of the context around the region on each side, as a fraction of `crop`.
+        proposals: maximum number of regions per image.
+        chunk: number of regions that are warped and classified at once; it limits the memory.
+        positive_iou: regions with at least this IoU are matched to the object that they overlap most, in fine-tuning.
+        samples, positive_fraction: number of regions per image in fine-tuning, and maximum fraction of positives.
         min_score: boxes with a lower score are removed.
         nms_iou: IoU above which NMS removes the lower-scoring box of the same class.
         max_detections: maximum number of detections per image.
@@ -74,14 +74,14 @@ class RCNNSettings:
 
 
 class RCNN(Detector):
-    """Proposals → warped regions → features → classes and boxes, each region by itself.
+    """Proposals → warped regions → features → classes and boxes of each region.
 
     Args:
         classes: names of the K classes.
         body: crops [R, C, S, S] → two maps: the first for boxes, the last for classes (they may be the same).
-        in_channels: C.
-        proposals: image → boxes; see `sightline.ops.proposals`. They see images of 8 bits.
-        head: "svm", or "softmax" in its place.
+        in_channels: number of channels C of the images.
+        proposals: function from an image to boxes, see `sightline.ops.proposals`. It is called with uint8 images.
+        head: "svm" or "softmax".
         settings: sizes and thresholds.
     """
 
@@ -119,7 +119,7 @@ class RCNN(Detector):
         self.softmax_layer = nn.Linear(features, count + 1)
         nn.init.normal_(self.softmax_layer.weight, 0, 0.01)
         nn.init.zeros_(self.softmax_layer.bias)
-        # what `fit_stages` finds is no parameter: no gradient reaches it
+        # results of `fit_stages` are buffers, since they are not trained by gradients
         self.register_buffer("svm_weight", torch.zeros(count, features))
         self.register_buffer("svm_bias", torch.zeros(count))
         self.register_buffer("svm_fitted", torch.tensor(False))
@@ -148,7 +148,7 @@ class RCNN(Detector):
 
     @torch.no_grad()
     def detect(self, image: Tensor) -> dict[str, Tensor]:
-        """The detections of one normalised image [C, H, W], chunk by chunk: only the best are kept in between."""
+        """The detections of one normalised image [C, H, W], computed in chunks that keep only the best boxes."""
         s, size = self.settings, (int(image.shape[1]), int(image.shape[2]))
         boxes, scores, labels = image.new_zeros(0, 4), image.new_zeros(0), image.new_zeros(0, dtype=torch.int64)
         for regions in self.propose(image).split(s.chunk):
@@ -172,11 +172,11 @@ class RCNN(Detector):
         return self.proposals(self.preprocess.restored(image))[: self.settings.proposals].to(image)
 
     def warp(self, image: Tensor, regions: Tensor) -> Tensor:
-        """Regions [R, 4] of a normalised image → [R, C, S, S] (appendix A, "warp")."""
+        """Crop and warp regions [R, 4] of a normalised image → [R, C, S, S] (appendix A, "warp")."""
         return warp_regions(image, regions, self.settings.crop, self.settings.context)
 
     def features(self, crops: Tensor) -> tuple[Tensor, Tensor]:
-        """[R, C, S, S] → features for classes [R, F] and, with some sense of place, for boxes [R, G]."""
+        """Crops [R, C, S, S] → features for classes [R, F], and features with spatial resolution for boxes [R, G]."""
         if len(crops) == 0:
             return crops.new_zeros(0, self.body.channels[-1]), crops.new_zeros(0, 4 * self.body.channels[0])
         maps = list(self.body(crops.contiguous(memory_format=torch.channels_last)).values())
@@ -189,7 +189,7 @@ class RCNN(Detector):
         return self.softmax_layer(features).softmax(-1)[:, 1:]
 
     def correct(self, regions: Tensor, box_features: Tensor, labels: Tensor, size: Size) -> Tensor:
-        """Regions [N, 4] → boxes of the classes `labels` [N], within the image (appendix C)."""
+        """Box regression: regions [N, 4] → boxes for the classes `labels` [N], clipped to the image (appendix C)."""
         deltas = torch.zeros_like(regions)
         for label in labels.unique().tolist():
             own = labels == label
@@ -198,11 +198,11 @@ class RCNN(Detector):
 
     @torch.no_grad()
     def sample(self, proposals: Tensor, target: Instances) -> tuple[Tensor, Tensor]:
-        """Regions to fine-tune with [R, 4], and their labels [R], 0 for the background (section 2.3)."""
+        """Sample regions [R, 4] for fine-tuning, with labels [R], 0 for the background (section 2.3)."""
         s = self.settings
         boxes = target.boxes.to(proposals)
         regions = torch.cat([boxes, proposals])
-        if len(regions) == 0:  # nothing was proposed: the whole image shows the background
+        if len(regions) == 0:  # without proposals, use the whole image as background
             height, width = target.image_size
             return proposals.new_tensor([[0, 0, width, height]]), target.labels.new_zeros(1)
         match = match_threshold(box_iou(boxes, regions), s.positive_iou, s.positive_iou)
@@ -219,17 +219,17 @@ class RCNN(Detector):
         settings: StageSettings | None = None,
         progress: bool = False,
     ) -> StageReport:
-        """Fit the SVMs and the regressions on labelled images; see `sightline.models.detection.r_cnn_stages`."""
+        """Fit the SVMs and the box regressors on labelled images; see `sightline.models.detection.r_cnn_stages`."""
         return fit_stages(self, data, folder=folder, settings=settings, progress=progress)
 
     def before_training(self, folder: Path, *, same_images: bool) -> None:
-        """Keep each image's proposals in the folder, if they are to be found only once; not saved with the model."""
+        """Cache the proposals in the folder if every image stays the same in all epochs. They are not saved."""
         if same_images and not isinstance(self.proposals, CachedProposals):
             self.proposals = CachedProposals(self.proposals, folder / "proposals")
 
     def after_training(self, data: Examples, folder: Path, progress: bool) -> bool:
-        """Fit the SVMs and the regressions."""
-        features = folder / "features"  # 10 MB an image: kept while they are needed
+        """Fit the SVMs and the box regressors."""
+        features = folder / "features"  # 10 MB per image, deleted afterwards
         self.fit_stages(data, folder=features, progress=progress)
         shutil.rmtree(features, ignore_errors=True)
         return True
@@ -253,8 +253,8 @@ def r_cnn(
         classes: names of the classes.
         backbone: name of the classification network used as the backbone.
         in_channels: number of channels of the images.
-        head: "svm", or "softmax" in its place.
-        search: mode of the selective search.
+        head: "svm" or "softmax".
+        search: mode of selective search.
         regions: settings of the regions and of the detections.
     """
     names, net = Classes(classes), build_backbone(backbone, in_channels)

@@ -1,11 +1,11 @@
-"""The stages of R-CNN's training that are no gradient steps: features once, an SVM per class, a regression per class.
+"""The stages of R-CNN's training without gradient steps: extract features, fit an SVM and a box regressor per class.
 
-Girshick et al. 2014, section 2.3 and appendices B and C, with the numbers of the authors' code: SVMs with C = 0.001 on
-features scaled to a mean norm of 20, an object weighing twice, regions below IoU 0.3 as the background; ridge
-regression with λ = 1000 on regions above IoU 0.6.
+Girshick et al. 2014, section 2.3 and appendices B and C, with the settings of the authors' code: SVMs with C = 0.001 on
+features scaled to a mean norm of 20, a weight of 2 for positives, regions below IoU 0.3 as negatives; ridge regression
+with λ = 1000 on regions above IoU 0.6.
 
-Departures: hard negatives are collected over all images between fits, not image by image, and in rounds; the
-regression's targets are centred, not whitened.
+Departures: hard negatives are collected in rounds over all images, not image by image; regression targets are centred,
+not whitened.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ log = logging.getLogger("sightline")
 
 
 class RegionModel(Protocol):
-    """What the stages need of an R-CNN: how regions are proposed, cut out and described, and where the results go.
+    """The interface of an R-CNN that the stages use.
 
     Attributes:
         head: "svm", or "softmax", which needs no SVMs.
-        body: the network that stays as it is; the last of its `channels` is the number of features for classes.
-        settings, proposals: name, by their `repr`, what features depend on; `settings.chunk` regions are described at a
-            time.
-        svm_weight, svm_bias, svm_fitted, box_weight, box_bias: buffers, set in place.
+        body: the network, which is not changed. The last of its `channels` is the number of features for classes.
+        settings, proposals: their `repr` identifies what the features depend on. Features of `settings.chunk` regions
+            are computed at once.
+        svm_weight, svm_bias, svm_fitted, box_weight, box_bias: buffers for the results, set in place.
     """
 
     head: Any
@@ -65,19 +65,19 @@ class RegionModel(Protocol):
 
 @dataclass(frozen=True)
 class StageSettings:
-    """Numbers of the stages.
+    """Settings of the stages.
 
     Attributes:
-        svm_c: weight of a region on the wrong side of the margin.
-        positive_weight: factor on it for objects.
-        norm: the features' mean norm, to which they are scaled.
-        negative_iou: regions that overlap every object of a class less are its background.
-        first_negatives: background regions per class, chosen at random, for the first SVM.
-        rounds: how often hard negatives are looked for at most.
-        max_negatives: the hardest a class that are kept; it bounds the memory.
-        ridge: λ.
-        pair_iou: regions that overlap an object more learn to correct their box.
-        seed: of what is chosen at random.
+        svm_c: regularisation parameter C of the SVMs.
+        positive_weight: weight of positives relative to negatives.
+        norm: mean norm that features are scaled to.
+        negative_iou: regions with a lower IoU with every object of a class are negatives of the class.
+        first_negatives: number of random negatives per class for the first SVM.
+        rounds: maximum number of rounds of hard negative mining.
+        max_negatives: maximum number of hard negatives per class; it limits the memory.
+        ridge: λ of the ridge regression.
+        pair_iou: regions with a higher IoU with an object train the box regression.
+        seed: random seed.
     """
 
     svm_c: float = 1e-3
@@ -94,13 +94,13 @@ class StageSettings:
 
 @dataclass
 class StageReport:
-    """What the stages saw.
+    """Statistics of the stages.
 
     Attributes:
-        images, regions: how many.
-        positives: objects of each class.
-        negatives: background regions of each class in its last SVM.
-        pairs: regions of each class that its regression learned from.
+        images, regions: number of images and regions.
+        positives: number of objects of each class.
+        negatives: number of negatives in the last SVM of each class.
+        pairs: number of regions that the box regressor of each class was fitted on.
     """
 
     images: int = 0
@@ -112,11 +112,11 @@ class StageReport:
 
 @dataclass(frozen=True)
 class _Example:
-    """One image: its regions, the first of which are its objects; what it shows; where the features are kept."""
+    """One image: its regions (objects first), its labels, and the key of its stored features."""
 
     key: str
     regions: Tensor
-    objects: Tensor  # boxes, crowds and difficult objects included: they are never background
+    objects: Tensor  # boxes, including crowds and difficult objects, which are never negatives
     labels: Tensor
     learned: Tensor  # labels of the first regions
 
@@ -138,18 +138,18 @@ def fit_stages(
     settings: StageSettings | None = None,
     progress: bool = False,
 ) -> StageReport:
-    """Fit the SVMs (unless `head="softmax"`) and the regressions of a model, in place.
+    """Fit the SVMs (unless `head="softmax"`) and the box regressors of a model, in place.
 
     Args:
-        model: with the network as it shall stay.
-        data: gives (image, `Instances`) for each position.
-        folder: where the regions' features are kept (about 10 MB an image), so that an interrupted fit goes on; by
-            default a temporary one.
-        settings: the numbers.
-        progress: log how far it is.
+        model: model whose network has been fine-tuned.
+        data: sequence of (image, `Instances`).
+        folder: folder to store the features of the regions in (about 10 MB per image), so that an interrupted fit can
+            be resumed; by default a temporary folder.
+        settings: settings of the stages.
+        progress: whether to log progress.
 
     Raises:
-        InputError: no image holds an object, classes differ, or scikit-learn is missing.
+        InputError: no image contains an object, classes differ, or scikit-learn is missing.
     """
     settings = settings or StageSettings()
     if model.head == "svm":
@@ -197,7 +197,7 @@ def _fit(model: RegionModel, data: Examples, kept: ArrayFolder, s: StageSettings
 
 @torch.no_grad()
 def _describe(model: RegionModel, data: Examples, kept: ArrayFolder, progress: bool) -> list[_Example]:
-    """The features of every region of every image, on disk as float16; an image seen before is not computed again."""
+    """Compute the features of all regions of all images, and store them as float16; stored features are reused."""
     digest = hashlib.blake2b(digest_size=16)
     for tensor in model.body.state_dict().values():
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
@@ -230,12 +230,12 @@ def _describe(model: RegionModel, data: Examples, kept: ArrayFolder, progress: b
 
 
 class _Features:
-    """The features on disk: rows for classes and rows for boxes, as float32.
+    """The stored features for classes and for boxes, as float32.
 
     Args:
-        kept: where they are.
-        examples: of which images.
-        split: columns that belong to the classes; the rest belongs to the boxes.
+        kept: folder of the features.
+        examples: images that the features belong to.
+        split: number of columns for classes; the remaining columns are for boxes.
     """
 
     def __init__(self, kept: ArrayFolder, examples: list[_Example], split: int):
@@ -254,13 +254,13 @@ class _Features:
         return self._array(image)[rows, self.split :].astype(np.float32)
 
     def gather(self, codes: np.ndarray) -> np.ndarray:
-        """The classes' rows of regions given as image · 2³² + row, in sorted order."""
+        """The rows for classes of regions given as image · 2³² + row, in sorted order."""
         images = codes >> 32
         found = [self.classes(int(i), codes[images == i] & 0xFFFFFFFF) for i in np.unique(images)]
         return np.concatenate(found) if found else np.zeros((0, self.split), np.float32)
 
     def norms(self) -> tuple[float, float]:
-        """Mean norm of the rows for classes, and of those for boxes."""
+        """Mean norm of the features for classes, and of those for boxes."""
         total, count = np.zeros(2), 0
         for image in range(len(self.examples)):
             total += [np.linalg.norm(part(image), axis=1).sum() for part in (self.classes, self.boxes)]
@@ -271,7 +271,7 @@ class _Features:
 def _fit_svms(
     features: _Features, classes: int, s: StageSettings, scale: float, progress: bool
 ) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """Weights [K, F] and biases [K] on scaled features, and how many negatives each last SVM had."""
+    """Weights [K, F] and biases [K] for scaled features, and the number of negatives of each last SVM."""
     random = np.random.default_rng(s.seed)
     examples = features.examples
     positives: list[list[np.ndarray]] = [[] for _ in range(classes)]
@@ -306,7 +306,7 @@ def _fit_svms(
 def _hard_negatives(
     features: _Features, weight: np.ndarray, bias: np.ndarray, s: StageSettings, scale: float
 ) -> list[np.ndarray]:
-    """For each class the codes of the background regions within or beyond its margin, the hardest where too many."""
+    """Codes of the negatives inside the margin or misclassified, for each class; the hardest if there are too many."""
     found: list[tuple[np.ndarray, np.ndarray]] = [(np.zeros(0, np.int64), np.zeros(0, np.float32)) for _ in bias]
     for image, example in enumerate(features.examples):
         values = features.classes(image) @ (weight.T * scale) + bias
@@ -329,19 +329,19 @@ def _codes(image: int, rows: np.ndarray) -> np.ndarray:
 def fit_svm(
     positive: np.ndarray, negative: np.ndarray, c: float, positive_weight: float = 1.0
 ) -> tuple[np.ndarray, float]:
-    """A linear SVM with hinge loss: weights [F] and bias, so that w·x + b is above 0 for the positives.
+    """Fit a linear SVM with hinge loss: weights [F] and bias such that w·x + b is above 0 for positives.
 
     Args:
-        positive, negative: rows [P, F] and [N, F].
-        c: weight of a row's loss beside the regularisation.
-        positive_weight: factor on it for the positives.
+        positive, negative: features [P, F] and [N, F].
+        c: regularisation parameter C.
+        positive_weight: weight of positives relative to negatives.
     """
     import warnings
 
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.svm import LinearSVC
 
-    if len(negative) == 0:  # all that was ever seen is objects
+    if len(negative) == 0:  # there are only objects
         return np.zeros(positive.shape[1], np.float32), 1.0
     rows = np.concatenate([positive, negative])
     truth = np.repeat([1, 0], [len(positive), len(negative)])
@@ -354,7 +354,7 @@ def fit_svm(
         max_iter=2000,
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # close is good enough: mining fits again
+        warnings.simplefilter("ignore", ConvergenceWarning)  # an approximate fit is enough, since mining fits again
         svm.fit(rows, truth)
     return svm.coef_[0].astype(np.float32), float(svm.intercept_[0])
 
@@ -362,7 +362,7 @@ def fit_svm(
 def _fit_boxes(
     features: _Features, classes: int, s: StageSettings, scale: float
 ) -> list[tuple[np.ndarray, np.ndarray, int]]:
-    """Weights [4, G] on scaled features, bias [4] and number of pairs of each class."""
+    """Weights [4, G] for scaled features, bias [4] and number of pairs of each class."""
     pairs: list[list[tuple[int, np.ndarray, np.ndarray]]] = [[] for _ in range(classes)]
     for image, example in enumerate(features.examples):
         count = len(example.learned)
@@ -370,7 +370,7 @@ def _fit_boxes(
             continue
         objects = example.regions[:count]
         iou, nearest = box_iou(objects, example.regions).max(0)
-        iou[:count] = 0  # an object itself has nothing to correct
+        iou[:count] = 0  # the deltas of an object's own box are 0
         rows = (iou > s.pair_iou).nonzero().flatten()
         deltas = encode_boxes(objects[nearest[rows]], example.regions[rows])
         labels = example.learned[nearest[rows]]
@@ -388,12 +388,12 @@ def _fit_boxes(
 def ridge_regression(
     parts: Iterable[tuple[np.ndarray, np.ndarray]], penalty: float, inputs: int, outputs: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Least squares with a penalty on the weights, of rows that come in parts: w = (XᵀX + λI)⁻¹ XᵀY, X and Y centred.
+    """Ridge regression on data in several parts: w = (XᵀX + λI)⁻¹ XᵀY, with centred X and Y.
 
     Args:
-        parts: rows [n, inputs] and their targets [n, outputs].
-        penalty: λ; the bias is free of it.
-        inputs, outputs: widths, also where no part comes: weights and bias are then 0.
+        parts: pairs of features [n, inputs] and targets [n, outputs].
+        penalty: λ; it does not apply to the bias.
+        inputs, outputs: number of features and of targets. Without any part, weights and bias are 0.
 
     Returns:
         Weights [outputs, inputs] and bias [outputs], float32.

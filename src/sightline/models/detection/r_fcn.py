@@ -1,10 +1,10 @@
 """R-FCN: Dai, Li, He, Sun, "R-FCN: object detection via region-based fully convolutional networks", NeurIPS 2016.
 
-What it changed in Faster R-CNN: no layer runs for each region. The network's last maps are position-sensitive scores, a
-region averages k × k parts of them and its score is the mean of these: 300 regions cost hardly more than one.
+In contrast to Faster R-CNN, no layers are applied per region. The network's last maps are position-sensitive scores;
+the score of a region is the mean of its k × k bins. 300 regions cost hardly more than one.
 
-Departures: joint training (the paper alternates in 4 steps); smooth L1 bends at 1/9; background regions need no overlap
-of 0.1 with an object.
+Departures: joint training (the paper uses 4-step alternating training); smooth L1 with β = 1/9; background regions do
+not need an IoU of 0.1 with an object.
 """
 
 from __future__ import annotations
@@ -56,10 +56,11 @@ def r_fcn(
         in_channels: number of channels of the images.
         options: normalisation of the backbone, and how many of its layers are trained.
         size: size that images are resized to.
-        dilated: regions are read from the last stage, brought to stride 16; else from the map before, as proposals are.
-        bins: k, parts along a region's side; 3 and 7 in the paper.
-        hidden: channels before the score maps.
-        hard_examples: regions an image that train, those of the largest losses (128 in the paper); None for a random
+        dilated: whether regions are pooled from the last stage, dilated to stride 16; otherwise from the map of stride
+            16 that proposals are predicted from.
+        bins: number of bins k along each side of a region; 3 and 7 in the paper.
+        hidden: number of channels before the score maps.
+        hard_examples: number of regions per image for online hard example mining (128 in the paper); None uses a random
             sample.
         anchor_sizes: anchor sizes at each cell, in pixels; each size comes in three aspect ratios.
         rpn_channels: channels of the RPN's 3×3 convolution.
@@ -91,7 +92,7 @@ SMALL: dict[str, Any] = {
     "rpn_channels": 128,
     "proposals": SMALL_PROPOSALS,
 }
-"""For a few cores: small images and smaller anchors."""
+"""Arguments for training on CPUs: small images and smaller anchors."""
 START: dict[str, Any] = {"norm": "frozen", "trainable_layers": 3}
 SMALL_START: dict[str, Any] = {"norm": "frozen", "trainable_layers": 5}
 _PAPER = "Dai et al. 2016, R-FCN"
@@ -121,8 +122,8 @@ ENTRIES = (
         builder=r_fcn,
         task="detection",
         paper=_PAPER,
-        summary="MobileNet v2's map of stride 16 and smaller anchors, for a few cores. Both stages read that map: "
-        "score maps on the last stage, dilated to stride 16 as ResNet's is, learnt more slowly.",
+        summary="The map of stride 16 of MobileNet v2 and smaller anchors, for CPUs. Both stages use that map: score "
+        "maps on the last stage, dilated to stride 16 as for ResNet, were slower to train.",
         start=SMALL_START,
         fixed={"backbone": "mobilenet_v2", "dilated": False},
         defaults=SMALL | {"bins": 3, "hidden": 256},

@@ -4,9 +4,9 @@ heads and the generalised IoU as the box loss), with P6 from C5.
 
 The four steps are separate methods: `network`, `assign`, `losses`, `decode`.
 
-Departures of version 1 from the paper, all as in the published weights: P6 is computed from P5, the box loss is the
-absolute error instead of smooth L1, anchors stand on the top-left corners of their cells, each object's best anchor is
-its own however little they overlap, the losses are averaged over images, each divided by its own number of anchors.
+Departures of version 1 from the paper, all as in the published weights: P6 is computed from P5; the box loss is the L1
+loss instead of smooth L1; anchors are centred on the top-left corners of their cells; each object is matched to its
+best anchor at any IoU; the losses of each image are divided by its number of positive anchors and averaged over images.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ from sightline.structures import Classes, ImageBatch, Instances, Size
 
 @dataclass(frozen=True)
 class RetinaNetSettings(SelectionSettings):
-    """Numbers of RetinaNet, with those of `SelectionSettings`.
+    """Settings of RetinaNet, in addition to those of `SelectionSettings`.
 
     Attributes:
-        positive_iou, negative_iou: an anchor is an object at or above the first, background below the second; between
-            them it does not train.
-        alpha, gamma: of the focal loss: weight of the objects, and how strongly easy anchors count less.
-        box_loss: "l1", the absolute error of the four deltas, or "giou", 1 − generalised IoU of the boxes.
+        positive_iou, negative_iou: anchors with at least `positive_iou` are positive, anchors below `negative_iou` are
+            background, and those in between are ignored.
+        alpha, gamma: parameters of the focal loss: weight of positives, and exponent of the modulating factor.
+        box_loss: "l1" for the L1 loss of the deltas, or "giou" for 1 − generalised IoU of the boxes.
     """
 
     positive_iou: float = 0.5
@@ -67,15 +67,15 @@ class RetinaNetSettings(SelectionSettings):
 
 
 class RetinaNet(Detector):
-    """Backbone → pyramid → every anchor classified and corrected by two small subnets (figure 3).
+    """Backbone → pyramid → two subnets that classify and regress every anchor (figure 3).
 
     Args:
         classes: names of the classes.
         preprocess: preprocessing of images into a batch.
         backbone: batch [N, C, H, W] → maps by name, from fine to coarse.
-        head: maps → of each level scores [N, H·W·A, K + 1] (output 0 is not used, as in the published weights) and
-            deltas [N, H·W·A, 4].
-        anchor_bases: a level's anchors of one cell, [A, 4] around (0, 0) in pixels of the batch.
+        head: maps → scores [N, H·W·A, K + 1] (output 0 is unused, as in the published weights) and deltas
+            [N, H·W·A, 4] of each level.
+        anchor_bases: anchors of one cell for each level, [A, 4] around (0, 0), in pixels of the batch.
         settings: thresholds and limits.
         output_ids: as in `Detector`.
     """
@@ -107,9 +107,7 @@ class RetinaNet(Detector):
         return [], self.losses(logits, deltas, anchors, self.assign(anchors, targets), targets)
 
     def network(self, images: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Batch [N, C, H, W] → of each level its map, scores [N, S_l, K + 1] before the sigmoid, deltas
-        [N, S_l, 4].
-        """
+        """Batch [N, C, H, W] → maps, scores [N, S_l, K + 1] before the sigmoid, deltas [N, S_l, 4] of each level."""
         maps = list(self.backbone(images).values())
         return (maps, *self.head(maps))
 
@@ -118,7 +116,7 @@ class RetinaNet(Detector):
         return level_anchors(self.anchor_bases, maps, batch)
 
     def assign(self, anchors: Sequence[Tensor], targets: Sequence[Instances]) -> Tensor:
-        """For every anchor: the id of its object, −1 for background, −2 for neither (section 4, "Anchors"). [N, S]"""
+        """[N, S] index of the object of each anchor, −1 for background, −2 for ignored (section 4, "Anchors")."""
         s, all_anchors = self.settings, torch.cat(list(anchors))
         return torch.stack(
             [match_threshold(box_iou(t.boxes, all_anchors), s.positive_iou, s.negative_iou, True) for t in targets]
@@ -132,9 +130,10 @@ class RetinaNet(Detector):
         matches: Tensor,
         targets: Sequence[Instances],
     ) -> dict[str, Tensor]:
-        """Focal loss of all anchors but those between, box loss of the objects; over an image's objects (section 4.1).
+        """Focal loss of all anchors that are not ignored, and box loss of the positive anchors (section 4.1).
 
-        Logits [N, S_l, K + 1], deltas [N, S_l, 4], anchors [S_l, 4] of each level; matches [N, S].
+        Both are divided by the number of positive anchors of each image. Shapes of each level: logits [N, S_l, K + 1],
+        deltas [N, S_l, 4], anchors [S_l, 4]; matches [N, S].
         """
         s = self.settings
         scores, corrections, boxes = torch.cat(list(logits), 1), torch.cat(list(deltas), 1), torch.cat(list(anchors))
@@ -151,7 +150,7 @@ class RetinaNet(Detector):
         }
 
     def box_loss(self, deltas: Tensor, anchors: Tensor, target_boxes: Tensor) -> Tensor:
-        """The sum over anchors [P, 4] that should become the boxes `target_boxes` [P, 4] by the deltas [P, 4]."""
+        """The box loss, summed over P positive anchors: deltas, anchors and target boxes, each [P, 4]."""
         if self.settings.box_loss == "giou":
             return generalized_box_iou_loss(decode_boxes(deltas.float(), anchors), target_boxes, reduction="sum")
         return (deltas.float() - encode_boxes(target_boxes, anchors)).abs().sum()
@@ -197,15 +196,16 @@ def retinanet(
         in_channels: number of channels of the images.
         options: normalisation of the backbone, and how many of its layers are trained.
         size: size that images are resized to.
-        version: 1 computes P6 from P5 and has no normalisation in the heads; 2 computes it from C5, and has.
-        channels: of the pyramid and the heads (256 in the paper), in version 2 a multiple of 32.
-        depth: convolutions of each subnet before its last (4 in the paper).
+        version: 1 computes P6 from P5 and has no normalisation layers in the heads; 2 computes P6 from C5 and has group
+            normalisation in the heads.
+        channels: number of channels of the pyramid and the heads (256 in the paper); a multiple of 32 in version 2.
+        depth: number of convolutions of each subnet before its last one (4 in the paper).
         settings: thresholds and limits.
         output_ids: as in `Detector`.
     """
     names, net = Classes(classes), build_backbone(backbone, in_channels, options, known=PyramidName)
     levels = pyramid(net, options.trainable_layers, channels, "p5" if version == 1 else "c5")
-    # anchors of three sizes, a third of an octave apart and cut to whole pixels, in three shapes (section 4)
+    # anchors of three sizes, a third of an octave apart and truncated to whole pixels, in three ratios (section 4)
     sizes = [[4 * stride, int(4 * stride * 2 ** (1 / 3)), int(4 * stride * 2 ** (2 / 3))] for stride in STRIDES]
     bases = [base_anchors(s, (0.5, 1.0, 2.0)) for s in sizes]
     norm = group_norm if version == 2 else None
@@ -251,7 +251,7 @@ ENTRIES = (
         builder=retinanet,
         task="detection",
         paper=_PAPER,
-        summary="Version 2 on ResNet-18, for small data.",
+        summary="Version 2 on ResNet-18, for small datasets.",
         fixed={"backbone": "resnet18", "version": 2},
     ),
     Entry(
@@ -259,8 +259,8 @@ ENTRIES = (
         builder=retinanet,
         task="detection",
         paper=_PAPER,
-        summary="Version 2 on MobileNet v2, to train on a few cores: small images, and pyramid and heads narrower and "
-        "shallower.",
+        summary="Version 2 on MobileNet v2, for training on CPUs: small images, and a narrower and shallower pyramid "
+        "and heads.",
         fixed={"backbone": "mobilenet_v2", "version": 2},
         defaults={"min_size": 320, "max_size": 512, "channels": 128, "depth": 2},
         recipe=SMALL_RATE,

@@ -1,21 +1,22 @@
-"""Sightline's own detector: small, without anchors, for few images and few minutes on a processor.
+"""Sightline's own detector: small and anchor-free, for small datasets and short training on CPUs.
 
-What it is made of, each from its paper:
+It combines parts from several papers:
 
-- backbone of cross-stage partial blocks (Wang et al. 2020) with ELAN's gradient paths (Wang et al. 2022) and pyramid
+- a backbone of cross-stage partial blocks (Wang et al. 2020) with ELAN's gradient paths (Wang et al. 2022) and pyramid
   pooling (He et al. 2014);
-- path aggregation (Liu et al. 2018) at one width on all levels, and a head of two branches (Ge et al., "YOLOX", 2021)
-  whose convolutions the levels share, with normalisations of their own (Lyu et al., "RTMDet", 2022);
-- a point a cell, its four distances as distributions with their focal loss (Li et al., "Generalized focal loss", 2020,
-  section 3.2), beside complete IoU (Zheng et al. 2020);
-- task-aligned assignment and scores that learn the prediction's quality (Feng et al., "TOOD", 2021, section 3.2).
+- path aggregation (Liu et al. 2018) with the same width on all levels, and a decoupled head (Ge et al., "YOLOX", 2021)
+  whose levels share convolutions, but not normalisation layers (Lyu et al., "RTMDet", 2022);
+- one point per cell, with distributions over its four distances and their focal loss (Li et al., "Generalized focal
+  loss", 2020, section 3.2), in addition to complete IoU (Zheng et al. 2020);
+- task-aligned assignment, and classification targets equal to the quality of the prediction (Feng et al., "TOOD", 2021,
+  section 3.2).
 
-What the choices bring, AP50:95 of short trainings of `sightline_n` on scenes and on blood cells (one run against the
-mean of three, so up to 0.01 is chance; `docs/sightline_detector.md` has them all): the mosaic 0.071 and 0.005, closing
-it for the last part 0.009 and 0.012; plain cross-entropy towards the quality 0.119 and 0.005 over varifocal and 0.042
-and −0.004 over quality focal loss; the distribution focal loss 0.029 and 0.014; twice the learning rate 0.023 and
-−0.005; 13 points per object over 9, 0.019 and −0.011. Complete against generalized IoU, mix-up, α and the average of
-the weights made no difference beyond chance.
+Ablations, in AP50:95 of short trainings of `sightline_n` on scenes and on blood cells (one run against the mean of
+three runs, so differences up to 0.01 are within noise; see `docs/sightline_detector.md`): mosaic +0.071 and +0.005;
+switching it off for the last part of training +0.009 and +0.012; plain cross-entropy with quality targets +0.119 and
++0.005 over varifocal loss, +0.042 and −0.004 over quality focal loss; distribution focal loss +0.029 and +0.014; twice
+the learning rate +0.023 and −0.005; 13 instead of 9 points per object +0.019 and −0.011. Complete instead of
+generalized IoU, mixup, α and weight averaging made no difference beyond noise.
 
 The four steps are separate methods: `network`, `assign`, `losses`, `decode`.
 """
@@ -55,14 +56,14 @@ from sightline.structures import Classes, ImageBatch, Instances, Size
 
 @dataclass(frozen=True)
 class DenseSettings:
-    """Numbers of the detector.
+    """Settings of the detector.
 
     Attributes:
-        top: points that an object takes at most (TOOD, section 4.1: 13).
-        alpha, beta: how much class and place count in the choice of points (TOOD: 1 and 6).
-        class_loss: "quality" (generalized focal loss), "varifocal" (VarifocalNet) or "plain" cross-entropy.
+        top: maximum number of points per object (TOOD, section 4.1: 13).
+        alpha, beta: exponents of the class score and of the IoU in the alignment metric (TOOD: 1 and 6).
+        class_loss: "quality" (quality focal loss), "varifocal" (VarifocalNet) or "plain" cross-entropy.
         box_loss: "complete" or "generalized" IoU.
-        class_weight, box_weight, distance_weight: of the three losses (PP-YOLOE, section 2.2: 1, 2.5 and 0.5).
+        class_weight, box_weight, distance_weight: weights of the three losses (PP-YOLOE, section 2.2: 1, 2.5 and 0.5).
         min_score: boxes with a lower score are removed.
         candidates: maximum number of boxes per image before NMS.
         nms_iou: IoU above which NMS removes the lower-scoring box of the same class.
@@ -92,11 +93,11 @@ class DenseSettings:
 
 
 class Points(NamedTuple):
-    """The cells' centres.
+    """The centres of the cells of all levels.
 
     Attributes:
         centres: [A, 2] (x, y) in pixels of the batch.
-        strides: [A] pixels from cell to cell.
+        strides: [A] stride of each cell's level in pixels.
     """
 
     centres: Tensor
@@ -104,11 +105,11 @@ class Points(NamedTuple):
 
 
 class Assignment(NamedTuple):
-    """What each point should say.
+    """The targets of each point.
 
     Attributes:
-        matches: [N, A] int64, the object's index, or −1.
-        quality: [N, A] the score it should give, 0 without an object.
+        matches: [N, A] int64 index of the object, or −1.
+        quality: [N, A] target score, 0 without an object.
     """
 
     matches: Tensor
@@ -116,17 +117,17 @@ class Assignment(NamedTuple):
 
 
 class SightlineDetector(Detector):
-    """Backbone → neck → head: for each cell of three maps a score of every class and one box.
+    """Backbone → neck → head: class scores and one box for each cell of three maps.
 
     Args:
         classes: names of the K classes.
         preprocess: preprocessing of images into a batch.
         backbone: batch [N, C, H, W] → maps at strides 8, 16, 32.
-        neck: the maps → as many, all of one width.
-        head: the maps → scores [N, A, K] and sides [N, A, 4·R].
+        neck: maps → maps with the same number of channels on all levels.
+        head: maps → scores [N, A, K] and sides [N, A, 4·R].
         settings: loss weights, thresholds and limits.
-        multi_scale: in training, each batch is resized by a factor up to this much below or above 1 (Redmon & Farhadi,
-            "YOLO9000", 2017, section 2); 0 for none.
+        multi_scale: in training, each batch is resized by a random factor from 1 − `multi_scale` to 1 + `multi_scale`
+            (Redmon and Farhadi, "YOLO9000", 2017, section 2); 0 disables it.
     """
 
     class_layers = r"head\.classes\.\d+\.(weight|bias)"
@@ -145,7 +146,7 @@ class SightlineDetector(Detector):
     ):
         super().__init__(classes, preprocess)
         if not 0 <= multi_scale < 1:
-            raise InputError(f"multi_scale is {multi_scale}, but must be a share from 0 to below 1, such as 0.25")
+            raise InputError(f"multi_scale is {multi_scale}, but must be at least 0 and below 1, such as 0.25")
         self.backbone, self.neck, self.head = backbone, neck, head
         self.settings = settings or DenseSettings()
         self.multi_scale = multi_scale
@@ -153,7 +154,7 @@ class SightlineDetector(Detector):
     def prepare(
         self, images: Sequence[Tensor], targets: Sequence[Instances] | None
     ) -> tuple[ImageBatch, list[Instances] | None]:
-        """As every detector; in training also at a random scale, where `multi_scale` asks for it."""
+        """Like every detector; in training with `multi_scale`, at a random scale."""
         batch, moved = super().prepare(images, targets)
         if moved is None or not self.training or not self.multi_scale:
             return batch, moved
@@ -189,12 +190,12 @@ class SightlineDetector(Detector):
         return self.head(self.neck(self.backbone(images)))
 
     def points(self, batch: ImageBatch) -> Points:
-        """The centres of all cells, map by map, row by row."""
+        """The centres of all cells, in the order of levels, rows and columns."""
         height, width = batch.tensor.shape[-2:]
         return cell_centres((height, width), self.strides, batch.tensor.device)
 
     def boxes(self, sides: Tensor, points: Points) -> Tensor:
-        """Distributions [..., A, 4·R] → boxes [..., A, 4] xyxy in pixels of the batch: each distribution's mean."""
+        """Boxes [..., A, 4] xyxy in pixels of the batch, from the means of distributions [..., A, 4·R]."""
         bins = self.head.bins
         spread = sides.unflatten(-1, (4, bins)).softmax(-1)
         distances = (spread * torch.arange(bins, dtype=spread.dtype, device=spread.device)).sum(-1)
@@ -203,9 +204,9 @@ class SightlineDetector(Detector):
 
     @torch.no_grad()
     def assign(self, scores: Tensor, boxes: Tensor, points: Points, targets: Sequence[Instances]) -> Assignment:
-        """For every point its object and the score it should give, by what the network now says (TOOD, section 3.2).
+        """Assign an object and a target score to each point, based on the current predictions (TOOD, section 3.2).
 
-        An object admits the points inside its box; one too small to hold any, the point next to its centre.
+        Candidates are the points inside the box of an object. If there are none, it is the point nearest to its centre.
 
         Args:
             scores: [N, A, K] before the sigmoid.
@@ -236,9 +237,9 @@ class SightlineDetector(Detector):
         assignment: Assignment,
         targets: Sequence[Instances],
     ) -> dict[str, Tensor]:
-        """Scores towards qualities; boxes of the points with an object, each counted by its quality.
+        """The classification loss of all points, and the box losses of positive points, weighted by their quality.
 
-        All are sums over the batch divided by the sum of the qualities.
+        All are summed over the batch and divided by the sum of the qualities.
         """
         s = self.settings
         matches, quality = assignment
@@ -272,8 +273,8 @@ class SightlineDetector(Detector):
     def decode(self, scores: Tensor, sides: Tensor, points: Points, sizes: Sequence[Size]) -> list[dict[str, Tensor]]:
         """The best boxes of each image after per-class NMS; labels are outputs of the head, 1 … K.
 
-        Only the scores and boxes of what may enter the suppression are worked out: of P candidates none lies beyond
-        the P points whose best class scores highest.
+        Scores and boxes are only computed for possible candidates: the best P (box, class) pairs belong to the P points
+        with the highest maximum class score.
         """
         s, results = self.settings, []
         best_classes = scores.amax(-1).float().sigmoid()
@@ -295,7 +296,7 @@ class SightlineDetector(Detector):
 
 
 def cell_centres(size: Size, strides: Sequence[int], device: torch.device | str = "cpu") -> Points:
-    """The centres of the cells of maps of these strides over an image of (height, width), multiples of all strides."""
+    """The centres of the cells of maps with these strides, for an image of size (height, width)."""
     centres, pixels = [], []
     for stride in strides:
         x = (torch.arange(size[1] // stride, device=device) + 0.5) * stride
@@ -307,10 +308,10 @@ def cell_centres(size: Size, strides: Sequence[int], device: torch.device | str 
 
 
 def admitted(points: Points, boxes: Tensor) -> Tensor:
-    """Bool [G, A]: the points inside each box [G, 4].
+    """The points inside each box [G, 4]: bool [G, A].
 
-    A box that holds none of the finest level is given that level's point nearest to its centre, too: a coarse point
-    that it happens to hold cannot say so small a box. One without area is given none: there is nothing to learn of it.
+    A box without any point of the finest level also gets the point of that level nearest to its centre, because points
+    of coarser levels cannot represent such a small box. A box without area gets no points.
     """
     low = points.centres - boxes[:, None, :2]
     high = boxes[:, None, 2:] - points.centres
@@ -339,16 +340,16 @@ def sightline_detector(
     multi_scale: float = 0.0,
     settings: DenseSettings = SETTINGS,
 ) -> SightlineDetector:
-    """Sightline's own detector, by default the small one.
+    """Sightline's own detector; by default the small one.
 
     Args:
         classes: names of the classes.
-        channels, blocks: of the backbone's stem and stages, see `CSPBackbone`.
-        width: channels of the neck and the head.
-        neck_blocks: residual pairs of each of the neck's blocks.
+        channels, blocks: number of channels and of blocks of the backbone's stem and stages, see `CSPBackbone`.
+        width: number of channels of the neck and the head.
+        neck_blocks: number of residual pairs in each block of the neck.
         in_channels: number of channels of the images.
-        image_size: what the longer side is resized to; the shorter keeps the picture's shape. A multiple of 32. Above
-            960, sides of boxes have more than 16 bins, so that the largest objects are reached.
+        image_size: length in pixels that the longer side is resized to, keeping the aspect ratio; a multiple of 32.
+            Above 960, the distributions of distances have more than 16 bins, so that they cover the largest objects.
         multi_scale: as in `SightlineDetector`.
         settings: loss weights, thresholds and limits.
     """
@@ -358,7 +359,7 @@ def sightline_detector(
         raise InputError(f"image_size is {image_size}, but the maps need a multiple of 32; give {near}")
     backbone = CSPBackbone(channels, blocks, in_channels)
     neck = PathAggregation(backbone.out_channels, width, neck_blocks)
-    # the middle of an object as large as the image is so many of the coarsest cells away from its sides
+    # distance from the centre to the sides of an object as large as the image, in cells of the coarsest map
     reach = math.ceil(image_size * (1 + multi_scale) / 2 / 32)
     head = DecoupledHead(width, len(names), len(backbone.out_channels), bins=max(16, reach + 1), depth=2)
     preprocess = imagenet_preprocess(in_channels, min_size=image_size, max_size=image_size, divisor=32, antialias=True)
@@ -367,7 +368,7 @@ def sightline_detector(
 
 # summary, channels, blocks, width, neck_blocks
 _SIZES = {
-    "n": ("The small one, for a processor.", (16, 32, 64, 128, 256), (1, 1, 1, 1), 64, 1),
+    "n": ("The small one, for CPUs.", (16, 32, 64, 128, 256), (1, 1, 1, 1), 64, 1),
     "s": ("Twice as wide.", (32, 64, 128, 256, 512), (1, 1, 1, 1), 128, 1),
     "m": ("Three times as wide and twice as deep.", (48, 96, 192, 384, 768), (1, 2, 2, 2), 192, 2),
 }

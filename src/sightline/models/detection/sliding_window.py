@@ -1,8 +1,8 @@
-"""A sliding-window detector: a classifier looks at every window of the image, at all positions, scales and ratios.
+"""A sliding-window detector: classifies every window of the image, at all positions, scales and aspect ratios.
 
-The way to find objects before proposals: Rowley, Baluja, Kanade, "Neural network-based face detection", PAMI 1998, with
-today's classifiers. Nothing is shared between windows and no box is corrected, so its cost is the number of windows,
-and its boxes are the windows.
+The approach before proposals: Rowley, Baluja, Kanade, "Neural network-based face detection", PAMI 1998, with current
+classifiers. Windows share no computation, so the cost is proportional to their number. There is no box regression, so
+detections are windows.
 """
 
 from __future__ import annotations
@@ -31,19 +31,18 @@ from sightline.structures import Classes, ImageBatch, Instances, Size
 
 @dataclass(frozen=True)
 class WindowSettings:
-    """Numbers of a sliding-window detector.
+    """Settings of a sliding-window detector.
 
     Attributes:
-        sizes: scales of the windows: the square root of their area, in pixels of the batch.
-        ratios: height divided by width; every size comes with every ratio.
+        sizes: sizes of the windows (square root of their area), in pixels of the batch.
+        ratios: ratios of height to width; every size is combined with every ratio.
         stride: step between windows as a fraction of their side, at least one pixel.
-        crop: side of the square that every window is warped to.
-        chunk: windows that are cropped and classified at a time; it bounds the memory.
-        positive_iou, negative_iou: a window at or above the first shows the object it overlaps most, below the second
-            the background; those between do not train.
-        samples, positive_fraction: windows an image that are classified in training, and at most which part of them
-            objects.
-        random, hard: of the background's windows those that count, an image: chosen at random, and of the highest loss.
+        crop: side of the square that every window is warped to, in pixels.
+        chunk: number of windows that are cropped and classified at once; it limits the memory.
+        positive_iou, negative_iou: windows with at least `positive_iou` are matched to the object that they overlap
+            most, windows below `negative_iou` are background, and those in between are ignored.
+        samples, positive_fraction: number of windows per image in training, and maximum fraction of positives.
+        random, hard: number of negatives per image in the loss: random ones, and those with the highest loss.
         min_score: boxes with a lower score are removed.
         nms_iou: IoU above which NMS removes the lower-scoring box of the same class.
         max_detections: maximum number of detections per image.
@@ -68,19 +67,19 @@ class WindowSettings:
 
 
 class SlidingWindow(Detector):
-    """Windows → crops → classes → suppression.
+    """Windows → crops → classes → NMS.
 
-    Training classifies windows around the objects and of the background; an image without objects gives background
-    alone. Where the image is smaller than a window, the window is cut to the image: every image has one at least.
+    In training, windows around objects and background windows are classified. A window larger than the image is clipped
+    to it, so every image has at least one window.
 
     Args:
         classes: names of the K classes.
         preprocess: preprocessing of images into a batch, with divisor 1.
         network: crops [N, C, S, S] → logits [N, K + 1], the background first; its last dense layer gives the logits.
-        settings: scales, steps and counts.
+        settings: scales and steps of the windows, thresholds and limits.
 
     Attributes:
-        windows_classified: how many windows the last image that was predicted took.
+        windows_classified: number of windows classified for the last predicted image.
     """
 
     def __init__(
@@ -108,7 +107,7 @@ class SlidingWindow(Detector):
         return [], self.losses(self.network(crop_regions(batch.tensor, windows, self.settings.crop)), labels, counted)
 
     def windows(self, size: Size) -> Tensor:
-        """Every window of an image of `size` (height, width), in its pixels: [W, 4] xyxy."""
+        """All windows of an image of size (height, width), in its pixels: [W, 4] xyxy."""
         shapes = dict.fromkeys(
             (min(size[0], max(1, round(side * ratio**0.5))), min(size[1], max(1, round(side / ratio**0.5))))
             for side in self.settings.sizes
@@ -118,7 +117,7 @@ class SlidingWindow(Detector):
 
     @torch.no_grad()
     def scan(self, image: Tensor, size: Size) -> dict[str, Tensor]:
-        """The detections of one image [C, H, W], chunk by chunk: only the best windows of all are kept in between."""
+        """The detections of one image [C, H, W], computed in chunks that keep only the best windows."""
         s = self.settings
         windows = self.windows(size)
         self.windows_classified = len(windows)
@@ -136,10 +135,10 @@ class SlidingWindow(Detector):
 
     @torch.no_grad()
     def sample(self, sizes: Sequence[Size], targets: Sequence[Instances]) -> tuple[list[Tensor], Tensor, Tensor]:
-        """Windows to learn from: [W_i, 4] per image, their labels [ΣW], and which of them count for sure [ΣW] bool.
+        """Sample windows for training: [W_i, 4] per image, labels [ΣW], and whether they are always used [ΣW] bool.
 
-        Objects and some random background count for sure; of the rest, all background, the losses choose the hardest.
-        The labelled boxes and shifted copies of them join the windows, so that every object is shown.
+        Positives and some random negatives are always used; the loss selects the hardest of the other negatives. Ground
+        truth boxes and shifted copies of them are added to the windows, so that every object has positives.
         """
         s = self.settings
         windows, labels, counted = [], [], []
@@ -155,7 +154,7 @@ class SlidingWindow(Detector):
         return windows, torch.cat(labels), torch.cat(counted)
 
     def losses(self, logits: Tensor, labels: Tensor, counted: Tensor) -> Losses:
-        """Cross-entropy of objects, random background, and the background that looks most like an object."""
+        """Cross-entropy of positives, random negatives and hard negatives."""
         terms = F.cross_entropy(logits, labels, reduction="none")
         rest = terms.detach().masked_fill(counted, -torch.inf)
         images = max(1, len(labels) // self.settings.samples)
@@ -173,12 +172,12 @@ class SlidingWindow(Detector):
 
 
 def slide(size: Size, shape: Size, stride: float) -> Tensor:
-    """All windows of one shape inside an image, row by row; the last of a row or column touches the border.
+    """All windows of one shape inside an image, row by row. The last window of each row and column touches the border.
 
     Args:
         size: (height, width) of the image.
-        shape: (height, width) of the windows, at most the image's.
-        stride: step as a fraction of the window's side, rounded to pixels, at least one.
+        shape: (height, width) of the windows, not larger than the image.
+        stride: step as a fraction of the window's side, rounded to whole pixels, at least one.
 
     Returns:
         [W, 4] xyxy float. A window of one pixel at a step of one has H · W positions: 307,200 in 640×480.
@@ -193,16 +192,16 @@ def slide(size: Size, shape: Size, stride: float) -> Tensor:
 
 
 def crop_regions(images: Tensor, regions: Sequence[Tensor], side: int) -> Tensor:
-    """Each region warped to a square: images [N, C, H, W], regions [R_i, 4] xyxy an image → [ΣR, C, side, side].
+    """Warp each region to a square: images [N, C, H, W], regions [R_i, 4] xyxy per image → [ΣR, C, side, side].
 
-    Bilinear, and averaged where the region is shrunk; a region of side × side whole pixels comes out as it is.
+    Bilinear interpolation, with antialiasing when downsampling. A region of side × side whole pixels is not changed.
     """
     crops = roi_align(images, list(regions), side, aligned=True)
     return crops.contiguous(memory_format=torch.channels_last)
 
 
 def shifted(boxes: Tensor, amount: float = 0.2) -> Tensor:
-    """Boxes [N, 4] moved and scaled at random, by up to `amount` of their sides."""
+    """Boxes [N, 4] shifted and scaled at random, by up to `amount` of their sides."""
     x, y, w, h = box_convert(boxes, "xyxy", "cxcywh").unbind(-1)
     a, b, c, d = (torch.rand(4, len(boxes), device=boxes.device) * 2 - 1) * amount
     return box_convert(torch.stack([x + a * w, y + b * h, w * (1 + c), h * (1 + d)], -1), "cxcywh", "xyxy")
@@ -220,7 +219,7 @@ def sliding_window(
     max_size: int = 256,
     windows: WindowSettings = WINDOWS,
 ) -> SlidingWindow:
-    """A sliding window on any backbone.
+    """A sliding-window detector on any backbone.
 
     Args:
         classes: names of the classes.

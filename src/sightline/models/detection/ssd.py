@@ -2,9 +2,9 @@
 
 The four steps are separate methods: `network`, `assign`, `losses`, `decode`.
 
-Departures: the default boxes' scales are those that the paper used for COCO (section 3.4), and their sides are cut to
-the image's; images are normalised as for ImageNet's published classifiers, for which `mean` and `std` say otherwise:
-the published SSD300 takes pixels of 0 to 255 less their mean, and brings these numbers.
+Departures: scales of default boxes are those of the paper for COCO (section 3.4), and their sides are clipped to the
+image. Images are normalised as for ImageNet classifiers by default; the published SSD300 expects pixels of 0 to 255
+minus their mean, and comes with matching `mean` and `std`.
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ from sightline.structures import Classes, ImageBatch, Instances, Size
 
 @dataclass(frozen=True)
 class SSDSettings:
-    """Numbers of a single-shot detector.
+    """Settings of a single-shot detector.
 
     Attributes:
-        positive_iou: a default box at or above it belongs to the object it overlaps most (SSD, section 2.2).
-        negatives: hard negatives per object.
+        positive_iou: default boxes with at least this IoU are matched to the object that they overlap most (SSD,
+            section 2.2).
+        negatives: number of hard negatives per positive.
         weights: factors on the deltas, the inverse of SSD's variances 0.1 and 0.2.
         min_score: boxes with a lower score are removed.
         candidates: maximum number of boxes per class before NMS.
@@ -57,17 +58,17 @@ class SSDSettings:
 
 
 class SSD(Detector):
-    """Backbone → maps → head → default boxes corrected and classified in one shot (figure 2).
+    """Backbone → maps → head → classes and deltas of all default boxes (figure 2).
 
     Args:
         classes: names of the classes.
         preprocess: preprocessing of images into a batch.
         backbone: batch [N, C, H, W] → list of maps, from fine to coarse.
         head: maps → scores [N, D, K+1] and deltas [N, D, 4].
-        shapes: (width, height) of the default boxes of each map, [A_i, 2], in units of the image.
+        shapes: (width, height) of the default boxes of each map, [A_i, 2], as fractions of the image.
         settings: thresholds and limits.
         output_ids: as in `Detector`.
-        steps: pixels from cell to cell of each map, as in `default_boxes`.
+        steps: stride of each map in pixels, as in `default_boxes`.
     """
 
     class_layers = r"classification_head\.module_list\.\d+(\.1)?\.(weight|bias)"
@@ -110,13 +111,16 @@ class SSD(Detector):
         return default_boxes(self.shapes, sizes, size, self.steps).to(batch.tensor.device)
 
     def assign(self, anchors: Tensor, targets: Sequence[Instances]) -> Tensor:
-        """For every default box: the id of its object, or −1 (section 2.2). [N, D]"""
+        """[N, D] index of the object of each default box, or −1 (section 2.2)."""
         return torch.stack([match_best(box_iou(t.boxes, anchors), self.settings.positive_iou) for t in targets])
 
     def losses(
         self, logits: Tensor, deltas: Tensor, anchors: Tensor, matches: Tensor, targets: Sequence[Instances]
     ) -> dict[str, Tensor]:
-        """Equations 1 to 3: cross-entropy of objects and hard negatives, smooth L1 of objects, over the objects."""
+        """Equations 1 to 3: cross-entropy of positives and hard negatives, and smooth L1 loss of positives.
+
+        Both are divided by the number of positives.
+        """
         s = self.settings
         positive = matches >= 0
         labels = torch.zeros_like(matches)
@@ -175,10 +179,10 @@ def ssd300_vgg16(
         classes: names of the classes.
         in_channels: number of channels of the images.
         image_size: side of the square that images are resized to, in pixels.
-        maps: how many of the maps are used, from the finest; small images have no coarse ones.
-        trainable_layers: how many of VGG's five blocks learn, counted from the last.
-        mean, std: of the images' red, green and blue in units of [0, 1], those that the backbone's weights were
-            trained with. The paper's weights take pixels of 0 to 255: std 1/255.
+        maps: number of maps to use, from the finest; small images need fewer.
+        trainable_layers: number of VGG's five blocks to train, counted from the last.
+        mean, std: mean and standard deviation of red, green and blue for images in [0, 1], as in the training of the
+            backbone's weights. The paper's weights expect pixels of 0 to 255: std 1/255.
         settings: thresholds and limits.
         output_ids: as in `Detector`.
     """
@@ -251,7 +255,7 @@ def _ssd_vgg16(
     if not 2 <= maps <= len(ratios):
         raise InputError(f"maps is {maps}, but {name} has {len(ratios)}: give 2 to {len(ratios)}")
     names = Classes(classes)
-    net = vgg16(1, in_channels=in_channels, hidden=1)  # its dense layers come otherwise, see `atrous_dense_layers`
+    net = vgg16(1, in_channels=in_channels, hidden=1)  # for its fully connected layers see `atrous_dense_layers`
     backbone = AtrousVGG(net, extra[: maps - 2], trainable_layers)
     _require_maps(backbone, name, image_size)
     shapes = default_box_shapes(ratios[:maps], scales=scales[: maps + 1])
@@ -260,7 +264,7 @@ def _ssd_vgg16(
     size = image_size, image_size
     preprocess = Preprocess(for_channels(mean, in_channels), for_channels(std, in_channels), fixed_size=size, divisor=1)
     model = SSD(names, preprocess, backbone, head, shapes, settings, output_ids, steps[:maps] if steps else None)
-    model.recipe_defaults = {"augmentation": "ssd", "lr": 1e-4}  # a fifth of the usual: no layer normalises
+    model.recipe_defaults = {"augmentation": "ssd", "lr": 1e-4}  # a fifth of the default: no normalisation layers
     model.backbone_keys = shared_keys(net, model)
     for classifier, ours in _DENSE.items():
         for kind in ("weight", "bias"):
@@ -273,7 +277,7 @@ _DENSE = {"classifier.0": "backbone.extra.0.7.1", "classifier.3": "backbone.extr
 
 
 def _require_maps(backbone: AtrousVGG, name: str, image_size: int) -> None:
-    """Refuse an image that is too small for the last map."""
+    """Check that the image is large enough for the last map."""
     maps = len(backbone.channels)
     if backbone.sides(image_size)[-1] < 1:
         least = next(side for side in range(1, 1024) if backbone.sides(side)[-1] == 1)
@@ -284,7 +288,7 @@ def _require_maps(backbone: AtrousVGG, name: str, image_size: int) -> None:
 
 
 def init_normal(module: nn.Module) -> None:
-    """The start of the new layers of SSD on MobileNets, as published: normal of deviation 0.03, biases of 0."""
+    """Initialise new layers of SSD on MobileNets, as published: normal with standard deviation 0.03, biases 0."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.normal_(layer.weight, mean=0.0, std=0.03)

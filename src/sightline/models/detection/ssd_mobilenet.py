@@ -1,8 +1,8 @@
 """SSD on MobileNet v1: Howard et al., "MobileNets", arXiv 2017, section 4.6; Huang et al., "Speed/accuracy trade-offs
 for modern convolutional object detectors", CVPR 2017, section 3. The detector itself is SSD (`ssd.py`).
 
-Departures: images are normalised as for ImageNet's published classifiers; of two predictors the papers leave open, the
-published 1×1 convolution is taken, with which the parameters are those of table 13 (6.8 million).
+Departures: images are normalised as for ImageNet classifiers. The papers do not specify the predictors; 1×1
+convolutions are used as published, which gives the number of parameters of table 13 (6.8 million).
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from sightline.structures import Classes
 
 
 class SSDMobileNetBackbone(nn.Module):
-    """MobileNet v1's last maps at strides 16 and 32, and pairs of convolutions behind them.
+    """MobileNet v1's last maps at strides 16 and 32, followed by pairs of convolutions.
 
     Args:
-        net: the classifier; its convolutions become this backbone's.
-        extra: channels of the pairs, each of stride 2: 1×1 to half of them, then 3×3.
+        net: the classifier, whose convolutions are used.
+        extra: number of channels of each pair: a 1×1 convolution to half of them, then a 3×3 of stride 2.
         norm: normalisation layer of the pairs.
     """
 
@@ -76,8 +76,8 @@ def ssd_mobilenet_v1(
     Args:
         classes: names of the classes.
         in_channels: number of channels of the images.
-        image_size: side of the square that images are resized to, in pixels; the paper's is 300. Any from 1 on.
-        width: factor on all channel counts, those of the layers behind the backbone too.
+        image_size: side of the square that images are resized to, in pixels, at least 1; 300 in the paper.
+        width: width multiplier, a factor on all channel counts, including those of the additional layers.
         settings: thresholds and limits.
         output_ids: as in `Detector`.
     """
@@ -86,7 +86,7 @@ def ssd_mobilenet_v1(
     extra = [make_divisible(channels * width, 16) for channels in (512, 256, 256, 128)]
     backbone = SSDMobileNetBackbone(net, extra, batch_norm(eps=1e-3, momentum=0.03))
     shapes = default_box_shapes([[2, 3]] * 6, min_ratio=0.2, max_ratio=0.95)
-    # the finest map has three boxes: a small square, and the two of ratio 2
+    # the finest map has three boxes per cell: a small square, and those of ratios 2 and 1/2
     shapes[0] = torch.cat([torch.tensor([[0.1, 0.1]]), default_box_shapes([[2]], scales=(0.2, 0.2))[0][2:]])
     head = SSDHead(backbone.channels, [len(s) for s in shapes], head_outputs(names, output_ids), kernel=1)
     init_normal(head)

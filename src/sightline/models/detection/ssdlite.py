@@ -24,14 +24,14 @@ from sightline.structures import Classes
 
 
 class SSDliteBackbone(nn.Module):
-    """A MobileNet cut at the expansion of the first block of stride 32, and four separable blocks behind it.
+    """A MobileNet split at the expansion of the first block of stride 32, followed by four separable blocks.
 
-    The first map is that expansion at stride 16, the second the network's last at stride 32 (MobileNet v2, section
+    The first map is that expansion at stride 16, the second the network's last map at stride 32 (MobileNet v2, section
     6.2).
 
     Args:
-        net: a MobileNet; another network is cut between the stages instead.
-        extra: output channels of the separable blocks behind it, each of stride 2.
+        net: a MobileNet; any other network is split between its stages.
+        extra: number of output channels of the separable blocks, each of stride 2.
         norm: normalisation layer of those blocks.
     """
 
@@ -87,8 +87,8 @@ def ssdlite320_mobilenet_v3_large(
     Args:
         classes: names of the classes.
         in_channels: number of channels of the images.
-        reduced_tail: halve the last stage of the backbone, as the paper and the published detector do. ImageNet's
-            weights of the whole network need False.
+        reduced_tail: whether the last stage of the backbone has half the channels, as in the paper and the published
+            detector. ImageNet weights of the whole network need False.
         image_size: side of the square that images are resized to, in pixels.
         settings: thresholds and limits.
         output_ids: as in `Detector`.
@@ -109,7 +109,7 @@ def ssdlite(
 ) -> SSD:
     """SSDlite on any backbone (MobileNet v2, section 6.2).
 
-    Images are normalised as for ImageNet, so that published classifiers serve as backbones unchanged.
+    Images are normalised as for ImageNet classifiers, so that their published weights fit the backbone.
 
     Args:
         classes: names of the classes.

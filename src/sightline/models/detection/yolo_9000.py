@@ -1,8 +1,8 @@
 """YOLO9000: Redmon and Farhadi, "YOLO9000: better, faster, stronger", CVPR 2017, section 4.
 
-YOLO v2 whose classes stand in a tree of words. A box's class is found on the way down from the root, and what it is not
-sure of stays general: an animal, if not a dog. It learns boxes and classes from images with boxes, and more classes
-from images that are only labelled.
+YOLO v2 with classes in a word tree. The class of a box is found on a walk down from the root, which stops at a more
+general class when the network is uncertain: an animal, if not a dog. The model learns boxes and classes from detection
+data, and more classes from classification data.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from sightline.structures import Classes, ClassScores, ImageBatch, Instances
 Pair = tuple[str, int]
 
 YOLO_9000_ANCHORS: Anchors = ((0.77871, 1.14074), (3.00525, 4.31277), (9.22725, 9.61974))
-"""The authors' three anchors, for images of 544 × 544 pixels: 17 × 17 cells. (They stand in the authors' files.)"""
+"""The authors' three anchors for images of 544 × 544 pixels, 17 × 17 cells, from their configuration files."""
 
 
 @dataclass(frozen=True)
 class YOLO9000Settings(YOLOv2Settings):
-    """Numbers of YOLO9000, beside those of YOLO v2.
+    """Settings of YOLO9000, in addition to those of YOLO v2.
 
     Attributes:
-        tree_threshold: the walk down the tree goes on while the class's probability stays at or above this.
-        assumed_iou: what the box of a labelled image is assumed to overlap its object by, at least.
+        tree_threshold: the walk down the tree continues while the class probability is at least this high.
+        assumed_iou: assumed minimum IoU of the box with the object in images with only a class label.
     """
 
     tree_threshold: float = 0.5
@@ -48,14 +48,13 @@ class YOLO9000Settings(YOLOv2Settings):
 class YOLO9000(YOLOv2):
     """YOLO v2 with a softmax over each group of siblings of a word tree.
 
-    The head has an output for each of the tree's T nodes; the model's classes are some of them, or all. A box that
-    ends at another node gets the nearest class above it, and is none where there is no such class.
+    The head has one output for each of the tree's T nodes. The model's classes are some or all of these nodes. A box
+    that ends at another node gets the nearest class above it; without such a class it is no detection.
 
-    Targets are `Instances`, or `ClassScores` with a label for images whose objects' places are not known. Of such an
-    image one box learns, that of the highest objectness × P(label): its class, and to be an object at least as much as
-    if it overlapped one by `assumed_iou`.
+    Targets are `Instances`, or `ClassScores` with a label for images without boxes. In an image without boxes, only the
+    box with the highest objectness × P(label) is trained: its class, and an objectness of at least `assumed_iou`.
 
-    Departures: the score of a detection is objectness × P(class); that of a walk that goes on is lower.
+    Departure: the score of a detection is objectness × P(class).
 
     Args:
         classes, preprocess, backbone, anchors, sizes, settings: as for `YOLOv2`.
@@ -65,7 +64,7 @@ class YOLO9000(YOLOv2):
 
     settings: YOLO9000Settings
     takes_labels = True
-    """It learns from `sightline.data.joint.JointData`, too."""
+    """The model also learns from `sightline.data.joint.JointData`."""
 
     def __init__(
         self,
@@ -95,7 +94,7 @@ class YOLO9000(YOLOv2):
     _nearest: Tensor
 
     def prepare(self, images: Sequence[Tensor], targets: Any) -> tuple[ImageBatch, Any]:
-        """As for YOLO v2; the label of a target without boxes becomes an output of the head, too."""
+        """Like YOLO v2; labels of targets without boxes are also converted to outputs of the head."""
         if targets is None or all(isinstance(t, Instances) for t in targets):
             return super().prepare(images, targets)
         batch, moved = super().prepare(images, [self._without_boxes(t) for t in targets])
@@ -134,7 +133,7 @@ class YOLO9000(YOLOv2):
             for name, loss in self.losses(own, self.assign(own, [targets[i] for i in placed])).items():
                 losses[name] = losses.get(name, 0) + loss * len(placed) / len(targets)
         for name in ("loss_box", "loss_no_object", *(("loss_prior",) if self._has_prior else ())):
-            losses.setdefault(name, outputs.objects.new_zeros(()))  # the same terms whatever a batch holds
+            losses.setdefault(name, outputs.objects.new_zeros(()))  # the same losses for every batch
         return [], losses
 
     def label_losses(self, outputs: RegionOutputs, labels: Tensor) -> Losses:
@@ -160,9 +159,9 @@ class YOLO9000(YOLOv2):
         }
 
     def class_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Sum of −log P(node | parent) over each label and what is above it: logits [M, T], nodes [M].
+        """Sum of −log P(node | parent) over each label and its ancestors: logits [M, T], nodes [M].
 
-        What is below the label learns nothing: nothing is known of it.
+        Descendants of the label are not trained.
         """
         conditionals = log_conditionals(logits, self._groups)
         path = self._paths[labels]
@@ -170,7 +169,7 @@ class YOLO9000(YOLOv2):
 
     def scores(self, objects: Tensor, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Objectness [D] and logits [D, T] → box, node and score where the walk down the tree ends at a class."""
-        likely = (objects > self.settings.min_score).nonzero().flatten()  # no class scores more than its box
+        likely = (objects > self.settings.min_score).nonzero().flatten()  # class scores do not exceed the objectness
         conditionals = log_conditionals(logits[likely], self._groups)
         node, total = descend(conditionals, self._groups, self._children, self.settings.tree_threshold)
         output = self._nearest[node]
@@ -199,14 +198,14 @@ def yolo_9000_darknet19(
 ) -> YOLO9000:
     """YOLO9000 on the network of `yolo_v2_darknet19`, with three anchors.
 
-    The paper says "the base YOLOv2 architecture but only 3 priors"; the authors' own network for it lacks YOLO v2's
-    further layers and the passthrough.
+    The paper says "the base YOLOv2 architecture but only 3 priors". The authors' own network for it lacks YOLO v2's
+    additional layers and the passthrough.
 
     Args:
         classes: names of the classes, each a node of the tree.
         in_channels: number of channels of the images.
-        tree: [name, parent] of each node, the parent as the position of an earlier node, −1 for roots; by default all
-            classes are roots. `sightline.data.word_tree.read_word_tree` reads published ones.
+        tree: [name, parent] of each node, where parent is the index of an earlier node, or −1 for roots. By default all
+            classes are roots. `sightline.data.word_tree.read_word_tree` reads published trees.
         image_size, anchors, sizes, settings: as for `yolo_v2_darknet19`; the authors' anchors for YOLO9000 and 544.
     """
     words, more = _words(classes, tree)

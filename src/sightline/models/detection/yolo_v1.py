@@ -1,8 +1,7 @@
 """YOLO v1: Redmon et al., "You only look once: unified, real-time object detection", CVPR 2016.
 
-The image is a grid of S × S cells. The cell that holds the centre of an object is to find it: each cell predicts B
-boxes and, once for all of them, the probabilities of the C classes. One network gives it all as one S × S × (5B + C)
-tensor.
+The image is divided into S × S cells. The cell that contains the centre of an object is responsible for it. Each cell
+predicts B boxes and one set of C class probabilities. The output of the network is a tensor of shape S × S × (5B + C).
 
 The four steps are separate methods: `network`, `assign`, `losses`, `decode`.
 """
@@ -34,11 +33,11 @@ from sightline.structures import Classes, ImageBatch, Instances, Size
 
 @dataclass(frozen=True)
 class YOLOv1Settings:
-    """Numbers of YOLO v1.
+    """Settings of YOLO v1.
 
     Attributes:
-        coordinates, objects, no_objects, classes: weights of the losses (equation 3): of the boxes' four numbers, of
-            the confidence of responsible boxes, of that of all others, of the class probabilities.
+        coordinates, objects, no_objects, classes: loss weights (equation 3) of the box coordinates, of the confidence
+            of responsible boxes, of the confidence of all other boxes, and of the class probabilities.
         min_score: boxes with a lower class-specific confidence are removed.
         nms_iou: IoU above which NMS removes the lower-scoring box of the same class.
         max_detections: maximum number of detections per image.
@@ -54,13 +53,13 @@ class YOLOv1Settings:
 
 
 class Outputs(NamedTuple):
-    """The network's tensor, taken apart.
+    """The parts of the network's output.
 
     Attributes:
-        places: [N, S, S, B, 4], (x, y, √w, √h): the centre in units of the cell, from its top left corner; the roots of
-            the sides in units of the image.
-        confidences: [N, S, S, B]: whether the box holds an object, times its IoU with it.
-        classes: [N, S, S, C]: the probability of each class, given an object.
+        places: [N, S, S, B, 4], (x, y, √w, √h): centre relative to the cell's top-left corner, as a fraction of the
+            cell; square roots of width and height as fractions of the image.
+        confidences: [N, S, S, B]: probability of an object times IoU of the box.
+        classes: [N, S, S, C]: probability of each class, given an object.
     """
 
     places: Tensor
@@ -69,13 +68,13 @@ class Outputs(NamedTuple):
 
 
 class Assignment(NamedTuple):
-    """What each cell should say.
+    """The targets of each cell.
 
     Attributes:
-        labels: [N, S, S] int64, class of the object in the cell, 0 … C − 1, or −1 where there is none.
+        labels: [N, S, S] int64, class 0 … C − 1 of the object in the cell, or −1 without an object.
         places: [N, S, S, 4], (x, y, √w, √h) of that object.
-        responsible: [N, S, S, B] bool, the predicted box that answers for the object.
-        ious: [N, S, S, B] of each predicted box with the object of its cell.
+        responsible: [N, S, S, B] bool, whether the predicted box is responsible for the object.
+        ious: [N, S, S, B] IoU of each predicted box with the object of its cell.
     """
 
     labels: Tensor
@@ -87,13 +86,13 @@ class Assignment(NamedTuple):
 class YOLOv1(Detector):
     """Backbone → head → grid → boxes.
 
-    What the paper leaves open: of several objects with their centres in one cell, the cell learns from the FIRST in the
-    target's order, the others are not shown to it; and where no box of a cell overlaps its object, the nearest one is
-    responsible. Both are as in the authors' program, darknet (which shuffles the objects first).
+    Details that the paper does not specify are those of the authors' program, darknet: if several objects have their
+    centres in one cell, only the first one in the order of the target is used (darknet shuffles the objects first); if
+    no box of a cell overlaps its object, the nearest box is responsible.
 
-    The outputs are linear and may have any value. The scores are made of outputs cut to [0, 1], a departure; and a
-    negative √w or √h is taken for a side of 0: such a box overlaps nothing and is no detection, while its loss, taken
-    of the output itself, draws the side back above 0.
+    The outputs are linear and can have any value. Departure: they are clipped to [0, 1] for scores. A negative √w or √h
+    is decoded as a side of 0, which never gives a detection; the loss uses the output itself, so that its gradient
+    increases the side.
 
     Args:
         classes: names of the C classes.
@@ -141,10 +140,10 @@ class YOLOv1(Detector):
 
     @torch.no_grad()
     def assign(self, outputs: Outputs, targets: Sequence[Instances]) -> Assignment:
-        """The object of each cell, and which of the cell's boxes answers for it (section 2.2).
+        """The object of each cell, and the box of the cell that is responsible for it (section 2.2).
 
-        The box of the highest IoU with the object; where none overlaps it, that with the smallest root mean square
-        difference of (x, y, w, h), in units of the image. The first among equals.
+        It is the box with the highest IoU with the object; if none overlaps it, the one with the smallest root mean
+        square difference of (x, y, w, h), as fractions of the image. Ties are resolved to the first box.
         """
         labels, places = (torch.stack(parts) for parts in zip(*map(self.objects_of_cells, targets), strict=True))
         found, expected = self.to_boxes(outputs.places), self.to_boxes(places[..., None, :])
@@ -155,23 +154,23 @@ class YOLOv1(Detector):
         return Assignment(labels, places, responsible, ious)
 
     def objects_of_cells(self, target: Instances) -> tuple[Tensor, Tensor]:
-        """The object whose centre each cell holds: class [S, S], −1 where there is none, and place [S, S, 4]."""
+        """The object whose centre is in each cell: class [S, S], −1 without an object, and encoded box [S, S, 4]."""
         s, count = self.grid, len(target)
         x, y, *roots = encode_place(target.boxes, target.image_size).unbind(-1)
         column, row = ((v * s).long().clamp(0, s - 1) for v in (x, y))  # a centre on the far border is inside, too
         place = torch.stack([x * s - column, y * s - row, *roots], -1)
         ids = torch.arange(count, device=row.device)
-        # id of each cell's first object, or `count`
+        # index of each cell's first object, or `count`
         first = row.new_full((s * s,), count).scatter_reduce(0, row * s + column, ids, "amin")
         held = first < count
         labels = torch.full_like(first, -1)
-        labels[held] = target.labels[first[held]] - 1  # there is no output for the background
+        labels[held] = target.labels[first[held]] - 1  # the head has no background output
         places = place.new_zeros(s * s, 4)
         places[held] = place[first[held]]
         return labels.reshape(s, s), places.reshape(s, s, 4)
 
     def to_boxes(self, places: Tensor) -> Tensor:
-        """Places [N, S, S, B, 4] → boxes [N, S, S, B, 4], (cx, cy, w, h) in units of the image."""
+        """Decode (x, y, √w, √h) [N, S, S, B, 4] to boxes (cx, cy, w, h) [N, S, S, B, 4], as fractions of the image."""
         cell = torch.arange(self.grid, device=places.device)
         row, column = (v[..., None] for v in torch.meshgrid(cell, cell, indexing="ij"))  # [S, S, 1]
         x, y, root_w, root_h = places.unbind(-1)
@@ -179,11 +178,11 @@ class YOLOv1(Detector):
         return torch.stack([(x + column) / self.grid, (y + row) / self.grid, *sides], -1)
 
     def losses(self, outputs: Outputs, assigned: Assignment) -> Losses:
-        """Equation 3 term by term, weighted, over the number of images.
+        """The terms of equation 3, weighted and divided by the number of images.
 
-        "loss_centre" and "loss_size" of responsible boxes; "loss_objectness", from their confidence to their IoU, and
-        "loss_no_object", from that of all other boxes to 0; "loss_classification" of cells with an object. All are sums
-        of squared differences.
+        "loss_centre" and "loss_size" of responsible boxes; "loss_objectness" between their confidence and their IoU;
+        "loss_no_object" between the confidence of all other boxes and 0; "loss_classification" of cells with an object.
+        All are sums of squared differences.
         """
         s, held = self.settings, assigned.labels >= 0
         responsible = assigned.responsible
@@ -233,18 +232,18 @@ def yolo_v1(
 ) -> YOLOv1:
     """The paper's network of 24 convolutions (figure 3): 271,703,550 parameters with 20 classes.
 
-    The paper trains its first 20 convolutions on ImageNet before: `ImageClassifier(classes, YOLOv1Net(…))` is that
-    network, and its weights load into this one. From a random start 24 layers without normalisation learn slowly.
-    `recipe_defaults` holds the paper's training (section 2.2), all but its augmentation. Images are normalised as for
-    the other backbones, and the start's numbers are ours: the paper tells neither.
+    The paper pretrains the first 20 convolutions on ImageNet. `ImageClassifier(classes, YOLOv1Net(…))` is that network,
+    and its weights load into this one. From random weights, 24 layers without normalisation train slowly.
+    `recipe_defaults` holds the paper's training settings (section 2.2) except for its augmentation. Image normalisation
+    and weight initialisation are not specified in the paper.
 
     Args:
         classes: names of the classes.
         in_channels: number of channels of the images.
-        grid: S, cells per side.
-        boxes: B, boxes per cell.
+        grid: number of cells S along each side.
+        boxes: number of boxes B per cell.
         image_size: side of the square that images are resized to, in pixels, a multiple of 64.
-        hidden: width of the dense layer before the last.
+        hidden: width of the fully connected layer before the last.
         settings: loss weights and thresholds.
     """
     names = Classes(classes)
@@ -276,14 +275,14 @@ def yolo_v1_mobilenet_v2(
     image_size: int = 224,
     settings: YOLOv1Settings = SETTINGS,
 ) -> YOLOv1:
-    """YOLO v1's grid, assignment, losses and decoding on MobileNet v2: what two cores can train.
+    """YOLO v1's grid, assignment, losses and decoding on MobileNet v2, for training on CPUs.
 
-    Departures: another backbone, with batch normalisation, whose last map (stride 32) becomes the grid; a head of
-    convolutions in the place of the dense layers, without dropout, which learns from fewer images.
+    Departures: a backbone with batch normalisation, whose last map (stride 32) is the grid; a convolutional head
+    without dropout instead of fully connected layers, which needs fewer images.
 
     Args:
         classes, in_channels, boxes, settings: as for `yolo_v1`.
-        grid: S; best `image_size` / 32, for then each cell of the last map is one of the grid.
+        grid: number of cells S along each side; preferably `image_size` / 32, the size of the last map.
         image_size: side of the square that images are resized to, in pixels, a multiple of 32.
     """
     names = Classes(classes)

@@ -1,13 +1,14 @@
 """YOLO v2: Redmon and Farhadi, "YOLO9000: better, faster, stronger", CVPR 2017, section 2.
 
-The last map's cells each predict A boxes, as changes of anchors that k-means found in the data. A box's centre stays in
-its cell ("direct location prediction"), and each box has classes of its own. The network is fully convolutional, so
-every ten batches it goes on with images of another size.
+Each cell of the last map predicts A boxes relative to anchors, which k-means clustering finds in the data. The centre
+of a box stays in its cell ("direct location prediction"), and each box has its own class scores. The network is fully
+convolutional, and the image size changes every ten batches in training.
 
 The four steps are separate methods: `network`, `assign`, `losses`, `decode`.
 
-Departure: a 1×1 convolution makes 64 channels of the passthrough's 26 × 26 × 512 first, so that 13 × 13 × 256 join the
-last map, as in the authors' configuration files; the paper's text has no such layer and 13 × 13 × 2048.
+Departure: a 1×1 convolution reduces the passthrough from 26 × 26 × 512 to 64 channels, so that 13 × 13 × 256 are
+concatenated with the last map, as in the authors' configuration files; the paper's text has no such layer and
+13 × 13 × 2048.
 """
 
 from __future__ import annotations
@@ -61,22 +62,22 @@ COCO_ANCHORS: Anchors = (
     (7.88282, 3.52778),
     (9.77052, 9.16828),
 )
-"""The authors' anchors, for images of 416 × 416 pixels: 13 × 13 cells. (Their numbers stand in the authors' files.)"""
+"""The authors' anchors for images of 416 × 416 pixels, 13 × 13 cells, from their configuration files."""
 
 
 @dataclass(frozen=True)
 class YOLOv2Settings:
-    """Numbers of YOLO v2.
+    """Settings of YOLO v2.
 
     Attributes:
-        coordinates, objects, no_objects, classes: weights of the losses: of the boxes' four numbers, of the objectness
-            of responsible boxes, of that of boxes without object, of the classes.
-        rescore: objectness learns the IoU of the box with its object; else 1.
-        ignore_iou: a box that overlaps an object more than this, but is not responsible for it, is not told that it
-            holds none.
-        prior: weight with which all boxes that are not responsible learn to be their anchors in the middle of their
-            cells, early in training; 0 for never.
-        prior_images: how many images "early" is.
+        coordinates, objects, no_objects, classes: loss weights of the box coordinates, of the objectness of responsible
+            boxes, of the objectness of boxes without an object, and of the classes.
+        rescore: whether the target objectness of responsible boxes is their IoU with the object, instead of 1.
+        ignore_iou: boxes with a higher IoU with an object that they are not responsible for are not trained as
+            background.
+        prior: weight of a loss early in training, which trains all other boxes to be their anchors at the centre of
+            their cells; 0 disables it.
+        prior_images: number of training images for which the prior loss is used.
         min_score: boxes with a lower score are removed.
         nms_iou: IoU above which NMS removes the lower-scoring box of the same class.
         candidates: maximum number of (box, class) pairs per image before NMS.
@@ -98,15 +99,15 @@ class YOLOv2Settings:
 
 
 class Assignment(NamedTuple):
-    """What the predicted boxes should say; M of them are responsible for an object.
+    """The targets of the predicted boxes; M of them are responsible for an object.
 
     Attributes:
-        places: four int64 [M]: image, row, column, anchor of each responsible box.
-        labels: [M] int64, class of its object, 0 … K − 1.
-        centres: [M, 2], the object's centre from the cell's top left corner, in cells.
-        sides: [M, 2], logarithms of the object's width and height over the anchor's.
-        ious: [M], of the predicted box with its object.
-        empty: [N, H, W, A] bool, the boxes that should say that they hold no object.
+        places: four int64 [M]: image, row, column and anchor of each responsible box.
+        labels: [M] int64, class 0 … K − 1 of its object.
+        centres: [M, 2], offset of the object's centre from the cell's top-left corner, in cells.
+        sides: [M, 2], logarithms of the object's width and height relative to the anchor.
+        ious: [M], IoU of the predicted box with its object.
+        empty: [N, H, W, A] bool, the boxes that are trained as background.
     """
 
     places: tuple[Tensor, Tensor, Tensor, Tensor]
@@ -120,23 +121,21 @@ class Assignment(NamedTuple):
 class YOLOv2(Detector):
     """Backbone → maps of stride 16 and 32 → head → region map → boxes.
 
-    The paper tells the prediction and names the techniques; the loss is that of the authors' program, darknet: half
-    the squared differences of (σ(tx), σ(ty), tw, th) and of objectness, and the cross-entropy of the classes; without
-    the weight of 2 − w·h, in units of the image, that its later versions give the place of an object. Of several
-    objects that one anchor of one cell would answer for, it learns the FIRST (darknet: the last).
+    The paper does not specify the loss. It is that of the authors' program, darknet: half the squared differences of
+    (σ(tx), σ(ty), tw, th) and of objectness, and the cross-entropy of the classes, without the weight 2 − w·h of later
+    versions. If several objects are assigned to the same anchor of a cell, the first is used (darknet: the last).
 
-    The size of training images is drawn from PyTorch's own generator, anew every ten batches as they come (several of
-    them make a step where gradients are accumulated). How many images and batches it has learnt from, and the size it
-    is at, are part of its state (`seen`): a training that is resumed goes on as it would have. Weights whose head is
-    left out come without it.
+    The size of training images is drawn from PyTorch's default generator every ten batches (before accumulation of
+    gradients). The number of images and batches seen and the current size are part of the state dict (`seen`), so that
+    a resumed training continues in the same way. They are not loaded from weights of other classes.
 
     Args:
         classes: names of the K classes.
         preprocess: preprocessing of images into a batch of a fixed size.
         backbone: batch [N, channels, H, W] → maps of stride 16 and 32.
         head: those two maps → region map [N, A·(5 + K), H / 32, W / 32].
-        anchors: of each cell, in cells; the same at all image sizes.
-        sizes: sides of the square images it trains with; empty: that of `preprocess`.
+        anchors: (width, height) of the anchors in cells, the same for all image sizes.
+        sizes: sides of the square training images in pixels; empty for that of `preprocess`.
         settings: loss weights and thresholds.
         output_ids: as for `Detector`.
     """
@@ -161,7 +160,7 @@ class YOLOv2(Detector):
         self.sizes = tuple(sizes)
         self.settings = settings or YOLOv2Settings()
         self.register_buffer("anchors", torch.tensor(anchors, dtype=torch.float32), persistent=False)
-        # images and batches learnt from, and the side of the present images
+        # number of images and batches seen in training, and the current image size
         self.register_buffer("seen", torch.zeros(3, dtype=torch.int64))
 
     anchors: Tensor
@@ -170,7 +169,7 @@ class YOLOv2(Detector):
     def prepare(
         self, images: Sequence[Tensor], targets: Sequence[Instances] | None
     ) -> tuple[ImageBatch, list[Instances] | None]:
-        """Like every detector; for training, at the size whose turn it is (section 2, "Multi-scale training")."""
+        """Like every detector; in training, at the current training size (section 2, "Multi-scale training")."""
         if targets is None or not self.training:
             return super().prepare(images, targets)
         self.preprocess.check(images)
@@ -209,13 +208,13 @@ class YOLOv2(Detector):
         return split_region(tensor, len(self.anchors))
 
     def anchor_shapes(self, size: Size) -> Tensor:
-        """[A, 2] width and height of the anchors in pixels of an image of `size`."""
+        """Width and height of the anchors, [A, 2], in pixels of an image of size `size`."""
         height, width = self.preprocess.resized(size)
         return self.anchors * STRIDE * self.anchors.new_tensor([size[1] / width, size[0] / height])
 
     @torch.no_grad()
     def assign(self, outputs: RegionOutputs, targets: Sequence[Instances]) -> Assignment:
-        """The cell that holds an object's centre answers for it, with the anchor whose shape is most like its own."""
+        """Assign each object to the cell that contains its centre, and the anchor with the most similar shape."""
         boxes = region_boxes(outputs, self.anchors)
         height, width, anchors = outputs.objects.shape[1:]
         size = boxes.new_tensor([width, height])
@@ -243,7 +242,7 @@ class YOLOv2(Detector):
                     row,
                     column,
                     anchor,
-                    target.labels[first] - 1,  # there is no output for the background
+                    target.labels[first] - 1,  # the head has no background output
                     middle[first] - torch.stack([column, row], -1),
                     (shape.clamp(min=1e-6) / self.anchors[anchor]).log(),
                     iou,
@@ -253,11 +252,11 @@ class YOLOv2(Detector):
         return Assignment((image_, row, column, anchor), labels, centres, sides, ious, empty)
 
     def losses(self, outputs: RegionOutputs, assigned: Assignment) -> Losses:
-        """Sums over the boxes, weighted, over the number of images.
+        """The weighted losses, summed over the boxes and divided by the number of images.
 
-        "loss_box", "loss_objectness" and "loss_classification" of responsible boxes; "loss_no_object" of empty ones;
-        "loss_prior" of all that are not responsible, 0 after the first images of a training. Half the squared
-        differences, but for the classes, whose loss is the negative log-likelihood.
+        "loss_box", "loss_objectness" and "loss_classification" of responsible boxes; "loss_no_object" of background
+        boxes; "loss_prior" of all boxes that are not responsible, which is 0 after the first `prior_images` images. The
+        classification loss is the negative log-likelihood; all others are half the squared differences.
         """
         s, at, count = self.settings, assigned.places, len(outputs.objects)
         objects = outputs.objects.sigmoid()
@@ -282,7 +281,7 @@ class YOLOv2(Detector):
         return self.settings.prior > 0 and self.settings.prior_images > 0
 
     def class_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Sum of the negative log-likelihoods: logits [M, K], labels [M]."""
+        """Sum of the negative log-likelihoods of labels [M] for logits [M, K]."""
         return F.cross_entropy(logits, labels, reduction="sum")
 
     @torch.no_grad()
@@ -296,7 +295,7 @@ class YOLOv2(Detector):
         results = []
         for box, confidence, logit, size in zip(boxes, objects.sigmoid(), logits, sizes, strict=True):
             box = clip_boxes_to_image(denormalize_boxes(box, size), size)
-            confidence = confidence * (box[:, 2:] > box[:, :2]).all(1)  # nothing is left of others in the image
+            confidence = confidence * (box[:, 2:] > box[:, :2]).all(1)  # 0 for boxes outside the image
             which, label, score = self.scores(confidence, logit)
             best = score.argsort(stable=True, descending=True)[: self.settings.candidates]
             box, label, score = box[which[best]], label[best], score[best]
@@ -305,14 +304,14 @@ class YOLOv2(Detector):
         return results
 
     def scores(self, objects: Tensor, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Objectness [D] and logits [D, K] → box, class and score of each pair above the least score."""
+        """Objectness [D] and logits [D, K] → box, class and score of each (box, class) pair above the minimum score."""
         score = objects[:, None] * logits.softmax(-1)
         which, label = (score > self.settings.min_score).nonzero(as_tuple=True)
         return which, label, score[which, label]
 
 
 def _first(cells: Tensor) -> Tensor:
-    """Ids of the entries [M] whose value no earlier entry has, in their order."""
+    """Indices of the first occurrence of each value of [M], in order."""
     same = cells[:, None] == cells[None]
     return (~same.tril(-1).any(1)).nonzero().flatten()
 
@@ -331,19 +330,19 @@ def yolo_v2_darknet19(
 ) -> YOLOv2:
     """The paper's network: 50,962,889 parameters with COCO's 80 classes.
 
-    Darknet-19's convolutions, two more of 1024 channels, the passthrough from 26 × 26 × 512 (64 channels, then
-    13 × 13 × 256), one more, and the boxes. `recipe_defaults` holds the paper's training (section 2, "Training for
-    detection"), all but its augmentation. Images are normalised as for the other backbones, and blocks of cells become
-    channels in the plain order; darknet's own weights know neither.
+    Darknet-19's convolutions, two more with 1024 channels, the passthrough from 26 × 26 × 512 (64 channels, then
+    13 × 13 × 256), one more convolution, and the output layer. `recipe_defaults` holds the paper's training settings
+    (section 2, "Training for detection") except for its augmentation. Departures from darknet's weights: images are
+    normalised as for ImageNet classifiers, and space-to-depth uses the usual channel order.
 
     Args:
         classes: names of the classes.
         in_channels: number of channels of the images.
         image_size: side of the square that images are resized to, in pixels, a multiple of 32.
-        anchors: (width, height) of each, in cells of 32 pixels; by default the authors' for COCO, times `image_size`
-            over 416. `sightline anchors DATA` finds those of a data set.
-        sizes: sides of the images that training alternates between, multiples of 32; [] for `image_size` alone. By
-            default every multiple from 320/416 to 608/416 of `image_size`: the paper's 320, 352 … 608.
+        anchors: (width, height) of each anchor, in cells of 32 pixels; by default the authors' anchors for COCO, scaled
+            by `image_size` / 416. `sightline anchors DATA` computes anchors from a dataset.
+        sizes: sides of the training images, multiples of 32; [] uses only `image_size`. By default all multiples of 32
+            from 320/416 to 608/416 of `image_size`, which are the paper's 320, 352 … 608.
         settings: loss weights and thresholds.
     """
     return _paper(YOLOv2, classes, in_channels, image_size, anchors, sizes, settings)
@@ -358,9 +357,9 @@ def yolo_v2_mobilenet_v2(
     sizes: list[int] | None = None,
     settings: YOLOv2Settings = SETTINGS,
 ) -> YOLOv2:
-    """YOLO v2 on MobileNet v2, with the passthrough from its map of stride 16: what two cores can train.
+    """YOLO v2 on MobileNet v2, with the passthrough from its map of stride 16, for training on CPUs.
 
-    Departures: the backbone; a head of 256 channels in the place of 1024, with 32 of the fine map.
+    Departures: the backbone; a head with 256 instead of 1024 channels, and 32 channels for the fine map.
 
     Args:
         classes, in_channels, anchors, sizes, settings: as for `yolo_v2_darknet19`.

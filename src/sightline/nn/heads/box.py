@@ -1,4 +1,4 @@
-"""The second stage of region-based detectors: what each proposed region shows, and its box corrected once more.
+"""The second stage of region-based detectors: classification and box regression of region proposals.
 
 Girshick, "Fast R-CNN", ICCV 2015, sections 2.1 to 2.3; region features by RoI align (He et al., "Mask R-CNN", 2017).
 """
@@ -19,11 +19,11 @@ from sightline.ops.suppression import batched_nms
 from sightline.structures import ImageBatch, Instances, Size
 
 RegionFeatures = Callable[[dict[str, Tensor], Sequence[Tensor], ImageBatch], Tensor]
-"""(maps, boxes [R_i, 4] an image in pixels of the batch, batch) → the regions' features [ΣR_i, C, h, w]."""
+"""(maps, boxes [R_i, 4] of each image in pixels of the batch, batch) → region features [ΣR_i, C, h, w]."""
 
 
 class TwoLayerHead(nn.Module):
-    """Two dense layers: [R, C, h, w] → [R, hidden] (Fast R-CNN's fc6 and fc7)."""
+    """Two fully connected layers: [R, C, h, w] → [R, hidden] (Fast R-CNN's fc6 and fc7)."""
 
     def __init__(self, inputs: int, hidden: int = 1024):
         super().__init__()
@@ -36,12 +36,12 @@ class TwoLayerHead(nn.Module):
 
 
 class ConvHead(nn.Sequential):
-    """3×3 convolutions, then one dense layer: [R, C, h, w] → [R, hidden] (Wu and He, "Group normalization", 2018).
+    """3×3 convolutions and a fully connected layer: [R, C, h, w] → [R, hidden] (Wu and He, Group normalization, 2018).
 
     Args:
         shape: (C, h, w) of a region's features.
         convs: number of output channels of each convolution.
-        hidden: width of the dense layer.
+        hidden: width of the fully connected layer.
         norm: normalisation layer after each convolution, or None.
     """
 
@@ -66,7 +66,7 @@ class ConvHead(nn.Sequential):
 
 
 class BoxPredictor(nn.Module):
-    """K + 1 class scores, background first, and four deltas for each of them: [R, F] → [R, K+1], [R, K+1, 4]."""
+    """K + 1 class scores, background first, and four deltas per class: [R, F] → [R, K+1], [R, K+1, 4]."""
 
     def __init__(self, inputs: int, num_classes: int):
         super().__init__()
@@ -79,18 +79,19 @@ class BoxPredictor(nn.Module):
 
 @dataclass(frozen=True)
 class BoxSettings:
-    """Numbers of the box head.
+    """Settings of the box head.
 
     Attributes:
-        positive_iou: a region at or above it belongs to the object it overlaps most, below it to the background.
-        samples, positive_fraction: regions an image that train, and at most which part of them objects.
-        weights: factors on the deltas of x, y, w, h, so that their targets have about unit spread.
+        positive_iou: regions with at least this IoU are matched to the object that they overlap most; all others are
+            background.
+        samples, positive_fraction: number of sampled regions per image in training, and maximum fraction of positives.
+        weights: factors on the deltas of x, y, w, h that normalise their targets to about unit variance.
         min_score: boxes with a lower score are removed.
         nms_iou: IoU above which NMS removes the lower-scoring box of the same class.
         max_detections: maximum number of detections per image.
-        min_size: boxes of a smaller side, in pixels of the batch, are dropped from a result.
-        beta: where smooth L1 turns from a square into a line.
-        chunk: regions that go through the head at a time, so that their number does not decide the memory.
+        min_size: detections with a shorter side, in pixels of the batch, are removed.
+        beta: threshold of the smooth L1 loss between its quadratic and its linear part.
+        chunk: number of regions that go through the head at once; it limits the memory.
     """
 
     positive_iou: float = 0.5
@@ -107,13 +108,13 @@ class BoxSettings:
 
 @dataclass(frozen=True)
 class Samples:
-    """Regions of all images to learn from, those of each image together, objects before background.
+    """Sampled regions for training, image by image, positives before background.
 
     Attributes:
-        regions: [R_i, 4] boxes of each image, pixels of the batch.
-        objects: [R_i] of each image: the position of the target a region belongs to, −1 for background.
+        regions: [R_i, 4] boxes of each image, in pixels of the batch.
+        objects: [R_i] for each image: index of the object that a region is matched to, −1 for background.
         labels: [ΣR] outputs of the head, 0 for background.
-        box_targets: [ΣR, 4] deltas, zeros for background.
+        box_targets: [ΣR, 4] target deltas, zeros for background.
     """
 
     regions: list[Tensor]
@@ -123,12 +124,12 @@ class Samples:
 
 
 class RegionHeads(nn.Module):
-    """Regions → features → classes and boxes; its four steps are `predict`, `sample`, `losses`, `decode`.
+    """Regions → features → classes and boxes. The four steps are `predict`, `sample`, `losses` and `decode`.
 
     Papers that add a branch override `region_losses` and `detect`.
 
     Args:
-        region_features: crops the features of regions.
+        region_features: function that crops the features of regions.
         box_head: [R, C, h, w] → [R, F].
         box_predictor: [R, F] → scores [R, K+1] and deltas [R, K+1, 4].
         settings: thresholds and limits.
@@ -154,9 +155,9 @@ class RegionHeads(nn.Module):
         batch: ImageBatch,
         targets: Sequence[Instances] | None = None,
     ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
-        """Maps and proposals → detections per image (boxes, labels, scores), or with targets the two losses.
+        """Maps and proposals → detections of each image (boxes, labels, scores), or with targets the two losses.
 
-        Everything in pixels of the batch; labels are columns of the predictor, 1 … K.
+        Boxes are in pixels of the batch. Labels are columns of the predictor, 1 … K.
         """
         if targets is None:
             return self.detect(maps, proposals, batch), {}
@@ -165,7 +166,7 @@ class RegionHeads(nn.Module):
     def detect(
         self, maps: dict[str, Tensor], proposals: Sequence[Tensor], batch: ImageBatch
     ) -> list[dict[str, Tensor]]:
-        """The detections in each image's proposals."""
+        """The detections of each image."""
         logits, deltas = self.predict(maps, proposals, batch)
         return self.decode(logits, deltas, proposals, batch.sizes)
 
@@ -177,7 +178,7 @@ class RegionHeads(nn.Module):
         return self.losses(logits, deltas, samples.labels, samples.box_targets)
 
     def predict(self, maps: dict[str, Tensor], regions: Sequence[Tensor], batch: ImageBatch) -> tuple[Tensor, Tensor]:
-        """Scores [ΣR, K+1] before the softmax and deltas [ΣR, K+1, 4] of the regions of all images."""
+        """Scores [ΣR, K+1] before the softmax, and deltas [ΣR, K+1, 4], of the regions of all images."""
         parts = []
         for part in _chunks(regions, self.settings.chunk):
             parts.append(self.box_predictor(self.box_head(self.region_features(maps, part, batch))))
@@ -185,9 +186,9 @@ class RegionHeads(nn.Module):
 
     @torch.no_grad()
     def sample(self, proposals: Sequence[Tensor], targets: Sequence[Instances]) -> Samples:
-        """Regions to learn from (section 2.3).
+        """Sample regions for training (section 2.3).
 
-        The labelled boxes join the proposals, so that there are good regions from the first step on.
+        Ground truth boxes are added to the proposals, so that there are positives from the first step on.
         """
         s = self.settings
         regions, objects, labels, box_targets = [], [], [], []
@@ -209,7 +210,7 @@ class RegionHeads(nn.Module):
         return Samples(regions, objects, torch.cat(labels), torch.cat(box_targets))
 
     def losses(self, logits: Tensor, deltas: Tensor, labels: Tensor, box_targets: Tensor) -> dict[str, Tensor]:
-        """Equation 1: cross-entropy over K + 1 classes; smooth L1 of the deltas of the true class.
+        """Equation 1: cross-entropy over K + 1 classes, and smooth L1 loss of the deltas of the true class.
 
         Both are divided by the number of regions.
         """
@@ -243,7 +244,7 @@ class RegionHeads(nn.Module):
 
 
 def _chunks(regions: Sequence[Tensor], size: int) -> list[list[Tensor]]:
-    """Boxes an image → the same in lists of at most `size` boxes, in their order, the other images' being empty."""
+    """Split boxes of several images into lists with at most `size` boxes, in order, each from one image only."""
     if sum(map(len, regions)) <= size:
         return [list(regions)]
     return [

@@ -1,7 +1,8 @@
-"""Decoupled head: classes and boxes by branches of their own (Ge et al., "YOLOX", 2021, section 2.1).
+"""Decoupled head: separate branches for classes and boxes (Ge et al., "YOLOX", 2021, section 2.1).
 
-All levels share the branches' convolutions, each with its own normalisation (Lyu et al., "RTMDet", 2022, section 3.2).
-Sides of boxes come as distributions (Li et al., "Generalized focal loss", 2020, equation 5).
+All levels share the convolutions of the branches, but not the normalisation layers (Lyu et al., "RTMDet", 2022, section
+3.2). Distances to the sides of boxes are predicted as distributions (Li et al., "Generalized focal loss", 2020,
+equation 5).
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from sightline.nn.layers.fuse import folded
 
 
 class SharedBranch(nn.Module):
-    """Convolutions that all levels share, each level with normalisations of its own; SiLU after each.
+    """Convolutions shared by all levels, with separate normalisation layers for each level, and SiLU.
 
     Args:
         channels: number of input and output channels.
         levels: number of maps.
-        depth: convolutions.
-        separable: 3×3 depthwise and 1×1 in the place of each 3×3.
+        depth: number of convolutions.
+        separable: whether each 3×3 convolution is replaced by a 3×3 depthwise and a 1×1 convolution.
         norm: normalisation layer.
     """
 
@@ -49,13 +50,13 @@ class SharedBranch(nn.Module):
         return x
 
     def fused(self) -> FusedBranch:
-        """The same for inference: each level's normalisations folded into convolutions of its own."""
+        """The same branch for inference, with the normalisation layers of each level folded into its convolutions."""
         levels = [cast(nn.ModuleList, norms) for norms in self.norms]
         return FusedBranch([[folded(c, n) for c, n in zip(self.convolutions, norms, strict=True)] for norms in levels])
 
 
 class FusedBranch(nn.Module):
-    """`SharedBranch` with its normalisations folded; args: the convolutions of each level."""
+    """`SharedBranch` with folded normalisation layers; `convolutions` are those of each level."""
 
     def __init__(self, convolutions: Sequence[Sequence[nn.Module]]):
         super().__init__()
@@ -69,15 +70,15 @@ class FusedBranch(nn.Module):
 
 
 class DecoupledHead(nn.Module):
-    """Scores of each class and the distribution of each side's distance, for each cell of each map.
+    """Class scores and distributions of the distances to the four sides, for each cell of each map.
 
     Args:
-        channels: C of every map.
-        num_classes: K, without background.
+        channels: number of channels of every map.
+        num_classes: number of classes K, without background.
         levels: number of maps.
-        bins: R, the distances 0, 1, …, R − 1 cells that a side's distribution is over.
-        depth: convolutions of each branch.
-        prior: score that every class starts with (Lin et al., "Focal loss", 2017, section 3.3).
+        bins: number of bins R of a distribution, for distances of 0, 1, …, R − 1 cells.
+        depth: number of convolutions of each branch.
+        prior: initial score of every class (Lin et al., "Focal loss", 2017, section 3.3).
         norm: normalisation layer; by default batch norm with YOLOX's settings.
     """
 
@@ -99,7 +100,7 @@ class DecoupledHead(nn.Module):
         classes = [nn.Conv2d(channels, num_classes, 1) for _ in range(levels)]
         sides = [nn.Conv2d(channels, 4 * bins, 1) for _ in range(levels)]
         self.classes, self.sides = nn.ModuleList(classes), nn.ModuleList(sides)
-        # Falling start: near sides are likelier, so that boxes begin about 5 cells wide rather than 15.
+        # small distances are more probable at first, so that boxes are initially about 5 cells wide rather than 15
         falling = -0.3 * torch.arange(bins, dtype=torch.float32).repeat(4)
         for of_class, of_side in zip(classes, sides, strict=True):
             assert of_class.bias is not None
@@ -113,7 +114,7 @@ class DecoupledHead(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Maps [N, C, H_i, W_i] → scores [N, A, K] before the sigmoid, and sides [N, A, 4·R] before the softmax.
 
-        A = Σ H_i·W_i, map by map, row by row; the four sides are left, top, right, bottom, each R numbers.
+        A = Σ H_i·W_i, map by map, row by row. The four sides are left, top, right and bottom, with R values each.
         """
         scores, sides = [], []
         for level, x in enumerate(maps):

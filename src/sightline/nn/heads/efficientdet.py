@@ -1,4 +1,4 @@
-"""EfficientDet's heads: Tan, Pang, Le, "EfficientDet", CVPR 2020, section 4.1; as RetinaNet's two subnets."""
+"""EfficientDet's heads, similar to RetinaNet's two subnets: Tan, Pang, Le, "EfficientDet", CVPR 2020, section 4.1."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from sightline.nn.layers.fuse import folded
 
 
 class SharedTower(nn.Module):
-    """Depthwise separable convolutions that all levels share, each level with normalisations of its own; SiLU after.
+    """Depthwise separable convolutions shared by all levels, with separate normalisation layers, and SiLU.
 
     Args:
-        channels: C.
-        depth: convolutions.
+        channels: number of channels.
+        depth: number of convolutions.
         levels: number of maps.
         norm: normalisation layer.
     """
@@ -36,7 +36,7 @@ class SharedTower(nn.Module):
         return x
 
     def fused(self) -> FusedBranch:
-        """The same for inference: each level's normalisations folded into convolutions of its own."""
+        """The same tower for inference, with the normalisation layers of each level folded into its convolutions."""
         return FusedBranch(
             [
                 [
@@ -56,13 +56,13 @@ class SharedTower(nn.Module):
 
 
 class TowerHead(nn.Module):
-    """A tower, then `outputs` numbers for each of a cell's A boxes.
+    """A tower, then `outputs` values for each of the A boxes of a cell.
 
     Args:
         tower: (map, level) → map of the same shape.
-        channels: C.
-        anchors: A.
-        outputs: numbers per box.
+        channels: number of channels C.
+        anchors: number of boxes A per cell.
+        outputs: number of outputs per box.
     """
 
     def __init__(self, tower: SharedTower, channels: int, anchors: int, outputs: int):
@@ -78,7 +78,7 @@ class TowerHead(nn.Module):
         nn.init.normal_(self.last[1].weight, std=0.01)  # type: ignore[arg-type]
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Maps [N, C, H, W] → a map each: [N, H·W·A, outputs], row by row, cell by cell, anchor by anchor."""
+        """Maps [N, C, H, W] → for each map, [N, H·W·A, outputs] in the order of rows, cells and anchors."""
         rows = []
         for level, x in enumerate(maps):
             x = self.last(self.tower(x, level))
@@ -87,17 +87,15 @@ class TowerHead(nn.Module):
 
 
 class EfficientDetHead(nn.Module):
-    """Scores of K classes, without a background, and four deltas of every anchor.
-
-    Each score starts at `prior` (Lin et al., "Focal loss", 2017, section 3.3).
+    """Class scores, without background, and deltas of every anchor.
 
     Args:
-        channels: C of every map.
-        anchors: A, boxes per cell.
-        num_classes: K.
-        depth: convolutions of each tower (table 1, "#layers").
+        channels: number of channels of every map.
+        anchors: number of boxes A per cell.
+        num_classes: number of classes K.
+        depth: number of convolutions of each tower (table 1, "#layers").
         levels: number of maps.
-        prior: score that every class starts with.
+        prior: initial score of every class (Lin et al., "Focal loss", 2017, section 3.3).
         norm: normalisation layer; by default batch norm with ε = 1e-3 and momentum 0.01.
     """
 
@@ -119,5 +117,5 @@ class EfficientDetHead(nn.Module):
         nn.init.constant_(self.classification.last[1].bias, -math.log((1 - prior) / prior))  # type: ignore[arg-type]
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Maps → a map each: scores [N, H·W·A, K] before the sigmoid, deltas [N, H·W·A, 4]."""
+        """Maps → for each map, scores [N, H·W·A, K] before the sigmoid, and deltas [N, H·W·A, 4]."""
         return self.classification(maps), self.regression(maps)

@@ -12,10 +12,10 @@ from sightline.nn.layers import ConvNormAct
 
 
 class DistanceHead(nn.Module):
-    """FCOS: the distances from a location to the four sides of its box, and how central it lies (figure 2).
+    """The distances from each location to the four sides of its box, and the centre-ness (figure 2).
 
-    Departures, as in the published weights: a ReLU keeps the distances above 0 where the paper takes exp(s · x), they
-    are in cells of the map, and centre-ness branches off this tower, as the paper's later version has it.
+    Departures, as in the published weights: distances are the output of a ReLU instead of exp(s · x), and in cells of
+    the map; centre-ness is predicted from this tower, as in the later version of the paper.
 
     Args:
         conv, channels: as in `ClassificationHead`.
@@ -29,19 +29,21 @@ class DistanceHead(nn.Module):
         init_focal(self)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Maps [N, C, H, W] → a map each: distances [N, H·W, 4] (left, top, right, bottom) from 0 on, in cells;
-        centre-ness [N, H·W] before the sigmoid.
+        """Maps [N, C, H, W] → for each map, distances and centre-ness.
+
+        Shapes: distances [N, H·W, 4] (left, top, right, bottom), at least 0, in cells; centre-ness [N, H·W] before the
+        sigmoid.
         """
         hidden = [self.conv(x) for x in maps]
         return [map_rows(self.bbox_reg(x).relu(), 4) for x in hidden], [self.bbox_ctrness(x).flatten(1) for x in hidden]
 
 
 class FCOSHead(nn.Module):
-    """One score per class, four distances and the centre-ness of every location (figure 2).
+    """Class scores, four distances and the centre-ness of every location (figure 2).
 
     Args:
         channels, outputs: as in `ClassificationHead`.
-        depth: 3×3 convolutions of a tower, each with group normalisation.
+        depth: number of 3×3 convolutions of each tower, each with group normalisation.
     """
 
     def __init__(self, channels: int, outputs: int, depth: int = 4):
@@ -50,13 +52,14 @@ class FCOSHead(nn.Module):
         self.regression_head = DistanceHead(_flat_tower(channels, depth), channels)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Maps → a map each: scores [N, H·W, outputs] before the sigmoid, distances [N, H·W, 4] in cells, centre-ness
-        [N, H·W] before the sigmoid.
+        """Maps → for each map, scores, distances and centre-ness.
+
+        Shapes: scores [N, H·W, outputs] and centre-ness [N, H·W] before the sigmoid, distances [N, H·W, 4] in cells.
         """
         return self.classification_head(maps), *self.regression_head(maps)
 
 
 def _flat_tower(channels: int, depth: int) -> nn.Sequential:
-    """Convolution, group normalisation, ReLU, `depth` times in one row, named as in the published weights."""
+    """`depth` times convolution, group normalisation and ReLU in one `nn.Sequential`, as in the published weights."""
     blocks = [ConvNormAct(channels, channels, 3, norm=group_norm, bias=True) for _ in range(depth)]
     return nn.Sequential(*(layer for block in blocks for layer in block))

@@ -1,7 +1,7 @@
 """The keypoint branch of region-based detectors: He et al., "Mask R-CNN", ICCV 2017, section 5.
 
-A keypoint is a mask of a single pixel: for each of an object's P keypoints the branch gives a heat map over the region,
-and which of its cells holds the keypoint is a classification among all of them.
+A keypoint is treated as a mask of a single pixel: the branch predicts a heatmap over the region for each of an object's
+P keypoints, and the position of the keypoint is a classification among all cells of the heatmap.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class KeypointHead(nn.Sequential):
     """Eight 3×3 convolutions: [R, C, h, w] → [R, convs[-1], h, w].
 
     Args:
-        channels: C of a region's features.
+        channels: number of channels of the region features.
         convs: number of output channels of each convolution.
     """
 
@@ -39,7 +39,7 @@ class KeypointHead(nn.Sequential):
 
 
 class KeypointPredictor(nn.Module):
-    """Four times the resolution, by a transposed convolution and bilinearly: [R, C, h, w] → [R, P, 4h, 4w]."""
+    """Upsampling by 4, by a transposed convolution and bilinear interpolation: [R, C, h, w] → [R, P, 4h, 4w]."""
 
     def __init__(self, channels: int, num_keypoints: int):
         super().__init__()
@@ -51,12 +51,12 @@ class KeypointPredictor(nn.Module):
 
 
 class KeypointRegionHeads(RegionHeads):
-    """Regions → classes and boxes, and keypoints for each: detections get "keypoints" and "keypoint_scores", training
-    a "loss_keypoint".
+    """Regions → classes, boxes and keypoints. Detections get fields "keypoints" and "keypoint_scores", losses a
+    "loss_keypoint".
 
     Args:
         boxes: the two branches of Faster R-CNN.
-        keypoint_features: crops the features of regions for this branch, on a finer grid.
+        keypoint_features: function that crops the features of regions for this branch, on a finer grid.
         keypoint_head: [R, C, h, w] → [R, D, h, w].
         keypoint_predictor: [R, D, h, w] → heat maps [R, P, M, M].
     """
@@ -76,7 +76,7 @@ class KeypointRegionHeads(RegionHeads):
     def detect(
         self, maps: dict[str, Tensor], proposals: Sequence[Tensor], batch: ImageBatch
     ) -> list[dict[str, Tensor]]:
-        """Detections as before, with "keypoints" [N, P, 3] in pixels of the batch and "keypoint_scores" [N, P]."""
+        """The detections with "keypoints" [N, P, 3] in pixels of the batch, and "keypoint_scores" [N, P]."""
         found = super().detect(maps, proposals, batch)
         boxes = [fields["boxes"] for fields in found]
         points, scores = heatmaps_to_keypoints(self.predict_heat(maps, boxes, batch).float(), torch.cat(boxes))
@@ -87,7 +87,7 @@ class KeypointRegionHeads(RegionHeads):
     def region_losses(
         self, maps: dict[str, Tensor], samples: Samples, batch: ImageBatch, targets: Sequence[Instances]
     ) -> dict[str, Tensor]:
-        """The losses of class and box, and that of the keypoints."""
+        """The losses of classes, boxes and keypoints."""
         losses = super().region_losses(maps, samples, batch, targets)
         regions, objects, labels = foreground(samples)
         if not len(labels):
@@ -101,9 +101,9 @@ class KeypointRegionHeads(RegionHeads):
         return self.keypoint_predictor(self.keypoint_head(self.keypoint_features(maps, regions, batch)))
 
     def keypoint_loss(self, heat: Tensor, points: Tensor, boxes: Tensor) -> Tensor:
-        """Mean cross-entropy over the cells of the heat maps whose keypoint is labelled and inside the region.
+        """Mean cross-entropy over the cells of the heatmaps whose keypoint is labelled and inside the region.
 
-        Heat [R, P, M, M], points [R, P, 3], boxes [R, 4].
+        Shapes: heat [R, P, M, M], points [R, P, 3], boxes [R, 4].
         """
         if points.shape[1] != heat.shape[1]:
             raise InputError(
@@ -117,44 +117,44 @@ class KeypointRegionHeads(RegionHeads):
 
 
 def keypoints_to_cells(points: Tensor, boxes: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """The cell of a size × size grid over its box that each keypoint falls into.
+    """The cell of a size × size grid over the box that contains each keypoint.
 
     Args:
         points: [R, P, 3] x, y in pixels, visibility.
         boxes: [R, 4] xyxy pixels.
-        size: cells along a side.
+        size: number of cells along each side.
 
     Returns:
-        [R, P] int64 cells, row by row, 0 where it does not count; [R, P] bool whether the keypoint is labelled and in
-        the box, whose right and lower edges belong to the last cells.
+        [R, P] int64 indices of the cells, row by row, 0 for keypoints that are not used; and [R, P] bool, whether the
+        keypoint is labelled and inside the box. The right and bottom edges of the box belong to the last cells.
     """
     low, high = boxes[:, None, :2], boxes[:, None, 2:]
     place = points[..., :2]
     cell = ((place - low) * (size / (high - low))).floor()
     cell = torch.where(place == high, size - 1, cell)
     counted = ((cell >= 0) & (cell < size)).all(-1) & (points[..., 2] > 0)
-    cell = cell.nan_to_num().clamp(0, size - 1).long()  # a box without width has no cells to speak of
+    cell = cell.nan_to_num().clamp(0, size - 1).long()  # for boxes without area
     return torch.where(counted, cell[..., 1] * size + cell[..., 0], 0), counted
 
 
 def heatmaps_to_keypoints(heat: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Where each heat map is highest, once stretched bicubically over its box: a pixel's centre, or nearly so.
+    """The positions of the maxima of heatmaps after bicubic resizing to their boxes.
 
-    All boxes of about one size are stretched together, by products with matrices of interpolation weights.
+    Boxes of similar size are resized together, by products with matrices of interpolation weights.
 
     Args:
         heat: [R, P, M, M] float.
         boxes: [R, 4] xyxy pixels.
 
     Returns:
-        [R, P, 3] x, y in pixels and visibility 2 (the model looks for visible and hidden ones alike and does not say
-        which it found); [R, P] the heat there.
+        [R, P, 3] x, y in pixels and visibility 2 (the model does not distinguish visible from hidden keypoints); and
+        [R, P] the maximum values.
     """
     points = heat.new_full((*heat.shape[:2], 3), 2.0)
     scores = heat.new_zeros(heat.shape[:2])
     sides = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1)
     pixels = sides.ceil()
-    # Under automatic mixed precision the products would be taken in half precision.
+    # automatic mixed precision would compute these products in half precision
     with torch.autocast(heat.device.type, enabled=False):
         for own in _chunks(pixels, heat.shape[1]):
             width, height = (int(side) for side in pixels[own].amax(0).tolist())
@@ -162,7 +162,7 @@ def heatmaps_to_keypoints(heat: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
             columns = _cubic_weights(pixels[own, 0], width, heat.shape[3])
             wide = heat[own].flatten(1, 2) @ columns.transpose(1, 2)  # [n, P·M, width]
             wide = wide.unflatten(1, heat.shape[1:3]).transpose(1, 2).flatten(2)  # [n, M, P·width]
-            # the largest of each column first: `amax` alone is many times as fast as with its place
+            # the maximum of each column first: `amax` is many times as fast as `max` with indices
             best, column = (rows @ wide).amax(1).unflatten(1, (-1, width)).max(-1)
             own_column = column[:, None, :, None].expand(-1, heat.shape[2], -1, -1)
             row = (rows @ wide.unflatten(2, (-1, width)).gather(3, own_column)[..., 0]).argmax(1)
@@ -173,7 +173,7 @@ def heatmaps_to_keypoints(heat: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _chunks(pixels: Tensor, points: int) -> list[Tensor]:
-    """Ids of boxes ([N, 2] whole width, height) to stretch together: alike in size, and small enough together."""
+    """Groups of boxes ([N, 2] integer width, height) to resize together: similar in size, and limited in memory."""
     order = pixels.prod(1).argsort()
     if not len(order):
         return []
@@ -192,10 +192,9 @@ def _chunks(pixels: Tensor, points: int) -> list[Tensor]:
 
 
 def _cubic_weights(lengths: Tensor, pixels: int, cells: int) -> Tensor:
-    """Weights [N, pixels, cells] of bicubic interpolation (Keys 1981, a = −0.75) of `cells` values along `lengths` [N].
+    """Weights [N, pixels, cells] of bicubic interpolation (Keys 1981, a = −0.75) of `cells` values to `lengths` [N].
 
-    Values before the first and after the last cell are those of the cells at the border. Pixels beyond the length
-    repeat its last one.
+    Values outside the grid are those of the border cells. Pixels beyond the length repeat the last pixel.
     """
     step = cells / lengths[:, None]
     pixel = torch.arange(pixels, device=lengths.device, dtype=lengths.dtype)

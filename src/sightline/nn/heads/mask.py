@@ -1,7 +1,7 @@
 """The mask branch of region-based detectors: He, Gkioxari, Dollár, Girshick, "Mask R-CNN", ICCV 2017, section 3.
 
-Beside the class and the box of a region it predicts, for every class on its own, which part of the region is the
-object; the box branch's class says which of the masks is meant (equation L = L_cls + L_box + L_mask).
+The branch predicts one mask per class for each region. The class predicted by the box branch selects the mask
+(L = L_cls + L_box + L_mask).
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _BITMAP_BYTES = 64 * 2**20  # of float32 bitmaps held at once while mask targets
 
 
 class MaskHead(nn.Sequential):
-    """3×3 convolutions that keep the region's grid: [R, C, h, w] → [R, convs[-1], h, w] (figure 4, right).
+    """3×3 convolutions with padding: [R, C, h, w] → [R, convs[-1], h, w] (figure 4, right).
 
     Args:
-        channels: C of a region's features.
+        channels: number of channels of the region features.
         convs: number of output channels of each convolution.
         norm: normalisation layer after each convolution; None in the paper.
     """
@@ -37,12 +37,12 @@ class MaskHead(nn.Sequential):
 
 
 class MaskPredictor(nn.Module):
-    """Twice the resolution, then one mask per class: [R, C, h, w] → [R, K+1, 2h, 2w] before the sigmoid.
+    """Upsampling by 2, then one mask per class: [R, C, h, w] → [R, K+1, 2h, 2w] before the sigmoid.
 
     Args:
-        channels: C of what comes in.
-        hidden: channels between the two layers.
-        num_classes: K; the first output is the background's, which is never asked for.
+        channels: number of input channels.
+        hidden: number of channels between the two layers.
+        num_classes: K; the first output belongs to the background and is unused.
     """
 
     def __init__(self, channels: int, hidden: int, num_classes: int):
@@ -56,11 +56,11 @@ class MaskPredictor(nn.Module):
 
 
 class MaskRegionHeads(RegionHeads):
-    """Regions → classes and boxes, and a mask for each: detections get a field "masks", training a "loss_mask".
+    """Regions → classes, boxes and masks. Detections get a field "masks", losses a "loss_mask".
 
     Args:
         boxes: the two branches of Faster R-CNN.
-        mask_features: crops the features of regions for this branch, on a finer grid.
+        mask_features: function that crops the features of regions for this branch, on a finer grid.
         mask_head: [R, C, h, w] → [R, D, h, w].
         mask_predictor: [R, D, h, w] → [R, K+1, M, M].
     """
@@ -76,7 +76,7 @@ class MaskRegionHeads(RegionHeads):
     def detect(
         self, maps: dict[str, Tensor], proposals: Sequence[Tensor], batch: ImageBatch
     ) -> list[dict[str, Tensor]]:
-        """Detections as before, with "masks" [N, M, M]: probabilities on a grid over the box.
+        """The detections with "masks" [N, M, M]: probabilities on a grid over the box.
 
         Masks are predicted in the detected boxes, not in the proposals (section 3.1, "Inference").
         """
@@ -89,7 +89,7 @@ class MaskRegionHeads(RegionHeads):
     def region_losses(
         self, maps: dict[str, Tensor], samples: Samples, batch: ImageBatch, targets: Sequence[Instances]
     ) -> dict[str, Tensor]:
-        """The losses of class and box, and that of the masks."""
+        """The losses of classes, boxes and masks."""
         losses = super().region_losses(maps, samples, batch, targets)
         regions, objects, labels = foreground(samples)
         if not len(labels):
@@ -106,7 +106,7 @@ class MaskRegionHeads(RegionHeads):
     def mask_targets(
         self, regions: Sequence[Tensor], objects: Sequence[Tensor], targets: Sequence[Instances], size: int
     ) -> Tensor:
-        """The part of each region's object inside the region, [ΣR, size, size] in 0 … 1 (section 3.1, "Training")."""
+        """The mask of each region's object, cropped to the region: [ΣR, size, size] in [0, 1] (section 3.1)."""
         return torch.cat(
             [
                 crop_masks(target.masks, own, region, size) if len(own) else region.new_zeros(0, size, size)
@@ -115,22 +115,23 @@ class MaskRegionHeads(RegionHeads):
         )
 
     def mask_loss(self, logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
-        """Mean binary cross-entropy of the true class's mask; the other classes' masks do not compete (section 3)."""
+        """Mean binary cross-entropy of the true class's mask; masks of other classes are not trained (section 3)."""
         return F.binary_cross_entropy_with_logits(select_class(logits, labels), targets.to(logits.dtype))
 
 
 def crop_masks(masks: Tensor, objects: Tensor, boxes: Tensor, size: int) -> Tensor:
-    """Parts of bitmaps inside boxes, by RoI align.
+    """Crop masks to boxes, by RoI align.
+
+    Masks are converted to float in chunks, since they then take four times as much memory.
 
     Args:
         masks: [N, H, W] bool.
-        objects: [R] int64, the mask of each box.
+        objects: [R] int64, index of the mask of each box.
         boxes: [R, 4] xyxy pixels.
-        size: cells along a side of the result.
+        size: height and width of the result.
 
     Returns:
-        [R, size, size] float: how much of each cell is inside. Few bitmaps at a time become numbers, which are four
-        times as large.
+        [R, size, size] float: fraction of each cell inside the mask.
     """
     cropped = boxes.new_zeros(len(boxes), size, size)
     chunk = max(1, _BITMAP_BYTES // (4 * max(1, masks[0].numel())))
@@ -142,12 +143,12 @@ def crop_masks(masks: Tensor, objects: Tensor, boxes: Tensor, size: int) -> Tens
 
 
 def select_class(outputs: Tensor, labels: Tensor) -> Tensor:
-    """Each region's output of its own class: [R, K+1, …], labels [R] → [R, …]."""
+    """Select the output of each region's class: [R, K+1, …], labels [R] → [R, …]."""
     return outputs[torch.arange(len(labels), device=labels.device), labels]
 
 
 def foreground(samples: Samples) -> tuple[list[Tensor], list[Tensor], Tensor]:
-    """The sampled regions without the background: regions [P_i, 4] and objects [P_i] per image, labels [ΣP]."""
+    """The sampled regions without background: regions [P_i, 4] and objects [P_i] of each image, labels [ΣP]."""
     chosen = [of >= 0 for of in samples.objects]
     regions = [region[keep] for region, keep in zip(samples.regions, chosen, strict=True)]
     objects = [of[keep] for of, keep in zip(samples.objects, chosen, strict=True)]
@@ -155,15 +156,15 @@ def foreground(samples: Samples) -> tuple[list[Tensor], list[Tensor], Tensor]:
 
 
 def zero_loss(*branch: nn.Module) -> Tensor:
-    """A loss of zero where no region holds an object, which still reaches every parameter of the branch.
+    """A loss of zero that depends on every parameter of a branch, for batches without positive regions.
 
-    Training on several devices waits for all of them; and a batch norm cannot run on no regions at all.
+    Distributed training needs a gradient for every parameter, and batch norm cannot run on an empty batch.
     """
     return torch.stack([p.flatten()[0] for module in branch for p in module.parameters()]).sum() * 0
 
 
 def init_for_relu(module: nn.Module) -> None:
-    """Start of convolutions that ReLUs follow (He et al. 2015), scaled by their outputs; biases at zero."""
+    """Kaiming initialisation (He et al. 2015, fan-out) of convolutions followed by ReLU; biases are 0."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")

@@ -1,5 +1,5 @@
 """The head of R-FCN: Dai, Li, He, Sun, "R-FCN: object detection via region-based fully convolutional networks", NeurIPS
-2016, section 2. All layers run once on the image; a region only reads and votes."""
+2016, section 2. All layers run once on the image; regions only pool and average position-sensitive scores."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from sightline.structures import ImageBatch, Instances
 
 
 class PositionSensitiveRegions:
-    """Bin (i, j) of a region reads maps of its own, the mean over its cells (equation 1).
+    """Position-sensitive RoI pooling: each bin (i, j) averages separate maps over its cells (equation 1).
 
     Args:
-        bins: k, bins along a side.
-        stride: pixels of the batch per cell of the maps.
+        bins: number of bins k along each side.
+        stride: stride of the maps in pixels of the batch.
     """
 
     def __init__(self, bins: int, stride: int):
         self.bins, self.stride = bins, stride
 
     def __call__(self, maps: Tensor, boxes: Sequence[Tensor]) -> Tensor:
-        """Maps [N, k²·C, H, W], boxes [R_i, 4] per image → [ΣR_i, C, k, k]."""
+        """Maps [N, k²·C, H, W], boxes [R_i, 4] of each image → [ΣR_i, C, k, k]."""
         return ps_roi_pool(maps, boxes, self.bins, 1 / self.stride, whole_map=True)
 
 
 class ScoreMaps(nn.Module):
-    """k² score maps for each of K + 1 classes, and k² for each of four deltas, which all classes share.
+    """k² score maps for each of K + 1 classes, and k² maps for each of four class-agnostic deltas.
 
     Args:
-        channels: C of the map.
-        num_classes: K.
-        bins: k.
+        channels: number of channels of the input map.
+        num_classes: number of classes K.
+        bins: number of bins k along each side of a region.
     """
 
     def __init__(self, channels: int, num_classes: int, bins: int):
@@ -55,17 +55,18 @@ class ScoreMaps(nn.Module):
 
 
 class PositionSensitiveHeads(RegionHeads):
-    """Convolutions → score maps → each region's bins → their mean, the vote (figure 1). No layer follows the regions.
+    """Convolutions → score maps → bins of each region → their mean (figure 1). No layers are applied per region.
 
     Args:
         level: name of the map.
-        channels: C of the map.
-        num_classes: K.
-        bins: k; 3 or 7 in the paper (table 1), 1 would be blind to position.
-        stride: pixels of the batch per cell of the map.
-        hidden: channels of the 1×1 convolution before the score maps (1024 in the paper).
-        hard_examples: regions an image that train, those of the largest losses (online hard example mining, Shrivastava
-            et al. 2016; section 2, "Training"); None trains a random sample of `settings.samples`.
+        channels: number of channels of the map.
+        num_classes: number of classes K.
+        bins: number of bins k along each side of a region; 3 or 7 in the paper (table 1).
+        stride: stride of the map in pixels of the batch.
+        hidden: number of channels of the 1×1 convolution before the score maps (1024 in the paper).
+        hard_examples: number of regions per image for online hard example mining, which trains the regions with the
+            largest losses (Shrivastava et al. 2016; section 2, "Training"). None trains a random sample of
+            `settings.samples` regions.
         settings: thresholds and limits.
     """
 
@@ -81,7 +82,7 @@ class PositionSensitiveHeads(RegionHeads):
         hard_examples: int | None = None,
         settings: BoxSettings | None = None,
     ):
-        if hard_examples is not None:  # every proposal is a candidate
+        if hard_examples is not None:  # all proposals are candidates
             settings = replace(settings or BoxSettings(), samples=2**20, positive_fraction=1.0)
         trunk = ConvNormAct(channels, hidden, 1, norm=None)
         regions = PositionSensitiveRegions(bins, stride)
@@ -90,7 +91,7 @@ class PositionSensitiveHeads(RegionHeads):
         self.vote = regions
 
     def predict(self, maps: dict[str, Tensor], regions: Sequence[Tensor], batch: ImageBatch) -> tuple[Tensor, Tensor]:
-        """As for every head; the deltas [ΣR, K+1, 4] are the same for all classes."""
+        """Like `RegionHeads.predict`; the deltas [ΣR, K+1, 4] are the same for all classes."""
         score_maps, box_maps = self.box_predictor(self.box_head(maps[self.level]))
         scores = self.vote(score_maps, regions).mean((2, 3))
         deltas = self.vote(box_maps, regions).mean((2, 3))
@@ -99,7 +100,7 @@ class PositionSensitiveHeads(RegionHeads):
     def region_losses(
         self, maps: dict[str, Tensor], samples: Samples, batch: ImageBatch, targets: Sequence[Instances]
     ) -> dict[str, Tensor]:
-        """As for every head; with `hard_examples`, of the regions whose sum of both losses is largest."""
+        """Like `RegionHeads.region_losses`; with `hard_examples`, only of the regions with the largest losses."""
         logits, deltas = self.predict(maps, samples.regions, batch)
         labels, box_targets = samples.labels, samples.box_targets
         if self.hard_examples is not None:
@@ -110,9 +111,9 @@ class PositionSensitiveHeads(RegionHeads):
 
 @torch.no_grad()
 def hardest(logits: Tensor, deltas: Tensor, labels: Tensor, box_targets: Tensor, count: int) -> Tensor:
-    """The ids of the `count` regions that are most wrong, of class and box together, in whichever image they are.
+    """The indices of the `count` regions with the largest sum of classification and box loss, over all images.
 
-    Logits [R, K+1], deltas and box_targets [R, 4], labels [R]; background has no box to be wrong about.
+    Shapes: logits [R, K+1], deltas and box_targets [R, 4], labels [R]. Background regions have no box loss.
     """
     box = F.smooth_l1_loss(deltas, box_targets, beta=1 / 9, reduction="none").sum(1)
     loss = F.cross_entropy(logits, labels, reduction="none") + box * (labels > 0)

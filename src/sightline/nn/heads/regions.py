@@ -1,4 +1,4 @@
-"""What detectors on one map share: RoI pooling, and the dense layers of a classifier as the head of a region.
+"""Parts of detectors on a single map: RoI pooling, and a head with the fully connected layers of a classifier.
 
 Girshick, "Fast R-CNN", ICCV 2015, section 2.
 """
@@ -14,11 +14,11 @@ from sightline.structures import ImageBatch
 
 
 class PooledRegions:
-    """Region features by RoI pooling from one map (section 2.1).
+    """RoI pooling from one map (section 2.1).
 
     Args:
         level: name of the map.
-        stride: pixels of the batch per cell of the map.
+        stride: stride of the map in pixels of the batch.
         size: height and width of the features.
     """
 
@@ -26,16 +26,16 @@ class PooledRegions:
         self.level, self.stride, self.size = level, stride, size
 
     def __call__(self, maps: dict[str, Tensor], boxes: Sequence[Tensor], batch: ImageBatch) -> Tensor:
-        """Maps [N, C, H, W], boxes [R_i, 4] per image → [ΣR_i, C, size, size]."""
+        """Maps [N, C, H, W], boxes [R_i, 4] of each image → [ΣR_i, C, size, size]."""
         return roi_pool(maps[self.level], boxes, self.size, 1 / self.stride)
 
 
 class DenseHead(nn.Module):
-    """The dense layers of a classifier without its last: [R, C, h, w] → [R, F].
+    """The fully connected layers of a classifier, except for the last one: [R, C, h, w] → [R, F].
 
     Args:
         fc6, fc7: the layers.
-        dropout: after each.
+        dropout: dropout probability after each layer.
     """
 
     def __init__(self, fc6: nn.Module, fc7: nn.Module, dropout: float = 0.5):
@@ -49,9 +49,9 @@ class DenseHead(nn.Module):
 
 
 class SharedBoxPredictor(nn.Module):
-    """K + 1 class scores, background first, and one box for all classes: [R, F] → [R, K+1], [R, K+1, 4].
+    """K + 1 class scores, background first, and class-agnostic deltas: [R, F] → [R, K+1], [R, K+1, 4].
 
-    R-FCN (Dai et al. 2016, section 2) and Light-Head R-CNN (Li et al. 2017, section 3.2) share the box like this.
+    Used by R-FCN (Dai et al. 2016, section 2) and Light-Head R-CNN (Li et al. 2017, section 3.2).
     """
 
     def __init__(self, inputs: int, num_classes: int):

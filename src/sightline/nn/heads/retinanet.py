@@ -17,25 +17,25 @@ _PRIOR = 0.01
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """Group normalisation in 32 groups (Wu and He 2018, section 4.1), or in fewer of 4 channels."""
+    """Group normalisation with 32 groups (Wu and He 2018, section 4.1), or with fewer groups of at least 4 channels."""
     if channels % 32:
         raise InputError(
             f"channels is {channels}, but heads with group normalisation need a multiple of 32, such as 128"
         )
-    return nn.GroupNorm(min(32, channels // 4), channels)  # a group of one value has no spread
+    return nn.GroupNorm(min(32, channels // 4), channels)  # a group of one value has no variance
 
 
 class ClassificationHead(nn.Module):
-    """A tower of convolutions, then A·outputs scores per cell; one head for all levels (section 4, figure 3 c).
+    """A tower of convolutions, then A·outputs scores per cell, shared by all levels (section 4, figure 3 c).
 
-    The last bias starts at −log((1 − π) / π) with π = 0.01, so that every anchor is first held for background with
-    confidence 0.99 (section 3.3); otherwise their mere number would swamp the loss.
+    The last bias is initialised to −log((1 − π) / π) with π = 0.01, so that every anchor is predicted as background
+    with probability 0.99 at first (section 3.3). Otherwise the many background anchors would dominate the loss.
 
     Args:
         conv: the tower, [N, C, H, W] → the same shape.
-        channels: C.
-        anchors: A, boxes per cell.
-        outputs: classes per box.
+        channels: number of channels C.
+        anchors: number of boxes A per cell.
+        outputs: number of outputs per box.
     """
 
     def __init__(self, conv: nn.Module, channels: int, anchors: int, outputs: int):
@@ -47,12 +47,12 @@ class ClassificationHead(nn.Module):
         nn.init.constant_(self.cls_logits.bias, -math.log((1 - _PRIOR) / _PRIOR))  # type: ignore[arg-type]
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Maps [N, C, H, W] → a map each: scores [N, H·W·A, outputs] before the sigmoid."""
+        """Maps [N, C, H, W] → for each map, scores [N, H·W·A, outputs] before the sigmoid."""
         return [map_rows(self.cls_logits(self.conv(x)), self.outputs) for x in maps]
 
 
 class RegressionHead(nn.Module):
-    """A tower of convolutions, then 4A deltas per cell, the same for all classes (section 4, figure 3 d).
+    """A tower of convolutions, then 4A class-agnostic deltas per cell (section 4, figure 3 d).
 
     Args:
         conv, channels, anchors: as in `ClassificationHead`.
@@ -65,16 +65,16 @@ class RegressionHead(nn.Module):
         init_focal(self)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Maps [N, C, H, W] → a map each: deltas [N, H·W·A, 4]."""
+        """Maps [N, C, H, W] → for each map, deltas [N, H·W·A, 4]."""
         return [map_rows(self.bbox_reg(self.conv(x)), 4) for x in maps]
 
 
 class RetinaNetHead(nn.Module):
-    """The two subnets beside each other (figure 3, c and d), which share no weights.
+    """The two subnets (figure 3, c and d), which share no weights.
 
     Args:
         channels, anchors, outputs: as in `ClassificationHead`.
-        depth: 3×3 convolutions of a tower.
+        depth: number of 3×3 convolutions of each tower.
         norm: normalisation layer after each of them; None in the paper.
     """
 
@@ -88,5 +88,5 @@ class RetinaNetHead(nn.Module):
         self.regression_head = RegressionHead(tower(), channels, anchors)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Maps → a map each: scores [N, H·W·A, outputs] before the sigmoid, deltas [N, H·W·A, 4]."""
+        """Maps → for each map, scores [N, H·W·A, outputs] before the sigmoid, and deltas [N, H·W·A, 4]."""
         return self.classification_head(maps), self.regression_head(maps)

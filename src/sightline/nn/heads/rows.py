@@ -1,4 +1,4 @@
-"""What heads that slide over maps share: rows of numbers out of maps, and the start of their weights."""
+"""Helpers of convolutional heads: reshaping of their outputs, and weight initialisation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def map_rows(x: Tensor, width: int) -> Tensor:
 
 
 def init_focal(module: nn.Module) -> None:
-    """Gaussian weights of σ = 0.01 and biases of 0 (Lin et al. 2017, "Focal loss", section 4.1)."""
+    """Initialise weights from N(0, 0.01²) and biases to 0 (Lin et al. 2017, "Focal loss", section 4.1)."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.normal_(layer.weight, std=0.01)

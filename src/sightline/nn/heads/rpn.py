@@ -1,7 +1,7 @@
 """Region proposal network: Ren, He, Girshick, Sun, "Faster R-CNN", NeurIPS 2015, section 3.1, subsections as
 in the journal version (PAMI 2017); on a pyramid: Lin et al. 2017.
 
-The four steps stand apart: `RPNHead` (network), `RegionProposalNetwork.assign`, `.losses`, `.propose` (decoding).
+The four steps are separate: `RPNHead` (network), `RegionProposalNetwork.assign`, `.losses`, `.propose` (decoding).
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from sightline.structures import ImageBatch, Instances, Size
 
 
 class RPNHead(nn.Module):
-    """A 3×3 convolution slides over every map; two 1×1 convolutions give A scores and 4A deltas per cell (figure 3).
+    """A 3×3 convolution on every map, and two 1×1 convolutions for A scores and 4A deltas per cell (figure 3).
 
     Args:
-        channels: C of the maps.
-        anchors: A, anchors per cell.
+        channels: number of channels of the maps.
+        anchors: number of anchors A per cell.
         depth: number of 3×3 convolutions; 1 in the paper.
     """
 
@@ -41,7 +41,7 @@ class RPNHead(nn.Module):
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Maps [N, C, H, W] → a map each: scores [N, H·W·A] before the sigmoid, deltas [N, H·W·A, 4]."""
+        """Maps [N, C, H, W] → for each map, scores [N, H·W·A] before the sigmoid, and deltas [N, H·W·A, 4]."""
         hidden = [self.conv(x) for x in maps]
         scores = [self.cls_logits(x).permute(0, 2, 3, 1).flatten(1) for x in hidden]
         deltas = [self.bbox_pred(x).permute(0, 2, 3, 1).reshape(len(x), -1, 4) for x in hidden]
@@ -50,16 +50,17 @@ class RPNHead(nn.Module):
 
 @dataclass(frozen=True)
 class ProposalSettings:
-    """Numbers of the proposal stage; pairs are (when training, when predicting).
+    """Settings of the proposal stage. Pairs are values for (training, prediction).
 
     Attributes:
-        positive_iou, negative_iou: an anchor is an object at or above the first, background below the second.
-        samples, positive_fraction: anchors an image that train, and at most which part of them objects.
-        before_nms: best boxes a level that enter the suppression.
-        after_nms: best boxes an image that leave it.
+        positive_iou, negative_iou: anchors with at least `positive_iou` are positive, anchors below `negative_iou` are
+            background.
+        samples, positive_fraction: number of sampled anchors per image in training, and maximum fraction of positives.
+        before_nms: maximum number of boxes per level before NMS.
+        after_nms: maximum number of boxes per image after NMS.
         nms_iou: IoU above which NMS removes the lower-scoring box.
         min_score: boxes with a lower objectness are removed.
-        min_size: boxes of a smaller side, in pixels, are dropped.
+        min_size: boxes with a shorter side, in pixels, are removed.
     """
 
     positive_iou: float = 0.7
@@ -74,13 +75,13 @@ class ProposalSettings:
 
 
 class RegionProposalNetwork(nn.Module):
-    """Which places of the image may hold an object, of whatever class.
+    """Region proposal network: predicts class-agnostic boxes of objects.
 
     Args:
-        channels: C of the maps.
-        sizes: anchor sizes in pixels of the batch, for each level (the square root of an anchor's area).
-        ratios: height : width of the anchors, on every level.
-        depth: 3×3 convolutions of the head.
+        channels: number of channels of the maps.
+        sizes: anchor sizes of each level in pixels of the batch (square root of an anchor's area).
+        ratios: ratios of height to width of the anchors.
+        depth: number of 3×3 convolutions of the head.
         settings: thresholds and limits.
     """
 
@@ -101,7 +102,7 @@ class RegionProposalNetwork(nn.Module):
     def forward(
         self, maps: dict[str, Tensor], batch: ImageBatch, targets: Sequence[Instances] | None = None
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """Maps → proposals [P_i, 4] per image (xyxy, pixels of the batch), and with targets the two losses."""
+        """Maps → proposals [P_i, 4] of each image (xyxy, pixels of the batch), and with targets the two losses."""
         scores, deltas = self.head(list(maps.values()))
         anchors = self.anchors(maps, batch)
         proposals = self.propose(scores, deltas, anchors, batch.sizes, training=targets is not None)
@@ -117,7 +118,7 @@ class RegionProposalNetwork(nn.Module):
         return pyramid_anchors(self.anchor_bases, shapes, size, device=batch.tensor.device, dtype=torch.float32)
 
     def assign(self, anchors: Tensor, targets: Sequence[Instances]) -> list[Tensor]:
-        """For every anchor of every image: the id of its object, −1 for background, −2 for neither (section 3.1.2)."""
+        """For each image, the index of each anchor's object: −1 for background, −2 for ignored (section 3.1.2)."""
         s = self.settings
         return [
             match_threshold(box_iou(t.boxes, anchors), s.positive_iou, s.negative_iou, allow_low_quality=True)
@@ -132,9 +133,9 @@ class RegionProposalNetwork(nn.Module):
         matches: Sequence[Tensor],
         targets: Sequence[Instances],
     ) -> dict[str, Tensor]:
-        """Equation 1: binary cross-entropy of the sampled anchors, smooth L1 (bend at 1/9) of the objects among them.
+        """Equation 1: binary cross-entropy of the sampled anchors, smooth L1 loss (β = 1/9) of the positives.
 
-        Both are divided by the number of sampled anchors. Scores [N, S], deltas [N, S, 4], anchors [S, 4].
+        Both are divided by the number of sampled anchors. Shapes: scores [N, S], deltas [N, S, 4], anchors [S, 4].
         """
         s = self.settings
         box_terms, logits, labels = [], [], []
@@ -161,7 +162,7 @@ class RegionProposalNetwork(nn.Module):
         sizes: Sequence[Size],
         training: bool,
     ) -> list[Tensor]:
-        """The best corrected anchors of each image after per-level NMS, best first: [P_i, 4]."""
+        """The best decoded boxes of each image after per-level NMS, best first: [P_i, 4]."""
         return [boxes for boxes, _ in self.ranked(scores, deltas, anchors, sizes, training)]
 
     @torch.no_grad()
@@ -173,7 +174,7 @@ class RegionProposalNetwork(nn.Module):
         sizes: Sequence[Size],
         training: bool,
     ) -> list[tuple[Tensor, Tensor]]:
-        """As `propose`, with their objectness [P_i] in 0 … 1."""
+        """Like `propose`, with the objectness [P_i] in [0, 1] of each box."""
         s, mode = self.settings, 0 if training else 1
         boxes, best, levels = [], [], []
         for level, (score, delta, anchor) in enumerate(zip(scores, deltas, anchors, strict=True)):

@@ -1,4 +1,4 @@
-"""The region proposal network as it was published, on one map: Ren et al. 2015, sections 3.1 and 3.3."""
+"""The region proposal network as published in 2015, on one map: Ren et al. 2015, sections 3.1 and 3.3."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from sightline.structures import ImageBatch, Instances
 
 
 class TwoScoreHead(RPNHead):
-    """An RPN head with 2A scores per cell, object and not (section 3.1: "for simplicity … a two-class softmax layer").
+    """An RPN head with 2A scores per cell (section 3.1: "for simplicity … a two-class softmax layer").
 
-    The softmax of two scores is the sigmoid of their difference, which is what `forward` returns as the score.
+    The softmax of two scores is the sigmoid of their difference, which `forward` returns as the score.
     """
 
     def __init__(self, channels: int, anchors: int, hidden: int):
@@ -31,23 +31,23 @@ class TwoScoreHead(RPNHead):
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Maps [N, C, H, W] → a map each: scores [N, H·W·A] before the sigmoid, deltas [N, H·W·A, 4]."""
+        """Maps [N, C, H, W] → for each map, scores [N, H·W·A] before the sigmoid, and deltas [N, H·W·A, 4]."""
         pairs, deltas = super().forward(maps)
         return [(p := pair.unflatten(1, (-1, 2)))[..., 1] - p[..., 0] for pair in pairs], deltas
 
 
 class SingleMapRPN(RegionProposalNetwork):
-    """Proposals from one map; anchors that cross the image's border do not train (section 3.3).
+    """Proposals from one map. Anchors that cross the border of the image are ignored in training (section 3.3).
 
-    They would be 20 000 − 6 000 of an image of 1000 × 600, and the network could not tell them from those inside. Where
-    an image is so small that no anchor lies inside, all train: a departure from the paper, whose images are large.
+    These are about 14 000 of 20 000 anchors in an image of 1000 × 600 pixels. Departure: if an image is so small that
+    all anchors cross its border, none is ignored.
 
     Args:
         level: name of the map.
-        channels: C of the map.
+        channels: number of channels of the map.
         sizes: anchor sizes in pixels of the batch (128, 256, 512 in the paper).
-        ratios: height : width.
-        hidden: channels between the 3×3 and the 1×1 convolutions (512 for VGG).
+        ratios: ratios of height to width.
+        hidden: number of channels between the 3×3 and the 1×1 convolutions (512 for VGG).
         settings: thresholds and limits.
     """
 
@@ -68,17 +68,17 @@ class SingleMapRPN(RegionProposalNetwork):
     def forward(
         self, maps: dict[str, Tensor], batch: ImageBatch, targets: Sequence[Instances] | None = None
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """As for every RPN, from the one map."""
+        """Like `RegionProposalNetwork.forward`, on one map."""
         return super().forward({self.level: maps[self.level]}, batch, targets)
 
     def ranked_proposals(self, maps: dict[str, Tensor], batch: ImageBatch) -> list[tuple[Tensor, Tensor]]:
-        """The proposals [P_i, 4] of each image when predicting, best first, and their objectness [P_i]."""
+        """The proposals [P_i, 4] of each image for prediction, best first, and their objectness [P_i]."""
         chosen = {self.level: maps[self.level]}
         scores, deltas = self.head(list(chosen.values()))
         return self.ranked(scores, deltas, self.anchors(chosen, batch), batch.sizes, training=False)
 
     def assign(self, anchors: Tensor, targets: Sequence[Instances]) -> list[Tensor]:
-        """As for every RPN; an anchor that crosses the border of its image is −2, and no object's best."""
+        """Like `RegionProposalNetwork.assign`; anchors that cross the border of their image are −2."""
         s, matches = self.settings, []
         for target in targets:
             height, width = target.image_size

@@ -12,14 +12,14 @@ from sightline.nn.layers import ConvNormAct, NormLayer
 
 
 class MapPredictor(nn.Module):
-    """One small predictor for each map; their outputs are joined along the boxes.
+    """A convolutional predictor for each map. Outputs are concatenated along the boxes.
 
     Args:
-        channels: C of each map.
-        anchors: A, default boxes a cell of each map.
-        outputs: numbers per box: K + 1 classes or 4 deltas.
+        channels: number of channels of each map.
+        anchors: number of default boxes per cell of each map.
+        outputs: number of outputs per box: K + 1 classes or 4 deltas.
         separable_norm: normalisation layer of SSDlite's depthwise convolution; None uses SSD's plain convolution.
-        kernel: of the plain convolution: 3 in the paper.
+        kernel: kernel size of the plain convolution; 3 in the paper.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class MapPredictor(nn.Module):
             self.module_list.append(predictor)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Maps [N, C_i, H_i, W_i] → [N, Σ H_i·W_i·A_i, outputs], map by map, row by row, box by box."""
+        """Maps [N, C_i, H_i, W_i] → [N, Σ H_i·W_i·A_i, outputs], in the order of maps, rows, cells and boxes."""
         rows = []
         for predictor, x in zip(self.module_list, maps, strict=True):
             rows.append(map_rows(predictor(x), self.outputs))
@@ -50,11 +50,11 @@ class MapPredictor(nn.Module):
 
 
 class SSDHead(nn.Module):
-    """Class scores, background first, and box deltas for every default box (section 2.1).
+    """Class scores, background first, and deltas for every default box (section 2.1).
 
     Args:
-        channels, anchors: of each map.
-        num_classes: K, without background.
+        channels, anchors: as in `MapPredictor`.
+        num_classes: number of classes K, without background.
         separable_norm, kernel: as in `MapPredictor`.
     """
 

@@ -15,14 +15,15 @@ from sightline.structures import Size
 
 
 class YOLOv1Head(nn.Module):
-    """The paper's last layers: four convolutions, the second of stride 2, and two dense ones over the whole image.
+    """The paper's last layers: four convolutions, the second of stride 2, and two fully connected layers.
 
     Args:
-        channels: of the map.
+        channels: number of channels of the map.
         size: (height, width) of the map.
         grid, boxes, classes: S, B and C.
-        hidden: width of the first dense layer.
-        width: channels of the convolutions.
+        hidden: width of the first fully connected layer.
+        width: number of channels of the convolutions.
+        dropout: dropout probability before the last layer.
     """
 
     def __init__(
@@ -60,12 +61,12 @@ class YOLOv1Head(nn.Module):
 
 
 class GridHead(nn.Module):
-    """Convolutions alone, the same for each cell: what is learnt of an object at one place holds at all.
+    """A fully convolutional head, which shares its weights between all cells.
 
     Args:
-        channels: of the map, which is averaged (or repeated) to S × S cells first.
+        channels: number of channels of the map, which is resized to S × S cells by adaptive average pooling.
         grid, boxes, classes: S, B and C.
-        width: channels inside.
+        width: number of channels of the intermediate layers.
     """
 
     def __init__(self, channels: int, grid: int, boxes: int, classes: int, *, width: int = 256):
@@ -84,7 +85,7 @@ class GridHead(nn.Module):
 
 
 def _start_last(layer: nn.Linear | nn.Conv2d, boxes: int, cells: int = 1) -> None:
-    """Small weights. Boxes begin in the middle of their cell, a quarter of the image wide and high, confidence 0."""
+    """Initialise with small weights: boxes are centred in their cell, a quarter of the image in size, confidence 0."""
     nn.init.normal_(layer.weight, 0, 0.01)
     assert layer.bias is not None
     nn.init.zeros_(layer.bias)

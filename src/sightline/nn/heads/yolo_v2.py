@@ -1,5 +1,5 @@
-"""The head of YOLO v2 and what its numbers mean: Redmon and Farhadi, "YOLO9000: better, faster, stronger", CVPR 2017,
-section 2.
+"""The head of YOLO v2 and the decoding of its outputs: Redmon and Farhadi, "YOLO9000: better, faster, stronger", CVPR
+2017, section 2.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from sightline.ops.boxes import MAX_LOG_RATIO
 
 
 class YOLOv2Head(nn.Module):
-    """Two 3×3 convolutions on the coarse map; the fine one passed through to it; a 3×3 and a 1×1 over both.
+    """Two 3×3 convolutions on the coarse map, the passthrough from the fine map, then a 3×3 and a 1×1 convolution.
 
-    The fine map, of half the stride, goes through a 1×1 convolution to few channels, and from space to depth
-    ("passthrough", section 2, "Fine-grained features").
+    The passthrough is a 1×1 convolution on the fine map, which has half the stride, followed by space-to-depth (section
+    2, "Fine-grained features").
 
     Args:
-        fine, coarse: channels of the two maps.
-        anchors: A.
-        outputs: numbers behind the five of each box: the classes.
-        width: channels of the 3×3 convolutions.
-        passed: channels of the 1×1 convolution on the fine map; 64 become 256 of half the size.
-        reorg: makes the layer from space to depth; `DarknetReorg` is what darknet's weights were trained with.
+        fine, coarse: number of channels of the two maps.
+        anchors: number of anchors A.
+        outputs: number of outputs per box besides the first five: the classes.
+        width: number of channels of the 3×3 convolutions.
+        passed: number of channels of the 1×1 convolution on the fine map; 64 become 256 at half the size.
+        reorg: space-to-depth layer; darknet's weights need `DarknetReorg`.
         norm: normalisation layer.
     """
 
@@ -60,11 +60,11 @@ class YOLOv2Head(nn.Module):
 
 
 class RegionOutputs(NamedTuple):
-    """A region map, taken apart; A anchors, K classes.
+    """The parts of a region map with A anchors and K classes.
 
     Attributes:
-        centres: [N, H, W, A, 2], (σ(tx), σ(ty)): from the cell's top left corner, in cells.
-        sides: [N, H, W, A, 2], (tw, th): the logarithms of width and height over the anchor's.
+        centres: [N, H, W, A, 2], (σ(tx), σ(ty)): offset from the cell's top-left corner, in cells.
+        sides: [N, H, W, A, 2], (tw, th): logarithms of width and height relative to the anchor.
         objects: [N, H, W, A], logits of objectness.
         classes: [N, H, W, A, K], logits.
     """
@@ -76,7 +76,7 @@ class RegionOutputs(NamedTuple):
 
 
 def split_region(tensor: Tensor, anchors: int) -> RegionOutputs:
-    """A map [N, A·(5 + K), H, W], for each anchor (tx, ty, tw, th, to, classes), → its parts, in float32."""
+    """Split a map [N, A·(5 + K), H, W] with (tx, ty, tw, th, to, classes) per anchor into its parts, in float32."""
     parts = tensor.unflatten(1, (anchors, -1)).permute(0, 3, 4, 1, 2).float()
     return RegionOutputs(parts[..., :2].sigmoid(), parts[..., 2:4], parts[..., 4], parts[..., 5:])
 
@@ -85,11 +85,11 @@ def region_boxes(outputs: RegionOutputs, anchors: Tensor | Sequence[Sequence[flo
     """Direct location prediction: bx = σ(tx) + cx, by = σ(ty) + cy, bw = pw·exp(tw), bh = ph·exp(th).
 
     Args:
-        outputs: of `split_region`.
+        outputs: result of `split_region`.
         anchors: [A, 2], (pw, ph) in cells.
 
     Returns:
-        [N, H, W, A, 4], (cx, cy, w, h) in units of the map: a box over all of it is (½, ½, 1, 1).
+        [N, H, W, A, 4], (cx, cy, w, h) as fractions of the map.
     """
     centres, sides = outputs.centres, outputs.sides
     height, width = centres.shape[1:3]
@@ -99,5 +99,5 @@ def region_boxes(outputs: RegionOutputs, anchors: Tensor | Sequence[Sequence[flo
     size = centres.new_tensor([width, height])
     shapes = torch.as_tensor(anchors, dtype=centres.dtype, device=centres.device)
     places = centres + torch.stack([column, row], -1)[:, :, None]
-    # no box is wider than 62 anchors: an untrained network's would overflow
+    # limit boxes to 62 times the anchor's size, since those of an untrained network could overflow
     return torch.cat([places / size, shapes * sides.clamp(max=MAX_LOG_RATIO).exp() / size], -1)

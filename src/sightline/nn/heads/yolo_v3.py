@@ -1,4 +1,4 @@
-"""The head of YOLO v3, and the places its predictions are made for: Redmon and Farhadi, "YOLOv3", 2018, section 2.1."""
+"""The head of YOLO v3, and cells and anchors of its predictions: Redmon and Farhadi, "YOLOv3", 2018, section 2.1."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from sightline.structures import Size
 
 @dataclass(frozen=True)
 class Places:
-    """What each of D predictions stands at: level by level (from fine to coarse), row by row, anchor by anchor.
+    """Cells and anchors of D predictions, in the order of levels (fine to coarse), rows, cells and anchors.
 
     Attributes:
-        cells: [D, 2], column and row of its cell.
+        cells: [D, 2], column and row of the cell.
         strides: [D], side of the cell in pixels.
-        anchors: [D, 2], width and height of its anchor in pixels.
-        shapes: the anchors of each level, [A_i, 2].
+        anchors: [D, 2], width and height of the anchor in pixels.
+        shapes: anchors of each level, [A_i, 2].
         sizes: (height, width) of each level's map in cells.
         steps: stride of each level.
     """
@@ -38,7 +38,7 @@ class Places:
 
     @classmethod
     def of(cls, shapes: Sequence[Tensor], sizes: Sequence[Size], steps: Sequence[int]) -> Places:
-        """All places of maps of these sizes and strides, on the device of the anchors."""
+        """The cells and anchors of maps with these sizes and strides, on the device of the anchors."""
         cells, strides, anchors = [], [], []
         for shape, (height, width), step in zip(shapes, sizes, steps, strict=True):
             y, x = torch.meshgrid(
@@ -51,7 +51,7 @@ class Places:
         return cls(torch.cat(cells), torch.cat(strides), torch.cat(anchors), shapes, sizes, steps)
 
     def ids(self, level: Tensor, anchor: Tensor, column: Tensor, row: Tensor) -> Tensor:
-        """Positions among the D predictions, of a level, its anchor, and a cell; all [M] int64."""
+        """Indices of the predictions of a level, anchor and cell; all [M] int64."""
         counts = [h * w * len(s) for (h, w), s in zip(self.sizes, self.shapes, strict=True)]
         firsts = level.new_tensor([sum(counts[:i]) for i in range(len(counts))])
         widths = level.new_tensor([w for _, w in self.sizes])
@@ -60,16 +60,16 @@ class Places:
 
 
 class YOLOv3Head(nn.Module):
-    """A 1×1 convolution on each map: x, y, width, height, objectness and, where asked, IoU; then the classes.
+    """A 1×1 convolution on each map: x, y, width, height, objectness, IoU if `iou_aware`, and the classes.
 
     Args:
-        channels: C of each map.
-        anchors: A, anchors a cell of each map.
-        num_classes: K, without background.
-        iou_aware: one more number a box: its IoU with the object (Wu et al., "IoU-aware single-stage object detector",
-            2020, section 3.1).
-        prior: objectness that everything starts with (Lin et al., "Focal loss", 2017, section 3.3), so that the
-            thousands of empty places do not drown the first steps.
+        channels: number of channels of each map.
+        anchors: number of anchors per cell of each map.
+        num_classes: number of classes K, without background.
+        iou_aware: whether the IoU of each box with its object is predicted (Wu et al., "IoU-aware single-stage object
+            detector", 2020, section 3.1).
+        prior: initial objectness (Lin et al., "Focal loss", 2017, section 3.3), so that the many background predictions
+            do not dominate the first steps.
     """
 
     def __init__(
