@@ -160,3 +160,9 @@ def test_training_resizes_each_image_once(monkeypatch: pytest.MonkeyPatch) -> No
     model([seen], [target])
     with pytest.raises(AssertionError, match="again"):
         model([image], [ClassScores((60, 80), 1)])
+
+
+def test_batch_norm_of_one_value_is_refused_with_the_remedy(folder: Path) -> None:
+    data = sl.open_dataset(folder)
+    with pytest.raises(InputError, match=r"batch norm cannot be trained on a single image .* give a batch_size of at"):
+        sl.train("mobilenet_v1", data, arguments=TINY, epochs=1, **QUICK | {"batch_size": 1})

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import singledispatch
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,24 @@ def loss_values(losses: Mapping[str, Tensor]) -> dict[str, float]:
     """The scalar losses as floats, with a single device synchronisation."""
     stacked = torch.stack([loss.detach().float().reshape(()) for loss in losses.values()])
     return dict(zip(losses, stacked.tolist(), strict=True))
+
+
+@contextmanager
+def one_value_refused() -> Iterator[None]:
+    """Name the remedy if batch norm gets a single value per channel, which has no variance.
+
+    Raises:
+        InputError: a 1 × 1 map of a batch of one image was normalised.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise InputError(
+            "batch norm cannot be trained on a single image whose last feature map is 1 × 1; give a batch_size of at "
+            "least 2 (and as many training images), or a larger image_size"
+        ) from None
 
 
 class Guard:

@@ -14,6 +14,7 @@ from sightline.errors import InputError
 from sightline.models.model import as_model
 from sightline.training import checkpoint, devices, half
 from sightline.training.checkpoint import SaveModel
+from sightline.training.guard import one_value_refused
 from sightline.training.loader import Items, worker_errors
 from sightline.training.metrics_log import Row
 from sightline.training.recipe import Recipe
@@ -141,7 +142,7 @@ def train_epoch(session: Session, epoch: int) -> Row:
         state.lr = set_learning_rate(optimizer, recipe, state.step, session.clock.progress)
         guard.begin(images, targets, epoch, state.step, state.lr)
         with accelerator.accumulate(net):
-            with half.guarded(accelerator.device, recipe.precision):
+            with one_value_refused(), half.guarded(accelerator.device, recipe.precision):
                 losses = net(images, targets)
             accelerator.backward(session.scaled_loss(sum(losses.values())))
             values = guard.finite(losses)
