@@ -1,4 +1,4 @@
-"""A classification network as a model: images of any size in, class scores out."""
+"""Classification models: a classification network with its preprocessing."""
 
 from __future__ import annotations
 
@@ -18,16 +18,18 @@ from sightline.structures import ClassScores, ImageBatch, Size
 
 
 class ImageClassifier(Model):
-    """A model of task "classification": `model(images, targets)` gives losses, `model(images)` gives `ClassScores`.
+    """A model of task "classification".
+
+    `model(images, targets)` returns losses by name; `model(images)` returns `ClassScores` for each image.
 
     Args:
         classes: names of the K classes.
-        network: batch [N, C, S, S] → logits [N, K]; its last dense layer gives the logits.
-        in_channels: C.
-        image_size: S, the centre crop's side.
-        label_smoothing: label smoothing of the loss.
+        network: batch [N, C, S, S] → logits [N, K]. Its last `nn.Linear` gives the logits.
+        in_channels: number of channels C of the images.
+        image_size: side S of the centre crop in pixels.
+        label_smoothing: amount of label smoothing in the loss.
         crop_pct: the shorter side of the image is first resized to S / crop_pct.
-        interpolation, antialias: how; as in `Preprocess`.
+        interpolation, antialias: how images are resized, see `Preprocess`.
     """
 
     task = "classification"
@@ -78,14 +80,14 @@ class ImageClassifier(Model):
         return type(self.network)
 
     def groups(self, images: Sequence[Tensor]) -> list[list[int]]:
-        """All in one batch: each image is seen as a square of the same size."""
+        """One batch with all images, since all centre crops have the same size."""
         self.preprocess.check(images)
         return [list(range(len(images)))]
 
     def prepare(
         self, images: Sequence[Tensor], targets: Sequence[ClassScores] | None
     ) -> tuple[ImageBatch, list[int] | None]:
-        """Images → the batch of their centre crops; targets → their labels."""
+        """Convert images to a batch of centre crops, and targets to labels."""
         self.preprocess.check(images)
         crops = torch.stack([self._centre(self.preprocess.prepare(x)) for x in images])
         originals: list[Size] = [(int(x.shape[-2]), int(x.shape[-1])) for x in images]
@@ -101,21 +103,21 @@ class ImageClassifier(Model):
         return batch, labels
 
     def batch_losses(self, batch: ImageBatch, targets: Sequence[int]) -> Losses:
-        """The cross-entropy of the labels."""
+        """The cross-entropy loss."""
         logits = self.network(batch.tensor)
         truth = torch.tensor(targets, device=logits.device)
         return {"loss_classification": F.cross_entropy(logits, truth, label_smoothing=self.label_smoothing)}
 
     def batch_results(self, batch: ImageBatch) -> list[ClassScores]:
-        """The probabilities of the classes."""
+        """The class probabilities of each image."""
         rows = zip(batch.original_sizes, self.network(batch.tensor).float().softmax(-1), strict=True)
         return [ClassScores(size, scores=scores, classes=self.classes) for size, scores in rows]
 
     def _centre(self, image: Tensor) -> Tensor:
-        """The middle [C, S, S]; an image so long that its shorter side stays below S has a border of the mean."""
+        """The centre crop [C, S, S]. An image whose shorter side is below S is padded with the mean colour."""
         down, right = (max(0, self.crop - side) for side in image.shape[-2:])
         if down or right:
             image = F.pad(image, (right // 2, right - right // 2, down // 2, down - down // 2))
-        # half a pixel goes to the even side, as torchvision's does
+        # rounds half to even, like torchvision
         top, left = (round((side - self.crop) / 2) for side in image.shape[-2:])
         return image[:, top : top + self.crop, left : left + self.crop]

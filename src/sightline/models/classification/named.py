@@ -1,4 +1,4 @@
-"""The classification networks of the catalog as models; each is a backbone, too (`sightline.nn.backbones.named`)."""
+"""The classification models of the catalog. Their networks are those of `sightline.nn.backbones.named`."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def classifier(
     label_smoothing: float = 0.1,
     **own: Any,
 ) -> ImageClassifier:
-    """A classification network as a classifier of images.
+    """An image classifier with any classification network.
 
     Args:
         classes: names of the classes.
-        network: its name.
+        network: name of the network.
         in_channels: number of channels of the images.
-        image_size: side of the square that the network sees, the middle of the image.
+        image_size: side of the centre crop in pixels.
         crop_pct: the shorter side of the image is first resized to image_size / crop_pct.
         interpolation: how images are resized: "bilinear" or "bicubic".
         antialias: images are antialiased when downsampled.
         label_smoothing: amount of label smoothing in the loss (Szegedy et al. 2016, section 7); 0 disables it.
-        own: arguments of the network.
+        own: further arguments of the network.
     """
     names = Classes(classes)
     if not len(names):
@@ -55,19 +55,22 @@ def classifier(
 
 @extends(classifier)
 def dense_classifier(classes: Iterable[str], *, hidden: int = 4096, **arguments: Any) -> ImageClassifier:
-    """A classifier with dense layers. `hidden` is the width of these layers. Arguments as for `classifier`."""
+    """A classifier with fully connected layers. `hidden` is the width of these layers.
+
+    Arguments as for `classifier`.
+    """
     return classifier(classes, hidden=hidden, **arguments)
 
 
 @extends(classifier)
 def scaled_classifier(classes: Iterable[str], *, width: float = 1.0, **arguments: Any) -> ImageClassifier:
-    """A classifier of any width. `width` is the factor on its channel counts. Arguments as for `classifier`."""
+    """A classifier of variable width. `width` is the factor on all channel counts. Arguments as for `classifier`."""
     return classifier(classes, width=width, **arguments)
 
 
 @extends(classifier)
 def leaky_classifier(classes: Iterable[str], *, slope: float = 0.1, **arguments: Any) -> ImageClassifier:
-    """A classifier with leaky ReLUs. `slope` is that of its leaky ReLU below 0. Arguments as for `classifier`."""
+    """A classifier with leaky ReLUs. `slope` is the negative slope of the leaky ReLU. Arguments as for `classifier`."""
     return classifier(classes, slope=slope, **arguments)
 
 

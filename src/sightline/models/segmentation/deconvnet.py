@@ -1,10 +1,10 @@
 """DeconvNet: Noh, Hong, Han, "Learning deconvolution network for semantic segmentation", ICCV 2015.
 
-VGG-16 down to one cell, and its mirror image up again: maxima go back to where they were, transposed convolutions fill
-in what lies between (figure 2).
+VGG-16 as the encoder and its mirror image as the decoder: unpooling restores the positions of the maxima, transposed
+convolutions densify the maps (figure 2).
 
-Departures: it segments whole images, where the paper adds up the maps of object proposals; no conditional random field
-behind it; one stage of training.
+Departures: whole images are segmented, while the paper combines the maps of object proposals; there is no conditional
+random field; training has one stage.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from sightline.structures import Classes
 
 
 class Unpooled(Segmenter):
-    """A mirrored network as a segmenter."""
+    """A segmentation model with a mirrored network."""
 
     class_layers = r"^network\.score\."
 
 
 class MirroredVGG(nn.Module):
-    """VGG's blocks, and the same blocks backwards: each pooling is undone by unpooling to its own positions.
+    """VGG's blocks as the encoder, and the same blocks in reverse as the decoder, with max unpooling.
 
     Args:
-        net: the classifier with normalisation; its convolutions become this network's.
-        outputs: K.
-        layer: (channels, out) → a layer of the way up, which keeps the size.
-        middle: between the ways down and up; it keeps size and channels.
-        last: layers of the way up in the finest block, before the scores.
+        net: the classifier with normalisation layers, whose convolutions are used.
+        outputs: number of outputs K.
+        layer: function (channels, out) → a decoder layer, which keeps the size.
+        middle: layers between encoder and decoder, which keep size and channels.
+        last: number of decoder layers in the finest block, before the scores.
         score: kernel size of the scoring convolution.
-        least: smaller images are padded to this side and cut again; `middle` may need it.
+        least: minimum side of the input; smaller images are padded, and the padding is removed from the output.
     """
 
     def __init__(
@@ -111,12 +111,12 @@ def deconvnet(
     """DeconvNet on VGG-16: 251,805,653 parameters with 21 classes.
 
     Args:
-        classes: names of the classes; the background is one.
+        classes: names of the classes, including the background.
         in_channels: number of channels of the images.
-        window: side in cells of what the two layers that were dense see at once: 7 as published, for which images of
-            less than 224 pixels are padded.
-        hidden: width of these layers.
-        width: channels of VGG's first block; 64 as published, and no other takes published weights.
+        window: kernel size of the first of the two convolutions that replace VGG's fully connected layers: 7 as
+            published, which needs images of at least 224 pixels; smaller images are padded.
+        hidden: number of channels of these convolutions.
+        width: number of channels of VGG's first block; 64 as published, which published weights need.
         image_size: length in pixels that the shorter side is resized to; None keeps the size.
         losses: the loss, a weighted sum of per-pixel losses.
     """
@@ -162,10 +162,10 @@ def transposed(channels: int, out: int) -> nn.Sequential:
 
 
 def he_start(module: nn.Module) -> None:
-    """He et al. 2015 for what ReLUs follow: normal by the fan-in, biases of 0."""
+    """Kaiming initialisation (He et al. 2015, fan-in) of layers followed by ReLU; biases are 0."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-            # a transposed convolution's weight is [in, out, k, k]: its fan-in is counted as the other's fan-out
+            # the weight of a transposed convolution is [in, out, k, k], so PyTorch's "fan_out" is its fan-in
             mode: Literal["fan_in", "fan_out"] = "fan_out" if isinstance(layer, nn.ConvTranspose2d) else "fan_in"
             nn.init.kaiming_normal_(layer.weight, mode=mode, nonlinearity="relu")
             if layer.bias is not None:

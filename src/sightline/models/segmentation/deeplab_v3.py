@@ -21,9 +21,9 @@ from sightline.structures import Classes
 
 
 class PooledNorm(nn.BatchNorm2d):
-    """Batch normalisation of values pooled over the image.
+    """Batch normalisation of globally pooled values.
 
-    Of a batch of one image there is one value per channel: no statistics, so the running ones serve, in training, too.
+    A batch of one image has a single value per channel, so the running statistics are used for it also in training.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -33,7 +33,7 @@ class PooledNorm(nn.BatchNorm2d):
 
 
 class ImagePooling(nn.Sequential):
-    """The mean of the whole map, its channels mixed, at every cell: [N, C, h, w] → [N, out, h, w] (section 3.3)."""
+    """Global average pooling and a 1×1 convolution, at every cell: [N, C, h, w] → [N, out, h, w] (section 3.3)."""
 
     def __init__(self, channels: int, out: int):
         super().__init__(
@@ -42,17 +42,17 @@ class ImagePooling(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         pooled: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
-        return pooled.expand(-1, -1, *x.shape[-2:])  # as resized: there is one value
+        return pooled.expand(-1, -1, *x.shape[-2:])  # same as resizing, since there is one value
 
 
 class AtrousPyramid(nn.Module):
-    """Atrous spatial pyramid pooling: a map seen at several spacings side by side (section 3.3, figure 5).
+    """Atrous spatial pyramid pooling: parallel convolutions with different dilations (section 3.3, figure 5).
 
     Args:
-        channels: C of the map.
+        channels: number of input channels.
         rates: dilation of each 3×3 convolution.
-        out: channels of each branch and of the result.
-        dropout: on the result.
+        out: number of channels of each branch and of the output.
+        dropout: dropout probability on the output.
     """
 
     def __init__(self, channels: int, rates: Sequence[int], out: int = 256, dropout: float = 0.5):
@@ -102,16 +102,16 @@ def deeplabv3(
     """DeepLab v3 on any encoder that can be dilated.
 
     Args:
-        classes: names of the classes, the background among them.
+        classes: names of the classes, including the background.
         encoder: name of the classification network used as the encoder.
         in_channels: number of channels of the images.
-        output_stride: image pixels per cell of the last map.
-        aux: whether there is an auxiliary head, whose loss counts half.
-        width: channels of the pyramid.
-        rates: its spacings, in cells; (6, 12, 18) are the paper's for stride 16.
-        min_size, max_size: the images' sides inside the network: the shorter becomes `min_size` pixels, unless the
-            longer would pass `max_size`; None for the image's own size, and for no limit. Published weights were
-            measured at 520, without a limit.
+        output_stride: stride of the last map in pixels.
+        aux: whether there is an auxiliary head; its loss has a weight of 0.5.
+        width: number of channels of the pyramid.
+        rates: dilations of the pyramid; (6, 12, 18) in the paper for stride 16.
+        min_size, max_size: the shorter side is resized to `min_size` pixels, unless the longer side would exceed
+            `max_size`. `min_size` None keeps the size; `max_size` None sets no limit. Published weights were evaluated
+            with a `min_size` of 520 and no limit.
         losses: the loss, a weighted sum of per-pixel losses.
     """
     names, net = Classes(classes), build_backbone(encoder, in_channels, known=StridedName)
@@ -154,8 +154,8 @@ ENTRIES = (
         builder=deeplabv3,
         task="segmentation",
         paper=f"{_PAPER}; Sandler et al. 2018",
-        summary="DeepLab v3 on MobileNet v2 of stride 16, for a few cores (Sandler et al. 2018, section 6.3): the "
-        "paper's rates for that stride, and a narrow pyramid on the map of 320 channels.",
+        summary="DeepLab v3 on MobileNet v2 of stride 16, for CPUs (Sandler et al. 2018, section 6.3): the paper's "
+        "rates for that stride, and a narrow pyramid on the map of 320 channels.",
         fixed={"encoder": "mobilenet_v2", "output_stride": 16},
         defaults={"aux": False, "width": 128, "rates": (6, 12, 18)},
     ),

@@ -1,12 +1,12 @@
 """FCN-32s, 16s and 8s: Long, Shelhamer, Darrell, "Fully convolutional networks for semantic segmentation", CVPR 2015.
 
-A classifier whose dense layers are convolutions gives coarse scores; transposed convolutions bring them to the image's
-size; scores of finer maps are added on the way (figure 3). The three learn in stages (section 4.2): a 16s starts from
-a saved 32s and an 8s from a 16s, given as `weights` (of the same widths); what is new starts at zero, so that little of
-what was learnt is lost.
+A classifier whose fully connected layers are converted to convolutions gives coarse scores. Transposed convolutions
+upsample them to the size of the image, and scores of finer maps are added on the way (figure 3). Training has stages
+(section 4.2): start a 16s from the weights of a 32s, and an 8s from those of a 16s (of the same widths). New layers are
+initialised to zero, so that the model initially predicts the same as the one before.
 
 Departures: skips are added without scaling, as in the paper but not in its later "at once" version; images are
-normalised as for ImageNet's published classifiers; those on other networks than VGG pad inside instead of around.
+normalised as for ImageNet classifiers; networks other than VGG pad their convolutions instead of the image.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ from sightline.structures import Classes, Size
 
 
 class FCN(Segmenter):
-    """A skip network as a segmenter."""
+    """A segmentation model with a skip network."""
 
     class_layers = r"^network\.(scores|ups|last)\."
 
 
 class SkipNetwork(nn.Module):
-    """Scores of the coarsest map, doubled and added to those of the next finer one, until the last upsampling.
+    """Scores of the coarsest map, upsampled by 2 and added to those of the next finer map, until the last upsampling.
 
-    Upsampling starts bilinear; the last one stays it, those between learn (section 4.3). Scoring layers start at zero
-    (section 4.2, 4.3).
+    Upsampling layers are initialised to bilinear interpolation; the last one is fixed, the others are trained (section
+    4.3). Scoring layers are initialised to zero (sections 4.2 and 4.3).
 
     Args:
-        encoder: images → maps, from fine to coarse, each of half the size of the one before.
-        channels: C of each map.
-        strides: image pixels per cell of each map.
-        outputs: K.
-        offsets: where what is cut out of the finer scores begins, for each skip, then for the image in the last
-            upsampling: for encoders that pad around the image. None where sizes double exactly.
+        encoder: images → maps, from fine to coarse, each half the size of the one before.
+        channels: number of channels of each map.
+        strides: stride of each map in pixels.
+        outputs: number of outputs K.
+        offsets: crop offsets for each skip and for the last upsampling, for encoders that pad the image. None if sizes
+            double exactly.
     """
 
     def __init__(
@@ -84,15 +84,15 @@ class SkipNetwork(nn.Module):
 
 
 class ConvolutionalVGG(nn.Module):
-    """VGG-16 with its first two dense layers as convolutions, padded by 100 pixels around the image.
+    """VGG-16 with its first two fully connected layers as convolutions, on an image padded by 100 pixels.
 
-    The padding is that of the authors' published prototxt files, not of the paper's text (section 4.1 has the dense
-    layers). It lets the unpadded 7×7 convolution see every image, of 1×1 pixel even; poolings round up.
+    The padding is that of the authors' published prototxt files; the paper does not mention it. It allows images of any
+    size for the unpadded 7×7 convolution. Sizes after pooling are rounded up.
 
     Args:
-        net: the classifier; its convolutions become this network's.
-        hidden: width of the two layers.
-        skips: which poolings' maps are given besides the last: 3 and 4.
+        net: the classifier, whose convolutions are used.
+        hidden: number of channels of the two layers.
+        skips: poolings (3 and 4) whose maps are returned in addition to the last map.
     """
 
     def __init__(self, net: VGG, hidden: int, skips: Sequence[int] = ()):
@@ -121,7 +121,7 @@ class ConvolutionalVGG(nn.Module):
                 nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """[N, C, H, W] → the chosen poolings' maps and that of the dense layers, from fine to coarse."""
+        """[N, C, H, W] → maps of the chosen poolings and of the last layer, from fine to coarse."""
         maps = []
         for number, layer in enumerate(self.features):
             x = layer(x)
@@ -131,12 +131,13 @@ class ConvolutionalVGG(nn.Module):
 
 
 def upsampling(channels: int, factor: int, *, padded: bool) -> nn.ConvTranspose2d:
-    """A transposed convolution of kernel 2 · factor that starts as bilinear interpolation (section 3.3).
+    """A transposed convolution of kernel size 2 · factor, initialised to bilinear interpolation (section 3.3).
 
     Args:
-        channels: K.
-        factor: how many times as large, an even number.
-        padded: cut half of `factor` off each border, so that the map is `factor` times as large exactly.
+        channels: number of channels K.
+        factor: upsampling factor, an even number.
+        padded: whether half of `factor` is cropped from each border, so that the output is exactly `factor` times as
+            large.
     """
     layer = nn.ConvTranspose2d(channels, channels, 2 * factor, factor, padding=factor // 2 if padded else 0, bias=False)
     with torch.no_grad():
@@ -145,15 +146,15 @@ def upsampling(channels: int, factor: int, *, padded: bool) -> nn.ConvTranspose2
 
 
 def cut(x: Tensor, offset: int, size: Size | torch.Size) -> Tensor:
-    """The part [..., h, w] of a map that begins `offset` cells from its top left."""
+    """Crop [..., h, w] of a map, starting `offset` cells from its top-left corner."""
     return x[..., offset : offset + size[0], offset : offset + size[1]]
 
 
 def dense_as_convolutions(state: State, hidden: int, cells: int = 7) -> State:
-    """The state of a VGG classifier with its first two dense layers in the shape of convolutions.
+    """The state dict of a VGG classifier with its first two fully connected layers reshaped to convolutions.
 
-    For less than the published 4096 outputs every so-many-th is taken, as DeepLab does. Layers without numbers (of
-    files that hold the convolutions alone, and not-a-number for the rest) are left out.
+    For fewer than the published 4096 outputs, evenly spaced outputs are used, as in DeepLab. Layers that are NaN, as in
+    files with only the convolutions, are omitted.
     """
     state = dict(state)
     for layer, side in (("classifier.0", cells), ("classifier.3", 1)):
@@ -162,7 +163,7 @@ def dense_as_convolutions(state: State, hidden: int, cells: int = 7) -> State:
             continue
         whole = weight.ndim == 2 and weight.shape[0] % hidden == 0 and weight.shape[1] % side**2 == 0
         inputs = 0 if not whole else weight.shape[1] // side**2 if side > 1 else hidden
-        if whole and (side > 1 or weight.shape[1] % hidden == 0):  # else it is refused by its shape
+        if whole and (side > 1 or weight.shape[1] % hidden == 0):  # otherwise its shape raises an error later
             step = weight.shape[0] // hidden
             weight, bias = subsampled_convolution(weight, side, (hidden, inputs, side, side)), bias[::step]
         state |= {f"{layer}.weight": weight, f"{layer}.bias": bias}
@@ -174,9 +175,9 @@ _SKIPS: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {
     2: ((4,), (5, 27)),
     3: ((3, 4), (5, 9, 31)),
 }
-"""Of each number of maps: the poolings whose scores are added, and the offsets, which lay each scores' cells over the
-centres of the finer ones. They follow from the padding of 100: a cell i of the dense layers' map is centred at the
-image's pixel 32 i + 12.5, of the fourth pooling's at 16 i − 91.5, of the third's at 8 i − 95.5."""
+"""For each number of maps: the poolings whose scores are added, and the crop offsets that align the scores. The offsets
+follow from the padding of 100 pixels: cell i of the last map is centred at pixel 32 i + 12.5 of the image, cell i of the
+fourth pooling at 16 i − 91.5, cell i of the third pooling at 8 i − 95.5."""
 
 
 def fcn_vgg16(
@@ -189,26 +190,26 @@ def fcn_vgg16(
     image_size: int | None = None,
     losses: PixelLosses = CROSS_ENTROPY,
 ) -> FCN:
-    """FCN on VGG-16, padded around the image as the authors' is.
+    """FCN on VGG-16, with padding around the image as in the authors' networks.
 
     Args:
-        classes: names of the classes; the background is one.
-        maps: how many maps are scored: 1 for FCN-32s, 2 for 16s, 3 for 8s.
+        classes: names of the classes, including the background.
+        maps: number of maps with scores: 1 for FCN-32s, 2 for 16s, 3 for 8s.
         in_channels: number of channels of the images.
-        hidden: width of the two layers that were dense; 4096 as published, a light one has 64.
-        width: channels of VGG's first block; 64 as published, and no other takes published weights.
+        hidden: number of channels of the two convolutions that replace fully connected layers; 4096 as published.
+        width: number of channels of VGG's first block; 64 as published, which published weights need.
         image_size: length in pixels that the shorter side is resized to; None keeps the size.
         losses: the loss, a weighted sum of per-pixel losses.
     """
     if hidden < 1 or width < 1:
         raise InputError(f"hidden is {hidden} and width {width}, but both must be at least 1")
     names, (skips, offsets) = Classes(classes), _SKIPS[maps]
-    net = vgg16(1, in_channels=in_channels, hidden=1, width=width)  # its dense layers come otherwise
+    net = vgg16(1, in_channels=in_channels, hidden=1, width=width)  # its fully connected layers are replaced
     encoder = ConvolutionalVGG(net, hidden, skips)
     strides = [*(2**number for number in skips), 32]
     network = SkipNetwork(encoder, encoder.channels, strides, len(names), offsets)
     model = FCN(names, segmenter_preprocess(in_channels, image_size, divisor=32), network, loss=losses)
-    model.recipe_defaults = model.recipe_defaults | {"lr": 1e-4}  # no layer normalises
+    model.recipe_defaults = model.recipe_defaults | {"lr": 1e-4}  # there are no normalisation layers
     model.backbone_keys = shared_keys(net, model)
     for layer in (0, 3):
         for kind in ("weight", "bias"):
@@ -226,12 +227,12 @@ def fcn_skips(
     image_size: int | None = None,
     losses: PixelLosses = CROSS_ENTROPY,
 ) -> FCN:
-    """FCN on any encoder, whose last layer stands for the dense ones.
+    """FCN on any encoder, whose last map replaces that of the fully connected layers.
 
     Args:
-        classes: names of the classes; the background is one.
+        classes: names of the classes, including the background.
         encoder: name of the classification network used as the encoder.
-        maps: how many maps are scored: 1 for FCN-32s, 2 for 16s, 3 for 8s.
+        maps: number of maps with scores: 1 for FCN-32s, 2 for 16s, 3 for 8s.
         in_channels: number of channels of the images.
         image_size: length in pixels that the shorter side is resized to; None keeps the size.
         losses: the loss, a weighted sum of per-pixel losses.

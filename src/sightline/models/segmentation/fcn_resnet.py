@@ -1,6 +1,6 @@
-"""FCN on a dilated ResNet: the fully convolutional networks of Long, Shelhamer and Darrell, CVPR 2015, as they are
-published with weights today: stride 8 by the hole algorithm instead of skips, and an auxiliary head (Zhao et al.,
-Pyramid scene parsing network, CVPR 2017, section 4) on the stage before the last.
+"""FCN on a dilated ResNet: the fully convolutional networks of Long, Shelhamer and Darrell, CVPR 2015, in the form with
+published weights: stride 8 by dilation instead of skips, and an auxiliary head (Zhao et al., Pyramid scene parsing
+network, CVPR 2017, section 4) on the second-to-last stage.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sightline.structures import Classes
 
 
 class FCNHead(nn.Sequential):
-    """3×3 to a quarter of the channels, dropout, 1×1 to the classes: [N, C, h, w] → [N, K, h, w]."""
+    """3×3 convolution to a quarter of the channels, dropout, 1×1 convolution: [N, C, h, w] → [N, K, h, w]."""
 
     def __init__(self, channels: int, classes: int, dropout: float = 0.1):
         inner = channels // 4
@@ -37,12 +37,12 @@ class FCNHead(nn.Sequential):
 
 
 class DilatedNetwork(nn.Module):
-    """A backbone of small stride with a head on its last map, and one on a map before it, which helps it learn.
+    """A dilated backbone with a head on its last map, and an optional auxiliary head on an earlier map.
 
     Args:
-        backbone: batch → maps by name; the last is the head's, the first the auxiliary head's.
+        backbone: batch → maps by name. The head uses the last map, the auxiliary head the first.
         classifier: map [N, C, h, w] → logits [N, K, h, w].
-        aux_classifier: the same for the first map; None for none.
+        aux_classifier: the same for the first map, or None.
     """
 
     def __init__(self, backbone: FeatureMaps, classifier: nn.Module, aux_classifier: nn.Module | None = None):
@@ -52,7 +52,7 @@ class DilatedNetwork(nn.Module):
         self.aux_classifier = aux_classifier
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """[N, C, H, W] → logits "out" [N, K, H, W] and, where there is that head, "aux"."""
+        """[N, C, H, W] → logits "out" [N, K, H, W], and "aux" if there is an auxiliary head."""
         size = (int(x.shape[-2]), int(x.shape[-1]))
         maps = list(self.backbone(x).values())
         logits = {"out": resized(self.classifier(maps[-1]), size)}
@@ -71,7 +71,7 @@ def with_heads(
     losses: PixelLosses,
     class_layers: str = r"^network\.(aux_)?classifier\.4\.",
 ) -> Segmenter:
-    """The segmenter around a network made from the layers of the classifier `net`."""
+    """A segmentation model with a network made from the layers of the classifier `net`."""
     preprocess = segmenter_preprocess(in_channels, min_size, max_size)
     model = Segmenter(classes, preprocess, network, loss=losses)
     model.class_layers = class_layers
@@ -109,14 +109,14 @@ def fcn(
     """FCN on any encoder that can be dilated.
 
     Args:
-        classes: names of the classes, the background among them.
+        classes: names of the classes, including the background.
         encoder: name of the classification network used as the encoder.
         in_channels: number of channels of the images.
-        output_stride: image pixels per cell of the last map.
-        aux: whether there is an auxiliary head, whose loss counts half.
-        min_size, max_size: the images' sides inside the network: the shorter becomes `min_size` pixels, unless the
-            longer would pass `max_size`; None for the image's own size, and for no limit. Published weights were
-            measured at 520, without a limit.
+        output_stride: stride of the last map in pixels.
+        aux: whether there is an auxiliary head; its loss has a weight of 0.5.
+        min_size, max_size: the shorter side is resized to `min_size` pixels, unless the longer side would exceed
+            `max_size`. `min_size` None keeps the size; `max_size` None sets no limit. Published weights were evaluated
+            with a `min_size` of 520 and no limit.
         losses: the loss, a weighted sum of per-pixel losses.
     """
     names, net = Classes(classes), build_backbone(encoder, in_channels, known=StridedName)

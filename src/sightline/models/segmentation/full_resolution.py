@@ -1,7 +1,7 @@
-"""A fully convolutional network that never makes the image smaller: the plainest answer, and a dear one.
+"""A fully convolutional network without downsampling: the simplest approach, but an expensive one.
 
-Its context grows by two pixels per layer, or, with convolutions whose taps are 1, 2, 4, … pixels apart, doubles with
-each: Yu and Koltun, "Multi-scale context aggregation by dilated convolutions", ICLR 2016, section 3.
+The receptive field grows by two pixels per layer, or doubles with each layer with dilations of 1, 2, 4, …: Yu and
+Koltun, "Multi-scale context aggregation by dilated convolutions", ICLR 2016, section 3.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from sightline.structures import Classes
 
 
 class FullResolution(Segmenter):
-    """A stack of convolutions of stride 1 as a segmenter."""
+    """A segmentation model with a stack of convolutions of stride 1."""
 
     class_layers = r"^network\.score\."
 
 
 class FullResolutionNetwork(nn.Sequential):
-    """3×3 convolutions, normalised, at the image's own size, and 1×1 scores.
+    """3×3 convolutions with normalisation at the size of the image, and a 1×1 convolution for the scores.
 
     Args:
-        in_channels: C of the image.
-        outputs: K.
-        width: channels of every layer.
-        layers: how many.
-        dilated: taps are 1, 1, 2, 4, 8, … pixels apart, else 1.
+        in_channels: number of channels of the image.
+        outputs: number of outputs K.
+        width: number of channels of every layer.
+        layers: number of layers.
+        dilated: whether the dilations are 1, 1, 2, 4, 8, …; otherwise all are 1.
 
     Attributes:
-        sees: side of the square of pixels that one answer depends on.
+        sees: size of the receptive field in pixels.
     """
 
     def __init__(self, in_channels: int, outputs: int, *, width: int = 32, layers: int = 8, dilated: bool = True):
@@ -59,19 +59,19 @@ def full_resolution_net(
     image_size: int | None = None,
     losses: PixelLosses = CROSS_ENTROPY,
 ) -> FullResolution:
-    """A network without down-sampling.
+    """A network without downsampling.
 
-    What it costs, with the numbers given: 65,376 + 32 K multiplications a PIXEL, for 640×480 and 3 classes 20.1 · 10⁹,
-    where a U-Net on MobileNet v2 with 40 times the parameters takes 8.5; and in training about 24 maps of 32 channels
-    at full size, 3 KB a pixel, 0.9 GB an image of 640×480. One answer depends on 257×257 pixels with dilation, on
-    17×17 without.
+    With default settings it takes 65,376 + 32 K multiplications per pixel: 20.1 · 10⁹ for 640×480 pixels and 3 classes,
+    where a U-Net on MobileNet v2 with 40 times the parameters takes 8.5 · 10⁹. Training stores about 24 maps of 32
+    channels at full size: 3 KB per pixel, or 0.9 GB for an image of 640×480. The receptive field is 257×257 pixels with
+    dilation, 17×17 without.
 
     Args:
-        classes: names of the classes; the background is one.
+        classes: names of the classes, including the background.
         in_channels: number of channels of the images.
-        width: channels of every layer; multiplications grow with its square.
-        layers: how many 3×3 convolutions.
-        dilated: taps further apart from layer to layer, at no cost.
+        width: number of channels of every layer; the cost is proportional to its square.
+        layers: number of 3×3 convolutions.
+        dilated: whether the dilation doubles from layer to layer, at no additional cost.
         image_size: length in pixels that the shorter side is resized to; None keeps the size.
         losses: the loss, a weighted sum of per-pixel losses.
     """

@@ -16,14 +16,14 @@ from sightline.structures import Classes
 
 
 class LiteHead(nn.Module):
-    """The last map weighted by what the whole image shows, and the scores of a finer map added.
+    """The last map is scaled by globally pooled features, and the scores of a finer map are added.
 
-    The published form: the mean of the whole map instead of the paper's 49×49 pooling.
+    Departure, as in the published weights: global average pooling instead of the paper's 49×49 pooling.
 
     Args:
-        low, high: channels of the finer map and of the last.
-        classes: outputs.
-        inner: channels between.
+        low, high: number of channels of the finer map and of the last map.
+        classes: number of outputs.
+        inner: number of intermediate channels.
     """
 
     def __init__(self, low: int, high: int, classes: int, inner: int = 128):
@@ -66,13 +66,13 @@ def lraspp(
     """LR-ASPP on any encoder that can be dilated, its last map at stride 16.
 
     Args:
-        classes: names of the classes, the background among them.
+        classes: names of the classes, including the background.
         encoder: name of the classification network used as the encoder.
         in_channels: number of channels of the images.
-        inner: channels of the head.
-        min_size, max_size: the images' sides inside the network: the shorter becomes `min_size` pixels, unless the
-            longer would pass `max_size`; None for the image's own size, and for no limit. Published weights were
-            measured at 520, without a limit.
+        inner: number of channels of the head.
+        min_size, max_size: the shorter side is resized to `min_size` pixels, unless the longer side would exceed
+            `max_size`. `min_size` None keeps the size; `max_size` None sets no limit. Published weights were evaluated
+            with a `min_size` of 520 and no limit.
         losses: the loss, a weighted sum of per-pixel losses.
     """
     names, net = Classes(classes), build_backbone(encoder, in_channels, known=StridedName)

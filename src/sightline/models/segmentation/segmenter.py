@@ -1,4 +1,4 @@
-"""What every segmenter shares: its classes, its loss, and maps at the size of the image that went in."""
+"""The base class of all segmentation models: loss, and class maps at the size of the original images."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ PixelLoss = Callable[[Tensor, Tensor], Tensor]
 
 
 class Segmenter(Model):
-    """A model of task "segmentation": `model(images, targets)` gives losses, `model(images)` gives `ClassMap`s.
+    """Base class of models of task "segmentation".
+
+    `model(images, targets)` returns losses by name; `model(images)` returns a `ClassMap` for each image.
 
     Args:
-        classes: names of the K classes; a background is one of them.
-        preprocess: images → batch; its divisor pads what the network's stride does not divide, and the padding is cut
-            off again.
-        network: batch [N, C, H, W] → logits [N, K, h, w], or by name "out" and further outputs such as "aux", which
-            learn, too. Of another size than the batch they are brought to it bilinearly.
-        loss: of every output; by default the mean cross-entropy over the pixels that count.
-        aux_loss_weight: factor on the losses of further outputs.
+        classes: names of the K classes, including the background if there is one.
+        preprocess: preprocessing of images into a batch. Padding to a multiple of its divisor is removed from results.
+        network: batch [N, C, H, W] → logits [N, K, h, w], or a dictionary with logits "out" and auxiliary outputs such
+            as "aux". Logits are resized bilinearly to the size of the batch.
+        loss: loss of every output; by default the mean cross-entropy over all pixels that are not ignored.
+        aux_loss_weight: weight of the losses of auxiliary outputs.
     """
 
     task = "segmentation"
@@ -65,7 +66,7 @@ class Segmenter(Model):
         return self.decode(self.outputs(batch)["out"], batch)
 
     def outputs(self, batch: ImageBatch) -> dict[str, Tensor]:
-        """A batch → logits [N, K, H, W] by name, at the size of the batch."""
+        """The logits [N, K, H, W] of a batch by name, at the size of the batch."""
         found = self.network(batch.tensor)
         named: Mapping[str, Tensor] = found if isinstance(found, Mapping) else {"out": found}
         size: Size = (int(batch.tensor.shape[-2]), int(batch.tensor.shape[-1]))
@@ -73,10 +74,10 @@ class Segmenter(Model):
 
     @torch.no_grad()
     def assign(self, targets: Sequence[ClassMap], batch: ImageBatch) -> Tensor:
-        """What each pixel of the batch should say: [N, H, W] int64, `IGNORE` where nothing counts or is padded.
+        """The target labels of a batch: [N, H, W] int64, `IGNORE` for padding and for pixels to ignore.
 
         Raises:
-            InputError: a map of another size than its image, of other classes than the model's, or of ids beyond them.
+            InputError: a map has a different size than its image, or labels that are no classes of the model.
         """
         if len(targets) != len(batch.sizes):
             raise InputError(
@@ -91,10 +92,10 @@ class Segmenter(Model):
                     f"{target.source or f'target {row}'} has a map of {list(target.image_size)} pixels, but its image "
                     f"has {list(original)}; give maps of the image's size"
                 )
-            if target.classes is None:  # else they have been looked at
+            if target.classes is None:  # otherwise they have been checked
                 self._require_ids(target.labels, target.source or f"target {row}")
             own = target.labels.to(device)
-            if tuple(own.shape) != tuple(size):  # the nearest pixel, by its centre: classes do not mix
+            if tuple(own.shape) != tuple(size):  # nearest-neighbour interpolation, which does not mix classes
                 own = F.interpolate(own[None, None].float(), size=size, mode="nearest-exact")[0, 0].long()
             labels[row, : size[0], : size[1]] = own
         return labels
@@ -105,28 +106,28 @@ class Segmenter(Model):
             shown = ", ".join(f"{v} ({int((labels == v).sum())} pixels)" for v in labels[bad].unique().tolist()[:5])
             raise InputError(
                 f"{source} has labels that are no class: {shown}; ids are 0 to {len(self.classes) - 1}, and {IGNORE} "
-                "where nothing counts"
+                "for pixels to ignore"
             )
 
     def losses(self, outputs: Mapping[str, Tensor], labels: Tensor) -> Losses:
-        """The loss of each output: "loss_pixels", and "loss_NAME" of the further ones."""
+        """The loss of each output: "loss_pixels", and "loss_NAME" for auxiliary outputs."""
         losses = {"loss_pixels": self.loss(outputs["out"], labels)}
         further = {n: self.aux_loss_weight * self.loss(o, labels) for n, o in outputs.items() if n != "out"}
         return losses | {f"loss_{name}": value for name, value in further.items()}
 
     @torch.no_grad()
     def decode(self, logits: Tensor, batch: ImageBatch) -> list[ClassMap]:
-        """Logits [N, K, H, W] of a batch → each image's map and probabilities, in the pixels of the image."""
+        """Convert logits [N, K, H, W] of a batch to a class map with probabilities for each original image."""
         results = []
         for own, (height, width), original in zip(logits, batch.sizes, batch.original_sizes, strict=True):
             fitted = resized(own[None, :, :height, :width].float(), (int(original[0]), int(original[1])))[0]
             scores = fitted.softmax(0)
-            results.append(ClassMap(scores.argmax(0), self.classes, scores))  # of equal scores the first
+            results.append(ClassMap(scores.argmax(0), self.classes, scores))  # ties are resolved to the first class
         return results
 
 
 def resized(logits: Tensor, size: Size) -> Tensor:
-    """Maps [N, K, h, w] → [N, K, *size], bilinearly; as they are where they have that size."""
+    """Resize maps [N, K, h, w] bilinearly to [N, K, *size]; maps of that size are returned unchanged."""
     if tuple(logits.shape[-2:]) == tuple(size):
         return logits
     return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)

@@ -1,11 +1,11 @@
 """SegNet: Badrinarayanan, Kendall, Cipolla, "SegNet: a deep convolutional encoder-decoder architecture for image
 segmentation", PAMI 2017.
 
-VGG-16's convolutions and their mirror image (figure 2): unpooling to the positions of the maxima, then learnt
-convolutions; no dense layers, so that it is small, and no skips but the positions.
+VGG-16's convolutions as the encoder and their mirror image as the decoder (figure 2): max unpooling to the positions of
+the maxima, followed by convolutions. There are no fully connected layers, and no skips except for the positions.
 
-Departures: images are normalised as for ImageNet's published classifiers, not by their local contrast; classes are not
-balanced by their median frequency unless `losses=PixelLosses(class_weights=…)` says so.
+Departures: images are normalised as for ImageNet classifiers, not by local contrast; classes are not balanced by median
+frequency (use `losses=PixelLosses(class_weights=…)`).
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def segnet(
     """SegNet on VGG-16 with batch normalisation: 29,449,355 parameters with CamVid's 11 classes.
 
     Args:
-        classes: names of the classes; the background is one.
+        classes: names of the classes, including the background.
         in_channels: number of channels of the images.
-        width: channels of VGG's first block; 64 as published, and no other takes published weights.
+        width: number of channels of VGG's first block; 64 as published, which published weights need.
         image_size: length in pixels that the shorter side is resized to; None keeps the size.
         losses: the loss, a weighted sum of per-pixel losses.
     """
@@ -49,7 +49,7 @@ def segnet(
 
 
 def convolution(channels: int, out: int) -> nn.Sequential:
-    """A 3×3 convolution that keeps the size, normalised."""
+    """A 3×3 convolution with padding and normalisation."""
     return nn.Sequential(*normalised(nn.Conv2d(channels, out, 3, padding=1)))
 
 

@@ -1,9 +1,9 @@
 """U-Net: Ronneberger, Fischer, Brox, "U-Net: convolutional networks for biomedical image segmentation", MICCAI 2015.
 
-A way down that gathers context, a way up that regains place, and on each level what was seen on the way down laid
-beside what comes up (figure 1). `unet` is the paper's, whose convolutions pad nothing and whose image is mirrored
-around instead (figure 2, "overlap-tile"); the others pad inside, with batch normalisation, `unet_small` with layers of
-its own and the rest on a classifier's (`encoder`).
+An encoder captures context, a decoder recovers resolution, and skip connections concatenate the encoder's maps to the
+decoder's on each level (figure 1). `unet` without an encoder is the paper's network: its convolutions are not padded,
+and the image is padded by reflection instead (figure 2, "overlap-tile"). The others have padded convolutions and batch
+normalisation: `unet_small`, and `unet` with a classification network as the encoder.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from sightline.structures import Classes, Size
 
 
 class UNet(Segmenter):
-    """A network whose last layer, `score`, gives the logits, as a segmenter."""
+    """A segmentation model with a network whose last layer is called `score`."""
 
     class_layers = r"^network\.score\."
 
 
 class UNetwork(nn.Module):
-    """Figure 1: on each level two 3×3 convolutions, halved by max pooling, doubled by 2×2 transposed convolutions.
+    """Figure 1: two 3×3 convolutions per level, 2×2 max pooling, and 2×2 transposed convolutions.
 
     Args:
-        in_channels: C of the image.
-        outputs: K.
-        width: channels of the first level; every level down has twice as many.
-        depth: how often the image is halved.
-        valid: convolutions without padding, which take two pixels off each side of every level's map; the image is
-            mirrored around so that the output covers it. Else they pad, and sides must be multiples of 2 ** depth.
+        in_channels: number of channels of the image.
+        outputs: number of outputs K.
+        width: number of channels of the first level; each further level has twice as many.
+        depth: number of poolings.
+        valid: whether convolutions are unpadded; the image is then padded by reflection, so that the output covers it.
+            Otherwise height and width must be multiples of 2 ** depth.
         norm: normalisation layer after each convolution; None in the paper.
-        dropout: at the bottom.
+        dropout: dropout probability at the lowest level.
     """
 
     def __init__(
@@ -94,13 +94,13 @@ class UNetwork(nn.Module):
 
     @property
     def margin(self) -> int:
-        """Pixels that the unpadded network takes off each side: 92 with four levels."""
+        """Number of pixels by which the unpadded network's output is smaller on each side: 92 with four levels."""
         return 6 * 2**self.depth - 4
 
     def tile(self, size: Size) -> Size:
-        """The smallest input whose output covers an image of `size`: 572×572 for 388×388.
+        """The smallest input whose output covers an image of size `size`: 572×572 for 388×388.
 
-        Every pooling must halve exactly (section 2), so that inputs are 2^depth apart.
+        Sizes must be even before every pooling (section 2).
         """
         step = 2**self.depth
         height, width = (-(-(side + 8 * step - 4) // step) * step + 4 * step - 4 for side in size)
@@ -108,12 +108,12 @@ class UNetwork(nn.Module):
 
 
 class BackboneUNet(nn.Module):
-    """A classifier as the way down, and a way up that doubles by copying, with every map laid beside.
+    """A classification network as the encoder, and a decoder with nearest-neighbour upsampling and skip connections.
 
     Args:
         encoder: images → maps of strides 2, 4, 8, …, from fine to coarse.
-        channels: of each step of the way up, the last at the image's own size.
-        outputs: K.
+        channels: number of channels of each step of the decoder; the last one has the size of the image.
+        outputs: number of outputs K.
     """
 
     def __init__(self, encoder: FeatureMaps, channels: Sequence[int], outputs: int):
@@ -121,14 +121,14 @@ class BackboneUNet(nn.Module):
         self.encoder = encoder
         *skips, coarsest = encoder.channels
         inputs = [coarsest, *channels]
-        beside = [*reversed(skips), 0]  # nothing lies beside at the image's own size
+        beside = [*reversed(skips), 0]  # there is no skip at the size of the image
         self.blocks = nn.ModuleList(
             nn.Sequential(ConvNormAct(a + skip, b), ConvNormAct(b, b))
             for a, skip, b in zip(inputs[:-1], beside, channels, strict=True)
         )
         self.score = nn.Conv2d(channels[-1], outputs, 1)
         he_start(self.blocks)
-        he_start(self.score)  # from nearly 0, sixteen channels would take hundreds of steps to say anything surely
+        he_start(self.score)  # a smaller initialisation takes hundreds of steps to reach confident scores
 
     def forward(self, images: Tensor) -> Tensor:
         """[N, C, H, W], sides that are multiples of the coarsest stride → logits [N, K, H, W]."""
@@ -140,7 +140,7 @@ class BackboneUNet(nn.Module):
 
 
 def centre(x: Tensor, size: Size | torch.Size) -> Tensor:
-    """The middle [..., h, w] of a map; the map itself where it has that size."""
+    """The centre crop [..., h, w] of a map; a map of that size is returned unchanged."""
     top, left = (x.shape[-2] - size[0]) // 2, (x.shape[-1] - size[1]) // 2
     return x[..., top : top + size[0], left : left + size[1]]
 
@@ -169,22 +169,23 @@ def unet(
     """The paper's U-Net, 31,030,658 parameters for one channel and two classes; or one on any encoder.
 
     Args:
-        classes: names of the classes; the background is one.
-        encoder: name of the classification network that is the way down; None for the paper's own.
+        classes: names of the classes, including the background.
+        encoder: name of the classification network used as the encoder; None for the paper's network.
         in_channels: number of channels of the images.
-        width: channels of the first level, of the paper's.
-        depth: how often the image is halved, by default 4; on an encoder, how many of its maps of strides 2, 4, 8, 16
-            and 32 are used, from the finest, by default 5.
-        channels: on an encoder, of each step of the way up from stride 32; the last `depth` of them are used.
+        width: number of channels of the first level, without an encoder.
+        depth: number of poolings, by default 4; with an encoder, the number of its maps of strides 2, 4, 8, 16 and 32
+            to use, from the finest, by default 5.
+        channels: number of channels of each step of the decoder from stride 32, with an encoder; the last `depth`
+            values are used.
         image_size: length in pixels that the shorter side is resized to; None keeps the size.
-        losses: the loss, a weighted sum of per-pixel losses. The paper's weighs boundaries: `PixelLosses(boundary=10)`.
+        losses: the loss, a weighted sum of per-pixel losses; `PixelLosses(boundary=10)` is the paper's.
     """
     names = Classes(classes)
     if encoder is None:
         depth = 4 if depth is None else depth
         _require(width, depth, 7)
         own = UNetwork(in_channels, len(names), width=width, depth=depth)
-        preprocess = segmenter_preprocess(in_channels, image_size)  # mirrored at the image's own border
+        preprocess = segmenter_preprocess(in_channels, image_size)  # padded by reflection in the network
         model = UNet(names, preprocess, own, loss=losses)
         model.recipe_defaults = model.recipe_defaults | {"lr": 1e-4}  # no layer normalises
         return model
@@ -242,7 +243,7 @@ ENTRIES = (
         builder=unet,
         task="segmentation",
         paper=_PAPER,
-        summary="A U-Net on ResNet-18, whose stem's map is that of stride 2.",
+        summary="A U-Net on ResNet-18; the map of stride 2 is that of its stem.",
         fixed={"encoder": "resnet18", "width": 64},
         defaults={"depth": 5},
     ),
