@@ -1,4 +1,4 @@
-"""Anchors from the boxes of a data set: k-means under the IoU of shapes.
+"""Anchors from the boxes of a dataset, by k-means clustering with an IoU distance.
 
 Redmon and Farhadi, "YOLO9000: better, faster, stronger", CVPR 2017, section 2, "Dimension clusters".
 """
@@ -16,12 +16,12 @@ _CHUNK = 1 << 22  # IoUs that are held at a time
 
 
 class Clusters(NamedTuple):
-    """What `cluster_shapes` found.
+    """Result of `cluster_shapes`.
 
     Attributes:
-        shapes: [k, 2], width and height of each cluster's centre, by rising area.
-        assigned: [N] int64, the cluster of each shape: that of the highest IoU.
-        ious: [N] of each shape with its cluster's centre; their mean is the paper's "Avg IOU".
+        shapes: [k, 2], width and height of each cluster centre, in ascending order of area.
+        assigned: [N] int64, the cluster of each shape: the one with the highest IoU.
+        ious: [N] IoU of each shape with its cluster centre; their mean is the paper's "Avg IOU".
     """
 
     shapes: Tensor
@@ -30,7 +30,7 @@ class Clusters(NamedTuple):
 
 
 def shape_iou(a: Tensor, b: Tensor) -> Tensor:
-    """IoU of boxes with one centre.
+    """IoU of boxes with the same centre.
 
     Args:
         a: [N, 2] widths and heights.
@@ -45,22 +45,22 @@ def shape_iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def cluster_shapes(shapes: Tensor, k: int, *, seed: int = 0, starts: int = 3, iterations: int = 100) -> Clusters:
-    """k-means with the distance 1 − IoU, so that small boxes count as much as large ones.
+    """Cluster shapes by k-means with the distance 1 − IoU, so that small boxes count as much as large ones.
 
-    Each start is drawn as in k-means++ (Arthur and Vassilvitskii 2007): the next centre is a shape, likelier the
-    farther it is from those there are. A centre is the mean of its shapes' widths and heights, which need not raise the
-    mean IoU: the best centres of all steps and starts are kept. A cluster that loses all its shapes takes the shape
-    that fits its own worst.
+    Centres are initialised by k-means++ (Arthur and Vassilvitskii 2007). A centre is the mean width and height of its
+    shapes. Since an update can decrease the mean IoU, the best centres of all steps and starts are returned. An empty
+    cluster is moved to the shape with the lowest IoU with its centre.
 
     Args:
-        shapes: [N, 2] float, widths and heights above 0, in any one unit.
-        k: clusters.
-        seed: the same seed gives the same clusters.
-        starts: how many starts are tried.
-        iterations: steps at most from each.
+        shapes: [N, 2] float, widths and heights above 0, in any unit.
+        k: number of clusters.
+        seed: random seed.
+        starts: number of initialisations.
+        iterations: maximum number of steps per initialisation.
 
     Returns:
-        The centres and what belongs to each. With k as large as the number of distinct shapes these are the centres.
+        The cluster centres and the assignment of each shape. If k is the number of distinct shapes, these are the
+        centres.
 
     Raises:
         InputError: a shape is not above 0, or k is not between 1 and the number of distinct shapes.

@@ -1,4 +1,4 @@
-"""Anchors: the boxes a dense predictor starts from, one set for each cell of each feature map.
+"""Anchors: reference boxes of dense detectors, one set for each cell of each feature map.
 
 All anchors are [N, 4] xyxy. In a map of H×W cells with K anchors per cell, anchor k of cell (row, column) is number
 (row · W + column) · K + k, the order in which a head's [K·4, H, W] output is read after moving its channels to the end.
@@ -28,7 +28,7 @@ def base_anchors(sizes: Sequence[float], ratios: Sequence[float]) -> Tensor:
         ratios: heights over widths.
 
     Returns:
-        [len(ratios) · len(sizes), 4] float32 xyxy on the CPU: ratios outside, sizes inside.
+        [len(ratios) · len(sizes), 4] float32 xyxy on the CPU; sizes vary fastest.
 
     Raises:
         InputError: a size or ratio is not above 0.
@@ -44,15 +44,15 @@ def base_anchors(sizes: Sequence[float], ratios: Sequence[float]) -> Tensor:
 
 
 def grid_anchors(base: Tensor, feature_size: Size, stride: int | tuple[int, int]) -> Tensor:
-    """Shift one cell's anchors over a feature map.
+    """Replicate one cell's anchors over a feature map.
 
-    Cell (row, column) has its anchors around (column · stride, row · stride): its top-left corner, not its centre, as
-    published checkpoints expect.
+    The anchors of cell (row, column) are centred at (column · stride, row · stride), the top-left corner of the cell,
+    as published checkpoints expect.
 
     Args:
         base: [K, 4] anchors around (0, 0), in pixels of the image.
         feature_size: (H, W) of the map.
-        stride: pixels from cell to cell, or (vertical, horizontal) where they differ.
+        stride: stride of the map in pixels, or (vertical, horizontal) strides.
 
     Returns:
         [H · W · K, 4] xyxy pixels, of `base`'s dtype and device.
@@ -77,14 +77,15 @@ def pyramid_anchors(
     Args:
         bases: one [K, 4] tensor per level, see `base_anchors`.
         feature_sizes: (H, W) of each level's map.
-        image_size: (height, width) of the padded batch; a level's stride is this over the map's size, rounded down.
-        device, dtype: of the result; where None, those of `bases`.
+        image_size: (height, width) of the padded batch; the stride of a level is this size divided by the size of the
+            map, rounded down.
+        device, dtype: device and dtype of the result; by default those of `bases`.
 
     Returns:
         One [H · W · K, 4] xyxy tensor per level, in pixels of the padded batch.
 
     Raises:
-        InputError: there are not as many bases as maps.
+        InputError: the number of bases differs from the number of maps.
     """
     if len(bases) != len(feature_sizes):
         raise InputError(
@@ -110,14 +111,14 @@ def default_box_shapes(
     and height s_k / √r and one with the two exchanged: 2 + 2 · len(ratios[k]) boxes per cell.
 
     Args:
-        ratios: for each map the ratios beside 1, e.g. [[2], [2, 3], [2, 3], [2, 3], [2], [2]] in SSD300.
-        min_ratio, max_ratio: scales of the first and the last map, those between at equal distances; the one after
-            the last is 1.
-        scales: the scales themselves, one more than maps, in place of `min_ratio` and `max_ratio`.
-        clip: cut widths and heights to at most the image.
+        ratios: aspect ratios of each map besides 1, such as [[2], [2, 3], [2, 3], [2, 3], [2], [2]] in SSD300.
+        min_ratio, max_ratio: scales of the first and the last map. Scales in between are evenly spaced; the additional
+            scale after the last one is 1.
+        scales: explicit scales instead of `min_ratio` and `max_ratio`, one more than maps.
+        clip: whether widths and heights are limited to the size of the image.
 
     Returns:
-        One [K, 2] float32 tensor (width, height) a map, as fractions of the image.
+        One [K, 2] float32 tensor (width, height) per map, as fractions of the image.
 
     Raises:
         InputError: `scales` is not one longer than `ratios`, or a scale or ratio is not above 0.
@@ -156,17 +157,17 @@ def default_boxes(
     """SSD's default boxes on all feature maps.
 
     Args:
-        shapes: one [K, 2] tensor (width, height) a map, as fractions of the image, see `default_box_shapes`.
+        shapes: one [K, 2] tensor (width, height) per map, as fractions of the image, see `default_box_shapes`.
         feature_sizes: (H, W) of each map.
-        image_size: (height, width) of the image the network sees.
-        steps: pixels from cell to cell of each map; where None, the image's size over the map's. SSD300's published
-            steps differ from those slightly, and its checkpoints need them.
+        image_size: (height, width) of the image inside the network.
+        steps: stride of each map in pixels; by default the size of the image divided by that of the map. The published
+            SSD300 uses slightly different strides, which its checkpoints need.
 
     Returns:
         [Σ H · W · K, 4] xyxy in pixels of `image_size`, of `shapes`' dtype and device, not clipped to the image.
 
     Raises:
-        InputError: shapes, maps and steps are not equally many.
+        InputError: the numbers of shapes, maps and steps differ.
 
     Source: Liu et al., SSD, 2016, section 2.2.
     """
@@ -201,14 +202,14 @@ def anchors_at(
         sizes: n sizes in (0, 1].
         ratios: m ratios above 0.
         image_size: (height, width) of the image in pixels.
-        pairs: "all" n · m pairs, or "first": only the n + m − 1 that hold the first size or the first ratio.
+        pairs: "all" for all n · m pairs, or "first" for the n + m − 1 pairs with the first size or the first ratio.
 
     Returns:
-        [N · K, 4] xyxy pixels, of `centres`' dtype and device, a centre's K anchors together: ratios outside, sizes
-        inside, so that "first" gives the first ratio with every size, then every other ratio with the first size.
+        [N · K, 4] xyxy pixels, with the dtype and device of `centres`, grouped by centre. Sizes vary fastest, so
+        "first" gives the first ratio with every size, then all other ratios with the first size.
 
     Raises:
-        InputError: a size is outside (0, 1], a ratio is not above 0, or `pairs` is another word.
+        InputError: a size is outside (0, 1], a ratio is not above 0, or `pairs` is unknown.
     """
     _require_positive("size", sizes)
     _require_positive("ratio", ratios)

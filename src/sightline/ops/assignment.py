@@ -1,9 +1,9 @@
-"""Assignment: which ground truth each anchor should find, and which anchors a loss counts.
+"""Assignment of anchors to ground truth objects, and sampling of anchors for a loss.
 
-The matchers take the overlaps iou [G, N] of G ground truths with N anchors and give [N] int64: the ground truth's
-index, `BACKGROUND` or `BETWEEN`. They build nothing of the graph, wait for no accelerator, and take G = 0 (an image
-without objects: all background) and N = 0. A ground truth that overlaps no anchor claims none; an overlap of nan, which
-two boxes of zero area have, matches nothing.
+Matchers take the IoU [G, N] of G ground truth objects with N anchors, and return [N] int64: the index of the object,
+`BACKGROUND` or `BETWEEN`. They record no gradients and do not synchronise with the GPU. G = 0 (an image without
+objects: all background) and N = 0 are allowed. An object without any overlap is not matched; an IoU of NaN (two boxes
+without area) is no overlap.
 """
 
 from __future__ import annotations
@@ -14,33 +14,32 @@ from torch import Tensor
 from sightline.errors import InputError
 
 BACKGROUND = -1
-"""Overlaps no ground truth enough."""
+"""Index of anchors whose IoU with all objects is low."""
 
 BETWEEN = -2
-"""Overlaps one too much for background and too little for a match: left out of the losses."""
+"""Index of anchors whose IoU is too high for background and too low for a match; losses ignore them."""
 
 
 @torch.no_grad()
 def match_threshold(iou: Tensor, high: float, low: float, allow_low_quality: bool = False) -> Tensor:
-    """Each anchor takes the ground truth it overlaps most: a match from `high` on, background below `low`.
+    """Match each anchor to the object with the highest IoU, if it is at least `high`. Below `low` it is background.
 
     Args:
-        iou: [G, N] overlaps.
-        high: least overlap of a match.
-        low: overlaps below are background; between `low` and `high` the anchor is left out.
-        allow_low_quality: an anchor with the largest overlap of some ground truth keeps its own best match however
-            small the overlap is (several anchors, where they tie), so that hardly any ground truth goes without.
+        iou: [G, N] IoU of objects and anchors.
+        high: minimum IoU of a match.
+        low: anchors with a lower IoU are background; those between `low` and `high` are ignored.
+        allow_low_quality: whether anchors with the highest IoU for some object (several, if they tie) are matched at
+            any IoU, so that almost every object has an anchor.
 
     Returns:
-        [N] int64: a ground truth's index, −1 background, −2 between.
+        [N] int64: index of the object, −1 for background, −2 for ignored.
 
     Raises:
         InputError: `low` is above `high`.
 
-    Source: Ren et al., Faster R-CNN, PAMI 2017, section 3.1.2; rule (i) there is `allow_low_quality`. An anchor taken
-    by it gets ITS best ground truth, which need not be the one that called for it, as in published implementations.
-    Departure from those: a ground truth that overlaps nothing calls for no anchor (there it calls for all it does not
-    overlap).
+    Source: Ren et al., Faster R-CNN, PAMI 2017, section 3.1.2; `allow_low_quality` is rule (i). Such an anchor is
+    matched to its own best object, which may be a different one, as in published implementations. Departure from these:
+    an object without any overlap gets no anchor (there it gets all anchors that it does not overlap).
     """
     if low > high:
         raise InputError(f"the low threshold {low} is above the high one {high}; exchange them")
@@ -58,15 +57,15 @@ def match_threshold(iou: Tensor, high: float, low: float, allow_low_quality: boo
 
 @torch.no_grad()
 def match_best(iou: Tensor, threshold: float) -> Tensor:
-    """Each anchor takes the ground truth it overlaps most, if enough; then each ground truth claims its best anchor.
+    """Match each anchor to the object with the highest IoU above a threshold, and each object to its best anchor.
 
     Args:
-        iou: [G, N] overlaps.
-        threshold: least overlap of a match that no ground truth claimed.
+        iou: [G, N] IoU of objects and anchors.
+        threshold: minimum IoU of a match, except for the best anchor of an object.
 
     Returns:
-        [N] int64: a ground truth's index, or −1 background. Of several ground truths that claim one anchor the last
-        has it.
+        [N] int64: index of the object, or −1 for background. An anchor that is the best of several objects is matched
+        to the last of them.
 
     Source: Liu et al., SSD, 2016, section 2.2, "Matching strategy".
     """
@@ -75,29 +74,28 @@ def match_best(iou: Tensor, threshold: float) -> Tensor:
         return matches
     overlap, anchor = iou.max(1)
     claim = torch.arange(iou.shape[0], device=iou.device).where(overlap > 0, BACKGROUND)
-    # The largest index among equal claims: writing by index would leave the winner to chance on a GPU.
+    # the largest index wins: writing by index would be nondeterministic on a GPU
     claims = torch.full_like(matches, BACKGROUND).scatter_reduce_(0, anchor, claim, "amax")
     return torch.where(claims >= 0, claims, matches)
 
 
 @torch.no_grad()
 def match_greedy(iou: Tensor, threshold: float) -> Tensor:
-    """Greedy one-to-one assignment, then by threshold.
+    """Greedy one-to-one matching, then matching by threshold.
 
-    The largest overlap of all assigns its ground truth to its anchor and strikes out both; so on until every ground
-    truth has an anchor of its own. Then every anchor left takes the ground truth it overlaps most, if above
-    `threshold`. This loops over ground truths (each step needs the one before), never over anchors; a step reads the
-    matrix once.
+    The pair with the highest IoU is matched and removed, until every object has an anchor. Then each remaining anchor
+    is matched to the object with the highest IoU, if it is above `threshold`. The loop runs over objects, not anchors;
+    each step reads the matrix once.
 
     Args:
-        iou: [G, N] overlaps.
-        threshold: the anchors left need more than this.
+        iou: [G, N] IoU of objects and anchors.
+        threshold: the IoU of matches of the remaining anchors must be above this.
 
     Returns:
-        [N] int64: a ground truth's index, or −1 background.
+        [N] int64: index of the object, or −1 for background.
 
-    Source: the form in which multibox assignment is taught, as in Zhang et al., Dive into Deep Learning, section
-    "Anchor boxes". No anchor goes to a ground truth that overlaps none of those left.
+    Source: the multibox assignment of textbooks, such as Zhang et al., Dive into Deep Learning, section "Anchor boxes".
+    An object that overlaps no remaining anchor is not matched.
     """
     matches = _all_background(iou)
     if iou.shape[0] == 0 or iou.shape[1] == 0:
@@ -121,17 +119,18 @@ def sample_balanced(
     positive_fraction: float,
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Choose at random at most `size` anchors, of which at most a fraction positive; negatives fill what is left.
+    """Sample at most `size` anchors at random, with a maximum fraction of positives. Negatives fill the rest.
 
     Args:
         positive, negative: [N] bool.
-        size: how many in all.
-        positive_fraction: the largest share of positives, in [0, 1].
-        generator: the source of chance. One on the CPU gives the same choice on every device.
+        size: maximum number of samples.
+        positive_fraction: maximum fraction of positives, in [0, 1].
+        generator: random number generator. A CPU generator gives the same result on every device.
 
     Returns:
-        Ids of the positives and of the negatives, int64 on `positive`'s device; in rising order and without use of
-        chance where all are taken. Counting the two waits for an accelerator, for the results' lengths depend on it.
+        Indices of positives and of negatives, int64 on the device of `positive`. If all are selected, they are in
+        ascending order, and the generator is not used. This function synchronises with the GPU, since the lengths of
+        the results depend on the values.
 
     Source: Ren et al., Faster R-CNN, PAMI 2017, section 3.1.3.
     """

@@ -1,4 +1,4 @@
-"""Pixels between objects that nearly touch, counted more: connected components, and how far the two nearest are."""
+"""Weight maps for pixels between touching objects: connected components, and distances to the two nearest objects."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from sightline.structures import IGNORE
 
 @torch.no_grad()
 def connected_components(labels: Tensor, background: int | None = 0) -> Tensor:
-    """Number the pieces of equal labels that hang together by the sides of their pixels.
+    """Label connected components of equal labels, with 4-connectivity.
 
     Args:
-        labels: [..., H, W] integers; leading dimensions are images of their own.
-        background: the label that belongs to no piece, beside `IGNORE`; None where every label makes pieces.
+        labels: [..., H, W] integers; leading dimensions are separate images.
+        background: label that belongs to no component, in addition to `IGNORE`; None if there is none.
 
     Returns:
-        [..., H, W] int64: 0 where there is no piece, else 1, 2, … in the order of their first pixels.
+        [..., H, W] int64: 0 for the background, else 1, 2, … in the order of the components' first pixels.
     """
     counts = labels != IGNORE
     if background is not None:
@@ -47,15 +47,14 @@ def connected_components(labels: Tensor, background: int | None = 0) -> Tensor:
 
 @torch.no_grad()
 def two_nearest(objects: Tensor, radius: int) -> Tensor:
-    """How far the nearest and the second nearest object of each pixel are.
+    """Distances from each pixel to the nearest and the second nearest object.
 
     Args:
-        objects: [N, H, W] integers, 0 where there is none.
-        radius: rows and columns further away than this, in pixels, are not looked at.
+        objects: [N, H, W] integers, 0 for the background.
+        radius: maximum distance in rows and in columns, in pixels.
 
     Returns:
-        [2, N, H, W] float32, pixels between centres; 0 in an object itself, inf where none is near. Exact: the
-        two best of a pixel are among the two best of each column.
+        [2, N, H, W] float32 exact distances between pixel centres; 0 inside an object, inf if no object is near.
     """
     distance = torch.full(objects.shape, math.inf, device=objects.device).masked_fill(objects > 0, 0.0)
     column = _two_best([(distance, objects)], 1, radius)
@@ -64,16 +63,16 @@ def two_nearest(objects: Tensor, radius: int) -> Tensor:
 
 
 def boundary_weights(objects: Tensor, w0: float = 10.0, sigma: float = 5.0) -> Tensor:
-    """What narrow gaps between objects add to the weight of their pixels: w0 · exp(−(d1 + d2)² / 2σ²).
+    """Additional pixel weights for narrow gaps between objects: w0 · exp(−(d1 + d2)² / 2σ²).
 
-    d1 and d2 are the distances to the nearest and the second nearest object. The sum with a weight of the pixel's class
-    is U-Net's weight map.
+    d1 and d2 are the distances to the nearest and the second nearest object. U-Net's weight map is the sum of these
+    weights and a class weight.
 
     Args:
-        objects: [N, H, W] integers, a number for each object and 0 where there is none: instances, or the
+        objects: [N, H, W] integers, a different one for each object and 0 for the background: instances, or the
             `connected_components` of a class map.
-        w0: weight where two objects meet.
-        sigma: reach, in pixels.
+        w0: weight where two objects touch.
+        sigma: σ of the Gaussian, in pixels.
 
     Returns:
         [N, H, W] float32.
@@ -81,8 +80,9 @@ def boundary_weights(objects: Tensor, w0: float = 10.0, sigma: float = 5.0) -> T
     Raises:
         InputError: `sigma` is not above 0.
 
-    Source: Ronneberger et al., U-Net, 2015, equation 2 (w0 = 10, σ = 5). Departures: an object's own pixels have d1 = 0
-    and count more towards a neighbour, too; distances beyond 6σ add nothing (it would be below 2e-8 · w0).
+    Source: Ronneberger et al., U-Net, 2015, equation 2 (w0 = 10, σ = 5). Departures: pixels of an object have d1 = 0,
+    so their weight also increases near a neighbour; distances beyond 6σ have a weight of 0 (instead of below
+    2e-8 · w0).
     """
     if not sigma > 0:
         raise InputError(f"sigma is {sigma}, but the boundary's reach must be above 0 pixels")
@@ -91,11 +91,11 @@ def boundary_weights(objects: Tensor, w0: float = 10.0, sigma: float = 5.0) -> T
 
 
 Candidates = list[tuple[Tensor, Tensor]]
-"""Squared distances and the objects that they lead to."""
+"""Squared distances, and the objects at these distances."""
 
 
 def _two_best(candidates: Candidates, dim: int, radius: int) -> Candidates:
-    """The two nearest different objects among the candidates of all pixels along `dim`, `radius` at most away."""
+    """The two nearest distinct objects among the candidates of all pixels along `dim` within `radius`."""
     like, ids = candidates[0]
     d1, d2 = torch.full_like(like, math.inf), torch.full_like(like, math.inf)
     i1, i2 = torch.zeros_like(ids), torch.zeros_like(ids)

@@ -1,9 +1,9 @@
-"""Boxes: conversion, clipping, overlap, and the offsets a network predicts.
+"""Boxes: conversion, clipping, IoU, and encoding of deltas.
 
-A box is four numbers in the last dimension, in pixels unless a function says otherwise, x to the right and y down, with
-(0, 0) at the outer corner of the top-left pixel. The format is "xyxy" (two corners) wherever none is named. Functions
-take any float dtype and device, and gradients flow through them; areas and overlaps of half-precision boxes are worked
-out in float32, because the area of a 300-pixel box does not fit float16.
+A box has four values in the last dimension, in pixels unless stated otherwise, with x to the right and y down; (0, 0)
+is the outer corner of the top-left pixel. The format is "xyxy" unless stated otherwise. Functions support all float
+dtypes and devices, and are differentiable. Areas and IoU of half-precision boxes are computed in float32, since the
+area of a 300-pixel box exceeds the range of float16.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from sightline.errors import InputError
 from sightline.structures import Size
 
 FORMATS = ("xyxy", "xywh", "cxcywh")
-"""Two corners; top-left corner and size; centre and size."""
+"""Box formats: two corners; top-left corner and size; centre and size."""
 
 MAX_LOG_RATIO = math.log(1000.0 / 16)
-"""The largest growth of an anchor's side that `decode_boxes` allows, as a logarithm: it keeps exp() finite."""
+"""Maximum of dw and dh in `decode_boxes`, which keeps exp() finite."""
 
 
 def box_convert(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
-    """Write boxes in another format.
+    """Convert boxes to another format.
 
     Args:
-        boxes: [..., 4] in `in_fmt`; pixels or normalised, the unit is kept.
+        boxes: [..., 4] in `in_fmt`, in any unit.
         in_fmt, out_fmt: "xyxy" (x1, y1, x2, y2), "xywh" (top-left corner, width, height) or "cxcywh" (centre, width,
             height).
 
     Returns:
-        [..., 4] in `out_fmt`; the same tensor where the formats are equal.
+        [..., 4] in `out_fmt`; the same tensor if the formats are equal.
 
     Raises:
-        InputError: a format is none of the three.
+        InputError: a format is unknown.
     """
     for fmt in (in_fmt, out_fmt):
         if fmt not in FORMATS:
@@ -50,7 +50,7 @@ def box_convert(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
     else:
         x1, y1, width, height = a - 0.5 * c, b - 0.5 * d, c, d
     if out_fmt == "xyxy":
-        # From a centre the far corner is half a size away; adding the whole size to x1 would round twice.
+        # x2 is the centre plus half the width; x1 plus the width would be rounded twice
         x2, y2 = (a + 0.5 * c, b + 0.5 * d) if in_fmt == "cxcywh" else (x1 + width, y1 + height)
         return torch.stack((x1, y1, x2, y2), -1)
     if out_fmt == "cxcywh":
@@ -59,16 +59,16 @@ def box_convert(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
 
 
 def scale_boxes(boxes: Tensor, scale: tuple[float, float] | tuple[Tensor, Tensor]) -> Tensor:
-    """Boxes of an image that was resized by (sx, sy): x and widths times sx, y and heights times sy.
+    """Scale boxes with their image: x and width by sx, y and height by sy.
 
     Args:
-        boxes: [..., 4] in any format, for each of them holds horizontal values at 0 and 2, vertical ones at 1 and 3.
-        scale: (sx, sy), horizontal first.
+        boxes: [..., 4] in any format.
+        scale: (sx, sy) scale factors.
 
     Returns:
         [..., 4] in the same format.
     """
-    # No tensor is made of the two factors: that would be a copy from the host at every call.
+    # a tensor of the two factors would need a copy to the device in every call
     a, b, c, d = boxes.unbind(-1)
     sx, sy = scale
     return torch.stack((a * sx, b * sy, c * sx, d * sy), -1)
@@ -90,14 +90,14 @@ def denormalize_boxes(boxes: Tensor, size: Size) -> Tensor:
 
 
 def clip_boxes_to_image(boxes: Tensor, size: Size) -> Tensor:
-    """Move corners that lie outside the image onto its border.
+    """Clip boxes to the image.
 
     Args:
         boxes: [..., 4] xyxy pixels.
         size: (height, width) of the image.
 
     Returns:
-        [..., 4]; a box wholly outside becomes one of zero area. Coordinates that were moved pass no gradient on.
+        [..., 4]; a box outside the image gets an area of 0. Clipped coordinates have no gradient.
     """
     height, width = size
     x1, y1, x2, y2 = boxes.unbind(-1)
@@ -105,14 +105,14 @@ def clip_boxes_to_image(boxes: Tensor, size: Size) -> Tensor:
 
 
 def remove_small_boxes(boxes: Tensor, min_size: float) -> Tensor:
-    """Ids of the boxes whose width and height both are at least `min_size`.
+    """Indices of the boxes whose width and height are at least `min_size`.
 
     Args:
         boxes: [N, 4] xyxy pixels.
-        min_size: the least side, in pixels.
+        min_size: minimum side in pixels.
 
     Returns:
-        [K] int64, rising.
+        [K] int64 indices, in ascending order.
     """
     sides = boxes[:, 2:] - boxes[:, :2]
     return (sides >= min_size).all(1).nonzero().flatten()
@@ -124,12 +124,12 @@ def box_area(boxes: Tensor) -> Tensor:
     return (x2 - x1) * (y2 - y1)
 
 
-# Overlap. The formulas are written once, on boxes that broadcast against each other: the pairwise functions below give
-# them [N, 1, 4] and [1, M, 4], the losses in `losses.py` [N, 4] and [N, 4].
+# IoU. The formulas work on boxes that broadcast against each other: pairwise functions call them with [N, 1, 4] and
+# [1, M, 4], losses in `losses.py` with [N, 4] and [N, 4].
 
 
 def box_iou(a: Tensor, b: Tensor) -> Tensor:
-    """Intersection over union (Jaccard index) of every pair.
+    """Intersection over union (Jaccard index) of all pairs of boxes.
 
     Args:
         a: [N, 4] xyxy. b: [M, 4] xyxy, on the same device.
@@ -141,7 +141,7 @@ def box_iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def generalized_box_iou(a: Tensor, b: Tensor) -> Tensor:
-    """Generalised IoU of every pair, in [−1, 1]: IoU less the empty share of the smallest box around both.
+    """Generalised IoU of all pairs of boxes, in [−1, 1]: IoU minus the empty fraction of the smallest enclosing box.
 
     Args:
         a: [N, 4] xyxy. b: [M, 4] xyxy, on the same device.
@@ -155,7 +155,7 @@ def generalized_box_iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def distance_box_iou(a: Tensor, b: Tensor) -> Tensor:
-    """Distance IoU of every pair, in [−1, 1]: IoU less (distance of the centres / diagonal around both)².
+    """Distance IoU of all pairs of boxes, in [−1, 1]: IoU − (distance of centres / diagonal of the enclosing box)².
 
     Args:
         a: [N, 4] xyxy. b: [M, 4] xyxy, on the same device.
@@ -169,7 +169,7 @@ def distance_box_iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def complete_box_iou(a: Tensor, b: Tensor) -> Tensor:
-    """Complete IoU of every pair: distance IoU less a term for unequal aspect ratios.
+    """Complete IoU of all pairs of boxes: distance IoU minus a term for different aspect ratios.
 
     Args:
         a: [N, 4] xyxy. b: [M, 4] xyxy, on the same device.
@@ -177,19 +177,19 @@ def complete_box_iou(a: Tensor, b: Tensor) -> Tensor:
     Returns:
         [N, M]; nan for two boxes of zero area, or where a box has neither width nor height.
 
-    Source: Zheng et al., Distance-IoU Loss, 2020, equations 8 to 11; the trade-off α passes no gradient on.
+    Source: Zheng et al., Distance-IoU Loss, 2020, equations 8 to 11; no gradient flows through the trade-off α.
     """
     return elementwise_complete_iou(a[:, None], b[None])
 
 
 def elementwise_iou(a: Tensor, b: Tensor, eps: float = 0.0) -> Tensor:
-    """IoU [...] of boxes [..., 4] that broadcast against each other; `eps` is added to the union."""
+    """IoU [...] of boxes [..., 4] that broadcast against each other. `eps` is added to the union."""
     intersection, union = _intersection_and_union(a, b)
     return intersection / _plus(union, eps)
 
 
 def elementwise_generalized_iou(a: Tensor, b: Tensor, eps: float = 0.0) -> Tensor:
-    """As `generalized_box_iou` for boxes that broadcast; `eps` is added to the areas it divides by."""
+    """`generalized_box_iou` of boxes that broadcast against each other. `eps` is added to the denominators."""
     intersection, union = _intersection_and_union(a, b)
     width, height = _enclosing_sides(a, b)
     enclosing = width * height
@@ -197,12 +197,12 @@ def elementwise_generalized_iou(a: Tensor, b: Tensor, eps: float = 0.0) -> Tenso
 
 
 def elementwise_distance_iou(a: Tensor, b: Tensor, eps: float = 0.0) -> Tensor:
-    """As `distance_box_iou` for boxes that broadcast; `eps` is added to the union."""
+    """`distance_box_iou` of boxes that broadcast against each other. `eps` is added to the union."""
     return elementwise_iou(a, b, eps) - _centre_distance(a, b)
 
 
 def elementwise_complete_iou(a: Tensor, b: Tensor, eps: float = 0.0) -> Tensor:
-    """As `complete_box_iou` for boxes that broadcast; `eps` is added to the union."""
+    """`complete_box_iou` of boxes that broadcast against each other. `eps` is added to the union."""
     iou = elementwise_iou(a, b, eps)
     unlikeness = (4 / math.pi**2) * (_aspect_angle(a) - _aspect_angle(b)) ** 2
     with torch.no_grad():
@@ -214,12 +214,12 @@ _TINY = 1e-7
 
 
 def at_least_float32(values: Tensor) -> Tensor:
-    """Half-precision values as float32, others as they are."""
+    """Convert half-precision values to float32; other dtypes are unchanged."""
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 def _plus(value: Tensor, eps: float) -> Tensor:
-    return value + eps if eps else value  # a matrix of millions of pairs is not read and written for nothing
+    return value + eps if eps else value  # avoids a pass over a matrix of millions of pairs
 
 
 def _intersection_and_union(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -257,23 +257,23 @@ def _aspect_angle(boxes: Tensor) -> Tensor:
     return torch.atan((x2 - x1) / (y2 - y1))
 
 
-# What a network predicts: boxes relative to anchors.
+# Encoding of boxes relative to anchors.
 
 
 def encode_boxes(
     boxes: Tensor, anchors: Tensor, weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
 ) -> Tensor:
-    """The offsets that lead from anchors to boxes: what a box head learns.
+    """Encode boxes relative to anchors as deltas, the regression targets of a box head.
 
     dx = wx (x − xa) / wa, dy = wy (y − ya) / ha, dw = ww log(w / wa), dh = wh log(h / ha), with centres x, y.
 
     Args:
         boxes: [..., 4] xyxy with sides above 0 (a side of 0 gives −inf).
         anchors: [..., 4] xyxy with sides above 0, broadcasting against `boxes`.
-        weights: (wx, wy, ww, wh); the inverse of the offsets' usual spread, so that all four are of a size.
+        weights: (wx, wy, ww, wh), the inverse standard deviations of the deltas, to normalise them.
 
     Returns:
-        [..., 4] offsets without unit.
+        [..., 4] deltas, without unit.
 
     Source: Girshick et al., Rich feature hierarchies (R-CNN), 2014, appendix C, equations 6 to 9; weights as in
     Fast R-CNN's normalised targets (Girshick, 2015, section 2.3).
@@ -291,13 +291,13 @@ def decode_boxes(
     weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0),
     max_log_ratio: float = MAX_LOG_RATIO,
 ) -> Tensor:
-    """The boxes that offsets lead to: the inverse of `encode_boxes`.
+    """Decode boxes from deltas: the inverse of `encode_boxes`.
 
     Args:
-        deltas: [..., 4] offsets.
-        anchors: [..., 4] xyxy, broadcasting against `deltas`: [N, K, 4] offsets of K classes go with [N, 1, 4].
-        weights: as given to `encode_boxes`.
-        max_log_ratio: dw and dh are cut here before exp(), lest an untrained network's boxes overflow.
+        deltas: [..., 4] deltas.
+        anchors: [..., 4] xyxy, broadcasting against `deltas`: [N, 1, 4] for deltas [N, K, 4] of K classes.
+        weights: weights of `encode_boxes`.
+        max_log_ratio: maximum of dw and dh before exp(), which prevents an overflow in untrained networks.
 
     Returns:
         [..., 4] xyxy, not clipped to any image.
@@ -314,15 +314,15 @@ def decode_boxes(
 
 
 def encode_distances(boxes: Tensor, anchors: Tensor, normalize: bool = True) -> Tensor:
-    """Distances from an anchor's centre to the four sides of a box: (left, top, right, bottom).
+    """Encode boxes as the distances from an anchor's centre to the four sides: (left, top, right, bottom).
 
     Args:
         boxes: [..., 4] xyxy.
         anchors: [..., 4] xyxy, broadcasting against `boxes`.
-        normalize: divide by the anchor's width and height; else pixels.
+        normalize: whether distances are divided by the anchor's width and height; otherwise they are in pixels.
 
     Returns:
-        [..., 4]; all four above 0 where the centre lies inside the box.
+        [..., 4]; all four are above 0 if the centre is inside the box.
 
     Source: Tian et al., FCOS, 2019, section 3.1, equation 1.
     """
@@ -335,7 +335,7 @@ def encode_distances(boxes: Tensor, anchors: Tensor, normalize: bool = True) -> 
 
 
 def decode_distances(distances: Tensor, anchors: Tensor, normalize: bool = True) -> Tensor:
-    """Boxes [..., 4] xyxy from the distances that `encode_distances` gives; the arguments broadcast."""
+    """Decode boxes [..., 4] xyxy from distances: the inverse of `encode_distances`. The arguments broadcast."""
     ax, ay, aw, ah = box_convert(anchors, "xyxy", "cxcywh").unbind(-1)
     left, top, right, bottom = distances.unbind(-1)
     if normalize:
@@ -344,7 +344,7 @@ def decode_distances(distances: Tensor, anchors: Tensor, normalize: bool = True)
 
 
 def shape_iou(a: Tensor, b: Tensor) -> Tensor:
-    """IoU of every pair of shapes, as of boxes laid corner on corner: how alike they are, wherever they lie.
+    """IoU of all pairs of shapes, as boxes with a common corner.
 
     Args:
         a: [N, 2] width and height. b: [M, 2], in the same unit, on the same device.
@@ -352,7 +352,7 @@ def shape_iou(a: Tensor, b: Tensor) -> Tensor:
     Returns:
         [N, M] in [0, 1]; nan for two shapes without area.
 
-    Source: Redmon and Farhadi, YOLO9000, 2017, section 2, where 1 less it is the distance of clusters.
+    Source: Redmon and Farhadi, YOLO9000, 2017, section 2, where 1 − IoU is the distance for clustering.
     """
     aw, ah = at_least_float32(a)[:, None].unbind(-1)
     bw, bh = at_least_float32(b)[None].unbind(-1)

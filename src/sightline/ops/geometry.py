@@ -1,6 +1,6 @@
-"""How the fields of objects follow their image when it is resized, placed in a larger one, warped or cropped.
+"""How fields of `Instances` change when their image is resized, placed in a larger image, warped or cropped.
 
-`GEOMETRIES` has one entry for each `geometry` that a row of `sightline.structures.fields` can name.
+`GEOMETRIES` has one entry for each value of `geometry` in `sightline.structures.fields`.
 """
 
 from __future__ import annotations
@@ -21,55 +21,55 @@ from sightline.structures.fields import FIELDS, Field
 
 
 class Geometry:
-    """Values that do not depend on the image's geometry; the base of those that do.
+    """Values that do not depend on the geometry of the image; base class of all others.
 
     Attributes:
-        raster: values are one for each pixel, [N, H, W], and are warped with the image.
-        in_scene: values are of the scene, and a warp or crop of the image alone would make them wrong.
+        raster: whether values are [N, H, W], one per pixel, and are warped like the image.
+        in_scene: whether values are in scene coordinates, which become invalid if only the image is warped or cropped.
     """
 
     raster = False
     in_scene = False
 
     def resized(self, values: Any, scale: tuple[float, float], size: Size) -> Any:
-        """Values in an image that was resized by (x, y) factors to `size`."""
+        """Values after the image was resized by (x, y) scale factors to `size`."""
         return values
 
     def placed(self, values: Any, corner: tuple[int, int], size: Size) -> Any:
-        """Values in an image of `size`, in which their own image lies with its top left corner at (x, y)."""
+        """Values after the image was placed in an image of size `size`, with its top-left corner at (x, y)."""
         return values
 
     def points(self, values: Any, boxes: Tensor) -> Tensor | None:
-        """The points [N, …, 2] (x, y in pixels) that decide where values go when the image is warped; None if none do.
+        """The points [N, …, 2] (x, y in pixels) to transform when the image is warped; None if there are none.
 
         Args:
-            values: of the field.
-            boxes: [N, 4] xyxy of the same objects.
+            values: values of the field.
+            boxes: [N, 4] xyxy boxes of the same objects.
         """
         return None
 
     def moved(self, values: Any, points: Tensor, size: Size) -> Any:
-        """Values after `points` were moved into an image of `size`."""
+        """Values after their `points` were transformed, in an image of size `size`."""
         return values
 
     def clipped(self, values: Any, size: Size) -> Any:
-        """Values without what lies beyond an image of `size`; the same object where nothing does."""
+        """Values clipped to an image of size `size`; the same object if nothing changes."""
         return values
 
     def cut(self, values: Any, factor: Tensor) -> Any:
-        """Values of objects whose visible area [N] was multiplied by `factor`."""
+        """Values after the visible area of each object [N] was multiplied by `factor`."""
         return values
 
     def packed(self, values: Any) -> Any:
-        """Values in the form that takes the least memory; the same object where they are in it already."""
+        """Values in a compressed form; the same object if there is none."""
         return values
 
     def unpacked(self, values: Any, size: Size) -> Any:
-        """What `packed` made of the values of an image of `size`, as it was."""
+        """The inverse of `packed`, for an image of size `size`."""
         return values
 
     def written(self, value: Any, row: Field) -> Any:
-        """One object's value for a JSON file, numbers rounded as the row of the field says."""
+        """The value of one object for a JSON file, rounded to the decimals of the field."""
         if not isinstance(value, Tensor):
             return value
         if not value.is_floating_point():
@@ -79,7 +79,7 @@ class Geometry:
 
 
 class Boxes(Geometry):
-    """[N, 4], x1, y1, x2, y2 in pixels; a warped box is the tight one around its four corners, and is not clipped."""
+    """[N, 4], (x1, y1, x2, y2) in pixels. A warped box is the bounding box of its warped corners, without clipping."""
 
     def resized(self, values: Tensor, scale: tuple[float, float], size: Size) -> Tensor:
         return scale_boxes(values, scale)
@@ -95,7 +95,7 @@ class Boxes(Geometry):
 
 
 class Points(Geometry):
-    """[N, …, 3], x and y in pixels and visibility; points beyond the image become absent: (0, 0, 0)."""
+    """[N, …, 3], x and y in pixels and visibility. Points outside the image become absent: (0, 0, 0)."""
 
     def resized(self, values: Tensor, scale: tuple[float, float], size: Size) -> Tensor:
         return values * values.new_tensor([*scale, 1.0])
@@ -117,7 +117,7 @@ class Points(Geometry):
 
 
 class Vectors(Geometry):
-    """[N, …, 2], x and y in pixels without a place, such as a motion; they turn and stretch with the image."""
+    """[N, …, 2], displacements in pixels, such as a motion. They are rotated and scaled with the image."""
 
     def resized(self, values: Tensor, scale: tuple[float, float], size: Size) -> Tensor:
         return values * values.new_tensor(scale)
@@ -132,7 +132,7 @@ class Vectors(Geometry):
 
 
 class Pixels(Geometry):
-    """[N, H, W], a value for each pixel of the image; what lies beyond the image is 0."""
+    """[N, H, W], one value per pixel of the image; 0 outside the image."""
 
     raster = True
 
@@ -152,7 +152,7 @@ class Pixels(Geometry):
         return whole
 
     def packed(self, values: Tensor) -> Any:
-        """Of masks, COCO's compressed RLE of each."""
+        """Masks as COCO's compressed RLE; other values unchanged."""
         return [mask_to_rle(mask) for mask in values.cpu()] if values.dtype == torch.bool else values
 
     def unpacked(self, values: Any, size: Size) -> Tensor:
@@ -166,7 +166,7 @@ class Pixels(Geometry):
 
 
 class Areas(Geometry):
-    """[N], in pixels; of an object that is cut, the visible share stays."""
+    """[N], areas in pixels. The area of a cropped object is multiplied by its visible fraction."""
 
     def resized(self, values: Tensor, scale: tuple[float, float], size: Size) -> Tensor:
         return values * (scale[0] * scale[1])
@@ -176,7 +176,7 @@ class Areas(Geometry):
 
 
 class Scene(Geometry):
-    """Places and lengths of the scene, such as metres, which know nothing of pixels."""
+    """Positions and lengths in the scene, such as metres, which do not depend on pixels."""
 
     in_scene = True
 
@@ -190,12 +190,12 @@ GEOMETRIES: dict[str, Geometry] = {
     "areas": Areas(),
     "scene": Scene(),
 }
-"""By the name that the row of a field gives."""
+"""Geometries by name, as in `Field.geometry`."""
 
 
 @singledispatch
 def following(target: Any) -> Iterator[tuple[Field, Geometry, Any]]:
-    """Row, geometry and values of each field of `Instances` that has a row; nothing for another type of target."""
+    """Row, geometry and values of each field of `Instances` with a row; nothing for other types of targets."""
     return iter(())
 
 
@@ -208,11 +208,11 @@ def _(target: Instances) -> Iterator[tuple[Field, Geometry, Any]]:
 
 @singledispatch
 def resize_target(target: Any, scale: tuple[float, float], size: Size) -> Any:
-    """The target of an image that was resized to `size`; of a type that does not say how it follows, as it was.
+    """The target after its image was resized. Targets of unknown types are returned unchanged.
 
     Args:
-        target: in pixels of the image as it was.
-        scale: (x, y) factors, horizontal first.
+        target: target in pixels of the original image.
+        scale: (x, y) scale factors.
         size: (height, width) of the resized image.
     """
     return target
@@ -230,11 +230,11 @@ def _(target: WholeImage, scale: tuple[float, float], size: Size) -> WholeImage:
 
 
 def place_instances(target: Instances, corner: tuple[int, int], size: Size) -> Instances:
-    """The objects of a picture, in pixels of a larger one of `size` in which its top left corner lies at (x, y)."""
+    """The objects of an image after it was placed in a larger image of size `size`, with its corner at (x, y)."""
     fields = {row.name: geometry.placed(values, corner, size) for row, geometry, values in following(target)}
     return target.replace(image_size=size, **fields)
 
 
 def _inside(points: Tensor, size: Size) -> Tensor:
-    """bool [N, …]: whether points [N, …, 2 or 3] lie in an image of `size`."""
+    """bool [N, …]: whether points [N, …, 2 or 3] are inside an image of size `size`."""
     return (points[..., :2] >= 0).all(-1) & (points[..., 0] < size[1]) & (points[..., 1] < size[0])

@@ -1,8 +1,8 @@
-"""Losses of detectors: how far boxes are from their targets, and classes from theirs.
+"""Classification and box regression losses of detectors.
 
-All take `reduction`: "none" (the default) gives one loss per item, "sum" and "mean" a scalar. The mean of no items is 0
-and still part of the graph, so that an image without objects trains like any other. Half-precision inputs are worked
-out in float32.
+All functions take `reduction`: "none" (the default) returns one loss per item, "sum" and "mean" a scalar. The mean of
+an empty tensor is 0 with a gradient, so that images without objects need no special case. Half-precision inputs are
+computed in float32.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _EPS = 1e-7  # in the box losses, where a prediction may have no area
 
 
 def smooth_l1_loss(prediction: Tensor, target: Tensor, beta: float = 1.0, reduction: Reduction = "none") -> Tensor:
-    """Quadratic near 0, linear away from it, and of slope 1 there: d²/2β below β, |d| − β/2 above.
+    """Smooth L1 loss: d²/2β for |d| < β, |d| − β/2 otherwise.
 
     Args:
         prediction, target: [...] of equal shape.
-        beta: where the two parts meet; 0 gives the absolute error.
+        beta: threshold between the quadratic and the linear part; 0 gives the L1 loss.
         reduction: "none" [...], "mean" or "sum".
 
     Raises:
@@ -48,11 +48,11 @@ def smooth_l1_loss(prediction: Tensor, target: Tensor, beta: float = 1.0, reduct
 
 
 def huber_loss(prediction: Tensor, target: Tensor, delta: float = 1.0, reduction: Reduction = "none") -> Tensor:
-    """Quadratic near 0, linear away from it: d²/2 below δ, δ(|d| − δ/2) above; δ times `smooth_l1_loss` of β = δ.
+    """Huber loss: d²/2 for |d| < δ, δ(|d| − δ/2) otherwise; δ times `smooth_l1_loss` with β = δ.
 
     Args:
         prediction, target: [...] of equal shape.
-        delta: where the two parts meet, above 0.
+        delta: threshold between the quadratic and the linear part, above 0.
         reduction: "none" [...], "mean" or "sum".
 
     Raises:
@@ -68,13 +68,13 @@ def huber_loss(prediction: Tensor, target: Tensor, delta: float = 1.0, reduction
 def sigmoid_focal_loss(
     logits: Tensor, targets: Tensor, alpha: float = 0.25, gamma: float = 2.0, reduction: Reduction = "none"
 ) -> Tensor:
-    """Binary cross-entropy that counts what is already right less: α_t (1 − p_t)^γ · −log p_t.
+    """Focal loss: binary cross-entropy that gives less weight to easy examples: α_t (1 − p_t)^γ · −log p_t.
 
     Args:
         logits: [...] before the sigmoid.
         targets: [...] of the same shape, 1 for positives and 0 for negatives (or probabilities between).
-        alpha: weight of the positives, 1 − alpha that of the negatives; below 0 for none.
-        gamma: how strongly easy items are counted less; 0 is plain cross-entropy.
+        alpha: weight of positives; negatives have a weight of 1 − alpha. A negative alpha disables weighting.
+        gamma: exponent of the modulating factor; 0 gives cross-entropy.
         reduction: "none" [...], "mean" or "sum". Detectors divide the sum by the number of positives.
 
     Raises:
@@ -101,14 +101,14 @@ def softmax_focal_loss(
     ignore: int = IGNORE,
     reduction: Reduction = "none",
 ) -> Tensor:
-    """Focal loss over classes that exclude each other: α_c (1 − p_c)^γ · −log p_c of each item's class c.
+    """Focal loss for mutually exclusive classes: α_c (1 − p_c)^γ · −log p_c of each item's class c.
 
     Args:
         logits: [N, K] or [N, K, ...] before the softmax.
         labels: [N] or [N, ...] int64 class ids, or `ignore`.
         alpha: [K] weight of each class, or None.
-        gamma: how strongly easy items are counted less; 0 is plain cross-entropy.
-        ignore: label of items that do not count: their loss is 0, and "mean" leaves them out.
+        gamma: exponent of the modulating factor; 0 gives cross-entropy.
+        ignore: label of items to ignore: their loss is 0, and "mean" does not count them.
         reduction: "none" ([N] or [N, ...]), "mean" or "sum".
 
     Raises:
@@ -129,7 +129,7 @@ def softmax_focal_loss(
 
 
 def iou_loss(prediction: Tensor, target: Tensor, reduction: Reduction = "none") -> Tensor:
-    """1 − IoU of each pair; without gradient where the two boxes do not overlap.
+    """IoU loss: 1 − IoU of each pair. It has no gradient if the boxes do not overlap.
 
     Args:
         prediction, target: [N, 4] xyxy (or [..., 4] of equal shape), in any unit.
@@ -138,15 +138,15 @@ def iou_loss(prediction: Tensor, target: Tensor, reduction: Reduction = "none") 
     Raises:
         InputError: the shapes differ, or `reduction` is unknown.
 
-    Source: Yu et al., UnitBox, 2016, whose loss is −log IoU; the linear form is the one in use since.
+    Source: Yu et al., UnitBox, 2016, whose loss is −log IoU; the linear form is common today.
     """
     return _box_loss(elementwise_iou, prediction, target, reduction)
 
 
 def generalized_box_iou_loss(prediction: Tensor, target: Tensor, reduction: Reduction = "none") -> Tensor:
-    """1 − generalised IoU of each pair, in [0, 2]: boxes apart are drawn together.
+    """GIoU loss: 1 − generalised IoU of each pair, in [0, 2]. It has a gradient for disjoint boxes.
 
-    Args, Raises: as `iou_loss`.
+    Args, Raises: see `iou_loss`.
 
     Source: Rezatofighi et al., Generalized Intersection over Union, 2019, algorithm 2.
     """
@@ -154,9 +154,9 @@ def generalized_box_iou_loss(prediction: Tensor, target: Tensor, reduction: Redu
 
 
 def distance_box_iou_loss(prediction: Tensor, target: Tensor, reduction: Reduction = "none") -> Tensor:
-    """1 − distance IoU of each pair, in [0, 2]: the centres are drawn together.
+    """DIoU loss: 1 − distance IoU of each pair, in [0, 2].
 
-    Args, Raises: as `iou_loss`.
+    Args, Raises: see `iou_loss`.
 
     Source: Zheng et al., Distance-IoU Loss, 2020, equation 7.
     """
@@ -164,14 +164,14 @@ def distance_box_iou_loss(prediction: Tensor, target: Tensor, reduction: Reducti
 
 
 def complete_box_iou_loss(prediction: Tensor, target: Tensor, reduction: Reduction = "none") -> Tensor:
-    """1 − complete IoU of each pair: centres and aspect ratios are drawn together.
+    """CIoU loss: 1 − complete IoU of each pair, which includes distance IoU and aspect ratio.
 
-    Args, Raises: as `iou_loss`.
+    Args, Raises: see `iou_loss`.
 
     Returns:
-        As `iou_loss`; nan for a box without width and height, which has no aspect ratio.
+        See `iou_loss`; NaN for a box without width and height, which has no aspect ratio.
 
-    Source: Zheng et al., Distance-IoU Loss, 2020, equation 10; the trade-off α passes no gradient on.
+    Source: Zheng et al., Distance-IoU Loss, 2020, equation 10; no gradient flows through the trade-off α.
     """
     return _box_loss(elementwise_complete_iou, prediction, target, reduction)
 
@@ -184,7 +184,7 @@ def _box_loss(
 
 
 def _focus(wrong: Tensor, gamma: float) -> Tensor:
-    """wrong^γ. Never quite 0: for γ below 1 the power's slope there is infinite, and infinity times 0 is nan."""
+    """wrong^γ, with a minimum above 0: for γ < 1 the derivative at 0 is infinite, which gives NaN."""
     return wrong.clamp(min=1e-12) ** gamma
 
 
@@ -199,7 +199,7 @@ def _reduce(loss: Tensor, reduction: Reduction) -> Tensor:
 
 
 def _require_same_shape(prediction: Tensor, target: Tensor) -> None:
-    # Shapes that merely broadcast would give a finite loss of the wrong pairs.
+    # broadcasting would pair the wrong items without an error
     if prediction.shape != target.shape:
         raise InputError(
             f"prediction {list(prediction.shape)} and target {list(target.shape)} must have the same shape; "
@@ -208,12 +208,12 @@ def _require_same_shape(prediction: Tensor, target: Tensor) -> None:
 
 
 def quality_focal_loss(logits: Tensor, targets: Tensor, beta: float = 2.0, reduction: Reduction = "none") -> Tensor:
-    """Binary cross-entropy towards a quality in [0, 1], counted by how far the score is from it: |y − p|^β · BCE.
+    """Quality focal loss: binary cross-entropy with a target in [0, 1], weighted by the error: |y − p|^β · BCE.
 
     Args:
         logits: [...] before the sigmoid.
-        targets: [...] of the same shape: the quality y of the prediction where it is of the class, else 0.
-        beta: how strongly what is nearly right is counted less; 0 is plain cross-entropy.
+        targets: [...] of the same shape: quality y of the prediction for its class, else 0.
+        beta: exponent of the modulating factor; 0 gives cross-entropy.
         reduction: "none" [...], "mean" or "sum". Detectors divide the sum by the sum of the qualities.
 
     Raises:
@@ -231,19 +231,19 @@ def quality_focal_loss(logits: Tensor, targets: Tensor, beta: float = 2.0, reduc
 def varifocal_loss(
     logits: Tensor, targets: Tensor, alpha: float = 0.75, gamma: float = 2.0, reduction: Reduction = "none"
 ) -> Tensor:
-    """Binary cross-entropy towards a quality; positives count by their quality, negatives by α p^γ.
+    """Varifocal loss: binary cross-entropy with a quality target; the weight is y for positives, α p^γ for negatives.
 
     Args:
         logits: [...] before the sigmoid.
-        targets: [...] of the same shape: the quality of the prediction where it is of the class, else 0.
-        alpha: weight of the negatives.
-        gamma: how strongly negatives that are nearly right are counted less.
+        targets: [...] of the same shape: quality y of the prediction for its class, else 0.
+        alpha: weight of negatives.
+        gamma: exponent of the modulating factor of negatives.
         reduction: "none" [...], "mean" or "sum". Detectors divide the sum by the sum of the qualities.
 
     Raises:
         InputError: the shapes differ, or `reduction` is unknown.
 
-    Source: Zhang et al., VarifocalNet, 2021, equation 2. The weights pass no gradient on.
+    Source: Zhang et al., VarifocalNet, 2021, equation 2. No gradient flows through the weights.
     """
     _require_same_shape(logits, targets)
     logits = at_least_float32(logits)
@@ -253,13 +253,13 @@ def varifocal_loss(
 
 
 def distribution_focal_loss(logits: Tensor, targets: Tensor, reduction: Reduction = "none") -> Tensor:
-    """Cross-entropy that draws a distribution over 0, 1, …, R − 1 to the two numbers about the target.
+    """Distribution focal loss: cross-entropy of a distribution over 0, 1, …, R − 1 with the bins next to the target.
 
-    Each of the two counts by how near it is: (⌈y⌉ − y) · −log p_⌊y⌋ + (y − ⌊y⌋) · −log p_⌈y⌉.
+    The loss is (⌈y⌉ − y) · −log p_⌊y⌋ + (y − ⌊y⌋) · −log p_⌈y⌉.
 
     Args:
         logits: [..., R] before the softmax.
-        targets: [...] the numbers y; those outside 0 … R − 1 are drawn to the nearest end.
+        targets: [...] target values y, clamped to 0 … R − 1.
         reduction: "none" [...], "mean" or "sum".
 
     Raises:

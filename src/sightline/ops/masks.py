@@ -1,11 +1,11 @@
-"""Masks: pasting a head's small masks into an image, and the forms in which files hold masks.
+"""Masks: pasting predicted masks into an image, and conversion between bitmaps, polygons and RLE.
 
-A bitmap is [H, W] bool. A polygon is a flat sequence x1, y1, x2, y2, … (or [P, 2]) in pixels, with (0, 0) at the outer
-corner of the top-left pixel; several polygons make one mask together. An RLE is COCO's run-length encoding, a dict of
-"size" [height, width] and "counts": the lengths of runs in column-major order, background first, as a list of ints or
-in COCO's compressed text.
+A bitmap is [H, W] bool. A polygon is a flat sequence x1, y1, x2, y2, … (or [P, 2]) in pixels, where (0, 0) is the outer
+corner of the top-left pixel; several polygons form one mask. An RLE is COCO's run-length encoding: a dict with "size"
+[height, width] and "counts", the lengths of runs in column-major order, background first, as a list of integers or in
+COCO's compressed format.
 
-Pasting is differentiable and runs on the masks' device. The forms of files are on the CPU.
+Pasting is differentiable and runs on the device of the masks. Conversions run on the CPU.
 """
 
 from __future__ import annotations
@@ -28,23 +28,22 @@ _PASTE_BYTES = 16 * 2**20  # of float32 held at once while pasting; more is slow
 
 
 def paste_masks(masks: Tensor, boxes: Tensor, size: Size, threshold: float | None = 0.5) -> Tensor:
-    """Put each object's mask, predicted on a grid over its box, into the image.
+    """Paste masks, predicted on a grid over each box, into the image.
 
-    A mask is stretched bilinearly over the whole pixels its box touches, with a border of zeros around it, and cut at
-    the image's edge. Stretching is two products with matrices of interpolation weights, many masks at a time, in chunks
-    that keep memory small beside the result.
+    Masks are padded with a border of zeros, resized bilinearly to the pixels that the box touches, and clipped to the
+    image. Resizing is computed as two products with matrices of interpolation weights, in chunks of masks.
 
     Args:
         masks: [N, M, M] or [N, 1, M, M] float probabilities.
         boxes: [N, 4] xyxy pixels.
         size: (height, width) of the image.
-        threshold: probabilities above it are inside; None gives the probabilities.
+        threshold: pixels with a higher probability are inside; None returns probabilities.
 
     Returns:
-        [N, height, width] bool, or float without a threshold (then differentiable in `masks`).
+        [N, height, width] bool, or float without a threshold (differentiable with respect to `masks`).
 
     Raises:
-        InputError: masks have another shape, or are not as many as the boxes.
+        InputError: masks have the wrong shape, or the numbers of masks and boxes differ.
 
     Source: He et al., Mask R-CNN, 2017, section 3.1, "Implementation Details"; the border and the rounding of boxes to
     pixels are those that published checkpoints were evaluated with.
@@ -59,7 +58,7 @@ def paste_masks(masks: Tensor, boxes: Tensor, size: Size, threshold: float | Non
     dtype = masks.dtype if threshold is None else torch.bool
     chunk = max(1, _PASTE_BYTES // (4 * max(1, height * width)))
     pasted = torch.empty(len(masks), height, width, dtype=dtype, device=masks.device)
-    # Under automatic mixed precision the products would be taken in half precision.
+    # automatic mixed precision would compute these products in half precision
     with torch.autocast(masks.device.type, enabled=False):
         for start in range(0, len(masks), chunk):
             part = masks[start : start + chunk].float()
@@ -89,11 +88,11 @@ def _interpolation_weights(low: Tensor, high: Tensor, cells: int, pixels: int) -
 
 
 def masks_to_boxes(masks: Tensor, inclusive: bool = False) -> Tensor:
-    """The smallest box around each mask.
+    """The bounding box of each mask.
 
     Args:
-        masks: [N, H, W] bool, or numbers of which all but 0 are inside.
-        inclusive: give x2, y2 as the last column and row inside (as some tools write boxes), not as the edge after it.
+        masks: [N, H, W] bool, or numbers; non-zero pixels are inside.
+        inclusive: whether x2, y2 are the last column and row inside (as in some tools), instead of the edge after them.
 
     Returns:
         [N, 4] float32 xyxy pixels; zeros for an empty mask.
@@ -107,7 +106,7 @@ def masks_to_boxes(masks: Tensor, inclusive: bool = False) -> Tensor:
 
 
 def _first_and_end(inside: Tensor) -> tuple[Tensor, Tensor]:
-    """Position of the first true value of each row of [N, L], and one after that of the last; 0, 0 where none is."""
+    """First and last + 1 position of true values in each row of [N, L]; 0, 0 if there are none."""
     number = torch.arange(1, inside.shape[1] + 1, device=inside.device) * inside
     if inside.shape[1] == 0:
         none = number.sum(1)
@@ -120,7 +119,7 @@ def _first_and_end(inside: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def mask_to_rle(mask: Tensor | np.ndarray) -> RLE:
-    """The compressed RLE of a bitmap [H, W]: {"size": [H, W], "counts": str}, ready for JSON.
+    """Convert a bitmap [H, W] to a compressed RLE: {"size": [H, W], "counts": str}, which JSON can store.
 
     Raises:
         InputError: the mask is not [H, W].
@@ -134,7 +133,7 @@ def mask_to_rle(mask: Tensor | np.ndarray) -> RLE:
 
 
 def rle_to_mask(rle: RLE) -> Tensor:
-    """The bitmap [H, W] bool of an RLE, compressed (str or bytes) or a list of counts.
+    """Convert an RLE, compressed (str or bytes) or with a list of counts, to a bitmap [H, W] bool.
 
     Raises:
         InputError: size or counts are missing, or the runs do not add up to the image.
@@ -145,25 +144,25 @@ def rle_to_mask(rle: RLE) -> Tensor:
 
 
 def rle_spans(rle: RLE) -> tuple[np.ndarray, np.ndarray]:
-    """Where each run of pixels inside begins in column-major order, and its length; errors as `rle_to_mask`."""
+    """Start positions, in column-major order, and lengths of the runs inside. Raises the errors of `rle_to_mask`."""
     counts = _runs(rle)[1]
     return counts.cumsum()[1::2] - counts[1::2], counts[1::2]
 
 
 def span_pixels(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """The positions of all pixels of some runs, in column-major order."""
+    """Positions of all pixels of these runs, in column-major order."""
     skipped = np.repeat(starts - (lengths.cumsum() - lengths), lengths)
     skipped += np.arange(len(skipped))
     return skipped
 
 
 def rle_area(rle: RLE) -> int:
-    """How many pixels are inside; errors as `rle_to_mask`."""
+    """The number of pixels inside. Raises the errors of `rle_to_mask`."""
     return int(_runs(rle)[1][1::2].sum())
 
 
 def rle_to_box(rle: RLE) -> Tensor:
-    """The smallest box around an RLE's pixels: [4] float32 xyxy, zeros where it is empty; errors as `rle_to_mask`."""
+    """The bounding box of an RLE: [4] float32 xyxy, zeros if it is empty. Raises the errors of `rle_to_mask`."""
     (height, _), counts = _runs(rle)
     ends = counts.cumsum()[1::2]
     starts = ends - counts[1::2]
@@ -172,7 +171,7 @@ def rle_to_box(rle: RLE) -> Tensor:
     if not len(starts):
         return torch.zeros(4)
     x1, x2 = starts[0] // height, last[-1] // height + 1
-    if (starts // height < last // height).any():  # a run that goes on in the next column holds bottom and top row
+    if (starts // height < last // height).any():  # a run across columns contains the bottom and the top row
         y1, y2 = 0, height
     else:
         y1, y2 = (starts % height).min(), (last % height).max() + 1
@@ -184,7 +183,7 @@ def _as_text(rle: RLE) -> RLE:
 
 
 def _runs(rle: RLE) -> tuple[Size, np.ndarray]:
-    """Size and run lengths, checked: libraries read past a broken RLE in silence."""
+    """Size and run lengths of an RLE after validation, which libraries do not do."""
     try:
         height, width = (int(side) for side in rle["size"])
         counts = rle["counts"]
@@ -206,7 +205,7 @@ def _runs(rle: RLE) -> tuple[Size, np.ndarray]:
 
 
 def _numbers(values: Any) -> np.ndarray | None:
-    """Finite float64 numbers, or None where something else was given."""
+    """The values as a float64 array, or None if they are not finite numbers."""
     try:
         numbers = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
@@ -215,8 +214,10 @@ def _numbers(values: Any) -> np.ndarray | None:
 
 
 def _decompress(text: bytes) -> np.ndarray:
-    """COCO's compressed counts: five bits a character from 48 on, low bits first, 32 marks that more follow, the sign
-    is the last one's bit 16; from the fourth on a count is written as the difference to the one two before.
+    """Decode COCO's compressed counts.
+
+    Each character minus 48 holds five bits, low bits first. Bit 32 marks that more characters follow; bit 16 of the
+    last character is the sign. From the fourth count on, the difference to the count two positions before is stored.
     """
     code = np.frombuffer(text, dtype=np.uint8).astype(np.int64) - 48
     if len(code) == 0:
@@ -240,10 +241,10 @@ def _decompress(text: bytes) -> np.ndarray:
 
 
 def polygons_to_rle(polygons: Sequence[Polygon], size: Size) -> RLE:
-    """The compressed RLE of all pixels in any of the polygons, exactly as COCO's tools rasterise them.
+    """Rasterise the union of polygons to a compressed RLE, exactly as COCO's tools do.
 
     Args:
-        polygons: each a flat sequence x1, y1, x2, y2, … or [P, 2]. One of fewer than three points holds nothing.
+        polygons: flat sequences x1, y1, x2, y2, … or [P, 2]. Polygons with fewer than three points are empty.
         size: (height, width) of the image.
 
     Returns:
@@ -275,19 +276,19 @@ def polygons_to_rle(polygons: Sequence[Polygon], size: Size) -> RLE:
 
 
 def polygons_to_mask(polygons: Sequence[Polygon], size: Size) -> Tensor:
-    """The bitmap [H, W] bool of all pixels in any of the polygons; arguments and errors as `polygons_to_rle`."""
+    """Rasterise the union of polygons to a bitmap [H, W] bool. Arguments and errors are those of `polygons_to_rle`."""
     return rle_to_mask(polygons_to_rle(polygons, size))
 
 
 def mask_to_polygons(mask: Tensor | np.ndarray) -> list[list[float]]:
-    """The outlines of a bitmap, along the edges of its pixels: `polygons_to_mask` gives back the very same bitmap.
+    """Convert a bitmap to polygons along the edges of its pixels; `polygons_to_mask` restores exactly the same bitmap.
 
     Args:
-        mask: [H, W] bool, or numbers of which all but 0 are inside.
+        mask: [H, W] bool, or numbers; non-zero pixels are inside.
 
     Returns:
-        One flat polygon x1, y1, x2, y2, … a connected part (pixels that only touch at a corner are apart), clockwise as
-        seen. A hole is joined to the outline by a slit of no width, since a list of polygons cannot hold holes.
+        One flat polygon x1, y1, x2, y2, … per 4-connected component, clockwise. Holes are connected to the outline by a
+        slit of zero width, since a list of polygons cannot represent holes.
 
     Raises:
         InputError: the mask is not [H, W].

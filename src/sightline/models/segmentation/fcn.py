@@ -176,8 +176,8 @@ _SKIPS: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {
     3: ((3, 4), (5, 9, 31)),
 }
 """For each number of maps: the poolings whose scores are added, and the crop offsets that align the scores. The offsets
-follow from the padding of 100 pixels: cell i of the last map is centred at pixel 32 i + 12.5 of the image, cell i of the
-fourth pooling at 16 i − 91.5, cell i of the third pooling at 8 i − 95.5."""
+follow from the padding of 100 pixels: cell i of the last map is centred at pixel 32 i + 12.5 of the image, cell i of
+the fourth pooling at 16 i − 91.5, cell i of the third pooling at 8 i − 95.5."""
 
 
 def fcn_vgg16(
