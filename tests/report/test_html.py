@@ -193,7 +193,18 @@ def test_every_section_says_what_is_missing(tmp_path):
     Page(text)
 
 
-def test_the_wall_needs_the_same_images(tmp_path):
+def test_error_types_of_earlier_files(tmp_path):
+    values = evaluated()[0].to_dict()
+    (tmp_path / "evaluation.json").write_text(json.dumps(values))
+    now = section(write_report(tmp_path).read_text(), "errors")
+    for entry in (values["errors"]["counts"], values["errors"]["AP50_gains"]):
+        entry["place"] = entry.pop("localization")
+    (tmp_path / "evaluation.json").write_text(json.dumps(values))
+    assert section(write_report(tmp_path).read_text(), "errors") == now
+    assert "<b>localization</b>" in now
+
+
+def test_the_gallery_needs_the_same_images(tmp_path):
     result, data = evaluated()
     assert "Give the dataset" not in section(write_report(tmp_path, result, data).read_text(), "gallery")
     assert "images are not available" in section(write_report(tmp_path, result).read_text(), "gallery")
@@ -219,7 +230,7 @@ def test_many_classes(tmp_path):
     assert "猫" in section(text, "confusion")
 
 
-def test_other_tasks_show_their_numbers_and_their_wall(tmp_path):
+def test_other_tasks_show_their_metrics_and_their_gallery(tmp_path):
     class Maps:
         """What the evaluation of class maps may look like."""
 

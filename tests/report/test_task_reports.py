@@ -84,7 +84,7 @@ def test_a_classifier_s_report(tmp_path):
     assert section(text, "calibration").count("<svg") == 2
 
 
-def test_a_classifier_s_wall_begins_with_the_surest_mistake(tmp_path, monkeypatch):
+def test_a_classifier_s_gallery_begins_with_the_surest_mistake(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(
         classification,
@@ -231,7 +231,7 @@ def as_arrays(line):
     return line
 
 
-def test_the_wall_shows_the_proposal_nearest_to_each_object(tmp_path, monkeypatch):
+def test_the_gallery_shows_the_proposal_nearest_to_each_object(tmp_path, monkeypatch):
     found, drawn = proposed(), []
     monkeypatch.setattr(
         proposals, "draw", lambda image, result, **how: drawn.append((result, how["remarks"])) or html_picture()

@@ -53,10 +53,7 @@ class DetectionReport(TaskReport):
     def require(self, values: Evaluation, where: str) -> None:
         errors = values.get("errors")
         if errors is not None:
-            for table_of in ("counts", "AP50_gains"):  # the name in files of earlier versions
-                entry = errors.get(table_of) if isinstance(errors, dict) else None
-                if isinstance(entry, dict) and "place" in entry:
-                    entry["localization"] = entry.pop("place")
+            _rename_old_types(errors)
             require_entries(errors, _ERRORS, where, REPAIR, "errors")
             require_matrix(errors, "confusion", "confusion_labels", where, "errors.")
         if values.get("operating_point"):
@@ -95,6 +92,14 @@ class DetectionReport(TaskReport):
             ("prediction", draw(image, prediction[shown], size=size, scale=1.5, remarks=remarks)),
         ]
         return GalleryImage(pictures, "· " + " · ".join(parts))
+
+
+def _rename_old_types(errors: Any) -> None:
+    """Rename the error type "place" in files of earlier versions to "localization"."""
+    for name in ("counts", "AP50_gains"):
+        entry = errors.get(name) if isinstance(errors, dict) else None
+        if isinstance(entry, dict) and "place" in entry:
+            entry["localization"] = entry.pop("place")
 
 
 def classes(result: Evaluation | None) -> str:
