@@ -698,7 +698,7 @@ class TestMistakes:
             ("look", solids, "-n", 0): "n is 0, but it must be a whole number of at least 1",
             ("look", solids, "--augmentation", "x"): "unknown augmentation recipe 'x'; choose one of none",
             ("look", solids, "-o", "a.foo"): "a.foo: an image cannot be written as .foo; use .png",
-            ("look", solids, "-o", "no/a.png"): "no/a.png: there is no folder no; make it first",
+            ("look", solids, "-o", "no/a.png"): "no/a.png: there is no folder no; create it first",
             ("look", solids, "--split", "x"): "there is no split 'x'; there are: train, val, test",
             ("check", solids, "--fix", "mend"): "--fix is 'mend', but it must be clip or drop",
             ("check", solids, "--model", "resnet18", "-q"): "resnet18 has no anchors to compare the objects with",
