@@ -105,3 +105,9 @@ def test_own_kind_of_a_torch_dataset(own: Kind) -> None:
 def test_taken_names_are_refused(own: Kind) -> None:
     with pytest.raises(InputError, match="a kind of label 'count' already"):
         kinds.add(own)
+
+
+def test_what_is_no_kind_is_refused() -> None:
+    for wrong in ("counts", Kind(name="counts", noun="counts", unit="objects", target="Count")):  # type: ignore[arg-type]
+        with pytest.raises(InputError, match=r"kinds\.add takes a Kind\(name=…, noun=…, unit=…, target=TYPE\), not"):
+            kinds.add(wrong)  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ import sightline
 from sightline.errors import InputError
 from sightline.models import catalog
 from sightline.models.catalog import ENTRIES, create_model, find
+from sightline.models.describe import describe
 from sightline.models.detection.faster_rcnn import faster_rcnn
 from sightline.models.entry import Entry, extends
 from sightline.models.preprocess import InputSize, Preprocess
@@ -206,6 +207,25 @@ def test_a_model_of_one_s_own_is_built_saved_and_loaded_by_name(own: Entry, tmp_
         catalog.add(Entry(name="mine", builder=dots, task="segmentation", paper="", aliases=("unet",)))
     with pytest.raises(InputError, match=r"catalog.add takes an Entry\(name="):
         catalog.add("dots")  # type: ignore[arg-type]
+
+
+def test_a_model_of_one_s_own_is_described(own: Entry) -> None:
+    about = describe("dots")
+    assert about["file"] == Path(__file__).as_posix()
+    assert about["parameters"] == 3 * 21 * 9 + 21  # VOC's classes
+    made = type("Made", (nn.Module,), {"__init__": lambda self, classes, *, in_channels=3: nn.Module.__init__(self)})
+    made.__module__ = "nowhere"  # as in a notebook: without a file
+    catalog.add(Entry(name="made", builder=made, task="segmentation", paper=""))
+    assert (describe("made")["file"], describe("made")["preprocess"]) == ("", "")
+    assert "made" in [row["name"] for row in catalog.models("segmentation")]
+    plain = create_model("made", NAMES, in_channels=4)
+    assert (plain.name, list(plain.classes), plain.recipe_defaults) == ("made", [], {})
+
+
+def test_a_builder_must_give_a_model(own: Entry) -> None:
+    catalog.add(Entry(name="text", builder=lambda classes, *, in_channels=3: "dots", task="segmentation", paper=""))
+    with pytest.raises(InputError, match="the builder of text returned a str, but must return a Model"):
+        create_model("text", NAMES)
 
 
 def test_a_builder_takes_another_s_arguments() -> None:

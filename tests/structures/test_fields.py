@@ -110,6 +110,19 @@ def test_a_name_is_given_once():
         fields.add(Field("velocity", (2,)))
 
 
+def test_rows_that_say_what_there_is_not(monkeypatch):
+    with pytest.raises(InputError, match="field 'speed' has dtype 'int32', but it must be one of float, int64, bool"):
+        Field("speed", dtype="int32")
+    assert Field("notes", None, "int32").form == "list of N int32"
+    for wrong in ("speed", Field("not a name"), Field("")):
+        with pytest.raises(InputError, match="a Field whose name is a Python identifier, not"):
+            fields.add(wrong)
+    monkeypatch.setitem(FIELDS, "speed", Field("speed", geometry="nowhere"))
+    objects = Instances((8, 8), boxes=[[1.0, 1, 4, 4]], labels=[0], speed=[1.0])
+    with pytest.raises(InputError, match="field 'speed' has geometry 'nowhere', but it must be one of none, boxes"):
+        HorizontalFlip(1.0)(torch.zeros(3, 8, 8), objects, np.random.default_rng(0))
+
+
 def test_own_fields_are_checked_and_made_to_their_type():
     made = Instances(SIZE, boxes=[[0, 0, 2, 2]], labels=[0], velocity=[[1, 2]])
     assert made.velocity.dtype == torch.float32

@@ -74,8 +74,10 @@ def add(kind: Kind) -> None:
     """Make a kind of the user's own known.
 
     Raises:
-        InputError: its name is taken.
+        InputError: it is not a `Kind`, its target is not a type, or its name is taken.
     """
+    if not isinstance(kind, Kind) or not isinstance(kind.target, type):
+        raise InputError(f"kinds.add takes a Kind(name=…, noun=…, unit=…, target=TYPE), not {kind!r}")
     if kind.name in KINDS:
         raise InputError(f"there is a kind of label {kind.name!r} already; give the new one another name")
     KINDS[kind.name] = kind

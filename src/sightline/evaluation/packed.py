@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import singledispatch
 from typing import Any, overload
 
-from sightline.ops.geometry import GEOMETRIES, following
+from sightline.ops.geometry import following, geometry_of
 from sightline.structures import Instances
 from sightline.structures.fields import FIELDS
 
@@ -38,7 +38,7 @@ def unpack(item: Instances) -> Instances:
     fields = item.fields
     for row in FIELDS.values():
         if row.packed in fields:
-            fields[row.name] = GEOMETRIES[row.geometry].unpacked(fields.pop(row.packed), item.image_size)
+            fields[row.name] = geometry_of(row).unpacked(fields.pop(row.packed), item.image_size)
     return Instances.unchecked(item.image_size, classes=item.classes, source=item.source, **fields)
 
 

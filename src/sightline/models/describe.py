@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import torch
+from torch import nn
 
 from sightline.models.arguments import in_words
 from sightline.models.catalog import ENTRIES, as_published, find
@@ -32,10 +33,11 @@ def describe(name: str) -> dict[str, Any]:
         name: name of the model, or one of its aliases.
 
     Returns:
-        A dictionary with name, aliases, task, summary, paper, file (the source file that implements the paper),
-        parameters (their number, as in `models`), backbone, arguments and weights. Each argument has a name, type,
-        default and meaning, and settings also their fields. Each published file has data, metric, licence, url, the
-        arguments it needs, and its preprocessing; "of" names its network (the model or the backbone's classifier).
+        A dictionary with name, aliases, task, summary, paper, file (the source file that implements the paper, or ""),
+        parameters (their number, as in `models`), backbone, arguments, weights and preprocess. Each argument has a
+        name, type, default and meaning, and settings also their fields. Each published file has data, metric, licence,
+        url, the arguments it needs, and its preprocessing; "of" names its network (the model or the backbone's
+        classifier).
 
     Raises:
         InputError: there is no such model. The message suggests the nearest names.
@@ -44,13 +46,14 @@ def describe(name: str) -> dict[str, Any]:
     with torch.device("meta"):
         model = as_published(entry)
     source = model.architecture or entry.builder
+    preprocess = getattr(model, "preprocess", None)  # a module of the user's own may have none
     return {
         "name": entry.name,
         "aliases": list(entry.aliases),
         "task": entry.task,
         "summary": entry.summary or _summary(entry.builder),
         "paper": entry.paper,
-        "file": Path(inspect.getfile(source)).resolve().relative_to(_ROOT).as_posix(),
+        "file": _file(source),
         "parameters": sum(p.numel() for p in model.parameters()),
         "backbone": entry.classifier(),
         "arguments": _arguments(entry),
@@ -67,8 +70,17 @@ def describe(name: str) -> dict[str, Any]:
             for p in PUBLISHED
             if p.network in (entry.name, entry.classifier())
         ],
-        "preprocess": model.preprocess.extra_repr(),
+        "preprocess": preprocess.extra_repr() if isinstance(preprocess, nn.Module) else "",
     }
+
+
+def _file(source: Any) -> str:
+    """The source file, of the package relative to it; "" for what has none, such as a model made in a notebook."""
+    try:
+        file = Path(inspect.getfile(source)).resolve()
+    except (TypeError, OSError):
+        return ""
+    return (file.relative_to(_ROOT) if file.is_relative_to(_ROOT) else file).as_posix()
 
 
 def _summary(builder: Callable[..., Any]) -> str:

@@ -8,7 +8,10 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cache, cached_property
 from typing import Any, TypeVar, get_type_hints
 
-from sightline.models.model import Model
+from torch import nn
+
+from sightline.errors import InputError
+from sightline.models.model import Model, as_model
 from sightline.models.preprocess import InputSize
 from sightline.nn.backbones.named import BackboneOptions
 
@@ -86,15 +89,22 @@ class Entry:
         return any(name in self.arguments for name in BACKBONE_ARGUMENTS)
 
     def build(self, classes: Iterable[str], **arguments: Any) -> Model:
-        """Build the model with these classes and arguments, and with those of `fixed` and `defaults`."""
+        """Build the model with these classes and arguments, and with those of `fixed` and `defaults`.
+
+        Raises:
+            InputError: the builder returns something that is not a module.
+        """
         given = {**self.defaults, **arguments, **self.fixed}
         for name, argument in arguments_of(self.builder).items():
             if argument.group and name in given:
                 own = given.get(argument.group, _parameters(self.builder)[argument.group].default)
                 given[argument.group] = replace(own, **{name: given.pop(name)})
-        model: Any = self.builder(classes, **given)
+        built: Any = self.builder(classes, **given)
+        if not isinstance(built, nn.Module):
+            raise InputError(f"the builder of {self.name} returned a {type(built).__name__}, but must return a Model")
+        model = as_model(built)
         if self.recipe:
-            model.recipe_defaults = model.recipe_defaults | self.recipe
+            model.recipe_defaults = {**model.recipe_defaults, **self.recipe}
         return model
 
 

@@ -194,7 +194,7 @@ def as_model(module: nn.Module) -> Model:
     own = getattr(module, "preprocess", None)
     if isinstance(own, Preprocess):
         defaults |= {"in_channels": own.channels, "seen_size": own.seen_size, "resized": own.resized}
-    defaults |= {"title": type(module).__name__, "anchor_shapes": _no_anchors}
+    defaults |= {"title": type(module).__name__, "architecture": None, "anchor_shapes": _no_anchors}
     defaults |= {"before_training": _nothing, "after_training": _nothing}
     for name, value in defaults.items():
         if not hasattr(module, name):

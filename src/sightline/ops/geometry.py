@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sightline.errors import InputError
 from sightline.ops.boxes import scale_boxes
 from sightline.ops.masks import mask_to_rle, rle_to_mask
 from sightline.structures import Instances, Size, WholeImage
@@ -193,6 +194,20 @@ GEOMETRIES: dict[str, Geometry] = {
 """Geometries by name, as in `Field.geometry`."""
 
 
+def geometry_of(row: Field) -> Geometry:
+    """The geometry of a field.
+
+    Raises:
+        InputError: there is no geometry of the name that the row gives.
+    """
+    if row.geometry not in GEOMETRIES:
+        raise InputError(
+            f"the field {row.name!r} has geometry {row.geometry!r}, but it must be one of "
+            f"{', '.join(GEOMETRIES)}; correct it, or add yours to sightline.ops.geometry.GEOMETRIES"
+        )
+    return GEOMETRIES[row.geometry]
+
+
 @singledispatch
 def following(target: Any) -> Iterator[tuple[Field, Geometry, Any]]:
     """Row, geometry and values of each field of `Instances` with a row; nothing for other types of targets."""
@@ -203,7 +218,7 @@ def following(target: Any) -> Iterator[tuple[Field, Geometry, Any]]:
 def _(target: Instances) -> Iterator[tuple[Field, Geometry, Any]]:
     for name, values in target.fields.items():
         if (row := FIELDS.get(name)) is not None:
-            yield row, GEOMETRIES[row.geometry], values
+            yield row, geometry_of(row), values
 
 
 @singledispatch

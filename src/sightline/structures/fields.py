@@ -71,6 +71,13 @@ class Field:
     drawn: str = ""
     check: Check | None = None
 
+    def __post_init__(self) -> None:
+        if self.shape is not None and self.dtype not in ("float", *_DTYPES):
+            raise InputError(
+                f"the field {self.name!r} has dtype {self.dtype!r}, but it must be one of float, "
+                f"{', '.join(_DTYPES)}; only a list of values (shape None) can have another"
+            )
+
     @property
     def form(self) -> str:
         """Shape and dtype as text, such as "[N, 4] float" or "list of N str"."""
@@ -198,8 +205,10 @@ def add(field: Field) -> None:
     """Add a field to the table.
 
     Raises:
-        InputError: there is a field of this name already.
+        InputError: it is not a `Field`, or there is a field of this name already.
     """
+    if not isinstance(field, Field) or not field.name.isidentifier():
+        raise InputError(f"fields.add takes a Field whose name is a Python identifier, not {field!r}")
     if field.name in FIELDS:
         raise InputError(f"there is a field {field.name!r} already ({FIELDS[field.name].meaning}); choose another name")
     FIELDS[field.name] = field

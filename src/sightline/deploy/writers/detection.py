@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sightline.deploy.writers.base import PredictedImage, Written, file_paths, require_prediction
 from sightline.deploy.writers.coco import FORMATS, CocoFiles
-from sightline.ops.geometry import GEOMETRIES
+from sightline.ops.geometry import geometry_of
 from sightline.structures import Instances
 from sightline.structures.fields import FIELDS
 from sightline.words import counted
@@ -65,7 +65,7 @@ def entries_of(result: Instances) -> Iterator[dict[str, Any]]:
         entry |= {"bbox": [round(v, 3) for v in box], "area": round(box[2] * box[3], 3), "iscrowd": 0}
         for field in fields:
             value = result.fields[field.name][row]
-            entry[field.json or field.name] = GEOMETRIES[field.geometry].written(value, field)
+            entry[field.json or field.name] = geometry_of(field).written(value, field)
             if field.outline:
                 entry["area"] = int(value.sum())
         yield entry
