@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_CACHE = 1 << 18  # numbers of bins in work at a time, so that they stay in a processor's cache
+_CACHE = 1 << 18  # number of bin values processed at once, so that they stay in the CPU's cache
 _TABLE = 1 << 20  # numbers of a table of windows: a few tables are held at a time
 _LOW = (1 << 32) - 1
 

@@ -2,7 +2,7 @@
 
 A map becomes a table with a row of channels for each cell. A bin of a region is then a weighted sum of a few rows (an
 embedding bag), and so is the gradient of a cell: a weighted sum of the bins that read it. Both directions are gathers,
-so results do not depend on the order in which threads run, on an accelerator neither.
+so results are deterministic, also on a GPU.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ class SampleGrid:
 
 
 _CELLS_IN_MEMORY = 1 << 21  # cells whose ids and weights are held at a time (8 bytes each)
-_CACHE = 1 << 18  # numbers that stay in a processor's level-2 cache beside the rest of the work
+_CACHE = 1 << 18  # number of values that fit into a CPU's level-2 cache together with other data
 
 
 def read_samples(maps: Sequence[Tensor], grid: SampleGrid, largest: bool = False) -> Tensor:

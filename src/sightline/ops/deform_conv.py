@@ -21,7 +21,7 @@ from sightline.errors import InputError
 from sightline.ops._rois import wide
 from sightline.structures import Size
 
-_NUMBERS = 1 << 20  # that the taps read at a time on a processor
+_NUMBERS = 1 << 20  # number of values that the taps read at once on a CPU
 _NUMBERS_ELSEWHERE = 1 << 26
 
 

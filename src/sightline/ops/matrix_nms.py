@@ -17,22 +17,23 @@ def matrix_nms(
     sigma: float = 0.5,
     score_threshold: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    """Matrix NMS: every box loses score by its overlap with all better ones at once, no box waits for another.
+    """Matrix NMS: decreases the score of every box by its overlap with all boxes of higher score, in parallel.
 
-    A better box counts less the more a still better one covers it: it would have lost score itself. The score of box j
-    is multiplied by the least of f(IoU_ij) / f(max_k IoU_ki) over the better boxes i of its label, where k are those
-    better than i; f(v) is exp(−v² / sigma) or 1 − v.
+    The score of box j is multiplied by the minimum of f(IoU_ij) / f(max_k IoU_ki) over all boxes i of the same label
+    with a higher score, where k are the boxes with a higher score than i. The denominator accounts for the suppression
+    of box i itself. f(v) is exp(−v² / sigma) or 1 − v.
 
     Args:
         boxes: [N, 4] float, (x1, y1, x2, y2) pixels.
-        scores: [N] float, not negative; of equal scores the one given first is the better.
-        labels: [N] integer; boxes of different labels leave each other alone. None: all are of one.
-        method: "gaussian" or "linear": f.
-        sigma: width of the Gaussian; 0.5 is the 2 that some write as a factor in the exponent.
-        score_threshold: a box whose new score is below this is dropped.
+        scores: [N] float, not negative. Ties are resolved to the first box.
+        labels: [N] integer; boxes of different labels do not affect each other. None: all have the same label.
+        method: f: "gaussian" or "linear".
+        sigma: parameter of the Gaussian; 0.5 corresponds to a factor of 2 in the exponent.
+        score_threshold: boxes with a lower new score are removed.
 
     Returns:
-        ids [K] int64 of the boxes left, by falling new score, and their new scores [K] in the dtype of `scores`.
+        Indices [K] int64 of the remaining boxes in descending order of their new scores, and these scores [K] in the
+        dtype of `scores`.
 
     Raises:
         InputError: shapes do not fit, the method is unknown, or sigma is not above 0.

@@ -1,7 +1,7 @@
-"""Merging: of boxes that say the same, make one, whose evidence is the sum of theirs.
+"""Merging of similar boxes, an alternative to non-maximum suppression.
 
-The other answer to the question of non-maximum suppression: Sermanet et al., "OverFeat: integrated recognition,
-localization and detection using convolutional networks", ICLR 2014, section 4.3.
+Sermanet et al., "OverFeat: integrated recognition, localization and detection using convolutional networks", ICLR 2014,
+section 4.3.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from sightline.ops.boxes import box_area, box_iou
 
 
 def match_score(a: Tensor, b: Tensor) -> Tensor:
-    """How far two boxes are from saying the same: 0 for equal boxes, 1 or more for boxes apart.
+    """Match score of pairs of boxes: 0 for equal boxes, at least 1 for disjoint boxes.
 
-    The distance of their centres plus what they lack of overlapping. The paper adds the distance to the intersection's
-    area without saying in which units; here the distance is divided by the side of a square of the boxes' mean area,
-    and the intersection is 1 − IoU, so that the score knows no pixels.
+    The score is the distance of the centres plus 1 − IoU. The paper adds the distance and the area of the intersection
+    without specifying units; here the distance is divided by the square root of the mean area, so that the score has no
+    unit.
 
     Args:
         a, b: boxes [N, 4] and [M, 4] xyxy.
@@ -35,20 +35,19 @@ def match_score(a: Tensor, b: Tensor) -> Tensor:
 
 @torch.no_grad()
 def merge_boxes(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float = 0.8) -> tuple[Tensor, Tensor, Tensor]:
-    """Greedy merging: the two boxes of a class that match best become their mean, until none match well enough.
+    """Greedy merging: the two boxes of a class with the best match score are replaced by their mean, repeatedly.
 
-    The coordinates of a pair are averaged as they are, whatever number of boxes each was made of, and the scores are
-    added, as in the paper. It loops over merges (each needs the one before) on the processor, beside an N × N table:
-    meant for some hundred boxes.
+    Coordinates are averaged without weights and scores are added, as in the paper. The loop over merges runs on the CPU
+    with an N × N table, so this is meant for a few hundred boxes.
 
     Args:
         boxes: [N, 4] xyxy.
         scores: [N].
         labels: [N] integer; boxes of different labels are never merged.
-        threshold: the largest match score of a pair that is merged.
+        threshold: maximum match score of a pair to merge.
 
     Returns:
-        boxes [K, 4], summed scores [K] (they may pass 1), labels [K]; by falling score, on the device of `boxes`.
+        boxes [K, 4], summed scores [K] (which may exceed 1), labels [K]; by descending score, on the device of `boxes`.
 
     Raises:
         InputError: lengths differ.

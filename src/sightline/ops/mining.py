@@ -1,4 +1,4 @@
-"""Mining: of too many negatives those that are hardest."""
+"""Hard negative mining."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from torch import Tensor
 
 @torch.no_grad()
 def hard_negatives(loss: Tensor, positive: Tensor, ratio: float = 3.0) -> Tensor:
-    """The negatives of each image with the largest losses, `ratio` times as many as the image has positives.
+    """Select the negatives with the largest losses in each image, `ratio` times the number of positives.
 
     Args:
-        loss: [B, N] class loss of each anchor.
-        positive: [B, N] bool.
-        ratio: negatives for each positive.
+        loss: [B, N] classification loss of each anchor.
+        positive: [B, N] bool, whether an anchor is positive.
+        ratio: number of negatives per positive.
 
     Returns:
-        [B, N] bool, false at every positive: fewer where an image has not enough negatives, none where it has no
-        positive. Of equal losses the earlier anchor is taken.
+        [B, N] bool, False for positives. Images without positives have no negatives. Ties are resolved to the earlier
+        anchor.
 
     Source: Liu et al., SSD, 2016, section 2.2, "Hard negative mining".
     """

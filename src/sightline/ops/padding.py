@@ -1,4 +1,4 @@
-"""Padding by mirroring, as far as one likes."""
+"""Reflection padding of any size."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from torch import Tensor
 
 
 def mirror_pad(x: Tensor, top: int, bottom: int, left: int, right: int) -> Tensor:
-    """A map continued by its mirror image at each border, the border's own pixels not repeated.
-
-    Unlike the framework's, any amount will do: it is mirrored again and again; one row alone is repeated.
+    """Reflection padding. Unlike PyTorch's, the padding may exceed the size of the map; a single row is repeated.
 
     Args:
         x: [..., H, W].
-        top, bottom, left, right: pixels at each border.
+        top, bottom, left, right: padding at each border in pixels.
 
     Returns:
         [..., top + H + bottom, left + W + right].

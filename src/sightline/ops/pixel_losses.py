@@ -1,8 +1,8 @@
-"""Losses of maps: logits [N, K, H, W] against labels [N, H, W] int64, a scalar each; `IGNORE` pixels do not count.
+"""Losses of semantic segmentation: scalars from logits [N, K, H, W] and labels [N, H, W] int64.
 
-Each is a function of logits and labels, so each can be the `loss` of a `Segmenter`; `PixelLosses` is their weighted
-sum, which a saved model remembers. Where no pixel counts a loss is 0 and still part of the graph. Half-precision
-logits are worked out in float32.
+Pixels with label `IGNORE` are ignored. Each function of logits and labels can be the `loss` of a `Segmenter`;
+`PixelLosses` is a weighted sum of them, which is saved with a model. If all pixels are ignored, a loss is 0 with a
+gradient. Half-precision logits are computed in float32.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ Weights = Sequence[float] | Tensor
 def pixel_cross_entropy(
     logits: Tensor, labels: Tensor, class_weights: Weights | None = None, added: Tensor | None = None
 ) -> Tensor:
-    """Mean cross-entropy over the pixels that count: Σ w · −log p / Σ w.
+    """Mean cross-entropy over all pixels that are not ignored: Σ w · −log p / Σ w.
 
     Args:
         logits: [N, K, H, W] before the softmax.
         labels: [N, H, W] int64 class ids, or `IGNORE`.
-        class_weights: [K] weight of the pixels of each class; None for 1.
-        added: [N, H, W] what each pixel weighs beyond its class (`boundary_weights`).
+        class_weights: [K] weight of each class; None for 1.
+        added: [N, H, W] weight that is added to the class weight of each pixel (see `boundary_weights`).
 
     Raises:
         InputError: labels or weights do not fit the logits.
@@ -53,11 +53,11 @@ def pixel_cross_entropy(
 
 
 def pixel_focal(logits: Tensor, labels: Tensor, gamma: float = 2.0, class_weights: Weights | None = None) -> Tensor:
-    """Mean over the pixels that count of α_c (1 − p_c)^γ · −log p_c (`softmax_focal_loss`).
+    """Mean focal loss α_c (1 − p_c)^γ · −log p_c over all pixels that are not ignored (see `softmax_focal_loss`).
 
     Args:
         logits, labels: as for `pixel_cross_entropy`.
-        gamma: how strongly pixels that are nearly right are counted less; 0 is cross-entropy.
+        gamma: exponent of the modulating factor; 0 gives cross-entropy.
         class_weights: [K] α of each class; None for 1.
 
     Raises:
@@ -69,7 +69,7 @@ def pixel_focal(logits: Tensor, labels: Tensor, gamma: float = 2.0, class_weight
 
 
 def soft_dice(logits: Tensor, labels: Tensor) -> Tensor:
-    """1 − 2 Σ p·y / (Σ p + Σ y), the mean over the classes that the batch's labels hold.
+    """Dice loss 1 − 2 Σ p·y / (Σ p + Σ y), averaged over the classes in the labels of the batch.
 
     Args, Raises: as `pixel_cross_entropy`. Sums go over all pixels of the batch that count.
 
@@ -81,7 +81,7 @@ def soft_dice(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def soft_jaccard(logits: Tensor, labels: Tensor) -> Tensor:
-    """1 − Σ p·y / (Σ p + Σ y − Σ p·y), the mean over the classes that the batch's labels hold.
+    """Jaccard loss 1 − Σ p·y / (Σ p + Σ y − Σ p·y), averaged over the classes in the labels of the batch.
 
     Args, Raises: as `pixel_cross_entropy`. Sums go over all pixels of the batch that count.
 
@@ -93,9 +93,9 @@ def soft_jaccard(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def lovasz_softmax(logits: Tensor, labels: Tensor) -> Tensor:
-    """The Jaccard loss made convex between hard predictions: the Lovász extension of 1 − IoU at the errors |y − p|.
+    """Lovász-softmax loss: the Lovász extension of the Jaccard loss 1 − IoU at the errors |y − p|.
 
-    The mean over the classes that the batch's labels hold; for hard predictions it is exactly 1 − IoU.
+    It is averaged over the classes in the labels of the batch. For hard predictions it is exactly 1 − IoU.
 
     Args, Raises: as `pixel_cross_entropy`. The batch is one set of pixels.
 
@@ -112,16 +112,16 @@ def lovasz_softmax(logits: Tensor, labels: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class PixelLosses:
-    """A weighted sum of losses, itself a loss of logits [N, K, H, W] and labels [N, H, W].
+    """A weighted sum of losses of logits [N, K, H, W] and labels [N, H, W].
 
     Attributes:
-        cross_entropy, focal, dice, jaccard, lovasz: factor of each; 0 leaves it out.
+        cross_entropy, focal, dice, jaccard, lovasz: weight of each loss; 0 disables it.
         class_weights: weight of each class in the cross-entropy and the focal loss, in the order of the classes.
-        gamma: of the focal loss.
-        boundary: w0 of U-Net's weight map in the cross-entropy: how much more the pixels count where two objects meet
-            (10 in the paper); 0 for none. Objects are the connected components of a class.
-        sigma: reach of that weight, pixels of the batch.
-        background: class whose pixels are no objects; None where every class makes objects.
+        gamma: γ of the focal loss.
+        boundary: w0 of U-Net's weight map in the cross-entropy, the additional weight of pixels between touching
+            objects (10 in the paper); 0 disables it. Objects are the connected components of a class.
+        sigma: σ of that weight map, in pixels of the batch.
+        background: class whose pixels belong to no object; None if there is none.
     """
 
     cross_entropy: float = 1.0

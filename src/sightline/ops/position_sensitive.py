@@ -1,4 +1,4 @@
-"""Features of regions where each bin reads channels of its own.
+"""Position-sensitive RoI pooling and RoI align: each bin of a region uses separate channels.
 
 R-FCN (Dai et al. 2016, section 2, "position-sensitive score maps & RoI pooling") averages whole cells; Light-Head R-CNN
 (Li et al. 2017) samples bilinearly, as RoI align does. Plain PyTorch, differentiable in the features; results equal
@@ -26,16 +26,16 @@ def ps_roi_pool(
     spatial_scale: float = 1.0,
     whole_map: bool = False,
 ) -> Tensor:
-    """Position-sensitive RoI pooling: the mean over the cells of each bin, of channels of its own.
+    """Position-sensitive RoI pooling: the mean over the cells of each bin, from separate channels per bin.
 
     Args:
         features: [B, C·height·width, H, W] float; bin (i, j) of channel c reads channel (c·height + i)·width + j.
         rois: [K, 5] (batch index, x1, y1, x2, y2), or a list with [L_i, 4] boxes for each of the B images.
         output_size: bins (height, width), or one number for both.
         spatial_scale: feature cells per pixel of the boxes: 1 / stride.
-        whole_map: read the map's last row and column, too. As in torchvision, without it a bin's value leaves them
-            out, while its gradient is that of a bin with them: good for its checkpoints, but a network trained so
-            diverges, for what lies at the border is pushed further and further without effect.
+        whole_map: whether the map's last row and column are used. Without it, as in torchvision, the value of a bin
+            omits them, but its gradient includes them. This matches checkpoints, but training diverges, because values
+            at the border receive gradients without having an effect.
 
     Returns:
         [K, C, height, width], of the features' dtype and device; a bin that holds no cell is 0.
@@ -80,7 +80,7 @@ def ps_roi_align(
     spatial_scale: float = 1.0,
     sampling_ratio: int = -1,
 ) -> Tensor:
-    """Position-sensitive RoI align: the mean of bilinear samples in each bin, of channels of its own.
+    """Position-sensitive RoI align: the mean of bilinear samples in each bin, from separate channels per bin.
 
     Args:
         features: [B, C·height·width, H, W] float; bin (i, j) of channel c reads channel (c·height + i)·width + j.

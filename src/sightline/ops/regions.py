@@ -1,4 +1,4 @@
-"""Features of regions: from boxes of any size to a fixed grid of features each.
+"""RoI pooling and RoI align: fixed-size features of regions of any size.
 
 RoI pooling (Fast R-CNN, Girshick 2015, section 2.1) and RoI align (Mask R-CNN, He et al. 2017, section 3), on one level
 or a pyramid (Feature Pyramid Networks, Lin et al. 2017, section 4.2). Plain PyTorch, one implementation for every
@@ -23,7 +23,7 @@ from sightline.structures import Size
 def roi_pool(
     features: Tensor, rois: Tensor | Sequence[Tensor], output_size: int | Size, spatial_scale: float = 1.0
 ) -> Tensor:
-    """RoI pooling (Fast R-CNN, section 2.1): regions snapped to whole cells, the largest cell of each bin.
+    """RoI pooling (Fast R-CNN, section 2.1): the maximum of each bin, with regions rounded to whole cells.
 
     Args:
         features: [B, C, H, W] float.
@@ -54,7 +54,7 @@ def roi_align(
     aligned: bool = False,
     mode: str = "average",
 ) -> Tensor:
-    """RoI align: bilinear samples at regular points of each bin, averaged (as in the paper) or the largest.
+    """RoI align: the mean (as in the paper) or maximum of bilinear samples at regular points of each bin.
 
     Args:
         features: [B, C, H, W] float.
@@ -62,9 +62,9 @@ def roi_align(
         output_size: bins (height, width), or one number for both.
         spatial_scale: feature cells per pixel of the boxes: 1 / stride.
         sampling_ratio: samples per bin in each direction; 0 or less: as many as the bin has cells, rounded up.
-        aligned: shift by half a cell, so that a cell's value sits at its centre (Detectron2's correction); False is
-            the form that published checkpoints were trained with, where a region is at least one cell large.
-        mode: "average" or "max" of the samples of a bin.
+        aligned: whether boxes are shifted by half a cell, so that values are at the centres of cells (as in
+            Detectron2). With False, as in the training of published checkpoints, regions are at least one cell large.
+        mode: "average" or "max" of the samples in each bin.
 
     Returns:
         [K, C, height, width], of the features' dtype and device. Samples more than one cell outside count as 0.
@@ -86,15 +86,15 @@ def multiscale_roi_align(
     canonical_level: int = 4,
     aligned: bool = False,
 ) -> Tensor:
-    """RoI align from the pyramid level that fits each box's size.
+    """RoI align on the pyramid level that fits the size of each box.
 
-    A box of `canonical_size` pixels is read from the level of stride 2^canonical_level, one of half the size from the
-    level below, and so on (Feature Pyramid Networks, equation 1).
+    A box of `canonical_size` pixels uses the level of stride 2^canonical_level, a box of half the size the next finer
+    level, and so on (Feature Pyramid Networks, equation 1).
 
     Args:
         features: maps [B, C, H_l, W_l], finest first, each half as large as the one before; one level works too.
         boxes: [L_i, 4] boxes of each of the B images, (x1, y1, x2, y2) pixels of the batch.
-        image_size: (height, width) of the padded batch in pixels; strides are found from it.
+        image_size: (height, width) of the padded batch in pixels, from which strides are computed.
         output_size: bins (height, width), or one number for both.
         sampling_ratio, aligned: as for `roi_align`.
         canonical_size: in pixels.

@@ -84,7 +84,7 @@ def test_spatial_pyramid_pooling(sides: tuple[int, ...]) -> None:
         for row, column in ((0, 0), (2, 8), (5, 16)):
             window = x[:, :, max(row - half, 0) : row + half + 1, max(column - half, 0) : column + half + 1]
             assert torch.equal(out[:, 3 * (i + 1) : 3 * (i + 2), row, column], window.amax((2, 3)))
-    with pytest.raises(InputError, match=r"sides are \[4\], but each window must have a middle"):
+    with pytest.raises(InputError, match=r"sides are \[4\], but must be odd"):
         SpatialPyramidPooling((4,))
 
 

@@ -1,8 +1,8 @@
 """AlexNet: Krizhevsky, Sutskever, Hinton, "ImageNet classification with deep convolutional neural networks", NeurIPS
 2012, in the form for one GPU of Krizhevsky, "One weird trick for parallelizing convolutional neural networks", 2014.
 
-Departures from the 2012 paper, all of the 2014 form or of the published weights: no local response normalisation, no
-grouped convolutions, 64-192-384-256-256 channels; the last pooling adapts to any image size.
+Departures from the 2012 paper, as in the 2014 form or in the published weights: no local response normalisation, no
+grouped convolutions, 64-192-384-256-256 channels, adaptive pooling after the last convolution.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from sightline.nn.backbones.features import Network, Stage
 
 
 class AlexNet(Network):
-    """Five convolutions, three max poolings that overlap, three dense layers: 61,100,840 parameters with 1000 classes.
+    """Five convolutions, three overlapping max poolings, three fully connected layers; 61,100,840 parameters.
 
     Args:
-        num_classes: outputs of the last layer.
+        num_classes: number of outputs; the number of parameters is for 1000.
         in_channels: number of channels of the image.
-        hidden: width of the two dense layers before the last.
-        dropout: before each of these.
+        hidden: width of the two fully connected layers before the last.
+        dropout: dropout probability before each of these.
     """
 
     def __init__(self, num_classes: int = 1000, *, in_channels: int = 3, hidden: int = 4096, dropout: float = 0.5):
@@ -40,7 +40,7 @@ class AlexNet(Network):
             nn.ReLU(inplace=True),
             nn.MaxPool2d(3, 2),
         )
-        self.avgpool = nn.AdaptiveAvgPool2d(6)  # changes nothing for images of 224×224
+        self.avgpool = nn.AdaptiveAvgPool2d(6)  # no effect for images of 224×224
         self.classifier = nn.Sequential(
             nn.Dropout(dropout),
             nn.Linear(256 * 6 * 6, hidden),
@@ -50,7 +50,7 @@ class AlexNet(Network):
             nn.ReLU(inplace=True),
             nn.Linear(hidden, num_classes),
         )
-        # without full padding a map is up to two cells smaller than the image divided by its stride
+        # without full padding, a map is up to two cells smaller than the image size divided by the stride
         self.stages = [Stage("1", 64, 4), Stage("4", 192, 8), Stage("11", 256, 16), Stage("12", 256, 32)]
 
     def layers(self) -> dict[str, nn.Module]:

@@ -1,8 +1,8 @@
 """Cross-stage partial networks: Wang et al., "CSPNet", CVPR Workshops 2020; with the gradient paths of ELAN: Wang et
 al., "Designing network design strategies through gradient path analysis", 2022.
 
-Half of a stage's channels go round its residual blocks; every block's output is joined to the stage's end, so that
-each is one short step from the loss: what a network that starts from random numbers needs.
+Half of a stage's channels bypass its residual blocks, and the output of every block is concatenated at the end of the
+stage. The short gradient paths help networks that are trained from random weights.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from sightline.nn.layers import ConvNormAct, NormLayer, batch_norm
 
 
 class ResidualPair(nn.Module):
-    """Two 3×3 convolutions and, where asked, the input added (He et al. 2016, pre-activation left out).
+    """Two 3×3 convolutions with an optional shortcut (He et al. 2016, without pre-activation).
 
     Args:
         channels: number of input and output channels.
         norm: normalisation layer.
-        shortcut: add the input.
+        shortcut: whether the input is added to the output.
     """
 
     def __init__(self, channels: int, norm: NormLayer, shortcut: bool = True):
@@ -37,15 +37,16 @@ class ResidualPair(nn.Module):
 
 
 class CSPBlock(nn.Module):
-    """Two halves by 1×1, one of them through the blocks → all joined → 1×1 (CSPNet, figure 3b; ELAN, figure 2c).
+    """A cross-stage partial block (CSPNet, figure 3b; ELAN, figure 2c).
 
-    Two 1×1 convolutions rather than one that is cut in two: what is cut has to be copied before the next convolution.
+    Two 1×1 convolutions give two halves; one half passes through residual pairs; all outputs are concatenated and fused
+    by a 1×1 convolution. Two 1×1 convolutions are faster than splitting the output of one, which needs a copy.
 
     Args:
         in_channels, out_channels: number of input and output channels.
-        blocks: residual pairs one after the other.
+        blocks: number of residual pairs.
         norm: normalisation layer.
-        shortcut: whether the pairs add their input; necks leave that out.
+        shortcut: whether the pairs have shortcuts; necks have none.
     """
 
     def __init__(self, in_channels: int, out_channels: int, blocks: int, norm: NormLayer, shortcut: bool = True):
@@ -65,10 +66,10 @@ class CSPBlock(nn.Module):
 
 
 class PyramidPooling(nn.Module):
-    """What is there in windows of 5, 9 and 13 cells around each cell, joined to it.
+    """Spatial pyramid pooling: max pooling over windows of 5, 9 and 13 cells, concatenated with the input.
 
-    He et al., "Spatial pyramid pooling", 2014, in the stride-1 form of Huang et al., "DC-SPP-YOLO", 2020. A maximum of
-    maxima is a maximum, so the larger windows are the 5×5 one applied again: 75 comparisons a cell in place of 275.
+    He et al., "Spatial pyramid pooling", 2014, in the stride-1 form of Huang et al., "DC-SPP-YOLO", 2020. The larger
+    windows are computed by repeated 5×5 pooling: 75 comparisons per cell instead of 275.
 
     Args:
         channels: number of input and output channels.
@@ -90,11 +91,11 @@ class PyramidPooling(nn.Module):
 
 
 class CSPBackbone(nn.Module):
-    """A stem at stride 2, then stages of a 3×3 convolution of stride 2 and a CSP block; pyramid pooling at the end.
+    """A stem of stride 2, four stages of a 3×3 convolution of stride 2 and a CSP block, and pyramid pooling at the end.
 
     Args:
-        channels: C of the stem and of each of the four stages.
-        blocks: residual pairs of each stage's CSP block.
+        channels: number of channels of the stem and of each of the four stages.
+        blocks: number of residual pairs in the CSP block of each stage.
         in_channels: number of channels of the images.
         norm: normalisation layer; by default batch norm with YOLOX's settings.
 

@@ -24,14 +24,14 @@ _REPEATS = (1, 2, 8, 8, 4)  # residual blocks of each stage of Darknet-53 (table
 
 
 class Darknet19(Network):
-    """Eighteen convolutions with batch normalisation, average pooling, and the classes.
+    """Eighteen convolutions with batch normalisation, average pooling, and a fully connected layer.
 
-    The paper's nineteenth convolution, 1×1 with one channel a class, stands before the pooling. It is linear, so
-    pooling first gives the same logits, at less work: here it is a dense layer.
+    The paper's nineteenth convolution is 1×1 with one channel per class, before the pooling. Since it is linear, a
+    fully connected layer after the pooling gives the same logits with less computation.
 
     Args:
-        num_classes: outputs of the last layer. 20,842,376 parameters with 1000, counted from the table: 19,802,976
-            weights of the eighteen, 14,400 scales and shifts behind them, 1,025,000 of the last.
+        num_classes: number of outputs. With 1000 there are 20,842,376 parameters: 19,802,976 weights of the
+            convolutions, 14,400 scales and shifts of the normalisation layers, 1,025,000 of the last layer.
         in_channels: number of channels of the image.
         norm: normalisation layer.
     """
@@ -67,7 +67,7 @@ class Darknet19(Network):
 
 
 class _Conv(nn.Module):
-    """Convolution, normalisation, leaky ReLU, under the names of the published weights."""
+    """Convolution, normalisation and leaky ReLU, with the names of the published weights."""
 
     def __init__(self, channels: int, out: int, kernel: int, stride: int, norm: NormLayer, slope: float):
         super().__init__()
@@ -80,7 +80,7 @@ class _Conv(nn.Module):
 
 
 class DarkBlock(nn.Module):
-    """1×1 to half the channels, 3×3 back, and the input added after the activation."""
+    """A 1×1 convolution to half the channels and a 3×3 convolution back, with a shortcut after the activation."""
 
     def __init__(self, channels: int, norm: NormLayer, slope: float):
         super().__init__()
@@ -92,10 +92,10 @@ class DarkBlock(nn.Module):
 
 
 class DarkStage(nn.Module):
-    """A 3×3 convolution of stride 2, then residual blocks; it is its own `Stage`.
+    """A 3×3 convolution of stride 2, then residual blocks.
 
     Attributes:
-        layer, channels, stride: as of a `Stage`.
+        layer, channels, stride: the attributes of a `Stage`.
     """
 
     def __init__(self, layer: str, channels: int, out: int, repeats: int, stride: int, norm: NormLayer, slope: float):
@@ -109,18 +109,18 @@ class DarkStage(nn.Module):
 
 
 class Darknet53(Network):
-    """Fifty-two convolutions in residual blocks, average pooling, one dense layer; no max pooling.
+    """Fifty-two convolutions in residual blocks, average pooling, and a fully connected layer, without max pooling.
 
-    Keys and shapes are those of the weights published for PyTorch (timm's `darknet53`), which load unchanged.
+    The state dict has the keys and shapes of timm's `darknet53`, whose weights can be loaded.
 
     Args:
-        num_classes: outputs of the last layer; 41,609,928 parameters with 1000.
+        num_classes: number of outputs; 41,609,928 parameters with 1000.
         in_channels: number of channels of the image.
         norm: normalisation layer.
-        slope: of the leaky ReLU below 0: 0.1 in the authors' networks; the weights above were trained with 0.01.
+        slope: negative slope of the leaky ReLU: 0.1 in the authors' networks, 0.01 in timm's weights.
 
     Attributes:
-        stages: the five stages; each has what a `Stage` has.
+        stages: the five stages, with the attributes of a `Stage`.
     """
 
     def __init__(
@@ -169,5 +169,5 @@ def darknet19(num_classes: int = 1000, *, in_channels: int = 3, norm: NormLayer 
 def darknet53(
     num_classes: int = 1000, *, in_channels: int = 3, norm: NormLayer = nn.BatchNorm2d, slope: float = 0.1
 ) -> Darknet53:
-    """Darknet-53; `slope` is that of the leaky ReLU below 0."""
+    """Darknet-53; `slope` is the negative slope of the leaky ReLU."""
     return Darknet53(num_classes, in_channels=in_channels, norm=norm, slope=slope)

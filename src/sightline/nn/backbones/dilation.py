@@ -1,4 +1,4 @@
-"""The hole algorithm: maps of twice the size from a network that was trained for half of it.
+"""Dilation: reduces the stride of a pretrained network without changing its weights.
 
 Chen et al., "Semantic image segmentation with deep convolutional nets and fully connected CRFs", ICLR 2015, section
 3.1; R-FCN (Dai et al. 2016, section 2) keeps ResNet's last stage at stride 16 this way.
@@ -12,14 +12,14 @@ from sightline.nn.backbones.features import FeatureMaps, Network, Stage
 
 
 def dilate(layers: nn.Module, rate: int | None = None) -> nn.Module:
-    """Take the strides out of `layers` and spread the kernels behind each by what it skipped.
+    """Replace the strides of `layers` by dilation of the following convolutions, in place.
 
-    The weights stay, and every second row and column of the new map (for one stride of 2) is the old map, unless `rate`
-    is given.
+    The weights do not change. With one stride of 2 removed, every second row and column of the new map equals the old
+    map, unless `rate` is given.
 
     Args:
-        layers: changed in place. Their convolutions must be registered in the order in which they run.
-        rate: spread every kernel by as much instead, the one that took the first stride, too.
+        layers: layers to change. Their convolutions must be registered in the order in which they run.
+        rate: dilation of all convolutions instead, including the one that had the first stride.
 
     Returns:
         The same layers.
@@ -31,7 +31,7 @@ def dilate(layers: nn.Module, rate: int | None = None) -> nn.Module:
         if module.kernel_size[0] > 1:
             module.padding = tuple(spread * int(p) for p in module.padding)
             module.dilation = (spread * module.dilation[0], spread * module.dilation[1])
-            if rate is None:  # what comes after sees a finer map; a shortcut's 1×1 stands beside, not before
+            if rate is None:  # later layers get a finer map; a shortcut's 1×1 convolution is parallel to them
                 spread *= module.stride[0]
         module.stride = (1, 1)
     return layers

@@ -1,7 +1,7 @@
 """EfficientNet: Tan and Le, "EfficientNet: rethinking model scaling for convolutional neural networks", ICML 2019.
 
-Departures, as in the published weights: padding is symmetric, where the original's "same" padding of an even map lies
-right and below alone; B0 to B4 have batch normalisation of PyTorch's usual numbers (ε 1e-5, momentum 0.1).
+Departures, as in the published weights: padding is symmetric, while the original's "same" padding of an even map pads
+only right and bottom; batch normalisation of B0 to B4 has PyTorch's defaults (ε = 1e-5, momentum 0.1).
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _ORIGINAL_NORM = batch_norm(eps=1e-3, momentum=0.01)  # of the weights that came
 
 
 class MBConv(nn.Module):
-    """Expand 1×1, filter k×k channel by channel, squeeze and excite, project 1×1 without a non-linearity (section 4).
+    """1×1 expansion, k×k depthwise convolution, squeeze-and-excitation, linear 1×1 projection (section 4).
 
-    The identity is added where stride is 1 and the channels stay; the rest is then dropped at random.
+    With stride 1 and equal numbers of channels, there is a shortcut, and stochastic depth on the other branch.
 
     Args:
         channels, out: number of input and output channels.
-        kernel, stride: of the filter.
-        expansion: widths inside over `channels`. Squeezing narrows to a quarter of `channels`.
+        kernel, stride: kernel size and stride of the depthwise convolution.
+        expansion: ratio of expanded to input channels. Squeeze-and-excitation has a quarter of the input channels.
         drop: probability of stochastic depth.
         norm: normalisation layer.
     """
@@ -61,7 +61,7 @@ class MBConv(nn.Module):
 
 
 class EfficientNet(Network):
-    """Stem, seven stages of `MBConv`, a 1×1 convolution, pooling, one dense layer (table 1), scaled (section 3.3).
+    """Stem, seven stages of `MBConv`, 1×1 convolution, pooling, fully connected layer (table 1), scaled (section 3.3).
 
     Args:
         width: width multiplier, a factor on all channel counts.

@@ -1,4 +1,4 @@
-"""A classification network cut open: its layers in order, and the maps taken from some of them."""
+"""Feature extraction from classification networks."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from sightline.errors import InputError
 
 @dataclass(frozen=True)
 class Stage:
-    """A place where a network's feature map can be taken.
+    """A feature map of a network.
 
     Attributes:
         layer: name of the layer whose output it is.
-        channels: C of the map.
-        stride: image pixels per cell of the map.
+        channels: number of channels of the map.
+        stride: stride of the map in pixels of the image.
     """
 
     layer: str
@@ -27,12 +27,12 @@ class Stage:
 
 
 class Network(nn.Module):
-    """A classification network that can be cut open.
+    """A classification network that can be used as a backbone.
 
     Attributes:
-        stages: the last map of each stride.
-        stem_stage: a map of stride 2 before the first stage, where the network has one beside its stages.
-        parts: first layers of the parts that can be kept from learning, from the image on.
+        stages: the last feature map of each stride.
+        stem_stage: a map of stride 2 before the first stage, if the network has one.
+        parts: names of the first layers of the parts that can be frozen, starting at the image.
     """
 
     stages: Any
@@ -44,19 +44,19 @@ class Network(nn.Module):
         raise NotImplementedError
 
     def maps(self, strides: Sequence[int], trainable_layers: int | None = None) -> FeatureMaps:
-        """The maps of these strides, from fine to coarse; `trainable_layers` as of `FeatureMaps.train_last`."""
+        """The feature maps of these strides, from fine to coarse. `trainable_layers`: see `FeatureMaps.train_last`."""
         stages = [*([self.stem_stage] if self.stem_stage is not None else []), *self.stages]
         body = FeatureMaps(self.layers(), [stage for stage in stages if stage.stride in strides])
         return body.train_last(trainable_layers, self.parts_of(body.strides))
 
     @property
     def last_map(self) -> Stage:
-        """The map of the last layer, which a classifier pools."""
+        """The last feature map, which the classifier pools."""
         stage = self.stages[-1]
         return Stage(list(self.layers())[-1], getattr(self, "last_channels", stage.channels), stage.stride)
 
     def parts_of(self, strides: Sequence[int]) -> tuple[str, ...]:
-        """First layers of the parts up to a map of the coarsest of these strides; by default each stage is one."""
+        """First layers of the parts up to the map of the coarsest of these strides; by default each stage is a part."""
         if self.parts:
             return self.parts
         names, stages = list(self.layers()), self.stages
@@ -65,15 +65,15 @@ class Network(nn.Module):
 
 
 class FeatureMaps(nn.ModuleDict):
-    """Runs the layers of a network in order and returns the maps of the chosen stages.
+    """Runs the layers of a network in order and returns the feature maps of selected stages.
 
     Args:
-        layers: the layers by name, in the order in which they run. Those after the last chosen stage are left out.
-        stages: where maps are taken, in the order of the layers.
+        layers: layers by name, in the order in which they run. Layers after the last stage are not used.
+        stages: stages to return, in the order of the layers.
 
     Attributes:
-        channels: C of each returned map.
-        strides: stride of each returned map.
+        channels: number of channels of each map.
+        strides: stride of each map.
     """
 
     def __init__(self, layers: Mapping[str, nn.Module], stages: Sequence[Stage]):
@@ -94,14 +94,14 @@ class FeatureMaps(nn.ModuleDict):
         return maps
 
     def train_last(self, count: int | None, parts: Sequence[str]) -> Self:
-        """Leave the last `count` of `parts` learning: edges and textures of a pretrained start serve any task.
+        """Freeze all but the last `count` of `parts`, since early features of pretrained networks fit any task.
 
         Args:
-            count: None leaves all of them learning.
-            parts: names of their first layers, from the image on; those that begin behind the last map do not count.
+            count: number of parts to train; None trains all.
+            parts: names of the first layers of the parts, starting at the image. Parts after the last map are ignored.
 
         Returns:
-            The same maps.
+            This module.
         """
         names = list(self)
         parts = [part for part in parts if part in names]

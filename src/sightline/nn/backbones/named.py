@@ -38,7 +38,7 @@ BACKBONES: dict[str, Callable[..., Network]] = {
         *(darknet19, darknet53),
     )
 }
-"""(num_classes, *, in_channels, …) → network, by the name of the classifier whose weights it takes."""
+"""Functions (num_classes, *, in_channels, …) → network, by the name of the classifier whose weights fit it."""
 
 StridedName = Literal[
     "resnet18",
@@ -60,20 +60,20 @@ StridedName = Literal[
     "efficientnet_b7",
     "darknet53",
 ]
-"""Networks that shrink their maps by convolutions alone behind stride 4, so that `dilate` can undo it."""
+"""Networks that reduce the size of maps beyond stride 4 only by convolutions, so that `dilate` can remove strides."""
 PyramidName = Literal[StridedName, "darknet19", "vgg16", "vgg16_bn", "vgg19"]
-"""Networks whose maps of strides 2, 4, 8, 16 and 32 lie on each other cell by cell."""
+"""Networks whose maps of strides 2, 4, 8, 16 and 32 are aligned."""
 BackboneName = Literal[PyramidName, "alexnet"]
 
 
 @dataclass(frozen=True)
 class BackboneOptions:
-    """How a backbone is normalised, and how much of it learns.
+    """Normalisation and trainable layers of a backbone.
 
     Attributes:
-        norm: "batch" learns the backbone's normalisation, "frozen" keeps it.
-        norm_eps: added to the variance there; None for the network's own.
-        trainable_layers: how many of the backbone's parts learn, counted from its end (a ResNet has five); None for
+        norm: "batch" trains the backbone's batch normalisation, "frozen" keeps it fixed.
+        norm_eps: ε of the backbone's batch normalisation; None for the default of the network.
+        trainable_layers: number of the backbone's parts to train, counted from its end (a ResNet has five); None trains
             all.
     """
 
@@ -94,18 +94,18 @@ def build_backbone(
     known: Any = BackboneName,
     **arguments: Any,
 ) -> Network:
-    """A classification network to cut open, from random numbers.
+    """Build a classification network with random weights, for use as a backbone.
 
     Args:
-        name: of the catalog's classifier.
+        name: catalog name of the classifier.
         in_channels: number of channels of the images.
-        options: of its normalisation, where it has any.
-        num_classes: outputs of its last layer, which a system leaves out.
-        known: the literal type of the names that suit.
-        arguments: of the network's own.
+        options: options of its normalisation, if it has any.
+        num_classes: number of outputs of its last layer, which detectors do not use.
+        known: Literal type of the suitable names.
+        arguments: further arguments of the network.
 
     Raises:
-        InputError: the name is not among those that suit; the message has them all.
+        InputError: the name is not suitable. The message lists those that are.
     """
     if name not in get_args(known):
         raise InputError(f"there is no backbone {name!r} for this model; give one of {', '.join(get_args(known))}")

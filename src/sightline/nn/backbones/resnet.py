@@ -1,7 +1,7 @@
 """ResNet: He, Zhang, Ren, Sun, "Deep residual learning for image recognition", CVPR 2016.
 
-The bottleneck puts its stride on the 3×3 convolution instead of the first 1×1 (often called v1.5), as the published
-weights do. ResNeXt and wide ResNet are the same network with other `groups` and `width`.
+The bottleneck has its stride in the 3×3 convolution instead of the first 1×1 (often called v1.5), as in the published
+weights. ResNeXt and wide ResNet are the same network with different `groups` and `width`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sightline.nn.layers import NormLayer
 
 
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions around a shortcut (figure 5, left): [N, C, H, W] → [N, planes, H / stride, W / stride]."""
+    """Two 3×3 convolutions with a shortcut (figure 5, left): [N, C, H, W] → [N, planes, H / stride, W / stride]."""
 
     expansion = 1
 
@@ -36,7 +36,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1×1 down, 3×3, 1×1 up around a shortcut (figure 5, right): the output has 4 · planes channels."""
+    """1×1, 3×3 and 1×1 convolutions with a shortcut (figure 5, right): the output has 4 · planes channels."""
 
     expansion = 4
 
@@ -60,19 +60,19 @@ class Bottleneck(nn.Module):
 
 
 def _shortcut(channels: int, out: int, stride: int, norm: NormLayer) -> nn.Module | None:
-    """The projection (option B of section 3.3) where the shape changes; None where the identity fits."""
+    """The projection shortcut (option B of section 3.3) if the shape changes, else None."""
     if stride == 1 and channels == out:
         return None
     return nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), norm(out))
 
 
 class ResNet(Network):
-    """A residual network: stem, four stages, pooling, one dense layer (table 1).
+    """A residual network: stem, four stages, pooling and a fully connected layer (table 1).
 
     Args:
         block: `BasicBlock` or `Bottleneck`.
-        depths: blocks in each of the four stages.
-        num_classes: outputs of the last layer.
+        depths: number of blocks in each of the four stages.
+        num_classes: number of outputs.
         in_channels: number of channels of the image.
         norm: normalisation layer.
         groups, width: 32 and 4 give ResNeXt-50 32×4d, 1 and 128 wide ResNet-50-2.
@@ -109,7 +109,7 @@ class ResNet(Network):
         self.fc = nn.Linear(channels, num_classes)
         self.stages = [Stage(f"layer{i + 1}", 64 * 2**i * block.expansion, 4 * 2**i) for i in range(4)]
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):  # the start of He et al. 2015, kept by the shortcuts' sum
+            if isinstance(module, nn.Conv2d):  # Kaiming initialisation (He et al. 2015)
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def layers(self) -> dict[str, nn.Module]:

@@ -18,15 +18,16 @@ from sightline.nn.layers.fully_convolutional import subsampled_convolution
 
 
 class AtrousVGG(nn.Module):
-    """VGG-16 whose dense layers are convolutions, and pairs of convolutions behind it (figure 2; section 3).
+    """VGG-16 with its fully connected layers as convolutions, and additional convolutions (figure 2; section 3).
 
-    Maps: conv4_3, each cell's features scaled to a learnt length (section 3.1); fc7; the end of each pair. The third
-    pooling rounds up, the fifth keeps its map's size, and fc6 looks at 3×3 cells six apart in its place ("à trous").
+    Maps: conv4_3 with L2 normalisation and a learned scale (section 3.1), fc7, and the output of each pair. Sizes after
+    the third pooling are rounded up, the fifth pooling has stride 1, and fc6 is a 3×3 convolution with dilation 6.
 
     Args:
-        net: the classifier; its convolutions become this backbone's.
+        net: the classifier, whose convolutions are used.
         extra: (middle channels, channels, kernel, stride, padding) of each pair: 1×1, then the kernel.
-        trainable_layers: how many of VGG's five blocks learn, counted from the last; what is behind always does.
+        trainable_layers: number of VGG's five blocks to train, counted from the last. Additional layers are always
+            trained.
     """
 
     def __init__(self, net: VGG, extra: Sequence[tuple[int, int, int, int, int]], trainable_layers: int = 5):
@@ -74,7 +75,7 @@ class AtrousVGG(nn.Module):
         return maps
 
     def sides(self, image: int) -> list[int]:
-        """Sides of the maps of a square image of side `image`; 0 from the first that it is too small for."""
+        """Sides of the maps of a square image with side `image`; 0 for maps that the image is too small for."""
         found, side = [], image
         for part in (self.features, *self.extra):
             for layer in part.modules():
@@ -106,7 +107,7 @@ def atrous_dense_layers(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _side_after(layer: nn.Conv2d | nn.MaxPool2d, side: int) -> int:
-    """Side of a square map after a convolution or pooling; 0 where it is too small."""
+    """Side of a square map after a convolution or pooling; 0 if the input is too small."""
     kernel, stride, padding, dilation = (
         v[0] if isinstance(v, tuple) else int(v)
         for v in (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
@@ -118,7 +119,7 @@ def _side_after(layer: nn.Conv2d | nn.MaxPool2d, side: int) -> int:
 
 
 def init_xavier(module: nn.Module) -> None:
-    """The start of SSD's new convolutions (section 3): Xavier, biases of 0."""
+    """Initialise SSD's new convolutions (section 3): Xavier initialisation, biases 0."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.xavier_uniform_(layer.weight)

@@ -1,6 +1,6 @@
 """The classification network of YOLO v1: Redmon et al., "You only look once", CVPR 2016, sections 2.1 and 2.2.
 
-1×1 reductions before 3×3 convolutions, after GoogLeNet, without its branches; no normalisation.
+1×1 reductions before 3×3 convolutions, as in GoogLeNet, but without branches and without normalisation layers.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ leaky = partial(nn.LeakyReLU, 0.1)
 
 
 class YOLOv1Net(Network):
-    """Twenty convolutions, average pooling, one dense layer: what the detector's first layers learn on ImageNet.
+    """Twenty convolutions, average pooling and a fully connected layer: the network that pretrains YOLO v1 on ImageNet.
 
     Args:
-        num_classes: outputs of the last layer; 23,428,136 parameters with 1000.
+        num_classes: number of outputs; 23,428,136 parameters with 1000.
         in_channels: number of channels of the image.
     """
 
@@ -66,10 +66,7 @@ class YOLOv1Net(Network):
 
 
 def init_leaky(module: nn.Module) -> None:
-    """Random weights that keep the size of the activations through layers of slope 0.1 below 0 (He et al. 2015).
-
-    The paper does not tell its own; 24 layers without normalisation learn from no arbitrary start.
-    """
+    """Kaiming initialisation for leaky ReLU with slope 0.1 (He et al. 2015). The paper does not specify it."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(layer.weight, a=0.1)

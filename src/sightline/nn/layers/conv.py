@@ -12,7 +12,7 @@ from sightline.nn.layers.norm import NormLayer
 def make_divisible(value: float, divisor: int = 8) -> int:
     """The multiple of `divisor` nearest to `value`, never more than 10 % below it.
 
-    The rounding of channel counts that the MobileNets were published with.
+    Rounds numbers of channels as in the published MobileNets.
     """
     rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
     return rounded if rounded >= 0.9 * value else rounded + divisor
@@ -24,10 +24,10 @@ class ConvNormAct(nn.Sequential):
     Args:
         in_channels, out_channels: number of input and output channels.
         kernel: kernel size.
-        stride, groups, dilation: of the convolution.
+        stride, groups, dilation: arguments of the convolution.
         norm: normalisation layer, or None (the convolution then has a bias).
         act: activation, called with `inplace=True`, or None.
-        bias: whether the convolution has a bias; by default only without a normalisation, which would undo it.
+        bias: whether the convolution has a bias; by default only without a normalisation layer.
     """
 
     def __init__(
@@ -57,13 +57,13 @@ class ConvNormAct(nn.Sequential):
 
 
 class SqueezeExcitation(nn.Module):
-    """Scale each channel by what the whole map says (Hu et al. 2018, section 3): pool → squeeze → excite → multiply.
+    """Squeeze-and-excitation: scales each channel by a factor computed from the pooled map (Hu et al. 2018, section 3).
 
     Args:
-        channels: C of the map [N, C, H, W].
-        squeezed: width of the narrow layer.
-        scale: activation that gives the factors in [0, 1]: sigmoid in the paper, hard sigmoid in MobileNet v3.
-        act: activation of the narrow layer: ReLU in the paper, SiLU in EfficientNet.
+        channels: number of channels C of the map [N, C, H, W].
+        squeezed: number of channels of the bottleneck.
+        scale: activation of the factors: sigmoid in the paper, hard sigmoid in MobileNet v3.
+        act: activation of the bottleneck: ReLU in the paper, SiLU in EfficientNet.
     """
 
     def __init__(

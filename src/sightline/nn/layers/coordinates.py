@@ -11,9 +11,9 @@ from sightline.nn.layers.conv import ConvNormAct
 
 
 def with_coordinates(x: Tensor) -> Tensor:
-    """[N, C, H, W] → [N, C + 2, H, W]: its column and its row, −1 at the first to 1 at the last (section 3).
+    """Append column and row coordinates from −1 to 1 (section 3): [N, C, H, W] → [N, C + 2, H, W].
 
-    A map of one column or row has 0 there.
+    The coordinate is 0 for a map with a single column or row.
     """
     height, width = x.shape[-2:]
     columns = torch.linspace(-1 if width > 1 else 0, 1, width, device=x.device, dtype=x.dtype)
@@ -23,7 +23,7 @@ def with_coordinates(x: Tensor) -> Tensor:
 
 
 class CoordConv(ConvNormAct):
-    """A convolution block that also sees where it is. Arguments as of `ConvNormAct`; two input channels are added."""
+    """A convolution block with coordinates as two additional input channels. Arguments as of `ConvNormAct`."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, **arguments: Any):
         super().__init__(in_channels + 2, out_channels, kernel, stride, **arguments)

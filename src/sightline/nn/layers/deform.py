@@ -1,4 +1,4 @@
-"""Deformable convolution as a layer that finds its own offsets."""
+"""Deformable convolution as a layer that predicts its own offsets."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from sightline.ops.deform_conv import deform_conv2d
 
 
 class DeformConv2d(nn.Module):
-    """A convolution whose taps move, by offsets (and weights of the taps) from a convolution of the same input.
+    """A deformable convolution with offsets, and a modulation mask, from a convolution of the same input.
 
-    That convolution starts at 0, so at first the layer is the plain convolution, halved where it is modulated, for the
-    weights are sigmoids. `weight` and `bias` have the names and shapes of `nn.Conv2d`'s, so that those of a trained
-    plain convolution load.
+    That convolution is initialised to 0, so the layer is initially a regular convolution (multiplied by 0.5 if it is
+    modulated, since the mask is a sigmoid). `weight` and `bias` have the names and shapes of those of `nn.Conv2d`, so
+    weights of a regular convolution can be loaded.
 
     Args:
         in_channels, out_channels: number of input and output channels.
-        kernel: side of the kernel.
+        kernel: kernel size.
         stride, padding, dilation, groups, bias: as of `nn.Conv2d`.
-        offset_groups: groups of channels that move together.
-        modulated: the second version, whose taps have weights in [0, 1].
+        offset_groups: number of groups of channels with separate offsets.
+        modulated: whether there is a modulation mask in [0, 1] (the second version).
 
     Source: Dai et al., Deformable Convolutional Networks, ICCV 2017, section 2.1; Zhu et al., Deformable ConvNets v2,
     CVPR 2019, section 3.2. The papers' tenfold slower learning of the offsets is left to the training recipe.
@@ -60,7 +60,7 @@ class DeformConv2d(nn.Module):
         self.reset_offsets()
 
     def reset_offsets(self) -> None:
-        """Let the taps stand where a plain convolution's do."""
+        """Reset the offsets to 0, as in a regular convolution."""
         nn.init.zeros_(self.offset.weight)
         assert self.offset.bias is not None
         nn.init.zeros_(self.offset.bias)

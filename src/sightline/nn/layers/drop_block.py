@@ -10,15 +10,15 @@ from sightline.errors import InputError
 
 
 class DropBlock(nn.Module):
-    """While training, set square blocks of each channel to 0 and scale the rest up (algorithm 1); else the identity.
+    """In training, set square blocks of each channel to 0 and scale up the rest (algorithm 1); otherwise the identity.
 
-    Neighbouring cells say much the same, so that dropping single ones hides little; whole blocks do.
+    Neighbouring cells are correlated, so dropping single cells removes little information.
 
     Args:
-        prob: share of the cells to drop, about; it may be changed from epoch to epoch (the paper's schedule).
-        size: side of a block in cells; on a smaller map, the map's shorter side.
+        prob: approximate fraction of cells to drop; it may be changed between epochs (the paper's schedule).
+        size: side of a block in cells; limited by the shorter side of the map.
 
-    Departure: none. Each channel has its own blocks, which lie wholly inside the map (section 3).
+    Each channel has its own blocks, which are completely inside the map (section 3).
     """
 
     def __init__(self, prob: float = 0.1, size: int = 3):

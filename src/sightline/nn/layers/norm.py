@@ -1,4 +1,4 @@
-"""Batch normalisation, learning or frozen."""
+"""Batch normalisation, trainable or frozen."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch.nn import functional as F
 from sightline.errors import InputError
 
 NormLayer = Callable[[int], nn.Module]
-"""Makes a normalisation layer for a number of channels."""
+"""Function from a number of channels to a normalisation layer, such as `nn.BatchNorm2d`."""
 
 
 def batch_norm(eps: float = 1e-5, momentum: float = 0.1) -> NormLayer:
-    """A maker of `nn.BatchNorm2d` with these numbers."""
+    """A `NormLayer` that creates `nn.BatchNorm2d` with this ε and momentum."""
     return partial(nn.BatchNorm2d, eps=eps, momentum=momentum)
 
 
@@ -25,14 +25,14 @@ Norm = Literal["batch", "frozen"]
 
 
 class FrozenBatchNorm2d(nn.Module):
-    """Batch normalisation (Ioffe and Szegedy 2015) with everything fixed: statistics, scale and shift are buffers.
+    """Batch normalisation (Ioffe and Szegedy 2015) with fixed statistics, scale and shift, which are buffers.
 
-    Detectors train with few images a batch, whose statistics are too noisy to normalise with; they keep those of the
-    pretrained backbone. Input and output are [N, C, H, W].
+    Detectors are often trained with few images per batch, whose statistics are too noisy, so they keep the statistics
+    of the pretrained backbone. Input and output are [N, C, H, W].
 
     Args:
-        channels: C.
-        eps: added to the variance. 0 is what the first published ResNet-50 detectors were trained with.
+        channels: number of channels C.
+        eps: ε, added to the variance. The first published ResNet-50 detectors were trained with 0.
     """
 
     weight: Tensor
@@ -64,12 +64,12 @@ class FrozenBatchNorm2d(nn.Module):
 
 
 def norm_maker(norm: Norm, eps: float | None = None, own: NormLayer = nn.BatchNorm2d) -> NormLayer:
-    """What "batch" and "frozen" stand for.
+    """The normalisation layer for "batch" or "frozen".
 
     Args:
-        norm: "batch" learns, "frozen" keeps the pretrained statistics, scale and shift.
-        eps: added to the variance; None for `own`'s.
-        own: the maker that a network has by default.
+        norm: "batch" for trainable batch normalisation, "frozen" for fixed statistics, scale and shift.
+        eps: ε, added to the variance; None for that of `own`.
+        own: default normalisation layer of the network.
     """
     if norm not in ("batch", "frozen"):
         raise InputError(

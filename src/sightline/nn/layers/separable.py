@@ -8,7 +8,7 @@ from sightline.nn.layers.norm import NormLayer
 
 
 class DepthwiseSeparable(nn.Sequential):
-    """Filter 3×3 channel by channel, then mix the channels 1×1, with nothing between (Chollet, "Xception", 2017).
+    """3×3 depthwise and 1×1 convolution, without normalisation or activation in between (Chollet, "Xception", 2017).
 
     Args:
         channels, out_channels: number of input and output channels.

@@ -1,4 +1,4 @@
-"""From space to channels: a map of half the size with four times the channels, and nothing lost."""
+"""Space-to-depth: rearranges blocks of cells into channels."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from sightline.errors import InputError
 
 
 class SpaceToDepth(nn.Module):
-    """[N, C, H, W] → [N, C·s², H / s, W / s]: each block of s × s cells becomes the channels of one.
+    """[N, C, H, W] → [N, C·s², H / s, W / s]: each block of s × s cells is rearranged into channels.
 
     Channel c of the cell at row i and column j of its block becomes channel c·s² + i·s + j.
 
     Args:
-        factor: s; H and W must be multiples of it.
+        factor: block size s; H and W must be multiples of it.
     """
 
     def __init__(self, factor: int = 2):
@@ -32,13 +32,12 @@ class SpaceToDepth(nn.Module):
 class DarknetReorg(SpaceToDepth):
     """[N, C, H, W] → [N, C·s², H / s, W / s] in the order of darknet's layer "reorg", for its published weights.
 
-    That program copies the other way round: it reads the numbers of the map in their order as if they were a map of
-    shape [C / s², H·s, W·s], and takes the blocks apart there; channel (i·s + j)·C / s² + c of the result is channel c
-    of that map at rows i, i + s, … and columns j, j + s, … Then it reads what came out as [C·s², H / s, W / s]. So a
-    cell of the result holds numbers of distant places, and a channel those of several. A network that learns with it
-    puts up with that; others take `SpaceToDepth`.
+    Darknet interprets the memory of the map as a map of shape [C / s², H·s, W·s] and rearranges its blocks: channel
+    (i·s + j)·C / s² + c of the result is channel c of that map at rows i, i + s, … and columns j, j + s, … The result
+    is interpreted as [C·s², H / s, W / s]. So a cell of the output contains values of distant cells. Only use this
+    layer for weights that were trained with it; otherwise use `SpaceToDepth`.
 
-    C must be a multiple of s², too.
+    C must be a multiple of s².
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -8,14 +8,12 @@ from sightline.errors import InputError
 
 
 class StochasticDepth(nn.Module):
-    """While training, drop a whole residual branch for some of the images and scale it up for the rest.
+    """In training, drop the residual branch for a random fraction of the images and scale it up for the others.
 
-    In evaluation the identity: the branch counts with its expectation in both modes (the paper scales it down in
-    evaluation instead, equation 5).
+    In evaluation it is the identity (the paper scales the branch down in evaluation instead, equation 5).
 
     Args:
-        prob: share of images whose branch is dropped, in [0, 1); it grows from block to block (section 3, "linear
-            decay").
+        prob: drop probability in [0, 1), which usually increases with the depth of a block (section 3, "linear decay").
     """
 
     def __init__(self, prob: float):

@@ -1,4 +1,4 @@
-"""Dense layers cut in two by truncated SVD: Girshick, "Fast R-CNN", ICCV 2015, section 3.1."""
+"""Compression of fully connected layers by truncated SVD: Girshick, "Fast R-CNN", ICCV 2015, section 3.1."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from sightline.errors import InputError
 
 @torch.no_grad()
 def truncated_svd(layer: nn.Linear, rank: int) -> nn.Sequential:
-    """Two dense layers of rank t in place of one: W ≈ U_t (Σ_t V_tᵀ), without a non-linearity between them.
+    """Approximate a linear layer by two linear layers with t units in between: W ≈ U_t (Σ_t V_tᵀ).
 
-    u·v weights become t·(u + v). No other matrix of rank t is nearer to W (Eckart and Young 1936).
+    The number of weights changes from u·v to t·(u + v). This is the best approximation of rank t (Eckart and Young
+    1936).
 
     Args:
-        layer: v inputs, u outputs.
-        rank: t, from 1 to min(u, v).
+        layer: linear layer with v inputs and u outputs.
+        rank: rank t, from 1 to min(u, v).
 
     Returns:
-        v → t without bias, t → u with the layer's bias; of the layer's dtype and device.
+        v → t without bias, t → u with the layer's bias; with the dtype and device of the layer.
 
     Raises:
         InputError: the rank is not between 1 and min(u, v).
@@ -53,12 +54,12 @@ def truncated_svd(layer: nn.Linear, rank: int) -> nn.Sequential:
 
 
 def compress_dense(model: nn.Module, ranks: Mapping[str, int]) -> nn.Module:
-    """Replace dense layers of a model by their truncated SVD, in place.
+    """Replace linear layers of a model by their truncated SVD, in place.
 
     Args:
-        model: changed in place. It cannot be saved as a model of the catalog afterwards, whose layers are whole.
-        ranks: layer's name → t, such as {"roi_heads.box_head.fc6": 1024, "roi_heads.box_head.fc7": 256}, the paper's
-            numbers for VGG-16.
+        model: model to change. Afterwards it cannot be saved as a model of the catalog.
+        ranks: rank t by name of the layer, such as {"roi_heads.box_head.fc6": 1024, "roi_heads.box_head.fc7": 256}, the
+            paper's values for VGG-16.
 
     Raises:
         InputError: a name is no dense layer's, or a rank does not fit it.
