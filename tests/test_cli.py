@@ -499,8 +499,8 @@ class TestMistakes:
         Path("data").mkdir()
         Path("data/notes.txt").write_text("no labels")
         assert refused(verb, "data") == (
-            "data holds 1 .txt, but it is not a dataset in a known format. notes.txt is no label of YOLO, whose lines "
-            "are 'class x y width height' in parts of 1, not 'no labels'; docs/formats.md lists the formats"
+            "data contains 1 .txt, but it is not a dataset in a known format. notes.txt is not a YOLO label, whose "
+            "lines are 'class x y width height' as fractions, not 'no labels'; docs/formats.md lists the formats"
         )
 
     def test_format_to_convert_to(self, solids):
@@ -511,7 +511,7 @@ class TestMistakes:
         first.write_bytes(first.read_bytes()[:900])
         outcome = sightline("check", copy, "-q")
         assert outcome.code == 1
-        assert "ERROR image-truncated (1): images cut short\n  · train/000001.jpg: " in outcome.out
+        assert "ERROR image-truncated (1): truncated images\n  · train/000001.jpg: " in outcome.out
         sentence = refused("train", copy, *TINY, "--epochs", 1)
         assert "data/train/000001.jpg" in sentence
         assert "cut" in sentence or "truncated" in sentence
@@ -586,7 +586,7 @@ class TestMistakes:
         os.remove(copy / "train" / "000003.jpg")
         outcome = sightline("check", copy, "--fast", "-q")
         assert outcome.code == 1
-        assert "ERROR image-missing (1): images that are not there\n  · train/000003.jpg: " in outcome.out
+        assert "ERROR image-missing (1): missing images\n  · train/000003.jpg: " in outcome.out
         assert "train/000003.jpg" in refused("train", copy, *TINY, "--epochs", 1)
 
     def test_no_objects_at_all(self, copy):
@@ -703,8 +703,8 @@ class TestMistakes:
             ("check", solids, "--fix", "mend"): "--fix is 'mend', but it must be clip or drop",
             ("check", solids, "--model", "resnet18", "-q"): "resnet18 has no anchors to compare the objects with",
             ("check", solids, "--model", "qqq"): "there is no model 'qqq'",
-            ("scenes", "s", "--size", 3): "a scene must be at least 16 pixels high and wide, but the size is 3×3",
-            ("scenes", "s", "--train", -1): "the number of scenes must lie between 0 and a million, but it is -1",
+            ("scenes", "s", "--size", 3): "the size of a scene is 3×3, but must be at least 16 pixels",
+            ("scenes", "s", "--train", -1): "the number of scenes is -1, but must be between 0 and a million",
             ("evaluate", trained, solids, "--split", "x"): "there is no split 'x'; there are: train, val, test",
             ("evaluate", trained, solids, "--batch-size", 0): "batch_size is 0, but it must be a whole number",
             ("evaluate", trained, solids, "--device", "cuda:99"): "this machine does not have it; it has cpu",

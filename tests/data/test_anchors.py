@@ -86,9 +86,9 @@ def test_boxes_count_in_units_of_their_image() -> None:
 
 
 def test_data_without_boxes_or_of_too_few_is_refused() -> None:
-    with pytest.raises(InputError, match="no boxes to make anchors from"):
+    with pytest.raises(InputError, match="no boxes to compute anchors from"):
         anchors(dataset([]))
-    with pytest.raises(InputError, match="5 anchors are asked for, but the boxes are of only 2 shapes"):
+    with pytest.raises(InputError, match="k is 5, but the boxes have only 2 distinct shapes"):
         anchors(dataset([(20, 50), (100, 10), (100, 10)]))
     with pytest.raises(InputError, match="k is 0"):
         anchors(dataset([(20, 50)]), 0)
@@ -100,12 +100,12 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_scenes("data", train=6, val=2, test=0, size=64, progress=False)
     outcome = done("anchors", "data", "-k", 3, "--image-size", 160)
     assert "3 anchors for " in outcome.out
-    assert "mean IoU of a box with its anchor: 0." in outcome.out
+    assert "mean IoU between a box and its nearest anchor: 0." in outcome.out
     assert "picture: anchors.png\nfor YOLO v2: --arg image_size=160 --arg 'anchors=[[" in outcome.out
     with Image.open("anchors.png") as picture:
         assert min(picture.size) > 400
     assert done("anchors", "data", "-k", 3, "--image-size", 160, "-o", "b.png").out.split("picture")[0] in outcome.out
     assert "anchors.png exists, and nothing is overwritten" in refused("anchors", "data")
     assert "a plot cannot be written as .txt" in refused("anchors", "data", "-o", "a.txt")
-    assert "shapes; ask for fewer" in refused("anchors", "data", "-k", 5000, "-o", "c.png")
+    assert "shapes; choose a smaller k" in refused("anchors", "data", "-k", 5000, "-o", "c.png")
     assert "there is no nowhere" in refused("anchors", "nowhere", "-o", "c.png")

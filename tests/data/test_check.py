@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from sightline.data.blob import Blob
-from sightline.data.check import RULES, check, fix, turning
+from sightline.data.check import RULES, check, exif, fix
 from sightline.data.check import duplicates as copies
+from sightline.data.check.exif import drawn_on
 from sightline.data.check.labels import anchor_fit, duplicate_boxes
-from sightline.data.check.turning import drawn_on
 from sightline.data.dataset import Dataset
 from sightline.data.formats import coco, convert, open_dataset, voc
 from sightline.data.orientation import STANDING
@@ -106,7 +106,7 @@ def test_a_healthy_dataset_passes(folder):
     assert report.images == {"train": 12, "val": 3}
     assert report.counts == {"train": {"cat": 12, "dog": 12}, "val": {"cat": 3, "dog": 3}}
     text = str(report)
-    assert "Training can start: nothing was found." in text
+    assert "Training can start: no problems were found." in text
     assert "15 images (train 12, val 3), 30 objects, 2 classes" in text
     assert "The median object is 45 × 45 pixels" in text
 
@@ -155,7 +155,7 @@ def test_every_broken_box_is_named_with_file_and_annotation(folder, tmp_path):
     sentences = {p.rule: p.message for p in report.problems}
     assert sentences["box-inverted"] == (
         "train/bad.jpg: annotation 11121 (cat) has the box [50, 10, 30, 40], where x1 > x2 or y1 > y2; "
-        "exchange them; --fix clip does that, --fix drop removes the object"
+        "swap them back; --fix clip does that, --fix drop removes the object"
     )
     assert "[100, 60, 190, 80] in an image 160 wide and 120 high" in sentences["box-outside"]
     assert "0 × 10 pixels" in sentences["box-zero-area"]
@@ -202,7 +202,7 @@ def test_labels_of_unknown_classes_are_errors(folder):
     (problem,) = report.of_rule("unknown-class")
     assert problem.level == "error"
     assert problem.file == "train/001.jpg"
-    assert "is of class id 7, but ids are 0 to 1" in problem.message
+    assert "has class id 7, but valid ids are 0 to 1" in problem.message
     assert sum(report.counts["train"].values()) == 23
 
 
@@ -264,7 +264,7 @@ def test_images_that_cannot_be_used_are_errors(folder):
     assert str(folder) not in str(report)
     light = quick(coco.read(folder), full=False)
     assert rules(light) == {"image-missing", "image-unreadable"}  # the cut shows only when decoding
-    assert "pixels were not looked at" in str(light)
+    assert "pixels were not decoded" in str(light)
 
 
 def test_sizes_that_differ_are_errors_and_exif_turns_are_noted(tmp_path):
@@ -276,7 +276,7 @@ def test_sizes_that_differ_are_errors_and_exif_turns_are_noted(tmp_path):
     report = quick(coco.read(root))
     wrong, turned = sorted(report.of_rule("size-differs"), key=lambda problem: problem.file, reverse=True)
     assert "the label says 320 × 240, but the image is 160 × 120 pixels;" in wrong.message
-    assert "the label says 160 × 120, but the image is 120 × 160 pixels, once upright" in turned.message
+    assert "the label says 160 × 120, but the image is 120 × 160 pixels, the size before" in turned.message
     assert (wrong.level, turned.level) == ("error", "error")
     (note,) = report.of_rule("exif-rotated")
     assert (note.file, note.level) == ("train/turned.jpg", "note")
@@ -362,7 +362,7 @@ def test_classes_missing_rare_and_unbalanced(tmp_path):
     assert report.ok
     values = {problem.rule: problem.value for problem in report.problems}
     assert values == {
-        "class-missing": "1 class has no objects in val and cannot be judged there: dog",
+        "class-missing": "1 class has no objects in val and cannot be evaluated there: dog",
         "class-rare": "1 class has fewer than 10 objects in train: dog (1)",
         "class-imbalance": "cat is 110 times as frequent as dog in train (110 to 1)",
     }
@@ -406,11 +406,11 @@ def test_object_sizes_are_held_against_the_anchors(folder):
     assert "fit 100 % of them" in str(fitting)
     half = quick(data, anchors=torch.tensor([[40.0, 30.0]]))
     (problem,) = half.of_rule("anchors-misfit")
-    assert problem.value.startswith("50 % (15) of the objects overlap no anchor's shape")
+    assert problem.value.startswith("50 % (15) of the objects have an IoU below 0.5 with every anchor shape")
     assert "50 × 60 pixels, mostly dog" in problem.value
     tiny = quick(data, resized=lambda size: (size[0] // 10, size[1] // 10))
     assert tiny.of_rule("objects-tiny")[0].value == (
-        "100 % (30) of the objects are below 8 × 8 pixels at the size the model sees them"
+        "100 % (30) of the objects are smaller than 8 × 8 pixels at the model's input size"
     )
     with pytest.raises(InputError, match=r"anchors have shape \[4\]"):
         quick(data, anchors=[1, 2, 3, 4])
@@ -426,7 +426,8 @@ def test_object_sizes_are_held_against_the_anchors(folder):
 
     report = quick(data, Model())
     assert rules(report) == {"anchors-misfit", "objects-tiny"}
-    assert report.of_rule("anchors-misfit")[0].value.startswith("50 % (15) of the objects overlap no anchor's shape")
+    value = report.of_rule("anchors-misfit")[0].value
+    assert value.startswith("50 % (15) of the objects have an IoU below 0.5 with every anchor shape")
 
 
 def test_anchor_fit_equals_a_loop():
@@ -463,8 +464,8 @@ def test_class_maps_are_counted_by_pixels_and_broken_ones_reported(tmp_path):
     assert report.unit == "pixels"
     assert report.counts == {"all": {"cat": 0, "dog": 120 * 160}}  # the broken maps are reported, not counted
     first, second = (problem.message for problem in report.of_rule("map-invalid"))
-    assert "has 20 × 20 pixels, but its image 0.jpg has 160 × 120; give a mask of the image's size" in first
-    assert "holds values that are no class: 2" in second
+    assert "has 20 × 20 pixels, but its image 0.jpg has 160 × 120; use a mask of the size of the image" in first
+    assert "contains values without a class: 2" in second
     assert not report.ok
 
 
@@ -489,7 +490,7 @@ def test_the_report_can_be_written_as_json_and_shortens_long_lists(tmp_path):
     text = str(report)
     assert "WARNING box-zero-area (9): boxes without area" in text
     assert "… and 6 more" in text
-    assert text.count("training leaves them out") == 1
+    assert text.count("training ignores them") == 1
     assert max(map(len, text.splitlines())) <= 110
     assert "… and" not in report.text(examples=20)
 
@@ -565,7 +566,7 @@ def test_the_fixed_copy_passes_and_the_original_stays(damaged, tmp_path, how):
     assert areas == [(x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in boxes]
     assert repaired.image_size(names.index("size.jpg")) == (120, 160)
     text = str(summary)
-    assert "1 image left out (the image is cut short)" in text
+    assert "1 image left out (the image is truncated)" in text
     assert "without train/000.jpg" in text
     assert summary.objects == sum(len(repaired.target(i)) for i in range(len(repaired)))
 
@@ -615,7 +616,7 @@ def turned_by_exif(folder: Path, box: list[float], orientation: int = 6) -> Data
 def test_labels_decide_what_lies_where_an_image_is_turned_by_exif(tmp_path, box, turned, rule, size, expected):
     data = turned_by_exif(tmp_path / "data", box)
     (problem,) = quick(data).of_rule("size-differs")
-    words = {"exif-size": "the size is wrong", "exif-turned": "must be turned, too", "exif-undecided": "look at it"}
+    words = {"exif-size": "the size is wrong", "exif-turned": "must be rotated, too", "exif-undecided": "look at it"}
     assert turned or words[rule] in problem.message
     summary = fix(data, tmp_path / "out", progress=False, turned=turned)
     assert summary.counts == {rule: 1}
@@ -640,7 +641,7 @@ def test_turned_labels_stay_on_what_they_were_drawn_on(orientation):
     data = Dataset.from_instances([np.zeros((3, 20, 30), np.uint8)], [target], ["a"]).with_fields("keypoints")
     columns = data.columns.replace(segmentations=Blob.of([json.dumps(rle), json.dumps(polygon)]))
     assert drawn_on(columns, 0, (30, 20)) == "stored"
-    out = turning.turned(columns, 0, orientation, (20, 30), None)
+    out = exif.rotate_upright(columns, 0, orientation, (20, 30), None)
     upright = STANDING[orientation](stored)
     y, x = np.nonzero(upright)
     box = [x.min(), y.min(), x.max() + 1, y.max() + 1]
@@ -687,12 +688,12 @@ def test_what_cannot_be_fixed_is_said_in_a_sentence(folder, tmp_path):
     data = coco.read(folder)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("")
-    with pytest.raises(InputError, match="full exists and is not an empty folder; name a new one"):
+    with pytest.raises(InputError, match="full exists and is not an empty folder; choose a new one"):
         fix(data, tmp_path / "full", progress=False)
     with pytest.raises(InputError, match="how is 'burn'"):
         fix(data, tmp_path / "x", "burn", progress=False)  # type: ignore[arg-type]
     images = [torch.from_numpy(np.array(scene(i))).permute(2, 0, 1) for i in range(3)]
-    with pytest.raises(InputError, match="this dataset holds image classes"):
+    with pytest.raises(InputError, match="this dataset has image classes"):
         fix(Dataset.from_labels(images, [0, 1, 0], CLASSES), tmp_path / "x", progress=False)
     for path in folder.rglob("*.jpg"):
         path.unlink()
@@ -727,5 +728,5 @@ def test_boxes_in_other_units_are_an_error():
     targets = [Instances(size, boxes=boxes, labels=[0] * 4)] * 2
     report = check(Dataset.from_instances(images, targets, ["a"]), progress=False)
     assert not report.ok
-    assert "8 of 8 boxes leave their image" in str(report)
-    assert "corners for widths and heights" in " ".join(str(report).split())
+    assert "8 of 8 boxes extend beyond their image" in str(report)
+    assert "corners instead of width and height" in " ".join(str(report).split())

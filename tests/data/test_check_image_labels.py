@@ -94,7 +94,7 @@ def test_classes_that_are_missing_rare_or_empty(root: Path) -> None:
         "warning class-missing": [
             "no images in any split: emu",
             "1 class has no images in train and cannot be learnt: owl",
-            "1 class has no images in val and cannot be judged there: fox",
+            "1 class has no images in val and cannot be evaluated there: fox",
         ],
         "warning class-rare": ["1 class has fewer than 10 images in train: fox (1)"],
         "note reading-note": ["class 'emu' has no images"],
@@ -106,7 +106,7 @@ def test_classes_that_are_missing_rare_or_empty(root: Path) -> None:
 def test_one_class_is_nothing_to_learn(root: Path) -> None:
     shutil.rmtree(root / "train" / "dog")
     report = checked(root)
-    assert found(report)["error one-class"] == ["every image to learn from is of the class 'cat'"]
+    assert found(report)["error one-class"] == ["every training image has the class 'cat'"]
     (root / "val" / "dog").rename(root / "train" / "dog")  # two to train on, none to validate on
     assert checked(root).ok
 

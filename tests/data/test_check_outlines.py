@@ -54,7 +54,7 @@ def test_outlines_in_order():
 )
 def test_broken_outlines(entry: str, what: str):
     (message,) = found(data([GOOD, entry, GOOD]), "outline-broken")
-    assert message.startswith(f"000000.png: object 2 {what}; draw the outline anew; --fix removes what")
+    assert message.startswith(f"000000.png: object 2 {what}; draw the outline again; --fix removes the unusable parts")
     with pytest.raises(InputError, match=r"000000\.png: segmentation 1 has a"):
         data([GOOD, entry, GOOD]).with_fields("masks").target(0)
 
@@ -97,7 +97,7 @@ def test_masks_of_another_size():
 
 def test_objects_without_outline_among_others():
     (message,) = found(data([GOOD, "", "", GOOD]), "outline-missing")
-    assert message.startswith("2 of 4 objects have a box alone, the first in 000000.png")
+    assert message.startswith("2 of 4 objects have only a box, the first in 000000.png")
     assert found(data(["", ""]), "outline-missing") == []
 
 
@@ -123,7 +123,7 @@ def test_keypoints_that_are_no_places(tmp_path: Path):
     (message,) = found(dataset, "keypoint-not-finite")
     assert "object 1 has keypoint 1 at nan, 5 (and 1 more); mark the point again" in message
     (message,) = found(dataset, "keypoint-visibility")
-    assert "000001.png: object 1 has keypoint 1 of visibility 3 (and 1 more); write 0 (absent), 1" in message
+    assert "000001.png: object 1 has keypoint 1 with visibility 3 (and 1 more); write 0 (absent), 1" in message
     assert found(dataset, "keypoint-outside") == []
     assert not check(dataset, progress=False).ok
     with pytest.raises(InputError, match=r"000000\.png: object 1 has a keypoint at .*nan.*, which is not finite; mark"):
@@ -138,7 +138,7 @@ def test_keypoints_that_are_no_places(tmp_path: Path):
 def test_the_repaired_copy_keeps_the_boxes(tmp_path: Path):
     summary = fix(data([GOOD, "[[1,2,9,2]]", SMALL, GOOD]), tmp_path / "out", progress=False)
     assert summary.counts == {"outline-broken": 1, "mask-size-differs": 1}
-    assert "1 object left without outline (it could not be used)" in str(summary)
+    assert "1 object left without an outline (it was unusable)" in str(summary)
     again = open_dataset(tmp_path / "out").with_fields("masks")
     assert again.columns.objects == 4
     assert [again.target(i).masks.any((1, 2)).tolist() for i in range(2)] == [[True, False], [False, True]]

@@ -105,13 +105,13 @@ def test_everything_at_once(data: Dataset):
     ("arguments", "message"),
     [
         ({"classes": ["aple"]}, "unknown class 'aple'; did you mean 'apple'"),
-        ({"classes": []}, r"classes is \[\], but it must be a text or a list of texts, at least one"),
-        ({"classes": [1]}, r"classes is \[1\], but it must be"),
-        ({"split": []}, r"split is \[\], but it must be"),
-        ({"names": 3}, "names is 3, but it must be"),
+        ({"classes": []}, r"classes is \[\], but must be a string or a list of at least one string"),
+        ({"classes": [1]}, r"classes is \[1\], but must be"),
+        ({"split": []}, r"split is \[\], but must be"),
+        ({"names": 3}, "names is 3, but must be"),
         ({"split": "dev"}, "there is no split 'dev'; there are: train, val, test"),
-        ({"names": "*.jpeg"}, r"none of the 5 images, such as 'street/a\.png', has a name like '\*\.jpeg'"),
-        ({"min_area": -1}, "min_area is -1, but it must be a number of pixels"),
+        ({"names": "*.jpeg"}, r"none of the 5 images, such as 'street/a\.png', matches '\*\.jpeg'"),
+        ({"min_area": -1}, "min_area is -1, but must be a number of pixels"),
         ({"min_area": float("nan")}, "min_area is nan"),
         ({"min_area": "big"}, "min_area is 'big'"),
     ],
@@ -126,7 +126,7 @@ def test_class_maps_have_no_objects():
         [torch.zeros(3, 4, 4, dtype=torch.uint8)], [torch.zeros(4, 4, dtype=torch.int64)], CLASSES
     )
     for arguments in ({"min_area": 3}, {"with_objects": True}):
-        with pytest.raises(InputError, match="chooses by objects, but this dataset holds class maps"):
+        with pytest.raises(InputError, match="selects by objects, but this dataset has class maps"):
             maps.filter(**arguments)
     assert len(maps.filter(names="*", split="all")) == 1
 

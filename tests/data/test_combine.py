@@ -141,7 +141,7 @@ def test_an_image_of_both_is_refused(tmp_path: Path):
     convert(memory(("cat",), [[0], [0]], ["train", "val"]), tmp_path / "one", "coco")
     data = open_dataset(tmp_path / "one")
     with pytest.raises(
-        InputError, match=r"both datasets hold the image .*train/000000\.png in the split 'train'; leave"
+        InputError, match=r"both datasets contain the image .*train/000000\.png in the split 'train'; leave"
     ):
         data + data
     assert len(data["train"] + data["val"]) == 2
@@ -153,23 +153,23 @@ def test_an_image_of_both_is_refused(tmp_path: Path):
         (
             memory(("cat",), [[0]]),
             memory(("cat",), [[0]], ["train"]),
-            r"one dataset is divided \(train\), the other is",
+            r"one dataset has splits \(train\) and the other has none",
         ),
         (
             memory(("cat",), [[0]]),
             memory(("Cat",), [[0]]),
-            "the classes 'cat' and 'Cat' differ in capital letters alone",
+            "the classes 'cat' and 'Cat' differ only in capitalization",
         ),
         (
             memory(("cat",), [[0]]),
             Dataset.from_labels([torch.zeros(3, 2, 2, dtype=torch.uint8)], [0], ["cat"]),
-            "different labels .objects and image classes. cannot be one",
+            "different kinds of labels .objects and image classes. cannot be concatenated",
         ),
         (memory(("cat",), [[0]]), memory(("cat",), [[0]]).with_channels(1), "read with 3 and 1 channels"),
         (
             memory(("cat",), [[0]], note=["x"]),
             memory(("cat",), [[0]], note=torch.tensor([1])),
-            "the field 'note' of the objects holds text and values",
+            "the field 'note' of the objects has text and values",
         ),
         (
             memory(("cat",), [[0]], keypoints=torch.ones(1, 3, 3)).with_fields("keypoints"),

@@ -12,9 +12,9 @@ from PIL import Image
 
 import sightline as sl
 from sightline.data.dataset import Dataset
-from sightline.data.facts import data_facts, full_scale_of, scaled_as_learnt
-from sightline.data.full_scale import at_least, scaled
-from sightline.data.images import highest_sample, read_image
+from sightline.data.facts import data_facts, full_scale_of, with_training_full_scale
+from sightline.data.full_scale import scale_samples, usual_full_scale
+from sightline.data.images import max_sample, read_image
 from sightline.deploy.predict import predict
 from sightline.errors import InputError
 from sightline.evaluation import DetectionMeasure, evaluate
@@ -40,7 +40,7 @@ def folder(root: Path, tops: list[int], kind: str = "png") -> Path:
 
 @pytest.mark.parametrize(("highest", "scale"), [(0, 255), (255, 255), (256, 1023), (4095, 4095), (4096, 16383)])
 def test_the_smallest_scale_that_holds_all(highest, scale):
-    assert at_least(highest) == scale
+    assert usual_full_scale(highest) == scale
 
 
 @pytest.mark.parametrize("kind", ["png", "tif", "npy"])
@@ -51,7 +51,7 @@ def test_twelve_bits_are_not_black_and_all_images_share_the_scale(tmp_path, kind
     assert brightest == pytest.approx([900 / 4095, 4000 / 4095, 2000 / 4095])
     assert data[[0]].full_scale == 4095  # views share what was found from all images
     (note,) = [p for p in sl.check(data, progress=False).problems if p.rule == "full-scale"]
-    assert "divided by 4095 (the largest in a sample of the images is 4000)" in note.message
+    assert "divided by 4095 (the largest value in a sample of the images is 4000)" in note.message
     assert note.level == "note"
 
 
@@ -74,7 +74,7 @@ def test_eight_bit_images_need_none(tmp_path):
     data = sl.open_dataset(tmp_path)
     assert data.full_scale is None
     assert data_facts(data) == {}
-    assert highest_sample(tmp_path / "images" / "a.jpg") is None
+    assert max_sample(tmp_path / "images" / "a.jpg") is None
     assert not [p for p in sl.check(data, progress=False).problems if p.rule == "full-scale"]
 
 
@@ -109,8 +109,8 @@ def test_values_of_no_range_are_refused(value, words):
 def test_floats_above_one_stay_refused():
     with pytest.raises(InputError, match=r"image 0 has values from 0 to 255, but floats must lie in \[0, 1\]"):
         Dataset.from_labels([np.array([[[0.0, 255.0]]])], [0], ["a"])
-    with pytest.raises(InputError, match="range is not known; give full_scale"):
-        scaled(np.array([3], np.int32), None, "x")
+    with pytest.raises(InputError, match="range is unknown; give full_scale"):
+        scale_samples(np.array([3], np.int32), None, "x")
 
 
 class Bright(torch.nn.Module):
@@ -168,7 +168,7 @@ def test_one_file_alone_is_read_by_its_type(tmp_path):
     path = folder(tmp_path / "d", [4000]) / "images" / "0.png"
     assert float(read_image(path).max()) == pytest.approx(4000 / 65535)
     assert float(read_image(path, full_scale=4095).max()) == pytest.approx(4000 / 4095)
-    assert highest_sample(path) == 4000
+    assert max_sample(path) == 4000
 
 
 class Learner(Bright):
@@ -202,5 +202,5 @@ def test_training_saves_the_scale_and_validation_and_evaluation_take_it(tmp_path
     evaluate(model, dark, DetectionMeasure, progress=False)
     predict(model, tmp_path / "dark" / "images" / "0.png")
     assert model.seen == [round(900 / 4095, 4)] * 2
-    stated = scaled_as_learnt(model, dark.with_full_scale(65535))
+    stated = with_training_full_scale(model, dark.with_full_scale(65535))
     assert float(stated.image(0).max()) == pytest.approx(900 / 65535)

@@ -67,9 +67,9 @@ def test_other_classes_by_name() -> None:
 
 
 def test_what_does_not_belong_together_is_refused() -> None:
-    with pytest.raises(InputError, match="a data set of objects was given in the place of images with a label each"):
+    with pytest.raises(InputError, match="the labels are objects, but images with a label each are expected"):
         JointData(boxed(), boxed())
-    with pytest.raises(InputError, match="images with a label each are none"):
+    with pytest.raises(InputError, match="images with a label each is empty"):
         JointData(boxed(), labelled()[:0])
     with pytest.raises(InputError, match="most is 0"):
         JointData(boxed(), labelled(), most=0)

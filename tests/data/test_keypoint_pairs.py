@@ -47,9 +47,9 @@ def test_names_that_do_not_cover_all_points_say_nothing():
 
 def test_a_stated_permutation_is_checked():
     assert require_mirror([0, 2, 1], 3, "data.yaml: flip_idx") == (0, 2, 1)
-    with pytest.raises(InputError, match=r"flip_idx is \[0, 1\], but it must hold each keypoint's index 0 to 2"):
+    with pytest.raises(InputError, match=r"flip_idx is \[0, 1\], but must contain each index from 0 to 2"):
         require_mirror([0, 1], 3, "data.yaml: flip_idx")
-    with pytest.raises(InputError, match="sends keypoint 0 to 1, but 1 to 2"):
+    with pytest.raises(InputError, match="maps keypoint 0 to 1, but 1 to 2"):
         require_mirror([1, 2, 0], 3, "data.yaml: flip_idx")
 
 

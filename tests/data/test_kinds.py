@@ -75,7 +75,7 @@ def test_relabelling(name: str) -> None:
 def test_unknown_kind() -> None:
     data = sl.scenes(1, 32)
     object.__setattr__(data.source, "kind", "smells")
-    with pytest.raises(InputError, match="no kind of label 'smells'; there are instances, class_map, class_scores"):
+    with pytest.raises(InputError, match="no kind of label 'smells'; available: instances, class_map, class_scores"):
         _ = data.label_kind
 
 
@@ -87,7 +87,7 @@ def test_own_kind_of_a_dataset(own: Kind) -> None:
     assert data[1:][0][1] == Count((32, 32), numbers[1])
     with pytest.raises(InputError, match="counts have no classes that could be renamed"):
         data.with_class_mapping({data.classes[0]: "x"})
-    with pytest.raises(InputError, match="anchors are made from boxes, but the labels here are counts"):
+    with pytest.raises(InputError, match="anchors are computed from boxes, but the labels here are counts"):
         anchors(data)
     report = sl.check(data, progress=False)
     assert (report.ok, report.unit, report.counts) == (True, "images", {})

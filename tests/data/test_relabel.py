@@ -76,9 +76,9 @@ class TestObjects:
             ({"aple": "x"}, "unknown class 'aple'; did you mean 'apple'"),
             ({"apple": ""}, "class 'apple' cannot become ''; give a name, or None"),
             ({"apple": 3}, "class 'apple' cannot become 3"),
-            (dict.fromkeys(NAMES), "leaves out all 4 classes; keep at least one"),
-            ({0: "x"}, "the class mapping has the key 0, but keys are names of classes"),
-            (["apple"], "a class mapping is a dict of old and new names, not list"),
+            (dict.fromkeys(NAMES), "removes all 4 classes; keep at least one"),
+            ({0: "x"}, "the class mapping has the key 0, but keys are class names"),
+            (["apple"], "a class mapping is a dict from old to new names, not list"),
         ],
     )
     def test_mistakes(self, mapping: object, message: str):

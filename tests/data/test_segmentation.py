@@ -94,7 +94,7 @@ def test_one_bad_polygon_costs_only_itself(ring: list[float], tmp_path: Path):
     data = dataset(tmp_path / "in", [ring, SQUARE, BOW])
     summary = fix(data, tmp_path / "out", progress=False)
     assert summary.counts == {"outline-part": 1}
-    assert "1 object left without the polygons of its outline that could not be used" in str(summary)
+    assert "1 object left without the unusable polygons of the outline" in str(summary)
     mask = open_dataset(tmp_path / "out").with_fields("masks").target(0).masks[0]
     assert (mask.numpy() == oracle.decode(oracle.merge(oracle.frPyObjects([SQUARE, BOW], *SIZE))).astype(bool)).all()
 

@@ -41,7 +41,7 @@ def dataset_of(counts: list[int], rows: Rows) -> Dataset:
         labels = torch.arange(count) % 2
         targets.append(sl.Instances((8, 64), boxes=boxes, labels=labels))
         targets[-1].image_size = (8, 8)
-    table = Table.gathered(rows, ("subject", "object"), columns=("subject", "predicate", "object"))
+    table = Table.from_rows(rows, ("subject", "object"), columns=("subject", "predicate", "object"))
     return Dataset.from_instances(images, targets, ["a", "b"], tables={"relations": table})
 
 
@@ -105,7 +105,7 @@ def test_parts_of_time(data: st.DataObject) -> None:
     event = st.tuples(moment, moment).map(sorted)
     given_events = data.draw(st.lists(st.lists(event, max_size=4), min_size=1, max_size=4))
     rows = [[{"start": s, "end": e, "caption": f"{s}"} for s, e in own] for own in given_events]
-    table = Table.gathered(rows, times=("start", "end"), columns=("start", "end", "caption"))
+    table = Table.from_rows(rows, times=("start", "end"), columns=("start", "end", "caption"))
     parts = [sorted(data.draw(st.tuples(moment, moment))) for _ in rows]
     cut = table.clipped(np.array([a for a, _ in parts]), np.array([b for _, b in parts]))
     for i, (own, (a, b)) in enumerate(zip(given_events, parts, strict=True)):
@@ -136,7 +136,7 @@ class TestDatasets:
             rest = self.data().with_class_mapping({"b": None})  # objects 1 of both images
         assert rest.table("relations", 0) == [{"subject": 1, "predicate": "left of", "object": 0}]
         assert rest.table("relations", 2) == []
-        assert "3 rows of relations left out: an object that they refer to was left out" in caplog.text
+        assert "3 rows of relations removed: an object that they refer to was removed" in caplog.text
 
     def test_nothing_is_said_where_no_row_is_lost(self, caplog: pytest.LogCaptureFixture) -> None:
         with caplog.at_level(logging.WARNING, "sightline"):
@@ -179,7 +179,7 @@ class TestDatasets:
         assert [again.table("relations", i) for i in range(3)] == rows
         assert again.image_extra(0) == {}
         assert convert(again, tmp_path / "voc", "voc").lost["relations"] == 3
-        assert "cannot hold 3 relations" in str(convert(again, tmp_path / "v", "voc"))
+        assert "cannot store 3 relations" in str(convert(again, tmp_path / "v", "voc"))
 
 
 class TestCoco:
@@ -228,22 +228,22 @@ class TestErrors:
             dataset_of([2], [[{"subject": -2, "predicate": "", "object": 1}]])
 
     def test_other_images(self) -> None:
-        with pytest.raises(InputError, match="table relations is of 1 images, but there are 2"):
+        with pytest.raises(InputError, match="table relations has 1 images, but there are 2"):
             dataset_of([1, 3], [[]])
 
     def test_rows_of_other_columns(self) -> None:
         with pytest.raises(InputError, match="a row has a, but all rows of a table have a, b"):
-            Table.gathered([[{"a": 1, "b": 2}, {"a": 1}]])
+            Table.from_rows([[{"a": 1, "b": 2}, {"a": 1}]])
 
     def test_joining_other_references(self) -> None:
-        one, other = Table.gathered([[{"a": 0}]], ("a",)), Table.gathered([[{"a": 0}]])
-        with pytest.raises(InputError, match="tables with references a and to nothing cannot be joined"):
+        one, other = Table.from_rows([[{"a": 0}]], ("a",)), Table.from_rows([[{"a": 0}]])
+        with pytest.raises(InputError, match="tables with references a and to nothing cannot be concatenated"):
             Table.concatenate([one, other], [1, 1])
 
     def test_columns_that_are_not_there(self) -> None:
-        with pytest.raises(InputError, match="no column of numbers 'b'; it has a"):
+        with pytest.raises(InputError, match="no numeric column 'b'; available: a"):
             Table(np.array([0, 1]), {"a": np.zeros(1)}, ("b",))
         with pytest.raises(InputError, match="column a of a table has 2 rows, but its offsets end at 1"):
             Table(np.array([0, 1]), {"a": np.zeros(2)})
-        with pytest.raises(InputError, match="must rise from 0"):
+        with pytest.raises(InputError, match="must increase from 0"):
             Table(np.array([0, 2, 1]), {})

@@ -68,7 +68,7 @@ class TestTiff:
         assert np.array_equal(image.numpy(), pages)
         assert torch.equal(read_image(tmp_path / "a.tif", 5), image)
         assert image_size(tmp_path / "a.tif") == (6, 8)
-        with pytest.raises(InputError, match=r"a\.tif has 5 channels, but 3 are asked for"):
+        with pytest.raises(InputError, match=r"a\.tif has 5 channels, but 3 are requested"):
             read_image(tmp_path / "a.tif")
 
     def test_16_bit_pages(self, tmp_path: Path):

@@ -47,7 +47,7 @@ from sightline.data.transforms import (
 )
 from sightline.data.transforms.motion import transform_boxes
 from sightline.data.transforms.objects import visible_share
-from sightline.data.transforms.pillow import rgb_picture
+from sightline.data.transforms.pillow import rgb_image
 from sightline.data.transforms.resample import warp_image, warp_labels
 from sightline.data.transforms.tone import apply_tone, to_dtype
 from sightline.errors import InputError
@@ -604,12 +604,12 @@ def test_a_resized_crop_takes_the_size_the_model_sees():
     # one resampling: the window of the mirrored picture, resized once
     matrix, size = piece.step(Viewport(np.eye(3), (80, 120), np.zeros((0, 4)), (80, 120)), _after_a_flip(3))
     left, top = (-matrix[:2, 2]).round().astype(int)
-    window = rgb_picture(image.flip(2)[:, top : top + size[0], left : left + size[1]])
+    window = rgb_image(image.flip(2)[:, top : top + size[0], left : left + size[1]])
     expected = np.asarray(window.resize((48, 32), Image.Resampling.BILINEAR)).astype(int)
     assert abs(seen.permute(1, 2, 0).numpy().astype(int) - expected).max() <= 3  # its edges see their neighbours
     assert piece.bind(None, None)(image, target, random())[0].shape == (3, 54, 54)  # of 53.7 pixels
     assert RandomResizedCrop((9, 9)).sized((32, 48)).size == (9, 9)
-    with pytest.raises(InputError, match="at most the picture"):
+    with pytest.raises(InputError, match="at most the image"):
         RandomResizedCrop(scale=(0.5, 1.5))
 
 
@@ -806,7 +806,7 @@ def test_recipes_take_wishes():
     assert "HorizontalFlip" not in repr(recipes.detection(flip=0))
     assert "Colour" not in repr(recipes.detection("strong", colour=False))
     assert recipes.detection(keypoint_swap=PERSON_SWAP).keypoint_swap == PERSON_SWAP
-    assert recipes.detection(extra=[PixelNoise()]).pieces[-1] == PixelNoise()
+    assert recipes.detection(extra=[PixelNoise()]).transforms[-1] == PixelNoise()
 
 
 @pytest.mark.parametrize(
@@ -817,7 +817,7 @@ def test_recipes_take_wishes():
             "unknown augmentation strength 'wild'; choose one of light",
         ),
         (lambda: recipes.named("wild"), "unknown augmentation recipe 'wild'; choose one of none, light"),
-        (lambda: Compose([], min_visible=3), "min_visible is 3, but it is a share"),
+        (lambda: Compose([], min_visible=3), "min_visible is 3, but must be a fraction"),
         (lambda: Compose(["flip"]), "must be callable"),
         (lambda: ScaleJitter((2.0, 1.0)), "scale is .* low ≤ high"),
         (lambda: ZoomOut((0.5, 2.0)), "zooming out needs ratios of at least 1"),
@@ -958,11 +958,11 @@ def test_the_numbers_of_the_recipes() -> None:
         ),
         "resized_crops": (flip, VerticalFlip(0.0), RandomResizedCrop(scale=(0.25, 1.0)), Colour(hue=0.01)),
     }
-    assert {name: recipes.named(name).pieces for name in recipes.NAMES} == wanted
+    assert {name: recipes.named(name).transforms for name in recipes.NAMES} == wanted
     assert {name: recipes.named(name).closing for name in wanted} == dict.fromkeys(wanted, 0.0) | {"mosaic": 0.15}
-    assert recipes.mosaic(mixup=0.25, colour=False).pieces == (transforms.MixUp(tiles, 0.25),)
-    assert recipes.detection("light", flip=0, vertical_flip=0.25, colour=False).pieces == (VerticalFlip(0.25),)
-    assert recipes.detection("light", flip=0, colour=False).pieces == ()
+    assert recipes.mosaic(mixup=0.25, colour=False).transforms == (transforms.MixUp(tiles, 0.25),)
+    assert recipes.detection("light", flip=0, vertical_flip=0.25, colour=False).transforms == (VerticalFlip(0.25),)
+    assert recipes.detection("light", flip=0, colour=False).transforms == ()
 
 
 def drawn(

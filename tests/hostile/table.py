@@ -79,8 +79,8 @@ def coco_files() -> Iterator[Bad]:
     texts: list[tuple[str, str | bytes, str]] = [
         ("cut off in the annotations", '{"images": [], "categories": [], "annotations": [{"id": 1,', "truncated"),
         ("cut off at once", '{"images": ', "lacks"),
-        ("deeply nested", '{"annotations": [], "categories": [], "images": ' + DEEP, "inside each other"),
-        ("deeply nested objects", '{"images": [], "annotations": [' + '{"a":' * 50_000, "inside each other"),
+        ("deeply nested", '{"annotations": [], "categories": [], "images": ' + DEEP, "nested more deeply"),
+        ("deeply nested objects", '{"images": [], "annotations": [' + '{"a":' * 50_000, "nested more deeply"),
         ("a key without a value", '{"images": [], "annotations": [], "categories"}', "JSON"),
         ("bytes that are no text", b'{"images": [], "annotations": "\xff\xfe\x80', "JSON"),
         (
@@ -542,7 +542,7 @@ def model_files() -> Iterator[Bad]:
         ("no tensors", torch_file({"a": 5}), "w.pth"),
         ("tensors by number", torch_file({5: torch.zeros(2)}), "w.pth"),
         ("another model's tensors", torch_file({"a": torch.zeros(2)}), "another model"),
-        ("no archive", written(JUNK, "w.pth"), "w.pth"),
+        ("not an archive", written(JUNK, "w.pth"), "w.pth"),
         ("nothing", written(b"", "w.pth"), "w.pth"),
     ):
         yield Bad(
@@ -701,7 +701,7 @@ def run_folders() -> Iterator[Bad]:
         ("rows that are numbers", lambda c: c["state"].update(rows=[5]), "rows"),
     ):
         yield Bad(f"checkpoint: {what}", checkpoint(change), RESUME, word)
-    for what, content in (("no archive", JUNK), ("empty", b""), ("gone", None)):
+    for what, content in (("not an archive", JUNK), ("empty", b""), ("gone", None)):
         yield Bad(f"checkpoint: {what}", in_run("checkpoint/state.pt", content), RESUME, "state.pt")
     for what, content, word in (
         ("an unknown entry", "epoch: 5\n", "epoch"),
@@ -788,7 +788,7 @@ def values() -> Iterator[Bad]:
         ("look {data} -o {f}/a.png --seed -1", "seed"),
         (f"look {{data}} -o {{f}}/a.png --seed {10**70}", "seed"),
         ("look {data} -o {f}/a.xyz", ".xyz"),
-        ("look {data} -o {f}/a", "ending"),
+        ("look {data} -o {f}/a", "suffix"),
         ("look {data} -o {f}/none/a.png", "none"),
         ("look {data} -o {f}/a.pdf --split mars", "mars"),
         ("look {data} -o {f}/a.png --augmentation wild", "wild"),

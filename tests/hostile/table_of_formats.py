@@ -30,7 +30,7 @@ def more_formats() -> Iterator[Bad]:
         ("an image that is not there", HEAD + "none.png,64,48,cat,1,2,30,40\n", "none.png"),
         ("no class", HEAD + "a.png,64,48,,1,2,30,40\n", "class"),
         ("an open quote", HEAD + 'a.png,64,48,"cat,1,2,30,40\n', "a.csv"),
-        ("corners exchanged", HEAD + "a.png,64,48,cat,30,40,1,2\n", "box-inverted"),
+        ("swapped corners", HEAD + "a.png,64,48,cat,30,40,1,2\n", "box-inverted"),
         ("zero bytes", HEAD.encode() + b"a.png,64,48,c\0t,1,2,30,40\n", "class 0"),
         ("no text", bytes(range(256)) * 8, "a.csv"),
         ("a width of 10^30", HEAD + f"a.png,{10**30},48,cat,1,2,30,40\n", "a"),

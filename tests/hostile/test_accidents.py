@@ -93,7 +93,7 @@ def _trained(folder: Path, workers: int, accident: Callable[[Path], None]) -> st
     [
         (lambda file: file.unlink(), "there is no image {file}; correct the path"),
         (lambda file: file.write_bytes(b""), "{file}: the file is empty"),
-        (lambda file: picture(file, (8, 24)), "b.png is 24 × 8 pixels, but its label is of an image of 16 × 16"),
+        (lambda file: picture(file, (8, 24)), "b.png is 24 × 8 pixels, but its label is for an image of 16 × 16"),
     ],
     ids=["deleted", "emptied", "of another size"],
 )

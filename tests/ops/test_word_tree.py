@@ -125,7 +125,7 @@ def test_the_published_format(tmp_path: Path) -> None:
         ("a -1\nb ²\n", "line 2: 'b ²' must be a name"),
         ("a -1\nb x\n", "line 2: 'b x' must be a name"),
         ("a -1\nb 1\n", "line 2: parent 1 of 'b' must be -1 or the number of an earlier node, 0 to 0"),
-        ("\n", "the file holds no tree"),
+        ("\n", "the file contains no tree"),
     ],
 )
 def test_files_that_hold_no_tree(tmp_path: Path, text: str, sentence: str) -> None:

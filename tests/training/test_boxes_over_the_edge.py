@@ -101,4 +101,4 @@ def test_evaluation_keeps_labels_as_they_are_and_check_tells_of_them():
     found = [p.message for p in check(data(), progress=False).problems if p.rule == "box-outside"]
     outside = [message for message in found if "wholly outside an image" in message]
     assert (len(found), len(outside)) == (5 * 4, 2 * 4)
-    assert "leaves out what lies wholly outside" in found[0]
+    assert "ignores boxes that are entirely outside" in found[0]

@@ -59,7 +59,7 @@ def trained(path: Path, seed: int = 0) -> tuple[Finder, dict[str, set[str]]]:
     """A model with the record of a training on the data, and the names of its parts."""
     model, sayings = Finder(), []
     data, validation = training_and_validation(sl.open_dataset(path), None, seed, None, sayings)
-    assert sayings == [f"no splits found: 80 % to train, 10 % to validate, 10 % to test, by seed {seed}"]
+    assert sayings == [f"no splits found: 80 % for training, 10 % for validation, 10 % for testing, with seed {seed}"]
     known = trained_on.record(data, validation, model)
     model.metadata = {trained_on.KEY: known.to_dict(), "recipe": {"seed": seed}}
     parts = sl.open_dataset(path).split(0.8, 0.1, 0.1, seed)  # the same division, whoever makes it

@@ -118,7 +118,9 @@ def test_what_is_prepared(folder: Path):
     assert (prepared.model.name, prepared.recipe.epochs, prepared.folder) == ("sightline_n", 2, None)
     assert (len(prepared.train), len(prepared.validation)) == (4, 1)
     assert prepared.same_images
-    assert prepared.messages == ["no splits found: 80 % to train, 10 % to validate, 10 % to test, by seed 0"]
+    assert prepared.messages == [
+        "no splits found: 80 % for training, 10 % for validation, 10 % for testing, with seed 0"
+    ]
     assert str(prepared).startswith("4 training images, 1 validation image; ")
     assert not Path("runs").exists()
     class_maps = api.prepare(None, sl.scenes(4, 64, kind="class_map"))

@@ -1,4 +1,4 @@
-"""Anchors for a data set: the shapes of its boxes, clustered."""
+"""Anchor shapes for a dataset, from clustering the shapes of its boxes."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from sightline.ops.anchor_clusters import cluster_shapes
 from sightline.runtime.values import require_seed, require_whole
 
 _MOST = 200_000
-"""Boxes that are clustered; of more, as many are drawn by the seed."""
+"""The largest number of boxes that are clustered. If there are more, a random sample of this size is used."""
 
 
 @dataclass(frozen=True)
 class AnchorReport:
-    """Anchors of a data set.
+    """Anchors of a dataset.
 
     Attributes:
-        image_size: side in pixels of the square that the model sees.
-        relative: float64 [k, 2], width and height of each anchor in units of the image, by rising area.
-        shares: float64 [k], the share of the boxes that each anchor is nearest to.
-        mean_iou: mean IoU of the boxes with their nearest anchors, both centred.
-        by_k: that mean with 1, 2, … k anchors.
-        boxes: float64 [M, 2], the boxes' shapes in units of their image.
-        assigned: int64 [M], the nearest anchor of each.
+        image_size: side in pixels of the square model input.
+        relative: float64 [k, 2], width and height of each anchor as a fraction of the image, by increasing area.
+        shares: float64 [k], the fraction of boxes whose nearest anchor is this one.
+        mean_iou: mean IoU between each box and its nearest anchor, both centred.
+        by_k: the mean IoU with 1, 2, …, k anchors.
+        boxes: float64 [M, 2], the width and height of each box as a fraction of its image.
+        assigned: int64 [M], the index of the nearest anchor of each box.
     """
 
     image_size: int
@@ -40,11 +40,11 @@ class AnchorReport:
 
     @property
     def pixels(self) -> np.ndarray:
-        """float64 [k, 2], the anchors in pixels of the model's input."""
+        """float64 [k, 2], the anchors in pixels of the model input."""
         return self.relative * self.image_size
 
     def cells(self, stride: int = 32) -> list[list[float]]:
-        """The anchors in cells of a map of that stride, as YOLO v2 takes them."""
+        """The anchors in cells of a feature map with this stride, as YOLOv2 expects them."""
         return [[round(float(v), 4) for v in row] for row in self.pixels / stride]
 
     def __str__(self) -> str:
@@ -54,40 +54,40 @@ class AnchorReport:
         ]
         for (w, h), (rw, rh), share in zip(self.pixels, self.relative, self.shares, strict=True):
             lines.append(f"  {w:7.1f} {h:7.1f}   {rw:6.3f} {rh:6.3f}   {100 * share:5.1f} %")
-        lines += ["", f"mean IoU of a box with its anchor: {self.mean_iou:.3f}"]
+        lines += ["", f"mean IoU between a box and its nearest anchor: {self.mean_iou:.3f}"]
         lines.append("with 1, 2, … anchors: " + " ".join(f"{v:.3f}" for v in self.by_k))
         return "\n".join(lines)
 
 
 def anchors(data: Dataset, k: int = 5, image_size: int = 416, seed: int = 0) -> AnchorReport:
-    """Cluster the shapes of a data set's boxes by IoU (see `cluster_shapes`).
+    """Cluster the shapes of a dataset's boxes by IoU (see `cluster_shapes`).
 
-    Boxes count in units of their image, as a model sees them that resizes every image to one square. Crowd regions,
-    and boxes that are not finite or without area, are left out.
+    Box sizes are fractions of the image, as seen by a model that resizes every image to one square. Crowd regions and
+    boxes that are not finite or have no area are ignored.
 
     Args:
-        data: of a kind with objects.
-        k: anchors.
-        image_size: side in pixels of the model's input.
-        seed: of the clustering.
+        data: a dataset with objects.
+        k: number of anchors.
+        image_size: side in pixels of the model input.
+        seed: random seed of the clustering.
 
     Raises:
-        InputError: the data set has no boxes, k is more than its distinct boxes, or a number is below 1.
+        InputError: the dataset has no boxes, k is larger than the number of distinct boxes, or a number is below 1.
     """
-    require_whole("k", k, 1, 10_000, "give the number of anchors wanted, such as 5")
-    require_whole("image_size", image_size, 1, "image_side", "give the side of the model's input, such as 416")
+    require_whole("k", k, 1, 10_000, "give the number of anchors, such as 5")
+    require_whole("image_size", image_size, 1, "image_side", "give the side of the model input, such as 416")
     require_seed(seed)
     if not data.label_kind.has_objects:
         noun = data.label_kind.noun
-        raise InputError(f"anchors are made from boxes, but the labels here are {noun}; give a data set of boxes")
+        raise InputError(f"anchors are computed from boxes, but the labels here are {noun}; give a dataset with boxes")
     shapes = relative_shapes(data)
     if not len(shapes):
-        raise InputError("the data set has no boxes to make anchors from; label some, or open the right label files")
+        raise InputError("the dataset has no boxes to compute anchors from; label some, or open the right label files")
     if len(shapes) > _MOST:
         shapes = shapes[np.sort(np.random.default_rng(seed).choice(len(shapes), _MOST, replace=False))]
     distinct = len(np.unique(shapes, axis=0))
     if k > distinct:
-        raise InputError(f"{k} anchors are asked for, but the boxes are of only {distinct} shapes; ask for fewer")
+        raise InputError(f"k is {k}, but the boxes have only {distinct} distinct shapes; choose a smaller k")
     found = [cluster_shapes(torch.from_numpy(shapes), count, seed=seed) for count in range(1, k + 1)]
     best = found[-1]
     return AnchorReport(
@@ -102,11 +102,11 @@ def anchors(data: Dataset, k: int = 5, image_size: int = 416, seed: int = 0) -> 
 
 
 def relative_shapes(data: Dataset) -> np.ndarray:
-    """float64 [M, 2]: width and height of every usable box, in units of its image."""
+    """float64 [M, 2]: width and height of every usable box as a fraction of its image."""
     columns = data.columns
     image = columns.image_of
     sizes = np.stack([columns.widths, columns.heights], 1).astype(np.float64)
-    for i in np.unique(image[(sizes[image] == 0).any(1)]):  # the labels do not state it; the image's header does
+    for i in np.unique(image[(sizes[image] == 0).any(1)]):  # size missing from the labels: read the image header
         sizes[i] = data.image_size(int(i))[::-1]
     corners = columns.boxes.reshape(-1, 4)
     usable = np.isfinite(corners).all(1) & ~columns.crowd

@@ -1,4 +1,4 @@
-"""Columns: NumPy arrays, and texts end to end; how rows of them are taken and how several become one."""
+"""Column types: NumPy arrays and packed strings, with functions that select and concatenate rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 
 class Blob(Sequence[bytes]):
-    """Byte strings end to end in one uint8 array; immutable.
+    """Byte strings stored back to back in one uint8 array; immutable.
 
     Attributes:
         data: uint8, all bytes.
@@ -25,7 +25,7 @@ class Blob(Sequence[bytes]):
 
     @classmethod
     def of(cls, entries: Iterable[bytes | str]) -> Blob:
-        """Pack strings (as UTF-8; file names that are not in it keep their bytes' stand-ins) or bytes."""
+        """Pack strings or bytes. Strings are encoded as UTF-8; surrogate escapes in file names keep their bytes."""
         packed = bytearray()
         ends = array("q", [0])
         for entry in entries:
@@ -57,7 +57,7 @@ class Blob(Sequence[bytes]):
     def __getitem__(self, item: int | slice) -> bytes | Blob:
         if isinstance(item, slice):
             start, stop, step = item.indices(len(self))
-            if step == 1:  # shares the bytes
+            if step == 1:  # a view: the bytes are shared
                 return Blob(self.data, self.offsets[start : max(start, stop) + 1])
             return self.take(np.arange(start, stop, step))
         if not -len(self) <= item < len(self):
@@ -77,12 +77,12 @@ class Blob(Sequence[bytes]):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the data and the offsets."""
+        """Total number of bytes in the data and the offsets."""
         return self.data.nbytes + self.offsets.nbytes
 
     @property
     def lengths(self) -> np.ndarray:
-        """Bytes of each entry, int64 [N]."""
+        """Length in bytes of each entry, int64 [N]."""
         return np.diff(self.offsets)
 
     def text(self, item: int) -> str:
@@ -94,13 +94,13 @@ class Blob(Sequence[bytes]):
         return [entry.decode("utf-8", "surrogatepass") for entry in self]
 
     def take(self, rows: np.ndarray) -> Blob:
-        """The entries at `rows` (ids or a bool mask), packed anew."""
+        """The entries at `rows` (ids or a bool mask) as a new, packed Blob."""
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows
         offsets = np.zeros(len(rows) + 1, np.int64)
         np.cumsum(self.offsets[rows + 1] - self.offsets[rows], out=offsets[1:])
         data = np.empty(offsets[-1], np.uint8)
         start = 0
-        while start < len(rows):  # in pieces: the positions take eight times the bytes they point at
+        while start < len(rows):  # in chunks: the index array is eight times as large as the bytes it selects
             end = max(start + 1, int(np.searchsorted(offsets, offsets[start] + _PIECE, side="right")) - 1)
             positions, _ = ranges(self.offsets, rows[start:end])
             data[offsets[start] : offsets[end]] = self.data[positions]
@@ -112,7 +112,7 @@ class Blob(Sequence[bytes]):
 
 
 def ranges(offsets: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of all that belongs to `rows` under `offsets` [N + 1], and the offsets of the selection."""
+    """Indices of all elements that belong to `rows` under `offsets` [N + 1], and the offsets of the selection."""
     starts, counts = offsets[rows], offsets[rows + 1] - offsets[rows]
     ends = np.zeros(len(rows) + 1, np.int64)
     np.cumsum(counts, out=ends[1:])
@@ -121,24 +121,27 @@ def ranges(offsets: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 Column = np.ndarray | Blob
 _PIECE = 4 * 2**20
-"""Bytes copied at once when entries of a Blob are chosen."""
+"""Number of bytes copied at once when entries of a Blob are selected."""
 
 
 def column_of_objects(values: Sequence[Any]) -> np.ndarray:
-    """A column of any values, such as lists: an array of Python objects."""
+    """An array of Python objects, for a column of arbitrary values such as lists."""
     column = np.empty(len(values), object)
-    for row, value in enumerate(values):  # NumPy would take lists of one length for the rows of a table
+    for row, value in enumerate(values):  # np.array would turn lists of equal length into a 2-D array
         column[row] = value
     return column
 
 
 def column_taken(value: Column | None, rows: np.ndarray) -> Any:
-    """The rows of a column; None of none."""
+    """The selected rows of a column; None if the column is None."""
     return None if value is None else value.take(rows) if isinstance(value, Blob) else value[rows]
 
 
 def column_joined(values: Sequence[Column | None], lengths: Sequence[int]) -> Any:
-    """Columns one after the other, of `lengths` rows; where one is None its rows are empty or 0. None of none."""
+    """Concatenate columns of `lengths` rows. A column that is None contributes empty or zero rows.
+
+    Returns None if all columns are None.
+    """
     known = next((value for value in values if value is not None), None)
     if known is None:
         return None
@@ -147,7 +150,7 @@ def column_joined(values: Sequence[Column | None], lengths: Sequence[int]) -> An
             [v if isinstance(v, Blob) else Blob.empty(n) for v, n in zip(values, lengths, strict=True)]
         )
     arrays = [v for v in values if isinstance(v, np.ndarray)]
-    shape = np.max([v.shape[1:] for v in arrays], axis=0).astype(int)  # P may differ
+    shape = np.max([v.shape[1:] for v in arrays], axis=0).astype(int)  # the number of keypoints may differ
     out = np.zeros((sum(lengths), *shape), np.result_type(*arrays))
     start = 0
     for value, length in zip(values, lengths, strict=True):

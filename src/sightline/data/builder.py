@@ -1,4 +1,4 @@
-"""Columns gathered image by image."""
+"""Builds columns image by image."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _shown(side: int) -> str:
 
 
 class Builder:
-    """Gathers columns image by image, without a Python object a box: for readers of many small label files."""
+    """Collects columns image by image without one Python object per box, for readers of many small label files."""
 
     def __init__(self) -> None:
         self._boxes, self._areas = array("d"), array("d")
@@ -32,14 +32,16 @@ class Builder:
         self._label_names: list[str] = []
 
     def add_image(self, name: str, size: tuple[int, int], split: int, label_name: str = "") -> None:
-        """Begin the next image; `size` is (height, width), 0 where it is not known.
+        """Begin the next image; `size` is (height, width), 0 if unknown.
 
         Raises:
-            InputError: the size is none.
+            InputError: the size is negative or too large for an image.
         """
         if not all(0 <= side < _LARGEST for side in size):
             stated = f"{_shown(size[1])} × {_shown(size[0])} pixels"
-            raise InputError(f"{label_name or name}: its image is stated to be {stated}, which no image is; correct it")
+            raise InputError(
+                f"{label_name or name}: the image size is given as {stated}, which is impossible; correct it"
+            )
         self._names.append(name)
         self._label_names.append(label_name)
         self._heights.append(size[0])
@@ -50,7 +52,7 @@ class Builder:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) of the image begun last."""
+        """(height, width) of the current image."""
         return self._heights[-1], self._widths[-1]
 
     def add_object(
@@ -63,7 +65,7 @@ class Builder:
         area: float | None = None,
         segmentation: bytes = b"",
     ) -> None:
-        """Add an object (box x1, y1, x2, y2 in pixels) to the image begun last."""
+        """Add an object (box x1, y1, x2, y2 in pixels) to the current image."""
         x1, y1, x2, y2 = box
         self._boxes.extend(box)
         self._areas.append(max(x2 - x1, 0.0) * max(y2 - y1, 0.0) if area is None else area)
@@ -74,7 +76,7 @@ class Builder:
         self._ends[-1] += 1
 
     def build(self, **columns: Any) -> Columns:
-        """The columns gathered; `columns` adds or replaces some."""
+        """Return the collected columns; `columns` adds or replaces columns."""
         total = len(self._labels)
         ready: dict[str, Any] = {
             "offsets": np.array(self._ends, np.int64),

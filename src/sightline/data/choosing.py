@@ -1,4 +1,4 @@
-"""Choosing images and objects of a dataset by what is known of them."""
+"""Selecting images and objects of a dataset."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
-from sightline.data.labelled import AnyDataset, say_rows_lost
+from sightline.data.labelled import AnyDataset, warn_rows_lost
 from sightline.data.relabel import only_classes
 from sightline.errors import InputError
 
@@ -24,7 +24,7 @@ def filtered(
     """See `Dataset.filter`."""
     if not dataset.label_kind.has_objects and (min_area is not None or with_objects is not None):
         name = "min_area" if min_area is not None else "with_objects"
-        raise InputError(f"{name} chooses by objects, but this dataset holds {dataset.label_kind.noun}; leave it out")
+        raise InputError(f"{name} selects by objects, but this dataset has {dataset.label_kind.noun}; leave it out")
     if split is not None:
         dataset = _of_splits(dataset, _listed(split, "split"))
     if names is not None:
@@ -42,17 +42,17 @@ def filtered(
 def _listed(value: str | Sequence[str], argument: str) -> list[str]:
     listed = [value] if isinstance(value, str) else list(value) if isinstance(value, Sequence) else []
     if not listed or not all(isinstance(text, str) for text in listed):
-        raise InputError(f"{argument} is {value!r}, but it must be a text or a list of texts, at least one")
+        raise InputError(f"{argument} is {value!r}, but must be a string or a list of at least one string")
     return listed
 
 
-def _of_splits(dataset: AnyDataset, wanted: list[str]) -> AnyDataset:
-    """The images of some splits, which then has these alone."""
-    for name in wanted:
+def _of_splits(dataset: AnyDataset, requested: list[str]) -> AnyDataset:
+    """The images of the given splits, as a dataset with these splits only."""
+    for name in requested:
         if name not in dataset.splits:
             raise InputError(f"there is no split {name!r}; there are: {', '.join(dataset.splits) or 'none'}")
     source = dataset.source
-    kept = [k for k, name in enumerate(source.split_names) if name in wanted]
+    kept = [k for k, name in enumerate(source.split_names) if name in requested]
     part = dataset.taken(np.flatnonzero(np.isin(dataset.columns.splits, kept)))
     columns = part.source.columns
     new = replace(
@@ -66,7 +66,7 @@ def _of_splits(dataset: AnyDataset, wanted: list[str]) -> AnyDataset:
 
 
 def _of_names(dataset: AnyDataset, patterns: list[str]) -> AnyDataset:
-    """The images whose path, or name alone, is like one of the patterns."""
+    """The images whose path or file name matches one of the patterns."""
     rows = []
     for i in range(len(dataset)):
         path = dataset.name(i)
@@ -75,17 +75,17 @@ def _of_names(dataset: AnyDataset, patterns: list[str]) -> AnyDataset:
     if not rows:
         like = " or ".join(map(repr, patterns))
         example = f", such as {dataset.name(0)!r}," if len(dataset) else ""
-        raise InputError(f"none of the {len(dataset)} images{example} has a name like {like}; correct the pattern")
+        raise InputError(f"none of the {len(dataset)} images{example} matches {like}; correct the pattern")
     return dataset.taken(np.array(rows, np.int64))
 
 
 def _of_area(dataset: AnyDataset, least: float) -> AnyDataset:
-    """The same images without objects of fewer pixels."""
+    """The same images, without objects below a minimum area."""
     if isinstance(least, bool) or not isinstance(least, int | float) or not least >= 0:
-        raise InputError(f"min_area is {least!r}, but it must be a number of pixels from 0 on, such as 1024")
+        raise InputError(f"min_area is {least!r}, but must be a number of pixels from 0 on, such as 1024")
     columns = dataset.source.columns
-    large = ~(columns.areas < least)  # an area that is no number stays, for `check` to find
+    large = ~(columns.areas < least)  # a NaN area is kept, so that `check` finds it
     source = replace(dataset.source, columns=columns.take_objects(large), opened={})
     left = dataset.derived(source, dataset.rows)
-    say_rows_lost(dataset, left)
+    warn_rows_lost(dataset, left)
     return left

@@ -1,4 +1,4 @@
-"""A colour for each class, the same in pictures, palettes and reports; told apart by colour-blind people."""
+"""One colour per class, the same in images, palettes and reports, chosen to suit colour-blind readers."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _HEX = (
 _PALETTE: tuple[Colour, ...] = tuple(
     (red, green, blue) for red, green, blue in zip(*[iter(bytes.fromhex(_HEX))] * 3, strict=True)
 )
-"""96 colours. The first seven are Okabe and Ito's ("Color Universal Design", 2008, without black), ordered so that
-neighbours differ most on photos. Each later one is the colour of a grid over sRGB (not grey, black or white) that lies
-farthest from those before it by CIEDE2000 (CIE 142, 2001), seen with normal vision and by people without red or
-green cones (Machado, Oliveira and Fernandes, 2009); near ids must differ most. Of any seven ids in a row no two are
-closer than 18, and without red or green cones than 10."""
+"""96 colours. The first seven are those of Okabe and Ito ("Color Universal Design", 2008, without black), ordered so
+that neighbours differ most on photos. Each later colour is the colour of an sRGB grid (not grey, black or white) with
+the largest CIEDE2000 distance (CIE 142, 2001) to the ones before it, both for normal vision and for people without red
+or green cones (Machado, Oliveira and Fernandes, 2009). Nearby ids differ most: among any seven consecutive ids the
+distance is at least 18, and at least 10 without red or green cones."""
 
 
 def class_colour(position: int) -> Colour:
-    """The colour of the class with this id; no two of the first 300 000 are equal.
+    """The colour of the class with this id; the first 300 000 colours are distinct.
 
-    From 96 on the colours come again, a little redder (the steps of the grid are 15), then greener, then bluer.
+    From id 96 on the colours repeat, a little redder (by the grid step of 15), then greener, then bluer.
     """
     red, green, blue = _PALETTE[position % len(_PALETTE)]
     turn = position // len(_PALETTE)
@@ -33,5 +33,5 @@ def class_colour(position: int) -> Colour:
 
 
 def css(colour: Colour) -> str:
-    """As #rrggbb."""
+    """The colour as #rrggbb."""
     return "#{:02x}{:02x}{:02x}".format(*colour)

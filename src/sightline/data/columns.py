@@ -1,7 +1,7 @@
-"""Annotations as columns: flat NumPy arrays, one row an annotation, with offsets for each image.
+"""Annotations as columns: flat NumPy arrays with one row per annotation, and offsets for each image.
 
-A million boxes cost some tens of bytes each where Python objects would cost thousands; and as reading a row touches no
-reference count, processes forked to load images share every page.
+A million boxes take some tens of bytes each, where Python objects would take thousands. Reading a row changes no
+reference count, so forked worker processes share all memory pages.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from sightline.errors import InputError
 
 @dataclass(frozen=True)
 class Columns:
-    """All annotations of A objects on N images, as the file holds them: nothing is corrected, so `check` can report it.
+    """Annotations of A objects in N images as stored in the file; nothing is corrected, so that `check` can report it.
 
     Attributes:
         offsets: int64 [N + 1]; the objects of image i are rows `offsets[i]` to `offsets[i + 1]` of the columns below.
         boxes: float64 [A, 4], x1, y1, x2, y2 in pixels.
         labels: int32 [A], class ids.
         crowd, difficult: bool [A].
-        areas: float64 [A], pixels; the box's area where the format knows none.
-        ids: int64 [A], the annotation's id in its file; counted from 1 where the format has none.
-        segmentations: compact COCO JSON of polygons or RLE, an entry an object, empty where there is none.
+        areas: float64 [A], in pixels; the area of the box if the format has no areas.
+        ids: int64 [A], annotation ids from the file; counted from 1 if the format has none.
+        segmentations: polygons or RLE as compact COCO JSON, one entry per object, empty if there is none.
         keypoints: float32 [A, P, 3] (x, y, visibility), or None.
-        captions: a phrase an object, or None.
+        captions: one phrase per object, or None.
         extra: further columns by name, each with A rows (arrays or Blobs).
-        names: of the images: paths with / relative to the dataset's root.
-        heights, widths: int32 [N], pixels, as the labels state them; 0 where they do not.
+        names: image paths relative to the dataset's root, with / as separator.
+        heights, widths: int32 [N], in pixels, as stated in the labels; 0 if not stated.
         image_ids: int64 [N].
-        splits: int8 [N], positions in the dataset's split names.
-        label_names: path of each image's label file relative to the root, or None where one file holds all.
-        image_labels: int32 [N], the class of each whole image (kind "class_scores"), or None.
+        splits: int8 [N], indices into the dataset's split names.
+        label_names: path of each image's label file relative to the root, or None if one file holds all labels.
+        image_labels: int32 [N], the class of each image (kind "class_scores"), or None.
         maps: path of each image's class map (kind "class_map"), or None.
-        image_extra: compact JSON of whatever else is known of an image, or None.
-        tables: further rows about images, by name: relations between their objects, events in time.
+        image_extra: further data about each image as compact JSON, or None.
+        tables: further rows about images, by name, such as relations between objects or events in time.
     """
 
     offsets: np.ndarray
@@ -89,7 +89,7 @@ class Columns:
 
     @property
     def image_of(self) -> np.ndarray:
-        """int64 [A]: the image each object belongs to."""
+        """int64 [A]: the image that each object belongs to."""
         return np.repeat(np.arange(self.images), np.diff(self.offsets))
 
     def objects_of(self, i: int) -> range:
@@ -104,15 +104,15 @@ class Columns:
         return sum(value.nbytes for value in values if value is not None)
 
     def take_images(self, rows: np.ndarray) -> Columns:
-        """Columns of the images at `rows` (ids [M], in that order) with their objects."""
+        """Columns of the images at `rows` (ids [M], in this order) with their objects."""
         objects, offsets = ranges(self.offsets, rows)
         tables = {name: table.take_images(rows) for name, table in self.tables.items()}
         return self._taken(objects, rows, offsets, tables)
 
     def take_objects(self, rows: np.ndarray) -> Columns:
-        """Columns of the same images with the objects at `rows` only (a bool mask [A], or rising ids).
+        """Columns of the same images with only the objects at `rows` (a bool mask [A], or increasing ids).
 
-        Rows of `tables` that refer to an object which is left out are left out, too.
+        Rows of `tables` that refer to a removed object are removed, too.
         """
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows
         offsets = np.searchsorted(rows, self.offsets).astype(np.int64)
@@ -121,16 +121,16 @@ class Columns:
 
     @classmethod
     def of_images(cls, **columns: Any) -> Columns:
-        """Columns of images without objects: `columns` are those of the images (see `Columns`)."""
+        """Columns of images without objects. `columns` are the image columns (see `Columns`)."""
         return cls(**_no_objects(len(columns["names"])), **columns)
 
     def without_objects(self) -> Columns:
-        """The columns of the same images, with those rows of `tables` that refer to no object."""
+        """Columns of the same images without objects, and without the rows of `tables` that refer to an object."""
         tables = {n: t.take_objects(np.zeros(0, np.int64), self.offsets) for n, t in self.tables.items()}
         return self.replace(**_no_objects(self.images), keypoints=None, captions=None, extra={}, tables=tables)
 
     def replace(self, **columns: Any) -> Columns:
-        """A copy with some columns replaced; the others are shared, not copied."""
+        """A copy with some columns replaced; the other columns are shared."""
         return dataclasses.replace(self, **columns)
 
     def _taken(
@@ -146,7 +146,7 @@ class Columns:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Columns]) -> Columns:
-        """Columns of several readings, one after the other. A column that only some have is filled up with nothing."""
+        """Concatenate columns. A column that only some parts have is filled with empty entries for the others."""
         if len(parts) == 1:
             return parts[0]
         starts = np.cumsum([0, *(part.objects for part in parts)])

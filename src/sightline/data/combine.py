@@ -1,4 +1,4 @@
-"""Several datasets as one, one after the other."""
+"""Concatenating datasets."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from sightline.structures import Classes
 _USUAL = ("train", "val", "test")
 
 
-class Chained(Sequence[Tensor]):
-    """What several datasets hold of each image (pictures, class maps), read when it is asked for.
+class LazyConcatenation(Sequence[Tensor]):
+    """A lazy sequence over several datasets that reads one item (such as the image or class map) per image.
 
     Args:
-        parts: datasets.
-        read: what is wanted of image i of a dataset.
-        places: the dataset and the image in it behind each position; all of all by default.
+        parts: the datasets.
+        read: function that reads the item of image i of a dataset.
+        places: the dataset and image index for each position; by default all images of all datasets in order.
     """
 
     def __init__(
@@ -46,15 +46,15 @@ class Chained(Sequence[Tensor]):
     def __len__(self) -> int:
         return len(self.places)
 
-    def take(self, rows: Iterable[int]) -> Chained:
-        """Those of some images."""
-        return Chained(self.parts, self.read, [self.places[row] for row in rows])
+    def take(self, rows: Iterable[int]) -> LazyConcatenation:
+        """The items of the selected images."""
+        return LazyConcatenation(self.parts, self.read, [self.places[row] for row in rows])
 
     @overload
     def __getitem__(self, i: int) -> Tensor: ...
     @overload
-    def __getitem__(self, i: slice) -> Chained: ...
-    def __getitem__(self, i: int | slice) -> Tensor | Chained:
+    def __getitem__(self, i: slice) -> LazyConcatenation: ...
+    def __getitem__(self, i: int | slice) -> Tensor | LazyConcatenation:
         if isinstance(i, slice):
             return self.take(range(*i.indices(len(self))))
         part, image = self.places[i]
@@ -65,18 +65,18 @@ def concatenated(parts: Sequence[AnyDataset]) -> AnyDataset:
     """See `Dataset.__add__`.
 
     Raises:
-        InputError: the parts cannot be one dataset; the sentence says why.
+        InputError: the parts cannot be concatenated; the message gives the reason.
     """
     _require_one_kind(parts)
     if len({part.channels for part in parts}) > 1:
         words = " and ".join(str(part.channels) for part in parts)
-        raise InputError(f"the images are read with {words} channels; read both alike with .with_channels(…)")
+        raise InputError(f"the images are read with {words} channels; use the same for both with .with_channels(…)")
     _require_splits(parts)
     classes = Classes(dict.fromkeys(name for part in parts for name in part.classes))
     _require_distinct_case(classes)
     with_keypoints = _keypoints(parts)
     owned = [_completed(part, classes, with_keypoints) for part in parts]
-    on_disk = all(part.root is not None and part.source.pictures is None for part in owned)
+    on_disk = all(part.root is not None and part.source.images is None for part in owned)
     root = Path(os.path.commonpath([str(part.root) for part in owned])) if on_disk and _one_drive(owned) else None
     found = {name: None for part in owned for name in part.source.split_names if name in part.splits or part.whole}
     split_names = tuple([n for n in _USUAL if n in found] + [n for n in found if n not in _USUAL])
@@ -98,8 +98,8 @@ def concatenated(parts: Sequence[AnyDataset]) -> AnyDataset:
         left_out=tuple(words for part in owned for words in part.source.left_out),
         missing_splits={k: v for part in owned for k, v in part.source.missing_splits.items() if k not in split_names},
         meta=_meta(owned, classes),
-        pictures=None if root is not None else Chained(owned, _picture),
-        class_maps=Chained(owned, _labels) if owned[0].label_kind.has_maps else None,
+        images=None if root is not None else LazyConcatenation(owned, _image),
+        class_maps=LazyConcatenation(owned, _labels) if owned[0].label_kind.has_maps else None,
         ignore=None,
         malformed=tuple(bad for part in owned for bad in part.source.malformed),
         keypoint_names=posed.keypoint_names if with_keypoints else (),
@@ -112,7 +112,7 @@ def concatenated(parts: Sequence[AnyDataset]) -> AnyDataset:
     return type(parts[0])(source, rows, tuple(fields), parts[0].channels)
 
 
-def _picture(part: LabelledImages, i: int) -> Tensor:
+def _image(part: LabelledImages, i: int) -> Tensor:
     return part.image(i)
 
 
@@ -126,18 +126,18 @@ def _require_one_kind(parts: Sequence[LabelledImages]) -> None:
     kinds = [part.kind for part in parts]
     if len(set(kinds)) > 1:
         words = " and ".join(KINDS[kind].noun for kind in dict.fromkeys(kinds))
-        raise InputError(f"datasets of different labels ({words}) cannot be one; join datasets of one kind")
+        raise InputError(f"datasets with different kinds of labels ({words}) cannot be concatenated; use one kind")
 
 
 def _require_splits(parts: Sequence[LabelledImages]) -> None:
-    """Images without a split beside such with one would be used by no training and no evaluation."""
+    """Images without a split, next to images with one, would never be used for training or evaluation."""
     undivided = [part for part in parts if part.splits == ("all",)]
     divided = [part for part in parts if part.splits not in ((), ("all",))]
     if undivided and divided:
         names = ", ".join(divided[0].splits)
         raise InputError(
-            f"one dataset is divided ({names}), the other is not, so that its images would belong to no split; divide "
-            "it first with .split(0.8, 0.1, 0.1), or .split(1, 0, 0) for images to train on"
+            f"one dataset has splits ({names}) and the other has none, so its images would belong to no split; divide "
+            "it first with .split(0.8, 0.1, 0.1), or with .split(1, 0, 0) to train on all of it"
         )
 
 
@@ -147,13 +147,13 @@ def _require_distinct_case(classes: Classes) -> None:
         other = first.setdefault(name.strip().casefold(), name)
         if other != name:
             raise InputError(
-                f"the classes {other!r} and {name!r} differ in capital letters alone; make them one in either dataset "
-                f"with .with_class_mapping({{{name!r}: {other!r}}}), or give them names that tell them apart"
+                f"the classes {other!r} and {name!r} differ only in capitalization; merge them in one dataset "
+                f"with .with_class_mapping({{{name!r}: {other!r}}}), or rename one of them"
             )
 
 
 def _require_one_type(pieces: Sequence[Columns]) -> None:
-    """A further column may be missing in a part, but not hold text in one part and numbers in another."""
+    """A further column may be missing in a part, but must not be text in one part and numeric in another."""
     kinds: dict[str, set[Any]] = {}
     for piece in pieces:
         for name, column in piece.extra.items():
@@ -162,11 +162,11 @@ def _require_one_type(pieces: Sequence[Columns]) -> None:
     for name, found in kinds.items():
         if len(found) > 1:
             what = " and ".join(sorted(found))
-            raise InputError(f"the field {name!r} of the objects holds {what}, which cannot be joined; rename one")
+            raise InputError(f"the field {name!r} of the objects has {what}, which cannot be concatenated; rename one")
 
 
 def _keypoints(parts: Sequence[LabelledImages]) -> bool:
-    """Whether the keypoints of all parts are the same ones; they are left out where not, unless they were asked for."""
+    """Whether all parts have the same keypoints. If not, they are dropped, unless they were requested."""
     having = [part for part in parts if part.source.columns.keypoints is not None or "keypoints" in part.source.later]
     asked = any("keypoints" in part.fields for part in parts)
     complete = [part.with_fields("keypoints") for part in having]
@@ -176,12 +176,12 @@ def _keypoints(parts: Sequence[LabelledImages]) -> bool:
     }
     if len(kinds) > 1 and asked:
         words = " and ".join(f"{points} ({', '.join(names[:3]) or 'without names'} …)" for points, names, _ in kinds)
-        raise InputError(f"the objects have different keypoints, {words}, which cannot be one dataset's")
+        raise InputError(f"the objects have different keypoints ({words}), which cannot be concatenated")
     return len(kinds) == 1
 
 
 def _completed(part: AnyDataset, classes: Classes, with_keypoints: bool) -> AnyDataset:
-    """The images of a part alone: all columns read, labels among all classes, no keypoints where told so."""
+    """The images of one part: all columns loaded, labels in the joint classes, keypoints kept on request."""
     later = [name for name in part.source.later if name != "keypoints" or with_keypoints]
     completed = part.with_fields(*later)
     moved = relabelled(completed, classes, [classes.id(name) for name in completed.classes])
@@ -198,7 +198,7 @@ def _completed(part: AnyDataset, classes: Classes, with_keypoints: bool) -> AnyD
 def _placed(
     part: LabelledImages, root: Path | None, split_names: Sequence[str], taken: set[tuple[str, int]]
 ) -> Columns:
-    """A part's columns with names relative to `root`, and the splits of all parts; `taken` are names given before."""
+    """A part's columns with names relative to `root` and joint splits; `taken` holds the names used so far."""
     source, columns = part.source, part.source.columns
     places = np.array([split_names.index(n) if n in split_names else -1 for n in source.split_names], np.int8)
     splits = places[columns.splits]
@@ -210,8 +210,8 @@ def _placed(
     for i, split in enumerate(splits.tolist()):
         if (names[i], split) in taken and root is not None:
             raise InputError(
-                f"both datasets hold the image {root / names[i]} in the split {split_names[split]!r}; leave it out of "
-                "one of them, such as by .filter(names=…)"
+                f"both datasets contain the image {root / names[i]} in the split {split_names[split]!r}; leave it out "
+                "of one of them, for example with .filter(names=…)"
             )
         names[i] = _free(names[i], split, taken | own if root is None else own)
         own.add((names[i], split))
@@ -223,7 +223,7 @@ def _placed(
 
 
 def _free(name: str, split: int, taken: set[tuple[str, int]]) -> str:
-    """A name that no other image of the split has, for images in memory."""
+    """An unused name within the split, for images in memory."""
     path, number = PurePosixPath(name), 2
     while (name, split) in taken:
         name, number = path.with_name(f"{path.stem}-{number}{path.suffix}").as_posix(), number + 1
@@ -231,7 +231,7 @@ def _free(name: str, split: int, taken: set[tuple[str, int]]) -> str:
 
 
 def _below(path: Path, root: Path) -> str:
-    """`path` with / relative to `root`; absolute where it lies elsewhere."""
+    """`path` relative to `root`, with / as separator; absolute if it is outside `root`."""
     absolute = Path(os.path.abspath(path))
     return (absolute.relative_to(root) if absolute.is_relative_to(root) else absolute).as_posix()
 
@@ -241,7 +241,7 @@ def _one_drive(parts: Sequence[LabelledImages]) -> bool:
 
 
 def _folders(parts: Sequence[LabelledImages], root: Path, split_names: Sequence[str]) -> tuple[str, ...]:
-    """Of each split, what the folders of all parts have in common."""
+    """For each split, the common part of the folders of all parts."""
     folders = []
     for name in split_names:
         own = [
@@ -255,13 +255,13 @@ def _folders(parts: Sequence[LabelledImages], root: Path, split_names: Sequence[
 
 
 def _meta(parts: Sequence[LabelledImages], classes: Classes) -> dict[str, Any]:
-    """What formats keep beside the columns: of the first part, with the categories of all."""
+    """The format's metadata of the first part, with the categories of all parts."""
     meta = dict(parts[0].source.meta)
     known = {c.get("name"): c for part in reversed(parts) for c in part.source.meta.get("categories") or ()}
     if known:
         meta["categories"] = [known.get(name, {"name": name}) for name in classes]
     if any(part.source.meta.get("licenses", []) != meta.get("licenses", []) for part in parts):
-        meta.pop("licenses", None)  # images refer to the list of their own part
+        meta.pop("licenses", None)  # images refer to the licence list of their own part
     return meta
 
 
@@ -269,7 +269,7 @@ def _full_scale(parts: Sequence[LabelledImages]) -> FullScale:
     stated = {part.source.full_scale.stated for part in parts} - {None}
     if len(stated) > 1:
         raise InputError(
-            f"the images have the full scales {' and '.join(map(str, sorted(stated)))}, but one dataset has one; "  # type: ignore[type-var]
-            "set the same with .with_full_scale(…)"
+            f"the images have the full scales {' and '.join(map(str, sorted(stated)))}, but "  # type: ignore[type-var]
+            "a dataset has only one; set it with .with_full_scale(…)"
         )
     return FullScale(next(iter(stated), None))

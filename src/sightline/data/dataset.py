@@ -1,4 +1,4 @@
-"""The dataset: images on disk (or in memory) and what is known of them, and the datasets that can be made of it."""
+"""The `Dataset` class: images on disk or in memory with their labels, and methods that derive new datasets."""
 
 from __future__ import annotations
 
@@ -17,41 +17,42 @@ from sightline.structures import BACKGROUND, Classes, Instances
 
 
 class Dataset(LabelledImages):
-    """Images with targets. Indexing gives (image, target); a split's name, a slice, ids or a bool array give a Dataset.
+    """Images with targets.
 
-    A dataset is a view: splits and subsets share their columns, and so do worker processes that are forked (where
-    workers are spawned instead, each receives a copy, of about 100 bytes a box). It is made by
-    `sightline.open_dataset`, or in memory by `from_instances`, `from_class_maps`, `from_labels`.
+    Indexing with an integer returns (image, target). Indexing with the name of a split, a slice, ids or a bool array
+    returns a Dataset. A dataset is a view: splits and subsets share their columns, and so do forked worker processes
+    (spawned workers receive a copy of about 100 bytes per box). Create one with `sightline.open_dataset`, or in memory
+    with `from_instances`, `from_class_maps` or `from_labels`.
 
     Args:
-        source: what is shared.
-        rows: int64 ids of the source's images this view shows, in its order; None for all.
-        fields: the names of the fields targets have (kind "instances").
-        channels: the channels images are read with, as in `read_image`.
+        source: the shared data.
+        rows: int64 ids of the source's images in this view, in order; None for all images.
+        fields: names of the fields of targets (kind "instances").
+        channels: channels of images, as in `read_image`.
     """
 
     def with_classes(self, names: Sequence[str]) -> Dataset:
-        """The same labels among other classes: `names` holds those of this dataset, in any order, and maybe more.
+        """The same labels with other classes. `names` must contain all classes of this dataset, in any order.
 
         Raises:
-            InputError: a class is not among the names.
+            InputError: a class is missing from the names.
         """
         classes = Classes(names)
         return relabelled(self, classes, [classes.id(name) for name in self.classes])
 
     @checked_keywords
     def with_class_mapping(self, mapping: Mapping[str, str | None]) -> Dataset:
-        """The same images, their classes renamed, merged or left out: `{"apple": "fruit", "pear": "fruit", "x": None}`.
+        """Rename, merge or remove classes: `{"apple": "fruit", "pear": "fruit", "x": None}`.
 
-        Classes that the mapping does not name stay. The new classes are in the order of the old ones. Objects of a
-        class that is left out are removed, pixels of it do not count (`IGNORE`), and images that are of it as a whole
-        are left out.
+        Classes that are not in the mapping are kept. The new classes are in the order of the old ones. Objects of a
+        removed class are removed, pixels of it are ignored (`IGNORE`), and images that have it as their label are
+        removed.
 
         Args:
-            mapping: the new name of each old class, which may be that of another one; None leaves the class out.
+            mapping: new name by old class name; the new name may be the name of another class. None removes the class.
 
         Raises:
-            InputError: an old name is no class, a new one is no name, or no class is left.
+            InputError: an old name is not a class, a new name is not valid, or no class is left.
         """
         return with_class_mapping(self, mapping)
 
@@ -65,49 +66,47 @@ class Dataset(LabelledImages):
         min_area: float | None = None,
         with_objects: bool | None = None,
     ) -> Dataset:
-        """The images and objects that fit all that is given.
+        """Select images and objects that meet all given conditions.
 
         Args:
-            classes: the dataset then has these classes alone, in this order; what is of another one is left out as in
-                `with_class_mapping`.
-            split: one split or several.
-            names: a pattern such as "2024-*" or "street/*.png", or several, for an image's path or for its file's name.
-                Case counts; * stands for / as well.
-            min_area: objects of fewer pixels are left out, by their stated area (COCO), that of their mask, or that of
-                their box, the first that is known. Images stay.
-            with_objects: images with objects alone (True), or those without (False), after all the rest.
+            classes: keep only these classes, in this order; others are removed as by `with_class_mapping`.
+            split: the name of a split, or several.
+            names: one or several patterns such as "2024-*" or "street/*.png", matched against the path of an image or
+                its file name. Case-sensitive; * also matches /.
+            min_area: minimum area of objects in pixels: the stated area (COCO), else the area of the mask, else that of
+                the box. Images are kept even if all their objects are removed.
+            with_objects: True to keep only images with objects, False to keep only images without; applied last.
 
         Raises:
-            InputError: a class or split is not there, no image has such a name, or the labels are no objects and
-                min_area or with_objects is given.
+            InputError: a class or split does not exist, no image name matches, or min_area or with_objects is given
+                although the labels are not objects.
         """
         return filtered(self, classes, split, names, min_area, with_objects)
 
     def __add__(self, other: Dataset) -> Dataset:
-        """The images of both, those of `other` last; `sum` joins several.
+        """Concatenate two datasets, images of `other` last; `sum` concatenates several.
 
-        Classes are united by their names, those of this dataset first. Splits keep their names. The two may have
+        Classes are merged by name, those of this dataset first. Splits keep their names. The two datasets may have
         different formats and folders.
 
         Raises:
-            InputError: the labels are of different kinds, one dataset is divided into splits and the other is not, an
-                image file is in the same split of both, class names differ in capital letters alone, or keypoints that
-                are asked for differ.
+            InputError: the labels are of different kinds, only one dataset has splits, an image file is in the same
+                split of both, class names differ only in capitalization, or requested keypoints differ.
         """
         return concatenated([self, other]) if isinstance(other, Dataset) else NotImplemented
 
     def __radd__(self, other: object) -> Dataset:
-        return self if other == 0 else NotImplemented  # where sum begins
+        return self if other == 0 else NotImplemented  # sum() starts with 0
 
     def as_class_map(self, background: str | None = BACKGROUND) -> Dataset:
-        """Objects with outlines as a dataset of class maps: each pixel has the class of its smallest object.
+        """Convert objects with outlines to class maps, where each pixel has the class of its smallest object.
 
-        Maps are drawn when they are asked for. An object without outline, among others that have one, fills its box;
-        crowds do not count.
+        Maps are drawn lazily. If some objects have an outline, an object without one fills its box. Pixels of crowd
+        regions are ignored.
 
         Args:
-            background: the class of pixels without an object, which becomes id 0 unless the classes have it already;
-                None for pixels that do not count.
+            background: name of the class of pixels without an object. It gets id 0, unless the classes already contain
+                it. None to ignore these pixels instead.
 
         Raises:
             InputError: the objects have no outlines.
@@ -116,34 +115,34 @@ class Dataset(LabelledImages):
 
     @checked_keywords
     def split(self, train: float = 0.8, val: float = 0.1, test: float = 0.1, seed: int = 0) -> Dataset:
-        """Divide the images at random into "train", "val" and "test"; the same seed divides the same way.
+        """Split the images at random into "train", "val" and "test". The result depends only on the seed.
 
         Args:
-            train, val, test: shares of the images, together at most 1; a share of 0 makes no split. Each split with a
-                share gets at least one image.
-            seed: of NumPy's PCG64.
+            train, val, test: fractions of the images, in total at most 1. A fraction of 0 creates no split; any other
+                split has at least one image.
+            seed: seed of NumPy's PCG64 generator.
         """
         return divided(self, train, val, test, seed)
 
-    # In memory
+    # Datasets in memory
 
     @classmethod
     def from_instances(
         cls, images: Sequence[Any], targets: Sequence[Instances], classes: Classes | Sequence[str], **more: Any
     ) -> Dataset:
-        """See `sightline.data.memory.source_of_instances`."""
+        """Create a dataset in memory; see `sightline.data.memory.source_of_instances`."""
         return cls(source_of_instances(images, targets, classes, **more))
 
     @classmethod
     def from_class_maps(
         cls, images: Sequence[Any], maps: Sequence[Any], classes: Classes | Sequence[str], **more: Any
     ) -> Dataset:
-        """See `sightline.data.memory.source_of_class_maps`."""
+        """Create a dataset in memory; see `sightline.data.memory.source_of_class_maps`."""
         return cls(source_of_class_maps(images, maps, classes, **more))
 
     @classmethod
     def from_labels(
         cls, images: Sequence[Any], labels: Sequence[Any], classes: Classes | Sequence[str], **more: Any
     ) -> Dataset:
-        """See `sightline.data.memory.source_of_labels`."""
+        """Create a dataset in memory; see `sightline.data.memory.source_of_labels`."""
         return cls(source_of_labels(images, labels, classes, **more))

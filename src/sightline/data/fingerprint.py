@@ -1,7 +1,7 @@
-"""What an image is known by again: its content, its place, its name, each as a number of 48 bits.
+"""Fingerprints of images: 48-bit hashes of their content, path and name.
 
-A run keeps these of the images it was trained and validated on, so that they are recognised in whatever way the data is
-opened later: by another path, as a copy, renamed, in another format, or with more images.
+A run stores the fingerprints of its training and validation images. They are then recognised even if the data is opened
+later by another path, as a copy, renamed, in another format, or with more images.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from sightline.errors import InputError
 
 _BYTES = 6
 _BLOCK = 1 << 14
-"""Of a large file its first, middle and last 16 kB are looked at, and its size."""
+"""Of a large file, only the first, middle and last 16 kB and its size are hashed."""
 
 
 @dataclass(frozen=True)
 class ImageKeys:
-    """The keys of n images; 0 where there is none.
+    """Fingerprints of n images; 0 means none.
 
     Attributes:
         contents: [n] uint64, of the file's bytes, or of the pixels of an image in memory.
         places: [n] uint64, of the file's absolute path.
-        names: [n] uint64, of the file's name without folder and ending.
+        names: [n] uint64, of the file name without folder and extension.
     """
 
     contents: np.ndarray
@@ -49,7 +49,7 @@ class ImageKeys:
 
     @classmethod
     def of(cls, data: Dataset) -> ImageKeys:
-        """The keys of a dataset's images, in its order. At most 48 kB of each file are read."""
+        """The fingerprints of a dataset's images, in its order. At most 48 kB of each file are read."""
         count = len(data)
         keys = cls(*(np.zeros(count, np.uint64) for _ in range(3)))
         root = None if data.root is None else os.path.realpath(data.root)
@@ -65,34 +65,34 @@ class ImageKeys:
         return keys
 
     def joined(self, other: ImageKeys) -> ImageKeys:
-        """The keys of both."""
+        """Concatenate two sets of fingerprints."""
         pairs = ((getattr(self, name), getattr(other, name)) for name in ("contents", "places", "names"))
         return ImageKeys(*(np.concatenate(pair) for pair in pairs))
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: the number of images, and each kind of key as base64 of 6 bytes an image."""
+        """Convert to JSON values: the number of images, and each fingerprint as base64 with 6 bytes per image."""
         packed = {name: _packed(getattr(self, name)) for name in ("contents", "places", "names")}
         return {"images": len(self), **packed}
 
     @classmethod
     def from_dict(cls, values: Any) -> ImageKeys:
-        """What `to_dict` made.
+        """Create from the output of `to_dict`.
 
         Raises:
-            InputError: it is something else.
+            InputError: the values are invalid.
         """
         if not isinstance(values, Mapping):
             raise InputError(f"the keys of its images are a {type(values).__name__}, not a table")
         arrays = [_unpacked(values.get(name), name) for name in ("contents", "places", "names")]
         if len({len(array) for array in arrays}) != 1:
-            raise InputError("the keys of its images are of different numbers")
+            raise InputError("the keys of its images have different lengths")
         return cls(*arrays)
 
 
 def labels_key(data: Dataset) -> str:
-    """What the labels of a dataset's images are known by, as hexadecimal digits: any change of a label changes it.
+    """A hexadecimal fingerprint of a dataset's labels. It changes if any label changes.
 
-    Boxes, classes, crowd marks, outlines, keypoints and classes of whole images count, and of class maps the files.
+    It covers boxes, classes, crowd flags, outlines, keypoints and image classes; for class maps it covers the files.
     """
     columns, total = data.columns, hashlib.blake2b(digest_size=_BYTES)
     arrays = (columns.offsets, columns.boxes.astype(np.float32), columns.labels, columns.crowd)
@@ -110,7 +110,7 @@ def _key(data: bytes) -> int:
 
 
 def _of_file(path: str) -> int:
-    """0 where the file cannot be read: whoever needs the image says so."""
+    """0 if the file cannot be read; the error is reported where the image is used."""
     try:
         if not os.path.isfile(path):
             return 0
@@ -137,18 +137,18 @@ def _packed(keys: np.ndarray) -> str:
 
 def _unpacked(text: Any, name: str) -> np.ndarray:
     if not isinstance(text, str):
-        raise InputError(f"the {name} of its images are a {type(text).__name__}, not a text")
+        raise InputError(f"the {name} of its images are a {type(text).__name__}, not a string")
     try:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise InputError(f"the {name} of its images are no base64 text") from None
+        raise InputError(f"the {name} of its images are not valid base64") from None
     if len(data) % _BYTES:
-        raise InputError(f"the {name} of its images are cut off")
+        raise InputError(f"the {name} of its images are truncated")
     wide = np.zeros((len(data) // _BYTES, 8), np.uint8)
     wide[:, :_BYTES] = np.frombuffer(data, np.uint8).reshape(-1, _BYTES)
     return wide.reshape(-1).view("<u8").astype(np.uint64)
 
 
 def found_in(keys: np.ndarray, among: Sequence[int] | np.ndarray) -> np.ndarray:
-    """bool [n]: which keys are among others; 0 is none."""
+    """bool [n]: which keys are contained in `among`; 0 is never contained."""
     return np.isin(keys, among) & (keys != 0)

@@ -1,8 +1,8 @@
-"""HEIC and HEIF, the pictures of telephones: read by Pillow once the package pillow-heif is registered with it.
+"""HEIC and HEIF, the image formats of phones: read by Pillow through the plugin pillow-heif.
 
-Pictures come upright: the turns that the file states as properties (irot, imir) are applied when it is decoded, and
-its EXIF orientation is then 1, as the standard wants (ISO/IEC 23008-12). Samples of 10 and 12 bits come as 8. AVIF is
-read by Pillow itself.
+Images are upright: the rotation stored in the file's properties (irot, imir) is applied during decoding, and the EXIF
+orientation is then 1, as the standard requires (ISO/IEC 23008-12). Samples of 10 and 12 bits are converted to 8. AVIF
+is read by Pillow without a plugin.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _registered = False
 
 
 def prepare(path: str | os.PathLike[str], file: BinaryIO) -> None:
-    """Make Pillow able to read `file`, where it is HEIF by its first bytes; its position stays where it is.
+    """Register the plugin if the first bytes of `file` are those of HEIF; the file position is not changed.
 
     Args:
-        path: for the message.
-        file: opened for reading.
+        path: path of the file, for the message.
+        file: file opened for reading.
 
     Raises:
         InputError: it is HEIF, and pillow-heif is not installed.

@@ -1,7 +1,7 @@
-"""The one image reader: files of any common kind in, tensors [C, H, W] out.
+"""Reading images: files of all common formats are returned as tensors [C, H, W].
 
-Pixels are uint8 in 0 … 255, or float32 in [0, 1] where the file holds more than 8 bits a sample. The EXIF orientation
-is applied, so an image always stands upright and its size is the one a person sees.
+Pixels are uint8 in 0 … 255, or float32 in [0, 1] if the file has more than 8 bits per sample. The EXIF orientation is
+applied, so images are always upright and their size is that of the displayed image.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from sightline.data import heif, png, tiff
-from sightline.data.full_scale import Scale, highest_of, scaled
+from sightline.data.full_scale import Scale, max_sample_of, scale_samples
 from sightline.data.orientation import STANDING, known_orientation, orientation_in, stated_orientation
-from sightline.data.room import require_room
+from sightline.data.room import require_memory
 from sightline.errors import InputError
 from sightline.runtime import reading
 from sightline.runtime.limits import VARIABLE, Limits, limits
@@ -34,17 +34,17 @@ SUFFIXES = frozenset(
     )
     for ending in line.split()
 )
-"""Endings (lower case) of the files taken for images."""
+"""Suffixes (lower case) of files that are treated as images."""
 
-_WIDE_PNG = "sightline: 16 bits a sample, of which Pillow kept 8"  # in the info of an image
+_WIDE_PNG = "sightline: 16 bits per sample, of which Pillow kept 8"  # in the info of an image
 _TIFF = (".tif", ".tiff")
-# Pillow reads EXIF of a JPEG for its resolution, and warns of each damaged block, which says nothing of the pixels.
+# Pillow reads the EXIF data of a JPEG for its resolution, and warns about damaged blocks, which do not affect pixels.
 warnings.filterwarnings("ignore", "Corrupt EXIF data", UserWarning)
 _Result = TypeVar("_Result")
 
 
 def is_image(path: str | os.PathLike[str]) -> bool:
-    """Whether the file's ending is one of `SUFFIXES` (the file is not looked at)."""
+    """Whether the file's suffix is one of `SUFFIXES` (the file is not read)."""
     return os.path.splitext(path)[1].lower() in SUFFIXES
 
 
@@ -57,44 +57,45 @@ def read_image(
     """Read an image file.
 
     Args:
-        path: an image Pillow reads, a TIFF of any number of channels (samples of one page, or one page a channel), or a
-            NumPy array file: [H, W], [H, W, C] or [C, H, W]. Of the last two, the shorter of the first and the last
-            axis is taken for the channels (the last one if they are equal).
-        channels: how many channels to return. 3: RGB; grey is repeated, a palette looked up, alpha dropped. 1: grey,
-            by the luma weights of ITU-R BT.601. None: what the file holds (a palette as RGB, or RGBA where it has
-            transparency). Any other number must be what the file holds.
+        path: an image that Pillow can read, a TIFF with any number of channels (samples of one page, or one page per
+            channel), or a NumPy array file: [H, W], [H, W, C] or [C, H, W]. In the last two cases, the shorter of the
+            first and last axis is the channel axis (the last one if they are equal).
+        channels: number of channels to return. 3: RGB; grey is repeated, palettes are looked up, alpha is dropped. 1:
+            grey, with the luma weights of ITU-R BT.601. None: the channels of the file (a palette as RGB, or RGBA if it
+            has transparency). Any other number must be that of the file.
         draft: decode a JPEG only as finely as needed: the result is 1, 1/2, 1/4 or 1/8 of the full size, whichever is
-            the smallest not below this (height, width). Other files come at full size. Boxes must then be scaled by the
-            caller.
-        full_scale: of samples of more than 8 bits, the value that becomes 1.0, such as 4095 for a camera of 12 bits.
-            None: 65535 for uint16; other whole numbers are then refused. (A dataset finds its own; see
+            the smallest that is not below this (height, width). Other files are returned at full size. Boxes must then
+            be scaled by the caller.
+        full_scale: for more than 8 bits per sample, the value that becomes 1.0, such as 4095 for a 12-bit camera.
+            None: 65535 for uint16; other integer types raise an error. (A dataset determines its own; see
             `sightline.data.full_scale`.)
 
     Returns:
-        [C, H, W]: uint8, or float32 in [0, 1] where the file holds 16-bit or float samples.
+        Tensor [C, H, W]: uint8, or float32 in [0, 1] if the file has 16-bit or float samples.
 
     Raises:
-        InputError: the file is missing, truncated, not an image, of unsuitable values, or of other channels than asked.
+        InputError: the file is missing, truncated or not an image, has invalid values, or has other channels than
+            requested.
     """
     path = os.fspath(path)
     if channels is not None and channels < 1:
-        raise InputError(f"channels is {channels}, but an image has at least 1; give 3 for RGB, 1 for grey")
+        raise InputError(f"channels is {channels}, but must be at least 1; give 3 for RGB, 1 for grey")
     array = _guarded(path, lambda: _samples(path, channels, draft))
     return _finish(array, channels, path, full_scale)
 
 
-def highest_sample(path: str | os.PathLike[str]) -> int | None:
-    """The largest sample of an image file of more than 8 bits; None for other files, and those that cannot be read."""
+def max_sample(path: str | os.PathLike[str]) -> int | None:
+    """The largest sample of an image file with more than 8 bits; None for other and for unreadable files."""
     path = os.fspath(path)
     try:
         wide = read_header(path).wide
-        return highest_of(_guarded(path, lambda: _samples(path, None, None))) if wide else None
+        return max_sample_of(_guarded(path, lambda: _samples(path, None, None))) if wide else None
     except InputError:
         return None
 
 
 def read_map(path: str | os.PathLike[str]) -> Tensor:
-    """Read a map of whole numbers, such as a mask PNG: palette indices and 16-bit values come as they are stored.
+    """Read a map of integers, such as a mask PNG: palette indices and 16-bit values are returned as stored.
 
     Returns:
         [H, W] int64.
@@ -107,18 +108,18 @@ def read_map(path: str | os.PathLike[str]) -> Tensor:
     if array.ndim != 2 or array.dtype.kind not in "bui":
         raise InputError(
             f"{path} holds an array {list(array.shape)} of {array.dtype}, but a class map has one whole number "
-            "a pixel; save it as an 8- or 16-bit grey or palette PNG"
+            "per pixel; save it as an 8- or 16-bit grey or palette PNG"
         )
     return torch.from_numpy(array.astype(np.int64))
 
 
 class Header(NamedTuple):
-    """What a file's header says of the image.
+    """Properties of an image from its file header.
 
     Attributes:
-        size: (height, width) in pixels, upright.
-        orientation: EXIF orientation 1 … 8.
-        wide: samples are whole numbers of more than 8 bits.
+        size: (height, width) in pixels, after EXIF rotation.
+        orientation: EXIF orientation, 1 to 8.
+        wide: True if samples are integers with more than 8 bits.
     """
 
     size: Size
@@ -127,7 +128,7 @@ class Header(NamedTuple):
 
 
 def read_header(path: str | os.PathLike[str]) -> Header:
-    """Size and orientation that `read_image` gives the image, from the file's header alone.
+    """Size and orientation of the image that `read_image` returns, from the file's header only.
 
     Raises:
         InputError: the file is missing or is not an image.
@@ -137,7 +138,7 @@ def read_header(path: str | os.PathLike[str]) -> Header:
 
 
 def image_size(path: str | os.PathLike[str]) -> Size:
-    """The (height, width) in pixels that `read_image` would give, from the file's header alone.
+    """The (height, width) in pixels of the image that `read_image` returns, from the file's header only.
 
     Raises:
         InputError: the file is missing or is not an image.
@@ -146,28 +147,28 @@ def image_size(path: str | os.PathLike[str]) -> Size:
 
 
 def orientation(path: str | os.PathLike[str]) -> int:
-    """The EXIF orientation 1 … 8 the file states, from its header alone; 1, upright, where it states no other."""
+    """The EXIF orientation of the file, 1 to 8, from its header only; 1 (upright) if the file states none."""
     return read_header(path).orientation
 
 
 def from_pil(image: Image.Image, channels: int | None = 3, full_scale: Scale = None) -> Tensor:
-    """A Pillow image as `read_image` would give it; its EXIF orientation is applied."""
+    """Convert a Pillow image like `read_image`; its EXIF orientation is applied."""
     return _finish(pil_samples(image, channels), channels, "the image", full_scale)
 
 
 def pil_samples(image: Image.Image, channels: int | None = 3) -> np.ndarray:
-    """The samples of a Pillow image, upright: [H, W] or [H, W, C], not scaled."""
-    wide = is_wide_picture(image)
+    """The unscaled samples of a Pillow image, after EXIF rotation: [H, W] or [H, W, C]."""
+    wide = is_wide_image(image)
     if not wide:
-        image.load()  # Pillow turns a TIFF itself when loading it, and then forgets the orientation
+        image.load()  # Pillow rotates a TIFF when loading it, and then drops the orientation
     turn = STANDING.get(stated_orientation(image))
     path: str = getattr(image, "filename", "")
     array = png.read_wide(reading.read_bytes(path)) if wide else _pixels(_prepared(image, channels))
     return turn(array) if turn else array
 
 
-def is_wide_picture(image: Image.Image) -> bool:
-    """Whether a Pillow image is a PNG file, not decoded yet, of which Pillow would keep 8 bits of 16."""
+def is_wide_image(image: Image.Image) -> bool:
+    """Whether a Pillow image is an undecoded 16-bit PNG of which Pillow would keep 8 bits."""
     path = getattr(image, "filename", "")
     if image.format != "PNG" or not getattr(image, "tile", None) or not os.path.isfile(path or ""):
         return False
@@ -176,14 +177,14 @@ def is_wide_picture(image: Image.Image) -> bool:
 
 
 def to_pil(image: Tensor | np.ndarray) -> Image.Image:
-    """A tensor [C, H, W] or [H, W] (uint8, bool, or float in [0, 1]) as a Pillow image; C must be 1, 2 (LA), 3 or 4."""
+    """Convert a tensor [C, H, W] or [H, W] (uint8, bool, float in [0, 1]) to a Pillow image; C is 1, 2 (LA), 3 or 4."""
     array = image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
     if array.ndim == 2:
         array = array[None]
     if array.ndim != 3 or array.shape[0] not in (1, 2, 3, 4):
         raise InputError(
             f"an image of shape {list(array.shape)} cannot be shown; give [C, H, W] with 1, 2, 3 or 4 channels "
-            "(choose some: image[:3])"
+            "(select some: image[:3])"
         )
     if array.dtype == bool:
         array = array.astype(np.uint8) * 255
@@ -196,34 +197,34 @@ def to_pil(image: Tensor | np.ndarray) -> Image.Image:
 
 
 def _guarded(path: str, action: Callable[[], _Result]) -> _Result:
-    """Run `action`, turning whatever goes wrong with the file into one sentence naming it."""
+    """Run `action`, converting all errors caused by the file to one message that names it."""
     if not os.path.exists(path):
         raise InputError(f"there is no image {path}; correct the path, or remove its label")
-    if Limits.pixels == Image.MAX_IMAGE_PIXELS:  # Pillow's own limit follows ours, unless somebody has set it
+    if Limits.pixels == Image.MAX_IMAGE_PIXELS:  # Pillow's limit follows ours, unless the user has changed it
         Image.MAX_IMAGE_PIXELS = limits().pixels
     try:
         return action()
     except InputError:
         raise
     except MemoryError:
-        raise InputError(f"cannot read the image {path}: it does not fit into the memory; make it smaller") from None
+        raise InputError(f"cannot read the image {path}: it does not fit into memory; make it smaller") from None
     except UnidentifiedImageError:
         empty = os.path.getsize(path) == 0
-        reason = "the file is empty" if empty else "it is of no known kind"
+        reason = "the file is empty" if empty else "its format is unknown"
         raise InputError(f"cannot read the image {path}: {reason}; replace or remove it") from None
     except Image.DecompressionBombError:
         raise InputError(
             f"the image {path} has more pixels than are decoded at once; predict it by tiles (tile=512, --tile 512), "
-            f"cut it, or raise all limits with {VARIABLE}=10"
+            f"crop it, or raise all limits with {VARIABLE}=10"
         ) from None
     except (
         Exception
-    ) as error:  # decoders of damaged files raise errors of every kind: OSError, SyntaxError, struct.error
+    ) as error:  # decoders raise many types of errors for damaged files: OSError, SyntaxError, struct.error
         raise InputError(f"cannot read the image {path}: {error}; replace or remove it") from error
 
 
 def _samples(path: str, channels: int | None, draft: Size | None) -> np.ndarray:
-    """The file's samples, upright and not scaled: [H, W] or [H, W, C]."""
+    """The file's unscaled samples after EXIF rotation: [H, W] or [H, W, C]."""
     array = _array_file(path)
     if array is not None:
         return channels_last(array, path) if path.lower().endswith(".npy") else array
@@ -238,13 +239,13 @@ def _samples(path: str, channels: int | None, draft: Size | None) -> np.ndarray:
 
 
 def _stored(path: str) -> np.ndarray:
-    """As `_samples`, but palette indices stay what they are, and so does the orientation of files that Pillow reads."""
+    """Like `_samples`, but palette indices are kept, and files that Pillow reads are not rotated."""
     array = _array_file(path)
     return _pixels(_opened(path, draft=None, channels=None)) if array is None else array
 
 
 def _array_file(path: str) -> np.ndarray | None:
-    """The samples of a file that is read without Pillow, upright where it is a TIFF; None for all others."""
+    """The samples of a file that is read without Pillow (TIFF: after rotation); None for all other files."""
     if path.lower().endswith(".npy"):
         return reading.read_array(path)
     if path.lower().endswith(_TIFF):
@@ -253,25 +254,25 @@ def _array_file(path: str) -> np.ndarray | None:
 
 
 def _opened(path: str, draft: Size | None, channels: int | None) -> Image.Image:
-    """Open and decode the first picture of a file (the orientation is still to be applied, except for TIFF)."""
-    with _opened_picture(path) as (file, image):
+    """Open and decode the first image of a file (the orientation must still be applied, except for TIFF)."""
+    with _open_image(path) as (file, image):
         if draft is not None and image.format in ("JPEG", "MPO"):
             height, width = draft if stated_orientation(image) < 5 else draft[::-1]
             image.draft(None, (width, height))  # None keeps the colour mode
         wide = image.format == "PNG" and _is_wide_png(file)
         bands = max(channels or 1, len(image.getbands()))
         itemsize = 4 if wide or image.mode[0] in "IF" else 1
-        require_room(image.width * image.height, bands, itemsize, os.fstat(file.fileno()).st_size)
+        require_memory(image.width * image.height, bands, itemsize, os.fstat(file.fileno()).st_size)
         image.load()
         image.info[_WIDE_PNG] = wide
-        if image.mode == "I" and image.format in ("PNG", "PPM"):  # 16 bits of the file, which Pillow holds in 32
+        if image.mode == "I" and image.format in ("PNG", "PPM"):  # 16-bit samples, which Pillow stores in 32 bits
             return Image.fromarray(np.asarray(image).astype(np.uint16))
         return image
 
 
 @contextmanager
-def _opened_picture(path: str) -> Iterator[tuple[BinaryIO, Image.Image]]:
-    """A file that Pillow reads, with the picture in it, whose header is read."""
+def _open_image(path: str) -> Iterator[tuple[BinaryIO, Image.Image]]:
+    """Open a file with Pillow; yields the file and the image, of which only the header is read."""
     with reading.open_binary(path) as file:
         heif.prepare(path, file)
         with Image.open(file) as image:
@@ -279,7 +280,7 @@ def _opened_picture(path: str) -> Iterator[tuple[BinaryIO, Image.Image]]:
 
 
 def _is_wide_png(file: BinaryIO) -> bool:
-    """Whether an opened PNG has more channels of 16 bits than Pillow reads; where it is read next stays as it is."""
+    """Whether an open PNG has several 16-bit channels, which Pillow cannot read; the file position is not changed."""
     place = file.tell()
     file.seek(0)
     head = file.read(26)
@@ -295,13 +296,13 @@ def _header(path: str) -> Header:
         stated = tiff.header(path)
         if stated is not None:
             return Header(*stated)
-    with _opened_picture(path) as (file, image):
+    with _open_image(path) as (file, image):
         width, height = image.size
         how = stated_orientation(image)
         if image.format == "PNG" and how == 1 and "exif" not in image.info:
             how = _orientation_at_the_end(file)
         turned = how >= 5
-        if image.format == "TIFF" and turned:  # some versions of Pillow have turned the size already, some have not
+        if image.format == "TIFF" and turned:  # some versions of Pillow swap the size already, some do not
             tags = getattr(image, "tag_v2", {})
             turned = (width, height) == (tags.get(256), tags.get(257))
         wide = image.mode.startswith("I") or (image.format == "PNG" and _is_wide_png(file))
@@ -309,7 +310,7 @@ def _header(path: str) -> Header:
 
 
 def _orientation_at_the_end(file: BinaryIO) -> int:
-    """The EXIF orientation that a PNG states behind its pixels, which Pillow reads only with them."""
+    """The EXIF orientation that a PNG stores after its pixels, where Pillow reads it only when decoding."""
     file.seek(8)
     while len(head := file.read(8)) == 8:
         length, kind = int.from_bytes(head[:4], "big"), head[4:]
@@ -322,7 +323,7 @@ def _orientation_at_the_end(file: BinaryIO) -> int:
 
 
 def _prepared(image: Image.Image, channels: int | None) -> Image.Image:
-    """The image in a mode whose samples NumPy holds: L, LA, RGB, RGBA, I;16, I or F."""
+    """Convert the image to a mode that NumPy can represent: L, LA, RGB, RGBA, I;16, I or F."""
     mode = image.mode
     if mode in ("P", "PA"):
         see_through = mode == "PA" or "transparency" in image.info
@@ -348,15 +349,15 @@ def _pixels(image: Image.Image) -> np.ndarray:
 def channels_last(array: np.ndarray, path: str) -> np.ndarray:
     """An array [H, W], [H, W, C] or [C, H, W] as one of the first two, without copying."""
     if array.ndim not in (2, 3) or 0 in array.shape:
-        raise InputError(f"{path} holds an array {list(array.shape)}, but an image is [H, W], [H, W, C] or [C, H, W]")
+        raise InputError(f"{path} has an array {list(array.shape)}, but an image is [H, W], [H, W, C] or [C, H, W]")
     return array.transpose(1, 2, 0) if array.ndim == 3 and array.shape[0] < array.shape[2] else array
 
 
 def _finish(array: np.ndarray, channels: int | None, path: str, full_scale: Scale = None) -> Tensor:
-    """[H, W] or [H, W, C] samples as a contiguous tensor [channels, H, W] of the documented types."""
+    """[H, W] or [H, W, C] samples as a contiguous tensor [channels, H, W] with the documented types."""
     if array.ndim not in (2, 3):
-        raise InputError(f"{path} holds an array {list(array.shape)}, but an image is [H, W], [H, W, C] or [C, H, W]")
-    array = scaled(array, full_scale, path)
+        raise InputError(f"{path} has an array {list(array.shape)}, but an image is [H, W], [H, W, C] or [C, H, W]")
+    array = scale_samples(array, full_scale, path)
     have = 1 if array.ndim == 2 else array.shape[2]
     planes: Any = [array] if array.ndim == 2 else [array[:, :, c] for c in range(have)]
     if channels is not None and have != channels:
@@ -368,11 +369,11 @@ def _finish(array: np.ndarray, channels: int | None, path: str, full_scale: Scal
             planes = planes[:1]
         else:
             raise InputError(
-                f"{path} has {have} channels, but {channels} are asked for; "
-                f"read it with channels={have} (or None) and use a model of in_channels={have}"
+                f"{path} has {have} channels, but {channels} are requested; "
+                f"read it with channels={have} (or None) and use a model with in_channels={have}"
             )
     out = np.empty((len(planes), *array.shape[:2]), np.uint8 if array.dtype == np.uint8 else np.float32)
-    for slot, plane in zip(out, planes, strict=True):  # a copy a channel is several times faster than a transposed one
+    for slot, plane in zip(out, planes, strict=True):  # copying per channel is several times faster than a transpose
         np.rint(plane, out=plane) if out.dtype == np.uint8 and plane.dtype != np.uint8 else None
         slot[...] = plane
     return torch.from_numpy(out)

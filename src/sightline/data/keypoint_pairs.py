@@ -1,4 +1,4 @@
-"""Which keypoints change places when an image is mirrored."""
+"""Keypoints that swap when an image is mirrored."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _WORDS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+|[^\W\d_]+")
 
 
 def mirrored_keypoints(names: Sequence[str], points: int | None = None) -> tuple[int, ...] | None:
-    """For each keypoint the index of its mirror image, from the words left and right (or l and r) in the names.
+    """For each keypoint the index of its mirror image, derived from the words left and right (or l and r) in the names.
 
     Args:
         names: one name per keypoint, such as "left_eye", "LShoulder", "eye.r" or "lefteye".
-        points: the number of keypoints P, where there may be more of them than names.
+        points: number of keypoints P, if it may be larger than the number of names.
 
     Returns:
-        A permutation of 0 … P−1 that is its own inverse; None where the names do not tell: there are none, no two of
-        them form a pair, or a left point lacks its right one. A single keypoint is its own mirror image.
+        A permutation of 0 … P−1 that is its own inverse. A single keypoint is its own mirror image. None if the names
+        do not define it: there are no names, no two form a pair, or a left point has no right counterpart.
     """
     total = len(names) if points is None else points
     if total == 1:
@@ -47,7 +47,7 @@ def mirrored_keypoints(names: Sequence[str], points: int | None = None) -> tuple
 
 
 def _unglued(words: tuple[str, ...]) -> Iterable[tuple[str, ...]]:
-    """The words with "left" at the beginning or the end of one replaced by "right", and the other way round."""
+    """The words with "left" at the beginning or end of one replaced by "right", and vice versa."""
     for k, word in enumerate(words):
         for side, other in _GLUED.items():
             if word.startswith(side):
@@ -57,26 +57,26 @@ def _unglued(words: tuple[str, ...]) -> Iterable[tuple[str, ...]]:
 
 
 def is_mirror(swap: Sequence[int]) -> bool:
-    """Whether each of 0 … P−1 occurs once, and points that are exchanged name each other."""
+    """Whether each of 0 … P−1 occurs once, and swapped points refer to each other."""
     return sorted(swap) == list(range(len(swap))) and all(swap[other] == k for k, other in enumerate(swap))
 
 
 def require_mirror(swap: Sequence[Any], points: int, where: str) -> tuple[int, ...]:
-    """`swap` as numbers.
+    """Validate `swap` and return it as integers.
 
     Raises:
-        InputError: it is not the permutation of a mirror; the sentence begins with `where`.
+        InputError: it is not a mirror permutation; the message begins with `where`.
     """
     whole = [value for value in swap if type(value) is int]
     if len(whole) != len(swap) or len(whole) != points or sorted(whole) != list(range(points)):
         raise InputError(
-            f"{where} is {[*swap]!r}, but it must hold each keypoint's index 0 to {points - 1} exactly once; correct it"
+            f"{where} is {[*swap]!r}, but must contain each index from 0 to {points - 1} exactly once; correct it"
         )
     wrong = next((k for k, other in enumerate(whole) if whole[other] != k), None)
     if wrong is not None:
         raise InputError(
-            f"{where} sends keypoint {wrong} to {whole[wrong]}, but {whole[wrong]} to {whole[whole[wrong]]}; points "
-            "that change places in a mirrored image must name each other"
+            f"{where} maps keypoint {wrong} to {whole[wrong]}, but {whole[wrong]} to {whole[whole[wrong]]}; points "
+            "that swap in a mirrored image must refer to each other"
         )
     return tuple(whole)
 
@@ -84,8 +84,8 @@ def require_mirror(swap: Sequence[Any], points: int, where: str) -> tuple[int, .
 def of_categories(categories: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, ...], tuple[int, ...] | None]:
     """Names and mirror permutation of the keypoints of COCO categories.
 
-    Categories may have different numbers of keypoints. Names are given where one category's list begins with all the
-    others; the permutation where all categories agree on it. A key "flip_idx" states the permutation, as in YOLO pose.
+    Categories may have different numbers of keypoints. Names are returned if the longest list begins with all others;
+    the permutation is returned if all categories agree on it. A key "flip_idx" defines it, as in YOLO pose.
     """
     lists = []
     stated = []

@@ -1,4 +1,4 @@
-"""The kinds of label that a dataset holds, one row each. What differs between kinds is asked of the row."""
+"""The kinds of label of a dataset, one row each. Code that depends on the kind uses the attributes of the row."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sightline.errors import InputError
 from sightline.structures import IGNORE, ClassMap, ClassScores, Instances, Size
 
 GONE = -1
-"""The new id of a class that is left out. In class maps it is `IGNORE`."""
+"""The new id of a class that is removed. In class maps it is `IGNORE`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,20 +23,20 @@ class Kind:
     """One kind of label.
 
     Attributes:
-        name: the key in `KINDS`, and what `Dataset.kind` gives.
-        noun: what the labels are called in sentences, in the plural ("objects").
-        unit: what is counted of each class, in the plural ("objects", "pixels", "images").
+        name: the key in `KINDS`, and the value of `Dataset.kind`.
+        noun: the labels in sentences, in the plural ("objects").
+        unit: what is counted per class, in the plural ("objects", "pixels", "images").
         target: the type of a target; it has an attribute `image_size`, (height, width).
-        make: `make(source, row, size, fields)` gives the target of image `row` of a source; `size()` gives the image's
-            (height, width), and `fields` names the fields wanted. None for a kind that only datasets of the user's own
-            hold.
-        relabel: `relabel(source, ids, total)` gives the source with the new class ids `ids` [K] of its old classes (or
-            `GONE`), of which there are `total`, and a bool mask of its images that stay. None where labels have no
-            classes.
-        class_ids: `class_ids(columns)` gives the class id of each counted unit and the image it belongs to, both [M];
-            None where the columns do not hold them.
-        has_objects: whether there is a row of the columns for each object.
-        has_maps: whether there is a map [H, W] for each image.
+        make: `make(source, row, size, fields)` returns the target of image `row` of a source; `size()` returns the
+            image's (height, width), and `fields` are the names of the requested fields. None for a user-defined kind
+            that only the user's datasets contain.
+        relabel: `relabel(source, ids, total)` returns the source with new class ids, and a bool mask of the images that
+            are kept. `ids` [K] is the new id of each old class (or `GONE`), and `total` the number of new classes. None
+            if labels have no classes.
+        class_ids: `class_ids(columns)` returns the class id of each counted unit and the image it belongs to, both [M];
+            None if the columns do not contain them.
+        has_objects: True if the columns have one row per object.
+        has_maps: True if there is one map [H, W] per image.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Kind:
 
 
 def kind_of(data: Any) -> Kind:
-    """The row of a dataset's kind, by its attribute `kind`.
+    """The row of a dataset's kind, from its attribute `kind`.
 
     Raises:
         InputError: there is no such kind.
@@ -59,27 +59,27 @@ def kind_of(data: Any) -> Kind:
     name = data.kind
     if name not in KINDS:
         raise InputError(
-            f"there is no kind of label {name!r}; there are {', '.join(KINDS)} "
-            "(sightline.data.kinds.add makes another one known)"
+            f"there is no kind of label {name!r}; available: {', '.join(KINDS)} "
+            "(sightline.data.kinds.add registers another one)"
         )
     return KINDS[name]
 
 
 def kind_of_target(target: Any) -> Kind | None:
-    """The kind whose targets are of this one's type; None where there is none."""
+    """The kind with this type of targets; None if there is none."""
     return next((kind for kind in KINDS.values() if isinstance(target, kind.target)), None)
 
 
 def add(kind: Kind) -> None:
-    """Make a kind of the user's own known.
+    """Register a user-defined kind of label.
 
     Raises:
-        InputError: it is not a `Kind`, its target is not a type, or its name is taken.
+        InputError: it is not a `Kind`, its target is not a type, or a kind with this name exists.
     """
     if not isinstance(kind, Kind) or not isinstance(kind.target, type):
         raise InputError(f"kinds.add takes a Kind(name=…, noun=…, unit=…, target=TYPE), not {kind!r}")
     if kind.name in KINDS:
-        raise InputError(f"there is a kind of label {kind.name!r} already; give the new one another name")
+        raise InputError(f"a kind of label {kind.name!r} already exists; choose another name")
     KINDS[kind.name] = kind
 
 
@@ -103,14 +103,14 @@ def _relabel_images(source: Source, ids: np.ndarray, total: int) -> tuple[Source
 
 
 def _renumbered(labels: np.ndarray, ids: np.ndarray, total: int) -> np.ndarray:
-    """New ids; an id that is no class stays none, beyond the new ones, for `check` to find."""
+    """New ids; invalid ids stay invalid, above the new ones, so that `check` finds them."""
     known = (labels >= 0) & (labels < len(ids))
     beyond = np.where(labels < 0, total, labels - len(ids) + total)
     return np.where(known, ids[np.where(known, labels, 0)], beyond).astype(np.int32)
 
 
 def _image_labels(columns: Columns) -> np.ndarray:
-    assert columns.image_labels is not None, "a dataset of whole-image labels has them"
+    assert columns.image_labels is not None, "a dataset of image labels has this column"
     return columns.image_labels
 
 

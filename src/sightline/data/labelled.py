@@ -1,4 +1,4 @@
-"""Images with what is known of them, as a view of shared columns: how it is read and how parts of it are taken."""
+"""Images with labels as a view of shared columns: access to images and targets, and selection of subsets."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import numpy as np
 from torch import Tensor
 
 from sightline.data.columns import Columns
-from sightline.data.full_scale import FullScale, sampled
-from sightline.data.images import highest_sample, image_size, read_image
+from sightline.data.full_scale import FullScale, evenly_spaced
+from sightline.data.images import image_size, max_sample, read_image
 from sightline.data.keypoint_pairs import mirrored_keypoints
 from sightline.data.kinds import Kind, kind_of
 from sightline.data.malformed import BadLabel
@@ -30,16 +30,16 @@ log = logging.getLogger("sightline")
 
 
 class LabelledImages(Sequence[tuple[Tensor, Target]]):
-    """Images with targets, read and taken apart; `Dataset` adds what makes other datasets of them.
+    """Images with targets: access and selection. `Dataset` adds methods that derive other datasets.
 
-    Functions that make one dataset of another take and give objects of this class, and so need not know `Dataset`,
-    whose methods call them.
+    Functions that derive datasets accept and return objects of this class, so they need not import `Dataset`, whose
+    methods call them.
 
     Args:
-        source: what is shared.
-        rows: int64 ids of the source's images this view shows, in its order; None for all.
-        fields: the names of the fields targets have (of kinds with objects).
-        channels: the channels images are read with, as in `read_image`.
+        source: the shared data.
+        rows: int64 ids of the source's images in this view, in order; None for all images.
+        fields: names of the fields of targets (kinds with objects).
+        channels: channels of images, as in `read_image`.
     """
 
     def __init__(
@@ -54,53 +54,53 @@ class LabelledImages(Sequence[tuple[Tensor, Target]]):
         self.channels = channels
         self._rows = rows
 
-    # What it is
+    # Properties
 
     @property
     def classes(self) -> Classes:
-        """The names behind the labels."""
+        """The class names."""
         return self.source.classes
 
     @property
     def kind(self) -> str:
-        """What a target is: "instances", "class_map" or "class_scores"."""
+        """The kind of labels: "instances", "class_map", "class_scores", or a registered kind."""
         return self.source.kind
 
     @property
     def label_kind(self) -> Kind:
-        """The row of `sightline.data.kinds.KINDS` for the kind."""
+        """The row of `sightline.data.kinds.KINDS` for this kind."""
         return kind_of(self.source)
 
     @property
     def root(self) -> Path | None:
-        """The folder image names are relative to; None in memory."""
+        """The folder that image names are relative to; None for images in memory."""
         return self.source.root
 
     @property
     def format(self) -> str:
-        """A key of `sightline.data.formats.FORMATS`; "memory" for data made in memory, "mixed" for joined formats."""
+        """A key of `sightline.data.formats.FORMATS`; "memory" for data in memory, "mixed" for several formats."""
         return self.source.format
 
     @property
     def orphans(self) -> tuple[str, ...]:
-        """Labels whose image is not there, and images that belong to no split, as words."""
+        """Labels whose image does not exist, and images that belong to no split, as descriptions."""
         return (*self.source.orphans, *self.source.left_out)
 
     @property
     def missing_splits(self) -> Mapping[str, str]:
-        """Splits that the dataset's description names but whose folder or list is not there, with the words for it."""
+        """Splits named in the dataset's description whose folder or list does not exist, with an explanation."""
         return self.source.missing_splits
 
     @property
     def malformed(self) -> tuple[BadLabel, ...]:
-        """Labels that could not be read and were left out; see `lenient` of `sightline.open_dataset`."""
+        """Labels that could not be read and were skipped; see `lenient` of `sightline.open_dataset`."""
         return self.source.malformed
 
     @property
     def keypoint_names(self) -> tuple[str, ...]:
-        """One name per keypoint; empty where the format states none, and before keypoints of a further file are read.
+        """One name per keypoint; empty if the format has none, or before keypoints are loaded from another file.
 
-        (COCO keeps the keypoints of persons in a file of their own, which `with_fields("keypoints")` reads.)
+        (COCO stores person keypoints in a separate file, which `with_fields("keypoints")` loads.)
         """
         return self.source.keypoint_names
 
@@ -108,8 +108,8 @@ class LabelledImages(Sequence[tuple[Tensor, Target]]):
     def keypoint_swap(self) -> tuple[int, ...] | None:
         """For each keypoint the index of its mirror image (left eye ↔ right eye), a permutation of 0 … P−1.
 
-        It is what the format states (`flip_idx` of YOLO), else what the names of the keypoints say; None where neither
-        is known, and keypoints then cannot be mirrored.
+        It comes from the format (`flip_idx` of YOLO), else from the keypoint names. If neither defines it, it is None
+        and keypoints cannot be mirrored.
         """
         if self.source.keypoint_swap is not None:
             return self.source.keypoint_swap
@@ -118,32 +118,32 @@ class LabelledImages(Sequence[tuple[Tensor, Target]]):
 
     @property
     def full_scale(self) -> int | None:
-        """The sample value that becomes 1.0 where images have more than 8 bits a sample; None where none has.
+        """The sample value that becomes 1.0 for images with more than 8 bits per sample; None if there are none.
 
-        As stated (`with_full_scale`), else the smallest of 255, 1023, 4095, 16383 and 65535 that holds all samples of
-        up to 200 images, evenly spread over the dataset as it was opened; see `sightline.data.full_scale`.
+        It is the given value (`with_full_scale`), else the smallest of 255, 1023, 4095, 16383 and 65535 that is not
+        below any sample of up to 200 images, evenly spaced in the dataset as opened; see `sightline.data.full_scale`.
         """
         return self.source.full_scale.value(self._highest_samples)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What to know of how the files were read, such as which column of a CSV was taken for what."""
+        """Notes on how the files were read, such as the meaning of the columns of a CSV."""
         return self.source.notes
 
     @property
     def whole(self) -> bool:
-        """Whether it is the dataset as opened or made, of which no images were chosen (`data[:]` chooses all)."""
+        """Whether this is the complete dataset, of which no subset was selected (`data[:]` selects everything)."""
         return self._rows is None
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Names of the splits that have images in this view."""
+        """Names of the splits with images in this view."""
         present = set(np.unique(self._image_column("splits")).tolist())
         return tuple(name for position, name in enumerate(self.source.split_names) if position in present)
 
     @property
     def columns(self) -> Columns:
-        """The annotations of this view (made anew at each call, unless the view shows everything)."""
+        """The annotations of this view (created at each call, unless the view shows everything)."""
         return self.source.columns if self._rows is None else self.source.columns.take_images(self._rows)
 
     def __len__(self) -> int:
@@ -159,27 +159,27 @@ class LabelledImages(Sequence[tuple[Tensor, Target]]):
 
     @property
     def rows(self) -> np.ndarray | None:
-        """int64 ids of the source's images this view shows, in its order; None for all."""
+        """int64 ids of the source's images in this view, in order; None for all images."""
         return self._rows
 
-    # One image
+    # Access to one image
 
     def name(self, i: int) -> str:
-        """The image's path relative to the root, with /; unique within a split."""
+        """The image's path relative to the root, with / as separator; unique within a split."""
         return self.source.columns.names.text(self._row(i))
 
     def image_name(self, i: int) -> str:
-        """The image's name without the folder that the format's layout puts it in."""
+        """The image's name without the folder of the format's layout."""
         name, folders = self.name(i), self.source.folders
         folder = folders[self.source.columns.splits[self._row(i)]] + "/" if folders else ""
         return name.removeprefix(folder)
 
     def path(self, i: int) -> Path | None:
-        """The image's file; None in memory."""
+        """The image file; None for images in memory."""
         return None if self.source.root is None else self.source.root / self.name(i)
 
     def label_path(self, i: int) -> Path | None:
-        """The file that holds the image's labels; None in memory and where the image has none."""
+        """The file with the image's labels; None for images in memory and without labels."""
         source, row = self.source, self._row(i)
         if source.root is not None and source.columns.label_names is not None:
             name = source.columns.label_names.text(row)
@@ -187,30 +187,30 @@ class LabelledImages(Sequence[tuple[Tensor, Target]]):
         return source.label_files[source.columns.splits[row]] if source.label_files else None
 
     def split_of(self, i: int) -> str:
-        """The name of the split the image belongs to."""
+        """The name of the image's split."""
         return self.source.split_names[self.source.columns.splits[self._row(i)]]
 
     def image_size(self, i: int) -> Size:
-        """(height, width) as the label states it; from the image's header where it does not."""
+        """(height, width) as stated in the label, else from the image's header."""
         row, columns = self._row(i), self.source.columns
         height, width = int(columns.heights[row]), int(columns.widths[row])
         path = self.path(i)
         return image_size(path) if path is not None and not (height and width) else (height, width)
 
     def image_extra(self, i: int) -> dict[str, Any]:
-        """What else is known of the image (COCO: licence, date, URL …; captions)."""
+        """Further data about the image (COCO: licence, date, URL, …; captions)."""
         extra = self.source.columns.image_extra
         entry = extra[self._row(i)] if extra is not None else b""
         return json.loads(entry) if entry else {}
 
     def captions(self, i: int) -> list[str]:
-        """Sentences about the whole image (of a COCO dataset: after `with_fields("captions")`)."""
+        """Captions of the image (COCO: after `with_fields("captions")`)."""
         return self.image_extra(i).get("captions", [])
 
     def table(self, name: str, i: int) -> list[dict[str, Any]]:
-        """The rows about image `i` in a further table, such as its relations; see `sightline.data.tables`.
+        """The rows about image `i` in a further table, such as relations; see `sightline.data.tables`.
 
-        A column that refers to objects holds their positions in the image's target, or −1 for none.
+        A column that refers to objects contains their indices in the image's target, or −1 for none.
 
         Raises:
             InputError: there is no such table.
@@ -223,20 +223,21 @@ class LabelledImages(Sequence[tuple[Tensor, Target]]):
 
     def image(self, i: int) -> Tensor:
         """[C, H, W], uint8 or float in [0, 1]; see `read_image`."""
-        if self.source.pictures is not None:
-            return self.source.pictures[self._row(i)]
+        if self.source.images is not None:
+            return self.source.images[self._row(i)]
         path = self.path(i)
-        assert path is not None, "a dataset without pictures has a root"
+        assert path is not None, "a dataset without images in memory has a root"
         return read_image(path, self.channels, full_scale=lambda: self.full_scale)
 
     def target(self, i: int) -> Target:
-        """What is known of the image, checked; the image is not decoded.
+        """The validated target of the image; the image is not decoded.
 
         Raises:
-            InputError: a box is inverted or not finite, or a label is no class's id; it names image and annotation.
+            InputError: a box is inverted or not finite, or a label is not a class id; the message names image and
+                annotation.
         """
         make = self.label_kind.make
-        assert make is not None, "datasets with columns are of a kind that makes targets of them"
+        assert make is not None, "datasets with columns have a kind that creates targets"
         target: Target = make(self.source, self._row(i), lambda: self.image_size(i), self.fields)
         return target
 
@@ -250,7 +251,7 @@ class LabelledImages(Sequence[tuple[Tensor, Target]]):
         if isinstance(item, str):
             if item not in self.splits and item in self.missing_splits:
                 raise InputError(
-                    f"the split {item!r} is missing: {self.missing_splits[item]} is not there; correct the path, or "
+                    f"the split {item!r} is missing: {self.missing_splits[item]} does not exist; correct the path, or "
                     f"name the split when opening ({item}=…)"
                 )
             if item not in self.splits:
@@ -264,15 +265,15 @@ class LabelledImages(Sequence[tuple[Tensor, Target]]):
         if isinstance(item, Sequence | np.ndarray | Tensor) and not (isinstance(item, Tensor) and item.ndim == 0):
             chosen = np.asarray(item)
             if chosen.dtype == bool and len(chosen) != len(self):
-                raise InputError(f"a mask of {len(chosen)} entries cannot choose among {len(self)} images")
+                raise InputError(f"a mask with {len(chosen)} entries cannot select from {len(self)} images")
             return self._view(np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64))
         position = operator.index(item)
         image, target = self.image(position), self.target(position)
         if tuple(target.image_size) != tuple(image.shape[-2:]):
             (height, width), (tall, wide) = image.shape[-2:], target.image_size
             raise InputError(
-                f"{self.name(position)} is {width} × {height} pixels, but its label is of an image of {wide} × {tall}; "
-                "put the right image or label there (sightline check DATA lists all such images)"
+                f"{self.name(position)} is {width} × {height} pixels, but its label is for an image of {wide} × "
+                f"{tall}; correct the image or the label (sightline check DATA lists all such images)"
             )
         return image, target
 
@@ -285,7 +286,7 @@ class LabelledImages(Sequence[tuple[Tensor, Target]]):
         An object without a segmentation has an empty mask.
 
         Raises:
-            InputError: the dataset knows no such field.
+            InputError: the dataset has no such field.
         """
         source = self.source
         for name in names:
@@ -294,44 +295,44 @@ class LabelledImages(Sequence[tuple[Tensor, Target]]):
                 source = replace(source.later[name](source), later=later)
         columns = source.columns
         known = further_fields(columns)
-        # Sentences about whole images are no field of the objects; they come with `captions(i)`.
-        wanted = [n for n in names if n not in self.fields and not (n == "captions" and "captions" not in known)]
-        for name in wanted:
+        # Captions of images are not a field of the objects; they are returned by `captions(i)`.
+        requested = [n for n in names if n not in self.fields and not (n == "captions" and "captions" not in known)]
+        for name in requested:
             if name not in known:
                 raise InputError(f"the dataset has no field {name!r}; it has {', '.join([*self.fields, *known])}")
-        return type(self)(source, self._rows, (*self.fields, *wanted), self.channels)
+        return type(self)(source, self._rows, (*self.fields, *requested), self.channels)
 
     def opened_with(self, arguments: Mapping[str, Any]) -> Self:
-        """The same dataset, remembering the arguments of `open_dataset` that open it again."""
+        """The same dataset, which stores the arguments of `open_dataset` that open it again."""
         return type(self)(replace(self.source, opened=arguments), self._rows, self.fields, self.channels)
 
     def with_channels(self, channels: int | None) -> Self:
-        """The same dataset, its images read with `channels` channels as in `read_image`."""
+        """The same dataset, whose images are read with this number of channels, as in `read_image`."""
         return type(self)(self.source, self._rows, self.fields, channels)
 
     def with_full_scale(self, full_scale: int | None) -> Self:
-        """The same images, samples of more than 8 bits divided by `full_scale` (4095 for a camera of 12 bits).
+        """The same images, with samples of more than 8 bits divided by `full_scale` (4095 for a 12-bit camera).
 
-        None finds it anew. Images in memory are scaled when the dataset is made, and stay as they are.
+        With None it is determined again. Images in memory are scaled when the dataset is created, and do not change.
 
         Raises:
-            InputError: it is not a whole number from 1 to 65535.
+            InputError: it is not an integer from 1 to 65535.
         """
         source = replace(self.source, full_scale=FullScale(full_scale))
         return type(self)(source, self._rows, self.fields, self.channels)
 
     def with_columns(self, columns: Columns) -> Self:
-        """The same images with other annotations: `columns` must have a row for each image, in this order."""
+        """The same images with other annotations: `columns` must have one row per image, in this order."""
         if columns.images != len(self):
-            raise InputError(f"columns of {columns.images} images do not fit a dataset of {len(self)}")
+            raise InputError(f"columns of {columns.images} images do not fit a dataset of {len(self)} images")
         return type(self)(replace(self.own_source(), columns=columns), None, self.fields, self.channels)
 
     def derived(self, source: Source, rows: np.ndarray | None) -> Self:
-        """The images `rows` of another source, with this one's fields and channels."""
+        """The images `rows` of another source, with the fields and channels of this view."""
         return type(self)(source, rows, self.fields, self.channels)
 
     def taken(self, rows: np.ndarray) -> Self:
-        """The images at `rows` as a dataset of their own, which is whole if this one is."""
+        """The images at `rows` as a separate dataset, which counts as complete if this one does."""
         return self.derived(self[rows].own_source(), None if self.whole else np.arange(len(rows)))
 
     def _view(self, chosen: np.ndarray) -> Self:
@@ -341,15 +342,15 @@ class LabelledImages(Sequence[tuple[Tensor, Target]]):
         return type(self)(self.source, chosen if self._rows is None else self._rows[chosen], self.fields, self.channels)
 
     def own_source(self) -> Source:
-        """A source of this view's images alone."""
+        """A source that contains only the images of this view."""
         if self._rows is None:
             return self.source
         rows = self._rows.tolist()
-        pictures, maps = self.source.pictures, self.source.class_maps
+        tensors, maps = self.source.images, self.source.class_maps
         return replace(
             self.source,
             columns=self.columns,
-            pictures=None if pictures is None else _chosen(pictures, rows),
+            images=None if tensors is None else _chosen(tensors, rows),
             class_maps=None if maps is None else _chosen(maps, rows),
         )
 
@@ -359,9 +360,9 @@ class LabelledImages(Sequence[tuple[Tensor, Target]]):
 
     def _highest_samples(self) -> Iterable[int | None]:
         root, names = self.source.root, self.source.columns.names
-        if root is None or self.source.pictures is not None:
+        if root is None or self.source.images is not None:
             return ()
-        return (highest_sample(root / names.text(row)) for row in sampled(range(len(names))))
+        return (max_sample(root / names.text(row)) for row in evenly_spaced(range(len(names))))
 
     def _row(self, i: int) -> int:
         if not -len(self) <= i < len(self):
@@ -369,15 +370,15 @@ class LabelledImages(Sequence[tuple[Tensor, Target]]):
         return i % len(self) if self._rows is None else int(self._rows[i])
 
 
-def say_rows_lost(before: LabelledImages, after: LabelledImages) -> None:
-    """Warn of rows of further tables that went with the objects they refer to."""
+def warn_rows_lost(before: LabelledImages, after: LabelledImages) -> None:
+    """Warn about rows of further tables that were removed with the objects they refer to."""
     if before.source.columns.tables:
         for name, count in rows_lost(before.columns.tables, after.columns.tables).items():
-            log.warning("%s of %s left out: an object that they refer to was left out", counted(count, "row"), name)
+            log.warning("%s of %s removed: an object that they refer to was removed", counted(count, "row"), name)
 
 
 def _chosen(items: Sequence[Tensor], rows: Sequence[int]) -> Sequence[Tensor]:
-    """The items at `rows`; what is read when it is asked for is not read now."""
+    """The items at `rows`; lazy items are not read."""
     return items.take(rows) if hasattr(items, "take") else [items[row] for row in rows]
 
 

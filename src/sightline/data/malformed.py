@@ -1,14 +1,14 @@
-"""Labels that cannot be read: remembered while a dataset is opened, so that all of them can be listed at once.
+"""Labels that cannot be read: collected while a dataset is opened, so that all of them can be listed at once.
 
-A reader wraps what it does with one label (a line, a row, an annotation, a shape, a file of one image):
+A reader wraps the code for one label (a line, a row, an annotation, a shape, a file of one image):
 
     try:
         add_object(...)
     except InputError as error:
-        leave_out(error, file, line=number)
+        skip_label(error, file, line=number)
 
-`leave_out` remembers the label and returns, so that the reader goes on with the next one. Where nobody collects, it
-raises the error. `sightline.open_dataset` collects, and refuses at the end unless it is asked to be lenient.
+`skip_label` records the label and returns, so that the reader continues with the next one. Outside `collecting`, it
+raises the error. `sightline.open_dataset` collects, and raises an error at the end unless it is lenient.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from pathlib import Path
 from sightline.errors import InputError
 
 MOST = 100_000
-"""Labels remembered; a file with more is no label file, and reading stops."""
+"""The maximum number of recorded labels; a file with more is not a label file, and reading stops."""
 
 
 class UnknownClass(InputError):
-    """A label is of a class that is not among the names."""
+    """A label has a class that is not among the class names."""
 
 
 @dataclass(frozen=True)
 class BadLabel:
-    """One label that was left out.
+    """One label that was skipped.
 
     Attributes:
-        file: path of the file that holds it.
-        line: its line or row in the file, from 1; None where the file is not read by lines.
-        value: what the sentence says of it, without the file: the place in the file, the value, the rule.
+        file: path of its file.
+        line: its line or row in the file, from 1; None if the file is not read line by line.
+        value: the message without the file: the place in the file, the value, the rule.
         rule: "label-malformed" or "unknown-class", a key of `sightline.data.check.RULES`.
     """
 
@@ -48,15 +48,16 @@ class BadLabel:
     @property
     def message(self) -> str:
         """One sentence that begins with the file."""
-        return f"{self.file}{' ' if self.value.startswith(('is ', 'has ', 'holds ')) else ': '}{self.value}"
+        return f"{self.file}{' ' if self.value.startswith(_VERBS) else ': '}{self.value}"
 
 
+_VERBS = ("is ", "has ", "contains ", "gives ")
 _FOUND: ContextVar[list[BadLabel] | None] = ContextVar("found", default=None)
 
 
 @contextmanager
 def collecting() -> Iterator[list[BadLabel]]:
-    """Within it `leave_out` remembers labels in the list given instead of raising."""
+    """A context in which `skip_label` appends labels to the returned list instead of raising."""
     found: list[BadLabel] = []
     token = _FOUND.set(found)
     try:
@@ -65,12 +66,12 @@ def collecting() -> Iterator[list[BadLabel]]:
         _FOUND.reset(token)
 
 
-def leave_out(error: InputError, file: Path, line: int | None = None) -> None:
-    """Remember a label that cannot be read; raise `error` where nobody collects.
+def skip_label(error: InputError, file: Path, line: int | None = None) -> None:
+    """Record a label that cannot be read; raise `error` outside `collecting`.
 
     Args:
-        error: what is wrong; a sentence that begins with the file's path or name loses it.
-        file: the file that holds the label.
+        error: the error; the file's path or name is removed from the beginning of its message.
+        file: the file of the label.
         line: its line or row, from 1.
     """
     found = _FOUND.get()
@@ -84,7 +85,7 @@ def leave_out(error: InputError, file: Path, line: int | None = None) -> None:
 
 
 def refuse(found: Sequence[BadLabel], given: Path) -> InputError:
-    """The sentence for a dataset with labels that cannot be read, `given` being the path it was opened by."""
+    """The error for a dataset with labels that cannot be read; `given` is the path it was opened by."""
     one = found[0]
     if len(found) == 1:
         return InputError(one.message)

@@ -1,4 +1,4 @@
-"""What the values of a class map's file stand for: ids, other numbers, or colours."""
+"""The meaning of the values in a class map file: ids, other numbers, or colours."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _COUNTED = 65535
 
 @dataclass(frozen=True)
 class MapValues:
-    """How a file's values become class ids.
+    """Maps a file's values to class ids.
 
     Attributes:
-        ignore: the value of pixels that do not count; None where every value is a class.
-        numbers: id by value, where they differ; other values are then no class.
-        colours: id (or `IGNORE`) by colour. A colour picture is read by it; so is a palette picture all of whose
-            colours are in it, for tools number their palettes as they like.
+        ignore: the value of ignored pixels; None if every value is a class.
+        numbers: ids by value, if they differ; all other values are then invalid.
+        colours: ids (or `IGNORE`) by colour. Colour images are read with it; so are palette images if it contains all
+            their colours, because tools order palettes differently.
     """
 
     ignore: int | None = 255
@@ -37,23 +37,23 @@ class MapValues:
     colours: Mapping[Colour, int] = field(default_factory=dict)
 
     def read(self, path: Path, classes: Classes, image: str, size: tuple[int, int]) -> Tensor:
-        """The map in a file: [H, W] int64, ids of `classes` or `IGNORE`.
+        """Read the class map in a file: [H, W] int64, ids of `classes` or `IGNORE`.
 
         Args:
-            path: of an index, palette or colour picture, 8 or 16 bits.
-            classes: that the ids are of.
+            path: path of an index, palette or colour image with 8 or 16 bits.
+            classes: the classes of the ids.
             image: the image's name, for messages.
-            size: (height, width) of the image; (0, 0) where it is not known.
+            size: (height, width) of the image; (0, 0) if unknown.
 
         Raises:
-            InputError: the file cannot be read, is of another size than the image, or holds values or colours that
-                stand for no class.
+            InputError: the file cannot be read, its size differs from the image, or it contains values or colours that
+                are not a class.
         """
         labels = self._ids(path, len(classes))
         if all(size) and labels.shape != size:
             raise InputError(
                 f"the mask {path} has {labels.shape[1]} × {labels.shape[0]} pixels, but its image {image} has "
-                f"{size[1]} × {size[0]}; give a mask of the image's size, or leave the pair out"
+                f"{size[1]} × {size[0]}; use a mask of the size of the image, or leave the pair out"
             )
         return torch.from_numpy(labels)
 
@@ -72,16 +72,16 @@ class MapValues:
                 ids = np.array([IGNORE if m is None else m for m in meant], np.int64)
             elif any(m is not None and m != k for m, k in zip(meant, ids.tolist(), strict=True)):
                 shown = [f"{palette.get(v, 'none')} ({counts[v]} pixels)" for v in unknown]
-                raise _unknown_colours(path, shown)  # the others say that its indices are no ids
+                raise _unknown_colours(path, shown)  # the known colours show that its indices are not ids
         if self.ignore is not None:
             ids[found == self.ignore] = IGNORE
         ids[found == IGNORE] = IGNORE
         bad = (ids >= classes) | (ids < IGNORE)
         if bad.any():
             shown = [f"{v} ({counts[v]} pixels)" for v in found[bad].tolist()]
-            ignored = "" if self.ignore is None else f", and {self.ignore} is for pixels that do not count"
+            ignored = "" if self.ignore is None else f", and {self.ignore} marks ignored pixels"
             raise InputError(
-                f"the mask {path} holds values that are no class: {listed(shown, _LISTED)}; there are {classes} "
+                f"the mask {path} contains values without a class: {listed(shown, _LISTED)}; there are {classes} "
                 f"classes, ids 0 to {classes - 1}{ignored}: correct the mask, or the list of classes"
             )
         return ids[places]
@@ -103,36 +103,36 @@ class MapValues:
 
 @dataclass(frozen=True)
 class MapClasses:
-    """What became of the classes in class maps, which hold the ids of old ones.
+    """Maps the ids in class maps to new classes.
 
     Attributes:
-        classes: that the maps were made with.
-        ids: int64 [K], the id each of them has now; `IGNORE` where its pixels do not count.
+        classes: the classes of the ids in the maps.
+        ids: int64 [K], the new id of each class; `IGNORE` if its pixels are ignored.
     """
 
     classes: Classes
     ids: np.ndarray
 
     def renewed(self, labels: Tensor, name: str) -> Tensor:
-        """Old ids [H, W] as new ones; `name` is the image's, for messages."""
-        old = ClassMap(labels, self.classes, source=name).labels  # refuses ids that are no class
+        """Convert old ids [H, W] to new ones; `name` is that of the image, for messages."""
+        old = ClassMap(labels, self.classes, source=name).labels  # raises an error for invalid ids
         table = torch.from_numpy(np.append(self.ids, IGNORE))
         return table[torch.where(old == IGNORE, len(self.ids), old)]
 
 
 def _unknown_colours(path: Path, shown: list[str]) -> InputError:
     return InputError(
-        f"the mask {path} holds colours that are no class: {listed(shown, _LISTED)}; correct the mask, or add them to "
-        "the colour table (under the name ignore, if they do not count)"
+        f"the mask {path} contains colours without a class: {listed(shown, _LISTED)}; correct the mask, or add them to "
+        "the colour table (under the name ignore, for ignored pixels)"
     )
 
 
 def _distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The values of a map [H, W], how many pixels have each, and for each pixel which of them it has."""
+    """The distinct values of a map [H, W], their pixel counts, and for each pixel the index of its value."""
     if values.min(initial=0) < 0 or values.max(initial=0) > _COUNTED:
         found, places, counts = np.unique(values, return_inverse=True, return_counts=True)
         return found, counts, places.reshape(values.shape)
-    counts = np.bincount(values.ravel())  # no pixel need be sorted
+    counts = np.bincount(values.ravel())  # avoids sorting the pixels
     found = counts.nonzero()[0]
     place = np.zeros(len(counts), np.int64)
     place[found] = np.arange(len(found))
@@ -151,19 +151,19 @@ def _is_colour(path: Path) -> bool:
     from PIL import Image
 
     try:
-        with reading.open_binary(path) as file, Image.open(file) as picture:
-            return picture.mode in ("RGB", "RGBA", "CMYK", "YCbCr")
-    except Exception:  # not a picture Pillow knows: reading it says why
+        with reading.open_binary(path) as file, Image.open(file) as image:
+            return image.mode in ("RGB", "RGBA", "CMYK", "YCbCr")
+    except Exception:  # not an image that Pillow knows: reading it reports the error
         return False
 
 
 def _palette(path: Path) -> dict[int, Colour] | None:
-    """The colours of a palette picture by index; None for others."""
+    """The colours of a palette image by index; None for other images."""
     from PIL import Image
 
     try:
-        with reading.open_binary(path) as file, Image.open(file) as picture:
-            raw = picture.getpalette() if picture.mode == "P" else None
+        with reading.open_binary(path) as file, Image.open(file) as image:
+            raw = image.getpalette() if image.mode == "P" else None
     except Exception:  # as above
         return None
     return None if raw is None else {k: (raw[3 * k], raw[3 * k + 1], raw[3 * k + 2]) for k in range(len(raw) // 3)}

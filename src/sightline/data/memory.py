@@ -1,4 +1,4 @@
-"""Sources of datasets made of what is already in memory: `Dataset.from_instances` and its like."""
+"""Sources of datasets in memory: the arguments of `Dataset.from_instances` and similar methods."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sightline.data.blob import Blob
 from sightline.data.columns import Columns
-from sightline.data.full_scale import FullScale, scaled_alike
+from sightline.data.full_scale import FullScale, scale_together
 from sightline.data.images import image_size
 from sightline.data.keypoint_pairs import require_mirror
 from sightline.data.source import Source
@@ -42,23 +42,23 @@ def source_of_instances(
     """The source of a dataset of images with objects.
 
     Args:
-        images: tensors or arrays [C, H, W]: uint8, other whole numbers, or float in [0, 1]; or files of images. A
-            `View` keeps its camera.
-        targets: the objects of each image. Every field is kept; beyond boxes, labels, crowd, difficult and areas it is
-            in targets again after `with_fields`. Masks are stored as RLE.
-        classes: names behind the labels.
-        names: names of the images, unique; by default 000000.png, 000001.png, … (or the file's).
-        splits: the name of each image's split; by default all are in "all".
-        image_extra: more about each image, in values JSON can hold ("captions": sentences about it).
-        full_scale: the value that becomes 1.0 in whole-number images that are not uint8 (they become float32, or uint8
-            where it is 255); by default the smallest of 255, 1023, 4095, 16383 and 65535 that holds all their values.
-        keypoint_names: one name per keypoint; left and right ones change places in a mirrored image.
-        keypoint_swap: for each keypoint the index of its mirror image, where names do not tell.
-        tables: further rows about the images, by name, such as the relations of their objects.
+        images: tensors or arrays [C, H, W]: uint8, other integers, or floats in [0, 1]; or image files. A `View` keeps
+            its camera.
+        targets: the objects of each image. All fields are kept; those other than boxes, labels, crowd, difficult and
+            areas are in the dataset's targets after `with_fields`. Masks are stored as RLE.
+        classes: class names.
+        names: unique image names; by default 000000.png, 000001.png, … (or the file names).
+        splits: name of the split of each image; by default all are in "all".
+        image_extra: further data about each image, as JSON values ("captions": sentences about it).
+        full_scale: the value that becomes 1.0 in integer images other than uint8 (they become float32, or uint8 if it
+            is 255); by default the smallest of 255, 1023, 4095, 16383 and 65535 that is not below any value.
+        keypoint_names: one name per keypoint; left and right ones swap in a mirrored image.
+        keypoint_swap: for each keypoint the index of its mirror image, if the names do not define it.
+        tables: further rows about the images, by name, such as relations of their objects.
 
     Raises:
-        InputError: lengths differ, a target's size is not its image's, or a label is not a class id; an image has
-            values beyond its range.
+        InputError: lengths differ, a target's size is not that of its image, a label is not a class id, or an image has
+            values out of range.
     """
     classes = classes if isinstance(classes, Classes) else Classes(classes)
     _same_length(images, targets=targets, names=names, splits=splits, image_extra=image_extra)
@@ -66,7 +66,7 @@ def source_of_instances(
     for i, target in enumerate(targets):
         stated = (int(image_columns["heights"][i]), int(image_columns["widths"][i]))
         if target.image_size != stated:
-            raise InputError(f"image {i} is of size {stated}, but its target is for size {target.image_size}")
+            raise InputError(f"image {i} has size {stated}, but its target is for size {target.image_size}")
         if len(target) and target.labels.max() >= len(classes):
             raise InputError(f"image {i} has label {int(target.labels.max())}, but there are {len(classes)} classes")
     counts = [len(target) for target in targets]
@@ -99,14 +99,14 @@ def source_of_class_maps(
     ignore: int | None = 255,
     full_scale: int | None = None,
 ) -> Source:
-    """The source of a dataset of images with a class for each pixel.
+    """The source of a dataset of images with one class per pixel.
 
     Args:
-        images: tensors or arrays [C, H, W]: uint8, other whole numbers, or float in [0, 1]; or files of images.
-        maps: tensors or arrays [H, W] of class ids; or files of them, as `read_map` reads.
-        classes: names behind the ids.
+        images: tensors or arrays [C, H, W]: uint8, other integers, or floats in [0, 1]; or image files.
+        maps: tensors or arrays [H, W] of class ids; or files that `read_map` can read.
+        classes: class names.
         names, splits, full_scale: as in `source_of_instances`.
-        ignore: the value of pixels that do not count (−1 always stands for them, too).
+        ignore: the value of ignored pixels (−1 is always ignored, too).
 
     Raises:
         InputError: lengths or sizes differ.
@@ -123,9 +123,7 @@ def source_of_class_maps(
         for i, one in enumerate(tensors):
             stated = (int(columns.heights[i]), int(columns.widths[i]))
             if tuple(one.shape) != stated or one.is_floating_point():
-                raise InputError(
-                    f"map {i} is {list(one.shape)} of {one.dtype}, but whole numbers of size {stated} are needed"
-                )
+                raise InputError(f"map {i} is {list(one.shape)} of {one.dtype}, but must be integers of size {stated}")
         source["class_maps"] = tensors
     return Source(columns, _classes(classes), kind="class_map", ignore=ignore, **source)
 
@@ -142,9 +140,9 @@ def source_of_labels(
     """The source of a dataset of images with one class each.
 
     Args:
-        images: tensors or arrays [C, H, W]: uint8, other whole numbers, or float in [0, 1]; or files of images.
+        images: tensors or arrays [C, H, W]: uint8, other integers, or floats in [0, 1]; or image files.
         labels: the class of each image, by id or by name.
-        classes: names behind the ids.
+        classes: class names.
         names, splits, full_scale: as in `source_of_instances`.
 
     Raises:
@@ -170,9 +168,7 @@ def _classes(classes: Classes | Sequence[str]) -> Classes:
 def _same_length(images: Sequence[Any], **others: Sequence[Any] | None) -> None:
     for name, other in others.items():
         if other is not None and len(other) != len(images):
-            raise InputError(
-                f"there are {len(images)} images, but {len(other)} {name}; there must be one for each image"
-            )
+            raise InputError(f"there are {len(images)} images, but {len(other)} {name}; there must be one per image")
 
 
 def _image_columns(
@@ -181,7 +177,7 @@ def _image_columns(
     splits: Sequence[str] | None,
     full_scale: int | None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Arguments of a Source, and the columns of its images."""
+    """Arguments of a Source, and the image columns."""
     files = len(images) > 0 and isinstance(images[0], str | os.PathLike)
     source: dict[str, Any] = {"root": None, "full_scale": FullScale(full_scale)}
     sizes: list[Size] = []
@@ -191,8 +187,8 @@ def _image_columns(
         names = [_relative(p, root) for p in paths]
         sizes = [image_size(p) for p in paths]
     else:
-        source["pictures"] = _pictures(images, full_scale)
-        sizes = [(int(p.shape[1]), int(p.shape[2])) for p in source["pictures"]]
+        source["images"] = _image_tensors(images, full_scale)
+        sizes = [(int(p.shape[1]), int(p.shape[2])) for p in source["images"]]
     names = [f"{i:06d}.png" for i in range(len(images))] if names is None else list(names)
     if len(set(names)) < len(names):
         again = next(name for i, name in enumerate(names) if name in names[:i])
@@ -208,22 +204,21 @@ def _image_columns(
     return source, columns
 
 
-def _pictures(images: Sequence[Any], full_scale: int | None) -> list[Tensor]:
-    """uint8 or float tensors [C, H, W]; whole numbers of other types are divided by one full scale."""
+def _image_tensors(images: Sequence[Any], full_scale: int | None) -> list[Tensor]:
+    """uint8 or float tensors [C, H, W]; integers of other types are divided by one full scale."""
     tensors = [torch.as_tensor(image) for image in images]
     for i, tensor in enumerate(tensors):
         if tensor.ndim != 3 or 0 in tensor.shape or tensor.is_complex():
             raise InputError(
-                f"image {i} is {list(tensor.shape)} of {tensor.dtype}, but [C, H, W] of whole numbers or floats is "
-                "needed"
+                f"image {i} is {list(tensor.shape)} of {tensor.dtype}, but must be [C, H, W] with integers or floats"
             )
-        if tensor.is_floating_point() and not (tensor.min() >= 0 and tensor.max() <= 1):  # also true of NaN
+        if tensor.is_floating_point() and not (tensor.min() >= 0 and tensor.max() <= 1):  # True for NaN, too
             raise InputError(
                 f"image {i} has values from {tensor.min():g} to {tensor.max():g}, but floats must lie in [0, 1]; "
                 "divide them by their range"
             )
     other = [i for i, t in enumerate(tensors) if not (t.dtype == torch.uint8 or t.is_floating_point())]
-    arrays = scaled_alike({f"image {i}": tensors[i].cpu().numpy() for i in other}, full_scale)
+    arrays = scale_together({f"image {i}": tensors[i].cpu().numpy() for i in other}, full_scale)
     for i, array in zip(other, arrays, strict=True):
         tensors[i] = torch.from_numpy(array)
     return tensors

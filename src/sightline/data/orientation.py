@@ -1,4 +1,4 @@
-"""How a stored picture is turned upright: the EXIF orientation (EXIF 2.32, tag 274)."""
+"""Rotating stored images upright: the EXIF orientation (EXIF 2.32, tag 274)."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ STANDING: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
     8: lambda a: a[:, ::-1].swapaxes(0, 1),
 }
-"""How the stored rows and columns [H, W, …] are turned upright, by EXIF orientation (EXIF 2.32, tag 274)."""
-_XMP = frozenset(["XML:com.adobe.xmp", "xmp"])  # where Pillow looks for an orientation that EXIF does not state
+"""How stored rows and columns [H, W, …] are made upright, by EXIF orientation (EXIF 2.32, tag 274)."""
+_XMP = frozenset(["XML:com.adobe.xmp", "xmp"])  # where Pillow looks for an orientation that is missing in EXIF
 
 
 def stated_orientation(image: Image.Image) -> int:
-    """The EXIF orientation 1 … 8 of an opened image; 1, upright, where it states none or none of these."""
+    """The EXIF orientation of an opened image, 1 to 8; 1 (upright) if it is missing or invalid."""
     block = image.info.get("exif")
     if isinstance(block, bytes):
         found = orientation_in(block)
         if found is not None or _XMP.isdisjoint(image.info):
             return known_orientation(found)
     try:
-        # The base class's method looks at the header only; that of PNG would decode the image to look behind it.
+        # The method of the base class reads only the header; that of PNG would decode the image to read beyond it.
         return known_orientation(Image.Image.getexif(image).get(_ORIENTATION))
-    except Exception:  # a damaged block raises errors of every kind: ValueError, struct.error, SyntaxError
+    except Exception:  # damaged blocks raise many types of errors: ValueError, struct.error, SyntaxError
         return 1
 
 
 def orientation_in(block: bytes) -> int | None:
-    """The orientation in an EXIF block, a small TIFF file; None where it holds none, or is damaged."""
+    """The orientation in an EXIF block, a small TIFF file; None if it is missing, or the block is damaged."""
     data = block.removeprefix(b"Exif\0\0")
     order: Literal["little", "big"] = "little" if data[:2] == b"II" else "big"
     at = int.from_bytes(data[4:8], order)
@@ -50,5 +50,5 @@ def orientation_in(block: bytes) -> int | None:
 
 
 def known_orientation(value: object) -> int:
-    """`value` where it is one of EXIF's orientations 1 … 8 (EXIF 2.32, tag 274), else 1."""
+    """`value` if it is a valid EXIF orientation from 1 to 8 (EXIF 2.32, tag 274), else 1."""
     return value if type(value) is int and 1 <= value <= 8 else 1

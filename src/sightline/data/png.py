@@ -1,7 +1,7 @@
-"""PNG files of 16 bits a sample in colour, of which Pillow keeps the higher eight bits.
+"""Colour PNG files with 16 bits per sample, of which Pillow keeps only the upper eight bits.
 
-Pillow's decoder is told which byte of each pair to take, so it is run twice: once as usual, and once for the lower
-bytes. Grey and alpha of 16 bits are four bytes a pixel, which it decodes as red, green, blue and alpha of eight.
+Pillow's decoder is told which byte of each pair to use, so it is run twice: first as usual, then for the lower bytes.
+16-bit grey with alpha has four bytes per pixel, which are decoded as 8-bit red, green, blue and alpha.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from PIL import Image
 _START = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR"
 _GREY_ALPHA, _ALPHA = 4, 6
 _LOWER = {2: "RGB;16L", _ALPHA: "RGBA;16L"}
-"""By colour type, what Pillow calls pairs of bytes of which it takes the second."""
+"""By colour type, Pillow's raw mode for byte pairs of which the second byte is used."""
 
 
 def is_wide(head: bytes) -> bool:
-    """Whether a file that begins with these 26 bytes is a PNG of 16 bits a sample with more than one channel."""
+    """Whether a file that begins with these 26 bytes is a PNG with 16 bits per sample and more than one channel."""
     return head.startswith(_START) and len(head) >= 26 and head[24] == 16 and head[25] in (2, _GREY_ALPHA, _ALPHA)
 
 
 def read_wide(data: bytes) -> np.ndarray:
-    """[H, W, C] uint16 samples of a PNG for which `is_wide` holds; its orientation is still to be applied."""
+    """[H, W, C] uint16 samples of a PNG for which `is_wide` is True; its orientation must still be applied."""
     kind = data[25]
     if kind == _GREY_ALPHA:
         header = data[12:24] + bytes([8, _ALPHA]) + data[26:29]

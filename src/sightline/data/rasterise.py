@@ -1,4 +1,4 @@
-"""Objects with outlines as class maps."""
+"""Rasterising objects with outlines to class maps."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from sightline.structures import BACKGROUND, IGNORE, Classes
 
 
 class LazyMaps(Sequence[Tensor]):
-    """Class maps that are made when they are asked for, [H, W] int64 each."""
+    """Class maps that are created on access, [H, W] int64 each."""
 
     @abstractmethod
     def take(self, rows: Sequence[int]) -> LazyMaps:
-        """The maps of some images."""
+        """The maps of the selected images."""
 
     @abstractmethod
     def _draw(self, i: int) -> Tensor:
@@ -40,11 +40,11 @@ class LazyMaps(Sequence[Tensor]):
 
 
 class RasterisedMaps(LazyMaps):
-    """The class map of each image, drawn when it is asked for: small objects over large, crowds as `IGNORE`.
+    """The class map of each image, drawn on access: small objects over large ones, crowds as `IGNORE`.
 
     Args:
-        dataset: of objects with outlines; its views share the rows of its source.
-        ids: of the classes in the maps, by the objects' labels.
+        dataset: a dataset of objects with outlines; its views share the rows of its source.
+        ids: class ids in the maps, by label of the objects.
         background: id of pixels without an object.
     """
 
@@ -62,7 +62,7 @@ class RasterisedMaps(LazyMaps):
         name = self.dataset.name(i)
         spans = [spans_of(columns, a, size, f"{name}: object {a}") for a in range(columns.objects)]
         areas = np.array([lengths.sum() for _, lengths in spans], np.int64)
-        labels = np.full(size[0] * size[1], self.background, np.int64)  # column by column, as the runs are
+        labels = np.full(size[0] * size[1], self.background, np.int64)  # column-major, like the runs
         for a in np.argsort(-areas, kind="stable").tolist():
             id = IGNORE if columns.crowd[a] else self.ids[int(columns.labels[a])]
             labels[span_pixels(*spans[a])] = id
@@ -74,7 +74,7 @@ def as_class_map(dataset: AnyDataset, background: str | None = BACKGROUND) -> An
     if dataset.label_kind.has_maps:
         return dataset
     if not dataset.label_kind.has_objects:
-        raise InputError("labels of whole images say nothing of pixels; give a dataset of objects with outlines")
+        raise InputError("image labels cannot be converted to class maps; give a dataset of objects with outlines")
     try:
         outlined = dataset.with_fields("masks")
     except InputError:

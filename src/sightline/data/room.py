@@ -1,4 +1,4 @@
-"""Limits on the memory that one image may take."""
+"""Limits on the memory used by one image."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from PIL import Image
 from sightline.runtime.limits import Limits, limits
 
 MOST_BYTES = 1 << 29
-"""What the tensor of one image may take if its file is small, unless `of_any_size`: 512 MiB."""
+"""The maximum size in bytes of the tensor of one image whose file is small, unless `unlimited_size`: 512 MiB."""
 _DENSEST = 100
-"""By how much a picture worth looking at is compressed, at most; a bomb is by a thousand and more."""
+"""The maximum compression ratio of a useful image; decompression bombs have a ratio of a thousand or more."""
 
 
 _guard_aside = 0
@@ -22,8 +22,8 @@ _guard_limit: int | None = None
 
 
 @contextmanager
-def of_any_size() -> Iterator[None]:
-    """Pillow's limit of 179 million pixels put aside, for who asks for a huge picture on purpose."""
+def unlimited_size() -> Iterator[None]:
+    """Disable Pillow's limit of 179 million pixels, for callers that deliberately open a very large image."""
     global _guard_aside, _guard_limit
     with _guard_lock:
         if not _guard_aside:
@@ -38,12 +38,12 @@ def of_any_size() -> Iterator[None]:
                 Image.MAX_IMAGE_PIXELS = _guard_limit
 
 
-def require_room(pixels: int, channels: int, itemsize: int, file_bytes: int) -> None:
-    """Refuse an image before it is decoded that would fill the memory, unless `of_any_size`.
+def require_memory(pixels: int, channels: int, itemsize: int, file_bytes: int) -> None:
+    """Refuse an image before decoding if it would fill the memory, unless `unlimited_size`.
 
     Raises:
-        DecompressionBombError: it has more than twice Pillow's `MAX_IMAGE_PIXELS`; or a small file speaks of a tensor
-            of over `MOST_BYTES`.
+        DecompressionBombError: it has more than twice Pillow's `MAX_IMAGE_PIXELS`; or a small file claims a tensor
+            larger than `MOST_BYTES`.
     """
     limit = Image.MAX_IMAGE_PIXELS
     if limit is None:

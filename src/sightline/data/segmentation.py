@@ -1,7 +1,7 @@
-"""An object's segmentation as files hold it: what is wrong with it, what of it can be used, its area, its mask.
+"""An object's segmentation as stored in files: validation, usable parts, area, mask.
 
 A segmentation is a list of flat polygons x1, y1, x2, y2, … in pixels, or an RLE (see `sightline.ops.masks`). Checking,
-repairing and making targets all ask here, so that what `check` reports is what a target refuses.
+repairing and creating targets use the same functions, so `check` reports exactly what a target would refuse.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from sightline.ops.masks import polygons_to_mask, polygons_to_rle, rle_area, rle
 from sightline.structures import Size
 
 LEAST = 6
-"""Coordinates of an outline: three points."""
+"""Minimum number of coordinates of a polygon: three points."""
 FAR = 1e7
-"""Pixels; no coordinate lies so far away."""
+"""Upper limit of coordinates, in pixels."""
 
 
 class Fault(NamedTuple):
-    """What is wrong with a segmentation: the rule of `check`, and words that follow the object's name."""
+    """The problem of a segmentation: the rule of `check`, and words that follow the object's name."""
 
     rule: str
     value: str
 
 
 def fault_of(segmentation: Any, size: Size) -> Fault | None:
-    """What makes a segmentation unusable, or None.
+    """The problem that makes a segmentation unusable, or None.
 
     Args:
-        segmentation: as its file holds it, parsed.
-        size: (height, width) of the image; 0 where it is not known, which leaves out the comparison of sizes.
+        segmentation: the parsed entry of the file.
+        size: (height, width) of the image; 0 if unknown, which skips the comparison of sizes.
     """
     if isinstance(segmentation, dict):
         return _fault_of_rle(segmentation, size)
@@ -71,10 +71,10 @@ def _fault_of_rle(rle: dict[str, Any], size: Size) -> Fault | None:
 
 
 def _fault_of_ring(ring: list[Any]) -> str:
-    """What is wrong with one polygon, as words; "" if nothing is."""
+    """The problem of one polygon, in words; "" if there is none."""
     for value in ring:
         if not _is_finite(value) or not abs(value) < FAR:
-            return f"with the coordinate {_short(value)}, which is not a place in an image"
+            return f"with the coordinate {_short(value)}, which is outside any image"
     if len(ring) % 2:
         return f"of {len(ring)} coordinates, but points need x and y each"
     if len(ring) < LEAST:
@@ -83,7 +83,7 @@ def _fault_of_ring(ring: list[Any]) -> str:
 
 
 def _is_finite(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < math.inf  # not NaN either
+    return type(value) in (int, float) and abs(value) < math.inf  # False for NaN, too
 
 
 def _short(value: Any) -> str:
@@ -91,20 +91,20 @@ def _short(value: Any) -> str:
 
 
 def usable_part(segmentation: Any, size: Size) -> list[list[float]] | dict[str, Any] | None:
-    """What of a segmentation can be used: the RLE, or the polygons that are in order; None where nothing can."""
+    """The usable part of a segmentation: the RLE, or the valid polygons; None if there is none."""
     if isinstance(segmentation, list):
         return [ring for ring in segmentation if isinstance(ring, list) and not _fault_of_ring(ring)] or None
     return segmentation if isinstance(segmentation, dict) and fault_of(segmentation, size) is None else None
 
 
 def area_of(segmentation: Any, size: Size) -> float | None:
-    """Pixels of the mask of what can be used, as COCO's tools rasterise it; None where nothing can be used.
+    """Pixels in the mask of the usable part, rasterised as by the COCO tools; None if nothing is usable.
 
-    This is COCO's area of an object. The polygon's own area differs: it is near 0 where an outline crosses itself.
+    This is COCO's area of an object. The area of the polygon differs: it is near 0 if an outline crosses itself.
 
     Args:
-        segmentation: as its file holds it, parsed.
-        size: (height, width) of the image; where it is not known, the mask goes as far as the polygons do.
+        segmentation: the parsed entry of the file.
+        size: (height, width) of the image; if it is unknown, the mask is as large as the polygons.
     """
     part = usable_part(segmentation, size)
     if part is None:
@@ -122,7 +122,7 @@ def mask_of(segmentation: Any, size: Size) -> Tensor:
     """The mask [H, W] bool of a segmentation in an image of `size`.
 
     Raises:
-        InputError: the segmentation cannot be used; the sentence begins with a verb, for a name to go before it.
+        InputError: the segmentation is unusable; the message begins with a verb, so that a name can precede it.
     """
     fault = fault_of(segmentation, size)
     if fault is not None:
@@ -131,10 +131,10 @@ def mask_of(segmentation: Any, size: Size) -> Tensor:
 
 
 def outline_of(columns: Columns, a: int, where: str) -> list[list[float]] | dict[str, Any] | None:
-    """The polygons (of three points at least) or the RLE of object `a`; None where it has no outline.
+    """The polygons (with at least three points) or the RLE of object `a`; None if it has no outline.
 
     Raises:
-        InputError: it cannot be used; the sentence begins with `where`, which names image and object.
+        InputError: it is unusable; the message begins with `where`, which names image and object.
     """
     entry = columns.segmentations[a]
     if not entry:
@@ -149,7 +149,7 @@ def outline_of(columns: Columns, a: int, where: str) -> list[list[float]] | dict
 
 
 def spans_of(columns: Columns, a: int, size: tuple[int, int], where: str) -> tuple[np.ndarray, np.ndarray]:
-    """The pixels of object `a` as `rle_spans`: runs in column-major order; one without outline fills its box."""
+    """The pixels of object `a` as `rle_spans`: runs in column-major order; without an outline, the box is filled."""
     outline = outline_of(columns, a, where)
     if outline is None:
         x1, y1, x2, y2 = columns.boxes[a].tolist()
@@ -158,6 +158,6 @@ def spans_of(columns: Columns, a: int, size: tuple[int, int], where: str) -> tup
     spans = rle_spans(rle)
     if tuple(rle["size"]) != size:
         raise InputError(
-            f"{where}: a mask is of size {[*rle['size']]}, but the image is {[*size]}; correct or remove it"
+            f"{where}: a mask has size {[*rle['size']]}, but the image has {[*size]}; correct or remove it"
         )
     return spans

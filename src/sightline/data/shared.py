@@ -1,4 +1,4 @@
-"""Files that several splits of a dataset name."""
+"""Files that are in several splits of a dataset."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sightline.data.dataset import Dataset
 
 
 def shared_images(dataset: Dataset) -> list[str]:
-    """Words for each two splits that hold the same image files, by their paths."""
+    """A sentence for each pair of splits that contain the same image files, compared by path."""
     columns = dataset.columns
     if dataset.root is None or len(dataset.splits) < 2:
         return []

@@ -1,4 +1,4 @@
-"""Images divided at random into splits."""
+"""Random division of images into splits."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def divided(dataset: AnyDataset, train: float, val: float, test: float, seed: in
         )
     whole = len(kept) == len(dataset)
     own = (dataset if whole else dataset[kept]).own_source()
-    folders = tuple({*own.folders})  # one folder stays known; several cannot be told apart by the new splits
+    folders = tuple({*own.folders})  # a single folder is kept; several do not correspond to the new splits
     source = replace(
         own,
         columns=own.columns.replace(splits=places[kept]),
@@ -41,13 +41,13 @@ def divided(dataset: AnyDataset, train: float, val: float, test: float, seed: in
 
 
 def _divide(count: int, shares: Sequence[float], seed: int) -> np.ndarray:
-    """int8 [count]: the split each image falls into, or −1."""
+    """int8 [count]: the split of each image, or −1."""
     if not shares or min(shares) < 0 or sum(shares) > 1 + 1e-9:
-        raise InputError(f"shares {[*shares]} cannot divide a dataset; give parts of 1 such as 0.8, 0.1, 0.1")
+        raise InputError(f"shares {[*shares]} cannot divide a dataset; give fractions such as 0.8, 0.1, 0.1")
     if count < len(shares):
         raise InputError(f"{count} images cannot be divided into {len(shares)} splits; set a share to 0")
     ends = np.rint(np.cumsum(shares) * count).astype(int)
-    for k in range(len(ends)):  # at least one image each: first from the left, then from the right
+    for k in range(len(ends)):  # at least one image per split: first from the left, then from the right
         ends[k] = max(ends[k], (ends[k - 1] if k else 0) + 1)
     for k in range(len(ends) - 1, -1, -1):
         ends[k] = min(ends[k], count - (len(ends) - 1 - k))

@@ -1,4 +1,4 @@
-"""What all views of one dataset share, and how targets are made of it."""
+"""The data shared by all views of a dataset, and the creation of targets from it."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ from sightline.structures import IGNORE, Classes, ClassMap, ClassScores, Instanc
 
 @dataclass(frozen=True)
 class Source:
-    """What all views of one dataset share.
+    """The data shared by all views of one dataset.
 
     Attributes:
-        columns: every annotation.
-        classes: the names behind the labels.
-        kind: what a target is, a key of `sightline.data.kinds.KINDS`.
-        root: the folder image names are relative to; None for images in memory.
-        format: the format read, or "memory".
-        split_names: by position, as `columns.splits` refers to them.
-        folders: of each split, the leading part of its image names that is the layout's.
-        label_files: of each split, the one file that holds its labels; None where each image has its own.
-        orphans: labels whose image is not there, as words ("Annotations/x.xml").
-        left_out: images that the layout puts into no split, as words ("images/batch2: 3 images in no split").
-        missing_splits: splits that a description names but whose folder or list is not there, with the words for it.
-        meta: what the format keeps beside the columns (COCO: info, licenses, categories).
-        pictures: uint8 or float tensors [C, H, W], for a dataset in memory.
-        class_maps: [H, W] whole-number tensors, for class maps in memory.
-        ignore: the value in maps that stands for pixels that do not count.
-        map_values: what the values of map files stand for, where they are not ids.
-        map_classes: the classes that maps hold the ids of, and what became of them; None where they are `classes`.
-        later: readers of columns that are only read when asked for, by field name; they return the completed source.
-        malformed: labels that could not be read and were left out, where the dataset was opened leniently.
-        keypoint_names: one name per keypoint, as the format states them; empty where it states none.
-        keypoint_swap: for each keypoint the index of its mirror image, as the format states it; None where it does not.
-        full_scale: of whole-number samples of more than 8 bits, as stated or found; all views share it.
-        notes: what the user should know of how the files were read, a sentence each; logged when they are opened.
-        opened: the arguments of `open_dataset` by which the data is opened again; empty for other data.
-        division: how `Dataset.split` divided it: "seed" and "shares" by split; empty where the splits are its own.
+        columns: all annotations.
+        classes: the class names.
+        kind: the kind of labels, a key of `sightline.data.kinds.KINDS`.
+        root: the folder that image names are relative to; None for images in memory.
+        format: the format that was read, or "memory".
+        split_names: names of the splits; `columns.splits` contains indices into them.
+        folders: for each split, the leading part of its image names that belongs to the layout.
+        label_files: for each split, its only label file; None if each image has its own.
+        orphans: labels whose image does not exist, as descriptions ("Annotations/x.xml").
+        left_out: images that belong to no split, as descriptions ("images/batch2: 3 images in no split").
+        missing_splits: splits that are configured but whose folder or list does not exist, with an explanation.
+        meta: metadata of the format beside the columns (COCO: info, licenses, categories).
+        images: uint8 or float tensors [C, H, W], for images in memory.
+        class_maps: integer tensors [H, W], for class maps in memory.
+        ignore: the value of ignored pixels in maps.
+        map_values: the meaning of the values in map files, if they are not ids.
+        map_classes: the classes of the ids in maps, and their new ids; None if they are `classes`.
+        later: loaders of columns that are read on request, by field name; they return the completed source.
+        malformed: labels that could not be read and were skipped, if the dataset was opened leniently.
+        keypoint_names: one name per keypoint, from the format; empty if it has none.
+        keypoint_swap: for each keypoint the index of its mirror image, from the format; None if it has none.
+        full_scale: full scale of integer samples with more than 8 bits, given or determined; shared by all views.
+        notes: notes for the user on how the files were read, one sentence each; logged when the dataset is opened.
+        opened: the arguments of `open_dataset` that open the data again; empty for other data.
+        division: how `Dataset.split` divided it: "seed" and "shares" by split; empty if it was not used.
     """
 
     columns: Columns
@@ -63,7 +63,7 @@ class Source:
     left_out: tuple[str, ...] = ()
     missing_splits: Mapping[str, str] = field(default_factory=dict)
     meta: Mapping[str, Any] = field(default_factory=dict)
-    pictures: Sequence[Tensor] | None = None
+    images: Sequence[Tensor] | None = None
     class_maps: Sequence[Tensor] | None = None
     ignore: int | None = 255
     map_values: MapValues | None = None
@@ -79,7 +79,7 @@ class Source:
 
 
 def make_instances(source: Source, row: int, size: Size, fields: Sequence[str]) -> Instances:
-    """The objects of image `row` of `size`, checked, with `fields` copied from the columns."""
+    """The validated objects of image `row` of `size`, with `fields` copied from the columns."""
     columns = source.columns
     rows = slice(int(columns.offsets[row]), int(columns.offsets[row + 1]))
     image = columns.names.text(row)
@@ -95,7 +95,7 @@ def make_class_map(source: Source, row: int) -> ClassMap:
         assert source.columns.maps is not None, "a dataset of class maps has them in memory or in files"
         name, mask = source.columns.names.text(row), source.columns.maps.text(row)
         if not mask:
-            raise InputError(f"the image {name} has no mask; add one of its name, or leave the image out")
+            raise InputError(f"the image {name} has no mask; add one with its name, or leave the image out")
         size = int(source.columns.heights[row]), int(source.columns.widths[row])
         values = source.map_values or MapValues(source.ignore)
         own = source.classes if source.map_classes is None else source.map_classes.classes
@@ -110,5 +110,5 @@ def make_class_map(source: Source, row: int) -> ClassMap:
 def make_class_scores(source: Source, row: int, size: Size) -> ClassScores:
     """The class of image `row` of `size`."""
     labels = source.columns.image_labels
-    assert labels is not None, "a dataset of whole-image labels has them"
+    assert labels is not None, "a dataset of image labels has this column"
     return ClassScores(size, int(labels[row]), classes=source.classes, source=source.columns.names.text(row))

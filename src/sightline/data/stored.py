@@ -1,4 +1,4 @@
-"""Which column of a dataset stores which field of its objects, and how the values go in and come out."""
+"""Storage of object fields in the columns of a dataset, and conversion of their values."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from sightline.structures import Instances, Size
 from sightline.structures.fields import field_of
 
 USUAL = ("boxes", "labels", "crowd", "difficult", "areas")
-"""Fields that all objects of all datasets have."""
+"""Fields of all objects in all datasets."""
 STORED = {**{name: name for name in USUAL}, "keypoints": "keypoints", "captions": "captions", "masks": "segmentations"}
 """The attribute of `Columns` that stores a field; all other fields are in `Columns.extra`."""
 _TYPES = {"d": np.float32, "i": np.int64}
-"""float64 → float32 and int32 → int64, by NumPy's type characters."""
+"""float64 → float32 and int32 → int64, by NumPy type characters."""
 
 
 def further_fields(columns: Columns) -> list[str]:
-    """The fields that the columns hold values of, beyond the usual ones."""
+    """The fields for which the columns contain values, beyond the usual ones."""
     there = {name for name in STORED if getattr(columns, STORED[name]) is not None} - {*USUAL}
-    if not columns.segmentations.data.size:  # a column that all datasets have
+    if not columns.segmentations.data.size:  # all datasets have this column
         there.discard("masks")
     return [*(name for name in STORED if name in there), *columns.extra]
 
 
 def known_fields(columns: Columns) -> set[str]:
-    """The fields that the columns have a place for."""
+    """The fields that have a column."""
     return {name for name, place in STORED.items() if getattr(columns, place) is not None} | {*columns.extra}
 
 
 def read_field(columns: Columns, name: str, rows: slice, size: Size, image: str) -> Any:
-    """A field of the objects in `rows`, which are those of an image of `size` whose name is `image`.
+    """A field of the objects in `rows`, which belong to the image named `image` of `size`.
 
     Raises:
-        InputError: a point that is there has no place, or a mask cannot be made.
+        InputError: a keypoint that is not absent has no position, or a mask cannot be created.
     """
     if name == "masks":
         return _masks(columns.segmentations[rows], size, image)
@@ -63,7 +63,7 @@ def read_field(columns: Columns, name: str, rows: slice, size: Size, image: str)
 
 
 def stored_objects(targets: Sequence[Instances]) -> dict[str, Any]:
-    """The fields of all targets, one object below the other, as columns by the names of `Columns`."""
+    """The fields of all targets, concatenated, as columns by the names of `Columns`."""
     count = sum(len(target) for target in targets)
     present = {name: None for target in targets if len(target) for name in target.fields}
     boxes = _numbers(targets, "boxes", (4,), np.float64)
@@ -82,7 +82,7 @@ def stored_objects(targets: Sequence[Instances]) -> dict[str, Any]:
 
 
 def _optional(targets: Sequence[Instances], name: str) -> Column:
-    """A field with a column of its own that only some targets have: outlines, keypoints or phrases."""
+    """A field that only some targets have and that has its own column: outlines, keypoints or phrases."""
     if name == "masks":
         return Blob.of(
             json.dumps(mask_to_rle(value), separators=(",", ":")) if value is not None else ""
@@ -98,7 +98,7 @@ def _optional(targets: Sequence[Instances], name: str) -> Column:
 def _numbers(
     targets: Sequence[Instances], name: str, shape: tuple[int, ...], dtype: Any, missing: float = 0
 ) -> np.ndarray:
-    """The field of all targets one below the other; `missing` where a target lacks it."""
+    """The field of all targets, concatenated; `missing` for targets that lack it."""
     out = np.full((sum(len(t) for t in targets), *shape), missing, dtype)
     start = 0
     for target in targets:

@@ -1,4 +1,4 @@
-"""Ragged tables: rows about an image that are neither objects nor the image itself, such as relations and events."""
+"""Ragged tables: rows about an image that describe neither objects nor the image, such as relations and events."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from sightline.data.blob import Blob, Column, column_joined, column_taken, range
 from sightline.errors import InputError
 
 NONE = -1
-"""The reference of a row that is about no object."""
+"""The reference of a row that refers to no object."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """R rows about N images, any number for each.
+    """R rows about N images, with any number of rows per image.
 
     Attributes:
         offsets: int64 [N + 1]; the rows of image i are `offsets[i]` to `offsets[i + 1]` of the columns.
-        columns: by name, R rows each: arrays or Blobs (texts).
-        objects: names of the columns that refer to objects: int64 [R], positions 0 … among the objects of the row's
-            image, or −1 for none. Whatever takes objects away renumbers them, and leaves out the rows whose object is
-            gone.
-        times: names of the columns that are moments: float64 [R], seconds from the beginning of the item that the row
-            belongs to. `clipped` counts them from a later beginning.
+        columns: columns by name, with R rows each: arrays, or Blobs for strings.
+        objects: names of the columns that refer to objects: int64 [R], indices of objects in the row's image, or −1 for
+            none. When objects are removed, references are renumbered, and rows that refer to a removed object are
+            removed.
+        times: names of the columns that contain times: float64 [R], in seconds from the beginning of the item that the
+            row belongs to. `clipped` shifts them to a later beginning.
     """
 
     offsets: np.ndarray
@@ -36,28 +36,28 @@ class Table:
 
     def __post_init__(self) -> None:
         if len(self.offsets) < 1 or self.offsets[0] != 0 or (np.diff(self.offsets) < 0).any():
-            raise InputError("the offsets of a table must rise from 0, one for each image and one more")
+            raise InputError("the offsets of a table must increase from 0, with one entry per image and one more")
         for name, column in self.columns.items():
             if len(column) != self.rows:
                 raise InputError(f"column {name} of a table has {len(column)} rows, but its offsets end at {self.rows}")
         for name in (*self.objects, *self.times):
             if not isinstance(self.columns.get(name), np.ndarray):
-                raise InputError(f"the table has no column of numbers {name!r}; it has {', '.join(self.columns)}")
+                raise InputError(f"the table has no numeric column {name!r}; available: {', '.join(self.columns)}")
 
     @classmethod
-    def gathered(
+    def from_rows(
         cls,
         rows: Sequence[Sequence[Mapping[str, Any]]],
         objects: Sequence[str] = (),
         times: Sequence[str] = (),
         columns: Sequence[str] = (),
     ) -> Table:
-        """A table of rows given as dictionaries, a list for each image.
+        """Create a table from rows given as dictionaries, one list per image.
 
         Args:
-            rows: the rows of each image; every row has the same names.
+            rows: the rows of each image; all rows have the same keys.
             objects, times: see `Table`.
-            columns: names of columns, for when there may be no row; texts, unless they are in `objects` or `times`.
+            columns: names of columns, needed if there may be no rows; strings, unless they are in `objects` or `times`.
         """
         flat = [row for own in rows for row in own]
         names = list(dict.fromkeys([*columns, *objects, *times, *(name for row in flat for name in row)]))
@@ -88,7 +88,7 @@ class Table:
 
     @property
     def image_of(self) -> np.ndarray:
-        """int64 [R]: the image each row belongs to."""
+        """int64 [R]: the image that each row belongs to."""
         return np.repeat(np.arange(self.images), np.diff(self.offsets))
 
     @property
@@ -103,13 +103,13 @@ class Table:
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def require_fitting(self, name: str, offsets: np.ndarray) -> None:
-        """Refuse a table that does not belong to images with objects at `offsets` [N + 1].
+        """Raise an error if the table does not fit images with objects at `offsets` [N + 1].
 
         Raises:
-            InputError: it has rows for more or fewer images, or refers to an object that its image does not have.
+            InputError: it has another number of images, or refers to an object that does not exist.
         """
         if self.images != len(offsets) - 1:
-            raise InputError(f"table {name} is of {self.images} images, but there are {len(offsets) - 1}")
+            raise InputError(f"table {name} has {self.images} images, but there are {len(offsets) - 1}")
         counts = np.diff(offsets)[self.image_of]
         for column in self.objects:
             found = self.columns[column]
@@ -119,31 +119,31 @@ class Table:
                 row = int(bad.argmax())
                 raise InputError(
                     f"table {name}: row {row} has {column} {found[row]}, but its image has {counts[row]} objects, "
-                    "counted from 0"
+                    "numbered from 0"
                 )
 
     def take_images(self, rows: np.ndarray) -> Table:
-        """The rows of the images at `rows` (ids [M], in that order)."""
+        """The rows of the images at `rows` (ids [M], in this order)."""
         chosen, offsets = ranges(self.offsets, rows)
         return replace(self, offsets=offsets, columns=self._taken(chosen))
 
     def take_rows(self, rows: np.ndarray) -> Table:
-        """The same images with the rows at `rows` only (a bool mask [R], or rising ids)."""
+        """The same images with only the rows at `rows` (a bool mask [R], or increasing ids)."""
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows
         offsets = np.searchsorted(rows, self.offsets).astype(np.int64)
         return replace(self, offsets=offsets, columns=self._taken(rows))
 
     def take_objects(self, rows: np.ndarray, offsets: np.ndarray) -> Table:
-        """The table after some objects are left out: references are renumbered, rows whose object is gone left out.
+        """The table after objects were removed: references are renumbered, and rows of removed objects are removed.
 
         Args:
-            rows: rising ids of the objects that stay.
-            offsets: int64 [N + 1] of the objects before.
+            rows: increasing ids of the objects that are kept.
+            offsets: int64 [N + 1], offsets of the objects before.
         """
         if not self.objects:
             return self
         total = int(offsets[-1])
-        before = np.zeros(total + 1, np.int64)  # of each object, how many before it stay
+        before = np.zeros(total + 1, np.int64)  # for each object, the number of kept objects before it
         stays = np.zeros(total, bool)
         stays[rows] = True
         np.cumsum(stays, out=before[1:])
@@ -159,12 +159,12 @@ class Table:
         return replace(self, columns={**self.columns, **renumbered}).take_rows(kept)
 
     def clipped(self, starts: np.ndarray, ends: np.ndarray) -> Table:
-        """What happens in a part of each item, its times counted from the part's beginning and held within it.
+        """The rows within a part of each item, with times relative to the part's beginning and clipped to it.
 
-        A row stays if its first and last moment, the least and the greatest of its times, overlap the part.
+        A row is kept if the interval from its smallest to its largest time overlaps the part.
 
         Args:
-            starts, ends: float [N], seconds from the beginning of each item.
+            starts, ends: float [N], in seconds from the beginning of each item.
         """
         if not self.times:
             return self
@@ -181,10 +181,10 @@ class Table:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Table | None], images: Sequence[int]) -> Table:
-        """Tables of several readings, one after the other; None where one has none of its `images`.
+        """Concatenate tables; None for a part without rows for its `images`.
 
         Raises:
-            InputError: the parts refer to objects or times by other columns, or a column is text in one part alone.
+            InputError: the parts have different columns of references or times, or a column is text in only one part.
         """
         given = [part for part in parts if part is not None]
         first = given[0]
@@ -192,7 +192,7 @@ class Table:
             if (part.objects, part.times) != (first.objects, first.times):
                 raise InputError(
                     f"tables with references {', '.join((*first.objects, *first.times)) or 'to nothing'} and "
-                    f"{', '.join((*part.objects, *part.times)) or 'to nothing'} cannot be joined; rename one"
+                    f"{', '.join((*part.objects, *part.times)) or 'to nothing'} cannot be concatenated; rename one"
                 )
         counts = [
             np.zeros(n, np.int64) if part is None else np.diff(part.offsets)
@@ -203,13 +203,13 @@ class Table:
         for name in names:
             own = [part.columns.get(name) for part in given]
             if len({isinstance(column, Blob) for column in own if column is not None}) > 1:
-                raise InputError(f"column {name!r} of a table holds text in one dataset and numbers in another")
+                raise InputError(f"column {name!r} of a table is text in one dataset and numeric in another")
             columns[name] = column_joined(own, [part.rows for part in given])
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.concatenate(counts))]).astype(np.int64)
         return cls(offsets, columns, first.objects, first.times)
 
 
 def rows_lost(before: Mapping[str, Table], after: Mapping[str, Table]) -> dict[str, int]:
-    """How many rows of each table were left out, of those that lost any."""
+    """The number of rows that each table lost, for tables that lost any."""
     counts = {name: table.rows - (after[name].rows if name in after else 0) for name, table in before.items()}
     return {name: count for name, count in counts.items() if count}

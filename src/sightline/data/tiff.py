@@ -1,8 +1,8 @@
-"""TIFF files of any number of channels: what Pillow alone does not read, read through it.
+"""TIFF files with any number of channels, read with Pillow's decoder even if Pillow alone cannot read them.
 
-A page of N samples of B bytes is handed to Pillow's TIFF decoder as a grey 8-bit page N·B times as wide: the compressed
-bytes stay where they are, only a new directory is put behind them. What comes out is the page's bytes, which NumPy then
-takes for what they are. So every compression that Pillow's build knows works with any number of samples of any type.
+A page with N samples of B bytes is passed to Pillow's TIFF decoder as a grey 8-bit page that is N·B times as wide: the
+compressed bytes stay in place, and a new directory is appended. The decoded bytes are then interpreted by NumPy. This
+way, every compression supported by Pillow works with any number of samples of any type.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from PIL import TiffImagePlugin
 
 from sightline.data.orientation import STANDING, known_orientation
-from sightline.data.room import require_room
+from sightline.data.room import require_memory
 from sightline.errors import InputError
 from sightline.runtime import reading
 from sightline.structures import Size
@@ -28,19 +28,19 @@ _TYPES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 _KINDS = {1: "u", 2: "i", 3: "f"}
 
 _LONGEST = 1 << 28
-"""Bytes of one tag's values, at most: more strips than any file has."""
+"""Maximum number of bytes of one tag's values: more strips than any file has."""
 
 Tags = dict[int, tuple[int, ...]]
 
 
 def read(path: str) -> np.ndarray | None:
-    """The samples of a TIFF that Pillow alone would not give whole: [H, W, C], or [H, W]; None for ordinary files.
+    """The samples of a TIFF that Pillow alone would not read completely: [H, W, C], or [H, W]; None for ordinary files.
 
-    Several pages of one size with one sample each are the channels of one image; other further pages (thumbnails,
-    lower resolutions) are left alone.
+    Several pages with one size and one sample each are the channels of one image; other additional pages (thumbnails,
+    lower resolutions) are ignored.
 
     Raises:
-        InputError: the samples are of a kind or compression that is not read.
+        InputError: the sample type or compression is not supported.
     """
     data = reading.read_bytes(path)
     pages, order = _directories(data)
@@ -50,13 +50,13 @@ def read(path: str) -> np.ndarray | None:
     stack = len(pages) > 1 and all(_shape(p) == _shape(first) and _one(p, _SAMPLES, 1) == 1 for p in pages)
     if stack:
         height, width = _shape(first)
-        require_room(height * width, len(pages), max(first.get(_BITS, (1,))) // 8, len(data))
+        require_memory(height * width, len(pages), max(first.get(_BITS, (1,))) // 8, len(data))
         return np.stack([_page(data, page, order, path)[:, :, 0] for page in pages], axis=2)
     return None if _ordinary(first) else _page(data, first, order, path)
 
 
 def header(path: str) -> tuple[Size, int, bool] | None:
-    """Of a TIFF that `read` reads: (height, width) upright, orientation, whether it has whole numbers above 8 bits.
+    """(height, width) after rotation, orientation, and whether samples are integers above 8 bits, for files of `read`.
 
     None for ordinary files.
     """
@@ -71,7 +71,7 @@ def header(path: str) -> tuple[Size, int, bool] | None:
 
 
 def _ordinary(tags: Tags) -> bool:
-    """Whether Pillow alone reads all samples at their full depth."""
+    """Whether Pillow alone reads all samples at full depth."""
     samples, bits, kind = _one(tags, _SAMPLES, 1), max(tags.get(_BITS, (1,))), _one(tags, _FORMAT, 1)
     if samples == 1:
         return bits < 8 or (bits in (8, 16) and kind in (1, 4)) or (bits == 32 and kind == 3)
@@ -82,17 +82,17 @@ def _ordinary(tags: Tags) -> bool:
 
 
 def _page(data: bytes, tags: Tags, order: str, path: str) -> np.ndarray:
-    """One page's samples [H, W, C], upright."""
+    """One page's samples [H, W, C], after rotation."""
     bits, kind = set(tags.get(_BITS, (1,))), _one(tags, _FORMAT, 1)
     samples = _one(tags, _SAMPLES, 1)
     if len(bits) > 1 or bits - {8, 16, 32, 64} or kind not in _KINDS or (kind == 3 and bits == {8}):
         raise InputError(
-            f"{path} has {samples} samples a pixel of {'/'.join(map(str, sorted(bits)))} bits and sample format "
-            f"{kind}, which is not read; save it with 8, 16 or 32 bits a sample, or as .npy"
+            f"{path} has {samples} samples per pixel with {'/'.join(map(str, sorted(bits)))} bits and sample format "
+            f"{kind}, which is not supported; save it with 8, 16 or 32 bits per sample, or as .npy"
         )
     if _one(tags, _COMPRESSION, 1) in (6, 7):
         raise InputError(
-            f"{path} has {samples} JPEG-compressed samples a pixel, which is not read; save it with deflate"
+            f"{path} has {samples} JPEG-compressed samples per pixel, which is not supported; save it with deflate"
         )
     dtype = np.dtype(f"{order}{_KINDS[kind]}{bits.pop() // 8}")
     planar = _one(tags, _PLANAR, 1) == 2 and samples > 1
@@ -111,7 +111,7 @@ def _plane(data: bytes, tags: Tags, order: str, dtype: np.dtype, samples: int, k
     padded = width
     if _TILES in tags:
         tile = _one(tags, _TILE_WIDTH, width)
-        padded = -(-width // tile) * tile  # tiles reach beyond the border, and so must the widened ones
+        padded = -(-width // tile) * tile  # tiles extend beyond the border, and so must the widened ones
         new |= {_TILE_WIDTH: (tile * wide,), _TILE_LENGTH: tags[_TILE_LENGTH]}
     else:
         tile = width
@@ -123,10 +123,10 @@ def _plane(data: bytes, tags: Tags, order: str, dtype: np.dtype, samples: int, k
                 starts: tags[starts][k * share : (k + 1) * share],
                 counts: tags[counts][k * share : (k + 1) * share],
             }
-    require_room(height * padded, samples * planes, dtype.itemsize, len(data))
+    require_memory(height * padded, samples * planes, dtype.itemsize, len(data))
     new[_WIDTH] = (padded * wide,)
     file = io.BytesIO(_with_directory(data, new, order))
-    decoded = np.asarray(TiffImagePlugin.TiffImageFile(file))  # not Image.open, which counts our wide pixels as a bomb
+    decoded = np.asarray(TiffImagePlugin.TiffImageFile(file))  # Image.open would refuse the widened page as a bomb
     predictor = _one(tags, _PREDICTOR, 1)
     cells = decoded.reshape(height, padded // tile, tile * wide)
     if predictor == 3:  # Adobe's TIFF Technical Note 3: differences of bytes, each row's highest bytes first
@@ -136,13 +136,13 @@ def _plane(data: bytes, tags: Tags, order: str, dtype: np.dtype, samples: int, k
     else:
         values = cells.view(dtype)
     values = values.reshape(height, padded // tile, tile, samples).astype(dtype.newbyteorder("="))
-    if predictor == 2:  # section 14: each sample is the difference to the same one of the pixel before
+    if predictor == 2:  # section 14: each sample is the difference to that of the previous pixel
         values = np.cumsum(values, axis=2, dtype=values.dtype)
     return values.reshape(height, padded, samples)[:, :width]
 
 
 def _with_directory(data: bytes, tags: Tags, order: str) -> bytes:
-    """The file with one directory, of `tags`, at its end."""
+    """The file with one directory, containing `tags`, appended."""
     start = len(data) + len(data) % 2
     entries, beyond = [], b""
     after = start + 2 + 12 * len(tags) + 4
@@ -157,7 +157,7 @@ def _with_directory(data: bytes, tags: Tags, order: str) -> bytes:
 
 
 def _directories(data: bytes | BinaryIO) -> tuple[list[Tags], str]:
-    """The whole-number tags of every page, and the byte order; no pages where the file cannot be parsed."""
+    """The integer tags of every page, and the byte order; no pages if the file cannot be parsed."""
     file = io.BytesIO(data) if isinstance(data, bytes) else data
     order = {b"II": "<", b"MM": ">"}.get(file.read(2), "")
     if not order:
@@ -165,7 +165,7 @@ def _directories(data: bytes | BinaryIO) -> tuple[list[Tags], str]:
     pages: list[Tags] = []
     try:
         (version,) = struct.unpack(f"{order}H", file.read(2))
-        big = version == 43  # BigTIFF: offsets of 8 bytes
+        big = version == 43  # BigTIFF: 8-byte offsets
         if big:
             file.read(4)
         count, entry, offset = ("Q", "HHQ", "Q") if big else ("H", "HHI", "I")
@@ -180,7 +180,7 @@ def _directories(data: bytes | BinaryIO) -> tuple[list[Tags], str]:
             (position,) = struct.unpack(order + offset, file.read(struct.calcsize(offset)))
             pages.append(_tags(file, block, size, order, entry, offset))
     except (struct.error, MemoryError, OverflowError):
-        return [], ""  # damaged: Pillow says how
+        return [], ""  # damaged: Pillow reports the error
     return [page for page in pages if _WIDTH in page and _LENGTH in page], order
 
 

@@ -1,4 +1,4 @@
-"""The published format of word trees, as in darknet's `9k.tree`: a line a node, its name and its parent's line."""
+"""The published format of word trees, as in darknet's `9k.tree`: one line per node, with its name and parent."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from sightline.errors import InputError
 
 
 def read_word_tree(path: str | Path, names: str | Path | None = None) -> list[list[str | int]]:
-    """A tree's file → (name, parent) pairs, the argument `tree` of YOLO9000's builders.
+    """Read a tree file as (name, parent) pairs, for the argument `tree` of the YOLO9000 builders.
 
     Args:
-        path: lines "name parent": the parent is the number of its line, from 0, and −1 for a root. A name has no
-            spaces; published files hold WordNet's ids there.
+        path: lines "name parent": the parent is its line number, from 0, and −1 for a root. A name has no spaces;
+            published files contain WordNet ids.
         names: a file with a readable name for each node, line by line.
 
     Returns:
-        [name, parent] of each node. Where two nodes would have one name, the later has the file's own behind it.
+        [name, parent] of each node. If two nodes have the same readable name, the name in the tree file is appended to
+        that of the later node.
 
     Raises:
-        InputError: a file is not there, a line is not of this form, a parent is not an earlier line, or the files
+        InputError: a file does not exist, a line does not have this form, a parent is not an earlier line, or the files
             differ in length.
     """
     path = Path(path)
@@ -38,7 +39,7 @@ def read_word_tree(path: str | Path, names: str | Path | None = None) -> list[li
             )
         pairs.append([parts[0], parent])
     if not pairs:
-        raise InputError(f"{path}: the file holds no tree; a line a node is needed, a name and its parent's number")
+        raise InputError(f"{path}: the file contains no tree; each line must be a name and the number of its parent")
     if names is not None:
         given = [line.strip() for line in _lines(Path(names)) if line.strip()]
         if len(given) != len(pairs):
@@ -52,8 +53,8 @@ def read_word_tree(path: str | Path, names: str | Path | None = None) -> list[li
 
 def _lines(path: Path) -> list[str]:
     if not path.is_file():
-        raise InputError(f"there is no file {path}; give the path of one")
+        raise InputError(f"there is no file {path}; correct the path")
     try:
         return path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: this is no text in UTF-8 ({error.reason} at byte {error.start})") from error
+        raise InputError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from error

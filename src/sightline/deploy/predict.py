@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from sightline.data.dataset import Dataset
 from sightline.data.facts import full_scale_of
 from sightline.data.full_scale import Scale
-from sightline.data.room import of_any_size
+from sightline.data.room import unlimited_size
 from sightline.deploy.predictions import NO_CLASSES, filter_prediction, with_source
 from sightline.deploy.sources import Item, Source, common_scale, find_images
 from sightline.errors import InputError
@@ -198,7 +198,7 @@ def _read_ahead(
 ) -> Iterator[Prediction]:
     def read(item: Item) -> Prediction:
         try:
-            with of_any_size() if huge else nullcontext():
+            with unlimited_size() if huge else nullcontext():
                 return Prediction(item, item.read(channels, full_scale))
         except InputError as error:
             return Prediction(item, error=error)

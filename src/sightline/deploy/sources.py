@@ -18,8 +18,8 @@ from PIL import Image
 from torch import Tensor
 
 from sightline.data.dataset import Dataset
-from sightline.data.full_scale import FullScale, Scale, highest_of, sampled, scale_of, scaled
-from sightline.data.images import SUFFIXES, from_pil, highest_sample, is_image, is_wide_picture, pil_samples, read_image
+from sightline.data.full_scale import FullScale, Scale, divisor_of, evenly_spaced, max_sample_of, scale_samples
+from sightline.data.images import SUFFIXES, from_pil, is_image, is_wide_image, max_sample, pil_samples, read_image
 from sightline.errors import InputError
 from sightline.runtime import reading
 from sightline.structures import View, with_camera
@@ -68,15 +68,15 @@ class Item:
     def highest(self) -> int | None:
         """The largest sample if samples are integers of more than 8 bits (or of a type for more); else None."""
         if isinstance(self.image, Path):
-            return highest_sample(self.image)
+            return max_sample(self.image)
         if isinstance(self.image, bytes):
             with as_file(self.image, self.name or "given as bytes") as path:
-                return highest_sample(path)
+                return max_sample(path)
         if isinstance(self.image, Image.Image):
-            wide = self.image.mode.startswith("I") or is_wide_picture(self.image)
-            return highest_of(pil_samples(self.image, None)) if wide else None
+            wide = self.image.mode.startswith("I") or is_wide_image(self.image)
+            return max_sample_of(pil_samples(self.image, None)) if wide else None
         if isinstance(self.image, np.ndarray):
-            return highest_of(self.image)
+            return max_sample_of(self.image)
         image = self.image
         wide = not (image.dtype in (torch.uint8, torch.bool) or image.is_floating_point() or image.is_complex())
         return int(_whole(image).max()) if wide and image.numel() else None
@@ -124,7 +124,7 @@ def common_scale(items: list[Item], full_scale: int | None) -> Scale:
     scale = FullScale(full_scale)
 
     def value() -> int | None:
-        return scale.value(lambda: (item.highest() for item in sampled(items)), log_scale)
+        return scale.value(lambda: (item.highest() for item in evenly_spaced(items)), log_scale)
 
     def log_scale(highest: int, found: int) -> None:
         log.warning(
@@ -256,7 +256,7 @@ def image_tensor(image: np.ndarray | Tensor, channels: int, name: str, full_scal
     if isinstance(image, np.ndarray):
         if image.dtype.kind not in "buif":
             raise InputError(f"{name} is of type {image.dtype}; give uint8, uint16, or float in [0, 1]")
-        image = scaled(image, full_scale, name)
+        image = scale_samples(image, full_scale, name)
         image = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1) if image.ndim == 3 else image))
     if isinstance(image, View):
         return with_camera(image_tensor(image.as_subclass(Tensor), channels, name, full_scale), image.camera)
@@ -298,7 +298,7 @@ def _scaled(tensor: Tensor, name: str, full_scale: Scale) -> Tensor:
         return tensor.float()
     whole = _whole(tensor)
     low, high = int(whole.min()), int(whole.max())
-    scale = scale_of(low, high, tensor.dtype == torch.uint16, full_scale, name, tensor.dtype)
+    scale = divisor_of(low, high, tensor.dtype == torch.uint16, full_scale, name, tensor.dtype)
     return whole.to(torch.uint8) if scale == 255 else whole.float() / scale
 
 

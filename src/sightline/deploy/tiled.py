@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from sightline.data.facts import full_scale_of
 from sightline.data.full_scale import Scale
 from sightline.data.images import channels_last, from_pil, read_image
-from sightline.data.room import of_any_size
+from sightline.data.room import unlimited_size
 from sightline.deploy.predictions import class_probabilities
 from sightline.deploy.sources import Item, common_scale, image_tensor
 from sightline.errors import InputError
@@ -95,7 +95,7 @@ class TiledSource:
                 self._image = channels_last(reading.read_array(self.name, mapped=True), self.name)
             else:
                 scale = common_scale([Item(self.name, Path(self.name))], full_scale)
-                with of_any_size():
+                with unlimited_size():
                     self._image = read_image(self.name, channels, full_scale=scale)
         if isinstance(self._image, Image.Image):
             self._image = ImageOps.exif_transpose(self._image)  # upright, like whole images
@@ -187,9 +187,9 @@ def predict_tiled(
     if isinstance(ids, np.memmap):
         ids.flush()
     if isinstance(out, str | os.PathLike) and os.fspath(out).lower().endswith(".png"):
-        from sightline.data.formats.semantic_write import palette_picture
+        from sightline.data.formats.semantic_write import palette_image
 
-        (palette_picture(ids, classes) if ids.dtype == np.uint8 else Image.fromarray(ids)).save(out)
+        (palette_image(ids, classes) if ids.dtype == np.uint8 else Image.fromarray(ids)).save(out)
     return ids
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sightline.data.facts import scaled_as_learnt
+from sightline.data.facts import with_training_full_scale
 from sightline.errors import InputError
 from sightline.evaluation.classification import (
     CLASSIFICATION_METRICS,
@@ -111,7 +111,7 @@ def evaluate(
         ClassMismatch: the data has classes that the model does not know.
     """
     model = as_model(model)
-    data = scaled_as_learnt(model, data)
+    data = with_training_full_scale(model, data)
     if not len(data):
         raise InputError("the dataset holds no images to evaluate on; check the path and the split")
     classes = data.classes

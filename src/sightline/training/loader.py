@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sightline.data.joint import JointData
 from sightline.data.transforms.base import Augmentation, Transform, as_transform
-from sightline.data.transforms.mosaic import Remembered
+from sightline.data.transforms.mosaic import CachedSamples
 from sightline.data.transforms.objects import objects_within
 from sightline.data.transforms.targets import within_image
 from sightline.errors import InputError
@@ -120,7 +120,7 @@ class Samples(Dataset[Any]):
         if transform is not None:
             whole = as_transform(transform)
             if whole.combines:
-                data = Remembered(data)  # each image is used several times per epoch
+                data = CachedSamples(data)  # each image is used several times per epoch
             bound = whole.bind(data, size)
         self.data, self.seed, self.transform = data, seed, bound
         self.closed = None if bound is None else bound.closed()

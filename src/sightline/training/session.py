@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sightline.data.facts import remember, say_what_is_not_mirrored, scaled_as_learnt
+from sightline.data.facts import log_unmirrored, remember, with_training_full_scale
 from sightline.data.transforms.base import Transform
 from sightline.models.model import Model
 from sightline.training import checkpoint, devices
@@ -144,8 +144,8 @@ def set_up(
     """Create the session of a new run, or of the run to resume in `folder`. Arguments and errors are those of `fit`."""
     require_fitting(model, data, validation)
     remember(model, data)
-    validation = scaled_as_learnt(model, validation)
-    say_what_is_not_mirrored(data, transform)
+    validation = with_training_full_scale(model, validation)
+    log_unmirrored(data, transform)
     accelerator = devices.make_accelerator(recipe, folder, trackers, device)
     folder = devices.on_main(accelerator, lambda: existing_run_folder(folder) if resume else new_run(folder))
     checkpoint.seed_everything(recipe.seed + accelerator.process_index)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sightline.data.dataset import Dataset
-from sightline.data.division import parts_of
+from sightline.data.division import divide
 from sightline.data.fingerprint import ImageKeys
 from sightline.errors import InputError
 from sightline.models.model import Model
@@ -99,7 +99,7 @@ def _without_record(model: Model, data: Dataset, split: str | None, default_spli
     if split not in data.splits and split in ("train", "val", "test") and isinstance(recipe, Mapping):
         seed = recipe.get("seed", 0)
         if isinstance(seed, int) and len(data.splits) == 1:
-            part = getattr(parts_of(data, seed), split)
+            part = getattr(divide(data, seed), split)
             if part is not None:
                 note = f"the data was divided again by seed {seed}, which is right only if no images have changed since"
                 return Selection(part, split, [note])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sightline.data.dataset import Dataset
-from sightline.data.division import Parts, parts_of
+from sightline.data.division import Division, divide
 from sightline.data.joint import JointData
 from sightline.errors import InputError
 from sightline.training import trained_on
@@ -49,7 +49,7 @@ def training_and_validation(
 
 def split_for_training(
     data: Dataset, seed: int, known: TrainedOn | None, messages: list[str], named: bool = True
-) -> Parts:
+) -> Division:
     """Return the parts of a whole dataset: those of the run to resume, or all of one or two images for training.
 
     Args:
@@ -63,7 +63,7 @@ def split_for_training(
     if known is not None and (divided or not named):
         again = trained_on.earlier_parts(data, known, messages)
         if again is not None:
-            return Parts(*again)
+            return Division(*again)
         if not named:
             raise InputError(
                 "the data does not contain all images that the run was trained and validated on; to resume it with "
@@ -74,7 +74,7 @@ def split_for_training(
             f"no splits found, and {counted(len(data))} {are(len(data))} too few to divide: all are used for training, "
             "without validation"
         )
-        return Parts(data[:], None)
-    parts = parts_of(data, seed)
-    messages += [parts.said] if parts.said else []
+        return Division(data[:], None)
+    parts = divide(data, seed)
+    messages += [parts.message] if parts.message else []
     return parts

@@ -89,7 +89,7 @@ def test_what_lies_in_the_way_is_not_removed(tmp_path: Path):
     archive = packed(folder(tmp_path / "in"), tmp_path / "d.zip")
     (tmp_path / ".d.zip.sightline").mkdir()
     (tmp_path / ".d.zip.sightline" / "mine").write_text("x")
-    with pytest.raises(InputError, match=r"is in the way of unpacking, and was not made by it"):
+    with pytest.raises(InputError, match=r"is in the way of unpacking, but was not created by it"):
         open_dataset(archive)
     assert (tmp_path / ".d.zip.sightline" / "mine").exists()
 
@@ -144,10 +144,10 @@ def test_bombs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def test_damaged_and_empty(tmp_path: Path):
     whole = packed(folder(tmp_path / "in"), tmp_path / "d.zip").read_bytes()
     for name, content, sentence in (
-        ("cut.zip", whole[:-100], "is damaged or no archive"),
-        ("flipped.zip", whole.replace(b"<annotation>", b"<annotatiom>", 1), "is damaged or no archive"),
-        ("text.tar.gz", b"hello", "is damaged or no archive"),
-        ("empty.zip", b"PK\x05\x06" + bytes(18), "holds no files"),
+        ("cut.zip", whole[:-100], "is damaged or not an archive"),
+        ("flipped.zip", whole.replace(b"<annotation>", b"<annotatiom>", 1), "is damaged or not an archive"),
+        ("text.tar.gz", b"hello", "is damaged or not an archive"),
+        ("empty.zip", b"PK\x05\x06" + bytes(18), "contains no files"),
     ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InputError, match=sentence):

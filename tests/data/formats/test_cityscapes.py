@@ -100,5 +100,5 @@ def test_objects_from_polygons(tmp_path: Path):
 def test_without_labels(tmp_path: Path):
     image(tmp_path, "train")
     (tmp_path / "gtFine").mkdir()
-    with pytest.raises(InputError, match=r"holds 1 images in leftImg8bit, but none has a \*_labelIds in gtFine"):
+    with pytest.raises(InputError, match=r"has 1 images in leftImg8bit, but no \*_labelIds for them in gtFine"):
         open_dataset(tmp_path)

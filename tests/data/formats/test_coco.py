@@ -103,7 +103,7 @@ class TestReading:
         path = write_json(tmp_path / "x.json", two_images())
         data = open_dataset(path, classes=["owl", "dog", "cat", "eel"])
         assert data.target(1).labels.tolist() == [1, 0]
-        with pytest.raises(InputError, match=r"x\.json: annotation 3 is of category 'owl', .*classes \(cat, dog\)"):
+        with pytest.raises(InputError, match=r"x\.json: annotation 3 has category 'owl', .*classes \(cat, dog\)"):
             open_dataset(path, classes=["cat", "dog"])
 
     def test_broken_boxes_stay_until_used(self, tmp_path: Path):
@@ -241,7 +241,7 @@ class TestLayouts:
     ("change", "words"),
     [
         (lambda c: c["annotations"][0].update(category_id=8),
-         r"x\.json: annotation 1 is of category_id 8, which is not among the classes \(3 cat, 7 dog, 90 owl\)"),
+         r"x\.json: annotation 1 has category_id 8, which is not among the classes \(3 cat, 7 dog, 90 owl\)"),
         (lambda c: c["annotations"][1].update(bbox=[1, 2, 3]),
          r"x\.json: annotation 2 has bbox \[1, 2, 3\], but a box is four numbers \[x, y, width, height\]"),
         (lambda c: c["annotations"][1].update(bbox=[1, 2, "3", None]), r"annotation 2 has bbox \[1, 2, '3', None\]"),
@@ -251,10 +251,10 @@ class TestLayouts:
         (lambda c: c["annotations"][0].update(area="big"), r"x\.json: annotation 1's area is 'big', but must"),
         (lambda c: c["annotations"][0].update(image_id=5.5), "image_id is 5.5, but must be a whole number"),
         (lambda c: c["annotations"][0].update(keypoints=[1, 2]), "annotation 1 has keypoints .1, 2., but each"),
-        (lambda c: c["images"].append(coco_image(5, "d.jpg")), "has two images with id 5, but ids must be unique"),
+        (lambda c: c["images"].append(coco_image(5, "d.jpg")), "contains two images with id 5, but ids must be unique"),
         (lambda c: c["images"].append({"id": 1}), r'has an image without "id" or "file_name": \{\'id\': 1\}'),
         (lambda c: c.update(categories=["cat"]), '"categories" must be a list of objects with "id" and "name"'),
-        (lambda c: c.update(images=[], annotations=[]), r"x\.json holds no images"),
+        (lambda c: c.update(images=[], annotations=[]), r"x\.json contains no images"),
         (lambda c: c.update(annotations={}), '"annotations" must be a list of objects, not dict'),
     ],
 )  # fmt: skip

@@ -59,10 +59,10 @@ def test_ids_may_be_texts(tmp_path: Path):
 
 def test_an_id_twice(tmp_path: Path):
     content = coco([coco_image("x", "a.png"), coco_image("x", "b.png")], [], {1: "cat"})
-    with pytest.raises(InputError, match=r"x\.json has two images with id x, but ids must be unique"):
+    with pytest.raises(InputError, match=r"x\.json contains two images with id x, but ids must be unique"):
         open_dataset(write_json(tmp_path / "x.json", content))
     content = coco([coco_image(7, "a.png"), coco_image("7", "b.png")], [], {1: "cat"})
-    with pytest.raises(InputError, match=r"x\.json has two images with id 7, but ids must be unique"):
+    with pytest.raises(InputError, match=r"x\.json contains two images with id 7, but ids must be unique"):
         open_dataset(write_json(tmp_path / "x.json", content))
 
 
@@ -71,7 +71,9 @@ def test_one_category_id_with_two_names_is_refused(ids: tuple[Any, Any], tmp_pat
     content = coco([coco_image(1, "a.png")], [], {})
     content["categories"] = [{"id": ids[0], "name": "dog"}, {"id": ids[1], "name": "cat"}, {"id": 5, "name": "owl"}]
     path = write_json(tmp_path / "x.json", content)
-    with pytest.raises(InputError, match=r"x\.json has two categories with id '?[1a]'?, 'dog' and 'cat', so it is not"):
+    with pytest.raises(
+        InputError, match=r"x\.json has two categories with id '?[1a]'?, 'dog' and 'cat', so the class of their"
+    ):
         open_dataset(path)
     content["categories"][1]["name"] = " dog"  # the same one again says nothing new
     assert tuple(open_dataset(write_json(path, content)).classes) == ("dog", "owl")
@@ -80,7 +82,7 @@ def test_one_category_id_with_two_names_is_refused(ids: tuple[Any, Any], tmp_pat
 @pytest.mark.parametrize("name", ["", "  ", None, ["cat"], {}, True])
 def test_a_name_is_text(name: Any, tmp_path: Path):
     content = coco([coco_image(1, "a.png")], [], {}) | {"categories": [{"id": 4, "name": name}]}
-    with pytest.raises(InputError, match=r"x\.json: category 4 has the name .*, but a name is text"):
+    with pytest.raises(InputError, match=r"x\.json: category 4 has the name .*, but names are strings"):
         open_dataset(write_json(tmp_path / "x.json", content))
 
 

@@ -47,7 +47,7 @@ class TestOpening:
             open_dataset(tmp_path / "nowhere")
 
     def test_empty_folder(self, tmp_path: Path):
-        with pytest.raises(InputError, match=r"the folder .* is empty; give one with a dataset in it"):
+        with pytest.raises(InputError, match=r"the folder .* is empty; give a folder that contains a dataset"):
             open_dataset(tmp_path)
 
     def test_no_format_says_what_is_there_and_what_is_missing(self, tmp_path: Path):
@@ -56,8 +56,8 @@ class TestOpening:
         with pytest.raises(InputError) as error:
             open_dataset(tmp_path)
         assert str(error.value) == (
-            f"{tmp_path} holds 1 images, 1 .md, but it is not a dataset in a known format. Its images have no labels: "
-            "add them, such as a COCO .json or a YOLO .txt for each image; docs/formats.md lists the formats"
+            f"{tmp_path} contains 1 images, 1 .md, but it is not a dataset in a known format. Its images have no "
+            "labels: add them, such as a COCO .json or a YOLO .txt for each image; docs/formats.md lists the formats"
         )
 
     def test_a_dataset_inside_the_folder(self, tmp_path: Path):
@@ -79,19 +79,21 @@ class TestOpening:
     )  # fmt: skip
     def test_formats_that_are_seen_but_not_read(self, tmp_path: Path, name: str, content: str, tool: str):
         text(tmp_path / name, content)
-        with pytest.raises(InputError, match=rf"{name} looks like {tool}, which is not read: export the data as COCO"):
+        with pytest.raises(InputError, match=f"{name} looks like {tool}, which is not supported: export the data as"):
             open_dataset(tmp_path)
 
     def test_two_formats_in_one_folder(self, tmp_path: Path):
         picture(tmp_path / "a.jpg")
         voc(tmp_path / "a.xml", "a.jpg", [("dog", 1, 2, 3, 4)])
         write_json(tmp_path / "x.json", coco([coco_image(1, "a.jpg")], [], {1: "dog"}))
-        words = r"more than one format: coco \(x\.json\) and voc \(a\.xml\); say which by --format coco or --format voc"
+        words = (
+            r"more than one format: coco \(x\.json\) and voc \(a\.xml\); choose one with --format coco or --format voc"
+        )
         with pytest.raises(InputError, match=words):
             open_dataset(tmp_path)
         assert open_dataset(tmp_path, format="voc").format == "voc"
         assert open_dataset(tmp_path / "x.json").format == "coco"
-        with pytest.raises(InputError, match="there is no format 'excel'; there are coco, voc, yolo, yolo-seg"):
+        with pytest.raises(InputError, match="there is no format 'excel'; available: coco, voc, yolo, yolo-seg"):
             open_dataset(tmp_path, format="excel")
 
     def test_classes_must_be_names(self, tmp_path: Path):
@@ -193,7 +195,7 @@ class TestConverting:
         data = Dataset.from_instances([torch.zeros(3, 4, 4, dtype=torch.uint8)], [target], ["x"])
         done = convert(data, tmp_path / "yolo", "yolo")
         assert done.lost == {"segmentations": 2, "keypoints": 2, "cuboids": 2, "crowd marks": 1, "difficult marks": 1}
-        assert "yolo cannot hold 2 segmentations, 2 keypoints" in str(done)
+        assert "yolo cannot store 2 segmentations, 2 keypoints" in str(done)
         assert convert(data, tmp_path / "voc", "voc").lost == {"segmentations": 2, "keypoints": 2, "cuboids": 2}
         again = open_dataset(tmp_path / "voc")
         assert again.columns.crowd.tolist() == [True, False]
@@ -231,7 +233,7 @@ class TestRefusing:
 
     def test_existing_folder(self, data: Dataset, tmp_path: Path):
         text(tmp_path / "out" / "precious.txt", "mine")
-        with pytest.raises(InputError, match=r"out exists already, nothing was overwritten; name a new folder"):
+        with pytest.raises(InputError, match=r"out already exists, nothing was overwritten; choose a new folder"):
             convert(data, tmp_path / "out", "coco")
         assert (tmp_path / "out" / "precious.txt").read_text() == "mine"
         assert os.listdir(tmp_path) == ["out"]
@@ -274,12 +276,12 @@ class TestRefusing:
 
     def test_missing_image(self, tmp_path: Path):
         path = write_json(tmp_path / "x.json", coco([coco_image(1, "gone.jpg")], [], {1: "dog"}))
-        with pytest.raises(InputError, match=r"there is no image .*gone\.jpg; put it there, or leave its label out"):
+        with pytest.raises(InputError, match=r"the image .*gone\.jpg does not exist; add it, or remove its label"):
             convert(path, tmp_path / "out", "yolo")
         assert not (tmp_path / "out").exists()
 
     def test_unknown_format_and_kind(self, data: Dataset, tmp_path: Path):
-        with pytest.raises(InputError, match="'tfrecord' is no format; write one of coco, voc, yolo"):
+        with pytest.raises(InputError, match="'tfrecord' is not a format; write one of coco, voc, yolo"):
             convert(data, tmp_path / "out", "tfrecord")
         labels = Dataset.from_labels([torch.zeros(3, 4, 4, dtype=torch.uint8)], [0], ["x"])
         with pytest.raises(InputError, match="a dataset of image classes cannot be written as coco"):
@@ -361,5 +363,5 @@ def test_boxes_written_as_outlines_and_values_that_are_lost_are_named(tmp_path):
     said = str(convert(voc, tmp_path / "rectangles", "yolo-seg"))
     assert f"\n{data.columns.objects} objects without an outline: written as the outline of the box" in said
     assert str(Conversion(tmp_path, "yolo", 1, 1, {"truncated": 3, "captions": 2})) == (
-        f"1 image with 1 object written to {tmp_path} as yolo; yolo cannot hold 3 values of 'truncated', 2 captions"
+        f"1 image with 1 object written to {tmp_path} as yolo; yolo cannot store 3 values of 'truncated', 2 captions"
     )

@@ -1,4 +1,4 @@
-"""CSV of boxes: columns by name, parts of the image's size, images without objects, mistakes."""
+"""CSV of boxes: columns by name, fractions of the image size, images without objects, mistakes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_kaggle_names_without_ending_and_no_class(tmp_path: Path):
     }
     assert data.notes == (
         "labels.csv: columns: image from image_id; box (corners) from xmin, ymin, xmax, ymax",
-        "there is no column for the class: all objects are of the class 'wheat'",
+        "there is no class column: all objects have the class 'wheat'",
         "images in no label file, which are left out: 1, the first train/c.jpg",
     )
 
@@ -64,7 +64,7 @@ def test_open_images_in_its_own_order_of_columns(tmp_path: Path):
     assert data.columns.crowd.tolist() == [False, True]
     assert data.columns.extra["truncated"].tolist() == [True, False]
     assert "occluded" not in data.columns.extra  # −1 is not known
-    assert "parts of the image's size" in data.notes[1]
+    assert "fractions of the image size" in data.notes[1]
 
 
 def test_keras_retinanet_without_header(tmp_path: Path):
@@ -120,12 +120,12 @@ def test_beside_other_labels_it_is_a_table_of_the_same(tmp_path: Path):
     ("content", "sentence"),
     [
         ("filename,class,xmin,ymin,xmax,ymax\na.jpg,x,1,2,three,4\n", r"row 2 has the coordinates .*'three'"),
-        ("filename,class,xmin,ymin,xmax,ymax\na.jpg,,1,2,3,4\n", "row 2 names no class"),
+        ("filename,class,xmin,ymin,xmax,ymax\na.jpg,,1,2,3,4\n", "row 2 has no class"),
         ("filename,class,xmin,ymin,xmax,ymax\na.jpg,x, y,1,2,3,4\n", "row 2 has 7 fields, but there are 6 columns"),
         ('filename,class,bbox\na.jpg,x,"[1, 2, 3]"\n', "row 2 has the box .*, but a box is four numbers"),
         ("filename,class,xmin,ymin,xmax,ymax\na.jpg,x,0,0,.5,.5\na.jpg,x,0,0,.4,.4\na.jpg,x,0,0,30,1\n",
-         r"most boxes lie between 0 and 1.* but not that of .*row 4 \(0, 0, 30, 1\)"),
-        ("filename,class,xmin,ymin,xmax,ymax\nz.jpg,x,1,2,3,4\n", "holds 1 labels but none of their images"),
+         r"most boxes are fractions.* but not that of .*row 4 \(0, 0, 30, 1\)"),
+        ("filename,class,xmin,ymin,xmax,ymax\nz.jpg,x,1,2,3,4\n", "contains 1 labels but none of their images"),
     ],
 )  # fmt: skip
 def test_mistakes(tmp_path: Path, content: str, sentence: str):
@@ -179,7 +179,7 @@ def test_parts_and_pixels(tmp_path: Path, lines: list[str], boxes: list[tuple[fl
 @pytest.mark.parametrize(("width", "height"), [("-64", "48"), ("64.5", "48"), ("64", "47.9")])
 def test_sizes_that_are_none(tmp_path: Path, width: str, height: str):
     content = f"filename,width,height,class,xmin,ymin,xmax,ymax\na.jpg,{width},{height},x,1,2,3,4\n"
-    with pytest.raises(InputError, match=f"an image of {width} × {height}, but sizes are whole numbers of pixels"):
+    with pytest.raises(InputError, match=f"an image size of {width} × {height}, but sizes are whole numbers of pixels"):
         opened(tmp_path, content, "a.jpg")
 
 

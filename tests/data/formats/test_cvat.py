@@ -113,7 +113,7 @@ def test_tracks(tmp_path: Path):
     )
     size = "<original_size><width>64</width><height>48</height></original_size>"
     text(tmp_path / "annotations.xml", document(tracks, more=size))
-    with pytest.raises(InputError, match=r"holds tracks of a video, but none of its frames is there"):
+    with pytest.raises(InputError, match=r"contains tracks of a video, but none of its frames exists"):
         open_dataset(tmp_path)
     for frame in range(4):
         picture(tmp_path / "images" / f"frame_{frame:06d}.png")
@@ -141,7 +141,7 @@ class TestMistakes:
             ('<polygon label="cat" points=""/>', r"\(polygon\) has 0 coordinates, but points need x and y"),
             ('<polygon label="cat" points="1,2;3"/>', r"\(polygon\) has 3 coordinates, but points need x and y"),
             ('<polygon label="" points="1,2;3,3;4,9"/>', r"\(polygon\) has no label; name its class, or remove it"),
-            ('<polygon label="eel" points="1,2;3,3;4,9"/>', r"\(polygon\) is of class 'eel', .* \(dog, cat\)"),
+            ('<polygon label="eel" points="1,2;3,3;4,9"/>', r"\(polygon\) has class 'eel', .* \(dog, cat\)"),
             (
                 '<mask label="cat" rle="2,3" left="0" top="0" width="4" height="3"/>',
                 r"\(mask\): the runs of its rle add up to 5, but 4 × 3 are 12 pixels",
@@ -162,7 +162,7 @@ class TestMistakes:
             open_dataset(tmp_path)
         text(tmp_path / "annotations.xml", document(image(TRIANGLE)))
         with pytest.raises(
-            InputError, match=r"holds 1 labels but none of their images: annotations\.xml: a\.jpg has none"
+            InputError, match=r"contains 1 labels but none of their images: annotations\.xml: a\.jpg has none"
         ):
             open_dataset(tmp_path)
 

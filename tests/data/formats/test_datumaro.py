@@ -69,9 +69,9 @@ def test_shapes_and_groups(tmp_path: Path):
 @pytest.mark.parametrize(
     ("annotation", "sentence"),
     [
-        (one("bbox", 5, bbox=[1, 2, 3, 4]), "annotation 0 has no label_id of a label that the file lists"),
+        (one("bbox", 5, bbox=[1, 2, 3, 4]), "annotation 0 has a missing or unlisted label_id"),
         (one("bbox", bbox=[1, 2, 3]), r"has the bbox \[1, 2, 3\]"),
-        (one("cuboid_3d", position=[1]), "is a 'cuboid_3d', but annotations are bbox"),
+        (one("cuboid_3d", position=[1]), "has the type 'cuboid_3d', but must be one of bbox"),
         (one("mask", rle={"size": [4]}), "has no RLE with size and counts"),
     ],
 )

@@ -98,7 +98,7 @@ def test_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         ({"bbox": [[1, 2, 3]], "category": [0]}, r"row 1: object 0 has the bbox \[1, 2, 3\], but a box is"),
         ({"bbox": [[1, 2, 3, 4]], "category": [0, 1]}, "objects of different lengths"),
         ({"bbox": [[1, 2, 3, 4]]}, "object 0 has no category"),
-        ("boxes", "neither lists by name nor a list"),
+        ("boxes", "neither a dict of lists nor a list"),
     ],
 )
 def test_mistakes(tmp_path: Path, objects: Any, sentence: str):

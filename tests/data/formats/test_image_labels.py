@@ -82,7 +82,7 @@ class TestFolders:
 
     def test_a_folder_of_no_class_given(self, tmp_path: Path) -> None:
         pictures(tmp_path, "rose/a.jpg", "tulip/a.jpg")
-        with pytest.raises(InputError, match=r"tulip is of class 'tulip', which is not among the classes \(rose\)"):
+        with pytest.raises(InputError, match=r"tulip has class 'tulip', which is not among the classes \(rose\)"):
             open_dataset(tmp_path, classes=["rose"])
         data = open_dataset(tmp_path, classes=["rose"], lenient=True)
         assert set(labels(data).values()) == {"rose"}
@@ -185,10 +185,10 @@ class TestCsv:
     @pytest.mark.parametrize(
         ("rows", "sentence", "kept"),
         [
-            ("a.jpg,cat\nb.jpg,\n", r"row 3 names no class for b\.jpg; write one", {"a.jpg": "cat"}),
-            (",cat\na.jpg,cat\n", "row 2 names no image", {"a.jpg": "cat"}),
-            ("a.jpg,cat\na.jpg,dog\n", r"row 3 says that a\.jpg is of 'dog', but another row says 'cat', and an image "
-             "has one class", {"a.jpg": "cat"}),
+            ("a.jpg,cat\nb.jpg,\n", r"row 3 has no class for b\.jpg; write one", {"a.jpg": "cat"}),
+            (",cat\na.jpg,cat\n", "row 2 has no image name", {"a.jpg": "cat"}),
+            ("a.jpg,cat\na.jpg,dog\n", r"row 3 gives a\.jpg the class 'dog', but another row gives it 'cat', and an "
+             "image has one class", {"a.jpg": "cat"}),
             ("a.jpg,cat,more\nb.jpg,dog\n", "row 2 has 3 fields, but there are 2 columns", {"b.jpg": "dog"}),
         ],
     )  # fmt: skip
@@ -203,7 +203,7 @@ class TestCsv:
     def test_a_class_that_was_not_given(self, tmp_path: Path) -> None:
         pictures(tmp_path, "a.jpg", "b.jpg")
         text(tmp_path / "l.csv", "file,label\na.jpg,cat\nb.jpg,dog\n")
-        with pytest.raises(InputError, match=r"row 3 is of class 'dog', which is not among the classes \(cat\)"):
+        with pytest.raises(InputError, match=r"row 3 has class 'dog', which is not among the classes \(cat\)"):
             open_dataset(tmp_path, classes=["cat"])
         data = open_dataset(tmp_path, classes=["cat"], lenient=True)
         assert labels(data) == {("all", "a.jpg"): "cat"}
@@ -270,7 +270,7 @@ class TestCoco:
         other = coco([coco_image(1, "a.jpg")], [], {1: "dog"})
         other["annotations"] = [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}]
         write_json(tmp_path / "annotations" / "instances_val.json", other)
-        with pytest.raises(InputError, match=r"_train\.json says what whole images show, but .*_val\.json has boxes"):
+        with pytest.raises(InputError, match=r"_train\.json contains image labels, but .*_val\.json contains boxes"):
             open_dataset(tmp_path)
 
     @pytest.mark.parametrize(
@@ -278,9 +278,9 @@ class TestCoco:
         [
             (
                 ((1, 3), (1, 5)),
-                r"annotation 2 says that image a\.jpg is of 'dog', but another says 'cat', and an image",
+                r"annotation 2 gives image a\.jpg the class 'dog', but another one gives it 'cat', and an image",
             ),
-            (((1, 3), (2, 4)), r"annotation 2 is of category_id 4, which is not among the classes \(3 cat, 5 dog\)"),
+            (((1, 3), (2, 4)), r"annotation 2 has category_id 4, which is not among the classes \(3 cat, 5 dog\)"),
             (((1, 3), ([], 5)), r"annotation 2's image_id is \[\], but must be a"),
         ],
     )
@@ -351,7 +351,7 @@ class TestWriting:
     )
     def test_folders_that_would_be_read_as_something_else(self, tmp_path: Path, classes: list[str], named: str) -> None:
         data = Dataset.from_labels([torch.zeros(3, 4, 4, dtype=torch.uint8)] * 2, [0, 1], classes)
-        with pytest.raises(InputError, match=f"class '{named}' would be taken for a part of another layout; rename"):
+        with pytest.raises(InputError, match=f"class '{named}' would be read as part of another layout; rename"):
             convert(data, tmp_path / "x", "folders")
         convert(data, tmp_path / "y", "csv")
         assert [*labels(open_dataset(tmp_path / "y")).values()] == classes
@@ -367,7 +367,7 @@ class TestWriting:
             (("day", "day/000001.png"), "c"),
             (("day", "day/000002.png"), "a,b"),
         ]
-        with pytest.raises(InputError, match="the data has the splits train, day, but a folder of another name"):
+        with pytest.raises(InputError, match="the dataset has the splits train, day, but a folder with a name"):
             convert(data, tmp_path / "folders", "folders")
 
     def test_what_cannot_be_written(self, tmp_path: Path) -> None:

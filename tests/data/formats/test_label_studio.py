@@ -156,7 +156,7 @@ def test_the_short_form(tmp_path: Path):
         ({**SIZE, "type": "rectangle", "value": {"x": 1, "y": 1, "width": 1, "height": 1}}, "result 0 has no label"),
         (region("rectanglelabels", "x", x="a", y=1, width=1, height=1), "result 0 has the coordinates"),
         (region("brushlabels", "x", rle=[0, 0, 48, 0, 1]), "is a brush whose code is damaged"),
-        (region("rectanglelabels", "x", x=1, y=1, width=1, height=1) | {"image_rotation": 90}, "turned by 90 degrees"),
+        (region("rectanglelabels", "x", x=1, y=1, width=1, height=1) | {"image_rotation": 90}, "rotated by 90 degrees"),
     ],
 )
 def test_mistakes(tmp_path: Path, result: dict[str, Any], sentence: str):
@@ -183,7 +183,7 @@ def test_a_brush_bit_by_bit(tmp_path: Path):
         decode_brush(sound, (1, 4), "here")
     with pytest.raises(InputError, match="ends too soon"):
         decode_brush(sound[:-2], (1, 3), "here")
-    with pytest.raises(InputError, match="a run goes beyond the image"):
+    with pytest.raises(InputError, match="a run extends beyond the image"):
         decode_brush(code(4, 8, f"1{3:02b}{4:04b}{1:08b}"), (1, 1), "here")
     assert rle_to_mask(decode_brush(code(4, 8, f"1{3:02b}{3:04b}{200:08b}"), (1, 1), "here")).tolist() == [[True]]
     with pytest.raises(InputError, match="its values have 4 bits, not 8"):

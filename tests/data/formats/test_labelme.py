@@ -82,7 +82,7 @@ class TestRectangles:
     @pytest.mark.parametrize(("kind", "count"), [("rectangle", 1), ("rectangle", 5), ("rotation", 2), ("rotation", 3)])
     def test_other_numbers_of_points_are_refused(self, kind: str, count: int, tmp_path: Path):
         points = [[k, k * k] for k in range(count)]
-        with pytest.raises(InputError, match=rf"a\.json: shape 0 is a {kind} of {count} points, but it has "):
+        with pytest.raises(InputError, match=rf"a\.json: shape 0 is a {kind} with {count} points, but needs "):
             open_dataset(folder(tmp_path, shape("cat", points, kind)))
 
 
@@ -110,7 +110,7 @@ class TestLayouts:
         assert data.splits == ("train", "val")
         assert tuple(data.classes) == ("dog", "cat")
         text(tmp_path / "labels.txt", "dog\n")
-        with pytest.raises(InputError, match=r"a\.json: shape 0 is of class 'cat', .* \(dog\)"):
+        with pytest.raises(InputError, match=r"a\.json: shape 0 has class 'cat', .* \(dog\)"):
             open_dataset(tmp_path)
 
     def test_folders_of_labels_and_images(self, tmp_path: Path):
@@ -123,7 +123,7 @@ class TestLayouts:
 
     def test_no_image_anywhere(self, tmp_path: Path):
         write_json(tmp_path / "a.json", content(shape("cat", POLYGON)))
-        with pytest.raises(InputError, match=r"holds 1 labels but none of their images: a\.json has none"):
+        with pytest.raises(InputError, match=r"contains 1 labels but none of their images: a\.json has none"):
             open_dataset(tmp_path)
 
 
@@ -141,7 +141,7 @@ def test_the_image_inside(tmp_path: Path):
     assert torch.equal(again.image(1), data.image(1))
     same_masks({k[1][:1]: v for k, v in masks(data).items()}, {k[1][:1]: v for k, v in masks(again).items()})
     write_json(tmp_path / "b.json", content(image="b.jpg", data="bm90aGluZw=="))
-    with pytest.raises(InputError, match=r"b\.json: its imageData is no image"):
+    with pytest.raises(InputError, match=r"b\.json: its imageData is not an image"):
         open_dataset(tmp_path).image(1)
 
 
@@ -193,13 +193,13 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("one", "words"),
         [
-            (shape("x", [[1, 2], [3, 4], [5, 6]], "rectangle"), "is a rectangle of 3 points, but it has two opposite"),
+            (shape("x", [[1, 2], [3, 4], [5, 6]], "rectangle"), "is a rectangle with 3 points, but needs two opposite"),
             (shape("x", [[1, 2, 3]]), r"has the points \[\[1, 2, 3\]\], but they must be pairs"),
             (shape("x", []), r"has the points \[\], but they must be pairs"),
             (shape("x", [[1, "y"]]), r"has the coordinates \[1, 'y'\], but they must be numbers"),
             (shape("", POLYGON), "has no label; name its class, or remove it"),
             (shape("x", POLYGON, "blob"), "is a 'blob', which is not known"),
-            (shape("x", [[0, 0], [1, 1]], "mask", mask="bm8="), "is a mask, but its picture cannot be read"),
+            (shape("x", [[0, 0], [1, 1]], "mask", mask="bm8="), "is a mask whose image cannot be read"),
             (
                 shape("x", [[60, 40], [69, 49]], "mask", mask=png(np.ones((10, 10), bool))),
                 "is a mask of 10 × 10 pixels at 60, 40, but the image is 64 × 48; draw it again",
@@ -216,7 +216,7 @@ class TestMistakes:
         with pytest.raises(InputError, match=r"a\.json is not valid JSON: .*; correct or save it again"):
             open_dataset(tmp_path)
         write_json(tmp_path / "a.json", {"shapes": [], "imagePath": None})
-        with pytest.raises(InputError, match=r'a\.json is not of LabelMe: it needs "shapes" and "imagePath"'):
+        with pytest.raises(InputError, match=r'a\.json is not a LabelMe file: it needs "shapes" and "imagePath"'):
             open_dataset(tmp_path)
 
 

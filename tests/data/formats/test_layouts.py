@@ -35,7 +35,7 @@ class TestMissingSplits:
         text(tmp_path / "labels/a.txt", LINE)
         text(tmp_path / "data.yaml", config + "names: [a]\n")
         if missing == {"train", "val"}:
-            with pytest.raises(InputError, match="none of its splits is there"):
+            with pytest.raises(InputError, match="none of its splits exists"):
                 open_dataset(tmp_path)
             return
         data = open_dataset(tmp_path)
@@ -220,7 +220,7 @@ class TestNames:
         picture(tmp_path / "images/a.png")
         text(tmp_path / "labels/a.txt", LINE)
         text(tmp_path / "classes.txt", "cat\n\ndog\n\n")
-        with pytest.raises(InputError, match=r"classes\.txt: line 2 is empty, so it is not clear which ids"):
+        with pytest.raises(InputError, match=r"classes\.txt: line 2 is empty, so the ids of the names after it are"):
             open_dataset(tmp_path)
 
     def test_in_latin_1(self, tmp_path: Path):

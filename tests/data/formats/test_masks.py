@@ -100,7 +100,7 @@ def test_voc(tmp_path: Path, as_colours: bool, labelmap: bool):
     names = ("man", "fowl") if labelmap else ("person", "bird")
     assert everything(data) == {("train", "a.jpg"): [(names[0], 6, 4, 20, 10), (names[1], 6, 20, 20, 30)]}
     (tmp_path / "SegmentationClass" / "a.png").unlink()
-    with pytest.raises(InputError, match=r"a\.png has no map of classes beside it in SegmentationClass; add it"):
+    with pytest.raises(InputError, match=r"a\.png has no matching class map in SegmentationClass; add it"):
         open_dataset(tmp_path)
 
 
@@ -150,7 +150,7 @@ def test_ids_of_several_classes(tmp_path: Path):
         save(classes, tmp_path / "class_ids" / f"{name}.png")
     assert [rows(open_dataset(tmp_path), i) for i in range(2)] == [[("dog", *BOXES[0])]] * 2
     (tmp_path / "class_ids" / "b.png").unlink()
-    with pytest.raises(InputError, match=r"instance_ids/b\.png has no map of classes beside it in class_ids; add it"):
+    with pytest.raises(InputError, match=r"instance_ids/b\.png has no matching class map in class_ids; add it"):
         open_dataset(tmp_path)
 
 
@@ -161,7 +161,7 @@ def test_folders_of_several_images_are_no_pictures_of_objects(tmp_path: Path):
             save((ids() == 1).astype(np.uint8), tmp_path / site / "masks" / f"{k}.png")
     with pytest.raises(InputError, match=r"Its folders here \(semantic\), there \(semantic\) are datasets"):
         open_dataset(tmp_path)
-    with pytest.raises(InputError, match=r"here/images holds 2 images, but where masks/ has a picture an object"):
+    with pytest.raises(InputError, match=r"here/images contains 2 images, but with one mask file per object"):
         open_dataset(tmp_path, format="masks")
 
 
@@ -222,7 +222,7 @@ def test_round_trip(tmp_path: Path):
     assert done.lost["pixels that two objects share"] > 0
     assert done.lost["captions"] == 1
     (tmp_path / "out" / "classes.txt").write_text("zebra\n")
-    with pytest.raises(InputError, match=r"a\.png: object 2 is of class id 2, .*\(1 zebra\)"):
+    with pytest.raises(InputError, match=r"a\.png: object 2 has class id 2, .*\(1 zebra\)"):
         open_dataset(tmp_path / "out")
 
 

@@ -76,7 +76,7 @@ def test_beside_coco_it_is_read_as_coco(tmp_path: Path):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"segments_info": SEGMENTS[:3]}, "holds segment 9, which its JSON does not list"),
+        ({"segments_info": SEGMENTS[:3]}, "contains segment 9, which its JSON does not list"),
         ({"segments_info": [{"id": 5, "category_id": 8}]}, "category 8, which is not among the classes"),
         ({"segments_info": [{"id": 5}]}, "is not COCO panoptic: KeyError 'category_id'"),
         ({"file_name": "gone.png"}, "there is no image .*gone.png"),
@@ -93,5 +93,5 @@ def test_mistakes(tmp_path: Path, change: dict[str, Any], sentence: str):
 def test_pictures_that_are_not_there(tmp_path: Path):
     made(tmp_path, ("val2017",))
     (tmp_path / "annotations" / "panoptic_val2017").rename(tmp_path / "elsewhere")
-    with pytest.raises(InputError, match=r"there is no folder .*panoptic_val2017 with the pictures of the segments"):
+    with pytest.raises(InputError, match=r"there is no folder .*panoptic_val2017 with the segment PNGs"):
         open_dataset(tmp_path)

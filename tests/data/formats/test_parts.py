@@ -168,4 +168,4 @@ def test_datasets_inside_of_a_folder_are_named(tmp_path: Path, count: int, advic
         picture(tmp_path / name / "x.jpg")
     error = not_recognised(tmp_path, lambda folder: {} if folder == tmp_path else {"yolo": "labels"})
     assert re.search(advice, str(error)), error
-    assert f"holds {count} images, but it is not a dataset in a known format" in str(error)
+    assert f"contains {count} images, but it is not a dataset in a known format" in str(error)

@@ -79,7 +79,9 @@ def test_colours_of_a_table(tmp_path: Path, how: str) -> None:
     assert np.array_equal(ordered.target(1).labels.numpy(), moved)
     (root / "classes.txt").write_text(TEXT)
     if how == "rgb":
-        with pytest.raises(InputError, match=r"a\.png holds colours that are no class: \(255, 255, 255\) \(5 pixels\)"):
+        with pytest.raises(
+            InputError, match=r"a\.png contains colours without a class: \(255, 255, 255\) \(5 pixels\)"
+        ):
             open_dataset(root).target(0)
 
 
@@ -193,7 +195,7 @@ def test_numbers_far_from_ids(tmp_path: Path) -> None:
     assert np.array_equal(open_dataset(tmp_path).target(0).labels.numpy(), values)
     values[0, :2] = 2**40
     np.save(tmp_path / "masks" / "a.npy", values)
-    with pytest.raises(InputError, match=r"holds values that are no class: 1099511627776 \(2 pixels\)"):
+    with pytest.raises(InputError, match=r"contains values without a class: 1099511627776 \(2 pixels\)"):
         open_dataset(tmp_path).target(0)
 
 
@@ -238,7 +240,7 @@ def test_one_named_class_has_a_background(tmp_path: Path) -> None:
     assert np.array_equal(data.target(0).labels.numpy(), values // 255)
     (tmp_path / "classes.txt").write_text("background\nbuilding\ntree\n")
     report = check(open_dataset(tmp_path))
-    assert "every pixel that counts is of the class 'background'" in str(report)
+    assert "every labelled pixel has the class 'background'" in str(report)
     assert not report.ok
     (tmp_path / "images").rename(tmp_path / "val_images")
     for name, source in (("images", "val_images"), ("masks", "masks")):
@@ -276,7 +278,7 @@ def test_a_palette_with_a_colour_that_is_not_listed(tmp_path: Path) -> None:
     stored.putpalette([9, 9, 9] + [part for c in COLOURS[:2] for part in c] + [0, 0, 91] + [0] * 3 * 252)
     stored.save(root / "masks" / "train" / "a.png")
     count = int((labels().clip(0) == 2).sum())
-    with pytest.raises(InputError, match=rf"a\.png holds colours that are no class: \(0, 0, 91\) \({count} pixels\)"):
+    with pytest.raises(InputError, match=rf"a\.png contains colours without a class: \(0, 0, 91\) \({count} pixels\)"):
         open_dataset(root).target(0)
 
 
@@ -289,7 +291,7 @@ def test_bad_masks(tmp_path: Path) -> None:
     (root / "masks" / "val" / "c.png").unlink()
     data = open_dataset(root)
     with pytest.raises(
-        InputError, match=r"masks/train/a\.png holds values that are no class: 7 \(4 pixels\), 200 \(1 pix"
+        InputError, match=r"masks/train/a\.png contains values without a class: 7 \(4 pixels\), 200 \(1 pix"
     ):
         data.target(0)
     assert open_dataset(root, ignore=7, classes=None)["train"].source.ignore == 7
@@ -297,14 +299,14 @@ def test_bad_masks(tmp_path: Path) -> None:
         InputError, match=r"masks/train/b\.png has 15 × 12 pixels, but its image images/train/b\.jpg has 20"
     ):
         data.target(1)
-    with pytest.raises(InputError, match=r"the image images/val/c\.jpg has no mask; add one of its name"):
+    with pytest.raises(InputError, match=r"the image images/val/c\.jpg has no mask; add one with its name"):
         data.target(2)
     report = check(data)
     assert not report.ok
     assert sum(problem.rule == "map-invalid" for problem in report.problems) == 3
     (root / "classes.txt").unlink()
     save(root / "masks" / "train" / "a.png", labels(), "rgb")
-    with pytest.raises(InputError, match=r"a\.png is a colour picture, and no file lists which colours"):
+    with pytest.raises(InputError, match=r"a\.png is a colour image, and no file lists the classes"):
         open_dataset(root)
 
 
@@ -451,5 +453,5 @@ def test_named_images_are_not_looked_for_elsewhere(tmp_path: Path):
     """Masks beside folders of splits belong to the images there, not to those in the folder that the user names."""
     for name in ("home/train/a.png", "home/train_masks/a.png", "others/b.png"):
         picture(tmp_path / name)
-    with pytest.raises(InputError, match="home holds no images"):
+    with pytest.raises(InputError, match="home contains no images"):
         open_dataset(tmp_path / "home", format="semantic", images=tmp_path / "others", classes=["x", "y"])

@@ -80,13 +80,13 @@ def test_bitmaps_and_holes(tmp_path: Path, mode: str):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"classTitle": "fox"}, "object 0 is of class 'fox', which is not among the classes"),
-        ({"geometryType": "cuboid"}, "is a 'cuboid', but objects are rectangle"),
+        ({"classTitle": "fox"}, "object 0 has class 'fox', which is not among the classes"),
+        ({"geometryType": "cuboid"}, "is a 'cuboid', but objects must be rectangle"),
         ({"points": {"exterior": [[1, "q"]]}}, "object 0 has the coordinates"),
-        ({"geometryType": "graph", "nodes": {"a": {"loc": 5}}}, "an object is not as the format has it"),
+        ({"geometryType": "graph", "nodes": {"a": {"loc": 5}}}, "an object does not follow the format"),
         ({"geometryType": "bitmap", "bitmap": {"data": "!!", "origin": [0, 0]}}, "is a bitmap that cannot be read"),
         ({"geometryType": "bitmap", "bitmap": {"data": packed(np.ones((9, 9), bool)), "origin": [60, 0]}},
-         "bitmap of 9 × 9 pixels at 60, 0, which reaches over the image of 64 × 48"),
+         "bitmap of 9 × 9 pixels at 60, 0, which extends beyond the image of 64 × 48"),
     ],
 )  # fmt: skip
 def test_mistakes(tmp_path: Path, change: dict[str, Any], sentence: str):

@@ -176,7 +176,7 @@ def test_masks_that_cannot_be_read_are_named(tmp_path: Path):
     picture(tmp_path / "labelme/a.png")
     content = {"shapes": [shape], "imagePath": "a.png", "imageData": None, "imageHeight": 48, "imageWidth": 64}
     write_json(tmp_path / "labelme/a.json", content)
-    with pytest.raises(InputError, match="shape 0 is a mask without a picture of it"):
+    with pytest.raises(InputError, match="shape 0 is a mask without an image"):
         open_dataset(tmp_path / "labelme")
 
 
@@ -281,7 +281,7 @@ def test_folders_like_splits_that_are_none_are_said(tmp_path: Path):
     text(tmp_path / "classes.txt", "a\n")
     data = open_dataset(tmp_path)
     assert data.splits == ("all",)
-    assert data.notes[0].startswith("images lie in folders called test and train, but where they lie makes no splits")
+    assert data.notes[0].startswith("images are in folders named test and train, but this layout has no splits")
 
 
 def test_images_in_inner_folders_that_no_file_lists_are_named(tmp_path: Path):
@@ -310,7 +310,7 @@ def test_label_studio_says_what_does_not_count(tmp_path: Path):
     write_json(tmp_path / "x.json", [{"id": 1, "data": {"image": "a.png"}, "annotations": annotations}])
     data = open_dataset(tmp_path)
     assert rows(data, 0) == BOX
-    assert "x.json: tasks with several annotations, of which the newest counts: 1" in data.notes
+    assert "x.json: tasks with several annotations, of which the newest is used: 1" in data.notes
     assert "x.json: regions with several labels, of which the first is the class: 1" in data.notes
 
 
@@ -332,5 +332,5 @@ def test_a_mask_that_claims_to_be_gigantic_is_named(tmp_path: Path):
     shape = {"label": "a", "points": [[1, 1], [8, 8]], "shape_type": "mask", "mask": mask, "flags": {}}
     content_of = {"shapes": [shape], "imagePath": "a.png", "imageData": None, "imageHeight": 48, "imageWidth": 64}
     write_json(tmp_path / "a.json", content_of)
-    with pytest.raises(InputError, match="shape 0 is a mask, but its picture cannot be read"):
+    with pytest.raises(InputError, match="shape 0 is a mask whose image cannot be read"):
         open_dataset(tmp_path)

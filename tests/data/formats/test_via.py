@@ -101,7 +101,7 @@ class TestClasses:
         assert tuple(data.classes) == ("balloon",)
         assert tuple(open_dataset(root / "train" / "via_region_data.json").classes) == ("balloon",)
         assert tuple(open_dataset(root, classes=["toy"]).classes) == ("toy",)
-        with pytest.raises(InputError, match=r"so all objects are of one: give one name, not \['a', 'b'\]"):
+        with pytest.raises(InputError, match=r"so all objects have one class; give one, not \['a', 'b'\]"):
             open_dataset(root, classes=["a", "b"])
 
     def test_the_most_plausible_of_several(self, tmp_path: Path):
@@ -114,9 +114,7 @@ class TestClasses:
 
     def test_no_plausible_one(self, tmp_path: Path):
         folder(tmp_path, entries(region(POLYGON, colour="red", size="big")))
-        with pytest.raises(
-            InputError, match=r"several attributes of regions \(colour, size\), .* give the class names"
-        ):
+        with pytest.raises(InputError, match=r"several region attributes \(colour, size\), .* give the class names"):
             open_dataset(tmp_path)
         assert tuple(open_dataset(tmp_path, classes=["big", "small"]).classes) == ("big", "small")
 
@@ -126,10 +124,10 @@ class TestClasses:
 
     def test_unknown_and_missing(self, tmp_path: Path):
         folder(tmp_path, entries(region(RECT, kind="cat"), region(RECT)))
-        with pytest.raises(InputError, match=r"region 1 of a\.jpg has no 'kind', which names the class; set it"):
+        with pytest.raises(InputError, match=r"region 1 of a\.jpg has no 'kind', which is the class; set it"):
             open_dataset(tmp_path)
         folder(tmp_path, entries(region(RECT, kind="cat")))
-        with pytest.raises(InputError, match=r"region 0 of a\.jpg is of class 'cat', .*classes \(dog\); correct it"):
+        with pytest.raises(InputError, match=r"region 0 of a\.jpg has class 'cat', .*classes \(dog\); correct it"):
             open_dataset(tmp_path, classes=["dog"])
 
 
@@ -137,7 +135,7 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("shape", "words"),
         [
-            ({"name": "polygon", "all_points_x": [1], "all_points_y": [2, 3]}, "has 1 x but 2 y of points"),
+            ({"name": "polygon", "all_points_x": [1], "all_points_y": [2, 3]}, "has 1 x but 2 y coordinates"),
             ({"name": "polygon", "all_points_x": [], "all_points_y": []}, "has 0 coordinates, but points need x and y"),
             ({"name": "rect", "x": 1, "y": None}, r"has the coordinates \[1, None, None, None\], but they must be"),
             ({"name": "blob"}, "is a 'blob', but regions are rect, polygon"),
@@ -156,7 +154,7 @@ class TestMistakes:
         with pytest.raises(InputError, match=r"x\.json: a\.jpg: region 0 has no \"shape_attributes\""):
             open_dataset(tmp_path)
         write_json(tmp_path / "x.json", entries(region(RECT, kind="x")))
-        with pytest.raises(InputError, match=r"holds 1 labels but none of their images: x\.json: a\.jpg has none"):
+        with pytest.raises(InputError, match=r"contains 1 labels but none of their images: x\.json: a\.jpg has none"):
             open_dataset(tmp_path)
 
     def test_a_polygon_of_two_points_is_kept_until_used(self, tmp_path: Path):

@@ -173,7 +173,7 @@ class TestContent:
         official(tmp_path, {"train": ["a"]}, {"a": [("dog", 1, 2, 3, 4), ("cat", 1, 2, 3, 4)]})
         assert open_dataset(tmp_path, classes=["dog", "cat", "eel"]).columns.labels.tolist() == [0, 1]
         with pytest.raises(
-            InputError, match=r"a\.xml: object 1 is of class 'cat', .* among the classes \(dog\); correct"
+            InputError, match=r"a\.xml: object 1 has class 'cat', .* among the classes \(dog\); correct"
         ):
             open_dataset(tmp_path, classes=["dog"])
 
@@ -190,7 +190,7 @@ class TestContent:
             (
                 "<annotation><object><name>x</name><bndbox><xmin>1</xmin><ymin>b</ymin><xmax>2</xmax><ymax>3</ymax>"
                 "</bndbox></object></annotation>",
-                r"a\.xml: object 0 \(x\) has the box \['1', 'b', '2', '3'\], but <bndbox> must hold xmin",
+                r"a\.xml: object 0 \(x\) has the box \['1', 'b', '2', '3'\], but <bndbox> must contain xmin",
             ),
             ("<annotation><size/><object><bndbox/></object></annotation>", r"a\.xml: object 0 has no <name>"),
         ],
@@ -204,7 +204,7 @@ class TestContent:
     def test_no_image_is_there(self, tmp_path: Path):
         voc(tmp_path / "labels" / "a.xml", "a.jpg", [("dog", 1, 2, 3, 4)])
         with pytest.raises(
-            InputError, match=r"holds 1 labels but none of their images: labels/a\.xml has none .*images=…"
+            InputError, match=r"contains 1 labels but none of their images: labels/a\.xml has none .*images=…"
         ):
             open_dataset(tmp_path / "labels")
         picture(tmp_path / "photos" / "a.jpg")

@@ -44,7 +44,7 @@ def test_years_are_joined_split_by_split(tmp_path: Path):
     assert all(path is not None and path.is_file() for path in map(data.path, range(len(data))))
     assert data.label_path(0) == root / "VOC2007" / "Annotations" / "000001.xml"
     with pytest.raises(
-        InputError, match=r"holds VOC2007, VOC2012, and a split .* belongs to one of them; give the path"
+        InputError, match=r"contains VOC2007, VOC2012, and a split .* belongs to one of them; give the path"
     ):
         open_dataset(root, train="VOC2007/ImageSets/Main/train.txt")
 

@@ -98,7 +98,7 @@ class TestLayouts:
         text(tmp_path / "valid.txt", "data/obj_train_data/b.jpg\n")
         assert open_dataset(tmp_path / "obj.data").splits == ("train", "val")
         (tmp_path / "valid.txt").unlink()
-        with pytest.raises(InputError, match=r"obj\.data: there is no data/valid\.txt, which it names for valid"):
+        with pytest.raises(InputError, match=r"obj\.data: data/valid\.txt, which it names for valid, does not exist"):
             open_dataset(tmp_path)
 
     @pytest.mark.parametrize(
@@ -176,15 +176,13 @@ class TestContent:
         text(tmp_path / "labels/a.txt", "13 0.5 0.5 0.1 0.1\n")
         assert rows(open_dataset(tmp_path), 0)[0][0] == "stop sign"
         text(tmp_path / "labels/a.txt", "2 0.5 0.5 0.1 0.1\n")
-        with pytest.raises(InputError, match=r"a\.txt: line 1 is of class id 2, .*classes \(1 person, 13 stop sign\)"):
+        with pytest.raises(InputError, match=r"a\.txt: line 1 has class id 2, .*classes \(1 person, 13 stop sign\)"):
             open_dataset(tmp_path)
 
     def test_given_classes(self, tmp_path: Path):
         self.one(tmp_path, LINE)
         assert open_dataset(tmp_path, classes=["dog", "eel"]).columns.labels.tolist() == [0]
-        with pytest.raises(
-            InputError, match=r"a\.txt: line 1 is of class 'dog', which is not among the classes \(cat\)"
-        ):
+        with pytest.raises(InputError, match=r"a\.txt: line 1 has class 'dog', which is not among the classes \(cat\)"):
             open_dataset(tmp_path, classes=["cat"])
 
     @pytest.mark.parametrize(
@@ -199,7 +197,7 @@ class TestContent:
 
     def test_unknown_id(self, tmp_path: Path):
         with pytest.raises(
-            InputError, match=r"a\.txt: line 1 is of class id 5, .*\(0 cat, 1 dog\); correct it or add it"
+            InputError, match=r"a\.txt: line 1 has class id 5, .*\(0 cat, 1 dog\); correct it or add it"
         ):
             open_dataset(self.one(tmp_path, "5 0.5 0.5 0.1 0.1\n"))
 
@@ -219,7 +217,7 @@ class TestContent:
         (tmp_path / "a.jpg").write_bytes(b"nothing")
         data = open_dataset(tmp_path)
         for use in (data.target, data.image):
-            with pytest.raises(InputError, match=r"cannot read the image .*a\.jpg: it is of no known kind"):
+            with pytest.raises(InputError, match=r"cannot read the image .*a\.jpg: its format is unknown"):
                 use(0)
 
     def test_orphans_and_readmes(self, tmp_path: Path):
@@ -228,7 +226,7 @@ class TestContent:
         data = open_dataset(tmp_path)
         assert data.orphans == ("ghost.txt",)
         (tmp_path / "a.jpg").unlink()
-        with pytest.raises(InputError, match="holds 2 labels but none of their images"):
+        with pytest.raises(InputError, match="contains 2 labels but none of their images"):
             open_dataset(tmp_path)
 
     def test_no_objects_at_all(self, tmp_path: Path):
@@ -244,7 +242,7 @@ class TestContent:
             ("train: images\nnames: cat\n", r"data\.yaml: \"names\" must be a list of names"),
             ("train: images\nnames: [cat, cat]\n", r"data\.yaml: class 'cat' occurs twice"),
             ("train: pictures\nval: more\nnames: [cat, dog]\n",
-             r"none of its splits is there \(data\.yaml: train: pictures; data\.yaml: val: more\); correct the paths"),
+             r"none of its splits exists \(data\.yaml: train: pictures; data\.yaml: val: more\); correct the paths"),
         ],
     )  # fmt: skip
     def test_mistakes_in_the_description(self, tmp_path: Path, config: str, words: str):
@@ -257,10 +255,10 @@ class TestContent:
         data = open_dataset(tmp_path)
         assert data.splits == ("train",)
         assert dict(data.missing_splits) == {"test": "data.yaml: test: gone"}
-        with pytest.raises(InputError, match=r"the split 'test' is missing: data\.yaml: test: gone is not there"):
+        with pytest.raises(InputError, match=r"the split 'test' is missing: data\.yaml: test: gone does not exist"):
             data["test"]
         assert [(p.level, p.what) for p in sl.check(data, progress=False).of_rule("split-missing")] == [
-            ("warning", "test is not there (data.yaml: test: gone)")
+            ("warning", "test does not exist (data.yaml: test: gone)")
         ]
 
 

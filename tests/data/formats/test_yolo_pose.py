@@ -54,9 +54,9 @@ def test_names_give_the_pairs(tmp_path: Path, names: str):
     [
         ("kpt_shape: [3, 4]", r"kpt_shape is \['3', '4'\], but must be \[number of keypoints, 2 or 3\]"),
         ("kpt_shape: many", "kpt_shape is 'many'"),
-        ("kpt_shape: [3, 3]\nflip_idx: [0, 1]", r"flip_idx is \[0, 1\], but it must hold each keypoint's index 0 to 2"),
-        ("kpt_shape: [3, 3]\nflip_idx: [1, 2, 0]", "flip_idx sends keypoint 0 to 1, but 1 to 2"),
-        ("kpt_shape: [3, 3]\nkpt_names: [nose]", "kpt_names holds .* must name each of the 3 keypoints"),
+        ("kpt_shape: [3, 3]\nflip_idx: [0, 1]", r"flip_idx is \[0, 1\], but must contain each index from 0 to 2"),
+        ("kpt_shape: [3, 3]\nflip_idx: [1, 2, 0]", "flip_idx maps keypoint 0 to 1, but 1 to 2"),
+        ("kpt_shape: [3, 3]\nkpt_names: [nose]", "kpt_names contains .* must name each of the 3 keypoints"),
     ],
 )
 def test_mistakes_in_data_yaml(tmp_path: Path, config: str, words: str):
@@ -71,7 +71,7 @@ def test_lines_of_another_shape(tmp_path: Path, tail: str):
 
 
 def test_keypoints_that_nothing_states_are_no_polygon(tmp_path: Path):
-    with pytest.raises(InputError, match=r"looks like a box with 2 keypoints .* no data.yaml states kpt_shape"):
+    with pytest.raises(InputError, match=r"looks like a box with 2 keypoints .* no data.yaml has kpt_shape"):
         open_dataset(pose(tmp_path, f"{BOX} 0.5 0.45 2 0.45 0.6 1\n", ""))
 
 
@@ -105,8 +105,8 @@ def test_a_dataset_without_keypoints_is_refused(tmp_path: Path):
     picture(tmp_path / "a.png")
     target = Instances((48, 64), boxes=[[0, 0, 20, 20]], labels=[0])
     source = sl.Dataset.from_instances([tmp_path / "a.png"], [target], ["person"])
-    with pytest.raises(InputError, match="no keypoints, which YOLO pose consists of; write it as yolo"):
+    with pytest.raises(InputError, match="no keypoints, which YOLO pose requires; write it as yolo"):
         convert(source, tmp_path / "out", "yolo-pose")
     pose(tmp_path / "in", f"{BOX}\n", "")
-    with pytest.raises(InputError, match=r"is not YOLO pose: no data.yaml states kpt_shape"):
+    with pytest.raises(InputError, match=r"is not YOLO pose: no data.yaml has kpt_shape"):
         open_dataset(tmp_path / "in", format="yolo-pose")

@@ -41,7 +41,7 @@ def test_boxes_among_polygons(tmp_path: Path):
     assert data.with_fields("masks").target(0).masks.any((1, 2)).tolist() == [True, False]
     report = check(data, progress=False)
     (problem,) = [p for p in report.problems if p.rule == "outline-missing"]
-    assert "1 of 2 object has a box alone, the first in images/a.jpg" in problem.message
+    assert "1 of 2 object has only a box, the first in images/a.jpg" in problem.message
 
 
 def test_a_polygon_of_two_points_is_a_box_and_of_two_and_a_half_none(tmp_path: Path):
@@ -92,5 +92,5 @@ def test_real(shared: Path, tmp_path: Path):
     again = open_dataset(convert(data, tmp_path / "again", "yolo-seg", symlink=True).folder)
     same_masks(masks(data), masks(again))
     # Opened as it is, the labels beside it are those of boxes, whose ids are others: refused, not mixed up.
-    with pytest.raises(InputError, match=r"line \d+ is of class id \d+, which is not among the classes \(1 person"):
+    with pytest.raises(InputError, match=r"line \d+ has class id \d+, which is not among the classes \(1 person"):
         open_dataset(root / "instance_segmentation.yaml")

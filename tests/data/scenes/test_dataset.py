@@ -139,13 +139,13 @@ def test_wrong_arguments(tmp_path: Path) -> None:
         write_scenes(tmp_path / "a", 1, 0, 0, suffix=".bmp")
     with pytest.raises(InputError, match="train, val and test are all 0"):
         write_scenes(tmp_path / "a", 0, 0, 0)
-    with pytest.raises(InputError, match="between 0 and a million, but it is -1"):
+    with pytest.raises(InputError, match="is -1, but must be between 0 and a million"):
         scenes(-1)
-    with pytest.raises(InputError, match="between 0 and 2⁴⁰ − 1, but it is -3"):
+    with pytest.raises(InputError, match="is -3, but must be between 0 and 2⁴⁰ − 1"):
         scenes(1, seed=-3)
     with pytest.raises(InputError, match="no field 'mask'"):
         scenes(1, fields=("mask",))
-    with pytest.raises(InputError, match="not 'boxes'"):
+    with pytest.raises(InputError, match="kind is 'boxes', but must be one of"):
         scenes(1, kind="boxes")
     with pytest.raises(InputError, match="at least 16 pixels"):
         write_scenes(tmp_path / "b", 1, 0, 0, size=4, progress=False)

@@ -103,5 +103,5 @@ def test_every_motion_happens_and_seeds_differ() -> None:
 
 
 def test_too_short_a_video() -> None:
-    with pytest.raises(InputError, match="at least 4 frames for something to happen, but frames is 2"):
+    with pytest.raises(InputError, match="frames is 2, but a video needs at least 4"):
         video(0, 2)

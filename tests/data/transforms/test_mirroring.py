@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sightline.data.dataset import Dataset
-from sightline.data.facts import data_facts, remember, say_what_is_not_mirrored
+from sightline.data.facts import data_facts, log_unmirrored, remember
 from sightline.data.transforms import (
     Compose,
     Geometric,
@@ -141,12 +141,12 @@ def test_the_log_says_once_what_is_not_mirrored(caplog):
     caplog.set_level(logging.WARNING, "sightline")
     unknown = faces(("a", "b", "c"))
     for transform in (recipes.none(), Compose([HorizontalFlip(0)]), recipes.detection(keypoint_swap=SWAP)):
-        say_what_is_not_mirrored(unknown, transform)
-    say_what_is_not_mirrored(faces(), recipes.detection())
+        log_unmirrored(unknown, transform)
+    log_unmirrored(faces(), recipes.detection())
     assert not caplog.records
     for transform in (recipes.detection(), recipes.mosaic(mixup=0.5), MixUp(Mosaic()), HorizontalFlip()):
         caplog.clear()
-        say_what_is_not_mirrored(unknown, transform)
+        log_unmirrored(unknown, transform)
         assert [r.message.startswith("images are not mirrored") for r in caplog.records] == [True]
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sightline.data.transforms import Colour, Compose, HorizontalFlip, MixUp, Mosaic, Sometimes, VerticalFlip, recipes
-from sightline.data.transforms.mosaic import Remembered, joined
+from sightline.data.transforms.mosaic import CachedSamples, joined
 from sightline.errors import InputError
 from sightline.structures import Classes, ClassScores, Instances
 
@@ -234,7 +234,7 @@ def test_crowds_stay_crowds_beside_targets_that_name_none() -> None:
 
 def test_remembered_samples_are_read_once_while_there_is_room() -> None:
     data = Painted(4)
-    kept = Remembered(data, room=data.items[0][0].numel() + data.items[1][0].numel())
+    kept = CachedSamples(data, room=data.items[0][0].numel() + data.items[1][0].numel())
     for _ in range(3):
         for i in range(4):
             assert kept[i][0] is data.items[i][0]
@@ -260,7 +260,7 @@ def test_pictures_without_objects_and_of_other_kinds() -> None:
     bright = Mosaic(fill=0.5).bind([deep], (64, 64))
     image, _ = bright(torch.full((3, 40, 50), 128, dtype=torch.uint8), empty[1], np.random.default_rng(0))
     assert (image == 128).all()
-    with pytest.raises(InputError, match="is a ClassScores, but pictures of several samples are for objects"):
+    with pytest.raises(InputError, match="is a ClassScores, but combining several images requires objects"):
         Mosaic()(empty[0], ClassScores((40, 50), label=0), np.random.default_rng(0))
     with pytest.raises(InputError, match=r"scale is \(2, 1\)"):
         Mosaic(scale=(2, 1))
@@ -277,11 +277,11 @@ def test_an_aspect_above_one_makes_a_picture_wider() -> None:
 
 def test_closed_is_mirrored_as_before() -> None:
     """Each mirror image is drawn only where its probability is not 0."""
-    assert Mosaic(flip=0.25).closed().pieces == (HorizontalFlip(0.25),)
+    assert Mosaic(flip=0.25).closed().transforms == (HorizontalFlip(0.25),)
     assert Mosaic(flip=0.0, vertical_flip=0.5, fill=0.2, min_visible=0.4).closed() == Compose(
         [VerticalFlip(0.5)], min_visible=0.4, fill=0.2
     )
-    assert Mosaic(flip=0.0).closed().pieces == ()
+    assert Mosaic(flip=0.0).closed().transforms == ()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`check`: everything that would break a training or bias it, before it starts."""
+"""`check`: finds everything that would break or bias training, before it starts."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from sightline.data.check.copies import copies
+from sightline.data.check.exif import WORDS, drawn_on, is_stored_size
+from sightline.data.check.images import ImageInspection, inspect_images
 from sightline.data.check.labels import anchor_fit, bad_boxes, box_problems
 from sightline.data.check.outlines import bad_outlines, keypoint_problems, outline_problems
-from sightline.data.check.pictures import Looks, look_at
 from sightline.data.check.problems import LEVELS, RULES, CheckReport, Level, Problem
-from sightline.data.check.turning import WORDS, drawn_on, lying
 from sightline.data.columns import Columns
 from sightline.data.dataset import Dataset
 from sightline.data.formats.files import relative
@@ -24,64 +24,67 @@ from sightline.words import listed
 TINY = 8  # pixels
 RARE = 10  # objects
 IMBALANCE = 50
-SHARE = 0.05  # of objects, from which on a misfit is worth a line
+SHARE = 0.05  # minimum fraction of objects for a problem to be reported
 
 
-class Seeing(Protocol):
-    """What is asked of a model: `sightline.models.model.Model` has it."""
+class DetectorProtocol(Protocol):
+    """The part of a model that `check` uses; `sightline.models.model.Model` provides it."""
 
     target_fields: tuple[str, ...]
 
     def anchor_shapes(self, image_size: Size) -> Any:
-        """[K, 2] widths and heights in pixels of an image of (height, width); None without anchors."""
+        """[K, 2] widths and heights in pixels for an image of size (height, width); None without anchors."""
 
     def resized(self, image_size: Size) -> Size:
-        """(height, width) at which an image of (height, width) is seen."""
+        """The (height, width) to which the model resizes an image of size (height, width)."""
 
 
 def check(
     dataset: Dataset,
-    model: Seeing | None = None,
+    model: DetectorProtocol | None = None,
     *,
     anchors: Any = None,
     resized: Callable[[Size], Size] | None = None,
     full: bool = True,
     progress: bool = True,
 ) -> CheckReport:
-    """Look for everything that would break or bias a training.
+    """Find everything that would break or bias training.
 
-    Errors: missing, truncated or unreadable images; labels of another size than their image; boxes inverted or not
-    finite; unknown classes; nothing to learn. Warnings: boxes without area or beyond the image; outlines that
-    cannot be used and masks of another size than their image (errors, where targets or the model have masks); objects
-    without outline among others that have one; keypoints beyond the image; doubles; labels without images; images in
-    two splits or of two classes; classes missing or rare; shapes that no anchor fits. Notes: copies within a split,
-    images without objects, EXIF turns, imbalance.
+    Errors: missing, truncated or unreadable images; labels whose size differs from their image; inverted or non-finite
+    boxes; unknown classes; nothing to learn. Warnings: boxes without area or outside the image; unusable outlines and
+    masks whose size differs from their image (errors if the targets or the model have masks); objects without an
+    outline in data where others have one; keypoints outside the image; duplicate objects; labels without images; images
+    in two splits or two classes; missing or rare classes; shapes that no anchor fits. Notes: duplicate images within a
+    split, images without objects, EXIF rotation, class imbalance.
 
     Args:
-        dataset: all splits together, so that they can be compared.
-        model: a detector, whose anchors are compared with the objects.
-        anchors: instead of a model: [K, 2] widths and heights in pixels, or a function from (height, width) to them.
-        resized: instead of a model: the (height, width) at which the model sees an image of (height, width).
-        full: decode every image (truncation and copies are found only then); otherwise headers alone are read.
-        progress: show a progress bar on the error stream.
+        dataset: the dataset with all its splits, so that they can be compared.
+        model: a detector; its anchors are compared with the objects.
+        anchors: replaces the model's anchors: [K, 2] widths and heights in pixels, or a function that maps
+            (height, width) to them.
+        resized: replaces the model's resizing: a function that maps the (height, width) of an image to the size the
+            model sees.
+        full: decode every image, which is needed to find truncated images and duplicates. If False, only headers are
+            read.
+        progress: show a progress bar on stderr.
 
     Returns:
-        The report; `report.ok` says whether training can start.
+        The report; `report.ok` is True if training can start.
     """
     if model is not None:
         has_anchors = anchors is None and model.anchor_shapes((32, 32)) is not None
         anchors = model.anchor_shapes if has_anchors else anchors
         resized = model.resized if resized is None else resized
-    looks = look_at(dataset, full, progress)
+    looks = inspect_images(dataset, full, progress)
     columns = dataset.columns
     stated = np.column_stack([columns.heights, columns.widths]).astype(np.int64).reshape(-1, 2)
     sizes = np.array([one.size or (0, 0) for one in looks], dtype=np.int64).reshape(-1, 2)
     sizes = np.where(sizes > 0, sizes, stated)
-    problems = [*_picture_problems(dataset, looks, stated), *copies(dataset, looks, columns)]
+    problems = [*_image_problems(dataset, looks, stated), *copies(dataset, looks, columns)]
     problems += [
-        Problem.of("label-without-image", "its image is not there", orphan) for orphan in dataset.source.orphans
+        Problem.of("label-without-image", "its image does not exist", orphan) for orphan in dataset.source.orphans
     ]
-    if dataset.whole:  # what a part of a dataset lacks is no fault of it
+    if dataset.whole:  # a subset does not have to contain all splits
         problems += _layout_problems(dataset)
     problems += [Problem.of("splits-share-images", words) for words in shared_images(dataset)]
     problems += [Problem.of("reading-note", note) for note in dataset.notes]
@@ -89,7 +92,7 @@ def check(
     scale = dataset.full_scale
     if scale is not None:
         known = dataset.source.full_scale
-        how = "as stated" if known.stated else f"the largest in a sample of the images is {known.highest}"
+        how = "as given" if known.stated else f"the largest value in a sample of the images is {known.highest}"
         problems.append(Problem.of("full-scale", f"whole-number samples are divided by {scale} ({how})"))
     unit, counts, more = _counts(dataset, columns, looks)
     problems += more
@@ -97,11 +100,11 @@ def check(
     if dataset.label_kind.has_objects:
         bad = bad_boxes(columns, sizes, len(dataset.classes))
         with_masks = "masks" in (*dataset.fields, *(() if model is None else model.target_fields))
-        seen = sizes.min(1)[columns.image_of] > 0  # boxes in parts of an image that cannot be read are no numbers
+        seen = sizes.min(1)[columns.image_of] > 0  # relative boxes of unreadable images are NaN
         problems += box_problems(dataset, columns, sizes, bad | {"box-not-finite": bad["box-not-finite"] & seen})
         outside = int(bad["box-outside"].sum())
         if outside >= 4 and 2 * outside > columns.objects:
-            value = f"{outside} of {columns.objects} boxes leave their image"
+            value = f"{outside} of {columns.objects} boxes extend beyond their image"
             problems.append(Problem.of("boxes-elsewhere", value))
         problems += outline_problems(dataset, columns, bad_outlines(columns, sizes), with_masks)
         problems += keypoint_problems(dataset, columns, sizes)
@@ -116,22 +119,22 @@ def check(
 
 
 def _layout_problems(dataset: Dataset) -> Iterator[Problem]:
-    """Images that belong to no split, and splits that are named but not there."""
+    """Images that belong to no split, and splits that are configured but do not exist."""
     for words in dataset.source.left_out:
         yield Problem.of("image-left-out", words)
     for split, words in dataset.missing_splits.items():
         level: Level = "warning" if split == "test" else "error"
-        yield Problem.of("split-missing", f"{split} is not there ({words})", level=level)
+        yield Problem.of("split-missing", f"{split} does not exist ({words})", level=level)
 
 
 def _malformed(dataset: Dataset) -> Iterator[Problem]:
-    """Labels that were left out when the dataset was opened."""
+    """Labels that were skipped when the dataset was opened."""
     for bad in dataset.malformed:
         file = bad.file if dataset.root is None else relative(bad.file, dataset.root)
         yield Problem.of(bad.rule, bad.value, str(file), bad.line)
 
 
-def _picture_problems(dataset: Dataset, looks: list[Looks], stated: np.ndarray) -> Iterator[Problem]:
+def _image_problems(dataset: Dataset, looks: list[ImageInspection], stated: np.ndarray) -> Iterator[Problem]:
     columns = dataset.columns
     for i, one in enumerate(looks):
         if one.rule is not None:
@@ -143,17 +146,17 @@ def _picture_problems(dataset: Dataset, looks: list[Looks], stated: np.ndarray) 
         height, width = stated[i].tolist()
         if height and width and one.size is not None and one.size != (height, width):
             how = ""
-            if lying((height, width), one.size, one.orientation):
+            if is_stored_size((height, width), one.size, one.orientation):
                 decided = drawn_on(columns, i, one.size) if dataset.label_kind.has_objects else None
-                how = f", once upright as its EXIF mark says; {WORDS[decided]}"
+                how = f", the size before EXIF rotation; {WORDS[decided]}"
             value = f"the label says {width} × {height}, but the image is {one.size[1]} × {one.size[0]} pixels{how}"
             yield Problem.of("size-differs", value, dataset.name(i))
 
 
 def _counts(
-    dataset: Dataset, columns: Columns, looks: list[Looks]
+    dataset: Dataset, columns: Columns, looks: list[ImageInspection]
 ) -> tuple[str, dict[str, dict[str, int]], list[Problem]]:
-    """What is counted, how many of each class in each split, and what was wrong with the maps that were read for it."""
+    """The unit counted, the counts per class and split, and problems in the class maps that were read for counting."""
     names, total = list(dataset.classes), len(dataset.classes)
     problems: list[Problem] = []
     table = {split: np.zeros(total, dtype=np.int64) for split in dataset.splits}
@@ -178,14 +181,14 @@ def _counts(
         known = (labels >= 0) & (labels < total)
         for split in table:
             table[split] += np.bincount(labels[known & (owners == split)], minlength=total)
-        for i in np.flatnonzero(~known).tolist() if not kind.has_objects else ():  # of objects `box_problems` says it
-            value = f"is of class id {labels[i]}, but ids are 0 to {total - 1}"
+        for i in np.flatnonzero(~known).tolist() if not kind.has_objects else ():  # `box_problems` reports objects
+            value = f"has class id {labels[i]}, but valid ids are 0 to {total - 1}"
             problems.append(Problem.of("unknown-class", value, dataset.name(int(images[i]))))
     learnt = [row for split, row in table.items() if split not in ("val", "test")]
-    held = np.flatnonzero(np.sum(learnt, axis=0)).tolist()  # few images to validate on may well show one
+    held = np.flatnonzero(np.sum(learnt, axis=0)).tolist()  # a small validation split may contain one class only
     if len(held) == 1 and not kind.has_objects:
-        what = "pixel that counts" if kind.has_maps else "image to learn from"
-        problems.append(Problem.of("one-class", f"every {what} is of the class {names[held[0]]!r}"))
+        what = "labelled pixel" if kind.has_maps else "training image"
+        problems.append(Problem.of("one-class", f"every {what} has the class {names[held[0]]!r}"))
     counts = {split: dict(zip(names, row.tolist(), strict=True)) for split, row in table.items()}
     return kind.unit, counts, problems
 
@@ -205,7 +208,7 @@ def _split_problems(
     if not len(dataset):
         yield Problem.of("no-images", "the dataset has no images")
         return
-    if len(dataset) == dataset.source.columns.images:  # a part of a dataset may well have one split alone
+    if len(dataset) == dataset.source.columns.images:  # a subset may consist of one split
         for split in dataset.source.split_names:
             if split not in images:
                 yield Problem.of("split-empty", f"{split} has no images", level=None if split == "train" else "warning")
@@ -234,7 +237,7 @@ def _class_problems(counts: dict[str, dict[str, int]], unit: str) -> Iterator[Pr
     for split, row in filled.items():
         missing = [name for name, count in row.items() if not count and everywhere[name]]
         if missing:
-            kind = "cannot be learnt" if split == taught else "cannot be judged there"
+            kind = "cannot be learnt" if split == taught else "cannot be evaluated there"
             of = _plural(len(missing), "class has", "classes have")
             yield Problem.of("class-missing", f"{of} no {unit} in {split} and {kind}: {listed(missing)}")
     present = {name: count for name, count in filled[taught].items() if count}
@@ -259,7 +262,7 @@ def _object_sizes(
     anchors: Callable[[Size], np.ndarray] | None,
     resized: Callable[[Size], Size] | None,
 ) -> tuple[dict[str, Any], list[Problem]]:
-    """Figures about the objects' sizes, and what they mean for the model."""
+    """Statistics of the object sizes, and the problems they cause for the model."""
     broken = bad["box-not-finite"] | bad["box-inverted"] | bad["box-zero-area"]
     rows = np.flatnonzero(~broken & ~columns.crowd)
     if not len(rows):
@@ -283,8 +286,8 @@ def _object_sizes(
     tiny = area * scale[images].prod(1) < TINY**2
     measured["tiny"] = float(tiny.mean())
     if tiny.mean() >= SHARE:
-        where = "at the size the model sees them" if resized is not None else "in the image"
-        value = f"{_share(tiny)} of the objects are below {TINY} × {TINY} pixels {where}"
+        where = "at the model's input size" if resized is not None else "in the image"
+        value = f"{_share(tiny)} of the objects are smaller than {TINY} × {TINY} pixels {where}"
         value += _mostly(dataset, columns, rows[tiny])
         problems.append(Problem.of("objects-tiny", value))
     if anchors is not None and known[images].any():
@@ -295,7 +298,7 @@ def _object_sizes(
         if misfit.mean() >= SHARE:
             width, height = np.median(shapes[placed][misfit], axis=0)
             value = (
-                f"{_share(misfit)} of the objects overlap no anchor's shape by an IoU of 0.5; their median is "
+                f"{_share(misfit)} of the objects have an IoU below 0.5 with every anchor shape; their median size is "
                 f"{width:.0f} × {height:.0f} pixels{_mostly(dataset, columns, rows[placed][misfit])}"
             )
             problems.append(Problem.of("anchors-misfit", value))
@@ -319,7 +322,7 @@ def _share(chosen: np.ndarray) -> str:
 
 
 def _mostly(dataset: Dataset, columns: Columns, rows: np.ndarray) -> str:
-    """ ", mostly …" where one class makes up more than half of the objects `rows`, and there are others."""
+    """ ", mostly CLASS" if one class makes up more than half of the objects `rows` and there are other classes."""
     labels = columns.labels[rows]
     labels = labels[(labels >= 0) & (labels < len(dataset.classes))]
     if not len(labels) or len(dataset.classes) < 2:

@@ -1,4 +1,4 @@
-"""Images that are there more than once: within a split, across splits, and with different classes."""
+"""Duplicate images: within a split, across splits, and with different classes."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from sightline.data.check import duplicates
-from sightline.data.check.pictures import Looks
+from sightline.data.check.images import ImageInspection
 from sightline.data.check.problems import Problem
 from sightline.data.columns import Columns
 from sightline.data.dataset import Dataset
 from sightline.words import listed
 
 
-def copies(dataset: Dataset, looks: Sequence[Looks], columns: Columns) -> Iterator[Problem]:
-    """Images that are there more than once: first by their bytes, then by looks, one of each kind.
+def copies(dataset: Dataset, looks: Sequence[ImageInspection], columns: Columns) -> Iterator[Problem]:
+    """Report duplicate images: exact duplicates first, then similar ones, one representative of each exact group.
 
     Args:
-        dataset: all splits together.
-        looks: what was seen of each image.
-        columns: of the dataset.
+        dataset: the dataset with all its splits.
+        looks: what was found in each image.
+        columns: the dataset's columns.
     """
     by_digest: dict[bytes, list[int]] = {}
     for i, one in enumerate(looks):
@@ -42,7 +42,7 @@ def copies(dataset: Dataset, looks: Sequence[Looks], columns: Columns) -> Iterat
 
 
 def _classes(dataset: Dataset, columns: Columns) -> list[str] | None:
-    """The class of each image, where a label is one class for a whole image; else None."""
+    """The class of each image if labels are one class per image, else None."""
     kind, names = dataset.label_kind, dataset.classes
     if kind.has_objects or kind.class_ids is None:
         return None
@@ -53,7 +53,7 @@ def _classes(dataset: Dataset, columns: Columns) -> list[str] | None:
 def _of_group(
     dataset: Dataset, members: Sequence[int], kind: str, verb: str, classes: Sequence[str] | None
 ) -> Iterator[Problem]:
-    """What is wrong with images that are the same: they lie in several splits, are of several classes, or repeat."""
+    """Problems of a group of equal images: they are in several splits, have several classes, or are repeated."""
     splits = [dataset.split_of(i) for i in members]
     of = [] if classes is None else [classes[i] for i in members]
     if len(set(splits)) > 1:
@@ -65,11 +65,11 @@ def _of_group(
 
 
 def _problem(dataset: Dataset, members: Sequence[int], rule: str, verb: str, parts: Sequence[str]) -> Problem:
-    """One problem, with the part (a split or a class) that each image is in, where they are in several."""
+    """One problem; if the images are in several parts (splits or classes), the part of each image is named."""
     first = dataset.name(members[0])
     if not parts:
         return Problem.of(rule, f"{verb} {listed([dataset.name(i) for i in members[1:]])}", first)
-    # Those of other parts first: they are what matters.
+    # Images of other parts come first because they matter most.
     others = sorted(zip(members[1:], parts[1:], strict=True), key=lambda pair: pair[1] == parts[0])
     named = [f"{dataset.name(i)} ({part})" for i, part in others]
     return Problem.of(rule, f"in {parts[0]}, {verb} {listed(named)}", first)

@@ -1,10 +1,10 @@
-"""Finding copies of images: exact ones by their bytes, near ones by a perceptual hash that a small picture confirms.
+"""Finding duplicate images: exact ones by their bytes, near ones by a perceptual hash confirmed on thumbnails.
 
-The hash is the difference hash (dHash) of 64 bits: whether each cell of a 9×8 grey picture is darker than its right
-neighbour. Copies that were saved anew, resized or brightened differ in a few bits at most. Pairs that close are found
-without comparing all with all: if two hashes differ in at most r bits, then of r + 1 pieces at least one is equal, so
-only images that share a piece are compared. As hashes of plain pictures agree by chance, a pair counts only where 16×16
-grey pictures agree as well.
+The hash is the 64-bit difference hash (dHash): each bit says whether a cell of a 9×8 grey thumbnail is darker than its
+right neighbour. Copies that were re-encoded, resized or brightened differ in a few bits at most. Such pairs are found
+without comparing all pairs: if two hashes differ in at most r bits and are cut into r + 1 pieces, at least one piece is
+equal, so only images that share a piece are compared. Hashes of plain images can agree by chance, so a pair is
+reported only if the 16×16 grey thumbnails agree as well.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import numpy as np
 
 BITS = 64
 THUMBNAIL = 16
-_BLOCK = 1 << 21  # pairs compared at once
+_BLOCK = 1 << 21  # number of pairs compared at once
 
 
 def difference_hash(grey: np.ndarray) -> int:
-    """dHash of a grey picture [8, 9]: 64 bits, the first cell in the lowest."""
+    """dHash of a grey thumbnail [8, 9]: 64 bits, the first cell in the lowest bit."""
     bits = (grey[:, 1:] > grey[:, :-1]).flatten()
     return int.from_bytes(np.packbits(bits, bitorder="little").tobytes(), "little")
 
@@ -28,7 +28,7 @@ def difference_hash(grey: np.ndarray) -> int:
 def close_pairs(hashes: np.ndarray, radius: int) -> np.ndarray:
     """All pairs i < j of hashes (uint64 [N]) that differ in at most `radius` bits: int64 [P, 2], sorted.
 
-    Images of equal hashes make a pair each with each, so exact copies are better taken out before.
+    Equal hashes give a pair for every combination, so remove exact duplicates first.
     """
     edges = np.linspace(0, BITS, radius + 2).round().astype(int)
     found: list[np.ndarray] = []
@@ -48,7 +48,7 @@ def _sharing(keys: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     order = np.argsort(keys, kind="stable")
     ends = np.flatnonzero(np.append(np.diff(keys[order]) != 0, True)) + 1 if len(keys) else np.zeros(0, np.int64)
     ends_of = np.repeat(ends, np.diff(ends, prepend=0))
-    # Position p (in sorted order) is paired with p + 1 … the end of its run.
+    # Position p (in sorted order) is paired with positions p + 1 to the end of its run.
     partners = ends_of - np.arange(len(keys)) - 1
     cumulative = np.concatenate([[0], np.cumsum(partners)])
     start = 0
@@ -68,15 +68,15 @@ def _popcount(values: np.ndarray) -> np.ndarray:
 
 
 def similar_pairs(hashes: np.ndarray, thumbnails: np.ndarray, radius: int = 6) -> np.ndarray:
-    """Pairs of nearly the same picture.
+    """Pairs of nearly identical images.
 
     Args:
         hashes: uint64 [N] difference hashes.
-        thumbnails: uint8 [N, 16, 16] grey pictures.
-        radius: bits that may differ.
+        thumbnails: uint8 [N, 16, 16] grey thumbnails.
+        radius: maximum number of differing bits.
 
     Returns:
-        int64 [P, 2], i < j. Pictures without contrast are left out: nothing tells them apart.
+        int64 [P, 2], i < j. Images without contrast are left out because the hash cannot distinguish them.
     """
     values = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
     spread = values.std(1)
@@ -92,7 +92,7 @@ def similar_pairs(hashes: np.ndarray, thumbnails: np.ndarray, radius: int = 6) -
 
 
 def groups(count: int, pairs: np.ndarray) -> list[list[int]]:
-    """Connected groups of at least two of `count` items, joined by `pairs` [P, 2]; sorted, in order of the first."""
+    """Connected components of at least two of `count` items joined by `pairs` [P, 2], sorted by their first item."""
     parent = list(range(count))
 
     def root(item: int) -> int:

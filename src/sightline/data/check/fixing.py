@@ -1,4 +1,4 @@
-"""`fix`: a repaired copy of a dataset, in the same format; the original stays as it is."""
+"""`fix`: writes a repaired copy of a dataset in the same format; the original is not changed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from typing import Literal
 import numpy as np
 
 from sightline.data.blob import Blob
+from sightline.data.check.exif import Drawn, drawn_on, is_stored_size, rotate_upright
+from sightline.data.check.images import ImageInspection, inspect_images
 from sightline.data.check.labels import bad_boxes, duplicate_boxes
 from sightline.data.check.outlines import bad_keypoints, bad_outlines
-from sightline.data.check.pictures import Looks, look_at
 from sightline.data.check.problems import RULES
-from sightline.data.check.turning import Drawn, drawn_on, lying
-from sightline.data.check.turning import turned as turned_upright
 from sightline.data.columns import Columns
 from sightline.data.dataset import Dataset
 from sightline.data.formats import WRITTEN, convert
@@ -27,30 +26,30 @@ from sightline.data.tables import rows_lost
 from sightline.errors import InputError
 
 _ACTIONS = {
-    "image-missing": "left out (the image is not there)",
-    "image-truncated": "left out (the image is cut short)",
+    "image-missing": "left out (the image does not exist)",
+    "image-truncated": "left out (the image is truncated)",
     "image-unreadable": "left out (the image cannot be read)",
     "size-differs": "given the size of the image",
-    "exif-size": "given its upright size (its labels were drawn on the upright image)",
-    "exif-turned": "turned with its labels (they were drawn on the image before its EXIF mark turned it)",
-    "exif-undecided": "left as it is: its labels do not show whether they were drawn before its EXIF mark turned it; "
-    "look at it, and say so with turned (--turned upright or stored)",
+    "exif-size": "given the upright size (the labels were drawn on the upright image)",
+    "exif-turned": "rotated with the image (the labels were drawn before EXIF rotation)",
+    "exif-undecided": "left unchanged: the labels do not show whether they were drawn before or after EXIF rotation; "
+    "look at the image, then set turned (--turned upright or stored)",
     "label-malformed": "removed (cannot be read)",
     "unknown-class": "removed (unknown class)",
     "box-not-finite": "removed (box not finite)",
     "box-zero-area": "removed (box without area)",
     "box-inverted": "removed (box inverted)",
-    "box-outside": "removed (box beyond the image)",
-    "box-reordered": "repaired (corners of the box exchanged)",
+    "box-outside": "removed (box outside the image)",
+    "box-reordered": "repaired (box corners swapped)",
     "box-clipped": "repaired (box clipped to the image)",
-    "box-duplicate": "removed (labelled twice)",
-    "outline-malformed": "left without outline (it could not be read)",
-    "outline-broken": "left without outline (it could not be used)",
-    "outline-part": "left without the polygons of its outline that could not be used",
-    "keypoint-not-finite": "left without a keypoint (its place was not finite)",
-    "keypoint-outside": "left without a keypoint (it lay beyond the image)",
-    "keypoint-visibility": "given the visibility 2 for keypoints above 0, else 0",
-    "mask-size-differs": "left without outline (its mask was of another size than the image)",
+    "box-duplicate": "removed (duplicate)",
+    "outline-malformed": "left without an outline (it could not be read)",
+    "outline-broken": "left without an outline (it was unusable)",
+    "outline-part": "left without the unusable polygons of the outline",
+    "keypoint-not-finite": "left without a keypoint (its position was not finite)",
+    "keypoint-outside": "left without a keypoint (it was outside the image)",
+    "keypoint-visibility": "given visibility 2 for keypoints above 0, else 0",
+    "mask-size-differs": "left without an outline (the size of its mask differed from the image)",
 }
 _OF_IMAGES = (
     "image-missing",
@@ -68,11 +67,11 @@ class FixSummary:
     """What `fix` changed.
 
     Attributes:
-        counts: by what was done ("box-clipped", "image-missing" …), how many objects or images.
-        images, objects: how many the copy holds.
-        out: where it is.
-        files: of images that were left out.
-        rows: how many rows of each further table were removed with an object that they refer to.
+        counts: number of objects or images per action ("box-clipped", "image-missing", …).
+        images, objects: number of images and objects in the copy.
+        out: folder of the copy.
+        files: images that were left out.
+        rows: number of rows removed from each table because an object they refer to was removed.
     """
 
     counts: dict[str, int]
@@ -98,18 +97,18 @@ class FixSummary:
 
 
 def require_fixable(dataset: Dataset, name: str = "this dataset") -> None:
-    """Refuse a dataset whose labels `fix` cannot correct.
+    """Raise an error if `fix` cannot repair this kind of labels.
 
     Args:
-        dataset: that is to be fixed.
-        name: what to call it in the message.
+        dataset: the dataset to repair.
+        name: name of the dataset in the error message.
 
     Raises:
-        InputError: its labels are no objects.
+        InputError: the labels are not objects.
     """
     if not dataset.label_kind.has_objects:
         noun = dataset.label_kind.noun
-        raise InputError(f"only boxes can be fixed, but {name} holds {noun}; correct its files by hand")
+        raise InputError(f"only boxes can be fixed, but {name} has {noun}; correct its files manually")
 
 
 def fix(
@@ -119,38 +118,38 @@ def fix(
     progress: bool = True,
     turned: Drawn | None = None,
 ) -> FixSummary:
-    """Write a copy without what `check` calls errors and without broken boxes, in the format of the original.
+    """Write a repaired copy of a dataset in its original format, without errors and broken boxes.
 
-    Images that are missing, cut short or unreadable are left out. Boxes that are not finite, without area, repeated, or
-    of an unknown class are removed; so are polygons and masks that cannot be used, while the box and the other polygons
-    of the outline stay. With "clip", boxes beyond the image are clipped with their polygons, and inverted ones put in
-    order; with "drop" they are removed.
+    Missing, truncated and unreadable images are left out. Boxes that are not finite, have no area, are duplicates or
+    have an unknown class are removed. Unusable polygons and masks are removed too, while the box and the other polygons
+    of the outline are kept. With "clip", boxes and polygons that extend beyond the image are clipped and inverted boxes
+    are reordered; with "drop", these objects are removed.
 
     Args:
-        dataset: objects on images, with all its splits.
+        dataset: a dataset of objects, with all its splits.
         out: a folder that does not exist or is empty.
         how: "clip" or "drop".
-        progress: show a progress bar on the error stream.
-        turned: for images that an EXIF mark turns and whose stated size is that of the stored picture: whether labels
-            were drawn on the "upright" or on the "stored" picture, where they do not show it themselves (see
-            `sightline.data.check.turning`); None leaves such an image as it is.
+        progress: show a progress bar on stderr.
+        turned: how labels were drawn whose stated size is the image size before EXIF rotation: on the "upright" or on
+            the "stored" image. Used only if the labels themselves do not decide it (see
+            `sightline.data.check.exif`); None leaves these images unchanged.
 
     Returns:
-        What was changed.
+        A summary of the changes.
 
     Raises:
-        InputError: the folder is not empty, or lies in the dataset; the dataset is of another kind; nothing is left.
+        InputError: the folder is not empty or lies inside the dataset, the labels are not objects, or nothing is left.
     """
     out = Path(out).expanduser()
     if turned not in (None, "upright", "stored"):
-        raise InputError(f"turned is {turned!r}, but labels were drawn on the 'upright' or on the 'stored' image")
+        raise InputError(f"turned is {turned!r}, but must be 'upright' or 'stored': the image the labels fit")
     if how not in ("clip", "drop"):
-        raise InputError(f"how is {how!r}, but broken boxes can be repaired by 'clip' or 'drop'")
+        raise InputError(f"how is {how!r}, but must be 'clip' or 'drop'")
     require_fixable(dataset)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} exists and is not an empty folder; name a new one, nothing is overwritten")
-    dataset = dataset.with_fields(*dataset.source.later)  # what is read only when asked for must match the rows, too
-    looks = look_at(dataset, pixels=True, progress=progress)
+        raise InputError(f"{out} exists and is not an empty folder; choose a new one, nothing is overwritten")
+    dataset = dataset.with_fields(*dataset.source.later)  # columns that are loaded lazily must match the rows, too
+    looks = inspect_images(dataset, pixels=True, progress=progress)
     counts: Counter[str] = Counter(bad.rule for bad in dataset.malformed)
     keep, columns = _repair_images(dataset, looks, counts, turned)
     if not keep.any():
@@ -167,24 +166,24 @@ def fix(
 
 
 def _repair_images(
-    dataset: Dataset, looks: list[Looks], counts: Counter[str], turned: Drawn | None
+    dataset: Dataset, looks: list[ImageInspection], counts: Counter[str], turned: Drawn | None
 ) -> tuple[np.ndarray, Columns]:
-    """Which images stay (bool [N]), and the columns with the images' true sizes."""
+    """Which images are kept (bool [N]), and the columns with the actual image sizes."""
     columns = dataset.columns
     keep = np.ones(len(dataset), dtype=bool)
     for i, one in enumerate(looks):
         stated = (int(columns.heights[i]), int(columns.widths[i]))
-        if one.rule is None and one.size is not None and lying(stated, one.size, one.orientation):
+        if one.rule is None and one.size is not None and is_stored_size(stated, one.size, one.orientation):
             drawn = drawn_on(columns, i, one.size) or turned
             counts[{"upright": "exif-size", "stored": "exif-turned", None: "exif-undecided"}[drawn]] += 1
             if drawn == "stored":
-                columns = turned_upright(columns, i, one.orientation, stated, dataset.keypoint_swap)
+                columns = rotate_upright(columns, i, one.orientation, stated, dataset.keypoint_swap)
     heights, widths = columns.heights.copy(), columns.widths.copy()
     for i, one in enumerate(looks):
         stated = (int(heights[i]), int(widths[i]))
         rule = one.rule
         if rule is None and one.size is not None and one.size != stated:
-            if not lying(stated, one.size, one.orientation):
+            if not is_stored_size(stated, one.size, one.orientation):
                 counts["size-differs"] += all(stated)
                 heights[i], widths[i] = one.size
             elif (drawn_on(columns, i, one.size) or turned) == "upright":
@@ -196,7 +195,7 @@ def _repair_images(
 
 
 def _repair_outlines(columns: Columns, counts: Counter[str]) -> Columns:
-    """Columns without polygons and masks that cannot be used; what is left of an outline stays."""
+    """Columns without unusable polygons and masks; the rest of each outline is kept."""
     sizes = np.column_stack([columns.heights, columns.widths]).astype(np.int64)
     bad = {row: rule for rule, rows in bad_outlines(columns, sizes).items() for row in rows}
     if not bad:
@@ -212,7 +211,7 @@ def _repair_outlines(columns: Columns, counts: Counter[str]) -> Columns:
 
 
 def _repair_keypoints(columns: Columns, counts: Counter[str]) -> Columns:
-    """Columns whose keypoints without a place in the image are absent, and the others of a known visibility."""
+    """Columns in which keypoints outside the image are absent and the others have a valid visibility."""
     if columns.keypoints is None:
         return columns
     keypoints = columns.keypoints.copy()
@@ -227,7 +226,7 @@ def _repair_keypoints(columns: Columns, counts: Counter[str]) -> Columns:
 
 
 def _clipped_outlines(columns: Columns, frame: np.ndarray, chosen: np.ndarray) -> Blob:
-    """The segmentations, polygons of the `chosen` objects cut at their image's edge: formats take the box from them."""
+    """The segmentations, with polygons of the `chosen` objects clipped: some formats derive boxes from them."""
     if not (chosen & (columns.segmentations.lengths > 0)).any():
         return columns.segmentations
     entries = list(columns.segmentations)
@@ -241,7 +240,7 @@ def _clipped_outlines(columns: Columns, frame: np.ndarray, chosen: np.ndarray) -
 
 
 def clip_polygon(polygon: Sequence[float], width: float, height: float) -> list[float]:
-    """The part of a flat polygon within 0 … width and 0 … height; empty where nothing is.
+    """The part of a flat polygon inside 0 … width and 0 … height; an empty list if there is none.
 
     Source: Sutherland and Hodgman, Reentrant Polygon Clipping, 1974.
     """
@@ -262,7 +261,7 @@ def clip_polygon(polygon: Sequence[float], width: float, height: float) -> list[
 
 
 def repair_boxes(columns: Columns, classes: int, how: str, counts: Counter[str]) -> Columns:
-    """Columns whose boxes are in order; what was done is added to `counts`."""
+    """Columns with valid boxes; each action is added to `counts`."""
     sizes = np.column_stack([columns.heights, columns.widths]).astype(np.int64)
     bad = bad_boxes(columns, sizes, classes)
     boxes = columns.boxes.copy()
@@ -281,7 +280,7 @@ def repair_boxes(columns: Columns, classes: int, how: str, counts: Counter[str])
     with np.errstate(invalid="ignore"):
         clipped = np.minimum(boxes.clip(0), np.tile(frame, 2))
         shift = np.abs(clipped - boxes).max(1, initial=0)
-    gone = ~remove & (clipped[:, 2:] <= clipped[:, :2]).any(1)  # wholly beyond the image
+    gone = ~remove & (clipped[:, 2:] <= clipped[:, :2]).any(1)  # entirely outside the image
     counts["box-zero-area"] += int(gone.sum())
     remove |= gone
     if how == "clip":

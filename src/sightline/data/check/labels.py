@@ -1,4 +1,4 @@
-"""Rules about labels: boxes, classes, duplicates, sizes. All on columns, no loop over boxes that are in order."""
+"""Rules about labels: boxes, classes, duplicates, sizes. They work on columns, without a loop over valid boxes."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from sightline.data.columns import Columns
 from sightline.data.dataset import Dataset
 from sightline.structures import Size
 
-OUTSIDE = 0.5  # pixels a box may leave its image by rounding
+OUTSIDE = 0.5  # pixels by which a box may extend beyond its image due to rounding
 
 
 def bad_boxes(columns: Columns, sizes: np.ndarray, classes: int) -> dict[str, np.ndarray]:
-    """bool [A] by rule: the objects that break it. An object breaks one rule about its box at most.
+    """bool [A] per rule: the objects that break it. An object breaks at most one rule about its box.
 
     Args:
         columns: raw annotations.
-        sizes: [N, 2] (height, width) of the images; 0 where they are not known.
-        classes: how many classes there are.
+        sizes: [N, 2] (height, width) of the images; 0 if unknown.
+        classes: number of classes.
     """
     boxes = columns.boxes
     finite = np.isfinite(boxes).all(1)
@@ -43,13 +43,13 @@ def bad_boxes(columns: Columns, sizes: np.ndarray, classes: int) -> dict[str, np
 
 
 def duplicate_boxes(columns: Columns) -> np.ndarray:
-    """bool [A]: objects whose image has an earlier one of the same class and (to a hundredth of a pixel) box."""
+    """bool [A]: objects with an earlier object of the same class and box (to 0.01 pixels) in the same image."""
     if not columns.objects:
         return np.zeros(0, dtype=bool)
     rounded = np.round(columns.boxes, 2)
     keys = np.column_stack([columns.image_of, columns.labels, columns.crowd, rounded])
-    order = np.lexsort(keys.T[::-1])  # stable: of equal ones the earlier comes first
-    same = (keys[order][1:] == keys[order][:-1]).all(1)  # NaN equals nothing, so broken boxes are no duplicates
+    order = np.lexsort(keys.T[::-1])  # stable: among equal objects the earlier one comes first
+    same = (keys[order][1:] == keys[order][:-1]).all(1)  # NaN is never equal, so broken boxes are not duplicates
     result = np.zeros(columns.objects, dtype=bool)
     result[order[1:]] = same
     return result
@@ -58,7 +58,7 @@ def duplicate_boxes(columns: Columns) -> np.ndarray:
 def box_problems(
     dataset: Dataset, columns: Columns, sizes: np.ndarray, bad: dict[str, np.ndarray]
 ) -> Iterator[Problem]:
-    """A problem for each object that breaks a rule, as `bad_boxes` found them."""
+    """One problem for each object that breaks a rule, as found by `bad_boxes`."""
     images = columns.image_of
     for rule, rows in bad.items():
         for row in np.flatnonzero(rows).tolist():
@@ -76,8 +76,8 @@ def box_problems(
                 "box-inverted": f"has the box [{box}], where x1 > x2 or y1 > y2",
                 "box-zero-area": f"has the box [{box}], {extent[0]:g} × {extent[1]:g} pixels",
                 "box-outside": f"has the box [{box}] {where} an image {width} wide and {height} high",
-                "unknown-class": f"is of {name}, but ids are 0 to {len(dataset.classes) - 1}",
-                "box-duplicate": f"repeats the box [{box}] of another one",
+                "unknown-class": f"has {name}, but valid ids are 0 to {len(dataset.classes) - 1}",
+                "box-duplicate": f"repeats the box [{box}] of another object",
             }[rule]
             file, number, thing = place(dataset, columns, row, i)
             thing = f"{thing} {number}" if rule == "unknown-class" else f"{thing} {number} ({name})"
@@ -85,8 +85,8 @@ def box_problems(
 
 
 def place(dataset: Dataset, columns: Columns, row: int, i: int) -> tuple[str, int, str]:
-    """The file to name for an object, its number there, and what to call it."""
-    if dataset.format == "coco":  # one file holds all: the image says more, and ids are searched for
+    """The file to name for an object, its number in that file, and the word for it."""
+    if dataset.format == "coco":  # one file holds all labels: the image and the annotation id are more useful
         return dataset.name(i), int(columns.ids[row]), "annotation"
     number = row - int(columns.offsets[i]) + 1
     label = columns.label_names.text(i) if columns.label_names is not None else ""
@@ -99,11 +99,11 @@ def anchor_fit(
     sizes: np.ndarray,
     anchors: Callable[[Size], np.ndarray],
 ) -> np.ndarray:
-    """float64 [R]: for each of the objects `rows` (ids) the best IoU of its shape with an anchor's, both centred.
+    """float64 [R]: for each object in `rows` (ids), the best IoU of its shape with an anchor shape, both centred.
 
     Args:
         sizes: [N, 2] (height, width) of the images.
-        anchors: the (width, height) of every kind of anchor in an image of a size, [K, 2] in the image's pixels.
+        anchors: maps an image size to the (width, height) of every anchor shape, [K, 2] in pixels of the image.
     """
     images = columns.image_of[rows]
     shapes = columns.boxes[rows, 2:] - columns.boxes[rows, :2]

@@ -15,11 +15,11 @@ from sightline.data.segmentation import fault_of
 
 
 def bad_outlines(columns: Columns, sizes: np.ndarray) -> dict[str, dict[int, str]]:
-    """By rule, the objects that break it, each with what was found.
+    """The objects that break each rule, with a description of what was found.
 
     Args:
         columns: raw annotations.
-        sizes: [N, 2] (height, width) of the images; 0 where they are not known.
+        sizes: [N, 2] (height, width) of the images; 0 if unknown.
     """
     bad: dict[str, dict[int, str]] = {"outline-malformed": {}, "outline-broken": {}, "mask-size-differs": {}}
     rows = np.flatnonzero(columns.segmentations.lengths > 0)
@@ -35,9 +35,9 @@ def bad_outlines(columns: Columns, sizes: np.ndarray) -> dict[str, dict[int, str
 def outline_problems(
     dataset: Dataset, columns: Columns, bad: dict[str, dict[int, str]], with_masks: bool
 ) -> Iterator[Problem]:
-    """A problem for each object that breaks a rule, as `bad_outlines` found them, and one for all without outline.
+    """One problem for each object that breaks a rule, as found by `bad_outlines`, and one for all without outlines.
 
-    With masks in the targets they are errors: making the targets would fail.
+    If the targets contain masks, these problems are errors, because creating the targets would fail.
     """
     images = columns.image_of
     for rule, found in bad.items():
@@ -48,18 +48,18 @@ def outline_problems(
     if outlined.any() and not outlined.all():
         without = int((~outlined).sum())
         what = "object has" if without == 1 else "objects have"
-        value = f"{without} of {len(outlined)} {what} a box alone, the first in {dataset.name(images[~outlined][0])}"
+        value = f"{without} of {len(outlined)} {what} only a box, the first in {dataset.name(images[~outlined][0])}"
         yield Problem.of("outline-missing", value)
 
 
 def bad_keypoints(columns: Columns, sizes: np.ndarray) -> dict[str, np.ndarray]:
-    """bool [A, P] by rule: the points that break it. Those that are not absent have a place in the image.
+    """bool [A, P] per rule: the keypoints that break it. Absent keypoints break no rule.
 
     Args:
         columns: raw annotations, with keypoints.
-        sizes: [N, 2] (height, width) of the images; 0 where they are not known.
+        sizes: [N, 2] (height, width) of the images; 0 if unknown.
     """
-    assert columns.keypoints is not None, "asked of columns with keypoints"
+    assert columns.keypoints is not None, "called only for columns with keypoints"
     frame = sizes[columns.image_of][:, None, ::-1]  # [A, 1, 2] width, height
     points, visibility = columns.keypoints[:, :, :2], columns.keypoints[:, :, 2]
     broken = ~np.isfinite(points).all(2) & (visibility > 0)
@@ -71,7 +71,7 @@ def bad_keypoints(columns: Columns, sizes: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def keypoint_problems(dataset: Dataset, columns: Columns, sizes: np.ndarray) -> Iterator[Problem]:
-    """A problem for each object with points beyond the image, without a place, or of unknown visibility."""
+    """One problem for each object with keypoints outside the image, non-finite, or of an invalid visibility."""
     if columns.keypoints is None:
         return
     images = columns.image_of
@@ -85,6 +85,6 @@ def keypoint_problems(dataset: Dataset, columns: Columns, sizes: np.ndarray) -> 
             where = {
                 "keypoint-not-finite": f" at {x:g}, {y:g}{more}",
                 "keypoint-outside": f" at {x:g}, {y:g}{more} in an image {width} wide and {height} high",
-                "keypoint-visibility": f" of visibility {seen:g}{more}",
+                "keypoint-visibility": f" with visibility {seen:g}{more}",
             }[rule]
             yield Problem.of(rule, f"{thing} {number} has keypoint {point}{where}", file, number)

@@ -1,4 +1,4 @@
-"""What a check finds: problems by rule, counts of classes, and the report a person reads."""
+"""The results of a check: problems by rule, class counts, and a text report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LEVELS: tuple[Level, ...] = ("error", "warning", "note")
 
 
 class Rule(NamedTuple):
-    """What a rule looks for, how bad it is, and what to do about it."""
+    """Severity of a rule, a title for its problems, and how to solve them."""
 
     level: Level
     title: str
@@ -20,29 +20,29 @@ class Rule(NamedTuple):
 
 
 _ERRORS = {
-    "no-images": ("no images", "open a folder that holds images, or correct the split files"),
+    "no-images": ("no images", "open a folder that contains images, or correct the split files"),
     "no-objects": ("no objects", "label some, or open the right label files: there is nothing to learn"),
-    "split-empty": ("empty splits", "divide anew with .split(0.8, 0.1, 0.1), or name the split's files"),
+    "split-empty": ("empty splits", "divide the data again with .split(0.8, 0.1, 0.1), or name the split's files"),
     "split-missing": (
-        "splits whose folder or list is not there",
+        "splits whose folder or list does not exist",
         "correct the path in the file, or name the split's folder with --train, --val or --test",
     ),
-    "image-missing": ("images that are not there", "add the file or remove its label; --fix leaves it out"),
-    "image-truncated": ("images cut short", "copy the file anew; --fix leaves it out"),
-    "image-unreadable": ("images that cannot be read", "replace the file; --fix leaves it out"),
+    "image-missing": ("missing images", "add the file or remove its label; --fix leaves it out"),
+    "image-truncated": ("truncated images", "copy the file again; --fix leaves it out"),
+    "image-unreadable": ("unreadable images", "replace the file; --fix leaves it out"),
     "size-differs": (
-        "labels of another size than their image",
-        "see whether the label belongs to this image; --fix takes the image's size",
+        "labels whose size differs from their image",
+        "check that the label belongs to this image; --fix uses the size of the image",
     ),
     "map-invalid": ("class maps that cannot be used", "open the file and correct it"),
     "one-class": (
-        "labels of a single class",
-        "see what the labels stand for, and name every class (of class maps the background, too): there is nothing to "
-        "learn",
+        "labels with a single class",
+        "check what the labels mean, and name every class (for class maps including the background): there is nothing "
+        "to learn",
     ),
     "boxes-elsewhere": (
-        "labels most of whose boxes leave their image",
-        "see whether they are written in other units (pixels for shares of the image, corners for widths and heights)",
+        "labels most of whose boxes extend beyond their image",
+        "check whether they use other units (pixels instead of fractions, corners instead of width and height)",
     ),
     "label-malformed": ("labels that cannot be read", "correct the line; --fix removes it"),
     "outline-malformed": (
@@ -50,46 +50,49 @@ _ERRORS = {
         "correct the file; --fix removes the outline and keeps the box",
     ),
     "unknown-class": ("labels of unknown classes", "add the class or correct the label; --fix removes the object"),
-    "box-not-finite": ("boxes that are not numbers", "draw the box anew; --fix removes it"),
-    "keypoint-not-finite": ("keypoints that are not numbers", "mark the point again; --fix marks it as absent"),
+    "box-not-finite": ("boxes with NaN or infinite coordinates", "draw the box again; --fix removes it"),
+    "keypoint-not-finite": (
+        "keypoints with NaN or infinite coordinates",
+        "mark the point again; --fix marks it as absent",
+    ),
     "box-inverted": (
-        "boxes with their corners exchanged",
-        "exchange them; --fix clip does that, --fix drop removes the object",
+        "boxes with swapped corners",
+        "swap them back; --fix clip does that, --fix drop removes the object",
     ),
 }
 _WARNINGS = {
-    "box-zero-area": ("boxes without area", "training leaves them out; --fix removes them"),
+    "box-zero-area": ("boxes without area", "training ignores them; --fix removes them"),
     "box-outside": (
-        "boxes that leave their image",
-        "training clips them, and leaves out what lies wholly outside; --fix clip does that for good, "
+        "boxes that extend beyond their image",
+        "training clips them and ignores boxes that are entirely outside; --fix clip clips them in the copy, "
         "--fix drop removes the object",
     ),
-    "box-duplicate": ("objects labelled twice", "remove one of the two; --fix does"),
+    "box-duplicate": ("duplicate objects", "remove one of the two; --fix does that"),
     "outline-broken": (
         "outlines that cannot be used",
-        "draw the outline anew; --fix removes what cannot be used and keeps the box",
+        "draw the outline again; --fix removes the unusable parts and keeps the box",
     ),
     "mask-size-differs": (
-        "masks of another size than their image",
-        "encode the mask anew at the image's size; --fix removes it and keeps the box",
+        "masks whose size differs from their image",
+        "encode the mask again at the size of the image; --fix removes it and keeps the box",
     ),
     "outline-missing": (
-        "objects without outline among others that have one",
-        "draw their outlines before a training with masks, which takes their masks as empty",
+        "objects without an outline, although others have one",
+        "draw their outlines before you train with masks; without an outline the mask is empty",
     ),
     "keypoint-visibility": (
         "keypoints whose visibility is not 0, 1 or 2",
-        "write 0 (absent), 1 (hidden) or 2 (visible): training takes every number above 0 for a point that is there",
+        "write 0 (absent), 1 (hidden) or 2 (visible); training treats every value above 0 as a present keypoint",
     ),
     "keypoint-outside": ("keypoints outside their image", "move the point, or mark it as absent"),
-    "label-without-image": ("labels without an image", "add the image, or remove the label; training skips it"),
+    "label-without-image": ("labels without an image", "add the image, or remove the label; training ignores it"),
     "image-left-out": (
         "images that belong to no split",
         "name their folder with --train, --val or --test, or move them into a split's folder",
     ),
     "splits-share-images": (
-        "splits that hold the same files",
-        "give each its own, or the evaluation measures memory instead of skill",
+        "splits that contain the same files",
+        "use different files for each, or the evaluation measures memory instead of skill",
     ),
     "duplicate-across-splits": (
         "the same image in several splits",
@@ -107,28 +110,28 @@ _WARNINGS = {
         "nearly the same image in several classes",
         "look at them: one of the labels may be wrong",
     ),
-    "class-missing": ("classes without objects in a split", "label some, or divide anew with another seed"),
+    "class-missing": ("classes without objects in a split", "label some, or divide again with another seed"),
     "class-rare": ("classes with few objects to learn from", "label more of them"),
-    "anchors-misfit": ("shapes the model has no anchor for", "change the model's anchors or its input size"),
-    "objects-tiny": ("objects too small to see", "use a larger input size, or cut the images into tiles"),
+    "anchors-misfit": ("shapes that no anchor of the model fits", "change the model's anchors or its input size"),
+    "objects-tiny": ("objects too small to detect", "use a larger input size, or cut the images into tiles"),
 }
 _NOTES = {
-    "reading-note": ("how the files were read", "see whether that is what they mean"),
-    "duplicate-images": ("the same image several times", "remove the copies, unless they are meant to weigh more"),
-    "similar-images": ("nearly the same images", "look at them: they teach less than their number says"),
-    "class-imbalance": ("classes of very different frequency", "watch the results of the rare ones, class by class"),
+    "reading-note": ("how the files were read", "check that this is what you intended"),
+    "duplicate-images": ("duplicate images", "remove the copies, unless they are meant to count more"),
+    "similar-images": ("nearly identical images", "look at them: they add little information"),
+    "class-imbalance": ("imbalanced classes", "check the results of the rare classes separately"),
     "image-without-label": (
         "images without objects",
-        "they train as background; label them if that is not what they are",
+        "training uses them as background; label them if they contain objects",
     ),
     "full-scale": (
-        "images of more than 8 bits a sample",
-        "their samples are divided by this full scale, in training, evaluation and prediction alike; give another one "
+        "images with more than 8 bits per sample",
+        "samples are divided by this full scale in training, evaluation and prediction; set another one "
         "(--full-scale, in Python full_scale=) if it is not the range of the camera",
     ),
     "exif-rotated": (
-        "images turned by their EXIF mark",
-        "they are read upright; see that their labels were drawn upright, too",
+        "images rotated by EXIF",
+        "they are read upright; check that their labels were drawn upright, too",
     ),
 }
 RULES: dict[str, Rule] = {
@@ -136,19 +139,19 @@ RULES: dict[str, Rule] = {
     for level, rules in zip(LEVELS, (_ERRORS, _WARNINGS, _NOTES), strict=True)
     for name, texts in rules.items()
 }
-"""Every rule by its stable name."""
+"""All rules by name. The names are stable."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing found.
+    """One problem found by a check.
 
     Attributes:
-        rule: its stable name, a key of `RULES`.
-        value: what was found, as the start of a sentence.
-        file: the image's or the label's path relative to the dataset's root; empty where it is about the whole.
-        annotation: the annotation's id in a file that has ids (COCO), else its number in the image's label, from 1.
-        level: "error" (training cannot start), "warning" (it can, but will suffer), "note".
+        rule: stable name of the rule, a key of `RULES`.
+        value: description of what was found.
+        file: path of the image or label relative to the dataset's root; empty if the problem concerns the dataset.
+        annotation: the annotation's id if the file has ids (COCO), else its number in the image's label, from 1.
+        level: "error" (training cannot start), "warning" (training can start, but results may suffer) or "note".
     """
 
     rule: str
@@ -161,21 +164,21 @@ class Problem:
     def of(
         cls, rule: str, value: str, file: str = "", annotation: int | None = None, level: Level | None = None
     ) -> Problem:
-        """A problem with its rule's level (or another)."""
+        """Create a problem, with the level of its rule unless `level` is given."""
         return cls(rule, value, file, annotation, level or RULES[rule].level)
 
     @property
     def message(self) -> str:
-        """One sentence: file, value, what to do."""
+        """One sentence: file, what was found, what to do."""
         return f"{self.what}; {RULES[self.rule].advice}"
 
     @property
     def what(self) -> str:
-        """File and value."""
+        """File and what was found."""
         return f"{self.file}: {self.value}" if self.file else self.value
 
     def to_dict(self) -> dict[str, Any]:
-        """Of values JSON can hold."""
+        """Convert to values that JSON can represent."""
         return {
             "level": self.level,
             "rule": self.rule,
@@ -187,16 +190,16 @@ class Problem:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What `check` found.
+    """The results of `check`.
 
     Attributes:
-        problems: errors first, then warnings, then notes, each by rule.
-        format: of the dataset.
-        images: number of images by split.
-        counts: number of objects (or images, or pixels: see `unit`) by split and class name.
-        sizes: of objects: median width and height and share of small ones, by split; and how the anchors fit.
-        unit: what is counted: "objects", "images" or "pixels".
-        looked_at_images: False where pixels were not looked at (full=False).
+        problems: errors first, then warnings, then notes, each grouped by rule.
+        format: format of the dataset.
+        images: number of images per split.
+        counts: number of objects (or images, or pixels: see `unit`) per split and class name.
+        sizes: object statistics per split: median width and height, share of small objects; and the anchor fit.
+        unit: the unit of `counts`: "objects", "images" or "pixels".
+        looked_at_images: False if pixels were not decoded (full=False).
     """
 
     problems: tuple[Problem, ...]
@@ -209,7 +212,7 @@ class CheckReport:
 
     @property
     def ok(self) -> bool:
-        """Whether training can start: there are no errors."""
+        """True if training can start because there are no errors."""
         return not any(problem.level == "error" for problem in self.problems)
 
     def of_rule(self, rule: str) -> list[Problem]:
@@ -217,7 +220,7 @@ class CheckReport:
         return [problem for problem in self.problems if problem.rule == rule]
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, of values JSON can hold."""
+        """Convert everything to values that JSON can represent."""
         return {
             "ok": self.ok,
             "format": self.format,
@@ -233,9 +236,9 @@ class CheckReport:
         """The report as plain text.
 
         Args:
-            examples: problems shown of each rule.
-            classes: rows of the table of classes.
-            width: characters a line, except for long file names.
+            examples: number of problems shown per rule.
+            classes: number of rows in the class table.
+            width: line width in characters; long file names may exceed it.
         """
         parts = [
             self._headline(),
@@ -255,7 +258,7 @@ class CheckReport:
         objects = sum(sum(row.values()) for row in self.counts.values())
         of = f", {_number(objects)} {self.unit}" if self.unit == "objects" else ""
         kinds = len(next(iter(self.counts.values()), {}))
-        note = "" if self.looked_at_images else " (labels and headers only; pixels were not looked at)"
+        note = "" if self.looked_at_images else " (labels and headers only; pixels were not decoded)"
         images = f"{_plural(total, 'image')} ({splits})" if len(self.images) > 1 else _plural(total, "image")
         return f"Format {self.format}: {images}{of}, {_plural(kinds, 'class', 'classes')}{note}"
 
@@ -264,7 +267,7 @@ class CheckReport:
         counts = ", ".join(_plural(found[level], level) for level in LEVELS if found[level])
         if not self.ok:
             return f"Training cannot start: {counts}."
-        return f"Training can start: {counts or 'nothing was found'}."
+        return f"Training can start: {counts or 'no problems were found'}."
 
     def _groups(self, examples: int, width: int) -> list[str]:
         groups: dict[tuple[str, str], list[Problem]] = {}
@@ -279,7 +282,7 @@ class CheckReport:
                 lines += _wrapped(problem.what, width, "  · ")
             if len(found) > examples:
                 lines.append(f"  · … and {_number(len(found) - examples)} more")
-            # a copy is repaired of objects alone
+            # only datasets of objects can be repaired
             advice = rule.advice if self.unit == "objects" else rule.advice.split("; --fix")[0]
             lines += _wrapped(advice, width, "  → ")
             texts.append("\n".join(lines))
@@ -328,7 +331,7 @@ class CheckReport:
 
 
 def _wrapped(text: str, width: int, start: str) -> list[str]:
-    text = text.replace(" × ", "\u00a0×\u00a0").replace(" %", "\u00a0%")  # what belongs together stays on a line
+    text = text.replace(" × ", "\u00a0×\u00a0").replace(" %", "\u00a0%")  # no line break inside a quantity
     indent = " " * len(start)
     return textwrap.wrap(
         text, width, initial_indent=start, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False

@@ -1,4 +1,4 @@
-"""Formats of annotations: each is recognised by what a folder holds, read into a `Dataset`, and written from one."""
+"""Annotation formats: each is recognised by the contents of a folder, read into a `Dataset`, and written from one."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ from sightline.runtime.reading import unusual_kind
 from sightline.structures import Classes
 from sightline.words import counted
 
-__all__ = ["FORMATS", "WRITTEN", "Conversion", "convert", "held_by", "open_dataset"]
+__all__ = ["FORMATS", "WRITTEN", "Conversion", "convert", "open_dataset", "supported_kinds"]
 
 FORMATS: Mapping[str, ModuleType] = {
     "coco": coco,
@@ -81,15 +81,15 @@ FORMATS: Mapping[str, ModuleType] = {
     "csv-labels": csv_labels,
     "folders": folders,
 }
-"""The formats by name, those first that are recognised first."""
+"""The formats by name, in the order in which they are tried."""
 WRITTEN: tuple[str, ...] = tuple(name for name, module in FORMATS.items() if hasattr(module, "write"))
-"""The formats that are written, too."""
+"""The formats that can also be written."""
 _FIRST = ("coco", "voc", "yolo", "yolo-seg", "yolo-pose", "via", "labelme", "cvat")
 _TABLES = ("csv", "panoptic", "huggingface")
-"""Formats that are a further form of the same data where they lie beside one of `_FIRST`."""
+"""Formats that are ignored next to one of `_FIRST`, because they hold the same data in another form."""
 
 _OF_LABELS = ("annotations", "labels", "xmls", "jsons", "json")
-"""Names of folders that hold labels alone."""
+"""Names of folders that contain only labels."""
 _LOG = logging.getLogger(__name__)
 StrPath = str | os.PathLike[str]
 
@@ -108,41 +108,40 @@ def open_dataset(
     lenient: bool = False,
     full_scale: int | None = None,
 ) -> Dataset:
-    """Open a dataset; its format is recognised from what the folder holds.
+    """Open a dataset; its format is recognised from the contents of the folder.
 
-    Splits are found where the tool that writes the format puts them, and are named "train", "val", "test" (others keep
-    the tool's name). Without any there is one, "all": divide it with `dataset.split(0.8, 0.1, 0.1, seed=0)`. Opening is
-    lenient and keeps everything as it is: an image without a label is one without objects, a label without an image is
-    remembered in `dataset.orphans`; broken boxes stay for `sightline check` to report. A label that cannot be read at
-    all (a line with a word among its numbers) or is of an unknown class is refused, unless `lenient` is set.
+    Splits are found where the format's usual tools put them, and are named "train", "val" and "test" (other splits keep
+    their name). If there are none, the dataset has one split, "all", which `dataset.split(0.8, 0.1, 0.1, seed=0)`
+    divides. Opening changes nothing: an image without a label is an image without objects, a label without an image is
+    listed in `dataset.orphans`, and broken boxes are kept for `sightline check` to report. A label that cannot be
+    parsed, or has an unknown class, raises an error unless `lenient` is set.
 
     Args:
         path: a folder in one of the formats (COCO, Pascal VOC, YOLO with boxes, polygons or keypoints, VIA, LabelMe,
-            CVAT XML, masks of objects or class maps as pictures), or a file that describes one, such as a COCO .json or
-            a YOLO data.yaml, or a zip or tar archive of such a folder, which is unpacked beside it
-            (`sightline.data.formats.archives`). The layouts are listed in docs/formats.md, and in the module of each
-            format.
-        train, val, test: what makes up a split, where it is not found by itself: a folder, a COCO .json, or a text file
-            that lists images. The dataset then has the splits named here and no others.
-        classes: the class names in the order wanted; a label of any other class is refused. Or a dict of new names by
-            old ones, which renames, merges and (with None) leaves out classes as `Dataset.with_class_mapping` does.
-        images: the folder with the images, where they are not beside their labels.
-        format: the format's name, a key of `FORMATS`, for a folder that holds several. Masks beside labels in another
-            format are read only when they are named so.
-        ignore: the value in class maps of pixels that do not count, where their file of classes names none; usually
-            255, with more than 255 classes 65535. None where all count.
-        lenient: leave out labels that cannot be read or are of an unknown class, and remember them in
-            `dataset.malformed`, for `sightline check` to list and for its --fix to leave out of the copy.
-        full_scale: the sample value that stands for white in images of more than 8 bits, such as 4095 for a camera of
-            12 bits; by default found from the images (`Dataset.full_scale`).
+            CVAT XML, images of object masks or class maps), a file that describes one, such as a COCO .json or a YOLO
+            data.yaml, or a zip or tar archive of such a folder, which is unpacked beside it
+            (`sightline.data.formats.archives`). docs/formats.md and the module of each format describe the layouts.
+        train, val, test: the images of a split, if it is not found automatically: a folder, a COCO .json, or a text
+            file that lists images. The dataset then has only the splits named here.
+        classes: the class names in order; labels of other classes raise an error. Alternatively a dict from old to new
+            names, which renames, merges and (with None) removes classes as `Dataset.with_class_mapping` does.
+        images: the folder with the images, if they are not beside their labels.
+        format: the name of the format, a key of `FORMATS`, for a folder that contains several. Masks next to labels in
+            another format are read only if this is set.
+        ignore: the value of ignored pixels in class maps, if the file of classes does not name one; by default 255,
+            with more than 255 classes 65535. None if no pixel is ignored.
+        lenient: skip labels that cannot be parsed or have an unknown class. They are listed in `dataset.malformed`;
+            `sightline check` reports them, and --fix removes them from the copy.
+        full_scale: the sample value of white in images with more than 8 bits, such as 4095 for a 12-bit camera; by
+            default it is found from the images (`Dataset.full_scale`).
 
     Raises:
-        InputError: there is nothing at `path`, its format is not known or not clear, a file is damaged, or a label
-            cannot be read or is of an unknown class (the sentence names the first one and counts the others).
+        InputError: `path` does not exist, its format is unknown or ambiguous, a file is damaged, or a label cannot be
+            parsed or has an unknown class (the message names the first one and the number of others).
     """
     root = _existing(path)
     if format is not None and not isinstance(format, str):
-        raise InputError(f"format is {format!r}, but it must be a name, such as 'coco'")
+        raise InputError(f"format is {format!r}, but must be a name, such as 'coco'")
     images = None if images is None else Path(images)
     if images is not None and not images.is_dir():
         raise InputError(f"there is no folder {images} for the images; correct its path")
@@ -162,7 +161,7 @@ def open_dataset(
         try:
             dataset: Dataset = module.read(root, named or None, classes, images, **more)
         except InputError:
-            if found:  # what is wrong first may be why nothing is left
+            if found:  # the first problem may be the reason why nothing is left
                 raise refuse(found, root) from None
             raise
     if found and not lenient:
@@ -190,36 +189,36 @@ def open_dataset(
 
 
 def _without_splits(dataset: Dataset) -> Dataset:
-    """The dataset, with a note where folders of its images are named as splits that its layout does not have."""
+    """The dataset, with a note if image folders are named like splits although the layout defines no splits."""
     folders = files.folders_like_splits(dataset.source.columns.names.texts())
     if len({files.split_name(folder) for folder in folders}) < 2:
         return dataset
     note = (
-        f"images lie in folders called {' and '.join(folders)}, but where they lie makes no splits of them: all are in "
-        "one; name the folders to keep them apart (--train, --val, --test)"
+        f"images are in folders named {' and '.join(folders)}, but this layout has no splits: all images are in "
+        "one split; name the folders to keep them apart (--train, --val, --test)"
     )
     return Dataset(replace(dataset.source, notes=(*dataset.source.notes, note)), fields=dataset.fields)
 
 
 def _give_back_memory() -> None:
-    """Return what reading has used to the operating system, where the C library can."""
-    with contextlib.suppress(OSError, AttributeError, TypeError):  # only glibc has it
+    """Return memory used for reading to the operating system, if the C library supports it."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # only glibc has malloc_trim
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def _recognised(root: Path, format: str | None) -> ModuleType:
     if format is not None:
         if format not in FORMATS:
-            raise InputError(f"there is no format {format!r}; there are {', '.join(FORMATS)}")
+            raise InputError(f"there is no format {format!r}; available: {', '.join(FORMATS)}")
         return FORMATS[format]
     if root.is_dir() and not any(root.iterdir()):
-        raise InputError(f"the folder {root} is empty; give one with a dataset in it")
+        raise InputError(f"the folder {root} is empty; give a folder that contains a dataset")
     found = _formats_in(root)
     if len(found) > 1:
         several = " and ".join(f"{name} ({what})" for name, what in found.items())
         options = " or ".join(f"--format {name}" for name in found)
         raise InputError(
-            f"{root} holds more than one format: {several}; say which by {options} "
+            f"{root} contains more than one format: {several}; choose one with {options} "
             f'(in Python: open_dataset(…, format="{next(iter(found))}"))'
         )
     if not found:
@@ -228,7 +227,7 @@ def _recognised(root: Path, format: str | None) -> ModuleType:
 
 
 def _home(root: Path, module: ModuleType) -> Path:
-    """The dataset's folder, where `root` is its folder of labels alone (annotations/ with the images beside it)."""
+    """The dataset's folder, if `root` is only its label folder (annotations/ with the images beside it)."""
     place = root.resolve()
     if not root.is_dir() or place.name.lower() not in _OF_LABELS or files.images_below(place):
         return root
@@ -236,7 +235,7 @@ def _home(root: Path, module: ModuleType) -> Path:
 
 
 def _formats_in(root: Path) -> dict[str, str]:
-    """The formats that a path may be read in, each with what speaks for it: none, one, or several that compete."""
+    """The formats in which a path may be read, each with the evidence for it: none, one, or several that compete."""
     with remembering():
         found = {name: what for name, module in FORMATS.items() if (what := module.recognise(root)) is not None}
     if found.keys() & set(_FIRST):
@@ -245,7 +244,7 @@ def _formats_in(root: Path) -> dict[str, str]:
             for name, what in found.items()
             if name in _FIRST or (name not in _TABLES and not _in_another_folder(what))
         }
-    for name in ("folders", "csv-labels", "semantic", "masks"):  # those first that say least
+    for name in ("folders", "csv-labels", "semantic", "masks"):  # the weakest evidence first
         if len(found) > 1:
             found.pop(name, None)
     if "voc" in found and len(found) > 1 and _without_objects(root, found["voc"]):
@@ -255,14 +254,14 @@ def _formats_in(root: Path) -> dict[str, str]:
 
 def _existing(path: str | os.PathLike[str]) -> Path:
     if not isinstance(path, str | os.PathLike):
-        raise InputError(f"the path of a dataset is {str(path)[:60]!r}, but it must be a text or a Path")
+        raise InputError(f"the path of a dataset is {str(path)[:60]!r}, but must be a string or a Path")
     try:
         root = Path(path).expanduser()
         root.stat()
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"there is no {root}; give the path of a dataset's folder") from None
-    except (OSError, ValueError, RuntimeError) as error:  # too long a name, a zero byte, the home of nobody
-        raise InputError(f"{str(path)[:60]!r} is no path of a dataset: {error}; correct it") from None
+    except (OSError, ValueError, RuntimeError) as error:  # name too long, null byte, home of an unknown user
+        raise InputError(f"{str(path)[:60]!r} is not a valid path: {error}; correct it") from None
     special = "" if root.is_dir() else unusual_kind(root)
     if special:
         raise InputError(f"{root} is {special}; give the path of a dataset's folder or file")
@@ -270,7 +269,7 @@ def _existing(path: str | os.PathLike[str]) -> Path:
 
 
 def _inside(folder: Path) -> Path:
-    """The dataset's own folder where an archive holds it in one that holds nothing else."""
+    """The dataset's folder inside an unpacked archive, which may be the only entry of its root."""
     while not _formats_in(folder):
         entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
         if len(entries) != 1 or not entries[0].is_dir():
@@ -280,13 +279,13 @@ def _inside(folder: Path) -> Path:
 
 
 def _in_another_folder(what: str) -> bool:
-    """Whether labels lie in a folder that is none of labels and none of a split: perhaps of another dataset."""
+    """Whether labels are in a folder that is neither a label folder nor a split: perhaps of another dataset."""
     folder, slash, _ = what.partition("/")
     return bool(slash) and folder not in LABEL_FOLDERS and files.split_name(folder) not in files.ORDER
 
 
 def _without_objects(root: Path, what: str) -> bool:
-    """Whether the VOC file found only describes an image, as some tools write it beside their labels."""
+    """Whether the VOC file only describes an image, as some tools write it beside their labels."""
     file = root / what
     return file.is_file() and b"<object" not in head_of(file)
 
@@ -296,22 +295,22 @@ _OF_OUTLINES = ("yolo-seg", "masks")
 
 
 def _named(what: str) -> str:
-    """What was lost, with its number before it: a column of the data is quoted."""
+    """What was lost, in words; the name of a data column is quoted."""
     own = ("segmentations", "keypoints", "captions", coco_relations.TABLE)
     return what if " " in what or what in own else f"values of {what!r}"
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """What `convert` has done.
+    """The result of `convert`.
 
     Attributes:
-        folder: the folder written.
+        folder: the folder that was written.
         format: its format.
-        images, objects: how many were written.
-        lost: what the format cannot hold, with how often.
-        notes: what else the user should know of what was written.
-        labels: what the images have, in words; the objects with their number where it is empty.
+        images, objects: number of images and objects written.
+        lost: what the format cannot store, with the number of values lost.
+        notes: further remarks on what was written.
+        labels: description of the labels; if empty, the number of objects is used.
     """
 
     folder: Path
@@ -324,45 +323,45 @@ class Conversion:
 
     def __str__(self) -> str:
         lost = ", ".join(f"{count} {_named(what)}" for what, count in self.lost.items())
-        left = f"; {self.format} cannot hold {lost}" if lost else ""
+        left = f"; {self.format} cannot store {lost}" if lost else ""
         notes = "".join(f"\n{note}" for note in self.notes)
         labels = self.labels or counted(self.objects, "object")
         return f"{counted(self.images)} with {labels} written to {self.folder} as {self.format}{left}{notes}"
 
 
 def convert(source: Dataset | StrPath, out: StrPath, to: str, *, symlink: bool = False) -> Conversion:
-    """Write a dataset in another format, with its images.
+    """Write a dataset with its images in another format.
 
-    Splits, classes (those without objects, too), names of images and images without objects are kept in every format.
-    The folder appears when all is written: an interruption leaves nothing behind.
+    All formats keep splits, classes (including those without objects), image names and images without objects. The
+    folder appears only when everything is written: an interruption leaves nothing behind.
 
     Args:
-        source: a dataset of objects, of class maps (for "semantic" alone, which draws objects as class maps) or of a
-            class for each image (for "folders" and "csv"), or the path of one.
-        out: the folder to make; it may exist if it is empty.
-        to: the format's name, one of `WRITTEN`.
+        source: a dataset, or its path: objects, class maps ("semantic" only, which also draws objects as class maps),
+            or one class per image ("folders" and "csv").
+        out: the folder to create; it may exist if it is empty.
+        to: the name of the format, one of `WRITTEN`.
         symlink: link to the images instead of copying them.
 
     Raises:
-        InputError: the format is unknown, `out` exists and is not empty, cannot be written, or an image is missing.
+        InputError: the format is unknown, `out` is not empty or cannot be written, or an image is missing.
     """
     if to not in WRITTEN:
-        reason = "is read but not written" if to in FORMATS else "is no format"
+        reason = "can be read but not written" if to in FORMATS else "is not a format"
         raise InputError(f"{to!r} {reason}; write one of {', '.join(WRITTEN)}")
     dataset = source if isinstance(source, Dataset) else open_dataset(source)
     to = _form(to, dataset.label_kind)
-    held = held_by(to)
+    held = supported_kinds(to)
     if dataset.label_kind not in held:
         what = " or ".join(kind.noun for kind in held)
         raise InputError(f"a dataset of {dataset.label_kind.noun} cannot be written as {to}, which holds {what}")
     out = Path(out).expanduser()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} exists already, nothing was overwritten; name a new folder or remove it first")
+        raise InputError(f"{out} already exists, nothing was overwritten; choose a new folder or remove it first")
     part = out.parent / f".{out.name}.{os.getpid()}.part"
     try:
         part.mkdir(parents=True)
         lost = FORMATS[to].write(dataset, part, symlink)
-        if to != "coco":  # which says itself what it cannot hold of them
+        if to != "coco":  # the COCO writer reports itself what it cannot store
             lost |= rows_lost(dataset.columns.tables, {})
         if out.exists():
             out.rmdir()
@@ -381,16 +380,16 @@ def convert(source: Dataset | StrPath, out: StrPath, to: str, *, symlink: bool =
     return Conversion(out, to, len(dataset), objects, lost, notes, labels)
 
 
-def held_by(format: str) -> list[Kind]:
-    """The kinds of label that a format is written from: those that its module names, else objects."""
+def supported_kinds(format: str) -> list[Kind]:
+    """The kinds of label that a format can store: those its module names, else objects."""
     named = vars(FORMATS[format]).get("WRITES")
     return [kind for kind in KINDS.values() if (kind.has_objects if named is None else kind.name in named)]
 
 
 def _form(to: str, kind: Kind) -> str:
-    """The format, or the form of it that holds this kind of label: "csv-labels" is one of "csv"."""
+    """The format, or its variant for this kind of label: "csv-labels" is the variant of "csv" for image labels."""
     forms = (to, *(name for name in WRITTEN if name.startswith(f"{to}-")))
-    return next((form for form in forms if kind in held_by(form)), to)
+    return next((form for form in forms if kind in supported_kinds(form)), to)
 
 
 def _stand_ins(splits: Sequence[str]) -> tuple[str, ...]:
@@ -399,6 +398,6 @@ def _stand_ins(splits: Sequence[str]) -> tuple[str, ...]:
         return ()
     words = " and ".join(f"{name} (the images of {other})" for name, other in missing.items())
     return (
-        f"data.yaml also names {words}, for other tools need both: divide the data, such as with --split 80/10/10, "
-        "before you judge a model by images that it was trained on",
+        f"data.yaml also names {words}, because other tools need both: divide the data, for example with --split "
+        "80/10/10, before you evaluate a model on images that it was trained on",
     )

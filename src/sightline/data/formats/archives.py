@@ -1,12 +1,12 @@
-"""Datasets in zip and tar archives: unpacked once, into a hidden folder beside the archive.
+"""Datasets in zip and tar archives, unpacked once into a hidden folder beside the archive.
 
-`data.zip` is unpacked into `.data.zip.sightline/data/`. The folder is used again as long as the archive's size and time
-of change are those it was unpacked from; it may be deleted at any time. It appears when everything is unpacked: an
-interruption leaves nothing that looks complete. Where the archive's own folder cannot be written to, it is in the
-user's cache (~/.cache/sightline).
+`data.zip` is unpacked into `.data.zip.sightline/data/`. The folder is reused as long as the archive's size and
+modification time are unchanged; it may be deleted at any time. It appears only when everything is unpacked: an
+interruption leaves nothing that looks complete. If the archive's folder is not writable, the user's cache is used
+(~/.cache/sightline).
 
-Nothing leaves that folder: an archive with an absolute path, a path through "..", a link or a device in it is refused.
-So are more entries, or more bytes when expanded, than `sightline.runtime.limits` allows.
+No file is written outside this folder: an archive that contains an absolute path, a path with "..", a link or a device
+is refused. The number of entries and the unpacked size are limited by `sightline.runtime.limits`.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", "
 _STAMP = "unpacked.json"
 _PIECE = 2**20
 _SMALL = 2**30
-"""Bytes up to which an archive may expand however little it is itself: labels compress a hundredfold."""
+"""Unpacked size in bytes that is always allowed, however small the archive is: labels compress a hundredfold."""
 _PASSED_OVER = ("__MACOSX", ".DS_Store", "Thumbs.db")
 _LOG = logging.getLogger(__name__)
 
 
 class _Entry(NamedTuple):
-    """A file in an archive: its safe path, its size as declared, and how it is read."""
+    """A file in an archive: its safe path, its declared size, and how to read it."""
 
     parts: tuple[str, ...]
     size: int
@@ -48,24 +48,24 @@ class _Entry(NamedTuple):
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a file's name ends as archives' do (the file is not looked at)."""
+    """Whether the file name has the extension of an archive (the file is not read)."""
     return path.name.lower().endswith(SUFFIXES) and path.is_file()
 
 
 def unpacked(archive: Path) -> Path:
-    """The folder with an archive's files; it is made where there is none of this archive yet.
+    """The folder with an archive's files; it is created if the archive has not been unpacked yet.
 
     Raises:
-        InputError: the archive is damaged, encrypted, unsafe or too large, or there is no room.
+        InputError: the archive is damaged, encrypted, unsafe or too large, or the disk is full.
     """
     return filled_beside(archive, lambda folder: _unpack(archive, folder, archive.stat().st_size))
 
 
 def filled_beside(file: Path, fill: Callable[[Path], None]) -> Path:
-    """A folder that belongs to one state of a file; `fill` is called to fill it where there is none of this state yet.
+    """A folder that caches data derived from a file; `fill` is called to create it if the file is new or has changed.
 
     Raises:
-        InputError: it cannot be made; and what `fill` raises.
+        InputError: the folder cannot be created; and whatever `fill` raises.
     """
     file = file.absolute()
     home = _home(file)
@@ -86,7 +86,7 @@ def filled_beside(file: Path, fill: Callable[[Path], None]) -> Path:
         try:
             part.rename(home)
         except OSError:
-            if not _is_of(home, stamp):  # another process has been faster
+            if not _is_of(home, stamp):  # another process was faster
                 raise
     except OSError as error:
         reason = error.strerror or error
@@ -118,9 +118,9 @@ def _is_of(home: Path, stamp: dict[str, object]) -> bool:
 
 
 def _remove(home: Path) -> None:
-    """Remove what was unpacked from an earlier state of the archive, and nothing else."""
+    """Remove the files unpacked from an earlier version of the archive, and nothing else."""
     if not (home / _STAMP).is_file():
-        raise InputError(f"{home} is in the way of unpacking, and was not made by it; move it elsewhere")
+        raise InputError(f"{home} is in the way of unpacking, but was not created by it; move it elsewhere")
     shutil.rmtree(home)
 
 
@@ -134,7 +134,7 @@ def _unpack(archive: Path, out: Path, size: int) -> None:
                 count += 1
                 require_within(f"the number of files in {shown(archive)}", count, "archive_entries")
                 if entry.parts in seen:
-                    raise InputError(f"{shown(archive)} holds {shown('/'.join(entry.parts))} twice; pack it again")
+                    raise InputError(f"{shown(archive)} contains {shown('/'.join(entry.parts))} twice; pack it again")
                 seen.add(entry.parts)
                 path = out.joinpath(*entry.parts)
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -145,21 +145,21 @@ def _unpack(archive: Path, out: Path, size: int) -> None:
                             raise _too_large(archive, total, size)
                         target.write(piece)
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, LZMAError, NotImplementedError) as error:
-        raise InputError(f"{shown(archive)} is damaged or no archive ({error}); copy or download it again") from None
-    except RuntimeError as error:  # what zipfile raises for encrypted files
+        raise InputError(f"{shown(archive)} is damaged or not an archive ({error}); download it again") from None
+    except RuntimeError as error:  # raised by zipfile for encrypted files
         raise InputError(f"{shown(archive)} cannot be unpacked: {error}; unpack it yourself") from None
     except (FileExistsError, NotADirectoryError) as error:
-        raise InputError(f"{shown(archive)} holds two files of one path ({error.filename}); pack it again") from None
+        raise InputError(f"{shown(archive)} contains the path {error.filename} twice; pack it again") from None
     if not count:
-        raise InputError(f"{shown(archive)} holds no files; give an archive with a dataset in it")
+        raise InputError(f"{shown(archive)} contains no files; give an archive with a dataset in it")
 
 
 def _too_large(archive: Path, total: int, size: int) -> InputError:
     require_within(f"the expanded size of {shown(archive)}", total, "archive_bytes", "bytes")
     ratio = limits().archive_ratio
     return InputError(
-        f"{shown(archive)} expands to more than {ratio} times its {size} bytes, as archives made to fill a disk do; if "
-        "it is right, unpack it yourself"
+        f"{shown(archive)} expands to more than {ratio} times its {size} bytes, like archives made to fill a disk; if "
+        "it is valid, unpack it yourself"
     )
 
 
@@ -186,28 +186,28 @@ def _tarred(archive: Path) -> Generator[_Entry, None, None]:
             parts = _safe(archive, entry.name)
             if parts and entry.isfile():
                 content = opened.extractfile(entry)
-                assert content is not None, "an ordinary file has content"
+                assert content is not None, "a regular file has content"
                 yield _Entry(parts, entry.size, content)
 
 
 def _safe(archive: Path, name: str) -> tuple[str, ...]:
-    """The parts of an entry's path; none for what is passed over.
+    """The parts of an entry's path; empty for entries that are skipped.
 
     Raises:
-        InputError: it leads out of the folder that the archive is unpacked into.
+        InputError: the path leads out of the folder that the archive is unpacked into.
     """
     plain = name.replace("\\", "/")
     parts = tuple(part for part in plain.split("/") if part not in ("", "."))
     if plain.startswith("/") or ".." in parts or (parts and ":" in parts[0]) or "\0" in name:
         raise InputError(
-            f"{shown(archive)} holds the path {shown(name)!r}, which leads out of the folder it is unpacked into; it "
-            "was not unpacked: pack it again with plain paths"
+            f"{shown(archive)} contains the path {shown(name)!r}, which leads out of the folder it is unpacked into; "
+            "it was not unpacked: pack it again with plain paths"
         )
     return () if any(part in _PASSED_OVER or part.startswith("._") for part in parts) else parts
 
 
 def _special(archive: Path, name: str) -> InputError:
     return InputError(
-        f"{shown(archive)} holds {shown(name)!r}, which is a link or a device; it was not unpacked: pack it again with "
-        "ordinary files alone"
+        f"{shown(archive)} contains {shown(name)!r}, which is a link or a device; it was not unpacked: pack it again "
+        "with regular files only"
     )

@@ -1,8 +1,8 @@
 """Cityscapes as class maps: leftImg8bit/SPLIT/CITY/*.png with gtFine/SPLIT/CITY/*_gtFine_labelIds.png (or gtCoarse).
 
-The classes are the 19 that the benchmark counts, in its order ("train ids"); all other labels do not count. Where there
-are only *_labelTrainIds.png, these are read. The labels of the split "test" are not public: its maps hold nothing that
-counts. format="cityscapes-instances" reads the objects instead, see `sightline.data.formats.cityscapes_instances`.
+The classes are the 19 classes of the benchmark, in its order ("train ids"); all other labels are ignored. If only
+*_labelTrainIds.png files exist, they are read instead. The labels of the split "test" are not public: its maps contain
+only ignored pixels. format="cityscapes-instances" reads objects, see `sightline.data.formats.cityscapes_instances`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ CLASSES: dict[str, int] = {
 
 
 def recognise(root: Path) -> str | None:
-    """What of Cityscapes is found in a folder, as words; None if nothing is."""
+    """A description of the Cityscapes folders found; None if there are none."""
     if not root.is_dir() or not (root / IMAGES).is_dir():
         return None
     return next((f"{IMAGES} and {name}" for name in LABELS if (root / name).is_dir()), None)
@@ -61,14 +61,14 @@ def read(
     classes: Sequence[str] | None = None,
     images: Path | None = None,
 ) -> Dataset:
-    """Read Cityscapes' class maps; arguments and errors as `sightline.open_dataset`.
+    """Read the class maps of Cityscapes. Arguments and errors are those of `sightline.open_dataset`.
 
     A split is given by its folder of images.
     """
     root = root.absolute()
     names = list(CLASSES) if classes is None else list(classes)
     if set(names) != set(CLASSES):
-        raise InputError(f"Cityscapes has the classes {', '.join(CLASSES)}; give these in any order, or none")
+        raise InputError(f"Cityscapes has the classes {', '.join(CLASSES)}; give exactly these in any order, or none")
     pairs = found(root, splits, images, ("labelIds", "labelTrainIds"))
     plain = {name for _, _, label in pairs if label is not None for name in [label.stem.rsplit("_", 1)[1]]}
     if len(plain) > 1:
@@ -104,7 +104,7 @@ def read(
 def found(
     root: Path, splits: Mapping[str, str | Path] | None, images: Path | None, kinds: Sequence[str]
 ) -> list[tuple[str, Path, Path | None]]:
-    """(split, image, its label of the first of `kinds` that there is) of every image.
+    """(split, image, label) of every image; the label is the first of `kinds` that exists, or None.
 
     Raises:
         InputError: there are no images, or none of them has a label.
@@ -126,5 +126,5 @@ def found(
         label = next((f for place in places for e in ending if (f := place.with_name(place.name + e)).is_file()), None)
         pairs.append((split, home / name, label))
     if not any(label is not None for _, _, label in pairs):
-        raise InputError(f"{root} holds {len(pairs)} images in {IMAGES}, but none has a *_{kinds[0]} in {labels.name}")
+        raise InputError(f"{root} has {len(pairs)} images in {IMAGES}, but no *_{kinds[0]} for them in {labels.name}")
     return pairs

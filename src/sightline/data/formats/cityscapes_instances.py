@@ -1,8 +1,8 @@
 """Cityscapes as objects: format="cityscapes-instances".
 
-Layout as `sightline.data.formats.cityscapes`. Objects of the eight classes that are counted one by one come from
-*_instanceIds.png, pixel by pixel; from *_polygons.json where there is no such picture, whose polygons reach behind what
-covers them. A group of objects ("cargroup") is a crowd.
+The layout is that of `sightline.data.formats.cityscapes`. Objects of the eight instance classes are read from
+*_instanceIds.png. If that file is missing, they are read from *_polygons.json, whose polygons include occluded parts. A
+group of objects ("cargroup") is a crowd.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sightline.data.formats.cityscapes import CLASSES, found
 from sightline.data.formats.gather import Gather
 from sightline.data.formats.masks import mask_rles
 from sightline.data.images import read_map
-from sightline.data.malformed import leave_out
+from sightline.data.malformed import skip_label
 from sightline.data.source import Source
 from sightline.errors import InputError
 from sightline.runtime.reading import read_json
@@ -30,7 +30,7 @@ _OF_ID = {CLASSES[name]: name for name in THINGS}
 
 
 def recognise(root: Path) -> str | None:
-    """None: it is read where it is named."""
+    """None: this format is read only if it is named."""
     return None
 
 
@@ -40,7 +40,7 @@ def read(
     classes: Sequence[str] | None = None,
     images: Path | None = None,
 ) -> Dataset:
-    """Read Cityscapes' objects; arguments and errors as `sightline.open_dataset`."""
+    """Read the objects of Cityscapes. Arguments and errors are those of `sightline.open_dataset`."""
     root = root.absolute()
     pairs = found(root, splits, images, ("instanceIds", "polygons"))
     base = files.naming_root(root, images)
@@ -92,4 +92,4 @@ def _add_polygons(gather: Gather, label: Path) -> None:
             marks = {"crowd": "1"} if name != one.get("label") else {}
             gather.object(where, name, polygons=[points], attributes=marks)
         except InputError as error:
-            leave_out(error, label)
+            skip_label(error, label)

@@ -1,16 +1,16 @@
-"""COCO JSON: one file a split, beside folders of images.
+"""COCO JSON: one file per split, beside folders of images.
 
-Layouts that are recognised (SPLIT may carry a year, as in train2017):
+These layouts are recognised (SPLIT may contain a year, as in train2017):
 
-- annotations/instances_SPLIT.json with images in SPLIT/, images/SPLIT/ or images/ (COCO, CVAT; any other JSON in
-  annotations/ whose name holds the split's, too); keypoints and captions are taken from person_keypoints_SPLIT.json and
-  captions_SPLIT.json beside it when they are asked for;
+- annotations/instances_SPLIT.json with images in SPLIT/, images/SPLIT/ or images/ (COCO, CVAT; also any other JSON in
+  annotations/ whose name contains the split); keypoints and captions are read from person_keypoints_SPLIT.json and
+  captions_SPLIT.json beside it on request;
 - SPLIT/_annotations.coco.json beside the images (Roboflow);
-- *.json in the folder itself, one for all or one a split, with images in it or in images/;
+- *.json in the folder itself, one file in total or one per split, with images in it or in images/;
 - the path of one such file.
 
-Where no annotation has a box, an outline or keypoints, but all have a category, these are the classes of whole images,
-one for each image.
+If annotations have a category but no box, outline or keypoints, the categories are image labels, one class per
+image.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ __all__ = ["LOOKED_FOR", "read", "recognise", "write"]
 
 LOOKED_FOR = "COCO: annotations/*.json, */_annotations.coco.json or *.json with images and annotations"
 _MOST = 200
-"""JSON files looked into; tools that write one an image write many more, and are none of COCO's."""
+"""The number of JSON files that are inspected; tools with one JSON per image write many, and those are not COCO."""
 _KIND = re.compile(r"(instances|person_keypoints|captions)_(.+)", re.IGNORECASE)
 
 
@@ -55,11 +55,11 @@ class _Part:
     split: str
     file: Path
     raw: str
-    """The split's name as the tool wrote it, year and all."""
+    """The split's name as written by the tool, including the year."""
 
 
 def recognise(root: Path) -> str | None:
-    """The COCO file found in a folder (or `root` itself, if it is one), as words; None if there is none."""
+    """A description of the COCO file found in a folder (or `root` itself, if it is one); None if there is none."""
     if root.is_file():
         return root.name if root.suffix.lower() == ".json" and _looks_like_coco(root) else None
     found = sorted(_files(root), key=lambda file: not file.name.startswith("instances"))
@@ -72,10 +72,10 @@ def read(
     classes: Sequence[str] | None = None,
     images: Path | None = None,
 ) -> Dataset:
-    """Read a COCO dataset; arguments and errors as `sightline.open_dataset`.
+    """Read a COCO dataset. Arguments and errors are those of `sightline.open_dataset`.
 
-    Classes are the categories by rising id. Pixels are not looked at: sizes are those the JSON states. Annotations of
-    images that are not listed are remembered as orphans.
+    Classes are the categories by increasing id. Pixels are not read: image sizes are those stated in the JSON.
+    Annotations of images that are not listed are recorded as orphans.
     """
     whole = not splits and root.is_dir()
     if splits:
@@ -88,7 +88,7 @@ def read(
     root = root.absolute()
     base = files.naming_root(root, images)
     known = None if classes is None else Classes(classes)
-    # Names first go in with nothing before them: which folder they are in shows only when they are known.
+    # File names are first read without a folder: the images' folder can only be found once the names are known.
     read_files = [read_file(part.file, "", number, known) for number, part in enumerate(parts)]
     folders = [
         _folder(root, part, file.columns.names.texts()[:20], images, base)
@@ -145,7 +145,7 @@ def _in_no_split(base: Path, folders: Sequence[str], columns: Columns) -> list[s
 
 
 def _files(root: Path) -> list[Path]:
-    """COCO files in the places where tools put them; only those of the first place that has any."""
+    """COCO files in the usual places; only those of the first place that has any."""
     inner = folders_in(root)
     labels = find_folder(root, "annotations")
     places = (
@@ -162,7 +162,7 @@ def _files(root: Path) -> list[Path]:
 
 
 def _looks_like_coco(file: Path) -> bool:
-    """Whether a JSON file's beginning or end names what COCO files hold."""
+    """Whether the beginning or end of a JSON file contains the keys of a COCO file."""
     text = reading.head(file, tail=2**16)
     if not text.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
         return False
@@ -172,7 +172,7 @@ def _looks_like_coco(file: Path) -> bool:
 
 
 def _part(file: Path, root: Path) -> _Part:
-    """The split a file holds, by its own name or its folder's."""
+    """The split of a file, from its name or its folder's name."""
     match = _KIND.fullmatch(file.stem)
     if match:
         return _Part(split_name(match[2]), file, match[2])
@@ -193,7 +193,7 @@ def _parts(root: Path) -> list[_Part]:
     parts = next((by_kind[kind] for kind in ("instances", "", "person_keypoints", "captions") if kind in by_kind), [])
     if len(parts) == 1 and parts[0].split not in ("train", "val", "test"):
         return [_Part("all", parts[0].file, parts[0].raw)]
-    if len({part.split for part in parts}) < len(parts):  # train2014 beside train2017: the whole names tell them apart
+    if len({part.split for part in parts}) < len(parts):  # train2014 beside train2017: keep the full names
         parts = [_Part(part.raw, part.file, part.raw) for part in parts]
     by_name = {part.split: part for part in parts}
     if len(by_name) < len(parts):
@@ -212,11 +212,11 @@ def _json_of(path: Path) -> Path:
     if len(found) == 1:
         return found[0]
     names = ", ".join(file.name for file in found[:5]) or "none"
-    raise InputError(f"{path} must hold one COCO file to be a split, but it holds {names}; name the file")
+    raise InputError(f"{path} must contain exactly one COCO file to be a split, but contains {names}; name the file")
 
 
 def _folder(root: Path, part: _Part, names: Sequence[str], images: Path | None, base: Path) -> str:
-    """Where the split's images are, relative to `base`: the place that has the first of them, else that exists."""
+    """The folder of the split's images relative to `base`: the one with the first image, else the first that exists."""
     raws = [part.raw, part.split, *([] if part.split == "all" else aliases(part.raw))]
     usual = [root, *(find_folder(root, name) or root / name for name in ("images", "data", "JPEGImages"))]
     above = usual if images is None else [images]
@@ -232,7 +232,7 @@ def _folder(root: Path, part: _Part, names: Sequence[str], images: Path | None, 
 
 
 def _joint(categories: Sequence[list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
-    """The categories of all files by name: by rising id where the files agree on ids, else as they come."""
+    """The categories of all files by name: by increasing id if the files agree on ids, else in order of appearance."""
     by_name: dict[str, dict[str, Any]] = {}
     for category in (one for several in categories for one in several):
         by_name.setdefault(category["name"], category)
@@ -245,10 +245,10 @@ def _joint(categories: Sequence[list[dict[str, Any]]]) -> dict[str, dict[str, An
 
 
 def _supercategories(read_files: Sequence[CocoFile]) -> list[str]:
-    """Categories that only stand for all the others: Roboflow lists one before the classes.
+    """Categories that only group all others: Roboflow lists one before the classes.
 
-    Such a category has no objects in any file, and its name is the supercategory of every other category, but not its
-    own.
+    Such a category has no objects in any file, and its name is the supercategory of every other category but not of
+    itself.
     """
     found = None
     for file in read_files:
@@ -257,7 +257,7 @@ def _supercategories(read_files: Sequence[CocoFile]) -> list[str]:
         alone = set()
         for category in file.categories:
             name = category["name"]
-            above = {str(c.get("supercategory")) for c in file.categories if c["name"] != name}
+            above = {str(c.get("supercategory", "")) for c in file.categories if c["name"] != name}
             if name not in used and above == {name} and category.get("supercategory") != name:
                 alone.add(name)
         found = alone if found is None else found & alone
@@ -265,7 +265,7 @@ def _supercategories(read_files: Sequence[CocoFile]) -> list[str]:
 
 
 def _placed(columns: Columns, own: Classes, joint: Classes, folder: str) -> Columns:
-    """One file's columns with labels as ids of the classes of all files, and names below the root."""
+    """One file's columns with labels as ids of the joint classes, and names relative to the root."""
     to_joint = np.array([joint.id(name) if name in joint else -1 for name in own], np.int32)  # −1 has no objects
     if not np.array_equal(to_joint, np.arange(len(own))):
         columns = columns.replace(labels=to_joint[columns.labels])
@@ -275,7 +275,7 @@ def _placed(columns: Columns, own: Classes, joint: Classes, folder: str) -> Colu
 
 
 def _later(parts: Sequence[_Part], folders: Sequence[str]) -> dict[str, Any]:
-    """Readers of what lies in files beside the instances."""
+    """Loaders of the data in files beside the instances, by column name."""
     later = {}
     for field, kind, add in (("keypoints", "person_keypoints", add_keypoints), ("captions", "captions", add_captions)):
         found = []

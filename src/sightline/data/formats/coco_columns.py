@@ -1,7 +1,7 @@
-"""A COCO JSON file as columns, read in pieces so that memory stays near what the columns take.
+"""A COCO JSON file as columns, read in pieces to keep memory use close to the size of the columns.
 
-Format: https://cocodataset.org/#format-data. Boxes there are x, y, width, height in pixels, with (0, 0) at the outer
-corner of the top-left pixel, as here.
+Format: https://cocodataset.org/#format-data. COCO boxes are x, y, width, height in pixels, with (0, 0) at the outer
+corner of the top-left pixel, as everywhere in Sightline.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sightline.data.formats.coco_labels import with_image_labels
 from sightline.data.formats.coco_relations import with_relations
 from sightline.data.formats.files import class_names, unknown_class
 from sightline.data.formats.jsonstream import JsonFile
-from sightline.data.malformed import leave_out
+from sightline.data.malformed import skip_label
 from sightline.data.segmentation import area_of
 from sightline.errors import InputError
 from sightline.structures import Classes
@@ -30,7 +30,7 @@ from sightline.structures.fields import FIELDS
 
 @dataclass
 class CocoFile:
-    """What one file holds; the columns' labels are positions in `classes`."""
+    """The contents of one file; labels are indices into `classes`."""
 
     columns: Columns
     classes: Classes
@@ -45,12 +45,12 @@ def read_file(path: Path, folder: str, split: int, classes: Classes | None) -> C
 
     Args:
         path: the file.
-        folder: put before each image's file name, with /; "" for nothing.
-        split: the number of the split its images belong to.
-        classes: names to which categories are mapped; None for the file's own, by rising category id.
+        folder: prefix for each image's file name, joined with /; "" for none.
+        split: index of the split that the images belong to.
+        classes: class names that categories are mapped to; None for the file's categories by increasing id.
 
-    Raises:
-        InputError: the file is not COCO JSON, or an annotation lacks what it must have or is of an unknown category.
+        Raises:
+        InputError: the file is not COCO JSON, or an annotation lacks a required key or has an unknown category.
     """
     images = Images(path)
     objects = Objects(path, images.texts)
@@ -76,8 +76,8 @@ def read_file(path: Path, folder: str, split: int, classes: Classes | None) -> C
     image_ids = _cat(images.ids, np.int64)
     columns, orphans = _columns(images, objects, folder, split)
     if objects.count:
-        for entry in objects.labels:  # it lacks what others have
-            leave_out(objects.without_box(entry), path)
+        for entry in objects.labels:  # image labels among annotations with boxes: they lack a box
+            skip_label(objects.without_box(entry), path)
     elif objects.labels:
         by_number = dict(zip(ids.tolist(), categories, strict=True))
         columns, orphans = with_image_labels(columns, objects, image_ids, by_number, known, path)
@@ -89,12 +89,12 @@ def read_file(path: Path, folder: str, split: int, classes: Classes | None) -> C
 
 
 def _columns(images: Images, objects: Objects, folder: str, split: int) -> tuple[Columns, list[str]]:
-    """Columns in the images' order (labels are still category ids), and annotations of images that are not listed."""
+    """Columns in the order of images (labels are still category ids), and annotations of unlisted images."""
     image_ids = _cat(images.ids, np.int64)
     by_id = np.argsort(image_ids, kind="stable")
     if len(image_ids) > 1 and (np.diff(image_ids[by_id]) == 0).any():
         (twice,) = images.texts.originals(image_ids[by_id][1:][np.diff(image_ids[by_id]) == 0][:1])
-        raise InputError(f"{images.path} has two images with id {twice}, but ids must be unique; renumber them")
+        raise InputError(f"{images.path} contains two images with id {twice}, but ids must be unique; renumber them")
     of = _cat(objects.parts["images"], np.int64)
     place = np.searchsorted(image_ids[by_id], of)
     place[place == len(image_ids)] = 0
@@ -112,10 +112,10 @@ def _columns(images: Images, objects: Objects, folder: str, split: int) -> tuple
     np.cumsum(np.bincount(row[order], minlength=len(image_ids)), out=offsets[1:])
 
     def sort(name: str, dtype: Any) -> Any:
-        parts = objects.parts.pop(name)  # let each go as soon as it is joined
+        parts = objects.parts.pop(name)  # free each list as soon as it is concatenated
         if dtype is Blob:
             blob = Blob.concatenate(parts) if parts else Blob.empty(0)
-            parts.clear()  # the texts are what takes most, and a sorted copy is still to come
+            parts.clear()  # segmentations take the most memory, and a sorted copy is made next
             return blob if in_place else blob.take(order)
         joined = _cat(parts, dtype)
         return joined if in_place else joined[order]
@@ -151,7 +151,7 @@ def _columns(images: Images, objects: Objects, folder: str, split: int) -> tuple
 
 
 def _areas(columns: Columns) -> np.ndarray:
-    """Areas as stated; where none (or an impossible one) is, the mask's, and without a mask the box's."""
+    """Stated areas; if an area is missing or impossible, that of the mask, and without a mask that of the box."""
     areas = columns.areas.copy()
     missing = np.flatnonzero(~((areas >= 0) & np.isfinite(areas)))
     images = columns.image_of
@@ -165,7 +165,7 @@ def _areas(columns: Columns) -> np.ndarray:
 
 
 def _numbered(ids: np.ndarray, extra: Blob, texts: Texts) -> tuple[np.ndarray, Blob]:
-    """Numbers for images whose ids are texts, which stay among what else is known of the image."""
+    """Numbers for images whose ids are strings; the strings are kept in the images' extra data."""
     is_text = ids >= FIRST_TEXT
     numbers = ids.copy()
     numbers[is_text] = max(ids[~is_text].max(initial=0), 0) + 1 + np.arange(is_text.sum())
@@ -178,7 +178,7 @@ def _numbered(ids: np.ndarray, extra: Blob, texts: Texts) -> tuple[np.ndarray, B
 def _labels(
     columns: Columns, categories: list[dict[str, Any]], ids: np.ndarray, texts: Texts, classes: Classes, path: Path
 ) -> np.ndarray:
-    """Class ids for the category ids in `columns.labels`, −1 for unknown ones; `ids` are those of the categories."""
+    """Class ids for the category ids in `columns.labels`, −1 if unknown; `ids` are the category ids."""
     order = np.argsort(ids)
     place = np.minimum(np.searchsorted(ids[order], columns.labels), max(len(ids) - 1, 0))
     place = order[place] if len(ids) else place
@@ -186,18 +186,18 @@ def _labels(
     listed = [f"{c['id']} {c['name']}" for c in categories]
     unknown = np.flatnonzero(~known)
     for at, id in zip(unknown.tolist(), texts.originals(columns.labels[unknown]), strict=True):
-        leave_out(unknown_class(f"{path}: annotation {columns.ids[at]}", f"category_id {id!r}", listed), path)
+        skip_label(unknown_class(f"{path}: annotation {columns.ids[at]}", f"category_id {id!r}", listed), path)
     to_class = np.array([classes.id(c["name"]) if c["name"] in classes else -1 for c in categories], np.int32)
     labels = to_class[place] if len(ids) else np.full(len(known), -1, np.int32)
     labels[~known] = -1
     for at in np.flatnonzero((labels < 0) & known).tolist():
         name = categories[int(place[at])]["name"]
-        leave_out(unknown_class(f"{path}: annotation {columns.ids[at]}", f"category {name!r}", classes), path)
+        skip_label(unknown_class(f"{path}: annotation {columns.ids[at]}", f"category {name!r}", classes), path)
     return labels
 
 
 def _categories(value: Any, path: Path, texts: Texts) -> tuple[list[dict[str, Any]], np.ndarray]:
-    """The categories by rising id (where ids are texts, in the file's order), and numbers that stand for their ids."""
+    """The categories by increasing id (in file order if ids are strings), and the numbers that represent their ids."""
     if not isinstance(value, list) or not all(isinstance(c, dict) and "id" in c and "name" in c for c in value):
         raise InputError(f'{path} is not COCO: "categories" must be a list of objects with "id" and "name"')
     ids = texts.ids([c["id"] for c in value], path, "a category's id")
@@ -205,13 +205,13 @@ def _categories(value: Any, path: Path, texts: Texts) -> tuple[list[dict[str, An
     for category, id, original in zip(value, ids.tolist(), texts.originals(ids), strict=True):
         name = category["name"]
         if type(name) not in (str, int, float) or not str(name).strip():
-            raise InputError(f"{path}: category {original!r} has the name {name!r}, but a name is text; correct it")
+            raise InputError(f"{path}: category {original!r} has the name {name!r}, but names are strings; correct it")
         name = str(name).strip()
         first = by_id.setdefault(id, {**category, "id": original, "name": name})["name"]
         if first != name:
             raise InputError(
-                f"{path} has two categories with id {original!r}, {first!r} and {name!r}, so it is not known which of "
-                "the two its annotations mean; renumber one of them and its annotations"
+                f"{path} has two categories with id {original!r}, {first!r} and {name!r}, so the class of their "
+                "annotations is ambiguous; renumber one category and its annotations"
             )
     if not any(isinstance(category["id"], str) for category in by_id.values()):
         by_id = dict(sorted(by_id.items()))
@@ -219,13 +219,13 @@ def _categories(value: Any, path: Path, texts: Texts) -> tuple[list[dict[str, An
 
 
 def _same_names(categories: list[dict[str, Any]], path: Path) -> list[str]:
-    """A sentence for each name that several categories have, but for spaces around it."""
+    """A note for each name that several categories share, ignoring leading and trailing spaces."""
     by_name: dict[str, list[Any]] = {}
     for category in categories:
         by_name.setdefault(category["name"], []).append(category["id"])
     return [
-        f"{path.name}: categories {', '.join(map(str, ids))} all have the name {name!r} (spaces around a name do not "
-        "count) and are one class"
+        f"{path.name}: categories {', '.join(map(str, ids))} all have the name {name!r} (ignoring spaces around it) "
+        "and are read as one class"
         for name, ids in by_name.items()
         if len(ids) > 1
     ]
@@ -242,8 +242,8 @@ def _with_captions(extra: Blob, image_ids: np.ndarray, sentences: dict[int, list
 
 
 def _promoted(rest: Blob) -> dict[str, Column]:
-    """Keys beyond COCO's: a column each where all annotations have numbers of one shape, or a list field that is known
-    by its row (`sightline.structures.fields`); else JSON in "other"."""
+    """Keys beyond COCO's as columns: one column per key if all annotations have numbers of one shape, or lists of a
+    known field (`sightline.structures.fields`); the others are stored as JSON in "other"."""
     if not rest.data.size:
         return {}
     dicts: Iterable[dict[str, Any]] = (json.loads(entry) if entry else {} for entry in rest)

@@ -1,4 +1,4 @@
-"""Pieces of a COCO file's images and annotations, gathered into arrays one by one."""
+"""Collecting the images and annotations of a COCO file into arrays."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from sightline.data.blob import Blob
 from sightline.data.formats.jsonstream import Batch
-from sightline.data.malformed import leave_out
+from sightline.data.malformed import skip_label
 from sightline.data.segmentation import usable_part
 from sightline.errors import InputError
 from sightline.ops.masks import rle_to_box
@@ -22,26 +22,26 @@ _KNOWN = frozenset(
     ["id", "image_id", "category_id", "bbox", "area", "iscrowd", "difficult", "segmentation"]
 ) | frozenset(["keypoints", "num_keypoints", "caption"])
 _OF_IMAGE = ("id", "image_id", "category_id", "bbox")
-"""What is kept of an annotation that says what a whole image shows."""
+"""The keys that are kept of an annotation with an image label."""
 _IMAGE_KNOWN = frozenset(["id", "file_name", "height", "width"])
 FIRST_TEXT = 2**61
-"""Ids from here on stand for texts."""
+"""Numbers from here on represent string ids."""
 _NOTHING = frozenset(["", "[]", "null", "[[]]", '""'])
 _FLAGS = {None: False, 0: False, 1: True, "0": False, "1": True}
 
 
 class Texts:
-    """Ids of one kind as whole numbers: texts, which pycocotools takes for ids as well, get large numbers.
+    """Maps ids to integers: string ids, which pycocotools accepts as well, get large numbers.
 
-    A text that is a plain whole number ("12", not "012") is that number. Numbers of more than 61 bits, such as hashes,
-    are taken as texts are.
+    A string that is a plain integer ("12", not "012") is mapped to that integer. Integers of more than 61 bits, such as
+    hashes, are treated like strings.
     """
 
     def __init__(self) -> None:
         self.numbers: dict[str | int, int] = {}
 
     def ids(self, values: list[Any], path: Path, what: str) -> np.ndarray:
-        """int64 numbers, or a sentence saying which value is no id."""
+        """Convert ids to int64; raises InputError naming a value that is not a valid id."""
         if not all(type(value) is int and -FIRST_TEXT < value < FIRST_TEXT for value in values):
             values = [self._number(value) if isinstance(value, str) or _is_word(value) else value for value in values]
         return whole(values, path, what, -FIRST_TEXT, FIRST_TEXT + len(self.numbers))
@@ -52,25 +52,25 @@ class Texts:
         return self.numbers.setdefault(id, FIRST_TEXT + len(self.numbers))
 
     def originals(self, numbers: np.ndarray) -> list[int | str]:
-        """The ids that became `numbers`."""
+        """The original ids of `numbers`."""
         texts = list(self.numbers)
         return [texts[number - FIRST_TEXT] if number >= FIRST_TEXT else number for number in numbers.tolist()]
 
 
 def _is_word(id: Any) -> bool:
-    """Whether an id is a text other than a whole number as it is usually written, or a number of many digits."""
+    """Whether an id is a string other than a plain integer, or an integer with many digits."""
     if not isinstance(id, str):
         return type(id) is int and abs(id) >= FIRST_TEXT
     return not (id.isascii() and id.isdecimal() and len(id) <= 18 and (id[0] != "0" or id == "0"))
 
 
 def _side(value: Any) -> Any:
-    """The height or width of an image: 0 where none is stated; some tools write numbers as texts."""
+    """The height or width of an image, 0 if missing; some tools write numbers as strings."""
     return int(value) if isinstance(value, str) and value.isdecimal() else value or 0
 
 
 def _one_by_one(add: Callable[[Batch], None], batch: Batch, path: Path) -> None:
-    """Add a batch as a whole; where that fails, entry by entry, and leave out those that cannot be read."""
+    """Add a batch as a whole; if that fails, add its entries one by one and skip those that cannot be read."""
     entries, texts = batch
     try:
         add(batch)
@@ -79,11 +79,11 @@ def _one_by_one(add: Callable[[Batch], None], batch: Batch, path: Path) -> None:
             try:
                 add(([entry], texts))
             except InputError as error:
-                leave_out(error, path)
+                skip_label(error, path)
 
 
 class Images:
-    """The images of a file, gathered."""
+    """Collects the images of a file."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -94,7 +94,7 @@ class Images:
         self.extra: list[Blob] = []
 
     def add(self, batch: Batch) -> None:
-        """Add images; one that cannot be read is left out."""
+        """Add images; those that cannot be read are skipped."""
         _one_by_one(self._add, batch, self.path)
 
     def _add(self, batch: Batch) -> None:
@@ -112,11 +112,11 @@ class Images:
 
 
 class Objects:
-    """The annotations of a file, gathered in order.
+    """Collects the annotations of a file in order.
 
     Attributes:
-        labels: annotations that have a category, but neither a box nor an outline, before the first one that has: of a
-            file without any other they say what whole images show.
+        labels: annotations with a category but no box or outline that precede the first annotation with one. If the
+            file has no other annotations, they are image labels.
     """
 
     def __init__(self, path: Path, image_texts: Texts):
@@ -130,7 +130,7 @@ class Objects:
         self.labels: list[dict[str, Any]] = []
 
     def add(self, batch: Batch) -> None:
-        """Add annotations; one that cannot be read is left out."""
+        """Add annotations; those that cannot be read are skipped."""
         _one_by_one(self._add, batch, self.path)
 
     def _add(self, batch: Batch) -> None:
@@ -149,7 +149,7 @@ class Objects:
             boxes = [self._box(entry, texts) for entry in entries]
         numbers = _array(boxes)
         if boxes and (numbers.dtype.kind not in "if" or bool in set(map(type, chain.from_iterable(boxes)))):
-            # something in them is no number: find it, and say so
+            # some value is not a number: find it and report it
             numbers = np.array([self._box(entry, texts) for entry in entries])
         xywh = numbers.astype(np.float64).reshape(-1, 4)
         xyxy = xywh.copy()
@@ -162,7 +162,7 @@ class Objects:
             ids = [self.count + 1 + k if id is None else id for k, id in enumerate(ids)]
         new: dict[str, Any] = {}
         one = f"annotation {entries[0].get('id')}" if len(entries) == 1 else "an annotation"
-        # A number stands for a text, which is kept among the other keys.
+        # A number represents a string, which is kept with the other keys.
         ids = [crc32(str(id).encode("utf-8", "replace")) if _is_word(id) else id for id in ids]
         new["ids"] = whole(ids, self.path, f"{one}'s id")
         images = [entry["image_id"] for entry in entries]
@@ -178,7 +178,7 @@ class Objects:
         new["captions"] = _captions(entries)
         words = any(_is_word(entry.get("id")) for entry in entries)
         new["rest"] = _rest(entries, _KNOWN - {"id"} if words else _KNOWN)
-        for name, values in new.items():  # all of them, or none
+        for name, values in new.items():  # all values or none
             self.parts[name].append(values)
         for image, sentence in sentences:
             self.sentences.setdefault(image, []).append(sentence)
@@ -187,7 +187,7 @@ class Objects:
     def _without_sentences(
         self, entries: list[dict[str, Any]], sentences: list[tuple[int, str]]
     ) -> list[dict[str, Any]]:
-        """Set aside sentences about whole images; what is left are objects."""
+        """Store captions of images; return the remaining annotations, which are objects."""
         objects = []
         for entry in entries:
             if "category_id" in entry:
@@ -200,7 +200,7 @@ class Objects:
         return objects
 
     def _box(self, entry: dict[str, Any], texts: Sequence[str]) -> list[float]:
-        """The box of one annotation: from its outline where it has none of its own."""
+        """The box of one annotation; derived from its outline if it has no box."""
         box = entry.get("bbox")
         if box is None or box == []:
             segmentation = json.loads(_text(entry.get("segmentation"), texts) or "[]")
@@ -216,7 +216,7 @@ class Objects:
         raise self.without_box(entry)
 
     def without_box(self, entry: Mapping[str, Any]) -> InputError:
-        """The sentence for an annotation that has no box."""
+        """The error for an annotation without a valid box."""
         return InputError(
             f"{self.path}: annotation {entry.get('id')} has bbox {_short(entry.get('bbox'))}, but a box is four "
             "numbers [x, y, width, height] in pixels; correct or remove it"
@@ -240,12 +240,12 @@ class Objects:
         for row, values in known.items():
             out[row, : len(values)] = values
         absent = ~(out[:, :, 2] > 0)  # also NaN
-        out[absent & ~np.isfinite(out).all(2)] = 0  # what is said of a point that is not there is of no use
+        out[absent & ~np.isfinite(out).all(2)] = 0  # coordinates of absent points carry no information
         return out
 
 
 def _flags(entries: list[dict[str, Any]], name: str, path: Path, one: str) -> np.ndarray:
-    """bool: of 0 and 1, true and false; a text such as "no" would count as true."""
+    """bool: from 0 and 1, or true and false; a string such as "no" would be truthy."""
     values = [entry.get(name) for entry in entries]
     try:
         return np.array([_FLAGS[value] for value in values], bool)
@@ -261,7 +261,7 @@ def _captions(entries: list[dict[str, Any]]) -> Blob:
 
 
 def _is_of_image(entry: Mapping[str, Any], texts: Sequence[str]) -> bool:
-    """Whether an annotation has nothing that says where in its image the object is."""
+    """Whether an annotation has nothing that locates the object in its image."""
     return not (entry.get("bbox") or entry.get("keypoints") or _text(entry.get("segmentation"), texts))
 
 
@@ -271,7 +271,7 @@ def _text(segmentation: Any, texts: Sequence[str]) -> str:
 
 
 def _rest(entries: list[dict[str, Any]], known: frozenset[str]) -> Blob:
-    """Compact JSON of whatever keys are not `known`."""
+    """Compact JSON of all keys that are not `known`."""
     if all(entry.keys() <= known for entry in entries):
         return Blob.empty(len(entries))
     rests = ({key: value for key, value in entry.items() if key not in known} for entry in entries)
@@ -279,7 +279,7 @@ def _rest(entries: list[dict[str, Any]], known: frozenset[str]) -> Blob:
 
 
 def whole(values: list[Any], path: Path, what: str, least: int = -(2**62), most: int = 2**62) -> np.ndarray:
-    """int64 numbers, or a sentence saying which is none."""
+    """Convert to int64; raises InputError naming a value that is not an integer within the limits."""
     values = [int(v) if isinstance(v, str) and v.isdecimal() else v for v in values]
     numbers = _numbers(values, path, what)
     bad = ~((numbers >= least) & (numbers <= most))  # also true of NaN
@@ -308,7 +308,7 @@ def _is_number(value: Any) -> bool:
 def _array(values: Any) -> np.ndarray:
     try:
         return np.array(values)
-    except ValueError:  # lists of several lengths
+    except ValueError:  # lists of different lengths
         return np.array(None)
 
 
@@ -318,5 +318,5 @@ def _short(value: Any) -> str:
 
 
 def compact(value: Any) -> str:
-    """JSON without white space."""
+    """JSON without whitespace."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""COCO files whose annotations say what whole images show: a category each, and neither box nor outline."""
+"""COCO files with image labels: each annotation has a category, but neither a box nor an outline."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sightline.data.columns import Columns
 from sightline.data.formats.coco_gather import Objects
 from sightline.data.formats.files import unknown_class
 from sightline.data.kinds import GONE
-from sightline.data.malformed import leave_out
+from sightline.data.malformed import skip_label
 from sightline.errors import InputError
 from sightline.structures import Classes
 
@@ -25,14 +25,14 @@ def with_image_labels(
     classes: Classes,
     path: Path,
 ) -> tuple[Columns, list[str]]:
-    """Columns with the class of each image, and annotations of images that are not listed.
+    """Columns with the class of each image, and the annotations of unlisted images.
 
     Args:
-        columns: of the file's images; they have no objects.
-        objects: what was gathered of the file's annotations.
-        image_ids: int64 [N], the numbers that stand for the images' ids.
-        categories: by the numbers that stand for their ids.
-        classes: known ones; a label of another is refused.
+        columns: columns of the file's images, without objects.
+        objects: the collected annotations of the file.
+        image_ids: int64 [N], the numbers that represent the images' ids.
+        categories: categories by the number that represents their id.
+        classes: the known classes; any other label raises an error.
         path: the file.
     """
     row_of = {id: row for row, id in enumerate(image_ids.tolist())}
@@ -54,21 +54,21 @@ def with_image_labels(
                 orphans.append(f"{path.name}: {what} of image {entry['image_id']}")
             elif labels[row] not in (GONE, classes.id(name)):
                 raise InputError(
-                    f"{path}: {what} says that image {columns.names.text(row)} is of {name!r}, but another says "
-                    f"{classes[labels[row]]!r}, and an image has one class; remove one of the two"
+                    f"{path}: {what} gives image {columns.names.text(row)} the class {name!r}, but another one gives "
+                    f"it {classes[labels[row]]!r}, and an image has one class; remove one of the two"
                 )
             else:
                 labels[row] = classes.id(name)
         except InputError as error:
-            leave_out(error, path)
+            skip_label(error, path)
     return columns.replace(image_labels=labels), orphans
 
 
 def labels_of_all(columns: Sequence[Columns], paths: Sequence[Path]) -> list[Columns]:
-    """The columns of several files, all with the class of each image if any has them.
+    """The columns of several files; if any file has image labels, all get a class per image.
 
     Raises:
-        InputError: one file has such, and another one objects.
+        InputError: one file has image labels and another one has objects.
     """
     whole = next((path for one, path in zip(columns, paths, strict=True) if one.image_labels is not None), None)
     if whole is None:
@@ -76,7 +76,7 @@ def labels_of_all(columns: Sequence[Columns], paths: Sequence[Path]) -> list[Col
     for one, path in zip(columns, paths, strict=True):
         if one.objects:
             raise InputError(
-                f"{whole} says what whole images show, but {path} has boxes or outlines; give the path of one of them"
+                f"{whole} contains image labels, but {path} contains boxes or outlines; give the path of one of them"
             )
     return [
         one if one.image_labels is not None else one.replace(image_labels=np.full(one.images, GONE, np.int32))

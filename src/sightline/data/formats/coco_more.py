@@ -1,4 +1,4 @@
-"""What COCO keeps in files beside the instances: keypoints of persons, and captions."""
+"""Data that COCO stores in files beside the instances: person keypoints, and captions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Files = Sequence[tuple[Path, str]]
 
 
 def add_keypoints(files: Files, source: Source) -> Source:
-    """Keypoints for the annotations that have the same id on the same image in `files`; zeros for the others."""
+    """Load keypoints for annotations with the same id and image in `files`; other annotations get zeros."""
     columns = source.columns
     rows = {name: row for row, name in enumerate(columns.names.texts())}
     found: list[tuple[np.ndarray, np.ndarray]] = []
@@ -43,19 +43,19 @@ def add_keypoints(files: Files, source: Source) -> Source:
 
 
 def _match(images: np.ndarray, ids: np.ndarray, more_images: np.ndarray, more_ids: np.ndarray) -> np.ndarray:
-    """The row among (images, ids) of each of (more_images, more_ids), or −1."""
-    _, small = np.unique(np.concatenate([ids, more_ids]), return_inverse=True)  # so that a pair fits one number
+    """For each of (more_images, more_ids), the row of the same pair in (images, ids), or −1."""
+    _, small = np.unique(np.concatenate([ids, more_ids]), return_inverse=True)  # so that a pair fits into one int64
     keys = np.concatenate([images, more_images]) * (len(small) + 1) + small
-    own, wanted = keys[: len(ids)], keys[len(ids) :]
+    own, queries = keys[: len(ids)], keys[len(ids) :]
     if not len(own):
-        return np.full(len(wanted), -1, np.int64)
+        return np.full(len(queries), -1, np.int64)
     order = np.argsort(own, kind="stable")
-    place = order[np.minimum(np.searchsorted(own[order], wanted), len(own) - 1)]
-    return np.where(own[place] == wanted, place, -1)
+    place = order[np.minimum(np.searchsorted(own[order], queries), len(own) - 1)]
+    return np.where(own[place] == queries, place, -1)
 
 
 def add_captions(files: Files, source: Source) -> Source:
-    """Sentences about the images that have the same name in `files`, under "captions" in `image_extra`."""
+    """Load captions of images with the same name in `files`, under "captions" in `image_extra`."""
     columns = source.columns
     rows = {name: row for row, name in enumerate(columns.names.texts())}
     extra = list(columns.image_extra) if columns.image_extra is not None else [b""] * columns.images

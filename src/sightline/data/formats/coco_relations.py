@@ -1,7 +1,7 @@
-"""Relations between the objects of an image: "relations" of an entry in "images", [subject, predicate, object] each.
+"""Relations between objects: "relations" of an entry in "images" is a list of [subject, predicate, object].
 
-The subject and the object are ids of annotations. They are read into the table "relations" (`sightline.data.tables`),
-whose references follow the objects, and are written from it.
+Subject and object are annotation ids. Relations are read into the table "relations" (`sightline.data.tables`), whose
+references follow the objects, and are written from it.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _ENDS = ("subject", "object")
 
 
 def with_relations(columns: Columns) -> Columns:
-    """The columns with the table, where images state relations; a relation of an annotation that is not there is none.
+    """The columns with the relations table, if images have relations. Relations of missing annotations are dropped.
 
-    What is of another form stays among what else is known of the image.
+    Values with another structure are kept in the images' extra data.
     """
     extra = columns.image_extra
     if extra is None or b'"relations"' not in extra.data.tobytes():
@@ -43,7 +43,7 @@ def with_relations(columns: Columns) -> Columns:
             ]
             del facts[TABLE]
             entries[i] = json.dumps(facts, separators=(",", ":")).encode() if facts else b""
-    table = Table.gathered(rows, objects=_ENDS, columns=("subject", "predicate", "object"))
+    table = Table.from_rows(rows, objects=_ENDS, columns=("subject", "predicate", "object"))
     left = Blob.of(entries)
     return columns.replace(image_extra=left if left.data.size else None, tables={**columns.tables, TABLE: table})
 
@@ -53,7 +53,7 @@ def _is_relation(value: Any) -> bool:
 
 
 def written(columns: Columns) -> Columns:
-    """The columns with those rows of tables alone that COCO can hold: relations between two objects each."""
+    """The columns with only those table rows that COCO can store: relations between two objects."""
     table = columns.tables.get(TABLE)
     if table is None or table.objects != _ENDS or set(table.columns) != {*_ENDS, "predicate"}:
         return columns.replace(tables={})
@@ -62,7 +62,7 @@ def written(columns: Columns) -> Columns:
 
 
 def relations_of(columns: Columns, i: int, ids: np.ndarray) -> list[list[Any]]:
-    """The relations of image `i` as its entry holds them, of what `written` gives; `ids` are those of annotations."""
+    """The relations of image `i` for its JSON entry; `columns` come from `written`, `ids` are annotation ids."""
     table, first = columns.tables.get(TABLE), int(columns.offsets[i])
     rows = [] if table is None else table.of(i)
     return [[int(ids[first + row["subject"]]), row["predicate"], int(ids[first + row["object"]])] for row in rows]

@@ -22,16 +22,16 @@ from sightline.data.tables import rows_lost
 def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
     """Write a dataset as COCO.
 
-    Keypoints go into the same file as boxes, sentences about images into captions_SPLIT.json. Ids of images and
-    annotations stay where they are unique; those of categories where the dataset came from COCO.
+    Keypoints are written to the same file as boxes, captions to captions_SPLIT.json. Ids of images and annotations are
+    kept if they are unique, ids of categories if the dataset came from COCO.
 
     Args:
-        dataset: of kind "instances".
+        dataset: a dataset of kind "instances".
         out: an existing folder.
         symlink: link to the images instead of copying them.
 
     Returns:
-        What could not be written, with how often.
+        What could not be written, with the number of occurrences.
     """
     dataset = dataset.with_fields(*dataset.source.later)
     columns = written(dataset.columns)
@@ -75,7 +75,7 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
 
 
 def _categories(dataset: Dataset) -> list[dict[str, Any]]:
-    """One a class, in the order of classes; with the ids they came with, if these rise as classes do (or are texts)."""
+    """One per class, in the order of classes; with the original ids if they increase in that order (or are strings)."""
     by_name = {category.get("name"): category for category in dataset.source.meta.get("categories") or ()}
     known = [by_name.get(name, {}) for name in dataset.classes]
     ids = [category.get("id") for category in known]
@@ -95,9 +95,9 @@ def _categories(dataset: Dataset) -> list[dict[str, Any]]:
 
 
 def _of_keypoints(dataset: Dataset, points: int) -> dict[str, Any]:
-    """What a category says of keypoints: their names, and which change places when mirrored, if no names tell it.
+    """Keypoint entries of a category: names, and left-right pairs if the names do not define them.
 
-    COCO has no key for the latter; that of YOLO pose is taken.
+    COCO has no key for the pairs; that of YOLO pose is used.
     """
     names = dataset.keypoint_names if len(dataset.keypoint_names) == points else ()
     known: dict[str, Any] = {"keypoints": list(names)} if names else {}
@@ -106,7 +106,7 @@ def _of_keypoints(dataset: Dataset, points: int) -> dict[str, Any]:
 
 
 def _own_ids(dataset: Dataset) -> list[int | str]:
-    """The images' ids where some are texts or very large; empty where none is, or where they are not unique."""
+    """The images' original ids if some are strings or very large; empty if none is, or if they are not unique."""
     numbers = dataset.columns.image_ids.tolist()
     ids = [dataset.image_extra(i).get("id", number) for i, number in enumerate(numbers)]
     return ids if ids != numbers and len(set(map(str, ids))) == len(ids) else []
@@ -115,7 +115,7 @@ def _own_ids(dataset: Dataset) -> list[int | str]:
 def _annotations(
     columns: Columns, image_ids: Sequence[int | str], ids: np.ndarray, category_ids: Sequence[int | str]
 ) -> Iterator[str]:
-    """The JSON of each annotation; numbers to a millionth of a pixel."""
+    """The JSON of each annotation, with coordinates rounded to 1e-6 pixels."""
     boxes = columns.boxes.copy()
     boxes[:, 2:] -= boxes[:, :2]
     boxes = boxes.round(6) + 0.0  # no −0
@@ -169,7 +169,7 @@ def _unique(ids: np.ndarray) -> np.ndarray:
 
 
 def _dump(file: TextIO, head: dict[str, Any]) -> None:
-    """An object's members, left open for its annotations."""
+    """Write the members of an object, leaving it open for its annotations."""
     file.write(json.dumps(head, ensure_ascii=False)[:-1] + ', "annotations": [\n')
 
 

@@ -2,14 +2,14 @@
 
 x and y are the CENTRE of the box, in pixels.
 
-Layouts that are recognised, the images beside the file or in images/ (or where images= says):
+These layouts are recognised, with the images beside the file or in images/ (or the folder given by images=):
 
-- one .json for all images, or one an image, in the folder itself or in annotations/;
+- one .json for all images, or one per image, in the folder itself or in annotations/;
 - SPLIT/*.json beside the images (Roboflow's _annotations.createml.json);
 - the path of one such file.
 
-Classes are in the order of classes.txt (a name a line) where there is one, else those that occur, sorted. Crowds,
-captions and the like are written as "attributes" of an object, which CreateML passes over.
+Classes are in the order of classes.txt (one name per line) if it exists, else sorted. Crowd flags, captions and similar
+data are written as "attributes" of an object, which CreateML ignores.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _NAMES = ("image", "imagefilename", "filename")
 
 
 def recognise(root: Path) -> str | None:
-    """The CreateML file found in a folder (or `root` itself, if it is one), as words; None if there is none."""
+    """A description of the CreateML file found in a folder (or `root` itself, if it is one); None if there is none."""
     return recognised(root, ".json", _looks_right)
 
 
@@ -50,15 +50,15 @@ def read(
     classes: Sequence[str] | None = None,
     images: Path | None = None,
 ) -> Dataset:
-    """Read CreateML JSON; arguments and errors as `sightline.open_dataset`."""
+    """Read CreateML JSON. Arguments and errors are those of `sightline.open_dataset`."""
     root = root.absolute()
-    wanted = "CreateML file (a .json with images and coordinates); give its path"
-    found = files_to_read(root, splits, ".json", _looks_right, wanted, most=10**6)
+    expected = "CreateML file (a .json with images and coordinates); give its path"
+    found = files_to_read(root, splits, ".json", _looks_right, expected, most=10**6)
     listed: list[Listed] = []
     for split, file in found:
         listed += _read_file(file, split)
     if not splits and all(files.without_suffix(one.name) == one.file.stem for one in listed):
-        for one in listed:  # a file for each image: that its name is that of a split says nothing
+        for one in listed:  # one file per image: an image named like a split does not define one
             above = itertools.takewhile(lambda folder: folder != root, one.file.parents)
             one.split = next((name for f in above if (name := files.split_name(f.name)) in files.ORDER), "all")
     home = files.home_of(root)
@@ -85,7 +85,7 @@ def _read_file(path: Path, split: str) -> list[Listed]:
             raise InputError(f'{path}: entry {k} names no "image"; write its file\'s name')
         objects = entry.get("annotations", entry.get("annotation")) or []
         if not isinstance(objects, list):
-            raise InputError(f"{path}: {name} has annotations that are no list; export the file again")
+            raise InputError(f"{path}: {name} has annotations that are not a list; export the file again")
         listed.append(Listed(name, path, split, entries=[*enumerate(objects)]))
     return listed
 
@@ -109,12 +109,12 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
     """Write a dataset as CreateML: SPLIT/_annotations.createml.json beside its images.
 
     Args:
-        dataset: of kind "instances".
+        dataset: a dataset of kind "instances".
         out: an existing folder.
         symlink: link to the images instead of copying them.
 
     Returns:
-        What could not be written, with how often.
+        What could not be written, with the number of occurrences.
     """
     columns = dataset.columns
     whole = dataset.splits == ("all",)

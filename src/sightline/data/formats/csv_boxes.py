@@ -1,27 +1,27 @@
-"""CSV of boxes: a row for each object.
+"""CSV with boxes: one row per object.
 
-Layouts that are recognised, the images beside the file, in images/, in a folder a split, or anywhere below (or where
-images= says):
+These layouts are recognised, with the images beside the file, in images/, in one folder per split, or anywhere below
+(or the folder given by images=):
 
-- *.csv in the folder itself or in annotations/, one for all or one a split (train_labels.csv, test_labels.csv);
+- *.csv in the folder itself or in annotations/, one file in total or one per split (train_labels.csv, test_labels.csv);
 - SPLIT/*.csv beside the images (Roboflow's _annotations.csv);
 - the path of one such file.
 
-Columns are found by name, whatever their order, and `dataset.notes` says which was taken for what:
+Columns are found by name in any order; `dataset.notes` says how each column was read:
 
 - Kaggle: image_id,xmin,ymin,xmax,ymax or image_id,width,height,bbox with "[x, y, width, height]";
 - TensorFlow object detection: filename,width,height,class,xmin,ymin,xmax,ymax;
 - VoTT: image,xmin,ymin,xmax,ymax,label;
-- Open Images: ImageID,LabelName,XMin,XMax,YMin,YMax, with class-descriptions*.csv beside it for the names; IsGroupOf is
-  "crowd";
-- x,y,width,height (the corner), xcenter,ycenter,width,height, x1,y1,x2,y2, left,top,right,bottom and the like;
+- Open Images: ImageID,LabelName,XMin,XMax,YMin,YMax, with class-descriptions*.csv beside it for the names; IsGroupOf
+  becomes "crowd";
+- x,y,width,height (the corner), xcenter,ycenter,width,height, x1,y1,x2,y2, left,top,right,bottom and similar names;
 - without a header: keras-retinanet's path,x1,y1,x2,y2,class.
 
-Beside a box's corners or a "bbox" column, width and height are the image's. Coordinates are pixels, or parts of the
-image's size where none is greater than 1. Names of images may lack folders and endings. A row without coordinates is an
-image without objects. A column such as "split" gives the splits. Without a column for the class all objects are of one
-class. Classes are in the order of classes.csv (name,id a line) where there is one, else sorted. Images that no row
-names are left out, and `dataset.notes` counts them.
+If box corners or a "bbox" column exist, width and height are those of the image. Coordinates are pixels, or fractions
+of the image size if none is greater than 1. Image names may lack folders and extensions. A row without coordinates is
+an image without objects. A column such as "split" defines the splits. Without a class column, all objects have one
+class. Classes are in the order of classes.csv (one name,id per line) if it exists, else sorted. Images without a row
+are left out, and `dataset.notes` gives their number.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from sightline.data.formats.csv_columns import HEADERLESS, CsvColumns, delimiter
 from sightline.data.formats.csv_write import CLASSES, write
 from sightline.data.formats.gather import Gather, only_class
 from sightline.data.formats.listed import Listed, assemble, files_to_read, head_of, recognised
-from sightline.data.malformed import leave_out
+from sightline.data.malformed import skip_label
 from sightline.errors import InputError
 from sightline.runtime.reading import parse_csv, read_csv, read_text
 from sightline.structures import Size
@@ -47,13 +47,13 @@ __all__ = ["LOOKED_FOR", "read", "recognise", "write"]
 
 LOOKED_FOR = "CSV: *.csv with columns for the image, the box and the class"
 _ALL_PARTS = 1.01
-"""Coordinates up to this are parts of the image's size: tools round up a little beyond 1."""
+"""Coordinates up to this value may be fractions of the image size: tools round slightly above 1."""
 _NO_BOX = frozenset(["", "nan", "none", "null", "[]"])
 
 
 @dataclass
 class _Row:
-    """One object: where it stands, four numbers as its columns say, its class, its marks."""
+    """One object: its position in the file, four box numbers, its class, its flags."""
 
     where: str
     line: int
@@ -71,7 +71,7 @@ class _File:
 
 
 def recognise(root: Path) -> str | None:
-    """The CSV of boxes found in a folder (or `root` itself, if it is one), as words; None if there is none."""
+    """A description of the box CSV found in a folder (or `root` itself, if it is one); None if there is none."""
     return recognised(root, ".csv", _looks_right)
 
 
@@ -81,17 +81,15 @@ def read(
     classes: Sequence[str] | None = None,
     images: Path | None = None,
 ) -> Dataset:
-    """Read a CSV of boxes; arguments and errors as `sightline.open_dataset`."""
+    """Read a CSV with boxes. Arguments and errors are those of `sightline.open_dataset`."""
     root = root.absolute()
     home = files.home_of(root)
-    wanted = "CSV with columns for the image and the box; name its columns so"
-    found = files_to_read(root, splits, ".csv", _looks_right, wanted)
+    expected = "CSV with columns for the image and the box; name its columns so"
+    found = files_to_read(root, splits, ".csv", _looks_right, expected)
     parts = [_read_file(path, split) for split, path in found]
     kinds = {part.columns.kind for part in parts}
     if len(parts) > 1 and len(kinds) > 1:
-        raise InputError(
-            f"{parts[0].path} and {parts[1].path} hold boxes of different columns; give the path of one file"
-        )
+        raise InputError(f"{parts[0].path} and {parts[1].path} have different box columns; give the path of one file")
     relative = not any(part.columns.pixels for part in parts) and _are_parts(parts)
     names = _descriptions(home, found[0][1].parent)
     only = None if any(part.columns.label is not None for part in parts) else only_class(home, classes)
@@ -104,12 +102,12 @@ def read(
     def add(gather: Gather, one: Listed, row: _Row, size: Size) -> None:
         label = only if only is not None else names.get(row.label, row.label)
         if not label:
-            raise InputError(f"{row.where} names no class; write one, or leave the box empty")
+            raise InputError(f"{row.where} has no class; write one, or leave the box empty")
         gather.object(row.where, label, box=_box(row.numbers, kind, size if relative else None), attributes=row.marks)
 
     notes = [f"{part.path.name}: {part.columns}" for part in parts]
-    notes += [f"{parts[0].path.name}: coordinates are parts of the image's size"] if relative else []
-    notes += ["there is no column for the class: all objects are of the class " + repr(only)] if only else []
+    notes += [f"{parts[0].path.name}: coordinates are fractions of the image size"] if relative else []
+    notes += ["there is no class column: all objects have the class " + repr(only)] if only else []
     listed_images = [one for part in parts for one in part.images]
     return assemble(root, "csv", listed_images, add, gather, images=images, relative=relative, notes=notes)
 
@@ -145,7 +143,7 @@ def _read_file(path: Path, split: str) -> _File:
             if any(cell.strip() for cell in row):
                 _add_row(images, path, split, columns, number, [*row, *[""] * (width - len(row))])
         except InputError as error:
-            leave_out(error, path, number)
+            skip_label(error, path, number)
     return _File(path, split, columns, list(images.values()))
 
 
@@ -155,7 +153,7 @@ def _add_row(
     where = f"{path}, row {number}"
     name = row[columns.image].strip()
     if not name:
-        raise InputError(f"{where} names no image; write its name, or remove the line")
+        raise InputError(f"{where} has no image name; write it, or remove the line")
     own = row[columns.split].strip() if columns.split is not None else ""
     own = files.split_name(own) if own else split
     image = images.get((own, name))
@@ -183,13 +181,13 @@ def _stated_size(row: list[str], columns: CsvColumns, where: str) -> Size:
     numbers = shapes.as_numbers([height, width], where)
     if any(number < 0 or number != int(number) for number in numbers):
         raise InputError(
-            f"{where} has an image of {width} × {height}, but sizes are whole numbers of pixels; correct it"
+            f"{where} gives an image size of {width} × {height}, but sizes are whole numbers of pixels; correct it"
         )
     return int(numbers[0]), int(numbers[1])
 
 
 def _are_parts(parts: Sequence[_File]) -> bool:
-    """Whether coordinates are parts of the image's size: none is greater than 1."""
+    """Whether coordinates are fractions of the image size: none is greater than 1."""
     first_beyond: str | None = None
     within = beyond = 0
     for row in (row for part in parts for image in part.images for row in image.entries):
@@ -200,13 +198,13 @@ def _are_parts(parts: Sequence[_File]) -> bool:
             first_beyond = first_beyond or f"{row.where} ({', '.join(f'{v:g}' for v in row.numbers)})"
     if within and beyond and within > beyond:
         raise InputError(
-            f"most boxes lie between 0 and 1, as parts of the image's size, but not that of {first_beyond}; correct it"
+            f"most boxes are fractions of the image size, between 0 and 1, but not that of {first_beyond}; correct it"
         )
     return within > 0 and not beyond
 
 
 def _box(numbers: Sequence[float], kind: str, size: Size | None) -> list[float]:
-    """Corners in pixels; not numbers where they are parts of a size that is not known."""
+    """Corners in pixels; NaN if coordinates are fractions of an unknown size."""
     a, b, c, d = numbers
     if size is not None:
         height, width = size if all(size) else (float("nan"), float("nan"))
@@ -219,7 +217,7 @@ def _box(numbers: Sequence[float], kind: str, size: Size | None) -> list[float]:
 
 
 def _descriptions(*folders: Path) -> dict[str, str]:
-    """Open Images' names by its labels ("/m/011k07"), from class-descriptions*.csv; empty without it."""
+    """Open Images class names by label ("/m/011k07"), from class-descriptions*.csv; empty if there is no such file."""
     for folder in folders:
         for file in sorted(folder.glob("*class-descriptions*.csv")):
             rows = read_csv(file)
@@ -228,7 +226,7 @@ def _descriptions(*folders: Path) -> dict[str, str]:
 
 
 def listed_classes(*folders: Path) -> list[str] | None:
-    """The names in classes.csv, by their ids; None without one."""
+    """The names in classes.csv in order of their ids; None if there is no such file."""
     for folder in folders:
         for file in (folder / name for name in (CLASSES, "class_mapping.csv")):
             if not file.is_file():

@@ -1,4 +1,4 @@
-"""Which column of a CSV of boxes holds what: found by name."""
+"""Finds the columns of a box CSV by their names."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ _CENTRED = (
 )
 _LISTS = {"bbox": "xywh", "bboxxywh": "xywh", "box": "xywh", "boundingbox": "xywh", "bboxxyxy": "xyxy"}
 OF_BOXES = frozenset(name for names in (*_CORNERS, *_SIDES, *_CENTRED) for name in names) | {*_LISTS}
-OF_BOXES -= {"width", "height", "w", "h"}  # which are an image's, too
-"""Names of columns that only boxes have."""
+OF_BOXES -= {"width", "height", "w", "h"}  # these may belong to the image
+"""Column names that only boxes have."""
 MARKS = {
     **{name: name for name in ("crowd", "difficult", "truncated", "occluded", "caption", "pose")},
     "iscrowd": "crowd",
@@ -58,7 +58,7 @@ MARKS = {
     "istruncated": "truncated",
     "isoccluded": "occluded",
 }
-"""Columns of marks, with the attribute each is."""
+"""Flag columns, with the attribute that each stands for."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,13 @@ class CsvColumns:
     """Positions of the columns.
 
     Attributes:
-        image: of the image's name.
-        box: of the four coordinates, or of the one list that holds all.
-        kind: what the coordinates are: "xyxy" corners, "xywh" corner and sides, "cxcywh" centre and sides.
-        label, split: None where the file has no such column.
-        size: of width and height of the image.
-        marks: of crowd, difficult, truncated and the like, by attribute.
-        header: the names; empty where the file has none.
+        image: the image name.
+        box: the four coordinates, or the one column with all four.
+        kind: meaning of the coordinates: "xyxy" (corners), "xywh" (corner and size), "cxcywh" (centre and size).
+        label, split: None if the file has no such column.
+        size: width and height of the image.
+        marks: flags such as crowd, difficult and truncated, by attribute.
+        header: the column names; empty if the file has no header.
     """
 
     image: int
@@ -93,7 +93,7 @@ class CsvColumns:
         def named(positions: Sequence[int]) -> str:
             return ", ".join(self.header[k] if self.header else str(k + 1) for k in positions)
 
-        what = {"xyxy": "corners", "xywh": "corner and sides", "cxcywh": "centre and sides"}[self.kind]
+        what = {"xyxy": "corners", "xywh": "corner and size", "cxcywh": "centre and size"}[self.kind]
         parts = [f"image from {named([self.image])}", f"box ({what}) from {named(self.box)}"]
         parts += [f"class from {named([self.label])}"] if self.label is not None else []
         parts += [f"split from {named([self.split])}"] if self.split is not None else []
@@ -107,7 +107,7 @@ HEADERLESS = CsvColumns(0, (1, 2, 3, 4), "xyxy", label=5)
 
 
 def find_columns(header: Sequence[str]) -> CsvColumns | None:
-    """The columns that a header names; None where it names no image or no box."""
+    """The columns found in a header; None if there is no column for the image or for the box."""
     plain = plain_names(header)
 
     def first(names: Sequence[str]) -> int | None:
@@ -142,12 +142,12 @@ def find_columns(header: Sequence[str]) -> CsvColumns | None:
 
 
 def plain_names(header: Sequence[str]) -> list[str]:
-    """The names of columns in small letters, without spaces, underscores and the like."""
+    """Column names in lower case, without spaces, underscores and similar characters."""
     return [re.sub(r"[^a-z0-9]", "", name.lower()) for name in header]
 
 
 def is_headerless(row: Sequence[str]) -> bool:
-    """Whether a first row is keras-retinanet's: an image, four numbers and a class, or an image and nothing."""
+    """Whether a first row is keras-retinanet's: an image, four numbers and a class, or only an image."""
     if len(row) != 6 or not is_image(row[0].strip()):
         return False
     return not any(cell.strip() for cell in row[1:]) or (all(map(_is_number, row[1:5])) and bool(row[5].strip()))
@@ -162,6 +162,6 @@ def _is_number(text: str) -> bool:
 
 
 def delimiter_of(line: str) -> str:
-    """The delimiter of a header or first row: the one of comma, semicolon and tab that it has most."""
+    """The delimiter of a header or first row: the most frequent one of comma, semicolon and tab."""
     count: Callable[[str], int] = re.sub(r'"[^"]*"', "", line).count
     return max(",;\t", key=count)

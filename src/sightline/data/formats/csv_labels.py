@@ -1,18 +1,19 @@
-"""CSV of whole-image labels: a row for each image, with its class.
+"""CSV with image labels: one row per image, with its class.
 
-Files lie where those of boxes do (`sightline.data.formats.csv_boxes`), and images are found alike: beside the file, in
-images/, in a folder a split, or anywhere below, by a path or a name that may lack its ending. Columns are separated by
-commas, semicolons or tabs (.csv or .tsv), and found by name, whatever their order; `dataset.notes` says which was taken
-for what:
+Files and images are found as for boxes (`sightline.data.formats.csv_boxes`): images are beside the file, in images/, in
+one folder per split, or anywhere below, and are named by a path or a name that may lack its extension. Columns are
+separated by commas, semicolons or tabs (.csv or .tsv) and are found by name in any order; `dataset.notes` says how each
+column was read:
 
-- the image: filename, file, path, image, image_id, id and the like;
-- the class: class, label, category, name, breed and the like, a name or a number; of several, one that holds names;
-- the split, where there is a column such as "split";
+- the image: filename, file, path, image, image_id, id and similar names;
+- the class: class, label, category, name, breed and similar names, with names or numbers; a column with names is
+  preferred;
+- the split, if there is a column such as "split";
 - without a header: path,class or path,class,split.
 
-Classes are sorted by name, as numbers where all names are whole numbers; or in the order of classes.csv (name,id a
-line) or classes.txt (a name a line), where that holds all of them. An image has one class. Images that no row names are
-left out, and `dataset.notes` counts them.
+Classes are sorted by name, as numbers if all names are whole numbers; or in the order of classes.csv (one name,id per
+line) or classes.txt (one name per line), if that file lists all of them. An image has one class. Images without a row
+are left out, and `dataset.notes` gives their number.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from sightline.data.formats.image_labels import KIND, in_class_order, labelled
 from sightline.data.formats.listed import Listed, assemble, files_to_read, head_of, recognised
 from sightline.data.images import is_image
 from sightline.data.kinds import GONE
-from sightline.data.malformed import leave_out
+from sightline.data.malformed import skip_label
 from sightline.errors import InputError
 from sightline.runtime.reading import parse_csv, read_text
 from sightline.structures import Classes, Size
@@ -44,17 +45,17 @@ LOOKED_FOR = "CSV: *.csv with columns for the image and its class"
 WRITES = (KIND,)
 _ENDINGS = (".csv", ".tsv")
 _NUMBERS = ("id", "idcode")
-"""Names of the image's column, where the file has no other for what is not an image."""
+"""Names that are used for the image column only if the file has no other column for it."""
 _IMAGE = (*IMAGE, *_NUMBERS)
 _LABEL = (*LABEL, "breed", "species", "diagnosis", "labels")
 _NAMES_CLASSES = (CLASSES, "class_mapping.csv")
-"""Files that hold names of classes, not of images."""
+"""Files with class names, not image names."""
 _FILE = "labels.csv"
 
 
 @dataclass(frozen=True)
 class _Columns:
-    """Positions of the columns; `header` is empty where the file has none."""
+    """Positions of the columns; `header` is empty if the file has none."""
 
     image: int
     label: int
@@ -72,7 +73,7 @@ class _Columns:
 
 @dataclass(frozen=True)
 class _Row:
-    """What a row says of its image, and where it stands."""
+    """The label of an image, and its position in the file."""
 
     where: str
     line: int
@@ -80,7 +81,7 @@ class _Row:
 
 
 def recognise(root: Path) -> str | None:
-    """The CSV of image labels found in a folder (or `root` itself, if it is one), as words; None if there is none."""
+    """A description of the CSV with image labels found in a folder (or `root` itself); None if there is none."""
     return recognised(root, _ENDINGS, _looks_right)
 
 
@@ -90,11 +91,11 @@ def read(
     classes: Sequence[str] | None = None,
     images: Path | None = None,
 ) -> Dataset:
-    """Read a CSV of image labels; arguments and errors as `sightline.open_dataset`."""
+    """Read a CSV with image labels. Arguments and errors are those of `sightline.open_dataset`."""
     root = root.absolute()
     home = files.home_of(root)
-    wanted = "CSV with columns for the image and its class; name its columns so"
-    found = files_to_read(root, splits, _ENDINGS, _looks_right, wanted)
+    expected = "CSV with columns for the image and its class; name its columns so"
+    found = files_to_read(root, splits, _ENDINGS, _looks_right, expected)
     listed: list[Listed] = []
     notes = []
     for split, path in found:
@@ -107,14 +108,14 @@ def read(
     labels: list[int] = []
 
     def add(gather: Gather, one: Listed, row: _Row, size: Size) -> None:
-        labels.extend([GONE] * (len(gather.image_extra) - len(labels)))  # images begun since
+        labels.extend([GONE] * (len(gather.image_extra) - len(labels)))  # images added since the last label
         if row.label not in gather.ids:
             raise files.unknown_class(row.where, f"class {row.label!r}", names)
         id = gather.ids[row.label]
         if labels[-1] not in (GONE, id):
             raise InputError(
-                f"{row.where} says that {one.name} is of {row.label!r}, but another row says {names[labels[-1]]!r}, "
-                "and an image has one class; remove one of the two"
+                f"{row.where} gives {one.name} the class {row.label!r}, but another row gives it "
+                f"{names[labels[-1]]!r}, and an image has one class; remove one of the two"
             )
         labels[-1] = id
 
@@ -134,7 +135,7 @@ def _looks_right(file: Path) -> bool:
 
 
 def _find(rows: Sequence[Sequence[str]]) -> _Columns | None:
-    """The columns that the first rows of a file name or show; None where they are no images with their classes."""
+    """The columns, from the header or the first rows; None if the rows are not images with classes."""
     header = [cell.strip() for cell in rows[0]]
     if len(header) > 1 and is_image(header[0]):
         return _Columns(0, 1, 2 if len(header) == 3 else None) if len(header) <= 3 and header[1] else None
@@ -171,20 +172,20 @@ def _read_file(path: Path, split: str) -> tuple[_Columns, list[Listed]]:
             cells = [cell.strip() for cell in [*row, *[""] * (width - len(row))]]
             name, label = cells[columns.image], cells[columns.label]
             if not name:
-                raise InputError(f"{where} names no image; write its name, or remove the line")
+                raise InputError(f"{where} has no image name; write it, or remove the line")
             if not label:
-                raise InputError(f"{where} names no class for {name}; write one, or remove the line")
+                raise InputError(f"{where} has no class for {name}; write one, or remove the line")
             own = cells[columns.split] if columns.split is not None else ""
             own = files.split_name(own) if own else split
             image = images.setdefault((own, name), Listed(name, path, own))
             image.entries.append(_Row(where, number, label))
         except InputError as error:
-            leave_out(error, path, number)
+            skip_label(error, path, number)
     return columns, list(images.values())
 
 
 def _with_names(columns: _Columns, rows: Sequence[Sequence[str]]) -> _Columns:
-    """The columns, the class from one that holds names, where there is such and the first holds numbers alone."""
+    """Replace a class column that contains only numbers by one that contains names, if there is one."""
     plain = plain_names(columns.header)
     for name in (name for name in (plain[columns.label], *_LABEL) if name in plain) if plain else ():
         k = plain.index(name)
@@ -195,7 +196,7 @@ def _with_names(columns: _Columns, rows: Sequence[Sequence[str]]) -> _Columns:
 
 
 def _in_order(used: set[str], *folders: Path) -> list[str]:
-    """The names of classes by their ids: as a file beside the images lists them, if it lists all; else sorted."""
+    """Class names in order of their ids: as listed in a file beside the images if it lists all, else sorted."""
     listed = listed_classes(*folders) or []
     for file in (folder / "classes.txt" for folder in folders):
         if not listed and file.is_file():
@@ -207,16 +208,16 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
     """Write a dataset as labels.csv (filename,class,split) with the images in SPLIT/, and classes.csv.
 
     Args:
-        dataset: with a class for each image.
+        dataset: a dataset with one class per image.
         out: an existing folder.
         symlink: link to the images instead of copying them.
 
     Returns:
-        What could not be written, with how often.
+        What could not be written, with the number of occurrences.
     """
     whole = dataset.splits == ("all",)
     labels = dataset.columns.image_labels
-    assert labels is not None, "a dataset of whole-image labels has them"
+    assert labels is not None, "a dataset of image labels has this column"
     rows = [["filename", "class"] + ([] if whole else ["split"])]
     for i, name in enumerate(files.image_names(dataset)):
         split = dataset.split_of(i)

@@ -1,4 +1,4 @@
-"""Writing CSV of boxes: a file for each split, beside its images."""
+"""Writing CSV with boxes: one file per split, beside its images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sightline.data.formats import files, shapes
 from sightline.data.formats.voc_write import not_held
 
 CLASSES = "classes.csv"
-"""Names and ids of the classes, a pair a line, as keras-retinanet has them."""
+"""Class names and ids, one pair per line, as in keras-retinanet."""
 _HEADER = ("filename", "width", "height", "class")
 _BOX = ("xmin", "ymin", "xmax", "ymax")
 _MARKS = ("crowd", "difficult", "truncated", "occluded", "pose", "caption")
@@ -24,16 +24,15 @@ _MARKS = ("crowd", "difficult", "truncated", "occluded", "pose", "caption")
 def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
     """Write a dataset as CSV: SPLIT/_annotations.csv beside the images, with TensorFlow's columns, and classes.csv.
 
-    An image without objects has a row without a box. Marks and captions get columns of their own where any object has
-    one.
+    An image without objects has a row without a box. Flags and captions get a column if any object has them.
 
     Args:
-        dataset: of kind "instances".
+        dataset: a dataset of kind "instances".
         out: an existing folder.
         symlink: link to the images instead of copying them.
 
     Returns:
-        What could not be written, with how often.
+        What could not be written, with the number of occurrences.
     """
     columns = dataset.columns
     names = files.image_names(dataset)
@@ -53,7 +52,7 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
             mine.append([name, width, height, label, *box, *(known[a].get(mark, "") for mark in marks)])
         if not objects:
             mine.append([name, width, height, *[""] * (5 + len(marks))])
-    # Readers take coordinates of which none is greater than 1 for parts of the image's size, unless the names say more.
+    # Readers treat coordinates as fractions if none is greater than 1, unless the column names say otherwise.
     small = columns.objects and float(np.abs(columns.boxes).max()) <= 2
     header = [*_HEADER, *(f"{name}_pixels" if small else name for name in _BOX), *marks]
     for folder, own in rows.items():

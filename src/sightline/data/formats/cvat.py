@@ -1,19 +1,19 @@
 """CVAT XML 1.1: one file for all images, or for the frames of a video.
 
-Layouts that are recognised:
+These layouts are recognised:
 
-- annotations.xml (any .xml whose root is <annotations>, one for all or one a split) with images in images/, in
-  images/SUBSET/ or beside it (or where images= says); a project's subsets are the splits;
+- annotations.xml (any .xml whose root is <annotations>, one file in total or one per split) with images in images/, in
+  images/SUBSET/ or beside it (or the folder given by images=); a project's subsets are the splits;
 - the path of one such file.
 
-Images hold box, polygon, polyline, points, ellipse, mask, cuboid and skeleton; `sightline.data.formats.shapes` says
-what becomes of them (of a cuboid and a skeleton: the box around their points). Polygons of one label and one group_id
-are parts of one object. Classes are the file's labels in order. "occluded" is a mark; attributes are kept in the extra
-column "other", an image's tags among what else is known of it.
+Images contain box, polygon, polyline, points, ellipse, mask, cuboid and skeleton shapes;
+`sightline.data.formats.shapes` describes how they are read (a cuboid or skeleton becomes the bounding box of its
+points). Polygons with the same label and group_id are parts of one object. Classes are the file's labels in order.
+"occluded" is a flag; attributes are kept in the extra column "other", and an image's tags in its extra data.
 
-A video's tracks become objects of its frames with the track's id in the extra column "track"; where a track is outside
-there is none. Frames are images whose name ends in the frame's number (frame_000010.png); nothing is put in between the
-frames that the file has.
+A video's tracks become objects of its frames, with the track id in the extra column "track". Frames in which a track is
+outside have no object. Frames are images whose name ends in the frame number (frame_000010.png); nothing is
+interpolated between the frames in the file.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from sightline.data.dataset import Dataset
 from sightline.data.formats import files, shapes
 from sightline.data.formats.cvat_write import write
 from sightline.data.formats.gather import Gather, place_of
-from sightline.data.malformed import leave_out
+from sightline.data.malformed import skip_label
 from sightline.data.source import Source
 from sightline.errors import InputError
 from sightline.runtime import reading
@@ -71,7 +71,7 @@ class _File:
 
 
 def recognise(root: Path) -> str | None:
-    """The CVAT file found in a folder (or `root` itself, if it is one), as words; None if there is none."""
+    """A description of the CVAT file found in a folder (or `root` itself, if it is one); None if there is none."""
     if root.is_file():
         return root.name if _looks_like_cvat(root) else None
     found = _files(root)
@@ -84,7 +84,7 @@ def read(
     classes: Sequence[str] | None = None,
     images: Path | None = None,
 ) -> Dataset:
-    """Read a CVAT dataset; arguments and errors as `sightline.open_dataset`."""
+    """Read a CVAT dataset. Arguments and errors are those of `sightline.open_dataset`."""
     root = root.absolute()
     images = None if images is None else images.absolute()
     home = files.home_of(root)
@@ -95,7 +95,7 @@ def read(
         several = [root] if root.is_file() else _files(root)
         found = [("all" if len(several) == 1 else files.split_in(f.stem) or f.stem, f) for f in several]
     if not found:
-        raise InputError(f"{root} holds no XML file of CVAT; give its path")
+        raise InputError(f"{root} contains no CVAT XML file; give its path")
     base = files.naming_root(home, images)
     read_files = [_read_file(path, split, images) for split, path in found]
     listed = list(dict.fromkeys(label for file in read_files for label in file.labels))
@@ -151,7 +151,7 @@ def _files(root: Path) -> list[Path]:
 
 
 def _image_folders(home: Path, split: str, images: Path | None) -> list[Path]:
-    """Where the images of a split may be: CVAT writes them into images/SUBSET, with its own spelling of the name."""
+    """Possible folders of a split's images: CVAT uses images/SUBSET, with its own spelling of the name."""
     above = [images] if images is not None else [home / "images", home, home.parent / "images"]
     inner = []
     for folder in above:
@@ -210,7 +210,7 @@ def _add_track(file: _File, track: Element) -> None:
 
 
 def _place_frames(file: _File, split: str, images: Path | None) -> None:
-    """Make an image of each picture of the video; frames whose picture is not there stay in `frames`."""
+    """Create an image for each video frame that exists as a file; the others stay in `frames`."""
     folders = _image_folders(file.path.parent, split, images)
     folder = next(
         (f for f in folders if f.is_dir() and any(_number(name) is not None for name in files.images_below(f))), None
@@ -221,8 +221,8 @@ def _place_frames(file: _File, split: str, images: Path | None) -> None:
             file.images.append(_Image(name, split, file.size, file.frames.pop(number, [])))
     if not file.images:
         raise InputError(
-            f"{file.path} holds tracks of a video, but none of its frames is there (looked for images/frame_000000.png "
-            "and the like); export it with its images, or name their folder (images=…)"
+            f"{file.path} contains tracks of a video, but none of its frames exists (looked for "
+            "images/frame_000000.png and similar names); export it with its images, or name their folder (images=…)"
         )
 
 
@@ -237,7 +237,7 @@ def _add_objects(gather: Gather, file: Path, image: str, objects: Sequence[_Obje
     for k, one in enumerate(objects):
         if not one.label:
             no_label = f"{where}: shape {k} ({one.element.tag}) has no label; name its class, or remove it"
-            leave_out(InputError(no_label), file)
+            skip_label(InputError(no_label), file)
             continue
         group = one.element.get("group_id") or "0"
         grouped = group != "0" and one.element.tag == "polygon"
@@ -253,7 +253,7 @@ def _add_objects(gather: Gather, file: Path, image: str, objects: Sequence[_Obje
             )
             gather.object(here, label, attributes=_attributes(first.element), track=first.track, **geometry)
         except InputError as error:
-            leave_out(error, file)
+            skip_label(error, file)
 
 
 def _attributes(element: Element) -> dict[str, Any]:
@@ -302,7 +302,7 @@ def _points(element: Element, where: str) -> list[float]:
 
 
 def _mask(element: Element, where: str, size: Size) -> dict[str, Any]:
-    """The RLE of a mask: runs along the rows of its own frame, background first."""
+    """The RLE of a mask, stored as row-major runs inside its bounding box, background first."""
     from sightline.ops.masks import mask_to_rle
 
     left, top, width, height = (_whole(element.get(name)) for name in ("left", "top", "width", "height"))
@@ -324,7 +324,7 @@ def _mask(element: Element, where: str, size: Size) -> dict[str, Any]:
 
 
 def _whole(text: str | None) -> int:
-    """A whole number from 0 on; 0 for what is none."""
+    """A non-negative integer; 0 if the text is not one."""
     try:
         value = float(text or 0)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Writing CVAT XML 1.1: annotations.xml and images/ (with a folder a split)."""
+"""Writing CVAT XML 1.1: annotations.xml and images/ (with one folder per split)."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from sightline.data.segmentation import outline_of
 def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
     """Write a dataset as CVAT for images; splits are subsets.
 
-    An object of several parts becomes several polygons of one group_id, an RLE a mask. A video's tracks become shapes
-    of its frames.
+    An object with several parts becomes several polygons with one group_id, and an RLE becomes a mask. Tracks of a
+    video become shapes of its frames.
 
     Args:
-        dataset: of kind "instances".
+        dataset: a dataset of kind "instances".
         out: an existing folder.
         symlink: link to the images instead of copying them.
 
     Returns:
-        What could not be written, with how often.
+        What could not be written, with the number of occurrences.
     """
     columns = dataset.columns
     names = files.image_names(dataset)
@@ -102,7 +102,7 @@ def _text(value: Any) -> str:
 
 
 def _shapes(columns: Columns, a: int, where: str) -> list[tuple[str, str]]:
-    """(tag, attributes of XML) for object `a`: one, or one a part."""
+    """(tag, XML attributes) for object `a`: one in total, or one per part."""
     shape = shapes.shape_of(columns, a)
     if shape is not None and shape["kind"] == "ellipse":
         sides = " ".join(f'{name}="{number(shape[name])}"' for name in ("cx", "cy", "rx", "ry"))
@@ -131,14 +131,14 @@ def _points(flat: list[float]) -> str:
 
 
 def _mask(rle: dict[str, Any]) -> str | None:
-    """A mask's runs along the rows of its own frame; None where it is empty."""
+    """A mask as row-major runs inside its bounding box; None if it is empty."""
     from sightline.ops.masks import rle_to_box, rle_to_mask
 
     x1, y1, x2, y2 = map(int, rle_to_box(rle).tolist())
     if x1 == x2:
         return None
     inside = rle_to_mask(rle)[y1:y2, x1:x2].numpy().ravel()
-    changes = np.flatnonzero(np.diff(inside, prepend=False))  # where a run ends; the first is background, maybe empty
+    changes = np.flatnonzero(np.diff(inside, prepend=False))  # run boundaries; the first run is background, maybe empty
     runs = np.diff(np.concatenate(([0], changes, [inside.size])))
     frame = f'left="{x1}" top="{y1}" width="{x2 - x1}" height="{y2 - y1}"'
     return f'rle="{", ".join(map(str, runs.tolist()))}" {frame}'

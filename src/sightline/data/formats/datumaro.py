@@ -1,10 +1,10 @@
 """Datumaro JSON: annotations/SUBSET.json for the images in images/SUBSET/ (or images/, or where images= says).
 
-Recognised are such folders, and the path of one such file. The subset "default" is the split "all". Classes are the
+Such folders are recognised, and the path of one such file. The subset "default" is the split "all". Classes are the
 labels in order. Annotations are bbox, polygon, mask (RLE), ellipse, polyline and points;
-`sightline.data.formats.shapes` says what becomes of them. Polygons, masks and boxes of one label and one group (not 0)
-are one object: its outline is that of the polygons or the mask. Captions and labels of whole images are kept among what
-else is known of the image, attributes in the extra column "other".
+`sightline.data.formats.shapes` describes how they are read. Polygons, masks and boxes with the same label and group
+(not 0) are one object: its outline is that of the polygons or the mask. Captions and image labels are kept in the
+image's extra data, attributes in the extra column "other".
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SHAPES = ("bbox", "polygon", "mask", "ellipse", "polyline", "points")
 
 
 def recognise(root: Path) -> str | None:
-    """The Datumaro file found in a folder (or `root` itself, if it is one), as words; None if there is none."""
+    """A description of the Datumaro file found in a folder (or `root` itself, if it is one); None if there is none."""
     return recognised(root, ".json", _looks_right)
 
 
@@ -41,10 +41,10 @@ def read(
     classes: Sequence[str] | None = None,
     images: Path | None = None,
 ) -> Dataset:
-    """Read Datumaro JSON; arguments and errors as `sightline.open_dataset`."""
+    """Read Datumaro JSON. Arguments and errors are those of `sightline.open_dataset`."""
     root = root.absolute()
-    wanted = "Datumaro file (a .json with items); give its path"
-    found = files_to_read(root, splits, ".json", _looks_right, wanted)
+    expected = "Datumaro file (a .json with items); give its path"
+    found = files_to_read(root, splits, ".json", _looks_right, expected)
     if root.is_file() and root.parent.name.lower() == "annotations":
         home = root.parent.parent
     else:
@@ -64,7 +64,7 @@ def _looks_right(file: Path) -> bool:
         return False
     head = head_of(file)
     try:
-        with open(file, "rb") as opened:  # long lists of labels may come first
+        with open(file, "rb") as opened:  # a long list of labels may precede the items
             opened.seek(max(0, file.stat().st_size - 2**16))
             tail = opened.read()
     except OSError:
@@ -106,12 +106,12 @@ def _read_file(file: Path, split: str, names: dict[str, None]) -> list[Listed]:
     except InputError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise InputError(f"{file} is not Datumaro's: {type(error).__name__} {error}; export it again") from None
+        raise InputError(f"{file} is not a Datumaro file: {type(error).__name__} {error}; export it again") from None
     return listed
 
 
 def _one_object(several: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Annotations of one group as objects: outlines together, without the boxes around them; else each alone."""
+    """Annotations of one group as objects: outlines together, without their boxes; else each annotation alone."""
     polygons = [one for one in several if one.get("type") == "polygon"]
     masks = [[one] for one in several if one.get("type") == "mask"]
     if not polygons and not masks:
@@ -125,11 +125,11 @@ def _add(gather: Gather, one: Listed, entry: list[dict[str, Any]], size: Size) -
     where = f"{one.file}: {one.name}: annotation {first['number']}"
     label, kind = first["label"], first.get("type")
     if label is None:
-        raise InputError(f"{where} has no label_id of a label that the file lists; correct or remove it")
+        raise InputError(f"{where} has a missing or unlisted label_id; correct or remove it")
     attributes = first.get("attributes")
     attributes = attributes if isinstance(attributes, dict) else {}
     if kind not in _SHAPES:
-        raise InputError(f"{where} is a {kind!r}, but annotations are {', '.join(_SHAPES)}; export it otherwise")
+        raise InputError(f"{where} has the type {kind!r}, but must be one of {', '.join(_SHAPES)}; export it again")
     if kind == "bbox":
         box = first.get("bbox")
         if not isinstance(box, list) or len(box) != 4:

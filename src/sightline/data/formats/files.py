@@ -1,4 +1,4 @@
-"""What readers and writers of all formats do alike: names of splits, finding images, writing images."""
+"""Functions shared by the readers and writers of all formats: split names, finding images, writing images."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ _SPLIT_NAMES = {
 _USUAL = {alias: name for name, aliases in _SPLIT_NAMES.items() for alias in aliases}
 ORDER = ("train", "val", "test")
 _OF_LAYOUTS = frozenset(["images", "jpegimages", "imgs", "annotations", "labels", "xmls", "json", "jsons", "masks"])
-"""Names of folders, in lower case, that have a meaning in layouts."""
+"""Folder names, in lower case, that have a meaning in dataset layouts."""
 
 
 def split_name(raw: str) -> str:
-    """The usual name of a split that a tool calls `raw`: "valid" → "val", "train2017" → "train"; others stay."""
+    """The usual name of a split: "valid" → "val", "train2017" → "train"; other names are unchanged."""
     plain = re.sub(r"[\W_]*\d{4}$", "", raw)
     return _USUAL.get(plain.lower(), _USUAL.get(raw.lower(), raw))
 
 
 def split_in(stem: str) -> str | None:
-    """The split that a file's name speaks of ("bees_train_v2" → "train"), or None."""
+    """The split contained in a file name ("bees_train_v2" → "train"), or None."""
     for word in re.split(r"[^a-z]+", stem.lower()):
         if word in _USUAL:
             return _USUAL[word]
@@ -49,19 +49,19 @@ def split_in(stem: str) -> str | None:
 
 
 def aliases(raw: str) -> list[str]:
-    """Names that the folder of split `raw`'s images may have, `raw` first."""
+    """Possible folder names for the images of split `raw`, `raw` first."""
     plain = re.sub(r"[\W_]*\d{4}$", "", raw)
     return list(dict.fromkeys([raw, plain, split_name(raw), *_SPLIT_NAMES.get(split_name(raw), ())]))
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Splits in the order train, val, test, then the others as they come."""
+    """Splits in the order train, val, test, then the others in their original order."""
     names = list(names)
     return [name for name in ORDER if name in names] + [name for name in names if name not in ORDER]
 
 
 def resolve(root: Path, given: str | os.PathLike[str]) -> Path:
-    """A path the user names for a split: as it is, or below the root."""
+    """The path of a split given by the user: relative to the working directory, or to the root."""
     path = Path(given)
     for candidate in (root / path, path):
         if candidate.exists():
@@ -70,12 +70,12 @@ def resolve(root: Path, given: str | os.PathLike[str]) -> Path:
 
 
 def home_of(root: Path) -> Path:
-    """The dataset's folder, where `root` may also be its one label file."""
+    """The dataset's folder; `root` may also be its only label file."""
     return root.parent if root.is_file() else root
 
 
 def naming_root(root: Path, images: Path | None) -> Path:
-    """The folder that names are relative to: the dataset's, or the nearest one above it that holds the images, too."""
+    """The folder that names are relative to: the dataset's, or its nearest parent that also contains the images."""
     if images is None:
         return root
     common = Path(os.path.commonpath([os.path.abspath(root), os.path.abspath(images)]))
@@ -83,13 +83,13 @@ def naming_root(root: Path, images: Path | None) -> Path:
 
 
 def relative(path: Path, root: Path) -> str:
-    """`path` with / relative to `root`, or absolute where it lies elsewhere."""
+    """`path` relative to `root`, with / as separator; absolute if it is outside `root`."""
     absolute, base = Path(os.path.abspath(path)), Path(os.path.abspath(root))
     return (absolute.relative_to(base) if absolute.is_relative_to(base) else absolute).as_posix()
 
 
 def folder_name(folder: Path, root: Path) -> str:
-    """As `relative`, but "" for the root itself."""
+    """Like `relative`, but "" for the root itself."""
     name = relative(folder, root)
     return "" if name == "." else name
 
@@ -100,12 +100,12 @@ def joined(folder: str, name: str) -> str:
 
 
 def is_usual_split(path: Path) -> bool:
-    """Whether it is a folder named as tools name those of train, val and test."""
+    """Whether the path is a folder with a usual name for train, val or test."""
     return split_name(path.name) in ORDER and path.is_dir()
 
 
 def files_below(folder: Path) -> list[str]:
-    """Paths of all files below `folder`, relative to it, with /, sorted; hidden ones are left out."""
+    """Paths of all files below `folder`, relative to it, with /, sorted; hidden files are left out."""
     found = []
     for at, folders, names in reading.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
@@ -115,9 +115,9 @@ def files_below(folder: Path) -> list[str]:
 
 
 def split_folders(home: Path) -> dict[str, Path]:
-    """Folders named as tools name those of train, val and test, by the split's usual name.
+    """Folders with usual names for train, val and test, by split name.
 
-    Of two for one split (val and valid) the second keeps its own name, so that no image is lost.
+    If two folders stand for one split (val and valid), the second keeps its name, so that no image is lost.
     """
     found: dict[str, Path] = {}
     for folder in folders_of_splits(home):
@@ -127,7 +127,7 @@ def split_folders(home: Path) -> dict[str, Path]:
 
 
 def inner_splits(names: Iterable[str]) -> dict[str, str]:
-    """The folder of each split, in order, where all names lie in folders that are named as splits; else empty."""
+    """The folder of each split, in order, if all names are in folders named like splits; else empty."""
     folders = dict.fromkeys(name.partition("/")[0] if "/" in name else "" for name in names)
     found = {split_name(folder): folder for folder in folders}
     if len(found) < len(folders) or not found.keys() <= set(ORDER):
@@ -142,45 +142,45 @@ def folders_like_splits(names: Iterable[str]) -> list[str]:
 
 
 def with_ending(folder: Path, ending: str) -> list[Path]:
-    """The files in a folder whose names end so, in any letter case; sorted, hidden ones left out."""
+    """The files in a folder with this suffix, case-insensitive; sorted, without hidden files."""
     return [folder / name for name in contents(folder).files if name.lower().endswith(ending)]
 
 
 def folders_of_splits(home: Path) -> list[Path]:
-    """The folders named as tools name those of train, val and test, sorted."""
+    """The folders with usual names for train, val and test, sorted."""
     return [home / name for name in contents(home).folders if split_name(name) in ORDER]
 
 
 def first_folder(home: Path, names: Iterable[str]) -> Path | None:
-    """The first of several folders that is there, in any letter case."""
+    """The first of several folders that exists, case-insensitive."""
     return next((found for name in names if (found := find_folder(home, name)) is not None), None)
 
 
 def beside_splits(base: Path, splits: Iterable[Path], root: Path) -> list[str]:
-    """What else of images lies in a folder with a folder per split, as words: one for each folder, and loose images."""
+    """Images next to the split folders that belong to no split, in words: one entry per folder, and loose images."""
     inside = [f"{relative(folder, root)}/" for folder in splits]
     every = (relative(base / name, root) for name in images_below(base))
     return unlisted(base, (name for name in every if name.startswith(tuple(inside))), root)
 
 
 def sets_apart(name: str) -> bool:
-    """Whether the folder of an image's name is one that readers take for a split, or for the layout's own."""
+    """Whether an image is in a folder that readers would interpret as a split or as part of a layout."""
     first = name.split("/")[0].lower() if "/" in name else ""
     return split_name(first) in ORDER or of_layout(first)
 
 
 def of_layout(folder: str) -> bool:
-    """Whether a folder's name has a meaning in layouts."""
+    """Whether a folder name has a meaning in dataset layouts."""
     return folder.lower() in _OF_LAYOUTS
 
 
 def unlisted_beside(root: Path, columns: Columns, base: Path) -> list[str]:
-    """As `unlisted`, in the folder that all of the dataset's images lie in; nothing where the user named one file.
+    """Like `unlisted`, for the common folder of the dataset's images; nothing if the user named one file.
 
     Args:
         root: the dataset's folder, or one file.
-        columns: of the dataset; its names are relative to `base`.
-        base: what they, and the words, are relative to.
+        columns: columns of the dataset; names are relative to `base`.
+        base: the folder that names and the result are relative to.
     """
     if root.is_file():
         return []
@@ -189,7 +189,7 @@ def unlisted_beside(root: Path, columns: Columns, base: Path) -> list[str]:
 
 
 def common_folder(paths: Sequence[str]) -> str:
-    """The folder, relative as its paths are, that all of them are in; "" for none."""
+    """The deepest folder, relative as the paths are, that contains all paths; "" if there is none."""
     parents = [path.rsplit("/", 1)[0].split("/") if "/" in path else [] for path in paths]
     if not parents:
         return ""
@@ -199,12 +199,12 @@ def common_folder(paths: Sequence[str]) -> str:
 
 
 def unlisted(top: Path, names: Iterable[str], base: Path) -> list[str]:
-    """Images below a folder that are not in the dataset, as words: one for each folder in it, and loose ones.
+    """Images below a folder that are not in the dataset, in words: one entry per subfolder, and loose images.
 
     Args:
         top: the folder.
-        names: of the dataset's images, relative to `base`.
-        base: what they, and the words, are relative to.
+        names: names of the dataset's images, relative to `base`.
+        base: the folder that names and the result are relative to.
     """
     known = set(names)
     found: Counter[str] = Counter()
@@ -218,22 +218,22 @@ def unlisted(top: Path, names: Iterable[str], base: Path) -> list[str]:
 
 
 def images_below(folder: Path) -> list[str]:
-    """As `files_below`, images only."""
+    """Like `files_below`, but only images."""
     return [name for name in files_below(folder) if is_image(name)]
 
 
 def without_suffix(name: str) -> str:
-    """A file's path without the ending of its name."""
+    """A file's path without the suffix."""
     return os.path.splitext(name)[0]
 
 
 def read_text(path: Path) -> str:
-    """A label file's text; see `sightline.runtime.reading.decode` for encodings."""
+    """The text of a label file; see `sightline.runtime.reading.decode` for encodings."""
     return reading.read_text(path)
 
 
 def class_names(names: Iterable[str], path: Path) -> Classes:
-    """Classes from a file, with the file in the sentence when they are not usable."""
+    """Create classes from names read from a file; errors name the file."""
     try:
         return Classes(names)
     except InputError as error:
@@ -241,25 +241,23 @@ def class_names(names: Iterable[str], path: Path) -> Classes:
 
 
 def unknown_class(where: str, what: str, classes: Sequence[str]) -> InputError:
-    """The sentence for a label whose class is not known."""
+    """The error for a label whose class is unknown."""
     known = listed(classes, 20)
-    return UnknownClass(
-        f"{where} is of {what}, which is not among the classes ({known or 'none'}); correct it or add it"
-    )
+    return UnknownClass(f"{where} has {what}, which is not among the classes ({known or 'none'}); correct it or add it")
 
 
 def none_found(root: Path, orphans: Sequence[str], looked: str) -> InputError:
-    """The sentence for a dataset none of whose images is there."""
+    """The error for a dataset none of whose images exists."""
     if not orphans:
-        return InputError(f"{root} holds no images (looked {looked}); give another folder")
+        return InputError(f"{root} contains no images (looked {looked}); give another folder")
     return InputError(
-        f"{root} holds {len(orphans)} labels but none of their images: {orphans[0]} has none (looked {looked}); "
+        f"{root} contains {len(orphans)} labels but none of their images: {orphans[0]} has none (looked {looked}); "
         "put the images there, or name their folder (images=…)"
     )
 
 
 def header_size(path: Path) -> Size:
-    """As `image_size`; (0, 0) where the file is unreadable, which `check` reports and reading it says."""
+    """Like `image_size`, but (0, 0) for an unreadable file, which is reported by `check` and when it is opened."""
     try:
         return image_size(path)
     except InputError:
@@ -270,7 +268,7 @@ def header_size(path: Path) -> Size:
 
 
 def number(value: float) -> str:
-    """Pixels as text: whole where they are whole, else to a millionth."""
+    """A coordinate as text: an integer if possible, else rounded to 1e-6."""
     if not np.isfinite(value):
         return str(value)
     text = f"{value:.6f}".rstrip("0").rstrip(".")
@@ -278,24 +276,24 @@ def number(value: float) -> str:
 
 
 def image_names(dataset: Dataset) -> list[str]:
-    """The name each image gets when written: unique within its split, safe inside a folder."""
+    """The file name for each image when written: unique within its split, and inside the folder."""
     names = []
     for i in range(len(dataset)):
         name = dataset.image_name(i)
         if Path(name).is_absolute() or ".." in Path(name).parts:
             name = Path(name).name
-        if dataset.source.pictures is not None and not name.lower().endswith((".png", ".npy")):
+        if dataset.source.images is not None and not name.lower().endswith((".png", ".npy")):
             name = without_suffix(name) + ".png"
-        if name.lower().endswith(".png") and dataset.source.pictures is not None:
-            picture = dataset.image(i)
-            if picture.is_floating_point() or picture.shape[0] not in (1, 3, 4):  # what PNG cannot hold
+        if name.lower().endswith(".png") and dataset.source.images is not None:
+            tensor = dataset.image(i)
+            if tensor.is_floating_point() or tensor.shape[0] not in (1, 3, 4):  # not representable as PNG
                 name = without_suffix(name) + ".npy"
         names.append(name)
     return names
 
 
 def require_distinct(names: Sequence[str], keys: Sequence[object], what: str) -> None:
-    """Refuse two images whose labels would share a file."""
+    """Raise an error if the labels of two images would be written to the same file."""
     first: dict[object, str] = {}
     for name, key in zip(names, keys, strict=True):
         if key in first:
@@ -304,19 +302,19 @@ def require_distinct(names: Sequence[str], keys: Sequence[object], what: str) ->
 
 
 def splits_lost(dataset: Dataset) -> Counter[str]:
-    """What layouts do not hold that have a folder for each of the usual splits, and know no others."""
+    """What is lost in layouts that have a folder for train, val and test, and no other splits."""
     others = [split for split in dataset.splits if split not in ORDER and dataset.splits != ("all",)]
     return +Counter({"names of splits that are not train, val or test": len(others)})
 
 
 def write_image(dataset: Dataset, i: int, path: Path, symlink: bool) -> None:
-    """Copy (or link to) image `i`, or save it where it is in memory."""
+    """Copy image `i` or link to it; save it if it is in memory."""
     path.parent.mkdir(parents=True, exist_ok=True)
     source = dataset.path(i)
     if source is None:
         _save(dataset.image(i), path)
     elif not source.is_file():
-        raise InputError(f"there is no image {source}; put it there, or leave its label out")
+        raise InputError(f"the image {source} does not exist; add it, or remove its label")
     elif symlink:
         path.symlink_to(os.path.abspath(source))
     else:

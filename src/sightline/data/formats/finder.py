@@ -1,4 +1,4 @@
-"""Finding images by the names that label files give them."""
+"""Finding images by the names used in label files."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from sightline.errors import InputError
 
 
 class Finder:
-    """Finds images by the names that label files give them.
+    """Finds images by the names used in label files.
 
-    A name is tried as it is in each folder, then without its leading folders, then among all images below the folders,
-    where a path has to end with all of the name; of a name without ending, what precedes the file's ending counts.
+    A name is looked up as it is in each folder, then without its leading folders, then among all images below the
+    folders, where the image's path must end with the name. A name without a suffix matches any image suffix.
 
     Args:
-        folders: in the order they are looked into.
+        folders: the folders, in the order in which they are searched.
     """
 
     def __init__(self, folders: Iterable[Path]):
@@ -29,11 +29,11 @@ class Finder:
         """The image's file, or None.
 
         Args:
-            name: as the label file has it.
-            near: folders that are looked into first.
+            name: the name in the label file.
+            near: folders that are searched first.
 
         Raises:
-            InputError: the name fits several files in different folders.
+            InputError: the name matches files in different folders.
         """
         plain = name.strip().replace("\\", "/")
         parts = [part for part in plain.split("/") if part not in ("", ".", "..")]
@@ -58,7 +58,7 @@ class Finder:
         return found[0] if found else None
 
     def _index(self) -> dict[str, list[Path]]:
-        """All images below the folders, by name and by name without ending."""
+        """All images below the folders, by name and by name without suffix."""
         if self._by_name is None:
             self._by_name = {}
             seen: set[Path] = set()
@@ -79,5 +79,5 @@ def _ends_with(place: Path, parts: Sequence[str]) -> bool:
 def _is_file(place: Path) -> bool:
     try:
         return place.is_file()
-    except (OSError, ValueError):  # a name that no file can have
+    except (OSError, ValueError):  # not a valid file name
         return False

@@ -1,14 +1,13 @@
-"""A folder for each class: what the whole of each image shows.
+"""One folder per class, for image labels.
 
-Layouts that are recognised:
+These layouts are recognised:
 
 - CLASS/NAME.jpg, with two classes or more;
-- SPLIT/CLASS/NAME.jpg, with train, val or test for the split.
+- SPLIT/CLASS/NAME.jpg, where the split is train, val or test.
 
-Each class's folder has images of its own; further ones may lie deeper in it. Classes are sorted by name, as numbers
-where all names are whole numbers; or in the order of classes.txt, a name a line, where it holds all of them. A class
-whose folder is empty is a class without images. Folders beside those of splits, and images beside the folders of
-classes, are left out.
+Each class folder directly contains images, and may contain more in subfolders. Classes are sorted by name, as numbers
+if all names are whole numbers; or in the order of classes.txt (one name per line), if it lists all of them. An empty
+class folder is a class without images. Folders next to split folders, and images next to class folders, are left out.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from sightline.data.formats import files
 from sightline.data.formats.image_labels import KIND, in_class_order
 from sightline.data.formats.listing import contents, find_file, folders_in
 from sightline.data.images import is_image
-from sightline.data.malformed import leave_out
+from sightline.data.malformed import skip_label
 from sightline.data.source import Source
 from sightline.errors import InputError
 from sightline.words import counted
@@ -37,11 +36,11 @@ LOOKED_FOR = "folders: CLASS/*.jpg or SPLIT/CLASS/*.jpg"
 WRITES = (KIND,)
 CLASSES = "classes.txt"
 _OF_LABELS = (".json", ".xml", ".txt", ".csv", ".tsv", ".yaml", ".yml", ".jsonl", ".parquet")
-"""Endings of files that say more of images than their folder does."""
+"""Suffixes of label files, which say more about images than their folder does."""
 
 
 def recognise(root: Path) -> str | None:
-    """A class's folder, where a folder holds a folder for each class, as words; else None."""
+    """A description of a class folder, if a folder contains one folder per class; else None."""
     if not root.is_dir():
         return None
     homes = _homes(root)
@@ -51,7 +50,7 @@ def recognise(root: Path) -> str | None:
         return None
     if len(names) < 2 and not names <= {*_listed(root)}:
         return None
-    if homes == [root] and any(map(is_image, contents(root).files)):  # folders of more of them, not classes
+    if homes == [root] and any(map(is_image, contents(root).files)):  # the folders contain more images, not classes
         return None
     return f"{files.relative(folders[0], root)}/"
 
@@ -62,13 +61,13 @@ def read(
     classes: Sequence[str] | None = None,
     images: Path | None = None,
 ) -> Dataset:
-    """Read a folder for each class; arguments and errors as `sightline.open_dataset`.
+    """Read a dataset with one folder per class. Arguments and errors are those of `sightline.open_dataset`.
 
-    A split is given by the folder that holds those of its classes.
+    A split is given by the folder that contains its class folders.
     """
     root = (images or root).absolute()
     if not root.is_dir():
-        raise InputError(f"{root} is a file, but classes are folders; give the folder that holds them")
+        raise InputError(f"{root} is a file, but classes are folders; give the folder that contains them")
     if splits:
         homes = {name: files.resolve(root, given).absolute() for name, given in splits.items()}
         lone = next((home for home in homes.values() if not home.is_dir()), None)
@@ -85,10 +84,10 @@ def read(
         for folder in folders_in(home):
             name = folder.name.strip()
             if name not in ids:
-                leave_out(files.unknown_class(str(folder), f"class {name!r}", names), folder)
+                skip_label(files.unknown_class(str(folder), f"class {name!r}", names), folder)
                 continue
             inside = files.images_below(folder)
-            for image in inside:  # sizes are read when they are asked for: data sets of this kind are large
+            for image in inside:  # sizes are read lazily: datasets of this kind are large
                 builder.add_image(files.relative(folder / image, root), (0, 0), number)
             labels.extend([ids[name]] * len(inside))
             counts[name] += len(inside)
@@ -97,7 +96,7 @@ def read(
             where = files.joined(files.folder_name(home, root), loose[0])
             left_out.append(f"{where}: {counted(len(loose))} in no class's folder")
     if not labels:
-        raise InputError(f"{root} holds no folder with images; give the folder that holds one for each class")
+        raise InputError(f"{root} contains no folder with images; give the folder that contains one folder per class")
     if not splits and "all" not in homes:
         left_out += files.beside_splits(root, homes.values(), root)
     notes = [f"class {name!r} has no images" for name, count in counts.items() if not count]
@@ -116,15 +115,15 @@ def read(
 
 
 def _homes(root: Path) -> list[Path]:
-    """The folders that hold those of classes: of each split, where there are such, else the root."""
+    """The folders that contain class folders: one per split if there are splits, else the root."""
     splits = files.folders_of_splits(root)
     nested = [folder for folder in splits if any(map(_has_images, folders_in(folder)))]
     return splits if nested else [root]
 
 
 def _of_another_layout(names: Iterable[str]) -> str | None:
-    """One of the names of folders by which they are those of another layout and not of classes; None without."""
-    splits = [name for name in names if files.split_name(name) in files.ORDER]  # a class may be called "train"
+    """A name that shows that the folders belong to another layout and are not classes; None if there is none."""
+    splits = [name for name in names if files.split_name(name) in files.ORDER]  # a class may be named "train"
     if len(splits) > 1 or any(name.startswith(split) and name != split for split in splits for name in names):
         return splits[0]
     return next((name for name in names if files.of_layout(name)), None)
@@ -136,7 +135,7 @@ def _has_images(folder: Path) -> bool:
 
 
 def _is_class(folder: Path) -> bool:
-    """Whether a folder has images of its own, and no labels: else it is a further data set, perhaps."""
+    """Whether a folder directly contains images and no labels; otherwise it may be another dataset."""
     names = contents(folder).files
     return any(map(is_image, names)) and not any(name.lower().endswith(_OF_LABELS) for name in names)
 
@@ -151,7 +150,7 @@ def _class_names(root: Path, homes: Mapping[str, Path], classes: Sequence[str] |
 
 
 def _listed(root: Path) -> list[str]:
-    """The names in classes.txt; empty where there is none."""
+    """The names in classes.txt; empty if there is no such file."""
     listing = find_file(root, CLASSES)
     lines = [line.strip() for line in files.read_text(listing).splitlines()] if listing is not None else []
     return list(dict.fromkeys(line for line in lines if line))
@@ -161,15 +160,15 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
     """Write a dataset as SPLIT/CLASS/NAME (one without splits as CLASS/NAME), and classes.txt.
 
     Args:
-        dataset: with a class for each image.
+        dataset: a dataset with one class per image.
         out: an existing folder.
         symlink: link to the images instead of copying them.
 
     Returns:
-        What could not be written, with how often.
+        What could not be written, with the number of occurrences.
 
     Raises:
-        InputError: a class's name is none that a folder of a class can have, or two images would share a file.
+        InputError: a class name cannot be the name of a class folder, or two images would share a file.
     """
     repair = "rename it (--classes {0}=NAME, in Python classes={{{0!r}: NAME}}), or write a CSV"
     for name in dataset.classes:
@@ -178,13 +177,13 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
     other = _of_another_layout(dataset.classes)
     if other is not None:
         raise InputError(
-            f"a folder named as the class {other!r} would be taken for a part of another layout; {repair.format(other)}"
+            f"a folder named as the class {other!r} would be read as part of another layout; {repair.format(other)}"
         )
     whole = dataset.splits == ("all",)
     if not whole and files.splits_lost(dataset):
         raise InputError(
-            f"the data has the splits {', '.join(dataset.splits)}, but a folder of another name than train, val or "
-            "test would be that of a class; write a CSV"
+            f"the dataset has the splits {', '.join(dataset.splits)}, but a folder with a name other than train, val "
+            "or test would be read as a class; write a CSV"
         )
     for name in dataset.classes:
         for split in ("",) if whole else dataset.splits:
@@ -199,13 +198,13 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
 
 
 def _places(dataset: Dataset, whole: bool) -> list[Path]:
-    """Where each image goes: SPLIT/CLASS/NAME, so that each class has images in its own folder, not deeper alone."""
+    """The path of each image, SPLIT/CLASS/NAME, such that each class folder directly contains images."""
     labels = dataset.columns.image_labels
-    assert labels is not None, "a dataset of whole-image labels has them"
+    assert labels is not None, "a dataset of image labels has this column"
     folders: dict[Path, dict[int, str]] = {}
     for i, name in enumerate(files.image_names(dataset)):
         label = dataset.classes[int(labels[i])]
-        # the name may begin with the folder of the class, from which it was read
+        # the name may begin with the class folder that the image was read from
         folders.setdefault(Path("" if whole else dataset.split_of(i), label), {})[i] = name.removeprefix(f"{label}/")
     places: dict[int, Path] = {}
     for folder, names in folders.items():

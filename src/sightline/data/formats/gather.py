@@ -1,4 +1,4 @@
-"""Columns gathered from drawn shapes, and what else their readers share."""
+"""Collecting columns from drawn shapes, and helpers shared by their readers."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from sightline.structures import Classes, Size
 _GENERAL = frozenset(
     ["data", "dataset", "datasets", "images", "img", "via", "annotations", "labels", "json", "csv", "all"]
 )
-"""Names of folders that do not say what the data shows."""
+"""Folder names that do not describe what the data shows."""
 
 
 class Gather:
-    """Columns gathered object by object from drawn shapes.
+    """Collects columns from drawn shapes, object by object.
 
     Args:
-        classes: the names the user wants, in order; None for all that occur.
-        listed: the names the file lists, in its order; None where it lists none.
+        classes: class names given by the user, in order; None for all that occur.
+        listed: class names listed in the file, in order; None if it lists none.
     """
 
     def __init__(self, classes: Sequence[str] | None, listed: Sequence[str] | None = None):
         names = classes if classes is not None else listed
         self.fixed = names is not None
-        # Spaces around a name do not count: tools add and remove them.
+        # Leading and trailing spaces are ignored: tools add and remove them.
         self.ids = {name: k for k, name in enumerate(Classes(dict.fromkeys(name.strip() for name in names or [])))}
         self.builder = Builder()
         self.image_extra: list[str] = []
@@ -60,14 +60,14 @@ class Gather:
         attributes: Mapping[str, Any] = {},
         track: int = -1,
     ) -> None:
-        """Add an object to the image begun last: a box, polygons, an RLE, or another shape.
+        """Add an object to the current image: a box, polygons, an RLE, or another shape.
 
         Args:
             where: file and object, for messages.
-            area: of an RLE given with its box, so that it need not be looked into.
-            attributes: what the tool says of it; names of `shapes.RESERVED` go into columns, others into the column
-                "other".
-            track: the id of its track in a video.
+            area: area of an RLE given with its box, so that the RLE need not be decoded.
+            attributes: attributes from the tool; those in `shapes.RESERVED` get a column, others are stored in the
+                column "other".
+            track: id of the track in a video.
         """
         label = label.strip()
         if label not in self.ids and self.fixed:
@@ -103,7 +103,7 @@ class Gather:
         self.tracks.append(track)
 
     def finish(self) -> tuple[Columns, Classes]:
-        """Columns and classes; names that nothing lists are sorted."""
+        """Return columns and classes; class names that are not listed anywhere are sorted."""
         extra: dict[str, Column] = {name: np.array(flags, bool) for name, flags in self.flags.items() if any(flags)}
         extra |= {name: Blob.of(texts) for name, texts in self.texts.items() if name != "caption" and any(texts)}
         if any(track >= 0 for track in self.tracks):
@@ -123,7 +123,7 @@ def _is_true(value: Any) -> bool:
 
 
 def place_of(name: str, folders: Sequence[Path]) -> Path | None:
-    """Where an image of a label file is: as it is named, or by the end of its name, in one of the folders."""
+    """Path of an image of a label file: by its full name, or by the end of its name, in one of the folders."""
     plain = name.replace("\\", "/")
     for candidate in dict.fromkeys((plain, plain.rsplit("/", 1)[-1])):
         for folder in folders:
@@ -133,11 +133,11 @@ def place_of(name: str, folders: Sequence[Path]) -> Path | None:
 
 
 def only_class(home: Path, classes: Sequence[str] | None) -> str:
-    """The name of the only class where nothing names it: the one the user gives, else that of the folder."""
+    """The name of the only class if the labels have none: the one given by the user, else the folder's name."""
     if classes is not None and len(classes) == 1:
         return classes[0]
     if classes is not None:
-        raise InputError(f"{home} names no classes, so all objects are of one: give one name, not {list(classes)}")
+        raise InputError(f"{home} has no class names, so all objects have one class; give one, not {list(classes)}")
     for folder in (home, *home.parents):
         if folder.name and folder.name.lower() not in _GENERAL and files.split_name(folder.name) not in files.ORDER:
             return folder.name

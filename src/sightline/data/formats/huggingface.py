@@ -1,18 +1,18 @@
-"""Hugging Face: an image folder with metadata, or Parquet files that hold the images themselves.
+"""Hugging Face: an image folder with metadata, or Parquet files that contain the images.
 
-Layouts that are recognised:
+These layouts are recognised:
 
-- metadata.jsonl, metadata.csv or metadata.parquet in the folder, or in a folder a split, with "file_name" (relative to
-  the file) and "objects" for each image;
+- metadata.jsonl, metadata.csv or metadata.parquet in the folder, or in one folder per split, with "file_name" (relative
+  to the file) and "objects" for each image;
 - *.parquet in the folder or in data/, whose names begin with their split (train-00000-of-00002.parquet), with a column
   "image" and a column "objects"; their images are unpacked once, beside each file
   (`sightline.data.formats.archives`);
 - the path of one such file.
 
-"objects" holds lists, {"bbox": [[x, y, width, height], …], "categories": [0, …]}, or is a list of objects with a "bbox"
-and a "category"; boxes are in pixels. Numbers of categories are positions in the class names given (classes=…), or in
-those that a Parquet file states; else they are the names. Captions ("text") are kept with the image. Images that the
-metadata do not list are left out, and `dataset.notes` counts them. Parquet needs pyarrow: pip install
+"objects" contains lists, {"bbox": [[x, y, width, height], …], "categories": [0, …]}, or is a list of objects with a
+"bbox" and a "category"; boxes are in pixels. Category numbers are indices into the class names given (classes=…) or
+stated in a Parquet file; otherwise they are used as names. Captions ("text") are kept with the image. Images that the
+metadata do not list are left out, and `dataset.notes` gives their number. Parquet needs pyarrow: pip install
 'sightline[parquet]'.
 """
 
@@ -28,7 +28,7 @@ from sightline.data.formats import files, shapes
 from sightline.data.formats.gather import Gather
 from sightline.data.formats.huggingface_parquet import read_parquet
 from sightline.data.formats.listed import Listed, assemble, head_of
-from sightline.data.malformed import leave_out
+from sightline.data.malformed import skip_label
 from sightline.errors import InputError
 from sightline.runtime.reading import parse_json, read_csv, read_text
 from sightline.structures import Size
@@ -43,7 +43,7 @@ _MARKS = {"iscrowd": "crowd", "is_crowd": "crowd", "difficult": "difficult", "tr
 
 
 def recognise(root: Path) -> str | None:
-    """The metadata found in a folder (or `root` itself, if it is one), as words; None if there is none."""
+    """A description of the metadata found in a folder (or `root` itself, if it is a file); None if there is none."""
     found = _files(root)
     return files.relative(found[0][1], files.home_of(root)) if found else None
 
@@ -54,7 +54,7 @@ def read(
     classes: Sequence[str] | None = None,
     images: Path | None = None,
 ) -> Dataset:
-    """Read a Hugging Face dataset; arguments and errors as `sightline.open_dataset`."""
+    """Read a Hugging Face dataset. Arguments and errors are those of `sightline.open_dataset`."""
     root = root.absolute()
     home = files.home_of(root)
     found = _files(root)
@@ -62,7 +62,7 @@ def read(
         places = {name: files.resolve(home, given).absolute() for name, given in splits.items()}
         found = [(name, file) for name, place in places.items() for _, file in _files(place)]
     if not found:
-        raise InputError(f"{root} holds no metadata.jsonl and no Parquet file with objects; give its path")
+        raise InputError(f"{root} contains no metadata.jsonl and no Parquet file with objects; give its path")
     listed: list[Listed] = []
     names: list[str] | None = None
     for split, file in found:
@@ -126,7 +126,7 @@ def _json_rows(file: Path) -> Iterable[tuple[int, Any]]:
             try:
                 yield number, parse_json(line, f"{file}, line {number}", dict)
             except InputError as error:
-                leave_out(error, file, number)
+                skip_label(error, file, number)
 
 
 def _csv_rows(file: Path) -> Iterable[tuple[int, Any]]:
@@ -137,7 +137,7 @@ def _csv_rows(file: Path) -> Iterable[tuple[int, Any]]:
             entry["objects"] = parse_json(entry.get("objects") or "{}", f"{file}, row {number}", (dict, list))
             yield number, entry
         except InputError as error:
-            leave_out(error, file, number)
+            skip_label(error, file, number)
 
 
 def _listed(rows: Iterable[tuple[int, Any]], file: Path, split: str) -> list[Listed]:
@@ -151,12 +151,12 @@ def _listed(rows: Iterable[tuple[int, Any]], file: Path, split: str) -> list[Lis
             extra = {"captions": [str(row["text"])]} if row.get("text") else {}
             listed.append(Listed(name, file, split, (0, 0), _objects(row.get("objects"), where), extra))
         except InputError as error:
-            leave_out(error, file, number)
+            skip_label(error, file, number)
     return listed
 
 
 def _objects(objects: Any, where: str) -> list[tuple[Any, list[float], dict[str, Any]]]:
-    """(label, [x, y, width, height], marks) of each object of an image."""
+    """(label, [x, y, width, height], flags) of each object of an image."""
     if not objects:
         return []
     if isinstance(objects, dict):
@@ -166,7 +166,7 @@ def _objects(objects: Any, where: str) -> list[tuple[Any, list[float], dict[str,
         count = next(iter(lengths.values()), 0)
         objects = [{key: values[k] for key, values in objects.items() if key in lengths} for k in range(count)]
     if not isinstance(objects, list) or not all(isinstance(one, dict) for one in objects):
-        raise InputError(f"{where} has objects that are neither lists by name nor a list of objects; correct them")
+        raise InputError(f"{where} has objects that are neither a dict of lists nor a list of objects; correct them")
     found = []
     for k, one in enumerate(objects):
         box = next((one[key] for key in _BOXES if key in one), None)

@@ -1,4 +1,4 @@
-"""Parquet files of Hugging Face datasets: their rows, and the images in them as files."""
+"""Parquet files of Hugging Face datasets: reading rows, and saving their images as files."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from sightline.runtime.limits import require_within
 from sightline.runtime.optional import require
 
 _ROWS = 64
-"""Rows with images that are read at once."""
+"""Number of rows with images that are read at once."""
 _KINDS = ((b"\xff\xd8", ".jpg"), (b"\x89PNG", ".png"), (b"RIFF", ".webp"), (b"GIF8", ".gif"), (b"BM", ".bmp"))
 
 
 def read_parquet(path: Path) -> tuple[Iterable[tuple[int, Any]], list[str] | None]:
-    """The rows of a file, numbered from 1, each with "file_name" and "objects"; and the names of its categories.
+    """The rows of a file, numbered from 1, each with "file_name" and "objects"; and the category names.
 
-    Images in the column "image" are written beside the file, once.
+    Images in the column "image" are saved beside the file, once.
 
     Raises:
-        InputError: pyarrow is missing, or the file is damaged or has neither names of images nor images.
+        InputError: pyarrow is missing, or the file is damaged or contains neither image names nor images.
     """
     require("pyarrow", "pyarrow", "parquet", f"{path} is a Parquet file, which")
     import pyarrow as arrow
@@ -38,7 +38,7 @@ def read_parquet(path: Path) -> tuple[Iterable[tuple[int, Any]], list[str] | Non
             if "file_name" not in columns and "image" not in columns:
                 raise InputError(f"{path} has the columns {', '.join(columns[:8])}, but none named image or file_name")
             if "objects" not in columns:
-                raise InputError(f"{path} has no column objects; its images have no boxes that are read")
+                raise InputError(f"{path} has no column objects, so its images have no boxes; give a file with boxes")
             kept = [name for name in ("file_name", "objects", "text") if name in columns]
             rows: list[dict[str, Any]] = opened.read(columns=kept).to_pylist()
         if "file_name" not in columns:
@@ -67,7 +67,7 @@ def _write_images(path: Path, out: Path) -> None:
 
 
 def _name(entry: Any, content: bytes) -> str:
-    """The image's own name, or one by the kind of its content."""
+    """The image's original name, or one derived from its content type."""
     stated = entry.get("path") if isinstance(entry, dict) else None
     if isinstance(stated, str) and is_image(stated):
         return stated.replace("\\", "/").rsplit("/", 1)[-1][-100:]
@@ -75,7 +75,7 @@ def _name(entry: Any, content: bytes) -> str:
 
 
 def _names(metadata: dict[bytes, bytes] | None) -> list[str] | None:
-    """The names of the categories of objects that the library `datasets` has written into a file; None without."""
+    """The category names that the library `datasets` wrote into a file; None if there are none."""
     try:
         features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]["objects"]
     except (KeyError, TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""What readers and writers of whole-image labels share: the order of classes, and a dataset of one class an image."""
+"""Helpers for formats with image labels: class order, and a dataset with one class per image."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from sightline.structures import Classes
 from sightline.words import counted
 
 KIND = "class_scores"
-"""The kind of label that these formats hold, a key of `sightline.data.kinds.KINDS`."""
+"""The kind of label of these formats, a key of `sightline.data.kinds.KINDS`."""
 
 
 def in_class_order(names: Iterable[str]) -> list[str]:
-    """Distinct names of classes in the order of their ids: sorted as numbers where all are whole numbers, else as text.
+    """Distinct class names in the order of their ids: sorted as numbers if all are whole numbers, else as text.
 
     >>> in_class_order(["10", "9"]), in_class_order(["b", "a"])
     (['9', '10'], ['a', 'b'])
@@ -30,14 +30,14 @@ def in_class_order(names: Iterable[str]) -> list[str]:
 
 
 def labelled(dataset: Dataset, labels: Sequence[int] | np.ndarray, classes: Classes) -> Dataset:
-    """A dataset of images without objects as one of images with a class each.
+    """Turn a dataset of images without objects into one with a class per image.
 
-    Images whose label is `GONE` are left out; a note says how many, and which is the first.
+    Images whose label is `GONE` are left out; a note gives their number and the first of them.
 
     Args:
-        dataset: as a reader of objects makes it.
-        labels: for each image the id of its class, or `GONE`.
-        classes: the names behind the ids.
+        dataset: the dataset made by a reader of objects.
+        labels: class id of each image, or `GONE`.
+        classes: the class names.
     """
     source, notes = dataset.source, list(dataset.source.notes)
     ids = np.array(labels, np.int32)

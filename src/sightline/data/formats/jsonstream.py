@@ -1,7 +1,8 @@
-"""Reading a large JSON object piece by piece, so that only a piece of it ever exists as Python objects.
+"""Reading a large JSON object piece by piece, so that only one piece at a time exists as Python objects.
 
-A COCO file is one object whose "annotations" may be hundreds of megabytes. The text is cut at places that look like the
-end of an annotation; a piece that parses as a JSON array was cut rightly, for a wrong cut leaves a bracket open.
+A COCO file is one object whose "annotations" may have hundreds of megabytes. The text is cut at places that look like
+the end of an annotation. If a piece parses as a JSON array, the cut was correct, because a wrong cut leaves a bracket
+open.
 """
 
 from __future__ import annotations
@@ -18,20 +19,20 @@ from sightline.runtime import reading
 from sightline.runtime.limits import limits
 
 _CHUNK = 2**20
-"""Characters parsed at once: enough that the parser's own speed counts, little enough to stay in memory unnoticed."""
+"""Number of characters parsed at once: enough for the parser's full speed, few enough to use little memory."""
 _SEGMENTATION = re.compile(r'"segmentation"\s*:\s*(\[(?:[^\[\]{}"]|\[[^\[\]{}"]*\])*\]|\{[^{}]*\})')
-"""A segmentation's text: lists of numbers, or an RLE (whose compressed counts never hold a brace)."""
+"""The text of a segmentation: lists of numbers, or an RLE (whose compressed counts contain no brace)."""
 _SPACE = re.compile(r"\s+")
 
 Batch = tuple[list[Any], list[str]]
-"""Some elements of an array, and compact texts of segmentations; an element's "segmentation" is a position in these."""
+"""Elements of an array, and the compact texts of segmentations; an element's "segmentation" is an index into these."""
 
 
 class JsonFile:
     """One JSON object in a file.
 
     Args:
-        path: the file, in UTF-8 (or UTF-16, which shows at its beginning).
+        path: the file, in UTF-8 (or UTF-16 with a byte order mark).
     """
 
     def __init__(self, path: Path):
@@ -43,20 +44,20 @@ class JsonFile:
             return self._json.raw_decode(text, at)
         except RecursionError:
             raise InputError(
-                f"{self.path} is not usable: lists and objects are inside each other more deeply than the limit of "
+                f"{self.path} is not usable: lists and objects are nested more deeply than the limit of "
                 f"{limits().depth}; save it again"
             ) from None
         except json.JSONDecodeError:
             raise
-        except ValueError:  # Python reads no whole number of more than 4300 digits
-            raise InputError(f"{self.path} holds a number of thousands of digits; correct it") from None
+        except ValueError:  # Python refuses integers with more than 4300 digits
+            raise InputError(f"{self.path} contains a number with thousands of digits; correct it") from None
 
     def items(self, streamed: frozenset[str] | set[str]) -> Iterator[tuple[str, Any]]:
-        """Each key with its value; for a key in `streamed` whose value is an array, an iterator of `Batch`es, to be
-        used up before going on.
+        """Yield each key with its value. For a key in `streamed` whose value is an array, the value is an iterator of
+        `Batch`es, which must be exhausted before the next key.
 
         Raises:
-            InputError: the file cannot be read, is cut off, or is not a JSON object.
+            InputError: the file cannot be read, is truncated, or is not a JSON object.
         """
         try:
             with reading.open_binary(self.path) as self._file:
@@ -111,7 +112,7 @@ class JsonFile:
                 cut = -1
             if cut >= 0:
                 continue
-            try:  # nothing could be cut off: perhaps this is the array's end
+            try:  # no further cut is possible: this may be the end of the array
                 values, end = self._decode("[" + text)
             except json.JSONDecodeError as error:
                 if self._ended:
@@ -122,10 +123,10 @@ class JsonFile:
             yield _with_texts(values)
             return
 
-    # The text and the place in it
+    # The text and the position in it
 
     def _fill(self, want: int) -> None:
-        """Have at least `want` characters ahead, or all that are left."""
+        """Buffer at least `want` characters ahead, or all that are left."""
         if self._ended or len(self._text) - self._at >= want:
             return
         self._before += self._at
@@ -139,7 +140,7 @@ class JsonFile:
         self._text, self._at = "".join(pieces), 0
 
     def _peek(self) -> str:
-        """The next character that is not white space; "" at the end."""
+        """The next non-whitespace character; "" at the end."""
         while True:
             self._fill(64)
             match = _SPACE.match(self._text, self._at)
@@ -164,13 +165,13 @@ class JsonFile:
                 if self._ended:
                     self._complain(error.pos - self._at, "", error.msg)
             else:
-                if end < len(self._text) or self._ended:  # else a number might go on
+                if end < len(self._text) or self._ended:  # otherwise a number might continue
                     self._at = end
                     return value
             want = 2 * max(want, len(self._text) - self._at)
 
     def _complain(self, offset: int, where: str, message: str) -> Never:
-        """Say what is wrong `offset` characters ahead."""
+        """Report an error `offset` characters ahead."""
         rest = self._text[self._at :].rstrip()
         place = f" {where}" if where else ""
         if not self._before and not self._at and not rest:
@@ -184,7 +185,7 @@ class JsonFile:
 
 
 def _parsed(decode: Any, piece: str) -> Batch | None:
-    """The elements in `piece`, or None where it does not hold whole ones only."""
+    """The elements in `piece`, or None if it does not consist of complete elements."""
     texts: list[str] = []
 
     def take(match: re.Match[str]) -> str:
@@ -201,7 +202,7 @@ def _parsed(decode: Any, piece: str) -> Batch | None:
     found = [value.get("segmentation") for value in values if isinstance(value, dict)]
     places = [place for place in found if place is not None]
     if places != [*range(len(texts))] or bool in map(type, places):
-        # one lies deeper, or is no list and no object: take the slower way, which cannot mistake it
+        # a segmentation is nested, or is neither list nor object: use the slower, exact way
         return _with_texts(json.loads(f"[{piece}]"))
     return values, texts
 

@@ -1,20 +1,21 @@
-"""Label Studio's own JSON export, in full (JSON) or short (JSON-MIN).
+"""JSON export of Label Studio, full (JSON) or short (JSON-MIN).
 
-Layouts that are recognised, the images beside the file, in images/, or anywhere below (or where images= says):
+These layouts are recognised, with the images beside the file, in images/, or anywhere below (or the folder given by
+images=):
 
 - one .json for all images, in the folder itself or in annotations/;
 - SPLIT/*.json;
 - the path of one such file.
 
-An image is the one that the task's data names: the last part of its address, without the eight digits that an upload
-puts before it where the file has none. Coordinates are percent of the image's width and height. Results are
-rectanglelabels, polygonlabels, ellipselabels, keypointlabels and brushlabels; `sightline.data.formats.shapes` says what
-becomes of them. A rectangle is turned around its top-left corner. A brush's own run-length code is decoded: opaque
-pixels are inside. Of several labels of one region the first is the class; all are kept in the extra column "other".
-Choices and texts are kept among what else is known of the image.
+The image is the one named in the task's data: the last part of its URL, without the eight-digit prefix of uploads if no
+file has that name. Coordinates are percentages of the image's width and height. Results are rectanglelabels,
+polygonlabels, ellipselabels, keypointlabels and brushlabels; `sightline.data.formats.shapes` describes how they are
+read. A rectangle is rotated around its top-left corner. Brush masks in Label Studio's run-length code are decoded;
+opaque pixels are inside. If a region has several labels, the first is its class; all are kept in the extra column
+"other". Choices and texts are kept in the image's extra data.
 
-Of several annotations of one task the newest that is not cancelled counts. A task without any has not been looked at:
-it is left out, and `dataset.notes` counts them. Classes are those that occur, sorted.
+If a task has several annotations, the newest that is not cancelled is used. Tasks without annotations are left out, and
+`dataset.notes` gives their number. Classes are those that occur, sorted.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ _ABOUT_IMAGES = frozenset(["choices", "textarea", "rating", "number", "taxonomy"
 
 
 def recognise(root: Path) -> str | None:
-    """The Label Studio file found in a folder (or `root` itself, if it is one), as words; None if there is none."""
+    """A description of the Label Studio file found in a folder (or `root` itself); None if there is none."""
     return recognised(root, ".json", _looks_right)
 
 
@@ -55,10 +56,10 @@ def read(
     classes: Sequence[str] | None = None,
     images: Path | None = None,
 ) -> Dataset:
-    """Read a Label Studio export; arguments and errors as `sightline.open_dataset`."""
+    """Read a Label Studio export. Arguments and errors are those of `sightline.open_dataset`."""
     root = root.absolute()
-    wanted = "Label Studio export (a .json with tasks); give its path"
-    found = files_to_read(root, splits, ".json", _looks_right, wanted)
+    expected = "Label Studio export (a .json with tasks); give its path"
+    found = files_to_read(root, splits, ".json", _looks_right, expected)
     listed: list[Listed] = []
     notes: list[str] = []
     for split, file in found:
@@ -67,12 +68,12 @@ def read(
         if len(mine) < len(tasks):
             notes.append(f"{file.name}: {len(tasks) - len(mine)} tasks without annotations are left out")
         if several := sum(len(_annotations(task)) > 1 for task in tasks):
-            notes.append(f"{file.name}: tasks with several annotations, of which the newest counts: {several}")
+            notes.append(f"{file.name}: tasks with several annotations, of which the newest is used: {several}")
         if several := sum(len(_labels(result["value"])) > 1 for one in mine for _, result in one.entries):
             notes.append(f"{file.name}: regions with several labels, of which the first is the class: {several}")
         listed += mine
     if not listed:
-        raise InputError(f"{found[0][1]} holds no task with annotations; label the images, and export it again")
+        raise InputError(f"{found[0][1]} contains no task with annotations; label the images, and export it again")
     return assemble(root, "label-studio", listed, _add, Gather(classes), images=images, relative=True, notes=notes)
 
 
@@ -90,12 +91,12 @@ def _looks_right(file: Path) -> bool:
 def _tasks(path: Path) -> list[dict[str, Any]]:
     content = read_json(path, list)
     if not all(isinstance(task, dict) for task in content):
-        raise InputError(f"{path} is not Label Studio's: it must be a list of tasks")
+        raise InputError(f"{path} is not a Label Studio file: it must be a list of tasks")
     return content
 
 
 def _listed(task: dict[str, Any], where: str, file: Path, split: str) -> Listed | None:
-    """The image of a task with its results; None for a task that has not been annotated."""
+    """The image of a task with its results; None if the task has not been annotated."""
     results = _results(task, where)
     if results is None:
         return None
@@ -107,7 +108,7 @@ def _listed(task: dict[str, Any], where: str, file: Path, split: str) -> Listed 
     for k, result in enumerate(results):
         kind, value = result.get("type"), result.get("value")
         if not isinstance(kind, str):
-            raise InputError(f'{where}: result {k} has the "type" {kind!r}, but a type is a text; export it again')
+            raise InputError(f'{where}: result {k} has the "type" {kind!r}, but a type is a string; export it again')
         if not isinstance(value, dict):
             if kind == "relation":
                 continue
@@ -123,9 +124,9 @@ def _listed(task: dict[str, Any], where: str, file: Path, split: str) -> Listed 
 
 
 def _results(task: dict[str, Any], where: str) -> list[dict[str, Any]] | None:
-    """The results that count; None where nobody has annotated the task."""
+    """The results of the annotation that is used; None if the task has not been annotated."""
     annotations = task.get("annotations", task.get("completions"))
-    if annotations is None:  # JSON-MIN: the results' values are lists of the task itself
+    if annotations is None:  # JSON-MIN: results are lists in the task itself
         found: list[dict[str, Any]] = []
         for name, values in task.items():
             for value in values if isinstance(values, list) else []:
@@ -134,38 +135,38 @@ def _results(task: dict[str, Any], where: str) -> list[dict[str, Any]] | None:
                     found.append({**value, "from_name": name, "type": kind, "value": value})
         return found or None
     if not isinstance(annotations, list):
-        raise InputError(f"{where} has annotations that are no list; export the file again")
+        raise InputError(f"{where} has annotations that are not a list; export the file again")
     valid = _annotations(task)
     if not valid:
         return None
     newest = max(valid, key=lambda a: str(a.get("updated_at") or a.get("created_at") or ""))
     results = newest.get("result") or []
     if not isinstance(results, list) or not all(isinstance(result, dict) for result in results):
-        raise InputError(f"{where} has a result that is no list of regions; export the file again")
+        raise InputError(f"{where} has a result that is not a list of regions; export the file again")
     return results
 
 
 def _annotations(task: dict[str, Any]) -> list[dict[str, Any]]:
-    """The annotations that somebody has finished."""
+    """The annotations that were finished."""
     found = task.get("annotations", task.get("completions"))
     every = [a for a in found if isinstance(a, dict)] if isinstance(found, list) else []
     return [a for a in every if not a.get("was_cancelled") and not a.get("skipped")]
 
 
 def _labels(value: dict[str, Any]) -> list[str]:
-    """The labels of a region; empty where it has none."""
+    """The labels of a region; empty if it has none."""
     found: list[Any] = next((value[name] for name in _LABELS if isinstance(value.get(name), list) and value[name]), [])
     return [str(label) for label in found]
 
 
 def _image_names(data: dict[str, Any], task: dict[str, Any], where: str) -> tuple[str, ...]:
-    """The name of a task's image, and what it may be called instead."""
+    """The name of a task's image, and alternative names."""
     texts = {key: value for key, value in data.items() if isinstance(value, str)}
     keys = [key for key in ("image", "img", "image_url", "url", *texts) if key in texts]
     names = [_name(texts[key]) for key in keys]
     name = next((name for name in names if is_image(name)), None)
     if name is None:
-        raise InputError(f"{where} names no image in its data; export it again with the images' addresses")
+        raise InputError(f"{where} has no image in its data; export it again with the URLs of the images")
     *folders, last = name.split("/")
     uploaded = _UPLOADED.fullmatch(last)
     others = ["/".join([*folders, uploaded[1]]), uploaded[1]] if uploaded else []
@@ -173,11 +174,11 @@ def _image_names(data: dict[str, Any], task: dict[str, Any], where: str) -> tupl
 
 
 def _name(address: str) -> str:
-    """The path in an address: of a URL, of a bucket, or of a local file that Label Studio serves (?d=path)."""
+    """The path in a URL: of a web address, a bucket, or a local file that Label Studio serves (?d=path)."""
     try:
         parts = urlsplit(address)
         local = parse_qs(parts.query).get("d")
-    except ValueError:  # no address: a name as it is
+    except ValueError:  # not a URL: the name is used as it is
         return address
     if local:
         return local[0]
@@ -193,8 +194,8 @@ def _add(gather: Gather, one: Listed, entry: tuple[int, dict[str, Any]], size: S
         raise InputError(f"{where} has no label; give the region one, or remove it")
     if result.get("image_rotation"):
         raise InputError(
-            f"{where} was drawn on the image turned by {result['image_rotation']} degrees, which is not read; turn the "
-            "image file and draw it again"
+            f"{where} was drawn on the image rotated by {result['image_rotation']} degrees, which is not supported; "
+            "rotate the image file and draw it again"
         )
     attributes = {"labels": labels} if len(labels) > 1 else {}
     height, width = size if all(size) else (math.nan, math.nan)

@@ -1,9 +1,10 @@
 """The run-length code of Label Studio's brush.
 
-A stream of bits, most significant first: the number of values (32 bits), the bits of a value less one (5), four lengths
-of counts less one (4 each); then runs: one bit that says whether the run is one value repeated, two that choose the
-length of the count, the count less one, and the value or values. The values are the bytes of an RGBA picture, row by
-row; the last of four is the opacity. The source is the published code of `label-studio-converter` (brush.py).
+The code is a bit stream, most significant bit first. The header holds the number of values (32 bits), the bits per
+value minus one (5), and four count lengths minus one (4 bits each). Then follow runs: one bit says whether the run
+repeats one value, two bits select the count length, then come the count minus one and the value or values. The values
+are the bytes of an RGBA image, row by row; the fourth byte of each pixel is the opacity. Source: the published code of
+`label-studio-converter` (brush.py).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from sightline.errors import InputError
 from sightline.ops.masks import mask_to_rle
 
 _OPAQUE = 128
-"""The least opacity of a pixel inside: edges of strokes may be antialiased."""
+"""The minimum opacity of a pixel inside the mask: edges of strokes may be antialiased."""
 
 
 class _Bits:
@@ -26,7 +27,7 @@ class _Bits:
         self.at = 0
 
     def read(self, count: int) -> int:
-        """The next `count` bits as a number."""
+        """The next `count` bits as an integer."""
         first, end = self.at // 8, (self.at + count + 7) // 8
         if end > len(self.data):
             raise ValueError("the code ends too soon")
@@ -36,15 +37,15 @@ class _Bits:
 
 
 def decode_brush(code: Sequence[Any], size: Sequence[Any], where: str) -> dict[str, Any]:
-    """The RLE, as COCO has it, of a brush's code.
+    """Decode a brush mask to a COCO RLE.
 
     Args:
-        code: whole numbers 0 to 255.
-        size: (height, width) of the image, as the result states it.
+        code: integers from 0 to 255.
+        size: (height, width) of the image as stated in the result.
         where: file and object, for messages.
 
     Raises:
-        InputError: the size is not stated, or the code is damaged or of another size.
+        InputError: the size is missing, or the code is damaged or has another size.
     """
     if not all(isinstance(side, int) and 0 < side < 2**15 for side in size):
         raise InputError(f"{where} is a brush without original_width and original_height; export it again")
@@ -65,7 +66,7 @@ def decode_brush(code: Sequence[Any], size: Sequence[Any], where: str) -> dict[s
             repeated = bits.read(1)
             end = at + 1 + bits.read(lengths[bits.read(2)])
             if end > total:
-                raise ValueError("a run goes beyond the image")
+                raise ValueError("a run extends beyond the image")
             if repeated:
                 values[at:end] = bits.read(word)
             else:

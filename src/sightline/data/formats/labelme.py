@@ -1,19 +1,19 @@
-"""LabelMe (the desktop program, 3 to 5): a JSON file an image.
+"""LabelMe (the desktop program, versions 3 to 5): one JSON file per image.
 
-Layouts that are recognised:
+These layouts are recognised:
 
-- *.json beside the images, in the folder itself or in a folder a split (train/, val/, test/);
-- *.json in a folder such as annotations/ or labels/, the images in images/ (or where images= says);
+- *.json beside the images, in the folder itself or in one folder per split (train/, val/, test/);
+- *.json in a folder such as annotations/ or labels/, with the images in images/ (or the folder given by images=);
 - the path of one such file.
 
-Shapes are polygon, rectangle (two opposite corners, or all four; a turned one is a polygon), circle, line, linestrip,
-point, points and mask, and X-AnyLabeling's rotation and quadrilateral; `sightline.data.formats.shapes` says what
-becomes of them. Polygons, circles and masks of one label and one group_id are parts of one object. labels.txt names the
-classes in order, else they are those that occur, sorted. A shape's description is its caption; true flags "crowd",
-"difficult", "occluded" and "truncated" are marks; whatever else there is is kept in the extra column "other".
+Shapes are polygon, rectangle (two opposite corners, or all four; a rotated one is a polygon), circle, line, linestrip,
+point, points and mask, and X-AnyLabeling's rotation and quadrilateral; `sightline.data.formats.shapes` describes how
+they are read. Polygons, circles and masks with the same label and group_id are parts of one object. Classes are in the
+order of labels.txt, else those that occur, sorted. A shape's description is its caption; true flags "crowd",
+"difficult", "occluded" and "truncated" are flags of the object; all other data is kept in the extra column "other".
 
-An image that is not there as a file is taken from the JSON (imageData), decoded when it is asked for; the dataset then
-holds its images in memory's manner, without a root.
+If an image file is missing, the image is taken from the JSON (imageData) and decoded lazily. Such a dataset is an
+in-memory dataset without a root.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from sightline.data.formats.labelme_shapes import add_objects
 from sightline.data.formats.labelme_write import write
 from sightline.data.formats.listing import find_folder, folders_in
 from sightline.data.images import from_pil, is_image, read_image
-from sightline.data.malformed import leave_out
+from sightline.data.malformed import skip_label
 from sightline.data.source import Source
 from sightline.errors import InputError
 from sightline.runtime import reading
@@ -55,14 +55,14 @@ _FILE_KNOWN = frozenset(["version", "shapes", "imagePath", "imageData", "imageHe
 class _Part:
     split: str
     folder: Path
-    """Where its images and labels are, or their folders."""
+    """The folder of its images and labels, or the parent of their folders."""
     pairs: list[tuple[Path, Path | None]] = field(default_factory=list)
-    """Images with their JSON; the JSON itself in the place of an image that only it holds."""
+    """Images with their JSON files; the JSON stands in for an image that only it contains."""
     orphans: list[str] = field(default_factory=list)
 
 
-class _Pictures(Sequence[Tensor]):
-    """Images from files or from the JSON that holds them, decoded each time they are asked for."""
+class _LazyImages(Sequence[Tensor]):
+    """Images from files or from the JSON that contains them, decoded on each access."""
 
     def __init__(self, paths: list[Path]):
         self.paths = paths
@@ -70,9 +70,9 @@ class _Pictures(Sequence[Tensor]):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def take(self, rows: Sequence[int]) -> _Pictures:
-        """Those of some images."""
-        return _Pictures([self.paths[row] for row in rows])
+    def take(self, rows: Sequence[int]) -> _LazyImages:
+        """The selected images."""
+        return _LazyImages([self.paths[row] for row in rows])
 
     def __getitem__(self, item: Any) -> Any:
         path = self.paths[item]
@@ -80,7 +80,7 @@ class _Pictures(Sequence[Tensor]):
 
 
 def recognise(root: Path) -> str | None:
-    """The LabelMe file found in a folder (or `root` itself, if it is one), as words; None if there is none."""
+    """A description of the LabelMe file found in a folder (or `root` itself, if it is one); None if there is none."""
     if root.is_file():
         return root.name if _looks_like_labelme(root) else None
     for folder in (root, *files.folders_of_splits(root)):
@@ -103,7 +103,7 @@ def read(
     classes: Sequence[str] | None = None,
     images: Path | None = None,
 ) -> Dataset:
-    """Read a LabelMe dataset; arguments and errors as `sightline.open_dataset`."""
+    """Read a LabelMe dataset. Arguments and errors are those of `sightline.open_dataset`."""
     root = root.absolute()
     images = None if images is None else images.absolute()
     home = files.home_of(root)
@@ -112,7 +112,7 @@ def read(
         parts = [_Part(name, files.resolve(home, given)) for name, given in splits.items()]
     else:
         folders = files.split_folders(home) if root.is_dir() else {}
-        if folders:  # beside them, folders with labels of their own are splits of other names
+        if folders:  # other folders with labels beside them are splits with their own names
             folders |= {f.name: f for f in folders_in(home) if f not in folders.values() and _is_part(f)}
         parts = [_Part(name, folder) for name, folder in folders.items()] or [_Part("all", home)]
         left_out = files.beside_splits(home, folders.values(), home) if folders else []
@@ -158,7 +158,7 @@ def read(
 
 
 def _in_memory(source: Source, paths: list[Path]) -> Source:
-    return replace(source, root=None, pictures=_Pictures(paths), columns=source.columns.replace(label_names=None))
+    return replace(source, root=None, images=_LazyImages(paths), columns=source.columns.replace(label_names=None))
 
 
 def _looks_like_labelme(file: Path) -> bool:
@@ -169,15 +169,15 @@ def _looks_like_labelme(file: Path) -> bool:
 
 
 def _is_part(folder: Path) -> bool:
-    """Whether a folder holds images and LabelMe's labels of them."""
+    """Whether a folder contains images and their LabelMe labels."""
     labels = [folder / name for name in files.files_below(folder) if name.lower().endswith(".json")][:20]
     return any(map(_looks_like_labelme, labels)) and bool(files.images_below(folder))
 
 
 def _inner_splits(whole: _Part) -> list[_Part]:
-    """The splits that have folders in that of the images, with the labels elsewhere; the whole where none has.
+    """Splits defined by subfolders of the image folder, with the labels elsewhere; the whole if there are none.
 
-    (Of a dataset without splits images/ is written with the labels beside the images, whatever their folders.)
+    (A dataset without splits is written to images/ with the labels beside the images, whatever their subfolders.)
     """
     if not whole.pairs or any(label is not None and label.parent == image.parent for image, label in whole.pairs):
         return [whole]
@@ -194,7 +194,7 @@ def _inner_splits(whole: _Part) -> list[_Part]:
 def _find(
     part: _Part, only: Path | None, images: Path | None, home: Path, contents: dict[Path, dict[str, Any]]
 ) -> None:
-    """Pair images with their JSON."""
+    """Pair images with their JSON files."""
     folder = part.folder
     label_folder = (files.first_folder(folder, _LABEL_FOLDERS) if only is None else None) or folder
     inner = files.first_folder(folder, _IMAGE_FOLDERS)
@@ -211,7 +211,7 @@ def _find(
         try:
             content = contents[file] = _content(file)
         except InputError as error:
-            leave_out(error, file)
+            skip_label(error, file)
             unread |= {f for f in _same_stem(file, label_folder, image_folder) if f.is_file()}
             continue
         stated = content["imagePath"].replace("\\", "/")
@@ -222,8 +222,8 @@ def _find(
             part.orphans.append(files.relative(file, home))
         else:
             labels[image] = file
-    pictured = [] if only is not None else [image_folder / name for name in files.images_below(image_folder)]
-    every = dict.fromkeys(place for place in [*pictured, *labels] if place in labels or place not in unread)
+    image_paths = [] if only is not None else [image_folder / name for name in files.images_below(image_folder)]
+    every = dict.fromkeys(place for place in [*image_paths, *labels] if place in labels or place not in unread)
     part.pairs = sorted(
         ((image, labels.get(image)) for image in every), key=lambda pair: files.without_suffix(str(pair[0]))
     )
@@ -239,7 +239,7 @@ def _same_stem(file: Path, label_folder: Path, image_folder: Path) -> list[Path]
 def _content(file: Path) -> dict[str, Any]:
     content = reading.read_json(file)
     if not isinstance(content, dict) or not isinstance(content.get("imagePath"), str):
-        raise InputError(f'{file} is not of LabelMe: it needs "shapes" and "imagePath"; save it again')
+        raise InputError(f'{file} is not a LabelMe file: it needs "shapes" and "imagePath"; save it again')
     if not isinstance(content.get("shapes", []), list | None):
         raise InputError(
             f'{file} has the "shapes" {str(content["shapes"])[:60]!r}, but they must be a list; save it again'
@@ -260,8 +260,8 @@ def _size(stated: tuple[Any, ...], image: Path) -> Size:
         return stated[0], stated[1]
     if is_image(image):
         return files.header_size(image)
-    picture = _embedded(image)
-    return int(picture.shape[1]), int(picture.shape[2])
+    tensor = _embedded(image)
+    return int(tensor.shape[1]), int(tensor.shape[2])
 
 
 def _embedded(file: Path) -> Tensor:
@@ -272,4 +272,4 @@ def _embedded(file: Path) -> Tensor:
     try:
         return from_pil(Image.open(io.BytesIO(base64.b64decode(data))))
     except (TypeError, ValueError, OSError, SyntaxError, binascii.Error, Image.DecompressionBombError) as error:
-        raise InputError(f"{file}: its imageData is no image ({error}); add the image as a file") from None
+        raise InputError(f"{file}: its imageData is not an image ({error}); add the image as a file") from None

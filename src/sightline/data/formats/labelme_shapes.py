@@ -1,4 +1,4 @@
-"""Shapes of LabelMe's files as objects: parts of one group are one object."""
+"""LabelMe shapes as objects: parts with one group_id are one object."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ import torch
 
 from sightline.data.formats import shapes
 from sightline.data.formats.gather import Gather
-from sightline.data.malformed import leave_out
+from sightline.data.malformed import skip_label
 from sightline.errors import InputError
 from sightline.structures import Size
 
 _KNOWN = frozenset(["label", "points", "group_id", "description", "shape_type", "flags", "mask"])
 _QUADRILATERALS = ("rotation", "rotated_rectangle", "oriented_rectangle", "quadrilateral")
-"""Names that LabelMe's relatives give to shapes of four corners, in order around it."""
+"""Names that programs related to LabelMe use for shapes with four corners, in order around the shape."""
 _AREAS = frozenset(["polygon", "circle", "mask"])
 
 
 def add_objects(gather: Gather, file: Path, stated: list[Any], size: Size) -> None:
-    """Add the objects of a file to the image begun last; a shape that cannot be read is left out."""
+    """Add the objects of a file to the current image; a shape that cannot be read is skipped."""
     groups: dict[tuple[str, Any], list[int]] = {}
     for k, shape in enumerate(stated):
         try:
             groups.setdefault(_group(file, k, shape), []).append(k)
         except InputError as error:
-            leave_out(error, file)
+            skip_label(error, file)
     for (label, _), members in groups.items():
         try:
             _add(gather, f"{file}: shape {members[0]}", label, [stated[k] for k in members], size)
         except InputError as error:
-            leave_out(error, file)
+            skip_label(error, file)
 
 
 def _group(file: Path, k: int, shape: Any) -> tuple[str, Any]:
-    """The label of a shape, and what it has in common with other parts of its object."""
+    """The label of a shape, and the key it shares with other parts of its object."""
     if not isinstance(shape, dict) or not isinstance(shape.get("label"), str) or not shape["label"].strip():
         raise InputError(f"{file}: shape {k} has no label; name its class, or remove it")
     group = shape.get("group_id")
@@ -51,7 +51,7 @@ def _group(file: Path, k: int, shape: Any) -> tuple[str, Any]:
 
 
 def _add(gather: Gather, where: str, label: str, parts: list[dict[str, Any]], size: Size) -> None:
-    """An object of one shape, or of several that enclose an area."""
+    """Add an object of one shape, or of several that enclose an area."""
     attributes = _attributes(parts[0])
     read_shapes = [_shape(part, where, size) for part in parts]
     if len(parts) == 1:
@@ -99,23 +99,23 @@ def _shape(shape: dict[str, Any], where: str, size: Size) -> dict[str, Any]:
         )
     flat = shapes.as_numbers([value for point in points for value in point], where)
     if kind in ("rectangle", *_QUADRILATERALS) and len(points) == 5 and points[0] == points[-1]:
-        points, flat = points[:-1], flat[:-2]  # closed by its first corner
+        points, flat = points[:-1], flat[:-2]  # the first corner is repeated at the end
     if kind in ("circle", "mask") and len(points) != 2:
-        raise InputError(f"{where} is a {kind} of {len(points)} points, but it has two; draw it again or remove it")
+        raise InputError(f"{where} is a {kind} with {len(points)} points, but needs two; draw it again or remove it")
     if kind == "rectangle" and len(points) not in (2, 4):
         raise InputError(
-            f"{where} is a rectangle of {len(points)} points, but it has two opposite corners or all four; draw it "
+            f"{where} is a rectangle with {len(points)} points, but needs two opposite corners or all four; draw it "
             "again or remove it"
         )
     if kind in _QUADRILATERALS and len(points) != 4:
-        raise InputError(f"{where} is a {kind} of {len(points)} points, but it has four; draw it again or remove it")
+        raise InputError(f"{where} is a {kind} with {len(points)} points, but needs four; draw it again or remove it")
     if kind == "polygon":
         return {"polygons": [shapes.plain(flat, 10)]}
     if kind in _QUADRILATERALS or (kind == "rectangle" and len(points) == 4 and not _is_upright(points)):
         return {"polygons": [shapes.plain(flat, 10)]}
-    if kind == "rectangle":  # from any corner to the opposite one, or all four
+    if kind == "rectangle":  # two opposite corners, or all four
         return {"box": (min(flat[::2]), min(flat[1::2]), max(flat[::2]), max(flat[1::2]))}
-    if kind == "circle":  # its centre, and a point on it
+    if kind == "circle":  # the centre, and a point on the circle
         radius = float(np.hypot(flat[2] - flat[0], flat[3] - flat[1]))
         return {"shape": {"kind": "ellipse", "cx": flat[0], "cy": flat[1], "rx": radius, "ry": radius}}
     if kind in ("line", "linestrip"):
@@ -128,24 +128,24 @@ def _shape(shape: dict[str, Any], where: str, size: Size) -> dict[str, Any]:
 
 
 def _is_upright(corners: Sequence[Sequence[float]]) -> bool:
-    """Whether four corners are those of an upright rectangle, to a thousandth of a pixel and in any order."""
+    """Whether four corners form an axis-aligned rectangle, within 0.001 pixels and in any order."""
     xs, ys = ([round(float(corner[axis]), 3) for corner in corners] for axis in (0, 1))
     rectangle = {(x, y) for x in (min(xs), max(xs)) for y in (min(ys), max(ys))}
     return set(zip(xs, ys, strict=True)) == rectangle
 
 
 def _mask(data: Any, corners: list[float], where: str, size: Size) -> dict[str, Any]:
-    """The RLE of a mask's PNG, which covers the pixels from one corner to the other, both included."""
+    """The RLE of a mask's PNG, which covers the pixels from one corner to the other, inclusive."""
     from PIL import Image
 
     from sightline.ops.masks import mask_to_rle
 
     if not isinstance(data, str):
-        raise InputError(f"{where} is a mask without a picture of it; draw it again, or remove it")
+        raise InputError(f"{where} is a mask without an image; draw it again, or remove it")
     try:
         inside = np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))) != 0
     except (TypeError, ValueError, OSError, SyntaxError, binascii.Error, Image.DecompressionBombError) as error:
-        raise InputError(f"{where} is a mask, but its picture cannot be read ({error}); draw it again") from None
+        raise InputError(f"{where} is a mask whose image cannot be read ({error}); draw it again") from None
     x, y = int(min(corners[::2])), int(min(corners[1::2]))
     whole = torch.zeros(size, dtype=torch.bool)
     height, width = inside.shape[:2]

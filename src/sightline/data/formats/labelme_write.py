@@ -1,4 +1,4 @@
-"""Writing LabelMe JSON (5.x): a file beside each image, and labels.txt."""
+"""Writing LabelMe JSON (5.x): one file beside each image, and labels.txt."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ _FLAGS = ("crowd", "difficult", "occluded", "truncated")
 
 
 def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
-    """Write a dataset as LabelMe: SPLIT/NAME.json beside SPLIT/NAME.jpg; labels.txt holds the classes in order.
+    """Write a dataset as LabelMe: SPLIT/NAME.json beside SPLIT/NAME.jpg; labels.txt lists the classes in order.
 
-    The JSON names its image and does not hold it. An object of several parts becomes several polygons of one group_id,
-    an RLE a shape of type "mask" (LabelMe 5.2 and later show it).
+    The JSON names its image and does not contain it. An object with several parts becomes several polygons with one
+    group_id, and an RLE becomes a shape of type "mask" (shown by LabelMe 5.2 and later).
 
     Args:
-        dataset: of kind "instances".
+        dataset: a dataset of kind "instances".
         out: an existing folder.
         symlink: link to the images instead of copying them.
 
     Returns:
-        What could not be written, with how often.
+        What could not be written, with the number of occurrences.
     """
     columns = dataset.columns
     names = files.image_names(dataset)
     keys = [(dataset.split_of(i), files.without_suffix(name)) for i, name in enumerate(names)]
     files.require_distinct(names, keys, "a label file in LabelMe, which goes by the name without its ending")
     whole = dataset.splits == ("all",)
-    # Without splits, a folder of images that is named as a split is still none.
+    # Without splits, an image folder named like a split must not become one.
     home = out / "images" if whole and any(map(files.sets_apart, names)) else out
     for i, (split, stem) in enumerate(keys):
         folder = home if whole else out / split
@@ -61,12 +61,12 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
     lines = ["__ignore__", "_background_", *dataset.classes]
     (out / "labels.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     lost = shapes.lost_by(dataset, columns)
-    lost.pop("facts about images", None)  # they stand in the file
+    lost.pop("facts about images", None)  # they are stored in the file
     return lost
 
 
 def _shapes(columns: Columns, a: int, size: tuple[int, int], where: str) -> list[dict[str, Any]]:
-    """LabelMe's shapes for object `a`: one, or one a part."""
+    """LabelMe's shapes for object `a`: one in total, or one per part."""
     more = _more(columns, a)
     shape = shapes.shape_of(columns, a)
     if shape is not None and shape["kind"] == "ellipse" and shape["rx"] == shape["ry"]:
@@ -107,7 +107,7 @@ def _pairs(flat: Any) -> list[list[float]]:
 
 
 def _mask(rle: dict[str, Any]) -> dict[str, Any] | None:
-    """Corners and picture of a mask; None where it is empty."""
+    """Corners and image of a mask; None if it is empty."""
     from PIL import Image
 
     from sightline.ops.masks import rle_to_box, rle_to_mask

@@ -1,4 +1,4 @@
-"""Label files that list images: finding the images they name, and making a dataset of what they say."""
+"""Label files that list images: finding these images, and building a dataset from the entries."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from sightline.data.formats import files
 from sightline.data.formats.finder import Finder
 from sightline.data.formats.gather import Gather
 from sightline.data.formats.listing import contents, folders_in
-from sightline.data.malformed import leave_out
+from sightline.data.malformed import skip_label
 from sightline.data.source import Source
 from sightline.errors import InputError
 from sightline.runtime import reading
 from sightline.structures import Size
 
 IMAGE_FOLDERS = ("images", "Images", "imgs", "img", "JPEGImages", "data")
-"""Names that folders of images have beside label files."""
+"""Usual names of image folders beside label files."""
 LABEL_FOLDERS = ("annotations", "Annotations", "labels", "Labels", "csv", "json", "jsons")
-"""Names that folders of label files have."""
+"""Usual names of folders with label files."""
 _MOST_ORPHANS = 1000
 _MOST_FOLDERS = 50
 
 
 @dataclass
 class Listed:
-    """One image as a label file lists it.
+    """One image as listed in a label file.
 
     Attributes:
-        name: the image, as the file names it: a path, a name, or a name without ending.
-        other_names: what it may be called instead.
+        name: the image as named in the file: a path, a name, or a name without suffix.
+        other_names: alternative names of the image.
         file: the label file.
         split: the name of its split.
-        size: (height, width) as the file states it; (0, 0) where it does not.
-        entries: its objects, in the reader's own form.
-        extra: what else is known of the image.
+        size: (height, width) as stated in the file; (0, 0) if not stated.
+        entries: its objects, in the reader's format.
+        extra: further data about the image.
     """
 
     name: str
@@ -53,17 +53,17 @@ class Listed:
 def label_files(
     root: Path, suffix: str | tuple[str, ...], looks_right: Callable[[Path], bool], most: int = 200
 ) -> list[tuple[str, Path]]:
-    """(split, file) of the label files of one kind, in the first of the usual places that has any.
+    """(split, file) of the label files of one format, in the first of the usual places that has any.
 
-    Looked into are the folder itself, its folders of labels, its folders named as splits with theirs, and its other
-    folders; beside folders named as splits, others with both labels and images are splits of their own names. The split
-    is the folder's, or the one that the file's name speaks of, or "all".
+    The places are the folder itself, its label folders, its split folders with their label folders, and its other
+    folders. Next to split folders, other folders with both labels and images are splits with their own names. The split
+    is that of the folder, or the one contained in the file's name, or "all".
 
     Args:
         root: the dataset's folder, or one file.
-        suffix: of the files, in lower case; one or several.
-        looks_right: whether a file is of the kind.
-        most: how many files are looked into in each folder.
+        suffix: suffix of the files in lower case, or several.
+        looks_right: function that says whether a file has the format.
+        most: maximum number of files inspected in each folder.
     """
     if root.is_file():
         return [("all", root)] if looks_right(root) else []
@@ -91,7 +91,7 @@ def label_files(
 
 
 def recognised(root: Path, suffix: str | tuple[str, ...], looks_right: Callable[[Path], bool]) -> str | None:
-    """The first label file of a kind, as words; None where there is none. Arguments as `label_files`."""
+    """A description of the first label file of a format; None if there is none. Arguments as for `label_files`."""
     found = label_files(root, suffix, looks_right, most=20)
     return files.relative(found[0][1], files.home_of(root)) if found else None
 
@@ -101,23 +101,23 @@ def files_to_read(
     splits: Mapping[str, str | Path] | None,
     suffix: str | tuple[str, ...],
     looks_right: Callable[[Path], bool],
-    wanted: str,
+    expected: str,
     most: int = 200,
 ) -> list[tuple[str, Path]]:
-    """(split, file) of the label files of a kind: those that the user names, else those that are found.
+    """(split, file) of the label files of a format: those given by the user, else those that are found.
 
     Args:
         root: the dataset's folder, or one file; absolute.
-        splits: what the user names.
-        suffix, looks_right, most: as `label_files`.
-        wanted: what there must be and what to do where it is not, for the sentence.
+        splits: the splits given by the user.
+        suffix, looks_right, most: as for `label_files`.
+        expected: what is expected and what to do if it is missing, for the message.
 
     Raises:
-        InputError: there is none.
+        InputError: there are no such files.
     """
     found = given_files(root, splits, suffix, looks_right) if splits else label_files(root, suffix, looks_right, most)
     if not found:
-        raise InputError(f"{root} holds no {wanted}")
+        raise InputError(f"{root} contains no {expected}")
     return found
 
 
@@ -126,7 +126,7 @@ def _with_suffix(folder: Path, suffix: str | tuple[str, ...], most: int) -> list
 
 
 def head_of(file: Path, size: int = 2**16) -> bytes:
-    """The first bytes of a file, as `reading.head`, without a byte order mark."""
+    """The first bytes of a file, like `reading.head`, without a byte order mark."""
     return reading.head(file, size).removeprefix(b"\xef\xbb\xbf")
 
 
@@ -136,7 +136,7 @@ def given_files(
     suffix: str | tuple[str, ...],
     looks_right: Callable[[Path], bool],
 ) -> list[tuple[str, Path]]:
-    """(split, file) of the splits that the user names: a file each, or a folder that holds files of the kind."""
+    """(split, file) of the splits given by the user: one file each, or a folder that contains files of the format."""
     home = files.home_of(root)
     found = []
     for split, given in splits.items():
@@ -144,7 +144,7 @@ def given_files(
         inside = [place] if place.is_file() else [file for _, file in label_files(place, suffix, looks_right)]
         if not inside:
             endings = " or ".join(f"*{ending}" for ending in ([suffix] if isinstance(suffix, str) else suffix))
-            raise InputError(f"{place} holds no label file ({endings}) to be a split; name the file")
+            raise InputError(f"{place} contains no label file ({endings}) to be a split; name the file")
         found += [(split, file) for file in inside]
     return found
 
@@ -160,20 +160,21 @@ def assemble(
     relative: bool = False,
     notes: Sequence[str] = (),
 ) -> Dataset:
-    """A dataset of listed images: found, measured, with their objects added one by one.
+    """Build a dataset from listed images: find and measure them, and add their objects one by one.
 
-    Listed images that are not there are remembered as orphans and left out; so are, with a note, images beside them
-    that no label file lists. One image that is listed twice in a split has the objects of both.
+    Listed images that do not exist are recorded as orphans and left out. Images beside them that no label file lists
+    are left out with a note. An image that is listed twice in a split has the objects of both entries.
 
     Args:
-        root: the dataset's folder, or its one label file.
-        format: its name.
+        root: the dataset's folder, or its only label file.
+        format: name of the format.
         listed: the images.
-        add: adds one entry of an image to the gathered columns, given the image's (height, width).
-        gather: what the columns are gathered in.
-        images: the folder with the images, where the user names one.
-        relative: coordinates are parts of the image's size, so that the file's own size is taken, not the stated one.
-        notes: what the user should know of how the files were read.
+        add: adds one entry of an image to the columns, given the image's (height, width).
+        gather: collects the columns.
+        images: the folder of the images, if given by the user.
+        relative: coordinates are fractions of the image size, so the actual size of the file is used, not the stated
+            one.
+        notes: notes for the user on how the files were read.
     """
     root = root.absolute()
     home = files.home_of(root)
@@ -217,15 +218,15 @@ def assemble(
                     try:
                         add(gather, one, entry, size)
                     except InputError as error:
-                        leave_out(error, one.file, getattr(entry, "line", None))
+                        skip_label(error, one.file, getattr(entry, "line", None))
                     except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
-                        what = f"{one.file}: {one.name}: an object is not as the format has it ({error}); correct it"
-                        leave_out(InputError(what), one.file)
+                        what = f"{one.file}: {one.name}: an object does not follow the format ({error}); correct it"
+                        skip_label(InputError(what), one.file)
         folder_of.append(files.common_folder(names))
     columns, known = gather.finish()
     told = list(notes)
     if missing:
-        told.append(f"images that are listed but not there, which are left out: {missing}, the first {orphans[0]}")
+        told.append(f"listed images that do not exist and are left out: {missing}, the first {orphans[0]}")
     told += _unlisted({place for places in by_split.values() for place in places}, home, base)
     source = Source(
         columns=columns,
@@ -245,7 +246,7 @@ def _beside(file: Path) -> list[Path]:
 
 
 def folders_of(split: str, home: Path) -> list[Path]:
-    """The folders of images that a split may have, by their names."""
+    """Possible image folders of a split, by their names."""
     if split == "all":
         return []
     places = [place for place in (home / "images", home) if place.is_dir()]
@@ -253,12 +254,12 @@ def folders_of(split: str, home: Path) -> list[Path]:
 
 
 def _unlisted(listed: set[Path], home: Path, base: Path) -> list[str]:
-    """A note on images that lie beside listed ones, or in folders beside those of splits, but that no label file lists.
+    """A note on images in the folders of listed images, or next to the split folders, that no label file lists.
 
     Args:
         listed: the images of the dataset.
         home: the dataset's folder.
-        base: what names in the note are relative to.
+        base: the folder that names in the note are relative to.
     """
     folders = sorted({place.parent for place in listed})
     if any(folder.is_relative_to(split) for split in files.folders_of_splits(home) for folder in folders):

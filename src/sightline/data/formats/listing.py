@@ -1,4 +1,4 @@
-"""Finding files and folders whatever the case of their names, with each folder listed once."""
+"""Case-insensitive search for files and folders; each folder is listed only once."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 
 class Listing:
-    """Names in folders, remembered while one dataset is opened."""
+    """A cache of folder contents, used while one dataset is opened."""
 
     def __init__(self) -> None:
         self._names: dict[str, tuple[frozenset[str], dict[str, str]]] = {}
 
     def find(self, folder: Path, name: str) -> Path | None:
-        """The file or folder `name` in a folder: spelled so, else in another case; None where there is none.
+        """The file or folder `name` in a folder: with this spelling, else case-insensitive; None if there is none.
 
         Args:
             folder: a folder; it need not exist.
@@ -49,7 +49,7 @@ class Listing:
 
 
 class Contents(NamedTuple):
-    """Names in a folder, sorted; those that begin with a point are left out."""
+    """Names in a folder, sorted; names that begin with a dot are left out."""
 
     files: tuple[str, ...]
     folders: tuple[str, ...]
@@ -60,7 +60,7 @@ _SEEN: ContextVar[dict[str, Contents] | None] = ContextVar("seen", default=None)
 
 @contextmanager
 def remembering() -> Iterator[None]:
-    """Within it each folder is listed once: a format is recognised by many that look into the same folders."""
+    """A context in which each folder is listed once: many formats look into the same folders."""
     token = _SEEN.set({} if _SEEN.get() is None else _SEEN.get())
     try:
         yield
@@ -69,7 +69,7 @@ def remembering() -> Iterator[None]:
 
 
 def contents(folder: Path) -> Contents:
-    """What is in a folder; nothing where there is none, or it cannot be read."""
+    """The contents of a folder; empty if it does not exist or cannot be read."""
     seen, key = _SEEN.get(), str(folder)
     if seen is not None and key in seen:
         return seen[key]
@@ -88,12 +88,12 @@ def contents(folder: Path) -> Contents:
 
 
 def folders_in(folder: Path) -> list[Path]:
-    """The folders directly in a folder, sorted; hidden ones are left out."""
+    """The subfolders of a folder, sorted; hidden folders are left out."""
     return [folder / name for name in contents(folder).folders]
 
 
 def find_folder(folder: Path, name: str) -> Path | None:
-    """The folder `name` in a folder, spelled so or in another case; None where there is none."""
+    """The folder `name` in a folder, with this spelling or case-insensitive; None if there is none."""
     exact = folder / name
     if exact.is_dir():
         return exact
@@ -101,7 +101,7 @@ def find_folder(folder: Path, name: str) -> Path | None:
 
 
 def find_file(folder: Path, name: str) -> Path | None:
-    """As `find_folder`, for a file."""
+    """Like `find_folder`, for a file."""
     exact = folder / name
     if exact.is_file():
         return exact

@@ -1,18 +1,18 @@
-"""Instance masks as pictures.
+"""Instance masks as images.
 
-Layouts that are recognised (SPLIT folders may be missing):
+These layouts are recognised (SPLIT folders may be missing):
 
-- instance_ids/SPLIT/NAME.png with images/SPLIT/NAME.*: grey PNG (16-bit where there are many) whose values number the
-  objects of the image, 0 being background; beside them class_ids/SPLIT/NAME.png numbers the classes of the same pixels
-  from 1 on, in the order of classes.txt. Where there is one class it may be missing;
+- instance_ids/SPLIT/NAME.png with images/SPLIT/NAME.*: grey PNG (16-bit for many objects) whose values are the object
+  ids in the image, with 0 for the background; class_ids/SPLIT/NAME.png contains the classes of the same pixels, from 1
+  on, in the order of classes.txt. With a single class it may be missing;
 - SegmentationObject/NAME.png with SegmentationClass/NAME.png and JPEGImages/ (Pascal VOC): palette indices, or
-  colours; 255 (the border VOC leaves undecided) is no object. labelmap.txt names the classes by colour, else they are
-  VOC's twenty; an object is of the class that most of its pixels have. A list in ImageSets/Segmentation is a split.
-  Where there are Annotations/, too, it is read as VOC, whose boxes and masks need not be the same objects: give
-  format="masks" for the masks;
-- NAME/images/*.png with NAME/masks/*.png: a folder an image, a picture an object (not 0 is inside), one class.
+  colours; 255 (VOC's ignored border) is not an object. labelmap.txt gives the class names by colour; the default is
+  VOC's twenty classes. The class of an object is that of most of its pixels. A list in ImageSets/Segmentation is a
+  split. If Annotations/ exists, too, the folder is read as VOC, whose boxes and masks need not be the same objects;
+  give format="masks" to read the masks;
+- NAME/images/*.png with NAME/masks/*.png: one folder per image, one image per object (inside is not 0), one class.
 
-Masks are kept as RLE, so every map is read when the dataset is opened; boxes are the smallest around the pixels.
+Masks are stored as RLE, so all maps are read when the dataset is opened; boxes are the bounding boxes of the pixels.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ LOOKED_FOR = "masks: instance_ids/*.png or SegmentationObject/*.png, or */masks/
 
 
 class _Mask(NamedTuple):
-    """An object's pixels, the box around them, and how many they are."""
+    """An object's pixels, its bounding box, and its number of pixels."""
 
     rle: dict[str, Any]
     box: tuple[float, float, float, float]
@@ -63,7 +63,7 @@ class _Entry:
 
 
 def recognise(root: Path) -> str | None:
-    """What of masks is found in a folder, as words; None if nothing is."""
+    """A description of the mask folders found; None if there are none."""
     if not root.is_dir():
         return None
     for name in (IDS, voc.OBJECTS):
@@ -71,8 +71,8 @@ def recognise(root: Path) -> str | None:
             return name
     for folder in folders_in(root)[:20]:
         if files.is_usual_split(folder):
-            continue  # class maps, a folder a split
-        if (folder / "masks").is_dir() and len(_pictures(folder)) == 1:  # of several, masks are class maps
+            continue  # class maps with one folder per split
+        if (folder / "masks").is_dir() and len(_image_names(folder)) == 1:  # with several, masks/ holds class maps
             return f"{folder.name}/masks"
     return None
 
@@ -83,9 +83,9 @@ def read(
     classes: Sequence[str] | None = None,
     images: Path | None = None,
 ) -> Dataset:
-    """Read a dataset of masks; arguments and errors as `sightline.open_dataset`.
+    """Read a dataset of masks. Arguments and errors are those of `sightline.open_dataset`.
 
-    A split is given by its folder of images, or by a list of their names.
+    A split is given by its folder of images, or by a list of image names.
     """
     root = root.absolute()
     if found := [year for year in years(root) if (year / voc.OBJECTS).is_dir()]:
@@ -185,29 +185,29 @@ def _voc_entries(root: Path, images: Path | None, orphans: list[str], by_lists: 
 def _single_entries(root: Path) -> list[_Entry]:
     entries = []
     for folder in sorted(root.iterdir()):
-        pictures = _pictures(folder)
+        image_names = _image_names(folder)
         masks = files.images_below(folder / "masks") if (folder / "masks").is_dir() else []
-        if len(pictures) > 1 and masks:
+        if len(image_names) > 1 and masks:
             raise InputError(
-                f"{folder}/images holds {len(pictures)} images, but where masks/ has a picture an object it holds one; "
-                "give each image a folder of its own, or open class maps one folder at a time"
+                f"{folder}/images contains {len(image_names)} images, but with one mask file per object it must "
+                "contain one; use one folder per image, or open class maps one folder at a time"
             )
-        if pictures:
+        if image_names:
             single = tuple(folder / "masks" / name for name in masks)
-            entries.append(_Entry(folder / "images" / pictures[0], "all", single=single))
+            entries.append(_Entry(folder / "images" / image_names[0], "all", single=single))
     return entries
 
 
-def _pictures(folder: Path) -> list[str]:
+def _image_names(folder: Path) -> list[str]:
     return files.images_below(folder / "images") if (folder / "images").is_dir() else []
 
 
 def _chosen(entries: Sequence[_Entry], path: Path, orphans: list[str]) -> list[_Entry]:
-    """The entries of a split: those below a folder of images, or those that a list names."""
+    """The entries of a split: those below an image folder, or those in a list of names."""
     if not path.is_file():
         return [e for e in entries if e.image.is_relative_to(path)]
     by_name: dict[str, _Entry] = {}
-    for e in entries:  # by the stem alone, and by as much of the path as a list may give
+    for e in entries:  # by the stem alone, and by any trailing part of the path that a list may use
         parts = files.without_suffix(e.image.as_posix()).split("/")
         by_name |= {"/".join(parts[-k:]): e for k in range(1, len(parts) + 1)}
     names = names_in(path, by_name)
@@ -226,7 +226,7 @@ def _objects(entry: _Entry, names: Sequence[str], voc_values: MapValues | None) 
     if entry.classes is None:
         if found and len(names) > 1:
             where = CLASS_IDS if voc_values is None else voc.CLASSES
-            raise InputError(f"{entry.ids} has no map of classes beside it in {where}; add it")
+            raise InputError(f"{entry.ids} has no matching class map in {where}; add it")
         return [(id, None, mask) for id, mask in found]
     if voc_values is None:
         classes = _plain(entry.classes)
@@ -234,14 +234,14 @@ def _objects(entry: _Entry, names: Sequence[str], voc_values: MapValues | None) 
         classes = voc_values.read(entry.classes, Classes([BACKGROUND, *names]), entry.image.name, (0, 0)).numpy()
     if classes.shape != ids.shape:
         raise InputError(
-            f"{entry.classes} is of size {list(classes.shape)}, but {entry.ids} of {list(ids.shape)}; "
-            "both must have the image's size"
+            f"{entry.classes} has size {list(classes.shape)}, but {entry.ids} has size {list(ids.shape)}; "
+            "both must have the size of the image"
         )
     return [(id, class_id, mask) for (id, mask), class_id in zip(found, _most_common(ids, classes), strict=True)]
 
 
 def _most_common(ids: np.ndarray, classes: np.ndarray) -> list[int]:
-    """The class id that most pixels of each object have, by rising id of the objects; `IGNORE` does not count."""
+    """The most frequent class id among the pixels of each object, by increasing object id; `IGNORE` is skipped."""
     objects = np.unique(ids[ids > 0])
     inside = (ids > 0) & (classes >= 0)
     known, column = np.unique(classes[inside], return_inverse=True)
@@ -258,9 +258,9 @@ def _plain(path: Path) -> np.ndarray:
 
 
 def mask_rles(ids: np.ndarray) -> list[tuple[int, _Mask]]:
-    """Each id above 0 in a map [H, W] with its mask, by rising id.
+    """Each id above 0 in a map [H, W] with its mask, by increasing id.
 
-    All are encoded in one pass over the map's runs in column-major order.
+    All masks are encoded in one pass over the map's runs in column-major order.
     """
     from hotcoco import mask as coco
 
@@ -282,7 +282,7 @@ def mask_rles(ids: np.ndarray) -> list[tuple[int, _Mask]]:
         y1, y2 = int((first % height).min()), int(((end - 1) % height).max()) + 1
         if (
             first // height < (end - 1) // height
-        ).any():  # a run that goes on in the next column has bottom and top row
+        ).any():  # a run that continues in the next column touches the bottom and top rows
             y1, y2 = 0, height
         compressed = {"size": [height, width], "counts": rle["counts"].decode("ascii")}
         found.append((int(values[mine[0]]), _Mask(compressed, (x1, y1, x2, y2), float((end - first).sum()))))

@@ -1,4 +1,4 @@
-"""Pascal VOC's pictures of objects and of their classes, as palette indices or as colours."""
+"""Pascal VOC's images of objects and of their classes, as palette indices or as colours."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ NAMES: tuple[str, ...] = ("aeroplane", "bicycle", "bird", "boat", "bottle", "bus
 NAMES += ("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor")
 _UNDECIDED = 255
 _BY_COLOUR = {colour(k): k for k in range(256)}
-_BORDER = (224, 224, 192)  # that of 255
+_BORDER = (224, 224, 192)  # the colour of 255
 
 
 def labelmap(root: Path) -> dict[str, Colour]:
-    """Colours by class name, from labelmap.txt ("name:r,g,b:parts:actions" a line); empty without one."""
+    """Colours by class name, from labelmap.txt ("name:r,g,b:parts:actions" per line); empty without this file."""
     file = root / "labelmap.txt"
     colours: dict[str, Colour] = {}
     for line in read_list(file) if file.is_file() else []:
@@ -42,19 +42,19 @@ def labelmap(root: Path) -> dict[str, Colour]:
 
 
 def class_values(root: Path) -> tuple[list[str], MapValues]:
-    """The classes but the background, and what the pixels of class maps stand for: 0 the background, 1 the first."""
+    """The classes without the background, and the meaning of values in class maps: 0 background, 1 the first class."""
     colours = labelmap(root)
     background = colours.pop(BACKGROUND, (0, 0, 0))
     colours = colours or {name: colour(k) for k, name in enumerate(NAMES, 1)}
     ids = {own: k for k, own in enumerate(colours.values(), 1)}
-    # indices without a palette are VOC's, if the colours are; else they count the classes
+    # indices without a palette are VOC's if the colours are VOC's; otherwise they count the classes
     numbers = {_BY_COLOUR[own]: k for own, k in ids.items()} if ids.keys() <= _BY_COLOUR.keys() else {}
     values = MapValues(_UNDECIDED, {0: 0, **numbers} if numbers else {}, {_BORDER: IGNORE, background: 0, **ids})
     return list(colours), values
 
 
 def object_ids(path: Path) -> np.ndarray:
-    """Ids of objects [H, W], 0 where there is none: palette indices, or numbers for colours, VOC's own first."""
+    """Object ids [H, W], 0 for none: palette indices, or numbers assigned to colours, VOC's first."""
     try:
         ids = read_map(path).numpy()
     except InputError:

@@ -1,4 +1,4 @@
-"""Writing masks as pictures: maps that number the objects and their classes."""
+"""Writing masks as images of object ids and class ids."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ IDS, CLASS_IDS = "instance_ids", "class_ids"
 
 
 def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
-    """Write a dataset as images/, instance_ids/, class_ids/ (each with a folder a split) and classes.txt.
+    """Write a dataset as images/, instance_ids/, class_ids/ (each with one folder per split) and classes.txt.
 
-    A pixel has one object: of two that overlap the later takes it. An object without outline fills its box.
+    A pixel has one object: if two overlap, the later one is used. An object without an outline fills its box.
 
     Args:
-        dataset: of kind "instances".
+        dataset: a dataset of kind "instances".
         out: an existing folder.
         symlink: link to the images instead of copying them.
 
     Returns:
-        What could not be written, with how often.
+        What could not be written, with the number of occurrences.
     """
     from PIL import Image
 
@@ -35,7 +35,7 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
     keys = [(dataset.split_of(i), files.without_suffix(name)) for i, name in enumerate(names)]
     files.require_distinct(names, keys, "a map, which goes by the name without its ending")
     whole = dataset.splits == ("all",)
-    # Without splits, a folder of images that is named as a split is still none.
+    # Without splits, an image folder named like a split must not become one.
     home = "all" if any(map(files.sets_apart, names)) else ""
     columns = dataset.columns
     lost = shapes.lost_by(dataset, columns, held=()) + files.splits_lost(dataset)
@@ -47,7 +47,7 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
         below = home if whole else split
         files.write_image(dataset, i, out / "images" / below / names[i], symlink)
         height, width = dataset.image_size(i)
-        ids, classes = np.zeros((2, width * height), np.uint16)  # column by column, as outlines are
+        ids, classes = np.zeros((2, width * height), np.uint16)  # column-major, like outlines
         rows = columns.objects_of(i)
         for number, a in enumerate(rows, 1):
             pixels = span_pixels(*spans_of(columns, a, (height, width), names[i]))

@@ -1,13 +1,13 @@
-"""COCO panoptic as class maps: a JSON for each split, and a PNG for each image whose colours number its segments.
+"""COCO panoptic as class maps: one JSON per split, and one PNG per image whose colours encode segment ids.
 
-Layouts that are recognised:
+These layouts are recognised:
 
 - annotations/panoptic_SPLIT.json with panoptic_SPLIT/*.png beside it (or in the folder), and the images in SPLIT/,
-  images/SPLIT/ or images/ (or where images= says);
+  images/SPLIT/ or images/ (or the folder given by images=);
 - the path of one such file.
 
-Classes are the categories, things and stuff, by rising id. A pixel of no segment does not count. Segments of crowds are
-of their class. Where the folder holds COCO's instances, too, it is read as COCO unless format="panoptic" is given;
+Classes are the categories, things and stuff, by increasing id. Pixels without a segment are ignored. Crowd segments
+have their class. If the folder contains COCO instances, too, it is read as COCO unless format="panoptic" is given;
 format="panoptic-instances" reads the things as objects with masks, see `sightline.data.formats.panoptic_instances`.
 """
 
@@ -41,27 +41,27 @@ LOOKED_FOR = "COCO panoptic: annotations/panoptic_*.json with folders of PNG"
 
 
 class PanopticMaps(LazyMaps):
-    """The class map of each image, from its picture of segments.
+    """The class map of each image, drawn from its segment PNG.
 
     Args:
-        root: that the pictures' paths are relative to.
-        pictures: paths of the pictures.
-        segments: of each image, JSON of (segment id, class id) pairs.
+        root: the folder that the paths are relative to.
+        pngs: paths of the segment PNGs.
+        segments: for each image, (segment id, class id) pairs as JSON.
         sizes: (height, width) of the images.
     """
 
-    def __init__(self, root: Path, pictures: Blob, segments: Blob, sizes: np.ndarray):
-        self.root, self.pictures, self.segments, self.sizes = root, pictures, segments, sizes
+    def __init__(self, root: Path, pngs: Blob, segments: Blob, sizes: np.ndarray):
+        self.root, self.pngs, self.segments, self.sizes = root, pngs, segments, sizes
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.pngs)
 
     def take(self, rows: Sequence[int]) -> PanopticMaps:
         chosen = np.asarray(rows, np.int64)
-        return PanopticMaps(self.root, self.pictures.take(chosen), self.segments.take(chosen), self.sizes[chosen])
+        return PanopticMaps(self.root, self.pngs.take(chosen), self.segments.take(chosen), self.sizes[chosen])
 
     def _draw(self, i: int) -> Tensor:
-        path = self.root / self.pictures.text(i)
+        path = self.root / self.pngs.text(i)
         ids = segment_ids(path, tuple(self.sizes[i].tolist()))
         pairs = np.array([(0, IGNORE), *json.loads(self.segments[i])], np.int64)
         pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
@@ -69,7 +69,7 @@ class PanopticMaps(LazyMaps):
         strange = pairs[place, 0] != ids
         if strange.any():
             raise InputError(
-                f"{path} holds segment {int(ids[strange][0])}, which its JSON does not list; export both again"
+                f"{path} contains segment {int(ids[strange][0])}, which its JSON does not list; export both again"
             )
         return torch.from_numpy(pairs[place, 1])
 
@@ -85,7 +85,7 @@ def read(
     classes: Sequence[str] | None = None,
     images: Path | None = None,
 ) -> Dataset:
-    """Read COCO panoptic as class maps; arguments and errors as `sightline.open_dataset`."""
+    """Read COCO panoptic as class maps. Arguments and errors are those of `sightline.open_dataset`."""
     root, listed, names = parts(root, splits)
     known = list(names.values()) if classes is None else list(classes)
     for one in listed:
@@ -93,13 +93,13 @@ def read(
         strange = next((names[c] for _, c, _ in segments if names[c] not in known), None)
         if strange is not None:
             raise files.unknown_class(f"{one.file}: {one.name}", f"class {strange!r}", known)
-        one.extra = {"picture": one.extra["picture"], "segments": [(s, known.index(names[c])) for s, c, _ in segments]}
+        one.extra = {"png": one.extra["png"], "segments": [(s, known.index(names[c])) for s, c, _ in segments]}
     data = assemble(root, "panoptic", listed, _nothing, Gather(known), images=images)
     columns = data.source.columns
     extra = [json.loads(text) for text in columns.image_extra or ()]
     maps = PanopticMaps(
         Path(),
-        Blob.of(entry["picture"] for entry in extra),
+        Blob.of(entry["png"] for entry in extra),
         Blob.of(json.dumps(entry["segments"]) for entry in extra),
         np.stack([columns.heights, columns.widths], 1),
     )
@@ -111,13 +111,13 @@ def read(
 
 
 def parts(root: Path, splits: Mapping[str, str | Path] | None) -> tuple[Path, list[Listed], dict[int, str]]:
-    """The dataset's folder, its images, and the names of categories by rising id.
+    """The dataset's folder, its images, and the category names by increasing id.
 
-    An image has one entry, a list of (segment id, category id, is a crowd), and "picture" in `extra`.
+    Each image has one entry, a list of (segment id, category id, is a crowd), and "png" in `extra`.
     """
     root = root.absolute()
-    wanted = "COCO panoptic file (a .json with segments_info); give its path"
-    found = files_to_read(root, splits, ".json", _looks_right, wanted)
+    expected = "COCO panoptic file (a .json with segments_info); give its path"
+    found = files_to_read(root, splits, ".json", _looks_right, expected)
     home = root
     if root.is_file():
         home = root.parent.parent if root.parent.name.lower() == "annotations" else root.parent
@@ -129,10 +129,10 @@ def parts(root: Path, splits: Mapping[str, str | Path] | None) -> tuple[Path, li
 
 
 def segment_ids(path: Path, size: Size | tuple[int, ...]) -> np.ndarray:
-    """The segment of each pixel [H, W]: R + 256 G + 256² B.
+    """The segment id of each pixel [H, W]: R + 256 G + 256² B.
 
     Raises:
-        InputError: the picture cannot be read, or is of another size than the image.
+        InputError: the image cannot be read, or its size differs from the image that it labels.
     """
     rgb = read_image(path).numpy().astype(np.int64)
     if all(size) and rgb.shape[1:] != tuple(size):
@@ -146,7 +146,7 @@ def _nothing(gather: Gather, one: Listed, entry: Any, size: Size) -> None:
 
 
 def _id(value: Any, what: str) -> int:
-    """A whole number from 0 to 2^30, which may be a text of digits."""
+    """An integer from 0 to 2^30, which may be a string of digits."""
     number = int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 12 else value
     return require_whole(what, number, 0, 2**30, "export it again")
 
@@ -165,7 +165,7 @@ def _looks_right(file: Path) -> bool:
     if b'"segments_info"' in head:
         return True
     try:
-        with open(file, "rb") as opened:  # long lists of images or categories may come first
+        with open(file, "rb") as opened:  # long lists of images or categories may precede the annotations
             opened.seek(max(0, file.stat().st_size - 2**16))
             return b'"segments_info"' in opened.read()
     except OSError:
@@ -178,9 +178,9 @@ def _read_file(file: Path, split: str, home: Path, names: dict[int, str]) -> lis
         for category in content["categories"]:
             id, name = _id(category["id"], f"{file}: a category's id"), str(category["name"])
             if names.setdefault(id, name) != name:
-                raise InputError(f"{file} names category {category['id']} {category['name']!r}, other files otherwise")
+                raise InputError(f"{file} names category {category['id']} {category['name']!r}, another file differs")
         images = {image["id"]: image for image in content["images"]}
-        pictures = _pictures(file, home)
+        pngs = _png_folder(file, home)
         listed = []
         for entry in content["annotations"]:
             image = images[entry["image_id"]]
@@ -193,8 +193,8 @@ def _read_file(file: Path, split: str, home: Path, names: dict[int, str]) -> lis
             if unknown is not None:
                 raise files.unknown_class(f"{file}: {image['file_name']}", f"category {unknown}", list(map(str, names)))
             height, width = (_id(image.get(side) or 0, f"{file}: an image's {side}") for side in ("height", "width"))
-            picture = {"picture": str(pictures / str(entry["file_name"]))}
-            listed.append(Listed(str(image["file_name"]), file, split, (height, width), [segments], picture))
+            png = {"png": str(pngs / str(entry["file_name"]))}
+            listed.append(Listed(str(image["file_name"]), file, split, (height, width), [segments], png))
     except InputError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -202,10 +202,10 @@ def _read_file(file: Path, split: str, home: Path, names: dict[int, str]) -> lis
     return listed
 
 
-def _pictures(file: Path, home: Path) -> Path:
-    """The folder with a file's pictures."""
+def _png_folder(file: Path, home: Path) -> Path:
+    """The folder with the segment PNGs of a file."""
     places = [folder / file.stem for folder in (file.parent, home, home / "annotations", home / "masks")]
     found = next((place for place in places if place.is_dir()), None)
     if found is None:
-        raise InputError(f"there is no folder {places[0]} with the pictures of the segments; put them there")
+        raise InputError(f"there is no folder {places[0]} with the segment PNGs; add it")
     return found

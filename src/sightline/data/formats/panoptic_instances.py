@@ -1,6 +1,6 @@
 """The things of COCO panoptic as objects with masks: format="panoptic-instances".
 
-Layout as `sightline.data.formats.panoptic`. Classes are the categories that are things ("isthing"), by rising id;
+The layout is that of `sightline.data.formats.panoptic`. Classes are the thing categories ("isthing"), by increasing id;
 segments of stuff are left out.
 """
 
@@ -23,7 +23,7 @@ LOOKED_FOR = "COCO panoptic, named as panoptic-instances"
 
 
 def recognise(root: Path) -> str | None:
-    """None: it is read where it is named."""
+    """None: this format is read only if it is named."""
     return None
 
 
@@ -33,23 +33,23 @@ def read(
     classes: Sequence[str] | None = None,
     images: Path | None = None,
 ) -> Dataset:
-    """Read the things of COCO panoptic; arguments and errors as `sightline.open_dataset`."""
+    """Read the things of COCO panoptic. Arguments and errors are those of `sightline.open_dataset`."""
     root, listed, names = parts(root, splits)
     stuff: set[int] = set()
     for file in dict.fromkeys(one.file for one in listed):
         stuff |= {int(c["id"]) for c in read_json(file, dict)["categories"] if not c.get("isthing", 1)}
     things = {id: name for id, name in names.items() if id not in stuff}
-    pictures = {id(one): Path(str(one.extra["picture"])) for one in listed}
+    pngs = {id(one): Path(str(one.extra["png"])) for one in listed}
     for one in listed:
         one.extra = {}
 
     def add(gather: Gather, one: Listed, segments: list[tuple[int, int, bool]], size: Size) -> None:
-        picture = pictures[id(one)]
-        masks = dict(mask_rles(segment_ids(picture, size)))
+        png = pngs[id(one)]
+        masks = dict(mask_rles(segment_ids(png, size)))
         for segment, category, crowd in segments:
             if category in things and segment in masks:
                 marks = {"crowd": "1"} if crowd else {}
-                where = f"{picture}: segment {segment}"
+                where = f"{png}: segment {segment}"
                 gather.object(where, things[category], attributes=marks, **masks[segment]._asdict())
 
     return assemble(root, "panoptic-instances", listed, add, Gather(classes, list(things.values())), images=images)

@@ -1,4 +1,4 @@
-"""What to say of a folder or a file that is no dataset: what it looks like, and what is missing for that."""
+"""Error messages for paths that are not datasets: the format they resemble, and what is missing."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from sightline.runtime.reading import shown
 
 WHERE = "docs/formats.md lists the formats"
 _MOST = 20_000
-"""Files that are counted."""
+"""The maximum number of files that are counted."""
 _DEEP = 3
 _NOT_READ = {
-    ".tfrecord": "TFRecord, which is not read: export the data as COCO or VOC",
-    ".tfrecords": "TFRecord, which is not read: export the data as COCO or VOC",
-    ".mat": "MATLAB files, which are not read: export the data as COCO or as masks",
-    ".lmdb": "LMDB, which is not read: export the data as files",
-    ".record": "TFRecord, which is not read: export the data as COCO or VOC",
+    ".tfrecord": "TFRecord, which is not supported: export the data as COCO or VOC",
+    ".tfrecords": "TFRecord, which is not supported: export the data as COCO or VOC",
+    ".mat": "MATLAB files, which are not supported: export the data as COCO or as masks",
+    ".lmdb": "LMDB, which is not supported: export the data as files",
+    ".record": "TFRecord, which is not supported: export the data as COCO or VOC",
 }
 
 
@@ -32,11 +32,11 @@ def not_recognised(root: Path, recognise: Callable[[Path], Mapping[str, str]]) -
 
     Args:
         root: the folder or file.
-        recognise: the formats recognised in a folder, with what was found: it is asked of the folders inside.
+        recognise: returns the formats recognised in a folder, with their evidence; called for the subfolders.
     """
     name = shown(root)
     if root.is_file():
-        return InputError(f"{name} is no file of labels in a known format. {_of_file(root)}; {WHERE}")
+        return InputError(f"{name} is not a label file in a known format. {_of_file(root)}; {WHERE}")
     counts, images_in = _contents(root)
     total = sum(counts.values())
     many = "more than " if total >= _MOST else ""
@@ -51,11 +51,11 @@ def not_recognised(root: Path, recognise: Callable[[Path], Mapping[str, str]]) -
         advice = f"Its folders {', '.join(inside[:3])}{more} are datasets: give one of them"
     else:
         advice = _nearest(root, counts, images_in)
-    return InputError(f"{name} holds {holds}, but it is not a dataset in a known format. {advice}; {WHERE}")
+    return InputError(f"{name} contains {holds}, but it is not a dataset in a known format. {advice}; {WHERE}")
 
 
 def _contents(root: Path) -> tuple[Counter[str], Counter[str]]:
-    """How many images and files of each ending there are, and how many images each folder has."""
+    """The number of images and of files with each suffix, and the number of images in each folder."""
     counts: Counter[str] = Counter()
     images_in: Counter[str] = Counter()
     for at, folders, names in os.walk(root):
@@ -75,7 +75,7 @@ def _contents(root: Path) -> tuple[Counter[str], Counter[str]]:
 
 
 def _datasets_inside(root: Path, recognise: Callable[[Path], Mapping[str, str]]) -> list[str]:
-    """The folders directly inside that are datasets, each with its format."""
+    """The subfolders that are datasets, each with its format."""
     found = []
     for folder in sorted(f for f in root.iterdir() if f.is_dir() and not f.name.startswith("."))[:20]:
         try:
@@ -88,7 +88,7 @@ def _datasets_inside(root: Path, recognise: Callable[[Path], Mapping[str, str]])
 
 
 def _nearest(root: Path, counts: Counter[str], images_in: Counter[str]) -> str:
-    """The format a folder is nearest to, and what it lacks."""
+    """The format that a folder resembles most, and what is missing."""
     for suffix, what in _NOT_READ.items():
         if counts[suffix]:
             return f"It looks like {what}"
@@ -103,16 +103,16 @@ def _nearest(root: Path, counts: Counter[str], images_in: Counter[str]) -> str:
                 return words
     if len(images_in) > 1 and counts["images"]:
         return (
-            "For masks, put the images into images/ and their masks of the same names into masks/; for boxes, add "
+            "For masks, put the images into images/ and masks with the same names into masks/; for boxes, add "
             "labels such as a COCO .json or YOLO .txt"
         )
     if counts["images"]:
         return "Its images have no labels: add them, such as a COCO .json or a YOLO .txt for each image"
-    return "Give the folder that holds the images and their labels"
+    return "Give the folder that contains the images and their labels"
 
 
 def _of_file(file: Path) -> str:
-    """What one file looks like, and what it lacks."""
+    """The format that one file resembles, and what is missing."""
     name, suffix = shown(file.name), file.suffix.lower()
     head = head_of(file)
     if not head.strip():
@@ -121,8 +121,8 @@ def _of_file(file: Path) -> str:
         return _of_json(name, head)
     if suffix == ".xml":
         if b"<imagesize>" in head:
-            return f"{name} looks like LabelMe XML, which is not read: export the data as COCO"
-        return f"{name} is no label of VOC (<annotation> with <size> and <object>) or CVAT (<annotations>)"
+            return f"{name} looks like LabelMe XML, which is not supported: export the data as COCO"
+        return f"{name} is neither a VOC label (<annotation> with <size> and <object>) nor CVAT (<annotations>)"
     if suffix == ".csv":
         first = shown(head.decode("utf-8", "replace").splitlines()[0])[:60]
         return (
@@ -131,23 +131,23 @@ def _of_file(file: Path) -> str:
         )
     if suffix == ".txt":
         first = shown(head.decode("utf-8", "replace").strip().splitlines()[0])[:40]
-        return f"{name} is no label of YOLO, whose lines are 'class x y width height' in parts of 1, not {first!r}"
+        return f"{name} is not a YOLO label, whose lines are 'class x y width height' as fractions, not {first!r}"
     if suffix in (".yaml", ".yml"):
         return f'{name} does not describe YOLO data: it needs "names" and "train" or "val"'
     if suffix in _NOT_READ:
         return f"It looks like {_NOT_READ[suffix]}"
     if is_image(file):
-        return "It is an image: give the folder that holds the images and their labels"
-    return f"Files ending in {suffix or 'nothing'} hold no labels: give a folder, a .json, a .csv or a data.yaml"
+        return "It is an image: give the folder that contains the images and their labels"
+    return f"Files with the suffix {suffix or 'nothing'} are not labels: give a folder, a .json, a .csv or a data.yaml"
 
 
 def _of_json(name: str, head: bytes) -> str:
     if b'"vid_list"' in head:
-        return f"{name} looks like VIA 3, which is not read: export the data as COCO"
+        return f"{name} looks like VIA 3, which is not supported: export the data as COCO"
     if b'"assets"' in head and b'"tags"' in head:
         return f"{name} looks like a VoTT project: export it as CSV"
     if b'"DataRow ID"' in head or b'"data_row"' in head:
-        return f"{name} looks like Labelbox, which is not read: export the data as COCO"
+        return f"{name} looks like Labelbox, which is not supported: export the data as COCO"
     known = [key for key in ("images", "annotations", "categories") if f'"{key}"'.encode() in head]
     if known:
         lacking = [key for key in ("images", "annotations", "categories") if key not in known]
@@ -155,10 +155,10 @@ def _of_json(name: str, head: bytes) -> str:
     if b'"shapes"' in head:
         return f"{name} looks like LabelMe, but lacks 'imagePath'"
     if b'"bbox"' in head and b'"score"' in head:
-        return f"{name} looks like detections, not labels: give the file or folder of the labels"
+        return f"{name} looks like detections, not labels: give the file or folder with the labels"
     try:
         content = json.loads(head)
         keys = list(content if isinstance(content, dict) else content[0])
-        return f"{name} has the keys {', '.join(map(str, keys[:4]))}, which no format has: export it as COCO"
+        return f"{name} has the keys {', '.join(map(str, keys[:4]))}, which match no known format: export it as COCO"
     except (ValueError, TypeError, LookupError, RecursionError):
-        return f"{name} is JSON of no known format: export it as COCO"
+        return f"{name} is JSON in an unknown format: export it as COCO"

@@ -1,26 +1,26 @@
-"""Class maps: for each image a picture of the same size whose pixels say the class.
+"""Class maps: for each image, an image of the same size whose pixels encode the class.
 
-Layouts that are recognised:
+These layouts are recognised:
 
-- images/ and masks/ (or labels, annotations, SegmentationClass, … see `MASKS`) with files of equal names but for the
-  ending, and for an addition such as _mask, -label, _gt; with a folder a split in both, or SPLIT/images and
+- images/ and masks/ (or labels, annotations, SegmentationClass, … see `MASKS`) with files whose names are equal except
+  for the suffix, and for an addition such as _mask, -label, _gt; with one folder per split in both, or SPLIT/images and
   SPLIT/masks;
-- a folder a split beside one of its masks: train/ and trainannot/, train_labels/, train_masks/, …;
+- one folder per split beside one for its masks: train/ and trainannot/, train_labels/, train_masks/, …;
 - JPEGImages/ and SegmentationClass/ (Pascal VOC), whose lists in ImageSets/Segmentation are splits; or VOC's years
-  (VOC2007/, VOC2012/) with these in them, as in VOCdevkit/;
+  (VOC2007/, VOC2012/) that contain these, as in VOCdevkit/;
 - SPLIT/NAME.jpg with SPLIT/NAME_mask.png and SPLIT/_classes.csv (Roboflow);
 - 701_StillsRaw_full/ and LabeledApproved_full/ (CamVid);
-- a text file that lists an image and its mask in each line, relative to its folder; or images alone, whose masks are
+- a text file that lists an image and its mask in each line, relative to its folder; or only images, whose masks are
   found as above.
 
-A mask is a grey or palette picture of 8 or 16 bits whose values are class ids from 0 on, or an RGB picture whose
-colours are listed (a palette picture is read by its colours, too, where they are listed). 255 stands for pixels that
-do not count, with more than 255 classes 65535, and -1 in any file that can hold it. Classes are in classes.txt or
-labels.txt (a name a line, or name r g b), class_dict.csv (columns name, r, g, b, or a colour in one column, and the
-value where it is not the row's number), labelmap.txt (name:r,g,b::), label_colors.txt (r g b name), or classes.json
-({"names": […], "colors": […], "ignore_index": 255}), in the folder or beside the masks. Without any they are named
-after their ids; where all masks hold 0 and 255 alone and nothing says that 255 does not count, they are background and
-foreground, or background and the one class that is named.
+A mask is a grey or palette image with 8 or 16 bits whose values are class ids from 0 on, or an RGB image whose colours
+are listed (a palette image is read by its colours, too, if they are listed). 255 marks ignored pixels, with more than
+255 classes 65535, and -1 in any file type that can store it. Classes are in classes.txt or labels.txt (one name per
+line, or name r g b), class_dict.csv (columns name, r, g, b, or a colour in one column, and the value if it is not the
+row number), labelmap.txt (name:r,g,b::), label_colors.txt (r g b name), or classes.json ({"names": […], "colors": […],
+"ignore_index": 255}), in the folder or beside the masks. Without such a file, classes are named after their ids. If all
+masks contain only 0 and 255 and nothing says that 255 is ignored, the classes are background and foreground, or
+background and the only class that is named.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ MASKS: tuple[str, ...] = (
     "ground_truth",
 )
 MASKS += ("Masks", "Labels", "label", "SegmentationClass", "ann_dir", "LabeledApproved_full")
-"""Names a folder of masks may have."""
+"""Usual names of mask folders."""
 _ADDED = re.compile(
     r"(?:[_\-. ]|(?<=\d))(mask|masks|label|labels|labelids|labeltrainids|gt|seg|segmentation|annotation|l)$", re.I
 )
@@ -84,10 +84,10 @@ _VOC: tuple[str, ...] = (
 )
 _VOC += ("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor")
 _VOC_BORDER = (224, 224, 192)
-"""The colour of 255 in VOC's palette: the border of objects, which does not count."""
+"""The colour of 255 in VOC's palette: the border of objects, which is ignored."""
 _MIXED = "_classes.csv"
 _BESIDE: tuple[str, ...] = ("annot", "_annot", "_masks", "_mask", "_labels", "_label", "_gt")
-"""What is added to the name of a split's folder for that of its masks."""
+"""Suffixes of a split folder's name that give the name of its mask folder."""
 _Ignore = int | Literal["usual"] | None
 _WIDE = 65535
 _Pair = tuple[Path, Path | None, str]
@@ -95,7 +95,7 @@ _Pair = tuple[Path, Path | None, str]
 
 
 def recognise(root: Path) -> str | None:
-    """What of class maps is found in a folder or a list, as words; None if nothing is."""
+    """A description of the class maps found in a folder or a list; None if there are none."""
     if root.is_file():
         return root.name if root.suffix == ".txt" and _lists_pairs(root) else None
     for home in (root, *years(root), *files.folders_of_splits(root)):
@@ -117,10 +117,10 @@ def read(
     images: Path | None = None,
     ignore: _Ignore = "usual",
 ) -> Dataset:
-    """Read a dataset of class maps; arguments and errors as `sightline.open_dataset`.
+    """Read a dataset of class maps. Arguments and errors are those of `sightline.open_dataset`.
 
-    A split is given by its folder of images, or by a list. `ignore` is the value of pixels that do not count, unless
-    the file of classes names one; None where all count.
+    A split is given by its folder of images, or by a list. `ignore` is the value of ignored pixels, unless the file of
+    classes defines one; None if no pixel is ignored.
     """
     given, root = root, root.absolute()
     if found := [year for year in years(root) if (year / "SegmentationClass").is_dir()]:
@@ -183,7 +183,7 @@ def _dataset(
 def _values(
     masks: Sequence[Path], table: ClassTable | None, classes: Sequence[str] | None, ignore: _Ignore
 ) -> tuple[tuple[str, ...], MapValues]:
-    """The classes' names, and what the masks' values stand for."""
+    """The class names, and the meaning of the masks' values."""
     if table is not None and table.ignore is not None:
         ignore = table.ignore
     listed = table.names if table is not None else None
@@ -202,14 +202,14 @@ def _values(
             ignore = _WIDE if max(found - {_WIDE}, default=0) > 255 else 255
         found -= {IGNORE, ignore}
         if not found:
-            raise InputError("no mask holds a class; name the classes in a file classes.txt beside the masks")
+            raise InputError("no mask contains a class; name the classes in a file classes.txt beside the masks")
         return tuple(f"class {k}" for k in range(max(found) + 1)), MapValues(ignore)
     if ignore == "usual":
         ignore = _WIDE if len(given) > 255 else 255
     if classes is None or listed is None:
         table = table or ClassTable(())
         return tuple(classes or listed or ()), MapValues(ignore, table.values, table.colours)
-    # the user's order: ids of the file become those of the names given
+    # the user's order: ids of the file are mapped to those of the given names
     _require_known(listed, classes)
     places = [classes.index(name) for name in listed]
     table = table or ClassTable(())
@@ -229,7 +229,7 @@ def _require_known(names: Sequence[str], classes: Sequence[str]) -> None:
 
 
 def _black_and_white(masks: Sequence[Path]) -> bool:
-    """Whether masks hold 0 and 255 alone, and both."""
+    """Whether masks contain only 0 and 255, and both occur."""
     found: set[int] = set()
     for path in masks:
         found |= set(_values_of(path))
@@ -243,10 +243,10 @@ def _values_of(path: Path) -> list[int]:
         values: list[int] = np.unique(read_map(path).numpy()).tolist()
     except InputError as error:
         if "but a class map has one whole number" not in str(error):
-            return []  # damaged: `check` and reading it say so
+            return []  # damaged: `check` and reading the mask report it
         raise InputError(
-            f"{path} is a colour picture, and no file lists which colours are which class; add a classes.txt with a "
-            "line 'name r g b' a class"
+            f"{path} is a colour image, and no file lists the classes of its colours; add a classes.txt with one "
+            "line 'name r g b' per class"
         ) from None
     return values
 
@@ -259,21 +259,23 @@ def _voc_table(masks: Sequence[Path]) -> ClassTable | None:
 
 
 def _folders(home: Path, images: Path | None = None) -> Iterable[tuple[Path, Path]]:
-    """Folders of images with those of their masks, in a folder."""
-    pictures = [images] if images is not None else [f for name in IMAGES if (f := find_folder(home, name)) is not None]
+    """Image folders with their mask folders."""
+    image_folders = (
+        [images] if images is not None else [f for name in IMAGES if (f := find_folder(home, name)) is not None]
+    )
     masks = dict.fromkeys(f for name in MASKS if (f := find_folder(home, name)) is not None)
-    return [(a, b) for a in pictures[:1] for b in masks]
+    return [(a, b) for a in image_folders[:1] for b in masks]
 
 
 def _splits_beside(home: Path) -> list[tuple[Path, Path]]:
-    """Folders of splits, with those of their masks beside them."""
+    """Split folders with the mask folders beside them."""
     splits = files.folders_of_splits(home)
     beside = [(path, path.with_name(path.name + added)) for path in splits for added in _BESIDE]
     return [(images, masks) for images, masks in beside if masks.is_dir()]
 
 
 def _mixed(home: Path) -> list[Path]:
-    """Folders with images and their masks side by side, and a list of the classes (Roboflow)."""
+    """Folders with images and masks side by side, and a list of classes (Roboflow)."""
     splits = files.folders_of_splits(home)
     folders = [home, *splits]
     return [folder for folder in folders if (folder / _MIXED).is_file() and any(folder.glob("*_mask.png"))]
@@ -288,25 +290,25 @@ def _side_by_side(folder: Path, split: str, home: Path, orphans: list[str]) -> l
 
 
 def _all_pairs(home: Path, images: Path | None, orphans: list[str]) -> list[_Pair]:
-    for pictures, masks in _folders(home, images):
+    for image_folder, masks in _folders(home, images):
         if any(is_image(name) for name in files.files_below(masks)):
             lists = sorted((home / "ImageSets" / "Segmentation").glob("*.txt"))
-            return _by_lists(pictures, masks, lists) if lists else _paired(pictures, masks, None, home, orphans)
+            return _by_lists(image_folder, masks, lists) if lists else _paired(image_folder, masks, None, home, orphans)
     found = []
     for folder in files.folders_of_splits(home):
-        for pictures, masks in _folders(folder):
-            found += _paired(pictures, masks, files.split_name(folder.name), home, orphans)
+        for image_folder, masks in _folders(folder):
+            found += _paired(image_folder, masks, files.split_name(folder.name), home, orphans)
             break
     if not found and images is None:
-        for pictures, masks in _splits_beside(home):
-            found += _paired(pictures, masks, files.split_name(pictures.name), home, orphans)
+        for image_folder, masks in _splits_beside(home):
+            found += _paired(image_folder, masks, files.split_name(image_folder.name), home, orphans)
         for folder in _mixed(home) if not found else []:
             found += _side_by_side(folder, "all" if folder == home else files.split_name(folder.name), home, orphans)
     return found
 
 
 def _paired(images: Path, masks: Path, split: str | None, home: Path, orphans: list[str]) -> list[_Pair]:
-    """Images with the masks of the same name; the split is the first folder below `images`, where it is a usual one."""
+    """Images with the masks of the same name; the split is the first folder below `images`, if it is a usual one."""
     by_stem = _by_stem(masks, {files.without_suffix(name) for name in files.images_below(images)})
     used: set[Path] = set()
     pairs: list[_Pair] = []
@@ -320,19 +322,19 @@ def _paired(images: Path, masks: Path, split: str | None, home: Path, orphans: l
 
 
 def _by_lists(images: Path, masks: Path, lists: Sequence[Path]) -> list[_Pair]:
-    by_stem, pictures = _by_stem(masks), {files.without_suffix(name): name for name in files.images_below(images)}
-    listed = {files.split_name(file.stem): names_in(file, pictures) for file in lists}
+    by_stem, known = _by_stem(masks), {files.without_suffix(name): name for name in files.images_below(images)}
+    listed = {files.split_name(file.stem): names_in(file, known) for file in lists}
     if {"train", "val"} <= listed.keys():
         listed.pop("trainval", None)
     return [
-        (images / pictures.get(name, f"{name}.jpg"), _mask_of(name, by_stem), split)
+        (images / known.get(name, f"{name}.jpg"), _mask_of(name, by_stem), split)
         for split, names in listed.items()
         for name in names
     ]
 
 
 def _by_stem(masks: Path, images: Collection[str] = ()) -> dict[str, Path]:
-    """Masks by their name without ending, and by what is left of it without an addition, unless that is an image's."""
+    """Masks by name without suffix, and by that name without an addition, unless an image has that name."""
     found = {files.without_suffix(name): masks / name for name in files.images_below(masks)}
     return {_ADDED.sub("", stem): path for stem, path in found.items() if stem not in images} | found
 
@@ -352,8 +354,8 @@ def _lists_pairs(file: Path) -> bool:
 def _of_split(home: Path, path: Path, split: str, images: Path | None, orphans: list[str]) -> list[_Pair]:
     if path.is_file():
         return _listed_pairs(path, split, images)
-    for pictures, masks in _folders(path):
-        return _paired(pictures, masks, split, home, orphans)
+    for image_folder, masks in _folders(path):
+        return _paired(image_folder, masks, split, home, orphans)
     return [(i, m, split) for i, m, _ in _all_pairs(home, images, []) if i.is_relative_to(path)]
 
 
@@ -379,11 +381,11 @@ def _place(word: str, folder: Path, images: Path | None) -> Path:
 
 
 def _mask_beside(image: Path, by_folder: dict[Path, dict[str, Path]]) -> Path | None:
-    """The mask of an image whose path has a folder of images in it: the same below a folder of masks.
+    """The mask of an image with an image folder in its path: the same path below a mask folder.
 
     Args:
-        image: the image's file.
-        by_folder: masks by their names, of each folder that has been looked into.
+        image: the image file.
+        by_folder: cache of the masks in each folder, by name.
     """
     for k, part in enumerate(image.parts):
         if part in IMAGES:

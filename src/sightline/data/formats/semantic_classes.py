@@ -1,4 +1,4 @@
-"""Class names and colour tables that lie beside class maps."""
+"""Class names and colour tables in files beside class maps."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ FILES: tuple[str, ...] = (
     *("classes.json", "labels.json", "classes.txt", "labels.txt", "class_names.txt", "labelmap.txt"),
     *("class_dict.csv", "classes.csv", "_classes.csv", "label_colors.txt"),
 )
-"""Names a file of classes may have."""
+"""Usual names of a file of classes."""
 _IGNORED = "ignore"
-"""The name under which a colour table lists what does not count."""
+"""The name of ignored pixels in a colour table."""
 _HEAD: dict[str, tuple[str, ...]] = {
     "name": ("name", "class", "classname", "label", "labelname", "category"),
     "red": ("r", "red"),
@@ -30,7 +30,7 @@ _HEAD: dict[str, tuple[str, ...]] = {
     "colour": ("rgb", "color", "colour", "hex", "rgbcolor", "colorrgb"),
     "value": ("pixelvalue", "value", "id", "index", "classid", "labelid", "classindex"),
 }
-"""Names of columns, without spaces and underscores."""
+"""Column names, without spaces and underscores."""
 _NUMBERED = re.compile(r"(\d+)\s*[:\s,]\s*(\D.*)")
 _COLOUR_LAST = re.compile(r"(.+?)[\s,:;]+(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\d{1,3})[\s,:;]*")
 _COLOUR_FIRST = re.compile(r"(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\d{1,3})[\s,:;]+(\D.*)")
@@ -38,10 +38,10 @@ _COLOUR_FIRST = re.compile(r"(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\d{1,3})[\s,:;]+(\D.
 
 @dataclass(frozen=True)
 class ClassTable:
-    """What a file says of the classes: their names by rising id, and their colours where it has some.
+    """The classes in a file: names by increasing id, and colours if given.
 
-    `ignore` is the value of pixels that do not count; None where the file does not say. `values` are the ids by the
-    pixels' values, where these are others than the ids; else empty.
+    `ignore` is the value of ignored pixels; None if not given. `values` maps pixel values to ids if they differ; else
+    it is empty.
     """
 
     names: tuple[str, ...]
@@ -51,7 +51,7 @@ class ClassTable:
 
 
 def find_table(root: Path, *beside: Path) -> ClassTable | None:
-    """The classes that a file in a dataset's folder lists, or in one of the folders `beside`; None without one."""
+    """The classes listed in a file in a dataset's folder, or in one of the folders `beside`; None without a file."""
     places = dict.fromkeys((root, *beside))
     named = (place / name for place in places for name in FILES if (place / name).is_file())
     tables = (file for place in places for file in sorted(place.glob("*class_dict*.csv")))
@@ -64,9 +64,9 @@ def find_table(root: Path, *beside: Path) -> ClassTable | None:
 
 
 def _from_csv(file: Path) -> ClassTable:
-    """A row for each class: name, colour as r, g, b or as one field, value of the pixels, as the header says.
+    """One row per class: name, colour as r, g, b or in one field, and pixel value, as named in the header.
 
-    Without a header: name, r, g, b, or r, g, b, name, or name, value, or the name alone.
+    Without a header: name, r, g, b, or r, g, b, name, or name, value, or only the name.
     """
     rows = [[cell.strip() for cell in row] for row in reading.read_csv(file)]
     rows = [row for row in rows if any(row)]
@@ -102,7 +102,7 @@ def _from_csv(file: Path) -> ClassTable:
         return table
     order = sorted(range(len(named)), key=values.__getitem__)
     if len(set(values)) < len(values):
-        raise InputError(f"{file} gives one value to two classes; number them differently")
+        raise InputError(f"{file} gives two classes the same value; number them differently")
     table = _table([named[k] for k in order], file)
     known = {values[k]: place for place, k in enumerate(order)}
     return replace(table, values={} if all(v == k for v, k in known.items()) else known)
@@ -141,10 +141,10 @@ def _from_json(file: Path) -> ClassTable:
             names, colours = _from_mapping(names, file)
     if colours is not None and not isinstance(colours, list):
         raise InputError(
-            f"{file}: the colours of the classes are {reading.kind_of(colours)}, but must be a list of them"
+            f"{file}: the colours of the classes are {reading.kind_of(colours)}, but must be a list of colours"
         )
     if not isinstance(names, list):
-        raise InputError(f'{file} names no classes; write {{"names": […], "colors": […]}} or a list of names')
+        raise InputError(f'{file} contains no class names; write {{"names": […], "colors": […]}} or a list of names')
     named: list[tuple[str, Colour | None]] = []
     for k, entry in enumerate(names):
         own = colours[k] if colours is not None and k < len(colours) else None
@@ -155,7 +155,7 @@ def _from_json(file: Path) -> ClassTable:
             raise InputError(f"{file}: entry {k} of the classes has no name; give one")
         named.append((entry, None if own is None else _colour(own, file, entry)))
     if isinstance(ignore, int):
-        table = _table(named, file, None)  # it says what does not count: a class may be named so
+        table = _table(named, file, None)  # ignore_index is given: a class may have the usual name for it
         return ClassTable(table.names, table.colours, ignore)
     table = _table(named, file)
     if ignore is not None:
@@ -192,7 +192,7 @@ def _table(named: Sequence[tuple[str, Colour | None]], file: Path, ignored: str 
             colours[colour] = id
     without = [name for name, colour in named if colour is None]
     if colours and without:
-        raise InputError(f"{file} gives a colour to some classes, but none to {without[0]!r}; give each one, or none")
+        raise InputError(f"{file} gives some classes a colour, but not {without[0]!r}; give all classes one, or none")
     return ClassTable(tuple(names), colours)
 
 

@@ -1,4 +1,4 @@
-"""Writing class maps as palette pictures."""
+"""Writing class maps as palette images."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _WIDE_IGNORE = 65535
 
 
 def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
-    """Write a dataset as images/, masks/ (each with a folder a split) and classes.json.
+    """Write a dataset as images/, masks/ (each with one folder per split) and classes.json.
 
     Args:
-        dataset: of class maps; objects are first drawn as a class map (`Dataset.as_class_map`).
+        dataset: a dataset of class maps; objects are drawn as class maps first (`Dataset.as_class_map`).
         out: an existing folder.
         symlink: link to the images instead of copying them.
 
     Returns:
-        What could not be written, with how often.
+        What could not be written, with the number of occurrences.
     """
     lost = files.splits_lost(dataset)
     if dataset.label_kind.has_objects:
@@ -39,11 +39,11 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
     keys = [(dataset.split_of(i), files.without_suffix(name)) for i, name in enumerate(names)]
     files.require_distinct(names, keys, "a mask, which goes by the name without its ending")
     whole = dataset.splits == ("all",)
-    # Without splits, a folder of images that is named as a split is still none.
+    # Without splits, an image folder named like a split must not become one.
     home = "all" if any(map(files.sets_apart, names)) else ""
     for i, (split, stem) in enumerate(keys):
         below = home if whole else split
-        target = cast(ClassMap, dataset.target(i))  # a dataset of class maps gives them
+        target = cast(ClassMap, dataset.target(i))  # targets of this kind are class maps
         files.write_image(dataset, i, out / "images" / below / names[i], symlink)
         save_class_map(target, out / "masks" / below / f"{stem}.png", len(dataset.classes))
     write_class_file(list(dataset.classes), out)
@@ -51,21 +51,21 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
 
 
 def write_class_file(names: Sequence[str], out: Path) -> None:
-    """Write classes.json into a folder: names and colours of the classes, and the value that does not count."""
+    """Write classes.json into a folder: names and colours of the classes, and the value of ignored pixels."""
     colours = [css(class_colour(k)) for k in range(len(names))]
     table = {"names": list(names), "colors": colours, "ignore_index": _ignore_value(len(names))}
     (out / "classes.json").write_text(json.dumps(table, ensure_ascii=False, indent=1), encoding="utf-8")
 
 
 def save_class_map(target: ClassMap, path: Path, classes: int | None = None) -> None:
-    """Write a map as a palette PNG whose values are class ids, 255 where nothing counts.
+    """Write a class map as a palette PNG whose values are class ids, with 255 for ignored pixels.
 
-    With more than 255 classes it is a grey PNG of 16 bits, and 65535 stands for what does not count.
+    With more than 255 classes, a 16-bit grey PNG is written, with 65535 for ignored pixels.
 
     Args:
-        target: the map.
-        path: of the file, whose folder is made.
-        classes: how many there are; by default as many as the map names.
+        target: the class map.
+        path: path of the file; its folder is created.
+        classes: number of classes; by default that of the class map.
     """
     labels = target.labels.cpu().numpy()
     if classes is None:
@@ -74,23 +74,23 @@ def save_class_map(target: ClassMap, path: Path, classes: int | None = None) -> 
 
 
 def save_ids(labels: np.ndarray, path: Path, classes: int) -> None:
-    """As `save_class_map`, of ids [H, W] of any integer type."""
+    """Like `save_class_map`, for ids [H, W] of any integer type."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # IGNORE, −1, becomes the largest number of either type: what stands for it. A map may be as large as memory, so
-    # nothing else is made of it.
+    # IGNORE, −1, wraps to the largest value of either type, which marks ignored pixels. The map may be very large, so
+    # no other copy is made.
     if classes > IGNORE_VALUE:
         Image.fromarray(labels.astype(np.uint16, copy=False)).save(path)
     else:
-        palette_picture(labels.astype(np.uint8, copy=False), classes).save(path)
+        palette_image(labels.astype(np.uint8, copy=False), classes).save(path)
 
 
-def palette_picture(values: np.ndarray, classes: int) -> Image.Image:
-    """A palette picture of uint8 ids [H, W] in the colours of the classes; 255 is black."""
-    picture = Image.fromarray(values)  # grey: a palette makes it one of colours
+def palette_image(values: np.ndarray, classes: int) -> Image.Image:
+    """A palette image of uint8 ids [H, W] in the colours of the classes; 255 is black."""
+    image = Image.fromarray(values)  # grey; setting a palette converts it
     colours = [class_colour(k) for k in range(classes)]
     colours += [(0, 0, 0)] * (256 - classes)
-    picture.putpalette([part for colour in colours for part in colour])
-    return picture
+    image.putpalette([part for colour in colours for part in colour])
+    return image
 
 
 def _ignore_value(classes: int) -> int:

@@ -1,14 +1,14 @@
-"""Shapes that annotation tools draw: how they become boxes and outlines, and how objects become shapes again.
+"""Shapes drawn with annotation tools: converting them to boxes and outlines, and objects back to shapes.
 
-What every reader of drawn shapes does alike:
+All readers of drawn shapes follow these rules:
 
-- a polygon is an outline; the box is the smallest around its points;
-- a circle or an ellipse becomes a polygon that leaves it by at most 0.05 pixels; a turned box becomes its four corners;
-- an upright rectangle is a box and nothing more: it has no outline (as in COCO files that CVAT writes);
-- a line or points enclose nothing: the box is the smallest around them, and there is no outline.
+- a polygon is an outline; the box is the bounding box of its points;
+- a circle or an ellipse becomes a polygon that deviates by at most 0.05 pixels; a rotated box becomes its four corners;
+- an axis-aligned rectangle is only a box: it has no outline (as in COCO files written by CVAT);
+- lines and points enclose no area: the box is their bounding box, and there is no outline.
 
-The tool's own shape is kept in an extra column "shape" where it is none of box and polygon, so that writing gives back
-the very circle or line.
+If the tool's shape is neither a box nor a polygon, it is kept in an extra column "shape", so that writing restores the
+original circle or line.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from sightline.errors import InputError
 from sightline.structures import Size
 
 Shape = dict[str, Any]
-"""A drawn shape in values of JSON: "kind" is "ellipse" (cx, cy, rx, ry, angle), "box" (box, angle), "line" or "points"
-(points: x1, y1, x2, y2, …). Pixels; angles in degrees, clockwise as seen."""
+"""A drawn shape as JSON values: "kind" is "ellipse" (cx, cy, rx, ry, angle), "box" (box, angle), "line" or "points"
+(points: x1, y1, x2, y2, …). Coordinates in pixels; angles in degrees, clockwise in the image."""
 
 _SAGITTA = 0.05
 MARKS = {"crowd": "crowd", "iscrowd": "crowd", "difficult": "difficult"}
 FLAGS = ("occluded", "truncated")
 TEXTS = ("pose",)
 RESERVED = frozenset([*MARKS, *FLAGS, *TEXTS, "caption"])
-"""Names of attributes that have a column of their own."""
+"""Names of attributes that have their own column."""
 
 
 # Geometry
 
 
 def ellipse_polygon(cx: float, cy: float, rx: float, ry: float, angle: float = 0.0) -> list[float]:
-    """A flat polygon with its points on the ellipse, at most 0.05 pixels inside it, and touching its four extremes."""
+    """A flat polygon with its points on the ellipse, at most 0.05 pixels from it, including the four extreme points."""
     radius = max(abs(rx), abs(ry))
     quarters = math.ceil(math.pi / 4 * math.sqrt(radius / (2 * _SAGITTA))) if math.isfinite(radius) else 0
     turn = np.arange(4 * max(3, quarters)) * (math.pi / 2 / max(3, quarters))
@@ -61,14 +61,14 @@ def _turned(points: np.ndarray, angle: float) -> np.ndarray:
 
 
 def bounds(polygons: Iterable[Sequence[float]]) -> tuple[float, float, float, float]:
-    """The smallest box around all points of flat polygons."""
+    """The bounding box of all points of flat polygons."""
     points = np.concatenate([np.asarray(polygon, np.float64) for polygon in polygons]).reshape(-1, 2)
     (x1, y1), (x2, y2) = points.min(0).tolist(), points.max(0).tolist()
     return x1, y1, x2, y2
 
 
 def geometry(shape: Shape) -> tuple[tuple[float, float, float, float], list[float] | None]:
-    """The box around a shape, and its outline as a flat polygon (None where it encloses nothing)."""
+    """The bounding box of a shape, and its outline as a flat polygon (None if it encloses no area)."""
     if shape["kind"] == "ellipse":
         polygon = ellipse_polygon(shape["cx"], shape["cy"], shape["rx"], shape["ry"], shape.get("angle", 0.0))
         return bounds([polygon]), polygon
@@ -82,10 +82,10 @@ def geometry(shape: Shape) -> tuple[tuple[float, float, float, float], list[floa
 
 
 def as_numbers(values: Any, where: str, even: bool = False) -> list[float]:
-    """Numbers of a file, or a sentence that says where they are none."""
+    """Convert values of a file to numbers; raises InputError if they are not numbers."""
     try:
         numbers = [float(value) for value in values]
-        if not all(abs(number) < FAR for number in numbers):  # not NaN either
+        if not all(abs(number) < FAR for number in numbers):  # False for NaN, too
             raise ValueError
     except (TypeError, ValueError, OverflowError):
         shown = repr(values)
@@ -99,12 +99,12 @@ def as_numbers(values: Any, where: str, even: bool = False) -> list[float]:
 
 
 def joined(polygons: Sequence[Sequence[float]], size: Size) -> list[float]:
-    """One flat polygon that covers the pixels of several: parts are joined by slits of no width.
+    """One flat polygon that covers the pixels of several: parts are connected by slits of zero width.
 
-    Where parts overlap, or a slit would show, it follows the edges of the pixels instead.
+    If parts overlap, or a slit would be visible, the polygon follows the pixel edges instead.
 
     Args:
-        polygons: flat, at least one.
+        polygons: flat polygons, at least one.
         size: (height, width) of the image.
     """
     from sightline.ops.masks import mask_to_polygons, polygons_to_mask
@@ -131,7 +131,7 @@ def _spliced(polygons: Sequence[Sequence[float]]) -> list[float]:
 
 
 def attributes_of(columns: Columns, a: int) -> dict[str, Any]:
-    """What is known of object `a` beyond class and outline, as attributes that `Gather.object` understands."""
+    """The data of object `a` beyond class and outline, as attributes for `Gather.object`."""
     found: dict[str, Any] = {}
     if columns.crowd[a]:
         found["crowd"] = "1"
@@ -151,7 +151,7 @@ def attributes_of(columns: Columns, a: int) -> dict[str, Any]:
 
 
 def shape_of(columns: Columns, a: int) -> Shape | None:
-    """The shape object `a` was drawn as, if that is still where its box is."""
+    """The shape that object `a` was drawn as, if it still matches the box."""
     column = columns.extra.get("shape")
     if not isinstance(column, Blob) or not column[a]:
         return None
@@ -162,7 +162,7 @@ def shape_of(columns: Columns, a: int) -> Shape | None:
 
 
 def ring_of(columns: Columns, a: int, size: Size, where: str) -> list[float] | None:
-    """The outline of object `a` as one flat polygon; None where it has none or it holds no pixel."""
+    """The outline of object `a` as one flat polygon; None if it has none or contains no pixel."""
     from sightline.ops.masks import mask_to_polygons, rle_to_mask
 
     outline = outline_of(columns, a, where)
@@ -172,7 +172,7 @@ def ring_of(columns: Columns, a: int, size: Size, where: str) -> list[float] | N
 
 
 def lost_by(dataset: Dataset, columns: Columns, held: Iterable[str] = ()) -> Counter[str]:
-    """What shapes with attributes do not hold of a dataset."""
+    """What is lost if a dataset is written as shapes with attributes."""
     lost = not_held(dataset, columns, frozenset([*FLAGS, *TEXTS, "shape", "other", *held]))
     for name in ("segmentations", "captions"):
         lost.pop(name, None)
@@ -191,6 +191,6 @@ def lost_by(dataset: Dataset, columns: Columns, held: Iterable[str] = ()) -> Cou
 
 
 def plain(values: Sequence[float], digits: int = 6) -> list[float | int]:
-    """Coordinates for JSON: whole where they are whole."""
+    """Coordinates for JSON: integers if possible."""
     rounded = [round(float(value), digits) for value in values]
     return [int(value) if value.is_integer() else value for value in rounded]

@@ -1,11 +1,11 @@
-"""Supervisely: a project folder with meta.json, and in each dataset's folder ann/NAME.json beside img/NAME.
+"""Supervisely: a project folder with meta.json, and ann/NAME.json beside img/NAME in each dataset folder.
 
-Recognised are the project's folder and one dataset's folder inside it. Where datasets are named as splits (train/,
-val/, test/) each is one; otherwise all together are one split, "all". Classes are those of meta.json in order.
+The project folder or one of its dataset folders can be opened. Datasets named like splits (train/, val/, test/) are
+splits; otherwise all datasets together are one split, "all". Classes are those of meta.json in order.
 
-Objects are rectangle, polygon (with holes), bitmap, line, point and graph; `sightline.data.formats.shapes` says what
-becomes of them (of a graph: the box around its nodes). Tags are kept in the extra column "other", those of the image
-among what else is known of it.
+Objects are rectangle, polygon (with holes), bitmap, line, point and graph; `sightline.data.formats.shapes` describes
+how they are read (a graph becomes the bounding box of its nodes). Tags are kept in the extra column "other", those of
+the image in its extra data.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sightline.data.formats import files, shapes
 from sightline.data.formats.gather import Gather
 from sightline.data.formats.listed import Listed, assemble, head_of
 from sightline.data.formats.listing import folders_in
-from sightline.data.malformed import leave_out
+from sightline.data.malformed import skip_label
 from sightline.errors import InputError
 from sightline.ops.masks import mask_to_rle, polygons_to_mask
 from sightline.runtime.reading import read_json
@@ -39,7 +39,7 @@ LOOKED_FOR = "Supervisely: meta.json with */ann/*.json"
 
 
 def recognise(root: Path) -> str | None:
-    """The project found in a folder, as words; None if there is none."""
+    """A description of the project found in a folder; None if there is none."""
     if not root.is_dir():
         return None
     meta = _meta(root)
@@ -52,14 +52,14 @@ def read(
     classes: Sequence[str] | None = None,
     images: Path | None = None,
 ) -> Dataset:
-    """Read a Supervisely project; arguments and errors as `sightline.open_dataset`. A split is a dataset's folder."""
+    """Read a Supervisely project; a split is a dataset folder. Arguments and errors: see `sightline.open_dataset`."""
     root = root.absolute()
     meta = _meta(root)
     if meta is None:
-        raise InputError(f"{root} holds no meta.json of a Supervisely project; give the project's folder")
+        raise InputError(f"{root} contains no meta.json of a Supervisely project; give the project's folder")
     stated = read_json(meta, dict).get("classes")
     if not isinstance(stated, list) or not all(isinstance(one, dict) and "title" in one for one in stated):
-        raise InputError(f'{meta} names no classes; it must hold "classes" with a "title" each')
+        raise InputError(f'{meta} contains no classes; it must have "classes" with a "title" each')
     if splits:
         parts = [(name, files.resolve(root, given).absolute()) for name, given in splits.items()]
     else:
@@ -73,7 +73,7 @@ def read(
                 try:
                     listed.append(_read_file(folder / "ann" / name, folder, split))
                 except InputError as error:
-                    leave_out(error, folder / "ann" / name)
+                    skip_label(error, folder / "ann" / name)
     names = list(dict.fromkeys(str(one["title"]) for one in stated))
     return assemble(root, "supervisely", listed, _add, Gather(classes, names), images=images)
 
@@ -86,7 +86,7 @@ def _meta(root: Path) -> Path | None:
 
 
 def _datasets(root: Path) -> list[Path]:
-    """The folders of datasets: the folder itself, or those in it, and those in their folders datasets/."""
+    """The dataset folders: the folder itself, its subfolders, or their subfolders in datasets/."""
     if (root / "ann").is_dir():
         return [root] if files.with_ending(root / "ann", ".json") else []
     found = []
@@ -103,17 +103,17 @@ def _read_file(file: Path, folder: Path, split: str) -> Listed:
     stated = [size.get(side) for side in ("height", "width")] if isinstance(size, dict) else []
     sides = [side for side in stated if isinstance(side, int) and side > 0]
     if len(sides) != 2:
-        raise InputError(f'{file} states no "size" with height and width; export it again')
+        raise InputError(f'{file} has no "size" with height and width; export it again')
     objects = content.get("objects") or []
     if not isinstance(objects, list):
-        raise InputError(f"{file} has objects that are no list; export it again")
+        raise InputError(f"{file} has objects that are not a list; export it again")
     given = content.get("tags") or []
     if not isinstance(given, list):
-        raise InputError(f"{file} has tags that are no list; export it again")
+        raise InputError(f"{file} has tags that are not a list; export it again")
     tags = [str(tag.get("name")) for tag in given if isinstance(tag, dict)]
     extra = {"tags": tags} if tags else {}
-    pictures = folder / "img" / name
-    listed_name = str(pictures) if pictures.is_file() else name
+    image_path = folder / "img" / name
+    listed_name = str(image_path) if image_path.is_file() else name
     return Listed(listed_name, file, split, (sides[0], sides[1]), [*enumerate(objects)], extra)
 
 
@@ -125,7 +125,7 @@ def _add(gather: Gather, one: Listed, entry: tuple[int, Any], size: Size) -> Non
     label, kind = content["classTitle"], content.get("geometryType")
     given = content.get("tags") or []
     if not isinstance(given, list):
-        raise InputError(f"{where} has tags that are no list; export it again")
+        raise InputError(f"{where} has tags that are not a list; export it again")
     tags = [str(tag.get("name")) for tag in given if isinstance(tag, dict)]
     attributes = {"tags": tags} if tags else {}
     if kind == "bitmap" or isinstance(content.get("bitmap"), dict):
@@ -156,8 +156,8 @@ def _add(gather: Gather, one: Listed, entry: tuple[int, Any], size: Size) -> Non
         gather.object(where, label, shape=shape, attributes=attributes)
     else:
         raise InputError(
-            f"{where} is a {kind!r}, but objects are rectangle, polygon, bitmap, line, point or graph; export it "
-            "otherwise"
+            f"{where} is a {kind!r}, but objects must be rectangle, polygon, bitmap, line, point or graph; export it "
+            "as one of these"
         )
 
 
@@ -167,16 +167,16 @@ def _ring(points: Any, where: str) -> list[float]:
 
 
 def _bitmap(value: Any, size: Size, where: str) -> dict[str, Any]:
-    """The RLE of a bitmap: a PNG, packed by zlib, in base64, that lies at an origin [x, y]."""
+    """The RLE of a bitmap: a PNG, compressed by zlib, in base64, placed at an origin [x, y]."""
     data = value.get("data") if isinstance(value, dict) else None
     origin = value.get("origin") if isinstance(value, dict) else None
     try:
         unpacker = zlib.decompressobj()
         packed = base64.b64decode(data or "", validate=True)
-        with Image.open(io.BytesIO(unpacker.decompress(packed, 2**26))) as picture:
-            if picture.width * picture.height > size[0] * size[1]:
-                raise ValueError(f"it has {picture.width} × {picture.height} pixels, more than the image")
-            array = np.asarray(picture if picture.mode in ("1", "L", "P") else picture.convert("RGBA"))
+        with Image.open(io.BytesIO(unpacker.decompress(packed, 2**26))) as image:
+            if image.width * image.height > size[0] * size[1]:
+                raise ValueError(f"it has {image.width} × {image.height} pixels, more than the image")
+            array = np.asarray(image if image.mode in ("1", "L", "P") else image.convert("RGBA"))
         inside = array[:, :, 3] != 0 if array.ndim == 3 else array != 0
         x, y = (int(v) for v in shapes.as_numbers(origin or [], where))
     except InputError:
@@ -187,7 +187,7 @@ def _bitmap(value: Any, size: Size, where: str) -> dict[str, Any]:
     height, width = inside.shape
     if x < 0 or y < 0 or y + height > size[0] or x + width > size[1]:
         raise InputError(
-            f"{where} is a bitmap of {width} × {height} pixels at {x}, {y}, which reaches over the image of "
+            f"{where} is a bitmap of {width} × {height} pixels at {x}, {y}, which extends beyond the image of "
             f"{size[1]} × {size[0]}; draw it again or remove it"
         )
     whole[y : y + height, x : x + width] = inside

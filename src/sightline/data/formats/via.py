@@ -1,19 +1,19 @@
-"""VIA (VGG Image Annotator) 1.x and 2.x: annotations as JSON, as a whole project, or as CSV.
+"""VIA (VGG Image Annotator) 1.x and 2.x: annotations as JSON, as a project, or as CSV.
 
-Layouts that are recognised, the images beside the file or in images/ (or where images= says):
+These layouts are recognised, with the images beside the file or in images/ (or the folder given by images=):
 
-- SPLIT/via_region_data.json (any .json or .csv that holds VIA's regions) with a folder a split;
-- such files in the folder itself, one for all or one a split; a .csv counts only where no .json does;
+- SPLIT/via_region_data.json (any .json or .csv with VIA regions), one folder per split;
+- such files in the folder itself, one in total or one per split; a .csv is used only if there is no .json;
 - the path of one such file.
 
-Regions are polygon, rect, circle, ellipse, polyline and point; `sightline.data.formats.shapes` says what becomes of
-them.
+Regions are polygon, rect, circle, ellipse, polyline and point; `sightline.data.formats.shapes` describes how they are
+read.
 
-VIA has no classes, only attributes of regions. The class is the one attribute there is; among several, that one whose
-values are all in `classes` where these are given, else the one with a name such as "class", "label", "type" or "name".
-Without any attribute all regions are of one class: the only one of `classes`, else it is named after the folder
-("balloon"). The values of a project's attribute are its classes in order; without, those that occur, sorted. Other
-attributes are kept in the extra column "other".
+VIA has no classes, only region attributes. If there is one attribute, it is the class. If there are several, the class
+is the attribute whose values are all in `classes`, if given, else the one with a name such as "class", "label", "type"
+or "name". Without attributes all regions have one class: the only one of `classes`, else it is named after the folder
+("balloon"). The options of a project's attribute are its classes in order; otherwise the classes are those that occur,
+sorted. Other attributes are kept in the extra column "other".
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from sightline.data.formats.gather import Gather, only_class, place_of
 from sightline.data.formats.listed import folders_of
 from sightline.data.formats.listing import folders_in
 from sightline.data.formats.via_write import write
-from sightline.data.malformed import leave_out
+from sightline.data.malformed import skip_label
 from sightline.data.source import Source
 from sightline.errors import InputError
 from sightline.runtime import reading
@@ -55,7 +55,7 @@ _PLAUSIBLE = (
 
 @dataclass
 class _Image:
-    """One image as a file has it: regions are (shape attributes, region attributes)."""
+    """One image of a file: regions are (shape attributes, region attributes)."""
 
     name: str
     regions: list[tuple[dict[str, Any], dict[str, Any]]]
@@ -64,7 +64,7 @@ class _Image:
 
 @dataclass
 class _File:
-    """A file's images, and the values each attribute of regions may have (projects alone say)."""
+    """A file's images, and the options of each region attribute (projects only)."""
 
     path: Path
     split: str
@@ -73,7 +73,7 @@ class _File:
 
 
 def recognise(root: Path) -> str | None:
-    """The VIA file found in a folder (or `root` itself, if it is one), as words; None if there is none."""
+    """A description of the VIA file found in a folder (or `root` itself, if it is one); None if there is none."""
     if root.is_file():
         return root.name if _looks_like_via(root) else None
     found = _files(root)
@@ -86,9 +86,9 @@ def read(
     classes: Sequence[str] | None = None,
     images: Path | None = None,
 ) -> Dataset:
-    """Read a VIA dataset; arguments and errors as `sightline.open_dataset`.
+    """Read a VIA dataset. Arguments and errors are those of `sightline.open_dataset`.
 
-    The files state no sizes, so each image's header is read. Images that are not in the file are left out.
+    The files contain no image sizes, so each image's header is read. Images that are not in the file are left out.
     """
     root = root.absolute()
     images = None if images is None else images.absolute()
@@ -98,7 +98,7 @@ def read(
     else:
         found = [("all", root)] if root.is_file() else _parts(root)
     if not found:
-        raise InputError(f"{root} holds no VIA file (a .json or .csv with regions); give its path")
+        raise InputError(f"{root} contains no VIA file (a .json or .csv with regions); give its path")
     home = files.home_of(root)
     base = files.naming_root(home, images)
     parts = [_read_file(path, split) for split, path in found]
@@ -122,7 +122,7 @@ def read(
                 try:
                     _add(gather, f"{part.path}: region {k} of {image.name}", region, attribute, only)
                 except InputError as error:
-                    leave_out(error, part.path)
+                    skip_label(error, part.path)
         folders.append(files.common_folder(names))
     if not there:
         raise files.none_found(home, orphans, "beside the file and in images/")
@@ -159,7 +159,7 @@ def _files(root: Path) -> list[tuple[str, Path]]:
             return [(files.split_in(f.stem) or f.stem, f) for f in found]
         if found:
             of_folder = {f: files.split_name(f.parent.name) for f in found}
-            several = len(set(of_folder.values())) < len(found)  # as in annotations/, where names of files tell
+            several = len(set(of_folder.values())) < len(found)  # as in annotations/, where file names give the split
             return [((several and files.split_in(f.stem)) or split, f) for f, split in of_folder.items()]
     return []
 
@@ -172,7 +172,7 @@ def _parts(root: Path) -> list[tuple[str, Path]]:
     by_name = dict(found)
     if len(by_name) < len(found):
         names = ", ".join(files.relative(file, root) for _, file in found)
-        raise InputError(f"{root} holds several VIA files for one split ({names}); give the path of one")
+        raise InputError(f"{root} contains several VIA files for one split ({names}); give the path of one")
     return [(name, by_name[name]) for name in files.in_order(by_name)]
 
 
@@ -180,7 +180,7 @@ def _only(folder: Path) -> Path:
     found = _files(folder)
     if len(found) != 1:
         names = ", ".join(file.name for _, file in found) or "none"
-        raise InputError(f"{folder} must hold one VIA file to be a split, but it holds {names}; name the file")
+        raise InputError(f"{folder} must contain one VIA file to be a split, but contains {names}; name the file")
     return found[0][1]
 
 
@@ -194,7 +194,7 @@ def _read_file(path: Path, split: str) -> _File:
         options = {name: list(map(str, _dict(_dict(one).get("options")))) for name, one in stated.items()}
         content = content["_via_img_metadata"]
     if not isinstance(content, dict) or not all(isinstance(e, dict) and "filename" in e for e in content.values()):
-        raise InputError(f'{path} is not VIA: it must hold an entry with "filename" and "regions" for each image')
+        raise InputError(f'{path} is not a VIA file: it needs an entry with "filename" and "regions" for each image')
     images = []
     for entry in content.values():
         regions = entry.get("regions") or []
@@ -207,13 +207,13 @@ def _read_file(path: Path, split: str) -> _File:
             try:
                 pairs.append(_pair(region, f"{where}: region {k}"))
             except InputError as error:
-                leave_out(error, path)
+                skip_label(error, path)
         images.append(_Image(str(entry["filename"]), pairs, _dict(entry.get("file_attributes"))))
     return _File(path, split, images, {name: values for name, values in options.items() if values})
 
 
 def _dict(value: Any) -> dict[str, Any]:
-    """`value`, or nothing where a file has something else in its place."""
+    """`value` if it is a dict, else an empty dict."""
     return value if isinstance(value, dict) else {}
 
 
@@ -238,19 +238,19 @@ def _csv_images(path: Path) -> list[_Image]:
             )
             name = entry["filename"] if "filename" in entry else row[0]
         except InputError as error:
-            leave_out(error, path, number)
+            skip_label(error, path, number)
             continue
         image = images.setdefault((name, entry.get("file_size", "")), _Image(name, [], _dict(stated)))
         try:
             if shape:
                 image.regions.append(_pair({"shape_attributes": shape, "region_attributes": attributes}, where))
         except InputError as error:
-            leave_out(error, path, number)
+            skip_label(error, path, number)
     return list(images.values())
 
 
 def _class_attribute(parts: Sequence[_File], classes: Sequence[str] | None) -> str | None:
-    """The attribute that names the class; None where no region has any."""
+    """The attribute that is the class; None if no region has attributes."""
     values: dict[str, set[str]] = {}
     for attributes in (region[1] for part in parts for image in part.images for region in image.regions):
         for name, value in attributes.items():
@@ -267,14 +267,14 @@ def _class_attribute(parts: Sequence[_File], classes: Sequence[str] | None) -> s
         names = named[:1] or names
     if len(names) > 1:
         raise InputError(
-            f"{parts[0].path} has several attributes of regions ({', '.join(names)}), and none is named as one that "
-            "holds the class; give the class names (classes=…), so that the attribute with these values is taken"
+            f"{parts[0].path} has several region attributes ({', '.join(names)}), and none has a usual name for the "
+            "class; give the class names (classes=…), so that the attribute with these values is used"
         )
     return names[0] if names else None
 
 
 def _value(value: Any) -> str:
-    """An attribute's value as a name; of a checkbox the one that is ticked."""
+    """The value of an attribute as a name; for checkboxes the option that is ticked."""
     if isinstance(value, dict):
         ticked = [str(name) for name, on in value.items() if on]
         return ticked[0] if len(ticked) == 1 else ""
@@ -291,7 +291,7 @@ def _add(
     stated, attributes = region
     label = only if attribute is None else _value(attributes.get(attribute))
     if not label:
-        raise InputError(f"{where} has no {attribute!r}, which names the class; set it, or remove the region")
+        raise InputError(f"{where} has no {attribute!r}, which is the class; set it, or remove the region")
     attributes = {name: value for name, value in attributes.items() if name != attribute}
     kind = stated.get("name")
 
@@ -306,7 +306,7 @@ def _add(
         sides = [side if isinstance(side, list) else [] for side in given]
         if len(sides[0]) != len(sides[1]):
             raise InputError(
-                f"{where} has {len(sides[0])} x but {len(sides[1])} y of points; draw it again or remove it"
+                f"{where} has {len(sides[0])} x but {len(sides[1])} y coordinates; draw it again or remove it"
             )
         points = shapes.as_numbers([value for point in zip(*sides, strict=True) for value in point], where, even=True)
         points = shapes.plain(points)
@@ -318,7 +318,7 @@ def _add(
         cx, cy, rx, ry = get("cx", "cy", *(("r", "r") if kind == "circle" else ("rx", "ry")))
         shape = {"kind": "ellipse", "cx": cx, "cy": cy, "rx": rx, "ry": ry}
         theta = stated.get("theta")
-        if theta:  # VIA counts in radians
+        if theta:  # VIA uses radians
             shape["angle"] = round(math.degrees(shapes.as_numbers([theta], where)[0]), 6)
         gather.object(where, label, shape=shape, attributes=attributes)
     elif kind == "point":

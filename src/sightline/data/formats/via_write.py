@@ -1,4 +1,4 @@
-"""Writing VIA 2.x: a project file for each split, beside its images."""
+"""Writing VIA 2.x: one project file per split, beside its images."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _CLASS = "class"
 def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
     """Write a dataset as VIA: SPLIT/via_project.json beside the images (without splits in the folder itself).
 
-    The class is the attribute "class", its options all classes in order. Crowd regions, difficult objects and the like
-    are attributes as well. An object of several parts becomes one polygon whose parts are joined by slits of no width,
-    an RLE the outline of its pixels: the mask stays the same.
+    The class is the attribute "class", whose options are all classes in order. Crowd, difficult and similar flags are
+    attributes as well. An object with several parts becomes one polygon whose parts are connected by slits of zero
+    width, and an RLE becomes the outline of its pixels; masks do not change.
 
     Args:
-        dataset: of kind "instances".
+        dataset: a dataset of kind "instances".
         out: an existing folder.
         symlink: link to the images instead of copying them.
 
     Returns:
-        What could not be written, with how often.
+        What could not be written, with the number of occurrences.
     """
     columns = dataset.columns
     names = files.image_names(dataset)
@@ -36,7 +36,7 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
     files.require_distinct(names, keys, "a place in VIA's folder")
     whole = dataset.splits == ("all",)
     lost = shapes.lost_by(dataset, columns)
-    lost.pop("facts about images", None)  # they are attributes of the file
+    lost.pop("facts about images", None)  # they are stored as file attributes
     for split in dataset.splits:
         folder = out if whole else out / split
         entries: dict[str, Any] = {}
@@ -71,7 +71,7 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
 
 
 def _without_class(attributes: dict[str, Any]) -> dict[str, Any]:
-    """Attributes of which none is named as the class is."""
+    """The attributes without one that has the name of the class attribute."""
     return {f"{name}_" if name == _CLASS else name: value for name, value in attributes.items()}
 
 
@@ -89,7 +89,7 @@ def _attributes(dataset: Dataset, entries: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shape(dataset: Dataset, columns: Columns, a: int, i: int, where: str) -> dict[str, Any]:
-    """VIA's shape attributes of object `a` of image `i`."""
+    """VIA's shape attributes of object `a` in image `i`."""
     shape = shapes.shape_of(columns, a)
     if shape is not None and shape["kind"] == "ellipse":
         cx, cy, rx, ry = shapes.plain([shape[name] for name in ("cx", "cy", "rx", "ry")])

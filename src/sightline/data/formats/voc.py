@@ -1,20 +1,20 @@
-"""Pascal VOC: an XML file an image.
+"""Pascal VOC: one XML file per image.
 
-Layouts that are recognised:
+These layouts are recognised:
 
 - Annotations/*.xml, JPEGImages/* (or images/*) and ImageSets/Main/SPLIT.txt (VOC, CVAT); lists of single classes
-  (aeroplane_train.txt) are left out, and so is trainval where train and val are there;
-- train/, valid/, test/ with XML files beside images (Roboflow), or such folders both in that of the images and in that
-  of the labels;
-- XML files beside images, or in a folder beside a folder of images (LabelImg): one split, "all";
-- VOCdevkit/ with VOC2007/, VOC2012/ or both in it: a split has the images of that split of every year.
+  (aeroplane_train.txt) are ignored, and so is trainval if train and val exist;
+- train/, valid/, test/ with XML files beside images (Roboflow), or such folders inside both the image folder and the
+  label folder;
+- XML files beside images, or in a folder beside an image folder (LabelImg): one split, "all";
+- VOCdevkit/ with VOC2007/, VOC2012/ or both: a split contains the images of that split from every year.
 
-Names of folders and endings may be in any letter case. Of images that differ in their ending alone (a.jpg, a.png) a
-label belongs to the one that it names; to all of them if it names none.
+Folder names and suffixes are case-insensitive. If images differ only in their suffix (a.jpg, a.png), a label belongs to
+the image it names, or to all of them if it names none.
 
-Coordinates are kept as the files have them. The VOC challenges counted pixels from 1 and included the last one; the
-tools that write VOC today (LabelImg, CVAT, Roboflow) write the box's edges counted from 0, as here. Nothing in a file
-tells the two apart, and at most one pixel is at stake, so nothing is shifted.
+Coordinates are kept as they are in the files. The VOC challenges counted pixels from 1 and included the last one;
+today's tools (LabelImg, CVAT, Roboflow) write box edges counted from 0, like Sightline. A file does not say which
+convention it uses, and the difference is at most one pixel, so nothing is shifted.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from sightline.data.formats.voc_devkit import read_years, years
 from sightline.data.formats.voc_lists import image_lists, names_in, read_class_list
 from sightline.data.formats.voc_write import write
 from sightline.data.formats.voc_xml import VocFile, read_xml
-from sightline.data.malformed import leave_out
+from sightline.data.malformed import skip_label
 from sightline.data.source import Source
 from sightline.errors import InputError
 from sightline.runtime import reading
@@ -55,9 +55,9 @@ class _Part:
 
     Attributes:
         split: its name.
-        labels: XML files relative to the naming root, by name without ending.
-        images: image files relative to the naming root, by name without ending; mostly one each.
-        image_folder: where the images are, relative to the naming root; "" for the root.
+        labels: XML files relative to the naming root, by name without suffix.
+        images: image files relative to the naming root, by name without suffix; usually one each.
+        image_folder: the image folder, relative to the naming root; "" for the root.
         listed: the names in the split's list; None for all.
         list_file: the list, relative to the root.
     """
@@ -71,7 +71,7 @@ class _Part:
 
 
 def recognise(root: Path) -> str | None:
-    """What of VOC is found in a folder, as words; None if nothing is."""
+    """A description of the VOC folders found; None if there are none."""
     if not root.is_dir():
         return None
     if recognised := [year.name for year in years(root) if recognise(year) is not None]:
@@ -101,12 +101,11 @@ def read(
     classes: Sequence[str] | None = None,
     images: Path | None = None,
 ) -> Dataset:
-    """Read a VOC dataset; arguments and errors as `sightline.open_dataset`.
+    """Read a VOC dataset. Arguments and errors are those of `sightline.open_dataset`.
 
-    Classes are those of labelmap.txt (CVAT writes it), else all names that occur, sorted. Sizes are those the files
-    state, or the image's own where they state none. Labels without an image are remembered as orphans. Beside the
-    columns that every format has there are extra columns "truncated" and "occluded" (bool) and "pose" (text), where any
-    object has such a mark.
+    Classes are those of labelmap.txt (written by CVAT), else all names that occur, sorted. Sizes are those stated in
+    the files, or those of the images if not stated. Labels without an image are recorded as orphans. The extra columns
+    "truncated" and "occluded" (bool) and "pose" (text) exist if any object has such a value.
     """
     root = root.absolute()
     if found := years(root):
@@ -160,7 +159,7 @@ def _parts(root: Path, images: Path | None, left_out: list[str]) -> list[_Part]:
 
 
 def _inner_splits(whole: _Part) -> list[_Part]:
-    """The splits that have folders in that of the images and in that of the labels; the whole where none has."""
+    """The splits that have a folder in both the image and the label folder; the whole if there are none."""
     parts = []
     for split, folder in files.inner_splits([*whole.images, *whole.labels]).items():
         inside = f"{folder}/"
@@ -172,13 +171,13 @@ def _inner_splits(whole: _Part) -> list[_Part]:
 
 
 def _given(root: Path, split: str, path: Path, images: Path | None) -> _Part:
-    """A split the user names: a folder, or a list of names."""
+    """A split given by the user: a folder, or a list of names."""
     whole = _part(root, root, split, images)
     if path.is_dir():
         part = _part(root, path, split, images)
         if part.labels or path == root:
             return part
-        # a folder of images alone: their labels are in the root's folder of labels, there perhaps in one of its name
+        # a folder with images only: labels are in the root's label folder, perhaps in a subfolder of this name
         places = {name: (name, f"{path.name}/{name}") for name in part.images}
         found = {name: next((p for p in both if p in whole.labels), None) for name, both in places.items()}
         return replace(part, labels={name: whole.labels[place] for name, place in found.items() if place is not None})
@@ -199,14 +198,14 @@ def _part(root: Path, folder: Path, split: str, images: Path | None) -> _Part:
 
 
 def _layout_folder(part: _Part) -> str:
-    """The leading part of image names that is layout: with the split's name where all names begin with it."""
+    """The leading part of image names that is layout, including the split's name if all names begin with it."""
     names = part.images if part.listed is None else [name for name in part.listed if name in part.images]
     inner = bool(names) and all(name.startswith(f"{part.split}/") for name in names)
     return files.joined(part.image_folder, part.split) if inner else part.image_folder
 
 
 class _Gather:
-    """The columns of all splits, gathered file by file."""
+    """Collects the columns of all splits, file by file."""
 
     def __init__(self, root: Path, names: list[str] | None):
         self.root = root
@@ -234,7 +233,7 @@ class _Gather:
                 labels |= dict.fromkeys(own, label)
             elif listed is None or name in listed:
                 without.append(label)
-        for label in without:  # by its own name it has no image: perhaps it states another
+        for label in without:  # no image has its name: it may name another one
             file = self._file(label)
             stated = [] if file is None else part.images.get(files.without_suffix(file.image), [])
             exact = [image for image in stated if file is not None and image.endswith(file.image)] or stated
@@ -252,29 +251,29 @@ class _Gather:
                 self.orphans.append(f"{part.list_file}: {name}")
 
     def _file(self, label: str) -> VocFile | None:
-        """A label file, read once; None where it is no XML."""
+        """A label file, read once; None if it is not XML."""
         if label not in self._files:
             try:
                 self._files[label] = read_xml(self.root / label)
             except InputError as error:
                 self._files[label] = None
-                leave_out(error, self.root / label)
+                skip_label(error, self.root / label)
         return self._files[label]
 
     def _image(self, image: str, split: int, label: str) -> None:
         file = self._file(label) if label else VocFile("", (0, 0), [])
         if file is None:
-            return  # its label is known as one that cannot be read
+            return  # this label was already reported as unreadable
         size: Size = file.size if all(file.size) else files.header_size(self.root / image)
         self.builder.add_image(image, size, split, label)
         self.count += 1
         for number, one in enumerate(file.objects):
             if one.name not in self.ids and self.fixed:
                 path, known = self.root / label, list(self.ids)
-                leave_out(files.unknown_class(f"{path}: object {number}", f"class {one.name!r}", known), path)
+                skip_label(files.unknown_class(f"{path}: object {number}", f"class {one.name!r}", known), path)
                 continue
             id = self.ids.setdefault(one.name, len(self.ids))
-            # A crowd is written as difficult for other tools' sake; here it is a crowd.
+            # Crowds are written as difficult, too, for other tools; here they are read as crowds.
             self.builder.add_object(one.box, id, crowd=one.crowd, difficult=one.difficult and not one.crowd)
             self.marks["truncated"].append(one.truncated)
             self.marks["occluded"].append(one.occluded)

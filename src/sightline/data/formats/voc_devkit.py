@@ -1,4 +1,4 @@
-"""VOCdevkit: a folder with Pascal VOC's years in it, VOC2007/ and VOC2012/, each a dataset of its own."""
+"""VOCdevkit: a folder with the years of Pascal VOC, VOC2007/ and VOC2012/, each of which is a dataset."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ _YEAR = re.compile(r"VOC\d{4}", re.IGNORECASE)
 
 
 def years(root: Path) -> list[Path]:
-    """The folders of years in a VOCdevkit, in order; none in another folder."""
+    """The folders of years in a VOCdevkit, in order; empty for another folder."""
     if not root.is_dir() or (root / "JPEGImages").is_dir():
         return []
     return [f for f in folders_in(root) if _YEAR.fullmatch(f.name) and (f / "JPEGImages").is_dir()]
 
 
 def read_years(root: Path, found: Sequence[Path], given: object, read: Callable[[Path], Dataset]) -> Dataset:
-    """All years as one dataset: a split has the images of that split of every year.
+    """All years as one dataset: a split contains the images of that split from every year.
 
     Args:
-        root: the VOCdevkit.
+        root: the VOCdevkit folder.
         found: its years.
-        given: what the user names as splits or as the folder of images, which only one year can have.
-        read: of one year.
+        given: splits or an image folder given by the user, which only a single year can have.
+        read: reads one year.
 
     Raises:
-        InputError: something is given that belongs to one year; or the years' class maps have different classes.
+        InputError: a split or image folder is given; or the class maps of the years have different classes.
     """
     if given:
         raise InputError(
-            f"{root} holds {', '.join(f.name for f in found)}, and a split or a folder of images belongs to one of "
+            f"{root} contains {', '.join(f.name for f in found)}, and a split or an image folder belongs to one of "
             f"them; give the path of one, such as {found[0]}"
         )
     return joined(root.absolute(), {folder.name: read(folder) for folder in found})
 
 
 def joined(root: Path, parts: dict[str, Dataset]) -> Dataset:
-    """Datasets in folders of `root` as one, by the names of their folders; splits and classes are joined by name."""
+    """Concatenate datasets in folders of `root`, by folder name; splits and classes are merged by name."""
     sources = {name: data.source for name, data in parts.items()}
     first = next(iter(sources.values()))
     objects = kind_of(first).has_objects

@@ -1,4 +1,4 @@
-"""The text files of a Pascal VOC folder: lists of images, and CVAT's list of classes."""
+"""The text files of a Pascal VOC folder: image lists, and CVAT's class list."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from sightline.data.images import is_image
 from sightline.errors import InputError
 
 _MARKED = re.compile(r"(\S+)\s+(-1|0|1)")
-"""A line of a single class's list: the image, and whether the class is in it."""
+"""A line of a list for a single class: the image, and whether it contains the class."""
 _LABEL = re.compile(r".+:\d+,\d+,\d+:[^:]*:[^:]*")
-"""A line of labelmap.txt that names a class."""
+"""A line of labelmap.txt that defines a class."""
 _BACKGROUND = "background:0,0,0::"
 
 
 def image_lists(root: Path, known: Container[str]) -> list[tuple[str, Path, list[str]]]:
-    """(split, file, names of images without ending) of each list in ImageSets/Main, or in ImageSets itself.
+    """(split, file, image names without suffix) of each list in ImageSets/Main, or in ImageSets itself.
 
     Args:
-        root: the folder that holds ImageSets.
-        known: the images there are, without ending.
+        root: the folder that contains ImageSets.
+        known: the existing images, without suffix.
     """
     for folder in (root / "ImageSets" / "Main", root / "ImageSets"):
         files = sorted(folder.glob("*.txt"))
@@ -37,7 +37,7 @@ def image_lists(root: Path, known: Container[str]) -> list[tuple[str, Path, list
         if "_" in file.stem and (
             file.stem.rsplit("_", 1)[1] in stems or (lines and all(map(_MARKED.fullmatch, lines)))
         ):
-            continue  # of a single class
+            continue  # a list for a single class
         name = split_name(file.stem)
         found[file.stem if name in found else name] = (file, [_image_name(line, known) for line in lines])
     if {"train", "val"} <= found.keys():
@@ -46,23 +46,23 @@ def image_lists(root: Path, known: Container[str]) -> list[tuple[str, Path, list
 
 
 def read_list(file: Path) -> list[str]:
-    """The lines of a list that are not empty."""
+    """The non-empty lines of a list."""
     return [line.strip() for line in read_text(file).splitlines() if line.strip()]
 
 
 def names_in(file: Path, known: Container[str]) -> list[str]:
-    """The names of images, without ending, in a list; `known` are those there are."""
+    """The image names, without suffix, in a list; `known` are the existing images."""
     return [_image_name(line, known) for line in read_list(file)]
 
 
 def _image_name(line: str, known: Container[str]) -> str:
     marked = _MARKED.fullmatch(line)
     name = (marked[1] if marked else line).replace("\\", "/")
-    return name if name in known or not is_image(name) else without_suffix(name)  # "a.jpg" may be that of a.jpg.png
+    return name if name in known or not is_image(name) else without_suffix(name)  # "a.jpg" may stand for a.jpg.png
 
 
 def read_class_list(root: Path) -> list[str] | None:
-    """The names in labelmap.txt ("name:r,g,b:parts:actions" a line), without CVAT's background; None without a file."""
+    """The names in labelmap.txt ("name:r,g,b:parts:actions" per line), without the background; None if missing."""
     file = root / "labelmap.txt"
     if not file.is_file():
         return None
@@ -75,12 +75,12 @@ def read_class_list(root: Path) -> list[str] | None:
 
 
 def is_comment(line: str) -> bool:
-    """Whether a line of labelmap.txt is a comment: a class may have a name that begins as one."""
+    """Whether a line of labelmap.txt is a comment: a class name may begin like one."""
     return line.startswith("#") and not _LABEL.fullmatch(line)
 
 
 def write_class_list(root: Path, names: list[str]) -> None:
-    """Write labelmap.txt, with the colours VOC gives to ids 1, 2, …"""
+    """Write labelmap.txt, with VOC's colours for the ids 1, 2, …"""
     lines = ["# label:color_rgb:parts:actions", _BACKGROUND]
     lines += [f"{name}:{','.join(map(str, colour(k + 1)))}::" for k, name in enumerate(names)]
     (root / "labelmap.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")

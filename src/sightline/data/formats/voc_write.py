@@ -18,21 +18,21 @@ _HELD = frozenset(["truncated", "occluded", "pose"])
 def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
     """Write a dataset as VOC.
 
-    Coordinates are written as they are, with a fraction where they have one. labelmap.txt keeps the order of classes
-    and those without objects. A crowd region is marked difficult, and <iscrowd> beside it, which other tools ignore.
+    Coordinates are written unchanged, with fractions if they have any. labelmap.txt keeps the order of classes,
+    including those without objects. A crowd region is marked as difficult, with an <iscrowd> that other tools ignore.
 
     Args:
-        dataset: of kind "instances".
+        dataset: a dataset of kind "instances".
         out: an existing folder.
         symlink: link to the images instead of copying them.
 
     Returns:
-        What could not be written, with how often.
+        What could not be written, with the number of occurrences.
     """
     columns = dataset.columns
     names = image_names(dataset)
     stems = [without_suffix(name) for name in names]
-    if len(set(stems)) < len(stems) and len(dataset.splits) > 1:  # the same name in two splits: a folder for each
+    if len(set(stems)) < len(stems) and len(dataset.splits) > 1:  # the same name in two splits: one folder per split
         names = [f"{dataset.split_of(i)}/{name}" for i, name in enumerate(names)]
         stems = [without_suffix(name) for name in names]
     require_distinct(names, stems, "a label file in VOC, which goes by the name without its ending")
@@ -53,7 +53,7 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
 
 
 def not_held(dataset: Dataset, columns: Columns, held: frozenset[str] = _HELD) -> Counter[str]:
-    """What of a dataset boxes with names do not hold."""
+    """What is lost if a dataset is written as boxes with names."""
     lost = Counter(
         segmentations=int((columns.segmentations.lengths > 0).sum()),
         keypoints=0 if columns.keypoints is None else int((columns.keypoints[:, :, 2] > 0).any(1).sum()),
@@ -71,7 +71,7 @@ def not_held(dataset: Dataset, columns: Columns, held: frozenset[str] = _HELD) -
 
 def _xml(dataset: Dataset, columns: Columns, i: int, name: str) -> str:
     height, width = dataset.image_size(i)
-    depth = int(dataset.image(i).shape[0]) if dataset.source.pictures is not None else 3
+    depth = int(dataset.image(i).shape[0]) if dataset.source.images is not None else 3
     lines = [
         "<annotation>",
         "\t<folder>JPEGImages</folder>",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from sightline.data.malformed import leave_out
+from sightline.data.malformed import skip_label
 from sightline.errors import InputError
 from sightline.runtime import reading
 from sightline.structures import Size
@@ -14,7 +14,7 @@ from sightline.structures import Size
 
 @dataclass(frozen=True)
 class VocObject:
-    """An object as the file has it: box x1, y1, x2, y2 in the file's own pixels."""
+    """An object as stored in the file: box x1, y1, x2, y2 in the file's pixel coordinates."""
 
     name: str
     box: tuple[float, float, float, float]
@@ -27,7 +27,7 @@ class VocObject:
 
 @dataclass(frozen=True)
 class VocFile:
-    """What a file says: the image's name, its size ((0, 0) where it says none) and its objects."""
+    """The contents of a file: the image's name, its size ((0, 0) if not stated) and its objects."""
 
     image: str
     size: Size
@@ -35,10 +35,10 @@ class VocFile:
 
 
 def read_xml(path: Path) -> VocFile:
-    """Read one XML file; an object without a name or a box of four numbers is left out.
+    """Read one XML file; an object without a name or a box of four numbers is skipped.
 
     Raises:
-        InputError: it is no XML.
+        InputError: the file is not XML.
     """
     tree = reading.read_xml(path)
     stated = (tree.findtext("filename") or "").strip().replace("\\", "/")
@@ -48,7 +48,7 @@ def read_xml(path: Path) -> VocFile:
         try:
             objects.append(_object(element, number, path))
         except InputError as error:
-            leave_out(error, path)
+            skip_label(error, path)
     return VocFile(stated, size if all(size) else (0, 0), objects)
 
 
@@ -62,8 +62,8 @@ def _object(element: ElementTree.Element, number: int, path: Path) -> VocObject:
         x1, y1, x2, y2 = (float(text) for text in texts if text is not None)
     except ValueError:
         raise InputError(
-            f"{path}: object {number} ({name}) has the box {texts}, but <bndbox> must hold xmin, ymin, xmax and ymax "
-            "in pixels; correct or remove it"
+            f"{path}: object {number} ({name}) has the box {texts}, but <bndbox> must contain xmin, ymin, xmax and "
+            "ymax in pixels; correct or remove it"
         ) from None
     return VocObject(
         name,

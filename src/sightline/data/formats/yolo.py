@@ -1,22 +1,22 @@
-"""YOLO (detect): a text file an image, a line an object: class id, then centre x, y, width and height in 0 … 1.
+"""YOLO (detect): one text file per image, one line per object: class id, then centre x, y, width and height in 0 … 1.
 
-Layouts that are recognised:
+These layouts are recognised:
 
-- data.yaml with names and train, val, test: folders of images or lists of them, relative to the file or its `path`
-  (Ultralytics, Roboflow); labels in labels/ where images are in images/, else beside the images;
+- data.yaml with names and train, val, test: image folders or lists of images, relative to the file or its `path`
+  (Ultralytics, Roboflow); labels in labels/ if images are in images/, else beside the images;
 - obj.data with obj.names and train.txt (darknet, CVAT);
-- images/ and labels/, with a folder a split or without, or labels beside images; classes.txt names the classes
-  (LabelImg, Label Studio), else they are named by their numbers;
+- images/ and labels/, with or without one folder per split, or labels beside images; classes.txt contains the class
+  names (LabelImg, Label Studio), else classes are named by their numbers;
 - the path of such a data.yaml or obj.data.
 
-An entry of data.yaml that its `stand_ins` lists (see `write`) is no split.
+An entry of data.yaml that is listed in its `stand_ins` (see `write`) is not a split.
 
-Names of folders and endings may be in any letter case. Lines of polygons (YOLO-seg) are read, too: the box is the
-smallest around the points, the polygon the segmentation; a dataset with any has the format "yolo-seg". A line of five
-numbers is a box in either. Where data.yaml states `kpt_shape`, lines are boxes with keypoints, and the format is
-"yolo-pose" (see `sightline.data.formats.yolo_pose`).
+Folder names and suffixes are case-insensitive. Lines with polygons (YOLO-seg) are read, too: the polygon is the
+segmentation, and the box is the bounding box of its points. A dataset with any polygon has the format "yolo-seg". A
+line of five numbers is a box in both formats. If data.yaml contains `kpt_shape`, lines are boxes with keypoints, and
+the format is "yolo-pose" (see `sightline.data.formats.yolo_pose`).
 
-A split whose folder or list is not there is remembered as missing; no other takes its place.
+A split whose folder or list does not exist is recorded as missing; it is not replaced by another.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ LOOKED_FOR = "YOLO: data.yaml, obj.data, images/ with labels/*.txt, or *.txt bes
 
 
 def recognise(root: Path) -> str | None:
-    """What of YOLO is found in a folder (or `root` itself, if it describes YOLO data), as words; None if nothing is."""
+    """A description of the YOLO data found in a folder (or in the file `root`); None if there is none."""
     if root.is_file():
         return root.name if root.suffix.lower() in (".yaml", ".yml", ".data") else None
     try:
@@ -67,7 +67,7 @@ def recognise(root: Path) -> str | None:
 
 
 def _is_label(file: Path) -> bool:
-    """Whether a file holds labels by its first line or, being empty, by an image of its name."""
+    """Whether a file contains labels: by its first line or, if it is empty, because an image has its name."""
     if file.suffix.lower() != ".txt" or not file.is_file():
         return False
     return yolo_layout.looks_like_labels(file) or any(
@@ -81,10 +81,10 @@ def read(
     classes: Sequence[str] | None = None,
     images: Path | None = None,
 ) -> Dataset:
-    """Read a YOLO dataset; arguments and errors as `sightline.open_dataset`.
+    """Read a YOLO dataset. Arguments and errors are those of `sightline.open_dataset`.
 
-    Labels hold no sizes, so each image's header is read when the dataset is opened (about 30 µs each). An image that
-    cannot be read gets size (0, 0) and boxes that are not numbers: `check` reports it, and using it says what is wrong.
+    Labels contain no image sizes, so each image's header is read when the dataset is opened (about 30 µs each). An
+    unreadable image gets size (0, 0) and NaN boxes: `check` reports it, and reading it raises an error.
     """
     root = root.absolute()
     images = None if images is None else images.absolute()
@@ -119,7 +119,7 @@ def read(
 
 
 def _in_no_split(layout: yolo_layout.Layout, columns: Columns, base: Path) -> list[str]:
-    """Images beside those of the splits, where a description or lists say what belongs to them."""
+    """Images beside those of the splits, if a description or lists define what belongs to them."""
     tops = [part.image_folder for part in layout.parts]
     if layout.left_out or not tops or any(not top.is_relative_to(layout.root) for top in tops):
         return []
@@ -130,48 +130,48 @@ def _columns(layout: yolo_layout.Layout, classes: Sequence[str] | None, base: Pa
     names = layout.names
     if names is None and classes is not None:
         names = dict(enumerate(classes))
-    wanted = None if classes is None else Classes(classes)
+    given = None if classes is None else Classes(classes)
     builder = Builder()
-    lines = Lines(builder, names, wanted, layout.keypoints)
+    lines = Lines(builder, names, given, layout.keypoints)
     with ThreadPoolExecutor(min(16, 4 * (os.cpu_count() or 1))) as pool:
         for number, part in enumerate(layout.parts):
             sizes = pool.map(files.header_size, [image for image, _ in part.pairs])
             for (image, label), size in zip(part.pairs, sizes, strict=True):
                 text = lines.text(label)
                 if text is None:
-                    continue  # as an image without objects it would teach the wrong thing
+                    continue  # reading it as an image without objects would be wrong training data
                 at = "" if label is None else files.relative(label, base)
                 builder.add_image(files.relative(image, base), size, number, at)
                 if label is not None:
                     lines.add(label, text, size)
     columns = builder.build()
     if layout.keypoints is not None:
-        points = np.array(lines.gathered, np.float32).reshape(-1, layout.keypoints.points, 3)
+        points = np.array(lines.keypoint_rows, np.float32).reshape(-1, layout.keypoints.points, 3)
         columns = columns.replace(keypoints=points)
     if names is None:
         count = int(columns.labels.max()) + 1 if columns.objects else 0
         return columns, Classes(str(k) for k in range(count))
     own = files.class_names(names.values(), layout.names_file or layout.root)
-    return columns, own if wanted is None else wanted
+    return columns, own if given is None else given
 
 
 def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
     """Write a dataset as YOLO: data.yaml, images/SPLIT/, labels/SPLIT/; without splits images/ and labels/.
 
-    Other tools need the entries train and val in data.yaml. Where the data has no such split, they name the images of
-    another one, and `stand_ins` says so: here they are no splits when the folder is opened again.
+    Other tools need the entries train and val in data.yaml. If the data has no such split, the entry refers to the
+    images of another split and is listed in `stand_ins`, so that it is not read as a split again.
 
-    Numbers have ten digits, so that boxes come back to less than a millionth of a pixel. They are parts of the image's
-    true size, which readers will find. An image without objects has an empty label file. Crowd regions and difficult
-    objects become ordinary ones.
+    Numbers have ten digits, so that boxes are restored to within 1e-6 pixels. They are fractions of the actual image
+    size, which readers will use. An image without objects has an empty label file. Crowd regions and difficult objects
+    become ordinary objects.
 
     Args:
-        dataset: of kind "instances".
+        dataset: a dataset of kind "instances".
         out: an existing folder.
         symlink: link to the images instead of copying them.
 
     Returns:
-        What could not be written, with how often.
+        What could not be written, with the number of occurrences.
     """
     lost = write_folder(dataset, out, symlink, lambda columns, i, _, true_size: _lines(columns, i, true_size))
     return +lost
@@ -184,10 +184,11 @@ def write_folder(
     lines: Callable[[Columns, int, Size, Size], str],
     more: Mapping[str, Any] | None = None,
 ) -> Counter[str]:
-    """Write images, labels and names of classes; returns what boxes cannot hold.
+    """Write images, labels and class names; return what boxes cannot represent.
 
     Args:
-        lines: the text of image i's label from the columns, i, and the image's size as stated and as it is.
+        lines: function that returns the label text of image i, from the columns, i, and the image's stated and
+            actual size.
         more: further entries of data.yaml, which is then always written.
     """
     import yaml
@@ -208,7 +209,7 @@ def write_folder(
         label = out / "labels" / below / f"{stem}.txt"
         label.parent.mkdir(parents=True, exist_ok=True)
         label.write_text(lines(columns, i, dataset.image_size(i), size), encoding="utf-8")
-    if whole:  # for tools that draw labels
+    if whole:  # used by labelling tools
         (out / "classes.txt").write_text("".join(f"{name}\n" for name in dataset.classes), encoding="utf-8")
     config = {**_places(dataset.splits), **(more or {}), "names": dict(enumerate(dataset.classes))}
     text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
@@ -219,10 +220,10 @@ def write_folder(
 
 
 def stand_ins(splits: Sequence[str]) -> dict[str, str]:
-    """For "train" and "val", where they are not among the splits, the split that stands in.
+    """For "train" and "val", if the dataset has no such split, the split that is used instead.
 
-    Other tools train only where data.yaml names both. What stands in for "val" is "test", else the images that are
-    trained on: it must be said.
+    Other tools can train only if data.yaml names both. "val" is replaced by "test", or else by the training images, in
+    which case a note is needed.
     """
     first = next((name for name in ("train", "all", "val", "test", *splits) if name in splits), None)
     if first is None:
@@ -232,7 +233,7 @@ def stand_ins(splits: Sequence[str]) -> dict[str, str]:
 
 
 def _places(splits: Sequence[str]) -> dict[str, Any]:
-    """The entries of data.yaml for splits and what stands in; `stand_ins` tells readers that they are no splits."""
+    """The entries of data.yaml for splits and stand-ins; `stand_ins` tells readers that the latter are not splits."""
     own = {name: "images" if splits == ("all",) else f"images/{name}" for name in splits}
     missing = stand_ins(splits)
     found = own | {name: own[other] for name, other in missing.items()}
@@ -245,7 +246,7 @@ def _lines(columns: Columns, i: int, size: Size) -> str:
 
 
 def box_lines(columns: Columns, i: int, size: Size) -> list[str]:
-    """A line per object of image i: class id and box, without the line's end."""
+    """One line per object of image i: class id and box, without a line break."""
     rows = slice(int(columns.offsets[i]), int(columns.offsets[i + 1]))
     corners = columns.boxes[rows] / np.array([size[1], size[0], size[1], size[0]], np.float64)
     centres, sides = (corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]

@@ -1,4 +1,4 @@
-"""What data.yaml and darknet's obj.data say: class names, keypoints, and where each split is."""
+"""The contents of data.yaml and darknet's obj.data: class names, keypoints, and the places of the splits."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _NOTHING = frozenset(["", "~", "null", "none"])
 
 @dataclass
 class Entry:
-    """One place that a description names for a split.
+    """One path that a description gives for a split.
 
     Attributes:
-        key: as the file spells the split.
-        text: the path as the file has it.
-        place: where that is; None where nothing is there.
+        key: the split as spelled in the file.
+        text: the path as written in the file.
+        place: the resolved path; None if it does not exist.
     """
 
     key: str
@@ -49,13 +49,13 @@ class Description:
     """A data.yaml or obj.data.
 
     Attributes:
-        file: itself.
-        bases: the folders its paths may be relative to.
-        names: class names by id; None where none are known.
-        names_file: the file they are in.
-        entries: of all splits, found or not.
-        keypoints: of YOLO pose.
-        notes: what contradicts itself in it, a sentence each.
+        file: the file.
+        bases: the folders that its paths may be relative to.
+        names: class names by id; None if unknown.
+        names_file: the file that contains them.
+        entries: the entries of all splits, found or not.
+        keypoints: keypoints of YOLO pose.
+        notes: contradictions in the file, one sentence each.
     """
 
     file: Path
@@ -68,7 +68,7 @@ class Description:
 
 
 def find_configuration(root: Path) -> Path | None:
-    """The data.yaml or obj.data that describes the dataset in a folder, None without one.
+    """The data.yaml or obj.data that describes the dataset in a folder; None if there is none.
 
     Raises:
         InputError: there are several.
@@ -81,27 +81,27 @@ def find_configuration(root: Path) -> Path | None:
     named = [f for f in found if f.stem.lower() in ("data", "dataset", "obj")]
     if len(found) > 1 and len(named) != 1:
         names = ", ".join(f.name for f in found)
-        raise InputError(f"{root} holds several descriptions of YOLO data ({names}); give the path of one")
+        raise InputError(f"{root} contains several descriptions of YOLO data ({names}); give the path of one")
     return next(iter(named or found), None)
 
 
 def read_description(file: Path) -> Description:
-    """What a data.yaml or obj.data says.
+    """Read a data.yaml or obj.data.
 
     Raises:
-        InputError: it is no such file, or names, keypoints or paths in it cannot be used.
+        InputError: it is not such a file, or its names, keypoints or paths cannot be used.
     """
     return _from_darknet(file) if file.suffix.lower() == ".data" else _from_yaml(file)
 
 
 def read_names(file: Path) -> dict[int, str]:
-    """Class names, one a line; spaces around a name do not count."""
+    """Class names, one per line; leading and trailing spaces are removed."""
     lines = [line.strip() for line in re.split(r"\r\n|\r|\n", files.read_text(file))]
     while lines and not lines[-1]:
         lines.pop()
     if "" in lines:
         raise InputError(
-            f"{file}: line {lines.index('') + 1} is empty, so it is not clear which ids the names after it have; "
+            f"{file}: line {lines.index('') + 1} is empty, so the ids of the names after it are ambiguous; "
             "remove the line, or name a class there"
         )
     return dict(enumerate(lines))
@@ -111,7 +111,7 @@ def _describes(file: Path) -> bool:
     try:
         config = read_yaml(file, as_text=True)
     except InputError:
-        return file.stem.lower() in ("data", "dataset")  # reading it says what is wrong
+        return file.stem.lower() in ("data", "dataset")  # reading it reports the error
     keys = {key.lower() for key in config if isinstance(key, str)} if isinstance(config, dict) else set()
     return "names" in keys and bool({"train", "val", "valid", "test", "all"} & keys)
 
@@ -132,7 +132,7 @@ def _from_yaml(file: Path) -> Description:
     count = _whole_numbers(config.get("nc"))
     if count is not None and count != [len(description.names)]:
         total = len(description.names)
-        description.notes.append(f"{file.name}: nc is {count[0]}, but names holds {total}; the names are taken")
+        description.notes.append(f"{file.name}: nc is {count[0]}, but there are {total} names; the names are used")
     for key, value in config.items():
         if not isinstance(key, str) or key in _OTHER_KEYS or not isinstance(value, str | list):
             continue
@@ -151,20 +151,20 @@ def _from_yaml(file: Path) -> Description:
 
 
 def _key(key: Any) -> Any:
-    """A known key in lower case, as it is usual."""
+    """A known key in lower case."""
     lower = key.lower() if isinstance(key, str) else ""
     return lower if lower in _OTHER_KEYS or files.split_name(lower) in (*files.ORDER, "all") else key
 
 
 def _stands_in(key: str, config: Mapping[str, Any]) -> bool:
-    """Whether an entry only repeats that of another split, for tools that need it, and says so in `stand_ins`."""
+    """Whether an entry only repeats another split for tools that need it, as listed in `stand_ins`."""
     stated = config.get("stand_ins")
     other = stated.get(key) if isinstance(stated, dict) else None
     return isinstance(other, str) and other != key and other in config and config[other] == config[key]
 
 
 def _from_darknet(file: Path) -> Description:
-    """Paths of darknet are relative to the folder in which it runs, so that their beginning may be wrong."""
+    """Paths of darknet are relative to the folder in which it is run, so their beginning may be wrong."""
     pairs = (line.partition("=") for line in files.read_text(file).splitlines() if "=" in line)
     values = {key.strip().lower(): value.strip() for key, _, value in pairs}
     home = file.parent
@@ -181,7 +181,7 @@ def _from_darknet(file: Path) -> Description:
 
 
 def _may_be_split(entry: Entry, bases: Sequence[Path]) -> bool:
-    """Whether a value under a key of no usual name is a folder of images or a list, there or not."""
+    """Whether a value under an unusual key is an image folder or a list, existing or not."""
     text = entry.text.replace("\\", "/").lower()
     if "://" in text:
         return False
@@ -192,11 +192,12 @@ def _may_be_split(entry: Entry, bases: Sequence[Path]) -> bool:
 
 
 def _find_places(description: Description) -> None:
-    """Find where the entries are.
+    """Find the places of the entries.
 
-    A path is taken as it is. Where it is not there, the dataset may have moved: then a beginning of the path is left
-    out. What is left must still name the split, or the same beginning must be left out of all entries; and it must not
-    be a place that another entry names. Otherwise the entry has no place: no split is replaced by another.
+    A path is first used as it is. If it does not exist, the dataset may have been moved, so leading folders of the path
+    are removed. The remaining path must still contain the split's name, or the same leading folders must be removed
+    from all entries; and it must not be the place of another entry. Otherwise the entry has no place: no split is
+    replaced by another.
     """
     entries = description.entries
     for entry in entries:
@@ -232,7 +233,7 @@ def _exact(text: str, bases: Sequence[Path], listing: Listing | None = None) -> 
 
 
 def _candidates(text: str, bases: Sequence[Path]) -> list[tuple[str, Path]]:
-    """Places that a path may mean, with the beginning of the path (with / at its end) that was left out, shortest
+    """Possible places of a path, each with the leading folders (with / at the end) that were removed, shortest
     first."""
     plain = text.replace("\\", "/")
     starts = [0, *(k + 1 for k, letter in enumerate(plain) if letter == "/")]
@@ -247,7 +248,7 @@ def _candidates(text: str, bases: Sequence[Path]) -> list[tuple[str, Path]]:
 
 
 def find_listed(text: str, bases: Sequence[Path], listing: Listing) -> Path | None:
-    """A file that a list names: as it is, else without a beginning of its path; None where nothing is there."""
+    """A file in a list: as it is, else without leading folders; None if it does not exist."""
     return _exact(text, bases, listing) or next((place for _, place in _candidates(text, bases)), None)
 
 
@@ -258,12 +259,12 @@ def _names_split(path: str, split: str) -> bool:
 def _exists(place: Path) -> bool:
     try:
         return place.exists()
-    except (OSError, ValueError):  # a name that is too long, or with a zero byte
+    except (OSError, ValueError):  # name too long, or with a null byte
         return False
 
 
 def _names(value: Any, file: Path) -> dict[int, str]:
-    """Class names by id, as the file spells them."""
+    """Class names by id, as spelled in the file."""
     pairs = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else None
     try:
         if pairs is None or not all(isinstance(name, str) for _, name in pairs):
@@ -297,20 +298,20 @@ def _keypoints(config: Mapping[str, Any], file: Path) -> Keypoints | None:
 
 
 def _named_points(value: Any, points: int, file: Path) -> list[dict[str, Any]]:
-    """`kpt_names`, a list or a list by class id, as COCO's categories have them."""
+    """`kpt_names`, a list or a list per class id, in the form of COCO categories."""
     if value is None or (isinstance(value, str) and value.strip().lower() in _NOTHING):
         return []
     lists = list(value.values()) if isinstance(value, Mapping) else [value]
     for names in lists:
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(names) != points:
             raise InputError(
-                f"{file}: kpt_names holds {names!r}, but must name each of the {points} keypoints of kpt_shape"
+                f"{file}: kpt_names contains {names!r}, but must name each of the {points} keypoints of kpt_shape"
             )
     return [{"keypoints": [name.strip() for name in names]} for names in lists]
 
 
 def _whole_numbers(value: Any) -> list[int] | None:
-    """Numbers of a list, or of text such as "17, 3"; None where it holds anything else."""
+    """Integers from a list, or from text such as "17, 3"; None for anything else."""
     values = (
         value
         if isinstance(value, list)

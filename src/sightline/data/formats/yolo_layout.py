@@ -1,4 +1,4 @@
-"""Where YOLO's tools put images and labels, and which of them make up a split."""
+"""Where YOLO tools put images and labels, and which of them make up a split."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NAME_FILES = ("classes.txt", "obj.names", "labels.txt", "classes.names", "_dark
 
 @dataclass
 class Part:
-    """One split: images with their label files (None where an image has none), and what did not fit."""
+    """One split: images with their label files (None if an image has none), and labels without an image."""
 
     split: str
     pairs: list[tuple[Path, Path | None]]
@@ -30,17 +30,17 @@ class Part:
 
 @dataclass
 class Layout:
-    """What a dataset consists of.
+    """The contents of a dataset.
 
     Attributes:
-        root: the folder names are relative to.
-        names: class names by id; None where no file names them.
+        root: the folder that names are relative to.
+        names: class names by id; None if there is no file with names.
         parts: the splits.
-        names_file: the file that names the classes.
-        keypoints: of YOLO pose.
-        missing: splits whose places are not there, by name, with the words for it.
+        names_file: the file with the class names.
+        keypoints: keypoints of YOLO pose.
+        missing: splits whose places do not exist, by name, with a description.
         left_out: images that belong to no split, in words.
-        notes: what contradicts itself in the description, a sentence each.
+        notes: contradictions in the description, one sentence each.
     """
 
     root: Path
@@ -54,11 +54,11 @@ class Layout:
 
 
 Given = Mapping[str, str | os.PathLike[str]]
-"""Folders of images, or lists of them, that the user names for splits."""
+"""Image folders, or lists of images, that the user gives for splits."""
 
 
 def from_description(file: Path, images: Path | None, given: Given) -> Layout:
-    """The layout that a data.yaml or obj.data describes."""
+    """The layout described by a data.yaml or obj.data."""
     description = read_description(file)
     home = file.parent
     layout = Layout(home, description.names, [], description.names_file, description.keypoints, notes=description.notes)
@@ -79,10 +79,10 @@ def from_description(file: Path, images: Path | None, given: Given) -> Layout:
             layout.missing[split] = f"{file.name}: {lost[0].key}: {lost[0].text}"
     if not layout.parts:
         tried = "; ".join(layout.missing.values()) or "it names no train, val or test"
-        raise InputError(f"{file}: none of its splits is there ({tried}); correct the paths, relative to the file")
+        raise InputError(f"{file}: none of its splits exists ({tried}); correct the paths, relative to the file")
     layout.parts[0].orphans += finder.unused_labels(layout.parts)
     if file.suffix.lower() == ".data" and len(layout.parts) == 1:
-        layout.parts[0].split = "all"  # CVAT lists whatever it exports as "train"
+        layout.parts[0].split = "all"  # CVAT lists every export as "train"
     return layout
 
 
@@ -90,20 +90,20 @@ def _require_places(description: Description) -> None:
     for entry in description.entries:
         if entry.place is None:
             raise InputError(
-                f"{description.file}: there is no {entry.text}, which it names for {entry.key}; correct the path"
+                f"{description.file}: {entry.text}, which it names for {entry.key}, does not exist; correct the path"
             )
 
 
 def from_folder(root: Path, images: Path | None, given: Given) -> Layout:
-    """The layout of a folder without description: images/ and labels/, a folder a split, or labels beside images."""
-    pictures = find_folder(root, "images")
-    names, names_file = _names(root, pictures)
+    """The layout of a folder without description: images/ and labels/ (perhaps by split), or *.txt beside images."""
+    image_folder = find_folder(root, "images")
+    names, names_file = _names(root, image_folder)
     layout = Layout(root, names, [], names_file)
     finder = _Finder(root, images)
     if given:
         layout.parts = finder.given(given)
         return layout
-    for base in [pictures, root] if pictures is not None else [root]:
+    for base in [image_folder, root] if image_folder is not None else [root]:
         folders = files.split_folders(base)
         if folders:
             for split, folder in folders.items():
@@ -111,17 +111,17 @@ def from_folder(root: Path, images: Path | None, given: Given) -> Layout:
             layout.left_out = files.beside_splits(base, folders.values(), root)
             layout.parts[0].orphans += finder.unused_labels(layout.parts)
             return layout
-    layout.parts = [finder.part("all", [pictures or root], [root])]
+    layout.parts = [finder.part("all", [image_folder or root], [root])]
     return layout
 
 
-def _names(root: Path, pictures: Path | None) -> tuple[dict[int, str] | None, Path | None]:
+def _names(root: Path, image_folder: Path | None) -> tuple[dict[int, str] | None, Path | None]:
     """Class names and their file: in the folder itself, else among the labels, where LabelImg writes classes.txt.
 
     Raises:
-        InputError: files of several folders give one id different names.
+        InputError: files in several folders give different names for one id.
     """
-    homes = [folder for folder in (find_folder(root, "labels"), pictures) if folder is not None]
+    homes = [folder for folder in (find_folder(root, "labels"), image_folder) if folder is not None]
     splits = [folder for home in (root, *homes) for folder in files.folders_of_splits(home)]
     homes += [inner for folder in splits for inner in (folder, find_folder(folder, "labels")) if inner is not None]
     known: dict[int, str] = {}
@@ -146,7 +146,7 @@ def _names(root: Path, pictures: Path | None) -> tuple[dict[int, str] | None, Pa
 
 
 class _Finder:
-    """Finds the images and labels of one dataset; a list's line is never taken for an image of another line."""
+    """Finds the images and labels of one dataset. One image is never used for two different lines of a list."""
 
     def __init__(self, root: Path, images: Path | None):
         self.root = root
@@ -155,11 +155,11 @@ class _Finder:
         self.taken: dict[Path, str] = {}
 
     def given(self, splits: Given) -> list[Part]:
-        """The splits the user names."""
+        """The splits given by the user."""
         return [self.part(name, [files.resolve(self.root, place)], [self.root]) for name, place in splits.items()]
 
     def part(self, split: str, places: Sequence[Path], bases: Sequence[Path]) -> Part:
-        """A split of folders and lists."""
+        """A split from folders and lists."""
         part = Part(split, [], self.root)
         tops: list[Path] = []
         for place in dict.fromkeys(places):
@@ -173,21 +173,25 @@ class _Finder:
         return part
 
     def unused_labels(self, parts: Sequence[Part]) -> list[str]:
-        """Label files in the dataset's folder of labels that no image of any split has."""
+        """Label files in the label folder that belong to no image of any split."""
         folder = self.listing.find(self.root, "labels")
         if folder is None or not folder.is_dir():
             return []
         used = {label for part in parts for _, label in part.pairs}
         known = {orphan for part in parts for orphan in part.orphans}
-        pictures = self.listing.find(self.root, "images")
-        there = {files.without_suffix(name) for name in files.images_below(pictures)} if pictures is not None else set()
+        image_folder = self.listing.find(self.root, "images")
+        there = (
+            {files.without_suffix(name) for name in files.images_below(image_folder)}
+            if image_folder is not None
+            else set()
+        )
         names = (name for name in files.files_below(folder) if name.lower().endswith(".txt"))
         every = [folder / name for name in names if files.without_suffix(name) not in there]
         unused = (f for f in every if f not in used and f.name.lower() not in _NAME_FILES and looks_like_labels(f))
         return [name for name in (files.relative(file, self.root) for file in unused) if name not in known]
 
     def _add_folder(self, part: Part, folder: Path) -> Path:
-        """All images of a folder; returns the folder they are in."""
+        """Add all images of a folder; returns the folder they are in."""
         labels_at = self._mirrored(folder)
         labels_at = labels_at if labels_at is not None and labels_at.is_dir() else folder
         if self.images is not None:
@@ -217,12 +221,12 @@ class _Finder:
         return folder
 
     def _add_list(self, part: Part, file: Path, bases: Sequence[Path]) -> list[Path]:
-        """All images of a list; returns their folders."""
+        """Add all images of a list; returns their folders."""
         lines = [line.strip() for line in files.read_text(file).splitlines() if line.strip()]
         for line in dict.fromkeys(lines):
             place = find_listed(line, bases if self.images is None else [self.images], self.listing)
             if place is not None and self.taken.setdefault(place, line) != line and not _is_exact(line, bases, place):
-                # It is the image of another line: the one meant here is elsewhere, and not here.
+                # This file is the image of another line; the one meant here is missing.
                 part.orphans.append(f"{files.relative(file, self.root)}: {line}")
                 continue
             label = None if place is None else self._label(place)
@@ -243,11 +247,11 @@ class _Finder:
         return found or self._beside(image)
 
     def _beside(self, image: Path) -> Path | None:
-        """The text file of an image's name in the same folder."""
+        """The text file with the image's name in the same folder."""
         return self.listing.find(image.parent, files.without_suffix(image.name) + ".txt")
 
     def _mirrored(self, path: Path) -> Path | None:
-        """The path with its last part "images" replaced by "labels", where YOLO looks for labels; None without one."""
+        """The path with its last "images" replaced by "labels", where YOLO looks for labels; None without "images"."""
         parts = list(path.parts)
         for k in range(len(parts) - 1, -1, -1):
             if parts[k].lower() == "images":

@@ -1,4 +1,4 @@
-"""Lines of YOLO's label files: a box, a polygon, or a box with keypoints."""
+"""Lines of YOLO label files: a box, a polygon, or a box with keypoints."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from sightline.data.builder import Builder
 from sightline.data.formats import files
-from sightline.data.malformed import leave_out
+from sightline.data.malformed import skip_label
 from sightline.data.segmentation import area_of
 from sightline.errors import InputError
 from sightline.runtime.limits import require_within
@@ -20,13 +20,13 @@ from sightline.structures import Classes, Size
 
 @dataclass(frozen=True)
 class Keypoints:
-    """What data.yaml says of keypoints.
+    """Keypoint settings in data.yaml.
 
     Attributes:
-        points: P, keypoints per object.
-        numbers: 2 (x, y) or 3 (x, y, visibility) for each.
-        names: one per keypoint; empty where the file names none.
-        swap: for each keypoint the index of its mirror image (`flip_idx`); None where the file has none.
+        points: P, number of keypoints per object.
+        numbers: 2 (x, y) or 3 (x, y, visibility) per keypoint.
+        names: one per keypoint; empty if the file has none.
+        swap: for each keypoint the index of its mirror image (`flip_idx`); None if the file has none.
     """
 
     points: int
@@ -37,42 +37,42 @@ class Keypoints:
 
 @dataclass
 class Lines:
-    """Reads label files into a builder; a line that cannot be read is left out (see `sightline.data.malformed`).
+    """Reads label files into a builder; lines that cannot be read are skipped (see `sightline.data.malformed`).
 
     Attributes:
-        builder: gets the objects.
-        names: class names by the ids in the files; None where ids are all there is.
-        wanted: the classes whose ids the objects get; None for those of `names`, by rising id.
-        keypoints: how many numbers follow a box; None for boxes and polygons.
-        gathered: of each object P rows of (x, y, visibility), where there are keypoints.
+        builder: receives the objects.
+        names: class names by the ids in the files; None if only ids are known.
+        classes: the classes that the objects' ids refer to; None for `names` by increasing id.
+        keypoints: keypoints after each box; None for boxes and polygons.
+        keypoint_rows: [P, 3] (x, y, visibility) for each object, if there are keypoints.
     """
 
     builder: Builder
     names: Mapping[int, str] | None
-    wanted: Classes | None
+    classes: Classes | None
     keypoints: Keypoints | None = None
-    gathered: list[np.ndarray] = field(default_factory=list)
+    keypoint_rows: list[np.ndarray] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._places = None if self.names is None else {id: k for k, id in enumerate(self.names)}
 
     def text(self, label: Path | None) -> str | None:
-        """The text of an image's label file, "" where it has none; None where the file cannot be read as text."""
+        """The text of an image's label file, "" if it has none; None if the file cannot be read as text."""
         try:
             return "" if label is None else files.read_text(label)
         except InputError as error:
-            leave_out(error, label or Path())
+            skip_label(error, label or Path())
             return None
 
     def add(self, label: Path, text: str, size: Size) -> None:
-        """Add the objects that the text of a label file holds to the image begun last."""
+        """Add the objects in the text of a label file to the current image."""
         for number, line in enumerate(text.splitlines(), 1):
             parts = line.split()
             if parts:
                 try:
                     self._add(label, number, line, parts, size)
                 except InputError as error:
-                    leave_out(error, label, number)
+                    skip_label(error, label, number)
 
     def _add(self, label: Path, number: int, line: str, parts: Sequence[str], size: Size) -> None:
         where = f"{label}: line {number}"
@@ -90,7 +90,7 @@ class Lines:
         if self.keypoints is None and len(values) > 5 and looks_like_keypoints(values[1:]):
             raise InputError(
                 f"{where} looks like a box with {(len(values) - 5) // 3} keypoints (x, y, visibility), but no "
-                "data.yaml states kpt_shape; write one with kpt_shape: [number of keypoints, 3]"
+                "data.yaml has kpt_shape; write one with kpt_shape: [number of keypoints, 3]"
             )
         if (len(values) % 2 == 0) if self.keypoints is None else (points is None):
             raise self._wrong(where, line)
@@ -105,7 +105,9 @@ class Lines:
             polygon = json.dumps([flat], separators=(",", ":")) if all(size) else ""
             self.builder.add_object((x1, y1, x2, y2), place, area=area_of([flat], size), segmentation=polygon.encode())
         if points is not None:
-            self.gathered.append(points * np.array([width if all(size) else 0.0, height if all(size) else 0.0, 1.0]))
+            self.keypoint_rows.append(
+                points * np.array([width if all(size) else 0.0, height if all(size) else 0.0, 1.0])
+            )
 
     def _class(self, where: str, id: int) -> int:
         if self.names is None or self._places is None:
@@ -114,18 +116,18 @@ class Lines:
         if id not in self._places:
             known = [f"{k} {name}" for k, name in self.names.items()]
             raise files.unknown_class(where, f"class id {id}", known)
-        if self.wanted is None:
+        if self.classes is None:
             return self._places[id]
-        if self.names[id] not in self.wanted:
-            raise files.unknown_class(where, f"class {self.names[id]!r}", self.wanted)
-        return self.wanted.id(self.names[id])
+        if self.names[id] not in self.classes:
+            raise files.unknown_class(where, f"class {self.names[id]!r}", self.classes)
+        return self.classes.id(self.names[id])
 
     def _points(self, values: Sequence[float]) -> np.ndarray | None:
-        """float64 [P, 3] x and y in parts of the image, and visibility; None where the numbers are no such points.
+        """float64 [P, 3]: x and y as fractions of the image, and visibility; None if the numbers are not such points.
 
-        Of two numbers each, a point at (0, 0) or with a negative coordinate is absent, all others are visible.
+        With two numbers per point, a point at (0, 0) or with a negative coordinate is absent; all others are visible.
         """
-        assert self.keypoints is not None, "only called where there are keypoints"
+        assert self.keypoints is not None, "called only if there are keypoints"
         total, each = self.keypoints.points, self.keypoints.numbers
         if not values:
             return np.zeros((total, 3))
@@ -151,12 +153,12 @@ class Lines:
             what = f"and {total} keypoints of {each} numbers ({kinds}), as kpt_shape says: {5 + total * each} numbers"
         return InputError(
             f"{where} is {shown!r}, but a line must be a class id and the box's centre x, centre y, width and height "
-            f"in parts of the image {what}; correct or remove it"
+            f"as fractions of the image {what}; correct or remove it"
         )
 
 
 def looks_like_keypoints(values: Sequence[float]) -> bool:
-    """Whether numbers after a class id are a box and then points of x, y and a visibility of 0, 1 or 2 within it."""
+    """Whether numbers after a class id are a box and then points of x, y and a visibility of 0, 1 or 2 inside it."""
     if len(values) < 7 or (len(values) - 4) % 3:
         return False
     (x, y, w, h), points = values[:4], np.array(values[4:]).reshape(-1, 3)

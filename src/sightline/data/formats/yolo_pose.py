@@ -1,9 +1,9 @@
-"""YOLO pose: as YOLO (the layouts of `sightline.data.formats.yolo`), with keypoints after each box.
+"""YOLO pose: like YOLO (the layouts of `sightline.data.formats.yolo`), with keypoints after each box.
 
-data.yaml states `kpt_shape: [P, D]`: P keypoints of D = 2 numbers (x, y) or D = 3 (x, y, visibility 0, 1 or 2), x and y
-in parts of the image. Of two numbers, a point at (0, 0) or with a negative coordinate is absent and all others are
-visible. A line of five numbers is a box whose keypoints are all absent. `flip_idx` holds for each keypoint the index of
-its mirror image, `kpt_names` their names (one list, or one per class id).
+data.yaml contains `kpt_shape: [P, D]`: P keypoints with D = 2 numbers (x, y) or D = 3 (x, y, visibility 0, 1 or 2),
+where x and y are fractions of the image. With two numbers, a point at (0, 0) or with a negative coordinate is absent
+and all others are visible. A line of five numbers is a box whose keypoints are all absent. `flip_idx` contains the
+index of the mirror image of each keypoint, `kpt_names` their names (one list, or one per class id).
 
 Source: https://docs.ultralytics.com/datasets/pose/
 """
@@ -28,7 +28,7 @@ LOOKED_FOR = "YOLO pose: as YOLO, with kpt_shape in data.yaml"
 
 
 def recognise(root: Path) -> str | None:
-    """None: the layout is YOLO's, which recognises it, and reading data.yaml tells the two apart."""
+    """None: the layout is recognised as YOLO, and data.yaml distinguishes the two formats."""
     return None
 
 
@@ -38,11 +38,11 @@ def read(
     classes: Sequence[str] | None = None,
     images: Path | None = None,
 ) -> Dataset:
-    """Read a YOLO pose dataset; arguments and errors as `sightline.open_dataset`."""
+    """Read a YOLO pose dataset. Arguments and errors are those of `sightline.open_dataset`."""
     dataset = yolo.read(root, splits, classes, images)
     if dataset.format != "yolo-pose":
         raise InputError(
-            f"{root} is not YOLO pose: no data.yaml states kpt_shape; add kpt_shape: [number of keypoints, 2 or 3]"
+            f"{root} is not YOLO pose: no data.yaml has kpt_shape; add kpt_shape: [number of keypoints, 2 or 3]"
         )
     return dataset
 
@@ -54,12 +54,12 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
     have ten digits.
 
     Args:
-        dataset: of kind "instances", with keypoints.
+        dataset: a dataset of kind "instances", with keypoints.
         out: an existing folder.
         symlink: link to the images instead of copying them.
 
     Returns:
-        What could not be written, with how often.
+        What could not be written, with the number of occurrences.
 
     Raises:
         InputError: the dataset has no keypoints.
@@ -68,7 +68,7 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
         dataset = dataset.with_fields("keypoints")
     keypoints = dataset.source.columns.keypoints
     if keypoints is None or not keypoints.shape[1]:
-        raise InputError("the dataset has no keypoints, which YOLO pose consists of; write it as yolo")
+        raise InputError("the dataset has no keypoints, which YOLO pose requires; write it as yolo")
     more: dict[str, object] = {"kpt_shape": [keypoints.shape[1], 3]}
     if dataset.keypoint_swap is not None:
         more["flip_idx"] = list(dataset.keypoint_swap)
@@ -84,7 +84,7 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
 def _lines(columns: Columns, i: int, size: Size) -> str:
     rows = columns.objects_of(i)
     boxes = yolo.box_lines(columns, i, size)
-    assert columns.keypoints is not None, "the caller has looked"
+    assert columns.keypoints is not None, "checked by the caller"
     points = columns.keypoints.astype(np.float64) / np.array([size[1], size[0], 1.0])
     text = [" ".join(f"{value:.10g}" for value in np.where(p[:, 2:] > 0, p, 0).ravel().tolist()) for p in points[rows]]
     return "".join(f"{box} {point}\n" for box, point in zip(boxes, text, strict=True))

@@ -1,8 +1,8 @@
-"""YOLO-seg: as YOLO (the layouts of `sightline.data.formats.yolo`), a line being a class id and a polygon's points.
+"""YOLO-seg: like YOLO (the layouts of `sightline.data.formats.yolo`), with a class id and a polygon in each line.
 
-Which of the two a dataset is shows in its lines: five numbers are a box, seven or more are a polygon of three or more
-points, whatever the other lines of the file are. So an object may be a box without outline among others that have one;
-`check` counts them. A dataset with any polygon has the format "yolo-seg".
+The format is determined line by line: five numbers are a box, seven or more are a polygon of three or more points. An
+object may therefore be a box without an outline although others have one; `check` counts them. A dataset with any
+polygon has the format "yolo-seg".
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ LOOKED_FOR = "YOLO-seg: as YOLO, with polygons in the lines"
 
 
 def recognise(root: Path) -> str | None:
-    """None: the layout is YOLO's, which recognises it, and reading it tells the two apart."""
+    """None: the layout is recognised as YOLO, and the lines distinguish the two formats."""
     return None
 
 
 def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
     """Write a dataset as YOLO-seg, in the layout of `sightline.data.formats.yolo.write`.
 
-    An object of several parts becomes one polygon whose parts are joined by slits of no width, an RLE the outline of
-    its pixels: the mask stays the same. A box without outline becomes the polygon of its corners, as other tools take
-    every line of a file for a polygon when one is.
+    An object with several parts becomes one polygon whose parts are connected by slits of zero width, and an RLE
+    becomes the outline of its pixels; masks do not change. A box without an outline becomes the polygon of its corners,
+    because other tools read all lines of a file as polygons if one of them is.
 
     Args:
-        dataset: of kind "instances".
+        dataset: a dataset of kind "instances".
         out: an existing folder.
         symlink: link to the images instead of copying them.
 
     Returns:
-        What could not be written, with how often.
+        What could not be written, with the number of occurrences.
     """
     lost = yolo.write_folder(dataset, out, symlink, _lines)
     columns = dataset.columns

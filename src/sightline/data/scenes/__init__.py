@@ -1,4 +1,4 @@
-"""Small 3-D scenes, rendered on the spot, with exact ground truth for every task."""
+"""Small 3-D scenes, rendered on demand, with exact ground truth for every task."""
 
 from __future__ import annotations
 

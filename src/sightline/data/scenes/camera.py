@@ -1,7 +1,7 @@
-"""The pinhole camera and the turns of things: projecting points, outlines, and cuboids of nine numbers.
+"""The pinhole camera and rotations: projecting points, outlines, and cuboids with nine parameters.
 
-Camera frame: metres, x to the right, y down, z forward. Pixels: x to the right, y down, (0, 0) the outer corner of the
-top-left pixel, so the middle of the pixel in row i and column j is (j + 0.5, i + 0.5).
+Camera frame: metres, x to the right, y down, z forward. Pixels: x to the right, y down; (0, 0) is the outer corner of
+the top-left pixel, so the centre of the pixel in row i and column j is (j + 0.5, i + 0.5).
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from sightline.data.scenes.shapes import Shape
 
 
 def cos_sin(angle: float) -> tuple[float, float]:
-    """Cosine and sine, rounded to twelve digits: mathematical libraries differ in the last ones, pictures must not."""
+    """Cosine and sine, rounded to twelve digits: maths libraries differ in the last digits, but images must not."""
     return round(math.cos(angle), 12), round(math.sin(angle), 12)
 
 
 def turn_x(angle: float) -> np.ndarray:
-    """[3, 3] the turn by `angle` (radians) about x."""
+    """[3, 3] rotation by `angle` (radians) about x."""
     c, s = cos_sin(angle)
     return np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
 
 
 def turn_y(angle: float) -> np.ndarray:
-    """[3, 3] the turn by `angle` (radians) about y."""
+    """[3, 3] rotation by `angle` (radians) about y."""
     c, s = cos_sin(angle)
     return np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
 
 
 def turn_z(angle: float) -> np.ndarray:
-    """[3, 3] the turn by `angle` (radians) about z."""
+    """[3, 3] rotation by `angle` (radians) about z."""
     c, s = cos_sin(angle)
     return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
 
 
 def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """[3] the vector product (NumPy's own is slow on single vectors)."""
+    """[3] cross product (NumPy's is slow for single vectors)."""
     (ax, ay, az), (bx, by, bz) = a.tolist(), b.tolist()
     return np.array([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx])
 
@@ -49,10 +49,10 @@ class Camera:
     """A pinhole camera with square pixels.
 
     Attributes:
-        size: (height, width) of the picture in pixels.
+        size: (height, width) of the image in pixels.
         focal: focal length in pixels.
         rotation: [3, 3] float64 R of x_camera = R · x_world + t.
-        position: [3] float64 place of the camera in the world, metres.
+        position: [3] float64, position of the camera in the world, in metres.
     """
 
     size: tuple[int, int]
@@ -62,13 +62,13 @@ class Camera:
 
     @property
     def matrix(self) -> np.ndarray:
-        """[3, 3] float64 K: (x, y, z) of the camera frame times K, divided by its third number, are pixels."""
+        """[3, 3] float64 K: K · (x, y, z) in the camera frame, divided by its third component, is in pixels."""
         height, width = self.size
         return np.array([[self.focal, 0, width / 2], [0, self.focal, height / 2], [0, 0, 1]])
 
     @cached_property
     def translation(self) -> np.ndarray:
-        """[3] float64 t of x_camera = R · x_world + t, metres."""
+        """[3] float64 t of x_camera = R · x_world + t, in metres."""
         return -self.rotation @ self.position
 
     @property
@@ -77,31 +77,31 @@ class Camera:
         return np.column_stack([self.rotation, self.translation])
 
     def to_camera(self, points: np.ndarray) -> np.ndarray:
-        """World points [..., 3] in the camera frame [..., 3], float64."""
+        """Transform world points [..., 3] to the camera frame [..., 3], float64."""
         return (np.asarray(points, np.float64) - self.position) @ self.rotation.T
 
     def to_pixels(self, points: np.ndarray) -> np.ndarray:
-        """Points [..., 3] of the camera frame (z > 0) as pixels [..., 2], float64."""
+        """Project points [..., 3] in the camera frame (z > 0) to pixels [..., 2], float64."""
         points = np.asarray(points, np.float64)
         height, width = self.size
         return points[..., :2] / points[..., 2:] * self.focal + np.array([width / 2, height / 2])
 
     def project(self, points: np.ndarray) -> np.ndarray:
-        """World points [..., 3] as pixels [..., 2], float64."""
+        """Project world points [..., 3] to pixels [..., 2], float64."""
         return self.to_pixels(self.to_camera(points))
 
 
 def outline_box(shape: Shape, rotation: np.ndarray, centre: np.ndarray, camera: Camera) -> list[float]:
-    """The bounds x1, y1, x2, y2 in pixels of a solid's whole outline, hidden and cut-off parts included.
+    """The bounding box x1, y1, x2, y2 in pixels of a solid's outline, including hidden and cut-off parts.
 
-    Each bound is a plane through the camera that touches the solid. Starting at the centre, the point farthest beyond
-    the present plane gives the next one; for convex hulls these steps never overshoot and converge like Newton's.
+    Each side is a plane through the camera that touches the solid. Starting at the centre, the point farthest beyond
+    the current plane gives the next one. For convex hulls this iteration never overshoots and converges like Newton's.
 
     Args:
         shape: the solid.
-        rotation: [3, 3] from the solid's frame to the world.
-        centre: [3] the solid's centre in the world.
-        camera: the camera; the solid must lie wholly before it.
+        rotation: [3, 3], from the solid's frame to the world.
+        centre: [3], centre of the solid in the world.
+        camera: the camera; the solid must be entirely in front of it.
     """
     (a, b, c), (d, e, f), (g, h, i) = (camera.rotation @ rotation).tolist()
     cx, cy, cz = camera.to_camera(centre).tolist()
@@ -123,10 +123,10 @@ def outline_box(shape: Shape, rotation: np.ndarray, centre: np.ndarray, camera: 
 
 
 def cuboid_of(shape: Shape, rotation: np.ndarray, centre: np.ndarray, camera: Camera) -> np.ndarray:
-    """The bounding cuboid as nine numbers, as `cuboid_corners` takes them.
+    """The bounding cuboid as nine parameters, as used by `cuboid_corners`.
 
-    The height h is the side nearest to upright in the world, and the yaw lies in (−π/2, π/2]: a cuboid turned by half a
-    turn is the same cuboid, so every cuboid has one form only.
+    The height h is the side closest to vertical in the world, and the yaw is in (−π/2, π/2]: a cuboid rotated by π is
+    the same cuboid, so the parameters are unique.
 
     Returns:
         [9] float64: x, y, z, w, h, l (metres), roll, pitch, yaw (radians) in the camera frame.
@@ -147,17 +147,17 @@ def cuboid_of(shape: Shape, rotation: np.ndarray, centre: np.ndarray, camera: Ca
 
 
 def cuboid_corners(cuboids: np.ndarray) -> np.ndarray:
-    """The eight corners of cuboids of nine numbers.
+    """The eight corners of cuboids with nine parameters.
 
-    As in KITTI and Omni3D, an unturned cuboid has its length l along the camera's x, its height h along y and its width
-    w along z; it is turned by R = R_y(yaw) · R_x(pitch) · R_z(roll). With roll and pitch 0, yaw is KITTI's rotation_y.
-    Unlike KITTI's, x, y, z are the middle of the cuboid and not of its underside.
+    As in KITTI and Omni3D, an unrotated cuboid has its length l along the camera's x, its height h along y and its
+    width w along z; the rotation is R = R_y(yaw) · R_x(pitch) · R_z(roll). With roll and pitch 0, yaw is KITTI's
+    rotation_y. Unlike in KITTI, x, y, z is the centre of the cuboid and not of its bottom face.
 
     Args:
-        cuboids: [..., 9] x, y, z, w, h, l in metres and roll, pitch, yaw in radians, camera frame.
+        cuboids: [..., 9] x, y, z, w, h, l in metres and roll, pitch, yaw in radians, in the camera frame.
 
     Returns:
-        [..., 8, 3] float64 corners in the camera frame; corner k has the signs of the bits of k, −1 for 0 and 1 for 1:
+        [..., 8, 3] float64 corners in the camera frame. The bits of the corner index k give the signs (0: −1, 1: +1):
         bit 0 for l, bit 1 for h (1: the lower side), bit 2 for w.
     """
     cuboids = np.asarray(cuboids, np.float64)

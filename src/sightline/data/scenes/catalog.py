@@ -1,15 +1,15 @@
-"""The words of the scenes: what the objects are, how they look, and how they stand to each other."""
+"""The vocabulary of the scenes: the objects, their appearance, and their relations."""
 
 from __future__ import annotations
 
 CLASSES: tuple[str, ...] = ("sphere", "box", "cylinder", "cone", "ring")
-"""The classes of objects; ids are positions. A ring is a torus."""
+"""The classes of objects, by id. A ring is a torus."""
 
 STUFF: tuple[str, ...] = ("floor", "wall")
-"""What is behind the objects."""
+"""The background of the objects."""
 
 SEMANTIC_CLASSES: tuple[str, ...] = (*STUFF, *CLASSES)
-"""The classes of the semantic map; ids are positions: 0 floor, 1 wall, 2 sphere, … 6 ring. Every pixel has one."""
+"""The classes of the semantic map, by id: 0 floor, 1 wall, 2 sphere, … 6 ring. Every pixel has one."""
 
 COLOURS: dict[str, tuple[float, float, float]] = {
     "red": (0.62, 0.03, 0.03),
@@ -22,10 +22,10 @@ COLOURS: dict[str, tuple[float, float, float]] = {
     "pink": (0.85, 0.25, 0.45),
     "grey": (0.22, 0.22, 0.23),
 }
-"""The colours of objects: name → reflected share of red, green and blue light (linear, not display values)."""
+"""The colours of objects: name → reflectance for red, green and blue light (linear, not display values)."""
 
 MATERIALS: tuple[str, ...] = ("matte", "shiny", "metal", "striped", "checkered")
-"""The materials of objects: matte scatters only; shiny adds a highlight; metal mirrors floor, wall and light in its own
+"""The materials of objects: matte is diffuse; shiny adds a highlight; metal reflects floor, wall and light in its
 colour; striped and checkered are matte with a light second colour."""
 
 SIZES: dict[str, tuple[float, float]] = {"small": (0.42, 0.58), "medium": (0.74, 0.94), "large": (1.12, 1.4)}
@@ -42,7 +42,7 @@ RELATIONS: tuple[str, ...] = (
     "larger than",
     "smaller than",
 )
-"""How two objects can stand to each other; the rules are those of `sightline.data.scenes.language.relations_of`."""
+"""The relations between two objects; `sightline.data.scenes.language.relations_of` defines them."""
 
 KEYPOINTS: dict[str, tuple[str, ...]] = {
     "sphere": ("top", "bottom", "front", "right", "back", "left", "", ""),
@@ -78,20 +78,20 @@ KEYPOINTS: dict[str, tuple[str, ...]] = {
         "inner left",
     ),
 }
-"""Names of the eight keypoints of each class, all of them points of the object's surface; an empty name is a place that
-the class does not use (its visibility is always 0).
+"""Names of the eight keypoints of each class, all of them on the object's surface. An empty name is a slot that the
+class does not use (its visibility is always 0).
 
-The names are the viewer's, so that they can be told from the picture. Of an upright object "front" is the side towards
-the camera, seen from above, and "right" and "left" are the viewer's. A box has four upright edges: "front" is the one
-nearest to the camera, the others follow counter-clockwise seen from above. Where the axis of a cylinder, cone or ring
-lies, "front" is the upper side and "right" the viewer's right as far as the axis allows. The first cap of a cylinder is
-the upper one, of a lying cylinder the one nearer to the camera."""
+Names are from the viewer's perspective, so that they can be determined from the image. For an upright object "front" is
+the side towards the camera, seen from above, and "right" and "left" are those of the viewer. A box has four vertical
+edges: "front" is the one nearest to the camera, the others follow counter-clockwise seen from above. For a lying
+cylinder, cone or ring, "front" is the upper side and "right" is the viewer's right as far as the axis allows. The first
+cap of a cylinder is the upper one, for a lying cylinder the one nearer to the camera."""
 
 POINTS = 8
-"""How many keypoints an object has."""
+"""The number of keypoints of an object."""
 
 MIN_VISIBILITY = 0.15
-"""Objects of a still picture that show less than this share of their outline are taken out before it is painted."""
+"""Objects in a still image that show less than this fraction of their outline are removed before rendering."""
 
 MIN_PIXELS = 6
 """An object with fewer visible pixels than this has no label."""

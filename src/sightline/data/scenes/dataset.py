@@ -23,28 +23,28 @@ from sightline.progress import progress_bar
 from sightline.structures import Instances
 
 STREAMS = ("memory", "train", "val", "test")
-"""Where seeds are drawn for: each draws from its own, so that no scene is in two of them, whatever the seeds."""
+"""Streams of seeds: each has its own seeds, so that no scene is in two of them."""
 
 _BLOCK = 1_000_000
 _KEPT = ("keypoints", "cuboids", "captions", "visibility", "colours", "materials", "sizes")
 
 
 def scene_seeds(n: int, seed: int, stream: str) -> range:
-    """The seeds for `render` of `n` scenes of a stream; different seeds and streams share none.
+    """The seeds for `render` of `n` scenes of a stream; different seeds and streams never overlap.
 
     Raises:
         InputError: n or seed is out of range.
     """
     if not isinstance(n, int) or not 0 <= n <= _BLOCK:
-        raise InputError(f"the number of scenes must lie between 0 and a million, but it is {n!r}")
+        raise InputError(f"the number of scenes is {n!r}, but must be between 0 and a million")
     if not isinstance(seed, int) or not 0 <= seed < 1 << 40:
-        raise InputError(f"the seed of a set of scenes must lie between 0 and 2⁴⁰ − 1, but it is {seed!r}")
+        raise InputError(f"the seed of a set of scenes is {seed!r}, but must be between 0 and 2⁴⁰ − 1")
     start = (len(STREAMS) * seed + STREAMS.index(stream)) * _BLOCK
     return range(start, start + n)
 
 
 def render_all(seeds: Sequence[int], size: int | tuple[int, int], progress: bool, **options: Any) -> Iterator[Scene]:
-    """The scenes of `seeds` one after the other, with a progress bar on the error stream if wanted."""
+    """Render the scenes of `seeds` one after the other, optionally with a progress bar on stderr."""
     with progress_bar(len(seeds), "rendering", progress) as advance:
         for seed in seeds:
             yield render(seed, size, **options)
@@ -61,32 +61,32 @@ def scenes(
     objects: tuple[int, int] = (2, 7),
     progress: bool = False,
 ) -> Dataset:
-    """A dataset of rendered scenes in memory, about 10 ms and 80 kB each at 160×160.
+    """Create a dataset of rendered scenes in memory, with about 10 ms and 80 kB per scene at 160×160.
 
-    Every object's mask, keypoints, cuboid, caption, visibility, colour, material and size are in it; targets show them
-    after `with_fields("masks", …)`, or at once with `fields`. `table("relations", i)` has how objects stand to each
-    other; `image_extra(i)` the picture's "captions", its camera's "matrix" and "extrinsics", and the "seed" with which
-    `render` makes the same scene again, with depth and meshes.
+    It contains the mask, keypoints, cuboid, caption, visibility, colour, material and size of each object; targets
+    include them after `with_fields("masks", …)`, or directly with `fields`. `table("relations", i)` contains the
+    relations between objects; `image_extra(i)` contains the "captions" of the image, the "matrix" and "extrinsics" of
+    its camera, and the "seed" with which `render` creates the same scene again, with depth and meshes.
 
     Args:
-        n: how many.
+        n: number of scenes.
         size: (height, width) in pixels, or one number for both.
-        seed: which; other seeds give other scenes, and none of them are those of `write_scenes`.
-        fields: what targets have beyond boxes, labels, crowd, difficult and areas: "masks", "keypoints", "cuboids",
+        seed: random seed; different seeds give different scenes, none of which is used by `write_scenes`.
+        fields: fields of targets besides boxes, labels, crowd, difficult and areas: "masks", "keypoints", "cuboids",
             "captions", "visibility", "colours", "materials", "sizes".
-        kind: what targets are: the objects; the semantic map (classes `catalog.SEMANTIC_CLASSES`); or one label for the
-            whole image, the class that covers most of it (with objects=(1, 1): the class of the object).
-        objects: fewest and most objects a scene.
+        kind: type of target: objects; the semantic map (classes `catalog.SEMANTIC_CLASSES`); or one label per image,
+            the class with the largest visible area (with objects=(1, 1): the class of the object).
+        objects: minimum and maximum number of objects per scene.
         progress: show a progress bar.
 
     Raises:
         InputError: an argument is out of range, or a field is unknown.
     """
     if kind not in _MAKERS:
-        raise InputError(f"scenes are of kind {', '.join(_MAKERS)}, not {kind!r}")
+        raise InputError(f"kind is {kind!r}, but must be one of {', '.join(_MAKERS)}")
     for name in fields:
         if name not in (*_KEPT, "masks"):
-            raise InputError(f"scenes have no field {name!r}; they have masks, {', '.join(_KEPT)}")
+            raise InputError(f"scenes have no field {name!r}; available: masks, {', '.join(_KEPT)}")
     dataset = _MAKERS[kind](render_all(scene_seeds(n, seed, "memory"), size, progress, objects=objects))
     return dataset.with_fields(*fields) if n and dataset.label_kind.has_objects else dataset
 
@@ -98,33 +98,35 @@ def _of_objects(rendered: Iterable[Scene]) -> Dataset:
     extra: list[dict[str, Any]] = []
     relations: list[list[dict[str, Any]]] = []
     for scene in rendered:
-        images.append(_picture(scene))
+        images.append(_image_tensor(scene))
         truths.append(scene.instances(_KEPT))
-        # Masks are packed one scene at a time: as bitmaps those of all scenes would take more than the images.
+        # Masks are packed scene by scene: as bitmaps, those of all scenes would take more memory than the images.
         outlines += [json.dumps(mask_to_rle(o.mask), separators=(",", ":")) for o in scene.objects]
         extra.append(image_facts(scene))
         relations.append([asdict(relation) for relation in scene.relations])
-    tables = {"relations": Table.gathered(relations, ("subject", "object"), columns=("subject", "predicate", "object"))}
+    tables = {
+        "relations": Table.from_rows(relations, ("subject", "object"), columns=("subject", "predicate", "object"))
+    }
     dataset = Dataset.from_instances(images, truths, CLASSES, image_extra=extra, tables=tables)
     return dataset.with_columns(dataset.columns.replace(segmentations=Blob.of(outlines)))
 
 
 def _of_maps(rendered: Iterable[Scene]) -> Dataset:
-    pairs = [(_picture(scene), scene.class_map().labels) for scene in rendered]
+    pairs = [(_image_tensor(scene), scene.class_map().labels) for scene in rendered]
     return Dataset.from_class_maps([image for image, _ in pairs], [labels for _, labels in pairs], SEMANTIC_CLASSES)
 
 
 def _of_labels(rendered: Iterable[Scene]) -> Dataset:
-    pairs = [(_picture(scene), _largest(scene)) for scene in rendered]
+    pairs = [(_image_tensor(scene), _largest(scene)) for scene in rendered]
     return Dataset.from_labels([image for image, _ in pairs], [label for _, label in pairs], CLASSES)
 
 
 def _largest(scene: Scene) -> int:
-    """The class that covers most of a scene."""
+    """The class with the largest visible area in a scene."""
     return int(np.bincount(scene.labels, [o.area for o in scene.objects], len(CLASSES)).argmax())
 
 
-def _picture(scene: Scene) -> Tensor:
+def _image_tensor(scene: Scene) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(scene.image.transpose(2, 0, 1)))
 
 
@@ -133,11 +135,11 @@ _MAKERS: dict[str, Callable[[Iterable[Scene]], Dataset]] = {
     "class_map": _of_maps,
     "class_scores": _of_labels,
 }
-"""A dataset of rendered scenes, by its kind of label."""
+"""Functions that create a dataset of rendered scenes, by kind of label."""
 
 
 def image_facts(scene: Scene) -> dict[str, Any]:
-    """What is true of the whole picture, in values JSON can hold."""
+    """Data about the whole image, as JSON values."""
     return {
         "captions": [scene.caption],
         "camera": {

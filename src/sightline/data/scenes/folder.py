@@ -1,4 +1,4 @@
-"""Scenes as a folder on disk, in the layout of COCO."""
+"""Scenes as a folder on disk, in COCO layout."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ def write_scenes(
 ) -> Path:
     """Write rendered scenes as a COCO folder: annotations/instances_SPLIT.json and SPLIT/000001.png, ….
 
-    Annotations hold box, mask (RLE), area, keypoints, and beyond COCO "caption", "cuboids" (the nine numbers, named as
-    the field of `Instances`), "visibility", "colour", "material", "size"; images hold "captions", "relations" (of
+    Annotations contain box, mask (RLE), area, keypoints, and beyond COCO "caption", "cuboids" (nine numbers, as in the
+    field of `Instances`), "visibility", "colour", "material", "size"; images contain "captions", "relations" (of
     annotation ids), "camera" and "seed". No scene is in two splits.
 
     Args:
         out: the folder, new or empty.
-        train, val, test: how many scenes; 0 leaves the split out.
+        train, val, test: number of scenes per split; 0 leaves the split out.
         size: (height, width) in pixels, or one number for both.
-        seed: which scenes.
-        objects: fewest and most objects a scene.
-        suffix: ".png" keeps every pixel; ".jpg" is smaller.
+        seed: random seed of the scenes.
+        objects: minimum and maximum number of objects per scene.
+        suffix: ".png" is lossless; ".jpg" is smaller.
         progress: show a progress bar.
 
     Returns:
         The folder.
 
     Raises:
-        InputError: the folder holds something, cannot be written, or a number is out of range.
+        InputError: the folder is not empty or cannot be written, or a number is out of range.
     """
     out = Path(out)
     if suffix not in (".png", ".jpg"):
@@ -56,11 +56,11 @@ def write_scenes(
     counts = {"train": train, "val": val, "test": test}
     seeds = {split: scene_seeds(n, seed, split) for split, n in counts.items()}
     if not any(counts.values()):
-        raise InputError("there is nothing to write: train, val and test are all 0; ask for at least one scene")
+        raise InputError("there is nothing to write: train, val and test are all 0; set at least one above 0")
     if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file, but scenes are written into a folder; name another")
+        raise InputError(f"{out} is a file, but scenes are written into a folder; choose another path")
     if out.is_dir() and any(out.iterdir()):
-        raise InputError(f"{out} is not empty, and nothing is overwritten; name a new folder or empty this one")
+        raise InputError(f"{out} is not empty, and nothing is overwritten; choose a new folder or empty this one")
     try:
         (out / "annotations").mkdir(parents=True, exist_ok=True)
         for split, own in seeds.items():
@@ -68,7 +68,7 @@ def write_scenes(
                 _write_split(out, split, own, size, objects, suffix, progress)
     except OSError as error:
         raise InputError(
-            f"{out} cannot be written: {error.strerror or error}; choose a folder you may write to"
+            f"{out} cannot be written: {error.strerror or error}; choose a folder with write permission"
         ) from error
     return out
 

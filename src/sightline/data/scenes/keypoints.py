@@ -1,4 +1,4 @@
-"""Eight named points of every solid, and whether the camera sees them."""
+"""Eight named points of every solid, and their visibility."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from sightline.data.scenes.shapes import Box, Cone, Cylinder, Ring, Sphere
 from sightline.data.scenes.world import Body
 
 _TOLERANCE = 0.005
-"""Metres by which another solid must be nearer to hide a point."""
+"""Distance in metres by which another solid must be nearer to occlude a point."""
 _ROUND = 0.35
-"""The same within one round solid, as a share of its radius: seen from near, the leftmost point of a ball lies a hair
-behind the ball's outline, and shall count as seen."""
+"""The same within one round solid, as a fraction of its radius: seen from nearby, the leftmost point of a ball is
+slightly behind the ball's outline, and must count as visible."""
 
 
 def surface_points(body: Body, camera: Camera) -> np.ndarray:
@@ -62,9 +62,9 @@ def _unit(v: np.ndarray) -> np.ndarray:
 
 
 def keypoints_of(bodies: tuple[Body, ...], camera: Camera) -> np.ndarray:
-    """[N, 8, 3] float32 x, y in pixels and visibility of the named points of all bodies of a picture.
+    """[N, 8, 3] float32: x, y in pixels and visibility of the named points of all bodies in an image.
 
-    2: seen. 1: in the picture, but hidden by a solid. 0: outside the picture or not used (x = y = 0).
+    2: visible. 1: in the image, but occluded by a solid. 0: outside the image or not used (x = y = 0).
     """
     result = np.zeros((len(bodies), POINTS, 3), np.float32)
     if not bodies:
@@ -82,7 +82,7 @@ def keypoints_of(bodies: tuple[Body, ...], camera: Camera) -> np.ndarray:
         gap = (1 - cast(body, camera.position.tolist(), direction)) * length
         own = _TOLERANCE if isinstance(body.shape, Box) else _ROUND * body.shape.bound
         hidden |= gap > np.where(owner == number, own, _TOLERANCE)
-        if isinstance(body.shape, Ring):  # its tube may be thinner than the tolerance: look which way the point faces
+        if isinstance(body.shape, Ring):  # its tube may be thinner than the tolerance: check which way the point faces
             mine = owner == number
             outwards = world[mine] - body.centre
             outwards[4:] *= -1

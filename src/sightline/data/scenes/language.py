@@ -1,4 +1,4 @@
-"""Words for what is seen: phrases, relations, captions."""
+"""Text descriptions: phrases, relations, captions."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from sightline.data.scenes.scene import Relation
 from sightline.data.scenes.world import Body, World
 
 _SIDEWAYS = 0.06
-"""Share of the picture's width by which centres must differ for "left of"."""
+"""Minimum distance of centres for "left of", as a fraction of the image width."""
 _DEPTH = 0.35
-"""Metres by which depths must differ for "behind"."""
+"""Minimum difference of depths for "behind", in metres."""
 _GAP = 0.3
-"""Metres between bounding spheres up to which two objects are "near"."""
+"""Maximum distance between the bounding spheres of two objects that are "near", in metres."""
 _LARGER = 1.25
-"""How much longer the longest side must be for "larger than"."""
+"""Minimum ratio of the longest sides for "larger than"."""
 
 _FLOOR_WORDS = {
     "tiles": "a tiled floor",
@@ -37,27 +37,27 @@ _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight"
 
 
 def phrase_of(body: Body) -> str:
-    """What an object is: "large red shiny cone"."""
+    """A description of an object: "large red shiny cone"."""
     return f"{body.size} {body.colour} {body.material} {body.class_name}"
 
 
 def relations_of(bodies: Sequence[Body], camera: Camera) -> list[Relation]:
-    """Every relation of `catalog.RELATIONS` that holds between two of the bodies.
+    """All relations of `catalog.RELATIONS` between the bodies.
 
     ===================  ======================================================================================
-    predicate            holds where
+    predicate            condition
     ===================  ======================================================================================
-    left of, right of    the centres, projected, differ by more than 6 % of the picture's width, neither stands on
-                         the other
-    in front of, behind  the centres' depths differ by more than 0.35 m, neither stands on the other
-    on, under            the one stands on the other
-    near                 less than 0.3 m lie between the bounding spheres, neither stands on the other
+    left of, right of    the projected centres differ by more than 6 % of the image width, neither stands on the
+                         other
+    in front of, behind  the depths of the centres differ by more than 0.35 m, neither stands on the other
+    on, under            one stands on the other
+    near                 the bounding spheres are less than 0.3 m apart, neither stands on the other
     larger, smaller than the longest sides differ by more than a quarter of the smaller one
     ===================  ======================================================================================
 
     Args:
-        bodies: the objects; relations name them by position.
-        camera: from which they are seen.
+        bodies: the objects; relations refer to them by index.
+        camera: the camera that views them.
     """
     if not bodies:
         return []
@@ -90,9 +90,9 @@ def relations_of(bodies: Sequence[Body], camera: Camera) -> list[Relation]:
 
 
 def captions_of(bodies: Sequence[Body], camera: Camera) -> list[str]:
-    """What and where each object is, by what it stands on or by the object nearest to it.
+    """A caption for each object with its place: relative to what it stands on or to the nearest object.
 
-    "a large red shiny cone left of a small blue matte sphere"; "… on the floor" where it is alone.
+    "a large red shiny cone left of a small blue matte sphere"; "… on the floor" if it is alone.
     """
     if not bodies:
         return []
@@ -123,7 +123,7 @@ def _caption(bodies: Sequence[Body], places: Sequence[list[float]], number: int,
 
 
 def scene_caption(world: World, captions: Sequence[str], areas: Sequence[int]) -> str:
-    """A sentence about the whole picture, led by the caption of the object that covers most of it."""
+    """A sentence about the whole image; it begins with the caption of the object with the largest visible area."""
     place = f"{_FLOOR_WORDS[world.planes[0].pattern]} before {_WALL_WORDS[world.planes[1].pattern]}"
     if not captions:
         return f"An empty room with {place}."

@@ -1,4 +1,4 @@
-"""Random worlds: a room, a camera, a light, and solids put where the camera sees them."""
+"""Random worlds: a room, a camera, a light, and solids in the view of the camera."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _WALL_COLOURS: tuple[Colour, ...] = (
     (0.66, 0.63, 0.50),
     (0.30, 0.31, 0.35),
 )
-_LIGHTS: tuple[tuple[Colour, Colour], ...] = (  # the lamp, and what comes from above
+_LIGHTS: tuple[tuple[Colour, Colour], ...] = (  # the lamp, and the light from above
     ((1.00, 0.96, 0.90), (0.42, 0.45, 0.50)),
     ((1.00, 0.88, 0.72), (0.36, 0.40, 0.50)),
     ((0.90, 0.95, 1.00), (0.45, 0.45, 0.46)),
@@ -57,12 +57,12 @@ _DIRECTIONS = tuple(cos_sin(k * math.pi / 8) for k in range(16))
 
 
 def random_world(dice: Dice, size: tuple[int, int], objects: tuple[int, int]) -> World:
-    """A room with `objects` (fewest, most) solids, all of them before the camera.
+    """A room with solids, all of them in front of the camera.
 
     Args:
-        dice: where chance comes from.
-        size: (height, width) of the picture in pixels.
-        objects: fewest and most solids; fewer are made only where no place is found for more.
+        dice: source of randomness.
+        size: (height, width) of the image in pixels.
+        objects: minimum and maximum number of solids; there are fewer only if no free place is found.
     """
     room = random_room(dice, size)
     bodies: list[Body] = []
@@ -130,12 +130,12 @@ def random_room(dice: Dice, size: tuple[int, int]) -> World:
 
 
 def _scale(size: tuple[int, int]) -> float:
-    """The side of the square the scene is laid out for: the shorter one, or half the longer where that is more."""
+    """The side of the square that the scene is laid out for: the shorter side, or half the longer one if larger."""
     return max(min(size), max(size) / 2)
 
 
 def _random_light(dice: Dice) -> Light:
-    # From the viewer's side, so that what the camera sees is lit; from the left or the right, so that it looks round.
+    # From the viewer's side, so that visible surfaces are lit; from the left or the right, so that solids look round.
     (cos_a, sin_a), (cos_e, sin_e) = cos_sin(dice.uniform(-1.75, 1.75)), cos_sin(dice.uniform(0.6, 1.1))
     direction = np.array([sin_a * cos_e, -cos_a * cos_e, sin_e])
     across = np.array([cos_a, sin_a, 0.0])
@@ -144,7 +144,7 @@ def _random_light(dice: Dice) -> Light:
     disc = []
     for k in range(9):
         radius = width * math.sqrt((k + 0.5) / 9)
-        c, s = cos_sin(2.39996 * k)  # the golden angle spreads points evenly over a disc
+        c, s = cos_sin(2.39996 * k)  # the golden angle distributes points evenly over a disc
         point = direction + radius * (c * across + s * upward)
         disc.append(point / math.sqrt(float((point * point).sum())))
     lamp, above = dice.pick(_LIGHTS)
@@ -156,12 +156,12 @@ def _random_light(dice: Dice) -> Light:
 
 
 def random_body(dice: Dice, number: int, taken: Sequence[Body], words: Sequence[str] = tuple(SIZES)) -> Body:
-    """A solid in a pose in which it can rest, not yet in a place; no two of a scene are described by the same words.
+    """A solid in a stable pose, without a position; no two solids of a scene have the same description.
 
     Args:
-        dice: where chance comes from.
+        dice: source of randomness.
         number: its id.
-        taken: the bodies that are there already.
+        taken: the existing bodies.
         words: the sizes to choose from.
     """
     used = {(body.class_name, body.colour, body.material, body.size) for body in taken}
@@ -180,7 +180,7 @@ def _random_shape(dice: Dice, name: str, side: float) -> Shape:
     if name == "sphere":
         return Sphere(side / 2)
     if name == "ring":
-        thickness = dice.uniform(0.22, 0.38)  # of the tube, against the radius
+        thickness = dice.uniform(0.22, 0.38)  # tube radius / ring radius
         radius = side / 2 / (1 + thickness)
         return Ring(radius, radius * thickness)
     if name == "box":
@@ -188,7 +188,7 @@ def _random_shape(dice: Dice, name: str, side: float) -> Shape:
         first = dice.integer(0, 2)
         x, y, z = (side / 2 * sides[(first + k) % 3] for k in range(3))
         return Box((x, y, z))
-    slender = dice.uniform(0.7, 1.6) if name == "cylinder" else dice.uniform(0.95, 1.6)  # height against width
+    slender = dice.uniform(0.7, 1.6) if name == "cylinder" else dice.uniform(0.95, 1.6)  # height / width
     width, height = side / max(1.0, slender), side * min(1.0, slender)
     return Cylinder(width / 2, height) if name == "cylinder" else Cone(width / 2, height)
 
@@ -197,21 +197,21 @@ def _random_pose(dice: Dice, shape: Shape) -> np.ndarray:
     yaw = dice.uniform(-math.pi / 2, math.pi / 2)
     if isinstance(shape, Cylinder) and dice.chance(0.3):
         return turn_z(yaw) @ turn_y(math.pi / 2)
-    if isinstance(shape, Cone) and dice.chance(0.2):  # on its flank
+    if isinstance(shape, Cone) and dice.chance(0.2):  # lying on its side
         return turn_z(2 * yaw) @ turn_y(math.pi / 2 + math.atan2(shape.radius, shape.height))
     if isinstance(shape, Ring) and dice.chance(0.5):
         return turn_z(yaw) @ turn_x(math.pi / 2)
-    return turn_z(yaw if isinstance(shape, Box) else 0.0)  # what is round has no yaw that could be seen
+    return turn_z(yaw if isinstance(shape, Box) else 0.0)  # the yaw of round solids is not visible
 
 
 def rest_height(body: Body) -> float:
-    """How high the body's centre is above what it rests on, metres."""
+    """Height of the body's centre above its support, in metres."""
     x, y, z = (-body.rotation[2]).tolist()
     return -float(body.rotation[2] @ np.array(body.shape.support(x, y, z)))
 
 
 def footprint(body: Body) -> float:
-    """How far the body reaches sideways from its centre, metres."""
+    """Horizontal extent of the body from its centre, in metres."""
     (a, b, c), (d, e, f), _ = body.rotation.tolist()
     reach = 0.0
     for cosine, sine in _DIRECTIONS:
@@ -222,7 +222,7 @@ def footprint(body: Body) -> float:
 
 
 def _place(dice: Dice, room: World, bodies: list[Body]) -> Body | None:
-    """A body in a free place, or None where twenty-five attempts found none."""
+    """A body in a free place, or None if none was found in twenty-five attempts."""
     number = len(bodies) + 1
     for _ in range(25):
         body = random_body(dice, number, bodies)
@@ -249,7 +249,7 @@ def _can_carry(body: Body) -> bool:
 
 
 def random_spot(dice: Dice, room: World) -> tuple[float, float] | None:
-    """A point (x, y) of the floor, uniform over the lower part of the picture; None where there is wall."""
+    """A point (x, y) on the floor, uniform over the lower part of the image; None if there is a wall."""
     camera = room.camera
     height, width = camera.size
     u = (dice.uniform(0.06, 0.94) * width - width / 2) / camera.focal
@@ -261,7 +261,7 @@ def random_spot(dice: Dice, room: World) -> tuple[float, float] | None:
 
 
 def is_free(body: Body, room: World, bodies: Sequence[Body]) -> bool:
-    """Whether the body touches no wall and no other body but the one it stands on."""
+    """Whether the body touches no wall, and no other body except the one it stands on."""
     reach = footprint(body)
     x, y, _ = body.centre.tolist()
     for plane in room.planes[1:]:
@@ -277,8 +277,8 @@ def is_free(body: Body, room: World, bodies: Sequence[Body]) -> bool:
 
 
 def is_well_seen(body: Body, camera: Camera, bodies: Sequence[Body]) -> bool:
-    """Whether the body's outline is of a good size (16 to 70 pixels on a picture of 160), mostly inside the picture,
-    and crosses no other outline by more than half of the smaller one."""
+    """Whether the body's outline has a suitable size (16 to 70 pixels in an image of 160), is mostly inside the image,
+    and overlaps no other outline by more than half of the smaller one."""
     height, width = camera.size
     unit = _scale(camera.size) / 160
     depth = float(camera.rotation[2] @ (body.centre - camera.position))

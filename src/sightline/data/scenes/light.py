@@ -1,4 +1,4 @@
-"""Painting: what colour the points have that rays have hit."""
+"""Shading: the colours of the points hit by rays."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _GLOSS = {"shiny": 0.55, "metal": 0.8}
 
 
 def cast(body: Body, origin: Vector, direction: Vector, start: float = 0.0) -> np.ndarray:
-    """Where rays from `origin` along `direction` (world frame) first enter `body`.
+    """Intersect rays from `origin` along `direction` (world frame) with `body`.
 
     Args:
         body: the solid.
-        origin: floats or float32 arrays, metres.
+        origin: floats or float32 arrays, in metres.
         direction: float32 arrays, of any length.
-        start: the smallest t that counts.
+        start: the minimum t.
 
     Returns:
-        t of origin + t · direction, float32; infinity where a ray misses.
+        t of the first entry at origin + t · direction, float32; infinity if a ray misses.
     """
     local_o, local_d = to_local(body, origin, body.centre.tolist()), to_local(body, direction)
-    # From the point of the ray nearest to the solid, numbers are small and float32 keeps tenths of millimetres.
+    # Relative to the point of the ray nearest to the solid, numbers are small and float32 is precise to 0.1 mm.
     shift = -dot(local_o, local_d) / dot(local_d, local_d)
     near: Vector = tuple(o + shift * d for o, d in zip(local_o, local_d, strict=True))
     t = body.shape.hit(near, local_d, start - shift) + shift
@@ -35,27 +35,27 @@ def cast(body: Body, origin: Vector, direction: Vector, start: float = 0.0) -> n
 
 
 def to_local(body: Body, v: Vector, centre: list[float] | None = None) -> Vector:
-    """World vectors, or world points less `centre`, in the body's frame."""
+    """World vectors, or world points minus `centre`, in the body's frame."""
     x, y, z = v if centre is None else (v[0] - centre[0], v[1] - centre[1], v[2] - centre[2])
     (a, b, c), (d, e, f), (g, h, i) = body.rotation.tolist()
     return a * x + d * y + g * z, b * x + e * y + h * z, c * x + f * y + i * z
 
 
 def to_world(body: Body, v: Vector) -> Vector:
-    """Vectors of the body's frame in the world."""
+    """Vectors in the body's frame, converted to the world frame."""
     x, y, z = v
     (a, b, c), (d, e, f), (g, h, i) = body.rotation.tolist()
     return a * x + b * y + c * z, d * x + e * y + f * z, g * x + h * y + i * z
 
 
 class Points:
-    """The places where rays have hit, with what is known of them before light falls on them.
+    """The points hit by rays, with their surface properties before shading.
 
     Args:
         world: the world.
-        direction: of the rays from the camera, scaled so that t is the depth; float32 arrays [N].
-        t: depth of the hit, metres, float32 [N].
-        owner: what was hit: position in `world.bodies`, or their number plus the position in `world.planes`, int8 [N].
+        direction: direction of the rays from the camera, scaled so that t is the depth; float32 arrays [N].
+        t: depth of the hit in metres, float32 [N].
+        owner: the object hit: index in `world.bodies`, or their number plus the index in `world.planes`, int8 [N].
     """
 
     def __init__(self, world: World, direction: Vector, t: np.ndarray, owner: np.ndarray):
@@ -70,7 +70,7 @@ class Points:
         self.normal: Vector = (np.empty(count, np.float32), np.empty(count, np.float32), np.empty(count, np.float32))
         self.albedo = np.empty((3, count), np.float32)
         self.edges = owner.copy()
-        """The owner, and for solids with a second colour which of the two: neighbours that differ form an edge."""
+        """The owner, and for solids with two colours which of them; neighbouring pixels that differ form an edge."""
         self.members = [np.flatnonzero(owner == k) for k in range(len(world.bodies) + len(world.planes))]
         for body, ids in zip(world.bodies, self.members, strict=False):
             if ids.size:
@@ -86,7 +86,7 @@ class Points:
                     self.albedo[channel][ids] = colours[channel]
 
     def at(self, ids: np.ndarray) -> Vector:
-        """World coordinates of some of the points."""
+        """World coordinates of the selected points."""
         return self.position[0][ids], self.position[1][ids], self.position[2][ids]
 
     def _describe_body(self, body: Body, ids: np.ndarray) -> None:
@@ -106,20 +106,20 @@ class Points:
 
 
 def lamp_light(points: Points, lamp: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How much of the lamp falls on each point: its slant times 0 where something stands before the lamp, else 1.
+    """The light from the lamp at each point: cosine of the incidence angle, and 0 if it is occluded, else 1.
 
     Args:
         points: the points.
-        lamp: which of the nine points of the lamp's disc each point looks at, [N] whole numbers.
+        lamp: which of the nine sample points on the lamp's disc each point uses, [N] integers.
 
     Returns:
-        [N] float32 slant and [N] float32 visibility.
+        [N] float32 cosine and [N] float32 visibility.
     """
     light = points.world.light
     slant = np.maximum(dot(points.normal, light.direction), 0)
     seen = np.ones(len(slant), np.float32)
     lit = slant > 0
-    # Seen from the lamp, points and solids lie on a sheet; a solid can only shade points near to it on that sheet.
+    # Projected along the light, points and solids lie in a plane; a solid can only shade points near it in that plane.
     first, second = _sheet(light.direction)
     u, v = dot(points.position, first), dot(points.position, second)
     disc = light.disc.astype(np.float32)
@@ -127,11 +127,11 @@ def lamp_light(points: Points, lamp: np.ndarray) -> tuple[np.ndarray, np.ndarray
         centre: Vector = tuple(body.centre.tolist())
         bound = body.shape.bound
         thrown = (centre[2] + bound) / light.direction[2]  # from its top to the floor
-        reach = bound + light.spread * thrown  # light from the disc's edge runs aslant
+        reach = bound + light.spread * thrown  # light from the edge of the disc is oblique
         x, y = u - dot(centre, first), v - dot(centre, second)
         ids = np.flatnonzero((x * x + y * y < reach * reach) & lit)
         if body.shape.convex:
-            ids = ids[points.owner[ids] != number]  # a convex solid throws no shadow on itself
+            ids = ids[points.owner[ids] != number]  # a convex solid casts no shadow on itself
         if not ids.size:
             continue
         towards = disc[lamp[ids]]
@@ -143,17 +143,17 @@ def lamp_light(points: Points, lamp: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _sheet(direction: Vector) -> tuple[Vector, Vector]:
-    """Two unit vectors square to `direction` (which is not upright) and to each other."""
+    """Two unit vectors perpendicular to `direction` (which is not vertical) and to each other."""
     x, y, z = direction
     across = math.sqrt(x * x + y * y)
     return (-y / across, x / across, 0.0), (-z * x / across, -z * y / across, across)
 
 
 def open_sky(points: Points) -> np.ndarray:
-    """How much light from all around reaches each point: less close to solids, as if each were a ball.
+    """The ambient light that reaches each point: less near solids, which are approximated by spheres.
 
-    The share a ball of radius r at distance d takes from a small surface is cos · (r / d)² (the form factor of a
-    sphere); shares are taken one after the other.
+    A sphere of radius r at distance d occludes cos · (r / d)² of the light at a small surface (the form factor of a
+    sphere); occlusions are multiplied.
 
     Returns:
         [N] float32 in (0, 1].
@@ -176,11 +176,11 @@ def open_sky(points: Points) -> np.ndarray:
 
 
 def colour(points: Points, slant: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """The light that goes from the points to the camera.
+    """The light from the points to the camera.
 
     Args:
         points: the points.
-        slant, seen: of `lamp_light`.
+        slant, seen: the results of `lamp_light`.
 
     Returns:
         [3, N] float32, linear.
@@ -212,7 +212,7 @@ def _add_gloss(
     around: np.ndarray,
     rgb: np.ndarray,
 ) -> None:
-    """Add highlight and mirrored surroundings of a shiny or metal body, in place."""
+    """Add highlights and reflections of a shiny or metal body, in place."""
     light = points.world.light
     normal: Vector = tuple(n[ids] for n in points.normal)
     ray: Vector = tuple(d[ids] for d in points.direction)
@@ -221,12 +221,12 @@ def _add_gloss(
     facing = dot(ray, normal)
     mirrored = (ray[0] - 2 * facing * normal[0], ray[1] - 2 * facing * normal[1], ray[2] - 2 * facing * normal[2])
     shine = np.maximum(dot(mirrored, light.direction), 0)
-    for _ in range(4 if body.material == "metal" else 5):  # to the 16th or 32nd power
+    for _ in range(4 if body.material == "metal" else 5):  # to the power of 16 or 32
         shine = shine * shine
     shine = shine * seen * _GLOSS[body.material]
     edge = np.clip(1 + facing, 0, 1)
     edge = edge * edge
-    edge = edge * edge * np.clip(1 + facing, 0, 1)  # Schlick's fifth power
+    edge = edge * edge * np.clip(1 + facing, 0, 1)  # fifth power, as in Schlick's approximation
     metal = body.material == "metal"
     around_colour = _surroundings(points, ids, mirrored)
     for channel in range(3):
@@ -240,7 +240,7 @@ def _add_gloss(
 
 
 def _surroundings(points: Points, ids: np.ndarray, mirrored: Vector) -> list[np.ndarray]:
-    """The light that comes to points of a mirror from floor, walls and from above."""
+    """The light that a mirror reflects from floor, walls and from above."""
     world = points.world
     floor, wall = world.planes[0], world.planes[1]
     x, y, z = points.at(ids)

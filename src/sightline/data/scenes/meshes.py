@@ -1,4 +1,4 @@
-"""Surfaces of revolution as triangles."""
+"""Surfaces of revolution as triangle meshes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def turns(steps: int, angle: float) -> list[tuple[float, float]]:
 
 
 def lathe(profile: list[tuple[float, float]], segments: int) -> Mesh:
-    """Turn the (distance, z) `profile`, given from below upwards on the outside, about the z axis.
+    """Rotate the (distance, z) `profile`, given from bottom to top on the outside, about the z axis.
 
-    Points with distance 0 become one vertex; a profile that ends where it began makes a closed ring.
+    Points with distance 0 become one vertex; a profile that ends where it begins gives a closed ring.
     """
     closed = math.dist(profile[0], profile[-1]) < 1e-9
     points = np.array(profile[:-1] if closed else profile, np.float64)
@@ -31,7 +31,7 @@ def lathe(profile: list[tuple[float, float]], segments: int) -> Mesh:
 
 @lru_cache
 def _lathe_parts(poles: tuple[bool, ...], segments: int, closed: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each vertex its place in the profile and on the circle; and the triangles."""
+    """For each vertex its index in the profile and on the circle; and the triangles."""
     counts = [1 if pole else segments for pole in poles]
     starts = np.cumsum([0, *counts])
     rows = [start + np.arange(segments) % count for start, count in zip(starts, counts, strict=False)]

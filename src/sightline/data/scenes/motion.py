@@ -1,4 +1,4 @@
-"""Short videos in which objects move, with what happens told in words."""
+"""Short videos in which objects move, with the events described in words."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ MOTIONS: dict[str, str] = {
     "jump": "jumps",
     "turn": "turns around",
 }
-"""What an object can do: kind of event → words, seen from the camera."""
+"""The motions of objects: kind of event → words, from the camera's perspective."""
 
 FRAMES_PER_SECOND = 8
-"""How fast videos are meant to be shown."""
+"""The intended frame rate of videos."""
 
 _ATTEMPTS = 30
 
 
 @dataclass(frozen=True, eq=False)
 class Event:
-    """Something that happens.
+    """An event in a video.
 
     Attributes:
-        object_id: which object does it (`SceneObject.id`).
+        object_id: id of the object that moves (`SceneObject.id`).
         kind: one of `MOTIONS`.
-        start, end: the last frame at the old place and the first at the new one; in between the object moves.
+        start, end: the last frame at the old position and the first at the new one; the object moves in between.
         caption: "the large red shiny cone moves to the left".
-        origin, target: where the object's centre is at start and end, [3] metres in the world.
+        origin, target: centre of the object at start and end, [3] metres in the world.
     """
 
     object_id: int
@@ -64,12 +64,12 @@ class Event:
 
 @dataclass(frozen=True, eq=False)
 class Video(Sequence[Scene]):
-    """Scenes one after the other, and what happens in them.
+    """A sequence of scenes, and the events in them.
 
     Attributes:
-        scenes: one a frame. An object has the same id in all; where fewer of its pixels are seen than
-            `catalog.MIN_PIXELS` it is not among the frame's objects, but stays in the picture.
-        events: what happens, by start.
+        scenes: one per frame. An object has the same id in all frames. If fewer of its pixels are visible than
+            `catalog.MIN_PIXELS`, it is not among the frame's objects, but remains in the image.
+        events: the events, ordered by start.
     """
 
     scenes: tuple[Scene, ...]
@@ -99,23 +99,23 @@ def video(
     objects: tuple[int, int] = (2, 5),
     antialias: bool = True,
 ) -> Video:
-    """A short video of a room in which one to four things happen; the camera stands still.
+    """Render a short video of a room with one to four events and a static camera.
 
-    Nothing happens only where no picture of that shape holds objects with room to move.
+    A video has no events only if no image of this shape has objects with room to move.
 
     Args:
-        seed: which video; any number from 0 to 2⁶³ − 1.
-        frames: its length, at least 4.
+        seed: random seed, from 0 to 2⁶³ − 1.
+        frames: number of frames, at least 4.
         size: (height, width) in pixels, or one number for both; at least 16.
-        objects: fewest and most objects, as in `render`.
-        antialias: send four rays through pixels on edges.
+        objects: minimum and maximum number of objects, as in `render`.
+        antialias: trace four rays per pixel at edges.
 
     Raises:
         InputError: seed, frames, size or the number of objects is out of range.
     """
     seed, size, objects = check_options(seed, size, objects)
     if not isinstance(frames, int) or frames < 4:
-        raise InputError(f"a video needs at least 4 frames for something to happen, but frames is {frames!r}")
+        raise InputError(f"frames is {frames!r}, but a video needs at least 4")
     attempt = 0
     while True:
         dice = Dice(seed, attempt)
@@ -132,15 +132,15 @@ def video(
 
 
 def _choreograph(dice: Dice, world: World, frames: int) -> tuple[list[list[Body]], list[Event]]:
-    """The bodies of each frame, and the events that move them; no event where none is possible."""
+    """The bodies of each frame, and the events that move them; no events if none is possible."""
     poses = [list(world.bodies) for _ in range(frames)]
     events: list[Event] = []
-    # What carries something or stands on something keeps still.
+    # A body that carries another one or stands on one does not move.
     carriers = {body.on for body in world.bodies}
     free = [k for k, body in enumerate(world.bodies) if body.on is None and body.id not in carriers]
-    wanted = dice.integer(1, min(4, 1 + frames // 6))
+    count = dice.integer(1, min(4, 1 + frames // 6))
     for _ in range(30 if free else 0):
-        if len(events) == wanted:
+        if len(events) == count:
             break
         number, kind = dice.pick(free), dice.pick(tuple(MOTIONS))
         length = min(frames - 1, max(3, int(frames * dice.uniform(0.3, 0.6))))
@@ -150,7 +150,7 @@ def _choreograph(dice: Dice, world: World, frames: int) -> tuple[list[list[Body]
         if any(e.object_id == body.id and start < e.end and e.start < end for e in events):
             continue
         if any(e.object_id == body.id and e.start >= end for e in events):
-            continue  # later motions were planned from where it stands now
+            continue  # later motions were planned with its current position
         motion = _motion(dice, world, body, kind)
         if motion is None:
             continue
@@ -167,13 +167,13 @@ def _choreograph(dice: Dice, world: World, frames: int) -> tuple[list[list[Body]
 
 
 def _ease(share: float) -> float:
-    """A soft start and stop."""
+    """Smooth start and stop."""
     share = min(max(share, 0.0), 1.0)
     return share * share * (3 - 2 * share)
 
 
 def _motion(dice: Dice, world: World, body: Body, kind: str) -> Callable[[float], Body] | None:
-    """Poses of the body by the share of the motion that is over; None for motions that could not be seen."""
+    """Poses of the body by the completed fraction of the motion; None for motions that would not be visible."""
     if kind == "turn":
         round_ = isinstance(body.shape, Sphere | Cylinder) or body.class_name in ("cone", "ring")
         if round_ and abs(body.rotation[2, 2]) > 0.7:
@@ -191,7 +191,7 @@ def _motion(dice: Dice, world: World, body: Body, kind: str) -> Callable[[float]
 
 
 def _may_be(body: Body, world: World, others: Sequence[Body]) -> bool:
-    """Whether the body is in nobody's way and inside the picture but for a quarter."""
+    """Whether the body collides with no other and is at least three quarters inside the image."""
     x1, y1, x2, y2 = body.outline(world.camera)
     height, width = world.camera.size
     if x1 < -0.25 * (x2 - x1) or y1 < 0 or x2 > width + 0.25 * (x2 - x1) or y2 > height + 0.2 * (y2 - y1):

@@ -1,4 +1,4 @@
-"""The ray caster: from a world to depth, owner and colour of every pixel."""
+"""The ray caster: computes depth, owner and colour of every pixel of a world."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from sightline.data.scenes.shapes import Vector
 from sightline.data.scenes.world import Dice, World
 
 _CORNERS = ((-0.125, -0.375), (0.375, -0.125), (0.125, 0.375), (-0.375, 0.125))
-"""Where the four rays of a pixel on an edge go, from its middle: a turned square, as graphics cards use it."""
+"""Offsets of the four rays of an edge pixel from its centre: a rotated square, as used by graphics cards."""
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
-    """What the rays through the middles of the pixels met.
+class TraceResult:
+    """What the rays through the pixel centres hit.
 
     Attributes:
-        world: the world, without bodies that were taken out because they were hidden.
-        depth: [H, W] float32 z of the camera frame, metres.
-        owner: [H, W] int8 position in `world.bodies`, or their number plus the position in `world.planes`.
-        outline_pixels: of each body, the pixels it would cover if nothing hid it and the picture had no end.
-        visible_pixels: of each body, the pixels that show it.
+        world: the world, without bodies that were removed because they are occluded.
+        depth: [H, W] float32, z in the camera frame, in metres.
+        owner: [H, W] int8, index in `world.bodies`, or their number plus the index in `world.planes`.
+        outline_pixels: for each body, the number of pixels it would cover without occlusion and image borders.
+        visible_pixels: for each body, the number of visible pixels.
     """
 
     world: World
@@ -35,11 +35,11 @@ class Picture:
 
 
 def rays(world: World, x: np.ndarray, y: np.ndarray) -> Vector:
-    """Directions, in the world frame, of rays through places of the picture, scaled so that t is the depth.
+    """Directions, in the world frame, of rays through image positions, scaled so that t is the depth.
 
     Args:
         world: the world.
-        x, y: pixels, float32, of shapes that broadcast.
+        x, y: pixel coordinates, float32, of shapes that can be broadcast.
     """
     camera = world.camera
     height, width = camera.size
@@ -49,7 +49,7 @@ def rays(world: World, x: np.ndarray, y: np.ndarray) -> Vector:
 
 
 def _cast_planes(world: World, direction: Vector) -> tuple[np.ndarray, np.ndarray]:
-    """Depth of the nearest plane along rays from the camera, float32, and its number among the owners, int8."""
+    """Depth of the nearest plane along rays from the camera, float32, and its index among the owners, int8."""
     nearest, owner = None, None
     for number, plane in enumerate(world.planes):
         gap = plane.offset - sum(n * c for n, c in zip(plane.normal, world.camera.position.tolist(), strict=True))
@@ -66,12 +66,12 @@ def _cast_planes(world: World, direction: Vector) -> tuple[np.ndarray, np.ndarra
     return nearest, owner
 
 
-def trace(world: World, drop_hidden: bool) -> Picture:
-    """One ray through the middle of each pixel.
+def trace(world: World, drop_hidden: bool) -> TraceResult:
+    """Trace one ray through the centre of each pixel.
 
     Args:
         world: the world.
-        drop_hidden: take bodies out that show less than `MIN_VISIBILITY` of their outline.
+        drop_hidden: remove bodies that show less than `MIN_VISIBILITY` of their outline.
     """
     height, width = world.camera.size
     columns, rows = np.arange(width, dtype=np.float32)[None] + 0.5, np.arange(height, dtype=np.float32)[:, None] + 0.5
@@ -101,7 +101,7 @@ def trace(world: World, drop_hidden: bool) -> Picture:
         least = min(kept, key=visibility.__getitem__, default=None)
         if not drop_hidden or least is None or visibility[least] >= MIN_VISIBILITY:
             break
-        kept.remove(least)  # what hid behind it may be seen now, so look again
+        kept.remove(least)  # bodies behind it may be visible now, so trace again
     visible = [int(counts[k]) for k in kept]
     if len(kept) < len(patches):
         numbers = np.zeros(len(patches) + len(world.planes), np.int8)
@@ -109,28 +109,28 @@ def trace(world: World, drop_hidden: bool) -> Picture:
         numbers[len(patches) :] = len(kept) + np.arange(len(world.planes))
         owner = numbers[owner]
         world = replace(world, bodies=tuple(world.bodies[k] for k in kept))
-    return Picture(world, nearest, owner, [outline_pixels[k] for k in kept], visible)
+    return TraceResult(world, nearest, owner, [outline_pixels[k] for k in kept], visible)
 
 
-def paint(picture: Picture, dice: Dice, antialias: bool = True) -> np.ndarray:
-    """The picture's colours.
+def paint(traced: TraceResult, dice: Dice, antialias: bool = True) -> np.ndarray:
+    """Compute the colours of the image.
 
     Args:
-        picture: of `trace`.
-        dice: where the sensor's noise comes from.
-        antialias: send four rays through pixels on edges.
+        traced: the result of `trace`.
+        dice: source of randomness for the sensor noise.
+        antialias: trace four rays per pixel at edges.
 
     Returns:
         [H, W, 3] uint8.
     """
-    world = picture.world
+    world = traced.world
     height, width = world.camera.size
     columns, rows = np.arange(width, dtype=np.float32)[None] + 0.5, np.arange(height, dtype=np.float32)[:, None] + 0.5
     direction: Vector = tuple(d.ravel() for d in rays(world, columns, rows))
-    points = Points(world, direction, picture.depth.ravel(), picture.owner.ravel())
+    points = Points(world, direction, traced.depth.ravel(), traced.owner.ravel())
     lamp = (np.arange(height)[:, None] % 3 * 3 + np.arange(width)[None] % 3).ravel()
     slant, seen = lamp_light(points, lamp)
-    seen = _even_out(seen.reshape(height, width), picture.owner).ravel()
+    seen = _even_out(seen.reshape(height, width), traced.owner).ravel()
     rgb = colour(points, slant, seen)
     if antialias:
         ids = _edges(points.edges.reshape(height, width))
@@ -139,7 +139,7 @@ def paint(picture: Picture, dice: Dice, antialias: bool = True) -> np.ndarray:
 
 
 def _even_out(seen: np.ndarray, owner: np.ndarray) -> np.ndarray:
-    """Mean of `seen` over the 3×3 pixels about each that belong to the same owner: all nine points of the lamp."""
+    """Mean of `seen` over the 3×3 neighbours with the same owner, which cover all nine points of the lamp."""
     total, count = seen.copy(), np.ones_like(seen)
     height, width = seen.shape
     for dy, dx in ((0, 1), (1, -1), (1, 0), (1, 1)):
@@ -154,7 +154,7 @@ def _even_out(seen: np.ndarray, owner: np.ndarray) -> np.ndarray:
 
 
 def _edges(owner: np.ndarray) -> np.ndarray:
-    """Numbers of the pixels one of whose four neighbours has another owner."""
+    """Indices of the pixels that have a neighbour (of four) with another owner."""
     edge = np.zeros(owner.shape, bool)
     across, along = owner[:, 1:] != owner[:, :-1], owner[1:] != owner[:-1]
     edge[:, 1:] |= across
@@ -187,12 +187,12 @@ def _finer(world: World, ids: np.ndarray) -> np.ndarray:
 
 
 def _expose(world: World, rgb: np.ndarray, dice: Dice) -> np.ndarray:
-    """Linear light [3, H·W] as a photograph [H, W, 3] uint8: exposure, soft highlights, gamma 2, noise."""
+    """Convert linear light [3, H·W] to an image [H, W, 3] uint8: exposure, highlight compression, gamma 2, noise."""
     height, width = world.camera.size
     rgb = rgb * np.float32(world.exposure)
     rgb = rgb * (1 + rgb * np.float32(0.16)) / (1 + rgb)  # Reinhard's curve, white at 2.5
     rgb = np.sqrt(np.maximum(rgb, 0) * np.float32(1.9))
     raw = dice.bytes(2 * rgb.size).reshape(2, *rgb.shape)
-    noise = raw[0].astype(np.float32) + raw[1].astype(np.float32)  # a triangle about 255, 104 wide (one sigma)
+    noise = raw[0].astype(np.float32) + raw[1].astype(np.float32)  # triangular about 255 with sigma 104
     rgb = rgb * 255 + ((noise - 255) * np.float32(world.grain / 104) + np.float32(0.5))
     return np.clip(rgb, 0, 255).astype(np.uint8).T.reshape(height, width, 3)

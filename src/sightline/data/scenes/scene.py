@@ -1,4 +1,4 @@
-"""A scene: a picture and everything that is true of it."""
+"""A scene: an image and its complete ground truth."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from sightline.structures import ClassMap, Instances
 
 FIELDS = ("masks", "keypoints", "cuboids", "captions", "visibility", "colours", "materials", "sizes", "meshes")
-"""Fields beyond boxes, labels and areas that `Scene.instances` can give."""
+"""Fields besides boxes, labels and areas that `Scene.instances` can return."""
 
 
 @dataclass(frozen=True)
 class Relation:
-    """One true statement about two objects: `scene.objects[subject]` is `predicate` `scene.objects[object]`."""
+    """A relation between two objects: `scene.objects[subject]` is `predicate` `scene.objects[object]`."""
 
     subject: int
     predicate: str
@@ -37,17 +37,18 @@ class SceneObject:
 
     Attributes:
         id: its value in the instance map; the same in all scenes of a video.
-        box: [4] float32 x1, y1, x2, y2 in pixels, tight around the visible pixels.
-        amodal_box: [4] float32 the same around the whole outline, with what is hidden or beyond the picture's edge.
+        box: [4] float32 x1, y1, x2, y2 in pixels, the bounding box of the visible pixels.
+        amodal_box: [4] float32, the bounding box of the whole outline, including occluded parts and parts outside the
+            image.
         area: number of visible pixels.
-        visibility: visible pixels as a share of those it would cover if nothing hid it and the picture had no edge.
-        keypoints: [8, 3] float32 x, y in pixels and visibility: 2 seen, 1 hidden by an object (itself, too), 0 beyond
-            the picture or not used by the class (x = y = 0 then). Names in `catalog.KEYPOINTS`.
-        cuboid: [9] float32 x, y, z, w, h, l in metres and roll, pitch, yaw in radians, camera frame, as
-            `camera.cuboid_corners` takes them.
-        phrase: what it is: "large red shiny cone".
-        caption: what and where it is: "a large red shiny cone left of a small blue matte sphere".
-        body: the solid itself.
+        visibility: visible pixels as a fraction of those without occlusion and image borders.
+        keypoints: [8, 3] float32 x, y in pixels and visibility: 2 visible, 1 occluded by an object (including itself),
+            0 outside the image or not used by the class (then x = y = 0). Names are in `catalog.KEYPOINTS`.
+        cuboid: [9] float32 x, y, z, w, h, l in metres and roll, pitch, yaw in radians, in the camera frame, as in
+            `camera.cuboid_corners`.
+        phrase: description: "large red shiny cone".
+        caption: description with place: "a large red shiny cone left of a small blue matte sphere".
+        body: the solid.
     """
 
     id: int
@@ -70,7 +71,7 @@ class SceneObject:
 
     @property
     def label(self) -> int:
-        """The class's id."""
+        """The class id."""
         return CLASSES.index(self.body.class_name)
 
     @property
@@ -85,23 +86,23 @@ class SceneObject:
 
     @property
     def size(self) -> str:
-        """One of `catalog.SIZES`, after the longest side in metres."""
+        """One of `catalog.SIZES`, by the longest side in metres."""
         return self.body.size
 
     @property
     def mask(self) -> np.ndarray:
-        """[H, W] bool, the visible pixels (made at each call)."""
+        """[H, W] bool, the visible pixels (computed at each call)."""
         return self.instance_map == self.id
 
     def mesh(self, frame: Literal["camera", "world", "object"] = "camera") -> Mesh:
-        """The surface as triangles.
+        """The surface as a triangle mesh.
 
         Args:
-            frame: of the vertices. The object's own frame is centred on its cuboid, z along its axis.
+            frame: frame of the vertices. The object frame is centred on the cuboid, with z along the object's axis.
 
         Returns:
             vertices [V, 3] float32 in metres, on the surface; triangles [F, 3] int64, counter-clockwise seen from
-            outside (by the right-hand rule their normals point outwards in every frame).
+            outside (by the right-hand rule, normals point outwards in every frame).
         """
         vertices, faces = self.body.shape.mesh()
         if frame == "object":
@@ -112,21 +113,21 @@ class SceneObject:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A picture and everything that is true of it, from the same geometry.
+    """An image and its complete ground truth, computed from the same geometry.
 
     Attributes:
         image: [H, W, 3] uint8 RGB.
-        depth: [H, W] float32 z of the camera frame, metres, at the middle of each pixel.
+        depth: [H, W] float32, z in the camera frame, in metres, at the centre of each pixel.
         semantic_map: [H, W] uint8 ids of `catalog.SEMANTIC_CLASSES`; every pixel has one.
-        instance_map: [H, W] int16 the id of the object a pixel shows, 0 for floor and wall, −1 for an object too small
+        instance_map: [H, W] int16, the id of the object at each pixel, 0 for floor and wall, −1 for an object too small
             to be labelled.
         camera: matrix K, extrinsics, projection.
-        objects: the labelled objects: those with at least `catalog.MIN_PIXELS` visible pixels. In a still picture no
-            other objects are there, and each shows at least `catalog.MIN_VISIBILITY` of its outline.
-        relations: every pairwise relation that holds.
-        caption: a sentence about the whole picture.
-        seed: makes the same scene again.
-        frame: the scene's number in its video; 0 for a still picture.
+        objects: the labelled objects: those with at least `catalog.MIN_PIXELS` visible pixels. A still image contains
+            no other objects, and each shows at least `catalog.MIN_VISIBILITY` of its outline.
+        relations: all relations between pairs of objects.
+        caption: a sentence about the whole image.
+        seed: the seed that creates the same scene again.
+        frame: index of the scene in its video; 0 for a still image.
     """
 
     image: np.ndarray
@@ -162,22 +163,22 @@ class Scene:
 
     @cached_property
     def keypoints(self) -> np.ndarray:
-        """[N, 8, 3] float32: x, y in pixels and visibility, as of `SceneObject`."""
+        """[N, 8, 3] float32: x, y in pixels and visibility, as in `SceneObject`."""
         return np.array([o.keypoints for o in self.objects], np.float32).reshape(-1, POINTS, 3)
 
     @cached_property
     def cuboids(self) -> np.ndarray:
-        """[N, 9] float32: x, y, z, w, h, l, roll, pitch, yaw, as of `SceneObject`."""
+        """[N, 9] float32: x, y, z, w, h, l, roll, pitch, yaw, as in `SceneObject`."""
         return np.array([o.cuboid for o in self.objects], np.float32).reshape(-1, 9)
 
     def instances(self, fields: Sequence[str] = ("masks", "keypoints", "cuboids", "captions")) -> Instances:
         """The objects as a target.
 
         Args:
-            fields: what to give beyond boxes, labels and areas: any of `FIELDS`. Meshes are in the camera frame.
+            fields: fields besides boxes, labels and areas: any of `FIELDS`. Meshes are in the camera frame.
 
         Raises:
-            InputError: a field of another name.
+            InputError: a field is unknown.
         """
         from sightline.structures import Classes, Instances
 
@@ -195,7 +196,7 @@ class Scene:
                 values[name] = np.array([o.visibility for o in self.objects], np.float32)
             elif name == "meshes":
                 values[name] = [o.mesh() for o in self.objects]
-            elif name in FIELDS:  # "captions" of the scene are caption, colour, … of its objects
+            elif name in FIELDS:  # "captions" of the scene are the captions of its objects, and so on
                 values[name] = [getattr(o, name[:-1]) for o in self.objects]
             else:
                 raise InputError(f"a scene has no field {name!r}; it has boxes, labels, areas, {', '.join(FIELDS)}")

@@ -1,7 +1,7 @@
-"""The five solids: where a ray meets them, which way their surface faces, how far they reach, and their meshes.
+"""The five solids: ray intersection, surface normals, extents, and meshes.
 
-Every solid lies in its own frame: metres, centred on the middle of its bounding cuboid, z along its axis. Only +, −, ×,
-÷ and square roots touch pixels, because these are rounded alike on every machine: the same seed gives the same picture.
+Every solid has its own frame: metres, centred on its bounding cuboid, z along its axis. Pixel values depend only on +,
+−, ×, ÷ and square roots, because these are rounded identically on all machines: the same seed gives the same image.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import numpy as np
 from sightline.data.scenes.meshes import Mesh, lathe, turns
 
 Vector = tuple[Any, Any, Any]
-"""Three coordinates: floats, or float32 arrays of one shape. Apart, because sums of whole arrays are fast and exact."""
+"""Three coordinates: floats, or float32 arrays of one shape. They are separate because this is fast and exact."""
 
 _TINY = 1e-12
 _STEPS = 24
-"""How many steps a ray takes towards a ring at most."""
+"""Maximum number of steps of a ray towards a ring."""
 _ARRIVED, _GRAZED = 1e-4, 1e-3
-"""Metres within which a ray has arrived at a ring: during the steps, and after the last."""
+"""Distance in metres at which a ray has reached a ring: during the steps, and after the last one."""
 
 
 def dot(a: Vector, b: Vector) -> Any:
@@ -42,25 +42,25 @@ class Shape(ABC):
 
     @property
     def bound(self) -> float:
-        """Radius of a sphere about the centre that holds the solid, metres."""
+        """Radius in metres of a sphere about the centre that contains the solid."""
         return math.sqrt(dot(self.half, self.half))
 
     @abstractmethod
     def hit(self, o: Vector, d: Vector, start: Any) -> np.ndarray:
-        """Where the lines o + t·d enter the solid.
+        """Intersect the lines o + t·d with the solid.
 
         Args:
-            o: points of the lines close to the solid (float32 keeps its precision there), arrays of one shape.
+            o: points of the lines near the solid (where float32 is precise), arrays of one shape.
             d: directions of any length, of the same shape.
-            start: where the search begins; a convex solid gives the line's first entry even if it lies before.
+            start: t at which the search begins; convex solids return the first entry of the line even if it is before.
 
         Returns:
-            t, float32, of the shape of the coordinates; infinity where a line misses.
+            t of the entry, float32, of the shape of the coordinates; infinity if a line misses.
         """
 
     @abstractmethod
     def normal(self, p: Vector) -> Vector:
-        """Unit vectors out of the solid at points of its surface."""
+        """Outward unit normals at points of the surface."""
 
     @abstractmethod
     def support(self, x: float, y: float, z: float) -> tuple[float, float, float]:
@@ -77,7 +77,7 @@ def _entry(near: np.ndarray, far: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Sphere(Shape):
-    """A ball; `radius` in metres."""
+    """A sphere; `radius` in metres."""
 
     radius: float
 
@@ -107,7 +107,7 @@ class Sphere(Shape):
 
 @dataclass(frozen=True)
 class Box(Shape):
-    """A cuboid; `half` its half sides in metres."""
+    """A cuboid; `half` are its half sides in metres."""
 
     half: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
@@ -141,7 +141,7 @@ class Box(Shape):
 
 @dataclass(frozen=True)
 class Cylinder(Shape):
-    """A round rod along z; `radius` and `height` in metres."""
+    """A cylinder along z; `radius` and `height` in metres."""
 
     radius: float
     height: float
@@ -180,7 +180,7 @@ class Cylinder(Shape):
 
 @dataclass(frozen=True)
 class Cone(Shape):
-    """A cone with its tip at z = height / 2 and its round base at −height / 2; `radius` of the base, both in metres."""
+    """A cone with its apex at z = height / 2 and its base at −height / 2; `radius` of the base; both in metres."""
 
     radius: float
     height: float
@@ -196,7 +196,7 @@ class Cone(Shape):
     def hit(self, o: Vector, d: Vector, start: Any) -> np.ndarray:
         slope = self.radius / self.height
         squared = slope * slope
-        o_w, d_w = self.height / 2 - o[2], -d[2]  # w runs from the tip, 0, to the base, the height
+        o_w, d_w = self.height / 2 - o[2], -d[2]  # w runs from the apex, 0, to the base, the height
         a = d[0] * d[0] + d[1] * d[1] - squared * d_w * d_w
         b = o[0] * d[0] + o[1] * d[1] - squared * o_w * d_w
         c = o[0] * o[0] + o[1] * o[1] - squared * o_w * o_w
@@ -205,7 +205,7 @@ class Cone(Shape):
         a = np.where(abs(a) < _TINY, np.float32(_TINY), a)
         first, second = (-b - root) / a, (-b + root) / a
         near, far = np.minimum(first, second), np.maximum(first, second)
-        # A flat ray is inside between its hits; a steep one is inside one half of the double cone from a hit on.
+        # A shallow ray is inside between its hits; a steep one is inside one half of the double cone from a hit on.
         steep, down = a < 0, d_w > 0
         infinite = np.float32(np.inf)
         near, far = (
@@ -238,7 +238,7 @@ class Cone(Shape):
 
 @dataclass(frozen=True)
 class Ring(Shape):
-    """A torus about z; `radius` from the centre to the middle of the tube, `tube` the tube's radius, both in metres."""
+    """A torus about z; `radius` from the centre to the middle of the tube, `tube` is its radius; both in metres."""
 
     radius: float
     tube: float
@@ -253,9 +253,9 @@ class Ring(Shape):
         return self.radius + self.tube
 
     def hit(self, o: Vector, d: Vector, start: Any) -> np.ndarray:
-        """As for every shape; by sphere tracing (Hart 1996) from the entry into the bounding rod to the way out of it.
+        """See `Shape.hit`; uses sphere tracing (Hart 1996) between entry and exit of the bounding cylinder.
 
-        Rays that graze the tube creep; those within a millimetre of it after the last step count as hits.
+        Rays that graze the tube converge slowly; those within a millimetre of it after the last step count as hits.
         """
         a = np.maximum(d[0] * d[0] + d[1] * d[1], np.float32(_TINY))
         b = o[0] * d[0] + o[1] * d[1]
@@ -281,7 +281,7 @@ class Ring(Shape):
             off = np.sqrt(x * x + y * y) - self.radius
             distance = np.sqrt(off * off + z * z) - self.tube
             t = t + distance * pace
-            if step % 4 and step < _STEPS:  # thin out now and then: thinning costs as much as a step
+            if step % 4 and step < _STEPS:  # finished rays are removed only now and then: it costs as much as a step
                 continue
             arrived = distance < (_ARRIVED if step < _STEPS else _GRAZED)
             result[alive[arrived]] = t[arrived]
@@ -293,7 +293,7 @@ class Ring(Shape):
         return result
 
     def _polish(self, o: Vector, d: Vector, t: np.ndarray) -> np.ndarray:
-        """Two of Newton's steps: a ray that arrives aslant is still millimetres away when it is near to the tube."""
+        """Two Newton steps: a ray at a grazing angle is still millimetres away along its direction."""
         on = np.flatnonzero(t < np.inf)
         o, d, t_on = (o[0][on], o[1][on], o[2][on]), (d[0][on], d[1][on], d[2][on]), t[on]
         steepest = -0.03 * np.sqrt(dot(d, d))

@@ -1,4 +1,4 @@
-"""`render`: a seed in, a scene out."""
+"""`render`: renders the scene of a seed."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _ATTEMPTS = 20
 def render(
     seed: int, size: int | tuple[int, int] = 160, *, objects: tuple[int, int] = (2, 7), antialias: bool = True
 ) -> Scene:
-    """A small 3-D scene, painted, with the ground truth of every task.
+    """Render a small 3-D scene, with the ground truth of every task.
 
-    Solids on a textured floor before a wall, one lamp with soft shadows, a perspective camera, sensor noise. Objects
-    that would show less than 15 % of their outline are not there. The same seed, size and options give the same pixels.
+    The scene contains solids on a textured floor in front of a wall, one lamp with soft shadows, a perspective camera,
+    and sensor noise. Objects that would show less than 15 % of their outline are removed. The same seed, size and
+    options give the same pixels.
 
     Args:
-        seed: which scene; any number from 0 to 2⁶³ − 1.
+        seed: random seed, from 0 to 2⁶³ − 1.
         size: (height, width) in pixels, or one number for both; at least 16.
-        objects: fewest and most objects. Fewer than the fewest stand in pictures that hold no more (of very long
-            shape).
-        antialias: send four rays through pixels on edges.
+        objects: minimum and maximum number of objects. Very elongated images may have fewer than the minimum.
+        antialias: trace four rays per pixel at edges.
 
     Raises:
         InputError: seed, size or the number of objects is out of range.
@@ -50,7 +50,7 @@ def render(
 def check_options(
     seed: int, size: int | tuple[int, int], objects: tuple[int, int]
 ) -> tuple[int, tuple[int, int], tuple[int, int]]:
-    """The options as whole numbers, the size as (height, width).
+    """Validate the options; return them as integers, with the size as (height, width).
 
     Raises:
         InputError: one is out of range.
@@ -62,16 +62,16 @@ def check_options(
         fewest, most = (operator.index(number) for number in objects)
     except (TypeError, ValueError):
         raise InputError(
-            "a scene needs a whole number as seed, one or two as size, two as objects, "
+            "a scene needs an integer as seed, one or two integers as size, two as objects, "
             f"not {seed!r}, {size!r}, {objects!r}"
         ) from None
     if not 0 <= seed < 1 << 63:
-        raise InputError(f"the seed of a scene must lie between 0 and 2⁶³ − 1, but it is {short(seed)}")
+        raise InputError(f"the seed of a scene is {short(seed)}, but must be between 0 and 2⁶³ − 1")
     require_area("the size of a scene", height, width)
     if min(height, width) < 16:
-        raise InputError(f"a scene must be at least 16 pixels high and wide, but the size is {height}×{width}")
+        raise InputError(f"the size of a scene is {height}×{width}, but must be at least 16 pixels in height and width")
     if not 1 <= fewest <= most <= 12:
         raise InputError(
-            f"a scene has between 1 and 12 objects, the fewest first, but objects is ({fewest}, {most}); try (2, 7)"
+            f"a scene has between 1 and 12 objects, the minimum first, but objects is ({fewest}, {most}); try (2, 7)"
         )
     return seed, (height, width), (fewest, most)

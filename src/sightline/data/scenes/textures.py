@@ -1,4 +1,4 @@
-"""How surfaces look before light falls on them: patterns of floor, walls and solids."""
+"""Surface patterns of floor, walls and solids before shading."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy as np
 from sightline.data.scenes.world import Body, Colour, Plane
 
 _CELLS = 256
-"""Side of the repeated piece of noise, a power of two."""
+"""Side of the noise tile, a power of two."""
 
 
 @lru_cache(maxsize=1)
 def noise_tile() -> np.ndarray:
-    """[256 · 256] float32 smooth noise in about [−1, 1], which repeats without a seam; the same in every scene."""
+    """[256 · 256] float32 smooth noise in about [−1, 1] that repeats seamlessly; the same in every scene."""
     generator = np.random.Generator(np.random.PCG64(20))
     total = np.zeros((_CELLS, _CELLS), np.float32)
     for points, strength in ((8, 0.45), (16, 0.3), (32, 0.2), (64, 0.15), (128, 0.15), (256, 0.12)):
@@ -33,14 +33,14 @@ def noise_tile() -> np.ndarray:
 
 
 def noise(u: Any, v: Any) -> np.ndarray:
-    """Smooth noise in about [−1, 1] at (u, v), which repeats every unit."""
+    """Smooth noise in about [−1, 1] at (u, v) with period 1."""
     column = (u * np.float32(_CELLS)).astype(np.int32) & (_CELLS - 1)
     row = (v * np.float32(_CELLS)).astype(np.int32) & (_CELLS - 1)
     return noise_tile()[(row << 8) | column]
 
 
 def _scatter(number: Any) -> np.ndarray:
-    """A number in [0, 1) for each whole number, as if at random."""
+    """A pseudo-random number in [0, 1) for each integer."""
     mixed = number.astype(np.int32).view(np.uint32) * np.uint32(0x9E3779B1)  # wraps around, as hashes do
     mixed ^= mixed >> np.uint32(15)
     mixed *= np.uint32(0x85EBCA6B)
@@ -48,12 +48,12 @@ def _scatter(number: Any) -> np.ndarray:
 
 
 def _line(position: Any, width: float, blur: Any) -> np.ndarray:
-    """How much of a line at the whole numbers covers a pixel: 0 … 1.
+    """The fraction of a pixel that is covered by lines at the integers: 0 … 1.
 
     Args:
-        position: where the pixel is.
-        width: of the line, in the same unit.
-        blur: what a pixel covers, in the same unit; lines narrower than a pixel grow faint rather than jagged.
+        position: position of the pixel.
+        width: width of the lines, in the same unit.
+        blur: extent of a pixel, in the same unit; lines narrower than a pixel become faint rather than jagged.
     """
     off = position - np.floor(position)
     off = np.minimum(off, 1 - off)
@@ -62,14 +62,14 @@ def _line(position: Any, width: float, blur: Any) -> np.ndarray:
 
 
 def tiles(u: Any, v: Any, pixel: Any) -> tuple[Any, Any]:
-    """Square tiles of slightly different tones with joints."""
+    """Square tiles with slightly different tones and joints."""
     tone = _scatter(np.floor(u) * 57 + np.floor(v))
     joint = np.maximum(_line(u, 0.015, pixel), _line(v, 0.015, pixel))
     return joint, 0.92 + 0.16 * tone + 0.1 * noise(u * 0.21, v * 0.21)
 
 
 def checker(u: Any, v: Any, pixel: Any) -> tuple[Any, Any]:
-    """Squares of two colours in turn, softened where a pixel covers both."""
+    """A checkerboard of two colours, antialiased at the edges."""
 
     def wave(x: Any) -> np.ndarray:
         x = x * 0.5
@@ -80,7 +80,7 @@ def checker(u: Any, v: Any, pixel: Any) -> tuple[Any, Any]:
 
 
 def planks(u: Any, v: Any, pixel: Any) -> tuple[Any, Any]:
-    """Long boards with grain, each of its own tone."""
+    """Long boards with grain, with a different tone each."""
     board = np.floor(v)
     tone = _scatter(board)
     along = u * 0.2 + tone * 7
@@ -131,20 +131,20 @@ def panels(u: Any, v: Any, pixel: Any) -> tuple[Any, Any]:
 PATTERNS: dict[str, Callable[[Any, Any, Any], tuple[Any, Any]]] = {
     function.__name__: function for function in (tiles, checker, planks, stone, carpet, bricks, stripes, panels)
 }
-"""Name → function of (u, v, pixel), in units of the pattern's scale: share of the second colour, and brightness."""
+"""Name → function of (u, v, pixel), in units of the pattern scale: weight of the second colour, and brightness."""
 
 
 def plane_albedo(plane: Plane, p: tuple[Any, Any, Any], pixel: Any) -> list[np.ndarray]:
-    """Reflected share of red, green and blue light at points of the floor or a wall.
+    """Reflectance for red, green and blue light at points of the floor or a wall.
 
     Args:
         plane: the floor or wall.
-        p: world coordinates of the points, metres.
-        pixel: what a pixel covers there, metres.
+        p: world coordinates of the points, in metres.
+        pixel: extent of a pixel at the points, in metres.
     """
     scale = 1 / plane.scale
     (a, b, _), (d, e, f) = plane.across, plane.along
-    # One unit off zero keeps conversion to whole numbers from folding at zero.
+    # An offset of one unit avoids truncation towards zero at zero.
     u = (p[0] * (a * scale) + p[1] * (b * scale)) + (plane.shift[0] + 40.0)
     v = (p[0] * (d * scale) + p[1] * (e * scale) if f == 0 else p[2] * (f * scale)) + (plane.shift[1] + 40.0)
     mix, gain = PATTERNS[plane.pattern](u, v, pixel * scale)
@@ -156,18 +156,18 @@ def plane_albedo(plane: Plane, p: tuple[Any, Any, Any], pixel: Any) -> list[np.n
 
 
 def solid_pattern(body: Body, p: tuple[Any, Any, Any]) -> np.ndarray | None:
-    """Where a solid shows its second colour.
+    """Where a solid has its second colour.
 
     Args:
         body: the solid.
-        p: points of its surface in the solid's own frame, metres.
+        p: points of its surface in the solid's frame, in metres.
 
     Returns:
-        bool array, or None for materials of one colour.
+        bool array, or None for materials with one colour.
     """
     x, y, z = body.shape.half
     if body.material == "striped":
-        # Along the axis, but across it for a ring, which is too thin for stripes along its axis.
+        # Along the axis, except for a ring, which is too thin for stripes along its axis.
         value, reach = (p[0], x) if body.class_name == "ring" else (p[2], z)
         return (value * (2.5 / reach) + 40.25).astype(np.int32) & 1 == 1
     if body.material == "checkered":

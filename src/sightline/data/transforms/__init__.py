@@ -1,4 +1,4 @@
-"""Joint augmentation of images and their targets; see `compose` for how it works.
+"""Joint augmentation of images and their targets; `compose` describes how it works.
 
 transform = recipes.detection("strong", vertical_flip=0.5)
 transform = Compose([HorizontalFlip(), Rotate(15), SafeCrop(), Colour(hue=0.05)])

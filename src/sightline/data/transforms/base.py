@@ -1,4 +1,4 @@
-"""What an augmentation is."""
+"""The interface of augmentations."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from sightline.errors import InputError
 from sightline.structures import Size
 
 Augmentation = Callable[[Tensor, Any, np.random.Generator], tuple[Tensor, Any]]
-"""Changes an image [C, H, W] and its target together: `(image, target, generator) -> (image, target)`.
+"""Transforms an image [C, H, W] and its target together: `(image, target, generator) -> (image, target)`.
 
-All randomness comes from the generator, so that the same seed gives the same result. A function will do; a `Transform`
-can say more of itself.
+All randomness comes from the generator, so the same seed gives the same result. A plain function can be used; a
+`Transform` has further properties.
 """
 
 
 class Transform(ABC):
-    """An augmentation, and what training must know of it.
+    """Base class of augmentations, with the properties that training uses.
 
     Attributes:
-        closing: share of a training, its last, for which training takes `closed()` instead.
-        keypoint_swap: for each keypoint the index of its mirror image; None where it is not known.
-        mirrors: it may mirror images.
-        combines: it makes one image of several of the data.
+        closing: fraction of training, at its end, in which `closed()` is used instead.
+        keypoint_swap: for each keypoint the index of its mirror image; None if unknown.
+        mirrors: True if it may mirror images.
+        combines: True if it combines several images into one.
     """
 
     closing: float = 0.0
@@ -47,26 +47,26 @@ class Transform(ABC):
 
         Args:
             image: [C, H, W] uint8, or float in [0, 1], on the CPU.
-            target: what is known of the same image.
+            target: the target of the image.
             generator: the only source of randomness.
         """
 
     def bind(self, data: Any, size: Size | None) -> Transform:
-        """The same with what it needs of the data; as it is by default.
+        """Return this augmentation with everything it needs from the data; by default itself.
 
         Args:
-            data: gives (image, target) by position, and may have `keypoint_swap`.
-            size: (height, width) that the model sees images at, where it is known.
+            data: returns (image, target) by index, and may have `keypoint_swap`.
+            size: (height, width) at which the model sees images, if known.
         """
         return self
 
     def closed(self) -> Transform:
-        """What training takes in its last part, in which the network sees images as they are; itself by default."""
+        """The augmentation for the last part of training, in which images are not combined; by default itself."""
         return self
 
 
-class Function(Transform):
-    """A function `(image, target, generator) -> (image, target)` as a transform."""
+class FunctionTransform(Transform):
+    """Wraps a function `(image, target, generator) -> (image, target)` as a transform."""
 
     def __init__(self, function: Augmentation):
         if not callable(function):
@@ -81,9 +81,9 @@ class Function(Transform):
 
 
 def as_transform(augmentation: Augmentation) -> Transform:
-    """A transform as it is; a function as a transform.
+    """Return a transform unchanged, and wrap a function as a transform.
 
     Raises:
-        InputError: it cannot be called.
+        InputError: it is not callable.
     """
-    return augmentation if isinstance(augmentation, Transform) else Function(augmentation)
+    return augmentation if isinstance(augmentation, Transform) else FunctionTransform(augmentation)

@@ -1,8 +1,8 @@
-"""Pieces that change colour. Linear ones compose into one matrix of channels, applied in one pass over the image.
+"""Transforms that change colour. Linear ones are composed into one channel matrix and applied in one pass.
 
-Values are shares of full scale: an image of uint8 counts as 0 … 1. What needs red, green and blue (saturation,
-hue) leaves images of another number of channels alone. Each piece draws its strength uniformly from (1 − r, 1 + r), or
-(−r, r) for hue, with probability `p`.
+Values are fractions of full scale: uint8 counts as 0 … 1. Transforms that need red, green and blue (saturation, hue)
+leave images with another number of channels unchanged. Each transform draws its strength uniformly from
+(1 − amount, 1 + amount), or from (−amount, amount) for hue, and is applied with probability `p`.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class Brightness(Photometric):
 
 @dataclass(frozen=True)
 class Contrast(Photometric):
-    """Move all values away from the image's mean grey, or towards it, by a factor from (1 − amount, 1 + amount).
+    """Scale the difference to the image's mean grey by a factor from (1 − amount, 1 + amount).
 
-    Where there are not three channels, each has its own mean.
+    For images without three channels, each channel has its own mean.
     """
 
     amount: float = 0.2
@@ -59,7 +59,7 @@ class Contrast(Photometric):
 
 @dataclass(frozen=True)
 class Saturation(Photometric):
-    """Move colours away from grey, or towards it, by a factor from (1 − amount, 1 + amount), keeping the luma."""
+    """Scale the difference to grey by a factor from (1 − amount, 1 + amount), keeping the luma."""
 
     amount: float = 0.3
     p: float = 1.0
@@ -73,7 +73,7 @@ class Saturation(Photometric):
 
 @dataclass(frozen=True)
 class Hue(Photometric):
-    """Turn the hue by up to ±`amount` of a full turn, in YIQ: a rotation of the colour plane that keeps the luma."""
+    """Rotate the hue by up to ±`amount` of a full turn, in YIQ: a rotation of the colour plane that keeps the luma."""
 
     amount: float = 0.03
     p: float = 1.0
@@ -88,7 +88,7 @@ class Hue(Photometric):
 
 @dataclass(frozen=True)
 class ChannelNoise(Photometric):
-    """Multiply each channel by a factor of its own from (1 − amount, 1 + amount): other light, another sensor."""
+    """Multiply each channel by a separate factor from (1 − amount, 1 + amount): other light, another sensor."""
 
     amount: float = 0.1
     p: float = 1.0
@@ -101,9 +101,9 @@ class ChannelNoise(Photometric):
 
 @dataclass(frozen=True)
 class Colour(Photometric):
-    """Brightness, contrast, saturation and hue together, each as in its own piece; with probability `p`.
+    """Brightness, contrast, saturation and hue together, each as in its own transform; with probability `p`.
 
-    The four commute but for clipping (each keeps grey grey), and here nothing is clipped before the end, so their order
+    The four commute except for clipping (each maps grey to grey). Nothing is clipped before the end, so their order
     does not matter.
     """
 
@@ -123,13 +123,13 @@ class Colour(Photometric):
 
 @dataclass(frozen=True)
 class HSV(Transform):
-    """Hue turned and saturation and value multiplied in HSV, as SSD's and YOLO's recipes do; RGB images only.
+    """Rotate the hue and scale saturation and value in HSV, as in the recipes of SSD and YOLO; RGB images only.
 
-    Not linear, so it is a pass of its own and costs more than `Colour`.
+    It is not linear, so it needs a separate pass and is slower than `Colour`.
 
     Args:
-        hue: largest turn either way, as a share of a full turn.
-        saturation, value: factors are from (1 − x, 1 + x).
+        hue: maximum rotation in either direction, as a fraction of a full turn.
+        saturation, value: factors are drawn from (1 − x, 1 + x).
         p: probability.
     """
 
@@ -149,7 +149,7 @@ class HSV(Transform):
 
 @dataclass(frozen=True)
 class PixelNoise(Transform):
-    """Gaussian noise of standard deviation up to `amount` on every value of every channel."""
+    """Gaussian noise with a standard deviation of up to `amount` on every value of every channel."""
 
     amount: float = 0.03
     p: float = 0.5
@@ -158,16 +158,16 @@ class PixelNoise(Transform):
         if generator.random() >= self.p:
             return image, target
         deviation = generator.uniform(0, self.amount) * (255 if image.dtype == torch.uint8 else 1)
-        # torch draws normals several times faster than NumPy.
+        # torch draws normal numbers several times faster than NumPy.
         source = torch.Generator().manual_seed(int(generator.integers(2**63)))
         noisy = torch.empty(image.shape, dtype=torch.float32).normal_(0, deviation, generator=source).add_(image)
         return with_camera(to_dtype(noisy, image.dtype), camera_of(image)), target
 
 
 def shift_hsv(image: Tensor, hue: float, saturation: float, value: float) -> Tensor:
-    """An RGB image [3, H, W] with its hue turned by `hue` full turns and saturation and value multiplied and clipped.
+    """Rotate the hue of an RGB image [3, H, W] by `hue` full turns; scale and clip saturation and value.
 
-    Works without going to HSV and back: turning the hue is picking, for each channel, from a hexagonal wave between the
+    There is no conversion to HSV and back: rotating the hue samples, for each channel, a hexagonal wave between the
     pixel's largest and smallest value.
     """
     scale = 255.0 if image.dtype == torch.uint8 else 1.0
@@ -191,5 +191,5 @@ def shift_hsv(image: Tensor, hue: float, saturation: float, value: float) -> Ten
 def _factor(amount: float, p: float, generator: np.random.Generator) -> float:
     """1 with probability 1 − p, else uniform in (1 − amount, 1 + amount)."""
     if amount < 0:
-        raise InputError(f"an amount of change is {amount}, but it must not be negative")
+        raise InputError(f"amount is {amount}, but must not be negative")
     return generator.uniform(1 - amount, 1 + amount) if generator.random() < p else 1.0

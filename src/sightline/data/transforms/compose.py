@@ -1,9 +1,9 @@
-"""Augmentations one after the other, with all geometry in ONE resampling and all linear colour in ONE pass.
+"""Augmentations in sequence, with all geometry in ONE resampling and all linear colour changes in ONE pass.
 
-An augmentation is a pure function of its generator: the same seed gives the same result. Geometric pieces do not touch
-pixels: each contributes a 3×3 matrix and an output size, `Compose` multiplies the matrices of neighbouring pieces and
-moves the image and its target once. A crop is therefore a window that moves: what it cut off is not lost, and a later
-rotation or zoom-out shows it again in place of fill.
+An augmentation is a pure function of its generator: the same seed gives the same result. Geometric transforms do not
+touch pixels: each contributes a 3×3 matrix and an output size; `Compose` multiplies the matrices of consecutive
+transforms and resamples the image and its target once. A crop is therefore only a window: what it cuts off is not lost,
+and a later rotation or zoom-out shows it again instead of fill.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from sightline.structures import Size, camera_of, with_camera
 
 @dataclass(frozen=True)
 class Viewport:
-    """The picture as composed so far, without a pixel moved: what a geometric piece looks at to choose its step.
+    """The image as composed so far, without resampling: a geometric transform uses it to choose its step.
 
     Attributes:
-        matrix: [3, 3] float64, pixels of the source image → pixels of the picture.
-        size: (height, width) of the picture.
+        matrix: [3, 3] float64, pixels of the source image → pixels of the composed image.
+        size: (height, width) of the composed image.
         source_boxes: [N, 4] xyxy of the objects that crops must keep, in the source image.
         source_size: (height, width) of the source image.
-        min_visible: the share of an object's area that must stay inside for the object to stay.
+        min_visible: minimum visible fraction of an object's area for the object to be kept.
     """
 
     matrix: np.ndarray
@@ -47,46 +47,46 @@ class Viewport:
     min_visible: float = 0.3
 
     def then(self, step: np.ndarray, size: Size) -> Viewport:
-        """The view after one more step."""
+        """The viewport after one more step."""
         return Viewport(step @ self.matrix, size, self.source_boxes, self.source_size, self.min_visible)
 
     @property
     def boxes(self) -> np.ndarray:
-        """[N, 4] xyxy of the objects in the picture, not clipped."""
+        """[N, 4] xyxy of the objects in the composed image, not clipped."""
         return transform_boxes(self.source_boxes, self.matrix)
 
     def kept(self, windows: np.ndarray, boxes: np.ndarray | None = None) -> np.ndarray:
-        """[K, N] bool: whether object n stays when the picture is cut to window k ([K, 4] xyxy)."""
+        """[K, N] bool: whether object n is kept if the image is cropped to window k ([K, 4] xyxy)."""
         boxes = self.boxes if boxes is None else boxes
         share, width, height = visible_share(boxes, windows)
         return (share >= self.min_visible) & (width >= 1) & (height >= 1)
 
 
 class Geometric(Transform):
-    """A piece that moves pixels: it gives a matrix and an output size, and leaves the moving to `Compose`."""
+    """A transform that moves pixels: it returns a matrix and an output size, and `Compose` does the resampling."""
 
     @abstractmethod
     def step(self, view: Viewport, generator: np.random.Generator) -> tuple[np.ndarray, Size]:
-        """The [3, 3] matrix from the picture so far to the next one, and the next one's (height, width)."""
+        """The [3, 3] matrix from the composed image to the next one, and the (height, width) of the next one."""
 
     def __call__(self, image: Tensor, target: Any, generator: np.random.Generator) -> tuple[Tensor, Any]:
         return Compose((self,))(image, target, generator)
 
     def sized(self, size: Size | None) -> Geometric:
-        """The same for a model that sees images at (height, width); as it is by default."""
+        """Return this transform adapted to a model that sees images at (height, width); by default itself."""
         return self
 
     def bind(self, data: Any, size: Size | None) -> Compose:
-        """The same as a `Compose` that knows which of the data's keypoints change places in a mirror."""
+        """Return a `Compose` that knows the keypoint pairs of the data."""
         return Compose((self,)).bind(data, size)
 
 
 class Photometric(Transform):
-    """A piece that changes colour linearly: it composes into a `Tone`, and leaves the pixels to `Compose`."""
+    """A transform that changes colour linearly: it is composed into a `Tone`, and `Compose` changes the pixels."""
 
     @abstractmethod
     def tone(self, tone: Tone, generator: np.random.Generator) -> Tone:
-        """`tone` followed by this piece's change."""
+        """`tone` followed by the change of this transform."""
 
     def __call__(self, image: Tensor, target: Any, generator: np.random.Generator) -> tuple[Tensor, Any]:
         return Compose((self,))(image, target, generator)
@@ -94,20 +94,21 @@ class Photometric(Transform):
 
 @dataclass(frozen=True, repr=False)
 class Compose(Transform):
-    """Pieces one after the other: neighbouring geometric ones are one resampling, linear colours one pass.
+    """Apply transforms in sequence: consecutive geometric ones in one resampling, linear colours in one pass.
 
     Args:
-        pieces: augmentations, applied in order.
-        min_visible: objects of which a smaller share of the area stays in the picture are dropped (a crowd region stays
-            while one pixel of it is seen). Objects below one pixel are always dropped, boxes always clipped.
-        fill: what is seen beyond the image's border, in [0, 1] of full scale.
-        keypoint_swap: for each keypoint the index of its mirror image (left eye ↔ right eye), used where the composed
-            geometry mirrors; see `PERSON_SWAP`. `bind` takes it from the data where it is None. Without it, images
-            whose objects have keypoints are not mirrored.
-        closing: share of a training, its last, for which training takes `closed()` instead.
+        transforms: augmentations, applied in order.
+        min_visible: objects are dropped if a smaller fraction of their area remains in the image (a crowd region is
+            kept while one pixel is visible). Objects smaller than one pixel are always dropped; boxes are always
+            clipped.
+        fill: value beyond the image's border, in [0, 1] of full scale.
+        keypoint_swap: for each keypoint the index of its mirror image (left eye ↔ right eye), used if the composed
+            geometry mirrors; see `PERSON_SWAP`. If None, `bind` takes it from the data. Without it, images whose
+            objects have keypoints are not mirrored.
+        closing: fraction of training, at its end, in which `closed()` is used instead.
     """
 
-    pieces: tuple[Transform, ...]
+    transforms: tuple[Transform, ...]
     min_visible: float = 0.3
     fill: float = 0.45
     keypoint_swap: tuple[int, ...] | None = None
@@ -115,7 +116,7 @@ class Compose(Transform):
 
     def __init__(
         self,
-        pieces: Iterable[Augmentation],
+        transforms: Iterable[Augmentation],
         min_visible: float = 0.3,
         fill: float = 0.45,
         keypoint_swap: Iterable[int] | None = None,
@@ -123,11 +124,11 @@ class Compose(Transform):
     ):
         for name, value in (("min_visible", min_visible), ("fill", fill), ("closing", closing)):
             if not 0 <= value <= 1:
-                raise InputError(f"{name} is {value}, but it is a share; give a number from 0 to 1")
+                raise InputError(f"{name} is {value}, but must be a fraction from 0 to 1")
         swap = None if keypoint_swap is None else tuple(int(i) for i in keypoint_swap)
         if swap is not None and sorted(swap) != list(range(len(swap))):
-            raise InputError(f"keypoint_swap is {swap}, but it must hold each keypoint's index 0 to P−1 exactly once")
-        object.__setattr__(self, "pieces", tuple(map(as_transform, pieces)))
+            raise InputError(f"keypoint_swap is {swap}, but must contain each index from 0 to P−1 exactly once")
+        object.__setattr__(self, "transforms", tuple(map(as_transform, transforms)))
         object.__setattr__(self, "min_visible", float(min_visible))
         object.__setattr__(self, "fill", float(fill))
         object.__setattr__(self, "keypoint_swap", swap)
@@ -138,14 +139,14 @@ class Compose(Transform):
 
         Args:
             image: [C, H, W] uint8, or float in [0, 1], on the CPU; any number of channels.
-            target: of the same image; what becomes of each type of target is in `targets`.
+            target: the target of the image; `targets` describes how each type of target is transformed.
             generator: the only source of randomness.
 
         Returns:
             image of the same dtype (contiguous), target of the same type.
 
         Raises:
-            InputError: the target is of another size than the image, or has fields that cannot move with it.
+            InputError: the target is for another image size, or has fields that cannot be transformed.
         """
         if image.ndim != 3 or tuple(target.image_size) != tuple(image.shape[1:]):
             raise InputError(
@@ -153,24 +154,24 @@ class Compose(Transform):
                 f"height and width {list(target.image_size)}; they must agree"
             )
         target = within_image(target)
-        for kind, group in groupby(self.pieces, _kind):
+        for kind, group in groupby(self.transforms, _kind):
             if kind is Geometric:
                 image, target = self._move(image, target, cast("list[Geometric]", list(group)), generator)
             elif kind is Photometric:
                 image = _recolour(image, cast("list[Photometric]", list(group)), generator)
             else:
-                for piece in group:
-                    image, target = piece(image, target, generator)
+                for transform in group:
+                    image, target = transform(image, target, generator)
         return image.contiguous(), target
 
     def _move(
-        self, image: Tensor, target: Any, pieces: list[Geometric], generator: np.random.Generator
+        self, image: Tensor, target: Any, transforms: list[Geometric], generator: np.random.Generator
     ) -> tuple[Tensor, Any]:
         size = (int(image.shape[1]), int(image.shape[2]))
         view = Viewport(np.eye(3), size, boxes_to_keep(target), size, self.min_visible)
         straight = mirrors_wrongly(target, self.keypoint_swap)
-        for piece in pieces:
-            step, output = piece.step(view, generator)
+        for transform in transforms:
+            step, output = transform.step(view, generator)
             view = view.then(unmirrored(step, output) if straight else step, output)
         if view.size == size and np.allclose(view.matrix, np.eye(3), rtol=0, atol=1e-9):
             return image, target
@@ -180,35 +181,35 @@ class Compose(Transform):
         return (warped if camera is None else with_camera(warped, camera.moved(view.matrix, view.size))), moved
 
     def bind(self, data: Any, size: Size | None) -> Compose:
-        """The same, its pieces that make one picture of several taking them from `data`; see `mosaic`.
+        """Return this augmentation with transforms that combine several images bound to `data`; see `mosaic`.
 
         Args:
-            data: gives (image, target) by position, and may have `keypoint_swap`.
-            size: (height, width) that the model sees pictures at, where it is known.
+            data: returns (image, target) by index, and may have `keypoint_swap`.
+            size: (height, width) at which the model sees images, if known.
         """
         bound = (
-            # a geometric piece would become a resampling of its own
-            piece.sized(size) if isinstance(piece, Geometric) else piece.bind(data, size)
-            for piece in self.pieces
+            # a bound geometric transform would be resampled separately
+            transform.sized(size) if isinstance(transform, Geometric) else transform.bind(data, size)
+            for transform in self.transforms
         )
         return Compose(bound, self.min_visible, self.fill, swap_for(self.keypoint_swap, data), self.closing)
 
     def closed(self) -> Compose:
-        """The same for the last part of a training, its pieces that make one picture of several left out."""
-        pieces = (piece.closed() for piece in self.pieces)
-        return Compose(pieces, self.min_visible, self.fill, self.keypoint_swap, self.closing)
+        """The augmentation for the last part of training, without transforms that combine several images."""
+        transforms = (transform.closed() for transform in self.transforms)
+        return Compose(transforms, self.min_visible, self.fill, self.keypoint_swap, self.closing)
 
     @property
     def mirrors(self) -> bool:
-        return any(piece.mirrors for piece in self.pieces)
+        return any(transform.mirrors for transform in self.transforms)
 
     @property
     def combines(self) -> bool:
-        return any(piece.combines for piece in self.pieces)
+        return any(transform.combines for transform in self.transforms)
 
     def __repr__(self) -> str:
-        lines = ",\n    ".join(repr(piece) for piece in self.pieces)
-        text = f"Compose([\n    {lines},\n]" if self.pieces else "Compose([]"
+        lines = ",\n    ".join(repr(transform) for transform in self.transforms)
+        text = f"Compose([\n    {lines},\n]" if self.transforms else "Compose([]"
         for field in fields(self)[1:]:
             value = getattr(self, field.name)
             if value != field.default:
@@ -218,7 +219,7 @@ class Compose(Transform):
 
 @dataclass(frozen=True)
 class Sometimes(Transform):
-    """`augmentation` with probability `p`, else nothing. A geometric one inside is a resampling of its own."""
+    """Apply `augmentation` with probability `p`. If it is geometric, it is resampled separately."""
 
     augmentation: Augmentation
     p: float = 0.5
@@ -229,11 +230,11 @@ class Sometimes(Transform):
         return self.augmentation(image, target, generator)
 
     def bind(self, data: Any, size: Size | None) -> Sometimes:
-        """The same, its augmentation given the data set."""
+        """Return this augmentation with the inner one bound to the data."""
         return replace(self, augmentation=as_transform(self.augmentation).bind(data, size))
 
     def closed(self) -> Sometimes:
-        """The same with what its augmentation becomes."""
+        """The same with `closed()` of the inner augmentation."""
         return replace(self, augmentation=as_transform(self.augmentation).closed())
 
     @property
@@ -245,14 +246,14 @@ class Sometimes(Transform):
         return as_transform(self.augmentation).combines
 
 
-def _kind(piece: Transform) -> type | None:
-    """What neighbouring pieces must share to be composed into one pass."""
-    return next((kind for kind in (Geometric, Photometric) if isinstance(piece, kind)), None)
+def _kind(transform: Transform) -> type | None:
+    """The class that consecutive transforms must share to be composed into one pass."""
+    return next((kind for kind in (Geometric, Photometric) if isinstance(transform, kind)), None)
 
 
-def _recolour(image: Tensor, pieces: list[Photometric], generator: np.random.Generator) -> Tensor:
+def _recolour(image: Tensor, transforms: list[Photometric], generator: np.random.Generator) -> Tensor:
     channels = int(image.shape[0])
     tone = Tone(np.eye(channels), np.zeros(channels), mean_colour(image))
-    for piece in pieces:
-        tone = piece.tone(tone, generator)
+    for transform in transforms:
+        tone = transform.tone(tone, generator)
     return with_camera(apply_tone(image, tone), camera_of(image))

@@ -1,4 +1,4 @@
-"""Pieces that choose a part of the picture, or its scale on a canvas, with an eye on the objects that must stay."""
+"""Transforms that choose a part of the image, or its scale on a canvas, depending on the objects to keep."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from sightline.structures import Size
 
 @dataclass(frozen=True)
 class ScaleJitter(Geometric):
-    """Large-scale jitter: the picture grows or shrinks inside a canvas that keeps its size, at a random place.
+    """Large-scale jitter: the image is scaled inside a canvas of fixed size, at a random position.
 
-    What grows beyond the canvas is cut, what shrinks is surrounded by fill. At least one object that was there stays:
-    of `tries` places the first that keeps one is taken, and where none does the picture stays as it is.
+    Parts beyond the canvas are cropped, and a smaller image is surrounded by fill. At least one object is kept: of
+    `tries` positions, the first that keeps one is used. If none does, the image is not changed.
 
     Args:
-        scale: range of the factor, drawn uniformly in its logarithm, so that halving is as likely as doubling.
-        aspect: range of the factor's width / height, so that shapes vary too; (1, 1) keeps them.
-        size: (height, width) of the canvas; None keeps that of the picture.
-        tries: places tried.
+        scale: range of the factor, drawn log-uniformly, so that halving is as likely as doubling.
+        aspect: range of the factor's width / height, which varies shapes; (1, 1) keeps them.
+        size: (height, width) of the canvas; None for that of the image.
+        tries: number of positions tried.
         p: probability.
 
     Source: Ghiasi et al., "Simple Copy-Paste is a Strong Data Augmentation Method", 2021, section 3 (there the factor
@@ -48,7 +48,7 @@ class ScaleJitter(Geometric):
         fit = min(canvas[0] / height, canvas[1] / width)
         scale = fit * (_log_uniform(generator, self.scale) if jitter else 1.0)
         stretch = math.sqrt(_log_uniform(generator, self.aspect)) if jitter else 1.0
-        # Whole pixels, so that the picture's border falls between pixels of the canvas.
+        # Whole pixels, so that the image's border falls between pixels of the canvas.
         inner = (max(1, round(height * scale / stretch)), max(1, round(width * scale * stretch)))
         room = np.array([canvas[1] - inner[1], canvas[0] - inner[0]])
         places = generator.integers(np.minimum(room, 0), np.maximum(room, 0) + 1, size=(self.tries, 2))
@@ -65,10 +65,10 @@ class ScaleJitter(Geometric):
 
 @dataclass(frozen=True)
 class Rescale(Geometric):
-    """The picture larger or smaller, and its canvas with it.
+    """Scale the image together with its canvas.
 
     Args:
-        scale: range of the factor, drawn uniformly in its logarithm.
+        scale: range of the factor, drawn log-uniformly.
         aspect: range of the factor's width / height; (1, 1) keeps shapes.
         p: probability.
     """
@@ -92,16 +92,16 @@ class Rescale(Geometric):
 
 @dataclass(frozen=True)
 class RandomCrop(Geometric):
-    """A window of at most `size` × `size` pixels at a random place; a picture that fits stays whole.
+    """Crop a window of at most `size` × `size` pixels at a random position; smaller images are not cropped.
 
-    Segmenters learn from crops (Long et al., "Fully convolutional networks", 2015, section 4.3, found that patches
-    converge as whole images do), which take the memory and time of their own size.
+    Segmentation models learn from crops, which take memory and time in proportion to their size (Long et al., "Fully
+    convolutional networks", 2015, section 4.3, found that patches converge like whole images).
 
     Args:
         size: side of the largest window in pixels.
-        within_source: the window is not larger than the source image either. After `Rescale`, whose small pictures are
-            padded to the largest of their batch, this keeps batches at the size of the images, and about halves the
-            time of a step on small ones.
+        within_source: limit the window to the size of the source image. After `Rescale`, whose small images are padded
+            to the largest of their batch, this keeps batches at the size of the images, and about halves the time of a
+            step on small ones.
     """
 
     size: int = 320
@@ -109,7 +109,7 @@ class RandomCrop(Geometric):
 
     def __post_init__(self) -> None:
         if self.size < 1:
-            raise InputError(f"size is {self.size}, but a crop has at least 1 pixel a side; give 320 if in doubt")
+            raise InputError(f"size is {self.size}, but a crop has at least 1 pixel per side; the default is 320")
 
     def step(self, view: Viewport, generator: np.random.Generator) -> tuple[np.ndarray, Size]:
         full = np.array([view.size[1], view.size[0]])
@@ -122,17 +122,17 @@ class RandomCrop(Geometric):
 
 @dataclass(frozen=True)
 class RandomResizedCrop(Geometric):
-    """A window of random area, shape and place, resized to one size: how classifiers are trained.
+    """Crop a window of random area, aspect ratio and position and resize it to one size, as for training classifiers.
 
-    Of `tries` windows the first that fits into the picture is taken; where none does, the largest one in the middle
-    whose shape is allowed.
+    Of `tries` windows, the first that fits into the image is used. If none fits, the largest centred window with an
+    allowed aspect ratio is used.
 
     Args:
-        size: (height, width) of the result. None is the size at which the model sees images, where that is known; the
-            model then resizes nothing, and takes its centre crop out of the window. Otherwise windows are not resized.
-        scale: range of the window's area as a share of the picture's.
-        aspect: range of the window's width / height, drawn uniformly in its logarithm.
-        tries: windows tried.
+        size: (height, width) of the result. If None, it is the size at which the model sees images, if known; the model
+            then resizes nothing, and takes its centre crop from the window. Otherwise windows are not resized.
+        scale: range of the window's area as a fraction of the image's.
+        aspect: range of the window's width / height, drawn log-uniformly.
+        tries: number of windows tried.
 
     Source: Szegedy et al., "Going deeper with convolutions", 2015, section 6.
     """
@@ -146,7 +146,7 @@ class RandomResizedCrop(Geometric):
         _check_range("scale", self.scale, above=0)
         _check_range("aspect", self.aspect, above=0)
         if self.scale[1] > 1:
-            raise InputError(f"scale is {self.scale}, but a window is at most the picture; give shares up to 1")
+            raise InputError(f"scale is {self.scale}, but a window is at most the image; give fractions up to 1")
 
     def sized(self, size: Size | None) -> RandomResizedCrop:
         return self if self.size is not None or size is None else replace(self, size=size)
@@ -170,10 +170,10 @@ class RandomResizedCrop(Geometric):
 
 @dataclass(frozen=True)
 class ZoomOut(Geometric):
-    """The picture shrunk by a random ratio on a canvas of its own size, at a random place.
+    """Shrink the image by a random ratio on a canvas of its size, at a random position.
 
-    Equal to SSD's "expand" (Liu et al., 2016, section 3.6: the picture placed on a canvas `ratio` times as large)
-    followed by the resizing that the detector does, at a fraction of the cost.
+    Equivalent to SSD's "expand" (Liu et al., 2016, section 3.6: the image is placed on a canvas `ratio` times as large)
+    followed by the resizing of the detector, but much cheaper.
     """
 
     ratio: tuple[float, float] = (1.0, 4.0)
@@ -197,18 +197,18 @@ class ZoomOut(Geometric):
 class IoUCrop(Geometric):
     """SSD's crop: a window whose IoU with some object is at least a randomly chosen threshold.
 
-    A threshold is drawn from `min_iou` (1 or more: no crop), then `tries` windows; the first is taken that holds the
-    centre of an object whose IoU with the window reaches the threshold, and that keeps this object by the rule of
-    `Compose`. Where none does, the next threshold is drawn. An image without objects is not cropped.
+    A threshold is drawn from `min_iou` (1 or more: no crop), then `tries` windows. The first window is used that
+    contains the centre of an object, has at least this IoU with it, and keeps it by the rule of `Compose`. If there is
+    none, the next threshold is drawn. An image without objects is not cropped.
 
     Args:
         min_iou: thresholds to choose from.
-        scale: range of the window's width and height as shares of the picture's.
-        aspect: range of the window's width / height, the picture counted as square.
-        tries: windows tried for each threshold.
+        scale: range of the window's width and height as fractions of the image's.
+        aspect: range of the window's width / height relative to that of the image.
+        tries: number of windows tried per threshold.
         p: probability.
 
-    Source: Liu et al., "SSD", 2016, section 2.2. Departures: which objects stay is decided by their visible share
+    Source: Liu et al., "SSD", 2016, section 2.2. Departures: objects are kept by their visible fraction
     (`Compose.min_visible`), not by their centre; each threshold is tried once.
     """
 
@@ -246,11 +246,11 @@ class IoUCrop(Geometric):
 
 @dataclass(frozen=True)
 class SafeCrop(Geometric):
-    """A window of random size and place that holds one randomly chosen object whole (anywhere where there is none).
+    """Crop a window of random size and position that contains one randomly chosen object (if there is one).
 
     Args:
-        scale: range of the window's area as a share of the picture's; grown where the object needs more.
-        aspect: range of the factor on the picture's width / height.
+        scale: range of the window's area as a fraction of the image's; the window is enlarged to contain the object.
+        aspect: range of the factor on the image's width / height.
         p: probability.
     """
 
@@ -295,4 +295,4 @@ def _log_uniform(generator: np.random.Generator, limits: tuple[float, float]) ->
 def _check_range(name: str, limits: tuple[float, float], above: float) -> None:
     low, high = limits
     if not above < low <= high:
-        raise InputError(f"{name} is {limits}, but it must be (low, high) with {above} < low ≤ high")
+        raise InputError(f"{name} is {limits}, but must be (low, high) with {above} < low ≤ high")

@@ -1,4 +1,4 @@
-"""Augmentations of kornia as pieces of a recipe: perspective, blur, erasing, colour jiggle, and what else it has."""
+"""Augmentations from kornia, such as perspective, blur, erasing and colour jiggle, as transforms."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from sightline.structures import Size
 
 @dataclass(frozen=True)
 class Kornia(Transform):
-    """A kornia augmentation (or a sequence of them) on image, boxes, masks and keypoints; kornia's own `p` counts.
+    """Apply a kornia augmentation (or a sequence) to image, boxes, masks and keypoints, with kornia's own `p`.
 
-    Reproducible: torch is seeded from the generator for the call and restored after it. Boxes go as their four corners
-    and come back as the tight box around them; then the rules of `Compose` apply (clip, `min_visible`). What kornia
-    does without a matrix (elastic and optical distortions) leaves boxes and keypoints where they were.
+    It is reproducible: torch is seeded from the generator for the call, and its state is restored afterwards. The four
+    corners of boxes are transformed, and the result is their bounding box; then the rules of `Compose` apply (clipping,
+    `min_visible`). Operations without a matrix (elastic and optical distortions) do not move boxes and keypoints.
 
     Args:
         augmentation: e.g. `kornia.augmentation.RandomPerspective(0.3, p=0.5)`.
         min_visible: as in `Compose`.
-        keypoint_swap: as in `Compose`; where it is not known, an image that kornia mirrored is mirrored back if its
-            objects have keypoints.
+        keypoint_swap: as in `Compose`; if unknown, an image that kornia mirrored is mirrored back if its objects have
+            keypoints.
 
     Raises:
-        InputError: kornia cannot apply it to the image or to what the target holds; the message carries its reason.
+        InputError: kornia cannot be applied to the image or target; the message contains the reason.
     """
 
     augmentation: Any
@@ -40,7 +40,7 @@ class Kornia(Transform):
     keypoint_swap: tuple[int, ...] | None = None
 
     def bind(self, data: Any, size: Size | None) -> Kornia:
-        """The same, with the data's pairs of keypoints."""
+        """Return this augmentation with the keypoint pairs of the data."""
         return replace(self, keypoint_swap=swap_for(self.keypoint_swap, data))
 
     def __call__(self, image: Tensor, target: Any, generator: np.random.Generator) -> tuple[Tensor, Any]:
@@ -63,10 +63,10 @@ class Kornia(Transform):
         keys = {"image": DataKey.INPUT}
         parts = parts_of(target)
         for name, points in parts.points.items():
-            # kornia counts from the centre of the first pixel, we from its corner
+            # kornia's origin is the centre of the first pixel, ours is its corner
             inputs[name], keys[name] = (points.reshape(1, -1, 2) - 0.5).float(), DataKey.KEYPOINTS
         for name, (pixels, outside) in parts.pixels.items():
-            # beyond the border kornia fills with 0
+            # kornia fills with 0 beyond the border
             inputs[name] = (pixels.float() - float(outside)).reshape(1, -1, *pixels.shape[-2:])
             keys[name] = DataKey.MASK
         sequence = AugmentationSequential(
@@ -88,12 +88,12 @@ class Kornia(Transform):
 
 
 class Moved(Motion):
-    """What kornia made of an image and the parts of its target.
+    """The image and the parts of its target, as transformed by kornia.
 
     Args:
-        source: [1, C, H, W], the image as it was.
-        outputs: [1, C, h, w] as "image"; [1, K, 2] points from pixel centres, of them "corners", the four of each box
-            (or of the image) once clockwise; [1, K, h, w] pixels.
+        source: [1, C, H, W], the original image.
+        outputs: [1, C, h, w] as "image"; [1, K, 2] points relative to pixel centres, of which "corners" are the four of
+            each box (or of the image) in clockwise order; [1, K, h, w] pixels.
     """
 
     def __init__(self, source: Tensor, outputs: dict[str, Tensor]):
@@ -106,7 +106,7 @@ class Moved(Motion):
 
     @property
     def moves(self) -> bool:
-        """Whether the image's corners, given for a target that does not say how it follows, are somewhere else."""
+        """Whether the image's corners moved; used for targets that do not define how they follow."""
         still = corners_of(torch.tensor([[0, 0, self.source.shape[3], self.source.shape[2]]]))
         return not (self.same_size and self.corners is not None and bool((self.corners - still).abs().max() < 1e-3))
 
@@ -114,7 +114,7 @@ class Moved(Motion):
         if self.corners is None:
             return boxes, np.ones(len(boxes)), False
         after = torch.cat([self.corners.amin(1), self.corners.amax(1)], dim=1).numpy()
-        still = self.same_size and bool(np.abs(after - boxes).max() < 1e-3)  # only the colours changed
+        still = self.same_size and bool(np.abs(after - boxes).max() < 1e-3)  # only colours changed
         area = _doubled_areas(self.corners).abs().numpy() / 2
         growth = area / np.maximum((boxes[:, 2:] - boxes[:, :2]).prod(1), 1e-12)
         return boxes if still else after, growth, not still
@@ -132,8 +132,8 @@ class Moved(Motion):
         return (moved if values.is_floating_point() else moved.round()).to(values.dtype) + outside
 
     def mirrored_back(self) -> Moved:
-        """The same, left and right exchanged."""
-        last = self.size[1] - 1  # kornia counts from pixel centres
+        """The same, with left and right swapped."""
+        last = self.size[1] - 1  # kornia's coordinates refer to pixel centres
         flipped = {
             name: value.flip(-1) if value.ndim == 4 else torch.stack([last - value[..., 0], value[..., 1]], dim=-1)
             for name, value in self.outputs.items()
@@ -142,6 +142,6 @@ class Moved(Motion):
 
 
 def _doubled_areas(corners: Tensor) -> Tensor:
-    """[N], of quadrangles [N, 4, 2]; negative where their corners go round counter-clockwise on the screen."""
+    """[N], of quadrangles [N, 4, 2]; negative if their corners are counter-clockwise in the image."""
     x, y = corners.unbind(-1)
     return (x * y.roll(-1, 1) - x.roll(-1, 1) * y).sum(1)

@@ -1,6 +1,6 @@
-"""Pieces that move pixels: flips, turns, shifts. Each gives a 3×3 matrix and a size; `Compose` does the moving.
+"""Geometric transforms: flips, rotations, shifts. Each returns a 3×3 matrix and a size; `Compose` resamples.
 
-Ranges are (low, high) pairs; a single number r stands for (−r, r). All randomness comes from the generator.
+Ranges are (low, high) pairs; a single number r means (−r, r). All randomness comes from the generator.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class VerticalFlip(Geometric):
 
 @dataclass(frozen=True)
 class QuarterTurn(Geometric):
-    """Turn by 90°, 180° or 270° (equally likely) with probability `p`: for pictures without an up, as from above."""
+    """Rotate by 90°, 180° or 270° (equally likely) with probability `p`: for images without an up direction."""
 
     p: float = 0.75
 
@@ -62,7 +62,7 @@ class QuarterTurn(Geometric):
 
 @dataclass(frozen=True)
 class Resize(Geometric):
-    """Resize to (height, width), or so that the longer side becomes `size` pixels and the shape stays."""
+    """Resize to (height, width), or so that the longer side has `size` pixels and the aspect ratio is kept."""
 
     size: int | tuple[int, int]
 
@@ -78,7 +78,7 @@ class Resize(Geometric):
 
 @dataclass(frozen=True)
 class Rotate(Geometric):
-    """Turn about the centre by a random angle in degrees, counter-clockwise; `expand` grows the canvas to hold all."""
+    """Rotate about the centre by a random angle in degrees, counter-clockwise; `expand` enlarges the canvas to fit."""
 
     degrees: Range = 10.0
     expand: bool = False
@@ -92,7 +92,7 @@ class Rotate(Geometric):
 
 @dataclass(frozen=True)
 class Translate(Geometric):
-    """Shift by whole pixels, at most the share `fraction` of the width and of the height either way."""
+    """Shift by whole pixels, by at most `fraction` of the width and of the height in either direction."""
 
     fraction: float = 0.1
     p: float = 1.0
@@ -107,7 +107,7 @@ class Translate(Geometric):
 
 @dataclass(frozen=True)
 class Shear(Geometric):
-    """Slant about the centre by random angles in degrees, sideways (x) and up and down (y)."""
+    """Shear about the centre by random angles in degrees, horizontally (x) and vertically (y)."""
 
     degrees: Range = 5.0
     p: float = 1.0
@@ -125,16 +125,16 @@ def affine(a: float, b: float, c: float, d: float, e: float, f: float) -> np.nda
 
 
 def about_centre(matrix: np.ndarray, size: Size, new_size: Size | None = None) -> np.ndarray:
-    """`matrix` applied about the centre of a picture of `size`, which becomes the centre of one of `new_size`."""
+    """`matrix` applied about the centre of an image of `size`, which is mapped to the centre of one of `new_size`."""
     new_size = new_size or size
     to_origin = affine(1, 0, -size[1] / 2, 0, 1, -size[0] / 2)
     return affine(1, 0, new_size[1] / 2, 0, 1, new_size[0] / 2) @ matrix @ to_origin
 
 
 def turn(size: Size, degrees: float, expand: bool) -> tuple[np.ndarray, Size]:
-    """The step that turns a picture of `size` counter-clockwise about its centre."""
+    """The step that rotates an image of `size` counter-clockwise about its centre."""
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    if degrees % 90 == 0:  # exact, so that nothing is interpolated
+    if degrees % 90 == 0:  # exact, so that no pixel is interpolated
         cosine, sine = round(cosine), round(sine)
     new_size = size
     if expand:
@@ -142,7 +142,7 @@ def turn(size: Size, degrees: float, expand: bool) -> tuple[np.ndarray, Size]:
             math.ceil(size[0] * abs(cosine) + size[1] * abs(sine) - 1e-6),
             math.ceil(size[1] * abs(cosine) + size[0] * abs(sine) - 1e-6),
         )
-    # y points down, so counter-clockwise is the transpose of the textbook's matrix.
+    # y points down, so the counter-clockwise rotation is the transpose of the textbook matrix.
     return about_centre(affine(cosine, sine, 0, -sine, cosine, 0), size, new_size), new_size
 
 

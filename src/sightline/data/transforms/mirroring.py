@@ -1,8 +1,8 @@
-"""Mirroring and keypoints: a mirrored left eye is a right eye, so pairs of points change places with their image.
+"""Mirroring and keypoints: a mirrored left eye is a right eye, so pairs of keypoints are swapped with their image.
 
-Which points are pairs is known of the data (`Dataset.keypoint_swap`) and reaches augmentations when they are bound to
-it, or is given to them as `keypoint_swap`. Where it is not known, images whose objects have keypoints are not mirrored,
-in no direction: a vertical flip is a mirroring, too. Turns are none, so a half turn stays.
+The pairs are those of the data (`Dataset.keypoint_swap`), which augmentations obtain when they are bound to it, or are
+given as `keypoint_swap`. If they are unknown, images whose objects have keypoints are not mirrored in any direction: a
+vertical flip is a mirroring, too. Rotations are not, so a rotation by 180° is allowed.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from sightline.structures import Size
 
 
 def unmirrored(step: np.ndarray, size: Size) -> np.ndarray:
-    """An affine step [3, 3] into a picture of `size` without the mirroring it may contain.
+    """An affine step [3, 3] into an image of `size`, without the mirroring it may contain.
 
-    The picture is mirrored once more, along the axis that comes nearer to no change: a flip becomes no flip.
+    The image is mirrored once more along the axis that is closer to no change, so that a flip becomes the identity.
     """
     (a, b), (c, d) = step[:2, :2].tolist()
     if a * d - b * c >= 0:
@@ -32,5 +32,5 @@ def unmirrored(step: np.ndarray, size: Size) -> np.ndarray:
 
 
 def swap_for(own: tuple[int, ...] | None, data: Any) -> tuple[int, ...] | None:
-    """An augmentation's pairs of keypoints: its own, else those of the data."""
+    """The keypoint pairs of an augmentation: its own, else those of the data."""
     return own if own is not None else getattr(data, "keypoint_swap", None)

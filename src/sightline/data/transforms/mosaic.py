@@ -1,9 +1,9 @@
-"""Augmentations made of several pictures: four as the tiles of one (mosaic), or two laid over each other (mix-up).
+"""Augmentations that combine several images: four as tiles of one (mosaic), or two blended (mix-up).
 
-They need more samples than the one they are given: `bind(data, size)` gives them the data set, from which they take
-others by their own generator, so that they stay pure functions of it. Unbound, as for one picture alone, every other
-picture is the same one. `closed()` is what becomes of them in the last part of a training, in which the network shall
-see pictures as they are (Ge et al., "YOLOX", 2021, section 2.1).
+They need further samples: `bind(data, size)` gives them the dataset, from which they draw others with their generator,
+so they stay pure functions of it. If they are not bound, as for a single image, every other image is the same image.
+`closed()` replaces them in the last part of training, in which the network should see unmodified images (Ge et al.,
+"YOLOX", 2021, section 2.1).
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from sightline.structures.fields import FIELDS, Field
 
 
 class Samples(Protocol):
-    """A data set, as far as it is needed here."""
+    """The part of a dataset's interface that is used here."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> tuple[Tensor, Any]: ...
 
 
-class Remembered:
-    """A data set whose samples are kept once read, while there is room.
+class CachedSamples:
+    """A dataset that caches samples once read, up to a limit.
 
     Args:
-        data: gives (image, target) by position.
-        room: bytes of images that are kept; what comes later is read each time.
+        data: returns (image, target) by index.
+        room: maximum number of bytes of cached images; further images are read each time.
     """
 
     def __init__(self, data: Samples, room: int = 1 << 29):
@@ -55,11 +55,11 @@ class Remembered:
 
     @property
     def keypoint_swap(self) -> tuple[int, ...] | None:
-        """As of the data set."""
+        """Keypoint pairs of the dataset."""
         return getattr(self.data, "keypoint_swap", None)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Any]:
-        """(image, target) of a position; not to be written into."""
+        """(image, target) by index; must not be modified in place."""
         if index in self._kept:
             return self._kept[index]
         sample = self.data[index]
@@ -70,33 +70,33 @@ class Remembered:
         return sample
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_kept": {}}  # another process reads for itself
+        return self.__dict__ | {"_kept": {}}  # another process has its own cache
 
 
 @dataclass(frozen=True)
 class Mosaic(Transform):
-    """Four pictures as the tiles of one, each at a scale and a place of its own, resampled once.
+    """Combine four images as the tiles of one, each with its own scale and position, resampled once.
 
-    The tiles meet at a random point of the middle. In its tile each picture is as large as the model would see it,
-    times a random factor; of what is larger than the tile a random part is seen, what is smaller lies at a random place
-    in it. So an object is seen whole or cut, large or small, in ever new company, and four images' objects give each
-    step a steadier gradient.
+    The tiles meet at a random point near the centre. In its tile, each image has the size at which the model would see
+    it, times a random factor. Of a larger image, a random part is visible; a smaller one is at a random position in its
+    tile. Objects therefore appear whole or cut, large or small, in varying context, and the objects of four images
+    give a less noisy gradient per step.
 
     Args:
-        scale: range of the factor, drawn uniformly in its logarithm.
+        scale: range of the factor, drawn log-uniformly.
         aspect: range of the factor's width / height.
-        flip: probability of mirroring a picture left and right.
-        vertical_flip: probability of mirroring it top and bottom.
-        middle: range of the meeting point along each side, in shares of it.
-        p: probability; else the picture alone, in one tile.
-        min_visible: objects of which a smaller share of the area stays are dropped.
-        fill: what is seen beside the pictures, in [0, 1] of full scale.
+        flip: probability of mirroring an image horizontally.
+        vertical_flip: probability of mirroring it vertically.
+        middle: range of the meeting point along each side, as a fraction of the side.
+        p: probability; otherwise the image alone fills one tile.
+        min_visible: objects are dropped if a smaller fraction of their area remains.
+        fill: value beside the images, in [0, 1] of full scale.
         keypoint_swap: for each keypoint the index of its mirror image, as in `Compose`; by default that of `data`.
-        data, size: of `bind`: the other pictures, and (height, width) of the result. By default the picture itself,
-            and a square of its longer side.
+        data, size: set by `bind`: the other images, and (height, width) of the result. By default the image itself, and
+            a square of its longer side.
 
-    Source: Bochkovskiy et al., "YOLOv4", 2020, section 3.3. Departures: tiles show random parts of their pictures, not
-    the corners that meet; scale is drawn for each picture, not for the whole, so that nothing is resampled twice.
+    Source: Bochkovskiy et al., "YOLOv4", 2020, section 3.3. Departures: tiles show random parts of their images, not
+    the corners that meet; scale is drawn per image, not for the whole, so that nothing is resampled twice.
     """
 
     scale: tuple[float, float] = (0.5, 1.5)
@@ -115,17 +115,17 @@ class Mosaic(Transform):
         for name in ("scale", "aspect"):
             low, high = getattr(self, name)
             if not 0 < low <= high:
-                raise InputError(f"{name} is {(low, high)}, but it must be (low, high) with 0 < low ≤ high")
+                raise InputError(f"{name} is {(low, high)}, but must be (low, high) with 0 < low ≤ high")
         if not 0 <= self.middle[0] <= self.middle[1] <= 1:
-            raise InputError(f"middle is {self.middle}, but it must be two rising shares of the side, from 0 to 1")
+            raise InputError(f"middle is {self.middle}, but must be two increasing fractions of the side, from 0 to 1")
 
     def bind(self, data: Samples, size: Size | None) -> Mosaic:
-        """The same, taking its other pictures from `data`, and making pictures of `size`."""
+        """Return this augmentation with other images from `data`, creating images of `size`."""
         swap = swap_for(self.keypoint_swap, data)
         return replace(self, data=data, size=size or self.size, keypoint_swap=swap)
 
     def __call__(self, image: Tensor, target: Any, generator: np.random.Generator) -> tuple[Tensor, Any]:
-        """An image [C, H, W] and its `Instances` → a mosaic of `size` with the first among its four."""
+        """An image [C, H, W] and its `Instances` → a mosaic of `size` that contains the image."""
         own = _instances(target)
         height, width = self.size or (max(image.shape[1:]),) * 2
         x, y = width, height
@@ -137,12 +137,12 @@ class Mosaic(Transform):
         canvas = image.new_empty((image.shape[0], height, width))
         parts = []
         for position, (x1, y1, x2, y2) in enumerate(tiles):
-            picture, objects = (image, own) if position == first else other(self.data, image, own, generator)
+            sample_image, objects = (image, own) if position == first else other(self.data, image, own, generator)
             size = (y2 - y1, x2 - x1)
-            own_size = (int(picture.shape[1]), int(picture.shape[2]))
+            own_size = (int(sample_image.shape[1]), int(sample_image.shape[2]))
             straight = mirrors_wrongly(objects, self.keypoint_swap)
             matrix = self._view(own_size, (height, width), size, generator, straight)
-            canvas[:, y1:y2, x1:x2] = warp_image(picture, matrix, size, self.fill)
+            canvas[:, y1:y2, x1:x2] = warp_image(sample_image, matrix, size, self.fill)
             seen = follow(objects, Affine(matrix, size), self.min_visible, self.keypoint_swap)
             parts.append(place_instances(seen, (x1, y1), (height, width)))
         return canvas, joined(parts)
@@ -156,22 +156,22 @@ class Mosaic(Transform):
         return True
 
     def closed(self) -> Compose:
-        """The picture alone, mirrored as before."""
+        """The image alone, mirrored as before."""
         flips = [HorizontalFlip(self.flip)] * (self.flip > 0) + [VerticalFlip(self.vertical_flip)] * (
             self.vertical_flip > 0
         )
         return Compose(flips, self.min_visible, self.fill, self.keypoint_swap)
 
     def _view(
-        self, picture: Size, whole: Size, tile: Size, generator: np.random.Generator, straight: bool
+        self, source: Size, whole: Size, tile: Size, generator: np.random.Generator, straight: bool
     ) -> np.ndarray:
-        """[3, 3] pixels of a picture → pixels of its tile; `straight` keeps it from being mirrored."""
-        factor = min(whole[0] / picture[0], whole[1] / picture[1]) * _between(generator, self.scale)
+        """[3, 3] pixels of an image → pixels of its tile; `straight` prevents mirroring."""
+        factor = min(whole[0] / source[0], whole[1] / source[1]) * _between(generator, self.scale)
         stretch = math.sqrt(_between(generator, self.aspect))
         matrix = np.eye(3)
         mirrored = generator.random() < self.flip, generator.random() < self.vertical_flip
-        for axis, (side, room) in enumerate(((picture[1], tile[1]), (picture[0], tile[0]))):
-            # whole pixels, so that the picture's border falls between pixels of the tile
+        for axis, (side, room) in enumerate(((source[1], tile[1]), (source[0], tile[0]))):
+            # whole pixels, so that the image's border falls between pixels of the tile
             length = max(1, round(side * factor * (stretch if axis == 0 else 1 / stretch)))
             shift = int(generator.integers(min(room - length, 0), max(room - length, 0) + 1))
             matrix[axis, axis], matrix[axis, 2] = length / side, shift
@@ -183,16 +183,16 @@ class Mosaic(Transform):
 
 @dataclass(frozen=True)
 class MixUp(Transform):
-    """With probability `p`, another sample laid over this one: pixels blended, objects of both.
+    """With probability `p`, blend another sample with this one; the objects of both are kept.
 
     Args:
-        augmentation: what either sample goes through first, such as a `Mosaic`; None for nothing.
+        augmentation: applied to both samples first, such as a `Mosaic`; None for nothing.
         p: probability.
-        beta: of the Beta distribution that the share of this sample is drawn from: the larger, the nearer to a half.
-        data, size: of `bind`.
+        beta: parameter of the Beta distribution of the blending weight; for larger values the weight is closer to 0.5.
+        data, size: set by `bind`.
 
     Source: Zhang et al., "mixup", 2018, section 2; for detection Zhang et al., "Bag of freebies", 2019, section 3.1:
-    the objects of both count in full. The smaller picture lies at the top left of the larger.
+    the objects of both have full weight. The smaller image is at the top left of the larger one.
     """
 
     augmentation: Augmentation | None = None
@@ -202,12 +202,12 @@ class MixUp(Transform):
     size: Size | None = None
 
     def bind(self, data: Samples, size: Size | None) -> MixUp:
-        """The same, taking its other pictures from `data`."""
+        """Return this augmentation with other images from `data`."""
         inner = None if self.augmentation is None else as_transform(self.augmentation).bind(data, size)
         return replace(self, augmentation=inner, data=data, size=size or self.size)
 
     def __call__(self, image: Tensor, target: Any, generator: np.random.Generator) -> tuple[Tensor, Any]:
-        """An image [C, H, W] and its `Instances` → both augmented, and perhaps blended with others."""
+        """An image [C, H, W] and its `Instances` → both augmented, and possibly blended with others."""
         own = _instances(target)
         second = other(self.data, image, own, generator) if generator.random() < self.p else None
         if self.augmentation is not None:
@@ -222,8 +222,8 @@ class MixUp(Transform):
         share = generator.beta(self.beta, self.beta)
         size = (max(int(image.shape[1]), int(over.shape[1])), max(int(image.shape[2]), int(over.shape[2])))
         blend = torch.zeros((image.shape[0], *size))
-        for picture, weight in ((image, share), (over, 1 - share)):
-            blend[:, : picture.shape[1], : picture.shape[2]] += weight * picture.float()
+        for sample_image, weight in ((image, share), (over, 1 - share)):
+            blend[:, : sample_image.shape[1], : sample_image.shape[2]] += weight * sample_image.float()
         blend = blend.round_().clamp_(0, 255).to(torch.uint8) if image.dtype == torch.uint8 else blend.to(image.dtype)
         return blend, joined([place_instances(part, (0, 0), size) for part in (own, objects)])
 
@@ -236,43 +236,43 @@ class MixUp(Transform):
         return True
 
     def closed(self) -> Transform:
-        """What the inner augmentation becomes."""
+        """`closed()` of the inner augmentation."""
         return Compose([]) if self.augmentation is None else as_transform(self.augmentation).closed()
 
 
 def other(
     data: Samples | None, image: Tensor, target: Instances, generator: np.random.Generator
 ) -> tuple[Tensor, Instances]:
-    """A sample of the data set in the image's dtype; the given one where there is no data set.
+    """A sample of the dataset in the image's dtype; the given one if there is no dataset.
 
     Raises:
-        InputError: it has other channels, or its target is no `Instances`.
+        InputError: it has another number of channels, or its target is not `Instances`.
     """
     index = int(generator.integers(len(data))) if data is not None else 0
     if data is None:
         return image, target
-    picture, found = data[index]
+    sample_image, found = data[index]
     found = _instances(found)
-    if picture.shape[0] != image.shape[0]:
+    if sample_image.shape[0] != image.shape[0]:
         raise InputError(
-            f"{found.source or f'image {index}'} has {picture.shape[0]} channels, but "
+            f"{found.source or f'image {index}'} has {sample_image.shape[0]} channels, but "
             f"{target.source or 'another image'} has {image.shape[0]}; open the data with one number of channels to "
-            "make mosaics of it"
+            "use mosaics"
         )
-    if picture.dtype != image.dtype:
-        picture = (
-            (picture.float() * 255).round().to(torch.uint8)
+    if sample_image.dtype != image.dtype:
+        sample_image = (
+            (sample_image.float() * 255).round().to(torch.uint8)
             if image.dtype == torch.uint8
-            else (picture / 255 if picture.dtype == torch.uint8 else picture).to(image.dtype)
+            else (sample_image / 255 if sample_image.dtype == torch.uint8 else sample_image).to(image.dtype)
         )
-    return picture, found
+    return sample_image, found
 
 
 def joined(parts: list[Instances]) -> Instances:
-    """The objects of several targets of one image size as one.
+    """Concatenate the objects of several targets with one image size.
 
-    It has the fields that all with objects have; where only some have a field with a value for the others (`missing`,
-    as crowd and difficult), these get it.
+    The result has the fields of all targets that have objects. If a field exists in only some targets and has a default
+    value (`missing`, as crowd and difficult), the others get this value.
     """
     parts = [part for part in parts if len(part)] or parts[:1]
     for row in FIELDS.values():
@@ -297,10 +297,10 @@ def _with_missing(target: Instances, row: Field) -> Instances:
 
 @singledispatch
 def _instances(target: Any) -> Instances:
-    """Objects as far as they lie in their image; other targets cannot be joined."""
+    """Objects clipped to their image; other targets cannot be combined."""
     raise InputError(
-        f"{getattr(target, 'source', None) or 'the target'} is a {type(target).__name__}, but pictures of several "
-        "samples are for objects with boxes; choose an augmentation without mosaic"
+        f"{getattr(target, 'source', None) or 'the target'} is a {type(target).__name__}, but combining several images "
+        "requires objects with boxes; choose an augmentation without mosaic"
     )
 
 

@@ -1,4 +1,4 @@
-"""How a picture is moved by an augmentation, as far as its target must know to follow it."""
+"""The geometric change of an image, as far as its target needs it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from sightline.structures import Size
 
 
 class Motion(ABC):
-    """A move of pixels, from a source image into an image of `size`.
+    """A mapping of pixels from a source image to an image of `size`.
 
     Attributes:
-        size: (height, width) of the moved image.
-        mirrored: the image was turned over, so that left and right changed places.
+        size: (height, width) of the resulting image.
+        mirrored: True if the image was mirrored, so that left and right are swapped.
     """
 
     size: Size
@@ -25,34 +25,34 @@ class Motion(ABC):
 
     @property
     def moves(self) -> bool:
-        """False where pixels stayed where they were."""
+        """False if no pixel changed its position."""
         return True
 
     @abstractmethod
     def boxes(self, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
-        """The moved objects' boxes, not clipped.
+        """The transformed boxes, not clipped.
 
         Args:
             boxes: [N, 4] float64 xyxy in the source image.
 
         Returns:
-            boxes [N, 4] float64; [N] by how much each area was multiplied; and whether the move was not axis-aligned,
-            so that the boxes are loose.
+            boxes [N, 4] float64; the factor [N] of each area; and whether the mapping is not axis-aligned, so that the
+            boxes are loose.
         """
 
     @abstractmethod
     def points(self, name: str, points: Tensor) -> Tensor:
-        """The points [N, …, 2] of the part `name` in the moved image."""
+        """The points [N, …, 2] of the part `name` in the resulting image."""
 
     @abstractmethod
     def pixels(self, name: str, values: Tensor, outside: int | bool = 0, rows: Tensor | None = None) -> Tensor:
-        """The values [N, H, W] or [H, W] of the part `name` in the moved image, of the nearest pixel.
+        """The values [N, H, W] or [H, W] of the part `name` in the resulting image, from the nearest pixel.
 
         Args:
-            name: of the part.
-            values: of the source image.
-            outside: value where the moved image shows nothing of the source.
-            rows: [N] bool, the only ones that are wanted; None for all.
+            name: name of the part.
+            values: values in the source image.
+            outside: value for pixels outside the source.
+            rows: [N] bool, the only rows that are needed; None for all.
         """
 
 
@@ -78,9 +78,9 @@ class Affine(Motion):
 
 
 def transform_boxes(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """The tight boxes [N, 4] around the corners of `boxes` [N, 4] xyxy after the affine `matrix`; not clipped."""
+    """The bounding boxes [N, 4] of `boxes` [N, 4] xyxy after the affine `matrix`; not clipped."""
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     halves = (boxes[:, 2:] - boxes[:, :2]) / 2
     centres = centres @ matrix[:2, :2].T + matrix[:2, 2]
-    halves = halves @ np.abs(matrix[:2, :2]).T  # an affine image of a box is a parallelogram, centred where the box was
+    halves = halves @ np.abs(matrix[:2, :2]).T  # a box is mapped to a parallelogram with the mapped centre
     return np.concatenate([centres - halves, centres + halves], axis=1)

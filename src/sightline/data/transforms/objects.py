@@ -1,4 +1,4 @@
-"""Objects that follow the move of their image: which of them stay, and every field by its geometry."""
+"""How objects follow the geometric change of their image: which are kept, and each field by its geometry."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from sightline.errors import InputError
 from sightline.ops.geometry import following
 from sightline.structures import Instances
 
-_LEAST = 1e-3  # pixels of a clipped box
+_LEAST = 1e-3  # minimum side of a clipped box, in pixels
 
 
 def visible_share(boxes: np.ndarray, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How much of each box a window shows.
+    """The fraction of each box that is inside a window.
 
     Args:
         boxes: [N, 4] xyxy.
         windows: [K, 4] xyxy.
 
     Returns:
-        share [K, N] of the box's area inside the window (0 for boxes without area), and the visible part's width and
-        height, [K, N] pixels each.
+        the fraction [K, N] of the box's area inside the window (0 for boxes without area), and width and height of the
+        visible part, [K, N] pixels each.
     """
     low = np.maximum(boxes[:, :2], windows[:, None, :2])
     high = np.minimum(boxes[:, 2:], windows[:, None, 2:])
@@ -35,7 +35,7 @@ def visible_share(boxes: np.ndarray, windows: np.ndarray) -> tuple[np.ndarray, n
 
 
 def objects_within(target: Instances) -> Instances:
-    """The objects as far as they lie in their image; see `targets.within_image`."""
+    """Objects clipped to their image; see `targets.within_image`."""
     if "boxes" not in target or not len(target):
         return target
     size = height, width = target.image_size
@@ -57,22 +57,22 @@ def objects_within(target: Instances) -> Instances:
         if (cut := geometry.cut(values, share)) is not values:
             changed[row.name] = cut
     target = target.replace(**{**changed, "boxes": clipped})
-    # what a rounded border leaves of a box beyond it is no object either
+    # a sliver that remains of a box beyond a rounded border is not an object either
     seen = ~over | ((clipped[:, 2:] - clipped[:, :2]) > _LEAST).all(1)
     return target if bool(seen.all()) else target[seen]
 
 
 def boxes_of(target: Instances) -> np.ndarray:
-    """[N, 4] float64 boxes of a target that a change of geometry can move.
+    """[N, 4] float64 boxes of a target that can follow a change of geometry.
 
     Raises:
-        InputError: it has no boxes, or fields in units of the scene (cuboids, meshes).
+        InputError: it has no boxes, or fields in metres (cuboids, meshes).
     """
     for row, geometry, values in following(target):
         if geometry.in_scene and len(values):
             raise InputError(
                 f"{target.source or 'the target'} has {row.name}, which are in metres and cannot follow a flip, crop "
-                "or turn of the picture alone; use colour augmentations only"
+                "or rotation of the image; use only colour augmentations"
             )
     if "boxes" not in target:
         raise InputError(f"{target.source or 'the target'} has no boxes, which geometric augmentations need; add them")
@@ -82,7 +82,7 @@ def boxes_of(target: Instances) -> np.ndarray:
 def move_objects(
     target: Instances, motion: Motion, min_visible: float, keypoint_swap: tuple[int, ...] | None
 ) -> Instances:
-    """The objects in the moved image, clipped to it, without those that are out of sight; see `targets.follow`."""
+    """The objects in the resulting image, clipped to it, without those that are not visible; see `targets.follow`."""
     moved, growth, turned = motion.boxes(boxes_of(target))
     size = height, width = motion.size
     fields = target.fields
@@ -105,10 +105,10 @@ def move_objects(
     changed: dict[str, Any] = {}
     for name, outlines in rasters.items():
         before = target.fields[name]
-        after = changed[name] = motion.pixels(name, before, rows=rows)  # only of what can be seen: this is costly
+        after = changed[name] = motion.pixels(name, before, rows=rows)  # only visible rows: this is expensive
         if outlines:
             counts, left = _counts(before[rows]), _counts(after)
-            drawn = counts > 0  # an object without a mask goes by its box
+            drawn = counts > 0  # for an object without a mask, the box is used
             share[drawn] = (left[drawn] / np.maximum(counts[drawn] * growth[drawn], 1e-12)).clip(0, 1)
             tight = drawn & (left > 0) & (turned | (boxes != moved).any(1))
             boxes[tight] = _tight_boxes(after[torch.from_numpy(tight)])
@@ -124,7 +124,7 @@ def move_objects(
 
 
 def _outlined(target: Instances) -> Tensor:
-    """[N] bool: whether the object has pixels of its own, which never leave its image."""
+    """[N] bool: whether the object has a mask, which never extends beyond its image."""
     outlined = torch.zeros(len(target), dtype=torch.bool, device=target.boxes.device)
     for row, _, values in following(target):
         if row.outline:
@@ -135,19 +135,19 @@ def _outlined(target: Instances) -> Tensor:
 def _exchanged(points: Tensor, swap: tuple[int, ...]) -> Tensor:
     if len(swap) != points.shape[1]:
         raise InputError(
-            f"keypoint_swap has {len(swap)} entries, but the objects have {points.shape[1]} keypoints; give one each"
+            f"keypoint_swap has {len(swap)} entries, but the objects have {points.shape[1]} keypoints; they must agree"
         )
     return points[:, list(swap)]
 
 
 def _counts(masks: Tensor) -> np.ndarray:
-    """float64 [N]: how many pixels each of the masks [N, H, W] has."""
-    # One mask at a time NumPy counts bytes of bool ten times as fast as along an axis.
+    """float64 [N]: the number of pixels of each of the masks [N, H, W]."""
+    # For one mask at a time, NumPy counts bool ten times as fast as along an axis.
     return np.array([np.count_nonzero(mask) for mask in masks.numpy()], dtype=np.float64)
 
 
 def _tight_boxes(masks: Tensor) -> np.ndarray:
-    """[N, 4] float64 outer boxes of non-empty masks [N, H, W]."""
+    """[N, 4] float64 bounding boxes of non-empty masks [N, H, W]."""
     columns, rows = (np.asarray(masks.numpy().any(axis)) for axis in (1, 2))
     x1, y1 = columns.argmax(1), rows.argmax(1)
     x2 = columns.shape[1] - columns[:, ::-1].argmax(1)

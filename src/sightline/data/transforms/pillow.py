@@ -1,4 +1,4 @@
-"""Tensors as Pillow images and back, for the operations Pillow does fastest."""
+"""Conversion between tensors and Pillow images, for operations that Pillow does fastest."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from PIL import Image
 from torch import Tensor
 
 
-def rgb_picture(image: Tensor) -> Image.Image:
+def rgb_image(tensor: Tensor) -> Image.Image:
     """An image [3, H, W] uint8 as a Pillow image."""
     # Merging planes is eight times as fast as interleaving them first.
-    return Image.merge("RGB", [Image.fromarray(plane.numpy()) for plane in image])
+    return Image.merge("RGB", [Image.fromarray(plane.numpy()) for plane in tensor])
 
 
-def rgb_tensor(picture: Image.Image) -> Tensor:
+def rgb_tensor(image: Image.Image) -> Tensor:
     """A Pillow image of mode RGB as a tensor [3, H, W] uint8, contiguous."""
-    image = np.empty((3, picture.height, picture.width), dtype=np.uint8)
-    for plane, band in zip(image, picture.split(), strict=True):
+    tensor = np.empty((3, image.height, image.width), dtype=np.uint8)
+    for plane, band in zip(tensor, image.split(), strict=True):
         plane[...] = np.asarray(band)
-    return torch.from_numpy(image)
+    return torch.from_numpy(tensor)

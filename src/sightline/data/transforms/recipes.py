@@ -1,4 +1,4 @@
-"""Augmentation in a few lines: ready recipes, made of the pieces that anyone can put together otherwise."""
+"""Ready-made augmentation recipes, composed of the transforms in this package."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sightline.errors import InputError
 
 
 def none() -> Compose:
-    """Nothing: every epoch sees the same pictures."""
+    """No augmentation: every epoch sees the same images."""
     return Compose([])
 
 
@@ -35,19 +35,19 @@ def detection(
     keypoint_swap: Iterable[int] | None = None,
     extra: Iterable[Augmentation] = (),
 ) -> Compose:
-    """For detectors that keep the picture's shape (Faster R-CNN).
+    """For detectors that keep the aspect ratio of images (Faster R-CNN).
 
     Args:
-        strength: "light" (flip, a little colour), "default" (also scale from ⅔ to 1½), "strong" (also crops, small
-            turns, slants and noise; for small data sets and long trainings).
-        flip: probability of mirroring left and right; 0 where left and right differ, as with writing.
-        vertical_flip: probability of mirroring top and bottom; 0.5 for pictures without an up.
-        colour: change colours; switch off where colour is what tells the classes apart.
+        strength: "light" (flip, slight colour changes), "default" (also scaling from ⅔ to 1½), "strong" (also crops,
+            small rotations, shears and noise; for small datasets and long training).
+        flip: probability of a horizontal flip; use 0 if left and right matter, as in text.
+        vertical_flip: probability of a vertical flip; use 0.5 for images without an up direction.
+        colour: change colours; set to False if classes are distinguished by colour.
         keypoint_swap: see `Compose`.
-        extra: more augmentations, applied last, e.g. `Kornia(…)`.
+        extra: further augmentations, applied last, e.g. `Kornia(…)`.
 
     Raises:
-        InputError: an unknown strength.
+        InputError: the strength is unknown.
     """
     flips = [HorizontalFlip(flip)] * (flip > 0) + [VerticalFlip(vertical_flip)] * (vertical_flip > 0)
     geometry: dict[str, list[Any]] = {
@@ -67,12 +67,12 @@ def detection(
         "default": [Colour()],
         "strong": [Colour(0.3, 0.3, 0.5, 0.04), ChannelNoise(0.1, p=0.3), PixelNoise(0.04, p=0.2)],
     }
-    pieces = [*flips, *geometry[strength], *(tones[strength] if colour else []), *extra]
-    return Compose(pieces, keypoint_swap=keypoint_swap)
+    transforms = [*flips, *geometry[strength], *(tones[strength] if colour else []), *extra]
+    return Compose(transforms, keypoint_swap=keypoint_swap)
 
 
 def ssd(flip: float = 0.5, colour: bool = True, extra: Iterable[Augmentation] = ()) -> Compose:
-    """For detectors that squash the picture to a fixed square (SSD, SSDlite); Liu et al., 2016, sections 2.2, 3.6."""
+    """For detectors that resize images to a fixed square (SSD, SSDlite); Liu et al., 2016, sections 2.2, 3.6."""
     geometry = [ZoomOut((1.0, 4.0), p=0.5), IoUCrop(), HorizontalFlip(flip)]
     tones = [Colour(brightness=0.125, contrast=0.5, saturation=0.5, hue=0.05)]
     return Compose([*geometry, *(tones if colour else []), *extra])
@@ -88,22 +88,22 @@ def mosaic(
     keypoint_swap: Iterable[int] | None = None,
     extra: Iterable[Augmentation] = (),
 ) -> Compose:
-    """For dense detectors that learn from random numbers: four pictures in one, until the training's last part.
+    """For dense detectors trained from scratch: four images combined into one, until the last part of training.
 
     Args:
         flip, vertical_flip, colour: as for `detection`.
-        scale: range of each picture's factor.
-        mixup: probability of a second mosaic laid over the first; helps large models, and hinders small ones (Ge et
-            al., "YOLOX", 2021, section 2.1).
-        closing: share of the training, its last, that sees single pictures.
+        scale: range of each image's factor.
+        mixup: probability of blending with a second mosaic; helps large models, and hurts small ones (Ge et al.,
+            "YOLOX", 2021, section 2.1).
+        closing: fraction of training, at its end, that uses single images.
         keypoint_swap: see `Compose`.
-        extra: more augmentations, applied last.
+        extra: further augmentations, applied last.
     """
     swap = None if keypoint_swap is None else tuple(keypoint_swap)
     tiles: Transform = Mosaic(scale=scale, flip=flip, vertical_flip=vertical_flip, keypoint_swap=swap)
-    pieces = [MixUp(tiles, mixup) if mixup > 0 else tiles]
+    transforms = [MixUp(tiles, mixup) if mixup > 0 else tiles]
     tones = [Colour(brightness=0.2, contrast=0.2, saturation=0.4, hue=0.015)] if colour else []
-    return Compose([*pieces, *tones, *extra], keypoint_swap=swap, closing=closing)
+    return Compose([*transforms, *tones, *extra], keypoint_swap=swap, closing=closing)
 
 
 def crops(
@@ -114,13 +114,12 @@ def crops(
     colour: bool = True,
     extra: Iterable[Augmentation] = (),
 ) -> Compose:
-    """For segmenters: the picture at a random scale, and of what is larger than `size` pixels or than before a random
-    part.
+    """For segmentation models: random scale, then a random crop of at most `size` pixels and at most the original size.
 
     Args:
         size: side of the largest crop in pixels.
         flip, vertical_flip, colour, extra: as for `detection`.
-        scale: range of the picture's factor.
+        scale: range of the image's factor.
     """
     geometry = [HorizontalFlip(flip), VerticalFlip(vertical_flip), Rescale(scale), RandomCrop(size, within_source=True)]
     return Compose([*geometry, *([Colour()] if colour else []), *extra])
@@ -133,11 +132,11 @@ def resized_crops(
     colour: bool = True,
     extra: Iterable[Augmentation] = (),
 ) -> Compose:
-    """For classifiers of whole images: a random part of the picture at the size that the model sees.
+    """For image classifiers: a random part of the image at the input size of the model.
 
     Args:
-        scale: range of the part's area as a share of the picture's. Trainings on millions of images from random numbers
-            use (0.08, 1.0); the smaller the part, the likelier it lacks what the label names.
+        scale: range of the part's area as a fraction of the image's. Training from scratch on millions of images uses
+            (0.08, 1.0); the smaller the part, the more likely it does not contain the labelled object.
         flip, vertical_flip, colour, extra: as for `detection`.
     """
     geometry = [HorizontalFlip(flip), VerticalFlip(vertical_flip), RandomResizedCrop(scale=scale)]
@@ -154,14 +153,14 @@ NAMES: dict[str, Callable[[], Compose]] = {
     "crops": crops,
     "resized_crops": resized_crops,
 }
-"""The recipes that have a name, for a command line or a file."""
+"""The named recipes, for the command line and for files."""
 
 
 def named(name: str) -> Compose:
-    """The recipe of a name: none, light, default, strong, ssd, mosaic, crops, resized_crops.
+    """The recipe with this name: none, light, default, strong, ssd, mosaic, crops, resized_crops.
 
     Raises:
-        InputError: there is no recipe of that name; lists them.
+        InputError: there is no such recipe; the message lists all names.
     """
     if name not in NAMES:
         raise InputError(f"unknown augmentation recipe {name!r}; choose one of {', '.join(NAMES)}")

@@ -1,11 +1,11 @@
-"""Moving pixels through one 3×3 matrix: the image smoothly, masks and class maps by the nearest pixel.
+"""Resampling through one 3×3 matrix: bilinear for images, nearest-neighbour for masks and class maps.
 
-The matrix takes pixels of the source to pixels of the output, (0, 0) being the outer corner of the top-left pixel, so
-the pixel in column i spans i … i+1 and its centre is i + 0.5. Three ways, the cheapest that is exact enough:
+The matrix maps pixels of the source to pixels of the output. (0, 0) is the outer corner of the top-left pixel, so the
+pixel in column i spans i … i+1 and its centre is i + 0.5. The cheapest sufficient method is used:
 
-- whole-pixel moves, flips and quarter turns are slices: not one value is interpolated;
-- other axis-aligned moves are Pillow's resize of a box, which averages when it shrinks;
-- the rest is bilinear sampling, after averaging whole pixels where it shrinks twofold or more.
+- whole-pixel shifts, flips and quarter turns are slices: no value is interpolated;
+- other axis-aligned changes use Pillow's resize of a box, which antialiases when downsampling;
+- everything else is sampled bilinearly, after averaging blocks of pixels when downsampling by two or more.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from sightline.data.transforms.pillow import rgb_picture, rgb_tensor
+from sightline.data.transforms.pillow import rgb_image, rgb_tensor
 from sightline.structures import Size
 
-_EPS = 1e-6  # of a pixel: what rounding leaves of a whole number after a few matrix products
+_EPS = 1e-6  # in pixels: rounding error of an integer after a few matrix products
 
 
 def warp_image(image: Tensor, matrix: np.ndarray, size: Size, fill: float) -> Tensor:
-    """The image seen through a matrix.
+    """Warp an image with a matrix.
 
     Args:
         image: [C, H, W] uint8, or float in [0, 1].
@@ -63,7 +63,7 @@ def warp_image(image: Tensor, matrix: np.ndarray, size: Size, fill: float) -> Te
 
 
 def warp_labels(labels: Tensor, matrix: np.ndarray, size: Size, outside: int | bool) -> Tensor:
-    """Masks or class maps seen through a matrix, each output pixel the value of the source pixel under its centre.
+    """Warp masks or class maps with a matrix; each output pixel has the value of the source pixel under its centre.
 
     Args:
         labels: [..., H, W] of any dtype.
@@ -74,7 +74,7 @@ def warp_labels(labels: Tensor, matrix: np.ndarray, size: Size, outside: int | b
     Returns:
         [..., h, w] of the same dtype.
     """
-    values = labels.numpy()  # whose `take` is more than twice as fast as torch's selection
+    values = labels.numpy()  # its `take` is more than twice as fast as indexing in torch
     inverse = np.linalg.inv(matrix)
     x, y = np.arange(size[1]) + 0.5, np.arange(size[0]) + 0.5
     turned = _straighten(inverse, size)
@@ -97,16 +97,16 @@ def warp_labels(labels: Tensor, matrix: np.ndarray, size: Size, outside: int | b
     if picked.shape[-2:] == tuple(size):
         return torch.from_numpy(picked)
     output = np.full((*values.shape[:-2], *size), outside, dtype=values.dtype)
-    if picked.size:  # what is inside is a rectangle
+    if picked.size:  # the inside is a rectangle
         output[..., rows_in[0] : rows_in[-1] + 1, columns_in[0] : columns_in[-1] + 1] = picked
     return torch.from_numpy(output)
 
 
 def _straighten(inverse: np.ndarray, size: Size) -> tuple[np.ndarray, bool] | None:
-    """The inverse matrix with its off-diagonal cleared, and whether the source must be transposed first for that.
+    """The inverse matrix with cleared off-diagonal, and whether the source must be transposed first.
 
-    None where the matrix turns by another angle than a quarter, or shears. What counts is how far the off-diagonal
-    moves a pixel at the far side of the output.
+    None if the matrix rotates by an angle other than a quarter turn, or shears. The tolerance is how far the
+    off-diagonal moves a pixel at the far side of the output.
     """
     reach = np.array([size[1], size[0]], dtype=float)
     linear = inverse[:2, :2]
@@ -119,7 +119,7 @@ def _straighten(inverse: np.ndarray, size: Size) -> tuple[np.ndarray, bool] | No
 
 
 class _Span:
-    """Along one axis: the output pixels that lie wholly in the source, and what part of the source they show."""
+    """Along one axis: the output pixels that are entirely inside the source, and the part of the source they show."""
 
     def __init__(self, start: int, length: int, low: float, high: float, mirrored: bool, whole: bool):
         self.start, self.length = start, length
@@ -128,9 +128,9 @@ class _Span:
 
 
 def _span(scale: float, shift: float, length: int, available: int) -> _Span | None:
-    """The span of an axis on which source = scale · output + shift; None where the output shows nothing of it."""
+    """The span of an axis with source = scale · output + shift; None if the output shows nothing of the source."""
     mirrored = scale < 0
-    if mirrored:  # count the output from its other end
+    if mirrored:  # count output pixels from the other end
         scale, shift = -scale, scale * length + shift
     start = max(0, math.ceil(-shift / scale - _EPS))
     stop = min(length, math.floor((available - shift) / scale + _EPS))
@@ -143,10 +143,10 @@ def _span(scale: float, shift: float, length: int, available: int) -> _Span | No
 
 
 def _resize(image: Tensor, box: tuple[float, float, float, float], size: Size) -> Tensor:
-    """The part `box` (x1, y1, x2, y2) of an image [C, H, W] resized to (height, width), averaging when it shrinks."""
+    """The part `box` (x1, y1, x2, y2) of an image [C, H, W] resized to (height, width), antialiased if downsampled."""
     target = (size[1], size[0])
     if image.dtype == torch.uint8 and image.shape[0] == 3:
-        return rgb_tensor(rgb_picture(image).resize(target, Image.Resampling.BILINEAR, box=box))
+        return rgb_tensor(rgb_image(image).resize(target, Image.Resampling.BILINEAR, box=box))
     source = image if image.dtype == torch.uint8 else image.float()
     planes = [
         np.asarray(Image.fromarray(plane.numpy()).resize(target, Image.Resampling.BILINEAR, box=box))
@@ -158,10 +158,10 @@ def _resize(image: Tensor, box: tuple[float, float, float, float], size: Size) -
 def _sample(image: Tensor, inverse: np.ndarray, size: Size, value: float) -> Tensor:
     """The image [C, H, W] sampled bilinearly at `inverse` of each output pixel's centre."""
     source = image.to(torch.float32)
-    shrink = np.linalg.norm(inverse[:2, :2], axis=1)  # source pixels a step of one output pixel, along source x and y
+    shrink = np.linalg.norm(inverse[:2, :2], axis=1)  # source pixels per output pixel, along source x and y
     factor = [max(1, int(s + _EPS)) for s in shrink]
     height, width = int(source.shape[1]), int(source.shape[2])
-    if max(factor) > 1:  # bilinear sampling sees 2×2 pixels: where it would skip some, average whole blocks first
+    if max(factor) > 1:  # bilinear sampling uses 2×2 pixels: to skip none, average whole blocks first
         factor = [min(factor[0], width), min(factor[1], height)]
         source = F.avg_pool2d(source[None], factor[::-1], ceil_mode=True, count_include_pad=False)[0]
     to_source = np.diag([1 / factor[0], 1 / factor[1], 1.0]) @ inverse

@@ -1,8 +1,8 @@
-"""What becomes of a target when its image is augmented: one function per question, one registration per type of target.
+"""How a target follows the augmentation of its image: one function per operation, one registration per target type.
 
-A type of your own answers by registering itself, `@follow.register`. One that is true of the whole image, wherever
-things lie in it, need only be a `sightline.structures.WholeImage`. For a type that does neither, changes of colour
-work, and changes of geometry are refused.
+A user-defined type is supported by registering it, `@follow.register`. A type that describes the whole image,
+independent of positions, only needs to be a `sightline.structures.WholeImage`. For all other types, colour changes
+work, and geometric changes raise an error.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from sightline.ops.geometry import following
 from sightline.structures import IGNORE, ClassMap, Instances, WholeImage
 
 PERSON_SWAP = (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15)
-"""COCO's 17 keypoints of a person: which one each becomes in a mirror (nose, then left and right in turn)."""
+"""Mirror images of COCO's 17 person keypoints, by index (nose, then left and right alternating)."""
 
 
 @singledispatch
 def within_image(target: Any) -> Any:
-    """The objects as far as they lie in their image: boxes clipped to it, and objects wholly outside it left out.
+    """Clip objects to their image: boxes are clipped, and objects entirely outside are removed.
 
-    Keypoints beyond the border become absent (0, 0, 0), and an area shrinks with its box, unless the object has a mask,
-    which never leaves its image. Other types of target, and targets that lie inside, come back as they are.
+    Keypoints beyond the border become absent (0, 0, 0). Areas shrink with their boxes, unless the object has a mask,
+    which never extends beyond its image. Other types of targets, and targets inside the image, are returned unchanged.
     """
     return target
 
@@ -40,7 +40,7 @@ within_image.register(Instances, objects_within)
 
 @singledispatch
 def boxes_to_keep(target: Any) -> np.ndarray:
-    """[N, 4] float64 xyxy of what a crop should keep; none for a type that has no objects."""
+    """[N, 4] float64 xyxy of the boxes that a crop should keep; empty for types without objects."""
     return np.zeros((0, 4))
 
 
@@ -54,7 +54,7 @@ def _(target: Instances) -> np.ndarray:
 
 @singledispatch
 def mirrors_wrongly(target: Any, keypoint_swap: tuple[int, ...] | None) -> bool:
-    """Whether a mirrored image would have its left and right keypoints exchanged, for want of their pairs."""
+    """Whether mirroring the image would swap left and right keypoints incorrectly, because their pairs are unknown."""
     return False
 
 
@@ -62,36 +62,36 @@ def mirrors_wrongly(target: Any, keypoint_swap: tuple[int, ...] | None) -> bool:
 def _(target: Instances, keypoint_swap: tuple[int, ...] | None) -> bool:
     if keypoint_swap is not None:
         return False
-    # a single point is its own mirror image
+    # a single keypoint is its own mirror image
     return any(row.pairs and values.shape[1] > 1 for row, _, values in following(target))
 
 
 @singledispatch
 def follow(target: Any, motion: Motion, min_visible: float, keypoint_swap: tuple[int, ...] | None) -> Any:
-    """The target of an image that was moved.
+    """The target of a geometrically transformed image.
 
-    Of `Instances`, every field follows by its geometry (`sightline.structures.fields`). Boxes are clipped to the image;
-    where an object has a mask, and the move turns or the border cuts it, its box is the tight one of the mask that is
-    left. Objects with less than `min_visible` of their area in the image, or thinner than a pixel, are dropped.
-    Keypoints beyond the border become absent.
+    Every field of `Instances` follows by its geometry (`sightline.structures.fields`). Boxes are clipped to the image.
+    If an object has a mask and the image is rotated, or the border cuts the mask, its box is the bounding box of the
+    remaining mask. Objects with less than `min_visible` of their area in the image, or thinner than a pixel, are
+    dropped. Keypoints beyond the border become absent.
 
     Args:
-        target: of the image as it was.
-        motion: the move.
-        min_visible: objects of which a smaller share of the area stays are dropped.
-        keypoint_swap: for each keypoint the index of its mirror image, used where the move mirrors.
+        target: the target of the original image.
+        motion: the geometric change.
+        min_visible: objects are dropped if a smaller fraction of their area remains.
+        keypoint_swap: for each keypoint the index of its mirror image, used if the change mirrors.
 
     Raises:
-        InputError: the target cannot follow: fields in metres (cuboids, meshes), which a change of the picture alone
-            would make wrong; a prediction; or a type that does not say how.
+        InputError: the target cannot follow: it has fields in metres (cuboids, meshes), which would become wrong; it is
+            a prediction; or its type does not define how.
     """
     if not motion.moves:
         return target
     name = type(target).__name__
     raise InputError(
-        f"{target.source or 'the target'} is a {name}, which does not say how it follows a flip, crop or turn of its "
-        f"image; use colour augmentations only, make {name} a sightline.structures.WholeImage if it does not depend on "
-        "them, or register it with sightline.data.transforms.follow"
+        f"{target.source or 'the target'} is a {name}, which does not define how it follows a flip, crop or rotation "
+        f"of its image; use only colour augmentations, make {name} a sightline.structures.WholeImage if it does not "
+        "depend on them, or register it with sightline.data.transforms.follow"
     )
 
 
@@ -101,7 +101,7 @@ follow.register(Instances, move_objects)
 @follow.register
 def _(target: ClassMap, motion: Motion, min_visible: float, keypoint_swap: tuple[int, ...] | None) -> ClassMap:
     if target.scores is not None:
-        raise InputError("a class map with scores is a prediction; augmentations move targets, so leave scores out")
+        raise InputError("a class map with scores is a prediction; augmentations need targets, so leave scores out")
     return ClassMap(motion.pixels("labels", target.labels, IGNORE), target.classes, source=target.source)
 
 
@@ -112,10 +112,10 @@ def _(target: WholeImage, motion: Motion, min_visible: float, keypoint_swap: tup
 
 @dataclass(frozen=True)
 class Parts:
-    """What of a target an augmentation of another library has to move along with the image.
+    """The parts of a target that an augmentation of another library must transform with the image.
 
     Attributes:
-        points: by name, [N, …, 2] x, y in pixels; "corners" are those of boxes, from which the move of boxes is read.
+        points: by name, [N, …, 2] x, y in pixels; "corners" are those of boxes and define how boxes change.
         pixels: by name, [N, H, W] or [H, W], and the value beyond the image.
     """
 
@@ -125,9 +125,9 @@ class Parts:
 
 @singledispatch
 def parts_of(target: Any) -> Parts:
-    """The parts of a target that `follow` asks its `Motion` for, by the same names.
+    """The parts of a target that `follow` requests from its `Motion`, by the same names.
 
-    Of a type that does not say, the image's own corners: whether they move tells whether it had to follow.
+    For a type that does not define them, the corners of the image, which show whether it had to follow.
     """
     height, width = target.image_size
     return Parts({"corners": corners_of(torch.tensor([[0.0, 0.0, width, height]]))})
@@ -158,5 +158,5 @@ def _(target: WholeImage) -> Parts:
 
 
 def corners_of(boxes: Tensor) -> Tensor:
-    """[N, 4, 2] float64, the corners of boxes [N, 4] xyxy, once clockwise on the screen from the top left."""
+    """[N, 4, 2] float64, the corners of boxes [N, 4] xyxy, clockwise in the image from the top left."""
     return boxes.double()[:, [0, 1, 2, 1, 2, 3, 0, 3]].unflatten(1, (4, 2))

@@ -1,4 +1,4 @@
-"""Linear changes of colour, composed before a pixel is touched and applied in one pass."""
+"""Linear colour changes, composed first and applied to the pixels in one pass."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sightline.data.transforms.pillow import rgb_picture, rgb_tensor
+from sightline.data.transforms.pillow import rgb_image, rgb_tensor
 
 
 @dataclass
 class Tone:
-    """A linear change of colour, composed piece by piece: new = `gain` @ old + `offset`, in units of full scale.
+    """A linear colour change, composed step by step: new = `gain` @ old + `offset`, in units of full scale.
 
     Attributes:
         gain: [C, C] float64.
@@ -31,11 +31,11 @@ class Tone:
 
     @property
     def mean(self) -> np.ndarray:
-        """[C] mean colour of the image as changed so far (before clipping)."""
+        """[C] mean colour of the changed image (before clipping)."""
         return self.gain @ self.source_mean + self.offset
 
     def then(self, gain: np.ndarray | float, offset: np.ndarray | float = 0.0) -> Tone:
-        """The change followed by one more; a number is a gain of all channels."""
+        """This change followed by another one; a number is a gain for all channels."""
         matrix = gain * np.eye(self.channels) if np.ndim(gain) == 0 else np.asarray(gain)
         return Tone(matrix @ self.gain, matrix @ self.offset + offset, self.source_mean)
 
@@ -47,7 +47,7 @@ def mean_colour(image: Tensor) -> np.ndarray:
 
 
 def apply_tone(image: Tensor, tone: Tone) -> Tensor:
-    """`tone` applied to an image [C, H, W] uint8 or float, clipped to its range; dtype and shape stay."""
+    """`tone` applied to an image [C, H, W] uint8 or float, clipped to its range; dtype and shape do not change."""
     gain, offset = tone.gain, tone.offset
     channels = len(offset)
     if np.array_equal(gain, np.eye(channels)) and not offset.any():
@@ -57,7 +57,7 @@ def apply_tone(image: Tensor, tone: Tone) -> Tensor:
         return flat.clamp_(0, 1).view(image.shape).to(image.dtype)
     if channels == 3:
         rows = np.concatenate([gain, 255 * offset[:, None]], axis=1).flatten().tolist()
-        return rgb_tensor(rgb_picture(image).convert("RGB", tuple(rows)))
+        return rgb_tensor(rgb_image(image).convert("RGB", tuple(rows)))
     if np.array_equal(gain, np.diag(np.diagonal(gain))):
         table = np.diagonal(gain)[:, None] * np.arange(256) + 255 * offset[:, None]
         table = np.rint(table).clip(0, 255).astype(np.uint8)
@@ -67,7 +67,7 @@ def apply_tone(image: Tensor, tone: Tone) -> Tensor:
 
 
 def to_dtype(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """Float values rounded where need be, clipped to the range of `dtype`, and cast to it."""
+    """Float values rounded if necessary, clipped to the range of `dtype`, and converted to it."""
     if dtype == torch.uint8:
         return values.round_().clamp_(0, 255).to(torch.uint8)
     return values.clamp_(0, 1).to(dtype)

@@ -1,4 +1,4 @@
-"""Looking at every image once, in threads: is it there, whole, of the stated size; what does it look like."""
+"""Inspects every image once, in threads: whether it exists, is complete and has the stated size, and its hash."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from sightline.errors import InputError
 from sightline.progress import progress_bar
 from sightline.structures import Size
 
-_DRAFT = (72, 72)  # JPEGs are decoded no finer than the hash needs; the whole file is still gone through
+_DRAFT = (72, 72)  # JPEGs are decoded only as finely as the hash needs; the whole file is still read
 
 
 @dataclass
-class Looks:
-    """What was seen of one image.
+class ImageInspection:
+    """What was found in one image.
 
     Attributes:
-        rule: the rule it breaks ("image-missing", "image-truncated", "image-unreadable"), or None.
-        error: in words, where it breaks one.
-        size: (height, width) upright, from the header.
-        orientation: EXIF orientation 1 … 8.
-        digest: of the file's bytes (or the tensor's); None where not asked for.
-        hash: difference hash of 64 bits.
-        thumbnail: uint8 [16, 16] grey.
+        rule: the rule that the image breaks ("image-missing", "image-truncated", "image-unreadable"), or None.
+        error: description of the error, if there is one.
+        size: (height, width) after EXIF rotation, from the header.
+        orientation: EXIF orientation, 1 to 8.
+        digest: digest of the file's (or the tensor's) bytes; None if pixels were not inspected.
+        hash: 64-bit difference hash.
+        thumbnail: uint8 [16, 16], grey.
     """
 
     rule: str | None = None
@@ -45,33 +45,33 @@ class Looks:
     thumbnail: np.ndarray | None = None
 
 
-def look_at(dataset: Dataset, pixels: bool, progress: bool) -> list[Looks]:
-    """Look at every image of the dataset.
+def inspect_images(dataset: Dataset, pixels: bool, progress: bool) -> list[ImageInspection]:
+    """Inspect every image of the dataset.
 
     Args:
-        pixels: decode them, too; otherwise headers only.
+        pixels: decode the pixels as well; otherwise only headers are read.
         progress: show a progress bar.
     """
-    workers = min(8, os.cpu_count() or 1)  # decoders release Python's lock
+    workers = min(8, os.cpu_count() or 1)  # decoders release the GIL
     seen = []
     pool = ThreadPoolExecutor(workers)
     try:
-        with progress_bar(len(dataset), "looking at images", progress and len(dataset) >= 50) as advance:
+        with progress_bar(len(dataset), "checking images", progress and len(dataset) >= 50) as advance:
             for looks in pool.map(lambda i: _look(dataset, i, pixels), range(len(dataset))):
                 seen.append(looks)
                 advance(1)
     finally:
-        pool.shutdown(cancel_futures=True)  # so that Ctrl-C need not wait for all of them
+        pool.shutdown(cancel_futures=True)  # so that Ctrl-C does not wait for all images
     return seen
 
 
-def _look(dataset: Dataset, i: int, pixels: bool) -> Looks:
+def _look(dataset: Dataset, i: int, pixels: bool) -> ImageInspection:
     path = dataset.path(i)
     if path is None:
         return _look_at_tensor(dataset.image(i), pixels)
     if not path.is_file():
-        return Looks("image-missing", "there is no such file")
-    looks = Looks()
+        return ImageInspection("image-missing", "the file does not exist")
+    looks = ImageInspection()
     try:
         header = read_header(path)
         looks.size, looks.orientation = header.size, header.orientation
@@ -86,8 +86,8 @@ def _look(dataset: Dataset, i: int, pixels: bool) -> Looks:
     return looks
 
 
-def _look_at_tensor(image: Tensor, pixels: bool) -> Looks:
-    looks = Looks(size=(int(image.shape[1]), int(image.shape[2])))
+def _look_at_tensor(image: Tensor, pixels: bool) -> ImageInspection:
+    looks = ImageInspection(size=(int(image.shape[1]), int(image.shape[2])))
     if pixels:
         raw = image.contiguous().numpy()
         looks.digest = hashlib.blake2b(repr((raw.shape, raw.dtype)).encode() + raw.tobytes(), digest_size=16).digest()
@@ -95,7 +95,7 @@ def _look_at_tensor(image: Tensor, pixels: bool) -> Looks:
     return looks
 
 
-def _describe(image: Tensor, looks: Looks) -> None:
+def _describe(image: Tensor, looks: ImageInspection) -> None:
     values = image[:3].float() if image.dtype == torch.uint8 else image[:3].float() * 255
     grey = Image.fromarray(values.mean(0).numpy())
     small = np.asarray(grey.resize((9, 8), Image.Resampling.BOX))

@@ -1,7 +1,7 @@
-"""Labels of images whose stated size is that of the picture lying down, before its EXIF mark turned it upright.
+"""Labels whose stated size is the size of the image before EXIF rotation.
 
-Either the size alone is wrong, and the labels were drawn on the upright picture, or both belong to the picture as it is
-stored. The labels decide: what is drawn beyond one of the two frames belongs to the other.
+Either only the size is wrong and the labels were drawn on the upright image, or both belong to the image as stored.
+The labels decide: if they extend beyond one of the two frames, they belong to the other.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from sightline.structures import Size
 
 Drawn = Literal["upright", "stored"]
 WORDS: dict[Drawn | None, str] = {
-    "upright": "its labels fit the upright image alone: the size is wrong",
-    "stored": "its labels fit the image alone as it is stored: they must be turned, too",
-    None: "its labels do not show whether they were drawn on the upright image or on the stored one: look at it",
+    "upright": "the labels fit only the upright image: the size is wrong",
+    "stored": "the labels fit only the image as stored: they must be rotated, too",
+    None: "the labels do not show whether they were drawn on the upright or the stored image: look at it",
 }
 
 
-def lying(stated: Size, upright: Size | None, orientation: int) -> bool:
-    """Whether the stated size is that of the stored picture, which its EXIF orientation (5 … 8) turns."""
+def is_stored_size(stated: Size, upright: Size | None, orientation: int) -> bool:
+    """Whether the stated size is the size of the stored image, before rotation by EXIF orientation 5 to 8."""
     return orientation >= 5 and upright is not None and stated != upright and stated == upright[::-1]
 
 
 def drawn_on(columns: Columns, i: int, upright: Size) -> Drawn | None:
-    """On which picture the labels of image `i` were drawn; None where they do not show it.
+    """On which image the labels of image `i` were drawn; None if the labels do not show it.
 
-    Objects that fit one of the two alone decide, if they agree. Without any object only the size can be wrong.
+    Objects that fit only one of the two images decide, if they agree. If there are no objects, only the size is wrong.
     """
     rows = columns.objects_of(i)
     if not len(rows):
@@ -66,20 +66,20 @@ def _fits(columns: Columns, row: int, size: Size) -> bool:
 
 
 def _rings(entry: object) -> list[list[float]]:
-    """The polygons of a segmentation that hold numbers alone."""
+    """The polygons of a segmentation that contain only numbers."""
     rings = entry if isinstance(entry, list) else []
     return [r for r in rings if isinstance(r, list) and all(isinstance(v, int | float) for v in r)]
 
 
-def turned(columns: Columns, i: int, orientation: int, stored: Size, swap: tuple[int, ...] | None) -> Columns:
-    """The columns with the labels of image `i`, drawn on the stored picture, turned upright with it.
+def rotate_upright(columns: Columns, i: int, orientation: int, stored: Size, swap: tuple[int, ...] | None) -> Columns:
+    """Columns in which the labels of image `i`, drawn on the stored image, are rotated upright.
 
     Args:
-        columns: of all images.
+        columns: columns of all images.
         i: position of the image.
-        orientation: EXIF orientation 5 … 8.
-        stored: (height, width) of the picture before it is turned.
-        swap: which keypoints change places in a mirror, for the two orientations that mirror.
+        orientation: EXIF orientation, 5 to 8.
+        stored: (height, width) of the image before rotation.
+        swap: keypoint permutation for mirroring; used for the two orientations that mirror.
     """
     rows = slice(int(columns.offsets[i]), int(columns.offsets[i + 1]))
     height, width = stored
@@ -91,7 +91,7 @@ def turned(columns: Columns, i: int, orientation: int, stored: Size, swap: tuple
     corners = moved(columns.boxes[rows].reshape(-1, 2, 2))
     boxes = columns.boxes.copy()
     first, second = corners[:, 0], corners[:, 1]
-    # an inverted box stays one: each side keeps its sign
+    # an inverted box stays inverted: each side keeps its sign
     start = np.where(_reversed(orientation), second, first)
     boxes[rows] = np.concatenate([start, first + second - start], axis=1)
     heights, widths = columns.heights.copy(), columns.widths.copy()
@@ -108,16 +108,16 @@ def turned(columns: Columns, i: int, orientation: int, stored: Size, swap: tuple
     entries = list(columns.segmentations)
     for row in range(rows.start, rows.stop):
         if entries[row]:
-            entries[row] = _turned_outline(json.loads(entries[row]), orientation, moved)
+            entries[row] = _rotated_outline(json.loads(entries[row]), orientation, moved)
     return changed.replace(segmentations=Blob.of(entries))
 
 
 def _reversed(orientation: int) -> np.ndarray:
-    """bool [2]: whether x and y of the upright picture run against the side of the stored one they come from."""
+    """bool [2]: whether x and y of the upright image run against the axis of the stored image they come from."""
     return np.array([orientation in (6, 7), orientation in (7, 8)])
 
 
-def _turned_outline(entry: object, orientation: int, moved: Callable[[np.ndarray], np.ndarray]) -> bytes:
+def _rotated_outline(entry: object, orientation: int, moved: Callable[[np.ndarray], np.ndarray]) -> bytes:
     from sightline.ops.masks import mask_to_rle, rle_to_mask
 
     if isinstance(entry, dict):
