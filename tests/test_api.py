@@ -163,9 +163,7 @@ def test_a_folded_model_is_not_saved(tmp_path):
     from sightline.nn.layers import fuse
 
     model = sl.create_model("unet_small", ["a", "b"], width=4)
-    with pytest.raises(
-        InputError, match=r"by fuse\(\), so its file could not be loaded again"
-    ):
+    with pytest.raises(InputError, match=r"by fuse\(\), so its file could not be loaded again"):
         sl.save(fuse(model), tmp_path / "fast.safetensors")
     assert sl.save(model, tmp_path / "own.safetensors").is_file()
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 _CACHE = 1 << 18  # number of bin values processed at once, so that they stay in the CPU's cache
-_TABLE = 1 << 20  # numbers of a table of windows: a few tables are held at a time
+_TABLE = 1 << 20  # number of values of a table of windows; a few tables are held at once
 _LOW = (1 << 32) - 1
 
 

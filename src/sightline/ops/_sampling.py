@@ -49,8 +49,8 @@ class SampleGrid:
     def blocks(self, limit: int) -> Iterator[tuple[Tensor, int, int]]:
         """Groups of regions that read at most about `limit` cells together, level by level.
 
-        Regions with like numbers of samples go together, because within a group all are padded to one number; and
-        neighbours do, because a processor's cache then still holds the cells they share.
+        Regions with similar numbers of samples are grouped, because all regions of a group are padded to the same
+        number, and neighbouring regions are grouped, because the CPU's cache then contains the cells that they share.
 
         Yields:
             Ids of the regions, the number of samples per bin they are padded to, their level.

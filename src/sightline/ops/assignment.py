@@ -101,7 +101,7 @@ def match_greedy(iou: Tensor, threshold: float) -> Tensor:
     if iou.shape[0] == 0 or iou.shape[1] == 0:
         return matches
     truths, anchors = iou.shape
-    left = iou.nan_to_num(nan=0.0)  # a copy, unless told otherwise
+    left = iou.nan_to_num(nan=0.0)  # a copy by default
     overlap, best = left.max(0)
     matches = torch.where(overlap > threshold, best, BACKGROUND)
     for _ in range(min(truths, anchors)):

@@ -1,8 +1,7 @@
-"""Non-maximum suppression: of boxes that say the same, keep the best.
+"""Non-maximum suppression (NMS): greedy, per class, and Soft-NMS.
 
-Plain PyTorch on any device; the choice equals torchvision's. What costs is comparing boxes with each other. So boxes
-are sorted by place and each is compared only with those near enough to overlap as much as asked; the greedy choice is
-then made at once from the list of the few pairs that do.
+Plain PyTorch for any device; results equal torchvision's. Boxes are sorted by position, and each box is compared only
+with boxes that are near enough to overlap it. Greedy selection then uses the short list of overlapping pairs.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     Args:
         boxes: [N, 4] float, (x1, y1, x2, y2) pixels.
         scores: [N] float.
-        iou_threshold: in [0, 1]; a box is dropped when its IoU with a kept box of higher score is above this. The IoU
-            is a float32 and the threshold a double, as in torchvision: an IoU of 3/10 is above 0.3 in float32.
+        iou_threshold: threshold in [0, 1]. A box is removed if its IoU with a selected box of higher score is above it.
+            As in torchvision, the IoU is float32 and the threshold float64, so an IoU of 3/10 is above 0.3.
 
     Returns:
-        [K] int64, ids of the kept boxes by falling score; equal scores in the order given.
+        [K] int64 indices of the selected boxes in descending order of scores; ties keep their order.
 
     Raises:
         InputError: shapes do not fit, or the threshold is not in [0, 1].
@@ -45,9 +44,9 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
 
 
 def batched_nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
-    """Non-maximum suppression within each class (or level, or image): boxes of different labels never suppress.
+    """Non-maximum suppression within each class, level or image: boxes with different labels do not affect each other.
 
-    Labels are compared and coordinates left as they are, so coordinates of any size are safe.
+    Labels are compared directly, without offsets on the coordinates, so large coordinates lose no precision.
 
     Args:
         boxes: [N, 4] float, (x1, y1, x2, y2) pixels.
@@ -56,7 +55,7 @@ def batched_nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: fl
         iou_threshold: as for `nms`.
 
     Returns:
-        [K] int64, ids of the kept boxes of all labels by falling score; equal scores in the order given.
+        [K] int64 indices of the selected boxes of all labels in descending order of scores; ties keep their order.
 
     Raises:
         InputError: shapes do not fit, or the threshold is not in [0, 1].
@@ -75,18 +74,19 @@ def soft_nms(
     iou_threshold: float = 0.3,
     labels: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Soft-NMS (Bodla et al. 2017): overlapping boxes lose score instead of being dropped.
+    """Soft-NMS (Bodla et al. 2017): decreases the scores of overlapping boxes instead of removing them.
 
-    The box of highest score is taken, the scores of the others fall with their overlap with it, and so on.
+    Repeatedly, the box with the highest score is selected, and the scores of the others are decreased according to
+    their IoU with it.
 
     Args:
         boxes: [N, 4] float, (x1, y1, x2, y2) pixels.
         scores: [N] float, not negative.
         sigma: width of the Gaussian decay exp(−IoU² / sigma).
-        score_threshold: a box whose score falls below this is dropped.
-        method: "gaussian", or "linear": a decay of 1 − IoU where the IoU is above `iou_threshold`.
-        iou_threshold: of the linear decay.
-        labels: [N] integer; boxes of different labels leave each other alone. None: all are of one.
+        score_threshold: boxes with a lower new score are removed.
+        method: "gaussian", or "linear" for a factor of 1 − IoU if the IoU is above `iou_threshold`.
+        iou_threshold: threshold of the linear method.
+        labels: [N] integer; boxes with different labels do not affect each other. None: all have the same label.
 
     Returns:
         ids [K] int64 of the boxes left, by falling new score, and their new scores [K] in the dtype of `scores`.

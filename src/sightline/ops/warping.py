@@ -30,6 +30,6 @@ def warp_regions(image: Tensor, boxes: Tensor, size: int, context: float = 0.0) 
     scale = points.new_tensor([2 / image.shape[2], 2 / image.shape[1]])
     x, y = (points * scale - 1).unbind(-1)
     grid = torch.stack([x[:, None].expand(-1, size, -1), y[:, :, None].expand(-1, -1, size)], -1)
-    # all regions as one tall picture: the image is not repeated for each
+    # sample all regions as one tall image, so that the input image is not repeated for each
     warped = F.grid_sample(image[None], grid.reshape(1, -1, size, 2), padding_mode="zeros", align_corners=False)
     return warped[0].unflatten(1, (len(boxes), size)).transpose(0, 1)

@@ -38,7 +38,7 @@ def load_darknet(
         weights: the `.weights` file; None starts from random numbers.
         names: of the classes, in their order: a `.names` file of one a line, or the names. Without them, 80 classes are
             taken for COCO's, others are called "class 0" ….
-        layers: the weights hold the first so many layers alone.
+        layers: the weights contain only this number of first layers; None for all.
         letterbox: whether images keep their aspect ratio; None: as letter_box of the file says, else as darknet does,
             for [yolo] and [region]. False for models of the later fork of darknet, which stretches images unless told
             otherwise.

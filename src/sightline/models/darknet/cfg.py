@@ -204,7 +204,7 @@ def render_cfg(sections: Sequence[Section]) -> str:
 
 
 def classes_of(head: Section) -> int:
-    """The number of classes of a head; where it is not told, darknet takes 20, or 1 for [detection]."""
+    """The number of classes of a head; the default is darknet's: 20, or 1 for [detection]."""
     return head.whole("classes", 1 if head.kind == "detection" else 20, 1)
 
 

@@ -1,4 +1,4 @@
-"""The models that darknet's files describe: a detector, or a classifier where there is no head."""
+"""Models built from darknet's `.cfg` files: detectors, or classifiers if there is no head."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from sightline.structures import Classes, ImageBatch, Instances, Size
 
 @dataclass(frozen=True)
 class DarknetSettings:
-    """Thresholds of the decoding.
+    """Thresholds and limits of the detections.
 
     Attributes:
         min_score: boxes with a lower score are removed.
@@ -210,19 +210,19 @@ def darknet(
     letterbox: bool | None = None,
     settings: DarknetSettings = SETTINGS,
 ) -> DarknetDetector | DarknetClassifier:
-    """The model of a darknet `.cfg` file, fitted to these classes: heads of another number are given theirs.
+    """Build the model of a darknet `.cfg` file. Its heads are adapted to the number of classes.
 
     Args:
         classes: names of the classes.
-        in_channels: channels of the images; goes before the file's.
-        cfg: a file's name that ends in .cfg, or the text; None takes a small network laid out as YOLO v3's tiny one.
-        image_size: side of the square that images are resized to, in pixels; None: the file's.
-        letterbox: whether images keep their aspect ratio; None: as letter_box of the file says, else as darknet does,
-            for [yolo] and [region].
-        settings: thresholds.
+        in_channels: number of channels of the images; it overrides that of the file.
+        cfg: path of a .cfg file, or its text; None uses a small network similar to tiny YOLO v3.
+        image_size: side of the square that images are resized to, in pixels; None uses the size in the file.
+        letterbox: whether images keep their aspect ratio. None uses letter_box of the file, or else darknet's default,
+            which is True for [yolo] and [region].
+        settings: thresholds and limits of the detections.
 
     Raises:
-        InputError: the file cannot be read, or describes no network; the sentence names file, line and section.
+        InputError: the file cannot be read or does not describe a network. The message names file, line and section.
     """
     names = Classes(classes)
     if not len(names):

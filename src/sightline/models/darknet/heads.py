@@ -1,4 +1,4 @@
-"""What darknet's heads say, what they should say, and their losses: [yolo], [region] and [detection].
+"""Outputs, targets and losses of darknet's heads [yolo], [region] and [detection].
 
 YOLO v3 (Redmon and Farhadi 2018, section 2), YOLO v2 (Redmon and Farhadi 2017, "YOLO9000", section 2) and YOLO v1.
 Boxes are xyxy in pixels of the batch; labels of targets are 1 … K.
@@ -30,13 +30,13 @@ _LEAST_SIDE = 1e-2  # pixels; the logarithm of an object without width or height
 
 
 class Outputs(NamedTuple):
-    """What a head with anchors says at each of D = A · h · w places, before any activation.
+    """Outputs of a head with anchors for D = A · h · w predictions, before any activation.
 
     Attributes:
-        places: [N, D, 4], (x, y) inside the cell and (width, height) against the anchor.
+        places: [N, D, 4], (x, y) inside the cell, and (width, height) relative to the anchor.
         objectness: [N, D].
         classes: [N, D, K].
-        size: (h, w) of the map; places go anchor by anchor, row by row.
+        size: (h, w) of the map; predictions are in the order of anchors, rows and cells.
     """
 
     places: Tensor
@@ -46,11 +46,11 @@ class Outputs(NamedTuple):
 
 
 class Matches(NamedTuple):
-    """What each place should say.
+    """The targets of each prediction.
 
     Attributes:
-        ids: [N, D] int64, id of its object, or −1.
-        ignored: [N, D] bool: neither an object nor background.
+        ids: [N, D] int64, index of its object, or −1.
+        ignored: [N, D] bool, whether it is ignored: neither object nor background.
     """
 
     ids: Tensor
@@ -68,10 +68,11 @@ class AnchorHead:
         mask: which of them this head predicts: A.
         softmax: classes exclude each other ([region] with softmax=1).
         grid: α of α·σ(x) − (α − 1) / 2, scale_x_y of later files.
-        ignore_iou: a prediction that overlaps an object by more, but is not its own, is not told to be background.
-        truth_iou: one that overlaps by more is told to be that object, though it is not its own. 1: never.
-        rescore: objectness is drawn to the IoU with the object, not to 1.
-        weights: of boxes, objectness of objects, objectness of the rest, classes.
+        ignore_iou: predictions with a higher IoU with an object that they are not assigned to are not trained as
+            background.
+        truth_iou: predictions with a higher IoU with an object are assigned to it; 1 disables this.
+        rescore: whether the target objectness is the IoU with the object instead of 1.
+        weights: loss weights of boxes, objectness of objects, objectness of background, and classes.
     """
 
     kind: str

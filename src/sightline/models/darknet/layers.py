@@ -95,7 +95,7 @@ class Connected(Weighted):
 
 
 class LocallyConnected(nn.Module):
-    """A convolution with weights of its own at each place of the output: [N, C, H, W] → [N, out, h, w]."""
+    """A convolution with separate weights at each position of the output: [N, C, H, W] → [N, out, h, w]."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int, padding: int, size: Size):
         super().__init__()
@@ -217,7 +217,7 @@ class Crop(nn.Module):
 
 
 class Softmax(nn.Module):
-    """Softmax over all numbers of an image, group by group."""
+    """Softmax over all values of an image, for each group."""
 
     def __init__(self, groups: int, temperature: float):
         super().__init__()

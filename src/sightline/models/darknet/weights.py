@@ -74,8 +74,8 @@ def load_darknet_weights(network: DarknetNetwork, path: str | Path, layers: int 
     Args:
         network: changed in place, unless the file is refused.
         path: of the `.weights` file.
-        layers: take the first so many layers alone, from a file that was cut off behind them, such as a backbone's
-            ("darknet53.conv.74" holds layers 0 … 73), or from the network's whole file.
+        layers: load only this number of first layers, from a truncated file such as that of a backbone
+            ("darknet53.conv.74" contains layers 0 … 73) or from a complete file. None loads all layers.
 
     Returns:
         The file's header.
@@ -112,7 +112,7 @@ def save_darknet_weights(
         network: whose numbers are written.
         path: of the file.
         seen: images that it was trained on.
-        layers: write the first so many layers alone.
+        layers: write only this number of first layers; None writes all layers.
         overwrite: whether an existing file may be replaced.
 
     Raises:

@@ -33,7 +33,7 @@ def fuse(model: _Module) -> _Module:
     _fuse_children(fused)
     fused.norms_folded = True  # type: ignore[assignment]  # so that it is not saved as what it no longer is
     for parameter in fused.parameters():
-        if parameter.ndim == 4:  # laid out as the batches are: a twentieth faster on a processor
+        if parameter.ndim == 4:  # same memory format as the batches: 5 % faster on a CPU
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return fused
 

@@ -1,8 +1,8 @@
 """Selective search: Uijlings, van de Sande, Gevers, Smeulders, "Selective search for object recognition", IJCV 2013.
 
-Segments grow together, most similar neighbours first; every region on the way is a proposal. Diversity comes from
-several colour spaces, scales and similarities (section 3.2); the order mixes the hierarchies at random, whole objects
-first (section 3.3).
+Segments are merged hierarchically, most similar neighbours first, and every intermediate region is a proposal. Several
+colour spaces, scales and similarity measures give diverse proposals (section 3.2). The order of proposals combines the
+hierarchies at random, larger regions first (section 3.3).
 
 Departures: slopes are binned up to the steepest of the image; images larger than `max_size` are searched at that size;
 boxes nearly equal to a better one come after all others, so that the first thousands show more (on 20 photographs of
@@ -60,15 +60,15 @@ MODES: dict[str, Strategies] = {
 
 @dataclass(frozen=True)
 class SelectiveSearch:
-    """Proposals by selective search. The same image and settings give the same boxes, in the same order.
+    """Proposals by selective search, deterministic for the same image and settings.
 
     Args:
         mode: "single" (one hierarchy), "fast" (8) or "quality" (80).
-        limit: keep at most so many of the first boxes; None keeps all.
-        min_side: boxes of a shorter side, in pixels of the image, are dropped.
-        max_size: longer side, in pixels, at which larger images are searched; None searches every image as it is.
-        seed: of the random order.
-        near_iou: boxes that overlap a better one more come last; 1 leaves the paper's order.
+        limit: maximum number of boxes; None returns all.
+        min_side: boxes with a shorter side, in pixels of the image, are removed.
+        max_size: larger images are downsampled to this longer side in pixels; None disables downsampling.
+        seed: random seed of the order.
+        near_iou: boxes with a higher IoU with a better box are moved to the end; 1 keeps the paper's order.
 
     Raises:
         InputError: no such mode, or scikit-image is missing.
