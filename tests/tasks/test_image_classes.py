@@ -150,7 +150,7 @@ def test_training_resizes_each_image_once(monkeypatch: pytest.MonkeyPatch) -> No
     image = torch.from_numpy(np.asarray(Image.new("RGB", (80, 60), (9, 90, 200))).copy()).permute(2, 0, 1)
     bound = recipes.resized_crops(colour=False).bind(None, size)
     assert isinstance(bound, Compose)
-    assert RandomResizedCrop(size, (0.25, 1.0)) in bound.pieces
+    assert RandomResizedCrop(size, (0.25, 1.0)) in bound.transforms
     seen, target = bound(image, ClassScores((60, 80), 1), np.random.default_rng(0))
 
     def refuse(*_: Any) -> None:
