@@ -363,7 +363,7 @@ def test_it_keeps_the_picture_s_shape() -> None:
 def test_what_cannot_be() -> None:
     with pytest.raises(InputError, match="image_size is 100, but the maps need a multiple of 32; give 96"):
         create_model("sightline_n", NAMES, image_size=100)
-    with pytest.raises(InputError, match=r"multi_scale is 1\.5, but must be a share"):
+    with pytest.raises(InputError, match=r"multi_scale is 1\.5, but must be at least 0"):
         create_model("sightline_n", NAMES, multi_scale=1.5)
     with pytest.raises(InputError, match="class_loss is 'focal', but it must be one of quality, varifocal, plain"):
         DenseSettings(class_loss="focal")  # type: ignore[arg-type]
