@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 import sightline as sl
 from sightline.deploy.folder import predict_to_folder
-from sightline.deploy.writers.base import Written, file_paths
+from sightline.deploy.writers.base import PredictedImage, Written, file_paths
+from sightline.deploy.writers.classification import ClassificationWriter
 from sightline.errors import InputError
 from sightline.structures import Classes, ClassScores, Instances
 from tests.test_cli import done, refused
@@ -74,6 +75,25 @@ def test_image_classes(folder: Path, tmp_path: Path) -> None:
     ]
     with Image.open(tmp_path / "out" / "a.png") as drawn:
         assert drawn.height > 9  # with the names below
+
+
+def test_a_threshold_has_no_effect_on_image_classes(folder: Path, tmp_path: Path) -> None:
+    said = sl.predict_to_folder(classifier(), folder, tmp_path / "out", threshold=0.9)
+    assert said.hint.startswith("the threshold has no effect")
+    assert "3 images (2 rose, 1 tulip)" in str(said)
+
+
+@pytest.mark.parametrize(
+    ("best", "words"),
+    [("0112223", "3 lily, 2 rose, 1 tulip, 1 iris"), ("0112234", "2 rose, 2 lily, 1 tulip, 2 others")],
+)
+def test_classes_are_summed_up(folder: Path, tmp_path: Path, best: str, words: str) -> None:
+    names = ("tulip", "rose", "lily", "iris", "poppy")
+    answers = [ClassScores((9, 12), None, torch.eye(5)[int(label)], names) for label in best]
+    writing = ClassificationWriter().begin(tmp_path, [], names, ())
+    for position, answer in enumerate(answers):
+        writing.add(PredictedImage(position + 1, position, Path(f"{position}.png"), (9, 12)), answer, None)
+    assert writing.finish(0.5, False).summary == f"7 images ({words})"
 
 
 def test_a_classifier_from_the_command_line(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -228,6 +228,33 @@ def test_a_builder_must_give_a_model(own: Entry) -> None:
         create_model("text", NAMES)
 
 
+class Pixels(Segmenter):
+    """A class as builder, whose arguments may also be given by position."""
+
+    def __init__(self, classes: list[str], in_channels: int = 3, width: int = 4) -> None:
+        super().__init__(classes, Preprocess(divisor=1), nn.Conv2d(in_channels, len(classes), 2 * width - 1))
+
+
+def test_a_class_is_a_builder(own: Entry) -> None:
+    catalog.add(catalog.Entry(name="pixels", builder=Pixels, task="segmentation", paper="", summary="Mine."))
+    model = create_model("pixels", NAMES, in_channels=1, width=2)
+    assert (model.network.in_channels, model.network.kernel_size) == (1, (3, 3))
+    assert model.arguments == {"in_channels": 1, "width": 2}
+    described = describe("pixels")
+    assert [(a["name"], a["default"]) for a in described["arguments"]] == [("in_channels", 3), ("width", 4)]
+    assert described["file"] == Path(__file__).resolve().as_posix()
+    with pytest.raises(InputError, match="has no argument 'image_size'; it has in_channels, width"):
+        create_model("pixels", NAMES, image_size=32)
+
+
+@pytest.mark.parametrize(("name", "given", "known"), [("unet", "backbone", "encoder"), ("fcos", "encoder", "backbone")])
+def test_the_other_name_of_the_backbone_is_suggested(name: str, given: str, known: str) -> None:
+    with pytest.raises(InputError, match=f"{name} has no argument '{given}'; did you mean '{known}'"):
+        create_model(name, NAMES, **{given: "resnet18"})
+    with pytest.raises(InputError, match=f"segnet has no argument '{given}'; it has in_channels"):
+        create_model("segnet", NAMES, **{given: "resnet18"})
+
+
 def test_a_builder_takes_another_s_arguments() -> None:
     @extends(dots)
     def more_dots(classes: list[str], *, count: int = 1, **arguments: Any) -> Segmenter:

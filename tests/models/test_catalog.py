@@ -151,6 +151,8 @@ def test_torchvision_s_names_are_the_same_models() -> None:
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:
     with pytest.raises(InputError, match=r"there is no model 'resnet51'; did you mean .*resnet50"):
         create_model("resnet51", NAMES)
+    with pytest.raises(InputError, match=r"no model 'resnet'; did you mean resnet18, resnet34, resnet50\?"):
+        create_model("resnet", NAMES)
     with pytest.raises(InputError, match=r"no model 'Faster-RCNN'; did you mean faster_rcnn, faster_rcnn_resnet50_fpn"):
         create_model("Faster-RCNN", NAMES)
     with pytest.raises(InputError, match=r"did you mean .*ssdlite320_mobilenet_v2"):

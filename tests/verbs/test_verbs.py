@@ -243,9 +243,16 @@ def test_whole_numbers_are_classes_of_whole_images(kind):
     named = Pictures()
     named.classes = ("background", "thing")  # a folder of this name is a class like others
     assert TorchData(named)[1][1].classes == Classes(["background", "thing"])
-    for label, words in ((True, "target is a bool"), (0.5, "target is a float"), (torch.tensor([1]), "is a Tensor")):
+    for label, words in (
+        (True, "target is a bool"),
+        (0.5, "target is a float"),
+        ("dark", "target is a str"),
+        (torch.tensor([1]), "target is a Tensor"),
+    ):
         with pytest.raises(InputError, match=words):
-            TorchData([(torch.zeros(3, 8, 8), label)], Classes(["a", "b"]))[0]
+            TorchData([(torch.zeros(3, 8, 8), label)], Classes(["a", "b"]))
+        with pytest.raises(InputError, match=f"image 1: its {words}"):
+            TorchData([(torch.zeros(3, 8, 8), 0), (torch.zeros(3, 8, 8), label)], Classes(["a", "b"]))[1]
     with pytest.raises(InputError, match="label 3 is not a class id: ids are 0 to 1"):
         TorchData([(torch.zeros(3, 8, 8), 3)], Classes(["a", "b"]))[0]
 

@@ -24,6 +24,8 @@ _OLD_NAMES = {"slots": "output_ids", "points": "num_keypoints"}
 """Current names of arguments, by the names that earlier files and recipes use."""
 _OLD_SETTINGS = {"bend": "beta"}
 """Current names of fields of settings, likewise."""
+_SIZES = ("min_size", "regions")
+"""Arguments that `image_size` sets in builders that have no argument of this name."""
 log = logging.getLogger("sightline")
 _WORDS: dict[Any, str] = {
     bool: "true or false",
@@ -39,11 +41,16 @@ def parameters(entry: Entry) -> list[str]:
     return list(entry.arguments)
 
 
+def takes_image_size(entry: Entry) -> bool:
+    """Whether the model takes `image_size`: as an argument of its builder, or in place of the builder's own sizes."""
+    return any(name in entry.arguments for name in ("image_size", *_SIZES))
+
+
 def with_image_size(entry: Entry, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Replace old names of arguments by current ones, and `image_size` by the builder's own arguments.
 
-    Every model takes `image_size`. For a builder with `min_size` and `max_size`, it sets `min_size`, and `max_size` is
-    scaled with it. R-CNN resizes regions instead of images, so there it is the side of the warped regions.
+    Every model of the library takes `image_size`. For a builder with `min_size` and `max_size`, it sets `min_size`, and
+    `max_size` is scaled with it. R-CNN resizes regions instead of images, so it sets the side of warped regions.
 
     Raises:
         InputError: an argument is given under two names, `image_size` is given together with the argument that it
@@ -52,7 +59,7 @@ def with_image_size(entry: Entry, arguments: Mapping[str, Any]) -> dict[str, Any
     own = entry.arguments
     made = _with_current_names(entry, arguments)
     size = made.get("image_size")
-    if "image_size" not in made or "image_size" in own:
+    if "image_size" not in made or "image_size" in own or not takes_image_size(entry):
         return made
     if not _fits(size, int):
         raise InputError(f"image_size of {entry.name} is {size!r}, but it takes a whole number")
@@ -107,10 +114,13 @@ def require_arguments(entry: Entry, arguments: Mapping[str, Any]) -> None:
             argument, and the nearest known argument or the expected type.
     """
     known = parameters(entry)
-    known += [] if "image_size" in known else ["image_size"]
+    if "image_size" not in known and takes_image_size(entry):
+        known.append("image_size")
     for name in arguments:
         if name not in known:
             hint = did_you_mean(name, known, f"it has {', '.join(known)}.")
+            if name in BACKBONE_ARGUMENTS:
+                hint = next((f"did you mean {other!r}?" for other in BACKBONE_ARGUMENTS if other in known), hint)
             raise InputError(f"{entry.name} has no argument {name!r}; {hint}")
     for name, value in arguments.items():
         expected = wrong_kind(entry, name, value)

@@ -48,7 +48,8 @@ from sightline.models.detection import (
     yolo_v1,
     yolo_v2,
 )
-from sightline.models.entry import BACKBONE_ARGUMENTS, Entry
+from sightline.models.entry import BACKBONE_ARGUMENTS
+from sightline.models.entry import Entry as Entry
 from sightline.models.model import Model
 from sightline.models.published import DATA, PUBLISHED, Published, class_names, coco_classes, find_published, local_file
 from sightline.models.segmentation import (
@@ -141,7 +142,8 @@ def find(name: str) -> Entry:
         raise InputError(f"a model is built by its name, such as 'sightline_n', not by {name!r}")
     if name not in _BY_NAME:
         typed = _letters(name)
-        near = [known for known in _BY_NAME if typed and typed in _letters(known)][:3]
+        near = [known for known in _BY_NAME if typed and typed in _letters(known)]
+        near = sorted(near, key=lambda known: not _letters(known).startswith(typed))[:3]
         near = near or difflib.get_close_matches(name, _BY_NAME, 3, 0.4)
         hint = f"did you mean {', '.join(near)}?" if near else "`sightline models` lists them."
         raise InputError(f"there is no model {name!r}; {hint}")

@@ -14,7 +14,7 @@ from typing import Any, get_type_hints
 import torch
 from torch import nn
 
-from sightline.models.arguments import in_words
+from sightline.models.arguments import in_words, takes_image_size
 from sightline.models.catalog import ENTRIES, as_published, find
 from sightline.models.detection.detector import Detector
 from sightline.models.entry import Entry
@@ -98,7 +98,7 @@ def _arguments(entry: Entry) -> list[dict[str, Any]]:
             row |= {"type": "settings", "default": None, "fields": _fields(argument.default)}
         rows.append(row)
     names = [row["name"] for row in rows]
-    if "image_size" not in names:  # every model takes it
+    if "image_size" not in names and takes_image_size(entry):
         meaning = _REGION_SIZE if "regions" in names else _IMAGE_SIZE
         rows.append({"name": "image_size", "type": "a whole number", "default": None, "meaning": meaning})
     return rows

@@ -45,7 +45,8 @@ class Entry:
 
     Attributes:
         name: name of the model.
-        builder: function (classes, *, in_channels, …) → model. Models that differ only in their settings share one.
+        builder: function or class, called as builder(classes, in_channels=…, …), that returns the model. Models that
+            differ only in their settings share one.
         task: "detection", "classification", ….
         paper: the paper that describes the model.
         summary: description in one sentence; by default the first paragraph of the builder's docstring.
@@ -129,8 +130,8 @@ def extends(base: Callable[..., Model]) -> Callable[[Builder], Builder]:
 def arguments_of(builder: Callable[..., Model]) -> dict[str, Argument]:
     """The arguments of a builder by name, with groups of arguments as their fields."""
     found: dict[str, Argument] = {}
-    for name, parameter in _parameters(builder).items():
-        if parameter.kind is not parameter.KEYWORD_ONLY:
+    for name, parameter in [*_parameters(builder).items()][1:]:  # the first are the classes
+        if parameter.kind not in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD):
             continue
         source, kind = _declared(builder, name)
         default = None if parameter.default is parameter.empty else parameter.default

@@ -38,11 +38,12 @@ def sentence(text: str) -> str:
     return f'<p class="none">{esc(text)}</p>'
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
-    """A table; cells are HTML. The first `left` columns are left-aligned, the others are numbers."""
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1, ends_in_text: bool = False) -> str:
+    """A table; cells are HTML. The first `left` columns, and the last if `ends_in_text`, are left-aligned."""
 
     def cells(row: Sequence[str], tag: str) -> str:
-        return "".join(f"<{tag}{' class=l' if i < left else ''}>{cell}</{tag}>" for i, cell in enumerate(row))
+        texts = {*range(left), *([len(row) - 1] if ends_in_text else [])}
+        return "".join(f"<{tag}{' class=l' if i in texts else ''}>{cell}</{tag}>" for i, cell in enumerate(row))
 
     body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
     return f'<div class="wide"><table><thead><tr>{cells(heads, "th")}</tr></thead><tbody>{body}</tbody></table></div>'

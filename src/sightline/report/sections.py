@@ -106,7 +106,7 @@ def metrics(
         )
         for name, value in values.items()
     ]
-    everything = more("All metrics", table(heads, rows, left=2))
+    everything = more("All metrics", table(heads, rows, left=2, ends_in_text=True))
     return f'<div class="cards">{shown}</div><p>{esc(words)}</p><p class="soft">{esc(facts)}</p>{notes}{everything}'
 
 

@@ -44,6 +44,21 @@ class ClassScores(WholeImage):
                 f"{what}scores have shape {list(self.scores.shape)}, but there are {len(self.classes)} classes"
             )
 
+    def __repr__(self) -> str:
+        """The label and the best classes with their scores; without class names, class ids and the number of scores."""
+        height, width = self.image_size
+        parts = [f"{width}×{height} pixels"]
+        if self.label is not None:
+            parts.insert(0, f"label {self.classes[self.label] if self.classes is not None else self.label}")
+        if self.scores is not None and self.classes is not None:
+            best = [f"{name} {score:.3f}" for name, score in self.top(3)]
+            left = len(self.classes) - len(best)
+            parts.insert(-1, f"scores {', '.join(best)}" + (f" and {left} more" if left else ""))
+        elif self.scores is not None:
+            parts.insert(-1, f"{len(self.scores)} scores")
+        where = f"of {self.source}: " if self.source else ""
+        return f"ClassScores({where}{'; '.join(parts)})"
+
     def top(self, k: int = 5) -> list[tuple[str, float]]:
         """The names and scores of the k classes with the highest scores, in descending order.
 

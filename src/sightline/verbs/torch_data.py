@@ -59,6 +59,8 @@ class TorchData:
             )
         self.classes = classes if isinstance(classes, Classes) else Classes(names)
         first = KINDS["class_scores"] if whole else kind_of_target(example)
+        if first is None and example is not None and not isinstance(example, Mapping):
+            raise _unknown_target(example, 0)
         self.kind = (first or KINDS["instances"]).name
         self.first_label = 1 if has_background else 0
         lowest, highest, dictionaries = None, None, False
@@ -139,11 +141,7 @@ class TorchData:
         elif _is_label(target):
             target = ClassScores(size, label=int(target), classes=self.classes, source=f"image {i}")
         if kind_of_target(target) is None:
-            known = ", ".join(kind.target.__name__ for kind in KINDS.values())
-            raise InputError(
-                f"image {i}: its target is a {type(target).__name__}; give {known}, a dictionary with boxes and "
-                "labels, or the id of the image's class"
-            )
+            raise _unknown_target(target, i)
         if target.image_size != size:
             raise InputError(f"image {i} has the size {list(size)}, but its target is for {list(target.image_size)}")
         return image, _checked(target, self.classes, f"image {i}")
@@ -174,6 +172,14 @@ def _checked(target: Any, classes: Classes, name: str) -> Any:
 @_checked.register
 def _checked_objects(target: Instances, classes: Classes, name: str) -> Instances:
     return Instances(target.image_size, classes=classes, source=target.source or name, **target.fields)
+
+
+def _unknown_target(target: Any, i: int) -> InputError:
+    known = ", ".join(kind.target.__name__ for kind in KINDS.values())
+    return InputError(
+        f"image {i}: its target is a {type(target).__name__}; give {known}, a dictionary with boxes and labels, or the "
+        "id of the image's class"
+    )
 
 
 def _is_label(target: Any) -> bool:

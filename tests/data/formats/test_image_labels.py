@@ -143,14 +143,16 @@ class TestCsv:
             ("filename,width,height,class\na.jpg,64,48,cat\nb.jpg,64,48,dog\n", "class from class"),
         ],
     )
-    def test_columns(self, tmp_path: Path, content: str, how: str) -> None:
+    def test_columns(self, tmp_path: Path, content: str, how: str, caplog: pytest.LogCaptureFixture) -> None:
         pictures(tmp_path, "images/a.jpg", "images/sub/b.jpg")
         text(tmp_path / "l.csv", content)
         data = open_dataset(tmp_path)
         assert data.format == "csv-labels"
         assert labels(data) == {("all", "images/a.jpg"): "cat", ("all", "images/sub/b.jpg"): "dog"}
         assert how in data.notes[0]
+        caplog.clear()
         assert labels(open_dataset(tmp_path / "l.csv")) == labels(data)
+        assert [m.startswith(f"{tmp_path / 'l.csv'}: columns") for m in caplog.messages] == [True]
 
     def test_splits_of_a_column_and_of_files(self, tmp_path: Path) -> None:
         pictures(tmp_path / "1", "a.jpg", "b.jpg")

@@ -173,7 +173,7 @@ def open_dataset(
     for words in shared_images(dataset):
         _LOG.warning("%s: %s", root, words)
     for note in dataset.notes:
-        _LOG.warning("%s: %s", root, note)
+        _LOG.warning("%s: %s", root, note.removeprefix(f"{root.name}: "))
     if dataset.source.columns.nbytes > 2**24:
         _give_back_memory()
     given = {"path": path, "train": train, "val": val, "test": test, "images": images}

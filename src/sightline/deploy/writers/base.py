@@ -56,6 +56,10 @@ class Written:
     hint: str = ""
 
 
+NO_THRESHOLD = "the threshold has no effect: it leaves out objects, and this model predicts none"
+"""Hint for a caller that has chosen a threshold for a model whose answers are not objects."""
+
+
 class Writing(Protocol):
     """The files of one folder while images are predicted."""
 

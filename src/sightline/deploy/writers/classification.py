@@ -10,7 +10,15 @@ from typing import Any
 
 from torch import Tensor
 
-from sightline.deploy.writers.base import CSV_FILE, JSON_FILE, PredictedImage, Written, require_prediction, write_json
+from sightline.deploy.writers.base import (
+    CSV_FILE,
+    JSON_FILE,
+    NO_THRESHOLD,
+    PredictedImage,
+    Written,
+    require_prediction,
+    write_json,
+)
 from sightline.errors import InputError
 from sightline.structures import ClassScores
 from sightline.training.metrics_log import atomic_write
@@ -62,11 +70,12 @@ class ClassificationFiles:
         if "csv" in self.formats:
             self._write_csv()
         counts = Counter(image["predictions"][0]["category"] for image in self._images).most_common()
-        shown = [f"{count} {name}" for name, count in counts[:3]]
-        if len(counts) > 3:
-            shown.append(f"{sum(count for _, count in counts[3:])} others")
+        most = 3 if len(counts) > 4 else 4  # what is left are at least two images
+        shown = [f"{count} {name}" for name, count in counts[:most]]
+        if len(counts) > most:
+            shown.append(f"{sum(count for _, count in counts[most:])} others")
         summary = f"{counted(len(self._images))} ({', '.join(shown)})"
-        return Written(summary, [_FILES[name] for name in self.formats])
+        return Written(summary, [_FILES[name] for name in self.formats], hint=NO_THRESHOLD if given else "")
 
     def _write_csv(self) -> None:
         """Write one row per image: its name, size in pixels, best class and score, then the next best classes."""

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from sightline.data.formats.semantic_write import save_ids, write_class_file
-from sightline.deploy.writers.base import PredictedImage, Written, file_paths, require_prediction
+from sightline.deploy.writers.base import NO_THRESHOLD, PredictedImage, Written, file_paths, require_prediction
 from sightline.deploy.writers.coco import FORMATS, CocoFiles
 from sightline.ops.masks import mask_to_rle, masks_to_boxes
 from sightline.structures import IGNORE, ClassMap
@@ -51,7 +51,8 @@ class SegmentationFiles:
     def finish(self, threshold: float, given: bool) -> Written:
         if self._maps:
             write_class_file(list(self.classes), self.folder)
-        return Written(f"{counted(self._maps, 'class map')} in {MASKS}/", self._files.finish(), self._files.objects)
+        summary = f"{counted(self._maps, 'class map')} in {MASKS}/"
+        return Written(summary, self._files.finish(), self._files.objects, NO_THRESHOLD if given else "")
 
 
 def regions(labels: Tensor, names: Sequence[str]) -> Iterator[dict[str, Any]]:
