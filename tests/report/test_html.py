@@ -14,6 +14,7 @@ from torch import nn
 from sightline.errors import InputError
 from sightline.evaluation import evaluate_detection
 from sightline.report import html
+from sightline.report.page import table
 from sightline.structures import Classes, ClassMap, Instances
 from sightline.verbs.report import report_of
 
@@ -284,3 +285,11 @@ def test_markup_in_names_is_text(tmp_path):
     text = write_report(tmp_path, stored, metrics=[{"epoch": 1, f"val/{name}": 1.0}], title=name).read_text()
     assert "<script" not in text
     assert "&lt;script&gt;" in text
+
+
+def test_a_table_that_ends_in_text_aligns_it_left() -> None:
+    head = "<thead><tr><th class=l>metric</th><th>value</th><th class=l>meaning</th></tr></thead>"
+    body = "<tbody><tr><td class=l>AP</td><td>0.5</td><td class=l>words</td></tr></tbody>"
+    rows = [("AP", "0.5", "words")]
+    assert head + body in table(("metric", "value", "meaning"), rows, ends_in_text=True)
+    assert "<td>words</td>" in table(("metric", "value", "meaning"), rows)
