@@ -132,6 +132,12 @@ def test_a_supercategory_with_objects_in_one_split_is_a_class(tmp_path: Path):
     assert tuple(open_dataset(tmp_path).classes) == ("fruits", "apple", "pear")
 
 
+def test_a_class_called_none_is_no_supercategory_of_others_without_one(tmp_path: Path):
+    content = coco([coco_image(1, "a.png")], [], {})
+    content["categories"] = [{"id": 0, "name": "0"}, {"id": 1, "name": "None"}]
+    assert tuple(open_dataset(write_json(tmp_path / "x.json", content)).classes) == ("0", "None")
+
+
 def test_the_only_category_is_a_class(tmp_path: Path):
     content = coco([coco_image(1, "a.png")], [], {3: "thing"})  # helpers name every supercategory "thing"
     assert tuple(open_dataset(write_json(tmp_path / "x.json", content)).classes) == ("thing",)

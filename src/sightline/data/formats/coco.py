@@ -257,7 +257,7 @@ def _supercategories(read_files: Sequence[CocoFile]) -> list[str]:
         alone = set()
         for category in file.categories:
             name = category["name"]
-            above = {str(c.get("supercategory", "")) for c in file.categories if c["name"] != name}
+            above = {str(c.get("supercategory") or "") for c in file.categories if c["name"] != name}
             if name not in used and above == {name} and category.get("supercategory") != name:
                 alone.add(name)
         found = alone if found is None else found & alone
