@@ -195,7 +195,9 @@ class TestCoco:
         assert val.columns.tables["relations"].rows > 0
         assert "relations" not in val.image_extra(0)
 
-    @pytest.mark.parametrize("stated", [5, [[1, 2]], [["a", "on", 2]], [[1, 3, 2]], [[1, "on", None]]])
+    @pytest.mark.parametrize(
+        "stated", [5, [[1, 2]], [["a", "on", 2]], [[1, 3, 2]], [[1, "on", None]], [[7, "on", 8], [7]]]
+    )
     def test_other_relations_stay_facts_of_the_image(self, tmp_path: Path, stated: Any) -> None:
         data = sl.open_dataset(self.folder(tmp_path, stated))
         assert data.image_extra(0) == {"relations": stated}

@@ -55,6 +55,9 @@ def image_labels() -> Iterator[Bad]:
         ("more fields than columns", HEAD + "a.png,cat,dog\n", "row 2"),
     ):
         yield Bad(f"CSV of classes: {what}", one_file("l.csv", text), "check {f}", word)
+    for what, name in (("of another layout", "images"), ("that none can be", "a/b"), ("too long for one", "x" * 300)):
+        made = one_file("l.csv", f"{HEAD}a.png,{name}\n")
+        yield Bad(f"classes as folders: a name {what}", made, "convert {f} {f}/o --to folders", name)
 
     def of_images(change: dict[int, dict[str, Any]]) -> Make:
         def make(folder: Path, world: World) -> None:

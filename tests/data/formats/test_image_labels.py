@@ -122,8 +122,8 @@ class TestFolders:
         with pytest.raises(InputError, match="not a dataset in a known format"):
             open_dataset(tmp_path)
 
-    def test_flowers(self) -> None:
-        data = open_dataset("../shared/data/flowers")
+    def test_flowers(self, shared: Path) -> None:
+        data = open_dataset(shared / "data" / "flowers")
         assert {split: len(data[split]) for split in data.splits} == {"train": 1000, "val": 300}
         assert list(data.classes) == ["daisy", "dandelion", "roses", "sunflowers", "tulips"]
         assert all(label == name.split("/")[1] for (_, name), label in labels(data[::50]).items())
@@ -226,8 +226,8 @@ class TestCsv:
         with pytest.raises(InputError, match="not a dataset in a known format"):
             open_dataset(tmp_path)
 
-    def test_imagenet50(self) -> None:
-        data = open_dataset("../shared/data/imagenet50")
+    def test_imagenet50(self, shared: Path) -> None:
+        data = open_dataset(shared / "data" / "imagenet50")
         assert len(data) == len(data.classes) == 50
         assert labels(data)["all", "images/n01530575.jpg"] == "brambling"
 
