@@ -393,7 +393,7 @@ def pictures() -> Iterator[Bad]:
     bitmap = b"BM" + struct.pack("<IHHIIiiHHIIiiII", 60, 0, 0, 54, 40, 2**30, 2**30, 1, 24, 0, 0, 0, 0, 0, 0)
     files: list[tuple[str, str, bytes, str]] = [
         ("empty", "a.png", b"", "empty"),
-        ("no picture", "a.png", JUNK, "kind"),
+        ("no picture", "a.png", JUNK, "format is unknown"),
         ("a PNG of 50 000 × 50 000", "a.png", png(50_000, 50_000), "pixels"),
         ("a PNG of 2^31 pixels a side", "a.png", png(2**31 - 1, 2**31 - 1), "a.png"),
         ("a PNG of one bit that unfolds to 10^9", "a.png", png(40_000, 40_000, bytes(2_000_000), 1, 0), "pixels"),
