@@ -235,11 +235,19 @@ class Pixels(Segmenter):
         super().__init__(classes, Preprocess(divisor=1), nn.Conv2d(in_channels, len(classes), 2 * width - 1))
 
 
-def test_a_class_is_a_builder(own: Entry) -> None:
+def test_a_class_is_a_builder(own: Entry, tmp_path: Path) -> None:
     catalog.add(catalog.Entry(name="pixels", builder=Pixels, task="segmentation", paper="", summary="Mine."))
     model = create_model("pixels", NAMES, in_channels=1, width=2)
     assert (model.network.in_channels, model.network.kernel_size) == (1, (3, 3))
     assert model.arguments == {"in_channels": 1, "width": 2}
+    saved = sightline.save(model, tmp_path / "pixels.safetensors")
+    assert sightline.load(saved).arguments == {"in_channels": 1, "width": 2}
+    del catalog._BY_NAME["pixels"]
+    with pytest.raises(
+        InputError, match=r"pixels.safetensors: there is no model 'pixels'.* added to sightline\.models\.catalog before"
+    ):
+        sightline.load(saved)
+    catalog._BY_NAME["pixels"] = catalog.ENTRIES[-1]
     described = describe("pixels")
     assert [(a["name"], a["default"]) for a in described["arguments"]] == [("in_channels", 3), ("width", 4)]
     assert described["file"] == Path(__file__).resolve().as_posix()

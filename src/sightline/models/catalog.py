@@ -285,7 +285,9 @@ def saved_arguments(metadata: dict[str, str], where: str) -> dict[str, Any]:
             arguments = _without_antialiasing(entry) | arguments  # saved before antialiasing was an option
         return with_settings(entry, arguments)
     except InputError as error:
-        raise InputError(f"{where}: {error}") from None
+        own = " A model of your own must be added to sightline.models.catalog before its file is loaded."
+        known = metadata["model"] in _BY_NAME
+        raise InputError(f"{where}: {error}{'' if known else own}") from None
 
 
 def saved_classes(metadata: dict[str, str], where: str) -> Classes:
