@@ -79,7 +79,7 @@ def with_image_size(entry: Entry, arguments: Mapping[str, Any]) -> dict[str, Any
 
 
 def _with_current_names(entry: Entry, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments under their current names; a warning is logged for each old name of `_OLD_NAMES`."""
+    """The arguments under their current names; a warning is logged for each old name."""
     own = entry.arguments
     made = dict(arguments)
     for old, new in {**shared(entry.task).old_names, **_OLD_NAMES}.items():
@@ -88,8 +88,7 @@ def _with_current_names(entry: Entry, arguments: Mapping[str, Any]) -> dict[str,
         if new in made:
             raise InputError(f"{entry.name} is given both {new} and {old}, its old name; give {new} alone")
         made[new] = made.pop(old)
-        if old in _OLD_NAMES:
-            log.warning("%s: the argument %s is now called %s", entry.name, old, new)
+        log.warning("%s: the argument %s is now called %s", entry.name, old, new)
     for group, values in made.items():
         kind = _settings_of(own[group].kind) if group in own else None
         if kind is None or not isinstance(values, dict):
