@@ -262,7 +262,7 @@ class TestVerbs:
     def test_data_without_splits_is_divided_and_the_test_part_stays_unseen(self, solids):
         alone = solids / "annotations" / "instances_train.json"
         outcome = done("train", alone, *TINY, "--epochs", 1, "--no-report", "--seed", 3, "--name", "a")
-        assert "by seed 3" in outcome.err
+        assert "with seed 3" in outcome.err
         command = next(line for line in outcome.out.splitlines() if line.startswith("evaluate: "))
         arguments = command.removeprefix("evaluate: sightline ").split()
         assert arguments == ["evaluate", "runs/a"]
@@ -486,7 +486,7 @@ class TestMistakes:
     @pytest.mark.parametrize("verb", ["check", "train"])
     def test_empty_folder(self, verb):
         Path("empty").mkdir()
-        assert refused(verb, "empty") == "the folder empty is empty; give one with a dataset in it"
+        assert refused(verb, "empty") == "the folder empty is empty; give a folder that contains a dataset"
 
     def test_folder_without_images(self, trained):
         Path("empty").mkdir()
@@ -504,7 +504,8 @@ class TestMistakes:
         )
 
     def test_format_to_convert_to(self, solids):
-        assert refused("convert", solids, "out", "--to", "cocoo").startswith("'cocoo' is no format; write one of coco")
+        message = refused("convert", solids, "out", "--to", "cocoo")
+        assert message.startswith("'cocoo' is not a format; write one of coco")
 
     def test_truncated_jpeg(self, copy):
         first = copy / "train" / "000001.jpg"
@@ -565,7 +566,7 @@ class TestMistakes:
         for verb in (("check",), ("look",), ("anchors",), ("train",), ("convert", "out", "--to", "voc")):
             sentence = refused(verb[0], copy, *verb[1:])
             assert "more than one format: coco (" in sentence
-            assert "say which by --format coco or --format yolo (in Python" in sentence
+            assert "choose one with --format coco or --format yolo (in Python" in sentence
         assert "Format yolo: " in done("check", copy, "--fast", "-q", "--format", "yolo").out
         assert "Format coco: " in done("check", copy, "--fast", "-q", "--format", "coco").out
         done("convert", copy, "voc", "--to", "voc", "--format", "yolo")

@@ -139,7 +139,7 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no file"):
         read_word_tree(tmp_path / "none.tree")
     (tmp_path / "a.tree").write_bytes(b"a\xff -1\n")
-    with pytest.raises(InputError, match=r"a\.tree: this is no text in UTF-8"):
+    with pytest.raises(InputError, match=r"a\.tree is not UTF-8 text"):
         read_word_tree(tmp_path / "a.tree")
     (tmp_path / "a.tree").write_text("a -1\n")
     (tmp_path / "a.names").write_text("one\ntwo\n")

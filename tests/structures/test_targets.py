@@ -121,7 +121,7 @@ def test_an_unknown_type_takes_colours_and_refuses_geometry():
     target = Stranger((40, 60))
     assert run(Compose([Colour(), HorizontalFlip(0)]), target) is target
     assert run(Kornia(kornia.RandomGaussianBlur((3, 3), (1.0, 2.0), p=1.0)), target) is target
-    says = r"x\.png is a Stranger, which does not say how it follows .* make Stranger a .*WholeImage"
+    says = r"x\.png is a Stranger, which does not define how it follows .* make Stranger a .*WholeImage"
     crop = Kornia(kornia.RandomCrop((20, 30), p=1.0))
     padded = Kornia(kornia.PadTo((50, 60)))  # at the bottom: the corners stay
     mirrored = Kornia(kornia.RandomHorizontalFlip(p=1.0))
@@ -129,7 +129,7 @@ def test_an_unknown_type_takes_colours_and_refuses_geometry():
         with pytest.raises(InputError, match=says):
             run(transform, target)
     for pieces in (Mosaic(), MixUp(None, 1.0)):
-        with pytest.raises(InputError, match=r"x\.png is a Stranger, but pictures of several samples are for objects"):
+        with pytest.raises(InputError, match=r"x\.png is a Stranger, but combining several images requires objects"):
             run(pieces, target)
 
 

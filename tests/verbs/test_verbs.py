@@ -120,7 +120,7 @@ def test_images_as_bytes_and_open_files(run, folder):
     Image.new("RGB", (20, 10)).save(turned, "JPEG", exif=exif)
     assert sl.predict(run.model, turned.getvalue()).image_size == (20, 10)  # stands upright, as from a file
     for wrong, words in (
-        (b"no image", "cannot read the image given as bytes: it is of no known kind"),
+        (b"no image", "cannot read the image given as bytes: its format is unknown"),
         (io.StringIO("text"), "the file is opened as text"),
         ("https://example.org/a.jpg", "is a web address; download the image"),
         (opened, "cannot be read"),
