@@ -13,7 +13,7 @@ from sightline.verbs.convert import convert, scenes
 from sightline.verbs.evaluate import evaluate, measure
 from sightline.verbs.look import anchors, contact_sheet, look
 from sightline.verbs.predict import predict, predict_to_folder
-from sightline.verbs.prepare import prepare
+from sightline.verbs.prepare import prepare, recipe_for
 from sightline.verbs.report import update_report
 from sightline.verbs.report import write_report as _write_report
 from sightline.verbs.train import train, train_prepared
@@ -30,6 +30,7 @@ __all__ = [
     "predict",
     "predict_to_folder",
     "prepare",
+    "recipe_for",
     "scenes",
     "train",
     "train_prepared",
