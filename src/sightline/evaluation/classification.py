@@ -151,7 +151,11 @@ class ClassificationResult:
         ]
 
     def intervals(self, level: float = 0.95) -> dict[str, tuple[float, float]]:
-        """Wilson intervals of "top1" and "top5"; bootstrap intervals over images (1000 samples) of the others."""
+        """Wilson intervals of "top1" and "top5"; bootstrap intervals over images (1000 samples) of the others.
+
+        The interval of "ECE" is shifted upwards, and may lie above the value itself on small datasets: resampling adds
+        noise to the accuracy of each bin, and ECE sums absolute differences.
+        """
         if require_level(level) not in self._intervals:
             found = {}
             for name, most in (("top1", 1), ("top5", 5)):
