@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -133,3 +134,10 @@ def test_short_files(tmp_path):
 def test_a_bare_no_is_no_truth_value(tmp_path):
     (tmp_path / "recipe.yaml").write_text("precision: no\n")
     assert Recipe.from_yaml(tmp_path / "recipe.yaml").precision == "no"
+
+
+def test_a_value_out_of_range_in_a_file_names_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("lr: -1\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"mine\.yaml: lr is -1"):
+        Recipe.from_yaml(file)

@@ -245,7 +245,11 @@ class Recipe:
         values = reading.read_yaml(path)
         if not isinstance(values or {}, dict):
             raise InputError(f"{path} holds a {type(values).__name__}, not a recipe; write one 'name: value' per line")
-        return cls.from_dict({name: value for name, value in (values or {}).items() if name != RUN}, str(path))
+        own = {name: value for name, value in (values or {}).items() if name != RUN}
+        try:
+            return cls.from_dict(own, str(path))
+        except InputError as error:
+            raise error if str(path) in str(error) else InputError(f"{path}: {error}") from None
 
     def to_yaml(self, path: str | os.PathLike[str], run: Mapping[str, Any] | None = None) -> None:
         """Write all settings to a YAML file, followed by facts about the `run` in which they were used.

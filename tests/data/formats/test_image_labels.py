@@ -395,3 +395,14 @@ def test_labels_are_read_from_an_archive(tmp_path: Path) -> None:
             out.write(file, file.relative_to(tmp_path / "in"))
     assert len(open_dataset(tmp_path / "d.zip")) == len(FLOWERS)
     assert json.dumps(sorted(set(labels(open_dataset(tmp_path / "d.zip")).values()))) == '["rose", "tulip"]'
+
+
+@pytest.mark.timeout(30)
+def test_links_that_lead_in_circles_are_followed_once(tmp_path: Path) -> None:
+    for name in ("x", "y", "z"):
+        (tmp_path / name).mkdir()
+    for name in ("x", "y", "z"):
+        for other in ("x", "y", "z"):
+            (tmp_path / name / f"to_{other}").symlink_to(tmp_path / other, target_is_directory=True)
+    with pytest.raises(InputError, match="not a dataset in a known format"):
+        open_dataset(tmp_path)

@@ -28,6 +28,7 @@ from sightline.data.images import is_image
 from sightline.data.malformed import skip_label
 from sightline.data.source import Source
 from sightline.errors import InputError
+from sightline.runtime import reading
 from sightline.words import counted
 
 __all__ = ["LOOKED_FOR", "WRITES", "read", "recognise", "write"]
@@ -130,8 +131,11 @@ def _of_another_layout(names: Iterable[str]) -> str | None:
 
 
 def _has_images(folder: Path) -> bool:
-    found = contents(folder)
-    return any(map(is_image, found.files)) or any(_has_images(folder / name) for name in found.folders)
+    for _, folders, names in reading.walk(folder):  # links that lead in circles are followed once
+        folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
+        if any(is_image(name) for name in names if not name.startswith(".")):
+            return True
+    return False
 
 
 def _is_class(folder: Path) -> bool:
