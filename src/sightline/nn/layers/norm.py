@@ -59,6 +59,11 @@ class FrozenBatchNorm2d(nn.Module):
             x, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
         )
 
+    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """The factor [C] and the summand [C] that the layer applies to each channel."""
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        return scale, self.bias - self.running_mean * scale
+
     def extra_repr(self) -> str:
         return f"{len(self.weight)}, eps={self.eps}"
 
