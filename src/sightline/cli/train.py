@@ -39,7 +39,11 @@ def train(
         ),
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="Initial weights: imagenet, coco, a file or a run's folder; by default random.")
+        str | None,
+        typer.Option(
+            help="Initial weights: imagenet, coco, a file or a run's folder, or none for random ones; by default "
+            "imagenet if those of the backbone are installed, otherwise none."
+        ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Time budget; the schedule is adapted to it.")] = None,

@@ -51,7 +51,16 @@ from sightline.models.detection import (
 from sightline.models.entry import BACKBONE_ARGUMENTS
 from sightline.models.entry import Entry as Entry
 from sightline.models.model import Model
-from sightline.models.published import DATA, PUBLISHED, Published, class_names, coco_classes, find_published, local_file
+from sightline.models.published import (
+    DATA,
+    PUBLISHED,
+    Published,
+    class_names,
+    coco_classes,
+    find_published,
+    is_installed,
+    local_file,
+)
 from sightline.models.segmentation import (
     deconvnet,
     deeplab_v3,
@@ -109,6 +118,10 @@ ENTRIES: list[Entry] = [
 """All entries of the catalog."""
 
 _BY_NAME = {name: entry for entry in ENTRIES for name in (entry.name, *entry.aliases)}
+
+
+NO_WEIGHTS = "none"
+"""The name of random weights, for a training that would otherwise start from installed ones."""
 
 
 def add(entry: Entry) -> None:
@@ -176,7 +189,7 @@ def create_model(
               .weights file);
             - the folder of a run: its best model;
             - "hf://owner/repository/file": a file of the Hugging Face hub;
-            - None: random weights.
+            - None or "none": random weights.
 
             Layers that depend on the classes are skipped if the classes differ. If a file does not name its classes but
             has as many as `classes`, they are assumed to be the same, and this is logged.
@@ -194,6 +207,7 @@ def create_model(
             different model.
     """
     entry = find(name)
+    weights = None if weights == NO_WEIGHTS else weights
     arguments = with_image_size(entry, arguments)
     require_arguments(entry, arguments)
     given, arguments = arguments, with_settings(entry, arguments)
@@ -233,6 +247,19 @@ def create_model(
         _remember(model, metadata, str(path))
     model.weights_given = None if weights is None else str(weights)
     return model
+
+
+def installed_start(name: str, arguments: Mapping[str, Any]) -> Published | None:
+    """The ImageNet weights of a model or of its backbone's classifier if they are installed; else None.
+
+    Args:
+        name: the model's name.
+        arguments: the arguments of its builder, which may name the backbone.
+    """
+    entry = find(name)
+    networks = (entry.name, entry.classifier(arguments))
+    found = next((p for n in networks if n is not None and (p := find_published(n, "imagenet")) is not None), None)
+    return found if found is not None and is_installed(found) else None
 
 
 def _remember(model: Model, metadata: dict[str, str], where: str) -> None:

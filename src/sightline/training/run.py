@@ -278,11 +278,13 @@ class RunFacts:
     Attributes:
         model: the model's name in the catalog; None if unknown.
         arguments: the arguments of the model's builder.
+        weights: the name or file of the weights it started from; None for random weights, or if unknown.
         trained_on: the record of its data; None if no epoch was finished and nothing was recorded.
     """
 
     model: str | None
     arguments: Mapping[str, Any]
+    weights: str | None
     trained_on: TrainedOn | None
 
 
@@ -299,23 +301,24 @@ def run_facts(folder: Path) -> RunFacts:
     arguments: Mapping[str, Any] = {}
     known: TrainedOn | None = None
     last, environment_file = folder / "last.safetensors", folder / "environment.json"
+    facts = read_json(environment_file, dict).get("run") if environment_file.is_file() else None
+    facts = facts if isinstance(facts, dict) else {}
+    weights = facts["weights"] if isinstance(facts.get("weights"), str) else None
     if last.is_file():
         model, arguments = model_and_arguments(last)
         values = metadata_of(last)
         if KEY in values:
             known = TrainedOn.from_dict(values[KEY], str(last))
-    elif environment_file.is_file():
-        facts = read_json(environment_file, dict).get("run")
-        if isinstance(facts, dict):
-            model = facts["model"] if isinstance(facts.get("model"), str) else None
-            arguments = facts["arguments"] if isinstance(facts.get("arguments"), dict) else {}
-            if isinstance(facts.get("opened"), dict):
-                known = TrainedOn.from_dict(
-                    {"division": {}, "parts": {}, "earlier": ImageKeys.empty().to_dict(), "known": False}
-                    | {"opened": facts["opened"], "format": facts.get("format")},
-                    str(environment_file),
-                )
-    return RunFacts(model, arguments, known)
+    else:
+        model = facts["model"] if isinstance(facts.get("model"), str) else None
+        arguments = facts["arguments"] if isinstance(facts.get("arguments"), dict) else {}
+        if isinstance(facts.get("opened"), dict):
+            known = TrainedOn.from_dict(
+                {"division": {}, "parts": {}, "earlier": ImageKeys.empty().to_dict(), "known": False}
+                | {"opened": facts["opened"], "format": facts.get("format")},
+                str(environment_file),
+            )
+    return RunFacts(model, arguments, weights, known)
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

@@ -46,7 +46,7 @@ class Prepared:
         same_images: True if the images are the same in every epoch, that is, without augmentation.
         trained_on: the record of these images, which is saved with the run and the model.
         folder: the folder of the run to resume; None for a new run.
-        messages: descriptions of how the data was divided, one sentence each.
+        messages: what the training starts from and how the data was divided, one sentence each.
     """
 
     task: Task
@@ -113,6 +113,7 @@ def prepare(
         recipe = Recipe.from_yaml(folder / "recipe.yaml")
     seed = (recipe.changed(**settings) if recipe else Recipe.from_dict(settings, source)).seed
 
+    messages: list[str] = []
     named = data is not None
     if isinstance(model, nn.Module):
         if weights is not None or arguments is not None or classes is not None:
@@ -128,7 +129,7 @@ def prepare(
         model, arguments = _named(model, arguments, begun)
         channels = arguments.get("in_channels", 3)
         data = _opened(data, open_args, classes, None, channels, folder, before)
-        model, data = _made(model, data, weights, arguments, seed)
+        model, data = _made(model, data, weights, arguments, seed, begun, messages)
         names = data.classes
     if isinstance(data, Dataset) and names is not None:
         names.require_same(data.classes, "the model", "the training set")
@@ -140,7 +141,6 @@ def prepare(
     if validation is not None:
         validation = open_data(validation, classes=classes, names=names, channels=channels)
         validation = task.labels.prepare(validation)
-    messages: list[str] = []
     train, val_data = training_and_validation(data, validation, recipe.seed, before, messages, named)
     for part, title in ((train, "the training set"), (val_data, "the validation set")):
         require_kind(task, part, title)
@@ -202,14 +202,33 @@ def _named(
 
 
 def _made(
-    name: str | None, data: Any, weights: str | Path | None, arguments: Mapping[str, Any], seed: int
+    name: str | None,
+    data: Any,
+    weights: str | Path | None,
+    arguments: Mapping[str, Any],
+    seed: int,
+    begun: RunFacts | None,
+    messages: list[str],
 ) -> tuple[Model, Any]:
-    """Create a model of the catalog for the classes of the data; return it and the data with the targets it needs."""
+    """Create a model of the catalog for the classes of the data; return it and the data with the targets it needs.
+
+    Without `weights` it starts from the ImageNet weights of its backbone if they are installed, which is added to
+    `messages`. A resumed run does so only if it did so at its beginning.
+    """
     import torch
 
-    from sightline.models.catalog import create_model, find
+    from sightline.models.catalog import create_model, find, installed_start
 
     name = name or task_for(data.kind).default_model or ""
+    if weights is None and (begun is None or begun.weights == "imagenet"):
+        start = installed_start(name, arguments)
+        if start is not None:
+            weights = start.data
+            if begun is None:
+                messages.append(
+                    f"{name} starts from the installed ImageNet weights of {start.network} ({start.metric}); "
+                    "weights 'none' starts from random numbers"
+                )
     data = TASKS[find(name).task].labels.prepare(data)
     torch.manual_seed(seed)
     return create_model(name, data.classes, weights, **arguments), data

@@ -66,8 +66,9 @@ class ConvNormAct(nn.Sequential):
         the map, which is much larger.
         """
         convolution, *others = self
-        if others and isinstance(others[0], FrozenBatchNorm2d) and isinstance(convolution, nn.Conv2d):
-            norm, *others = others
+        norm = others[0] if others else None
+        if isinstance(norm, FrozenBatchNorm2d) and isinstance(convolution, nn.Conv2d):
+            others = others[1:]
             scale, shift = norm.scale_and_shift()
             weight = convolution.weight * scale[:, None, None, None]
             bias = shift if convolution.bias is None else shift + convolution.bias * scale

@@ -30,4 +30,4 @@ class CoordConv(ConvNormAct):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] → [N, out_channels, H / stride, W / stride]."""
-        return super().forward(with_coordinates(x))  # type: ignore[no-untyped-call]
+        return super().forward(with_coordinates(x))
