@@ -250,7 +250,7 @@ class TestVerbs:
         done("convert", solids, "maps", "--to", "semantic")
         small = ["--set", "workers=0", "--device", "cpu", "-q", "--no-report"]
         done("train", "maps", *small, "--epochs", 1, "--batch-size", 4)
-        assert done("evaluate", "runs/run1", "maps", "-q").out.startswith("unet_mobilenet_v2 on ")
+        assert done("evaluate", "runs/run1", "maps", "-q").out.startswith("unet_lite0 on ")
 
     def test_train_from_the_weights_of_a_run(self, solids, trained, caplog):
         with caplog.at_level(logging.INFO):

@@ -92,6 +92,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "deconvnet": {"window": 2, "hidden": 16, "width": 4},
     "segnet": {"width": 4},
     "unet_mobilenet_v2": {"channels": [32, 24, 16, 16, 8]},
+    "unet_lite0": {"channels": [32, 24, 16, 16]},
     "unet_resnet18": {"depth": 3, "channels": [16, 16, 8]},
     "unet": {"width": 4},
     "full_resolution_net": {"width": 4},

@@ -56,7 +56,7 @@ def test_the_command_line_from_folders_to_a_report(folder: Path) -> None:
     rows = [json.loads(line) for line in Path("runs/a/metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2]
 
-    assert sl.load("runs/a").name == "mobilenet_v2"
+    assert sl.load("runs/a").name == "efficientnet_lite0"
     done("predict", "runs/a", folder / "val", "--out", "found", "--save", "json,csv", "-q")
     said = answers(Path("found/predictions.csv"))
     truth = {str(file.relative_to(folder / "val")): file.parent.name for file in (folder / "val").rglob("*.png")}
@@ -121,6 +121,23 @@ def test_what_is_learnt_slower(tmp_path: Path) -> None:
     fresh.metadata["trained_on"] = {}  # as of a saved model
     assert recipe_for(fresh, {}, "").backbone_lr_factor == 0.3
     assert recipe_for(sl.create_model("vgg16", ["a"]), {}, "").lr == 1e-4
+
+
+def test_frozen_parts_of_a_classifier_stay() -> None:
+    """Of Lite0's five parts the last one learns, and what follows; normalisation layers keep their statistics."""
+    model = sl.create_model("efficientnet_lite0", ["a", "b"], image_size=32, norm="frozen", trainable_layers=1).train()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 1.0)
+    torch.manual_seed(0)
+    images = [torch.rand(3, 32, 32) for _ in range(2)]
+    sum(model(images, [ClassScores((32, 32), i) for i in range(2)]).values()).backward()
+    optimizer.step()
+    changed = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    assert {".".join(key.split(".")[1:3]) for key in changed} == {
+        *("features.6", "features.7", "features.8"),
+        "classifier.1",
+    }
+    assert not any(key.endswith(("running_mean", "running_var")) for key in changed)
 
 
 @pytest.mark.parametrize(("smoothing", "logits"), [(0.0, [2.0, 0.0, -1.0]), (0.1, [2.0, 0.0, -1.0])])

@@ -33,8 +33,8 @@ def test_every_row_fits_the_catalog_and_the_kinds():
     ("kind", "task", "model"),
     [
         ("instances", "detection", "sightline_n"),
-        ("class_map", "segmentation", "unet_mobilenet_v2"),
-        ("class_scores", "classification", "mobilenet_v2"),
+        ("class_map", "segmentation", "unet_lite0"),
+        ("class_scores", "classification", "efficientnet_lite0"),
     ],
 )
 def test_the_labels_choose_a_task_and_a_model(kind, task, model):

@@ -124,7 +124,7 @@ def test_what_is_prepared(folder: Path):
     assert str(prepared).startswith("4 training images, 1 validation image; ")
     assert not Path("runs").exists()
     class_maps = api.prepare(None, sl.scenes(4, 64, kind="class_map"))
-    assert class_maps.model.name == "unet_mobilenet_v2"
+    assert class_maps.model.name == "unet_lite0"
     assert (len(class_maps.train), class_maps.validation) == (4, None)
 
 

@@ -14,6 +14,6 @@ TASK = Task(
     headline=HEADLINE,
     report=ClassificationReport(HEADLINE),
     writer=ClassificationWriter(),
-    default_model="mobilenet_v2",
-    quick_model="mobilenet_v2",
+    default_model="efficientnet_lite0",
+    quick_model="efficientnet_lite0",
 )

@@ -30,6 +30,6 @@ TASK = Task(
     headline=HEADLINE,
     report=SegmentationReport(HEADLINE),
     writer=SegmentationWriter(),
-    default_model="unet_mobilenet_v2",
-    quick_model="lraspp_mobilenet_v3_large",
+    default_model="unet_lite0",
+    quick_model="unet_lite0",
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -93,6 +95,68 @@ def test_a_backbone_s_weights_load() -> None:
     assert len(ours) == sum(len(net.features[i].state_dict()) for i in range(7))
     for key, value in ours.items():
         assert torch.equal(value, theirs[f"features.{key}"]), key
+
+
+def count(inputs: int, out: int) -> int:
+    """Parameters of a separable block by hand: three convolutions without biases, and scale and shift of each."""
+    return inputs * out + 9 * out + out * out + 3 * 2 * out
+
+
+def test_the_light_decoder_s_parameters_and_map() -> None:
+    model = create_model("unet_lite0", NAMES).eval()
+    skips = [16, 24, 40, 112, 320]  # of EfficientNet-Lite0's maps of strides 2 to 32
+    steps = count(320 + 112, 128) + count(128 + 40, 64) + count(64 + 24, 48) + count(48 + 16, 32)
+    assert model.network.encoder.channels == skips
+    assert sum(p.numel() for p in model.network.blocks.parameters()) == steps
+    assert sum(p.numel() for p in model.network.score.parameters()) == 33 * 2
+    x = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        assert model.network(x).shape == (1, 2, 32, 48)  # stride 2
+        assert model([x[0]])[0].labels.shape == (64, 96)
+
+
+@pytest.mark.parametrize(("output_stride", "depth"), [(1, 5), (2, 3), (4, 5), (4, 3)])
+def test_the_decoder_ends_at_a_stride(output_stride: int, depth: int) -> None:
+    own = {"encoder": "mobilenet_v2", "channels": (16, 8, 8, 4, 4)[: {1: 5, 2: 4, 4: 3}[output_stride]]}
+    model = unet(NAMES, **own, depth=depth, output_stride=output_stride).eval()
+    with torch.no_grad():
+        assert model.network(torch.rand(1, 3, 64, 64)).shape[-1] == 64 // output_stride
+        assert model([torch.rand(3, 21, 33)])[0].labels.shape == (21, 33)
+    least = {1: 1, 2: 2, 4: 3}[output_stride]
+    with pytest.raises(InputError, match=f"depth {least - 1}, but width ≥ 1 and {least} ≤ depth ≤ 5"):
+        unet(NAMES, **own, depth=least - 1, output_stride=output_stride)
+
+
+def test_a_stride_that_the_decoder_lacks() -> None:
+    with pytest.raises(InputError, match="output_stride is 8, but the decoder ends at 1, 2 or 4"):
+        unet(NAMES, encoder="mobilenet_v2", output_stride=8)  # type: ignore[arg-type]
+
+
+def test_frozen_parts_and_norms_of_the_encoder_stay() -> None:
+    """Of five parts the last two learn; no running statistic of the encoder changes; the decoder learns."""
+    from sightline.structures import ClassMap
+
+    torch.manual_seed(0)
+    model = create_model("unet_lite0", NAMES, norm="frozen", trainable_layers=2, channels=[16, 8, 8, 8]).train()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.1)
+    targets = [ClassMap(torch.randint(0, 2, (64, 64)), model.classes) for _ in range(2)]
+    sum(model([torch.rand(3, 64, 64) for _ in range(2)], targets).values()).backward()
+    optimizer.step()
+    changed = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    parts = {key.split(".")[2] for key in changed if key.startswith("network.encoder.")}
+    assert parts == {"4", "5", "6", "7"}  # the stages of strides 16 and 32
+    encoder = {key for key in changed if key.startswith("network.encoder.")}
+    assert encoder
+    assert not any(key.endswith(("running_mean", "running_var")) for key in encoder)
+    assert {key for key in changed if key.startswith("network.score.")} == {"network.score.weight", "network.score.bias"}
+    assert {key.split(".")[2] for key in changed if key.startswith("network.blocks.")} == {"0", "1", "2", "3"}
+
+
+def test_the_encoder_is_the_backbone() -> None:
+    model = create_model("unet_lite0", NAMES, channels=[16, 8, 8, 8])
+    found = {key.split(".")[1] for key, _ in model.named_parameters() if re.search(model.backbone_layers, key)}
+    assert found == {"encoder"}
 
 
 def test_the_padded_form_learns_two_images() -> None:

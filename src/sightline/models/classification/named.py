@@ -8,7 +8,7 @@ from typing import Any
 from sightline.errors import InputError
 from sightline.models.classification.classifier import ImageClassifier
 from sightline.models.entry import Entry, extends
-from sightline.nn.backbones.named import BackboneName, build_backbone
+from sightline.nn.backbones.named import OPTIONS, BackboneName, BackboneOptions, build_backbone
 from sightline.ops.resizing import Interpolation
 from sightline.structures import Classes
 
@@ -23,6 +23,7 @@ def classifier(
     interpolation: Interpolation = "bilinear",
     antialias: bool = True,
     label_smoothing: float = 0.1,
+    options: BackboneOptions = OPTIONS,
     **own: Any,
 ) -> ImageClassifier:
     """An image classifier with any classification network.
@@ -36,14 +37,19 @@ def classifier(
         interpolation: how images are resized: "bilinear" or "bicubic".
         antialias: images are antialiased when downsampled.
         label_smoothing: amount of label smoothing in the loss (Szegedy et al. 2016, section 7); 0 disables it.
+        options: normalisation of the network, and how many of its parts learn. What follows the last part (the last
+            convolution of an EfficientNet, the fully connected layers) always learns.
         own: further arguments of the network.
     """
     names = Classes(classes)
     if not len(names):
         raise InputError("a classifier needs at least one class; give classes=[…] with their names")
+    net = build_backbone(network, in_channels, options, num_classes=len(names), **own)
+    if options.trainable_layers is not None:
+        net.maps([stage.stride for stage in net.stages], options.trainable_layers)  # freezes the network's own layers
     return ImageClassifier(
         names,
-        build_backbone(network, in_channels, num_classes=len(names), **own),
+        net,
         in_channels=in_channels,
         image_size=image_size,
         label_smoothing=label_smoothing,

@@ -9,6 +9,7 @@ normalisation: `unet_small`, and `unet` with a classification network as the enc
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from sightline.models.segmentation.deconvnet import he_start
 from sightline.models.segmentation.segmenter import Segmenter
 from sightline.models.weights import shared_keys
 from sightline.nn.backbones.features import FeatureMaps
-from sightline.nn.backbones.named import PyramidName, build_backbone
+from sightline.nn.backbones.named import OPTIONS, BackboneOptions, PyramidName, build_backbone
 from sightline.nn.layers import ConvNormAct, NormLayer
 from sightline.ops.padding import mirror_pad
 from sightline.ops.pixel_losses import CROSS_ENTROPY, PixelLosses
@@ -32,6 +33,7 @@ class UNet(Segmenter):
     """A segmentation model with a network whose last layer is called `score`."""
 
     class_layers = r"^network\.score\."
+    backbone_layers = r"^network\.encoder\."
 
 
 class UNetwork(nn.Module):
@@ -112,31 +114,53 @@ class BackboneUNet(nn.Module):
 
     Args:
         encoder: images → maps of strides 2, 4, 8, …, from fine to coarse.
-        channels: number of channels of each step of the decoder; the last one has the size of the image.
+        channels: number of channels of each step of the decoder. Each step doubles the resolution; the fifth from
+            stride 32 has that of the image.
         outputs: number of outputs K.
+        separable: decode with `SeparableBlock`, which is faster on CPUs, instead of two 3×3 convolutions.
     """
 
-    def __init__(self, encoder: FeatureMaps, channels: Sequence[int], outputs: int):
+    def __init__(self, encoder: FeatureMaps, channels: Sequence[int], outputs: int, *, separable: bool = False):
         super().__init__()
         self.encoder = encoder
         *skips, coarsest = encoder.channels
         inputs = [coarsest, *channels]
-        beside = [*reversed(skips), 0]  # there is no skip at the size of the image
+        beside = [*reversed(skips), 0][: len(channels)]  # there is no skip at the size of the image
+        block = SeparableBlock if separable else _padded_pair
         self.blocks = nn.ModuleList(
-            nn.Sequential(ConvNormAct(a + skip, b), ConvNormAct(b, b))
-            for a, skip, b in zip(inputs[:-1], beside, channels, strict=True)
+            block(a + skip, b) for a, skip, b in zip(inputs[:-1], beside, channels, strict=True)
         )
         self.score = nn.Conv2d(channels[-1], outputs, 1)
         he_start(self.blocks)
         he_start(self.score)  # a smaller initialisation takes hundreds of steps to reach confident scores
 
     def forward(self, images: Tensor) -> Tensor:
-        """[N, C, H, W], sides that are multiples of the coarsest stride → logits [N, K, H, W]."""
+        """[N, C, H, W], sides that are multiples of the coarsest stride → logits [N, K, H / s, W / s].
+
+        The stride s is the coarsest one divided by 2 for each step of the decoder.
+        """
         x, *skips = reversed(self.encoder(images).values())
-        for block, skip in zip(self.blocks, [*skips, None], strict=True):
+        for block, skip in zip(self.blocks, [*skips, None], strict=False):
             x = F.interpolate(x, scale_factor=2, mode="nearest")
             x = block(x if skip is None else torch.cat([skip, x], 1))
         return self.score(x)
+
+
+class SeparableBlock(nn.Sequential):
+    """1×1 convolution, 3×3 depthwise convolution, 1×1 convolution, each with batch normalisation and ReLU.
+
+    The first convolution reduces the concatenated maps before the depthwise one, whose time on a CPU depends on the
+    number of values, not of operations.
+    """
+
+    def __init__(self, channels: int, out: int):
+        super().__init__(
+            ConvNormAct(channels, out, 1), ConvNormAct(out, out, 3, groups=out), ConvNormAct(out, out, 1)
+        )
+
+
+def _padded_pair(channels: int, out: int) -> nn.Sequential:
+    return nn.Sequential(ConvNormAct(channels, out), ConvNormAct(out, out))
 
 
 def centre(x: Tensor, size: Size | torch.Size) -> Tensor:
@@ -163,7 +187,10 @@ def unet(
     width: int = 64,
     depth: int | None = None,
     channels: Sequence[int] = (256, 128, 64, 32, 16),
+    separable: bool = False,
+    output_stride: Literal[1, 2, 4] = 1,
     image_size: int | None = None,
+    options: BackboneOptions = OPTIONS,
     losses: PixelLosses = CROSS_ENTROPY,
 ) -> UNet:
     """The paper's U-Net, 31,030,658 parameters for one channel and two classes; or one on any encoder.
@@ -175,8 +202,11 @@ def unet(
         width: number of channels of the first level, without an encoder.
         depth: number of poolings, by default 4; with an encoder, the number of its maps of strides 2, 4, 8, 16 and 32
             to use, from the finest, by default 5.
-        channels: number of channels of each step of the decoder from stride 32, with an encoder; the last `depth`
-            values are used.
+        channels: number of channels of each step of the decoder from stride 32, with an encoder; with a smaller
+            `depth`, only the last values are used.
+        separable: the decoder has depthwise separable convolutions, with an encoder.
+        output_stride: stride of the decoder's last map, with an encoder. Logits are upsampled bilinearly from it.
+            `channels` has a value for each step from stride 32 to this stride.
         image_size: length in pixels that the shorter side is resized to; None keeps the size.
         losses: the loss, a weighted sum of per-pixel losses; `PixelLosses(boundary=10)` is the paper's.
     """
@@ -190,10 +220,13 @@ def unet(
         model.recipe_defaults = model.recipe_defaults | {"lr": 1e-4}  # no layer normalises
         return model
     depth = 5 if depth is None else depth
-    _require(1, depth, min(5, len(channels)))
-    net = build_backbone(encoder, in_channels, num_classes=1, known=PyramidName)
-    body = net.maps((2, 4, 8, 16, 32)[:depth])
-    network = BackboneUNet(body, list(channels)[-depth:], len(names))
+    skipped = {1: 0, 2: 1, 4: 2}.get(output_stride)
+    if skipped is None:
+        raise InputError(f"output_stride is {output_stride}, but the decoder ends at 1, 2 or 4; give one of them")
+    _require(1, depth, min(5, len(channels) + skipped), 1 + skipped)
+    net = build_backbone(encoder, in_channels, options, num_classes=1, known=PyramidName)
+    body = net.maps((2, 4, 8, 16, 32)[:depth], options.trainable_layers)
+    network = BackboneUNet(body, list(channels)[skipped - depth :], len(names), separable=separable)
     preprocess = segmenter_preprocess(in_channels, image_size, divisor=body.strides[-1])
     model = UNet(names, preprocess, network, loss=losses)
     model.recipe_defaults = model.recipe_defaults | {"lr": 1e-3}
@@ -219,9 +252,9 @@ def unet_small(
     return model
 
 
-def _require(width: int, depth: int, deepest: int) -> None:
-    if width < 1 or not 1 <= depth <= deepest:
-        raise InputError(f"width is {width} and depth {depth}, but width ≥ 1 and 1 ≤ depth ≤ {deepest} must hold")
+def _require(width: int, depth: int, deepest: int, least: int = 1) -> None:
+    if width < 1 or not least <= depth <= deepest:
+        raise InputError(f"width is {width} and depth {depth}, but width ≥ 1 and {least} ≤ depth ≤ {deepest} must hold")
 
 
 _PAPER = "Ronneberger et al. 2015, U-Net"
@@ -237,6 +270,16 @@ ENTRIES = (
         summary="A U-Net on MobileNet v2.",
         fixed={"encoder": "mobilenet_v2", "width": 64},
         defaults={"depth": 5, "channels": (128, 64, 48, 32, 16)},
+    ),
+    Entry(
+        name="unet_lite0",
+        builder=unet,
+        task="segmentation",
+        paper=_PAPER,
+        summary="A U-Net on EfficientNet-Lite0 with a light decoder that ends at stride 2: the default, fast on CPUs.",
+        fixed={"encoder": "efficientnet_lite0", "width": 64},
+        defaults={"depth": 5, "channels": (128, 64, 48, 32), "separable": True, "output_stride": 2},
+        start={"norm": "frozen"},
     ),
     Entry(
         name="unet_resnet18",
