@@ -154,9 +154,7 @@ class SeparableBlock(nn.Sequential):
     """
 
     def __init__(self, channels: int, out: int):
-        super().__init__(
-            ConvNormAct(channels, out, 1), ConvNormAct(out, out, 3, groups=out), ConvNormAct(out, out, 1)
-        )
+        super().__init__(ConvNormAct(channels, out, 1), ConvNormAct(out, out, 3, groups=out), ConvNormAct(out, out, 1))
 
 
 def _padded_pair(channels: int, out: int) -> nn.Sequential:
