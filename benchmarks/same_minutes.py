@@ -27,7 +27,7 @@ import torch
 import sightline
 from sightline.data.transforms import recipes
 from sightline.training.half import guarded
-from sightline.training.loader import EpochBatches, make_loader, seen_size
+from sightline.training.loader import EpochBatches, make_loader
 from sightline.training.optimizer import make_optimizer
 from sightline.verbs.prepare import recipe_for
 from sightline_detector import RESULTS, Variant, machine, spread, train
@@ -67,7 +67,7 @@ def seconds_a_step(name: str, args: argparse.Namespace, steps: int = 24, before:
     recipe = recipe_for(model, {"epochs": 1, **variant.numbers}, "the benchmark")
     order = EpochBatches(len(data), recipe.batch_size)
     augmentation = variant.augmentation() if variant.augmentation else None
-    loader = make_loader(data, order, augmentation, 1, size=seen_size(model))
+    loader = make_loader(data, order, augmentation, 1, size=model.seen_size)
     optimizer = make_optimizer(model, recipe)
     spent: list[float] = []
     for epoch in range(-(-(steps + before) // len(order))):

@@ -20,7 +20,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import sightline as sl
-from sightline.cli.inputs import grouped, pairs
+from sightline.cli.inputs import group_arguments, parse_pairs
 from sightline.training.run import cpu_name
 
 
@@ -94,7 +94,7 @@ def cost(folder: Path, catalog: str, options: list[str], data: Any, count: int) 
     else:
         given = [word for before, word in itertools.pairwise(options) if before == "--arg"]
         torch.manual_seed(0)
-        model = sl.create_model(catalog, data.classes, **grouped(pairs(given, "--arg")))
+        model = sl.create_model(catalog, data.classes, **group_arguments(parse_pairs(given, "--arg")))
     model.eval()
     images = [data[i][0] for i in range(count)]
     spent = []
