@@ -629,6 +629,25 @@ def test_the_recipe_of_crops():
         recipes.crops(0)
 
 
+@pytest.mark.parametrize("size", [(150, 210), (40, 90)])
+def test_crops_for_a_model_that_resizes_images_are_what_it_sees(size: tuple[int, int]):
+    """The model's preprocessing does not change a crop; without random scales it is a window of the resized image."""
+    image, labels = smooth(*size), torch.ones(size, dtype=torch.int64)
+    for seed in range(4):
+        cut, target = recipes.crops(60).bind(None, (64, 64))(image, ClassMap(labels), random(seed))
+        assert cut.shape == (3, 64, 64)
+        assert set(target.labels.unique().tolist()) <= {1, IGNORE}  # a smaller image is surrounded by pixels to ignore
+    still = recipes.crops(60, flip=0, scale=(1, 1), colour=False).bind(None, (64, 64))
+    cut, target = still(image, ClassMap(labels), random())
+    assert (target.labels == 1).all()
+    width = round(size[1] * 64 / size[0])
+    whole = np.asarray(rgb_image(image).resize((width, 64), Image.Resampling.BILINEAR)).astype(int)
+    windows = (whole[:, left : left + 64] for left in range(width - 63))
+    assert min(abs(cut.permute(1, 2, 0).numpy().astype(int) - window).max() for window in windows) <= 3
+    kept = recipes.crops(60).bind(None, None)(image, ClassMap(labels), random())[0]  # a model that keeps the size
+    assert max(kept.shape[1:]) <= 60
+
+
 @pytest.mark.parametrize("piece", [SafeCrop(p=1), IoUCrop(), ScaleJitter(), ZoomOut(p=1), Rotate(20)])
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_images_without_objects_are_normal(piece, channels):
@@ -952,8 +971,9 @@ def test_the_numbers_of_the_recipes() -> None:
         "crops": (
             flip,
             VerticalFlip(0.0),
+            transforms.ModelScale(),
             Rescale((0.67, 1.5)),
-            transforms.RandomCrop(320, within_source=True),
+            transforms.RandomCrop(320, within_source=True, seen=True),
             Colour(),
         ),
         "resized_crops": (flip, VerticalFlip(0.0), RandomResizedCrop(scale=(0.25, 1.0)), Colour(hue=0.01)),

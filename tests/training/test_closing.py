@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from sightline.data.transforms import Mosaic, Transform, recipes
+from sightline.models.keep_size import KeepSize
 from sightline.models.model import Model, as_model
 from sightline.models.preprocess import Preprocess
 from sightline.training.loader import EpochBatches, Samples
@@ -114,3 +115,4 @@ def test_samples_are_bound_to_the_data_and_the_size_the_model_sees():
         plain = nn.Module()
         plain.preprocess = preprocess
         assert as_model(plain).seen_size == size
+    assert Model(["a"], KeepSize()).seen_size is None

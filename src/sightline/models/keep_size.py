@@ -17,6 +17,10 @@ class KeepSize(Preprocess):
     def __init__(self, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD, *, divisor: int = 1):
         super().__init__(mean, std, divisor=divisor)
 
+    @property
+    def seen_size(self) -> None:
+        return None
+
     def resized(self, size: Size) -> Size:
         return size
 

@@ -91,8 +91,8 @@ class Preprocess(nn.Module):
         return len(self.mean)
 
     @property
-    def seen_size(self) -> Size:
-        """(height, width) of a square image after resizing."""
+    def seen_size(self) -> Size | None:
+        """(height, width) of a square image after resizing; None if images keep their size."""
         return self.fixed_size or (self.min_size, self.min_size)
 
     def forward(

@@ -20,6 +20,7 @@ from sightline.data.transforms.colour import (
 from sightline.data.transforms.compose import Compose, Geometric, Photometric, Sometimes, Viewport
 from sightline.data.transforms.crops import (
     IoUCrop,
+    ModelScale,
     RandomCrop,
     RandomResizedCrop,
     Rescale,
@@ -56,6 +57,7 @@ __all__ = [
     "IoUCrop",
     "Kornia",
     "MixUp",
+    "ModelScale",
     "Mosaic",
     "Photometric",
     "PixelNoise",

@@ -91,6 +91,29 @@ class Rescale(Geometric):
 
 
 @dataclass(frozen=True)
+class ModelScale(Geometric):
+    """Scale the image as the model will, so that later steps are in pixels that the model sees.
+
+    Args:
+        side: length of the shorter side after scaling. If None, it is the one that the model resizes images to, if it
+            resizes them; otherwise the image is not scaled.
+    """
+
+    side: int | None = None
+
+    def sized(self, size: Size | None) -> ModelScale:
+        return self if self.side is not None or size is None else replace(self, side=min(size))
+
+    def step(self, view: Viewport, generator: np.random.Generator) -> tuple[np.ndarray, Size]:
+        if self.side is None:
+            return np.eye(3), view.size
+        height, width = view.size
+        scale = self.side / min(view.size)
+        size = (max(1, round(height * scale)), max(1, round(width * scale)))
+        return affine(size[1] / width, 0, 0, 0, size[0] / height, 0), size
+
+
+@dataclass(frozen=True)
 class RandomCrop(Geometric):
     """Crop a window of at most `size` × `size` pixels at a random position; smaller images are not cropped.
 
@@ -102,17 +125,30 @@ class RandomCrop(Geometric):
         within_source: limit the window to the size of the source image. After `Rescale`, whose small images are padded
             to the largest of their batch, this keeps batches at the size of the images, and about halves the time of a
             step on small ones.
+        seen: for a model that resizes the shorter side of images, the window is a square of this side, which the model
+            does not resize; a smaller image is surrounded by fill. Such a model would enlarge other windows, and so
+            learn at another scale than that at which it predicts. Use it after `ModelScale`.
+        exact: the window is always `size` × `size`; set by `seen`.
     """
 
     size: int = 320
     within_source: bool = False
+    seen: bool = False
+    exact: bool = False
 
     def __post_init__(self) -> None:
         if self.size < 1:
             raise InputError(f"size is {self.size}, but a crop has at least 1 pixel per side; the default is 320")
 
+    def sized(self, size: Size | None) -> RandomCrop:
+        return replace(self, size=min(size), exact=True) if self.seen and size is not None else self
+
     def step(self, view: Viewport, generator: np.random.Generator) -> tuple[np.ndarray, Size]:
         full = np.array([view.size[1], view.size[0]])
+        if self.exact:
+            room = full - self.size
+            corner = generator.integers(np.minimum(room, 0), np.maximum(room, 0) + 1)
+            return _window(np.concatenate([corner, corner + self.size]))
         extent = np.minimum(full, self.size)
         if self.within_source:
             extent = np.minimum(extent, view.source_size[::-1])

@@ -10,6 +10,7 @@ from sightline.data.transforms.colour import ChannelNoise, Colour, PixelNoise
 from sightline.data.transforms.compose import Compose
 from sightline.data.transforms.crops import (
     IoUCrop,
+    ModelScale,
     RandomCrop,
     RandomResizedCrop,
     Rescale,
@@ -116,12 +117,16 @@ def crops(
 ) -> Compose:
     """For segmentation models: random scale, then a random crop of at most `size` pixels and at most the original size.
 
+    For a model that resizes images (`image_size`), crops are squares of the side that it resizes to, of images at that
+    scale.
+
     Args:
         size: side of the largest crop in pixels.
         flip, vertical_flip, colour, extra: as for `detection`.
         scale: range of the image's factor.
     """
-    geometry = [HorizontalFlip(flip), VerticalFlip(vertical_flip), Rescale(scale), RandomCrop(size, within_source=True)]
+    flips = [HorizontalFlip(flip), VerticalFlip(vertical_flip)]
+    geometry = [*flips, ModelScale(), Rescale(scale), RandomCrop(size, within_source=True, seen=True)]
     return Compose([*geometry, *([Colour()] if colour else []), *extra])
 
 
