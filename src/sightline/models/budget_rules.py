@@ -1,0 +1,54 @@
+"""Rules by which plans divide a time budget: pure functions of measured seconds, for models of every task."""
+
+from __future__ import annotations
+
+import math
+
+from sightline.errors import InputError
+
+TRAINING_SHARE = 0.8
+"""Fraction of a time budget that is spent in training steps; reading images, augmentation and validation take the rest.
+"""
+_VALIDATION_SHARE = 0.1
+_FEWEST_STEPS = 10
+
+
+def images_within(minutes: float, seconds_per_image: float) -> float:
+    """Number of training images, counted in every epoch, that a time budget holds.
+
+    Args:
+        minutes: the time of the whole run.
+        seconds_per_image: time of a training step divided by its images.
+    """
+    return minutes * 60 * TRAINING_SHARE / max(seconds_per_image, 1e-9)
+
+
+def validation_interval(epoch_seconds: float, validation_seconds: float) -> int:
+    """Number of epochs between validations such that validation takes at most a tenth of the time of training.
+
+    Args:
+        epoch_seconds: time of an epoch's training steps.
+        validation_seconds: time of one validation.
+    """
+    return max(1, math.ceil(validation_seconds / max(_VALIDATION_SHARE * epoch_seconds, 1e-9)))
+
+
+def require_steps(minutes: float, steps: float, what: str) -> None:
+    """Check that a time budget holds enough optimizer steps for the model to learn anything.
+
+    Args:
+        minutes: the time of the whole run.
+        steps: number of steps that it holds with the cheapest settings.
+        what: name of the model, for the message.
+
+    Raises:
+        InputError: it holds fewer than ten steps. The message names a budget that would do.
+    """
+    if steps >= _FEWEST_STEPS:
+        return
+    enough = minutes * _FEWEST_STEPS / max(steps, 1e-9)
+    shown = f"{enough:.2g}" if enough < 10 else f"{math.ceil(enough)}"
+    raise InputError(
+        f"minutes is {minutes:g}, which holds about {steps:.1f} training steps of {what} on this machine, too few to "
+        f"learn anything; give at least {shown} minutes"
+    )

@@ -1,0 +1,85 @@
+"""How the training of an image classifier on EfficientNet-Lite chooses its settings by the data and the time budget.
+
+Pure functions of plain numbers. Where the numbers come from: benchmarks/results/classification.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sightline.models.budget_rules import images_within, require_steps, validation_interval
+from sightline.models.plan import Budget, Choice, Facts
+from sightline.words import counted
+
+SIZES = (224, 192, 160, 128)
+"""Sides of the images that a training may choose, in pixels: that of the published weights, and cheaper ones."""
+PASSES, FEWEST, MOST = 6, 2000, 8000
+"""Images that a training should see: six times all of them, but at least 2000 and no more than 8000 are needed."""
+LONG = 4
+"""The whole network is trained if the budget holds this many times as many images."""
+STEPS = 200
+"""Optimizer steps that a training should have; batches are halved to 16 if there would be fewer."""
+
+
+def plan(facts: Facts, budget: Budget) -> list[Choice]:
+    """Plan a training that starts from pretrained weights. One from random numbers keeps the model's defaults.
+
+    Raises:
+        InputError: the minutes hold fewer than ten steps.
+    """
+    if not budget.pretrained:
+        return []
+    if budget.minutes is None or budget.speed is None:
+        seen = float(facts.images * (30 if budget.epochs is None else budget.epochs))
+        return how_to_learn(seen, facts.images)
+    minutes, speed = budget.minutes, budget.speed
+
+    def held(size: int) -> float:
+        return images_within(minutes, speed({"image_size": size, "norm": "frozen", "trainable_layers": 2}))
+
+    choices = []
+    size = budget.given.get("image_size")
+    if size is None:
+        size = image_size(facts.images, held)
+        if size != SIZES[0]:
+            choices.append(Choice("image_size", size, f"{minutes:g} minutes hold {held(size):.0f} images of this size"))
+    seen = held(size)
+    require_steps(minutes, seen / 16, "this model")
+    if budget.epochs is not None:
+        seen = min(seen, budget.epochs * facts.images)
+    choices += how_to_learn(seen, facts.images)
+    per_image = minutes * 60 / max(held(size), 1e-9)
+    every = validation_interval(facts.images * per_image, facts.validation * per_image)  # loss and metrics: two passes
+    if facts.validation and every > 1:
+        reason = f"validating on {counted(facts.validation, 'image')} then takes at most a tenth of the time"
+        choices.append(Choice("validate_every", every, reason))
+    return choices
+
+
+def wanted(images: int) -> int:
+    """Number of images, counted in every epoch, that a training from pretrained weights should see."""
+    return max(FEWEST, min(MOST, PASSES * images))
+
+
+def image_size(images: int, held: Callable[[int], float]) -> int:
+    """The largest of `SIZES` at which the budget holds `wanted` images; the smallest if it does at none.
+
+    Args:
+        images: number of training images.
+        held: number of images of a size that the budget holds.
+    """
+    return next((size for size in SIZES if held(size) >= wanted(images)), SIZES[-1])
+
+
+def how_to_learn(seen: float, images: int) -> list[Choice]:
+    """Batch size, normalisation and trainable parts for a training that sees so many images."""
+    choices = []
+    if seen / 32 < STEPS:
+        choices.append(Choice("batch_size", 16, f"batches of 32 would be {seen / 32:.0f} steps, fewer than {STEPS}"))
+    if seen < LONG * wanted(images):
+        reason = f"{seen:.0f} images are seen; early features serve every task, and steps are faster"
+        choices += [
+            Choice("norm", "frozen", "statistics of the pretrained weights need no adaptation in a short training"),
+            Choice("trainable_layers", 2, reason),
+        ]
+    return choices

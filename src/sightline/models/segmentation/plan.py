@@ -1,0 +1,119 @@
+"""How the training of a U-Net on EfficientNet-Lite chooses its settings by the data and the time budget.
+
+Pure functions of plain numbers. Where the numbers come from: benchmarks/results/segmentation.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from sightline.models.budget_rules import images_within, require_steps, validation_interval
+from sightline.models.plan import Budget, Choice, Facts
+from sightline.structures import Size
+from sightline.words import counted
+
+CROP = 320
+"""Side of the crops of the augmentation "crops", in pixels, for a model that keeps the size of images."""
+PASSES = 6
+"""How often training should see every pixel at least; images are made smaller until the budget holds that."""
+SMALLEST = 256
+"""Images are not made smaller than this shorter side for the sake of time, since thin objects disappear."""
+LONG = 6000
+"""Crops from which on the whole encoder is trained: fewer are worth more with its early parts frozen."""
+STEPS = 500
+"""Optimizer steps that a training should have; batches are halved to 4 if there would be fewer."""
+
+
+def plan(facts: Facts, budget: Budget) -> list[Choice]:
+    """Plan a training that starts from pretrained weights. One from random numbers keeps the model's defaults.
+
+    Raises:
+        InputError: the minutes hold fewer than ten steps.
+    """
+    if not budget.pretrained:
+        return []
+    if budget.minutes is None or budget.speed is None:
+        epochs = 30 if budget.epochs is None else budget.epochs
+        return how_to_learn(epochs * facts.images)
+    pixels = facts.image_size[0] * facts.image_size[1]
+    given: Mapping[str, Any] = budget.given
+    cheap = {"trainable_layers": 3, "norm": "frozen"}
+    per_pixel = budget.speed(cheap) / seen_pixels(facts.image_size, given.get("image_size"))
+    side = given.get("image_size")
+    choices = []
+    if side is None:
+        side = shorter_side(facts.image_size, facts.images, images_within(budget.minutes, per_pixel * pixels))
+        if side is not None:
+            choices.append(
+                Choice(
+                    "image_size",
+                    side,
+                    f"{budget.minutes:g} minutes hold fewer than {PASSES} passes over {counted(facts.images, 'image')} "
+                    f"of {facts.image_size[1]}×{facts.image_size[0]} pixels at full size",
+                )
+            )
+    window = crop_pixels(facts.image_size, side)
+    crops = images_within(budget.minutes, per_pixel * window)
+    require_steps(budget.minutes, crops / 4, "this model")
+    if budget.epochs is not None:
+        crops = min(crops, budget.epochs * facts.images)
+    choices += how_to_learn(crops)
+    whole = seen_pixels(facts.image_size, side)
+    # the loss and the metrics each need a forward pass, a third of a step
+    every = validation_interval(facts.images * per_pixel * window, facts.validation * per_pixel * whole * 2 / 3)
+    if facts.validation and every > 1:
+        choices.append(
+            Choice(
+                "validate_every",
+                every,
+                f"validating on {counted(facts.validation, 'image')} then takes at most a tenth of the time",
+            )
+        )
+    return choices
+
+
+def shorter_side(image_size: Size, images: int, held: float) -> int | None:
+    """The shorter side, in pixels, to which images are resized; None keeps their size.
+
+    The pixels of an image are reduced until the budget holds `PASSES` passes over all images, which is a scale of
+    √(held / (PASSES · images)).
+
+    Args:
+        image_size: median (height, width) of the images.
+        images: number of training images.
+        held: number of whole images at full size that the budget holds.
+    """
+    shorter = min(image_size)
+    scale = math.sqrt(held / (PASSES * images))
+    side = max(SMALLEST, round(shorter * scale / 32) * 32)
+    return side if scale < 1 and side < shorter else None
+
+
+def how_to_learn(crops: float) -> list[Choice]:
+    """Batch size and trainable parts of the encoder for a training that sees so many crops."""
+    choices = []
+    small = crops / 8 < STEPS
+    choices.append(
+        Choice("batch_size", 4, f"batches of 8 would be {crops / 8:.0f} steps, fewer than {STEPS}")
+        if small
+        else Choice("batch_size", 8, f"{crops / 8:.0f} steps are enough")
+    )
+    if crops < LONG:
+        reason = f"{crops:.0f} crops are seen, fewer than {LONG}; early features serve every task, and steps are faster"
+        choices.append(Choice("trainable_layers", 3, reason))
+    return choices
+
+
+def crop_pixels(image_size: Size, side: int | None) -> int:
+    """Number of pixels of a training crop, for images resized to the shorter side `side` or, for None, kept."""
+    if side is not None:
+        return side * side
+    return min(CROP, image_size[0]) * min(CROP, image_size[1])
+
+
+def seen_pixels(image_size: Size, side: int | None) -> float:
+    """Number of pixels at which the model sees a whole image."""
+    scale = 1.0 if side is None else side / min(image_size)
+    return image_size[0] * image_size[1] * scale**2

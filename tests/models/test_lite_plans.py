@@ -1,0 +1,129 @@
+"""Plans of segmenters and classifiers: each choice by the numbers it follows from, with made-up speeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from sightline.errors import InputError
+from sightline.models.catalog import find
+from sightline.models.classification import plan as classes
+from sightline.models.plan import Budget, Choice, Facts
+from sightline.models.segmentation import plan as maps
+from sightline.training.recipe import Recipe
+
+AERIAL = Facts(images=56, validation=16, image_size=(480, 640))
+FLOWERS = Facts(images=1000, validation=300, image_size=(160, 240))
+
+
+def segmenter_speed(per_megapixel: float, size: tuple[int, int] = (480, 640)) -> Any:
+    """The time of a step in proportion to the pixels."""
+
+    def speed(arguments: Mapping[str, Any]) -> float:
+        assert arguments["norm"] == "frozen"
+        return per_megapixel * size[0] * size[1] / 1e6
+
+    return speed
+
+
+def classifier_speed(at_224: float) -> Any:
+    return lambda arguments: at_224 * (arguments["image_size"] / 224) ** 2
+
+
+def values(choices: list[Choice]) -> dict[str, Any]:
+    found = {choice.name: choice.value for choice in choices}
+    assert len(found) == len(choices)
+    assert all(choice.reason for choice in choices)
+    return found
+
+
+@pytest.mark.parametrize("name", ["unet_lite0", "efficientnet_lite0"])
+def test_choices_are_arguments_or_settings(name: str):
+    plan, facts = (maps.plan, AERIAL) if name == "unet_lite0" else (classes.plan, FLOWERS)
+    speed = segmenter_speed(4) if name == "unet_lite0" else classifier_speed(0.2)
+    found = values(plan(facts, Budget(minutes=1, pretrained=True, speed=speed)))
+    assert {"image_size", "batch_size", "trainable_layers", "validate_every"} <= set(found)
+    known = set(find(name).arguments) | set(Recipe.__dataclass_fields__)
+    assert set(found) <= known
+
+
+def test_random_weights_keep_the_defaults():
+    assert maps.plan(AERIAL, Budget(minutes=1, speed=segmenter_speed(1))) == []
+    assert classes.plan(FLOWERS, Budget(minutes=1, speed=classifier_speed(1))) == []
+
+
+def test_images_keep_their_size_if_the_time_holds_six_passes():
+    """56 images of 0.3072 megapixels six times are 103 megapixels: 103 s at a second each, of 144 s."""
+    assert "image_size" not in values(maps.plan(AERIAL, Budget(minutes=3, pretrained=True, speed=segmenter_speed(1))))
+    slow = values(maps.plan(AERIAL, Budget(minutes=3, pretrained=True, speed=segmenter_speed(2))))
+    # 72 megapixels are 234 whole images instead of 336: 480 · √(234 / 336) = 401, rounded to a multiple of 32
+    assert slow["image_size"] == 416
+
+
+def test_small_images_are_not_made_smaller():
+    tiny = Facts(images=10_000, validation=0, image_size=(256, 256))
+    speed = segmenter_speed(1, (256, 256))
+    assert "image_size" not in values(maps.plan(tiny, Budget(minutes=3, pretrained=True, speed=speed)))
+    large = Facts(images=10_000, validation=0, image_size=(3000, 4000))
+    speed = segmenter_speed(1, (3000, 4000))
+    found = values(maps.plan(large, Budget(minutes=3, pretrained=True, speed=speed)))
+    assert found["image_size"] == maps.SMALLEST
+    assert "validate_every" not in found  # nothing to validate on
+
+
+def test_steps_and_frozen_parts_follow_the_crops_seen():
+    assert values(maps.how_to_learn(3000)) == {"batch_size": 4, "trainable_layers": 3}
+    assert values(maps.how_to_learn(5000)) == {"batch_size": 8, "trainable_layers": 3}
+    assert values(maps.how_to_learn(6000)) == {"batch_size": 8}
+    assert values(maps.plan(AERIAL, Budget(epochs=200, pretrained=True))) == {"batch_size": 8}
+
+
+def test_epochs_limit_what_is_seen():
+    speed = segmenter_speed(0.01)
+    long = values(maps.plan(AERIAL, Budget(minutes=30, pretrained=True, speed=speed)))
+    short = values(maps.plan(AERIAL, Budget(minutes=30, epochs=5, pretrained=True, speed=speed)))
+    assert (long["batch_size"], short["batch_size"]) == (8, 4)
+
+
+def test_a_size_of_the_user_is_planned_with():
+    """Crops are then squares of that side, and whole images have a quarter of the pixels."""
+
+    def speed(arguments: Mapping[str, Any]) -> float:
+        return 240 * 320 * 1e-6  # measured on images of the user's size
+
+    budget = Budget(minutes=3, pretrained=True, given={"image_size": 240}, speed=speed)
+    found = values(maps.plan(AERIAL, budget))
+    assert "image_size" not in found
+    assert maps.crop_pixels((480, 640), 240) == 240 * 240
+    assert maps.crop_pixels((200, 640), None) == 200 * 320
+    assert maps.seen_pixels((480, 640), 240) == 240 * 320
+    # an epoch of 56 · 57600 pixels takes 3.2 s; validation of 16 · 76800 pixels, two thirds of a step, takes 0.8 s
+    assert found["validate_every"] == 3
+
+
+@pytest.mark.parametrize(("at_224", "size"), [(0.02, 224), (0.03, 192), (0.04, 160), (0.06, 128), (1.0, 128)])
+def test_a_classifier_sees_the_largest_size_that_fits(at_224: float, size: int):
+    """1000 photographs are wanted six times; 3 minutes hold 144 s of steps: 24 ms for each image."""
+    found = values(classes.plan(FLOWERS, Budget(minutes=3, pretrained=True, speed=classifier_speed(at_224))))
+    assert found.get("image_size", 224) == size
+
+
+def test_how_many_images_a_classifier_wants():
+    assert [classes.wanted(n) for n in (10, 1000, 10**6)] == [2000, 6000, 8000]
+
+
+def test_a_classifier_s_frozen_parts_and_steps():
+    assert values(classes.how_to_learn(3000, 100)) == {"batch_size": 16, "norm": "frozen", "trainable_layers": 2}
+    assert values(classes.how_to_learn(7000, 100)) == {"norm": "frozen", "trainable_layers": 2}
+    assert values(classes.how_to_learn(8000, 100)) == {}
+    budget = Budget(minutes=3, epochs=2, pretrained=True, speed=classifier_speed(0.01))
+    assert values(classes.plan(FLOWERS, budget))["batch_size"] == 16  # of 2000 images
+
+
+def test_a_budget_too_small_is_refused():
+    with pytest.raises(InputError, match=r"minutes is 0.01, which holds about .* give at least"):
+        maps.plan(AERIAL, Budget(minutes=0.01, pretrained=True, speed=segmenter_speed(2)))
+    with pytest.raises(InputError, match=r"minutes is 0.01, which holds about .* give at least"):
+        classes.plan(FLOWERS, Budget(minutes=0.01, pretrained=True, speed=classifier_speed(0.1)))
