@@ -54,6 +54,7 @@ SMALL: dict[str, dict[str, Any]] = {
     },
     "fcos_resnet": {"min_size": 96, "max_size": 160},
     "fcos": {"min_size": 96, "max_size": 160, "channels": 32},
+    "sightline_n_pose": {"image_size": 160, "num_keypoints": 3},
     "sightline_": {"image_size": 160},
     "efficientdet": {"image_size": 128, "settings": EfficientDetSettings(min_score=0.0001)},
     "pp_yolo_resnet": {"image_size": 64},
@@ -109,9 +110,16 @@ VARIANTS = (
     *(f"efficientdet_d{i}" for i in range(1, 8)),
     *("fcn_resnet101", "deeplabv3_resnet101"),
 )
-ALL = [entry.name for entry in ENTRIES if entry.name not in VARIANTS + GENERIC]
-DETECTORS = [entry.name for entry in ENTRIES if entry.task == "detection" and entry.name not in VARIANTS + GENERIC]
-SEGMENTERS = [entry.name for entry in ENTRIES if entry.task == "segmentation" and entry.name not in VARIANTS + GENERIC]
+# the heads of a tested one on tested detectors
+COMBINED = tuple(
+    entry.name
+    for entry in ENTRIES
+    if re.fullmatch(r"sightline_\w+_(mask|pose)", entry.name) and not entry.name.startswith("sightline_n_")
+)
+UNTESTED = VARIANTS + GENERIC + COMBINED
+ALL = [entry.name for entry in ENTRIES if entry.name not in UNTESTED]
+DETECTORS = [entry.name for entry in ENTRIES if entry.task == "detection" and entry.name not in UNTESTED]
+SEGMENTERS = [entry.name for entry in ENTRIES if entry.task == "segmentation" and entry.name not in UNTESTED]
 HEAVY = (
     *("sightline_s", "sightline_m"),
     "ssd512_vgg16",  # as SSD300

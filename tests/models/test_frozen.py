@@ -32,6 +32,11 @@ SKIPPED += ("fcn_resnet101", "deeplabv3_resnet101")
 SKIPPED += ("darknet", "sightline_s", "sightline_m", "r_fcn_resnet101", "overfeat_accurate", "sliding_window_resnet18")
 SKIPPED += tuple(f"efficientnet_b{i}" for i in range(1, 8)) + tuple(f"efficientdet_d{i}" for i in range(1, 8))
 SKIPPED += ("mask_rcnn_resnet50_fpn_v2", "grid_sliding_resnet18", "r_cnn_resnet18", "localiser_resnet18")
+SKIPPED += tuple(
+    entry.name
+    for entry in ENTRIES
+    if entry.name.endswith(("_mask", "_pose")) and not entry.name.startswith("sightline_n_")
+)
 BUILT = [entry.name for entry in ENTRIES if entry.name not in SKIPPED]
 
 

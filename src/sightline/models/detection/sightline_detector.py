@@ -154,6 +154,12 @@ class SightlineDetector(Detector):
         self.settings = settings or DenseSettings()
         self.multi_scale = multi_scale
 
+    @property
+    def parts(self) -> dict[str, Any]:
+        """The arguments of the constructor, for models that add a head to this one."""
+        names = ("classes", "preprocess", "backbone", "neck", "head", "settings", "multi_scale")
+        return {name: getattr(self, name) for name in names}
+
     def prepare(
         self, images: Sequence[Tensor], targets: Sequence[Instances] | None
     ) -> tuple[ImageBatch, list[Instances] | None]:
@@ -180,18 +186,58 @@ class SightlineDetector(Detector):
                 "a batch of one image has a single value a channel in the coarsest map, which cannot be normalised; "
                 "train with larger batches, or give image_size=64 or more"
             )
-        scores, sides = self.network(batch.tensor)
+        maps = self.maps(batch.tensor)
+        scores, sides = self.head(maps)
         points = self.points(batch)
         if targets is None:
-            return self.decode(scores, sides, points, batch.sizes), {}
+            found = self.decode(scores, sides, points, batch.sizes)
+            return self.further_fields(found, maps, points, batch), {}
         scores, sides = scores.float(), sides.float()
         boxes = self.boxes(sides, points)
-        return [], self.losses(scores, sides, boxes, points, self.assign(scores, boxes, points, targets), targets)
+        assignment = self.assign(scores, boxes, points, targets)
+        losses = self.losses(scores, sides, boxes, points, assignment, targets)
+        return [], losses | self.further_losses(maps, boxes, points, assignment, targets)
+
+    def further_fields(
+        self, found: Detections, maps: Sequence[Tensor], points: Points, batch: ImageBatch
+    ) -> Detections:
+        """Hook for models with further heads: the detections with the fields of these heads instead of "points".
+
+        Args:
+            found: as `decode` returns them; "points" are the points that the detections were decoded from.
+            maps: the maps of the neck.
+            points: of `points`.
+            batch: the batch.
+        """
+        return [{name: value for name, value in own.items() if name != "points"} for own in found]
+
+    def further_losses(
+        self,
+        maps: Sequence[Tensor],
+        boxes: Tensor,
+        points: Points,
+        assignment: Assignment,
+        targets: Sequence[Instances],
+    ) -> Losses:
+        """Hook for models with further heads: their losses.
+
+        Args:
+            maps: the maps of the neck.
+            boxes: [N, A, 4] as predicted.
+            points: of `points`.
+            assignment: of `assign`.
+            targets: labels are outputs of the head, 1 … K.
+        """
+        return {}
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """Batch [N, C, H, W] → the maps of the neck, from fine to coarse."""
+        maps = self.backbone(images)
+        return self.neck(list(maps.values()) if isinstance(maps, Mapping) else maps)
 
     def network(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Batch [N, C, H, W] → scores [N, A, K] before the sigmoid, sides [N, A, 4·R] before the softmax."""
-        maps = self.backbone(images)
-        return self.head(self.neck(list(maps.values()) if isinstance(maps, Mapping) else maps))
+        return self.head(self.maps(images))
 
     def points(self, batch: ImageBatch) -> Points:
         """The centres of all cells, in the order of levels, rows and columns."""
@@ -277,6 +323,7 @@ class SightlineDetector(Detector):
     def decode(self, scores: Tensor, sides: Tensor, points: Points, sizes: Sequence[Size]) -> list[dict[str, Tensor]]:
         """The best boxes of each image after per-class NMS; labels are outputs of the head, 1 … K.
 
+        "points" [D] are the indices of the points that the boxes were decoded from, for `further_fields`.
         Scores and boxes are only computed for possible candidates: the best P (box, class) pairs belong to the P points
         with the highest maximum class score.
         """
@@ -295,7 +342,8 @@ class SightlineDetector(Detector):
             here = Points(points.centres[place], points.strides[place])
             box = clip_boxes_to_image(self.boxes(side[place].float(), here), size)
             keep = batched_nms(box, score, label, s.nms_iou)[: s.max_detections]
-            results.append({"boxes": box[keep], "labels": label[keep] + 1, "scores": score[keep]})
+            own = {"boxes": box[keep], "labels": label[keep] + 1, "scores": score[keep], "points": place[keep]}
+            results.append(own)
         return results
 
 

@@ -1,0 +1,217 @@
+"""Sightline's own detector with keypoints, regressed by each point like its box: Maji et al., "YOLO-Pose", 2022.
+
+The loss of an object's keypoints is 1 − OKS, the measure itself (section 3.3), with cross-entropy for whether each is
+visible at all (section 3.4).
+
+Departures from the paper, for short trainings: keypoints are predicted relative to the predicted box and in units of
+it, not relative to the cell; and the distance is added to the loss, because OKS has no gradient for keypoints that
+are still far from their place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sightline.errors import InputError
+from sightline.models.detection.detector import Detections
+from sightline.models.detection.sightline_detector import ENTRIES as DETECTORS
+from sightline.models.detection.sightline_detector import Assignment, Points, SightlineDetector, sightline_detector
+from sightline.models.entry import Entry, extends
+from sightline.models.model import Losses
+from sightline.nn.heads.mask import zero_loss
+from sightline.nn.heads.point_branch import PointBranch
+from sightline.ops.keypoints import keypoint_sigmas, keypoint_similarity
+from sightline.structures import ImageBatch, Instances
+
+
+@dataclass(frozen=True)
+class PoseSettings:
+    """Settings of the keypoints.
+
+    Attributes:
+        similarity_weight: weight of 1 − OKS.
+        offset_weight: weight of the distance between keypoint and target, in √area of the target's box.
+        visibility_weight: weight of the cross-entropy of visibilities.
+        min_visibility: keypoints with a lower score are marked as absent, except for the best of each object.
+    """
+
+    similarity_weight: float = 2.0
+    offset_weight: float = 2.0
+    visibility_weight: float = 0.5
+    min_visibility: float = 0.5
+
+
+POSE = PoseSettings()
+
+
+class SightlinePose(SightlineDetector):
+    """`SightlineDetector` that also predicts keypoints.
+
+    Results have "keypoints" [N, P, 3] in pixels of the image, and "keypoint_scores" [N, P], the probability that the
+    object has the keypoint. Targets need the field "keypoints".
+
+    Args:
+        base: the detector whose parts are used.
+        keypoint_branch: x, y and visibility of P keypoints for selected points.
+        pose_settings: settings of the keypoints.
+    """
+
+    target_fields = ("keypoints",)
+    sigmas: Tensor
+
+    def __init__(
+        self, base: SightlineDetector, keypoint_branch: PointBranch, pose_settings: PoseSettings | None = None
+    ):
+        super().__init__(**base.parts)
+        self.backbone_keys = base.backbone_keys
+        self.keypoint_branch = keypoint_branch
+        self.pose_settings = pose_settings or POSE
+        self.num_keypoints = keypoint_branch.values.out_features // 3
+        self.register_buffer("sigmas", keypoint_sigmas(self.num_keypoints), persistent=False)
+
+    def further_fields(
+        self, found: Detections, maps: Sequence[Tensor], points: Points, batch: ImageBatch
+    ) -> Detections:
+        """The detections with "keypoints" [D, P, 3] in pixels of the batch, and "keypoint_scores" [D, P]."""
+        counts = [len(own["points"]) for own in found]
+        at = torch.cat([own["points"] for own in found])
+        image = torch.arange(len(found), device=at.device).repeat_interleave(torch.tensor(counts, device=at.device))
+        place, logits = self.keypoints(maps, image, at, torch.cat([own["boxes"] for own in found]))
+        scores = logits.sigmoid()
+        least = scores.amax(1, keepdim=True).clamp(max=self.pose_settings.min_visibility)
+        visible = (scores >= least).to(place.dtype) * 2
+        keypoints = torch.cat([place, visible[..., None]], -1).split(counts)
+        plain = super().further_fields(found, maps, points, batch)
+        return [
+            own | {"keypoints": part, "keypoint_scores": score}
+            for own, part, score in zip(plain, keypoints, scores.split(counts), strict=True)
+        ]
+
+    def finish(self, found: Detections, batch: ImageBatch) -> list[Instances]:
+        """Like every detector, with keypoints in pixels of the image."""
+        results = super().finish(found, batch)
+        return [
+            r.replace(keypoints=r.keypoints / r.keypoints.new_tensor([sx, sy, 1.0]))
+            for r, (sx, sy) in zip(results, batch.scales, strict=True)
+        ]
+
+    def keypoints(self, maps: Sequence[Tensor], images: Tensor, points: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """The keypoints of selected points.
+
+        Args:
+            maps: the maps of the neck.
+            images, points: [D] int64, image and number of each point.
+            boxes: [D, 4] xyxy, the predicted boxes in pixels of the batch.
+
+        Returns:
+            [D, P, 2] x, y in pixels of the batch, and [D, P] logits of visibility.
+        """
+        values = self.keypoint_branch(maps, images, points).float().unflatten(1, (self.num_keypoints, 3))
+        centre, size = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
+        return centre[:, None] + values[..., :2] * size[:, None], values[..., 2]
+
+    def further_losses(
+        self,
+        maps: Sequence[Tensor],
+        boxes: Tensor,
+        points: Points,
+        assignment: Assignment,
+        targets: Sequence[Instances],
+    ) -> Losses:
+        """The losses of the keypoints of assigned points, weighted by the points' quality."""
+        image, at = (assignment.matches >= 0).nonzero(as_tuple=True)  # image by image
+        if not len(at):
+            zero = zero_loss(self.keypoint_branch)
+            return {"loss_keypoint": zero, "loss_offset": zero, "loss_visibility": zero}
+        goals, frames = [], []
+        for matches, target in zip(assignment.matches, targets, strict=True):
+            of = matches[matches >= 0]
+            if not len(of):
+                continue
+            if target.keypoints.shape[1] != self.num_keypoints:
+                raise InputError(
+                    f"the objects have {target.keypoints.shape[1]} keypoints, but the model has {self.num_keypoints}; "
+                    f"create it with num_keypoints={target.keypoints.shape[1]}"
+                )
+            goals.append(target.keypoints[of].float())
+            frames.append(target.boxes[of].float())
+        goal, frame = torch.cat(goals), torch.cat(frames)
+        place, logits = self.keypoints(maps, image, at, boxes[image, at].detach())
+        areas = (frame[:, 2:] - frame[:, :2]).prod(1)
+        similarity, offset, visibility = keypoint_terms(place, logits, goal, areas, self.sigmas)
+        s, weight = self.pose_settings, assignment.quality[image, at]
+        labelled = weight * (goal[..., 2] > 0).any(1)
+        of_labelled, of_all = labelled.sum().clamp(min=1e-6), weight.sum().clamp(min=1e-6)
+        return {
+            "loss_keypoint": s.similarity_weight * (similarity * labelled).sum() / of_labelled,
+            "loss_offset": s.offset_weight * (offset * labelled).sum() / of_labelled,
+            "loss_visibility": s.visibility_weight * (visibility * weight).sum() / of_all,
+        }
+
+
+def keypoint_terms(
+    points: Tensor, logits: Tensor, targets: Tensor, areas: Tensor, sigmas: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """1 − OKS, mean distance in √area, and mean cross-entropy of visibilities, of each object.
+
+    The first two are means over labelled keypoints (visibility above 0), 0 for objects without any.
+
+    Args:
+        points: [N, P, 2] predicted x, y in pixels.
+        logits: [N, P] of visibility.
+        targets: [N, P, 3] x, y in pixels and visibility.
+        areas: [N] areas of the objects in pixels.
+        sigmas: [P] tolerances, as for `keypoint_similarity`.
+
+    Returns:
+        Three tensors [N].
+    """
+    there = (targets[..., 2] > 0).to(points.dtype)
+    count = there.sum(1).clamp(min=1)
+    unlike = 1 - keypoint_similarity(points, targets[..., :2], areas, sigmas)
+    # + 1e-6: the square root has no gradient at 0
+    distance = ((points - targets[..., :2]).square().sum(-1) / areas.clamp(min=1)[:, None] + 1e-6).sqrt()
+    visibility = F.binary_cross_entropy_with_logits(logits, there, reduction="none").mean(1)
+    return (unlike * there).sum(1) / count, (distance * there).sum(1) / count, visibility
+
+
+@extends(sightline_detector)
+def sightline_pose(
+    classes: Iterable[str], *, num_keypoints: int = 17, pose: PoseSettings = POSE, **arguments: Any
+) -> SightlinePose:
+    """Sightline's own detector with keypoints. Other arguments as for `sightline_detector`.
+
+    Args:
+        classes: names of the classes.
+        num_keypoints: P, keypoints per object; COCO's persons have 17.
+        pose: settings of the keypoints.
+        arguments: further arguments of `sightline_detector`.
+    """
+    if num_keypoints < 1:
+        raise InputError(f"num_keypoints is {num_keypoints}, but objects need at least 1 keypoint")
+    base = sightline_detector(classes, **arguments)
+    width = base.neck.out_channels
+    assert isinstance(width, int)
+    return SightlinePose(base, PointBranch(width, 3 * num_keypoints, len(base.strides)), pose)
+
+
+ENTRIES = tuple(
+    Entry(
+        name=f"{entry.name}_pose",
+        builder=sightline_pose,
+        task=entry.task,
+        paper="Maji et al. 2022, YOLO-Pose; Lyu et al. 2022, RTMDet",
+        summary=f"{entry.name} with keypoints, regressed by each point.",
+        start=entry.start,
+        fixed=entry.fixed,
+        defaults=entry.defaults,
+        recipe=entry.recipe,
+    )
+    for entry in DETECTORS
+)
