@@ -362,7 +362,7 @@ class TestVerbs:
 
     def test_doctor(self):
         outcome = done("doctor")
-        for group in ("versions", "devices", "places", "extras"):
+        for group in ("versions", "devices", "places", "weights", "extras"):
             assert f"{group}\n" in outcome.out
 
     def test_report(self, trained, solids):

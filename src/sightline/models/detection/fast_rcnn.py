@@ -17,7 +17,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sightline.models.detection.detector import Detections, Detector, head_outputs
+from sightline.models.class_outputs import Output
+from sightline.models.detection.detector import Detections, Detector, head_outputs, predictor_outputs
 from sightline.models.detection.parts import dense_layers, region_layers, single_map
 from sightline.models.detection.proposers import ProposerName, StoredProposals, checked, make_proposer
 from sightline.models.entry import Entry
@@ -97,6 +98,10 @@ class FastRCNN(Detector):
         search = self.proposer.proposer if isinstance(self.proposer, StoredProposals) else self.proposer
         if isinstance(search, SelectiveSearch):
             self.proposer = CachedProposals(search, folder / "proposals")
+
+    def class_outputs(self, key: str, shape: Sequence[int]) -> list[list[Output]]:
+        """The outputs of the box predictor: scores, and deltas of each class or of all."""
+        return predictor_outputs(self.roi_heads.box_predictor, self.output_names, key, shape)
 
     def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
         """The detections of each image of a batch; if targets are given, the multi-task loss (equation 1)."""

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import InputError
-from sightline.models.detection.detector import Detections, Detector, head_outputs
+from sightline.models.class_outputs import Output
+from sightline.models.detection.detector import Detections, Detector, head_outputs, predictor_outputs
 from sightline.models.entry import Entry
 from sightline.models.model import Losses
 from sightline.models.preprocess import SIZE, InputSize, Preprocess, imagenet_preprocess
@@ -63,6 +64,10 @@ class FasterRCNN(Detector):
         model = cls(base.classes, base.preprocess, base.backbone, base.rpn, roi_heads, base.output_ids)
         model.backbone_keys = base.backbone_keys
         return model
+
+    def class_outputs(self, key: str, shape: Sequence[int]) -> list[list[Output]]:
+        """The outputs of the box predictor: scores, and deltas of each class or of all."""
+        return predictor_outputs(self.roi_heads.box_predictor, self.output_names, key, shape)
 
     def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
         """The detections of each image of a batch; if targets are given, the four losses of joint training."""

@@ -70,6 +70,7 @@ class GridSliding(Detector):
     """
 
     class_layers = r"^class_head\."
+    background_output = False
 
     def __init__(
         self,

@@ -42,6 +42,7 @@ class Localiser(Detector):
     """
 
     class_layers = r"^class_head\."
+    background_output = False
 
     def __init__(
         self,

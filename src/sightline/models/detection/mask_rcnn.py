@@ -8,12 +8,13 @@ before they are cropped.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import nn
 
-from sightline.models.detection.detector import Detections, head_outputs
+from sightline.models.class_outputs import Output
+from sightline.models.detection.detector import Detections, head_outputs, predictor_outputs
 from sightline.models.detection.faster_rcnn import SMALL, SMALL_START, START, AlignedRegions, FasterRCNN, faster_rcnn
 from sightline.models.entry import Entry, extends
 from sightline.nn.heads.mask import MaskHead, MaskPredictor, MaskRegionHeads
@@ -31,6 +32,11 @@ class MaskRCNN(FasterRCNN):
     roi_heads: MaskRegionHeads
     target_fields = ("masks",)
     class_layers = r"roi_heads\.(box_predictor|mask_predictor\.mask_fcn_logits)\."
+
+    def class_outputs(self, key: str, shape: Sequence[int]) -> list[list[Output]]:
+        """Those of Faster R-CNN, and one mask per class after the background's."""
+        predictor = self.roi_heads.mask_predictor if "mask_predictor" in key else self.roi_heads.box_predictor
+        return predictor_outputs(predictor, self.output_names, key, shape)
 
     def finish(self, found: Detections, batch: ImageBatch) -> list[Instances]:
         """Like every detector, with masks resized from the grids of their boxes to the image (section 3.1)."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.errors import InputError
+from sightline.models.class_outputs import Output, outputs_in_groups
 from sightline.models.detection.detector import SMALL_RATE, Detections, Detector, head_outputs
 from sightline.models.entry import Entry
 from sightline.models.model import Losses
@@ -127,6 +128,7 @@ class PPYOLO(Detector):
     """
 
     class_layers = r"^head\.predictors\.\d+\.(weight|bias)$"
+    background_output = False
     recipe_defaults: dict[str, Any] = {
         "ema": 0.9998,
         "clip_norm": 35.0,
@@ -147,6 +149,11 @@ class PPYOLO(Detector):
         self.backbone, self.neck, self.head = backbone, neck, head
         self.shapes = [torch.tensor(level, dtype=torch.float32) for level in anchors]
         self.settings = settings or PPYOLOSettings()
+
+    def class_outputs(self, key: str, shape: Sequence[int]) -> list[list[Output]]:
+        """For each anchor: box and objectness, the IoU if it is predicted, then the classes."""
+        found = outputs_in_groups(self.output_names, shape[0], own=5 + self.head.iou_aware)
+        return [] if found is None else [found]
 
     def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
         """The detections of each image of a batch; if targets are given, the losses."""

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.errors import InputError
+from sightline.models.class_outputs import Output
 from sightline.models.detection.detector import Detections, Detector
 from sightline.models.detection.r_cnn_stages import Examples, StageReport, StageSettings, fit_stages
 from sightline.models.entry import Entry
@@ -132,6 +133,10 @@ class RCNN(Detector):
     svm_fitted: Tensor
     box_weight: Tensor
     box_bias: Tensor
+
+    def class_outputs(self, key: str, shape: Sequence[int]) -> list[list[Output]]:
+        """Those of the softmax. The SVMs and box regressors are not kept: they are fitted anew after every training."""
+        return super().class_outputs(key, shape) if key.startswith("softmax_layer.") else []
 
     def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
         """The detections of each image of a batch; if targets are given, the fine-tuning loss."""

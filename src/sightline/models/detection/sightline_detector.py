@@ -134,6 +134,7 @@ class SightlineDetector(Detector):
     """
 
     class_layers = r"head\.classes\.\d+\.(weight|bias)"
+    background_output = False
     recipe_defaults: dict[str, Any] = {"augmentation": "mosaic", "lr": 4e-3, "batch_size": 8, "ema": 0.999}
     strides = (8, 16, 32)
 

@@ -93,6 +93,11 @@ class YOLO9000(YOLOv2):
     _paths: Tensor
     _nearest: Tensor
 
+    @property
+    def output_names(self) -> list[str]:
+        """The node of each output: there is one for every node of the tree, whether it is a class or not."""
+        return list(self.tree.names)
+
     def prepare(self, images: Sequence[Tensor], targets: Any) -> tuple[ImageBatch, Any]:
         """Like YOLO v2; labels of targets without boxes are also converted to outputs of the head."""
         if targets is None or all(isinstance(t, Instances) for t in targets):

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.errors import InputError
+from sightline.models.class_outputs import Output, outputs_in_groups
 from sightline.models.detection.detector import SMALL_RATE, Detections, Detector
 from sightline.models.detection.localiser import encode_place
 from sightline.models.entry import Entry
@@ -105,6 +106,7 @@ class YOLOv1(Detector):
     """
 
     class_layers = r"^head\.last\."
+    background_output = False
 
     def __init__(
         self,
@@ -121,6 +123,11 @@ class YOLOv1(Detector):
         self.head = head
         self.grid, self.boxes = grid, boxes
         self.settings = settings or YOLOv1Settings()
+
+    def class_outputs(self, key: str, shape: Sequence[int]) -> list[list[Output]]:
+        """For each cell, unless all share one convolution: B boxes with their confidences, then the classes."""
+        found = outputs_in_groups(self.output_names, shape[0], own=5 * self.boxes)
+        return [] if found is None else [found]
 
     def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
         """The detections of each image of a batch; if targets are given, the five losses."""

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.errors import InputError
+from sightline.models.class_outputs import Output, outputs_in_groups
 from sightline.models.detection.detector import SMALL_RATE, Detections, Detector
 from sightline.models.entry import Entry
 from sightline.models.model import Losses
@@ -141,6 +142,7 @@ class YOLOv2(Detector):
     """
 
     class_layers = r"^(head\.last\.|seen$)"
+    background_output = False
     batches_a_size = 10
 
     def __init__(
@@ -191,6 +193,11 @@ class YOLOv2(Detector):
             side = self.sizes[int(torch.randint(len(self.sizes), ()))]
             self.seen[2] = side
         return side
+
+    def class_outputs(self, key: str, shape: Sequence[int]) -> list[list[Output]]:
+        """For each anchor: box and objectness, then the classes. What was seen was seen of other classes."""
+        found = None if key == "seen" else outputs_in_groups(self.output_names, shape[0], own=5)
+        return [] if found is None else [found]
 
     def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
         """The detections of each image of a batch; if targets are given, the losses."""

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import InputError
+from sightline.models.class_outputs import Output
 from sightline.models.entry import Entry
 from sightline.models.keep_size import segmenter_preprocess
 from sightline.models.model import State
@@ -37,6 +38,11 @@ class FCN(Segmenter):
     """A segmentation model with a skip network."""
 
     class_layers = r"^network\.(scores|ups|last)\."
+
+    def class_outputs(self, key: str, shape: Sequence[int]) -> list[list[Output]]:
+        """One output per class; for the upsampling between scores, the inputs also belong to the classes."""
+        found = super().class_outputs(key, shape)
+        return found if key.startswith("network.scores.") else found * 2
 
 
 class SkipNetwork(nn.Module):

@@ -68,6 +68,8 @@ class ConvHead(nn.Sequential):
 class BoxPredictor(nn.Module):
     """K + 1 class scores, background first, and four deltas per class: [R, F] → [R, K+1], [R, K+1, 4]."""
 
+    outputs_per_class = {"cls_score": 1, "bbox_pred": 4}
+
     def __init__(self, inputs: int, num_classes: int):
         super().__init__()
         self.cls_score = nn.Linear(inputs, num_classes + 1)

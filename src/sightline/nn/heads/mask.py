@@ -45,6 +45,8 @@ class MaskPredictor(nn.Module):
         num_classes: K; the first output belongs to the background and is unused.
     """
 
+    outputs_per_class = {"mask_fcn_logits": 1}
+
     def __init__(self, channels: int, hidden: int, num_classes: int):
         super().__init__()
         self.conv5_mask = nn.ConvTranspose2d(channels, hidden, 2, 2)

@@ -49,6 +49,11 @@ class ScoreMaps(nn.Module):
             nn.init.normal_(conv.weight, std=0.01)
             nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
 
+    @property
+    def outputs_per_class(self) -> dict[str, int]:
+        """The number of successive channels per class: k² scores; the deltas are the same for all classes."""
+        return {"cls_maps": self.bbox_maps.out_channels // 4, "bbox_maps": 0}
+
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """[N, C, H, W] → [N, k²·(K+1), H, W], [N, k²·4, H, W]."""
         return self.cls_maps(x), self.bbox_maps(x)

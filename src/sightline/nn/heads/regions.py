@@ -54,6 +54,8 @@ class SharedBoxPredictor(nn.Module):
     Used by R-FCN (Dai et al. 2016, section 2) and Light-Head R-CNN (Li et al. 2017, section 3.2).
     """
 
+    outputs_per_class = {"cls_score": 1, "bbox_pred": 0}
+
     def __init__(self, inputs: int, num_classes: int):
         super().__init__()
         self.cls_score = nn.Linear(inputs, num_classes + 1)
