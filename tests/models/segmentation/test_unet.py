@@ -16,6 +16,8 @@ from sightline.models.weights import load_weights
 from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
 
 NAMES = ["ground", "cell"]
+_STEPS = (("unet_lite0", 4), ("unet_mobilenet_v2", 5))
+"""Steps of the decoder."""
 
 
 def test_the_paper_s_parameters_and_sizes() -> None:
@@ -157,6 +159,10 @@ def test_the_encoder_is_the_backbone() -> None:
     model = create_model("unet_lite0", NAMES, channels=[16, 8, 8, 8])
     found = {key.split(".")[1] for key, _ in model.named_parameters() if re.search(model.backbone_layers, key)}
     assert found == {"encoder"}
+    rates = {
+        name: create_model(name, NAMES, channels=[16, 8, 8, 8, 8][-n:]).recipe_defaults["lr"] for name, n in _STEPS
+    }
+    assert rates == {"unet_lite0": 3e-3, "unet_mobilenet_v2": 1e-3}
 
 
 def test_the_padded_form_learns_two_images() -> None:

@@ -278,6 +278,7 @@ ENTRIES = (
         fixed={"encoder": "efficientnet_lite0", "width": 64},
         defaults={"depth": 5, "channels": (128, 64, 48, 32), "separable": True, "output_stride": 2},
         start={"norm": "frozen"},
+        recipe={"lr": 3e-3},
     ),
     Entry(
         name="unet_resnet18",
