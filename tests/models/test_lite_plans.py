@@ -19,11 +19,13 @@ FLOWERS = Facts(images=1000, validation=300, image_size=(160, 240))
 
 
 def segmenter_speed(per_megapixel: float, size: tuple[int, int] = (480, 640)) -> Any:
-    """The time of a step in proportion to the pixels."""
+    """The time of a step in proportion to the pixels, of images that are at most as large as the crops."""
 
     def speed(arguments: Mapping[str, Any]) -> float:
         assert arguments["norm"] == "frozen"
-        return per_megapixel * size[0] * size[1] / 1e6
+        scale = arguments.get("image_size", min(size)) / min(size)
+        assert min(size) * scale <= maps.CROP
+        return per_megapixel * size[0] * size[1] * scale**2 / 1e6
 
     return speed
 

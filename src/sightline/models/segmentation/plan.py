@@ -6,7 +6,6 @@ Pure functions of plain numbers. Where the numbers come from: benchmarks/results
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 from sightline.models.budget_rules import images_within, require_steps, validation_interval
@@ -38,11 +37,13 @@ def plan(facts: Facts, budget: Budget) -> list[Choice]:
         epochs = 30 if budget.epochs is None else budget.epochs
         return how_to_learn(epochs * facts.images)
     pixels = facts.image_size[0] * facts.image_size[1]
-    given: Mapping[str, Any] = budget.given
-    cheap = {"trainable_layers": 3, "norm": "frozen"}
-    per_pixel = budget.speed(cheap) / seen_pixels(facts.image_size, given.get("image_size"))
-    side = given.get("image_size")
+    side = budget.given.get("image_size")
     choices = []
+    measured: dict[str, Any] = {"trainable_layers": 3, "norm": "frozen"}
+    at = side
+    if side is None and min(facts.image_size) > CROP:
+        measured["image_size"] = at = CROP  # a step on whole images could take minutes and exhaust the memory
+    per_pixel = budget.speed(measured) / seen_pixels(facts.image_size, at)
     if side is None:
         side = shorter_side(facts.image_size, facts.images, images_within(budget.minutes, per_pixel * pixels))
         if side is not None:
