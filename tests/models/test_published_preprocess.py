@@ -26,6 +26,10 @@ CROPS = {
     "resnet50-0676ba61.pth": (224, 256, "bilinear"),
     "resnet50-11ad3fa6.pth": (224, 232, "bilinear"),
     "mobilenet_v2-7ebf99e0.pth": (224, 232, "bilinear"),
+    # Google's: an image's border of 32 pixels is cut off, as in EfficientNet's own preprocessing
+    "efficientnet-lite0-57934424.pth": (224, 256, "bicubic"),
+    "efficientnet-lite1-77cc7160.pth": (240, 272, "bicubic"),
+    "efficientnet-lite2-9656183e.pth": (260, 292, "bicubic"),
 }
 
 

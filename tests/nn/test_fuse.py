@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -9,6 +11,7 @@ from torch import nn
 from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
 from sightline.nn.layers import ConvNormAct, FrozenBatchNorm2d, freeze_norms, fuse
 from sightline.nn.layers.fuse import folded
+from sightline.training.half import guarded
 
 
 def trained(module: nn.Module, seed: int = 0) -> nn.Module:
@@ -45,8 +48,9 @@ def test_folding_by_hand() -> None:
         ConvNormAct(4, 4, 3, groups=4, act=None),
         nn.Sequential(nn.Conv2d(4, 5, 3, bias=True), nn.BatchNorm2d(5, affine=False), nn.ReLU()),
         freeze_norms(nn.Sequential(ConvNormAct(4, 6, 1), ConvNormAct(6, 6, 3, dilation=2))),
+        ConvNormAct(4, 6, 3, 2, same=True),
     ],
-    ids=["strided", "depthwise", "without scale", "frozen"],
+    ids=["strided", "depthwise", "without scale", "frozen", "same padding"],
 )
 def test_folded_convolutions_equal_themselves(module: nn.Module) -> None:
     x = torch.randn(2, 4, 9, 11, generator=torch.Generator().manual_seed(1))
@@ -54,6 +58,49 @@ def test_folded_convolutions_equal_themselves(module: nn.Module) -> None:
     assert not any(isinstance(m, nn.BatchNorm2d | FrozenBatchNorm2d) for m in one.modules())
     with torch.no_grad():
         torch.testing.assert_close(one(x), module(x), atol=1e-5, rtol=1e-5)
+
+
+def step_by_step(block: ConvNormAct, x: torch.Tensor) -> torch.Tensor:
+    """Every layer for itself: the convolution, the norm by its formula, the activation."""
+    convolution, norm, *rest = block
+    x = convolution(x)
+    shape = (1, -1, 1, 1)
+    scaled = (x - norm.running_mean.view(shape)) / (norm.running_var.view(shape) + norm.eps).sqrt()
+    x = scaled * norm.weight.view(shape) + norm.bias.view(shape)
+    for layer in rest:
+        x = layer(x)
+    return x
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"stride": 2, "groups": 4, "act": None}, {"bias": True}, {"stride": 2, "same": True, "groups": 4}],
+    ids=["plain", "depthwise", "with bias", "same padding"],
+)
+def test_frozen_norms_fold_while_training_with_the_same_gradients(settings: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    block = trained(ConvNormAct(4, 4, 3, norm=FrozenBatchNorm2d, **settings)).train()
+    assert isinstance(block, ConvNormAct)
+    start, out_weights, found = torch.randn(2, 4, 7, 10), torch.randn(2, 4, 7, 10), []
+    for compute in (block, lambda x: step_by_step(block, x)):
+        x = start.clone().requires_grad_()
+        block.zero_grad()
+        out = compute(x)
+        (out * out_weights[..., : out.shape[-2], : out.shape[-1]]).sum().backward()
+        found.append([out.detach(), x.grad, *(p.grad.clone() for p in block.parameters())])
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    assert len(found[0]) == 3 + ("bias" in settings)
+    assert not block[1].weight.requires_grad
+
+
+def test_folding_leaves_the_choice_of_precision_to_the_guard() -> None:
+    """In bf16 a depthwise convolution with a stride still runs in float32, and an ordinary one does not."""
+    x = torch.rand(1, 4, 8, 8)
+    depthwise = ConvNormAct(4, 4, 5, 2, groups=4, norm=FrozenBatchNorm2d, act=None)
+    ordinary = ConvNormAct(4, 4, 3, norm=FrozenBatchNorm2d, act=None)
+    with torch.autocast("cpu", torch.bfloat16), guarded(torch.device("cpu"), "bf16"):
+        assert (depthwise(x).dtype, ordinary(x).dtype) == (torch.float32, torch.bfloat16)
 
 
 def test_a_slice_keeps_its_names() -> None:
