@@ -77,33 +77,27 @@ class Peer:
         script: the file's name.
         options: that make it this peer.
         tasks: that it is for.
-        packages: whose versions are stored with the figures.
     """
 
     script: str
     options: tuple[str, ...]
-    packages: tuple[str, ...]
     tasks: tuple[str, ...] = (DETECTION,)
 
 
-ULTRALYTICS, TORCHVISION, SMP = (
-    ("ultralytics", "torch"),
-    ("torchvision", "torch"),
-    ("segmentation_models_pytorch", "torch"),
-)
+_FASTER_RCNN = ("--model", "faster_rcnn_mobilenet_v2_fpn", "--weights", WEIGHTS)
 PEERS: dict[str, Peer] = {
-    "yolo11n": Peer("ultralytics_yolo.py", ("--model", "yolo11n", "--size", "320"), ULTRALYTICS),
-    "yolo26n": Peer("ultralytics_yolo.py", ("--model", "yolo26n", "--size", "320"), ULTRALYTICS),
-    "yolo11n_640": Peer("ultralytics_yolo.py", ("--model", "yolo11n", "--size", "640"), ULTRALYTICS),
-    "yolo26n_640": Peer("ultralytics_yolo.py", ("--model", "yolo26n", "--size", "640"), ULTRALYTICS),
-    "ssdlite320": Peer("torchvision_detectors.py", ("--model", "ssdlite320_mobilenet_v3_large"), TORCHVISION),
-    "faster_rcnn": Peer(
-        "torchvision_detectors.py", ("--model", "faster_rcnn_mobilenet_v2_fpn", "--weights", WEIGHTS), TORCHVISION
+    "yolo11n": Peer("ultralytics_yolo.py", ("--model", "yolo11n", "--size", "320")),
+    "yolo26n": Peer("ultralytics_yolo.py", ("--model", "yolo26n", "--size", "320")),
+    "yolo11n_640": Peer("ultralytics_yolo.py", ("--model", "yolo11n", "--size", "640")),
+    "yolo26n_640": Peer("ultralytics_yolo.py", ("--model", "yolo26n", "--size", "640")),
+    "ssdlite320": Peer("torchvision_detectors.py", ("--model", "ssdlite320_mobilenet_v3_large")),
+    "faster_rcnn": Peer("torchvision_detectors.py", _FASTER_RCNN),
+    "faster_rcnn_fine": Peer("torchvision_detectors.py", (*_FASTER_RCNN, "--levels", "fine")),
+    "unet": Peer("smp_segmenters.py", ("--model", "unet", "--weights", WEIGHTS), (SEGMENTATION,)),
+    "unet, lr 2e-4": Peer(
+        "smp_segmenters.py", ("--model", "unet", "--weights", WEIGHTS, "--lr", "2e-4"), (SEGMENTATION,)
     ),
-    "unet": Peer("smp_segmenters.py", ("--model", "unet", "--weights", WEIGHTS), SMP, (SEGMENTATION,)),
-    "deeplabv3plus": Peer(
-        "smp_segmenters.py", ("--model", "deeplabv3plus", "--weights", WEIGHTS), SMP, (SEGMENTATION,)
-    ),
+    "deeplabv3plus": Peer("smp_segmenters.py", ("--model", "deeplabv3plus", "--weights", WEIGHTS), (SEGMENTATION,)),
 }
 
 
@@ -243,6 +237,9 @@ def peer(system: Peer, place: Folders, key: dict[str, Any], args: argparse.Names
     if done.failed:
         return done
     done.facts = json.loads((folder / "facts.json").read_text())
+    if not args.keep:
+        for file in folder.rglob("*.pt"):
+            file.unlink()
     found = folder / ("predictions.json" if key["task"] == DETECTION else "predictions")
     done.figures = suite_measure.of_predictions(
         found, place.test_data(), place.test / "annotations" / "instances_test.json"

@@ -29,7 +29,8 @@ are those of its split train (bccd: and val, because it ships a test split); sys
 from them. `balloon`, `nuclei` and `scenes` are labelled with masks and taken as boxes for detection, as class maps for
 segmentation; `coco_mini` has 80 training images of 80 classes; `scenes` are 160 rendered images. Measured on "test" are
 images that no choice was made by; on "held out" a quarter of the training images, which the systems then do not see.
-Everything is evaluated by Sightline's evaluation. Means over seeds, in brackets the lowest and highest.
+Everything is evaluated by Sightline's evaluation. Peers train in float32 with the settings in benchmarks/peers. Means
+over seeds, in brackets the lowest and highest.
 
 Protocol "wall": minutes of wall time with all cores, each run in a process of its own; the load tells what else the
 machine did. Protocol "cpu": the same minutes counted in CPU time of one thread, at the stated rate of seconds per CPU
