@@ -12,6 +12,7 @@ from torch import nn
 
 from sightline.errors import InputError
 from sightline.models.model import Model, as_model
+from sightline.models.plan import Planner
 from sightline.models.preprocess import InputSize
 from sightline.nn.backbones.named import BackboneOptions
 
@@ -57,6 +58,7 @@ class Entry:
         fixed: arguments of the builder that define this model and cannot be changed.
         defaults: arguments of the builder whose defaults differ for this model.
         recipe: training settings for this model, in addition to those of its class.
+        plan: chooses further arguments and settings by the data and the budget (`sightline.models.plan`).
     """
 
     name: str
@@ -70,6 +72,7 @@ class Entry:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    plan: Planner | None = None
 
     @cached_property
     def arguments(self) -> dict[str, Argument]:

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from sightline.data.dataset import Dataset
 from sightline.data.joint import JointData
 from sightline.data.transforms import recipes
 from sightline.errors import InputError
+from sightline.models.catalog import create_model, find, installed_start
 from sightline.models.model import Model, as_model
 from sightline.runtime.values import require_whole
 from sightline.structures import Classes
@@ -26,6 +28,7 @@ from sightline.training.trained_on import TrainedOn
 from sightline.verbs.labels import for_task, require_kind, require_usable, with_target_fields
 from sightline.verbs.opening import ClassesGiven, open_data, reopened
 from sightline.verbs.parts import TrainingData, ValidationData, training_and_validation
+from sightline.verbs.planning import Plan, plan_for
 from sightline.verbs.torch_data import TorchData
 from sightline.words import counted
 
@@ -59,6 +62,7 @@ class Prepared:
     trained_on: TrainedOn
     folder: Path | None = None
     messages: list[str] = field(default_factory=list)
+    plan: Plan = field(default_factory=Plan)
 
     def __str__(self) -> str:
         val_count = 0 if self.validation is None else len(self.validation)
@@ -125,35 +129,49 @@ def prepare(
         names, channels = model.classes or None, model.in_channels
         data = _opened(data, open_args, None, names, channels, folder, before)
         data = for_task(data, model)
+        task = task_of(model, data.kind)
     else:
         model, arguments = _named(model, arguments, begun)
         channels = arguments.get("in_channels", 3)
         data = _opened(data, open_args, classes, None, channels, folder, before)
-        model, data = _made(model, data, weights, arguments, seed, begun, messages)
+        model = model or task_for(data.kind).default_model or ""
+        task = TASKS[find(model).task]
+        data = task.labels.prepare(data)
         names = data.classes
     if isinstance(data, Dataset) and names is not None:
         names.require_same(data.classes, "the model", "the training set")
-    recipe = recipe.changed(**settings) if recipe else recipe_for(model, settings, source)
-    task = task_of(model, data.kind)
-    require_metric(recipe.keep, task.headline)
-    augmentation = transform or recipes.named(recipe.augmentation)
-
     if validation is not None:
         validation = open_data(validation, classes=classes, names=names, channels=channels)
         validation = task.labels.prepare(validation)
-    train, val_data = training_and_validation(data, validation, recipe.seed, before, messages, named)
+    train, val_data = training_and_validation(data, validation, seed, before, messages, named)
     for part, title in ((train, "the training set"), (val_data, "the validation set")):
         require_kind(task, part, title)
     for part, title in () if checked else ((train, "training"), (val_data, "validation")):
         for piece in part.parts if isinstance(part, JointData) else (part,):
             require_usable(piece, title)
+
+    fixed = {**(arguments or {}), **(recipe.to_dict() if recipe else {}), **settings}
+    if isinstance(model, str):
+        weights = _start(model, weights, arguments or {}, begun, messages)
+        plan = _planned(model, weights, train, val_data, fixed) if folder is None else Plan()
+        torch.manual_seed(seed)
+        model = create_model(model, data.classes, weights, **{**plan.arguments, **(arguments or {})})
+    else:
+        plan = Plan()
+        if recipe is None and model.name and folder is None:
+            own = dict.fromkeys(find(model.name).arguments)  # the model exists already
+            plan = _planned(model.name, model.weights_given, train, val_data, {**own, **model.arguments, **fixed})
+    messages += [str(choice) for choice in plan.choices]
+    recipe = recipe.changed(**settings) if recipe else recipe_for(model, settings, source, plan.settings)
+    require_metric(recipe.keep, task.headline)
+    augmentation = transform or recipes.named(recipe.augmentation)
     train, val_data = with_target_fields(model, train), with_target_fields(model, val_data)
     now = trained_on.record(train, val_data, model)
     for sentence in trained_on.changes(before, now):
         log.warning("%s; the run continues with the current ones", sentence)
     same_images = transform is None and recipe.augmentation == "none"
     known = trained_on.resumed(before, now)
-    return Prepared(task, model, train, val_data, recipe, augmentation, same_images, known, folder, messages)
+    return Prepared(task, model, train, val_data, recipe, augmentation, same_images, known, folder, messages, plan)
 
 
 def _opened(
@@ -184,7 +202,6 @@ def _named(
     A run that is resumed without a model's name continues with its own model; `arguments` override its arguments.
     """
     from sightline.models.arguments import with_image_size, with_settings
-    from sightline.models.catalog import find
 
     if name is not None and not isinstance(name, str):
         raise InputError(f"the model is a {type(name).__name__}; give one of create_model or load, or a name")
@@ -201,52 +218,63 @@ def _named(
     return name, given
 
 
-def _made(
-    name: str | None,
-    data: Any,
+def _start(
+    name: str,
     weights: str | Path | None,
     arguments: Mapping[str, Any],
-    seed: int,
     begun: RunFacts | None,
     messages: list[str],
-) -> tuple[Model, Any]:
-    """Create a model of the catalog for the classes of the data; return it and the data with the targets it needs.
+) -> str | Path | None:
+    """The weights that a training of a model starts from.
 
-    Without `weights` it starts from the ImageNet weights of its backbone if they are installed, which is added to
+    If none are given, these are the ImageNet weights of its backbone if they are installed, which is added to
     `messages`. A resumed run does so only if it did so at its beginning.
     """
-    import torch
-
-    from sightline.models.catalog import create_model, find, installed_start
-
-    name = name or task_for(data.kind).default_model or ""
-    if weights is None and (begun is None or begun.weights == "imagenet"):
-        start = installed_start(name, arguments)
-        if start is not None:
-            weights = start.data
-            if begun is None:
-                messages.append(
-                    f"{name} starts from the installed ImageNet weights of {start.network} ({start.metric}); "
-                    "weights 'none' starts from random numbers"
-                )
-    data = TASKS[find(name).task].labels.prepare(data)
-    torch.manual_seed(seed)
-    return create_model(name, data.classes, weights, **arguments), data
+    if weights is not None or (begun is not None and begun.weights != "imagenet"):
+        return weights
+    start = installed_start(name, arguments)
+    if start is None:
+        return None
+    if begun is None:
+        messages.append(
+            f"{name} starts from the installed ImageNet weights of {start.network} ({start.metric}); weights 'none' "
+            "starts from random numbers"
+        )
+    return start.data
 
 
-def recipe_for(model: Model, settings: Mapping[str, Any], source: str) -> Recipe:
-    """Return a recipe with the given settings; all others have the model's defaults.
+def _planned(
+    name: str, weights: str | Path | None, train: TrainingData, validation: ValidationData, fixed: Mapping[str, Any]
+) -> Plan:
+    """The plan of a training with the settings and arguments that are already fixed."""
+    return plan_for(
+        find(name),
+        train,
+        validation,
+        fixed,
+        pretrained=weights not in (None, "none"),
+        minutes=fixed.get("minutes"),
+        epochs=fixed.get("epochs"),
+    )
 
-    These are `model.recipe_defaults` and, if the model has pretrained weights, also `model.finetune_defaults`.
+
+def recipe_for(
+    model: Model, settings: Mapping[str, Any], source: str, planned: Mapping[str, Any] | None = None
+) -> Recipe:
+    """Return a recipe with the given settings; all others are those planned for the data, or the model's defaults.
+
+    The defaults are `model.recipe_defaults` and, if the model has pretrained weights, also `model.finetune_defaults`.
 
     Args:
         model: the model to train.
         settings: the user's settings.
         source: where they come from, for messages.
+        planned: settings chosen by the data and the budget.
     """
     defaults = dict(model.recipe_defaults)
     if model.weights_given is not None or "trained_on" in model.metadata:
         defaults |= model.finetune_defaults
+    defaults |= planned or {}
     if "optimizer" in settings and settings["optimizer"] != defaults.get("optimizer", "adamw"):
         defaults = {name: value for name, value in defaults.items() if name not in ("lr", "weight_decay")}
     if "minutes" in settings:
@@ -256,8 +284,6 @@ def recipe_for(model: Model, settings: Mapping[str, Any], source: str) -> Recipe
 
 def require_name(model: str) -> None:
     """Raise an error if a path was given as the model's name."""
-    from sightline.models.catalog import find
-
     try:
         find(model)
     except InputError:

@@ -180,7 +180,7 @@ def train_prepared(
         "progress": progress,
         "device": device,
         "on_epoch": on_epoch,
-        "facts": facts_of(model, known),
+        "facts": facts_of(model, known) | ({"choices": prepared.plan.to_dict()} if prepared.plan.choices else {}),
     }
     try:
         if alternating:
