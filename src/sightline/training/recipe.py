@@ -70,6 +70,8 @@ class Recipe:
             loss.
         augmentation: name of the augmentation recipe: "none" (images as they are), "light", "default", "strong", "ssd",
             "mosaic", "crops" or "resized_crops".
+        mirror: whether the augmentation may mirror images; False if left and right matter, as in text. It has no effect
+            on "none", nor on an augmentation of your own.
         workers: number of processes that read images; None for 0 with data in memory, else min(2, cores − 1).
         seed: seed of the order of images, the augmentation, and the model's own randomness.
 
@@ -97,6 +99,7 @@ class Recipe:
     validate_every: int = 1
     keep: str = "auto"
     augmentation: str = "default"
+    mirror: bool = True
     workers: int | None = None
     seed: int = 0
 
@@ -115,6 +118,8 @@ class Recipe:
         for name, default in _DEFAULTS_OF_OPTIMIZER[self.optimizer].items():
             if getattr(self, name) is None:
                 self._set(name, default)
+        if not isinstance(self.mirror, bool):
+            raise InputError(f"mirror is {short(self.mirror)}, but it must be true or false")
         if isinstance(self.milestones, list):
             self._set("milestones", tuple(self.milestones))
         if not isinstance(self.milestones, tuple):

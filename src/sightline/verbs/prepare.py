@@ -164,7 +164,7 @@ def prepare(
     messages += [str(choice) for choice in plan.choices]
     recipe = recipe.changed(**settings) if recipe else recipe_for(model, settings, source, plan.settings)
     require_metric(recipe.keep, task.headline)
-    augmentation = transform or recipes.named(recipe.augmentation)
+    augmentation = transform or recipes.named(recipe.augmentation, recipe.mirror)
     train, val_data = with_target_fields(model, train), with_target_fields(model, val_data)
     now = trained_on.record(train, val_data, model)
     for sentence in trained_on.changes(before, now):

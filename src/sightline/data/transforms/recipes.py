@@ -148,25 +148,29 @@ def resized_crops(
     return Compose([*geometry, *([Colour(hue=0.01)] if colour else []), *extra])
 
 
-NAMES: dict[str, Callable[[], Compose]] = {
-    "none": none,
-    "light": lambda: detection("light"),
-    "default": lambda: detection("default"),
-    "strong": lambda: detection("strong"),
-    "ssd": ssd,
-    "mosaic": mosaic,
-    "crops": crops,
-    "resized_crops": resized_crops,
+NAMES: dict[str, Callable[[float], Compose]] = {
+    "none": lambda flip: none(),
+    "light": lambda flip: detection("light", flip=flip),
+    "default": lambda flip: detection("default", flip=flip),
+    "strong": lambda flip: detection("strong", flip=flip),
+    "ssd": lambda flip: ssd(flip=flip),
+    "mosaic": lambda flip: mosaic(flip=flip),
+    "crops": lambda flip: crops(flip=flip),
+    "resized_crops": lambda flip: resized_crops(flip=flip),
 }
-"""The named recipes, for the command line and for files."""
+"""The named recipes by the probability of a horizontal flip, for the command line and for files."""
 
 
-def named(name: str) -> Compose:
+def named(name: str, mirror: bool = True) -> Compose:
     """The recipe with this name: none, light, default, strong, ssd, mosaic, crops, resized_crops.
+
+    Args:
+        name: the name.
+        mirror: whether images are mirrored, each with a probability of a half.
 
     Raises:
         InputError: there is no such recipe; the message lists all names.
     """
     if name not in NAMES:
         raise InputError(f"unknown augmentation recipe {name!r}; choose one of {', '.join(NAMES)}")
-    return NAMES[name]()
+    return NAMES[name](0.5 if mirror else 0.0)

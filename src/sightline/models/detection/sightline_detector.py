@@ -389,6 +389,7 @@ def sightline_detector(
     blocks: Sequence[int] = (1, 1, 1, 1),
     width: int = 64,
     neck_blocks: int = 1,
+    residual: bool = False,
     in_channels: int = 3,
     image_size: int = 640,
     multi_scale: float = 0.0,
@@ -421,10 +422,10 @@ def sightline_detector(
         net = build_backbone(backbone, in_channels, options, num_classes=1, known=PyramidName)
         body = net.maps((8, 16, 32), options.trainable_layers)
         out_channels = body.channels
-    neck = PathAggregation(out_channels, width, neck_blocks)
+    neck = PathAggregation(out_channels, width, neck_blocks, residual=residual)
     # distance from the centre to the sides of an object as large as the image, in cells of the coarsest map
     reach = math.ceil(image_size * (1 + multi_scale) / 2 / 32)
-    head = DecoupledHead(width, len(names), len(out_channels), bins=max(16, reach + 1), depth=2)
+    head = DecoupledHead(width, len(names), len(out_channels), bins=max(16, reach + 1), depth=2, residual=residual)
     preprocess = imagenet_preprocess(in_channels, min_size=image_size, max_size=image_size, divisor=32, antialias=True)
     model = SightlineDetector(names, preprocess, body, neck, head, settings, multi_scale)
     if net is not None:

@@ -8,7 +8,7 @@ equation 5).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
@@ -28,9 +28,13 @@ class SharedBranch(nn.Module):
         depth: number of convolutions.
         separable: whether each 3×3 convolution is replaced by a 3×3 depthwise and a 1×1 convolution.
         norm: normalisation layer.
+        residual: whether each convolution has a shortcut (He et al. 2016). The scale of its last normalisation layer
+            starts at zero (Goyal et al. 2017, section 5.1), so that the branch starts as the identity.
     """
 
-    def __init__(self, channels: int, levels: int, depth: int, separable: bool, norm: NormLayer):
+    def __init__(
+        self, channels: int, levels: int, depth: int, separable: bool, norm: NormLayer, residual: bool = False
+    ):
         super().__init__()
         convolutions: list[nn.Module] = []
         for _ in range(depth):
@@ -41,32 +45,45 @@ class SharedBranch(nn.Module):
                 convolutions.append(nn.Conv2d(channels, channels, 3, padding=1, bias=False))
         self.convolutions = nn.ModuleList(convolutions)
         self.norms = nn.ModuleList(nn.ModuleList(norm(channels) for _ in convolutions) for _ in range(levels))
+        self.every = len(convolutions) // depth if residual and depth else 0
+        for norms in self.norms if self.every else ():
+            for last in list(cast(nn.ModuleList, norms))[self.every - 1 :: self.every]:
+                nn.init.zeros_(cast(Tensor, last.weight))
 
     def forward(self, x: Tensor, level: int) -> Tensor:
         """The map [N, C, H, W] of a level → the same shape."""
         norms = cast(nn.ModuleList, self.norms[level])
-        for convolution, norm in zip(self.convolutions, norms, strict=True):
-            x = F.silu(norm(convolution(x)), inplace=True)
-        return x
+        pairs = zip(self.convolutions, norms, strict=True)
+        return _in_order(x, [lambda y, c=c, n=n: n(c(y)) for c, n in pairs], self.every)
 
     def fused(self) -> FusedBranch:
         """The same branch for inference, with the normalisation layers of each level folded into its convolutions."""
         levels = [cast(nn.ModuleList, norms) for norms in self.norms]
-        return FusedBranch([[folded(c, n) for c, n in zip(self.convolutions, norms, strict=True)] for norms in levels])
+        folded_levels = [[folded(c, n) for c, n in zip(self.convolutions, norms, strict=True)] for norms in levels]
+        return FusedBranch(folded_levels, self.every)
 
 
 class FusedBranch(nn.Module):
     """`SharedBranch` with folded normalisation layers; `convolutions` are those of each level."""
 
-    def __init__(self, convolutions: Sequence[Sequence[nn.Module]]):
+    def __init__(self, convolutions: Sequence[Sequence[nn.Module]], every: int = 0):
         super().__init__()
         self.convolutions = nn.ModuleList(nn.ModuleList(level) for level in convolutions)
+        self.every = every
 
     def forward(self, x: Tensor, level: int) -> Tensor:
         """The map [N, C, H, W] of a level → the same shape."""
-        for convolution in cast(nn.ModuleList, self.convolutions[level]):
-            x = F.silu(convolution(x), inplace=True)
-        return x
+        return _in_order(x, list(cast(nn.ModuleList, self.convolutions[level])), self.every)
+
+
+def _in_order(x: Tensor, layers: Sequence[Callable[[Tensor], Tensor]], every: int) -> Tensor:
+    """Apply layers, each followed by SiLU, with a shortcut over each group of `every` of them (0: no shortcuts)."""
+    y = x
+    for number, layer in enumerate(layers, 1):
+        y = F.silu(layer(y), inplace=True)
+        if every and number % every == 0:
+            x = y = x + y
+    return y
 
 
 class DecoupledHead(nn.Module):
@@ -80,6 +97,7 @@ class DecoupledHead(nn.Module):
         depth: number of convolutions of each branch.
         prior: initial score of every class (Lin et al., "Focal loss", 2017, section 3.3).
         norm: normalisation layer; by default batch norm with YOLOX's settings.
+        residual: whether the branches start as the identity, see `SharedBranch`.
     """
 
     def __init__(
@@ -91,12 +109,13 @@ class DecoupledHead(nn.Module):
         depth: int = 2,
         prior: float = 0.01,
         norm: NormLayer | None = None,
+        residual: bool = False,
     ):
         super().__init__()
         norm = norm or batch_norm(eps=1e-3, momentum=0.03)
         self.bins = bins
-        self.class_branch = SharedBranch(channels, levels, depth, True, norm)
-        self.box_branch = SharedBranch(channels, levels, depth, True, norm)
+        self.class_branch = SharedBranch(channels, levels, depth, True, norm, residual)
+        self.box_branch = SharedBranch(channels, levels, depth, True, norm, residual)
         classes = [nn.Conv2d(channels, num_classes, 1) for _ in range(levels)]
         sides = [nn.Conv2d(channels, 4 * bins, 1) for _ in range(levels)]
         self.classes, self.sides = nn.ModuleList(classes), nn.ModuleList(sides)

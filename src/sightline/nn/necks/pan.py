@@ -24,9 +24,20 @@ class PathAggregation(nn.Module):
         out_channels: number of channels of every output map and of all intermediate maps.
         blocks: number of residual pairs in each CSP block.
         norm: normalisation layer; by default batch norm with YOLOX's settings.
+        residual: whether each CSP block has a shortcut from the lateral map of its level (He et al. 2016). The scale of
+            its last normalisation layer starts at zero (Goyal et al. 2017, section 5.1), so that the neck starts as
+            its 1×1 lateral convolutions. A pretrained backbone's features then reach the head unchanged, where several
+            layers of random weights would have to learn to pass them on.
     """
 
-    def __init__(self, in_channels: Sequence[int], out_channels: int, blocks: int = 1, norm: NormLayer | None = None):
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        out_channels: int,
+        blocks: int = 1,
+        norm: NormLayer | None = None,
+        residual: bool = False,
+    ):
         super().__init__()
         norm = norm or batch_norm(eps=1e-3, momentum=0.03)
         c, steps = out_channels, len(in_channels) - 1
@@ -34,7 +45,10 @@ class PathAggregation(nn.Module):
         self.top_down = nn.ModuleList(CSPBlock(2 * c, c, blocks, norm, shortcut=False) for _ in range(steps))
         self.down = nn.ModuleList(ConvNormAct(c, c, 3, 2, norm=norm, act=nn.SiLU) for _ in range(steps))
         self.bottom_up = nn.ModuleList(CSPBlock(2 * c, c, blocks, norm, shortcut=False) for _ in range(steps))
-        self.out_channels = out_channels
+        self.out_channels, self.residual = out_channels, residual
+        if residual:
+            for block in [*self.top_down, *self.bottom_up]:
+                nn.init.zeros_(block.join[1].weight)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Maps [N, C_i, H_i, W_i], from fine to coarse, each half as large → maps [N, out_channels, H_i, W_i]."""
@@ -42,8 +56,11 @@ class PathAggregation(nn.Module):
         finer = [maps[-1]]  # coarse to fine
         for block, x in zip(self.top_down, reversed(maps[:-1]), strict=True):
             up = F.interpolate(finer[-1], size=x.shape[-2:], mode="nearest")
-            finer.append(block(torch.cat([x, up], 1)))
+            joined = block(torch.cat([x, up], 1))
+            finer.append(x + joined if self.residual else joined)
         out = [finer.pop()]  # from fine to coarse
         for down, block in zip(self.down, self.bottom_up, strict=True):
-            out.append(block(torch.cat([down(out[-1]), finer.pop()], 1)))
+            x = finer.pop()
+            joined = block(torch.cat([down(out[-1]), x], 1))
+            out.append(x + joined if self.residual else joined)
         return out

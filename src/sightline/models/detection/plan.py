@@ -1,0 +1,157 @@
+"""How Sightline's own detector plans a training by its data and its budget.
+
+All numbers are of `benchmarks/results/suite.md`; `docs/sightline_detector.md` tells what each choice brings.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from sightline.models.budget_rules import images_within, require_steps, validation_interval
+from sightline.models.plan import Budget, Choice, Facts
+from sightline.words import counted
+
+SMALLEST_OBJECT = 16
+"""Pixels that the small objects of the data (the 10th percentile) should have inside the network: two cells."""
+SMALLEST, LARGEST, STEP = 224, 640, 32
+"""Range of the chosen `image_size`, and the stride of the coarsest map, of which it is a multiple."""
+ENLARGED = 2.0
+"""Images are enlarged to at most this many times their size: beyond it they only cost time."""
+USUAL = 320
+"""The `image_size` for data without small objects."""
+FEWEST_EPOCHS = {True: 8, False: 30}
+"""Epochs below which a smaller `image_size` serves better, from pretrained weights and from random ones."""
+MANY_STEPS = 1200
+"""Steps from which batches of 8 are better than twice as many steps with batches of 4."""
+MOSAIC_EPOCHS = 40
+"""Epochs from which mosaics help: they make every image harder, which costs more in a short training than it brings."""
+LONG = 8000
+"""Images, each counted as often as it is seen, from which on the whole backbone is trained."""
+FROZEN: dict[str, Any] = {"norm": "frozen", "trainable_layers": 3}
+"""Arguments of a pretrained backbone in a short training."""
+WHOLE_TRAINING = 3000
+"""Steps of a training without any budget, from pretrained weights; from random ones four times as many."""
+
+
+def plan(facts: Facts, budget: Budget) -> list[Choice]:
+    """Choose the resolution, the batch, the length and the augmentation of a training.
+
+    Raises:
+        InputError: the minutes hold fewer than ten steps.
+    """
+    choices = [] if "image_size" in budget.given else [resolution(facts, budget)]
+    size = int(budget.given.get("image_size") or choices[0].value)
+    images = seen_images(facts, budget, size)
+    if budget.minutes is not None and images is not None:
+        require_steps(budget.minutes, images / 4, "this model")
+    if budget.pretrained:
+        choices += backbone(images)
+    batch = batch_size(facts, images)
+    choices.append(batch)
+    steps_per_epoch = max(1, facts.images // int(budget.given.get("batch_size") or batch.value))
+    if images is None:
+        choices.append(whole_training(facts, budget, steps_per_epoch))
+        epochs = float(choices[-1].value)
+    else:
+        epochs = images / facts.images
+    choices.append(averaging(epochs * steps_per_epoch))
+    choices.append(augmentation(epochs))
+    if not facts.mirrors:
+        choices.append(Choice("mirror", False, "class names tell left from right, or are single letters or digits"))
+    if budget.minutes is not None and budget.speed is not None and facts.validation:
+        step = seconds_per_image(budget, size)  # the loss and the metrics each need a forward pass, a third of a step
+        every = validation_interval(facts.images * step, facts.validation * step * 2 / 3)
+        if every > 1:
+            images_shown = counted(facts.validation, "image")
+            reason = f"validating on {images_shown} then takes at most a tenth of the time"
+            choices.append(Choice("validate_every", every, reason))
+    return choices
+
+
+def resolution(facts: Facts, budget: Budget) -> Choice:
+    """The `image_size` that small objects need, made smaller until enough epochs fit into the budget."""
+    longer = max(facts.image_size)
+    largest = int(min(LARGEST, max(SMALLEST, ENLARGED * longer)) // STEP * STEP)
+    if facts.objects is None or not len(facts.objects):
+        wanted, reason = min(USUAL, largest), "the labels have no boxes to choose it by"
+    else:
+        small = float(np.quantile(np.sqrt(facts.objects.prod(1)), 0.1))
+        needed = math.ceil(SMALLEST_OBJECT / max(small, 1e-6) / STEP) * STEP
+        wanted = min(max(needed, USUAL), largest)
+        reason = (
+            f"small objects measure {small * longer:.0f} pixels in images of {longer}, and {small * wanted:.0f} in it"
+        )
+    if budget.minutes is None or budget.speed is None:
+        return Choice("image_size", wanted, reason)
+    fewest = FEWEST_EPOCHS[budget.pretrained]
+    for size in range(wanted, SMALLEST - 1, -STEP):
+        epochs = (seen_images(facts, budget, size) or 0) / facts.images
+        if epochs >= fewest or size == SMALLEST:
+            break
+    if size < wanted:
+        reason = (
+            f"at {wanted} pixels the minutes would hold fewer than {fewest} epochs; at {size} they hold {epochs:.0f}"
+        )
+    return Choice("image_size", size, reason)
+
+
+def seen_images(facts: Facts, budget: Budget, size: int) -> float | None:
+    """The number of training images that the budget holds, each counted as often as it is seen; None without one."""
+    by_epochs = None if budget.epochs is None else float(budget.epochs * facts.images)
+    if budget.minutes is None or budget.speed is None:
+        return by_epochs
+    by_time = images_within(budget.minutes, seconds_per_image(budget, size))
+    return by_time if by_epochs is None else min(by_time, by_epochs)
+
+
+def seconds_per_image(budget: Budget, size: int) -> float:
+    """Measured at one size only: the time is nearly proportional to the number of pixels."""
+    assert budget.speed is not None
+    frozen = FROZEN if budget.pretrained else {}
+    return budget.speed({"image_size": USUAL, **frozen}) * (size / USUAL) ** 2
+
+
+def backbone(images: float | None) -> list[Choice]:
+    """How much of a pretrained backbone is trained."""
+    norm = Choice("norm", "frozen", "batches are small: the statistics of the pretrained weights are better than theirs")
+    if images is not None and images < LONG:
+        few = f"the budget holds {images:.0f} images: the early layers serve any data as they are"
+        return [norm, Choice("trainable_layers", FROZEN["trainable_layers"], few)]
+    return [norm]
+
+
+def batch_size(facts: Facts, images: float | None) -> Choice:
+    """Small batches if there are few steps: each step then moves the weights once more."""
+    if images is not None and images / 8 < MANY_STEPS:
+        return Choice(
+            "batch_size", 4, f"the budget holds {images:.0f} images: more steps serve better than larger ones"
+        )
+    if facts.images < 64:
+        return Choice("batch_size", 4, f"there are {counted(facts.images, 'training image')}")
+    return Choice("batch_size", 8, f"there are {counted(facts.images, 'training image')} and time for many steps")
+
+
+def whole_training(facts: Facts, budget: Budget, steps_per_epoch: int) -> Choice:
+    """The number of epochs of a training without a budget."""
+    steps = WHOLE_TRAINING * (1 if budget.pretrained else 4)
+    epochs = min(300, max(12, math.ceil(steps / steps_per_epoch)))
+    start = "pretrained weights" if budget.pretrained else "random weights"
+    return Choice("epochs", epochs, f"{epochs * steps_per_epoch} steps, which a training from {start} makes use of")
+
+
+def averaging(steps: float) -> Choice:
+    """The average of the weights reaches back over a tenth of the training."""
+    decay = round(min(0.9998, max(0.9, 1 - 10 / max(steps, 1))), 4)
+    return Choice("ema", decay, f"it averages the weights of the last {1 / (1 - decay):.0f} of {steps:.0f} steps")
+
+
+def augmentation(epochs: float) -> Choice:
+    """Mosaics only in long trainings."""
+    if epochs >= MOSAIC_EPOCHS:
+        return Choice("augmentation", "mosaic", f"{epochs:.0f} epochs are enough to learn from mosaics")
+    if epochs >= 15:
+        return Choice("augmentation", "default", f"{epochs:.0f} epochs are too few for mosaics")
+    return Choice("augmentation", "light", f"{epochs:.0f} epochs are too few for stronger changes")
