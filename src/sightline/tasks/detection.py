@@ -14,6 +14,6 @@ TASK = Task(
     headline=HEADLINE,
     report=DetectionReport(HEADLINE),
     writer=DetectionWriter(),
-    default_model="sightline_n",
+    default_model="sightline_lite0",
     quick_model="faster_rcnn_mobilenet_v2_fpn",
 )

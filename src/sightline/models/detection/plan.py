@@ -24,8 +24,8 @@ USUAL = 320
 """The `image_size` for data without small objects."""
 FEWEST_EPOCHS = {True: 8, False: 30}
 """Epochs below which a smaller `image_size` serves better, from pretrained weights and from random ones."""
-MANY_STEPS = 1200
-"""Steps from which batches of 8 are better than twice as many steps with batches of 4."""
+FEW_STEPS = 150
+"""Steps below which batches are halved, for twice as many steps."""
 MOSAIC_EPOCHS = 40
 """Epochs from which mosaics help: they make every image harder, which costs more in a short training than it brings."""
 LONG = 8000
@@ -116,7 +116,9 @@ def seconds_per_image(budget: Budget, size: int) -> float:
 
 def backbone(images: float | None) -> list[Choice]:
     """How much of a pretrained backbone is trained."""
-    norm = Choice("norm", "frozen", "batches are small: the statistics of the pretrained weights are better than theirs")
+    norm = Choice(
+        "norm", "frozen", "batches are small: the statistics of the pretrained weights are better than theirs"
+    )
     if images is not None and images < LONG:
         few = f"the budget holds {images:.0f} images: the early layers serve any data as they are"
         return [norm, Choice("trainable_layers", FROZEN["trainable_layers"], few)]
@@ -124,14 +126,12 @@ def backbone(images: float | None) -> list[Choice]:
 
 
 def batch_size(facts: Facts, images: float | None) -> Choice:
-    """Small batches if there are few steps: each step then moves the weights once more."""
-    if images is not None and images / 8 < MANY_STEPS:
-        return Choice(
-            "batch_size", 4, f"the budget holds {images:.0f} images: more steps serve better than larger ones"
-        )
-    if facts.images < 64:
+    """Small batches if there would be few steps: each step moves the weights once more."""
+    if images is not None and images / 8 < FEW_STEPS:
+        return Choice("batch_size", 4, f"the budget holds {images:.0f} images, which are few steps with larger batches")
+    if facts.images < 32:
         return Choice("batch_size", 4, f"there are {counted(facts.images, 'training image')}")
-    return Choice("batch_size", 8, f"there are {counted(facts.images, 'training image')} and time for many steps")
+    return Choice("batch_size", 8, f"there are {counted(facts.images, 'training image')} and time for enough steps")
 
 
 def whole_training(facts: Facts, budget: Budget, steps_per_epoch: int) -> Choice:

@@ -34,6 +34,7 @@ from torch.nn import functional as F
 
 from sightline.errors import InputError
 from sightline.models.detection.detector import Detections, Detector
+from sightline.models.detection.plan import plan
 from sightline.models.entry import Entry
 from sightline.models.model import Losses
 from sightline.models.preprocess import Preprocess, imagenet_preprocess
@@ -400,13 +401,18 @@ def sightline_detector(
 
     Args:
         classes: names of the classes.
-        channels, blocks: number of channels and of blocks of the backbone's stem and stages, see `CSPBackbone`.
+        backbone: name of the classification network whose maps of strides 8, 16 and 32 are used; None for a
+            `CSPBackbone`, which is made for training from random weights.
+        channels, blocks: number of channels and of blocks of the stem and the stages of a `CSPBackbone`.
         width: number of channels of the neck and the head.
         neck_blocks: number of residual pairs in each block of the neck.
+        residual: whether neck and head start as the identity, see `PathAggregation`. A detector on a pretrained
+            backbone needs it to learn in few steps.
         in_channels: number of channels of the images.
         image_size: length in pixels that the longer side is resized to, keeping the aspect ratio; a multiple of 32.
             Above 960, the distributions of distances have more than 16 bins, so that they cover the largest objects.
         multi_scale: as in `SightlineDetector`.
+        options: normalisation and trainable layers of `backbone`.
         settings: loss weights, thresholds and limits.
     """
     names = Classes(classes)
@@ -430,6 +436,8 @@ def sightline_detector(
     model = SightlineDetector(names, preprocess, body, neck, head, settings, multi_scale)
     if net is not None:
         model.backbone_keys = shared_keys(net, model)
+        model.recipe_defaults = model.recipe_defaults | {"augmentation": "default"}
+        model.finetune_defaults = {"lr": 3e-3, "backbone_lr_factor": 0.5}
     return model
 
 
@@ -439,26 +447,43 @@ _SIZES = {
     "s": ("Twice as wide.", (32, 64, 128, 256, 512), (1, 1, 1, 1), 128, 1),
     "m": ("Three times as wide and twice as deep.", (48, 96, 192, 384, 768), (1, 2, 2, 2), 192, 2),
 }
+# name and title of the networks whose published weights a detector can start from
+_PRETRAINED = {
+    "efficientnet_lite0": "EfficientNet-Lite0",
+    "efficientnet_lite1": "EfficientNet-Lite1",
+    "efficientnet_lite2": "EfficientNet-Lite2",
+    "mobilenet_v2": "MobileNet v2",
+    "mobilenet_v3_large": "MobileNet v3 large",
+    "resnet18": "ResNet-18",
+    "resnet50": "ResNet-50",
+}
+_PAPER = "Feng et al. 2021, TOOD; Lyu et al. 2022, RTMDet"
 
-ENTRIES = tuple(
-    Entry(
-        name=f"sightline_{size}",
-        builder=sightline_detector,
-        task="detection",
-        paper="Feng et al. 2021, TOOD; Lyu et al. 2022, RTMDet",
-        summary=summary,
-        fixed={"channels": channels, "blocks": blocks, "width": width, "neck_blocks": neck_blocks},
-    )
-    for size, (summary, channels, blocks, width, neck_blocks) in _SIZES.items()
-) + tuple(
-    Entry(
-        name=f"sightline_{name.removeprefix('efficientnet_')}",
-        builder=sightline_detector,
-        task="detection",
-        paper="Feng et al. 2021, TOOD; Lyu et al. 2022, RTMDet",
-        summary=f"The same neck and head on a pretrained {name}.",
-        fixed={"backbone": name},
-        defaults={"width": 64},
-    )
-    for name in ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2", "mobilenet_v2")
+ENTRIES = (
+    *(
+        Entry(
+            name=f"sightline_{size}",
+            builder=sightline_detector,
+            task="detection",
+            paper=_PAPER,
+            summary=summary,
+            fixed={"channels": channels, "blocks": blocks, "width": width, "neck_blocks": neck_blocks},
+            plan=plan,
+        )
+        for size, (summary, channels, blocks, width, neck_blocks) in _SIZES.items()
+    ),
+    *(
+        Entry(
+            name=f"sightline_{name.removeprefix('efficientnet_')}",
+            builder=sightline_detector,
+            task="detection",
+            paper=_PAPER,
+            summary=f"Its neck and head on a pretrained {title}.",
+            start={"norm": "frozen"},
+            fixed={"backbone": name, "residual": True},
+            defaults={"width": 128},
+            plan=plan,
+        )
+        for name, title in _PRETRAINED.items()
+    ),
 )

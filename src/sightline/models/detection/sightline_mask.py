@@ -72,6 +72,7 @@ class SightlineMask(SightlineDetector):
     def __init__(self, base: SightlineDetector, mask_head: DynamicMaskHead, mask_settings: MaskSettings | None = None):
         super().__init__(**base.parts)
         self.backbone_keys = base.backbone_keys
+        self.recipe_defaults, self.finetune_defaults = base.recipe_defaults, base.finetune_defaults
         self.mask_head = mask_head
         self.mask_settings = mask_settings or MASKS
 
@@ -193,6 +194,7 @@ ENTRIES = tuple(
         fixed=entry.fixed,
         defaults=entry.defaults,
         recipe=entry.recipe,
+        plan=entry.plan,
     )
     for entry in DETECTORS
 )

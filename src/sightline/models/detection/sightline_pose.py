@@ -70,6 +70,7 @@ class SightlinePose(SightlineDetector):
     ):
         super().__init__(**base.parts)
         self.backbone_keys = base.backbone_keys
+        self.recipe_defaults, self.finetune_defaults = base.recipe_defaults, base.finetune_defaults
         self.keypoint_branch = keypoint_branch
         self.pose_settings = pose_settings or POSE
         self.num_keypoints = keypoint_branch.values.out_features // 3
@@ -212,6 +213,7 @@ ENTRIES = tuple(
         fixed=entry.fixed,
         defaults=entry.defaults,
         recipe=entry.recipe,
+        plan=entry.plan,
     )
     for entry in DETECTORS
 )

@@ -53,8 +53,8 @@ class SharedBranch(nn.Module):
     def forward(self, x: Tensor, level: int) -> Tensor:
         """The map [N, C, H, W] of a level → the same shape."""
         norms = cast(nn.ModuleList, self.norms[level])
-        pairs = zip(self.convolutions, norms, strict=True)
-        return _in_order(x, [lambda y, c=c, n=n: n(c(y)) for c, n in pairs], self.every)
+        layers = [nn.Sequential(*pair) for pair in zip(self.convolutions, norms, strict=True)]
+        return _in_order(x, layers, self.every)
 
     def fused(self) -> FusedBranch:
         """The same branch for inference, with the normalisation layers of each level folded into its convolutions."""
