@@ -14,8 +14,8 @@ from sightline.models.budget_rules import images_within, require_steps, validati
 from sightline.models.plan import Budget, Choice, Facts
 from sightline.words import counted
 
-SMALLEST_OBJECT = 16
-"""Pixels that the small objects of the data (the 10th percentile) should have inside the network: two cells."""
+SMALLEST_OBJECT = 24
+"""Pixels that the small objects of the data (the 10th percentile) should have inside the network: three cells."""
 SMALLEST, LARGEST, STEP = 224, 640, 32
 """Range of the chosen `image_size`, and the stride of the coarsest map, of which it is a multiple."""
 ENLARGED = 2.0
@@ -24,7 +24,7 @@ USUAL = 320
 """The `image_size` for data without small objects."""
 FEWEST_EPOCHS = {True: 8, False: 30}
 """Epochs below which a smaller `image_size` serves better, from pretrained weights and from random ones."""
-FEW_STEPS = 150
+FEW_STEPS = 280
 """Steps below which batches are halved, for twice as many steps."""
 MOSAIC_EPOCHS = 40
 """Epochs from which mosaics help: they make every image harder, which costs more in a short training than it brings."""
