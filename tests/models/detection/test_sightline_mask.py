@@ -272,6 +272,7 @@ def test_every_size_has_masks() -> None:
     with torch.device("meta"):
         model = create_model("sightline_lite0_mask", NAMES)
     assert isinstance(model, SightlineMask)
+    assert model.mask_head.branch.branch.every == 2  # starts as the identity, like the head's branches
     assert any(model.backbone_keys.values())
     assert {key for key in model.backbone_keys.values() if key is not None} <= model.state_dict().keys()
 

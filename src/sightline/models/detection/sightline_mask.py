@@ -179,7 +179,8 @@ def sightline_mask(
     width, levels = base.neck.out_channels, len(base.strides)
     assert isinstance(width, int)
     features = MaskFeatures(width, mask_hidden, mask_channels)
-    head = DynamicMaskHead(width, levels, mask_channels, features, base.strides[0] // 2)
+    residual = bool(arguments.get("residual"))
+    head = DynamicMaskHead(width, levels, mask_channels, features, base.strides[0] // 2, residual=residual)
     return SightlineMask(base, head, masks)
 
 

@@ -199,7 +199,8 @@ def sightline_pose(
     base = sightline_detector(classes, **arguments)
     width = base.neck.out_channels
     assert isinstance(width, int)
-    return SightlinePose(base, PointBranch(width, 3 * num_keypoints, len(base.strides)), pose)
+    residual = bool(arguments.get("residual"))
+    return SightlinePose(base, PointBranch(width, 3 * num_keypoints, len(base.strides), residual=residual), pose)
 
 
 ENTRIES = tuple(

@@ -62,6 +62,7 @@ class DynamicMaskHead(nn.Module):
         features: the map that all objects share, from the finest map of the neck; by default `MaskFeatures`.
         stride: stride of that map in pixels.
         norm: normalisation layer; by default batch norm with YOLOX's settings.
+        residual: whether the branch's convolutions start as the identity, see `SharedBranch`.
     """
 
     def __init__(
@@ -72,13 +73,15 @@ class DynamicMaskHead(nn.Module):
         features: MaskFeatures | None = None,
         stride: int = 4,
         norm: NormLayer | None = None,
+        residual: bool = False,
     ):
         super().__init__()
         self.stride = stride
         self.features = features or MaskFeatures(channels, norm=norm)
         inputs = self.features.out_channels + 2  # and the coordinates
         self.layers = ((inputs, hidden), (hidden, hidden), (hidden, 1))
-        self.branch = PointBranch(channels, sum(i * o + o for i, o in self.layers), levels, norm=norm)
+        outputs = sum(i * o + o for i, o in self.layers)
+        self.branch = PointBranch(channels, outputs, levels, norm=norm, residual=residual)
         with torch.no_grad():
             start = [torch.cat([torch.randn(i * o) * math.sqrt(2 / i), torch.zeros(o)]) for i, o in self.layers]
             self.branch.values.bias.copy_(torch.cat(start))

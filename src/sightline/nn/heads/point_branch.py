@@ -24,11 +24,21 @@ class PointBranch(nn.Module):
         levels: number of maps.
         depth: number of convolutions.
         norm: normalisation layer; by default batch norm with YOLOX's settings.
+        residual: whether the convolutions start as the identity, see `SharedBranch`.
     """
 
-    def __init__(self, channels: int, outputs: int, levels: int = 3, depth: int = 2, norm: NormLayer | None = None):
+    def __init__(
+        self,
+        channels: int,
+        outputs: int,
+        levels: int = 3,
+        depth: int = 2,
+        norm: NormLayer | None = None,
+        residual: bool = False,
+    ):
         super().__init__()
-        self.branch = SharedBranch(channels, levels, depth, True, norm or batch_norm(eps=1e-3, momentum=0.03))
+        norm = norm or batch_norm(eps=1e-3, momentum=0.03)
+        self.branch = SharedBranch(channels, levels, depth, True, norm, residual)
         self.values = nn.Linear(channels, outputs)
         nn.init.normal_(self.values.weight, std=0.01)
         nn.init.zeros_(self.values.bias)
