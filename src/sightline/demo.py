@@ -7,28 +7,16 @@ from __future__ import annotations
 
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import sightline as sl
 from sightline.errors import InputError
-from sightline.nn.heads.box import BoxSettings
-from sightline.nn.heads.rpn import ProposalSettings
 
 SCENES = {"train": 600, "val": 60, "test": 100}
 SIZE = 160
-SMALL: dict[str, Any] = {
-    "min_size": SIZE,
-    "max_size": SIZE,
-    "channels": 64,
-    "hidden": 256,
-    "proposals": ProposalSettings(samples=64, before_nms=(200, 200), after_nms=(100, 100)),
-    "boxes": BoxSettings(samples=48),
-}
-"""Settings that make the detector small enough to learn from scratch on two cores in a few minutes."""
 
 
 def demo(out: str | Path = "demo", minutes: float = 4.2) -> Path:
-    """Render scenes, train a detector from scratch, evaluate it on unseen scenes, and draw its predictions.
+    """Render scenes, train the default detector on them, evaluate it on unseen scenes, and draw its predictions.
 
     Args:
         out: the folder for all files: scenes/, run1/ (then run2/, …) with report.html, pictures/ and the model.
@@ -40,10 +28,8 @@ def demo(out: str | Path = "demo", minutes: float = 4.2) -> Path:
     Raises:
         InputError: the folder cannot be used, or `minutes` is not a positive number.
     """
-    import torch
-
     out = Path(out)
-    sl.Recipe.from_dict(recipe(minutes), "the demo")  # checks `minutes` before anything is written
+    sl.Recipe.from_dict({"minutes": minutes}, "the demo")  # checks `minutes` before anything is written
     began = perf_counter()
     _step("1. render scenes with exact labels")
     data = sl.open_dataset(_scenes(out / "scenes"))
@@ -55,10 +41,8 @@ def demo(out: str | Path = "demo", minutes: float = 4.2) -> Path:
     if not report.ok:
         raise InputError(f"{out / 'scenes'} has been changed and cannot be trained on; remove it and start again")
 
-    _step(f"3. train a detector from scratch, {minutes:g} minutes")
-    torch.manual_seed(0)
-    model = sl.create_model("faster_rcnn_mobilenet_v2_fpn", classes=data.classes, **SMALL)
-    run = sl.train(model, data["train"], validation=data["val"], runs=out, **recipe(minutes))
+    _step(f"3. train a detector, {minutes:g} minutes")
+    run = sl.train(data=data["train"], validation=data["val"], runs=out, minutes=minutes)
     if run.interrupted:
         raise KeyboardInterrupt
 
@@ -92,20 +76,6 @@ def demo(out: str | Path = "demo", minutes: float = 4.2) -> Path:
         f"  sightline predict {run.folder} {scenes / 'test'} --out {out / 'found'}"
     )
     return run.folder
-
-
-def recipe(minutes: float) -> dict[str, Any]:
-    """Settings for a short training from scratch: a high learning rate, and little validation."""
-    return {
-        "minutes": minutes,
-        "batch_size": 4,
-        "lr": 1e-3,
-        "warmup_steps": 50,
-        "augmentation": "light",
-        "validate_every": 4,
-        "ema": 0.99,
-        "workers": 0,
-    }
 
 
 def _scenes(folder: Path) -> Path:

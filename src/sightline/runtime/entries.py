@@ -57,7 +57,7 @@ def _below(at: str, name: str) -> str:
 
 def _require_type(value: Any, kinds: Any, where: str, repair: str, at: str) -> None:
     kinds = kinds if isinstance(kinds, tuple) else (kinds,)
-    fits = isinstance(value, kinds) and (not isinstance(value, bool) or bool in kinds)
+    fits = isinstance(value, kinds) and (not isinstance(value, bool) or bool in kinds or object in kinds)
     if fits and isinstance(value, float) and not math.isfinite(value):
         fits = False
     if fits:
