@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -80,6 +81,23 @@ def test_steps_and_frozen_parts_follow_the_crops_seen():
     assert values(maps.how_to_learn(5000)) == {"batch_size": 8, "trainable_layers": 3}
     assert values(maps.how_to_learn(6000)) == {"batch_size": 8}
     assert values(maps.plan(AERIAL, Budget(epochs=200, pretrained=True))) == {"batch_size": 8}
+
+
+def test_without_a_budget_a_training_sees_enough():
+    found = values(maps.plan(AERIAL, Budget(pretrained=True)))
+    assert found == {"epochs": 215, "batch_size": 8}  # 12,000 crops of 56 images
+    found = values(classes.plan(FLOWERS, Budget(pretrained=True)))
+    assert found == {"epochs": 12, "norm": "frozen", "trainable_layers": 2}  # 12,000 images of 1000
+    many, few = (Facts(images=n, validation=0, image_size=(64, 64)) for n in (10**6, 5))
+    assert values(maps.plan(many, Budget(pretrained=True)))["epochs"] == 12
+    assert values(maps.plan(few, Budget(pretrained=True)))["epochs"] == 300
+
+
+@pytest.mark.parametrize("plan", [maps.plan, classes.plan])
+def test_names_that_forbid_mirroring(plan: Any):
+    sided = Facts(images=100, validation=0, image_size=(64, 64), mirrors=False)
+    assert values(plan(sided, Budget(epochs=3, pretrained=True)))["mirror"] is False
+    assert "mirror" not in values(plan(replace(sided, mirrors=True), Budget(epochs=3, pretrained=True)))
 
 
 def test_epochs_limit_what_is_seen():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 
 from sightline.errors import InputError
+from sightline.models.plan import Choice, Facts
+from sightline.words import counted
 
 TRAINING_SHARE = 0.8
 """Fraction of a time budget that is spent in training steps; reading images, augmentation and validation take the rest.
@@ -31,6 +33,25 @@ def validation_interval(epoch_seconds: float, validation_seconds: float) -> int:
         validation_seconds: time of one validation.
     """
     return max(1, math.ceil(validation_seconds / max(_VALIDATION_SHARE * epoch_seconds, 1e-9)))
+
+
+def whole_training(facts: Facts, seen: float) -> Choice:
+    """The number of epochs of a training without any budget, from 12 to 300.
+
+    Args:
+        facts: the training images.
+        seen: number of images, counted in every epoch, that such a training makes use of.
+    """
+    epochs = min(300, max(12, math.ceil(seen / facts.images)))
+    images = counted(facts.images, "image")
+    return Choice("epochs", epochs, f"a training of {images} then sees {epochs * facts.images}")
+
+
+def mirroring(facts: Facts) -> list[Choice]:
+    """Mirror no images if the names of the classes forbid it."""
+    if facts.mirrors:
+        return []
+    return [Choice("mirror", False, "class names tell left from right, or are single letters or digits")]
 
 
 def require_steps(minutes: float, steps: float, what: str) -> None:

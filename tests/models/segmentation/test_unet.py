@@ -117,6 +117,27 @@ def test_the_light_decoder_s_parameters_and_map() -> None:
         assert model([x[0]])[0].labels.shape == (64, 96)
 
 
+def test_maps_of_the_encoder_are_scored_directly() -> None:
+    """The logits are the decoder's and, resized, those of a 1×1 convolution of each map of stride 8, 16 and 32."""
+    torch.manual_seed(0)
+    own = {"encoder": "mobilenet_v2", "channels": (16, 8, 8, 4), "output_stride": 2}
+    model, plain = unet(NAMES, **own, direct=True).eval(), unet(NAMES, **own).eval()
+    assert not plain.load_state_dict(model.state_dict(), strict=False).missing_keys
+    x = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        without = plain.network(x)
+        assert torch.equal(model.network(x), without)  # they start from zero
+        for layer in model.network.direct:
+            nn.init.normal_(layer.weight)
+            nn.init.normal_(layer.bias)
+        maps = list(model.network.encoder(x).values())[2:]
+        assert [m.shape[-1] for m in maps] == [12, 6, 3]
+        for layer, features in zip(model.network.direct, maps, strict=True):
+            scores = torch.einsum("kc,nchw->nkhw", layer.weight[..., 0, 0], features) + layer.bias[:, None, None]
+            without = without + F.interpolate(scores, (32, 48), mode="bilinear")
+        torch.testing.assert_close(model.network(x), without)
+
+
 @pytest.mark.parametrize(("output_stride", "depth"), [(1, 5), (2, 3), (4, 5), (4, 3)])
 def test_the_decoder_ends_at_a_stride(output_stride: int, depth: int) -> None:
     own = {"encoder": "mobilenet_v2", "channels": (16, 8, 8, 4, 4)[: {1: 5, 2: 4, 4: 3}[output_stride]]}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sightline.models.budget_rules import images_within, require_steps, validation_interval
+from sightline.models.budget_rules import images_within, mirroring, require_steps, validation_interval, whole_training
 from sightline.models.plan import Budget, Choice, Facts
 from sightline.words import counted
 
@@ -29,15 +29,16 @@ def plan(facts: Facts, budget: Budget) -> list[Choice]:
     """
     if not budget.pretrained:
         return []
+    choices = mirroring(facts)
     if budget.minutes is None or budget.speed is None:
-        seen = float(facts.images * (30 if budget.epochs is None else budget.epochs))
-        return how_to_learn(seen, facts.images)
+        whole = [] if budget.epochs is not None else [whole_training(facts, 2 * wanted(facts.images))]
+        epochs = budget.epochs if budget.epochs is not None else whole[0].value
+        return [*choices, *whole, *how_to_learn(epochs * facts.images, facts.images)]
     minutes, speed = budget.minutes, budget.speed
 
     def held(size: int) -> float:
         return images_within(minutes, speed({"image_size": size, "norm": "frozen", "trainable_layers": 2}))
 
-    choices = []
     size = budget.given.get("image_size")
     if size is None:
         size = image_size(facts.images, held)

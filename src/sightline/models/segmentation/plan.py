@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from sightline.models.budget_rules import images_within, require_steps, validation_interval
+from sightline.models.budget_rules import images_within, mirroring, require_steps, validation_interval, whole_training
 from sightline.models.plan import Budget, Choice, Facts
 from sightline.structures import Size
 from sightline.words import counted
@@ -33,12 +33,13 @@ def plan(facts: Facts, budget: Budget) -> list[Choice]:
     """
     if not budget.pretrained:
         return []
+    choices = mirroring(facts)
     if budget.minutes is None or budget.speed is None:
-        epochs = 30 if budget.epochs is None else budget.epochs
-        return how_to_learn(epochs * facts.images)
+        whole = [] if budget.epochs is not None else [whole_training(facts, 2 * LONG)]
+        epochs = budget.epochs if budget.epochs is not None else whole[0].value
+        return [*choices, *whole, *how_to_learn(epochs * facts.images)]
     pixels = facts.image_size[0] * facts.image_size[1]
     side = budget.given.get("image_size")
-    choices = []
     measured: dict[str, Any] = {"trainable_layers": 3, "norm": "frozen"}
     at = side
     if side is None and min(facts.image_size) > CROP:
@@ -61,9 +62,9 @@ def plan(facts: Facts, budget: Budget) -> list[Choice]:
     if budget.epochs is not None:
         crops = min(crops, budget.epochs * facts.images)
     choices += how_to_learn(crops)
-    whole = seen_pixels(facts.image_size, side)
+    full = seen_pixels(facts.image_size, side)
     # the loss and the metrics each need a forward pass, a third of a step
-    every = validation_interval(facts.images * per_pixel * window, facts.validation * per_pixel * whole * 2 / 3)
+    every = validation_interval(facts.images * per_pixel * window, facts.validation * per_pixel * full * 2 / 3)
     if facts.validation and every > 1:
         choices.append(
             Choice(

@@ -118,9 +118,20 @@ class BackboneUNet(nn.Module):
             stride 32 has that of the image.
         outputs: number of outputs K.
         separable: decode with `SeparableBlock`, which is faster on CPUs, instead of two 3×3 convolutions.
+        direct: add to the decoder's logits those of a 1×1 convolution of each map of stride 8 and more, as in FCN-8s
+            (Long et al. 2015, section 4.2). Pretrained features then reach the logits from the first step, not through
+            a decoder that starts from random numbers.
     """
 
-    def __init__(self, encoder: FeatureMaps, channels: Sequence[int], outputs: int, *, separable: bool = False):
+    def __init__(
+        self,
+        encoder: FeatureMaps,
+        channels: Sequence[int],
+        outputs: int,
+        *,
+        separable: bool = False,
+        direct: bool = False,
+    ):
         super().__init__()
         self.encoder = encoder
         *skips, coarsest = encoder.channels
@@ -133,17 +144,30 @@ class BackboneUNet(nn.Module):
         self.score = nn.Conv2d(channels[-1], outputs, 1)
         he_start(self.blocks)
         he_start(self.score)  # a smaller initialisation takes hundreds of steps to reach confident scores
+        scored = [c for c, stride in zip(encoder.channels, encoder.strides, strict=True) if stride >= _SCORED]
+        self.direct = nn.ModuleList(nn.Conv2d(c, outputs, 1) for c in (scored if direct else ()))
+        for layer in self.direct.parameters():
+            nn.init.zeros_(layer)
 
     def forward(self, images: Tensor) -> Tensor:
         """[N, C, H, W], sides that are multiples of the coarsest stride → logits [N, K, H / s, W / s].
 
         The stride s is the coarsest one divided by 2 for each step of the decoder.
         """
-        x, *skips = reversed(self.encoder(images).values())
+        maps = list(self.encoder(images).values())
+        x, *skips = reversed(maps)
         for block, skip in zip(self.blocks, [*skips, None], strict=False):
             x = F.interpolate(x, scale_factor=2, mode="nearest")
             x = block(x if skip is None else torch.cat([skip, x], 1))
-        return self.score(x)
+        logits = self.score(x)
+        for layer, features in zip(self.direct, maps[len(maps) - len(self.direct) :], strict=True):
+            size = logits.shape[-2:]
+            logits = logits + F.interpolate(layer(features), size, mode="bilinear", align_corners=False)
+        return logits
+
+
+_SCORED = 8
+"""Stride from which maps are scored directly: finer maps hold edges and colours, not classes."""
 
 
 class SeparableBlock(nn.Sequential):
@@ -187,6 +211,7 @@ def unet(
     channels: Sequence[int] = (256, 128, 64, 32, 16),
     separable: bool = False,
     output_stride: Literal[1, 2, 4] = 1,
+    direct: bool = False,
     image_size: int | None = None,
     options: BackboneOptions = OPTIONS,
     losses: PixelLosses = CROSS_ENTROPY,
@@ -205,6 +230,7 @@ def unet(
         separable: the decoder has depthwise separable convolutions, with an encoder.
         output_stride: stride of the decoder's last map, with an encoder. Logits are upsampled bilinearly from it.
             `channels` has a value for each step from stride 32 to this stride.
+        direct: the encoder's maps of stride 8 and more are scored directly too, with an encoder; see `BackboneUNet`.
         image_size: length in pixels that the shorter side is resized to; None keeps the size.
         losses: the loss, a weighted sum of per-pixel losses; `PixelLosses(boundary=10)` is the paper's.
     """
@@ -224,7 +250,7 @@ def unet(
     _require(1, depth, min(5, len(channels) + skipped), 1 + skipped)
     net = build_backbone(encoder, in_channels, options, num_classes=1, known=PyramidName)
     body = net.maps((2, 4, 8, 16, 32)[:depth], options.trainable_layers)
-    network = BackboneUNet(body, list(channels)[skipped - depth :], len(names), separable=separable)
+    network = BackboneUNet(body, list(channels)[skipped - depth :], len(names), separable=separable, direct=direct)
     preprocess = segmenter_preprocess(in_channels, image_size, divisor=body.strides[-1])
     model = UNet(names, preprocess, network, loss=losses)
     model.recipe_defaults = model.recipe_defaults | {"lr": 1e-3}
