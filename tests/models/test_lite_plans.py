@@ -42,6 +42,13 @@ def values(choices: list[Choice]) -> dict[str, Any]:
     return found
 
 
+def test_the_catalog_names_the_plans():
+    assert find("unet_lite0").plan is maps.plan
+    assert [find(f"efficientnet_lite{i}").plan for i in range(3)] == [classes.plan] * 3
+    assert find("unet_mobilenet_v2").plan is None
+    assert find("mobilenet_v2").plan is None
+
+
 @pytest.mark.parametrize("name", ["unet_lite0", "efficientnet_lite0"])
 def test_choices_are_arguments_or_settings(name: str):
     plan, facts = (maps.plan, AERIAL) if name == "unet_lite0" else (classes.plan, FLOWERS)

@@ -111,6 +111,7 @@ def test_the_light_decoder_s_parameters_and_map() -> None:
     assert model.network.encoder.channels == skips
     assert sum(p.numel() for p in model.network.blocks.parameters()) == steps
     assert sum(p.numel() for p in model.network.score.parameters()) == 33 * 2
+    assert sum(p.numel() for p in model.network.direct.parameters()) == (40 + 112 + 320 + 3) * 2
     x = torch.rand(1, 3, 64, 96)
     with torch.no_grad():
         assert model.network(x).shape == (1, 2, 32, 48)  # stride 2

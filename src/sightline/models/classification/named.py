@@ -7,6 +7,7 @@ from typing import Any
 
 from sightline.errors import InputError
 from sightline.models.classification.classifier import ImageClassifier
+from sightline.models.classification.plan import plan
 from sightline.models.entry import Entry, extends
 from sightline.nn.backbones.named import OPTIONS, BackboneName, BackboneOptions, build_backbone
 from sightline.ops.resizing import Interpolation
@@ -131,6 +132,7 @@ ENTRIES = tuple(
         defaults=dict(zip(("image_size", "crop_pct"), _SIZES.get(name, (224, 0.875)), strict=True))
         | ({"interpolation": "bicubic"} if name.startswith("efficientnet") else {}),
         recipe={"lr": 1e-4} if name in _WITHOUT_NORM else {},
+        plan=plan if name.startswith("efficientnet_lite") else None,
     )
     for name, (title, paper, builder) in _NETWORKS.items()
 )

@@ -19,6 +19,7 @@ from sightline.errors import InputError
 from sightline.models.entry import Entry
 from sightline.models.keep_size import segmenter_preprocess
 from sightline.models.segmentation.deconvnet import he_start
+from sightline.models.segmentation.plan import plan
 from sightline.models.segmentation.segmenter import Segmenter
 from sightline.models.weights import shared_keys
 from sightline.nn.backbones.features import FeatureMaps
@@ -302,9 +303,10 @@ ENTRIES = (
         paper=_PAPER,
         summary="A U-Net on EfficientNet-Lite0 with a light decoder that ends at stride 2: the default, fast on CPUs.",
         fixed={"encoder": "efficientnet_lite0", "width": 64},
-        defaults={"depth": 5, "channels": (128, 64, 48, 32), "separable": True, "output_stride": 2},
+        defaults={"depth": 5, "channels": (128, 64, 48, 32), "separable": True, "output_stride": 2, "direct": True},
         start={"norm": "frozen"},
         recipe={"lr": 3e-3},
+        plan=plan,
     ),
     Entry(
         name="unet_resnet18",
