@@ -32,7 +32,7 @@ def test_every_row_fits_the_catalog_and_the_kinds():
 @pytest.mark.parametrize(
     ("kind", "task", "model"),
     [
-        ("instances", "detection", "sightline_n"),
+        ("instances", "detection", "sightline_lite0"),
         ("class_map", "segmentation", "unet_lite0"),
         ("class_scores", "classification", "efficientnet_lite0"),
     ],
