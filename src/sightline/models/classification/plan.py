@@ -1,6 +1,6 @@
 """How the training of an image classifier on EfficientNet-Lite chooses its settings by the data and the time budget.
 
-Pure functions of plain numbers. Where the numbers come from: benchmarks/results/classification.md.
+Pure functions of plain numbers; benchmarks/results/short_trainings.md has the trials behind them.
 """
 
 from __future__ import annotations

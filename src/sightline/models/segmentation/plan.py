@@ -1,6 +1,6 @@
 """How the training of a U-Net on EfficientNet-Lite chooses its settings by the data and the time budget.
 
-Pure functions of plain numbers. Where the numbers come from: benchmarks/results/segmentation.md.
+Pure functions of plain numbers; benchmarks/results/short_trainings.md has the trials behind them.
 """
 
 from __future__ import annotations
