@@ -77,6 +77,10 @@ def main() -> None:
     words = {"rounds": args.rounds, "threads": args.threads}
     cases = {
         "sightline_n": (sys.executable, OURS, words | {"name": "sightline_n"}),
+        **{
+            name: (sys.executable, OURS, words | {"name": name})
+            for name in ("sightline_lite0", "sightline_lite0_mask", "sightline_lite0_pose")
+        },
         "sightline_s": (sys.executable, OURS, words | {"name": "sightline_s"}),
         "sightline_n, the peer's environment": (args.peer, OURS, words | {"name": "sightline_n"}),
         "Ultralytics 11n": (args.peer, PEER, words),
