@@ -115,12 +115,14 @@ def test_a_resumed_run(folder: Path, tmp_path: Path):
 
 def test_what_is_prepared(folder: Path):
     prepared = api.prepare(None, folder, settings={"epochs": 2, "augmentation": "none"})
-    assert (prepared.model.name, prepared.recipe.epochs, prepared.folder) == ("sightline_n", 2, None)
+    assert (prepared.model.name, prepared.recipe.epochs, prepared.folder) == ("sightline_lite0", 2, None)
     assert (len(prepared.train), len(prepared.validation)) == (4, 1)
     assert prepared.same_images
-    assert prepared.messages == [
-        "no splits found: 80 % for training, 10 % for validation, 10 % for testing, with seed 0"
-    ]
+    divided, start, *choices = prepared.messages
+    assert divided == "no splits found: 80 % for training, 10 % for validation, 10 % for testing, with seed 0"
+    assert start.startswith("sightline_lite0 starts from the installed ImageNet weights of efficientnet_lite0")
+    assert choices == [str(choice) for choice in prepared.plan.choices]
+    assert {"image_size", "norm", "batch_size", "ema"} <= set(prepared.plan.to_dict())
     assert str(prepared).startswith("4 training images, 1 validation image; ")
     assert not Path("runs").exists()
     class_maps = api.prepare(None, sl.scenes(4, 64, kind="class_map"))

@@ -106,6 +106,7 @@ def train(
         name=name,
         runs=runs,
         resume=resume,
+        device=device,
         source="the command line",
     )
     for sentence in prepared.messages:

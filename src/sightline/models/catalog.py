@@ -167,6 +167,11 @@ def find(name: str) -> Entry:
     return _BY_NAME[name]
 
 
+def is_known(name: str) -> bool:
+    """Whether the catalog has a model with this name or alias; a model made without the catalog may have any name."""
+    return name in _BY_NAME
+
+
 def _letters(name: str) -> str:
     return "".join(c for c in name.lower() if c.isalnum())
 

@@ -70,13 +70,17 @@ class Budget:
         minutes: time of the whole run, or None.
         epochs: number of epochs, or None.
         pretrained: whether the training starts from pretrained weights.
-        given: arguments and settings that the user named; a plan takes them as they are.
+        takes_backbone: whether the model has the backbone of a classification network, so that its `norm` and
+            `trainable_layers` have an effect.
+        given: arguments and settings that the user named, and the arguments of a model that exists already; a plan
+            takes them as they are.
         speed: measures the time of a step; None if it must not be measured, because nothing depends on it.
     """
 
     minutes: float | None = None
     epochs: int | None = None
     pretrained: bool = False
+    takes_backbone: bool = True
     given: Mapping[str, Any] = field(default_factory=dict)
     speed: Speed | None = None
 

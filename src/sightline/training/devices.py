@@ -104,6 +104,24 @@ def _others_run() -> bool:
     return False
 
 
+def training_device(device: str | None) -> torch.device:
+    """The device that a training with this `device` uses, without starting an accelerator.
+
+    Raises:
+        InputError: it is not available.
+    """
+    from accelerate.utils import parse_flag_from_env
+
+    require_device(device)
+    if device is not None:
+        return torch.device(device)
+    if parse_flag_from_env("ACCELERATE_USE_CPU"):
+        return torch.device("cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
 def world_size() -> int:
     """Number of processes launched for this training; 1 without a launcher."""
     count = os.environ.get("WORLD_SIZE", "1")

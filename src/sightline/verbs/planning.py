@@ -19,13 +19,19 @@ from sightline.models.catalog import create_model
 from sightline.models.entry import Entry
 from sightline.models.model import Model
 from sightline.models.plan import Budget, Choice, Facts
+from sightline.training.devices import agreed, training_device
 from sightline.training.recipe import Recipe
 from sightline.verbs.labels import with_target_fields
 
 _PROBED, _LOOKED_AT = 4, 50
 """Number of images of which the speed is measured, and of which the size is read."""
-_SIDED = re.compile(r"(^|[\W_])(left|right|links|rechts|gauche|droite)([\W_]|$)", re.IGNORECASE)
-"""Class names by which a mirrored image would have other labels."""
+_SIDES = frozenset(
+    {"left", "links", "linke", "linker", "linkes", "gauche", "izquierda", "izquierdo", "sinistra", "sinistro"}
+    | {"right", "rechts", "rechte", "rechter", "rechtes", "droit", "droite", "derecha", "derecho", "destra", "destro"}
+    | {"esquerda", "esquerdo", "direita", "direito", "左", "右"}
+)
+"""Words in class names by which a mirrored image would have other labels."""
+_BETWEEN_WORDS = re.compile(r"[\W\d_]+|(?<=[a-z])(?=[A-Z])|(?<=[左右])|(?=[左右])")
 
 
 @dataclass(frozen=True)
@@ -63,24 +69,34 @@ def plan_for(
     pretrained: bool,
     minutes: float | None,
     epochs: int | None,
+    device: str | None = None,
 ) -> Plan:
     """Plan the training of a model of the catalog.
 
     Args:
         entry: the model's entry; without a planner of its own the plan is empty.
         train, validation: the images; only a `Dataset` is planned for.
-        given: arguments and settings that the user named. They are not chosen again.
+        given: arguments and settings that are fixed. They are not chosen again.
         pretrained: whether the training starts from pretrained weights.
         minutes, epochs: the user's budget.
+        device: where the model will be trained; None for the best available device.
 
     Raises:
-        InputError: the budget is too small for any training.
+        InputError: the budget is too small for any training, or the device is not available.
     """
     if entry.plan is None or not isinstance(train, Dataset) or not len(train):
         return Plan()
-    speed = _Speed(entry, train, given)
-    budget = Budget(minutes, epochs, pretrained, dict(given), speed if minutes is not None else None)
-    chosen = entry.plan(facts_of(train, validation), budget)
+    budget = Budget(
+        minutes,
+        epochs,
+        pretrained,
+        entry.classifier({name: value for name, value in given.items() if name in entry.arguments}) is not None,
+        dict(given),
+        None if minutes is None else _Speed(entry, train, given, device),
+    )
+    planner, facts = entry.plan, facts_of(train, validation)
+    # each process would measure another speed, but all must train the same model in the same way
+    chosen = planner(facts, budget) if minutes is None else agreed(device, lambda: planner(facts, budget))
     return Plan(tuple(choice for choice in chosen if choice.name not in given))
 
 
@@ -95,7 +111,7 @@ def facts_of(train: Dataset, validation: Any = None) -> Facts:
         validation=0 if validation is None else len(validation),
         image_size=(height, width),
         classes=names,
-        mirrors=not any(_SIDED.search(name) or (len(name) == 1 and name.isalnum()) for name in names),
+        mirrors=not any(_tells_sides(name) for name in names),
     )
     if train.kind != "instances":
         return facts
@@ -104,28 +120,37 @@ def facts_of(train: Dataset, validation: Any = None) -> Facts:
     longer = np.maximum(columns.heights, columns.widths)[image].astype(float)
     longer[longer == 0] = max(height, width)  # the label does not state the size
     extent = (columns.boxes[:, 2:] - columns.boxes[:, :2]) / longer[:, None]
-    usable = (extent > 0).all(1) & ~columns.crowd
+    usable = (np.isfinite(extent) & (extent > 0)).all(1) & ~columns.crowd
     return replace(facts, objects=extent[usable], objects_per_image=float(usable.sum() / len(train)))
+
+
+def _tells_sides(name: str) -> bool:
+    """Whether a class name tells left from right, or is a single letter or digit, whose mirror image is no letter."""
+    words = [word.lower() for word in _BETWEEN_WORDS.split(name)]
+    return not _SIDES.isdisjoint(words) or (len(name) == 1 and name.isalnum())
 
 
 class _Speed:
     """Measures the time of a training step of a model on a few of the images, once for each set of arguments."""
 
-    def __init__(self, entry: Entry, train: Dataset, given: Mapping[str, Any]):
+    def __init__(self, entry: Entry, train: Dataset, given: Mapping[str, Any], device: str | None):
         self.entry, self.train = entry, train
+        self.device = training_device(device)
         self.given = {name: value for name, value in given.items() if name in entry.arguments or name == "in_channels"}
+        if self.given.get("image_size", 0) is None:  # images keep their sizes; a plan may measure on smaller ones
+            del self.given["image_size"]
         self.known: dict[str, float] = {}
 
     def __call__(self, arguments: Mapping[str, Any]) -> float:
         key = repr(sorted(arguments.items()))
         if key not in self.known:
-            with torch.random.fork_rng():
+            with torch.random.fork_rng(), torch.enable_grad():
                 self.known[key] = self._measure(arguments)
         return self.known[key]
 
     def _measure(self, arguments: Mapping[str, Any]) -> float:
         model = create_model(self.entry.name, self.train.classes, **{**arguments, **self.given})
-        model.to("cuda" if torch.cuda.is_available() else "cpu").train()
+        model.to(self.device).train()
         data = with_target_fields(model, self.train)
         chosen = np.linspace(0, len(data) - 1, _PROBED).astype(int)  # a small dataset repeats images
         images, targets = zip(*(data[int(i)] for i in chosen), strict=True)

@@ -15,7 +15,7 @@ from sightline.data.dataset import Dataset
 from sightline.data.joint import JointData
 from sightline.data.transforms import recipes
 from sightline.errors import InputError
-from sightline.models.catalog import create_model, find, installed_start
+from sightline.models.catalog import NO_WEIGHTS, create_model, find, installed_start, is_known
 from sightline.models.model import Model, as_model
 from sightline.runtime.values import require_whole
 from sightline.structures import Classes
@@ -86,6 +86,7 @@ def prepare(
     resume: bool = False,
     checked: bool = False,
     transform: Callable[..., Any] | None = None,
+    device: str | None = None,
     source: str = "train(…)",
 ) -> Prepared:
     """Open, divide and check the data of a training, and create its model and recipe. Nothing is written.
@@ -94,8 +95,8 @@ def prepare(
     same images.
 
     Args:
-        model, data, validation, weights, arguments, classes, open_args, recipe, name, runs, resume, checked, transform:
-            as for `sightline.train`.
+        model, data, validation, weights, arguments, classes, open_args, recipe, name, runs, resume, checked, transform,
+            device: as for `sightline.train`.
         settings: settings of the recipe to change, such as {"epochs": 12}.
         source: where the settings come from, for messages.
 
@@ -153,14 +154,16 @@ def prepare(
     fixed = {**(arguments or {}), **(recipe.to_dict() if recipe else {}), **settings}
     if isinstance(model, str):
         weights = _start(model, weights, arguments or {}, begun, messages)
-        plan = _planned(model, weights, train, val_data, fixed) if folder is None else Plan()
+        pretrained = weights not in (None, NO_WEIGHTS)
+        plan = _planned(model, pretrained, train, val_data, fixed, device) if folder is None else Plan()
         torch.manual_seed(seed)
         model = create_model(model, data.classes, weights, **{**plan.arguments, **(arguments or {})})
     else:
         plan = Plan()
-        if recipe is None and model.name and folder is None:
-            own = dict.fromkeys(find(model.name).arguments)  # the model exists already
-            plan = _planned(model.name, model.weights_given, train, val_data, {**own, **model.arguments, **fixed})
+        if recipe is None and is_known(model.name) and folder is None:
+            # the model exists already, so that no argument is left to choose
+            own = {name: argument.default for name, argument in find(model.name).arguments.items()} | model.arguments
+            plan = _planned(model.name, _starts_pretrained(model), train, val_data, {**own, **fixed}, device)
     messages += [str(choice) for choice in plan.choices]
     recipe = recipe.changed(**settings) if recipe else recipe_for(model, settings, source, plan.settings)
     require_metric(recipe.keep, task.headline)
@@ -244,7 +247,12 @@ def _start(
 
 
 def _planned(
-    name: str, weights: str | Path | None, train: TrainingData, validation: ValidationData, fixed: Mapping[str, Any]
+    name: str,
+    pretrained: bool,
+    train: TrainingData,
+    validation: ValidationData,
+    fixed: Mapping[str, Any],
+    device: str | None,
 ) -> Plan:
     """The plan of a training with the settings and arguments that are already fixed."""
     return plan_for(
@@ -252,10 +260,15 @@ def _planned(
         train,
         validation,
         fixed,
-        pretrained=weights not in (None, "none"),
+        pretrained=pretrained,
         minutes=fixed.get("minutes"),
         epochs=fixed.get("epochs"),
+        device=device,
     )
+
+
+def _starts_pretrained(model: Model) -> bool:
+    return model.weights_given is not None or "trained_on" in model.metadata
 
 
 def recipe_for(
@@ -272,7 +285,7 @@ def recipe_for(
         planned: settings chosen by the data and the budget.
     """
     defaults = dict(model.recipe_defaults)
-    if model.weights_given is not None or "trained_on" in model.metadata:
+    if _starts_pretrained(model):
         defaults |= model.finetune_defaults
     defaults |= planned or {}
     if "optimizer" in settings and settings["optimizer"] != defaults.get("optimizer", "adamw"):

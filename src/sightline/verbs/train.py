@@ -121,6 +121,7 @@ def train(
         resume=resume,
         checked=checked,
         transform=transform,
+        device=device,
     )
     for sentence in prepared.messages if progress else ():
         print(sentence, file=sys.stderr)

@@ -22,14 +22,14 @@ STEPS = 200
 
 
 def plan(facts: Facts, budget: Budget) -> list[Choice]:
-    """Plan a training that starts from pretrained weights. One from random numbers keeps the model's defaults.
+    """Plan a training that starts from pretrained weights. One from random numbers mostly keeps the model's defaults.
 
     Raises:
         InputError: the minutes hold fewer than ten steps.
     """
-    if not budget.pretrained:
-        return []
     choices = mirroring(facts)
+    if not budget.pretrained:
+        return choices
     if budget.minutes is None or budget.speed is None:
         whole = [] if budget.epochs is not None else [whole_training(facts, 2 * wanted(facts.images))]
         epochs = budget.epochs if budget.epochs is not None else whole[0].value

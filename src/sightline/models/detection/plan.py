@@ -42,12 +42,16 @@ def plan(facts: Facts, budget: Budget) -> list[Choice]:
     Raises:
         InputError: the minutes hold fewer than ten steps.
     """
-    choices = [] if "image_size" in budget.given else [resolution(facts, budget)]
-    size = int(budget.given.get("image_size") or choices[0].value)
+    choices = []
+    size = budget.given.get("image_size")
+    if size is None:
+        choices.append(resolution(facts, budget))
+        size = choices[0].value
     images = seen_images(facts, budget, size)
-    if budget.minutes is not None and images is not None:
-        require_steps(budget.minutes, images / 4, "this model")
-    if budget.pretrained:
+    if budget.minutes is not None and budget.speed is not None:
+        held = images_within(budget.minutes, seconds_per_image(budget, size))  # fewer epochs are the user's wish
+        require_steps(budget.minutes, held / 4, "this model")
+    if budget.pretrained and budget.takes_backbone:
         choices += backbone(images)
     batch = batch_size(facts, images)
     choices.append(batch)
@@ -108,10 +112,11 @@ def seen_images(facts: Facts, budget: Budget, size: int) -> float | None:
 
 
 def seconds_per_image(budget: Budget, size: int) -> float:
-    """Measured at one size only: the time is nearly proportional to the number of pixels."""
+    """Measured at one size only, the user's or the usual one: the time is nearly proportional to the pixels."""
     assert budget.speed is not None
-    frozen = FROZEN if budget.pretrained else {}
-    return budget.speed({"image_size": USUAL, **frozen}) * (size / USUAL) ** 2
+    frozen = FROZEN if budget.pretrained and budget.takes_backbone else {}
+    measured = budget.given.get("image_size") or USUAL
+    return budget.speed({"image_size": measured, **frozen}) * (size / measured) ** 2
 
 
 def backbone(images: float | None) -> list[Choice]:
@@ -145,7 +150,9 @@ def whole_training(facts: Facts, budget: Budget, steps_per_epoch: int) -> Choice
 def averaging(steps: float) -> Choice:
     """The average of the weights reaches back over a tenth of the training."""
     decay = round(min(0.9998, max(0.9, 1 - 10 / max(steps, 1))), 4)
-    return Choice("ema", decay, f"it averages the weights of the last {1 / (1 - decay):.0f} of {steps:.0f} steps")
+    return Choice(
+        "ema", decay, f"it averages the weights of the last {min(1 / (1 - decay), steps):.0f} of {steps:.0f} steps"
+    )
 
 
 def augmentation(epochs: float) -> Choice:

@@ -26,14 +26,14 @@ STEPS = 500
 
 
 def plan(facts: Facts, budget: Budget) -> list[Choice]:
-    """Plan a training that starts from pretrained weights. One from random numbers keeps the model's defaults.
+    """Plan a training that starts from pretrained weights. One from random numbers mostly keeps the model's defaults.
 
     Raises:
         InputError: the minutes hold fewer than ten steps.
     """
-    if not budget.pretrained:
-        return []
     choices = mirroring(facts)
+    if not budget.pretrained:
+        return choices
     if budget.minutes is None or budget.speed is None:
         whole = [] if budget.epochs is not None else [whole_training(facts, 2 * LONG)]
         epochs = budget.epochs if budget.epochs is not None else whole[0].value
@@ -45,7 +45,7 @@ def plan(facts: Facts, budget: Budget) -> list[Choice]:
     if side is None and min(facts.image_size) > CROP:
         measured["image_size"] = at = CROP  # a step on whole images could take minutes and exhaust the memory
     per_pixel = budget.speed(measured) / seen_pixels(facts.image_size, at)
-    if side is None:
+    if "image_size" not in budget.given:
         side = shorter_side(facts.image_size, facts.images, images_within(budget.minutes, per_pixel * pixels))
         if side is not None:
             choices.append(
