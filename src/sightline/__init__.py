@@ -3,8 +3,7 @@
 import sightline as sl
 
 data = sl.open_dataset("my_images")
-model = sl.create_model("ssdlite320_mobilenet_v2", classes=data.classes, weights="imagenet")
-run = sl.train(model, data["train"], validation=data["val"], epochs=30)
+run = sl.train(data=data, minutes=3)
 print(sl.evaluate(run.model, data["test"]))
 """
 
@@ -14,6 +13,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from sightline._version import __version__ as __version__
+from sightline.runtime.waiting import spin_briefly
+
+spin_briefly()
 
 if TYPE_CHECKING:
     from sightline import data as data
