@@ -112,6 +112,8 @@ def test_losses_equal_a_loop_over_points() -> None:
     model = small(pose=PoseSettings(similarity_weight=3.0, offset_weight=0.5, visibility_weight=0.25)).eval()
     points = model.points(model.prepare([image(target())] * 2, None)[0])
     targets = [target([10, 10, 50, 40], [30, 30, 90, 90], absent=1), target([5, 5, 60, 30])]
+    targets[0].keypoints[0, :2, 2] = torch.tensor([1.0, 0.0])  # hidden keypoints are labelled, too
+    targets[0].keypoints[0, 2, 2] = 0
     targets[1].keypoints[0, :, 2] = 0  # an object without any labelled keypoint
     count = len(points.centres)
     boxes = torch.rand(2, count, 4, generator=torch.Generator().manual_seed(1)) * 20
@@ -168,13 +170,13 @@ def test_perfect_outputs_are_the_objects_keypoints(monkeypatch: pytest.MonkeyPat
     wanted = target([20, 30, 90, 60], [100, 10, 180, 70], size=(75, 203))
     batch, moved = model.prepare([image(wanted)], [wanted])
     assert moved is not None
-    values = torch.cat([ALONG - 0.5, torch.tensor([[3.0], [-3.0], [-1.0]])], 1).flatten().repeat(2, 1)
+    values = torch.cat([ALONG - 0.5, torch.tensor([[3.0], [-3.0], [1.0]])], 1).flatten().repeat(2, 1)
     monkeypatch.setattr(model.keypoint_branch, "forward", lambda maps, images, points: values)
     found = [{"boxes": moved[0].boxes, "labels": moved[0].labels, "points": torch.tensor([0, 1])}]
     (result,) = model.finish(model.further_fields(found, [], model.points(batch), batch), batch)
     torch.testing.assert_close(result.keypoints[..., :2], wanted.keypoints[..., :2])
-    assert result.keypoints[..., 2].tolist() == [[2, 0, 0]] * 2
-    assert result.keypoint_scores[0].tolist() == pytest.approx([0.9526, 0.0474, 0.2689], abs=1e-4)
+    assert result.keypoints[..., 2].tolist() == [[2, 0, 2]] * 2
+    assert result.keypoint_scores[0].tolist() == pytest.approx([0.9526, 0.0474, 0.7311], abs=1e-4)
     values[:, 2::3] = torch.tensor([-3.0, -1.0, -2.0])  # the best of each object counts as visible, however low
     (result,) = model.finish(model.further_fields(found, [], model.points(batch), batch), batch)
     assert result.keypoints[..., 2].tolist() == [[0, 2, 0]] * 2
