@@ -15,6 +15,7 @@ from sightline.data.dataset import Dataset
 from sightline.data.joint import JointData
 from sightline.data.transforms import recipes
 from sightline.errors import InputError
+from sightline.models.arguments import require_arguments, with_image_size, with_settings
 from sightline.models.catalog import NO_WEIGHTS, create_model, find, installed_start, is_known
 from sightline.models.model import Model, as_model
 from sightline.runtime.values import require_whole
@@ -116,7 +117,8 @@ def prepare(
     before = None if begun is None else begun.trained_on
     if folder is not None and recipe is None:
         recipe = Recipe.from_yaml(folder / "recipe.yaml")
-    seed = (recipe.changed(**settings) if recipe else Recipe.from_dict(settings, source)).seed
+    stated = (recipe.changed(**settings) if recipe else Recipe.from_dict(settings, source)).to_dict()
+    seed = stated["seed"]
 
     messages: list[str] = []
     named = data is not None
@@ -151,11 +153,15 @@ def prepare(
         for piece in part.parts if isinstance(part, JointData) else (part,):
             require_usable(piece, title)
 
-    fixed = {**(arguments or {}), **(recipe.to_dict() if recipe else {}), **settings}
+    fixed = {name: value for name, value in stated.items() if recipe is not None or name in settings}
+    if transform is not None:
+        fixed |= {"augmentation": None, "mirror": None}  # they have no effect
     if isinstance(model, str):
         weights = _start(model, weights, arguments or {}, begun, messages)
         pretrained = weights not in (None, NO_WEIGHTS)
-        plan = _planned(model, pretrained, train, val_data, fixed, device) if folder is None else Plan()
+        own = with_image_size(find(model), arguments or {})
+        require_arguments(find(model), {name: value for name, value in own.items() if name != "in_channels"})
+        plan = _planned(model, pretrained, train, val_data, {**own, **fixed}, device) if folder is None else Plan()
         torch.manual_seed(seed)
         model = create_model(model, data.classes, weights, **{**plan.arguments, **(arguments or {})})
     else:
@@ -204,8 +210,6 @@ def _named(
 
     A run that is resumed without a model's name continues with its own model; `arguments` override its arguments.
     """
-    from sightline.models.arguments import with_image_size, with_settings
-
     if name is not None and not isinstance(name, str):
         raise InputError(f"the model is a {type(name).__name__}; give one of create_model or load, or a name")
     given = dict(arguments or {})

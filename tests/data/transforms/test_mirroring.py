@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 import numpy as np
 import pytest
@@ -60,7 +61,7 @@ def chirality(target) -> list[int]:
 
 
 AUGMENTATIONS = {
-    **recipes.NAMES,
+    **{name: partial(recipes.named, name) for name in recipes.NAMES},
     "mix-up": lambda: recipes.mosaic(mixup=0.9, vertical_flip=0.5),
     "both flips": lambda: Compose([HorizontalFlip(0.5), VerticalFlip(0.5), QuarterTurn(0.5)]),
     "one piece": lambda: HorizontalFlip(0.7),
