@@ -38,16 +38,16 @@ RESULTS = Path(__file__).parent / "results"
 DETECTORS = ("sightline_n", "sightline_s", "sightline_lite0")
 COMMON = [
     *("--arg", "norm=frozen", "--arg", "trainable_layers=3", "--weights", "imagenet", "--batch-size", "4"),
-    *("--lr", "1e-3", "--set", "augmentation=default", "--set", "workers=0", "--no-report"),
+    *("--set", "augmentation=default", "--set", "workers=0", "--no-report"),
 ]
 RUNS = {
     "nuclei": [
-        *("--model", "sightline_lite0_mask", "--arg", "image_size=320", "--epochs", "12"),
-        *("--set", "validate_every=6", *COMMON),
+        *("--model", "sightline_lite0_mask", "--arg", "image_size=384", "--epochs", "12"),
+        *("--set", "validate_every=4", *COMMON),
     ],
     "scenes": [
-        *("--model", "sightline_lite0_pose", "--arg", "num_keypoints=8", "--arg", "image_size=192", "--epochs", "8"),
-        *("--set", "validate_every=1000", *COMMON),
+        *("--model", "sightline_lite0_pose", "--arg", "num_keypoints=8", "--arg", "image_size=192", "--epochs", "6"),
+        *("--set", "validate_every=2", *COMMON),
     ],
 }
 METRICS = ("AP", "AP50", "mask/AP", "mask/AP50", "mask/AP75", "keypoint/AP", "keypoint/AP50")
