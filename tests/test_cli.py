@@ -234,7 +234,7 @@ class TestVerbs:
 
     def test_train_shows_its_epochs_where_not_asked_to_be_silent(self, solids):
         outcome = done("train", solids, *TINY[:-1], "--epochs", 1, "--no-report", "--augmentation", "light")
-        assert "10 training images, 4 validation images; Classes(5: sphere, box, cylinder, cone, ring)" in outcome.err
+        assert "10 training images, 4 validation images; 5 classes: sphere, box, cylinder, cone, ring" in outcome.err
         assert "epoch 1/1  loss " in outcome.err
 
     def test_train_s_own_choice_of_model_and_numbers(self, solids):

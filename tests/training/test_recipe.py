@@ -43,7 +43,7 @@ def test_defaults_are_filled_in():
         ({"backbone_lr_factor": -1}, "backbone_lr_factor is -1"),
         ({"warmup_steps": -1}, "warmup_steps is -1"),
         ({"gamma": 0}, "gamma is 0, but it must be a number above 0 and at most 1"),
-        ({"clip_norm": 0}, r"clip_norm is 0, but it must be a number above 0; give null \(None\) not to clip"),
+        ({"clip_norm": 0}, r"clip_norm is 0, but it must be a number above 0; give none not to clip"),
         ({"ema": 1.0}, "ema is 1.0, but it must be a number at least 0 and below 1"),
         ({"patience": 0}, "patience is 0"),
         ({"validate_every": 0}, "validate_every is 0"),
@@ -141,3 +141,9 @@ def test_a_value_out_of_range_in_a_file_names_the_file(tmp_path: Path) -> None:
     file.write_text("lr: -1\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"mine\.yaml: lr is -1"):
         Recipe.from_yaml(file)
+
+
+@pytest.mark.parametrize("word", ["none", "None"])
+def test_the_word_none_turns_a_setting_off(word: str) -> None:
+    recipe = Recipe.from_dict({"ema": word, "clip_norm": word, "augmentation": "none"})
+    assert (recipe.ema, recipe.clip_norm, recipe.augmentation) == (None, None, "none")

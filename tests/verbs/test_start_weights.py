@@ -24,7 +24,7 @@ def scenes() -> Any:
     return sl.scenes(6, 64)
 
 
-def prepared(model: str, data: Any, **given: Any) -> api.Prepared:
+def prepared(model: str | None, data: Any, **given: Any) -> api.Prepared:
     return api.prepare(model, data, **{**SMALL, **given})
 
 
@@ -110,3 +110,28 @@ def test_a_resumed_run_begins_as_it_did(scenes, tmp_path: Path):
         assert not any("starts from" in sentence for sentence in again.messages)  # it starts from its last epoch
     run = sl.train(data=scenes, name="random", resume=True, epochs=2, **common | {"arguments": None})
     assert (len(run.metrics), run_facts(run.folder).weights) == (2, None)
+
+
+@pytest.mark.parametrize("model", [LITE, "sightline_n"])
+def test_a_model_made_before_the_training_is_planned_with_its_own_arguments(scenes, model):
+    made = sl.create_model(model, scenes.classes)
+    ready = api.prepare(made, scenes, settings={"epochs": 1})
+    assert ready.model is made
+    chosen = {choice.name for choice in ready.plan.choices}
+    assert {"batch_size", "ema", "augmentation"} <= chosen
+    assert not {"image_size", "norm", "trainable_layers"} & chosen
+
+
+def test_a_training_without_a_named_model_names_those_that_learn_more(scenes):
+    ready = prepared(None, scenes)
+    said = "the labels also have masks, which the default model does not learn; the model sightline_lite0_mask does"
+    assert said in ready.messages
+    assert said not in prepared(LITE, scenes).messages
+
+
+def test_expected_weights_are_reported_in_one_line(scenes, caplog):
+    with caplog.at_level("INFO", "sightline"):
+        prepared(LITE, scenes)
+    told = [record.getMessage() for record in caplog.records if "entries loaded" in record.getMessage()]
+    assert len(told) == 1
+    assert told[0].endswith("entries loaded; the others start from random numbers")

@@ -45,19 +45,30 @@ def train(
             "imagenet if those of the backbone are installed, otherwise none."
         ),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(help="Passes over the training images; without --minutes, by default as many as the data needs."),
+    ] = None,
     minutes: Annotated[float | None, typer.Option(help="Time budget; the schedule is adapted to it.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images per step.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Images per step; by default chosen by the data and the time.")
+    ] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
-    augmentation: Annotated[str | None, typer.Option(help="{augmentations}; by default the model's own.")] = None,
+    augmentation: Annotated[
+        str | None,
+        typer.Option(help="{augmentations}; by default chosen by the data and the time, or the model's own."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Random seed.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="A recipe.yaml with settings; options override it.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Another setting of the recipe: name=value.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Another setting of the recipe: name=value, such as ema=none.")
+    ] = None,
     arg: Annotated[
         list[str] | None,
         typer.Option(
             "--arg",
-            help="An argument of the model: name=value, settings.name=value; `sightline models NAME` lists them.",
+            help="An argument of the model: name=value, settings.name=value; `sightline models NAME` lists them. "
+            "What is not given, training may choose by the data and the time; it prints each choice with its reason.",
         ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="The name of the run's folder; by default run1, run2, …")] = None,

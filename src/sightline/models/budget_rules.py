@@ -71,6 +71,6 @@ def require_steps(minutes: float, steps: float, what: str) -> None:
     digit = 10.0 ** (math.floor(math.log10(enough)) - 1) if enough < 10 else 1.0  # rounded up to two digits
     shown = f"{math.ceil(round(enough / digit, 9)) * digit:.6g}"
     raise InputError(
-        f"minutes is {minutes:g}, which holds about {steps:.1f} training steps of {what} on this machine, too few to "
-        f"learn anything; give at least {shown} minutes"
+        f"minutes is {minutes:g}, which holds about {counted(round(steps), 'training step')} of {what} on this "
+        f"machine, too few to learn anything; give at least {shown} minutes"
     )

@@ -34,6 +34,12 @@ class LoadReport:
     adapted: list[str] = field(default_factory=list)
     note: str = ""
 
+    @property
+    def summary(self) -> str:
+        """What was loaded, in one line, for a load in which nothing is unexpected."""
+        loaded = f"{self.source}: {self.loaded} of the model's {self.total} entries loaded"
+        return loaded + ("; the others start from random numbers" if self.fresh else "")
+
     def __str__(self) -> str:
         lines = [f"{self.source}: {self.loaded} of the model's {self.total} entries loaded"]
         for title, names in (

@@ -181,7 +181,10 @@ def load_weights(
     report.note = note if any(_depends_on_classes(model, key) for key in chosen) else ""
     unexpected = [entry for entry in report.left_out if not entry.endswith("(only the classifier uses it)")]
     notable = unexpected or report.adapted or report.partly or report.note
-    log.log(logging.WARNING if notable else logging.INFO, "%s", report)
+    if notable:
+        log.warning("%s", report)
+    else:
+        log.info("%s", report.summary)
     return report
 
 

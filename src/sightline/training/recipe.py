@@ -142,9 +142,9 @@ class Recipe:
         self._number("backbone_lr_factor", 0, repair="give 1 to train the backbone as the rest, 0.1 to train it slower")
         self._whole("warmup_steps", 0, repair="give 0 for no warm-up")
         self._number("gamma", 0, 1, open_low=True, repair="give 0.1 if in doubt")
-        self._number("clip_norm", 0, optional=True, open_low=True, repair="give null (None) not to clip")
-        self._number("ema", 0, 1, optional=True, open_high=True, repair="give 0.999, or null (None) for no averaging")
-        self._whole("patience", 1, optional=True, repair="give null (None) never to stop early")
+        self._number("clip_norm", 0, optional=True, open_low=True, repair="give none not to clip")
+        self._number("ema", 0, 1, optional=True, open_high=True, repair="give 0.999, or none for no averaging")
+        self._whole("patience", 1, optional=True, repair="give none never to stop early")
         self._whole("validate_every", 1, repair="give 1 to validate after every epoch")
         self._whole("workers", 0, optional=True, repair="give 0 to read images in the training process itself")
         self._whole("seed", 0, repair="give 0 if in doubt")
@@ -209,7 +209,10 @@ class Recipe:
             if name not in known:
                 hint = did_you_mean(name, known, f"known are {', '.join(known)}")
                 raise InputError(f"{source} holds the unknown entry {name!r}; {hint}")
-            if isinstance(value, str) and "float" in str(known[name].type):
+            kind = str(known[name].type)
+            if isinstance(value, str) and value.strip().lower() == "none" and "None" in kind and "str" not in kind:
+                value = None  # "none" is a value of its own for the augmentation
+            if isinstance(value, str) and "float" in kind:
                 with contextlib.suppress(ValueError):  # other text is refused when the value is checked
                     value = float(value)  # YAML 1.1 reads 1e-3 as text; it requires 1.0e-3
             clean[name] = value

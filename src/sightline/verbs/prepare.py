@@ -13,6 +13,7 @@ from torch import nn
 
 from sightline.data.dataset import Dataset
 from sightline.data.joint import JointData
+from sightline.data.stored import further_fields
 from sightline.data.transforms import recipes
 from sightline.errors import InputError
 from sightline.models.arguments import require_arguments, with_image_size, with_settings
@@ -31,7 +32,7 @@ from sightline.verbs.opening import ClassesGiven, open_data, reopened
 from sightline.verbs.parts import TrainingData, ValidationData, training_and_validation
 from sightline.verbs.planning import Plan, plan_for
 from sightline.verbs.torch_data import TorchData
-from sightline.words import counted
+from sightline.words import counted, listed
 
 log = logging.getLogger("sightline")
 
@@ -68,7 +69,8 @@ class Prepared:
     def __str__(self) -> str:
         val_count = 0 if self.validation is None else len(self.validation)
         train, val = counted(len(self.train), "training image"), counted(val_count, "validation image")
-        return f"{train}, {val}; {self.train.classes!r}"
+        names = self.train.classes.names
+        return f"{train}, {val}; {counted(len(names), 'class')}: {listed(names)}"
 
 
 def prepare(
@@ -137,7 +139,9 @@ def prepare(
         model, arguments = _named(model, arguments, begun)
         channels = arguments.get("in_channels", 3)
         data = _opened(data, open_args, classes, None, channels, folder, before)
-        model = model or task_for(data.kind).default_model or ""
+        if model is None:
+            model = task_for(data.kind).default_model or ""
+            messages += _further_models(data)
         task = TASKS[find(model).task]
         data = task.labels.prepare(data)
         names = data.classes
@@ -223,6 +227,17 @@ def _named(
         "in_channels", given.get("in_channels", 3), 1, "channels", "give the number of channels of the images"
     )
     return name, given
+
+
+def _further_models(data: Any) -> list[str]:
+    """Tell which models learn what the labels have besides boxes, since the default model learns boxes only."""
+    fields = further_fields(data.columns) if isinstance(data, Dataset) and data.kind == "instances" else ()
+    known = {"masks": "sightline_lite0_mask", "keypoints": "sightline_lite0_pose"}
+    return [
+        f"the labels also have {field}, which the default model does not learn; the model {model} does"
+        for field, model in known.items()
+        if field in fields
+    ]
 
 
 def _start(

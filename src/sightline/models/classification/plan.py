@@ -76,9 +76,14 @@ def how_to_learn(seen: float, images: int) -> list[Choice]:
     """Batch size, normalisation and trainable parts for a training that sees so many images."""
     choices = []
     if seen / 32 < STEPS:
-        choices.append(Choice("batch_size", 16, f"batches of 32 would be {seen / 32:.0f} steps, fewer than {STEPS}"))
+        choices.append(
+            Choice("batch_size", 16, f"batches of 32 would be {counted(round(seen / 32), 'step')}, fewer than {STEPS}")
+        )
     if seen < LONG * wanted(images):
-        reason = f"{seen:.0f} images are seen; early features serve every task, and steps are faster"
+        reason = (
+            f"{seen:.0f} images are seen, fewer than {LONG * wanted(images)}; early features serve every task, and "
+            "steps are faster"
+        )
         choices += [
             Choice("norm", "frozen", "statistics of the pretrained weights need no adaptation in a short training"),
             Choice("trainable_layers", 2, reason),

@@ -12,7 +12,7 @@ import numpy as np
 
 from sightline.models.budget_rules import images_within, require_steps, validation_interval
 from sightline.models.plan import Budget, Choice, Facts
-from sightline.words import counted
+from sightline.words import are, counted
 
 SMALLEST_OBJECT = 24
 """Pixels that the small objects of the data (the 10th percentile) should have inside the network: three cells."""
@@ -86,7 +86,8 @@ def resolution(facts: Facts, budget: Budget) -> Choice:
         needed = math.ceil(SMALLEST_OBJECT / max(small, 1e-6) / STEP) * STEP
         wanted = min(max(needed, USUAL), largest)
         reason = (
-            f"small objects measure {small * longer:.0f} pixels in images of {longer}, and {small * wanted:.0f} in it"
+            f"small objects measure {small * wanted:.0f} pixels at this size, and {small * longer:.0f} in the images, "
+            f"whose longer side is {longer}"
         )
     if budget.minutes is None or budget.speed is None:
         return Choice("image_size", wanted, reason)
@@ -122,10 +123,10 @@ def seconds_per_image(budget: Budget, size: int) -> float:
 def backbone(images: float | None) -> list[Choice]:
     """How much of a pretrained backbone is trained."""
     norm = Choice(
-        "norm", "frozen", "batches are small: the statistics of the pretrained weights are better than theirs"
+        "norm", "frozen", "batches are small, and the statistics of the pretrained weights are better than theirs"
     )
     if images is not None and images < LONG:
-        few = f"the budget holds {images:.0f} images: the early layers serve any data as they are"
+        few = f"{images:.0f} images are seen, fewer than {LONG}; the early layers serve any data as they are"
         return [norm, Choice("trainable_layers", FROZEN["trainable_layers"], few)]
     return [norm]
 
@@ -133,7 +134,8 @@ def backbone(images: float | None) -> list[Choice]:
 def batch_size(facts: Facts, images: float | None) -> Choice:
     """Small batches if there would be few steps: each step moves the weights once more."""
     if images is not None and images / 8 < FEW_STEPS:
-        return Choice("batch_size", 4, f"the budget holds {images:.0f} images, which are few steps with larger batches")
+        larger = counted(round(images / 8), "step")
+        return Choice("batch_size", 4, f"batches of 8 would be {larger}, fewer than {FEW_STEPS}")
     if facts.images < 32:
         return Choice("batch_size", 4, f"there are {counted(facts.images, 'training image')}")
     return Choice("batch_size", 8, f"there are {counted(facts.images, 'training image')} and time for enough steps")
@@ -150,9 +152,9 @@ def whole_training(facts: Facts, budget: Budget, steps_per_epoch: int) -> Choice
 def averaging(steps: float) -> Choice:
     """The average of the weights reaches back over a tenth of the training."""
     decay = round(min(0.9998, max(0.9, 1 - 10 / max(steps, 1))), 4)
-    return Choice(
-        "ema", decay, f"it averages the weights of the last {min(1 / (1 - decay), steps):.0f} of {steps:.0f} steps"
-    )
+    last, known = 1 / (1 - decay), counted(round(steps), "step")
+    share = f"all {known}" if last >= steps else f"the last {last:.0f} of {known}"
+    return Choice("ema", decay, f"it averages the weights of {share}")
 
 
 def augmentation(epochs: float) -> Choice:
@@ -161,4 +163,5 @@ def augmentation(epochs: float) -> Choice:
         return Choice("augmentation", "mosaic", f"{epochs:.0f} epochs are enough to learn from mosaics")
     if epochs >= 15:
         return Choice("augmentation", "default", f"{epochs:.0f} epochs are too few for mosaics")
-    return Choice("augmentation", "light", f"{epochs:.0f} epochs are too few for stronger changes")
+    number = round(epochs)
+    return Choice("augmentation", "light", f"{counted(number, 'epoch')} {are(number)} too few for stronger changes")

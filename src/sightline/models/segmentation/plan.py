@@ -98,7 +98,7 @@ def how_to_learn(crops: float) -> list[Choice]:
     choices = []
     small = crops / 8 < STEPS
     choices.append(
-        Choice("batch_size", 4, f"batches of 8 would be {crops / 8:.0f} steps, fewer than {STEPS}")
+        Choice("batch_size", 4, f"batches of 8 would be {counted(round(crops / 8), 'step')}, fewer than {STEPS}")
         if small
         else Choice("batch_size", 8, f"{crops / 8:.0f} steps are enough")
     )
