@@ -118,10 +118,11 @@ def test_what_is_prepared(folder: Path):
     assert (prepared.model.name, prepared.recipe.epochs, prepared.folder) == ("sightline_lite0", 2, None)
     assert (len(prepared.train), len(prepared.validation)) == (4, 1)
     assert prepared.same_images
-    divided, start, *choices = prepared.messages
+    divided, start, *choices, masks, keypoints = prepared.messages
     assert divided == "no splits found: 80 % for training, 10 % for validation, 10 % for testing, with seed 0"
     assert start.startswith("sightline_lite0 starts from the installed ImageNet weights of efficientnet_lite0")
     assert choices == [str(choice) for choice in prepared.plan.choices]
+    assert (masks.split()[-2], keypoints.split()[-2]) == ("sightline_lite0_mask", "sightline_lite0_pose")
     assert {"image_size", "norm", "batch_size", "ema"} <= set(prepared.plan.to_dict())
     assert str(prepared).startswith("4 training images, 1 validation image; ")
     assert not Path("runs").exists()

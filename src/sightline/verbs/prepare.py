@@ -123,6 +123,7 @@ def prepare(
     seed = stated["seed"]
 
     messages: list[str] = []
+    further: list[str] = []
     named = data is not None
     if isinstance(model, nn.Module):
         if weights is not None or arguments is not None or classes is not None:
@@ -141,7 +142,7 @@ def prepare(
         data = _opened(data, open_args, classes, None, channels, folder, before)
         if model is None:
             model = task_for(data.kind).default_model or ""
-            messages += _further_models(data)
+            further = _further_models(data)
         task = TASKS[find(model).task]
         data = task.labels.prepare(data)
         names = data.classes
@@ -174,7 +175,7 @@ def prepare(
             # the model exists already, so that no argument is left to choose
             own = {name: argument.default for name, argument in find(model.name).arguments.items()} | model.arguments
             plan = _planned(model.name, _starts_pretrained(model), train, val_data, {**own, **fixed}, device)
-    messages += [str(choice) for choice in plan.choices]
+    messages += [*(str(choice) for choice in plan.choices), *further]
     recipe = recipe.changed(**settings) if recipe else recipe_for(model, settings, source, plan.settings)
     require_metric(recipe.keep, task.headline)
     augmentation = transform or recipes.named(recipe.augmentation, recipe.mirror)
