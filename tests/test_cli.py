@@ -385,7 +385,7 @@ class TestVerbs:
     def test_demo(self, monkeypatch):
         monkeypatch.setattr("sightline.demo.SCENES", {"train": 8, "val": 2, "test": 12})
         assert refused("demo", "out", "--minutes", 0).startswith("minutes is 0.0, but it must be a number above 0")
-        out = done("demo", "out", "--minutes", 0.02).out
+        out = done("demo", "out", "--minutes", 0.1).out
         assert "Dataset(coco, 22 images (train 8, val 2, test 12)" in out
         for step in ("1. render", "2. check", "3. train", "4. evaluate", "5. look, predict, save"):
             assert f"── {step}" in out
@@ -394,7 +394,7 @@ class TestVerbs:
         assert all(line.startswith("  sightline ") for line in lines[-3:])
         assert len(list(Path("out/run1/pictures").glob("*.png"))) == 12
         assert Path("out/run1/report.html").is_file()
-        again = done("demo", "out", "--minutes", 0.01).out
+        again = done("demo", "out", "--minutes", 0.1).out
         assert "out/scenes exists and is used again" in again
         assert Path("out/run2/report.html").is_file()
 

@@ -6,11 +6,11 @@ order. Weights trained for other classes are copied output by output, where both
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 BACKGROUND = "(background)"
 """Name of the outputs of a head's background; a class called "background" is not meant."""
@@ -101,3 +101,37 @@ def _same(outputs: Sequence[Output], own: Sequence[Output]) -> list[tuple[int, i
 def _plain(output: Output) -> Output:
     """The output with its name in lower case, and with underscores as spaces."""
     return output._replace(name=" ".join(output.name.lower().replace("_", " ").split()))
+
+
+def outputs_of(classes: Iterable[str], output_ids: Sequence[int] | None, background: bool) -> list[str]:
+    """The class of each output of a detector's head; output 0 is the background if there is one."""
+    names = list(classes)
+    ids = output_ids or range(1, len(names) + 1)
+    found = [BACKGROUND] + [UNUSED] * max(ids)
+    for name, output in zip(names, ids, strict=True):
+        found[output] = name
+    return found if background else found[1:]
+
+
+def one_axis(names: Sequence[str], shape: Sequence[int]) -> list[list[Output]]:
+    """The outputs of a layer [N, …] with one output per name, any number of times; an empty list for other layers."""
+    found = outputs_in_groups(names, shape[0]) if shape else None
+    return [] if found is None else [found]
+
+
+def predictor_outputs(predictor: nn.Module, names: Sequence[str], key: str, shape: Sequence[int]) -> list[list[Output]]:
+    """The outputs of a layer of a region predictor, for `Detector.class_outputs`.
+
+    Args:
+        predictor: has `outputs_per_class`: for each of its layers, the number of successive outputs per class, or 0 for
+            a layer whose outputs are the same for all classes.
+        names: as `Detector.output_names`.
+        key, shape: as for `Detector.class_outputs`.
+    """
+    each: dict[str, int] = getattr(predictor, "outputs_per_class", {})
+    layer = key.split(".")[-2]
+    if layer not in each:
+        return []
+    shared = outputs_in_groups([], shape[0], own=shape[0])
+    found = outputs_in_groups(names, shape[0], each=each[layer]) if each[layer] else shared
+    return [] if found is None else [found]

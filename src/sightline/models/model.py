@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar, cast, overload
 from torch import Tensor, nn
 
 from sightline.errors import InputError
-from sightline.models.class_outputs import Output, outputs_in_groups
+from sightline.models.class_outputs import Output, one_axis
 from sightline.models.load_report import LoadReport
 from sightline.models.preprocess import Preprocess
 from sightline.structures import Classes, ImageBatch, Size
@@ -142,8 +142,7 @@ class Model(nn.Module):
             For each leading axis that depends on the classes (nearly always one), what its indices stand for. An empty
             list if that is unknown, which leaves the layer out. By default one output per class, any number of times.
         """
-        found = outputs_in_groups(list(self.classes), shape[0]) if shape else None
-        return [] if found is None else [found]
+        return one_axis(list(self.classes), shape)
 
     @property
     def in_channels(self) -> int:

@@ -149,10 +149,7 @@ def default_box_shapes(
 
 
 def default_boxes(
-    shapes: Sequence[Tensor],
-    feature_sizes: Sequence[Size],
-    image_size: Size,
-    steps: Sequence[float] | None = None,
+    shapes: Sequence[Tensor], feature_sizes: Sequence[Size], image_size: Size, steps: Sequence[float] | None = None
 ) -> Tensor:
     """SSD's default boxes on all feature maps.
 

@@ -113,11 +113,7 @@ def match_greedy(iou: Tensor, threshold: float) -> Tensor:
 
 
 def sample_balanced(
-    positive: Tensor,
-    negative: Tensor,
-    size: int,
-    positive_fraction: float,
-    generator: torch.Generator | None = None,
+    positive: Tensor, negative: Tensor, size: int, positive_fraction: float, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
     """Sample at most `size` anchors at random, with a maximum fraction of positives. Negatives fill the rest.
 

@@ -113,7 +113,7 @@ def facts_of(train: Dataset, validation: Any = None) -> Facts:
         classes=names,
         mirrors=not any(_tells_sides(name) for name in names),
     )
-    if train.kind != "instances":
+    if not train.columns.objects:
         return facts
     columns = train.columns
     image = np.repeat(np.arange(columns.images), np.diff(columns.offsets))

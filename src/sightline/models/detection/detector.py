@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sightline.errors import InputError
-from sightline.models.class_outputs import BACKGROUND, UNUSED, Output, outputs_in_groups
+from sightline.models.class_outputs import Output, one_axis, outputs_of
 from sightline.models.model import Calls, Losses, Model
 from sightline.models.preprocess import Preprocess
 from sightline.ops.boxes import scale_boxes
@@ -74,16 +74,11 @@ class Detector(Model):
     @property
     def output_names(self) -> list[str]:
         """The class of each output of the head for one box; it starts with the background if the head has one."""
-        ids = self.output_ids or range(1, len(self.classes) + 1)
-        names = [BACKGROUND] + [UNUSED] * max(ids)
-        for name, output in zip(self.classes, ids, strict=True):
-            names[output] = name
-        return names if self.background_output else names[1:]
+        return outputs_of(self.classes, self.output_ids, self.background_output)
 
     def class_outputs(self, key: str, shape: Sequence[int]) -> list[list[Output]]:
         """By default one output per class, after that of the background if there is one, for each anchor of a cell."""
-        found = outputs_in_groups(self.output_names, shape[0]) if shape else None
-        return [] if found is None else [found]
+        return one_axis(self.output_names, shape)
 
     def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
         """The detections of a batch in pixels of the batch, labelled by output of the head; or its losses."""
@@ -116,24 +111,6 @@ class Detector(Model):
             result = Instances.unchecked(size, classes=self.classes, **own)
             results.append(result if self.output_ids is None else result[labels >= 0])
         return results
-
-
-def predictor_outputs(predictor: nn.Module, names: Sequence[str], key: str, shape: Sequence[int]) -> list[list[Output]]:
-    """The outputs of a layer of a region predictor, for `Detector.class_outputs`.
-
-    Args:
-        predictor: has `outputs_per_class`: for each of its layers, the number of successive outputs per class, or 0 for
-            a layer whose outputs are the same for all classes.
-        names: as `Detector.output_names`.
-        key, shape: as for `Detector.class_outputs`.
-    """
-    each: dict[str, int] = getattr(predictor, "outputs_per_class", {})
-    layer = key.split(".")[-2]
-    if layer not in each:
-        return []
-    shared = outputs_in_groups([], shape[0], own=shape[0])
-    found = outputs_in_groups(names, shape[0], each=each[layer]) if each[layer] else shared
-    return [] if found is None else [found]
 
 
 def head_outputs(classes: Sequence[str], output_ids: Sequence[int] | None) -> int:

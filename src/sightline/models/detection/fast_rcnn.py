@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sightline.models.class_outputs import Output
-from sightline.models.detection.detector import Detections, Detector, head_outputs, predictor_outputs
+from sightline.models.class_outputs import Output, predictor_outputs
+from sightline.models.detection.detector import Detections, Detector, head_outputs
 from sightline.models.detection.parts import dense_layers, region_layers, single_map
 from sightline.models.detection.proposers import ProposerName, StoredProposals, checked, make_proposer
 from sightline.models.entry import Entry

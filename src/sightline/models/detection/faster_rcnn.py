@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import InputError
-from sightline.models.class_outputs import Output
-from sightline.models.detection.detector import Detections, Detector, head_outputs, predictor_outputs
+from sightline.models.class_outputs import Output, predictor_outputs
+from sightline.models.detection.detector import Detections, Detector, head_outputs
 from sightline.models.entry import Entry
 from sightline.models.model import Losses
 from sightline.models.preprocess import SIZE, InputSize, Preprocess, imagenet_preprocess

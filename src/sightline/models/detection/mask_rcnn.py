@@ -13,8 +13,8 @@ from typing import Any
 
 from torch import nn
 
-from sightline.models.class_outputs import Output
-from sightline.models.detection.detector import Detections, head_outputs, predictor_outputs
+from sightline.models.class_outputs import Output, predictor_outputs
+from sightline.models.detection.detector import Detections, head_outputs
 from sightline.models.detection.faster_rcnn import SMALL, SMALL_START, START, AlignedRegions, FasterRCNN, faster_rcnn
 from sightline.models.entry import Entry, extends
 from sightline.nn.heads.mask import MaskHead, MaskPredictor, MaskRegionHeads

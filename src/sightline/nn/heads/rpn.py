@@ -126,12 +126,7 @@ class RegionProposalNetwork(nn.Module):
         ]
 
     def losses(
-        self,
-        scores: Tensor,
-        deltas: Tensor,
-        anchors: Tensor,
-        matches: Sequence[Tensor],
-        targets: Sequence[Instances],
+        self, scores: Tensor, deltas: Tensor, anchors: Tensor, matches: Sequence[Tensor], targets: Sequence[Instances]
     ) -> dict[str, Tensor]:
         """Equation 1: binary cross-entropy of the sampled anchors, smooth L1 loss (β = 1/9) of the positives.
 
