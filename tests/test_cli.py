@@ -241,8 +241,9 @@ class TestVerbs:
         small = ["--arg", "image_size=96", "--set", "workers=0", "--device", "cpu", "-q"]
         done("train", solids, *small, "--epochs", 2, "--no-report")
         recipe = Path("runs/run1/recipe.yaml").read_text()
-        assert "augmentation: mosaic" in recipe
-        assert done("evaluate", "runs/run1", solids, "-q").out.startswith("sightline_n on ")
+        assert "augmentation: light" in recipe
+        assert "choices:" in recipe
+        assert done("evaluate", "runs/run1", solids, "-q").out.startswith("sightline_lite0 on ")
         done("look", solids, "--augmentation", "mosaic", "-n", 2)
         assert Path("contact_sheet.png").is_file()
 
@@ -411,7 +412,7 @@ class TestInterruption:
             return image, target
 
         with monkeypatch.context() as patch:
-            patch.setattr("sightline.data.transforms.recipes.named", lambda name: press)
+            patch.setattr("sightline.data.transforms.recipes.named", lambda name, mirror: press)
             return sightline(*arguments)
 
     def test_ctrl_c_says_how_to_resume_and_resuming_works(self, solids, monkeypatch):
@@ -608,7 +609,7 @@ class TestMistakes:
         Path("notes.pth").write_text("no weights")
         assert "notes.pth" in refused("train", solids, "--weights", "notes.pth")
         assert "notes.pth: not a saved Sightline model" in refused("evaluate", "notes.pth", solids)
-        assert "there are no published weights for sightline_n, neither 'coco' nor others" in refused(
+        assert "there are no 'coco' weights for sightline_lite0; there are imagenet" in refused(
             "train", solids, "--weights", "coco"
         )
 
@@ -652,14 +653,14 @@ class TestMistakes:
             (["--recipe", "nope.yaml"], "there is no recipe nope.yaml"),
             (
                 ["--arg", "image_sise=96"],
-                "sightline_n has no argument 'image_sise'; did you mean 'image_size'?",
+                "sightline_lite0 has no argument 'image_sise'; did you mean 'image_size'?",
             ),
-            (["--arg", "image_size=big"], "image_size of sightline_n is 'big', but it takes a whole number"),
+            (["--arg", "image_size=big"], "image_size of sightline_lite0 is 'big', but it takes a whole number"),
             (
                 ["--arg", "settings=3"],
-                "settings of sightline_n is 3, but it takes settings, such as top=…, alpha=…",
+                "settings of sightline_lite0 is 3, but it takes settings, such as top=…, alpha=…",
             ),
-            (["--arg", "settings.top=many"], "settings.top of sightline_n is 'many', but it takes a whole number"),
+            (["--arg", "settings.top=many"], "settings.top of sightline_lite0 is 'many', but it takes a whole number"),
             (
                 ["--model", "yolo_v2_mobilenet_v2", "--arg", "anchors=3"],
                 "anchors of yolo_v2_mobilenet_v2 is 3, but it takes a list of lists of numbers or none",

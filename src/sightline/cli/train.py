@@ -103,8 +103,8 @@ def train(
         raise InputError(f"{twice[0]} is given twice, as --{twice[0].replace('_', '-')} and by --set; give it once")
     if resume and name is None:
         raise InputError("--resume needs the run's --name")
-    if not quiet:
-        logging.getLogger("sightline").setLevel(logging.INFO)  # shows which weights were loaded
+    # shows which weights were loaded
+    logging.getLogger("sightline").setLevel(logging.WARNING if quiet else logging.INFO)
     prepared = api.prepare(
         model,
         data,
@@ -120,7 +120,7 @@ def train(
         device=device,
         source="the command line",
     )
-    for sentence in prepared.messages:
+    for sentence in prepared.division if quiet else prepared.messages:
         typer.echo(sentence, err=True)
     say(str(prepared), quiet)
     run = api.train_prepared(

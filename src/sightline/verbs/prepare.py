@@ -51,7 +51,8 @@ class Prepared:
         same_images: True if the images are the same in every epoch, that is, without augmentation.
         trained_on: the record of these images, which is saved with the run and the model.
         folder: the folder of the run to resume; None for a new run.
-        messages: what the training starts from and how the data was divided, one sentence each.
+        messages: how the data was divided, what the training starts from and what it chose, one sentence each.
+        division: the first of them, on how the data was divided, which should be printed in any case.
     """
 
     task: Task
@@ -64,6 +65,7 @@ class Prepared:
     trained_on: TrainedOn
     folder: Path | None = None
     messages: list[str] = field(default_factory=list)
+    division: list[str] = field(default_factory=list)
     plan: Plan = field(default_factory=Plan)
 
     def __str__(self) -> str:
@@ -152,6 +154,7 @@ def prepare(
         validation = open_data(validation, classes=classes, names=names, channels=channels)
         validation = task.labels.prepare(validation)
     train, val_data = training_and_validation(data, validation, seed, before, messages, named)
+    division = list(messages)
     for part, title in ((train, "the training set"), (val_data, "the validation set")):
         require_kind(task, part, title)
     for part, title in () if checked else ((train, "training"), (val_data, "validation")):
@@ -185,7 +188,9 @@ def prepare(
         log.warning("%s; the run continues with the current ones", sentence)
     same_images = transform is None and recipe.augmentation == "none"
     known = trained_on.resumed(before, now)
-    return Prepared(task, model, train, val_data, recipe, augmentation, same_images, known, folder, messages, plan)
+    return Prepared(
+        task, model, train, val_data, recipe, augmentation, same_images, known, folder, messages, division, plan
+    )
 
 
 def _opened(
@@ -232,7 +237,7 @@ def _named(
 
 def _further_models(data: Any) -> list[str]:
     """Tell which models learn what the labels have besides boxes, since the default model learns boxes only."""
-    fields = further_fields(data.columns) if isinstance(data, Dataset) and data.kind == "instances" else ()
+    fields = further_fields(data.columns) if isinstance(data, Dataset) else ()
     known = {"masks": "sightline_lite0_mask", "keypoints": "sightline_lite0_pose"}
     return [
         f"the labels also have {field}, which the default model does not learn; the model {model} does"
