@@ -118,6 +118,7 @@ def train(
         runs=runs,
         resume=resume,
         device=device,
+        trackers=tracker or (),
         source="the command line",
     )
     for sentence in prepared.division if quiet else prepared.messages:

@@ -43,7 +43,7 @@ def make_accelerator(
     from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration
 
     require_device(device)
-    _require_trackers(trackers)
+    require_trackers(trackers)
     chosen, cpu = _joined(device)
     if recipe.precision == "fp16" and chosen.type != "cuda":
         raise InputError(
@@ -142,7 +142,8 @@ def agreed(device: str | None, function: Callable[[], _Result]) -> _Result:
     return _given_by_main(is_main(), function)
 
 
-def _require_trackers(trackers: Sequence[Any]) -> None:
+def require_trackers(trackers: Sequence[Any]) -> None:
+    """Raise an error if a tracker's name is unknown to accelerate, or its package is not installed."""
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
     known = [str(name) for name in LOGGER_TYPE_TO_CLASS]

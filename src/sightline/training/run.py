@@ -172,11 +172,16 @@ def new_run_folder(base: str | os.PathLike[str] = "runs", name: str | None = Non
     """
     if name is None:
         return numbered_folder(base, "run")
+    require_run_name(name)
+    return new_folder(Path(base) / name, _TAKEN)
+
+
+def require_run_name(name: str) -> None:
+    """Raise an error if this cannot be the name of a run's folder."""
     if not name.strip() or name == "." or ".." in Path(name).parts or "\0" in name:
         raise InputError(
             f"the run's name is {name!r}, but it must be the name of a folder; give a name such as 'first'"
         )
-    return new_folder(Path(base) / name, _TAKEN)
 
 
 def new_run(path: str | os.PathLike[str]) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,15 @@ from sightline.errors import InputError
 from sightline.models.arguments import require_arguments, with_image_size, with_settings
 from sightline.models.catalog import NO_WEIGHTS, create_model, find, installed_start, is_known
 from sightline.models.model import Model, as_model
+from sightline.runtime.devices import require_device
 from sightline.runtime.values import require_whole
 from sightline.structures import Classes
 from sightline.tasks import TASKS, Task, task_for, task_of
 from sightline.training import trained_on
+from sightline.training.devices import require_trackers
 from sightline.training.metrics_log import require_metric
 from sightline.training.recipe import Recipe
-from sightline.training.run import RunFacts, existing_run_folder, run_facts
+from sightline.training.run import RunFacts, existing_run_folder, require_run_name, run_facts
 from sightline.training.trained_on import TrainedOn
 from sightline.verbs.labels import for_task, require_kind, require_usable, with_target_fields
 from sightline.verbs.opening import ClassesGiven, open_data, reopened
@@ -92,6 +94,7 @@ def prepare(
     checked: bool = False,
     transform: Callable[..., Any] | None = None,
     device: str | None = None,
+    trackers: Sequence[Any] = (),
     source: str = "train(…)",
 ) -> Prepared:
     """Open, divide and check the data of a training, and create its model and recipe. Nothing is written.
@@ -101,7 +104,7 @@ def prepare(
 
     Args:
         model, data, validation, weights, arguments, classes, open_args, recipe, name, runs, resume, checked, transform,
-            device: as for `sightline.train`.
+            device, trackers: as for `sightline.train`.
         settings: settings of the recipe to change, such as {"epochs": 12}.
         source: where the settings come from, for messages.
 
@@ -123,6 +126,13 @@ def prepare(
         recipe = Recipe.from_yaml(folder / "recipe.yaml")
     stated = (recipe.changed(**settings) if recipe else Recipe.from_dict(settings, source)).to_dict()
     seed = stated["seed"]
+    # what is wrong is said before the data is read and a step is measured
+    if name is not None:
+        require_run_name(name)
+    require_device(device)
+    require_trackers(trackers)
+    if transform is None:
+        recipes.named(stated["augmentation"])
 
     messages: list[str] = []
     further: list[str] = []

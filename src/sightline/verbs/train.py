@@ -122,6 +122,7 @@ def train(
         checked=checked,
         transform=transform,
         device=device,
+        trackers=trackers,
     )
     for sentence in prepared.messages if progress else ():
         print(sentence, file=sys.stderr)
