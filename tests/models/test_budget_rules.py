@@ -25,7 +25,7 @@ def test_validation_takes_at_most_a_tenth(epoch: float, validation: float, every
 
 def test_a_budget_too_small_names_one_that_is_not():
     require_steps(1, 10, "a model")
-    with pytest.raises(InputError, match=r"minutes is 0.5, which holds about 4.0 training steps of unet_lite0") as info:
+    with pytest.raises(InputError, match=r"minutes is 0.5, which holds about 4 training steps of unet_lite0") as info:
         require_steps(0.5, 4, "unet_lite0")
     enough = float(re.search(r"at least ([\d.]+) minutes", str(info.value))[1])
     require_steps(enough, 4 * enough / 0.5, "unet_lite0")
