@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sightline.data.scenes import scenes
 from sightline.errors import InputError
 from sightline.models.catalog import create_model
 from sightline.models.detection.sightline_detector import (
@@ -22,7 +23,7 @@ from sightline.models.detection.sightline_detector import (
 from sightline.models.saving import load, save
 from sightline.nn.heads.decoupled import DecoupledHead
 from sightline.nn.layers import fuse
-from sightline.ops.boxes import complete_box_iou
+from sightline.ops.boxes import box_iou, complete_box_iou
 from sightline.ops.losses import quality_focal_loss, varifocal_loss
 from sightline.structures import Instances
 from sightline.training.recipe import Recipe
@@ -335,6 +336,34 @@ def test_it_overfits_three_images() -> None:
     for result, wanted in zip(results, targets, strict=True):
         assert int(result.labels[0]) == int(wanted.labels[0])
         assert result.boxes[0].tolist() == pytest.approx(wanted.boxes[0].tolist(), abs=6)
+
+
+def test_a_pretrained_backbone_overfits_two_scenes() -> None:
+    """Every object is found, with its class, after 60 steps."""
+    data = scenes(2, 96, objects=(2, 3))
+    torch.manual_seed(0)
+    own = {"image_size": 96, "width": 64, "norm": "frozen", "trainable_layers": 3}
+    model = create_model("sightline_lite0", data.classes, "imagenet", **own).train()
+    images, targets = zip(*(data[i] for i in range(2)), strict=True)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], 3e-3)
+    for step in range(60):
+        if step == 50:
+            optimizer.param_groups[0]["lr"] = 3e-4
+        optimizer.zero_grad()
+        sum(model(images, targets).values()).backward()
+        optimizer.step()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        model(images, targets)
+        results = model.eval()(images)
+    for result, wanted in zip(results, targets, strict=True):
+        count = len(wanted)
+        assert count >= 2
+        best, which = box_iou(wanted.boxes, result.boxes[:count]).max(1)
+        assert best.min() > 0.8
+        assert torch.equal(result.labels[which], wanted.labels)
 
 
 def test_multi_scale_resizes_in_training_alone() -> None:
