@@ -2,7 +2,7 @@
 
 The threads of GNU OpenMP, which PyTorch's builds for Linux use, wait by spinning for milliseconds before they sleep. If
 any other process needs a core, the thread that the others spin for may not be running, and a training step on two cores
-takes tens of times as long. Spinning for some microseconds only costs about 5 % where the cores are free
+takes tens of times as long. Spinning for some microseconds only costs 5 to 10 % where the cores are free
 (`benchmarks/results/three_minutes.md`).
 """
 

@@ -15,7 +15,7 @@ from sightline.nn.backbones.features import Network, Stage
 from sightline.nn.layers import ConvNormAct, NormLayer, SqueezeExcitation, StochasticDepth, batch_norm, make_divisible
 
 # expansion t, kernel k, stride s, channels c, repeats n of B0's stages (table 1)
-_TABLE = (
+STAGES = (
     (1, 3, 1, 16, 1),
     (6, 3, 2, 24, 2),
     (6, 5, 2, 40, 2),
@@ -87,9 +87,9 @@ class EfficientNet(Network):
         super().__init__()
         channels = make_divisible(32 * width)
         parts: list[nn.Module] = [ConvNormAct(in_channels, channels, 3, 2, norm=norm, act=nn.SiLU)]
-        repeats = [math.ceil(n * depth) for *_, n in _TABLE]
+        repeats = [math.ceil(n * depth) for *_, n in STAGES]
         blocks_so_far, stride_so_far, ends = 0, 2, {}
-        for (expansion, kernel, s, c, _), count in zip(_TABLE, repeats, strict=True):
+        for (expansion, kernel, s, c, _), count in zip(STAGES, repeats, strict=True):
             out, blocks = make_divisible(c * width), []
             for position in range(count):
                 stride, at = s if position == 0 else 1, drop * blocks_so_far / sum(repeats)

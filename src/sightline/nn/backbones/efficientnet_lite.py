@@ -15,19 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sightline.nn.backbones.efficientnet import STAGES
 from sightline.nn.backbones.features import Network, Stage
 from sightline.nn.layers import ConvNormAct, NormLayer, StochasticDepth, batch_norm, make_divisible
 
-# expansion t, kernel k, stride s, channels c, repeats n of Lite0's stages (EfficientNet's table 1)
-_TABLE = (
-    (1, 3, 1, 16, 1),
-    (6, 3, 2, 24, 2),
-    (6, 5, 2, 40, 2),
-    (6, 3, 2, 80, 3),
-    (6, 5, 1, 112, 3),
-    (6, 5, 2, 192, 4),
-    (6, 3, 1, 320, 1),
-)
 _PUBLISHED_NORM = batch_norm(eps=1e-3, momentum=0.01)
 _STEM, _LAST = 32, 1280
 FILE_MEAN, FILE_STD = 127 / 255, 128 / 255
@@ -90,10 +81,10 @@ class EfficientNetLite(Network):
     ):
         super().__init__()
         parts: list[nn.Module] = [ConvNormAct(in_channels, _STEM, 3, 2, norm=norm, act=nn.ReLU6, same=True)]
-        ends = (0, len(_TABLE) - 1)
-        repeats = [n if i in ends else math.ceil(n * depth) for i, (*_, n) in enumerate(_TABLE)]
+        ends = (0, len(STAGES) - 1)
+        repeats = [n if i in ends else math.ceil(n * depth) for i, (*_, n) in enumerate(STAGES)]
         channels, blocks_so_far, stride_so_far, last_at = _STEM, 0, 2, {}
-        for (expansion, kernel, s, c, _), count in zip(_TABLE, repeats, strict=True):
+        for (expansion, kernel, s, c, _), count in zip(STAGES, repeats, strict=True):
             out, blocks = make_divisible(c * width), []
             for position in range(count):
                 stride, at = s if position == 0 else 1, drop * blocks_so_far / sum(repeats)
