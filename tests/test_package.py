@@ -23,7 +23,7 @@ STOREYS = (
     ("ops",),
     ("nn",),
     ("models", "data"),  # side by side: neither knows the other
-    ("training", "evaluation"),  # as well
+    ("training", "evaluation", "explain"),  # as well
     ("deploy",),
     ("report",),
     ("tasks",),

@@ -20,6 +20,7 @@ spin_briefly()
 if TYPE_CHECKING:
     from sightline import data as data
     from sightline import evaluation as evaluation
+    from sightline import explain as explain
     from sightline import models as models
     from sightline import nn as nn
     from sightline import ops as ops
@@ -79,7 +80,7 @@ _HOMES = {
     "write_report": ("sightline.api", "write_report"),
 }
 
-_PARTS = ("data", "evaluation", "models", "nn", "ops", "report", "training")
+_PARTS = ("data", "evaluation", "explain", "models", "nn", "ops", "report", "training")
 """Packages that are imported when they are first used: `sl.ops.boxes` after `import sightline as sl`."""
 
 __all__ = [

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sightline.errors import InputError
 from sightline.models.class_outputs import Output, one_axis, outputs_of
+from sightline.models.detection.candidates import Candidates, Selection
 from sightline.models.model import Calls, Losses, Model
 from sightline.models.preprocess import Preprocess
 from sightline.ops.boxes import scale_boxes
@@ -83,6 +84,24 @@ class Detector(Model):
     def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
         """The detections of a batch in pixels of the batch, labelled by output of the head; or its losses."""
         raise NotImplementedError
+
+    def candidates(self, batch: ImageBatch, regions: Sequence[Tensor] | None = None) -> list[Candidates]:
+        """All boxes of each image of a batch before selection, with gradients if they are enabled.
+
+        Args:
+            batch: a batch that `prepare` returned.
+            regions: [R_i, 4] boxes of each image in pixels of the batch, which a region-based detector scores instead
+                of its own proposals, so that rows mean the same for changed images. Other detectors ignore them: their
+                rows always mean the same.
+
+        Raises:
+            InputError: the detector has no such scores.
+        """
+        raise InputError(f"{self.title} does not expose its candidates, so its boxes cannot be explained")
+
+    def selection(self) -> Selection:
+        """How the detections are selected from the candidates."""
+        return Selection()
 
     def prepare(
         self, images: Sequence[Tensor], targets: Sequence[Instances] | None
