@@ -359,7 +359,13 @@ class TestVerbs:
         assert 'settings.box_loss = "giou"' in text
         assert "imagenet (backbone only, mobilenet_v2): top-1 71.878 %; BSD-3-Clause" in text
         assert max(map(len, text.splitlines())) <= 120
-        assert json.loads(done("models", "mobilenet_v2", "--json").out)["weights"][1]["preprocess"]["resize"] == 232
+        assert "head.classification_head " in text
+        assert "multiply-adds)" in text
+        described = json.loads(done("models", "mobilenet_v2", "--json", "--depth", "1").out)
+        assert described["weights"][1]["preprocess"]["resize"] == 232
+        assert described["summary"]["trainable"] == described["parameters"] == 3_504_872
+        assert [row["name"] for row in described["summary"]["layers"]] == ["network"]
+        assert "give its NAME" in refused("models", "--depth", "2")
         assert "No model has both" in done("models", "--task", "proposal", "--weights", "voc").out
 
     def test_doctor(self):

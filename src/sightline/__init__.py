@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from sightline.models.catalog import models as list_models
     from sightline.models.model import Model
     from sightline.models.saving import load, save
+    from sightline.models.summary import summary
     from sightline.structures import Classes, ClassMap, ClassScores, ImageBatch, Instances, View
     from sightline.training.recipe import Recipe
 
@@ -76,6 +77,7 @@ _HOMES = {
     "read_image": ("sightline.data.images", "read_image"),
     "save": ("sightline.models.saving", "save"),
     "scenes": ("sightline.api", "scenes"),
+    "summary": ("sightline.models.summary", "summary"),
     "train": ("sightline.api", "train"),
     "write_report": ("sightline.api", "write_report"),
 }
@@ -109,6 +111,7 @@ __all__ = [
     "read_image",
     "save",
     "scenes",
+    "summary",
     "train",
     "write_report",
 ]

@@ -27,21 +27,35 @@ def models(
         str | None,
         typer.Option(help="List only models with published weights for this data, such as coco, voc or imagenet."),
     ] = None,
+    depth: Annotated[
+        int | None, typer.Option(help="Levels of modules in the table of layers, 1 or more.  [default: 2]")
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Side of the image for that table, in pixels; by default as the model sees it.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the models, or describe one.
 
-    The description holds the paper, arguments, settings and published weights.
+    The description holds the paper, arguments, settings, published weights, and a table of the layers with their
+    output shapes, parameters and FLOPs.
     """
     from sightline.models.catalog import models as catalog
     from sightline.models.describe import describe
+    from sightline.models.summary import summary
 
     if name is not None:
         if task is not None or weights is not None:
             raise InputError("--task and --weights choose from the list; leave them out to describe one model")
         described = describe(name)
-        typer.echo(json.dumps(described, indent=1) if as_json else _description_text(described))
+        layers = summary(name, image_size, depth=2 if depth is None else depth)
+        if as_json:
+            typer.echo(json.dumps(described | {"summary": layers.to_dict()}, indent=1))
+        else:
+            typer.echo(f"{_description_text(described)}\n\n{layers.table(_columns())}")
         return
+    if depth is not None or image_size is not None:
+        raise InputError("--depth and --image-size belong to the layers of one model; give its NAME")
     rows = catalog(task, weights)
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
@@ -74,9 +88,13 @@ def demo(
     run(out, minutes)
 
 
+def _columns() -> int:
+    return min(shutil.get_terminal_size((120, 24)).columns, 120)
+
+
 def _catalog_text(rows: list[dict[str, Any]]) -> str:
     """The catalog by task and paper: name, parameters and published weights of each model, in wrapped lines."""
-    width = min(shutil.get_terminal_size((120, 24)).columns, 120)
+    width = _columns()
     longest = max(len(row["name"]) for row in rows)
     lines: list[str] = []
     task = paper = ""
@@ -100,7 +118,7 @@ def _catalog_text(rows: list[dict[str, Any]]) -> str:
 
 def _description_text(row: dict[str, Any]) -> str:
     """One model: its summary, each argument and setting on a line, and the published weights."""
-    width = min(shutil.get_terminal_size((120, 24)).columns, 120)
+    width = _columns()
 
     def wrapped(start: str, text: str, indent: int) -> list[str]:
         return textwrap.wrap(text, width, initial_indent=start, subsequent_indent=" " * indent) or [start.rstrip()]

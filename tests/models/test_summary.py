@@ -1,0 +1,147 @@
+"""The table of a model's layers: worked counts, published operation counts, and a model that stays as it was."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import sightline as sl
+from sightline.errors import InputError
+from sightline.models.catalog import ENTRIES
+from sightline.models.entry import Entry
+
+
+def worked() -> nn.Module:
+    """The worked example of batch normalisation: 271,346 parameters, of which 268,978 are trainable."""
+    layers: list[nn.Module] = [nn.Flatten(), nn.BatchNorm1d(784), nn.Linear(784, 300), nn.BatchNorm1d(300)]
+    return nn.Sequential(*layers, nn.Linear(300, 100), nn.BatchNorm1d(100), nn.Linear(100, 10))
+
+
+def test_the_worked_example() -> None:
+    found = sl.summary(worked(), 28)
+    assert (found.parameters, found.trainable, found.fixed) == (271_346, 268_978, 2368)
+    assert [layer.trainable + layer.fixed for layer in found.layers] == [0, 3136, 235_500, 1200, 30_100, 400, 1010]
+    assert found.flops == 2 * (784 * 300 + 300 * 100 + 100 * 10)
+    assert found.multiply_adds == found.flops // 2
+    assert (found.image, found.layers[2].shapes) == ((1, 28, 28), [(1, 300)])
+    assert "271,346 parameters: 268,978 trainable, 2,368 not" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "giga", "parameters"),
+    [("resnet18", 1.814, 11_689_512), ("mobilenet_v2", 0.301, 3_504_872), ("vgg16", 15.470, 138_357_544)],
+)
+def test_operations_as_published(name: str, giga: float, parameters: int) -> None:
+    """torchvision publishes multiply-adds at 224 pixels ("GFLOPS" of its weights)."""
+    found = sl.summary(name, depth=2)
+    assert found.trainable == parameters
+    assert found.multiply_adds / 1e9 == pytest.approx(giga, abs=6e-4)
+    assert max(len(line) for line in str(found).splitlines()) <= 120
+
+
+def test_depth_moves_counts_up_and_loses_none() -> None:
+    tables = [sl.summary("resnet18", depth=depth) for depth in (1, 2, 3, None)]
+    assert len({(table.trainable, table.fixed, table.flops) for table in tables}) == 1
+    assert [len(table.layers) for table in tables] == [
+        1,
+        10,
+        14,
+        52,
+    ]  # eight blocks of five, three shortcuts of two, and six
+    assert [layer.name for layer in tables[0].layers] == ["network"]
+    assert tables[1].layers[4].shapes == [(1, 64, 56, 56)]
+    json.dumps(tables[1].to_dict())
+
+
+class Odd(nn.Module):
+    """A layer that is used twice, one that is never called, one whose weight is used outside of it, and its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.twice = nn.Conv2d(2, 2, 1, bias=False)
+        self.never = nn.Linear(5, 7, bias=False)
+        self.borrowed = nn.Conv2d(2, 3, 1, bias=False)
+        self.scale = nn.Parameter(torch.ones(4), requires_grad=False)
+        self.tied = self.twice
+
+    def forward(self, batch: Tensor) -> dict[str, Tensor]:
+        found = self.tied(self.twice(batch))
+        return {"a": F.conv2d(found, self.borrowed.weight), "b": found}
+
+
+def test_each_parameter_and_operation_is_counted_once() -> None:
+    found = sl.summary(Odd(), (4, 5))
+    rows = {layer.name: layer for layer in found.layers}
+    assert set(rows) == {"", "twice", "never", "borrowed"}
+    assert (rows["twice"].calls, rows["twice"].flops, rows["twice"].trainable) == (2, 2 * 2 * 4 * 20, 4)
+    assert (rows[""].flops, rows[""].fixed) == (2 * 6 * 20, 4)  # the borrowed weight is used by the model itself
+    assert rows[""].shapes == [(1, 3, 4, 5), (1, 2, 4, 5)]
+    assert (rows["never"].calls, rows["never"].trainable, rows["borrowed"].trainable) == (0, 35, 6)
+    assert "[1, 2, 4, 5], 2 calls" in str(found)
+
+
+def test_the_model_stays_as_it_was() -> None:
+    model = worked().train()
+    assert isinstance(model, nn.Sequential)
+    model[1].eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    sl.summary(model, 28)
+    assert [module.training for module in model.modules()] == [True, True, False, True, True, True, True, True]
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    with pytest.raises(InputError, match=r"cannot take a batch of shape \[1, 1, 30, 30\].*give image_size"):
+        sl.summary(model, (1, 30, 30))
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    assert model.training
+
+
+def test_attention_is_counted() -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    model = nn.Sequential(nn.Flatten(2), layer)  # [1, 3, 2, 4] → 3 tokens of 8 numbers
+    tokens, width = 3, 8
+    products = tokens * width * (3 * width + width + 16 + 16)  # query, key and value; output; two layers
+    attention = 2 * tokens * tokens * width
+    assert sl.summary(model, (3, 2, 4)).flops == 2 * (products + attention)
+
+
+@pytest.mark.parametrize(
+    ("given", "what"),
+    [
+        ({"image_size": 0}, "image_size is 0"),
+        ({"image_size": (1, 2, 3, 4)}, "image_size is"),
+        ({"image_size": "big"}, "image_size is 'big'"),
+        ({"depth": 0}, "depth is 0"),
+    ],
+)
+def test_bad_arguments(given: dict[str, object], what: str) -> None:
+    with pytest.raises(InputError, match=what):
+        sl.summary(worked(), **given)  # type: ignore[arg-type]
+
+
+def test_no_model() -> None:
+    with pytest.raises(InputError, match="did you mean resnet18"):
+        sl.summary("resnet18x")
+    with pytest.raises(InputError, match="not a int"):
+        sl.summary(3)  # type: ignore[arg-type]
+
+
+def test_a_detector_with_regions() -> None:
+    model = sl.create_model("faster_rcnn_mobilenet_v2_fpn", ["a", "b"], min_size=64, max_size=64)
+    found = sl.summary(model, (48, 64), depth=2)
+    assert found.trainable == sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert found.image == (3, 48, 64)
+    rows = {layer.name: layer for layer in found.layers}
+    assert rows["preprocess"].shapes == [(1, 3, 64, 64)]
+    assert rows["roi_heads.box_head"].flops > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+def test_every_model_of_the_catalog(entry: Entry) -> None:
+    found = sl.summary(entry.name, depth=2)
+    assert found.flops > 0
+    assert max(len(line) for line in str(found).splitlines()) <= 120
