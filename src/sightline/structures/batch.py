@@ -13,6 +13,9 @@ from sightline.errors import InputError
 from sightline.structures.size import Size
 from sightline.structures.view import Camera
 
+Frame = tuple[int, int, int, int]
+"""(x1, y1, x2, y2) in pixels."""
+
 
 @dataclass(frozen=True)
 class ImageBatch:
@@ -24,12 +27,15 @@ class ImageBatch:
         original_sizes: (height, width) of each image before preprocessing.
         cameras: camera of each image, in pixels of the batch; None for an image without a camera (see `View`). Empty if
             no image has a camera.
+        frames: (x1, y1, x2, y2) of each whole original image in pixels of the batch, if preprocessing crops images
+            (frames exceed the batch) or places them in the middle of a canvas. Empty if each image is at the top left.
     """
 
     tensor: Tensor
     sizes: list[Size]
     original_sizes: list[Size]
     cameras: Sequence[Camera | None] = field(default=(), kw_only=True)
+    frames: Sequence[Frame] = field(default=(), kw_only=True)
 
     @classmethod
     def pad(
@@ -72,6 +78,25 @@ class ImageBatch:
     def scales(self) -> list[tuple[float, float]]:
         """(x, y) scale factors from original pixels to pixels of the batch, one pair per image."""
         return [(w / ow, h / oh) for (h, w), (oh, ow) in zip(self.sizes, self.original_sizes, strict=True)]
+
+    def frame(self, i: int) -> Frame:
+        """(x1, y1, x2, y2) of the whole original image i in pixels of the batch; it may exceed the batch."""
+        return self.frames[i] if self.frames else (0, 0, self.sizes[i][1], self.sizes[i][0])
+
+    def with_copies(self, tensor: Tensor) -> ImageBatch:
+        """A batch of M changed copies of the one image of this batch.
+
+        Args:
+            tensor: [M, C, H, W], the pixels of the copies.
+
+        Raises:
+            InputError: this batch does not have exactly one image.
+        """
+        if len(self) != 1:
+            raise InputError(f"the batch has {len(self)} images, but copies are made of one; give a batch of one image")
+        m = len(tensor)
+        cameras, frames = list(self.cameras) * m, list(self.frames) * m
+        return ImageBatch(tensor, self.sizes * m, self.original_sizes * m, cameras=cameras, frames=frames)
 
     def __len__(self) -> int:
         return len(self.sizes)

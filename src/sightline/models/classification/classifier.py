@@ -15,6 +15,7 @@ from sightline.models.model import Calls, Losses, Model
 from sightline.models.preprocess import imagenet_preprocess
 from sightline.ops.resizing import Interpolation
 from sightline.structures import ClassScores, ImageBatch, Size
+from sightline.structures.batch import Frame
 
 
 class ImageClassifier(Model):
@@ -91,7 +92,8 @@ class ImageClassifier(Model):
         self.preprocess.check(images)
         crops = torch.stack([self._centre(self.preprocess.prepare(x)) for x in images])
         originals: list[Size] = [(int(x.shape[-2]), int(x.shape[-1])) for x in images]
-        batch = ImageBatch(crops, [(self.crop, self.crop)] * len(images), originals)
+        frames = [self._frame(size) for size in originals]
+        batch = ImageBatch(crops, [(self.crop, self.crop)] * len(images), originals, frames=frames)
         if targets is None:
             return batch, None
         labels = []
@@ -118,6 +120,16 @@ class ImageClassifier(Model):
         down, right = (max(0, self.crop - side) for side in image.shape[-2:])
         if down or right:
             image = F.pad(image, (right // 2, right - right // 2, down // 2, down - down // 2))
-        # rounds half to even, like torchvision
-        top, left = (round((side - self.crop) / 2) for side in image.shape[-2:])
+        top, left = (_crop_start(side, self.crop) for side in image.shape[-2:])
         return image[:, top : top + self.crop, left : left + self.crop]
+
+    def _frame(self, size: Size) -> Frame:
+        """Where an image of this size lies in the batch, as `_centre` crops and pads it."""
+        height, width = self.preprocess.resized(size)
+        top, left = (max(0, self.crop - s) // 2 - _crop_start(max(s, self.crop), self.crop) for s in (height, width))
+        return left, top, left + width, top + height
+
+
+def _crop_start(side: int, crop: int) -> int:
+    """The first pixel of the centre crop; rounds half to even, like torchvision."""
+    return round((side - crop) / 2)

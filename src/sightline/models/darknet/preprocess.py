@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 from sightline.models.preprocess import Preprocess
 from sightline.ops.geometry import place_instances, resize_target
 from sightline.structures import ImageBatch, Instances, Size
+from sightline.structures.batch import Frame
 
 _GREY = 0.5
 
@@ -34,6 +36,7 @@ class DarknetPreprocess(Preprocess):
     ) -> tuple[ImageBatch, list[Instances] | None]:
         """As `Preprocess`; of a letterbox each image lies in the middle of the batch."""
         batch, moved = super().forward(images, targets)
+        batch = replace(batch, frames=[self._frame(size) for size in batch.original_sizes])
         if moved is None or not self.letterbox:
             return batch, moved
         return batch, [self._into(t, size) for t, size in zip(moved, batch.original_sizes, strict=True)]
@@ -61,6 +64,10 @@ class DarknetPreprocess(Preprocess):
         else:
             width = max(1, wide * height // tall)
         return (height, width), ((self.canvas[0] - height) // 2, (self.canvas[1] - width) // 2)
+
+    def _frame(self, size: Size) -> Frame:
+        (height, width), (top, left) = self.inner(size)
+        return left, top, left + width, top + height
 
     def back(self, boxes: Tensor, size: Size) -> Tensor:
         """Boxes [N, 4] in pixels of the batch → as if the image of `size` had been stretched to all of it."""
