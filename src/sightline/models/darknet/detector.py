@@ -16,7 +16,10 @@ from sightline.models.darknet.cfg import HEADS, Section, read_cfg, render_cfg, w
 from sightline.models.darknet.heads import heads_of
 from sightline.models.darknet.network import DarknetNetwork
 from sightline.models.darknet.preprocess import DarknetPreprocess
+from sightline.models.detection.candidate_parts import dense_candidates
+from sightline.models.detection.candidates import Candidates, Selection
 from sightline.models.detection.detector import Detections, Detector
+from sightline.models.detection.yolo_v1 import LEAST_SIDE
 from sightline.models.entry import Entry
 from sightline.models.model import Losses, Model
 from sightline.models.preprocess import Preprocess
@@ -140,9 +143,7 @@ class DarknetDetector(_Described, Detector):
     def decode(self, outputs: Sequence[Any], canvas: Size) -> Detections:
         """The best boxes of each image after per-class NMS; labels are 1 … K."""
         s, results = self.settings, []
-        pairs = list(zip(self.heads, outputs, strict=True))
-        boxes = torch.cat([head.boxes(out, canvas) for head, out in pairs], 1)
-        scores = torch.cat([head.scores(out) for head, out in pairs], 1)
+        boxes, scores = self.placed(outputs, canvas)
         for score, own in zip(scores, boxes, strict=True):
             values, ids = score.flatten().topk(min(s.candidates, score.numel()))
             ids = ids[values > s.min_score]
@@ -153,6 +154,29 @@ class DarknetDetector(_Described, Detector):
             keep = batched_nms(found, value, label, s.nms_iou)[: s.max_detections]
             results.append({"boxes": found[keep], "labels": label[keep], "scores": value[keep]})
         return results
+
+    def placed(self, outputs: Sequence[Any], canvas: Size) -> tuple[Tensor, Tensor]:
+        """Boxes [N, D, 4] in pixels of the batch, not clipped, and scores [N, D, K] of all heads."""
+        pairs = list(zip(self.heads, outputs, strict=True))
+        boxes = torch.cat([head.boxes(out, canvas) for head, out in pairs], 1)
+        return boxes, torch.cat([head.scores(out) for head, out in pairs], 1)
+
+    def candidates(self, batch: ImageBatch, regions: Sequence[Tensor] | None = None) -> list[Candidates]:
+        """Like `Detector.candidates`: the predictions of all heads, each of which is a level. Pixels are those of the
+        canvas, letterbox included."""
+        canvas: Size = (int(batch.tensor.shape[-2]), int(batch.tensor.shape[-1]))
+        outputs = self.split(self.network(batch.tensor))
+        pairs = list(zip(self.heads, outputs, strict=True))
+        logits = torch.cat([head.logits(out) for head, out in pairs], 1)
+        origins = [head.origins(out, canvas) for head, out in pairs]
+        boxes, scores = self.placed(outputs, canvas)
+        counts = [len(own) for own in origins]
+        return dense_candidates(boxes, logits, scores, torch.cat(origins), counts, [canvas] * len(batch))
+
+    def selection(self) -> Selection:
+        """Boxes that lie in the bars of the letterbox are removed afterwards."""
+        s = self.settings
+        return Selection(s.min_score, s.candidates, "image", LEAST_SIDE, "nms", s.nms_iou, s.max_detections)
 
     def finish(self, found: Detections, batch: ImageBatch) -> list[Instances]:
         """As `Detector.finish`, out of the letterbox; what lies in its bars alone is dropped."""

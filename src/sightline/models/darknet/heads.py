@@ -19,11 +19,11 @@ from sightline.models.class_outputs import NO_CLASS, Output, outputs_in_groups
 from sightline.models.darknet.cfg import Section, classes_of
 from sightline.models.darknet.layers import Convolution
 from sightline.models.darknet.network import DarknetNetwork, Shape, require_head_width
-from sightline.models.detection.yolo_v1 import Assignment, YOLOv1, YOLOv1Settings
+from sightline.models.detection.yolo_v1 import Assignment, YOLOv1, YOLOv1Settings, grid_cells
 from sightline.models.detection.yolo_v1 import Outputs as GridOutputs
 from sightline.models.model import Losses
 from sightline.models.preprocess import Preprocess
-from sightline.ops.boxes import box_convert, box_iou, denormalize_boxes, elementwise_iou
+from sightline.ops.boxes import box_convert, box_iou, elementwise_iou
 from sightline.structures import Instances, Size
 
 _MOST = 10.0  # a width of e^10 anchors is beyond any image, and finite
@@ -170,6 +170,16 @@ class AnchorHead:
         classes = out.classes.softmax(-1) if self.softmax else out.classes.sigmoid()
         return out.objectness.sigmoid()[..., None] * classes
 
+    def logits(self, out: Outputs) -> Tensor:
+        """[N, D, K] of the classes."""
+        return out.classes
+
+    def origins(self, out: Outputs, canvas: Size) -> Tensor:
+        """The anchors [D, 4] around the centres of their cells, xyxy in pixels of a batch of `canvas`."""
+        cells, anchors = self._own(out.size, canvas, out.places)
+        centres = (cells + 0.5) * self._cell(out.size, canvas, out.places)
+        return box_convert(torch.cat([centres, anchors], -1), "cxcywh", "xyxy")
+
     @torch.no_grad()
     def assign(self, out: Outputs, targets: Sequence[Instances], canvas: Size) -> Matches:
         """Each object to the cell of its centre and, of ALL anchors of the section, the one most like it in shape; if
@@ -293,13 +303,19 @@ class GridHead:
 
     def boxes(self, out: GridOutputs, canvas: Size) -> Tensor:
         """[N, S·S·B, 4] xyxy in pixels of a batch of `canvas` (height, width)."""
-        found = box_convert(self.rules.to_boxes(self._with_roots(out).places), "cxcywh", "xyxy").flatten(1, 3)
-        return denormalize_boxes(found, canvas)
+        return self.rules.boxes_in(self._with_roots(out), [canvas] * len(out.places))
 
     def scores(self, out: GridOutputs) -> Tensor:
         """[N, S·S·B, K]."""
-        found = out.confidences.clamp(0, 1)[..., None] * out.classes.clamp(0, 1)[..., None, :]
-        return found.flatten(1, 3)
+        return self.rules.scores(out)
+
+    def logits(self, out: GridOutputs) -> Tensor:
+        """[N, S·S·B, K]: the outputs of the classes, which all boxes of a cell share."""
+        return self.rules.logits(out)
+
+    def origins(self, out: GridOutputs, canvas: Size) -> Tensor:
+        """The cells [S·S·B, 4], xyxy in pixels of a batch of `canvas`."""
+        return grid_cells(canvas, self.grid, self.num, out.places.device)
 
     def assign(self, out: GridOutputs, targets: Sequence[Instances], canvas: Size) -> Assignment:
         """As `YOLOv1.assign`."""

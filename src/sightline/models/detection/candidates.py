@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
+import torch
 from torch import Tensor
+
+from sightline.errors import InputError
+from sightline.ops.suppression import batched_nms
+
+Method = Literal["nms", "soft_nms", "matrix_nms", "merging"]
+"""How boxes are suppressed, see `Selection`."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +25,8 @@ class Candidates:
     Attributes:
         boxes: [M, K, 4] or [M, 1, 4] float, (x1, y1, x2, y2) in pixels of the batch, clipped to the image; one box per
             class, or one for all classes.
-        logits: [M, K] float, class scores before the sigmoid or softmax. Columns are the model's classes.
+        logits: [M, K] float, class scores before the sigmoid or softmax. Columns are the model's classes; region
+            proposals have the single column of objectness.
         scores: [M, K] float in [0, 1], by which detections are selected; includes objectness or centre-ness if the
             model has it.
         origins: [M, 4] float, the anchor, cell or region that each box was regressed from, in pixels of the batch.
@@ -30,21 +39,86 @@ class Candidates:
     origins: Tensor
     levels: Tensor
 
+    def __len__(self) -> int:
+        return len(self.logits)
+
+    def boxes_of(self, rows: Tensor, classes: Tensor) -> Tensor:
+        """The boxes [D, 4] of the pairs (row, class), [D] int64 each."""
+        return self.boxes[rows, classes if self.boxes.shape[1] > 1 else torch.zeros_like(classes)]
+
 
 @dataclass(frozen=True)
 class Selection:
     """How detections are selected from candidates, in this order.
 
     Attributes:
-        min_score: candidates with a lower score are removed.
-        candidates: maximum number of candidates per level; None for no limit.
+        min_score: candidates with this score or a lower one are removed.
+        candidates: maximum number of pairs (row, class), by score; None for no limit.
+        candidates_per: what this limit holds for: a "level", a "class", or the whole "image".
+        min_size: boxes with a shorter side, in pixels of the batch, are removed.
+        method: "nms"; "soft_nms" and "matrix_nms", which lower scores instead of removing boxes, so that detections
+            have lower scores than their candidates; or "merging", which averages boxes and adds scores, so that
+            detections differ from candidates.
         nms_iou: IoU above which a box is suppressed by a box of higher score; None without suppression.
         max_detections: maximum number of detections per image; None for no limit.
         per_class: whether boxes only suppress boxes of the same class.
+        per_level: whether boxes only suppress boxes of the same level, as in region proposal networks.
     """
 
     min_score: float = 0.0
     candidates: int | None = None
+    candidates_per: Literal["level", "class", "image"] = "level"
+    min_size: float = 0.0
+    method: Method = "nms"
     nms_iou: float | None = 0.5
     max_detections: int | None = 100
     per_class: bool = True
+    per_level: bool = False
+
+
+@torch.no_grad()
+def select(candidates: Candidates, selection: Selection) -> tuple[Tensor, Tensor]:
+    """Select detections by non-maximum suppression.
+
+    Args:
+        candidates: of one image.
+        selection: of the same model.
+
+    Returns:
+        Rows and classes of the detections, [D] int64 each, by falling score.
+
+    Raises:
+        InputError: the model does not select by non-maximum suppression; see `Selection.method`.
+    """
+    if selection.method != "nms":
+        raise InputError(
+            f"detections are selected by {selection.method}, which changes scores or boxes; find the candidate of a "
+            "detection with sightline.explain.targets.detected_box instead"
+        )
+    rows, classes = (candidates.scores > selection.min_score).nonzero(as_tuple=True)
+    scores = candidates.scores[rows, classes]
+    if selection.candidates is not None:
+        groups = {"level": candidates.levels[rows], "class": classes, "image": torch.zeros_like(rows)}
+        kept = _best(scores, groups[selection.candidates_per], selection.candidates)
+        rows, classes, scores = rows[kept], classes[kept], scores[kept]
+    boxes = candidates.boxes_of(rows, classes)
+    large = (boxes[:, 2:] - boxes[:, :2] >= selection.min_size).all(1)
+    rows, classes, scores, boxes = rows[large], classes[large], scores[large], boxes[large]
+    if selection.nms_iou is None:
+        kept = scores.argsort(descending=True, stable=True)
+    else:
+        apart = classes if selection.per_class else torch.zeros_like(classes)
+        if selection.per_level:
+            apart = apart + candidates.levels[rows] * candidates.logits.shape[1]
+        kept = batched_nms(boxes, scores, apart, selection.nms_iou)
+    kept = kept[: selection.max_detections]
+    return rows[kept], classes[kept]
+
+
+def _best(scores: Tensor, groups: Tensor, count: int) -> Tensor:
+    """Positions of the `count` highest scores of each group."""
+    parts = []
+    for group in groups.unique():
+        own = (groups == group).nonzero().flatten()
+        parts.append(own[scores[own].topk(min(count, len(own))).indices])
+    return torch.cat(parts) if parts else groups

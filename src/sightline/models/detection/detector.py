@@ -100,8 +100,27 @@ class Detector(Model):
         raise InputError(f"{self.title} does not expose its candidates, so its boxes cannot be explained")
 
     def selection(self) -> Selection:
-        """How the detections are selected from the candidates."""
+        """How the detections are selected from the candidates.
+
+        A head with outputs that are no class (`output_ids`) also selects their boxes, which are removed afterwards.
+        """
         return Selection()
+
+    def proposal_candidates(self, batch: ImageBatch) -> list[Candidates]:
+        """The boxes of a region proposal network before selection, with one column: the objectness.
+
+        Raises:
+            InputError: the detector has no region proposal network.
+        """
+        raise InputError(f"{self.title} has no region proposal network; explain a box of it instead")
+
+    def proposal_selection(self) -> Selection:
+        """How proposals are selected from `proposal_candidates` in prediction."""
+        raise InputError(f"{self.title} has no region proposal network; explain a box of it instead")
+
+    def of_classes(self, outputs: Tensor) -> Tensor:
+        """Select the outputs of the model's classes: [..., outputs of the head] → [..., K]."""
+        return outputs[..., self._output_of_class - (0 if self.background_output else 1)]
 
     def prepare(
         self, images: Sequence[Tensor], targets: Sequence[Instances] | None

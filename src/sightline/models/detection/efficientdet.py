@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.errors import InputError
+from sightline.models.detection.candidate_parts import dense_candidates
+from sightline.models.detection.candidates import Candidates, Method, Selection
 from sightline.models.detection.detector import Detections, Detector
 from sightline.models.detection.parts import STRIDES, SelectionSettings, best_candidates, level_anchors
 from sightline.models.entry import Entry
@@ -180,6 +182,20 @@ class EfficientDet(Detector):
             keep, score = keep[: s.max_detections], score[: s.max_detections]
             results.append({"boxes": box[keep], "labels": label[keep], "scores": score})
         return results
+
+    def candidates(self, batch: ImageBatch, regions: Sequence[Tensor] | None = None) -> list[Candidates]:
+        maps, logits, deltas = self.network(batch.tensor)
+        anchors, scores = self.anchors(maps, batch), torch.cat(logits, 1).float()
+        boxes, counts = decode_boxes(torch.cat(deltas, 1).float(), anchors), [x.shape[1] for x in logits]
+        return dense_candidates(boxes, scores, scores.sigmoid(), anchors, counts, batch.sizes)
+
+    def selection(self) -> Selection:
+        """Soft NMS by default, which lowers the scores of overlapping boxes."""
+        s = self.settings
+        method: Method = "soft_nms" if s.suppression == "soft" else "nms"
+        return Selection(
+            s.min_score, s.candidates, "image", method=method, nms_iou=s.nms_iou, max_detections=s.max_detections
+        )
 
     def anchor_shapes(self, image_size: Size) -> Tensor:
         """Width and height of the anchors, [A, 2], in pixels of an image of size `image_size`."""

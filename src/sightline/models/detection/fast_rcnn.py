@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from sightline.models.class_outputs import Output, predictor_outputs
+from sightline.models.detection.candidate_parts import region_candidates, region_selection
+from sightline.models.detection.candidates import Candidates, Selection
 from sightline.models.detection.detector import Detections, Detector, head_outputs
 from sightline.models.detection.parts import dense_layers, region_layers, single_map
 from sightline.models.detection.proposers import ProposerName, StoredProposals, checked, make_proposer
@@ -107,6 +109,16 @@ class FastRCNN(Detector):
         """The detections of each image of a batch; if targets are given, the multi-task loss (equation 1)."""
         assert isinstance(batch, ProposedBatch)
         return self.roi_heads(self.backbone(batch.tensor), batch.proposals, batch, targets)
+
+    def candidates(self, batch: ImageBatch, regions: Sequence[Tensor] | None = None) -> list[Candidates]:
+        """Like `Detector.candidates`: every proposal, or region, with one box for each class."""
+        if regions is None:
+            assert isinstance(batch, ProposedBatch)
+            regions = batch.proposals
+        return region_candidates(self, self.roi_heads, self.backbone(batch.tensor), regions, batch)
+
+    def selection(self) -> Selection:
+        return region_selection(self.roi_heads.settings)
 
 
 def fast_rcnn(

@@ -16,6 +16,13 @@ from torch import Tensor, nn
 
 from sightline.errors import InputError
 from sightline.models.class_outputs import Output, predictor_outputs
+from sightline.models.detection.candidate_parts import (
+    proposal_candidates,
+    proposal_selection,
+    region_candidates,
+    region_selection,
+)
+from sightline.models.detection.candidates import Candidates, Selection
 from sightline.models.detection.detector import Detections, Detector, head_outputs
 from sightline.models.entry import Entry
 from sightline.models.model import Losses
@@ -75,6 +82,21 @@ class FasterRCNN(Detector):
         proposals, proposal_losses = self.rpn(maps, batch, targets)
         found, box_losses = self.roi_heads(maps, proposals, batch, targets)
         return found, proposal_losses | box_losses
+
+    def candidates(self, batch: ImageBatch, regions: Sequence[Tensor] | None = None) -> list[Candidates]:
+        """Like `Detector.candidates`: every proposal, or region, with one box for each class."""
+        maps = self.backbone(batch.tensor)
+        found = self.rpn(maps, batch)[0] if regions is None else regions
+        return region_candidates(self, self.roi_heads, maps, found, batch)
+
+    def selection(self) -> Selection:
+        return region_selection(self.roi_heads.settings)
+
+    def proposal_candidates(self, batch: ImageBatch) -> list[Candidates]:
+        return proposal_candidates(self.rpn, self.backbone(batch.tensor), batch)
+
+    def proposal_selection(self) -> Selection:
+        return proposal_selection(self.rpn.settings)
 
     def anchor_shapes(self, image_size: Size) -> Tensor:
         """Width and height of the anchors, [A, 2], in pixels of an image of size `image_size`."""

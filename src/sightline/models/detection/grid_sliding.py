@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.errors import InputError
+from sightline.models.detection.candidate_parts import require_regions
+from sightline.models.detection.candidates import Candidates, Selection
 from sightline.models.detection.detector import Detections, Detector
 from sightline.models.detection.sliding_window import crop_regions
 from sightline.models.entry import Entry
@@ -142,6 +144,15 @@ class GridSliding(Detector):
             "loss_box": F.smooth_l1_loss(deltas[held], torch.cat(box_targets), reduction="sum") / count,
         }
 
+    def scored(self, image: Tensor, regions: Tensor, size: Size) -> tuple[Tensor, Tensor, Tensor]:
+        """Class logits and scores [R, K] and boxes [R, 4] of regions [R, 4] of an image [C, H, W].
+
+        The score is the objectness times the probability of the class. Boxes are clipped to `size`.
+        """
+        objectness, logits, deltas = self.network(image[None], [regions])
+        score = objectness.float().sigmoid()[:, None] * logits.float().softmax(-1)
+        return logits, score, clip_boxes_to_image(decode_boxes(deltas.float(), regions, self.settings.weights), size)
+
     @torch.no_grad()
     def scan(self, image: Tensor, size: Size) -> dict[str, Tensor]:
         """The detections of one image [C, H, W]; the score is the objectness times the probability of the class."""
@@ -149,14 +160,29 @@ class GridSliding(Detector):
         regions = self.regions(size)
         self.regions_classified = len(regions)
         for part in regions.split(s.chunk):
-            objectness, logits, deltas = self.network(image[None], [part])
-            score = objectness.float().sigmoid()[:, None] * logits.float().softmax(-1)
-            box = clip_boxes_to_image(decode_boxes(deltas.float(), part, s.weights), size)
+            _, score, box = self.scored(image, part, size)
             which, label = (score > s.min_score).nonzero(as_tuple=True)
             found.append((box[which], label + 1, score[which, label]))
         boxes, labels, scores = (torch.cat(parts) for parts in zip(*found, strict=True))
         keep = batched_nms(boxes, scores, labels, s.nms_iou)[: s.max_detections]
         return {"boxes": boxes[keep], "labels": labels[keep], "scores": scores[keep]}
+
+    def candidates(self, batch: ImageBatch, regions: Sequence[Tensor] | None = None) -> list[Candidates]:
+        """Like `Detector.candidates`: every region of the grid, or those given."""
+        if regions is None:
+            regions = [self.regions(size) for size in batch.sizes]
+        require_regions(regions, batch)
+        found = []
+        for image, own, size in zip(batch.tensor, regions, batch.sizes, strict=True):
+            parts = [self.scored(image, part, size) for part in own.split(self.settings.chunk)]
+            logits, scores, boxes = (torch.cat(values) for values in zip(*parts, strict=True))
+            levels = own.new_zeros(len(own), dtype=torch.int64)
+            found.append(Candidates(boxes[:, None], logits, scores, own, levels))
+        return found
+
+    def selection(self) -> Selection:
+        s = self.settings
+        return Selection(s.min_score, nms_iou=s.nms_iou, max_detections=s.max_detections)
 
     def anchor_shapes(self, image_size: Size) -> Tensor:
         """Width and height of the regions, [A, 2], in pixels of an image of size `image_size`."""

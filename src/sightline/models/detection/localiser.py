@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.errors import InputError
+from sightline.models.detection.candidate_parts import dense_candidates
+from sightline.models.detection.candidates import Candidates, Selection
 from sightline.models.detection.detector import Detections, Detector
 from sightline.models.entry import Entry
 from sightline.models.model import Losses
@@ -107,6 +109,18 @@ class Localiser(Detector):
             {"boxes": decode_place(place[None], size), "labels": label[None] + 1, "scores": score[None]}
             for place, label, score, size in zip(places.float(), labels, scores, sizes, strict=True)
         ]
+
+    def candidates(self, batch: ImageBatch, regions: Sequence[Tensor] | None = None) -> list[Candidates]:
+        """Like `Detector.candidates`: the one box of each image, whose origin is the whole image."""
+        logits, places = self.network(batch.tensor)
+        boxes = torch.stack([decode_place(p[None], s) for p, s in zip(places.float(), batch.sizes, strict=True)])
+        whole = boxes.new_tensor([[0, 0, batch.tensor.shape[-1], batch.tensor.shape[-2]]])
+        scores = logits.float().softmax(-1)
+        return dense_candidates(boxes, logits[:, None], scores[:, None], whole, [1], batch.sizes)
+
+    def selection(self) -> Selection:
+        """The most probable class is the detection."""
+        return Selection(-1.0, nms_iou=None, max_detections=1)
 
 
 def encode_place(boxes: Tensor, size: Size) -> Tensor:

@@ -23,6 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.errors import InputError
+from sightline.models.detection.candidate_parts import dense_candidates
+from sightline.models.detection.candidates import Candidates, Selection
 from sightline.models.detection.detector import Detections, Detector
 from sightline.models.entry import Entry
 from sightline.models.model import Losses
@@ -200,23 +202,44 @@ class OverFeat(Detector):
     def decode(self, logits: Tensor, edges: Tensor, windows: Tensor, sizes: Sequence[Size]) -> Detections:
         """The merged boxes of each image (section 4.3)."""
         s, results = self.settings, []
-        sides = (windows[:, 2:] - windows[:, :2]).repeat(1, 2)
         probabilities = logits.float().softmax(-1)[..., 1:]  # [N, L, K]
         values, ids = probabilities.flatten(1).topk(min(s.candidates, probabilities[0].numel()))
         for score, index, edge, size in zip(values, ids, edges.float(), sizes, strict=True):
             index, score = index[score > s.min_score], score[score > s.min_score]
             location, label = index // probabilities.shape[2], index % probabilities.shape[2] + 1
-            moved = (windows + edge * sides)[location]
-            ordered = torch.cat([moved[:, :2].minimum(moved[:, 2:]), moved[:, :2].maximum(moved[:, 2:])], 1)
-            boxes, sums, label = merge_boxes(clip_boxes_to_image(ordered, size), score, label, s.merge)
+            placed = clip_boxes_to_image(moved_windows(edge[location], windows[location]), size)
+            boxes, sums, label = merge_boxes(placed, score, label, s.merge)
             scores, best = 1 - 1 / (1 + sums), slice(s.max_detections)
             results.append({"boxes": boxes[best], "labels": label[best], "scores": scores[best]})
         return results
+
+    def candidates(self, batch: ImageBatch, regions: Sequence[Tensor] | None = None) -> list[Candidates]:
+        """Like `Detector.candidates`: the windows of all scales, each of which is a level."""
+        logits, edges, windows = self.network(batch.tensor)
+        scales = windows.new_tensor(self.settings.scales)
+        level = (self.window / (windows[:, 2] - windows[:, 0])[:, None] - scales).abs().argmin(1)
+        counts = level.bincount(minlength=len(scales)).tolist()
+        probabilities, boxes = self.of_classes(logits.float().softmax(-1)), moved_windows(edges.float(), windows)
+        return dense_candidates(boxes, self.of_classes(logits), probabilities, windows, counts, batch.sizes)
+
+    def selection(self) -> Selection:
+        """Boxes are merged: a detection is the mean of several candidates, and its score comes from their sum."""
+        s = self.settings
+        return Selection(
+            s.min_score, s.candidates, "image", method="merging", nms_iou=None, max_detections=s.max_detections
+        )
 
     def anchor_shapes(self, image_size: Size) -> Tensor:
         """Width and height of the window at each scale, [A, 2], in pixels of an image of size `image_size`."""
         side = self.window * image_size[0] / self.preprocess.resized(image_size)[0]
         return side / torch.tensor(self.settings.scales)[:, None].repeat(1, 2)
+
+
+def moved_windows(edges: Tensor, windows: Tensor) -> Tensor:
+    """Boxes [..., L, 4] xyxy in pixels of the batch, from edges [..., L, 4] relative to windows [L, 4]."""
+    moved = windows + edges * (windows[:, 2:] - windows[:, :2]).repeat(1, 2)
+    low, high = moved.chunk(2, -1)
+    return torch.cat([low.minimum(high), low.maximum(high)], -1)
 
 
 def _random(chosen_from: Tensor, count: int) -> Tensor:

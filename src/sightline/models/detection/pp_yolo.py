@@ -16,6 +16,8 @@ from torch.nn import functional as F
 
 from sightline.errors import InputError
 from sightline.models.class_outputs import Output, outputs_in_groups
+from sightline.models.detection.candidate_parts import dense_candidates
+from sightline.models.detection.candidates import Candidates, Method, Selection
 from sightline.models.detection.detector import SMALL_RATE, Detections, Detector, head_outputs
 from sightline.models.entry import Entry
 from sightline.models.model import Losses
@@ -296,6 +298,23 @@ class PPYOLO(Detector):
             keep, value = keep[: s.max_detections], value[: s.max_detections]
             results.append({"boxes": found[keep], "labels": label[keep] + 1, "scores": value})
         return results
+
+    def candidates(self, batch: ImageBatch, regions: Sequence[Tensor] | None = None) -> list[Candidates]:
+        """Like `Detector.candidates`; origins are anchors around the centres of their cells."""
+        outputs, places = self.network(batch.tensor), self.places(batch)
+        centres = (places.cells + 0.5) * places.strides[:, None]
+        origins = box_convert(torch.cat([centres, places.anchors], 1), "cxcywh", "xyxy")
+        counts = [height * width * len(s) for (height, width), s in zip(places.sizes, places.shapes, strict=True)]
+        logits, scores = self.of_classes(outputs.classes.float()), self.of_classes(self.scores(outputs))
+        return dense_candidates(self.boxes(outputs, places), logits, scores, origins, counts, batch.sizes)
+
+    def selection(self) -> Selection:
+        """Matrix NMS by default, which lowers the scores of overlapping boxes."""
+        s = self.settings
+        method: Method = "nms" if s.suppression == "greedy" else "matrix_nms"
+        return Selection(
+            s.min_score, s.candidates, "image", method=method, nms_iou=s.nms_iou, max_detections=s.max_detections
+        )
 
     def scores(self, outputs: Outputs) -> Tensor:
         """Scores [N, D, K] of each class: class · objectness, or class · objectness^(1 − α) · IoU^α."""

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from torch import Tensor, nn
 
+from sightline.models.detection.candidate_parts import proposal_candidates, proposal_selection
+from sightline.models.detection.candidates import Candidates, Selection
 from sightline.models.detection.detector import Detections, Detector
 from sightline.models.detection.parts import dense_layers, single_map
 from sightline.models.entry import Entry
@@ -45,6 +47,19 @@ class ProposalNetwork(Detector):
         if targets is not None:
             return [], self.rpn(maps, batch, targets)[1]
         return [{"boxes": boxes, "scores": scores} for boxes, scores in self.rpn.ranked_proposals(maps, batch)], {}
+
+    def candidates(self, batch: ImageBatch, regions: Sequence[Tensor] | None = None) -> list[Candidates]:
+        """Like `Detector.candidates`: every anchor, with one column, the objectness."""
+        return self.proposal_candidates(batch)
+
+    def selection(self) -> Selection:
+        return self.proposal_selection()
+
+    def proposal_candidates(self, batch: ImageBatch) -> list[Candidates]:
+        return proposal_candidates(self.rpn, self.backbone(batch.tensor), batch)
+
+    def proposal_selection(self) -> Selection:
+        return proposal_selection(self.rpn.settings)
 
     def finish(self, found: Detections, batch: ImageBatch) -> list[Instances]:
         """Convert proposals from pixels of the batch to `Instances` in pixels of the original images."""

@@ -25,6 +25,8 @@ from torch.nn import functional as F
 
 from sightline.errors import InputError
 from sightline.models.class_outputs import Output
+from sightline.models.detection.candidate_parts import require_regions
+from sightline.models.detection.candidates import Candidates, Selection
 from sightline.models.detection.detector import Detections, Detector
 from sightline.models.detection.r_cnn_stages import Examples, StageReport, StageSettings, fit_stages
 from sightline.models.entry import Entry
@@ -140,7 +142,7 @@ class RCNN(Detector):
 
     def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
         """The detections of each image of a batch; if targets are given, the fine-tuning loss."""
-        images = [image[:, :h, :w] for image, (h, w) in zip(batch.tensor, batch.sizes, strict=True)]
+        images = self.images(batch)
         if targets is None:
             return [self.detect(image) for image in images], {}
         crops, labels = [], []
@@ -150,6 +152,32 @@ class RCNN(Detector):
             labels.append(label)
         logits = self.softmax_layer(self.features(torch.cat(crops))[0])
         return [], {"loss_classification": F.cross_entropy(logits, torch.cat(labels))}
+
+    def images(self, batch: ImageBatch) -> list[Tensor]:
+        """The normalised images [C, Hi, Wi] of a batch, without padding."""
+        return [image[:, :h, :w] for image, (h, w) in zip(batch.tensor, batch.sizes, strict=True)]
+
+    def candidates(self, batch: ImageBatch, regions: Sequence[Tensor] | None = None) -> list[Candidates]:
+        """Like `Detector.candidates`: every proposal, or region, with one box for each class."""
+        images = self.images(batch)
+        if regions is None:
+            regions = [self.propose(image) for image in images]
+        require_regions(regions, batch)
+        found = []
+        for image, own in zip(images, regions, strict=True):
+            size, parts = (int(image.shape[1]), int(image.shape[2])), []
+            for part in own.split(self.settings.chunk):
+                features, box_features = self.features(self.warp(image, part))
+                labels = torch.arange(len(self.classes), device=own.device)[:, None].expand(-1, len(part))
+                boxes = torch.stack([self.correct(part, box_features, label, size) for label in labels], 1)
+                parts.append((boxes, *self.scored(features)))
+            boxes, logits, scores = (torch.cat(values) for values in zip(*parts, strict=True))
+            found.append(Candidates(boxes, logits, scores, own, own.new_zeros(len(own), dtype=torch.int64)))
+        return found
+
+    def selection(self) -> Selection:
+        s = self.settings
+        return Selection(s.min_score, s.candidates, "image", nms_iou=s.nms_iou, max_detections=s.max_detections)
 
     @torch.no_grad()
     def detect(self, image: Tensor) -> dict[str, Tensor]:
@@ -189,9 +217,15 @@ class RCNN(Detector):
 
     def score(self, features: Tensor) -> Tensor:
         """Features [R, F] → scores [R, K] in [0, 1]."""
+        return self.scored(features)[1]
+
+    def scored(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Features [R, F] → SVM margins or logits of the softmax, and scores in [0, 1], [R, K] each."""
         if self.head == "svm" and bool(self.svm_fitted):
-            return F.linear(features, self.svm_weight, self.svm_bias).sigmoid()
-        return self.softmax_layer(features).softmax(-1)[:, 1:]
+            margins = F.linear(features, self.svm_weight, self.svm_bias)
+            return margins, margins.sigmoid()
+        logits = self.softmax_layer(features)
+        return logits[:, 1:], logits.softmax(-1)[:, 1:]
 
     def correct(self, regions: Tensor, box_features: Tensor, labels: Tensor, size: Size) -> Tensor:
         """Box regression: regions [N, 4] → boxes for the classes `labels` [N], clipped to the image (appendix C)."""

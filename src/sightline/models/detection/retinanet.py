@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import InputError
+from sightline.models.detection.candidate_parts import dense_candidates, dense_selection
+from sightline.models.detection.candidates import Candidates, Selection
 from sightline.models.detection.detector import SMALL_RATE, Detections, Detector, head_outputs
 from sightline.models.detection.parts import (
     STRIDES,
@@ -165,6 +167,16 @@ class RetinaNet(Detector):
         chosen = torch.cat(list(deltas), 1).gather(1, ids[..., None].expand(-1, -1, 4))
         boxes = decode_boxes(chosen.float(), torch.cat(list(anchors))[ids])
         return suppressed(boxes, scores, labels, sizes, s)
+
+    def candidates(self, batch: ImageBatch, regions: Sequence[Tensor] | None = None) -> list[Candidates]:
+        maps, logits, deltas = self.network(batch.tensor)
+        anchors = self.anchors(maps, batch)
+        scores, origins = self.of_classes(torch.cat(logits, 1)).float(), torch.cat(anchors)
+        boxes = decode_boxes(torch.cat(deltas, 1).float(), origins)
+        return dense_candidates(boxes, scores, scores.sigmoid(), origins, [len(a) for a in anchors], batch.sizes)
+
+    def selection(self) -> Selection:
+        return dense_selection(self.settings)
 
     def anchor_shapes(self, image_size: Size) -> Tensor:
         """Width and height of the anchors, [A, 2], in pixels of an image of size `image_size`."""

@@ -33,6 +33,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.errors import InputError
+from sightline.models.detection.candidate_parts import dense_candidates
+from sightline.models.detection.candidates import Candidates, Selection
 from sightline.models.detection.detector import Detections, Detector
 from sightline.models.detection.plan import plan
 from sightline.models.entry import Entry
@@ -347,6 +349,20 @@ class SightlineDetector(Detector):
             own = {"boxes": box[keep], "labels": label[keep] + 1, "scores": score[keep], "points": place[keep]}
             results.append(own)
         return results
+
+    def candidates(self, batch: ImageBatch, regions: Sequence[Tensor] | None = None) -> list[Candidates]:
+        """Like `Detector.candidates`: every point, whose origin is its cell."""
+        scores, sides = self.network(batch.tensor)
+        logits, points = scores.float(), self.points(batch)
+        half = points.strides[:, None] / 2
+        cells = torch.cat([points.centres - half, points.centres + half], 1)
+        counts = [int((points.strides == stride).sum()) for stride in self.strides]
+        boxes = self.boxes(sides.float(), points)
+        return dense_candidates(boxes, logits, logits.sigmoid(), cells, counts, batch.sizes)
+
+    def selection(self) -> Selection:
+        s = self.settings
+        return Selection(s.min_score, s.candidates, "image", nms_iou=s.nms_iou, max_detections=s.max_detections)
 
 
 def cell_centres(size: Size, strides: Sequence[int], device: torch.device | str = "cpu") -> Points:

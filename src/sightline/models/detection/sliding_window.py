@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.errors import InputError
+from sightline.models.detection.candidate_parts import require_regions
+from sightline.models.detection.candidates import Candidates, Selection
 from sightline.models.detection.detector import Detections, Detector
 from sightline.models.entry import Entry
 from sightline.models.model import Losses
@@ -123,7 +125,7 @@ class SlidingWindow(Detector):
         self.windows_classified = len(windows)
         boxes, scores, labels = windows[:0], windows.new_zeros(0), windows.new_zeros(0, dtype=torch.int64)
         for part in windows.split(s.chunk):
-            probabilities = self.network(crop_regions(image[None], [part], s.crop)).float().softmax(-1)[:, 1:]
+            probabilities = self.classify(image, part).softmax(-1)[:, 1:]
             which, label = (probabilities > s.min_score).nonzero(as_tuple=True)
             scores = torch.cat([scores, probabilities[which, label]])
             boxes, labels = torch.cat([boxes, part[which]]), torch.cat([labels, label + 1])
@@ -132,6 +134,26 @@ class SlidingWindow(Detector):
                 boxes, labels = boxes[best], labels[best]
         keep = batched_nms(boxes, scores, labels, s.nms_iou)[: s.max_detections]
         return {"boxes": boxes[keep], "labels": labels[keep], "scores": scores[keep]}
+
+    def classify(self, image: Tensor, windows: Tensor) -> Tensor:
+        """Logits [W, K + 1] of windows [W, 4] of an image [C, H, W], float32."""
+        return self.network(crop_regions(image[None], [windows], self.settings.crop)).float()
+
+    def candidates(self, batch: ImageBatch, regions: Sequence[Tensor] | None = None) -> list[Candidates]:
+        """Like `Detector.candidates`: every window, or region, in the pixels of the batch. Detections are windows."""
+        if regions is None:
+            regions = [self.windows(size) for size in batch.sizes]
+        require_regions(regions, batch)
+        found = []
+        for image, windows in zip(batch.tensor, regions, strict=True):
+            logits = torch.cat([self.classify(image, part) for part in windows.split(self.settings.chunk)])
+            scores, levels = self.of_classes(logits.softmax(-1)), windows.new_zeros(len(windows), dtype=torch.int64)
+            found.append(Candidates(windows[:, None], self.of_classes(logits), scores, windows, levels))
+        return found
+
+    def selection(self) -> Selection:
+        s = self.settings
+        return Selection(s.min_score, s.candidates, "image", nms_iou=s.nms_iou, max_detections=s.max_detections)
 
     @torch.no_grad()
     def sample(self, sizes: Sequence[Size], targets: Sequence[Instances]) -> tuple[list[Tensor], Tensor, Tensor]:

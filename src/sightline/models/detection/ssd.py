@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.errors import InputError
+from sightline.models.detection.candidate_parts import dense_candidates
+from sightline.models.detection.candidates import Candidates, Selection
 from sightline.models.detection.detector import Detections, Detector, head_outputs
 from sightline.models.entry import Entry
 from sightline.models.model import Losses
@@ -151,6 +153,18 @@ class SSD(Detector):
             keep = batched_nms(box, score, label, s.nms_iou)[: s.max_detections]
             results.append({"boxes": box[keep], "labels": label[keep], "scores": score[keep]})
         return results
+
+    def candidates(self, batch: ImageBatch, regions: Sequence[Tensor] | None = None) -> list[Candidates]:
+        maps, logits, deltas = self.network(batch.tensor)
+        anchors = self.anchors(maps, batch)
+        scores = self.of_classes(logits.float().softmax(-1))
+        boxes = decode_boxes(deltas.float(), anchors, self.settings.weights)
+        counts = [len(shapes) * x.shape[-2] * x.shape[-1] for shapes, x in zip(self.shapes, maps, strict=True)]
+        return dense_candidates(boxes, self.of_classes(logits), scores, anchors, counts, batch.sizes)
+
+    def selection(self) -> Selection:
+        s = self.settings
+        return Selection(s.min_score, s.candidates, "class", nms_iou=s.nms_iou, max_detections=s.max_detections)
 
     def anchor_shapes(self, image_size: Size) -> Tensor:
         """Width and height of the default boxes, [A, 2], in pixels of an image of size `image_size`."""

@@ -172,6 +172,11 @@ class YOLO9000(YOLOv2):
         path = self._paths[labels]
         return -(conditionals.gather(1, path.clamp(min=0)) * (path >= 0)).sum()
 
+    def score_table(self, objects: Tensor, logits: Tensor) -> Tensor:
+        """Objectness [D] and logits [D, T] → scores [D, T], 0 except at the class where the walk down the tree ends."""
+        box, node, score = self.scores(objects, logits)
+        return torch.zeros_like(logits).index_put((box, node), score)
+
     def scores(self, objects: Tensor, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Objectness [D] and logits [D, T] → box, node and score where the walk down the tree ends at a class."""
         likely = (objects > self.settings.min_score).nonzero().flatten()  # class scores do not exceed the objectness

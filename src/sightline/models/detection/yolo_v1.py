@@ -18,6 +18,8 @@ from torch.nn import functional as F
 
 from sightline.errors import InputError
 from sightline.models.class_outputs import Output, outputs_in_groups
+from sightline.models.detection.candidate_parts import dense_candidates
+from sightline.models.detection.candidates import Candidates, Selection
 from sightline.models.detection.detector import SMALL_RATE, Detections, Detector
 from sightline.models.detection.localiser import encode_place
 from sightline.models.entry import Entry
@@ -212,16 +214,52 @@ class YOLOv1(Detector):
         The score is P(class | object) times the box's confidence (equation 1).
         """
         s, results = self.settings, []
-        boxes = box_convert(self.to_boxes(outputs.places), "cxcywh", "xyxy").flatten(1, 3)  # [N, S·S·B, 4]
-        scores = outputs.confidences.clamp(0, 1)[..., None] * outputs.classes.clamp(0, 1)[..., None, :]
-        for box, score, size in zip(boxes, scores.flatten(1, 3), sizes, strict=True):
-            box = clip_boxes_to_image(denormalize_boxes(box, size), size)
+        for box, score, size in zip(self.boxes_in(outputs, sizes), self.scores(outputs), sizes, strict=True):
+            box = clip_boxes_to_image(box, size)
             solid = (box[:, 2:] > box[:, :2]).all(1, keepdim=True)
             which, label = ((score > s.min_score) & solid).nonzero(as_tuple=True)
             box, score, label = box[which], score[which, label], label + 1
             keep = batched_nms(box, score, label, s.nms_iou)[: s.max_detections]
             results.append({"boxes": box[keep], "labels": label[keep], "scores": score[keep]})
         return results
+
+    def boxes_in(self, outputs: Outputs, sizes: Sequence[Size]) -> Tensor:
+        """Boxes [N, S·S·B, 4] xyxy in pixels of images of these sizes (height, width), not clipped."""
+        boxes = box_convert(self.to_boxes(outputs.places), "cxcywh", "xyxy").flatten(1, 3)
+        return torch.stack([denormalize_boxes(box, size) for box, size in zip(boxes, sizes, strict=True)])
+
+    def scores(self, outputs: Outputs) -> Tensor:
+        """Scores [N, S·S·B, C]: confidence times class probability, both clipped to [0, 1] (equation 1)."""
+        scores = outputs.confidences.clamp(0, 1)[..., None] * outputs.classes.clamp(0, 1)[..., None, :]
+        return scores.flatten(1, 3)
+
+    def logits(self, outputs: Outputs) -> Tensor:
+        """The linear outputs of the classes, which all boxes of a cell share: [N, S·S·B, C]."""
+        return outputs.classes[..., None, :].expand(*outputs.confidences.shape, -1).flatten(1, 3)
+
+    def candidates(self, batch: ImageBatch, regions: Sequence[Tensor] | None = None) -> list[Candidates]:
+        """Like `Detector.candidates`. Logits are the linear outputs of the classes, which all boxes of a cell share;
+        origins are cells."""
+        outputs = self.split(self.network(batch.tensor))
+        size: Size = (int(batch.tensor.shape[-2]), int(batch.tensor.shape[-1]))
+        boxes, logits = self.boxes_in(outputs, batch.sizes), self.logits(outputs)
+        cells = grid_cells(size, self.grid, self.boxes, logits.device)
+        return dense_candidates(boxes, logits, self.scores(outputs), cells, [len(cells)], batch.sizes)
+
+    def selection(self) -> Selection:
+        s = self.settings
+        return Selection(s.min_score, min_size=LEAST_SIDE, nms_iou=s.nms_iou, max_detections=s.max_detections)
+
+
+LEAST_SIDE = 1e-6
+"""A side in pixels below any box with an area; clipped boxes of places outside the image have none."""
+
+
+def grid_cells(size: Size, grid: int, each: int, device: torch.device) -> Tensor:
+    """The cells of a grid over an image of size (height, width), `each` times in a row: [grid² · each, 4] xyxy."""
+    row, column = torch.meshgrid(*(torch.arange(grid, device=device),) * 2, indexing="ij")
+    corners = torch.stack([column, row, column + 1, row + 1], -1).reshape(-1, 4)
+    return denormalize_boxes(corners / grid, size).repeat_interleave(each, 0)
 
 
 SETTINGS = YOLOv1Settings()

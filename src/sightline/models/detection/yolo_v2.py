@@ -24,6 +24,8 @@ from torch.nn import functional as F
 
 from sightline.errors import InputError
 from sightline.models.class_outputs import Output, outputs_in_groups
+from sightline.models.detection.candidate_parts import dense_candidates
+from sightline.models.detection.candidates import Candidates, Selection
 from sightline.models.detection.detector import SMALL_RATE, Detections, Detector
 from sightline.models.entry import Entry
 from sightline.models.model import Losses
@@ -297,12 +299,8 @@ class YOLOv2(Detector):
 
         The score is P(class | object), by softmax, times objectness.
         """
-        boxes = box_convert(region_boxes(outputs, self.anchors), "cxcywh", "xyxy").flatten(1, 3)
-        objects, logits = outputs.objects.flatten(1), outputs.classes.flatten(1, 3)
         results = []
-        for box, confidence, logit, size in zip(boxes, objects.sigmoid(), logits, sizes, strict=True):
-            box = clip_boxes_to_image(denormalize_boxes(box, size), size)
-            confidence = confidence * (box[:, 2:] > box[:, :2]).all(1)  # 0 for boxes outside the image
+        for (box, confidence), logit in zip(self.placed(outputs, sizes), outputs.classes.flatten(1, 3), strict=True):
             which, label, score = self.scores(confidence, logit)
             best = score.argsort(stable=True, descending=True)[: self.settings.candidates]
             box, label, score = box[which[best]], label[best], score[best]
@@ -310,9 +308,42 @@ class YOLOv2(Detector):
             results.append({"boxes": box[keep], "labels": label[keep] + 1, "scores": score[keep]})
         return results
 
+    def placed(self, outputs: RegionOutputs, sizes: Sequence[Size]) -> list[tuple[Tensor, Tensor]]:
+        """The boxes [D, 4] of each image, clipped to it, and their objectness [D], 0 for boxes outside the image."""
+        boxes = box_convert(region_boxes(outputs, self.anchors), "cxcywh", "xyxy").flatten(1, 3)
+        found = []
+        for box, confidence, size in zip(boxes, outputs.objects.flatten(1).sigmoid(), sizes, strict=True):
+            box = clip_boxes_to_image(denormalize_boxes(box, size), size)
+            found.append((box, confidence * (box[:, 2:] > box[:, :2]).all(1)))
+        return found
+
+    def score_table(self, objects: Tensor, logits: Tensor) -> Tensor:
+        """Objectness [D] and logits [D, K] → scores [D, K]."""
+        return objects[:, None] * logits.softmax(-1)
+
+    def candidates(self, batch: ImageBatch, regions: Sequence[Tensor] | None = None) -> list[Candidates]:
+        """Like `Detector.candidates`; origins are anchors around the centres of their cells.
+
+        Boxes outside the image have scores of 0.
+        """
+        outputs = self.split(self.network(batch.tensor))
+        middle = torch.full_like(outputs.centres[:1], 0.5)
+        still = RegionOutputs(middle, torch.zeros_like(middle), outputs.objects[:1], outputs.classes[:1])
+        anchors = box_convert(region_boxes(still, self.anchors), "cxcywh", "xyxy").flatten(0, 3)
+        canvas: Size = (int(batch.tensor.shape[-2]), int(batch.tensor.shape[-1]))
+        origins, logits = denormalize_boxes(anchors, canvas), outputs.classes.flatten(1, 3)
+        placed = self.placed(outputs, batch.sizes)
+        scores = [self.score_table(confidence, logit) for (_, confidence), logit in zip(placed, logits, strict=True)]
+        boxes, of_classes = torch.stack([box for box, _ in placed]), self.of_classes(torch.stack(scores))
+        return dense_candidates(boxes, self.of_classes(logits), of_classes, origins, [len(origins)], batch.sizes)
+
+    def selection(self) -> Selection:
+        s = self.settings
+        return Selection(s.min_score, s.candidates, "image", nms_iou=s.nms_iou, max_detections=s.max_detections)
+
     def scores(self, objects: Tensor, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Objectness [D] and logits [D, K] → box, class and score of each (box, class) pair above the minimum score."""
-        score = objects[:, None] * logits.softmax(-1)
+        score = self.score_table(objects, logits)
         which, label = (score > self.settings.min_score).nonzero(as_tuple=True)
         return which, label, score[which, label]
 

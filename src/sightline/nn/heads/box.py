@@ -225,17 +225,24 @@ class RegionHeads(nn.Module):
             / count,
         }
 
+    def scored(
+        self, logits: Tensor, deltas: Tensor, proposals: Sequence[Tensor], sizes: Sequence[Size]
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Probabilities [R_i, K+1] and boxes [R_i, K+1, 4] of all regions of each image, clipped to the image."""
+        counts = [len(p) for p in proposals]
+        probabilities = logits.float().softmax(-1).split(counts)
+        boxes = decode_boxes(deltas.float(), torch.cat(list(proposals))[:, None], self.settings.weights).split(counts)
+        pairs = zip(probabilities, boxes, sizes, strict=True)
+        return [(score, clip_boxes_to_image(box, size)) for score, box, size in pairs]
+
     @torch.no_grad()
     def decode(
         self, logits: Tensor, deltas: Tensor, proposals: Sequence[Tensor], sizes: Sequence[Size]
     ) -> list[dict[str, Tensor]]:
         """The best boxes of each image after per-class NMS."""
         s, results = self.settings, []
-        counts = [len(p) for p in proposals]
-        probabilities = logits.float().softmax(-1).split(counts)
-        boxes = decode_boxes(deltas.float(), torch.cat(list(proposals))[:, None], s.weights).split(counts)
-        for score, box, size in zip(probabilities, boxes, sizes, strict=True):
-            score, box = score[:, 1:], clip_boxes_to_image(box[:, 1:], size)  # the background has no box
+        for score, box in self.scored(logits, deltas, proposals, sizes):
+            score, box = score[:, 1:], box[:, 1:]  # the background has no box
             region, label = (score > s.min_score).nonzero(as_tuple=True)
             score, box, label = score[region, label], box[region, label], label + 1
             large = ((box[:, 2:] - box[:, :2]) >= s.min_size).all(1)

@@ -103,13 +103,25 @@ class RegionProposalNetwork(nn.Module):
         self, maps: dict[str, Tensor], batch: ImageBatch, targets: Sequence[Instances] | None = None
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
         """Maps → proposals [P_i, 4] of each image (xyxy, pixels of the batch), and with targets the two losses."""
-        scores, deltas = self.head(list(maps.values()))
-        anchors = self.anchors(maps, batch)
+        scores, deltas, anchors = self.outputs(maps, batch)
         proposals = self.propose(scores, deltas, anchors, batch.sizes, training=targets is not None)
         if targets is None:
             return proposals, {}
         matches = self.assign(torch.cat(anchors), targets)
         return proposals, self.losses(torch.cat(scores, 1), torch.cat(deltas, 1), torch.cat(anchors), matches, targets)
+
+    def taken(self, maps: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The maps that proposals are predicted from; all by default."""
+        return maps
+
+    def outputs(self, maps: dict[str, Tensor], batch: ImageBatch) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Maps → scores [N, S_l] before the sigmoid, deltas [N, S_l, 4] and anchors [S_l, 4] of each level."""
+        maps = self.taken(maps)
+        return (*self.head(list(maps.values())), self.anchors(maps, batch))
+
+    def ranked_proposals(self, maps: dict[str, Tensor], batch: ImageBatch) -> list[tuple[Tensor, Tensor]]:
+        """The proposals [P_i, 4] of each image for prediction, best first, and their objectness [P_i]."""
+        return self.ranked(*self.outputs(maps, batch), batch.sizes, training=False)
 
     def anchors(self, maps: dict[str, Tensor], batch: ImageBatch) -> list[Tensor]:
         """The anchors of each level: [H·W·A, 4] xyxy in pixels of the batch."""

@@ -11,7 +11,7 @@ from sightline.nn.heads.rpn import ProposalSettings, RegionProposalNetwork, RPNH
 from sightline.nn.layers import ConvNormAct
 from sightline.ops.assignment import match_threshold
 from sightline.ops.boxes import box_iou
-from sightline.structures import ImageBatch, Instances
+from sightline.structures import Instances
 
 
 class TwoScoreHead(RPNHead):
@@ -65,17 +65,9 @@ class SingleMapRPN(RegionProposalNetwork):
         self.level = level
         self.head = TwoScoreHead(channels, len(self.anchor_bases[0]), hidden)
 
-    def forward(
-        self, maps: dict[str, Tensor], batch: ImageBatch, targets: Sequence[Instances] | None = None
-    ) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """Like `RegionProposalNetwork.forward`, on one map."""
-        return super().forward({self.level: maps[self.level]}, batch, targets)
-
-    def ranked_proposals(self, maps: dict[str, Tensor], batch: ImageBatch) -> list[tuple[Tensor, Tensor]]:
-        """The proposals [P_i, 4] of each image for prediction, best first, and their objectness [P_i]."""
-        chosen = {self.level: maps[self.level]}
-        scores, deltas = self.head(list(chosen.values()))
-        return self.ranked(scores, deltas, self.anchors(chosen, batch), batch.sizes, training=False)
+    def taken(self, maps: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The one map."""
+        return {self.level: maps[self.level]}
 
     def assign(self, anchors: Tensor, targets: Sequence[Instances]) -> list[Tensor]:
         """Like `RegionProposalNetwork.assign`; anchors that cross the border of their image are −2."""

@@ -1,0 +1,110 @@
+"""Parts shared by detectors: the candidates of dense detectors, of regions, and of region proposal networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sightline.errors import InputError
+from sightline.models.detection.candidates import Candidates, Selection
+from sightline.models.detection.detector import Detector
+from sightline.models.detection.parts import SelectionSettings
+from sightline.nn.heads.box import BoxSettings, RegionHeads
+from sightline.nn.heads.rpn import ProposalSettings, RegionProposalNetwork
+from sightline.ops.boxes import clip_boxes_to_image, decode_boxes
+from sightline.structures import ImageBatch, Size
+
+
+def dense_candidates(
+    boxes: Tensor,
+    logits: Tensor,
+    scores: Tensor,
+    origins: Tensor,
+    counts: Sequence[int],
+    sizes: Sequence[Size],
+) -> list[Candidates]:
+    """The candidates of a dense detector, one per image.
+
+    Args:
+        boxes: [N, M, 4] xyxy in pixels of the batch.
+        logits, scores: [N, M, K], columns are the model's classes.
+        origins: [M, 4], anchors or cells.
+        counts: number of boxes of each level.
+        sizes: (height, width) of each image in the batch.
+    """
+    levels = torch.arange(len(counts), device=boxes.device).repeat_interleave(
+        torch.tensor(list(counts), device=boxes.device), output_size=boxes.shape[1]
+    )
+    rows = zip(boxes, logits, scores, sizes, strict=True)
+    return [
+        Candidates(clip_boxes_to_image(box, size)[:, None], logit, score, origins, levels)
+        for box, logit, score, size in rows
+    ]
+
+
+def dense_selection(settings: SelectionSettings) -> Selection:
+    """How `best_candidates` and `suppressed` select."""
+    return Selection(
+        settings.min_score, settings.candidates, nms_iou=settings.nms_iou, max_detections=settings.max_detections
+    )
+
+
+def region_candidates(
+    model: Detector, heads: RegionHeads, maps: dict[str, Tensor], regions: Sequence[Tensor], batch: ImageBatch
+) -> list[Candidates]:
+    """The candidates of a region-based detector: every region [R_i, 4] with its scores, and a box for each class."""
+    require_regions(regions, batch)
+    logits, deltas = heads.predict(maps, regions, batch)
+    found = []
+    scored = heads.scored(logits, deltas, regions, batch.sizes)
+    for region, own, (scores, boxes) in zip(regions, logits.split([len(r) for r in regions]), scored, strict=True):
+        levels = torch.zeros(len(region), dtype=torch.int64, device=region.device)
+        of_classes = model.of_classes(boxes.transpose(1, 2)).transpose(1, 2)  # classes are the last axis of outputs
+        found.append(Candidates(of_classes, model.of_classes(own), model.of_classes(scores), region, levels))
+    return found
+
+
+def region_selection(settings: BoxSettings) -> Selection:
+    """How `RegionHeads.decode` selects."""
+    return Selection(
+        settings.min_score,
+        min_size=settings.min_size,
+        nms_iou=settings.nms_iou,
+        max_detections=settings.max_detections,
+    )
+
+
+def require_regions(regions: Sequence[Tensor], batch: ImageBatch) -> None:
+    """Check that there are boxes [R, 4] for every image of a batch.
+
+    Raises:
+        InputError: the numbers differ, or a tensor has another shape.
+    """
+    if len(regions) != len(batch) or any(region.ndim != 2 or region.shape[1] != 4 for region in regions):
+        raise InputError(
+            f"regions have shapes {[list(region.shape) for region in regions]}, but must be one tensor [R, 4] for each "
+            f"of the {len(batch)} images"
+        )
+
+
+def proposal_candidates(rpn: RegionProposalNetwork, maps: dict[str, Tensor], batch: ImageBatch) -> list[Candidates]:
+    """The candidates of a region proposal network: every anchor with its objectness."""
+    scores, deltas, anchors = rpn.outputs(maps, batch)
+    logits, origins = torch.cat(scores, 1).float()[..., None], torch.cat(anchors)
+    boxes = decode_boxes(torch.cat(deltas, 1).float(), origins)
+    return dense_candidates(boxes, logits, logits.sigmoid(), origins, [len(a) for a in anchors], batch.sizes)
+
+
+def proposal_selection(settings: ProposalSettings) -> Selection:
+    """How `RegionProposalNetwork.ranked` selects in prediction."""
+    return Selection(
+        settings.min_score,
+        settings.before_nms[1],
+        min_size=settings.min_size,
+        nms_iou=settings.nms_iou,
+        max_detections=settings.after_nms[1],
+        per_class=False,
+        per_level=True,
+    )
