@@ -120,6 +120,7 @@ class TestVerbs:
             "convert",
             "look",
             "train",
+            "ablate",
             "evaluate",
             "predict",
             "models",

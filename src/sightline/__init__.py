@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sightline import report as report
     from sightline import training as training
     from sightline.api import (
+        ablate,
         check,
         contact_sheet,
         convert,
@@ -63,6 +64,7 @@ _HOMES = {
     "Model": ("sightline.models.model", "Model"),
     "Recipe": ("sightline.training.recipe", "Recipe"),
     "View": ("sightline.structures", "View"),
+    "ablate": ("sightline.api", "ablate"),
     "check": ("sightline.api", "check"),
     "contact_sheet": ("sightline.api", "contact_sheet"),
     "convert": ("sightline.api", "convert"),
@@ -97,6 +99,7 @@ __all__ = [
     "Model",
     "Recipe",
     "View",
+    "ablate",
     "check",
     "contact_sheet",
     "convert",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from sightline.keywords import checked_keywords
 from sightline.report.drawing import draw as _draw
+from sightline.verbs.ablate import ablate, collect, plan_ablation, run_ablation
 from sightline.verbs.check import check
 from sightline.verbs.convert import convert, scenes
 from sightline.verbs.evaluate import evaluate, measure
@@ -19,18 +20,22 @@ from sightline.verbs.report import write_report as _write_report
 from sightline.verbs.train import train, train_prepared
 
 __all__ = [
+    "ablate",
     "anchors",
     "check",
+    "collect",
     "contact_sheet",
     "convert",
     "draw",
     "evaluate",
     "look",
     "measure",
+    "plan_ablation",
     "predict",
     "predict_to_folder",
     "prepare",
     "recipe_for",
+    "run_ablation",
     "scenes",
     "train",
     "train_prepared",

@@ -95,6 +95,8 @@ def prepare(
     transform: Callable[..., Any] | None = None,
     device: str | None = None,
     trackers: Sequence[Any] = (),
+    division_seed: int | None = None,
+    choose: bool = True,
     source: str = "train(…)",
 ) -> Prepared:
     """Open, divide and check the data of a training, and create its model and recipe. Nothing is written.
@@ -106,6 +108,8 @@ def prepare(
         model, data, validation, weights, arguments, classes, open_args, recipe, name, runs, resume, checked, transform,
             device, trackers: as for `sightline.train`.
         settings: settings of the recipe to change, such as {"epochs": 12}.
+        division_seed: seed of the division of data without splits; by default the recipe's.
+        choose: choose settings and arguments that are not given by the data and the budget; False for the defaults.
         source: where the settings come from, for messages.
 
     Returns:
@@ -163,7 +167,8 @@ def prepare(
     if validation is not None:
         validation = open_data(validation, classes=classes, names=names, channels=channels)
         validation = task.labels.prepare(validation)
-    train, val_data = training_and_validation(data, validation, seed, before, messages, named)
+    divided_by = seed if division_seed is None else division_seed
+    train, val_data = training_and_validation(data, validation, divided_by, before, messages, named)
     division = list(messages)
     for part, title in ((train, "the training set"), (val_data, "the validation set")):
         require_kind(task, part, title)
@@ -179,7 +184,8 @@ def prepare(
         pretrained = weights not in (None, NO_WEIGHTS)
         own = with_image_size(find(model), arguments or {})
         require_arguments(find(model), {name: value for name, value in own.items() if name != "in_channels"})
-        plan = _planned(model, pretrained, train, val_data, {**own, **fixed}, device) if folder is None else Plan()
+        choose = choose and folder is None
+        plan = _planned(model, pretrained, train, val_data, {**own, **fixed}, device) if choose else Plan()
         torch.manual_seed(seed)
         model = create_model(model, data.classes, weights, **{**plan.arguments, **(arguments or {})})
     else:

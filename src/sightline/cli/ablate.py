@@ -1,0 +1,116 @@
+"""The verb `ablate`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sightline.cli.app import (
+    ClassNames,
+    Data,
+    Device,
+    Format,
+    FullScale,
+    NamingHelp,
+    Quiet,
+    TestSplit,
+    TrainSplit,
+    ValSplit,
+    app,
+)
+from sightline.cli.inputs import group_arguments, parse_classes, parse_pairs, say
+
+
+@app.command(cls=NamingHelp)
+def ablate(
+    data: Data,
+    switch: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--switch",
+            help="What to change: a setting of the recipe with values (lr=1e-3,3e-3), an argument of the model "
+            "(arg:image_size=320,480), an augmentation ({augmentations}), or a setting to turn off if the base has it "
+            "and on otherwise: ema, mirror, warmup, clip, ….",
+        ),
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(help="Time budget of each run.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training images of each run.")] = None,
+    seeds: Annotated[int, typer.Option(help="How many runs each variant gets, with different seeds.")] = 3,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="A name from `sightline models`. By default {default_models}, by the kind of labels.",
+            show_default=False,
+        ),
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="Initial weights, as for `sightline train`.")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="A recipe.yaml with the settings of the base.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting of the base: name=value, such as batch_size=4.")
+    ] = None,
+    arg: Annotated[
+        list[str] | None, typer.Option("--arg", help="An argument of the base's model: name=value, as for train.")
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="The metric to compare; by default that by which the best epoch is chosen.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="The split to compare on; by default the test split, else val.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="The folder for all runs and tables; the same command continues it.")
+    ] = Path("ablation"),
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the runs and the time they take; train none.")
+    ] = False,
+    train: TrainSplit = None,
+    val: ValSplit = None,
+    test: TestSplit = None,
+    format: Format = None,
+    full_scale: FullScale = None,
+    classes: ClassNames = None,
+    device: Device = None,
+    quiet: Quiet = False,
+) -> None:
+    """Compare settings: train each switch alone and each pair, and show which differences are real.
+
+    Every run has the same data and budget. The table compares each variant with the base over the seeds. Runs that are
+    finished are not repeated, and a stopped one is resumed.
+    """
+    from sightline import api
+    from sightline.training.recipe import Recipe
+
+    planned = api.plan_ablation(
+        data,
+        switch or [],
+        minutes=minutes,
+        epochs=epochs,
+        seeds=seeds,
+        model=model,
+        weights=weights,
+        arguments=group_arguments(parse_pairs(arg, "--arg")),
+        classes=parse_classes(classes),
+        open_args={"train": train, "val": val, "test": test, "format": format, "full_scale": full_scale},
+        recipe=Recipe.from_yaml(recipe) if recipe else None,
+        settings=parse_pairs(set_, "--set"),
+        metric=metric,
+        split=split,
+        out=out,
+        device=device,
+    )
+    for sentence in planned.messages:
+        say(sentence, quiet)
+    typer.echo(str(planned), err=not dry_run)
+    if dry_run:
+        typer.echo(planned.listing())
+        return
+    result = api.run_ablation(planned, device=device, progress=not quiet)
+    if result.interrupted:
+        typer.echo(f"interrupted; continue with {shlex.join(['sightline', *sys.argv[1:]])}")
+        raise typer.Exit(130)
+    typer.echo(str(result))
+    typer.echo(f"report:   {result.folder / 'report.html'}")
