@@ -76,10 +76,10 @@ def ablate(
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
-    """Compare settings: train each switch alone and each pair, and show which differences are real.
+    """Compare settings alone and in pairs, over several seeds.
 
-    Every run has the same data and budget. The table compares each variant with the base over the seeds. Runs that are
-    finished are not repeated, and a stopped one is resumed.
+    Every run has the same data and budget. A table and a plot compare each variant with the base and show which
+    differences are real. Runs that are finished are not repeated, and a stopped one is resumed.
     """
     from sightline import api
     from sightline.training.recipe import Recipe
