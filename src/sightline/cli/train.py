@@ -58,6 +58,23 @@ def train(
         str | None,
         typer.Option(help="{augmentations}; by default chosen by the data and the time, or the model's own."),
     ] = None,
+    freeze: Annotated[
+        str | None,
+        typer.Option(
+            help="How much of the pretrained backbone keeps its weights: all, none, or the number of its parts from "
+            "the image on; by default chosen by the data and the time, or the model's own."
+        ),
+    ] = None,
+    unfreeze_every: Annotated[
+        int | None, typer.Option(help="First only the head learns, and after this many epochs each one more part.")
+    ] = None,
+    layer_decay: Annotated[
+        float | None, typer.Option(help="Each part of the backbone learns at this fraction of the rate of the next.")
+    ] = None,
+    cache_features: Annotated[
+        int | None,
+        typer.Option(help="Compute the features of frozen parts once, for this many fixed views of each image."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Random seed.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="A recipe.yaml with settings; options override it.")] = None,
     set_: Annotated[
@@ -95,8 +112,10 @@ def train(
     from sightline.training.devices import is_main
     from sightline.training.recipe import Recipe
 
-    given = {"epochs": epochs, "minutes": minutes, "batch_size": batch_size, "lr": lr, "seed": seed}
-    settings = {k: v for k, v in (given | {"augmentation": augmentation}).items() if v is not None}
+    given: dict[str, object] = {"epochs": epochs, "minutes": minutes, "batch_size": batch_size, "lr": lr, "seed": seed}
+    given |= {"augmentation": augmentation, "freeze": freeze, "unfreeze_every": unfreeze_every}
+    given |= {"layer_decay": layer_decay, "cache_features": cache_features}
+    settings = {name: value for name, value in given.items() if value is not None}
     further = parse_pairs(set_, "--set")
     twice = sorted(settings.keys() & further.keys())
     if twice:

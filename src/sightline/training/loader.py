@@ -186,6 +186,10 @@ class _Collate:
         return Batch(samples, self.packed)
 
 
+one_process_collate = _Collate(packed=False)
+"""Makes batches in the process that uses them."""
+
+
 def _start_worker(_: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the main process handles it
     torch.set_num_threads(1)

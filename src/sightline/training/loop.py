@@ -121,6 +121,9 @@ def fit(
             "smaller batch_size and a larger accumulate"
         ) from error
     finally:
+        session.freezing.end()
+        for part in session.features:
+            part.remove()
         devices.stop_trackers(session.accelerator)
         devices.release(session.accelerator, trained, session.net)
 
@@ -137,6 +140,8 @@ def train_epoch(session: Session, epoch: int) -> Row:
     recipe, accelerator, optimizer = session.recipe, session.accelerator, session.optimizer
     net, state, guard = session.net, session.state, session.guard
     net.train()
+    for sentence in session.freezing.begin(epoch):
+        session.display.say(sentence)
     session.order.begin(epoch, state.batch)
     for images, targets in session.loader:
         state.lr = set_learning_rate(optimizer, recipe, state.step, session.clock.progress)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import torch
 from torch import nn
 
 from sightline.errors import InputError
-from sightline.models.model import as_model
+from sightline.models.backbone_parts import backbone_parts
 from sightline.training.recipe import Recipe
 
 
 def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    """Group the trainable parameters: backbone or not, with or without weight decay.
+    """Group the trainable parameters: by the learning rate of their part, with or without weight decay.
 
-    With AdamW, vectors (biases, and the scale and shift of normalisation layers) have no weight decay.
+    With `layer_decay` d, the last part of the backbone learns at d times the rate of what follows it, the one before it
+    at d² times that rate, and so on. `backbone_lr_factor` multiplies the rate of all parts. With AdamW, vectors
+    (biases, and the scale and shift of normalisation layers) have no weight decay.
 
     Raises:
         InputError: no parameter is trainable.
@@ -24,10 +25,13 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
     assert recipe.lr is not None
     assert recipe.weight_decay is not None
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    backbone = re.compile(as_model(model).backbone_layers)
+    parts, decay = backbone_parts(model), recipe.layer_decay or 1.0
+    factors = {
+        key: recipe.backbone_lr_factor * decay ** (len(parts) - i) for i, part in enumerate(parts) for key in part.keys
+    }
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            lr = recipe.lr * (recipe.backbone_lr_factor if backbone.search(name) else 1.0)
+            lr = recipe.lr * factors.get(name, 1.0)
             decayed = recipe.optimizer == "sgd" or parameter.ndim > 1
             groups.setdefault((lr, recipe.weight_decay if decayed else 0.0), []).append(parameter)
     if not groups:

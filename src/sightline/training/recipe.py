@@ -53,6 +53,19 @@ class Recipe:
         weight_decay: by default 1e-4 for SGD (applied to all parameters, as in the papers of its time) and 0.05 for
             AdamW (applied to weights only, not to biases and parameters of normalisation layers).
         backbone_lr_factor: factor of the learning rate for the pretrained backbone.
+        layer_decay: each part of the backbone learns at `layer_decay` times the rate of the part after it, and the last
+            one at this fraction of the rate of the head (Howard & Ruder 2018, section 3.2, with 1 / 2.6; Bao et al.
+            2022 with 0.65 … 0.75). None for one rate.
+        freeze: how much of the backbone keeps its weights: "all", "none", or the number of its parts (such as the
+            stages of a residual network), counted from the image. None for what the model was created with.
+        freeze_norm: whether the backbone's batch normalisation keeps its statistics, scale and shift. None for what the
+            model was created with. That of frozen parts is always kept.
+        unfreeze_every: gradual unfreezing (Howard & Ruder 2018, section 3.3): first only the head learns, and after
+            each of these numbers of epochs one more part of the backbone, from the last to the first that `freeze`
+            allows. None for all parts from the first epoch on.
+        cache_features: number of fixed views of each training image on which the frozen part of the network runs, once,
+            before training; the rest learns from these features. The first view is the image itself, the others are
+            augmented. With it, `freeze` is "all" by default. None computes the features in each step.
         warmup_steps: number of optimizer steps of the linear learning rate warm-up; at most a tenth of the run.
         schedule: learning rate schedule after the warm-up: "cosine" (to zero), "step" (multiplied by `gamma` at each
             milestone) or "constant".
@@ -88,6 +101,11 @@ class Recipe:
     momentum: float = 0.9
     weight_decay: float | None = None
     backbone_lr_factor: float = 1.0
+    layer_decay: float | None = None
+    freeze: int | str | None = None
+    freeze_norm: bool | None = None
+    unfreeze_every: int | None = None
+    cache_features: int | None = None
     warmup_steps: int = 100
     schedule: str = "cosine"
     milestones: tuple[float, ...] = (0.7, 0.9)
@@ -120,6 +138,8 @@ class Recipe:
                 self._set(name, default)
         if not isinstance(self.mirror, bool):
             raise InputError(f"mirror is {short(self.mirror)}, but it must be true or false")
+        if not isinstance(self.freeze_norm, bool | None):
+            raise InputError(f"freeze_norm is {short(self.freeze_norm)}, but it must be true or false")
         if isinstance(self.milestones, list):
             self._set("milestones", tuple(self.milestones))
         if not isinstance(self.milestones, tuple):
@@ -140,6 +160,22 @@ class Recipe:
         self._number("momentum", 0, 1, open_high=True, repair="give 0.9 if in doubt")
         self._number("weight_decay", 0, repair="give 0 for none")
         self._number("backbone_lr_factor", 0, repair="give 1 to train the backbone as the rest, 0.1 to train it slower")
+        self._number(
+            "layer_decay", 0, 1, optional=True, open_low=True, repair="give 0.7 if in doubt, or none for one rate"
+        )
+        if isinstance(self.freeze, str) and self.freeze.strip().isdigit():  # as the command line gives it
+            self._set("freeze", int(self.freeze))
+        if self.cache_features is not None and self.freeze is None:
+            self._set("freeze", "all")
+        if self.freeze not in ("all", "none", None):
+            self._whole("freeze", 0, repair="give the number of parts of the backbone, all or none")
+        self._whole("unfreeze_every", 1, optional=True, repair="give 1 for one more part in each epoch")
+        self._whole("cache_features", 1, optional=True, repair="give 1 for the images themselves")
+        if self.cache_features is not None and self.unfreeze_every is not None:
+            raise InputError(
+                "unfreeze_every and cache_features are both given, but features can be cached only of parts that never "
+                "learn; leave one of them out"
+            )
         self._whole("warmup_steps", 0, repair="give 0 for no warm-up")
         self._number("gamma", 0, 1, open_low=True, repair="give 0.1 if in doubt")
         self._number("clip_norm", 0, optional=True, open_low=True, repair="give none not to clip")

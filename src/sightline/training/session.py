@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,22 +12,27 @@ from torch import Tensor
 
 from sightline.data.facts import log_unmirrored, remember, with_training_full_scale
 from sightline.data.transforms.base import Transform
+from sightline.errors import InputError
 from sightline.models.model import Model
+from sightline.models.trunk import find_trunk
 from sightline.training import checkpoint, devices
 from sightline.training.budget import BudgetWatch
 from sightline.training.checkpoint import Parts, SaveModel, TrainState
 from sightline.training.ema import Ema
+from sightline.training.features import CachedFeatures, cached_features
+from sightline.training.freezing import Freezing
 from sightline.training.guard import Guard
 from sightline.training.interrupt import Interrupts
 from sightline.training.loader import EpochBatches, Items, make_loader, require_fitting
 from sightline.training.optimizer import make_optimizer
-from sightline.training.progress import ProgressDisplay
+from sightline.training.progress import ProgressDisplay, duration
 from sightline.training.recipe import Recipe
 from sightline.training.records import Records
 from sightline.training.run import existing_run_folder, new_run
 from sightline.training.schedule import Clock
 from sightline.training.step import Step, StepModule
 from sightline.training.validation import Validate, Validation
+from sightline.words import counted
 
 CLOSED = "augmentation {name}: images are no longer combined from here on; the training loss may jump"
 """The message when augmentation switches to its last part."""
@@ -52,6 +58,8 @@ class Session:
         display: shows progress.
         budget: warns if the time budget is too short.
         interrupts: handles Ctrl-C.
+        freezing: which parts of the model learn in which epoch.
+        features: cached features of the training images and of the validation images; empty without a cache.
         closing: whether augmentation has switched to its last part; None if the augmentation has no such part.
     """
 
@@ -70,6 +78,8 @@ class Session:
     display: ProgressDisplay
     budget: BudgetWatch
     interrupts: Interrupts
+    freezing: Freezing
+    features: list[CachedFeatures]
     closing: bool | None = None
 
     @property
@@ -150,6 +160,7 @@ def set_up(
     folder = devices.on_main(accelerator, lambda: existing_run_folder(folder) if resume else new_run(folder))
     checkpoint.seed_everything(recipe.seed + accelerator.process_index)
     model.to(accelerator.device)
+    freezing = Freezing(model, recipe, accelerator.num_processes)
     ema = None if recipe.ema is None else Ema(model, recipe.ema)
     optimizer = make_optimizer(model, recipe)
     parts = Parts(recipe, model, optimizer, ema, accelerator)
@@ -160,13 +171,28 @@ def set_up(
     if not resume:
         checkpoint.save_checkpoint(folder, state, parts)  # the state to return to if the first epoch is interrupted
 
+    began = time.monotonic()
+    features = _features(model, data, validation, folder, recipe, transform, accelerator)
+    spent = time.monotonic() - began
+    if recipe.minutes is not None:  # on a machine that is slower than expected, some epochs are trained all the same
+        spent = min(spent, 0.8 * 60 * recipe.minutes)
+    if features:
+        step = features[0].step
     gpu = accelerator.device.type == "cuda"
     order = EpochBatches(len(data), recipe.batch_size, recipe.seed)
-    loader: Any = make_loader(data, order, transform, recipe.workers, gpu, size=model.seen_size)
+    loader: Any = (
+        features[0].loader(order)
+        if features
+        else make_loader(data, order, transform, recipe.workers, gpu, size=model.seen_size)
+    )
     val_loader = None
     if validation is not None:
         sequential = EpochBatches(len(validation), recipe.batch_size, recipe.seed, shuffle=False)
-        val_loader = make_loader(validation, sequential, None, recipe.workers, gpu, persistent=False)
+        val_loader = (
+            features[1].loader(sequential)
+            if features
+            else make_loader(validation, sequential, None, recipe.workers, gpu, persistent=False)
+        )
     trained = model if step is None else StepModule(model, step)
     net, prepared, loader = accelerator.prepare(trained, optimizer, loader)
     clock = Clock(
@@ -174,7 +200,7 @@ def set_up(
         steps_per_epoch=-(-len(loader) // recipe.accumulate),
         # Validation runs the forward pass only, a third of a training step, once or (with metrics) twice per image.
         validation_share=len(validation or ()) / len(data) * (1 if validate is None else 2) / 3,
-        elapsed=state.elapsed,
+        elapsed=state.elapsed + spent,
         validation_seconds=state.validation_seconds,
         share=lambda value: devices.on_main(accelerator, lambda: value),
     )
@@ -182,6 +208,10 @@ def set_up(
     if closing > 0:
         order.closing = lambda epoch, batch: clock.progress_at(epoch, batch / order.count) >= 1 - closing
     display = ProgressDisplay(progress and accelerator.is_main_process, clock, len(loader))
+    if features:
+        size = sum(part.size for part in features) / 2**20
+        views = counted(features[0].views, "view")
+        display.say(f"features of {views} of each image computed in {duration(spent)} ({size:.1f} MiB)")
     return Session(
         folder,
         parts,
@@ -191,11 +221,51 @@ def set_up(
         order,
         loader,
         len(loader),
-        Validation(val_loader, validate, accelerator, recipe.seed, step),
+        Validation(val_loader, validate, accelerator, recipe.seed, features[-1].step if features else step),
         records,
         clock,
         Guard(folder, model),
         display,
         BudgetWatch(recipe, clock, model, display.warn, quick_model),
         Interrupts(enabled=accelerator.num_processes == 1),
+        freezing,
+        features,
     )
+
+
+def _features(
+    model: Model,
+    data: Items,
+    validation: Items | None,
+    folder: Path,
+    recipe: Recipe,
+    transform: Transform | None,
+    accelerator: Any,
+) -> list[CachedFeatures]:
+    """The cached features of the training images and of the validation images, if the recipe asks for them."""
+    if recipe.cache_features is None:
+        return []
+    if accelerator.num_processes > 1:
+        raise InputError(
+            f"cache_features is {recipe.cache_features}, but features are cached by one process only; train with one"
+        )
+    trunk = find_trunk(model)
+    kept: list[CachedFeatures] = []
+    with checkpoint.isolated_rng(recipe.seed):
+        for part, views in ((data, recipe.cache_features), (validation, 1)):
+            if part is not None:
+                kept.append(
+                    cached_features(
+                        model,
+                        trunk,
+                        part,
+                        folder / f"features{len(kept)}.bin",
+                        accelerator,
+                        views=views,
+                        transform=transform,
+                        batch_size=recipe.batch_size,
+                        workers=recipe.workers,
+                        seed=recipe.seed,
+                    )
+                )
+    return kept

@@ -25,12 +25,19 @@ from sightline.verbs.labels import with_target_fields
 
 _PROBED, _LOOKED_AT = 4, 50
 """Number of images of which the speed is measured, and of which the size is read."""
+CACHED = 5
+"""Epochs between validations of a training on cached features."""
 _SIDES = frozenset(
     {"left", "links", "linke", "linker", "linkes", "gauche", "izquierda", "izquierdo", "sinistra", "sinistro"}
     | {"right", "rechts", "rechte", "rechter", "rechtes", "droit", "droite", "derecha", "derecho", "destra", "destro"}
     | {"esquerda", "esquerdo", "direita", "direito", "左", "右"}
 )
 """Words in class names by which a mirrored image would have other labels."""
+_SAID_BY = {
+    **dict.fromkeys(("freeze", "unfreeze_every", "cache_features"), "trainable_layers"),
+    "freeze_norm": "norm",
+}
+"""Settings of the recipe that, if the user gives them, decide what a plan would choose as an argument of the model."""
 _BETWEEN_WORDS = re.compile(r"[\W\d_]+|(?<=[a-z])(?=[A-Z])|(?<=[左右])|(?=[左右])")
 
 
@@ -86,18 +93,23 @@ def plan_for(
     """
     if entry.plan is None or not isinstance(train, Dataset) or not len(train):
         return Plan()
+    cached = given.get("cache_features") is not None
     budget = Budget(
-        minutes,
+        None if cached else minutes,  # steps on cached features take hardly any time: nothing is chosen by it
         epochs,
         pretrained,
         entry.classifier({name: value for name, value in given.items() if name in entry.arguments}) is not None,
         dict(given),
-        None if minutes is None else _Speed(entry, train, given, device),
+        None if minutes is None or cached else _Speed(entry, train, given, device),
     )
     planner, facts = entry.plan, facts_of(train, validation)
     # each process would measure another speed, but all must train the same model in the same way
-    chosen = planner(facts, budget) if minutes is None else agreed(device, lambda: planner(facts, budget))
-    return Plan(tuple(choice for choice in chosen if choice.name not in given))
+    chosen = planner(facts, budget) if budget.speed is None else agreed(device, lambda: planner(facts, budget))
+    if cached:
+        chosen = [choice for choice in chosen if choice.name != "epochs" or minutes is None]
+        chosen.append(Choice("validate_every", CACHED, "a validation takes longer than some epochs on cached features"))
+    fixed = set(given) | {name for setting, name in _SAID_BY.items() if given.get(setting) is not None}
+    return Plan(tuple(choice for choice in chosen if choice.name not in fixed))
 
 
 def facts_of(train: Dataset, validation: Any = None) -> Facts:

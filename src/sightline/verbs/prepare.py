@@ -23,7 +23,7 @@ from sightline.runtime.devices import require_device
 from sightline.runtime.values import require_whole
 from sightline.structures import Classes
 from sightline.tasks import TASKS, Task, task_for, task_of
-from sightline.training import trained_on
+from sightline.training import freezing, trained_on
 from sightline.training.devices import require_trackers
 from sightline.training.metrics_log import require_metric
 from sightline.training.recipe import Recipe
@@ -196,6 +196,7 @@ def prepare(
             plan = _planned(model.name, _starts_pretrained(model), train, val_data, {**own, **fixed}, device)
     messages += [*(str(choice) for choice in plan.choices), *further]
     recipe = recipe.changed(**settings) if recipe else recipe_for(model, settings, source, plan.settings)
+    messages += freezing.described(model, recipe)
     require_metric(recipe.keep, task.headline)
     augmentation = transform or recipes.named(recipe.augmentation, recipe.mirror)
     train, val_data = with_target_fields(model, train), with_target_fields(model, val_data)
@@ -333,6 +334,8 @@ def recipe_for(
         defaults = {name: value for name, value in defaults.items() if name not in ("lr", "weight_decay")}
     if "minutes" in settings:
         defaults.pop("epochs", None)
+    if "layer_decay" in settings:  # it says how fast the backbone learns
+        defaults.pop("backbone_lr_factor", None)
     return Recipe.from_dict({**defaults, **settings}, source)
 
 

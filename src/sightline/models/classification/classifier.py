@@ -72,6 +72,7 @@ class ImageClassifier(Model):
 
     def head_is(self, layer: str) -> None:
         """The network's layer whose outputs are the logits; all others are the backbone."""
+        self.head_layer = f"network.{layer}"
         self.class_layers = rf"^network\.{re.escape(layer)}\."
         self.backbone_layers = rf"^network\.(?!{re.escape(layer)}\.)"
 

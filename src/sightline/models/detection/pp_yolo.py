@@ -373,7 +373,7 @@ def pp_yolo_resnet50_vd(
         InputError: the image size is not a multiple of 32, or the anchors do not fit the levels.
     """
     net = resnet50_vd(in_channels=in_channels, deformable=deformable)
-    backbone = FeatureMaps(net.layers(), net.stages[1:])
+    backbone = net.maps_of(net.stages[1:])
     neck = YOLOv3Neck(backbone.channels, coord_conv=coord_conv, spp=spp, drop_block=_DROP if drop_block else None)
     return _pp_yolo(
         net, classes, backbone, neck, anchors or _ANCHORS, in_channels, image_size, iou_aware, settings, output_ids
@@ -399,7 +399,7 @@ def pp_yolo_resnet18_vd(
     Not in the paper; its authors published a model of this size later. Arguments as of `pp_yolo_resnet50_vd`.
     """
     net = resnet18_vd(in_channels=in_channels, deformable=deformable)
-    backbone = FeatureMaps(net.layers(), net.stages[2:])
+    backbone = net.maps_of(net.stages[2:])
     drop = _DROP if drop_block else None
     neck = YOLOv3Neck(backbone.channels, pairs=0, coord_conv=coord_conv, spp=spp, drop_block=drop)
     return _pp_yolo(
@@ -426,7 +426,7 @@ def pp_yolo_mobilenet_v2(
     `pp_yolo_resnet50_vd`.
     """
     net = mobilenet_v2(in_channels=in_channels)
-    backbone = FeatureMaps(net.layers(), net.stages[-3:])
+    backbone = net.maps_of(net.stages[-3:])
     drop = _DROP if drop_block else None
     neck = YOLOv3Neck(backbone.channels, 128, 0, coord_conv=coord_conv, spp=spp, drop_block=drop)
     model = _pp_yolo(

@@ -298,7 +298,7 @@ def r_cnn(
     """
     names, net = Classes(classes), build_backbone(backbone, in_channels)
     taken = {stage.layer: stage for stage in (net.stages[-1], net.last_map)}
-    body, proposals = FeatureMaps(net.layers(), list(taken.values())), SelectiveSearch(search)
+    body, proposals = net.maps_of(list(taken.values())), SelectiveSearch(search)
     model = RCNN(names, body, in_channels=in_channels, proposals=proposals, head=head, settings=regions)
     model.backbone_keys = shared_keys(net, model)
     return model

@@ -279,6 +279,7 @@ def _ssd_vgg16(
     preprocess = Preprocess(for_channels(mean, in_channels), for_channels(std, in_channels), fixed_size=size, divisor=1)
     model = SSD(names, preprocess, backbone, head, shapes, settings, output_ids, steps[:maps] if steps else None)
     model.recipe_defaults = {"augmentation": "ssd", "lr": 1e-4}  # a fifth of the default: no normalisation layers
+    model.backbone_layers = r"^backbone\.(features|extra\.0)\."  # the further pairs of convolutions are new
     model.backbone_keys = shared_keys(net, model)
     for classifier, ours in _DENSE.items():
         for kind in ("weight", "bias"):

@@ -50,6 +50,10 @@ class SSDMobileNetBackbone(nn.Module):
             self.channels.append(out)
         init_normal(self.extra)
 
+    def part_layers(self) -> dict[str, list[nn.Module]]:
+        """The layers of each part that can be frozen, by name: those of each half."""
+        return {f"features.{i}": [half] for i, half in enumerate(self.features)}
+
     def forward(self, x: Tensor) -> list[Tensor]:
         """[N, C, H, W] → six maps, at strides 16, 32, 64, …"""
         maps = []

@@ -459,7 +459,7 @@ def _assemble(
     if not anchors or not all(_is_shape(shape) for shape in anchors):
         raise InputError(f"anchors are {anchors}, but must be pairs of width and height in cells, above 0")
     stages: Any = net.stages
-    body = FeatureMaps(net.layers(), [stages[i] for i in taken])  # type: ignore[operator]
+    body = net.maps_of([stages[i] for i in taken])  # type: ignore[operator]
     fine, coarse = body.channels
     head = YOLOv2Head(fine, coarse, len(anchors), outputs or len(names), width=width, passed=passed)
     mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)

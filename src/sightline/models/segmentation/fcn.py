@@ -25,7 +25,6 @@ from sightline.models.keep_size import segmenter_preprocess
 from sightline.models.model import State
 from sightline.models.segmentation.segmenter import Segmenter
 from sightline.models.weights import shared_keys
-from sightline.nn.backbones.features import FeatureMaps
 from sightline.nn.backbones.named import PyramidName, build_backbone
 from sightline.nn.backbones.vgg import VGG, vgg16
 from sightline.nn.layers.fully_convolutional import subsampled_convolution
@@ -245,7 +244,7 @@ def fcn_skips(
     """
     names, net = Classes(classes), build_backbone(encoder, in_channels, num_classes=1, known=PyramidName)
     finer = [stage for stage in net.stages if stage.stride in (8, 16)[3 - maps :]]
-    body = FeatureMaps(net.layers(), [*finer, net.last_map])
+    body = net.maps_of([*finer, net.last_map])
     network = SkipNetwork(body, body.channels, body.strides, len(names))
     model = FCN(names, segmenter_preprocess(in_channels, image_size, divisor=32), network, loss=losses)
     model.backbone_keys = shared_keys(net, model)

@@ -91,7 +91,7 @@ def encoder_maps(net: Network, output_stride: int, low: int) -> FeatureMaps:
         first = int(stages[4].layer) + 1
         dilate(nn.Sequential(*layers[begin:last]), rate=2)
         taken = [Stage(str(first), stages[8].channels, 8), Stage(str(last), net.last_channels, 16)]
-        return FeatureMaps(net.layers(), taken)
+        return net.maps_of(taken)
     return dilated_maps(net, output_stride, low)
 
 

@@ -34,6 +34,7 @@ class Segmenter(Model):
     """
 
     task = "segmentation"
+    backbone_layers = r"^network\.(encoder|backbone)\."
     __call__: Calls[ClassMap]
     recipe_defaults: dict[str, Any] = {"augmentation": "crops"}
 

@@ -34,7 +34,6 @@ class UNet(Segmenter):
     """A segmentation model with a network whose last layer is called `score`."""
 
     class_layers = r"^network\.score\."
-    backbone_layers = r"^network\.encoder\."
 
 
 class UNetwork(nn.Module):

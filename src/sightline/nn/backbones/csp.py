@@ -123,6 +123,11 @@ class CSPBackbone(nn.Module):
         self.stages = nn.ModuleList(stages)
         self.out_channels = list(channels[2:])
 
+    def part_layers(self) -> dict[str, list[nn.Module]]:
+        """The layers of each part that can be frozen, by name: the stem and the first stage, then each stage."""
+        first, *others = self.stages
+        return {"stem": [self.stem, first], **{f"stages.{i}": [stage] for i, stage in enumerate(others, 1)}}
+
     def forward(self, x: Tensor) -> list[Tensor]:
         """[N, in_channels, H, W] → maps [N, C, H/8, W/8], [N, C', H/16, W/16], [N, C'', H/32, W/32]."""
         x, maps = self.stem(x), []

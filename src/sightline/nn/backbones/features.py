@@ -46,7 +46,11 @@ class Network(nn.Module):
     def maps(self, strides: Sequence[int], trainable_layers: int | None = None) -> FeatureMaps:
         """The feature maps of these strides, from fine to coarse. `trainable_layers`: see `FeatureMaps.train_last`."""
         stages = [*([self.stem_stage] if self.stem_stage is not None else []), *self.stages]
-        body = FeatureMaps(self.layers(), [stage for stage in stages if stage.stride in strides])
+        return self.maps_of([stage for stage in stages if stage.stride in strides], trainable_layers)
+
+    def maps_of(self, stages: Sequence[Stage], trainable_layers: int | None = None) -> FeatureMaps:
+        """The feature maps of these stages. `trainable_layers`: see `FeatureMaps.train_last`."""
+        body = FeatureMaps(self.layers(), stages)
         return body.train_last(trainable_layers, self.parts_of(body.strides))
 
     @property
@@ -63,6 +67,10 @@ class Network(nn.Module):
         ends = [names.index(stage.layer) + 1 for stage in stages]
         return tuple(names[start] for start in (0, *ends[:-1]))
 
+    def part_layers(self) -> dict[str, list[nn.Module]]:
+        """The layers of each part by the name of its first layer, starting at the image; see `grouped_layers`."""
+        return grouped_layers(self.layers(), self.parts_of([stage.stride for stage in self.stages]))
+
 
 class FeatureMaps(nn.ModuleDict):
     """Runs the layers of a network in order and returns the feature maps of selected stages.
@@ -74,6 +82,7 @@ class FeatureMaps(nn.ModuleDict):
     Attributes:
         channels: number of channels of each map.
         strides: stride of each map.
+        parts: names of the first layers of the parts that can be frozen, starting at the image; set by `train_last`.
     """
 
     def __init__(self, layers: Mapping[str, nn.Module], stages: Sequence[Stage]):
@@ -83,6 +92,15 @@ class FeatureMaps(nn.ModuleDict):
         self.taken = tuple(stage.layer for stage in stages)
         self.channels = [stage.channels for stage in stages]
         self.strides = [stage.stride for stage in stages]
+        self.parts: tuple[str, ...] = ()
+
+    def layers(self) -> dict[str, nn.Module]:
+        """The layers by name, in order."""
+        return dict(self.items())
+
+    def part_layers(self) -> dict[str, list[nn.Module]]:
+        """The layers of each part by the name of its first layer, starting at the image; see `grouped_layers`."""
+        return grouped_layers(self.layers(), self.parts)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """[N, C, H, W] → maps [N, C_i, H / stride_i, W / stride_i] by the name of their layer."""
@@ -105,6 +123,7 @@ class FeatureMaps(nn.ModuleDict):
         """
         names = list(self)
         parts = [part for part in parts if part in names]
+        self.parts = tuple(parts)
         if count is None:
             return self
         if not 0 <= count <= len(parts):
@@ -112,3 +131,22 @@ class FeatureMaps(nn.ModuleDict):
         for name in names[: names.index(parts[-count]) if count else len(names)]:
             self[name].requires_grad_(False)
         return self
+
+
+def grouped_layers(layers: Mapping[str, nn.Module], parts: Sequence[str]) -> dict[str, list[nn.Module]]:
+    """The layers of a network by part.
+
+    Args:
+        layers: layers by name, in the order in which they run.
+        parts: names of the first layers of the parts, starting at the image.
+
+    Returns:
+        The layers from each of `parts` to the next one, by the name of the first. Layers before the first part belong
+        to it, and those after the last map to the last part.
+    """
+    found: dict[str, list[nn.Module]] = {}
+    part = next((name for name in layers if name in parts), next(iter(layers)))
+    for name, layer in layers.items():
+        part = name if name in parts else part
+        found.setdefault(part, []).append(layer)
+    return found

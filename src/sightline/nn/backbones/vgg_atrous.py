@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.errors import InputError
+from sightline.nn.backbones.features import grouped_layers
 from sightline.nn.backbones.vgg import VGG
 from sightline.nn.layers.fully_convolutional import subsampled_convolution
 
@@ -64,6 +65,13 @@ class AtrousVGG(nn.Module):
             self.channels.append(out)
         for layer in layers[: [0, *ends][len(ends) - trainable_layers]]:
             layer.requires_grad_(False)
+
+    def part_layers(self) -> dict[str, list[nn.Module]]:
+        """VGG's blocks by the name of their first layer, starting at the image; fc6 and fc7 belong to the last one."""
+        layers = dict(self.features.named_children())
+        ends = [int(name) + 1 for name, layer in layers.items() if isinstance(layer, nn.MaxPool2d)]
+        blocks = grouped_layers(layers, [str(start) for start in (0, *ends)])
+        return {**{f"features.{name}": block for name, block in blocks.items()}, "extra.0": [self.extra[0]]}
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """[N, C, H, W] → maps at strides 8, 16, 32, …"""
