@@ -10,18 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import InputError
+from sightline.nn.layers.renormalise import IMAGENET_MEAN as IMAGENET_MEAN
+from sightline.nn.layers.renormalise import IMAGENET_STD as IMAGENET_STD
+from sightline.nn.layers.renormalise import for_channels as for_channels
 from sightline.ops.geometry import following, resize_target
 from sightline.ops.resizing import Interpolation, resize_images
 from sightline.structures import ImageBatch, Instances, Size, camera_of, require_images
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 _LONGEST = 100  # without max_size, the longer side becomes at most this many times as long as the shorter side
-
-
-def for_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
-    """One value per channel from three values for red, green and blue: their mean, unless `channels` is 3."""
-    return tuple(values) if channels == len(values) else (sum(values) / len(values),) * channels
 
 
 @dataclass(frozen=True)

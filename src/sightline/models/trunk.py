@@ -13,6 +13,7 @@ from torch import Tensor
 from sightline.errors import InputError
 from sightline.models.backbone_parts import backbone_parts, find_body
 from sightline.models.model import Model
+from sightline.nn.backbones.aux_heads import NetworkWithHeads
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ class Trunk:
     def replaced(self, model: Model, values: Mapping[str, Tensor]) -> Iterator[None]:
         """Context in which the trunk returns `values`, as `recorded` found them, and computes nothing.
 
+        Auxiliary heads are not computed either, since their maps are not among the values.
+
         Args:
             model: the model, or a copy of it.
             values: [N, …] by layer, for the images of one batch.
@@ -75,11 +78,16 @@ class Trunk:
                 layer.forward = lambda _, head=head: head(values[str(self.head)])
             else:
                 layer.forward = lambda x, name=name: values.get(name, x)
+        headed = [module for module in model.modules() if isinstance(module, NetworkWithHeads)]
+        for network in headed:
+            network.__dict__["outputs"] = lambda x, network=network: {"out": network(x)}
         try:
             yield
         finally:
             for layer in changed:
                 del layer.forward
+            for network in headed:
+                del network.__dict__["outputs"]
 
 
 def find_trunk(model: Model) -> Trunk:

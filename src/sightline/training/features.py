@@ -6,7 +6,7 @@ take the place of these layers in each step. Steps of a classifier with a frozen
 
 Departures from a training that computes them in each step: there are as many views as asked for, not a new one in each
 epoch; images of different sizes are padded after the frozen layers instead of before them; dropout between a frozen
-classification network and its last layer has no effect.
+classification network and its last layer has no effect; auxiliary heads have no losses.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -13,7 +14,9 @@ from torch.nn import functional as F
 from sightline.errors import InputError
 from sightline.models.model import Calls, Losses, Model
 from sightline.models.preprocess import imagenet_preprocess
+from sightline.nn.backbones.aux_heads import NetworkWithHeads
 from sightline.ops.resizing import Interpolation
+from sightline.runtime.values import require_number
 from sightline.structures import ClassScores, ImageBatch, Size
 from sightline.structures.batch import Frame
 
@@ -25,12 +28,14 @@ class ImageClassifier(Model):
 
     Args:
         classes: names of the K classes.
-        network: batch [N, C, S, S] → logits [N, K]. Its last `nn.Linear` gives the logits.
+        network: batch [N, C, S, S] → logits [N, K]. Its last `nn.Linear` gives the logits. The auxiliary
+            heads of a `NetworkWithHeads` are used for the losses alone.
         in_channels: number of channels C of the images.
         image_size: side S of the centre crop in pixels.
         label_smoothing: amount of label smoothing in the loss.
         crop_pct: the shorter side of the image is first resized to S / crop_pct.
         interpolation, antialias: how images are resized, see `Preprocess`.
+        aux_loss_weight: weight of the losses of auxiliary heads (Szegedy et al. 2015, section 5).
     """
 
     task = "classification"
@@ -49,6 +54,7 @@ class ImageClassifier(Model):
         crop_pct: float = 0.875,
         interpolation: Interpolation = "bilinear",
         antialias: bool = True,
+        aux_loss_weight: float = 0.3,
     ):
         if not 0 <= label_smoothing < 1:
             raise InputError(f"label_smoothing is {label_smoothing}, but must be at least 0 and below 1; 0 disables it")
@@ -67,14 +73,16 @@ class ImageClassifier(Model):
         super().__init__(classes, preprocess)
         self.network = network
         self.crop, self.label_smoothing = image_size, label_smoothing
-        last = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
-        self.head_is(last)
+        self.aux_loss_weight = require_aux_loss_weight(aux_loss_weight)
+        heads = [head.module for head in network.aux_heads] if isinstance(network, NetworkWithHeads) else []
+        self.head_is(_last_linear(network), *(f"{head}.{_last_linear(network.get_submodule(head))}" for head in heads))
 
-    def head_is(self, layer: str) -> None:
-        """The network's layer whose outputs are the logits; all others are the backbone."""
+    def head_is(self, layer: str, *auxiliary: str) -> None:
+        """The network's layer whose outputs are the logits, and those of auxiliary heads; all others are the backbone."""
+        names = "|".join(re.escape(name) for name in (layer, *auxiliary))
         self.head_layer = f"network.{layer}"
-        self.class_layers = rf"^network\.{re.escape(layer)}\."
-        self.backbone_layers = rf"^network\.(?!{re.escape(layer)}\.)"
+        self.class_layers = rf"^network\.({names})\."
+        self.backbone_layers = rf"^network\.(?!({names})\.)"
 
     @property
     def architecture(self) -> type[nn.Module]:
@@ -106,10 +114,15 @@ class ImageClassifier(Model):
         return batch, labels
 
     def batch_losses(self, batch: ImageBatch, targets: Sequence[int]) -> Losses:
-        """The cross-entropy loss."""
-        logits = self.network(batch.tensor)
-        truth = torch.tensor(targets, device=logits.device)
-        return {"loss_classification": F.cross_entropy(logits, truth, label_smoothing=self.label_smoothing)}
+        """The cross-entropy losses: "loss_classification", and "loss_NAME" of each auxiliary head, weighted."""
+        if isinstance(self.network, NetworkWithHeads):
+            outputs = self.network.outputs(batch.tensor)
+        else:
+            outputs = {"out": self.network(batch.tensor)}
+        truth = torch.tensor(targets, device=batch.tensor.device)
+        losses = {n: F.cross_entropy(o, truth, label_smoothing=self.label_smoothing) for n, o in outputs.items()}
+        auxiliary = {f"loss_{n}": self.aux_loss_weight * loss for n, loss in losses.items() if n != "out"}
+        return {"loss_classification": losses["out"], **auxiliary}
 
     def batch_results(self, batch: ImageBatch) -> list[ClassScores]:
         """The class probabilities of each image."""
@@ -134,3 +147,13 @@ class ImageClassifier(Model):
 def _crop_start(side: int, crop: int) -> int:
     """The first pixel of the centre crop; rounds half to even, like torchvision."""
     return round((side - crop) / 2)
+
+
+def require_aux_loss_weight(value: Any) -> float:
+    """Return the weight of the losses of auxiliary heads as a float; an `InputError` if it is negative or no number."""
+    return require_number("aux_loss_weight", value, 0, math.inf, "0 disables these losses")
+
+
+def _last_linear(network: nn.Module) -> str:
+    """The name of a network's last linear layer."""
+    return [name for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1]

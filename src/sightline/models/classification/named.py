@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from sightline.errors import InputError
-from sightline.models.classification.classifier import ImageClassifier
+from sightline.models.classification.classifier import ImageClassifier, require_aux_loss_weight
 from sightline.models.classification.plan import plan
 from sightline.models.entry import Entry, extends
 from sightline.nn.backbones.named import OPTIONS, BackboneName, BackboneOptions, build_backbone
@@ -81,19 +81,76 @@ def leaky_classifier(classes: Iterable[str], *, slope: float = 0.1, **arguments:
     return classifier(classes, slope=slope, **arguments)
 
 
+@extends(classifier)
+def aux_classifier(
+    classes: Iterable[str], *, aux_heads: bool = True, aux_loss_weight: float = 0.3, **arguments: Any
+) -> ImageClassifier:
+    """A classifier with auxiliary heads, which classify earlier maps in training and are not computed in prediction.
+
+    Args:
+        classes: names of the classes.
+        aux_heads: whether the network has auxiliary heads.
+        aux_loss_weight: weight of their losses.
+        arguments: as for `classifier`.
+    """
+    model = classifier(classes, aux_heads=aux_heads, **arguments)
+    model.aux_loss_weight = require_aux_loss_weight(aux_loss_weight)
+    return model
+
+
+@extends(aux_classifier)
+def transforming_classifier(
+    classes: Iterable[str], *, transform_input: bool = True, **arguments: Any
+) -> ImageClassifier:
+    """A classifier with auxiliary heads whose network takes images in −1 … 1.
+
+    Args:
+        classes: names of the classes.
+        transform_input: whether the network converts images, normalised for ImageNet, to −1 … 1. Its published weights
+            were trained with such images.
+        arguments: as for `aux_classifier`.
+    """
+    return aux_classifier(classes, transform_input=transform_input, **arguments)
+
+
 _RESNET = "He et al. 2016, Deep residual learning"
 _ALEXNET = "Krizhevsky et al. 2012, ImageNet classification; Krizhevsky 2014, One weird trick"
 _VGG = "Simonyan and Zisserman 2015, Very deep convolutional networks"
+_RESNEXT = "Xie et al. 2017, Aggregated residual transformations"
+_WIDE = "Zagoruyko and Komodakis 2016, Wide residual networks"
+_SENET = "Hu et al. 2018, Squeeze-and-excitation networks"
+_GOOGLENET = "Szegedy et al. 2015, Going deeper with convolutions"
 _V3 = "Howard et al. 2019, Searching for MobileNetV3"
 _EFFICIENTNET = "Tan and Le 2019, EfficientNet"
 
 # title, paper, builder
 _NETWORKS = {
     **{f"resnet{depth}": (f"ResNet-{depth}", _RESNET, classifier) for depth in (18, 34, 50, 101, 152)},
+    "resnext50_32x4d": ("ResNeXt-50 32×4d", _RESNEXT, classifier),
+    "resnext101_32x8d": ("ResNeXt-101 32×8d", _RESNEXT, classifier),
+    "resnext101_64x4d": ("ResNeXt-101 64×4d", _RESNEXT, classifier),
+    "wide_resnet50_2": ("Wide ResNet-50-2", _WIDE, classifier),
+    "wide_resnet101_2": ("Wide ResNet-101-2", _WIDE, classifier),
+    "seresnet50": ("SE-ResNet-50", _SENET, classifier),
+    "senet154": ("SENet-154", _SENET, classifier),
+    "googlenet": ("GoogLeNet with batch normalisation", _GOOGLENET, transforming_classifier),
+    "googlenet_lrn": ("GoogLeNet with local response normalisation", _GOOGLENET, aux_classifier),
+    "inception_v3": (
+        "Inception v3",
+        "Szegedy et al. 2016, Rethinking the inception architecture",
+        transforming_classifier,
+    ),
+    "alexnet_lrn": (
+        "AlexNet in two groups with local response normalisation",
+        "Krizhevsky et al. 2012, ImageNet classification",
+        dense_classifier,
+    ),
     "alexnet": ("AlexNet", _ALEXNET, dense_classifier),
-    "vgg16": ("VGG-16", _VGG, dense_classifier),
-    "vgg16_bn": ("VGG-16 with batch normalisation", _VGG, dense_classifier),
-    "vgg19": ("VGG-19", _VGG, dense_classifier),
+    **{f"vgg{depth}": (f"VGG-{depth}", _VGG, dense_classifier) for depth in (11, 13, 16, 19)},
+    **{
+        f"vgg{depth}_bn": (f"VGG-{depth} with batch normalisation", _VGG, dense_classifier)
+        for depth in (11, 13, 16, 19)
+    },
     "mobilenet_v1": ("MobileNet v1", "Howard et al. 2017, MobileNets", scaled_classifier),
     "mobilenet_v2": ("MobileNet v2", "Sandler et al. 2018, MobileNetV2", classifier),
     "mobilenet_v3_small": ("MobileNet v3 small", _V3, classifier),
@@ -118,8 +175,9 @@ _SIZES: dict[str, tuple[int, float]] = {
     "efficientnet_lite1": (240, 240 / 272),
     "efficientnet_lite2": (260, 260 / 292),
     "darknet53": (256, 0.875),
+    "inception_v3": (299, 299 / 342),
 }
-_WITHOUT_NORM = ("alexnet", "vgg16", "vgg19")
+_WITHOUT_NORM = ("alexnet", "alexnet_lrn", "googlenet_lrn", "vgg11", "vgg13", "vgg16", "vgg19")
 
 ENTRIES = tuple(
     Entry(

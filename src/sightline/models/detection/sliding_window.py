@@ -23,6 +23,7 @@ from sightline.models.entry import Entry
 from sightline.models.model import Losses
 from sightline.models.preprocess import Preprocess, imagenet_preprocess
 from sightline.models.weights import shared_keys
+from sightline.nn.backbones.aux_heads import drop_aux_heads
 from sightline.nn.backbones.named import BackboneName, build_backbone
 from sightline.ops.assignment import BACKGROUND, match_threshold, sample_balanced
 from sightline.ops.boxes import box_convert, box_iou, clip_boxes_to_image
@@ -253,9 +254,11 @@ def sliding_window(
     """
     names = Classes(classes)
     net = build_backbone(backbone, in_channels, num_classes=len(names) + 1)
+    unused: dict[str, str | None] = dict.fromkeys(net.state_dict())
+    drop_aux_heads(net)
     preprocess = imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size, divisor=1)
     model = SlidingWindow(names, preprocess, net, windows)
-    model.backbone_keys = shared_keys(net, model)
+    model.backbone_keys = unused | shared_keys(net, model)
     return model
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from sightline.errors import InputError
-from sightline.nn.backbones.alexnet import alexnet
+from sightline.nn.backbones.alexnet import alexnet, alexnet_lrn
 from sightline.nn.backbones.darknet import darknet19, darknet53
 from sightline.nn.backbones.efficientnet import (
     efficientnet_b0,
@@ -22,18 +22,31 @@ from sightline.nn.backbones.efficientnet import (
 )
 from sightline.nn.backbones.efficientnet_lite import efficientnet_lite0, efficientnet_lite1, efficientnet_lite2
 from sightline.nn.backbones.features import Network
+from sightline.nn.backbones.googlenet import googlenet, googlenet_lrn
+from sightline.nn.backbones.inception_v3 import inception_v3
 from sightline.nn.backbones.mobilenet_v1 import mobilenet_v1
 from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
 from sightline.nn.backbones.mobilenet_v3 import mobilenet_v3_large, mobilenet_v3_small
 from sightline.nn.backbones.resnet import resnet18, resnet34, resnet50, resnet101, resnet152
-from sightline.nn.backbones.vgg import vgg16, vgg16_bn, vgg19
+from sightline.nn.backbones.resnext import (
+    resnext50_32x4d,
+    resnext101_32x8d,
+    resnext101_64x4d,
+    wide_resnet50_2,
+    wide_resnet101_2,
+)
+from sightline.nn.backbones.senet import senet154, seresnet50
+from sightline.nn.backbones.vgg import vgg11, vgg11_bn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn
 from sightline.nn.layers.norm import Norm, norm_maker
 
 BACKBONES: dict[str, Callable[..., Network]] = {
     build.__name__: build
     for build in (
         *(resnet18, resnet34, resnet50, resnet101, resnet152),
-        *(alexnet, vgg16, vgg16_bn, vgg19, mobilenet_v1, mobilenet_v2, mobilenet_v3_small, mobilenet_v3_large),
+        *(resnext50_32x4d, resnext101_32x8d, resnext101_64x4d, wide_resnet50_2, wide_resnet101_2),
+        *(seresnet50, senet154, alexnet, alexnet_lrn, googlenet, googlenet_lrn, inception_v3),
+        *(vgg11, vgg11_bn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn),
+        *(mobilenet_v1, mobilenet_v2, mobilenet_v3_small, mobilenet_v3_large),
         *(efficientnet_b0, efficientnet_b1, efficientnet_b2, efficientnet_b3),
         *(efficientnet_b4, efficientnet_b5, efficientnet_b6, efficientnet_b7),
         *(efficientnet_lite0, efficientnet_lite1, efficientnet_lite2),
@@ -48,6 +61,13 @@ StridedName = Literal[
     "resnet50",
     "resnet101",
     "resnet152",
+    "resnext50_32x4d",
+    "resnext101_32x8d",
+    "resnext101_64x4d",
+    "wide_resnet50_2",
+    "wide_resnet101_2",
+    "seresnet50",
+    "senet154",
     "mobilenet_v1",
     "mobilenet_v2",
     "mobilenet_v3_small",
@@ -69,12 +89,20 @@ PyramidName = Literal[
     "efficientnet_lite1",
     "efficientnet_lite2",
     "darknet19",
+    "googlenet",
+    "googlenet_lrn",
+    "inception_v3",
+    "vgg11",
+    "vgg11_bn",
+    "vgg13",
+    "vgg13_bn",
     "vgg16",
     "vgg16_bn",
+    "vgg19_bn",
     "vgg19",
 ]
 """Networks whose maps of strides 2, 4, 8, 16 and 32 are aligned."""
-BackboneName = Literal[PyramidName, "alexnet"]
+BackboneName = Literal[PyramidName, "alexnet", "alexnet_lrn"]
 
 
 @dataclass(frozen=True)
@@ -121,7 +149,10 @@ def build_backbone(
     if name not in get_args(known):
         raise InputError(f"there is no backbone {name!r} for this model; give one of {', '.join(get_args(known))}")
     build, options = BACKBONES[name], options or BackboneOptions()
-    own = inspect.signature(build).parameters.get("norm")
+    parameters = inspect.signature(build).parameters
+    own = parameters.get("norm")
+    if "padded" in parameters and known is not BackboneName:  # the maps must be aligned
+        arguments.setdefault("padded", True)
     if own is not None and "norm" not in arguments:
         arguments["norm"] = norm_maker(options.norm, options.norm_eps, own.default)
     return build(num_classes, in_channels=in_channels, **arguments)

@@ -1,7 +1,7 @@
 """ResNet: He, Zhang, Ren, Sun, "Deep residual learning for image recognition", CVPR 2016.
 
 The bottleneck has its stride in the 3×3 convolution instead of the first 1×1 (often called v1.5), as in the published
-weights. ResNeXt and wide ResNet are the same network with different `groups` and `width`.
+weights. ResNeXt and wide ResNet (`resnext`) and SE-ResNet (`senet`) are the same network with other arguments.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.nn.backbones.features import Network, Stage
-from sightline.nn.layers import NormLayer
+from sightline.nn.layers import Attention, NormLayer
 
 
 class BasicBlock(nn.Module):
@@ -27,11 +27,13 @@ class BasicBlock(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.conv2 = nn.Conv2d(planes, planes, 3, 1, 1, bias=False)
         self.bn2 = norm(planes)
+        self.se: nn.Module | None = None
         self.downsample = _shortcut(channels, planes, stride, norm)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
+        y = y if self.se is None else self.se(y)
         return self.relu(y + (x if self.downsample is None else self.downsample(x)))
 
 
@@ -49,6 +51,7 @@ class Bottleneck(nn.Module):
         self.bn2 = norm(inner)
         self.conv3 = nn.Conv2d(inner, out, 1, bias=False)
         self.bn3 = norm(out)
+        self.se: nn.Module | None = None
         self.relu = nn.ReLU(inplace=True)
         self.downsample = _shortcut(channels, out, stride, norm)
 
@@ -56,6 +59,7 @@ class Bottleneck(nn.Module):
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.relu(self.bn2(self.conv2(y)))
         y = self.bn3(self.conv3(y))
+        y = y if self.se is None else self.se(y)
         return self.relu(y + (x if self.downsample is None else self.downsample(x)))
 
 
@@ -75,7 +79,9 @@ class ResNet(Network):
         num_classes: number of outputs.
         in_channels: number of channels of the image.
         norm: normalisation layer.
-        groups, width: 32 and 4 give ResNeXt-50 32×4d, 1 and 128 wide ResNet-50-2.
+        groups, width: groups of the 3×3 convolutions, and channels per group if a stage has 64 planes.
+        attention: layer at the end of each residual branch, such as `SqueezeExcitation`; None in the paper.
+        stem_channels: number of channels of the first convolution; `stem_stage` states them too.
     """
 
     stem_stage = Stage("relu", 64, 2)
@@ -91,19 +97,23 @@ class ResNet(Network):
         norm: NormLayer = nn.BatchNorm2d,
         groups: int = 1,
         width: int = 64,
+        attention: Attention = None,
+        stem_channels: int = 64,
     ):
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, 64, 7, 2, 3, bias=False)
-        self.bn1 = norm(64)
+        self.conv1 = nn.Conv2d(in_channels, stem_channels, 7, 2, 3, bias=False)
+        self.bn1 = norm(stem_channels)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, 1)
-        channels = 64
+        channels = stem_channels
         for number, depth in enumerate(depths):
             planes, stride = 64 * 2**number, 1 if number == 0 else 2
             blocks = []
             for position in range(depth):
-                blocks.append(block(channels, planes, stride if position == 0 else 1, norm, groups, width))
+                first = stride if position == 0 else 1
+                blocks.append(block(channels, planes, first, norm, groups, width))
                 channels = planes * block.expansion
+                blocks[-1].se = None if attention is None else attention(channels)
             self.add_module(f"layer{number + 1}", nn.Sequential(*blocks))
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(channels, num_classes)
@@ -123,26 +133,36 @@ class ResNet(Network):
         return self.fc(torch.flatten(self.avgpool(x), 1))
 
 
-def resnet18(num_classes: int = 1000, *, in_channels: int = 3, norm: NormLayer = nn.BatchNorm2d) -> ResNet:
+def resnet18(
+    num_classes: int = 1000, *, in_channels: int = 3, norm: NormLayer = nn.BatchNorm2d, attention: Attention = None
+) -> ResNet:
     """ResNet-18: 11,689,512 parameters with 1000 classes."""
-    return ResNet(BasicBlock, (2, 2, 2, 2), num_classes, in_channels=in_channels, norm=norm)
+    return ResNet(BasicBlock, (2, 2, 2, 2), num_classes, in_channels=in_channels, norm=norm, attention=attention)
 
 
-def resnet34(num_classes: int = 1000, *, in_channels: int = 3, norm: NormLayer = nn.BatchNorm2d) -> ResNet:
+def resnet34(
+    num_classes: int = 1000, *, in_channels: int = 3, norm: NormLayer = nn.BatchNorm2d, attention: Attention = None
+) -> ResNet:
     """ResNet-34: 21,797,672 parameters with 1000 classes."""
-    return ResNet(BasicBlock, (3, 4, 6, 3), num_classes, in_channels=in_channels, norm=norm)
+    return ResNet(BasicBlock, (3, 4, 6, 3), num_classes, in_channels=in_channels, norm=norm, attention=attention)
 
 
-def resnet50(num_classes: int = 1000, *, in_channels: int = 3, norm: NormLayer = nn.BatchNorm2d) -> ResNet:
+def resnet50(
+    num_classes: int = 1000, *, in_channels: int = 3, norm: NormLayer = nn.BatchNorm2d, attention: Attention = None
+) -> ResNet:
     """ResNet-50: 25,557,032 parameters with 1000 classes."""
-    return ResNet(Bottleneck, (3, 4, 6, 3), num_classes, in_channels=in_channels, norm=norm)
+    return ResNet(Bottleneck, (3, 4, 6, 3), num_classes, in_channels=in_channels, norm=norm, attention=attention)
 
 
-def resnet101(num_classes: int = 1000, *, in_channels: int = 3, norm: NormLayer = nn.BatchNorm2d) -> ResNet:
+def resnet101(
+    num_classes: int = 1000, *, in_channels: int = 3, norm: NormLayer = nn.BatchNorm2d, attention: Attention = None
+) -> ResNet:
     """ResNet-101: 44,549,160 parameters with 1000 classes."""
-    return ResNet(Bottleneck, (3, 4, 23, 3), num_classes, in_channels=in_channels, norm=norm)
+    return ResNet(Bottleneck, (3, 4, 23, 3), num_classes, in_channels=in_channels, norm=norm, attention=attention)
 
 
-def resnet152(num_classes: int = 1000, *, in_channels: int = 3, norm: NormLayer = nn.BatchNorm2d) -> ResNet:
+def resnet152(
+    num_classes: int = 1000, *, in_channels: int = 3, norm: NormLayer = nn.BatchNorm2d, attention: Attention = None
+) -> ResNet:
     """ResNet-152: 60,192,808 parameters with 1000 classes."""
-    return ResNet(Bottleneck, (3, 8, 36, 3), num_classes, in_channels=in_channels, norm=norm)
+    return ResNet(Bottleneck, (3, 8, 36, 3), num_classes, in_channels=in_channels, norm=norm, attention=attention)

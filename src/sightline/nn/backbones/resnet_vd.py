@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from torch import nn
 
 from sightline.nn.backbones.resnet import BasicBlock, Bottleneck, ResNet
-from sightline.nn.layers import DeformConv2d, NormLayer
+from sightline.nn.layers import Attention, DeformConv2d, NormLayer
 
 
 class ResNetVD(ResNet):
     """A residual network whose stem is deep and whose shortcuts average (figure 2).
 
     Args:
-        block, depths, num_classes, in_channels, norm: as of `ResNet`.
+        block, depths, num_classes, in_channels, norm, attention: as of `ResNet`.
         deformable: deformable convolution, the second version, in the place of the last stage's 3×3 convolutions (the
             last one of each basic block).
     """
@@ -32,12 +32,11 @@ class ResNetVD(ResNet):
         *,
         in_channels: int = 3,
         norm: NormLayer = nn.BatchNorm2d,
+        attention: Attention = None,
         deformable: bool = False,
     ):
-        super().__init__(block, depths, num_classes, in_channels=in_channels, norm=norm)
-        stem = [_conv(in_channels, 32, 3, 2), norm(32), nn.ReLU(inplace=True)]
-        stem += [_conv(32, 32, 3), norm(32), nn.ReLU(inplace=True), _conv(32, 64, 3)]
-        self.add_module("conv1", nn.Sequential(*stem))  # at the place of the 7×7
+        super().__init__(block, depths, num_classes, in_channels=in_channels, norm=norm, attention=attention)
+        self.add_module("conv1", deep_stem(in_channels, 32, 64, norm))  # at the place of the 7×7
         for number in (2, 3, 4):
             first = self.get_submodule(f"layer{number}.0")
             inner, out = (64 * 2 ** (number - i) * block.expansion for i in (2, 1))
@@ -54,6 +53,13 @@ class ResNetVD(ResNet):
                 moving = DeformConv2d(plain.in_channels, plain.out_channels, 3, plain.stride[0], 1, bias=False)
                 moving.weight = nn.Parameter(plain.weight.detach())
                 each.conv2 = moving
+
+
+def deep_stem(in_channels: int, width: int, out: int, norm: NormLayer) -> nn.Sequential:
+    """Three 3×3 convolutions in place of a 7×7: [N, C, H, W] → [N, out, H / 2, W / 2], before normalisation."""
+    first = [_conv(in_channels, width, 3, 2), norm(width), nn.ReLU(inplace=True)]
+    second = [_conv(width, width, 3), norm(width), nn.ReLU(inplace=True)]
+    return nn.Sequential(*first, *second, _conv(width, out, 3))
 
 
 def _conv(channels: int, out: int, kernel: int, stride: int = 1) -> nn.Conv2d:

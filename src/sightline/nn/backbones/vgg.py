@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from sightline.nn.backbones.features import Network, Stage
 from sightline.nn.layers import NormLayer, batch_norm
 
-# convolutions in each of the five blocks (table 1, columns D and E)
-_D, _E = (2, 2, 3, 3, 3), (2, 2, 4, 4, 4)
+# convolutions in each of the five blocks (table 1, columns A, B, D and E)
+_A, _B, _D, _E = (1, 1, 2, 2, 2), (2, 2, 2, 2, 2), (2, 2, 3, 3, 3), (2, 2, 4, 4, 4)
 _WIDENING = (1, 2, 4, 8, 8)
 
 
@@ -87,6 +87,26 @@ class VGG(Network):
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W], height and width at least 32 → logits [N, num_classes]."""
         return self.classifier(torch.flatten(self.avgpool(self.features(x)), 1))
+
+
+def vgg11(num_classes: int = 1000, *, in_channels: int = 3, hidden: int = 4096) -> VGG:
+    """VGG-11 (column A): 132,863,336 parameters with 1000 classes."""
+    return VGG(_A, num_classes, in_channels=in_channels, hidden=hidden)
+
+
+def vgg11_bn(num_classes: int = 1000, *, in_channels: int = 3, hidden: int = 4096) -> VGG:
+    """VGG-11 with batch normalisation: 132,868,840 parameters with 1000 classes."""
+    return VGG(_A, num_classes, in_channels=in_channels, norm=batch_norm(), hidden=hidden)
+
+
+def vgg13(num_classes: int = 1000, *, in_channels: int = 3, hidden: int = 4096) -> VGG:
+    """VGG-13 (column B): 133,047,848 parameters with 1000 classes."""
+    return VGG(_B, num_classes, in_channels=in_channels, hidden=hidden)
+
+
+def vgg13_bn(num_classes: int = 1000, *, in_channels: int = 3, hidden: int = 4096) -> VGG:
+    """VGG-13 with batch normalisation: 133,053,736 parameters with 1000 classes."""
+    return VGG(_B, num_classes, in_channels=in_channels, norm=batch_norm(), hidden=hidden)
 
 
 def vgg16(num_classes: int = 1000, *, in_channels: int = 3, hidden: int = 4096, width: int = 64) -> VGG:

@@ -9,6 +9,10 @@ from torch.nn import functional as F
 
 from sightline.nn.layers.norm import FrozenBatchNorm2d, NormLayer
 
+Attention = Callable[[int], nn.Module] | None
+"""Function from a number of channels C to a layer that weights a map [N, C, H, W], such as `SqueezeExcitation`; or None
+for no layer."""
+
 
 def make_divisible(value: float, divisor: int = 8) -> int:
     """The multiple of `divisor` nearest to `value`, never more than 10 % below it.
@@ -99,7 +103,7 @@ class SqueezeExcitation(nn.Module):
 
     Args:
         channels: number of channels C of the map [N, C, H, W].
-        squeezed: number of channels of the bottleneck.
+        squeezed: number of channels of the bottleneck; None for a sixteenth of C, as in the paper.
         scale: activation of the factors: sigmoid in the paper, hard sigmoid in MobileNet v3.
         act: activation of the bottleneck: ReLU in the paper, SiLU in EfficientNet.
     """
@@ -107,11 +111,12 @@ class SqueezeExcitation(nn.Module):
     def __init__(
         self,
         channels: int,
-        squeezed: int,
+        squeezed: int | None = None,
         scale: Callable[[], nn.Module] = nn.Sigmoid,
         act: Callable[[], nn.Module] = nn.ReLU,
     ):
         super().__init__()
+        squeezed = max(1, channels // 16) if squeezed is None else squeezed
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc1 = nn.Conv2d(channels, squeezed, 1)
         self.fc2 = nn.Conv2d(squeezed, channels, 1)

@@ -21,6 +21,14 @@ def batch_norm(eps: float = 1e-5, momentum: float = 0.1) -> NormLayer:
     return partial(nn.BatchNorm2d, eps=eps, momentum=momentum)
 
 
+def local_response_norm() -> nn.LocalResponseNorm:
+    """AlexNet's normalisation over five neighbouring channels: aᵢ / (2 + 10⁻⁴ Σ aⱼ²)^0.75.
+
+    Krizhevsky et al. 2012, section 3.3. PyTorch's `alpha` multiplies the mean of the squares instead of their sum.
+    """
+    return nn.LocalResponseNorm(5, alpha=5 * 1e-4, beta=0.75, k=2.0)
+
+
 Norm = Literal["batch", "frozen"]
 
 
