@@ -78,7 +78,7 @@ class ImageClassifier(Model):
         self.head_is(_last_linear(network), *(f"{head}.{_last_linear(network.get_submodule(head))}" for head in heads))
 
     def head_is(self, layer: str, *auxiliary: str) -> None:
-        """The network's layer whose outputs are the logits, and those of auxiliary heads; all others are the backbone."""
+        """The layers that give the logits, the network's and those of auxiliary heads; all others are the backbone."""
         names = "|".join(re.escape(name) for name in (layer, *auxiliary))
         self.head_layer = f"network.{layer}"
         self.class_layers = rf"^network\.({names})\."
