@@ -13,6 +13,7 @@ from sightline.models.class_outputs import Output, one_axis
 from sightline.models.load_report import LoadReport
 from sightline.models.preprocess import Preprocess
 from sightline.structures import Classes, ImageBatch, Size
+from sightline.structures.batch import Frame
 
 Losses = dict[str, Tensor]
 """Scalar losses by name. Training minimises their sum."""
@@ -170,6 +171,21 @@ class Model(nn.Module):
 
     def anchor_shapes(self, image_size: Size) -> Tensor | None:
         """Width and height of the anchors, [A, 2], in pixels of an image of size `image_size`; None without anchors."""
+        return None
+
+    def map_layers(self) -> list[nn.Module]:
+        """The layers whose outputs are the feature maps that predictions are made from: default layers of explanations.
+
+        One layer, or one per level from fine to coarse, in the order of `Candidates.levels` for a detector. An empty
+        list if they are unknown.
+        """
+        return []
+
+    def map_frame(self, size: Size) -> Frame | None:
+        """The rectangle (x1, y1, x2, y2), in pixels of a batch of `size` (height, width), that these maps cover.
+
+        None if it is the whole batch. It exceeds the batch if the network pads it further.
+        """
         return None
 
     def before_training(self, folder: Path, *, same_images: bool) -> None:

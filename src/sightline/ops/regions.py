@@ -115,14 +115,35 @@ def multiscale_roi_align(
                 f"level {number} has features of shape {list(feature.shape)}, but all levels must be [B, C, H, W] with "
                 f"the first one's batch and channels {list(features[0].shape[:2])}"
             )
-    scales = [2.0 ** round(math.log2(feature.shape[-2] / image_size[0])) for feature in features]
+    scales = pyramid_scales([feature.shape[-2] for feature in features], image_size[0])
+    which = region_levels(rois[:, 1:], scales, canonical_size, canonical_level) if len(features) > 1 else None
+    return _align(features, rois, which, scales, pair(output_size), sampling_ratio, aligned, "average")
+
+
+def pyramid_scales(heights: Sequence[int], image_height: int) -> list[float]:
+    """Cells per pixel of maps of these heights, powers of 2, for an image of `image_height` pixels."""
+    return [2.0 ** round(math.log2(height / image_height)) for height in heights]
+
+
+def region_levels(
+    boxes: Tensor, scales: Sequence[float], canonical_size: int = 224, canonical_level: int = 4
+) -> Tensor:
+    """The pyramid level that fits the size of each box (Feature Pyramid Networks, equation 1).
+
+    Args:
+        boxes: [K, 4] xyxy in pixels.
+        scales: cells per pixel of each level, powers of 2, from fine to coarse.
+        canonical_size, canonical_level: as for `multiscale_roi_align`.
+
+    Returns:
+        [K] int64, index of the level.
+    """
     lowest, highest = -math.log2(scales[0]), -math.log2(scales[-1])
-    box = wide(rois[:, 1:])
+    box = wide(boxes)
     size = ((box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])).sqrt().nan_to_num()
     # 1e-6 as torchvision adds it: a size that is exactly a power of two must not fall a level by rounding
     level = (canonical_level + torch.log2(size / canonical_size) + 1e-6).floor().clamp(lowest, highest)
-    which = (level - lowest).to(torch.int64) if len(features) > 1 else None
-    return _align(features, rois, which, scales, pair(output_size), sampling_ratio, aligned, "average")
+    return (level - lowest).to(torch.int64)
 
 
 def _align(

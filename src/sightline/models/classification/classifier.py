@@ -15,6 +15,7 @@ from sightline.errors import InputError
 from sightline.models.model import Calls, Losses, Model
 from sightline.models.preprocess import imagenet_preprocess
 from sightline.nn.backbones.aux_heads import NetworkWithHeads
+from sightline.nn.backbones.features import MapSource
 from sightline.ops.resizing import Interpolation
 from sightline.runtime.values import require_number
 from sightline.structures import ClassScores, ImageBatch, Size
@@ -112,6 +113,15 @@ class ImageClassifier(Model):
                 raise InputError(f"{target.source or 'a target'} has no label, so it cannot train a classifier")
             labels.append(target.label)
         return batch, labels
+
+    def logits(self, batch: ImageBatch) -> Tensor:
+        """The class scores before the softmax, [N, K], differentiable with respect to the batch."""
+        logits: Tensor = self.network(batch.tensor)
+        return logits
+
+    def map_layers(self) -> list[nn.Module]:
+        """The last map before pooling, for a network that says which that is."""
+        return self.network.map_layers() if isinstance(self.network, MapSource) else []
 
     def batch_losses(self, batch: ImageBatch, targets: Sequence[int]) -> Losses:
         """The cross-entropy losses: "loss_classification", and "loss_NAME" of each auxiliary head, weighted."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sightline.errors import InputError
 from sightline.models.class_outputs import Output
@@ -173,6 +173,10 @@ class DarknetDetector(_Described, Detector):
         counts = [len(own) for own in origins]
         return dense_candidates(boxes, logits, scores, torch.cat(origins), counts, [canvas] * len(batch))
 
+    def map_layers(self) -> list[nn.Module]:
+        """The map that each head's last convolution reads."""
+        return [self.net.map_before(i - 1) for i in self.net.heads]
+
     def selection(self) -> Selection:
         """Boxes that lie in the bars of the letterbox are removed afterwards."""
         s = self.settings
@@ -216,6 +220,11 @@ class DarknetClassifier(_Described, ImageClassifier):
         weighted = network.weighted()
         self.head_is(f"layers.{weighted[-1][0] if weighted else -1}")
         self.cfg = render_cfg(sections)
+
+    def map_layers(self) -> list[nn.Module]:
+        """The last map before pooling and dense layers."""
+        assert isinstance(self.network, DarknetNetwork)
+        return [self.network.map_before(len(self.network.layers) - 1)]
 
 
 SETTINGS = DarknetSettings()

@@ -75,6 +75,13 @@ class DarknetNetwork(nn.Module):
                 del kept[i]
         return found or kept[len(self.layers) - 1].flatten(1)
 
+    def map_before(self, i: int) -> nn.Module:
+        """The nearest layer before layer i whose output is a map, not a vector; dropout counts as no layer."""
+        while True:
+            i = self.sources[i][0]
+            if i <= 0 or (min(self.shapes[i][1:]) > 1 and not isinstance(self.layers[i], nn.Dropout)):
+                return self.layers[max(i, 0)]
+
     def weighted(self) -> list[tuple[int, layers.Weighted]]:
         """Layers that a `.weights` file holds numbers of, with their positions, in the file's order."""
         return [(i, layer) for i, layer in enumerate(self.layers) if isinstance(layer, layers.Weighted)]

@@ -30,7 +30,7 @@ class Candidates:
         scores: [M, K] float in [0, 1], by which detections are selected; includes objectness or centre-ness if the
             model has it.
         origins: [M, 4] float, the anchor, cell or region that each box was regressed from, in pixels of the batch.
-        levels: [M] int64, index of the feature map of each box; zeros for regions.
+        levels: [M] int64, index of the feature map that each box was predicted from, see `Model.map_layers`.
     """
 
     boxes: Tensor

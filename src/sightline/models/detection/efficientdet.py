@@ -30,6 +30,7 @@ from sightline.models.entry import Entry
 from sightline.models.model import Losses
 from sightline.models.preprocess import Preprocess, imagenet_preprocess
 from sightline.models.weights import shared_keys
+from sightline.nn.backbones.features import map_layers
 from sightline.nn.backbones.named import PyramidName, build_backbone
 from sightline.nn.heads.efficientdet import EfficientDetHead
 from sightline.nn.necks.bifpn import BiFPN
@@ -188,6 +189,10 @@ class EfficientDet(Detector):
         anchors, scores = self.anchors(maps, batch), torch.cat(logits, 1).float()
         boxes, counts = decode_boxes(torch.cat(deltas, 1).float(), anchors), [x.shape[1] for x in logits]
         return dense_candidates(boxes, scores, scores.sigmoid(), anchors, counts, batch.sizes)
+
+    def map_layers(self) -> list[nn.Module]:
+        """The maps of the neck."""
+        return map_layers(self.neck)
 
     def selection(self) -> Selection:
         """Soft NMS by default, which lowers the scores of overlapping boxes."""

@@ -27,6 +27,7 @@ from sightline.models.entry import Entry
 from sightline.models.model import Losses
 from sightline.models.preprocess import InputSize, Preprocess, imagenet_preprocess
 from sightline.models.weights import shared_keys
+from sightline.nn.backbones.features import map_layers
 from sightline.nn.backbones.named import OPTIONS, BackboneOptions, PyramidName, build_backbone
 from sightline.nn.heads.box import BoxPredictor, BoxSettings, RegionHeads
 from sightline.nn.heads.regions import PooledRegions
@@ -45,6 +46,10 @@ class ProposedBatch(ImageBatch):
 
     proposals: list[Tensor]
 
+    def with_copies(self, tensor: Tensor) -> ProposedBatch:
+        """Like every batch; all copies have the proposals of the image."""
+        return ProposedBatch(**vars(super().with_copies(tensor)), proposals=self.proposals * len(tensor))
+
 
 class FastRCNN(Detector):
     """Image and proposals → map → region features → classes and boxes (figure 1).
@@ -61,6 +66,7 @@ class FastRCNN(Detector):
     """
 
     class_layers = r"roi_heads\.box_predictor\."
+    scores_regions = True
 
     def __init__(
         self,
@@ -116,6 +122,10 @@ class FastRCNN(Detector):
             assert isinstance(batch, ProposedBatch)
             regions = batch.proposals
         return region_candidates(self, self.roi_heads, self.backbone(batch.tensor), regions, batch)
+
+    def map_layers(self) -> list[nn.Module]:
+        """The map that regions are pooled from."""
+        return map_layers(self.backbone)
 
     def selection(self) -> Selection:
         return region_selection(self.roi_heads.settings)

@@ -9,6 +9,7 @@ joint training; smooth L1 with β = 1/9; proposals are clipped to the image also
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Literal, Self
 
 import torch
@@ -28,12 +29,12 @@ from sightline.models.entry import Entry
 from sightline.models.model import Losses
 from sightline.models.preprocess import SIZE, InputSize, Preprocess, imagenet_preprocess
 from sightline.models.weights import shared_keys
-from sightline.nn.backbones.features import FeatureMaps, Network, Stage
+from sightline.nn.backbones.features import FeatureMaps, Network, Stage, map_layers
 from sightline.nn.backbones.named import OPTIONS, BackboneOptions, PyramidName, build_backbone
 from sightline.nn.heads.box import BoxPredictor, BoxSettings, ConvHead, RegionHeads, TwoLayerHead
 from sightline.nn.heads.rpn import ProposalSettings, RegionProposalNetwork
 from sightline.nn.necks.fpn import FeaturePyramid, PyramidBackbone
-from sightline.ops.regions import multiscale_roi_align
+from sightline.ops.regions import multiscale_roi_align, pyramid_scales, region_levels
 from sightline.structures import Classes, ImageBatch, Instances, Size
 
 
@@ -50,6 +51,7 @@ class FasterRCNN(Detector):
     """
 
     class_layers = r"roi_heads\.box_predictor\."
+    scores_regions = True
 
     def __init__(
         self,
@@ -87,10 +89,28 @@ class FasterRCNN(Detector):
         """Like `Detector.candidates`: every proposal, or region, with one box for each class."""
         maps = self.backbone(batch.tensor)
         found = self.rpn(maps, batch)[0] if regions is None else regions
-        return region_candidates(self, self.roi_heads, maps, found, batch)
+        candidates = region_candidates(self, self.roi_heads, maps, found, batch)
+        crops = self.roi_heads.region_features
+        if not isinstance(crops, AlignedRegions):
+            return candidates
+        return [replace(own, levels=crops.level_of(maps, own.origins, batch)) for own in candidates]
 
     def selection(self) -> Selection:
         return region_selection(self.roi_heads.settings)
+
+    def map_layers(self) -> list[nn.Module]:
+        """The maps that regions are scored from."""
+        names = self.roi_heads.levels
+        if isinstance(self.backbone, FeatureMaps):
+            return [self.backbone[name] for name in names]
+        return map_layers(self.backbone)[: len(names)]
+
+    def part_level(self, batch: ImageBatch, box: Tensor, level: int) -> int:
+        """The level that fits the detected box, which its region was perhaps not cropped from."""
+        crops = self.roi_heads.region_features
+        if not isinstance(crops, AlignedRegions):
+            return level
+        return int(crops.level_of(self.backbone(batch.tensor), box[None], batch))
 
     def proposal_candidates(self, batch: ImageBatch) -> list[Candidates]:
         return proposal_candidates(self.rpn, self.backbone(batch.tensor), batch)
@@ -120,9 +140,17 @@ class AlignedRegions:
     def __call__(self, maps: dict[str, Tensor], boxes: Sequence[Tensor], batch: ImageBatch) -> Tensor:
         """Maps [N, C, H, W], boxes [R_i, 4] per image → [ΣR_i, C, size, size]."""
         chosen = [maps[name] for name in self.levels]
-        # the stride of each level is computed from the image sizes without padding, as in the published models
-        image_size = max(h for h, _ in batch.sizes), max(w for _, w in batch.sizes)
-        return multiscale_roi_align(chosen, boxes, image_size, self.size, self.samples)
+        return multiscale_roi_align(chosen, boxes, self.image_size(batch), self.size, self.samples)
+
+    def level_of(self, maps: dict[str, Tensor], boxes: Tensor, batch: ImageBatch) -> Tensor:
+        """The level, [R] int64, that features of boxes [R, 4] are cropped from."""
+        heights = [maps[name].shape[-2] for name in self.levels]
+        return region_levels(boxes, pyramid_scales(heights, self.image_size(batch)[0]))
+
+    @staticmethod
+    def image_size(batch: ImageBatch) -> Size:
+        """The size that strides are computed from: without padding, as in the published models."""
+        return max(h for h, _ in batch.sizes), max(w for _, w in batch.sizes)
 
 
 PROPOSALS = ProposalSettings()

@@ -35,6 +35,7 @@ from sightline.models.entry import Entry
 from sightline.models.model import Losses
 from sightline.models.preprocess import SIZE, InputSize, Preprocess, imagenet_preprocess
 from sightline.models.weights import shared_keys
+from sightline.nn.backbones.features import map_layers
 from sightline.nn.backbones.named import OPTIONS, BackboneOptions, PyramidName, build_backbone
 from sightline.nn.heads.fcos import FCOSHead
 from sightline.ops.anchors import base_anchors
@@ -183,6 +184,10 @@ class FCOS(Detector):
         scores = (classes.sigmoid() * torch.cat(centreness, 1).float().sigmoid()[..., None]).sqrt()
         boxes = decode_distances(torch.cat(distances, 1).float(), cells)
         return dense_candidates(boxes, classes, scores, cells, [len(a) for a in anchors], batch.sizes)
+
+    def map_layers(self) -> list[nn.Module]:
+        """The maps of the backbone."""
+        return map_layers(self.backbone)
 
     def selection(self) -> Selection:
         return dense_selection(self.settings)

@@ -22,6 +22,7 @@ from sightline.models.entry import Entry
 from sightline.models.model import Losses
 from sightline.models.preprocess import Preprocess, imagenet_preprocess
 from sightline.models.weights import shared_keys
+from sightline.nn.backbones.features import map_layers
 from sightline.nn.backbones.named import BackboneName, build_backbone
 from sightline.ops.assignment import match_best
 from sightline.ops.boxes import box_iou, clip_boxes_to_image, decode_boxes, encode_boxes
@@ -72,6 +73,7 @@ class GridSliding(Detector):
     """
 
     class_layers = r"^class_head\."
+    scores_regions = True
     background_output = False
 
     def __init__(
@@ -179,6 +181,14 @@ class GridSliding(Detector):
             levels = own.new_zeros(len(own), dtype=torch.int64)
             found.append(Candidates(boxes[:, None], logits, scores, own, levels))
         return found
+
+    def map_layers(self) -> list[nn.Module]:
+        """The last map of the backbone, of each region."""
+        return map_layers(self.backbone)
+
+    def region_frame(self, region: Tensor) -> Tensor:
+        """The region."""
+        return region
 
     def selection(self) -> Selection:
         s = self.settings

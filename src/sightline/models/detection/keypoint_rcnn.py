@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from torch import Tensor
+
 from sightline.models.detection.detector import Detections
 from sightline.models.detection.faster_rcnn import SMALL, SMALL_START, START, AlignedRegions, FasterRCNN, faster_rcnn
 from sightline.models.entry import Entry, extends
@@ -27,6 +29,11 @@ class KeypointRCNN(FasterRCNN):
 
     roi_heads: KeypointRegionHeads
     target_fields = ("keypoints",)
+
+    def keypoint_logits_of(self, batch: ImageBatch, boxes: Tensor, rows: Tensor, classes: Tensor) -> Tensor:
+        """Like `Detector.keypoint_logits_of`: the maximum of each heat map."""
+        heat = self.roi_heads.predict_heat(self.backbone(batch.tensor), list(boxes[:, None]), batch)
+        return heat.float().amax((2, 3))
 
     def finish(self, found: Detections, batch: ImageBatch) -> list[Instances]:
         """Like every detector, with keypoints in pixels of the image."""

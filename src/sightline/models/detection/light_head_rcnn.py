@@ -78,6 +78,7 @@ class ThinRegions(nn.Module):
     def __init__(self, level: str, channels: int, stride: int, *, middle: int, thin: int = 10, bins: int = 7):
         super().__init__()
         self.level, self.stride, self.bins = level, stride, bins
+        self.levels: tuple[str, ...] = (level,)
         self.maps = LargeSeparableConv(channels, middle, thin * bins * bins)
 
     def forward(self, maps: dict[str, Tensor], boxes: Sequence[Tensor], batch: ImageBatch) -> Tensor:

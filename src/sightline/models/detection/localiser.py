@@ -22,6 +22,7 @@ from sightline.models.entry import Entry
 from sightline.models.model import Losses
 from sightline.models.preprocess import Preprocess, imagenet_preprocess
 from sightline.models.weights import shared_keys
+from sightline.nn.backbones.features import map_layers
 from sightline.nn.backbones.named import BackboneName, build_backbone
 from sightline.ops.boxes import box_area, box_convert, denormalize_boxes, normalize_boxes
 from sightline.structures import Classes, ImageBatch, Instances, Size
@@ -117,6 +118,10 @@ class Localiser(Detector):
         whole = boxes.new_tensor([[0, 0, batch.tensor.shape[-1], batch.tensor.shape[-2]]])
         scores = logits.float().softmax(-1)
         return dense_candidates(boxes, logits[:, None], scores[:, None], whole, [1], batch.sizes)
+
+    def map_layers(self) -> list[nn.Module]:
+        """The last map of the backbone."""
+        return map_layers(self.backbone)
 
     def selection(self) -> Selection:
         """The most probable class is the detection."""

@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from sightline.models.class_outputs import Output, predictor_outputs
 from sightline.models.detection.detector import Detections, head_outputs
 from sightline.models.detection.faster_rcnn import SMALL, SMALL_START, START, AlignedRegions, FasterRCNN, faster_rcnn
 from sightline.models.entry import Entry, extends
-from sightline.nn.heads.mask import MaskHead, MaskPredictor, MaskRegionHeads
+from sightline.nn.heads.mask import MaskHead, MaskPredictor, MaskRegionHeads, select_class
 from sightline.nn.necks.fpn import PyramidBackbone
 from sightline.ops.masks import paste_masks
 from sightline.structures import ImageBatch, Instances
@@ -37,6 +37,11 @@ class MaskRCNN(FasterRCNN):
         """Those of Faster R-CNN, and one mask per class after the background's."""
         predictor = self.roi_heads.mask_predictor if "mask_predictor" in key else self.roi_heads.box_predictor
         return predictor_outputs(predictor, self.output_names, key, shape)
+
+    def mask_logits_of(self, batch: ImageBatch, boxes: Tensor, rows: Tensor, classes: Tensor) -> Tensor:
+        """Like `Detector.mask_logits_of`, on a grid over each box."""
+        logits = self.roi_heads.predict_masks(self.backbone(batch.tensor), list(boxes[:, None]), batch)
+        return select_class(logits, self._output_of_class[classes]).float()
 
     def finish(self, found: Detections, batch: ImageBatch) -> list[Instances]:
         """Like every detector, with masks resized from the grids of their boxes to the image (section 3.1)."""

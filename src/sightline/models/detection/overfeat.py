@@ -30,6 +30,7 @@ from sightline.models.entry import Entry
 from sightline.models.model import Losses
 from sightline.models.preprocess import Preprocess, imagenet_preprocess
 from sightline.models.weights import shared_keys
+from sightline.nn.backbones.features import map_layers
 from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
 from sightline.ops.assignment import BACKGROUND, BETWEEN, match_threshold
 from sightline.ops.boxes import box_iou, clip_boxes_to_image
@@ -221,6 +222,10 @@ class OverFeat(Detector):
         counts = level.bincount(minlength=len(scales)).tolist()
         probabilities, boxes = self.of_classes(logits.float().softmax(-1)), moved_windows(edges.float(), windows)
         return dense_candidates(boxes, self.of_classes(logits), probabilities, windows, counts, batch.sizes)
+
+    def map_layers(self) -> list[nn.Module]:
+        """The shared features, of each scale."""
+        return map_layers(self.backbone)
 
     def selection(self) -> Selection:
         """Boxes are merged: a detection is the mean of several candidates, and its score comes from their sum."""

@@ -23,7 +23,7 @@ from sightline.models.entry import Entry
 from sightline.models.model import Losses
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
 from sightline.models.weights import shared_keys
-from sightline.nn.backbones.features import FeatureMaps
+from sightline.nn.backbones.features import FeatureMaps, map_layers
 from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
 from sightline.nn.backbones.resnet_vd import resnet18_vd, resnet50_vd
 from sightline.nn.heads.yolo_v3 import Places, YOLOv3Head
@@ -307,6 +307,10 @@ class PPYOLO(Detector):
         counts = [height * width * len(s) for (height, width), s in zip(places.sizes, places.shapes, strict=True)]
         logits, scores = self.of_classes(outputs.classes.float()), self.of_classes(self.scores(outputs))
         return dense_candidates(self.boxes(outputs, places), logits, scores, origins, counts, batch.sizes)
+
+    def map_layers(self) -> list[nn.Module]:
+        """The maps of the neck."""
+        return map_layers(self.neck)
 
     def selection(self) -> Selection:
         """Matrix NMS by default, which lowers the scores of overlapping boxes."""

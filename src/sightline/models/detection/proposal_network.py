@@ -14,6 +14,7 @@ from sightline.models.entry import Entry
 from sightline.models.model import Losses
 from sightline.models.preprocess import InputSize, Preprocess, imagenet_preprocess
 from sightline.models.weights import shared_keys
+from sightline.nn.backbones.features import map_layers
 from sightline.nn.backbones.named import OPTIONS, BackboneOptions, PyramidName, build_backbone
 from sightline.nn.heads.rpn import ProposalSettings
 from sightline.nn.heads.rpn_single import SingleMapRPN
@@ -51,6 +52,10 @@ class ProposalNetwork(Detector):
     def candidates(self, batch: ImageBatch, regions: Sequence[Tensor] | None = None) -> list[Candidates]:
         """Like `Detector.candidates`: every anchor, with one column, the objectness."""
         return self.proposal_candidates(batch)
+
+    def map_layers(self) -> list[nn.Module]:
+        """The maps of the backbone."""
+        return map_layers(self.backbone)
 
     def selection(self) -> Selection:
         return self.proposal_selection()

@@ -89,6 +89,7 @@ class RCNN(Detector):
     """
 
     class_layers = r"^(softmax|svm|box)_"
+    scores_regions = True
     recipe_defaults = {
         "augmentation": "none",
         "batch_size": 2,
@@ -174,6 +175,16 @@ class RCNN(Detector):
             boxes, logits, scores = (torch.cat(values) for values in zip(*parts, strict=True))
             found.append(Candidates(boxes, logits, scores, own, own.new_zeros(len(own), dtype=torch.int64)))
         return found
+
+    def map_layers(self) -> list[nn.Module]:
+        """The map that classes are predicted from, of each region."""
+        return self.body.map_layers()[-1:]
+
+    def region_frame(self, region: Tensor) -> Tensor:
+        """The region with its context."""
+        low, high = region.chunk(2)
+        half = (high - low) / (2 - 4 * self.settings.context)
+        return torch.cat([(low + high) / 2 - half, (low + high) / 2 + half])
 
     def selection(self) -> Selection:
         s = self.settings

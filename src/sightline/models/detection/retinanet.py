@@ -36,6 +36,7 @@ from sightline.models.entry import Entry
 from sightline.models.model import Losses
 from sightline.models.preprocess import SIZE, InputSize, Preprocess, imagenet_preprocess
 from sightline.models.weights import shared_keys
+from sightline.nn.backbones.features import map_layers
 from sightline.nn.backbones.named import OPTIONS, BackboneOptions, PyramidName, build_backbone
 from sightline.nn.heads.retinanet import RetinaNetHead, group_norm
 from sightline.ops.anchors import base_anchors
@@ -174,6 +175,10 @@ class RetinaNet(Detector):
         scores, origins = self.of_classes(torch.cat(logits, 1)).float(), torch.cat(anchors)
         boxes = decode_boxes(torch.cat(deltas, 1).float(), origins)
         return dense_candidates(boxes, scores, scores.sigmoid(), origins, [len(a) for a in anchors], batch.sizes)
+
+    def map_layers(self) -> list[nn.Module]:
+        """The maps of the backbone."""
+        return map_layers(self.backbone)
 
     def selection(self) -> Selection:
         return dense_selection(self.settings)

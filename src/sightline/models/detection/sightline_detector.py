@@ -42,7 +42,7 @@ from sightline.models.model import Losses
 from sightline.models.preprocess import Preprocess, imagenet_preprocess
 from sightline.models.weights import shared_keys
 from sightline.nn.backbones.csp import CSPBackbone
-from sightline.nn.backbones.features import Network
+from sightline.nn.backbones.features import Network, map_layers
 from sightline.nn.backbones.named import OPTIONS, BackboneOptions, PyramidName, build_backbone
 from sightline.nn.heads.decoupled import DecoupledHead
 from sightline.nn.necks.pan import PathAggregation
@@ -359,6 +359,10 @@ class SightlineDetector(Detector):
         counts = [int((points.strides == stride).sum()) for stride in self.strides]
         boxes = self.boxes(sides.float(), points)
         return dense_candidates(boxes, logits, logits.sigmoid(), cells, counts, batch.sizes)
+
+    def map_layers(self) -> list[nn.Module]:
+        """The maps of the neck."""
+        return map_layers(self.neck)
 
     def selection(self) -> Selection:
         s = self.settings

@@ -101,6 +101,14 @@ class SightlineMask(SightlineDetector):
         s = self.mask_settings
         return self.mask_head(maps, images, points, grown_boxes(boxes, s.margin), s.grid)
 
+    def mask_logits_of(self, batch: ImageBatch, boxes: Tensor, rows: Tensor, classes: Tensor) -> Tensor:
+        """Like `Detector.mask_logits_of`, on a grid over each grown box."""
+        return self.mask_logits(self.maps(batch.tensor), torch.arange(len(rows), device=rows.device), rows, boxes)
+
+    def part_level(self, batch: ImageBatch, box: Tensor, level: int) -> int:
+        """The finest: all masks share features of it."""
+        return 0
+
     def further_losses(
         self,
         maps: Sequence[Tensor],

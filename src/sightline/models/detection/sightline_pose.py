@@ -117,6 +117,11 @@ class SightlinePose(SightlineDetector):
         centre, size = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
         return centre[:, None] + values[..., :2] * size[:, None], values[..., 2]
 
+    def keypoint_logits_of(self, batch: ImageBatch, boxes: Tensor, rows: Tensor, classes: Tensor) -> Tensor:
+        """Like `Detector.keypoint_logits_of`: whether each keypoint is visible, since the model has no heat maps."""
+        images = torch.arange(len(rows), device=rows.device)
+        return self.keypoints(self.maps(batch.tensor), images, rows, boxes)[1]
+
     def further_losses(
         self,
         maps: Sequence[Tensor],

@@ -24,6 +24,7 @@ from sightline.models.model import Losses
 from sightline.models.preprocess import Preprocess, imagenet_preprocess
 from sightline.models.weights import shared_keys
 from sightline.nn.backbones.aux_heads import drop_aux_heads
+from sightline.nn.backbones.features import map_layers
 from sightline.nn.backbones.named import BackboneName, build_backbone
 from sightline.ops.assignment import BACKGROUND, match_threshold, sample_balanced
 from sightline.ops.boxes import box_convert, box_iou, clip_boxes_to_image
@@ -84,6 +85,8 @@ class SlidingWindow(Detector):
     Attributes:
         windows_classified: number of windows classified for the last predicted image.
     """
+
+    scores_regions = True
 
     def __init__(
         self,
@@ -151,6 +154,14 @@ class SlidingWindow(Detector):
             scores, levels = self.of_classes(logits.softmax(-1)), windows.new_zeros(len(windows), dtype=torch.int64)
             found.append(Candidates(windows[:, None], self.of_classes(logits), scores, windows, levels))
         return found
+
+    def map_layers(self) -> list[nn.Module]:
+        """The last map of the network, of each window."""
+        return map_layers(self.network)
+
+    def region_frame(self, region: Tensor) -> Tensor:
+        """The region."""
+        return region
 
     def selection(self) -> Selection:
         s = self.settings

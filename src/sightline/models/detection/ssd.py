@@ -24,6 +24,7 @@ from sightline.models.entry import Entry
 from sightline.models.model import Losses
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
 from sightline.models.weights import shared_keys
+from sightline.nn.backbones.features import map_layers
 from sightline.nn.backbones.vgg import vgg16
 from sightline.nn.backbones.vgg_atrous import AtrousVGG, atrous_dense_layers, init_xavier
 from sightline.nn.heads.ssd import SSDHead
@@ -161,6 +162,10 @@ class SSD(Detector):
         boxes = decode_boxes(deltas.float(), anchors, self.settings.weights)
         counts = [len(shapes) * x.shape[-2] * x.shape[-1] for shapes, x in zip(self.shapes, maps, strict=True)]
         return dense_candidates(boxes, self.of_classes(logits), scores, anchors, counts, batch.sizes)
+
+    def map_layers(self) -> list[nn.Module]:
+        """The maps of the backbone."""
+        return map_layers(self.backbone)
 
     def selection(self) -> Selection:
         s = self.settings

@@ -62,6 +62,10 @@ class SSDMobileNetBackbone(nn.Module):
             maps.append(x)
         return maps
 
+    def map_layers(self) -> list[nn.Module]:
+        """The layers of the maps, from fine to coarse."""
+        return [*self.features, *self.extra]
+
 
 SETTINGS = SSDSettings(nms_iou=0.6, max_detections=100)
 

@@ -72,6 +72,10 @@ class SSDliteBackbone(nn.Module):
             maps.append(x)
         return maps
 
+    def map_layers(self) -> list[nn.Module]:
+        """The layers of the maps, from fine to coarse."""
+        return [*self.features, *self.extra]
+
 
 SETTINGS = SSDSettings()
 _NORM = batch_norm(eps=1e-3, momentum=0.03)

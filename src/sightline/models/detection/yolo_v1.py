@@ -26,6 +26,7 @@ from sightline.models.entry import Entry
 from sightline.models.model import Losses
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
 from sightline.models.weights import shared_keys
+from sightline.nn.backbones.features import map_layers
 from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
 from sightline.nn.backbones.yolo_v1 import YOLOv1Net
 from sightline.nn.heads.yolo_v1 import GridHead, YOLOv1Head
@@ -245,6 +246,10 @@ class YOLOv1(Detector):
         boxes, logits = self.boxes_in(outputs, batch.sizes), self.logits(outputs)
         cells = grid_cells(size, self.grid, self.boxes, logits.device)
         return dense_candidates(boxes, logits, self.scores(outputs), cells, [len(cells)], batch.sizes)
+
+    def map_layers(self) -> list[nn.Module]:
+        """The last map of the backbone."""
+        return map_layers(self.backbone)
 
     def selection(self) -> Selection:
         s = self.settings

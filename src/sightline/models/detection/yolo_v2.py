@@ -32,7 +32,7 @@ from sightline.models.model import Losses
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
 from sightline.models.weights import shared_keys
 from sightline.nn.backbones.darknet import darknet19
-from sightline.nn.backbones.features import FeatureMaps
+from sightline.nn.backbones.features import FeatureMaps, map_layers
 from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
 from sightline.nn.heads.yolo_v2 import RegionOutputs, YOLOv2Head, region_boxes, split_region
 from sightline.ops.anchor_clusters import shape_iou
@@ -336,6 +336,10 @@ class YOLOv2(Detector):
         scores = [self.score_table(confidence, logit) for (_, confidence), logit in zip(placed, logits, strict=True)]
         boxes, of_classes = torch.stack([box for box, _ in placed]), self.of_classes(torch.stack(scores))
         return dense_candidates(boxes, self.of_classes(logits), of_classes, origins, [len(origins)], batch.sizes)
+
+    def map_layers(self) -> list[nn.Module]:
+        """The map that the last convolution reads."""
+        return map_layers(self.head)
 
     def selection(self) -> Selection:
         s = self.settings

@@ -25,12 +25,14 @@ from sightline.models.keep_size import segmenter_preprocess
 from sightline.models.model import State
 from sightline.models.segmentation.segmenter import Segmenter
 from sightline.models.weights import shared_keys
+from sightline.nn.backbones.features import FeatureMaps, map_layers
 from sightline.nn.backbones.named import PyramidName, build_backbone
 from sightline.nn.backbones.vgg import VGG, vgg16
 from sightline.nn.layers.fully_convolutional import subsampled_convolution
 from sightline.ops.pixel_losses import CROSS_ENTROPY, PixelLosses
 from sightline.ops.upsampling import bilinear_kernel
 from sightline.structures import Classes, Size
+from sightline.structures.batch import Frame
 
 
 class FCN(Segmenter):
@@ -87,6 +89,14 @@ class SkipNetwork(nn.Module):
             x = x + cut(score(skip), offset, x.shape[-2:])
         return cut(self.last(x), self.offsets[-1], images.shape[-2:])
 
+    def map_layers(self) -> list[nn.Module]:
+        """Those of the encoder."""
+        return map_layers(self.encoder)
+
+    def map_frame(self, size: Size) -> Frame | None:
+        """As of `Model.map_frame`, for the last map."""
+        return self.encoder.map_frame(size) if isinstance(self.encoder, ConvolutionalVGG) else None
+
 
 class ConvolutionalVGG(nn.Module):
     """VGG-16 with its first two fully connected layers as convolutions, on an image padded by 100 pixels.
@@ -133,6 +143,18 @@ class ConvolutionalVGG(nn.Module):
             if number in self.taken:
                 maps.append(x)
         return [*maps, self.dense(x)]
+
+    def map_layers(self) -> list[nn.Module]:
+        """The fully connected layers, whose map is the last."""
+        return [self.dense]
+
+    def map_frame(self, size: Size) -> Frame:
+        """The rectangle that the last map covers, (x1, y1, x2, y2) in pixels of an image of `size` (height, width).
+
+        Each cell sees 7 × 7 cells of 32 pixels of the padded image, and is drawn in the middle of them.
+        """
+        rows, columns = (-(-(side + 198) // 32) - 6 for side in size)
+        return -3, -3, 32 * columns - 3, 32 * rows - 3
 
 
 def upsampling(channels: int, factor: int, *, padded: bool) -> nn.ConvTranspose2d:

@@ -60,6 +60,10 @@ class DilatedNetwork(nn.Module):
             logits["aux"] = resized(self.aux_classifier(maps[0]), size)
         return logits
 
+    def map_layers(self) -> list[nn.Module]:
+        """Those of the backbone."""
+        return self.backbone.map_layers()
+
 
 def with_heads(
     classes: Iterable[str],

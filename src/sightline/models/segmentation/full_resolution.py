@@ -48,6 +48,10 @@ class FullResolutionNetwork(nn.Sequential):
             self.add_module(f"layer{number}", ConvNormAct(channels, width, 3, dilation=rate))
         self.add_module("score", nn.Conv2d(width, outputs, 1))
 
+    def map_layers(self) -> list[nn.Module]:
+        """The layer before the scores."""
+        return [self[-2]]
+
 
 def full_resolution_net(
     classes: Iterable[str],

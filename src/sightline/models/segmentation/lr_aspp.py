@@ -52,6 +52,10 @@ class LiteNetwork(nn.Module):
         low, high = self.backbone(x).values()
         return resized(self.classifier(low, high), (int(x.shape[-2]), int(x.shape[-1])))
 
+    def map_layers(self) -> list[nn.Module]:
+        """Those of the backbone."""
+        return self.backbone.map_layers()
+
 
 def lraspp(
     classes: Iterable[str],

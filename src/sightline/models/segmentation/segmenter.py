@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +12,22 @@ from torch.nn import functional as F
 from sightline.errors import InputError
 from sightline.models.model import Calls, Losses, Model
 from sightline.models.preprocess import Preprocess
+from sightline.nn.backbones.features import map_layers
 from sightline.ops.pixel_losses import pixel_cross_entropy
 from sightline.structures import IGNORE, ClassMap, ImageBatch, Size
+from sightline.structures.batch import Frame
 
 PixelLoss = Callable[[Tensor, Tensor], Tensor]
 """Logits [N, K, H, W] and labels [N, H, W] int64 with `IGNORE` → a scalar."""
+
+
+@runtime_checkable
+class FramedMaps(Protocol):
+    """A network whose last map does not cover exactly the batch."""
+
+    def map_frame(self, size: Size) -> Frame | None:
+        """As of `Model.map_frame`."""
+        ...
 
 
 class Segmenter(Model):
@@ -109,6 +120,14 @@ class Segmenter(Model):
                 f"{source} has labels that are no class: {shown}; ids are 0 to {len(self.classes) - 1}, and {IGNORE} "
                 "for pixels to ignore"
             )
+
+    def map_layers(self) -> list[nn.Module]:
+        """The last map of the encoder."""
+        return map_layers(self.network)[-1:]
+
+    def map_frame(self, size: Size) -> Frame | None:
+        own = self.network
+        return own.map_frame(size) if isinstance(own, FramedMaps) else None
 
     def losses(self, outputs: Mapping[str, Tensor], labels: Tensor) -> Losses:
         """The loss of each output: "loss_pixels", and "loss_NAME" for auxiliary outputs."""

@@ -56,6 +56,11 @@ class SlidingNetwork(nn.Module):
         x = mirror_pad(images, border, border, border, border)
         return self.as_convolution(x) if self.mode == "convolution" else self.by_patches(x)
 
+    def map_layers(self) -> list[nn.Module]:
+        """The activation after the last convolution before the dense layers."""
+        flat = next(i for i, layer in enumerate(self.classifier) if isinstance(layer, nn.Flatten))
+        return [self.classifier[flat - 1]]
+
     def by_patches(self, x: Tensor) -> Tensor:
         """[N, C, H + S − 1, W + S − 1] → [N, K, H, W]: one pass of the classifier per pixel."""
         windows = x.unfold(2, self.window, 1).unfold(3, self.window, 1)  # [N, C, H, W, S, S], not copied

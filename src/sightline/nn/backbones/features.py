@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -24,6 +24,31 @@ class Stage:
     layer: str
     channels: int
     stride: int
+
+
+@runtime_checkable
+class MapSource(Protocol):
+    """A module that knows which of its layers return its feature maps."""
+
+    def map_layers(self) -> list[nn.Module]:
+        """The layers whose outputs are the feature maps, from fine to coarse."""
+        ...
+
+
+_WITHOUT_MAPS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Dropout, nn.Dropout2d)
+
+
+def map_layers(module: nn.Module) -> list[nn.Module]:
+    """The layers whose outputs are the feature maps of a module, from fine to coarse.
+
+    A sequence has one map, that of its last layer before pooling and dropout. A module that is neither a sequence nor a
+    `MapSource` is the layer itself.
+    """
+    if isinstance(module, MapSource):
+        return module.map_layers()
+    if isinstance(module, nn.Sequential):
+        return [layer for layer in module if not isinstance(layer, _WITHOUT_MAPS)][-1:]
+    return [module]
 
 
 class Network(nn.Module):
@@ -52,6 +77,10 @@ class Network(nn.Module):
         """The feature maps of these stages. `trainable_layers`: see `FeatureMaps.train_last`."""
         body = FeatureMaps(self.layers(), stages)
         return body.train_last(trainable_layers, self.parts_of(body.strides))
+
+    def map_layers(self) -> list[nn.Module]:
+        """The layer whose output is the last map before pooling; explanations of the classifier read it."""
+        return map_layers(nn.Sequential(*self.layers().values()))
 
     @property
     def last_map(self) -> Stage:
@@ -110,6 +139,10 @@ class FeatureMaps(nn.ModuleDict):
             if name in self.taken:
                 maps[name] = x
         return maps
+
+    def map_layers(self) -> list[nn.Module]:
+        """The layers whose outputs `forward` returns."""
+        return [self[name] for name in self.taken]
 
     def train_last(self, count: int | None, parts: Sequence[str]) -> Self:
         """Freeze all but the last `count` of `parts`, since early features of pretrained networks fit any task.

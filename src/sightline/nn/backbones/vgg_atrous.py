@@ -82,6 +82,10 @@ class AtrousVGG(nn.Module):
             maps.append(x)
         return maps
 
+    def map_layers(self) -> list[nn.Module]:
+        """The layers of the maps, from fine to coarse; the first is the map before its L2 normalisation."""
+        return [self.features, *self.extra]
+
     def sides(self, image: int) -> list[int]:
         """Sides of the maps of a square image with side `image`; 0 for maps that the image is too small for."""
         found, side = [], image

@@ -95,6 +95,11 @@ class PositionSensitiveHeads(RegionHeads):
         self.level, self.hard_examples = level, hard_examples
         self.vote = regions
 
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """The one map."""
+        return (self.level,)
+
     def predict(self, maps: dict[str, Tensor], regions: Sequence[Tensor], batch: ImageBatch) -> tuple[Tensor, Tensor]:
         """Like `RegionHeads.predict`; the deltas [ΣR, K+1, 4] are the same for all classes."""
         score_maps, box_maps = self.box_predictor(self.box_head(maps[self.level]))

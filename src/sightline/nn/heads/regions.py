@@ -24,6 +24,7 @@ class PooledRegions:
 
     def __init__(self, level: str, stride: int, size: int = 7):
         self.level, self.stride, self.size = level, stride, size
+        self.levels: tuple[str, ...] = (level,)
 
     def __call__(self, maps: dict[str, Tensor], boxes: Sequence[Tensor], batch: ImageBatch) -> Tensor:
         """Maps [N, C, H, W], boxes [R_i, 4] of each image → [ΣR_i, C, size, size]."""

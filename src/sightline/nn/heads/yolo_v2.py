@@ -58,6 +58,10 @@ class YOLOv2Head(nn.Module):
         joined = torch.cat([self.passthrough(fine), self.convolutions(coarse)], 1)
         return self.last(self.joined(joined))
 
+    def map_layers(self) -> list[nn.Module]:
+        """The convolution before the last."""
+        return [self.joined]
+
 
 class RegionOutputs(NamedTuple):
     """The parts of a region map with A anchors and K classes.

@@ -94,6 +94,10 @@ class BiFPNLayer(nn.Module):
             out.append(self.bottom_up[i - 1]([self.to_bottom_up[i - 1](maps[i]), *middle, halved(out[-1])]))
         return out
 
+    def map_layers(self) -> list[nn.Module]:
+        """The nodes of the output maps, from fine to coarse."""
+        return [self.top_down[0], *self.bottom_up]
+
 
 class BiFPN(nn.Module):
     """Additional levels by pooling, then a sequence of `BiFPNLayer`.
@@ -145,6 +149,12 @@ class BiFPN(nn.Module):
         for i in range(self.extra_levels):
             maps.append(halved(self.to_next(maps[-1]) if i == 0 else maps[-1]))
         return self.layers(maps)
+
+    def map_layers(self) -> list[nn.Module]:
+        """The nodes of the last layer, from fine to coarse."""
+        last = self.layers[-1]
+        assert isinstance(last, BiFPNLayer)
+        return last.map_layers()
 
 
 def resampled(in_channels: int, channels: int, norm: NormLayer) -> nn.Module:

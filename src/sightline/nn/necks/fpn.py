@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sightline.nn.backbones.features import FeatureMaps
+from sightline.nn.backbones.features import FeatureMaps, map_layers
 from sightline.nn.layers import ConvNormAct, NormLayer
 
 
@@ -55,6 +55,10 @@ class FeaturePyramid(nn.Module):
             return out | self.extra_blocks(next(reversed(maps.values())), coarsest)
         return out | {"pool": F.max_pool2d(coarsest, 1, 2)}
 
+    def map_layers(self) -> list[nn.Module]:
+        """The layers of the maps of the inputs' strides, then those of `extra`."""
+        return [*self.layer_blocks, *([] if self.extra_blocks is None else map_layers(self.extra_blocks))]
+
 
 class PyramidBackbone(nn.Module):
     """A backbone followed by a feature pyramid.
@@ -73,3 +77,7 @@ class PyramidBackbone(nn.Module):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """[N, C, H, W] → maps by name, from fine to coarse."""
         return self.fpn(self.body(x))
+
+    def map_layers(self) -> list[nn.Module]:
+        """The layers of the pyramid's maps."""
+        return self.fpn.map_layers()

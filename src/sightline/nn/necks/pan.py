@@ -47,6 +47,7 @@ class PathAggregation(nn.Module):
         self.bottom_up = nn.ModuleList(CSPBlock(2 * c, c, blocks, norm, shortcut=False) for _ in range(steps))
         self.out_channels, self.residual = out_channels, residual
         if residual:
+            self.maps = nn.ModuleList(nn.Identity() for _ in in_channels)  # the sums, for whoever reads layers' outputs
             for block in [*self.top_down, *self.bottom_up]:
                 nn.init.zeros_(block.join[1].weight)
 
@@ -63,4 +64,8 @@ class PathAggregation(nn.Module):
             x = finer.pop()
             joined = block(torch.cat([down(out[-1]), x], 1))
             out.append(x + joined if self.residual else joined)
-        return out
+        return [layer(x) for layer, x in zip(self.maps, out, strict=True)] if self.residual else out
+
+    def map_layers(self) -> list[nn.Module]:
+        """The layers whose outputs are the maps, from fine to coarse."""
+        return list(self.maps) if self.residual else [self.top_down[-1], *self.bottom_up]

@@ -125,6 +125,10 @@ class YOLOv3Neck(nn.Module):
         # The route of the finest level is only used for its own tip.
         return out[::-1]
 
+    def map_layers(self) -> list[nn.Module]:
+        """The last convolution of each block, from fine to coarse."""
+        return [block.tip for block in reversed(self.blocks)]  # type: ignore[misc]
+
 
 def _pooling(channels: int, norm: NormLayer) -> list[nn.Module]:
     pooling = SpatialPyramidPooling()
