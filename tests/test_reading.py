@@ -16,13 +16,19 @@ ASSUMED = {
     "models/class_outputs.py",
     "models/weights.py",
     "nn/backbones/features.py",
+    "nn/backbones/map_layers.py",
     "nn/backbones/mobilenet_v2.py",
     "nn/backbones/mobilenet_v3.py",
+    "models/detection/candidate_hooks.py",
+    "models/detection/candidate_parts.py",
+    "models/detection/candidates.py",
+    "models/detection/region_detector.py",
     "models/entry.py",
     "models/load_report.py",
     "models/preprocess.py",
     "nn/backbones/named.py",
     "nn/backbones/resnet.py",
+    "nn/heads/regions.py",
     "nn/layers/__init__.py",
     "nn/necks/fpn.py",
     "ops/regions.py",
@@ -76,4 +82,4 @@ def test_they_need_nothing_else_but_papers_of_their_own() -> None:
 def test_with_the_papers_it_is_built_on_it_stays_short() -> None:
     built_on = [f"nn/{f}.py" for f in ("backbones/resnet", "backbones/features", "necks/fpn")]
     built_on += [f"ops/{f}.py" for f in ("regions", "_sampling", "suppression")]
-    assert sum(code_lines(SOURCE / file) for file in [*listed(), *built_on]) <= 1600
+    assert sum(code_lines(SOURCE / file) for file in [*listed(), *built_on]) <= 1650

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 from typing import Any
 
@@ -31,22 +32,16 @@ from sightline.explain.targets import (
 from sightline.models.detection.candidates import select
 from sightline.models.model import Model
 from sightline.structures import ImageBatch
-from tests.models.detection.test_candidates import SMALLEST, detector
+from tests.models.detection.test_candidates import EVERY, detector, fast
 from tests.models.test_contract import DETECTORS, build, image
 
 SIZE = (90, 120)
-QUICK = (
-    "faster_rcnn_mobilenet_v2_fpn",
-    "sightline_n",
-    "sliding_window_mobilenet_v2",
-    "darknet",
-    "overfeat_mobilenet_v2",
-)
+FEW = ("faster_rcnn_mobilenet_v2_fpn", "sightline_n", "sliding_window_mobilenet_v2", "darknet")
 
 
 @cache
 def model_of(name: str) -> Any:
-    model = detector(name).float() if name in (*SMALLEST, *DETECTORS) else build(name).eval()
+    model = copy.deepcopy(detector(name)).float() if name in EVERY else build(name).eval()
     assert isinstance(model, Model)
     return model
 
@@ -56,10 +51,7 @@ def copies(model: Model, count: int) -> ImageBatch:
     return batch.with_copies(batch.tensor.expand(count, -1, -1, -1))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in DETECTORS],
-)
+@pytest.mark.parametrize("name", fast(DETECTORS, FEW))
 def test_a_detection_is_found_again_among_the_candidates(name: str) -> None:
     model, picture = model_of(name), image(*SIZE)
     with torch.no_grad():
@@ -81,7 +73,7 @@ def test_a_detection_is_found_again_among_the_candidates(name: str) -> None:
         assert str(model.classes[target.class_id]) in target.describe(model)
 
 
-@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in DETECTORS])
+@pytest.mark.parametrize("name", fast(DETECTORS, (*FEW, "overfeat_mobilenet_v2")))
 def test_the_default_layer_has_gradients_of_the_default_target(name: str) -> None:
     model, picture = model_of(name), image(*SIZE)
     target = default_target(model, picture)

@@ -17,7 +17,6 @@ from sightline.api import predict_to_folder
 from sightline.data.dataset import Dataset
 from sightline.errors import InputError
 from sightline.models.catalog import create_model
-from sightline.models.detection.faster_rcnn import AlignedRegions
 from sightline.models.detection.keypoint_rcnn import KeypointRCNN
 from sightline.models.published import PUBLISHED
 from sightline.models.weights import load_weights
@@ -30,6 +29,7 @@ from sightline.nn.heads.keypoint import (
     keypoints_to_cells,
 )
 from sightline.nn.heads.mask import crop_masks
+from sightline.nn.heads.regions import AlignedRegions
 from sightline.ops.masks import masks_to_boxes, rle_to_mask
 from sightline.structures import ImageBatch, Instances
 from sightline.training.loop import fit

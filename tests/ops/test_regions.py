@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sightline.errors import InputError
-from sightline.models.detection.faster_rcnn import AlignedRegions
+from sightline.nn.heads.regions import AlignedRegions
 from sightline.ops import _range_max, _sampling
 from sightline.ops.position_sensitive import ps_roi_align, ps_roi_pool
 from sightline.ops.regions import multiscale_roi_align, roi_align, roi_pool

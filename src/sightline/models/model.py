@@ -13,7 +13,6 @@ from sightline.models.class_outputs import Output, one_axis
 from sightline.models.load_report import LoadReport
 from sightline.models.preprocess import Preprocess
 from sightline.structures import Classes, ImageBatch, Size
-from sightline.structures.batch import Frame
 
 Losses = dict[str, Tensor]
 """Scalar losses by name. Training minimises their sum."""
@@ -181,7 +180,7 @@ class Model(nn.Module):
         """
         return []
 
-    def map_frame(self, size: Size) -> Frame | None:
+    def map_frame(self, size: Size) -> tuple[int, int, int, int] | None:
         """The rectangle (x1, y1, x2, y2), in pixels of a batch of `size` (height, width), that these maps cover.
 
         None if it is the whole batch. It exceeds the batch if the network pads it further.

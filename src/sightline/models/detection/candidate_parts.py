@@ -1,4 +1,4 @@
-"""Parts shared by detectors: the candidates of dense detectors, of regions, and of region proposal networks."""
+"""Parts shared by detectors: the candidates of dense detectors and of region proposal networks."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from torch import Tensor
 
 from sightline.errors import InputError
 from sightline.models.detection.candidates import Candidates, Selection
-from sightline.models.detection.detector import Detector
 from sightline.models.detection.parts import SelectionSettings
-from sightline.nn.heads.box import BoxSettings, RegionHeads
 from sightline.nn.heads.rpn import ProposalSettings, RegionProposalNetwork
 from sightline.ops.boxes import clip_boxes_to_image, decode_boxes
 from sightline.structures import ImageBatch, Size
@@ -48,31 +46,6 @@ def dense_selection(settings: SelectionSettings) -> Selection:
     """How `best_candidates` and `suppressed` select."""
     return Selection(
         settings.min_score, settings.candidates, nms_iou=settings.nms_iou, max_detections=settings.max_detections
-    )
-
-
-def region_candidates(
-    model: Detector, heads: RegionHeads, maps: dict[str, Tensor], regions: Sequence[Tensor], batch: ImageBatch
-) -> list[Candidates]:
-    """The candidates of a region-based detector: every region [R_i, 4] with its scores, and a box for each class."""
-    require_regions(regions, batch)
-    logits, deltas = heads.predict(maps, regions, batch)
-    found = []
-    scored = heads.scored(logits, deltas, regions, batch.sizes)
-    for region, own, (scores, boxes) in zip(regions, logits.split([len(r) for r in regions]), scored, strict=True):
-        levels = torch.zeros(len(region), dtype=torch.int64, device=region.device)
-        of_classes = model.of_classes(boxes.transpose(1, 2)).transpose(1, 2)  # classes are the last axis of outputs
-        found.append(Candidates(of_classes, model.of_classes(own), model.of_classes(scores), region, levels))
-    return found
-
-
-def region_selection(settings: BoxSettings) -> Selection:
-    """How `RegionHeads.decode` selects."""
-    return Selection(
-        settings.min_score,
-        min_size=settings.min_size,
-        nms_iou=settings.nms_iou,
-        max_detections=settings.max_detections,
     )
 
 

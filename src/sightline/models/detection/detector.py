@@ -10,8 +10,8 @@ from torch import Tensor
 
 from sightline.errors import InputError
 from sightline.models.class_outputs import Output, one_axis, outputs_of
-from sightline.models.detection.candidates import Candidates, Selection
-from sightline.models.model import Calls, Losses, Model
+from sightline.models.detection.candidate_hooks import CandidateHooks
+from sightline.models.model import Calls, Losses
 from sightline.models.preprocess import Preprocess
 from sightline.ops.boxes import scale_boxes
 from sightline.structures import ImageBatch, Instances
@@ -24,7 +24,7 @@ Detections = list[dict[str, Tensor]]
 further heads add."""
 
 
-class Detector(Model):
+class Detector(CandidateHooks):
     """Base class of models of task "detection".
 
     `model(images, targets)` returns losses by name; `model(images)` returns `Instances` for each image.
@@ -37,12 +37,10 @@ class Detector(Model):
 
     Attributes:
         background_output: whether the layers that depend on the classes have output 0, that of the background.
-        scores_regions: whether `candidates` scores the regions that it is given.
     """
 
     task = "detection"
     background_output: bool = True
-    scores_regions: bool = False
     __call__: Calls[Instances]
 
     def __init__(self, classes: Iterable[str], preprocess: Preprocess, output_ids: Sequence[int] | None = None):
@@ -86,90 +84,6 @@ class Detector(Model):
     def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
         """The detections of a batch in pixels of the batch, labelled by output of the head; or its losses."""
         raise NotImplementedError
-
-    def candidates(self, batch: ImageBatch, regions: Sequence[Tensor] | None = None) -> list[Candidates]:
-        """All boxes of each image of a batch before selection, with gradients if they are enabled.
-
-        Args:
-            batch: a batch that `prepare` returned.
-            regions: [R_i, 4] boxes of each image in pixels of the batch, which a region-based detector scores instead
-                of its own proposals, so that rows mean the same for changed images. Other detectors ignore them: their
-                rows always mean the same.
-
-        Raises:
-            InputError: the detector has no such scores.
-        """
-        raise InputError(f"{self.title} does not expose its candidates, so its boxes cannot be explained")
-
-    def selection(self) -> Selection:
-        """How the detections are selected from the candidates.
-
-        A head with outputs that are no class (`output_ids`) also selects their boxes, which are removed afterwards.
-        """
-        return Selection()
-
-    def region_frame(self, region: Tensor) -> Tensor | None:
-        """The rectangle that the maps of a region [4] cover, in pixels of the batch: [4], or None.
-
-        None for a network that runs on the whole image. One that runs on crops has maps of each crop.
-        """
-        return None
-
-    def proposal_candidates(self, batch: ImageBatch) -> list[Candidates]:
-        """The boxes of a region proposal network before selection, with one column: the objectness.
-
-        Raises:
-            InputError: the detector has no region proposal network.
-        """
-        raise InputError(f"{self.title} has no region proposal network; explain a box of it instead")
-
-    def proposal_selection(self) -> Selection:
-        """How proposals are selected from `proposal_candidates` in prediction."""
-        raise InputError(f"{self.title} has no region proposal network; explain a box of it instead")
-
-    def mask_logits_of(self, batch: ImageBatch, boxes: Tensor, rows: Tensor, classes: Tensor) -> Tensor:
-        """The mask of one detection of each image of a batch, with gradients if they are enabled.
-
-        Args:
-            batch: a batch of N images that `prepare` returned.
-            boxes: [N, 4] detected boxes in pixels of the batch.
-            rows, classes: [N] int64, the candidates that were detected.
-
-        Returns:
-            [N, M, M] logits on a grid over each box (or over a box around it that the model uses for its masks).
-
-        Raises:
-            InputError: the model predicts no masks.
-        """
-        raise InputError(
-            f"{self.title} predicts no masks; explain a box of it, such as box:0, or use a model with masks"
-        )
-
-    def keypoint_logits_of(self, batch: ImageBatch, boxes: Tensor, rows: Tensor, classes: Tensor) -> Tensor:
-        """The scores of the P keypoints of one detection of each image of a batch, with gradients if they are enabled.
-
-        Args:
-            batch, boxes, rows, classes: as for `mask_logits_of`.
-
-        Returns:
-            [N, P] logits: the peak of each keypoint's heat map, or its visibility if the model has no heat maps.
-
-        Raises:
-            InputError: the model predicts no keypoints.
-        """
-        raise InputError(
-            f"{self.title} predicts no keypoints; explain a box of it, such as box:0, or use a model with keypoints"
-        )
-
-    def part_level(self, batch: ImageBatch, box: Tensor, level: int) -> int:
-        """The level, of `map_layers`, that the mask or the keypoints of a detected box are predicted from.
-
-        Args:
-            batch: a batch of one image.
-            box: [4] in pixels of the batch.
-            level: that of the box's candidate, which is the default.
-        """
-        return level
 
     def of_classes(self, outputs: Tensor) -> Tensor:
         """Select the outputs of the model's classes: [..., outputs of the head] → [..., K]."""

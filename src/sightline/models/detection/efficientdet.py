@@ -30,7 +30,7 @@ from sightline.models.entry import Entry
 from sightline.models.model import Losses
 from sightline.models.preprocess import Preprocess, imagenet_preprocess
 from sightline.models.weights import shared_keys
-from sightline.nn.backbones.features import map_layers
+from sightline.nn.backbones.map_layers import map_layers
 from sightline.nn.backbones.named import PyramidName, build_backbone
 from sightline.nn.heads.efficientdet import EfficientDetHead
 from sightline.nn.necks.bifpn import BiFPN

@@ -17,17 +17,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sightline.models.class_outputs import Output, predictor_outputs
-from sightline.models.detection.candidate_parts import region_candidates, region_selection
-from sightline.models.detection.candidates import Candidates, Selection
-from sightline.models.detection.detector import Detections, Detector, head_outputs
+from sightline.models.detection.detector import Detections, head_outputs
 from sightline.models.detection.parts import dense_layers, region_layers, single_map
 from sightline.models.detection.proposers import ProposerName, StoredProposals, checked, make_proposer
+from sightline.models.detection.region_detector import RegionDetector
 from sightline.models.entry import Entry
 from sightline.models.model import Losses
 from sightline.models.preprocess import InputSize, Preprocess, imagenet_preprocess
 from sightline.models.weights import shared_keys
-from sightline.nn.backbones.features import map_layers
 from sightline.nn.backbones.named import OPTIONS, BackboneOptions, PyramidName, build_backbone
 from sightline.nn.heads.box import BoxPredictor, BoxSettings, RegionHeads
 from sightline.nn.heads.regions import PooledRegions
@@ -51,7 +48,7 @@ class ProposedBatch(ImageBatch):
         return ProposedBatch(**vars(super().with_copies(tensor)), proposals=self.proposals * len(tensor))
 
 
-class FastRCNN(Detector):
+class FastRCNN(RegionDetector):
     """Image and proposals → map → region features → classes and boxes (figure 1).
 
     Args:
@@ -65,9 +62,6 @@ class FastRCNN(Detector):
         output_ids: as in `Detector`.
     """
 
-    class_layers = r"roi_heads\.box_predictor\."
-    scores_regions = True
-
     def __init__(
         self,
         classes: Iterable[str],
@@ -78,12 +72,10 @@ class FastRCNN(Detector):
         limit: int = 2000,
         output_ids: Sequence[int] | None = None,
     ):
-        super().__init__(classes, preprocess, output_ids)
-        self.backbone = backbone
+        super().__init__(classes, preprocess, backbone, roi_heads, output_ids)
         self.proposer = proposer
         if isinstance(proposer, StoredProposals):  # augmented images would need new proposals
             self.recipe_defaults = {"augmentation": "none"}
-        self.roi_heads = roi_heads
         self.limit = limit
 
     def prepare(
@@ -107,28 +99,14 @@ class FastRCNN(Detector):
         if isinstance(search, SelectiveSearch):
             self.proposer = CachedProposals(search, folder / "proposals")
 
-    def class_outputs(self, key: str, shape: Sequence[int]) -> list[list[Output]]:
-        """The outputs of the box predictor: scores, and deltas of each class or of all."""
-        return predictor_outputs(self.roi_heads.box_predictor, self.output_names, key, shape)
-
     def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
         """The detections of each image of a batch; if targets are given, the multi-task loss (equation 1)."""
         assert isinstance(batch, ProposedBatch)
         return self.roi_heads(self.backbone(batch.tensor), batch.proposals, batch, targets)
 
-    def candidates(self, batch: ImageBatch, regions: Sequence[Tensor] | None = None) -> list[Candidates]:
-        """Like `Detector.candidates`: every proposal, or region, with one box for each class."""
-        if regions is None:
-            assert isinstance(batch, ProposedBatch)
-            regions = batch.proposals
-        return region_candidates(self, self.roi_heads, self.backbone(batch.tensor), regions, batch)
-
-    def map_layers(self) -> list[nn.Module]:
-        """The map that regions are pooled from."""
-        return map_layers(self.backbone)
-
-    def selection(self) -> Selection:
-        return region_selection(self.roi_heads.settings)
+    def regions_of(self, maps: dict[str, Tensor], batch: ImageBatch) -> Sequence[Tensor]:
+        assert isinstance(batch, ProposedBatch)
+        return batch.proposals
 
 
 def fast_rcnn(

@@ -9,36 +9,33 @@ joint training; smooth L1 with β = 1/9; proposals are clipped to the image also
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from sightline.errors import InputError
-from sightline.models.class_outputs import Output, predictor_outputs
 from sightline.models.detection.candidate_parts import (
     proposal_candidates,
     proposal_selection,
-    region_candidates,
-    region_selection,
 )
 from sightline.models.detection.candidates import Candidates, Selection
-from sightline.models.detection.detector import Detections, Detector, head_outputs
+from sightline.models.detection.detector import Detections, head_outputs
+from sightline.models.detection.region_detector import RegionDetector
 from sightline.models.entry import Entry
 from sightline.models.model import Losses
 from sightline.models.preprocess import SIZE, InputSize, Preprocess, imagenet_preprocess
 from sightline.models.weights import shared_keys
-from sightline.nn.backbones.features import FeatureMaps, Network, Stage, map_layers
+from sightline.nn.backbones.features import FeatureMaps, Network, Stage
 from sightline.nn.backbones.named import OPTIONS, BackboneOptions, PyramidName, build_backbone
 from sightline.nn.heads.box import BoxPredictor, BoxSettings, ConvHead, RegionHeads, TwoLayerHead
+from sightline.nn.heads.regions import AlignedRegions
 from sightline.nn.heads.rpn import ProposalSettings, RegionProposalNetwork
 from sightline.nn.necks.fpn import FeaturePyramid, PyramidBackbone
-from sightline.ops.regions import multiscale_roi_align, pyramid_scales, region_levels
 from sightline.structures import Classes, ImageBatch, Instances, Size
 
 
-class FasterRCNN(Detector):
+class FasterRCNN(RegionDetector):
     """Backbone → region proposals → region features → classes and boxes (figure 2). Boxes are regressed in two stages.
 
     Args:
@@ -50,9 +47,6 @@ class FasterRCNN(Detector):
         output_ids: as in `Detector`.
     """
 
-    class_layers = r"roi_heads\.box_predictor\."
-    scores_regions = True
-
     def __init__(
         self,
         classes: Iterable[str],
@@ -62,10 +56,8 @@ class FasterRCNN(Detector):
         roi_heads: RegionHeads,
         output_ids: Sequence[int] | None = None,
     ):
-        super().__init__(classes, preprocess, output_ids)
-        self.backbone = backbone
+        super().__init__(classes, preprocess, backbone, roi_heads, output_ids)
         self.rpn = rpn
-        self.roi_heads = roi_heads
 
     @classmethod
     def on(cls, base: FasterRCNN, roi_heads: RegionHeads) -> Self:
@@ -74,10 +66,6 @@ class FasterRCNN(Detector):
         model.backbone_keys = base.backbone_keys
         return model
 
-    def class_outputs(self, key: str, shape: Sequence[int]) -> list[list[Output]]:
-        """The outputs of the box predictor: scores, and deltas of each class or of all."""
-        return predictor_outputs(self.roi_heads.box_predictor, self.output_names, key, shape)
-
     def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
         """The detections of each image of a batch; if targets are given, the four losses of joint training."""
         maps = self.backbone(batch.tensor)
@@ -85,32 +73,8 @@ class FasterRCNN(Detector):
         found, box_losses = self.roi_heads(maps, proposals, batch, targets)
         return found, proposal_losses | box_losses
 
-    def candidates(self, batch: ImageBatch, regions: Sequence[Tensor] | None = None) -> list[Candidates]:
-        """Like `Detector.candidates`: every proposal, or region, with one box for each class."""
-        maps = self.backbone(batch.tensor)
-        found = self.rpn(maps, batch)[0] if regions is None else regions
-        candidates = region_candidates(self, self.roi_heads, maps, found, batch)
-        crops = self.roi_heads.region_features
-        if not isinstance(crops, AlignedRegions):
-            return candidates
-        return [replace(own, levels=crops.level_of(maps, own.origins, batch)) for own in candidates]
-
-    def selection(self) -> Selection:
-        return region_selection(self.roi_heads.settings)
-
-    def map_layers(self) -> list[nn.Module]:
-        """The maps that regions are scored from."""
-        names = self.roi_heads.levels
-        if isinstance(self.backbone, FeatureMaps):
-            return [self.backbone[name] for name in names]
-        return map_layers(self.backbone)[: len(names)]
-
-    def part_level(self, batch: ImageBatch, box: Tensor, level: int) -> int:
-        """The level that fits the detected box, which its region was perhaps not cropped from."""
-        crops = self.roi_heads.region_features
-        if not isinstance(crops, AlignedRegions):
-            return level
-        return int(crops.level_of(self.backbone(batch.tensor), box[None], batch))
+    def regions_of(self, maps: dict[str, Tensor], batch: ImageBatch) -> Sequence[Tensor]:
+        return self.rpn(maps, batch)[0]
 
     def proposal_candidates(self, batch: ImageBatch) -> list[Candidates]:
         return proposal_candidates(self.rpn, self.backbone(batch.tensor), batch)
@@ -123,34 +87,6 @@ class FasterRCNN(Detector):
         bases = torch.cat(self.rpn.anchor_bases)
         inside = self.preprocess.resized(image_size)
         return (bases[:, 2:] - bases[:, :2]) * (image_size[0] / inside[0])
-
-
-class AlignedRegions:
-    """RoI align on the pyramid level that fits the size of each box (Lin et al. 2017, equation 1).
-
-    Args:
-        levels: names of the feature maps to use.
-        size: height and width of the features.
-        samples: number of sampling points along each side of a bin.
-    """
-
-    def __init__(self, levels: Sequence[str], size: int = 7, samples: int = 2):
-        self.levels, self.size, self.samples = tuple(levels), size, samples
-
-    def __call__(self, maps: dict[str, Tensor], boxes: Sequence[Tensor], batch: ImageBatch) -> Tensor:
-        """Maps [N, C, H, W], boxes [R_i, 4] per image → [ΣR_i, C, size, size]."""
-        chosen = [maps[name] for name in self.levels]
-        return multiscale_roi_align(chosen, boxes, self.image_size(batch), self.size, self.samples)
-
-    def level_of(self, maps: dict[str, Tensor], boxes: Tensor, batch: ImageBatch) -> Tensor:
-        """The level, [R] int64, that features of boxes [R, 4] are cropped from."""
-        heights = [maps[name].shape[-2] for name in self.levels]
-        return region_levels(boxes, pyramid_scales(heights, self.image_size(batch)[0]))
-
-    @staticmethod
-    def image_size(batch: ImageBatch) -> Size:
-        """The size that strides are computed from: without padding, as in the published models."""
-        return max(h for h, _ in batch.sizes), max(w for _, w in batch.sizes)
 
 
 PROPOSALS = ProposalSettings()

@@ -13,9 +13,10 @@ from typing import Any
 from torch import Tensor
 
 from sightline.models.detection.detector import Detections
-from sightline.models.detection.faster_rcnn import SMALL, SMALL_START, START, AlignedRegions, FasterRCNN, faster_rcnn
+from sightline.models.detection.faster_rcnn import SMALL, SMALL_START, START, FasterRCNN, faster_rcnn
 from sightline.models.entry import Entry, extends
 from sightline.nn.heads.keypoint import KeypointHead, KeypointPredictor, KeypointRegionHeads
+from sightline.nn.heads.regions import AlignedRegions
 from sightline.nn.necks.fpn import PyramidBackbone
 from sightline.structures import ImageBatch, Instances
 

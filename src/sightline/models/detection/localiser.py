@@ -22,7 +22,7 @@ from sightline.models.entry import Entry
 from sightline.models.model import Losses
 from sightline.models.preprocess import Preprocess, imagenet_preprocess
 from sightline.models.weights import shared_keys
-from sightline.nn.backbones.features import map_layers
+from sightline.nn.backbones.map_layers import map_layers
 from sightline.nn.backbones.named import BackboneName, build_backbone
 from sightline.ops.boxes import box_area, box_convert, denormalize_boxes, normalize_boxes
 from sightline.structures import Classes, ImageBatch, Instances, Size

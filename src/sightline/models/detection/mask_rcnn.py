@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from sightline.models.class_outputs import Output, predictor_outputs
 from sightline.models.detection.detector import Detections, head_outputs
-from sightline.models.detection.faster_rcnn import SMALL, SMALL_START, START, AlignedRegions, FasterRCNN, faster_rcnn
+from sightline.models.detection.faster_rcnn import SMALL, SMALL_START, START, FasterRCNN, faster_rcnn
 from sightline.models.entry import Entry, extends
 from sightline.nn.heads.mask import MaskHead, MaskPredictor, MaskRegionHeads, select_class
+from sightline.nn.heads.regions import AlignedRegions
 from sightline.nn.necks.fpn import PyramidBackbone
 from sightline.ops.masks import paste_masks
 from sightline.structures import ImageBatch, Instances

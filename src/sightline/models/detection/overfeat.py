@@ -30,7 +30,7 @@ from sightline.models.entry import Entry
 from sightline.models.model import Losses
 from sightline.models.preprocess import Preprocess, imagenet_preprocess
 from sightline.models.weights import shared_keys
-from sightline.nn.backbones.features import map_layers
+from sightline.nn.backbones.map_layers import map_layers
 from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
 from sightline.ops.assignment import BACKGROUND, BETWEEN, match_threshold
 from sightline.ops.boxes import box_iou, clip_boxes_to_image

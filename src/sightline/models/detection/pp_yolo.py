@@ -23,7 +23,8 @@ from sightline.models.entry import Entry
 from sightline.models.model import Losses
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
 from sightline.models.weights import shared_keys
-from sightline.nn.backbones.features import FeatureMaps, map_layers
+from sightline.nn.backbones.features import FeatureMaps
+from sightline.nn.backbones.map_layers import map_layers
 from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
 from sightline.nn.backbones.resnet_vd import resnet18_vd, resnet50_vd
 from sightline.nn.heads.yolo_v3 import Places, YOLOv3Head

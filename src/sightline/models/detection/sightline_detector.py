@@ -42,7 +42,8 @@ from sightline.models.model import Losses
 from sightline.models.preprocess import Preprocess, imagenet_preprocess
 from sightline.models.weights import shared_keys
 from sightline.nn.backbones.csp import CSPBackbone
-from sightline.nn.backbones.features import Network, map_layers
+from sightline.nn.backbones.features import Network
+from sightline.nn.backbones.map_layers import map_layers
 from sightline.nn.backbones.named import OPTIONS, BackboneOptions, PyramidName, build_backbone
 from sightline.nn.heads.decoupled import DecoupledHead
 from sightline.nn.necks.pan import PathAggregation

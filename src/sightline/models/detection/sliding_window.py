@@ -25,6 +25,7 @@ from sightline.models.preprocess import Preprocess, imagenet_preprocess
 from sightline.models.weights import shared_keys
 from sightline.nn.backbones.aux_heads import drop_aux_heads
 from sightline.nn.backbones.features import map_layers
+from sightline.nn.backbones.map_layers import map_layers
 from sightline.nn.backbones.named import BackboneName, build_backbone
 from sightline.ops.assignment import BACKGROUND, match_threshold, sample_balanced
 from sightline.ops.boxes import box_convert, box_iou, clip_boxes_to_image

@@ -24,7 +24,7 @@ from sightline.models.entry import Entry
 from sightline.models.model import Losses
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
 from sightline.models.weights import shared_keys
-from sightline.nn.backbones.features import map_layers
+from sightline.nn.backbones.map_layers import map_layers
 from sightline.nn.backbones.vgg import vgg16
 from sightline.nn.backbones.vgg_atrous import AtrousVGG, atrous_dense_layers, init_xavier
 from sightline.nn.heads.ssd import SSDHead

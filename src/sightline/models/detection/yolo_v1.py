@@ -26,7 +26,7 @@ from sightline.models.entry import Entry
 from sightline.models.model import Losses
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
 from sightline.models.weights import shared_keys
-from sightline.nn.backbones.features import map_layers
+from sightline.nn.backbones.map_layers import map_layers
 from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
 from sightline.nn.backbones.yolo_v1 import YOLOv1Net
 from sightline.nn.heads.yolo_v1 import GridHead, YOLOv1Head

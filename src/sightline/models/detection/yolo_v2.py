@@ -32,7 +32,8 @@ from sightline.models.model import Losses
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
 from sightline.models.weights import shared_keys
 from sightline.nn.backbones.darknet import darknet19
-from sightline.nn.backbones.features import FeatureMaps, map_layers
+from sightline.nn.backbones.features import FeatureMaps
+from sightline.nn.backbones.map_layers import map_layers
 from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
 from sightline.nn.heads.yolo_v2 import RegionOutputs, YOLOv2Head, region_boxes, split_region
 from sightline.ops.anchor_clusters import shape_iou

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from sightline.errors import InputError
 from sightline.models.model import Calls, Losses, Model
 from sightline.models.preprocess import Preprocess
-from sightline.nn.backbones.features import map_layers
+from sightline.nn.backbones.map_layers import map_layers
 from sightline.ops.pixel_losses import pixel_cross_entropy
 from sightline.structures import IGNORE, ClassMap, ImageBatch, Size
 from sightline.structures.batch import Frame

@@ -5,9 +5,8 @@ Girshick, "Fast R-CNN", ICCV 2015, sections 2.1 to 2.3; region features by RoI a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,18 +18,8 @@ from sightline.ops.boxes import box_iou, clip_boxes_to_image, decode_boxes, enco
 from sightline.ops.suppression import batched_nms
 from sightline.structures import ImageBatch, Instances, Size
 
-
-class RegionFeatures(Protocol):
-    """Crops the features of regions."""
-
-    @property
-    def levels(self) -> tuple[str, ...]:
-        """Names of the maps that features are cropped from, from fine to coarse."""
-        ...
-
-    def __call__(self, maps: dict[str, Tensor], boxes: Sequence[Tensor], batch: ImageBatch, /) -> Tensor:
-        """Maps, boxes [R_i, 4] of each image in pixels of the batch → region features [ΣR_i, C, h, w]."""
-        ...
+RegionFeatures = Callable[[dict[str, Tensor], Sequence[Tensor], ImageBatch], Tensor]
+"""(maps, boxes [R_i, 4] of each image in pixels of the batch, batch) → region features [ΣR_i, C, h, w]."""
 
 
 class TwoLayerHead(nn.Module):
@@ -175,11 +164,6 @@ class RegionHeads(nn.Module):
         if targets is None:
             return self.detect(maps, proposals, batch), {}
         return [], self.region_losses(maps, self.sample(proposals, targets), batch, targets)
-
-    @property
-    def levels(self) -> tuple[str, ...]:
-        """Names of the maps that regions are scored from, from fine to coarse."""
-        return self.region_features.levels
 
     def detect(
         self, maps: dict[str, Tensor], proposals: Sequence[Tensor], batch: ImageBatch

@@ -1,6 +1,5 @@
-"""Parts of detectors on a single map: RoI pooling, and a head with the fully connected layers of a classifier.
-
-Girshick, "Fast R-CNN", ICCV 2015, section 2.
+"""The features of regions, and heads on them: RoI pooling from one map (Girshick, "Fast R-CNN", ICCV 2015, section 2),
+and RoI align from a pyramid (Lin et al., "Feature pyramid networks", CVPR 2017, section 4.2).
 """
 
 from __future__ import annotations
@@ -9,8 +8,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from sightline.ops.regions import roi_pool
-from sightline.structures import ImageBatch
+from sightline.ops.regions import multiscale_roi_align, pyramid_scales, region_levels, roi_pool
+from sightline.structures import ImageBatch, Size
 
 
 class PooledRegions:
@@ -29,6 +28,34 @@ class PooledRegions:
     def __call__(self, maps: dict[str, Tensor], boxes: Sequence[Tensor], batch: ImageBatch) -> Tensor:
         """Maps [N, C, H, W], boxes [R_i, 4] of each image → [ΣR_i, C, size, size]."""
         return roi_pool(maps[self.level], boxes, self.size, 1 / self.stride)
+
+
+class AlignedRegions:
+    """RoI align on the pyramid level that fits the size of each box (Lin et al. 2017, equation 1).
+
+    Args:
+        levels: names of the feature maps to use.
+        size: height and width of the features.
+        samples: number of sampling points along each side of a bin.
+    """
+
+    def __init__(self, levels: Sequence[str], size: int = 7, samples: int = 2):
+        self.levels, self.size, self.samples = tuple(levels), size, samples
+
+    def __call__(self, maps: dict[str, Tensor], boxes: Sequence[Tensor], batch: ImageBatch) -> Tensor:
+        """Maps [N, C, H, W], boxes [R_i, 4] per image → [ΣR_i, C, size, size]."""
+        chosen = [maps[name] for name in self.levels]
+        return multiscale_roi_align(chosen, boxes, self.image_size(batch), self.size, self.samples)
+
+    def level_of(self, maps: dict[str, Tensor], boxes: Tensor, batch: ImageBatch) -> Tensor:
+        """The level, [R] int64, that features of boxes [R, 4] are cropped from."""
+        heights = [maps[name].shape[-2] for name in self.levels]
+        return region_levels(boxes, pyramid_scales(heights, self.image_size(batch)[0]))
+
+    @staticmethod
+    def image_size(batch: ImageBatch) -> Size:
+        """The size that strides are computed from: without padding, as in the published models."""
+        return max(h for h, _ in batch.sizes), max(w for _, w in batch.sizes)
 
 
 class DenseHead(nn.Module):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sightline.nn.backbones.features import FeatureMaps, map_layers
+from sightline.nn.backbones.features import FeatureMaps
 from sightline.nn.layers import ConvNormAct, NormLayer
 
 
@@ -56,8 +56,8 @@ class FeaturePyramid(nn.Module):
         return out | {"pool": F.max_pool2d(coarsest, 1, 2)}
 
     def map_layers(self) -> list[nn.Module]:
-        """The layers of the maps of the inputs' strides, then those of `extra`."""
-        return [*self.layer_blocks, *([] if self.extra_blocks is None else map_layers(self.extra_blocks))]
+        """The layers of the maps of the inputs' strides, then the layers of `extra`."""
+        return [*self.layer_blocks, *(() if self.extra_blocks is None else self.extra_blocks.children())]
 
 
 class PyramidBackbone(nn.Module):

@@ -31,7 +31,3 @@ class LastLevelP6P7(nn.Module):
         """The coarsest maps before and after the pyramid, [N, C, H, W] → "p6" of half the size, "p7" of a quarter."""
         p6 = self.p6(c5 if self.source == "c5" else p5)
         return {"p6": p6, "p7": self.p7(F.relu(p6))}
-
-    def map_layers(self) -> list[nn.Module]:
-        """P6 and P7."""
-        return [self.p6, self.p7]
