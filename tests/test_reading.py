@@ -82,4 +82,4 @@ def test_they_need_nothing_else_but_papers_of_their_own() -> None:
 def test_with_the_papers_it_is_built_on_it_stays_short() -> None:
     built_on = [f"nn/{f}.py" for f in ("backbones/resnet", "backbones/features", "necks/fpn")]
     built_on += [f"ops/{f}.py" for f in ("regions", "_sampling", "suppression")]
-    assert sum(code_lines(SOURCE / file) for file in [*listed(), *built_on]) <= 1650
+    assert sum(code_lines(SOURCE / file) for file in [*listed(), *built_on]) <= 1700

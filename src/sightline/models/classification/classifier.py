@@ -15,7 +15,6 @@ from sightline.errors import InputError
 from sightline.models.model import Calls, Losses, Model
 from sightline.models.preprocess import imagenet_preprocess
 from sightline.nn.backbones.aux_heads import NetworkWithHeads
-from sightline.nn.backbones.features import MapSource
 from sightline.nn.backbones.map_layers import MapSource
 from sightline.ops.resizing import Interpolation
 from sightline.runtime.values import require_number

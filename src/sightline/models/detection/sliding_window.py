@@ -24,7 +24,6 @@ from sightline.models.model import Losses
 from sightline.models.preprocess import Preprocess, imagenet_preprocess
 from sightline.models.weights import shared_keys
 from sightline.nn.backbones.aux_heads import drop_aux_heads
-from sightline.nn.backbones.features import map_layers
 from sightline.nn.backbones.map_layers import map_layers
 from sightline.nn.backbones.named import BackboneName, build_backbone
 from sightline.ops.assignment import BACKGROUND, match_threshold, sample_balanced

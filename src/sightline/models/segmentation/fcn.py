@@ -25,7 +25,6 @@ from sightline.models.keep_size import segmenter_preprocess
 from sightline.models.model import State
 from sightline.models.segmentation.segmenter import Segmenter
 from sightline.models.weights import shared_keys
-from sightline.nn.backbones.features import FeatureMaps
 from sightline.nn.backbones.map_layers import map_layers
 from sightline.nn.backbones.named import PyramidName, build_backbone
 from sightline.nn.backbones.vgg import VGG, vgg16
