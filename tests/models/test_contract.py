@@ -89,6 +89,14 @@ SMALL: dict[str, dict[str, Any]] = {
     "seresnet50": {"crop": 64},
     "googlenet": {"crop": 64},
     "inception_v3": {"crop": 96},
+    "densenet121": {"crop": 64, "growth": 4, "depths": [1, 2, 2, 1]},
+    "densenet": {"crop": 64},
+    "squeezenet": {"crop": 64},
+    "xception": {"crop": 64},
+    "convnext": {"crop": 64, "width": 16, "depths": [1, 1, 2, 1]},
+    "vit_b": {"crop": 64, "width": 64, "depth": 2},
+    "swin": {"crop": 64, "width": 32, "depths": [1, 2, 1, 1]},
+    "nasnet": {"crop": 64, "filters": 96, "repeats": 1},
     "alexnet": {"crop": 64, "hidden": 32},
     "vgg": {"crop": 64, "hidden": 32},
     "fcn_resnet": {"min_size": 64, "max_size": 96},
@@ -120,6 +128,10 @@ VARIANTS = {
     "vgg13": "vgg16",
     "alexnet_lrn": "alexnet",
     **dict.fromkeys(("vgg11_bn", "vgg13_bn", "vgg19_bn"), "vgg16_bn"),
+    **{f"densenet{depth}": "densenet121" for depth in (161, 169, 201)},
+    "squeezenet1_0": "squeezenet1_1",
+    "vit_b_32": "vit_b_16",
+    "nasnet_large": "nasnet_mobile",
 }
 # the heads of a tested one on tested detectors
 COMBINED = tuple(
@@ -136,6 +148,7 @@ HEAVY = (
     "ssd512_vgg16",  # as SSD300
     *("resnet34", "resnet101", "resnet152", "overfeat_fast", "overfeat_accurate", "vgg16_bn", "vgg19"),
     *("resnext50_32x4d", "googlenet_lrn", "inception_v3"),
+    *("xception", "efficientnet_v2_s"),
     *("darknet53", "yolo_v2_darknet19", "yolo_9000_darknet19"),
     "retinanet_resnet18_fpn",  # as on MobileNet
     *("pp_yolo_resnet50_vd", "pp_yolo_resnet18_vd"),
@@ -156,6 +169,7 @@ APART = (
     *("r_cnn", "sliding_window", "grid_sliding", "overfeat", "sliding_segmentation", "full_resolution_net"),
     *("deeplabv3", "lraspp", "resnet", "alexnet", "vgg", "mobilenet", "efficientnet", "darknet19", "darknet53"),
     "googlenet",
+    *("densenet", "squeezenet", "convnext", "vit_b", "swin", "nasnet"),
 )
 LIGHT = [name for name in ALL if "resnet50" not in name and name not in HEAVY]
 

@@ -31,6 +31,7 @@ SKIPPED += ("resnet34", "resnet101", "resnet152", "vgg16_bn", "vgg19", "darknet5
 SKIPPED += ("fcn_resnet101", "deeplabv3_resnet101")
 SKIPPED += ("resnext101_32x8d", "resnext101_64x4d", "wide_resnet50_2", "wide_resnet101_2", "senet154")
 SKIPPED += ("vgg11", "vgg11_bn", "vgg13", "vgg13_bn", "vgg19_bn")
+SKIPPED += ("densenet161", "densenet169", "densenet201", "squeezenet1_0", "vit_b_32", "nasnet_large")
 SKIPPED += ("darknet", "sightline_s", "sightline_m", "r_fcn_resnet101", "overfeat_accurate", "sliding_window_resnet18")
 SKIPPED += tuple(f"efficientnet_b{i}" for i in range(1, 8)) + tuple(f"efficientdet_d{i}" for i in range(1, 8))
 SKIPPED += ("mask_rcnn_resnet50_fpn_v2", "grid_sliding_resnet18", "r_cnn_resnet18", "localiser_resnet18")

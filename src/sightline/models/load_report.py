@@ -20,7 +20,7 @@ class LoadReport:
         partly: entries of layers that depend on the classes, of which only some outputs were loaded.
         kept_classes: classes of the model whose outputs were loaded, although the checkpoint has other classes. Those
             of no class, such as the background's, were loaded with them.
-        adapted: entries that were adapted to a different number of image channels.
+        adapted: entries that were adapted to a different number of image channels, or grid of position embeddings.
         note: an assumption that was made about the file, or "".
     """
 
@@ -45,7 +45,7 @@ class LoadReport:
         for title, names in (
             ("left out", self.left_out),
             ("starting afresh", _layers(self.fresh)),
-            ("adapted to the image channels", self.adapted),
+            ("adapted to the image channels or the grid of positions", self.adapted),
         ):
             if names:
                 lines.append(f"  {title}: {listed(names)}")

@@ -24,9 +24,11 @@ from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from sightline.ops.resizing import Interpolation
 
 _HOME = "https://download.pytorch.org/models/"
-DATA = ("coco", "voc", "imagenet", "imagenet_v2")
+DATA = ("coco", "voc", "imagenet", "imagenet_v2", "imagenet_swag", "imagenet_swag_linear")
 """Training data of published weights. "voc" is COCO's images with Pascal VOC's 20 classes; "imagenet_v2" is ImageNet
-with torchvision's later training recipe."""
+with torchvision's later training recipe; "imagenet_swag" is ImageNet after the hashtags of 3.6 billion images (Singh et
+al. 2022, SWAG; not for commercial use), of which "imagenet_swag_linear" trained the last layer alone."""
+ImageNet = Literal["imagenet", "imagenet_v2", "imagenet_swag", "imagenet_swag_linear"]
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Published:
     """
 
     file: str
-    data: Literal["imagenet", "imagenet_v2", "coco", "voc"]
+    data: ImageNet | Literal["coco", "voc"]
     metric: str
     network: str
     own_arguments: dict[str, Any] = field(default_factory=dict)
@@ -116,7 +118,7 @@ def class_names(data: str) -> list[str]:
 
     The first output of "coco" and "voc" is the background.
     """
-    data = data.removesuffix("_v2")
+    data = data.partition("_")[0]
     text = files("sightline.models").joinpath(f"{data}_classes.txt").read_text(encoding="utf-8")
     return text.splitlines()
 
@@ -129,6 +131,7 @@ def coco_classes() -> tuple[list[str], list[int]]:
 
 _FROZEN = {"norm": "frozen", "trainable_layers": 3}
 _CUBIC: Interpolation = "bicubic"
+_SWAG = "CC-BY-NC-4.0"
 
 
 def _classifier(
@@ -138,10 +141,11 @@ def _classifier(
     resize: int = 256,
     crop: int = 224,
     interpolation: Interpolation = "bilinear",
-    data: Literal["imagenet", "imagenet_v2"] = "imagenet",
+    data: ImageNet = "imagenet",
+    **further: Any,
 ) -> Published:
     preprocess = PublishedPreprocess(resize, crop, interpolation)
-    return Published(file, data, f"top-1 {top_1:.3f} %", network, preprocess=preprocess)
+    return Published(file, data, f"top-1 {top_1:.3f} %", network, preprocess=preprocess, **further)
 
 
 def _in_a_package(network: str, file: str, top_1: float, crop: int) -> Published:
@@ -201,6 +205,25 @@ PUBLISHED = (
     _classifier("efficientnet_b5", "efficientnet_b5_lukemelas-1a07897c.pth", 83.444, 456, 456, _CUBIC),
     _classifier("efficientnet_b6", "efficientnet_b6_lukemelas-24a108a5.pth", 84.008, 528, 528, _CUBIC),
     _classifier("efficientnet_b7", "efficientnet_b7_lukemelas-c5b4e57e.pth", 84.122, 600, 600, _CUBIC),
+    _classifier("densenet121", "densenet121-a639ec97.pth", 74.434),
+    _classifier("densenet161", "densenet161-8d451a50.pth", 77.138),
+    _classifier("densenet169", "densenet169-b2777c0a.pth", 75.600),
+    _classifier("densenet201", "densenet201-c1103571.pth", 76.896),
+    _classifier("squeezenet1_0", "squeezenet1_0-b66bff10.pth", 58.092),
+    _classifier("squeezenet1_1", "squeezenet1_1-b8a52dc0.pth", 58.178),
+    _classifier("efficientnet_v2_s", "efficientnet_v2_s-dd5fe13b.pth", 84.228, 384, 384),
+    _classifier("convnext_tiny", "convnext_tiny-983f1562.pth", 82.520, 236),
+    _classifier("vit_b_16", "vit_b_16-c867db91.pth", 81.072),
+    _classifier(
+        *("vit_b_16", "vit_b_16_swag-9ac1b537.pth", 85.304, 384, 384, _CUBIC, "imagenet_swag"),
+        own_arguments={"grid": 24},
+        licence=_SWAG,
+    ),
+    _classifier(
+        *("vit_b_16", "vit_b_16_lc_swag-4e70ced5.pth", 81.886, 224, 224, _CUBIC, "imagenet_swag_linear"), licence=_SWAG
+    ),
+    _classifier("vit_b_32", "vit_b_32-d86f8d99.pth", 75.912),
+    _classifier("swin_t", "swin_t-704ceda3.pth", 81.474, 232, 224, _CUBIC),
     _in_a_package("efficientnet_lite0", "efficientnet-lite0-57934424.pth", 75.1, 224),
     _in_a_package("efficientnet_lite1", "efficientnet-lite1-77cc7160.pth", 76.7, 240),
     _in_a_package("efficientnet_lite2", "efficientnet-lite2-9656183e.pth", 77.6, 260),

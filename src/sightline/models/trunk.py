@@ -14,6 +14,7 @@ from sightline.errors import InputError
 from sightline.models.backbone_parts import backbone_parts, find_body
 from sightline.models.model import Model
 from sightline.nn.backbones.aux_heads import NetworkWithHeads
+from sightline.nn.backbones.features import Branch
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,9 @@ class Trunk:
 
         def keep(name: str, value: Any) -> None:
             if name in values or not isinstance(value, Tensor):
+                reason = "runs several times for a batch" if name in values else "returns more than one map"
                 raise InputError(
-                    f"the features of {model.title} cannot be cached, because {name} runs several times for a batch; "
-                    "leave cache_features out"
+                    f"the features of {model.title} cannot be cached, because {name} {reason}; leave cache_features out"
                 )
             values[name] = value.detach()
 
@@ -98,11 +99,12 @@ def find_trunk(model: Model) -> Trunk:
     """
     frozen = not any(dict(model.named_parameters())[key].requires_grad for p in backbone_parts(model) for key in p.keys)
     body = find_body(model)
+    no_sequence = InputError(
+        f"the features of {model.title} cannot be cached, because its backbone is not a sequence of layers; leave "
+        "cache_features out"
+    )
     if body is None or not hasattr(body, "layers"):
-        raise InputError(
-            f"the features of {model.title} cannot be cached, because its backbone is not a sequence of layers; leave "
-            "cache_features out"
-        )
+        raise no_sequence
     path = next(name for name, module in model.named_modules() if module is body)
     head = getattr(model, "head_layer", None)
     if frozen and head is not None:
@@ -111,6 +113,10 @@ def find_trunk(model: Model) -> Trunk:
     taken: tuple[str, ...] = getattr(body, "taken", ())
     layers, used, last = [], [], False
     for name, layer in body.layers().items():
+        if id(layer) not in names and isinstance(layer, Branch):
+            continue  # a classifier does not run it
+        if id(layer) not in names:
+            raise no_sequence
         if any(parameter.requires_grad for parameter in layer.parameters()):
             last = True
             break

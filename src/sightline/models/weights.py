@@ -6,6 +6,7 @@ Entries that do not fit are skipped and listed in a `LoadReport`. Weights of a d
 from __future__ import annotations
 
 import logging
+import math
 import re
 import warnings
 from collections.abc import Collection
@@ -21,6 +22,7 @@ from sightline.models.load_report import LoadReport
 from sightline.models.model import Model
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from sightline.nn.backbones import efficientnet_lite
+from sightline.nn.backbones.vit import resized_positions
 from sightline.runtime import reading
 
 log = logging.getLogger("sightline")
@@ -218,9 +220,16 @@ def _named_for(
 
 
 def _fit(value: Tensor, own: Tensor) -> Tensor | None:
-    """`value` in the shape of `own` if the two differ at most in a first convolution's input channels; else None."""
+    """`value` in the shape of `own`, or None if the two differ in more than what can be adapted.
+
+    That is the number of input channels of a first convolution, and the grid of a vision transformer's positions.
+    """
     if value.shape == own.shape:
         return value
+    if value.ndim == own.ndim == 3 and value.shape[::2] == own.shape[::2] and value.shape[0] == 1:
+        grid = math.isqrt(own.shape[1] - 1)
+        resized = resized_positions(value[:, 1:].float(), (grid, grid)).flatten(1, 2)
+        return torch.cat([value[:, :1], resized.to(value.dtype)], 1)
     first = value.ndim == 4 and own.ndim == 4 and value.shape[1] == 3 and value.shape[0] == own.shape[0]
     if first and value.shape[2:] == own.shape[2:]:
         channels = own.shape[1]
@@ -245,6 +254,10 @@ def _depends_on_classes(model: Model, key: str) -> bool:
 def _current_key(key: str, state: Collection[str]) -> str:
     """The current key of an entry of an older published checkpoint with the entries `state`."""
     parts = key.split(".")
+    if "denselayer" in key:  # `norm.1` and `conv.2` of DenseNets
+        return re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2", key)
+    if "mlp.linear_" in key:  # of vision transformers
+        return key.replace("mlp.linear_1.", "mlp.0.").replace("mlp.linear_2.", "mlp.3.")
     if re.match(r"head\.(classification|regression)_head\.conv\.[0246]\.\w+$", key):
         # older RetinaNet heads number convolutions and activations together, as FCOS's heads still do
         if ".".join([*parts[:3], "1.weight"]) in state:

@@ -29,8 +29,8 @@ class ImageClassifier(Model):
 
     Args:
         classes: names of the K classes.
-        network: batch [N, C, S, S] → logits [N, K]. Its last `nn.Linear` gives the logits. The auxiliary
-            heads of a `NetworkWithHeads` are used for the losses alone.
+        network: batch [N, C, S, S] → logits [N, K]. Its last `nn.Linear` (or without one, its last
+            convolution) gives the logits. The auxiliary heads of a `NetworkWithHeads` are used for the losses alone.
         in_channels: number of channels C of the images.
         image_size: side S of the centre crop in pixels.
         label_smoothing: amount of label smoothing in the loss.
@@ -76,7 +76,7 @@ class ImageClassifier(Model):
         self.crop, self.label_smoothing = image_size, label_smoothing
         self.aux_loss_weight = require_aux_loss_weight(aux_loss_weight)
         heads = [head.module for head in network.aux_heads] if isinstance(network, NetworkWithHeads) else []
-        self.head_is(_last_linear(network), *(f"{head}.{_last_linear(network.get_submodule(head))}" for head in heads))
+        self.head_is(_last_layer(network), *(f"{head}.{_last_layer(network.get_submodule(head))}" for head in heads))
 
     def head_is(self, layer: str, *auxiliary: str) -> None:
         """The layers that give the logits, the network's and those of auxiliary heads; all others are the backbone."""
@@ -164,6 +164,7 @@ def require_aux_loss_weight(value: Any) -> float:
     return require_number("aux_loss_weight", value, 0, math.inf, "0 disables these losses")
 
 
-def _last_linear(network: nn.Module) -> str:
-    """The name of a network's last linear layer."""
-    return [name for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
+def _last_layer(network: nn.Module) -> str:
+    """The name of the layer that gives the logits: the last linear layer or, without one, the last convolution."""
+    layers = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    return ([name for name, module in layers if isinstance(module, nn.Linear)] or [name for name, _ in layers])[-1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sightline.errors import InputError
@@ -113,6 +113,68 @@ def transforming_classifier(
     return aux_classifier(classes, transform_input=transform_input, **arguments)
 
 
+@extends(classifier)
+def dense_block_classifier(
+    classes: Iterable[str], *, growth: int = 32, depths: Sequence[int] = (6, 12, 24, 16), **arguments: Any
+) -> ImageClassifier:
+    """A DenseNet of any growth rate and depth.
+
+    Args:
+        classes: names of the classes.
+        growth: number of channels that each layer adds.
+        depths: number of layers of each block.
+        arguments: as for `classifier`.
+    """
+    return classifier(classes, growth=growth, depths=tuple(depths), **arguments)
+
+
+@extends(classifier)
+def staged_classifier(
+    classes: Iterable[str], *, width: int = 96, depths: Sequence[int] = (3, 3, 9, 3), **arguments: Any
+) -> ImageClassifier:
+    """A classifier of stages of any width and depth.
+
+    Args:
+        classes: names of the classes.
+        width: number of channels of the first stage; each later stage has twice as many.
+        depths: number of blocks of each stage.
+        arguments: as for `classifier`.
+    """
+    return classifier(classes, width=width, depths=tuple(depths), **arguments)
+
+
+@extends(classifier)
+def token_classifier(
+    classes: Iterable[str], *, width: int = 768, depth: int = 12, grid: int = 14, **arguments: Any
+) -> ImageClassifier:
+    """A vision transformer of any width and depth.
+
+    Args:
+        classes: names of the classes.
+        width: number of channels of a token, a multiple of 64.
+        depth: number of layers.
+        grid: number of patches per side of the images in pretraining. For other images, position embeddings are
+            interpolated.
+        arguments: as for `classifier`.
+    """
+    return classifier(classes, width=width, depth=depth, grid=grid, **arguments)
+
+
+@extends(classifier)
+def cell_classifier(
+    classes: Iterable[str], *, repeats: int = 6, filters: int = 4032, **arguments: Any
+) -> ImageClassifier:
+    """NASNet-A (N @ P) of any size.
+
+    Args:
+        classes: names of the classes.
+        repeats: number of normal cells of each stage (N).
+        filters: number of channels of the last map (P), a multiple of 96.
+        arguments: as for `classifier`.
+    """
+    return classifier(classes, repeats=repeats, filters=filters, **arguments)
+
+
 _RESNET = "He et al. 2016, Deep residual learning"
 _ALEXNET = "Krizhevsky et al. 2012, ImageNet classification; Krizhevsky 2014, One weird trick"
 _VGG = "Simonyan and Zisserman 2015, Very deep convolutional networks"
@@ -122,6 +184,10 @@ _SENET = "Hu et al. 2018, Squeeze-and-excitation networks"
 _GOOGLENET = "Szegedy et al. 2015, Going deeper with convolutions"
 _V3 = "Howard et al. 2019, Searching for MobileNetV3"
 _EFFICIENTNET = "Tan and Le 2019, EfficientNet"
+_DENSENET = "Huang et al. 2017, Densely connected convolutional networks"
+_SQUEEZENET = "Iandola et al. 2016, SqueezeNet"
+_VIT = "Dosovitskiy et al. 2021, An image is worth 16x16 words"
+_NASNET = "Zoph et al. 2018, Learning transferable architectures for scalable image recognition"
 
 # title, paper, builder
 _NETWORKS = {
@@ -162,6 +228,16 @@ _NETWORKS = {
     },
     "darknet19": ("Darknet-19", "Redmon and Farhadi 2017, YOLO9000", classifier),
     "darknet53": ("Darknet-53", "Redmon and Farhadi 2018, YOLOv3", leaky_classifier),
+    "densenet121": ("DenseNet-121", _DENSENET, dense_block_classifier),
+    **{f"densenet{depth}": (f"DenseNet-{depth}", _DENSENET, classifier) for depth in (161, 169, 201)},
+    **{f"squeezenet1_{i}": (f"SqueezeNet 1.{i}", _SQUEEZENET, classifier) for i in range(2)},
+    "xception": ("Xception", "Chollet 2017, Xception", classifier),
+    "efficientnet_v2_s": ("EfficientNet v2-S", "Tan and Le 2021, EfficientNetV2", classifier),
+    "convnext_tiny": ("ConvNeXt-T", "Liu et al. 2022, A ConvNet for the 2020s", staged_classifier),
+    **{f"vit_b_{patch}": (f"ViT-B/{patch}", _VIT, token_classifier) for patch in (16, 32)},
+    "swin_t": ("Swin-T", "Liu et al. 2021, Swin transformer", staged_classifier),
+    "nasnet_large": ("NASNet-A (6 @ 4032)", _NASNET, cell_classifier),
+    "nasnet_mobile": ("NASNet-A (4 @ 1056)", _NASNET, cell_classifier),
 }
 # image_size, crop_pct: as published, where they are not 224 and 0.875
 _SIZES: dict[str, tuple[int, float]] = {
@@ -176,8 +252,22 @@ _SIZES: dict[str, tuple[int, float]] = {
     "efficientnet_lite2": (260, 260 / 292),
     "darknet53": (256, 0.875),
     "inception_v3": (299, 299 / 342),
+    "xception": (299, 0.8975),
+    "efficientnet_v2_s": (384, 1.0),
+    "convnext_tiny": (224, 224 / 236),
+    "swin_t": (224, 224 / 232),
+    "nasnet_large": (331, 0.911),
+}
+# other defaults that differ from the builder's
+_OWN: dict[str, dict[str, Any]] = {
+    "efficientnet_v2_s": {"interpolation": "bilinear"},
+    "vit_b_32": {"grid": 7},
+    "swin_t": {"depths": (2, 2, 6, 2), "interpolation": "bicubic"},
+    "nasnet_mobile": {"repeats": 4, "filters": 1056},
 }
 _WITHOUT_NORM = ("alexnet", "alexnet_lrn", "googlenet_lrn", "vgg11", "vgg13", "vgg16", "vgg19")
+_SQUEEZENETS = ("squeezenet1_0", "squeezenet1_1")  # without normalisation as well
+_LAYER_NORM = ("convnext_tiny", "vit_b_16", "vit_b_32", "swin_t")
 
 ENTRIES = tuple(
     Entry(
@@ -188,8 +278,9 @@ ENTRIES = tuple(
         summary=f"{title} as a classifier of images.",
         fixed={"network": name},
         defaults=dict(zip(("image_size", "crop_pct"), _SIZES.get(name, (224, 0.875)), strict=True))
-        | ({"interpolation": "bicubic"} if name.startswith("efficientnet") else {}),
-        recipe={"lr": 1e-4} if name in _WITHOUT_NORM else {},
+        | ({"interpolation": "bicubic"} if name.startswith("efficientnet") else {})
+        | _OWN.get(name, {}),
+        recipe={"lr": 1e-4} if name in (*_WITHOUT_NORM, *_SQUEEZENETS, *_LAYER_NORM) else {},
         plan=plan if name.startswith("efficientnet_lite") else None,
     )
     for name, (title, paper, builder) in _NETWORKS.items()

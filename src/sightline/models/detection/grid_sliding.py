@@ -222,7 +222,7 @@ def grid_sliding(
         grid: settings of the grid and its regions.
     """
     names, net = Classes(classes), build_backbone(backbone, in_channels)
-    layers, channels = nn.Sequential(*net.layers().values()), net.last_map.channels
+    layers, channels = net.trunk(), net.last_map.channels
     preprocess = imagenet_preprocess(in_channels, min_size=min_size, max_size=max_size, divisor=1)
     model = GridSliding(names, preprocess, layers, channels, grid)
     model.backbone_keys = shared_keys(net, model)

@@ -162,7 +162,7 @@ def localiser(
     if image_size < 33:
         raise InputError(f"image_size is {image_size}, but must be at least 33: the network halves it five times")
     names, net = Classes(classes), build_backbone(backbone, in_channels)
-    layers, channels = nn.Sequential(*net.layers().values()), net.last_map.channels
+    layers, channels = net.trunk(), net.last_map.channels
     preprocess = imagenet_preprocess(in_channels, fixed_size=(image_size, image_size), divisor=1)
     model = Localiser(names, preprocess, layers, channels, weights=(class_weight, box_weight))
     model.backbone_keys = shared_keys(net, model)

@@ -13,7 +13,7 @@ from sightline.models.detection.ssd import SSD, SSDSettings, init_normal
 from sightline.models.entry import Entry
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
 from sightline.models.weights import shared_keys
-from sightline.nn.backbones.features import Network
+from sightline.nn.backbones.features import Branch, Network
 from sightline.nn.backbones.mobilenet_v2 import InvertedResidual
 from sightline.nn.backbones.mobilenet_v3 import InvertedResidualV3, mobilenet_v3_large
 from sightline.nn.backbones.named import PyramidName, build_backbone
@@ -46,7 +46,10 @@ class SSDliteBackbone(nn.Module):
         else:
             after = [block, *after]
             self.channels = [fine.channels, channels, *extra]
-        self.features = nn.Sequential(nn.Sequential(*before), nn.Sequential(*after))
+        side = before[-1] if isinstance(before[-1], Branch) else nn.Identity()
+        parts = ([layer for layer in part if not isinstance(layer, Branch)] for part in (before, after))
+        self.features = nn.Sequential(*(nn.Sequential(*part) for part in parts))
+        self.side = side
         self.extra = nn.ModuleList()
         for out in extra:
             middle = out // 2
@@ -70,11 +73,12 @@ class SSDliteBackbone(nn.Module):
         for part in (*self.features, *self.extra):
             x = part(x)
             maps.append(x)
-        return maps
+        return [self.side(maps[0]), *maps[1:]]
 
     def map_layers(self) -> list[nn.Module]:
         """The layers of the maps, from fine to coarse."""
-        return [*self.features, *self.extra]
+        first = self.side if isinstance(self.side, Branch) else self.features[0]
+        return [first, self.features[1], *self.extra]
 
 
 SETTINGS = SSDSettings()

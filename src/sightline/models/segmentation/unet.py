@@ -9,6 +9,7 @@ normalisation: `unet_small`, and `unet` with a classification network as the enc
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from typing import Literal
 
 import torch
@@ -153,7 +154,8 @@ class BackboneUNet(nn.Module):
         self.encoder = encoder
         *skips, coarsest = encoder.channels
         inputs = [coarsest, *channels]
-        beside = [*reversed(skips), 0][: len(channels)]  # there is no skip at the size of the image
+        # there is no skip at the size of the image, and none of stride 2 in networks that begin with stride 4
+        beside = [*reversed(skips), *[0] * len(channels)][: len(channels)]
         block = SeparableBlock if separable else _padded_pair
         self.blocks = nn.ModuleList(
             block(a + skip, b) for a, skip, b in zip(inputs[:-1], beside, channels, strict=True)
@@ -173,7 +175,7 @@ class BackboneUNet(nn.Module):
         """
         maps = list(self.encoder(images).values())
         x, *skips = reversed(maps)
-        for block, skip in zip(self.blocks, [*skips, None], strict=False):
+        for block, skip in zip_longest(self.blocks, skips[: len(self.blocks)]):
             x = F.interpolate(x, scale_factor=2, mode="nearest")
             x = block(x if skip is None else torch.cat([skip, x], 1))
         logits = self.score(x)
@@ -245,7 +247,7 @@ def unet(
         in_channels: number of channels of the images.
         width: number of channels of the first level, without an encoder.
         depth: number of poolings, by default 4; with an encoder, the number of its maps of strides 2, 4, 8, 16 and 32
-            to use, from the finest, by default 5.
+            to use, from the finest, by default 5 (networks that begin with stride 4 have no map of stride 2).
         channels: number of channels of each step of the decoder from stride 32, with an encoder; with a smaller
             `depth`, only the last values are used.
         separable: the decoder has depthwise separable convolutions, with an encoder.

@@ -7,6 +7,7 @@ only right and bottom; batch normalisation of B0 to B4 has PyTorch's defaults (�
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +15,9 @@ from torch import Tensor, nn
 from sightline.nn.backbones.features import Network, Stage
 from sightline.nn.layers import ConvNormAct, NormLayer, SqueezeExcitation, StochasticDepth, batch_norm, make_divisible
 
-# expansion t, kernel k, stride s, channels c, repeats n of B0's stages (table 1)
-STAGES = (
+Row = tuple[int, int, int, int, int]
+"""Expansion t, kernel k, stride s, channels c and repeats n of a stage (table 1)."""
+STAGES: tuple[Row, ...] = (
     (1, 3, 1, 16, 1),
     (6, 3, 2, 24, 2),
     (6, 5, 2, 40, 2),
@@ -61,7 +63,7 @@ class MBConv(nn.Module):
 
 
 class EfficientNet(Network):
-    """Stem, seven stages of `MBConv`, 1×1 convolution, pooling, fully connected layer (table 1), scaled (section 3.3).
+    """Stem, stages of `MBConv`, 1×1 convolution, pooling, fully connected layer (table 1), scaled (section 3.3).
 
     Args:
         width: width multiplier, a factor on all channel counts.
@@ -71,6 +73,9 @@ class EfficientNet(Network):
         in_channels: number of channels of the image.
         norm: normalisation layer.
         drop: probability of stochastic depth that the last block would have but one; it grows linearly from 0.
+        stages: the stages before scaling; B0's by default.
+        stem: channels of the first convolution before scaling.
+        last: channels of the last convolution; by default four times those of the last stage.
     """
 
     def __init__(
@@ -83,22 +88,25 @@ class EfficientNet(Network):
         in_channels: int = 3,
         norm: NormLayer = nn.BatchNorm2d,
         drop: float = 0.2,
+        stages: Sequence[Row] = STAGES,
+        stem: int = 32,
+        last: int | None = None,
     ):
         super().__init__()
-        channels = make_divisible(32 * width)
+        channels = make_divisible(stem * width)
         parts: list[nn.Module] = [ConvNormAct(in_channels, channels, 3, 2, norm=norm, act=nn.SiLU)]
-        repeats = [math.ceil(n * depth) for *_, n in STAGES]
+        repeats = [math.ceil(n * depth) for *_, n in stages]
         blocks_so_far, stride_so_far, ends = 0, 2, {}
-        for (expansion, kernel, s, c, _), count in zip(STAGES, repeats, strict=True):
+        for number, ((expansion, kernel, s, c, _), count) in enumerate(zip(stages, repeats, strict=True)):
             out, blocks = make_divisible(c * width), []
             for position in range(count):
                 stride, at = s if position == 0 else 1, drop * blocks_so_far / sum(repeats)
-                blocks.append(MBConv(channels, out, kernel, stride, expansion, at, norm))
+                blocks.append(self.block(number)(channels, out, kernel, stride, expansion, at, norm))
                 channels, blocks_so_far = out, blocks_so_far + 1
             stride_so_far *= s
             parts.append(nn.Sequential(*blocks))
             ends[stride_so_far] = (len(parts) - 1, out)  # the last stage at each stride carries the map
-        self.last_channels = 4 * channels
+        self.last_channels = last or 4 * channels
         parts.append(ConvNormAct(channels, self.last_channels, 1, norm=norm, act=nn.SiLU))
         self.features = nn.Sequential(*parts)
         self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(self.last_channels, num_classes))
@@ -112,6 +120,10 @@ class EfficientNet(Network):
                 bound = 1 / math.sqrt(module.out_features)
                 nn.init.uniform_(module.weight, -bound, bound)
                 nn.init.zeros_(module.bias)
+
+    def block(self, stage: int) -> Callable[..., nn.Module]:
+        """The class of a stage's blocks, which takes the arguments of `MBConv`."""
+        return MBConv
 
     def layers(self) -> dict[str, nn.Module]:
         """The layers up to the last feature map, by name, in order (for `FeatureMaps`)."""

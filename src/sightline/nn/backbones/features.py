@@ -27,6 +27,13 @@ class Stage:
     stride: int
 
 
+class Branch(nn.Sequential):
+    """Layers beside those of a network: they make a feature map from it, and the network's next layer does not read it.
+
+    They are not part of the classifier, so its weights have no entries for them.
+    """
+
+
 class Network(nn.Module):
     """A classification network that can be used as a backbone.
 
@@ -41,13 +48,26 @@ class Network(nn.Module):
     parts: tuple[str, ...] = ()
 
     def layers(self) -> dict[str, nn.Module]:
-        """The layers up to the last feature map, by name, in order."""
+        """The layers up to the last feature map, by name, in order.
+
+        A `Branch` among them reads the output of the last layer before it that is none.
+        """
         raise NotImplementedError
+
+    def trunk(self) -> nn.Sequential:
+        """The layers up to the last feature map, without branches."""
+        return nn.Sequential(*(layer for layer in self.layers().values() if not isinstance(layer, Branch)))
 
     def maps(self, strides: Sequence[int], trainable_layers: int | None = None) -> FeatureMaps:
         """The feature maps of these strides, from fine to coarse. `trainable_layers`: see `FeatureMaps.train_last`."""
         stages = [*([self.stem_stage] if self.stem_stage is not None else []), *self.stages]
-        return self.maps_of([stage for stage in stages if stage.stride in strides], trainable_layers)
+        taken = [stage for stage in stages if stage.stride in strides]
+        if not taken:
+            known = ", ".join(str(stage.stride) for stage in stages)
+            raise InputError(
+                f"{type(self).__name__} has no map of stride {', '.join(map(str, strides))}; its maps have {known}"
+            )
+        return self.maps_of(taken, trainable_layers)
 
     def maps_of(self, stages: Sequence[Stage], trainable_layers: int | None = None) -> FeatureMaps:
         """The feature maps of these stages. `trainable_layers`: see `FeatureMaps.train_last`."""
@@ -56,13 +76,13 @@ class Network(nn.Module):
 
     def map_layers(self) -> list[nn.Module]:
         """The layer whose output is the last map before pooling; explanations of the classifier read it."""
-        return map_layers(nn.Sequential(*self.layers().values()))
+        return map_layers(self.trunk())
 
     @property
     def last_map(self) -> Stage:
         """The last feature map, which the classifier pools."""
-        stage = self.stages[-1]
-        return Stage(list(self.layers())[-1], getattr(self, "last_channels", stage.channels), stage.stride)
+        stage, channels = self.stages[-1], getattr(self, "last_channels", None)
+        return stage if channels is None else Stage(list(self.layers())[-1], channels, stage.stride)
 
     def parts_of(self, strides: Sequence[int]) -> tuple[str, ...]:
         """First layers of the parts up to the map of the coarsest of these strides; by default each stage is a part."""
@@ -81,8 +101,9 @@ class FeatureMaps(nn.ModuleDict):
     """Runs the layers of a network in order and returns the feature maps of selected stages.
 
     Args:
-        layers: layers by name, in the order in which they run. Layers after the last stage are not used.
-        stages: stages to return, in the order of the layers.
+        layers: layers by name, in the order in which they run. Layers after the last stage are not used, and neither
+            are branches to other stages.
+        stages: stages to return, in the order of the maps.
 
     Attributes:
         channels: number of channels of each map.
@@ -91,10 +112,10 @@ class FeatureMaps(nn.ModuleDict):
     """
 
     def __init__(self, layers: Mapping[str, nn.Module], stages: Sequence[Stage]):
-        names = list(layers)
-        last = max(names.index(stage.layer) for stage in stages)
-        super().__init__({name: layers[name] for name in names[: last + 1]})
-        self.taken = tuple(stage.layer for stage in stages)
+        names, taken = list(layers), tuple(stage.layer for stage in stages)
+        used = names[: max(map(names.index, taken)) + 1]
+        super().__init__({name: layers[name] for name in used if name in taken or not isinstance(layers[name], Branch)})
+        self.taken = taken
         self.channels = [stage.channels for stage in stages]
         self.strides = [stage.stride for stage in stages]
         self.parts: tuple[str, ...] = ()
@@ -111,10 +132,12 @@ class FeatureMaps(nn.ModuleDict):
         """[N, C, H, W] → maps [N, C_i, H / stride_i, W / stride_i] by the name of their layer."""
         maps = {}
         for name, layer in self.items():
-            x = layer(x)
+            y = layer(x)
             if name in self.taken:
-                maps[name] = x
-        return maps
+                maps[name] = y
+            if not isinstance(layer, Branch):
+                x = y
+        return {name: maps[name] for name in self.taken}
 
     def map_layers(self) -> list[nn.Module]:
         """The layers whose outputs `forward` returns."""
@@ -138,7 +161,8 @@ class FeatureMaps(nn.ModuleDict):
         if not 0 <= count <= len(parts):
             raise InputError(f"trainable_layers is {count}, but this backbone has {len(parts)} parts: give 0 to that")
         for name in names[: names.index(parts[-count]) if count else len(names)]:
-            self[name].requires_grad_(False)
+            if not isinstance(self[name], Branch):  # no weights are published for it
+                self[name].requires_grad_(False)
         return self
 
 

@@ -9,7 +9,9 @@ from typing import Any, Literal, get_args
 
 from sightline.errors import InputError
 from sightline.nn.backbones.alexnet import alexnet, alexnet_lrn
+from sightline.nn.backbones.convnext import convnext_tiny
 from sightline.nn.backbones.darknet import darknet19, darknet53
+from sightline.nn.backbones.densenet import densenet121, densenet161, densenet169, densenet201
 from sightline.nn.backbones.efficientnet import (
     efficientnet_b0,
     efficientnet_b1,
@@ -21,12 +23,14 @@ from sightline.nn.backbones.efficientnet import (
     efficientnet_b7,
 )
 from sightline.nn.backbones.efficientnet_lite import efficientnet_lite0, efficientnet_lite1, efficientnet_lite2
+from sightline.nn.backbones.efficientnet_v2 import efficientnet_v2_s
 from sightline.nn.backbones.features import Network
 from sightline.nn.backbones.googlenet import googlenet, googlenet_lrn
 from sightline.nn.backbones.inception_v3 import inception_v3
 from sightline.nn.backbones.mobilenet_v1 import mobilenet_v1
 from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
 from sightline.nn.backbones.mobilenet_v3 import mobilenet_v3_large, mobilenet_v3_small
+from sightline.nn.backbones.nasnet import nasnet_large, nasnet_mobile
 from sightline.nn.backbones.resnet import resnet18, resnet34, resnet50, resnet101, resnet152
 from sightline.nn.backbones.resnext import (
     resnext50_32x4d,
@@ -36,7 +40,11 @@ from sightline.nn.backbones.resnext import (
     wide_resnet101_2,
 )
 from sightline.nn.backbones.senet import senet154, seresnet50
+from sightline.nn.backbones.squeezenet import squeezenet1_0, squeezenet1_1
+from sightline.nn.backbones.swin import swin_t
 from sightline.nn.backbones.vgg import vgg11, vgg11_bn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn
+from sightline.nn.backbones.vit import vit_b_16, vit_b_32
+from sightline.nn.backbones.xception import xception
 from sightline.nn.layers.norm import Norm, norm_maker
 
 BACKBONES: dict[str, Callable[..., Network]] = {
@@ -51,6 +59,8 @@ BACKBONES: dict[str, Callable[..., Network]] = {
         *(efficientnet_b4, efficientnet_b5, efficientnet_b6, efficientnet_b7),
         *(efficientnet_lite0, efficientnet_lite1, efficientnet_lite2),
         *(darknet19, darknet53),
+        *(densenet121, densenet161, densenet169, densenet201, squeezenet1_0, squeezenet1_1, xception),
+        *(efficientnet_v2_s, convnext_tiny, vit_b_16, vit_b_32, swin_t, nasnet_large, nasnet_mobile),
     )
 }
 """Functions (num_classes, *, in_channels, …) → network, by the name of the classifier whose weights fit it."""
@@ -81,6 +91,7 @@ StridedName = Literal[
     "efficientnet_b6",
     "efficientnet_b7",
     "darknet53",
+    "efficientnet_v2_s",
 ]
 """Networks that reduce the size of maps beyond stride 4 only by convolutions, so that `dilate` can remove strides."""
 PyramidName = Literal[
@@ -100,8 +111,21 @@ PyramidName = Literal[
     "vgg16_bn",
     "vgg19_bn",
     "vgg19",
+    "densenet121",
+    "densenet161",
+    "densenet169",
+    "densenet201",
+    "squeezenet1_0",
+    "squeezenet1_1",
+    "xception",
+    "convnext_tiny",
+    "vit_b_16",
+    "vit_b_32",
+    "swin_t",
+    "nasnet_large",
+    "nasnet_mobile",
 ]
-"""Networks whose maps of strides 2, 4, 8, 16 and 32 are aligned."""
+"""Networks whose maps of strides 2 (unless they begin with stride 4), 4, 8, 16 and 32 are aligned."""
 BackboneName = Literal[PyramidName, "alexnet", "alexnet_lrn"]
 
 

@@ -19,6 +19,7 @@ from sightline.nn.layers.separable import DepthwiseSeparable
 from sightline.nn.layers.space_to_depth import DarknetReorg, SpaceToDepth
 from sightline.nn.layers.spatial_pyramid import SpatialPyramidPooling
 from sightline.nn.layers.stochastic_depth import StochasticDepth
+from sightline.nn.layers.transformer import MapNorm, Permute, feed_forward, normal_start
 
 __all__ = [
     "Attention",
@@ -29,17 +30,21 @@ __all__ = [
     "DepthwiseSeparable",
     "DropBlock",
     "FrozenBatchNorm2d",
+    "MapNorm",
     "Norm",
     "NormLayer",
+    "Permute",
     "Renormalise",
     "SpaceToDepth",
     "SpatialPyramidPooling",
     "SqueezeExcitation",
     "StochasticDepth",
     "batch_norm",
+    "feed_forward",
     "freeze_norms",
     "fuse",
     "local_response_norm",
     "make_divisible",
     "norm_maker",
+    "normal_start",
 ]

@@ -153,15 +153,15 @@ def _parts(network: nn.Module) -> tuple[list[nn.Module], int | None, list[nn.Mod
         features, dense = chain[:at], chain[at + 1 :]
         pool = features.pop() if features and isinstance(features[-1], nn.AdaptiveAvgPool2d) else None
     else:
-        layers = getattr(network, "layers", None)
-        features = [] if layers is None else _flat(nn.Sequential(*layers().values()))
+        trunk = getattr(network, "trunk", None)
+        features = [] if trunk is None else _flat(trunk())
         pool = getattr(network, "avgpool", nn.AdaptiveAvgPool2d(1))
         last = getattr(network, "classifier", getattr(network, "fc", None))
         dense = [] if last is None else _flat(nn.Sequential(last))
     if not features or not any(isinstance(layer, nn.Linear) for layer in dense):
         raise InputError(
             f"{type(network).__name__} is no chain of layers, flattening and dense layers; "
-            "give an nn.Sequential with an nn.Flatten, or a network with layers() and classifier or fc"
+            "give an nn.Sequential with an nn.Flatten, or a network with trunk() and classifier or fc"
         )
     for layer in dense:
         if isinstance(layer, _NOT_ELEMENTWISE):
