@@ -17,7 +17,7 @@ from sightline.models.model import Model, as_model
 from sightline.models.published import class_names, coco_classes
 from sightline.models.saving import save
 from sightline.models.weights import load_weights
-from sightline.structures import Instances
+from sightline.structures import ClassScores, Instances
 from tests.models.test_contract import SMALL, image, target
 
 OLD, TURNED, NEW = ["a a", "b", "c"], ["c", "b", "a a"], ["C", "x", "A_a"]
@@ -105,6 +105,45 @@ def test_the_other_classes_of_a_detector_answer_as_before(name: str, tmp_path: P
     assert len(of_a) + len(of_c) > 0
     for ours, theirs in ((a, of_a), (c, of_c)):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("classes", [["a a", "x", "y"], ["x", "b", "a a", "y"]])
+def test_a_classifier_of_which_some_classes_are_known_starts_no_worse_than_a_fresh_one(
+    classes: list[str], tmp_path: Path
+) -> None:
+    """Trained logits are large: beside rows of small random numbers the known classes would win everywhere."""
+    old, _ = trained("mobilenet_v3_small", tmp_path)
+    with torch.no_grad():
+        old.get_submodule(old.head_layer).weight.mul_(20)
+        old.get_submodule(old.head_layer).bias.add_(5)
+    file = save(old, tmp_path / "sure.safetensors")
+    images = [image(64, 80, seed=seed) for seed in range(6)]
+
+    def loss(model: Model) -> float:
+        targets = [ClassScores((64, 80), i % len(classes), classes=model.classes) for i in range(6)]
+        with torch.no_grad():
+            return float(model(images, targets)["loss_classification"])
+
+    new, fresh = (loaded("mobilenet_v3_small", classes, start) for start in (file, None))
+    rows = {model: model.get_submodule(model.head_layer).weight for model in (old, new, fresh)}
+    known = [(OLD.index(name), i) for i, name in enumerate(classes) if name in OLD]
+    for theirs, ours in known:
+        torch.testing.assert_close(rows[new][ours], rows[old][theirs])
+    mean = torch.stack([rows[old][theirs] for theirs, _ in known]).mean(0)
+    others = [i for i, name in enumerate(classes) if name not in OLD]
+    torch.testing.assert_close(rows[new][others], rows[fresh][others] + mean)
+    started, own = loss(new), list(new.get_submodule(new.head_layer).parameters())
+    plain = [parameter.detach() for parameter in fresh.get_submodule(fresh.head_layer).parameters()]
+    with torch.no_grad():
+        for mine, initial in zip(own, plain, strict=True):  # as it was: the other rows are small random numbers
+            mine[others] = initial[others]
+        beside_small_ones = loss(new)
+        for mine, initial in zip(own, plain, strict=True):
+            mine.copy_(initial)
+            mine[[i for _, i in known]] = 0
+    if len(known) == 1:  # then all classes are equals, as in a fresh head on this backbone
+        assert started == pytest.approx(loss(new), rel=1e-3)
+    assert beside_small_ones > started + 0.3
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v3_small", "efficientnet_lite0", "unet", "lraspp_mobilenet_v3_large"])

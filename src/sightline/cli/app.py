@@ -65,7 +65,7 @@ class NamingHelp(typer.core.TyperCommand):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         from sightline.data.formats import WRITTEN
-        from sightline.data.transforms.recipes import NAMES
+        from sightline.data.transforms.recipes import NAMES, POLICIES
         from sightline.tasks import default_models, task_names
 
         tables = {"{formats}": WRITTEN, "{augmentations}": tuple(NAMES), "{tasks}": task_names()}
@@ -74,6 +74,7 @@ class NamingHelp(typer.core.TyperCommand):
             text = getattr(parameter, "help", None) or ""
             for place, names in tables.items():
                 text = text.replace(place, f"{', '.join(names[:-1])} or {names[-1]}")
+            text = text.replace("{policies}", f"{', '.join(POLICIES[:-1])} and {POLICIES[-1]}")
             parameter.help = text or None  # type: ignore[attr-defined]
         super().format_help(ctx, formatter)
 

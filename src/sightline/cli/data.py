@@ -119,7 +119,9 @@ def convert(
 def look(
     data: Data,
     out: Annotated[Path, typer.Option("--out", "-o", help="The picture to write.")] = Path("contact_sheet.png"),
-    augmentation: Annotated[str, typer.Option(help="The augmentation to draw: {augmentations}.")] = "none",
+    augmentation: Annotated[
+        str, typer.Option(help="The augmentation to draw: {augmentations}, with any of {policies} added by +.")
+    ] = "none",
     n: Annotated[int, typer.Option("-n", help="How many images.")] = 16,
     split: Annotated[
         str | None, typer.Option(help="Draw only this split; by default train with --augmentation, else all.")

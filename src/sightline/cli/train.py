@@ -56,7 +56,10 @@ def train(
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     augmentation: Annotated[
         str | None,
-        typer.Option(help="{augmentations}; by default chosen by the data and the time, or the model's own."),
+        typer.Option(
+            help="{augmentations}, with any of {policies} added by +, as in light+erasing; "
+            "by default chosen by the data and the time, or the model's own."
+        ),
     ] = None,
     freeze: Annotated[
         str | None,

@@ -56,7 +56,12 @@ def outputs_in_groups(names: Sequence[str], count: int, *, own: int = 0, each: i
 
 
 def copy_of_same_outputs(
-    value: Tensor, own: Tensor, outputs: Sequence[Sequence[Output]], own_outputs: Sequence[Sequence[Output]]
+    value: Tensor,
+    own: Tensor,
+    outputs: Sequence[Sequence[Output]],
+    own_outputs: Sequence[Sequence[Output]],
+    *,
+    competing: bool = False,
 ) -> tuple[Tensor, list[str]] | None:
     """A layer's initial weights, with those outputs replaced that were trained for the same classes.
 
@@ -66,6 +71,10 @@ def copy_of_same_outputs(
         outputs: what the indices of the first axis of `value` stand for, and those of the second if it also depends on
             the classes, and so on.
         own_outputs: the same for `own`.
+        competing: whether the classes share one probability (a softmax without background). The other outputs then
+            start from the mean of those copied, plus their own initial weights. Trained logits are much larger than
+            initial ones, so that the copied classes would otherwise win everywhere; an equal summand of all logits
+            changes nothing, so that the classes start as equals and the copied ones compare as before.
 
     Returns:
         The weights, and the names of the classes that were found, as the model spells them. None if both have no output
@@ -84,6 +93,9 @@ def copy_of_same_outputs(
     taken = torch.meshgrid(*(torch.tensor([source for _, source in pair]) for pair in pairs), indexing="ij")
     filled = own.detach().clone()
     filled[at] = value[taken].to(filled)
+    if competing and axes == 1:
+        fresh = sorted(set(range(len(filled))) - {to for to, _ in pairs[0]})
+        filled[fresh] += value[taken].to(filled).mean(0)
     names = dict.fromkeys(output.name for output in own_outputs[0])
     return filled, [name for name in names if name in found and name not in (BACKGROUND, NO_CLASS)]
 

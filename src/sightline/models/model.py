@@ -52,6 +52,7 @@ class Model(nn.Module):
         class_layers: regular expression (`re.search`) for the state dict keys whose shape depends on the classes.
         backbone_layers: regular expression for the keys of the pretrained backbone's parameters, whose learning rate a
             recipe multiplies by `backbone_lr_factor`.
+        competing_classes: whether the classes share one probability, without a background, as those of a classifier.
         target_fields: fields of the targets that the model learns from besides boxes and labels, such as "masks".
         takes_labels: whether the model also learns from images that only have a class label (`sightline.data.joint`).
         recipe_defaults: training settings that replace the defaults of `Recipe` for this model.
@@ -70,6 +71,7 @@ class Model(nn.Module):
     arguments: dict[str, Any]
     class_layers: str = ""
     backbone_layers: str = r"^backbone\.(?!fpn\.|extra\.)"  # pyramids and extra maps on top of it are new
+    competing_classes: bool = False
     target_fields: tuple[str, ...] = ()
     takes_labels: bool = False
     recipe_defaults: dict[str, Any] = {}

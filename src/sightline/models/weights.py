@@ -195,7 +195,11 @@ def _of_same_classes(
 ) -> tuple[Tensor, list[str]] | None:
     """The model's entry with the trained outputs of the classes that both models have, and these classes; or None."""
     return copy_of_same_outputs(
-        value, own, trained.class_outputs(key, value.shape), model.class_outputs(key, own.shape)
+        value,
+        own,
+        trained.class_outputs(key, value.shape),
+        model.class_outputs(key, own.shape),
+        competing=model.competing_classes,
     )
 
 

@@ -25,6 +25,7 @@ def draw_class_scores(result: ClassScores, picture: Image.Image, style: Style) -
         rows = [
             (name_of(i) + (" ✓" if i == labelled else ""), i, value)
             for i, value in zip(ids.tolist(), values.tolist(), strict=True)
+            if value > 0  # the target of mixed images has only the classes of these
         ]
     if labelled is not None and labelled not in [i for _, i, _ in rows]:
         rows.append((f"label: {name_of(labelled)}", labelled, None))

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from sightline.data.dataset import Dataset
 
 
+_USUAL = {"class_scores": "resized_crops", "class_map": "crops"}
+"""The augmentation recipe to which policies such as "randaugment" are added, by kind of label."""
+
+
 @checked_keywords
 def contact_sheet(
     data: Dataset | str | Path,
@@ -36,7 +40,8 @@ def contact_sheet(
 
     Args:
         data: a dataset, or its path.
-        transform: an augmentation, or the name of an augmentation recipe ("default", "strong", "mosaic", …).
+        transform: an augmentation, or the name of an augmentation recipe ("default", "strong", "mosaic", …); policies
+            such as "randaugment+cutmix" are added to the usual recipe for these labels.
         n: number of images.
         columns: number of images per row.
         seed: seed of the choice of images and of the augmentation.
@@ -49,7 +54,8 @@ def contact_sheet(
     from sightline.report.drawing import contact_sheet as run
 
     data = open_data(data)
-    picked = recipes.named(transform) if isinstance(transform, str) else transform
+    base = _USUAL.get(getattr(data, "kind", ""), "default")
+    picked = recipes.named(recipes.completed(transform, base)) if isinstance(transform, str) else transform
     bound = None if picked is None else as_transform(picked).bind(data, None)
     return run(data, bound, n=n, columns=columns, seed=seed, size=size)
 

@@ -177,6 +177,8 @@ def prepare(
             require_usable(piece, title)
 
     fixed = {name: value for name, value in stated.items() if recipe is not None or name in settings}
+    if recipes.completed(stated["augmentation"], "none") != stated["augmentation"]:
+        fixed.pop("augmentation", None)  # policies, which are added to what is chosen
     if transform is not None:
         fixed |= {"augmentation": None, "mirror": None}  # they have no effect
     if isinstance(model, str):
@@ -195,7 +197,9 @@ def prepare(
             own = {name: argument.default for name, argument in find(model.name).arguments.items()} | model.arguments
             plan = _planned(model.name, _starts_pretrained(model), train, val_data, {**own, **fixed}, device)
     messages += [*(str(choice) for choice in plan.choices), *further]
+    base = recipe_for(model, {}, source, plan.settings).augmentation
     recipe = recipe.changed(**settings) if recipe else recipe_for(model, settings, source, plan.settings)
+    recipe = recipe.changed(augmentation=recipes.completed(recipe.augmentation, base))
     messages += freezing.described(model, recipe)
     require_metric(recipe.keep, task.headline)
     augmentation = transform or recipes.named(recipe.augmentation, recipe.mirror)

@@ -17,7 +17,7 @@ from sightline.data.transforms.colour import (
     PixelNoise,
     Saturation,
 )
-from sightline.data.transforms.compose import Compose, Geometric, Photometric, Sometimes, Viewport
+from sightline.data.transforms.compose import Compose, Drawn, Geometric, Photometric, Sometimes, Viewport
 from sightline.data.transforms.crops import (
     IoUCrop,
     ModelScale,
@@ -28,6 +28,7 @@ from sightline.data.transforms.crops import (
     ScaleJitter,
     ZoomOut,
 )
+from sightline.data.transforms.erasing import RandomErasing
 from sightline.data.transforms.external import Kornia
 from sightline.data.transforms.geometry import (
     HorizontalFlip,
@@ -38,7 +39,10 @@ from sightline.data.transforms.geometry import (
     Translate,
     VerticalFlip,
 )
-from sightline.data.transforms.mosaic import MixUp, Mosaic
+from sightline.data.transforms.levels import AutoContrast, Equalize, Posterize, Sharpness, Solarize
+from sightline.data.transforms.mixing import CutMix, MixUp, OneOf
+from sightline.data.transforms.mosaic import Mosaic
+from sightline.data.transforms.randaugment import RandAugment
 from sightline.data.transforms.targets import PERSON_SWAP, follow
 from sightline.data.transforms.tone import Tone
 
@@ -46,11 +50,15 @@ __all__ = [
     "HSV",
     "PERSON_SWAP",
     "Augmentation",
+    "AutoContrast",
     "Brightness",
     "ChannelNoise",
     "Colour",
     "Compose",
     "Contrast",
+    "CutMix",
+    "Drawn",
+    "Equalize",
     "Geometric",
     "HorizontalFlip",
     "Hue",
@@ -59,10 +67,14 @@ __all__ = [
     "MixUp",
     "ModelScale",
     "Mosaic",
+    "OneOf",
     "Photometric",
     "PixelNoise",
+    "Posterize",
     "QuarterTurn",
+    "RandAugment",
     "RandomCrop",
+    "RandomErasing",
     "RandomResizedCrop",
     "Rescale",
     "Resize",
@@ -70,7 +82,9 @@ __all__ = [
     "SafeCrop",
     "Saturation",
     "ScaleJitter",
+    "Sharpness",
     "Shear",
+    "Solarize",
     "Sometimes",
     "Tone",
     "Transform",

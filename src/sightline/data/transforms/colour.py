@@ -35,8 +35,7 @@ class Brightness(Photometric):
     p: float = 1.0
 
     def tone(self, tone: Tone, generator: np.random.Generator) -> Tone:
-        factor = _factor(self.amount, self.p, generator)
-        return tone if factor == 1 else tone.then(factor)
+        return brightened(tone, _factor(self.amount, self.p, generator))
 
 
 @dataclass(frozen=True)
@@ -50,11 +49,7 @@ class Contrast(Photometric):
     p: float = 1.0
 
     def tone(self, tone: Tone, generator: np.random.Generator) -> Tone:
-        factor = _factor(self.amount, self.p, generator)
-        if factor == 1:
-            return tone
-        mean = _LUMA @ tone.mean if tone.channels == 3 else tone.mean
-        return tone.then(factor, (1 - factor) * mean)
+        return contrasted(tone, _factor(self.amount, self.p, generator))
 
 
 @dataclass(frozen=True)
@@ -65,10 +60,7 @@ class Saturation(Photometric):
     p: float = 1.0
 
     def tone(self, tone: Tone, generator: np.random.Generator) -> Tone:
-        factor = _factor(self.amount, self.p, generator)
-        if factor == 1 or tone.channels != 3:
-            return tone
-        return tone.then(factor * np.eye(3) + (1 - factor) * _LUMA)
+        return saturated(tone, _factor(self.amount, self.p, generator))
 
 
 @dataclass(frozen=True)
@@ -162,6 +154,26 @@ class PixelNoise(Transform):
         source = torch.Generator().manual_seed(int(generator.integers(2**63)))
         noisy = torch.empty(image.shape, dtype=torch.float32).normal_(0, deviation, generator=source).add_(image)
         return with_camera(to_dtype(noisy, image.dtype), camera_of(image)), target
+
+
+def brightened(tone: Tone, factor: float) -> Tone:
+    """`tone` followed by a multiplication of all channels by `factor`."""
+    return tone if factor == 1 else tone.then(factor)
+
+
+def contrasted(tone: Tone, factor: float) -> Tone:
+    """`tone` followed by a scaling of the difference to the image's mean grey (of other channels, to their means)."""
+    if factor == 1:
+        return tone
+    mean = _LUMA @ tone.mean if tone.channels == 3 else tone.mean
+    return tone.then(factor, (1 - factor) * mean)
+
+
+def saturated(tone: Tone, factor: float) -> Tone:
+    """`tone` followed by a scaling of the difference to grey; images without three channels do not change."""
+    if factor == 1 or tone.channels != 3:
+        return tone
+    return tone.then(factor * np.eye(3) + (1 - factor) * _LUMA)
 
 
 def shift_hsv(image: Tensor, hue: float, saturation: float, value: float) -> Tensor:

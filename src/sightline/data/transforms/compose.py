@@ -9,7 +9,7 @@ and a later rotation or zoom-out shows it again instead of fill.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import groupby
 from typing import Any, cast
@@ -92,6 +92,21 @@ class Photometric(Transform):
         return Compose((self,))(image, target, generator)
 
 
+class Drawn(Transform):
+    """A transform that draws others for each image. `Compose` puts them in its place and composes their geometry."""
+
+    @abstractmethod
+    def draw(self, generator: np.random.Generator) -> Sequence[Transform]:
+        """The transforms for one image. They are not bound to the data."""
+
+    def __call__(self, image: Tensor, target: Any, generator: np.random.Generator) -> tuple[Tensor, Any]:
+        return Compose((self,))(image, target, generator)
+
+    def bind(self, data: Any, size: Size | None) -> Compose:
+        """Return a `Compose` that knows the keypoint pairs of the data."""
+        return Compose((self,)).bind(data, size)
+
+
 @dataclass(frozen=True, repr=False)
 class Compose(Transform):
     """Apply transforms in sequence: consecutive geometric ones in one resampling, linear colours in one pass.
@@ -154,7 +169,8 @@ class Compose(Transform):
                 f"height and width {list(target.image_size)}; they must agree"
             )
         target = within_image(target)
-        for kind, group in groupby(self.transforms, _kind):
+        drawn = (own.draw(generator) if isinstance(own, Drawn) else (own,) for own in self.transforms)
+        for kind, group in groupby((transform for own in drawn for transform in own), _kind):
             if kind is Geometric:
                 image, target = self._move(image, target, cast("list[Geometric]", list(group)), generator)
             elif kind is Photometric:
@@ -189,7 +205,9 @@ class Compose(Transform):
         """
         bound = (
             # a bound geometric transform would be resampled separately
-            transform.sized(size) if isinstance(transform, Geometric) else transform.bind(data, size)
+            transform.sized(size)
+            if isinstance(transform, Geometric)
+            else (transform if isinstance(transform, Drawn) else transform.bind(data, size))
             for transform in self.transforms
         )
         return Compose(bound, self.min_visible, self.fill, swap_for(self.keypoint_swap, data), self.closing)

@@ -1,6 +1,6 @@
-"""Augmentations that combine several images: four as tiles of one (mosaic), or two blended (mix-up).
+"""Mosaic: four images as the tiles of one, and what all augmentations that combine several images share.
 
-They need further samples: `bind(data, size)` gives them the dataset, from which they draw others with their generator,
+Those need further samples: `bind(data, size)` gives them the dataset, from which they draw others with their generator,
 so they stay pure functions of it. If they are not bound, as for a single image, every other image is the same image.
 `closed()` replaces them in the last part of training, in which the network should see unmodified images (Ge et al.,
 "YOLOX", 2021, section 2.1).
@@ -9,6 +9,7 @@ so they stay pure functions of it. If they are not bound, as for a single image,
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import singledispatch
 from typing import Any, Protocol
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sightline.data.transforms.base import Augmentation, Transform, as_transform
+from sightline.data.transforms.base import Transform
 from sightline.data.transforms.compose import Compose
 from sightline.data.transforms.geometry import HorizontalFlip, VerticalFlip
 from sightline.data.transforms.mirroring import swap_for
@@ -126,7 +127,7 @@ class Mosaic(Transform):
 
     def __call__(self, image: Tensor, target: Any, generator: np.random.Generator) -> tuple[Tensor, Any]:
         """An image [C, H, W] and its `Instances` → a mosaic of `size` that contains the image."""
-        own = _instances(target)
+        own = as_instances(target)
         height, width = self.size or (max(image.shape[1:]),) * 2
         x, y = width, height
         if generator.random() < self.p:
@@ -181,83 +182,34 @@ class Mosaic(Transform):
         return matrix
 
 
-@dataclass(frozen=True)
-class MixUp(Transform):
-    """With probability `p`, blend another sample with this one; the objects of both are kept.
-
-    Args:
-        augmentation: applied to both samples first, such as a `Mosaic`; None for nothing.
-        p: probability.
-        beta: parameter of the Beta distribution of the blending weight; for larger values the weight is closer to 0.5.
-        data, size: set by `bind`.
-
-    Source: Zhang et al., "mixup", 2018, section 2; for detection Zhang et al., "Bag of freebies", 2019, section 3.1:
-    the objects of both have full weight. The smaller image is at the top left of the larger one.
-    """
-
-    augmentation: Augmentation | None = None
-    p: float = 0.1
-    beta: float = 8.0
-    data: Samples | None = None
-    size: Size | None = None
-
-    def bind(self, data: Samples, size: Size | None) -> MixUp:
-        """Return this augmentation with other images from `data`."""
-        inner = None if self.augmentation is None else as_transform(self.augmentation).bind(data, size)
-        return replace(self, augmentation=inner, data=data, size=size or self.size)
-
-    def __call__(self, image: Tensor, target: Any, generator: np.random.Generator) -> tuple[Tensor, Any]:
-        """An image [C, H, W] and its `Instances` → both augmented, and possibly blended with others."""
-        own = _instances(target)
-        second = other(self.data, image, own, generator) if generator.random() < self.p else None
-        if self.augmentation is not None:
-            image, target = self.augmentation(image, own, generator)
-            own = _instances(target)
-        if second is None:
-            return image, own
-        over, objects = second
-        if self.augmentation is not None:
-            over, moved = self.augmentation(over, objects, generator)
-            objects = _instances(moved)
-        share = generator.beta(self.beta, self.beta)
-        size = (max(int(image.shape[1]), int(over.shape[1])), max(int(image.shape[2]), int(over.shape[2])))
-        blend = torch.zeros((image.shape[0], *size))
-        for sample_image, weight in ((image, share), (over, 1 - share)):
-            blend[:, : sample_image.shape[1], : sample_image.shape[2]] += weight * sample_image.float()
-        blend = blend.round_().clamp_(0, 255).to(torch.uint8) if image.dtype == torch.uint8 else blend.to(image.dtype)
-        return blend, joined([place_instances(part, (0, 0), size) for part in (own, objects)])
-
-    @property
-    def mirrors(self) -> bool:
-        return self.augmentation is not None and as_transform(self.augmentation).mirrors
-
-    @property
-    def combines(self) -> bool:
-        return True
-
-    def closed(self) -> Transform:
-        """`closed()` of the inner augmentation."""
-        return Compose([]) if self.augmentation is None else as_transform(self.augmentation).closed()
-
-
 def other(
-    data: Samples | None, image: Tensor, target: Instances, generator: np.random.Generator
-) -> tuple[Tensor, Instances]:
+    data: Samples | None,
+    image: Tensor,
+    target: Any,
+    generator: np.random.Generator,
+    check: Callable[[Any], Any] | None = None,
+) -> tuple[Tensor, Any]:
     """A sample of the dataset in the image's dtype; the given one if there is no dataset.
 
+    Args:
+        data: the dataset.
+        image, target: the given sample.
+        generator: the only source of randomness.
+        check: returns a target as it can be combined; by default its objects, clipped to their image.
+
     Raises:
-        InputError: it has another number of channels, or its target is not `Instances`.
+        InputError: it has another number of channels, or its target is not one that `check` accepts.
     """
     index = int(generator.integers(len(data))) if data is not None else 0
     if data is None:
         return image, target
     sample_image, found = data[index]
-    found = _instances(found)
+    found = (check or as_instances)(found)
     if sample_image.shape[0] != image.shape[0]:
         raise InputError(
             f"{found.source or f'image {index}'} has {sample_image.shape[0]} channels, but "
             f"{target.source or 'another image'} has {image.shape[0]}; open the data with one number of channels to "
-            "use mosaics"
+            "combine images"
         )
     if sample_image.dtype != image.dtype:
         sample_image = (
@@ -296,15 +248,15 @@ def _with_missing(target: Instances, row: Field) -> Instances:
 
 
 @singledispatch
-def _instances(target: Any) -> Instances:
-    """Objects clipped to their image; other targets cannot be combined."""
+def as_instances(target: Any) -> Instances:
+    """Objects clipped to their image; other targets cannot be tiles."""
     raise InputError(
         f"{getattr(target, 'source', None) or 'the target'} is a {type(target).__name__}, but combining several images "
         "requires objects with boxes; choose an augmentation without mosaic"
     )
 
 
-_instances.register(Instances, objects_within)
+as_instances.register(Instances, objects_within)
 
 
 def _between(generator: np.random.Generator, limits: tuple[float, float]) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 
 from sightline.data.transforms.base import Augmentation, Transform
 from sightline.data.transforms.colour import ChannelNoise, Colour, PixelNoise
-from sightline.data.transforms.compose import Compose
+from sightline.data.transforms.compose import Compose, Geometric
 from sightline.data.transforms.crops import (
     IoUCrop,
     ModelScale,
@@ -18,8 +18,11 @@ from sightline.data.transforms.crops import (
     ScaleJitter,
     ZoomOut,
 )
+from sightline.data.transforms.erasing import RandomErasing
 from sightline.data.transforms.geometry import HorizontalFlip, Rotate, Shear, VerticalFlip
-from sightline.data.transforms.mosaic import MixUp, Mosaic
+from sightline.data.transforms.mixing import CutMix, MixUp, OneOf
+from sightline.data.transforms.mosaic import Mosaic
+from sightline.data.transforms.randaugment import RandAugment
 from sightline.errors import InputError
 
 
@@ -160,17 +163,69 @@ NAMES: dict[str, Callable[[float], Compose]] = {
 }
 """The named recipes by the probability of a horizontal flip, for the command line and for files."""
 
+POLICIES = ("randaugment", "erasing", "mixup", "cutmix")
+"""What can be added to a recipe: "resized_crops+randaugment+erasing+cutmix"."""
 
-def named(name: str, mirror: bool = True) -> Compose:
-    """The recipe with this name: none, light, default, strong, ssd, mosaic, crops, resized_crops.
+
+def with_policies(
+    base: Compose, randaugment: bool = False, erasing: bool = False, mixup: bool = False, cutmix: bool = False
+) -> Compose:
+    """A recipe with further augmentation policies.
 
     Args:
-        name: the name.
+        base: the recipe.
+        randaugment: `RandAugment`, whose geometry is composed with that of the recipe.
+        erasing: `RandomErasing`, after everything else.
+        mixup: `MixUp` of all images, each augmented by itself; with `cutmix`, of every second image on average.
+        cutmix: `CutMix`, for image classifiers.
+    """
+    transforms = list(base.transforms)
+    if randaugment:
+        last = [i for i, own in enumerate(transforms) if isinstance(own, Geometric) or own.combines]
+        transforms.insert(max(last, default=-1) + 1, RandAugment())
+    if erasing:
+        transforms.append(RandomErasing())
+    inner = Compose(transforms, base.min_visible, base.fill, base.keypoint_swap, base.closing)
+    mixing = [*([MixUp(inner, p=1.0)] if mixup else []), *([CutMix(inner)] if cutmix else [])]
+    if not mixing:
+        return inner
+    whole = mixing[0] if len(mixing) == 1 else OneOf(tuple(mixing))
+    return Compose([whole], base.min_visible, base.fill, base.keypoint_swap, base.closing)
+
+
+def named(name: str, mirror: bool = True) -> Compose:
+    """The augmentation recipe with this name.
+
+    Args:
+        name: none, light, default, strong, ssd, mosaic, crops or resized_crops; with "+", further policies are added
+            to it: randaugment, erasing, mixup, cutmix. Without one of the first, images are not changed otherwise.
         mirror: whether images are mirrored, each with a probability of a half.
 
     Raises:
         InputError: there is no such recipe; the message lists all names.
     """
-    if name not in NAMES:
-        raise InputError(f"unknown augmentation recipe {name!r}; choose one of {', '.join(NAMES)}")
-    return NAMES[name](0.5 if mirror else 0.0)
+    words = name.split("+")
+    for word in words:
+        if word not in NAMES and word not in POLICIES:
+            raise InputError(
+                f"unknown augmentation recipe {word!r}; choose one of {', '.join(NAMES)}, and add to it any of "
+                f"{', '.join(POLICIES)}, as in resized_crops+randaugment+cutmix"
+            )
+    bases = [word for word in words if word in NAMES]
+    if len(bases) > 1 or len(set(words)) < len(words):
+        raise InputError(
+            f"the augmentation {name!r} has {'several recipes' if len(bases) > 1 else 'a name twice'}; give one of "
+            f"{', '.join(NAMES)}, and each of {', '.join(POLICIES)} at most once"
+        )
+    base = NAMES[bases[0] if bases else "none"](0.5 if mirror else 0.0)
+    return with_policies(base, **{word: True for word in words if word in POLICIES})
+
+
+def completed(name: str, base: str) -> str:
+    """The name of an augmentation: `name`, after the recipe of `base` if it consists of policies only.
+
+    For example, "randaugment" with the base "resized_crops" is "resized_crops+randaugment".
+    """
+    if any(word not in POLICIES for word in name.split("+")):
+        return name
+    return "+".join([*(word for word in base.split("+") if word not in POLICIES), name])

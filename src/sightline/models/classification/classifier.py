@@ -40,6 +40,7 @@ class ImageClassifier(Model):
     """
 
     task = "classification"
+    competing_classes = True
     recipe_defaults: dict[str, Any] = {"augmentation": "resized_crops", "batch_size": 32, "lr": 1e-3}
     finetune_defaults: dict[str, Any] = {"backbone_lr_factor": 0.3}  # the head alone starts from random numbers
     __call__: Calls[ClassScores]
@@ -97,8 +98,9 @@ class ImageClassifier(Model):
 
     def prepare(
         self, images: Sequence[Tensor], targets: Sequence[ClassScores] | None
-    ) -> tuple[ImageBatch, list[int] | None]:
-        """Convert images to a batch of centre crops, and targets to labels."""
+    ) -> tuple[ImageBatch, list[int | Tensor] | None]:
+        """Convert images to a batch of centre crops, and targets to labels, or to probabilities [K] if they have no
+        label but scores."""
         self.preprocess.check(images)
         crops = torch.stack([self._centre(self.preprocess.prepare(x)) for x in images])
         originals: list[Size] = [(int(x.shape[-2]), int(x.shape[-1])) for x in images]
@@ -106,12 +108,10 @@ class ImageClassifier(Model):
         batch = ImageBatch(crops, [(self.crop, self.crop)] * len(images), originals, frames=frames)
         if targets is None:
             return batch, None
-        labels = []
+        labels: list[int | Tensor] = []
         for target in targets:
             self.require_classes(target)
-            if target.label is None:
-                raise InputError(f"{target.source or 'a target'} has no label, so it cannot train a classifier")
-            labels.append(target.label)
+            labels.append(_probabilities(target, len(self.classes)) if target.label is None else target.label)
         return batch, labels
 
     def logits(self, batch: ImageBatch) -> Tensor:
@@ -123,13 +123,16 @@ class ImageClassifier(Model):
         """The last map before pooling, for a network that says which that is."""
         return self.network.map_layers() if isinstance(self.network, MapSource) else []
 
-    def batch_losses(self, batch: ImageBatch, targets: Sequence[int]) -> Losses:
-        """The cross-entropy losses: "loss_classification", and "loss_NAME" of each auxiliary head, weighted."""
+    def batch_losses(self, batch: ImageBatch, targets: Sequence[int | Tensor]) -> Losses:
+        """The cross-entropy losses: "loss_classification", and "loss_NAME" of each auxiliary head, weighted.
+
+        The loss of a soft target is the mean over its classes.
+        """
         if isinstance(self.network, NetworkWithHeads):
             outputs = self.network.outputs(batch.tensor)
         else:
             outputs = {"out": self.network(batch.tensor)}
-        truth = torch.tensor(targets, device=batch.tensor.device)
+        truth = stacked_targets(targets, len(self.classes)).to(batch.tensor.device)
         losses = {n: F.cross_entropy(o, truth, label_smoothing=self.label_smoothing) for n, o in outputs.items()}
         auxiliary = {f"loss_{n}": self.aux_loss_weight * loss for n, loss in losses.items() if n != "out"}
         return {"loss_classification": losses["out"], **auxiliary}
@@ -152,6 +155,29 @@ class ImageClassifier(Model):
         height, width = self.preprocess.resized(size)
         top, left = (max(0, self.crop - s) // 2 - _crop_start(max(s, self.crop), self.crop) for s in (height, width))
         return left, top, left + width, top + height
+
+
+def stacked_targets(targets: Sequence[int | Tensor], classes: int) -> Tensor:
+    """Labels and probabilities [K] as `F.cross_entropy` takes them: [N] int64, or [N, K] if some are probabilities."""
+    if all(isinstance(target, int) for target in targets):
+        return torch.tensor(targets)
+    return torch.stack([t.cpu() if isinstance(t, Tensor) else torch.eye(classes)[t] for t in targets])
+
+
+def _probabilities(target: ClassScores, classes: int) -> Tensor:
+    """The scores of a soft target as probabilities [K].
+
+    Raises:
+        InputError: they are not probabilities of the model's classes.
+    """
+    scores = target.scores
+    fits = scores is not None and scores.shape == (classes,) and bool((scores >= 0).all())
+    if scores is None or not fits or abs(float(scores.sum()) - 1) > 1e-3:
+        raise InputError(
+            f"{target.source or 'a target'} has no label and its scores are not probabilities of {classes} classes, so "
+            "it cannot train a classifier; give it a label, or scores that sum to 1"
+        )
+    return scores.float()
 
 
 def _crop_start(side: int, crop: int) -> int:

@@ -1,0 +1,108 @@
+"""Random erasing: Zhong, Zheng, Kang, Li, Yang, "Random erasing data augmentation", AAAI 2020."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import singledispatch
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sightline.data.transforms.base import Transform
+from sightline.errors import InputError
+from sightline.structures import IGNORE, ClassMap, Instances, camera_of, with_camera
+
+Window = tuple[int, int, int, int]
+"""(x1, y1, x2, y2) in whole pixels."""
+
+
+@dataclass(frozen=True)
+class RandomErasing(Transform):
+    """With probability `p`, replace a random rectangle by random values; also inside each object's box, each with `p`.
+
+    Objects keep their labels, boxes and masks, as if something were in front of them. Erased pixels of a class map are
+    ignored.
+
+    Args:
+        p: probability.
+        area: range of the rectangle's area as a fraction of that of the image, or of the box.
+        aspect: range of its width / height.
+        inside: whether rectangles are also erased inside boxes.
+        tries: number of rectangles tried; the first that fits is used.
+
+    Source: Zhong et al. 2020, algorithm 1 and section 3.3 (image-aware and object-aware, "I+ORE"), with a random value
+    for every pixel (RE-R, section 4). Departure: width / height is drawn log-uniformly.
+
+    Raises:
+        InputError: a range is empty, or an area is above 1.
+    """
+
+    p: float = 0.5
+    area: tuple[float, float] = (0.02, 0.4)
+    aspect: tuple[float, float] = (0.3, 1 / 0.3)
+    inside: bool = True
+    tries: int = 20
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in (("area", self.area), ("aspect", self.aspect)):
+            if not 0 < low <= high or (name == "area" and high > 1):
+                limit = " ≤ 1" if name == "area" else ""
+                raise InputError(f"{name} is {(low, high)}, but must be (low, high) with 0 < low ≤ high{limit}")
+
+    def __call__(self, image: Tensor, target: Any, generator: np.random.Generator) -> tuple[Tensor, Any]:
+        whole = (0.0, 0.0, float(image.shape[2]), float(image.shape[1]))
+        places = [whole, *(_boxes(target) if self.inside else [])]
+        windows = [window for place in places if (window := self._window(place, generator)) is not None]
+        if not windows:
+            return image, target
+        erased = image.clone()
+        for x1, y1, x2, y2 in windows:
+            source = torch.Generator().manual_seed(int(generator.integers(2**63)))
+            shape = (int(image.shape[0]), y2 - y1, x2 - x1)
+            if image.dtype == torch.uint8:
+                values = torch.randint(256, shape, dtype=torch.uint8, generator=source)
+            else:
+                values = torch.rand(shape, generator=source).to(image.dtype)
+            erased[:, y1:y2, x1:x2] = values
+        return with_camera(erased, camera_of(image)), without_pixels(target, windows)
+
+    def _window(self, place: tuple[float, float, float, float], generator: np.random.Generator) -> Window | None:
+        """The rectangle to erase inside a box x1, y1, x2, y2; None for none."""
+        if generator.random() >= self.p:
+            return None
+        left, top = math.ceil(place[0]), math.ceil(place[1])
+        width, height = math.floor(place[2]) - left, math.floor(place[3]) - top
+        for _ in range(self.tries):
+            area = width * height * generator.uniform(*self.area)
+            aspect = math.exp(generator.uniform(math.log(self.aspect[0]), math.log(self.aspect[1])))
+            w, h = round(math.sqrt(max(area, 0) * aspect)), round(math.sqrt(max(area, 0) / aspect))
+            if 0 < w < width and 0 < h < height:
+                x, y = left + int(generator.integers(width - w + 1)), top + int(generator.integers(height - h + 1))
+                return x, y, x + w, y + h
+        return None
+
+
+@singledispatch
+def without_pixels(target: Any, windows: Sequence[Window]) -> Any:
+    """The target of an image in which rectangles show something else; by default it does not change."""
+    return target
+
+
+@without_pixels.register
+def _(target: ClassMap, windows: Sequence[Window]) -> ClassMap:
+    labels = target.labels.clone()
+    for x1, y1, x2, y2 in windows:
+        labels[y1:y2, x1:x2] = IGNORE
+    return ClassMap(labels, target.classes, source=target.source)
+
+
+def _boxes(target: Any) -> list[tuple[float, float, float, float]]:
+    """The boxes of a target's objects that are not crowd regions."""
+    if not isinstance(target, Instances) or "boxes" not in target:
+        return []
+    boxes = target.boxes[~target.crowd] if "crowd" in target else target.boxes
+    return [(x1, y1, x2, y2) for x1, y1, x2, y2 in boxes.tolist()]
