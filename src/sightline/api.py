@@ -13,6 +13,7 @@ from sightline.verbs.check import check
 from sightline.verbs.convert import convert, scenes
 from sightline.verbs.evaluate import evaluate, measure
 from sightline.verbs.look import anchors, contact_sheet, look
+from sightline.verbs.look_inside import activations, first_filters, latent_space, look_inside, strongest_patches
 from sightline.verbs.predict import predict, predict_to_folder
 from sightline.verbs.prepare import prepare, recipe_for
 from sightline.verbs.report import update_report
@@ -21,6 +22,7 @@ from sightline.verbs.train import train, train_prepared
 
 __all__ = [
     "ablate",
+    "activations",
     "anchors",
     "check",
     "collect",
@@ -28,7 +30,10 @@ __all__ = [
     "convert",
     "draw",
     "evaluate",
+    "first_filters",
+    "latent_space",
     "look",
+    "look_inside",
     "measure",
     "plan_ablation",
     "predict",
@@ -37,6 +42,7 @@ __all__ = [
     "recipe_for",
     "run_ablation",
     "scenes",
+    "strongest_patches",
     "train",
     "train_prepared",
     "update_report",

@@ -32,7 +32,7 @@ _USAGE: Any = typer.BadParameter.__mro__[2]
 """The base class of the argument parser's errors (`ClickException`), which print their own message."""
 
 _ORDER = (
-    *("check", "convert", "look", "anchors", "train", "ablate", "evaluate", "predict"),
+    *("check", "convert", "look", "anchors", "train", "ablate", "evaluate", "predict", "inside"),
     *("models", "doctor", "scenes", "report", "demo"),
 )
 

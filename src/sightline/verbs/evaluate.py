@@ -14,10 +14,9 @@ from sightline.errors import InputError
 from sightline.keywords import checked_keywords
 from sightline.models.model import Model
 from sightline.tasks import task_of
-from sightline.training import trained_on
 from sightline.verbs.held_out import select_images
 from sightline.verbs.labels import for_task, require_kind, with_target_fields
-from sightline.verbs.opening import ClassesGiven, load_model, open_data, reopened
+from sightline.verbs.opening import ClassesGiven, data_for, load_model
 
 if TYPE_CHECKING:
     import torch
@@ -117,12 +116,7 @@ def measure(
     from sightline.evaluation import evaluate as run
 
     known = load_model(model)
-    if data is None:
-        source = str(model) if isinstance(model, str | Path) else "the model"
-        data = reopened(trained_on.of(known), source, classes, known.in_channels)
-    else:
-        data = open_data(data, open_args=open_args, classes=classes, names=known.classes, channels=known.in_channels)
-    data = for_task(data, known)
+    data = for_task(data_for(known, model, data, classes, open_args), known)
     chosen = select_images(known, data, split, default_splits)
     part = chosen.part
     task = task_of(known, getattr(part, "kind", None))

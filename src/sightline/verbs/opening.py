@@ -67,6 +67,26 @@ def open_data(
     return with_classes(data, classes) if isinstance(data, Dataset) else data
 
 
+def data_for(
+    model: Model, given: Any, data: Any, classes: ClassesGiven | None = None, open_args: Mapping[str, Any] | None = None
+) -> Any:
+    """Return the data that a model is used on, with as many channels as it takes; by default its training data.
+
+    Args:
+        model: the model.
+        given: what the caller gave as the model, for messages.
+        data: a path, a dataset, or a PyTorch dataset; None for the data that the model was trained on.
+        classes, open_args: as for `open_data`.
+
+    Raises:
+        InputError: the data cannot be opened.
+    """
+    if data is not None:
+        return open_data(data, open_args=open_args, classes=classes, names=model.classes, channels=model.in_channels)
+    source = str(given) if isinstance(given, str | Path) else "the model"
+    return reopened(trained_on.of(model), source, classes, model.in_channels)
+
+
 def reopened(known: TrainedOn | None, source: str, classes: ClassesGiven | None, channels: int = 3) -> Dataset:
     """Open the data of an earlier training with the same arguments.
 

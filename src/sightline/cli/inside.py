@@ -1,0 +1,76 @@
+"""The verb that looks inside a model: inside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sightline.cli.app import Device, Format, Model, Quiet, app
+from sightline.errors import InputError
+
+
+@app.command()
+def inside(
+    model: Model,
+    data: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="DATA",
+            help="For activations an image; else images and labels, by default those that the model was trained on.",
+        ),
+    ] = None,
+    what: Annotated[
+        str, typer.Option(help="activations, filters (of the first layer), patches (of a channel) or latent (space).")
+    ] = "activations",
+    layer: Annotated[
+        str | None,
+        typer.Option(help="The path of a layer, such as backbone.body.layer2; by default that of explanations."),
+    ] = None,
+    channels: Annotated[
+        str | None, typer.Option(help="Channels to draw: numbers separated by commas; by default the most active.")
+    ] = None,
+    which: Annotated[int, typer.Option("--map", help="Which map, from 0, if the layer returns several.")] = 0,
+    method: Annotated[str, typer.Option(help="For latent: pca or tsne.")] = "pca",
+    split: Annotated[str | None, typer.Option(help="For patches and latent: a split; by default all images.")] = None,
+    limit: Annotated[int, typer.Option(help="For patches and latent: maximum number of images, and objects.")] = 1000,
+    out: Annotated[Path, typer.Option("--out", "-o", help="A new folder for the pictures.")] = Path("inside"),
+    seed: Annotated[int, typer.Option(help="Seed of the choice of images and of t-SNE.")] = 0,
+    format: Format = None,
+    device: Device = None,
+    quiet: Quiet = False,
+) -> None:
+    """Look inside a model: activations, filters, latent space.
+
+    Activations of a layer are drawn as a wall of maps. Patches are the parts of images that activate a channel most.
+    The latent space is drawn as a picture, and as a page on which one can hover, zoom and filter by class.
+    """
+    from sightline import api
+
+    shown = api.look_inside(
+        model,
+        data,
+        what,
+        out,
+        layer=layer,
+        channels=None if channels is None else parse_channels(channels),
+        which=which,
+        method=method,  # type: ignore[arg-type]
+        split=split,
+        limit=limit,
+        open_args={"format": format},
+        seed=seed,
+        device=device,
+        progress=not quiet,
+    )
+    for file in shown.files:
+        typer.echo(str(file))
+
+
+def parse_channels(text: str) -> list[int]:
+    """Parse "0,5,17" into numbers."""
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise InputError(f"--channels {text!r} must be numbers separated by commas, such as 0,5,17") from None

@@ -1,0 +1,79 @@
+"""The activations of a layer for one image.
+
+Zeiler and Fergus, "Visualizing and understanding convolutional networks", ECCV 2014, look at strong activations;
+`sightline.report.inside` draws them as a wall of maps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sightline.explain.features import layer_map, valid_cells
+from sightline.explain.layers import default_layer, layer_named
+from sightline.models.model import Model
+from sightline.runtime.devices import running
+from sightline.structures import Size
+
+
+@dataclass(frozen=True)
+class Activations:
+    """The output of a layer for one image.
+
+    Attributes:
+        layer: path of the layer in the model.
+        maps: [C, h, w] float, on the CPU, of the part of the batch that shows the image.
+        image_size: (height, width) of the image.
+    """
+
+    layer: str
+    maps: Tensor
+    image_size: Size
+
+    def strongest(self, count: int) -> list[int]:
+        """The channels with the largest activations, the strongest first. Channels that are 0 everywhere come last."""
+        peaks = self.maps.abs().flatten(1).amax(1)
+        return peaks.argsort(descending=True, stable=True)[:count].tolist()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The shape, and the minimum, mean and maximum of each channel, as JSON values."""
+        flat = self.maps.flatten(1)
+        channels = zip(flat.amin(1).tolist(), flat.mean(1).tolist(), flat.amax(1).tolist(), strict=True)
+        return {
+            "layer": self.layer,
+            "shape": list(self.maps.shape),
+            "image_size": list(self.image_size),
+            "channels": [{"min": low, "mean": mean, "max": high} for low, mean, high in channels],
+        }
+
+
+def activations(
+    model: Model,
+    image: Tensor,
+    layer: str | None = None,
+    *,
+    which: int = 0,
+    device: torch.device | str | None = None,
+) -> Activations:
+    """The activations of a layer for one image.
+
+    Args:
+        model: any model; it runs in eval mode, and its mode is restored.
+        image: [C, H, W], uint8 or float in [0, 1].
+        layer: path of a module, such as "backbone.body.layer2"; by default the layer that explanations use.
+        which: which map, from 0, if the layer returns several.
+        device: where the model runs; None for the device it is on.
+
+    Raises:
+        InputError: there is no such layer, or its output is not a map for each image.
+    """
+    name = layer or default_layer(model)
+    module = layer_named(model, name)
+    with running(model, device) as place, torch.no_grad():
+        batch, _ = model.prepare([image.to(place)], None)
+        maps = layer_map(model, batch, module, which)
+    rows, columns = valid_cells(maps, batch, 0)
+    return Activations(name, maps[0, :, :rows, :columns].float().cpu(), batch.original_sizes[0])
