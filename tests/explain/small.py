@@ -19,7 +19,9 @@ class SmallClassifier(Model):
     task = "classification"
 
     def __init__(self, channels: int = 6, size: int = 24):
-        super().__init__(["red", "blue"], Preprocess((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), min_size=size, max_size=2 * size, divisor=8))
+        super().__init__(
+            ["red", "blue"], Preprocess((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), min_size=size, max_size=2 * size, divisor=8)
+        )
         self.first = nn.Conv2d(3, channels, 3, 2, 1)
         self.second = nn.Conv2d(channels, channels, 3, 1, 1)
         self.dense = nn.Linear(channels, 2)

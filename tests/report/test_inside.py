@@ -26,7 +26,7 @@ from sightline.structures import Classes
 def test_a_wall_has_a_map_per_channel_scaled_from_its_minimum_to_its_maximum() -> None:
     maps = torch.zeros(3, 2, 2)
     maps[1, 0, 0], maps[2, 1, 1] = 5, -9
-    wall = np.asarray(activation_wall(Activations("x", maps, (20, 20)), size=20, columns=3))
+    wall = np.asarray(activation_wall(Activations("x", maps, (20, 20), (0, 0, 20, 20)), size=20, columns=3))
     tiles = [wall[-20:, 26 * i : 26 * i + 20] for i in range(3)]
     yellow, violet = [253, 231, 37], [68, 1, 84]  # the ends of viridis
     assert tiles[0][15, 15].tolist() == violet  # channel 2 is the strongest, at its minimum there
@@ -34,7 +34,7 @@ def test_a_wall_has_a_map_per_channel_scaled_from_its_minimum_to_its_maximum() -
     assert tiles[1][5, 5].tolist() == yellow  # channel 1
     assert tiles[2].reshape(-1, 3).max(0).tolist() == violet  # channel 0 has one value
     with pytest.raises(sl.InputError, match="there is no channel 7"):
-        activation_wall(Activations("x", maps, (20, 20)), channels=[7])
+        activation_wall(Activations("x", maps, (20, 20), (0, 0, 20, 20)), channels=[7])
 
 
 def test_filters_of_pixels_are_coloured_and_others_grey() -> None:

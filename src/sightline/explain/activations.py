@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sightline.explain.features import layer_map, valid_cells
+from sightline.explain.features import layer_map, to_image, visible_cells
 from sightline.explain.layers import default_layer, layer_named
 from sightline.models.model import Model
 from sightline.runtime.devices import running
@@ -27,11 +27,14 @@ class Activations:
         layer: path of the layer in the model.
         maps: [C, h, w] float, on the CPU, of the part of the batch that shows the image.
         image_size: (height, width) of the image.
+        covered: (x1, y1, x2, y2) of the pixels of the image that the maps cover: less than the image if preprocessing
+            crops it, and slightly more if the last cells also cover padding.
     """
 
     layer: str
     maps: Tensor
     image_size: Size
+    covered: tuple[float, float, float, float]
 
     def strongest(self, count: int) -> list[int]:
         """The channels with the largest activations, the strongest first. Channels that are 0 everywhere come last."""
@@ -46,6 +49,7 @@ class Activations:
             "layer": self.layer,
             "shape": list(self.maps.shape),
             "image_size": list(self.image_size),
+            "covered": list(self.covered),
             "channels": [{"min": low, "mean": mean, "max": high} for low, mean, high in channels],
         }
 
@@ -75,5 +79,9 @@ def activations(
     with running(model, device) as place, torch.no_grad():
         batch, _ = model.prepare([image.to(place)], None)
         maps = layer_map(model, batch, module, which)
-    rows, columns = valid_cells(maps, batch, 0)
-    return Activations(name, maps[0, :, :rows, :columns].float().cpu(), batch.original_sizes[0])
+    rows, columns = visible_cells(maps, batch, 0)
+    height, width = (side / cells for side, cells in zip(batch.tensor.shape[-2:], maps.shape[-2:], strict=True))
+    pixels = [columns.start * width, rows.start * height, columns.stop * width, rows.stop * height]
+    x1, y1, x2, y2 = to_image(torch.tensor(pixels), batch, 0).tolist()
+    own = maps[0, :, rows, columns].float().cpu()
+    return Activations(name, own, batch.original_sizes[0], (x1, y1, x2, y2))

@@ -16,7 +16,7 @@ from sightline.models.model import Model
 from sightline.progress import progress_bar
 from sightline.runtime.devices import running
 from sightline.runtime.values import require_whole
-from sightline.structures import ImageBatch, Size
+from sightline.structures import ImageBatch
 from sightline.words import counted
 
 
@@ -99,12 +99,35 @@ def _as_map(values: Tensor, batch: ImageBatch) -> Tensor:
     return as_map(values, (int(batch.tensor.shape[-2]), int(batch.tensor.shape[-1])))
 
 
-def valid_cells(maps: Tensor, batch: ImageBatch, image: int) -> Size:
-    """The number of (rows, columns) of a map [N, C, h, w] that show the image and not the padding of the batch."""
+def visible_cells(maps: Tensor, batch: ImageBatch, i: int) -> tuple[slice, slice]:
+    """The rows and columns of a map [N, C, h, w] that show image i and not the padding of the batch."""
+    x1, y1, x2, y2 = batch.frame(i)
     height, width = batch.tensor.shape[-2:]
-    rows, columns = int(maps.shape[-2]), int(maps.shape[-1])
-    high, wide = batch.sizes[image]
-    return min(rows, max(1, -(-high * rows // height))), min(columns, max(1, -(-wide * columns // width)))
+    return _cells(y1, y2, int(height), int(maps.shape[-2])), _cells(x1, x2, int(width), int(maps.shape[-1]))
+
+
+def _cells(start: int, stop: int, pixels: int, cells: int) -> slice:
+    first = min(max(0, start * cells // pixels), cells - 1)
+    return slice(first, max(first + 1, min(cells, -(-stop * cells // pixels))))
+
+
+def to_batch(boxes: Tensor, batch: ImageBatch, i: int) -> Tensor:
+    """Boxes [..., 4] xyxy in pixels of the original image i → pixels of the batch."""
+    scale, shift = _place(boxes, batch, i)
+    return boxes * scale + shift
+
+
+def to_image(boxes: Tensor, batch: ImageBatch, i: int) -> Tensor:
+    """Boxes [..., 4] xyxy in pixels of the batch → pixels of the original image i."""
+    scale, shift = _place(boxes, batch, i)
+    return (boxes - shift) / scale
+
+
+def _place(boxes: Tensor, batch: ImageBatch, i: int) -> tuple[Tensor, Tensor]:
+    x1, y1, x2, y2 = batch.frame(i)
+    height, width = batch.original_sizes[i]
+    x, y = (x2 - x1) / width, (y2 - y1) / height
+    return boxes.new_tensor([x, y, x, y]), boxes.new_tensor([x1, y1, x1, y1])
 
 
 def on_data(
@@ -120,30 +143,51 @@ def on_data(
 ) -> Iterator[Part]:
     """Yield the maps of a layer for images of a data set, batch by batch and without gradients.
 
-    The model runs in eval mode; its mode and device are restored.
+    Args:
+        layer: a module of the model.
+        which: as for `layer_map`.
+        model, data, rows, batch_size, device, progress: as for `batches`.
+    """
+    for chosen, batch in batches(
+        model, data, rows, "looking inside", batch_size=batch_size, device=device, progress=progress
+    ):
+        with torch.no_grad():
+            maps = layer_map(model, batch, layer, which)
+        yield Part(chosen, batch, maps)
+
+
+def batches(
+    model: Model,
+    data: Any,
+    rows: Sequence[int],
+    what: str,
+    *,
+    batch_size: int = 8,
+    device: torch.device | str | None = None,
+    progress: bool = True,
+) -> Iterator[tuple[list[int], ImageBatch]]:
+    """Yield images of a data set as batches, with their indices.
+
+    The model is in eval mode; its mode and device are restored.
 
     Args:
         model: the model.
         data: images with labels; samples of more than 8 bits are divided as in training.
-        layer: a module of the model.
         rows: indices of the images.
-        which: as for `layer_map`.
+        what: the work, for the progress bar.
         batch_size: images per batch; images that the model pads to different sizes are in different batches.
         device: where the model runs; None for the device it is on.
         progress: show a progress bar if stderr is a terminal.
     """
     batch_size = require_whole("batch_size", batch_size, 1, "batch_size", "give 8 images per batch if in doubt")
     data = with_training_full_scale(model, data)
-    bar = progress_bar(len(rows), "looking inside", progress)
+    bar = progress_bar(len(rows), what, progress)
     with running(model, device) as place, bar as advance:
         for start in range(0, len(rows), batch_size):
             chosen = list(rows[start : start + batch_size])
             images = [data.image(i).to(place) for i in chosen]
             for group in model.groups(images):
-                with torch.no_grad():
-                    batch, _ = model.prepare([images[i] for i in group], None)
-                    maps = layer_map(model, batch, layer, which)
-                yield Part([chosen[i] for i in group], batch, maps)
+                yield [chosen[i] for i in group], model.prepare([images[i] for i in group], None)[0]
             advance(len(chosen))
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sightline.errors import InputError
-from sightline.explain.features import Part, chosen_rows, on_data, valid_cells
+from sightline.explain.features import Part, chosen_rows, on_data, to_batch, visible_cells
 from sightline.explain.layers import default_layer, layer_named
 from sightline.models.model import Model
 from sightline.ops.regions import roi_align
@@ -181,14 +181,14 @@ def reduce(
 
 def _features(part: Part, i: int, target: Any) -> Tensor:
     """[P, C] features of the objects of an image, or of the image."""
-    rows, columns = valid_cells(part.maps, part.batch, i)
-    maps = part.maps[i : i + 1]
+    maps, batch = part.maps[i : i + 1].float(), part.batch
     if not isinstance(target, Instances):
-        return maps[:, :, :rows, :columns].float().mean((2, 3))
-    (sx, sy), (height, width) = part.batch.scales[i], part.batch.tensor.shape[-2:]
-    across, down = sx * maps.shape[-1] / width, sy * maps.shape[-2] / height  # cells per pixel of the image
-    cells = target.boxes.to(maps.device, torch.float32) * torch.tensor([across, down, across, down], device=maps.device)
-    return roi_align(maps.float(), [cells], _BINS, sampling_ratio=2, aligned=True).mean((2, 3))
+        rows, columns = visible_cells(maps, batch, i)
+        return maps[:, :, rows, columns].mean((2, 3))
+    boxes = to_batch(target.boxes.to(maps.device, torch.float32), batch, i)
+    down, across = (cells / side for side, cells in zip(batch.tensor.shape[-2:], maps.shape[-2:], strict=True))
+    cells = boxes * boxes.new_tensor([across, down, across, down])
+    return roi_align(maps, [cells], _BINS, sampling_ratio=2, aligned=True).mean((2, 3))
 
 
 def _labels(target: Any) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sightline.errors import InputError
-from sightline.explain.features import Part, chosen_rows, on_data, valid_cells
+from sightline.explain.features import Part, chosen_rows, on_data, to_image, visible_cells
 from sightline.explain.layers import default_layer, layer_named
 from sightline.explain.receptive_field import ReceptiveField, receptive_field
 from sightline.models.model import Model
@@ -146,12 +146,14 @@ def _strongest(cells: Sequence[_Cells], top: int) -> _Cells:
 def _peaks(part: Part, field: ReceptiveField) -> _Cells:
     """The strongest cell of each channel in each of N images: [C, N]."""
     values, places = [], []
-    for i, (sx, sy) in enumerate(part.batch.scales):
-        rows, columns = valid_cells(part.maps, part.batch, i)
-        value, at = part.maps[i, :, :rows, :columns].float().flatten(1).max(1)
-        y, x = at // columns, at % columns
-        box = field.boxes(y, x) / torch.tensor([sx, sy, sx, sy], device=at.device)
-        peak = torch.stack([(y + 0.5) * field.stride[0] / sy, (x + 0.5) * field.stride[1] / sx], 1)
+    for i in range(len(part.batch)):
+        rows, columns = visible_cells(part.maps, part.batch, i)
+        own = part.maps[i, :, rows, columns].float()
+        value, at = own.flatten(1).max(1)
+        y, x = rows.start + at // own.shape[2], columns.start + at % own.shape[2]
+        centre = torch.stack([(x + 0.5) * field.stride[1], (y + 0.5) * field.stride[0]], 1)
+        box = to_image(field.boxes(y, x), part.batch, i)
+        peak = to_image(centre.repeat(1, 2), part.batch, i)[:, [1, 0]]
         values.append(value)
         places.append(torch.cat([box, peak], 1))
     images = torch.tensor(part.rows).expand(len(values[0]), -1)

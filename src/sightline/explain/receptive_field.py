@@ -8,7 +8,7 @@ weighted at random instead of being treated one by one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -74,7 +74,8 @@ def receptive_field(
     height, width = int(noise.shape[-2]), int(noise.shape[-1])
     sizes = [(height, width)] * draws
     with torch.enable_grad():
-        maps = layer_map(model, replace(batch, tensor=noise, sizes=sizes, original_sizes=sizes), layer, which)
+        copies = ImageBatch(noise, sizes, sizes)
+        maps = layer_map(model, copies, layer, which)
         row, column = int(maps.shape[-2]) // 2, int(maps.shape[-1]) // 2
         weights = torch.randn(maps.shape[:2], generator=generator).to(maps)
         score = (maps[..., row, column] * weights).sum()

@@ -44,12 +44,13 @@ def activation_wall(
     """
     count, columns, size = _checked(count, columns, size)
     chosen = found.strongest(count) if channels is None else require_channels(channels, len(found.maps))
-    height, width = found.image_size
-    scale = size / max(height, width)
-    shape = max(1, round(width * scale)), max(1, round(height * scale))
+    x1, y1, x2, y2 = found.covered
+    scale = size / max(x2 - x1, y2 - y1)
+    shape = max(1, round((x2 - x1) * scale)), max(1, round((y2 - y1) * scale))
     pictures = []
     if image is not None:
-        pictures.append(heading(as_picture(image).resize(shape, Image.Resampling.LANCZOS), "image", 2))
+        part = cut(as_picture(image), found.covered)
+        pictures.append(heading(part.resize(shape, Image.Resampling.LANCZOS), "image", 2))
     for channel in chosen:
         values = found.maps[channel].numpy()
         low, high = float(values.min()), float(values.max())
@@ -102,15 +103,19 @@ def patch_wall(found: ChannelPatches, data: Any, *, size: int = 96) -> Image.Ima
 
 def cut_out(image: Any, box: Sequence[float], size: int) -> Image.Image:
     """Cut a box (x1, y1, x2, y2) in pixels out of an image, and fit it into a square; the rest is grey."""
-    x1, y1, x2, y2 = math.floor(box[0]), math.floor(box[1]), math.ceil(box[2]), math.ceil(box[3])
-    picture = as_picture(image)
-    width, height = max(1, x2 - x1), max(1, y2 - y1)
-    cut = Image.new("RGB", (width, height), _OUTSIDE)
-    inside = picture.crop((max(0, x1), max(0, y1), max(0, min(picture.width, x2)), max(0, min(picture.height, y2))))
-    cut.paste(inside, (max(0, -x1), max(0, -y1)))
+    shown = scaled_to(cut(as_picture(image), box), size)
     out = Image.new("RGB", (size, size), _OUTSIDE)
-    shown = scaled_to(cut, size)
     out.paste(shown, ((size - shown.width) // 2, (size - shown.height) // 2))
+    return out
+
+
+def cut(picture: Image.Image, box: Sequence[float]) -> Image.Image:
+    """The pixels that a box (x1, y1, x2, y2) touches, as a new image; grey outside of the picture."""
+    x1, y1, x2, y2 = math.floor(box[0]), math.floor(box[1]), math.ceil(box[2]), math.ceil(box[3])
+    out = Image.new("RGB", (max(1, x2 - x1), max(1, y2 - y1)), _OUTSIDE)
+    left, top, right, bottom = max(0, x1), max(0, y1), min(picture.width, x2), min(picture.height, y2)
+    if left < right and top < bottom:
+        out.paste(picture.crop((left, top, right, bottom)), (left - x1, top - y1))
     return out
 
 

@@ -78,6 +78,7 @@ class DarknetDetector(_Described, Detector):
     """
 
     background_output = False
+    origin = "anchor"
     recipe_defaults: dict[str, Any] = {"clip_norm": 35.0}  # losses are sums over an image, so gradients are large
 
     def __init__(

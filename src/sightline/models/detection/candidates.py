@@ -95,24 +95,34 @@ def select(candidates: Candidates, selection: Selection) -> tuple[Tensor, Tensor
             f"detections are selected by {selection.method}, which changes scores or boxes; find the candidate of a "
             "detection with sightline.explain.targets.detected_box instead"
         )
-    rows, classes = (candidates.scores > selection.min_score).nonzero(as_tuple=True)
+    rows, classes = considered(candidates, selection)
     scores = candidates.scores[rows, classes]
-    if selection.candidates is not None:
-        groups = {"level": candidates.levels[rows], "class": classes, "image": torch.zeros_like(rows)}
-        kept = _best(scores, groups[selection.candidates_per], selection.candidates)
-        rows, classes, scores = rows[kept], classes[kept], scores[kept]
-    boxes = candidates.boxes_of(rows, classes)
-    large = (boxes[:, 2:] - boxes[:, :2] >= selection.min_size).all(1)
-    rows, classes, scores, boxes = rows[large], classes[large], scores[large], boxes[large]
     if selection.nms_iou is None:
         kept = scores.argsort(descending=True, stable=True)
     else:
-        apart = classes if selection.per_class else torch.zeros_like(classes)
-        if selection.per_level:
-            apart = apart + candidates.levels[rows] * candidates.logits.shape[1]
-        kept = batched_nms(boxes, scores, apart, selection.nms_iou)
+        groups = suppression_groups(candidates, selection, rows, classes)
+        kept = batched_nms(candidates.boxes_of(rows, classes), scores, groups, selection.nms_iou)
     kept = kept[: selection.max_detections]
     return rows[kept], classes[kept]
+
+
+@torch.no_grad()
+def considered(candidates: Candidates, selection: Selection) -> tuple[Tensor, Tensor]:
+    """Rows and classes [P] int64 of the pairs that enter suppression: score, limit and size are sufficient."""
+    rows, classes = (candidates.scores > selection.min_score).nonzero(as_tuple=True)
+    if selection.candidates is not None:
+        groups = {"level": candidates.levels[rows], "class": classes, "image": torch.zeros_like(rows)}
+        kept = _best(candidates.scores[rows, classes], groups[selection.candidates_per], selection.candidates)
+        rows, classes = rows[kept], classes[kept]
+    boxes = candidates.boxes_of(rows, classes)
+    large = (boxes[:, 2:] - boxes[:, :2] >= selection.min_size).all(1)
+    return rows[large], classes[large]
+
+
+def suppression_groups(candidates: Candidates, selection: Selection, rows: Tensor, classes: Tensor) -> Tensor:
+    """[P] int64 group of each pair (row, class): boxes only suppress boxes of the same group."""
+    groups = classes if selection.per_class else torch.zeros_like(classes)
+    return groups + candidates.levels[rows] * candidates.logits.shape[1] if selection.per_level else groups
 
 
 def _best(scores: Tensor, groups: Tensor, count: int) -> Tensor:

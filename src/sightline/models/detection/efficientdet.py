@@ -87,6 +87,7 @@ class EfficientDet(Detector):
         settings: loss weights and thresholds.
     """
 
+    origin = "anchor"
     class_layers = r"head\.classification\.last\.1\."
     background_output = False
     # Of AdamW. The paper's 300 epochs (section 5.1) are {"optimizer": "sgd", "lr": 0.01, "weight_decay": 4e-5} for 8

@@ -72,6 +72,7 @@ class GridSliding(Detector):
         regions_classified: number of regions classified for the last predicted image.
     """
 
+    origin = "anchor"
     class_layers = r"^class_head\."
     scores_regions = True
     background_output = False

@@ -93,6 +93,7 @@ class OverFeat(Detector):
         phase: what is trained: "both", "classification" or "boxes".
     """
 
+    origin = "anchor"
     class_layers = r"^class_head\.score\."
 
     def __init__(

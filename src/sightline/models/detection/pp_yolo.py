@@ -130,6 +130,7 @@ class PPYOLO(Detector):
     batch size of 192 is left to the recipe.
     """
 
+    origin = "anchor"
     class_layers = r"^head\.predictors\.\d+\.(weight|bias)$"
     background_output = False
     recipe_defaults: dict[str, Any] = {

@@ -88,6 +88,7 @@ class RCNN(Detector):
         settings: sizes and thresholds.
     """
 
+    origin = "region"
     class_layers = r"^(softmax|svm|box)_"
     scores_regions = True
     recipe_defaults = {

@@ -83,6 +83,7 @@ class RetinaNet(Detector):
         output_ids: as in `Detector`.
     """
 
+    origin = "anchor"
     class_layers = r"head\.classification_head\.cls_logits\."
 
     def __init__(

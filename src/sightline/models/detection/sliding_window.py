@@ -87,6 +87,7 @@ class SlidingWindow(Detector):
     """
 
     scores_regions = True
+    origin = "anchor"
 
     def __init__(
         self,

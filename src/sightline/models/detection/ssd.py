@@ -74,6 +74,7 @@ class SSD(Detector):
         steps: stride of each map in pixels, as in `default_boxes`.
     """
 
+    origin = "anchor"
     class_layers = r"classification_head\.module_list\.\d+(\.1)?\.(weight|bias)"
 
     def __init__(

@@ -144,6 +144,7 @@ class YOLOv2(Detector):
         output_ids: as for `Detector`.
     """
 
+    origin = "anchor"
     class_layers = r"^(head\.last\.|seen$)"
     background_output = False
     batches_a_size = 10

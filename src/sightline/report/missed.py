@@ -1,0 +1,160 @@
+"""Objects that a detector misses: pictures per cause, and the page that shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from PIL import Image
+
+from sightline.explain.missed import Missed, MissedObjects
+from sightline.explain.missed_causes import CAUSES
+from sightline.report.canvas import Canvas, heading, side_by_side
+from sightline.report.colours import Colour
+from sightline.report.inside import cut
+from sightline.report.page import Section, bar, esc, page, picture, sentence, table
+from sightline.report.pictures import as_picture, scaled_to
+from sightline.runtime.values import require_whole
+from sightline.words import counted
+
+MISSED: Colour = (230, 57, 53)
+INSTEAD: Colour = (64, 156, 255)
+HeatMap = Callable[[Missed, Any], Image.Image | None]
+"""(missed object, its image) → the image under the heat map of what the model looked at; None without one."""
+_CONTEXT = 1.0
+"""Pixels around an object in its picture, as a fraction of the longer side of its box."""
+
+
+def missed_picture(missed: Missed, image: Any, size: int = 240) -> Image.Image:
+    """Draw a missed object (red) and what was found instead (blue, dashed), with the pixels around them.
+
+    Args:
+        missed: the object.
+        image: its image, or a picture of the same size, such as a heat map over the image.
+        size: longer side of the picture, in pixels.
+    """
+    whole = as_picture(image)
+    boxes = [missed.box] if missed.instead is None else [missed.box, missed.instead]
+    around = _CONTEXT * max(missed.box[2] - missed.box[0], missed.box[3] - missed.box[1], 4)
+    left, top = (max(0.0, min(box[k] for box in boxes) - around) for k in (0, 1))
+    right = min(float(whole.width), max(box[2] for box in boxes) + around)
+    bottom = min(float(whole.height), max(box[3] for box in boxes) + around)
+    part = cut(whole, (left, top, right, bottom))
+    scale = size / max(part.size)
+    shown = scaled_to(part, size)
+    canvas = Canvas(shown, 1.6)
+    moved = [
+        [(x1 - int(left)) * scale, (y1 - int(top)) * scale, (x2 - int(left)) * scale, (y2 - int(top)) * scale]
+        for x1, y1, x2, y2 in boxes
+    ]
+    if missed.instead is not None:
+        canvas.box(moved[1], INSTEAD, dashed=True)
+    canvas.box(moved[0], MISSED)
+    canvas.label(moved[0], missed.class_name, MISSED)
+    if missed.instead is not None:
+        canvas.label(moved[1], missed.instead_class, INSTEAD)
+    return shown
+
+
+def missed_walls(
+    found: MissedObjects, data: Any, heat: HeatMap | None = None, *, count: int = 24, columns: int = 6, size: int = 240
+) -> dict[str, Image.Image]:
+    """Draw a wall of pictures for each cause.
+
+    Args:
+        found: the missed objects.
+        data: the data set that they were looked for in.
+        heat: draws what the model looked at instead, below the picture of each object; None for no heat maps.
+        count: maximum number of objects per cause.
+        columns: number of objects per row.
+        size: longer side of each picture, in pixels.
+
+    Returns:
+        Pictures by cause.
+    """
+    count, columns = require_whole("count", count, 1, "count"), require_whole("columns", columns, 1, "count")
+    walls = {}
+    for cause in found.counts:
+        tiles = []
+        for missed in found.of_cause(cause)[:count]:
+            sides = _sides(missed, data, heat, size)
+            tiles.append(heading(side_by_side(list(sides.values()), 1), missed.name.rsplit("/", 1)[-1]))
+        walls[cause] = side_by_side(tiles, columns)
+    return walls
+
+
+def missed_page(
+    found: MissedObjects, data: Any, heat: HeatMap | None = None, *, title: str = "Missed objects", count: int = 24
+) -> str:
+    """The page of missed objects, as HTML: how many per cause, and pictures of each cause.
+
+    Args:
+        found: the missed objects.
+        data: the data set that they were looked for in.
+        heat: as for `missed_walls`.
+        title: title of the page.
+        count: maximum number of objects shown per cause.
+    """
+    lead = f'<p class="soft">{esc(str(found).splitlines()[0])}</p>'
+    sections = [Section("causes", "Causes", causes(found.to_dict()))]
+    for cause, number in found.counts.items():
+        entries = []
+        for missed in found.of_cause(cause)[:count]:
+            sides = _sides(missed, data, heat, 320)
+            drawn = "".join(
+                f"<div><small>{esc(what)}</small>{picture(side, f'{missed.name}: {what}')}</div>"
+                for what, side in sides.items()
+            )
+            caption = f"<figcaption><b>{esc(missed.name)}</b> {esc(missed.class_name)}: {esc(missed.text)}</figcaption>"
+            style = "" if len(sides) == 2 else ' style="grid-template-columns:1fr"'
+            entries.append(f'<figure><div class="pair"{style}>{drawn}</div>{caption}</figure>')
+        shown = f"<p>{esc(CAUSES[cause])}: {counted(number, 'object')}"
+        shown += f", {count} of them shown.</p>" if number > count else ".</p>"
+        sections.append(
+            Section(_key(cause), cause.capitalize(), f'{shown}<div class="gallery">{"".join(entries)}</div>')
+        )
+    return page(title, lead, sections)
+
+
+def causes(values: Mapping[str, Any]) -> str:
+    """HTML of the number of missed objects per cause and class.
+
+    Args:
+        values: of `MissedObjects.to_dict`.
+    """
+    counts, objects = values["counts"], max(1, values["objects"])
+    if not counts:
+        return sentence("Every object is found.")
+    rows = [
+        [
+            esc(cause),
+            str(number),
+            f"{100 * number / objects:.1f} %",
+            bar(number / max(counts.values())),
+            _most(values, cause),
+        ]
+        for cause, number in counts.items()
+    ]
+    heads = ("cause", "objects", "of all", "", "classes")
+    meanings = "".join(f"<div><dt>{esc(cause)}</dt><dd>{esc(CAUSES.get(cause, ''))}</dd></div>" for cause in counts)
+    return f"{table(heads, rows, ends_in_text=True)}<dl>{meanings}</dl>"
+
+
+def _most(values: Mapping[str, Any], cause: str) -> str:
+    """The classes with most missed objects of a cause, as text."""
+    names: dict[str, int] = {}
+    for missed in values["missed"]:
+        if missed["cause"] == cause:
+            names[missed["class_name"]] = names.get(missed["class_name"], 0) + 1
+    most = sorted(names.items(), key=lambda pair: -pair[1])[:4]
+    return esc(", ".join(f"{name} ({number})" for name, number in most))
+
+
+def _sides(missed: Missed, data: Any, heat: HeatMap | None, size: int) -> dict[str, Image.Image]:
+    """The pictures of a missed object by their titles."""
+    image = data.image(missed.image)
+    sides = {"missed": missed_picture(missed, image, size)}
+    seen = None if heat is None else heat(missed, image)
+    if seen is not None:
+        sides["what the model looked at"] = missed_picture(missed, seen, size)
+    return sides

@@ -1,0 +1,82 @@
+"""Pictures and the page of missed objects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import sightline as sl
+from sightline.explain.missed import Missed, MissedObjects
+from sightline.report.missed import INSTEAD, MISSED, missed_page, missed_picture, missed_walls
+from sightline.structures import Instances
+
+
+@pytest.fixture(scope="module")
+def data() -> sl.Dataset:
+    target = Instances((100, 100), boxes=[[40.0, 40, 60, 60]], labels=[0])
+    images = [torch.full((3, 100, 100), 90, dtype=torch.uint8)]
+    return sl.Dataset.from_instances(images, [target], ["cat<b>", "dog"])
+
+
+def record(cause: str, instead: tuple[float, float, float, float] | None = None) -> Missed:
+    return Missed(
+        image=0,
+        name="a.png",
+        object=0,
+        class_name="cat<b>",
+        box=(40, 40, 60, 60),
+        cause=cause,
+        text="because",
+        figures={},
+        row=0,
+        class_id=0,
+        origin=(),
+        instead=instead,
+        instead_class="" if instead is None else "dog",
+    )
+
+
+def colours(picture: Image.Image) -> set[tuple[int, ...]]:
+    return {tuple(colour) for colour in np.asarray(picture).reshape(-1, 3).tolist()}
+
+
+def test_a_picture_shows_the_object_and_what_was_found_instead(data: sl.Dataset) -> None:
+    alone = missed_picture(record("no origin"), data.image(0), 240)
+    assert alone.size == (240, 240)  # 60 × 60 pixels, four times as large
+    assert np.asarray(alone)[120, 80].tolist() == list(MISSED)  # the left side at x = 40 of 20 … 80
+    assert INSTEAD not in colours(alone)
+    both = missed_picture(record("wrong class", (50, 40, 90, 60)), data.image(0), 240)
+    assert {MISSED, INSTEAD} <= colours(both)
+
+
+def test_walls_and_page_have_a_part_per_cause(data: sl.Dataset) -> None:
+    records = [record("no origin"), record("wrong class", (50, 40, 90, 60)), record("no origin")]
+    found = MissedObjects(records, objects=4, images=1, threshold=0.5, iou=0.5)
+    asked = []
+
+    def heat(missed: Missed, image: Any) -> Image.Image | None:
+        asked.append(missed.cause)
+        return Image.new("RGB", (100, 100), (0, 255, 0)) if missed.instead else None
+
+    walls = missed_walls(found, data, heat, size=60)
+    assert list(walls) == ["no origin", "wrong class"]
+    assert (0, 255, 0) in colours(walls["wrong class"])
+    assert (0, 255, 0) not in colours(walls["no origin"])
+    assert asked == ["no origin", "no origin", "wrong class"]
+    text = missed_page(found, data, heat, count=1)
+    assert "3 of 4 objects in 1 image are missed" in text
+    assert text.count("<figure>") == 2
+    assert "2 objects, 1 of them shown." in text
+    assert "cat&lt;b&gt;" in text
+    assert "cat<b>" not in text
+    assert text.count("what the model looked at</small>") == 1
+    assert "<td>50.0 %</td>" in text
+    assert "http" not in text
+
+
+def test_a_page_without_missed_objects_says_so(data: sl.Dataset) -> None:
+    assert "Every object is found." in missed_page(MissedObjects([], 4, 1, 0.5, 0.5), data)
