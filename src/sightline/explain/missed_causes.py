@@ -22,7 +22,7 @@ CAUSES = {
     "suppressed": "a box fits, but a box of higher score suppressed it",
     "top k": "a box fits, but there were more candidates or detections than the limit",
     "taken": "a box fits, but it was matched to another object of the class",
-    "no origin": "no anchor overlaps it enough, or no point lies inside it",
+    "no origin": "no anchor overlaps it enough, or no point lies inside it (for FCOS: of the level of its size)",
     NEVER_PREDICTED: "no box of its class reaches half of the score threshold in any image",
     "wrong class": "a box fits, but only another class reaches the threshold",
     "not proposed": "no region proposal overlaps it enough",
@@ -165,15 +165,13 @@ class _Causes:
         self.nearby = box_iou(view.boxes, boxes) * (view.scores >= rules.threshold)[:, None]
 
     def _origins(self, boxes: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """[G] the best IoU of an anchor, or 1 if a point lies inside and else 0; and the best IoU of a region.
+        """[G] the best IoU of an anchor, or 1 if a point fits and else 0; and the best IoU of a region.
 
         None for what the detector does not have.
         """
         origins, kind = self.view.candidates.origins, self.view.model.origin
         if kind == "cell":
-            centres = (origins[:, None, :2] + origins[:, None, 2:]) / 2
-            inside = ((centres > boxes[:, :2]) & (centres < boxes[:, 2:])).all(2)
-            return inside.any(0).float(), None
+            return self.view.model.points_fit(self.view.candidates, boxes).float(), None
         best = _best_overlap(origins, boxes)
         if kind == "anchor":
             return best, None
@@ -228,7 +226,7 @@ class _Causes:
         if self.origins is not None and not self._origin_fits(i):
             best = float(self.origins[i])
             if self.view.model.origin == "cell":
-                return "no origin", "no point of the model's maps lies inside it", {}
+                return "no origin", "no point of the model's maps fits it", {}
             text = f"no anchor overlaps it by {rules.origin_iou:.2f}; the best by {best:.2f}"
             return "no origin", text, {"origin_iou": best}
         if self.wrong_score[i] >= 0:

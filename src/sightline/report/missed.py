@@ -110,9 +110,8 @@ def missed_page(
             entries.append(f'<figure><div class="pair"{style}>{drawn}</div>{caption}</figure>')
         shown = f"<p>{esc(CAUSES[cause])}: {counted(number, 'object')}"
         shown += f", {count} of them shown.</p>" if number > count else ".</p>"
-        sections.append(
-            Section(_key(cause), cause.capitalize(), f'{shown}<div class="gallery">{"".join(entries)}</div>')
-        )
+        body = f'{shown}<div class="gallery">{"".join(entries)}</div>'
+        sections.append(Section(f"cause-{cause.replace(' ', '-')}", cause.capitalize(), body))
     return page(title, lead, sections)
 
 

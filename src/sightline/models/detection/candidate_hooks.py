@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from torch import Tensor
 
@@ -17,9 +18,12 @@ class CandidateHooks(Model):
 
     Attributes:
         scores_regions: whether `candidates` scores the regions that it is given.
+        origin: what boxes are regressed from (`Candidates.origins`): an anchor or window of fixed size, a cell of a
+            map, or a region proposal.
     """
 
     scores_regions: bool = False
+    origin: Literal["anchor", "cell", "region"] = "cell"
 
     def candidates(self, batch: ImageBatch, regions: Sequence[Tensor] | None = None) -> list[Candidates]:
         """All boxes of each image of a batch before selection, with gradients if they are enabled.
@@ -41,6 +45,21 @@ class CandidateHooks(Model):
         A head with outputs that are no class (`output_ids`) also selects their boxes, which are removed afterwards.
         """
         return Selection()
+
+    def points_fit(self, candidates: Candidates, boxes: Tensor) -> Tensor:
+        """Whether any point may be responsible for an object, for detectors whose `origin` is "cell".
+
+        By default a point fits if the centre of its cell lies inside the object.
+
+        Args:
+            candidates: of one image.
+            boxes: [G, 4] objects in pixels of the batch.
+
+        Returns:
+            [G] bool.
+        """
+        centres = (candidates.origins[:, None, :2] + candidates.origins[:, None, 2:]) / 2
+        return ((centres > boxes[:, :2]) & (centres < boxes[:, 2:])).all(2).any(0)
 
     def region_frame(self, region: Tensor) -> Tensor | None:
         """The rectangle that the maps of a region [4] cover, in pixels of the batch: [4], or None.

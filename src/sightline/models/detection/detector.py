@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,13 +37,10 @@ class Detector(CandidateHooks):
 
     Attributes:
         background_output: whether the layers that depend on the classes have output 0, that of the background.
-        origin: what boxes are regressed from (`Candidates.origins`): an anchor or window of fixed size, a cell of a
-            map, or a region proposal.
     """
 
     task = "detection"
     background_output: bool = True
-    origin: Literal["anchor", "cell", "region"] = "cell"
     __call__: Calls[Instances]
 
     def __init__(self, classes: Iterable[str], preprocess: Preprocess, output_ids: Sequence[int] | None = None):

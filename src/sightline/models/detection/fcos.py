@@ -192,6 +192,12 @@ class FCOS(Detector):
     def selection(self) -> Selection:
         return dense_selection(self.settings)
 
+    def points_fit(self, candidates: Candidates, boxes: Tensor) -> Tensor:
+        """Like `Detector.points_fit`, by the rule of training: near the centre, and of the level of this size."""
+        s = self.settings
+        limits = boxes.new_tensor([s.ranges[level : level + 2] for level in range(len(STRIDES))])
+        return suitable(boxes, candidates.origins, limits[candidates.levels], s.radius).any(1)
+
 
 @torch.no_grad()
 def match_locations(boxes: Tensor, cells: Tensor, limits: Tensor, radius: float) -> Tensor:
@@ -210,14 +216,18 @@ def match_locations(boxes: Tensor, cells: Tensor, limits: Tensor, radius: float)
     """
     if not len(boxes):
         return torch.full((len(cells),), -1, dtype=torch.int64, device=cells.device)
-    boxes = boxes[:, None]
-    to_sides = encode_distances(boxes, cells, normalize=False)  # [G, S, 4]
+    suits = suitable(boxes, cells, limits, radius)
+    area, smallest = box_area(boxes)[:, None].masked_fill(~suits, torch.inf).min(0)
+    return torch.where(area < torch.inf, smallest, -1)
+
+
+def suitable(boxes: Tensor, cells: Tensor, limits: Tensor, radius: float) -> Tensor:
+    """Whether each location may be matched to each object: bool [G, S]. Arguments as for `match_locations`."""
+    to_sides = encode_distances(boxes[:, None], cells, normalize=False)  # [G, S, 4]
     to_centre = (to_sides[..., :2] - to_sides[..., 2:]).abs().amax(-1) / 2
     farthest = to_sides.amax(-1)
     suits = (to_sides.amin(-1) > 0) & (to_centre < radius * (cells[:, 2] - cells[:, 0]))
-    suits &= (farthest >= limits[:, 0]) & (farthest <= limits[:, 1])
-    area, smallest = box_area(boxes[:, 0])[:, None].masked_fill(~suits, torch.inf).min(0)
-    return torch.where(area < torch.inf, smallest, -1)
+    return suits & (farthest >= limits[:, 0]) & (farthest <= limits[:, 1])
 
 
 def centreness_targets(boxes: Tensor, cells: Tensor) -> Tensor:

@@ -123,6 +123,10 @@ class Localiser(Detector):
         """The last map of the backbone."""
         return map_layers(self.backbone)
 
+    def points_fit(self, candidates: Candidates, boxes: Tensor) -> Tensor:
+        """Always: the whole image is responsible for an object."""
+        return torch.ones(len(boxes), dtype=torch.bool, device=boxes.device)
+
     def selection(self) -> Selection:
         """The most probable class is the detection."""
         return Selection(-1.0, nms_iou=None, max_detections=1)

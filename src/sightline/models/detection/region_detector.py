@@ -41,6 +41,7 @@ class RegionDetector(Detector):
 
     class_layers = r"roi_heads\.box_predictor\."
     scores_regions = True
+    origin = "region"
 
     def __init__(
         self,

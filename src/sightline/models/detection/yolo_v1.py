@@ -251,6 +251,10 @@ class YOLOv1(Detector):
         """The last map of the backbone."""
         return map_layers(self.backbone)
 
+    def points_fit(self, candidates: Candidates, boxes: Tensor) -> Tensor:
+        """Always: the cell that its centre lies in is responsible for an object."""
+        return torch.ones(len(boxes), dtype=torch.bool, device=boxes.device)
+
     def selection(self) -> Selection:
         s = self.settings
         return Selection(s.min_score, min_size=LEAST_SIDE, nms_iou=s.nms_iou, max_detections=s.max_detections)
