@@ -14,6 +14,7 @@ from sightline.verbs.convert import convert, scenes
 from sightline.verbs.evaluate import evaluate, measure
 from sightline.verbs.look import anchors, contact_sheet, look
 from sightline.verbs.look_inside import activations, first_filters, latent_space, look_inside, strongest_patches
+from sightline.verbs.missed import explain_missed, missed_objects
 from sightline.verbs.predict import predict, predict_to_folder
 from sightline.verbs.prepare import prepare, recipe_for
 from sightline.verbs.report import update_report
@@ -30,11 +31,13 @@ __all__ = [
     "convert",
     "draw",
     "evaluate",
+    "explain_missed",
     "first_filters",
     "latent_space",
     "look",
     "look_inside",
     "measure",
+    "missed_objects",
     "plan_ablation",
     "predict",
     "predict_to_folder",

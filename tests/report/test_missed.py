@@ -34,7 +34,6 @@ def record(cause: str, instead: tuple[float, float, float, float] | None = None)
         figures={},
         row=0,
         class_id=0,
-        origin=(),
         instead=instead,
         instead_class="" if instead is None else "dog",
     )

@@ -37,7 +37,8 @@ class Missed:
         text: the cause with its figures, as a sentence.
         figures: the figures by name: "iou" of the best box, its "score", "origin_iou", …
         row, class_id: the candidate that says most about the cause: what was found instead, else the best box.
-        origin: (x1, y1, x2, y2) of its anchor, cell or region in pixels of the batch; empty without candidates.
+        origin: (x1, y1, x2, y2) of its anchor, cell or region in pixels of the batch; None without candidates.
+        level: index of its feature map.
         instead: (x1, y1, x2, y2) of the box that was found instead, in pixels of the image; None if there is none.
         instead_class: class of this box; "" if there is none.
     """
@@ -52,14 +53,14 @@ class Missed:
     figures: dict[str, float]
     row: int
     class_id: int
-    origin: tuple[float, ...]
+    origin: tuple[float, float, float, float] | None = None
+    level: int = 0
     instead: tuple[float, float, float, float] | None = None
     instead_class: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The values for JSON."""
-        lists = {"box": list(self.box), "origin": list(self.origin)}
-        return {**vars(self), **lists, "instead": None if self.instead is None else list(self.instead)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,8 @@ def _record(
         figures=finding.figures,
         row=finding.row,
         class_id=finding.class_id,
-        origin=tuple(finding.origin.tolist()),
+        origin=None if finding.origin is None else _corners(finding.origin),
+        level=finding.level,
         instead=None if instead is None else _corners(instead),
         instead_class="" if instead is None else model.classes[finding.instead_class],
     )

@@ -90,7 +90,8 @@ class Finding:
     figures: dict[str, float]
     row: int
     class_id: int
-    origin: Tensor
+    origin: Tensor | None = None
+    level: int = 0
     instead: Tensor | None = None
     instead_class: int = -1
 
@@ -201,14 +202,18 @@ class _Causes:
         figures = {"iou": float(t.overlap[i])} | ({"score": float(t.score[i])} if fits else {}) | further
         row, label = int(t.row[i] if fits else t.nearest[i]), int(self.labels[i])
         instead, instead_class = self._detected(i)
-        if cause == "suppressed" and t.by_row[i] >= 0:
-            row, label = int(t.by_row[i]), int(t.by_class[i])
+        other = (-1, -1)
+        if cause == "suppressed":
+            other = int(t.by_row[i]), int(t.by_class[i])
         elif cause == "wrong class":
-            row, label = int(self.wrong_row[i]), int(self.wrong_class[i])
-        if cause in ("suppressed", "wrong class") and row >= 0:
+            other = int(self.wrong_row[i]), int(self.wrong_class[i])
+        if other[0] >= 0:
+            row, label = other
             instead, instead_class = candidates.boxes[row, label if candidates.boxes.shape[1] > 1 else 0], label
-        origin = candidates.origins[row] if row >= 0 else candidates.origins.new_zeros(0)
-        return Finding(number, cause, text, figures, row, label, origin, instead, instead_class)
+        if row < 0:
+            return Finding(number, cause, text, figures, row, label)
+        origin, level = candidates.origins[row], int(candidates.levels[row])
+        return Finding(number, cause, text, figures, row, label, origin, level, instead, instead_class)
 
     def _detected(self, i: int) -> tuple[Tensor | None, int]:
         """The detection that overlaps an object most, if any does."""

@@ -18,8 +18,9 @@ from sightline.verbs.opening import ClassesGiven, data_for, load_model
 
 if TYPE_CHECKING:
     import torch
+    from PIL import Image
 
-    from sightline.explain.missed import MissedObjects
+    from sightline.explain.missed import Missed, MissedObjects
 
 MISSED_FILE = "missed.json"
 
@@ -72,6 +73,31 @@ class MissedFolder:
     notes: list[str]
 
 
+class _HeatMaps:
+    """Draws what a detector looked at instead of a missed object: the heat map of the candidate of its record."""
+
+    def __init__(self, model: Model, method: str, device: torch.device | str | None):
+        from sightline.explain.methods import method_named
+
+        self.model, self.method, self.device = model, method_named(method), device
+        self.drawn: dict[tuple[int, int, int], Image.Image] = {}
+
+    def __call__(self, missed: Missed, image: torch.Tensor) -> Image.Image | None:
+        from sightline.explain.explanation import explain_image
+        from sightline.explain.targets import DetectedBox
+        from sightline.report.drawing import draw
+
+        if missed.row < 0:
+            return None
+        key = (missed.image, missed.row, missed.class_id)
+        if key not in self.drawn:
+            region = missed.origin if getattr(self.model, "origin", "") == "region" else None
+            target = DetectedBox(missed.row, missed.class_id, region, missed.level)
+            found = explain_image(self.model, image, self.method, target, device=self.device)
+            self.drawn[key] = draw(image, found, names=False)
+        return self.drawn[key]
+
+
 @checked_keywords
 def explain_missed(
     model: nn.Module | str | Path,
@@ -109,7 +135,7 @@ def explain_missed(
     found, part, notes = _missed(
         known, model, data, split, threshold, iou, limit, classes, open_args, batch_size, device, progress
     )
-    heat = None
+    heat = None if method is None else _HeatMaps(known, method, device)
     files = [folder / MISSED_FILE, folder / "missed.html"]
     files[0].write_text(json.dumps(found.to_dict(), indent=1), encoding="utf-8")
     text = missed_page(found, part, heat, title=f"What {known.title} misses", count=count)

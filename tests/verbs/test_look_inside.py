@@ -1,0 +1,63 @@
+"""Look inside a model through the verbs and the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import sightline as sl
+from sightline.data.scenes import write_scenes
+from tests.test_cli import done, sightline
+
+pytest.importorskip("sklearn")
+LAYER = "backbone.features.0.5"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved detector, and rendered scenes."""
+    folder = tmp_path_factory.mktemp("inside")
+    data = write_scenes(folder / "scenes", 4, 2, 0, size=64, progress=False)
+    model = sl.create_model("ssdlite320_mobilenet_v2", sl.open_dataset(data).classes, image_size=96)
+    sl.save(model, folder / "model.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("what", "words", "files"),
+    [
+        ("activations", ("scenes/val", "--layer", LAYER, "--channels", "0,3"), ("png", "json")),
+        ("filters", (), ("png", "json")),
+        ("patches", ("scenes", "--layer", LAYER, "--channels", "2", "--split", "val"), ("png", "json")),
+        ("latent", ("scenes", "--layer", LAYER, "--method", "pca"), ("png", "json", "html")),
+    ],
+)
+def test_pictures_are_written_to_a_new_folder(
+    place: Path, monkeypatch: pytest.MonkeyPatch, what: str, words: tuple[str, ...], files: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(place)
+    outcome = done("inside", "model.safetensors", *words, "--what", what, "--out", f"out_{what}", "--quiet")
+    assert outcome.out.splitlines() == [f"out_{what}/{what}.{suffix}" for suffix in files]
+    Image.open(place / f"out_{what}" / f"{what}.png").verify()
+    values = json.loads((place / f"out_{what}" / f"{what}.json").read_text(encoding="utf-8"))
+    if what == "patches":
+        assert list(values["channels"]) == ["2"]
+        assert values["images"] == 2
+    assert values["layer"] == ("backbone.features.0.0.0" if what == "filters" else LAYER)
+
+
+def test_mistakes_are_answered_in_one_sentence(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    model = place / "model.safetensors"
+    for words, sentence in (
+        (("--what", "filter"), "did you mean 'filters'?"),
+        ((), "give the path of an image"),
+        (("scenes", "--what", "patches", "--channels", "a"), "must be numbers separated by commas"),
+        (("scenes", "--what", "latent", "--layer", "backbone.feature"), "has no layer 'backbone.feature'"),
+    ):
+        outcome = sightline("inside", model, *words, "--out", tmp_path / "out", "--quiet")
+        assert outcome.code == 2
+        assert sentence in outcome.err
