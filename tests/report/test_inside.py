@@ -6,6 +6,9 @@ import base64
 import io
 import json
 import re
+import shutil
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -97,3 +100,19 @@ def test_the_page_needs_nothing_but_itself(data: sl.Dataset) -> None:
     for i in range(12):
         row, column = divmod(i, facts["columns"])
         assert abs(int(pixels[64 * row + 32, 64 * column + 32, 0]) - 10 * i) < 6
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js to run the page's script")
+def test_the_page_hovers_zooms_pans_and_filters_by_class(data: sl.Dataset, tmp_path: Path) -> None:
+    points = np.random.default_rng(0).normal(size=(12, 2))
+    (tmp_path / "page.html").write_text(latent_page(space(points, [f"{i}.png" for i in range(12)], data.classes), data))
+    script = Path(__file__).with_name("latent_page.js")
+    ran = subprocess.run(
+        ["node", script, tmp_path / "page.html"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    seen = json.loads(ran.stdout)
+    assert (seen["start"], seen["dots"], seen["none"], seen["one"]) == (12, 12, 0, 6)
+    assert seen["tip"] == [False, "b", "11.png"]
+    assert seen["zoomed"] == pytest.approx(seen["at"])  # what is under the pointer stays there
+    assert seen["dragged"] == pytest.approx([seen["at"][0] + 30, seen["at"][1] - 20])

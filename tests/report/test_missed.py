@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from PIL import Image
 
 import sightline as sl
 from sightline.explain.missed import Missed, MissedObjects
+from sightline.report.html import write_report
 from sightline.report.missed import INSTEAD, MISSED, missed_page, missed_picture, missed_walls
 from sightline.structures import Instances
 
@@ -79,3 +82,19 @@ def test_walls_and_page_have_a_part_per_cause(data: sl.Dataset) -> None:
 
 def test_a_page_without_missed_objects_says_so(data: sl.Dataset) -> None:
     assert "Every object is found." in missed_page(MissedObjects([], 4, 1, 0.5, 0.5), data)
+
+
+def test_the_report_of_a_run_shows_the_causes_that_its_folder_holds(tmp_path: Path) -> None:
+    assert 'id="missed"' not in write_report(tmp_path).read_text(encoding="utf-8")
+    found = MissedObjects([record("no origin")], objects=4, images=1, threshold=0.5, iou=0.5)
+    (tmp_path / "missed").mkdir()
+    file = tmp_path / "missed" / "missed.json"
+    file.write_text(json.dumps(found.to_dict()), encoding="utf-8")
+    text = write_report(tmp_path).read_text(encoding="utf-8")
+    assert '<section id="missed">' in text
+    assert 'href="missed/missed.html"' in text
+    assert "1 of 4 objects in 1 image are missed." in text
+    assert "cat&lt;b&gt; (1)" in text
+    file.write_text('{"objects": 4}', encoding="utf-8")
+    with pytest.raises(sl.InputError, match="ask again"):
+        write_report(tmp_path)

@@ -18,6 +18,7 @@ from sightline.report import sections
 from sightline.report.base import TaskReport
 from sightline.report.files import EVALUATION_FILE, PLAIN, read_evaluation, read_rows
 from sightline.report.gallery import gallery
+from sightline.report.missed import missed_section, read_missed
 from sightline.report.page import Section, esc, page, pairs, sentence
 from sightline.runtime import reading
 from sightline.runtime.entries import require_entries
@@ -34,6 +35,7 @@ class _Facts:
     recipe: Mapping[str, Any] | None
     environment: Mapping[str, Any] | None
     model: Model | None
+    missed: Mapping[str, Any] | None
 
 
 def write_report(
@@ -50,7 +52,8 @@ def write_report(
     """Write `report.html` to the folder of a run; an existing one is replaced.
 
     Arguments that are not given are read from the folder: evaluation.json, recipe.yaml, environment.json,
-    metrics.jsonl. The report says which of them are missing.
+    metrics.jsonl. The report says which of them are missing. If the folder holds the causes of missed objects
+    (`sightline.explain_missed`), they are shown too.
 
     Args:
         folder: the run's folder; created if it does not exist.
@@ -84,11 +87,13 @@ def write_report(
         recipe=_yaml(folder / "recipe.yaml") if recipe is None else _mapping(recipe),
         environment=_json(folder / "environment.json") if environment is None else environment,
         model=None if model is None else as_model(model),
+        missed=read_missed(folder),
     )
     makers: tuple[tuple[str, str, Callable[[], str]], ...] = (
         *((part.key, part.heading, partial(part.make, facts.result)) for part in task_report.parts()),
         ("training", "Training", lambda: sections.training(facts.rows, task_report.lower_is_better, _keep(facts))),
         ("gallery", "Predictions beside labels", lambda: gallery(facts.live, facts.data, task_report)),
+        ("missed", "Why objects are missed", lambda: "" if facts.missed is None else missed_section(facts.missed)),
         ("run", "Data and model", lambda: pairs(_run_of(facts))),
         ("recipe", "Recipe", lambda: _listed(_own(facts.recipe), "The recipe is unknown: there is no recipe.yaml.")),
         ("environment", "Environment", lambda: _listed(_own(facts.environment), "There is no environment.json.")),
@@ -98,6 +103,8 @@ def write_report(
     left_out = {key for key, value in known.items() if alone and not value}
     if not _run_of(facts):
         left_out.add("run")
+    if facts.missed is None:
+        left_out.add("missed")
     parts = []
     for key, heading, make in makers:
         if key in left_out:

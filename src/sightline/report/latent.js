@@ -56,7 +56,7 @@
       if (!shown[facts.label[i]] || i === hovered) continue;
       mark(i, size);
     }
-    if (hovered >= 0) mark(hovered, size * 1.3); // on top of the others
+    if (hovered >= 0 && shown[facts.label[hovered]]) mark(hovered, size * 1.3); // on top of the others
   }
 
   function mark(i, size) {

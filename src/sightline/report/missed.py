@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -14,15 +15,47 @@ from sightline.report.colours import Colour
 from sightline.report.inside import cut
 from sightline.report.page import Section, bar, esc, page, picture, sentence, table
 from sightline.report.pictures import as_picture, scaled_to
+from sightline.runtime import reading
+from sightline.runtime.entries import require_entries
 from sightline.runtime.values import require_whole
 from sightline.words import counted
 
+FOLDER, JSON_FILE, PAGE_FILE = "missed", "missed.json", "missed.html"
+"""The folder inside a run's folder, and the files in it."""
 MISSED: Colour = (230, 57, 53)
 INSTEAD: Colour = (64, 156, 255)
 HeatMap = Callable[[Missed, Any], Image.Image | None]
 """(missed object, its image) → the image under the heat map of what the model looked at; None without one."""
 _CONTEXT = 1.0
 """Pixels around an object in its picture, as a fraction of the longer side of its box."""
+
+
+def read_missed(folder: Path) -> dict[str, Any] | None:
+    """What `sightline explain RUN DATA --missed` found for a run, from the run's folder; None if it was not asked.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    path = folder / FOLDER / JSON_FILE
+    if not path.exists():
+        return None
+    values: dict[str, Any] = reading.read_json(path, dict)
+    where, repair = str(path), "ask again (sightline explain RUN DATA --missed), or remove the folder"
+    records = [{"cause": str, "class_name": str}]
+    require_entries(values, {"objects": int, "images": int, "counts": {str: int}, "missed": records}, where, repair)
+    return values
+
+
+def missed_section(values: Mapping[str, Any]) -> str:
+    """HTML of a report's section: causes, and a link to the page with the pictures.
+
+    Args:
+        values: of `MissedObjects.to_dict`.
+    """
+    head = (
+        f"{len(values['missed'])} of {counted(values['objects'], 'object')} in {counted(values['images'])} are missed."
+    )
+    return f'<p>{esc(head)} <a href="{FOLDER}/{PAGE_FILE}">Pictures of each cause</a></p>{causes(values)}'
 
 
 def missed_picture(missed: Missed, image: Any, size: int = 240) -> Image.Image:

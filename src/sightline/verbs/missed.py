@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from sightline.explain.missed import Missed, MissedObjects
 
-MISSED_FILE = "missed.json"
-
 
 @checked_keywords
 def missed_objects(
@@ -102,7 +100,7 @@ class _HeatMaps:
 def explain_missed(
     model: nn.Module | str | Path,
     data: Any = None,
-    out: str | Path = "missed",
+    out: str | Path | None = None,
     split: str | None = None,
     *,
     threshold: float | None = None,
@@ -119,7 +117,8 @@ def explain_missed(
     """Write to a new folder why objects are missed: a page, a picture per cause, and all records as JSON.
 
     Args:
-        out: the folder, which must not exist or must be empty.
+        out: the folder, which must not exist or must be empty; by default "missed" in the run's folder, so that the
+            run's report shows the causes too (`sightline report RUN`), or else in the current folder.
         method: the explanation method of the heat maps of what the model looked at instead; None for no heat maps.
         count: maximum number of objects shown per cause.
         model, data, split, threshold, iou, limit, classes, open_args, batch_size, device, progress: as for
@@ -128,15 +127,17 @@ def explain_missed(
     Raises:
         InputError: the folder is not empty, or an error of `missed_objects`.
     """
-    from sightline.report.missed import missed_page, missed_walls
+    from sightline.report.missed import FOLDER, JSON_FILE, PAGE_FILE, missed_page, missed_walls
     from sightline.training.run import new_folder
 
-    known, folder = load_model(model), new_folder(out)
+    known = load_model(model)
+    run = isinstance(model, str | Path) and Path(model).is_dir()
+    folder = new_folder(out or (Path(str(model)) / FOLDER if run else FOLDER))
     found, part, notes = _missed(
         known, model, data, split, threshold, iou, limit, classes, open_args, batch_size, device, progress
     )
     heat = None if method is None else _HeatMaps(known, method, device)
-    files = [folder / MISSED_FILE, folder / "missed.html"]
+    files = [folder / JSON_FILE, folder / PAGE_FILE]
     files[0].write_text(json.dumps(found.to_dict(), indent=1), encoding="utf-8")
     text = missed_page(found, part, heat, title=f"What {known.title} misses", count=count)
     files[1].write_text(text, encoding="utf-8", errors="backslashreplace")
