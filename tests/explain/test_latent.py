@@ -65,3 +65,16 @@ def test_too_few_points_and_unknown_methods_are_refused() -> None:
         latent_space(SmallClassifier(), labelled(2), "second", progress=False)
     with pytest.raises(sl.InputError, match="method is 'umap', but must be 'pca' or 'tsne'"):
         latent_space(SmallClassifier(), labelled(4), "second", method="umap", progress=False)  # type: ignore[arg-type]
+
+
+def test_features_of_an_object_are_those_in_the_middle_of_its_box_if_the_map_rises_evenly() -> None:
+    ramp = (torch.arange(64) * 3).to(torch.uint8).expand(3, 48, 64)
+    boxes = [[11.0, 10, 31, 40], [30, 12, 55, 30], [20, 8, 43, 36]]
+    target = Instances((48, 64), boxes=boxes, labels=[0, 0, 0])
+    model = SmallClassifier(size=48)
+    found = latent_space(model, sl.Dataset.from_instances([ramp], [target], ["a"]), "first", progress=False)
+    with torch.no_grad():
+        maps = model.first(model.prepare([ramp], None)[0].tensor)[0, :, 12].numpy()  # one row, away from the edges
+    for features, (x1, _, x2, _) in zip(found.features, boxes, strict=True):
+        expected = [np.interp((x1 + x2) / 4 - 0.5, np.arange(32), channel) for channel in maps]  # cells of 2 pixels
+        np.testing.assert_allclose(features, expected, rtol=1e-4)

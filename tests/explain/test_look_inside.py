@@ -101,3 +101,14 @@ def test_patches_are_the_strongest_of_each_image(model: SmallClassifier) -> None
 def test_channels_that_do_not_exist_are_refused(model: SmallClassifier) -> None:
     with pytest.raises(sl.InputError, match="there is no channel 6: the layer has 6 channels, 0 to 5"):
         strongest_patches(model, labelled(2), "second", channels=[6], progress=False)
+
+
+def test_maps_of_a_classifier_cover_its_centre_crop() -> None:
+    model = sl.create_model("resnet18", ["a"], image_size=64)
+    found = activations(model, torch.zeros(3, 80, 120), "layer2")
+    x1, y1, x2, y2 = found.covered
+    assert x1 > 10
+    assert y1 >= 0
+    assert (x1 + x2) / 2 == pytest.approx(60, abs=1)
+    assert (y1 + y2) / 2 == pytest.approx(40, abs=1)
+    assert found.maps.shape[1:] == (8, 8)
