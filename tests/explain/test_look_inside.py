@@ -105,7 +105,7 @@ def test_channels_that_do_not_exist_are_refused(model: SmallClassifier) -> None:
 
 def test_maps_of_a_classifier_cover_its_centre_crop() -> None:
     model = sl.create_model("resnet18", ["a"], image_size=64)
-    found = activations(model, torch.zeros(3, 80, 120), "layer2")
+    found = activations(model, torch.zeros(3, 80, 120), "network.layer2")
     x1, y1, x2, y2 = found.covered
     assert x1 > 10
     assert y1 >= 0
