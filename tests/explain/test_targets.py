@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sightline.errors import InputError
-from sightline.explain.box_targets import in_batch, in_image
+from sightline.explain.box_targets import in_image
 from sightline.explain.layers import default_layer, layer_frame, layer_named
 from sightline.explain.method import maps_and_gradients
 from sightline.explain.target import prepared
@@ -306,10 +306,10 @@ def _strict() -> Any:
 def test_boxes_between_image_and_batch() -> None:
     batch = ImageBatch(torch.zeros(1, 3, 64, 96), [(60, 90)], [(20, 45)])
     box = torch.tensor([9.0, 10, 18, 20])
-    assert in_batch(box, batch).tolist() == [18, 30, 36, 60]
-    assert in_image(in_batch(box, batch), batch).tolist() == box.tolist()
+    assert batch.in_batch(box).tolist() == [18, 30, 36, 60]
+    assert in_image(batch.in_batch(box), batch).tolist() == box.tolist()
     letterbox = ImageBatch(torch.zeros(1, 3, 64, 96), [(64, 96)], [(20, 40)], frames=[(0, 8, 96, 56)])
-    assert in_batch(torch.tensor([0.0, 0, 40, 20]), letterbox).tolist() == [0, 8, 96, 56]
+    assert letterbox.in_batch(torch.tensor([0.0, 0, 40, 20])).tolist() == [0, 8, 96, 56]
 
 
 def test_the_model_comes_back_in_its_mode() -> None:

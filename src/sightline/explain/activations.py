@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sightline.explain.features import layer_map, to_image, visible_cells
+from sightline.explain.features import layer_map, visible_cells
 from sightline.explain.layers import default_layer, layer_named
 from sightline.models.model import Model
 from sightline.runtime.devices import running
@@ -82,6 +82,6 @@ def activations(
     rows, columns = visible_cells(maps, batch, 0)
     height, width = (side / cells for side, cells in zip(batch.tensor.shape[-2:], maps.shape[-2:], strict=True))
     pixels = [columns.start * width, rows.start * height, columns.stop * width, rows.stop * height]
-    x1, y1, x2, y2 = to_image(torch.tensor(pixels), batch, 0).tolist()
+    x1, y1, x2, y2 = batch.in_image(torch.tensor(pixels), 0).tolist()
     own = maps[0, :, rows, columns].float().cpu()
     return Activations(name, own, batch.original_sizes[0], (x1, y1, x2, y2))

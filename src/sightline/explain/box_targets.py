@@ -190,7 +190,7 @@ def box_of_result(model: Detector, batch: ImageBatch, result: Instances, index: 
     left, top, right, bottom = batch.frame(0)
     low = boxes.new_tensor([left, top, left, top])
     boxes = boxes.maximum(low).minimum(boxes.new_tensor([right, bottom, right, bottom]))
-    box = in_batch(result.boxes[index].float(), batch)
+    box = batch.in_batch(result.boxes[index].float())
     scores = own.scores[:, class_id]
     if model.selection().method == "merging":
         overlap = box_iou(box[None], boxes)[0].nan_to_num()
@@ -291,25 +291,10 @@ def require_index(index: int, count: int, what: str, word: str) -> None:
     )
 
 
-def in_batch(box: Tensor, batch: ImageBatch) -> Tensor:
-    """A box [4] in pixels of the original image → pixels of a batch of this image."""
-    scale, start = _placement(box, batch)
-    return box * scale + start
-
-
 def in_image(box: Tensor, batch: ImageBatch) -> Tensor:
     """A box [4] in pixels of a batch of one image → pixels of the original image, clipped to it."""
-    scale, start = _placement(box, batch)
     height, width = batch.original_sizes[0]
-    return ((box - start) / scale).clamp(min=0).minimum(box.new_tensor([width, height, width, height]))
-
-
-def _placement(box: Tensor, batch: ImageBatch) -> tuple[Tensor, Tensor]:
-    """Scale and offset [4] from the original image to a batch of it."""
-    left, top, right, bottom = batch.frame(0)
-    height, width = batch.original_sizes[0]
-    scale = box.new_tensor([(right - left) / width, (bottom - top) / height])
-    return scale.repeat(2), box.new_tensor([left, top, left, top])
+    return batch.in_image(box).clamp(min=0).minimum(box.new_tensor([width, height, width, height]))
 
 
 def best_box(model: Model, image: Tensor, words: Sequence[str] = ()) -> DetectedBox:

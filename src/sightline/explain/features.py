@@ -111,25 +111,6 @@ def _cells(start: int, stop: int, pixels: int, cells: int) -> slice:
     return slice(first, max(first + 1, min(cells, -(-stop * cells // pixels))))
 
 
-def to_batch(boxes: Tensor, batch: ImageBatch, i: int) -> Tensor:
-    """Boxes [..., 4] xyxy in pixels of the original image i → pixels of the batch."""
-    scale, shift = _place(boxes, batch, i)
-    return boxes * scale + shift
-
-
-def to_image(boxes: Tensor, batch: ImageBatch, i: int) -> Tensor:
-    """Boxes [..., 4] xyxy in pixels of the batch → pixels of the original image i."""
-    scale, shift = _place(boxes, batch, i)
-    return (boxes - shift) / scale
-
-
-def _place(boxes: Tensor, batch: ImageBatch, i: int) -> tuple[Tensor, Tensor]:
-    x1, y1, x2, y2 = batch.frame(i)
-    height, width = batch.original_sizes[i]
-    x, y = (x2 - x1) / width, (y2 - y1) / height
-    return boxes.new_tensor([x, y, x, y]), boxes.new_tensor([x1, y1, x1, y1])
-
-
 def on_data(
     model: Model,
     data: Any,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sightline.errors import InputError
-from sightline.explain.features import Part, chosen_rows, on_data, to_batch, visible_cells
+from sightline.explain.features import Part, chosen_rows, on_data, visible_cells
 from sightline.explain.layers import default_layer, layer_named
 from sightline.models.model import Model
 from sightline.ops.regions import roi_align
@@ -185,7 +185,7 @@ def _features(part: Part, i: int, target: Any) -> Tensor:
     if not isinstance(target, Instances):
         rows, columns = visible_cells(maps, batch, i)
         return maps[:, :, rows, columns].mean((2, 3))
-    boxes = to_batch(target.boxes.to(maps.device, torch.float32), batch, i)
+    boxes = batch.in_batch(target.boxes.to(maps.device, torch.float32), i)
     down, across = (cells / side for side, cells in zip(batch.tensor.shape[-2:], maps.shape[-2:], strict=True))
     cells = boxes * boxes.new_tensor([across, down, across, down])
     return roi_align(maps, [cells], _BINS, sampling_ratio=2, aligned=True).mean((2, 3))

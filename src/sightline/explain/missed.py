@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sightline.errors import InputError
-from sightline.explain.features import batches, chosen_rows, to_batch, to_image
+from sightline.explain.features import batches, chosen_rows
 from sightline.explain.missed_causes import CAUSES, NEVER_PREDICTED, Finding, Rules, missed_in, tests_before, views
 from sightline.models.detection.detector import Detector
 from sightline.models.model import Model
@@ -159,10 +159,10 @@ def missed_objects(
             total += int(counts.sum())
             if len(view.candidates):
                 highest = torch.maximum(highest, view.candidates.scores.amax(0).float().cpu())
-            boxes = to_batch(target.boxes.to(batch.tensor.device, torch.float32), batch, i)
+            boxes = batch.in_batch(target.boxes.to(batch.tensor.device, torch.float32), i)
             labels = ids[target.labels.cpu()].to(boxes.device)
             for finding in missed_in(view, boxes, labels, counts, rules):
-                instead = None if finding.instead is None else to_image(finding.instead, batch, i)
+                instead = None if finding.instead is None else batch.in_image(finding.instead, i)
                 records.append(_record(finding, instead, target, row, data.name(row), model))
     records.sort(key=lambda record: (record.image, record.object))
     lowest = max(threshold, model.selection().min_score) / 2

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from sightline.errors import InputError
-from sightline.explain.features import to_batch
 from sightline.explain.trace import Traced, trace
 from sightline.models.detection.candidates import Candidates, Selection, select
 from sightline.models.detection.detector import Detector
@@ -113,7 +112,7 @@ def views(model: Detector, batch: ImageBatch) -> list[ImageView]:
             boxes, scores = own.boxes_of(rows, classes), own.scores[rows, classes]
         else:  # boxes or scores of detections are not those of candidates
             result = result[result.scores.argsort(descending=True)]
-            boxes, classes, scores = to_batch(result.boxes, batch, i), result.labels, result.scores
+            boxes, classes, scores = batch.in_batch(result.boxes, i), result.labels, result.scores
         found.append(ImageView(model, own, selection, of_network, proposal_selection, boxes, classes, scores))
     return found
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sightline.errors import InputError
-from sightline.explain.features import Part, chosen_rows, on_data, to_image, visible_cells
+from sightline.explain.features import Part, chosen_rows, on_data, visible_cells
 from sightline.explain.layers import default_layer, layer_named
 from sightline.explain.receptive_field import ReceptiveField, receptive_field
 from sightline.models.model import Model
@@ -152,8 +152,8 @@ def _peaks(part: Part, field: ReceptiveField) -> _Cells:
         value, at = own.flatten(1).max(1)
         y, x = rows.start + at // own.shape[2], columns.start + at % own.shape[2]
         centre = torch.stack([(x + 0.5) * field.stride[1], (y + 0.5) * field.stride[0]], 1)
-        box = to_image(field.boxes(y, x), part.batch, i)
-        peak = to_image(centre.repeat(1, 2), part.batch, i)[:, [1, 0]]
+        box = part.batch.in_image(field.boxes(y, x), i)
+        peak = part.batch.in_image(centre.repeat(1, 2), i)[:, [1, 0]]
         values.append(value)
         places.append(torch.cat([box, peak], 1))
     images = torch.tensor(part.rows).expand(len(values[0]), -1)

@@ -83,6 +83,23 @@ class ImageBatch:
         """(x1, y1, x2, y2) of the whole original image i in pixels of the batch; it may exceed the batch."""
         return self.frames[i] if self.frames else (0, 0, self.sizes[i][1], self.sizes[i][0])
 
+    def in_batch(self, boxes: Tensor, i: int = 0) -> Tensor:
+        """Boxes [..., 4] xyxy in pixels of the original image i → pixels of the batch."""
+        scale, shift = self._placement(boxes, i)
+        return boxes * scale + shift
+
+    def in_image(self, boxes: Tensor, i: int = 0) -> Tensor:
+        """Boxes [..., 4] xyxy in pixels of the batch → pixels of the original image i, not clipped."""
+        scale, shift = self._placement(boxes, i)
+        return (boxes - shift) / scale
+
+    def _placement(self, boxes: Tensor, i: int) -> tuple[Tensor, Tensor]:
+        """Scale and offset [4] from the original image i to the batch."""
+        left, top, right, bottom = self.frame(i)
+        height, width = self.original_sizes[i]
+        x, y = (right - left) / width, (bottom - top) / height
+        return boxes.new_tensor([x, y, x, y]), boxes.new_tensor([left, top, left, top])
+
     def with_copies(self, tensor: Tensor) -> ImageBatch:
         """A batch of M changed copies of the one image of this batch.
 
