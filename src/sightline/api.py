@@ -12,6 +12,7 @@ from sightline.verbs.ablate import ablate, collect, plan_ablation, run_ablation
 from sightline.verbs.check import check
 from sightline.verbs.convert import convert, scenes
 from sightline.verbs.evaluate import evaluate, measure
+from sightline.verbs.explain import explain_images, explain_to_folder
 from sightline.verbs.look import anchors, contact_sheet, look
 from sightline.verbs.look_inside import activations, first_filters, latent_space, look_inside, strongest_patches
 from sightline.verbs.missed import explain_missed, missed_objects
@@ -31,7 +32,9 @@ __all__ = [
     "convert",
     "draw",
     "evaluate",
+    "explain_images",
     "explain_missed",
+    "explain_to_folder",
     "first_filters",
     "latent_space",
     "look",

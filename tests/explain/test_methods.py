@@ -43,6 +43,16 @@ class Averaged(nn.Module):
         return self.head(self.features(images).mean((2, 3)))
 
 
+def nearly_linear() -> nn.Module:
+    """Two linear layers whose activation between them is smooth, with values so small that it is nearly linear."""
+    network = Averaged(hidden=8)
+    network.head[1] = nn.Hardswish()
+    for parameter in network.features.parameters():
+        parameter.data /= 1e4
+    network.head[0].bias.data.zero_()
+    return network
+
+
 def of_class(network: nn.Module, k: int = 1) -> Callable[[Tensor], Tensor]:
     return lambda images: network(images)[:, k]
 
@@ -89,8 +99,13 @@ def test_cam_equals_the_weights_of_the_linear_layer_and_grad_cam_up_to_a_constan
 
 @pytest.mark.parametrize(
     ("network", "layer"),
-    [(Averaged(hidden=8), "features"), (Averaged(), "features.1"), (Averaged(), "features.2")],
-    ids=["two linear layers", "before a convolution", "before an activation"],
+    [
+        (Averaged(hidden=8), "features"),
+        (nearly_linear(), "features"),
+        (Averaged(), "features.1"),
+        (Averaged(), "features.2"),
+    ],
+    ids=["two linear layers", "nearly linear", "before a convolution", "before an activation"],
 )
 def test_cam_refuses_other_networks_and_names_methods_that_can(network: nn.Module, layer: str, image: Tensor) -> None:
     with pytest.raises(InputError, match="use grad_cam, grad_cam_pp, layer_cam or score_cam"):
@@ -136,6 +151,25 @@ def test_several_maps_of_a_layer_are_explained_together(image: Tensor) -> None:
     assert torch.allclose(heat, expected)
     both = GradCAM().explain(lambda x: sum(m.mean((1, 2, 3)) for m in layer(x).values()), image, layer)
     assert not torch.allclose(both, heat)
+
+
+def test_maps_of_a_crop_lie_in_its_frame(image: Tensor) -> None:
+    """A layer that sees a crop of the image, enlarged twice: its heat lies in the crop, and is 0 elsewhere."""
+    layer = nn.Identity()
+
+    def score(images: Tensor) -> Tensor:
+        crop = F.interpolate(images[..., 3:11, 4:16], scale_factor=2, mode="bilinear")
+        return layer(crop)[:, 0].square().sum((1, 2))
+
+    heat = GradCAM().explain(score, image, layer, frame=(4.0, 3.0, 16.0, 11.0))
+    outside = torch.ones(15, 21, dtype=torch.bool)
+    outside[3:11, 4:16] = False
+    assert float(heat[outside].abs().sum()) == 0
+    assert float(torch.corrcoef(torch.stack([heat[~outside], image[0, 0, 3:11, 4:16].flatten()]))[0, 1]) > 0.9
+    whole = GradCAM().explain(score, image, layer)
+    assert torch.allclose(GradCAM().explain(score, image, layer, frame=(0.0, 0.0, 21.0, 15.0)), whole, atol=1e-5)
+    masked = ScoreCAM().explain(score, image, layer, frame=(4.0, 3.0, 16.0, 11.0))
+    assert float(masked[outside].abs().sum()) == 0 < float(masked[~outside].min())
 
 
 def test_in_place_operations_after_the_layer_do_not_change_its_maps(image: Tensor) -> None:

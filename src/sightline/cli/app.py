@@ -32,7 +32,7 @@ _USAGE: Any = typer.BadParameter.__mro__[2]
 """The base class of the argument parser's errors (`ClickException`), which print their own message."""
 
 _ORDER = (
-    *("check", "convert", "look", "anchors", "train", "ablate", "evaluate", "predict", "inside"),
+    *("check", "convert", "look", "anchors", "train", "ablate", "evaluate", "predict", "explain", "inside"),
     *("models", "doctor", "scenes", "report", "demo"),
 )
 
@@ -66,9 +66,11 @@ class NamingHelp(typer.core.TyperCommand):
     def format_help(self, ctx: Any, formatter: Any) -> None:
         from sightline.data.formats import WRITTEN
         from sightline.data.transforms.recipes import NAMES, POLICIES
+        from sightline.explain.methods import METHODS
         from sightline.tasks import default_models, task_names
 
         tables = {"{formats}": WRITTEN, "{augmentations}": tuple(NAMES), "{tasks}": task_names()}
+        tables["{methods}"] = tuple(METHODS)
         tables["{default_models}"] = default_models()
         for parameter in self.params:
             text = getattr(parameter, "help", None) or ""

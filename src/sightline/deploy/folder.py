@@ -111,7 +111,7 @@ def predict_to_folder(
     if classes is not None:
         class_ids(model, classes)
     items, _ = find_images(source)
-    paths = _relative_paths(items)
+    paths = relative_paths(items)
     folder = numbered_folder(PREDICTIONS, "predict") if out is None else new_folder(out, "give another --out")
     done = PredictedFolder(folder, threshold=lowest)
     writing = writer.begin(folder, paths, model.classes, formats)
@@ -166,7 +166,7 @@ def _or_nothing(folder: Path) -> Iterator[None]:
         raise
 
 
-def _relative_paths(items: list[Item]) -> list[Path]:
+def relative_paths(items: list[Item]) -> list[Path]:
     """A distinct relative path per item: relative to the common folder of all files; images in memory by number."""
     files = [Path(os.path.abspath(item.image)) if isinstance(item.image, Path) else None for item in items]
     parents = [str(file.parent) for file in files if file is not None]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import InputError
-from sightline.explain.method import Function, LayerMethod, image_size, maps_and_gradients, summed
+from sightline.explain.method import Frame, Function, LayerMethod, image_size, maps_and_gradients, summed
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,9 @@ class CAM(LayerMethod):
     name = "cam"
     signed = True
 
-    def explain(self, function: Function, inputs: Tensor, layer: nn.Module | None = None) -> Tensor:
+    def explain(
+        self, function: Function, inputs: Tensor, layer: nn.Module | None = None, frame: Frame | None = None
+    ) -> Tensor:
         layer, size = self.require_layer(layer), image_size(inputs)
         maps, gradients = maps_and_gradients(function, inputs, layer)
         if len(maps) > 1 or maps[0].ndim != 4:
@@ -39,12 +41,12 @@ class CAM(LayerMethod):
         _, (other,) = maps_and_gradients(function, inputs, layer, _other_maps)
         if not _equal(other, g):
             raise _cannot(layer, "the score is not linear in the layer's maps")
-        return summed([(a * weights * a[0, 0].numel()).sum(1)], size)
+        return summed([(a * weights * a[0, 0].numel()).sum(1)], size, frame)
 
 
 def _other_maps(maps: Tensor) -> Tensor:
-    """Other values in the range of the maps: mirrored over their mean, and twice as far from it."""
-    return 3 * maps.mean() - 2 * maps
+    """Other values: mirrored over their mean, twice as far from it, and large enough to show a smooth activation."""
+    return (3 * maps.mean() - 2 * maps) * (10 / maps.abs().max().clamp(min=1e-12)).clamp(min=1)
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:

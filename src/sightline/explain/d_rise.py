@@ -71,4 +71,5 @@ class DetectionSimilarity:
         per_class = boxes.shape[1] > 1
         own = boxes[torch.arange(len(boxes), device=boxes.device), classes] if per_class else boxes[:, 0]
         overlap = elementwise_iou(own.float(), self.box.to(own).float().expand_as(own))
+        overlap = overlap.nan_to_num()  # of boxes without an area
         return (overlap * alike * best).max()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sightline.explain.method import Function, Perturbation, image_size
+from sightline.explain.method import Frame, Function, Perturbation, image_size
 from sightline.progress import progress_bar
 from sightline.runtime.optional import require
 from sightline.runtime.values import require_whole
@@ -33,7 +33,9 @@ class IntegratedGradients(Perturbation):
         super().__post_init__()
         require_whole("samples", self.samples, 1, "count", "give 50 steps if in doubt")
 
-    def explain(self, function: Function, inputs: Tensor, layer: nn.Module | None = None) -> Tensor:
+    def explain(
+        self, function: Function, inputs: Tensor, layer: nn.Module | None = None, frame: Frame | None = None
+    ) -> Tensor:
         require("captum", "captum", "explain", self.name)
         from captum.attr import IntegratedGradients as Captum
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sightline.explain.method import Function, Perturbation, image_size
+from sightline.explain.method import Frame, Function, Perturbation, image_size
 from sightline.explain.superpixels import superpixels
 from sightline.progress import progress_bar
 from sightline.runtime.optional import require
@@ -48,7 +48,9 @@ class LIME(Perturbation):
         require_number("ridge", self.ridge, 0, math.inf, "give 1 if in doubt")
         require_number("kernel_width", self.kernel_width, 1e-6, math.inf, "give 0.25 if in doubt")
 
-    def explain(self, function: Function, inputs: Tensor, layer: nn.Module | None = None) -> Tensor:
+    def explain(
+        self, function: Function, inputs: Tensor, layer: nn.Module | None = None, frame: Frame | None = None
+    ) -> Tensor:
         require("captum", "captum", "explain", "lime")
         require("sklearn", "scikit-learn", "explain", "lime")
         import sklearn.linear_model  # noqa: F401  (captum looks it up as an attribute of sklearn)
@@ -80,5 +82,6 @@ class LIME(Perturbation):
             # captum samples vectors of visible superpixels; images are made of them in batches, by `scores`
             fit = LimeBase(scores, SkLearnRidge(alpha=self.ridge), weight, visible, True, lambda s, *_, **__: s, None)
             whole = torch.ones(1, count)
-            coefficients = fit.attribute(whole, n_samples=self.samples, perturbations_per_eval=self.batch_size)
+            with torch.random.fork_rng(devices=[]):  # captum's data loader draws from the global generator
+                coefficients = fit.attribute(whole, n_samples=self.samples, perturbations_per_eval=self.batch_size)
         return coefficients.reshape(-1).to(inputs.device).float()[parts]

@@ -17,6 +17,8 @@ from sightline.runtime.values import require_seed, require_whole
 from sightline.structures import Size
 from sightline.words import did_you_mean
 
+Frame = tuple[float, float, float, float]
+"""(x1, y1, x2, y2) in pixels."""
 Function = Callable[[Tensor], Tensor]
 """A network batch [N, C, H, W] → one number per row [N], differentiable with respect to the batch and every layer."""
 
@@ -36,13 +38,17 @@ class Method:
     compares: bool = False
     signed: bool = False
 
-    def explain(self, function: Function, inputs: Tensor, layer: nn.Module | None = None) -> Tensor:
+    def explain(
+        self, function: Function, inputs: Tensor, layer: nn.Module | None = None, frame: Frame | None = None
+    ) -> Tensor:
         """Explain the value of a function.
 
         Args:
             function: see `Function`.
             inputs: [1, C, H, W] float, the image in the pixels of a network batch.
             layer: layer of the network, for methods that need one.
+            frame: (x1, y1, x2, y2) of the rectangle that the layer's maps cover, in pixels of the batch; None for the
+                whole batch. Other methods ignore it.
 
         Returns:
             [H, W] float heat map in pixels of the batch; high values speak for the target.
@@ -55,13 +61,15 @@ class LayerMethod(Method):
 
     needs_layer = True
 
-    def explain(self, function: Function, inputs: Tensor, layer: nn.Module | None = None) -> Tensor:
+    def explain(
+        self, function: Function, inputs: Tensor, layer: nn.Module | None = None, frame: Frame | None = None
+    ) -> Tensor:
         layer = self.require_layer(layer)
         size = image_size(inputs)
         maps, gradients = maps_and_gradients(function, inputs, layer)
         with torch.no_grad():
             parts = zip(maps, gradients, strict=True)
-            return summed([self.heat(as_map(a, size), as_map(g, size)) for a, g in parts], size)
+            return summed([self.heat(as_map(a, size), as_map(g, size)) for a, g in parts], size, frame)
 
     def heat(self, maps: Tensor, gradients: Tensor) -> Tensor:
         """Maps [1, C, h, w] and their gradients of the same shape → heat [1, h, w]."""
@@ -164,7 +172,30 @@ def maps_and_gradients(
     return [a.detach() for a in maps], filled
 
 
-def summed(heats: list[Tensor], size: Size) -> Tensor:
+def summed(heats: list[Tensor], size: Size, frame: Frame | None = None) -> Tensor:
     """Heat maps [1, h, w] of several maps of a layer → their sum at the size of the batch, [H, W]."""
-    large = [F.interpolate(heat[:, None].float(), size=size, mode="bilinear", align_corners=False) for heat in heats]
-    return torch.stack(large).sum(0)[0, 0]
+    return torch.stack([enlarged(heat[:, None].float(), size, frame)[0, 0] for heat in heats]).sum(0)
+
+
+def enlarged(maps: Tensor, size: Size, frame: Frame | None = None) -> Tensor:
+    """Resize maps bilinearly to the size of the batch.
+
+    Args:
+        maps: [N, C, h, w] float.
+        size: (height, width) of the batch.
+        frame: the rectangle that the maps cover, in pixels of the batch; None for the whole batch.
+
+    Returns:
+        [N, C, height, width]; 0 outside the frame.
+    """
+    if frame is None:
+        return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+    x1, y1, x2, y2 = frame
+    # position of each pixel's centre in the frame, from −1 to 1
+    x, y = (
+        ((torch.arange(side, device=maps.device) + 0.5 - low) / (high - low)) * 2 - 1
+        for side, low, high in ((size[1], x1, x2), (size[0], y1, y2))
+    )
+    grid = torch.stack(torch.broadcast_tensors(x, y[:, None]), -1).to(maps).expand(len(maps), -1, -1, -1)
+    inside = (x.abs() <= 1) & (y.abs() <= 1)[:, None]
+    return F.grid_sample(maps, grid, padding_mode="border", align_corners=False) * inside

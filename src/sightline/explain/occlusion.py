@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sightline.explain.method import Function, Perturbation, image_size
+from sightline.explain.method import Frame, Function, Perturbation, image_size
 from sightline.runtime.values import require_whole
 
 _PART = 6
@@ -36,7 +36,9 @@ class Occlusion(Perturbation):
             if getattr(self, name) is not None:
                 require_whole(name, getattr(self, name), 1, "image_side", "leave it out for the default")
 
-    def explain(self, function: Function, inputs: Tensor, layer: nn.Module | None = None) -> Tensor:
+    def explain(
+        self, function: Function, inputs: Tensor, layer: nn.Module | None = None, frame: Frame | None = None
+    ) -> Tensor:
         height, width = image_size(inputs)
         window = min(self.window or max(1, round(min(height, width) / _PART)), height, width)
         stride = self.stride or max(1, window // 2)
@@ -44,7 +46,7 @@ class Occlusion(Perturbation):
         base = self.removed(inputs)
 
         def changed(start: int, stop: int) -> Tensor:
-            copies = inputs.repeat(stop - start, 1, 1, 1)
+            copies = inputs.expand(stop - start, -1, -1, -1).clone()  # unlike repeat, keeps the memory format
             for copy, (y, x) in zip(copies, places[start:stop], strict=True):
                 copy[:, y : y + window, x : x + window] = base[0, :, y : y + window, x : x + window]
             return copies

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sightline.explain.method import Function, Perturbation, image_size
+from sightline.explain.method import Frame, Function, Perturbation, image_size
 from sightline.runtime.values import require_number, require_whole
 from sightline.structures import Size
 
@@ -41,7 +41,9 @@ class RISE(Perturbation):
         require_whole("cells", self.cells, 1, 1000, "give 7 if in doubt")
         require_number("keep", self.keep, 0.01, 0.99, "give 0.5 if in doubt", "a probability")
 
-    def explain(self, function: Function, inputs: Tensor, layer: nn.Module | None = None) -> Tensor:
+    def explain(
+        self, function: Function, inputs: Tensor, layer: nn.Module | None = None, frame: Frame | None = None
+    ) -> Tensor:
         size, base = image_size(inputs), self.removed(inputs)
         generator = torch.Generator().manual_seed(self.seed)
         grids, shifts = self.grids(size, generator)

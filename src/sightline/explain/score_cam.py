@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from sightline.explain.hooks import as_map, captured, require_maps
-from sightline.explain.method import Function, LayerMethod, Perturbation, image_size, summed
+from sightline.explain.method import Frame, Function, LayerMethod, Perturbation, enlarged, image_size, summed
 from sightline.runtime.values import require_whole
+from sightline.structures import Size
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,9 @@ class ScoreCAM(Perturbation, LayerMethod):
         if self.samples is not None:
             require_whole("samples", self.samples, 1, "count", "leave it out to use all channels")
 
-    def explain(self, function: Function, inputs: Tensor, layer: nn.Module | None = None) -> Tensor:
+    def explain(
+        self, function: Function, inputs: Tensor, layer: nn.Module | None = None, frame: Frame | None = None
+    ) -> Tensor:
         layer, size = self.require_layer(layer), image_size(inputs)
         with torch.no_grad(), captured(layer) as found:
             function(inputs)
@@ -44,12 +46,12 @@ class ScoreCAM(Perturbation, LayerMethod):
         base = self.removed(inputs)
 
         def changed(start: int, stop: int) -> Tensor:
-            masks = torch.cat([_mask(maps[level][channel], size) for level, channel in places[start:stop]])
+            masks = torch.cat([_mask(maps[level][channel], size, frame) for level, channel in places[start:stop]])
             return torch.lerp(base, inputs, masks.to(inputs))
 
         weights = self.scores(function, len(places), changed).softmax(0).split([len(c) for c in chosen])
         parts = zip(maps, chosen, weights, strict=True)
-        return summed([(w[:, None, None] * own[list(c)]).sum(0)[None].relu() for own, c, w in parts], size)
+        return summed([(w[:, None, None] * own[list(c)]).sum(0)[None].relu() for own, c, w in parts], size, frame)
 
     def _chosen(self, maps: Tensor) -> list[int]:
         if self.samples is None or self.samples >= len(maps):
@@ -57,8 +59,8 @@ class ScoreCAM(Perturbation, LayerMethod):
         return sorted(maps.amax((1, 2)).topk(self.samples).indices.tolist())
 
 
-def _mask(values: Tensor, size: tuple[int, int]) -> Tensor:
+def _mask(values: Tensor, size: Size, frame: Frame | None) -> Tensor:
     """One map [h, w] → mask [1, 1, H, W] in [0, 1]; a constant map gives 0, as if all pixels were removed."""
-    large = F.interpolate(values[None, None].float(), size=size, mode="bilinear", align_corners=False)
+    large = enlarged(values[None, None].float(), size, frame)
     low, high = large.aminmax()
     return (large - low) / (high - low) if high > low else torch.zeros_like(large)

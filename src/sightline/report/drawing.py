@@ -10,9 +10,11 @@ import numpy as np
 from PIL import Image
 
 from sightline.errors import InputError
+from sightline.explain.explanation import Explanation
 from sightline.report.canvas import heading, side_by_side
 from sightline.report.draw_class_map import draw_class_map
 from sightline.report.draw_class_scores import draw_class_scores
+from sightline.report.draw_explanation import draw_explanation
 from sightline.report.draw_objects import draw_objects
 from sightline.report.pictures import PictureLike, as_picture, scaled_to
 from sightline.report.style import Style
@@ -42,7 +44,8 @@ def draw(
         image: path, Pillow image, array [H, W] or [H, W, C], tensor [H, W] or [C, H, W]; of any number of channels, 8
             or 16 bits, or float. It is not modified.
         result: objects, a class map (drawn as translucent colours with a legend below; a class named "background" is
-            not coloured), or image classes (the five best as bars below), in the pixels of `image`.
+            not coloured), image classes (the five best as bars below), or an explanation (its heat map, with a colour
+            bar below), in the pixels of `image`.
         names: write the class names.
         scores: write the scores, if there are any.
         size: longer side of the returned image, in pixels; None for the size of `image`.
@@ -96,6 +99,7 @@ def drawn(result: Any, picture: Image.Image, style: Style) -> Image.Image:
 drawn.register(Instances, draw_objects)
 drawn.register(ClassMap, draw_class_map)
 drawn.register(ClassScores, draw_class_scores)
+drawn.register(Explanation, draw_explanation)
 
 
 def draw_pair(
@@ -118,6 +122,24 @@ def draw_pair(
     left = draw(image, target, size=size, scale=scale, remarks=target_remarks)
     right = draw(image, prediction, size=size, scale=scale, remarks=prediction_remarks)
     return side_by_side([heading(left, "labels", scale), heading(right, "prediction", scale)], 2)
+
+
+def draw_explanations(
+    image: PictureLike, explanations: Sequence[Explanation], *, size: int | None = None, columns: int = 4
+) -> Image.Image:
+    """Draw the image and several explanations of it side by side, each with the name of its method.
+
+    Args:
+        image: as for `draw`.
+        explanations: of this image.
+        size: longer side of each picture in pixels; None for the size of the image.
+        columns: maximum number of pictures per row.
+    """
+    plain = scaled_to(as_picture(image), size)
+    parts = [heading(plain, explanations[0].model if explanations else "image")]
+    for own in explanations:
+        parts.append(heading(draw(image, own, size=size), own.method))
+    return side_by_side(parts, min(columns, len(parts)))
 
 
 def contact_sheet(

@@ -1,0 +1,84 @@
+"""The verb explain: why a model gives the answers that it gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sightline.cli.app import Device, FullScale, Model, NamingHelp, Quiet, app
+from sightline.errors import InputError
+
+
+@app.command(cls=NamingHelp)
+def explain(
+    model: Model,
+    images: Annotated[
+        list[str], typer.Argument(metavar="IMAGES…", help="Images, folders, or patterns such as 'photos/*.jpg'.")
+    ],
+    method: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME,…", help="{methods}; several separated by commas. By default grad_cam."),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            metavar="TARGET",
+            help="What is explained: a class (dog), one detection (box:0, box:0:delta, mask:0, keypoint:0:left_eye), a "
+            "class of a class map (class:road), a proposal (proposal:0). By default the best class or object.",
+        ),
+    ] = None,
+    layer: Annotated[
+        str | None, typer.Option(metavar="PATH", help="A layer of the model, such as backbone.layer4.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="A new folder; by default explanations/explain1, explain2, …"),
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option(help="Masks, changed copies or steps of the methods that make them.")
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="What replaces removed pixels: zero, mean or blur; by default zero.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the random choices.")] = 0,
+    batch_size: Annotated[int, typer.Option(help="Changed copies per batch.")] = 16,
+    full_scale: FullScale = None,
+    device: Device = None,
+    quiet: Quiet = False,
+) -> None:
+    """Draw which parts of images a model's answer depends on.
+
+    Writes one picture per image, with the heat maps of all methods side by side, and explanations.json.
+    """
+    from sightline import api
+
+    source: Any = images if len(images) > 1 else images[0]
+    found = api.explain_to_folder(
+        model,
+        source,
+        out,
+        methods=parse_methods(method),
+        target=target,
+        layer=layer,
+        samples=samples,
+        baseline=baseline,
+        seed=seed,
+        batch_size=batch_size,
+        full_scale=full_scale,
+        device=device,
+        progress=not quiet,
+    )
+    typer.echo(str(found))
+
+
+def parse_methods(values: list[str] | None) -> list[str]:
+    """Parse --method: names separated by commas."""
+    if not values:
+        return ["grad_cam"]
+    names = [name.strip() for text in values for name in text.split(",") if name.strip()]
+    if not names:
+        raise InputError(f"--method {','.join(values)!r} has no names; give names such as grad_cam,lime")
+    return names

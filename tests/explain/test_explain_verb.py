@@ -1,0 +1,143 @@
+"""The verb `sl.explain_images` and the command `sightline explain`."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import sightline as sl
+from sightline import cli
+from sightline.errors import InputError
+from sightline.explain.methods import METHODS
+from sightline.explain.occlusion import Occlusion
+from sightline.models.model import Model
+
+NAMES = ["cat", "dog"]
+
+
+@pytest.fixture(scope="session")
+def classifier() -> Model:
+    torch.manual_seed(0)
+    return sl.create_model("mobilenet_v2", classes=NAMES, image_size=32)
+
+
+@pytest.fixture
+def place(tmp_path: Path, classifier: Model, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a saved model and a folder of two photographs and a file that is none."""
+    sl.save(classifier, tmp_path / "net.safetensors")
+    (tmp_path / "photos").mkdir()
+    for number, size in enumerate([(60, 40), (50, 50)]):
+        Image.effect_noise(size, 80).convert("RGB").save(tmp_path / "photos" / f"{number}.png")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_one_explanation_per_image_and_method(place: Path, classifier: Model) -> None:
+    found = sl.explain_images(classifier, "photos", methods=["grad_cam", "occlusion"], target="dog")
+    assert [(Path(str(own.source)).name, own.method) for own in found] == [
+        ("0.png", "grad_cam"),
+        ("0.png", "occlusion"),
+        ("1.png", "grad_cam"),
+        ("1.png", "occlusion"),
+    ]
+    assert {own.target for own in found} == {"class dog"}
+    assert [own.image_size for own in found] == [(40, 60), (40, 60), (50, 50), (50, 50)]
+    (best,) = sl.explain_images(classifier, "photos/0.png", methods=Occlusion(window=30))
+    classes = sl.predict(classifier, "photos/0.png").top(1)
+    assert best.target == f"class {classes[0][0]}"
+    assert classifier.training
+
+
+def test_settings_reach_the_methods_that_have_them(classifier: Model) -> None:
+    image = torch.rand(3, 40, 40)
+    few, other, seed = (
+        sl.explain_images(classifier, image, methods=["rise", "layer_cam"], samples=samples, seed=seed)[0].heat
+        for samples, seed in ((4, 0), (5, 0), (4, 1))
+    )
+    assert not torch.equal(few, other)
+    assert not torch.equal(few, seed)
+    with pytest.raises(InputError, match=r"samples is 5, but only score_cam, rise, d_rise, lime, integrated_gradients"):
+        sl.explain_images(classifier, image, methods="occlusion", samples=5)
+    with pytest.raises(InputError, match="methods is empty; give at least one of cam"):
+        sl.explain_images(classifier, image, methods=[])
+
+
+def test_images_that_cannot_be_read_are_left_out(place: Path, classifier: Model) -> None:
+    (place / "photos" / "bad.png").write_text("no image")
+    with pytest.warns(UserWarning, match=r"1 of 3 images are left out: .*bad\.png"):
+        assert len(sl.explain_images(classifier, "photos")) == 2
+    with pytest.raises(InputError, match=r"bad\.png"):
+        sl.explain_images(classifier, "photos/bad.png")
+
+
+def run(words: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(sys, "argv", ["sightline", *words.split()])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    return int(end.value.code or 0)
+
+
+def test_the_command_writes_a_picture_per_image(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "photos" / "bad.png").write_text("no image")
+    assert run("explain net.safetensors photos --method grad_cam,rise --samples 4 --for dog -o out", monkeypatch) == 0
+    shown = capsys.readouterr().out
+    assert "out: 2 pictures and explanations.json" in shown
+    assert re.search(r"0\.png: rise for class dog: peak at x \d+, y \d+", shown)
+    assert re.search(r"1\.png: grad_cam for class dog, layer network\.features\.18: peak at", shown)
+    assert "left out: cannot read the image photos/bad.png" in shown
+    written = json.loads((place / "out" / "explanations.json").read_text())["explanations"]
+    assert [(own["file_name"], own["method"]) for own in written] == [
+        ("0.png", "grad_cam"),
+        ("0.png", "rise"),
+        ("1.png", "grad_cam"),
+        ("1.png", "rise"),
+    ]
+    y, x = written[0]["peak"]
+    assert 0 <= y < 40
+    assert 0 <= x < 60
+    with Image.open(place / "out" / "0.png") as picture:
+        assert picture.width >= 3 * 480  # the image and two methods
+    assert sorted(path.name for path in (place / "out").iterdir()) == ["0.png", "1.png", "explanations.json"]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("--method gradcam", "there is no method 'gradcam'; did you mean 'grad_cam'?"),
+        ("--method ,", "--method ',' has no names"),
+        (
+            "--layer network.feature.18",
+            "the model has no layer 'network.feature.18'; the nearest are 'network.features.18'",
+        ),
+        ("--for dgo", "did you mean 'dog'?"),
+        ("--for box:0", "has no target 'box:0'"),
+        ("--method d_rise", "d_rise explains a detected box, such as box:0"),
+        ("--method cam --layer network.features.3", "use grad_cam"),
+        ("--samples 0 --method lime", "samples is 0"),
+        ("--baseline grey --method rise", "baseline is 'grey'"),
+        ("-o photos", "the folder photos exists and is not empty"),
+    ],
+)
+def test_mistakes_are_answered_in_one_sentence(
+    words: str, sentence: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(f"explain net.safetensors photos/0.png {words}", monkeypatch) == 2
+    shown = capsys.readouterr().err.strip()
+    assert sentence in shown
+    assert "\n" not in shown
+    assert not (place / "explanations").exists()
+
+
+def test_the_help_names_all_methods(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert run("explain --help", monkeypatch) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in METHODS)
