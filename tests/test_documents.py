@@ -51,7 +51,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtu
     document = request.node.callspec.params["document"].name
     if document == "segmentation.md":  # DATA are class maps there
         sightline.convert(scenes, tmp_path / "DATA", "semantic")
-    elif document == "classification.md":  # and one class per image here
+    elif document in ("classification.md", "transfer.md"):  # and one class per image here
         labelled = sightline.scenes(16, 96, kind="class_scores", objects=(1, 1))
         sightline.convert(labelled, tmp_path / "DATA", "folders")
     else:
@@ -66,7 +66,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtu
 
 
 PYTHON = [document for document in DOCUMENTS if blocks(document, "python")]
-SLOW = ("models.md", "segmentation.md")
+SLOW = ("models.md", "segmentation.md", "transfer.md")
 """Documents whose commands train large networks."""
 SHELL = [
     pytest.param(document, marks=[pytest.mark.slow] if document.name in SLOW else [])

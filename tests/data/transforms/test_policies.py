@@ -228,6 +228,16 @@ def test_random_erasing_inside_boxes_and_of_class_maps() -> None:
     alone = RandomErasing(1.0, area=(0.1, 0.2), inside=False)
     counts = [int((p(image, target, np.random.default_rng(3))[0][0] != 0).sum()) for p in (policy, alone)]
     assert counts[0] > counts[1]
+    small = Instances(
+        (60, 100), boxes=torch.tensor([[float(x), 25, x + 5, 30] for x in range(0, 90, 10)]), labels=[0] * 9
+    )
+    hidden = 0
+    for seed in range(20):
+        changed, found = RandomErasing(1.0, area=(0.3, 0.4), inside=False)(image, small, np.random.default_rng(seed))
+        seen = [bool((changed[0, 25:30, x : x + 5] == 0).float().mean() >= 0.3) for x in range(0, 90, 10)]
+        assert found.boxes[:, 0].tolist() == [x for x, kept in zip(range(0, 90, 10), seen, strict=True) if kept]
+        hidden += seen.count(False)
+    assert hidden > 10
     maps = ClassMap(torch.ones(60, 100, dtype=torch.int64))
     changed, erased = policy(image, maps, np.random.default_rng(4))
     assert torch.equal(erased.labels == IGNORE, (changed != 0).any(0))

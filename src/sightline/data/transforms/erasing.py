@@ -24,8 +24,8 @@ Window = tuple[int, int, int, int]
 class RandomErasing(Transform):
     """With probability `p`, replace a random rectangle by random values; also inside each object's box, each with `p`.
 
-    Objects keep their labels, boxes and masks, as if something were in front of them. Erased pixels of a class map are
-    ignored.
+    Objects keep their labels, boxes and masks, as if something were in front of them; those of whose box less than
+    `min_visible` remains are dropped. Erased pixels of a class map are ignored.
 
     Args:
         p: probability.
@@ -33,9 +33,11 @@ class RandomErasing(Transform):
         aspect: range of its width / height.
         inside: whether rectangles are also erased inside boxes.
         tries: number of rectangles tried; the first that fits is used.
+        min_visible: minimum visible fraction of an object's box for the object to be kept.
 
     Source: Zhong et al. 2020, algorithm 1 and section 3.3 (image-aware and object-aware, "I+ORE"), with a random value
-    for every pixel (RE-R, section 4). Departure: width / height is drawn log-uniformly.
+    for every pixel (RE-R, section 4). Departures: width / height is drawn log-uniformly; objects
+    that are hidden almost entirely are dropped.
 
     Raises:
         InputError: a range is empty, or an area is above 1.
@@ -46,6 +48,7 @@ class RandomErasing(Transform):
     aspect: tuple[float, float] = (0.3, 1 / 0.3)
     inside: bool = True
     tries: int = 20
+    min_visible: float = 0.3
 
     def __post_init__(self) -> None:
         for name, (low, high) in (("area", self.area), ("aspect", self.aspect)):
@@ -68,7 +71,7 @@ class RandomErasing(Transform):
             else:
                 values = torch.rand(shape, generator=source).to(image.dtype)
             erased[:, y1:y2, x1:x2] = values
-        return with_camera(erased, camera_of(image)), without_pixels(target, windows)
+        return with_camera(erased, camera_of(image)), without_pixels(target, windows, self.min_visible)
 
     def _window(self, place: tuple[float, float, float, float], generator: np.random.Generator) -> Window | None:
         """The rectangle to erase inside a box x1, y1, x2, y2; None for none."""
@@ -87,13 +90,29 @@ class RandomErasing(Transform):
 
 
 @singledispatch
-def without_pixels(target: Any, windows: Sequence[Window]) -> Any:
+def without_pixels(target: Any, windows: Sequence[Window], min_visible: float) -> Any:
     """The target of an image in which rectangles show something else; by default it does not change."""
     return target
 
 
 @without_pixels.register
-def _(target: ClassMap, windows: Sequence[Window]) -> ClassMap:
+def _(target: Instances, windows: Sequence[Window], min_visible: float) -> Instances:
+    if "boxes" not in target or not len(target):
+        return target
+    hidden = torch.zeros(target.image_size, dtype=torch.bool)
+    for x1, y1, x2, y2 in windows:
+        hidden[y1:y2, x1:x2] = True
+    keep = torch.ones(len(target), dtype=torch.bool)
+    for i, (x1, y1, x2, y2) in enumerate(target.boxes.tolist()):
+        inside = hidden[math.floor(y1) : math.ceil(y2), math.floor(x1) : math.ceil(x2)]
+        keep[i] = inside.numel() == 0 or 1 - float(inside.float().mean()) >= min_visible
+    if "crowd" in target:
+        keep |= target.crowd
+    return target if bool(keep.all()) else target[keep]
+
+
+@without_pixels.register
+def _(target: ClassMap, windows: Sequence[Window], min_visible: float) -> ClassMap:
     labels = target.labels.clone()
     for x1, y1, x2, y2 in windows:
         labels[y1:y2, x1:x2] = IGNORE
