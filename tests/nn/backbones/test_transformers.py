@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from sightline.errors import InputError
+from sightline.models.backbone_parts import backbone_parts
 from sightline.models.catalog import create_model
+from sightline.models.published import find_published
 from sightline.nn.backbones.convnext import ConvNeXt, ConvNeXtBlock
 from sightline.nn.backbones.swin import Swin, SwinBlock, WindowAttention, relative_positions
 from sightline.nn.backbones.vit import PatchMap, SelfAttention, VisionTransformer, resized_positions
@@ -67,6 +69,22 @@ def test_only_the_last_parts_of_a_transformer_learn(trainable: int) -> None:
     body = VisionTransformer(16, 3, width=64, depth=3).maps((8, 16), trainable)
     learning = {key.split(".")[0] for key, p in body.named_parameters() if p.requires_grad}
     assert learning == {"up8", *({"ln"} if trainable else ()), *(f"encoder_layer_{i}" for i in range(3 - trainable, 3))}
+
+
+def test_the_class_token_learns_with_the_patches() -> None:
+    for trainable, learns in ((2, False), (3, True)):
+        model = create_model("vit_b_16", ["a", "b"], width=64, depth=2, trainable_layers=trainable)
+        assert model.network.class_token.requires_grad is learns
+        assert backbone_parts(model)[0].keys[-1] == "network.class_token"
+
+
+def test_weights_of_larger_images_have_positions_for_them() -> None:
+    published = find_published("vit_b_16", "imagenet_swag")
+    assert published is not None
+    assert published.licence == "CC-BY-NC-4.0"
+    with torch.device("meta"):
+        model = create_model("vit_b_16", ["a", "b"], **published.arguments)
+    assert (model.crop, model.network.encoder.pos_embedding.shape[1]) == (384, 24**2 + 1)
 
 
 @pytest.mark.parametrize(("size", "shift"), [((6, 6), 0), ((6, 6), 1), ((6, 3), 1), ((5, 7), 1)])
