@@ -16,6 +16,7 @@ from sightline.explain.target import Target, prepared
 from sightline.models.catalog import create_model
 from sightline.models.model import Model
 from sightline.models.preprocess import Preprocess
+from sightline.runtime.shapes import shapes_only
 from tests.models.test_contract import ALL, UNTESTED, build, image
 
 QUICK = (
@@ -72,7 +73,7 @@ def test_every_model_has_layers_that_return_maps(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", UNTESTED)
 def test_models_that_differ_from_others_in_size_have_layers_too(name: str) -> None:
-    with torch.device("meta"):
+    with shapes_only():
         model = create_model(name, ["a"])
     assert layer_named(model, default_layer(model)) is model.map_layers()[0]
 

@@ -23,6 +23,7 @@ from sightline.models.segmentation.segmenter import Segmenter
 from sightline.nn.backbones.dilation import dilated_maps
 from sightline.nn.backbones.named import BACKBONES, BackboneName, BackboneOptions, StridedName, build_backbone
 from sightline.nn.layers import FrozenBatchNorm2d
+from sightline.runtime.shapes import shapes_only
 from sightline.structures import ClassMap, Instances
 
 NAMES = ["circle", "square"]
@@ -50,7 +51,7 @@ def test_a_system_is_built_on_other_backbones(entry: Entry) -> None:
     for backbone in SOME:
         if backbone not in names_of(entry.arguments[name].kind):
             continue
-        with torch.device("meta"):
+        with shapes_only():
             model = create_model(entry.name, NAMES, **{name: backbone})
             net = build_backbone(backbone, num_classes=1)
         assert model.arguments == {"in_channels": 3, name: backbone}
@@ -155,7 +156,7 @@ def test_an_unknown_or_unsuitable_backbone_is_refused_by_name() -> None:
 
 
 def test_groups_of_arguments_are_given_flat_by_name_and_whole_in_python() -> None:
-    with torch.device("meta"):
+    with shapes_only():
         learning: dict[str, Any] = {"norm": "frozen", "trainable_layers": 2}
         flat = create_model("faster_rcnn", NAMES, backbone="resnet18", image_size=240, **learning)
         whole = faster_rcnn(

@@ -14,6 +14,7 @@ from sightline.errors import InputError
 from sightline.models.catalog import ENTRIES, create_model, find, models
 from sightline.models.detection.grid_sliding import GridSettings
 from sightline.models.published import PUBLISHED
+from sightline.runtime.shapes import shapes_only
 
 NAMES = ["circle", "square"]
 # torchvision's metadata of its published weights: heads of 91, 21 and 1000 outputs
@@ -91,7 +92,7 @@ def test_parameter_counts_are_the_published_ones(rows: dict[str, dict[str, objec
 @pytest.mark.parametrize("name", [n for n in PARAMETERS if n.startswith(("faster", "ssd"))])
 def test_ninety_classes_of_one_s_own_have_as_many(name: str) -> None:
     arguments = {"norm": "frozen"} if name.startswith("faster") and not name.endswith("v2") else {}
-    with torch.device("meta"):
+    with shapes_only():
         model = create_model(name, [str(i) for i in range(90)], **arguments)
     assert parameters(model) == PARAMETERS[name]
 
@@ -109,7 +110,7 @@ def test_parameters_of_ssdlite_with_mobilenet_v2_by_hand(rows: dict[str, dict[st
     heads = sum(separable(c, 6 * 91) + separable(c, 6 * 4) for c in maps)
     assert rows["ssdlite320_mobilenet_v2"]["parameters"] == backbone + extras + heads
     # the paper's is 4.3 million (MobileNet v2, table 6), with 81 outputs
-    with torch.device("meta"):
+    with shapes_only():
         assert parameters(create_model("ssdlite320_mobilenet_v2", [str(i) for i in range(80)])) / 1e6 == pytest.approx(
             4.3, rel=0.1
         )
@@ -149,7 +150,7 @@ def test_rows_say_what_there_is(rows: dict[str, dict[str, object]]) -> None:
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda e: e.name)
 def test_a_model_knows_its_name_and_arguments(entry: object) -> None:
-    with torch.device("meta"):
+    with shapes_only():
         model = sightline.create_model(entry.name, NAMES)
     assert model.name == entry.name
     assert model.task == entry.task
@@ -161,7 +162,7 @@ def test_a_model_knows_its_name_and_arguments(entry: object) -> None:
 def test_torchvision_s_names_are_the_same_models() -> None:
     for name in ("resnet50_fpn", "resnet50_fpn_v2", "mobilenet_v3_large_fpn", "mobilenet_v3_large_320_fpn"):
         assert find(f"fasterrcnn_{name}") is find(f"faster_rcnn_{name}")
-    with torch.device("meta"):
+    with shapes_only():
         assert create_model("fasterrcnn_resnet50_fpn", NAMES).name == "faster_rcnn_resnet50_fpn"
     names = [n for entry in ENTRIES for n in (entry.name, *entry.aliases)]
     assert len(names) == len(set(names))
@@ -191,7 +192,7 @@ def test_an_unknown_argument_is_refused_with_the_nearest() -> None:
 def test_classes_are_missed(entry: object) -> None:
     with pytest.raises(InputError, match=rf"{entry.name} needs its classes: give classes=\[…\], or"):
         create_model(entry.name)
-    with torch.device("meta"), pytest.raises(InputError, match="needs at least one class; give classes="):
+    with shapes_only(), pytest.raises(InputError, match="needs at least one class; give classes="):
         create_model(entry.name, [])
 
 
@@ -236,7 +237,7 @@ def test_nothing_is_downloaded_unasked(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", never)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    with torch.device("meta"):
+    with shapes_only():
         create_model("resnet18", NAMES)
     assert not (tmp_path / "torch").exists()
 

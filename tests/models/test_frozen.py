@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from torch import nn
 
 from sightline.models.catalog import ENTRIES, create_model, find
 from sightline.models.entry import Entry
 from sightline.models.preprocess import Preprocess
+from sightline.runtime.shapes import shapes_only
 
 FILE = Path(__file__).with_name("frozen.json")
 # larger ones of the same code are left out: only their default arguments are compared
@@ -94,7 +94,7 @@ def built(name: str) -> nn.Module:
         given.extend([*arguments, *(named[name] for name in sorted(named))])
         start(self, *arguments, **named)
 
-    with torch.device("meta"), pytest.MonkeyPatch.context() as patch:
+    with shapes_only(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(Preprocess, "__init__", recording)
         model = create_model(name, ["circle", "square"])
     model.given = given  # type: ignore[assignment]

@@ -19,6 +19,7 @@ from sightline.errors import InputError
 from sightline.models.catalog import create_model
 from sightline.models.keep_size import KeepSize
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
+from sightline.runtime.shapes import shapes_only
 from sightline.structures import Instances
 from tests.models import parity
 
@@ -252,7 +253,7 @@ def test_a_classifier_sees_what_it_was_published_with(
 
 @pytest.mark.parametrize("size", [(1000, 200), (300, 301)])
 def test_a_segmenter_does_not_limit_the_longer_side(size: tuple[int, int]) -> None:
-    with torch.device("meta"):
+    with shapes_only():
         preprocess = create_model("lraspp_mobilenet_v3_large", ["a", "b"], image_size=52).preprocess
     assert preprocess.max_size is None
     preprocess = Preprocess(min_size=52, max_size=None, divisor=1, antialias=preprocess.antialias)

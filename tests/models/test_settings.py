@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-import torch
 from torch import nn
 
 from sightline.errors import InputError
@@ -15,6 +14,7 @@ from sightline.models.arguments import with_settings
 from sightline.models.catalog import ENTRIES, create_model, find
 from sightline.models.entry import Entry
 from sightline.models.saving import load, save
+from sightline.runtime.shapes import shapes_only
 
 NAMES = ["circle", "square"]
 GROUPS = [
@@ -27,7 +27,7 @@ IDS = [f"{entry.name}-{group}" for entry, group in GROUPS]
 
 
 def built(name: str, **arguments: Any) -> nn.Module:
-    with torch.device("meta"):
+    with shapes_only():
         return create_model(name, NAMES, **arguments)
 
 

@@ -19,6 +19,7 @@ from sightline.nn.heads.regions import PooledRegions
 from sightline.nn.heads.rpn import ProposalSettings
 from sightline.nn.heads.rpn_single import SingleMapRPN, TwoScoreHead
 from sightline.nn.layers.svd import compress_dense
+from sightline.runtime.shapes import shapes_only
 from sightline.structures import ImageBatch, Instances
 
 NAMES = ["circle", "square", "star"]
@@ -34,7 +35,7 @@ def batch(height: int, width: int, images: int = 1) -> ImageBatch:
     [("faster_rcnn_vgg16", 137_078_239), ("fast_rcnn_vgg16", 134_690_729)],
 )
 def test_parameters_with_the_classes_of_voc(name: str, count: int) -> None:
-    with torch.device("meta"):
+    with shapes_only():
         assert sum(p.numel() for p in create_model(name, VOC).parameters()) == count
 
 
@@ -248,7 +249,7 @@ def test_the_vote_of_position_sensitive_maps_by_a_naive_loop(bins: int) -> None:
 
 
 def test_maps_of_r_fcn_have_the_channels_and_stride_of_the_paper() -> None:
-    with torch.device("meta"):
+    with shapes_only():
         model = create_model("r_fcn_resnet101", VOC, bins=7)
         maps = model.backbone(torch.zeros(1, 3, 64, 96))
         scores, boxes = model.roi_heads.box_predictor(model.roi_heads.box_head(maps["layer4"]))
@@ -311,7 +312,7 @@ def test_light_head_s_maps_are_thin_whatever_the_classes() -> None:
     assert regions.maps.rows_first[1].out_channels == 490
     maps = {"13": torch.randn(1, 96, 4, 6)}
     assert regions(maps, [torch.tensor([[0.0, 0, 50, 40]])], batch(64, 96)).shape == (1, 10, 7, 7)
-    with torch.device("meta"):
+    with shapes_only():
         large = create_model("light_head_rcnn_resnet101", NAMES)
     assert large.roi_heads.box_head[1].weight.shape == (2048, 490)
     assert large.roi_heads.box_predictor.bbox_pred.out_features == 4
@@ -348,7 +349,7 @@ def test_few_proposals_of_settings_reach_the_rpn() -> None:
 def test_r_fcn_has_the_numbers_of_the_paper_and_its_code(name: str) -> None:
     """Section 3: 300 regions at test, suppression at 0.3, 128 regions an image train; 6000 and 12,000 anchors, of 16
     pixels at least, are Faster R-CNN's, whose proposal network it takes."""
-    with torch.device("meta"):
+    with shapes_only():
         model = create_model(name, NAMES)
     s = model.rpn.settings
     assert (s.before_nms, s.after_nms) == ((12_000, 6000), (2000, 300))

@@ -25,6 +25,7 @@ from sightline.models.published import PUBLISHED, class_names, coco_classes
 from sightline.models.saving import load, save
 from sightline.models.weights import load_weights
 from sightline.nn.layers import FrozenBatchNorm2d
+from sightline.runtime.shapes import shapes_only
 from tests.models import parity
 
 State = dict[str, Tensor]
@@ -209,7 +210,7 @@ def test_labels_of_targets_become_the_outputs_of_their_classes(hub: Path, ssdlit
 @pytest.mark.usefixtures("undrawn")
 def test_without_epsilon_it_stays_after_saving(hub: Path, tmp_path: Path) -> None:
     name, file = "fasterrcnn_resnet50_fpn", COCO["fasterrcnn_resnet50_fpn"][0]
-    with torch.device("meta"):
+    with shapes_only():
         layout = create_model(name, NINETY, norm="frozen").state_dict()
     write(flat_state({key: value.shape for key, value in layout.items()}), hub / file)
     model = create_model(name, weights="coco")
@@ -510,7 +511,7 @@ ON_A_CLASSIFIER = [
 def test_a_classifier_s_tensors_become_a_detector_s(name: str, hub: Path) -> None:
     """All of the classifier's up to some layer, and in its order."""
     entry = next(e for e in ENTRIES if e.name == name)
-    with torch.device("meta"):
+    with shapes_only():
         layout = create_model(str(entry.classifier()), class_names("imagenet")).network.state_dict()
     state = flat_state({k: v.shape for k, v in layout.items() if not k.endswith("num_batches_tracked")})
     published = next(p for p in PUBLISHED if p.network == entry.classifier())
@@ -649,7 +650,7 @@ def test_the_first_convolution_sees_a_grey_image_as_before(
     ],
 )
 def test_weights_of_another_model_are_refused(weights: str, model: str) -> None:
-    with torch.device("meta"):
+    with shapes_only():
         other, own = create_model(weights, NAMES), create_model(model, NAMES)
     for prefix in ("network.", ""):
         state = {key.removeprefix(prefix): value for key, value in other.state_dict().items()}

@@ -9,13 +9,13 @@ from dataclasses import fields, is_dataclass, replace
 from numbers import Integral, Real
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-import torch
 from torch import nn
 
 from sightline.errors import InputError
 from sightline.models.by_task import shared
 from sightline.models.entry import BACKBONE_ARGUMENTS, Entry
 from sightline.runtime.limits import limits, require_within
+from sightline.runtime.shapes import shapes_only
 from sightline.runtime.values import require_number, require_whole, short
 from sightline.words import did_you_mean
 
@@ -175,7 +175,7 @@ def require_parameters(name: str, build: Callable[[], nn.Module]) -> None:
     Raises:
         InputError: the model has too many parameters. The message names their number.
     """
-    with torch.device("meta"):
+    with shapes_only():
         model = build()
     count = sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
     require_within(f"the number of parameters of {name} with these arguments", count, "parameters")

@@ -76,6 +76,7 @@ from sightline.models.segmentation import (
 )
 from sightline.models.weights import head_fits, load_weights, read_checkpoint
 from sightline.runtime import reading
+from sightline.runtime.shapes import shapes_only
 from sightline.runtime.values import require_whole
 from sightline.structures import Classes
 from sightline.words import did_you_mean
@@ -385,7 +386,7 @@ def models(task: str | None = None, weights: str | None = None) -> list[dict[str
         published = {p.data: p.metric for p in PUBLISHED if p.network in (entry.name, entry.classifier())}
         if (task is not None and entry.task != task) or (weights is not None and not data & published.keys()):
             continue
-        with torch.device("meta"):  # allocates no memory
+        with shapes_only():  # allocates no memory
             model = as_published(entry)
         rows.append(
             {
@@ -441,7 +442,7 @@ def _brought(
     if published is not None and published.network == entry.name:
         return classes, arguments
     if not ours and given_classes in (None, classes):
-        with torch.device("meta"):
+        with shapes_only():
             backbone = {k: v for k, v in given.items() if k in BACKBONE_ARGUMENTS}
             if head_fits(as_published(entry, backbone), state):
                 return classes, arguments
@@ -465,7 +466,7 @@ def _trained(
             entry, arguments = find(metadata["model"]), saved_arguments(metadata, where)
         else:
             arguments = {name: value for name, value in preset.items() if name in parameters(entry)}
-        with torch.device("meta"):
+        with shapes_only():
             return entry.build(known, **arguments)
     except InputError:  # for example of a model that is no longer in the catalog
         return None

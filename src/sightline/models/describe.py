@@ -11,7 +11,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import torch
 from torch import nn
 
 from sightline.models.arguments import in_words, takes_image_size
@@ -20,6 +19,7 @@ from sightline.models.detection.detector import Detector
 from sightline.models.entry import Entry
 from sightline.models.preprocess import Preprocess
 from sightline.models.published import PUBLISHED
+from sightline.runtime.shapes import shapes_only
 
 _ROOT = Path(__file__).resolve().parents[2]
 _IMAGE_SIZE = "size of the images inside the network in pixels: sets min_size, and scales max_size with it."
@@ -43,7 +43,7 @@ def describe(name: str) -> dict[str, Any]:
         InputError: there is no such model. The message suggests the nearest names.
     """
     entry = find(name)
-    with torch.device("meta"):
+    with shapes_only():
         model = as_published(entry)
     source = model.architecture or entry.builder
     preprocess = getattr(model, "preprocess", None)  # a module of the user's own may have none

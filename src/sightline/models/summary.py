@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from sightline.errors import InputError
 from sightline.models.catalog import as_published, find
 from sightline.models.model import Model
+from sightline.runtime.shapes import shapes_only
 from sightline.runtime.values import require_whole
 from sightline.structures import ImageBatch
 from sightline.words import counted
@@ -156,7 +157,7 @@ def summary(
         require_whole("depth", depth, 1, "count", "give the number of levels of modules to list, such as 2")
     if isinstance(model, str):
         entry = find(model)
-        with torch.device("meta"):
+        with shapes_only():
             known: nn.Module = as_published(entry)
         try:  # shapes and operations need no numbers, unless a step depends on them, as suppression does
             found = _summarise(known, image_size, depth)

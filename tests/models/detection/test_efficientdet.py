@@ -18,6 +18,7 @@ from sightline.nn.layers import fuse
 from sightline.nn.necks.bifpn import WeightedFusion
 from sightline.ops.boxes import box_iou, decode_boxes, encode_boxes
 from sightline.ops.suppression import soft_nms
+from sightline.runtime.shapes import shapes_only
 from sightline.structures import Instances
 
 NAMES = ["circle", "square", "star"]
@@ -53,7 +54,7 @@ def count(module: nn.Module) -> int:
 def test_each_has_the_paper_s_sizes_and_parameters(name: str) -> None:
     """And the exact number by hand: separable convolutions of 9·C + C·D + D, norms of 2·C, nodes of 2 or 3 weights."""
     image, width, layers, depth, millions = TABLE[name]
-    with torch.device("meta"):
+    with shapes_only():
         model = create_model(f"efficientdet_{name}", NINETY)
     assert (model.preprocess.min_size, model.preprocess.max_size, model.preprocess.divisor) == (image, image, 128)
     assert (model.neck.out_channels, len(model.neck.layers)) == (width, layers)
@@ -77,7 +78,7 @@ def test_each_has_the_paper_s_sizes_and_parameters(name: str) -> None:
 
 
 def test_d0_has_the_authors_number_of_parameters() -> None:
-    with torch.device("meta"):
+    with shapes_only():
         assert count(efficientdet(NINETY)) == 3_880_067
 
 

@@ -27,6 +27,7 @@ from sightline.nn.layers import ConvNormAct, CoordConv, DeformConv2d, DropBlock,
 from sightline.nn.necks.yolo_v3 import YOLOv3Neck
 from sightline.ops.matrix_nms import matrix_nms
 from sightline.ops.suppression import batched_nms
+from sightline.runtime.shapes import shapes_only
 from sightline.structures import ImageBatch, Instances
 
 NAMES = ["circle", "square", "star"]
@@ -293,7 +294,7 @@ def test_with_each_switch_it_trains(parts: dict[str, Any], numbers: dict[str, An
 
 
 def test_each_switch_changes_what_it_should() -> None:
-    with torch.device("meta"):
+    with shapes_only():
         full = pp_yolo_resnet50_vd(NAMES)
         bare = pp_yolo_resnet50_vd(
             NAMES, deformable=False, coord_conv=False, spp=False, drop_block=False, iou_aware=False
@@ -318,7 +319,7 @@ def test_each_switch_changes_what_it_should() -> None:
     ],
 )
 def test_parameters_are_the_paper_s(published: float, switches: dict[str, bool]) -> None:
-    with torch.device("meta"):
+    with shapes_only():
         model = pp_yolo_resnet50_vd([str(i) for i in range(80)], **switches)
     numbers = [v.numel() for key, v in model.state_dict().items() if not key.endswith("num_batches_tracked")]
     assert round(sum(numbers) / 2**20, 2) == published
@@ -354,7 +355,7 @@ def test_weights_of_the_plain_classifier_load_into_the_deformable_backbone() -> 
     "build", [pp_yolo_resnet50_vd, pp_yolo_resnet18_vd, pp_yolo_mobilenet_v2], ids=lambda b: b.__name__
 )
 def test_image_sizes_that_are_no_multiple_of_the_stride(build: Any) -> None:
-    with torch.device("meta"):
+    with shapes_only():
         for size, words in ((100, "give 96 or 128"), (16, "give 32 or 64")):
             with pytest.raises(InputError, match=f"image_size is {size}, but it must be a multiple of 32.*{words}"):
                 build(NAMES, image_size=size)
@@ -364,7 +365,7 @@ def test_image_sizes_that_are_no_multiple_of_the_stride(build: Any) -> None:
 
 
 def test_anchors_of_one_s_own() -> None:
-    with torch.device("meta"):
+    with shapes_only():
         model = pp_yolo_mobilenet_v2(NAMES, anchors=[[[8, 8]], [[20, 30], [30, 20]], [[60, 60]]])
     assert [layer.out_channels for layer in model.head.predictors] == [9, 18, 9]
     assert model.anchor_shapes((320, 320)).shape == (4, 2)

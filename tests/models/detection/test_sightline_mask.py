@@ -20,6 +20,7 @@ from sightline.nn.heads.dynamic_mask import DynamicMaskHead
 from sightline.nn.layers import fuse
 from sightline.ops.boxes import elementwise_iou
 from sightline.ops.mask_grids import grid_coordinates, grown_boxes, sample_masks
+from sightline.runtime.shapes import shapes_only
 from sightline.structures import Instances
 
 NAMES = ["disc", "square"]
@@ -269,7 +270,7 @@ def test_it_overfits_two_images() -> None:
 def test_every_size_has_masks() -> None:
     names = {entry.name for entry in ENTRIES}
     assert {f"{entry.name}_mask" for entry in DETECTORS} <= names
-    with torch.device("meta"):
+    with shapes_only():
         model = create_model("sightline_lite0_mask", NAMES)
     assert isinstance(model, SightlineMask)
     assert model.mask_head.branch.branch.every == 2  # starts as the identity, like the head's branches

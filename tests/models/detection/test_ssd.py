@@ -19,6 +19,7 @@ from sightline.models.published import PUBLISHED, coco_classes
 from sightline.models.saving import load, save
 from sightline.nn.backbones.vgg_atrous import atrous_dense_layers
 from sightline.nn.layers.fully_convolutional import subsampled_convolution
+from sightline.runtime.shapes import shapes_only
 from sightline.structures import ImageBatch, Instances
 from tests.models import parity
 from tests.models.test_detection_parity import check_detections, check_losses, check_values, images_of, targets_of
@@ -36,7 +37,7 @@ MAPS = {
 
 
 def on_meta(name: str, **arguments: object) -> ssd.SSD:
-    with torch.device("meta"):
+    with shapes_only():
         return create_model(name, NINETY, **arguments).eval()
 
 
@@ -256,7 +257,7 @@ def test_a_dense_layer_that_does_not_subsample(shape: tuple[int, ...]) -> None:
 
 def classifier_state() -> dict[str, Tensor]:
     """A VGG-16's, whose first dense layer says where its numbers stand."""
-    with torch.device("meta"):
+    with shapes_only():
         layout = create_model("vgg16", [str(i) for i in range(1000)]).network.state_dict()
     state = flat({key: value.shape for key, value in layout.items()})
     state["classifier.0.weight"] = torch.arange(25_088.0).expand(4096, -1)  # its column
@@ -345,7 +346,7 @@ def test_fewer_maps_take_smaller_images(maps: int, least: int) -> None:
     ],
 )
 def test_values_that_it_cannot_have(arguments: dict[str, int], words: str) -> None:
-    with torch.device("meta"), pytest.raises(InputError, match=words):
+    with shapes_only(), pytest.raises(InputError, match=words):
         create_model("ssd300_vgg16", NAMES, **arguments)
 
 
@@ -408,7 +409,7 @@ def test_ssd_on_mobilenet_overfits_two_images() -> None:
 
 def head_alone(**numbers: object) -> ssd.SSD:
     """What follows the network, for four default boxes of 20 × 20 pixels in a row."""
-    with torch.device("meta"):
+    with shapes_only():
         model = create_model("ssd300_vgg16", NAMES, settings=ssd.SSDSettings(**numbers))
     return model
 

@@ -17,6 +17,7 @@ from sightline.models.preprocess import Preprocess
 from sightline.models.weights import load_weights
 from sightline.nn.backbones.yolo_v1 import YOLOv1Net
 from sightline.nn.heads.yolo_v1 import GridHead
+from sightline.runtime.shapes import shapes_only
 from sightline.structures import Classes, Instances
 
 NAMES = Classes(["circle", "square", "star"])
@@ -138,7 +139,7 @@ def plain_detections(cells: list[Any], boxes: int, min_score: float, nms_iou: fl
 
 
 def test_the_paper_s_network() -> None:
-    with torch.device("meta"):
+    with shapes_only():
         model = yolo_v1([str(i) for i in range(20)])
         assert model.network(torch.zeros(2, 3, 448, 448)).shape == (2, 7, 7, 30)
     assert sum(p.numel() for p in model.parameters()) == 271_703_550
@@ -154,7 +155,7 @@ def test_the_paper_s_network() -> None:
 
 
 def test_its_first_twenty_convolutions_are_a_classifier() -> None:
-    with torch.device("meta"):
+    with shapes_only():
         net, model = YOLOv1Net(), yolo_v1(NAMES, hidden=8)
         assert net(torch.zeros(2, 3, 224, 224)).shape == (2, 1000)
     assert sum(isinstance(m, nn.Conv2d) for m in net.modules()) == 20
@@ -172,7 +173,7 @@ def test_its_first_twenty_convolutions_are_a_classifier() -> None:
     ("build", "side", "grid", "boxes"), [(yolo_v1, 320, 5, 3), (yolo_v1, 128, 7, 1), (yolo_v1_mobilenet_v2, 96, 4, 3)]
 )
 def test_grid_boxes_and_image_size_are_arguments(build: Any, side: int, grid: int, boxes: int) -> None:
-    with torch.device("meta"):
+    with shapes_only():
         model = build(NAMES, image_size=side, grid=grid, boxes=boxes)
         outputs = model.split(model.network(torch.zeros(2, 3, side, side)))
     assert model.preprocess.fixed_size == (side, side)

@@ -16,6 +16,7 @@ from sightline.models.segmentation.deeplab_v3 import AtrousPyramid, PooledNorm
 from sightline.nn.backbones.dilation import dilate, dilated_maps
 from sightline.nn.backbones.resnet import resnet50
 from sightline.ops.pixel_losses import PixelLosses, soft_dice
+from sightline.runtime.shapes import shapes_only
 from sightline.structures import ClassMap
 from tests.models import parity
 
@@ -43,7 +44,7 @@ def test_outputs_are_the_reference_s(name: str, shared: Path, monkeypatch: pytes
 
 
 def test_keys_of_the_deepest_are_the_reference_s(shared: Path) -> None:
-    with torch.device("meta"):
+    with shapes_only():
         state = voc("fcn_resnet101").network.state_dict()
     expected = {key: shape for key, shape, _, _ in parity.manifest(shared, "fcn_resnet101")["state_dict"]}
     assert {key: list(value.shape) for key, value in state.items()} == expected
@@ -116,7 +117,7 @@ def test_the_auxiliary_head_is_a_choice() -> None:
 
 
 def test_kernels_are_spread_by_what_was_skipped() -> None:
-    with torch.device("meta"):
+    with shapes_only():
         net = resnet50()
         body = dilated_maps(net, 8, 16)
         maps = body(torch.zeros(1, 3, 65, 80))

@@ -15,6 +15,7 @@ from sightline.nn.backbones import efficientnet
 from sightline.nn.backbones.efficientnet import EfficientNet, MBConv, efficientnet_b0, efficientnet_b6
 from sightline.nn.backbones.features import FeatureMaps
 from sightline.nn.layers import DepthwiseSeparable, StochasticDepth
+from sightline.runtime.shapes import shapes_only
 from tests.models import parity
 
 COUNTS = (5_288_548, 7_794_184, 9_109_994, 12_233_232, 19_341_616, 30_389_784, 43_040_704, 66_347_960)
@@ -23,7 +24,7 @@ BUILDERS: list[Callable[..., EfficientNet]] = [getattr(efficientnet, f"efficient
 
 @pytest.mark.parametrize("scale", range(8))
 def test_parameter_counts_are_the_published_ones(scale: int) -> None:
-    with torch.device("meta"):
+    with shapes_only():
         assert sum(p.numel() for p in BUILDERS[scale]().parameters()) == COUNTS[scale]
 
 
@@ -48,7 +49,7 @@ def test_maps_have_the_channels_and_strides_they_say(channels: int) -> None:
 
 def test_channels_and_repeats_are_scaled_and_rounded() -> None:
     """B3 by hand: 1.2 times the channels to multiples of 8, 1.4 times the repeats rounded up."""
-    with torch.device("meta"):
+    with shapes_only():
         net = EfficientNet(1.2, 1.4, 0.3)
     assert [len(part) for part in list(net.features)[1:8]] == [2, 3, 3, 5, 5, 6, 2]
     assert [part[-1].block[-1].out_channels for part in list(net.features)[1:8]] == [24, 32, 48, 96, 136, 232, 384]
@@ -57,14 +58,14 @@ def test_channels_and_repeats_are_scaled_and_rounded() -> None:
 
 
 def test_stochastic_depth_grows_linearly_from_block_to_block() -> None:
-    with torch.device("meta"):
+    with shapes_only():
         net = efficientnet_b0()
     probs = [block.stochastic_depth.prob for block in net.modules() if isinstance(block, MBConv)]
     assert probs == pytest.approx([0.2 * i / 16 for i in range(16)])
 
 
 def test_norms_of_ported_weights_are_the_originals() -> None:
-    with torch.device("meta"):
+    with shapes_only():
         norms = [m for m in efficientnet_b6().modules() if isinstance(m, nn.BatchNorm2d)]
     assert {(m.eps, m.momentum) for m in norms} == {(1e-3, 0.01)}
 
@@ -96,7 +97,7 @@ def test_a_depthwise_separable_convolution_is_one_of_the_product_s_weights() -> 
 def test_classifiers_see_images_of_their_published_sizes() -> None:
     """The centre crop, and the shorter side of the whole image before it."""
     wanted = ((224, 256), (240, 256), (288, 288), (300, 320), (380, 384), (456, 456), (528, 528), (600, 600))
-    with torch.device("meta"):
+    with shapes_only():
         models = [create_model(f"efficientnet_b{i}", ["cat", "dog"]) for i in range(8)]
     assert [(model.crop, model.preprocess.min_size) for model in models] == list(wanted)
     assert {(model.preprocess.interpolation, model.preprocess.antialias) for model in models} == {("bicubic", True)}

@@ -11,6 +11,7 @@ from torch import nn
 from sightline.nn.backbones.aux_heads import drop_aux_heads
 from sightline.nn.backbones.googlenet import GoogLeNet, Inception, googlenet, googlenet_lrn
 from sightline.nn.layers import Renormalise, SqueezeExcitation
+from sightline.runtime.shapes import shapes_only
 from tests.models import parity
 
 
@@ -18,7 +19,7 @@ from tests.models import parity
     ("build", "without", "heads"), [(googlenet, 6_624_904, 13_004_888), (googlenet_lrn, 6_998_552, 13_378_280)]
 )
 def test_parameter_counts_are_the_published_ones(build, without: int, heads: int) -> None:  # type: ignore[no-untyped-def]
-    with torch.device("meta"):
+    with shapes_only():
         assert sum(p.numel() for p in build(aux_heads=False).parameters()) == without
         assert sum(p.numel() for p in build().parameters()) == heads
         dropped = build()
@@ -53,7 +54,7 @@ def test_maps_have_the_channels_and_strides_they_say(build, channels: int) -> No
 
 
 def test_the_paper_s_network_normalises_responses_where_figure_3_does() -> None:
-    with torch.device("meta"):
+    with shapes_only():
         net = googlenet_lrn()
     places = [name for name, layer in net.layers().items() if isinstance(layer, nn.LocalResponseNorm)]
     names = list(net.layers())
@@ -65,7 +66,7 @@ def test_the_paper_s_network_normalises_responses_where_figure_3_does() -> None:
 
 def test_squeeze_and_excitation_follows_each_module() -> None:
     """A module of C outputs has two dense layers of C · C / 16 weights more."""
-    with torch.device("meta"):
+    with shapes_only():
         plain, attentive = (GoogLeNet(10, aux_heads=False, attention=a) for a in (None, SqueezeExcitation))
     outputs = (256, 480, 512, 512, 512, 528, 832, 832, 1024)
     more = sum(2 * c * (c // 16) + c // 16 + c for c in outputs)

@@ -10,6 +10,7 @@ from sightline.errors import InputError
 from sightline.models.catalog import create_model
 from sightline.nn.backbones.features import FeatureMaps
 from sightline.nn.backbones.mobilenet_v1 import SeparableConv, mobilenet_v1
+from sightline.runtime.shapes import shapes_only
 
 
 @pytest.mark.parametrize(
@@ -17,7 +18,7 @@ from sightline.nn.backbones.mobilenet_v1 import SeparableConv, mobilenet_v1
     [(1.0, 4_231_976, 4.2), (0.75, 2_585_560, 2.6), (0.5, 1_331_592, 1.3), (0.25, 470_072, 0.5)],
 )
 def test_parameter_counts_are_the_published_ones(width: float, count: int, millions: float) -> None:
-    with torch.device("meta"):
+    with shapes_only():
         found = sum(p.numel() for p in mobilenet_v1(width=width).parameters())
         model = create_model("mobilenet_v1", [str(i) for i in range(1000)], width=width)
     assert found == count == sum(p.numel() for p in model.parameters())
@@ -26,7 +27,7 @@ def test_parameter_counts_are_the_published_ones(width: float, count: int, milli
 
 @pytest.mark.parametrize(("width", "millions"), [(1.0, 569), (0.75, 325), (0.5, 149), (0.25, 41)])
 def test_multiplications_are_those_of_the_paper_s_table_6(width: float, millions: int) -> None:
-    with torch.device("meta"):
+    with shapes_only():
         net = mobilenet_v1(width=width).eval()
     counts = []
     for layer in net.modules():
@@ -82,7 +83,7 @@ def test_a_separable_convolution_by_a_loop() -> None:
 
 @pytest.mark.parametrize("width", [0.0, -1.0])
 def test_a_width_that_it_cannot_have(width: float) -> None:
-    with torch.device("meta"), pytest.raises(InputError, match=f"width is {width}, but must be above 0"):
+    with shapes_only(), pytest.raises(InputError, match=f"width is {width}, but must be above 0"):
         create_model("mobilenet_v1", ["a"], width=width)
 
 

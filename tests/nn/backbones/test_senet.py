@@ -20,6 +20,7 @@ from sightline.nn.backbones.resnext import (
 )
 from sightline.nn.backbones.senet import HalvedBottleneck, SENet154, senet154, seresnet50
 from sightline.nn.layers import SqueezeExcitation
+from sightline.runtime.shapes import shapes_only
 from sightline.structures import ClassScores
 
 COUNTS: dict[Callable[..., ResNet], int] = {
@@ -35,7 +36,7 @@ COUNTS: dict[Callable[..., ResNet], int] = {
 
 @pytest.mark.parametrize("build", COUNTS, ids=lambda b: b.__name__)
 def test_parameter_counts_are_the_published_ones(build: Callable[..., ResNet]) -> None:
-    with torch.device("meta"):
+    with shapes_only():
         net = build()
     assert sum(p.numel() for p in net.parameters()) == COUNTS[build]
     assert [stage.channels for stage in net.stages] == [256, 512, 1024, 2048]
@@ -70,7 +71,7 @@ def test_attention_scales_the_residual_branch_before_the_shortcut(
 
 
 def test_any_resnet_takes_the_block() -> None:
-    with torch.device("meta"):
+    with shapes_only():
         nets = [resnet18(attention=SqueezeExcitation), resnext50_32x4d(attention=SqueezeExcitation)]
         counts = [sum(isinstance(m, SqueezeExcitation) for m in net.modules()) for net in nets]
         vd = type(resnet18_vd())(BasicBlock, (2, 2, 2, 2), attention=SqueezeExcitation)
@@ -78,7 +79,7 @@ def test_any_resnet_takes_the_block() -> None:
 
 
 def test_a_halved_bottleneck_has_half_the_channels_and_a_3x3_shortcut() -> None:
-    with torch.device("meta"):
+    with shapes_only():
         layer = HalvedBottleneck(256, 128, 2, nn.BatchNorm2d, groups=64, width=4)
         plain = HalvedBottleneck(512, 128, 1, nn.BatchNorm2d, groups=64, width=4)
     assert (layer.conv1.out_channels, layer.conv2.out_channels, layer.conv3.out_channels) == (256, 512, 512)
