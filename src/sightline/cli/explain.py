@@ -43,6 +43,15 @@ def explain(
     baseline: Annotated[
         str | None, typer.Option(help="What replaces removed pixels: zero, mean or blur; by default zero.")
     ] = None,
+    score: Annotated[
+        bool,
+        typer.Option(
+            "--score",
+            help="Instead of drawing, measure how faithful the methods are: IMAGES are labelled DATA, as for evaluate.",
+        ),
+    ] = False,
+    cases: Annotated[int, typer.Option(help="With --score: explanations per method.")] = 20,
+    split: Annotated[str | None, typer.Option(help="With --score: the split; by default test, else val.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the random choices.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Changed copies per batch.")] = 16,
     full_scale: FullScale = None,
@@ -55,6 +64,29 @@ def explain(
     """
     from sightline import api
 
+    if score:
+        if len(images) > 1 or target is not None:
+            raise InputError("--score takes one DATA, whose labels say what is explained; leave out --for and the rest")
+        table = api.score_explanations(
+            model,
+            images[0],
+            split,
+            methods=parse_methods(method),
+            layer=layer,
+            samples=samples,
+            baseline=baseline,
+            cases=cases,
+            seed=seed,
+            batch_size=batch_size,
+            device=device,
+            progress=not quiet,
+        )
+        typer.echo(str(table))
+        if out is not None:
+            typer.echo(f"table:    {api.write_faithfulness(table, out) / 'faithfulness.md'}")
+        return
+    if split is not None:
+        raise InputError("--split belongs to --score")
     source: Any = images if len(images) > 1 else images[0]
     found = api.explain_to_folder(
         model,

@@ -103,14 +103,7 @@ def explain_image(
         with torch.no_grad():
             batch, _ = known.prepare([image.to(place)], None)
             score = float(target.score(known, batch)[0])
-        function = _function(known, batch, own, target)
-        path = None
-        if own.needs_layer:
-            path = default_layer(known, target) if layer is None else layer
-            frame = layer_frame(known, path, target, batch)
-            heat = own.explain(function, batch.tensor, layer_named(known, path), frame)
-        else:
-            heat = own.explain(function, batch.tensor)
+        heat, path = heat_of_batch(known, batch, own, target, layer)
     return Explanation(
         in_original_pixels(heat, batch).cpu(),
         known.title,
@@ -123,6 +116,24 @@ def explain_image(
         signed=own.signed,
         source=source,
     )
+
+
+def heat_of_batch(
+    model: Model, batch: ImageBatch, method: Method, target: Target, layer: str | None = None
+) -> tuple[Tensor, str | None]:
+    """The heat map in pixels of a batch of one image, [H, W], and the path of the layer, or None.
+
+    Args:
+        model: a model in eval mode.
+        batch: a batch of one image that `model.prepare` returned.
+        method, target, layer: as for `explain_image`.
+    """
+    function = _function(model, batch, method, target)
+    if not method.needs_layer:
+        return method.explain(function, batch.tensor), None
+    path = default_layer(model, target) if layer is None else layer
+    frame = layer_frame(model, path, target, batch)
+    return method.explain(function, batch.tensor, layer_named(model, path), frame), path
 
 
 def _function(model: Model, batch: ImageBatch, method: Method, target: Target) -> Function:

@@ -100,7 +100,7 @@ def explain_images(
     from sightline.deploy.sources import find_images
 
     known = load_model(model)
-    chosen = _chosen(methods, samples, baseline, seed, batch_size, progress)
+    chosen = chosen_methods(methods, samples, baseline, seed, batch_size, progress)
     items, _ = find_images(source)
     found: list[Explanation] = []
     errors: dict[str, str] = {}
@@ -153,7 +153,7 @@ def explain_to_folder(
     from sightline.training.run import new_folder, numbered_folder
 
     known = load_model(model)
-    chosen = _chosen(methods, samples, baseline, seed, batch_size, progress)
+    chosen = chosen_methods(methods, samples, baseline, seed, batch_size, progress)
     items, _ = find_images(source)
     done: ExplainedFolder | None = None
     paths, errors = relative_paths(items), {}
@@ -243,7 +243,7 @@ def _target(model: Model, image: Tensor, target: str | Target | None) -> Target:
     return parse_target(target, model, image) if isinstance(target, str) else target
 
 
-def _chosen(
+def chosen_methods(
     methods: str | Method | Sequence[str | Method],
     samples: int | None,
     baseline: str | None,
