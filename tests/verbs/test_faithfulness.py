@@ -117,6 +117,10 @@ def test_bad_arguments(model: ImageClassifier, squares: sl.Dataset) -> None:
 def test_the_command_line(model: ImageClassifier, squares: sl.Dataset, tmp_path: Path) -> None:
     data = sl.convert(squares, tmp_path / "data", "coco")
     trained = sl.create_model("mobilenet_v1", ["red", "blue"], width=0.25, image_size=SIDE)
+    last = [module for module in trained.modules() if isinstance(module, nn.Linear)][-1]
+    nn.init.constant_(last.bias, 0)
+    with torch.no_grad():
+        last.bias[0] = 5  # every image is red
     sl.save(trained, tmp_path / "model.safetensors")
     words = ["explain", tmp_path / "model.safetensors", data, "--score", "--split", "all", "-q", "--device", "cpu"]
     text = done(*words, "--method", "layer_cam,occlusion", "--cases", "2", "--out", tmp_path / "out").out
