@@ -106,7 +106,7 @@ def explain_missed(
     threshold: float | None = None,
     iou: float = 0.5,
     limit: int | None = None,
-    method: str | None = "grad_cam",
+    method: str | None = "layer_cam",
     count: int = 24,
     classes: ClassesGiven | None = None,
     open_args: Mapping[str, Any] | None = None,
