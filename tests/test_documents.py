@@ -66,8 +66,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtu
 
 
 PYTHON = [document for document in DOCUMENTS if blocks(document, "python")]
-SLOW = ("models.md", "segmentation.md", "transfer.md", "explaining.md")
-"""Documents whose commands train large networks, or score hundreds of images."""
+SLOW = ("models.md", "segmentation.md", "transfer.md", "explaining.md", "looking_inside.md")
+"""Documents whose commands train large networks, score hundreds of images, or have tests of their own."""
 SHELL = [
     pytest.param(document, marks=[pytest.mark.slow] if document.name in SLOW else [])
     for document in DOCUMENTS

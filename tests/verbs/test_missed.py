@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 
 import sightline as sl
+from sightline.data.scenes import write_scenes
 from tests.explain.planted import SIZE, Break, Planted
+from tests.test_cli import done, sightline
 
 
 def test_a_folder_with_a_page_and_a_wall_per_cause_is_written(tmp_path: Path) -> None:
@@ -26,3 +28,38 @@ def test_a_folder_with_a_page_and_a_wall_per_cause_is_written(tmp_path: Path) ->
     assert (again.threshold, again.objects) == (0.3, written.found.objects)
     with pytest.raises(sl.InputError, match="is not empty"):
         sl.explain_missed(model, data[:], tmp_path / "out", progress=False)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Saved detectors that are not trained, and two rendered scenes."""
+    folder = tmp_path_factory.mktemp("missed")
+    data = write_scenes(folder / "scenes", 0, 0, 2, size=64, progress=False)
+    classes = sl.open_dataset(data).classes
+    sl.save(sl.create_model("sightline_n", classes, image_size=64), folder / "points.safetensors")
+    two_stages = sl.create_model("faster_rcnn_mobilenet_v2_fpn", classes, min_size=64, max_size=64, hidden=32)
+    sl.save(two_stages, folder / "regions.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize("model", ["points", "regions"])
+def test_the_command_shows_what_the_model_looked_at_instead(place: Path, tmp_path: Path, model: str) -> None:
+    file, out = place / f"{model}.safetensors", tmp_path / "out"
+    outcome = done("explain", file, place / "scenes", "--missed", "--out", out, "--quiet", "--device", "cpu")
+    values = json.loads((out / "missed.json").read_text(encoding="utf-8"))
+    assert len(values["missed"]) == values["objects"] > 2  # it finds nothing
+    text = (out / "missed.html").read_text(encoding="utf-8")
+    shown = sum(record["row"] >= 0 for record in values["missed"])
+    assert text.count("what the model looked at</small>") == shown > 0
+    assert outcome.out.startswith(f"{values['objects']} of {values['objects']} objects in 2 images are missed")
+    assert str(out / "missed.html") in outcome.out
+
+
+def test_targets_and_several_images_do_not_go_with_missed(place: Path, tmp_path: Path) -> None:
+    words = ("explain", place / "points.safetensors", place / "scenes", "--missed", "--out", tmp_path / "out")
+    outcome = sightline(*words, "--for", "box:0")
+    assert outcome.code == 2
+    assert "--for" in outcome.err
+    outcome = sightline(*words[:3], place / "scenes", *words[3:])
+    assert outcome.code == 2
+    assert "one data set" in outcome.err

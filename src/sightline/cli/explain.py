@@ -35,7 +35,22 @@ def explain(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="A new folder; by default explanations/explain1, explain2, …"),
+        typer.Option(
+            "--out",
+            "-o",
+            help="A new folder; by default explanations/explain1, explain2, …, and with --missed RUN/missed.",
+        ),
+    ] = None,
+    missed: Annotated[
+        bool,
+        typer.Option(
+            "--missed",
+            help="Instead of images give labelled data: say of each object that a detector does not find what stopped "
+            "it.",
+        ),
+    ] = False,
+    threshold: Annotated[
+        float | None, typer.Option(help="With --missed: minimum score of a detection; by default as for predict.")
     ] = None,
     samples: Annotated[
         int | None, typer.Option(help="Masks, changed copies or steps of the methods that make them.")
@@ -51,7 +66,9 @@ def explain(
         ),
     ] = False,
     cases: Annotated[int, typer.Option(help="With --score: explanations per method.")] = 20,
-    split: Annotated[str | None, typer.Option(help="With --score: the split; by default test, else val.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="With --score or --missed: the split; by default test, else val.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the random choices.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Changed copies per batch.")] = 16,
     full_scale: FullScale = None,
@@ -60,10 +77,13 @@ def explain(
 ) -> None:
     """Draw which parts of images a model's answer depends on.
 
-    Writes one picture per image, with the heat maps of all methods side by side, and explanations.json.
+    Writes one picture per image, with the heat maps of all methods side by side, and explanations.json. With --missed,
+    writes missed.html and a picture per cause, and missed.json.
     """
     from sightline import api
 
+    if score and missed:
+        raise InputError("--score and --missed are different questions; give one of them")
     if score:
         if len(images) > 1 or target is not None:
             raise InputError("--score takes one DATA, whose labels say what is explained; leave out --for and the rest")
@@ -85,8 +105,25 @@ def explain(
         if out is not None:
             typer.echo(f"table:    {api.write_faithfulness(table, out) / 'faithfulness.md'}")
         return
-    if split is not None:
-        raise InputError("--split belongs to --score")
+    if missed:
+        names = None if method is None else parse_methods(method)
+        given = {"--for": target, "--layer": layer, "--samples": samples, "--baseline": baseline}
+        _require_alone(images, given, names)
+        written = api.explain_missed(
+            model,
+            images[0],
+            out,
+            split,
+            threshold=threshold,
+            method=names[0] if names else "layer_cam",
+            device=device,
+            progress=not quiet,
+        )
+        typer.echo("\n".join(map(str, [written.found, *(f"note: {note}" for note in written.notes), *written.files])))
+        return
+    if split is not None or threshold is not None:
+        option, others = ("--split", "--score or --missed") if split is not None else ("--threshold", "--missed")
+        raise InputError(f"{option} belongs to {others}; leave it out")
     source: Any = images if len(images) > 1 else images[0]
     found = api.explain_to_folder(
         model,
@@ -104,6 +141,21 @@ def explain(
         progress=not quiet,
     )
     typer.echo(str(found))
+
+
+def _require_alone(images: list[str], given: dict[str, Any], methods: list[str] | None) -> None:
+    """Check the arguments that --missed is given together with.
+
+    Raises:
+        InputError: they do not fit.
+    """
+    other = next((name for name, value in given.items() if value is not None), None)
+    if other is not None:
+        raise InputError(f"{other} belongs to the explanation of images, not to --missed; leave it out")
+    if len(images) != 1:
+        raise InputError(f"--missed takes one data set with labels, not {len(images)} paths; give one")
+    if methods is not None and len(methods) != 1:
+        raise InputError(f"--missed draws one heat map per object, not {', '.join(methods)}; give one method")
 
 
 def parse_methods(values: list[str] | None) -> list[str]:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from sightline.errors import InputError
 from sightline.keywords import checked_keywords
+from sightline.models.detection.detector import Detector
 from sightline.models.model import Model
 from sightline.verbs.held_out import select_images
 from sightline.verbs.labels import for_task
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
+    from sightline.explain.box_targets import DetectedBox
     from sightline.explain.missed import Missed, MissedObjects
 
 
@@ -72,28 +75,45 @@ class MissedFolder:
 
 
 class _HeatMaps:
-    """Draws what a detector looked at instead of a missed object: the heat map of the candidate of its record."""
+    """Draws what a detector looked at instead of a missed object: the heat map of the candidate of its record.
 
-    def __init__(self, model: Model, method: str, device: torch.device | str | None):
+    Attributes:
+        error: why the last heat map could not be made; None without an error.
+    """
+
+    def __init__(self, model: Detector, method: str, device: torch.device | str | None):
         from sightline.explain.methods import method_named
 
         self.model, self.method, self.device = model, method_named(method), device
         self.drawn: dict[tuple[int, int, int], Image.Image] = {}
+        self.error: InputError | None = None
 
     def __call__(self, missed: Missed, image: torch.Tensor) -> Image.Image | None:
         from sightline.explain.explanation import explain_image
-        from sightline.explain.targets import DetectedBox
         from sightline.report.drawing import draw
 
-        if missed.row < 0:
+        if missed.row < 0 or missed.origin is None:
             return None
         key = (missed.image, missed.row, missed.class_id)
-        if key not in self.drawn:
-            region = missed.origin if getattr(self.model, "origin", "") == "region" else None
-            target = DetectedBox(missed.row, missed.class_id, region, missed.level)
-            found = explain_image(self.model, image, self.method, target, device=self.device)
-            self.drawn[key] = draw(image, found, names=False)
-        return self.drawn[key]
+        try:
+            if key not in self.drawn:
+                found = explain_image(self.model, image, self.method, self.target(missed), device=self.device)
+                self.drawn[key] = draw(image, found, names=False)
+            return self.drawn[key]
+        except InputError as error:
+            self.error = error
+            return None
+
+    def target(self, missed: Missed) -> DetectedBox:
+        import torch
+
+        from sightline.explain.box_targets import DetectedBox
+        from sightline.explain.target import as_box
+
+        region = missed.origin if self.model.scores_regions else None
+        frame = None if region is None else self.model.region_frame(torch.tensor(region))
+        frame_box = None if frame is None else as_box(frame)
+        return DetectedBox(missed.row, missed.class_id, region, missed.level, frame=frame_box)
 
 
 @checked_keywords
@@ -136,7 +156,7 @@ def explain_missed(
     found, part, notes = _missed(
         known, model, data, split, threshold, iou, limit, classes, open_args, batch_size, device, progress
     )
-    heat = None if method is None else _HeatMaps(known, method, device)
+    heat = _HeatMaps(known, method, device) if method is not None and isinstance(known, Detector) else None
     files = [folder / JSON_FILE, folder / PAGE_FILE]
     files[0].write_text(json.dumps(found.to_dict(), indent=1), encoding="utf-8")
     text = missed_page(found, part, heat, title=f"What {known.title} misses", count=count)
@@ -144,6 +164,8 @@ def explain_missed(
     for cause, wall in missed_walls(found, part, heat, count=count).items():
         files.append(folder / f"{cause.replace(' ', '_')}.png")
         wall.save(files[-1])
+    if heat is not None and heat.error is not None:
+        notes = [*notes, f"some or all heat maps are left out: {heat.error}"]
     return MissedFolder(found, files, notes)
 
 
