@@ -71,10 +71,10 @@ def test_planted_causes_are_named(
 
 
 def test_a_class_that_is_never_predicted_is_named_also_where_no_anchor_fits(data: sl.Dataset) -> None:
-    found = missed(data, "anchor", Break(strides=(16, 32), silent=2))
+    found = missed(data, "anchor", Break(strides=(8, 16, 32), silent=2))
     causes = {record.cause for record in found.missed if record.class_name == data.classes[2]}
     assert causes == {"class never predicted"}
-    assert found.counts["no origin"] > 10  # of the other classes
+    assert found.counts["no origin"] > 0  # of the other classes
 
 
 def test_records_say_what_was_found_instead(data: sl.Dataset) -> None:

@@ -15,12 +15,24 @@ from torch import Tensor
 
 from sightline.errors import InputError
 from sightline.explain.features import batches, chosen_rows
-from sightline.explain.missed_causes import CAUSES, NEVER_PREDICTED, Finding, Rules, missed_in, tests_before, views
+from sightline.explain.missed_causes import (
+    CAUSES,
+    NEVER_PREDICTED,
+    NO_ORIGIN,
+    Finding,
+    Rules,
+    missed_in,
+    tests_before,
+    views,
+)
 from sightline.models.detection.detector import Detector
 from sightline.models.model import Model
 from sightline.runtime.values import require_number
 from sightline.structures import Instances
 from sightline.words import counted
+
+_HARDLY_ANY = 0.8
+"""Share of a class's missed objects without a fitting anchor or point, above which that remains their cause."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +179,8 @@ def missed_objects(
     records.sort(key=lambda record: (record.image, record.object))
     lowest = max(threshold, model.selection().min_score) / 2
     unseen = {name: float(score) for name, score in zip(model.classes, highest, strict=True) if score < lowest}
-    records = [_of_class(record, unseen) for record in records]
+    for name, score in unseen.items():
+        records = _of_class(records, name, score)
     return MissedObjects(records, total, len(rows), threshold, iou)
 
 
@@ -197,16 +210,26 @@ def _corners(box: Tensor) -> tuple[float, float, float, float]:
     return x1, y1, x2, y2
 
 
-def _of_class(record: Missed, unseen: dict[str, float]) -> Missed:
-    """The record, with the cause of its whole class if no box of the class comes close to the threshold anywhere."""
-    if record.class_name not in unseen or not tests_before(NEVER_PREDICTED, record.cause):
-        return record
-    highest = unseen[record.class_name]
-    text = (
-        f"the highest score for {record.class_name} in all images is {max(highest, 0):.2f}, so none of its objects can "
-        f"be found; of this one: {record.text}"
-    )
-    return replace(record, cause=NEVER_PREDICTED, text=text, figures={**record.figures, "highest": max(highest, 0.0)})
+def _of_class(records: list[Missed], name: str, highest: float) -> list[Missed]:
+    """The records, with the cause of a whole class if no box of the class comes close to the threshold anywhere.
+
+    If anchors or points fit hardly any of its objects, this is why the class is never predicted, and remains the cause.
+    """
+    own = [record for record in records if record.class_name == name and tests_before(NEVER_PREDICTED, record.cause)]
+    without = sum(record.cause == NO_ORIGIN for record in own)
+    kept = NO_ORIGIN if without > _HARDLY_ANY * len(own) else ""
+    text = f"the highest score for {name} in all images is {max(highest, 0):.2f}, so none of its objects can be found"
+    return [
+        replace(
+            record,
+            cause=NEVER_PREDICTED,
+            text=f"{text}; of this one: {record.text}",
+            figures={**record.figures, "highest": max(highest, 0.0)},
+        )
+        if record.class_name == name and tests_before(NEVER_PREDICTED, record.cause) and record.cause != kept
+        else record
+        for record in records
+    ]
 
 
 def _required(target: Any) -> Instances:

@@ -16,13 +16,13 @@ from sightline.models.detection.detector import Detector
 from sightline.ops.boxes import box_iou
 from sightline.structures import ImageBatch
 
-NEVER_PREDICTED = "class never predicted"
+NEVER_PREDICTED, NO_ORIGIN = "class never predicted", "no origin"
 CAUSES = {
     "suppressed": "a box fits, but a box of higher score suppressed it",
     "top k": "a box fits, but there were more candidates or detections than the limit",
     "taken": "a box fits, but it was matched to another object of the class",
     NEVER_PREDICTED: "no box of its class reaches half of the score threshold in any image",
-    "no origin": "no anchor overlaps it enough, or no point lies inside it (for FCOS: of the level of its size)",
+    NO_ORIGIN: "no anchor overlaps it enough, or no point lies inside it (for FCOS: of the level of its size)",
     "wrong class": "a box fits, but only another class reaches the threshold",
     "not proposed": "no region proposal overlaps it enough",
     "localization": "no box overlaps it enough after regression",
@@ -230,9 +230,9 @@ class _Causes:
         if self.origins is not None and not self._origin_fits(i):
             best = float(self.origins[i])
             if self.view.model.origin == "cell":
-                return "no origin", "no point of the model's maps fits it", {}
+                return NO_ORIGIN, "no point of the model's maps fits it", {}
             text = f"no anchor overlaps it by {rules.origin_iou:.2f}; the best by {best:.2f}"
-            return "no origin", text, {"origin_iou": best}
+            return NO_ORIGIN, text, {"origin_iou": best}
         if self.wrong_score[i] >= 0:
             other, wrong = self.names[int(self.wrong_class[i])], float(self.wrong_score[i])
             text = f"it is taken for {other} ({wrong:.2f}); its score for {name} is {max(score, 0):.2f}"
