@@ -15,7 +15,10 @@ from tests.explain.test_layers import model_of
 from tests.models.test_contract import ALL, image
 
 QUICK = ("mobilenet_v2", "alexnet", "unet_small", "sightline_n", "faster_rcnn_mobilenet_v2_fpn", "yolo_v1_mobilenet_v2")
-POOLED = ("mobilenet_v1", "mobilenet_v2", "resnet", "efficientnet", "darknet19", "darknet53")
+POOLED = (
+    *("mobilenet_v1", "mobilenet_v2", "resnet", "resnext", "seresnet", "efficientnet", "darknet19", "darknet53"),
+    *("googlenet", "inception_v3", "densenet", "xception", "swin", "nasnet"),
+)
 """Classifiers that end in global average pooling and one linear layer, which CAM explains."""
 EXPLAINED = [name for name in ALL if name != "light_head_rcnn_resnet101"]  # its random weights propose no region
 FEW = {"samples": 2, "batch_size": 2, "window": 64, "stride": 64, "segments": 4, "seed": 0}
