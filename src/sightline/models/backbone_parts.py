@@ -28,8 +28,10 @@ def backbone_parts(model: nn.Module) -> list[Part]:
     """The parts of a model's backbone, starting at the image.
 
     The backbone are the parameters that `Model.backbone_layers` matches. Its parts are those of the network that it is
-    made of (`part_layers`, see `sightline.nn.backbones.features`). What the backbone has besides, such as the hidden
-    fully connected layers of a classifier, is the last part. A backbone without `part_layers` is divided by its layers.
+    made of (`part_layers`, see `sightline.nn.backbones.features`). Other parameters belong to the part of the parameter
+    that follows them in the model, such as the position embedding of a transformer to its first block. Those after all
+    parts, such as the hidden fully connected layers of a classifier, are a part of their own, the last one. A backbone
+    without `part_layers` is divided by its layers.
 
     Returns:
         The parts that have parameters; an empty list for a model without a backbone.
@@ -37,15 +39,24 @@ def backbone_parts(model: nn.Module) -> list[Part]:
     pattern = re.compile(as_model(model).backbone_layers)
     names = {id(parameter): name for name, parameter in model.named_parameters() if pattern.search(name)}
     body = find_body(model)
-    parts = []
     if body is None:
         return _by_layer([*names.values()])
-    for first, layers in body.part_layers().items():
-        keys = [names.pop(id(p)) for layer in layers for p in layer.parameters() if id(p) in names]
-        parts.append(Part(first, tuple(keys)))
-    rest = tuple(names.values())
-    parts.append(Part(rest[0].rpartition(".")[0] if rest else "", rest))
-    return [part for part in parts if part.keys]
+    layers = body.part_layers()
+    part_of = {
+        names[id(p)]: part
+        for part, own in layers.items()
+        for layer in own
+        for p in layer.parameters()
+        if id(p) in names
+    }
+    keys: dict[str, list[str]] = {part: [] for part in layers}
+    following: str | None = None
+    for key in reversed(names.values()):
+        following = part_of.get(key, following)
+        keys.setdefault(following or key.rpartition(".")[0], []).insert(0, key)
+    rest = [key for part, own in reversed(keys.items()) if part not in layers for key in own]
+    found = [Part(part, tuple(keys[part])) for part in layers if keys[part]]
+    return [*found, Part(rest[0].rpartition(".")[0], tuple(rest))] if rest else found
 
 
 def find_body(model: nn.Module) -> Any:

@@ -82,13 +82,10 @@ class Trunk:
         headed = [module for module in model.modules() if isinstance(module, NetworkWithHeads)]
         for network in headed:
             network.__dict__["outputs"] = lambda x, network=network: {"out": network(x)}
-            if self.head is not None and hasattr(layer, "outputs"):  # of a network with auxiliary heads
-                layer.outputs = lambda x, layer=layer: {"out": layer.forward(x)}  # type: ignore[assignment]
         try:
             yield
         finally:
             for layer in changed:
-                vars(layer).pop("outputs", None)
                 del layer.forward
             for network in headed:
                 del network.__dict__["outputs"]
