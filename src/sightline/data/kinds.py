@@ -37,6 +37,7 @@ class Kind:
             None if the columns do not contain them.
         has_objects: True if the columns have one row per object.
         has_maps: True if there is one map [H, W] per image.
+        augmentation: the usual augmentation recipe for these labels, to which policies such as "randaugment" are added.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Kind:
     class_ids: Callable[[Columns], tuple[np.ndarray, np.ndarray]] | None = None
     has_objects: bool = False
     has_maps: bool = False
+    augmentation: str = "default"
 
 
 def kind_of(data: Any) -> Kind:
@@ -135,6 +137,7 @@ KINDS: dict[str, Kind] = {
             make=lambda source, row, size, fields: make_class_map(source, row),
             relabel=_relabel_maps,
             has_maps=True,
+            augmentation="crops",
         ),
         Kind(
             name="class_scores",
@@ -144,6 +147,7 @@ KINDS: dict[str, Kind] = {
             make=lambda source, row, size, fields: make_class_scores(source, row, size()),
             relabel=_relabel_images,
             class_ids=lambda columns: (_image_labels(columns), np.arange(columns.images)),
+            augmentation="resized_crops",
         ),
     )
 }

@@ -7,6 +7,7 @@ features are first reduced to 50 principal components). Both are scikit-learn's 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import singledispatch
 from typing import Any, Literal
 
 import numpy as np
@@ -127,12 +128,13 @@ def latent_space(
     for part in parts:
         for i, row in enumerate(part.rows):
             target = data.target(row)
-            vectors = _features(part, i, target).float().cpu()
+            own = points_of(target)
+            vectors = _features(part, i, own.boxes).float().cpu()
             features.append(vectors)
             images += [row] * len(vectors)
-            labels.append(_labels(target))
-            if isinstance(target, Instances):
-                boxes.append(target.boxes.float())
+            labels.append(own.labels)
+            if own.boxes is not None:
+                boxes.append(own.boxes)
     every = torch.cat(features).numpy() if features else np.zeros((0, 0), np.float32)
     kept = np.asarray(chosen_rows(every, limit, seed)) if len(every) else np.arange(0)
     if len(kept) < 3:
@@ -179,27 +181,50 @@ def reduce(
     return tsne.fit_transform(reduced.astype(np.float32)).astype(np.float64), None
 
 
-def _features(part: Part, i: int, target: Any) -> Tensor:
-    """[P, C] features of the objects of an image, or of the image."""
+def _features(part: Part, i: int, boxes: Tensor | None) -> Tensor:
+    """[P, C] features of the objects of an image, with boxes [P, 4], or of the image."""
     maps, batch = part.maps[i : i + 1].float(), part.batch
-    if not isinstance(target, Instances):
+    if boxes is None:
         rows, columns = visible_cells(maps, batch, i)
         return maps[:, :, rows, columns].mean((2, 3))
-    boxes = batch.in_batch(target.boxes.to(maps.device, torch.float32), i)
+    boxes = batch.in_batch(boxes.to(maps.device), i)
     down, across = (cells / side for side, cells in zip(batch.tensor.shape[-2:], maps.shape[-2:], strict=True))
     cells = boxes * boxes.new_tensor([across, down, across, down])
     return roi_align(maps, [cells], _BINS, sampling_ratio=2, aligned=True).mean((2, 3))
 
 
-def _labels(target: Any) -> Tensor:
-    """[P] int64 class ids of the points of an image; −1 without a class."""
-    if isinstance(target, Instances):
-        return target.labels.cpu()
-    if isinstance(target, ClassScores):
-        return torch.tensor([-1 if target.label is None else target.label])
-    if isinstance(target, ClassMap):
-        labels = target.labels[target.labels != IGNORE]
-        background = target.classes.id(BACKGROUND) if target.classes and BACKGROUND in target.classes else IGNORE
-        labels = labels[labels != background]
-        return labels.mode().values[None].cpu() if len(labels) else torch.tensor([-1])
-    return torch.tensor([-1])
+@dataclass(frozen=True)
+class Points:
+    """The points of one image in a latent space.
+
+    Attributes:
+        labels: [P] int64 class ids; −1 without a class.
+        boxes: [P, 4] float32 (x1, y1, x2, y2) in pixels of the image; None if the image is the only point.
+    """
+
+    labels: Tensor
+    boxes: Tensor | None = None
+
+
+@singledispatch
+def points_of(target: Any) -> Points:
+    """The points of an image in a latent space; by default the image, without a class."""
+    return Points(torch.tensor([-1]))
+
+
+@points_of.register
+def _(target: Instances) -> Points:
+    return Points(target.labels.cpu(), target.boxes.float())
+
+
+@points_of.register
+def _(target: ClassScores) -> Points:
+    return Points(torch.tensor([-1 if target.label is None else target.label]))
+
+
+@points_of.register
+def _(target: ClassMap) -> Points:
+    labels = target.labels[target.labels != IGNORE]
+    background = target.classes.id(BACKGROUND) if target.classes and BACKGROUND in target.classes else IGNORE
+    labels = labels[labels != background]
+    return Points(labels.mode().values[None].cpu() if len(labels) else torch.tensor([-1]))

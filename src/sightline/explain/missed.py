@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sightline.data.kinds import kind_of_target
 from sightline.errors import InputError
 from sightline.explain.features import batches, chosen_rows
 from sightline.explain.missed_causes import (
@@ -232,8 +233,9 @@ def _of_class(records: list[Missed], name: str, highest: float) -> list[Missed]:
     ]
 
 
-def _required(target: Any) -> Instances:
-    if not isinstance(target, Instances):
+def _required(target: Any) -> Any:
+    kind = kind_of_target(target)
+    if kind is None or not kind.has_objects:
         raise InputError(f"the labels are {type(target).__name__}, but only objects can be missed by a detector")
     return target
 

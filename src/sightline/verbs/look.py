@@ -22,10 +22,6 @@ if TYPE_CHECKING:
     from sightline.data.dataset import Dataset
 
 
-_USUAL = {"class_scores": "resized_crops", "class_map": "crops"}
-"""The augmentation recipe to which policies such as "randaugment" are added, by kind of label."""
-
-
 @checked_keywords
 def contact_sheet(
     data: Dataset | str | Path,
@@ -50,13 +46,14 @@ def contact_sheet(
     Returns:
         A Pillow image.
     """
+    from sightline.data.kinds import kind_of
     from sightline.data.transforms import as_transform, recipes
     from sightline.report.drawing import contact_sheet as run
 
     data = open_data(data)
-    base = _USUAL.get(getattr(data, "kind", ""), "default")
-    picked = recipes.named(recipes.completed(transform, base)) if isinstance(transform, str) else transform
-    bound = None if picked is None else as_transform(picked).bind(data, None)
+    if isinstance(transform, str):
+        transform = recipes.named(recipes.completed(transform, kind_of(data).augmentation))
+    bound = None if transform is None else as_transform(transform).bind(data, None)
     return run(data, bound, n=n, columns=columns, seed=seed, size=size)
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sightline.data.transforms.base import Transform
+from sightline.data.transforms.targets import boxes_to_keep
 from sightline.errors import InputError
 from sightline.structures import IGNORE, ClassMap, Instances, camera_of, with_camera
 
@@ -58,7 +59,7 @@ class RandomErasing(Transform):
 
     def __call__(self, image: Tensor, target: Any, generator: np.random.Generator) -> tuple[Tensor, Any]:
         whole = (0.0, 0.0, float(image.shape[2]), float(image.shape[1]))
-        places = [whole, *(_boxes(target) if self.inside else [])]
+        places = [whole, *(boxes_to_keep(target).tolist() if self.inside else [])]
         windows = [window for place in places if (window := self._window(place, generator)) is not None]
         if not windows:
             return image, target
@@ -73,7 +74,7 @@ class RandomErasing(Transform):
             erased[:, y1:y2, x1:x2] = values
         return with_camera(erased, camera_of(image)), without_pixels(target, windows, self.min_visible)
 
-    def _window(self, place: tuple[float, float, float, float], generator: np.random.Generator) -> Window | None:
+    def _window(self, place: Sequence[float], generator: np.random.Generator) -> Window | None:
         """The rectangle to erase inside a box x1, y1, x2, y2; None for none."""
         if generator.random() >= self.p:
             return None
@@ -117,11 +118,3 @@ def _(target: ClassMap, windows: Sequence[Window], min_visible: float) -> ClassM
     for x1, y1, x2, y2 in windows:
         labels[y1:y2, x1:x2] = IGNORE
     return ClassMap(labels, target.classes, source=target.source)
-
-
-def _boxes(target: Any) -> list[tuple[float, float, float, float]]:
-    """The boxes of a target's objects that are not crowd regions."""
-    if not isinstance(target, Instances) or "boxes" not in target:
-        return []
-    boxes = target.boxes[~target.crowd] if "crowd" in target else target.boxes
-    return [(x1, y1, x2, y2) for x1, y1, x2, y2 in boxes.tolist()]

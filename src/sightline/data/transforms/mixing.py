@@ -6,9 +6,9 @@ As those of `mosaic`, they draw the other image from the data that they are boun
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import singledispatch
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -26,7 +26,34 @@ from sightline.structures import ClassScores, Instances, Size
 
 
 @dataclass(frozen=True)
-class MixUp(Transform):
+class _WithAnother(Transform):
+    """Base class of augmentations that mix an image with another one, each augmented by an inner augmentation first."""
+
+    augmentation: Augmentation | None = None
+    p: float = 1.0
+    data: Samples | None = field(default=None, kw_only=True)
+    size: Size | None = field(default=None, kw_only=True)
+
+    def bind(self, data: Samples, size: Size | None) -> Self:
+        """Return this augmentation with other images from `data`."""
+        inner = None if self.augmentation is None else as_transform(self.augmentation).bind(data, size)
+        return replace(self, augmentation=inner, data=data, size=size or self.size)
+
+    @property
+    def mirrors(self) -> bool:
+        return self.augmentation is not None and as_transform(self.augmentation).mirrors
+
+    @property
+    def combines(self) -> bool:
+        return True
+
+    def closed(self) -> Transform:
+        """`closed()` of the inner augmentation."""
+        return Compose([]) if self.augmentation is None else as_transform(self.augmentation).closed()
+
+
+@dataclass(frozen=True)
+class MixUp(_WithAnother):
     """With probability `p`, blend another sample with this one; the labels of both are kept.
 
     Of images with one class each, the result has both classes, with their weights as probabilities.
@@ -43,17 +70,9 @@ class MixUp(Transform):
     class each, the other one is resized to the size of this one.
     """
 
-    augmentation: Augmentation | None = None
     p: float = 0.1
     beta: float = 8.0
     class_beta: float = 0.2
-    data: Samples | None = None
-    size: Size | None = None
-
-    def bind(self, data: Samples, size: Size | None) -> MixUp:
-        """Return this augmentation with other images from `data`."""
-        inner = None if self.augmentation is None else as_transform(self.augmentation).bind(data, size)
-        return replace(self, augmentation=inner, data=data, size=size or self.size)
 
     def __call__(self, image: Tensor, target: Any, generator: np.random.Generator) -> tuple[Tensor, Any]:
         """An image [C, H, W] and its `Instances` or `ClassScores` → augmented, and possibly blended with another."""
@@ -61,33 +80,11 @@ class MixUp(Transform):
         if second is None:
             return image, own
         over, theirs = second
-        if isinstance(own, ClassScores):
-            share = generator.beta(self.class_beta, self.class_beta)
-            over = resized_to(over, image)
-            return to_dtype(share * image.float() + (1 - share) * over.float(), image.dtype), mixed(own, theirs, share)
-        own, objects = as_instances(own), as_instances(theirs)
-        share = generator.beta(self.beta, self.beta)
-        size = (max(int(image.shape[1]), int(over.shape[1])), max(int(image.shape[2]), int(over.shape[2])))
-        blend = torch.zeros((image.shape[0], *size))
-        for sample_image, weight in ((image, share), (over, 1 - share)):
-            blend[:, : sample_image.shape[1], : sample_image.shape[2]] += weight * sample_image.float()
-        return to_dtype(blend, image.dtype), joined([place_instances(part, (0, 0), size) for part in (own, objects)])
-
-    @property
-    def mirrors(self) -> bool:
-        return self.augmentation is not None and as_transform(self.augmentation).mirrors
-
-    @property
-    def combines(self) -> bool:
-        return True
-
-    def closed(self) -> Transform:
-        """`closed()` of the inner augmentation."""
-        return Compose([]) if self.augmentation is None else as_transform(self.augmentation).closed()
+        return blended(own, theirs, image, over, self, generator)
 
 
 @dataclass(frozen=True)
-class CutMix(Transform):
+class CutMix(_WithAnother):
     """With probability `p`, paste a box of another image into this one; the classes of both are kept as probabilities.
 
     The probability of a class is the share of the area that its image has.
@@ -102,16 +99,7 @@ class CutMix(Transform):
     is clipped to the image. The other image is resized to the size of this one.
     """
 
-    augmentation: Augmentation | None = None
-    p: float = 1.0
     beta: float = 1.0
-    data: Samples | None = None
-    size: Size | None = None
-
-    def bind(self, data: Samples, size: Size | None) -> CutMix:
-        """Return this augmentation with other images from `data`."""
-        inner = None if self.augmentation is None else as_transform(self.augmentation).bind(data, size)
-        return replace(self, augmentation=inner, data=data, size=size or self.size)
 
     def __call__(self, image: Tensor, target: Any, generator: np.random.Generator) -> tuple[Tensor, Any]:
         """An image [C, H, W] and its `ClassScores` → augmented, and possibly with a box of another image.
@@ -119,11 +107,7 @@ class CutMix(Transform):
         Raises:
             InputError: the target is not the class of a whole image.
         """
-        if not isinstance(target, ClassScores):
-            raise InputError(
-                f"{getattr(target, 'source', None) or 'the target'} is a {type(target).__name__}, but cutmix requires "
-                "one class per image; choose an augmentation without cutmix"
-            )
+        target = class_of_image(target)
         image, own, second = augmented_pair(self.augmentation, self.data, image, target, generator, self.p)
         if second is None:
             return image, own
@@ -135,18 +119,6 @@ class CutMix(Transform):
         pasted = image.clone()
         pasted[:, y1:y2, x1:x2] = over[:, y1:y2, x1:x2]
         return pasted, mixed(own, second[1], 1 - (x2 - x1) * (y2 - y1) / (width * height))
-
-    @property
-    def mirrors(self) -> bool:
-        return self.augmentation is not None and as_transform(self.augmentation).mirrors
-
-    @property
-    def combines(self) -> bool:
-        return True
-
-    def closed(self) -> Transform:
-        """`closed()` of the inner augmentation."""
-        return Compose([]) if self.augmentation is None else as_transform(self.augmentation).closed()
 
 
 @dataclass(frozen=True)
@@ -238,6 +210,52 @@ mixable.register(Instances, objects_within)
 
 
 @mixable.register
+def _(target: ClassScores) -> ClassScores:
+    return target
+
+
+@singledispatch
+def blended(
+    target: Any, second: Any, image: Tensor, over: Tensor, settings: MixUp, generator: np.random.Generator
+) -> tuple[Tensor, Any]:
+    """An image [C, H, W] blended with another, and the target of both, by the type of what `mixable` returned."""
+    own, theirs = as_instances(target), as_instances(second)
+    share = generator.beta(settings.beta, settings.beta)
+    size = (max(int(image.shape[1]), int(over.shape[1])), max(int(image.shape[2]), int(over.shape[2])))
+    blend = torch.zeros((image.shape[0], *size))
+    for part, weight in ((image, share), (over, 1 - share)):
+        blend[:, : part.shape[1], : part.shape[2]] += weight * part.float()
+    return to_dtype(blend, image.dtype), joined([place_instances(objects, (0, 0), size) for objects in (own, theirs)])
+
+
+@blended.register
+def _(
+    target: ClassScores,
+    second: ClassScores,
+    image: Tensor,
+    over: Tensor,
+    settings: MixUp,
+    generator: np.random.Generator,
+) -> tuple[Tensor, ClassScores]:
+    share = generator.beta(settings.class_beta, settings.class_beta)
+    over = resized_to(over, image)
+    return to_dtype(share * image.float() + (1 - share) * over.float(), image.dtype), mixed(target, second, share)
+
+
+@singledispatch
+def class_of_image(target: Any) -> ClassScores:
+    """A target that is the class of a whole image, for `CutMix`.
+
+    Raises:
+        InputError: the target is of another type.
+    """
+    raise InputError(
+        f"{getattr(target, 'source', None) or 'the target'} is a {type(target).__name__}, but cutmix requires "
+        "one class per image; choose an augmentation without cutmix"
+    )
+
+
+@class_of_image.register
 def _(target: ClassScores) -> ClassScores:
     return target
 
