@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -64,7 +65,7 @@ def test_settings_reach_the_methods_that_have_them(classifier: Model) -> None:
     assert not torch.equal(few, seed)
     with pytest.raises(InputError, match=r"samples is 5, but only score_cam, rise, d_rise, lime, integrated_gradients"):
         sl.explain_images(classifier, image, methods="occlusion", samples=5)
-    with pytest.raises(InputError, match="methods is empty; give at least one of cam"):
+    with pytest.raises(InputError, match=r"methods is \[\], but must be one or several of cam"):
         sl.explain_images(classifier, image, methods=[])
 
 
@@ -122,6 +123,7 @@ def test_the_command_writes_a_picture_per_image(
         ("--method d_rise", "d_rise explains a detected box, such as box:0"),
         ("--method cam --layer network.features.3", "use grad_cam"),
         ("--samples 0 --method lime", "samples is 0"),
+        ("--layer network.features.3 --method rise", "layer is 'network.features.3', but only cam, grad_cam"),
         ("--baseline grey --method rise", "baseline is 'grey'"),
         ("-o photos", "the folder photos exists and is not empty"),
     ],
@@ -134,6 +136,34 @@ def test_mistakes_are_answered_in_one_sentence(
     assert sentence in shown
     assert "\n" not in shown
     assert not (place / "explanations").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"methods": None}, "methods is None, but must be one or several of cam, grad_cam"),
+        ({"methods": []}, r"methods is \[\], but must be one or several of"),
+        ({"methods": ["rise", 3]}, r"methods is \['rise', 3\], but must be"),
+        ({"target": 3}, "target is 3, but must be words such as 'box:0'"),
+    ],
+)
+def test_values_of_other_types_are_refused(settings: dict[str, Any], sentence: str, classifier: Model) -> None:
+    with pytest.raises(InputError, match=sentence):
+        sl.explain_images(classifier, torch.rand(3, 40, 40), **settings)
+
+
+def test_the_model_comes_back_if_a_picture_cannot_be_drawn(
+    place: Path, classifier: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("sightline.report.drawing.draw_explanations", broken)
+    with pytest.raises(OSError, match="no space") as kept:
+        sl.explain_to_folder(classifier, "photos", "out")
+    assert kept.traceback  # which keeps the suspended generator alive
+    assert classifier.training
+    assert all(parameter.requires_grad for parameter in classifier.parameters())
 
 
 def test_the_help_names_all_methods(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,6 +143,42 @@ def test_the_model_comes_back_after_an_error(half_frozen: Model, image: Tensor) 
     with pytest.raises(ZeroDivisionError), unchanged(layer), captured(layer):
         raise ZeroDivisionError
     assert state_of(layer)[:2] == [[0], [True]]
+
+
+def test_inference_mode_does_not_prevent_gradients(classifier: Model, image: Tensor) -> None:
+    for name in ("grad_cam", "integrated_gradients"):
+        method = method_named(name, **FEW.get(name, {}))
+        expected = explain_image(classifier, image, method, Logit())
+        with torch.inference_mode():
+            found = explain_image(classifier, image.clone(), method, Logit())
+            assert torch.is_inference_mode_enabled()
+        assert torch.equal(found.heat, expected.heat)
+
+
+def test_threads_explain_the_same_model_one_after_the_other(half_frozen: Model, image: Tensor) -> None:
+    before = state_of(half_frozen)
+    expected = explain_image(half_frozen, image, "grad_cam", Logit()).heat
+    with ThreadPoolExecutor(3) as pool:
+        runs = [pool.submit(explain_image, half_frozen, image, "grad_cam", Logit()) for _ in range(9)]
+    assert all(torch.equal(run.result().heat, expected) for run in runs)
+    assert equal(before, state_of(half_frozen))
+
+
+def test_maps_of_other_threads_are_not_collected() -> None:
+    layer = nn.Conv2d(1, 1, 1)
+    with captured(layer) as maps, ThreadPoolExecutor(1) as pool:
+        pool.submit(layer, torch.ones(1, 1, 2, 2)).result()
+        assert maps == []
+        layer(torch.ones(1, 1, 2, 2))
+        assert len(maps) == 1
+
+
+@pytest.mark.parametrize("name", ["grad_cam", "lime"])
+def test_a_score_that_is_no_number_is_not_explained(name: str, image: Tensor) -> None:
+    model = sl.create_model("mobilenet_v2", classes=["cat", "dog"], image_size=32)
+    next(model.parameters()).data.fill_(torch.nan)
+    with pytest.raises(InputError, match="the score of cat is nan, so it cannot be explained"):
+        explain_image(model, image, method_named(name, **FEW.get(name, {})), Logit())
 
 
 def test_a_gradient_that_was_there_stays(classifier: Model, image: Tensor) -> None:

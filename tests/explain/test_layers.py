@@ -112,6 +112,8 @@ def test_a_wrong_name_is_answered_with_the_nearest() -> None:
     assert layer_named(model, "network.features.18") is model.map_layers()[0]
     with pytest.raises(InputError, match=r"no layer 'network.feature.18'; the nearest are 'network.features.18'"):
         layer_named(model, "network.feature.18")
+    with pytest.raises(InputError, match=r"no layer 'classifier.1'; the nearest are 'network.classifier.1'$"):
+        layer_named(model, "classifier.1")
     with pytest.raises(InputError, match="the nearest are 'network"):
         layer_named(model, "")
 

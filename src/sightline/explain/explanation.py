@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,7 +96,8 @@ def explain_image(
         source: file or item of the image, for the record.
 
     Raises:
-        InputError: the method cannot explain this model or target, or the layer does not exist.
+        InputError: the method cannot explain this model or target, the layer does not exist, or the score is not
+            finite.
     """
     own = method if isinstance(method, Method) else method_named(method)
     known = as_model(model)
@@ -103,6 +105,11 @@ def explain_image(
         with torch.no_grad():
             batch, _ = known.prepare([image.to(place)], None)
             score = float(target.score(known, batch)[0])
+        if not math.isfinite(score):
+            raise InputError(
+                f"the score of {target.describe(known)} is {score}, so it cannot be explained; the weights of "
+                f"{known.title} have no finite values, or its training went wrong"
+            )
         heat, path = heat_of_batch(known, batch, own, target, layer)
     return Explanation(
         in_original_pixels(heat, batch).cpu(),

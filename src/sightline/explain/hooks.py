@@ -6,9 +6,11 @@ Hooks live in context managers, so that they are removed also after an exception
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +19,17 @@ from sightline.errors import InputError
 from sightline.runtime.devices import running
 from sightline.structures import Size
 
+_EXPLAINED: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
+_CHANGING = threading.Lock()
+
 
 @contextmanager
 def unchanged(model: nn.Module, device: torch.device | str | None = None) -> Iterator[torch.device]:
     """Context in which a model is explained: in eval mode, and its parameters require no gradients.
 
     Afterwards modes, device, `requires_grad` and gradients are as before, also after an exception. No gradient reaches
-    the parameters, because they do not require any.
+    the parameters, because they do not require any. Gradients of other tensors can be computed in the context, also
+    inside `torch.inference_mode`. Another thread that explains the same model waits.
 
     Args:
         model: the model.
@@ -32,15 +38,19 @@ def unchanged(model: nn.Module, device: torch.device | str | None = None) -> Ite
     Yields:
         The device.
     """
-    wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    try:
-        for parameter, _ in wanted:
-            parameter.requires_grad_(False)
-        with running(model, device) as place:
-            yield place
-    finally:
-        for parameter, required in wanted:
-            parameter.requires_grad_(required)
+    with _CHANGING:
+        turn = _EXPLAINED.setdefault(model, threading.RLock())
+    outside = torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext()
+    with turn, outside:
+        wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+        try:
+            for parameter, _ in wanted:
+                parameter.requires_grad_(False)
+            with running(model, device) as place:
+                yield place
+        finally:
+            for parameter, required in wanted:
+                parameter.requires_grad_(required)
 
 
 @contextmanager
@@ -50,7 +60,7 @@ def captured(layer: nn.Module, change: Callable[[Tensor], Tensor] | None = None)
     A layer may return several maps (a list or dictionary, such as a feature pyramid), and may be called several times
     (a head shared by several levels); all of them are collected. The graph starts at these maps: layers before them
     build none, so that a backward pass costs only what follows the layer. The layer's successors receive a copy, so
-    that in-place operations do not change the collected maps.
+    that in-place operations do not change the collected maps. Only the calls of this thread are collected.
 
     Args:
         layer: the layer.
@@ -75,7 +85,10 @@ def captured(layer: nn.Module, change: Callable[[Tensor], Tensor] | None = None)
             return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
         return value
 
-    handle = layer.register_forward_hook(lambda module, inputs, output: collect(output))
+    thread = threading.get_ident()
+    handle = layer.register_forward_hook(
+        lambda module, inputs, output: collect(output) if threading.get_ident() == thread else output
+    )
     try:
         yield maps
     finally:

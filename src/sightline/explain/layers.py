@@ -43,8 +43,9 @@ def layer_named(model: nn.Module, path: str) -> nn.Module:
     known = dict(model.named_modules())
     if path in known and path:
         return known[path]
-    names = paths(model)
-    near = difflib.get_close_matches(path, names, 3, cutoff=0.5) or names[-3:]
+    names, wanted = paths(model), str(path)
+    ends = [name for name in names if wanted and name.endswith(f".{wanted}")][:3]
+    near = ends or difflib.get_close_matches(wanted, names, 3, cutoff=0.5) or names[-3:]
     raise InputError(f"the model has no layer {path!r}; the nearest are {', '.join(map(repr, near))}")
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,13 +101,14 @@ def explain_images(
     from sightline.deploy.sources import find_images
 
     known = load_model(model)
-    chosen = chosen_methods(methods, samples, baseline, seed, batch_size, progress)
+    chosen = chosen_methods(methods, layer, samples, baseline, seed, batch_size, progress)
     items, _ = find_images(source)
     found: list[Explanation] = []
     errors: dict[str, str] = {}
-    for explained in _explained(known, items, chosen, target, layer, device, progress, full_scale):
-        found += explained.explanations
-        errors |= {str(explained.item.name): str(explained.error)} if explained.error is not None else {}
+    with closing(_explained(known, items, chosen, target, layer, device, progress, full_scale)) as each:
+        for explained in each:
+            found += explained.explanations
+            errors |= {str(explained.item.name): str(explained.error)} if explained.error is not None else {}
     if errors:
         warnings.warn(
             f"{len(errors)} of {counted(len(items))} are left out: {'; '.join(list(errors.values())[:3])}", stacklevel=2
@@ -153,25 +155,27 @@ def explain_to_folder(
     from sightline.training.run import new_folder, numbered_folder
 
     known = load_model(model)
-    chosen = chosen_methods(methods, samples, baseline, seed, batch_size, progress)
+    chosen = chosen_methods(methods, layer, samples, baseline, seed, batch_size, progress)
     items, _ = find_images(source)
     done: ExplainedFolder | None = None
     paths, errors = relative_paths(items), {}
-    each = _explained(known, items, chosen, target, layer, device, progress, full_scale)
-    for path, explained in zip(paths, each, strict=True):
-        if explained.image is None or explained.error is not None:
-            errors[str(explained.item.name)] = str(explained.error)
-            continue
-        if done is None:  # the folder is made when there is something to write
-            folder = numbered_folder(EXPLANATIONS, "explain") if out is None else new_folder(out, "give another --out")
-            done = ExplainedFolder(folder)
-        place = path.with_suffix(".png")
-        while place.as_posix() in done.pictures:  # photo.jpg and photo.png
-            place = place.with_stem(f"{place.stem}-2")
-        (done.folder / place).parent.mkdir(parents=True, exist_ok=True)
-        draw_explanations(explained.image, explained.explanations, size=_SIDE).save(done.folder / place)
-        done.pictures.append(place.as_posix())
-        done.explanations += [{"file_name": path.as_posix(), **own.to_dict()} for own in explained.explanations]
+    with closing(_explained(known, items, chosen, target, layer, device, progress, full_scale)) as each:
+        for path, explained in zip(paths, each, strict=True):
+            if explained.image is None or explained.error is not None:
+                errors[str(explained.item.name)] = str(explained.error)
+                continue
+            if done is None:  # the folder is made when there is something to write
+                folder = (
+                    numbered_folder(EXPLANATIONS, "explain") if out is None else new_folder(out, "give another --out")
+                )
+                done = ExplainedFolder(folder)
+            place = path.with_suffix(".png")
+            while place.as_posix() in done.pictures:  # photo.jpg and photo.png
+                place = place.with_stem(f"{place.stem}-2")
+            (done.folder / place).parent.mkdir(parents=True, exist_ok=True)
+            draw_explanations(explained.image, explained.explanations, size=_SIDE).save(done.folder / place)
+            done.pictures.append(place.as_posix())
+            done.explanations += [{"file_name": path.as_posix(), **own.to_dict()} for own in explained.explanations]
     assert done is not None  # otherwise _explained has raised an error
     done.errors = errors
     content = json.dumps({"explanations": done.explanations}, ensure_ascii=False, indent=1)
@@ -199,7 +203,7 @@ def _explained(
     device: torch.device | str | None,
     progress: bool,
     full_scale: int | None,
-) -> Iterator[_Explained]:
+) -> Generator[_Explained]:
     """Explain images one by one.
 
     Raises:
@@ -236,15 +240,19 @@ def _explained(
 
 
 def _target(model: Model, image: Tensor, target: str | Target | None) -> Target:
+    from sightline.explain.targets import Target as TargetClass
     from sightline.explain.targets import default_target, parse_target
 
     if target is None:
         return default_target(model, image)
+    if not isinstance(target, str | TargetClass):
+        raise InputError(f"target is {target!r}, but must be words such as 'box:0', or a sightline.explain target")
     return parse_target(target, model, image) if isinstance(target, str) else target
 
 
 def chosen_methods(
     methods: str | Method | Sequence[str | Method],
+    layer: str | None,
     samples: int | None,
     baseline: str | None,
     seed: int,
@@ -254,14 +262,14 @@ def chosen_methods(
     """The methods; those given by name with the settings that they have.
 
     Raises:
-        InputError: a method does not exist, or no method has a setting that is given.
+        InputError: a method does not exist, or no method has a setting that is given or needs the layer.
     """
     from sightline.explain.method import Method
     from sightline.explain.methods import METHODS, method_named, settings_of
 
-    names = [methods] if isinstance(methods, str | Method) else list(methods)
-    if not names:
-        raise InputError(f"methods is empty; give at least one of {', '.join(METHODS)}")
+    names = [methods] if isinstance(methods, str | Method) else list(methods) if isinstance(methods, Sequence) else []
+    if not all(isinstance(name, str | Method) for name in names) or not names:
+        raise InputError(f"methods is {methods!r}, but must be one or several of {', '.join(METHODS)}")
     given: dict[str, Any] = {"samples": samples, "baseline": baseline}
     settings: dict[str, Any] = {"seed": seed, "batch_size": batch_size, "progress": progress}
     settings |= {name: value for name, value in given.items() if value is not None}
@@ -274,6 +282,9 @@ def chosen_methods(
         own = {key: value for key, value in settings.items() if key in settings_of(method_named(name))}
         chosen.append(method_named(name, **own))
         used |= set(own)
+    if layer is not None and not any(method.needs_layer for method in chosen):
+        having = [key for key, method in METHODS.items() if method.needs_layer]
+        raise InputError(f"layer is {layer!r}, but only {', '.join(having)} explain the maps of a layer; leave it out")
     for name, value in given.items():
         if value is not None and name not in used:
             having = [key for key, method in METHODS.items() if name in settings_of(method)]

@@ -208,7 +208,7 @@ def score_explanations(
 
     require_whole("cases", cases, 1, "count", "give 20 if in doubt")
     require_whole("steps", steps, 1, "count", "give 20 if in doubt")
-    chosen = chosen_methods(methods, samples, baseline, seed, batch_size, progress=False)
+    chosen = chosen_methods(methods, layer, samples, baseline, seed, batch_size, progress=False)
     known = load_model(model)
     opened = _opened(known, data, str(model))
     selected = select_images(known, opened, split)
