@@ -99,6 +99,16 @@ def test_the_model_stays_as_it_was() -> None:
     assert model.training
 
 
+def test_lazy_layers_need_a_forward_pass_before() -> None:
+    lazy = nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.Flatten(), nn.LazyLinear(2))
+    with pytest.raises(InputError, match=r"has lazy layers, .* run it on one image first"):
+        sl.summary(lazy, 8)
+    assert all(isinstance(parameter, nn.UninitializedParameter) for parameter in lazy.parameters())
+    lazy(torch.zeros(2, 3, 8, 8))
+    built = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4 * 36, 2))
+    assert sl.summary(lazy, 8).to_dict() == sl.summary(built, 8).to_dict()
+
+
 def test_attention_is_counted() -> None:
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
     model = nn.Sequential(nn.Flatten(2), layer)  # [1, 3, 2, 4] → 3 tokens of 8 numbers

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.parameter import is_lazy
 from torch.utils.flop_counter import FlopCounterMode
 
 from sightline.errors import InputError
@@ -151,7 +152,8 @@ def summary(
         depth: number of levels of modules to list, 1 or more; deeper ones are added to the level above. By default all.
 
     Raises:
-        InputError: there is no such model, the size is none, or a plain module cannot take an image of this size.
+        InputError: there is no such model, the size is none, a plain module cannot take an image of this size, or its
+            lazy layers have no parameters yet.
     """
     if depth is not None:
         require_whole("depth", depth, 1, "count", "give the number of levels of modules to list, such as 2")
@@ -166,6 +168,11 @@ def summary(
         return replace(found, title=entry.name)
     if not isinstance(model, nn.Module):
         raise InputError(f"summary takes a model or the name of one, not a {type(model).__name__}")
+    if any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
+        raise InputError(
+            f"{type(model).__name__} has lazy layers, whose parameters get their shapes in the first forward pass; run "
+            "it on one image first"
+        )
     return _summarise(model, image_size, depth)
 
 
