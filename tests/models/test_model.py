@@ -158,3 +158,14 @@ def test_a_setting_by_its_old_name_is_taken_with_one_warning(tmp_path: Path, cap
         "the argument points is now called num_keypoints",
         message,
     ]
+
+
+@pytest.mark.parametrize("name", ["squeezenet1_1", "convnext_tiny"])
+def test_images_that_are_too_small_for_a_classifier(name: str) -> None:
+    model = create_model(name, classes=["a", "b"], weights="none", image_size=16)
+    image = torch.zeros(3, 20, 30)
+    sentence = rf"{name} cannot take images of 16×16 pixels, since .* create it with a larger image_size, such as 224"
+    with pytest.raises(InputError, match=sentence):
+        model.eval()([image])
+    with pytest.raises(InputError, match=sentence):
+        model.train()([image], [ClassScores((20, 30), label=0, classes=model.classes)])

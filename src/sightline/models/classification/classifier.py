@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -116,7 +117,8 @@ class ImageClassifier(Model):
 
     def logits(self, batch: ImageBatch) -> Tensor:
         """The class scores before the softmax, [N, K], differentiable with respect to the batch."""
-        logits: Tensor = self.network(batch.tensor)
+        with _large_enough(self, batch):
+            logits: Tensor = self.network(batch.tensor)
         return logits
 
     def map_layers(self) -> list[nn.Module]:
@@ -128,10 +130,11 @@ class ImageClassifier(Model):
 
         The loss of a soft target is the mean over its classes.
         """
-        if isinstance(self.network, NetworkWithHeads):
-            outputs = self.network.outputs(batch.tensor)
-        else:
-            outputs = {"out": self.network(batch.tensor)}
+        with _large_enough(self, batch):
+            if isinstance(self.network, NetworkWithHeads):
+                outputs = self.network.outputs(batch.tensor)
+            else:
+                outputs = {"out": self.network(batch.tensor)}
         truth = stacked_targets(targets, len(self.classes)).to(batch.tensor.device)
         losses = {n: F.cross_entropy(o, truth, label_smoothing=self.label_smoothing) for n, o in outputs.items()}
         auxiliary = {f"loss_{n}": self.aux_loss_weight * loss for n, loss in losses.items() if n != "out"}
@@ -139,7 +142,7 @@ class ImageClassifier(Model):
 
     def batch_results(self, batch: ImageBatch) -> list[ClassScores]:
         """The class probabilities of each image."""
-        rows = zip(batch.original_sizes, self.network(batch.tensor).float().softmax(-1), strict=True)
+        rows = zip(batch.original_sizes, self.logits(batch).float().softmax(-1), strict=True)
         return [ClassScores(size, scores=scores, classes=self.classes) for size, scores in rows]
 
     def _centre(self, image: Tensor) -> Tensor:
@@ -162,6 +165,27 @@ def stacked_targets(targets: Sequence[int | Tensor], classes: int) -> Tensor:
     if all(isinstance(target, int) for target in targets):
         return torch.tensor(targets)
     return torch.stack([t.cpu() if isinstance(t, Tensor) else torch.eye(classes)[t] for t in targets])
+
+
+@contextmanager
+def _large_enough(model: ImageClassifier, batch: ImageBatch) -> Iterator[None]:
+    """Context of a forward pass, in which a map without pixels is reported as an image that is too small.
+
+    Raises:
+        InputError: a convolution or pooling has fewer pixels than it needs.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not re.search(
+            r"output size is too small|can't be greater than actual input size", str(error), re.IGNORECASE
+        ):
+            raise
+        height, width = batch.tensor.shape[-2:]
+        raise InputError(
+            f"{model.title} cannot take images of {height}×{width} pixels, since its later maps would have no pixel; "
+            "create it with a larger image_size, such as 224"
+        ) from None
 
 
 def _probabilities(target: ClassScores, classes: int) -> Tensor:
