@@ -40,8 +40,9 @@ def wakened(module: nn.Module) -> nn.Module:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_a_residual_neck_starts_as_its_lateral_convolutions(training: bool) -> None:
-    neck = PathAggregation((6, 8, 10), 16, residual=True).train(training)
+@pytest.mark.parametrize("separable", [True, False])
+def test_a_residual_neck_starts_as_its_lateral_convolutions(training: bool, separable: bool) -> None:
+    neck = PathAggregation((6, 8, 10), 16, residual=True, separable=separable).train(training)
     x = maps()
     with torch.no_grad():
         for out, lateral, given in zip(neck(x), neck.laterals, x, strict=True):
@@ -64,6 +65,14 @@ def test_a_residual_neck_adds_its_blocks_to_the_lateral_maps() -> None:
         c = c + neck.bottom_up[1](torch.cat([neck.down[1](b), c], 1))
         for out, expected in zip(neck(x), (a, b, c), strict=True):
             torch.testing.assert_close(out, expected)
+
+
+def test_a_separable_neck_has_a_depthwise_convolution_for_each_of_three_by_three() -> None:
+    neck = PathAggregation((6, 8, 10), 16, blocks=2, separable=True)
+    square = [m for m in neck.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)]
+    assert len(square) == 2 + 4 * 2 * 2  # two that halve the map; two in each of two pairs of four blocks
+    assert all(m.groups == m.in_channels == m.out_channels for m in square)
+    assert [tuple(m.shape) for m in neck(maps())] == [tuple(m.shape) for m in PathAggregation((6, 8, 10), 16)(maps())]
 
 
 def test_gradients_reach_lateral_convolutions_and_scales_that_start_at_zero() -> None:

@@ -136,11 +136,11 @@ class Preprocess(nn.Module):
         """Normalise and resize one image: [C, H, W] → float [C, h, w], on the model's device."""
         image = image.to(self.mean.device)
         dtype = torch.promote_types(self.mean.dtype, torch.float32)  # PyTorch cannot antialias in half precision
-        image = image.to(dtype) / 255 if image.dtype == torch.uint8 else image.to(dtype)
+        image = image.to(dtype).div_(255) if image.dtype == torch.uint8 else image.to(dtype)
         size = self.resized((int(image.shape[1]), int(image.shape[2])))
         if image.shape[1:] != size:
             image = resize_images(image[None], size, self.interpolation, self.antialias)[0]
-        return ((image - self.mean) / self.std).to(self.mean.dtype)
+        return (image - self.mean).div_(self.std).to(self.mean.dtype)
 
     def check(self, images: Sequence[Tensor]) -> None:
         """Check the number of channels, the size and the dtype of images; see `require_images`."""

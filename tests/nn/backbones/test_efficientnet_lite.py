@@ -263,6 +263,14 @@ def test_the_odd_pixel_is_at_the_end() -> None:
         assert layer(torch.ones(1, 1, 3, 3)).flatten().tolist() == [4.0, 4.0, 4.0, 4.0]
 
 
+def test_the_map_is_not_copied_for_its_padding() -> None:
+    layer, x = SameConv2d(1, 1, 3, 2, bias=False), torch.ones(1, 1, 64, 64)
+    with torch.no_grad(), torch.profiler.profile(record_shapes=True) as seen:
+        layer(x)
+    sizes = [event.input_shapes[0] for event in seen.events() if event.name == "aten::constant_pad_nd"]
+    assert sizes == [[1, 1, 3, 3]]  # the kernel alone
+
+
 @pytest.mark.parametrize("frozen", [False, True])
 def test_it_can_be_exported_and_folded(frozen: bool) -> None:
     torch.manual_seed(0)

@@ -338,12 +338,10 @@ class SightlineDetector(Detector):
             place = (best > s.min_score).nonzero().flatten()
             if len(place) > s.candidates:
                 place = place[best[place].topk(s.candidates).indices]
-            score = logits[place].float().sigmoid()
-            row, label = (score > s.min_score).nonzero(as_tuple=True)
-            score, place = score[row, label], place[row]
-            if len(score) > s.candidates:
-                score, chosen = score.topk(s.candidates)
-                place, label = place[chosen], label[chosen]
+            every = logits[place].float().sigmoid().flatten()  # of each point and class
+            score, at = every.topk(min(s.candidates, len(every)))
+            score, at = score[score > s.min_score], at[score > s.min_score]
+            place, label = place[at // logits.shape[1]], at % logits.shape[1]
             here = Points(points.centres[place], points.strides[place])
             box = clip_boxes_to_image(self.boxes(side[place].float(), here), size)
             keep = batched_nms(box, score, label, s.nms_iou)[: s.max_detections]
@@ -412,6 +410,8 @@ def sightline_detector(
     width: int = 64,
     neck_blocks: int = 1,
     residual: bool = False,
+    separable: bool = False,
+    head_depth: int = 2,
     in_channels: int = 3,
     image_size: int = 640,
     multi_scale: float = 0.0,
@@ -429,6 +429,8 @@ def sightline_detector(
         neck_blocks: number of residual pairs in each block of the neck.
         residual: whether neck and head start as the identity, see `PathAggregation`. A detector on a pretrained
             backbone needs it to learn in few steps.
+        separable: whether the neck's 3×3 convolutions are depthwise separable; the head's always are.
+        head_depth: number of convolutions of each branch of the head.
         in_channels: number of channels of the images.
         image_size: length in pixels that the longer side is resized to, keeping the aspect ratio; a multiple of 32.
             Above 960, the distributions of distances have more than 16 bins, so that they cover the largest objects.
@@ -449,10 +451,12 @@ def sightline_detector(
         net = build_backbone(backbone, in_channels, options, num_classes=1, known=PyramidName)
         body = net.maps((8, 16, 32), options.trainable_layers)
         out_channels = body.channels
-    neck = PathAggregation(out_channels, width, neck_blocks, residual=residual)
+    neck = PathAggregation(out_channels, width, neck_blocks, residual=residual, separable=separable)
     # distance from the centre to the sides of an object as large as the image, in cells of the coarsest map
     reach = math.ceil(image_size * (1 + multi_scale) / 2 / 32)
-    head = DecoupledHead(width, len(names), len(out_channels), bins=max(16, reach + 1), depth=2, residual=residual)
+    head = DecoupledHead(
+        width, len(names), len(out_channels), bins=max(16, reach + 1), depth=head_depth, residual=residual
+    )
     preprocess = imagenet_preprocess(in_channels, min_size=image_size, max_size=image_size, divisor=32, antialias=True)
     model = SightlineDetector(names, preprocess, body, neck, head, settings, multi_scale)
     if net is not None:

@@ -15,6 +15,16 @@ from torch import Tensor, nn
 from sightline.nn.layers import ConvNormAct, NormLayer, batch_norm
 
 
+def square_conv(channels: int, stride: int, norm: NormLayer, separable: bool) -> nn.Sequential:
+    """A 3×3 convolution of as many output channels, or in its place a 3×3 depthwise and a 1×1 convolution."""
+    if not separable:
+        return ConvNormAct(channels, channels, 3, stride, norm=norm, act=nn.SiLU)
+    return nn.Sequential(
+        ConvNormAct(channels, channels, 3, stride, groups=channels, norm=norm, act=nn.SiLU),
+        ConvNormAct(channels, channels, 1, norm=norm, act=nn.SiLU),
+    )
+
+
 class ResidualPair(nn.Module):
     """Two 3×3 convolutions with an optional shortcut (He et al. 2016, without pre-activation).
 
@@ -22,12 +32,13 @@ class ResidualPair(nn.Module):
         channels: number of input and output channels.
         norm: normalisation layer.
         shortcut: whether the input is added to the output.
+        separable: whether each convolution is depthwise separable (Yu et al., "PP-PicoDet", 2021, section 3.2).
     """
 
-    def __init__(self, channels: int, norm: NormLayer, shortcut: bool = True):
+    def __init__(self, channels: int, norm: NormLayer, shortcut: bool = True, separable: bool = False):
         super().__init__()
-        self.first = ConvNormAct(channels, channels, 3, norm=norm, act=nn.SiLU)
-        self.second = ConvNormAct(channels, channels, 3, norm=norm, act=nn.SiLU)
+        self.first = square_conv(channels, 1, norm, separable)
+        self.second = square_conv(channels, 1, norm, separable)
         self.shortcut = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
@@ -47,14 +58,23 @@ class CSPBlock(nn.Module):
         blocks: number of residual pairs.
         norm: normalisation layer.
         shortcut: whether the pairs have shortcuts; necks have none.
+        separable: whether the convolutions of the pairs are depthwise separable.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, blocks: int, norm: NormLayer, shortcut: bool = True):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        blocks: int,
+        norm: NormLayer,
+        shortcut: bool = True,
+        separable: bool = False,
+    ):
         super().__init__()
         half = out_channels // 2
         self.short = ConvNormAct(in_channels, half, 1, norm=norm, act=nn.SiLU)
         self.deep = ConvNormAct(in_channels, half, 1, norm=norm, act=nn.SiLU)
-        self.blocks = nn.ModuleList(ResidualPair(half, norm, shortcut) for _ in range(blocks))
+        self.blocks = nn.ModuleList(ResidualPair(half, norm, shortcut, separable) for _ in range(blocks))
         self.join = ConvNormAct((2 + blocks) * half, out_channels, 1, norm=norm, act=nn.SiLU)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -13,9 +13,9 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from sightline.nn.layers import NormLayer, batch_norm
+from sightline.nn.layers.conv_act import ConvAct
 from sightline.nn.layers.fuse import folded
 
 
@@ -45,6 +45,7 @@ class SharedBranch(nn.Module):
                 convolutions.append(nn.Conv2d(channels, channels, 3, padding=1, bias=False))
         self.convolutions = nn.ModuleList(convolutions)
         self.norms = nn.ModuleList(nn.ModuleList(norm(channels) for _ in convolutions) for _ in range(levels))
+        self.act = nn.SiLU(inplace=True)
         self.every = len(convolutions) // depth if residual and depth else 0
         for norms in self.norms if self.every else ():
             for last in list(cast(nn.ModuleList, norms))[self.every - 1 :: self.every]:
@@ -53,18 +54,24 @@ class SharedBranch(nn.Module):
     def forward(self, x: Tensor, level: int) -> Tensor:
         """The map [N, C, H, W] of a level → the same shape."""
         norms = cast(nn.ModuleList, self.norms[level])
-        layers = [nn.Sequential(*pair) for pair in zip(self.convolutions, norms, strict=True)]
+        layers = [nn.Sequential(*pair, self.act) for pair in zip(self.convolutions, norms, strict=True)]
         return _in_order(x, layers, self.every)
 
     def fused(self) -> FusedBranch:
         """The same branch for inference, with the normalisation layers of each level folded into its convolutions."""
         levels = [cast(nn.ModuleList, norms) for norms in self.norms]
-        folded_levels = [[folded(c, n) for c, n in zip(self.convolutions, norms, strict=True)] for norms in levels]
-        return FusedBranch(folded_levels, self.every)
+        return FusedBranch(
+            [[self.with_act(folded(c, n)) for c, n in zip(self.convolutions, norms, strict=True)] for norms in levels],
+            self.every,
+        )
+
+    def with_act(self, layer: nn.Module) -> ConvAct:
+        assert isinstance(layer, nn.Conv2d)
+        return ConvAct(layer, self.act)
 
 
 class FusedBranch(nn.Module):
-    """`SharedBranch` with folded normalisation layers; `convolutions` are those of each level."""
+    """`SharedBranch` with folded normalisation layers; `convolutions` are those of each level, with activations."""
 
     def __init__(self, convolutions: Sequence[Sequence[nn.Module]], every: int = 0):
         super().__init__()
@@ -77,10 +84,10 @@ class FusedBranch(nn.Module):
 
 
 def _in_order(x: Tensor, layers: Sequence[Callable[[Tensor], Tensor]], every: int) -> Tensor:
-    """Apply layers, each followed by SiLU, with a shortcut over each group of `every` of them (0: no shortcuts)."""
+    """Apply layers, with a shortcut over each group of `every` of them (0: no shortcuts)."""
     y = x
     for number, layer in enumerate(layers, 1):
-        y = F.silu(layer(y), inplace=True)
+        y = layer(y)
         if every and number % every == 0:
             x = y = x + y
     return y
@@ -137,6 +144,7 @@ class DecoupledHead(nn.Module):
         """
         scores, sides = [], []
         for level, x in enumerate(maps):
-            scores.append(self.classes[level](self.class_branch(x, level)).flatten(2))
-            sides.append(self.sides[level](self.box_branch(x, level)).flatten(2))
-        return torch.cat(scores, 2).transpose(1, 2), torch.cat(sides, 2).transpose(1, 2)
+            # transposed before they are joined: maps are channels-last, so that each stays as it lies in memory
+            scores.append(self.classes[level](self.class_branch(x, level)).flatten(2).transpose(1, 2))
+            sides.append(self.sides[level](self.box_branch(x, level)).flatten(2).transpose(1, 2))
+        return torch.cat(scores, 1), torch.cat(sides, 1)

@@ -40,7 +40,7 @@ class SharedTower(nn.Module):
         return FusedBranch(
             [
                 [
-                    nn.Sequential(convolution[0], folded(convolution[1], norm))
+                    nn.Sequential(convolution[0], folded(convolution[1], norm), nn.SiLU(inplace=True))
                     for convolution, norm in self._pairs(level)
                 ]
                 for level in range(len(self.norms))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -88,14 +88,25 @@ class SameConv2d(nn.Conv2d):
     """A strided convolution with TensorFlow's padding "same": an odd pixel of padding is right and bottom.
 
     The output has ⌈H / stride⌉ × ⌈W / stride⌉ cells. Arguments as for `nn.Conv2d`, without `padding`.
+
+    The map itself is never padded, since copying it takes longer than the convolution. Instead of one more pixel after
+    the last one, the kernel gets a first row or column of zeros; both sides are then padded alike.
     """
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        sides = []
-        for side, kernel, stride in zip(x.shape[:-3:-1], self.kernel_size[::-1], self.stride[::-1], strict=True):
-            missing = max((-(-side // stride) - 1) * stride + kernel - side, 0)
-            sides += [missing // 2, missing - missing // 2]
-        return super()._conv_forward(F.pad(x, sides), weight, bias)
+        weight, padding = self.symmetric(x.shape[-2:], weight)
+        return F.conv2d(x, weight, bias, self.stride, padding, self.dilation, self.groups)
+
+    def symmetric(self, size: Sequence[int], weight: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """The kernel and the padding of both sides of each axis, for a map of size (height, width)."""
+        missing = [
+            max((-(-side // stride) - 1) * stride + kernel - side, 0)
+            for side, kernel, stride in zip(size, self.kernel_size, self.stride, strict=True)
+        ]
+        odd = [pixels % 2 for pixels in missing]
+        if any(odd):
+            weight = F.pad(weight, (odd[1], 0, odd[0], 0))
+        return weight, ((missing[0] + 1) // 2, (missing[1] + 1) // 2)
 
 
 class SqueezeExcitation(nn.Module):

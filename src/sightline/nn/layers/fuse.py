@@ -2,7 +2,7 @@
 
 In evaluation a batch norm is y = γ (x − μ) / √(σ² + ε) + β with everything fixed, and what comes before it is linear:
 both are one convolution of weights γ w / √(σ² + ε) and bias (b − μ) γ / √(σ² + ε) + β (Ioffe and Szegedy 2015,
-section 3.1).
+section 3.1). An activation that follows is computed together with the convolution, see `ConvAct`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ import torch
 from torch import nn
 
 from sightline.nn.layers.conv import ConvNormAct
+from sightline.nn.layers.conv_act import ConvAct
 from sightline.nn.layers.norm import FrozenBatchNorm2d
 
 _Module = TypeVar("_Module", bound=nn.Module)
+_ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.SiLU, nn.Hardswish)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, FrozenBatchNorm2d)
 
 
@@ -25,7 +27,7 @@ def fuse(model: _Module) -> _Module:
 
     Folded are norms that follow a convolution or a linear layer inside an `nn.Sequential` (every `ConvNormAct`), and
     what a module folds itself by a method `fused()`, which gives its replacement. All other norms stay, so that the
-    outputs are always the model's own, but for rounding.
+    outputs are always the model's own, but for rounding. Activations that follow such a convolution join it, too.
 
     Returns:
         The copy. It has other parameters than the model and is neither to be trained nor to be saved as its weights.
@@ -81,9 +83,19 @@ def _fuse_children(module: nn.Module) -> None:
             if isinstance(before, nn.Conv1d | nn.Conv2d | nn.Linear):
                 setattr(module, previous, folded(before, child))
                 setattr(module, name, nn.Identity())
+                continue  # an activation may follow
+        elif isinstance(child, _ACTIVATIONS) and in_order:
+            before = module._modules.get(previous)
+            if isinstance(before, nn.Conv2d):
+                setattr(module, previous, ConvAct(before, child))
+                setattr(module, name, nn.Identity())
         else:
             _fuse_children(child)
         previous = name
+    if in_order:
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.Conv2d):
+                setattr(module, name, ConvAct(child, nn.Identity()))
 
 
 def _is_a_norm(module: nn.Module) -> bool:

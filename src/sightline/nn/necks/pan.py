@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sightline.nn.backbones.csp import CSPBlock
+from sightline.nn.backbones.csp import CSPBlock, square_conv
 from sightline.nn.layers import ConvNormAct, NormLayer, batch_norm
 
 
@@ -28,6 +28,7 @@ class PathAggregation(nn.Module):
             its last normalisation layer starts at zero (Goyal et al. 2017, section 5.1), so that the neck starts as
             its 1×1 lateral convolutions. A pretrained backbone's features then reach the head unchanged, where several
             layers of random weights would have to learn to pass them on.
+        separable: whether the 3×3 convolutions are depthwise separable (Yu et al., "PP-PicoDet", 2021, section 3.2).
     """
 
     def __init__(
@@ -37,14 +38,15 @@ class PathAggregation(nn.Module):
         blocks: int = 1,
         norm: NormLayer | None = None,
         residual: bool = False,
+        separable: bool = False,
     ):
         super().__init__()
         norm = norm or batch_norm(eps=1e-3, momentum=0.03)
         c, steps = out_channels, len(in_channels) - 1
         self.laterals = nn.ModuleList(ConvNormAct(i, c, 1, norm=norm, act=nn.SiLU) for i in in_channels)
-        self.top_down = nn.ModuleList(CSPBlock(2 * c, c, blocks, norm, shortcut=False) for _ in range(steps))
-        self.down = nn.ModuleList(ConvNormAct(c, c, 3, 2, norm=norm, act=nn.SiLU) for _ in range(steps))
-        self.bottom_up = nn.ModuleList(CSPBlock(2 * c, c, blocks, norm, shortcut=False) for _ in range(steps))
+        self.top_down = nn.ModuleList(CSPBlock(2 * c, c, blocks, norm, False, separable) for _ in range(steps))
+        self.down = nn.ModuleList(square_conv(c, 2, norm, separable) for _ in range(steps))
+        self.bottom_up = nn.ModuleList(CSPBlock(2 * c, c, blocks, norm, False, separable) for _ in range(steps))
         self.out_channels, self.residual = out_channels, residual
         if residual:
             self.maps = nn.ModuleList(nn.Identity() for _ in in_channels)  # the sums, for whoever reads layers' outputs

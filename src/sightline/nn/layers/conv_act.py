@@ -1,0 +1,65 @@
+"""Convolution and activation in one pass over memory, for inference on a CPU.
+
+A separate activation reads and writes the whole map once more, which for the large maps of the first stages takes
+longer than the convolution. oneDNN applies it while the values are still in registers. PyTorch offers this to its
+compiler, by an operator that is not documented: it is used where it exists and applies, and two passes everywhere else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sightline.nn.layers.conv import SameConv2d
+
+_NAMES: dict[type[nn.Module], tuple[str, list[float]]] = {
+    nn.Identity: ("none", []),
+    nn.ReLU: ("relu", []),
+    nn.ReLU6: ("hardtanh", [0.0, 6.0]),
+    nn.SiLU: ("swish", []),
+    nn.Hardswish: ("hardswish", []),
+}
+_OPERATOR: Any = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
+
+
+class ConvAct(nn.Module):
+    """A convolution followed by an activation; without gradients on a CPU both are computed in one pass.
+
+    Args:
+        convolution: the convolution.
+        act: the activation.
+    """
+
+    def __init__(self, convolution: nn.Conv2d, act: nn.Module):
+        super().__init__()
+        self.convolution, self.act = convolution, act
+        known = _OPERATOR is not None and torch.backends.mkldnn.is_available() and type(act) in _NAMES
+        zeros = convolution.padding_mode == "zeros" and not isinstance(convolution.padding, str)
+        self.joined = _NAMES[type(act)] if known and zeros else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] → [N, C', H', W']."""
+        layer = self.convolution
+        weight, padding = layer.weight, layer.padding
+        if self.joined is None or not in_one_pass(x, weight):
+            return self.act(layer(x))
+        if isinstance(layer, SameConv2d):
+            weight, padding = layer.symmetric(x.shape[-2:], weight)
+        name, numbers = self.joined
+        return _OPERATOR(x, weight, layer.bias, padding, layer.stride, layer.dilation, layer.groups, name, numbers, "")
+
+
+def in_one_pass(x: Tensor, weight: Tensor) -> bool:
+    """Whether the operator can replace the two modules: float32 on a CPU, without gradients, not while traced."""
+    return (
+        x.is_cpu
+        and x.dtype == weight.dtype == torch.float32
+        and x.numel() > 0
+        and not (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad))
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+        and torch._C._get_tracing_state() is None
+        and bool(torch.backends.mkldnn.enabled)
+    )
