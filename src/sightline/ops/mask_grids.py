@@ -6,6 +6,7 @@ image, as everywhere, (0, 0) is the outer corner of the top-left pixel, whose ce
 
 from __future__ import annotations
 
+import mmap
 from typing import Any
 
 import numpy as np
@@ -83,9 +84,9 @@ def paste_grids(logits: Tensor, boxes: Tensor, size: Size) -> Tensor:
         raise InputError(f"logits {list(logits.shape)} do not fit {len(boxes)} boxes; give [N, M, M], one per box")
     height, width = size
     on_cpu = logits.device.type == "cpu"
-    masks: Any  # NumPy's zeros take no memory until they are written to, and small slices are faster than PyTorch's
+    masks: Any  # small slices of NumPy's arrays are faster than of PyTorch's
     if on_cpu:
-        masks = np.zeros((len(logits), height, width), dtype=bool)
+        masks = _blank(len(logits), height, width)
     else:
         masks = torch.zeros(len(logits), height, width, dtype=torch.bool, device=logits.device)
     limit = boxes.new_tensor([width, height])
@@ -106,6 +107,17 @@ def paste_grids(logits: Tensor, boxes: Tensor, size: Size) -> Tensor:
                 (left, top), (w, h) = corners[number], sides[number]
                 masks[number, top : top + h, left : left + w] = mask[:h, :w]
     return torch.from_numpy(masks) if on_cpu else masks
+
+
+def _blank(count: int, height: int, width: int) -> np.ndarray:
+    """Zeros, bool [count, height, width], that take no memory until they are written to.
+
+    NumPy asks for pages of 2 MB for large arrays, of which a few rows of each mask would touch and clear nearly all.
+    """
+    size = count * height * width
+    if size < 2**22:
+        return np.zeros((count, height, width), dtype=bool)
+    return np.frombuffer(mmap.mmap(-1, size), dtype=bool).reshape(count, height, width)
 
 
 def _chunks(pixels: Tensor) -> list[Tensor]:

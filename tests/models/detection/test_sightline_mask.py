@@ -95,6 +95,23 @@ def test_predicted_convolutions_equal_a_loop() -> None:
         torch.testing.assert_close(found[p], x[0, 0], atol=1e-4, rtol=1e-4)
 
 
+def test_coarse_grids_are_of_half_as_many_points_where_a_box_has_few_cells() -> None:
+    """With 8 points a side and cells of 4 pixels: boxes of up to 16 pixels."""
+    torch.manual_seed(0)
+    head = DynamicMaskHead(16, levels=1, hidden=4).eval()
+    maps, none = [torch.randn(1, 16, 8, 8)], torch.zeros(4, dtype=torch.int64)
+    points = torch.arange(4)
+    boxes = torch.tensor([[4.0, 8, 20, 24], [0, 0, 17, 10], [2, 2, 10, 14], [0, 0, 60, 60]])
+    with torch.no_grad():
+        fine, half = head(maps, none, points, boxes, 8), head(maps, none, points, boxes, 4)
+        found = head(maps, none, points, boxes, 8, coarse=True)
+        assert head(maps, none[:0], points[:0], boxes[:0], 8, coarse=True).shape == (0, 8, 8)
+    torch.testing.assert_close(found[[1, 3]], fine[[1, 3]])
+    wanted = F.interpolate(half[None], scale_factor=2, mode="bilinear", align_corners=False)[0]
+    torch.testing.assert_close(found[[0, 2]], wanted[[0, 2]])
+    assert not torch.allclose(found[[0, 2]], fine[[0, 2]])
+
+
 def test_no_points_give_no_masks() -> None:
     model = small().eval()
     none = torch.zeros(0, dtype=torch.int64)
@@ -195,7 +212,7 @@ def test_perfect_outputs_are_the_objects_masks(size: tuple[int, int], monkeypatc
     scale = torch.tensor([*batch.scales[0]] * 2)
     discs = torch.stack([disc((0.5 * 400, 0.5 * 400), 200, (400, 400))] * 2)
 
-    def perfect(maps: object, images: Tensor, points: Tensor, boxes: Tensor) -> Tensor:
+    def perfect(maps: object, images: Tensor, points: Tensor, boxes: Tensor, coarse: bool) -> Tensor:
         """Sampled where the true outline is, not from the pixels of the resized mask."""
         unit = (grown_boxes(boxes, 0.1) - (wanted.boxes * scale)[:, [0, 1, 0, 1]]) / (
             boxes[:, 2:] - boxes[:, :2]

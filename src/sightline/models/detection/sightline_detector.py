@@ -506,7 +506,7 @@ ENTRIES = (
             summary=f"Its neck and head on a pretrained {title}.",
             start={"norm": "frozen"},
             fixed={"backbone": name, "residual": True},
-            defaults={"width": 128},
+            defaults={"width": 96, "separable": True, "head_depth": 1},
             plan=plan,
         )
         for name, title in _PRETRAINED.items()

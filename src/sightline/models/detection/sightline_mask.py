@@ -84,7 +84,7 @@ class SightlineMask(SightlineDetector):
         at = torch.cat([own["points"] for own in found])
         image = torch.arange(len(found), device=at.device).repeat_interleave(torch.tensor(counts, device=at.device))
         boxes = torch.cat([own["boxes"] for own in found])
-        logits = self.mask_logits(maps, image, at, boxes).split(counts)
+        logits = self.mask_logits(maps, image, at, boxes, coarse=True).split(counts)
         plain = super().further_fields(found, maps, points, batch)
         return [own | {"masks": part} for own, part in zip(plain, logits, strict=True)]
 
@@ -96,10 +96,15 @@ class SightlineMask(SightlineDetector):
             r.replace(masks=paste_grids(r.masks, grown_boxes(r.boxes.float(), margin), r.image_size)) for r in results
         ]
 
-    def mask_logits(self, maps: Sequence[Tensor], images: Tensor, points: Tensor, boxes: Tensor) -> Tensor:
-        """Logits [P, M, M] of selected points, on grids over the grown `boxes` [P, 4] in pixels of the batch."""
+    def mask_logits(
+        self, maps: Sequence[Tensor], images: Tensor, points: Tensor, boxes: Tensor, coarse: bool = False
+    ) -> Tensor:
+        """Logits [P, M, M] of selected points, on grids over the grown `boxes` [P, 4] in pixels of the batch.
+
+        With `coarse`, small boxes are computed on coarser grids, see `DynamicMaskHead`.
+        """
         s = self.mask_settings
-        return self.mask_head(maps, images, points, grown_boxes(boxes, s.margin), s.grid)
+        return self.mask_head(maps, images, points, grown_boxes(boxes, s.margin), s.grid, coarse)
 
     def mask_logits_of(self, batch: ImageBatch, boxes: Tensor, rows: Tensor, classes: Tensor) -> Tensor:
         """Like `Detector.mask_logits_of`, on a grid over each grown box."""

@@ -9,6 +9,9 @@ Departures from these papers, which matter for small objects and short trainings
 - The convolutions are computed on a grid of points over the object's box, not on the whole map. They are 1×1
   convolutions, so this gives their exact values at these points. A small object gets as many points as a large one,
   and the cost per object is constant.
+- With `coarse`, for inference, boxes that cover few cells of the map get a quarter of the points, between which the
+  logits are interpolated: more points than cells add little.
+- The map's second convolution is depthwise: at twice the resolution, a full one took longer than all others together.
 - Coordinates are relative to the box instead of to the object's point, and in units of the box.
 - The layer that predicts the weights starts with the weights of an ordinary network as its bias, so that all objects
   first share one network.
@@ -46,7 +49,7 @@ class MaskFeatures(nn.Sequential):
         super().__init__(
             ConvNormAct(channels, hidden, 3, norm=norm, act=nn.SiLU),
             nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False),
-            ConvNormAct(hidden, hidden, 3, norm=norm, act=nn.SiLU),
+            ConvNormAct(hidden, hidden, 3, groups=hidden, norm=norm, act=nn.SiLU),
             nn.Conv2d(hidden, out_channels, 1),
         )
         self.out_channels = out_channels
@@ -86,7 +89,15 @@ class DynamicMaskHead(nn.Module):
             start = [torch.cat([torch.randn(i * o) * math.sqrt(2 / i), torch.zeros(o)]) for i, o in self.layers]
             self.branch.values.bias.copy_(torch.cat(start))
 
-    def forward(self, maps: Sequence[Tensor], images: Tensor, points: Tensor, boxes: Tensor, size: int) -> Tensor:
+    def forward(
+        self,
+        maps: Sequence[Tensor],
+        images: Tensor,
+        points: Tensor,
+        boxes: Tensor,
+        size: int,
+        coarse: bool = False,
+    ) -> Tensor:
         """Mask logits [P, size, size] of selected points on regular grids over `boxes`.
 
         Args:
@@ -95,11 +106,27 @@ class DynamicMaskHead(nn.Module):
             points: [P] int64, its number, map by map, row by row.
             boxes: [P, 4] xyxy, the regions of the grids, in pixels of the batch.
             size: number of rows and columns of the grids.
+            coarse: whether boxes of at most size / 2 cells of the shared map are computed with half as many rows and
+                columns, and interpolated bilinearly.
         """
-        shared = self.features(maps[0])
+        shared = self.features(maps[0]).float()
         weights = self.branch(maps, images, points).float()
+        if not coarse or size < 4:
+            return self.on_grids(shared, weights, images, boxes, size)
+        half = size // 2
+        few = (boxes[:, 2:] - boxes[:, :2]).amax(1) <= half * self.stride
+        logits = boxes.new_empty((len(boxes), size, size), dtype=torch.float32)
+        for chosen, rows in ((few, half), (~few, size)):
+            at = chosen.nonzero().flatten()
+            if len(at):
+                own = self.on_grids(shared, weights[at], images[at], boxes[at], rows)
+                logits[at] = F.interpolate(own[None], (size, size), mode="bilinear")[0] if rows < size else own
+        return logits
+
+    def on_grids(self, shared: Tensor, weights: Tensor, images: Tensor, boxes: Tensor, size: int) -> Tensor:
+        """The predicted convolutions `weights` [P, W] of the map `shared` on grids over boxes: [P, size, size]."""
         rois = torch.cat([images[:, None].to(boxes.dtype), boxes], 1)
-        inside = roi_align(shared.float(), rois, size, 1 / self.stride, sampling_ratio=1, aligned=True)
+        inside = roi_align(shared, rois, size, 1 / self.stride, sampling_ratio=1, aligned=True)
         place = grid_coordinates(size, boxes.device).flatten(1)
         parts = zip(inside.flatten(2).split(_OBJECTS), weights.split(_OBJECTS), strict=True)
         logits = [self.convolved(torch.cat([f, place.expand(len(f), -1, -1)], 1), w) for f, w in parts]
