@@ -19,6 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from sightline import __version__, cli
+from sightline.cli.inputs import parse_pairs
 from sightline.data.formats import WRITTEN, open_dataset
 from sightline.data.scenes import write_scenes
 from sightline.data.transforms.recipes import NAMES
@@ -781,3 +782,10 @@ def test_help_lists_every_format_that_is_written_and_every_augmentation():
         text = " ".join(done(verb, "--help").out.split())
         names = [*NAMES]
         assert f"{', '.join(names[:-1])} or {names[-1]}" in text
+
+
+def test_none_is_a_value_of_arguments_and_a_word_of_settings() -> None:
+    words = ["a=none", "b=None", "c=null", "d=3", "e=nonetheless"]
+    known = {"c": None, "d": 3, "e": "nonetheless"}
+    assert parse_pairs(words, "--arg") == {"a": None, "b": None, **known}
+    assert parse_pairs(words, "--set") == {"a": "none", "b": "None", **known}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,32 @@ def test_a_resumed_run(folder: Path, tmp_path: Path):
     shell("--resume", "--name", "a", "--runs", tmp_path, "--epochs", 2)
     python(resume=True, name="b", runs=tmp_path, epochs=2)
     require_same(tmp_path / "a", tmp_path / "b")
+
+
+def test_a_resumed_run_does_not_report_the_weights_it_once_started_from(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    words = {"name": "a", "runs": tmp_path}
+    caplog.set_level("INFO", "sightline")
+    python("sightline_lite0", folder, arguments={"image_size": 64}, epochs=1, **words, **SMALL)
+    assert "entries loaded" in caplog.text
+    caplog.clear()
+    prepared = api.prepare(None, None, resume=True, **words)
+    assert prepared.model.weights_given == "imagenet"
+    assert "entries" not in caplog.text
+    assert logging.getLogger("sightline").level == logging.INFO
+
+
+def test_the_number_of_keypoints_is_that_of_the_data(folder: Path):
+    prepared = api.prepare("sightline_n_pose", folder, arguments={"image_size": 64}, choose=False)
+    count = prepared.train.columns.keypoints.shape[1]
+    assert count not in (0, 17)
+    assert prepared.model.num_keypoints == prepared.model.arguments["num_keypoints"] == count
+    assert f"num_keypoints: {count}, as the objects of the data have" in prepared.messages
+    given = {"image_size": 64, "num_keypoints": 17}
+    prepared = api.prepare("sightline_n_pose", folder, arguments=given, choose=False)
+    assert prepared.model.num_keypoints == 17
+    assert not any("num_keypoints" in sentence for sentence in prepared.messages)
 
 
 def test_what_is_prepared(folder: Path):

@@ -57,13 +57,18 @@ def parse_shares(text: str) -> tuple[float, float, float]:
 
 
 def parse_pairs(values: list[str] | None, option: str) -> dict[str, Any]:
-    """Parse name=value texts; values are read as YAML: numbers, true, null, [lists]."""
+    """Parse name=value texts; values are read as YAML: numbers, true, null, [lists]; none is null in --arg.
+
+    In --set it stays a word, since some settings have a value of this name, such as augmentation.
+    """
     pairs = {}
     for text in values or ():
         name, equals, value = text.partition("=")
         if not equals or not name.strip():
             raise InputError(f"{option} {text!r} must have the form name=value")
-        pairs[name.strip()] = reading.parse_yaml(value, f"{option} {text if len(text) <= 80 else text[:77] + '…'}")
+        read = reading.parse_yaml(value, f"{option} {text if len(text) <= 80 else text[:77] + '…'}")
+        is_none = option == "--arg" and isinstance(read, str) and read.lower() == "none"
+        pairs[name.strip()] = None if is_none else read
     return pairs
 
 

@@ -39,7 +39,9 @@ def advice(recipe: Recipe, epoch_seconds: float, name: str, pretrained: bool, qu
     count = "less than one epoch" if held < 1 else f"about {counted(int(held), 'epoch')}"
     start = "from weights" if pretrained else "from scratch"
     holds = "holds" if recipe.minutes == 1 else "hold"
-    needed = f"{counted(float(recipe.minutes), 'minute')} {holds} {count}, but training {start} needs about {enough}"
+    minutes = counted(float(recipe.minutes), "minute")
+    # a plan measured a step beforehand, on a few images: the two may differ on a busy machine
+    needed = f"by its first steps, {minutes} {holds} {count}, but training {start} needs about {enough}"
     other = quick if quick is not None and quick != name else None
     if pretrained:
         return f"{needed}: {longer}, or use smaller images"

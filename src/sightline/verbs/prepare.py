@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -182,6 +183,8 @@ def prepare(
     if transform is not None:
         fixed |= {"augmentation": None, "mirror": None}  # they have no effect
     if isinstance(model, str):
+        if folder is None:
+            arguments = _with_keypoints(model, arguments or {}, train, messages)
         weights = _start(model, weights, arguments or {}, begun, messages)
         pretrained = weights not in (None, NO_WEIGHTS)
         own = with_image_size(find(model), arguments or {})
@@ -189,7 +192,8 @@ def prepare(
         choose = choose and folder is None
         plan = _planned(model, pretrained, train, val_data, {**own, **fixed}, device) if choose else Plan()
         torch.manual_seed(seed)
-        model = create_model(model, data.classes, weights, **{**plan.arguments, **(arguments or {})})
+        with nullcontext() if folder is None else _without_load_report():  # the run's own weights replace them
+            model = create_model(model, data.classes, weights, **{**plan.arguments, **(arguments or {})})
     else:
         plan = Plan()
         if recipe is None and is_known(model.name) and folder is None:
@@ -265,6 +269,28 @@ def _further_models(data: Any) -> list[str]:
         for field, model in known.items()
         if field in fields
     ]
+
+
+def _with_keypoints(name: str, arguments: Mapping[str, Any], train: Any, messages: list[str]) -> Mapping[str, Any]:
+    """The arguments with `num_keypoints` as in the data, if the model takes it and it is not given."""
+    keypoints = train.columns.keypoints if isinstance(train, Dataset) else None
+    taken = "num_keypoints" in find(name).arguments and not {"num_keypoints", "points"} & arguments.keys()
+    if keypoints is None or not taken:
+        return arguments
+    count = int(keypoints.shape[1])
+    messages.append(f"num_keypoints: {count}, as the objects of the data have")
+    return {"num_keypoints": count, **arguments}
+
+
+@contextmanager
+def _without_load_report() -> Iterator[None]:
+    """No report of the weights that a model is created with: neither what was loaded nor what was left out."""
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def _start(

@@ -195,7 +195,7 @@ def sightline_pose(
 
     Args:
         classes: names of the classes.
-        num_keypoints: P, keypoints per object; COCO's persons have 17.
+        num_keypoints: P, keypoints per object; COCO's persons have 17. A training takes the number of its data.
         pose: settings of the keypoints.
         arguments: further arguments of `sightline_detector`.
     """
