@@ -1,12 +1,16 @@
 """One picture of 480×640: this detector and Ultralytics' 11n on the same machine, process after process in turns.
 
-    python benchmarks/peer_latency.py --peer PYTHON [--turns 5]
+    python benchmarks/peer_latency.py --peer PYTHON [--turns 5] [--threads 2]
 
 PYTHON is the interpreter of another environment, in which `ultralytics` is installed; this package is also timed in
 that one, with its PyTorch. Both networks have random weights and 80 classes, folded batch norms, and are given a uint8
 picture; preprocessing, suppression and results are included. A ResNet-18 at 224×224 is timed in each process beside it
 (folded in this package's, torchvision's as it is in the peer's), by which a machine's slow minutes can be told.
-Writes benchmarks/results/peer_latency.md and .json.
+
+Ultralytics sets the number of PyTorch's threads itself, to one less than the machine has cores, whatever was set
+before. It is timed so, as its users have it, and with the number of threads that all others have. With one thread, CPU
+time is measured, which other processes change little; with more, wall time, on a machine that is otherwise idle.
+Writes benchmarks/results/peer_latency.json, with a row per number of threads, and .md from it.
 """
 
 from __future__ import annotations
@@ -25,12 +29,13 @@ from sightline_detector import RESULTS, machine
 
 TIMED = """
 import json, statistics, time
+clock = time.process_time if {threads} == 1 else time.perf_counter
 def timed(call, rounds):
     spent = []
     for turn in range(rounds + 5):
-        began = time.perf_counter()
+        began = clock()
         call()
-        spent.append(1e3 * (time.perf_counter() - began))
+        spent.append(1e3 * (clock() - began))
     return statistics.median(spent[5:])
 import numpy as np, torch
 torch.set_num_threads({threads}); torch.manual_seed(0)
@@ -49,6 +54,9 @@ with torch.inference_mode():
 PEER = """
 from torchvision.models import resnet18
 from ultralytics import YOLO
+from ultralytics.utils import torch_utils
+if {forced}:
+    torch_utils.NUM_THREADS = {threads}
 model, resnet = YOLO("yolo11n.yaml"), resnet18().eval().to(memory_format=torch.channels_last)
 x = torch.rand(1, 3, 224, 224).contiguous(memory_format=torch.channels_last)
 detector = timed(lambda: model.predict(pixels, imgsz=(480, 640), device="cpu", verbose=False), {rounds})
@@ -75,15 +83,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     words = {"rounds": args.rounds, "threads": args.threads}
+    ours = ("sightline_n", "sightline_lite0", "sightline_lite0_mask", "sightline_lite0_pose", "sightline_s")
     cases = {
-        "sightline_n": (sys.executable, OURS, words | {"name": "sightline_n"}),
-        **{
-            name: (sys.executable, OURS, words | {"name": name})
-            for name in ("sightline_lite0", "sightline_lite0_mask", "sightline_lite0_pose")
-        },
-        "sightline_s": (sys.executable, OURS, words | {"name": "sightline_s"}),
+        **{name: (sys.executable, OURS, words | {"name": name}) for name in ours},
         "sightline_n, the peer's environment": (args.peer, OURS, words | {"name": "sightline_n"}),
-        "Ultralytics 11n": (args.peer, PEER, words),
+        "Ultralytics 11n, as many threads": (args.peer, PEER, words | {"forced": True}),
+        "Ultralytics 11n, threads as it sets them": (args.peer, PEER, words | {"forced": False}),
     }
     load = round(os.getloadavg()[0], 1)
     found: dict[str, list[list[float]]] = {name: [] for name in cases}
@@ -93,9 +98,11 @@ def main() -> None:
             print(name, *(f"{v:.1f} ms" for v in found[name][-1]), flush=True)
     show = "from importlib.metadata import version as v; print('Ultralytics', v('ultralytics') + ', torch', v('torch'))"
     peer = subprocess.run([args.peer, "-c", show], check=True, capture_output=True, text=True).stdout.strip()
-    results = {"found": found, "threads": args.threads, "load": load, "peer": peer, **machine()}
-    (RESULTS / "peer_latency.json").write_text(json.dumps(results, indent=1) + "\n")
-    (RESULTS / "peer_latency.md").write_text(table(results))
+    file = RESULTS / "peer_latency.json"
+    results = json.loads(file.read_text()) if file.exists() else {}
+    results[str(args.threads)] = {"found": found, "load": load, "peer": peer, **machine()}
+    file.write_text(json.dumps(results, indent=1) + "\n")
+    file.with_suffix(".md").write_text(table(results))
     print(table(results))
 
 
@@ -104,18 +111,27 @@ def table(results: dict[str, Any]) -> str:
         "# Latency beside the peer",
         "",
         "One picture of 480×640, random weights, 80 classes, folded, preprocessing and suppression included.",
-        "The ResNet-18 is folded beside sightline, not beside the peer: compare it with its own kind alone. Processes",
-        f"in turns, {len(next(iter(results['found'].values())))} of each, the median of each, then of all.",
-        f"{results['threads']} threads; load before {results['load']}. {results['machine']}; {results['versions']};",
-        f"{results['peer']}. Made by `python benchmarks/peer_latency.py`.",
-        "",
-        "| network | median ms | least … most | ResNet-18 at 224×224 beside it, ms |",
-        "|---|---:|---:|---:|",
+        "The ResNet-18 is folded beside sightline, not beside the peer: compare it with its own kind alone.",
+        "Ultralytics sets its threads itself, to one less than the machine has cores, unless it is made to use more.",
+        "Made by `python benchmarks/peer_latency.py`, once for each number of threads.",
     ]
-    for name, rows in results["found"].items():
-        own, beside = zip(*rows, strict=True)
-        spread = f"{min(own):.1f} … {max(own):.1f}"
-        lines.append(f"| {name} | {statistics.median(own):.1f} | {spread} | {statistics.median(beside):.1f} |")
+    for threads, own in sorted(results.items()):
+        turns = len(next(iter(own["found"].values())))
+        clock = "CPU time of one thread" if threads == "1" else f"wall time of {threads} threads"
+        lines += [
+            "",
+            f"## {clock[0].upper()}{clock[1:]}",
+            "",
+            f"Processes in turns, {turns} of each, the median of each, then of all; load before {own['load']}.",
+            f"{own['machine']}; {own['versions']}; {own['peer']}.",
+            "",
+            "| network | median ms | least … most | ResNet-18 at 224×224 beside it, ms |",
+            "|---|---:|---:|---:|",
+        ]
+        for name, rows in own["found"].items():
+            times, beside = zip(*rows, strict=True)
+            spread = f"{min(times):.1f} … {max(times):.1f}"
+            lines.append(f"| {name} | {statistics.median(times):.1f} | {spread} | {statistics.median(beside):.1f} |")
     return "\n".join(lines) + "\n"
 
 

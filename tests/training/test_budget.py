@@ -52,4 +52,4 @@ def test_the_first_step_does_not_count_and_it_is_said_once():
         clock.elapsed = 20 + 1.5 * (step - 1)  # an epoch is 30 s, 45 with its validation
         watch.step(step)
     assert len(said) == 1
-    assert said[0].startswith("3 minutes hold about 4 epochs")
+    assert said[0].startswith("by its first steps, 3 minutes hold about 4 epochs")
