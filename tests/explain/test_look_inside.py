@@ -6,10 +6,11 @@ import pytest
 import torch
 
 import sightline as sl
-from sightline.explain.activations import activations
+from sightline.explain.activations import Activations, activations
 from sightline.explain.features import layer_map
 from sightline.explain.filters import first_filters
 from sightline.explain.patches import strongest_patches
+from sightline.explain.peaks import peaks
 from sightline.explain.receptive_field import receptive_field
 from tests.explain.small import SmallClassifier, labelled
 
@@ -32,6 +33,39 @@ def test_activations_are_those_of_the_layer_without_padding(model: SmallClassifi
     assert not model.second._forward_hooks
     peaks = expected.detach()[:, :12, :17].amax((1, 2))
     assert found.strongest(2) == peaks.argsort(descending=True)[:2].tolist()
+
+
+def test_channels_with_the_same_maximum_are_sorted_by_their_mean() -> None:
+    maps = torch.zeros(4, 2, 2)
+    maps[1, 0, 0] = maps[2] = maps[3, 0] = 6
+    assert Activations("layer", maps, (2, 2), (0, 0, 2, 2)).strongest(4) == [2, 3, 1, 0]
+
+
+def test_a_peak_of_several_cells_is_near_their_centre() -> None:
+    maps = torch.zeros(2, 8, 9)
+    maps[0, 2:7, 3:6] = 6
+    maps[1, 0, 0] = -1
+    maps[1, 7, 8] = 1
+    value, y, x = peaks(maps)
+    assert (value.tolist(), y.tolist(), x.tolist()) == ([6, 1], [4, 7], [4, 8])
+    ring = torch.zeros(1, 5, 5)
+    ring[0, 1:4, 1:4], ring[0, 2, 2] = 1, 0  # its centre is not on the ring
+    _, y, x = peaks(ring)
+    assert ring[0, int(y), int(x)] == 1
+
+
+def test_patches_with_the_same_activation_are_sorted_by_the_mean_of_the_map(model: SmallClassifier) -> None:
+    images = [torch.full((3, 24, 24), 30, dtype=torch.uint8) for _ in range(3)]
+    images[1][:, 4:20, 4:20], images[2][:, 8:16, 8:16] = 255, 255
+    data = sl.Dataset.from_labels(images, [0, 1, 0], ["red", "blue"])
+    clipped = SmallClassifier()
+    clipped.second = torch.nn.Sequential(model.second, torch.nn.Hardtanh(-100.0, 100.0))
+    found = strongest_patches(clipped, data, "second", top=3, progress=False)
+    for patches in found.patches.values():
+        assert [patch.image for patch in patches if patch.value == 100] == [1, 2]
+        y, x = patches[0].peak
+        assert abs(y - 12) < 3
+        assert abs(x - 12) < 3
 
 
 def test_what_follows_the_layer_does_not_run(model: SmallClassifier) -> None:

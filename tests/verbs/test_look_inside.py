@@ -49,6 +49,15 @@ def test_pictures_are_written_to_a_new_folder(
     assert values["layer"] == ("backbone.features.0.0.0" if what == "filters" else LAYER)
 
 
+def test_each_call_without_a_folder_gets_its_own(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number in (1, 2):
+        outcome = done("inside", place / "model.safetensors", "--what", "filters")
+        assert outcome.out.splitlines() == [f"inside/filters{number}/filters.{suffix}" for suffix in ("png", "json")]
+    assert sightline("inside", place / "model.safetensors", "--what", "patches", "--layer", "none").code == 2
+    assert not (tmp_path / "inside" / "patches1").exists()
+
+
 def test_mistakes_are_answered_in_one_sentence(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
     model = place / "model.safetensors"

@@ -35,7 +35,12 @@ def inside(
     method: Annotated[str, typer.Option(help="For latent: pca or tsne.")] = "pca",
     split: Annotated[str | None, typer.Option(help="For patches and latent: a split; by default all images.")] = None,
     limit: Annotated[int, typer.Option(help="For patches and latent: maximum number of images, and objects.")] = 1000,
-    out: Annotated[Path, typer.Option("--out", "-o", help="A new folder for the pictures.")] = Path("inside"),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="A new folder for the pictures; by default inside/activations1, inside/activations2, …"
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the choice of images and of t-SNE.")] = 0,
     format: Format = None,
     device: Device = None,

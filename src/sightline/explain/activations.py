@@ -37,9 +37,13 @@ class Activations:
     covered: tuple[float, float, float, float]
 
     def strongest(self, count: int) -> list[int]:
-        """The channels with the largest activations, the strongest first. Channels that are 0 everywhere come last."""
-        peaks = self.maps.abs().flatten(1).amax(1)
-        return peaks.argsort(descending=True, stable=True)[:count].tolist()
+        """The channels with the largest activations, the strongest first. Channels that are 0 everywhere come last.
+
+        Channels with the same maximum, such as the 6 of ReLU6, are sorted by their mean.
+        """
+        sizes = self.maps.abs().flatten(1)
+        order = sizes.mean(1).argsort(descending=True, stable=True)
+        return order[sizes.amax(1)[order].argsort(descending=True, stable=True)][:count].tolist()
 
     def to_dict(self) -> dict[str, Any]:
         """The shape, and the minimum, mean and maximum of each channel, as JSON values."""

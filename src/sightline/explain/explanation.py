@@ -16,6 +16,7 @@ from sightline.explain.hooks import unchanged
 from sightline.explain.layers import default_layer, layer_frame, layer_named
 from sightline.explain.method import Function, Method
 from sightline.explain.methods import method_named
+from sightline.explain.peaks import peaks
 from sightline.explain.target import Box, Target
 from sightline.models.model import Model, as_model
 from sightline.structures import ImageBatch, Size
@@ -57,9 +58,9 @@ class Explanation:
 
     @property
     def peak(self) -> tuple[int, int]:
-        """(y, x) of the pixel with the highest value."""
-        y, x = divmod(int(self.heat.argmax()), self.heat.shape[1])
-        return y, x
+        """(y, x) of the pixel with the highest value; of several, the one nearest to their common centre."""
+        _, y, x = peaks(self.heat[None])
+        return int(y), int(x)
 
     def to_dict(self) -> dict[str, Any]:
         """All values but the heat map and the mask, for JSON."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from sightline.errors import InputError
 from sightline.explain.features import Part, chosen_rows, on_data, visible_cells
 from sightline.explain.layers import default_layer, layer_named
+from sightline.explain.peaks import peaks
 from sightline.explain.receptive_field import ReceptiveField, receptive_field
 from sightline.models.model import Model
 from sightline.runtime.devices import running
@@ -66,11 +67,13 @@ class _Cells:
 
     Attributes:
         value: [C, T] activation.
+        mean: [C, T] mean activation of the channel in the image, which sorts cells with the same activation.
         image: [C, T] index of the image.
         place: [C, T, 6] the box that the cell sees (x1, y1, x2, y2) and its centre (y, x), in pixels of the image.
     """
 
     value: Tensor
+    mean: Tensor
     image: Tensor
     place: Tensor
 
@@ -129,35 +132,38 @@ def strongest_patches(
     if best is None:
         raise InputError("the dataset holds no images; check the path and the split")
     if channels is None:
-        channels = best.value.mean(1).argsort(descending=True, stable=True)[:count].tolist()
+        order = best.mean.mean(1).argsort(descending=True, stable=True)
+        channels = order[best.value.mean(1)[order].argsort(descending=True, stable=True)][:count].tolist()
     patches = {channel: _patches(best, channel, data) for channel in require_channels(channels, len(best.value))}
     return ChannelPatches(name, patches, len(rows))
 
 
 def _strongest(cells: Sequence[_Cells], top: int) -> _Cells:
     """The `top` strongest of several cells of each channel, in descending order."""
-    value, order = torch.cat([own.value for own in cells], 1).sort(dim=1, descending=True, stable=True)
-    order = order[:, :top]
+    value, mean = torch.cat([own.value for own in cells], 1), torch.cat([own.mean for own in cells], 1)
+    order = mean.argsort(dim=1, descending=True, stable=True)
+    order = order.gather(1, value.gather(1, order).argsort(dim=1, descending=True, stable=True))[:, :top]
     image = torch.cat([own.image for own in cells], 1).gather(1, order)
     place = torch.cat([own.place for own in cells], 1).gather(1, order[..., None].expand(-1, -1, 6))
-    return _Cells(value[:, :top], image, place)
+    return _Cells(value.gather(1, order), mean.gather(1, order), image, place)
 
 
 def _peaks(part: Part, field: ReceptiveField) -> _Cells:
     """The strongest cell of each channel in each of N images: [C, N]."""
-    values, places = [], []
+    values, means, places = [], [], []
     for i in range(len(part.batch)):
         rows, columns = visible_cells(part.maps, part.batch, i)
         own = part.maps[i, :, rows, columns].float()
-        value, at = own.flatten(1).max(1)
-        y, x = rows.start + at // own.shape[2], columns.start + at % own.shape[2]
+        value, y, x = peaks(own)
+        y, x = rows.start + y, columns.start + x
         centre = torch.stack([(x + 0.5) * field.stride[1], (y + 0.5) * field.stride[0]], 1)
         box = part.batch.in_image(field.boxes(y, x), i)
         peak = part.batch.in_image(centre.repeat(1, 2), i)[:, [1, 0]]
         values.append(value)
+        means.append(own.mean((1, 2)))
         places.append(torch.cat([box, peak], 1))
     images = torch.tensor(part.rows).expand(len(values[0]), -1)
-    return _Cells(torch.stack(values, 1).cpu(), images, torch.stack(places, 1).cpu())
+    return _Cells(torch.stack(values, 1).cpu(), torch.stack(means, 1).cpu(), images, torch.stack(places, 1).cpu())
 
 
 def require_channels(channels: Sequence[int], total: int) -> list[int]:

@@ -97,7 +97,7 @@ def patch_wall(found: ChannelPatches, data: Any, *, size: int = 96) -> Image.Ima
     for channel, patches in found.patches.items():
         tiles = [cut_out(data.image(patch.image), patch.box, size) for patch in patches]
         strongest = patches[0].value
-        rows.append(heading(side_by_side(tiles, len(tiles), gap=4), f"channel {channel}, up to {strongest:.3g}", 1.5))
+        rows.append(heading(side_by_side(tiles, len(tiles), gap=4), f"channel {channel}: at most {strongest:.3g}", 1.5))
     return side_by_side(rows, 1)
 
 

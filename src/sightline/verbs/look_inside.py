@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 LOOKS = ("activations", "filters", "patches", "latent")
 """What `look_inside` shows."""
+FOLDER = "inside"
+"""The folder that `look_inside` writes to by default, in a numbered folder of its own."""
 
 
 @checked_keywords
@@ -216,7 +218,7 @@ def look_inside(
     model: nn.Module | str | Path,
     data: Any = None,
     what: str = "activations",
-    out: str | Path = "inside",
+    out: str | Path | None = None,
     *,
     layer: str | None = None,
     channels: Sequence[int] | None = None,
@@ -236,7 +238,7 @@ def look_inside(
         data: for "activations" an image; for "patches" and "latent" a dataset or its path, by default the data that the
             model was trained on; not used for "filters".
         what: "activations", "filters", "patches" or "latent".
-        out: the folder, which must not exist or must be empty.
+        out: the folder, which must not exist or must be empty; by default inside/activations1, inside/activations2, …
         layer: path of a module; by default the layer that explanations use, for filters the first convolution.
         channels: for "activations" and "patches", the channels to draw; by default the most active ones.
         which: which map, from 0, if the layer returns several.
@@ -250,14 +252,16 @@ def look_inside(
     from sightline.report import inside
     from sightline.report.latent import latent_picture
     from sightline.report.latent_page import latent_page
-    from sightline.training.run import new_folder
+    from sightline.training.run import new_folder, numbered_folder
 
     if what not in LOOKS:
         repair = did_you_mean(what, LOOKS, f"give one of {', '.join(LOOKS)}")
         raise InputError(f"there is nothing called {what!r} to look at; {repair}")
     if what == "activations" and data is None:
         raise InputError("activations are those of one image; give the path of an image as the data")
-    known, folder = load_model(model), new_folder(out)
+    known = load_model(model)
+    if out is not None:
+        new_folder(out, "give another --out")
     found: Any
     page = None
     if what == "activations":
@@ -276,6 +280,7 @@ def look_inside(
             found = latent_space(known, part, layer, method=method, **shared)
             picture = latent_picture(found, part)
             page = latent_page(found, part, f"Latent space of {known.title}")
+    folder = numbered_folder(FOLDER, what) if out is None else Path(out)
     files = [folder / f"{what}.png", folder / f"{what}.json"]
     picture.save(files[0])
     files[1].write_text(json.dumps(found.to_dict(), indent=1), encoding="utf-8")
