@@ -55,6 +55,13 @@ def test_one_explanation_per_image_and_method(place: Path, classifier: Model) ->
     assert classifier.training
 
 
+def test_the_default_method_is_layer_cam_for_detectors(classifier: Model) -> None:
+    detector = sl.create_model("sightline_n", NAMES, image_size=64)
+    for model, name in ((detector, "layer_cam"), (classifier, "grad_cam")):
+        (found,) = sl.explain_images(model, torch.rand(3, 40, 40))
+        assert found.method == name
+
+
 def test_settings_reach_the_methods_that_have_them(classifier: Model) -> None:
     image = torch.rand(3, 40, 40)
     few, other, seed = (
@@ -141,7 +148,7 @@ def test_mistakes_are_answered_in_one_sentence(
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"methods": None}, "methods is None, but must be one or several of cam, grad_cam"),
+        ({"methods": 3}, "methods is 3, but must be one or several of cam, grad_cam"),
         ({"methods": []}, r"methods is \[\], but must be one or several of"),
         ({"methods": ["rise", 3]}, r"methods is \['rise', 3\], but must be"),
         ({"target": 3}, "target is 3, but must be words such as 'box:0'"),

@@ -249,3 +249,10 @@ def test_several_methods_stand_side_by_side() -> None:
     picture = draw_explanations(grey, parts)
     assert picture.width >= 3 * 90
     assert draw_explanations(grey, parts, columns=1).height > 2 * picture.height
+
+
+def test_titles_have_one_height_with_and_without_a_colour_bar() -> None:
+    grey, nothing = torch.full((3, 480, 480), 0.5), torch.zeros(480, 480)
+    pixels = np.asarray(draw_explanations(grey, [explanation(nothing, signed=True)]))
+    first, second = (int((pixels[:, column] == 128).all(1).argmax()) for column in (240, 720))
+    assert first == second > 0

@@ -19,7 +19,11 @@ def explain(
     ],
     method: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME,…", help="{methods}; several separated by commas. By default grad_cam."),
+        typer.Option(
+            metavar="NAME,…",
+            help="{methods}; several separated by commas. By default "
+            "layer_cam for detectors, grad_cam for other models.",
+        ),
     ] = None,
     target: Annotated[
         str | None,
@@ -106,7 +110,7 @@ def explain(
             typer.echo(f"table:    {api.write_faithfulness(table, out) / 'faithfulness.md'}")
         return
     if missed:
-        names = None if method is None else parse_methods(method)
+        names = parse_methods(method)
         given = {"--for": target, "--layer": layer, "--samples": samples, "--baseline": baseline}
         _require_alone(images, given, names)
         written = api.explain_missed(
@@ -158,10 +162,10 @@ def _require_alone(images: list[str], given: dict[str, Any], methods: list[str] 
         raise InputError(f"--missed draws one heat map per object, not {', '.join(methods)}; give one method")
 
 
-def parse_methods(values: list[str] | None) -> list[str]:
-    """Parse --method: names separated by commas."""
+def parse_methods(values: list[str] | None) -> list[str] | None:
+    """Parse --method: names separated by commas; None for the default of the model."""
     if not values:
-        return ["grad_cam"]
+        return None
     names = [name.strip() for text in values for name in text.split(",") if name.strip()]
     if not names:
         raise InputError(f"--method {','.join(values)!r} has no names; give names such as grad_cam,lime")

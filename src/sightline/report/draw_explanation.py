@@ -83,7 +83,7 @@ def _with_bar(picture: Image.Image, result: Explanation, highest: float) -> Imag
     out = Image.new("RGB", (picture.width, picture.height + 2 * line), PAPER)
     out.paste(picture, (0, 0))
     pen = ImageDraw.Draw(out)
-    text = f"{result.target}: {result.score:.3g}"
+    text = f"{result.target}, score {result.score:.3g}"
     pen.text((size * 0.5, picture.height + line / 2), drawable(text), fill=INK, font=font_for(text, size), anchor="lm")
     ends = (f"{-highest:.2g}" if result.signed else "0", f"{highest:.2g}")
     widths = [pen.textlength(end, font=font_for(end, size)) + size for end in ends]

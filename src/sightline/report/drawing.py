@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import singledispatch
 from typing import Any
@@ -138,7 +139,9 @@ def draw_explanations(
     plain = scaled_to(as_picture(image), size)
     parts = [heading(plain, explanations[0].model if explanations else "image")]
     for own in explanations:
-        parts.append(heading(draw(image, own, size=size), own.method))
+        drawn = draw(image, own, size=size)
+        scale = math.hypot(*plain.size) / math.hypot(*drawn.size)  # the bar must not make the title larger
+        parts.append(heading(drawn, own.method, scale))
     return side_by_side(parts, min(columns, len(parts)))
 
 

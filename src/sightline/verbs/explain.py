@@ -63,7 +63,7 @@ def explain_images(
     model: nn.Module | str | Path,
     source: Any,
     *,
-    methods: str | Method | Sequence[str | Method] = "grad_cam",
+    methods: str | Method | Sequence[str | Method] | None = None,
     target: str | Target | None = None,
     layer: str | None = None,
     samples: int | None = None,
@@ -79,7 +79,8 @@ def explain_images(
     Args:
         model: a model, a saved file, or a run's folder. It comes back as it was.
         source: the images, as for `predict`.
-        methods: names of methods (`sightline.explain.methods.METHODS`), or methods with settings of their own.
+        methods: names of methods (`sightline.explain.methods.METHODS`), or methods with settings of their own; by
+            default Grad-CAM, and Layer-CAM for detectors, whose Grad-CAM also shows other objects of the class.
         target: what is explained: a target (`sightline.explain.targets`), or its text, such as "dog", "box:0" or
             "class:road"; by default the best class or object of each image.
         layer: path of a layer of the model, for the methods that need one; by default the model's default layer.
@@ -101,7 +102,7 @@ def explain_images(
     from sightline.deploy.sources import find_images
 
     known = load_model(model)
-    chosen = chosen_methods(methods, layer, samples, baseline, seed, batch_size, progress)
+    chosen = chosen_methods(known, methods, layer, samples, baseline, seed, batch_size, progress)
     items, _ = find_images(source)
     found: list[Explanation] = []
     errors: dict[str, str] = {}
@@ -122,7 +123,7 @@ def explain_to_folder(
     source: Any,
     out: str | Path | None = None,
     *,
-    methods: str | Method | Sequence[str | Method] = "grad_cam",
+    methods: str | Method | Sequence[str | Method] | None = None,
     target: str | Target | None = None,
     layer: str | None = None,
     samples: int | None = None,
@@ -155,7 +156,7 @@ def explain_to_folder(
     from sightline.training.run import new_folder, numbered_folder
 
     known = load_model(model)
-    chosen = chosen_methods(methods, layer, samples, baseline, seed, batch_size, progress)
+    chosen = chosen_methods(known, methods, layer, samples, baseline, seed, batch_size, progress)
     items, _ = find_images(source)
     done: ExplainedFolder | None = None
     paths, errors = relative_paths(items), {}
@@ -251,7 +252,8 @@ def _target(model: Model, image: Tensor, target: str | Target | None) -> Target:
 
 
 def chosen_methods(
-    methods: str | Method | Sequence[str | Method],
+    model: Model,
+    methods: str | Method | Sequence[str | Method] | None,
     layer: str | None,
     samples: int | None,
     baseline: str | None,
@@ -259,14 +261,17 @@ def chosen_methods(
     batch_size: int,
     progress: bool,
 ) -> list[Method]:
-    """The methods; those given by name with the settings that they have.
+    """The methods; those given by name with the settings that they have. None stands for the default of the model.
 
     Raises:
         InputError: a method does not exist, or no method has a setting that is given or needs the layer.
     """
     from sightline.explain.method import Method
     from sightline.explain.methods import METHODS, method_named, settings_of
+    from sightline.models.detection.detector import Detector
 
+    if methods is None:
+        methods = "layer_cam" if isinstance(model, Detector) else "grad_cam"
     names = [methods] if isinstance(methods, str | Method) else list(methods) if isinstance(methods, Sequence) else []
     if not all(isinstance(name, str | Method) for name in names) or not names:
         raise InputError(f"methods is {methods!r}, but must be one or several of {', '.join(METHODS)}")

@@ -164,7 +164,7 @@ def score_explanations(
     data: Dataset | str | Path | Any = None,
     split: str | None = None,
     *,
-    methods: Sequence[str | Method] = ("grad_cam",),
+    methods: Sequence[str | Method] | None = None,
     layer: str | None = None,
     samples: int | None = None,
     baseline: str | None = None,
@@ -188,7 +188,7 @@ def score_explanations(
         model: a model, a saved file, or a run's folder. It comes back as it was.
         data, split: the images, as for `sightline.evaluate`. A classifier may also be scored on boxes, which say where
             the object of a class is.
-        methods: names of methods, or methods with settings of their own.
+        methods: names of methods, or methods with settings of their own; by default as for `sightline.explain_images`.
         layer, samples, baseline: as for `sightline.explain_images`.
         cases: the largest number of explanations per method.
         steps: steps of the deletion and insertion curves.
@@ -208,8 +208,8 @@ def score_explanations(
 
     require_whole("cases", cases, 1, "count", "give 20 if in doubt")
     require_whole("steps", steps, 1, "count", "give 20 if in doubt")
-    chosen = chosen_methods(methods, layer, samples, baseline, seed, batch_size, progress=False)
     known = load_model(model)
+    chosen = chosen_methods(known, methods, layer, samples, baseline, seed, batch_size, progress=False)
     opened = _opened(known, data, str(model))
     selected = select_images(known, opened, split)
     notes = list(selected.notes)
