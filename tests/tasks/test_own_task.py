@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -15,6 +15,9 @@ import sightline as sl
 from sightline.data import kinds
 from sightline.deploy.writers.base import Written
 from sightline.evaluation import PlainResult
+from sightline.explain.cases import Case
+from sightline.explain.target import Target
+from sightline.explain.targets import Explained
 from sightline.models import catalog
 from sightline.models.model import Model
 from sightline.models.preprocess import Preprocess
@@ -101,6 +104,24 @@ class CountWriter:
         return Written(f"counts of {len(self.lines)} images", [self.file.name])
 
 
+@dataclass(frozen=True)
+class Sum(Target):
+    """The count, or the part of it that comes from one row of cells of 8 pixels."""
+
+    row: int | None = None
+
+    def score(self, model, batch):
+        counts = model.network(batch.tensor)
+        return (counts if self.row is None else counts[:, :, self.row]).flatten(1).sum(1)
+
+    def describe(self, model):
+        return "the count" if self.row is None else f"the count of row {self.row}"
+
+
+def count_cases(model, name, image, label):
+    yield Case(name, image, Sum(), image.amax(0) > 0)
+
+
 class Dots(list):
     """Black images with white squares, as a plain PyTorch dataset."""
 
@@ -120,7 +141,11 @@ def known():
     entry = catalog.Entry(name="counter", builder=Counter, task="counting", paper="none")
     names, less = ("error", "exact"), ("error",)
     kinds.add(kinds.Kind(name="counts", noun="counts", unit="objects", target=Count))
-    add(Task("counting", Labels("counts"), CountMeasure, names, CountReport(names, less), CountWriter(), less))
+    explained = Explained(
+        lambda model, image: Sum(), {"row": lambda model, image, words: Sum(int(words[0]))}, "row:0", count_cases
+    )
+    report = CountReport(names, less)
+    add(Task("counting", Labels("counts"), CountMeasure, names, report, CountWriter(), less, explained=explained))
     catalog.add(entry)
     yield
     del TASKS["counting"], kinds.KINDS["counts"], catalog._BY_NAME["counter"]
@@ -147,3 +172,27 @@ def test_counting_goes_the_whole_way(known, tmp_path):
     assert len(sl.train(data=data, name="run", resume=True, epochs=9, runs=tmp_path, progress=False).metrics) == 9
     with pytest.raises(sl.InputError, match="labels of the training set are counts; use a model for counting"):
         sl.train("mobilenet_v2", data, epochs=1, runs=tmp_path, progress=False)
+
+
+class Brightness(Counter):
+    """Counts by the mean brightness of each cell."""
+
+    def __init__(self, classes):
+        super().__init__(classes)
+        self.network = nn.Conv2d(3, 1, 8, 8)
+        nn.init.ones_(self.network.weight)
+
+
+def test_counts_are_explained_as_their_task_says(known):
+    model, data = Brightness(Dots.classes).eval(), Dots(5)[1:]
+    images = [image for image, _ in data]
+    whole, part = (sl.explain_images(model, images, methods="occlusion", target=given) for given in (None, "row:1"))
+    assert (whole[0].target, part[0].target) == ("the count", "the count of row 1")
+    assert max(own.heat[:4].abs().max() for own in part) < 0.01 * whole[-1].heat.abs().max()  # it begins at pixel 8
+    with pytest.raises(sl.InputError, match="Brightness has no target 'rwo:1'; did you mean 'row'"):
+        sl.explain_images(model, images[:1], target="rwo:1")
+    table = sl.score_explanations(model, data, methods=["occlusion"], cases=3, randomise=False, progress=False)
+    assert table.rows[0].pointing > 0.6 > 0.3 > table.chance
+    TASKS["counting"] = replace(TASKS["counting"], explained=None)
+    with pytest.raises(sl.InputError, match="models of task 'counting' cannot be explained yet; those of detection, "):
+        sl.explain_images(model, images[:1])

@@ -8,6 +8,7 @@ from typing import Any
 
 from sightline.deploy.writers.base import Writer
 from sightline.evaluation.result import MakeMeasure
+from sightline.explain.targets import Explained
 from sightline.report.base import TaskReport
 from sightline.structures import Classes
 
@@ -51,6 +52,8 @@ class Task:
             best.
         report: sections, images and order of the report (`sightline.report.base`); None for a report of metrics only.
         writer: writes the files of `predict_to_folder` (`sightline.deploy.writers.base`); None if there are none.
+        explained: what can be explained of the models (`sightline.explain.targets`); None if only targets of the user's
+            own can be.
         lower_is_better: those metrics of `headline` for which lower is better, such as errors.
         default_model: catalog name of the model that `train` uses by default; None if the data alone never determines
             this task.
@@ -66,3 +69,4 @@ class Task:
     lower_is_better: tuple[str, ...] = ()
     default_model: str | None = None
     quick_model: str | None = None
+    explained: Explained | None = None

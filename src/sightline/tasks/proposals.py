@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from sightline.deploy.writers.proposals import ProposalWriter
 from sightline.evaluation.proposals import HEADLINE, ProposalMeasure
+from sightline.explain.box_targets import best_proposal, proposal_target
+from sightline.explain.targets import Explained
 from sightline.report.proposals import ProposalReport
 from sightline.tasks.base import Labels, Task
 
@@ -14,4 +16,5 @@ TASK = Task(
     headline=HEADLINE,
     report=ProposalReport(HEADLINE),
     writer=ProposalWriter(),
+    explained=Explained(best_proposal, {"proposal": proposal_target}, "proposal:0"),
 )

@@ -6,6 +6,9 @@ from typing import Any
 
 from sightline.deploy.writers.segmentation import SegmentationWriter
 from sightline.evaluation.segmentation import HEADLINE, PixelCounts
+from sightline.explain.cases import map_cases
+from sightline.explain.class_targets import largest_class, region_class
+from sightline.explain.targets import Explained
 from sightline.report.segmentation import SegmentationReport
 from sightline.structures import Classes
 from sightline.tasks.base import Labels, Task
@@ -32,4 +35,7 @@ TASK = Task(
     writer=SegmentationWriter(),
     default_model="unet_lite0",
     quick_model="unet_lite0",
+    explained=Explained(
+        largest_class, {"class": region_class}, "road, class:road or class:road:x1,y1,x2,y2", map_cases
+    ),
 )

@@ -15,8 +15,9 @@ from torch import nn
 from sightline.errors import InputError
 from sightline.keywords import checked_keywords
 from sightline.runtime.values import require_whole
+from sightline.tasks import TASKS
 from sightline.training.run import new_folder
-from sightline.verbs.explain import chosen_methods
+from sightline.verbs.explain import chosen_methods, explained_of
 from sightline.verbs.held_out import select_images
 from sightline.verbs.opening import load_model, open_data
 from sightline.words import counted
@@ -25,14 +26,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sightline.data.dataset import Dataset
+    from sightline.explain.cases import Case
     from sightline.explain.method import Method
-    from sightline.explain.target import Target
     from sightline.models.model import Model
     from sightline.structures import ImageBatch
 
 REFERENCES = ("random", "centre")
 """Maps that know nothing of the model, whose rows are the chance levels of the table."""
-_IOU = 0.5
 _HEADS = ("method", "n", "pointing", "energy", "insertion", "deletion", "drop %", "increase %", "shuffled", "ms")
 _READING = (
     "pointing: peaks on the object, with its 95 % interval; energy: heat on the object; both at chance: {chance}. "
@@ -41,23 +41,6 @@ _READING = (
     "correlation with the map after the weights of the model were shuffled, near 0 for a method that shows what the "
     "model has learned, and the pointing of that map, which is then near chance."
 )
-
-
-@dataclass(frozen=True)
-class Case:
-    """Something to explain, with the place of the object.
-
-    Attributes:
-        name: the image.
-        image: [C, H, W].
-        target: what is explained.
-        inside: [H, W] bool, the labelled object in pixels of the image; None if the labels do not say where it is.
-    """
-
-    name: str
-    image: Tensor
-    target: Target
-    inside: Tensor | None = None
 
 
 @dataclass
@@ -378,93 +361,21 @@ def cases_of(model: Model, data: Any, device: Any = None) -> Iterator[Case]:
         data: (image, target) pairs.
         device: where the model runs.
     """
-    makers = {"classification": _class_cases, "detection": _box_cases, "segmentation": _map_cases}
-    if model.task not in makers:
+    make = explained_of(model).cases
+    if make is None:
+        able = [name for name, task in TASKS.items() if task.explained is not None and task.explained.cases is not None]
         raise InputError(
-            f"explanations of models of task {model.task!r} cannot be scored; those of {', '.join(makers)} can"
+            f"explanations of models of task {model.task!r} cannot be scored; those of {', '.join(able)} can"
         )
     names = getattr(data, "names", None)
     for position in range(len(data)):
         image, label = data[position]
         name = str(names[position]) if names is not None else f"image {position}"
-        yield from makers[model.task](model, name, image.to(device), label)
-
-
-def _class_cases(model: Any, name: str, image: Tensor, label: Any) -> Iterator[Case]:
-    """The class of an image, if the model has it first; boxes of the class say where it is."""
-    from sightline.explain.class_targets import ImageClass, most_likely_class
-
-    first = most_likely_class(model, image).class_id
-    boxes = getattr(label, "boxes", None)
-    if boxes is None:
-        if label.label == first:
-            yield Case(name, image, ImageClass(first))
-        return
-    named = [label.classes[int(i)] == model.classes[first] for i in label.labels]
-    if any(named):
-        yield Case(name, image, ImageClass(first), _union(label, named, image))
-
-
-def _box_cases(model: Any, name: str, image: Tensor, label: Any) -> Iterator[Case]:
-    """Each detection that finds a labelled object, the best of each object."""
-    import torch
-
-    from sightline.explain.box_targets import box_of_result
-    from sightline.explain.instance_targets import mask_target
-    from sightline.explain.target import prepared
-    from sightline.ops.boxes import box_iou
-
-    with torch.no_grad():
-        batch = prepared(model, image)
-        result = model.batch_results(batch)[0]
-    if not len(result) or not len(label):
-        return
-    overlap = box_iou(result.boxes.cpu().float(), label.boxes.float())
-    overlap[result.labels.cpu()[:, None] != label.labels[None]] = 0
-    order = result.scores.argsort(descending=True).tolist()
-    taken: set[int] = set()
-    for index in order:
-        free = [own for own in range(len(label)) if own not in taken and overlap[index, own] >= _IOU]
-        if not free or float(result.scores[index]) < model.metadata.get("threshold", 0.25):
-            continue
-        own = max(free, key=lambda i: float(overlap[index, i]))
-        taken.add(own)
-        chosen = [i == own for i in range(len(label))]
-        if "masks" in result and "masks" in label:
-            yield Case(name, image, mask_target(model, image, [str(index)]), _union(label, chosen, image))
-        else:
-            target = box_of_result(model, batch, result, index)
-            yield Case(name, image, target, _union(label, chosen, image, masks=False))
-
-
-def _map_cases(model: Any, name: str, image: Tensor, label: Any) -> Iterator[Case]:
-    """Each labelled class of a class map of which the model finds pixels, except the background."""
-    from sightline.explain.class_targets import region_class
-
-    for class_id in label.labels.unique().tolist():
-        if 0 <= class_id < len(model.classes) and model.classes[class_id] != "background":
-            try:
-                target = region_class(model, image, [model.classes[class_id]])
-            except InputError:
-                continue
-            yield Case(name, image, target, label.labels == class_id)
-
-
-def _union(label: Any, chosen: Sequence[bool], image: Tensor, masks: bool = True) -> Tensor:
-    """The pixels of the chosen objects: of their masks, or of their boxes."""
-    import torch
-
-    from sightline.explain.faithfulness import inside_box
-
-    size = (int(image.shape[-2]), int(image.shape[-1]))
-    if masks and "masks" in label:
-        return label.masks[torch.tensor(chosen)].bool().any(0).cpu()
-    boxes = [box for box, take in zip(label.boxes.tolist(), chosen, strict=True) if take]
-    return torch.stack([inside_box(box, size) for box in boxes]).any(0)
+        yield from make(model, name, image.to(device), label)
 
 
 def _opened(model: Model, data: Any, source: str) -> Any:
-    """The labelled images as they are; boxes stay boxes for a classifier."""
+    """The labelled images with the labels of the task, or with other labels that say where things are."""
     from sightline.training import trained_on
     from sightline.verbs.labels import for_task, with_target_fields
     from sightline.verbs.opening import reopened
@@ -473,7 +384,8 @@ def _opened(model: Model, data: Any, source: str) -> Any:
         data = reopened(trained_on.of(model), source, None, model.in_channels)
     else:
         data = open_data(data, names=model.classes, channels=model.in_channels)
-    if model.task == "classification" and getattr(data, "kind", "") == "instances":
+    located_by = explained_of(model).located_by
+    if located_by is not None and getattr(data, "kind", None) == located_by:
         return data
     data = for_task(data, model)
     with suppress(InputError):  # labels without masks only have boxes
