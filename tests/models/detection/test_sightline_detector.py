@@ -343,7 +343,7 @@ def test_a_pretrained_backbone_overfits_two_scenes() -> None:
     """Every object is found, with its class, after 60 steps."""
     data = scenes(2, 96, objects=(2, 3))
     torch.manual_seed(0)
-    own = {"image_size": 96, "width": 64, "norm": "frozen", "trainable_layers": 3}
+    own = {"image_size": 96, "norm": "frozen", "trainable_layers": 3}
     model = create_model("sightline_lite0", data.classes, "imagenet", **own).train()
     images, targets = zip(*(data[i] for i in range(2)), strict=True)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], 3e-3)
