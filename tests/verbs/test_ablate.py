@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -165,3 +166,28 @@ def test_the_table_and_the_plot_of_a_real_difference() -> None:
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["noise", "a|b"]
     colours = {line.get_color() for line in figure.axes[0].get_lines()}
     assert {"#2f6fde", "#8a94a6"} < colours
+
+
+def test_two_at_once_in_one_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second is refused while the first runs: it would remove the run that the first has just begun."""
+    planned = _planned(folder)
+    calls: list[str] = []
+
+    def running(*arguments: Any) -> bool:
+        calls.append("running")
+        begun = Path("found/runs/base-seed0")
+        begun.mkdir(parents=True)
+        with pytest.raises(InputError, match="another ablation is running in found; wait for it"):
+            module.run_ablation(planned, progress=False)
+        assert begun.is_dir()
+        shutil.rmtree("found/runs")
+        return True
+
+    monkeypatch.setattr(module, "_finish", running)
+    monkeypatch.setattr(module, "write_tables", lambda *_: None)
+    module.run_ablation(planned, progress=False)
+    # the lock is free again, also of a call that ended before it wrote its plan
+    (Path("found") / module.PLAN_FILE).unlink()
+    assert [path.name for path in Path("found").iterdir()] == [module.LOCK_FILE]
+    module.run_ablation(planned, progress=False)
+    assert calls == ["running"] * 2 * len(planned.runs)

@@ -18,6 +18,7 @@ from sightline.models.catalog import NO_WEIGHTS, find
 from sightline.models.saving import plain_arguments
 from sightline.report.ablation import ablation_page, difference_figure, markdown, text_table
 from sightline.report.files import EVALUATION_FILE
+from sightline.runtime.locking import held_lock
 from sightline.runtime.reading import read_json
 from sightline.tasks import TASKS
 from sightline.training.checkpoint import STATE_FILE
@@ -34,6 +35,8 @@ from sightline.words import counted, did_you_mean
 
 PLAN_FILE = "ablation.json"
 """Describes an ablation in its folder: what was given, the base, the variants and the seeds."""
+LOCK_FILE = ".lock"
+"""Locked by the process that works in the folder."""
 FAILED_FILE = "failed.txt"
 """The reason why a run ended without a model, in the run's folder."""
 
@@ -321,6 +324,8 @@ def run_ablation(
 ) -> Ablation:
     """Train and evaluate what is not finished, and write the tables after each run.
 
+    Only one process at a time works in the folder: another one would start its unfinished run again.
+
     Args:
         planned: as `plan_ablation` returned it.
         device, progress: as for `sightline.train`.
@@ -328,8 +333,20 @@ def run_ablation(
 
     Returns:
         The comparison; `interrupted` if Ctrl-C was pressed.
+
+    Raises:
+        InputError: another process works in the folder, or the folder cannot be written to.
     """
-    _claim(planned)
+    _make_folder(planned)
+    taken = f"another ablation is running in {planned.folder}; wait for it, or give another folder (--out, in Python "
+    with held_lock(planned.folder / LOCK_FILE, taken + "out=…)"):
+        return _run_all(planned, device, progress, on_run)
+
+
+def _run_all(
+    planned: PlannedAblation, device: str | None, progress: bool, on_run: Callable[[str], object] | None
+) -> Ablation:
+    _write_plan(planned)
     say = on_run or (lambda text: print(text, file=sys.stderr) if progress else None)
     todo = [run for run in planned.runs if planned.state_of(*run) != "finished"]
     for position, (variant, seed) in enumerate(todo, 1):
@@ -432,13 +449,22 @@ def _finish(
     return True
 
 
-def _claim(planned: PlannedAblation) -> None:
-    """Create the folder, and write the plan or add the new variants and seeds to it."""
-    file = planned.folder / PLAN_FILE
-    if file.exists():
+def _make_folder(planned: PlannedAblation) -> None:
+    """Create the folder, if it is not one that an ablation has begun in."""
+    if any((planned.folder / name).exists() for name in (PLAN_FILE, LOCK_FILE)):
         require_writable(planned.folder)
     else:
         new_folder(planned.folder, "give another folder (--out, in Python out=…)")
+
+
+def _write_plan(planned: PlannedAblation) -> None:
+    """Write the plan, or add the new variants and seeds to it.
+
+    Raises:
+        InputError: another ablation was begun in the folder since this one was planned.
+    """
+    file = planned.folder / PLAN_FILE
+    _saved(planned.folder, planned.given)
     values = {
         "given": planned.given,
         "model": planned.model,
@@ -462,7 +488,7 @@ def _saved(folder: Path, given: Mapping[str, Any]) -> dict[str, Any] | None:
     """
     file = folder / PLAN_FILE
     if not file.is_file():
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and (not folder.is_dir() or any(path.name != LOCK_FILE for path in folder.iterdir())):
             raise InputError(
                 f"{folder} exists and holds no ablation, and nothing is overwritten; give another folder (--out, in "
                 "Python out=…)"

@@ -247,6 +247,18 @@ def test_random_erasing_inside_boxes_and_of_class_maps() -> None:
         RandomErasing(area=(0.5, 2))
 
 
+def test_random_erasing_of_boxes_that_leave_the_image() -> None:
+    """They are clipped to the image, as all augmentations do, instead of erasing pixels beyond it."""
+    boxes = torch.tensor([[-8.0, -5, 12, 14], [20, 10, 45, 33], [40, 5, 50, 15]])
+    target = Instances((20, 30), boxes=boxes, labels=[0, 1, 2])
+    for seed in range(5):
+        changed, found = RandomErasing(1.0)(torch.zeros(3, 20, 30), target, np.random.default_rng(seed))
+        assert changed.any()
+        expected = [[0.0, 0, 12, 14], [20, 10, 30, 20]]
+        assert found.boxes.tolist() == [expected[label] for label in found.labels.tolist()]
+        assert len(found)
+
+
 def test_mixup_blends_pixels_and_classes_alike() -> None:
     data = Plain()
     policy = MixUp(p=1.0).bind(data, None)

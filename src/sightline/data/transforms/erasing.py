@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sightline.data.transforms.base import Transform
-from sightline.data.transforms.targets import boxes_to_keep
+from sightline.data.transforms.targets import boxes_to_keep, within_image
 from sightline.errors import InputError
 from sightline.structures import IGNORE, ClassMap, Instances, camera_of, with_camera
 
@@ -58,6 +58,7 @@ class RandomErasing(Transform):
                 raise InputError(f"{name} is {(low, high)}, but must be (low, high) with 0 < low ≤ high{limit}")
 
     def __call__(self, image: Tensor, target: Any, generator: np.random.Generator) -> tuple[Tensor, Any]:
+        target = within_image(target)
         whole = (0.0, 0.0, float(image.shape[2]), float(image.shape[1]))
         places = [whole, *(boxes_to_keep(target).tolist() if self.inside else [])]
         windows = [window for place in places if (window := self._window(place, generator)) is not None]
@@ -75,7 +76,7 @@ class RandomErasing(Transform):
         return with_camera(erased, camera_of(image)), without_pixels(target, windows, self.min_visible)
 
     def _window(self, place: Sequence[float], generator: np.random.Generator) -> Window | None:
-        """The rectangle to erase inside a box x1, y1, x2, y2; None for none."""
+        """The rectangle to erase inside a box x1, y1, x2, y2 of the image; None for none."""
         if generator.random() >= self.p:
             return None
         left, top = math.ceil(place[0]), math.ceil(place[1])
