@@ -30,8 +30,8 @@ import sightline as sl
 from sightline.data.scenes import write_scenes
 from sightline.explain.explanation import explain_image
 from sightline.explain.faithfulness import inside_box
-from sightline.explain.targets import default_target
 from sightline.training.run import cpu_name
+from sightline.verbs.explain import default_target
 from sightline.verbs.faithfulness import score_explanations
 
 RESULTS = Path(__file__).parent / "results"

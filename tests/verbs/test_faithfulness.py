@@ -90,7 +90,7 @@ def test_methods_that_know_the_model_beat_those_that_do_not(found: Faithfulness)
 def test_the_table(found: Faithfulness) -> None:
     text = str(found)
     assert "4 cases" in text
-    assert "both at chance: 0.06" in text
+    assert "at chance: 0.06" in text
     assert found.markdown().count("| grad_cam | 4 | 1.00 [0.51, 1.00] |") == 1
     json.dumps(found.to_dict())
 

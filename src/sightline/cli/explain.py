@@ -85,12 +85,15 @@ def explain(
     writes missed.html and a picture per cause, and missed.json.
     """
     from sightline import api
+    from sightline.training.run import new_folder
 
     if score and missed:
         raise InputError("--score and --missed are different questions; give one of them")
     if score:
         if len(images) > 1 or target is not None:
             raise InputError("--score takes one DATA, whose labels say what is explained; leave out --for and the rest")
+        if out is not None:
+            new_folder(out, "give another --out")
         table = api.score_explanations(
             model,
             images[0],

@@ -17,7 +17,7 @@ from sightline.keywords import checked_keywords
 from sightline.runtime.values import require_whole
 from sightline.tasks import TASKS
 from sightline.training.run import new_folder
-from sightline.verbs.explain import chosen_methods, explained_of
+from sightline.verbs.explain import chosen_methods, default_target, explained_of
 from sightline.verbs.held_out import select_images
 from sightline.verbs.opening import load_model, open_data
 from sightline.words import counted
@@ -35,12 +35,13 @@ REFERENCES = ("random", "centre")
 """Maps that know nothing of the model, whose rows are the chance levels of the table."""
 _HEADS = ("method", "n", "pointing", "energy", "insertion", "deletion", "drop %", "increase %", "shuffled", "ms")
 _READING = (
-    "pointing: peaks on the object, with its 95 % interval; energy: heat on the object; both at chance: {chance}. "
-    "insertion (higher is better) and deletion (lower is better): area below the score, which is 0 for the removed "
-    "image and 1 for the whole one. drop and increase: the score when only the heat is kept. shuffled: rank "
-    "correlation with the map after the weights of the model were shuffled, near 0 for a method that shows what the "
-    "model has learned, and the pointing of that map, which is then near chance."
+    "pointing: fraction of peaks on the object [95 % interval]; energy: heat on the object; at chance: {chance}",
+    "insertion (higher is better), deletion (lower is better): area below the relative score (0: nothing is left)",
+    "drop %, increase %: how far the score falls, and how often it rises, when only the heat is kept",
+    "shuffled: with the model's weights shuffled, rank correlation with the map of the same target / pointing of the "
+    "model's own answer (at chance, since such a model has learned nothing)",
 )
+"""How the columns are read, in their order."""
 
 
 @dataclass
@@ -56,7 +57,8 @@ class MethodScores:
         insertion, deletion: area below the relative score.
         drop, increase: average drop and increase in percent.
         random_weights: rank correlation with the map of the same target in the model with shuffled weights.
-        random_pointing: fraction of the peaks of these maps on the object.
+        random_pointing: fraction of peaks on the object when the model with shuffled weights is explained for what it
+            answers itself. A box of the trained model is no test: a method may only know where the box is.
         seconds: median time of an explanation.
         errors: cases that the method could not explain, with the reason.
     """
@@ -117,14 +119,15 @@ class Faithfulness:
         head, *rows = self.cells()
         lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
         lines += ["| " + " | ".join(row) + " |" for row in rows]
-        return "\n".join([f"{self.model}, {counted(self.cases, 'case')}", "", *lines, "", self.reading, ""])
+        reading = [f"- {line}" for line in self.reading.splitlines()]
+        return "\n".join([f"{self.model}, {counted(self.cases, 'case')}", "", *lines, "", *reading, ""])
 
     @property
     def reading(self) -> str:
-        """How the table is read."""
+        """How the table is read, one line per column."""
         chance = "unknown, as no label says where the objects are" if self.chance is None else f"{self.chance:.2f}"
-        notes = "".join(f" Note: {note}." for note in self.notes)
-        return _READING.format(chance=chance) + notes
+        lines = [line.format(chance=chance) for line in _READING]
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
     def __str__(self) -> str:
         rows = self.cells()
@@ -294,13 +297,17 @@ class _Measures:
             return
         scores.add(seconds=time.perf_counter() - began)
         if self.randomise:
+            other = answer = None
             with randomised(self.model, seed=self.seed):
-                other, _ = heat_of_batch(self.model, batch, method, case.target, self.layer)
-            if bool(other.isfinite().all()):
+                with suppress(InputError):  # scores of random weights may be infinite
+                    other, _ = heat_of_batch(self.model, batch, method, case.target, self.layer)
+                with suppress(InputError):  # such a model may answer nothing
+                    own = default_target(self.model, case.image)
+                    answer, _ = heat_of_batch(self.model, batch, method, own, self.layer)
+            if other is not None and bool(other.isfinite().all()):
                 scores.add(random_weights=rank_correlation(heat, other))
-                if case.inside is not None:
-                    peak = pointing_game(in_original_pixels(other, batch).cpu(), case.inside)
-                    scores.add(random_pointing=peak)
+            if answer is not None and case.inside is not None and bool(answer.isfinite().all()):
+                scores.add(random_pointing=pointing_game(in_original_pixels(answer, batch).cpu(), case.inside))
         self._place(scores, case, in_original_pixels(heat, batch).cpu())
         if self.removal:
             self._removal(scores, case, batch, heat)

@@ -175,7 +175,7 @@ def _doubts(known: TrainedOn, keys: ImageKeys) -> list[str]:
     if not known.known:
         return [_UNKNOWN]
     alike = known.same_names(keys)
-    if not alike:
+    if not alike or alike == len(keys):  # images that are numbered in each split all have such names
         return []
     have = "has" if alike == 1 else "have"
     return [
