@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -13,6 +14,20 @@ if (
 ):  # the processes of one test run share the cores; set before torch is imported
     share = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
+
+
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Imported modules stay, so the garbage collector need not look through them again and again.
+
+    With its usual numbers it takes a tenth of the time of all tests.
+    """
+    gc.freeze()
+    gc.set_threshold(5000, 10, 10)
+    gc.enable()
+
 
 _SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
