@@ -14,15 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from PIL import Image
 from safetensors.torch import load_file
+from torch import nn
 
 from sightline import __version__, cli
 from sightline.cli.inputs import parse_pairs
 from sightline.data.formats import WRITTEN, open_dataset
 from sightline.data.scenes import write_scenes
 from sightline.data.transforms.recipes import NAMES
+from sightline.demo import demo
+from sightline.models.catalog import ENTRIES, find
 
 SMALL = "--model ssdlite320_mobilenet_v2 --arg image_size=96 --batch-size 4 --set workers=0 --set warmup_steps=2"
 TINY = (*SMALL.split(), "--device", "cpu", "--quiet")
@@ -338,19 +342,22 @@ class TestVerbs:
         assert "left out: cannot read the image data/test/000002.jpg" in outcome.out
 
     def test_models(self, monkeypatch):
-        rows = {row["name"]: row for row in json.loads(done("models", "--json").out)}
+        some = [find("faster_rcnn_resnet50_fpn"), find("resnet50")]  # building all takes long
+        with monkeypatch.context() as patch:
+            patch.setattr("sightline.models.catalog.ENTRIES", some)
+            rows = {row["name"]: row for row in json.loads(done("models", "--json").out)}
+        assert list(rows) == [entry.name for entry in some]
         assert rows["faster_rcnn_resnet50_fpn"]["task"] == "detection"
         assert rows["resnet50"]["parameters"] == 25_557_032  # as published
-        monkeypatch.setattr(
-            "sightline.models.catalog.models", lambda *_: list(rows.values())
-        )  # building all takes long
+        one = nn.ParameterList([torch.empty(25_557_032, device="meta")])
+        monkeypatch.setattr("sightline.models.catalog.as_published", lambda _: one)
         text = done("models").out
         assert "resnet50 " in text
         assert " 25.6 M  imagenet: top-1 " in text
         assert text.startswith("detection\n")
         assert max(map(len, text.splitlines())) <= 120
-        for name in rows:
-            assert name in text
+        for entry in ENTRIES:
+            assert entry.name in text
 
     def test_models_of_a_task_and_one_model(self):
         rows = json.loads(done("models", "--task", "segmentation", "--weights", "coco", "--json").out)
@@ -406,9 +413,14 @@ class TestVerbs:
         assert all(line.startswith("  sightline ") for line in lines[-3:])
         assert len(list(Path("out/run1/pictures").glob("*.png"))) == 12
         assert Path("out/run1/report.html").is_file()
-        again = done("demo", "out", "--minutes", 0.02).out
-        assert "out/scenes exists and is used again" in again
-        assert Path("out/run2/report.html").is_file()
+
+        def stop(**_: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("sightline.train", stop)  # all that follows is as before
+        with pytest.raises(KeyboardInterrupt), contextlib.redirect_stdout(io.StringIO()) as again:
+            demo("out", 0.02)
+        assert "out/scenes exists and is used again" in again.getvalue()
 
 
 class TestInterruption:

@@ -74,7 +74,7 @@ def test_marked_as_typed():
 
 
 def test_import_is_quick_silent_and_light():
-    """Beyond `import torch` it costs at most 0.3 s; nothing is printed, and nothing heavy comes along."""
+    """Beyond `import torch` it costs at most 0.3 s, at best of three; nothing is printed, nothing heavy comes along."""
     code = (
         "import sys, time, torch\n"
         "began = time.perf_counter()\n"
@@ -91,6 +91,8 @@ def test_import_is_quick_silent_and_light():
         seconds, *came = ran.stderr.split()
         assert came == []
         spent.append(float(seconds))
+        if spent[-1] < 0.3:
+            break
     assert min(spent) < 0.3
 
 

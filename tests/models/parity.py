@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 
 def recipe(shared: Path) -> ModuleType:
@@ -44,6 +47,35 @@ def fill(model: nn.Module, shared: Path, name: str) -> None:
     assert sum(p.numel() for p in model.parameters()) == entry["num_params"]
     model.load_state_dict(recipe(shared).fill_manifest(entry), strict=True)
     model.eval()
+
+
+@contextmanager
+def once(*modules: nn.Module) -> Iterator[None]:
+    """Within it, a module that is called again with equal tensors returns what it returned before.
+
+    For networks that take seconds, whose parts are compared one by one and then once more as a whole.
+    """
+    for module in modules:
+        module.forward = _remembering(module.forward)
+    try:
+        yield
+    finally:
+        for module in modules:
+            del module.forward
+
+
+def _remembering(forward: Callable[..., Any]) -> Callable[..., Any]:
+    seen: list[tuple[list[torch.Tensor], Any]] = []
+
+    def remembering(*inputs: Any) -> Any:
+        given = tree_leaves(inputs)
+        for known, found in seen:
+            if len(known) == len(given) and all(map(torch.equal, known, given)):
+                return found
+        seen.append((given, forward(*inputs)))
+        return seen[-1][1]
+
+    return remembering
 
 
 def close(actual: torch.Tensor, expected: np.ndarray, atol: float, rtol: float = 0.0) -> None:

@@ -15,6 +15,7 @@ from sightline.models.catalog import ENTRIES, create_model, find, models
 from sightline.models.detection.grid_sliding import GridSettings
 from sightline.models.published import PUBLISHED
 from sightline.runtime.shapes import shapes_only
+from tests.models.test_contract import of_model
 
 NAMES = ["circle", "square"]
 # torchvision's metadata of its published weights: heads of 91, 21 and 1000 outputs
@@ -148,7 +149,7 @@ def test_rows_say_what_there_is(rows: dict[str, dict[str, object]]) -> None:
     assert {p.network for p in PUBLISHED} <= rows.keys()
 
 
-@pytest.mark.parametrize("entry", ENTRIES, ids=lambda e: e.name)
+@pytest.mark.parametrize("entry", [of_model(entry.name, entry) for entry in ENTRIES])
 def test_a_model_knows_its_name_and_arguments(entry: object) -> None:
     with shapes_only():
         model = sightline.create_model(entry.name, NAMES)

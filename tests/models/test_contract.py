@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import re
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from sightline.structures import IGNORE, Classes, ClassMap, ClassScores, Instanc
 NAMES = ["circle", "square", "star"]
 SMALL: dict[str, dict[str, Any]] = {
     "faster_rcnn_vgg16": {"min_size": 96, "max_size": 160, "hidden": 32},
-    "faster_rcnn": {"min_size": 96, "max_size": 160},
+    "faster_rcnn": {"min_size": 96, "max_size": 160, "boxes": BoxSettings(samples=32, max_detections=9)},
     "region_proposal_network": {"min_size": 96, "max_size": 160},
     "fast_rcnn": {"min_size": 96, "max_size": 160, "hidden": 32, "limit": 300},
     "r_fcn": {"min_size": 96, "max_size": 160},
@@ -165,6 +166,19 @@ HEAVY = (
         "light_head_rcnn_resnet101",
     ),
 )
+# the same code as another that is tested, on another backbone or of another size: tested with the slow tests
+REPEATED = (
+    *("sightline_s", "sightline_m", "sightline_lite1", "sightline_lite2", "sightline_resnet18", "sightline_resnet50"),
+    *("resnet34", "resnet101", "resnet152", "vgg19", "efficientnet_lite1", "efficientnet_lite2"),
+    *("faster_rcnn_resnet18_fpn", "faster_rcnn_resnet50_fpn", "faster_rcnn_mobilenet_v3_large_320_fpn"),
+    *("mask_rcnn_resnet50_fpn", "keypoint_rcnn_resnet50_fpn", "retinanet_resnet50_fpn", "retinanet_resnet18_fpn"),
+    *("fast_rcnn_vgg16", "region_proposal_network_vgg16", "r_fcn_resnet50", "r_fcn_resnet101"),
+    *("light_head_rcnn_resnet101", "r_cnn_resnet18", "localiser_resnet18"),
+    *("sliding_window_resnet18", "grid_sliding_resnet18", "overfeat_accurate", "ssd512_vgg16"),
+    *("pp_yolo_resnet18_vd", "yolo_v2_darknet19", "yolo_9000_darknet19"),
+    *("fcn16s_vgg16", "fcn32s_vgg16", "fcn16s_mobilenet_v2", "fcn32s_mobilenet_v2", "unet_resnet18"),
+    "deeplabv3_mobilenet_v3_large",
+)
 # these look at every image at its own size, or at crops of it
 APART = (
     *("r_cnn", "sliding_window", "grid_sliding", "overfeat", "sliding_segmentation", "full_resolution_net"),
@@ -175,7 +189,37 @@ APART = (
 LIGHT = [name for name in ALL if "resnet50" not in name and name not in HEAVY]
 
 
+def every(names: list[str]) -> pytest.MarkDecorator:
+    """One test per model, one model after another, so that each is built once; repetitions only with the slow tests."""
+    return pytest.mark.parametrize("name", [of_model(name, name) for name in names], scope="module")
+
+
+def of_model(name: str, *values: Any) -> Any:
+    """What a test of this model is given; the test is slow if a test of another model runs the same code."""
+    slow = name in REPEATED or name in VARIANTS or name in COMBINED
+    words = [name, *(value for value in values if isinstance(value, str) and value != name)]
+    return pytest.param(*values, id="-".join(words), marks=pytest.mark.slow if slow else ())
+
+
 def build(name: str, **arguments: Any) -> nn.Module:
+    """A small model of this name, the same numbers every time."""
+    model = _made(name, **arguments) if arguments else copy.deepcopy(_built(name))
+    torch.manual_seed(0)
+    return model
+
+
+@lru_cache(maxsize=2)
+def evaluated(name: str) -> nn.Module:
+    """The same in evaluation mode, for tests that change nothing in it."""
+    return build(name).eval()
+
+
+@lru_cache(maxsize=2)
+def _built(name: str) -> nn.Module:
+    return _made(name)
+
+
+def _made(name: str, **arguments: Any) -> nn.Module:
     torch.manual_seed(0)
     small = next(values for prefix, values in SMALL.items() if name.startswith(prefix))
     return create_model(name, NAMES, **{**small, **arguments})
@@ -226,10 +270,10 @@ def test_a_variant_has_the_parameters_of_a_tested_one(name: str) -> None:
 def kinds_of_entries(name: str) -> set[str]:
     """The keys of a model's state without the numbers of its layers."""
     with shapes_only():
-        return {re.sub(r"\d+", "#", key) for key in build(name).state_dict()}
+        return {re.sub(r"\d+", "#", key) for key in _made(name).state_dict()}
 
 
-@pytest.mark.parametrize("name", ALL)
+@every(ALL)
 def test_losses_are_finite_and_reach_every_learning_parameter(name: str) -> None:
     model = build(name).train()
     images = [image(90, 120), image(70, 64, seed=1)]
@@ -243,7 +287,7 @@ def test_losses_are_finite_and_reach_every_learning_parameter(name: str) -> None
     assert not without
 
 
-@pytest.mark.parametrize("name", LIGHT)
+@every(LIGHT)
 def test_what_comes_back_depends_on_targets_alone(name: str) -> None:
     model = build(name)
     for mode in (True, False):
@@ -253,7 +297,7 @@ def test_what_comes_back_depends_on_targets_alone(name: str) -> None:
             assert isinstance(model([image(80, 80), image(80, 80, seed=2)], [target(model, (80, 80))] * 2), dict)
 
 
-@pytest.mark.parametrize("name", LIGHT)
+@every(LIGHT)
 def test_batched_equals_one_by_one(name: str) -> None:
     """Two images of unlike sizes and contents that fill one padded batch, and between them one of another."""
     model = build(name).eval()
@@ -291,16 +335,16 @@ def same_results(a: Any, b: Any) -> None:
             assert torch.equal(value, other), field
 
 
-@pytest.mark.parametrize("name", LIGHT)
+@every(LIGHT)
 def test_uint8_and_float_images_are_the_same(name: str) -> None:
-    model = build(name).eval()
+    model = evaluated(name)
     picture = image(90, 120)
     with torch.inference_mode():
         a, b = model([picture])[0], model([picture.float() / 255])[0]
     torch.testing.assert_close(a.scores, b.scores)
 
 
-@pytest.mark.parametrize("name", LIGHT)
+@every(LIGHT)
 def test_folded_it_answers_the_same(name: str) -> None:
     model = build(name).eval().double()  # in float32 a last bit can decide between two boxes
     generator = torch.Generator().manual_seed(1)
@@ -315,7 +359,7 @@ def test_folded_it_answers_the_same(name: str) -> None:
         torch.testing.assert_close(folded.boxes, whole.boxes, atol=1e-4, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", DETECTORS)
+@every(DETECTORS)
 def test_an_image_without_objects_is_normal(name: str) -> None:
     model = build(name)
     empty = Instances((80, 100), classes=model.classes)
@@ -326,10 +370,10 @@ def test_an_image_without_objects_is_normal(name: str) -> None:
     assert all(loss.isfinite() for loss in mixed.values())
 
 
-@pytest.mark.parametrize("name", [n for n in DETECTORS if n in LIGHT])
+@every([n for n in DETECTORS if n in LIGHT])
 @pytest.mark.parametrize("size", [(1, 1), (3, 400), (33, 47), (1200, 900)])
 def test_images_of_any_size(name: str, size: tuple[int, int]) -> None:
-    model = build(name).eval()
+    model = evaluated(name)
     with torch.inference_mode():
         result = model([image(*size)])[0]
     assert result.image_size == size
@@ -341,7 +385,7 @@ def test_images_of_any_size(name: str, size: tuple[int, int]) -> None:
     assert (result.scores[:-1] >= result.scores[1:]).all()
 
 
-@pytest.mark.parametrize("name", LIGHT)
+@every(LIGHT)
 @pytest.mark.parametrize("channels", [1, 4])
 def test_images_of_other_channels(name: str, channels: int) -> None:
     model = build(name, in_channels=channels)
@@ -352,9 +396,9 @@ def test_images_of_other_channels(name: str, channels: int) -> None:
         model([images[0], image(50, 50)])
 
 
-@pytest.mark.parametrize("name", LIGHT)
+@every(LIGHT)
 def test_saved_and_loaded_it_answers_the_same(name: str, tmp_path: Path) -> None:
-    model = build(name).eval()
+    model = evaluated(name)
     file = save(model, tmp_path / "model.safetensors", {"AP": 0.5})
     again = load(file)
     assert again.classes == model.classes
@@ -366,9 +410,9 @@ def test_saved_and_loaded_it_answers_the_same(name: str, tmp_path: Path) -> None
     assert not list(tmp_path.glob(".*"))
 
 
-@pytest.mark.parametrize("name", LIGHT)
+@every(LIGHT)
 def test_targets_of_other_classes_are_refused_by_name(name: str) -> None:
-    model = build(name)
+    model = evaluated(name)
     other = Classes(["circle", "square", "hexagon"])
     if model.task == "classification":
         wrong: Any = ClassScores((80, 80), label=0, classes=other, source="a.jpg")
@@ -380,7 +424,7 @@ def test_targets_of_other_classes_are_refused_by_name(name: str) -> None:
         model([image(80, 80)], [wrong])
 
 
-@pytest.mark.parametrize("name", SEGMENTERS)
+@every(SEGMENTERS)
 def test_a_map_without_pixels_that_count_is_normal(name: str) -> None:
     model = build(name)
     nothing = ClassMap(torch.full((80, 100), IGNORE), model.classes)
@@ -389,10 +433,10 @@ def test_a_map_without_pixels_that_count_is_normal(name: str) -> None:
     sum(losses.values()).backward()
 
 
-@pytest.mark.parametrize("name", [n for n in SEGMENTERS if n in LIGHT])
+@every([n for n in SEGMENTERS if n in LIGHT])
 @pytest.mark.parametrize("size", [(1, 1), (3, 150), (33, 47)])
 def test_maps_of_images_of_any_size(name: str, size: tuple[int, int]) -> None:
-    model = build(name).eval()
+    model = evaluated(name)
     with torch.inference_mode():
         result = model([image(*size)])[0]
     assert result.image_size == size
@@ -401,16 +445,16 @@ def test_maps_of_images_of_any_size(name: str, size: tuple[int, int]) -> None:
     torch.testing.assert_close(result.scores.sum(0), torch.ones(size))
 
 
-@pytest.mark.parametrize("name", SEGMENTERS)
+@every(SEGMENTERS)
 def test_a_map_of_another_size_than_its_image_is_refused(name: str) -> None:
-    model = build(name)
+    model = evaluated(name)
     with pytest.raises(InputError, match=r"has a map of \[40, 40\] pixels, but its image has \[80, 80\]"):
         model([image(80, 80)], [target(model, (40, 40))])
 
 
-@pytest.mark.parametrize("name", DETECTORS + SEGMENTERS)
+@every(DETECTORS + SEGMENTERS)
 def test_one_target_an_image(name: str) -> None:
-    model = build(name)
+    model = evaluated(name)
     with pytest.raises(InputError, match="there are 2 images but 1 targets"):
         model([image(80, 80), image(80, 80)], [target(model, (80, 80))])
 
@@ -419,7 +463,7 @@ def test_one_target_an_image(name: str) -> None:
     "name",
     [
         "ssdlite320_mobilenet_v2",
-        "sightline_n",
+        pytest.param("sightline_n", marks=pytest.mark.slow),  # detection/test_sightline_detector.py has three
         "faster_rcnn_mobilenet_v2_fpn",
         "retinanet_mobilenet_v2_fpn",
         "fcos_mobilenet_v2_fpn",

@@ -13,6 +13,7 @@ from sightline.models.catalog import ENTRIES, create_model, models
 from sightline.models.describe import _arguments, describe
 from sightline.models.entry import Entry
 from sightline.runtime.shapes import shapes_only
+from tests.models.test_contract import of_model
 
 NAMES = ["circle", "square"]
 
@@ -95,13 +96,9 @@ def side(model: Any) -> int:
     return int(model.preprocess.min_size if size is None else size[0])
 
 
-@pytest.mark.parametrize("entry", ENTRIES, ids=lambda e: e.name)
+@pytest.mark.parametrize("entry", [of_model(entry.name, entry) for entry in ENTRIES])
 def test_every_model_takes_image_size(entry: Entry) -> None:
     size = next((v for k, v in SIZES.items() if entry.name.startswith(k)), 256)
-    if entry.name.endswith(("resnet101", "resnet152")) or (
-        entry.name.startswith("efficient") and "0" not in entry.name
-    ):
-        pytest.skip("as a smaller one of them, only slower to build")
     assert side(built(entry.name, image_size=size)) == size
 
 

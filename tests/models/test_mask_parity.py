@@ -62,7 +62,7 @@ def test_mask_rcnn_equals_the_reference(name: str, shared: Path) -> None:
     model = MASKS[name](NAMES, min_size=320, max_size=448, boxes=BoxSettings(min_score=meta["score_thresh"]))
     parity.fill(model, shared, name)
     images = images_of(recipe, meta)
-    with torch.inference_mode():
+    with torch.inference_mode(), parity.once(model.roi_heads.mask_head):
         batch, _ = model.prepare(images, None)
         maps = model.backbone(batch.tensor)
         proposals, _ = model.rpn(maps, batch)
@@ -97,7 +97,7 @@ def test_keypoint_rcnn_equals_the_reference(shared: Path) -> None:
     model = create_model("keypoint_rcnn_resnet50_fpn", ["person"], min_size=320, max_size=448, boxes=boxes)
     parity.fill(model, shared, KEYPOINTS)
     images = images_of(recipe, meta)
-    with torch.inference_mode():
+    with torch.inference_mode(), parity.once(model.roi_heads.keypoint_head):
         batch, _ = model.prepare(images, None)
         maps = model.backbone(batch.tensor)
         proposals, _ = model.rpn(maps, batch)

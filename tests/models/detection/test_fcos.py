@@ -32,7 +32,7 @@ def test_it_equals_the_reference(shared: Path) -> None:
     model = create_model("fcos_resnet50_fpn", NINETY, min_size=320, max_size=448)
     parity.fill(model, shared, name)
     images = images_of(recipe, meta)
-    with torch.inference_mode():
+    with torch.inference_mode(), parity.once(model.backbone, model.head):
         batch, _ = model.prepare(images, None)
         maps, logits, distances, centreness = model.network(batch.tensor)
         for level, x in zip(["0", "1", "2", "p6", "p7"], maps, strict=True):
