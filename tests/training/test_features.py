@@ -16,7 +16,7 @@ from sightline.errors import InputError
 from sightline.models.backbone_parts import find_body
 from sightline.models.catalog import create_model
 from sightline.models.model import Model
-from sightline.models.trunk import find_trunk, joined_values
+from sightline.models.trunk import Trunk, find_trunk, joined_values
 from sightline.training import features as module
 from sightline.training.freezing import Freezing
 from sightline.training.loop import fit
@@ -43,6 +43,12 @@ def model_of(name: str) -> Model:
         if isinstance(layer, torch.nn.Dropout):
             layer.p = 0.0
     return model
+
+
+def find_trunk_of(name: str) -> Trunk:
+    model = model_of(name)
+    Freezing(model, Recipe(freeze="all"))
+    return find_trunk(model)
 
 
 def trained(name: str, folder: Path, *, transform: Any = None, epochs: int = 2, **further: Any) -> Model:
@@ -154,6 +160,11 @@ def test_a_resumed_run_ends_with_the_very_weights(tmp_path: Path) -> None:
         return model.state_dict()
 
     run(tmp_path / "parts", 1)
+    left = tmp_path / "parts" / "features0.bin"  # of a process that was killed
+    left.write_bytes(b"left")
+    module.CachedFeatures(find_trunk_of("mobilenet_v2"), left, 4)
+    assert left.read_bytes() == b""
+    left.write_bytes(b"left")
     resumed, whole = run(tmp_path / "parts", 3, resume=True), run(tmp_path / "whole", 3)
     assert all(torch.equal(resumed[key], whole[key]) for key in whole)
 

@@ -65,6 +65,7 @@ class CachedFeatures:
         self._kept: dict[int, Entry] = {}
         self._offsets: list[int] = []
         self._reader: BinaryIO | None = None
+        file.write_bytes(b"")  # a process that was killed may have left one
 
     @property
     def views(self) -> int:
