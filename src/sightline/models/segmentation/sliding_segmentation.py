@@ -19,6 +19,7 @@ from sightline.errors import InputError
 from sightline.models.entry import Entry
 from sightline.models.keep_size import segmenter_preprocess
 from sightline.models.segmentation.segmenter import Segmenter
+from sightline.nn.layers.conv_act import ConvAct
 from sightline.ops.padding import mirror_pad
 from sightline.ops.pixel_losses import CROSS_ENTROPY, PixelLosses
 from sightline.structures import Classes
@@ -80,7 +81,10 @@ class SlidingNetwork(nn.Module):
         height, width = x.shape[-2] - self.window + 1, x.shape[-1] - self.window + 1
         rate, side = 1, self.window  # side: of the crop's map
         flattened = False
-        for layer in self.classifier:
+        layers = [
+            part for layer in self.classifier for part in (layer.children() if isinstance(layer, ConvAct) else [layer])
+        ]
+        for layer in layers:  # those of a folded network as well
             if isinstance(layer, nn.Conv2d):
                 x = F.conv2d(x, layer.weight, layer.bias, dilation=rate)
                 side -= layer.kernel_size[0] - 1
