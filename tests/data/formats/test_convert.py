@@ -289,7 +289,9 @@ class TestRefusing:
 
 
 class TestReal:
-    @pytest.mark.parametrize("way", ALL_WAYS)
+    @pytest.mark.parametrize(  # the third has the steps of the second
+        "way", [pytest.param(way, marks=pytest.mark.slow) if way == ALL_WAYS[2] else way for way in ALL_WAYS]
+    )
     def test_coco_mini(self, shared: Path, tmp_path: Path, way: list[str]):
         outlines = {"via", "cvat"} & {*way}
         start = current = open_dataset(shared / "data" / "coco_mini")[:: 8 if outlines else 1]
