@@ -128,8 +128,9 @@ def test_an_unknown_type_takes_colours_and_refuses_geometry():
     for transform in (HorizontalFlip(1), Compose([RandomCrop(20)]), mirrored, crop, padded):
         with pytest.raises(InputError, match=says):
             run(transform, target)
-    for pieces in (Mosaic(), MixUp(None, 1.0)):
-        with pytest.raises(InputError, match=r"x\.png is a Stranger, but combining several images requires objects"):
+    says = {Mosaic(): "combining several images requires objects", MixUp(None, 1.0): "mixing images requires objects"}
+    for pieces, what in says.items():
+        with pytest.raises(InputError, match=rf"x\.png is a Stranger, but {what}"):
             run(pieces, target)
 
 
