@@ -124,7 +124,8 @@ def test_refused(folder: Path, tmp_path: Path) -> None:
 
 def test_another_ablation_in_the_folder(folder: Path) -> None:
     planned = _planned(folder)
-    module._claim(planned)
+    module._make_folder(planned)
+    module._write_plan(planned)
     with pytest.raises(InputError, match=r"holds an ablation with settings .* but now it is"):
         _planned(folder, epochs=2)
     assert _planned(folder).base == planned.base
