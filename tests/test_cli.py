@@ -25,7 +25,6 @@ from sightline.cli.inputs import parse_pairs
 from sightline.data.formats import WRITTEN, open_dataset
 from sightline.data.scenes import write_scenes
 from sightline.data.transforms.recipes import NAMES
-from sightline.demo import demo
 from sightline.models.catalog import ENTRIES, find
 
 SMALL = "--model ssdlite320_mobilenet_v2 --arg image_size=96 --batch-size 4 --set workers=0 --set warmup_steps=2"
@@ -413,14 +412,9 @@ class TestVerbs:
         assert all(line.startswith("  sightline ") for line in lines[-3:])
         assert len(list(Path("out/run1/pictures").glob("*.png"))) == 12
         assert Path("out/run1/report.html").is_file()
-
-        def stop(**_: object) -> None:
-            raise KeyboardInterrupt
-
-        monkeypatch.setattr("sightline.train", stop)  # all that follows is as before
-        with pytest.raises(KeyboardInterrupt), contextlib.redirect_stdout(io.StringIO()) as again:
-            demo("out", 0.02)
-        assert "out/scenes exists and is used again" in again.getvalue()
+        again = done("demo", "out", "--minutes", 0.02).out
+        assert "out/scenes exists and is used again" in again
+        assert Path("out/run2/report.html").is_file()
 
 
 class TestInterruption:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from sightline.keywords import checked_keywords
 from sightline.report.drawing import draw as _draw
-from sightline.verbs.ablate import ablate, collect, plan_ablation, run_ablation
+from sightline.verbs.ablate import ablate
+from sightline.verbs.ablation_plan import plan_ablation
+from sightline.verbs.ablation_runs import collect, run_ablation
 from sightline.verbs.check import check
 from sightline.verbs.convert import convert, scenes
 from sightline.verbs.evaluate import evaluate, measure

@@ -15,7 +15,8 @@ from sightline.evaluation.ablation import compare
 from sightline.report.ablation import cells_of, difference_figure, markdown
 from sightline.training import loop
 from sightline.training.run import Run
-from sightline.verbs import ablate as module
+from sightline.verbs import ablation_plan as plan
+from sightline.verbs import ablation_runs as module
 from tests.test_cli import done, refused
 
 QUICK: dict[str, Any] = {
@@ -124,8 +125,8 @@ def test_refused(folder: Path, tmp_path: Path) -> None:
 
 def test_another_ablation_in_the_folder(folder: Path) -> None:
     planned = _planned(folder)
-    module._make_folder(planned)
-    module._write_plan(planned)
+    plan.make_folder(planned)
+    plan.write_plan(planned)
     with pytest.raises(InputError, match=r"holds an ablation with settings .* but now it is"):
         _planned(folder, epochs=2)
     assert _planned(folder).base == planned.base
@@ -147,7 +148,7 @@ def test_a_run_that_diverges_is_told_and_not_repeated(folder: Path, monkeypatch:
 def _planned(folder: Path, switches: list[str] | None = None, **changes: Any) -> Any:
     given = {name: QUICK[name] for name in ("model", "arguments", "epochs", "device")} | {"seeds": 1, "out": "found"}
     settings = {"batch_size": 4, "workers": 0}
-    return module.plan_ablation(folder, switches or ["ema"], settings=settings, **given | changes)
+    return plan.plan_ablation(folder, switches or ["ema"], settings=settings, **given | changes)
 
 
 def test_only_training_images() -> None:
@@ -188,7 +189,7 @@ def test_two_at_once_in_one_folder(folder: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(module, "write_tables", lambda *_: None)
     module.run_ablation(planned, progress=False)
     # the lock is free again, also of a call that ended before it wrote its plan
-    (Path("found") / module.PLAN_FILE).unlink()
-    assert [path.name for path in Path("found").iterdir()] == [module.LOCK_FILE]
+    (Path("found") / plan.PLAN_FILE).unlink()
+    assert [path.name for path in Path("found").iterdir()] == [plan.LOCK_FILE]
     module.run_ablation(planned, progress=False)
     assert calls == ["running"] * 2 * len(planned.runs)
