@@ -15,18 +15,23 @@ from sightline.tasks import TASKS
 
 SOURCE = Path(sightline.__file__).parent
 
+SCENE = ("dense_captions", "events", "scene_graphs", "cuboids", "meshes")
+"""Files about the tasks that describe or reconstruct a scene."""
 OF_THE_TASKS = (
     "tasks/",
     # what is counted: the measures, and the parts of detection's
     *(f"evaluation/{name}.py" for name in ("detection", "proposals", "segmentation", "classification")),
     *(f"evaluation/{name}.py" for name in ("_arrays", "coco", "errors", "packed", "shapes", "voc")),
     *(f"report/{name}.py" for name in ("detection", "proposals", "segmentation", "classification")),
+    *(f"{part}/{name}.py" for part in ("evaluation", "report") for name in SCENE),
     "deploy/writers/",
     "data/scenes/dataset.py",  # which kinds of label the renderer makes
     "models/by_task.py",
     "models/detection/",
     "models/segmentation/",
     "models/classification/",
+    "models/scene/",
+    "models/spatial/",
     "models/darknet/",
 )
 """Files that are about one task, which they may name."""

@@ -133,7 +133,7 @@ def test_the_number_of_keypoints_is_that_of_the_data(folder: Path):
     count = prepared.train.columns.keypoints.shape[1]
     assert count not in (0, 17)
     assert prepared.model.num_keypoints == prepared.model.arguments["num_keypoints"] == count
-    assert f"num_keypoints: {count}, as the objects of the data have" in prepared.messages
+    assert f"num_keypoints: {count}, as in the data" in prepared.messages
     given = {"image_size": 64, "num_keypoints": 17}
     prepared = api.prepare("sightline_n_pose", folder, arguments=given, choose=False)
     assert prepared.model.num_keypoints == 17

@@ -178,6 +178,13 @@ def scenes(
     test: Annotated[int, typer.Option(help="Number of test scenes.")] = 100,
     size: Annotated[int, typer.Option(help="Height and width in pixels.")] = 160,
     seed: Annotated[int, typer.Option(help="Random seed; the same seed gives the same pixels.")] = 0,
+    kind: Annotated[
+        str, typer.Option(help="What the labels are about: instances, captions, relations, cuboids or meshes.")
+    ] = "instances",
+    objects: Annotated[tuple[int, int], typer.Option(metavar="LEAST MOST", help="Number of objects per scene.")] = (
+        2,
+        7,
+    ),
     quiet: Quiet = False,
 ) -> None:
     """Render scenes with exact labels, to try things out.
@@ -186,5 +193,5 @@ def scenes(
     """
     from sightline.data.scenes import write_scenes
 
-    folder = write_scenes(out, train, val, test, size, seed, progress=not quiet)
+    folder = write_scenes(out, train, val, test, size, seed, kind=kind, objects=objects, progress=not quiet)
     typer.echo(f"{folder}: {train} + {val} + {test} scenes of {size}×{size}; next: sightline check {folder}")

@@ -90,6 +90,7 @@ def concatenated(parts: Sequence[AnyDataset]) -> AnyDataset:
         columns=columns,
         classes=classes,
         kind=first.kind,
+        about=first.about if len({part.about for part in parts}) == 1 else "",
         root=root,
         format=first.format if len({part.format for part in owned}) == 1 else "mixed",
         split_names=split_names,

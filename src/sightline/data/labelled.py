@@ -67,6 +67,11 @@ class LabelledImages(Sequence[tuple[Tensor, Target]]):
         return self.source.kind
 
     @property
+    def about(self) -> str:
+        """The field that the labels are about, such as "captions" or "cuboids"; "" for labels of several uses."""
+        return self.source.about
+
+    @property
     def label_kind(self) -> Kind:
         """The row of `sightline.data.kinds.KINDS` for this kind."""
         return kind_of(self.source)

@@ -38,6 +38,7 @@ def source_of_instances(
     keypoint_names: Sequence[str] = (),
     keypoint_swap: Sequence[int] | None = None,
     tables: Mapping[str, Table] | None = None,
+    about: str = "",
 ) -> Source:
     """The source of a dataset of images with objects.
 
@@ -55,6 +56,7 @@ def source_of_instances(
         keypoint_names: one name per keypoint; left and right ones swap in a mirrored image.
         keypoint_swap: for each keypoint the index of its mirror image, if the names do not define it.
         tables: further rows about the images, by name, such as relations of their objects.
+        about: the field that the labels are about, such as "captions"; see `Source`.
 
     Raises:
         InputError: lengths differ, a target's size is not that of its image, a label is not a class id, or an image has
@@ -86,7 +88,7 @@ def source_of_instances(
         raise InputError(f"there are {len(keypoint_names)} keypoint names, but targets have {points} keypoints")
     if keypoint_swap is not None:
         source["keypoint_swap"] = require_mirror([*keypoint_swap], points, "keypoint_swap")
-    return Source(columns, classes, kind="instances", **source)
+    return Source(columns, classes, kind="instances", about=about, **source)
 
 
 def source_of_class_maps(

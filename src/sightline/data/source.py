@@ -27,6 +27,8 @@ class Source:
         columns: all annotations.
         classes: the class names.
         kind: the kind of labels, a key of `sightline.data.kinds.KINDS`.
+        about: the name of the field that the labels are about, beyond boxes: "captions", "relations", "cuboids",
+            "meshes"; "" for labels of several uses. It decides what `train` learns if no model is named.
         root: the folder that image names are relative to; None for images in memory.
         format: the format that was read, or "memory".
         split_names: names of the splits; `columns.splits` contains indices into them.
@@ -54,6 +56,7 @@ class Source:
     columns: Columns
     classes: Classes
     kind: str = "instances"
+    about: str = ""
     root: Path | None = None
     format: str = "memory"
     split_names: tuple[str, ...] = ("all",)

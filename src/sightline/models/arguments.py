@@ -20,7 +20,7 @@ from sightline.runtime.values import require_number, require_whole, short
 from sightline.words import did_you_mean
 
 _SEQUENCES = (Sequence, Iterable, list, tuple)
-_OLD_NAMES = {"slots": "output_ids", "points": "num_keypoints"}
+OLD_NAMES = {"slots": "output_ids", "points": "num_keypoints"}
 """Current names of arguments, by the names that earlier files and recipes use."""
 _OLD_SETTINGS = {"bend": "beta"}
 """Current names of fields of settings, likewise."""
@@ -82,8 +82,8 @@ def _with_current_names(entry: Entry, arguments: Mapping[str, Any]) -> dict[str,
     """The arguments under their current names; a warning is logged for each old name."""
     own = entry.arguments
     made = dict(arguments)
-    for old, new in {**shared(entry.task).old_names, **_OLD_NAMES}.items():
-        if old not in made or old in own or (old in _OLD_NAMES and new not in own):
+    for old, new in {**shared(entry.task).old_names, **OLD_NAMES}.items():
+        if old not in made or old in own or (old in OLD_NAMES and new not in own):
             continue
         if new in made:
             raise InputError(f"{entry.name} is given both {new} and {old}, its old name; give {new} alone")

@@ -70,13 +70,18 @@ def task_of(model: Model, kind: str | None = None) -> Task:
     return TASKS[name]
 
 
-def task_for(kind: str) -> Task:
+def task_for(kind: str, about: str = "") -> Task:
     """Return the task for a kind of labels: the first that learns from them and has a default model.
+
+    Args:
+        kind: the kind of the labels (`Dataset.kind`).
+        about: the field that they are about, if it is one (`Dataset.about`).
 
     Raises:
         InputError: there is none.
     """
     for task in TASKS.values():
-        if task.labels.kind == kind and task.default_model is not None:
+        if (task.labels.kind, task.labels.about) == (kind, about) and task.default_model is not None:
             return task
-    raise InputError(f"there is no default model for labels of kind {kind!r}; give the name of a model")
+    what = f"about {about!r}" if about else f"of kind {kind!r}"
+    raise InputError(f"there is no default model for labels {what}; give the name of a model")

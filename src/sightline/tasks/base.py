@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,11 @@ def data_classes(data: Any) -> Classes:
     return classes
 
 
+def no_arguments(data: Any) -> Mapping[str, Any]:
+    """Return no arguments: nothing of a model depends on the data."""
+    return {}
+
+
 @dataclass(frozen=True)
 class Labels:
     """The labels that a task learns from.
@@ -33,11 +38,17 @@ class Labels:
             the name under which the type is registered.
         prepare: data → data with the targets of the task, such as objects drawn as class maps.
         classes: data → the classes of a model created for it.
+        about: the field that the labels must be about, for tasks that share a kind of labels (`Dataset.about`);
+            "" for the task that data of this kind is used for otherwise.
+        arguments: training data → arguments of models that the data determines, such as the number of keypoints or the
+            words of captions. A model takes those that it has and that the user does not give.
     """
 
     kind: str
     prepare: Callable[[Any], Any] = unchanged
     classes: Callable[[Any], Classes] = data_classes
+    about: str = ""
+    arguments: Callable[[Any], Mapping[str, Any]] = no_arguments
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from sightline.data.dataset import Dataset
 from sightline.deploy.writers.detection import DetectionWriter
 from sightline.evaluation.detection import HEADLINE, DetectionMeasure
 from sightline.explain.box_targets import best_box, box_target, proposal_target
@@ -11,9 +14,16 @@ from sightline.explain.targets import Explained
 from sightline.report.detection import DetectionReport
 from sightline.tasks.base import Labels, Task
 
+
+def num_keypoints(data: Any) -> dict[str, int]:
+    """The argument `num_keypoints` of models: as many as the objects of a dataset have."""
+    keypoints = data.columns.keypoints if isinstance(data, Dataset) else None
+    return {} if keypoints is None else {"num_keypoints": int(keypoints.shape[1])}
+
+
 TASK = Task(
     name="detection",
-    labels=Labels("instances"),
+    labels=Labels("instances", arguments=num_keypoints),
     measure=DetectionMeasure,
     headline=HEADLINE,
     report=DetectionReport(HEADLINE),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from sightline.errors import InputError
 from sightline.keywords import checked_keywords
@@ -13,6 +13,7 @@ from sightline.verbs.opening import ClassesGiven, open_data
 if TYPE_CHECKING:
     from sightline.data.dataset import Dataset
     from sightline.data.formats import Conversion
+    from sightline.data.scenes.dataset import Kind
 
 
 @checked_keywords
@@ -80,7 +81,7 @@ def scenes(
     seed: int = 0,
     *,
     fields: Sequence[str] = (),
-    kind: Literal["instances", "class_map", "class_scores"] = "instances",
+    kind: Kind = "instances",
     objects: tuple[int, int] = (2, 7),
     progress: bool = False,
 ) -> Dataset:

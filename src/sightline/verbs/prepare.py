@@ -17,7 +17,7 @@ from sightline.data.joint import JointData
 from sightline.data.stored import further_fields
 from sightline.data.transforms import recipes
 from sightline.errors import InputError
-from sightline.models.arguments import require_arguments, with_image_size, with_settings
+from sightline.models.arguments import OLD_NAMES, parameters, require_arguments, with_image_size, with_settings
 from sightline.models.catalog import NO_WEIGHTS, create_model, find, installed_start, is_known
 from sightline.models.model import Model, as_model
 from sightline.runtime.devices import require_device
@@ -158,7 +158,7 @@ def prepare(
         channels = arguments.get("in_channels", 3)
         data = _opened(data, open_args, classes, None, channels, folder, before)
         if model is None:
-            model = task_for(data.kind).default_model or ""
+            model = task_for(data.kind, getattr(data, "about", "")).default_model or ""
             further = _further_models(data)
         task = TASKS[find(model).task]
         data = task.labels.prepare(data)
@@ -184,7 +184,7 @@ def prepare(
         fixed |= {"augmentation": None, "mirror": None}  # they have no effect
     if isinstance(model, str):
         if folder is None:
-            arguments = _with_keypoints(model, arguments or {}, train, messages)
+            arguments = _from_data(task, model, arguments or {}, train, messages)
         weights = _start(model, weights, arguments or {}, begun, messages)
         pretrained = weights not in (None, NO_WEIGHTS)
         own = with_image_size(find(model), arguments or {})
@@ -267,19 +267,25 @@ def _further_models(data: Any) -> list[str]:
     return [
         f"the labels also have {field}, which the default model does not learn; the model {model} does"
         for field, model in known.items()
-        if field in fields
+        if field in fields and not data.about
     ]
 
 
-def _with_keypoints(name: str, arguments: Mapping[str, Any], train: Any, messages: list[str]) -> Mapping[str, Any]:
-    """The arguments with `num_keypoints` as in the data, if the model takes it and it is not given."""
-    keypoints = train.columns.keypoints if isinstance(train, Dataset) else None
-    taken = "num_keypoints" in find(name).arguments and not {"num_keypoints", "points"} & arguments.keys()
-    if keypoints is None or not taken:
-        return arguments
-    count = int(keypoints.shape[1])
-    messages.append(f"num_keypoints: {count}, as the objects of the data have")
-    return {"num_keypoints": count, **arguments}
+def _from_data(
+    task: Task, name: str, arguments: Mapping[str, Any], train: Any, messages: list[str]
+) -> Mapping[str, Any]:
+    """The arguments with those that the data determines, if the model takes them and they are not given."""
+    taken = parameters(find(name))
+    given = {OLD_NAMES.get(own, own) for own in arguments}
+    found = {own: value for own, value in task.labels.arguments(train).items() if own in taken and own not in given}
+    messages += [f"{own}: {_shown(value)}, as in the data" for own, value in found.items()]
+    return {**found, **arguments}
+
+
+def _shown(value: Any) -> str:
+    """A value in a sentence; of long ones only how many there are."""
+    text = str(value)
+    return f"{len(value)} values" if len(text) > 60 and isinstance(value, Sequence | Mapping) else text
 
 
 @contextmanager

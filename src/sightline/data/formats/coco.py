@@ -15,6 +15,7 @@ image.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -119,6 +120,7 @@ def read(
         classes=final,
         root=base,
         format="coco",
+        about=_about(meta),
         split_names=tuple(part.split for part in parts),
         folders=tuple(folders),
         label_files=tuple(part.file.absolute() for part in parts),
@@ -134,14 +136,30 @@ def read(
     return dataset if joined.image_labels is None else labelled(dataset, joined.image_labels, final)
 
 
+def _about(meta: Mapping[str, Any]) -> str:
+    """The field that the labels are about, "about" in "info"; "" if it is not stated."""
+    info = meta.get("info")
+    about = info.get("about") if isinstance(info, dict) else None
+    return about if isinstance(about, str) else ""
+
+
 def _in_no_split(base: Path, folders: Sequence[str], columns: Columns) -> list[str]:
     """Images in the folders of splits that no file lists."""
     tops = [f for f in dict.fromkeys(folders) if not any(f != o and (not o or f.startswith(f"{o}/")) for o in folders)]
     parents = {top.rpartition("/")[0] for top in tops if top}
     if len(tops) > 1 and len(parents) == 1:
         tops = [*parents]
-    names = columns.names.texts()
+    names = [*columns.names.texts(), *_depth_maps(columns)]
     return [words for top in tops if (base / top).is_dir() for words in files.unlisted(base / top, names, base)]
+
+
+def _depth_maps(columns: Columns) -> list[str]:
+    """The files of depth maps that the images' cameras name."""
+    key = b'"depth_file_name"'
+    if columns.image_extra is None or key not in columns.image_extra.data.tobytes():
+        return []
+    cameras = [json.loads(entry).get("camera") for entry in columns.image_extra if key in entry]
+    return [str(camera.get("depth_file_name")) for camera in cameras if isinstance(camera, dict)]
 
 
 def _files(root: Path) -> list[Path]:

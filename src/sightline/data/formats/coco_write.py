@@ -53,7 +53,7 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
         part = columns.take_images(rows)
         ids = _unique(part.ids)
         stem = "default" if split == "all" else split
-        head = {"info": dataset.source.meta.get("info", {}), "licenses": dataset.source.meta.get("licenses", [])}
+        head = {"info": _info(dataset), "licenses": dataset.source.meta.get("licenses", [])}
         images, captions = [], []
         for i, (row, image_id) in enumerate(zip(rows.tolist(), image_ids, strict=True)):
             height, width = dataset.image_size(row)
@@ -72,6 +72,11 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
                 _dump(file, {**head, "images": images})
                 _dump_annotations(file, iter(json.dumps(c, ensure_ascii=False) for c in numbered))
     return +lost
+
+
+def _info(dataset: Dataset) -> Any:
+    info = dataset.source.meta.get("info", {})
+    return {**info, "about": dataset.about} if dataset.about and isinstance(info, dict) else info
 
 
 def _categories(dataset: Dataset) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -21,12 +22,18 @@ from sightline.errors import InputError
 from sightline.ops.masks import mask_to_rle
 from sightline.progress import progress_bar
 from sightline.structures import Instances
+from sightline.structures.view import View
 
 STREAMS = ("memory", "train", "val", "test")
 """Streams of seeds: each has its own seeds, so that no scene is in two of them."""
 
 _BLOCK = 1_000_000
 _KEPT = ("keypoints", "cuboids", "captions", "visibility", "colours", "materials", "sizes")
+ABOUT = ("captions", "relations", "cuboids", "meshes")
+"""Kinds of scenes whose labels are objects with one field for another task than detection."""
+WRITTEN = ("instances", *ABOUT)
+"""Kinds of scenes that `write_scenes` can write."""
+Kind = Literal["instances", "class_map", "class_scores", "captions", "relations", "cuboids", "meshes"]
 
 
 def scene_seeds(n: int, seed: int, stream: str) -> range:
@@ -57,7 +64,7 @@ def scenes(
     seed: int = 0,
     *,
     fields: Sequence[str] = (),
-    kind: Literal["instances", "class_map", "class_scores"] = "instances",
+    kind: Kind = "instances",
     objects: tuple[int, int] = (2, 7),
     progress: bool = False,
 ) -> Dataset:
@@ -75,7 +82,9 @@ def scenes(
         fields: fields of targets besides boxes, labels, crowd, difficult and areas: "masks", "keypoints", "cuboids",
             "captions", "visibility", "colours", "materials", "sizes".
         kind: type of target: objects; the semantic map (classes `catalog.SEMANTIC_CLASSES`); or one label per image,
-            the class with the largest visible area (with objects=(1, 1): the class of the object).
+            the class with the largest visible area (with objects=(1, 1): the class of the object); or objects for
+            another task, one of `ABOUT`. With "cuboids" and "meshes" images are a `View` with the camera, with
+            "cuboids" also with its depth map; with "meshes" objects have their mesh in the camera frame.
         objects: minimum and maximum number of objects per scene.
         progress: show a progress bar.
 
@@ -91,15 +100,15 @@ def scenes(
     return dataset.with_fields(*fields) if n and dataset.label_kind.has_objects else dataset
 
 
-def _of_objects(rendered: Iterable[Scene]) -> Dataset:
+def _of_objects(rendered: Iterable[Scene], about: str = "") -> Dataset:
     images: list[Tensor] = []
     truths: list[Instances] = []
     outlines: list[str] = []
     extra: list[dict[str, Any]] = []
     relations: list[list[dict[str, Any]]] = []
     for scene in rendered:
-        images.append(_image_tensor(scene))
-        truths.append(scene.instances(_KEPT))
+        images.append(_view(scene, about) if about in ("cuboids", "meshes") else _image_tensor(scene))
+        truths.append(scene.instances((*_KEPT, "meshes") if about == "meshes" else _KEPT))
         # Masks are packed scene by scene: as bitmaps, those of all scenes would take more memory than the images.
         outlines += [json.dumps(mask_to_rle(o.mask), separators=(",", ":")) for o in scene.objects]
         extra.append(image_facts(scene))
@@ -107,7 +116,7 @@ def _of_objects(rendered: Iterable[Scene]) -> Dataset:
     tables = {
         "relations": Table.from_rows(relations, ("subject", "object"), columns=("subject", "predicate", "object"))
     }
-    dataset = Dataset.from_instances(images, truths, CLASSES, image_extra=extra, tables=tables)
+    dataset = Dataset.from_instances(images, truths, CLASSES, image_extra=extra, tables=tables, about=about)
     return dataset.with_columns(dataset.columns.replace(segmentations=Blob.of(outlines)))
 
 
@@ -130,10 +139,16 @@ def _image_tensor(scene: Scene) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(scene.image.transpose(2, 0, 1)))
 
 
+def _view(scene: Scene, about: str) -> Tensor:
+    depth = torch.from_numpy(scene.depth) if about == "cuboids" else None
+    return View(_image_tensor(scene), scene.camera.matrix, depth)
+
+
 _MAKERS: dict[str, Callable[[Iterable[Scene]], Dataset]] = {
     "instances": _of_objects,
     "class_map": _of_maps,
     "class_scores": _of_labels,
+    **{about: partial(_of_objects, about=about) for about in ABOUT},
 }
 """Functions that create a dataset of rendered scenes, by kind of label."""
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from sightline.data.scenes.catalog import CLASSES, KEYPOINTS
-from sightline.data.scenes.dataset import image_facts, render_all, scene_seeds
-from sightline.data.scenes.scene import Scene
+from sightline.data.scenes.dataset import ABOUT, WRITTEN, image_facts, render_all, scene_seeds
+from sightline.data.scenes.scene import Scene, SceneObject
 from sightline.data.scenes.still import check_options
 from sightline.errors import InputError
 
@@ -24,6 +24,7 @@ def write_scenes(
     size: int | tuple[int, int] = 160,
     seed: int = 0,
     *,
+    kind: str = "instances",
     objects: tuple[int, int] = (2, 7),
     suffix: str = ".png",
     progress: bool = True,
@@ -39,6 +40,9 @@ def write_scenes(
         train, val, test: number of scenes per split; 0 leaves the split out.
         size: (height, width) in pixels, or one number for both.
         seed: random seed of the scenes.
+        kind: "instances", or what the labels are about, so that `train` learns it: one of `dataset.ABOUT`. With
+            "cuboids" the folder also has depth maps, in depth/SPLIT as PNG files of millimetres; with "meshes" the mesh
+            of each object in the camera frame, in meshes/SPLIT as OBJ files.
         objects: minimum and maximum number of objects per scene.
         suffix: ".png" is lossless; ".jpg" is smaller.
         progress: show a progress bar.
@@ -55,6 +59,8 @@ def write_scenes(
     seed, size, objects = check_options(seed, size, objects)
     counts = {"train": train, "val": val, "test": test}
     seeds = {split: scene_seeds(n, seed, split) for split, n in counts.items()}
+    if kind not in WRITTEN:
+        raise InputError(f"kind is {kind!r}, but must be one of {', '.join(WRITTEN)}")
     if not any(counts.values()):
         raise InputError("there is nothing to write: train, val and test are all 0; set at least one above 0")
     if out.exists() and not out.is_dir():
@@ -65,7 +71,7 @@ def write_scenes(
         (out / "annotations").mkdir(parents=True, exist_ok=True)
         for split, own in seeds.items():
             if own:
-                _write_split(out, split, own, size, objects, suffix, progress)
+                _write_split(out, split, own, size, kind, objects, suffix, progress)
     except OSError as error:
         raise InputError(
             f"{out} cannot be written: {error.strerror or error}; choose a folder with write permission"
@@ -78,6 +84,7 @@ def _write_split(
     split: str,
     seeds: range,
     size: int | tuple[int, int],
+    kind: str,
     objects: tuple[int, int],
     suffix: str,
     progress: bool,
@@ -93,13 +100,19 @@ def _write_split(
         Image.fromarray(scene.image).save(out / split / name, **options)
         height, width = scene.size
         facts = image_facts(scene)
+        if kind == "cuboids":
+            facts["camera"] |= _write_depth(scene, out, f"depth/{split}/{number:06d}.png")
         first = len(annotations) + 1
         relations = [[first + r.subject, r.predicate, first + r.object] for r in scene.relations]
         named = {"id": number, "file_name": name, "width": width, "height": height}
         images.append({**named, "captions": facts.pop("captions"), "relations": relations, **facts})
         annotations += _annotations(scene, number, first)
+        if kind == "meshes":
+            for item, annotation in zip(scene.objects, annotations[first - 1 :], strict=True):
+                annotation["mesh"] = _write_mesh(item, out, f"meshes/{split}/{annotation['id']:06d}.obj")
     table = {
-        "info": {"description": f"Rendered scenes, {split}", "version": "1"},
+        "info": {"description": f"Rendered scenes, {split}", "version": "1"}
+        | ({"about": kind} if kind in ABOUT else {}),
         "images": images,
         "annotations": annotations,
         "categories": [
@@ -109,6 +122,25 @@ def _write_split(
     }
     text = json.dumps(table, separators=(",", ":"), ensure_ascii=False)
     (out / "annotations" / f"instances_{split}.json").write_text(text, encoding="utf-8")
+
+
+def _write_depth(scene: Scene, out: Path, name: str) -> dict[str, Any]:
+    """Write the depth map of a scene; return what the image's "camera" says about it."""
+    from PIL import Image
+
+    (out / name).parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray((1000 * scene.depth).round().clip(0, 65535).astype(np.uint16)).save(out / name)
+    return {"depth_file_name": name, "depth_scale": 0.001}
+
+
+def _write_mesh(item: SceneObject, out: Path, name: str) -> str:
+    """Write the mesh of an object in the camera frame; return its name."""
+    vertices, faces = item.mesh()
+    (out / name).parent.mkdir(parents=True, exist_ok=True)
+    lines = [f"v {x:.5f} {y:.5f} {z:.5f}\n" for x, y, z in vertices.tolist()]
+    lines += [f"f {a} {b} {c}\n" for a, b, c in (faces + 1).tolist()]
+    (out / name).write_text("".join(lines), encoding="utf-8")
+    return name
 
 
 def _annotations(scene: Scene, image_id: int, first: int) -> list[dict[str, Any]]:
