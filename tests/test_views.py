@@ -145,9 +145,12 @@ class TestView:
         ("arguments", "words"),
         [
             ((torch.zeros(4, 4), INTRINSICS), r"image of a view has shape \[4, 4\]"),
-            ((torch.zeros(1, 4, 4), [1, 2, 3]), r"intrinsics have shape \[3\]"),
+            ((torch.zeros(1, 4, 4), [1, 2, 3]), r"intrinsics: the shape is \[3\]"),
             ((torch.zeros(1, 4, 4), [[1, 0, 0], [0, float("nan"), 0], [0, 0, 1]]), "must be finite"),
             ((torch.zeros(1, 4, 4), [[1, 0, 0], [0, 1, 0], [0, 0, 2]]), "last row of 0, 0, 1"),
+            ((torch.zeros(1, 4, 4), [[1, 0, 0], [0, 1], [0, 0, 1]]), r"is not a matrix of \[3, 3\] numbers"),
+            ((torch.zeros(1, 4, 4), [[1, 2, 0], [2, 4, 0], [0, 0, 1]]), "is singular"),
+            ((torch.zeros(1, 4, 4), [[0, 0, 2], [0, 0, 2], [0, 0, 1]]), "is singular"),
             ((torch.zeros(1, 4, 4), INTRINSICS, torch.zeros(4, 5)), r"depth has shape \[4, 5\], but the image has"),
             ((torch.zeros(1, 4, 4), INTRINSICS, None, 0.0), "depth_scale is 0.0"),
             ((torch.zeros(1, 4, 4), INTRINSICS, None, float("nan")), "depth_scale is nan"),

@@ -113,6 +113,25 @@ def read_map(path: str | os.PathLike[str]) -> Tensor:
     return torch.from_numpy(array.astype(np.int64))
 
 
+def read_depth(path: str | os.PathLike[str]) -> Tensor:
+    """Read a depth map, such as a 16-bit PNG: values are returned as stored.
+
+    Returns:
+        [H, W] int32, or float32 if the file has float samples.
+
+    Raises:
+        InputError: the file is missing, unreadable, or has more than one channel.
+    """
+    path = os.fspath(path)
+    array = _guarded(path, lambda: _stored(path))
+    if array.ndim != 2 or array.dtype.kind not in "uif":
+        raise InputError(
+            f"{path} holds an array {list(array.shape)} of {array.dtype}, but a depth map has one number per pixel; "
+            "save it as a 16-bit grey PNG"
+        )
+    return torch.from_numpy(array.astype(np.float32 if array.dtype.kind == "f" else np.int32))
+
+
 class Header(NamedTuple):
     """Properties of an image from its file header.
 

@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar, overload
 import numpy as np
 from torch import Tensor
 
+from sightline.data.cameras import needs_cameras, read_camera, stated_camera
 from sightline.data.columns import Columns
 from sightline.data.full_scale import FullScale, evenly_spaced
 from sightline.data.images import image_size, max_sample, read_image
@@ -23,7 +24,7 @@ from sightline.data.source import Source
 from sightline.data.stored import USUAL, further_fields
 from sightline.data.tables import rows_lost
 from sightline.errors import InputError
-from sightline.structures import Classes, Size, Target
+from sightline.structures import Camera, Classes, Size, Target, View, with_camera
 from sightline.words import counted
 
 log = logging.getLogger("sightline")
@@ -227,7 +228,30 @@ class LabelledImages(Sequence[tuple[Tensor, Target]]):
         return tables[name].of(self._row(i))
 
     def image(self, i: int) -> Tensor:
-        """[C, H, W], uint8 or float in [0, 1]; see `read_image`."""
+        """[C, H, W], uint8 or float in [0, 1]; see `read_image`.
+
+        If targets have fields in scene coordinates (cuboids or meshes), it is a `View` with the image's camera and its
+        depth map, as far as they are known; see `sightline.data.cameras`.
+        """
+        image = self._pixels(i)
+        if isinstance(image, View) or not needs_cameras(self.fields):
+            return image
+        return with_camera(image, self.camera(i, (int(image.shape[1]), int(image.shape[2]))))
+
+    def camera(self, i: int, size: Size | None = None) -> Camera | None:
+        """The image's camera; None if it is unknown.
+
+        Args:
+            i: index of the image.
+            size: (height, width) of the image, to read its depth map from a file as well; None for the intrinsics only.
+
+        Raises:
+            InputError: the matrix in the labels is not that of a camera, or the depth map does not fit the image.
+        """
+        row = self._row(i)
+        return stated_camera(self.source, row) if size is None else read_camera(self.source, row, size)
+
+    def _pixels(self, i: int) -> Tensor:
         if self.source.images is not None:
             return self.source.images[self._row(i)]
         path = self.path(i)

@@ -165,8 +165,9 @@ def predict_each(
                 yield read if read.image is None else _tiled(model, read, tile, overlap, batch_size, ids_only)
                 advance(1)
         return
+    waiting = _read_ahead(items, channels, 2 * batch_size, scale, with_cameras=model.takes_cameras)
     with running(model, device) as place, progress_bar(len(items), "predicting", progress) as advance:
-        for batch in _in_batches(_read_ahead(items, channels, 2 * batch_size, scale), batch_size):
+        for batch in _in_batches(waiting, batch_size):
             images = [p.image.to(place) for p in batch if p.image is not None]
             with torch.no_grad():  # not around the yield: it must not affect the caller's code
                 results = iter(model(images) if images else ())
@@ -194,12 +195,17 @@ def _tiled(
 
 
 def _read_ahead(
-    items: list[Item], channels: int, ahead: int, full_scale: Scale, huge: bool = False
+    items: list[Item],
+    channels: int,
+    ahead: int,
+    full_scale: Scale,
+    huge: bool = False,
+    with_cameras: bool = False,
 ) -> Iterator[Prediction]:
     def read(item: Item) -> Prediction:
         try:
             with unlimited_size() if huge else nullcontext():
-                return Prediction(item, item.read(channels, full_scale))
+                return Prediction(item, item.read(channels, full_scale, with_cameras))
         except InputError as error:
             return Prediction(item, error=error)
 

@@ -6,9 +6,9 @@ import glob
 import logging
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from sightline.data.full_scale import FullScale, Scale, divisor_of, evenly_space
 from sightline.data.images import SUFFIXES, from_pil, is_image, is_wide_image, max_sample, pil_samples, read_image
 from sightline.errors import InputError
 from sightline.runtime import reading
-from sightline.structures import View, with_camera
+from sightline.structures import Camera, Size, View, with_camera
 
 log = logging.getLogger("sightline")
 
@@ -41,21 +41,30 @@ class Item:
     Attributes:
         name: the path, or a name for an image in memory; None for a single image in memory.
         image: a path, a Pillow image, an array, a tensor, or the bytes of an image file.
+        camera: for a file whose camera is known, a function of (height, width) that reads it.
     """
 
     name: str | None
     image: Path | Image.Image | np.ndarray | Tensor | bytes
+    camera: Callable[[Size], Camera | None] | None = None
 
-    def read(self, channels: int = 3, full_scale: Scale = None) -> Tensor:
+    def read(self, channels: int = 3, full_scale: Scale = None, with_cameras: bool = False) -> Tensor:
         """Read the image as [channels, H, W], uint8 or float in [0, 1].
 
         Args:
             channels: number of channels of the result.
             full_scale: value of white for samples of more than 8 bits, as in `read_image`.
+            with_cameras: return a `View` if the camera is known.
 
         Raises:
             InputError: it cannot be read, or has another number of channels.
         """
+        image = self._read(channels, full_scale)
+        if self.camera is None or not with_cameras:
+            return image
+        return with_camera(image, self.camera((int(image.shape[1]), int(image.shape[2]))))
+
+    def _read(self, channels: int, full_scale: Scale) -> Tensor:
         if isinstance(self.image, Path):
             return read_image(self.image, channels, full_scale=full_scale)
         if isinstance(self.image, bytes):
@@ -95,7 +104,7 @@ def find_images(source: Source) -> tuple[list[Item], bool]:
     if callable(getattr(source, "read", None)) and not isinstance(source, Image.Image):
         return [_of_file(source)], True
     if isinstance(source, Dataset):
-        return [Item(source.name(i), source.path(i) or source.image(i)) for i in range(len(source))], False
+        return [_of_dataset(source, i) for i in range(len(source))], False
     if isinstance(source, Image.Image):
         return [Item(None, source)], True
     if isinstance(source, np.ndarray | Tensor):
@@ -137,6 +146,13 @@ def common_scale(items: list[Item], full_scale: int | None) -> Scale:
     return value
 
 
+def _of_dataset(data: Dataset, i: int) -> Item:
+    path = data.path(i)
+    if path is None:
+        return Item(data.name(i), data.image(i))
+    return Item(data.name(i), path, lambda size: data.camera(i, size))
+
+
 def _of_file(file: Any) -> Item:
     """Read the image of an open file, from its current position."""
     name = getattr(file, "name", None)
@@ -176,7 +192,7 @@ def as_file(data: bytes, name: str) -> Iterator[str]:
 
 
 def _numbered(items: list[Item]) -> list[Item]:
-    return [Item(item.name or f"image {i}", item.image) for i, item in enumerate(items)]
+    return [replace(item, name=item.name or f"image {i}") for i, item in enumerate(items)]
 
 
 def _find_path(path: str) -> tuple[list[Item], bool]:

@@ -54,6 +54,8 @@ class Model(nn.Module):
             recipe multiplies by `backbone_lr_factor`.
         competing_classes: whether the classes share one probability, without a background, as those of a classifier.
         target_fields: fields of the targets that the model learns from besides boxes and labels, such as "masks".
+        takes_cameras: whether the model uses the cameras of images, so that images are read as a `View` if they are
+            known.
         takes_labels: whether the model also learns from images that only have a class label (`sightline.data.joint`).
         recipe_defaults: training settings that replace the defaults of `Recipe` for this model.
         finetune_defaults: training settings for this model if it starts from pretrained weights.
@@ -73,6 +75,7 @@ class Model(nn.Module):
     backbone_layers: str = r"^backbone\.(?!fpn\.|extra\.)"  # pyramids and extra maps on top of it are new
     competing_classes: bool = False
     target_fields: tuple[str, ...] = ()
+    takes_cameras: bool = False
     takes_labels: bool = False
     recipe_defaults: dict[str, Any] = {}
     finetune_defaults: dict[str, Any] = {}

@@ -26,7 +26,7 @@ class Geometry:
 
     Attributes:
         raster: whether values are [N, H, W], one per pixel, and are warped like the image.
-        in_scene: whether values are in scene coordinates, which become invalid if only the image is warped or cropped.
+        in_scene: whether values are in scene coordinates, which become invalid if the image is warped without a camera.
     """
 
     raster = False

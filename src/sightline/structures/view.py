@@ -61,6 +61,32 @@ def _nearest(depth: Tensor, inverse: Tensor, size: Size) -> Tensor:
     return torch.where(inside, found, torch.zeros_like(found)).reshape(size)
 
 
+def require_intrinsics(values: Any, what: str = "intrinsics") -> Tensor:
+    """A camera matrix as a [3, 3] float64 tensor; see `Camera`.
+
+    Args:
+        values: the matrix, as a tensor, an array or nested lists.
+        what: its name in messages.
+
+    Raises:
+        InputError: it is not the matrix of a camera.
+    """
+    try:
+        matrix = torch.as_tensor(values, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):  # lists of different lengths, or other values than numbers
+        raise InputError(f"{what}: {str(values)[:80]} is not a matrix of [3, 3] numbers") from None
+    if matrix.shape != (3, 3):
+        raise InputError(f"{what}: the shape is {list(matrix.shape)}, but must be [3, 3]")
+    if not matrix.isfinite().all() or matrix[2].tolist() != [0, 0, 1]:
+        raise InputError(f"{what}: {matrix.tolist()} must be finite with a last row of 0, 0, 1")
+    if not abs(float(matrix[:2, :2].det())) > 1e-9 * float(matrix[:2, :2].norm()) ** 2:
+        raise InputError(
+            f"{what}: {matrix.tolist()} is singular, so that pixels do not belong to directions; the focal lengths in "
+            "the first two rows must not be 0"
+        )
+    return matrix
+
+
 class View(Tensor):
     """An image [C, H, W] with its camera, for models that need it. It can be used in place of an image tensor.
 
@@ -76,8 +102,8 @@ class View(Tensor):
         depth_scale: metres per unit of depth.
 
     Raises:
-        InputError: a shape is wrong, the intrinsics or the scale are not finite, or the last row of the intrinsics is
-            not (0, 0, 1).
+        InputError: a shape is wrong, the intrinsics or the scale are not finite, the last row of the intrinsics is not
+            (0, 0, 1), or they are singular: different directions would have the same pixel.
     """
 
     # operations return plain tensors
@@ -86,13 +112,9 @@ class View(Tensor):
     camera: Camera
 
     def __new__(cls, image: Tensor, intrinsics: Any, depth: Any = None, depth_scale: float = 1.0) -> Self:
-        matrix = torch.as_tensor(intrinsics, dtype=torch.float64)
         if image.ndim != 3:
             raise InputError(f"the image of a view has shape {list(image.shape)}, but must be [C, H, W]")
-        if matrix.shape != (3, 3):
-            raise InputError(f"intrinsics have shape {list(matrix.shape)}, but must be [3, 3]")
-        if not matrix.isfinite().all() or matrix[2].tolist() != [0, 0, 1]:
-            raise InputError(f"intrinsics are {matrix.tolist()}, but must be finite with a last row of 0, 0, 1")
+        matrix = require_intrinsics(intrinsics)
         if not 0 < depth_scale < float("inf"):
             raise InputError(f"depth_scale is {depth_scale}, but must be a number of metres above 0, such as 0.001")
         known = None if depth is None else torch.as_tensor(depth)

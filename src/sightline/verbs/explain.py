@@ -225,7 +225,7 @@ def _explained(
         for item in items:
             image = None
             try:
-                image = item.read(model.in_channels, scale).to(place)
+                image = item.read(model.in_channels, scale, model.takes_cameras).to(place)
                 what = _target(model, image, target)
                 own = [explain_image(model, image, method, what, layer, source=item.name) for method in methods]
                 yield _Explained(item, image, own)

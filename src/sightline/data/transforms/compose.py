@@ -191,9 +191,10 @@ class Compose(Transform):
             view = view.then(unmirrored(step, output) if straight else step, output)
         if view.size == size and np.allclose(view.matrix, np.eye(3), rtol=0, atol=1e-9):
             return image, target
-        moved = follow(target, Affine(view.matrix, view.size), self.min_visible, self.keypoint_swap)
-        warped = warp_image(image, view.matrix, view.size, self.fill)
         camera = camera_of(image)
+        motion = Affine(view.matrix, view.size, camera is not None)
+        moved = follow(target, motion, self.min_visible, self.keypoint_swap)
+        warped = warp_image(image, view.matrix, view.size, self.fill)
         return (warped if camera is None else with_camera(warped, camera.moved(view.matrix, view.size))), moved
 
     def bind(self, data: Any, size: Size | None) -> Compose:

@@ -18,10 +18,12 @@ class Motion(ABC):
     Attributes:
         size: (height, width) of the resulting image.
         mirrored: True if the image was mirrored, so that left and right are swapped.
+        with_camera: True if the camera of the image follows, so that values in scene coordinates stay valid.
     """
 
     size: Size
     mirrored: bool
+    with_camera: bool = False
 
     @property
     def moves(self) -> bool:
@@ -59,8 +61,8 @@ class Motion(ABC):
 class Affine(Motion):
     """Source pixels → output pixels through `matrix` [3, 3]."""
 
-    def __init__(self, matrix: np.ndarray, size: Size):
-        self.matrix, self.size = matrix, size
+    def __init__(self, matrix: np.ndarray, size: Size, with_camera: bool = False):
+        self.matrix, self.size, self.with_camera = matrix, size, with_camera
         self.determinant = float(np.linalg.det(matrix[:2, :2]))
         self.mirrored = self.determinant < 0
 

@@ -62,17 +62,21 @@ def objects_within(target: Instances) -> Instances:
     return target if bool(seen.all()) else target[seen]
 
 
-def boxes_of(target: Instances) -> np.ndarray:
+def boxes_of(target: Instances, with_camera: bool = False) -> np.ndarray:
     """[N, 4] float64 boxes of a target that can follow a change of geometry.
 
+    Args:
+        target: the target.
+        with_camera: whether the camera of the image follows the change.
+
     Raises:
-        InputError: it has no boxes, or fields in metres (cuboids, meshes).
+        InputError: it has no boxes; or fields in metres (cuboids, meshes), and the camera does not follow.
     """
     for row, geometry, values in following(target):
-        if geometry.in_scene and len(values):
+        if geometry.in_scene and len(values) and not with_camera:
             raise InputError(
                 f"{target.source or 'the target'} has {row.name}, which are in metres and cannot follow a flip, crop "
-                "or rotation of the image; use only colour augmentations"
+                "or rotation of an image without a camera; use only colour augmentations, or give the camera"
             )
     if "boxes" not in target:
         raise InputError(f"{target.source or 'the target'} has no boxes, which geometric augmentations need; add them")
@@ -83,7 +87,7 @@ def move_objects(
     target: Instances, motion: Motion, min_visible: float, keypoint_swap: tuple[int, ...] | None
 ) -> Instances:
     """The objects in the resulting image, clipped to it, without those that are not visible; see `targets.follow`."""
-    moved, growth, turned = motion.boxes(boxes_of(target))
+    moved, growth, turned = motion.boxes(boxes_of(target, motion.with_camera))
     size = height, width = motion.size
     fields = target.fields
     rasters: dict[str, bool] = {}  # whether they outline the object

@@ -85,8 +85,8 @@ def follow(target: Any, motion: Motion, min_visible: float, keypoint_swap: tuple
         keypoint_swap: for each keypoint the index of its mirror image, used if the change mirrors.
 
     Raises:
-        InputError: the target cannot follow: it has fields in metres (cuboids, meshes), which would become wrong; it is
-            a prediction; or its type does not define how.
+        InputError: the target cannot follow: it has fields in metres (cuboids, meshes) and the camera of its image does
+            not follow, so that they would become wrong; it is a prediction; or its type does not define how.
     """
     if not motion.moves:
         return target
