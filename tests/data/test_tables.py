@@ -204,7 +204,11 @@ class TestCoco:
         assert data.table("relations", 0) == []
 
     def test_relations_of_annotations_that_are_not_there(self, tmp_path: Path) -> None:
-        data = sl.open_dataset(self.folder(tmp_path, [[7, "on", 9], [7, "on", 8]]))
+        folder = self.folder(tmp_path, [[7, "on", 9], [7, "on", 8]])
+        with pytest.raises(InputError, match=r'a.png has the relation \[7, "on", 9\], but no object 9; correct or remove'):
+            sl.open_dataset(folder)
+        data = sl.open_dataset(folder, lenient=True)
+        assert len(data.malformed) == 1
         assert data.table("relations", 0) == [{"subject": 0, "predicate": "on", "object": 1}]
 
     def folder(self, root: Path, relations: Any) -> Path:

@@ -20,6 +20,7 @@ from sightline.data.images import image_size, max_sample, read_image
 from sightline.data.keypoint_pairs import mirrored_keypoints
 from sightline.data.kinds import Kind, kind_of
 from sightline.data.malformed import BadLabel
+from sightline.data.relations import predicates_of
 from sightline.data.source import Source
 from sightline.data.stored import USUAL, further_fields
 from sightline.data.tables import rows_lost
@@ -121,6 +122,11 @@ class LabelledImages(Sequence[tuple[Tensor, Target]]):
             return self.source.keypoint_swap
         keypoints = self.source.columns.keypoints
         return mirrored_keypoints(self.keypoint_names, None if keypoints is None else keypoints.shape[1])
+
+    @property
+    def predicates(self) -> tuple[str, ...]:
+        """The predicates of the relations between objects, the most frequent first; empty without relations."""
+        return predicates_of(self.columns)
 
     @property
     def full_scale(self) -> int | None:

@@ -17,6 +17,8 @@ from sightline.data.columns import Columns
 from sightline.data.full_scale import FullScale, scale_together
 from sightline.data.images import image_size
 from sightline.data.keypoint_pairs import require_mirror
+from sightline.data.relations import TABLE as RELATIONS
+from sightline.data.relations import relations_table
 from sightline.data.source import Source
 from sightline.data.stored import stored_objects
 from sightline.data.tables import Table
@@ -55,7 +57,8 @@ def source_of_instances(
             is 255); by default the smallest of 255, 1023, 4095, 16383 and 65535 that is not below any value.
         keypoint_names: one name per keypoint; left and right ones swap in a mirrored image.
         keypoint_swap: for each keypoint the index of its mirror image, if the names do not define it.
-        tables: further rows about the images, by name, such as relations of their objects.
+        tables: further rows about the images, by name. The fields `keys` and `relations` of targets become the table
+            "relations".
         about: the field that the labels are about, such as "captions"; see `Source`.
 
     Raises:
@@ -72,6 +75,7 @@ def source_of_instances(
         if len(target) and target.labels.max() >= len(classes):
             raise InputError(f"image {i} has label {int(target.labels.max())}, but there are {len(classes)} classes")
     counts = [len(target) for target in targets]
+    related = relations_table(targets)
     columns = Columns(
         offsets=np.cumsum([0, *counts]).astype(np.int64),
         ids=np.arange(1, sum(counts) + 1, dtype=np.int64),
@@ -79,7 +83,7 @@ def source_of_instances(
         image_extra=None
         if image_extra is None
         else Blob.of(json.dumps(dict(e), separators=(",", ":")) for e in image_extra),
-        tables=tables or {},
+        tables={**({} if related is None else {RELATIONS: related}), **(tables or {})},
         **image_columns,
     )
     points = 0 if columns.keypoints is None else columns.keypoints.shape[1]

@@ -12,11 +12,13 @@ from torch import Tensor
 
 from sightline.data.blob import Blob, Column, column_of_objects
 from sightline.data.columns import Columns
+from sightline.data.relations import has_relations, read_relations
 from sightline.data.segmentation import mask_of
 from sightline.errors import InputError
 from sightline.ops.masks import mask_to_rle
 from sightline.structures import Instances, Size
 from sightline.structures.fields import field_of
+from sightline.structures.relations import FIELDS as RELATIONS
 
 USUAL = ("boxes", "labels", "crowd", "difficult", "areas")
 """Fields of all objects in all datasets."""
@@ -31,12 +33,20 @@ def further_fields(columns: Columns) -> list[str]:
     there = {name for name in STORED if getattr(columns, STORED[name]) is not None} - {*USUAL}
     if not columns.segmentations.data.size:  # all datasets have this column
         there.discard("masks")
-    return [*(name for name in STORED if name in there), *columns.extra]
+    return [*(name for name in STORED if name in there), *columns.extra, *_of_tables(columns)]
 
 
 def known_fields(columns: Columns) -> set[str]:
     """The fields that have a column."""
-    return {name for name, place in STORED.items() if getattr(columns, place) is not None} | {*columns.extra}
+    return {name for name, place in STORED.items() if getattr(columns, place) is not None} | {
+        *columns.extra,
+        *_of_tables(columns),
+    }
+
+
+def _of_tables(columns: Columns) -> tuple[str, ...]:
+    """The fields whose values are in a table."""
+    return RELATIONS if has_relations(columns) else ()
 
 
 def read_field(columns: Columns, name: str, rows: slice, size: Size, image: str) -> Any:
@@ -47,6 +57,8 @@ def read_field(columns: Columns, name: str, rows: slice, size: Size, image: str)
     """
     if name == "masks":
         return _masks(columns.segmentations[rows], size, image)
+    if name in _of_tables(columns):
+        return read_relations(columns, name, rows)
     column: Column = getattr(columns, STORED[name]) if name in STORED else columns.extra[name]
     if isinstance(column, Blob):
         return column[rows].texts()
@@ -77,7 +89,7 @@ def stored_objects(targets: Sequence[Instances]) -> dict[str, Any]:
         "areas": np.where(np.isnan(areas), sides[:, 0] * sides[:, 1], areas),
         "segmentations": Blob.empty(count),
         **{STORED[name]: _optional(targets, name) for name in present if name in STORED and name not in USUAL},
-        "extra": {name: _gathered(targets, name) for name in present if name not in STORED},
+        "extra": {name: _gathered(targets, name) for name in present if name not in (*STORED, *RELATIONS)},
     }
 
 

@@ -34,6 +34,8 @@ class Instances:
     difficult      [N] bool                 VOC's mark: does not count when found or missed
     areas          [N] float                the object's area in pixels, for size bins
     captions       list of N str            one phrase per object
+    keys           [N] int64                a distinct number per object, which relations refer to
+    relations      list of N                the relations of each object to others (`structures.relations`)
     meshes         list of N                one mesh per object
     =============  =======================  ===============================================================
 
@@ -57,6 +59,8 @@ class Instances:
     difficult: Tensor
     areas: Tensor
     captions: list[str]
+    keys: Tensor
+    relations: list[list[Any]]
 
     def __init__(self, image_size: Size, *, classes: Classes | None = None, source: str | None = None, **fields: Any):
         height, width = image_size

@@ -82,7 +82,7 @@ def read_file(path: Path, folder: str, split: int, classes: Classes | None) -> C
         by_number = dict(zip(ids.tolist(), categories, strict=True))
         columns, orphans = with_image_labels(columns, objects, image_ids, by_number, known, path)
     labels = _labels(columns, categories, ids, objects.category_texts, known, path)
-    columns = with_relations(columns.replace(labels=labels))
+    columns = with_relations(columns.replace(labels=labels), path)
     if (labels < 0).any():
         columns = columns.take_objects(labels >= 0)
     return CocoFile(columns, known, categories, others, orphans, _same_names(categories, path))

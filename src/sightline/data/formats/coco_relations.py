@@ -7,22 +7,24 @@ references follow the objects, and are written from it.
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sightline.data.blob import Blob
 from sightline.data.columns import Columns
+from sightline.data.malformed import skip_label
+from sightline.data.relations import COLUMNS, ENDS, TABLE
 from sightline.data.tables import NONE, Table
-
-TABLE = "relations"
-_ENDS = ("subject", "object")
+from sightline.errors import InputError
 
 
-def with_relations(columns: Columns) -> Columns:
-    """The columns with the relations table, if images have relations. Relations of missing annotations are dropped.
+def with_relations(columns: Columns, path: Path) -> Columns:
+    """The columns with the relations table, if images have relations.
 
-    Values with another structure are kept in the images' extra data.
+    A relation of an object that is not in its image is a malformed label (`sightline.data.malformed`) of the file
+    `path`. Values with another structure are kept in the images' extra data.
     """
     extra = columns.image_extra
     if extra is None or b'"relations"' not in extra.data.tobytes():
@@ -36,16 +38,25 @@ def with_relations(columns: Columns) -> Columns:
         if isinstance(stated, list) and all(map(_is_relation, stated)):
             own = columns.ids[columns.offsets[i] : columns.offsets[i + 1]].tolist()
             place = {id: position for position, id in enumerate(own)}
-            rows[i] = [
-                {"subject": place[s], "predicate": predicate, "object": place[o]}
-                for s, predicate, o in stated
-                if s in place and o in place
-            ]
+            for subject, predicate, other in stated:
+                missing = next((id for id in (subject, other) if id not in place), None)
+                if missing is None:
+                    rows[i].append({"subject": place[subject], "predicate": predicate, "object": place[other]})
+                else:
+                    skip_label(_no_object(columns.names.text(i), (subject, predicate, other), missing, path), path)
             del facts[TABLE]
             entries[i] = json.dumps(facts, separators=(",", ":")).encode() if facts else b""
-    table = Table.from_rows(rows, objects=_ENDS, columns=("subject", "predicate", "object"))
+    table = Table.from_rows(rows, objects=ENDS, columns=COLUMNS)
     left = Blob.of(entries)
     return columns.replace(image_extra=left if left.data.size else None, tables={**columns.tables, TABLE: table})
+
+
+def _no_object(image: str, stated: tuple[int, str, int], missing: int, path: Path) -> InputError:
+    subject, predicate, other = stated
+    return InputError(
+        f'{path}: {image} has the relation [{subject}, "{predicate}", {other}], but no object {missing}; correct or '
+        "remove it"
+    )
 
 
 def _is_relation(value: Any) -> bool:
@@ -55,9 +66,9 @@ def _is_relation(value: Any) -> bool:
 def written(columns: Columns) -> Columns:
     """The columns with only those table rows that COCO can store: relations between two objects."""
     table = columns.tables.get(TABLE)
-    if table is None or table.objects != _ENDS or set(table.columns) != {*_ENDS, "predicate"}:
+    if table is None or table.objects != ENDS or set(table.columns) != {*ENDS, "predicate"}:
         return columns.replace(tables={})
-    whole = np.logical_and.reduce([np.asarray(table.columns[name]) != NONE for name in _ENDS])
+    whole = np.logical_and.reduce([np.asarray(table.columns[name]) != NONE for name in ENDS])
     return columns.replace(tables={TABLE: table.take_rows(whole)})
 
 

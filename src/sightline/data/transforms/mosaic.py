@@ -30,6 +30,7 @@ from sightline.errors import InputError
 from sightline.ops.geometry import place_instances
 from sightline.structures import Instances, Size
 from sightline.structures.fields import FIELDS, Field
+from sightline.structures.relations import with_distinct_keys
 
 
 class Samples(Protocol):
@@ -226,7 +227,7 @@ def joined(parts: list[Instances]) -> Instances:
     The result has the fields of all targets that have objects. If a field exists in only some targets and has a default
     value (`missing`, as crowd and difficult), the others get this value.
     """
-    parts = [part for part in parts if len(part)] or parts[:1]
+    parts = with_distinct_keys([part for part in parts if len(part)] or parts[:1])
     for row in FIELDS.values():
         if row.missing is not None and any(row.name in part for part in parts):
             parts = [part if row.name in part else _with_missing(part, row) for part in parts]
