@@ -45,8 +45,9 @@ def test_a_relation_to_an_object_that_is_not_there() -> None:
     twice = three(LEFT).replace(keys=torch.tensor([4, 5, 4]))
     with pytest.raises(InputError, match="two objects with the key 4"):
         Dataset.from_instances([torch.zeros(3, 20, 30)], [twice], ["a", "b"])
+    only_keys = Instances((20, 30), boxes=[[0, 0, 1, 1]], labels=[0], keys=[0])
     with pytest.raises(InputError, match="only one of the fields keys and relations"):
-        Dataset.from_instances([torch.zeros(3, 20, 30)], [Instances((20, 30), boxes=[[0, 0, 1, 1]], keys=[0])], ["a"])
+        Dataset.from_instances([torch.zeros(3, 20, 30)], [only_keys], ["a"])
 
 
 def test_joined_objects_keep_their_own_relations() -> None:

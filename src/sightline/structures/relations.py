@@ -95,8 +95,10 @@ def with_distinct_keys(parts: Sequence[Instances]) -> list[Instances]:
     for part in parts:
         if "keys" in part and len(part):
             low = first - int(part.keys.min())
-            moved = [[own._replace(object=own.object + low) for own in row] for row in part.fields.get("relations", ())]
-            part = part.replace(keys=part.keys + low, **({"relations": moved} if "relations" in part else {}))
+            if "relations" in part:
+                relations = [[own._replace(object=own.object + low) for own in row] for row in part.relations]
+                part = part.replace(relations=relations)
+            part = part.replace(keys=part.keys + low)
             first = int(part.keys.max()) + 1
         found.append(part)
     return found

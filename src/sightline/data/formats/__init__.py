@@ -19,7 +19,6 @@ from sightline.data.formats import (
     cityscapes,
     cityscapes_instances,
     coco,
-    coco_relations,
     createml,
     csv_boxes,
     csv_labels,
@@ -47,6 +46,7 @@ from sightline.data.formats.listing import remembering
 from sightline.data.formats.refusal import not_recognised
 from sightline.data.kinds import KINDS, Kind
 from sightline.data.malformed import collecting, refuse
+from sightline.data.relations import TABLE
 from sightline.data.shared import shared_images
 from sightline.data.tables import rows_lost
 from sightline.errors import InputError
@@ -296,7 +296,7 @@ _OF_OUTLINES = ("yolo-seg", "masks")
 
 def _named(what: str) -> str:
     """What was lost, in words; the name of a data column is quoted."""
-    own = ("segmentations", "keypoints", "captions", coco_relations.TABLE)
+    own = ("segmentations", "keypoints", "captions", TABLE)
     return what if " " in what or what in own else f"values of {what!r}"
 
 

@@ -13,9 +13,10 @@ import numpy as np
 from sightline.data.blob import Blob, Column
 from sightline.data.columns import Columns
 from sightline.data.dataset import Dataset
-from sightline.data.formats.coco_relations import TABLE, relations_of, written
+from sightline.data.formats.coco_relations import relations_of, written
 from sightline.data.formats.files import image_names, write_image
 from sightline.data.keypoint_pairs import mirrored_keypoints
+from sightline.data.relations import TABLE
 from sightline.data.tables import rows_lost
 
 
