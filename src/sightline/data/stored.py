@@ -28,6 +28,18 @@ _TYPES = {"d": np.float32, "i": np.int64}
 """float64 → float32 and int32 → int64, by NumPy type characters."""
 
 
+class Deferred:
+    """A value in a column that is read from a file when the target is made; base class."""
+
+    def read(self) -> Any:
+        """The value.
+
+        Raises:
+            InputError: the file cannot be read; the message names it.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not implement read")
+
+
 def further_fields(columns: Columns) -> list[str]:
     """The fields for which the columns contain values, beyond the usual ones."""
     there = {name for name in STORED if getattr(columns, STORED[name]) is not None} - {*USUAL}
@@ -63,7 +75,7 @@ def read_field(columns: Columns, name: str, rows: slice, size: Size, image: str)
     if isinstance(column, Blob):
         return column[rows].texts()
     if column.dtype == object:
-        return list(column[rows])
+        return [value.read() if isinstance(value, Deferred) else value for value in column[rows]]
     values = torch.from_numpy(column[rows].astype(_TYPES.get(column.dtype.char, column.dtype)))
     if field_of(name).pairs and not values[values[..., 2] > 0].isfinite().all():
         bad = int((~values[..., :2].isfinite().all(2) & (values[..., 2] > 0)).any(1).nonzero()[0])

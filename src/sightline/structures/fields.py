@@ -196,7 +196,7 @@ _ROWS = (
     Field("captions", None, "str", "one phrase per object", json="caption"),
     Field("keys", (), "int64", "a distinct number per object, which relations refer to", json=None),
     Field("relations", None, "", "the relations of each object to others (`structures.relations`)", json=None),
-    Field("meshes", None, "", "one mesh per object", "scene", json=None),
+    Field("meshes", None, "", "one mesh per object", "scene", json="mesh"),
 )
 
 FIELDS: dict[str, Field] = {row.name: row for row in _ROWS}

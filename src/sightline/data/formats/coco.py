@@ -31,7 +31,7 @@ from sightline.data.dataset import Dataset
 from sightline.data.formats import files
 from sightline.data.formats.coco_columns import CocoFile, read_file
 from sightline.data.formats.coco_labels import labels_of_all
-from sightline.data.formats.coco_more import add_captions, add_keypoints
+from sightline.data.formats.coco_more import add_captions, add_keypoints, add_meshes
 from sightline.data.formats.coco_write import write
 from sightline.data.formats.files import aliases, in_order, none_found, relative, resolve, split_in, split_name
 from sightline.data.formats.image_labels import labelled
@@ -128,7 +128,7 @@ def read(
         notes=tuple(dict.fromkeys(notes)),
         left_out=tuple(_in_no_split(base, folders, joined) if whole else ()),
         meta=meta | {"categories": [categories.get(name, {"name": name}) for name in final]},
-        later=_later(parts, folders),
+        later=_later(parts, folders) | _meshes(joined, base),
         keypoint_names=keypoint_names,
         keypoint_swap=keypoint_swap,
     )
@@ -305,3 +305,8 @@ def _later(parts: Sequence[_Part], folders: Sequence[str]) -> dict[str, Any]:
         if found:
             later[field] = partial(add, found)
     return later
+
+
+def _meshes(columns: Columns, base: Path) -> dict[str, Any]:
+    """The loader of meshes, if annotations name their files."""
+    return {"meshes": partial(add_meshes, base)} if "mesh" in columns.extra else {}

@@ -1,4 +1,4 @@
-"""Data that COCO stores in files beside the instances: person keypoints, and captions."""
+"""Data that COCO stores in files beside the instances: person keypoints, captions, and meshes (an extension)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from sightline.data.blob import Blob
+from sightline.data.blob import Blob, column_of_objects
 from sightline.data.formats.coco_columns import read_file
 from sightline.data.keypoint_pairs import of_categories
+from sightline.data.mesh_files import MeshFile
 from sightline.data.source import Source
+from sightline.errors import InputError
 
 Files = Sequence[tuple[Path, str]]
 """Files, each with the folder that is put before its image names."""
@@ -69,3 +71,19 @@ def add_captions(files: Files, source: Source) -> Source:
                 known = json.loads(extra[rows[name]] or b"{}") | {"captions": captions}
                 extra[rows[name]] = json.dumps(known, separators=(",", ":"), ensure_ascii=False).encode()
     return replace(source, columns=columns.replace(image_extra=Blob.of(extra)))
+
+
+def add_meshes(root: Path, source: Source) -> Source:
+    """Find the mesh of each annotation: its "mesh" names a file relative to the root, in the frame of the camera."""
+    columns = source.columns
+    extra = dict(columns.extra)
+    names = list(extra.pop("mesh"))
+    for row, name in enumerate(names):
+        if not isinstance(name, str) or not name:
+            image = columns.names.text(int(columns.image_of[row]))
+            raise InputError(
+                f'{image}: the "mesh" of annotation {columns.ids[row]} is {str(name)[:60]!r}, but must be the path of '
+                "a mesh file; correct it"
+            )
+    meshes = column_of_objects([MeshFile(str(root / name)) for name in names])
+    return replace(source, columns=columns.replace(extra={**extra, "meshes": meshes}))
