@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from sightline.models.model import Model
     from sightline.models.saving import load, save
     from sightline.models.summary import summary
-    from sightline.structures import Classes, ClassMap, ClassScores, ImageBatch, Instances, View
+    from sightline.structures import Classes, ClassMap, ClassScores, Clip, Events, ImageBatch, Instances, View
     from sightline.training.recipe import Recipe
 
 # A name is imported when it is first used, so that `import sightline` costs next to nothing.
@@ -67,7 +67,9 @@ _HOMES = {
     "ClassMismatch": ("sightline.errors", "ClassMismatch"),
     "ClassScores": ("sightline.structures", "ClassScores"),
     "Classes": ("sightline.structures", "Classes"),
+    "Clip": ("sightline.structures", "Clip"),
     "Dataset": ("sightline.data.dataset", "Dataset"),
+    "Events": ("sightline.structures", "Events"),
     "ImageBatch": ("sightline.structures", "ImageBatch"),
     "InputError": ("sightline.errors", "InputError"),
     "Instances": ("sightline.structures", "Instances"),
@@ -112,7 +114,9 @@ __all__ = [
     "ClassMismatch",
     "ClassScores",
     "Classes",
+    "Clip",
     "Dataset",
+    "Events",
     "ImageBatch",
     "InputError",
     "Instances",

@@ -179,7 +179,10 @@ def scenes(
     size: Annotated[int, typer.Option(help="Height and width in pixels.")] = 160,
     seed: Annotated[int, typer.Option(help="Random seed; the same seed gives the same pixels.")] = 0,
     kind: Annotated[
-        str, typer.Option(help="What the labels are about: instances, captions, relations, cuboids or meshes.")
+        str,
+        typer.Option(
+            help="What the labels are about: instances, captions, relations, cuboids, meshes or events (videos)."
+        ),
     ] = "instances",
     objects: Annotated[tuple[int, int], typer.Option(metavar="LEAST MOST", help="Number of objects per scene.")] = (
         2,

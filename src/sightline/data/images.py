@@ -17,7 +17,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from sightline.data import heif, png, tiff
+from sightline.data import heif, png, tiff, videos
 from sightline.data.full_scale import Scale, max_sample_of, scale_samples
 from sightline.data.orientation import STANDING, known_orientation, orientation_in, stated_orientation
 from sightline.data.room import require_memory
@@ -71,13 +71,16 @@ def read_image(
             `sightline.data.full_scale`.)
 
     Returns:
-        Tensor [C, H, W]: uint8, or float32 in [0, 1] if the file has 16-bit or float samples.
+        Tensor [C, H, W]: uint8, or float32 in [0, 1] if the file has 16-bit or float samples. A video file, by its
+        suffix, is returned as a `Clip` [C, T, H, W] (`sightline.data.videos.read_clip`).
 
     Raises:
         InputError: the file is missing, truncated or not an image, has invalid values, or has other channels than
             requested.
     """
     path = os.fspath(path)
+    if videos.is_video(path):
+        return videos.read_clip(path, channels)
     if channels is not None and channels < 1:
         raise InputError(f"channels is {channels}, but must be at least 1; give 3 for RGB, 1 for grey")
     array = _guarded(path, lambda: _samples(path, channels, draft))
@@ -153,6 +156,8 @@ def read_header(path: str | os.PathLike[str]) -> Header:
         InputError: the file is missing or is not an image.
     """
     path = os.fspath(path)
+    if videos.is_video(path):
+        return Header(videos.video_header(path).size)
     return _guarded(path, lambda: _header(path))
 
 

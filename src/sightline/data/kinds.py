@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from sightline.data.columns import Columns
+from sightline.data.events import event_problems, make_events
 from sightline.data.map_values import MapClasses
 from sightline.data.source import Source, make_class_map, make_class_scores, make_instances
 from sightline.errors import InputError
-from sightline.structures import IGNORE, ClassMap, ClassScores, Instances, Size
+from sightline.structures import IGNORE, ClassMap, ClassScores, Events, Instances, Size
 
 GONE = -1
 """The new id of a class that is removed. In class maps it is `IGNORE`."""
@@ -38,6 +39,8 @@ class Kind:
         has_objects: True if the columns have one row per object.
         has_maps: True if there is one map [H, W] per image.
         augmentation: the usual augmentation recipe for these labels, to which policies such as "randaugment" are added.
+        problems: `problems(columns)` yields what `check` reports about these labels: (a rule of
+            `sightline.data.check.problems.RULES`, what is wrong, index of the image).
     """
 
     name: str
@@ -50,6 +53,7 @@ class Kind:
     has_objects: bool = False
     has_maps: bool = False
     augmentation: str = "default"
+    problems: Callable[[Columns], Iterator[tuple[str, str, int]]] | None = None
 
 
 def kind_of(data: Any) -> Kind:
@@ -148,6 +152,15 @@ KINDS: dict[str, Kind] = {
             relabel=_relabel_images,
             class_ids=lambda columns: (_image_labels(columns), np.arange(columns.images)),
             augmentation="resized_crops",
+        ),
+        Kind(
+            name="events",
+            noun="events in videos",
+            unit="events",
+            target=Events,
+            make=lambda source, row, size, fields: make_events(source, row, size()),
+            augmentation="none",
+            problems=event_problems,
         ),
     )
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from sightline.runtime.optional import require
 from sightline.structures import Clip, Size
 
 SUFFIXES = frozenset(
-    "." + ending for ending in "mp4 m4v mov mkv webm avi mpg mpeg ogv wmv flv 3gp ts".split()
+    {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ogv", ".wmv", ".flv", ".3gp", ".ts"}
 )
 """Suffixes (lower case) of files that are treated as videos."""
 RATE = 8.0
@@ -152,7 +153,6 @@ def write_video(path: str | os.PathLike[str], frames: np.ndarray, fps: float) ->
     """
     require("av", "PyAV", "video", "writing videos")
     import av
-    from fractions import Fraction
 
     if frames.ndim != 4 or 0 in frames.shape or frames.shape[3] != 3 or frames.dtype != np.uint8:
         raise InputError(f"frames are {list(frames.shape)} of {frames.dtype}, but must be [T, H, W, 3] of uint8")
@@ -182,13 +182,14 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
     with reading.open_binary(path) as file:
         if os.fstat(file.fileno()).st_size == 0:
             raise InputError(f"cannot read the video {path}: the file is empty; replace or remove it")
+        damaged = f"cannot read the video {path}: it is damaged, truncated or no video; replace or remove it"
         try:
             container = av.open(file, options={"format_whitelist": _CONTAINERS})
         except (av.FFmpegError, OSError, ValueError):
-            raise InputError(
-                f"cannot read the video {path}: it is damaged, truncated or no video; replace or remove it"
-            ) from None
+            raise InputError(damaged) from None
         with container:
+            if not container.streams:
+                raise InputError(damaged)
             if not container.streams.video:
                 raise InputError(f"the video {path} has no pictures, only sound or data; replace or remove it")
             stream = container.streams.video[0]

@@ -1,7 +1,8 @@
 """Data types of the library: image batches, targets and predictions, class names, and images with a camera.
 
-Targets and predictions have the same types: `Instances`, `ClassMap`, `ClassScores` or `Events`. Coordinates are in pixels of the
-image, with x to the right and y down. (0, 0) is the outer corner of the top-left pixel. Boxes are (x1, y1, x2, y2).
+Targets and predictions have the same types: `Instances`, `ClassMap`, `ClassScores` or `Events`. Coordinates are in
+pixels of the image, with x to the right and y down. (0, 0) is the outer corner of the top-left pixel. Boxes are (x1,
+y1, x2, y2).
 """
 
 from sightline.structures.batch import ImageBatch, require_images

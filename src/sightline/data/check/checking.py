@@ -94,6 +94,9 @@ def check(
         known = dataset.source.full_scale
         how = "as given" if known.stated else f"the largest value in a sample of the images is {known.highest}"
         problems.append(Problem.of("full-scale", f"whole-number samples are divided by {scale} ({how})"))
+    further = dataset.label_kind.problems
+    for rule, value, i in () if further is None else further(columns):
+        problems.append(Problem.of(rule, value, dataset.name(i)))
     unit, counts, more = _counts(dataset, columns, looks)
     problems += more
     measured: dict[str, Any] = {}

@@ -80,14 +80,17 @@ def _look(dataset: Dataset, i: int, pixels: bool) -> ImageInspection:
                 looks.digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
             _describe(read_image(path, dataset.channels, _DRAFT, lambda: dataset.full_scale), looks)
     except (InputError, OSError) as error:
-        looks.error = str(error).removeprefix(f"cannot read the image {path}: ").removesuffix("; replace or remove it")
+        looks.error = str(error).removesuffix("; replace or remove it")
+        for what in ("image", "video"):
+            looks.error = looks.error.removeprefix(f"cannot read the {what} {path}: ")
+            looks.error = looks.error.replace(f"the {what} {path}", "the file")
         looks.error = looks.error.replace(str(path), "the file")
         looks.rule = "image-truncated" if "truncated" in looks.error else "image-unreadable"
     return looks
 
 
 def _look_at_tensor(image: Tensor, pixels: bool) -> ImageInspection:
-    looks = ImageInspection(size=(int(image.shape[1]), int(image.shape[2])))
+    looks = ImageInspection(size=(int(image.shape[-2]), int(image.shape[-1])))
     if pixels:
         raw = image.contiguous().numpy()
         looks.digest = hashlib.blake2b(repr((raw.shape, raw.dtype)).encode() + raw.tobytes(), digest_size=16).digest()
@@ -96,6 +99,8 @@ def _look_at_tensor(image: Tensor, pixels: bool) -> ImageInspection:
 
 
 def _describe(image: Tensor, looks: ImageInspection) -> None:
+    if image.ndim == 4:  # the frames of a video, [C, T, H, W]: the mean of all, since videos may begin alike
+        image = image.float().mean(1) / (255 if image.dtype == torch.uint8 else 1)
     values = image[:3].float() if image.dtype == torch.uint8 else image[:3].float() * 255
     grey = Image.fromarray(values.mean(0).numpy())
     small = np.asarray(grey.resize((9, 8), Image.Resampling.BOX))

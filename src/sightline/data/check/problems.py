@@ -35,6 +35,10 @@ _ERRORS = {
         "check that the label belongs to this image; --fix uses the size of the image",
     ),
     "map-invalid": ("class maps that cannot be used", "open the file and correct it"),
+    "event-invalid": (
+        "events that cannot be used",
+        "correct the times or remove the event: it must end after its start, within the video",
+    ),
     "one-class": (
         "labels with a single class",
         "check what the labels mean, and name every class (for class maps including the background): there is nothing "
@@ -85,6 +89,7 @@ _WARNINGS = {
         "write 0 (absent), 1 (hidden) or 2 (visible); training treats every value above 0 as a present keypoint",
     ),
     "keypoint-outside": ("keypoints outside their image", "move the point, or mark it as absent"),
+    "event-without-words": ("events without words", "describe them, or remove them"),
     "label-without-image": ("labels without an image", "add the image, or remove the label; training ignores it"),
     "image-left-out": (
         "images that belong to no split",
@@ -120,6 +125,7 @@ _NOTES = {
     "duplicate-images": ("duplicate images", "remove the copies, unless they are meant to count more"),
     "similar-images": ("nearly identical images", "look at them: they add little information"),
     "class-imbalance": ("imbalanced classes", "check the results of the rare classes separately"),
+    "video-without-events": ("videos without events", "training uses them as background; describe their events"),
     "image-without-label": (
         "images without objects",
         "training uses them as background; label them if they contain objects",

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from sightline.data.dataset import Dataset
 from sightline.data.formats import (
+    activitynet,
     cityscapes,
     cityscapes_instances,
     coco,
@@ -78,6 +79,7 @@ FORMATS: Mapping[str, ModuleType] = {
     "cityscapes-instances": cityscapes_instances,
     "panoptic": panoptic,
     "panoptic-instances": panoptic_instances,
+    "activitynet": activitynet,
     "csv-labels": csv_labels,
     "folders": folders,
 }

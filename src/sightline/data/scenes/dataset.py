@@ -15,6 +15,7 @@ from torch import Tensor
 from sightline.data.blob import Blob
 from sightline.data.dataset import Dataset
 from sightline.data.scenes.catalog import CLASSES, SEMANTIC_CLASSES
+from sightline.data.scenes.events import video_scenes
 from sightline.data.scenes.scene import Scene
 from sightline.data.scenes.still import render
 from sightline.data.tables import Table
@@ -31,9 +32,9 @@ _BLOCK = 1_000_000
 _KEPT = ("keypoints", "cuboids", "captions", "visibility", "colours", "materials", "sizes")
 ABOUT = ("captions", "relations", "cuboids", "meshes")
 """Kinds of scenes whose labels are objects with one field for another task than detection."""
-WRITTEN = ("instances", *ABOUT)
+WRITTEN = ("instances", *ABOUT, "events")
 """Kinds of scenes that `write_scenes` can write."""
-Kind = Literal["instances", "class_map", "class_scores", "captions", "relations", "cuboids", "meshes"]
+Kind = Literal["instances", "class_map", "class_scores", "captions", "relations", "cuboids", "meshes", "events"]
 
 
 def scene_seeds(n: int, seed: int, stream: str) -> range:
@@ -84,18 +85,21 @@ def scenes(
         kind: type of target: objects; the semantic map (classes `catalog.SEMANTIC_CLASSES`); or one label per image,
             the class with the largest visible area (with objects=(1, 1): the class of the object); or objects for
             another task, one of `ABOUT`. With "cuboids" and "meshes" images are a `View` with the camera, with
-            "cuboids" also with its depth map; with "meshes" objects have their mesh in the camera frame.
+            "cuboids" also with its depth map; with "meshes" objects have their mesh in the camera frame. With
+            "events" there are `n` videos of 2 seconds with at most 5 objects, some of which move.
         objects: minimum and maximum number of objects per scene.
         progress: show a progress bar.
 
     Raises:
         InputError: an argument is out of range, or a field is unknown.
     """
-    if kind not in _MAKERS:
-        raise InputError(f"kind is {kind!r}, but must be one of {', '.join(_MAKERS)}")
+    if kind not in _MAKERS and kind != "events":
+        raise InputError(f"kind is {kind!r}, but must be one of {', '.join(_MAKERS)}, events")
     for name in fields:
         if name not in (*_KEPT, "masks"):
             raise InputError(f"scenes have no field {name!r}; available: masks, {', '.join(_KEPT)}")
+    if kind == "events":
+        return video_scenes(scene_seeds(n, seed, "memory"), size, objects, progress)
     dataset = _MAKERS[kind](render_all(scene_seeds(n, seed, "memory"), size, progress, objects=objects))
     return dataset.with_fields(*fields) if n and dataset.label_kind.has_objects else dataset
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from sightline.data.scenes.catalog import CLASSES, KEYPOINTS
 from sightline.data.scenes.dataset import ABOUT, WRITTEN, image_facts, render_all, scene_seeds
+from sightline.data.scenes.events import write_video_scenes
 from sightline.data.scenes.scene import Scene, SceneObject
 from sightline.data.scenes.still import check_options
 from sightline.errors import InputError
@@ -42,7 +43,8 @@ def write_scenes(
         seed: random seed of the scenes.
         kind: "instances", or what the labels are about, so that `train` learns it: one of `dataset.ABOUT`. With
             "cuboids" the folder also has depth maps, in depth/SPLIT as PNG files of millimetres; with "meshes" the mesh
-            of each object in the camera frame, in meshes/SPLIT as OBJ files.
+            of each object in the camera frame, in meshes/SPLIT as OBJ files. With "events" the folder has videos of 2
+            seconds instead, in the layout of ActivityNet Captions: SPLIT/NAME.mp4 and captions/SPLIT.json.
         objects: minimum and maximum number of objects per scene.
         suffix: ".png" is lossless; ".jpg" is smaller.
         progress: show a progress bar.
@@ -68,9 +70,10 @@ def write_scenes(
     if out.is_dir() and any(out.iterdir()):
         raise InputError(f"{out} is not empty, and nothing is overwritten; choose a new folder or empty this one")
     try:
-        (out / "annotations").mkdir(parents=True, exist_ok=True)
         for split, own in seeds.items():
-            if own:
+            if own and kind == "events":
+                write_video_scenes(out, split, own, size, objects, progress)
+            elif own:
                 _write_split(out, split, own, size, kind, objects, suffix, progress)
     except OSError as error:
         raise InputError(
@@ -91,7 +94,8 @@ def _write_split(
 ) -> None:
     from PIL import Image
 
-    (out / split).mkdir()
+    (out / split).mkdir(parents=True)
+    (out / "annotations").mkdir(exist_ok=True)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number, scene in enumerate(render_all(seeds, size, progress, objects=objects), 1):
