@@ -16,6 +16,8 @@ from sightline.data.videos import write_video
 from sightline.progress import progress_bar
 from sightline.structures import Clip, Events
 
+KIND = "events"
+"""The kind of these scenes."""
 FRAMES = 16
 """Frames of a rendered video, 2 seconds."""
 MOST = 5

@@ -11,6 +11,7 @@ import numpy as np
 
 from sightline.data.scenes.catalog import CLASSES, KEYPOINTS
 from sightline.data.scenes.dataset import ABOUT, WRITTEN, image_facts, render_all, scene_seeds
+from sightline.data.scenes.events import KIND as VIDEOS
 from sightline.data.scenes.events import write_video_scenes
 from sightline.data.scenes.scene import Scene, SceneObject
 from sightline.data.scenes.still import check_options
@@ -71,7 +72,7 @@ def write_scenes(
         raise InputError(f"{out} is not empty, and nothing is overwritten; choose a new folder or empty this one")
     try:
         for split, own in seeds.items():
-            if own and kind == "events":
+            if own and kind == VIDEOS:
                 write_video_scenes(out, split, own, size, objects, progress)
             elif own:
                 _write_split(out, split, own, size, kind, objects, suffix, progress)
