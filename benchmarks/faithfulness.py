@@ -107,12 +107,13 @@ def score(args: argparse.Namespace) -> None:
         else:
             data, split = scenes(args), "test"
         found = score_explanations(
-            folder, data, split, methods=args.method or METHODS, cases=args.cases, steps=10, device="cpu"
-        )
+            folder, data, split, methods=args.method or METHODS, layer=args.layer, cases=args.cases, steps=10,
+            device="cpu",
+        )  # fmt: skip
         print(found)
         row = found.to_dict() | {"training": json.loads((folder / "benchmark.json").read_text())}
         row |= {"seconds": round(time.perf_counter() - began), "load": round(os.getloadavg()[0], 1)}
-        _record("scenes", name, row)
+        _record("scenes", name if args.layer is None else f"{name}, layer {args.layer}", row)
     table()
 
 
@@ -197,6 +198,7 @@ def main() -> None:
     parser.add_argument("work", choices=("train", "score", "photos", "table"))
     parser.add_argument("--model", nargs="+", choices=list(MODELS))
     parser.add_argument("--method", nargs="+")
+    parser.add_argument("--layer", help="path of the explained layer; by default the model's own")
     parser.add_argument("--runs", type=Path, default=Path("runs/faithfulness"))
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--cases", type=int, default=100)

@@ -1,0 +1,117 @@
+"""Describing and reconstructing rendered scenes: each task trained and tested through the command line.
+
+    python benchmarks/scene.py run NAME …    # writes benchmarks/results/scene.json and scene.md
+    python benchmarks/scene.py table
+
+Each run of `RUNS` renders scenes that say what their labels are about, and trains on them with `sightline train`, which
+chooses the task and the model by that. It is measured on its test scenes, which were not used in training. The scenes
+of a run lie in runs/scene/data, so that runs on the same scenes share them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import scene_runs
+import sightline as sl
+from sightline.training.run import run_facts
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training.
+
+    Attributes:
+        kind: what the labels of the scenes are about.
+        train: options of `sightline train`.
+        scenes: options of `sightline scenes`.
+        shown: the metrics of the table.
+        tests: further tests of the trained model: name → options of `sightline evaluate`.
+    """
+
+    kind: str
+    train: tuple[str, ...] = ()
+    scenes: tuple[str, ...] = ("--train", "400", "--val", "40", "--test", "100", "--size", "160", "--seed", "5")
+    shown: tuple[str, ...] = ()
+    tests: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+RUNS: dict[str, Run] = {
+    "captions": Run("captions"),
+}
+
+
+def run(args: argparse.Namespace) -> None:
+    for name in args.names or RUNS:
+        own = RUNS[name]
+        folder: Path = args.runs / name
+        data = args.runs / "data" / "_".join([own.kind, *own.scenes[1::2]]).replace(" ", "-")
+        if not data.exists():
+            scene_runs.sightline("scenes", data, "--kind", own.kind, *own.scenes, "--quiet")
+        options = [*own.train, *args.option]
+        threads = {"OMP_NUM_THREADS": str(args.threads)}
+        if not (folder / "benchmark.json").exists():
+            scene_runs.train([str(data), *options], folder, options, threads, (data, "test"), "cpu")
+        facts = json.loads((folder / "benchmark.json").read_text())
+        known = run_facts(folder)
+        facts |= {"model": known.model, "epochs": len((folder / "metrics.jsonl").read_text().splitlines())}
+        facts["command"] = " ".join(["sightline train DATA", *options])
+        facts["scenes"] = " ".join(["sightline scenes DATA --kind", own.kind, *own.scenes])
+        facts |= scene_runs.cost(folder, str(known.model), options, sl.open_dataset(data)["test"], args.timed)
+        record(name, facts)
+    table()
+
+
+def table() -> None:
+    """Write the Markdown table of what has been recorded."""
+    known = json.loads((RESULTS / "scene.json").read_text())
+    lines = [
+        "# Describing and reconstructing rendered scenes",
+        "",
+        "`benchmarks/scene.py`; the metrics are those of the test scenes. CPU minutes: processor time of the training "
+        "with its validation. ms: median time of one image on the processor, one by one.",
+        "",
+        "| run | model | parameters | GFLOP | ms | CPU minutes | epochs | metrics |",
+        "|---|---|---:|---:|---:|---:|---:|---|",
+    ]
+    for name, row in known.items():
+        shown = RUNS[name].shown if name in RUNS and RUNS[name].shown else tuple(row["metrics"])[:4]
+        metrics = ", ".join(f"{key} {row['metrics'][key]:.3f}" for key in shown if row["metrics"].get(key) is not None)
+        lines.append(
+            f"| {name} | {row['model']} | {row['parameters']:,} | {row['gflops']:.1f} | {row['ms']:.0f} | "
+            f"{row['cpu'] / 60:.0f} | {row['epochs']} | {metrics} |"
+        )
+    lines += ["", "## Commands", ""]
+    lines += [f"- {name}: `{row['scenes']}`, `{row['command']}`; load {row['load']}" for name, row in known.items()]
+    machines = sorted({f"{row['machine']}; {row['versions']}" for row in known.values()})
+    lines += ["", *machines]
+    (RESULTS / "scene.md").write_text("\n".join([*lines, ""]))
+
+
+def record(name: str, row: dict[str, object]) -> None:
+    path = RESULTS / "scene.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    known[name] = row
+    path.write_text(json.dumps(known, indent=1) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", choices=("run", "table"))
+    parser.add_argument("names", nargs="*", choices=[[], *RUNS])
+    parser.add_argument("--runs", type=Path, default=Path("runs/scene"))
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--timed", type=int, default=20, help="number of images that are timed")
+    parser.add_argument("--option", action="append", default=[], help="further option of sightline train")
+    args = parser.parse_args()
+    table() if args.work == "table" else run(args)
+
+
+if __name__ == "__main__":
+    main()
