@@ -48,6 +48,13 @@ SMALL: dict[str, dict[str, Any]] = {
     "ssd300": {"image_size": 64, "maps": 4},
     "ssd512": {"image_size": 64, "maps": 4},
     "ssd_mobilenet": {"image_size": 96},
+    "densecap": {
+        "min_size": 96,
+        "max_size": 160,
+        "hidden": 32,
+        "words": ["a", "red", "circle", "left", "of", "blue", "star"],
+        "boxes": BoxSettings(samples=32, max_detections=9),
+    },
     "retinanet_resnet": {"min_size": 96, "max_size": 160},
     "retinanet": {
         "min_size": 96,
@@ -144,7 +151,9 @@ COMBINED = tuple(
 )
 UNTESTED = (*VARIANTS, *GENERIC, *COMBINED, "senet154")  # the last: tests/nn/backbones/test_senet.py
 ALL = [entry.name for entry in ENTRIES if entry.name not in UNTESTED]
-DETECTORS = [entry.name for entry in ENTRIES if entry.task == "detection" and entry.name not in UNTESTED]
+OBJECTS = ("detection", "dense_captioning")
+"""Tasks whose models find objects, by boxes and classes among others."""
+DETECTORS = [entry.name for entry in ENTRIES if entry.task in OBJECTS and entry.name not in UNTESTED]
 SEGMENTERS = [entry.name for entry in ENTRIES if entry.task == "segmentation" and entry.name not in UNTESTED]
 HEAVY = (
     *("sightline_s", "sightline_m"),
@@ -165,6 +174,7 @@ HEAVY = (
         "region_proposal_network_vgg16",
         "r_fcn_resnet101",
         "light_head_rcnn_resnet101",
+        "densecap_vgg16",
     ),
 )
 # the same code as another that is tested, on another backbone or of another size: tested with the slow tests
@@ -179,6 +189,7 @@ REPEATED = (
     *("pp_yolo_resnet18_vd", "yolo_v2_darknet19", "yolo_9000_darknet19"),
     *("fcn16s_vgg16", "fcn32s_vgg16", "fcn16s_mobilenet_v2", "fcn32s_mobilenet_v2", "unet_resnet18"),
     "deeplabv3_mobilenet_v3_large",
+    *("densecap_mobilenet_v2", "densecap_resnet50", "densecap_vgg16"),
 )
 # these look at every image at its own size, or at crops of it
 APART = (
@@ -249,7 +260,7 @@ def target(model: nn.Module, size: tuple[int, int], boxes: list[list[float]] | N
 
 
 def with_further_fields(found: Instances) -> Instances:
-    """Masks that fill the boxes, and three keypoints along a diagonal of each."""
+    """Masks that fill the boxes, three keypoints along a diagonal of each, and captions."""
     (height, width), boxes = found.image_size, found.boxes
     rows, columns = torch.arange(height)[:, None], torch.arange(width)
     x1, y1, x2, y2 = boxes[:, :, None, None].unbind(1)
@@ -258,6 +269,7 @@ def with_further_fields(found: Instances) -> Instances:
     return found.replace(
         masks=(columns >= x1) & (columns < x2) & (rows >= y1) & (rows < y2),
         keypoints=torch.cat([places, torch.full_like(places[..., :1], 2)], -1),
+        captions=["a red circle left of a blue star", "a star"][: len(boxes)],
     )
 
 
@@ -330,7 +342,9 @@ def same_results(a: Any, b: Any) -> None:
     assert len(a) == len(b)
     for field, value in a.fields.items():
         other = b.fields[field]
-        if value.is_floating_point():
+        if not isinstance(value, Tensor):
+            assert value == other, field
+        elif value.is_floating_point():
             torch.testing.assert_close(value, other, atol=1e-4, rtol=1e-6, msg=lambda text, f=field: f"{f}: {text}")
         else:
             assert torch.equal(value, other), field

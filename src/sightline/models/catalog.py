@@ -63,6 +63,7 @@ from sightline.models.published import (
     is_installed,
     local_file,
 )
+from sightline.models.scene import densecap
 from sightline.models.segmentation import (
     deconvnet,
     deeplab_v3,
@@ -109,6 +110,7 @@ ENTRIES: list[Entry] = [
     *yolo_9000.ENTRIES,
     *darknet.ENTRIES,
     *efficientdet.ENTRIES,
+    *densecap.ENTRIES,
     *sliding_segmentation.ENTRIES,
     *full_resolution.ENTRIES,
     *fcn.ENTRIES,

@@ -14,6 +14,7 @@ from sightline.errors import InputError
 from sightline.ops.geometry import following
 from sightline.report.canvas import Canvas
 from sightline.report.colours import Colour, class_colour
+from sightline.report.draw_captions import with_captions
 from sightline.report.style import Style
 from sightline.structures import Instances
 
@@ -67,6 +68,9 @@ def draw_objects(result: Instances, picture: Image.Image, style: Style) -> Image
                 paint(drawing, values)
         if kind == "boxes" and "boxes" in result:
             _labels(drawing)
+    if "captions" in result and count:
+        texts = [f"{i + 1} {caption}" for i, caption in enumerate(result.captions)]
+        return with_captions(picture, texts, drawing.colours)
     return picture
 
 
@@ -122,7 +126,7 @@ def _vectors(drawing: Drawing, vectors: Tensor) -> None:
 
 
 def _text(drawing: Drawing, values: Any) -> None:
-    """Draw nothing: the text is part of the label."""
+    """Draw nothing: the text is part of the label, or below the image."""
 
 
 DRAWN: dict[str, Callable[[Drawing, Any], None]] = {
@@ -131,6 +135,7 @@ DRAWN: dict[str, Callable[[Drawing, Any], None]] = {
     "points": _points,
     "vectors": _vectors,
     "text": _text,
+    "captions": _text,
 }
 """The drawing function for each value of `Field.drawn`; later ones are drawn on top."""
 
@@ -142,9 +147,9 @@ def _scaled(drawing: Drawing, values: Tensor, repeats: int = 1) -> np.ndarray:
 
 
 def _texts(drawing: Drawing) -> list[str]:
-    """The label of each object: class, score, text fields, remark."""
+    """The label of each object: the number of its caption, class, score, text fields, remark."""
     result, style = drawing.result, drawing.style
-    words: list[list[str]] = [[] for _ in range(len(result))]
+    words: list[list[str]] = [[str(i + 1)] if "captions" in result else [] for i in range(len(result))]
     if style.names and "labels" in result:
         for text, label in zip(words, result.labels.tolist(), strict=True):
             known = result.classes is not None and 0 <= label < len(result.classes)

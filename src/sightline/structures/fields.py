@@ -193,7 +193,7 @@ _ROWS = (
     ),
     Field("difficult", (), "bool", "VOC's mark: does not count when found or missed", missing=False),
     Field("areas", (), "float", "the object's area in pixels, for size bins", "areas", json="area"),
-    Field("captions", None, "str", "one phrase per object", json="caption"),
+    Field("captions", None, "str", "one phrase per object", json="caption", drawn="captions"),
     Field("keys", (), "int64", "a distinct number per object, which relations refer to", json=None),
     Field("relations", None, "", "the relations of each object to others (`structures.relations`)", json=None),
     Field("meshes", None, "", "one mesh per object", "scene", json="mesh"),

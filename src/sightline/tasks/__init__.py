@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from sightline.errors import InputError
 from sightline.models.model import Model
-from sightline.tasks import classification, detection, proposals, segmentation
+from sightline.tasks import classification, dense_captioning, detection, proposals, segmentation
 from sightline.tasks.base import Labels, Task
 
 __all__ = ["TASKS", "Labels", "Task", "add", "default_models", "task_for", "task_names", "task_of"]
 
 TASKS: dict[str, Task] = {
     "detection": detection.TASK,
+    "dense_captioning": dense_captioning.TASK,
     "proposal": proposals.TASK,
     "segmentation": segmentation.TASK,
     "classification": classification.TASK,

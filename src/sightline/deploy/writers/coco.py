@@ -28,10 +28,18 @@ class CocoFiles:
         names: names of the classes, in the order of their ids.
         paths: the label file of each image below labels/, by the images' positions.
         formats: some of `FORMATS`.
+        further: entries of annotations that are further columns of the CSV file.
     """
 
-    def __init__(self, folder: Path, names: Sequence[str], paths: Sequence[Path], formats: Sequence[str]):
-        self.folder, self.formats, self.paths = folder, formats, paths
+    def __init__(
+        self,
+        folder: Path,
+        names: Sequence[str],
+        paths: Sequence[Path],
+        formats: Sequence[str],
+        further: Sequence[str] = (),
+    ):
+        self.folder, self.formats, self.paths, self.further = folder, formats, paths, further
         categories = [{"id": i + 1, "name": name} for i, name in enumerate(names)]
         self._results: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": [], "categories": categories}
         self._written: list[Path] = []
@@ -57,29 +65,30 @@ class CocoFiles:
         if "json" in self.formats:
             write_json(self._results, self.folder)
         if "csv" in self.formats:
-            write_csv(self._results, self.folder)
+            write_csv(self._results, self.folder, self.further)
         if "yolo" in self.formats:
             write_yolo(self._results, self._written, self.folder)
         return [FORMATS[name] for name in self.formats]
 
 
-def write_csv(results: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path) -> None:
+def write_csv(results: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path, further: Sequence[str] = ()) -> None:
     """Write one row per object: its image's name and size in pixels, class, score, and box in pixels.
 
     Args:
         results: the contents of predictions.json: "images" and "annotations".
         folder: the folder for predictions.csv.
+        further: entries of annotations that are further columns.
     """
     images = {image["id"]: image for image in results["images"]}
     with atomic_write(folder / CSV_FILE) as path, path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(COLUMNS)
+        writer.writerow([*COLUMNS, *further])
         for entry in results["annotations"]:
             image = images[entry["image_id"]]
             x, y, width, height = entry["bbox"]
             row = [image["file_name"], image["width"], image["height"], entry.get("category", entry["category_id"] - 1)]
             row += [entry.get("score", ""), x, y, round(x + width, 3), round(y + height, 3)]
-            writer.writerow(row)
+            writer.writerow([*row, *(entry.get(name, "") for name in further)])
 
 
 def write_yolo(results: Mapping[str, Sequence[Mapping[str, Any]]], paths: Sequence[Path], folder: Path) -> None:

@@ -33,9 +33,11 @@ class DetectionFiles:
 
     taken: frozenset[Path] = frozenset()
     what = "object"
+    columns: tuple[str, ...] = ()
+    """Entries of annotations that are further columns of the CSV file."""
 
     def __init__(self, folder: Path, paths: Sequence[Path], classes: Sequence[str], formats: Sequence[str]):
-        self._files = CocoFiles(folder, classes, file_paths(paths, (".txt",), ".txt"), formats)
+        self._files = CocoFiles(folder, classes, file_paths(paths, (".txt",), ".txt"), formats, self.columns)
         self._images = 0
 
     def add(self, image: PredictedImage, prediction: Any, ids: Tensor | None) -> None:

@@ -181,10 +181,13 @@ class RegionHeads(nn.Module):
 
     def predict(self, maps: dict[str, Tensor], regions: Sequence[Tensor], batch: ImageBatch) -> tuple[Tensor, Tensor]:
         """Scores [ΣR, K+1] before the softmax, and deltas [ΣR, K+1, 4], of the regions of all images."""
-        parts = []
-        for part in _chunks(regions, self.settings.chunk):
-            parts.append(self.box_predictor(self.box_head(self.region_features(maps, part, batch))))
-        return torch.cat([scores for scores, _ in parts]), torch.cat([deltas for _, deltas in parts])
+        scores, deltas = self.box_predictor(self.codes(maps, regions, batch))
+        return scores, deltas
+
+    def codes(self, maps: dict[str, Tensor], regions: Sequence[Tensor], batch: ImageBatch) -> Tensor:
+        """The outputs [ΣR, F] of the box head for the regions of all images."""
+        parts = _chunks(regions, self.settings.chunk)
+        return torch.cat([self.box_head(self.region_features(maps, part, batch)) for part in parts])
 
     @torch.no_grad()
     def sample(self, proposals: Sequence[Tensor], targets: Sequence[Instances]) -> Samples:
