@@ -14,10 +14,10 @@ __all__ = ["TASKS", "Labels", "Task", "add", "default_models", "task_for", "task
 
 TASKS: dict[str, Task] = {
     "detection": detection.TASK,
-    "dense_captioning": dense_captioning.TASK,
     "proposal": proposals.TASK,
     "segmentation": segmentation.TASK,
     "classification": classification.TASK,
+    "dense_captioning": dense_captioning.TASK,
 }
 """All tasks by name, which is the attribute `task` of their models."""
 
