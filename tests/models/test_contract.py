@@ -28,6 +28,7 @@ from sightline.nn.heads.rpn import ProposalSettings
 from sightline.nn.layers import fuse
 from sightline.runtime.shapes import shapes_only
 from sightline.structures import IGNORE, Classes, ClassMap, ClassScores, Instances
+from sightline.structures.relations import Relation, triplets_of
 
 NAMES = ["circle", "square", "star"]
 SMALL: dict[str, dict[str, Any]] = {
@@ -86,6 +87,12 @@ SMALL: dict[str, dict[str, Any]] = {
         "hidden": [16],
         "box_hidden": [16],
         "locations": OverFeatSettings(scales=(1.0,)),
+    },
+    "scene_graph": {
+        "min_size": 96,
+        "max_size": 160,
+        "predicates": ["on", "near"],
+        "boxes": BoxSettings(samples=32, max_detections=9),
     },
     "resnet": {"crop": 64},
     "mobilenet": {"crop": 64},
@@ -151,7 +158,7 @@ COMBINED = tuple(
 )
 UNTESTED = (*VARIANTS, *GENERIC, *COMBINED, "senet154")  # the last: tests/nn/backbones/test_senet.py
 ALL = [entry.name for entry in ENTRIES if entry.name not in UNTESTED]
-OBJECTS = ("detection", "dense_captioning")
+OBJECTS = ("detection", "dense_captioning", "scene_graph")
 """Tasks whose models find objects, by boxes and classes among others."""
 DETECTORS = [entry.name for entry in ENTRIES if entry.task in OBJECTS and entry.name not in UNTESTED]
 SEGMENTERS = [entry.name for entry in ENTRIES if entry.task == "segmentation" and entry.name not in UNTESTED]
@@ -190,6 +197,8 @@ REPEATED = (
     *("fcn16s_vgg16", "fcn32s_vgg16", "fcn16s_mobilenet_v2", "fcn32s_mobilenet_v2", "unet_resnet18"),
     "deeplabv3_mobilenet_v3_large",
     *("densecap_mobilenet_v2", "densecap_resnet50", "densecap_vgg16"),
+    *("scene_graph_resnet50_fpn", "scene_graph_mobilenet_v2_fpn"),
+    *(f"scene_graph_frequency_{name}_fpn" for name in ("resnet50", "mobilenet_v2", "lite0")),
 )
 # these look at every image at its own size, or at crops of it
 APART = (
@@ -270,7 +279,13 @@ def with_further_fields(found: Instances) -> Instances:
         masks=(columns >= x1) & (columns < x2) & (rows >= y1) & (rows < y2),
         keypoints=torch.cat([places, torch.full_like(places[..., :1], 2)], -1),
         captions=["a red circle left of a blue star", "a star"][: len(boxes)],
+        **related(len(found)),
     )
+
+
+def related(count: int) -> dict[str, Any]:
+    """The first object is on the second, if there are two."""
+    return {"keys": torch.arange(count), "relations": [[Relation("on", 1)], []] if count == 2 else [[]] * count}
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -342,12 +357,20 @@ def same_results(a: Any, b: Any) -> None:
     assert len(a) == len(b)
     for field, value in a.fields.items():
         other = b.fields[field]
-        if not isinstance(value, Tensor):
+        if field == "relations":
+            same_relations(a, b)
+        elif not isinstance(value, Tensor):
             assert value == other, field
         elif value.is_floating_point():
             torch.testing.assert_close(value, other, atol=1e-4, rtol=1e-6, msg=lambda text, f=field: f"{f}: {text}")
         else:
             assert torch.equal(value, other), field
+
+
+def same_relations(a: Instances, b: Instances) -> None:
+    """The same triplets with the same scores, in any order of nearly equal scores."""
+    ours, theirs = ({t[:3]: t.score for t in triplets_of(own)} for own in (a, b))
+    assert ours == pytest.approx(theirs, abs=1e-4)
 
 
 @every(LIGHT)

@@ -6,7 +6,7 @@ compares existing predictions. `print` shows a result as a table, and `.to_dict(
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -31,7 +31,8 @@ from sightline.evaluation.detection import (
 )
 from sightline.evaluation.errors import DetectionErrors, OperatingPoint
 from sightline.evaluation.proposals import ProposalMeasure, ProposalResult, evaluate_proposals
-from sightline.evaluation.result import MakeMeasure, Measure, PlainResult, Result
+from sightline.evaluation.result import Asking, MakeMeasure, Measure, PlainResult, Result
+from sightline.evaluation.scene_graphs import SceneGraphMeasure, SceneGraphResult, evaluate_scene_graphs
 from sightline.evaluation.segmentation import (
     SEGMENTATION_METRICS,
     PixelCounts,
@@ -64,12 +65,15 @@ __all__ = [
     "ProposalMeasure",
     "ProposalResult",
     "Result",
+    "SceneGraphMeasure",
+    "SceneGraphResult",
     "SegmentationResult",
     "VocResult",
     "evaluate",
     "evaluate_classification",
     "evaluate_detection",
     "evaluate_proposals",
+    "evaluate_scene_graphs",
     "evaluate_segmentation",
     "evaluate_voc",
     "predict_batches",
@@ -118,7 +122,8 @@ def evaluate(
     if model.classes and any(name not in model.classes for name in classes):
         classes.require_same(model.classes, "the data", "the model")
     counts = measure(classes, keep_predictions)
-    for targets, predictions in predict_batches(model, data, batch_size, device, progress):
+    ask = counts.ask if isinstance(counts, Asking) else None
+    for targets, predictions in predict_batches(model, data, batch_size, device, progress, ask):
         for target, prediction in zip(targets, predictions, strict=True):
             counts.add(target, prediction)
     return counts.result([data.name(i) for i in range(len(data))])
@@ -130,10 +135,12 @@ def predict_batches(
     batch_size: int = 8,
     device: torch.device | str | None = None,
     progress: bool = True,
+    ask: Callable[[nn.Module, list[Tensor], list[Any]], None] | None = None,
 ) -> Iterator[tuple[list[Target], list[Target]]]:
     """Yield the targets and the model's predictions (both on the CPU), batch by batch in the order of the data.
 
-    The next batch is read while the model processes the current one. The model's mode and device are restored.
+    The next batch is read while the model processes the current one. The model's mode and device are restored. `ask` is
+    called with the model, the images and the targets of each batch, see `sightline.evaluation.result.Asking`.
     """
     batch_size = require_whole("batch_size", batch_size, 1, "batch_size", "give 8 images per batch if in doubt")
     starts = range(0, len(data), batch_size)
@@ -149,7 +156,8 @@ def predict_batches(
             if start + batch_size < len(data):
                 ahead = reader.submit(read, start + batch_size)
             with torch.inference_mode():
-                predictions = model([image.to(place, non_blocking=True) for image, _ in batch])
+                images = [image.to(place, non_blocking=True) for image, _ in batch]
+                predictions = model(images)
             if isinstance(predictions, dict) or len(predictions) != len(batch):
                 what = f"a {type(predictions).__name__} of {len(predictions)}"
                 raise InputError(
@@ -161,5 +169,8 @@ def predict_batches(
                     f"the model predicts {type(predictions[0]).__name__}, but the labels are "
                     f"{type(batch[0][1]).__name__}; use a model of their task (`sightline models` lists them)"
                 )
+            if ask is not None:
+                with torch.inference_mode():
+                    ask(model, images, [target for _, target in batch])
             yield [target for _, target in batch], [prediction.to("cpu") for prediction in predictions]
             advance(len(batch))

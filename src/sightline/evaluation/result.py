@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy import int64
@@ -85,6 +85,14 @@ class Measure(Protocol):
 
     def result(self, names: Sequence[str] | None = None) -> Result:
         """The result over all images added; `names` has a name for each."""
+
+
+@runtime_checkable
+class Asking(Protocol):
+    """A measure that asks the model for more than `model(images)`, such as what it predicts in labelled boxes."""
+
+    def ask(self, model: Any, images: Sequence[Any], targets: Sequence[Any]) -> None:
+        """Ask the model, in evaluation mode and on its device, about a batch whose images are then added in turn."""
 
 
 MakeMeasure = Callable[[Classes, bool], Measure]

@@ -63,7 +63,7 @@ from sightline.models.published import (
     is_installed,
     local_file,
 )
-from sightline.models.scene import densecap
+from sightline.models.scene import densecap, iterative_message_passing, neural_motifs
 from sightline.models.segmentation import (
     deconvnet,
     deeplab_v3,
@@ -121,6 +121,8 @@ ENTRIES: list[Entry] = [
     *deeplab_v3.ENTRIES,
     *lr_aspp.ENTRIES,
     *classifiers.ENTRIES,
+    *iterative_message_passing.ENTRIES,
+    *neural_motifs.ENTRIES,
 ]
 """All entries of the catalog."""
 

@@ -15,6 +15,7 @@ from sightline.ops.geometry import following
 from sightline.report.canvas import Canvas
 from sightline.report.colours import Colour, class_colour
 from sightline.report.draw_captions import with_captions
+from sightline.report.draw_graph import draw_graph
 from sightline.report.style import Style
 from sightline.structures import Instances
 
@@ -71,6 +72,8 @@ def draw_objects(result: Instances, picture: Image.Image, style: Style) -> Image
     if "captions" in result and count:
         texts = [f"{i + 1} {caption}" for i, caption in enumerate(result.captions)]
         return with_captions(picture, texts, drawing.colours)
+    if "relations" in result and "boxes" in result:
+        return draw_graph(picture, result, _texts(drawing), drawing.colours, style)
     return picture
 
 
@@ -147,9 +150,10 @@ def _scaled(drawing: Drawing, values: Tensor, repeats: int = 1) -> np.ndarray:
 
 
 def _texts(drawing: Drawing) -> list[str]:
-    """The label of each object: the number of its caption, class, score, text fields, remark."""
+    """The label of each object: its number beside captions or a graph, class, score, text fields, remark."""
     result, style = drawing.result, drawing.style
-    words: list[list[str]] = [[str(i + 1)] if "captions" in result else [] for i in range(len(result))]
+    numbered = "captions" in result or "relations" in result
+    words: list[list[str]] = [[str(i + 1)] if numbered else [] for i in range(len(result))]
     if style.names and "labels" in result:
         for text, label in zip(words, result.labels.tolist(), strict=True):
             known = result.classes is not None and 0 <= label < len(result.classes)

@@ -66,6 +66,15 @@ def ranked(objects: Instances) -> list[Triplet]:
     return sorted(triplets_of(objects), key=lambda triplet: -triplet.score)
 
 
+def likely(objects: Instances, least: float = 0.5) -> list[Triplet]:
+    """The relations of `ranked` that hold rather than not: the probability of the predicate is at least `least`.
+
+    The score of a predicted relation is this probability times the scores of both objects.
+    """
+    scores = objects.scores.tolist() if "scores" in objects else [1.0] * len(objects)
+    return [t for t in ranked(objects) if t.score >= least * scores[t.subject] * scores[t.object]]
+
+
 def with_triplets(objects: Instances, triplets: Sequence[Triplet]) -> Instances:
     """The objects with the fields `keys` and `relations`; the keys are their rows.
 

@@ -48,14 +48,17 @@ class CocoFiles:
     def objects(self) -> int:
         return len(self._results["annotations"])
 
-    def add(self, image: PredictedImage, entries: Iterable[dict[str, Any]]) -> None:
-        """Add an image and its objects; the objects get their ids here.
+    def add(
+        self, image: PredictedImage, entries: Iterable[dict[str, Any]], more: Mapping[str, Any] | None = None
+    ) -> None:
+        """Add an image and its objects; the objects get their ids here, from `objects` + 1 on.
 
         Args:
             image: the next image.
             entries: "category_id", "bbox" and the other entries of a COCO annotation.
+            more: further entries of the image.
         """
-        self._results["images"].append({"id": image.number, **image.entry()})
+        self._results["images"].append({"id": image.number, **image.entry(), **(more or {})})
         for entry in entries:
             self._results["annotations"].append({"id": self.objects + 1, "image_id": image.number, **entry})
         self._written.append(self.paths[image.position])

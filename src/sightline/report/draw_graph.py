@@ -1,0 +1,105 @@
+"""Draw the relations between objects as a graph beside their image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from PIL import Image
+
+from sightline.report.canvas import Canvas
+from sightline.report.colours import Colour
+from sightline.report.style import FAINT, INK, PAPER, Style
+from sightline.structures import Instances
+from sightline.structures.relations import Triplet, likely
+
+_SIDE = 360
+"""Minimum side of the graph, in pixels."""
+_MOST = 14
+"""Maximum number of arrows; the other relations are only counted."""
+_BEND = 0.16
+"""How far an arrow bends to the side, as a fraction of its length, so that the two of a pair are apart."""
+
+
+def draw_graph(picture: Image.Image, result: Instances, names: Sequence[str], colours: Sequence[Colour], style: Style) -> (
+    Image.Image
+):
+    """Put the graph to the right of the picture: objects on a circle, in the direction in which they are in the image.
+
+    An arrow from the subject to the object has the names of its predicates. Of predicted relations, those that hold
+    rather than not are drawn; of two objects that are related in both directions, the other direction only if there is
+    room.
+
+    Args:
+        picture: the image with its objects.
+        result: the objects, with `keys` and `relations`.
+        names: the text of each object's node.
+        colours: the colour of each object.
+        style: how they are drawn.
+    """
+    side = max(_SIDE, picture.height)
+    graph = Image.new("RGB", (side, side), PAPER)
+    canvas = Canvas(graph, style.scale)
+    places = _places(result, side)
+    arrows = _arrows(likely(result))
+    for (subject, object_), words in arrows[:_MOST]:
+        _arrow(canvas, places[subject], places[object_], ", ".join(words), colours[subject])
+    for i in range(len(result)):
+        x, y = places[i]
+        canvas.dot(x, y, colours[i])
+        canvas.label((x - 4, y - 4, x + 4, y + 4), names[i], colours[i])
+    left = sum(len(words) for _, words in arrows[_MOST:])
+    if left:
+        canvas.pen.text((6, side - 16), f"… {left} more relations", fill=INK)
+    out = Image.new("RGB", (picture.width + side, side), PAPER)
+    out.paste(picture, (0, 0))
+    out.paste(graph, (picture.width, 0))
+    return out
+
+
+def _places(result: Instances, side: int) -> list[tuple[float, float]]:
+    """The nodes: evenly on a circle, in the order of the angles of the objects around their mean."""
+    centres = ((result.boxes[:, :2] + result.boxes[:, 2:]) / 2).double()
+    around = (centres - centres.mean(0)).tolist()
+    angles = [math.atan2(y, x) for x, y in around]
+    order = sorted(range(len(angles)), key=angles.__getitem__)
+    first = angles[order[0]] if order else 0.0
+    places = [(0.0, 0.0)] * len(order)
+    for number, i in enumerate(order):
+        angle = first + 2 * math.pi * number / len(order)
+        places[i] = (side * (0.5 + 0.36 * math.cos(angle)), side * (0.5 + 0.38 * math.sin(angle)))
+    return places
+
+
+def _arrows(triplets: Sequence[Triplet]) -> list[tuple[tuple[int, int], list[str]]]:
+    """The predicates of each ordered pair, by falling score; first one direction of each pair, then the other."""
+    found: dict[tuple[int, int], list[str]] = {}
+    for subject, predicate, object_, _ in triplets:
+        found.setdefault((subject, object_), []).append(predicate)
+    first = [pair for n, pair in enumerate(found) if pair[::-1] not in list(found)[:n]]
+    return [(pair, found[pair]) for pair in (*first, *(pair for pair in found if pair not in first))]
+
+
+def _arrow(canvas: Canvas, start: tuple[float, float], end: tuple[float, float], text: str, colour: Colour) -> None:
+    """A bent line from `start` to `end` with a head before its end, and its text in the middle."""
+    (x1, y1), (x2, y2) = start, end
+    middle = ((x1 + x2) / 2 + _BEND * (y2 - y1), (y1 + y2) / 2 - _BEND * (x2 - x1))
+    curve = [_on_curve(start, middle, end, t / 16) for t in range(16)]
+    canvas.stroke(curve, colour)
+    tip, before = _on_curve(start, middle, end, 0.93), curve[14]
+    length = math.dist(tip, before) or 1.0
+    along = ((tip[0] - before[0]) / length, (tip[1] - before[1]) / length)
+    size = 4 * canvas.line + 5
+    back = (tip[0] - size * along[0], tip[1] - size * along[1])
+    wing = (0.5 * size * -along[1], 0.5 * size * along[0])
+    canvas.pen.polygon([tip, (back[0] + wing[0], back[1] + wing[1]), (back[0] - wing[0], back[1] - wing[1])], fill=colour)
+    x, y = _on_curve(start, middle, end, 0.5)
+    canvas.label((x, y, x, y), text, FAINT)
+
+
+def _on_curve(
+    start: tuple[float, float], middle: tuple[float, float], end: tuple[float, float], t: float
+) -> tuple[float, float]:
+    """The point at `t` of a quadratic Bézier curve."""
+    a, b, c = (1 - t) ** 2, 2 * t * (1 - t), t * t
+    return a * start[0] + b * middle[0] + c * end[0], a * start[1] + b * middle[1] + c * end[1]
