@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from PIL import Image
 
@@ -12,23 +13,34 @@ from sightline.report.colours import Colour
 from sightline.report.style import FAINT, INK, PAPER, Style
 from sightline.structures import Instances
 from sightline.structures.relations import Triplet, likely
+from sightline.words import counted
 
 _SIDE = 360
 """Minimum side of the graph, in pixels."""
-_MOST = 14
+_MOST = 10
 """Maximum number of arrows; the other relations are only counted."""
+_BOTH_WAYS = 6
+"""Maximum number of arrows with which two objects have an arrow in each direction."""
 _BEND = 0.16
 """How far an arrow bends to the side, as a fraction of its length, so that the two of a pair are apart."""
 
 
-def draw_graph(picture: Image.Image, result: Instances, names: Sequence[str], colours: Sequence[Colour], style: Style) -> (
-    Image.Image
-):
+class _Arrow(NamedTuple):
+    """The relations from one object to another; `first` if it is before the arrow of the other direction."""
+
+    subject: int
+    object: int
+    words: list[str]
+    first: bool
+
+
+def draw_graph(
+    picture: Image.Image, result: Instances, names: Sequence[str], colours: Sequence[Colour], style: Style
+) -> Image.Image:
     """Put the graph to the right of the picture: objects on a circle, in the direction in which they are in the image.
 
     An arrow from the subject to the object has the names of its predicates. Of predicted relations, those that hold
-    rather than not are drawn; of two objects that are related in both directions, the other direction only if there is
-    room.
+    rather than not are drawn. If there are many, two objects have one arrow: that of the best relation between them.
 
     Args:
         picture: the image with its objects.
@@ -42,15 +54,16 @@ def draw_graph(picture: Image.Image, result: Instances, names: Sequence[str], co
     canvas = Canvas(graph, style.scale)
     places = _places(result, side)
     arrows = _arrows(likely(result))
-    for (subject, object_), words in arrows[:_MOST]:
+    shown = [arrow for arrow in arrows if len(arrows) <= _BOTH_WAYS or arrow.first][:_MOST]
+    for subject, object_, words, _ in shown:
         _arrow(canvas, places[subject], places[object_], ", ".join(words), colours[subject])
     for i in range(len(result)):
         x, y = places[i]
         canvas.dot(x, y, colours[i])
         canvas.label((x - 4, y - 4, x + 4, y + 4), names[i], colours[i])
-    left = sum(len(words) for _, words in arrows[_MOST:])
+    left = sum(len(arrow.words) for arrow in arrows) - sum(len(arrow.words) for arrow in shown)
     if left:
-        canvas.pen.text((6, side - 16), f"… {left} more relations", fill=INK)
+        canvas.pen.text((6, side - 16), f"… {counted(left, 'more relation')}", fill=INK)
     out = Image.new("RGB", (picture.width + side, side), PAPER)
     out.paste(picture, (0, 0))
     out.paste(graph, (picture.width, 0))
@@ -71,13 +84,13 @@ def _places(result: Instances, side: int) -> list[tuple[float, float]]:
     return places
 
 
-def _arrows(triplets: Sequence[Triplet]) -> list[tuple[tuple[int, int], list[str]]]:
-    """The predicates of each ordered pair, by falling score; first one direction of each pair, then the other."""
+def _arrows(triplets: Sequence[Triplet]) -> list[_Arrow]:
+    """The predicates of each ordered pair, by falling score."""
     found: dict[tuple[int, int], list[str]] = {}
     for subject, predicate, object_, _ in triplets:
         found.setdefault((subject, object_), []).append(predicate)
-    first = [pair for n, pair in enumerate(found) if pair[::-1] not in list(found)[:n]]
-    return [(pair, found[pair]) for pair in (*first, *(pair for pair in found if pair not in first))]
+    order = {pair: number for number, pair in enumerate(found)}
+    return [_Arrow(*pair, words, order.get(pair[::-1], len(order)) > order[pair]) for pair, words in found.items()]
 
 
 def _arrow(canvas: Canvas, start: tuple[float, float], end: tuple[float, float], text: str, colour: Colour) -> None:
@@ -92,7 +105,9 @@ def _arrow(canvas: Canvas, start: tuple[float, float], end: tuple[float, float],
     size = 4 * canvas.line + 5
     back = (tip[0] - size * along[0], tip[1] - size * along[1])
     wing = (0.5 * size * -along[1], 0.5 * size * along[0])
-    canvas.pen.polygon([tip, (back[0] + wing[0], back[1] + wing[1]), (back[0] - wing[0], back[1] - wing[1])], fill=colour)
+    canvas.pen.polygon(
+        [tip, (back[0] + wing[0], back[1] + wing[1]), (back[0] - wing[0], back[1] - wing[1])], fill=colour
+    )
     x, y = _on_curve(start, middle, end, 0.5)
     canvas.label((x, y, x, y), text, FAINT)
 

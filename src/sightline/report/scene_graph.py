@@ -33,7 +33,7 @@ class SceneGraphReport(TaskReport):
     class_entries = {"relations": int, **{f"{protocol}/ngR@50": OPTIONAL_NUMBER for protocol in PROTOCOLS}}
     explanation = (
         "Beside each image is the graph of its objects; arrows go from the subject to the object. Of the predicted "
-        "relations, those with a probability of the predicate of at least one half are drawn, between the objects above "
+        "relations, those whose predicate has a probability of at least one half are drawn, between the objects above "
         "the threshold."
     )
 
@@ -51,7 +51,9 @@ class SceneGraphReport(TaskReport):
         value = result["metrics"].get("SGDet/ngR@50")
         if value is None:
             return ""
-        return f"With 50 relations per image {100 * value:.0f} % of the labelled relations are found from the image alone."
+        return (
+            f"With 50 relations per image {100 * value:.0f} % of the labelled relations are found from the image alone."
+        )
 
     def best_first(self, result: Any, worst_first: Sequence[int]) -> Sequence[int]:
         """Images without relations are left out."""

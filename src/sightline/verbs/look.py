@@ -13,6 +13,7 @@ from sightline.errors import InputError
 from sightline.keywords import checked_keywords
 from sightline.runtime.files import require_new_file
 from sightline.structures.fields import FIELDS
+from sightline.tasks import task_for
 from sightline.verbs.opening import ClassesGiven, open_data
 
 if TYPE_CHECKING:
@@ -113,6 +114,9 @@ def look(
         if field.drawn and field.name not in dataset.fields:
             with suppress(InputError):  # not every dataset has this field
                 dataset = dataset.with_fields(field.name)
+    if dataset.about:
+        with suppress(InputError):  # no task of the catalog learns this
+            dataset = task_for(dataset.kind, dataset.about).labels.prepare(dataset)
     if split is None and transform != "none" and "train" in dataset.splits:
         split = "train"  # the split that is augmented in training
     part = dataset[split] if split else dataset
