@@ -69,11 +69,11 @@ def draw_objects(result: Instances, picture: Image.Image, style: Style) -> Image
                 paint(drawing, values)
         if kind == "boxes" and "boxes" in result:
             _labels(drawing)
+    if "relations" in result and "boxes" in result:
+        return draw_graph(picture, result, _texts(drawing), drawing.colours, style)
     if "captions" in result and count:
         texts = [f"{i + 1} {caption}" for i, caption in enumerate(result.captions)]
         return with_captions(picture, texts, drawing.colours)
-    if "relations" in result and "boxes" in result:
-        return draw_graph(picture, result, _texts(drawing), drawing.colours, style)
     return picture
 
 
