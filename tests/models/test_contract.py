@@ -38,6 +38,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "fast_rcnn": {"min_size": 96, "max_size": 160, "hidden": 32, "limit": 300},
     "r_fcn": {"min_size": 96, "max_size": 160},
     "light_head": {"min_size": 96, "max_size": 160},
+    "cube_rcnn": {"min_size": 96, "max_size": 160, "boxes": BoxSettings(samples=32, max_detections=9)},
     "mask_rcnn": {"min_size": 96, "max_size": 160, "boxes": BoxSettings(samples=32, max_detections=9)},
     "keypoint_rcnn": {
         "min_size": 96,
@@ -158,7 +159,7 @@ COMBINED = tuple(
 )
 UNTESTED = (*VARIANTS, *GENERIC, *COMBINED, "senet154")  # the last: tests/nn/backbones/test_senet.py
 ALL = [entry.name for entry in ENTRIES if entry.name not in UNTESTED]
-OBJECTS = ("detection", "dense_captioning", "scene_graph")
+OBJECTS = ("detection", "dense_captioning", "scene_graph", "cuboids")
 """Tasks whose models find objects, by boxes and classes among others."""
 DETECTORS = [entry.name for entry in ENTRIES if entry.task in OBJECTS and entry.name not in UNTESTED]
 SEGMENTERS = [entry.name for entry in ENTRIES if entry.task == "segmentation" and entry.name not in UNTESTED]
@@ -189,6 +190,7 @@ REPEATED = (
     *("sightline_s", "sightline_m", "sightline_lite1", "sightline_lite2", "sightline_resnet18", "sightline_resnet50"),
     *("resnet34", "resnet101", "resnet152", "vgg19", "efficientnet_lite1", "efficientnet_lite2"),
     *("faster_rcnn_resnet18_fpn", "faster_rcnn_resnet50_fpn", "faster_rcnn_mobilenet_v3_large_320_fpn"),
+    *("cube_rcnn_resnet50_fpn", "cube_rcnn_mobilenet_v2_fpn"),
     *("mask_rcnn_resnet50_fpn", "keypoint_rcnn_resnet50_fpn", "retinanet_resnet50_fpn", "retinanet_resnet18_fpn"),
     *("fast_rcnn_vgg16", "region_proposal_network_vgg16", "r_fcn_resnet50", "r_fcn_resnet101"),
     *("light_head_rcnn_resnet101", "r_cnn_resnet18", "localiser_resnet18"),
@@ -269,7 +271,7 @@ def target(model: nn.Module, size: tuple[int, int], boxes: list[list[float]] | N
 
 
 def with_further_fields(found: Instances) -> Instances:
-    """Masks that fill the boxes, three keypoints along a diagonal of each, and captions."""
+    """Masks that fill the boxes, three keypoints along a diagonal of each, captions, and cuboids before the camera."""
     (height, width), boxes = found.image_size, found.boxes
     rows, columns = torch.arange(height)[:, None], torch.arange(width)
     x1, y1, x2, y2 = boxes[:, :, None, None].unbind(1)
@@ -280,6 +282,7 @@ def with_further_fields(found: Instances) -> Instances:
         keypoints=torch.cat([places, torch.full_like(places[..., :1], 2)], -1),
         captions=["a red circle left of a blue star", "a star"][: len(boxes)],
         **related(len(found)),
+        cuboids=torch.tensor([0.3, -0.2, 4.0, 0.5, 0.7, 0.9, 0.1, 0.2, 0.8]).expand(len(found), 9),
     )
 
 

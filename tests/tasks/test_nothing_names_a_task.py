@@ -25,7 +25,10 @@ OF_THE_TASKS = (
     *(f"report/{name}.py" for name in ("detection", "proposals", "segmentation", "classification")),
     *(f"{part}/{name}.py" for part in ("evaluation", "report") for name in SCENE),
     "deploy/writers/",
+    *(f"evaluation/{name}.py" for name in ("_cuboid_rows", "kitti")),
     "data/scenes/dataset.py",  # which kinds of label the renderer makes
+    "data/scenes/folder.py",
+    "structures/fields.py",  # "cuboids" and "segmentation" are also names of fields there
     "models/by_task.py",
     "models/detection/",
     "models/segmentation/",

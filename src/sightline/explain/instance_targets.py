@@ -31,7 +31,7 @@ COCO_KEYPOINTS = (
 
 
 @dataclass(frozen=True)
-class _PartOfBox(Target):
+class PartOfBox(Target):
     """Base class of targets in a fixed box.
 
     Attributes:
@@ -56,7 +56,7 @@ class _PartOfBox(Target):
 
 
 @dataclass(frozen=True)
-class MaskPixels(_PartOfBox):
+class MaskPixels(PartOfBox):
     """The mean score, before the sigmoid, of the pixels of one object's mask.
 
     Attributes:
@@ -76,7 +76,7 @@ class MaskPixels(_PartOfBox):
 
 
 @dataclass(frozen=True)
-class Keypoint(_PartOfBox):
+class Keypoint(PartOfBox):
     """The score of one keypoint of one object: the peak of its heat map, see `Detector.keypoint_logits_of`.
 
     Attributes:

@@ -75,6 +75,7 @@ from sightline.models.segmentation import (
     sliding_segmentation,
     unet,
 )
+from sightline.models.spatial import cube_rcnn
 from sightline.models.weights import head_fits, load_weights, read_checkpoint
 from sightline.runtime import reading
 from sightline.runtime.shapes import shapes_only
@@ -111,6 +112,7 @@ ENTRIES: list[Entry] = [
     *darknet.ENTRIES,
     *efficientdet.ENTRIES,
     *densecap.ENTRIES,
+    *cube_rcnn.ENTRIES,
     *sliding_segmentation.ENTRIES,
     *full_resolution.ENTRIES,
     *fcn.ENTRIES,

@@ -182,6 +182,18 @@ class Scene(Geometry):
     in_scene = True
 
 
+class Cameras(Geometry):
+    """[N, 3, 3], matrices from camera coordinates to homogeneous pixels."""
+
+    def resized(self, values: Tensor, scale: tuple[float, float], size: Size) -> Tensor:
+        return values * values.new_tensor([*scale, 1.0])[:, None]
+
+    def placed(self, values: Tensor, corner: tuple[int, int], size: Size) -> Tensor:
+        moved = values.clone()
+        moved[:, :2, 2] += values.new_tensor(corner)
+        return moved
+
+
 GEOMETRIES: dict[str, Geometry] = {
     "none": Geometry(),
     "boxes": Boxes(),
@@ -190,6 +202,7 @@ GEOMETRIES: dict[str, Geometry] = {
     "pixels": Pixels(),
     "areas": Areas(),
     "scene": Scene(),
+    "cameras": Cameras(),
 }
 """Geometries by name, as in `Field.geometry`."""
 

@@ -43,7 +43,17 @@ class Canvas:
         for start, end in (((x1, y1), (x2, y1)), ((x2, y1), (x2, y2)), ((x2, y2), (x1, y2)), ((x1, y2), (x1, y1))):
             self._dashes(start, end, colour)
 
-    def _dashes(self, start: tuple[int, int], end: tuple[int, int], colour: Colour) -> None:
+    def edge(self, start: Sequence[float], end: Sequence[float], colour: Colour, dashed: bool = False) -> None:
+        """A straight line between two points, with a thin dark edge so that it is visible on any background."""
+        points = (float(start[0]), float(start[1])), (float(end[0]), float(end[1]))
+        if dashed:
+            self._dashes(*points, colour)
+            return
+        if self.line > 1:
+            self.pen.line(points, fill=_darker(colour), width=self.line + 2)
+        self.pen.line(points, fill=colour, width=self.line)
+
+    def _dashes(self, start: tuple[float, float], end: tuple[float, float], colour: Colour) -> None:
         length = max(math.dist(start, end), 1.0)
         dash = 3 * self.line + 2
         across = ((end[0] - start[0]) / length, (end[1] - start[1]) / length)

@@ -15,6 +15,7 @@ from sightline.ops.geometry import following
 from sightline.report.canvas import Canvas
 from sightline.report.colours import Colour, class_colour
 from sightline.report.draw_captions import with_captions
+from sightline.report.draw_cuboids import beside_from_above, in_perspective, matrices_of
 from sightline.report.draw_graph import draw_graph
 from sightline.report.style import Style
 from sightline.structures import Instances
@@ -63,12 +64,16 @@ def draw_objects(result: Instances, picture: Image.Image, style: Style) -> Image
     canvas = Canvas(picture, style.scale if count <= 12 else 0.85 * style.scale)
     scale = (picture.width / max(width, 1), picture.height / max(height, 1))
     drawing = Drawing(canvas, result, _colours(result), scale, style)
+    solid = "cuboids" in result
+    flat = solid and matrices_of(result, style) is not None  # edges of cuboids replace the boxes
     for kind, paint in DRAWN.items() if count else ():
         for row, _, values in following(result):
-            if row.drawn == kind:
+            if row.drawn == kind and not (kind == "boxes" and flat):
                 paint(drawing, values)
         if kind == "boxes" and "boxes" in result:
             _labels(drawing)
+    if solid and count:
+        picture = beside_from_above(picture, result, drawing.colours, style)
     if "relations" in result and "boxes" in result:
         return draw_graph(picture, result, _texts(drawing), drawing.colours, style)
     if "captions" in result and count:
@@ -118,6 +123,10 @@ def _points(drawing: Drawing, keypoints: Tensor) -> None:
                 drawing.canvas.dot(x, y, colour, filled=seen > 1)
 
 
+def _cuboids(drawing: Drawing, _: Tensor) -> None:
+    in_perspective(drawing.canvas, drawing.result, drawing.colours, drawing.scale, drawing.style)
+
+
 def _vectors(drawing: Drawing, vectors: Tensor) -> None:
     """Draw vectors from the centre of each object's box, with a dot at the tip."""
     boxes = drawing.result.boxes
@@ -134,6 +143,7 @@ def _text(drawing: Drawing, values: Any) -> None:
 
 DRAWN: dict[str, Callable[[Drawing, Any], None]] = {
     "pixels": _masks,
+    "cuboids": _cuboids,
     "boxes": _boxes,
     "points": _points,
     "vectors": _vectors,

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from sightline.errors import InputError
 from sightline.explain.explanation import Explanation
@@ -20,7 +21,7 @@ from sightline.report.draw_objects import draw_objects
 from sightline.report.pictures import PictureLike, as_picture, scaled_to
 from sightline.report.style import Style
 from sightline.runtime.values import require_seed, require_whole
-from sightline.structures import ClassMap, ClassScores, Instances
+from sightline.structures import ClassMap, ClassScores, Instances, camera_of
 
 
 def draw(
@@ -44,9 +45,10 @@ def draw(
     Args:
         image: path, Pillow image, array [H, W] or [H, W, C], tensor [H, W] or [C, H, W]; of any number of channels, 8
             or 16 bits, or float. It is not modified.
-        result: objects, a class map (drawn as translucent colours with a legend below; a class named "background" is
-            not coloured), image classes (the five best as bars below), or an explanation (its heat map, with a colour
-            bar below), in the pixels of `image`.
+        result: objects (cuboids in the image, if its camera is known, and from above to its right), a class map (drawn
+            as translucent colours with a legend below; a class named "background" is not coloured), image classes (the
+            five best as bars below), or an explanation (its heat map, with a colour bar below), in the pixels of
+            `image`.
         names: write the class names.
         scores: write the scores, if there are any.
         size: longer side of the returned image, in pixels; None for the size of `image`.
@@ -71,7 +73,8 @@ def draw(
             f"the result belongs to an image of {width}×{height} pixels, but this one has {own[1]}×{own[0]}; "
             "draw it on the image that was given to the model"
         )
-    style = Style(names, scores, opacity, skeleton, remarks, scale)
+    camera = camera_of(image) if isinstance(image, Tensor) else None
+    style = Style(names, scores, opacity, skeleton, remarks, scale, camera)
     return drawn(result, scaled_to(picture, size), style)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sightline.structures import Camera
+
 PAPER, INK, FAINT = (24, 26, 31), (235, 235, 235), (120, 124, 132)
 """Colours below an image: background, text, and secondary text."""
 
@@ -20,6 +22,7 @@ class Style:
         skeleton: pairs of keypoint indices to connect by lines.
         remarks: a word to write after each object's name, or None.
         scale: factor of line width and font size.
+        camera: camera of the image, for objects in metres; None if it is unknown.
     """
 
     names: bool = True
@@ -28,3 +31,4 @@ class Style:
     skeleton: Sequence[tuple[int, int]] = ()
     remarks: Sequence[str | None] | None = None
     scale: float = 1.0
+    camera: Camera | None = None

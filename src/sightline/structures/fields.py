@@ -182,7 +182,17 @@ _ROWS = (
         flat=True,
         drawn="points",
     ),
-    Field("cuboids", (9,), "float", "x, y, z, w, h, l in metres and roll, pitch, yaw in radians", "scene"),
+    Field(
+        "cuboids",
+        (9,),
+        "float",
+        "x, y, z, w, h, l in metres and roll, pitch, yaw in radians",
+        "scene",
+        decimals=5,
+        drawn="cuboids",
+    ),
+    Field("cameras", (3, 3), "float", "intrinsics of the image's camera, in its pixels", "cameras", json=None),
+    Field("camera_guess", (), "bool", "the focal length of this camera is a guess", missing=False),
     Field(
         "crowd",
         (),

@@ -30,6 +30,8 @@ class Instances:
     masks          [N, H, W] bool           one mask per object, of the image's size
     keypoints      [N, P, 3] float          x, y in pixels and visibility (0 absent, 1 hidden, 2 visible)
     cuboids        [N, 9] float             x, y, z, w, h, l in metres and roll, pitch, yaw in radians
+    cameras        [N, 3, 3] float          intrinsics of the image's camera, in its pixels
+    camera_guess   [N] bool                 the focal length of this camera is a guess
     crowd          [N] bool                 a region of many objects: neither right nor wrong when found
     difficult      [N] bool                 VOC's mark: does not count when found or missed
     areas          [N] float                the object's area in pixels, for size bins
@@ -55,6 +57,7 @@ class Instances:
     masks: Tensor
     keypoints: Tensor
     cuboids: Tensor
+    cameras: Tensor
     crowd: Tensor
     difficult: Tensor
     areas: Tensor

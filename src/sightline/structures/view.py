@@ -22,11 +22,13 @@ class Camera:
             yours start at the centre of that pixel, add 0.5 to both coordinates of the principal point.
         depth: [H, W] depth Z of each pixel in units of `depth_scale`, 0 where it is unknown; None without a depth map.
         depth_scale: metres per unit of depth, such as 0.001 for millimetres.
+        assumed: whether the intrinsics are a guess, because the camera is unknown.
     """
 
     intrinsics: Tensor
     depth: Tensor | None = None
     depth_scale: float = 1.0
+    assumed: bool = False
 
     def moved(self, matrix: Any, size: Size) -> Camera:
         """The camera of an image after an affine transform of its pixels.
@@ -39,7 +41,7 @@ class Camera:
         """
         matrix = torch.as_tensor(matrix, dtype=torch.float64)
         depth = None if self.depth is None else _nearest(self.depth, matrix.inverse(), size)
-        return Camera(matrix @ self.intrinsics.cpu(), depth, self.depth_scale)
+        return replace(self, intrinsics=matrix @ self.intrinsics.cpu(), depth=depth)
 
     def resized(self, size: Size, new_size: Size) -> Camera:
         """The camera after the image was resized from `size` to `new_size`, both (height, width)."""

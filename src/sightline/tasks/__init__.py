@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from sightline.errors import InputError
 from sightline.models.model import Model
-from sightline.tasks import classification, dense_captioning, detection, proposals, scene_graph, segmentation
+from sightline.tasks import (
+    classification,
+    cuboids,
+    dense_captioning,
+    detection,
+    proposals,
+    scene_graph,
+    segmentation,
+)
 from sightline.tasks.base import Labels, Task
 
 __all__ = ["TASKS", "Labels", "Task", "add", "default_models", "task_for", "task_names", "task_of"]
@@ -19,6 +27,7 @@ TASKS: dict[str, Task] = {
     "classification": classification.TASK,
     "dense_captioning": dense_captioning.TASK,
     "scene_graph": scene_graph.TASK,
+    "cuboids": cuboids.TASK,
 }
 """All tasks by name, which is the attribute `task` of their models."""
 
