@@ -118,7 +118,7 @@ def average_precisions(
     """Average precision [5, 6] by IoU and caption score, and [5] by IoU alone, of detections by falling score."""
     placed = first & (overlaps >= np.array(OVERLAPS)[:, None] - 1e-12)
     said = np.vstack([np.ones(len(language), bool), language > np.array(LANGUAGE)[:, None]])
-    right = (placed[:, None] & said).reshape(-1, len(overlaps))
+    right = (placed[:, None] & said).reshape(len(OVERLAPS) * len(said), len(overlaps))
     found = _average_precision(right, objects).reshape(len(OVERLAPS), -1)
     return found[:, 1:], found[:, 0]
 

@@ -277,5 +277,6 @@ def in_words(hint: Any) -> str:
         inner = in_words(kinds[0]) if len(kinds) == 1 else "values"
         if inner.startswith("a list"):
             return f"a list of lists{inner.removeprefix('a list')}"
-        return "a list of " + {"a whole number": "whole numbers", "a number": "numbers"}.get(inner, inner)
+        several = {"a whole number": "whole numbers", "a number": "numbers", "a text": "texts"}
+        return f"a list of {several.get(inner, inner)}"
     return _WORDS.get(hint, str(hint))
