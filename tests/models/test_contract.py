@@ -24,10 +24,11 @@ from sightline.models.detection.sliding_window import WindowSettings
 from sightline.models.detection.yolo_v1 import YOLOv1Settings
 from sightline.models.saving import load, save
 from sightline.nn.heads.box import BoxSettings
+from sightline.nn.heads.event_proposals import EventSettings
 from sightline.nn.heads.rpn import ProposalSettings
 from sightline.nn.layers import fuse
 from sightline.runtime.shapes import shapes_only
-from sightline.structures import IGNORE, Classes, ClassMap, ClassScores, Instances
+from sightline.structures import IGNORE, Classes, ClassMap, ClassScores, Events, Instances
 from sightline.structures.relations import Relation, triplets_of
 
 NAMES = ["circle", "square", "star"]
@@ -131,6 +132,17 @@ SMALL: dict[str, dict[str, Any]] = {
     "deeplabv3_mobilenet_v2": {"width": 16},
     "deeplabv3": {"min_size": 64, "max_size": 96},
     "lraspp": {"inner": 16},
+    "video_captioner": {
+        "image_size": 64,
+        "frames": 4,
+        "grid": 4,
+        "pixels": 4,
+        "width": 16,
+        "hidden": 16,
+        "vector": 32,
+        "words": ["runs", "jumps"],
+        "events": EventSettings(min_score=0.0),
+    },
 }
 # a named row of the same builder is tested; see test_backbones.py
 GENERIC = tuple(entry.name for entry in ENTRIES if entry.takes_backbones and entry.classifier())
@@ -189,6 +201,7 @@ HEAVY = (
 REPEATED = (
     *("sightline_s", "sightline_m", "sightline_lite1", "sightline_lite2", "sightline_resnet18", "sightline_resnet50"),
     *("resnet34", "resnet101", "resnet152", "vgg19", "efficientnet_lite1", "efficientnet_lite2"),
+    *("video_captioner_mobilenet_v2", "video_captioner_resnet50"),
     *("faster_rcnn_resnet18_fpn", "faster_rcnn_resnet50_fpn", "faster_rcnn_mobilenet_v3_large_320_fpn"),
     *("cube_rcnn_resnet50_fpn", "cube_rcnn_mobilenet_v2_fpn"),
     *("mask_rcnn_resnet50_fpn", "keypoint_rcnn_resnet50_fpn", "retinanet_resnet50_fpn", "retinanet_resnet18_fpn"),
@@ -262,6 +275,8 @@ def target(model: nn.Module, size: tuple[int, int], boxes: list[list[float]] | N
         labels = (rows * 3 // size[0] + columns * 2 // size[1]) % 3
         labels[: size[0] // 8, : size[1] // 8] = IGNORE
         return ClassMap(labels, model.classes)
+    if model.task == "video_captioning":  # a still image is a clip of one frame, 1/8 s
+        return Events(size, [[0.0, 0.06], [0.05, 0.12]], ["it runs", "it jumps"], 0.125, classes=model.classes)
     boxes = [[0.1, 0.1, 0.6, 0.7], [0.3, 0.2, 0.9, 0.9]] if boxes is None else boxes
     scale = torch.tensor([size[1], size[0]] * 2)
     found = Instances(
@@ -459,6 +474,8 @@ def test_targets_of_other_classes_are_refused_by_name(name: str) -> None:
         wrong: Any = ClassScores((80, 80), label=0, classes=other, source="a.jpg")
     elif model.task == "segmentation":
         wrong = ClassMap(torch.zeros(80, 80), other, source="a.jpg")
+    elif model.task == "video_captioning":
+        wrong = Events((80, 80), [[0, 1]], ["it runs"], 1.0, classes=other, source="a.jpg")
     else:
         wrong = Instances((80, 80), classes=other, boxes=[[1, 1, 9, 9]], labels=[0], source="a.jpg")
     with pytest.raises(ClassMismatch, match=r"a\.jpg lacks 'star' and a\.jpg also has 'hexagon'"):

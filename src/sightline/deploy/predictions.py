@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sightline.errors import InputError
-from sightline.structures import ClassMap, Instances
+from sightline.structures import ClassMap, Events, Instances
 
 NO_CLASSES = "classes can be selected only among objects, which this model does not predict; leave classes out"
 
@@ -41,6 +41,13 @@ def _filter_objects(prediction: Instances, threshold: float, classes: Tensor | N
             raise InputError("the model's objects have no classes, so none can be selected; leave classes out")
         prediction = prediction[torch.isin(prediction.labels, classes)]
     return prediction
+
+
+@filter_prediction.register
+def _filter_events(prediction: Events, threshold: float, classes: Tensor | None) -> Events:
+    if classes is not None:
+        raise InputError("events have no classes, so none can be selected; leave classes out")
+    return prediction if prediction.scores is None else prediction[prediction.scores >= threshold]
 
 
 @singledispatch

@@ -20,16 +20,17 @@ from torch import Tensor
 from sightline.data.dataset import Dataset
 from sightline.data.full_scale import FullScale, Scale, divisor_of, evenly_spaced, max_sample_of, scale_samples
 from sightline.data.images import SUFFIXES, from_pil, is_image, is_wide_image, max_sample, pil_samples, read_image
+from sightline.data.videos import is_video
 from sightline.errors import InputError
 from sightline.runtime import reading
-from sightline.structures import Camera, Size, View, with_camera
+from sightline.structures import Camera, Clip, Size, View, with_camera
 
 log = logging.getLogger("sightline")
 
 Source = Any
-"""The path of an image or folder, or a pattern ("photos/*.jpg"); a Pillow image; an array [H, W] or [H, W, C]; a tensor
-[C, H, W] or [H, W]; a batch of these with an additional first axis; the bytes of an image file, or a file opened for
-reading bytes; a dataset; or a sequence of any of these."""
+"""The path of an image or video, of a folder (its images, else its videos), or a pattern ("photos/*.jpg"); a Pillow
+image; an array [H, W] or [H, W, C]; a tensor [C, H, W] or [H, W]; a `Clip`; a batch of these with an additional first
+axis; the bytes of an image file, or a file opened for reading bytes; a dataset; or a sequence of any of these."""
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
@@ -108,7 +109,7 @@ def find_images(source: Source) -> tuple[list[Item], bool]:
     if isinstance(source, Image.Image):
         return [Item(None, source)], True
     if isinstance(source, np.ndarray | Tensor):
-        if source.ndim == 4:
+        if source.ndim == 4 and not isinstance(source, Clip):
             return _numbered([Item(None, image) for image in source]), False
         return [Item(None, source)], True
     if not isinstance(source, Iterable) or hasattr(source, "image_size"):  # labels or results are not images
@@ -199,8 +200,8 @@ def _find_path(path: str) -> tuple[list[Item], bool]:
     if "://" in path:
         raise InputError(f"{path} is a web address; download the image and give its path")
     if os.path.isdir(path):
-        inside = [p for p in _files_below(path) if is_image(p) and p.is_file()]
-        inside = [p for p in inside if not _is_mask(p, Path(path))]
+        every = [p for p in _files_below(path) if p.is_file()]
+        inside = [p for p in every if is_image(p) and not _is_mask(p, Path(path))] or [p for p in every if is_video(p)]
         if not inside:
             raise InputError(
                 f"the folder {path} and its subfolders hold no images; searched for files ending in "
@@ -214,7 +215,7 @@ def _find_path(path: str) -> tuple[list[Item], bool]:
             f"there is no image or folder {path}; correct the path, or give a pattern of files such as photos/*.jpg"
         )
     matched = [p for p in sorted(_matches(path)) if os.path.isfile(p)]
-    images = [p for p in matched if is_image(p)]
+    images = [p for p in matched if is_image(p)] or [p for p in matched if is_video(p)]
     if not images:
         others = f"; the {len(matched)} matching files are not images" if matched else ""
         raise InputError(f"no image matches the pattern {path}{others}; correct it, or give a folder")
@@ -266,6 +267,9 @@ def image_tensor(image: np.ndarray | Tensor, channels: int, name: str, full_scal
     Raises:
         InputError: its shape, type, values or channels are not those of an image.
     """
+    if isinstance(image, Clip):
+        frames = image_tensor(image.film(), channels, name, full_scale)
+        return Clip.of(frames.unflatten(2, (image.frames, -1)).transpose(1, 2), image.times, image.duration)
     form = "[C, H, W]" if isinstance(image, Tensor) else "[H, W, C]"
     if image.ndim not in (2, 3) or 0 in image.shape:
         raise InputError(f"{name} has the shape {list(image.shape)}, but an image is [H, W] or {form}")

@@ -63,7 +63,7 @@ from sightline.models.published import (
     is_installed,
     local_file,
 )
-from sightline.models.scene import densecap, iterative_message_passing, neural_motifs
+from sightline.models.scene import densecap, iterative_message_passing, neural_motifs, video_captions
 from sightline.models.segmentation import (
     deconvnet,
     deeplab_v3,
@@ -122,6 +122,7 @@ ENTRIES: list[Entry] = [
     *fcn_resnet.ENTRIES,
     *deeplab_v3.ENTRIES,
     *lr_aspp.ENTRIES,
+    *video_captions.ENTRIES,
     *classifiers.ENTRIES,
     *iterative_message_passing.ENTRIES,
     *neural_motifs.ENTRIES,

@@ -16,12 +16,13 @@ from sightline.explain.explanation import Explanation
 from sightline.report.canvas import heading, side_by_side
 from sightline.report.draw_class_map import draw_class_map
 from sightline.report.draw_class_scores import draw_class_scores
+from sightline.report.draw_events import SHOWN, draw_events
 from sightline.report.draw_explanation import draw_explanation
 from sightline.report.draw_objects import draw_objects
-from sightline.report.pictures import PictureLike, as_picture, scaled_to
+from sightline.report.pictures import PictureLike, as_picture, loaded, picture_for, scaled_to
 from sightline.report.style import Style
 from sightline.runtime.values import require_seed, require_whole
-from sightline.structures import ClassMap, ClassScores, Instances, camera_of
+from sightline.structures import ClassMap, ClassScores, Clip, Events, Instances, Size, camera_of
 
 
 def draw(
@@ -44,10 +45,11 @@ def draw(
 
     Args:
         image: path, Pillow image, array [H, W] or [H, W, C], tensor [H, W] or [C, H, W]; of any number of channels, 8
-            or 16 bits, or float. It is not modified.
+            or 16 bits, or float; or a `Clip`. It is not modified.
         result: objects (cuboids in the image, if its camera is known, and from above to its right), a class map (drawn
             as translucent colours with a legend below; a class named "background" is not coloured), image classes (the
-            five best as bars below), or an explanation (its heat map, with a colour bar below), in the pixels of
+            five best as bars below), events (a strip of frames, and bars of time with captions below), or an
+            explanation (its heat map, with a colour bar below), in the pixels of
             `image`.
         names: write the class names.
         scores: write the scores, if there are any.
@@ -65,17 +67,24 @@ def draw(
     """
     if isinstance(result, list):
         raise InputError(f"draw takes the result of one image, not a list of {len(result)}; draw them one by one")
-    picture = as_picture(image)
-    own = (picture.height, picture.width)
-    if result.image_size != own:
+    image = loaded(image)
+    picture, own = picture_for(image, result.image_size)
+    if result.image_size not in own:
         height, width = result.image_size
         raise InputError(
-            f"the result belongs to an image of {width}×{height} pixels, but this one has {own[1]}×{own[0]}; "
+            f"the result belongs to an image of {width}×{height} pixels, but this one has {own[-1][1]}×{own[-1][0]}; "
             "draw it on the image that was given to the model"
         )
     camera = camera_of(image) if isinstance(image, Tensor) else None
     style = Style(names, scores, opacity, skeleton, remarks, scale, camera)
-    return drawn(result, scaled_to(picture, size), style)
+    return drawn(result, scaled_to(picture, _film_size(picture, own[-1], size)), style)
+
+
+def _film_size(picture: Image.Image, frame: Size, size: int | None) -> int | None:
+    """The longer side of the picture; of a film, `SHOWN` of its frames (height, width) become 3 · `size` wide."""
+    if size is None or frame == (picture.height, picture.width):
+        return size
+    return max(1, round(picture.width * 3 * size / SHOWN / frame[1]))
 
 
 @singledispatch
@@ -103,6 +112,7 @@ def drawn(result: Any, picture: Image.Image, style: Style) -> Image.Image:
 drawn.register(Instances, draw_objects)
 drawn.register(ClassMap, draw_class_map)
 drawn.register(ClassScores, draw_class_scores)
+drawn.register(Events, draw_events)
 drawn.register(Explanation, draw_explanation)
 
 
@@ -139,7 +149,10 @@ def draw_explanations(
         size: longer side of each picture in pixels; None for the size of the image.
         columns: maximum number of pictures per row.
     """
-    plain = scaled_to(as_picture(image), size)
+    if isinstance(image, Clip):
+        columns = 1
+    seen, sizes = picture_for(image, explanations[0].image_size) if explanations else (as_picture(image), [(0, 0)])
+    plain = scaled_to(seen, _film_size(seen, sizes[-1], size) if len(sizes) > 1 else size)
     parts = [heading(plain, explanations[0].model if explanations else "image")]
     for own in explanations:
         drawn = draw(image, own, size=size)

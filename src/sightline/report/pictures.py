@@ -10,9 +10,11 @@ from PIL import Image
 from torch import Tensor
 
 from sightline.errors import InputError
+from sightline.structures import Clip, Size
 
 PictureLike = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
-"""A path; a Pillow image; an array [H, W] or [H, W, C]; a tensor [H, W] or [C, H, W]."""
+"""A path; a Pillow image; an array [H, W] or [H, W, C]; a tensor [H, W] or [C, H, W]; a `Clip`, whose picture is its
+film, all frames side by side."""
 
 
 def as_picture(image: PictureLike, stretch: bool | None = None) -> Image.Image:
@@ -33,6 +35,7 @@ def as_picture(image: PictureLike, stretch: bool | None = None) -> Image.Image:
         from sightline.data.images import read_image
 
         tensor = read_image(image, channels=None, full_scale=65535)  # stretched below
+        tensor = tensor.film() if isinstance(tensor, Clip) else tensor
         # The reader returns floats only for files of more than 8 bits.
         return _shown(tensor.numpy(), tensor.is_floating_point() if stretch is None else stretch)
     if isinstance(image, Image.Image):
@@ -41,7 +44,7 @@ def as_picture(image: PictureLike, stretch: bool | None = None) -> Image.Image:
         tensor = from_pil(image, channels=None, full_scale=65535)
         return _shown(tensor.numpy(), tensor.is_floating_point() if stretch is None else stretch)
     if isinstance(image, Tensor):
-        tensor = image.detach().cpu()
+        tensor = (image.film() if isinstance(image, Clip) else image).detach().cpu()
         array = (tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor).numpy()
         return _shown(_channels_first(array, "tensor [C, H, W]"), stretch)
     if isinstance(image, np.ndarray):
@@ -51,6 +54,29 @@ def as_picture(image: PictureLike, stretch: bool | None = None) -> Image.Image:
     raise InputError(
         f"cannot draw on a {type(image).__name__}; give a path, a Pillow image, an array or a tensor [C, H, W]"
     )
+
+
+def loaded(image: PictureLike) -> PictureLike:
+    """The clip of a video file; other images are returned unchanged."""
+    if isinstance(image, str | os.PathLike):
+        from sightline.data.videos import is_video, read_clip
+
+        return read_clip(image) if is_video(image) else image
+    return image
+
+
+def picture_for(image: PictureLike, size: Size) -> tuple[Image.Image, list[Size]]:
+    """The picture of an image that a result of `size` (height, width) is drawn on, and the sizes that fit it.
+
+    A result for a clip has the size of a frame, or that of a film with any number of its frames.
+    """
+    if not isinstance(image, Clip):
+        picture = as_picture(image)
+        return picture, [(picture.height, picture.width)]
+    height, width = image.image_size
+    other = size[0] == height and size[1] % width == 0 and size[1] > width
+    picture = as_picture(image.film(size[1] // width) if other else image)
+    return picture, [(picture.height, picture.width), (height, width)]
 
 
 def scaled_to(picture: Image.Image, size: int | None) -> Image.Image:

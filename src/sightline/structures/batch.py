@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sightline.errors import InputError
+from sightline.structures.clip import Clip
 from sightline.structures.size import Size
 from sightline.structures.view import Camera
 
@@ -133,6 +134,8 @@ def require_images(images: Sequence[Tensor], channels: int) -> None:
     if len(images) == 0:
         raise InputError("there are no images; give at least one")
     for position, image in enumerate(images):
+        if isinstance(image, Clip):
+            raise InputError(f"image {position} is a video, but this model takes images; give one of its frames")
         if image.ndim != 3 or image.shape[0] != channels:
             raise InputError(
                 f"image {position} has shape {list(image.shape)}, but this model takes "

@@ -15,6 +15,7 @@ from sightline.tasks import (
     proposals,
     scene_graph,
     segmentation,
+    video_captioning,
 )
 from sightline.tasks.base import Labels, Task
 
@@ -28,6 +29,7 @@ TASKS: dict[str, Task] = {
     "dense_captioning": dense_captioning.TASK,
     "scene_graph": scene_graph.TASK,
     "cuboids": cuboids.TASK,
+    "video_captioning": video_captioning.TASK,
 }
 """All tasks by name, which is the attribute `task` of their models."""
 

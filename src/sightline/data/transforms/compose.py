@@ -25,7 +25,7 @@ from sightline.data.transforms.resample import warp_image
 from sightline.data.transforms.targets import boxes_to_keep, follow, mirrors_wrongly, within_image
 from sightline.data.transforms.tone import Tone, apply_tone, mean_colour
 from sightline.errors import InputError
-from sightline.structures import Size, camera_of, with_camera
+from sightline.structures import Clip, Size, camera_of, with_camera
 
 
 @dataclass(frozen=True)
@@ -161,8 +161,16 @@ class Compose(Transform):
             image of the same dtype (contiguous), target of the same type.
 
         Raises:
-            InputError: the target is for another image size, or has fields that cannot be transformed.
+            InputError: the target is for another image size, or has fields that cannot be transformed; or it is that
+                of a video, which only the empty sequence takes.
         """
+        if isinstance(image, Clip):
+            if self.transforms:
+                raise InputError(
+                    f"{target.source or 'the item'} is a video, and videos cannot be augmented; train with the "
+                    'augmentation "none" (--augmentation none)'
+                )
+            return image, target
         if image.ndim != 3 or tuple(target.image_size) != tuple(image.shape[1:]):
             raise InputError(
                 f"{target.source or 'the image'} has shape {list(image.shape)}, but its target is for an image of "
