@@ -25,10 +25,13 @@ from sightline.models.detection.yolo_v1 import YOLOv1Settings
 from sightline.models.saving import load, save
 from sightline.nn.heads.box import BoxSettings
 from sightline.nn.heads.event_proposals import EventSettings
+from sightline.nn.heads.mesh_regions import MeshSettings
 from sightline.nn.heads.rpn import ProposalSettings
 from sightline.nn.layers import fuse
+from sightline.ops.meshes.cubify import cubify
 from sightline.runtime.shapes import shapes_only
 from sightline.structures import IGNORE, Classes, ClassMap, ClassScores, Events, Instances
+from sightline.structures.meshes import Mesh
 from sightline.structures.relations import Relation, triplets_of
 
 NAMES = ["circle", "square", "star"]
@@ -57,6 +60,14 @@ SMALL: dict[str, dict[str, Any]] = {
         "hidden": 32,
         "words": ["a", "red", "circle", "left", "of", "blue", "star"],
         "boxes": BoxSettings(samples=32, max_detections=9),
+    },
+    "mesh_rcnn": {
+        "min_size": 96,
+        "max_size": 160,
+        "grid": 8,
+        "depth_hidden": 16,
+        "boxes": BoxSettings(samples=32, max_detections=5),
+        "meshes": MeshSettings(samples=2, points=50),
     },
     "retinanet_resnet": {"min_size": 96, "max_size": 160},
     "retinanet": {
@@ -171,7 +182,7 @@ COMBINED = tuple(
 )
 UNTESTED = (*VARIANTS, *GENERIC, *COMBINED, "senet154")  # the last: tests/nn/backbones/test_senet.py
 ALL = [entry.name for entry in ENTRIES if entry.name not in UNTESTED]
-OBJECTS = ("detection", "dense_captioning", "scene_graph", "cuboids")
+OBJECTS = ("detection", "dense_captioning", "scene_graph", "cuboids", "meshes")
 """Tasks whose models find objects, by boxes and classes among others."""
 DETECTORS = [entry.name for entry in ENTRIES if entry.task in OBJECTS and entry.name not in UNTESTED]
 SEGMENTERS = [entry.name for entry in ENTRIES if entry.task == "segmentation" and entry.name not in UNTESTED]
@@ -212,6 +223,7 @@ REPEATED = (
     *("fcn16s_vgg16", "fcn32s_vgg16", "fcn16s_mobilenet_v2", "fcn32s_mobilenet_v2", "unet_resnet18"),
     "deeplabv3_mobilenet_v3_large",
     *("densecap_mobilenet_v2", "densecap_resnet50", "densecap_vgg16"),
+    *("mesh_rcnn_mobilenet_v2_fpn", "mesh_rcnn_resnet50_fpn"),
     *("scene_graph_resnet50_fpn", "scene_graph_mobilenet_v2_fpn"),
     *(f"scene_graph_frequency_{name}_fpn" for name in ("resnet50", "mobilenet_v2", "lite0")),
 )
@@ -286,8 +298,9 @@ def target(model: nn.Module, size: tuple[int, int], boxes: list[list[float]] | N
 
 
 def with_further_fields(found: Instances) -> Instances:
-    """Masks that fill the boxes, three keypoints along a diagonal of each, captions, and cuboids before the camera."""
+    """Masks that fill the boxes, three keypoints along diagonals, captions, cuboids and meshes before the camera."""
     (height, width), boxes = found.image_size, found.boxes
+    (cube,) = cubify(torch.ones(1, 1, 1, 1, dtype=torch.bool)).split()
     rows, columns = torch.arange(height)[:, None], torch.arange(width)
     x1, y1, x2, y2 = boxes[:, :, None, None].unbind(1)
     along = torch.tensor([0.1, 0.5, 0.9])[None, :, None]
@@ -296,6 +309,7 @@ def with_further_fields(found: Instances) -> Instances:
         masks=(columns >= x1) & (columns < x2) & (rows >= y1) & (rows < y2),
         keypoints=torch.cat([places, torch.full_like(places[..., :1], 2)], -1),
         captions=["a red circle left of a blue star", "a star"][: len(boxes)],
+        meshes=[cube.with_vertices(cube.vertices + torch.tensor([k, 0.0, 4.0])) for k in range(len(boxes))],
         **related(len(found)),
         cuboids=torch.tensor([0.3, -0.2, 4.0, 0.5, 0.7, 0.9, 0.1, 0.2, 0.8]).expand(len(found), 9),
     )
@@ -378,7 +392,12 @@ def same_results(a: Any, b: Any) -> None:
         if field == "relations":
             same_relations(a, b)
         elif not isinstance(value, Tensor):
-            assert value == other, field
+            for one, two in zip(value, other, strict=True):
+                if isinstance(one, Mesh):
+                    assert torch.equal(one.faces, two.faces)
+                    torch.testing.assert_close(one.vertices, two.vertices, atol=1e-4, rtol=1e-4)
+                else:
+                    assert one == two, field
         elif value.is_floating_point():
             torch.testing.assert_close(value, other, atol=1e-4, rtol=1e-6, msg=lambda text, f=field: f"{f}: {text}")
         else:

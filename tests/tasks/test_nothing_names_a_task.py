@@ -28,7 +28,7 @@ OF_THE_TASKS = (
     *(f"evaluation/{name}.py" for name in ("_cuboid_rows", "kitti")),
     "data/scenes/dataset.py",  # which kinds of label the renderer makes
     "data/scenes/folder.py",
-    "structures/fields.py",  # "cuboids" and "segmentation" are also names of fields there
+    *("structures/fields.py", "data/scenes/scene.py"),  # "cuboids" and "meshes" are also names of fields
     "models/by_task.py",
     "models/detection/",
     "models/segmentation/",

@@ -75,7 +75,7 @@ from sightline.models.segmentation import (
     sliding_segmentation,
     unet,
 )
-from sightline.models.spatial import cube_rcnn
+from sightline.models.spatial import cube_rcnn, mesh_rcnn
 from sightline.models.weights import head_fits, load_weights, read_checkpoint
 from sightline.runtime import reading
 from sightline.runtime.shapes import shapes_only
@@ -123,6 +123,7 @@ ENTRIES: list[Entry] = [
     *deeplab_v3.ENTRIES,
     *lr_aspp.ENTRIES,
     *video_captions.ENTRIES,
+    *mesh_rcnn.ENTRIES,
     *classifiers.ENTRIES,
     *iterative_message_passing.ENTRIES,
     *neural_motifs.ENTRIES,

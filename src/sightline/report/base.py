@@ -39,10 +39,12 @@ class GalleryImage:
     Attributes:
         pictures: drawings shown side by side, each with a short title.
         caption: plain text after the image's name.
+        more: HTML below the drawings, such as a shape that can be turned.
     """
 
     pictures: Sequence[tuple[str, Image.Image]]
     caption: str = ""
+    more: str = ""
 
 
 class TaskReport:

@@ -17,8 +17,10 @@ from sightline.report.colours import Colour, class_colour
 from sightline.report.draw_captions import with_captions
 from sightline.report.draw_cuboids import beside_from_above, in_perspective, matrices_of
 from sightline.report.draw_graph import draw_graph
+from sightline.report.mesh_pictures import paint_mesh, seen_in_box
 from sightline.report.style import Style
 from sightline.structures import Instances
+from sightline.structures.meshes import Mesh
 
 _LABELLED = 0.15
 """Maximum fraction of the image that labels may cover if there are many objects."""
@@ -141,9 +143,18 @@ def _text(drawing: Drawing, values: Any) -> None:
     """Draw nothing: the text is part of the label, or below the image."""
 
 
+def _meshes(drawing: Drawing, meshes: Any) -> None:
+    """Draw each mesh shaded over its object, as it is seen through the box, the farthest first."""
+    boxes = _scaled(drawing, drawing.result.boxes, repeats=2)
+    shapes = [Mesh.of(mesh) for mesh in meshes]
+    for i in sorted(range(len(shapes)), key=lambda i: -float(shapes[i].vertices[:, 2].mean())):
+        paint_mesh(drawing.canvas.picture, *seen_in_box(shapes[i], boxes[i]), drawing.colours[i])
+
+
 DRAWN: dict[str, Callable[[Drawing, Any], None]] = {
     "pixels": _masks,
     "cuboids": _cuboids,
+    "surfaces": _meshes,
     "boxes": _boxes,
     "points": _points,
     "vectors": _vectors,

@@ -56,4 +56,4 @@ def _entry(result: Any, data: Any, report: TaskReport, position: int, size: int)
     pictures = "".join(f"<div><small>{esc(what)}</small>{side}</div>" for what, side in sides)
     style = "" if len(sides) == 2 else f' style="grid-template-columns:repeat({len(sides)},1fr)"'
     below = f"<figcaption><b>{esc(name)}</b> {esc(shown.caption)}</figcaption>"
-    return f'<figure><div class="pair"{style}>{pictures}</div>{below}</figure>'
+    return f'<figure><div class="pair"{style}>{pictures}</div>{shown.more}{below}</figure>'

@@ -206,7 +206,7 @@ _ROWS = (
     Field("captions", None, "str", "one phrase per object", json="caption", drawn="captions"),
     Field("keys", (), "int64", "a distinct number per object, which relations refer to", json=None),
     Field("relations", None, "", "the relations of each object to others (`structures.relations`)", json=None),
-    Field("meshes", None, "", "one mesh per object", "scene", json="mesh"),
+    Field("meshes", None, "", "one mesh per object", "scene", json="mesh", drawn="surfaces"),
 )
 
 FIELDS: dict[str, Field] = {row.name: row for row in _ROWS}

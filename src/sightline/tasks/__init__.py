@@ -12,6 +12,7 @@ from sightline.tasks import (
     cuboids,
     dense_captioning,
     detection,
+    meshes,
     proposals,
     scene_graph,
     segmentation,
@@ -30,6 +31,7 @@ TASKS: dict[str, Task] = {
     "scene_graph": scene_graph.TASK,
     "cuboids": cuboids.TASK,
     "video_captioning": video_captioning.TASK,
+    "meshes": meshes.TASK,
 }
 """All tasks by name, which is the attribute `task` of their models."""
 

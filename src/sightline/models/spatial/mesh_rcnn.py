@@ -1,0 +1,198 @@
+"""Mesh R-CNN: Gkioxari, Malik, Johnson, "Mesh R-CNN", ICCV 2019: Mask R-CNN with a branch that predicts the shape of
+each object: a coarse grid of voxels, which becomes a mesh, whose vertices are moved in three stages.
+
+Departures from the paper:
+
+- shapes and losses are in the local frame of the region (`sightline.nn.heads.frustum`), whose unit is the longer side
+  of the box at the depth of the object, and not in metres, so that near and far objects count alike;
+- the depth of the centre is predicted, too. One image shows shapes only up to scale, so the evaluation replaces it by
+  the true one, as in the paper (`sightline.evaluation.meshes`);
+- the range of depths is learned as a logarithm, relative to the longer side of the box instead of its height;
+- the losses of the mesh are the mean over the stages;
+- a limited number of regions per image is learned from (`MeshSettings.samples`);
+- weights start from PyTorch's usual distributions, those of offsets from 0.
+
+The small models, for CPUs, differ in size: a grid of 16³ instead of 24³, half as many features and convolutions, 1000
+sampled points instead of 5000, and no masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from sightline.errors import InputError
+from sightline.models.class_outputs import Output, predictor_outputs
+from sightline.models.detection.detector import Detections
+from sightline.models.detection.faster_rcnn import START, FasterRCNN, faster_rcnn
+from sightline.models.detection.mask_rcnn import mask_rcnn
+from sightline.models.entry import Entry, extends
+from sightline.nn.heads.box import BoxSettings
+from sightline.nn.heads.mask import MaskRegionHeads
+from sightline.nn.heads.mesh import MeshHead
+from sightline.nn.heads.mesh_regions import MaskMeshRegionHeads, MeshBranch, MeshRegionHeads, MeshSettings
+from sightline.nn.heads.regions import AlignedRegions
+from sightline.nn.heads.rpn import ProposalSettings
+from sightline.nn.heads.voxel import DepthHead, VoxelHead
+from sightline.nn.necks.fpn import PyramidBackbone
+from sightline.ops.masks import paste_masks
+from sightline.structures import ImageBatch, Instances
+
+MESHES = MeshSettings()
+
+
+class MeshRCNN(FasterRCNN):
+    """Faster R-CNN that also predicts meshes (figure 3).
+
+    Results have "meshes", a list of `sightline.structures.meshes.Mesh` in the frame of the camera, in metres, and
+    "depths" [N], the predicted depth of the centre of each in metres; with the mask branch also "masks" [N, H, W].
+    Images are given as a `View` with their camera; for others, a camera with a field of view of 45° is assumed.
+
+    Targets need the field "meshes", with the mask branch also "masks". Arguments as for `FasterRCNN`; `roi_heads` are
+    `MeshRegionHeads` or `MaskMeshRegionHeads`.
+    """
+
+    task = "meshes"
+    takes_cameras = True
+    roi_heads: MeshRegionHeads | MaskMeshRegionHeads
+    class_layers = r"roi_heads\.(box_predictor|mask_predictor\.mask_fcn_logits)\."
+    recipe_defaults = {"augmentation": "light", "lr": 1e-3}
+
+    @property
+    def target_fields(self) -> tuple[str, ...]:  # type: ignore[override]
+        """ "meshes"; with the mask branch also "masks"."""
+        return ("meshes", "masks") if isinstance(self.roi_heads, MaskRegionHeads) else ("meshes",)
+
+    def class_outputs(self, key: str, shape: Sequence[int]) -> list[list[Output]]:
+        """Those of Faster R-CNN, and with the mask branch one mask per class after the background's."""
+        heads = self.roi_heads
+        predictor = heads.box_predictor
+        if isinstance(heads, MaskMeshRegionHeads) and "mask_predictor" in key:
+            predictor = heads.mask_predictor
+        return predictor_outputs(predictor, self.output_names, key, shape)
+
+    def shapes_of(self, batch: ImageBatch, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """The shape in one box per image, for explanations.
+
+        Args:
+            batch: N images.
+            boxes: [N, 4] xyxy in pixels of the batch.
+
+        Returns:
+            voxels [N, G, G, G] before the sigmoid, and depths [N, 2] as of `DepthHead`.
+        """
+        maps = self.backbone(batch.tensor)
+        _, voxels, depths = self.roi_heads.mesh_branch.predict(maps, list(boxes[:, None]), batch)
+        return voxels, depths
+
+    def finish(self, found: Detections, batch: ImageBatch) -> list[Instances]:
+        """Like every detector, with masks, if any, resized from the grids of their boxes to the image."""
+        results = super().finish(found, batch)
+        return [r.replace(masks=paste_masks(r.masks, r.boxes, r.image_size)) if "masks" in r else r for r in results]
+
+
+@extends(faster_rcnn)
+def mesh_rcnn(
+    classes: Iterable[str],
+    *,
+    masks: bool = True,
+    grid: int = 24,
+    voxel_width: int = 256,
+    depth_hidden: int = 1024,
+    mesh_width: int = 128,
+    stages: int = 3,
+    graph_convs: int = 3,
+    meshes: MeshSettings = MESHES,
+    **arguments: Any,
+) -> MeshRCNN:
+    """Mesh R-CNN on any backbone. Other arguments as for `faster_rcnn`.
+
+    Args:
+        classes: names of the classes.
+        masks: whether there is also the branch of Mask R-CNN, as in the paper.
+        grid: number of voxels along each side of the grid, even; 24 in the paper on Pix3D.
+        voxel_width: number of channels of the four convolutions of the voxel head.
+        depth_hidden: width of the depth head.
+        mesh_width: number of features of a vertex.
+        stages: number of stages of refinement.
+        graph_convs: number of graph convolutions per stage.
+        meshes: settings of the voxel and mesh branches.
+        arguments: further arguments of `faster_rcnn`.
+
+    Raises:
+        InputError: the grid is odd or too small.
+    """
+    if grid < 4 or grid % 2:
+        raise InputError(f"grid is {grid}, but must be an even number of voxels from 4, such as 24")
+    base = (mask_rcnn if masks else faster_rcnn)(classes, **arguments)
+    regions = base.roi_heads.region_features
+    assert isinstance(base.backbone, PyramidBackbone)
+    assert isinstance(regions, AlignedRegions)
+    channels = base.backbone.out_channels
+    branch = MeshBranch(
+        AlignedRegions(regions.levels, grid // 2),
+        regions,
+        VoxelHead(channels, grid, voxel_width),
+        DepthHead(channels * regions.size**2, depth_hidden),
+        MeshHead(channels, mesh_width, stages, graph_convs),
+        meshes,
+    )
+    heads = base.roi_heads
+    if isinstance(heads, MaskRegionHeads):
+        return MeshRCNN.on(base, MaskMeshRegionHeads(heads, branch))
+    return MeshRCNN.on(base, MeshRegionHeads(heads, branch))
+
+
+FAST: dict[str, Any] = {
+    "min_size": 256,
+    "max_size": 426,
+    "channels": 64,
+    "hidden": 256,
+    "anchor_sizes": ((16.0, 24.0), (32.0, 48.0), (64.0, 96.0), (128.0, 192.0), (256.0, 384.0)),
+    "proposals": ProposalSettings(before_nms=(400, 200), after_nms=(300, 100), samples=128),
+    "boxes": BoxSettings(samples=64, max_detections=20),
+    "masks": False,
+    "grid": 16,
+    "voxel_width": 64,
+    "depth_hidden": 128,
+    "mesh_width": 64,
+    "graph_convs": 2,
+    "meshes": MeshSettings(samples=3, points=1000, chamfer_weight=10.0, edge_weight=0.5),
+}
+"""Arguments for small backbones, for training on CPUs."""
+_PAPER = "Gkioxari et al. 2019, Mesh R-CNN"
+
+ENTRIES = (
+    Entry(name="mesh_rcnn", builder=mesh_rcnn, task="meshes", paper=_PAPER, start={"norm": "frozen"}),
+    Entry(
+        name="mesh_rcnn_resnet50_fpn",
+        builder=mesh_rcnn,
+        task="meshes",
+        paper=_PAPER,
+        summary="ResNet-50 with a feature pyramid and the sizes of the paper on Pix3D: voxels of 24³, three stages.",
+        start=START,
+        fixed={"backbone": "resnet50", "version": 1, "finest": 4},
+    ),
+    Entry(
+        name="mesh_rcnn_lite0_fpn",
+        builder=mesh_rcnn,
+        task="meshes",
+        paper=_PAPER,
+        summary="EfficientNet-Lite0 with a narrow pyramid and voxels of 16³, for training on CPUs.",
+        start=START,
+        fixed={"backbone": "efficientnet_lite0", "version": 1, "finest": 4},
+        defaults=FAST,
+    ),
+    Entry(
+        name="mesh_rcnn_mobilenet_v2_fpn",
+        builder=mesh_rcnn,
+        task="meshes",
+        paper=_PAPER,
+        summary="MobileNet v2 with a narrow pyramid and voxels of 16³, for training on CPUs.",
+        start=START,
+        fixed={"backbone": "mobilenet_v2", "version": 1, "finest": 4},
+        defaults=FAST,
+    ),
+)
