@@ -95,7 +95,8 @@ def with_triplets(objects: Instances, triplets: Sequence[Triplet]) -> Instances:
                     f"{triplet.object}, but its objects are numbered 0 to {count - 1}; correct or remove the relation"
                 )
         relations[triplet.subject].append(Relation(triplet.predicate, triplet.object, triplet.score))
-    return objects.replace(keys=torch.arange(count), relations=relations)
+    device = objects.boxes.device if "boxes" in objects else None
+    return objects.replace(keys=torch.arange(count, device=device), relations=relations)
 
 
 def with_distinct_keys(parts: Sequence[Instances]) -> list[Instances]:
