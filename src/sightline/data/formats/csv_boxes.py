@@ -91,7 +91,7 @@ def read(
     if len(parts) > 1 and len(kinds) > 1:
         raise InputError(f"{parts[0].path} and {parts[1].path} have different box columns; give the path of one file")
     relative = not any(part.columns.pixels for part in parts) and _are_parts(parts)
-    names = _descriptions(home, found[0][1].parent)
+    names = descriptions(home, found[0][1].parent)
     only = None if any(part.columns.label is not None for part in parts) else only_class(home, classes)
     gather = Gather(classes, None if only is None else [only])
     if gather.fixed is False:
@@ -216,10 +216,13 @@ def _box(numbers: Sequence[float], kind: str, size: Size | None) -> list[float]:
     return [a, b, c, d]
 
 
-def _descriptions(*folders: Path) -> dict[str, str]:
-    """Open Images class names by label ("/m/011k07"), from class-descriptions*.csv; empty if there is no such file."""
+def descriptions(*folders: Path) -> dict[str, str]:
+    """Open Images class names by label ("/m/011k07"), from class-descriptions*.csv; empty if there is no such file.
+
+    The challenge of 2019 calls it classes-description*.csv.
+    """
     for folder in folders:
-        for file in sorted(folder.glob("*class-descriptions*.csv")):
+        for file in sorted(folder.glob("*class*-description*.csv")):
             rows = read_csv(file)
             return {row[0].strip(): row[1].strip() for row in rows if len(row) >= 2 and row[0].startswith("/")}
     return {}

@@ -19,6 +19,7 @@ from typing import Any
 
 from sightline.models.detection.faster_rcnn import SMALL, SMALL_START, START, faster_rcnn
 from sightline.models.entry import Entry, extends
+from sightline.models.scene.graph_plan import plan
 from sightline.models.scene.scene_graph import SceneGraphDetector, require_predicates
 from sightline.nn.heads.box import TwoLayerHead
 from sightline.nn.heads.regions import AlignedRegions
@@ -97,6 +98,7 @@ ENTRIES = (
         start=SMALL_START,
         fixed={"backbone": "mobilenet_v2", "version": 1, "finest": 8},
         defaults=SMALL_RELATIONS,
+        plan=plan,
     ),
     Entry(
         name="scene_graph_lite0_fpn",
@@ -107,5 +109,6 @@ ENTRIES = (
         start=SMALL_START,
         fixed={"backbone": "efficientnet_lite0", "version": 1, "finest": 8},
         defaults=SMALL_RELATIONS,
+        plan=plan,
     ),
 )

@@ -13,6 +13,7 @@ from typing import Any
 
 from sightline.models.detection.faster_rcnn import SMALL, SMALL_START, START, faster_rcnn
 from sightline.models.entry import Entry, extends
+from sightline.models.scene.graph_plan import plan
 from sightline.models.scene.iterative_message_passing import PREDICATES, RELATIONS
 from sightline.models.scene.scene_graph import SceneGraphDetector, require_predicates
 from sightline.nn.heads.relations import FrequencyBias, RelationSettings
@@ -61,6 +62,7 @@ ENTRIES = (
         start=SMALL_START,
         fixed={"backbone": "mobilenet_v2", "version": 1, "finest": 8},
         defaults=SMALL,
+        plan=plan,
     ),
     Entry(
         name="scene_graph_frequency_lite0_fpn",
@@ -71,5 +73,6 @@ ENTRIES = (
         start=SMALL_START,
         fixed={"backbone": "efficientnet_lite0", "version": 1, "finest": 8},
         defaults=SMALL,
+        plan=plan,
     ),
 )
