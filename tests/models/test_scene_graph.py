@@ -206,6 +206,7 @@ def test_bad_input() -> None:
     model = built().train()
     with pytest.raises(InputError, match=r"a\.jpg has the relation 'nears', .* did you mean 'near'"):
         model([image()], [target(Triplet(0, "nears", 1), source="a.jpg")])
+    assert model.eval()([image()], [target(Triplet(0, "nears", 1))])["loss_relation"].isfinite()
     plain = Instances((64, 64), classes=sl.Classes(NAMES), boxes=[[1, 1, 9, 9]], labels=[0], source="b.jpg")
     with pytest.raises(InputError, match=r"b\.jpg has no keys, but this model learns from them"):
         model([image()], [plain])

@@ -260,32 +260,35 @@ class SceneGraphDetector(FasterRCNN):
     def truth(self, pairs: Tensor, targets: Sequence[Instances]) -> Tensor:
         """[E, P] bool: whether each predicate holds between each of all ordered pairs of labelled objects.
 
+        Predicates that the model does not have are ignored in evaluation mode: validation images may have predicates
+        that no training image has.
+
         Raises:
-            InputError: a predicate is not one of the model's.
+            InputError: a predicate is not one of the model's, in training mode.
         """
         holds = torch.zeros(len(pairs), len(self.predicates), dtype=torch.bool)
         at, edge = [], 0
         for target in targets:
             n = len(target)
             for subject, predicate, object_, _ in triplets_of(target):
-                if subject != object_:
+                if subject != object_ and (id := self._predicate_id(predicate, target)) is not None:
                     # pairs of a subject are in the order of their objects, without itself
                     row = edge + subject * (n - 1) + object_ - (object_ > subject)
-                    at.append((row, self._predicate_id(predicate, target)))
+                    at.append((row, id))
             edge += n * max(n - 1, 0)
         if at:
             rows, predicates = torch.tensor(at).unbind(1)
             holds[rows, predicates] = True
         return holds.to(pairs.device)
 
-    def _predicate_id(self, name: str, target: Instances) -> int:
-        if name not in self._predicate_ids:
+    def _predicate_id(self, name: str, target: Instances) -> int | None:
+        if name not in self._predicate_ids and self.training:
             hint = did_you_mean(name, self.predicates, f"the model has {len(self.predicates)} predicates")
             raise InputError(
                 f"{target.source or 'a target'} has the relation {name!r}, which the model does not know; {hint}; "
                 "create the model with predicates=data.predicates"
             )
-        return self._predicate_ids[name]
+        return self._predicate_ids.get(name)
 
     def sampled(self, holds: Tensor, pairs: Tensor, counts: Sequence[int]) -> Tensor:
         """Rows of the pairs to learn from, at most `RelationSettings.pairs` per image, in ascending order."""
