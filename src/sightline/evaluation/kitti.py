@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sightline.data.kitti_levels import DIFFICULTIES, EVALUATED, Difficulty
 from sightline.evaluation._arrays import Bools, Floats, Ints
 from sightline.evaluation._cuboid_rows import CuboidRows, observation_angle
 from sightline.ops.boxes import box_iou
@@ -27,33 +28,13 @@ from sightline.ops.cuboid_iou import bev_iou, cuboid_iou
 from sightline.structures import Classes, Instances
 
 PROTOCOL = "KITTI AP40"
-OVERLAPS = {"car": 0.7, "pedestrian": 0.5, "cyclist": 0.5}
+OVERLAPS = dict(zip(EVALUATED, (0.7, 0.5, 0.5), strict=True))
 """The minimum overlap of each class; an overlap must be larger."""
 NEIGHBOURS = {"car": "van", "pedestrian": "person_sitting"}
 """Classes so similar that objects of them count neither as found nor as missed."""
 RECALLS = 40
 
 
-@dataclass(frozen=True)
-class Difficulty:
-    """A level of difficulty: objects beyond one of these limits are ignored.
-
-    Attributes:
-        height: minimum height of the box in pixels (exclusive for labels).
-        occluded: maximum state of occlusion: 0 fully visible, 1 partly, 2 largely occluded.
-        truncated: maximum fraction of the object outside of the image.
-    """
-
-    height: float
-    occluded: int
-    truncated: float
-
-
-DIFFICULTIES = {
-    "easy": Difficulty(40, 0, 0.15),
-    "moderate": Difficulty(25, 1, 0.3),
-    "hard": Difficulty(25, 2, 0.5),
-}
 _WORDS = {
     "AP3D": "average precision in 3-D at 40 recalls",
     "APBEV": "average precision seen from above at 40 recalls",

@@ -184,6 +184,8 @@ def _looks_like_coco(file: Path) -> bool:
     text = reading.head(file, tail=2**16)
     if not text.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
         return False
+    if b'"file_path"' in text and b'"K"' in text:  # Omni3D
+        return False
     if b'"segments_info"' in text or (b'"items"' in text and b'"images"' not in text):  # panoptic, Datumaro
         return False
     return sum(key in text for key in (b'"images"', b'"annotations"', b'"categories"')) >= 2 or b'"image_id"' in text

@@ -113,9 +113,12 @@ class CubeRCNN(FasterRCNN):
     target_fields = ("cuboids",)
     takes_cameras = True
     class_layers = r"roi_heads\.(box_predictor|cuboid_predictor)\."
-    assumed_focal: float = FOCAL
-    depth_input: nn.Conv2d | None = None
     _told = False
+
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self.assumed_focal = FOCAL
+        self.depth_input: nn.Conv2d | None = None
 
     def class_outputs(self, key: str, shape: Sequence[int]) -> list[list[Output]]:
         """Those of Faster R-CNN, and thirteen of a cuboid per class after the background's."""
