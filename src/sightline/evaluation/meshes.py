@@ -15,7 +15,7 @@ a predicted mesh is scaled about the camera so that the depth of its centre is t
 AP_mesh is the mean over the classes of the area under the curve of precision over recall, where a detection is correct
 if its class is right, F1@0.3 is above 0.5, and no detection of higher score has the same object. The curve's area is
 that of VOC 2010. In the paper, every image shows one object. Where there are more, a detection is compared with those
-that its box overlaps with an IoU of at least 0.3; others could not reach such an F1.
+that its box overlaps with an IoU of at least 0.5 and that no detection of higher score has.
 
 The metrics of shapes are means over all labelled objects: of each, the detection of the highest score whose box
 overlaps it with an IoU of at least 0.5 counts, whatever its class. F1 of an object without such a detection is 0;
@@ -64,8 +64,8 @@ POINTS = 10_000
 _LONGEST = 10.0
 _CORRECT = 0.5
 """F1@0.3 above which a mesh is correct."""
-_NEAR, _FOUND = 0.3, 0.5
-"""IoU of boxes from which a mesh is compared for AP_mesh, and from which it is that of the object."""
+_NEAR = 0.5
+"""IoU of boxes from which the shape of a detection is compared with that of an object."""
 
 
 @dataclass(frozen=True)
@@ -201,14 +201,14 @@ class MeshMeasure:
         taken: set[int] = set()
         for d in order:
             near = [] if overlap is None else (overlap[d] >= _NEAR).nonzero().flatten().tolist()
-            near = [t for t in near if objects.label[t] == detections.label[d]]
+            near = [t for t in near if objects.label[t] == detections.label[d] and t not in taken]
             best = max(near, key=lambda t: scores(d, t).f1[1], default=None)
-            right = best is not None and best not in taken and scores(d, best).f1[1] > _CORRECT
+            right = best is not None and scores(d, best).f1[1] > _CORRECT
             if right and best is not None:
                 taken.add(best)
             self._correct.append((int(detections.label[d]), float(detections.score[d]), right))
         for t, mesh in enumerate(true):
-            d = next((d for d in order if overlap is not None and overlap[d, t] >= _FOUND), None)
+            d = next((d for d in order if overlap is not None and overlap[d, t] >= _NEAR), None)
             self._scores.append(None if d is None else scores(d, t))
             if d is not None and "depths" in known:
                 depth = float(sum(end[2] for end in mesh.bounds)) / 2

@@ -1,4 +1,7 @@
-"""Pictures of meshes: shaded triangles, drawn from far to near (the painter's algorithm)."""
+"""Pictures of meshes: shaded triangles, drawn from far to near (the painter's algorithm).
+
+Faces seen from inside are drawn first: the rest of a closed surface hides them.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +87,9 @@ def paint_mesh(
     pen, outline = ImageDraw.Draw(layer), ImageDraw.Draw(shape)
     corners = (vertices[faces, :2] - low) * _FINER  # [F, 3, 2]
     shades = (np.array(colour) * brightness[:, None]).astype(int)
-    for face in np.argsort(-vertices[faces, 2].mean(1), kind="stable").tolist():
+    a, b, c = np.moveaxis(corners, 1, 0)
+    away = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) > (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])  # seen from inside
+    for face in np.lexsort((-vertices[faces, 2].mean(1), ~away)).tolist():
         points = [(float(x), float(y)) for x, y in corners[face]]
         pen.polygon(points, fill=tuple(shades[face].tolist()))
         outline.polygon(points, fill=255)
