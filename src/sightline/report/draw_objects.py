@@ -17,7 +17,7 @@ from sightline.report.colours import Colour, class_colour
 from sightline.report.draw_captions import with_captions
 from sightline.report.draw_cuboids import beside_from_above, in_perspective, matrices_of
 from sightline.report.draw_graph import draw_graph
-from sightline.report.mesh_pictures import paint_mesh, seen_in_box
+from sightline.report.mesh_pictures import paint_mesh, seen_by, seen_in_box
 from sightline.report.style import Style
 from sightline.structures import Instances
 from sightline.structures.meshes import Mesh
@@ -144,11 +144,13 @@ def _text(drawing: Drawing, values: Any) -> None:
 
 
 def _meshes(drawing: Drawing, meshes: Any) -> None:
-    """Draw each mesh shaded over its object, as it is seen through the box, the farthest first."""
-    boxes = _scaled(drawing, drawing.result.boxes, repeats=2)
+    """Draw each mesh shaded over the image, the farthest first; without a camera, as it fits into its box."""
+    boxes, matrices = _scaled(drawing, drawing.result.boxes, repeats=2), matrices_of(drawing.result, drawing.style)
     shapes = [Mesh.of(mesh) for mesh in meshes]
+    scale = np.diag([*drawing.scale, 1.0])
     for i in sorted(range(len(shapes)), key=lambda i: -float(shapes[i].vertices[:, 2].mean())):
-        paint_mesh(drawing.canvas.picture, *seen_in_box(shapes[i], boxes[i]), drawing.colours[i])
+        own = seen_in_box(shapes[i], boxes[i]) if matrices is None else seen_by(shapes[i], scale @ matrices[i].numpy())
+        paint_mesh(drawing.canvas.picture, *own, drawing.colours[i])
 
 
 DRAWN: dict[str, Callable[[Drawing, Any], None]] = {

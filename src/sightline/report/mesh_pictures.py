@@ -19,8 +19,22 @@ _LIGHT = np.array([-0.45, -0.7, -0.55])
 """Direction of the light in the frame of the camera: from the upper left, behind the viewer."""
 
 
-def seen_in_box(mesh: Mesh, box: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The mesh of an object as the camera sees it.
+Seen = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Vertices [V, 3], x and y in pixels and the depth; faces [F, 3]; and how brightly each is lit, [F] in [0, 1]."""
+
+
+def seen_by(mesh: Mesh, matrix: np.ndarray) -> Seen:
+    """The mesh of an object as a camera sees it, whose matrix [3, 3] leads to the pixels of the picture."""
+    vertices, faces = mesh.vertices.detach().double().cpu().numpy(), mesh.faces.cpu().numpy()
+    seen = vertices @ matrix.T
+    if np.linalg.det(matrix[:2, :2]) < 0:  # a mirrored picture shows the other side of a face
+        faces = faces[:, ::-1]
+    brightness = _brightness(vertices, mesh.faces.cpu().numpy())
+    return np.column_stack([seen[:, :2] / np.maximum(seen[:, 2:], 1e-6), vertices[:, 2]]), faces, brightness
+
+
+def seen_in_box(mesh: Mesh, box: np.ndarray) -> Seen:
+    """The mesh of an object as an unknown camera sees it.
 
     A camera without rotation about its axis scales and shifts (X / Z, Y / Z) to pixels. The box of the object says how,
     so no intrinsics are needed. Of an object that the border of the image cuts, the visible box is filled.
@@ -28,9 +42,6 @@ def seen_in_box(mesh: Mesh, box: np.ndarray) -> tuple[np.ndarray, np.ndarray, np
     Args:
         mesh: in the frame of the camera.
         box: [4] xyxy in pixels.
-
-    Returns:
-        vertices [V, 3]: x and y in pixels, and the depth; faces [F, 3]; and how brightly each is lit, [F] in [0, 1].
     """
     vertices = mesh.vertices.detach().double().cpu().numpy()
     faces = mesh.faces.cpu().numpy()
@@ -40,17 +51,14 @@ def seen_in_box(mesh: Mesh, box: np.ndarray) -> tuple[np.ndarray, np.ndarray, np
     return np.column_stack([pixels, vertices[:, 2]]), faces, _brightness(vertices, faces)
 
 
-def seen_from(mesh: Mesh, size: int, turn: float = 0.0, tilt: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The mesh alone, filling a square picture, from another side.
+def seen_from(mesh: Mesh, size: int, turn: float = 0.0, tilt: float = 0.0) -> Seen:
+    """The mesh alone, filling a square picture, from another side and in parallel projection.
 
     Args:
         mesh: in the frame of the camera.
         size: side of the picture in pixels.
         turn: angle in radians by which the object is turned about the vertical.
         tilt: angle in radians by which the viewer then looks down on it.
-
-    Returns:
-        As for `seen_in_box`, in parallel projection.
     """
     vertices, faces = mesh.vertices.detach().double().cpu().numpy(), mesh.faces.cpu().numpy()
     low, high = vertices.min(0), vertices.max(0)

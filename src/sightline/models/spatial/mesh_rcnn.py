@@ -29,6 +29,7 @@ from sightline.models.detection.detector import Detections
 from sightline.models.detection.faster_rcnn import START, FasterRCNN, faster_rcnn
 from sightline.models.detection.mask_rcnn import mask_rcnn
 from sightline.models.entry import Entry, extends
+from sightline.models.spatial.cameras import in_original_pixels, with_all_cameras
 from sightline.nn.heads.box import BoxSettings
 from sightline.nn.heads.mask import MaskRegionHeads
 from sightline.nn.heads.mesh import MeshHead
@@ -41,14 +42,17 @@ from sightline.ops.masks import paste_masks
 from sightline.structures import ImageBatch, Instances
 
 MESHES = MeshSettings()
+FOCAL = 1.2
+"""Focal length of images without a camera, in heights of the image: a field of view of 45°."""
 
 
 class MeshRCNN(FasterRCNN):
     """Faster R-CNN that also predicts meshes (figure 3).
 
     Results have "meshes", a list of `sightline.structures.meshes.Mesh` in the frame of the camera, in metres, and
-    "depths" [N], the predicted depth of the centre of each in metres; with the mask branch also "masks" [N, H, W].
-    Images are given as a `View` with their camera; for others, a camera with a field of view of 45° is assumed.
+    "depths" [N], the predicted depth of the centre of each in metres, and "cameras" [N, 3, 3], the intrinsics of their
+    image; with the mask branch also "masks" [N, H, W]. Images are given as a `View` with their camera; for others, a
+    camera with a focal length of `FOCAL` heights of the image is assumed, and a warning says so once.
 
     Targets need the field "meshes", with the mask branch also "masks". Arguments as for `FasterRCNN`; `roi_heads` are
     `MeshRegionHeads` or `MaskMeshRegionHeads`.
@@ -59,6 +63,17 @@ class MeshRCNN(FasterRCNN):
     roi_heads: MeshRegionHeads | MaskMeshRegionHeads
     class_layers = r"roi_heads\.(box_predictor|mask_predictor\.mask_fcn_logits)\."
     recipe_defaults = {"augmentation": "light", "lr": 1e-3}
+
+    _told = False
+
+    def prepare(
+        self, images: Sequence[Tensor], targets: Sequence[Instances] | None
+    ) -> tuple[ImageBatch, list[Instances] | None]:
+        """Like every detector; all images of the batch have a camera."""
+        batch, moved = super().prepare(images, targets)
+        whole = with_all_cameras(batch, FOCAL, self._told)
+        self._told |= whole is not batch
+        return whole, moved
 
     @property
     def target_fields(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -88,8 +103,8 @@ class MeshRCNN(FasterRCNN):
         return voxels, depths
 
     def finish(self, found: Detections, batch: ImageBatch) -> list[Instances]:
-        """Like every detector, with masks, if any, resized from the grids of their boxes to the image."""
-        results = super().finish(found, batch)
+        """Like every detector, with cameras, and with masks, if any, resized from the grids of their boxes."""
+        results = in_original_pixels(super().finish(found, batch), batch)
         return [r.replace(masks=paste_masks(r.masks, r.boxes, r.image_size)) if "masks" in r else r for r in results]
 
 

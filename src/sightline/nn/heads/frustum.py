@@ -18,9 +18,6 @@ from torch import Tensor
 
 from sightline.structures import ImageBatch
 
-ASSUMED_FOCAL = 1.2
-"""Focal length, in longer sides of the image, that is assumed for images without a camera: 45° field of view."""
-
 
 @dataclass(frozen=True)
 class Frustums:
@@ -38,9 +35,9 @@ class Frustums:
 
     @classmethod
     def of(cls, regions: Sequence[Tensor], batch: ImageBatch) -> Frustums:
-        """The frustums of the regions [R_i, 4] of each image of a batch."""
+        """The frustums of the regions [R_i, 4] of each image of a batch, whose images all have a camera."""
         boxes = torch.cat(list(regions))
-        matrices = torch.stack([intrinsics(batch, i) for i in range(len(batch))]).to(boxes)
+        matrices = torch.stack([camera.intrinsics for camera in batch.require_cameras()]).to(boxes)
         counts = torch.tensor([len(own) for own in regions], device=boxes.device)
         image = torch.arange(len(regions), device=boxes.device).repeat_interleave(counts)
         return cls(boxes, matrices[image, :2, :2], matrices[image, :2, 2])
@@ -114,16 +111,3 @@ class Frustums:
         across = (self.focal[owner] @ points[:, :2, None])[..., 0] / depth
         z = (points[:, 2:] / depth - 1) * self.lengths[owner, None] / sides
         return torch.cat([(across - self._middles()[owner]) / sides, z], 1)
-
-
-def intrinsics(batch: ImageBatch, i: int) -> Tensor:
-    """The intrinsics [3, 3] of image i of a batch, in its pixels; of an assumed camera if it has none.
-
-    The assumed camera looks at the middle of the image with a focal length of `ASSUMED_FOCAL` longer sides.
-    """
-    camera = batch.cameras[i] if batch.cameras else None
-    if camera is not None:
-        return camera.intrinsics
-    height, width = batch.sizes[i]
-    focal = ASSUMED_FOCAL * max(height, width)
-    return torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]], dtype=torch.float64)

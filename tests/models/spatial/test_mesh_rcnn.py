@@ -1,0 +1,179 @@
+"""Mesh R-CNN: frustums, targets, the graph convolution, and shapes that come back from their own voxels."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import lru_cache
+
+import numpy as np
+import pytest
+import torch
+
+import sightline as sl
+from sightline.data.transforms import Compose, HorizontalFlip
+from sightline.errors import InputError
+from sightline.evaluation.meshes import at_true_depth, compare_meshes
+from sightline.models.catalog import create_model
+from sightline.nn.heads.frustum import Frustums
+from sightline.nn.heads.mesh import GraphConv
+from sightline.nn.heads.mesh_regions import MaskMeshRegionHeads, MeshSettings
+from sightline.nn.heads.voxel import VoxelHead
+from sightline.ops.meshes.graph import Neighbours
+from sightline.runtime.shapes import shapes_only
+from sightline.structures import View
+from sightline.structures.meshes import Mesh, Meshes
+from tests.ops.meshes.shapes import solid, tetrahedron, volume
+
+
+@lru_cache
+def model():
+    torch.manual_seed(0)
+    small = {"image_size": 96, "meshes": MeshSettings(samples=2, points=200), "mesh_width": 8, "depth_hidden": 8}
+    return create_model("mesh_rcnn_lite0_fpn", ["sphere", "box", "cylinder", "cone", "ring"], **small).eval()
+
+
+@lru_cache
+def scenes():
+    return sl.scenes(3, 96, seed=4, kind="meshes", objects=(1, 1)).with_fields("meshes")
+
+
+def skewed():
+    """Two regions of cameras with unequal, mirrored and rotated axes."""
+    focal = torch.tensor([[[-90.0, 0], [0, 80]], [[60, -70], [75, 65]]], dtype=torch.float64)
+    boxes = torch.tensor([[10.0, 20, 50, 45], [30, 5, 60, 70]], dtype=torch.float64)
+    return Frustums(boxes, focal, torch.tensor([[48.0, 40], [30, 31]], dtype=torch.float64))
+
+
+def test_frames_lead_there_and_back():
+    frustums, generator = skewed(), torch.Generator().manual_seed(0)
+    points = torch.rand(20, 3, dtype=torch.float64, generator=generator)
+    owner = torch.arange(20) % 2
+    extents, depths = torch.tensor([0.7, 1.3]).double(), torch.tensor([3.0, 8.0]).double()
+    local = frustums.from_cube(points, extents, owner)
+    torch.testing.assert_close(frustums.to_cube(local, extents, owner), points)
+    torch.testing.assert_close(frustums.in_box(local, owner), points[:, :2])
+    camera = frustums.to_camera(local, depths, owner)
+    torch.testing.assert_close(frustums.from_camera(camera, depths, owner), local)
+    for point, k, (u, v, w) in zip(camera, owner.tolist(), points.tolist(), strict=True):
+        pixel = frustums.focal[k] @ (point[:2] / point[2]) + frustums.centre[k]
+        x1, y1, x2, y2 = frustums.boxes[k].tolist()
+        assert pixel.tolist() == pytest.approx([x1 + u * (x2 - x1), y1 + v * (y2 - y1)])
+        unit = depths[k] * max(x2 - x1, y2 - y1) / frustums.lengths[k]
+        assert float(point[2]) == pytest.approx(float(depths[k] + (w - 0.5) * extents[k] * unit))
+    assert frustums.mirrored.tolist() == [True, False]
+
+
+def test_the_graph_convolution_is_that_of_a_loop():
+    torch.manual_seed(0)
+    mesh = tetrahedron()
+    edges = Meshes.pack([mesh]).edges[:-1]  # one edge less, so that vertices differ in their neighbours
+    conv, x = GraphConv(5, 7), torch.randn(4, 5)
+    for i, found in enumerate(conv(x, Neighbours(edges, 4))):
+        others = [b if a == i else a for a, b in edges.tolist() if i in (a, b)]
+        torch.testing.assert_close(found, conv.own(x[i]) + sum(conv.others(x[j]) for j in others))
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_shapes_come_back_from_their_own_voxels(mirrored):
+    """The voxels of a target, decoded without refinement: close to the target, and its faces look outwards."""
+    own, branch = model(), model().roi_heads.mesh_branch
+    for image, target in scenes():
+        if mirrored:
+            image, target = Compose([HorizontalFlip(1.0)])(image, target, np.random.default_rng(0))
+            assert image.intrinsics[0, 0] < 0
+        batch, (moved,) = own.prepare([image], [target])
+        frustums = Frustums.of([moved.boxes], batch)
+        (true,) = (Mesh.of(mesh) for mesh in target.meshes)
+        wanted = branch.shape_targets(frustums, [true])
+        low, high = true.bounds
+        depth = (low[2] + high[2])[None] / 2
+        torch.testing.assert_close(wanted.sizes, depth * frustums.sides / frustums.lengths)
+        found = {"boxes": moved.boxes, "labels": moved.labels, "scores": torch.ones(1)}
+        features = torch.zeros(1, own.backbone.out_channels, 8, 8)
+        logits = torch.where(wanted.voxels, 9.0, -9.0)
+        outputs = torch.stack([wanted.extents, wanted.sizes], 1).log()
+        branch.predict = lambda *_, given=(features, logits, outputs): given
+        try:
+            (result,) = branch.detect({}, [found], batch)
+        finally:
+            del branch.predict
+        (mesh,) = result["meshes"]
+        assert result["depths"].tolist() == pytest.approx(depth.tolist(), rel=1e-4)
+        assert volume(mesh) > 0
+        assert compare_meshes(mesh, true, 2000).f1[2] > 0.85
+        assert compare_meshes(at_true_depth(mesh, true, 1.02 * float(depth)), true, 2000).f1[2] < 0.85
+
+
+def test_results_have_meshes_in_front_of_the_camera():
+    image, _ = scenes()[0]
+    with torch.no_grad():
+        (result,) = model()([image])
+    assert len(result.meshes) == len(result) == len(result.depths) > 0
+    torch.testing.assert_close(result.cameras[0].double(), image.intrinsics, atol=1e-3, rtol=1e-5)
+    assert all(isinstance(mesh, Mesh) and (mesh.vertices[:, 2] > 0).all() for mesh in result.meshes)
+    chosen = result[torch.tensor([0])]
+    assert chosen.meshes[0] is result.meshes[0]
+
+
+def test_images_without_a_camera_get_one_and_it_is_said_once(caplog):
+    own = create_model("mesh_rcnn_lite0_fpn", ["box"], image_size=64)
+    plain = torch.zeros(3, 60, 80, dtype=torch.uint8)
+    for _ in range(2):
+        batch, _ = own.prepare([plain], None)
+    assert batch.require_cameras()[0].intrinsics[0, 0] == pytest.approx(1.2 * 60 * batch.scales[0][0])
+    assert [r.message.startswith("images without a camera") for r in caplog.records] == [True]
+
+
+def test_meshes_that_cannot_be_learned_from_are_refused():
+    image, target = scenes()[0]
+    behind = target.replace(meshes=[Mesh(solid(1).vertices - 2, solid(1).faces, source="a.obj")])
+    with pytest.raises(InputError, match=r"a\.obj begins at z = -1\.9, but must be in front of the camera"):
+        model()([image], [behind])
+    branch = model().roi_heads.mesh_branch
+    opened = target.replace(meshes=[Mesh(target.meshes[0][0], target.meshes[0][1][1:], source="b.obj")])
+    settings = branch.settings
+    try:
+        branch.settings = dataclasses.replace(settings, open_meshes="refuse")
+        with pytest.raises(InputError, match=r"b\.obj is not closed"):
+            model()([image], [opened])
+    finally:
+        branch.settings = settings
+    assert all(loss.isfinite() for loss in model()([image], [opened]).values())
+    with pytest.raises(InputError, match="has no meshes, but this model learns from them"):
+        model()([image], [sl.scenes(1, 96, seed=4, objects=(1, 1))[0][1]])
+
+
+def test_without_a_likely_voxel_the_most_likely_one_is_taken():
+    branch = model().roi_heads.mesh_branch
+    frustums = Frustums(torch.tensor([[10.0, 10, 50, 50]]), 100 * torch.eye(2)[None], torch.tensor([[48.0, 48]]))
+    logits = torch.full((1, 16, 16, 16), -9.0)
+    logits[0, 3, 4, 5] = -8
+    features = torch.zeros(1, model().backbone.out_channels, 8, 8)
+    (mesh,) = branch.refined(features, logits, torch.ones(1), frustums)[0].split()
+    assert len(mesh.faces) == 12
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [({"grid": 7}, "grid is 7, but must be an even number"), ({"meshes": {"threshold": 1.5}}, "threshold is 1.5")],
+)
+def test_arguments_out_of_range(arguments, words):
+    with pytest.raises(InputError, match=words):
+        create_model("mesh_rcnn_lite0_fpn", ["box"], **arguments)
+
+
+def test_the_papers_sizes():
+    """24³ voxels, four convolutions of 256; three stages of three graph convolutions of 128 (section 4.2)."""
+    with shapes_only():
+        own = create_model("mesh_rcnn_resnet50_fpn", ["chair"])
+    heads = own.roi_heads
+    assert isinstance(heads, MaskMeshRegionHeads)
+    assert own.target_fields == ("meshes", "masks")
+    branch = heads.mesh_branch
+    assert isinstance(branch.voxel_head, VoxelHead)
+    assert [tuple(conv[0].weight.shape) for conv in branch.voxel_head.convs] == [(256, 256, 3, 3)] * 4
+    assert tuple(branch.voxel_head.logits.weight.shape) == (24, 256, 1, 1)
+    shapes = [[tuple(conv.own.weight.shape) for conv in stage.convs] for stage in branch.mesh_head.stages]
+    later = [(128, 259), (128, 131), (128, 131)]
+    assert shapes == [[(128, 131)] * 3, later, later]
+    assert isinstance(scenes()[0][0], View)
