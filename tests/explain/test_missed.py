@@ -82,7 +82,7 @@ def test_records_say_what_was_found_instead(data: sl.Dataset) -> None:
     for record in found.of_cause("wrong class"):
         following = (data.classes.id(record.class_name) + 1) % len(data.classes)
         assert record.instead_class == data.classes[following]
-        assert record.text.startswith(f"it is taken for {record.instead_class} (0.")
+        assert record.text.startswith(f"it is taken for {record.instead_class} ({record.instead_score:.2f})")
         assert record.instead is not None
         target = data.target(record.image)
         assert isinstance(target, Instances)
@@ -102,6 +102,7 @@ def test_the_box_that_suppressed_an_object_is_named() -> None:
     assert record.figures["by_score"] > record.figures["score"]
     assert 0.2 < record.figures["by_iou"] < 0.45
     assert record.instead is not None
+    assert record.instead_score == record.figures["by_score"]
     other = torch.tensor(boxes[1 - record.object])
     assert (torch.tensor(record.instead) - other).abs().max() < 2
     assert f"({record.figures['by_score']:.2f}): their IoU is 0." in record.text

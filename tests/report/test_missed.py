@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image
 
 import sightline as sl
 from sightline.explain.missed import Missed, MissedObjects
+from sightline.report.canvas import Canvas
 from sightline.report.html import write_report
 from sightline.report.missed import INSTEAD, MISSED, missed_page, missed_picture, missed_walls
 from sightline.structures import Instances
@@ -55,6 +57,16 @@ def test_a_picture_shows_the_object_and_what_was_found_instead(data: sl.Dataset)
     assert {MISSED, INSTEAD} <= colours(both)
 
 
+def test_labels_hold_the_scores(data: sl.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = []
+    monkeypatch.setattr(Canvas, "label", lambda self, box, text, colour: labels.append((text, colour)))
+    both = record("wrong class", (50, 40, 90, 60))
+    missed_picture(both, data.image(0))
+    missed_picture(replace(both, figures={"score": 0.123}, instead_score=0.9), data.image(0))
+    expected = ["cat<b>", "dog", "cat<b> 0.12", "dog 0.90"]
+    assert labels == list(zip(expected, [MISSED, INSTEAD] * 2, strict=True))
+
+
 def test_walls_and_page_have_a_part_per_cause(data: sl.Dataset) -> None:
     records = [record("no origin"), record("wrong class", (50, 40, 90, 60)), record("no origin")]
     found = MissedObjects(records, objects=4, images=1, threshold=0.5, iou=0.5)
@@ -68,6 +80,8 @@ def test_walls_and_page_have_a_part_per_cause(data: sl.Dataset) -> None:
     assert list(walls) == ["no origin", "wrong class"]
     assert (0, 255, 0) in colours(walls["wrong class"])
     assert (0, 255, 0) not in colours(walls["no origin"])
+    for wall in walls.values():  # below the tiles, in the legend
+        assert {MISSED, INSTEAD} <= colours(wall.crop((0, wall.height - 40, wall.width, wall.height)))
     assert asked == ["no origin", "no origin", "wrong class"]
     text = missed_page(found, data, heat, count=1)
     assert "3 of 4 objects in 1 image are missed" in text
@@ -75,6 +89,7 @@ def test_walls_and_page_have_a_part_per_cause(data: sl.Dataset) -> None:
     assert "2 objects, 1 of them shown." in text
     assert "cat&lt;b&gt;" in text
     assert "cat<b>" not in text
+    assert "</i>dashed: what was found instead, its score" in text
     assert text.count("what the model looked at</small>") == 1
     assert "<td>50.0 %</td>" in text
     assert "http" not in text

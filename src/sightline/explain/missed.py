@@ -54,6 +54,7 @@ class Missed:
         level: index of its feature map.
         instead: (x1, y1, x2, y2) of the box that was found instead, in pixels of the image; None if there is none.
         instead_class: class of this box; "" if there is none.
+        instead_score: its score; None if there is none.
     """
 
     image: int
@@ -70,6 +71,7 @@ class Missed:
     level: int = 0
     instead: tuple[float, float, float, float] | None = None
     instead_class: str = ""
+    instead_score: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The values for JSON."""
@@ -203,6 +205,7 @@ def _record(
         level=finding.level,
         instead=None if instead is None else _corners(instead),
         instead_class="" if instead is None else model.classes[finding.instead_class],
+        instead_score=finding.instead_score,
     )
 
 

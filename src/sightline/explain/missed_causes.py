@@ -93,6 +93,7 @@ class Finding:
     level: int = 0
     instead: Tensor | None = None
     instead_class: int = -1
+    instead_score: float | None = None
 
 
 @torch.no_grad()
@@ -200,7 +201,7 @@ class _Causes:
         cause, text, further = self._cause(i)
         figures = {"iou": float(t.overlap[i])} | ({"score": float(t.score[i])} if fits else {}) | further
         row, label = int(t.row[i] if fits else t.nearest[i]), int(self.labels[i])
-        instead, instead_class = self._detected(i)
+        instead, instead_class, instead_score = self._detected(i)
         other = (-1, -1)
         if cause == "suppressed":
             other = int(t.by_row[i]), int(t.by_class[i])
@@ -209,17 +210,19 @@ class _Causes:
         if other[0] >= 0:
             row, label = other
             instead, instead_class = candidates.boxes[row, label if candidates.boxes.shape[1] > 1 else 0], label
+            instead_score = float(candidates.scores[row, label])
         if row < 0:
             return Finding(number, cause, text, figures, row, label)
         origin, level = candidates.origins[row], int(candidates.levels[row])
-        return Finding(number, cause, text, figures, row, label, origin, level, instead, instead_class)
+        return Finding(number, cause, text, figures, row, label, origin, level, instead, instead_class, instead_score)
 
-    def _detected(self, i: int) -> tuple[Tensor | None, int]:
-        """The detection that overlaps an object most, if any does."""
-        if not len(self.nearby):
-            return None, -1
-        overlap, best = self.nearby[:, i].max(0)
-        return (self.view.boxes[best], int(self.view.classes[best])) if overlap >= _OVERLAPS else (None, -1)
+    def _detected(self, i: int) -> tuple[Tensor | None, int, float | None]:
+        """The box, class and score of the detection that overlaps an object most, if any does."""
+        view = self.view
+        overlap, best = self.nearby[:, i].max(0) if len(self.nearby) else (0.0, 0)
+        if overlap < _OVERLAPS:
+            return None, -1, None
+        return view.boxes[best], int(view.classes[best]), float(view.scores[best])
 
     def _cause(self, i: int) -> tuple[str, str, dict[str, float]]:
         """Cause, sentence and further figures of object i, in the order of `CAUSES`."""

@@ -11,8 +11,9 @@ from PIL import Image
 from sightline.explain.missed import Missed, MissedObjects
 from sightline.explain.missed_causes import CAUSES
 from sightline.report.canvas import Canvas, heading, side_by_side
-from sightline.report.colours import Colour
+from sightline.report.colours import Colour, css
 from sightline.report.inside import cut
+from sightline.report.legend import with_legend
 from sightline.report.page import Section, bar, esc, page, picture, sentence, table
 from sightline.report.pictures import as_picture, scaled_to
 from sightline.runtime import reading
@@ -26,6 +27,10 @@ MISSED: Colour = (230, 57, 53)
 INSTEAD: Colour = (64, 156, 255)
 HeatMap = Callable[[Missed, Any], Image.Image | None]
 """(missed object, its image) → the image under the heat map of what the model looked at; None without one."""
+_LEGEND = (
+    ("missed object, score of the best box that fits it (none: no box does)", MISSED),
+    ("dashed: what was found instead, its score", INSTEAD),
+)
 _CONTEXT = 1.0
 """Pixels around an object in its picture, as a fraction of the longer side of its box."""
 
@@ -61,6 +66,8 @@ def missed_section(values: Mapping[str, Any]) -> str:
 def missed_picture(missed: Missed, image: Any, size: int = 240) -> Image.Image:
     """Draw a missed object (red) and what was found instead (blue, dashed), with the pixels around them.
 
+    Labels say the class of each, and the score of the best box that fits the object, or of what was found.
+
     Args:
         missed: the object.
         image: its image, or a picture of the same size, such as a heat map over the image.
@@ -83,16 +90,20 @@ def missed_picture(missed: Missed, image: Any, size: int = 240) -> Image.Image:
     if missed.instead is not None:
         canvas.box(moved[1], INSTEAD, dashed=True)
     canvas.box(moved[0], MISSED)
-    canvas.label(moved[0], missed.class_name, MISSED)
+    canvas.label(moved[0], _scored(missed.class_name, missed.figures.get("score")), MISSED)
     if missed.instead is not None:
-        canvas.label(moved[1], missed.instead_class, INSTEAD)
+        canvas.label(moved[1], _scored(missed.instead_class, missed.instead_score), INSTEAD)
     return shown
+
+
+def _scored(name: str, score: float | None) -> str:
+    return name if score is None else f"{name} {score:.2f}"
 
 
 def missed_walls(
     found: MissedObjects, data: Any, heat: HeatMap | None = None, *, count: int = 24, columns: int = 6, size: int = 240
 ) -> dict[str, Image.Image]:
-    """Draw a wall of pictures for each cause.
+    """Draw a wall of pictures for each cause, with a legend below.
 
     Args:
         found: the missed objects.
@@ -112,7 +123,7 @@ def missed_walls(
         for missed in found.of_cause(cause)[:count]:
             sides = _sides(missed, data, heat, size)
             tiles.append(heading(side_by_side(list(sides.values()), 1), missed.name.rsplit("/", 1)[-1]))
-        walls[cause] = side_by_side(tiles, columns)
+        walls[cause] = with_legend(side_by_side(tiles, columns), _LEGEND)
     return walls
 
 
@@ -129,7 +140,9 @@ def missed_page(
         count: maximum number of objects shown per cause.
     """
     lead = f'<p class="soft">{esc(str(found).splitlines()[0])}</p>'
-    sections = [Section("causes", "Causes", causes(found.to_dict()))]
+    dots = [f'<i class="dot" style="background:{css(colour)}"></i>{esc(text)}' for text, colour in _LEGEND]
+    legend = f'<p class="soft">{"<br>".join(dots)}</p>' if found.missed else ""
+    sections = [Section("causes", "Causes", causes(found.to_dict()) + legend)]
     for cause, number in found.counts.items():
         entries = []
         for missed in found.of_cause(cause)[:count]:
