@@ -59,13 +59,35 @@ def test_patches_with_the_same_activation_are_sorted_by_the_mean_of_the_map(mode
     images[1][:, 4:20, 4:20], images[2][:, 8:16, 8:16] = 255, 255
     data = sl.Dataset.from_labels(images, [0, 1, 0], ["red", "blue"])
     clipped = SmallClassifier()
-    clipped.second = torch.nn.Sequential(model.second, torch.nn.Hardtanh(-100.0, 100.0))
+    clipped.second = torch.nn.Sequential(model.second, Clip())
     found = strongest_patches(clipped, data, "second", top=3, progress=False)
     for patches in found.patches.values():
         assert [patch.image for patch in patches if patch.value == 100] == [1, 2]
         y, x = patches[0].peak
         assert abs(y - 12) < 3
         assert abs(x - 12) < 3
+
+
+class Clip(torch.nn.Module):
+    """A clamp that is no activation of PyTorch."""
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        return maps.clamp(-100, 100)
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_saturated_patches_are_ranked_by_what_was_clamped(model: SmallClassifier, inplace: bool) -> None:
+    data = labelled()
+    clamped = SmallClassifier()
+    clamped.second = torch.nn.Sequential(model.second, torch.nn.Hardtanh(-1.0, 1.0, inplace=inplace))
+    for name in ("first", "dense"):
+        setattr(clamped, name, getattr(model, name))
+    found = strongest_patches(clamped, data, "second", channels=[4, 1], share=1, progress=False).patches
+    whole = strongest_patches(model, data, "second", channels=[4, 1], share=1, progress=False).patches
+    for channel, patches in found.items():
+        assert {patch.value for patch in patches} == {1.0}
+        assert [(own.image, own.peak) for own in patches] == [(own.image, own.peak) for own in whole[channel]]
+    assert not clamped.second[1]._forward_pre_hooks
 
 
 def test_what_follows_the_layer_does_not_run(model: SmallClassifier) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,11 +29,18 @@ class Part:
         rows: indices of the images in the data set.
         batch: the images.
         maps: [N, C, h, w], the output of the layer for the whole batch, including its padding.
+        unclamped: the same before the activation that the layer ends in, if its output is saturated at the top, as that
+            of ReLU6; otherwise `maps`. Cells that share the maximum of `maps` differ in it.
     """
 
     rows: list[int]
     batch: ImageBatch
     maps: Tensor
+    unclamped: Tensor
+
+
+_CLAMPS = (nn.Hardtanh, nn.Hardsigmoid, nn.Sigmoid)
+"""Non-decreasing activations with a highest value; ReLU6 is a Hardtanh."""
 
 
 class _Reached(Exception):
@@ -75,6 +83,33 @@ def layer_map(model: Model, batch: ImageBatch, layer: nn.Module, which: int = 0)
             "or a stage of the backbone"
         )
     raise InputError(f"the layer returns {counted(len(found), 'map')}, so the map must be 0 to {len(found) - 1}")
+
+
+@contextmanager
+def _clamped(layer: nn.Module) -> Iterator[list[tuple[nn.Module, Tensor]]]:
+    """Context that keeps the clamp inside a layer that ran last, with its input: a list of at most one pair."""
+    last: list[tuple[nn.Module, Tensor]] = []
+
+    def keep(module: nn.Module, inputs: Any) -> None:
+        last[:] = [(module, inputs[0].clone())]  # the module may work in place
+
+    clamps = [module for module in layer.modules() if isinstance(module, _CLAMPS)]
+    handles = [module.register_forward_pre_hook(keep) for module in clamps]
+    try:
+        yield last
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def map_before_clamp(model: Model, batch: ImageBatch, layer: nn.Module, which: int = 0) -> tuple[Tensor, Tensor]:
+    """The map of `layer_map`, and the same before the activation that the layer ends in, as for `Part`."""
+    with _clamped(layer) as last:
+        maps = layer_map(model, batch, layer, which)
+    for module, given in last:
+        if given.shape == maps.shape and torch.equal(module(given.clone()), maps):
+            return maps, given
+    return maps, maps
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
@@ -133,8 +168,8 @@ def on_data(
         model, data, rows, "looking inside", batch_size=batch_size, device=device, progress=progress
     ):
         with torch.no_grad():
-            maps = layer_map(model, batch, layer, which)
-        yield Part(chosen, batch, maps)
+            maps, before = map_before_clamp(model, batch, layer, which)
+        yield Part(chosen, batch, maps, before)
 
 
 def batches(

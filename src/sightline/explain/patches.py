@@ -1,5 +1,8 @@
 """The parts of images that activate a channel most: Zeiler and Fergus, "Visualizing and understanding convolutional
 networks", ECCV 2014, section 4 (figure 2, right), one part per image.
+
+Behind an activation with a highest value, such as ReLU6, many cells share it. They are ranked by the input of that
+activation, and where this is unknown or the same, by the mean of the map.
 """
 
 from __future__ import annotations
@@ -67,12 +70,14 @@ class _Cells:
 
     Attributes:
         value: [C, T] activation.
-        mean: [C, T] mean activation of the channel in the image, which sorts cells with the same activation.
+        before: [C, T] the same before a saturated activation, see `Part`.
+        mean: [C, T] mean activation of the channel in the image.
         image: [C, T] index of the image.
         place: [C, T, 6] the box that the cell sees (x1, y1, x2, y2) and its centre (y, x), in pixels of the image.
     """
 
     value: Tensor
+    before: Tensor
     mean: Tensor
     image: Tensor
     place: Tensor
@@ -133,37 +138,44 @@ def strongest_patches(
         raise InputError("the dataset holds no images; check the path and the split")
     if channels is None:
         order = best.mean.mean(1).argsort(descending=True, stable=True)
-        channels = order[best.value.mean(1)[order].argsort(descending=True, stable=True)][:count].tolist()
+        for strength in (best.before, best.value):
+            order = order[strength.mean(1)[order].argsort(descending=True, stable=True)]
+        channels = order[:count].tolist()
     patches = {channel: _patches(best, channel, data) for channel in require_channels(channels, len(best.value))}
     return ChannelPatches(name, patches, len(rows))
 
 
 def _strongest(cells: Sequence[_Cells], top: int) -> _Cells:
     """The `top` strongest of several cells of each channel, in descending order."""
-    value, mean = torch.cat([own.value for own in cells], 1), torch.cat([own.mean for own in cells], 1)
+    before, mean = torch.cat([own.before for own in cells], 1), torch.cat([own.mean for own in cells], 1)
     order = mean.argsort(dim=1, descending=True, stable=True)
-    order = order.gather(1, value.gather(1, order).argsort(dim=1, descending=True, stable=True))[:, :top]
-    image = torch.cat([own.image for own in cells], 1).gather(1, order)
+    order = order.gather(1, before.gather(1, order).argsort(dim=1, descending=True, stable=True))[:, :top]
+    value, image = (
+        torch.cat(parts, 1).gather(1, order) for parts in ([own.value for own in cells], [own.image for own in cells])
+    )
     place = torch.cat([own.place for own in cells], 1).gather(1, order[..., None].expand(-1, -1, 6))
-    return _Cells(value.gather(1, order), mean.gather(1, order), image, place)
+    return _Cells(value, before.gather(1, order), mean.gather(1, order), image, place)
 
 
 def _peaks(part: Part, field: ReceptiveField) -> _Cells:
     """The strongest cell of each channel in each of N images: [C, N]."""
-    values, means, places = [], [], []
+    values, befores, means, places = [], [], [], []
     for i in range(len(part.batch)):
         rows, columns = visible_cells(part.maps, part.batch, i)
         own = part.maps[i, :, rows, columns].float()
-        value, y, x = peaks(own)
+        before, y, x = peaks(part.unclamped[i, :, rows, columns].float())
+        value = own.flatten(1).gather(1, (y * own.shape[2] + x)[:, None])[:, 0]
         y, x = rows.start + y, columns.start + x
         centre = torch.stack([(x + 0.5) * field.stride[1], (y + 0.5) * field.stride[0]], 1)
         box = part.batch.in_image(field.boxes(y, x), i)
         peak = part.batch.in_image(centre.repeat(1, 2), i)[:, [1, 0]]
         values.append(value)
+        befores.append(before)
         means.append(own.mean((1, 2)))
         places.append(torch.cat([box, peak], 1))
-    images = torch.tensor(part.rows).expand(len(values[0]), -1)
-    return _Cells(torch.stack(values, 1).cpu(), torch.stack(means, 1).cpu(), images, torch.stack(places, 1).cpu())
+    value, before, mean = (torch.stack(parts, 1).cpu() for parts in (values, befores, means))
+    images = torch.tensor(part.rows).expand(len(value), -1)
+    return _Cells(value, before, mean, images, torch.stack(places, 1).cpu())
 
 
 def require_channels(channels: Sequence[int], total: int) -> list[int]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import InputError
-from sightline.explain.features import layer_map
+from sightline.explain.features import map_before_clamp
 from sightline.models.model import Model
 from sightline.structures import ImageBatch
 
@@ -75,7 +75,7 @@ def receptive_field(
     sizes = [(height, width)] * draws
     with torch.enable_grad():
         copies = ImageBatch(noise, sizes, sizes)
-        maps = layer_map(model, copies, layer, which)
+        _, maps = map_before_clamp(model, copies, layer, which)  # a saturated cell has no gradient
         row, column = int(maps.shape[-2]) // 2, int(maps.shape[-1]) // 2
         weights = torch.randn(maps.shape[:2], generator=generator).to(maps)
         score = (maps[..., row, column] * weights).sum()
