@@ -55,6 +55,21 @@ def test_the_command_shows_what_the_model_looked_at_instead(place: Path, tmp_pat
     assert str(out / "missed.html") in outcome.out
 
 
+def test_the_labels_are_opened_as_they_are_for_evaluation(place: Path, tmp_path: Path) -> None:
+    words = ["explain", place / "points.safetensors", place / "scenes", "--missed", "-q", "--device", "cpu"]
+    kept = sl.open_dataset(place / "scenes").classes[0]
+    done(*words, "--format", "coco", "--classes", kept, "--split", "test", "--out", tmp_path / "out")
+    values = json.loads((tmp_path / "out" / "missed.json").read_text(encoding="utf-8"))
+    assert {record["class_name"] for record in values["missed"]} == {kept}
+    outcome = sightline(*words, "--format", "cocoa", "--out", tmp_path / "other")
+    assert outcome.code == 2
+    assert "there is no format 'cocoa'" in outcome.err
+    assert not (tmp_path / "other").exists()
+    outcome = sightline(*words[:2], place / "scenes", "--format", "coco", "--out", tmp_path / "other")
+    assert outcome.code == 2
+    assert "--format belongs to --score or --missed" in outcome.err
+
+
 def test_targets_and_several_images_do_not_go_with_missed(place: Path, tmp_path: Path) -> None:
     words = ("explain", place / "points.safetensors", place / "scenes", "--missed", "--out", tmp_path / "out")
     outcome = sightline(*words, "--for", "box:0")

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from sightline.cli.app import Device, FullScale, Model, NamingHelp, Quiet, app
+from sightline.cli.app import (
+    ClassNames,
+    Device,
+    Format,
+    FullScale,
+    Model,
+    NamingHelp,
+    Quiet,
+    TestSplit,
+    TrainSplit,
+    ValSplit,
+    app,
+)
+from sightline.cli.inputs import parse_classes
 from sightline.errors import InputError
 
 
@@ -75,7 +89,12 @@ def explain(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the random choices.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Changed copies per batch.")] = 16,
+    train: TrainSplit = None,
+    val: ValSplit = None,
+    test: TestSplit = None,
+    format: Format = None,
     full_scale: FullScale = None,
+    classes: ClassNames = None,
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
@@ -85,29 +104,31 @@ def explain(
     writes missed.html and a picture per cause, and missed.json.
     """
     from sightline import api
-    from sightline.training.run import new_folder
+    from sightline.training.run import new_folder, removed_if_empty
 
     if score and missed:
         raise InputError("--score and --missed are different questions; give one of them")
+    sources = {"train": train, "val": val, "test": test, "format": format}
+    data_args: Any = {"classes": parse_classes(classes), "open_args": {**sources, "full_scale": full_scale}}
     if score:
         if len(images) > 1 or target is not None:
             raise InputError("--score takes one DATA, whose labels say what is explained; leave out --for and the rest")
-        if out is not None:
-            new_folder(out, "give another --out")
-        table = api.score_explanations(
-            model,
-            images[0],
-            split,
-            methods=parse_methods(method),
-            layer=layer,
-            samples=samples,
-            baseline=baseline,
-            cases=cases,
-            seed=seed,
-            batch_size=batch_size,
-            device=device,
-            progress=not quiet,
-        )
+        with nullcontext() if out is None else removed_if_empty(new_folder(out, "give another --out")):
+            table = api.score_explanations(
+                model,
+                images[0],
+                split,
+                methods=parse_methods(method),
+                layer=layer,
+                samples=samples,
+                baseline=baseline,
+                cases=cases,
+                seed=seed,
+                batch_size=batch_size,
+                device=device,
+                progress=not quiet,
+                **data_args,
+            )
         typer.echo(str(table))
         if out is not None:
             typer.echo(f"table:    {api.write_faithfulness(table, out) / 'faithfulness.md'}")
@@ -125,12 +146,15 @@ def explain(
             method=names[0] if names else "layer_cam",
             device=device,
             progress=not quiet,
+            **data_args,
         )
         typer.echo("\n".join(map(str, [written.found, *(f"note: {note}" for note in written.notes), *written.files])))
         return
-    if split is not None or threshold is not None:
-        option, others = ("--split", "--score or --missed") if split is not None else ("--threshold", "--missed")
-        raise InputError(f"{option} belongs to {others}; leave it out")
+    labelled = {"split": split, "classes": classes or None, **sources}
+    option = next((name for name, value in labelled.items() if value is not None), None)
+    if option is not None or threshold is not None:
+        which = f"--{option} belongs to --score or --missed" if option else "--threshold belongs to --missed"
+        raise InputError(f"{which}; leave it out")
     source: Any = images if len(images) > 1 else images[0]
     found = api.explain_to_folder(
         model,

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from sightline.cli.app import Device, Format, Model, Quiet, app
+from sightline.cli.app import ClassNames, Device, Format, FullScale, Model, Quiet, app
+from sightline.cli.inputs import parse_classes
 from sightline.errors import InputError
 
 
@@ -43,6 +44,8 @@ def inside(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the choice of images and of t-SNE.")] = 0,
     format: Format = None,
+    full_scale: FullScale = None,
+    classes: ClassNames = None,
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
@@ -64,6 +67,8 @@ def inside(
         method=method,  # type: ignore[arg-type]
         split=split,
         limit=limit,
+        full_scale=full_scale,
+        classes=parse_classes(classes),
         open_args={"format": format},
         seed=seed,
         device=device,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,6 +45,7 @@ def evaluate(
     val: ValSplit = None,
     test: TestSplit = None,
     format: Format = None,
+    full_scale: FullScale = None,
     classes: ClassNames = None,
     device: Device = None,
     quiet: Quiet = False,
@@ -56,22 +58,21 @@ def evaluate(
     """
     from sightline import api
     from sightline.runtime.files import require_new_file
-    from sightline.training.run import new_folder
+    from sightline.training.run import new_folder, removed_if_empty
 
     if out is not None and str(out) != "-":
         require_new_file(out)
-    if report is not None:
-        new_folder(report)
-    measured = api.measure(
-        model,
-        data,
-        split,
-        classes=parse_classes(classes),
-        open_args={"train": train, "val": val, "test": test, "format": format},
-        batch_size=batch_size,
-        device=device,
-        progress=not quiet,
-    )
+    with nullcontext() if report is None else removed_if_empty(new_folder(report)):
+        measured = api.measure(
+            model,
+            data,
+            split,
+            classes=parse_classes(classes),
+            open_args={"train": train, "val": val, "test": test, "format": format, "full_scale": full_scale},
+            batch_size=batch_size,
+            device=device,
+            progress=not quiet,
+        )
     result, name = measured.result, measured.model.name
     place, chosen = data or result.measured["data"], result.measured["split"]
     values = {"model": name, "data": str(place), "split": chosen, **result.to_dict()}

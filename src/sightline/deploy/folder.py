@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from sightline.deploy.writers.base import PredictedImage, Writer, file_paths, re
 from sightline.errors import InputError
 from sightline.models.model import as_model
 from sightline.runtime.values import require_whole
-from sightline.training.run import new_folder, numbered_folder
+from sightline.training.run import new_folder, numbered_folder, removed_if_empty
 from sightline.words import counted
 
 PREDICTIONS = "predictions"
@@ -131,7 +130,7 @@ def predict_to_folder(
         full_scale=full_scale,
         classes=classes,
     )
-    with _or_nothing(folder):
+    with removed_if_empty(folder):
         for position, prediction in enumerate(predictions):
             image, result, ids = prediction.image, prediction.result, prediction.ids
             if image is None or (result is None and ids is None):
@@ -153,17 +152,6 @@ def predict_to_folder(
     done.files, done.objects = written.files, written.objects
     done.summary, done.hint = written.summary, written.hint
     return done
-
-
-@contextmanager
-def _or_nothing(folder: Path) -> Iterator[None]:
-    """Remove the folder if an error occurs before the first file is written."""
-    try:
-        yield
-    except InputError:
-        if not any(folder.iterdir()):
-            folder.rmdir()
-        raise
 
 
 def relative_paths(items: list[Item]) -> list[Path]:

@@ -7,7 +7,8 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -115,6 +116,17 @@ def new_folder(path: str | os.PathLike[str], repair: str = "give another name") 
         raise _unwritable(path, error) from None
     require_writable(path)
     return path
+
+
+@contextmanager
+def removed_if_empty(folder: Path) -> Iterator[None]:
+    """Remove a new folder again if an error ends the block before anything is written to it."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # it is not empty
+            folder.rmdir()
+        raise
 
 
 def require_writable(folder: Path) -> None:

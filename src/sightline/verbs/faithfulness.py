@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from sightline.tasks import TASKS
 from sightline.training.run import new_folder
 from sightline.verbs.explain import chosen_methods, default_target, explained_of
 from sightline.verbs.held_out import select_images
-from sightline.verbs.opening import load_model, open_data
+from sightline.verbs.opening import ClassesGiven, data_for, load_model
 from sightline.words import counted
 
 if TYPE_CHECKING:
@@ -158,6 +158,8 @@ def score_explanations(
     steps: int = 20,
     randomise: bool = True,
     measure_removal: bool = True,
+    classes: ClassesGiven | None = None,
+    open_args: Mapping[str, Any] | None = None,
     batch_size: int = 16,
     seed: int = 0,
     device: Any = None,
@@ -180,6 +182,7 @@ def score_explanations(
         steps: steps of the deletion and insertion curves.
         randomise: also explain the model with shuffled weights.
         measure_removal: also measure deletion, insertion, drop and increase, which costs 2 · steps further passes.
+        classes, open_args: as for `sightline.evaluate`.
         batch_size: changed copies per batch.
         seed: seed of the random choices.
         device: where the model runs; None for the device it is on.
@@ -196,7 +199,7 @@ def score_explanations(
     require_whole("steps", steps, 1, "count", "give 20 if in doubt")
     known = load_model(model)
     chosen = chosen_methods(known, methods, layer, samples, baseline, seed, batch_size, progress=False)
-    opened = _opened(known, data, str(model))
+    opened = _opened(known, model, data, classes, open_args)
     selected = select_images(known, opened, split)
     notes = list(selected.notes)
     with unchanged(known, device) as place:
@@ -381,16 +384,14 @@ def cases_of(model: Model, data: Any, device: Any = None) -> Iterator[Case]:
         yield from make(model, name, image.to(device), label)
 
 
-def _opened(model: Model, data: Any, source: str) -> Any:
+def _opened(
+    model: Model, given: Any, data: Any, classes: ClassesGiven | None, open_args: Mapping[str, Any] | None
+) -> Any:
     """The labelled images with the labels of the task, or with other labels that say where things are."""
-    from sightline.training import trained_on
+    from sightline.data.facts import with_training_full_scale
     from sightline.verbs.labels import for_task, with_target_fields
-    from sightline.verbs.opening import reopened
 
-    if data is None:
-        data = reopened(trained_on.of(model), source, None, model.in_channels)
-    else:
-        data = open_data(data, names=model.classes, channels=model.in_channels)
+    data = with_training_full_scale(model, data_for(model, given, data, classes, open_args))
     located_by = explained_of(model).located_by
     if located_by is not None and getattr(data, "kind", None) == located_by:
         return data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,7 @@ def activations(
     layer: str | None = None,
     *,
     which: int = 0,
+    full_scale: int | None = None,
     device: torch.device | str | None = None,
 ) -> Activations:
     """The activations of a layer for one image; `sightline.report.inside.activation_wall` draws them.
@@ -46,23 +48,29 @@ def activations(
         image: one image, as for `sightline.predict`.
         layer: path of a module, such as "backbone.body.layer2"; by default the layer that explanations use.
         which: which map, from 0, if the layer returns several.
+        full_scale: pixel value of white in an image of more than 8 bits, as for `sightline.predict`.
         device: where the model runs; None for the device it is on.
 
     Raises:
         InputError: the image cannot be read, there is no such layer, or it returns no map.
     """
-    return _activations(load_model(model), image, layer, which, device)[0]
+    return _activations(load_model(model), image, layer, which, full_scale, device)[0]
 
 
 def _activations(
-    model: Model, image: Any, layer: str | None, which: int, device: torch.device | str | None
+    model: Model,
+    image: Any,
+    layer: str | None,
+    which: int,
+    full_scale: int | None,
+    device: torch.device | str | None,
 ) -> tuple[Activations, torch.Tensor]:
     from sightline.data.facts import full_scale_of
     from sightline.deploy.sources import find_images
     from sightline.explain.activations import activations as run
 
     items, _ = find_images(image)
-    pixels = items[0].read(model.in_channels, full_scale_of(model))
+    pixels = items[0].read(model.in_channels, full_scale_of(model) if full_scale is None else full_scale)
     return run(model, pixels, layer, which=which, device=device), pixels
 
 
@@ -226,6 +234,8 @@ def look_inside(
     method: Reduction = "pca",
     split: str | None = None,
     limit: int | None = 1000,
+    full_scale: int | None = None,
+    classes: ClassesGiven | None = None,
     open_args: Mapping[str, Any] | None = None,
     seed: int = 0,
     device: torch.device | str | None = None,
@@ -243,48 +253,56 @@ def look_inside(
         channels: for "activations" and "patches", the channels to draw; by default the most active ones.
         which: which map, from 0, if the layer returns several.
         method: for "latent", "pca" or "tsne".
-        split, limit, open_args, seed, progress: for "patches" and "latent", as for `latent_space`.
+        full_scale: pixel value of white in images of more than 8 bits; for "patches" and "latent" only together with a
+            path.
+        split, limit, classes, open_args, seed, progress: for "patches" and "latent", as for `latent_space`.
         device: where the model runs; None for the device it is on.
 
     Raises:
-        InputError: `what` is unknown, the folder is not empty, or an error of the function that looks.
+        InputError: `what` is unknown, the folder is not empty, arguments for data are given with an image, or an error
+            of the function that looks.
     """
     from sightline.report import inside
     from sightline.report.latent import latent_picture
     from sightline.report.latent_page import latent_page
-    from sightline.training.run import new_folder, numbered_folder
+    from sightline.training.run import new_folder, numbered_folder, removed_if_empty
 
     if what not in LOOKS:
         repair = did_you_mean(what, LOOKS, f"give one of {', '.join(LOOKS)}")
         raise InputError(f"there is nothing called {what!r} to look at; {repair}")
     if what == "activations" and data is None:
         raise InputError("activations are those of one image; give the path of an image as the data")
+    given = {"classes": classes, **(open_args or {}), "split": split}
+    unused = [name for name, value in given.items() if value is not None]
+    if unused and what in LOOKS[:2]:
+        raise InputError(f"{unused[0]} belongs to the data of patches and latent, not to {what}; leave it out")
     known = load_model(model)
-    if out is not None:
-        new_folder(out, "give another --out")
-    found: Any
-    page = None
-    if what == "activations":
-        found, pixels = _activations(known, data, layer, which, device)
-        picture = inside.activation_wall(found, pixels, channels=channels)
-    elif what == "filters":
-        found = first_filters(known, layer)
-        picture = inside.filter_wall(found)
-    else:
-        part = _part(data_for(known, model, data, open_args=open_args), split)
-        shared: dict[str, Any] = {"limit": limit, "which": which, "seed": seed, "device": device, "progress": progress}
-        if what == "patches":
-            found = strongest_patches(known, part, layer, channels=channels, **shared)
-            picture = inside.patch_wall(found, part)
+    with nullcontext() if out is None else removed_if_empty(new_folder(out, "give another --out")):
+        found: Any
+        page = None
+        if what == "activations":
+            found, pixels = _activations(known, data, layer, which, full_scale, device)
+            picture = inside.activation_wall(found, pixels, channels=channels)
+        elif what == "filters":
+            found = first_filters(known, layer)
+            picture = inside.filter_wall(found)
         else:
-            found = latent_space(known, part, layer, method=method, **shared)
-            picture = latent_picture(found, part)
-            page = latent_page(found, part, f"Latent space of {known.title}")
-    folder = numbered_folder(FOLDER, what) if out is None else Path(out)
-    files = [folder / f"{what}.png", folder / f"{what}.json"]
-    picture.save(files[0])
-    files[1].write_text(json.dumps(found.to_dict(), indent=1), encoding="utf-8")
-    if page is not None:
-        files.append(folder / f"{what}.html")
-        files[-1].write_text(page, encoding="utf-8", errors="backslashreplace")
+            opened = data_for(known, model, data, classes, {**(open_args or {}), "full_scale": full_scale})
+            part = _part(opened, split)
+            shared: dict[str, Any] = {"limit": limit, "which": which, "seed": seed}
+            shared |= {"device": device, "progress": progress}
+            if what == "patches":
+                found = strongest_patches(known, part, layer, channels=channels, **shared)
+                picture = inside.patch_wall(found, part)
+            else:
+                found = latent_space(known, part, layer, method=method, **shared)
+                picture = latent_picture(found, part)
+                page = latent_page(found, part, f"Latent space of {known.title}")
+        folder = numbered_folder(FOLDER, what) if out is None else Path(out)
+        files = [folder / f"{what}.png", folder / f"{what}.json"]
+        picture.save(files[0])
+        files[1].write_text(json.dumps(found.to_dict(), indent=1), encoding="utf-8")
+        if page is not None:
+            files.append(folder / f"{what}.html")
+            files[-1].write_text(page, encoding="utf-8", errors="backslashreplace")
     return InsideFolder(found, files)

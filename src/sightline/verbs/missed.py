@@ -148,22 +148,23 @@ def explain_missed(
         InputError: the folder is not empty, or an error of `missed_objects`.
     """
     from sightline.report.missed import FOLDER, JSON_FILE, PAGE_FILE, missed_page, missed_walls
-    from sightline.training.run import new_folder
+    from sightline.training.run import new_folder, removed_if_empty
 
     known = load_model(model)
     run = isinstance(model, str | Path) and Path(model).is_dir()
     folder = new_folder(out or (Path(str(model)) / FOLDER if run else FOLDER))
-    found, part, notes = _missed(
-        known, model, data, split, threshold, iou, limit, classes, open_args, batch_size, device, progress
-    )
-    heat = _HeatMaps(known, method, device) if method is not None and isinstance(known, Detector) else None
-    files = [folder / JSON_FILE, folder / PAGE_FILE]
-    files[0].write_text(json.dumps(found.to_dict(), indent=1), encoding="utf-8")
-    text = missed_page(found, part, heat, title=f"What {known.title} misses", count=count)
-    files[1].write_text(text, encoding="utf-8", errors="backslashreplace")
-    for cause, wall in missed_walls(found, part, heat, count=count).items():
-        files.append(folder / f"{cause.replace(' ', '_')}.png")
-        wall.save(files[-1])
+    with removed_if_empty(folder):
+        found, part, notes = _missed(
+            known, model, data, split, threshold, iou, limit, classes, open_args, batch_size, device, progress
+        )
+        heat = _HeatMaps(known, method, device) if method is not None and isinstance(known, Detector) else None
+        files = [folder / JSON_FILE, folder / PAGE_FILE]
+        files[0].write_text(json.dumps(found.to_dict(), indent=1), encoding="utf-8")
+        text = missed_page(found, part, heat, title=f"What {known.title} misses", count=count)
+        files[1].write_text(text, encoding="utf-8", errors="backslashreplace")
+        for cause, wall in missed_walls(found, part, heat, count=count).items():
+            files.append(folder / f"{cause.replace(' ', '_')}.png")
+            wall.save(files[-1])
     if heat is not None and heat.error is not None:
         notes = [*notes, f"some or all heat maps are left out: {heat.error}"]
     return MissedFolder(found, files, notes)

@@ -55,16 +55,21 @@ def open_data(
     given = {name: value for name, value in (open_args or {}).items() if value is not None}
     if isinstance(data, str | Path):
         return with_classes(open_dataset(data, lenient=lenient, **given).with_channels(channels), classes)
-    if given:
-        raise InputError(
-            f"{', '.join(given)} can be given only together with the path of the data; give the path, or pass them to "
-            "open_dataset"
-        )
+    _require_none(given)
     if is_torch_data(data):
         if isinstance(classes, Mapping):
             raise InputError("the classes of a PyTorch dataset cannot be renamed; give the list of their names: […]")
         return TorchData(data, names if classes is None else Classes(classes))
     return with_classes(data, classes) if isinstance(data, Dataset) else data
+
+
+def _require_none(open_args: Mapping[str, Any]) -> None:
+    """Refuse arguments of `open_dataset` for data that is not opened, or opened as it was for training."""
+    if open_args:
+        raise InputError(
+            f"{', '.join(open_args)} can be given only together with the path of the data; give the path, or pass them "
+            "to open_dataset"
+        )
 
 
 def data_for(
@@ -79,10 +84,11 @@ def data_for(
         classes, open_args: as for `open_data`.
 
     Raises:
-        InputError: the data cannot be opened.
+        InputError: the data cannot be opened, or `open_args` is given without a path.
     """
     if data is not None:
         return open_data(data, open_args=open_args, classes=classes, names=model.classes, channels=model.in_channels)
+    _require_none({name: value for name, value in (open_args or {}).items() if value is not None})
     source = str(given) if isinstance(given, str | Path) else "the model"
     return reopened(trained_on.of(model), source, classes, model.in_channels)
 
