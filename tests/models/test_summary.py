@@ -23,12 +23,28 @@ def worked() -> nn.Module:
 
 def test_the_worked_example() -> None:
     found = sl.summary(worked(), 28)
-    assert (found.parameters, found.trainable, found.fixed) == (271_346, 268_978, 2368)
+    assert (found.total, found.trainable, found.fixed) == (271_346, 268_978, 2368)
+    assert (found.parameters, found.averages) == (268_978, 2368)
     assert [layer.trainable + layer.fixed for layer in found.layers] == [0, 3136, 235_500, 1200, 30_100, 400, 1010]
     assert found.flops == 2 * (784 * 300 + 300 * 100 + 100 * 10)
     assert found.multiply_adds == found.flops // 2
     assert (found.image, found.layers[2].shapes) == ((1, 28, 28), [(1, 300)])
-    assert "271,346 parameters: 268,978 trainable, 2,368 not" in str(found)
+    text = "268,978 parameters; with 2,368 moving averages 271,346: 268,978 trainable, 2,368 not"
+    assert text in str(found)
+    frozen = worked().requires_grad_(False)
+    assert (sl.summary(frozen, 28).parameters, sl.summary(frozen, 28).fixed) == (268_978, 271_346)
+
+
+def test_the_printed_table_is_readable() -> None:
+    """DenseNet-121 has 2, 3, 15 and 78 rows at depth 1, 2, 3 and 4."""
+    found = sl.summary("densenet121", 32)
+    text = str(found)
+    assert len(found.layers) > 300
+    assert [row.name for row in found.shown] == [row.name for row in sl.summary("densenet121", 32, depth=3).layers]
+    assert len(text.splitlines()) < 30
+    assert "7,978,856 parameters; with " in text
+    for count in ("trainable", "fixed", "averages", "flops"):
+        assert sum(getattr(row, count) for row in found.shown) == getattr(found, count)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +54,7 @@ def test_the_worked_example() -> None:
 def test_operations_as_published(name: str, giga: float, parameters: int) -> None:
     """torchvision publishes multiply-adds at 224 pixels ("GFLOPS" of its weights)."""
     found = sl.summary(name, depth=2)
-    assert found.trainable == parameters
+    assert found.trainable == found.parameters == parameters
     assert found.multiply_adds / 1e9 == pytest.approx(giga, abs=6e-4)
     assert max(len(line) for line in str(found).splitlines()) <= 120
 

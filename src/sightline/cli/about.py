@@ -28,7 +28,8 @@ def models(
         typer.Option(help="List only models with published weights for this data, such as coco, voc or imagenet."),
     ] = None,
     depth: Annotated[
-        int | None, typer.Option(help="Levels of modules in the table of layers, 1 or more.  [default: 2]")
+        int | None,
+        typer.Option(help="Levels of modules in the table of layers, 1 or more; by default for at most 40 rows."),
     ] = None,
     image_size: Annotated[
         int | None, typer.Option(help="Side of the image for that table, in pixels; by default as the model sees it.")
@@ -48,7 +49,7 @@ def models(
         if task is not None or weights is not None:
             raise InputError("--task and --weights choose from the list; leave them out to describe one model")
         described = describe(name)
-        layers = summary(name, image_size, depth=2 if depth is None else depth)
+        layers = summary(name, image_size, depth=depth)
         if as_json:
             typer.echo(json.dumps(described | {"summary": layers.to_dict()}, indent=1))
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,121 +16,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from sightline.errors import InputError
 from sightline.models.catalog import as_published, find
 from sightline.models.model import Model
+from sightline.models.summary_table import READABLE_ROWS, Layer, Summary
 from sightline.runtime.shapes import shapes_only
 from sightline.runtime.values import require_whole
 from sightline.structures import ImageBatch
-from sightline.words import counted
 
 USUAL_SIDE = 224
 """Side of the image in pixels for a model that takes any size."""
-_NOTE = (
-    "Parameters that are not trainable are frozen ones and the moving averages of normalisation layers. FLOPs count\n"
-    "matrix products, convolutions and attention of one image, two per multiply-add."
-)
-
-
-@dataclass
-class Layer:
-    """A row of the table.
-
-    Attributes:
-        name: dotted name, as in `named_modules`; "" for the model itself.
-        kind: name of the class.
-        shapes: shapes of the output tensors of its first call; empty for a module that was not called or returns none.
-        calls: how often it was called.
-        trainable: number of trainable parameters.
-        fixed: number of parameters that are not trainable, and of saved floating-point buffers such as moving averages.
-        flops: floating-point operations of all calls.
-    """
-
-    name: str
-    kind: str
-    shapes: list[tuple[int, ...]] = field(default_factory=list)
-    calls: int = 0
-    trainable: int = 0
-    fixed: int = 0
-    flops: int = 0
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What `sightline.summary` returns; `print` shows it as a table.
-
-    Attributes:
-        title: name of the model.
-        image: shape of the image, [C, H, W].
-        layers: one row per layer, in the order of `named_modules`. Each parameter and each operation is counted in
-            exactly one row.
-    """
-
-    title: str
-    image: tuple[int, ...]
-    layers: list[Layer]
-
-    @property
-    def trainable(self) -> int:
-        """Number of trainable parameters."""
-        return sum(layer.trainable for layer in self.layers)
-
-    @property
-    def fixed(self) -> int:
-        """Number of parameters that are not trainable, counting moving averages."""
-        return sum(layer.fixed for layer in self.layers)
-
-    @property
-    def parameters(self) -> int:
-        """Number of all parameters, counting moving averages."""
-        return self.trainable + self.fixed
-
-    @property
-    def flops(self) -> int:
-        """Floating-point operations for one image: matrix products and convolutions, two per multiply-add."""
-        return sum(layer.flops for layer in self.layers)
-
-    @property
-    def multiply_adds(self) -> int:
-        """Half the FLOPs. Papers often call this number FLOPs."""
-        return self.flops // 2
-
-    def to_dict(self) -> dict[str, Any]:
-        """The totals and all rows, as JSON values."""
-        names = ("title", "parameters", "trainable", "fixed", "flops", "multiply_adds")
-        rows = [asdict(layer) | {"shapes": [list(shape) for shape in layer.shapes]} for layer in self.layers]
-        return {name: getattr(self, name) for name in names} | {"image": list(self.image), "layers": rows}
-
-    def table(self, width: int = 120) -> str:
-        """The table as text of at most `width` columns; long names and shapes are shortened."""
-        heads = ("layer", "type", "output", "trainable", "not trainable", "FLOPs")
-        rows = [
-            (
-                layer.name or "(the model)",
-                layer.kind,
-                _shapes(layer),
-                *(f"{count:,}" if count else "" for count in (layer.trainable, layer.fixed)),
-                _scaled(layer.flops) if layer.flops else "",
-            )
-            for layer in self.layers
-        ]
-        total = ("total", "", "", f"{self.trainable:,}", f"{self.fixed:,}", _scaled(self.flops))
-        cells = [heads, *rows, total]
-        widths = [max(len(row[column]) for row in cells) for column in range(len(heads))]
-        spare = width - sum(widths) - 2 * (len(heads) - 1)
-        for column, least in ((0, 24), (2, 18), (1, 12)):
-            less = min(max(-spare, 0), max(widths[column] - least, 0))
-            widths[column] -= less
-            spare += less
-        lines = ["  ".join(_fitted(text, widths[i], i) for i, text in enumerate(row)).rstrip() for row in cells]
-        rule = "─" * min(width, sum(widths) + 2 * (len(heads) - 1))
-        image = " × ".join(str(side) for side in self.image)
-        totals = (
-            f"{self.parameters:,} parameters: {self.trainable:,} trainable, {self.fixed:,} not; {_scaled(self.flops)} "
-            f"FLOPs ({_scaled(self.multiply_adds)} multiply-adds)"
-        )
-        head = f"{self.title}, image {image}"
-        return "\n".join([head, rule, lines[0], rule, *lines[1:-1], rule, lines[-1], rule, totals, _NOTE])
-
-    def __str__(self) -> str:
-        return self.table()
 
 
 def summary(
@@ -149,7 +41,8 @@ def summary(
             then built as for its published weights. Nothing is downloaded.
         image_size: size of the image in pixels: the side of a square, (height, width), or (channels, height, width).
             The model's preprocessing may resize it. By default the size that the model sees, or 224.
-        depth: number of levels of modules to list, 1 or more; deeper ones are added to the level above. By default all.
+        depth: number of levels of modules to list, 1 or more; deeper ones are added to the level above. By default
+            `layers` holds all of them, and the printed table at most 40 rows.
 
     Raises:
         InputError: there is no such model, the size is none, a plain module cannot take an image of this size, or its
@@ -195,7 +88,7 @@ def _summarise(model: nn.Module, image_size: int | Sequence[int] | None, depth: 
                     "(height, width) or (channels, height, width) of its images"
                 ) from error
     title = model.title if isinstance(model, Model) else type(model).__name__
-    return Summary(title, shape, _cut(model, rows, depth))
+    return Summary(title, shape, _cut(model, rows, depth), _readable(model, rows, depth))
 
 
 def _image_shape(model: nn.Module, image_size: int | Sequence[int] | None) -> tuple[int, ...]:
@@ -239,6 +132,7 @@ def _count_parameters(model: nn.Module, rows: dict[str, Layer]) -> None:
             saved = own not in module._non_persistent_buffers_set
             if saved and id(buffer) not in seen and buffer.is_floating_point():
                 rows[name].fixed += buffer.numel()
+                rows[name].averages += buffer.numel()
             seen.add(id(buffer))
 
 
@@ -306,40 +200,32 @@ def _tensors(output: Any) -> Iterator[Tensor]:
             yield from _tensors(part)
 
 
+def _readable(model: nn.Module, rows: dict[str, Layer], depth: int | None) -> list[Layer]:
+    """The rows down to a depth, by default the largest that has at most `READABLE_ROWS` rows; at least one level."""
+    if depth is not None:
+        return _cut(model, rows, depth)
+    found = _cut(model, rows, 1)
+    for level in range(2, 2 + max(name.count(".") for name in rows)):
+        deeper = _cut(model, rows, level)
+        if len(deeper) > READABLE_ROWS:
+            break
+        found = deeper
+    return found
+
+
 def _cut(model: nn.Module, rows: dict[str, Layer], depth: int | None) -> list[Layer]:
     """The rows down to a depth. A module of that depth stands for all below it; one above only for what is its own."""
     parents = {name for name, module in model.named_modules() if any(True for _ in module.children())}
-    kept: list[Layer] = []
+    kept: dict[str, Layer] = {}
     for name, row in rows.items():
         parts = name.split(".") if name else []
         if depth is not None and len(parts) > depth:
-            top = rows[".".join(parts[:depth])]
-            top.trainable += row.trainable
-            top.fixed += row.fixed
-            top.flops += row.flops
+            top = kept[".".join(parts[:depth])]
+            for count in ("trainable", "fixed", "averages", "flops"):
+                setattr(top, count, getattr(top, count) + getattr(row, count))
         else:
-            kept.append(row)
+            kept[name] = replace(row)
     cut = {name for name in rows if name in parents and (depth is None or name.count(".") + bool(name) < depth)}
-    return [row for row in kept if row.trainable or row.fixed or row.flops or (row.calls and row.name not in cut)]
-
-
-def _shapes(layer: Layer) -> str:
-    if not layer.shapes:
-        return ""
-    further = len(layer.shapes) - 1
-    text = str(list(layer.shapes[0])) + (f" and {further} more" if further else "")
-    return text + (f", {counted(layer.calls, 'call')}" if layer.calls > 1 else "")
-
-
-def _scaled(count: float) -> str:
-    """1.82 G for 1,820,000,000."""
-    for size, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if count >= size:
-            return f"{count / size:.2f}{unit}"
-    return f"{count:g}"
-
-
-def _fitted(text: str, width: int, column: int) -> str:
-    if len(text) > width:  # the end of a name tells more than its beginning
-        text = "…" + text[-(width - 1) :] if column == 0 else text[: width - 1] + "…"
-    return text.ljust(width) if column < 3 else text.rjust(width)
+    return [
+        row for row in kept.values() if row.trainable or row.fixed or row.flops or (row.calls and row.name not in cut)
+    ]
