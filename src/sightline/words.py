@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 
 def counted(number: float, what: str = "image") -> str:
@@ -29,6 +29,39 @@ def did_you_mean(name: object, known: Iterable[str], otherwise: str) -> str:
     """The question "did you mean 'x'?" with the known name closest to `name`; `otherwise` if none is close."""
     near = difflib.get_close_matches(str(name), list(known), 1)
     return f"did you mean {near[0]!r}?" if near else otherwise
+
+
+def nearest(word: str, known: Mapping[str, str | Sequence[str]]) -> list[str]:
+    """The keys of `known` whose text, or one of whose texts, differs least from `word` by slips of the keyboard.
+
+    Empty if all differ by more than one slip (a letter too many, too few, wrong, or two in the wrong order); in words
+    of 7 letters or more by more than two.
+    """
+    most = 0 if len(word) < 3 else 1 if len(word) < 7 else 2
+    slips: dict[str, int] = {}
+    for name, texts in known.items():
+        near = [text for text in ((texts,) if isinstance(texts, str) else texts) if abs(len(text) - len(word)) <= most]
+        slips[name] = min((edit_distance(word, text) for text in near), default=most + 1)
+    least = min(slips.values(), default=most + 1)
+    return [name for name, count in slips.items() if count == least <= most]
+
+
+def edit_distance(a: str, b: str) -> int:
+    """Number of letters to insert, remove, replace or swap with their neighbour to turn one text into the other.
+
+    The restricted distance of Damerau, "A technique for computer detection and correction of spelling errors", CACM
+    1964: no letter is changed twice.
+    """
+    before: list[int] = []
+    row = list(range(len(b) + 1))
+    for i, letter in enumerate(a):
+        last, before, row = before, row, [i + 1]
+        for j, other in enumerate(b):
+            best = min(before[j] + (letter != other), before[j + 1] + 1, row[j] + 1)
+            if i and j and letter == b[j - 1] and a[i - 1] == other:
+                best = min(best, last[j - 1] + 1)
+            row.append(best)
+    return row[-1]
 
 
 CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")

@@ -7,9 +7,13 @@ from collections.abc import Iterable, Sequence
 from typing import overload
 
 from sightline.errors import ClassMismatch, InputError
-from sightline.words import did_you_mean, listed
+from sightline.words import listed, nearest
 
 _UNPRINTABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\ud800-\\udfff]")
+
+_WORDS = re.compile(r"\w+")
+_WHOLE = 3
+"""Letters from which a word counts as a part of a longer one."""
 
 BACKGROUND = "background"
 """Name of the background class. `sightline.draw` does not tint pixels of a class with this name."""
@@ -78,12 +82,27 @@ class Classes(Sequence[str]):
         """The id of the class `name`.
 
         Raises:
-            InputError: there is no such class. The message suggests the nearest name.
+            InputError: there is no such class. The message suggests a similar name, or names that hold this word.
         """
         if name not in self._ids:
-            hint = did_you_mean(name, self.names, f"the classes are {listed(self.names, 10)}")
-            raise InputError(f"unknown class {name!r}; {hint}")
+            raise InputError(f"unknown class {name!r}; {self._hint(str(name))}")
         return self._ids[name]
+
+    def _hint(self, name: str) -> str:
+        """What to name instead of an unknown class."""
+        wanted = name.strip().casefold()
+        names = {known: known.casefold() for known in self}
+        words = {known: _WORDS.findall(folded) for known, folded in names.items()}
+        alike = [known for known, folded in names.items() if folded == wanted]
+        holding = [known for known in self if wanted in words[known] or wanted.removesuffix("s") in words[known]]
+        if len(wanted) >= _WHOLE:  # sheepdog is a dog
+            holding += [known for known in self if any(word.endswith(wanted) for word in words[known])]
+        found = alike or list(dict.fromkeys(holding)) or nearest(wanted, names) or nearest(wanted, words)
+        if len(found) == 1:
+            return f"did you mean {found[0]!r}?"
+        if found:
+            return f"classes with a similar name are {listed([repr(known) for known in found], 8)}"
+        return f"no class has a similar name; the classes are {listed(self.names, 10)}"
 
     def require_same(self, other: Classes, mine: str, theirs: str) -> None:
         """Check that `other` has the same names in the same order.
