@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 import sightline as sl
 from sightline.errors import InputError
-from sightline.explain.explanation import Explanation, explain_image, in_original_pixels
+from sightline.explain.explanation import Explanation, explain_image, in_original_pixels, seen_part
 from sightline.explain.hooks import captured, unchanged
 from sightline.explain.methods import METHODS, method_named
 from sightline.explain.target import Target
 from sightline.models.model import Model
+from sightline.report.draw_explanation import SEEN
 from sightline.report.drawing import draw_explanations
 from sightline.structures import ImageBatch
 
@@ -229,6 +230,20 @@ def test_pictures_show_the_heat_the_object_and_a_colour_bar() -> None:
     assert bar.width == 90
     assert bar.height > 60
     assert len(np.unique(np.asarray(bar)[60:].reshape(-1, 3), axis=0)) > 30
+
+
+def test_a_thin_frame_marks_what_the_model_sees(classifier: Model, image: Tensor) -> None:
+    found = explain_image(classifier, image, "grad_cam", Logit())
+    assert found.seen == pytest.approx((13.09, 2.16, 48, 36.76), abs=0.01)  # 32 of 37 × 55 pixels
+    assert found.to_dict()["seen"] == [13.09, 2.16, 48, 36.76]
+    pixels = np.asarray(sl.draw(image, replace(found, heat=torch.zeros(found.image_size)), names=False))
+    framed = (pixels == SEEN).all(2)
+    frame = np.zeros_like(framed)
+    frame[2:37, 13:48] = True
+    frame[3:36, 14:47] = False
+    assert np.array_equal(framed, frame)
+    for size in ((32, 32), (20, 32)):  # with and without padding, and resized
+        assert seen_part(ImageBatch(torch.zeros(1, 3, 32, 32), [size], [(60, 60)])) is None
 
 
 def test_signed_heat_has_two_colours_and_no_heat_has_none() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.errors import InputError
-from sightline.explain.box_targets import DetectedBox, require_detector
+from sightline.explain.box_targets import DetectedBox, in_image, require_detector
 from sightline.explain.hooks import unchanged
 from sightline.explain.layers import default_layer, layer_frame, layer_named
 from sightline.explain.method import Function, Method
@@ -20,6 +20,9 @@ from sightline.explain.peaks import peaks
 from sightline.explain.target import Box, Target
 from sightline.models.model import Model, as_model
 from sightline.structures import ImageBatch, Size
+
+_WHOLE = 0.5
+"""Pixels at a side of the image that may lie outside of the batch by rounding."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class Explanation:
         mask: [H, W] bool, its mask, or None.
         signed: whether negative values speak against the target.
         source: file or item of the image, or None.
+        seen: (x1, y1, x2, y2) of the part of the image that the model sees, such as a classifier's centre crop, in
+            pixels of the original image; None if it sees all of it.
     """
 
     heat: Tensor
@@ -50,6 +55,7 @@ class Explanation:
     mask: Tensor | None = None
     signed: bool = False
     source: str | None = None
+    seen: Box | None = None
 
     @property
     def image_size(self) -> Size:
@@ -67,8 +73,8 @@ class Explanation:
         y, x = self.peak
         names = ("model", "method", "target", "layer")
         values: dict[str, Any] = {name: getattr(self, name) for name in names}
-        box = None if self.box is None else [round(value, 2) for value in self.box]
-        return {**values, "score": self.score, "peak": [y, x], "box": box}
+        box, seen = (None if part is None else [round(value, 2) for value in part] for part in (self.box, self.seen))
+        return {**values, "score": self.score, "peak": [y, x], "box": box, "seen": seen}
 
 
 def explain_image(
@@ -123,7 +129,17 @@ def explain_image(
         None if target.mask is None else target.mask.cpu(),
         signed=own.signed,
         source=source,
+        seen=seen_part(batch),
     )
+
+
+def seen_part(batch: ImageBatch) -> Box | None:
+    """The part of the image in a batch of one image, in pixels of the original image; None if it is all of it."""
+    height, width = batch.tensor.shape[-2:]
+    x1, y1, x2, y2 = in_image(torch.tensor([0.0, 0.0, width, height]), batch).tolist()
+    rows, columns = batch.original_sizes[0]
+    whole = max(x1, y1, columns - x2, rows - y2) < _WHOLE
+    return None if whole else (x1, y1, x2, y2)
 
 
 def heat_of_batch(

@@ -17,13 +17,16 @@ _CLIPPED = 0.002
 _GREY, _LEAST = 0.6, 0.35
 """How far the image is turned to grey, and the opacity of no heat as a fraction of the highest opacity."""
 _WHITE = (255, 255, 255)
+SEEN = (170, 174, 182)
+"""Colour of the frame around the part of the image that the model sees."""
 
 
 def draw_explanation(result: Explanation, picture: Image.Image, style: Style) -> Image.Image:
     """Draw an explanation on `picture`, which may be smaller or larger than the image it belongs to.
 
-    The image is shown in faint colours under the heat map. A ring marks the peak, and a white outline the box or mask
-    that is explained. If names are written, a colour bar and the target are below.
+    The image is shown in faint colours under the heat map. A ring marks the peak, a white outline the box or mask that
+    is explained, and a thin grey frame the part of the image that the model sees, if it does not see all. If names are
+    written, a colour bar and the target are below.
     """
     highest = _highest(result)
     heat = _resized(result.heat.numpy(), picture.size)
@@ -64,6 +67,10 @@ def _outline(result: Explanation, picture: Image.Image, style: Style) -> None:
     canvas = Canvas(picture, style.scale)
     height, width = result.image_size
     sx, sy = picture.width / width, picture.height / height
+    if result.seen is not None:
+        x1, y1, x2, y2 = result.seen
+        corners = (round(x1 * sx), round(y1 * sy), round(x2 * sx) - 1, round(y2 * sy) - 1)
+        canvas.pen.rectangle(corners, outline=SEEN, width=max(1, canvas.line // 2))
     if result.mask is not None:
         mask = result.mask.numpy().astype(np.uint8) * 255
         large = Image.fromarray(mask).resize(picture.size, Image.Resampling.NEAREST)
