@@ -128,6 +128,24 @@ def world_size() -> int:
     return int(count) if count.isdigit() else 1
 
 
+def require_one_process(setting: str, value: object, processes: int, reason: str) -> None:
+    """Refuse a setting of the recipe that works in one process only.
+
+    Args:
+        setting, value: the setting; None for a setting that is not used.
+        processes: number of processes of this training.
+        reason: why it is refused.
+
+    Raises:
+        InputError: it is used by several processes.
+    """
+    if value is not None and processes > 1:
+        raise InputError(
+            f"{setting} is {value}, but this training has {processes} processes: {reason}; start it without "
+            f"`accelerate launch`, or leave {setting} out"
+        )
+
+
 def is_main() -> bool:
     """Whether this is the main process, which writes files and prints."""
     return world_size() == 1 or os.environ.get("RANK", "0") == "0"

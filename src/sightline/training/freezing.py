@@ -14,9 +14,15 @@ from torch import nn
 from sightline.errors import InputError
 from sightline.models.backbone_parts import Part, backbone_parts
 from sightline.models.model import Model, as_model
+from sightline.training import devices
 from sightline.training.recipe import Recipe
 from sightline.words import counted
 
+_ONE_PROCESS = {
+    "unfreeze_every": "they agree at the beginning which parameters learn, so none can be unfrozen later",
+    "cache_features": "each would have to compute and keep the features of all images",
+}
+"""Settings that work in one process only, and why."""
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
@@ -29,16 +35,13 @@ class Freezing:
         processes: number of processes that train the model together.
 
     Raises:
-        InputError: the model has no backbone, or fewer parts than `freeze` says; or parts would be unfrozen in a
-            training of several processes, which decide at its beginning which gradients they share.
+        InputError: the model has no backbone, or fewer parts than `freeze` says; or several processes would unfreeze
+            parts or cache features.
     """
 
     def __init__(self, model: Model, recipe: Recipe, processes: int = 1):
-        if recipe.unfreeze_every is not None and processes > 1:
-            raise InputError(
-                f"unfreeze_every is {recipe.unfreeze_every}, but a training of {processes} processes cannot unfreeze "
-                "parts later; train with one process, or leave it out"
-            )
+        for setting, reason in _ONE_PROCESS.items():
+            devices.require_one_process(setting, getattr(recipe, setting), processes, reason)
         self.model, self.every = model, recipe.unfreeze_every
         self._before = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
         parts = _wanted_parts(model, recipe)

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from sightline.data.facts import log_unmirrored, remember, with_training_full_scale
 from sightline.data.transforms.base import Transform
-from sightline.errors import InputError
 from sightline.models.model import Model
 from sightline.models.trunk import find_trunk
 from sightline.training import checkpoint, devices
@@ -245,10 +244,6 @@ def _features(
     """The cached features of the training images and of the validation images, if the recipe asks for them."""
     if recipe.cache_features is None:
         return []
-    if accelerator.num_processes > 1:
-        raise InputError(
-            f"cache_features is {recipe.cache_features}, but features are cached by one process only; train with one"
-        )
     trunk = find_trunk(model)
     kept: list[CachedFeatures] = []
     with checkpoint.isolated_rng(recipe.seed):
