@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,9 +12,11 @@ from torch import nn
 
 import sightline as sl
 from sightline.errors import InputError
+from sightline.explain.method import Method
 from sightline.models.classification.classifier import ImageClassifier
 from sightline.structures import Instances
-from sightline.verbs.faithfulness import Faithfulness, score_explanations
+from sightline.verbs.faithfulness import score_explanations
+from sightline.verbs.faithfulness_table import Faithfulness
 from tests.test_cli import done, refused
 
 SIDE = 32
@@ -93,6 +96,25 @@ def test_the_table(found: Faithfulness) -> None:
     assert "at chance: 0.06" in text
     assert found.markdown().count("| grad_cam | 4 | 1.00 [0.51, 1.00] |") == 1
     json.dumps(found.to_dict())
+
+
+class Nothing(Method):
+    """A method whose maps are 0 everywhere."""
+
+    name = "nothing"
+
+    def explain(self, function: Any, inputs: torch.Tensor, layer: Any = None, frame: Any = None) -> torch.Tensor:
+        return torch.zeros(inputs.shape[-2:])
+
+
+def test_maps_without_heat_are_scored_at_chance_and_counted(model: ImageClassifier, squares: sl.Dataset) -> None:
+    found = score_explanations(model, squares[:3], methods=[Nothing()], steps=4, progress=False)
+    row = found.rows[0]
+    assert (row.flat, row.cases, row.energy, row.random_weights) == (3, 3, None, None)
+    assert row.pointing == pytest.approx(found.chance)
+    assert row.drop == pytest.approx(100)
+    assert "nothing: 3 of 3 maps are the same everywhere" in str(found)
+    assert "random: " not in str(found)
 
 
 def test_the_model_is_as_before(model: ImageClassifier, squares: sl.Dataset) -> None:
