@@ -15,8 +15,13 @@ from sightline.cli.app import (
     Device,
     Format,
     FullScale,
+    ModelArguments,
+    ModelName,
     NamingHelp,
     Quiet,
+    RecipeFile,
+    Settings,
+    StartWeights,
     TestSplit,
     TrainSplit,
     ValSplit,
@@ -40,21 +45,11 @@ def ablate(
     minutes: Annotated[float | None, typer.Option(help="Time budget of each run.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images of each run.")] = None,
     seeds: Annotated[int, typer.Option(help="How many runs each variant gets, with different seeds.")] = 3,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="A name from `sightline models`. By default {default_models}, by the kind of labels.",
-            show_default=False,
-        ),
-    ] = None,
-    weights: Annotated[str | None, typer.Option(help="Initial weights, as for `sightline train`.")] = None,
-    recipe: Annotated[Path | None, typer.Option(help="A recipe.yaml with the settings of the base.")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting of the base: name=value, such as batch_size=4.")
-    ] = None,
-    arg: Annotated[
-        list[str] | None, typer.Option("--arg", help="An argument of the base's model: name=value, as for train.")
-    ] = None,
+    model: ModelName = None,
+    weights: StartWeights = None,
+    recipe: RecipeFile = None,
+    set_: Settings = None,
+    arg: ModelArguments = None,
     metric: Annotated[
         str | None, typer.Option(help="The metric to compare; by default that by which the best epoch is chosen.")
     ] = None,
@@ -78,8 +73,9 @@ def ablate(
 ) -> None:
     """Compare settings alone and in pairs, over several seeds.
 
-    Every run has the same data and budget. A table and a plot compare each variant with the base and show which
-    differences are real. Runs that are finished are not repeated, and a stopped one is resumed.
+    The other options set the base, which all variants change. Every run has the same data and budget. A table and a
+    plot compare each variant with the base and show which differences are real. Runs that are finished are not
+    repeated, and a stopped one is resumed.
     """
     from sightline import api
     from sightline.training.recipe import Recipe

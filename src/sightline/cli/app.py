@@ -134,6 +134,34 @@ ClassNames = Annotated[
         help="Rename, merge or drop classes: apple=fruit,pear=fruit,junk=. Names without = keep only those classes.",
     ),
 ]
+ModelName = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="A name from `sightline models`. By default {default_models}, by the kind of labels.",
+        show_default=False,
+    ),
+]
+StartWeights = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        help="Initial weights: imagenet, coco, a file or a run's folder, or none for random ones; by default "
+        "imagenet if those of the backbone are installed, otherwise none.",
+    ),
+]
+RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="A recipe.yaml with settings; options override it.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="Another setting of the recipe: name=value, such as ema=none.")
+]
+ModelArguments = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--arg",
+        help="An argument of the model: name=value, settings.name=value; `sightline models NAME` lists them. "
+        "What is not given, training may choose by the data and the time; it prints each choice with its reason.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 FullScale = Annotated[
     int | None,

@@ -16,8 +16,13 @@ from sightline.cli.app import (
     Format,
     FullScale,
     KnownData,
+    ModelArguments,
+    ModelName,
     NamingHelp,
     Quiet,
+    RecipeFile,
+    Settings,
+    StartWeights,
     TestSplit,
     TrainSplit,
     ValSplit,
@@ -30,21 +35,8 @@ from sightline.errors import InputError
 @app.command(cls=NamingHelp)
 def train(
     data: KnownData = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="A name from `sightline models`. By default {default_models}, by the kind of labels; with --resume "
-            "the run's model.",
-            show_default=False,
-        ),
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            help="Initial weights: imagenet, coco, a file or a run's folder, or none for random ones; by default "
-            "imagenet if those of the backbone are installed, otherwise none."
-        ),
-    ] = None,
+    model: ModelName = None,
+    weights: StartWeights = None,
     epochs: Annotated[
         int | None,
         typer.Option(help="Passes over the training images; without --minutes, by default as many as the data needs."),
@@ -79,21 +71,12 @@ def train(
         typer.Option(help="Compute the features of frozen parts once, for this many fixed views of each image."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Random seed.")] = None,
-    recipe: Annotated[Path | None, typer.Option(help="A recipe.yaml with settings; options override it.")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Another setting of the recipe: name=value, such as ema=none.")
-    ] = None,
-    arg: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--arg",
-            help="An argument of the model: name=value, settings.name=value; `sightline models NAME` lists them. "
-            "What is not given, training may choose by the data and the time; it prints each choice with its reason.",
-        ),
-    ] = None,
+    recipe: RecipeFile = None,
+    set_: Settings = None,
+    arg: ModelArguments = None,
     name: Annotated[str | None, typer.Option(help="The name of the run's folder; by default run1, run2, …")] = None,
     runs: Annotated[Path, typer.Option(help="The folder of all runs.")] = Path("runs"),
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run --name.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run --name, with its model.")] = False,
     alternating: Annotated[
         bool, typer.Option("--alternating", help="Train Faster R-CNN in the four steps of its paper.")
     ] = False,
