@@ -31,7 +31,7 @@ from sightline.data.scenes import write_scenes
 from sightline.explain.explanation import explain_image
 from sightline.explain.faithfulness import inside_box
 from sightline.training.run import cpu_name
-from sightline.verbs.explain import default_target
+from sightline.verbs.explained import default_target
 from sightline.verbs.faithfulness import score_explanations
 
 RESULTS = Path(__file__).parent / "results"

@@ -9,7 +9,7 @@ import pytest
 from sightline.errors import InputError
 from sightline.explain.explanation import explain_image
 from sightline.explain.methods import METHODS, method_named, settings_of
-from sightline.verbs.explain import default_target
+from sightline.verbs.explained import default_target
 from tests.explain.test_explanation import equal, state_of
 from tests.explain.test_layers import model_of
 from tests.models.test_contract import ALL, image

@@ -30,7 +30,7 @@ from sightline.explain.targets import (
 from sightline.models.detection.candidates import select
 from sightline.models.model import Model
 from sightline.structures import ImageBatch
-from sightline.verbs.explain import default_target, parse_target
+from sightline.verbs.explained import default_target, parse_target
 from tests.models.detection.test_candidates import EVERY, detector, fast
 from tests.models.test_contract import DETECTORS, build, image
 

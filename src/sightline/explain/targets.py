@@ -1,6 +1,6 @@
 """What is explained, and what a task says of it: its default, and the words of the command line.
 
-`sightline.verbs.explain` has `default_target` and `parse_target`, which find what the task of a model says.
+`sightline.verbs.explained` has `default_target` and `parse_target`, which find what the task of a model says.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from torch import nn
 
 from sightline.errors import InputError
 from sightline.keywords import checked_keywords
-from sightline.tasks import TASKS, task_of
+from sightline.verbs.explained import target_of
 from sightline.verbs.opening import load_model
 from sightline.words import counted
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sightline.deploy.sources import Item
     from sightline.explain.explanation import Explanation
     from sightline.explain.method import Method
-    from sightline.explain.targets import Explained, Target
+    from sightline.explain.targets import Target
     from sightline.models.model import Model
 
 EXPLANATIONS = "explanations"
@@ -226,7 +226,7 @@ def _explained(
             image = None
             try:
                 image = item.read(model.in_channels, scale, model.takes_cameras).to(place)
-                what = _target(model, image, target)
+                what = target_of(model, image, target)
                 own = [explain_image(model, image, method, what, layer, source=item.name) for method in methods]
                 yield _Explained(item, image, own)
             except InputError as error:
@@ -239,70 +239,6 @@ def _explained(
                     ) from None
                 yield _Explained(item, image, error=error)
             advance(1)
-
-
-def default_target(model: Model, image: Tensor) -> Target:
-    """What is explained by default: the best class, the best detection, the largest class that is no background, or the
-    best proposal.
-
-    A detector that finds nothing has its best candidate explained.
-
-    Args:
-        model: a model.
-        image: [C, H, W], uint8 or float in [0, 1].
-
-    Raises:
-        InputError: the models of this task cannot be explained.
-    """
-    from sightline.explain.hooks import unchanged
-
-    with unchanged(model):
-        return explained_of(model).default(model, image)
-
-
-def parse_target(text: str, model: Model, image: Tensor) -> Target:
-    """What is explained, from words such as "dog", "box:0", "box:0:delta", "mask:0", "keypoint:0:left_eye",
-    "class:road" or "proposal:0". Positions count the model's predictions from the best, from 0.
-
-    Args:
-        text: the words.
-        model: a model.
-        image: [C, H, W], uint8 or float in [0, 1].
-
-    Raises:
-        InputError: the text is no target of this model: an unknown class, a box that the model did not predict, or a
-            mask of a model without masks.
-    """
-    from sightline.explain.hooks import unchanged
-
-    with unchanged(model):
-        return explained_of(model).parsed(text, model, image)
-
-
-def explained_of(model: Model) -> Explained:
-    """What can be explained of a model, by its task.
-
-    Raises:
-        InputError: the task is unknown, or its models cannot be explained.
-    """
-    found = task_of(model).explained
-    if found is None:
-        able = ", ".join(name for name, task in TASKS.items() if task.explained is not None)
-        raise InputError(
-            f"models of task {model.task!r} cannot be explained yet; those of {able} can, and any other by a Target of "
-            "your own"
-        )
-    return found
-
-
-def _target(model: Model, image: Tensor, target: str | Target | None) -> Target:
-    from sightline.explain.targets import Target as TargetClass
-
-    if target is None:
-        return default_target(model, image)
-    if not isinstance(target, str | TargetClass):
-        raise InputError(f"target is {target!r}, but must be words such as 'box:0', or a sightline.explain target")
-    return parse_target(target, model, image) if isinstance(target, str) else target
 
 
 def chosen_methods(

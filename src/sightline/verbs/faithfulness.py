@@ -15,7 +15,8 @@ from sightline.errors import InputError
 from sightline.keywords import checked_keywords
 from sightline.runtime.values import require_whole
 from sightline.tasks import TASKS
-from sightline.verbs.explain import chosen_methods, default_target, explained_of
+from sightline.verbs.explain import chosen_methods
+from sightline.verbs.explained import default_target, explained_of
 from sightline.verbs.faithfulness_table import Faithfulness, MethodScores
 from sightline.verbs.held_out import select_images
 from sightline.verbs.opening import ClassesGiven, data_for, load_model
