@@ -367,8 +367,10 @@ class TestVerbs:
         assert 'settings.box_loss = "giou"' in text
         assert "imagenet (backbone only, mobilenet_v2): top-1 71.878 %; BSD-3-Clause" in text
         assert max(map(len, text.splitlines())) <= 120
-        assert "head.classification_head " in text
         assert "multiply-adds)" in text
+        assert "head.classification_head.cls_logits " in text
+        assert text.count("\n", text.index("\nlayer ")) <= 1 + 40 + 8  # the head, the layers, rules and totals
+        assert "head.classification_head " in done("models", "retinanet_mobilenet_v2_fpn", "--depth", "2").out
         described = json.loads(done("models", "mobilenet_v2", "--json", "--depth", "1").out)
         assert described["weights"][1]["preprocess"]["resize"] == 232
         assert described["summary"]["trainable"] == described["parameters"] == 3_504_872

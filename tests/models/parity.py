@@ -6,11 +6,13 @@ import importlib.util
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
@@ -45,8 +47,23 @@ def fill(model: nn.Module, shared: Path, name: str) -> None:
     parameters = {key for key, _, _, kind in entry["state_dict"] if kind == "p"}
     assert {key for key, _ in model.named_parameters()} == parameters
     assert sum(p.numel() for p in model.parameters()) == entry["num_params"]
-    model.load_state_dict(recipe(shared).fill_manifest(entry), strict=True)
+    model.load_state_dict(_filled(shared, name), strict=True)
     model.eval()
+
+
+@lru_cache(maxsize=1)
+def _filled(shared: Path, name: str) -> dict[str, torch.Tensor]:
+    """The pack's weights, which several tests of a model load one after another."""
+    return recipe(shared).fill_manifest(manifest(shared, name))
+
+
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """Models are built without drawing initial weights, which takes long and which `fill` replaces by the pack's."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("normal_", "uniform_"):
+            patch.setattr(torch.Tensor, name, lambda self, *_, **__: self.zero_())
+        yield
 
 
 @contextmanager

@@ -52,14 +52,16 @@ def for_losses(build: Callable[..., FasterRCNN], names: list[str], meta: dict[st
         after_nms=(counts["rpn_post_nms_top_n_train"], 1),
     )
     boxes = BoxSettings(samples=counts["box_batch_size_per_image"])
-    return build(names, min_size=320, max_size=448, proposals=proposals, boxes=boxes)
+    with parity.undrawn():
+        return build(names, min_size=320, max_size=448, proposals=proposals, boxes=boxes)
 
 
 @pytest.mark.parametrize("name", ALL_MASKS)
 def test_mask_rcnn_equals_the_reference(name: str, shared: Path) -> None:
     recipe = parity.recipe(shared)
     ref, meta = parity.outputs(shared, name)
-    model = MASKS[name](NAMES, min_size=320, max_size=448, boxes=BoxSettings(min_score=meta["score_thresh"]))
+    with parity.undrawn():
+        model = MASKS[name](NAMES, min_size=320, max_size=448, boxes=BoxSettings(min_score=meta["score_thresh"]))
     parity.fill(model, shared, name)
     images = images_of(recipe, meta)
     with torch.inference_mode(), parity.once(model.roi_heads.mask_head):
@@ -94,7 +96,8 @@ def test_keypoint_rcnn_equals_the_reference(shared: Path) -> None:
     recipe = parity.recipe(shared)
     ref, meta = parity.outputs(shared, KEYPOINTS)
     boxes = BoxSettings(min_score=meta["score_thresh"])
-    model = create_model("keypoint_rcnn_resnet50_fpn", ["person"], min_size=320, max_size=448, boxes=boxes)
+    with parity.undrawn():
+        model = create_model("keypoint_rcnn_resnet50_fpn", ["person"], min_size=320, max_size=448, boxes=boxes)
     parity.fill(model, shared, KEYPOINTS)
     images = images_of(recipe, meta)
     with torch.inference_mode(), parity.once(model.roi_heads.keypoint_head):

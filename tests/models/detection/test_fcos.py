@@ -29,7 +29,8 @@ def test_it_equals_the_reference(shared: Path) -> None:
     name = "fcos_resnet50_fpn"
     recipe = parity.recipe(shared)
     ref, meta = parity.outputs(shared, name)
-    model = create_model("fcos_resnet50_fpn", NINETY, min_size=320, max_size=448)
+    with parity.undrawn():
+        model = create_model("fcos_resnet50_fpn", NINETY, min_size=320, max_size=448)
     parity.fill(model, shared, name)
     images = images_of(recipe, meta)
     with torch.inference_mode(), parity.once(model.backbone, model.head):

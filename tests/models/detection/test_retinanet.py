@@ -40,7 +40,8 @@ def detections_equal(results: list[Instances], ref: dict[str, Any], prefix: str,
 def test_it_equals_the_reference(name: str, shared: Path) -> None:
     recipe = parity.recipe(shared)
     ref, meta = parity.outputs(shared, name)
-    model = create_model(name, NINETY, min_size=320, max_size=448)
+    with parity.undrawn():
+        model = create_model(name, NINETY, min_size=320, max_size=448)
     parity.fill(model, shared, name)
     images = images_of(recipe, meta)
     with torch.inference_mode(), parity.once(model.backbone, model.head):
