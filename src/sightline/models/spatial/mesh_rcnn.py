@@ -8,6 +8,8 @@ Departures from the paper:
 - the depth of the centre is predicted, too. One image shows shapes only up to scale, so the evaluation replaces it by
   the true one, as in the paper (`sightline.evaluation.meshes`);
 - the range of depths is learned as a logarithm, relative to the longer side of the box instead of its height;
+- voxels are placed by the predicted range of depths in training, too, so that refinement learns to correct it, and the
+  range learns from the losses of the mesh;
 - the losses of the mesh are the mean over the stages;
 - a limited number of regions per image is learned from (`MeshSettings.samples`);
 - weights start from PyTorch's usual distributions, those of offsets from 0.
@@ -174,7 +176,7 @@ FAST: dict[str, Any] = {
     "depth_hidden": 128,
     "mesh_width": 64,
     "graph_convs": 2,
-    "meshes": MeshSettings(samples=3, points=1000, chamfer_weight=10.0, edge_weight=0.5),
+    "meshes": MeshSettings(samples=2, points=1000, chamfer_weight=10.0, edge_weight=0.5),
 }
 """Arguments for small backbones, for training on CPUs."""
 _PAPER = "Gkioxari et al. 2019, Mesh R-CNN"

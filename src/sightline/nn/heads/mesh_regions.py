@@ -30,6 +30,10 @@ _LEAST_EXTENT = 1e-3
 """Range of depths of a flat object, in the unit of the local frame."""
 
 
+_SHARES = torch.tensor([1.0, 0.25])
+"""Weights of the range of depths and of the size in their loss: the size of an object is a guess from one image."""
+
+
 @dataclass(frozen=True)
 class MeshSettings:
     """Settings of the voxel and mesh branches.
@@ -48,7 +52,7 @@ class MeshSettings:
     samples: int = 16
     points: int = 5000
     voxel_weight: float = 3.0
-    depth_weight: float = 1.0
+    depth_weight: float = 5.0
     chamfer_weight: float = 1.0
     normal_weight: float = 0.1
     edge_weight: float = 1.0
@@ -136,14 +140,16 @@ class MeshBranch(nn.Module):
         features, voxels, depths = self.predict(maps, regions, batch)
         frustums = Frustums.of(regions, batch).like(features)
         wanted = self.shape_targets(frustums, meshes)
-        stages = self.refined(features, voxels, wanted.extents, frustums)
+        extents = _lengths(depths[:, 0]).to(frustums.boxes)  # as predicted, so that refinement learns to correct them
+        stages = self.refined(features, voxels, extents, frustums)
         true = sample_surface(wanted.meshes, s.points)
         terms = [(*chamfer_and_normals(sample_surface(stage, s.points), true), edge_loss(stage)) for stage in stages]
         chamfer, normal, edge = (torch.stack(list(term)).mean() for term in zip(*terms, strict=True))
         known = torch.stack([wanted.extents, wanted.sizes], 1).log().to(depths.dtype)
+        depth = F.smooth_l1_loss(depths, known, reduction="none", beta=0.1)
         return {
             "loss_voxel": s.voxel_weight * F.binary_cross_entropy_with_logits(voxels, wanted.voxels.to(voxels.dtype)),
-            "loss_depth": s.depth_weight * F.smooth_l1_loss(depths, known, beta=0.1),
+            "loss_depth": s.depth_weight * (_SHARES.to(depth) * depth).mean(),
             "loss_chamfer": s.chamfer_weight * chamfer,
             "loss_normal": s.normal_weight * (normal + 2),  # 0 for equal surfaces
             "loss_edge": s.edge_weight * edge,
@@ -199,7 +205,7 @@ class MeshBranch(nn.Module):
             return [own | {"meshes": [], "depths": own["scores"].new_zeros(0)} for own in found]
         features, voxels, outputs = self.predict(maps, regions, batch)
         frustums = Frustums.of(regions, batch).like(features)
-        extents, sizes = outputs.to(frustums.boxes.dtype).clamp(-7, 7).exp().unbind(1)
+        extents, sizes = _lengths(outputs).to(frustums.boxes.dtype).unbind(1)
         depths = sizes * frustums.lengths / frustums.sides
         last = self.refined(features, voxels, extents, frustums)[-1]
         placed = last.with_vertices(frustums.to_camera(last.vertices, depths, last.vertex_mesh).float())
@@ -213,6 +219,11 @@ class MeshBranch(nn.Module):
             results.append(own | {"meshes": meshes[start:end], "depths": depths[start:end]})
             start = end
         return results
+
+
+def _lengths(logarithms: Tensor) -> Tensor:
+    """Lengths of their logarithms, within a factor of a thousand of 1."""
+    return logarithms.to(torch.promote_types(logarithms.dtype, torch.float32)).clamp(-7, 7).exp()
 
 
 class MeshRegionHeads(RegionHeads):
