@@ -43,6 +43,10 @@ def test_what_is_found_depends_on_class_box_predicate_and_rank() -> None:
     assert one_image(objects(TRUE))["ngR@20"] == 1.0
     # 7 pixels to the right: IoU 3/17 for the cup, 33/47 for the table and 13/27 for the cat
     assert one_image(objects(TRUE, shift=7.0))["ngR@20"] == 0.0
+    # the cat has an IoU of 13/27 = 0.48 at 7 pixels and of 14/26 = 0.54 at 6, the table more
+    near = [Triplet(2, "near", 1)]
+    assert one_image(objects(near, shift=7.0), near)["ngR@20"] == 0.0
+    assert one_image(objects(near, shift=6.0), near)["ngR@20"] == 1.0
     # 3 pixels: 7/13, 37/43 and 17/23; all above 0.5
     assert one_image(objects(TRUE, shift=3.0))["ngR@20"] == 1.0
     assert one_image(objects(TRUE, labels=(0, 2, 2)))["ngR@20"] == 0.75

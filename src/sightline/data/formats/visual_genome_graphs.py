@@ -61,8 +61,10 @@ def read(
         if file is None:
             raise InputError(f"{place} contains no {' or '.join(_NAMES)} with relationships; name the file")
         graphs += _read_file(file, split, classes)
-    limits = {"most_classes": _CLASSES, "most_predicates": _PREDICATES} if classes is None else {}
-    return dataset_of_graphs(root, "visual-genome-graphs", graphs, classes, images, **limits)
+    most = (_CLASSES, _PREDICATES) if classes is None else (None, None)
+    return dataset_of_graphs(
+        root, "visual-genome-graphs", graphs, classes, images, most_classes=most[0], most_predicates=most[1]
+    )
 
 
 def _file(root: Path) -> Path | None:
