@@ -301,10 +301,11 @@ def test_cutmix_counts_its_pixels() -> None:
 
 def test_only_whole_image_labels_are_cut_and_maps_are_not_mixed() -> None:
     objects = Instances((40, 50), boxes=torch.zeros(0, 4), labels=[], source="a.png")
-    with pytest.raises(InputError, match=r"a\.png is a Instances, but cutmix requires one class per image"):
+    with pytest.raises(InputError, match=r"a\.png is of type Instances, but cutmix requires one class per image"):
         CutMix()(photo(), objects, np.random.default_rng(0))
     maps = ClassMap(torch.zeros(40, 50, dtype=torch.int64))
-    with pytest.raises(InputError, match="is a ClassMap, but mixing images requires objects with boxes or one class"):
+    sentence = "is of type ClassMap, but mixing images requires objects with boxes or one class"
+    with pytest.raises(InputError, match=sentence):
         MixUp(p=1.0)(photo(), maps, np.random.default_rng(0))
     with pytest.raises(InputError, match="has a label without class names"):
         MixUp(p=1.0)(photo(), ClassScores((40, 50), 1), np.random.default_rng(0))

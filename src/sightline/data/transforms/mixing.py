@@ -201,8 +201,8 @@ def probabilities(target: ClassScores) -> Tensor:
 def mixable(target: Any) -> Any:
     """A target as it can be mixed with another: objects clipped to their image, or the class of a whole image."""
     raise InputError(
-        f"{getattr(target, 'source', None) or 'the target'} is a {type(target).__name__}, but mixing images requires "
-        "objects with boxes or one class per image; choose an augmentation without mixup and cutmix"
+        f"{getattr(target, 'source', None) or 'the target'} is of type {type(target).__name__}, but mixing images "
+        "requires objects with boxes or one class per image; choose an augmentation without mixup and cutmix"
     )
 
 
@@ -250,7 +250,7 @@ def class_of_image(target: Any) -> ClassScores:
         InputError: the target is of another type.
     """
     raise InputError(
-        f"{getattr(target, 'source', None) or 'the target'} is a {type(target).__name__}, but cutmix requires "
+        f"{getattr(target, 'source', None) or 'the target'} is of type {type(target).__name__}, but cutmix requires "
         "one class per image; choose an augmentation without cutmix"
     )
 
