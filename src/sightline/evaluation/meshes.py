@@ -194,7 +194,9 @@ class MeshMeasure:
         def scores(d: int, t: int) -> MeshScores:
             if (d, t) not in compared:
                 depth = float(known.depths[d]) if "depths" in known else None
-                compared[d, t] = compare_meshes(at_true_depth(known.meshes[d], true[t], depth), true[t], self.points)
+                compared[d, t] = compare_meshes(
+                    at_true_depth(Mesh.of(known.meshes[d]), true[t], depth), true[t], self.points
+                )
             return compared[d, t]
 
         order = np.argsort(-detections.score, kind="stable").tolist()
