@@ -54,6 +54,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtu
     elif document in ("classification.md", "transfer.md"):  # and one class per image here
         labelled = sightline.scenes(16, 96, kind="class_scores", objects=(1, 1))
         sightline.convert(labelled, tmp_path / "DATA", "folders")
+    elif document == "meshes.md":  # DATA have meshes
+        write_scenes(tmp_path / "DATA", 4, 2, 2, size=96, kind="meshes", objects=(1, 1), progress=False)
     else:
         scenes.rename(tmp_path / "DATA")
     (tmp_path / "photos").mkdir()
@@ -66,7 +68,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtu
 
 
 PYTHON = [document for document in DOCUMENTS if blocks(document, "python")]
-SLOW = ("models.md", "segmentation.md", "transfer.md", "explaining.md", "looking_inside.md")
+SLOW = ("models.md", "segmentation.md", "transfer.md", "explaining.md", "looking_inside.md", "meshes.md")
 """Documents whose commands train large networks, score hundreds of images, or have tests of their own."""
 SHELL = [
     pytest.param(document, marks=[pytest.mark.slow] if document.name in SLOW else [])
