@@ -41,6 +41,7 @@ from sightline.data.formats import (
     supervisely,
     via,
     visual_genome_graphs,
+    visual_genome,
     voc,
     yolo,
     yolo_pose,
@@ -90,6 +91,7 @@ FORMATS: Mapping[str, ModuleType] = {
     "activitynet": activitynet,
     "visual-genome-graphs": visual_genome_graphs,
     "open-images-relations": open_images_relations,
+    "visual-genome": visual_genome,
     "csv-labels": csv_labels,
     "folders": folders,
 }
