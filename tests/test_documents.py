@@ -51,6 +51,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtu
     document = request.node.callspec.params["document"].name
     if document == "segmentation.md":  # DATA are class maps there
         sightline.convert(scenes, tmp_path / "DATA", "semantic")
+    elif document == "dense_captions.md":  # captions there
+        write_scenes(tmp_path / "DATA", 8, 4, 4, size=96, kind="captions", progress=False)
     elif document in ("classification.md", "transfer.md"):  # and one class per image here
         labelled = sightline.scenes(16, 96, kind="class_scores", objects=(1, 1))
         sightline.convert(labelled, tmp_path / "DATA", "folders")
@@ -68,7 +70,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtu
 
 
 PYTHON = [document for document in DOCUMENTS if blocks(document, "python")]
-SLOW = ("models.md", "segmentation.md", "transfer.md", "explaining.md", "looking_inside.md", "meshes.md")
+SLOW = ("models.md", "segmentation.md", "transfer.md", "explaining.md", "looking_inside.md", "meshes.md", "dense_captions.md")
 """Documents whose commands train large networks, score hundreds of images, or have tests of their own."""
 SHELL = [
     pytest.param(document, marks=[pytest.mark.slow] if document.name in SLOW else [])

@@ -12,11 +12,11 @@ from sightline.nn.heads.captioner import Captioner
 from sightline.structures.vocabulary import END, FIRST_WORD, PADDING, UNKNOWN
 
 
-@pytest.fixture(scope="module")
-def captioner() -> Captioner:
+@pytest.fixture(scope="module", params=[True, False], ids=["repeated", "once"])
+def captioner(request) -> Captioner:
     """Three words, so that all captions can be listed; large weights, so that they differ in likelihood."""
     torch.manual_seed(3)
-    model = Captioner(6, FIRST_WORD + 3, embedding=8, hidden=8).eval()
+    model = Captioner(6, FIRST_WORD + 3, embedding=8, hidden=8, repeated=request.param).eval()
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.8)
     return model
@@ -28,10 +28,11 @@ def naive(model: Captioner, feature: Tensor, caption: list[int], generating: boo
     for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
         getattr(cell, name).data = getattr(model.lstm, f"{name}_l0").data
     with torch.no_grad():
-        state = cell(model.image(feature).clamp(min=0)[None])
+        image = model.image(feature)[None]
+        state, always = cell(image), image if model.repeated else 0
         total, before = 0.0, model.vocabulary
         for token in caption:
-            state = cell(model.embedding.weight[before][None], state)
+            state = cell(model.embedding.weight[before][None] + always, state)
             scores = model.output(state[0])[0]
             if generating:
                 scores[UNKNOWN] = -torch.inf

@@ -216,6 +216,8 @@ SMALL: dict[str, Any] = {
     "captions": CaptionSettings(samples=12),
 }
 """Arguments for trainings on CPUs: smaller images and fewer regions than the paper's, narrower layers."""
+RECIPE: dict[str, Any] = {"lr": 1e-3, "epochs": 24}
+"""Training settings of the small models: captions need many steps, boxes few."""
 PAPER_SINGLE: dict[str, Any] = {
     "min_size": 600,
     "max_size": 720,
@@ -242,6 +244,7 @@ ENTRIES = (
         start=SMALL_START,
         fixed={"backbone": "efficientnet_lite0", "version": 1},
         defaults=SMALL,
+        recipe=RECIPE,
     ),
     Entry(
         name="densecap_mobilenet_v2",
@@ -252,6 +255,7 @@ ENTRIES = (
         start=SMALL_START,
         fixed={"backbone": "mobilenet_v2", "version": 1},
         defaults=SMALL,
+        recipe=RECIPE,
     ),
     Entry(
         name="densecap_resnet50",

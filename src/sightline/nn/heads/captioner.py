@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from sightline.nn.heads.mask import zero_loss
 from sightline.structures.vocabulary import END, PADDING, UNKNOWN
@@ -36,7 +35,9 @@ class Captions(NamedTuple):
 class Captioner(nn.Module):
     """Features [N, D] → captions.
 
-    Departures from the paper's code: the unknown word is learned but never generated, and dropout is off by default.
+    Departures from the paper: the token of the features is normalised, and is also added to every word, since a network
+    that only reads it once learns to use it much later than it learns what captions look like; the unknown word is
+    learned but never generated.
 
     Args:
         inputs: D.
@@ -45,6 +46,7 @@ class Captioner(nn.Module):
         hidden: width of the LSTM.
         layers: number of LSTM layers.
         dropout: dropout probability before the last layer.
+        repeated: whether the token of the features is added to every later token; False as in the paper.
     """
 
     def __init__(
@@ -55,15 +57,16 @@ class Captioner(nn.Module):
         hidden: int = 512,
         layers: int = 1,
         dropout: float = 0.0,
+        repeated: bool = True,
     ):
         super().__init__()
         self.vocabulary = vocabulary
-        self.image = nn.Linear(inputs, embedding)
+        self.repeated = repeated
+        self.image = nn.Sequential(nn.Linear(inputs, embedding), nn.LayerNorm(embedding), nn.ReLU())
         self.embedding = nn.Embedding(vocabulary + 1, embedding)
         self.lstm = nn.LSTM(embedding, hidden, layers, batch_first=True)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(hidden, vocabulary)
-        nn.init.normal_(self.embedding.weight, std=embedding**-0.5)
         for name, parameter in self.lstm.named_parameters():
             if name.startswith("bias_ih"):  # the forget gate starts open (Jozefowicz et al. 2015)
                 with torch.no_grad():
@@ -81,8 +84,9 @@ class Captioner(nn.Module):
         """
         start = ids.new_full((len(ids), 1), self.vocabulary)
         before = torch.cat([start, ids[:, :-1].clamp(min=END)], 1)
-        tokens = torch.cat([F.relu(self.image(features))[:, None], self.embedding(before)], 1)
-        states, _ = self.lstm(tokens)
+        image = self.image(features)[:, None]
+        words = self.embedding(before)
+        states, _ = self.lstm(torch.cat([image, words + image if self.repeated else words], 1))
         return self.output(self.dropout(states[:, 1:]))
 
     def loss(self, features: Tensor, ids: Tensor) -> Tensor:
@@ -124,10 +128,12 @@ class Captioner(nn.Module):
         ids = torch.full((count, width, longest), END, device=features.device)
         if not count or not longest:
             return Captions(ids[:, 0], features.new_zeros(count, dtype=torch.float32))
-        scores, state = self._begin(features)
+        image = self.image(features)
+        scores, state = self._begin(image)
         best = scores.new_full((count, width), -torch.inf)
         best[:, 0] = 0.0  # all beams begin alike: only the first counts
         state = (state[0].repeat_interleave(width, 1), state[1].repeat_interleave(width, 1))
+        image = image.repeat_interleave(width, 0)
         following = scores.repeat_interleave(width, 0).view(count, width, size)
         ended = torch.zeros(count, width, dtype=torch.bool, device=features.device)
         first = torch.arange(count, device=features.device)[:, None] * width
@@ -143,19 +149,20 @@ class Captioner(nn.Module):
             if bool(ended.all()) or step == longest - 1:
                 break
             rows = (first + beam).flatten()
-            logits, state = self._step(token.flatten(), (state[0][:, rows], state[1][:, rows]))
+            logits, state = self._step(token.flatten(), image, (state[0][:, rows], state[1][:, rows]))
             following = logits.view(count, width, size)
         return Captions(ids[:, 0], best[:, 0])  # topk sorts: the first beam is the best
 
-    def _begin(self, features: Tensor) -> tuple[Tensor, State]:
+    def _begin(self, image: Tensor) -> tuple[Tensor, State]:
         """The log probabilities [N, V] of the first word, and the state after the start token."""
-        _, state = self.lstm(F.relu(self.image(features))[:, None])
-        start = torch.full((len(features),), self.vocabulary, device=features.device)
-        return self._step(start, state)
+        _, state = self.lstm(image[:, None])
+        start = torch.full((len(image),), self.vocabulary, device=image.device)
+        return self._step(start, image, state)
 
-    def _step(self, token: Tensor, state: State) -> tuple[Tensor, State]:
+    def _step(self, token: Tensor, image: Tensor, state: State) -> tuple[Tensor, State]:
         """The log probabilities [N, V] of the word after `token` [N], and the state after it."""
-        states, state = self.lstm(self.embedding(token)[:, None], state)
+        word = self.embedding(token) + image if self.repeated else self.embedding(token)
+        states, state = self.lstm(word[:, None], state)
         scores = self.output(self.dropout(states[:, 0])).float()
         scores[:, UNKNOWN] = -torch.inf
         return scores.log_softmax(-1), state
