@@ -83,7 +83,7 @@ def test_the_command_line_from_scenes_to_a_report(
     assert list(Path("words").rglob("*.png"))
 
 
-def test_a_word_of_a_caption_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_word_of_a_caption_is_explained() -> None:
     torch.manual_seed(0)
     words = ["red", "cup", "blue"]
     model = sl.create_model(
@@ -95,19 +95,19 @@ def test_a_word_of_a_caption_is_explained(monkeypatch: pytest.MonkeyPatch) -> No
         model.roi_heads.captioner.output.bias.copy_(torch.tensor([-1.0, 0, 0, 0, -9]))
         image = torch.rand(3, 48, 64)
         caption = model([image])[0].captions[0].split()
-    target = sl.verbs.explain.parse_target("word:0:0", model, image)
+    target = sl.verbs.explained.parse_target("word:0:0", model, image)
     assert target.describe(model).startswith(f"word {caption[0]!r} of box 0: region")
     batch, _ = model.prepare([image], None)
     score = target.score(model, batch)
     ids = torch.tensor([[-1.0, 0, 0, 0, -9]]).log_softmax(1)
     torch.testing.assert_close(score.detach(), ids[0, model.vocabulary.id(caption[0])][None])
-    assert sl.verbs.explain.parse_target(f"word:0:{caption[-1]}", model, image).place == caption.index(caption[-1])
+    assert sl.verbs.explained.parse_target(f"word:0:{caption[-1]}", model, image).place == caption.index(caption[-1])
     with pytest.raises(InputError, match=r"the caption of box 0 is '.*', without the word 'spoon'"):
-        sl.verbs.explain.parse_target("word:0:spoon", model, image)
+        sl.verbs.explained.parse_target("word:0:spoon", model, image)
     with pytest.raises(InputError, match="word:0 does not say which word; give word:0:0 for the first"):
-        sl.verbs.explain.parse_target("word:0", model, image)
+        sl.verbs.explained.parse_target("word:0", model, image)
     with pytest.raises(InputError, match="word 9 is not one of them"):
-        sl.verbs.explain.parse_target("word:9:red", model, image)
+        sl.verbs.explained.parse_target("word:9:red", model, image)
     plain = sl.create_model("ssdlite320_mobilenet_v2", ["region"]).eval()
     with pytest.raises(InputError, match="ssdlite320_mobilenet_v2 describes no regions; explain a box of it"):
         sl.explain.caption_targets.caption_word(plain, image, 0, "red")
