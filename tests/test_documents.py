@@ -70,7 +70,15 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtu
 
 
 PYTHON = [document for document in DOCUMENTS if blocks(document, "python")]
-SLOW = ("models.md", "segmentation.md", "transfer.md", "explaining.md", "looking_inside.md", "meshes.md", "dense_captions.md")
+SLOW = (
+    "models.md",
+    "segmentation.md",
+    "transfer.md",
+    "explaining.md",
+    "looking_inside.md",
+    "meshes.md",
+    "dense_captions.md",
+)
 """Documents whose commands train large networks, score hundreds of images, or have tests of their own."""
 SHELL = [
     pytest.param(document, marks=[pytest.mark.slow] if document.name in SLOW else [])

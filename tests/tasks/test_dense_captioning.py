@@ -15,6 +15,7 @@ from sightline.errors import InputError
 from sightline.report.draw_captions import MOST
 from sightline.structures import Classes, Instances
 from sightline.tasks import TASKS, dense_captioning
+from sightline.verbs.explained import parse_target
 from tests.test_cli import done
 
 SMALL = ("min_size=64", "max_size=96", "channels=16", "hidden=32", "embedding=16", "hidden_words=16")
@@ -95,19 +96,19 @@ def test_a_word_of_a_caption_is_explained() -> None:
         model.roi_heads.captioner.output.bias.copy_(torch.tensor([-1.0, 0, 0, 0, -9]))
         image = torch.rand(3, 48, 64)
         caption = model([image])[0].captions[0].split()
-    target = sl.verbs.explained.parse_target("word:0:0", model, image)
+    target = parse_target("word:0:0", model, image)
     assert target.describe(model).startswith(f"word {caption[0]!r} of box 0: region")
     batch, _ = model.prepare([image], None)
     score = target.score(model, batch)
     ids = torch.tensor([[-1.0, 0, 0, 0, -9]]).log_softmax(1)
     torch.testing.assert_close(score.detach(), ids[0, model.vocabulary.id(caption[0])][None])
-    assert sl.verbs.explained.parse_target(f"word:0:{caption[-1]}", model, image).place == caption.index(caption[-1])
+    assert parse_target(f"word:0:{caption[-1]}", model, image).place == caption.index(caption[-1])
     with pytest.raises(InputError, match=r"the caption of box 0 is '.*', without the word 'spoon'"):
-        sl.verbs.explained.parse_target("word:0:spoon", model, image)
+        parse_target("word:0:spoon", model, image)
     with pytest.raises(InputError, match="word:0 does not say which word; give word:0:0 for the first"):
-        sl.verbs.explained.parse_target("word:0", model, image)
+        parse_target("word:0", model, image)
     with pytest.raises(InputError, match="word 9 is not one of them"):
-        sl.verbs.explained.parse_target("word:9:red", model, image)
+        parse_target("word:9:red", model, image)
     plain = sl.create_model("ssdlite320_mobilenet_v2", ["region"]).eval()
     with pytest.raises(InputError, match="ssdlite320_mobilenet_v2 describes no regions; explain a box of it"):
         sl.explain.caption_targets.caption_word(plain, image, 0, "red")
