@@ -129,3 +129,23 @@ def test_depth_maps_are_read_as_stored(tmp_path, dtype, kind):
     depth = read_depth(path)
     assert depth.dtype == kind
     assert depth.tolist() == values.tolist()
+
+
+def test_cameras_depth_maps_and_unknown_cuboids_survive_coco(tmp_path):
+    depth = np.arange(24 * 40).reshape(24, 40)
+    camera = {"matrix": MATRIX, "depth_file_name": "depth/a.png", "depth_scale": 0.01}
+    data = sl.open_dataset(write(tmp_path / "in", camera, depth))
+    label = tmp_path / "in" / "annotations" / "instances_train.json"
+    whole = json.loads(label.read_text())
+    whole["annotations"].append({**whole["annotations"][0], "id": 2})
+    del whole["annotations"][1]["cuboids"]
+    label.write_text(json.dumps(whole))
+    data = sl.open_dataset(tmp_path / "in")
+    assert data.with_fields("cuboids").target(0).cuboids.isnan().any(1).tolist() == [False, True]
+    sl.convert(data, tmp_path / "out", "coco")
+    again = sl.open_dataset(tmp_path / "out").with_fields("cuboids")
+    image, target = again[0]
+    assert image.intrinsics.tolist() == MATRIX
+    assert (image.depth.numpy() == depth).all()
+    assert target.cuboids[0].tolist() == pytest.approx(CUBOID)
+    assert target.cuboids[1].isnan().all()

@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar, overload
 import numpy as np
 from torch import Tensor
 
-from sightline.data.cameras import needs_cameras, read_camera, stated_camera
+from sightline.data.cameras import depth_path, needs_cameras, read_camera, stated_camera
 from sightline.data.columns import Columns
 from sightline.data.full_scale import FullScale, evenly_spaced
 from sightline.data.images import image_size, max_sample, read_image
@@ -256,6 +256,10 @@ class LabelledImages(Sequence[tuple[Tensor, Target]]):
         """
         row = self._row(i)
         return stated_camera(self.source, row) if size is None else read_camera(self.source, row, size)
+
+    def depth_path(self, i: int) -> Path | None:
+        """The file with the depth map of the image's camera; None if there is none."""
+        return depth_path(self.source, self._row(i))
 
     def _pixels(self, i: int) -> Tensor:
         if self.source.images is not None:

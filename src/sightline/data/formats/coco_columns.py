@@ -248,10 +248,12 @@ def _promoted(rest: Blob) -> dict[str, Column]:
         return {}
     dicts: Iterable[dict[str, Any]] = (json.loads(entry) if entry else {} for entry in rest)
     first = json.loads(next(entry for entry in rest if entry))
-    columns: dict[str, Column] = {}
+    columns: dict[str, Column] = _optional_fields(rest)
     lists = {row.json or row.name for row in FIELDS.values() if row.shape is None and row.json is not None}
     if rest.lengths.min() > 0:
         for name, example in first.items():
+            if name in columns:
+                continue
             try:
                 values = [json.loads(entry)[name] for entry in rest]
                 column = column_of_objects(values) if name in lists else np.array(values)
@@ -261,6 +263,28 @@ def _promoted(rest: Blob) -> dict[str, Column]:
                 columns[name] = column
     other = Blob.of(compact(d) if (d := {k: v for k, v in e.items() if k not in columns}) else "" for e in dicts)
     return columns | ({"other": other} if other.data.size else {})
+
+
+def _optional_fields(rest: Blob) -> dict[str, Column]:
+    """Known fields of a fixed number of float values, NaN for annotations without them, such as unknown cuboids."""
+    columns: dict[str, Column] = {}
+    for row in FIELDS.values():
+        name = row.json or row.name
+        shape = tuple(side for side in row.shape or () if isinstance(side, int))
+        if not shape or shape != row.shape or row.json is None or row.dtype != "float":
+            continue
+        if f'"{name}"'.encode() not in rest.data.tobytes():
+            continue
+        found = [json.loads(entry).get(name) if entry else None for entry in rest]
+        values = np.full((len(rest), *shape), np.nan)
+        try:
+            for place, value in enumerate(found):
+                if value is not None:
+                    values[place] = np.array(value, np.float64).reshape(shape)
+        except (TypeError, ValueError):
+            continue
+        columns[name] = values
+    return columns
 
 
 def _joined_keypoints(parts: list[np.ndarray | None], images: list[np.ndarray], order: np.ndarray) -> np.ndarray | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -64,6 +65,7 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
             extra |= {TABLE: relations} if (relations := relations_of(part, i, ids)) else {}
             images.append({"id": image_id, "file_name": names[row], "height": height, "width": width, **extra})
             write_image(dataset, row, out / folder / names[row], symlink)
+            _write_depth(dataset, row, out, extra)
         with open(out / "annotations" / f"instances_{stem}.json", "w", encoding="utf-8") as file:
             _dump(file, {**head, "categories": categories, "images": images})
             _dump_annotations(file, _annotations(part, image_ids, ids, category_ids))
@@ -73,6 +75,16 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
                 _dump(file, {**head, "images": images})
                 _dump_annotations(file, iter(json.dumps(c, ensure_ascii=False) for c in numbered))
     return +lost
+
+
+def _write_depth(dataset: Dataset, row: int, out: Path, extra: Mapping[str, Any]) -> None:
+    """Copy the depth map of an image to the place that its "camera" states."""
+    source = dataset.depth_path(row)
+    if source is not None and source.is_file():
+        place = out / extra["camera"]["depth_file_name"]
+        if place.resolve().is_relative_to(out.resolve()) and not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, place)
 
 
 def _info(dataset: Dataset) -> Any:
@@ -148,7 +160,8 @@ def _annotations(
             if isinstance(column, Blob):
                 entry |= json.loads(column[a] or "{}") if name == "other" else {name: column.text(a)}
             elif column.dtype != object:
-                entry[name] = column[a].tolist()
+                known = column.dtype.kind != "f" or bool(np.isfinite(column[a]).all())  # JSON has no NaN
+                entry |= {name: column[a].tolist()} if known else {}
             elif name in listed:
                 entry[name] = column[a]
         segmentation = columns.segmentations.text(a)
