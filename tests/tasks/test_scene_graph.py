@@ -19,6 +19,7 @@ from sightline.models.scene import graph_plan
 from sightline.structures import Classes, Instances
 from sightline.structures.relations import Triplet, likely, ranked, with_triplets
 from sightline.tasks import TASKS
+from sightline.verbs.explained import default_target, parse_target
 from tests.test_cli import done
 
 SMALL = ("min_size=64", "max_size=96", "channels=16", "hidden=32", "relation_width=16")
@@ -122,7 +123,7 @@ def test_a_relation_is_explained(model: sl.Model) -> None:
     image = torch.rand(3, 48, 64, generator=torch.Generator().manual_seed(0))
     result = model([image])[0]
     best = ranked(result)[0]
-    target = sl.verbs.explain.default_target(model, image)
+    target = default_target(model, image)
     assert target == relation(model, image, 0)
     names = result.names()
     words = f"relation 0: {names[best.subject]} {best.predicate} {names[best.object]} ({best.score:.2f})"
@@ -141,7 +142,7 @@ def test_a_relation_is_explained(model: sl.Model) -> None:
     assert 0 < case.inside.float().mean() <= 1
     assert not list(relation_cases(model, "a", image, with_triplets(label, [])))
     with pytest.raises(InputError, match="relation 999"):
-        sl.verbs.explain.parse_target("relation:999", model, image)
+        parse_target("relation:999", model, image)
 
 
 def test_what_has_no_relations_explains_none() -> None:
