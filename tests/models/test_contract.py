@@ -67,7 +67,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "grid": 8,
         "depth_hidden": 16,
         "boxes": BoxSettings(samples=32, max_detections=5),
-        "meshes": MeshSettings(samples=2, points=50),
+        "meshes": MeshSettings(samples=2, refined=1, points=50),
     },
     "retinanet_resnet": {"min_size": 96, "max_size": 160},
     "retinanet": {

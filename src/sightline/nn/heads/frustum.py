@@ -45,6 +45,9 @@ class Frustums:
     def __len__(self) -> int:
         return len(self.boxes)
 
+    def __getitem__(self, rows: Tensor) -> Frustums:
+        return Frustums(self.boxes[rows], self.focal[rows], self.centre[rows])
+
     def like(self, features: Tensor) -> Frustums:
         """The same frustums in double precision if `features` are, else in single precision."""
         dtype = torch.float64 if features.dtype == torch.float64 else torch.float32

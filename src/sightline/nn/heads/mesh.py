@@ -40,10 +40,12 @@ class RefinementStage(nn.Module):
         width: number of features of a vertex.
         convs: number of graph convolutions.
         first: whether there is no stage before, whose features the vertices also have.
+        reach: farthest that a vertex moves along an axis, in the unit of the local frame; 1 in the paper.
     """
 
-    def __init__(self, channels: int, width: int, convs: int, first: bool):
+    def __init__(self, channels: int, width: int, convs: int, first: bool, reach: float = 1.0):
         super().__init__()
+        self.reach = reach
         self.bottleneck = nn.Linear(channels, width)
         inputs = [width * (1 if first else 2), *[width] * (convs - 1)]
         self.convs = nn.ModuleList(GraphConv(size + 3, width) for size in inputs)
@@ -77,7 +79,7 @@ class RefinementStage(nn.Module):
         x = x if known is None else torch.cat([known, x], 1)
         for conv in self.convs:
             x = F.relu(conv(torch.cat([x, vertices], 1), neighbours))
-        return vertices + torch.tanh(self.offsets(torch.cat([x, vertices], 1))), x
+        return vertices + self.reach * torch.tanh(self.offsets(torch.cat([x, vertices], 1))), x
 
 
 class MeshHead(nn.Module):
@@ -88,11 +90,12 @@ class MeshHead(nn.Module):
         width: number of features of a vertex; 128 in the paper.
         stages: number of stages; 3 in the paper.
         convs: number of graph convolutions per stage; 3 in the paper.
+        reach: as of `RefinementStage`.
     """
 
-    def __init__(self, channels: int, width: int = 128, stages: int = 3, convs: int = 3):
+    def __init__(self, channels: int, width: int = 128, stages: int = 3, convs: int = 3, reach: float = 1.0):
         super().__init__()
-        self.stages = nn.ModuleList(RefinementStage(channels, width, convs, i == 0) for i in range(stages))
+        self.stages = nn.ModuleList(RefinementStage(channels, width, convs, i == 0, reach) for i in range(stages))
 
     def forward(self, features: Tensor, meshes: Meshes, frustums: Frustums) -> list[Meshes]:
         """The meshes after each stage, in the local frames of their regions."""

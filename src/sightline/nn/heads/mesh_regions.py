@@ -40,8 +40,12 @@ class MeshSettings:
 
     Attributes:
         threshold: probability above which a voxel is occupied; 0.2 in the paper on Pix3D.
-        samples: maximum number of regions per image whose shape is learned from, chosen at random from those that are
-            matched to an object. (The paper takes all; their shapes cost most of a step.)
+        samples: maximum number of regions per image whose voxels are learned from, chosen at random from those that
+            are matched to an object.
+        refined: maximum number of them whose mesh is refined and learned from, which costs most of a step. (The paper
+            takes all.)
+        true_voxels: fraction of these meshes that are made of the true voxels instead of the predicted ones in
+            training. In a short training, refinement otherwise learns from poor meshes only, and then harms good ones.
         points: number of points sampled on each mesh for the losses.
         voxel_weight, depth_weight, chamfer_weight, normal_weight, edge_weight: weights of the losses.
         open_meshes: what is done with target meshes that are not closed, of which the inside is not defined: "refuse"
@@ -50,6 +54,8 @@ class MeshSettings:
 
     threshold: float = 0.2
     samples: int = 16
+    refined: int = 16
+    true_voxels: float = 0.0
     points: int = 5000
     voxel_weight: float = 3.0
     depth_weight: float = 5.0
@@ -61,8 +67,13 @@ class MeshSettings:
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:
             raise InputError(f"threshold is {self.threshold}, but must be a probability between 0 and 1")
-        if self.samples < 1 or self.points < 1:
-            raise InputError(f"samples is {self.samples} and points {self.points}, but both must be at least 1")
+        if min(self.samples, self.refined, self.points) < 1:
+            raise InputError(
+                f"samples is {self.samples}, refined {self.refined} and points {self.points}, but each must be at "
+                "least 1"
+            )
+        if not 0 <= self.true_voxels <= 1:
+            raise InputError(f"true_voxels is {self.true_voxels}, but must be a fraction, 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -141,8 +152,13 @@ class MeshBranch(nn.Module):
         frustums = Frustums.of(regions, batch).like(features)
         wanted = self.shape_targets(frustums, meshes)
         extents = _lengths(depths[:, 0]).to(frustums.boxes)  # as predicted, so that refinement learns to correct them
-        stages = self.refined(features, voxels, extents, frustums)
-        true = sample_surface(wanted.meshes, s.points)
+        rows = torch.cat([torch.arange(len(own)) < s.refined for own in regions]).nonzero().flatten().to(voxels.device)
+        given = torch.rand(len(rows), device=voxels.device) < s.true_voxels
+        certain = torch.where(wanted.voxels[rows], 9.0, -9.0).to(voxels.dtype)
+        shown = torch.where(given[:, None, None, None], certain, voxels.detach()[rows])
+        stages = self.refined(features[rows], shown, extents[rows], frustums[rows])
+        parts = wanted.meshes.split()
+        true = sample_surface(Meshes.pack([parts[row] for row in rows.tolist()]), s.points)
         terms = [(*chamfer_and_normals(sample_surface(stage, s.points), true), edge_loss(stage)) for stage in stages]
         chamfer, normal, edge = (torch.stack(list(term)).mean() for term in zip(*terms, strict=True))
         known = torch.stack([wanted.extents, wanted.sizes], 1).log().to(depths.dtype)

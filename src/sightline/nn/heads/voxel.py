@@ -30,7 +30,7 @@ class VoxelHead(nn.Module):
         self.logits = nn.Conv2d(width, grid, 1)
         self.grid = grid
         init_for_relu(self)
-        nn.init.normal_(self.logits.weight, std=0.001)
+        nn.init.normal_(self.logits.weight, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.logits(F.relu(self.upsample(self.convs(x))))
@@ -52,7 +52,7 @@ class DepthHead(nn.Module):
         super().__init__()
         self.layers = TwoLayerHead(inputs, hidden)
         self.outputs = nn.Linear(hidden, 2)
-        nn.init.normal_(self.outputs.weight, std=0.001)
+        nn.init.normal_(self.outputs.weight, std=0.01)
         nn.init.zeros_(self.outputs.bias)
 
     def forward(self, x: Tensor) -> Tensor:
