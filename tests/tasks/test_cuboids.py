@@ -23,6 +23,7 @@ from sightline.nn.heads.cuboid import CuboidCoder, RegionCameras, cuboid_losses,
 from sightline.ops.cuboid_iou import paired_cuboid_iou
 from sightline.ops.cuboids import cuboid_parts, cuboids_from_parts, moved_cuboids, project
 from sightline.ops.rotations import rotation_to_6d, view_rotation
+from sightline.report.draw_cuboids import outline
 from sightline.structures import Classes, Instances, View
 from tests.test_cli import done
 
@@ -281,6 +282,13 @@ def test_the_depth_of_a_cuboid_is_explained() -> None:
     plain = sl.create_model("ssdlite320_mobilenet_v2", ["cup"]).eval()
     with pytest.raises(InputError, match="ssdlite320_mobilenet_v2 predicts no cuboids"):
         sl.explain.cuboid_targets.cuboid_depth(plain, image, 0)
+
+
+def test_outlines_from_above() -> None:
+    square = [(0, 0), (1, 0), (1, 1), (0, 1)]
+    assert outline([(0.5, 0.5), *square, (0.5, 0)]) == [(0, 0), (1, 0), (1, 1), (0, 1)]
+    assert outline([(2, 1)]) == []
+    assert outline([(0, 0), (2, 2), (1, 1)]) == [(0, 0), (2, 2)]
 
 
 def test_drawing_cuboids() -> None:

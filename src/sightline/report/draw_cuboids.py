@@ -18,8 +18,6 @@ from sightline.structures import Instances
 
 _NEAR = 0.05
 """Edges are cut at this distance in front of the camera, in metres."""
-_GROUND = (0, 1, 5, 4)
-"""Corners of the upper face of a cuboid, in order; from above it hides the lower one."""
 _GRID: Colour = (52, 56, 64)
 
 
@@ -72,7 +70,7 @@ def from_above(result: Instances, colours: Sequence[Colour], style: Style, size:
     Lines of the grid are labelled with the depth in metres. The two rays from the camera are the sides of its view.
     """
     known = known_cuboids(result.cuboids)
-    corners = cuboid_corners(result.cuboids.double())[:, _GROUND][..., [0, 2]]  # [N, 4, 2] x, z
+    corners = cuboid_corners(result.cuboids.double())[..., [0, 2]]  # [N, 8, 2] x, z
     there = corners[known].reshape(-1, 2)
     far = max(1.0, 1.08 * float(there[:, 1].max())) if len(there) else 10.0
     wide = max(far / 2, 1.08 * float(there[:, 0].abs().max()) if len(there) else 0)
@@ -88,11 +86,28 @@ def from_above(result: Instances, colours: Sequence[Colour], style: Style, size:
         pen.line([place(0, 0), place(x * far, far)], fill=FAINT, width=1)
     canvas = Canvas(picture, style.scale * 1.2)
     for i in sorted(known.nonzero().flatten().tolist(), key=lambda i: -float(result.cuboids[i, 1])):
-        points = [place(x, z) for x, z in corners[i].tolist()]
+        points = [place(x, z) for x, z in outline(corners[i].tolist())]
         marked = bool(style.remarks and style.remarks[i])
         for start, end in zip(points, [*points[1:], points[0]], strict=True):
             canvas.edge(start, end, colours[i], dashed=marked)
     return picture
+
+
+def outline(points: Sequence[Sequence[float]]) -> list[tuple[float, float]]:
+    """The corners of the convex hull of points (x, y), in order; by Andrew's monotone chain."""
+    rising = sorted({(float(x), float(y)) for x, y in points})
+    halves = []
+    for ordered in (rising, rising[::-1]):
+        chain: list[tuple[float, float]] = []
+        for x, y in ordered:
+            while len(chain) > 1:
+                (ax, ay), (bx, by) = chain[-2:]
+                if (bx - ax) * (y - ay) - (by - ay) * (x - ax) > 1e-12:
+                    break
+                chain.pop()
+            chain.append((x, y))
+        halves.append(chain[:-1])
+    return halves[0] + halves[1]
 
 
 def _grid(pen: ImageDraw.ImageDraw, size: int, metre: float) -> None:
