@@ -12,7 +12,7 @@ from sightline.explain.methods import METHODS, method_named, settings_of
 from sightline.verbs.explained import default_target
 from tests.explain.test_explanation import equal, state_of
 from tests.explain.test_layers import model_of
-from tests.models.test_contract import ALL, image
+from tests.models.test_contract import ALL, OBJECTS, image
 
 QUICK = ("mobilenet_v2", "alexnet", "unet_small", "sightline_n", "faster_rcnn_mobilenet_v2_fpn", "yolo_v1_mobilenet_v2")
 POOLED = (
@@ -45,10 +45,10 @@ def test_every_method_explains_every_model(name: str) -> None:
         assert found.heat.shape == (90, 120), method
         assert bool(found.heat.isfinite().all()), method
         assert found.target == target.describe(model)
-        assert (found.box is not None) == (model.task in ("detection", "proposal")), method
+        assert (found.box is not None) == (model.task in (*OBJECTS, "proposal")), method
     assert equal(before, state_of(model))
     assert not refused or "; use " in sentence  # the methods that can
-    assert ("d_rise" in refused) == (model.task != "detection")
+    assert ("d_rise" in refused) == (model.task not in OBJECTS)
     assert refused <= {"cam", "d_rise"}
     if model.task == "classification":  # others may end in pooling, such as the crops of R-CNN
         assert ("cam" in refused) != name.startswith(POOLED)

@@ -56,7 +56,7 @@ def test_the_command_line_from_scenes_to_a_report(
     row = json.loads(Path("runs/a/metrics.jsonl").read_text())
     assert {"val/mAP", "val/box_mAP", "train/loss_caption"} <= row.keys()
     recipe = sl.Recipe.from_yaml("runs/a/recipe.yaml")
-    assert (recipe.augmentation, recipe.mirror) == ("none", False)
+    assert (recipe.augmentation, recipe.mirror) == ("light", False)
 
     model = sl.load("runs/a")
     train = sl.open_dataset(folder)["train"].with_fields("captions")

@@ -56,8 +56,8 @@ class DenseCap(FasterRCNN):
     target_fields = ("captions",)
     roi_heads: CaptionRegionHeads
     vocabulary: Vocabulary
-    # mirrored images would need other words for left and right, and changed hues other words for colours
-    recipe_defaults = {"augmentation": "none", "mirror": False}
+    # mirrored images would need other words for left and right; "light" changes brightness, but no hues
+    recipe_defaults = {"augmentation": "light", "mirror": False}
 
     def prepare(
         self, images: Sequence[Tensor], targets: Sequence[Instances] | None
