@@ -129,3 +129,16 @@ def test_images_without_objects_and_without_meshes():
     plain = Instances((100, 100), classes=CLASSES, boxes=[[1.0, 1, 9, 9]], labels=[0], source="a.png")
     with pytest.raises(InputError, match=r"a\.png has no meshes to evaluate"):
         measure.add(plain, empty)
+
+
+@pytest.mark.parametrize(("factor", "right"), [(1.02, 1.0), (1.085, 0.0)])
+def test_a_mesh_is_right_from_an_f1_of_a_half_on(factor, right):
+    """A box and a larger one: 8.5 % more is 0.21 at the nearest sides, 46 % of the surface, and above 0.3 elsewhere."""
+    true, place = solid(1, centre=5.0), [[10.0, 10.0, 50.0, 50.0]]
+    found = Mesh((true.vertices - 5) * factor + 5, true.faces)
+    f1 = compare_meshes(found, true, points=2000).f1[1]
+    assert (f1 > 0.5) == bool(right)
+    assert f1 > 0.15
+    measure = MeshMeasure(CLASSES, points=2000)
+    measure.add(image(place, [1], [true]), image(place, [1], [found], [0.9], depths=torch.tensor([5.0])))
+    assert measure.result().metrics["AP_mesh"] == right
