@@ -23,6 +23,9 @@ from sightline.training.run import run_facts
 RESULTS = Path(__file__).parent / "results"
 
 
+SCENES = ("--train", "400", "--val", "40", "--test", "100", "--size", "160", "--seed", "5")
+
+
 @dataclass(frozen=True)
 class Run:
     """One training.
@@ -37,21 +40,26 @@ class Run:
 
     kind: str
     train: tuple[str, ...] = ()
-    scenes: tuple[str, ...] = ("--train", "400", "--val", "40", "--test", "100", "--size", "160", "--seed", "5")
+    scenes: tuple[str, ...] = SCENES
     shown: tuple[str, ...] = ()
     tests: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 RUNS: dict[str, Run] = {
-    "captions": Run("captions"),
+    "captions": Run("captions", ("--epochs", "6"), shown=("mAP", "box_mAP", "caption_score")),
+    "relations": Run("relations", ("--epochs", "6"), (*SCENES, "--objects", "2", "5")),
+    "cuboids": Run("cuboids", ("--epochs", "20")),
+    "cuboids with depth": Run("cuboids", ("--epochs", "20", "--arg", "depth=true")),
+    "meshes": Run("meshes", ("--epochs", "12", "--set", "validate_every=4"), (*SCENES, "--objects", "1", "1")),
+    "events": Run("events", ("--epochs", "12")),
 }
 
 
 def run(args: argparse.Namespace) -> None:
     for name in args.names or RUNS:
         own = RUNS[name]
-        folder: Path = args.runs / name
-        data = args.runs / "data" / "_".join([own.kind, *own.scenes[1::2]]).replace(" ", "-")
+        folder: Path = args.runs / name.replace(" ", "_")
+        data = args.runs / "data" / "_".join([own.kind, *(word for word in own.scenes if not word.startswith("-"))])
         if not data.exists():
             scene_runs.sightline("scenes", data, "--kind", own.kind, *own.scenes, "--quiet")
         options = [*own.train, *args.option]
@@ -104,7 +112,7 @@ def record(name: str, row: dict[str, object]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", choices=("run", "table"))
-    parser.add_argument("names", nargs="*", choices=[[], *RUNS])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(RUNS))
     parser.add_argument("--runs", type=Path, default=Path("runs/scene"))
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--timed", type=int, default=20, help="number of images that are timed")
