@@ -45,11 +45,20 @@ class Run:
     tests: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
+RELATIONS = ("PredCls/ngR@50", "SGDet/ngR@50", "PredCls/R@50", "SGDet/R@50", "PredCls/ngmR@50", "AP50")
 RUNS: dict[str, Run] = {
-    "captions": Run("captions", ("--epochs", "6"), shown=("mAP", "box_mAP", "caption_score")),
-    "relations": Run("relations", ("--epochs", "6"), (*SCENES, "--objects", "2", "5")),
-    "cuboids": Run("cuboids", ("--epochs", "20")),
-    "cuboids with depth": Run("cuboids", ("--epochs", "20", "--arg", "depth=true")),
+    "captions": Run(
+        "captions", ("--epochs", "12", "--set", "validate_every=3"), shown=("mAP", "box_mAP", "caption_score")
+    ),
+    "relations": Run("relations", ("--epochs", "6"), (*SCENES, "--objects", "2", "5"), shown=RELATIONS),
+    "relations, frequency baseline": Run(
+        "relations",
+        ("--model", "scene_graph_frequency_lite0_fpn", "--epochs", "6"),
+        (*SCENES, "--objects", "2", "5"),
+        shown=RELATIONS,
+    ),
+    "cuboids": Run("cuboids", ("--epochs", "20", "--set", "validate_every=5")),
+    "cuboids with depth": Run("cuboids", ("--epochs", "20", "--set", "validate_every=5", "--arg", "depth=true")),
     "meshes": Run("meshes", ("--epochs", "12", "--set", "validate_every=4"), (*SCENES, "--objects", "1", "1")),
     "events": Run("events", ("--epochs", "12")),
 }
