@@ -150,3 +150,8 @@ def test_the_command_line(model: ImageClassifier, squares: sl.Dataset, tmp_path:
     assert "| layer_cam | " in (tmp_path / "out" / "faithfulness.md").read_text()
     assert "leave out --for" in refused(*words, "--for", "red")
     assert "belongs to --score" in refused("explain", tmp_path / "model.safetensors", data, "--split", "all")
+
+
+def test_a_layer_that_does_not_exist_is_refused(model, squares):
+    with pytest.raises(InputError, match=r"the model has no layer 'color'; the nearest are .*colour"):
+        score_explanations(model, squares, methods=["grad_cam"], layer="color", progress=False)

@@ -84,12 +84,15 @@ def score_explanations(
     """
     from sightline.explain.faithfulness import centre_heat, random_heat
     from sightline.explain.hooks import unchanged
+    from sightline.explain.layers import layer_named
     from sightline.progress import progress_bar
 
     require_whole("cases", cases, 1, "count", "give 20 if in doubt")
     require_whole("steps", steps, 1, "count", "give 20 if in doubt")
     known = load_model(model)
     chosen = chosen_methods(known, methods, layer, samples, baseline, seed, batch_size, progress=False)
+    if layer is not None:
+        layer_named(known, layer)
     opened = _opened(known, model, data, classes, open_args)
     selected = select_images(known, opened, split)
     notes = list(selected.notes)
