@@ -153,9 +153,25 @@ def test_without_a_likely_voxel_the_most_likely_one_is_taken():
     assert len(mesh.faces) == 12
 
 
+def test_without_stages_the_mesh_is_the_surface_of_the_voxels():
+    own = create_model("mesh_rcnn_lite0_fpn", model().classes, image_size=64, grid=8, stages=0)
+    image, target = scenes()[0]
+    sum(own([image], [target]).values()).backward()
+    assert all(p.grad is not None for p in own.roi_heads.mesh_branch.parameters())
+    frustums = Frustums(torch.tensor([[10.0, 10, 50, 50]]), 100 * torch.eye(2)[None], torch.tensor([[48.0, 48]]))
+    logits = torch.full((1, 8, 8, 8), -9.0)
+    logits[0, 2:5, 3:6, 1:7] = 9
+    meshes = own.roi_heads.mesh_branch.refined(torch.zeros(1, 64, 4, 4), logits, torch.ones(1), frustums)
+    assert [mesh.face_counts for mesh in meshes] == [(2 * 2 * (3 * 3 + 3 * 6 + 3 * 6),)]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [({"grid": 7}, "grid is 7, but must be an even number"), ({"meshes": {"threshold": 1.5}}, "threshold is 1.5")],
+    [
+        ({"grid": 7}, "grid is 7, but must be an even number"),
+        ({"stages": -1}, "stages is -1"),
+        ({"meshes": {"threshold": 1.5}}, "threshold is 1.5"),
+    ],
 )
 def test_arguments_out_of_range(arguments, words):
     with pytest.raises(InputError, match=words):

@@ -136,15 +136,17 @@ def mesh_rcnn(
         voxel_width: number of channels of the four convolutions of the voxel head.
         depth_hidden: width of the depth head.
         mesh_width: number of features of a vertex.
-        stages: number of stages of refinement.
+        stages: number of stages of refinement; 0 for the surface of the voxels alone.
         graph_convs: number of graph convolutions per stage.
         reach: farthest that a vertex moves along an axis in a stage, in longer sides of the box.
         meshes: settings of the voxel and mesh branches.
         arguments: further arguments of `faster_rcnn`.
 
     Raises:
-        InputError: the grid is odd or too small.
+        InputError: the grid is odd or too small, or the number of stages is negative.
     """
+    if stages < 0:
+        raise InputError(f"stages is {stages}, but must be 0 or more")
     if grid < 4 or grid % 2:
         raise InputError(f"grid is {grid}, but must be an even number of voxels from 4, such as 24")
     base = (mask_rcnn if masks else faster_rcnn)(classes, **arguments)

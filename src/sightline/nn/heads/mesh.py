@@ -88,7 +88,7 @@ class MeshHead(nn.Module):
     Args:
         channels: number of channels of the region features.
         width: number of features of a vertex; 128 in the paper.
-        stages: number of stages; 3 in the paper.
+        stages: number of stages; 3 in the paper. With 0 the meshes stay as they are (its baseline "Voxel-Only").
         convs: number of graph convolutions per stage; 3 in the paper.
         reach: as of `RefinementStage`.
     """
@@ -98,7 +98,7 @@ class MeshHead(nn.Module):
         self.stages = nn.ModuleList(RefinementStage(channels, width, convs, i == 0, reach) for i in range(stages))
 
     def forward(self, features: Tensor, meshes: Meshes, frustums: Frustums) -> list[Meshes]:
-        """The meshes after each stage, in the local frames of their regions."""
+        """The meshes after each stage, in the local frames of their regions; without stages, the meshes themselves."""
         neighbours, owner = Neighbours(meshes.edges, len(meshes.vertices)), meshes.vertex_mesh
         known, found = None, []
         for stage in self.stages:
@@ -106,4 +106,4 @@ class MeshHead(nn.Module):
             vertices, known = stage(features, meshes.vertices, seen, owner, neighbours, known)
             meshes = meshes.with_vertices(vertices)
             found.append(meshes)
-        return found
+        return found or [meshes]
