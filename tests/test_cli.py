@@ -613,6 +613,8 @@ class TestMistakes:
     def test_no_objects_at_all(self, copy):
         for path in (copy / "annotations").iterdir():
             table = json.loads(path.read_text())
+            for image in table["images"]:
+                image.pop("relations", None)  # they name annotations
             path.write_text(json.dumps(table | {"annotations": []}))
         outcome = sightline("check", copy, "--fast", "-q")
         assert outcome.code == 1
