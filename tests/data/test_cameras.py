@@ -70,6 +70,10 @@ def test_a_camera_that_is_not_needed_is_not_read(tmp_path):
         ([1, 2], r'train/a\.png: its "camera" is \[1, 2\], but must be an object'),
         ({"matrix": [[1, 0, 0], [0, 0, 2], [0, 0, 1]]}, r"train/a\.png: the matrix of its camera: .* is singular"),
         ({"matrix": [[1, 0], [0, 1]]}, r"train/a\.png: the matrix of its camera: the shape is \[2, 2\]"),
+        (
+            {"matrix": MATRIX, "depth_file_name": 5},
+            r"train/a\.png: the depth_file_name of its camera is 5, but must be a",
+        ),
         ({"matrix": MATRIX, "depth_file_name": "no.png"}, r"there is no image .*no\.png"),
         ({"matrix": MATRIX, "depth_file_name": "depth/a.png"}, r"depth/a\.png has 9 × 7 pixels, but .* has 40 × 24"),
         ({"matrix": MATRIX, "depth_file_name": "depth/a.png", "depth_scale": 0}, r"depth_scale of its camera is 0"),

@@ -137,8 +137,8 @@ def column_taken(value: Column | None, rows: np.ndarray) -> Any:
     return None if value is None else value.take(rows) if isinstance(value, Blob) else value[rows]
 
 
-def column_joined(values: Sequence[Column | None], lengths: Sequence[int]) -> Any:
-    """Concatenate columns of `lengths` rows. A column that is None contributes empty or zero rows.
+def column_joined(values: Sequence[Column | None], lengths: Sequence[int], missing: float = 0) -> Any:
+    """Concatenate columns of `lengths` rows. A column that is None contributes empty rows, or rows of `missing`.
 
     Returns None if all columns are None.
     """
@@ -151,7 +151,7 @@ def column_joined(values: Sequence[Column | None], lengths: Sequence[int]) -> An
         )
     arrays = [v for v in values if isinstance(v, np.ndarray)]
     shape = np.max([v.shape[1:] for v in arrays], axis=0).astype(int)  # the number of keypoints may differ
-    out = np.zeros((sum(lengths), *shape), np.result_type(*arrays))
+    out = np.full((sum(lengths), *shape), missing, np.result_type(*arrays))
     start = 0
     for value, length in zip(values, lengths, strict=True):
         if isinstance(value, np.ndarray):

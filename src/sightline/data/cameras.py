@@ -61,7 +61,7 @@ def read_camera(source: Source, row: int, size: Size) -> Camera | None:
     if camera is None or camera.depth is not None or facts is None or not facts.get("depth_file_name"):
         return camera
     name, scale = source.columns.names.text(row), facts.get("depth_scale", _MILLIMETRES)
-    if not isinstance(scale, int | float) or not 0 < scale < float("inf"):
+    if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < float("inf"):
         raise InputError(
             f"{name}: the depth_scale of its camera is {scale!r}, but must be metres above 0, such as 0.001"
         )
@@ -87,6 +87,9 @@ def depth_path(source: Source, row: int) -> Path | None:
     stated = None if facts is None else facts.get("depth_file_name")
     if not stated:
         return None
+    if not isinstance(stated, str):
+        name = source.columns.names.text(row)
+        raise InputError(f"{name}: the depth_file_name of its camera is {stated!r}, but must be a path; correct it")
     root = source.root or Path()
     image = root / source.columns.names.text(row)
     above = [folder for folder in image.parents if folder.is_relative_to(root)]

@@ -158,7 +158,10 @@ class Columns:
             )
         extra = {name: None for part in parts for name in part.extra}
         columns["extra"] = {
-            name: column_joined([p.extra.get(name) for p in parts], [p.objects for p in parts]) for name in extra
+            name: column_joined(
+                [p.extra.get(name) for p in parts], [p.objects for p in parts], np.nan if name in _UNKNOWN else 0
+            )
+            for name in extra
         }
         columns["tables"] = {
             name: Table.concatenate([p.tables.get(name) for p in parts], [p.images for p in parts])
@@ -167,6 +170,8 @@ class Columns:
         return cls(**columns)
 
 
+_UNKNOWN = ("cuboids",)
+"""Columns in which NaN says that an object's value is not known: its value where a part lacks the column."""
 _OBJECT = ("boxes", "labels", "crowd", "difficult", "areas", "ids", "segmentations", "keypoints", "captions")
 _IMAGE = ("names", "heights", "widths", "image_ids", "splits", "label_names", "image_labels", "maps", "image_extra")
 

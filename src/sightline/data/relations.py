@@ -51,7 +51,8 @@ def relations_table(targets: Sequence[Instances]) -> Table | None:
     """The relations of targets as a table; None if no target has the fields.
 
     Raises:
-        InputError: two objects of an image have the same key, or a relation is to a key that no object has.
+        InputError: two objects of an image have the same key, or a relation is to a key that no object has,
+            or to the object itself.
     """
     if not any(name in target for target in targets for name in FIELDS):
         return None
@@ -74,6 +75,11 @@ def _require_keys(target: Instances, where: str) -> None:
         raise InputError(f"{where} has two objects with the key {twice}; give each object a key of its own")
     for subject, own in zip(keys, target.relations, strict=True):
         for relation in map(Relation._make, own):
+            if relation.object == subject:
+                raise InputError(
+                    f"{where}: object {subject} is {relation.predicate!r} itself, but relations are between two "
+                    "objects; remove it"
+                )
             if relation.object not in known:
                 raise InputError(
                     f"{where}: object {subject} is {relation.predicate!r} object {relation.object}, but there is no "

@@ -61,6 +61,12 @@ class TestVisualGenome:
         target = data.with_fields("keys", "relations").target(0)
         assert [len(own) for own in target.relations] == [1, 0, 2]
 
+    def test_relations_of_an_object_with_itself_are_left_out(self, tmp_path: Path) -> None:
+        loop = {**FIRST, "relationships": [relation(1, "near", 11, 11), relation(2, "wears", 11, 12)]}
+        data = sl.open_dataset(genome(tmp_path, [loop, SECOND], image_data=SIZES))
+        assert sentences(data, 0) == [("man", "wears", "hat")]
+        assert "1 relation of an object with itself left out" in data.notes
+
     def test_relationships_with_and_without_objects(self, tmp_path: Path) -> None:
         named = {"object_id": 12, "name": "hat", "x": 3, "y": 2, "w": 4, "h": 5}
         own = {"predicate": "wears", "subject": box(11, "man"), "object": named, "relationship_id": 1}

@@ -135,11 +135,11 @@ def _columns(images: Images, objects: Objects, folder: str, split: int) -> tuple
         crowd=sort("crowd", bool),
         difficult=sort("difficult", bool),
         areas=sort("areas", np.float64),
-        ids=sort("ids", np.int64),
+        ids=ids[order],
         segmentations=sort("segmentations", Blob),
         keypoints=_joined_keypoints(objects.parts["keypoints"], objects.parts["images"], order),
         captions=captions if captions.data.size else None,
-        extra=_promoted(rest),
+        extra=_promoted(rest, ids[order], images.path),
         names=Blob.of(f"{folder}/{name}" for name in names.texts()) if folder else names,
         heights=sizes[:, 0].astype(np.int32),
         widths=sizes[:, 1].astype(np.int32),
@@ -241,14 +241,14 @@ def _with_captions(extra: Blob, image_ids: np.ndarray, sentences: dict[int, list
     return Blob.of(entries)
 
 
-def _promoted(rest: Blob) -> dict[str, Column]:
+def _promoted(rest: Blob, ids: np.ndarray, path: Path) -> dict[str, Column]:
     """Keys beyond COCO's as columns: one column per key if all annotations have numbers of one shape, or lists of a
     known field (`sightline.structures.fields`); the others are stored as JSON in "other"."""
     if not rest.data.size:
         return {}
     dicts: Iterable[dict[str, Any]] = (json.loads(entry) if entry else {} for entry in rest)
     first = json.loads(next(entry for entry in rest if entry))
-    columns: dict[str, Column] = _optional_fields(rest)
+    columns: dict[str, Column] = _optional_fields(rest, ids, path)
     lists = {row.json or row.name for row in FIELDS.values() if row.shape is None and row.json is not None}
     if rest.lengths.min() > 0:
         for name, example in first.items():
@@ -265,8 +265,11 @@ def _promoted(rest: Blob) -> dict[str, Column]:
     return columns | ({"other": other} if other.data.size else {})
 
 
-def _optional_fields(rest: Blob) -> dict[str, Column]:
-    """Known fields of a fixed number of float values, NaN for annotations without them, such as unknown cuboids."""
+def _optional_fields(rest: Blob, ids: np.ndarray, path: Path) -> dict[str, Column]:
+    """Known fields of a fixed number of float values, NaN for annotations without them, such as unknown cuboids.
+
+    If some values fit a field, others are malformed labels of the file `path`; if none does, they are something else.
+    """
     columns: dict[str, Column] = {}
     for row in FIELDS.values():
         name = row.json or row.name
@@ -277,14 +280,30 @@ def _optional_fields(rest: Blob) -> dict[str, Column]:
             continue
         found = [json.loads(entry).get(name) if entry else None for entry in rest]
         values = np.full((len(rest), *shape), np.nan)
-        try:
-            for place, value in enumerate(found):
-                if value is not None:
-                    values[place] = np.array(value, np.float64).reshape(shape)
-        except (TypeError, ValueError):
+        wrong = []
+        for place, value in enumerate(found):
+            if value is not None and (numbers := _numbers(value, shape)) is not None:
+                values[place] = numbers
+            elif value is not None:
+                wrong.append(place)
+        if len(wrong) == sum(value is not None for value in found):
             continue
+        for place in wrong:
+            rule = f"{' × '.join(map(str, shape))} finite numbers"
+            error = f"{path}: annotation {ids[place]}'s {name} are {compact(found[place])[:80]}, but must be {rule}"
+            skip_label(InputError(f"{error}; correct them, or remove the key if they are unknown"), path)
         columns[name] = values
     return columns
+
+
+def _numbers(value: Any, shape: tuple[int, ...]) -> np.ndarray | None:
+    """`value` as numbers of a shape, of which NaN stands for an unknown one; None if it is something else."""
+    try:
+        numbers = np.array(value)
+    except ValueError:  # lists of different lengths
+        return None
+    fits = numbers.dtype.kind in "if" and numbers.shape == shape and not np.isinf(numbers).any()
+    return numbers if fits else None
 
 
 def _joined_keypoints(parts: list[np.ndarray | None], images: list[np.ndarray], order: np.ndarray) -> np.ndarray | None:

@@ -175,7 +175,7 @@ class Objects:
         new["difficult"] = _flags(entries, "difficult", self.path, one)
         new["segmentations"] = Blob.of(_text(entry.get("segmentation"), texts) for entry in entries)
         new["keypoints"] = self._keypoints(entries)
-        new["captions"] = _captions(entries)
+        new["captions"] = _captions(entries, self.path)
         words = any(_is_word(entry.get("id")) for entry in entries)
         new["rest"] = _rest(entries, _KNOWN - {"id"} if words else _KNOWN)
         for name, values in new.items():  # all values or none
@@ -194,7 +194,7 @@ class Objects:
                 objects.append(entry)
             elif "caption" in entry:
                 (image,) = self.image_texts.ids([entry["image_id"]], self.path, "an annotation's image_id").tolist()
-                sentences.append((image, str(entry["caption"])))
+                sentences.append((image, _caption(entry, self.path)))
             else:
                 raise InputError(f'{self.path}: annotation {entry.get("id")} has no "category_id"; add it')
         return objects
@@ -254,10 +254,18 @@ def _flags(entries: list[dict[str, Any]], name: str, path: Path, one: str) -> np
         raise InputError(f"{path}: {one}'s {name} is {_short(bad)}, but must be 0 or 1") from None
 
 
-def _captions(entries: list[dict[str, Any]]) -> Blob:
+def _captions(entries: list[dict[str, Any]], path: Path) -> Blob:
     if not any("caption" in entry for entry in entries):
         return Blob.empty(len(entries))
-    return Blob.of(str(entry.get("caption") or "") for entry in entries)
+    return Blob.of(_caption(entry, path) for entry in entries)
+
+
+def _caption(entry: dict[str, Any], path: Path) -> str:
+    caption = entry.get("caption")
+    if caption is not None and not isinstance(caption, str):
+        one = f"annotation {entry.get('id')}"
+        raise InputError(f"{path}: {one}'s caption is {_short(caption)}, but must be text; correct or remove it")
+    return caption or ""
 
 
 def _is_of_image(entry: Mapping[str, Any], texts: Sequence[str]) -> bool:

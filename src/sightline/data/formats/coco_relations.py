@@ -7,6 +7,7 @@ references follow the objects, and are written from it.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ from sightline.errors import InputError
 def with_relations(columns: Columns, path: Path) -> Columns:
     """The columns with the relations table, if images have relations.
 
-    A relation of an object that is not in its image is a malformed label (`sightline.data.malformed`) of the file
-    `path`. Values with another structure are kept in the images' extra data.
+    A relation of an object that is not in its image, of an object with itself or without a predicate, and another value
+    among relations are malformed labels (`sightline.data.malformed`) of the file `path`. A list without any relation
+    is something else, and kept in the images' extra data.
     """
     extra = columns.image_extra
     if extra is None or b'"relations"' not in extra.data.tobytes():
@@ -35,15 +37,18 @@ def with_relations(columns: Columns, path: Path) -> Columns:
         facts = json.loads(text) if b'"relations"' in text else {}
         stated = facts.get(TABLE)
         rows.append([])
-        if isinstance(stated, list) and all(map(_is_relation, stated)):
+        if isinstance(stated, list) and (not stated or any(map(_is_relation, stated))):
             own = columns.ids[columns.offsets[i] : columns.offsets[i + 1]].tolist()
             place = {id: position for position, id in enumerate(own)}
-            for subject, predicate, other in stated:
-                missing = next((id for id in (subject, other) if id not in place), None)
-                if missing is None:
-                    rows[i].append({"subject": place[subject], "predicate": predicate, "object": place[other]})
+            for relation in stated:
+                wrong = _wrong(relation, place)
+                if wrong:
+                    text = json.dumps(relation, ensure_ascii=False)[:80]
+                    where = f"{path}: {columns.names.text(i)} has the relation {text}"
+                    skip_label(InputError(f"{where}, but {wrong}; correct or remove it"), path)
                 else:
-                    skip_label(_no_object(columns.names.text(i), (subject, predicate, other), missing, path), path)
+                    subject, predicate, other = relation
+                    rows[i].append({"subject": place[subject], "predicate": predicate, "object": place[other]})
             del facts[TABLE]
             entries[i] = json.dumps(facts, separators=(",", ":")).encode() if facts else b""
     table = Table.from_rows(rows, objects=ENDS, columns=COLUMNS)
@@ -51,12 +56,17 @@ def with_relations(columns: Columns, path: Path) -> Columns:
     return columns.replace(image_extra=left if left.data.size else None, tables={**columns.tables, TABLE: table})
 
 
-def _no_object(image: str, stated: tuple[int, str, int], missing: int, path: Path) -> InputError:
-    subject, predicate, other = stated
-    return InputError(
-        f'{path}: {image} has the relation [{subject}, "{predicate}", {other}], but no object {missing}; correct or '
-        "remove it"
-    )
+def _wrong(relation: Any, known: Mapping[int, int]) -> str:
+    """What is wrong with a value among relations; "" if nothing is. `known` are the ids of the image's objects."""
+    if not _is_relation(relation):
+        return "it must be [subject, predicate, object], two annotation ids and a text"
+    subject, predicate, other = relation
+    for id in (subject, other):
+        if id not in known:
+            return f"no object {id}"
+    if subject == other:
+        return "an object has no relation to itself"
+    return "" if predicate.strip() else "its predicate is empty"
 
 
 def _is_relation(value: Any) -> bool:

@@ -116,6 +116,11 @@ def dataset_of_graphs(
             )
             for graph in graphs:
                 graph.relations = [own for own in graph.relations if own[1] in used]
+    loops = sum(subject == other for graph in graphs for subject, _, other in graph.relations)
+    if loops:
+        notes.append(f"{counted(loops, 'relation')} of an object with itself left out")
+        for graph in graphs:
+            graph.relations = [own for own in graph.relations if own[0] != own[2]]
     gather, added = Gather(classes), []
 
     def add(gather: Gather, one: Listed, entry: tuple[int, GraphObject], size: Size) -> None:
