@@ -58,6 +58,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtu
         sightline.convert(labelled, tmp_path / "DATA", "folders")
     elif document == "meshes.md":  # DATA have meshes
         write_scenes(tmp_path / "DATA", 4, 2, 2, size=96, kind="meshes", objects=(1, 1), progress=False)
+    elif document == "video_captions.md":  # and videos here
+        write_scenes(tmp_path / "DATA", 4, 2, 1, 32, kind="events", progress=False)
     else:
         scenes.rename(tmp_path / "DATA")
     (tmp_path / "photos").mkdir()
@@ -78,6 +80,7 @@ SLOW = (
     "looking_inside.md",
     "meshes.md",
     "dense_captions.md",
+    "video_captions.md",
 )
 """Documents whose commands train large networks, score hundreds of images, or have tests of their own."""
 SHELL = [

@@ -75,10 +75,11 @@ class FilmFeatures(nn.Module):
 
 
 class CellEncoder(nn.Module):
-    """Maps of `FrameMaps` [N, D, G, T · G] → cells [N, width, G, T · G] that know what moves in them, and how.
+    """Maps of `FrameMaps` [N, D, G, T · G] → cells [N, width + 1, G, T · G] that know what moves in them, and how.
 
     Appearance comes from the network's features by a 1 × 1 convolution. Motion comes from the small pictures: each with
-    its differences from the picture before and after it. Residual blocks then mix neighbouring moments and cells.
+    its differences from the picture before and after it. Residual blocks then mix neighbouring moments and cells. The
+    last channel is how much moves in a cell: the mean absolute difference of its pixels.
 
     Args:
         features: number of channels of the network's features.
@@ -111,7 +112,8 @@ class CellEncoder(nn.Module):
         cells = F.relu(self.appearance(frames[:, : self.features]) + self.motion(pictures))
         for block in self.blocks:
             cells = block(cells, count)
-        return as_films(cells, count)
+        moved = (changes[:, :-1].abs() + changes[:, 1:].abs()).mean(2).flatten(0, 1)[:, None] / 2
+        return as_films(torch.cat([cells, F.avg_pool2d(moved, self.pixels)], 1), count)
 
 
 class MomentBlock(nn.Module):

@@ -11,6 +11,11 @@ POINTS = 8
 """Moments at which the cells of an interval are read."""
 MARGIN = 0.25
 """How far these moments extend beyond the interval on both sides, as a fraction of its length."""
+STILL = 0.05
+"""Attention to a still cell at the beginning, as a fraction of that to the cell in which most moves."""
+STEPS = torch.linspace(-MARGIN, 1 + MARGIN, POINTS)
+"""These moments as fractions of the interval."""
+INSIDE = [k for k, step in enumerate(STEPS.tolist()) if 0 <= step <= 1]
 
 
 class EventFeatures(nn.Module):
@@ -18,10 +23,11 @@ class EventFeatures(nn.Module):
 
     The cells are read at `POINTS` moments of the interval and a little before and after it, so that it can be seen
     whether something begins and ends with it. The moments of a cell become one vector; some of the cells are then
-    chosen by attention, and their vectors and places make up the vector of the interval.
+    chosen by attention, and their vectors and places make up the vector of the interval. Attention starts at the cells
+    in which most moves during the interval.
 
     Args:
-        width: number of channels D of the cells.
+        width: number of channels D of the cells, of which the last says how much moves (`CellEncoder`).
         frames: number of frames T.
         hidden: number of channels of a cell's vector.
         outputs: length of the vector of an interval.
@@ -35,7 +41,10 @@ class EventFeatures(nn.Module):
         self.around = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
         self.mixed = nn.Conv2d(hidden, hidden, 1)
         self.attention = nn.Conv2d(hidden, heads, 1)
+        nn.init.normal_(self.attention.weight, std=0.01)
+        self.focus = nn.Parameter(torch.linspace(1.0, 2.0, heads)[:, None])  # exponent of how much moves
         self.output = nn.Linear(heads * (hidden + 2), outputs)
+        self.norm = nn.LayerNorm(outputs)
 
     def forward(self, films: Tensor, times: Tensor, video: Tensor) -> Tensor:
         """Vectors of intervals.
@@ -48,25 +57,27 @@ class EventFeatures(nn.Module):
         Returns:
             [E, outputs].
         """
-        cells = F.relu(self.moments(self.read(films, times, video)))
+        read = self.read(films, times, video)
+        cells = F.relu(self.moments(read.flatten(1, 2)))
         cells = F.relu(cells + self.mixed(F.relu(self.around(cells))))
-        weights = self.attention(cells).flatten(2).softmax(-1)  # [E, heads, G · G]
+        moved = read[:, INSIDE, -1].mean(1).flatten(1)  # [E, G · G]
+        prior = (moved / moved.amax(1, keepdim=True).clamp(min=1e-6) + STILL).log()
+        weights = (self.attention(cells).flatten(2) + self.focus * prior[:, None]).softmax(-1)  # [E, heads, G · G]
         places = _places(cells)
         chosen = weights @ torch.cat([cells.flatten(2), places.expand(len(cells), -1, -1)], 1).transpose(1, 2)
-        return F.relu(self.output(chosen.flatten(1)))
+        return F.relu(self.norm(self.output(chosen.flatten(1))))
 
     def read(self, films: Tensor, times: Tensor, video: Tensor) -> Tensor:
-        """[E, POINTS · D, G, G]: the cells at the moments of each interval, between frames interpolated linearly."""
+        """[E, POINTS, D, G, G]: the cells at the moments of each interval, between frames interpolated linearly."""
         n, d, g, _ = films.shape
         cells = films.view(n, d, g, self.frames, -1).permute(0, 3, 1, 2, 4)  # [N, T, D, G, G]
-        steps = torch.linspace(-MARGIN, 1 + MARGIN, POINTS, device=films.device, dtype=times.dtype)
-        moments = times[:, :1] + (times[:, 1:] - times[:, :1]) * steps
+        moments = times[:, :1] + (times[:, 1:] - times[:, :1]) * STEPS.to(times)
         place = (moments * self.frames - 0.5).clamp(0, self.frames - 1)  # frame k is seen at (k + ½) / T
         low = place.floor().long()
         share = (place - low).to(films.dtype)[:, :, None, None, None]
         high = (low + 1).clamp(max=self.frames - 1)
         of = video[:, None].expand_as(low)
-        return (cells[of, low] * (1 - share) + cells[of, high] * share).flatten(1, 2)
+        return cells[of, low] * (1 - share) + cells[of, high] * share
 
 
 class EventContext(nn.Module):
