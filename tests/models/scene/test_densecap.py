@@ -122,32 +122,6 @@ def test_losses_and_their_weight():
     assert again["loss_box"].item() == pytest.approx(once["loss_box"].item(), rel=1e-4)
 
 
-@pytest.mark.slow
-def test_it_learns_boxes_and_captions_of_two_images():
-    model = made(channels=64, hidden=128, anchor_sizes=[[16, 24], [32, 48], [64, 96], [128, 192]]).train()
-    targets = [target(model), target(model, ["a circle", "blue blue"])]
-    images = [bright(targets[0], 0.4), bright(targets[1], 0.9)]
-    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
-    for _ in range(200):
-        optimizer.zero_grad()
-        sum(model(images, targets).values()).backward()
-        optimizer.step()
-    with torch.inference_mode():
-        results = model.eval()(images)
-    for result, own in zip(results, targets, strict=True):
-        overlap, best = sl.ops.boxes.box_iou(own.boxes, result.boxes).max(1)
-        assert (overlap > 0.5).all()
-        assert [result.captions[i] for i in best] == list(own.captions)
-
-
-def bright(own: Instances, value: float) -> torch.Tensor:
-    """An image with the boxes as rectangles: the second in another colour."""
-    found = torch.zeros(3, *own.image_size)
-    for k, (x1, y1, x2, y2) in enumerate(own.boxes.int().tolist()):
-        found[k, y1:y2, x1:x2] = value
-    return found
-
-
 def test_words_of_the_caption_become_targets(model):
     _, (own,) = model.prepare([picture()], [target(model, ["a red moon", "a blue star"])])
     known = model.vocabulary
