@@ -72,7 +72,7 @@ def test_one_file_and_a_folder_of_videos(tmp_path, videos):
     [
         (ENTRY | {"sentences": ["one"]}, "v_b has 2 timestamps, but 1 sentences"),
         (ENTRY | {"duration": -1}, "v_b has a duration of -1 s"),
-        (ENTRY | {"duration": "long"}, "the entry 'duration' of .*v_b is 'long'"),
+        (ENTRY | {"duration": "long"}, r"train\.json: the entry 'duration' of v_b is 'long'"),
         (ENTRY | {"timestamps": [[0, 1], [1]]}, "v_b: timestamp 1 has 1 number"),
         (ENTRY | {"timestamps": [[0, 1], ["a", 2]]}, r"'timestamps\[1\]\[0\]' of .*v_b is 'a'"),
         ({"duration": 1, "timestamps": []}, "v_b lacks the entry 'sentences'"),
@@ -86,6 +86,15 @@ def test_a_broken_entry_is_named(tmp_path, videos, entry, words):
     assert "train.json" in str(refused.value)
     lenient = sl.open_dataset(tmp_path, lenient=True)
     assert (len(lenient), len(lenient.malformed)) == (1, 1)
+
+
+def test_what_is_left_out_is_said(tmp_path, videos):
+    files = {"captions/train.json": "", "captions/val_1.json": {"v_a": ENTRY, "v_gone": ENTRY}}
+    data = sl.open_dataset(write(tmp_path, files, videos))
+    assert data.notes == (
+        "captions/train.json is left out, because it holds no captions",
+        "1 video of the captions left out, because there is no file",
+    )
 
 
 def test_a_file_that_ends_too_early(tmp_path, videos):

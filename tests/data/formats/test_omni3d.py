@@ -93,6 +93,7 @@ def test_broken_annotations_are_named(tmp_path, entry, words):
         ({"K": [[0, 0, 1], [0, 0, 1], [0, 0, 1]]}, r"image sets/pictures/a\.png: K: .* is singular"),
         ({"K": None}, r"image sets/pictures/a\.png: K: "),
         ({"height": 0}, r"image sets/pictures/a\.png has the height 0"),
+        ({"id": [7]}, r"the id of image sets/pictures/a\.png is \[7\], but must be a number or a text"),
         ({"file_path": 3}, 'has an image without "id" or "file_path"'),
     ],
 )

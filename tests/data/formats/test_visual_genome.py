@@ -54,7 +54,7 @@ def test_the_published_layout(tmp_path, place):
     assert target.captions == ["the clock is green", "A shade tree."]
     assert len(data[2][1]) == 0
     assert data.orphans == (f"{place}/region_descriptions.json: image 99".lstrip("/"),)
-    assert any("1 image of the regions have no file" in note for note in data.notes)
+    assert any("1 image of the regions left out, because there is no file" in note for note in data.notes)
 
 
 def test_sizes_and_splits_are_read_if_they_are_there(tmp_path):

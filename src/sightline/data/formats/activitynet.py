@@ -73,6 +73,8 @@ def read(
         found = [(files.split_in(root.stem) or "all", root)]
     else:
         found = _by_split(root, notes)
+        # a file of another content, such as an empty one, would be a split that is silently not there
+        notes += [f"{files.relative(file, root)} is left out, because it holds no captions" for file in _others(root)]
     if not found:
         raise InputError(f"{given} has no file of captions; give the path of one, such as train.json")
     home = files.home_of(root)
@@ -98,7 +100,7 @@ def read(
     if not rows:
         raise files.none_found(given, orphans, "for video files beside the captions")
     if orphans:
-        notes.append(f"{counted(len(orphans), 'video')} of the captions have no file and are left out")
+        notes.append(f"{counted(len(orphans), 'video')} of the captions left out, because there is no file")
     columns = builder.build(image_extra=durations_column(durations), tables={TABLE: events_table(rows)})
     labels = columns.label_names or Blob.empty(0)
     source = Source(
@@ -134,6 +136,13 @@ def _files_in(root: Path) -> list[Path]:
         if found:
             return found
     return []
+
+
+def _others(root: Path) -> list[Path]:
+    """JSON files that are named like a split and are beside the files of captions, but are none."""
+    beside = {file.parent for file in _files_in(root)}
+    found = [file for folder in sorted(beside) for file in files.with_ending(folder, ".json")]
+    return [file for file in found if files.split_in(file.stem) and not _looks_right(file)]
 
 
 def _by_split(root: Path, notes: list[str]) -> list[tuple[str, Path]]:
@@ -173,7 +182,10 @@ def _read_file(file: Path) -> Iterator[_Video]:
 
 
 def _video(file: Path, name: str, entry: Any) -> _Video:
-    require_entries(entry, _ENTRY, f"{file}: {name}", "correct or remove it")
+    try:
+        require_entries(entry, _ENTRY, name, "correct or remove it")
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from None
     times, sentences, duration = entry["timestamps"], entry["sentences"], float(entry["duration"])
     if len(times) != len(sentences):
         raise InputError(

@@ -169,19 +169,24 @@ def _read_file(
         if not isinstance(content.get(key), list) or not all(isinstance(one, dict) for one in content[key]):
             raise InputError(f'{file}: "{key}" must be a list of objects; export it again')
     for one in sorted(content["categories"], key=lambda one: str(one.get("id")).zfill(12)):
-        if "id" not in one or not str(one.get("name") or "").strip():
+        if not isinstance(one.get("id"), int | str) or not str(one.get("name") or "").strip():
             raise InputError(f'{file} has a category without "id" or "name": {str(one)[:80]}; add them')
         categories.setdefault(one["id"], str(one["name"]).strip())
     by_id: dict[Any, _Entry | None] = {}
     for one in content["images"]:
         if "id" not in one or not isinstance(one.get("file_path"), str):
             raise InputError(f'{file} has an image without "id" or "file_path": {str(one)[:80]}; add them')
+        if not isinstance(one["id"], int | str):
+            raise InputError(
+                f"{file}: the id of image {one['file_path']} is {str(one['id'])[:40]}, but must be a number or a text; "
+                "correct it"
+            )
         place = finder.find(one["file_path"], near=(file.parent,))
         if place is None:
             orphans.append(f"{file.name}: image {one['file_path']}")
         by_id[one["id"]] = None if place is None else _Entry(one, file, split, place)
     for number, one in enumerate(content["annotations"]):
-        if one.get("image_id") not in by_id:
+        if not isinstance(one.get("image_id"), int | str) or one["image_id"] not in by_id:
             orphans.append(f"{file.name}: annotation {one.get('id', number)} of image {one.get('image_id')}")
         elif (entry := by_id[one["image_id"]]) is not None:
             entry.objects.append((number, one))

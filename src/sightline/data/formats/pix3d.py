@@ -65,7 +65,8 @@ def read(
     )
     home = files.home_of(root) if images is None else images.absolute()
     entries = [(split, file, n, entry) for split, file in found for n, entry in enumerate(_entries(file))]
-    names = Classes(sorted({str(entry.get("category")) for *_, entry in entries}) if classes is None else classes)
+    own = {_text(entry, "category", f"{file}: entry {number}") for _, file, number, entry in entries}
+    names = Classes(sorted(own) if classes is None else classes)
     order = list(dict.fromkeys(split for split, *_ in entries))
     builder, cameras, meshes, masks, others = Builder(), [], [], [], []
     flags: dict[str, list[bool]] = {name: [] for name in _FLAGS}

@@ -106,7 +106,7 @@ def read(
         raise files.none_found(given, orphans, "for images named by their ids, such as 1.jpg")
     columns = builder.build(captions=Blob.of(phrases))
     names, own_splits = columns.names.texts(), columns.splits.tolist()
-    notes = (f"{counted(len(orphans), 'image')} of the regions have no file and are left out",) if orphans else ()
+    notes = (f"{counted(len(orphans), 'image')} of the regions left out, because there is no file",) if orphans else ()
     return Dataset(
         Source(
             columns=columns,
