@@ -11,6 +11,7 @@ import sightline as sl
 from sightline.data.events import source_of_events
 from sightline.errors import InputError
 from sightline.explain.event_targets import best_event, event_score, event_word
+from sightline.explain.occlusion import Occlusion
 from sightline.models.scene.clips import ClipPreprocess
 from sightline.models.scene.video_captions import VideoCaptioner, video_captioner
 from sightline.models.trunk import find_trunk
@@ -87,7 +88,7 @@ def test_a_word_and_an_event_are_explained(learned: VideoCaptioner) -> None:
         assert float(target.score(learned, batch)[0]) == pytest.approx(float(shown[0, 1]))
         own = float(learned.batch_results(batch)[0].scores[0])  # of the interval before it was corrected
         assert float(best.score(learned, batch).sigmoid()[0]) == pytest.approx(own, abs=0.1)
-    (heat,) = sl.explain_images(learned, [CLIPS[0]], methods=["occlusion"], target="word:0:red")
+    (heat,) = sl.explain_images(learned, [CLIPS[0]], methods=Occlusion(window=8, stride=8), target="word:0:red")
     assert heat.image_size == (32, 8 * 32)
     square = CLIPS[0].film()[0] > 150
     assert heat.heat[square].mean() > 4 * heat.heat[~square].mean()
