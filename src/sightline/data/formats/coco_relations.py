@@ -43,8 +43,8 @@ def with_relations(columns: Columns, path: Path) -> Columns:
             for relation in stated:
                 wrong = _wrong(relation, place)
                 if wrong:
-                    text = json.dumps(relation, ensure_ascii=False)[:80]
-                    where = f"{path}: {columns.names.text(i)} has the relation {text}"
+                    shown = json.dumps(relation, ensure_ascii=False)[:80]
+                    where = f"{path}: {columns.names.text(i)} has the relation {shown}"
                     skip_label(InputError(f"{where}, but {wrong}; correct or remove it"), path)
                 else:
                     subject, predicate, other = relation
