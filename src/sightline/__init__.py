@@ -37,10 +37,13 @@ if TYPE_CHECKING:
         explain_images,
         explain_missed,
         explain_to_folder,
+        export,
         first_filters,
         latent_space,
+        load,
         look_inside,
         missed_objects,
+        optimize,
         predict,
         predict_to_folder,
         scenes,
@@ -56,7 +59,7 @@ if TYPE_CHECKING:
     from sightline.models.catalog import create_model
     from sightline.models.catalog import models as list_models
     from sightline.models.model import Model
-    from sightline.models.saving import load, save
+    from sightline.models.saving import save
     from sightline.models.summary import summary
     from sightline.structures import Classes, ClassMap, ClassScores, Clip, Events, ImageBatch, Instances, View
     from sightline.training.recipe import Recipe
@@ -87,12 +90,14 @@ _HOMES = {
     "explain_images": ("sightline.api", "explain_images"),
     "explain_missed": ("sightline.api", "explain_missed"),
     "explain_to_folder": ("sightline.api", "explain_to_folder"),
+    "export": ("sightline.api", "export"),
     "first_filters": ("sightline.api", "first_filters"),
     "latent_space": ("sightline.api", "latent_space"),
     "list_models": ("sightline.models.catalog", "models"),
-    "load": ("sightline.models.saving", "load"),
+    "load": ("sightline.api", "load"),
     "look_inside": ("sightline.api", "look_inside"),
     "missed_objects": ("sightline.api", "missed_objects"),
+    "optimize": ("sightline.api", "optimize"),
     "open_dataset": ("sightline.data.formats", "open_dataset"),
     "predict": ("sightline.api", "predict"),
     "predict_to_folder": ("sightline.api", "predict_to_folder"),
@@ -134,6 +139,7 @@ __all__ = [
     "explain_images",
     "explain_missed",
     "explain_to_folder",
+    "export",
     "first_filters",
     "latent_space",
     "list_models",
@@ -141,6 +147,7 @@ __all__ = [
     "look_inside",
     "missed_objects",
     "open_dataset",
+    "optimize",
     "predict",
     "predict_to_folder",
     "read_image",

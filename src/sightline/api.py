@@ -13,6 +13,7 @@ from sightline.verbs.ablation_plan import plan_ablation
 from sightline.verbs.ablation_runs import collect, run_ablation
 from sightline.verbs.check import check
 from sightline.verbs.convert import convert, scenes
+from sightline.verbs.deploy import export, load, optimize
 from sightline.verbs.evaluate import evaluate, measure
 from sightline.verbs.explain import explain_images, explain_to_folder
 from sightline.verbs.faithfulness import score_explanations
@@ -39,12 +40,15 @@ __all__ = [
     "explain_images",
     "explain_missed",
     "explain_to_folder",
+    "export",
     "first_filters",
     "latent_space",
+    "load",
     "look",
     "look_inside",
     "measure",
     "missed_objects",
+    "optimize",
     "plan_ablation",
     "predict",
     "predict_to_folder",

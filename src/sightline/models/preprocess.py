@@ -17,7 +17,7 @@ from sightline.ops.geometry import following, resize_target
 from sightline.ops.resizing import Interpolation, resize_images
 from sightline.structures import ImageBatch, Instances, Size, camera_of, require_images
 
-_LONGEST = 100  # without max_size, the longer side becomes at most this many times as long as the shorter side
+LONGEST = 100  # without max_size, the longer side becomes at most this many times as long as the shorter side
 
 
 @dataclass(frozen=True)
@@ -151,11 +151,11 @@ class Preprocess(nn.Module):
         if self.fixed_size is not None:
             return self.fixed_size
         short, long = min(size), max(size)
-        if self.max_size is None and long <= _LONGEST * short:
+        if self.max_size is None and long <= LONGEST * short:
             other = self.min_size * long // short  # as torchvision resizes for its classifiers and segmenters
             return (self.min_size, other) if size[0] <= size[1] else (other, self.min_size)
         # in double precision and truncated, as in the published models: the last bit can change the size by a pixel
-        limit = _LONGEST * self.min_size if self.max_size is None else self.max_size
+        limit = LONGEST * self.min_size if self.max_size is None else self.max_size
         factor = min(self.min_size / short, limit / long)
         return max(1, int(size[0] * factor)), max(1, int(size[1] * factor))
 

@@ -63,7 +63,7 @@ def save(model: Model, path: str | Path, metadata: dict[str, Any] | None = None)
         "arguments": json.dumps(plain_arguments(model)),
         "classes": json.dumps(list(model.classes)),
         "preprocess": model.preprocess.extra_repr(),
-        "metadata": json.dumps(_own_facts(model) | (metadata or {}), default=str),
+        "metadata": json.dumps(own_facts(model) | (metadata or {}), default=str),
     }
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     partial = path.with_name(f".{path.name}.partial")
@@ -185,7 +185,7 @@ def plain_arguments(model: Model) -> dict[str, Any]:
     return found
 
 
-def _own_facts(model: Model) -> dict[str, Any]:
+def own_facts(model: Model) -> dict[str, Any]:
     """The part of a model's metadata that describes its weights."""
     return {k: model.metadata[k] for k in OWN_FACTS if k in model.metadata}
 

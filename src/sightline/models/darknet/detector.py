@@ -16,8 +16,7 @@ from sightline.models.darknet.cfg import HEADS, Section, read_cfg, render_cfg, w
 from sightline.models.darknet.heads import heads_of
 from sightline.models.darknet.network import DarknetNetwork
 from sightline.models.darknet.preprocess import DarknetPreprocess
-from sightline.models.detection.candidate_parts import dense_candidates
-from sightline.models.detection.candidates import Candidates, Selection
+from sightline.models.detection.candidates import DenseCandidates, Selection
 from sightline.models.detection.detector import Detections, Detector
 from sightline.models.detection.yolo_v1 import LEAST_SIDE
 from sightline.models.entry import Entry
@@ -111,7 +110,7 @@ class DarknetDetector(_Described, Detector):
 
     def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
         """The detections of each image of a batch; if targets are given, the losses."""
-        canvas: Size = (int(batch.tensor.shape[-2]), int(batch.tensor.shape[-1]))
+        canvas: Size = (batch.tensor.shape[-2], batch.tensor.shape[-1])
         outputs = self.split(self.network(batch.tensor))
         if targets is None:
             return self.decode(outputs, canvas), {}
@@ -162,17 +161,17 @@ class DarknetDetector(_Described, Detector):
         boxes = torch.cat([head.boxes(out, canvas) for head, out in pairs], 1)
         return boxes, torch.cat([head.scores(out) for head, out in pairs], 1)
 
-    def candidates(self, batch: ImageBatch, regions: Sequence[Tensor] | None = None) -> list[Candidates]:
+    def dense_candidates(self, batch: ImageBatch) -> DenseCandidates:
         """Like `Detector.candidates`: the predictions of all heads, each of which is a level. Pixels are those of the
         canvas, letterbox included."""
-        canvas: Size = (int(batch.tensor.shape[-2]), int(batch.tensor.shape[-1]))
+        canvas: Size = (batch.tensor.shape[-2], batch.tensor.shape[-1])
         outputs = self.split(self.network(batch.tensor))
         pairs = list(zip(self.heads, outputs, strict=True))
         logits = torch.cat([head.logits(out) for head, out in pairs], 1)
         origins = [head.origins(out, canvas) for head, out in pairs]
         boxes, scores = self.placed(outputs, canvas)
-        counts = [len(own) for own in origins]
-        return dense_candidates(boxes, logits, scores, torch.cat(origins), counts, [canvas] * len(batch))
+        counts = [own.shape[0] for own in origins]
+        return DenseCandidates(boxes, logits, scores, torch.cat(origins), counts)
 
     def map_layers(self) -> list[nn.Module]:
         """The map that each head's last convolution reads."""

@@ -8,13 +8,15 @@ from typing import Literal
 from torch import Tensor
 
 from sightline.errors import InputError
-from sightline.models.detection.candidates import Candidates, Selection
+from sightline.models.detection.candidates import Candidates, DenseCandidates, Selection
 from sightline.models.model import Model
 from sightline.structures import ImageBatch
 
 
 class CandidateHooks(Model):
-    """The hooks of a detector for explanations. `candidates` and `selection` are implemented by every detector.
+    """The hooks of a detector for explanations and export.
+
+    Every detector implements `selection`, and `candidates` or, if it is dense, `dense_candidates`.
 
     Attributes:
         scores_regions: whether `candidates` scores the regions that it is given.
@@ -36,6 +38,17 @@ class CandidateHooks(Model):
 
         Raises:
             InputError: the detector has no such scores.
+        """
+        return self.dense_candidates(batch).of_images(batch.sizes)
+
+    def dense_candidates(self, batch: ImageBatch) -> DenseCandidates:
+        """The candidates of all images of a batch at once, by tensor operations alone, so that it can be exported.
+
+        Args:
+            batch: as of `candidates`. Only its tensor is used.
+
+        Raises:
+            InputError: the places of this detector's candidates depend on the image.
         """
         raise InputError(f"{self.title} does not expose its candidates, so its boxes cannot be explained")
 

@@ -8,38 +8,11 @@ import torch
 from torch import Tensor
 
 from sightline.errors import InputError
-from sightline.models.detection.candidates import Candidates, Selection
+from sightline.models.detection.candidates import Candidates, DenseCandidates, Selection
 from sightline.models.detection.parts import SelectionSettings
 from sightline.nn.heads.rpn import ProposalSettings, RegionProposalNetwork
-from sightline.ops.boxes import clip_boxes_to_image, decode_boxes
-from sightline.structures import ImageBatch, Size
-
-
-def dense_candidates(
-    boxes: Tensor,
-    logits: Tensor,
-    scores: Tensor,
-    origins: Tensor,
-    counts: Sequence[int],
-    sizes: Sequence[Size],
-) -> list[Candidates]:
-    """The candidates of a dense detector, one per image.
-
-    Args:
-        boxes: [N, M, 4] xyxy in pixels of the batch.
-        logits, scores: [N, M, K], columns are the model's classes.
-        origins: [M, 4], anchors or cells.
-        counts: number of boxes of each level.
-        sizes: (height, width) of each image in the batch.
-    """
-    levels = torch.arange(len(counts), device=boxes.device).repeat_interleave(
-        torch.tensor(list(counts), device=boxes.device), output_size=boxes.shape[1]
-    )
-    rows = zip(boxes, logits, scores, sizes, strict=True)
-    return [
-        Candidates(clip_boxes_to_image(box, size)[:, None], logit, score, origins, levels)
-        for box, logit, score, size in rows
-    ]
+from sightline.ops.boxes import decode_boxes
+from sightline.structures import ImageBatch
 
 
 def dense_selection(settings: SelectionSettings) -> Selection:
@@ -62,12 +35,17 @@ def require_regions(regions: Sequence[Tensor], batch: ImageBatch) -> None:
         )
 
 
-def proposal_candidates(rpn: RegionProposalNetwork, maps: dict[str, Tensor], batch: ImageBatch) -> list[Candidates]:
+def dense_proposals(rpn: RegionProposalNetwork, maps: dict[str, Tensor], batch: ImageBatch) -> DenseCandidates:
     """The candidates of a region proposal network: every anchor with its objectness."""
     scores, deltas, anchors = rpn.outputs(maps, batch)
     logits, origins = torch.cat(scores, 1).float()[..., None], torch.cat(anchors)
     boxes = decode_boxes(torch.cat(deltas, 1).float(), origins)
-    return dense_candidates(boxes, logits, logits.sigmoid(), origins, [len(a) for a in anchors], batch.sizes)
+    return DenseCandidates(boxes, logits, logits.sigmoid(), origins, [a.shape[0] for a in anchors])
+
+
+def proposal_candidates(rpn: RegionProposalNetwork, maps: dict[str, Tensor], batch: ImageBatch) -> list[Candidates]:
+    """`dense_proposals` of each image, clipped to it."""
+    return dense_proposals(rpn, maps, batch).of_images(batch.sizes)
 
 
 def proposal_selection(settings: ProposalSettings) -> Selection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,7 +10,9 @@ import torch
 from torch import Tensor
 
 from sightline.errors import InputError
+from sightline.ops.boxes import clip_boxes_to_image
 from sightline.ops.suppression import batched_nms
+from sightline.structures import Size
 
 Method = Literal["nms", "soft_nms", "matrix_nms", "merging"]
 """How boxes are suppressed, see `Selection`."""
@@ -45,6 +48,36 @@ class Candidates:
     def boxes_of(self, rows: Tensor, classes: Tensor) -> Tensor:
         """The boxes [D, 4] of the pairs (row, class), [D] int64 each."""
         return self.boxes[rows, classes if self.boxes.shape[1] > 1 else torch.zeros_like(classes)]
+
+
+@dataclass(frozen=True)
+class DenseCandidates:
+    """The candidates of a dense detector for a batch of N images: the same M places in every image.
+
+    Attributes:
+        boxes: [N, M, 4] xyxy in pixels of the batch, not clipped.
+        logits, scores: [N, M, K], as in `Candidates`.
+        origins: [M, 4], anchors or cells.
+        counts: number of places of each level; levels lie one after another.
+    """
+
+    boxes: Tensor
+    logits: Tensor
+    scores: Tensor
+    origins: Tensor
+    counts: Sequence[int]
+
+    def of_images(self, sizes: Sequence[Size]) -> list[Candidates]:
+        """The candidates of each image, clipped to its size (height, width) in the batch."""
+        device = self.boxes.device
+        levels = torch.arange(len(self.counts), device=device).repeat_interleave(
+            torch.tensor(list(self.counts), device=device), output_size=self.boxes.shape[1]
+        )
+        rows = zip(self.boxes, self.logits, self.scores, sizes, strict=True)
+        return [
+            Candidates(clip_boxes_to_image(box, size)[:, None], logit, score, self.origins, levels)
+            for box, logit, score, size in rows
+        ]
 
 
 @dataclass(frozen=True)

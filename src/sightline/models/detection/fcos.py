@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.errors import InputError
-from sightline.models.detection.candidate_parts import dense_candidates, dense_selection
-from sightline.models.detection.candidates import Candidates, Selection
+from sightline.models.detection.candidate_parts import dense_selection
+from sightline.models.detection.candidates import Candidates, DenseCandidates, Selection
 from sightline.models.detection.detector import SMALL_RATE, Detections, Detector, head_outputs
 from sightline.models.detection.parts import (
     STRIDES,
@@ -176,14 +176,14 @@ class FCOS(Detector):
         chosen = torch.cat(list(distances), 1).gather(1, ids[..., None].expand(-1, -1, 4))
         return suppressed(decode_distances(chosen.float(), torch.cat(list(anchors))[ids]), scores, labels, sizes, s)
 
-    def candidates(self, batch: ImageBatch, regions: Sequence[Tensor] | None = None) -> list[Candidates]:
+    def dense_candidates(self, batch: ImageBatch) -> DenseCandidates:
         """Like `Detector.candidates`: every location, whose origin is its cell."""
         maps, logits, distances, centreness = self.network(batch.tensor)
         anchors = self.anchors(maps, batch)
         classes, cells = self.of_classes(torch.cat(logits, 1)).float(), torch.cat(anchors)
         scores = (classes.sigmoid() * torch.cat(centreness, 1).float().sigmoid()[..., None]).sqrt()
         boxes = decode_distances(torch.cat(distances, 1).float(), cells)
-        return dense_candidates(boxes, classes, scores, cells, [len(a) for a in anchors], batch.sizes)
+        return DenseCandidates(boxes, classes, scores, cells, [a.shape[0] for a in anchors])
 
     def map_layers(self) -> list[nn.Module]:
         """The maps of the backbone."""

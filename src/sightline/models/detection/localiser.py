@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.errors import InputError
-from sightline.models.detection.candidate_parts import dense_candidates
-from sightline.models.detection.candidates import Candidates, Selection
+from sightline.models.detection.candidates import Candidates, DenseCandidates, Selection
 from sightline.models.detection.detector import Detections, Detector
 from sightline.models.entry import Entry
 from sightline.models.model import Losses
@@ -111,13 +110,14 @@ class Localiser(Detector):
             for place, label, score, size in zip(places.float(), labels, scores, sizes, strict=True)
         ]
 
-    def candidates(self, batch: ImageBatch, regions: Sequence[Tensor] | None = None) -> list[Candidates]:
+    def dense_candidates(self, batch: ImageBatch) -> DenseCandidates:
         """Like `Detector.candidates`: the one box of each image, whose origin is the whole image."""
         logits, places = self.network(batch.tensor)
-        boxes = torch.stack([decode_place(p[None], s) for p, s in zip(places.float(), batch.sizes, strict=True)])
-        whole = boxes.new_tensor([[0, 0, batch.tensor.shape[-1], batch.tensor.shape[-2]]])
+        height, width = batch.tensor.shape[-2:]  # every image fills the batch
+        boxes = decode_place(places.float(), (height, width))[:, None]
+        whole = boxes.new_tensor([[0, 0, width, height]])
         scores = logits.float().softmax(-1)
-        return dense_candidates(boxes, logits[:, None], scores[:, None], whole, [1], batch.sizes)
+        return DenseCandidates(boxes, logits[:, None], scores[:, None], whole, [1])
 
     def map_layers(self) -> list[nn.Module]:
         """The last map of the backbone."""

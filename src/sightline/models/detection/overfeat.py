@@ -23,8 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.errors import InputError
-from sightline.models.detection.candidate_parts import dense_candidates
-from sightline.models.detection.candidates import Candidates, Selection
+from sightline.models.detection.candidates import Candidates, DenseCandidates, Selection
 from sightline.models.detection.detector import Detections, Detector
 from sightline.models.entry import Entry
 from sightline.models.model import Losses
@@ -222,7 +221,8 @@ class OverFeat(Detector):
         level = (self.window / (windows[:, 2] - windows[:, 0])[:, None] - scales).abs().argmin(1)
         counts = level.bincount(minlength=len(scales)).tolist()
         probabilities, boxes = self.of_classes(logits.float().softmax(-1)), moved_windows(edges.float(), windows)
-        return dense_candidates(boxes, self.of_classes(logits), probabilities, windows, counts, batch.sizes)
+        found = DenseCandidates(boxes, self.of_classes(logits), probabilities, windows, counts)
+        return found.of_images(batch.sizes)
 
     def map_layers(self) -> list[nn.Module]:
         """The shared features, of each scale."""

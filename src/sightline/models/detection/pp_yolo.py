@@ -16,8 +16,7 @@ from torch.nn import functional as F
 
 from sightline.errors import InputError
 from sightline.models.class_outputs import Output, outputs_in_groups
-from sightline.models.detection.candidate_parts import dense_candidates
-from sightline.models.detection.candidates import Candidates, Method, Selection
+from sightline.models.detection.candidates import DenseCandidates, Method, Selection
 from sightline.models.detection.detector import SMALL_RATE, Detections, Detector, head_outputs
 from sightline.models.entry import Entry
 from sightline.models.model import Losses
@@ -301,14 +300,14 @@ class PPYOLO(Detector):
             results.append({"boxes": found[keep], "labels": label[keep] + 1, "scores": value})
         return results
 
-    def candidates(self, batch: ImageBatch, regions: Sequence[Tensor] | None = None) -> list[Candidates]:
+    def dense_candidates(self, batch: ImageBatch) -> DenseCandidates:
         """Like `Detector.candidates`; origins are anchors around the centres of their cells."""
         outputs, places = self.network(batch.tensor), self.places(batch)
         centres = (places.cells + 0.5) * places.strides[:, None]
         origins = box_convert(torch.cat([centres, places.anchors], 1), "cxcywh", "xyxy")
         counts = [height * width * len(s) for (height, width), s in zip(places.sizes, places.shapes, strict=True)]
         logits, scores = self.of_classes(outputs.classes.float()), self.of_classes(self.scores(outputs))
-        return dense_candidates(self.boxes(outputs, places), logits, scores, origins, counts, batch.sizes)
+        return DenseCandidates(self.boxes(outputs, places), logits, scores, origins, counts)
 
     def map_layers(self) -> list[nn.Module]:
         """The maps of the neck."""

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import InputError
-from sightline.models.detection.candidate_parts import dense_candidates, dense_selection
-from sightline.models.detection.candidates import Candidates, Selection
+from sightline.models.detection.candidate_parts import dense_selection
+from sightline.models.detection.candidates import DenseCandidates, Selection
 from sightline.models.detection.detector import SMALL_RATE, Detections, Detector, head_outputs
 from sightline.models.detection.parts import (
     STRIDES,
@@ -170,12 +170,12 @@ class RetinaNet(Detector):
         boxes = decode_boxes(chosen.float(), torch.cat(list(anchors))[ids])
         return suppressed(boxes, scores, labels, sizes, s)
 
-    def candidates(self, batch: ImageBatch, regions: Sequence[Tensor] | None = None) -> list[Candidates]:
+    def dense_candidates(self, batch: ImageBatch) -> DenseCandidates:
         maps, logits, deltas = self.network(batch.tensor)
         anchors = self.anchors(maps, batch)
         scores, origins = self.of_classes(torch.cat(logits, 1)).float(), torch.cat(anchors)
         boxes = decode_boxes(torch.cat(deltas, 1).float(), origins)
-        return dense_candidates(boxes, scores, scores.sigmoid(), origins, [len(a) for a in anchors], batch.sizes)
+        return DenseCandidates(boxes, scores, scores.sigmoid(), origins, [a.shape[0] for a in anchors])
 
     def map_layers(self) -> list[nn.Module]:
         """The maps of the backbone."""

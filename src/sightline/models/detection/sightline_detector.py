@@ -33,8 +33,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.errors import InputError
-from sightline.models.detection.candidate_parts import dense_candidates
-from sightline.models.detection.candidates import Candidates, Selection
+from sightline.models.detection.candidates import DenseCandidates, Selection
 from sightline.models.detection.detector import Detections, Detector
 from sightline.models.detection.plan import plan
 from sightline.models.entry import Entry
@@ -349,15 +348,16 @@ class SightlineDetector(Detector):
             results.append(own)
         return results
 
-    def candidates(self, batch: ImageBatch, regions: Sequence[Tensor] | None = None) -> list[Candidates]:
+    def dense_candidates(self, batch: ImageBatch) -> DenseCandidates:
         """Like `Detector.candidates`: every point, whose origin is its cell."""
         scores, sides = self.network(batch.tensor)
         logits, points = scores.float(), self.points(batch)
         half = points.strides[:, None] / 2
         cells = torch.cat([points.centres - half, points.centres + half], 1)
-        counts = [int((points.strides == stride).sum()) for stride in self.strides]
+        height, width = batch.tensor.shape[-2:]
+        counts = [(height // stride) * (width // stride) for stride in self.strides]
         boxes = self.boxes(sides.float(), points)
-        return dense_candidates(boxes, logits, logits.sigmoid(), cells, counts, batch.sizes)
+        return DenseCandidates(boxes, logits, logits.sigmoid(), cells, counts)
 
     def map_layers(self) -> list[nn.Module]:
         """The maps of the neck."""
@@ -376,7 +376,7 @@ def cell_centres(size: Size, strides: Sequence[int], device: torch.device | str 
         y = (torch.arange(size[0] // stride, device=device) + 0.5) * stride
         rows, columns = torch.meshgrid(y, x, indexing="ij")
         centres.append(torch.stack([columns, rows], -1).reshape(-1, 2))
-        pixels.append(torch.full((len(x) * len(y),), float(stride), device=device))
+        pixels.append(torch.full_like(rows, stride).flatten())
     return Points(torch.cat(centres), torch.cat(pixels))
 
 

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.errors import InputError
-from sightline.models.detection.candidate_parts import dense_candidates
-from sightline.models.detection.candidates import Candidates, Selection
+from sightline.models.detection.candidates import DenseCandidates, Selection
 from sightline.models.detection.detector import Detections, Detector, head_outputs
 from sightline.models.entry import Entry
 from sightline.models.model import Losses
@@ -156,13 +155,13 @@ class SSD(Detector):
             results.append({"boxes": box[keep], "labels": label[keep], "scores": score[keep]})
         return results
 
-    def candidates(self, batch: ImageBatch, regions: Sequence[Tensor] | None = None) -> list[Candidates]:
+    def dense_candidates(self, batch: ImageBatch) -> DenseCandidates:
         maps, logits, deltas = self.network(batch.tensor)
         anchors = self.anchors(maps, batch)
         scores = self.of_classes(logits.float().softmax(-1))
         boxes = decode_boxes(deltas.float(), anchors, self.settings.weights)
         counts = [len(shapes) * x.shape[-2] * x.shape[-1] for shapes, x in zip(self.shapes, maps, strict=True)]
-        return dense_candidates(boxes, self.of_classes(logits), scores, anchors, counts, batch.sizes)
+        return DenseCandidates(boxes, self.of_classes(logits), scores, anchors, counts)
 
     def map_layers(self) -> list[nn.Module]:
         """The maps of the backbone."""

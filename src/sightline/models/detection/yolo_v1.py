@@ -18,8 +18,7 @@ from torch.nn import functional as F
 
 from sightline.errors import InputError
 from sightline.models.class_outputs import Output, outputs_in_groups
-from sightline.models.detection.candidate_parts import dense_candidates
-from sightline.models.detection.candidates import Candidates, Selection
+from sightline.models.detection.candidates import Candidates, DenseCandidates, Selection
 from sightline.models.detection.detector import SMALL_RATE, Detections, Detector
 from sightline.models.detection.localiser import encode_place
 from sightline.models.entry import Entry
@@ -238,14 +237,15 @@ class YOLOv1(Detector):
         """The linear outputs of the classes, which all boxes of a cell share: [N, S·S·B, C]."""
         return outputs.classes[..., None, :].expand(*outputs.confidences.shape, -1).flatten(1, 3)
 
-    def candidates(self, batch: ImageBatch, regions: Sequence[Tensor] | None = None) -> list[Candidates]:
+    def dense_candidates(self, batch: ImageBatch) -> DenseCandidates:
         """Like `Detector.candidates`. Logits are the linear outputs of the classes, which all boxes of a cell share;
         origins are cells."""
         outputs = self.split(self.network(batch.tensor))
-        size: Size = (int(batch.tensor.shape[-2]), int(batch.tensor.shape[-1]))
-        boxes, logits = self.boxes_in(outputs, batch.sizes), self.logits(outputs)
+        size: Size = (batch.tensor.shape[-2], batch.tensor.shape[-1])
+        boxes = box_convert(self.to_boxes(outputs.places), "cxcywh", "xyxy").flatten(1, 3)
+        boxes, logits = denormalize_boxes(boxes, size), self.logits(outputs)  # every image fills the batch
         cells = grid_cells(size, self.grid, self.boxes, logits.device)
-        return dense_candidates(boxes, logits, self.scores(outputs), cells, [len(cells)], batch.sizes)
+        return DenseCandidates(boxes, logits, self.scores(outputs), cells, [cells.shape[0]])
 
     def map_layers(self) -> list[nn.Module]:
         """The last map of the backbone."""

@@ -24,8 +24,7 @@ from torch.nn import functional as F
 
 from sightline.errors import InputError
 from sightline.models.class_outputs import Output, outputs_in_groups
-from sightline.models.detection.candidate_parts import dense_candidates
-from sightline.models.detection.candidates import Candidates, Selection
+from sightline.models.detection.candidates import DenseCandidates, Selection
 from sightline.models.detection.detector import SMALL_RATE, Detections, Detector
 from sightline.models.entry import Entry
 from sightline.models.model import Losses
@@ -320,10 +319,10 @@ class YOLOv2(Detector):
         return found
 
     def score_table(self, objects: Tensor, logits: Tensor) -> Tensor:
-        """Objectness [D] and logits [D, K] → scores [D, K]."""
-        return objects[:, None] * logits.softmax(-1)
+        """Objectness [..., D] and logits [..., D, K] → scores [..., D, K]."""
+        return objects[..., None] * logits.softmax(-1)
 
-    def candidates(self, batch: ImageBatch, regions: Sequence[Tensor] | None = None) -> list[Candidates]:
+    def dense_candidates(self, batch: ImageBatch) -> DenseCandidates:
         """Like `Detector.candidates`; origins are anchors around the centres of their cells.
 
         Boxes outside the image have scores of 0.
@@ -332,12 +331,13 @@ class YOLOv2(Detector):
         middle = torch.full_like(outputs.centres[:1], 0.5)
         still = RegionOutputs(middle, torch.zeros_like(middle), outputs.objects[:1], outputs.classes[:1])
         anchors = box_convert(region_boxes(still, self.anchors), "cxcywh", "xyxy").flatten(0, 3)
-        canvas: Size = (int(batch.tensor.shape[-2]), int(batch.tensor.shape[-1]))
+        canvas: Size = (batch.tensor.shape[-2], batch.tensor.shape[-1])
         origins, logits = denormalize_boxes(anchors, canvas), outputs.classes.flatten(1, 3)
-        placed = self.placed(outputs, batch.sizes)
-        scores = [self.score_table(confidence, logit) for (_, confidence), logit in zip(placed, logits, strict=True)]
-        boxes, of_classes = torch.stack([box for box, _ in placed]), self.of_classes(torch.stack(scores))
-        return dense_candidates(boxes, self.of_classes(logits), of_classes, origins, [len(origins)], batch.sizes)
+        boxes = box_convert(region_boxes(outputs, self.anchors), "cxcywh", "xyxy").flatten(1, 3)
+        boxes = clip_boxes_to_image(denormalize_boxes(boxes, canvas), canvas)  # every image fills the batch
+        objects = outputs.objects.flatten(1).sigmoid() * (boxes[..., 2:] > boxes[..., :2]).all(-1)
+        scores = self.of_classes(self.score_table(objects, logits))
+        return DenseCandidates(boxes, self.of_classes(logits), scores, origins, [origins.shape[0]])
 
     def map_layers(self) -> list[nn.Module]:
         """The map that the last convolution reads."""

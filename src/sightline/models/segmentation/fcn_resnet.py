@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sightline.models.entry import Entry
 from sightline.models.keep_size import segmenter_preprocess
-from sightline.models.segmentation.segmenter import Segmenter, resized
+from sightline.models.segmentation.segmenter import Segmenter, map_size, resized
 from sightline.models.weights import shared_keys
 from sightline.nn.backbones.dilation import dilate, dilated_maps
 from sightline.nn.backbones.features import FeatureMaps, Network, Stage
@@ -53,12 +53,19 @@ class DilatedNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """[N, C, H, W] → logits "out" [N, K, H, W], and "aux" if there is an auxiliary head."""
-        size = (int(x.shape[-2]), int(x.shape[-1]))
         maps = list(self.backbone(x).values())
-        logits = {"out": resized(self.classifier(maps[-1]), size)}
+        logits = {"out": resized(self.classifier(maps[-1]), map_size(x))}
         if self.aux_classifier is not None:
-            logits["aux"] = resized(self.aux_classifier(maps[0]), size)
+            logits["aux"] = resized(self.aux_classifier(maps[0]), map_size(x))
         return logits
+
+    def main(self, x: Tensor) -> Tensor:
+        """The logits "out" alone: [N, C, H, W] → [N, K, H, W]."""
+        return resized(self.classifier(list(self.backbone(x).values())[-1]), map_size(x))
+
+    def drop_training_parts(self) -> None:
+        """Delete the auxiliary head."""
+        self.aux_classifier = None
 
     def map_layers(self) -> list[nn.Module]:
         """Those of the backbone."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sightline.models.entry import Entry
 from sightline.models.segmentation.fcn_resnet import encoder_maps, with_heads
-from sightline.models.segmentation.segmenter import Segmenter, resized
+from sightline.models.segmentation.segmenter import Segmenter, map_size, resized
 from sightline.nn.backbones.features import FeatureMaps
 from sightline.nn.backbones.named import StridedName, build_backbone
 from sightline.ops.pixel_losses import CROSS_ENTROPY, PixelLosses
@@ -36,7 +36,7 @@ class LiteHead(nn.Module):
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
         """[N, C, 2h, 2w] and [N, D, h, w] → logits [N, K, 2h, 2w]."""
         x = self.cbr(high) * self.scale(high)
-        x = resized(x, (int(low.shape[-2]), int(low.shape[-1])))
+        x = resized(x, map_size(low))
         return self.low_classifier(low) + self.high_classifier(x)
 
 
@@ -50,7 +50,7 @@ class LiteNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         low, high = self.backbone(x).values()
-        return resized(self.classifier(low, high), (int(x.shape[-2]), int(x.shape[-1])))
+        return resized(self.classifier(low, high), map_size(x))
 
     def map_layers(self) -> list[nn.Module]:
         """Those of the backbone."""

@@ -30,6 +30,15 @@ class FramedMaps(Protocol):
         ...
 
 
+@runtime_checkable
+class MainOutput(Protocol):
+    """A network with auxiliary outputs that computes the main one alone, for predictions."""
+
+    def main(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] → logits "out" [N, K, H, W]."""
+        ...
+
+
 class Segmenter(Model):
     """Base class of models of task "segmentation".
 
@@ -75,14 +84,20 @@ class Segmenter(Model):
         return self.losses(self.outputs(batch), self.assign(targets, batch))
 
     def batch_results(self, batch: ImageBatch) -> list[ClassMap]:
-        return self.decode(self.outputs(batch)["out"], batch)
+        return self.decode(self.logits(batch), batch)
 
     def outputs(self, batch: ImageBatch) -> dict[str, Tensor]:
         """The logits [N, K, H, W] of a batch by name, at the size of the batch."""
         found = self.network(batch.tensor)
         named: Mapping[str, Tensor] = found if isinstance(found, Mapping) else {"out": found}
-        size: Size = (int(batch.tensor.shape[-2]), int(batch.tensor.shape[-1]))
-        return {name: resized(logits, size) for name, logits in named.items()}
+        return {name: resized(logits, map_size(batch.tensor)) for name, logits in named.items()}
+
+    def logits(self, batch: ImageBatch) -> Tensor:
+        """The logits "out" [N, K, H, W] alone; a network with auxiliary outputs does not compute them."""
+        network = self.network
+        found = network.main(batch.tensor) if isinstance(network, MainOutput) else network(batch.tensor)
+        logits: Tensor = found["out"] if isinstance(found, Mapping) else found
+        return resized(logits, map_size(batch.tensor))
 
     @torch.no_grad()
     def assign(self, targets: Sequence[ClassMap], batch: ImageBatch) -> Tensor:
@@ -144,6 +159,11 @@ class Segmenter(Model):
             scores = fitted.softmax(0)
             results.append(ClassMap(scores.argmax(0), self.classes, scores))  # ties are resolved to the first class
         return results
+
+
+def map_size(maps: Tensor) -> Size:
+    """(height, width) of maps [N, C, H, W]; symbols while a model is exported."""
+    return maps.shape[-2], maps.shape[-1]
 
 
 def resized(logits: Tensor, size: Size) -> Tensor:

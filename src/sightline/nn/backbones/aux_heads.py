@@ -53,6 +53,10 @@ class NetworkWithHeads(Network):
             found |= {head.name: self.get_submodule(head.module)(x) for head in self.aux_heads if head.layer == name}
         return {"out": self.classify(x), **found}
 
+    def drop_training_parts(self) -> None:
+        """Delete the auxiliary heads."""
+        drop_aux_heads(self)
+
 
 def drop_aux_heads(network: nn.Module) -> None:
     """Delete the auxiliary heads of a network, if it has any: only the training of a classifier needs them."""

@@ -56,7 +56,7 @@ class WindowAttention(nn.Module):
         if down or right:
             x = x.roll((-down, -right), (1, 2))
         x = x.reshape(n, rows, window, columns, window, channels).transpose(2, 3).reshape(-1, cells, channels)
-        q, k, v = self.qkv(x).reshape(len(x), cells, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        q, k, v = self.qkv(x).reshape(x.shape[0], cells, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         bias = self.relative_position_bias_table[self.relative_position_index]
         bias = bias.reshape(1, cells, cells, self.heads).permute(0, 3, 1, 2)
         if down or right:

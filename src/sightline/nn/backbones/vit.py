@@ -162,7 +162,7 @@ class VisionTransformer(Network):
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] → logits [N, num_classes]."""
         patches = PatchMap(self.conv_proj, self.encoder.pos_embedding)(x)
-        token = (self.class_token + self.encoder.pos_embedding[:, :1]).expand(len(x), -1, -1)
+        token = (self.class_token + self.encoder.pos_embedding[:, :1]).expand(x.shape[0], -1, -1)
         *layers, last = self.encoder.layers
         tokens = nn.Sequential(*layers)(torch.cat([token, patches.flatten(1, 2)], 1))
         seen = self.last_patches(tokens[:, 1:].reshape(patches.shape).permute(0, 3, 1, 2))

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 def map_rows(x: Tensor, width: int) -> Tensor:
     """[N, A·width, H, W] → [N, H·W·A, width]: row by row, cell by cell, anchor by anchor."""
-    return x.permute(0, 2, 3, 1).reshape(len(x), -1, width)
+    return x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, width)
 
 
 def init_focal(module: nn.Module) -> None:

@@ -44,7 +44,7 @@ class RPNHead(nn.Module):
         """Maps [N, C, H, W] → for each map, scores [N, H·W·A] before the sigmoid, and deltas [N, H·W·A, 4]."""
         hidden = [self.conv(x) for x in maps]
         scores = [self.cls_logits(x).permute(0, 2, 3, 1).flatten(1) for x in hidden]
-        deltas = [self.bbox_pred(x).permute(0, 2, 3, 1).reshape(len(x), -1, 4) for x in hidden]
+        deltas = [self.bbox_pred(x).permute(0, 2, 3, 1).reshape(x.shape[0], -1, 4) for x in hidden]
         return scores, deltas
 
 

@@ -18,7 +18,7 @@ def with_coordinates(x: Tensor) -> Tensor:
     height, width = x.shape[-2:]
     columns = torch.linspace(-1 if width > 1 else 0, 1, width, device=x.device, dtype=x.dtype)
     rows = torch.linspace(-1 if height > 1 else 0, 1, height, device=x.device, dtype=x.dtype)
-    shape = (len(x), 1, height, width)
+    shape = (x.shape[0], 1, height, width)
     return torch.cat([x, columns.expand(shape), rows[:, None].expand(shape)], 1)
 
 

@@ -29,7 +29,7 @@ class StochasticDepth(nn.Module):
         if not self.training or self.prob == 0:
             return x
         kept = 1 - self.prob
-        return x * x.new_empty(len(x), *[1] * (x.ndim - 1)).bernoulli_(kept).div_(kept)
+        return x * x.new_empty(x.shape[0], *[1] * (x.ndim - 1)).bernoulli_(kept).div_(kept)
 
     def extra_repr(self) -> str:
         return f"prob={self.prob:g}"

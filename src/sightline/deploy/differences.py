@@ -1,0 +1,133 @@
+"""The largest differences between the results of two models that should agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import singledispatch
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sightline.errors import InputError
+from sightline.models.model import Model
+from sightline.structures import ClassMap, ClassScores, Instances
+
+LEAST_SCORE = 0.05
+"""Objects with a lower score are not compared: whether they are found depends on the last bit of a number."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The largest differences over some images.
+
+    Attributes:
+        scores: of class probabilities and of scores; an object that only one of the two finds differs by its score.
+        pixels: of corners of boxes, in pixels of the image.
+        labels: fraction of pixels with another class, for class maps.
+        images: number of images.
+        objects: number of objects compared.
+    """
+
+    scores: float = 0.0
+    pixels: float = 0.0
+    labels: float = 0.0
+    images: int = 1
+    objects: int = 0
+
+    def __add__(self, other: Difference) -> Difference:
+        """The larger of two, over the images of both."""
+        return Difference(
+            max(self.scores, other.scores),
+            max(self.pixels, other.pixels),
+            max(self.labels, other.labels),
+            self.images + other.images,
+            self.objects + other.objects,
+        )
+
+    def __str__(self) -> str:
+        parts = [f"scores {self.scores:.1e}"]
+        if self.objects:
+            parts.append(f"boxes {self.pixels:.3f} pixels ({self.objects} objects)")
+        if self.labels:
+            parts.append(f"another class at {100 * self.labels:.3f} % of the pixels")
+        return f"{', '.join(parts)} on {self.images} images"
+
+
+def compare(one: Model, other: Model, images: Sequence[Tensor]) -> Difference:
+    """Compare the results of two models for images [C, H, W].
+
+    Raises:
+        InputError: there are no images.
+    """
+    if not len(images):
+        raise InputError("there are no images to compare the results on; give at least one")
+    mode = one.training
+    with torch.no_grad():
+        pairs = list(zip(one.eval()(images), other.eval()(images), strict=True))
+    one.train(mode)
+    total = difference(*pairs[0])
+    for pair in pairs[1:]:
+        total = total + difference(*pair)
+    return total
+
+
+@singledispatch
+def difference(one: Any, other: Any) -> Difference:
+    """The differences of two results for one image.
+
+    Raises:
+        InputError: results of this type cannot be compared.
+    """
+    raise InputError(f"results of type {type(one).__name__} cannot be compared")
+
+
+@difference.register
+def _of_scores(one: ClassScores, other: ClassScores) -> Difference:
+    assert one.scores is not None
+    assert other.scores is not None
+    return Difference(float((one.scores.cpu().float() - other.scores.cpu().float()).abs().max()))
+
+
+@difference.register
+def _of_maps(one: ClassMap, other: ClassMap) -> Difference:
+    changed = float((one.labels.cpu() != other.labels.cpu()).float().mean())
+    if one.scores is None or other.scores is None:
+        return Difference(labels=changed)
+    return Difference(float((one.scores.cpu().float() - other.scores.cpu().float()).abs().max()), labels=changed)
+
+
+@difference.register
+def _of_objects(one: Instances, other: Instances) -> Difference:
+    """Each object of the one, best first, is compared with the nearest object of its class in the other."""
+    a, b = (x.to("cpu")[x.to("cpu").scores >= LEAST_SCORE] for x in (one, other))
+    scores, pixels, found, free = 0.0, 0.0, 0, torch.ones(len(b), dtype=torch.bool)
+    labelled = "labels" in a
+    for i in range(len(a)):
+        distance = (b.boxes.float() - a.boxes[i].float()).abs().amax(1) if len(b) else torch.empty(0)
+        fits = free & (b.labels == a.labels[i]) if labelled else free
+        distance = distance.masked_fill(~fits, torch.inf)
+        nearest = int(distance.argmin()) if len(distance) else -1
+        if nearest < 0 or float(distance[nearest]) > max(4.0, 0.02 * max(one.image_size)):
+            scores = max(scores, float(a.scores[i]) - LEAST_SCORE)
+            continue
+        free[nearest], found = False, found + 1
+        pixels = max(pixels, float(distance[nearest]))
+        scores = max(scores, abs(float(a.scores[i]) - float(b.scores[nearest])))
+    left = b.scores[free]
+    return Difference(max(scores, float(left.max()) - LEAST_SCORE if len(left) else 0.0), pixels, objects=found)
+
+
+def example_images(channels: int, dtype: str = "uint8", count: int = 4) -> list[Tensor]:
+    """A few rendered scenes of different sizes [C, H, W], uint8 or float in [0, 1]; noise if they are not RGB."""
+    sizes = [(240, 320), (320, 240), (200, 200), (300, 420)][:count]
+    if channels == 3:
+        from sightline.data.scenes import scenes
+
+        side = max(max(size) for size in sizes)
+        found = [image[:, : size[0], : size[1]] for (image, _), size in zip(scenes(count, side), sizes, strict=True)]
+    else:
+        generator = torch.Generator().manual_seed(0)
+        found = [torch.randint(0, 256, (channels, *s), generator=generator, dtype=torch.uint8) for s in sizes]
+    return found if dtype == "uint8" else [image.float() / 255 for image in found]

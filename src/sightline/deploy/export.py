@@ -1,0 +1,202 @@
+"""Export a model to one ONNX file with everything inside: images of any size in, results in pixels of the image out."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from torch import Tensor
+
+from sightline.deploy.exporting import network
+from sightline.deploy.exporting.facts import facts_of
+from sightline.deploy.exporting.nodes import Node, Nodes, add_class_map, add_preprocessing, shown
+from sightline.deploy.exporting.parts import Part, part_of
+from sightline.errors import InputError
+from sightline.models.model import Model
+from sightline.nn.layers import fuse
+from sightline.runtime.files import require_new_file
+from sightline.runtime.optional import require
+from sightline.structures import Size
+
+if TYPE_CHECKING:
+    from sightline.deploy.differences import Difference
+
+Pixels = Literal["uint8", "float32"]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An exported file.
+
+    Attributes:
+        path: the file.
+        inputs, outputs: shape of each input and output by name; variable sizes are names.
+        megabytes: size of the file.
+        difference: largest differences from the model's own results; None if they were not compared.
+        provider: what ran the file for this comparison.
+    """
+
+    path: Path
+    inputs: dict[str, list[Any]]
+    outputs: dict[str, list[Any]]
+    megabytes: float
+    difference: Difference | None = None
+    provider: str = ""
+
+    def __str__(self) -> str:
+        lines = [f"{self.path} ({self.megabytes:.1f} MB)"]
+        for title, values in (("takes", self.inputs), ("gives", self.outputs)):
+            lines.append(f"{title}: {', '.join(f'{name} {shape}' for name, shape in values.items())}".replace("'", ""))
+        if self.difference is not None:
+            lines.append(f"largest differences from the model, by {self.provider}: {self.difference}")
+        return "\n".join(lines)
+
+
+def export(
+    model: Model,
+    path: str | Path,
+    *,
+    pixels: Pixels = "uint8",
+    scores: bool = False,
+    images: Sequence[Tensor] | None = None,
+    check: bool = True,
+) -> Exported:
+    """Write a model to an ONNX file that contains its preprocessing, network, decoding and suppression.
+
+    The file takes a batch of images of one size, and the number and size of images are free. Its outputs are in pixels
+    of these images. Names of classes, the score threshold, preprocessing, task and version are in its metadata.
+
+    Args:
+        model: a model of the catalog. It is not changed.
+        path: the file to write, ending in .onnx.
+        pixels: what the file takes: "uint8", or "float32" in [0, 1], which keeps the precision of 16-bit images.
+        scores: for segmentation models: also give the probabilities of all classes, which takes most of the time of a
+            small network.
+        images: images [C, H, W] for the comparison; by default a few rendered scenes.
+        check: run the file with ONNX Runtime and compare its results with the model's.
+
+    Returns:
+        What was written, with the largest differences.
+
+    Raises:
+        InputError: the name does not end in .onnx, the file exists, a package is missing, or the model cannot be
+            exported; the message says why.
+    """
+    path = Path(path)
+    if path.suffix != ".onnx":
+        raise InputError(f"{path}: an exported model's file ends in .onnx; name it {path.stem}.onnx")
+    require_new_file(path)
+    if pixels not in ("uint8", "float32"):
+        raise InputError(f"pixels is {pixels!r}, but must be 'uint8' or 'float32'")
+    for module, needed in (("onnx", "onnx"), ("onnxscript", "onnxscript"), ("onnxruntime", "onnxruntime")):
+        if module != "onnxruntime" or check:
+            require(module, needed, "export", "export to ONNX")
+    own = fuse(copy.deepcopy(model).cpu().float())
+    graph = whole_graph(own, pixels, scores)
+    written = _write(graph, path)
+    if not check:
+        return written
+    from sightline.deploy.differences import compare, example_images
+    from sightline.deploy.runtimes import open_exported
+
+    given = list(images) if images is not None else example_images(model.in_channels, pixels)
+    opened = open_exported(path)
+    return Exported(
+        path, written.inputs, written.outputs, written.megabytes, compare(model, opened, given), opened.provider
+    )
+
+
+def whole_graph(model: Model, pixels: Pixels = "uint8", scores: bool = False) -> Any:
+    """The ONNX model (`onnx_ir.Model`) of a model in evaluation mode: preprocessing, its part, and what follows it.
+
+    Args:
+        model: the model, on the CPU, in float32 and with folded norms.
+        pixels, scores: as of `export`.
+    """
+    import onnx_ir as ir
+
+    part = part_of(model)
+    fixed, size = example_size(model)
+    images = ir.Value(
+        name="images",
+        type=ir.TensorType(ir.DataType.UINT8 if pixels == "uint8" else ir.DataType.FLOAT),
+        shape=ir.Shape(["batch", model.in_channels, "height", "width"]),
+    )
+    front = Nodes()
+    batch, inner, original = add_preprocessing(front, model, images, pixels == "uint8")  # refuses before long work
+    graph = network.exported(part, size, model.preprocess.divisor, fixed)
+    body = graph.graph
+    found = {value.name: value for value in body.inputs}
+    for name, value in zip(network.NAMES, (batch, inner, original), strict=True):
+        if name in found:
+            ir.convenience.replace_all_uses_with(found[name], value)
+    body.inputs[:] = [images]
+    first = body[0]
+    body.insert_before(first, front.tape.nodes)
+    _name_outputs(body, part, model, scores, inner, original)
+    graph.metadata_props.clear()
+    graph.metadata_props.update(
+        facts_of(model, part.kind, {v.name: part.outputs[v.name] for v in body.outputs}, pixels, fixed)
+    )
+    graph.producer_name, graph.producer_version = "sightline", facts_version()
+    for node in body:  # where each node came from, which is longer than the node itself
+        node.metadata_props.clear()
+    return graph
+
+
+def facts_version() -> str:
+    """The version of the library, for the file."""
+    import sightline
+
+    return sightline.__version__
+
+
+def example_size(model: Model) -> tuple[bool, Size]:
+    """Whether the network sees images of one size alone, and (height, width) of an example batch."""
+    p, side = model.preprocess, getattr(model, "crop", None)
+    if side is not None:
+        return True, (int(side), int(side))
+    if p.fixed_size is not None:
+        return True, _padded(p.fixed_size, p.divisor)
+    return False, _padded((max(256, 4 * p.divisor), max(320, 5 * p.divisor)), p.divisor)
+
+
+def _padded(size: Size, divisor: int) -> Size:
+    return -(-size[0] // divisor) * divisor, -(-size[1] // divisor) * divisor
+
+
+def _name_outputs(body: Any, part: Part, model: Model, scores: bool, inner: Node, original: Node) -> None:
+    """Name the graph's outputs; behind the logits of a segmentation model, add the nodes that make its class maps."""
+    if part.kind == "map":
+        back = Nodes()
+        labels, probabilities = add_class_map(back, model.preprocess, body.outputs[0], inner, original)
+        body.extend(back.tape.nodes if scores else [n for n in back.tape.nodes if n is not probabilities.producer()])
+        body.outputs[:] = [labels, probabilities] if scores else [labels]
+    import onnx_ir as ir
+
+    kinds = {"labels": ir.DataType.INT64, "count": ir.DataType.INT64}
+    for value, name in zip(body.outputs, part.outputs, strict=False):
+        value.name = name
+        value.type = ir.TensorType(kinds.get(name, ir.DataType.FLOAT))
+        if part.kind == "map":
+            extra = [len(model.classes)] if name == "scores" else []
+            value.shape = ir.Shape(["batch", *extra, "height", "width"])
+
+
+def _write(graph: Any, path: Path) -> Exported:
+    """Write the model, and describe it."""
+    import onnx_ir as ir
+
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        ir.save(graph, partial)
+        partial.replace(path)
+    except OSError as error:
+        raise InputError(f"{path}: the file cannot be written there ({error.strerror}); choose another place") from None
+    finally:
+        partial.unlink(missing_ok=True)
+    inputs, outputs = ({v.name: shown(v.shape) for v in values} for values in (graph.graph.inputs, graph.graph.outputs))
+    return Exported(path, inputs, outputs, path.stat().st_size / 1e6)

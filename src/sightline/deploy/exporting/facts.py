@@ -1,0 +1,103 @@
+"""What an exported file says about itself: JSON values in the metadata of the ONNX model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import sightline
+from sightline.errors import InputError
+from sightline.models.classification.classifier import ImageClassifier
+from sightline.models.darknet.preprocess import DarknetPreprocess
+from sightline.models.keep_size import KeepSize
+from sightline.models.model import Model
+from sightline.models.preprocess import Preprocess
+from sightline.models.saving import own_facts
+
+FORMAT = "sightline onnx 1"
+
+
+def facts_of(model: Model, kind: str, outputs: Mapping[str, str], dtype: str, fixed: bool) -> dict[str, str]:
+    """The metadata of an exported model: strings by name; lists and objects are JSON.
+
+    Args:
+        model: the model.
+        kind: kind of its results (`Part.kind`).
+        outputs: meaning of each output by name.
+        dtype: dtype of the images, "uint8" or "float32".
+        fixed: whether the network itself has a fixed input size (images of any size are resized to it).
+    """
+    values: dict[str, Any] = {
+        "classes": list(model.classes),
+        "preprocess": preprocess_facts(model),
+        "images": f"[N, {model.in_channels}, H, W] {dtype}{'' if dtype == 'uint8' else ', 0 to 1'}, all of one size",
+        "outputs": dict(outputs),
+        "metadata": own_facts(model),
+        "fixed_size": fixed,
+    }
+    named = {"format": FORMAT, "version": sightline.__version__, "model": model.name, "task": model.task, "kind": kind}
+    return {**named, "dtype": dtype, **{name: json.dumps(value, default=str) for name, value in values.items()}}
+
+
+def preprocess_facts(model: Model) -> dict[str, Any]:
+    """The preprocessing inside the file, as JSON values."""
+    p = model.preprocess
+    return {
+        "description": p.extra_repr(),
+        "kind": type(p).__name__,
+        "mean": p.mean.flatten().tolist(),
+        "std": p.std.flatten().tolist(),
+        "min_size": p.min_size,
+        "max_size": p.max_size,
+        "fixed_size": p.fixed_size,
+        "divisor": p.divisor,
+        "antialias": p.antialias,
+        "interpolation": p.interpolation,
+        "centre_crop": model.crop if isinstance(model, ImageClassifier) else None,
+    }
+
+
+def read_facts(found: Mapping[str, str], where: str) -> dict[str, Any]:
+    """The metadata of a file, with JSON values read.
+
+    Raises:
+        InputError: the file was not written by Sightline, or by a later version, or its metadata is damaged.
+    """
+    if not found.get("format", "").startswith("sightline onnx"):
+        raise InputError(
+            f"{where}: this ONNX file was not written by Sightline, so its inputs and classes are unknown; export a "
+            "model with sightline export"
+        )
+    if found["format"] != FORMAT:
+        raise InputError(
+            f"{where}: written by Sightline {found.get('version', 'of a later version')} as {found['format']!r}, which "
+            f"this version {sightline.__version__} does not know; install a later version"
+        )
+    try:
+        return {
+            name: json.loads(value) if name in ("classes", "preprocess", "outputs", "metadata", "fixed_size") else value
+            for name, value in found.items()
+        }
+    except json.JSONDecodeError as error:
+        raise InputError(f"{where}: its metadata is damaged ({error}); export the model again") from None
+
+
+def preprocess_from(facts: Mapping[str, Any]) -> Preprocess:
+    """The preprocessing that a file contains, from `preprocess_facts`; it is used for sizes, not on images."""
+    mean, std = facts["mean"], facts["std"]
+    if facts["kind"] == "KeepSize":
+        return KeepSize(mean, std, divisor=facts["divisor"])
+    size = facts["fixed_size"]
+    if facts["kind"] == "DarknetPreprocess":
+        return DarknetPreprocess(len(mean), (int(size[0]), int(size[1])), bool(facts["letterbox"]))
+    return Preprocess(
+        mean,
+        std,
+        min_size=facts["min_size"],
+        max_size=facts["max_size"],
+        fixed_size=None if size is None else (int(size[0]), int(size[1])),
+        divisor=facts["divisor"],
+        antialias=facts["antialias"],
+        interpolation=facts["interpolation"],
+    )

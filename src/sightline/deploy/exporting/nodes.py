@@ -1,0 +1,169 @@
+"""ONNX nodes written by hand: preprocessing in front of the network, and class maps behind it.
+
+The size of a preprocessed image depends on that of the image by rounding and a case distinction, so it is computed by
+nodes on the shape of the input. The arithmetic is that of `Preprocess.resized`, in double precision where that is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sightline.errors import InputError
+from sightline.models.classification.classifier import ImageClassifier
+from sightline.models.darknet.preprocess import DarknetPreprocess
+from sightline.models.keep_size import KeepSize
+from sightline.models.model import Model
+from sightline.models.preprocess import LONGEST, Preprocess
+
+Node = Any
+"""A value of an ONNX graph (`onnx_ir.Value`)."""
+
+
+class Nodes:
+    """Adds nodes to a list: `nodes.Add(a, b)` is the output of a new node; numbers and arrays become constants."""
+
+    def __init__(self) -> None:
+        from onnx_ir.tape import Tape
+
+        self.tape = Tape()
+
+    def constant(self, value: Any, dtype: Any = None) -> Node:
+        """A constant; whole numbers are int64 and others float32 by default."""
+        import onnx_ir as ir
+
+        array = np.asarray(value, dtype)
+        if dtype is None:
+            array = array.astype(np.int64 if array.dtype.kind in "iub" else np.float32)
+        return self.tape.op("Constant", [], {"value": ir.tensor(array)})
+
+    def __getattr__(self, op: str) -> Any:
+        def add(*inputs: Any, **attributes: Any) -> Node:
+            import onnx_ir as ir
+
+            values = [x if x is None or isinstance(x, ir.Value) else self.constant(x) for x in inputs]
+            return self.tape.op(op, values, attributes)
+
+        return add
+
+    def cast(self, value: Node, to: str) -> Node:
+        """A value with another dtype, such as "FLOAT"."""
+        import onnx_ir as ir
+
+        return self.Cast(value, to=ir.DataType[to])
+
+    def side(self, shape: Node, begin: int, end: int) -> Node:
+        """Entries `begin` to `end` of a vector."""
+        return self.Slice(shape, [begin], [end], [0])
+
+
+def add_preprocessing(nodes: Nodes, model: Model, images: Node, uint8: bool) -> tuple[Node, Node, Node]:
+    """Add what a model's preprocessing does to images of one size.
+
+    Args:
+        nodes: the list of nodes.
+        model: the model.
+        images: [N, C, H, W] uint8, or float in [0, 1].
+        uint8: whether images are uint8.
+
+    Returns:
+        The batch [N, C, h, w], and as [2] int64 (height, width) the sizes of the images in it and of the original
+        images.
+
+    Raises:
+        InputError: the preprocessing has no exported form.
+    """
+    preprocess = model.preprocess
+    if type(preprocess) not in (Preprocess, KeepSize, DarknetPreprocess):
+        raise InputError(
+            f"{model.title} cannot be exported: there is no exported form of its preprocessing, "
+            f"{type(preprocess).__name__}"
+        )
+    original = nodes.side(nodes.Shape(images), 2, 4)
+    x = nodes.cast(images, "FLOAT")
+    if uint8:
+        x = nodes.Div(x, 255.0)
+    size = _resized_size(nodes, preprocess, original)
+    if size is not original:
+        x = _resized(nodes, preprocess, x, original, size)
+    x = nodes.Div(nodes.Sub(x, _channels(preprocess.mean)), _channels(preprocess.std))
+    if isinstance(model, ImageClassifier):
+        return _centre(nodes, x, size, model.crop), size, original
+    if preprocess.divisor > 1:
+        divisor = preprocess.divisor
+        padded = nodes.Mul(nodes.Div(nodes.Add(size, [divisor - 1] * 2), [divisor] * 2), [divisor] * 2)
+        x = nodes.Pad(x, nodes.Concat([0] * 6, nodes.Sub(padded, size), axis=0))
+    return x, size, original
+
+
+def _channels(values: Any) -> Any:
+    return values.detach().cpu().float().numpy().reshape(1, -1, 1, 1)
+
+
+def _resized_size(nodes: Nodes, p: Preprocess, original: Node) -> Node:
+    """The (height, width) [2] int64 that an image gets, as `Preprocess.resized`."""
+    if isinstance(p, KeepSize):
+        return original
+    if p.fixed_size is not None:
+        return nodes.constant(list(p.fixed_size))
+    short, long = (nodes.tape.op(op, [original], {"keepdims": 1}) for op in ("ReduceMin", "ReduceMax"))
+    limit = LONGEST * p.min_size if p.max_size is None else p.max_size
+    pair = [nodes.cast(side, "DOUBLE") for side in (short, long)]
+    factors = [
+        nodes.Div(nodes.constant([float(s)], np.float64), side)
+        for s, side in zip((p.min_size, limit), pair, strict=True)
+    ]
+    scaled = nodes.Mul(nodes.cast(original, "DOUBLE"), nodes.Min(*factors))
+    fitted = nodes.Max(nodes.cast(scaled, "INT64"), [1])  # the cast truncates
+    if p.max_size is not None:
+        return fitted
+    free = nodes.Div(nodes.Mul(original, [p.min_size] * 2), short)
+    return nodes.Where(nodes.LessOrEqual(long, nodes.Mul(short, [LONGEST])), free, fitted)
+
+
+def _resized(nodes: Nodes, p: Preprocess, x: Node, original: Node, size: Node) -> Node:
+    """Images of another size, as `sightline.ops.resizing.resize_images`."""
+    if p.interpolation == "bilinear":
+        return resize(nodes, x, size, antialias=int(p.antialias))
+    width = nodes.Concat(nodes.side(original, 0, 1), nodes.side(size, 1, 2), axis=0)
+    for step in (width, size):  # each direction is cut off at 0 and 1 on its own
+        a = -0.5 if p.antialias else -0.75
+        x = resize(nodes, x, step, mode="cubic", cubic_coeff_a=a, antialias=int(p.antialias))
+        x = nodes.Clip(x, nodes.constant(0.0), nodes.constant(1.0))
+    return x
+
+
+def resize(nodes: Nodes, x: Node, size: Node, mode: str = "linear", **attributes: Any) -> Node:
+    """Maps [N, C, h, w] resized to `size` [2] int64; corners of pixels are aligned, as in PyTorch."""
+    whole = nodes.Concat(nodes.side(nodes.Shape(x), 0, 2), size, axis=0)
+    return nodes.Resize(x, None, None, whole, mode=mode, coordinate_transformation_mode="half_pixel", **attributes)
+
+
+def _centre(nodes: Nodes, x: Node, size: Node, crop: int) -> Node:
+    """The centre crop of side `crop`, as `ImageClassifier`; smaller images are padded with the mean colour."""
+    lack = nodes.Max(nodes.Sub([crop] * 2, size), [0] * 2)
+    before = nodes.Div(lack, [2] * 2)
+    x = nodes.Pad(x, nodes.Concat([0] * 2, before, [0] * 2, nodes.Sub(lack, before), axis=0))
+    over = nodes.cast(nodes.Sub(nodes.Add(size, lack), [crop] * 2), "FLOAT")
+    start = nodes.cast(nodes.Round(nodes.Mul(over, [0.5] * 2)), "INT64")  # half to even, like Python
+    return nodes.Slice(x, start, nodes.Add(start, [crop] * 2), [2, 3])
+
+
+def add_class_map(nodes: Nodes, preprocess: Preprocess, logits: Node, size: Node, original: Node) -> tuple[Node, Node]:
+    """Add what makes class maps of logits [N, K, h, w] of a padded batch, as `Segmenter.decode`.
+
+    Returns:
+        The classes [N, H, W] int64 of the pixels of the original images, and their probabilities [N, K, H, W].
+    """
+    if preprocess.divisor > 1 or not isinstance(preprocess, KeepSize):
+        logits = nodes.Slice(logits, [0, 0], size, [2, 3])
+    if not isinstance(preprocess, KeepSize):
+        logits = resize(nodes, logits, original)
+    return nodes.ArgMax(logits, axis=1, keepdims=0), nodes.Softmax(logits, axis=1)
+
+
+def shown(shape: Sequence[Any]) -> list[Any]:
+    """A shape as numbers and names of its variable sizes."""
+    return [side if isinstance(side, int) else str(getattr(side, "value", side)) for side in shape]

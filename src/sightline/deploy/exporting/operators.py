@@ -1,0 +1,79 @@
+"""Operators that `torch.export` keeps as one node, and the ONNX operators that they become.
+
+The number of boxes that greedy suppression keeps depends on their values. As an operator of its own it has a fixed
+shape: it marks the boxes that it keeps instead of listing them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sightline.ops.suppression import batched_nms
+
+LEAST = -1.0
+"""The score of a place that holds no box."""
+
+
+@torch.library.custom_op("sightline::kept_by_nms", mutates_args=())
+def kept_by_nms(boxes: Tensor, scores: Tensor, groups: Tensor, num_groups: int, iou_threshold: float) -> Tensor:
+    """Which boxes greedy suppression keeps in each image of a batch; boxes only suppress boxes of the same group.
+
+    Args:
+        boxes: [N, P, 4] float, xyxy.
+        scores: [N, P] float; a negative score marks a place without a box, which is never kept.
+        groups: [N, P] int64 from 0 to `num_groups` − 1, such as classes.
+        num_groups: number of groups G.
+        iou_threshold: as for `sightline.ops.suppression.nms`.
+
+    Returns:
+        [N, P] bool.
+    """
+    kept = torch.zeros_like(scores, dtype=torch.bool)
+    for own, box, score, group in zip(kept, boxes, scores, groups, strict=True):
+        here = (score >= 0).nonzero().flatten()
+        own[here[batched_nms(box[here], score[here], group[here], iou_threshold)]] = True
+    return kept
+
+
+@kept_by_nms.register_fake
+def _(boxes: Tensor, scores: Tensor, groups: Tensor, num_groups: int, iou_threshold: float) -> Tensor:
+    return torch.empty_like(scores, dtype=torch.bool)
+
+
+@cache
+def translations() -> dict[Any, Callable[..., Any]]:
+    """The ONNX form of each operator of this module, for `torch.onnx.export`."""
+    from onnxscript import BOOL, FLOAT, INT64
+    from onnxscript import opset20 as op
+
+    def suppressed(boxes: FLOAT, scores: FLOAT, groups: INT64, num_groups: int, iou_threshold: float) -> BOOL:
+        # NonMaxSuppression takes scores [N, G, P]: each box has a score in its own group alone
+        every = op.Constant(value_ints=list(range(num_groups)))
+        own = op.Equal(op.Unsqueeze(groups, [1]), op.Unsqueeze(every, [0, 2]))
+        spread = op.Where(own, op.Unsqueeze(scores, [1]), op.Constant(value_float=LEAST))
+        count = op.Shape(scores, start=1, end=2)
+        chosen = op.NonMaxSuppression(
+            boxes,
+            spread,
+            count,
+            op.Constant(value_floats=[iou_threshold]),
+            op.Constant(value_floats=[LEAST / 2]),
+        )
+        places = op.Gather(chosen, [0, 2], axis=1)  # image and box of each (image, group, box)
+        marks = op.Expand(op.Constant(value_int=1), op.Shape(places, start=0, end=1))
+        none = op.Expand(op.Constant(value_int=0), op.Shape(scores))
+        return op.Cast(op.ScatterND(none, places, marks), to=9)
+
+    return {torch.ops.sightline.kept_by_nms.default: _annotated(suppressed, locals())}
+
+
+def _annotated(function: Callable[..., Any], names: dict[str, Any]) -> Callable[..., Any]:
+    """The function with its annotations as types, which the exporter reads, instead of strings."""
+    known = {"int": int, "float": float, **names}
+    function.__annotations__ = {name: known[str(kind)] for name, kind in function.__annotations__.items()}
+    return function

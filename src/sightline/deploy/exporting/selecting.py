@@ -1,0 +1,121 @@
+"""Selection of detections with fixed shapes: what `sightline.models.detection.candidates.select` does, for exported
+models.
+
+Everything has the largest size that it can have. Places that hold no detection have the score −1.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sightline.deploy.exporting.operators import LEAST, kept_by_nms
+from sightline.errors import InputError
+from sightline.models.detection.candidates import DenseCandidates, Selection
+
+
+class Selected(NamedTuple):
+    """The detections of a batch of N images, by falling score: D places in each image.
+
+    Attributes:
+        boxes: [N, D, 4] xyxy in pixels of the batch.
+        scores: [N, D], −1 where there is no detection.
+        labels: [N, D] int64 class ids.
+        places: [N, D] int64, the row among the candidates.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    places: Tensor
+
+
+def selected(found: DenseCandidates, selection: Selection, size: Tensor) -> Selected:
+    """Select the detections of a batch.
+
+    Args:
+        found: the candidates of the batch.
+        selection: how the model selects among them.
+        size: [2] int64, the (height, width) that boxes are clipped to, in pixels of the batch.
+
+    Raises:
+        InputError: the model selects by a method without an exported form.
+    """
+    if selection.method != "nms":
+        raise InputError(f"its detections are selected by {selection.method.replace('_', ' ')}, which is not exported")
+    classes = found.scores.shape[-1]
+    scores, places, labels = best_pairs(found, selection)
+    boxes = clipped(at_places(F.pad(found.boxes, (0, 0, 0, limit_of(found, selection))), places), size)
+    solid = (boxes[..., 2:] - boxes[..., :2] >= selection.min_size).all(-1)
+    scores = torch.where(solid & (scores > selection.min_score), scores, LEAST)
+    if selection.nms_iou is not None:
+        groups, number = (labels, classes) if selection.per_class else (torch.zeros_like(labels), 1)
+        if selection.per_level:
+            groups, number = groups + level_of(places, found) * number, number * len(found.counts)
+        scores = torch.where(kept_by_nms(boxes, scores, groups, number, selection.nms_iou), scores, LEAST)
+    most = scores.shape[1] if selection.max_detections is None else min(selection.max_detections, scores.shape[1])
+    scores, order = scores.topk(most)
+    return Selected(at_places(boxes, order), scores, labels.gather(1, order), places.gather(1, order))
+
+
+def best_pairs(found: DenseCandidates, selection: Selection) -> tuple[Tensor, Tensor, Tensor]:
+    """The pairs (place, class) that enter suppression: scores, places and classes, [N, P] each.
+
+    Where fewer pairs exist than the limit allows, the rest have a score of −1 and places beyond the last candidate.
+    """
+    number = found.scores.shape[-1]
+    if selection.candidates is None:
+        labels = torch.arange(number, device=found.scores.device).expand_as(found.scores).flatten(1)
+        places = torch.arange(found.scores.shape[1], device=labels.device)[:, None].expand_as(found.scores).flatten(1)
+        return found.scores.flatten(1), places, labels
+    limit = limit_of(found, selection)
+    if selection.candidates_per == "class":
+        scores, places = F.pad(found.scores, (0, 0, 0, limit), value=LEAST).transpose(1, 2).topk(limit)  # [N, K, limit]
+        labels = torch.arange(number, device=places.device)[:, None].expand_as(places)
+        return scores.flatten(1), places.flatten(1), labels.flatten(1)
+    counts = list(found.counts) if selection.candidates_per == "level" else [sum(found.counts)]
+    parts, begin = [], 0
+    for count in counts:
+        scores, places, labels = _best(found.scores[:, begin : begin + count], limit)
+        parts.append((scores, places + begin, labels))
+        begin = begin + count
+    scores, places, labels = (torch.cat(values, 1) for values in zip(*parts, strict=True))
+    return scores, places, labels
+
+
+def limit_of(found: DenseCandidates, selection: Selection) -> int:
+    """The number of places that `best_pairs` may add behind the last candidate."""
+    return selection.candidates or 0
+
+
+def _best(scores: Tensor, limit: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The best `limit` pairs of scores [N, M, K]; they belong to the best places, so only these are compared."""
+    scores = F.pad(scores, (0, 0, 0, limit), value=LEAST)
+    places = scores.amax(-1).topk(limit).indices
+    pairs = at_places(scores, places)
+    best, pair = pairs.flatten(1).topk(limit)
+    number = pairs.shape[-1]
+    return best, places.gather(1, pair // number), pair % number
+
+
+def at_places(values: Tensor, places: Tensor) -> Tensor:
+    """Rows of values [N, M, C] at places [N, D]: [N, D, C]."""
+    return values.gather(1, places[..., None].expand(-1, -1, values.shape[-1]))
+
+
+def level_of(places: Tensor, found: DenseCandidates) -> Tensor:
+    """The level [N, D] int64 of places [N, D]."""
+    levels, end = torch.zeros_like(places), 0
+    for count in list(found.counts)[:-1]:
+        end = end + count
+        levels = levels + (places >= end)
+    return levels
+
+
+def clipped(boxes: Tensor, size: Tensor) -> Tensor:
+    """Clip boxes [..., 4] to an image whose size [2] (height, width) is a tensor."""
+    limits = size.flip(0).repeat(2).to(boxes.dtype)
+    return torch.minimum(boxes.clamp(min=0), limits)

@@ -1,0 +1,166 @@
+"""Exported models run by ONNX Runtime or OpenVINO, as models with the usual calls and results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sightline.deploy.exporting.facts import preprocess_from, read_facts
+from sightline.deploy.exporting.parts import READERS
+from sightline.errors import InputError
+from sightline.models.model import Losses, Model
+from sightline.runtime.optional import require
+from sightline.structures import ImageBatch, Size
+
+Run = Callable[[np.ndarray], dict[str, np.ndarray]]
+"""Images [N, C, H, W] → the outputs by name."""
+
+RUNTIMES = ("onnxruntime", "openvino")
+
+
+class ExportedModel(Model):
+    """A model in an exported file. It predicts like every model, but has no losses and no weights.
+
+    Images of one size form a batch. Images that are not of the file's dtype are converted: float in [0, 1] is rounded
+    to 256 levels for a file that takes uint8.
+
+    Args:
+        facts: the metadata of the file, of `read_facts`.
+        run: runs the file.
+        provider: what runs it, such as "ONNX Runtime, CPUExecutionProvider".
+        path: the file.
+
+    Attributes:
+        provider, path: as given.
+        facts: as given.
+    """
+
+    def __init__(self, facts: dict[str, Any], run: Run, provider: str, path: Path):
+        super().__init__(facts["classes"], preprocess_from(facts["preprocess"]))
+        self.facts, self.provider, self.path = facts, provider, path
+        self.task, self.name, self.metadata = facts["task"], facts["model"], facts["metadata"]
+        self._run = run
+        self.eval()
+
+    @property
+    def title(self) -> str:
+        """The name in the catalog, and what runs it."""
+        return f"{self.name or 'exported model'} ({self.provider})"
+
+    def forward(self, images: Sequence[Tensor], targets: Sequence[Any] | None = None) -> Losses | list[Any]:
+        """Images [C, Hi, Wi] → one result per image.
+
+        Raises:
+            InputError: targets are given, or an image has another number of channels.
+        """
+        if targets is not None:
+            raise InputError(f"{self.path}: an exported model has no losses; train the model that it was exported from")
+        self.preprocess.check(images)
+        results: dict[int, Any] = {}
+        for group in self.groups(images):
+            batch = torch.stack([self._as_input(images[i]) for i in group])
+            outputs = {name: torch.from_numpy(value) for name, value in self._run(batch.numpy()).items()}
+            sizes: list[Size] = [(batch.shape[-2], batch.shape[-1])] * len(group)
+            results.update(zip(group, READERS[self.facts["kind"]](outputs, sizes, self.classes), strict=True))
+        return [results[i] for i in range(len(images))]
+
+    def groups(self, images: Sequence[Tensor]) -> list[list[int]]:
+        """Group images of one size: lists of positions."""
+        found: dict[tuple[int, ...], list[int]] = {}
+        for i, image in enumerate(images):
+            found.setdefault(tuple(image.shape), []).append(i)
+        return list(found.values())
+
+    def batch_results(self, batch: ImageBatch) -> Sequence[Any]:
+        """Not available: the file contains its preprocessing."""
+        raise InputError(f"{self.path}: an exported model takes images, not preprocessed batches; call model(images)")
+
+    def _as_input(self, image: Tensor) -> Tensor:
+        image = image.detach().cpu()
+        if self.facts["dtype"] == "uint8":
+            return image if image.dtype == torch.uint8 else (image.float() * 255).round().clamp(0, 255).to(torch.uint8)
+        return image.float() / 255 if image.dtype == torch.uint8 else image.float()
+
+
+def open_exported(
+    path: str | Path, runtime: str = "onnxruntime", device: str | torch.device | None = None
+) -> ExportedModel:
+    """Open an exported file.
+
+    Args:
+        path: a file written by `sightline export`.
+        runtime: "onnxruntime" or "openvino".
+        device: "cpu" or "cuda"; None for the CPU. ONNX Runtime needs its GPU package for "cuda".
+
+    Raises:
+        InputError: there is no such file, it was not written by Sightline, the runtime is not installed or does not
+            have the device, or it cannot read the file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file; give a file written by sightline export")
+    if runtime not in RUNTIMES:
+        raise InputError(f"runtime is {runtime!r}, but must be one of {', '.join(RUNTIMES)}")
+    return (_with_onnx_runtime if runtime == "onnxruntime" else _with_openvino)(path, str(device or "cpu"))
+
+
+def _with_onnx_runtime(path: Path, device: str) -> ExportedModel:
+    require("onnxruntime", "onnxruntime", "export", "running an ONNX file")
+    import onnxruntime
+
+    wanted = "CUDAExecutionProvider" if device.startswith("cuda") else "CPUExecutionProvider"
+    there = onnxruntime.get_available_providers()
+    if wanted not in there:
+        raise InputError(
+            f"device is {device!r}, but this ONNX Runtime has only {', '.join(there)}; install onnxruntime-gpu, or "
+            "leave the device out"
+        )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=[wanted])
+    except Exception as error:  # the runtime's errors have no common public class
+        raise InputError(f"{path}: ONNX Runtime cannot read this file ({_short(error)}); export it again") from None
+    facts = read_facts(session.get_modelmeta().custom_metadata_map, str(path))
+    names = [output.name for output in session.get_outputs()]
+
+    def run(images: np.ndarray) -> dict[str, np.ndarray]:
+        return dict(zip(names, session.run(names, {"images": images}), strict=True))
+
+    return ExportedModel(facts, run, f"ONNX Runtime, {session.get_providers()[0]}", path)
+
+
+def _with_openvino(path: Path, device: str) -> ExportedModel:
+    require("openvino", "openvino", "openvino", "running a file with OpenVINO")
+    require("onnx", "onnx", "export", "reading the metadata of an ONNX file")
+    import onnx
+    import openvino
+
+    if device != "cpu":
+        raise InputError(f"device is {device!r}, but OpenVINO runs on the CPU here; leave the device out")
+    try:
+        header = onnx.load(str(path), load_external_data=False)
+        core = openvino.Core()
+        # without the hint, processors with bfloat16 would compute in it
+        precise = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+        compiled = core.compile_model(core.read_model(str(path)), "CPU", precise)
+    except Exception as error:  # as above
+        raise InputError(f"{path}: OpenVINO cannot read this file ({_short(error)}); use onnxruntime") from None
+    facts = read_facts({entry.key: entry.value for entry in header.metadata_props}, str(path))
+    names = [output.get_any_name() for output in compiled.outputs]
+
+    def run(images: np.ndarray) -> dict[str, np.ndarray]:
+        found = compiled([images])
+        return {name: np.array(found[i]) for i, name in enumerate(names)}
+
+    return ExportedModel(facts, run, f"OpenVINO, {compiled.get_property('EXECUTION_DEVICES')[0]}", path)
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
