@@ -33,7 +33,7 @@ _USAGE: Any = typer.BadParameter.__mro__[2]
 
 _ORDER = (
     *("check", "convert", "look", "anchors", "train", "ablate", "evaluate", "predict", "explain", "inside"),
-    *("models", "doctor", "scenes", "report", "demo"),
+    *("export", "models", "doctor", "scenes", "report", "demo"),
 )
 
 
@@ -125,7 +125,11 @@ Format = Annotated[
         "--format", help="The format of DATA, if the folder holds several, such as coco or yolo.", show_default=False
     ),
 ]
-Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A run's folder, or a saved model.")]
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A run's folder, or a saved or exported model.")]
+Runtime = Annotated[
+    str | None,
+    typer.Option(help="What runs an exported model: onnxruntime (the default) or openvino."),
+]
 ClassNames = Annotated[
     list[str] | None,
     typer.Option(

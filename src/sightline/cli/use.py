@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -18,6 +18,7 @@ from sightline.cli.app import (
     KnownData,
     Model,
     Quiet,
+    Runtime,
     TestSplit,
     TrainSplit,
     ValSplit,
@@ -48,6 +49,7 @@ def evaluate(
     full_scale: FullScale = None,
     classes: ClassNames = None,
     device: Device = None,
+    runtime: Runtime = None,
     quiet: Quiet = False,
 ) -> None:
     """Evaluate a model on labelled images.
@@ -64,7 +66,7 @@ def evaluate(
         require_new_file(out)
     with nullcontext() if report is None else removed_if_empty(new_folder(report)):
         measured = api.measure(
-            model,
+            opened(model, runtime, device, quiet),
             data,
             split,
             classes=parse_classes(classes),
@@ -124,6 +126,7 @@ def predict(
         bool, typer.Option("--no-pictures", help="Do not draw the predictions on the images.")
     ] = False,
     device: Device = None,
+    runtime: Runtime = None,
     quiet: Quiet = False,
 ) -> None:
     """Predict images; write and draw the results.
@@ -136,7 +139,7 @@ def predict(
     draw = None if no_pictures else api.draw
     source: Any = images if len(images) > 1 else images[0]
     found = api.predict_to_folder(
-        model,
+        opened(model, runtime, device, quiet),
         source,
         out,
         draw=draw,
@@ -153,6 +156,17 @@ def predict(
     typer.echo(str(found))
     if found.hint:
         say(found.hint, quiet)
+
+
+def opened(model: Path, runtime: str | None, device: str | None, quiet: bool) -> Any:
+    """The path of a model, or an exported model opened with its runtime, which is said."""
+    from sightline import api
+
+    if model.suffix != ".onnx" and runtime is None:
+        return model
+    found = api.load(model, device or "cpu", runtime=cast(Any, runtime))
+    say(f"run by {getattr(found, 'provider', 'PyTorch')}", quiet)
+    return found
 
 
 def parse_names(classes: str) -> list[str]:

@@ -178,12 +178,14 @@ def _name_outputs(body: Any, part: Part, model: Model, scores: bool, inner: Node
     import onnx_ir as ir
 
     kinds = {"labels": ir.DataType.INT64, "count": ir.DataType.INT64}
+    behind = ["height", "width"] if part.kind == "map" else []
     for value, name in zip(body.outputs, part.outputs, strict=False):
         value.name = name
         value.type = ir.TensorType(kinds.get(name, ir.DataType.FLOAT))
-        if part.kind == "map":
-            extra = [len(model.classes)] if name == "scores" else []
-            value.shape = ir.Shape(["batch", *extra, "height", "width"])
+        sides = [] if value.shape is None else list(value.shape)[1:]
+        if behind:
+            sides = [len(model.classes)] * (name == "scores") + behind
+        value.shape = ir.Shape(["batch", *sides])
 
 
 def _write(graph: Any, path: Path) -> Exported:

@@ -31,13 +31,18 @@ def facts_of(model: Model, kind: str, outputs: Mapping[str, str], dtype: str, fi
     values: dict[str, Any] = {
         "classes": list(model.classes),
         "preprocess": preprocess_facts(model),
-        "images": f"[N, {model.in_channels}, H, W] {dtype}{'' if dtype == 'uint8' else ', 0 to 1'}, all of one size",
         "outputs": dict(outputs),
         "metadata": own_facts(model),
         "fixed_size": fixed,
     }
     named = {"format": FORMAT, "version": sightline.__version__, "model": model.name, "task": model.task, "kind": kind}
-    return {**named, "dtype": dtype, **{name: json.dumps(value, default=str) for name, value in values.items()}}
+    images = f"[N, {model.in_channels}, H, W] {dtype}{'' if dtype == 'uint8' else ', 0 to 1'}, all of one size"
+    return {
+        **named,
+        "dtype": dtype,
+        "images": images,
+        **{name: json.dumps(value, default=str) for name, value in values.items()},
+    }
 
 
 def preprocess_facts(model: Model) -> dict[str, Any]:

@@ -126,18 +126,20 @@ def _resized_size(nodes: Nodes, p: Preprocess, original: Node) -> Node:
 def _resized(nodes: Nodes, p: Preprocess, x: Node, original: Node, size: Node) -> Node:
     """Images of another size, as `sightline.ops.resizing.resize_images`."""
     if p.interpolation == "bilinear":
-        return resize(nodes, x, size, antialias=int(p.antialias))
+        return resize(nodes, x, size, p.antialias)
     width = nodes.Concat(nodes.side(original, 0, 1), nodes.side(size, 1, 2), axis=0)
     for step in (width, size):  # each direction is cut off at 0 and 1 on its own
         a = -0.5 if p.antialias else -0.75
-        x = resize(nodes, x, step, mode="cubic", cubic_coeff_a=a, antialias=int(p.antialias))
+        x = resize(nodes, x, step, p.antialias, mode="cubic", cubic_coeff_a=a)
         x = nodes.Clip(x, nodes.constant(0.0), nodes.constant(1.0))
     return x
 
 
-def resize(nodes: Nodes, x: Node, size: Node, mode: str = "linear", **attributes: Any) -> Node:
+def resize(nodes: Nodes, x: Node, size: Node, antialias: bool = False, mode: str = "linear", **attributes: Any) -> Node:
     """Maps [N, C, h, w] resized to `size` [2] int64; corners of pixels are aligned, as in PyTorch."""
     whole = nodes.Concat(nodes.side(nodes.Shape(x), 0, 2), size, axis=0)
+    if antialias:  # like Pillow, a filter that leaves the image has its weights inside alone
+        attributes |= {"antialias": 1, "exclude_outside": 1}
     return nodes.Resize(x, None, None, whole, mode=mode, coordinate_transformation_mode="half_pixel", **attributes)
 
 

@@ -173,7 +173,7 @@ class YOLO9000(YOLOv2):
         return -(conditionals.gather(1, path.clamp(min=0)) * (path >= 0)).sum()
 
     def score_table(self, objects: Tensor, logits: Tensor) -> Tensor:
-        """Objectness [..., D] and logits [..., D, T] → scores [..., D, T], 0 except where the walk down the tree ends."""
+        """Objectness [..., D] and logits [..., D, T] → scores [..., D, T], 0 except where the walk down ends."""
         rows = logits.flatten(0, -2)
         box, node, score = self.scores(objects.flatten(), rows)
         return torch.zeros_like(rows).index_put((box, node), score).view_as(logits)

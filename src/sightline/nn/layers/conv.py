@@ -99,14 +99,21 @@ class SameConv2d(nn.Conv2d):
 
     def symmetric(self, size: Sequence[int], weight: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """The kernel and the padding of both sides of each axis, for a map of size (height, width)."""
-        missing = [
-            max((-(-side // stride) - 1) * stride + kernel - side, 0)
-            for side, kernel, stride in zip(size, self.kernel_size, self.stride, strict=True)
-        ]
+        missing = [missing_pixels(*axis) for axis in zip(size, self.kernel_size, self.stride, strict=True)]
         odd = [pixels % 2 for pixels in missing]
         if any(odd):
             weight = F.pad(weight, (odd[1], 0, odd[0], 0))
         return weight, ((missing[0] + 1) // 2, (missing[1] + 1) // 2)
+
+
+def missing_pixels(side: int, kernel: int, stride: int) -> int:
+    """The pixels of padding that an axis of `side` pixels needs, on both sides together."""
+    if not isinstance(side, int):  # a symbol, while a model is exported
+        from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+        if statically_known_true(side % stride == 0):
+            return max(kernel - stride, 0)
+    return max((-(-side // stride) - 1) * stride + kernel - side, 0)
 
 
 class SqueezeExcitation(nn.Module):
