@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sightline.deploy.exporting import network
 from sightline.deploy.exporting.facts import facts_of
-from sightline.deploy.exporting.nodes import Node, Nodes, add_class_map, add_preprocessing, shown
+from sightline.deploy.exporting.nodes import Node, Nodes, add_class_map, add_preprocessing, in_cells, shown
 from sightline.deploy.exporting.parts import Part, part_of
 from sightline.errors import InputError
 from sightline.models.model import Model
@@ -127,7 +127,10 @@ def whole_graph(model: Model, pixels: Pixels = "uint8", scores: bool = False) ->
     )
     front = Nodes()
     batch, inner, original = add_preprocessing(front, model, images, pixels == "uint8")  # refuses before long work
-    graph = network.exported(part, size, model.preprocess.divisor, fixed)
+    divisor = model.preprocess.divisor
+    if not fixed and divisor > 1:
+        batch = in_cells(front, batch, divisor)
+    graph = network.exported(part, size, divisor, fixed)
     body = graph.graph
     found = {value.name: value for value in body.inputs}
     for name, value in zip(network.NAMES, (batch, inner, original), strict=True):

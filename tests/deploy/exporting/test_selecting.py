@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sightline.deploy.exporting.operators import kept_by_nms
-from sightline.deploy.exporting.selecting import LEAST, selected
+from sightline.deploy.exporting.operators import LEAST, kept_by_nms
+from sightline.deploy.exporting.selecting import selected
 from sightline.errors import InputError
 from sightline.models.detection.candidates import DenseCandidates, Selection, select
 

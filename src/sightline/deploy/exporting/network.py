@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from sightline.deploy.exporting.operators import translations
 from sightline.deploy.exporting.parts import Part
@@ -32,7 +33,7 @@ def exported(part: Part, size: Size, divisor: int, fixed: bool) -> Any:
 
     Returns:
         The ONNX model (`onnx_ir.Model`), with inputs "batch", "size" and "original", and one output for each of the
-        part's tensors.
+        part's tensors. The batch is divided into cells [N, C, h, D, w, D] if its size is free and D = `divisor` > 1.
 
     Raises:
         InputError: an operation of the model has no exported form.
@@ -58,17 +59,37 @@ def exported(part: Part, size: Size, divisor: int, fixed: bool) -> Any:
     return found.model
 
 
+class _InCells(nn.Module):
+    """A part that takes a batch [N, C, h, D, w, D] of cells instead of [N, C, h·D, w·D], which lies alike in memory.
+
+    So it is known that sizes are multiples of D, and those of all maps are simple: otherwise the exporter would carry
+    along every rounding, in expressions that grow with each layer.
+    """
+
+    def __init__(self, part: Part):
+        super().__init__()
+        self.part = part
+
+    def forward(self, cells: Tensor, size: Tensor, original: Tensor) -> tuple[Tensor, ...]:
+        images, channels, rows, side, columns, _ = cells.shape
+        batch = cells.reshape(images, channels, rows * side, columns * side)
+        found: tuple[Tensor, ...] = self.part(batch, size, original)
+        return found
+
+
 def torch_program(part: Part, size: Size, divisor: int, fixed: bool) -> torch.export.ExportedProgram:
     """The part as a program of PyTorch's operators; the arguments are those of `exported`."""
     device, (height, width) = part.model.preprocess.mean.device, size
     example = torch.zeros(2, part.model.in_channels, height, width, device=device)
     sizes = torch.tensor([height, width], device=device)
     free: dict[int, Any] = {0: torch.export.Dim("batch", min=1, max=4096)}
+    module: nn.Module = part
     if not fixed:
-        for axis, name in ((2, "height"), (3, "width")):
-            cells = torch.export.Dim(name, min=max(2, 64 // divisor), max=65536 // divisor)
-            free[axis] = divisor * cells if divisor > 1 else torch.export.Dim.DYNAMIC
-    return torch.export.export(part, (example, sizes, sizes.clone()), dynamic_shapes=(free, {}, {}))
+        free |= {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+        if divisor > 1:
+            module, free = _InCells(part), {0: free[0], 2: free[2], 4: free[3]}
+            example = example.reshape(2, -1, height // divisor, divisor, width // divisor, divisor)
+    return torch.export.export(module, (example, sizes, sizes.clone()), dynamic_shapes=(free, {}, {}))
 
 
 @contextmanager

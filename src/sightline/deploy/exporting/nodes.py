@@ -98,6 +98,13 @@ def add_preprocessing(nodes: Nodes, model: Model, images: Node, uint8: bool) -> 
     return x, size, original
 
 
+def in_cells(nodes: Nodes, batch: Node, divisor: int) -> Node:
+    """A batch [N, C, h·D, w·D] as [N, C, h, D, w, D]."""
+    shape = nodes.Shape(batch)
+    rows, columns = (nodes.Div(nodes.side(shape, axis, axis + 1), [divisor]) for axis in (2, 3))
+    return nodes.Reshape(batch, nodes.Concat(nodes.side(shape, 0, 2), rows, [divisor], columns, [divisor], axis=0))
+
+
 def _channels(values: Any) -> Any:
     return values.detach().cpu().float().numpy().reshape(1, -1, 1, 1)
 

@@ -48,8 +48,9 @@ def _(boxes: Tensor, scores: Tensor, groups: Tensor, num_groups: int, iou_thresh
 @cache
 def translations() -> dict[Any, Callable[..., Any]]:
     """The ONNX form of each operator of this module, for `torch.onnx.export`."""
-    from onnxscript import BOOL, FLOAT, INT64
-    from onnxscript import opset20 as op
+    from onnxscript import BOOL, FLOAT, INT64, opset20
+
+    op: Any = opset20  # its types do not know that numbers become constants
 
     def suppressed(boxes: FLOAT, scores: FLOAT, groups: INT64, num_groups: int, iou_threshold: float) -> BOOL:
         # NonMaxSuppression takes scores [N, G, P]: each box has a score in its own group alone

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sightline.deploy.exporting.selecting import LEAST, selected
+from sightline.deploy.exporting.operators import LEAST
+from sightline.deploy.exporting.selecting import selected
 from sightline.errors import InputError
 from sightline.models.classification.classifier import ImageClassifier
 from sightline.models.detection.detector import Detector
@@ -118,14 +119,12 @@ def _batch(tensor: Tensor) -> ImageBatch:
 
 def read_objects(outputs: Outputs, sizes: Sequence[Size], classes: Classes) -> list[Any]:
     """The objects of each image."""
-    return [
-        Instances.unchecked(
-            size,
-            classes=classes,
-            **{name: value[i, : int(outputs["count"][i])] for name, value in outputs.items() if name != "count"},
-        )
-        for i, size in enumerate(sizes)
-    ]
+    found = []
+    for i, size in enumerate(sizes):
+        count = int(outputs["count"][i])
+        fields: dict[str, Any] = {name: value[i, :count] for name, value in outputs.items() if name != "count"}
+        found.append(Instances.unchecked(size, classes=classes, **fields))
+    return found
 
 
 def read_map(outputs: Outputs, sizes: Sequence[Size], classes: Classes) -> list[Any]:
