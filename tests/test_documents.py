@@ -71,12 +71,19 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtu
     return tmp_path
 
 
-PYTHON = [document for document in DOCUMENTS if blocks(document, "python")]
+SLOW_PYTHON = ("exporting.md",)
+"""Documents whose Python takes long."""
+PYTHON = [
+    pytest.param(document, marks=[pytest.mark.slow] if document.name in SLOW_PYTHON else [], id=document.name)
+    for document in DOCUMENTS
+    if blocks(document, "python")
+]
 SLOW = (
     "models.md",
     "segmentation.md",
     "transfer.md",
     "explaining.md",
+    "exporting.md",
     "looking_inside.md",
     "meshes.md",
     "dense_captions.md",
@@ -90,7 +97,7 @@ SHELL = [
 ]
 
 
-@pytest.mark.parametrize("document", PYTHON, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", PYTHON)
 def test_the_python_in_a_document_runs(document: Path, place: Path) -> None:
     names: dict[str, object] = {"sightline": sightline}
     if "data = " not in "".join(blocks(document, "python")):  # it takes the reader's own

@@ -13,11 +13,12 @@ from sightline.verbs.ablation_plan import plan_ablation
 from sightline.verbs.ablation_runs import collect, run_ablation
 from sightline.verbs.check import check
 from sightline.verbs.convert import convert, scenes
-from sightline.verbs.deploy import export, load, optimize
+from sightline.verbs.deploy import export, optimize
 from sightline.verbs.evaluate import evaluate, measure
 from sightline.verbs.explain import explain_images, explain_to_folder
 from sightline.verbs.faithfulness import score_explanations
 from sightline.verbs.faithfulness_table import write_faithfulness
+from sightline.verbs.load import load
 from sightline.verbs.look import anchors, contact_sheet, look
 from sightline.verbs.look_inside import activations, first_filters, latent_space, look_inside, strongest_patches
 from sightline.verbs.missed import explain_missed, missed_objects

@@ -115,7 +115,7 @@ def optimize(
         InputError: results differ by more than the tolerance, or an argument has a wrong value.
     """
     batch_size = require_whole("batch_size", batch_size, 1, "batch_size", "give 1 for the time of a single image")
-    repeats = require_whole("repeats", repeats, 1, "repeats", "give 5 if in doubt")
+    repeats = require_whole("repeats", repeats, 1, "batch_size", "give 5 if in doubt")
     size = _size(model, image_size)
     given = list(images) if images is not None else _resized_to(example_images(model.in_channels), size)
     fast, steps = _optimised(model, bf16, compile)

@@ -22,7 +22,7 @@ ClassesGiven = Mapping[str, str | None] | Sequence[str]
 
 def load_model(model: nn.Module | str | Path) -> Model:
     """Return the model, loading it if a saved or exported file or a run's folder is given."""
-    from sightline.verbs.deploy import load
+    from sightline.verbs.load import load
 
     return as_model(model) if isinstance(model, nn.Module) else load(model)
 

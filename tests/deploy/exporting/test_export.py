@@ -31,7 +31,7 @@ def model() -> Model:
 
 @pytest.fixture(scope="module")
 def exported(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    return sl.export(model, tmp_path_factory.mktemp("export") / "small.onnx")
+    return sl.export(model, tmp_path_factory.mktemp("export") / "small.onnx", images=images(2, (50, 40)))
 
 
 def test_the_file_is_described(exported: Exported) -> None:
@@ -39,7 +39,7 @@ def test_the_file_is_described(exported: Exported) -> None:
     assert exported.outputs == {"scores": ["batch", 3]}
     assert exported.difference is not None
     assert exported.difference.scores < 1e-3
-    assert exported.difference.images == 4
+    assert exported.difference.images == 2
     text = str(exported)
     assert "small.onnx (2.9 MB)" in text
     assert "takes: images [batch, 3, height, width]\ngives: scores [batch, 3]\n" in text
@@ -82,7 +82,7 @@ def test_it_is_evaluated_like_the_model(model: Model, exported: Exported) -> Non
     one = sl.evaluate(model, pairs, progress=False)
     other = sl.evaluate(exported.path, pairs, progress=False)
     assert one.metrics.keys() == other.metrics.keys()
-    assert one.metrics == other.metrics
+    assert other.metrics == pytest.approx(one.metrics, abs=1e-4)
 
 
 def test_mistakes_are_explained(model: Model, exported: Exported, tmp_path: Path) -> None:

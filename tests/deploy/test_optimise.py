@@ -1,0 +1,65 @@
+"""Optimised models: the same results, without what only the losses use."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import sightline as sl
+from sightline.deploy.differences import LEAST_SCORE, Difference, difference
+from sightline.errors import InputError
+from sightline.structures import Classes, Instances
+from tests.deploy.exporting.models import images, lively
+
+
+def test_the_results_stay_and_training_parts_go() -> None:
+    model = lively("deeplabv3_mobilenet_v2", width=8, aux=True, min_size=48)
+    given = images(2, (50, 70))
+    fast, report = sl.optimize(model, images=given, repeats=1, batch_size=2)
+    assert report.steps == ("norms folded", "channels last", "auxiliary heads removed")
+    assert report.parameters[1] < report.parameters[0]
+    assert report.kept
+    assert 0 < report.difference.scores < 1e-3
+    for one, other in zip(model(given), fast(given), strict=True):
+        torch.testing.assert_close(one.scores, other.scores, atol=1e-3, rtol=0)
+    assert model.network.aux_classifier is not None  # the model itself does not change
+    assert any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())
+    assert "optimised: norms folded, channels last, auxiliary heads removed\n" in str(report)
+    assert "2×50×70 on" in str(report)
+
+
+def test_too_large_differences_are_refused() -> None:
+    model = lively("squeezenet1_1", image_size=32)
+    with pytest.raises(InputError, match=r"squeezenet1_1 differs too much: scores .* Leave bf16 out"):
+        sl.optimize(model, 40, bf16=True, images=images(2, (40, 40)), repeats=1, tolerance=Difference(scores=1e-9))
+    with pytest.raises(InputError, match="image_size is 2, but"):
+        sl.optimize(model, 2)
+
+
+def test_a_prediction_computes_no_auxiliary_head() -> None:
+    model = lively("deeplabv3_mobilenet_v2", width=8, aux=True)
+    calls: list[int] = []
+    model.network.aux_classifier.register_forward_hook(lambda *_: calls.append(1))
+    own = model(images(1, (40, 48)))[0]
+    assert not calls
+    batch, _ = model.prepare(images(1, (40, 48)), None)
+    both = model.outputs(batch)
+    assert calls
+    torch.testing.assert_close(own.scores, both["out"][0].softmax(0), atol=1e-6, rtol=0)
+
+
+def test_differences_of_objects() -> None:
+    names = Classes(["a", "b"])
+    boxes = torch.tensor([[0.0, 0, 10, 10], [20, 20, 40, 40], [0, 0, 5, 5]])
+    labels, scores = torch.tensor([0, 1, 0]), torch.tensor([0.9, 0.6, LEAST_SCORE / 2])
+    one = Instances((50, 50), classes=names, boxes=boxes, labels=labels, scores=scores)
+    assert difference(one, one) == Difference(objects=2)
+    moved = one.replace(boxes=boxes + 0.25, scores=scores - torch.tensor([0.0, 0.1, 0.0]))
+    found = difference(one, moved[[1, 0, 2]])
+    assert (found.pixels, found.objects) == (0.25, 2)
+    assert found.scores == pytest.approx(0.1)
+    missing = difference(one, one[:1])
+    assert missing.scores == pytest.approx(0.6 - LEAST_SCORE)
+    relabelled = difference(one, one.replace(labels=torch.tensor([1, 1, 0])))
+    assert relabelled.scores == pytest.approx(0.9 - LEAST_SCORE)
+    assert difference(one[:0], one[:0]).objects == 0
