@@ -100,23 +100,26 @@ def _of_maps(one: ClassMap, other: ClassMap) -> Difference:
 
 @difference.register
 def _of_objects(one: Instances, other: Instances) -> Difference:
-    """Each object of the one, best first, is compared with the nearest object of its class in the other."""
+    """Each object of the one, best first, is compared with the nearest object of its class in the other.
+
+    If both have the same number of objects, as at a limit of their number, the last places may go to other objects of
+    equal score.
+    """
     a, b = (x.to("cpu")[x.to("cpu").scores >= LEAST_SCORE] for x in (one, other))
-    scores, pixels, found, free = 0.0, 0.0, 0, torch.ones(len(b), dtype=torch.bool)
-    labelled = "labels" in a
+    scores, pixels, free, alone = 0.0, 0.0, torch.ones(len(b), dtype=torch.bool), []
     for i in range(len(a)):
-        distance = (b.boxes.float() - a.boxes[i].float()).abs().amax(1) if len(b) else torch.empty(0)
-        fits = free & (b.labels == a.labels[i]) if labelled else free
-        distance = distance.masked_fill(~fits, torch.inf)
+        distance = (b.boxes.float() - a.boxes[i].float()).abs().amax(1)
+        distance = distance.masked_fill(~(free & (b.labels == a.labels[i]) if "labels" in a else free), torch.inf)
         nearest = int(distance.argmin()) if len(distance) else -1
         if nearest < 0 or float(distance[nearest]) > max(4.0, 0.02 * max(one.image_size)):
-            scores = max(scores, float(a.scores[i]) - LEAST_SCORE)
+            alone.append(float(a.scores[i]))
             continue
-        free[nearest], found = False, found + 1
+        free[nearest] = False
         pixels = max(pixels, float(distance[nearest]))
         scores = max(scores, abs(float(a.scores[i]) - float(b.scores[nearest])))
-    left = b.scores[free]
-    return Difference(max(scores, float(left.max()) - LEAST_SCORE if len(left) else 0.0), pixels, objects=found)
+    found, alone = len(a) - len(alone), alone + b.scores[free].tolist()
+    least = float(torch.cat([a.scores, b.scores]).min()) if len(a) == len(b) > 0 else LEAST_SCORE
+    return Difference(max([scores, *(score - least for score in alone)]), pixels, objects=found)
 
 
 def example_images(channels: int, dtype: str = "uint8", count: int = 4) -> list[Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -94,12 +95,24 @@ class SameConv2d(nn.Conv2d):
     """
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if torch.compiler.is_exporting():  # other runtimes join the padding of the map and the convolution
+            x = F.pad(x, self.sides(x.shape[-2:]))
+            return F.conv2d(x, weight, bias, self.stride, 0, self.dilation, self.groups)
         weight, padding = self.symmetric(x.shape[-2:], weight)
         return F.conv2d(x, weight, bias, self.stride, padding, self.dilation, self.groups)
 
+    def missing(self, size: Sequence[int]) -> list[int]:
+        """The pixels of padding of each axis, both sides together, for a map of size (height, width)."""
+        return [missing_pixels(*axis) for axis in zip(size, self.kernel_size, self.stride, strict=True)]
+
+    def sides(self, size: Sequence[int]) -> tuple[int, int, int, int]:
+        """The padding left, right, top and bottom, as of `F.pad`."""
+        height, width = self.missing(size)
+        return width // 2, width - width // 2, height // 2, height - height // 2
+
     def symmetric(self, size: Sequence[int], weight: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """The kernel and the padding of both sides of each axis, for a map of size (height, width)."""
-        missing = [missing_pixels(*axis) for axis in zip(size, self.kernel_size, self.stride, strict=True)]
+        missing = self.missing(size)
         odd = [pixels % 2 for pixels in missing]
         if any(odd):
             weight = F.pad(weight, (odd[1], 0, odd[0], 0))
