@@ -228,6 +228,19 @@ def test_a_failed_write_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     assert [path.name for path in (tmp_path / "checkpoint").iterdir() if path.name.startswith(".")] == []
 
 
+def test_a_full_disk_is_named(tmp_path, monkeypatch):
+    train(tmp_path, dataclasses.replace(RECIPE, epochs=1))
+    before = toy.state(tmp_path)
+
+    def disk_full(content, path):  # what PyTorch 2.13 raises
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 27896192 vs 27896080")
+
+    monkeypatch.setattr(torch, "save", disk_full)
+    with pytest.raises(InputError, match="checkpoint cannot be written there, as on a full disk; the one of the epoch"):
+        train(tmp_path, dataclasses.replace(RECIPE, epochs=2), resume=True)
+    assert toy.same(toy.state(tmp_path), before)
+
+
 def test_the_handler_before_is_put_back():
     before = signal.getsignal(signal.SIGINT)
     with Interrupts():

@@ -194,8 +194,21 @@ def save_checkpoint(folder: Path, state: TrainState, parts: Parts) -> None:
         }
         (folder / STATE_FILE).parent.mkdir(exist_ok=True)
         with atomic_write(folder / STATE_FILE) as path:
-            torch.save(content, path)
+            _write(content, path)
     accelerator.wait_for_everyone()
+
+
+def _write(content: Any, path: Path) -> None:
+    """`torch.save`, whose writer reports a full disk as a RuntimeError about positions in the file."""
+    try:
+        torch.save(content, path)
+    except RuntimeError as error:
+        if "inline_container" not in str(error) and "PytorchStreamWriter" not in str(error):
+            raise
+        raise InputError(
+            f"{path.parent}: the checkpoint cannot be written there, as on a full disk; the one of the epoch before is "
+            "kept: free some space, then --resume continues from it"
+        ) from error
 
 
 def load_checkpoint(folder: Path, parts: Parts) -> TrainState:
@@ -307,7 +320,7 @@ def save_models(folder: Path, state: TrainState, parts: Parts, row: Row, improve
     if improved:
         (folder / BEST_FILE).parent.mkdir(exist_ok=True)
         with atomic_write(folder / BEST_FILE) as path:
-            torch.save(parts.weights.state_dict(), path)
+            _write(parts.weights.state_dict(), path)
 
 
 def load_best(folder: Path, parts: Parts) -> None:
