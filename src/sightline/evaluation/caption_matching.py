@@ -108,8 +108,15 @@ def match(target: Instances, found: Instances) -> Matches:
         if overlaps[place] >= min(OVERLAPS):
             language[place] = caption_score(texts[place], references[group])
     own_objects = [[places[i] for i in group] for group in groups]
-    rows = (scores, overlaps, language, first, order.numpy(), nearest)
-    return Matches(*(row[counting] for row in rows), groups=own_objects)
+    return Matches(
+        scores[counting],
+        overlaps[counting],
+        language[counting],
+        first[counting],
+        order.numpy()[counting],
+        nearest[counting],
+        own_objects,
+    )
 
 
 def average_precisions(
