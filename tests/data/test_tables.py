@@ -195,13 +195,17 @@ class TestCoco:
         assert val.columns.tables["relations"].rows > 0
         assert "relations" not in val.image_extra(0)
 
-    @pytest.mark.parametrize(
-        "stated", [5, [[1, 2]], [["a", "on", 2]], [[1, 3, 2]], [[1, "on", None]], [[7, "on", 8], [7]]]
-    )
+    @pytest.mark.parametrize("stated", [5, [[1, 2]], [["a", "on", 2]], [[1, 3, 2]], [[1, "on", None]]])
     def test_other_relations_stay_facts_of_the_image(self, tmp_path: Path, stated: Any) -> None:
         data = sl.open_dataset(self.folder(tmp_path, stated))
         assert data.image_extra(0) == {"relations": stated}
         assert data.table("relations", 0) == []
+
+    def test_another_value_among_relations_is_named(self, tmp_path: Path) -> None:
+        with pytest.raises(
+            InputError, match=r"a.png has the relation \[7\], but it must be \[subject, predicate, object"
+        ):
+            sl.open_dataset(self.folder(tmp_path, [[7, "on", 8], [7]]))
 
     def test_relations_of_annotations_that_are_not_there(self, tmp_path: Path) -> None:
         folder = self.folder(tmp_path, [[7, "on", 9], [7, "on", 8]])

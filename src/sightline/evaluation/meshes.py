@@ -126,7 +126,7 @@ def at_true_depth(found: Mesh, true: Mesh, depth: float | None = None) -> Mesh:
     return found.with_vertices(found.vertices * ((low + high) / 2 / max(depth, 1e-9)))
 
 
-@dataclass
+@dataclass(repr=False)
 class MeshResult(PlainResult):
     """The metrics of `MEANINGS`, over all objects and by class.
 
