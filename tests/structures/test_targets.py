@@ -130,7 +130,7 @@ def test_an_unknown_type_takes_colours_and_refuses_geometry():
             run(transform, target)
     says = {Mosaic(): "combining several images requires objects", MixUp(None, 1.0): "mixing images requires objects"}
     for pieces, what in says.items():
-        with pytest.raises(InputError, match=rf"x\.png is a Stranger, but {what}"):
+        with pytest.raises(InputError, match=rf"x\.png is (a|of type) Stranger, but {what}"):
             run(pieces, target)
 
 

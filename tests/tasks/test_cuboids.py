@@ -25,6 +25,7 @@ from sightline.ops.cuboids import cuboid_parts, cuboids_from_parts, moved_cuboid
 from sightline.ops.rotations import rotation_to_6d, view_rotation
 from sightline.report.draw_cuboids import outline
 from sightline.structures import Classes, Instances, View
+from sightline.verbs.explained import parse_target
 from tests.test_cli import done
 
 SMALL = ("min_size=64", "max_size=96", "channels=16", "hidden=32")
@@ -271,14 +272,14 @@ def test_the_depth_of_a_cuboid_is_explained() -> None:
     model.roi_heads.cuboid_predictor.cuboid_pred.weight.data.normal_(0, 0.1)
     with torch.no_grad():
         (result,) = model([image])
-    target = sl.verbs.explain.parse_target("depth:1", model, image)
+    target = parse_target("depth:1", model, image)
     metres = float(result.cuboids[1, 2])
     assert target.describe(model).startswith(f"depth ({metres:.2f} m) of box 1: ")
     batch, _ = model.prepare([image], None)
     assert float(target.score(model, batch).exp()) == pytest.approx(metres, rel=1e-3)
     assert float(target.score(model, batch.with_copies(batch.tensor * 0)).exp()) != pytest.approx(metres, rel=1e-6)
     with pytest.raises(InputError, match="99"):
-        sl.verbs.explain.parse_target("depth:99", model, image)
+        parse_target("depth:99", model, image)
     plain = sl.create_model("ssdlite320_mobilenet_v2", ["cup"]).eval()
     with pytest.raises(InputError, match="ssdlite320_mobilenet_v2 predicts no cuboids"):
         sl.explain.cuboid_targets.cuboid_depth(plain, image, 0)
