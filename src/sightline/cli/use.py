@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 
@@ -160,12 +160,11 @@ def predict(
 
 def opened(model: Path, runtime: str | None, device: str | None, quiet: bool) -> Any:
     """The path of a model, or an exported model opened with its runtime, which is said."""
-    from sightline import api
+    from sightline.verbs.opening import with_runtime
 
-    if model.suffix != ".onnx" and runtime is None:
-        return model
-    found = api.load(model, device or "cpu", runtime=cast(Any, runtime))
-    say(f"run by {getattr(found, 'provider', 'PyTorch')}", quiet)
+    found = with_runtime(model, runtime, device)
+    if found is not model:
+        say(f"run by {getattr(found, 'provider', 'PyTorch')}", quiet)
     return found
 
 

@@ -111,7 +111,8 @@ def look(
             ) from None
     dataset = open_data(data, classes=classes, open_args=open_args)
     for field in FIELDS.values():
-        if field.drawn and field.name not in dataset.fields and not dataset.about:
+        # what is in metres needs the camera, which is not kept where images are combined
+        if field.drawn and field.geometry != "scene" and field.name not in dataset.fields and not dataset.about:
             with suppress(InputError):  # not every dataset has this field
                 dataset = dataset.with_fields(field.name)
     if dataset.about:

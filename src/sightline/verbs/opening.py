@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -25,6 +25,21 @@ def load_model(model: nn.Module | str | Path) -> Model:
     from sightline.verbs.load import load
 
     return as_model(model) if isinstance(model, nn.Module) else load(model)
+
+
+def with_runtime(model: Path, runtime: str | None, device: str | None) -> Any:
+    """The model of an exported file, opened with a runtime; the path itself for a file or run of Sightline.
+
+    Args:
+        model: the file or run.
+        runtime: "onnxruntime", "openvino", or None for the usual one.
+        device: where it runs.
+    """
+    from sightline.verbs.load import load
+
+    if model.suffix != ".onnx" and runtime is None:
+        return model
+    return load(model, device or "cpu", runtime=cast(Any, runtime))
 
 
 def open_data(

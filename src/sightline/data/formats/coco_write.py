@@ -72,7 +72,8 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
         if captions:
             numbered = [{"id": k + 1, **caption} for k, caption in enumerate(captions)]
             with open(out / "annotations" / f"captions_{stem}.json", "w", encoding="utf-8") as file:
-                _dump(file, {**head, "images": images})
+                without = [{k: v for k, v in image.items() if k != TABLE} for image in images]  # they name annotations
+                _dump(file, {**head, "images": without})
                 _dump_annotations(file, iter(json.dumps(c, ensure_ascii=False) for c in numbered))
     return +lost
 
