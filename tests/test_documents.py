@@ -86,6 +86,7 @@ SLOW = (
     "exporting.md",
     "looking_inside.md",
     "meshes.md",
+    "cuboids.md",
     "dense_captions.md",
     "video_captions.md",
 )
