@@ -159,7 +159,7 @@ def _strongest(cells: Sequence[_Cells], top: int) -> _Cells:
 
 def _peaks(part: Part, field: ReceptiveField) -> _Cells:
     """The strongest cell of each channel in each of N images: [C, N]."""
-    values, befores, means, places = [], [], [], []
+    values, entered, means, places = [], [], [], []
     for i in range(len(part.batch)):
         rows, columns = visible_cells(part.maps, part.batch, i)
         own = part.maps[i, :, rows, columns].float()
@@ -170,10 +170,10 @@ def _peaks(part: Part, field: ReceptiveField) -> _Cells:
         box = part.batch.in_image(field.boxes(y, x), i)
         peak = part.batch.in_image(centre.repeat(1, 2), i)[:, [1, 0]]
         values.append(value)
-        befores.append(before)
+        entered.append(before)
         means.append(own.mean((1, 2)))
         places.append(torch.cat([box, peak], 1))
-    value, before, mean = (torch.stack(parts, 1).cpu() for parts in (values, befores, means))
+    value, before, mean = (torch.stack(parts, 1).cpu() for parts in (values, entered, means))
     images = torch.tensor(part.rows).expand(len(value), -1)
     return _Cells(value, before, mean, images, torch.stack(places, 1).cpu())
 
