@@ -98,11 +98,12 @@ def table() -> None:
         "|---|---|---:|---:|---:|---:|---:|---|",
     ]
     for name, row in known.items():
+        minutes = "" if row["cpu"] is None else f"{row['cpu'] / 60:.0f}"
         shown = RUNS[name].shown if name in RUNS and RUNS[name].shown else tuple(row["metrics"])[:4]
         metrics = ", ".join(f"{key} {row['metrics'][key]:.3f}" for key in shown if row["metrics"].get(key) is not None)
         lines.append(
             f"| {name} | {row['model']} | {row['parameters']:,} | {row['gflops']:.1f} | {row['ms']:.0f} | "
-            f"{row['cpu'] / 60:.0f} | {row['epochs']} | {metrics} |"
+            f"{minutes} | {row['epochs']} | {metrics} |"
         )
     lines += ["", "## Commands", ""]
     lines += [f"- {name}: `{row['scenes']}`, `{row['command']}`; load {row['load']}" for name, row in known.items()]
