@@ -358,7 +358,8 @@ class TestVerbs:
         for entry in ENTRIES:
             assert entry.name in text
 
-    def test_models_of_a_task_and_one_model(self):
+    def test_models_of_a_task_and_one_model(self, monkeypatch):
+        monkeypatch.setenv("COLUMNS", "120")  # in a narrower terminal, names are shortened
         rows = json.loads(done("models", "--task", "segmentation", "--weights", "coco", "--json").out)
         assert [row["name"] for row in rows if row["name"].startswith("lraspp")] == ["lraspp_mobilenet_v3_large"]
         assert {row["task"] for row in rows} == {"segmentation"}

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -34,7 +35,8 @@ def place(tmp_path: Path, classifier: Model, monkeypatch: pytest.MonkeyPatch) ->
     sl.save(classifier, tmp_path / "net.safetensors")
     (tmp_path / "photos").mkdir()
     for number, size in enumerate([(60, 40), (50, 50)]):
-        Image.effect_noise(size, 80).convert("RGB").save(tmp_path / "photos" / f"{number}.png")
+        noise = np.random.default_rng(number).integers(0, 256, (*size[::-1], 3), np.uint8)
+        Image.fromarray(noise).save(tmp_path / "photos" / f"{number}.png")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
