@@ -46,6 +46,10 @@ class Difference:
             self.objects + other.objects,
         )
 
+    def within(self, limit: Difference) -> bool:
+        """Whether no difference exceeds that of `limit`."""
+        return self.scores <= limit.scores and self.pixels <= limit.pixels and self.labels <= limit.labels
+
     def __str__(self) -> str:
         parts = [f"scores {self.scores:.1e}"]
         if self.objects:
@@ -53,6 +57,10 @@ class Difference:
         if self.labels:
             parts.append(f"another class at {100 * self.labels:.3f} % of the pixels")
         return f"{', '.join(parts)} on {self.images} images"
+
+
+TOLERANCE = Difference(scores=1e-3, pixels=0.5, labels=1e-3)
+"""The largest differences that another order of sums may make; labels are a fraction of pixels."""
 
 
 def compare(one: Model, other: Model, images: Sequence[Tensor]) -> Difference:

@@ -6,10 +6,11 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
+from sightline.deploy.differences import TOLERANCE, Difference, compare, example_images
 from sightline.deploy.exporting import network
 from sightline.deploy.exporting.facts import facts_of
 from sightline.deploy.exporting.nodes import Node, Nodes, add_class_map, add_preprocessing, in_cells, shown
@@ -20,9 +21,6 @@ from sightline.nn.layers import fuse
 from sightline.runtime.files import require_new_file
 from sightline.runtime.optional import require
 from sightline.structures import Size
-
-if TYPE_CHECKING:
-    from sightline.deploy.differences import Difference
 
 Pixels = Literal["uint8", "float32"]
 
@@ -46,12 +44,19 @@ class Exported:
     difference: Difference | None = None
     provider: str = ""
 
+    @property
+    def agrees(self) -> bool | None:
+        """Whether results differ by at most 0.001 in scores and half a pixel; None if they were not compared."""
+        return None if self.difference is None else self.difference.within(TOLERANCE)
+
     def __str__(self) -> str:
         lines = [f"{self.path} ({self.megabytes:.1f} MB)"]
         for title, values in (("takes", self.inputs), ("gives", self.outputs)):
             lines.append(f"{title}: {', '.join(f'{name} {shape}' for name, shape in values.items())}".replace("'", ""))
         if self.difference is not None:
             lines.append(f"largest differences from the model, by {self.provider}: {self.difference}")
+            if not self.agrees:
+                lines.append("this is more than rounding explains; compare on your own images, or report a bug")
         return "\n".join(lines)
 
 
@@ -99,14 +104,12 @@ def export(
     written = _write(graph, path)
     if not check:
         return written
-    from sightline.deploy.differences import compare, example_images
     from sightline.deploy.runtimes import open_exported
 
     given = list(images) if images is not None else example_images(model.in_channels, pixels)
     opened = open_exported(path)
-    return Exported(
-        path, written.inputs, written.outputs, written.megabytes, compare(model, opened, given), opened.provider
-    )
+    found = compare(model, opened, given)
+    return Exported(path, written.inputs, written.outputs, written.megabytes, found, opened.provider)
 
 
 def whole_graph(model: Model, pixels: Pixels = "uint8", scores: bool = False) -> Any:

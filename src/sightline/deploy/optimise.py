@@ -16,7 +16,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from sightline.deploy.differences import Difference, compare, example_images
+from sightline.deploy.differences import TOLERANCE, Difference, compare, example_images
 from sightline.errors import InputError
 from sightline.models.model import Model
 from sightline.nn.layers import fuse
@@ -24,8 +24,6 @@ from sightline.ops.resizing import resize_images
 from sightline.runtime.values import require_whole
 from sightline.structures import Size
 
-TOLERANCE = Difference(scores=1e-3, pixels=0.5, labels=1e-3)
-"""The largest differences that folding and compiling may make; labels are a fraction of pixels."""
 HALF_TOLERANCE = Difference(scores=0.05, pixels=4.0, labels=0.02)
 """The largest differences that bfloat16, with 8 significant bits, may make besides."""
 
@@ -68,8 +66,7 @@ class Optimisation:
     @property
     def kept(self) -> bool:
         """Whether all differences are within the tolerance."""
-        found, limit = self.difference, self.tolerance
-        return found.scores <= limit.scores and found.pixels <= limit.pixels and found.labels <= limit.labels
+        return self.difference.within(self.tolerance)
 
     def __str__(self) -> str:
         count, (height, width) = self.batch

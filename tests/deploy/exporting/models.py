@@ -15,23 +15,31 @@ NAMES = ["circle", "square", "star"]
 
 
 def lively(name: str, seed: int = 0, **arguments: Any) -> Model:
-    """An untrained model whose scores are spread, by wide weights in the layers of the classes."""
+    """An untrained model whose scores are spread: norms that fit the images, wide weights in the layers of the classes.
+
+    Without them all places have nearly the same scores, and the last bit of a number decides which box is kept.
+    """
     torch.manual_seed(seed)
     model = sl.create_model(name, NAMES, **arguments)
-    for norm in model.modules():
-        if isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None:
-            norm.running_mean.normal_(0, 0.1)
-            norm.running_var.uniform_(0.8, 1.2)
+    norms = [(m, m.momentum) for m in model.modules() if isinstance(m, nn.BatchNorm2d) and m.track_running_stats]
+    for norm, _ in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean over all batches
+    with torch.no_grad():
+        model.train()(images(4, (128, 128), seed + 100))
+    for norm, momentum in norms:
+        norm.momentum = momentum
     for key, parameter in model.named_parameters():
         if model.class_layers and re.search(model.class_layers, key):
-            wide = 4.0 / max(1, parameter[0].numel()) ** 0.5
-            parameter.data.normal_(0, wide if parameter.ndim > 1 else 0.5)
+            wide = 1.0 / max(1, parameter[0].numel()) ** 0.5
+            parameter.data.normal_(0, wide if parameter.ndim > 1 else 0.2)
     return model.eval()
 
 
 def images(count: int, size: tuple[int, int], seed: int = 0) -> list[torch.Tensor]:
-    """Smooth random images [3, H, W] uint8: noise of a few pixels, enlarged."""
+    """Random images [3, H, W] uint8: noise of a few pixels, enlarged, and fine noise, so that scores differ."""
     generator = torch.Generator().manual_seed(seed)
     noise = torch.rand(count, 3, 5, 7, generator=generator)
     large = nn.functional.interpolate(noise, size=size, mode="bicubic").clamp(0, 1)
+    large = (large + 0.2 * torch.rand(large.shape, generator=generator)) / 1.2
     return list((large * 255).round().to(torch.uint8))

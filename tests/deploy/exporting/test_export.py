@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 import sightline as sl
+from sightline.deploy.differences import Difference
 from sightline.deploy.export import Exported
 from sightline.deploy.runtimes import ExportedModel
 from sightline.errors import InputError
@@ -39,6 +41,11 @@ def test_the_file_is_described(exported: Exported) -> None:
     assert exported.outputs == {"scores": ["batch", 3]}
     assert exported.difference is not None
     assert exported.difference.scores < 1e-3
+    assert exported.agrees
+    other = replace(exported, difference=Difference(scores=0.1))
+    assert not other.agrees
+    assert "more than rounding explains" in str(other)
+    assert "more than rounding explains" not in str(exported)
     assert exported.difference.images == 2
     text = str(exported)
     assert "small.onnx (2.9 MB)" in text

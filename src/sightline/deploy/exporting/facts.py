@@ -9,7 +9,6 @@ from typing import Any
 import sightline
 from sightline.errors import InputError
 from sightline.models.classification.classifier import ImageClassifier
-from sightline.models.darknet.preprocess import DarknetPreprocess
 from sightline.models.keep_size import KeepSize
 from sightline.models.model import Model
 from sightline.models.preprocess import Preprocess
@@ -94,8 +93,6 @@ def preprocess_from(facts: Mapping[str, Any]) -> Preprocess:
     if facts["kind"] == "KeepSize":
         return KeepSize(mean, std, divisor=facts["divisor"])
     size = facts["fixed_size"]
-    if facts["kind"] == "DarknetPreprocess":
-        return DarknetPreprocess(len(mean), (int(size[0]), int(size[1])), bool(facts["letterbox"]))
     return Preprocess(
         mean,
         std,

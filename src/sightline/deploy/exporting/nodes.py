@@ -13,7 +13,6 @@ import numpy as np
 
 from sightline.errors import InputError
 from sightline.models.classification.classifier import ImageClassifier
-from sightline.models.darknet.preprocess import DarknetPreprocess
 from sightline.models.keep_size import KeepSize
 from sightline.models.model import Model
 from sightline.models.preprocess import LONGEST, Preprocess
@@ -76,7 +75,7 @@ def add_preprocessing(nodes: Nodes, model: Model, images: Node, uint8: bool) -> 
         InputError: the preprocessing has no exported form.
     """
     preprocess = model.preprocess
-    if type(preprocess) not in (Preprocess, KeepSize, DarknetPreprocess):
+    if type(preprocess) not in (Preprocess, KeepSize):
         raise InputError(
             f"{model.title} cannot be exported: there is no exported form of its preprocessing, "
             f"{type(preprocess).__name__}"

@@ -104,12 +104,27 @@ def part_of(model: Model) -> Part:
         return ClassifierPart(model)
     if isinstance(model, Segmenter):
         return SegmenterPart(model)
-    if isinstance(model, Detector) and type(model).dense_candidates is not Detector.dense_candidates:
-        return DetectorPart(model)
-    raise InputError(
-        f"{model.title} cannot be exported: which places it looks at depends on the image, for which there is no "
-        "exported form; docs/exporting.md lists the models that can be"
-    )
+    if isinstance(model, Detector):
+        reason = _refusal(model)
+        if reason is None:
+            return DetectorPart(model)
+    else:
+        reason = "there is no exported form of its results"
+    raise InputError(f"{model.title} cannot be exported: {reason}; docs/exporting.md lists the models that can be")
+
+
+def _refusal(model: Detector) -> str | None:
+    """Why a detector has no exported form; None if it has."""
+    if type(model).dense_candidates is Detector.dense_candidates:
+        return "which places it looks at depends on the image"
+    if model.target_fields:
+        return f"its {' and '.join(model.target_fields)} have no exported form yet"
+    if type(model).finish is not Detector.finish:
+        return "what it does with its boxes after the selection has no exported form yet"
+    method = model.selection().method
+    if method != "nms":
+        return f"its detections are selected by {method.replace('_', ' ')}, which has no exported form yet"
+    return None
 
 
 def _batch(tensor: Tensor) -> ImageBatch:

@@ -1,0 +1,95 @@
+"""Exported models give the results of the models they came from, for every kind of model (`pytest -m slow`).
+
+Each model is exported small and compared at two batch sizes and three image sizes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sightline.deploy.differences import Difference, compare, difference
+from sightline.deploy.export import export
+from sightline.deploy.exporting.parts import READERS, part_of
+from sightline.deploy.runtimes import open_exported
+from sightline.errors import InputError
+from sightline.models.catalog import create_model
+from tests.deploy.exporting.models import NAMES, images, lively
+
+pytest.importorskip("onnxscript")
+pytest.importorskip("onnxruntime")
+
+EXPORTED: dict[str, dict[str, Any]] = {
+    "mobilenet_v2": {"image_size": 64},
+    "resnet18": {"image_size": 64},
+    "vit_b_16": {"image_size": 64, "width": 64, "depth": 2},
+    "deeplabv3_mobilenet_v2": {"width": 16, "min_size": 96},
+    "lraspp": {"inner": 16},
+    "unet_mobilenet_v2": {"channels": [32, 24, 16, 16, 8]},
+    "sightline_n": {"image_size": 160},
+    "sightline_lite0": {"image_size": 160},
+    "ssdlite320_mobilenet_v2": {"image_size": 160},
+    "retinanet_mobilenet_v2_fpn": {"min_size": 96, "max_size": 160, "channels": 32},
+    "fcos_mobilenet_v2_fpn": {"min_size": 96, "max_size": 160, "channels": 32},
+    "yolo_v2_darknet19": {"image_size": 64},
+    "yolo_v1_mobilenet_v2": {"image_size": 64, "grid": 2},
+    "localiser": {"image_size": 96},
+}
+"""Models that are exported, with smaller arguments."""
+REFUSED = {
+    "faster_rcnn_mobilenet_v2_fpn": "which places it looks at depends on the image",
+    "overfeat_mobilenet_v2": "which places it looks at depends on the image",
+    "sliding_window_mobilenet_v2": "which places it looks at depends on the image",
+    "sightline_n_mask": "its masks have no exported form yet",
+    "sightline_n_pose": "its keypoints have no exported form yet",
+    "efficientdet_d0": "its detections are selected by soft nms",
+    "pp_yolo_mobilenet_v2": "its detections are selected by matrix nms",
+}
+"""Models that are refused, with the reason."""
+
+
+QUICK = ("sightline_n", "ssdlite320_mobilenet_v2", "yolo_v1_mobilenet_v2")
+DENSE = [
+    pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow])
+    for name in EXPORTED
+    if name.startswith(("sightline", "ssd", "retinanet", "fcos", "yolo", "localiser"))
+]
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_the_part_of_a_detector_equals_the_detector(name: str) -> None:
+    model, given = lively(name, **EXPORTED[name]), images(2, (120, 170))
+    with torch.no_grad():
+        own, (batch, _) = model(given), model.prepare(given, None)
+        part = part_of(model)
+        values = part(batch.tensor, torch.tensor(batch.sizes[0]), torch.tensor(batch.original_sizes[0]))
+    found = READERS[part.kind](dict(zip(part.outputs, values, strict=True)), batch.original_sizes, model.classes)
+    total = difference(own[0], found[0]) + difference(own[1], found[1])
+    assert total.objects
+    assert total.within(Difference(scores=1e-5, pixels=1e-2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXPORTED)
+def test_exported_equals_eager(name: str, tmp_path: Path) -> None:
+    model = lively(name, **EXPORTED[name])
+    export(model, tmp_path / "model.onnx", scores=model.task == "segmentation", check=False)
+    opened = open_exported(tmp_path / "model.onnx")
+    objects = 0
+    for count in (1, 3):
+        for size in ((120, 170), (96, 96), (203, 110)):
+            found = compare(model, opened, images(count, size, count))
+            assert found.scores < 1e-3
+            assert found.pixels < 0.5
+            assert found.labels < 1e-3
+            objects += found.objects
+    assert objects or model.task != "detection"
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_other_models_are_refused_with_the_reason(name: str) -> None:
+    with pytest.raises(InputError, match=f"{name} cannot be exported: {REFUSED[name]}"):
+        part_of(create_model(name, NAMES))
