@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import sightline as sl
-from sightline.deploy.differences import LEAST_SCORE, Difference, difference
+from sightline.deploy.differences import LEAST_SCORE, TOLERANCE, Difference, difference
 from sightline.errors import InputError
 from sightline.structures import Classes, Instances
 from tests.deploy.exporting.models import images, lively
@@ -59,7 +59,10 @@ def test_differences_of_objects() -> None:
     assert (found.pixels, found.objects) == (0.25, 2)
     assert found.scores == pytest.approx(0.1)
     missing = difference(one, one[:1])
-    assert missing.scores == pytest.approx(0.6 - LEAST_SCORE)
+    assert (missing.objects, missing.alone, missing.scores) == (1, 1, 0.0)
+    assert not missing.within(TOLERANCE)
     relabelled = difference(one, one.replace(labels=torch.tensor([1, 1, 0])))
-    assert relabelled.scores == pytest.approx(0.9 - 0.6)  # equal numbers: an object of 0.9 in place of one of 0.6
+    assert (relabelled.objects, relabelled.alone) == (1, 2)  # each has an object that the other does not have
+    assert "2 objects found by one alone" in str(relabelled)
+    assert (Difference(objects=999) + Difference(alone=1)).within(TOLERANCE)
     assert difference(one[:0], one[:0]).objects == 0

@@ -23,11 +23,13 @@ class Difference:
     """The largest differences over some images.
 
     Attributes:
-        scores: of class probabilities and of scores; an object that only one of the two finds differs by its score.
+        scores: of class probabilities, and of the scores of objects that both find.
         pixels: of corners of boxes, in pixels of the image.
         labels: fraction of pixels with another class, for class maps.
         images: number of images.
-        objects: number of objects compared.
+        objects: number of objects that both find.
+        alone: number of objects that only one of the two finds; as a limit, their fraction. Suppression decides by the
+            last bit of a number where the IoU of two boxes equals its threshold.
     """
 
     scores: float = 0.0
@@ -35,6 +37,7 @@ class Difference:
     labels: float = 0.0
     images: int = 1
     objects: int = 0
+    alone: float = 0
 
     def __add__(self, other: Difference) -> Difference:
         """The larger of two, over the images of both."""
@@ -44,23 +47,28 @@ class Difference:
             max(self.labels, other.labels),
             self.images + other.images,
             self.objects + other.objects,
+            self.alone + other.alone,
         )
 
     def within(self, limit: Difference) -> bool:
         """Whether no difference exceeds that of `limit`."""
-        return self.scores <= limit.scores and self.pixels <= limit.pixels and self.labels <= limit.labels
+        alone = self.alone / max(1, self.objects + self.alone)
+        near = self.scores <= limit.scores and self.pixels <= limit.pixels
+        return near and self.labels <= limit.labels and alone <= limit.alone
 
     def __str__(self) -> str:
         parts = [f"scores {self.scores:.1e}"]
         if self.objects:
             parts.append(f"boxes {self.pixels:.3f} pixels ({self.objects} objects)")
+        if self.alone:
+            parts.append(f"{self.alone:g} objects found by one alone")
         if self.labels:
             parts.append(f"another class at {100 * self.labels:.3f} % of the pixels")
         return f"{', '.join(parts)} on {self.images} images"
 
 
-TOLERANCE = Difference(scores=1e-3, pixels=0.5, labels=1e-3)
-"""The largest differences that another order of sums may make; labels are a fraction of pixels."""
+TOLERANCE = Difference(scores=1e-3, pixels=0.5, labels=1e-3, alone=0.01)
+"""The largest differences that another order of sums may make; `labels` and `alone` are fractions."""
 
 
 def compare(one: Model, other: Model, images: Sequence[Tensor]) -> Difference:
@@ -108,26 +116,20 @@ def _of_maps(one: ClassMap, other: ClassMap) -> Difference:
 
 @difference.register
 def _of_objects(one: Instances, other: Instances) -> Difference:
-    """Each object of the one, best first, is compared with the nearest object of its class in the other.
-
-    If both have the same number of objects, as at a limit of their number, the last places may go to other objects of
-    equal score.
-    """
+    """Each object of the one, best first, is compared with the nearest object of its class in the other."""
     a, b = (x.to("cpu")[x.to("cpu").scores >= LEAST_SCORE] for x in (one, other))
-    scores, pixels, free, alone = 0.0, 0.0, torch.ones(len(b), dtype=torch.bool), []
+    scores, pixels, free = 0.0, 0.0, torch.ones(len(b), dtype=torch.bool)
     for i in range(len(a)):
         distance = (b.boxes.float() - a.boxes[i].float()).abs().amax(1)
         distance = distance.masked_fill(~(free & (b.labels == a.labels[i]) if "labels" in a else free), torch.inf)
         nearest = int(distance.argmin()) if len(distance) else -1
         if nearest < 0 or float(distance[nearest]) > max(4.0, 0.02 * max(one.image_size)):
-            alone.append(float(a.scores[i]))
             continue
         free[nearest] = False
         pixels = max(pixels, float(distance[nearest]))
         scores = max(scores, abs(float(a.scores[i]) - float(b.scores[nearest])))
-    found, alone = len(a) - len(alone), alone + b.scores[free].tolist()
-    least = float(torch.cat([a.scores, b.scores]).min()) if len(a) == len(b) > 0 else LEAST_SCORE
-    return Difference(max([scores, *(score - least for score in alone)]), pixels, objects=found)
+    both = int((~free).sum())
+    return Difference(scores, pixels, objects=both, alone=len(a) + len(b) - 2 * both)
 
 
 def example_images(channels: int, dtype: str = "uint8", count: int = 4) -> list[Tensor]:
