@@ -24,6 +24,7 @@ from sightline.evaluation import kitti
 from sightline.evaluation._arrays import Bools, Floats, Ints, match_greedy
 from sightline.evaluation._cuboid_rows import CuboidRows, best_of_each, cuboid_rows
 from sightline.evaluation._table import aligned, number, short
+from sightline.evaluation.collected import CollectedMeasure
 from sightline.evaluation.errors import OperatingPoint
 from sightline.evaluation.intervals import percentiles, resampled_weights
 from sightline.structures import Classes, Instances
@@ -205,30 +206,11 @@ class CuboidResult:
         return "\n".join(lines)
 
 
-class CuboidMeasure:
-    """Collects the labels and the predicted cuboids of each image.
+class CuboidMeasure(CollectedMeasure[CuboidResult]):
+    """Collects the labels and the predicted cuboids of each image."""
 
-    Args:
-        classes: names of the labels' classes.
-        keep: keep targets and predictions in the result, for reports.
-    """
-
-    def __init__(self, classes: Classes, keep: bool = False):
-        self.classes, self.keep = classes, keep
-        self.targets: list[Instances] = []
-        self.predictions: list[Instances] = []
-
-    def add(self, target: Instances, prediction: Instances) -> None:
-        """Add the labels and predictions of an image; see `evaluate_cuboids`."""
-        self.targets.append(target)
-        self.predictions.append(prediction)
-
-    def result(self, names: Sequence[str] | None = None) -> CuboidResult:
-        """Compare all images added so far; see `evaluate_cuboids`."""
-        result = evaluate_cuboids(self.targets, self.predictions, self.classes, names)
-        if not self.keep:
-            result.targets = result.predictions = None
-        return result
+    def compared(self, names: Sequence[str] | None) -> CuboidResult:
+        return evaluate_cuboids(self.targets, self.predictions, self.classes, names)
 
 
 def evaluate_cuboids(

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from sightline.errors import InputError
 from sightline.evaluation._table import aligned, number, short
 from sightline.evaluation.caption_matching import LANGUAGE, OVERLAPS, average_precisions, match
+from sightline.evaluation.collected import CollectedMeasure
 from sightline.evaluation.intervals import percentiles, resampled_weights
 from sightline.structures import Classes, Instances
 from sightline.words import counted
@@ -228,30 +229,11 @@ class DenseCaptionResult:
         return "\n".join(lines)
 
 
-class DenseCaptionMeasure:
-    """Collects the described objects and the captioned detections of each image.
+class DenseCaptionMeasure(CollectedMeasure[DenseCaptionResult]):
+    """Collects the described objects and the captioned detections of each image."""
 
-    Args:
-        classes: names of the labels' classes.
-        keep: keep targets and predictions in the result, for reports.
-    """
-
-    def __init__(self, classes: Classes, keep: bool = False):
-        self.classes, self.keep = classes, keep
-        self.targets: list[Instances] = []
-        self.predictions: list[Instances] = []
-
-    def add(self, target: Instances, prediction: Instances) -> None:
-        """Add the labels and detections of an image; see `evaluate_dense_captions`."""
-        self.targets.append(target)
-        self.predictions.append(prediction)
-
-    def result(self, names: Sequence[str] | None = None) -> DenseCaptionResult:
-        """Compare all images added so far; see `evaluate_dense_captions`."""
-        result = evaluate_dense_captions(self.targets, self.predictions, classes=self.classes, names=names)
-        if self.keep:
-            result.targets, result.predictions = self.targets, self.predictions
-        return result
+    def compared(self, names: Sequence[str] | None) -> DenseCaptionResult:
+        return evaluate_dense_captions(self.targets, self.predictions, classes=self.classes, names=names)
 
 
 def evaluate_dense_captions(

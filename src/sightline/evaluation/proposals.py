@@ -17,6 +17,7 @@ from torch import Tensor
 
 from sightline.errors import InputError
 from sightline.evaluation._table import aligned, number, short
+from sightline.evaluation.collected import CollectedMeasure
 from sightline.evaluation.intervals import percentiles, resampled_sums
 from sightline.ops.boxes import box_iou
 from sightline.structures import Classes, Instances
@@ -209,30 +210,11 @@ class ProposalResult:
         return "\n".join(lines)
 
 
-class ProposalMeasure:
-    """Collects the objects and proposals of each image.
+class ProposalMeasure(CollectedMeasure[ProposalResult]):
+    """Collects the objects and proposals of each image. Classes are those of the objects."""
 
-    Args:
-        classes: names of the labels' classes; proposals have none, but recall is computed for the objects of each.
-        keep: keep targets and predictions in the result, for reports.
-    """
-
-    def __init__(self, classes: Classes, keep: bool = False):
-        self.classes, self.keep = classes, keep
-        self.targets: list[Instances] = []
-        self.predictions: list[Instances] = []
-
-    def add(self, target: Instances, prediction: Instances) -> None:
-        """Add the labels and proposals of an image; see `evaluate_proposals`."""
-        self.targets.append(target)
-        self.predictions.append(prediction)
-
-    def result(self, names: Sequence[str] | None = None) -> ProposalResult:
-        """Compare all images added so far; see `evaluate_proposals`."""
-        result = evaluate_proposals(self.targets, self.predictions, classes=self.classes, names=names)
-        if self.keep:
-            result.targets, result.predictions = self.targets, self.predictions
-        return result
+    def compared(self, names: Sequence[str] | None) -> ProposalResult:
+        return evaluate_proposals(self.targets, self.predictions, classes=self.classes, names=names)
 
 
 def evaluate_proposals(

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from sightline.errors import InputError
+from sightline.structures.carrying import CarryingTensor
 from sightline.structures.size import Size
 
 
-class Clip(Tensor):
+class Clip(CarryingTensor):
     """A video as a tensor of its frames, [C, T, H, W], with their times. It can be used in place of an image tensor.
 
     Operations on a clip return plain tensors without times, so that times are never kept for frames that they do not
@@ -27,9 +28,6 @@ class Clip(Tensor):
     Raises:
         InputError: the shape is wrong, there is no frame, or times are not increasing or beyond the duration.
     """
-
-    # operations return plain tensors
-    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     times: tuple[float, ...]
     duration: float
@@ -99,31 +97,6 @@ class Clip(Tensor):
         """[C, H, count · W]: frames side by side, from left to right; `count` as for `sampled`, by default all T."""
         frames = self.as_subclass(Tensor) if count is None else self.sampled(count)
         return frames.permute(0, 2, 1, 3).flatten(2)
-
-    def to(self, *arguments: Any, **named: Any) -> Self:
-        """Like `Tensor.to`."""
-        return self._kept(super().to(*arguments, **named))
-
-    def cpu(self, *arguments: Any, **named: Any) -> Self:
-        return self._kept(super().cpu(*arguments, **named))
-
-    def cuda(self, *arguments: Any, **named: Any) -> Self:
-        return self._kept(super().cuda(*arguments, **named))
-
-    def float(self, *arguments: Any, **named: Any) -> Self:
-        return self._kept(super().float(*arguments, **named))
-
-    def clone(self, *arguments: Any, **named: Any) -> Self:
-        return self._kept(super().clone(*arguments, **named))
-
-    def detach(self) -> Self:
-        return self._kept(super().detach())
-
-    def contiguous(self, *arguments: Any, **named: Any) -> Self:
-        return self._kept(super().contiguous(*arguments, **named))
-
-    def pin_memory(self, *arguments: Any, **named: Any) -> Self:
-        return self._kept(super().pin_memory(*arguments, **named))
 
     def _kept(self, frames: Tensor) -> Self:
         return self.of(frames, self.times, self.duration)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sightline.errors import InputError
+from sightline.structures.carrying import CarryingTensor
 from sightline.structures.size import Size
 
 
@@ -89,7 +90,7 @@ def require_intrinsics(values: Any, what: str = "intrinsics") -> Tensor:
     return matrix
 
 
-class View(Tensor):
+class View(CarryingTensor):
     """An image [C, H, W] with its camera, for models that need it. It can be used in place of an image tensor.
 
     A view is a tensor of the image's pixels. Operations on it return plain tensors without a camera, so that a camera
@@ -107,9 +108,6 @@ class View(Tensor):
         InputError: a shape is wrong, the intrinsics or the scale are not finite, the last row of the intrinsics is not
             (0, 0, 1), or they are singular: different directions would have the same pixel.
     """
-
-    # operations return plain tensors
-    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     camera: Camera
 
@@ -148,32 +146,6 @@ class View(Tensor):
             return None
         values = self.camera.depth.to(torch.float32)
         return torch.where(values > 0, values * self.camera.depth_scale, torch.nan)
-
-    def to(self, *arguments: Any, **named: Any) -> Self:
-        """Like `Tensor.to`. The depth map moves to the same device and keeps its dtype."""
-        image = super().to(*arguments, **named)
-        return self.of(image, self.camera.to(image.device))
-
-    def cpu(self, *arguments: Any, **named: Any) -> Self:
-        return self._kept(super().cpu(*arguments, **named))
-
-    def cuda(self, *arguments: Any, **named: Any) -> Self:
-        return self._kept(super().cuda(*arguments, **named))
-
-    def float(self, *arguments: Any, **named: Any) -> Self:
-        return self._kept(super().float(*arguments, **named))
-
-    def clone(self, *arguments: Any, **named: Any) -> Self:
-        return self._kept(super().clone(*arguments, **named))
-
-    def detach(self) -> Self:
-        return self._kept(super().detach())
-
-    def contiguous(self, *arguments: Any, **named: Any) -> Self:
-        return self._kept(super().contiguous(*arguments, **named))
-
-    def pin_memory(self, *arguments: Any, **named: Any) -> Self:
-        return self._kept(super().pin_memory(*arguments, **named))
 
     def cropped(self, left: int, top: int, right: int, bottom: int) -> Self:
         """The crop of columns `left` to `right` and rows `top` to `bottom`, without a copy of the pixels."""
