@@ -148,6 +148,24 @@ def _class_ids(labels: Tensor, _: Size, classes: Classes | None) -> str | None:
     return f"label {bad} is not a class id: there are {len(classes)} classes, ids 0 to {len(classes) - 1}"
 
 
+def _in_front(cuboids: Tensor, _: Size, __: Classes | None) -> str | None:
+    """What is wrong with cuboids that an image cannot show. Unknown ones are NaN."""
+    if not len(cuboids):
+        return None
+    behind, flat = cuboids[:, 2] <= 0, (cuboids[:, 3:6] <= 0).any(1)  # both False for NaN
+    if behind.any():
+        row = int(behind.nonzero()[0])
+        return (
+            f"cuboid {row} is behind the camera: its centre has z = {float(cuboids[row, 2]):.3g} metres, but an object "
+            "that an image shows has z above 0; correct or remove it"
+        )
+    if flat.any():
+        row = int(flat.nonzero()[0])
+        sides = ", ".join(f"{side:.3g}" for side in cuboids[row, 3:6].tolist())
+        return f"cuboid {row} has the sides {sides} metres (w, h, l), but each must be above 0; correct or remove it"
+    return None
+
+
 _ROWS = (
     Field(
         "boxes",
@@ -190,6 +208,7 @@ _ROWS = (
         "scene",
         decimals=5,
         drawn="cuboids",
+        check=_in_front,
     ),
     Field("cameras", (3, 3), "float", "intrinsics of the image's camera, in its pixels", "cameras", json=None),
     Field("camera_guess", (), "bool", "the focal length of this camera is a guess", missing=False),

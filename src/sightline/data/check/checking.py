@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,6 +17,7 @@ from sightline.data.columns import Columns
 from sightline.data.dataset import Dataset
 from sightline.data.formats.files import relative
 from sightline.data.shared import shared_images
+from sightline.data.stored import further_fields
 from sightline.errors import InputError
 from sightline.structures import Size
 from sightline.words import listed
@@ -112,6 +113,7 @@ def check(
         problems += outline_problems(dataset, columns, bad_outlines(columns, sizes), with_masks)
         problems += keypoint_problems(dataset, columns, sizes)
         problems += _unlabelled(dataset, columns)
+        problems += _unusable(dataset, {one.file for one in problems if one.level == "error"}, full)
         measured, more = _object_sizes(dataset, columns, sizes, bad, _as_function(anchors), resized)
         problems += more
     images = {name: len(dataset[name]) for name in dataset.splits}
@@ -194,6 +196,31 @@ def _counts(
         problems.append(Problem.of("one-class", f"every {what} has the class {names[held[0]]!r}"))
     counts = {split: dict(zip(names, row.tolist(), strict=True)) for split, row in table.items()}
     return kind.unit, counts, problems
+
+
+def _unusable(dataset: Dataset, wrong: Collection[str], full: bool) -> Iterator[Problem]:
+    """Images whose labels cannot become a target with the field that the labels are about, such as wrong cuboids.
+
+    Args:
+        dataset: the dataset.
+        wrong: images that already have an error, which are left out.
+        full: if False, fields that are read from files of their own are left out.
+    """
+    about = dataset.about
+    stored = further_fields(dataset.columns)
+    column = dataset.columns.extra.get(about)
+    from_files = about in dataset.source.later or (isinstance(column, np.ndarray) and column.dtype.hasobject)
+    if (about not in stored and about not in dataset.source.later) or (from_files and not full):
+        return
+    part = dataset.with_fields(about)
+    for i in range(len(part)):
+        name = part.name(i)
+        if name in wrong:
+            continue
+        try:
+            part.target(i)
+        except InputError as error:
+            yield Problem.of("label-invalid", str(error).removeprefix(f"{name}: "), name)
 
 
 def _unlabelled(dataset: Dataset, columns: Columns) -> Iterator[Problem]:

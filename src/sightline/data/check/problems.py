@@ -49,6 +49,7 @@ _ERRORS = {
         "check whether they use other units (pixels instead of fractions, corners instead of width and height)",
     ),
     "label-malformed": ("labels that cannot be read", "correct the line; --fix removes it"),
+    "label-invalid": ("labels that cannot be used", "correct the label"),
     "outline-malformed": (
         "outlines that cannot be read",
         "correct the file; --fix removes the outline and keeps the box",

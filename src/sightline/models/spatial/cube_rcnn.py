@@ -131,13 +131,7 @@ class CubeRCNN(FasterRCNN):
     def prepare(
         self, images: Sequence[Tensor], targets: Sequence[Instances] | None
     ) -> tuple[ImageBatch, list[Instances] | None]:
-        """Like every detector; all images of the batch have a camera, and its depth if the model uses depth.
-
-        Raises:
-            InputError: a cuboid of a target is behind the camera, or has a side that is not above 0.
-        """
-        for target in targets or ():
-            require_in_front(target)
+        """Like every detector; all images of the batch have a camera, and its depth if the model uses depth."""
         batch, moved = super().prepare(images, targets)
         batch = self._with_cameras(batch)
         if self.depth_input is not None:
@@ -186,32 +180,6 @@ def assumed_camera(size: tuple[int, int], focal: float) -> Camera:
     f = focal * height
     matrix = torch.tensor([[f, 0, width / 2], [0, f, height / 2], [0, 0, 1]], dtype=torch.float64)
     return Camera(matrix, assumed=True)
-
-
-def require_in_front(target: Instances) -> None:
-    """Check the known cuboids of a target.
-
-    Raises:
-        InputError: the centre of one is behind the camera, or a side is not above 0.
-    """
-    cuboids = target.fields.get("cuboids")
-    if cuboids is None or not len(cuboids):
-        return
-    name = target.source or "a target"
-    behind, flat = cuboids[:, 2] <= 0, (cuboids[:, 3:6] <= 0).any(1)  # both False for NaN
-    if behind.any():
-        row = int(behind.nonzero()[0])
-        raise InputError(
-            f"{name}: cuboid {row} is behind the camera: its centre has z = {float(cuboids[row, 2]):.3g} metres, but "
-            "an object that an image shows has z above 0; correct or remove it"
-        )
-    if flat.any():
-        row = int(flat.nonzero()[0])
-        sides = ", ".join(f"{side:.3g}" for side in cuboids[row, 3:6].tolist())
-        raise InputError(
-            f"{name}: cuboid {row} has the sides {sides} metres (w, h, l), but each must be above 0; correct or "
-            "remove it"
-        )
 
 
 @extends(faster_rcnn)
