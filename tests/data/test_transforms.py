@@ -403,7 +403,7 @@ def test_class_scores_only_learn_the_new_size():
 
 
 def test_what_cannot_move_is_refused_in_a_sentence():
-    cuboids = boxes_target([[0, 0, 10, 10]], cuboids=torch.zeros(1, 9))
+    cuboids = boxes_target([[0, 0, 10, 10]], cuboids=torch.tensor([[0.0, 0, 5, 1, 1, 1, 0, 0, 0]]))
     with pytest.raises(InputError, match="cuboids, which are in metres"):
         HorizontalFlip(1)(picture(), cuboids, random())
     Colour(p=1)(picture(), cuboids, random())

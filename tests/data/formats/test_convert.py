@@ -190,7 +190,7 @@ class TestConverting:
             difficult=[False, True],
             masks=torch.ones(2, 4, 4, dtype=torch.bool),
             keypoints=torch.ones(2, 3, 3),
-            cuboids=torch.zeros(2, 9),
+            cuboids=torch.tensor([[0.0, 0, 5, 1, 1, 1, 0, 0, 0]]).repeat(2, 1),
         )
         data = Dataset.from_instances([torch.zeros(3, 4, 4, dtype=torch.uint8)], [target], ["x"])
         done = convert(data, tmp_path / "yolo", "yolo")
