@@ -4,10 +4,11 @@ AP3D is COCO's average precision with another overlap: the mean over the IoU thr
 3-D IoU, over 101 recalls and over the classes, with at most 100 detections per class and image; "near", "medium" and
 "far" count the objects whose centre is at most 10 m, 10 to 35 m and more than 35 m away along the optical axis.
 
-Source: Brazil et al., "Omni3D", CVPR 2023, section 3.2 and its published evaluation code. Departures: an object without
-a cuboid, a crowd, and a difficult object count neither as found nor as missed, and an unmatched detection of their
-class does not count if at least half of its box lies in the box of an object without a cuboid; the published code
-decides that by the visible fraction and the size of objects, which other data does not state.
+Source: Brazil et al., "Omni3D", CVPR 2023, section 3.2 and its published evaluation code (`omni3d_evaluation.py`:
+matching, ranges of depth, 101 recalls, mean over thresholds and classes). Departures: an object without a cuboid, a
+crowd, and a difficult object count neither as found nor as missed, and an unmatched detection of their class does not
+count if at least half of its box lies in the box of an object without a cuboid; the published code decides that by the
+visible fraction and the size of objects, which other data does not state.
 """
 
 from __future__ import annotations

@@ -13,8 +13,9 @@ Johnson, Karpathy, Fei-Fei, "DenseCap", CVPR 2016, section 4.2, with the rules o
   pairs of thresholds.
 
 The evaluator scores captions by the Java program METEOR, here they are scored by `sightline.evaluation.caption_scores`,
-so that the figures are not comparable with published ones. Objects without a caption and crowd regions are no targets;
-detections that overlap such a region most do not count.
+so that the figures are not comparable with published ones. It also adds a pixel to the sides of boxes, which here are
+coordinates of edges. Objects without a caption and crowd regions are no targets; detections that overlap such a region
+most do not count.
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ Precision is sampled at 41 thresholds, of which the first is left out. A class w
 fewer thresholds and cannot reach 1, as in the published code.
 
 A class counts if its name is one of `OVERLAPS`, whatever its case. Regions marked as crowds stand for KITTI's DontCare.
+They excuse wrong boxes, not wrong cuboids: in the published code, which compares them by the metric's own overlap, they
+have no place in space.
 """
 
 from __future__ import annotations
@@ -223,7 +225,8 @@ class _Taken:
             overlap > least,
             image.scores[columns],
             (1 + np.cos(turn)) / 2,
-            image.dont_care[columns] > least,
+            # a DontCare region is a box in the image alone: it has no place in space, and so no overlap of cuboids
+            (image.dont_care[columns] > least) & (kind == "AOS"),
         )
 
     def true_scores(self) -> Floats:
