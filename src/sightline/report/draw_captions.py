@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from sightline.report.colours import Colour
+from sightline.report.drawn_fields import Drawing, Drawn
 from sightline.report.fonts import Font, drawable, font_for
 from sightline.report.style import INK, PAPER
 
@@ -55,3 +56,14 @@ def _lines(pen: ImageDraw.ImageDraw, text: str, font: Font, width: int) -> list[
         else:
             lines.append(word)
     return lines or [""]
+
+
+def _below(drawing: Drawing, captions: Sequence[str], picture: Image.Image, _: list[str]) -> Image.Image:
+    """The picture with the numbered captions of the objects below it."""
+    if not len(captions):
+        return picture
+    texts = [f"{i + 1} {caption}" for i, caption in enumerate(captions)]
+    return with_captions(picture, texts, drawing.colours)
+
+
+CAPTIONS = Drawn(beside=_below, numbered=True)

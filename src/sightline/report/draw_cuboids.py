@@ -12,6 +12,7 @@ from torch import Tensor
 from sightline.ops.cuboids import EDGES, cuboid_corners, known_cuboids
 from sightline.report.canvas import Canvas
 from sightline.report.colours import Colour
+from sightline.report.drawn_fields import Drawing, Drawn
 from sightline.report.fonts import font_for
 from sightline.report.style import FAINT, PAPER, Style
 from sightline.structures import Instances
@@ -147,3 +148,14 @@ def beside_from_above(picture: Image.Image, result: Instances, colours: Sequence
     out.paste(picture, (0, 0))
     out.paste(above, (picture.width + 4, 0))
     return out
+
+
+def _paint(drawing: Drawing, _: Tensor) -> None:
+    in_perspective(drawing.canvas, drawing.result, drawing.colours, drawing.scale, drawing.style)
+
+
+def _beside(drawing: Drawing, cuboids: Tensor, picture: Image.Image, _: list[str]) -> Image.Image:
+    return beside_from_above(picture, drawing.result, drawing.colours, drawing.style) if len(cuboids) else picture
+
+
+CUBOIDS = Drawn(_paint, _beside, outlines=lambda drawing: matrices_of(drawing.result, drawing.style) is not None)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from PIL import Image
 
 from sightline.report.canvas import Canvas
 from sightline.report.colours import Colour
+from sightline.report.drawn_fields import Drawing, Drawn
 from sightline.report.style import FAINT, INK, PAPER, Style
 from sightline.structures import Instances
 from sightline.structures.relations import Triplet, likely
@@ -118,3 +119,13 @@ def _on_curve(
     """The point at `t` of a quadratic Bézier curve."""
     a, b, c = (1 - t) ** 2, 2 * t * (1 - t), t * t
     return a * start[0] + b * middle[0] + c * end[0], a * start[1] + b * middle[1] + c * end[1]
+
+
+def _beside(drawing: Drawing, _: Any, picture: Image.Image, texts: list[str]) -> Image.Image:
+    """The picture with the graph of its objects to its right."""
+    if "boxes" not in drawing.result:
+        return picture
+    return draw_graph(picture, drawing.result, texts, drawing.colours, drawing.style)
+
+
+RELATIONS = Drawn(beside=_beside, numbered=True)

@@ -224,7 +224,14 @@ _ROWS = (
     Field("areas", (), "float", "the object's area in pixels, for size bins", "areas", json="area"),
     Field("captions", None, "str", "one phrase per object", json="caption", drawn="captions"),
     Field("keys", (), "int64", "a distinct number per object, which relations refer to", json=None),
-    Field("relations", None, "", "the relations of each object to others (`structures.relations`)", json=None),
+    Field(
+        "relations",
+        None,
+        "",
+        "the relations of each object to others (`structures.relations`)",
+        json=None,
+        drawn="relations",
+    ),
     Field("meshes", None, "", "one mesh per object", "scene", json="mesh", drawn="surfaces"),
 )
 
