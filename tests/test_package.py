@@ -21,7 +21,7 @@ STOREYS = (
     ("keywords", "runtime"),
     ("structures",),
     ("ops",),
-    ("nn",),
+    ("nn", "interop"),
     ("models", "data"),  # side by side: neither knows the other
     ("training", "evaluation", "explain"),  # as well
     ("deploy",),

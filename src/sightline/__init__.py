@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sightline import data as data
     from sightline import evaluation as evaluation
     from sightline import explain as explain
+    from sightline import interop as interop
     from sightline import models as models
     from sightline import nn as nn
     from sightline import ops as ops
@@ -111,7 +112,7 @@ _HOMES = {
     "write_report": ("sightline.api", "write_report"),
 }
 
-_PARTS = ("data", "evaluation", "explain", "models", "nn", "ops", "report", "training")
+_PARTS = ("data", "evaluation", "explain", "interop", "models", "nn", "ops", "report", "training")
 """Packages that are imported when they are first used: `sl.ops.boxes` after `import sightline as sl`."""
 
 __all__ = [

@@ -26,6 +26,7 @@ from sightline.data.stored import USUAL, further_fields
 from sightline.data.tables import rows_lost
 from sightline.errors import InputError
 from sightline.structures import Camera, Classes, Size, Target, View, with_camera
+from sightline.structures.tabular import html_of
 from sightline.words import counted
 
 log = logging.getLogger("sightline")
@@ -168,6 +169,10 @@ class LabelledImages(Sequence[tuple[Tensor, Target]]):
         named = ", ".join(f"{name} {len(self[name])}" for name in self.splits)
         splits = "without splits" if self.splits == ("all",) else f"({named})"
         return f"Dataset({self.format}, {len(self)} images {splits}{objects}, {self.classes!r})"
+
+    def _repr_html_(self) -> str:
+        """Counts per split and class, and a few images with their labels, for notebooks."""
+        return html_of(self)
 
     @property
     def rows(self) -> np.ndarray | None:

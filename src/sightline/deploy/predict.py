@@ -21,11 +21,13 @@ from sightline.data.room import unlimited_size
 from sightline.deploy.predictions import NO_CLASSES, filter_prediction, with_source
 from sightline.deploy.sources import Item, Source, common_scale, find_images
 from sightline.errors import InputError
+from sightline.interop.data_frames import to_pandas
 from sightline.models.model import Model, as_model
 from sightline.progress import progress_bar
 from sightline.runtime.devices import running
 from sightline.runtime.values import require_number, require_whole
 from sightline.structures import ClassMap
+from sightline.structures.tabular import html_of
 
 DEFAULT_THRESHOLD = 0.5
 """The minimum score of objects if the model has no saved threshold."""
@@ -60,6 +62,12 @@ class Predictions(list[Any]):
     def __init__(self) -> None:
         super().__init__()
         self.errors: dict[str, str] = {}
+
+    def to_pandas(self) -> Any:
+        """One data frame of all results; see `sightline.interop.to_pandas`."""
+        return to_pandas(self)
+
+    _repr_html_ = html_of
 
 
 def predict(

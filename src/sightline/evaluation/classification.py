@@ -19,6 +19,7 @@ from sightline.errors import InputError
 from sightline.evaluation._table import classification_table, short
 from sightline.evaluation.intervals import percentiles, require_level, resampled_weights, wilson
 from sightline.structures import Classes, ClassScores
+from sightline.structures.tabular import html_of
 from sightline.words import counted
 
 CLASSIFICATION_METRICS = {
@@ -216,6 +217,8 @@ class ClassificationResult:
 
     def __repr__(self) -> str:
         return short(self)
+
+    _repr_html_ = html_of
 
     def __str__(self) -> str:
         return classification_table(self.to_dict(details=False), CLASSIFICATION_METRICS)

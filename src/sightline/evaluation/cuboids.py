@@ -29,6 +29,7 @@ from sightline.evaluation.collected import CollectedMeasure
 from sightline.evaluation.errors import OperatingPoint
 from sightline.evaluation.intervals import percentiles, resampled_weights
 from sightline.structures import Classes, Instances
+from sightline.structures.tabular import html_of
 from sightline.words import counted
 
 THRESHOLDS: NDArray[np.float64] = np.linspace(0.05, 0.5, 10)
@@ -179,6 +180,8 @@ class CuboidResult:
 
     def __repr__(self) -> str:
         return short(self)
+
+    _repr_html_ = html_of
 
     def __str__(self) -> str:
         objects = counted(int(self.rows.counted.sum()), "object")

@@ -33,6 +33,7 @@ from sightline.evaluation.caption_matching import LANGUAGE, OVERLAPS, average_pr
 from sightline.evaluation.collected import CollectedMeasure
 from sightline.evaluation.intervals import percentiles, resampled_weights
 from sightline.structures import Classes, Instances
+from sightline.structures.tabular import html_of
 from sightline.words import counted
 
 RIGHT = (0.5, 0.15)
@@ -207,6 +208,8 @@ class DenseCaptionResult:
 
     def __repr__(self) -> str:
         return short(self)
+
+    _repr_html_ = html_of
 
     def __str__(self) -> str:
         lines = [

@@ -31,6 +31,7 @@ from sightline.evaluation.packed import PackedInstances
 from sightline.evaluation.shapes import OTHER_SIGMA, keypoints_of, masks_of
 from sightline.evaluation.voc import voc_average_precision
 from sightline.structures import Classes, Instances
+from sightline.structures.tabular import html_of
 
 VOC_METRICS = ("VOC2007_AP50", "VOC2010_AP50")
 HEADLINE = ("AP", "AP50", "AP75", "mask/AP", "mask/AP50", "keypoint/AP", "keypoint/AP50")
@@ -201,6 +202,8 @@ class DetectionResult:
 
     def __repr__(self) -> str:
         return short(self)
+
+    _repr_html_ = html_of
 
     def __str__(self) -> str:
         words = in_words(self.operating_point.to_dict())

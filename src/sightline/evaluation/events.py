@@ -30,6 +30,7 @@ from sightline.evaluation.caption_scores import caption_score
 from sightline.evaluation.intervals import percentiles, resampled_sums
 from sightline.ops.intervals import interval_iou
 from sightline.structures import Classes, Events
+from sightline.structures.tabular import html_of
 from sightline.words import counted
 
 OVERLAPS = (0.3, 0.5, 0.7, 0.9)
@@ -166,6 +167,8 @@ class EventResult:
 
     def __repr__(self) -> str:
         return short(self)
+
+    _repr_html_ = html_of
 
     def __str__(self) -> str:
         first = (

@@ -21,6 +21,7 @@ from sightline.evaluation.collected import CollectedMeasure
 from sightline.evaluation.intervals import percentiles, resampled_sums
 from sightline.ops.boxes import box_iou
 from sightline.structures import Classes, Instances
+from sightline.structures.tabular import html_of
 
 COUNTS = (50, 100, 300, 1000, 2000)
 THRESHOLDS: NDArray[np.float64] = np.linspace(0.5, 0.95, 10)
@@ -191,6 +192,8 @@ class ProposalResult:
 
     def __repr__(self) -> str:
         return short(self)
+
+    _repr_html_ = html_of
 
     def __str__(self) -> str:
         lines = [f"{self.objects} objects in {self.images} images, {self.proposals:.0f} proposals per image"]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sightline.evaluation._table import aligned, number, short
 from sightline.structures import Classes
+from sightline.structures.tabular import html_of
 from sightline.words import counted
 
 
@@ -162,6 +163,8 @@ class PlainResult:
 
     def __repr__(self) -> str:
         return short(self)
+
+    _repr_html_ = html_of
 
     def __str__(self) -> str:
         rows = [["  " + name, number(value), self.reasons.get(name, "")] for name, value in self.metrics.items()]

@@ -37,6 +37,7 @@ from sightline.evaluation.intervals import percentiles, resampled_sums
 from sightline.ops.boxes import box_iou
 from sightline.structures import Classes, Instances
 from sightline.structures.relations import Triplet, ranked, triplets_of
+from sightline.structures.tabular import html_of
 from sightline.words import counted
 
 PROTOCOLS = ("PredCls", "SGCls", "SGDet")
@@ -163,6 +164,8 @@ class SceneGraphResult:
 
     def __repr__(self) -> str:
         return short(self)
+
+    _repr_html_ = html_of
 
     def __str__(self) -> str:
         lines = [f"{counted(self.images)}, {counted(self.relations, 'relation')}", ""]

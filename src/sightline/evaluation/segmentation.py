@@ -22,6 +22,7 @@ from sightline.errors import InputError
 from sightline.evaluation._table import segmentation_table, short
 from sightline.evaluation.intervals import percentiles, resampled_sums
 from sightline.structures import IGNORE, Classes, ClassMap
+from sightline.structures.tabular import html_of
 
 SEGMENTATION_METRICS = {
     "mIoU": "intersection over union, mean over the classes",
@@ -155,6 +156,8 @@ class SegmentationResult:
 
     def __repr__(self) -> str:
         return short(self)
+
+    _repr_html_ = html_of
 
     def __str__(self) -> str:
         return segmentation_table(self.to_dict(details=False), SEGMENTATION_METRICS)

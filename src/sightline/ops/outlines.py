@@ -41,6 +41,56 @@ def trace_outlines(inside: np.ndarray) -> list[np.ndarray]:
     return np.split(points, np.cumsum(corners)[:-1])
 
 
+def trace_parts(inside: np.ndarray) -> list[list[np.ndarray]]:
+    """The rings of each connected part: its outline and its holes, none of which touches itself.
+
+    Args:
+        inside: [H, W] bool.
+
+    Returns:
+        One list per part: the outline [P, 2] float64 (x, y), clockwise as seen, then its holes, counterclockwise;
+        coordinates as in `trace_outlines`. Rings of a part can touch at single corners.
+    """
+    if not inside.any():
+        return []
+    start, direction = _outline_edges(inside)
+    stride = inside.shape[1] + 1
+    following = _following_edges(start, direction, stride)
+    ring, order = _walk(following)
+    into, out = _joints(start, direction, ring, stride)
+    around = dict(zip(ring[into].tolist(), ring[out].tolist(), strict=True))  # hole → the ring left of it
+    parts: dict[int, list[np.ndarray]] = {}
+    for edges in np.split(order, np.flatnonzero(np.diff(ring[order])) + 1):
+        own = outline = int(ring[edges[0]])
+        while outline in around:
+            outline = around[outline]
+        corners = edges[direction[edges] != direction[np.roll(edges, 1)]]
+        simple = _apart(np.stack((start[corners] % stride, start[corners] // stride), 1))
+        rings = parts.setdefault(outline, [])
+        for points in simple:
+            x, y = points.T
+            clockwise = (x * np.roll(y, -1) - np.roll(x, -1) * y).sum() > 0
+            rings.insert(0 if own == outline and clockwise else len(rings), points.astype(np.float64))
+    return list(parts.values())
+
+
+def _apart(points: np.ndarray) -> list[np.ndarray]:
+    """Divide a ring [P, 2] where it touches itself; each of the rings has every point once."""
+    found: list[np.ndarray] = []
+    path: list[int] = []
+    place: dict[tuple[int, int], int] = {}
+    for i, point in enumerate(map(tuple, points.tolist())):
+        if point in place:
+            again = place[point]
+            found.append(points[path[again:]])
+            for gone in path[again:]:
+                del place[tuple(points[gone].tolist())]
+            del path[again:]
+        place[point] = len(path)
+        path.append(i)
+    return [*found, points[path]]
+
+
 def _outline_edges(inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The unit edges between inside and outside, with the inside to the right of their direction.
 
@@ -83,40 +133,42 @@ def _following_edges(start: np.ndarray, direction: np.ndarray, stride: int) -> n
 def _join_holes(
     start: np.ndarray, direction: np.ndarray, following: np.ndarray, stride: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Join every hole to the outline left of it by two edges, there and back, along the hole's upper edge.
-
-    Left of a hole's topmost, then leftmost corner lies the inside up to the first edge that goes north; it belongs to
-    the outline or to a hole that is itself joined further up or further left, so no hole is left out.
-    """
-    column = start % stride
-    ring, _ = _walk(following)
-    # ∮ x dy: above 0 for clockwise rings, below for holes.
-    area = np.zeros(len(start), dtype=np.int64)
-    np.add.at(area, ring, column * ((direction == _SOUTH).astype(np.int64) - (direction == _NORTH)))
-    upper = np.flatnonzero((area[ring] < 0) & (direction == _WEST))
-    if not len(upper):
+    """Join every hole to the outline left of it by two edges, there and back, along the hole's upper edge."""
+    into, out = _joints(start, direction, _walk(following)[0], stride)
+    if not len(into):
         return start, direction, following
-    corner = start[upper] - 1  # where these edges end; numbers rise by row, then column
-    by_corner = np.lexsort((corner, ring[upper]))
-    first = by_corner[np.concatenate(([True], np.diff(ring[upper][by_corner]) != 0))]
-    into, corner = upper[first], corner[first]
-
-    north = np.flatnonzero(direction == _NORTH)
-    key = start[north] - stride  # the edge's upper corner
-    by_key = np.argsort(key)
-    north, key = north[by_key], key[by_key]
-    place = np.searchsorted(key, corner) - 1
-    out, outer_corner = north[place], key[place]
-
     count, holes = len(start), np.arange(len(into))
     there, back = count + holes, count + len(into) + holes
     joined = np.concatenate((following, following[into], following[out]))
     joined[out], joined[into] = there, back
     return (
-        np.concatenate((start, outer_corner, corner)),
+        np.concatenate((start, start[out] - stride, start[into] - 1)),
         np.concatenate((direction, np.full(len(into), _EAST), np.full(len(into), _WEST))),
         joined,
     )
+
+
+def _joints(start: np.ndarray, direction: np.ndarray, ring: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]:
+    """For each hole the edge that ends at its topmost, then leftmost corner, and the first edge to the left of it.
+
+    Left of this corner lies the inside up to the first edge that goes north; that one belongs to the outline or to a
+    hole that is itself joined further up or further left, so no hole is left out.
+    """
+    column = start % stride
+    # ∮ x dy: above 0 for clockwise rings, below for holes.
+    area = np.zeros(len(start), dtype=np.int64)
+    np.add.at(area, ring, column * ((direction == _SOUTH).astype(np.int64) - (direction == _NORTH)))
+    upper = np.flatnonzero((area[ring] < 0) & (direction == _WEST))
+    corner = start[upper] - 1  # where these edges end; numbers rise by row, then column
+    by_corner = np.lexsort((corner, ring[upper]))
+    first = by_corner[np.concatenate(([True], np.diff(ring[upper][by_corner]) != 0))[: len(by_corner)]]
+    into, corner = upper[first], corner[first]
+
+    north = np.flatnonzero(direction == _NORTH)
+    key = start[north] - stride  # the edge's upper corner
+    by_key = np.argsort(key)
+    place = np.searchsorted(key[by_key], corner) - 1
+    return into, north[by_key][place]
 
 
 def _walk(following: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

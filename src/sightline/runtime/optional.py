@@ -7,17 +7,18 @@ from importlib.util import find_spec
 from sightline.errors import InputError
 
 
-def require(module: str, package: str, extra: str, what: str) -> None:
+def require(module: str, package: str, extra: str | None, what: str) -> None:
     """Check that a package of an extra is installed.
 
     Args:
         module: the name by which it is imported.
         package: the name by which it is installed.
-        extra: the extra of Sightline that includes it.
+        extra: the extra of Sightline that includes it, or None.
         what: what needs it, for the message.
 
     Raises:
         InputError: it is not installed; the message says how to install it.
     """
     if find_spec(module) is None:
-        raise InputError(f"{what} needs {package}, which is not installed: pip install 'sightline[{extra}]'")
+        install = package if extra is None else f"'sightline[{extra}]'"
+        raise InputError(f"{what} needs {package}, which is not installed: pip install {install}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from sightline.errors import InputError
 from sightline.structures.classes import Classes
 from sightline.structures.size import Size
+from sightline.structures.tabular import Tabular
 from sightline.words import listed
 
 IGNORE = -1
@@ -17,7 +19,7 @@ IGNORE = -1
 
 
 @dataclass(frozen=True, repr=False)
-class ClassMap:
+class ClassMap(Tabular):
     """The target or prediction of semantic segmentation: one class per pixel.
 
     Attributes:
@@ -64,6 +66,28 @@ class ClassMap:
         where = f" of {self.source}" if self.source else ""
         scores = ", with scores" if self.scores is not None else ""
         return f"ClassMap({width}×{height} pixels{where}{scores}: {listed(shares)})"
+
+    def to_columns(self) -> dict[str, list[Any]]:
+        """One row per class: image, class, label, pixels and fraction of the image; and one for ignored pixels, if any.
+
+        All classes are listed if their names are known, else those that occur.
+        """
+        ids, counts = self.labels.unique(return_counts=True)
+        found = dict(zip(ids.tolist(), counts.tolist(), strict=True))
+        known = dict.fromkeys(range(len(self.classes)), 0) if self.classes is not None else {}
+        pixels = known | {label: count for label, count in found.items() if label != IGNORE}
+        names = list(self.classes) if self.classes is not None else [f"class {label}" for label in pixels]
+        if IGNORE in found:
+            pixels[IGNORE] = found[IGNORE]
+            names.append("ignored")
+        total = max(1, self.labels.numel())
+        return {
+            "image": [self.source] * len(pixels),
+            "class": names,
+            "label": list(pixels),
+            "pixels": list(pixels.values()),
+            "fraction": [count / total for count in pixels.values()],
+        }
 
     def to(self, device: torch.device | str) -> ClassMap:
         scores = None if self.scores is None else self.scores.to(device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -69,3 +70,19 @@ class ClassScores(WholeImage):
             raise InputError("the best classes need scores and class names; these class scores lack one of them")
         values, ids = self.scores.topk(min(k, len(self.classes)))
         return [(self.classes[i], v) for i, v in zip(ids.tolist(), values.tolist(), strict=True)]
+
+    def to_columns(self) -> dict[str, list[Any]]:
+        """One row per class, the best first: image, class, label, score, and whether it is the labelled one ("target").
+
+        Without scores, the only row is that of the labelled class.
+        """
+        ids: list[int] = [] if self.label is None else [self.label]
+        if self.scores is not None:
+            ids = self.scores.argsort(descending=True, stable=True).tolist()
+        named = [f"class {i}" if self.classes is None else self.classes[i] for i in ids]
+        columns: dict[str, list[Any]] = {"image": [self.source] * len(ids), "class": named, "label": ids}
+        if self.scores is not None:
+            columns["score"] = self.scores[ids].tolist()
+        if self.label is not None:
+            columns["target"] = [i == self.label for i in ids]
+        return columns

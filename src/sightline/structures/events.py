@@ -89,6 +89,12 @@ class Events(WholeImage):
         left = f" and {len(self) - 3} more" if len(self) > 3 else ""
         return f"Events({where}{len(self)} in {self.duration:g} s: {', '.join(rows)}{left})"
 
+    def to_columns(self) -> dict[str, list[Any]]:
+        """One row per event: image (the video), start and end in seconds, caption, and score if there is one."""
+        starts, ends = self.times.T.tolist() if len(self) else ([], [])
+        columns = {"image": [self.source] * len(self), "start": starts, "end": ends, "caption": list(self.captions)}
+        return columns if self.scores is None else columns | {"score": self.scores.tolist()}
+
     def to_dict(self) -> dict[str, Any]:
         """The events as JSON values: "duration", "timestamps" and "sentences" as in ActivityNet Captions, and "scores"
         if there are any."""

@@ -12,10 +12,11 @@ from sightline.errors import InputError
 from sightline.structures.classes import Classes
 from sightline.structures.fields import FIELDS
 from sightline.structures.size import Size
+from sightline.structures.tabular import Tabular
 from sightline.words import listed
 
 
-class Instances:
+class Instances(Tabular):
     """The objects of one image: fields of length N, the size of the image, and the class names.
 
     Every other keyword is a field. The fields in this table are checked, and are transformed together with the image
@@ -37,6 +38,7 @@ class Instances:
     areas          [N] float                the object's area in pixels, for size bins
     captions       list of N str            one phrase per object
     keys           [N] int64                a distinct number per object, which relations refer to
+    tracks         [N] int64                number of the object in a video, the same in all frames
     relations      list of N                the relations of each object to others (`structures.relations`)
     meshes         list of N                one mesh per object
     =============  =======================  ===============================================================
@@ -63,6 +65,7 @@ class Instances:
     areas: Tensor
     captions: list[str]
     keys: Tensor
+    tracks: Tensor
     relations: list[list[Any]]
 
     def __init__(self, image_size: Size, *, classes: Classes | None = None, source: str | None = None, **fields: Any):
@@ -156,6 +159,31 @@ class Instances:
         if self.classes is None:
             raise InputError("these instances have no class names; create them with classes=…")
         return [self.classes[i] for i in self.labels.tolist()]
+
+    def to_columns(self) -> dict[str, list[Any]]:
+        """One row per object: image, class, label, score, x1, y1, x2, y2 (as far as known), and the other fields.
+
+        Of a mask the number of its pixels is listed ("mask_pixels"); fields of several numbers per object, such as
+        keypoints, are nested lists.
+        """
+        columns: dict[str, list[Any]] = {"image": [self.source] * len(self)}
+        if "labels" in self:
+            columns["class"] = [self._class_name(label) for label in self.labels.tolist()]
+            columns["label"] = self.labels.tolist()
+        if "scores" in self:
+            columns["score"] = self.scores.tolist()
+        if "boxes" in self:
+            columns |= dict(zip(("x1", "y1", "x2", "y2"), self.boxes.T.tolist(), strict=True))
+        for name, value in self._fields.items():
+            if name in ("boxes", "labels", "scores"):
+                continue
+            if name in FIELDS and FIELDS[name].outline and isinstance(value, Tensor):
+                columns[f"{name.removesuffix('s')}_pixels"] = value.flatten(1).sum(1).tolist() if len(value) else []
+            else:
+                columns[FIELDS[name].json or name if name in FIELDS else name] = (
+                    value.tolist() if isinstance(value, Tensor) else list(value)
+                )
+        return columns
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self._fields]

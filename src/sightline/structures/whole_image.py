@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from sightline.structures.size import Size
+from sightline.structures.tabular import Tabular
 
 
-class WholeImage:
+class WholeImage(Tabular):
     """Base class of targets that describe a whole image, such as a class, a count or a caption.
 
     Augmentations, including flips and crops, change only `image_size`. Subclasses are dataclasses with these
@@ -33,6 +34,11 @@ class WholeImage:
         """The same target with every tensor on `device`."""
         values = vars(self).items()
         return self._with(**{name: value.to(device) for name, value in values if isinstance(value, Tensor)})
+
+    def to_columns(self) -> dict[str, list[Any]]:
+        """One row: image, and the values that are numbers or texts."""
+        values = {name: value for name, value in vars(self).items() if isinstance(value, int | float | str)}
+        return {"image": [self.source]} | {name: [value] for name, value in values.items() if name != "source"}
 
     def _with(self, **values: Any) -> Self:
         return replace(self, **values)  # type: ignore[type-var]  # subclasses are dataclasses

@@ -1,0 +1,73 @@
+"""`supervision.Detections`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from sightline.errors import InputError
+from sightline.interop._fields import ClassNames, class_id, class_name, known_classes, require_objects
+from sightline.runtime.optional import require
+from sightline.structures import Instances, Size
+
+_NAMES = "class_name"
+"""The entry of `Detections.data` with the class names, which supervision's annotators write."""
+
+
+def to_supervision(result: Instances) -> Any:
+    """Objects as `supervision.Detections`.
+
+    Boxes, class ids, scores, masks and track numbers become `xyxy`, `class_id`, `confidence`, `mask` and
+    `tracker_id`; the class names become `data["class_name"]`.
+
+    Raises:
+        InputError: supervision is not installed, or the result has no boxes or labels.
+    """
+    require("supervision", "supervision", None, "sightline.interop.to_supervision")
+    import supervision
+
+    result = require_objects(result, "supervision.Detections")
+    names = [class_name(label, result.classes) for label in result.labels.tolist()]
+    return supervision.Detections(
+        xyxy=result.boxes.float().numpy(),
+        class_id=result.labels.numpy().astype(int),
+        confidence=result.scores.float().numpy() if "scores" in result else None,
+        mask=result.masks.numpy() if "masks" in result else None,
+        tracker_id=result.tracks.numpy().astype(int) if "tracks" in result else None,
+        data={_NAMES: np.array(names, dtype=str)},
+    )
+
+
+def from_supervision(
+    detections: Any, image_size: Size, classes: ClassNames = None, *, source: str | None = None
+) -> Instances:
+    """Objects from `supervision.Detections` (or any object with these attributes); the inverse of `to_supervision`.
+
+    Args:
+        detections: the detections. Without `class_id`, the classes are found by `data["class_name"]`.
+        image_size: (height, width) of the image in pixels.
+        classes: names of the classes in the order of their ids.
+        source: file or item, for messages.
+
+    Raises:
+        InputError: an attribute is missing, or a class is unknown.
+    """
+    what = source or "the detections"
+    if not hasattr(detections, "xyxy"):
+        raise InputError(f"{what}: a {type(detections).__name__} is no supervision.Detections; it has no xyxy")
+    known = known_classes(classes)
+    boxes = torch.as_tensor(np.asarray(detections.xyxy)).reshape(-1, 4)
+    names = (getattr(detections, "data", None) or {}).get(_NAMES)
+    ids = detections.class_id
+    if ids is None and names is None and len(boxes):
+        raise InputError(f"{what} have neither class_id nor data['{_NAMES}']; add one of them")
+    if ids is None:
+        ids = [class_id(str(name), known, what) for name in (names if names is not None else [])]
+    fields: dict[str, Any] = {"boxes": boxes, "labels": torch.as_tensor(np.asarray(ids, dtype=np.int64))}
+    for theirs, ours in (("confidence", "scores"), ("mask", "masks"), ("tracker_id", "tracks")):
+        value = getattr(detections, theirs, None)
+        if value is not None:
+            fields[ours] = torch.as_tensor(np.asarray(value))
+    return Instances(image_size, classes=known, source=source, **fields)
