@@ -71,7 +71,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtu
     return tmp_path
 
 
-SLOW_PYTHON = ("exporting.md",)
+SLOW_PYTHON = ("exporting.md", "interoperability.md")
 """Documents whose Python takes long."""
 PYTHON = [
     pytest.param(document, marks=[pytest.mark.slow] if document.name in SLOW_PYTHON else [], id=document.name)

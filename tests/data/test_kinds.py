@@ -13,9 +13,9 @@ import sightline as sl
 from sightline.data import kinds
 from sightline.data.anchors import anchors
 from sightline.data.kinds import KINDS, Kind, kind_of, kind_of_target
+from sightline.data.torch_data import TorchData
 from sightline.errors import InputError
 from sightline.structures import Size
-from sightline.verbs.torch_data import TorchData
 
 
 @dataclass(frozen=True)

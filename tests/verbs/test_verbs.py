@@ -15,6 +15,7 @@ from PIL import Image
 
 import sightline as sl
 from sightline.api import predict_to_folder
+from sightline.data.torch_data import TorchData
 from sightline.deploy.predict import score_threshold
 from sightline.deploy.writers.base import require_formats
 from sightline.errors import InputError
@@ -22,7 +23,6 @@ from sightline.evaluation import ClassificationResult
 from sightline.structures import Classes, Instances
 from sightline.training.metrics_log import Row
 from sightline.training.run import Run, run_facts
-from sightline.verbs.torch_data import TorchData
 
 NAME, TINY = "ssdlite320_mobilenet_v2", {"image_size": 64}
 QUICK = {"batch_size": 4, "workers": 0, "augmentation": "none", "progress": False, "device": "cpu", "epochs": 1}
@@ -213,7 +213,7 @@ def test_labels_count_from_0_or_from_1_only_where_that_is_certain():
         TorchData(Squares(1, labels=(0,)))
     with pytest.raises(InputError, match="the labels range from 2 to 3, but there are 2 classes"):
         TorchData(Squares(2))
-    with pytest.raises(InputError, match="image 0: its target has no labels; it has boxes"):
+    with pytest.raises(InputError, match="image 0 has no 'labels'; it has boxes"):
         TorchData([(torch.zeros(3, 8, 8), {"boxes": []})], Classes(["a"]))[0]
     with pytest.raises(InputError, match=r"item 0 of the dataset is a Tensor, but must be a pair \(image, target\)"):
         TorchData([torch.zeros(3, 8, 8)], Classes(["a"]))

@@ -12,6 +12,7 @@ from sightline.data.memory import source_of_class_maps, source_of_instances, sou
 from sightline.data.rasterise import as_class_map
 from sightline.data.relabel import relabelled, with_class_mapping
 from sightline.data.shares import divided
+from sightline.data.torch_data import source_of_torch
 from sightline.keywords import checked_keywords
 from sightline.structures import BACKGROUND, Classes, Instances
 
@@ -22,7 +23,7 @@ class Dataset(LabelledImages):
     Indexing with an integer returns (image, target). Indexing with the name of a split, a slice, ids or a bool array
     returns a Dataset. A dataset is a view: splits and subsets share their columns, and so do forked worker processes
     (spawned workers receive a copy of about 100 bytes per box). Create one with `sightline.open_dataset`, or in memory
-    with `from_instances`, `from_class_maps` or `from_labels`.
+    with `from_instances`, `from_class_maps`, `from_labels` or `from_torch`.
 
     Args:
         source: the shared data.
@@ -146,3 +147,8 @@ class Dataset(LabelledImages):
     ) -> Dataset:
         """Create a dataset in memory; see `sightline.data.memory.source_of_labels`."""
         return cls(source_of_labels(images, labels, classes, **more))
+
+    @classmethod
+    def from_torch(cls, data: Any, classes: Classes | Sequence[str] | None = None, **more: Any) -> Dataset:
+        """Create a dataset from a PyTorch dataset; see `sightline.data.torch_data.source_of_torch`."""
+        return cls(source_of_torch(data, classes, **more))

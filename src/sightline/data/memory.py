@@ -46,7 +46,8 @@ def source_of_instances(
 
     Args:
         images: tensors or arrays [C, H, W]: uint8, other integers, or floats in [0, 1]; or image files. A `View` keeps
-            its camera.
+            its camera. A sequence with an attribute `sizes`, (height, width) of each image, is not read here; its
+            images must be uint8 or float in [0, 1].
         targets: the objects of each image. All fields are kept; those other than boxes, labels, crowd, difficult and
             areas are in the dataset's targets after `with_fields`. Masks are stored as RLE.
         classes: class names.
@@ -184,7 +185,8 @@ def _image_columns(
     full_scale: int | None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Arguments of a Source, and the image columns."""
-    files = len(images) > 0 and isinstance(images[0], str | os.PathLike)
+    lazy = hasattr(images, "sizes")
+    files = not lazy and len(images) > 0 and isinstance(images[0], str | os.PathLike)
     source: dict[str, Any] = {"root": None, "full_scale": FullScale(full_scale)}
     sizes: list[Size] = []
     if files:
@@ -192,6 +194,8 @@ def _image_columns(
         source["root"] = root = Path(os.path.commonpath([p.parent for p in paths]))
         names = [_relative(p, root) for p in paths]
         sizes = [image_size(p) for p in paths]
+    elif lazy:  # tensors of these sizes, read when they are asked for
+        source["images"], sizes = images, images.sizes  # type: ignore[attr-defined]
     else:
         source["images"] = _image_tensors(images, full_scale)
         sizes = [(int(p.shape[1]), int(p.shape[2])) for p in source["images"]]

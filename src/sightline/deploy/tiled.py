@@ -20,12 +20,13 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
+from sightline.data.arrays import image_tensor
 from sightline.data.facts import full_scale_of
 from sightline.data.full_scale import Scale
 from sightline.data.images import channels_last, from_pil, read_image
 from sightline.data.room import unlimited_size
 from sightline.deploy.predictions import class_probabilities
-from sightline.deploy.sources import Item, common_scale, image_tensor
+from sightline.deploy.sources import Item, common_scale
 from sightline.errors import InputError
 from sightline.models.model import Model, as_model
 from sightline.runtime import reading

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 @checked_keywords
 def check(
-    data: Dataset | str | Path,
+    data: Any,
     model: nn.Module | str | None = None,
     *,
     full: bool = True,
@@ -33,7 +32,7 @@ def check(
     If a path is given, labels that cannot be read do not raise an error: the report lists them all.
 
     Args:
-        data: a dataset, or its path.
+        data: a dataset, its path, or a PyTorch dataset.
         model: a detector, or the name of one with anchors, to compare its anchors with the sizes of the objects.
         full: also read the pixels of all images, not only labels and image headers.
         progress: show a progress bar if stderr is a terminal.
@@ -47,7 +46,7 @@ def check(
     """
     from sightline.data.check import check as run
 
-    dataset = open_data(data, classes=classes, open_args=open_args, lenient=True)
+    dataset = open_data(data, classes=classes, open_args=open_args, lenient=True, complete=True)
     known = _with_anchors(model, dataset) if isinstance(model, str) else None if model is None else as_model(model)
     return run(dataset, known, full=full, progress=progress)
 

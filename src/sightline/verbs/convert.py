@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @checked_keywords
 def convert(
-    data: Dataset | str | Path,
+    data: Any,
     out: str | Path,
     to: str,
     *,
@@ -31,7 +31,7 @@ def convert(
     """Write a dataset in another format; see `sightline.data.formats.convert`.
 
     Args:
-        data: a dataset, or its path.
+        data: a dataset, its path, or a PyTorch dataset.
         out: the folder to write, which must not exist or must be empty.
         to: the format to write, such as "coco" or "yolo".
         symlink: link to the images instead of copying them.
@@ -50,7 +50,7 @@ def convert(
 
 
 def convert_dataset(
-    data: Dataset | str | Path,
+    data: Any,
     out: str | Path,
     to: str,
     *,
@@ -63,7 +63,7 @@ def convert_dataset(
     """Convert like `convert`, but return a summary of what was written."""
     from sightline.data.formats import convert as run
 
-    dataset: Dataset = open_data(data, classes=classes, open_args=open_args)
+    dataset: Dataset = open_data(data, classes=classes, open_args=open_args, complete=True)
     if shares is not None:
         if len(dataset.splits) > 1:
             found = ", ".join(dataset.splits)

@@ -6,10 +6,10 @@ from typing import Any
 
 from sightline.data.dataset import Dataset
 from sightline.data.kinds import KINDS
+from sightline.data.torch_data import TorchData
 from sightline.errors import InputError
 from sightline.models.model import Model
 from sightline.tasks import TASKS, Task, task_of
-from sightline.verbs.torch_data import TorchData
 
 
 def for_task(data: Any, model: Model) -> Any:

@@ -109,7 +109,7 @@ def look(
             raise InputError(
                 f"{out}: an image cannot be written as {out.suffix or 'a file without suffix'}; use .png"
             ) from None
-    dataset = open_data(data, classes=classes, open_args=open_args)
+    dataset = open_data(data, classes=classes, open_args=open_args, complete=True)
     for field in FIELDS.values():
         # what is in metres needs the camera, which is not kept where images are combined
         if field.drawn and field.geometry != "scene" and field.name not in dataset.fields and not dataset.about:
@@ -155,7 +155,7 @@ def anchors(
     require_new_file(out)
     if out.suffix.lower() not in (".png", ".pdf", ".svg"):
         raise InputError(f"{out}: a plot cannot be written as {out.suffix or 'a file without suffix'}; use .png")
-    dataset = open_data(data, classes=classes, open_args=open_args)
+    dataset = open_data(data, classes=classes, open_args=open_args, complete=True)
     split = split or ("train" if "train" in dataset.splits else None)
     found = run(dataset[split] if split else dataset, k, image_size, seed)
     anchor_figure(found).savefig(out, dpi=120)

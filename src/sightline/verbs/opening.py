@@ -9,12 +9,12 @@ from typing import Any, cast
 from torch import nn
 
 from sightline.data.dataset import Dataset
+from sightline.data.torch_data import TorchData, is_torch_data
 from sightline.errors import InputError
 from sightline.models.model import Model, as_model
 from sightline.structures import Classes
 from sightline.training import trained_on
 from sightline.training.trained_on import TrainedOn
-from sightline.verbs.torch_data import TorchData, is_torch_data
 
 ClassesGiven = Mapping[str, str | None] | Sequence[str]
 """New names of classes by their old ones (None removes a class), or the names of the classes to keep."""
@@ -50,6 +50,7 @@ def open_data(
     names: Classes | None = None,
     channels: int | None = 3,
     lenient: bool = False,
+    complete: bool = False,
 ) -> Any:
     """Return the data as a dataset.
 
@@ -61,6 +62,7 @@ def open_data(
         names: for a PyTorch dataset, the names of its classes if `classes` is None.
         channels: if `data` is a path: channels of the images; None keeps those of the files.
         lenient: if `data` is a path: record labels that cannot be read instead of raising an error.
+        complete: return a `Dataset` for a PyTorch dataset, too; all its items are read for their targets.
 
     Raises:
         InputError: the data cannot be opened, a class is unknown, or `open_args` is given without a path.
@@ -74,7 +76,8 @@ def open_data(
     if is_torch_data(data):
         if isinstance(classes, Mapping):
             raise InputError("the classes of a PyTorch dataset cannot be renamed; give the list of their names: […]")
-        return TorchData(data, names if classes is None else Classes(classes))
+        names = names if classes is None else Classes(classes)
+        return Dataset.from_torch(data, names) if complete else TorchData(data, names)
     return with_classes(data, classes) if isinstance(data, Dataset) else data
 
 

@@ -7,10 +7,10 @@ from typing import Any
 from sightline.data.dataset import Dataset
 from sightline.data.division import Division, divide
 from sightline.data.joint import JointData
+from sightline.data.torch_data import TorchData
 from sightline.errors import InputError
 from sightline.training import trained_on
 from sightline.training.trained_on import TrainedOn
-from sightline.verbs.torch_data import TorchData
 from sightline.words import are, counted
 
 TrainingData = Dataset | JointData | TorchData

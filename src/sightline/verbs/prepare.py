@@ -15,6 +15,7 @@ from torch import nn
 from sightline.data.dataset import Dataset
 from sightline.data.joint import JointData
 from sightline.data.stored import further_fields
+from sightline.data.torch_data import TorchData
 from sightline.data.transforms import recipes
 from sightline.errors import InputError
 from sightline.models.arguments import OLD_NAMES, parameters, require_arguments, with_image_size, with_settings
@@ -34,7 +35,6 @@ from sightline.verbs.labels import for_task, require_kind, require_usable, with_
 from sightline.verbs.opening import ClassesGiven, open_data, reopened
 from sightline.verbs.parts import TrainingData, ValidationData, training_and_validation
 from sightline.verbs.planning import Plan, plan_for
-from sightline.verbs.torch_data import TorchData
 from sightline.words import counted, listed
 
 log = logging.getLogger("sightline")

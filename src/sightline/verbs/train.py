@@ -65,7 +65,7 @@ def train(
         model: a model of `create_model` or `load`, which is trained in place; or the name of a model, which is created
             for the data's classes. By default a model for the kind of labels or, with `resume`, the run's model.
         data: the training images: a dataset, its path, or a PyTorch dataset of (image, target) pairs
-            (`sightline.verbs.torch_data`); for YOLO9000 also boxed and labelled images together
+            (`sightline.data.torch_data`); for YOLO9000 also boxed and labelled images together
             (`sightline.data.joint`). If a dataset or path has a split "train", that split is used. Files without splits
             are divided by the recipe's seed, as on the command line: 80 % for training, 10 % for validation, 10 % set
             aside for testing. Of `data[:]`, and of data in memory, all images are used for training. Optional with

@@ -11,6 +11,7 @@ import torch
 
 from sightline.data.dataset import Dataset
 from sightline.data.facts import data_facts, log_unmirrored, remember
+from sightline.data.torch_data import TorchData
 from sightline.data.transforms import (
     Compose,
     Geometric,
@@ -26,7 +27,6 @@ from sightline.data.transforms import (
 from sightline.data.transforms.mirroring import unmirrored
 from sightline.data.transforms.targets import mirrors_wrongly
 from sightline.structures import Instances
-from sightline.verbs.torch_data import TorchData
 
 SIZE = (64, 96)
 NAMES = ("nose", "left_eye", "right_eye")

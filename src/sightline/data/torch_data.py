@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import singledispatch
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from sightline.data.arrays import image_tensor
+from sightline.data.images import from_pil
 from sightline.data.keypoint_pairs import mirrored_keypoints
 from sightline.data.kinds import KINDS, kind_of_target
+from sightline.data.memory import source_of_class_maps, source_of_instances, source_of_labels
+from sightline.data.source import Source
 from sightline.errors import InputError
-from sightline.structures import Classes, ClassScores, Instances
+from sightline.interop.torchvision import from_torchvision
+from sightline.structures import Classes, ClassScores, Instances, Size
 
-_FIELDS = ("boxes", "labels", "masks", "keypoints")
-"""Fields that torchvision's dictionaries may hold."""
-_RENAMED = {"iscrowd": "crowd", "area": "areas"}
-"""Keys of these dictionaries that have another name in `Instances`."""
 _BACKGROUND = ("background", "__background__")
 
 
@@ -153,14 +154,84 @@ class TorchData:
         return item[0], item[1]
 
     def _instances(self, target: Mapping[str, Any], size: tuple[int, int], i: int) -> Instances:
-        missing = [name for name in ("boxes", "labels") if name not in target]
-        if missing:
-            raise InputError(f"image {i}: its target has no {' and no '.join(missing)}; it has {', '.join(target)}")
-        fields = {name: torch.as_tensor(target[name]) for name in _FIELDS if name in target}
-        fields |= {new: torch.as_tensor(target[old]) for old, new in _RENAMED.items() if old in target}
-        fields["boxes"] = fields["boxes"].reshape(-1, 4)
-        fields["labels"] = fields["labels"].to(torch.int64) - self.first_label
-        return Instances(size, classes=self.classes, source=f"image {i}", **fields)
+        labels = {name: value for name, value in target.items() if name != "scores"}
+        return from_torchvision(labels, size, self.classes, first_label=self.first_label, source=f"image {i}")
+
+
+class LazyImages(Sequence[Tensor]):
+    """The images of a wrapped dataset, each read when it is asked for.
+
+    Attributes:
+        sizes: (height, width) of each image.
+    """
+
+    def __init__(self, data: TorchData, sizes: Sequence[Size]):
+        self.data = data
+        self.sizes = list(sizes)
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    @overload
+    def __getitem__(self, item: int) -> Tensor: ...
+    @overload
+    def __getitem__(self, item: slice) -> Sequence[Tensor]: ...
+    def __getitem__(self, item: int | slice) -> Tensor | Sequence[Tensor]:
+        if isinstance(item, slice):
+            return [self.data.image(i) for i in range(*item.indices(len(self)))]
+        image = self.data.image(item)
+        size = (int(image.shape[-2]), int(image.shape[-1]))
+        if size != tuple(self.sizes[item]):
+            raise InputError(
+                f"image {item} of the PyTorch dataset has the size {list(size)} now and had {list(self.sizes[item])} "
+                "before; an index must always return the same image: leave augmentation to the training"
+            )
+        return image
+
+
+def source_of_torch(data: Any, classes: Classes | Sequence[str] | None = None, **more: Any) -> Source:
+    """The source of a dataset whose images and targets come from a PyTorch dataset.
+
+    All items are read once, for their targets and sizes; the images are read again when they are used.
+
+    Args:
+        data: see `TorchData`; targets are dictionaries, `Instances`, `ClassMap`, `ClassScores` or integers.
+        classes: names of the classes; by default `data.classes`.
+        more: further arguments of `sightline.data.memory.source_of_instances` and its siblings, such as names and
+            splits.
+
+    Raises:
+        InputError: an item has another form, or its target is of another kind; the message names it.
+    """
+    names = classes if classes is None or isinstance(classes, Classes) else Classes(classes)
+    wrapped = TorchData(data, names)
+    targets = [target for _, target in wrapped]
+    for i, target in enumerate(targets):
+        if kind_of_target(target) is not KINDS[wrapped.kind]:
+            raise InputError(
+                f"image {i}: its target is a {type(target).__name__}, but that of image 0 is a "
+                f"{type(targets[0]).__name__}; give all images targets of one kind"
+            )
+    images = LazyImages(wrapped, [target.image_size for target in targets])
+    if wrapped.kind == "instances":
+        more = {"keypoint_names": wrapped.keypoint_names, **more}
+        return source_of_instances(images, targets, wrapped.classes, **more)
+    if wrapped.kind == "class_map":
+        return source_of_class_maps(images, [target.labels for target in targets], wrapped.classes, **more)
+    if wrapped.kind == "class_scores":
+        return source_of_labels(
+            images, [_label(target, i) for i, target in enumerate(targets)], wrapped.classes, **more
+        )
+    raise InputError(
+        f"targets of type {type(targets[0]).__name__} cannot be stored in a dataset; train and evaluate with the "
+        "PyTorch dataset itself"
+    )
+
+
+def _label(target: ClassScores, i: int) -> int:
+    if target.label is None:
+        raise InputError(f"image {i}: its target has scores, but no label; give the id of its class")
+    return target.label
 
 
 @singledispatch
@@ -196,9 +267,6 @@ def is_torch_data(data: Any) -> bool:
 
 
 def _as_image(picture: Any, i: int) -> Tensor:
-    from sightline.data.images import from_pil
-    from sightline.deploy.sources import image_tensor
-
     if isinstance(picture, Image.Image):
         return from_pil(picture)
     if not isinstance(picture, Tensor | np.ndarray):
