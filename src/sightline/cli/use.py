@@ -115,12 +115,23 @@ def predict(
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Images per batch.")] = 8,
     tile: Annotated[
-        int | None, typer.Option(help="For segmentation models: predict in square tiles of this many pixels.")
+        int | None,
+        typer.Option(
+            help="Predict in square tiles of this many pixels: for images that are too large, or whose objects are too "
+            "small, to be predicted at once. For objects and class maps."
+        ),
     ] = None,
     overlap: Annotated[
         int | None,
         typer.Option(help="Pixels by which tiles overlap; by default 64, or a quarter of a small tile."),
     ] = None,
+    whole_image: Annotated[
+        bool,
+        typer.Option(
+            "--whole-image/--no-whole-image",
+            help="With --tile, also predict the whole image, to find objects larger than a tile.",
+        ),
+    ] = True,
     full_scale: FullScale = None,
     no_pictures: Annotated[
         bool, typer.Option("--no-pictures", help="Do not draw the predictions on the images.")
@@ -151,6 +162,7 @@ def predict(
         progress=not quiet,
         tile=tile,
         overlap=overlap,
+        whole_image=whole_image,
         full_scale=full_scale,
     )
     typer.echo(str(found))

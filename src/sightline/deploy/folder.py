@@ -75,6 +75,7 @@ def predict_to_folder(
     progress: bool = False,
     tile: int | None = None,
     overlap: int | None = None,
+    whole_image: bool = True,
     full_scale: int | None = None,
 ) -> PredictedFolder:
     """Write a model's predictions to a folder, as the files of its task and, if `draw` is given, one drawing per image.
@@ -95,7 +96,7 @@ def predict_to_folder(
         draw: draws an image [C, H, W] and its result, such as `sightline.draw`; None for no drawings.
         save: formats of the predictions: for objects and class maps "json", "csv" (predictions.csv) and "yolo" (label
             files in labels/); for image classes "json" and "csv". By default the first.
-        threshold, classes, batch_size, device, progress, tile, overlap, full_scale: see `predict`.
+        threshold, classes, batch_size, device, progress, tile, overlap, whole_image, full_scale: see `predict`.
 
     Returns:
         A summary of the files written and the images that could not be read.
@@ -129,6 +130,7 @@ def predict_to_folder(
         ids_only,
         full_scale=full_scale,
         classes=classes,
+        whole_image=whole_image,
     )
     with removed_if_empty(folder):
         for position, prediction in enumerate(predictions):

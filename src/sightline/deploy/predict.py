@@ -26,7 +26,7 @@ from sightline.models.model import Model, as_model
 from sightline.progress import progress_bar
 from sightline.runtime.devices import running
 from sightline.runtime.values import require_number, require_whole
-from sightline.structures import ClassMap
+from sightline.structures import ClassMap, Instances
 from sightline.structures.tabular import html_of
 
 DEFAULT_THRESHOLD = 0.5
@@ -81,6 +81,7 @@ def predict(
     progress: bool = False,
     tile: int | None = None,
     overlap: int | None = None,
+    whole_image: bool = True,
     full_scale: int | None = None,
 ) -> Any:
     """Predict one image or several.
@@ -96,9 +97,11 @@ def predict(
         batch_size: images per batch.
         device: where the model runs; None for the device it is on.
         progress: show a progress bar if stderr is a terminal.
-        tile: for segmentation models: predict in square tiles of this many pixels instead of whole images; see
-            `sightline.deploy.tiled.predict_tiled`, which can also write maps larger than memory.
+        tile: for class maps and objects: predict in square tiles of this many pixels instead of whole images; see
+            `sightline.deploy.tiled.predict_tiled`, which can also write maps larger than memory, and
+            `sightline.deploy.tiled_objects.predict_tiled_objects`.
         overlap: pixels shared by neighbouring tiles; by default 64, or a quarter of a small tile.
+        whole_image: with tiles, also predict the whole image, to find objects larger than a tile.
         full_scale: for integer samples other than uint8, the value of white, such as 4095 for a 12-bit camera; by
             default that of the model's training images, else the smallest of 255, 1023, 4095, 16383 and 65535 that is
             not exceeded by these images (it is logged).
@@ -118,7 +121,7 @@ def predict(
     found = Predictions()
     first: InputError | None = None
     for prediction in predict_each(
-        model, items, threshold, batch_size, device, progress, tile, overlap, False, full_scale, classes
+        model, items, threshold, batch_size, device, progress, tile, overlap, False, full_scale, classes, whole_image
     ):
         if prediction.error is not None:
             found.errors[str(prediction.item.name)] = str(prediction.error)
@@ -149,6 +152,7 @@ def predict_each(
     ids_only: bool = False,
     full_scale: int | None = None,
     classes: Sequence[str] | None = None,
+    whole_image: bool = True,
 ) -> Iterator[Prediction]:
     """Yield one `Prediction` per item, in the order of `items`; at most three batches are in memory.
 
@@ -163,14 +167,13 @@ def predict_each(
     if tile is None and overlap is not None:
         raise InputError(f"overlap is {overlap}, but only tiles overlap; give the side of the tiles, such as tile=512")
     chosen = None if classes is None else class_ids(model, classes)
-    if tile is not None and chosen is not None:
-        raise InputError(NO_CLASSES)  # tiles are merged into class maps
     channels = model.in_channels
     scale = common_scale(items, full_scale if full_scale is not None else full_scale_of(model))
     if tile is not None:
+        tiler = _Tiler(model, tile, overlap, batch_size, ids_only, whole_image, lowest, chosen)
         with running(model, device), progress_bar(len(items), "predicting", progress) as advance:
             for read in _read_ahead(items, channels, 1, scale, huge=True):
-                yield read if read.image is None else _tiled(model, read, tile, overlap, batch_size, ids_only)
+                yield read if read.image is None else tiler(read)
                 advance(1)
         return
     waiting = _read_ahead(items, channels, 2 * batch_size, scale, with_cameras=model.takes_cameras)
@@ -186,20 +189,51 @@ def predict_each(
             advance(len(batch))
 
 
-def _tiled(
-    model: Model,
-    read: Prediction,
-    tile: int,
-    overlap: int | None,
-    batch_size: int,
-    ids_only: bool,
-) -> Prediction:
-    from sightline.deploy.tiled import predict_tiled
+@dataclass
+class _Tiler:
+    """Predicts images in tiles. The first tile shows whether the model predicts objects or class maps."""
 
-    ids = predict_tiled(model, read.image, tile, overlap, batch_size=batch_size)
-    if ids_only:
-        return replace(read, ids=torch.from_numpy(ids if ids.dtype.itemsize == 1 else ids.astype("int32")))
-    return replace(read, result=ClassMap(torch.from_numpy(ids.astype("int64")), model.classes, source=read.item.name))
+    model: Model
+    tile: int
+    overlap: int | None
+    batch_size: int
+    ids_only: bool
+    whole_image: bool
+    threshold: float
+    classes: Tensor | None
+    objects: bool | None = None
+
+    def __call__(self, read: Prediction) -> Prediction:
+        from sightline.deploy.tiled import predict_tiled
+        from sightline.deploy.tiled_objects import predict_tiled_objects
+
+        assert read.image is not None, "images that cannot be read are not predicted"
+        if self.objects is None:
+            self.objects = isinstance(self._first(read.image), Instances)
+        if self.objects:
+            found = predict_tiled_objects(
+                self.model,
+                read.image,
+                self.tile,
+                self.overlap,
+                whole_image=self.whole_image,
+                threshold=self.threshold,
+                classes=self.classes,
+                batch_size=self.batch_size,
+            )
+            return replace(read, result=with_source(found, read.item.name))
+        if self.classes is not None:
+            raise InputError(NO_CLASSES)
+        ids = predict_tiled(self.model, read.image, self.tile, self.overlap, batch_size=self.batch_size)
+        if self.ids_only:
+            return replace(read, ids=torch.from_numpy(ids if ids.dtype.itemsize == 1 else ids.astype("int32")))
+        known = ClassMap(torch.from_numpy(ids.astype("int64")), self.model.classes, source=read.item.name)
+        return replace(read, result=known)
+
+    @torch.no_grad()
+    def _first(self, image: Tensor) -> Any:
+        device = next((parameter.device for parameter in self.model.parameters()), image.device)
+        return self.model([image[..., : self.tile, : self.tile].to(device)])[0]
 
 
 def _read_ahead(

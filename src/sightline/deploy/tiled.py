@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from sightline.data.full_scale import Scale
 from sightline.data.images import channels_last, from_pil, read_image
 from sightline.data.room import unlimited_size
 from sightline.deploy.predictions import class_probabilities
+from sightline.deploy.seams import Tile
 from sightline.deploy.sources import Item, common_scale
 from sightline.errors import InputError
 from sightline.models.model import Model, as_model
@@ -40,19 +40,28 @@ NOT_TILED = (
 )
 
 
-@dataclass(frozen=True)
-class Tile:
-    """Rows `top` … `bottom` and columns `left` … `right` of an image."""
-
-    top: int
-    left: int
-    bottom: int
-    right: int
-
-
 def tile_starts(length: int, tile: int, overlap: int) -> list[int]:
     """Start positions of tiles: each overlaps the next by `overlap`; the last ends with the image."""
     return [*range(0, max(length - tile, 0), tile - overlap), max(length - tile, 0)]
+
+
+def require_tiles(tile: Any, overlap: Any, least: int = 0) -> tuple[int, int]:
+    """The side and the overlap of tiles, by default 64 or a quarter of a small tile.
+
+    Args:
+        tile, overlap: as given by the user.
+        least: the smallest overlap.
+
+    Raises:
+        InputError: they are no whole numbers of pixels, or do not fit together.
+    """
+    tile = require_whole("tile", tile, 1, "image_side", "a tile is at least 1 pixel wide; give a side such as 512")
+    if overlap is None:
+        overlap = max(least, min(64, tile // 4))
+    overlap = require_whole("overlap", overlap, least, "image_side", "give 64 if in doubt")
+    if not 0 <= 2 * overlap <= tile:
+        raise InputError(f"tiles of {tile} pixels cannot overlap by {overlap}; use at most half, such as 64 of 512")
+    return tile, overlap
 
 
 def window(length: int, overlap_before: int, overlap_after: int) -> Tensor:
@@ -163,14 +172,7 @@ def predict_tiled(
         InputError: the arguments do not fit together, the image cannot be read, or the model predicts no class maps.
     """
     model = as_model(model)
-    tile = require_whole("tile", tile, 1, "image_side", "a tile is at least 1 pixel wide; give a side such as 512")
-    overlap = (
-        min(64, tile // 4)
-        if overlap is None
-        else require_whole("overlap", overlap, 0, "image_side", "give 64 if in doubt")
-    )
-    if not 0 <= 2 * overlap <= tile:
-        raise InputError(f"tiles of {tile} pixels cannot overlap by {overlap}; use at most half, such as 64 of 512")
+    tile, overlap = require_tiles(tile, overlap)
     batch_size = require_whole("batch_size", batch_size, 1, "batch_size", "give at least 1 tile per batch")
     scale = full_scale if full_scale is not None else full_scale_of(model)
     source = TiledSource(image, model.in_channels, scale)

@@ -31,6 +31,7 @@ def predict(
     progress: bool = False,
     tile: int | None = None,
     overlap: int | None = None,
+    whole_image: bool = True,
     full_scale: int | None = None,
 ) -> Any:
     """Predict one image or several; see `sightline.deploy.predict.predict`.
@@ -45,8 +46,10 @@ def predict(
         batch_size: images per batch.
         device: where the model runs; None for the device it is on.
         progress: show a progress bar if stderr is a terminal.
-        tile: for segmentation models: predict in square tiles of this many pixels.
+        tile: for class maps and objects: predict in square tiles of this many pixels, for images too large, or with
+            objects too small, to be predicted at once.
         overlap: pixels shared by neighbouring tiles; by default 64, or a quarter of a small tile.
+        whole_image: with tiles, also predict the whole image, to find objects larger than a tile.
         full_scale: pixel value of white in images of more than 8 bits; by default that of the training images, else
             estimated from the images.
 
@@ -65,6 +68,7 @@ def predict(
         progress=progress,
         tile=tile,
         overlap=overlap,
+        whole_image=whole_image,
         full_scale=full_scale,
     )
 
@@ -84,6 +88,7 @@ def predict_to_folder(
     progress: bool = False,
     tile: int | None = None,
     overlap: int | None = None,
+    whole_image: bool = True,
     full_scale: int | None = None,
 ) -> PredictedFolder:
     """Write the predictions for images to a new folder; see `sightline.deploy.folder.predict_to_folder`.
@@ -94,7 +99,7 @@ def predict_to_folder(
         out: the folder, which must not exist or must be empty; by default predictions/predict1, predict2, …
         draw: draws an image and its result, such as `sightline.draw`; None for no drawings.
         save: formats of the predictions: "json", "csv" or, for objects and class maps, "yolo"; by default "json".
-        threshold, classes, batch_size, device, progress, tile, overlap, full_scale: as for `predict`.
+        threshold, classes, batch_size, device, progress, tile, overlap, whole_image, full_scale: as for `predict`.
 
     Returns:
         A summary of the files written and the images that could not be read.
@@ -128,5 +133,6 @@ def predict_to_folder(
         progress=progress,
         tile=tile,
         overlap=overlap,
+        whole_image=whole_image,
         full_scale=full_scale,
     )
