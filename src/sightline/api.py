@@ -26,6 +26,7 @@ from sightline.verbs.predict import predict, predict_to_folder
 from sightline.verbs.prepare import prepare, recipe_for
 from sightline.verbs.report import update_report
 from sightline.verbs.report import write_report as _write_report
+from sightline.verbs.serve import serve, server_app
 from sightline.verbs.train import train, train_prepared
 
 __all__ = [
@@ -58,6 +59,8 @@ __all__ = [
     "run_ablation",
     "scenes",
     "score_explanations",
+    "serve",
+    "server_app",
     "strongest_patches",
     "train",
     "train_prepared",

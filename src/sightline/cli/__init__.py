@@ -9,7 +9,7 @@ import logging
 import sys
 from typing import Any
 
-from sightline.cli import ablate, about, data, explain, export, inside, train, use  # noqa: F401  (whose verbs register themselves)
+from sightline.cli import ablate, about, data, explain, export, inside, serve, train, use  # noqa: F401  (whose verbs register themselves)
 from sightline.cli.app import app
 from sightline.runtime.reading import CONTROL, shown
 

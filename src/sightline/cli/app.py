@@ -33,7 +33,7 @@ _USAGE: Any = typer.BadParameter.__mro__[2]
 
 _ORDER = (
     *("check", "convert", "look", "anchors", "train", "ablate", "evaluate", "predict", "explain", "inside"),
-    *("export", "models", "doctor", "scenes", "report", "demo"),
+    *("export", "serve", "models", "doctor", "scenes", "report", "demo"),
 )
 
 

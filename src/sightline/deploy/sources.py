@@ -170,18 +170,25 @@ def _of_file(file: Any) -> Item:
     return Item(name, bytes(data))
 
 
-_ENDINGS = ((b"II*\0", ".tif"), (b"MM\0*", ".tif"), (b"II+\0", ".tif"), (b"\x93NUMPY", ".npy"))
-"""Image formats that the reader recognises by their suffix, and the bytes that their files begin with."""
+_ENDINGS = (
+    *((0, mark, ".tif") for mark in (b"II*\0", b"MM\0*", b"II+\0")),
+    (0, b"\x93NUMPY", ".npy"),
+    (0, b"\x1aE\xdf\xa3", ".mkv"),
+    (8, b"AVI ", ".avi"),
+    *((4, b"ftyp" + brand, ".mp4") for brand in (b"isom", b"iso2", b"iso4", b"iso5", b"iso6", b"mp41", b"mp42")),
+    *((4, b"ftyp" + brand, ".mp4") for brand in (b"avc1", b"M4V ", b"qt  ", b"3gp4", b"3gp5", b"3gp6")),
+)
+"""Formats that the reader recognises by their suffix: the place and the bytes by which their files are known."""
 
 
 @contextmanager
 def as_file(data: bytes, name: str) -> Iterator[str]:
-    """Context that provides the bytes of an image file as a file for the reader.
+    """Context that provides the bytes of an image or video file as a file for the reader.
 
     Raises:
         InputError: the file could not be read; the message gives the name of the image.
     """
-    ending = next((ending for mark, ending in _ENDINGS if data.startswith(mark)), ".image")
+    ending = next((ending for at, mark, ending in _ENDINGS if data[at : at + len(mark)] == mark), ".image")
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, f"image{ending}")
         Path(path).write_bytes(data)

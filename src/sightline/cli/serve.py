@@ -1,0 +1,72 @@
+"""The verb serve."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, cast
+
+import typer
+
+from sightline.cli.app import Device, Runtime, app
+from sightline.cli.inputs import say
+
+KEY = "SIGHTLINE_API_KEY"
+"""The environment variable of the API key, which the list of processes does not show."""
+
+
+@app.command()
+def serve(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODELS…", help="Runs' folders, saved or exported models; NAME=FILE gives one another name."
+        ),
+    ],
+    host: Annotated[
+        str, typer.Option(help="The address to listen at; 0.0.0.0 for all of this machine's.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port; 0 for any free one.")] = 8000,
+    api_key: Annotated[
+        str | None,
+        typer.Option(help=f"The key that clients must send in the header X-API-Key; better given by {KEY}."),
+    ] = None,
+    max_batch: Annotated[int, typer.Option(help="Most images per batch.")] = 8,
+    max_wait_ms: Annotated[
+        float, typer.Option(help="Milliseconds that a batch waits for images that are being decoded.")
+    ] = 5.0,
+    max_queue: Annotated[int, typer.Option(help="Most images per model that wait; further ones get status 503.")] = 64,
+    max_pixels: Annotated[int, typer.Option(help="Most pixels of an image.")] = 50_000_000,
+    max_body_mb: Annotated[float, typer.Option(help="Largest body of a request, in megabytes.")] = 32.0,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds in which a request must arrive, and in which it is then answered.")
+    ] = 30.0,
+    device: Device = None,
+    runtime: Runtime = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing when the server is ready.")] = False,
+) -> None:
+    """Serve models over HTTP, with a page to try them on.
+
+    /predict and /explain take an image as the body of a request or as a file in a form; /models, /health, /metrics and
+    /openapi.json describe the server. Images of several requests are predicted together. SIGHUP, or POST
+    /models/NAME/reload, loads a model again without losing requests; Ctrl-C or SIGTERM answers what has arrived, and
+    ends the server.
+    """
+    import os
+
+    from sightline import api
+    from sightline.verbs.serve import parse_models
+
+    api.serve(
+        parse_models(models),
+        host=host,
+        port=port,
+        api_key=os.environ.get(KEY) if api_key is None else api_key,
+        max_batch=max_batch,
+        max_wait_ms=max_wait_ms,
+        max_queue=max_queue,
+        max_pixels=max_pixels,
+        max_body_mb=max_body_mb,
+        timeout=timeout,
+        device=device,
+        runtime=cast(Any, runtime),
+        say=lambda line: say(line, quiet),
+    )

@@ -1,0 +1,309 @@
+// The script of the server's page. Everything that a server sends is shown as text or drawn, never read as HTML.
+"use strict";
+
+/** Lengths of the runs of a compressed COCO RLE, which alternate between outside and inside, down the columns. */
+function runsOf(counts) {
+  if (typeof counts !== "string") return counts;
+  const runs = [];
+  let place = 0;
+  while (place < counts.length) {
+    let value = 0, shift = 0, more = true;
+    while (more) {
+      const part = counts.charCodeAt(place++) - 48;
+      value |= (part & 31) << shift;
+      shift += 5;
+      more = (part & 32) !== 0;
+      if (!more && part & 16) value |= -1 << shift;
+    }
+    if (runs.length > 2) value += runs[runs.length - 2];
+    runs.push(value);
+  }
+  return runs;
+}
+
+/** Calls paint(x, y, length) for each vertical run of an RLE {size: [height, width], counts} that is inside. */
+function eachRun(rle, paint) {
+  const height = rle.size[0];
+  let place = 0;
+  runsOf(rle.counts).forEach((length, i) => {
+    let left = length;
+    while (i % 2 && left > 0) {
+      const y = place % height, part = Math.min(left, height - y);
+      paint((place - y) / height, y, part);
+      place += part;
+      left -= part;
+    }
+    place += left;
+  });
+}
+
+/** The annotations that are shown: those without a score, and those whose score is high enough. */
+function shown(annotations, threshold) {
+  return annotations.filter(one => one.score === undefined || one.score >= threshold);
+}
+
+/** What a prediction holds, whatever its task: {annotations, scores, relations, events, width, height}. */
+function contentsOf(prediction) {
+  const image = (prediction.images || [{}])[0] || {};
+  const first = prediction.images ? null : Object.values(prediction)[0];
+  const events = first && first.timestamps
+    ? first.timestamps.map((times, i) => ({times, text: (first.sentences || [])[i] || "", score: (first.scores || [])[i]}))
+    : [];
+  const annotations = prediction.annotations || [];
+  const name = id => {
+    const place = annotations.findIndex(one => one.id === id);
+    return place < 0 ? "?" : `${annotations[place].category || "object"} ${place}`;
+  };
+  const relations = (image.relations || []).map((one, i) => ({
+    text: `${name(one[0])} ${one[1]} ${name(one[2])}`, score: (image.relation_scores || [])[i],
+  }));
+  return {annotations, scores: image.predictions || [], relations, events, width: image.width, height: image.height};
+}
+
+/** The colour of an annotation: of its class, or of the object if masks of one class would run together. */
+function colourOf(one, position, annotations, colours) {
+  const single = annotations.length > 1 && annotations.every(other => other.category_id === one.category_id);
+  const masks = single && annotations.every(other => other.segmentation && other.score !== undefined);
+  return colours[(masks ? position : one.category_id - 1) % colours.length];
+}
+
+if (typeof module !== "undefined") module.exports = {runsOf, eachRun, shown, contentsOf, colourOf};
+
+if (typeof document !== "undefined") (function () {
+  const at = id => document.getElementById(id);
+  const colours = at("canvas").dataset.colours.split(" ");
+  const state = {file: null, bitmap: null, answer: null, models: [], request: null, address: null};
+
+  function element(tag, text, parent, className) {
+    const made = document.createElement(tag);
+    if (text !== null) made.textContent = text;
+    if (className) made.className = className;
+    if (parent) parent.appendChild(made);
+    return made;
+  }
+
+  function say(text, bad) {
+    at("status").textContent = text;
+    at("status").className = bad ? "bad" : "soft";
+  }
+
+  async function ask(path, options) {
+    const headers = at("key").value ? {"X-API-Key": at("key").value} : {};
+    const answer = await fetch(path, {...options, headers});
+    if (answer.status === 401) at("keyed").hidden = false;
+    if (!answer.ok) {
+      let sentence = `the server answered with status ${answer.status}`;
+      try { sentence = (await answer.json()).error || sentence; } catch { /* not JSON */ }
+      throw new Error(sentence);
+    }
+    return answer;
+  }
+
+  const current = () => state.models.find(one => one.name === at("model").value) || null;
+
+  async function loadModels() {
+    try {
+      state.models = await (await ask("models")).json();
+    } catch (error) {
+      say(error.message, true);
+      return;
+    }
+    at("model").replaceChildren();
+    state.models.forEach(one => { element("option", one.name, at("model")).value = one.name; });
+    at("models").hidden = state.models.length < 2;
+    chooseModel();
+    say("", false);
+  }
+
+  function chooseModel() {
+    const model = current();
+    if (!model) return;
+    const some = model.classes.slice(0, 8).join(", ");
+    at("about").textContent = `${model.model}, ${model.task}` +
+      (some ? `: ${some}${model.classes.length > 8 ? ` and ${model.classes.length - 8} more` : ""}` : "");
+    at("threshold").value = model.threshold;
+    at("value").textContent = Number(model.threshold).toFixed(2);
+    at("explain").hidden = model.methods.length === 0;
+    if (state.file) predict();
+  }
+
+  async function choose(file) {
+    if (!file) return;
+    state.file = file;
+    state.answer = null;
+    try {
+      state.bitmap = await createImageBitmap(file);
+    } catch {
+      state.bitmap = null; // a format that the browser does not know; the server may
+    }
+    predict();
+  }
+
+  function query(more) {
+    return new URLSearchParams({model: at("model").value, ...more}).toString();
+  }
+
+  async function predict() {
+    if (state.request) state.request.abort();
+    const request = state.request = new AbortController();
+    const began = performance.now();
+    const model = current();
+    hidePicture();
+    say("…", false);
+    try {
+      const lowest = Math.min(0.05, model ? model.threshold : 0.05);
+      const answer = await ask(`predict?${query({threshold: lowest})}`,
+        {method: "POST", body: state.file, signal: request.signal});
+      state.answer = await answer.json();
+      say(`${state.file.name || "image"}: ${Math.round(performance.now() - began)} ms`, false);
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      state.answer = null;
+      say(error.message, true);
+    }
+    show();
+  }
+
+  function show() {
+    const list = at("list");
+    list.replaceChildren();
+    at("result").hidden = !state.answer;
+    if (!state.answer) return;
+    const contents = contentsOf(state.answer.prediction);
+    const threshold = Number(at("threshold").value);
+    const objects = shown(contents.annotations, threshold);
+    const scored = contents.annotations.some(one => one.score !== undefined);
+    at("slider").hidden = !scored;
+    paint(contents, objects);
+    objects.forEach((one, i) => {
+      const row = element("tr", null, list);
+      const dot = element("td", null, row, "l");
+      element("span", null, dot, "dot").style.background = colourOf(one, i, contents.annotations, colours);
+      dot.append([one.category || `class ${one.category_id - 1}`, one.caption].filter(Boolean).join(": "));
+      const share = one.area && contents.width ? 100 * one.area / (contents.width * contents.height) : null;
+      element("td", one.score === undefined ? share === null ? "" : `${share.toFixed(1)} %` : one.score.toFixed(3), row);
+      if (current() && current().methods.length) {
+        const place = contents.annotations.indexOf(one);
+        const target = one.score === undefined ? `class:${one.category}` : `box:${place}`;
+        const button = element("button", "why?", element("td", null, row));
+        button.addEventListener("click", () => picture(`explain?${query({target})}`));
+      }
+    });
+    contents.scores.forEach(one => {
+      const row = element("tr", null, list);
+      element("td", one.category, row, "l");
+      const bar = element("span", null, element("td", null, row), "bar");
+      element("i", null, bar).style.cssText = `width:${100 * one.score}%;background:var(--accent)`;
+      element("td", one.score.toFixed(3), row);
+      if (current() && current().methods.length) {
+        element("button", "why?", element("td", null, row))
+          .addEventListener("click", () => picture(`explain?${query({target: one.category})}`));
+      }
+    });
+    contents.relations.forEach(one => {
+      const row = element("tr", null, list);
+      element("td", one.text, row, "l");
+      element("td", one.score === undefined ? "" : one.score.toFixed(3), row);
+    });
+    contents.events.forEach(one => {
+      const row = element("tr", null, list);
+      element("td", `${one.times.map(t => t.toFixed(1)).join("–")} s: ${one.text}`, row, "l");
+      element("td", one.score === undefined ? "" : one.score.toFixed(3), row);
+    });
+    if (!list.children.length) element("td", "nothing found; move the slider to the left", element("tr", null, list), "l");
+  }
+
+  function paint(contents, objects) {
+    const canvas = at("canvas"), bitmap = state.bitmap;
+    const width = contents.width || (bitmap && bitmap.width) || 0, height = contents.height || (bitmap && bitmap.height) || 0;
+    canvas.hidden = !width;
+    if (!width) return;
+    canvas.width = width;
+    canvas.height = height;
+    const pen = canvas.getContext("2d");
+    pen.fillStyle = "#888";
+    pen.fillRect(0, 0, width, height);
+    if (bitmap) pen.drawImage(bitmap, 0, 0, width, height);
+    const line = Math.max(1.5, Math.hypot(width, height) / 400);
+    pen.lineWidth = line;
+    pen.font = `600 ${Math.round(line * 6 + 4)}px system-ui, sans-serif`;
+    pen.textBaseline = "top";
+    objects.forEach((one, i) => {
+      const colour = colourOf(one, i, contents.annotations, colours);
+      if (one.segmentation && one.segmentation.counts && one.category !== "background") {
+        pen.globalAlpha = 0.45;
+        pen.fillStyle = colour;
+        eachRun(one.segmentation, (x, y, length) => pen.fillRect(x, y, 1, length));
+        pen.globalAlpha = 1;
+      }
+    });
+    objects.forEach((one, i) => {
+      if (one.score === undefined || !one.bbox) return; // regions of a class map have no boxes of their own
+      const colour = colourOf(one, i, contents.annotations, colours);
+      const [x, y, w, h] = one.bbox;
+      pen.strokeStyle = pen.fillStyle = colour;
+      pen.strokeRect(x, y, w, h);
+      const points = one.keypoints || [];
+      for (let k = 0; k + 2 < points.length; k += 3) {
+        if (!points[k + 2]) continue;
+        pen.beginPath();
+        pen.arc(points[k], points[k + 1], 1.6 * line, 0, 7);
+        pen.fill();
+      }
+      const text = `${one.caption || one.category || ""} ${one.score.toFixed(2)}`;
+      const size = Math.round(line * 6 + 4), long = pen.measureText(text).width + 2 * line;
+      const top = Math.max(0, y - size - line), left = Math.max(0, Math.min(x, width - long));
+      pen.fillRect(left, top, long, size + line);
+      pen.fillStyle = bright(colour) ? "#000" : "#fff";
+      pen.fillText(text, left + line, top + line / 2);
+    });
+  }
+
+  /** Whether black is more legible on a colour #rrggbb than white. */
+  function bright(colour) {
+    const [r, g, b] = [1, 3, 5].map(place => parseInt(colour.slice(place, place + 2), 16));
+    return 0.299 * r + 0.587 * g + 0.114 * b > 140;
+  }
+
+  function hidePicture() {
+    at("picture").hidden = true;
+    if (state.address) URL.revokeObjectURL(state.address);
+    state.address = null;
+  }
+
+  async function picture(path) {
+    if (!state.file) return;
+    say("…", false);
+    try {
+      const answer = await ask(path, {method: "POST", body: state.file});
+      hidePicture();
+      state.address = URL.createObjectURL(await answer.blob());
+      at("picture").src = state.address;
+      at("picture").hidden = false;
+      say("", false);
+    } catch (error) {
+      say(error.message, true);
+    }
+  }
+
+  const zone = at("zone");
+  at("file").addEventListener("change", event => choose(event.target.files[0]));
+  zone.addEventListener("dragover", event => { event.preventDefault(); zone.classList.add("over"); });
+  zone.addEventListener("dragleave", () => zone.classList.remove("over"));
+  zone.addEventListener("drop", event => {
+    event.preventDefault();
+    zone.classList.remove("over");
+    choose(event.dataTransfer.files[0]);
+  });
+  document.addEventListener("paste", event => choose([...event.clipboardData.files][0]));
+  at("threshold").addEventListener("input", () => {
+    at("value").textContent = Number(at("threshold").value).toFixed(2);
+    hidePicture();
+    show();
+  });
+  at("model").addEventListener("change", chooseModel);
+  at("key").addEventListener("change", loadModels);
+  at("explain").addEventListener("click", () => picture(`explain?${query({})}`));
+  at("draw").addEventListener("click", () => picture(`draw?${query({threshold: at("threshold").value})}`));
+  loadModels();
+})();
