@@ -90,17 +90,12 @@ class BatchQueue:
         try:
             job = Job(loaded, read(), call)
         except BaseException:
+            self._arrive(None)
             self._leave(pixels)
             raise
-        finally:
-            with self._changed:
-                self._arriving -= 1
-                self._changed.notify_all()
         job.future.add_done_callback(lambda _: self._leave(pixels))
-        try:
-            self._put(job)
-        except Refusal as refusal:
-            job.future.set_exception(refusal)
+        if not self._arrive(job):
+            job.future.set_exception(busy(_CLOSED))
         return job
 
     def close(self) -> None:
@@ -129,15 +124,18 @@ class BatchQueue:
             self._held -= 1
             self._pixels -= pixels
 
-    def _put(self, job: Job) -> None:
+    def _arrive(self, job: Job | None) -> bool:
+        """Put a decoded image into the queue, or None for one that could not be decoded; False if it is closed."""
         with self._changed:
-            if self._closed:
-                raise busy(_CLOSED)
+            self._arriving -= 1
+            self._changed.notify_all()
+            if self._closed or job is None:
+                return False
             self._jobs.append(job)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="sightline-batches", daemon=True)
                 self._thread.start()
-            self._changed.notify_all()
+            return True
 
     def _run(self) -> None:
         while (jobs := self._next()) is not None:

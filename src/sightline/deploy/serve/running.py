@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import os
 import signal
 import socket
 import threading
@@ -19,9 +21,12 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from sightline.deploy.serve.settings import ServerSettings
 from sightline.errors import InputError
+from sightline.runtime.values import require_whole
 
 _GRACE = 5.0
 """Seconds beyond the time of a request that a shutdown may take."""
+_KEPT = 5
+"""Seconds that a connection may be idle between requests."""
 _LATE = b'{"error":"the request did not arrive in time; send it again"}'
 
 
@@ -98,14 +103,14 @@ def listening(host: str, port: int) -> socket.socket:
     Raises:
         InputError: the address is not one of this machine, the port is out of range or in use.
     """
+    require_whole("port", port, 0, 65535, "give another port")
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=2048)
-    except OverflowError:
-        raise InputError(f"the port is {port}, but must be a number from 0 to 65535; give another port") from None
     except OSError as error:
         raise InputError(
-            f"the server cannot listen at {host}, port {port} ({error.strerror or error}); give another host or port"
+            f"the server cannot listen at {host}, port {port} ({os.strerror(error.errno) if error.errno else error}); "
+            "give another host or port"
         ) from None
 
 
@@ -128,6 +133,7 @@ def run(
         log_level=logging.WARNING,
         access_log=False,
         server_header=False,
+        timeout_keep_alive=math.ceil(min(_KEPT, settings.timeout)),
         timeout_graceful_shutdown=int(settings.timeout + _GRACE),
     )
     server = uvicorn.Server(config)
