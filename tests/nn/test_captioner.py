@@ -28,7 +28,7 @@ def naive(model: Captioner, feature: Tensor, caption: list[int], generating: boo
     for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
         getattr(cell, name).data = getattr(model.lstm, f"{name}_l0").data
     with torch.no_grad():
-        image = model.image(feature)[None]
+        image = model.image(feature[None])
         state, always = cell(image), image if model.repeated else 0
         total, before = 0.0, model.vocabulary
         for token in caption:
@@ -122,3 +122,26 @@ def test_it_learns_to_describe_features():
         model.loss(features, ids).backward()
         optimizer.step()
     assert model.eval().greedy(features, 4).ids.tolist() == ids.clamp(min=END).tolist()
+
+
+def test_small_differences_beside_a_large_common_part_are_learned_at_once():
+    """What all features have in common does not hide what distinguishes them, so that not all captions are the same."""
+    torch.manual_seed(0)
+    model = Captioner(24, FIRST_WORD + 10, 32, 32)
+    features = 20 * torch.rand(24) + torch.randn(8, 24)
+    ids = torch.tensor([[2, 3 + k, 11, END] for k in range(8)])
+    optimizer = torch.optim.Adam(model.parameters(), 0.01)
+    for _ in range(60):
+        optimizer.zero_grad()
+        model.loss(features, ids).backward()
+        optimizer.step()
+    assert (model.eval().greedy(features, 4).ids == ids).all(1).float().mean() >= 0.75
+
+
+def test_a_single_feature_has_the_statistics_of_earlier_ones():
+    model = Captioner(4, FIRST_WORD + 1, 8, 8)
+    feature, ids = torch.randn(1, 4), torch.tensor([[2, END]])
+    loss = model.loss(feature, ids)
+    torch.testing.assert_close(loss, model.eval().loss(feature, ids))
+    loss.backward()
+    assert model.image[0].weight.grad.abs().sum() > 0

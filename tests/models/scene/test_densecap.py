@@ -83,10 +83,10 @@ def test_a_region_has_one_box_and_suppresses_boxes_of_other_classes(model):
     assert overlap.max() <= model.roi_heads.settings.nms_iou + 1e-3
 
 
-@pytest.mark.parametrize("context", [None, 2.0])
-def test_captions_are_those_of_the_detected_regions(context):
+@pytest.mark.parametrize(("context", "own_layers"), [(None, False), (None, True), (2.0, True), (2.0, False)])
+def test_captions_are_those_of_the_detected_regions(context, own_layers):
     """Each caption is the most likely one of the code of the region that its box was regressed from."""
-    model = made(context=context, captions=CaptionSettings(longest=8, beam=1)).eval()
+    model = made(context=context, own_layers=own_layers, captions=CaptionSettings(longest=8, beam=1)).eval()
     with torch.inference_mode():
         batch, _ = model.prepare([picture(), picture(1)], None)
         maps = model.backbone(batch.tensor)
@@ -96,8 +96,10 @@ def test_captions_are_those_of_the_detected_regions(context):
             candidates = model.candidates(batch)[i]
             rows, _ = select(candidates, model.selection())
             chosen = [own[rows] if k == i else own for k, own in enumerate(alone)]
+            every = [torch.arange(len(own)) for own in chosen]
             codes = model.roi_heads.codes(maps, chosen, batch)
-            ids = model.roi_heads.captioner.greedy(model.roi_heads.described(codes, maps, chosen, batch), 8).ids
+            described = model.roi_heads.described(codes, maps, chosen, every, batch)
+            ids = model.roi_heads.captioner.greedy(described, 8).ids
             assert model.vocabulary.decode(ids) == result.captions
             scores = model.word_scores(one_image(batch, i), chosen[i][:1], ids[:1])
             assert scores.shape == (1, 8)
@@ -120,6 +122,45 @@ def test_losses_and_their_weight():
     again = heavier([picture()], [target(heavier)])
     assert again["loss_caption"].item() == pytest.approx(3 * once["loss_caption"].item(), rel=1e-4)
     assert again["loss_box"].item() == pytest.approx(once["loss_box"].item(), rel=1e-4)
+
+
+def test_scores_and_boxes_weigh_a_tenth_of_the_captions(monkeypatch):
+    """Section 3.2 of the paper; if they weigh as much, colours are learned late."""
+    model = made()
+    torch.manual_seed(0)
+    found = model([picture()], [target(model)])
+    monkeypatch.setattr(model, "other_weight", 1.0)
+    torch.manual_seed(0)
+    plain = model([picture()], [target(model)])
+    for name, loss in found.items():
+        assert loss.item() == pytest.approx(plain[name].item() * (1 if name == "loss_caption" else 0.1), rel=1e-4)
+
+
+@pytest.mark.parametrize("own_layers", [True, False])
+def test_layers_of_the_captions_learn_from_captions_alone(own_layers):
+    model = made(own_layers=own_layers)
+    assert (model.roi_heads.caption_head is not None) == own_layers
+    losses = model([picture(), picture(1)], [target(model), target(model)])
+    losses.pop("loss_caption").backward(retain_graph=True)
+    head = model.roi_heads.box_head.fc6.weight
+    assert (head.grad is None) == own_layers
+    if own_layers:
+        learned = model.roi_heads.caption_head.fc6.weight
+        before = learned.grad.clone()
+        sum(losses.values()).backward()
+        assert before.abs().sum() > 0
+        assert torch.equal(learned.grad, before)
+        assert head.grad.abs().sum() > 0
+
+
+def test_words_of_different_width_are_learned_together():
+    """Targets that were prepared one by one, for cached features."""
+    model = made()
+    pairs = [model.prepare([picture(i)], [target(model, own)]) for i, own in enumerate((CAPTIONS, CAPTIONS[1:] * 2))]
+    widths = [prepared[0].words.shape[1] for _, prepared in pairs]
+    assert widths[0] != widths[1]
+    batch = ImageBatch.pad([own.tensor[0] for own, _ in pairs], [(64, 80)] * 2, 32)
+    assert model.batch_losses(batch, [prepared[0] for _, prepared in pairs])["loss_caption"].isfinite()
 
 
 def test_words_of_the_caption_become_targets(model):

@@ -5,17 +5,21 @@ generates its caption by an LSTM (figure 2).
 `densecap_single` is the paper's network: one map of stride 16 and VGG's own fully connected layers. `densecap` has a
 feature pyramid, whose finer maps suit small regions.
 
-Departures: region features are sampled at the centres of the grid's cells; captions are found by beam search; all
-losses have weight 1 (the paper weighs those of scores and boxes 0.1 and that of captions 1); the layer that decides
-whether a region is described also tells the classes of the data (with one class, as in Visual Genome, it is exactly
-that decision); regions of the second stage are sampled as in Faster R-CNN, positive from IoU 0.5.
+Departures: region features are sampled at the centres of the grid's cells; captions are found by beam search; the layer
+that decides whether a region is described also tells the classes of the data (with one class, as in Visual Genome, it
+is exactly that decision); regions of the second stage are sampled as in Faster R-CNN, positive from IoU 0.5. On a
+feature pyramid, whose fully connected layers start from random numbers, captions have fully connected layers of their
+own (`own_layers`), see `sightline.nn.heads.caption_regions`; the paper's layers are those of a trained classifier. The
+departures of the captions are those of `sightline.nn.heads.captioner`.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from sightline.errors import InputError
@@ -24,6 +28,7 @@ from sightline.models.detection.detector import Detections, head_outputs
 from sightline.models.detection.faster_rcnn import SMALL_START, START, FasterRCNN, faster_rcnn
 from sightline.models.detection.faster_rcnn_single import faster_rcnn_single
 from sightline.models.entry import Entry, extends
+from sightline.models.model import Losses
 from sightline.nn.heads.box import BoxSettings, RegionHeads
 from sightline.nn.heads.caption_regions import (
     BilinearRegions,
@@ -56,6 +61,8 @@ class DenseCap(FasterRCNN):
     target_fields = ("captions",)
     roi_heads: CaptionRegionHeads
     vocabulary: Vocabulary
+    other_weight = 0.1
+    """Factor of the losses of scores and boxes, of the proposals and of the second stage (section 3.2)."""
     # mirrored images would need other words for left and right; "light" changes brightness, but no hues
     recipe_defaults = {"augmentation": "light", "mirror": False}
 
@@ -81,6 +88,13 @@ class DenseCap(FasterRCNN):
         ids = self.vocabulary.encode(every, self.roi_heads.caption_settings.longest, batch.tensor.device)
         split = ids.split([len(own) for own in captions])
         return batch, [t.replace(words=own) for t, own in zip(moved, split, strict=True)]
+
+    def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:
+        """The detections of each image of a batch; if targets are given, the five losses (section 3.2)."""
+        found, losses = super().process(batch, targets)
+        return found, {
+            name: value if name == "loss_caption" else self.other_weight * value for name, value in losses.items()
+        }
 
     def finish(self, found: Detections, batch: ImageBatch) -> list[Instances]:
         """Like every detector, with captions in place of the ids of their words."""
@@ -110,8 +124,9 @@ class DenseCap(FasterRCNN):
             [N, T], with gradients if they are enabled.
         """
         maps, own = self.backbone(batch.tensor), list(regions[:, None])
-        codes = self.roi_heads.codes(maps, own, batch)
-        return self.roi_heads.captioner.log_probabilities(self.roi_heads.described(codes, maps, own, batch), words)
+        rows = [torch.zeros(1, dtype=torch.int64, device=regions.device)] * len(own)
+        described = self.roi_heads.described(self.roi_heads.codes(maps, own, batch), maps, own, rows, batch)
+        return self.roi_heads.captioner.log_probabilities(described, words)
 
 
 def _with_captions(
@@ -123,6 +138,7 @@ def _with_captions(
     hidden_words: int,
     captions: CaptionSettings,
     context: float | None,
+    own_layers: bool,
 ) -> DenseCap:
     """Faster R-CNN with the heads of DenseCap in place of its own."""
     vocabulary = Vocabulary(words)
@@ -131,7 +147,8 @@ def _with_captions(
     predictor = SharedBoxPredictor(width, head_outputs(base.classes, base.output_ids))
     boxes = RegionHeads(region_features, base.roi_heads.box_head, predictor, base.roi_heads.settings)
     captioner = Captioner(width * (1 if context is None else 2), len(vocabulary), embedding, hidden_words)
-    model = DenseCap.on(base, CaptionRegionHeads(boxes, captioner, captions, context))
+    own = copy.deepcopy(boxes.box_head) if own_layers else None
+    model = DenseCap.on(base, CaptionRegionHeads(boxes, captioner, captions, context, own))
     model.vocabulary = vocabulary
     return model
 
@@ -145,6 +162,7 @@ def densecap(
     hidden_words: int = 512,
     captions: CaptionSettings = CAPTIONS,
     context: float | None = None,
+    own_layers: bool = True,
     **arguments: Any,
 ) -> DenseCap:
     """DenseCap on a feature pyramid of any backbone. Other arguments as for `faster_rcnn`.
@@ -158,6 +176,8 @@ def densecap(
         captions: settings of the captions.
         context: factor by which regions are enlarged to their context, which captions are also made from; None for
             captions from the region alone, as in the paper.
+        own_layers: whether captions have fully connected layers of their own, beside those of scores and boxes; False
+            for the same ones, as in the paper.
         arguments: further arguments of `faster_rcnn`.
     """
     base = faster_rcnn(classes, **arguments)
@@ -165,7 +185,9 @@ def densecap(
     assert isinstance(features, AlignedRegions)
     width = base.roi_heads.box_head.out_features
     assert isinstance(width, int)
-    return _with_captions(base, aligned_once(features), width, words, embedding, hidden_words, captions, context)
+    return _with_captions(
+        base, aligned_once(features), width, words, embedding, hidden_words, captions, context, own_layers
+    )
 
 
 @extends(faster_rcnn_single)
@@ -178,12 +200,13 @@ def densecap_single(
     hidden_words: int = 512,
     captions: CaptionSettings = CAPTIONS,
     context: float | None = None,
+    own_layers: bool = False,
     **arguments: Any,
 ) -> DenseCap:
     """DenseCap on one map of stride 16 of any backbone, as in the paper. Other arguments as for `faster_rcnn_single`.
 
     Args:
-        classes, words, embedding, hidden_words, captions, context: as for `densecap`.
+        classes, words, embedding, hidden_words, captions, context, own_layers: as for `densecap`.
         hidden: width of the fully connected layers; VGG's published weights have 4096.
         arguments: further arguments of `faster_rcnn_single`.
     """
@@ -199,6 +222,7 @@ def densecap_single(
         hidden_words,
         captions,
         context,
+        own_layers,
     )
 
 

@@ -2,7 +2,9 @@
 networks for dense captioning", CVPR 2016, sections 3.1.2 to 3.1.4.
 
 A region's features become a code by the recognition network (fully connected layers). From the code follow whether the
-region is one that labels describe, a second correction of its box, and its caption.
+region is one that labels describe, a second correction of its box, and its caption. Captions may have a recognition
+network of their own: the correction of boxes, whose loss changes with every region, otherwise decides what the layers
+learn, and colours and materials are learned much later.
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from sightline.nn.heads.box import RegionHeads, Samples
 from sightline.nn.heads.captioner import Captioner
@@ -20,6 +23,7 @@ from sightline.ops.boxes import clip_boxes_to_image
 from sightline.ops.regions import roi_align
 from sightline.ops.suppression import batched_nms
 from sightline.structures import ImageBatch, Instances, Size
+from sightline.structures.vocabulary import PADDING
 
 
 @dataclass(frozen=True)
@@ -71,13 +75,21 @@ class CaptionRegionHeads(RegionHeads):
         captions: settings of the captions.
         context: factor by which a region is enlarged to a second one, whose code is appended to the region's for its
             caption; None as in the paper.
+        caption_head: recognition network of the captions, [R, C, h, w] → [R, F]; None for that of the boxes, as in the
+            paper.
     """
 
     def __init__(
-        self, boxes: RegionHeads, captioner: Captioner, captions: CaptionSettings, context: float | None = None
+        self,
+        boxes: RegionHeads,
+        captioner: Captioner,
+        captions: CaptionSettings,
+        context: float | None = None,
+        caption_head: nn.Module | None = None,
     ):
         super().__init__(boxes.region_features, boxes.box_head, boxes.box_predictor, boxes.settings)
         self.captioner = captioner
+        self.caption_head = caption_head
         self.caption_settings = captions
         self.context = context
 
@@ -92,35 +104,62 @@ class CaptionRegionHeads(RegionHeads):
         logits, deltas = self.box_predictor(codes)
         found = self.decode(logits, deltas, proposals, batch.sizes)
         rows = [fields.pop("regions") for fields in found]
-        chosen = [region[own] for region, own in zip(proposals, rows, strict=True)]
-        first = torch.tensor([0, *(len(region) for region in proposals)]).cumsum(0).tolist()
-        kept = codes[torch.cat([own + start for own, start in zip(rows, first, strict=False)])]
+        described = self.described(codes, maps, proposals, rows, batch)
         s = self.caption_settings
-        captions = self.captioner.beam(self.described(kept, maps, chosen, batch), s.longest, s.beam)
+        captions = self.captioner.beam(described, s.longest, s.beam)
         split = captions.ids.split([len(own) for own in rows])
         return [fields | {"words": words} for fields, words in zip(found, split, strict=True)]
 
     def region_losses(
         self, maps: dict[str, Tensor], samples: Samples, batch: ImageBatch, targets: Sequence[Instances]
     ) -> dict[str, Tensor]:
-        """The losses of scores, boxes and captions; targets have "words" [N, T], all of one width."""
+        """The losses of scores, boxes and captions; targets have "words" [N, T]."""
         codes = self.codes(maps, samples.regions, batch)
         logits, deltas = self.box_predictor(codes)
         losses = self.losses(logits, deltas, samples.labels, samples.box_targets)
         rows = [(of >= 0).nonzero().flatten()[: self.caption_settings.samples] for of in samples.objects]
-        regions = [region[own] for region, own in zip(samples.regions, rows, strict=True)]
         words = [t.words[of[own]] for t, of, own in zip(targets, samples.objects, rows, strict=True)]
-        first = torch.tensor([0, *(len(region) for region in samples.regions)]).cumsum(0).tolist()
-        kept = codes[torch.cat([own + start for own, start in zip(rows, first, strict=False)])]
-        loss = self.captioner.loss(self.described(kept, maps, regions, batch), torch.cat(words))
+        described = self.described(codes, maps, samples.regions, rows, batch)
+        longest = max(own.shape[1] for own in words)  # cached targets have widths of their own
+        padded = [F.pad(own, (0, longest - own.shape[1]), value=PADDING) for own in words]
+        loss = self.captioner.loss(described, torch.cat(padded))
         return losses | {"loss_caption": self.caption_settings.weight * loss}
 
-    def described(self, codes: Tensor, maps: dict[str, Tensor], regions: Sequence[Tensor], batch: ImageBatch) -> Tensor:
-        """What the captions of regions are made from: their codes [ΣR, F], or with those of their context [ΣR, 2F]."""
+    def described(
+        self,
+        codes: Tensor,
+        maps: dict[str, Tensor],
+        regions: Sequence[Tensor],
+        rows: Sequence[Tensor],
+        batch: ImageBatch,
+    ) -> Tensor:
+        """What the captions of some regions are made from.
+
+        Args:
+            codes: [ΣR, F], the outputs of the box head for all regions.
+            maps: the maps of the batch.
+            regions: [R_i, 4] for each image.
+            rows: [S_i] int64 for each image: which of its regions are described.
+            batch: the batch.
+
+        Returns:
+            The codes of these regions [ΣS, F], or with those of their context [ΣS, 2F].
+        """
+        chosen = [region[own] for region, own in zip(regions, rows, strict=True)]
+        if self.caption_head is None:
+            first = torch.tensor([0, *(len(region) for region in regions)]).cumsum(0).tolist()
+            own = codes[torch.cat([row + start for row, start in zip(rows, first, strict=False)])]
+        else:
+            own = self._caption_codes(maps, chosen, batch)
         if self.context is None:
-            return codes
-        around = [enlarged(own, self.context, size) for own, size in zip(regions, batch.sizes, strict=True)]
-        return torch.cat([codes, self.codes(maps, around, batch)], 1)
+            return own
+        around = [enlarged(region, self.context, size) for region, size in zip(chosen, batch.sizes, strict=True)]
+        return torch.cat([own, self._caption_codes(maps, around, batch)], 1)
+
+    def _caption_codes(self, maps: dict[str, Tensor], regions: Sequence[Tensor], batch: ImageBatch) -> Tensor:
+        head = self.box_head if self.caption_head is None else self.caption_head
+        codes: Tensor = head(self.region_features(maps, regions, batch))
+        return codes
 
     def scored(
         self, logits: Tensor, deltas: Tensor, proposals: Sequence[Tensor], sizes: Sequence[Size]

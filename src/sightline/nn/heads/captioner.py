@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from sightline.nn.heads.mask import zero_loss
 from sightline.structures.vocabulary import END, PADDING, UNKNOWN
@@ -32,12 +33,23 @@ class Captions(NamedTuple):
     scores: Tensor
 
 
+class TokenNorm(nn.BatchNorm1d):
+    """Batch normalisation [N, C] of tokens over the features of a batch; a single one takes the running statistics."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if self.training and len(input) == 1:
+            return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return super().forward(input)
+
+
 class Captioner(nn.Module):
     """Features [N, D] → captions.
 
-    Departures from the paper: the token of the features is normalised, and is also added to every word, since a network
-    that only reads it once learns to use it much later than it learns what captions look like; the unknown word is
-    learned but never generated.
+    Departures from the paper: the token of the features is normalised over the features of a batch, and is also added
+    to every word; the unknown word is learned but never generated. Most of what a feature contains is common to all
+    regions. Batch normalisation removes it, so that the token is what distinguishes a region. Without it, the network
+    first learns the most common caption, and only much later what makes a difference. A normalisation of each token by
+    itself (layer normalisation) does not help, since the common part remains.
 
     Args:
         inputs: D.
@@ -62,7 +74,7 @@ class Captioner(nn.Module):
         super().__init__()
         self.vocabulary = vocabulary
         self.repeated = repeated
-        self.image = nn.Sequential(nn.Linear(inputs, embedding), nn.LayerNorm(embedding), nn.ReLU())
+        self.image = nn.Sequential(nn.Linear(inputs, embedding), TokenNorm(embedding), nn.ReLU())
         self.embedding = nn.Embedding(vocabulary + 1, embedding)
         self.lstm = nn.LSTM(embedding, hidden, layers, batch_first=True)
         self.dropout = nn.Dropout(dropout)
