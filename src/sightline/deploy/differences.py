@@ -26,6 +26,8 @@ class Difference:
         scores: of class probabilities, and of the scores of objects that both find.
         pixels: of corners of boxes, in pixels of the image.
         labels: fraction of pixels with another class, for class maps.
+        masks: of the masks of objects that both find, the fraction of pixels that are in one of the two masks alone.
+        keypoints: of keypoints, in pixels of the image.
         images: number of images.
         objects: number of objects that both find.
         alone: number of objects that only one of the two finds; as a limit, their fraction. Suppression decides by the
@@ -38,6 +40,8 @@ class Difference:
     images: int = 1
     objects: int = 0
     alone: float = 0
+    masks: float = 0.0
+    keypoints: float = 0.0
 
     def __add__(self, other: Difference) -> Difference:
         """The larger of two, over the images of both."""
@@ -48,13 +52,16 @@ class Difference:
             self.images + other.images,
             self.objects + other.objects,
             self.alone + other.alone,
+            max(self.masks, other.masks),
+            max(self.keypoints, other.keypoints),
         )
 
     def within(self, limit: Difference) -> bool:
         """Whether no difference exceeds that of `limit`."""
         alone = self.alone / max(1, self.objects + self.alone)
         near = self.scores <= limit.scores and self.pixels <= limit.pixels
-        return near and self.labels <= limit.labels and alone <= limit.alone
+        fields = self.masks <= limit.masks and self.keypoints <= limit.keypoints
+        return near and fields and self.labels <= limit.labels and alone <= limit.alone
 
     def __str__(self) -> str:
         parts = [f"scores {self.scores:.1e}"]
@@ -62,13 +69,20 @@ class Difference:
             parts.append(f"boxes {self.pixels:.3f} pixels ({self.objects} objects)")
         if self.alone:
             parts.append(f"{self.alone:g} objects found by one alone")
+        if self.keypoints:
+            parts.append(f"keypoints {self.keypoints:.3f} pixels")
+        if self.masks:
+            parts.append(f"{100 * self.masks:.3f} % of the masks' pixels")
         if self.labels:
             parts.append(f"another class at {100 * self.labels:.3f} % of the pixels")
         return f"{', '.join(parts)} on {self.images} images"
 
 
-TOLERANCE = Difference(scores=1e-3, pixels=0.5, labels=1e-3, alone=0.01)
-"""The largest differences that another order of sums may make; `labels` and `alone` are fractions."""
+TOLERANCE = Difference(scores=1e-3, pixels=0.5, labels=1e-3, alone=0.01, masks=0.01, keypoints=1.0)
+"""The largest differences that another order of sums may make; `labels`, `alone` and `masks` are fractions.
+
+A heat map is resized to its box, whose size is rounded up: the last bit of a corner moves keypoints by up to a pixel.
+"""
 
 
 def compare(one: Model, other: Model, images: Sequence[Tensor]) -> Difference:
@@ -119,6 +133,7 @@ def _of_objects(one: Instances, other: Instances) -> Difference:
     """Each object of the one, best first, is compared with the nearest object of its class in the other."""
     a, b = (x.to("cpu")[x.to("cpu").scores >= LEAST_SCORE] for x in (one, other))
     scores, pixels, free = 0.0, 0.0, torch.ones(len(b), dtype=torch.bool)
+    pairs = []
     for i in range(len(a)):
         distance = (b.boxes.float() - a.boxes[i].float()).abs().amax(1)
         distance = distance.masked_fill(~(free & (b.labels == a.labels[i]) if "labels" in a else free), torch.inf)
@@ -126,10 +141,17 @@ def _of_objects(one: Instances, other: Instances) -> Difference:
         if nearest < 0 or float(distance[nearest]) > max(4.0, 0.02 * max(one.image_size)):
             continue
         free[nearest] = False
+        pairs.append((i, nearest))
         pixels = max(pixels, float(distance[nearest]))
         scores = max(scores, abs(float(a.scores[i]) - float(b.scores[nearest])))
-    both = int((~free).sum())
-    return Difference(scores, pixels, objects=both, alone=len(a) + len(b) - 2 * both)
+    both = len(pairs)
+    own, others = (a[[i for i, _ in pairs]], b[[j for _, j in pairs]])
+    masks = keypoints = 0.0
+    if "masks" in a and both:
+        masks = float((own.masks ^ others.masks).sum() / (own.masks | others.masks).sum().clamp(min=1))
+    if "keypoints" in a and both:
+        keypoints = float((own.keypoints - others.keypoints).abs().max())
+    return Difference(scores, pixels, objects=both, alone=len(a) + len(b) - 2 * both, masks=masks, keypoints=keypoints)
 
 
 def example_images(channels: int, dtype: str = "uint8", count: int = 4) -> list[Tensor]:

@@ -14,7 +14,8 @@ from sightline.deploy.differences import TOLERANCE, Difference, compare, example
 from sightline.deploy.exporting import network
 from sightline.deploy.exporting.facts import facts_of
 from sightline.deploy.exporting.nodes import Node, Nodes, add_class_map, add_preprocessing, in_cells, shown
-from sightline.deploy.exporting.parts import Part, part_of
+from sightline.deploy.exporting.part import Part
+from sightline.deploy.exporting.parts import part_of
 from sightline.errors import InputError
 from sightline.models.model import Model
 from sightline.nn.layers import fuse
@@ -183,6 +184,10 @@ def _name_outputs(body: Any, part: Part, model: Model, scores: bool, inner: Node
         body.outputs[:] = [labels, probabilities] if scores else [labels]
     import onnx_ir as ir
 
+    for node in ir.traversal.RecursiveGraphIterator(body):  # loops have variables of the same names
+        for value in node.outputs:
+            if value.name in part.outputs:
+                value.name = f"inner_{value.name}"
     kinds = {"labels": ir.DataType.INT64, "count": ir.DataType.INT64}
     behind = ["height", "width"] if part.kind == "map" else []
     for value, name in zip(body.outputs, part.outputs, strict=False):

@@ -18,7 +18,8 @@ def as_rois(features: Tensor, rois: Tensor | Sequence[Tensor]) -> Tensor:
     if isinstance(rois, Tensor):
         if rois.ndim != 2 or rois.shape[1] != 5:
             raise InputError(f"rois have shape {list(rois.shape)}, but must be [K, 5]: batch index, x1, y1, x2, y2")
-        if rois.device.type == "cpu" and len(rois):  # elsewhere a look would stop the device's queue
+        looked_at = rois.device.type == "cpu" and not torch.compiler.is_exporting()
+        if looked_at and len(rois):  # elsewhere a look would stop the device's queue
             low, high = rois[:, 0].aminmax()
             if low < 0 or high >= len(features):
                 wrong = int(low if low < 0 else high)

@@ -64,13 +64,16 @@ def ps_roi_pool(
         corners = y[:, :, None, [0, 0, 1, 1]] * (width + 1) + x[:, None, :, [0, 1, 0, 1]] + first
         area = ((y[..., 1] - y[..., 0])[:, :, None] * (x[..., 1] - x[..., 0])[:, None]).view(-1, 1)
         weights = sign * (area > 0) / area.clamp(min=1)
-        return F.embedding_bag(corners.view(-1, 4), table, per_sample_weights=weights, mode="sum")
+        corners = corners.view(-1, 4)
+        if torch.compiler.is_exporting():  # other runtimes have no bags
+            return (table[corners] * weights[..., None]).sum(1)
+        return F.embedding_bag(corners, table, per_sample_weights=weights, mode="sum")
 
     values = means(height, width) if whole_map else means(height - 1, width - 1)
     if table.requires_grad and not whole_map:
         whole = means(height, width)
         values = values.detach() + (whole - whole.detach())
-    return values.view(len(rois), *bins, channels).permute(0, 3, 1, 2).to(features.dtype).contiguous()
+    return values.view(rois.shape[0], *bins, channels).permute(0, 3, 1, 2).to(features.dtype).contiguous()
 
 
 def ps_roi_align(

@@ -16,7 +16,7 @@ from sightline.deploy.export import export
 from sightline.deploy.exporting.parts import READERS, part_of
 from sightline.deploy.runtimes import open_exported
 from sightline.errors import InputError
-from sightline.models.catalog import create_model
+from sightline.models.catalog import create_model, find
 from tests.deploy.exporting.models import NAMES, images, lively
 
 pytest.importorskip("onnxscript")
@@ -37,39 +37,57 @@ EXPORTED: dict[str, dict[str, Any]] = {
     "yolo_v2_darknet19": {"image_size": 64},
     "yolo_v1_mobilenet_v2": {"image_size": 64, "grid": 2},
     "localiser": {"image_size": 96},
+    "faster_rcnn_mobilenet_v2_fpn": {"min_size": 96, "max_size": 160, "channels": 32, "hidden": 64},
+    "faster_rcnn_mobilenet_v2": {"min_size": 96, "max_size": 160, "hidden": 64},
+    "r_fcn_mobilenet_v2": {"min_size": 96, "max_size": 160, "hidden": 64},
+    "light_head_rcnn_mobilenet_v2": {"min_size": 96, "max_size": 160, "hidden": 64},
+    "region_proposal_network_mobilenet_v2": {"min_size": 96, "max_size": 160},
+    "mask_rcnn_mobilenet_v2_fpn": {"min_size": 96, "max_size": 160, "channels": 32, "hidden": 64},
+    "keypoint_rcnn_mobilenet_v2_fpn": {
+        "min_size": 96,
+        "max_size": 160,
+        "channels": 32,
+        "hidden": 64,
+        "num_keypoints": 5,
+    },
+    "sightline_n_mask": {"image_size": 160},
+    "sightline_n_pose": {"image_size": 160, "num_keypoints": 5},
+    "efficientdet_d0": {"image_size": 128},
+    "pp_yolo_mobilenet_v2": {"image_size": 160},
+    "darknet": {"image_size": 96},
 }
 """Models that are exported, with smaller arguments."""
 REFUSED = {
-    "faster_rcnn_mobilenet_v2_fpn": "which places it looks at depends on the image",
+    "fast_rcnn_mobilenet_v2": "its proposals come from a function outside of the network",
+    "r_cnn_mobilenet_v2": "which places it looks at depends on the image",
+    "densecap_lite0": "there is no exported form of its results",
+    "cube_rcnn_lite0_fpn": "there is no exported form of its results",
     "overfeat_mobilenet_v2": "which places it looks at depends on the image",
     "sliding_window_mobilenet_v2": "which places it looks at depends on the image",
-    "sightline_n_mask": "its masks have no exported form yet",
-    "sightline_n_pose": "its keypoints have no exported form yet",
-    "efficientdet_d0": "its detections are selected by soft nms",
-    "pp_yolo_mobilenet_v2": "its detections are selected by matrix nms",
 }
 """Models that are refused, with the reason."""
 
 
-QUICK = ("sightline_n", "ssdlite320_mobilenet_v2", "yolo_v1_mobilenet_v2")
-DENSE = [
+QUICK = ("sightline_n", "ssdlite320_mobilenet_v2", "yolo_v1_mobilenet_v2", "r_fcn_mobilenet_v2")
+BOXES = [
     pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow])
-    for name in EXPORTED
-    if name.startswith(("sightline", "ssd", "retinanet", "fcos", "yolo", "localiser"))
+    for name, entry in ((name, find(name)) for name in EXPORTED)
+    if entry.task in ("detection", "proposal")
 ]
 
 
-@pytest.mark.parametrize("name", DENSE)
+@pytest.mark.parametrize("name", BOXES)
 def test_the_part_of_a_detector_equals_the_detector(name: str) -> None:
     model, given = lively(name, **EXPORTED[name]), images(2, (120, 170))
     with torch.no_grad():
         own, (batch, _) = model(given), model.prepare(given, None)
-        part = part_of(model)
-        values = part(batch.tensor, torch.tensor(batch.sizes[0]), torch.tensor(batch.original_sizes[0]))
+        part, (left, top, right, bottom) = part_of(model), batch.frame(0)
+        size = torch.tensor([bottom - top, right - left])
+        values = part(batch.tensor, size, torch.tensor(batch.original_sizes[0]))
     found = READERS[part.kind](dict(zip(part.outputs, values, strict=True)), batch.original_sizes, model.classes)
     total = difference(own[0], found[0]) + difference(own[1], found[1])
     assert total.objects
-    assert total.within(Difference(scores=1e-5, pixels=1e-2))
+    assert total.within(Difference(scores=1e-5, pixels=1e-2, masks=1e-3, keypoints=1e-2))
 
 
 @pytest.mark.slow

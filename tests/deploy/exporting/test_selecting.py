@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from sightline.deploy.exporting.operators import LEAST, kept_by_nms
-from sightline.deploy.exporting.selecting import selected
+from sightline.deploy.exporting.selecting import Selected, selected
 from sightline.errors import InputError
-from sightline.models.detection.candidates import DenseCandidates, Selection, select
+from sightline.models.detection.candidates import DenseCandidates, Selection, considered, select
+from sightline.ops.matrix_nms import matrix_nms
+from sightline.ops.suppression import soft_nms
 
 SIZE = (60, 80)
 
@@ -54,8 +58,43 @@ def test_the_same_detections(selection: Selection) -> None:
         torch.testing.assert_close(chosen.scores[i, : len(rows)], own.scores[rows, classes], atol=0, rtol=0)
 
 
+@pytest.mark.parametrize("decay", ["gaussian", "linear"])
+def test_matrix_nms_lowers_the_same_scores(decay: Any) -> None:
+    found = candidates()
+    selection = Selection(0.3, 20, "image", method="matrix_nms", max_detections=15, decay=decay)
+    chosen = selected(found, selection, torch.tensor(SIZE))
+    for i, own in enumerate(found.of_images([SIZE] * 2)):
+        rows, classes = considered(own, selection)
+        scores, order = own.scores[rows, classes].sort(descending=True)
+        rows, classes = rows[order], classes[order]
+        ids, lower = matrix_nms(own.boxes_of(rows, classes), scores, classes, decay, score_threshold=0.3)
+        check(chosen, i, rows[ids][:15], classes[ids][:15], lower[:15])
+        assert bool((lower < scores[ids]).any())
+
+
+def test_soft_nms_lowers_the_same_scores() -> None:
+    found = candidates()
+    selection = Selection(0.2, 20, "image", method="soft_nms", max_detections=12, sigma=0.3)
+    chosen = selected(found, selection, torch.tensor(SIZE))
+    for i, own in enumerate(found.of_images([SIZE] * 2)):
+        rows, classes = considered(own, selection)
+        scores = own.scores[rows, classes]
+        ids, lower = soft_nms(own.boxes_of(rows, classes), scores, 0.3, 0.2, labels=classes)
+        check(chosen, i, rows[ids][:12], classes[ids][:12], lower[:12])
+        assert bool((lower < scores[ids]).any())
+
+
+def check(chosen: Selected, image: int, rows: Tensor, classes: Tensor, scores: Tensor) -> None:
+    """The selected places of an image are these, by falling score."""
+    count = len(rows)
+    assert int((chosen.scores[image] > LEAST).sum()) == count
+    assert chosen.places[image, :count].tolist() == rows.tolist()
+    assert chosen.labels[image, :count].tolist() == classes.tolist()
+    torch.testing.assert_close(chosen.scores[image, :count], scores)
+
+
 def test_a_method_that_has_no_fixed_shape_is_refused() -> None:
-    with pytest.raises(InputError, match="selected by merging, which is not exported"):
+    with pytest.raises(InputError, match="merged from several boxes, which has no exported form"):
         selected(candidates(), replace(Selection(), method="merging"), torch.tensor(SIZE))
 
 

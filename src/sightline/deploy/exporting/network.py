@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sightline.deploy.exporting.operators import translations
-from sightline.deploy.exporting.parts import Part
+from sightline.deploy.exporting import operators, peak_operator, region_operators, soft_operator
+from sightline.deploy.exporting.part import Part
 from sightline.errors import InputError
 from sightline.structures import Size
 
@@ -57,6 +57,14 @@ def exported(part: Part, size: Size, divisor: int, fixed: bool) -> Any:
         raise InputError(f"{model.title} cannot be exported: {_first_line(error)}") from error
     assert found is not None
     return found.model
+
+
+def translations() -> dict[Any, Callable[..., Any]]:
+    """The ONNX form of each of the library's own operators."""
+    found: dict[Any, Callable[..., Any]] = {}
+    for module in (operators, region_operators, soft_operator, peak_operator):
+        found.update(module.translations())
+    return found
 
 
 class _InCells(nn.Module):

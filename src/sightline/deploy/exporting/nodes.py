@@ -13,6 +13,7 @@ import numpy as np
 
 from sightline.errors import InputError
 from sightline.models.classification.classifier import ImageClassifier
+from sightline.models.darknet.preprocess import GREY, DarknetPreprocess
 from sightline.models.keep_size import KeepSize
 from sightline.models.model import Model
 from sightline.models.preprocess import LONGEST, Preprocess
@@ -75,7 +76,7 @@ def add_preprocessing(nodes: Nodes, model: Model, images: Node, uint8: bool) -> 
         InputError: the preprocessing has no exported form.
     """
     preprocess = model.preprocess
-    if type(preprocess) not in (Preprocess, KeepSize):
+    if type(preprocess) not in (Preprocess, KeepSize, DarknetPreprocess):
         raise InputError(
             f"{model.title} cannot be exported: there is no exported form of its preprocessing, "
             f"{type(preprocess).__name__}"
@@ -84,6 +85,8 @@ def add_preprocessing(nodes: Nodes, model: Model, images: Node, uint8: bool) -> 
     x = nodes.cast(images, "FLOAT")
     if uint8:
         x = nodes.Div(x, 255.0)
+    if isinstance(preprocess, DarknetPreprocess):
+        return *_letterbox(nodes, preprocess, x, original), original
     size = _resized_size(nodes, preprocess, original)
     if size is not original:
         x = _resized(nodes, preprocess, x, original, size)
@@ -147,6 +150,25 @@ def resize(nodes: Nodes, x: Node, size: Node, antialias: bool = False, mode: str
     if antialias:  # like Pillow, a filter that leaves the image has its weights inside alone
         attributes |= {"antialias": 1, "exclude_outside": 1}
     return nodes.Resize(x, None, None, whole, mode=mode, coordinate_transformation_mode="half_pixel", **attributes)
+
+
+def _letterbox(nodes: Nodes, p: DarknetPreprocess, x: Node, original: Node) -> tuple[Node, Node]:
+    """Images in the middle of grey batches, and their size in them, as `DarknetPreprocess`."""
+    canvas = nodes.constant(list(p.canvas))
+    size = canvas
+    if p.letterbox:  # the side that decides fills the canvas, the other is rounded down
+        both = nodes.Mul(original, nodes.constant([p.canvas[1], p.canvas[0]]))  # height · Wc, width · Hc
+        tall, wide = nodes.side(both, 0, 1), nodes.side(both, 1, 2)
+        height, width = nodes.side(original, 0, 1), nodes.side(original, 1, 2)
+        by_width = nodes.Concat(nodes.Max(nodes.Div(tall, width), [1]), [p.canvas[1]], axis=0)
+        by_height = nodes.Concat([p.canvas[0]], nodes.Max(nodes.Div(wide, height), [1]), axis=0)
+        size = nodes.Where(nodes.Less(tall, wide), by_width, by_height)
+    whole = nodes.Concat(nodes.side(nodes.Shape(x), 0, 2), size, axis=0)
+    x = nodes.Resize(x, None, None, whole, mode="linear", coordinate_transformation_mode="align_corners")
+    lack = nodes.Sub(canvas, size)
+    before = nodes.Div(lack, [2] * 2)
+    pads = nodes.Concat([0] * 2, before, [0] * 2, nodes.Sub(lack, before), axis=0)
+    return nodes.Pad(x, pads, nodes.constant(GREY)), size
 
 
 def _centre(nodes: Nodes, x: Node, size: Node, crop: int) -> Node:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from torch import Tensor
@@ -70,11 +70,25 @@ def translations() -> dict[Any, Callable[..., Any]]:
         none = op.Expand(op.Constant(value_int=0), op.Shape(scores))
         return op.Cast(op.ScatterND(none, places, marks), to=9)
 
-    return {torch.ops.sightline.kept_by_nms.default: _annotated(suppressed, locals())}
+    return {torch.ops.sightline.kept_by_nms.default: annotated(suppressed, locals())}
 
 
-def _annotated(function: Callable[..., Any], names: dict[str, Any]) -> Callable[..., Any]:
+def scripted(function: Callable[..., Any], arguments: dict[str, Any], returns: Any) -> Any:
+    """A function of ONNX operators with loops as an ONNX function.
+
+    Args:
+        function: as `onnxscript.script` takes it. Its source has no annotations of tensors, which must be global names.
+        arguments: the type of each tensor argument.
+        returns: the type of what it returns.
+    """
+    import onnxscript
+    from onnxscript import opset18  # of the graph that PyTorch's exporter inlines functions into
+
+    function.__annotations__ |= {**arguments, "return": returns}
+    return onnxscript.script(onnxscript.values.Opset("sightline", 1), default_opset=opset18)(function)
+
+
+def annotated(function: Callable[..., Any], names: dict[str, Any]) -> Callable[..., Any]:
     """The function with its annotations as types, which the exporter reads, instead of strings."""
-    known = {"int": int, "float": float, **names}
-    function.__annotations__ = {name: known[str(kind)] for name, kind in function.__annotations__.items()}
+    function.__annotations__ = get_type_hints(function, localns=names)
     return function

@@ -1,48 +1,36 @@
-"""What an exported file computes from a preprocessed batch, for each kind of model, and how its outputs are read.
-
-A part is a module of tensors alone. It takes a batch [N, C, H, W] float, the size of the images in it and their
-original size, each [2] int64 (height, width), and gives outputs of fixed shape. All images of a batch have one size.
-"""
+"""What an exported file computes from a preprocessed batch, for each kind of model, and how its outputs are read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from sightline.deploy.exporting.operators import LEAST
-from sightline.deploy.exporting.selecting import selected
+from sightline.deploy.exporting.dense_parts import DarknetPart, DetectorPart, ProposalPart, RegionPart
+from sightline.deploy.exporting.field_parts import (
+    DetectorMaskPart,
+    DetectorPosePart,
+    KeypointRegionPart,
+    MaskRegionPart,
+)
+from sightline.deploy.exporting.part import Outputs, Part, as_batch
 from sightline.errors import InputError
 from sightline.models.classification.classifier import ImageClassifier
+from sightline.models.darknet.detector import DarknetDetector
 from sightline.models.detection.detector import Detector
+from sightline.models.detection.fast_rcnn import FastRCNN
+from sightline.models.detection.faster_rcnn import FasterRCNN
+from sightline.models.detection.keypoint_rcnn import KeypointRCNN
+from sightline.models.detection.mask_rcnn import MaskRCNN
+from sightline.models.detection.proposal_network import ProposalNetwork
+from sightline.models.detection.sightline_mask import SightlineMask
+from sightline.models.detection.sightline_pose import SightlinePose
 from sightline.models.model import Model
 from sightline.models.segmentation.segmenter import Segmenter
-from sightline.structures import Classes, ClassMap, ClassScores, ImageBatch, Instances, Size
-
-Outputs = Mapping[str, Tensor]
-"""The outputs of an exported model for a batch, by name."""
-
-
-class Part(nn.Module):
-    """Base class: the network of a model and what follows it.
-
-    Attributes:
-        kind: name of the kind of results, by which `READERS` reads the outputs.
-        outputs: name → meaning of each output of the file.
-    """
-
-    kind: str = ""
-    outputs: Mapping[str, str] = {}
-
-    def __init__(self, model: Model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, batch: Tensor, size: Tensor, original: Tensor) -> tuple[Tensor, ...]:
-        """One tensor per name in `outputs`."""
-        raise NotImplementedError
+from sightline.ops.mask_grids import paste_grids
+from sightline.ops.masks import paste_masks
+from sightline.structures import Classes, ClassMap, ClassScores, Instances, Size
 
 
 class ClassifierPart(Part):
@@ -67,31 +55,22 @@ class SegmenterPart(Part):
 
     def forward(self, batch: Tensor, size: Tensor, original: Tensor) -> tuple[Tensor, ...]:
         assert isinstance(self.model, Segmenter)
-        return (self.model.logits(_batch(batch)).float(),)
+        return (self.model.logits(as_batch(batch)).float(),)
 
 
-class DetectorPart(Part):
-    """Boxes of a dense detector after suppression, in pixels of the original image."""
-
-    kind = "objects"
-    outputs = {
-        "boxes": "[N, D, 4] float, x1, y1, x2, y2 in pixels of the image, by falling score",
-        "scores": "[N, D] float, 0 beyond the count",
-        "labels": "[N, D] int64 class ids, -1 beyond the count",
-        "count": "[N] int64, the number of objects",
-    }
-
-    def forward(self, batch: Tensor, size: Tensor, original: Tensor) -> tuple[Tensor, ...]:
-        assert isinstance(self.model, Detector)
-        found = selected(self.model.dense_candidates(_batch(batch)), self.model.selection(), size)
-        there = found.scores > LEAST
-        boxes = found.boxes * (original.float() / size.float()).flip(0).repeat(2)
-        return (
-            torch.where(there[..., None], boxes, 0),
-            torch.where(there, found.scores, 0),
-            torch.where(there, found.labels, -1),
-            there.sum(1),
-        )
+PARTS: dict[type[Model], type[Part]] = {
+    ImageClassifier: ClassifierPart,
+    Segmenter: SegmenterPart,
+    ProposalNetwork: ProposalPart,
+    MaskRCNN: MaskRegionPart,
+    KeypointRCNN: KeypointRegionPart,
+    FasterRCNN: RegionPart,
+    SightlineMask: DetectorMaskPart,
+    SightlinePose: DetectorPosePart,
+    DarknetDetector: DarknetPart,
+    Detector: DetectorPart,
+}
+"""Class of models → their part. A model has the part of the nearest of its base classes."""
 
 
 def part_of(model: Model) -> Part:
@@ -100,36 +79,30 @@ def part_of(model: Model) -> Part:
     Raises:
         InputError: there is none for this model.
     """
-    if isinstance(model, ImageClassifier):
-        return ClassifierPart(model)
-    if isinstance(model, Segmenter):
-        return SegmenterPart(model)
-    if isinstance(model, Detector):
-        reason = _refusal(model)
-        if reason is None:
-            return DetectorPart(model)
-    else:
-        reason = "there is no exported form of its results"
-    raise InputError(f"{model.title} cannot be exported: {reason}; docs/exporting.md lists the models that can be")
+    kind = next((kind for kind in type(model).mro() if kind in PARTS), None)
+    reason = "there is no exported form of its results" if kind is None else None
+    if isinstance(model, Detector) and kind is not None:
+        reason = _refusal(model, kind)
+    if kind is None or reason is not None:
+        raise InputError(f"{model.title} cannot be exported: {reason}; docs/exporting.md lists the models that can be")
+    return PARTS[kind](model)
 
 
-def _refusal(model: Detector) -> str | None:
-    """Why a detector has no exported form; None if it has."""
-    if type(model).dense_candidates is Detector.dense_candidates:
+def _refusal(model: Detector, kind: type[Any]) -> str | None:
+    """Why a detector has no exported form; None if it has. `kind` is the class whose part it would have."""
+    if model.task not in ("detection", "proposal"):
+        return "there is no exported form of its results"
+    if isinstance(model, FastRCNN):
+        return "its proposals come from a function outside of the network"
+    if kind is Detector and type(model).dense_candidates is Detector.dense_candidates:
         return "which places it looks at depends on the image"
-    if model.target_fields:
+    if model.target_fields != kind.target_fields:
         return f"its {' and '.join(model.target_fields)} have no exported form yet"
-    if type(model).finish is not Detector.finish:
+    if type(model).finish is not kind.finish:
         return "what it does with its boxes after the selection has no exported form yet"
-    method = model.selection().method
-    if method != "nms":
-        return f"its detections are selected by {method.replace('_', ' ')}, which has no exported form yet"
+    if model.selection().method == "merging":
+        return "its detections are merged from several boxes, which has no exported form"
     return None
-
-
-def _batch(tensor: Tensor) -> ImageBatch:
-    """A batch for methods that only use its tensor."""
-    return ImageBatch(tensor, [], [])
 
 
 def read_objects(outputs: Outputs, sizes: Sequence[Size], classes: Classes) -> list[Any]:
@@ -140,6 +113,22 @@ def read_objects(outputs: Outputs, sizes: Sequence[Size], classes: Classes) -> l
         fields: dict[str, Any] = {name: value[i, :count] for name, value in outputs.items() if name != "count"}
         found.append(Instances.unchecked(size, classes=classes, **fields))
     return found
+
+
+def read_masks(outputs: Outputs, sizes: Sequence[Size], classes: Classes) -> list[Any]:
+    """The objects of each image, with masks from the grids over their boxes."""
+    found = read_objects(outputs, sizes, classes)
+    return [own.replace(masks=paste_masks(own.masks, own.boxes, own.image_size)) for own in found]
+
+
+def read_grids(outputs: Outputs, sizes: Sequence[Size], classes: Classes) -> list[Any]:
+    """The objects of each image, with masks from the grids over their mask boxes."""
+    frames = outputs["mask_boxes"]
+    found = read_objects({k: v for k, v in outputs.items() if k != "mask_boxes"}, sizes, classes)
+    return [
+        own.replace(masks=paste_grids(own.masks, frame[: len(own)], own.image_size))
+        for own, frame in zip(found, frames, strict=True)
+    ]
 
 
 def read_map(outputs: Outputs, sizes: Sequence[Size], classes: Classes) -> list[Any]:
@@ -159,5 +148,7 @@ READERS: dict[str, Reader] = {
     ClassifierPart.kind: read_scores,
     SegmenterPart.kind: read_map,
     DetectorPart.kind: read_objects,
+    MaskRegionPart.kind: read_masks,
+    DetectorMaskPart.kind: read_grids,
 }
 """Kind of a part → what makes results of its outputs."""

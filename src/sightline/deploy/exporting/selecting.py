@@ -13,8 +13,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sightline.deploy.exporting.operators import LEAST, kept_by_nms
+from sightline.deploy.exporting.soft_operator import softened
 from sightline.errors import InputError
 from sightline.models.detection.candidates import DenseCandidates, Selection
+from sightline.ops.boxes import elementwise_iou
 
 
 class Selected(NamedTuple):
@@ -44,21 +46,46 @@ def selected(found: DenseCandidates, selection: Selection, size: Tensor) -> Sele
     Raises:
         InputError: the model selects by a method without an exported form.
     """
-    if selection.method != "nms":
-        raise InputError(f"its detections are selected by {selection.method.replace('_', ' ')}, which is not exported")
+    if selection.method == "merging":
+        raise InputError("its detections are merged from several boxes, which has no exported form")
     classes = found.scores.shape[-1]
     scores, places, labels = best_pairs(found, selection)
     boxes = clipped(at_places(F.pad(found.boxes, (0, 0, 0, limit_of(found, selection))), places), size)
     solid = (boxes[..., 2:] - boxes[..., :2] >= selection.min_size).all(-1)
     scores = torch.where(solid & (scores > selection.min_score), scores, LEAST)
-    if selection.nms_iou is not None:
+    most = scores.shape[1] if selection.max_detections is None else min(selection.max_detections, scores.shape[1])
+    if selection.method == "soft_nms":
+        order, scores = softened(boxes, scores, labels, selection.sigma, selection.min_score, most)
+        return Selected(at_places(boxes, order), scores, labels.gather(1, order), places.gather(1, order))
+    if selection.method == "matrix_nms":
+        scores = lowered(boxes, scores, labels, selection)
+    elif selection.nms_iou is not None:
         groups, number = (labels, classes) if selection.per_class else (torch.zeros_like(labels), 1)
         if selection.per_level:
             groups, number = groups + level_of(places, found) * number, number * len(found.counts)
         scores = torch.where(kept_by_nms(boxes, scores, groups, number, selection.nms_iou), scores, LEAST)
-    most = scores.shape[1] if selection.max_detections is None else min(selection.max_detections, scores.shape[1])
     scores, order = scores.topk(most)
     return Selected(at_places(boxes, order), scores, labels.gather(1, order), places.gather(1, order))
+
+
+def lowered(boxes: Tensor, scores: Tensor, labels: Tensor, selection: Selection) -> Tensor:
+    """Scores [N, P] after matrix NMS of boxes [N, P, 4] with labels [N, P], see `sightline.ops.matrix_nms`.
+
+    Scores below the selection's least score become `LEAST`.
+    """
+    score, order = scores.sort(descending=True, stable=True)
+    box, label = at_places(boxes, order), labels.gather(1, order)
+    same = (label[:, :, None] == label[:, None]) & (score > LEAST)[:, None]
+    better = torch.ones_like(same).triu(1)  # row i comes before column j
+    iou = torch.where(same & better, elementwise_iou(box[:, :, None], box[:, None]), 0).nan_to_num()
+    covered = iou.amax(1)[:, :, None]  # of each better box, by its own better ones
+    if selection.decay == "gaussian":
+        factor = torch.exp((covered**2 - iou**2) / selection.sigma)
+    else:
+        factor = (1 - iou) / (1 - covered).clamp(min=1e-12)
+    less = score * torch.where(iou > 0, factor, 1).amin(1).clamp(max=1)
+    less = torch.where(less >= selection.min_score, less, LEAST)
+    return torch.zeros_like(less).scatter(1, order, torch.where(score > LEAST, less, LEAST))
 
 
 def best_pairs(found: DenseCandidates, selection: Selection) -> tuple[Tensor, Tensor, Tensor]:

@@ -14,7 +14,8 @@ from sightline.ops.geometry import place_instances, resize_target
 from sightline.structures import ImageBatch, Instances, Size
 from sightline.structures.batch import Frame
 
-_GREY = 0.5
+GREY = 0.5
+"""The value of the bars of a letterbox."""
 
 
 class DarknetPreprocess(Preprocess):
@@ -50,7 +51,7 @@ class DarknetPreprocess(Preprocess):
             image = F.interpolate(image[None], size=(height, width), mode="bilinear", align_corners=True)[0]
         if (height, width) == self.canvas:
             return image
-        canvas = image.new_full((len(image), *self.canvas), _GREY)
+        canvas = image.new_full((len(image), *self.canvas), GREY)
         canvas[:, top : top + height, left : left + width] = image
         return canvas
 

@@ -96,6 +96,8 @@ class Selection:
         max_detections: maximum number of detections per image; None for no limit.
         per_class: whether boxes only suppress boxes of the same class.
         per_level: whether boxes only suppress boxes of the same level, as in region proposal networks.
+        decay: how "matrix_nms" and "soft_nms" lower scores, see `sightline.ops.matrix_nms`.
+        sigma: width of the Gaussian of these methods.
     """
 
     min_score: float = 0.0
@@ -107,6 +109,8 @@ class Selection:
     max_detections: int | None = 100
     per_class: bool = True
     per_level: bool = False
+    decay: Literal["gaussian", "linear"] = "gaussian"
+    sigma: float = 0.5
 
 
 @torch.no_grad()

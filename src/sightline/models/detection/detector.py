@@ -89,6 +89,10 @@ class Detector(CandidateHooks):
         """Select the outputs of the model's classes: [..., outputs of the head] → [..., K]."""
         return outputs[..., self._output_of_class - (0 if self.background_output else 1)]
 
+    def classes_of(self, labels: Tensor) -> Tensor:
+        """The class ids [...] of outputs of the head [...]; −1 for outputs that are no class."""
+        return self._class_of_output[labels]
+
     def prepare(
         self, images: Sequence[Tensor], targets: Sequence[Instances] | None
     ) -> tuple[ImageBatch, list[Instances] | None]:
@@ -110,7 +114,7 @@ class Detector(CandidateHooks):
         """Convert detections from pixels of the batch and outputs of the head to `Instances` of the original images."""
         results = []
         for fields, (sx, sy), size in zip(found, batch.scales, batch.original_sizes, strict=True):
-            labels = self._class_of_output[fields["labels"]]
+            labels = self.classes_of(fields["labels"])
             boxes = scale_boxes(fields["boxes"], (1 / sx, 1 / sy))
             own: dict[str, Any] = fields | {"boxes": boxes, "labels": labels}
             result = Instances.unchecked(size, classes=self.classes, **own)

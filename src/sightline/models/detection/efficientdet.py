@@ -199,7 +199,13 @@ class EfficientDet(Detector):
         s = self.settings
         method: Method = "soft_nms" if s.suppression == "soft" else "nms"
         return Selection(
-            s.min_score, s.candidates, "image", method=method, nms_iou=s.nms_iou, max_detections=s.max_detections
+            s.min_score,
+            s.candidates,
+            "image",
+            method=method,
+            nms_iou=s.nms_iou,
+            max_detections=s.max_detections,
+            sigma=s.sigma,
         )
 
     def anchor_shapes(self, image_size: Size) -> Tensor:

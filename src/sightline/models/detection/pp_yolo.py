@@ -318,7 +318,13 @@ class PPYOLO(Detector):
         s = self.settings
         method: Method = "nms" if s.suppression == "greedy" else "matrix_nms"
         return Selection(
-            s.min_score, s.candidates, "image", method=method, nms_iou=s.nms_iou, max_detections=s.max_detections
+            s.min_score,
+            s.candidates,
+            "image",
+            method=method,
+            nms_iou=s.nms_iou,
+            max_detections=s.max_detections,
+            decay="linear" if s.suppression == "linear" else "gaussian",
         )
 
     def scores(self, outputs: Outputs) -> Tensor:

@@ -350,7 +350,11 @@ class SightlineDetector(Detector):
 
     def dense_candidates(self, batch: ImageBatch) -> DenseCandidates:
         """Like `Detector.candidates`: every point, whose origin is its cell."""
-        scores, sides = self.network(batch.tensor)
+        return self.candidates_of(self.maps(batch.tensor), batch)
+
+    def candidates_of(self, maps: Sequence[Tensor], batch: ImageBatch) -> DenseCandidates:
+        """The candidates of a batch from the maps of the neck."""
+        scores, sides = self.head(maps)
         logits, points = scores.float(), self.points(batch)
         half = points.strides[:, None] / 2
         cells = torch.cat([points.centres - half, points.centres + half], 1)

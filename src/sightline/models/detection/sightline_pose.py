@@ -83,16 +83,25 @@ class SightlinePose(SightlineDetector):
         counts = [len(own["points"]) for own in found]
         at = torch.cat([own["points"] for own in found])
         image = torch.arange(len(found), device=at.device).repeat_interleave(torch.tensor(counts, device=at.device))
-        place, logits = self.keypoints(maps, image, at, torch.cat([own["boxes"] for own in found]))
-        scores = logits.sigmoid()
-        least = scores.amax(1, keepdim=True).clamp(max=self.pose_settings.min_visibility)
-        visible = (scores >= least).to(place.dtype) * 2
-        keypoints = torch.cat([place, visible[..., None]], -1).split(counts)
+        keypoints, scores = self.scored_keypoints(maps, image, at, torch.cat([own["boxes"] for own in found]))
         plain = super().further_fields(found, maps, points, batch)
         return [
             own | {"keypoints": part, "keypoint_scores": score}
-            for own, part, score in zip(plain, keypoints, scores.split(counts), strict=True)
+            for own, part, score in zip(plain, keypoints.split(counts), scores.split(counts), strict=True)
         ]
+
+    def scored_keypoints(
+        self, maps: Sequence[Tensor], images: Tensor, points: Tensor, boxes: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The keypoints of selected points with visibilities: [D, P, 3] in pixels of the batch, and scores [D, P].
+
+        Arguments as for `keypoints`.
+        """
+        place, logits = self.keypoints(maps, images, points, boxes)
+        scores = logits.sigmoid()
+        least = scores.amax(1, keepdim=True).clamp(max=self.pose_settings.min_visibility)
+        visible = (scores >= least).to(place.dtype) * 2
+        return torch.cat([place, visible[..., None]], -1), scores
 
     def finish(self, found: Detections, batch: ImageBatch) -> list[Instances]:
         """Like every detector, with keypoints in pixels of the image."""
