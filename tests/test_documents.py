@@ -84,6 +84,7 @@ SLOW = (
     "transfer.md",
     "explaining.md",
     "exporting.md",
+    "large_images.md",
     "looking_inside.md",
     "meshes.md",
     "cuboids.md",
