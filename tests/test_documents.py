@@ -8,11 +8,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import sightline
 from sightline import cli
 from sightline.data.scenes import write_scenes
+from sightline.data.videos import write_video
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -67,6 +69,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtu
         (tmp_path / "photos" / f"{number}.png").write_bytes(image)
     for name in ("photo.jpg", "huge.png"):
         (tmp_path / name).write_bytes(images[0])
+    if document == "video.md":
+        pytest.importorskip("av")
+        write_video(tmp_path / "video.mp4", np.zeros((6, 32, 48, 3), np.uint8), 8)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -89,6 +94,7 @@ SLOW = (
     "meshes.md",
     "cuboids.md",
     "dense_captions.md",
+    "video.md",
     "video_captions.md",
 )
 """Documents whose commands train large networks, score hundreds of images, or have tests of their own."""

@@ -72,7 +72,7 @@ def test_large_frames_become_smaller_and_grey_is_one_channel(video):
 
 
 def test_a_duration_that_is_not_stated_does_not_fill_the_memory(video, monkeypatch):
-    monkeypatch.setattr("sightline.data.videos._stated", lambda container, stream: 0.0)
+    monkeypatch.setattr("sightline.data.videos.stated_duration", lambda container, stream: 0.0)
     clip = read_clip(video, most=5)
     assert clip.frames <= 5
     assert clip.times == pytest.approx([0, 0.5, 1, 1.5])

@@ -93,7 +93,8 @@ def evaluate(
 def predict(
     model: Model,
     images: Annotated[
-        list[str], typer.Argument(metavar="IMAGES…", help="Images, folders, or patterns such as 'photos/*.jpg'.")
+        list[str],
+        typer.Argument(metavar="IMAGES…", help="Images or videos, folders, or patterns such as 'photos/*.jpg'."),
     ],
     out: Annotated[
         Path | None,
@@ -132,6 +133,10 @@ def predict(
             help="With --tile, also predict the whole image, to find objects larger than a tile.",
         ),
     ] = True,
+    every: Annotated[int, typer.Option(help="For videos: predict only the first of this many frames.")] = 1,
+    track: Annotated[
+        bool, typer.Option("--track", help="For videos: number the objects, so that each keeps its number.")
+    ] = False,
     full_scale: FullScale = None,
     no_pictures: Annotated[
         bool, typer.Option("--no-pictures", help="Do not draw the predictions on the images.")
@@ -143,7 +148,8 @@ def predict(
     """Predict images; write and draw the results.
 
     Objects are written as JSON (laid out like COCO annotations), CSV or YOLO text files. Segmentation models also write
-    class maps as palette PNGs. Classification models write the best classes of each image as JSON or CSV.
+    class maps as palette PNGs. Classification models write the best classes of each image as JSON or CSV. Of a video,
+    each frame is predicted; the results of video.mp4 are video.jsonl (or .csv), with times, and the drawn video.mp4.
     """
     from sightline import api
 
@@ -163,6 +169,8 @@ def predict(
         tile=tile,
         overlap=overlap,
         whole_image=whole_image,
+        every=every,
+        track=track,
         full_scale=full_scale,
     )
     typer.echo(str(found))

@@ -62,14 +62,14 @@ def video_header(path: str | os.PathLike[str], side: int = SIDE) -> VideoHeader:
     Raises:
         InputError: as for `read_clip`.
     """
-    with _opened(path) as (container, stream):
+    with open_video(path) as (container, stream):
         rate = stream.average_rate
         height, width = _size((stream.height, stream.width), side)
-        first = next(_decoded(container, stream, path), None)  # states the rotation
+        first = next(decoded_frames(container, stream, path), None)  # states the rotation
         if first is None:
             raise InputError(f"the video {path} has no frames; replace or remove it")
         size = (width, height) if _turns(first) % 2 else (height, width)
-        return VideoHeader(size, _stated(container, stream), float(rate) if rate else 0.0)
+        return VideoHeader(size, stated_duration(container, stream), float(rate) if rate else 0.0)
 
 
 def read_clip(
@@ -105,19 +105,19 @@ def read_clip(
         raise InputError(f"rate is {rate}, most {most} and side {side}, but all must be above 0")
     frames: list[np.ndarray] = []
     times: list[float] = []
-    with _opened(path) as (container, stream):
-        stated = _stated(container, stream)
+    with open_video(path) as (container, stream):
+        stated = stated_duration(container, stream)
         step = max(1 / rate, stated / most)
         size = _size((stream.height, stream.width), side)
         begin, last, lasted, following = None, 0.0, 0.0, 0.0
-        for frame in _decoded(container, stream, path):
+        for frame in decoded_frames(container, stream, path):
             moment = last + lasted if frame.time is None else float(frame.time)
             begin = moment if begin is None else begin
             lasted = moment - begin - last if moment - begin > last else lasted
             last = moment - begin
             if last < following - 1e-3:
                 continue
-            frames.append(_pixels(frame, size))
+            frames.append(frame_pixels(frame, size))
             times.append(last)
             following = (np.floor(last / step + 1e-3) + 1) * step
             if len(frames) > most:  # the duration was not stated, or is wrong
@@ -127,11 +127,8 @@ def read_clip(
     if not frames:
         raise InputError(f"the video {path} has no frames; replace or remove it")
     end = last + (lasted or 1 / rate)
-    if stated - end > max(1.0, _MISSING * stated):
-        raise InputError(
-            f"the video {path} is truncated: its frames end at {end:.1f} s, but it should be {stated:.1f} s long; "
-            "replace or remove it"
-        )
+    if wrong := truncated(os.fspath(path), stated, end):
+        raise InputError(wrong)
     pixels = torch.from_numpy(np.stack(frames)).permute(3, 0, 1, 2).contiguous()
     if channels == 1:
         grey = (pixels * pixels.new_tensor(_LUMA, dtype=torch.float32)[:, None, None, None]).sum(0, keepdim=True)
@@ -172,8 +169,16 @@ def write_video(path: str | os.PathLike[str], frames: np.ndarray, fps: float) ->
 
 
 @contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
-    """The container and the video stream of a file."""
+def open_video(path: str | os.PathLike[str], threads: bool = False) -> Iterator[tuple[Any, Any]]:
+    """The container and the video stream of a file.
+
+    Args:
+        path: the file.
+        threads: decode in several threads. For short videos, starting them takes longer than decoding.
+
+    Raises:
+        InputError: as for `read_clip`.
+    """
     require("av", "PyAV", "video", f"reading the video {path}")
     import av
 
@@ -195,11 +200,12 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
             stream = container.streams.video[0]
             if not stream.height or not stream.width:
                 raise InputError(f"the video {path} has no frames; replace or remove it")
-            stream.thread_type = "NONE"  # short videos: starting threads takes longer than decoding
+            stream.thread_type = "AUTO" if threads else "NONE"
             yield container, stream
 
 
-def _decoded(container: Any, stream: Any, path: str | os.PathLike[str]) -> Iterator[Any]:
+def decoded_frames(container: Any, stream: Any, path: str | os.PathLike[str]) -> Iterator[Any]:
+    """The decoded frames of a stream, as PyAV has them; an error names the file and the time that was reached."""
     import av
 
     last = 0.0
@@ -217,13 +223,23 @@ def _reason(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error)
 
 
-def _stated(container: Any, stream: Any) -> float:
+def stated_duration(container: Any, stream: Any) -> float:
     """The duration in seconds from the header; 0 if it has none."""
     import av
 
     if stream.duration is not None and stream.time_base is not None:
         return max(0.0, float(stream.duration * stream.time_base))
     return max(0.0, float(container.duration / av.time_base)) if container.duration else 0.0
+
+
+def truncated(name: str, stated: float, end: float) -> str | None:
+    """A sentence if the frames of a video end much before its stated duration, both in seconds; else None."""
+    if stated - end <= max(1.0, _MISSING * stated):
+        return None
+    return (
+        f"the video {name} is truncated: its frames end at {end:.1f} s, but it should be {stated:.1f} s long; "
+        "replace or remove it"
+    )
 
 
 def _size(size: Size, side: int) -> Size:
@@ -237,8 +253,13 @@ def _turns(frame: Any) -> int:
     return round(getattr(frame, "rotation", 0) / 90) % 4
 
 
-def _pixels(frame: Any, size: Size) -> np.ndarray:
-    """[H, W, 3] uint8, upright; `size` is (height, width) of the stored frame after resizing."""
+def frame_pixels(frame: Any, size: Size) -> np.ndarray:
+    """The pixels of a decoded frame, [H, W, 3] uint8, upright.
+
+    Args:
+        frame: as PyAV has it.
+        size: (height, width) of the stored frame after resizing.
+    """
     own = frame.to_ndarray(format="rgb24", height=size[0], width=size[1])
     turns = _turns(frame)
     return np.rot90(own, turns) if turns else own

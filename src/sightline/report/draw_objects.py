@@ -124,8 +124,10 @@ def _texts(drawing: Drawing, numbered: bool) -> list[str]:
         for text, score in zip(words, result.scores.tolist(), strict=True):
             text.append(f"{score:.2f}")
     for row, _, values in following(result):
-        for text, value in zip(words, values, strict=True) if row.drawn == "text" else ():
-            text.append(", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value))
+        plain = values.tolist() if isinstance(values, Tensor) else values
+        for text, value in zip(words, plain, strict=True) if row.drawn == "text" else ():
+            number = "#" if row.dtype == "int64" else ""
+            text.append(", ".join(map(str, value)) if isinstance(value, list | tuple) else f"{number}{value}")
     if style.remarks is not None:
         for text, remark in zip(words, style.remarks, strict=True):
             text += [f"· {remark}"] if remark else []

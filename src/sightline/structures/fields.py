@@ -224,7 +224,7 @@ _ROWS = (
     Field("areas", (), "float", "the object's area in pixels, for size bins", "areas", json="area"),
     Field("captions", None, "str", "one phrase per object", json="caption", drawn="captions"),
     Field("keys", (), "int64", "a distinct number per object, which relations refer to", json=None),
-    Field("tracks", (), "int64", "number of the object in a video, the same in all frames", json="track"),
+    Field("tracks", (), "int64", "number of the object in a video, the same in all frames", json="track", drawn="text"),
     Field(
         "relations",
         None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
+    from sightline.data.frames import VideoSource
     from sightline.deploy.folder import PredictedFolder
+    from sightline.deploy.sources import Item
+    from sightline.deploy.video import PredictedFrame
 
 
 @checked_keywords
@@ -58,8 +61,14 @@ def predict(
     """
     from sightline.deploy.predict import predict as run
 
+    known = load_model(model)
+    if videos := _videos(known, source):
+        raise InputError(
+            f"{videos[0].name} is a video, but {known.title} predicts images; use sightline.predict_video for its "
+            "frames"
+        )
     return run(
-        load_model(model),
+        known,
         source,
         threshold=threshold,
         classes=classes,
@@ -90,8 +99,13 @@ def predict_to_folder(
     overlap: int | None = None,
     whole_image: bool = True,
     full_scale: int | None = None,
+    every: int = 1,
+    track: bool = False,
 ) -> PredictedFolder:
     """Write the predictions for images to a new folder; see `sightline.deploy.folder.predict_to_folder`.
+
+    Video files are predicted frame by frame, unless the model predicts whole videos; see
+    `sightline.deploy.video_folder.predict_videos_to_folder`.
 
     Args:
         model: a model, a saved file, or a run's folder. Its task decides which files are written.
@@ -100,6 +114,8 @@ def predict_to_folder(
         draw: draws an image and its result, such as `sightline.draw`; None for no drawings.
         save: formats of the predictions: "json", "csv" or, for objects and class maps, "yolo"; by default "json".
         threshold, classes, batch_size, device, progress, tile, overlap, whole_image, full_scale: as for `predict`.
+        every: for videos: predict the first of each `every` frames.
+        track: for videos: number the objects, so that each keeps its number from frame to frame.
 
     Returns:
         A summary of the files written and the images that could not be read.
@@ -109,9 +125,30 @@ def predict_to_folder(
             `out` is not empty.
     """
     from sightline.deploy.folder import predict_to_folder as run
+    from sightline.deploy.video_folder import predict_videos_to_folder
     from sightline.tasks import TASKS
 
     known = load_model(model)
+    videos = _videos(known, source)
+    if videos:
+        if tile is not None:
+            raise InputError("the frames of videos are not predicted in tiles; leave tile out, or give images")
+        return predict_videos_to_folder(
+            known,
+            videos,
+            out,
+            draw=draw,
+            every=every,
+            track=track,
+            threshold=threshold,
+            classes=classes,
+            save=save,
+            batch_size=batch_size,
+            device=device,
+            progress=progress,
+        )
+    if every != 1 or track:
+        raise InputError("every and track are for videos and models of images; leave them out")
     name = known.task
     task = TASKS.get(name) if name else next(iter(TASKS.values()))
     if task is None or task.writer is None:
@@ -136,3 +173,64 @@ def predict_to_folder(
         whole_image=whole_image,
         full_scale=full_scale,
     )
+
+
+@checked_keywords
+def predict_video(
+    model: nn.Module | str | Path,
+    source: VideoSource,
+    *,
+    every: int = 1,
+    threshold: float | None = None,
+    classes: Sequence[str] | None = None,
+    track: bool = False,
+    batch_size: int = 8,
+    device: torch.device | str | None = None,
+) -> Generator[PredictedFrame, None, None]:
+    """Predict a video, a camera or a stream frame by frame; see `sightline.deploy.video.predict_video`.
+
+    Args:
+        model: a model of images, a saved file, or a run's folder.
+        source: a video file; the number of a camera, from 0; or an address such as "rtsp://camera/live".
+        every: predict the first of each `every` frames.
+        threshold, classes, device: as for `predict`.
+        track: number the objects, so that each keeps its number from frame to frame (the field `tracks`).
+        batch_size: frames per batch, for files.
+
+    Yields:
+        (time in seconds, frame [3, H, W] uint8, result, number of the frame).
+    """
+    from sightline.deploy.video import predict_video as run
+
+    return run(
+        load_model(model),
+        source,
+        every=every,
+        threshold=threshold,
+        classes=classes,
+        track=track,
+        batch_size=batch_size,
+        device=device,
+    )
+
+
+def _videos(model: nn.Module, source: Any) -> list[Item]:
+    """The video files among what a user gives to a model of images; empty for a model of videos.
+
+    Raises:
+        InputError: there are videos and images.
+    """
+    from sightline.data.videos import is_video
+    from sightline.deploy.sources import find_images
+    from sightline.deploy.video import takes_videos
+
+    named = source if isinstance(source, list | tuple) else [source]
+    if takes_videos(model) or not all(isinstance(one, str | Path) for one in named):
+        return []
+    items, _ = find_images(source)
+    videos = [item for item in items if isinstance(item.image, Path) and is_video(item.image)]
+    if videos and len(videos) < len(items):
+        raise InputError(
+            f"{videos[0].name} is a video, but {items[0].name} is an image; predict them one after the other"
+        )
+    return videos
