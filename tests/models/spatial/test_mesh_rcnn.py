@@ -14,10 +14,12 @@ from sightline.data.transforms import Compose, HorizontalFlip
 from sightline.errors import InputError
 from sightline.evaluation.meshes import at_true_depth, compare_meshes
 from sightline.models.catalog import create_model
+from sightline.nn.heads.box import Samples
 from sightline.nn.heads.frustum import Frustums
 from sightline.nn.heads.mesh import GraphConv
 from sightline.nn.heads.mesh_regions import MaskMeshRegionHeads, MeshSettings
 from sightline.nn.heads.voxel import VoxelHead
+from sightline.ops.meshes.alignment import align_vertices
 from sightline.ops.meshes.graph import Neighbours
 from sightline.runtime.shapes import shapes_only
 from sightline.structures import View
@@ -104,6 +106,62 @@ def test_shapes_come_back_from_their_own_voxels(mirrored):
         assert compare_meshes(at_true_depth(mesh, true, 1.02 * float(depth)), true, 2000).f1[2] < 0.85
 
 
+def test_region_features_and_vertices_lie_where_they_are_seen():
+    """On maps that hold the position of each cell in pixels, every bin and every vertex reads its own position."""
+    own, branch = model(), model().roi_heads.mesh_branch
+    batch, _ = own.prepare([image for image, _ in scenes()][:1], None)
+    height, width = batch.tensor.shape[-2:]
+    maps = {}
+    for level, stride in zip(branch.features.levels, (4, 8, 16, 32), strict=True):
+        y, x = torch.meshgrid(
+            stride * (torch.arange(height // stride) + 0.5),
+            stride * (torch.arange(width // stride) + 0.5),
+            indexing="ij",
+        )
+        maps[level] = torch.stack([x, y])[None]
+    boxes = torch.tensor([[20.0, 30, 50, 52], [11.0, 40, 80, 85]])  # of 7 and 17 cells, so that a shift would show
+    for features in (branch.features, branch.depth_features):
+        found, size = features(maps, [boxes], batch), features.size
+        share = (torch.arange(size) + 0.5) / size
+        for k, (x1, y1, x2, y2) in enumerate(boxes.tolist()):
+            torch.testing.assert_close(found[k, 0], (x1 + share * (x2 - x1)).expand(size, size))
+            torch.testing.assert_close(found[k, 1], (y1 + share * (y2 - y1))[:, None].expand(size, size))
+    frustums, owner = Frustums.of([boxes], batch), torch.tensor([0, 1, 1])
+    vertices = torch.tensor([[0.1, -0.2, 0.3], [0.0, 0.0, -0.4], [-0.2, 0.1, 0.2]])
+    seen = frustums.in_box(vertices, owner)
+    pixels = align_vertices(branch.features(maps, [boxes], batch), seen, owner)
+    torch.testing.assert_close(pixels, boxes[owner, :2] + seen * (boxes[owner, 2:] - boxes[owner, :2]))
+
+
+def test_shapes_are_learned_from_regions_that_fit():
+    branch = model().roi_heads.mesh_branch
+    assert branch.settings.min_iou == 0.5
+    (_, target), wide = scenes()[0], torch.tensor([1.0, 1, 2, 1])
+    whole = target.boxes * torch.tensor([0.0, 0, 0, 0]) + torch.tensor([10.0, 10, 50, 50])
+    regions = torch.cat([whole, whole + 4, whole * wide])  # IoU 1, 0.68 and 0.44
+    samples = Samples([regions], [torch.tensor([0, 0, -1])], torch.zeros(3, dtype=torch.int64), torch.zeros(3, 4))
+    for limit, count in ((0.5, 2), (0.75, 1)):
+        branch.settings, settings = dataclasses.replace(branch.settings, min_iou=limit), branch.settings
+        try:
+            chosen, meshes = branch.chosen(samples, [target.replace(boxes=whole)])
+        finally:
+            branch.settings = settings
+        assert len(chosen[0]) == len(meshes) == count
+    nothing = Samples([regions], [torch.full((3,), -1)], samples.labels, samples.box_targets)
+    assert not branch.chosen(nothing, [target[:0]])[1]
+
+
+def test_half_precision_is_for_the_networks_only():
+    image, target = scenes()[0]
+    own = create_model("mesh_rcnn_lite0_fpn", model().classes, image_size=64, grid=8, meshes={"points": 50})
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = own([image], [target])
+        (result,) = own.eval()([image])
+    assert losses["loss_chamfer"].dtype == losses["loss_voxel"].dtype == torch.float32
+    assert all(loss.isfinite() for loss in losses.values())
+    assert all(mesh.vertices.dtype == torch.float32 for mesh in result.meshes)
+
+
 def test_results_have_meshes_in_front_of_the_camera():
     image, _ = scenes()[0]
     with torch.no_grad():
@@ -156,7 +214,9 @@ def test_without_a_likely_voxel_the_most_likely_one_is_taken():
 def test_without_stages_the_mesh_is_the_surface_of_the_voxels():
     own = create_model("mesh_rcnn_lite0_fpn", model().classes, image_size=64, grid=8, stages=0)
     image, target = scenes()[0]
-    sum(own([image], [target]).values()).backward()
+    losses = own([image], [target])
+    assert {name for name in losses if name in ("loss_chamfer", "loss_normal", "loss_edge")} == set()
+    sum(losses.values()).backward()
     assert all(p.grad is not None for p in own.roi_heads.mesh_branch.parameters())
     frustums = Frustums(torch.tensor([[10.0, 10, 50, 50]]), 100 * torch.eye(2)[None], torch.tensor([[48.0, 48]]))
     logits = torch.full((1, 8, 8, 8), -9.0)

@@ -119,6 +119,7 @@ def mesh_rcnn(
     masks: bool = True,
     grid: int = 24,
     voxel_width: int = 256,
+    voxel_whole: int = 0,
     depth_hidden: int = 1024,
     mesh_width: int = 128,
     stages: int = 3,
@@ -134,6 +135,7 @@ def mesh_rcnn(
         masks: whether there is also the branch of Mask R-CNN, as in the paper.
         grid: number of voxels along each side of the grid, even; 24 in the paper on Pix3D.
         voxel_width: number of channels of the four convolutions of the voxel head.
+        voxel_whole: width of its fully connected branch (`VoxelHead`); 0 for none, as in the paper.
         depth_hidden: width of the depth head.
         mesh_width: number of features of a vertex.
         stages: number of stages of refinement; 0 for the surface of the voxels alone.
@@ -155,9 +157,9 @@ def mesh_rcnn(
     assert isinstance(regions, AlignedRegions)
     channels = base.backbone.out_channels
     branch = MeshBranch(
-        AlignedRegions(regions.levels, grid // 2),
-        regions,
-        VoxelHead(channels, grid, voxel_width),
+        AlignedRegions(regions.levels, grid // 2, aligned=True),
+        AlignedRegions(regions.levels, regions.size, aligned=True),
+        VoxelHead(channels, grid, voxel_width, whole=voxel_whole),
         DepthHead(channels * regions.size**2, depth_hidden),
         MeshHead(channels, mesh_width, stages, graph_convs, reach),
         meshes,
@@ -177,14 +179,22 @@ FAST: dict[str, Any] = {
     "proposals": ProposalSettings(before_nms=(400, 200), after_nms=(300, 100), samples=128),
     "boxes": BoxSettings(samples=64, max_detections=20),
     "masks": False,
-    "grid": 16,
+    "grid": 24,
     "voxel_width": 64,
+    "voxel_whole": 128,
     "depth_hidden": 128,
     "mesh_width": 64,
     "graph_convs": 2,
     "reach": 0.2,
     "meshes": MeshSettings(
-        threshold=0.4, samples=4, refined=2, true_voxels=0.5, points=1000, chamfer_weight=10.0, edge_weight=0.5
+        min_iou=0.75,
+        threshold=0.4,
+        samples=4,
+        refined=2,
+        true_voxels=0.5,
+        points=1000,
+        chamfer_weight=10.0,
+        edge_weight=0.5,
     ),
 }
 """Arguments for small backbones, for training on CPUs."""

@@ -19,6 +19,7 @@ from sightline.nn.heads.frustum import Frustums
 from sightline.nn.heads.mask import MaskRegionHeads, zero_loss
 from sightline.nn.heads.mesh import MeshHead
 from sightline.nn.heads.voxel import DepthHead, VoxelHead
+from sightline.ops.boxes import elementwise_iou
 from sightline.ops.meshes.cubify import cubify
 from sightline.ops.meshes.distances import chamfer_and_normals, edge_loss
 from sightline.ops.meshes.surface import sample_surface
@@ -39,6 +40,8 @@ class MeshSettings:
     """Settings of the voxel and mesh branches.
 
     Attributes:
+        min_iou: IoU with its object from which a region's shape is learned from; 0.5 in the paper. Final boxes
+            overlap their object by about 0.9, and shapes in boxes that fit badly are a different task.
         threshold: probability above which a voxel is occupied; 0.2 in the paper on Pix3D.
         samples: maximum number of regions per image whose voxels are learned from, chosen at random from those that
             are matched to an object.
@@ -52,6 +55,7 @@ class MeshSettings:
             them, or take the "shell" as occupied (`sightline.ops.meshes.voxelise`).
     """
 
+    min_iou: float = 0.5
     threshold: float = 0.2
     samples: int = 16
     refined: int = 16
@@ -72,8 +76,9 @@ class MeshSettings:
                 f"samples is {self.samples}, refined {self.refined} and points {self.points}, but each must be at "
                 "least 1"
             )
-        if not 0 <= self.true_voxels <= 1:
-            raise InputError(f"true_voxels is {self.true_voxels}, but must be a fraction, 0 to 1")
+        for name in ("true_voxels", "min_iou"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} is {getattr(self, name)}, but must be a fraction, 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -142,15 +147,47 @@ class MeshBranch(nn.Module):
     def losses(
         self, maps: dict[str, Tensor], samples: Samples, batch: ImageBatch, targets: Sequence[Instances]
     ) -> dict[str, Tensor]:
-        """The losses of the shapes of sampled regions (section 3.3; the mean over the stages)."""
+        """The losses of the shapes of sampled regions (section 3.3; the mean over the stages).
+
+        Without stages of refinement these are the losses of voxels and depths only.
+        """
         regions, meshes = self.chosen(samples, targets)
         if not len(meshes):
             zero = zero_loss(self.voxel_head, self.depth_head, self.mesh_head)
-            return {f"loss_{name}": zero for name in ("voxel", "depth", "chamfer", "normal", "edge")}
+            names = (
+                ("voxel", "depth", "chamfer", "normal", "edge") if len(self.mesh_head.stages) else ("voxel", "depth")
+            )
+            return {f"loss_{name}": zero for name in names}
         s = self.settings
         features, voxels, depths = self.predict(maps, regions, batch)
-        frustums = Frustums.of(regions, batch).like(features)
-        wanted = self.shape_targets(frustums, meshes)
+        with torch.autocast(voxels.device.type, enabled=False):  # positions need single precision
+            features, voxels, depths = (
+                x.to(torch.promote_types(x.dtype, torch.float32)) for x in (features, voxels, depths)
+            )
+            frustums = Frustums.of(regions, batch).like(features)
+            wanted = self.shape_targets(frustums, meshes)
+            known = torch.stack([wanted.extents, wanted.sizes], 1).log().to(depths.dtype)
+            depth = F.smooth_l1_loss(depths, known, reduction="none", beta=0.1)
+            losses = {
+                "loss_voxel": s.voxel_weight
+                * F.binary_cross_entropy_with_logits(voxels, wanted.voxels.to(voxels.dtype)),
+                "loss_depth": s.depth_weight * (_SHARES.to(depth) * depth).mean(),
+            }
+            if not len(self.mesh_head.stages):
+                return losses
+            return losses | self._refinement_losses(regions, features, voxels, depths, frustums, wanted)
+
+    def _refinement_losses(
+        self,
+        regions: Sequence[Tensor],
+        features: Tensor,
+        voxels: Tensor,
+        depths: Tensor,
+        frustums: Frustums,
+        wanted: ShapeTargets,
+    ) -> dict[str, Tensor]:
+        """The losses of the meshes of all stages, of at most `MeshSettings.refined` regions per image."""
+        s = self.settings
         extents = _lengths(depths[:, 0]).to(frustums.boxes)  # as predicted, so that refinement learns to correct them
         rows = torch.cat([torch.arange(len(own)) < s.refined for own in regions]).nonzero().flatten().to(voxels.device)
         given = torch.rand(len(rows), device=voxels.device) < s.true_voxels
@@ -161,11 +198,7 @@ class MeshBranch(nn.Module):
         true = sample_surface(Meshes.pack([parts[row] for row in rows.tolist()]), s.points)
         terms = [(*chamfer_and_normals(sample_surface(stage, s.points), true), edge_loss(stage)) for stage in stages]
         chamfer, normal, edge = (torch.stack(list(term)).mean() for term in zip(*terms, strict=True))
-        known = torch.stack([wanted.extents, wanted.sizes], 1).log().to(depths.dtype)
-        depth = F.smooth_l1_loss(depths, known, reduction="none", beta=0.1)
         return {
-            "loss_voxel": s.voxel_weight * F.binary_cross_entropy_with_logits(voxels, wanted.voxels.to(voxels.dtype)),
-            "loss_depth": s.depth_weight * (_SHARES.to(depth) * depth).mean(),
             "loss_chamfer": s.chamfer_weight * chamfer,
             "loss_normal": s.normal_weight * (normal + 2),  # 0 for equal surfaces
             "loss_edge": s.edge_weight * edge,
@@ -176,6 +209,7 @@ class MeshBranch(nn.Module):
         regions, meshes = [], []
         for region, objects, target in zip(samples.regions, samples.objects, targets, strict=True):
             rows = (objects >= 0).nonzero().flatten()
+            rows = rows[elementwise_iou(region[rows], target.boxes.to(region)[objects[rows]]) >= self.settings.min_iou]
             rows = rows[torch.randperm(len(rows), device=rows.device)[: self.settings.samples]]
             regions.append(region[rows])
             meshes += [Mesh.of(target.meshes[k]) for k in objects[rows].tolist()]

@@ -37,15 +37,17 @@ class AlignedRegions:
         levels: names of the feature maps to use.
         size: height and width of the features.
         samples: number of sampling points along each side of a bin.
+        aligned: as of `sightline.ops.regions.roi_align`.
     """
 
-    def __init__(self, levels: Sequence[str], size: int = 7, samples: int = 2):
-        self.levels, self.size, self.samples = tuple(levels), size, samples
+    def __init__(self, levels: Sequence[str], size: int = 7, samples: int = 2, aligned: bool = False):
+        self.levels, self.size, self.samples, self.aligned = tuple(levels), size, samples, aligned
 
     def __call__(self, maps: dict[str, Tensor], boxes: Sequence[Tensor], batch: ImageBatch) -> Tensor:
         """Maps [N, C, H, W], boxes [R_i, 4] per image → [ΣR_i, C, size, size]."""
         chosen = [maps[name] for name in self.levels]
-        return multiscale_roi_align(chosen, boxes, self.image_size(batch), self.size, self.samples)
+        size = self.image_size(batch)
+        return multiscale_roi_align(chosen, boxes, size, self.size, self.samples, aligned=self.aligned)
 
     def level_of(self, maps: dict[str, Tensor], boxes: Tensor, batch: ImageBatch) -> Tensor:
         """The level, [R] int64, that features of boxes [R, 4] are cropped from."""
