@@ -20,7 +20,10 @@ from sightline.nn.heads.mesh import GraphConv
 from sightline.nn.heads.mesh_regions import MaskMeshRegionHeads, MeshSettings
 from sightline.nn.heads.voxel import VoxelHead
 from sightline.ops.meshes.alignment import align_vertices
+from sightline.ops.meshes.cubify import cubify
+from sightline.ops.meshes.distances import chamfer_and_normals
 from sightline.ops.meshes.graph import Neighbours
+from sightline.ops.meshes.surface import sample_surface
 from sightline.runtime.shapes import shapes_only
 from sightline.structures import View
 from sightline.structures.meshes import Mesh, Meshes
@@ -236,6 +239,40 @@ def test_without_stages_the_mesh_is_the_surface_of_the_voxels():
 def test_arguments_out_of_range(arguments, words):
     with pytest.raises(InputError, match=words):
         create_model("mesh_rcnn_lite0_fpn", ["box"], **arguments)
+
+
+@pytest.mark.parametrize("whole", [0, 8])
+def test_voxels_see_the_whole_region_through_the_fully_connected_branch(whole):
+    """Four convolutions see 4 cells to each side: without a branch the last row of 12 cannot reach the first voxels."""
+    torch.manual_seed(0)
+    head = VoxelHead(3, 24, width=4, whole=whole).eval()
+    x = torch.rand(1, 3, 12, 12, requires_grad=True)
+    voxels = head(x)
+    assert voxels.shape == (1, 24, 24, 24)
+    (slope,) = torch.autograd.grad(voxels[0, :, 0, 0].sum(), x)
+    assert bool((slope[0, :, 11].abs() > 0).any()) == bool(whole)
+    assert bool((slope[0, :, 2, 2].abs() > 0).any())
+    assert create_model("mesh_rcnn_lite0_fpn", ["box"]).roi_heads.mesh_branch.voxel_head.whole is not None
+
+
+def test_normals_do_not_outweigh_distances_of_good_meshes():
+    """The pull of both losses of the small models on vertices of true voxels; with weights of 1 : 0.1 it is 1 : 10."""
+    own = create_model("mesh_rcnn_lite0_fpn", model().classes, image_size=96)
+    branch, pulls = own.roi_heads.mesh_branch, {"chamfer": [], "normal": []}
+    s = branch.settings
+    batch, targets = own.prepare(*map(list, zip(*(scenes()[i] for i in range(2)), strict=True)))
+    frustums = Frustums.of([target.boxes for target in targets], batch)
+    true = branch.shape_targets(frustums, [Mesh.of(target.meshes[0]) for target in targets])
+    cubes = cubify(true.voxels)
+    vertices = frustums.from_cube(cubes.vertices, true.extents, cubes.vertex_mesh).requires_grad_()
+    torch.manual_seed(0)
+    for _ in range(6):  # the mean over samples, whose noise does not move meshes
+        found = sample_surface(cubes.with_vertices(vertices), s.points)
+        chamfer, normal = chamfer_and_normals(found, sample_surface(true.meshes, s.points))
+        for name, loss in (("chamfer", s.chamfer_weight * chamfer), ("normal", s.normal_weight * normal)):
+            pulls[name].append(torch.autograd.grad(loss.mean(), vertices, retain_graph=True)[0])
+    chamfer, normal = (torch.stack(pulls[name]).mean(0).norm() for name in ("chamfer", "normal"))
+    assert 0.1 * chamfer < normal < 2 * chamfer
 
 
 def test_the_papers_sizes():
