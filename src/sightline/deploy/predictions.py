@@ -64,6 +64,11 @@ def _objects_with_source(prediction: Instances, source: str | None) -> Instances
     return prediction
 
 
+@with_source.register
+def _map_with_source(prediction: ClassMap, source: str | None) -> ClassMap:
+    return prediction.named(source)
+
+
 @singledispatch
 def class_probabilities(prediction: Any) -> Tensor | None:
     """[K, H, W] float, the probability of each class at each pixel; None if the prediction has none."""

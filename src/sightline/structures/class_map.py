@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -18,40 +17,64 @@ IGNORE = -1
 """The label of pixels that losses and metrics ignore, in a `ClassMap`."""
 
 
-@dataclass(frozen=True, repr=False)
+class LaterScores(Protocol):
+    """Class probabilities that are computed when they are asked for."""
+
+    def __call__(self) -> Tensor:
+        """[K, H, W] float, the probability of each class at each pixel."""
+        ...
+
+    def to(self, device: torch.device | str) -> LaterScores:
+        """The same on another device."""
+        ...
+
+
 class ClassMap(Tabular):
     """The target or prediction of semantic segmentation: one class per pixel.
 
-    Attributes:
-        labels: [H, W] int64 class ids 0 … K−1, or `IGNORE`.
+    Args:
+        labels: [H, W] class ids 0 … K−1, or `IGNORE`.
         classes: names of the classes, or None if they are unknown.
-        scores: [K, H, W] float class probabilities of a prediction, or None.
+        scores: [K, H, W] float class probabilities of a prediction, or what computes them; None without.
         source: file or item that the map belongs to, or None.
+
+    Attributes:
+        labels: [H, W] int64.
+        scores: as given. Probabilities that are still to be computed are computed at the first look, and then kept:
+            they take K times as much memory as the map.
 
     Raises:
         InputError: a shape is wrong, or a label is neither a class id nor `IGNORE`.
     """
 
-    labels: Tensor
-    classes: Classes | None = None
-    scores: Tensor | None = None
-    source: str | None = None
-
-    def __post_init__(self) -> None:
-        what = f"{self.source}: " if self.source else ""
-        if self.labels.ndim != 2:
-            raise InputError(f"{what}a class map must have shape [height, width], not {list(self.labels.shape)}")
-        if self.scores is not None and self.scores.shape[1:] != self.labels.shape:
-            raise InputError(f"{what}scores {list(self.scores.shape)} do not fit a map of {list(self.labels.shape)}")
-        object.__setattr__(self, "labels", self.labels.to(torch.int64))
-        if self.classes is not None and self.labels.device.type == "cpu" and self.labels.numel():
-            low, high = int(self.labels.min()), int(self.labels.max())
-            if low < IGNORE or high >= len(self.classes):
+    def __init__(
+        self,
+        labels: Tensor,
+        classes: Classes | None = None,
+        scores: Tensor | LaterScores | None = None,
+        source: str | None = None,
+    ):
+        what = f"{source}: " if source else ""
+        if labels.ndim != 2:
+            raise InputError(f"{what}a class map must have shape [height, width], not {list(labels.shape)}")
+        if isinstance(scores, Tensor) and scores.shape[1:] != labels.shape:
+            raise InputError(f"{what}scores {list(scores.shape)} do not fit a map of {list(labels.shape)}")
+        self.labels, self.classes, self.source = labels.to(torch.int64), classes, source
+        self._scores = scores
+        if classes is not None and labels.device.type == "cpu" and labels.numel():
+            low, high = (int(end) for end in self.labels.aminmax())
+            if low < IGNORE or high >= len(classes):
                 bad_id = low if low < IGNORE else high
                 raise InputError(
-                    f"{what}the map holds id {bad_id}, but there are {len(self.classes)} classes: "
-                    f"ids are 0 to {len(self.classes) - 1}, or {IGNORE} for pixels to ignore"
+                    f"{what}the map holds id {bad_id}, but there are {len(classes)} classes: "
+                    f"ids are 0 to {len(classes) - 1}, or {IGNORE} for pixels to ignore"
                 )
+
+    @property
+    def scores(self) -> Tensor | None:
+        if self._scores is not None and not isinstance(self._scores, Tensor):
+            self._scores = self._scores()
+        return self._scores
 
     @property
     def image_size(self) -> Size:
@@ -64,7 +87,7 @@ class ClassMap(Tabular):
         names = ["not counted" if i < 0 else f"class {i}" if self.classes is None else self.classes[i] for _, i in most]
         shares = [f"{name} {100 * n / self.labels.numel():.1f} %" for name, (n, _) in zip(names, most, strict=True)]
         where = f" of {self.source}" if self.source else ""
-        scores = ", with scores" if self.scores is not None else ""
+        scores = ", with scores" if self._scores is not None else ""
         return f"ClassMap({width}×{height} pixels{where}{scores}: {listed(shares)})"
 
     def to_columns(self) -> dict[str, list[Any]]:
@@ -90,5 +113,10 @@ class ClassMap(Tabular):
         }
 
     def to(self, device: torch.device | str) -> ClassMap:
-        scores = None if self.scores is None else self.scores.to(device)
+        """The same map with every tensor on `device`."""
+        scores = None if self._scores is None else self._scores.to(device)
         return ClassMap(self.labels.to(device), self.classes, scores, self.source)
+
+    def named(self, source: str | None) -> ClassMap:
+        """The same map with another `source`."""
+        return ClassMap(self.labels, self.classes, self._scores, source)

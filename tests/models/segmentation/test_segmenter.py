@@ -9,6 +9,7 @@ from torch import nn
 from sightline.errors import InputError
 from sightline.models.preprocess import Preprocess
 from sightline.models.segmentation.segmenter import Segmenter
+from sightline.ops.resized_logits import ResizedLogits
 from sightline.structures import IGNORE, ClassMap
 
 
@@ -36,3 +37,20 @@ def test_labels_that_are_no_class_are_told() -> None:
     labels[0, :3], labels[1, 0], labels[2, 0] = 5, -2, IGNORE
     with pytest.raises(InputError, match=r"m\.png has labels that are no class: -2 \(1 pixels\), 5 \(3 pixels\); ids"):
         model([torch.rand(3, 8, 8)], [ClassMap(labels, source="m.png")])
+
+
+def test_probabilities_are_computed_when_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, computed = segmenter(16).eval(), []
+    whole = ResizedLogits.__call__
+    monkeypatch.setattr(ResizedLogits, "__call__", lambda self: computed.append(1) or whole(self))
+    with torch.inference_mode():
+        result = model([torch.rand(3, 20, 30)])[0].to("cpu").named("a.png")
+    assert "with scores" in repr(result)
+    assert not computed
+    scores = result.scores
+    assert scores is not None
+    assert scores.shape == (3, 20, 30)
+    assert torch.equal(scores.argmax(0), result.labels)
+    assert result.scores is scores
+    assert result.source == "a.png"
+    assert len(computed) == 1

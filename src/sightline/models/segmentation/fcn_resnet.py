@@ -60,8 +60,9 @@ class DilatedNetwork(nn.Module):
         return logits
 
     def main(self, x: Tensor) -> Tensor:
-        """The logits "out" alone: [N, C, H, W] → [N, K, H, W]."""
-        return resized(self.classifier(list(self.backbone(x).values())[-1]), map_size(x))
+        """The logits "out" alone, as the head gives them: [N, C, H, W] → [N, K, h, w]."""
+        logits: Tensor = self.classifier(list(self.backbone(x).values())[-1])
+        return logits
 
     def drop_training_parts(self) -> None:
         """Delete the auxiliary head."""

@@ -49,8 +49,12 @@ class LiteNetwork(nn.Module):
         self.classifier = classifier
 
     def forward(self, x: Tensor) -> Tensor:
-        low, high = self.backbone(x).values()
-        return resized(self.classifier(low, high), map_size(x))
+        return resized(self.main(x), map_size(x))
+
+    def main(self, x: Tensor) -> Tensor:
+        """The logits as the head gives them: [N, C, H, W] → [N, K, h, w]."""
+        logits: Tensor = self.classifier(*self.backbone(x).values())
+        return logits
 
     def map_layers(self) -> list[nn.Module]:
         """Those of the backbone."""

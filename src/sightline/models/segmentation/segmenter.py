@@ -14,6 +14,7 @@ from sightline.models.model import Calls, Losses, Model
 from sightline.models.preprocess import Preprocess
 from sightline.nn.backbones.map_layers import map_layers
 from sightline.ops.pixel_losses import pixel_cross_entropy
+from sightline.ops.resized_logits import ResizedLogits
 from sightline.structures import IGNORE, ClassMap, ImageBatch, Size
 from sightline.structures.batch import Frame
 
@@ -32,10 +33,10 @@ class FramedMaps(Protocol):
 
 @runtime_checkable
 class MainOutput(Protocol):
-    """A network with auxiliary outputs that computes the main one alone, for predictions."""
+    """A network that computes what predictions need alone: no auxiliary outputs, logits of any size."""
 
     def main(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] → logits "out" [N, K, H, W]."""
+        """[N, C, H, W] → logits "out" [N, K, h, w]."""
         ...
 
 
@@ -84,7 +85,7 @@ class Segmenter(Model):
         return self.losses(self.outputs(batch), self.assign(targets, batch))
 
     def batch_results(self, batch: ImageBatch) -> list[ClassMap]:
-        return self.decode(self.logits(batch), batch)
+        return self.decode(self.network_logits(batch), batch)
 
     def outputs(self, batch: ImageBatch) -> dict[str, Tensor]:
         """The logits [N, K, H, W] of a batch by name, at the size of the batch."""
@@ -93,11 +94,15 @@ class Segmenter(Model):
         return {name: resized(logits, map_size(batch.tensor)) for name, logits in named.items()}
 
     def logits(self, batch: ImageBatch) -> Tensor:
-        """The logits "out" [N, K, H, W] alone; a network with auxiliary outputs does not compute them."""
+        """The logits "out" [N, K, H, W] alone, at the size of the batch; auxiliary outputs are not computed."""
+        return resized(self.network_logits(batch), map_size(batch.tensor))
+
+    def network_logits(self, batch: ImageBatch) -> Tensor:
+        """The logits "out" [N, K, h, w] of the size that the network gives them."""
         network = self.network
         found = network.main(batch.tensor) if isinstance(network, MainOutput) else network(batch.tensor)
         logits: Tensor = found["out"] if isinstance(found, Mapping) else found
-        return resized(logits, map_size(batch.tensor))
+        return logits
 
     @torch.no_grad()
     def assign(self, targets: Sequence[ClassMap], batch: ImageBatch) -> Tensor:
@@ -152,12 +157,16 @@ class Segmenter(Model):
 
     @torch.no_grad()
     def decode(self, logits: Tensor, batch: ImageBatch) -> list[ClassMap]:
-        """Convert logits [N, K, H, W] of a batch to a class map with probabilities for each original image."""
+        """Convert logits [N, K, h, w] of a batch to a class map for each original image.
+
+        Logits are resized to the size of the batch, and without its padding to that of the image. Probabilities are
+        computed from them if `scores` of a map is asked for.
+        """
         results = []
-        for own, (height, width), original in zip(logits, batch.sizes, batch.original_sizes, strict=True):
-            fitted = resized(own[None, :, :height, :width].float(), (int(original[0]), int(original[1])))[0]
-            scores = fitted.softmax(0)
-            results.append(ClassMap(scores.argmax(0), self.classes, scores))  # ties are resolved to the first class
+        for own, size, original in zip(logits, batch.sizes, batch.original_sizes, strict=True):
+            image_size = (int(original[0]), int(original[1]))
+            found = ResizedLogits(own, map_size(batch.tensor), (int(size[0]), int(size[1])), image_size)
+            results.append(ClassMap(found.labels(), self.classes, found))
         return results
 
 
