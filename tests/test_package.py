@@ -16,7 +16,7 @@ import sightline
 SOURCE = Path(sightline.__file__).parent
 
 STOREYS = (
-    ("_version", "words"),
+    ("_version", "checks", "words"),
     ("errors", "progress", "submodules"),
     ("keywords", "runtime"),
     ("structures",),

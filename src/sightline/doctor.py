@@ -5,80 +5,39 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import textwrap
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 import sightline
+from sightline.checks import Check, Checks, Status
+from sightline.deploy.examine import examine
 from sightline.errors import InputError
 from sightline.models.published import PUBLISHED, is_installed, package_to_install, packaged_file
 from sightline.training.run import cpu_name
 
-Status = Literal["ok", "note", "warning", "error"]
-_SIGNS: dict[Status, str] = {"ok": "ok", "note": "note", "warning": "warning", "error": "ERROR"}
 _FREE_SPACE = 2 * 2**30
 _SHARED_MEMORY = 256 * 2**20
-
-
-@dataclass(frozen=True)
-class Check:
-    """The result of one check.
-
-    Attributes:
-        group: "versions", "devices", "places", "weights" or "extras".
-        name: what was checked.
-        status: "ok"; "note" (useful to know); "warning" (something will be slow or fail); "error" (does not work).
-        value: what was found.
-        advice: what to do; empty if nothing needs to be done.
-    """
-
-    group: str
-    name: str
-    status: Status
-    value: str
-    advice: str = ""
-
-
-class Checks(list[Check]):
-    """The checks of `doctor`; `print` shows them as a table."""
-
-    @property
-    def ok(self) -> bool:
-        """Whether Sightline can run here: no check is an error."""
-        return all(check.status != "error" for check in self)
-
-    def __str__(self) -> str:
-        width = max((len(check.name) for check in self), default=0)
-        lines: list[str] = []
-        group = ""
-        for check in self:
-            if check.group != group:
-                group = check.group
-                lines += ["", group] if lines else [group]
-            lines.append(f"  {check.name:<{width}}  {_SIGNS[check.status]:<7}  {check.value}")
-            if check.advice:
-                lines += textwrap.wrap(f"→ {check.advice}", 110, initial_indent=" " * 6, subsequent_indent=" " * 8)
-        errors = sum(check.status == "error" for check in self)
-        warnings = sum(check.status == "warning" for check in self)
-        verdict = f"{errors} errors, {warnings} warnings" if errors or warnings else "all is well"
-        return "\n".join([*lines, "", verdict])
 
 
 def doctor(folder: str | os.PathLike[str] = ".") -> Checks:
     """Check versions, devices, threads, write access, installed weights and the packages of each extra.
 
-    Nothing is changed, and nothing is downloaded.
+    For an exported file: what it takes and gives, and its certificate (`sightline.deploy.examine.examine`). Nothing is
+    changed, and nothing is downloaded.
 
     Args:
-        folder: the folder where runs would be written.
+        folder: the folder where runs would be written, or an exported file (.onnx).
 
     Returns:
         A list of `Check`; `print(doctor())` shows it as a table.
+
+    Raises:
+        InputError: the file does not exist, or was not written by Sightline.
     """
+    if Path(folder).suffix == ".onnx":
+        return examine(folder)
     return Checks([*_versions(), *_devices(), *_places(Path(folder)), *_weights(), *_extras()])
 
 

@@ -65,14 +65,26 @@ def models(
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="An exported model (.onnx) to examine instead.")
+    ] = None,
+) -> None:
     """Print what this machine has and what is missing.
 
-    Versions, devices, threads, write access, and packages that an extra would need.
+    Versions, devices, threads, write access, and packages that an extra would need. Of an exported model: what it
+    takes and gives, its classes and threshold, and its certificate, and whether it has changed since it was written.
     """
     from sightline.doctor import doctor as run
 
-    typer.echo(str(run()))
+    if file is not None and file.suffix != ".onnx":
+        raise InputError(
+            f"{file}: doctor examines exported models, whose files end in .onnx; leave it out for this machine"
+        )
+    found = run() if file is None else run(file)
+    typer.echo(str(found))
+    if file is not None and not found.ok:
+        raise typer.Exit(1)
 
 
 @app.command()

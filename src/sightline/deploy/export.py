@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from sightline.deploy.certificate import Certificate
 from sightline.deploy.differences import TOLERANCE, Difference, compare, example_images
 from sightline.deploy.exporting import network
 from sightline.deploy.exporting.facts import facts_of
@@ -36,6 +37,7 @@ class Exported:
         megabytes: size of the file.
         difference: largest differences from the model's own results; None if they were not compared.
         provider: what ran the file for this comparison.
+        certificate: what the file scored on labelled images; None if it was not scored.
     """
 
     path: Path
@@ -44,6 +46,7 @@ class Exported:
     megabytes: float
     difference: Difference | None = None
     provider: str = ""
+    certificate: Certificate | None = None
 
     @property
     def agrees(self) -> bool | None:
@@ -55,9 +58,12 @@ class Exported:
         for title, values in (("takes", self.inputs), ("gives", self.outputs)):
             lines.append(f"{title}: {', '.join(f'{name} {shape}' for name, shape in values.items())}".replace("'", ""))
         if self.difference is not None:
-            lines.append(f"largest differences from the model, by {self.provider}: {self.difference}")
+            own = "" if self.certificate is None or self.certificate.precision == "fp32" else "of the fp32 file "
+            lines.append(f"largest differences {own}from the model, by {self.provider}: {self.difference}")
             if not self.agrees:
                 lines.append("this is more than rounding explains; compare on your own images, or report a bug")
+        if self.certificate is not None:
+            lines += ["", str(self.certificate)]
         return "\n".join(lines)
 
 

@@ -7,16 +7,16 @@ its network is compiled.
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from sightline.deploy.differences import TOLERANCE, Difference, compare, example_images
+from sightline.deploy.timing import seconds_in_turn
 from sightline.errors import InputError
 from sightline.models.model import Model
 from sightline.nn.layers import fuse
@@ -184,18 +184,15 @@ def _seconds(models: Sequence[Model], images: Sequence[Tensor], repeats: int) ->
     """Median seconds of a call of each model; the models take turns, so that other load hits both."""
     device = next(models[0].parameters()).device
     batch = [image.to(device) for image in images]
-    times: list[list[float]] = [[] for _ in models]
     modes = [model.training for model in models]
+
+    def call(model: Model) -> None:
+        model(batch)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
     with torch.no_grad():
-        for turn in range(repeats + 1):
-            for model, own in zip(models, times, strict=True):
-                model.eval()
-                begin = time.perf_counter()
-                model(batch)
-                if device.type == "cuda":
-                    torch.cuda.synchronize(device)
-                if turn:  # the first call prepares
-                    own.append(time.perf_counter() - begin)
+        found = seconds_in_turn([partial(call, model.eval()) for model in models], repeats)
     for model, mode in zip(models, modes, strict=True):
         model.train(mode)
-    return [statistics.median(own) for own in times]
+    return found

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sightline.deploy.certificate import Certificate, certificate_in
 from sightline.deploy.exporting.facts import preprocess_from, read_facts
 from sightline.deploy.exporting.parts import READERS
 from sightline.errors import InputError
@@ -52,6 +53,11 @@ class ExportedModel(Model):
         """The name in the catalog, and what runs it."""
         return f"{self.name or 'exported model'} ({self.provider})"
 
+    @property
+    def certificate(self) -> Certificate | None:
+        """What the file scored on labelled images when it was exported; None if it was not scored."""
+        return certificate_in(self.facts)
+
     def forward(self, images: Sequence[Tensor], targets: Sequence[Any] | None = None) -> Losses | list[Any]:
         """Images [C, Hi, Wi] → one result per image.
 
@@ -63,7 +69,7 @@ class ExportedModel(Model):
         self.preprocess.check(images)
         results: dict[int, Any] = {}
         for group in self.groups(images):
-            batch = torch.stack([self._as_input(images[i]) for i in group])
+            batch = torch.stack([self.as_input(images[i]) for i in group])
             outputs = {name: torch.from_numpy(value) for name, value in self._run(batch.numpy()).items()}
             sizes: list[Size] = [(batch.shape[-2], batch.shape[-1])] * len(group)
             results.update(zip(group, READERS[self.facts["kind"]](outputs, sizes, self.classes), strict=True))
@@ -80,7 +86,8 @@ class ExportedModel(Model):
         """Not available: the file contains its preprocessing."""
         raise InputError(f"{self.path}: an exported model takes images, not preprocessed batches; call model(images)")
 
-    def _as_input(self, image: Tensor) -> Tensor:
+    def as_input(self, image: Tensor) -> Tensor:
+        """An image [C, H, W] with the dtype that the file takes."""
         image = image.detach().cpu()
         if self.facts["dtype"] == "uint8":
             return image if image.dtype == torch.uint8 else (image.float() * 255).round().clamp(0, 255).to(torch.uint8)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from sightline.errors import InputError
 from sightline.evaluation._table import classification_table, short
-from sightline.evaluation.intervals import percentiles, require_level, resampled_weights, wilson
+from sightline.evaluation.intervals import paired_percentiles, percentiles, require_level, resampled_weights, wilson
 from sightline.structures import Classes, ClassScores
 from sightline.structures.tabular import html_of
 from sightline.words import counted
@@ -163,16 +163,24 @@ class ClassificationResult:
                 interval = wilson(int((self.rank < most).sum()), self.images, level)
                 if self.metrics[name] is not None and interval is not None:
                     found[name] = interval
-            self._intervals[level] = found | percentiles(self._samples(), level)
+            own = {name: values for name, values in self._samples().items() if not name.startswith("top")}
+            self._intervals[level] = found | percentiles(own, level)
         return dict(self._intervals[level])
 
+    def paired_intervals(self, other: ClassificationResult, level: float = 0.95) -> dict[str, tuple[float, float]]:
+        """Bootstrap intervals of the metrics of this result minus those of another on the same images; see
+        `sightline.evaluation.paired`."""
+        return paired_percentiles(other._samples(), self._samples(), level)
+
     def _samples(self) -> dict[str, Floats]:
-        """The available metrics of bootstrap samples, [draws] each, without top-1 and top-5."""
+        """The available metrics of bootstrap samples, [draws] each; the same samples for as many images."""
         size, right = len(self.classes), self.correct.astype(np.float64)
         places = _bin(self.confidence)
-        rows: dict[str, list[float]] = {name: [] for name in self.metrics if not name.startswith("top")}
+        rows: dict[str, list[float]] = {name: [] for name in self.metrics}
         for piece in resampled_weights(self.images):
             for weights in piece.astype(np.float64):
+                rows["top1"].append(float(weights @ (self.rank < 1) / self.images))
+                rows["top5"].append(float(weights @ (self.rank < 5) / self.images))
                 hits = np.bincount(self.label, weights=weights * right, minlength=size)
                 support = np.bincount(self.label, weights=weights, minlength=size)
                 n_predicted = np.bincount(self.predicted, weights=weights, minlength=size + 1)[:size]

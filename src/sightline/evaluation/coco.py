@@ -136,12 +136,28 @@ def coco_intervals(
 ) -> dict[str, tuple[float, float]]:
     """Bootstrap intervals over images of the twelve box metrics.
 
-    hotcoco computes intervals of the difference between two evaluations. Compared with an evaluation without
-    detections, whose metrics are all 0, the difference is the metric itself.
+    They are intervals of the difference from an evaluation without detections, whose metrics are all 0.
+    """
+    nothing = detections[np.zeros(len(detections), bool)]
+    return coco_differences(objects, nothing, detections, classes, images, level, draws, seed)
+
+
+def coco_differences(
+    objects: Rows,
+    before: Rows,
+    after: Rows,
+    classes: Classes,
+    images: int,
+    level: float,
+    draws: int = 200,
+    seed: int = 0,
+) -> dict[str, tuple[float, float]]:
+    """Bootstrap intervals over images of how much the twelve box metrics of `after` exceed those of `before`.
+
+    Both are evaluated on the same images of each sample, so that what is hard in an image cancels out.
     """
     from hotcoco import compare
 
-    nothing = coco_evaluation(objects, detections[np.zeros(len(detections), bool)], classes, images)
-    found = coco_evaluation(objects, detections, classes, images)
-    drawn = compare(nothing, found, n_bootstrap=draws, seed=seed, confidence=level)["ci"]
+    one, other = (coco_evaluation(objects, rows, classes, images) for rows in (before, after))
+    drawn = compare(one, other, n_bootstrap=draws, seed=seed, confidence=level)["ci"]
     return {name: (drawn[name]["lower"], drawn[name]["upper"]) for name in COCO_METRICS if name in drawn}

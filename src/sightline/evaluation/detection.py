@@ -21,6 +21,7 @@ from sightline.evaluation.coco import (
     COCO_METRICS,
     KEYPOINT_METRICS,
     Curve,
+    coco_differences,
     coco_evaluation,
     coco_intervals,
     coco_numbers,
@@ -162,6 +163,14 @@ class DetectionResult:
             return {}
         found = coco_intervals(self.objects, self.detections, self.classes, self.images, require_level(level))
         return {name: interval for name, interval in found.items() if self.metrics[name] is not None}
+
+    def paired_intervals(self, other: DetectionResult, level: float = 0.95) -> dict[str, tuple[float, float]]:
+        """Bootstrap intervals of the box metrics of this result minus those of another on the same images; see
+        `sightline.evaluation.paired`."""
+        if not len(self.objects):
+            return {}
+        before, after = other.detections, self.detections
+        return coco_differences(self.objects, before, after, self.classes, self.images, require_level(level))
 
     def error_gains(self) -> dict[str, float]:
         """How much AP50 (COCO) would rise if all errors of one type were corrected, over all scores.

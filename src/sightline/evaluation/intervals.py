@@ -169,6 +169,18 @@ def percentiles(samples: Mapping[str, Floats], level: float = 0.95) -> dict[str,
     return found
 
 
+def paired_percentiles(
+    before: Mapping[str, Floats], after: Mapping[str, Floats], level: float = 0.95
+) -> dict[str, tuple[float, float]]:
+    """The intervals of after − before for metrics that both have.
+
+    Args:
+        before, after: metrics by name, [draws] each, of the same samples of images.
+        level: level of the intervals.
+    """
+    return percentiles({name: after[name] - before[name] for name in before if name in after}, level)
+
+
 def require_level(level: float) -> float:
     """Check the level of an interval and return it.
 

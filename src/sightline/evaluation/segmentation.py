@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from sightline.errors import InputError
 from sightline.evaluation._table import segmentation_table, short
-from sightline.evaluation.intervals import percentiles, resampled_sums
+from sightline.evaluation.intervals import Floats, paired_percentiles, percentiles, resampled_sums
 from sightline.structures import IGNORE, Classes, ClassMap
 from sightline.structures.tabular import html_of
 
@@ -114,6 +114,15 @@ class SegmentationResult:
 
     def intervals(self, level: float = 0.95) -> dict[str, tuple[float, float]]:
         """Bootstrap intervals over images (1000 samples) of every available metric."""
+        return percentiles(self._samples(), level)
+
+    def paired_intervals(self, other: SegmentationResult, level: float = 0.95) -> dict[str, tuple[float, float]]:
+        """Bootstrap intervals of the metrics of this result minus those of another on the same images; see
+        `sightline.evaluation.paired`."""
+        return paired_percentiles(other._samples(), self._samples(), level)
+
+    def _samples(self) -> dict[str, Floats]:
+        """The available metrics of bootstrap samples, [draws] each; the same samples for as many images."""
         right, labelled, predicted = np.moveaxis(resampled_sums(self.image_pixels), 1, 0)  # [draws, K] each
         total = labelled.sum(1)
         columns = _ratios(right, labelled, predicted)
@@ -129,8 +138,7 @@ class SegmentationResult:
             there = ~np.isnan(self.image_boundary)
             sums = resampled_sums(np.stack([np.nan_to_num(self.image_boundary), there], 1))
             samples["boundary_F"] = _ratio(sums[:, 0], sums[:, 1])
-        found = percentiles({name: samples[name] for name in self.metrics if name in samples}, level)
-        return {name: interval for name, interval in found.items() if self.metrics[name] is not None}
+        return {name: samples[name] for name, value in self.metrics.items() if name in samples and value is not None}
 
     def to_dict(self, details: bool = True) -> dict[str, Any]:
         """The result as JSON values; with `details`, also the confusion matrix and the metrics of each image."""
