@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,16 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from sightline.verbs.torch_data import TorchData
 
 import sightline as sl
 from sightline.deploy import certify as module
 from sightline.deploy.certify import Trial, certify, fingerprint
+from sightline.deploy.differences import difference
 from sightline.deploy.export import Exported
 from sightline.doctor import doctor
 from sightline.errors import InputError
 from sightline.evaluation import ClassificationMeasure
 from sightline.structures import Classes, ClassScores
-from sightline.verbs.torch_data import TorchData
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -214,10 +217,52 @@ def test_wrong_arguments(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_from_training_to_a_certified_file(tmp_path: Path) -> None:
+def test_from_training_to_the_server(tmp_path: Path) -> None:
     """The names of the classes, the threshold and the preprocessing are right at each step."""
-    data = sl.scenes(48, 96)
+    pytest.importorskip("httpx")
+    from fastapi.testclient import TestClient
+
+    data = sl.scenes(64, 96)
+    arguments = {"image_size": 96}
     run = sl.train(
-        "sightline_n", data[:36], validation=data[36:], epochs=3, arguments={"image_size": 96}, out=tmp_path / "run"
+        "sightline_n", data[:48], data[48:], arguments=arguments, epochs=4, runs=tmp_path, progress=False, report=False
     )
-    own = sl.load(run.folder)
+    trained = sl.load(run.folder)
+    threshold = trained.metadata["threshold"]
+    assert 0 < threshold < 1
+    kept = sl.load(sl.save(trained, tmp_path / "kept.safetensors"))
+    written = sl.export(
+        kept, tmp_path / "small.onnx", precision="int8", data=data[48:], max_drop=0.05, batch_size=4, progress=False
+    )
+    assert written.certificate is not None
+    assert written.certificate.judged.exported is not None
+    small = sl.load(written.path)
+    scored = sl.evaluate(small, data[48:], progress=False)
+    assert scored.metrics["AP"] == pytest.approx(written.certificate.judged.exported, abs=1e-6)
+    for model in (trained, kept, small):
+        assert list(model.classes) == list(data.classes)
+        assert model.metadata["threshold"] == threshold
+        assert model.preprocess.extra_repr() == trained.preprocess.extra_repr()
+    image = data[50][0]
+    own, other = sl.predict(kept, image), sl.predict(small, image)
+    assert own.scores is not None
+    assert other.scores is not None
+    assert min(float(own.scores.min()), float(other.scores.min())) >= threshold
+    found = difference(own, other)
+    assert found.objects >= 0.8 * len(own) > 0
+    assert found.scores < 0.1
+    assert found.pixels < 4
+    checks = {check.name: check for check in doctor(written.path)}
+    assert checks["classes"].value == f"{len(data.classes)}: {', '.join(data.classes)}"
+    assert f"{threshold:.3f}" in checks["threshold"].value
+    assert trained.preprocess.extra_repr() in checks["preprocessing"].value
+    assert checks["unchanged"].status == "ok"
+    with TestClient(sl.server_app({"small": small})) as client:
+        body = io.BytesIO()
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(body, "PNG")
+        answer = client.post("/predict", content=body.getvalue()).json()
+    assert answer["threshold"] == pytest.approx(threshold)
+    assert [one["name"] for one in answer["prediction"]["categories"]] == list(data.classes)
+    assert [one["score"] for one in answer["prediction"]["annotations"]] == pytest.approx(
+        other.scores.tolist(), abs=1e-3
+    )

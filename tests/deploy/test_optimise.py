@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
 
 import sightline as sl
 from sightline.deploy.differences import LEAST_SCORE, TOLERANCE, Difference, difference
+from sightline.deploy.optimise import HALF_TOLERANCE
 from sightline.errors import InputError
 from sightline.structures import Classes, Instances
 from tests.deploy.exporting.models import images, lively
@@ -34,6 +37,36 @@ def test_too_large_differences_are_refused() -> None:
         sl.optimize(model, 40, bf16=True, images=images(2, (40, 40)), repeats=1, tolerance=Difference(scores=1e-9))
     with pytest.raises(InputError, match="image_size is 2, but"):
         sl.optimize(model, 2)
+
+
+def test_bfloat16_halves_the_network_and_keeps_its_results() -> None:
+    model = lively("squeezenet1_1", image_size=32)
+    given = images(3, (40, 40))
+    fast, report = sl.optimize(model, images=given, repeats=1, bf16=True)
+    assert report.steps == ("norms folded", "channels last", "bfloat16")
+    assert report.tolerance == HALF_TOLERANCE
+    assert {parameter.dtype for parameter in fast.parameters()} == {torch.bfloat16}
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert TOLERANCE.scores < report.difference.scores < HALF_TOLERANCE.scores  # 8 significant bits
+    for one, other in zip(model(given), fast(given), strict=True):
+        torch.testing.assert_close(one.scores, other.scores.float(), atol=0.05, rtol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
+@pytest.mark.parametrize("name", ["squeezenet1_1", "lraspp"])
+def test_a_compiled_network_gives_the_same_results(name: str) -> None:
+    model = lively(name, **({"image_size": 32} if name == "squeezenet1_1" else {"inner": 16, "min_size": 64}))
+    given = images(2, (64, 64))
+    fast, report = sl.optimize(model, images=given, repeats=2, compile=True)
+    assert report.steps[-1] == "compiled"
+    assert report.kept
+    compiled = [name for name, part in fast.named_children() if part._compiled_call_impl is not None]
+    assert compiled
+    assert not [name for name, part in model.named_children() if part._compiled_call_impl is not None]
+    larger = images(1, (80, 96))  # another size than the one it was compiled for
+    for one, other in zip(model(larger), fast(larger), strict=True):
+        torch.testing.assert_close(one.scores, other.scores, atol=1e-3, rtol=0)
 
 
 def test_a_prediction_computes_no_auxiliary_head() -> None:
