@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from sightline.verbs.torch_data import TorchData
 
 import sightline as sl
+from sightline.data.torch_data import TorchData
 from sightline.deploy import certify as module
 from sightline.deploy.certify import Trial, certify, fingerprint
 from sightline.deploy.differences import difference
