@@ -178,7 +178,8 @@ def test_without_described_regions_there_are_reasons():
     assert str(result)
     nothing = evaluate_dense_captions([LABELS], [regions([], [], [])])
     assert nothing.metrics["mAP"] == 0
-    assert nothing.reasons == {"caption_score": "no detection has an IoU of at least 0.5"}
+    names = ("caption_score", "caption_score_blind", "exact")
+    assert nothing.reasons == dict.fromkeys(names, "no detection has an IoU of at least 0.5")
 
 
 def test_bad_input():
@@ -189,3 +190,35 @@ def test_bad_input():
         evaluate_dense_captions([LABELS], [])
     with pytest.raises(InputError, match="there are 2 names but 1 images"):
         evaluate_dense_captions([LABELS], [regions([], [], [])], names=["a", "b"])
+
+
+def test_captions_that_do_not_depend_on_the_picture_are_remarked_on():
+    """Six regions with two sentences: all found, all described by the more frequent sentence, as the baseline does."""
+    labels = [regions([CUP], [caption]) for caption in ("a red cup", "a red cup", "a blue plate") * 2]
+    same = [regions([CUP], ["A red cup!"], [0.5]) for _ in labels]
+    result = evaluate_dense_captions(labels, same)
+    assert result.sentence == "a red cup"
+    assert result.metrics["exact"] == pytest.approx(4 / 6)
+    score = (4 + 2 * caption_score("a red cup", ["a blue plate"])) / 6
+    assert result.metrics["caption_score"] == result.metrics["caption_score_blind"] == pytest.approx(score)
+    assert result.notes == [
+        f"the captions score {score:.3f}, which is not above the {score:.3f} of a baseline that sees nothing and "
+        "always says 'a red cup'",
+        "6 of 6 captions are the same sentence, 'A red cup!'",
+    ]
+    right = evaluate_dense_captions(labels, [t.replace(scores=torch.ones(1)) for t in labels])
+    assert right.metrics["exact"] == 1
+    assert right.metrics["caption_score_blind"] == pytest.approx(score)
+    assert right.notes == ["4 of 6 captions are the same sentence, 'a red cup'"]
+
+
+def test_the_figures_beside_the_map_are_of_found_regions():
+    """The plate is found with wrong words; the second cup and the detection in a wrong place do not count."""
+    boxes = [CUP, CUP, PLATE, [40.0, 0.0, 50.0, 10.0]]
+    found = regions(boxes, ["a red cup", "a cup", "a dog", "a blue plate"], scores=[0.9, 0.8, 0.7, 0.6])
+    result = evaluate_dense_captions([LABELS], [found], CLASSES)
+    assert result.exact.tolist() == [True, False, False, False]
+    assert result.metrics["exact"] == pytest.approx(0.5)
+    other = {"a red cup": "a blue plate", "a blue plate": "a red cup"}[result.sentence]
+    blind = (1 + caption_score(result.sentence, [other])) / 2
+    assert result.metrics["caption_score_blind"] == pytest.approx(blind)

@@ -83,7 +83,7 @@ def test_labels_against_themselves_score_one():
     targets = TARGETS[:2]
     own = [events(t.times, t.captions, [1.0] * len(t)) for t in targets]
     result = evaluate_events(targets, own)
-    assert [value for value in result.metrics.values() if value != 1] == []
+    assert [name for name, value in result.metrics.items() if value != 1] == ["caption_score_blind"]
 
 
 def test_what_is_not_available_says_why():
@@ -93,7 +93,8 @@ def test_what_is_not_available_says_why():
     missed = evaluate_events(TARGETS[:1], [events([], [], [])])
     assert (missed.metrics["caption_score"], missed.metrics["precision"]) == (0, None)
     assert missed.reasons == dict.fromkeys(
-        ["precision", *(f"precision@{o:g}" for o in OVERLAPS), "caption_score_matched"], "there are no predictions"
+        ["precision", *(f"precision@{o:g}" for o in OVERLAPS), "caption_score_matched", "exact"],
+        "there are no predictions",
     )
     with pytest.raises(sl.InputError, match="have no scores"):
         EventMeasure().add(TARGETS[0], TARGETS[0])
@@ -119,6 +120,22 @@ def test_a_baseline_that_sees_no_picture():
     assert len(BlindBaseline.of(targets, 1).intervals) == 1
     with pytest.raises(sl.InputError, match="the baseline needs labelled events"):
         BlindBaseline.of(targets[2:])
+
+
+def test_the_baseline_stands_beside_the_figures():
+    """The same event in every video; predicting it with its sentence is the baseline itself, which is remarked on."""
+    labels = [events([[0, 5]], [words]) for words in ("a red dog runs", "a red dog runs", "cats sleep") * 2]
+    same = [events([[0, 5]], ["a red dog runs"], [0.9]) for _ in labels]
+    result = evaluate_events(labels, same)
+    assert result.metrics["caption_score_blind"] == result.metrics["caption_score"] == pytest.approx(4 / 6)
+    assert result.metrics["exact"] == pytest.approx(4 / 6)
+    assert "not above the 0.667 of a baseline that sees nothing and always says 'a red dog runs'" in result.notes[0]
+    assert result.notes[1] == "6 of 6 captions are the same sentence, 'a red dog runs'"
+    right = evaluate_events(labels, [events([[0, 5]], list(t.captions), [0.9]) for t in labels])
+    assert right.metrics["exact"] == 1
+    assert right.metrics["caption_score_blind"] == pytest.approx(4 / 6)
+    assert len(right.notes) == 1
+    assert evaluate_events([events([], [])], [events([], [], [])]).metrics["caption_score_blind"] is None
 
 
 def test_the_evaluation_is_that_of_a_naive_loop():

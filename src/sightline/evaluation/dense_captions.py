@@ -29,7 +29,9 @@ from numpy.typing import NDArray
 
 from sightline.errors import InputError
 from sightline.evaluation._table import aligned, number, short
-from sightline.evaluation.caption_matching import LANGUAGE, OVERLAPS, average_precisions, match
+from sightline.evaluation.blind_captions import caption_remarks, is_exact, typical_caption
+from sightline.evaluation.caption_matching import LANGUAGE, OVERLAPS, Matches, average_precisions, match
+from sightline.evaluation.caption_scores import caption_score
 from sightline.evaluation.collected import CollectedMeasure
 from sightline.evaluation.intervals import percentiles, resampled_weights
 from sightline.structures import Classes, Instances
@@ -38,12 +40,14 @@ from sightline.words import counted
 
 RIGHT = (0.5, 0.15)
 """The pair of thresholds by which images are ranked and the score threshold of `predict` is chosen."""
-HEADLINE = ("mAP", "box_mAP", "caption_score")
+HEADLINE = ("mAP", "box_mAP", "caption_score", "exact")
 """The metrics recorded after each epoch; the first decides which epoch is best."""
 MEANINGS = {
     "mAP": "mean over IoU 0.3 to 0.7 and caption scores above 0 to 0.25",
     "box_mAP": "mean over IoU 0.3 to 0.7, whatever the captions are",
     "caption_score": "mean caption score of the detections with an IoU of at least 0.5, one per target",
+    "caption_score_blind": "the same of the best single caption, which sees nothing, in place of theirs",
+    "exact": "fraction of these detections whose caption is a reference, word for word",
     "recall50": "fraction of the targets with such a detection",
     **{f"mAP@{overlap:g}": f"mean over caption scores, at IoU {overlap:g}" for overlap in OVERLAPS},
 }
@@ -65,6 +69,9 @@ class DenseCaptionResult:
         overlaps: [D] float, IoU of each detection and its target; 0 without a target.
         language: [D] float, caption score by the references of the target; 0 for detections that cannot be right.
         first: [D] bool, whether the detection is the first of its target.
+        blind: [D] float, what `sentence` scores in place of the caption; 0 for detections that do not find a target.
+        exact: [D] bool, whether the detection finds a target and its caption is a reference of it, word for word.
+        sentence: the best single caption.
         image_of: int64 [D], image of each detection.
         targets_in: int64 [images], number of targets of each image.
         per_pair: [5, 6] float, average precision by `OVERLAPS` and `LANGUAGE`; NaN without targets.
@@ -81,6 +88,9 @@ class DenseCaptionResult:
     overlaps: Floats = field(repr=False)
     language: Floats = field(repr=False)
     first: NDArray[np.bool_] = field(repr=False)
+    blind: Floats = field(repr=False)
+    exact: NDArray[np.bool_] = field(repr=False)
+    sentence: str = field(repr=False)
     image_of: Ints = field(repr=False)
     targets_in: Ints = field(repr=False)
     per_pair: Floats
@@ -109,11 +119,13 @@ class DenseCaptionResult:
         """All metrics by name, see `MEANINGS`; None without targets."""
         if not self.objects:
             return dict.fromkeys(MEANINGS)
-        found = self.first & (self.overlaps >= 0.5)
+        found = self.first & (self.overlaps >= RIGHT[0])
         values: dict[str, float | None] = {
             "mAP": float(self.per_pair.mean()),
             "box_mAP": float(self.box_ap.mean()),
             "caption_score": float(self.language[found].mean()) if found.any() else None,
+            "caption_score_blind": float(self.blind[found].mean()) if found.any() else None,
+            "exact": float(self.exact[found].mean()) if found.any() else None,
             "recall50": float(found.sum() / self.objects),
         }
         rows = zip(OVERLAPS, self.per_pair.mean(1).tolist(), strict=True)
@@ -124,8 +136,9 @@ class DenseCaptionResult:
         """For each metric that is None, the reason."""
         if not self.objects:
             return dict.fromkeys(MEANINGS, "no object of these labels has a caption")
-        missing = self.metrics["caption_score"] is None
-        return {"caption_score": "no detection has an IoU of at least 0.5"} if missing else {}
+        return {
+            name: "no detection has an IoU of at least 0.5" for name, value in self.metrics.items() if value is None
+        }
 
     @property
     def per_class(self) -> dict[str, dict[str, Any]]:
@@ -264,6 +277,14 @@ def evaluate_dense_captions(
     if names is not None and len(names) != len(targets):
         raise InputError(f"there are {len(names)} names but {len(targets)} images; give one for each image")
     matches = [match(target, found) for target, found in zip(targets, predictions, strict=True)]
+    sentence = typical_caption(
+        [
+            target.captions[i]
+            for target, own in zip(targets, matches, strict=True)
+            for group in own.groups
+            for i in group
+        ]
+    )
     scores = _joined([own.scores for own in matches])
     order = np.argsort(-scores, kind="stable")
     overlaps = _joined([own.overlaps for own in matches])[order]
@@ -272,11 +293,20 @@ def evaluate_dense_captions(
     image_of = np.repeat(np.arange(len(matches)), [len(own.scores) for own in matches])
     targets_in = np.array([len(own.groups) for own in matches], np.int64)
     per_pair, box_ap = average_precisions(overlaps, language, first, int(targets_in.sum()))
-    return DenseCaptionResult(
+    blind, exact, said = [], [], []
+    for target, found, own in zip(targets, predictions, matches, strict=True):
+        pairs = _found(target, found, own)
+        blind.append([caption_score(sentence, references) if references else 0.0 for _, references in pairs])
+        exact.append([is_exact(caption, references) for caption, references in pairs])
+        said += [caption for caption, references in pairs if references]
+    result = DenseCaptionResult(
         scores=scores[order],
         overlaps=overlaps,
         language=language,
         first=first,
+        blind=_joined([np.array(own) for own in blind])[order],
+        exact=_joined([np.array(own) for own in exact])[order].astype(bool),
+        sentence=sentence,
         image_of=image_of[order].astype(np.int64),
         targets_in=targets_in,
         per_pair=per_pair,
@@ -284,6 +314,18 @@ def evaluate_dense_captions(
         classes=classes,
         names=list(names) if names is not None else [t.source or f"image {i}" for i, t in enumerate(targets)],
     )
+    metrics = result.metrics
+    result.notes += caption_remarks(metrics["caption_score"], metrics["caption_score_blind"], sentence, said)
+    return result
+
+
+def _found(target: Instances, found: Instances, own: Matches) -> list[tuple[str, list[str]]]:
+    """The caption of each detection that counts, and the references of the target that it finds, [] without one."""
+    right = own.first & (own.overlaps >= RIGHT[0])
+    return [
+        (found.captions[place], [target.captions[i] for i in own.groups[nearest]] if hit else [])
+        for place, nearest, hit in zip(own.places.tolist(), own.nearest.tolist(), right.tolist(), strict=True)
+    ]
 
 
 def _joined(parts: Sequence[NDArray[Any]]) -> Floats:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from sightline.errors import InputError
-from sightline.evaluation.caption_scores import caption_score
-from sightline.evaluation.events import OVERLAPS
+from sightline.evaluation.blind_captions import typical_caption
 from sightline.ops.intervals import interval_iou
 from sightline.structures import Events
 
+OVERLAPS = (0.3, 0.5, 0.7, 0.9)
+"""The temporal IoUs τ of the metrics."""
 _STEPS = 20
 """Starts and ends of the intervals that are tried are multiples of 1 / 20 of a video."""
-_COMPARED = 300
-"""Number of sentences that are compared with each other to find the one that all resemble most."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +35,8 @@ class BlindBaseline:
         """The baseline for the events of training videos.
 
         Intervals are chosen one by one, each the one with which the mean recall over the temporal IoUs 0.3, 0.5, 0.7
-        and 0.9 rises most. The sentence is that of the training data with the highest mean caption score by all others,
-        among the 300 most frequent ones.
+        and 0.9 rises most. The sentence is the one with the highest mean caption score by the others
+        (`typical_caption`).
 
         Args:
             targets: the events of the training videos.
@@ -66,20 +64,10 @@ class BlindBaseline:
             best = int(gains.argmax())
             found |= close[best]
             chosen.append((float(grid[best, 0]), float(grid[best, 1])))
-        return cls(tuple(chosen), _typical([words for target in own for words in target.captions]))
+        return cls(tuple(chosen), typical_caption([words for target in own for words in target.captions]))
 
     def predict(self, target: Events) -> Events:
         """The events that the baseline predicts for the video of a target; it uses only the video's duration."""
         times = torch.tensor(self.intervals, dtype=torch.float64) * target.duration
         scores = 1 / torch.arange(1, len(times) + 1, dtype=torch.float32)
         return Events(target.image_size, times, (self.caption,) * len(times), target.duration, scores)
-
-
-def _typical(captions: Sequence[str]) -> str:
-    """The sentence with the highest mean score by all others."""
-    counts = Counter(captions).most_common(_COMPARED)
-    scores = {
-        words: sum(n * caption_score(words, [other]) for other, n in counts) - caption_score(words, [words])
-        for words, _ in counts
-    }
-    return max(scores, key=scores.__getitem__)

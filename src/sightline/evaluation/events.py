@@ -13,6 +13,11 @@ ActivityNet Captions evaluator:
 Captions are scored by `sightline.evaluation.caption_scores`, not by the Java program METEOR, so that the figures are
 not comparable with published ones. Videos without labelled events, which the evaluator's data does not have, count in
 the precision alone.
+
+Sentences of one form share most of their words, so that the caption score flatters. Beside it stand the fraction of the
+captions of found events that are exactly right (`exact`), and the caption score of a baseline that sees no picture
+(`caption_score_blind`, `sightline.evaluation.event_baseline`): the same sentence at the same time of every video. Both
+are chosen by the labels that are evaluated, so that it is hardly worse than the baseline of the training set.
 """
 
 from __future__ import annotations
@@ -26,16 +31,17 @@ from numpy.typing import NDArray
 
 from sightline.errors import InputError
 from sightline.evaluation._table import aligned, number, short
+from sightline.evaluation.blind_captions import caption_remarks, is_exact
 from sightline.evaluation.caption_scores import caption_score
+from sightline.evaluation.event_baseline import OVERLAPS as OVERLAPS
+from sightline.evaluation.event_baseline import BlindBaseline
 from sightline.evaluation.intervals import percentiles, resampled_sums
 from sightline.ops.intervals import interval_iou
 from sightline.structures import Classes, Events
 from sightline.structures.tabular import html_of
 from sightline.words import counted
 
-OVERLAPS = (0.3, 0.5, 0.7, 0.9)
-"""The temporal IoUs τ."""
-HEADLINE = ("caption_score", "recall", "precision")
+HEADLINE = ("caption_score", "recall", "precision", "exact")
 """The metrics recorded after each epoch; the first decides which epoch is best."""
 EVENT_METRICS = {
     "caption_score": "score of the captions, mean over temporal IoU 0.3, 0.5, 0.7 and 0.9",
@@ -45,8 +51,11 @@ EVENT_METRICS = {
     **{f"recall@{o:g}": f"fraction of the events that are found at temporal IoU {o:g}" for o in OVERLAPS},
     **{f"precision@{o:g}": f"fraction of the predictions that find an event at temporal IoU {o:g}" for o in OVERLAPS},
     "caption_score_matched": "score of the captions of predictions that find an event at temporal IoU 0.5",
+    "exact": "fraction of these captions that are the event's sentence, word for word",
+    "caption_score_blind": "caption_score of a baseline that sees no picture",
 }
 """The metrics with their meanings."""
+_MATCHED = ("caption_score_matched", "exact")
 RIGHT = 0.5
 """The temporal IoU by which the score threshold of `predict` is chosen."""
 
@@ -61,10 +70,12 @@ class EventResult:
         captions: [videos, 4] float, caption score of each video by `OVERLAPS`; NaN without labelled events.
         recall: [videos, 4] float, fraction of its events that are found; NaN without labelled events.
         precision: [videos, 4] float, fraction of its predictions that find an event; NaN without predictions.
-        matched: [videos, 2] float, sum and number of the caption scores of pairs at temporal IoU 0.5.
+        matched: [videos, 3] float, sum and number of the caption scores of pairs at temporal IoU 0.5, and number of
+            those that are exactly right.
         events_in: int64 [videos], number of labelled events.
         predicted_in: int64 [videos], number of predictions.
         threshold: the score threshold with the highest F1 of events at temporal IoU 0.5; None without scores.
+        blind: caption score of the baseline that sees no picture; None without labelled events.
         names: the name of each video.
         targets, predictions: what was compared, if kept.
         task: "video_captioning".
@@ -79,6 +90,7 @@ class EventResult:
     events_in: NDArray[np.int64] = field(repr=False)
     predicted_in: NDArray[np.int64] = field(repr=False)
     threshold: float | None = None
+    blind: float | None = None
     names: list[str] | None = field(default=None, repr=False)
     targets: Sequence[Events] | None = field(default=None, repr=False)
     predictions: Sequence[Events] | None = field(default=None, repr=False)
@@ -108,14 +120,18 @@ class EventResult:
         for name, own in means.items():
             for place, overlap in enumerate(OVERLAPS):
                 values[f"{name}@{overlap:g}"] = None if own is None else float(own[place])
-        total, pairs = self.matched.sum(0)
-        return values | {"caption_score_matched": float(total / pairs) if pairs else None}
+        total, pairs, exact = self.matched.sum(0)
+        return values | {
+            "caption_score_matched": float(total / pairs) if pairs else None,
+            "exact": float(exact / pairs) if pairs else None,
+            "caption_score_blind": self.blind,
+        }
 
     @property
     def reasons(self) -> dict[str, str]:
         """For each metric that is None, the reason."""
         why = {"precision": "there are no predictions"} if self.events else {}
-        why |= {} if self.predicted_in.any() else {"caption_score_matched": "there are no predictions"}
+        why |= {} if self.predicted_in.any() else dict.fromkeys(_MATCHED, "there are no predictions")
         none = "there are no events in these labels" if not self.events else "no prediction finds an event"
         return {n: why.get(n.partition("@")[0], none) for n, value in self.metrics.items() if value is None}
 
@@ -196,6 +212,8 @@ class EventMeasure:
         self._counts: list[tuple[int, int]] = []
         self._scored: list[tuple[NDArray[Any], NDArray[Any]]] = []
         self._found: list[NDArray[Any]] = []
+        self._targets: list[Events] = []
+        self._said: list[str] = []
         self._pairs: list[tuple[Events, Events]] = []
 
     def add(self, target: Events, prediction: Events) -> None:
@@ -213,6 +231,8 @@ class EventMeasure:
         scores, right = prediction.scores.double().numpy(), overlaps >= RIGHT
         self._scored.append((scores, np.asarray(right.any(1))))
         self._found.append(np.where(right, scores[:, None], -np.inf).max(0, initial=-np.inf))
+        self._targets.append(target)
+        self._said += prediction.captions
         if self._keep:
             self._pairs.append((target, prediction))
 
@@ -222,18 +242,23 @@ class EventMeasure:
             np.array([row[k] for row in self._rows]).reshape(len(self._rows), -1) for k in range(4)
         )
         counts = np.array(self._counts, np.int64).reshape(-1, 2)
-        return EventResult(
+        baseline, blind = _baseline(self._targets)
+        result = EventResult(
             captions,
             recall,
             precision,
-            matched,
+            matched.reshape(-1, 3),
             counts[:, 0],
             counts[:, 1],
             self._threshold(),
+            blind,
             None if names is None else list(names),
             [target for target, _ in self._pairs] if self._keep else None,
             [prediction for _, prediction in self._pairs] if self._keep else None,
         )
+        if baseline is not None:
+            result.notes += caption_remarks(result.metrics["caption_score"], blind, baseline.caption, self._said)
+        return result
 
     def _threshold(self) -> float | None:
         """The score at which the F1 of all videos together is highest."""
@@ -272,23 +297,43 @@ def evaluate_events(
 
 
 def _video(target: Events, prediction: Events, close: NDArray[np.bool_]) -> tuple[Floats, Floats, Floats, Floats]:
-    """Caption score, recall and precision of a video by `OVERLAPS`, and sum and number of its scores at 0.5."""
+    """Caption score, recall and precision of a video by `OVERLAPS`, and `matched` of `EventResult`."""
     nothing = np.full(len(OVERLAPS), np.nan)
     pairs = {
         (int(p), int(e)): caption_score(prediction.captions[p], [target.captions[e]])
         for p, e in np.argwhere(close[..., 0])
     }
     captions = np.zeros(len(OVERLAPS))
-    matched = np.zeros(2)
+    matched = np.zeros(3)
     for place, overlap in enumerate(OVERLAPS):
         own = [score for (p, e), score in pairs.items() if close[p, e, place]]
         alone = int((~close[..., place].any(1)).sum())
         captions[place] = sum(own) / (len(own) + alone) if own else 0.0
         if overlap == RIGHT:
-            matched[:] = sum(own), len(own)
+            exact = sum(is_exact(prediction.captions[p], [target.captions[e]]) for p, e in pairs if close[p, e, place])
+            matched[:] = sum(own), len(own), exact
     recall = close.any(0).mean(0) if len(target) else nothing
     precision = close.any(1).mean(0) if len(prediction) else nothing
     return captions if len(target) else nothing, recall, precision, matched
+
+
+def _baseline(targets: Sequence[Events]) -> tuple[BlindBaseline | None, float | None]:
+    """The better of two baselines that see no picture, with one event and with the mean number of events, and its
+    caption score; None without labelled events."""
+    own = [target for target in targets if len(target)]
+    if not own:
+        return None, None
+    scored = []
+    for count in (1, None):
+        baseline = BlindBaseline.of(own, count)
+        rows = []
+        for target in own:
+            found = baseline.predict(target)
+            overlaps = interval_iou(found.times.double(), target.times.double()).numpy()
+            rows.append(_video(target, found, overlaps[..., None] >= np.array(OVERLAPS))[0].mean())
+        scored.append((float(np.mean(rows)), baseline))
+    best = max(scored, key=lambda pair: pair[0])
+    return best[1], best[0]
 
 
 def _means(values: Floats) -> Floats | None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from sightline.evaluation.blind_captions import is_exact
 from sightline.evaluation.caption_matching import LANGUAGE, OVERLAPS, match
 from sightline.evaluation.dense_captions import MEANINGS, RIGHT
 from sightline.report import sections
@@ -19,7 +20,7 @@ from sightline.words import counted
 class DenseCaptionReport(TaskReport):
     """The report of models that describe regions."""
 
-    cards = ("mAP", "box_mAP", "caption_score", "recall50")
+    cards = ("mAP", "box_mAP", "caption_score", "caption_score_blind", "exact", "recall50")
     meanings = MEANINGS
     entries = {**dict.fromkeys(("objects?", "detections?"), int), "precision?": {str: {str: NUMBER}}}
 
@@ -32,10 +33,16 @@ class DenseCaptionReport(TaskReport):
         return counted(result["objects"], "described region"), counted(result["detections"], "detection")
 
     def in_words(self, result: Evaluation) -> str:
-        found, score = result["metrics"].get("recall50"), result["metrics"].get("caption_score")
+        known = result["metrics"]
+        found, score, blind, exact = map(known.get, ("recall50", "caption_score", "caption_score_blind", "exact"))
         if found is None or score is None:
             return ""
-        return f"{100 * found:.0f} % of the regions are found at IoU 0.50; their captions score {score:.2f} on average."
+        beside = "" if blind is None else f", where the best single sentence for all regions would score {blind:.2f}"
+        right = "" if exact is None else f"; {100 * exact:.0f} % of them are exactly right"
+        return (
+            f"{100 * found:.0f} % of the regions are found at IoU 0.50; their captions score {score:.2f} on average"
+            f"{beside}{right}."
+        )
 
     def explain(self, result: Any) -> str:
         return (
@@ -63,7 +70,11 @@ class DenseCaptionReport(TaskReport):
         missed = [None if i in found else "missed" if i in counting else "ignored" for i in range(len(target))]
         wrong = sum(remark not in (None, "ignored") for remark in remarks)
         right = remarks.count(None)
-        words = f"· F1 {result.image_f1[position]:.2f} · {right} right · {wrong} wrong"
+        exact = sum(
+            remarks[place] is None and is_exact(shown.captions[place], [target.captions[i] for i in own.groups[group]])
+            for place, group in zip(own.places.tolist(), own.nearest.tolist(), strict=True)
+        )
+        words = f"· F1 {result.image_f1[position]:.2f} · {right} right ({exact} word for word) · {wrong} wrong"
         lost = sum(not found & {*group} for group in own.groups)
         pictures = [
             ("labels", draw(image, target, size=size, scale=1.5, remarks=missed)),

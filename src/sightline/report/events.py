@@ -20,7 +20,7 @@ _BY_OVERLAP = ("caption_score", "recall", "precision")
 class EventReport(TaskReport):
     """The report of events in videos."""
 
-    cards = (*_BY_OVERLAP, "caption_score_matched")
+    cards = (*_BY_OVERLAP, "caption_score_matched", "exact", "caption_score_blind")
     meanings = EVENT_METRICS
     entries = {"events?": int, "predictions?": int}
     explanation = (
