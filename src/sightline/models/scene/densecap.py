@@ -240,8 +240,8 @@ SMALL: dict[str, Any] = {
     "captions": CaptionSettings(samples=12),
     "context": 3.0,
 }
-"""Arguments for trainings on CPUs: smaller images and fewer regions than the paper's, narrower layers; captions are also
-made from the surroundings of regions, since they say where something is."""
+"""Arguments for trainings on CPUs: smaller images and fewer regions than the paper's, narrower layers; captions are
+also made from the surroundings of regions, since they say where something is."""
 RECIPE: dict[str, Any] = {"lr": 1e-3, "epochs": 24}
 """Training settings of the small models: captions need many steps, boxes few."""
 PAPER_SINGLE: dict[str, Any] = {

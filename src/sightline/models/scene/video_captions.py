@@ -11,6 +11,8 @@ Departures:
 - Proposals are made by one recurrent network (`sightline.nn.heads.event_proposals`), and a second stage scores them
   and corrects their times once more, as that of Faster R-CNN does with boxes. Its score is the expected temporal IoU.
 - In training, captions are learned from the labelled intervals and from shifted copies of them.
+- Captions have event features of their own, beside those of scores and times, which share them otherwise: the times
+  are learned first and would decide what is seen of an event, so that captions would be the same for all.
 """
 
 from __future__ import annotations
@@ -78,7 +80,8 @@ class VideoCaptioner(Model):
         backbone: films → maps of cells.
         encoder: maps of cells → cells that know what moves in them.
         proposals: features of moments → proposals.
-        features: cells and intervals → vectors.
+        features: cells and intervals → vectors for scores and times.
+        caption_features: cells and intervals → vectors for captions.
         context: vectors of a video's events → vectors with context.
         captioner: these vectors → captions.
         vocabulary: its words.
@@ -88,6 +91,8 @@ class VideoCaptioner(Model):
     task = "video_captioning"
     __call__: Calls[Events]
     preprocess: ClipPreprocess
+    other_weight = 0.1
+    """Factor of the losses of scores and times, as in the paper."""
     recipe_defaults = {"augmentation": "none", "lr": 2e-3, "weight_decay": 0.02, "batch_size": 8}
     finetune_defaults = {"cache_features": 1, "validate_every": 5}
 
@@ -99,6 +104,7 @@ class VideoCaptioner(Model):
         encoder: CellEncoder,
         proposals: EventProposals,
         features: EventFeatures,
+        caption_features: EventFeatures,
         context: EventContext,
         captioner: Captioner,
         vocabulary: Vocabulary,
@@ -106,7 +112,8 @@ class VideoCaptioner(Model):
     ):
         super().__init__(classes, preprocess)
         self.backbone, self.encoder, self.proposals = backbone, encoder, proposals
-        self.features, self.context, self.captioner = features, context, captioner
+        self.features, self.caption_features = features, caption_features
+        self.context, self.captioner = context, captioner
         self.vocabulary, self.limits = vocabulary, limits
         self.refiner = nn.Linear(features.output.out_features, 3)  # score and two corrections of an event
         nn.init.normal_(self.refiner.weight, std=0.01)
@@ -138,7 +145,8 @@ class VideoCaptioner(Model):
         scores, deltas = self.proposals(self.moments(cells))
         losses = self.proposals.losses(scores, deltas, times)
         proposed = [own for own, _ in self.proposals.decode(scores.detach(), deltas.detach())]
-        return losses | self._event_losses(cells, times, proposed, targets)
+        losses |= self._event_losses(cells, times, proposed, targets)
+        return {name: value if name == "loss_caption" else self.other_weight * value for name, value in losses.items()}
 
     def _event_losses(
         self, cells: Tensor, times: list[Tensor], proposed: list[Tensor], targets: Sequence[Events]
@@ -149,8 +157,7 @@ class VideoCaptioner(Model):
         sets = [times, copies, chosen]
         every = torch.cat([own for part in sets for own in part])
         video = torch.cat([_ids(part) for part in sets])
-        vectors = self.features(cells, every, video)
-        refined = self.refiner(vectors)
+        refined = self.refiner(self.features(cells, every, video))
         overlap, nearest = _nearest(every, video, times)
         positive = overlap >= POSITIVE
         offsets = encode_intervals(nearest[positive], every[positive])
@@ -158,11 +165,9 @@ class VideoCaptioner(Model):
         score = F.binary_cross_entropy_with_logits(refined[:, 0], overlap, reduction="sum") / max(1, len(overlap))
         shift = smooth_l1_loss(refined[positive, 1:], offsets, beta=0.1).sum() / number
         labelled = sum(map(len, times))
-        described = self.context(
-            vectors[: 2 * labelled],
-            every[: 2 * labelled],
-            torch.cat([_ids(times), _ids(times) + len(times)]),  # copies are the context of copies
-        )
+        own, of = every[: 2 * labelled], video[: 2 * labelled]
+        copy_of = torch.cat([_ids(times), _ids(times) + len(times)])  # copies are the context of copies
+        described = self.context(self.caption_features(cells, own, of), own, copy_of)
         captions = [caption for target in targets for caption in target.captions]
         words = self.vocabulary.encode(captions, self.limits.longest, cells.device)
         words = words.repeat(2, 1)
@@ -208,7 +213,7 @@ class VideoCaptioner(Model):
         """The captions of intervals; arguments as for `EventFeatures`."""
         if not len(times):
             return []
-        described = self.context(self.features(cells, times, video), times, video)
+        described = self.context(self.caption_features(cells, times, video), times, video)
         return self.vocabulary.decode(self.captioner.beam(described, self.limits.longest, self.limits.beams).ids)
 
     def event_scores(self, batch: ClipBatch, times: Tensor) -> Tensor:
@@ -241,7 +246,7 @@ class VideoCaptioner(Model):
         cells, count = self.cells(batch), len(times)
         video = torch.arange(len(batch), device=cells.device).repeat_interleave(count)
         own = times.to(cells).repeat(len(batch), 1)
-        described = self.context(self.features(cells, own, video), own, video)[index::count]
+        described = self.context(self.caption_features(cells, own, video), own, video)[index::count]
         return self.captioner.log_probabilities(described, words.to(cells.device).expand(len(described), -1))
 
     def map_layers(self) -> list[nn.Module]:
@@ -333,6 +338,7 @@ def video_captioner(
         FilmFeatures(maps),
         CellEncoder(maps.features, in_channels, frames, pixels, width, blocks),
         EventProposals(2 * (width + 1), frames, hidden, events),
+        EventFeatures(width + 1, frames, hidden, vector),
         EventFeatures(width + 1, frames, hidden, vector),
         EventContext(vector),
         Captioner(3 * vector, len(vocabulary), embedding, hidden_words),
