@@ -104,11 +104,14 @@ def predict_videos_to_folder(
                 )
             done.images += files.frames
             done.objects += files.objects
-            done.pictures += files.drawn
             tracks += len(files.tracks)
             done.files += files.written
         if not done.images and first is not None:
             raise first
+    if files.what == "object":
+        kept = f"objects with a score of at least {done.threshold:.3g} are kept; change it with --threshold"
+        none = f"no object has a score of at least {done.threshold:.3g}; lower it with --threshold"
+        done.hint = (kept if threshold is None else "") if done.objects else none
     followed = f", {counted(tracks, 'track')}" if track else ""
     done.summary = f"{counted(done.objects, files.what)} in {counted(done.images, 'frame')}{followed}"
     return done
@@ -139,9 +142,9 @@ class _Files:
     """The files of one video, begun with its first frame.
 
     Attributes:
-        frames, objects, drawn: how many were written.
+        frames, objects: how many were written.
         tracks: the numbers of all tracks.
-        written: names of the files with results.
+        written: names of the files.
         what: the noun of the objects.
     """
 
@@ -153,10 +156,10 @@ class _Files:
         self._open: dict[Path, TextIO] = {}
         self._writer: VideoWriter | None = None
         self._names: list[str] | None = None
-        self.frames = self.objects = self.drawn = 0
+        self.frames = self.objects = 0
         self.tracks: set[int] = set()
         self.written: list[str] = []
-        self.what = "object"
+        self.what = "result"
 
     def add(self, one: PredictedFrame, picture: Image.Image | None, fps: float) -> None:
         """Write the results of a frame, and its drawing."""
@@ -169,14 +172,15 @@ class _Files:
             if self._writer is None:
                 self._video.parent.mkdir(parents=True, exist_ok=True)
                 self._writer = VideoWriter(self._video, fps)
-                self.drawn = 1
+                self.written.append(self._video.relative_to(self._folder).as_posix())
             self._writer.add(np.asarray(picture.convert("RGB")), one.time)
         self.frames += 1
         if isinstance(one.result, Instances):
+            self.what = "object"
             self.objects += len(one.result)
             self.tracks |= set(one.result.tracks.tolist()) if "tracks" in one.result else set()
         else:
-            self.what, self.objects = "result", self.objects + 1
+            self.objects += 1
 
     def close(self) -> None:
         """Finish all files."""

@@ -13,7 +13,7 @@ from PIL import Image
 from sightline.data.dataset import Dataset
 from sightline.data.formats import WRITTEN, supported_kinds
 
-OF_OBJECTS = [name for name in WRITTEN if supported_kinds(name)[0].has_objects]
+OF_OBJECTS = [name for name in WRITTEN if supported_kinds(name)[0].has_objects and name != "kitti"]
 """The formats that objects are written in."""
 Row = tuple[str, float, float, float, float]
 

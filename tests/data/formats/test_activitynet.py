@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import sightline as sl
 from sightline.data.videos import write_video
@@ -120,3 +121,27 @@ def test_check_names_what_cannot_be_learnt(tmp_path, videos):
     assert "it is damaged, truncated or no video" in said["image-truncated"]
     with pytest.raises(sl.InputError, match=r"v_a\.mp4: event 1 is from 0\.5 s to 2\.5 s"):
         sl.open_dataset(tmp_path).target(0)
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    data = sl.scenes(4, 32, kind="events")
+    data = data.split(0.5, 0.25, 0.25, seed=0)
+    sl.convert(data, tmp_path / "out", "activitynet")
+    back = sl.open_dataset(tmp_path / "out")
+    assert (back.format, back.kind, back.splits) == ("activitynet", "events", ("train", "val", "test"))
+    for split in back.splits:
+        for i in range(len(back[split])):
+            (clip, target), (own, mine) = back[split][i], data[split][i]
+            assert clip.times == pytest.approx(own.times)
+            assert (torch.as_tensor(clip).float() - torch.as_tensor(own).float()).abs().mean() < 6
+            assert target.captions == mine.captions
+            torch.testing.assert_close(target.times.double(), mine.times.double(), atol=1e-3, rtol=0)
+            assert target.duration == pytest.approx(mine.duration, abs=1e-3)
+    sl.convert(tmp_path / "out", tmp_path / "again", "activitynet", symlink=True)  # from files
+    again = sl.open_dataset(tmp_path / "again")
+    assert [again.target(i).to_dict() for i in range(4)] == [back.target(i).to_dict() for i in range(4)]
+    assert all(again.path(i).is_symlink() for i in range(4))
+    with pytest.raises(
+        sl.InputError, match="a dataset of events in videos cannot be written as coco, which holds objects"
+    ):
+        sl.convert(back, tmp_path / "coco", "coco")

@@ -127,3 +127,43 @@ def test_written_lines_are_read_back(tmp_path):
     assert [float(word) for word in words[4:15]] == pytest.approx([float(word) for word in CAR.split()[4:]], abs=1e-3)
     assert float(words[3]) == pytest.approx(-1.55 - math.atan2(0.5, 20), abs=1e-4)
     assert float(words[15]) == 0.5
+
+
+def test_a_dataset_that_is_written_is_read_back(tmp_path):
+    lists = {"train": ["000000"], "val": ["000001"]}
+    root = write(tmp_path / "one", {"000000": [CAR, PERSON, CARE], "000001": [CAR.replace("Car", "Van")]}, lists=lists)
+    data = sl.open_dataset(root)
+    sl.convert(data, tmp_path / "two", "kitti")
+    back = sl.open_dataset(tmp_path / "two")
+    assert (back.splits, list(back.classes)) == (data.splits, list(data.classes))
+    for i in range(2):
+        fields = ("cuboids", "truncated", "occluded", "alpha")
+        (image, mine), (other, theirs) = data.with_fields(*fields)[i], back.with_fields(*fields)[i]
+        torch.testing.assert_close(other.intrinsics, image.intrinsics)
+        for name, value in mine.fields.items():
+            torch.testing.assert_close(theirs.fields[name], value, equal_nan=True, rtol=1e-5, atol=1e-5)
+    assert (tmp_path / "two" / "training" / "label_2" / "000000.txt").read_text().count("DontCare") == 1
+
+
+def test_rendered_cuboids_and_plain_boxes(tmp_path):
+    data = sl.scenes(3, 64, kind="cuboids").split(0.4, 0.3, 0.3, seed=0)
+    sl.convert(data, tmp_path / "cuboids", "kitti")
+    back = sl.open_dataset(tmp_path / "cuboids")
+    for split in data.splits:
+        (image, mine), (other, theirs) = (part.with_fields("cuboids")[split][0] for part in (data, back))
+        torch.testing.assert_close(other.intrinsics, image.intrinsics)
+        torch.testing.assert_close(theirs.boxes, mine.boxes, atol=1e-3, rtol=0)
+        torch.testing.assert_close(theirs.cuboids[:, :6], mine.cuboids[:, :6], atol=1e-4, rtol=1e-4)
+        assert [name.replace(" ", "_") for name in mine.names()] == theirs.names()
+    boxes = sl.Dataset.from_instances(
+        [torch.zeros(3, 60, 60, dtype=torch.uint8)],
+        [sl.Instances((60, 60), boxes=[[1.0, 2, 30, 40], [5, 5, 9, 9]], labels=[1, 0], crowd=[False, True])],
+        ["a", "big dog"],
+    )
+    sl.convert(boxes, tmp_path / "boxes", "kitti")
+    (line, region) = (tmp_path / "boxes" / "training" / "label_2" / "000000.txt").read_text().splitlines()
+    assert line == "big_dog 0 0 -10 0.500000 1.500000 29.500000 39.500000 -1 -1 -1 -1000 -1000 -1000 -10"
+    assert region.startswith("DontCare -1 -1 -10 4.5")
+    same = sl.Dataset.from_instances([torch.zeros(3, 9, 9)], [sl.Instances((9, 9))], ["a b", "a_b"])
+    with pytest.raises(InputError, match="classes a b, a_b are not distinct in KITTI's files; rename them"):
+        sl.convert(same, tmp_path / "same", "kitti")

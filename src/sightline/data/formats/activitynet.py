@@ -30,6 +30,7 @@ from sightline.data.builder import Builder
 from sightline.data.dataset import Dataset
 from sightline.data.events import CLASSES, TABLE, durations_column, events_table
 from sightline.data.formats import files
+from sightline.data.formats.activitynet_write import write
 from sightline.data.formats.listed import head_of
 from sightline.data.malformed import skip_label
 from sightline.data.source import Source
@@ -39,7 +40,10 @@ from sightline.runtime.entries import NUMBER, require_entries
 from sightline.runtime.reading import read_json
 from sightline.words import counted
 
-__all__ = ["LOOKED_FOR", "read", "recognise"]
+__all__ = ["LOOKED_FOR", "WRITES", "read", "recognise", "write"]
+
+WRITES = ("events",)
+"""The kinds of labels that can be written."""
 
 LOOKED_FOR = "ActivityNet Captions: *.json with timestamps and sentences, and videos"
 _FOLDERS = ("", "captions", "annotations")

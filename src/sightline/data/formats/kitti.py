@@ -32,6 +32,7 @@ from sightline.data.builder import Builder
 from sightline.data.dataset import Dataset
 from sightline.data.formats import files
 from sightline.data.formats.coco_gather import compact
+from sightline.data.formats.kitti_write import DONT_CARE, HALF, write
 from sightline.data.formats.listing import contents, find_folder
 from sightline.data.images import is_image
 from sightline.data.kitti_levels import DIFFICULTIES, EVALUATED
@@ -42,12 +43,9 @@ from sightline.runtime import reading
 from sightline.structures import Classes
 from sightline.words import counted
 
-__all__ = ["LOOKED_FOR", "read", "recognise"]
+__all__ = ["LOOKED_FOR", "read", "recognise", "write"]
 
 LOOKED_FOR = "KITTI: label_2/*.txt beside image_2/ and calib/, perhaps in training/"
-DONT_CARE = "DontCare"
-_HALF = 0.5
-"""From the centre of a pixel to its corner."""
 
 
 @dataclass(frozen=True)
@@ -196,7 +194,7 @@ class _Reader:
             )
         name, values = words[0], _numbers(words[1:], where)
         truncated, occluded, alpha, x1, y1, x2, y2, h, w, length, x, y, z, yaw = values[:14]
-        box = [value + _HALF for value in (x1, y1, x2, y2)]
+        box = [value + HALF for value in (x1, y1, x2, y2)]
         if name == DONT_CARE:
             for k in self._evaluated():
                 self._add(box, k, [math.nan] * 9, 0.0, 0, 0.0, crowd=True)
@@ -289,6 +287,6 @@ def _camera(path: Path) -> _Camera | None:
             raise InputError(f"{where}: P2 is not the matrix of a camera: {intrinsics.tolist()}; correct it")
         shift = np.linalg.solve(intrinsics, matrix[:, 3])
         intrinsics[2] = [0, 0, 1]
-        intrinsics[:2, 2] += _HALF
+        intrinsics[:2, 2] += HALF
         return _Camera(intrinsics, shift)
     raise InputError(f"{path} has no line P2, the matrix of the camera of image_2; add it, or remove the file")
