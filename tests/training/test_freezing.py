@@ -211,14 +211,6 @@ def test_what_cannot_be_frozen_is_refused(name: str, values: dict[str, Any], sen
         Freezing(model, Recipe(**values))
 
 
-@pytest.mark.parametrize("setting", ["unfreeze_every", "cache_features"])
-def test_what_several_processes_cannot_do_is_refused(setting: str) -> None:
-    sentence = f"^{setting} is 1, but this training has 2 processes: .*; start it without `accelerate launch`, or leave"
-    with pytest.raises(InputError, match=sentence):
-        Freezing(model_of("resnet18"), Recipe(**{setting: 1}), 2)  # type: ignore[arg-type]
-    Freezing(model_of("resnet18"), Recipe(**{setting: 1}), 1)  # type: ignore[arg-type]
-
-
 def test_a_training_says_what_it_freezes_and_a_setting_goes_before_a_plan(tmp_path: Path) -> None:
     data = sl.scenes(8, 64, kind="class_scores")
     weights = tmp_path / "start.safetensors"

@@ -1,4 +1,4 @@
-"""Two processes train one model: same weights in both, every image once, folders made once."""
+"""Two processes train one model: as one process with twice the batch, every image once, folders made once."""
 
 from __future__ import annotations
 
@@ -7,12 +7,26 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sightline.runtime.sharing import Share, batch_count, shared_batch
+from sightline.training.loader import EpochBatches
+from sightline.training.loop import fit
+from sightline.training.recipe import Recipe
+from tests.training import toy
+
+ROOT = Path(__file__).resolve().parents[2]
+CURVE = {"epochs": 2, "ema": 0.9, "lr": 0.05, "optimizer": "sgd", "warmup_steps": 0}
 
 SCRIPT = """
 import json, sys
 import torch
 from accelerate.state import PartialState
 from tests.training import toy
+from tests.training.test_processes import CURVE, counting
 from sightline.errors import InputError
 from sightline.training.loop import fit
 from sightline.training.recipe import Recipe
@@ -35,25 +49,48 @@ try:
 except InputError as error:
     refused = str(error)
 rank = PartialState().process_index
+# the models of the processes differ before the training: that of the main process counts
+curve = fit(counting(3 + rank), toy.Blobs(13), Recipe(batch_size=2, **CURVE), folder + "/curve",
+            transform=toy.jitter, **options)
 weights = [p.detach().double().sum().item() for p in again.model.parameters()]
 with open(f"{folder}/{rank}.json", "w") as file:
-    json.dump({"weights": weights, "seen": seen, "rows": again.metrics, "refused": refused}, file)
+    json.dump({"weights": weights, "seen": seen, "rows": again.metrics, "refused": refused,
+               "curve": curve.metrics}, file)
 """
 
 
-def test_two_processes(tmp_path):
-    (tmp_path / "script.py").write_text(SCRIPT)
-    root = Path(__file__).resolve().parents[2]
-    environment = os.environ | {"PYTHONPATH": str(root), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+def launched(script: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a script in two processes; its first argument is the folder."""
+    (folder / "script.py").write_text(script)
+    places = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
+    environment = os.environ | {"PYTHONPATH": places, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run(
-        [*launch, str(tmp_path / "script.py"), str(tmp_path)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
+    words = [*launch, str(folder / "script.py"), str(folder), *arguments]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
+    return done
+
+
+def counting(seed: int) -> Any:
+    """A toy model without dropout and batch norm, whose loss is divided by a number counted in the batch."""
+    model = toy.model(seed)
+    model.dropout.p = 0.0
+    model.backbone[1] = torch.nn.Identity()
+    losses = model.forward
+
+    def forward(images: Any, targets: Any = None) -> Any:
+        found = losses(images, targets)
+        if targets is None:
+            return found
+        bright = torch.stack([image.float().mean() > 128 for image in images])
+        return found | {"counted": 1e-3 * found["cls"] * len(images) / batch_count(bright.sum())}
+
+    model.forward = forward
+    return model
+
+
+def test_two_processes(tmp_path):
+    launched(SCRIPT, tmp_path)
     one, two = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
     assert one["weights"] == two["weights"]
     for epoch in range(2):
@@ -67,3 +104,37 @@ def test_two_processes(tmp_path):
     assert one["rows"][2]["val/AP"] == 0.25
     assert "exists and is not empty" in one["refused"]
     assert "exists and is not empty" in two["refused"]
+
+    options: dict[str, Any] = {"validation": toy.Blobs(3, seed=1), "save": toy.save, "progress": False}
+    alone = fit(counting(3), toy.Blobs(13), Recipe(batch_size=4, **CURVE), tmp_path / "alone", transform=toy.jitter,
+                **options)  # fmt: skip
+    for together, row in zip(one["curve"], alone.metrics, strict=True):
+        assert {k: v for k, v in together.items() if k != "seconds"} == pytest.approx(
+            {k: v for k, v in row.items() if k != "seconds"}, rel=1e-5
+        )
+
+
+@pytest.mark.parametrize(("length", "size", "processes"), [(16, 2, 2), (23, 2, 3), (22, 4, 2), (3, 2, 4), (17, 4, 2)])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_processes_share_the_batches_of_one(length: int, size: int, processes: int, shuffle: bool) -> None:
+    parts = [EpochBatches(length, size, 7, shuffle, processes, index) for index in range(processes)]
+    alone = EpochBatches(length, size * processes, 7, shuffle)
+    for order in (*parts, alone):
+        order.begin(3)
+    assert {len(part) for part in parts} == {parts[0].count}
+    whole, rest = divmod(length, size * processes)
+    assert parts[0].count == whole + (rest >= (2 * processes if shuffle and whole else 1))
+    for number, (of_one, *of_all) in enumerate(zip(alone, *parts, strict=False)):
+        shares = [part.share(number) for part in parts]
+        assert {share.total for share in shares} == {len(of_one)}
+        assert [item for share, own in zip(shares, of_all, strict=True) for item in own[: share.own]] == of_one
+        assert all(len(own) == max(1, share.own) for share, own in zip(shares, of_all, strict=True))
+        assert max(share.own for share in shares) - min(share.own for share in shares) <= 1
+
+
+def test_a_count_without_other_processes_is_clamped_only() -> None:
+    assert batch_count(0) == 1
+    assert batch_count(3, added=1) == 4
+    with shared_batch(Share(2, 4), "cpu"):
+        assert batch_count(torch.tensor(0)) == 1
+        assert batch_count(torch.tensor([0.5, 3.0]), 1e-6).tolist() == [0.5, 3.0]

@@ -6,11 +6,15 @@ A user's mistake prints one sentence to stderr and exits with code 2. `check` ex
 from __future__ import annotations
 
 import logging
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from typing import Any
 
 from sightline.cli import ablate, about, data, explain, export, inside, serve, train, use  # noqa: F401  (whose verbs register themselves)
 from sightline.cli.app import app
+from sightline.runtime.processes import is_main
 from sightline.runtime.reading import CONTROL, shown
 
 
@@ -22,10 +26,26 @@ def main() -> None:
     sys.stdout = _Printable(usual)
     try:
         logging.getLogger().addHandler(messages)
-        app(prog_name="sightline")
+        with nullcontext() if is_main() else _silent():
+            app(prog_name="sightline")
     finally:
         logging.getLogger().removeHandler(messages)
         sys.stdout = usual
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Context in which nothing is printed: of several processes, only the main one prints.
+
+    Only the sentence of an error goes to `sys.__stderr__`, if this process is the first to have one.
+    """
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+            yield
+    finally:
+        logging.disable(level)
 
 
 class _Printable:

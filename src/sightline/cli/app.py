@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ import typer
 import typer.core
 
 from sightline.errors import InputError
+from sightline.runtime.processes import is_first_error, is_main, world_size
 from sightline.runtime.reading import shown
 
 _OF_THE_SYSTEM = {
@@ -56,7 +58,8 @@ class _Verbs(typer.core.TyperGroup):
             if not isinstance(error, InputError) and os.environ.get(DEBUG):
                 raise
             code, sentence = _explained(error)
-            typer.echo(f"error: {shown(sentence)}", err=True)
+            if is_first_error():
+                typer.echo(f"error: {shown(sentence)}", file=sys.stderr if is_main() else sys.__stderr__)
             raise typer.Exit(code) from None
 
 
@@ -173,6 +176,10 @@ FullScale = Annotated[
         help="For images of more than 8 bits: the pixel value of white, such as 4095; by default it is estimated."
     ),
 ]
+Processes = Annotated[
+    int | None,
+    typer.Option(help="Start this many processes on this machine, which share the work, such as one per GPU."),
+]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps; by default the best available.")]
 
 
@@ -184,10 +191,51 @@ def _version(asked: bool) -> None:
         raise typer.Exit()
 
 
+SHARED = ("train", "evaluate")
+"""The verbs whose work several processes share."""
+
+
 @app.callback()
 def options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """What is in an image, where, and why the model thinks so."""
+    verb = context.invoked_subcommand
+    if world_size() > 1 and verb not in SHARED:
+        raise InputError(
+            f"{verb} was started in {world_size()} processes, but only {' and '.join(SHARED)} share their work; start "
+            f"`sightline {verb}` once"
+        )
+
+
+def start_processes(processes: int | None) -> None:
+    """Start the processes asked for, wait for them and exit; return in each of these processes, or if it is one.
+
+    Args:
+        processes: their number; None for one, or for those that `accelerate launch --cpu` did not start.
+
+    Raises:
+        InputError: the number is below 1, or differs from that of processes that a launcher has started.
+    """
+    from sightline.runtime.launching import launch, unstarted_processes
+    from sightline.runtime.values import require_whole
+
+    if processes is not None:
+        processes = require_whole("processes", processes, 1, "workers", "give the number of GPUs, or 1")
+    if world_size() > 1:
+        if processes not in (None, world_size()):
+            raise InputError(
+                f"--processes is {processes}, but the launcher has started {world_size()} processes; leave it out"
+            )
+        return
+    missing = unstarted_processes() if processes is None else None
+    if missing == 0:
+        raise InputError(
+            "accelerate launch --cpu starts one process only, unless it uses MPI; give the number here (--processes 2)"
+        )
+    count = processes or missing or 1
+    if count > 1:
+        raise typer.Exit(launch(count, sys.argv[1:]))

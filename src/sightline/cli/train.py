@@ -19,6 +19,7 @@ from sightline.cli.app import (
     ModelArguments,
     ModelName,
     NamingHelp,
+    Processes,
     Quiet,
     RecipeFile,
     Settings,
@@ -27,6 +28,7 @@ from sightline.cli.app import (
     TrainSplit,
     ValSplit,
     app,
+    start_processes,
 )
 from sightline.cli.inputs import group_arguments, parse_classes, parse_pairs, say
 from sightline.errors import InputError
@@ -90,12 +92,14 @@ def train(
     full_scale: FullScale = None,
     classes: ClassNames = None,
     device: Device = None,
+    processes: Processes = None,
     no_report: Annotated[bool, typer.Option("--no-report", help="Do not write report.html.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Train a model on your images. Results go to runs/NAME/."""
+    start_processes(processes)
     from sightline import api
-    from sightline.training.devices import is_main
+    from sightline.runtime.processes import is_main
     from sightline.training.recipe import Recipe
 
     given: dict[str, object] = {"epochs": epochs, "minutes": minutes, "batch_size": batch_size, "lr": lr, "seed": seed}

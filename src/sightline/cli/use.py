@@ -17,12 +17,14 @@ from sightline.cli.app import (
     FullScale,
     KnownData,
     Model,
+    Processes,
     Quiet,
     Runtime,
     TestSplit,
     TrainSplit,
     ValSplit,
     app,
+    start_processes,
 )
 from sightline.cli.inputs import parse_classes, say
 from sightline.errors import InputError
@@ -49,6 +51,7 @@ def evaluate(
     full_scale: FullScale = None,
     classes: ClassNames = None,
     device: Device = None,
+    processes: Processes = None,
     runtime: Runtime = None,
     quiet: Quiet = False,
 ) -> None:
@@ -58,13 +61,15 @@ def evaluate(
     boundary F; for image classes top-1 and top-5 accuracy, F1 of each class, and calibration, with 95 % intervals; for
     proposals the recall by their number.
     """
+    start_processes(processes)
     from sightline import api
     from sightline.runtime.files import require_new_file
+    from sightline.runtime.processes import is_main
     from sightline.training.run import new_folder, removed_if_empty
 
-    if out is not None and str(out) != "-":
+    if out is not None and str(out) != "-" and is_main():
         require_new_file(out)
-    with nullcontext() if report is None else removed_if_empty(new_folder(report)):
+    with nullcontext() if report is None or not is_main() else removed_if_empty(new_folder(report)):
         measured = api.measure(
             opened(model, runtime, device, quiet),
             data,
@@ -74,7 +79,10 @@ def evaluate(
             batch_size=batch_size,
             device=device,
             progress=not quiet,
+            shared=True,
         )
+    if not is_main():
+        return
     result, name = measured.result, measured.model.name
     place, chosen = data or result.measured["data"], result.measured["split"]
     values = {"model": name, "data": str(place), "split": chosen, **result.to_dict()}

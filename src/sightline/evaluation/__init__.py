@@ -31,7 +31,7 @@ from sightline.evaluation.detection import (
 )
 from sightline.evaluation.errors import DetectionErrors, OperatingPoint
 from sightline.evaluation.proposals import ProposalMeasure, ProposalResult, evaluate_proposals
-from sightline.evaluation.result import Asking, MakeMeasure, Measure, PlainResult, Result
+from sightline.evaluation.result import Asking, Joining, MakeMeasure, Measure, PlainResult, Result
 from sightline.evaluation.scene_graphs import SceneGraphMeasure, SceneGraphResult, evaluate_scene_graphs
 from sightline.evaluation.segmentation import (
     SEGMENTATION_METRICS,
@@ -39,10 +39,12 @@ from sightline.evaluation.segmentation import (
     SegmentationResult,
     evaluate_segmentation,
 )
+from sightline.evaluation.sharing import shareable, shared_result
 from sightline.evaluation.voc import VocResult, evaluate_voc
 from sightline.models.model import as_model
 from sightline.progress import progress_bar
 from sightline.runtime.devices import running
+from sightline.runtime.processes import world_size
 from sightline.runtime.values import require_whole
 from sightline.structures import Target
 
@@ -57,6 +59,7 @@ __all__ = [
     "DetectionErrors",
     "DetectionMeasure",
     "DetectionResult",
+    "Joining",
     "MakeMeasure",
     "Measure",
     "OperatingPoint",
@@ -88,6 +91,7 @@ def evaluate(
     device: torch.device | str | None = None,
     progress: bool = True,
     keep_predictions: bool = True,
+    shared: bool = False,
 ) -> Result:
     """Run a model on a dataset and compare its predictions with the labels.
 
@@ -106,6 +110,9 @@ def evaluate(
         device: where the model runs; None for the device it is on. The model is moved back afterwards.
         progress: show a progress bar if stderr is a terminal.
         keep_predictions: keep `.targets` and `.predictions` (on the CPU) in the result, for reports.
+        shared: share the images among the processes of a launcher, which must all call this function. The result is
+            that of all images in each process; targets and predictions are in that of the main process only. Without a
+            launcher it changes nothing.
 
     Returns:
         The result: a `DetectionResult`, `ProposalResult`, `SegmentationResult`, `ClassificationResult`, …
@@ -121,12 +128,19 @@ def evaluate(
     classes = data.classes
     if model.classes and any(name not in model.classes for name in classes):
         classes.require_same(model.classes, "the data", "the model")
+
+    def fill(counts: Measure, part: Any) -> None:
+        ask = counts.ask if isinstance(counts, Asking) else None
+        for targets, predictions in predict_batches(model, part, batch_size, device, progress, ask):
+            for target, prediction in zip(targets, predictions, strict=True):
+                counts.add(target, prediction)
+
+    names = [data.name(i) for i in range(len(data))]
     counts = measure(classes, keep_predictions)
-    ask = counts.ask if isinstance(counts, Asking) else None
-    for targets, predictions in predict_batches(model, data, batch_size, device, progress, ask):
-        for target, prediction in zip(targets, predictions, strict=True):
-            counts.add(target, prediction)
-    return counts.result([data.name(i) for i in range(len(data))])
+    if shared and world_size() > 1 and shareable(counts):
+        return shared_result(measure, classes, keep_predictions, data, fill, names, device)
+    fill(counts, data)
+    return counts.result(names)
 
 
 def predict_batches(
@@ -148,6 +162,8 @@ def predict_batches(
     def read(start: int) -> list[tuple[Tensor, Target]]:
         return [data[i] for i in range(start, min(start + batch_size, len(data)))]
 
+    if not len(data):
+        return
     bar = progress_bar(len(data), "evaluating", progress)
     with running(model, device) as place, bar as advance, ThreadPoolExecutor(1) as reader:
         ahead = reader.submit(read, 0)

@@ -311,6 +311,18 @@ class ClassificationMeasure:
             self.targets.append(target)
             self.predictions.append(prediction)
 
+    def join(self, other: ClassificationMeasure) -> None:
+        """Add the images of another measure after those of this one."""
+        for name in ("rows", "sources", "predicted_names"):
+            getattr(self, name).extend(getattr(other, name))
+        self.scored, self.probable = self.scored and other.scored, self.probable and other.probable
+        self.competing = min((n for n in (self.competing, other.competing) if n is not None), default=None)
+        for name, images in other.left_out.items():
+            self.left_out[name] = self.left_out.get(name, 0) + images
+        if self.targets is not None and self.predictions is not None:
+            self.targets += other.targets or []
+            self.predictions += other.predictions or []
+
     def _places(self, known: Classes | None) -> Counts:
         """For each class of the prediction, the id of the labels' class of the same name; K if there is none."""
         size = len(self.classes)

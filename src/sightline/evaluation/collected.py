@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from sightline.structures import Classes, Instances
 
@@ -28,6 +28,11 @@ class CollectedMeasure(ABC, Generic[Found]):
         """Add the labels and predictions of an image."""
         self.targets.append(target)
         self.predictions.append(prediction)
+
+    def join(self, other: Self) -> None:
+        """Add the images of another measure after those of this one."""
+        self.targets += other.targets
+        self.predictions += other.predictions
 
     def result(self, names: Sequence[str] | None = None) -> Found:
         """Compare all images added so far.

@@ -237,6 +237,11 @@ class DetectionMeasure:
         self.targets.extend([target])
         self.predictions.extend([prediction])
 
+    def join(self, other: DetectionMeasure) -> None:
+        """Add the images of another measure after those of this one."""
+        self.targets.extend(other.targets.packed)
+        self.predictions.extend(other.predictions.packed)
+
     def result(self, names: Sequence[str] | None = None) -> DetectionResult:
         """Compare all images added so far; see `evaluate_detection`."""
         result = evaluate_detection(self.targets, self.predictions, self.classes, names)

@@ -236,6 +236,11 @@ class EventMeasure:
         if self._keep:
             self._pairs.append((target, prediction))
 
+    def join(self, other: EventMeasure) -> None:
+        """Add the videos of another measure after those of this one."""
+        for name in ("_rows", "_counts", "_scored", "_found", "_pairs"):
+            getattr(self, name).extend(getattr(other, name))
+
     def result(self, names: Sequence[str] | None = None) -> EventResult:
         """The result over all videos added; `names` has a name for each."""
         captions, recall, precision, matched = (

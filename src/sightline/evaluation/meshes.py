@@ -219,6 +219,11 @@ class MeshMeasure:
             self._targets.append(target)
             self._predictions.append(known)
 
+    def join(self, other: MeshMeasure) -> None:
+        """Add the images of another measure after those of this one."""
+        for name in ("_targets", "_predictions", "_rows", "_scores", "_depth_errors", "_correct"):
+            getattr(self, name).extend(getattr(other, name))
+
     def result(self, names: Sequence[str] | None = None) -> MeshResult:
         """The metrics over all images added so far.
 

@@ -96,6 +96,14 @@ class Asking(Protocol):
         """Ask the model, in evaluation mode and on its device, about a batch whose images are then added in turn."""
 
 
+@runtime_checkable
+class Joining(Protocol):
+    """A measure that can take over the images of another one, which a process has added for its part of the images."""
+
+    def join(self, other: Any) -> None:
+        """Add the images of another measure of the same type after those of this one."""
+
+
 MakeMeasure = Callable[[Classes, bool], Measure]
 """(classes of the labels, whether to keep targets and predictions for reports) → a new measure."""
 

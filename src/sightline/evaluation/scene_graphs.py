@@ -222,6 +222,14 @@ class SceneGraphMeasure:
             if given:
                 self.found[protocol].append(given.popleft())
 
+    def join(self, other: SceneGraphMeasure) -> None:
+        """Add the images of another measure after those of this one."""
+        self.objects.join(other.objects)
+        self.targets += other.targets
+        for protocol, found in other.found.items():
+            self.found[protocol] += found
+        self.seen = other.seen if self.seen is None else self.seen
+
     def result(self, names: Sequence[str] | None = None) -> SceneGraphResult:
         """Compare all images added so far; see `evaluate_scene_graphs`."""
         found = {protocol: own for protocol, own in self.found.items() if own}

@@ -252,6 +252,19 @@ class PixelCounts:
             labels = np.where(labels < 0, size, places[labels])
         return np.where((labels < 0) | (labels > size), size, labels)
 
+    def join(self, other: PixelCounts) -> None:
+        """Add the images of another measure after those of this one."""
+        self.table += other.table
+        self.boundary_sums += other.boundary_sums
+        self.boundary_images += other.boundary_images
+        for name in ("image_iou", "image_pixels", "sources", "image_boundary"):
+            getattr(self, name).extend(getattr(other, name))
+        for name, pixels in other.left_out.items():
+            self.left_out[name] = self.left_out.get(name, 0) + pixels
+        for own, further in ((self.targets, other.targets), (self.predictions, other.predictions)):
+            if own is not None and further is not None:
+                own.join(further)
+
     def result(self, names: Sequence[str] | None = None) -> SegmentationResult:
         """The result of all images added so far.
 
@@ -452,6 +465,9 @@ class PackedMaps(Sequence[ClassMap]):
         small = labels.astype(np.int8 if labels.size == 0 or labels.max() < 128 else np.int32)
         data = zlib.compress(small.tobytes(), 1)
         self._packed.append((data, small.dtype.char, item.image_size, item.classes, item.source))
+
+    def join(self, other: PackedMaps) -> None:
+        self._packed += other._packed
 
     def __len__(self) -> int:
         return len(self._packed)

@@ -19,6 +19,7 @@ from sightline.errors import InputError
 from sightline.ops.boundary_weights import boundary_weights, connected_components
 from sightline.ops.boxes import at_least_float32
 from sightline.ops.losses import softmax_focal_loss
+from sightline.runtime.sharing import batch_count
 from sightline.structures import IGNORE
 
 Weights = Sequence[float] | Tensor
@@ -42,14 +43,14 @@ def pixel_cross_entropy(
     losses = F.cross_entropy(at_least_float32(logits), labels, ignore_index=IGNORE, reduction="none")
     counts = labels != IGNORE
     if class_weights is None and added is None:
-        return losses.sum() / counts.sum().clamp(min=1)
+        return losses.sum() / batch_count(counts.sum())
     weights = torch.ones_like(losses)
     if class_weights is not None:
         weights = _by_class(class_weights, logits)[labels.where(counts, 0)]
     if added is not None:
         weights = weights + added
     weights = weights * counts
-    return (weights * losses).sum() / weights.sum().clamp(min=1e-12)
+    return (weights * losses).sum() / batch_count(weights.sum(), 1e-12)
 
 
 def pixel_focal(logits: Tensor, labels: Tensor, gamma: float = 2.0, class_weights: Weights | None = None) -> Tensor:

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from sightline.errors import InputError
 from sightline.models.detection.faster_rcnn import FasterRCNN
 from sightline.models.model import Losses, Model
+from sightline.runtime.processes import is_main
 from sightline.structures import ImageBatch, Instances
 from sightline.training.loader import Items
 from sightline.training.loop import fit
@@ -118,7 +119,7 @@ def train_in_steps(model: nn.Module, data: Items, recipe: Recipe, folder: str | 
     if recipe.minutes is not None:
         recipe = recipe.changed(minutes=recipe.minutes / len(STEPS))
     last = train_alternating(model, data, recipe, folder, **arguments)[-1]  # type: ignore[arg-type]
-    for file in last.folder.iterdir():
+    for file in last.folder.iterdir() if is_main() else ():
         if file.is_file():
             shutil.copy2(file, folder / file.name)
     return dataclasses.replace(last, folder=folder)

@@ -52,6 +52,8 @@ class Entry:
 class CachedFeatures:
     """The features of the views of a dataset's images, in memory and, beyond `room` bytes, in a file.
 
+    Several processes compute those of different images. Each reads those of the others from their files.
+
     Args:
         trunk: the frozen layers.
         file: the file to create.
@@ -62,36 +64,56 @@ class CachedFeatures:
     def __init__(self, trunk: Trunk, file: Path, length: int, room: int = ROOM):
         self.trunk, self.file, self.length, self.room = trunk, file, length, room
         self.size = 0
+        self._held = 0
         self._kept: dict[int, Entry] = {}
-        self._offsets: list[int] = []
-        self._reader: BinaryIO | None = None
+        self._places: dict[int, tuple[str, int]] = {}  # file and offset by the number of the entry
+        self._readers: dict[str, BinaryIO] = {}
         file.write_bytes(b"")  # a process that was killed may have left one
 
     @property
     def views(self) -> int:
         """Number of views of each image."""
-        return len(self._offsets) // self.length
+        return len(self._places) // self.length
 
     @torch.no_grad()
-    def compute(self, model: Model, loader: Any, accelerator: Any) -> None:
+    def compute(self, model: Model, loader: Any, order: EpochBatches, accelerator: Any) -> None:
         """Add one view of every image.
 
         Args:
             model: the model on its device; its mode is restored.
-            loader: batches of all images in their order.
-            accelerator: gives device and precision.
+            loader: batches of this process's images, in the order.
+            order: decides which images these are; not shuffled.
+            accelerator: gives device, precision and the other processes.
         """
+        first = self.views * self.length
+        own = [i for batch in range(order.count) for i in order.positions(batch)]
         training = model.training
         model.eval()
         try:
             with self.file.open("ab") as out:
-                for batch in loader:
-                    images, targets = batch.to(accelerator.device)
-                    for image, target in zip(images, targets, strict=True):
-                        with accelerator.autocast():
-                            self._add(self._entry(model, image, target), out)
+                samples = (pair for batch in loader for pair in zip(*batch.to(accelerator.device), strict=True))
+                for i, (image, target) in zip(own, samples, strict=False):  # not those that stand in for no image
+                    with accelerator.autocast():
+                        self._add(first + i, self._entry(model, image, target), out)
         finally:
             model.train(training)
+        self._exchange(first, accelerator)
+
+    def _exchange(self, first: int, accelerator: Any) -> None:
+        """Learn where the other processes have put the entries from `first` on."""
+        if accelerator.num_processes == 1:
+            return
+        from accelerate.utils import gather_object
+
+        own = {number: place for number, place in self._places.items() if number >= first}
+        for number, part in enumerate(gather_object([(own, self.size)])):
+            self._places |= part[0]
+            files = {place[0] for place in part[0].values()}
+            if any(not Path(file).is_file() for file in files):
+                raise InputError(
+                    f"the features that process {number} computed are in {files.pop()}, which is not on this machine; "
+                    "put the run's folder on a disk that all machines share, or leave cache_features out"
+                )
 
     def _entry(self, model: Model, image: Tensor, target: Target) -> Entry:
         batch, prepared = model.prepare([image], [target])
@@ -112,22 +134,29 @@ class CachedFeatures:
         empty = type(batch)(tensor=_without_pixels(batch.tensor.shape, batch.tensor.device), **own)
         return Entry(found, empty, prepared, target)
 
-    def _add(self, entry: Entry, out: BinaryIO) -> None:
-        self._offsets.append(out.tell())
+    def _add(self, number: int, entry: Entry, out: BinaryIO) -> None:
+        self._places[number] = (str(self.file), out.tell())
         data = pickle.dumps(entry, protocol=pickle.HIGHEST_PROTOCOL)
         out.write(data)
         self.size += len(data)
-        if self.size <= self.room:
-            self._kept[len(self._offsets) - 1] = entry
+        self._keep(number, entry, len(data))
+
+    def _keep(self, number: int, entry: Entry, size: int) -> None:
+        if self._held + size <= self.room:
+            self._held += size
+            self._kept[number] = entry
 
     def __getitem__(self, number: int) -> Entry:
         """The entry `number`: that of image `number % length` in view `number // length`."""
         if number in self._kept:
             return self._kept[number]
-        if self._reader is None:
-            self._reader = self.file.open("rb")
-        self._reader.seek(self._offsets[number])
-        entry: Entry = pickle.load(self._reader)  # of this process's own file
+        name, offset = self._places[number]
+        if name not in self._readers:
+            self._readers[name] = open(name, "rb")  # noqa: SIM115 (closed by `remove`)
+        reader = self._readers[name]
+        reader.seek(offset)
+        entry: Entry = pickle.load(reader)  # of a file that this training has written
+        self._keep(number, entry, reader.tell() - offset)
         return entry
 
     def step(self, model: Any, images: Sequence[Tensor], targets: Sequence[Any]) -> Losses:
@@ -148,9 +177,9 @@ class CachedFeatures:
         )
 
     def remove(self) -> None:
-        """Delete the file."""
-        if self._reader is not None:
-            self._reader.close()
+        """Delete the file of this process."""
+        for reader in self._readers.values():
+            reader.close()
         self.file.unlink(missing_ok=True)
 
 
@@ -183,19 +212,20 @@ def cached_features(
         model: the model on its device.
         trunk: its frozen layers.
         data: the images.
-        file: the file for them.
+        file: the file for them; several processes add their numbers to its name.
         accelerator: gives device and precision.
         views: number of views.
         transform: augmentation of the views after the first one.
         batch_size, workers, seed: as in the recipe.
     """
-    features = CachedFeatures(trunk, file, len(data))
+    processes, index = accelerator.num_processes, accelerator.process_index
+    features = CachedFeatures(trunk, file.with_stem(f"{file.stem}-{index}") if processes > 1 else file, len(data))
     for view in range(views):
-        order = EpochBatches(len(data), batch_size, seed, shuffle=False)
+        order = EpochBatches(len(data), batch_size, seed, shuffle=False, processes=processes, index=index)
         order.begin(view)
         changed = transform if view else None
         loader = make_loader(data, order, changed, workers, persistent=False, size=model.seen_size)
-        features.compute(model, loader, accelerator)
+        features.compute(model, loader, order, accelerator)
     return features
 
 

@@ -14,15 +14,9 @@ from torch import nn
 from sightline.errors import InputError
 from sightline.models.backbone_parts import Part, backbone_parts
 from sightline.models.model import Model, as_model
-from sightline.training import devices
 from sightline.training.recipe import Recipe
 from sightline.words import counted
 
-_ONE_PROCESS = {
-    "unfreeze_every": "they agree at the beginning which parameters learn, so none can be unfrozen later",
-    "cache_features": "each would have to compute and keep the features of all images",
-}
-"""Settings that work in one process only, and why."""
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
@@ -32,16 +26,12 @@ class Freezing:
     Args:
         model: its parameters' `requires_grad` are set, and set back by `end`.
         recipe: the settings.
-        processes: number of processes that train the model together.
 
     Raises:
-        InputError: the model has no backbone, or fewer parts than `freeze` says; or several processes would unfreeze
-            parts or cache features.
+        InputError: the model has no backbone, or fewer parts than `freeze` says.
     """
 
-    def __init__(self, model: Model, recipe: Recipe, processes: int = 1):
-        for setting, reason in _ONE_PROCESS.items():
-            devices.require_one_process(setting, getattr(recipe, setting), processes, reason)
+    def __init__(self, model: Model, recipe: Recipe):
         self.model, self.every = model, recipe.unfreeze_every
         self._before = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
         parts = _wanted_parts(model, recipe)
@@ -55,7 +45,7 @@ class Freezing:
         self._learns = learns
         self.learning = [part for part in parts if any(learns[key] for key in part.keys)]
         self.first = len(parts) - len(self.learning)
-        self._apply(learns)
+        self._apply(learns)  # until the first epoch also parts that learn later, which several processes need to know
 
     def begin(self, epoch: int) -> list[str]:
         """Prepare the model, which is in training mode, for an epoch; return what the user should be told."""

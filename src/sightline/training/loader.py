@@ -26,6 +26,7 @@ from sightline.data.transforms.objects import objects_within
 from sightline.data.transforms.targets import within_image
 from sightline.errors import InputError
 from sightline.models.model import Model
+from sightline.runtime.sharing import Share
 from sightline.structures import Classes, Instances, Size, Target
 
 Item = tuple[int, ...]
@@ -69,11 +70,17 @@ class EpochBatches(Sampler[list[Item]]):
     last batch may be smaller. A last batch of a single image is skipped in that epoch (another image is skipped in the
     next), because batch norm cannot compute statistics of a 1 × 1 map of one image and computes poor ones of one image.
 
+    Several processes share each batch: it has `batch_size` images per process, and is the batch that a single process
+    with `processes` times the batch size would have. The parts of a smaller last batch differ by at most one image; a
+    last batch of less than two images per process is skipped.
+
     Args:
         length: number of images in the dataset.
-        batch_size: images per batch.
+        batch_size: images per batch and process.
         seed: seed of the order.
         shuffle: False keeps the dataset's order and all images.
+        processes: number of processes that share the batches.
+        index: number of this process.
 
     Attributes:
         closing: called with an epoch and a batch; returns True once the augmentation is closed (the last part of the
@@ -83,12 +90,37 @@ class EpochBatches(Sampler[list[Item]]):
     drop_last = False
     closing: Callable[[int, int], bool] | None = None
 
-    def __init__(self, length: int, batch_size: int, seed: int = 0, shuffle: bool = True):
+    def __init__(
+        self,
+        length: int,
+        batch_size: int,
+        seed: int = 0,
+        shuffle: bool = True,
+        processes: int = 1,
+        index: int = 0,
+    ):
         self.length, self.batch_size, self.seed, self.shuffle = length, batch_size, seed, shuffle
+        self.processes, self.index = processes, index
         self.epoch = self.first = 0
-        whole, rest = divmod(length, batch_size)
-        lonely = shuffle and rest == 1 and whole > 0
+        whole, rest = divmod(length, self.whole)
+        lonely = shuffle and rest < 2 * processes and whole > 0
         self.count = whole + (1 if rest and not lonely else 0)
+
+    @property
+    def whole(self) -> int:
+        """Number of images of a full batch in all processes."""
+        return self.batch_size * self.processes
+
+    def positions(self, batch: int) -> range:
+        """The positions in the order whose images this process takes of a batch; empty if none is left for it."""
+        first = batch * self.whole
+        total = min(self.whole, self.length - first)
+        part, parts = self.index, self.processes
+        return range(first + total * part // parts, first + total * (part + 1) // parts)
+
+    def share(self, batch: int) -> Share:
+        """The part of a batch that this process takes."""
+        return Share(len(self.positions(batch)), min(self.whole, self.length - batch * self.whole))
 
     def begin(self, epoch: int, first: int = 0) -> None:
         """Start the next iteration at batch `first` of `epoch`."""
@@ -103,7 +135,9 @@ class EpochBatches(Sampler[list[Item]]):
             order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length).tolist()
         for batch in range(self.first, self.count):
             closed = (True,) if self.closing is not None and self.closing(self.epoch, batch) else ()
-            yield [(self.epoch, i, *closed) for i in order[batch * self.batch_size : (batch + 1) * self.batch_size]]
+            # without an image of its own, the process computes the first of the batch, whose loss then has weight 0
+            own = self.positions(batch) or range(batch * self.whole, batch * self.whole + 1)
+            yield [(self.epoch, i, *closed) for i in order[own.start : own.stop]]
 
 
 class Samples(Dataset[Any]):

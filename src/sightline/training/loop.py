@@ -12,6 +12,7 @@ from torch import nn
 from sightline.data.transforms.base import Augmentation, as_transform
 from sightline.errors import InputError
 from sightline.models.model import as_model
+from sightline.runtime.sharing import shared_batch
 from sightline.training import checkpoint, devices, half
 from sightline.training.checkpoint import SaveModel
 from sightline.training.guard import one_value_refused
@@ -22,6 +23,7 @@ from sightline.training.run import Run
 from sightline.training.schedule import set_learning_rate
 from sightline.training.session import Session, set_up
 from sightline.training.step import Step
+from sightline.training.together import average_statistics
 from sightline.training.validation import Validate
 
 
@@ -59,8 +61,10 @@ def fit(
         recipe: the settings of the run.
         folder: must not exist or must be empty, unless `resume` is True.
         validation: the dataset on which val/loss is computed after each epoch.
-        validate: computes further metrics of a model after each epoch, such as AP. It is called in the main process
-            only. The best epoch is chosen by its first available metric, unless `recipe.keep` names another.
+        validate: computes further metrics of a model after each epoch, such as AP. The best epoch is chosen by its
+            first available metric, unless `recipe.keep` names another. With several processes it is called in all of
+            them, so that they can share the images (`sightline.evaluation.evaluate(…, shared=True)`); the metrics of
+            the main process count.
         lower_is_better: names of those metrics of `validate` for which lower is better.
         quick_model: name of a faster model for the same task, to be suggested if the time budget is too short.
         transform: augmentation of the training images: `(image, target, generator) -> (image, target)`.
@@ -146,10 +150,15 @@ def train_epoch(session: Session, epoch: int) -> Row:
     for images, targets in session.loader:
         state.lr = set_learning_rate(optimizer, recipe, state.step, session.clock.progress)
         guard.begin(images, targets, epoch, state.step, state.lr)
+        share = session.order.share(state.batch)
         with accelerator.accumulate(net):
-            with one_value_refused(), half.guarded(accelerator.device, recipe.precision):
+            with (
+                one_value_refused(),
+                half.guarded(accelerator.device, recipe.precision),
+                shared_batch(share, accelerator.device),
+            ):
                 losses = net(images, targets)
-            accelerator.backward(session.scaled_loss(sum(losses.values())))
+            accelerator.backward(session.scaled_loss(sum(losses.values()), share))
             values = guard.finite(losses)
             if accelerator.sync_gradients and recipe.clip_norm is not None:
                 norm = accelerator.clip_grad_norm_(net.parameters(), recipe.clip_norm)
@@ -157,11 +166,12 @@ def train_epoch(session: Session, epoch: int) -> Row:
                     guard.finite({"gradient norm": norm})
             optimizer.step()
             optimizer.zero_grad()
-        state.add(values, len(images))
+        state.add(values, share.own)
         if accelerator.sync_gradients:
             session.count_step(epoch, values)
             if session.clock.out_of_time:
                 break
+    average_statistics(accelerator, [session.parts.model, session.parts.weights])
     metrics = session.validate(epoch)
     row, best = session.records.close_epoch(state, metrics, session.clock.elapsed, session.closed(epoch))
     session.display.epoch(row, best)

@@ -11,9 +11,11 @@ from typing import Any
 from torch import Tensor
 
 from sightline.data.facts import log_unmirrored, remember, with_training_full_scale
+from sightline.data.joint import JointData
 from sightline.data.transforms.base import Transform
 from sightline.models.model import Model
 from sightline.models.trunk import find_trunk
+from sightline.runtime.sharing import Share
 from sightline.training import checkpoint, devices
 from sightline.training.budget import BudgetWatch
 from sightline.training.checkpoint import Parts, SaveModel, TrainState
@@ -30,6 +32,7 @@ from sightline.training.records import Records
 from sightline.training.run import existing_run_folder, new_run
 from sightline.training.schedule import Clock
 from sightline.training.step import Step, StepModule
+from sightline.training.together import copy_from_main, keep_own_statistics
 from sightline.training.validation import Validate, Validation
 from sightline.words import counted
 
@@ -49,7 +52,7 @@ class Session:
         optimizer: the optimizer as wrapped by `accelerate`.
         order: decides which images form which batch.
         loader: yields batches of training images and targets.
-        batches: batches per epoch and process.
+        batches: batches per epoch.
         validation: computes the validation metrics.
         records: writes the files of the run.
         clock: measures progress and remaining time.
@@ -89,14 +92,16 @@ class Session:
     def accelerator(self) -> Any:
         return self.parts.accelerator
 
-    def scaled_loss(self, loss: Tensor) -> Tensor:
-        """Scale a batch's loss so that the optimizer step uses the mean over its batches.
+    def scaled_loss(self, loss: Tensor, share: Share) -> Tensor:
+        """Scale a batch's loss so that the optimizer step uses the mean over its batches, and over the images of each.
 
-        accelerate divides by `accumulate`, but the last group of batches of an epoch may be smaller.
+        accelerate divides by `accumulate`, but the last group of batches of an epoch may be smaller. The gradients are
+        averaged over the processes, of which one may have fewer images of a batch than another.
         """
         accumulate = self.recipe.accumulate
         group = min(accumulate, self.batches - self.state.batch // accumulate * accumulate)
-        return loss if group == accumulate else loss * (accumulate / group)
+        factor = accumulate / group * share.weight * self.accelerator.num_processes
+        return loss if factor == 1 else loss * factor
 
     def count_step(self, epoch: int, losses: Mapping[str, float]) -> None:
         """Update everything that follows an optimizer step: averaged weights, clock, display, Ctrl-C."""
@@ -116,7 +121,7 @@ class Session:
         self.display.validating(epoch)
         began = self.clock.elapsed
         with self.interrupts.allowed():
-            metrics = devices.on_main(self.accelerator, lambda: self.validation.metrics(self.parts.weights))
+            metrics = self.validation.metrics(self.parts.weights)
         self.state.validation_seconds = self.clock.validated(self.clock.elapsed - began)
         self.clock.tick(self.state.step)  # if validation was faster than expected, the time is used for training
         return metrics
@@ -155,11 +160,13 @@ def set_up(
     remember(model, data)
     validation = with_training_full_scale(model, validation)
     log_unmirrored(data, transform)
-    accelerator = devices.make_accelerator(recipe, folder, trackers, device)
+    varying = recipe.unfreeze_every is not None or isinstance(data, JointData)  # parts learn in some batches only
+    accelerator = devices.make_accelerator(recipe, folder, trackers, device, varying)
     folder = devices.on_main(accelerator, lambda: existing_run_folder(folder) if resume else new_run(folder))
     checkpoint.seed_everything(recipe.seed + accelerator.process_index)
     model.to(accelerator.device)
-    freezing = Freezing(model, recipe, accelerator.num_processes)
+    copy_from_main(accelerator, model)  # before the average of its weights begins with them
+    freezing = Freezing(model, recipe)
     ema = None if recipe.ema is None else Ema(model, recipe.ema)
     optimizer = make_optimizer(model, recipe)
     parts = Parts(recipe, model, optimizer, ema, accelerator)
@@ -178,7 +185,8 @@ def set_up(
     if features:
         step = features[0].step
     gpu = accelerator.device.type == "cuda"
-    order = EpochBatches(len(data), recipe.batch_size, recipe.seed)
+    processes = {"processes": accelerator.num_processes, "index": accelerator.process_index}
+    order = EpochBatches(len(data), recipe.batch_size, recipe.seed, **processes)
     loader: Any = (
         features[0].loader(order)
         if features
@@ -186,14 +194,16 @@ def set_up(
     )
     val_loader = None
     if validation is not None:
-        sequential = EpochBatches(len(validation), recipe.batch_size, recipe.seed, shuffle=False)
+        sequential = EpochBatches(len(validation), recipe.batch_size, recipe.seed, shuffle=False, **processes)
         val_loader = (
             features[1].loader(sequential)
             if features
             else make_loader(validation, sequential, None, recipe.workers, gpu, persistent=False)
         )
     trained = model if step is None else StepModule(model, step)
-    net, prepared, loader = accelerator.prepare(trained, optimizer, loader)
+    net, prepared = accelerator.prepare(trained, optimizer)
+    keep_own_statistics(net)
+    loader = devices.prepared_loader(accelerator, loader)
     clock = Clock(
         recipe,
         steps_per_epoch=-(-len(loader) // recipe.accumulate),

@@ -10,9 +10,11 @@ import torch
 from torch.utils.data import DataLoader
 
 from sightline.models.model import Model
-from sightline.training import half
+from sightline.runtime.sharing import shared_batch
+from sightline.training import devices, half
 from sightline.training.checkpoint import isolated_rng
 from sightline.training.guard import loss_values
+from sightline.training.loader import EpochBatches
 from sightline.training.step import Step
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ class Validation:
     """Computes the validation metrics of an epoch; false if there is nothing to validate.
 
     Attributes:
-        loader: batches of the validation set, or None.
+        loader: batches of the validation set, of which each process has its part, or None.
         validate: computes further metrics, or None; a value of None marks a metric that is not available.
         accelerator: gives device and precision.
         seed: seed of the randomness during validation.
@@ -60,20 +62,27 @@ class Validation:
                     values["val/loss"] = sum(self._mean_losses(model, self.loader).values())
                 if self.validate is not None:
                     values |= {f"val/{name}": value for name, value in self.validate(model).items()}
+            values = devices.on_main(self.accelerator, lambda: values)
         finally:
             model.train(training)
         return values
 
     @torch.no_grad()
     def _mean_losses(self, model: Model, loader: DataLoader[Any]) -> dict[str, float]:
-        """The mean of each loss over the images of `loader`."""
+        """The mean of each loss over the images of `loader`, in all processes."""
         sums: dict[str, float] = {}
-        images, accelerator = 0, self.accelerator
-        for batch in loader:
+        images, accelerator, order = 0, self.accelerator, loader.batch_sampler
+        assert isinstance(order, EpochBatches)
+        for number, batch in enumerate(loader):
             pictures, targets = batch.to(accelerator.device)
-            with accelerator.autocast(), half.guarded(accelerator.device, accelerator.mixed_precision):
+            share = order.share(number)
+            with (
+                accelerator.autocast(),
+                half.guarded(accelerator.device, accelerator.mixed_precision),
+                shared_batch(share, accelerator.device),
+            ):
                 losses = model(pictures, targets) if self.step is None else self.step(model, pictures, targets)
             for name, value in loss_values(losses).items():
-                sums[name] = sums.get(name, 0.0) + value * len(pictures)
-            images += len(pictures)
-        return {name: value / images for name, value in sums.items()}
+                sums[name] = sums.get(name, 0.0) + value * share.own
+            images += share.own
+        return devices.mean_over_processes(accelerator, sums, images)

@@ -54,6 +54,7 @@ def evaluate(
     device: torch.device | str | None = None,
     progress: bool = True,
     keep_predictions: bool = True,
+    shared: bool = False,
 ) -> Result:
     """Evaluate a model on labelled images that it was not trained on; see `sightline.evaluation.evaluate`.
 
@@ -71,6 +72,7 @@ def evaluate(
         device: where the model runs; None for the device it is on.
         progress: show a progress bar if stderr is a terminal.
         keep_predictions: keep targets and predictions in the result, for reports.
+        shared: share the images among the processes of a launcher; see `sightline.evaluation.evaluate`.
 
     Returns:
         The result of the model's task, such as a `DetectionResult`.
@@ -88,6 +90,7 @@ def evaluate(
         device=device,
         progress=progress,
         keep_predictions=keep_predictions,
+        shared=shared,
     ).result
 
 
@@ -103,11 +106,13 @@ def measure(
     device: torch.device | str | None = None,
     progress: bool = True,
     keep_predictions: bool = True,
+    shared: bool = False,
 ) -> EvaluationOutput:
     """Evaluate like `evaluate`, but return the model and the images together with the result.
 
     Args:
-        model, data, split, classes, open_args, batch_size, device, progress, keep_predictions: as for `evaluate`.
+        model, data, split, classes, open_args, batch_size, device, progress, keep_predictions, shared: as for
+            `evaluate`.
         default_splits: the splits to use if `split` is None; the first that exists is taken.
 
     Raises:
@@ -123,7 +128,7 @@ def measure(
     require_kind(task, part, "the data")
     with suppress(InputError):  # if the labels have no masks or keypoints, only boxes are evaluated
         part = with_target_fields(known, part)
-    result = run(known, part, task.measure, batch_size, device, progress, keep_predictions)
+    result = run(known, part, task.measure, batch_size, device, progress, keep_predictions, shared)
     result.notes += chosen.notes
     place = getattr(getattr(data, "source", None), "opened", {})
     result.measured = {"data": place.get("path"), "split": chosen.split}

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from sightline.runtime.values import require_whole
 from sightline.structures import Classes
 from sightline.tasks import TASKS, Task, task_for, task_of
 from sightline.training import freezing, trained_on
-from sightline.training.devices import require_trackers
+from sightline.training.devices import agreed, require_trackers
 from sightline.training.metrics_log import require_metric
 from sightline.training.recipe import Recipe
 from sightline.training.run import RunFacts, existing_run_folder, require_run_name, run_facts
@@ -190,7 +191,9 @@ def prepare(
         own = with_image_size(find(model), arguments or {})
         require_arguments(find(model), {name: value for name, value in own.items() if name != "in_channels"})
         choose = choose and folder is None
-        plan = _planned(model, pretrained, train, val_data, {**own, **fixed}, device) if choose else Plan()
+        planned = partial(_planned, model, pretrained, train, val_data, {**own, **fixed}, device)
+        # by what one of several processes measures, so that all train the same model
+        plan = agreed(device, planned) if choose else Plan()
         torch.manual_seed(seed)
         with nullcontext() if folder is None else _without_load_report():  # the run's own weights replace them
             model = create_model(model, data.classes, weights, **{**plan.arguments, **(arguments or {})})
@@ -199,7 +202,9 @@ def prepare(
         if recipe is None and is_known(model.name) and folder is None:
             # the model exists already, so that no argument is left to choose
             own = {name: argument.default for name, argument in find(model.name).arguments.items()} | model.arguments
-            plan = _planned(model.name, _starts_pretrained(model), train, val_data, {**own, **fixed}, device)
+            pretrained = _starts_pretrained(model)
+            planned = partial(_planned, model.name, pretrained, train, val_data, {**own, **fixed}, device)
+            plan = agreed(device, planned)
     messages += [*(str(choice) for choice in plan.choices), *further]
     base = recipe_for(model, {}, source, plan.settings).augmentation
     recipe = recipe.changed(**settings) if recipe else recipe_for(model, settings, source, plan.settings)

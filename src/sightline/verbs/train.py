@@ -15,6 +15,7 @@ from sightline.data.joint import JointData
 from sightline.errors import InputError
 from sightline.keywords import require_known
 from sightline.models.model import Model
+from sightline.runtime.processes import is_main
 from sightline.training import devices, trained_on
 from sightline.training.metrics_log import atomic_write
 from sightline.training.recipe import Recipe
@@ -167,7 +168,7 @@ def train_prepared(
 
     def validate(current: Model) -> dict[str, Any]:
         # without a progress bar: the run's own bar shows that it validates
-        result = measure(current, validation, task.measure, progress=False, keep_predictions=False)
+        result = measure(current, validation, task.measure, progress=False, keep_predictions=False, shared=True)
         remember_threshold(current, result)  # saved with the epoch's weights
         return headline_of(result, task)
 
@@ -190,11 +191,11 @@ def train_prepared(
         else:
             run = fit(model, data, recipe, folder, resume=resume, **common)
     except (Exception, KeyboardInterrupt):
-        if not resume and devices.is_main():
+        if not resume and is_main():
             remove_unless_begun(folder)
         raise
     _take_metadata(run)
-    if not devices.is_main():
+    if not is_main():
         return run
     result = None
     if not run.interrupted and run.model.after_training(data, run.folder, progress):

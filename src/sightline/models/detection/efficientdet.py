@@ -38,6 +38,7 @@ from sightline.ops.assignment import match_best
 from sightline.ops.boxes import box_iou, clip_boxes_to_image, decode_boxes, encode_boxes
 from sightline.ops.losses import huber_loss, sigmoid_focal_loss
 from sightline.ops.suppression import batched_nms, soft_nms
+from sightline.runtime.sharing import batch_count
 from sightline.structures import Classes, ImageBatch, Instances, Size
 
 
@@ -157,7 +158,7 @@ class EfficientDet(Detector):
             class_targets[i, here, target.labels[of] - 1] = 1
             box_targets = encode_boxes(target.boxes[of], anchors[here])
             box_terms.append(huber_loss(corrections[i, here], box_targets, s.delta, "sum"))
-        count = positive.sum() + 1
+        count = batch_count(positive.sum(), 0, added=1)
         return {
             "loss_classification": sigmoid_focal_loss(scores, class_targets, s.alpha, s.gamma, "sum") / count,
             "loss_box": s.box_weight * torch.stack(box_terms).sum() / (4 * count),

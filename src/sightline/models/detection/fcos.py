@@ -41,6 +41,7 @@ from sightline.nn.heads.fcos import FCOSHead
 from sightline.ops.anchors import base_anchors
 from sightline.ops.boxes import box_area, decode_distances, encode_distances
 from sightline.ops.losses import generalized_box_iou_loss, sigmoid_focal_loss
+from sightline.runtime.sharing import batch_count
 from sightline.structures import Classes, ImageBatch, Instances, Size
 
 
@@ -148,7 +149,7 @@ class FCOS(Detector):
         cells = torch.cat(list(anchors)).expand(len(targets), -1, -1)[positive]
         found = decode_distances(torch.cat(list(distances), 1)[positive].float(), cells)
         central = torch.cat(list(centreness), 1)[positive].float()
-        count = positive.sum().clamp(min=1)
+        count = batch_count(positive.sum())
         return {
             "loss_classification": sigmoid_focal_loss(scores, labels, s.alpha, s.gamma, reduction="sum") / count,
             "loss_box": generalized_box_iou_loss(found, boxes, reduction="sum") / count,

@@ -27,6 +27,7 @@ from sightline.nn.backbones.named import BackboneName, build_backbone
 from sightline.ops.assignment import match_best
 from sightline.ops.boxes import box_iou, clip_boxes_to_image, decode_boxes, encode_boxes
 from sightline.ops.suppression import batched_nms
+from sightline.runtime.sharing import batch_count
 from sightline.structures import Classes, ImageBatch, Instances, Size
 
 
@@ -140,7 +141,7 @@ class GridSliding(Detector):
             labels.append(target.labels[of] - 1)  # the head has no background output
             box_targets.append(encode_boxes(target.boxes[of].float(), region[held], self.settings.weights))
         held = torch.cat(list(matches)) >= 0
-        count = held.sum().clamp(min=1)
+        count = batch_count(held.sum())
         return {
             "loss_objectness": F.binary_cross_entropy_with_logits(objectness, held.to(objectness.dtype)),
             "loss_classification": F.cross_entropy(logits[held], torch.cat(labels), reduction="sum") / count,

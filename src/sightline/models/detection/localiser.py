@@ -24,6 +24,7 @@ from sightline.models.weights import shared_keys
 from sightline.nn.backbones.map_layers import map_layers
 from sightline.nn.backbones.named import BackboneName, build_backbone
 from sightline.ops.boxes import box_area, box_convert, denormalize_boxes, normalize_boxes
+from sightline.runtime.sharing import batch_count
 from sightline.structures import Classes, ImageBatch, Instances, Size
 
 
@@ -96,7 +97,7 @@ class Localiser(Detector):
     def losses(self, logits: Tensor, places: Tensor, labels: Tensor, target_places: Tensor) -> Losses:
         """Weighted cross-entropy and squared error of the encoded boxes, averaged over the images with an object."""
         shown = labels >= 0
-        count = shown.sum().clamp(min=1)
+        count = batch_count(shown.sum())
         classes = F.cross_entropy(logits, labels, ignore_index=-1, reduction="sum") / count
         boxes = ((places - target_places).square().sum(1) * shown).sum() / count
         return {"loss_classification": self.weights[0] * classes, "loss_box": self.weights[1] * boxes}

@@ -35,6 +35,7 @@ from sightline.ops.assignment import BACKGROUND, BETWEEN, match_threshold
 from sightline.ops.boxes import box_iou, clip_boxes_to_image
 from sightline.ops.merging import merge_boxes
 from sightline.ops.mining import hard_negatives
+from sightline.runtime.sharing import batch_count
 from sightline.structures import Classes, ImageBatch, Instances, Size
 
 Phase = Literal["both", "classification", "boxes"]
@@ -194,9 +195,9 @@ class OverFeat(Detector):
             terms = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape)
             offending = hard_negatives(terms.detach().masked_fill(~negative, -torch.inf), positive, s.hard)
             counted = positive | ((offending | _random(negative, s.random)) & negative)
-            losses["loss_classification"] = (terms * counted).sum() / counted.sum().clamp(min=1)
+            losses["loss_classification"] = (terms * counted).sum() / batch_count(counted.sum())
         if self.phase != "classification":
-            losses["loss_box"] = torch.stack(box_terms).sum() / positive.sum().clamp(min=1)
+            losses["loss_box"] = torch.stack(box_terms).sum() / batch_count(positive.sum())
         return losses
 
     @torch.no_grad()

@@ -57,6 +57,7 @@ from sightline.ops.losses import (
 )
 from sightline.ops.suppression import batched_nms
 from sightline.ops.task_alignment import match_task_aligned
+from sightline.runtime.sharing import batch_count
 from sightline.structures import Classes, ImageBatch, Instances, Size
 
 
@@ -306,7 +307,7 @@ class SightlineDetector(Detector):
             goals.append(target.boxes[of].to(boxes.dtype))
         image, at = (matches >= 0).nonzero(as_tuple=True)  # in the order of `goals`: image by image
         goal, weight = torch.cat(goals), quality[image, at]
-        total = quality.sum().clamp(min=1)
+        total = batch_count(quality.sum())
         if s.class_loss == "quality":
             class_terms = quality_focal_loss(scores, class_targets)
         elif s.class_loss == "varifocal":

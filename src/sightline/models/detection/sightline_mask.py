@@ -25,6 +25,7 @@ from sightline.nn.heads.dynamic_mask import DynamicMaskHead, MaskFeatures
 from sightline.nn.heads.mask import zero_loss
 from sightline.ops.boxes import elementwise_iou
 from sightline.ops.mask_grids import grown_boxes, paste_grids, sample_masks
+from sightline.runtime.sharing import batch_count
 from sightline.structures import ImageBatch, Instances
 
 
@@ -131,10 +132,11 @@ class SightlineMask(SightlineDetector):
         chosen = [self.chosen(matches) for matches in assignment.matches]
         image = torch.cat([torch.full_like(at, number) for number, at in enumerate(chosen)])
         at = torch.cat(chosen)
+        weight = assignment.quality[image, at]
+        total = batch_count(weight.sum(), 1e-6)
         if not len(at):
             zero = zero_loss(self.mask_head)
             return {"loss_mask": zero, "loss_dice": zero}
-        weight = assignment.quality[image, at]
         regions, goals = [], []
         for number, (own, target) in enumerate(zip(chosen, targets, strict=True)):
             if not len(own):
@@ -146,7 +148,6 @@ class SightlineMask(SightlineDetector):
             goals.append(sample_masks(target.masks, objects, grown_boxes(region, s.margin), s.grid))
         logits = self.mask_logits(maps, image, at, torch.cat(regions))
         cross_entropy, dice = mask_terms(logits, torch.cat(goals))
-        total = weight.sum().clamp(min=1e-6)
         return {
             "loss_mask": s.cross_entropy_weight * (cross_entropy * weight).sum() / total,
             "loss_dice": s.dice_weight * (dice * weight).sum() / total,

@@ -27,6 +27,7 @@ from sightline.models.model import Losses
 from sightline.nn.heads.mask import zero_loss
 from sightline.nn.heads.point_branch import PointBranch
 from sightline.ops.keypoints import keypoint_sigmas, keypoint_similarity
+from sightline.runtime.sharing import batch_count
 from sightline.structures import ImageBatch, Instances
 
 
@@ -142,6 +143,7 @@ class SightlinePose(SightlineDetector):
         """The losses of the keypoints of assigned points, weighted by the points' quality."""
         image, at = (assignment.matches >= 0).nonzero(as_tuple=True)  # image by image
         if not len(at):
+            batch_count(boxes.new_zeros(2), 1e-6)  # other processes may have some, and wait for this count
             zero = zero_loss(self.keypoint_branch)
             return {"loss_keypoint": zero, "loss_offset": zero, "loss_visibility": zero}
         goals, frames = [], []
@@ -162,7 +164,7 @@ class SightlinePose(SightlineDetector):
         similarity, offset, visibility = keypoint_terms(place, logits, goal, areas, self.sigmas)
         s, weight = self.pose_settings, assignment.quality[image, at]
         labelled = weight * (goal[..., 2] > 0).any(1)
-        of_labelled, of_all = labelled.sum().clamp(min=1e-6), weight.sum().clamp(min=1e-6)
+        of_labelled, of_all = batch_count(torch.stack([labelled.sum(), weight.sum()]), 1e-6)
         return {
             "loss_keypoint": s.similarity_weight * (similarity * labelled).sum() / of_labelled,
             "loss_offset": s.offset_weight * (offset * labelled).sum() / of_labelled,

@@ -30,6 +30,7 @@ from sightline.ops.assignment import BACKGROUND, match_threshold, sample_balance
 from sightline.ops.boxes import box_convert, box_iou, clip_boxes_to_image
 from sightline.ops.regions import roi_align
 from sightline.ops.suppression import batched_nms
+from sightline.runtime.sharing import batch_count
 from sightline.structures import Classes, ImageBatch, Instances, Size
 
 
@@ -195,7 +196,7 @@ class SlidingWindow(Detector):
         images = max(1, len(labels) // self.settings.samples)
         hardest = rest.topk(min(len(rest), self.settings.hard * images)).indices
         counted = counted.index_fill(0, hardest, True)
-        return {"loss_classification": (terms * counted).sum() / counted.sum().clamp(min=1)}
+        return {"loss_classification": (terms * counted).sum() / batch_count(counted.sum())}
 
     def anchor_shapes(self, image_size: Size) -> Tensor:
         """Width and height of the windows, [A, 2], in pixels of an image of size `image_size`."""

@@ -32,6 +32,7 @@ from sightline.ops.assignment import match_best
 from sightline.ops.boxes import box_iou, clip_boxes_to_image, decode_boxes, encode_boxes
 from sightline.ops.mining import hard_negatives
 from sightline.ops.suppression import batched_nms
+from sightline.runtime.sharing import batch_count
 from sightline.structures import Classes, ImageBatch, Instances, Size
 
 
@@ -135,7 +136,7 @@ class SSD(Detector):
             box_terms.append(F.smooth_l1_loss(deltas[i, positive[i]], box_targets, reduction="sum"))
         terms = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").reshape(labels.shape)
         counted = positive | hard_negatives(terms.detach(), positive, s.negatives)
-        count = positive.sum().clamp(min=1)
+        count = batch_count(positive.sum())
         return {
             "loss_box": torch.stack(box_terms).sum() / count,
             "loss_classification": (terms * counted).sum() / count,

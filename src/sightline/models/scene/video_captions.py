@@ -38,6 +38,7 @@ from sightline.nn.heads.event_captions import EventContext, EventFeatures
 from sightline.nn.heads.event_proposals import SHORTEST, EventProposals, EventSettings
 from sightline.ops.intervals import decode_intervals, encode_intervals, interval_iou, interval_nms
 from sightline.ops.losses import smooth_l1_loss
+from sightline.runtime.sharing import batch_count
 from sightline.structures import Classes, Events
 from sightline.structures.vocabulary import Vocabulary
 from sightline.words import counted, listed
@@ -161,8 +162,8 @@ class VideoCaptioner(Model):
         overlap, nearest = _nearest(every, video, times)
         positive = overlap >= POSITIVE
         offsets = encode_intervals(nearest[positive], every[positive])
-        number = positive.sum().clamp(min=1)
-        score = F.binary_cross_entropy_with_logits(refined[:, 0], overlap, reduction="sum") / max(1, len(overlap))
+        number = batch_count(positive.sum())
+        score = F.binary_cross_entropy_with_logits(refined[:, 0], overlap, reduction="sum") / batch_count(len(overlap))
         shift = smooth_l1_loss(refined[positive, 1:], offsets, beta=0.1).sum() / number
         labelled = sum(map(len, times))
         own, of = every[: 2 * labelled], video[: 2 * labelled]

@@ -48,6 +48,7 @@ from sightline.nn.heads.rpn import ProposalSettings, RegionProposalNetwork
 from sightline.nn.necks.fpn import PyramidBackbone
 from sightline.ops.assignment import sample_balanced
 from sightline.ops.boxes import elementwise_iou, encode_boxes
+from sightline.runtime.sharing import batch_count
 from sightline.structures import Camera, ImageBatch, Instances
 
 log = logging.getLogger("sightline")
@@ -87,10 +88,10 @@ class IoUnessProposals(RegionProposalNetwork):
             terms.append(F.binary_cross_entropy_with_logits(logits, wanted, reduction="sum"))
             boxes.append(F.smooth_l1_loss(delta[positive], encode_boxes(own, regions), beta=1 / 9, reduction="sum"))
             count += len(logits)
-        count = max(1, count)
+        divisor = batch_count(count)
         return {
-            "loss_objectness": torch.stack(terms).sum() / count,
-            "loss_proposal_box": torch.stack(boxes).sum() / count,
+            "loss_objectness": torch.stack(terms).sum() / divisor,
+            "loss_proposal_box": torch.stack(boxes).sum() / divisor,
         }
 
 

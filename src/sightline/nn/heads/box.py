@@ -16,6 +16,7 @@ from sightline.nn.layers import ConvNormAct, NormLayer
 from sightline.ops.assignment import match_threshold, sample_balanced
 from sightline.ops.boxes import box_iou, clip_boxes_to_image, decode_boxes, encode_boxes
 from sightline.ops.suppression import batched_nms
+from sightline.runtime.sharing import batch_count
 from sightline.structures import ImageBatch, Instances, Size
 
 RegionFeatures = Callable[[dict[str, Tensor], Sequence[Tensor], ImageBatch], Tensor]
@@ -219,7 +220,7 @@ class RegionHeads(nn.Module):
 
         Both are divided by the number of regions.
         """
-        count = max(1, len(labels))
+        count = batch_count(len(labels))
         objects = labels.nonzero().flatten()
         chosen = deltas[objects, labels[objects]]
         return {

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from sightline.ops.assignment import match_threshold
 from sightline.ops.intervals import decode_intervals, encode_intervals, interval_iou, interval_nms
 from sightline.ops.losses import sigmoid_focal_loss, smooth_l1_loss
+from sightline.runtime.sharing import batch_count
 
 SHORTEST = 1e-3
 """Minimum length of a proposal as a fraction of the video."""
@@ -86,7 +87,7 @@ class EventProposals(nn.Module):
         """
         matches = torch.stack([self.match(own) for own in targets])
         counted, positive = matches >= -1, matches >= 0
-        number = positive.sum().clamp(min=1)
+        number = batch_count(positive.sum())
         focal = sigmoid_focal_loss(scores, positive.to(scores.dtype), reduction="none")
         wanted = [
             encode_intervals(own[match[match >= 0]], self.anchors[match >= 0])

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from sightline.errors import InputError
 from sightline.nn.heads.box import RegionFeatures, RegionHeads, Samples
 from sightline.nn.heads.mask import foreground, init_for_relu, zero_loss
+from sightline.runtime.sharing import batch_count
 from sightline.structures import ImageBatch, Instances
 
 _HEAT_BYTES = 4 * 2**20  # of float32 heat maps, as large as their boxes, held at once; more leaves the cache
@@ -91,6 +92,7 @@ class KeypointRegionHeads(RegionHeads):
         losses = super().region_losses(maps, samples, batch, targets)
         regions, objects, labels = foreground(samples)
         if not len(labels):
+            batch_count(0)  # the other processes may have some, and wait for this count
             return losses | {"loss_keypoint": zero_loss(self.keypoint_head, self.keypoint_predictor)}
         heat = self.predict_heat(maps, regions, batch)
         points = [target.keypoints[own] for target, own in zip(targets, objects, strict=True) if len(own)]
@@ -113,7 +115,7 @@ class KeypointRegionHeads(RegionHeads):
         cells, counted = keypoints_to_cells(points, boxes, heat.shape[-1])
         terms = F.cross_entropy(heat.flatten(0, 1).flatten(1), cells.flatten(), reduction="none")
         counted = counted.flatten().to(terms.dtype)
-        return (terms * counted).sum() / counted.sum().clamp(min=1)
+        return (terms * counted).sum() / batch_count(counted.sum())
 
 
 def keypoints_to_cells(points: Tensor, boxes: Tensor, size: int) -> tuple[Tensor, Tensor]:

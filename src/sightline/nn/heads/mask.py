@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from sightline.nn.heads.box import RegionFeatures, RegionHeads, Samples
 from sightline.nn.layers import ConvNormAct, NormLayer
 from sightline.ops.regions import roi_align
+from sightline.runtime.sharing import batch_count
 from sightline.structures import ImageBatch, Instances
 
 _BITMAP_BYTES = 64 * 2**20  # of float32 bitmaps held at once while mask targets are cropped
@@ -95,6 +96,7 @@ class MaskRegionHeads(RegionHeads):
         losses = super().region_losses(maps, samples, batch, targets)
         regions, objects, labels = foreground(samples)
         if not len(labels):
+            batch_count(0)  # the other processes may have some, and wait for this count
             return losses | {"loss_mask": zero_loss(self.mask_head, self.mask_predictor)}
         logits = self.predict_masks(maps, regions, batch)
         own_targets = self.mask_targets(regions, objects, targets, logits.shape[-1])
@@ -118,7 +120,8 @@ class MaskRegionHeads(RegionHeads):
 
     def mask_loss(self, logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
         """Mean binary cross-entropy of the true class's mask; masks of other classes are not trained (section 3)."""
-        return F.binary_cross_entropy_with_logits(select_class(logits, labels), targets.to(logits.dtype))
+        own = F.binary_cross_entropy_with_logits(select_class(logits, labels), targets.to(logits.dtype))
+        return own * (len(labels) / batch_count(len(labels)))
 
 
 def crop_masks(masks: Tensor, objects: Tensor, boxes: Tensor, size: int) -> Tensor:

@@ -18,6 +18,7 @@ from sightline.ops.anchors import base_anchors, pyramid_anchors
 from sightline.ops.assignment import match_threshold, sample_balanced
 from sightline.ops.boxes import box_iou, clip_boxes_to_image, decode_boxes, encode_boxes
 from sightline.ops.suppression import batched_nms
+from sightline.runtime.sharing import batch_count
 from sightline.structures import ImageBatch, Instances, Size
 
 
@@ -154,7 +155,7 @@ class RegionProposalNetwork(nn.Module):
             logits.append(score[sampled])
             labels.append((match[sampled] >= 0).to(score.dtype))
         logit, label = torch.cat(logits), torch.cat(labels)
-        count = max(1, len(logit))
+        count = batch_count(len(logit))
         return {
             "loss_objectness": F.binary_cross_entropy_with_logits(logit, label, reduction="sum") / count,
             "loss_proposal_box": torch.stack(box_terms).sum() / count,

@@ -1,0 +1,115 @@
+"""Start several processes of the command line that work on one job on this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from types import FrameType
+
+from sightline.runtime.processes import world_size
+
+_PATIENCE = 10.0
+"""Seconds that processes have to end after they were asked to."""
+
+
+def unstarted_processes() -> int | None:
+    """The number of processes that `accelerate launch --cpu --num_processes N` was asked for but did not start.
+
+    Without MPI it starts a single process on the CPU, whatever N is, and says nothing.
+
+    Returns:
+        N; 0 if it is unknown; None if nothing is missing.
+    """
+    wanted = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("true", "1") and "MASTER_PORT" in os.environ
+    if not wanted or world_size() > 1 or "RANK" in os.environ:
+        return None
+    import psutil  # comes with accelerate
+
+    try:
+        words = psutil.Process().parent().cmdline()
+    except (psutil.Error, AttributeError):
+        return 0
+    return _count_in(words)
+
+
+def _count_in(words: Sequence[str]) -> int:
+    """The value of --num_processes in the launcher's command line; 0 if there is none."""
+    own = words[: words.index("-m")] if "-m" in words else words
+    for word, following in zip(own, [*own[1:], ""], strict=True):
+        name, equals, value = word.replace("-", "_").partition("=")
+        if name == "__num_processes":
+            text = value if equals else following
+            return int(text) if text.isdigit() else 0
+    return 0
+
+
+def launch(processes: int, arguments: Sequence[str]) -> int:
+    """Run `sightline ARGUMENTS` in several processes on this machine; return the exit code.
+
+    If one process fails, the others are ended and its exit code is returned. The processes find each other by the
+    environment variables of `torchrun`. Unless OMP_NUM_THREADS is set, they share the cores.
+
+    Args:
+        processes: number of processes.
+        arguments: the words after `sightline`.
+    """
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    threads = max(1, (os.cpu_count() or 1) // processes)
+    common = {
+        "OMP_NUM_THREADS": str(threads),
+        **os.environ,
+        "WORLD_SIZE": str(processes),
+        "LOCAL_WORLD_SIZE": str(processes),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(store.port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+    }
+    started: list[subprocess.Popen[bytes]] = []
+
+    def stop(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        for number in range(processes):
+            own = {"RANK": str(number), "LOCAL_RANK": str(number)}
+            started.append(subprocess.Popen([sys.executable, "-m", "sightline", *arguments], env=common | own))
+        return _waited(started)
+    except KeyboardInterrupt:  # it has reached all processes of the terminal
+        _end(started, ask=False)
+        return 130
+    finally:
+        _end(started)
+        signal.signal(signal.SIGTERM, before)
+
+
+def _waited(started: Sequence[subprocess.Popen[bytes]]) -> int:
+    """Wait until all processes have ended or one has failed; return the exit code."""
+    while True:
+        codes = [process.poll() for process in started]
+        failed = [code for code in codes if code]
+        if failed:
+            return failed[0] if failed[0] > 0 else 128 - failed[0]
+        if None not in codes:
+            return 0
+        time.sleep(0.05)
+
+
+def _end(started: Sequence[subprocess.Popen[bytes]], ask: bool = True) -> None:
+    """End the processes that still run."""
+    for process in started:
+        if ask and process.poll() is None:
+            process.terminate()
+    until = time.monotonic() + _PATIENCE
+    for process in started:
+        try:
+            process.wait(max(0.0, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
