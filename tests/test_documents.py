@@ -76,8 +76,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtu
     return tmp_path
 
 
-SLOW_PYTHON = ("exporting.md", "interoperability.md")
-"""Documents whose Python takes long."""
+SLOW_PYTHON = ("exporting.md", "interoperability.md", "scaling.md")
+"""Documents whose Python takes long, or needs optional packages."""
 PYTHON = [
     pytest.param(document, marks=[pytest.mark.slow] if document.name in SLOW_PYTHON else [], id=document.name)
     for document in DOCUMENTS
@@ -96,6 +96,7 @@ SLOW = (
     "dense_captions.md",
     "video.md",
     "video_captions.md",
+    "scaling.md",
 )
 """Documents whose commands train large networks, score hundreds of images, or have tests of their own."""
 SHELL = [

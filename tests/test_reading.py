@@ -34,6 +34,7 @@ ASSUMED = {
     "ops/regions.py",
     "ops/resizing.py",
     "ops/suppression.py",
+    "runtime/sharing.py",
 }
 
 

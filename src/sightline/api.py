@@ -22,7 +22,13 @@ from sightline.verbs.load import load
 from sightline.verbs.look import anchors, contact_sheet, look
 from sightline.verbs.look_inside import activations, first_filters, latent_space, look_inside, strongest_patches
 from sightline.verbs.missed import explain_missed, missed_objects
-from sightline.verbs.predict import predict, predict_to_folder, predict_video
+from sightline.verbs.predict import (
+    predict,
+    predict_to_folder,
+    predict_to_parquet,
+    predict_video,
+    read_predictions,
+)
 from sightline.verbs.prepare import prepare, recipe_for
 from sightline.verbs.report import update_report
 from sightline.verbs.report import write_report as _write_report
@@ -54,8 +60,10 @@ __all__ = [
     "plan_ablation",
     "predict",
     "predict_to_folder",
+    "predict_to_parquet",
     "predict_video",
     "prepare",
+    "read_predictions",
     "recipe_for",
     "run_ablation",
     "scenes",

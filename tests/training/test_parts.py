@@ -496,8 +496,8 @@ def test_what_an_earlier_run_left_is_cleared_unless_processes_share_it(monkeypat
         "accelerate.state.AcceleratorState._reset_state", lambda reset_partial_state: seen.append(reset_partial_state)
     )
     monkeypatch.setattr("accelerate.state.PartialState", lambda cpu: SimpleNamespace(num_processes=1, device="here"))
-    assert devices._joined("cpu") == ("here", True)
-    assert devices._joined(None) == ("here", False)
+    assert devices.joined("cpu") == ("here", True)
+    assert devices.joined(None) == ("here", False)
     assert seen == [single, single]
 
 
@@ -530,7 +530,7 @@ def test_the_optimizer_is_the_recipe_s(name, kind):
 @pytest.mark.parametrize(("kind", "asynchronous"), [("cpu", False), ("cuda", True)])
 def test_batches_are_copied_beside_the_work_to_a_gpu_alone(monkeypatch, tmp_path, kind, asynchronous):
     given = {}
-    monkeypatch.setattr(devices, "_joined", lambda device: (torch.device(kind), True))
+    monkeypatch.setattr(devices, "joined", lambda device: (torch.device(kind), True))
     monkeypatch.setattr("accelerate.Accelerator", lambda **options: given.update(options))
     devices.make_accelerator(Recipe(epochs=1, accumulate=3), tmp_path)
     assert given["dataloader_config"].non_blocking is asynchronous

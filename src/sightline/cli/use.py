@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -102,11 +102,20 @@ def predict(
     model: Model,
     images: Annotated[
         list[str],
-        typer.Argument(metavar="IMAGES…", help="Images or videos, folders, or patterns such as 'photos/*.jpg'."),
+        typer.Argument(
+            metavar="IMAGES…",
+            help="Images or videos, folders, or patterns such as 'photos/*.jpg'; with --out DIR.parquet images only, "
+            "also s3://… and others.",
+        ),
     ],
     out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="A new folder for the results; by default predictions/predict1, predict2, …"),
+        str | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="A new folder for the results; by default predictions/predict1, predict2, … DIR.parquet writes "
+            "Parquet files; repeated, it continues where it stopped.",
+        ),
     ] = None,
     threshold: Annotated[
         float | None,
@@ -149,6 +158,16 @@ def predict(
     no_pictures: Annotated[
         bool, typer.Option("--no-pictures", help="Do not draw the predictions on the images.")
     ] = False,
+    workers: Annotated[
+        int | None, typer.Option(help="With --out DIR.parquet: number of processes, each with its own model.")
+    ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="With --out DIR.parquet: process (this machine, the default) or ray (a Ray cluster)."),
+    ] = None,
+    part_size: Annotated[
+        int | None, typer.Option(help="With --out DIR.parquet: images per part; by default up to 1000.")
+    ] = None,
     device: Device = None,
     runtime: Runtime = None,
     quiet: Quiet = False,
@@ -158,9 +177,34 @@ def predict(
     Objects are written as JSON (laid out like COCO annotations), CSV or YOLO text files. Segmentation models also write
     class maps as palette PNGs. Classification models write the best classes of each image as JSON or CSV. Of a video,
     each frame is predicted; the results of video.mp4 are video.jsonl (or .csv), with times, and the drawn video.mp4.
+    For many images, --out DIR.parquet writes Parquet files by several workers and draws nothing.
     """
     from sightline import api
 
+    given: dict[str, Any] = {"workers": workers, "engine": engine, "part_size": part_size}
+    given = {name: value for name, value in given.items() if value is not None}
+    if out is not None and out.rstrip("/").endswith(".parquet"):
+        unused = {"save": save, "track": track, "every": None if every == 1 else every}
+        require_absent(unused, "images are predicted and written as Parquet")
+        written = api.predict_to_parquet(
+            model,
+            images,
+            out,
+            threshold=threshold,
+            classes=None if classes is None else parse_names(classes),
+            batch_size=batch_size,
+            device=device,
+            tile=tile,
+            overlap=overlap,
+            whole_image=whole_image,
+            full_scale=full_scale,
+            runtime=cast(Any, runtime),
+            progress=not quiet,
+            **given,
+        )
+        typer.echo(str(written))
+        return
+    require_absent(given, "only Parquet files are written by several workers (--out DIR.parquet)")
     draw = None if no_pictures else api.draw
     source: Any = images if len(images) > 1 else images[0]
     found = api.predict_to_folder(
@@ -184,6 +228,13 @@ def predict(
     typer.echo(str(found))
     if found.hint:
         say(found.hint, quiet)
+
+
+def require_absent(given: Mapping[str, Any], reason: str) -> None:
+    """Refuse options that have no effect here; `given` has their values by name."""
+    for name, value in given.items():
+        if value:
+            raise InputError(f"--{name.replace('_', '-')} is {value}, but {reason}; leave it out")
 
 
 def opened(model: Path, runtime: str | None, device: str | None, quiet: bool) -> Any:

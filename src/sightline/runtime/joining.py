@@ -29,7 +29,8 @@ def joined(device: str | None) -> tuple[torch.device, bool]:
     AcceleratorState._reset_state(reset_partial_state=single)
     if device is not None and device.startswith("cuda:") and single:
         torch.cuda.set_device(device)  # accelerate's "cuda" is torch's current GPU
-    cpu = device == "cpu" or (device is None and parse_flag_from_env("ACCELERATE_USE_CPU"))
+    without = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+    cpu = device == "cpu" or (device is None and without)  # without it, accelerate connects no processes
     state = PartialState(cpu=cpu)
     if single and state.num_processes > 1:
         atexit.register(_leave)

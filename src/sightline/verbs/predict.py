@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from sightline.data.frames import VideoSource
+    from sightline.deploy.batch.job import PredictedParquet
     from sightline.deploy.folder import PredictedFolder
+    from sightline.deploy.predict import Predictions
     from sightline.deploy.sources import Item
     from sightline.deploy.video import PredictedFrame
 
@@ -234,3 +236,85 @@ def _videos(model: nn.Module, source: Any) -> list[Item]:
             f"{videos[0].name} is a video, but {items[0].name} is an image; predict them one after the other"
         )
     return videos
+
+
+@checked_keywords
+def predict_to_parquet(
+    model: nn.Module | str | Path,
+    source: Any,
+    out: str | Path,
+    *,
+    threshold: float | None = None,
+    classes: Sequence[str] | None = None,
+    batch_size: int = 8,
+    device: torch.device | str | None = None,
+    tile: int | None = None,
+    overlap: int | None = None,
+    whole_image: bool = True,
+    full_scale: int | None = None,
+    runtime: Literal["onnxruntime", "openvino"] | None = None,
+    engine: Literal["process", "ray"] = "process",
+    workers: int = 1,
+    part_size: int | None = None,
+    progress: bool = False,
+) -> PredictedParquet:
+    """Write the predictions for many images as Parquet, by several workers; repeated, it continues where it stopped.
+
+    See `sightline.deploy.batch.job.predict_to_parquet`.
+
+    Args:
+        model: a saved or exported file, or a run's folder; with one worker also a model.
+        source: paths, folders or patterns, on this machine or as URIs (s3://bucket/folder), or a list of these.
+        out: path or URI of the folder. Images that it has already are left out.
+        threshold, classes, batch_size, device, tile, overlap, whole_image, full_scale: as for `predict`.
+        runtime: what runs an exported file; "onnxruntime" by default.
+        engine: "process", processes on this machine; or "ray", Ray Data, on the machines of a Ray cluster.
+        workers: number of processes, each with its own model.
+        part_size: images per part; by default up to 1000, such that each worker has several parts.
+        progress: show a progress bar if stderr is a terminal.
+
+    Returns:
+        A summary of what was written, and the images that could not be predicted.
+
+    Raises:
+        InputError: no image was found, an argument or the model does not fit, or the folder holds something else.
+    """
+    from sightline.deploy.batch.job import predict_to_parquet as run
+
+    return run(
+        model,
+        source,
+        out,
+        threshold=threshold,
+        classes=classes,
+        batch_size=batch_size,
+        device=device,
+        tile=tile,
+        overlap=overlap,
+        whole_image=whole_image,
+        full_scale=full_scale,
+        runtime=runtime,
+        engine=engine,
+        workers=workers,
+        part_size=part_size,
+        progress=progress,
+    )
+
+
+@checked_keywords
+def read_predictions(path: str | Path) -> Predictions:
+    """Read the results that `predict_to_parquet` has written.
+
+    Args:
+        path: path or URI of the folder.
+
+    Returns:
+        One result per image, as `predict` returns it, without the probability maps of class maps. `.errors` has the
+        reason for each image that could not be predicted.
+
+    Raises:
+        InputError: the folder has no predictions, or they cannot be read.
+    """
+    from sightline.deploy.batch.reading import read_predictions as run
+
+    return run(path)
