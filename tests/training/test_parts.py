@@ -496,9 +496,12 @@ def test_what_an_earlier_run_left_is_cleared_unless_processes_share_it(monkeypat
         "accelerate.state.AcceleratorState._reset_state", lambda reset_partial_state: seen.append(reset_partial_state)
     )
     monkeypatch.setattr("accelerate.state.PartialState", lambda cpu: SimpleNamespace(num_processes=1, device="here"))
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
     assert devices.joined("cpu") == ("here", True)
     assert devices.joined(None) == ("here", False)
-    assert seen == [single, single]
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
+    assert devices.joined(None) == ("here", True)
+    assert seen == [single] * 3
 
 
 def test_a_line_is_shown_every_half_minute(monkeypatch, capsys):
