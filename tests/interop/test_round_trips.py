@@ -248,6 +248,9 @@ def test_columns_and_pandas(found: sl.Instances) -> None:
     columns = found.to_columns()
     assert list(columns) == ["image", "class", "label", "score", "x1", "y1", "x2", "y2", "mask_pixels"]
     assert (columns["class"], columns["x2"], columns["mask_pixels"]) == (["dog", "cat"], [14.0, 40.0], [88, 50])
+    numbered = found.replace(keys=torch.tensor([4, 5]), tracks=torch.tensor([2, 1]), areas=torch.tensor([88.0, 50.0]))
+    assert numbered.to_columns()["track"] == [2, 1]
+    assert {*numbered.to_columns()} == {*columns, "track", "area"}  # keys are not for files
     labels = torch.tensor([[0, 0, 1], [1, 0, -1]])
     known = sl.ClassMap(labels, sl.Classes(["a", "b", "c"]), source="m.png")
     assert known.to_columns()["class"] == ["a", "b", "c", "ignored"]

@@ -28,6 +28,7 @@ class Kind:
         noun: the labels in sentences, in the plural ("objects").
         unit: what is counted per class, in the plural ("objects", "pixels", "images").
         target: the type of a target; it has an attribute `image_size`, (height, width).
+        item: what has a target, in the singular: "image", or "video".
         make: `make(source, row, size, fields)` returns the target of image `row` of a source; `size()` returns the
             image's (height, width), and `fields` are the names of the requested fields. None for a user-defined kind
             that only the user's datasets contain.
@@ -47,6 +48,7 @@ class Kind:
     noun: str
     unit: str
     target: type[Any]
+    item: str = "image"
     make: Callable[[Source, int, Callable[[], Size], Sequence[str]], Any] | None = None
     relabel: Callable[[Source, np.ndarray, int], tuple[Source, np.ndarray | None]] | None = None
     class_ids: Callable[[Columns], tuple[np.ndarray, np.ndarray]] | None = None
@@ -156,6 +158,7 @@ KINDS: dict[str, Kind] = {
         Kind(
             name="events",
             noun="events in videos",
+            item="video",
             unit="events",
             target=Events,
             make=lambda source, row, size, fields: make_events(source, row, size()),

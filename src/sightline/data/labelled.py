@@ -168,7 +168,7 @@ class LabelledImages(Sequence[tuple[Tensor, Target]]):
         objects = f", {int(np.diff(labels)[rows].sum())} objects" if self.label_kind.has_objects else ""
         named = ", ".join(f"{name} {len(self[name])}" for name in self.splits)
         splits = "without splits" if self.splits == ("all",) else f"({named})"
-        return f"Dataset({self.format}, {len(self)} images {splits}{objects}, {self.classes!r})"
+        return f"Dataset({self.format}, {len(self)} {self.label_kind.item}s {splits}{objects}, {self.classes!r})"
 
     def _repr_html_(self) -> str:
         """Counts per split and class, and a few images with their labels, for notebooks."""

@@ -208,7 +208,8 @@ class _Files:
             writer.writerow(["frame", "time", *self._names])
         rows = len(next(iter(columns.values()), ()))
         kept = [columns.get(name, [""] * rows) for name in self._names]
-        writer.writerows([one.number, round(one.time, 6), *row] for row in zip(*kept, strict=True))
+        plain = ([round(v, 4) if isinstance(v, float) else v for v in row] for row in zip(*kept, strict=True))
+        writer.writerows([one.number, round(one.time, 6), *row] for row in plain)
 
 
 @singledispatch

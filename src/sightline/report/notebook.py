@@ -27,7 +27,7 @@ PICTURES = 4
 """Maximum number of pictures of a list or a dataset."""
 SIDE = 480
 """Longer side of the picture of one result, in pixels."""
-_CELL = "padding:2px 8px;text-align:{};white-space:nowrap"
+_CELL = "padding:2px 8px;text-align:{};max-width:36em;overflow-wrap:anywhere"
 
 
 @singledispatch
@@ -61,7 +61,7 @@ def _of_predictions(shown: Predictions) -> str:
 def _of_dataset(shown: LabelledImages) -> str:
     ids = shown.label_kind.class_ids
     rows = [[esc(name), str(len(shown[name]))] for name in shown.splits] if len(shown.splits) > 1 else []
-    parts = [f"<p>{esc(repr(shown))}</p>", _table(["split", "images"], rows) if rows else ""]
+    parts = [f"<p>{esc(repr(shown))}</p>", _table(["split", f"{shown.label_kind.item}s"], rows) if rows else ""]
     if ids is not None:
         labels = ids(shown.columns)[0]
         counts = np.bincount(labels[labels >= 0], minlength=len(shown.classes)).tolist()

@@ -164,7 +164,7 @@ class Instances(Tabular):
         """One row per object: image, class, label, score, x1, y1, x2, y2 (as far as known), and the other fields.
 
         Of a mask the number of its pixels is listed ("mask_pixels"); fields of several numbers per object, such as
-        keypoints, are nested lists.
+        keypoints, are nested lists. Fields that are not written to files, such as `cameras`, are left out.
         """
         columns: dict[str, list[Any]] = {"image": [self.source] * len(self)}
         if "labels" in self:
@@ -175,14 +175,14 @@ class Instances(Tabular):
         if "boxes" in self:
             columns |= dict(zip(("x1", "y1", "x2", "y2"), self.boxes.T.tolist(), strict=True))
         for name, value in self._fields.items():
-            if name in ("boxes", "labels", "scores"):
+            row = FIELDS.get(name)
+            if name in ("boxes", "labels", "scores") or (row is not None and row.json is None):
                 continue
-            if name in FIELDS and FIELDS[name].outline and isinstance(value, Tensor):
+            if row is not None and row.outline and isinstance(value, Tensor):
                 columns[f"{name.removesuffix('s')}_pixels"] = value.flatten(1).sum(1).tolist() if len(value) else []
             else:
-                columns[FIELDS[name].json or name if name in FIELDS else name] = (
-                    value.tolist() if isinstance(value, Tensor) else list(value)
-                )
+                known = name if row is None else row.json or name
+                columns[known] = value.tolist() if isinstance(value, Tensor) else list(value)
         return columns
 
     def __dir__(self) -> list[str]:

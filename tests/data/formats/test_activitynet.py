@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import sightline as sl
+from sightline.data.formats import convert
 from sightline.data.videos import write_video
 
 pytest.importorskip("av")
@@ -126,9 +127,12 @@ def test_check_names_what_cannot_be_learnt(tmp_path, videos):
 def test_what_is_written_is_read_back(tmp_path):
     data = sl.scenes(4, 32, kind="events")
     data = data.split(0.5, 0.25, 0.25, seed=0)
-    sl.convert(data, tmp_path / "out", "activitynet")
+    written = convert(data, tmp_path / "out", "activitynet")
+    assert str(written) == f"4 videos with events in videos written to {tmp_path / 'out'} as activitynet"
     back = sl.open_dataset(tmp_path / "out")
     assert (back.format, back.kind, back.splits) == ("activitynet", "events", ("train", "val", "test"))
+    assert "4 videos (train 2, val 1, test 1)" in repr(back)
+    assert "Format activitynet: 4 videos (train 2, val 1, test 1)\n" in str(sl.check(back, progress=False))
     for split in back.splits:
         for i in range(len(back[split])):
             (clip, target), (own, mine) = back[split][i], data[split][i]

@@ -120,7 +120,8 @@ def check(
     problems += [*_split_problems(dataset, images, counts, unit), *_class_problems(counts, unit)]
     place = {name: position for position, name in enumerate(RULES)}
     problems.sort(key=lambda problem: (LEVELS.index(problem.level), place[problem.rule]))
-    return CheckReport(tuple(problems), dataset.format, images, counts, measured, unit, full)
+    item = dataset.label_kind.item
+    return CheckReport(tuple(problems), dataset.format, images, counts, measured, unit, full, item)
 
 
 def _layout_problems(dataset: Dataset) -> Iterator[Problem]:

@@ -207,6 +207,7 @@ class CheckReport:
         sizes: object statistics per split: median width and height, share of small objects; and the anchor fit.
         unit: the unit of `counts`: "objects", "images" or "pixels".
         looked_at_images: False if pixels were not decoded (full=False).
+        item: what `images` counts: "image", or "video".
     """
 
     problems: tuple[Problem, ...]
@@ -216,6 +217,7 @@ class CheckReport:
     sizes: dict[str, Any] = field(default_factory=dict)
     unit: str = "objects"
     looked_at_images: bool = True
+    item: str = "image"
 
     @property
     def ok(self) -> bool:
@@ -266,8 +268,9 @@ class CheckReport:
         of = f", {_number(objects)} {self.unit}" if self.unit == "objects" else ""
         kinds = len(next(iter(self.counts.values()), {}))
         note = "" if self.looked_at_images else " (labels and headers only; pixels were not decoded)"
-        images = f"{_plural(total, 'image')} ({splits})" if len(self.images) > 1 else _plural(total, "image")
-        return f"Format {self.format}: {images}{of}, {_plural(kinds, 'class', 'classes')}{note}"
+        images = _plural(total, self.item) + (f" ({splits})" if len(self.images) > 1 else "")
+        classes = f", {_plural(kinds, 'class', 'classes')}" if kinds or self.item == "image" else ""
+        return f"Format {self.format}: {images}{of}{classes}{note}"
 
     def _verdict(self) -> str:
         found = Counter(problem.level for problem in self.problems)

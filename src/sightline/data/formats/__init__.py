@@ -325,6 +325,7 @@ class Conversion:
         lost: what the format cannot store, with the number of values lost.
         notes: further remarks on what was written.
         labels: description of the labels; if empty, the number of objects is used.
+        item: what `images` counts: "image", or "video".
     """
 
     folder: Path
@@ -334,13 +335,14 @@ class Conversion:
     lost: Mapping[str, int] = field(default_factory=Counter)
     notes: tuple[str, ...] = ()
     labels: str = ""
+    item: str = "image"
 
     def __str__(self) -> str:
         lost = ", ".join(f"{count} {_named(what)}" for what, count in self.lost.items())
         left = f"; {self.format} cannot store {lost}" if lost else ""
         notes = "".join(f"\n{note}" for note in self.notes)
         labels = self.labels or counted(self.objects, "object")
-        return f"{counted(self.images)} with {labels} written to {self.folder} as {self.format}{left}{notes}"
+        return f"{counted(self.images, self.item)} with {labels} written to {self.folder} as {self.format}{left}{notes}"
 
 
 def convert(source: Dataset | StrPath, out: StrPath, to: str, *, symlink: bool = False) -> Conversion:
@@ -351,7 +353,7 @@ def convert(source: Dataset | StrPath, out: StrPath, to: str, *, symlink: bool =
 
     Args:
         source: a dataset, or its path: objects, class maps ("semantic" only, which also draws objects as class maps),
-            or one class per image ("folders" and "csv").
+            one class per image ("folders" and "csv"), or events in videos ("activitynet").
         out: the folder to create; it may exist if it is empty.
         to: the name of the format, one of `WRITTEN`.
         symlink: link to the images instead of copying them.
@@ -376,7 +378,8 @@ def convert(source: Dataset | StrPath, out: StrPath, to: str, *, symlink: bool =
         part.mkdir(parents=True)
         lost = FORMATS[to].write(dataset, part, symlink)
         if to != "coco":  # the COCO writer reports itself what it cannot store
-            lost |= rows_lost(dataset.columns.tables, {})
+            written = vars(FORMATS[to]).get("TABLES", ())
+            lost |= rows_lost({k: v for k, v in dataset.columns.tables.items() if k not in written}, {})
         if out.exists():
             out.rmdir()
         part.rename(out)
@@ -391,7 +394,7 @@ def convert(source: Dataset | StrPath, out: StrPath, to: str, *, symlink: bool =
         notes += (f"{counted(boxes, 'object')} without an outline: written as the outline of the box",)
     objects = dataset.columns.objects
     labels = "" if held[-1].has_objects else held[-1].noun
-    return Conversion(out, to, len(dataset), objects, lost, notes, labels)
+    return Conversion(out, to, len(dataset), objects, lost, notes, labels, dataset.label_kind.item)
 
 
 def supported_kinds(format: str) -> list[Kind]:

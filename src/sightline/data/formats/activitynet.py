@@ -40,10 +40,12 @@ from sightline.runtime.entries import NUMBER, require_entries
 from sightline.runtime.reading import read_json
 from sightline.words import counted
 
-__all__ = ["LOOKED_FOR", "WRITES", "read", "recognise", "write"]
+__all__ = ["LOOKED_FOR", "TABLES", "WRITES", "read", "recognise", "write"]
 
 WRITES = ("events",)
 """The kinds of labels that can be written."""
+TABLES = (TABLE,)
+"""The tables of `Columns` that are written."""
 
 LOOKED_FOR = "ActivityNet Captions: *.json with timestamps and sentences, and videos"
 _FOLDERS = ("", "captions", "annotations")
