@@ -111,7 +111,8 @@ def test_the_report_shows_metrics_classes_and_shapes(evaluated):
     image, _ = scenes()[0]
     shown = report.show(evaluated, 0, image, 200)
     assert [what for what, _ in shown.pictures] == ["labels", "prediction"]
-    assert shown.pictures[0][1].height > 200  # the shape alone is below the image
+    picture = shown.pictures[0][1]
+    assert picture.width == 200 + 4 + picture.height // 2  # the shape alone is to the right of the image
     assert shown.more.count("<canvas") == 2
     assert shown.caption == "· F1@0.3 1.00"
 
@@ -120,5 +121,8 @@ def test_drawings_show_the_shape_over_the_image():
     image, target = scenes()[0]
     without = sl.Instances(target.image_size, classes=target.classes, boxes=target.boxes, labels=target.labels)
     shaped = sl.Instances(target.image_size, classes=target.classes, boxes=target.boxes, meshes=target.meshes)
-    plain, drawn = (sl.draw(image, own, names=False) for own in (without, shaped))
+    plain, wide = (sl.draw(image, own, names=False) for own in (without, shaped))
+    drawn, alone = wide.crop((0, 0, *plain.size)), wide.crop((plain.width, 0, *wide.size))
     assert painted(drawn, plain)[target.masks[0].numpy()].mean() > 0.9
+    red, green, blue = np.moveaxis(np.asarray(alone).astype(int), 2, 0)
+    assert (abs(red - green) + abs(green - blue) > 30).mean() > 0.1  # the shape in its colour, on grey paper

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import sightline as sl
 from sightline.data.mesh_files import read_mesh
@@ -36,6 +37,8 @@ def test_the_command_line_from_scenes_to_a_report(
     monkeypatch.chdir(tmp_path)
     assert "Training can start" in done("check", folder).out
     done("look", folder, "-n", "1", "-o", "look.png")
+    with Image.open("look.png") as picture:
+        assert picture.width > 260  # the shapes alone are beside the image
     done("train", folder, "--epochs", "1", "--name", "a", *OPTIONS, "--device", "cpu", "--weights", "none")
     row = json.loads(Path("runs/a/metrics.jsonl").read_text())
     assert {"val/F1@0.3", "val/AP_mesh", "train/loss_voxel", "train/loss_chamfer"} <= row.keys()

@@ -1,15 +1,20 @@
-"""Draw the meshes of objects on their image."""
+"""Draw the meshes of objects on their image, and alone beside it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+from PIL import Image
 
 from sightline.report.draw_cuboids import matrices_of
 from sightline.report.drawn_fields import Drawing, Drawn
-from sightline.report.mesh_pictures import paint_mesh, seen_by, seen_in_box
+from sightline.report.mesh_pictures import mesh_picture, paint_mesh, seen_by, seen_in_box
+from sightline.report.style import PAPER
 from sightline.structures.meshes import Mesh
+
+_SHOWN = 8
+"""Maximum number of shapes that are shown alone."""
 
 
 def _paint(drawing: Drawing, meshes: Sequence[object]) -> None:
@@ -22,4 +27,21 @@ def _paint(drawing: Drawing, meshes: Sequence[object]) -> None:
         paint_mesh(drawing.canvas.picture, *own, drawing.colours[i])
 
 
-SURFACES = Drawn(_paint)
+def _beside(drawing: Drawing, meshes: Sequence[object], picture: Image.Image, _: list[str]) -> Image.Image:
+    """The picture with the first shapes, from another side, in a strip to its right of half its height."""
+    count = min(len(meshes), _SHOWN)
+    columns = 1 if count <= 2 else 2
+    strip = picture.height // 2
+    side = strip // columns
+    if not count or not side:
+        return picture
+    out = Image.new("RGB", (picture.width + 4 + strip, picture.height), PAPER)
+    out.paste(picture, (0, 0))
+    for i in range(count):
+        row, column = divmod(i, columns)
+        alone = mesh_picture(Mesh.of(meshes[i]), drawing.colours[i], side - 1)
+        out.paste(alone, (picture.width + 4 + column * side, row * side))
+    return out
+
+
+SURFACES = Drawn(_paint, _beside)

@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from PIL import Image
-
 from sightline.evaluation.meshes import MEANINGS
 from sightline.report import sections
 from sightline.report.base import Evaluation, GalleryImage, Part, TaskReport
-from sightline.report.canvas import side_by_side
 from sightline.report.colours import class_colour, css
 from sightline.report.drawing import draw
-from sightline.report.mesh_pictures import mesh_picture
 from sightline.report.mesh_viewer import viewer, viewers
 from sightline.report.page import bar, esc, number, sentence
 from sightline.runtime.entries import NUMBER, OPTIONAL_NUMBER
@@ -22,8 +18,6 @@ from sightline.structures.meshes import Mesh
 from sightline.words import counted
 
 _COLUMNS = ("F1@0.1", "F1@0.5", "AP_mesh", "box_AP50", "chamfer", "normal_consistency", "found")
-_SHOWN = 4
-"""Maximum number of shapes per image that are shown on their own."""
 
 
 class MeshReport(TaskReport):
@@ -34,8 +28,8 @@ class MeshReport(TaskReport):
     entries = {**dict.fromkeys(("objects?", "detections?"), int), "object_f1?": [NUMBER]}
     class_entries = {"F1@0.3": OPTIONAL_NUMBER, "AP_mesh": OPTIONAL_NUMBER, "objects": int, "detections": int}
     explanation = (
-        "Shapes are drawn over the image, and from another side below. Those under the pictures can be turned with the "
-        "pointer: above the label, below the prediction."
+        "Shapes are drawn over the image, and from another side to its right. Those under the pictures can be turned "
+        "with the pointer: above the label, below the prediction."
     )
 
     def parts(self) -> tuple[Part, ...]:
@@ -54,27 +48,13 @@ class MeshReport(TaskReport):
         f1 = result.object_f1[result.image_of == position]
         caption = "· F1@0.3 " + ", ".join(f"{value:.2f}" for value in f1) if len(f1) else "· no objects"
         sides = [("labels", target), ("prediction", prediction)]
-        pictures = [(what, _with_shapes(draw(image, own, size=size, scale=1.5), own)) for what, own in sides]
+        pictures = [(what, draw(image, own, size=size, scale=1.5)) for what, own in sides]
         shown = [
             viewer(Mesh.of(own.meshes[i]), _colour(own, i), f"{what}: {own.names()[i] if own.classes else i}")
             for what, own in sides
             for i in range(min(len(own), 2))
         ]
         return GalleryImage(pictures, caption, viewers(shown))
-
-
-def _with_shapes(picture: Image.Image, own: Instances) -> Image.Image:
-    """The picture with the first shapes alone below it."""
-    count = min(len(own), _SHOWN)
-    if not count:
-        return picture
-    side = picture.width // max(2, count)
-    alone = [mesh_picture(Mesh.of(own.meshes[i]), _colour(own, i), side) for i in range(count)]
-    strip = side_by_side(alone, len(alone), gap=2)
-    out = Image.new("RGB", (picture.width, picture.height + strip.height + 4), (24, 26, 31))
-    out.paste(picture, (0, 0))
-    out.paste(strip, (0, picture.height + 4))
-    return out
 
 
 def _colour(own: Instances, i: int) -> tuple[int, int, int]:

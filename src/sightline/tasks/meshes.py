@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from sightline.data.dataset import Dataset
+from sightline.data.stored import further_fields
 from sightline.deploy.writers.meshes import MeshWriter
 from sightline.evaluation.meshes import HEADLINE, MeshMeasure
 from sightline.explain.box_targets import best_box, box_target, proposal_target
@@ -11,9 +15,19 @@ from sightline.explain.targets import Explained
 from sightline.report.meshes import MeshReport
 from sightline.tasks.base import Labels, Task
 
+_FIELD = "meshes"
+
+
+def with_meshes(data: Any) -> Any:
+    """The data with meshes; unchanged if it has none."""
+    if not isinstance(data, Dataset) or _FIELD not in (*data.source.later, *further_fields(data.columns)):
+        return data
+    return data.with_fields(_FIELD)
+
+
 TASK = Task(
     name="meshes",
-    labels=Labels("instances", about="meshes"),
+    labels=Labels("instances", with_meshes, about=_FIELD),
     measure=MeshMeasure,
     headline=HEADLINE,
     report=MeshReport(HEADLINE),
