@@ -136,6 +136,20 @@ def test_region_features_and_vertices_lie_where_they_are_seen():
     torch.testing.assert_close(pixels, boxes[owner, :2] + seen * (boxes[owner, 2:] - boxes[owner, :2]))
 
 
+def test_a_pyramid_with_normalisation_gives_features_of_unit_size():
+    """Whatever the size of the backbone's maps; without normalisation theirs is that of the pyramid's."""
+    torch.manual_seed(0)
+    deviations = []
+    for norm in (False, True):
+        pyramid = create_model("mesh_rcnn_lite0_fpn", ["box"], image_size=64, pyramid_norm=norm).backbone.fpn.train()
+        widths = [block[0].in_channels for block in pyramid.inner_blocks]
+        maps = {f"{i}": 50 * torch.randn(2, width, 16 >> i, 16 >> i) for i, width in enumerate(widths)}
+        with torch.no_grad():
+            deviations.append(float(pyramid(maps)["0"].std()))
+    assert deviations[0] > 20
+    assert deviations[1] == pytest.approx(1, rel=0.1)
+
+
 def test_shapes_are_learned_from_regions_that_fit():
     branch = model().roi_heads.mesh_branch
     assert branch.settings.min_iou == 0.5

@@ -32,7 +32,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from sightline.errors import InputError
 from sightline.models.class_outputs import Output, predictor_outputs
@@ -48,7 +48,7 @@ from sightline.nn.heads.mesh_regions import MaskMeshRegionHeads, MeshBranch, Mes
 from sightline.nn.heads.regions import AlignedRegions
 from sightline.nn.heads.rpn import ProposalSettings
 from sightline.nn.heads.voxel import DepthHead, VoxelHead
-from sightline.nn.necks.fpn import PyramidBackbone
+from sightline.nn.necks.fpn import FeaturePyramid, PyramidBackbone
 from sightline.ops.masks import paste_masks
 from sightline.structures import ImageBatch, Instances
 
@@ -124,6 +124,7 @@ def mesh_rcnn(
     classes: Iterable[str],
     *,
     masks: bool = True,
+    pyramid_norm: bool = False,
     grid: int = 24,
     voxel_width: int = 256,
     voxel_whole: int = 0,
@@ -140,6 +141,9 @@ def mesh_rcnn(
     Args:
         classes: names of the classes.
         masks: whether there is also the branch of Mask R-CNN, as in the paper.
+        pyramid_norm: whether the feature pyramid has batch normalisation. EfficientNet-Lite's maps have no activation
+            and large values: with ImageNet's weights, the finest map of a pyramid without normalisation has a standard
+            deviation of 9, too much for fully connected layers to learn steadily.
         grid: number of voxels along each side of the grid, even; 24 in the paper on Pix3D.
         voxel_width: number of channels of the four convolutions of the voxel head.
         voxel_whole: width of its fully connected branch (`VoxelHead`); 0 for none, as in the paper.
@@ -163,6 +167,8 @@ def mesh_rcnn(
     assert isinstance(base.backbone, PyramidBackbone)
     assert isinstance(regions, AlignedRegions)
     channels = base.backbone.out_channels
+    if pyramid_norm:
+        base.backbone.fpn = FeaturePyramid(base.backbone.body.channels, channels, norm=nn.BatchNorm2d)
     branch = MeshBranch(
         AlignedRegions(regions.levels, grid // 2, aligned=True),
         AlignedRegions(regions.levels, regions.size, aligned=True),
