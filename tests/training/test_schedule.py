@@ -87,6 +87,7 @@ def test_clock_counts_steps_without_a_budget(monkeypatch):
 def test_clock_reserves_time_for_the_last_validation(monkeypatch):
     time = FakeTime(monkeypatch)
     clock = Clock(Recipe(minutes=1), steps_per_epoch=10, validation_share=0.5)
+    clock.tick(0)
     time.now += 4  # 1 s a step: an epoch would take 10 s, a validation of half as many images 5 s
     assert clock.tick(4) == pytest.approx(4 / (60 - 1.05 * 5))
     clock.validated(20.0)
@@ -102,6 +103,7 @@ def test_clock_reserves_time_for_the_last_validation(monkeypatch):
 def test_time_kept_for_a_quicker_validation_is_trained_in(monkeypatch):
     time = FakeTime(monkeypatch)
     clock = Clock(Recipe(minutes=1), steps_per_epoch=100, validation_share=0.25)
+    clock.tick(0)
     time.now += 35
     assert clock.tick(35) == 1.0  # 1 s a step: 26 s are kept
     assert clock.out_of_time
@@ -156,3 +158,14 @@ def test_training_ends_within_its_minutes(tmp_path):
     assert last["lr"] < 0.35 * recipe.lr
     assert [row["lr"] for row in run.metrics] == sorted((row["lr"] for row in run.metrics), reverse=True)
     assert last["lr"] == pytest.approx(recipe.lr * 0.5 * (1 + math.cos(math.pi)), abs=0.35 * recipe.lr)
+
+
+def test_time_before_the_first_step_is_not_that_of_a_step(monkeypatch):
+    """Features were cached for 40 of 60 seconds: 20 are left for training, of which validation takes as little as 2."""
+    time = FakeTime(monkeypatch)
+    clock = Clock(Recipe(minutes=1), steps_per_epoch=10, validation_share=0.2)
+    time.now += 40
+    assert clock.tick(0) == pytest.approx(40 / 60)
+    time.now += 1
+    assert clock.tick(1) == pytest.approx(41 / (60 - 1.05 * 2))
+    assert not clock.out_of_time

@@ -79,6 +79,7 @@ class Clock:
         self.out_of_time = False
         self._share = share
         self._began = time.monotonic() - elapsed
+        self._first: tuple[int, float] | None = None  # step and elapsed time at the first tick
 
     @property
     def elapsed(self) -> float:
@@ -93,6 +94,7 @@ class Clock:
     def tick(self, step: int) -> float:
         """Update the progress after `step` optimizer steps; return it, in [0, 1]."""
         by_steps = 0.0 if self.total_epochs is None else step / (self.total_epochs * self.steps_per_epoch)
+        self._first = self._first or (step, self.elapsed)
         if self.budget is None:
             self.progress = by_steps
         else:
@@ -112,9 +114,11 @@ class Clock:
 
     def _reserve(self, step: int) -> float:
         assert self.budget is not None
+        assert self._first is not None
         seconds = self.validation_seconds
-        if seconds is None:
-            seconds = self.elapsed / max(step, 1) * self.steps_per_epoch * self.validation_share
+        if seconds is None:  # what came before the first step, such as the caching of features, says nothing about it
+            first, before = self._first
+            seconds = (self.elapsed - before) / max(step - first, 1) * self.steps_per_epoch * self.validation_share
         return min(1.05 * seconds, 0.5 * self.budget)  # however slow validation is, half of the time is for training
 
     def validated(self, seconds: float) -> float:
