@@ -80,9 +80,9 @@ RUNS: dict[str, Run] = {
 }
 
 
-READING = """The captions' mAP flatters: captions of one form share most of their words, so that a caption score above 0.25
-needs little. Beside it stand `exact`, the fraction of the captions of found regions that are right word for word, and
-`caption_score_blind`, what the best single sentence would score in place of all of them; a row of captions without
+READING = """The captions' mAP flatters: captions of one form share most of their words, so that a caption score above
+0.25 needs little. Beside it stand `exact`, the fraction of the captions of found regions that are right word for word,
+and `caption_score_blind`, what the best single sentence would score in place of all of them; a row of captions without
 these figures is from before captions had layers of their own. Recall of scene graphs at 50 is without graph
 constraint (`ngR`): several predicates hold for a pair, so that with it (`R`) no model exceeds about 0.42 here. The
 frequency baseline's detector was trained for two epochs, which matters for `SGDet` only. The last training of captions
