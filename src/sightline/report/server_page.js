@@ -218,15 +218,17 @@ if (typeof document !== "undefined") (function () {
     const width = contents.width || (bitmap && bitmap.width) || 0, height = contents.height || (bitmap && bitmap.height) || 0;
     canvas.hidden = !width;
     if (!width) return;
-    canvas.width = width;
-    canvas.height = height;
+    const scale = Math.max(1, Math.ceil(800 / Math.max(width, height))); // so that lines and words are sharp
+    canvas.width = width * scale;
+    canvas.height = height * scale;
     const pen = canvas.getContext("2d");
+    pen.scale(scale, scale);
     pen.fillStyle = "#888";
     pen.fillRect(0, 0, width, height);
     if (bitmap) pen.drawImage(bitmap, 0, 0, width, height);
-    const line = Math.max(1.5, Math.hypot(width, height) / 400);
+    const line = Math.max(width, height) / 400, size = 8.5 * line;
     pen.lineWidth = line;
-    pen.font = `600 ${Math.round(line * 6 + 4)}px system-ui, sans-serif`;
+    pen.font = `600 ${size}px system-ui, sans-serif`;
     pen.textBaseline = "top";
     objects.forEach((one, i) => {
       const colour = colourOf(one, i, contents.annotations, colours);
@@ -251,7 +253,7 @@ if (typeof document !== "undefined") (function () {
         pen.fill();
       }
       const text = `${one.caption || one.category || ""} ${one.score.toFixed(2)}`;
-      const size = Math.round(line * 6 + 4), long = pen.measureText(text).width + 2 * line;
+      const long = pen.measureText(text).width + 2 * line;
       const top = Math.max(0, y - size - line), left = Math.max(0, Math.min(x, width - long));
       pen.fillRect(left, top, long, size + line);
       pen.fillStyle = bright(colour) ? "#000" : "#fff";

@@ -21,7 +21,9 @@ def server_page() -> str:
     colours = " ".join(css(class_colour(k)) for k in range(_COLOURS))
     sections = [Section("try", "Try an image", _CONTROLS), Section("result", "Result", _RESULT % colours)]
     text = page("Sightline", '<p class="soft" id="about"></p>', sections)
-    text = text.replace("</style>", f"{_CSS}</style>", 1)
+    text = text.replace("</style>", f"{_CSS}</style>", 1).replace(
+        "<title>", '<link rel="icon" href="data:,"><title>', 1
+    )
     return text.replace('<section id="result">', '<section id="result" hidden>', 1).replace(
         "</body>", f"<script>{script}</script></body>", 1
     )
@@ -35,7 +37,7 @@ _CONTROLS = (
     '<p id="status" class="soft" role="status"></p>'
 )
 _RESULT = (
-    '<p><label id="slider">Minimum score <input id="threshold" type="range" min="0.05" max="0.95" step="0.01"> '
+    '<p><label id="slider">Minimum score <input id="threshold" type="range" min="0" max="1" step="0.01"> '
     '<output id="value"></output></label> <button id="explain">Heat map</button> '
     '<button id="draw">Drawn by the server</button></p>'
     '<div class="grid"><div><canvas id="canvas" role="img" aria-label="the image with the prediction" '
@@ -46,7 +48,7 @@ _CSS = (
     "[hidden]{display:none!important}nav{display:none}header{padding-bottom:.6rem}"
     "#zone{display:block;border:2px dashed var(--line);border-radius:12px;padding:2rem 1rem;text-align:center;"
     "cursor:pointer}#zone.over{border-color:var(--accent)}#zone input{display:block;margin:.8rem auto 0;max-width:100%}"
-    "canvas,#picture{max-width:100%;height:auto;border-radius:8px;display:block;margin-bottom:.6rem}"
+    "canvas,#picture{width:100%;height:auto;border-radius:8px;display:block;margin-bottom:.6rem}"
     "#slider{margin-right:1rem;white-space:nowrap}#threshold{vertical-align:middle;max-width:40vw}"
     "button,select,input[type=password]{font:inherit;color:inherit;background:var(--paper);"
     "border:1px solid var(--line);border-radius:8px;padding:.15rem .7rem;cursor:pointer}"

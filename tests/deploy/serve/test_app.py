@@ -292,12 +292,16 @@ def test_explain_and_draw_give_pictures():
             answer = able.post(path, content=sent(width=64, height=48))
             assert answer.headers["content-type"] == "image/png", answer.text
             assert Image.open(io.BytesIO(answer.content)).width == 64
-        refused(able.post("/explain?target=bird", content=sent()), 422, "bird")
-        refused(able.post("/explain?method=lime", content=sent()), 422, "must be one of cam, grad_cam")
-        refused(able.post("/explain?layer=nowhere", content=sent()), 422, "no layer 'nowhere'")
+        refused(able.post("/explain?target=bird", content=sent()), 404, "bird")
+        refused(able.post("/explain?method=lime", content=sent()), 404, "must be one of cam, grad_cam")
+        refused(able.post("/explain?layer=nowhere", content=sent()), 404, "no layer 'nowhere'")
         best = able.post("/predict", content=sent()).json()["prediction"]["images"][0]["predictions"]
         assert sorted(one["category"] for one in best) == ["cat", "dog"]
     assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_a_model_without_explanations_says_so(plain):
+    refused(plain.post("/explain", content=sent()), 404, "predicts no boxes")
 
 
 def test_class_maps_come_with_their_files():

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
@@ -30,7 +29,6 @@ from sightline.deploy.serve.served import Loaded, Served, ServedModels
 from sightline.deploy.serve.settings import ServerSettings
 from sightline.errors import InputError
 
-log = logging.getLogger("sightline")
 _T = TypeVar("_T")
 _UPLOADS = (400, 401, 404, 408, 413, 415, 422, 503)
 _POLICY = (
@@ -72,13 +70,11 @@ def make_app(models: ServedModels, settings: ServerSettings, metrics: Metrics, p
         docs_url=None,  # they load scripts from elsewhere
         redoc_url=None,
         lifespan=lifespan,
-        responses={},
     )
-    app.add_middleware(Gate, metrics=metrics, settings=settings)
+    app.add_middleware(Gate, metrics=metrics)
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(RequestValidationError, _wrong_parameter)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(Exception, _failed)
     _add_routes(app, server, page)
     return app
 
@@ -108,6 +104,7 @@ class _Server:
         name: str | None,
         finish: Callable[[Served, Job, str, Any], bytes],
         call: Callable[[Loaded], Callable[[Any], Any]] | None = None,
+        wrong: int = 422,
     ) -> bytes:
         """Read an image, predict it (or `call` the loaded model with it), and make the answer.
 
@@ -116,6 +113,7 @@ class _Server:
             name: the name of the model, or None.
             finish: (model, image with its model, name of the image, result) → the body of the answer.
             call: what is computed instead of a prediction, in the thread of the model.
+            wrong: the status of a request that the model cannot answer.
 
         Raises:
             Refusal: the request cannot be answered.
@@ -135,7 +133,7 @@ class _Server:
                     f"there was no answer within {self.settings.timeout:g} seconds; send the image again later"
                 ) from None
             except InputError as error:
-                raise Refusal(422, str(error)) from None
+                raise Refusal(wrong, str(error)) from None
 
     def _submit(self, served: Served, upload: Upload, call: Callable[[Loaded], Callable[[Any], Any]] | None) -> Job:
         loaded = served.loaded
@@ -211,7 +209,7 @@ def _add_routes(app: FastAPI, server: _Server, page: str) -> None:
         summary="Explain a prediction",
         tags=["images"],
         response_class=Response,
-        responses={200: texts.PICTURE, **texts.refusals(*_UPLOADS)},
+        responses={200: texts.PICTURE, **texts.refusals(*_UPLOADS), 404: texts.NOT_EXPLAINED},
         openapi_extra=texts.body(),
         **keyed,
     )
@@ -239,16 +237,16 @@ def _add_routes(app: FastAPI, server: _Server, page: str) -> None:
         def call(loaded: Loaded) -> Callable[[Any], Any]:
             function = loaded.explain
             if function is None:
-                raise Refusal(422, f"{loaded.model.title} cannot be explained; serve the model that it was made from")
+                raise Refusal(404, f"{loaded.model.title} cannot be explained; serve the model that it was made from")
             if method is not None and method not in loaded.methods:
-                raise Refusal(422, f"method is {method!r}, but must be one of {', '.join(loaded.methods)}")
+                raise Refusal(404, f"method is {method!r}, but must be one of {', '.join(loaded.methods)}")
             return lambda image: function(loaded.model, image, method, target, layer)
 
         def finish(served: Served, job: Job, name: str, result: Any) -> bytes:
             server.metrics.add("sightline_images_total", model=served.name)
             return png(result)
 
-        return Response(await server.answer(request, model, finish, call), media_type="image/png")
+        return Response(await server.answer(request, model, finish, call, 404), media_type="image/png")
 
     @app.get(
         "/models",
@@ -321,9 +319,6 @@ def _version() -> str:
     return __version__
 
 
-Handler = Callable[[Request, Exception], Awaitable[Response]]
-
-
 async def _refused(_: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
     return JSONResponse({"error": error.sentence}, error.status, error.headers)
@@ -345,14 +340,6 @@ async def _http_error(request: Request, error: Exception) -> Response:
     }
     return JSONResponse(
         {"error": sentences.get(error.status_code, str(error.detail))}, error.status_code, error.headers
-    )
-
-
-async def _failed(_: Request, error: Exception) -> Response:
-    log.error("a request failed", exc_info=error)
-    text = " ".join(str(error).split())[:200]
-    return JSONResponse(
-        {"error": f"unexpected {type(error).__name__}: {text} (a bug; the server's log shows where)"}, 500
     )
 
 

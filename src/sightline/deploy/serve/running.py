@@ -125,12 +125,13 @@ def run(
         listener: a listening socket.
         on_hangup: called in a thread upon SIGHUP; None to leave that signal alone.
     """
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # mistakes of clients are no news
     config = uvicorn.Config(
         app,
         http=partial(TimedProtocol, limit=settings.timeout),  # type: ignore[arg-type]
         ws="none",
         loop="auto",
-        log_level=logging.WARNING,
+        log_level=logging.ERROR,
         access_log=False,
         server_header=False,
         timeout_keep_alive=math.ceil(min(_KEPT, settings.timeout)),

@@ -62,6 +62,12 @@ _REFUSALS = {
     503: "The queue is full, the answer took too long, or the server is shutting down; send the request again later.",
 }
 
+NOT_EXPLAINED = {
+    **refusals(404)[404],
+    "description": "There is no model, method or layer of this name, the target is not in the image, or the model "
+    "cannot be explained.",
+}
+
 PREDICTION: dict[str, Any] = {
     "description": "What the model found. `prediction` has the form of the model's task, that of predictions.json "
     "written by `sightline predict`: for objects and class maps the form of COCO annotations, for image classes the "
