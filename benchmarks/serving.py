@@ -272,6 +272,8 @@ def endurance(base: str, side: int, requests: int) -> dict[str, Any]:
                 wrong.append(f"{kind.name}: lost ({type(error).__name__})")
                 own.close()
             found[kind.name, status] += 1
+            if status == 503:
+                await asyncio.sleep(0.2)
             if status > 0 and status not in (*kind.allowed, 503):
                 wrong.append(f"{kind.name}: {status}")
             if (number + 1) % 500 == 0:

@@ -137,9 +137,12 @@ class _Server:
 
     def _submit(self, served: Served, upload: Upload, call: Callable[[Loaded], Callable[[Any], Any]] | None) -> Job:
         loaded = served.loaded
-        with opened(upload, self.settings.max_pixels) as image:
+        try:
+            image = opened(upload, self.settings.max_pixels)
             function = None if call is None else call(loaded)
             return served.queue.submit(loaded, image.pixels, partial(image.read, loaded.model), function)
+        except InputError as error:
+            raise Refusal(422, str(error)) from None
 
 
 def _add_routes(app: FastAPI, server: _Server, page: str) -> None:

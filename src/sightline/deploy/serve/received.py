@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import io
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from PIL import Image
 from torch import Tensor
 
 from sightline.data.facts import full_scale_of
-from sightline.data.images import read_header, read_image
+from sightline.data.images import from_pil, read_header, read_image
 from sightline.data.room import unlimited_size
 from sightline.data.videos import MOST, is_video
 from sightline.deploy.serve.refusal import Refusal
 from sightline.deploy.sources import Item, as_file, common_scale
-from sightline.errors import InputError
 from sightline.models.model import Model
 from sightline.structures import Size
 
@@ -62,14 +62,16 @@ class Opened:
     """An upload whose header has been read.
 
     Attributes:
-        path: its temporary file.
+        upload: the upload.
         size: (height, width) in pixels.
         pixels: number of pixels; of a video, of all frames that are kept at most.
+        jpeg: a JPEG that has been opened in memory; None for other formats.
     """
 
-    path: Path
+    upload: Upload
     size: Size
     pixels: int
+    jpeg: Image.Image | None = None
 
     def read(self, model: Model) -> Tensor:
         """Decode it for a model: [C, H, W], uint8 or float in [0, 1], or a `Clip`.
@@ -77,33 +79,47 @@ class Opened:
         Raises:
             InputError: it is damaged, or has other channels than the model takes.
         """
-        scale = common_scale([Item(None, self.path)], full_scale_of(model))
-        return read_image(self.path, model.in_channels, full_scale=scale)
+        if self.jpeg is not None:
+            with suppress(Exception):  # what is wrong is said below
+                return from_pil(self.jpeg, model.in_channels)
+        with as_file(self.upload.data, self.upload.name) as path:
+            scale = common_scale([Item(None, Path(path))], full_scale_of(model))
+            return read_image(path, model.in_channels, full_scale=scale)
 
 
-@contextmanager
-def opened(upload: Upload, max_pixels: int) -> Iterator[Opened]:
-    """Context in which the header of an upload has been read.
+def opened(upload: Upload, max_pixels: int) -> Opened:
+    """Read the header of an upload.
 
     Raises:
-        Refusal: 415, the bytes are not those of an image; 413, the image has too many pixels; 422, its header, or what
-            is decoded within the context, is damaged.
+        Refusal: 415, the bytes are not those of an image; 413, the image has too many pixels.
+        InputError: the header is damaged.
     """
     data = upload.data
     if not any(data[place : place + len(mark)] == mark for place, mark in _MARKS):
         raise Refusal(415, f"the body is not an image of a known format; send the bytes of a file: {KINDS}")
-    try:
-        with as_file(data, upload.name) as name:
-            with unlimited_size():  # the limit is that of this server
-                size = read_header(name).size
-            pixels = size[0] * size[1] * (MOST if is_video(name) else 1)
-            if pixels > max_pixels:
-                frames = f" in up to {MOST} frames" if is_video(name) else ""
-                raise Refusal(
-                    413,
-                    f"{upload.name} has {size[1]}×{size[0]} pixels{frames}, but this server takes at most "
-                    f"{max_pixels}; send a smaller image",
-                )
-            yield Opened(Path(name), size, pixels)
-    except InputError as error:
-        raise Refusal(422, str(error)) from None
+    jpeg, frames = _jpeg(data), 1
+    if jpeg is not None:
+        size = (jpeg.height, jpeg.width)
+    else:
+        with as_file(data, upload.name) as path, unlimited_size():  # the limit is that of this server
+            size, frames = read_header(path).size, MOST if is_video(path) else 1
+    pixels = size[0] * size[1] * frames
+    if pixels > max_pixels:
+        films = f" in up to {frames} frames" if frames > 1 else ""
+        raise Refusal(
+            413,
+            f"{upload.name} has {size[1]}×{size[0]} pixels{films}, but this server takes at most {max_pixels}; send a "
+            "smaller image",
+        )
+    return Opened(upload, size, pixels, jpeg)
+
+
+def _jpeg(data: bytes) -> Image.Image | None:
+    """A JPEG, of which only the header is read; None for other formats, and for what Pillow does not open.
+
+    Most images are JPEGs, and what is opened once in memory costs half of what a temporary file does.
+    """
+    if data.startswith(_MARKS[0][1]):
+        with suppress(Exception):
+            return Image.open(io.BytesIO(data), formats=["JPEG"])
+    return None
