@@ -74,6 +74,22 @@ def test_an_upright_image_has_the_size_that_is_shown(plain):
     assert (image["width"], image["height"]) == (30, 40)
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("turn", [1, 3, 6, 8])
+def test_a_jpeg_is_decoded_as_from_a_file(mode, turn, tmp_path):
+    from sightline.data.images import read_image
+    from sightline.deploy.serve.received import Upload, opened
+
+    out, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = turn
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+    Image.fromarray(pixels).convert(mode).save(out, "JPEG", exif=exif)
+    (tmp_path / "a.jpg").write_bytes(out.getvalue())
+    image = opened(Upload(out.getvalue()), 108)
+    assert image.jpeg is not None
+    assert torch.equal(image.read(Spotter()), read_image(tmp_path / "a.jpg"))
+
+
 def test_names_of_files_do_not_reach_the_disk(plain):
     for name in ("../../../tmp/evil.png", "/etc/passwd", "..", "a\\b\\evil.png", "x" * 400, "é\t.png"):
         answer = plain.post("/predict", files={"image": (name, sent())})
