@@ -194,7 +194,7 @@ def training(name: str, args: Any) -> dict[str, Any]:
     theirs, own = [], []
     for i, image in enumerate(images):
         size = (int(image.shape[1]), int(image.shape[2]))
-        target = recipe.target(i, *size, "box")
+        target = recipe.target(i % len(recipe._BOXES), *size, "box")
         theirs.append({"boxes": target["boxes"], "labels": target["labels"]})
         own.append(sl.Instances(size, boxes=target["boxes"], labels=target["labels"] - 1))
     for model in (peer, ours):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -98,3 +101,30 @@ def test_a_traced_model_has_two_passes(calls: list[str], monkeypatch: pytest.Mon
     with torch.inference_mode():
         joined(torch.randn(1, 2, 5, 5))
     assert calls == []
+
+
+def test_weights_are_rearranged_once_and_again_when_they_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    if conv_act._REARRANGE is None:
+        pytest.skip("this PyTorch cannot rearrange weights")
+    shapes, own = [], conv_act._REARRANGE
+    monkeypatch.setattr(conv_act, "_REARRANGE", lambda *values: shapes.append(values[-1]) or own(*values))
+    joined = ConvAct(nn.Conv2d(16, 32, 3, 2, 1), nn.ReLU()).requires_grad_(False)
+
+    def check(side: int) -> None:
+        x = torch.randn(2, 16, side, side + 3).contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            torch.testing.assert_close(joined(x), joined.act(joined.convolution(x)), atol=1e-5, rtol=1e-5)
+
+    for side in (12, 12, 33, 1):
+        check(side)
+    assert len(shapes) == 1
+    joined.convolution.load_state_dict(nn.Conv2d(16, 32, 3, 2, 1).state_dict())
+    check(12)
+    joined.bfloat16().float()
+    check(12)
+    assert len(shapes) == 3
+    joined = copy.deepcopy(joined)
+    assert joined._kept is None
+    check(12)
+    assert pickle.loads(pickle.dumps(joined))._kept is None
+    assert list(joined.state_dict()) == ["convolution.weight", "convolution.bias"]
