@@ -19,7 +19,7 @@ from sightline.data.memory import source_of_class_maps, source_of_instances, sou
 from sightline.data.source import Source
 from sightline.errors import InputError
 from sightline.interop.torchvision import from_torchvision
-from sightline.structures import Classes, ClassScores, Instances, Size
+from sightline.structures import Classes, ClassMap, ClassScores, Instances, Size
 
 _BACKGROUND = ("background", "__background__")
 
@@ -213,19 +213,38 @@ def source_of_torch(data: Any, classes: Classes | Sequence[str] | None = None, *
                 f"{type(targets[0]).__name__}; give all images targets of one kind"
             )
     images = LazyImages(wrapped, [target.image_size for target in targets])
-    if wrapped.kind == "instances":
-        more = {"keypoint_names": wrapped.keypoint_names, **more}
-        return source_of_instances(images, targets, wrapped.classes, **more)
-    if wrapped.kind == "class_map":
-        return source_of_class_maps(images, [target.labels for target in targets], wrapped.classes, **more)
-    if wrapped.kind == "class_scores":
-        return source_of_labels(
-            images, [_label(target, i) for i, target in enumerate(targets)], wrapped.classes, **more
-        )
+    return _source(targets[0] if targets else Instances((1, 1)), images, targets, wrapped, more)
+
+
+@singledispatch
+def _source(example: Any, images: LazyImages, targets: list[Any], data: TorchData, more: Mapping[str, Any]) -> Source:
+    """The source of targets of the type of `example`; `more` are further arguments."""
     raise InputError(
-        f"targets of type {type(targets[0]).__name__} cannot be stored in a dataset; train and evaluate with the "
-        "PyTorch dataset itself"
+        f"targets of type {type(example).__name__} cannot be stored in a dataset; train and evaluate with the PyTorch "
+        "dataset itself"
     )
+
+
+@_source.register
+def _of_objects(
+    example: Instances, images: LazyImages, targets: list[Any], data: TorchData, more: Mapping[str, Any]
+) -> Source:
+    return source_of_instances(images, targets, data.classes, **{"keypoint_names": data.keypoint_names, **more})
+
+
+@_source.register
+def _of_maps(
+    example: ClassMap, images: LazyImages, targets: list[Any], data: TorchData, more: Mapping[str, Any]
+) -> Source:
+    return source_of_class_maps(images, [target.labels for target in targets], data.classes, **more)
+
+
+@_source.register
+def _of_labels(
+    example: ClassScores, images: LazyImages, targets: list[Any], data: TorchData, more: Mapping[str, Any]
+) -> Source:
+    labels = [_label(target, i) for i, target in enumerate(targets)]
+    return source_of_labels(images, labels, data.classes, **more)
 
 
 def _label(target: ClassScores, i: int) -> int:

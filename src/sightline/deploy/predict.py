@@ -18,7 +18,7 @@ from sightline.data.dataset import Dataset
 from sightline.data.facts import full_scale_of
 from sightline.data.full_scale import Scale
 from sightline.data.room import unlimited_size
-from sightline.deploy.predictions import NO_CLASSES, filter_prediction, with_source
+from sightline.deploy.predictions import NO_CLASSES, are_objects, filter_prediction, with_source
 from sightline.deploy.sources import Item, Source, common_scale, find_images
 from sightline.errors import InputError
 from sightline.interop.data_frames import to_pandas
@@ -26,7 +26,7 @@ from sightline.models.model import Model, as_model
 from sightline.progress import progress_bar
 from sightline.runtime.devices import running
 from sightline.runtime.values import require_number, require_whole
-from sightline.structures import ClassMap, Instances
+from sightline.structures import ClassMap
 from sightline.structures.tabular import html_of
 
 DEFAULT_THRESHOLD = 0.5
@@ -209,7 +209,7 @@ class _Tiler:
 
         assert read.image is not None, "images that cannot be read are not predicted"
         if self.objects is None:
-            self.objects = isinstance(self._first(read.image), Instances)
+            self.objects = are_objects(self._first(read.image))
         if self.objects:
             found = predict_tiled_objects(
                 self.model,

@@ -51,6 +51,17 @@ def _filter_events(prediction: Events, threshold: float, classes: Tensor | None)
 
 
 @singledispatch
+def are_objects(prediction: Any) -> bool:
+    """Whether a prediction is the objects of one image."""
+    return False
+
+
+@are_objects.register
+def _instances_are(prediction: Instances) -> bool:
+    return True
+
+
+@singledispatch
 def with_source(prediction: Any, source: str | None) -> Any:
     """Set the attribute `source` of a prediction to the name of its image, if its type has this attribute."""
     if dataclasses.is_dataclass(prediction) and any(field.name == "source" for field in dataclasses.fields(prediction)):

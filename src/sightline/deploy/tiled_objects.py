@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sightline.deploy.predictions import filter_prediction
+from sightline.deploy.predictions import are_objects, filter_prediction
 from sightline.deploy.seams import Part, Tile, join_parts
 from sightline.deploy.tiled import TiledSource, require_tiles, tile_starts
 from sightline.errors import InputError
 from sightline.models.model import Model, as_model
-from sightline.ops.geometry import resize_target
+from sightline.ops.geometry import following, resize_target
 from sightline.runtime.devices import running
 from sightline.runtime.values import require_number, require_whole
 from sightline.structures import Instances
@@ -90,16 +90,16 @@ def require_joinable(result: Any, model: Model) -> None:
     Raises:
         InputError: they cannot.
     """
-    if not isinstance(result, Instances) or "boxes" not in result:
+    if not are_objects(result) or "boxes" not in result:
         raise InputError(
             f"{model.title} predicts {type(result).__name__}, but tiles can be joined only for objects with boxes and "
             "for class maps with probabilities; predict whole images with it"
         )
-    for name in ("relations", "cuboids", "meshes"):
-        if name in result:
-            raise InputError(
-                f"{model.title} predicts {name}, which depend on the whole image; predict whole images with it"
-            )
+    whole = [row.name for row, geometry, _ in following(result) if geometry.in_scene or row.name == "relations"]
+    if whole:
+        raise InputError(
+            f"{model.title} predicts {whole[0]}, which depend on the whole image; predict whole images with it"
+        )
 
 
 def _whole(

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from sightline.deploy.predictions import are_objects
 from sightline.errors import InputError
 from sightline.ops.boxes import box_iou
 from sightline.ops.matching import assign
@@ -106,7 +107,7 @@ class Tracker:
         Raises:
             InputError: the objects have no boxes or scores, or the time is not later.
         """
-        if not isinstance(result, Instances) or "boxes" not in result or "scores" not in result:
+        if not are_objects(result) or "boxes" not in result or "scores" not in result:
             raise InputError("only objects with boxes and scores can be tracked; predict with a detector")
         if not time > self._last:
             raise InputError(

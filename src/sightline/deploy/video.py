@@ -15,14 +15,13 @@ from sightline.data.arrays import image_tensor
 from sightline.data.facts import full_scale_of
 from sightline.data.frames import Frame, VideoSource, is_live, read_frames
 from sightline.deploy.predict import class_ids, score_threshold
-from sightline.deploy.predictions import filter_prediction, with_source
+from sightline.deploy.predictions import are_objects, filter_prediction, with_source
 from sightline.deploy.tracking import LOW, Tracker
 from sightline.errors import InputError
 from sightline.models.model import Model, as_model
 from sightline.models.scene.clips import ClipPreprocess
 from sightline.runtime.devices import running
 from sightline.runtime.values import require_whole
-from sightline.structures import Instances
 
 
 class PredictedFrame(NamedTuple):
@@ -112,7 +111,7 @@ def _predicted(
             for one, result in zip(batch, results, strict=True):
                 result = result.to("cpu") if hasattr(result, "to") else result
                 if tracker is not None:
-                    if not isinstance(result, Instances) or "scores" not in result:
+                    if not are_objects(result) or "scores" not in result:
                         raise InputError(f"{model.title} predicts no objects with scores, which tracking needs")
                     result = filter_prediction(result, min(LOW, threshold), classes)
                     result = tracker.update(result, one.time)

@@ -20,6 +20,7 @@ from sightline.data.frames import pace_of
 from sightline.data.video_writer import VideoWriter
 from sightline.deploy.folder import PREDICTIONS, PredictedFolder, relative_paths
 from sightline.deploy.predict import score_threshold
+from sightline.deploy.predictions import are_objects
 from sightline.deploy.sources import Item
 from sightline.deploy.video import PredictedFrame, predict_video
 from sightline.deploy.writers.base import file_paths, require_formats
@@ -175,7 +176,7 @@ class _Files:
                 self.written.append(self._video.relative_to(self._folder).as_posix())
             self._writer.add(np.asarray(picture.convert("RGB")), one.time)
         self.frames += 1
-        if isinstance(one.result, Instances):
+        if are_objects(one.result):
             self.what = "object"
             self.objects += len(one.result)
             self.tracks |= set(one.result.tracks.tolist()) if "tracks" in one.result else set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import singledispatch
 from typing import Any
 
 import torch
@@ -20,17 +21,21 @@ def known_classes(classes: ClassNames) -> Classes | None:
     return classes if classes is None or isinstance(classes, Classes) else Classes(classes)
 
 
+@singledispatch
 def require_objects(result: Any, form: str) -> Instances:
     """Check that a result has objects with boxes and labels, which `form` describes.
 
     Raises:
         InputError: it has not.
     """
-    if not isinstance(result, Instances):
-        raise InputError(
-            f"{form} describes the objects of one image (Instances), not a {type(result).__name__}"
-            + ("; convert the results one by one" if isinstance(result, list | tuple) else "")
-        )
+    raise InputError(
+        f"{form} describes the objects of one image (Instances), not a {type(result).__name__}"
+        + ("; convert the results one by one" if isinstance(result, list | tuple) else "")
+    )
+
+
+@require_objects.register
+def _with_boxes(result: Instances, form: str) -> Instances:
     missing = [name for name in ("boxes", "labels") if name not in result]
     if missing:
         raise InputError(f"{form} needs boxes and labels, but these objects have no {' and no '.join(missing)}")

@@ -8,6 +8,7 @@ Objects are {"detections": [{"label", "bounding_box", "confidence", "mask", "ind
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import singledispatch
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,12 @@ from sightline.interop._fields import ClassNames, class_id, class_name, known_cl
 from sightline.structures import ClassMap, ClassScores, Instances, Size
 
 
-def to_fiftyone(result: Instances | ClassScores | ClassMap) -> dict[str, Any]:
+@singledispatch
+def to_fiftyone(result: Any) -> dict[str, Any]:
     """A result or label as FiftyOne's dictionary.
+
+    Args:
+        result: objects (`Instances`), image classes (`ClassScores`) or a class map (`ClassMap`).
 
     Returns:
         For objects {"detections": […]}, each with "label" (the class name), "bounding_box" (x, y of the top-left
@@ -29,10 +34,6 @@ def to_fiftyone(result: Instances | ClassScores | ClassMap) -> dict[str, Any]:
         classes the best (or labelled) class with "confidence" and "logits" (log probabilities). For a class map
         {"mask": [H, W]}.
     """
-    if isinstance(result, ClassMap):
-        return {"mask": result.labels.cpu().numpy()}
-    if isinstance(result, ClassScores):
-        return _classification(result)
     result = require_objects(result, "FiftyOne's dictionary")
     height, width = result.image_size
     relative = result.boxes.double() / torch.tensor([width, height, width, height], dtype=torch.float64)
@@ -53,6 +54,12 @@ def to_fiftyone(result: Instances | ClassScores | ClassMap) -> dict[str, Any]:
     return {"detections": found}
 
 
+@to_fiftyone.register
+def _segmentation(result: ClassMap) -> dict[str, Any]:
+    return {"mask": result.labels.cpu().numpy()}
+
+
+@to_fiftyone.register
 def _classification(result: ClassScores) -> dict[str, Any]:
     label = result.label if result.label is not None else int(result.scores.argmax())  # type: ignore[union-attr]
     found: dict[str, Any] = {"label": class_name(label, result.classes)}

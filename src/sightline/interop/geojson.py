@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import singledispatch
 from typing import Any
 
 import numpy as np
@@ -32,12 +33,12 @@ PIXELS: tuple[float, ...] = (1, 0, 0, 0, 1, 0)
 _SHOWN = ("boxes", "labels", "masks")
 
 
-def to_geojson(result: Instances | ClassMap, transform: Affine = PIXELS) -> dict[str, Any]:
+def to_geojson(result: Any, transform: Affine = PIXELS) -> dict[str, Any]:
     """Objects, or the areas of a class map, as a GeoJSON feature collection.
 
     Args:
-        result: objects or a class map. An object with a mask becomes the outlines of its pixels, with holes; any other
-            object its box.
+        result: objects (`Instances`) or a class map (`ClassMap`). An object with a mask becomes the outlines of its
+            pixels, with holes; any other object its box.
         transform: affine transform from pixels to coordinates; by default coordinates are pixels.
 
     Returns:
@@ -50,12 +51,12 @@ def to_geojson(result: Instances | ClassMap, transform: Affine = PIXELS) -> dict
         InputError: the transform cannot be inverted, or the result has another type.
     """
     matrix = _matrix(transform)
-    features = _of_map(result, matrix) if isinstance(result, ClassMap) else _of_objects(result, matrix)
-    collection: dict[str, Any] = {"type": "FeatureCollection", "features": list(features)}
+    collection: dict[str, Any] = {"type": "FeatureCollection", "features": list(_features(result, matrix))}
     return collection if result.source is None else collection | {"image": result.source}
 
 
-def _of_objects(result: Any, matrix: np.ndarray) -> Iterator[dict[str, Any]]:
+@singledispatch
+def _features(result: Any, matrix: np.ndarray) -> Iterator[dict[str, Any]]:
     result = require_objects(result, "GeoJSON")
     more = [
         (row.json or row.name, row, geometry, values)
@@ -73,6 +74,7 @@ def _of_objects(result: Any, matrix: np.ndarray) -> Iterator[dict[str, Any]]:
         yield {"type": "Feature", "geometry": shape, "properties": properties}
 
 
+@_features.register
 def _of_map(result: ClassMap, matrix: np.ndarray) -> Iterator[dict[str, Any]]:
     labels = result.labels.cpu()
     for label in labels.unique().tolist():

@@ -10,6 +10,7 @@ needed.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import singledispatch
 from typing import Any
 
 import torch
@@ -34,18 +35,25 @@ NO_SEGMENT = -1
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
-def to_huggingface(result: Instances | ClassMap) -> Any:
+@singledispatch
+def to_huggingface(result: Any) -> Any:
     """A result in the form of `post_process_object_detection`, or of `post_process_semantic_segmentation`.
+
+    Args:
+        result: objects (`Instances`) or a class map (`ClassMap`).
 
     Returns:
         For objects {"scores" [N], "labels" [N], "boxes" [N, 4]}, with scores of 1 for labels; labels count from 0,
         without background, as in a model's `id2label`. For a class map the ids [H, W].
     """
-    if isinstance(result, ClassMap):
-        return result.labels.cpu()
     result = require_objects(result, "Hugging Face's dictionary")
     scores = result.scores if "scores" in result else torch.ones(len(result))
     return {"scores": scores, "labels": result.labels, "boxes": result.boxes}
+
+
+@to_huggingface.register
+def _map(result: ClassMap) -> Tensor:
+    return result.labels.cpu()
 
 
 def from_huggingface(
