@@ -32,7 +32,7 @@ from sightline.training.loop import fit
 from sightline.training.recipe import Recipe
 
 recipe = Recipe(epochs=2, batch_size=2, ema=0.9, accumulate=2)
-options = {"validation": toy.Blobs(3, seed=1), "save": toy.save, "progress": False}
+options = {"validation": toy.Blobs(5, seed=1), "save": toy.save, "progress": False}
 seen = []
 
 def watch(image, target, generator):
@@ -105,7 +105,7 @@ def test_two_processes(tmp_path):
     assert "exists and is not empty" in one["refused"]
     assert "exists and is not empty" in two["refused"]
 
-    options: dict[str, Any] = {"validation": toy.Blobs(3, seed=1), "save": toy.save, "progress": False}
+    options: dict[str, Any] = {"validation": toy.Blobs(5, seed=1), "save": toy.save, "progress": False}
     alone = fit(counting(3), toy.Blobs(13), Recipe(batch_size=4, **CURVE), tmp_path / "alone", transform=toy.jitter,
                 **options)  # fmt: skip
     for together, row in zip(one["curve"], alone.metrics, strict=True):

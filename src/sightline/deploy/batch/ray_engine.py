@@ -57,7 +57,12 @@ def predict_by_ray(settings: Settings, chunks: Sequence[Chunk], workers: int) ->
 
     logging.getLogger("ray").setLevel(logging.WARNING)
     if not ray.is_initialized():
-        ray.init(log_to_driver=False, include_dashboard=False, configure_logging=False)
+        try:
+            ray.init(log_to_driver=False, include_dashboard=False, configure_logging=False)
+        except Exception as error:  # Ray's own errors of starting have no common class
+            raise InputError(
+                f"Ray cannot be started ({short(error)}); start a cluster (ray start --head), or leave the engine out"
+            ) from None
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = False
