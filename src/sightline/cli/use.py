@@ -155,6 +155,14 @@ def predict(
         bool, typer.Option("--track", help="For videos: number the objects, so that each keeps its number.")
     ] = False,
     full_scale: FullScale = None,
+    camera: Annotated[
+        str | None,
+        typer.Option(
+            help="For models of cuboids and meshes: the camera of the images, focal=900 (pixels) or a JSON file with "
+            "its matrix, or with one for each image.",
+            metavar="FILE.json|focal=PIXELS",
+        ),
+    ] = None,
     no_pictures: Annotated[
         bool, typer.Option("--no-pictures", help="Do not draw the predictions on the images.")
     ] = False,
@@ -184,7 +192,7 @@ def predict(
     given: dict[str, Any] = {"workers": workers, "engine": engine, "part_size": part_size}
     given = {name: value for name, value in given.items() if value is not None}
     if out is not None and out.rstrip("/").endswith(".parquet"):
-        unused = {"save": save, "track": track, "every": None if every == 1 else every}
+        unused = {"save": save, "camera": camera, "track": track, "every": None if every == 1 else every}
         require_absent(unused, "images are predicted and written as Parquet")
         written = api.predict_to_parquet(
             model,
@@ -224,6 +232,7 @@ def predict(
         every=every,
         track=track,
         full_scale=full_scale,
+        camera=camera,
     )
     typer.echo(str(found))
     if found.hint:

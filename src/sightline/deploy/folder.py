@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from sightline.deploy.cameras import GivenCamera, with_given_cameras
 from sightline.deploy.predict import class_ids, predict_each, require_some, score_threshold
 from sightline.deploy.sources import Item, Source, find_images
 from sightline.deploy.writers.base import PredictedImage, Writer, file_paths, require_formats
@@ -77,6 +78,7 @@ def predict_to_folder(
     overlap: int | None = None,
     whole_image: bool = True,
     full_scale: int | None = None,
+    camera: GivenCamera | None = None,
 ) -> PredictedFolder:
     """Write a model's predictions to a folder, as the files of its task and, if `draw` is given, one drawing per image.
 
@@ -96,7 +98,7 @@ def predict_to_folder(
         draw: draws an image [C, H, W] and its result, such as `sightline.draw`; None for no drawings.
         save: formats of the predictions: for objects and class maps "json", "csv" (predictions.csv) and "yolo" (label
             files in labels/); for image classes "json" and "csv". By default the first.
-        threshold, classes, batch_size, device, progress, tile, overlap, whole_image, full_scale: see `predict`.
+        threshold, classes, batch_size, device, progress, tile, overlap, whole_image, full_scale, camera: see `predict`.
 
     Returns:
         A summary of the files written and the images that could not be read.
@@ -110,7 +112,7 @@ def predict_to_folder(
     require_whole("batch_size", batch_size, 1, "batch_size", "give 8 images per batch if in doubt")
     if classes is not None:
         class_ids(model, classes)
-    items, _ = find_images(source)
+    items = with_given_cameras(find_images(source)[0], camera, model)
     paths = relative_paths(items)
     folder = numbered_folder(PREDICTIONS, "predict") if out is None else new_folder(out, "give another --out")
     done = PredictedFolder(folder, threshold=lowest)

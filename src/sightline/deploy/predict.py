@@ -18,6 +18,7 @@ from sightline.data.dataset import Dataset
 from sightline.data.facts import full_scale_of
 from sightline.data.full_scale import Scale
 from sightline.data.room import unlimited_size
+from sightline.deploy.cameras import GivenCamera, with_given_cameras
 from sightline.deploy.predictions import NO_CLASSES, are_objects, filter_prediction, with_source
 from sightline.deploy.sources import Item, Source, common_scale, find_images
 from sightline.errors import InputError
@@ -83,6 +84,7 @@ def predict(
     overlap: int | None = None,
     whole_image: bool = True,
     full_scale: int | None = None,
+    camera: GivenCamera | None = None,
 ) -> Any:
     """Predict one image or several.
 
@@ -105,6 +107,8 @@ def predict(
         full_scale: for integer samples other than uint8, the value of white, such as 4095 for a 12-bit camera; by
             default that of the model's training images, else the smallest of 255, 1023, 4095, 16383 and 65535 that is
             not exceeded by these images (it is logged).
+        camera: for models that use cameras, that of the images; see `sightline.deploy.cameras.with_given_cameras`. By
+            default that of the dataset, if it has one, else an assumed one.
 
     Returns:
         The result for a single image; otherwise a list of results (`Predictions`). Their `.source` is the path of the
@@ -116,6 +120,7 @@ def predict(
         InputError: no image was found, the single one (or every one) cannot be read, or the device does not exist.
     """
     items, single = find_images(source)
+    items = with_given_cameras(items, camera, as_model(model))
     if full_scale is None and isinstance(source, Dataset):
         full_scale = source.source.full_scale.stated
     found = Predictions()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from sightline.data.frames import VideoSource
     from sightline.deploy.batch.job import PredictedParquet
+    from sightline.deploy.cameras import GivenCamera
     from sightline.deploy.folder import PredictedFolder
     from sightline.deploy.predict import Predictions
     from sightline.deploy.sources import Item
@@ -38,6 +39,7 @@ def predict(
     overlap: int | None = None,
     whole_image: bool = True,
     full_scale: int | None = None,
+    camera: GivenCamera | None = None,
 ) -> Any:
     """Predict one image or several; see `sightline.deploy.predict.predict`.
 
@@ -57,6 +59,8 @@ def predict(
         whole_image: with tiles, also predict the whole image, to find objects larger than a tile.
         full_scale: pixel value of white in images of more than 8 bits; by default that of the training images, else
             estimated from the images.
+        camera: for models of cuboids and meshes, the camera of the images: "focal=900" (pixels), a [3, 3] matrix, or a
+            JSON file; see `sightline.deploy.cameras.with_given_cameras`.
 
     Returns:
         The result for a single image; otherwise a list of results.
@@ -81,6 +85,7 @@ def predict(
         overlap=overlap,
         whole_image=whole_image,
         full_scale=full_scale,
+        camera=camera,
     )
 
 
@@ -101,6 +106,7 @@ def predict_to_folder(
     overlap: int | None = None,
     whole_image: bool = True,
     full_scale: int | None = None,
+    camera: GivenCamera | None = None,
     every: int = 1,
     track: bool = False,
 ) -> PredictedFolder:
@@ -115,7 +121,8 @@ def predict_to_folder(
         out: the folder, which must not exist or must be empty; by default predictions/predict1, predict2, …
         draw: draws an image and its result, such as `sightline.draw`; None for no drawings.
         save: formats of the predictions: "json", "csv" or, for objects and class maps, "yolo"; by default "json".
-        threshold, classes, batch_size, device, progress, tile, overlap, whole_image, full_scale: as for `predict`.
+        threshold, classes, batch_size, device, progress, tile, overlap, whole_image, full_scale, camera: as for
+            `predict`.
         every: for videos: predict the first of each `every` frames.
         track: for videos: number the objects, so that each keeps its number from frame to frame.
 
@@ -133,6 +140,8 @@ def predict_to_folder(
     known = load_model(model)
     videos = _videos(known, source)
     if videos:
+        if camera is not None:
+            raise InputError("the frames of videos are predicted without a camera; leave camera out, or give images")
         if tile is not None:
             raise InputError("the frames of videos are not predicted in tiles; leave tile out, or give images")
         return predict_videos_to_folder(
@@ -174,6 +183,7 @@ def predict_to_folder(
         overlap=overlap,
         whole_image=whole_image,
         full_scale=full_scale,
+        camera=camera,
     )
 
 
