@@ -43,6 +43,23 @@ def test_a_cuboid_with_a_negative_side(kind, folder):
         assert not ok
 
 
+def test_a_camera_that_belongs_to_an_image_of_another_size(folder):
+    file = folder / "annotations" / "instances_train.json"
+    table = json.loads(file.read_text(encoding="utf-8"))
+    first, second = (image["camera"]["matrix"] for image in table["images"])
+    first[0][2] = 33  # of 32
+    second[0][0] = second[1][1] = 0
+    file.write_text(json.dumps(table), encoding="utf-8")
+    report = check(sl.open_dataset(folder), progress=False)
+    problems = [p for p in report.problems if p.rule == "camera-elsewhere"]
+    assert [(p.file, p.level) for p in problems] == [("train/000001.png", "warning")]
+    assert problems[0].value.startswith("the principal point (33, ")
+    [invalid], ok = found(folder)
+    assert invalid[0].endswith("000002.png")
+    assert "is singular" in invalid[1]
+    assert not ok
+
+
 @pytest.mark.parametrize("kind", ["meshes"])
 def test_a_mesh_that_is_not_there(kind, folder):
     gone = next((folder / "meshes" / "train").iterdir())

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from sightline.data.cameras import needs_cameras
 from sightline.data.check.copies import copies
 from sightline.data.check.exif import WORDS, drawn_on, is_stored_size
 from sightline.data.check.images import ImageInspection, inspect_images
@@ -55,8 +56,8 @@ def check(
     boxes; unknown classes; nothing to learn. Warnings: boxes without area or outside the image; unusable outlines and
     masks whose size differs from their image (errors if the targets or the model have masks); objects without an
     outline in data where others have one; keypoints outside the image; duplicate objects; labels without images; images
-    in two splits or two classes; missing or rare classes; shapes that no anchor fits. Notes: duplicate images within a
-    split, images without objects, EXIF rotation, class imbalance.
+    in two splits or two classes; missing or rare classes; shapes that no anchor fits; cameras whose principal point is
+    outside their image. Notes: duplicate images within a split, images without objects, EXIF rotation, class imbalance.
 
     Args:
         dataset: the dataset with all its splits, so that they can be compared.
@@ -114,6 +115,7 @@ def check(
         problems += keypoint_problems(dataset, columns, sizes)
         problems += _unlabelled(dataset, columns)
         problems += _unusable(dataset, {one.file for one in problems if one.level == "error"}, full)
+        problems += _cameras(dataset, sizes)
         measured, more = _object_sizes(dataset, columns, sizes, bad, _as_function(anchors), resized)
         problems += more
     images = {name: len(dataset[name]) for name in dataset.splits}
@@ -222,6 +224,25 @@ def _unusable(dataset: Dataset, wrong: Collection[str], full: bool) -> Iterator[
             part.target(i)
         except InputError as error:
             yield Problem.of("label-invalid", str(error).removeprefix(f"{name}: "), name)
+
+
+def _cameras(dataset: Dataset, sizes: np.ndarray) -> Iterator[Problem]:
+    """Cameras of labels in metres that are no cameras, or whose principal point lies outside their image."""
+    if not needs_cameras((dataset.about,)):
+        return
+    for i, (height, width) in enumerate(sizes.tolist()):
+        name = dataset.name(i)
+        try:
+            camera = dataset.camera(i)
+        except InputError as error:
+            yield Problem.of("label-invalid", str(error).removeprefix(f"{name}: "), name)
+            continue
+        if camera is None or not height:
+            continue
+        x, y = camera.intrinsics[:2, 2].tolist()
+        if not (0 <= x <= width and 0 <= y <= height):
+            value = f"the principal point ({x:g}, {y:g}) lies outside an image {width} wide and {height} high"
+            yield Problem.of("camera-elsewhere", value, name)
 
 
 def _unlabelled(dataset: Dataset, columns: Columns) -> Iterator[Problem]:

@@ -91,6 +91,10 @@ _WARNINGS = {
     ),
     "keypoint-outside": ("keypoints outside their image", "move the point, or mark it as absent"),
     "event-without-words": ("events without words", "describe them, or remove them"),
+    "camera-elsewhere": (
+        "cameras whose principal point lies outside their image",
+        "a matrix of the image at another size, perhaps; scale it with the image, unless the image is a crop",
+    ),
     "label-without-image": ("labels without an image", "add the image, or remove the label; training ignores it"),
     "image-left-out": (
         "images that belong to no split",
