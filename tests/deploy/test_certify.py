@@ -169,6 +169,7 @@ def test_the_search_finds_the_smallest_number_of_float_layers(needed: int, tmp_p
     judge: Any = SimpleNamespace(
         scored=lambda model: int(model.path.stem), shown=str, drop=lambda before, after: 1.0 * (after < needed)
     )
+    found: Any
     found, floats, layers = module._within(candidate, judge, 0, tmp_path, 0.5, "int8", lambda text: None)  # type: ignore[arg-type]
     assert layers == 12
     assert len(tried) == len(set(tried)) <= 8
@@ -217,33 +218,34 @@ def test_wrong_arguments(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_from_training_to_the_server(tmp_path: Path) -> None:
     """The names of the classes, the threshold and the preprocessing are right at each step."""
     pytest.importorskip("httpx")
     from fastapi.testclient import TestClient
 
-    data = sl.scenes(64, 96)
+    data = sl.scenes(40, 96)
     arguments = {"image_size": 96}
     run = sl.train(
-        "sightline_n", data[:48], data[48:], arguments=arguments, epochs=4, runs=tmp_path, progress=False, report=False
+        "sightline_n", data[:32], data[32:], arguments=arguments, epochs=3, runs=tmp_path, progress=False, report=False
     )
     trained = sl.load(run.folder)
     threshold = trained.metadata["threshold"]
     assert 0 < threshold < 1
     kept = sl.load(sl.save(trained, tmp_path / "kept.safetensors"))
     written = sl.export(
-        kept, tmp_path / "small.onnx", precision="int8", data=data[48:], max_drop=0.05, batch_size=4, progress=False
+        kept, tmp_path / "small.onnx", precision="int8", data=data[32:], max_drop=0.05, batch_size=4, progress=False
     )
     assert written.certificate is not None
     assert written.certificate.judged.exported is not None
     small = sl.load(written.path)
-    scored = sl.evaluate(small, data[48:], progress=False)
+    scored = sl.evaluate(small, data[32:], progress=False)
     assert scored.metrics["AP"] == pytest.approx(written.certificate.judged.exported, abs=1e-6)
     for model in (trained, kept, small):
         assert list(model.classes) == list(data.classes)
         assert model.metadata["threshold"] == threshold
         assert model.preprocess.extra_repr() == trained.preprocess.extra_repr()
-    image = data[50][0]
+    image = data[34][0]
     own, other = sl.predict(kept, image), sl.predict(small, image)
     assert own.scores is not None
     assert other.scores is not None

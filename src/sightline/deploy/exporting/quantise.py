@@ -140,10 +140,12 @@ def measured_ranges(
     for image in images:
         for name, value in zip(network.tensors, session.run(list(network.tensors), {"images": image}), strict=True):
             flat = value.ravel()
+            if not len(flat):
+                continue
             few = flat if len(flat) <= _KEPT else flat[random.integers(0, len(flat), _KEPT)]
             kept[name].append(np.concatenate([few, [flat.min(), flat.max()]]).astype(np.float32))
         advance(1)
-    return {name: best_range(np.concatenate(values)) for name, values in kept.items()}
+    return {name: best_range(np.concatenate([np.zeros(1, np.float32), *values])) for name, values in kept.items()}
 
 
 def best_range(values: NDArray[np.float32]) -> tuple[float, float]:
