@@ -46,6 +46,9 @@ def export(
     scores: Annotated[
         bool, typer.Option("--scores", help="For segmentation models: also give the probabilities of all classes.")
     ] = False,
+    masks: Annotated[
+        str, typer.Option(help="For models with masks: small masks on grids over the boxes, or pasted into the image.")
+    ] = "small",
     no_check: Annotated[
         bool, typer.Option("--no-check", help="Do not compare the file's results with the model's.")
     ] = False,
@@ -73,6 +76,7 @@ def export(
         or_float=or_float,
         pixels=cast(Any, pixels),
         scores=scores,
+        masks=cast(Any, masks),
         check=not no_check,
         classes=parse_classes(classes),
         open_args={"format": format},

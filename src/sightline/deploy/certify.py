@@ -92,6 +92,7 @@ def certify(
     or_float: bool = False,
     pixels: Pixels = "uint8",
     scores: bool = False,
+    masks: Masks = "small",
     images: Sequence[Tensor] | None = None,
     check: bool = True,
     batch_size: int = 8,
@@ -124,7 +125,7 @@ def certify(
     require_new_file(path)
     with tempfile.TemporaryDirectory(prefix="sightline-") as folder:
         whole = Path(folder) / "fp32.onnx"
-        written = export(model, whole, pixels=pixels, scores=scores, images=images, check=check)
+        written = export(model, whole, pixels=pixels, scores=scores, masks=masks, images=images, check=check)
         judge = _Judge(trial, batch_size, progress)
         file = judge.scored(open_exported(whole))
         tell(f"fp32: {judge.shown(file)} on {counted(len(trial.part))} ({trial.split})")

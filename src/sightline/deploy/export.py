@@ -13,10 +13,12 @@ from torch import Tensor
 from sightline.deploy.certificate import Certificate
 from sightline.deploy.differences import TOLERANCE, Difference, compare, example_images
 from sightline.deploy.exporting import network
+from sightline.deploy.exporting.dense_parts import DetectorPart
 from sightline.deploy.exporting.facts import facts_of
 from sightline.deploy.exporting.nodes import Node, Nodes, add_class_map, add_preprocessing, in_cells, shown
 from sightline.deploy.exporting.part import Part
 from sightline.deploy.exporting.parts import part_of
+from sightline.deploy.exporting.pasting import add_pasted_boxes, add_pasted_grids
 from sightline.errors import InputError
 from sightline.models.model import Model
 from sightline.nn.layers import fuse
@@ -25,6 +27,7 @@ from sightline.runtime.optional import require
 from sightline.structures import Size
 
 Pixels = Literal["uint8", "float32"]
+Masks = Literal["small", "pasted"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ def export(
     *,
     pixels: Pixels = "uint8",
     scores: bool = False,
+    masks: Masks = "small",
     images: Sequence[Tensor] | None = None,
     check: bool = True,
 ) -> Exported:
@@ -87,6 +91,8 @@ def export(
         pixels: what the file takes: "uint8", or "float32" in [0, 1], which keeps the precision of 16-bit images.
         scores: for segmentation models: also give the probabilities of all classes, which takes most of the time of a
             small network.
+        masks: for models with masks: "small" gives each mask on a grid over its box, "pasted" in the whole image, which
+            takes 4 bytes per pixel of each of the largest number of masks.
         images: images [C, H, W] for the comparison; by default a few rendered scenes.
         check: run the file with ONNX Runtime and compare its results with the model's.
 
@@ -103,11 +109,13 @@ def export(
     require_new_file(path)
     if pixels not in ("uint8", "float32"):
         raise InputError(f"pixels is {pixels!r}, but must be 'uint8' or 'float32'")
+    if masks not in ("small", "pasted"):
+        raise InputError(f"masks is {masks!r}, but must be 'small' or 'pasted'")
     for module, needed in (("onnx", "onnx"), ("onnxscript", "onnxscript"), ("onnxruntime", "onnxruntime")):
         if module != "onnxruntime" or check:
             require(module, needed, "export", "export to ONNX")
     own = fuse(copy.deepcopy(model).cpu().float())
-    graph = whole_graph(own, pixels, scores)
+    graph = whole_graph(own, pixels, scores, masks == "pasted")
     written = _write(graph, path)
     if not check:
         return written
@@ -119,16 +127,19 @@ def export(
     return Exported(path, written.inputs, written.outputs, written.megabytes, found, opened.provider)
 
 
-def whole_graph(model: Model, pixels: Pixels = "uint8", scores: bool = False) -> Any:
+def whole_graph(model: Model, pixels: Pixels = "uint8", scores: bool = False, pasted: bool = False) -> Any:
     """The ONNX model (`onnx_ir.Model`) of a model in evaluation mode: preprocessing, its part, and what follows it.
 
     Args:
         model: the model, on the CPU, in float32 and with folded norms.
         pixels, scores: as of `export`.
+        pasted: whether masks are pasted into the image.
     """
     import onnx_ir as ir
 
     part = part_of(model)
+    if pasted and "masks" not in part.outputs:
+        raise InputError(f"{model.title} predicts no masks that could be pasted into the image; leave masks out")
     fixed, size = example_size(model)
     images = ir.Value(
         name="images",
@@ -149,11 +160,12 @@ def whole_graph(model: Model, pixels: Pixels = "uint8", scores: bool = False) ->
     body.inputs[:] = [images]
     first = body[0]
     body.insert_before(first, front.tape.nodes)
-    _name_outputs(body, part, model, scores, inner, original)
+    kind, meanings = part.kind, dict(part.outputs)
+    if pasted:
+        kind, meanings = DetectorPart.kind, _pasted(body, part, original)
+    _name_outputs(body, part.kind, list(meanings), model, scores, inner, original)
     graph.metadata_props.clear()
-    graph.metadata_props.update(
-        facts_of(model, part.kind, {v.name: part.outputs[v.name] for v in body.outputs}, pixels, fixed)
-    )
+    graph.metadata_props.update(facts_of(model, kind, {v.name: meanings[v.name] for v in body.outputs}, pixels, fixed))
     graph.producer_name, graph.producer_version = "sightline", facts_version()
     for node in body:  # where each node came from, which is longer than the node itself
         node.metadata_props.clear()
@@ -181,9 +193,24 @@ def _padded(size: Size, divisor: int) -> Size:
     return -(-size[0] // divisor) * divisor, -(-size[1] // divisor) * divisor
 
 
-def _name_outputs(body: Any, part: Part, model: Model, scores: bool, inner: Node, original: Node) -> None:
+def _pasted(body: Any, part: Part, original: Node) -> dict[str, str]:
+    """Add the nodes that paste masks into the image, and give the meaning of each output by name."""
+    names, back = list(part.outputs), Nodes()
+    found = dict(zip(names, body.outputs, strict=True))
+    cells, on_grids = int(found["masks"].shape[-1]), "mask_boxes" in found
+    boxes = found.pop("mask_boxes") if on_grids else found["boxes"]
+    paste = add_pasted_grids if on_grids else add_pasted_boxes
+    found["masks"] = paste(back, found["masks"], boxes, original, cells)
+    body.extend(back.tape.nodes)
+    body.outputs[:] = list(found.values())
+    return {name: part.outputs[name] for name in found} | {"masks": "[N, D, H, W] bool, in pixels of the image"}
+
+
+def _name_outputs(
+    body: Any, kind: str, names: list[str], model: Model, scores: bool, inner: Node, original: Node
+) -> None:
     """Name the graph's outputs; behind the logits of a segmentation model, add the nodes that make its class maps."""
-    if part.kind == "map":
+    if kind == "map":
         back = Nodes()
         labels, probabilities = add_class_map(back, model.preprocess, body.outputs[0], inner, original)
         body.extend(back.tape.nodes if scores else [n for n in back.tape.nodes if n is not probabilities.producer()])
@@ -192,14 +219,16 @@ def _name_outputs(body: Any, part: Part, model: Model, scores: bool, inner: Node
 
     for node in ir.traversal.RecursiveGraphIterator(body):  # loops have variables of the same names
         for value in node.outputs:
-            if value.name in part.outputs:
+            if value.name in names:
                 value.name = f"inner_{value.name}"
     kinds = {"labels": ir.DataType.INT64, "count": ir.DataType.INT64}
-    behind = ["height", "width"] if part.kind == "map" else []
-    for value, name in zip(body.outputs, part.outputs, strict=False):
+    most = next((v.shape[1] for v, name in zip(body.outputs, names, strict=False) if name == "boxes"), None)
+    behind = ["height", "width"] if kind == "map" else []
+    for value, name in zip(body.outputs, names, strict=False):
         value.name = name
-        value.type = ir.TensorType(kinds.get(name, ir.DataType.FLOAT))
-        sides = [] if value.shape is None else list(value.shape)[1:]
+        pasted = name == "masks" and value.shape is None
+        value.type = ir.TensorType(ir.DataType.BOOL if pasted else kinds.get(name, ir.DataType.FLOAT))
+        sides = [most, "height", "width"] if pasted else [] if value.shape is None else list(value.shape)[1:]
         if behind:
             sides = [len(model.classes)] * (name == "scores") + behind
         value.shape = ir.Shape(["batch", *sides])

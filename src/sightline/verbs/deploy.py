@@ -84,6 +84,7 @@ def export(
     or_float: bool = False,
     pixels: Literal["uint8", "float32"] = "uint8",
     scores: bool = False,
+    masks: Literal["small", "pasted"] = "small",
     images: Sequence[Tensor] | None = None,
     check: bool = True,
     classes: ClassesGiven | None = None,
@@ -111,6 +112,7 @@ def export(
         or_float: if fp16 or int8 drops by more: write the fp32 file instead of none.
         pixels: what the file takes: "uint8", or "float32" in [0, 1].
         scores: for segmentation models: also give the probabilities of all classes.
+        masks: for models with masks: "small" gives each mask on a grid over its box, "pasted" in the whole image.
         images: images [C, H, W] for the comparison; by default a few rendered scenes.
         check: run the file with ONNX Runtime and compare its results with the model's.
         classes, open_args: as for `sightline.evaluate`.
@@ -133,7 +135,7 @@ def export(
         raise InputError(f"precision is {precision!r}, but must be one of {', '.join(PRECISIONS)}{reason}")
     known = load_model(model)
     if precision == "fp32" and data is None:
-        return run(known, path, pixels=pixels, scores=scores, images=images, check=check)
+        return run(known, path, pixels=pixels, scores=scores, masks=masks, images=images, check=check)
     calibration = require_whole("calibration", calibration, 1, "batch_size", "give 100 images if in doubt")
     return certify(
         known,
@@ -145,6 +147,7 @@ def export(
         or_float=or_float,
         pixels=pixels,
         scores=scores,
+        masks=masks,
         images=images,
         check=check,
         batch_size=batch_size,

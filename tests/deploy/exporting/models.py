@@ -29,8 +29,9 @@ def lively(name: str, seed: int = 0, **arguments: Any) -> Model:
         model.train()(images(4, (128, 128), seed + 100))
     for norm, momentum in norms:
         norm.momentum = momentum
+    layers = "|".join(filter(None, [model.class_layers, r"rpn\.head\.cls_logits\."]))  # which proposals are kept, too
     for key, parameter in model.named_parameters():
-        if model.class_layers and re.search(model.class_layers, key):
+        if re.search(layers, key):
             wide = 1.0 / max(1, parameter[0].numel()) ** 0.5
             parameter.data.normal_(0, wide if parameter.ndim > 1 else 0.2)
     return model.eval()

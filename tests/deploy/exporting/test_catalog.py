@@ -60,6 +60,7 @@ EXPORTED: dict[str, dict[str, Any]] = {
 REFUSED = {
     "fast_rcnn_mobilenet_v2": "its proposals come from a function outside of the network",
     "r_cnn_mobilenet_v2": "which places it looks at depends on the image",
+    "yolo_9000_mobilenet_v2": "where its walk down the tree of words ends depends on the scores",
     "densecap_lite0": "there is no exported form of its results",
     "cube_rcnn_lite0_fpn": "there is no exported form of its results",
     "overfeat_mobilenet_v2": "which places it looks at depends on the image",
@@ -103,6 +104,17 @@ def test_exported_equals_eager(name: str, tmp_path: Path) -> None:
             assert found.within(TOLERANCE), str(found)
             objects += found.objects
     assert objects or model.task != "detection"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["faster_rcnn_mobilenet_v2_fpn", "sightline_n_mask"])
+def test_openvino_gives_the_same_objects(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    model = lively(name, **EXPORTED[name])
+    export(model, tmp_path / "model.onnx", check=False)
+    found = compare(model, open_exported(tmp_path / "model.onnx", "openvino"), images(3, (120, 170)))
+    assert found.objects
+    assert found.within(TOLERANCE), str(found)
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -81,6 +81,15 @@ def test_it_predicts_like_the_model(model: Model, exported: Exported, tmp_path: 
     assert (tmp_path / "out" / "predictions.json").is_file()
 
 
+def test_openvino_gives_the_same(model: Model, exported: Exported) -> None:
+    pytest.importorskip("openvino")
+    opened = sl.load(exported.path, runtime="openvino")
+    assert opened.provider.startswith("OpenVINO, ")  # type: ignore[attr-defined]
+    given = [*images(2, (40, 60)), *images(1, (33, 32), 1)]
+    for own, other in zip(model(given), opened(given), strict=True):
+        torch.testing.assert_close(own.scores, other.scores, atol=1e-3, rtol=0)
+
+
 def test_it_is_evaluated_like_the_model(model: Model, exported: Exported) -> None:
     pairs = [
         (image, sl.ClassScores((40, 60), label=i % 3, classes=Classes(NAMES)))

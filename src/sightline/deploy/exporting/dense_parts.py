@@ -8,7 +8,7 @@ from torch import Tensor
 from sightline.deploy.exporting.operators import LEAST
 from sightline.deploy.exporting.part import OBJECTS, Part, as_batch, in_image, objects
 from sightline.deploy.exporting.regions import detected, proposed
-from sightline.deploy.exporting.selecting import Selected, at_places, clipped, selected
+from sightline.deploy.exporting.selecting import Selected, at_places, clipped, falling, selected
 from sightline.models.darknet.detector import DarknetDetector
 from sightline.models.darknet.preprocess import DarknetPreprocess
 from sightline.models.detection.detector import Detector
@@ -44,7 +44,7 @@ class DarknetPart(Part):
         boxes = clipped(in_image(found.boxes - corner, size, canvas), canvas)
         solid = (boxes[..., 2:] > boxes[..., :2]).all(-1)
         # what lies in the bars of the letterbox alone is dropped
-        scores, order = torch.where(solid, found.scores, LEAST).sort(descending=True, stable=True)
+        scores, order = falling(torch.where(solid, found.scores, LEAST))
         return objects(in_image(at_places(boxes, order), canvas, original), scores, found.labels.gather(1, order))
 
 
@@ -74,7 +74,7 @@ class RegionPart(Part):
 
 def _of_classes(model: Detector, found: Selected) -> Selected:
     """The detections without those of outputs that are no class."""
-    scores, order = torch.where(model.classes_of(found.labels) >= 0, found.scores, LEAST).sort(descending=True)
+    scores, order = falling(torch.where(model.classes_of(found.labels) >= 0, found.scores, LEAST))
     labels, places = found.labels.gather(1, order), found.places.gather(1, order)
     return Selected(at_places(found.boxes, order), scores, labels, places)
 

@@ -26,6 +26,7 @@ from sightline.models.detection.mask_rcnn import MaskRCNN
 from sightline.models.detection.proposal_network import ProposalNetwork
 from sightline.models.detection.sightline_mask import SightlineMask
 from sightline.models.detection.sightline_pose import SightlinePose
+from sightline.models.detection.yolo_9000 import YOLO9000
 from sightline.models.model import Model
 from sightline.models.segmentation.segmenter import Segmenter
 from sightline.ops.mask_grids import paste_grids
@@ -79,21 +80,25 @@ def part_of(model: Model) -> Part:
     Raises:
         InputError: there is none for this model.
     """
-    kind = next((kind for kind in type(model).mro() if kind in PARTS), None)
-    reason = "there is no exported form of its results" if kind is None else None
-    if isinstance(model, Detector) and kind is not None:
-        reason = _refusal(model, kind)
-    if kind is None or reason is not None:
+    reason = refusal(model)
+    if reason is not None:
         raise InputError(f"{model.title} cannot be exported: {reason}; docs/exporting.md lists the models that can be")
-    return PARTS[kind](model)
+    return PARTS[next(kind for kind in type(model).mro() if kind in PARTS)](model)
 
 
-def _refusal(model: Detector, kind: type[Any]) -> str | None:
-    """Why a detector has no exported form; None if it has. `kind` is the class whose part it would have."""
+def refusal(model: Model) -> str | None:
+    """Why a model has no exported form; None if it has."""
+    kind: Any = next((kind for kind in type(model).mro() if kind in PARTS), None)
+    if kind is None:
+        return "there is no exported form of its results"
+    if not isinstance(model, Detector):
+        return None
     if model.task not in ("detection", "proposal"):
         return "there is no exported form of its results"
     if isinstance(model, FastRCNN):
         return "its proposals come from a function outside of the network"
+    if isinstance(model, YOLO9000):
+        return "where its walk down the tree of words ends depends on the scores"
     if kind is Detector and type(model).dense_candidates is Detector.dense_candidates:
         return "which places it looks at depends on the image"
     if model.target_fields != kind.target_fields:

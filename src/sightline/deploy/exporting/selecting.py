@@ -73,7 +73,7 @@ def lowered(boxes: Tensor, scores: Tensor, labels: Tensor, selection: Selection)
 
     Scores below the selection's least score become `LEAST`.
     """
-    score, order = scores.sort(descending=True, stable=True)
+    score, order = falling(scores)
     box, label = at_places(boxes, order), labels.gather(1, order)
     same = (label[:, :, None] == label[:, None]) & (score > LEAST)[:, None]
     better = torch.ones_like(same).triu(1)  # row i comes before column j
@@ -140,6 +140,12 @@ def level_of(places: Tensor, found: DenseCandidates) -> Tensor:
         end = end + count
         levels = levels + (places >= end)
     return levels
+
+
+def falling(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores [N, D] by falling score, and their places; ONNX has no sorting but the best k, which keeps ties in order."""
+    best = scores.topk(scores.shape[1])
+    return best.values, best.indices
 
 
 def clipped(boxes: Tensor, size: Tensor) -> Tensor:

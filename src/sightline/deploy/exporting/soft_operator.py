@@ -73,7 +73,8 @@ def translations() -> dict[Any, Callable[..., Any]]:
             own_high = op.GatherElements(high, corner, axis=1)
             sides = op.Max(op.Min(high, own_high) - op.Max(low, own_low), 0.0)
             both = op.ReduceProd(sides, [2], keepdims=0)
-            iou = both / (area + op.GatherElements(area, place, axis=1) - both)
+            union = op.Max(area + op.GatherElements(area, place, axis=1) - both, 1e-12)  # boxes may have no area
+            iou = both / union
             near = op.And(iou > 0.0, groups == op.GatherElements(groups, place, axis=1))
             less = op.Where(near, left * op.Exp(-(iou * iou) / sigma), left)
             less = op.Where(less < threshold, none, less)

@@ -1,0 +1,95 @@
+"""The table of docs/exporting.md names every model of the catalog; `pytest -m slow` exports each one and compares.
+
+`python -m tests.deploy.exporting.test_table` writes the table.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sightline.deploy.differences import TOLERANCE, compare
+from sightline.deploy.export import export
+from sightline.deploy.exporting.parts import refusal
+from sightline.deploy.runtimes import open_exported
+from sightline.errors import InputError
+from sightline.models.arguments import parameters
+from sightline.models.catalog import ENTRIES, as_published, create_model, find
+from sightline.models.entry import Entry
+from sightline.runtime.shapes import shapes_only
+from tests.deploy.exporting.models import NAMES, images, lively
+from tests.deploy.exporting.test_catalog import EXPORTED
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "exporting.md"
+BEGIN, END = "<!-- every model -->\n", "<!-- end -->\n"
+HEAVY = 12e6
+"""Models with more parameters are compared at one image size only."""
+
+
+def reason_of(entry: Entry) -> str | None:
+    """Why a model is not exported; None if it is."""
+    with shapes_only():
+        return refusal(as_published(entry))
+
+
+def table() -> str:
+    """The table of every model: one row per task and status."""
+    rows: dict[tuple[str, str], list[str]] = defaultdict(list)
+    reasons: dict[tuple[str, Any], str | None] = {}
+    for entry in ENTRIES:  # the models of one builder differ in their sizes alone
+        kind = entry.task, entry.builder
+        if kind not in reasons:
+            reasons[kind] = reason_of(entry)
+        rows[entry.task, "yes" if reasons[kind] is None else f"no: {reasons[kind]}"].append(entry.name)
+    lines = ["| task | exported | models |", "|---|---|---|"]
+    tasks = list(dict.fromkeys(task for task, _ in rows))
+    for (task, status), names in sorted(rows.items(), key=lambda row: (tasks.index(row[0][0]), row[0][1] != "yes")):
+        lines.append(f"| {task.replace('_', ' ')} | {status} | {', '.join(f'`{name}`' for name in names)} |")
+    return "\n".join(lines) + "\n"
+
+
+def test_the_table_of_the_document_is_that_of_the_catalog() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    written = text[text.index(BEGIN) + len(BEGIN) : text.index(END)].strip() + "\n"
+    assert written == table(), "write it anew: python -m tests.deploy.exporting.test_table"
+
+
+def smaller(entry: Entry) -> dict[str, Any]:
+    """Arguments for small images."""
+    if entry.name in EXPORTED:
+        return EXPORTED[entry.name]
+    side = 128 if entry.task == "detection" else 96
+    sizes = {"image_size": side, "min_size": 96, "max_size": 160}
+    return {name: value for name, value in sizes.items() if name in parameters(entry)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [entry.name for entry in ENTRIES])
+def test_every_model_is_exported_or_refused_with_the_reason(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    entry = find(name)
+    reason = reason_of(entry)
+    if reason is not None:
+        with pytest.raises(InputError, match=f"{name} cannot be exported: {reason}"):
+            export(create_model(name, NAMES), tmp_path / "model.onnx")
+        return
+    model = lively(name, **smaller(entry))
+    export(model, tmp_path / "model.onnx", scores=model.task == "segmentation", check=False)
+    opened = open_exported(tmp_path / "model.onnx")
+    heavy = sum(parameter.numel() for parameter in model.parameters()) > HEAVY
+    objects = 0
+    for count in (1, 3):
+        for size in ((120, 170), (96, 96), (203, 110))[: 1 if heavy else 3]:
+            found = compare(model, opened, images(count, size, count))
+            assert found.within(TOLERANCE), str(found)
+            objects += found.objects
+    assert objects or model.task not in ("detection", "proposal")
+
+
+if __name__ == "__main__":
+    old = DOCUMENT.read_text(encoding="utf-8")
+    DOCUMENT.write_text(old[: old.index(BEGIN) + len(BEGIN)] + "\n" + table() + "\n" + old[old.index(END) :])
