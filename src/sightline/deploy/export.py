@@ -217,10 +217,10 @@ def _name_outputs(
         body.outputs[:] = [labels, probabilities] if scores else [labels]
     import onnx_ir as ir
 
-    for node in ir.traversal.RecursiveGraphIterator(body):  # loops have variables of the same names
-        for value in node.outputs:
-            if value.name in names:
-                value.name = f"inner_{value.name}"
+    inside = [value for node in ir.traversal.RecursiveGraphIterator(body) for value in node.outputs]
+    for value in [*inside, *body.initializers.values()]:
+        if value.name in names:  # as a variable of a loop
+            value.name = f"inner_{value.name}"
     kinds = {"labels": ir.DataType.INT64, "count": ir.DataType.INT64}
     most = next((v.shape[1] for v, name in zip(body.outputs, names, strict=False) if name == "boxes"), None)
     behind = ["height", "width"] if kind == "map" else []

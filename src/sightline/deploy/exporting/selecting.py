@@ -143,7 +143,7 @@ def level_of(places: Tensor, found: DenseCandidates) -> Tensor:
 
 
 def falling(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Scores [N, D] by falling score, and their places; ONNX has no sorting but the best k, which keeps ties in order."""
+    """Scores [N, D] sorted, and their places. ONNX has no sorting but the best k, which keeps the order of ties."""
     best = scores.topk(scores.shape[1])
     return best.values, best.indices
 
