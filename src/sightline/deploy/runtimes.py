@@ -13,6 +13,7 @@ from torch import Tensor
 from sightline.deploy.certificate import Certificate, certificate_in
 from sightline.deploy.exporting.facts import preprocess_from, read_facts
 from sightline.deploy.exporting.parts import READERS
+from sightline.deploy.openvino_resizing import replace_antialiased
 from sightline.errors import InputError
 from sightline.models.model import Losses, Model
 from sightline.runtime.optional import require
@@ -156,7 +157,9 @@ def _with_openvino(path: Path, device: str) -> ExportedModel:
         core = openvino.Core()
         # without the hint, processors with bfloat16 would compute in it
         precise = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-        compiled = core.compile_model(core.read_model(str(path)), "CPU", precise)
+        model = core.read_model(str(path))
+        replace_antialiased(model)
+        compiled = core.compile_model(model, "CPU", precise)
     except Exception as error:  # as above
         raise InputError(f"{path}: OpenVINO cannot read this file ({_short(error)}); use onnxruntime") from None
     facts = read_facts({entry.key: entry.value for entry in header.metadata_props}, str(path))
