@@ -84,7 +84,8 @@ def test_it_predicts_like_the_model(model: Model, exported: Exported, tmp_path: 
 def test_openvino_gives_the_same(model: Model, exported: Exported) -> None:
     pytest.importorskip("openvino")
     opened = sl.load(exported.path, runtime="openvino")
-    assert opened.provider.startswith("OpenVINO, ")  # type: ignore[attr-defined]
+    assert isinstance(opened, ExportedModel)
+    assert opened.provider.startswith("OpenVINO, ")
     given = [*images(2, (40, 60)), *images(1, (33, 32), 1)]
     for own, other in zip(model(given), opened(given), strict=True):
         torch.testing.assert_close(own.scores, other.scores, atol=1e-3, rtol=0)

@@ -10,6 +10,7 @@ import torch
 
 from sightline.errors import InputError
 from sightline.models.catalog import create_model
+from sightline.models.darknet.preprocess import DarknetPreprocess
 from sightline.models.keep_size import KeepSize
 from sightline.models.model import Model
 from sightline.models.preprocess import Preprocess
@@ -51,6 +52,18 @@ def both(model: Model, images: torch.Tensor, folder: Path) -> tuple[Any, Any]:
         typed(value, kind, shape)
     found = session(nodes, [given], values, folder).run(["batch", "size", "original"], {"images": images.numpy()})
     return [torch.from_numpy(value) for value in found], model.prepare(list(images), None)[0]
+
+
+@pytest.mark.parametrize("size", [*SIZES, (60, 40)])
+@pytest.mark.parametrize("letterbox", [True, False])
+def test_a_letterbox_equals_the_model_s(letterbox: bool, size: tuple[int, int], tmp_path: Path) -> None:
+    preprocess = DarknetPreprocess(3, (32, 48), letterbox)
+    images = torch.randint(0, 256, (2, 3, *size), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    (batch, inner, original), truth = both(Model(["a"], preprocess), images, tmp_path)
+    left, top, right, bottom = truth.frame(0)
+    assert inner.tolist() == [bottom - top, right - left]
+    assert original.tolist() == list(size)
+    torch.testing.assert_close(batch, truth.tensor, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -24,9 +24,9 @@ HEIGHT, WIDTH = 45, 60
 
 def pasted(add: Callable[..., Any], masks: Tensor, boxes: Tensor, folder: Path) -> Tensor:
     values = [ir.Value(name=name) for name in ("masks", "boxes", "original")]
-    kinds = (ir.DataType.FLOAT, ir.DataType.FLOAT, ir.DataType.INT64)
-    for value, kind, shape in zip(values, kinds, (["n", "d", 7, 7], ["n", "d", 4], [2]), strict=True):
-        typed(value, kind, list(shape))
+    typed(values[0], ir.DataType.FLOAT, ["n", "d", 7, 7])
+    typed(values[1], ir.DataType.FLOAT, ["n", "d", 4])
+    typed(values[2], ir.DataType.INT64, [2])
     nodes = Nodes()
     result = typed(nodes.Identity(add(nodes, *values, 7)), ir.DataType.BOOL, ["n", "d", "h", "w"])
     result.name = "pasted"
