@@ -25,7 +25,7 @@ from sightline.data.dataset import Dataset
 from sightline.data.facts import with_training_full_scale
 from sightline.data.fingerprint import ImageKeys, labels_key
 from sightline.deploy.certificate import Certificate, Score, stamp
-from sightline.deploy.export import Exported, Pixels, export
+from sightline.deploy.export import Exported, Masks, Pixels, export
 from sightline.deploy.runtimes import ExportedModel, open_exported
 from sightline.deploy.timing import seconds_in_turn
 from sightline.errors import InputError
@@ -111,7 +111,7 @@ def certify(
         calibration: number of images that the ranges of int8 values are measured on.
         max_drop: the largest drop of the task's first headline metric that is allowed.
         or_float: if int8 or fp16 drops by more: write the fp32 file instead of none.
-        pixels, scores, images, check: as of `sightline.deploy.export.export`.
+        pixels, scores, masks, images, check: as of `sightline.deploy.export.export`.
         batch_size: images per batch of the evaluations.
         progress: show progress bars if stderr is a terminal.
         tell: called with a sentence after each step.
