@@ -43,6 +43,8 @@ def server_app(
 ) -> FastAPI:
     """The application that serves models, for any ASGI server, or to be mounted in an application of your own.
 
+    A model that is given in memory is put into eval mode, and must not be used elsewhere meanwhile.
+
     `serve` also ends connections that are slow to send or read; behind another server, that is its task.
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -13,9 +14,12 @@ import threading
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import sightline as sl
 from sightline.errors import InputError
@@ -100,6 +104,32 @@ def test_slow_clients_do_not_hold_up_others(address):
         with urllib.request.urlopen(request, timeout=10) as answer:
             assert answer.status == 200
         assert all(future.result().startswith(b"HTTP/1.1 408") for future in slow)
+
+
+@pytest.mark.slow
+def test_a_client_that_does_not_read_is_cut_off():
+    """Its answer of some megabytes does not stay in memory; without the limit it would arrive whole."""
+    noise = np.random.default_rng(0).integers(0, 256, (1500, 1500, 3), dtype=np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(noise).save(out, "PNG", compress_level=1)
+    body = out.getvalue()
+    listener = listening("127.0.0.1", 0)
+    app = sl.server_app(Spotter(), timeout=20)
+    threading.Thread(target=run, args=(app, ServerSettings(timeout=1.5), listener), daemon=True).start()
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(30)
+        client.connect(listener.getsockname())
+        client.sendall(f"POST /draw HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        head = client.recv(4096)
+        assert head.startswith(b"HTTP/1.1 200")
+        length = int(re.search(rb"content-length: (\d+)", head)[1])
+        time.sleep(4)
+        found = len(head)
+        with suppress(ConnectionResetError):
+            while got := client.recv(65536):
+                found += len(got)
+    assert found < length
 
 
 def test_an_address_that_is_taken_is_named(address):
