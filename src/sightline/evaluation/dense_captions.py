@@ -293,7 +293,9 @@ def evaluate_dense_captions(
     image_of = np.repeat(np.arange(len(matches)), [len(own.scores) for own in matches])
     targets_in = np.array([len(own.groups) for own in matches], np.int64)
     per_pair, box_ap = average_precisions(overlaps, language, first, int(targets_in.sum()))
-    blind, exact, said = [], [], []
+    blind: list[list[float]] = []
+    exact: list[list[bool]] = []
+    said: list[str] = []
     for target, found, own in zip(targets, predictions, matches, strict=True):
         pairs = _found(target, found, own)
         blind.append([caption_score(sentence, references) if references else 0.0 for _, references in pairs])
