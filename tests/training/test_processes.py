@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+import sightline as sl
 from sightline.runtime.sharing import Share, batch_count, shared_batch
 from sightline.training.loader import EpochBatches
 from sightline.training.loop import fit
@@ -138,3 +139,45 @@ def test_a_count_without_other_processes_is_clamped_only() -> None:
     with shared_batch(Share(2, 4), "cpu"):
         assert batch_count(torch.tensor(0)) == 1
         assert batch_count(torch.tensor([0.5, 3.0]), 1e-6).tolist() == [0.5, 3.0]
+
+
+FROZEN: dict[str, dict[str, Any]] = {
+    "cached": {"freeze": "all", "cache_features": 2},
+    "unfrozen": {"unfreeze_every": 1, "freeze_norm": True},
+}
+
+
+def frozen_curve(name: str, batch_size: int, folder: str) -> list[dict[str, Any]]:
+    """The losses of a classifier whose backbone learns nothing, or part by part."""
+    data, validation = (sl.scenes(count, 32, kind="class_scores") for count in (9, 3))
+    torch.manual_seed(0)
+    model = sl.create_model("mobilenet_v2", data.classes, weights="none", image_size=32, crop_pct=1.0)
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.Dropout):
+            layer.p = 0.0
+    recipe = Recipe(batch_size=batch_size, **{**CURVE, "epochs": 3, "ema": None, "lr": 1e-3}, **FROZEN[name])
+    run = fit(model, data, recipe, folder, validation=validation, progress=False, device="cpu")
+    return [{key: value for key, value in row.items() if "loss" in key} for row in run.metrics]
+
+
+FROZEN_SCRIPT = """
+import json, sys
+from accelerate.state import PartialState
+from tests.training.test_processes import FROZEN, frozen_curve
+
+found = {name: frozen_curve(name, 2, f"{sys.argv[1]}/{name}") for name in FROZEN}
+with open(f"{sys.argv[1]}/{PartialState().process_index}.json", "w") as file:
+    json.dump(found, file)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_cache_features_and_unfreeze_parts(tmp_path: Path) -> None:
+    launched(FROZEN_SCRIPT, tmp_path)
+    main, other = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    assert main == other
+    assert not list(tmp_path.rglob("features*.bin"))
+    for name in FROZEN:
+        alone = frozen_curve(name, 4, str(tmp_path / f"{name}-alone"))
+        for together, row in zip(main[name], alone, strict=True):
+            assert together == pytest.approx(row, rel=1e-4), name
