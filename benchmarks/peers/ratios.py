@@ -8,7 +8,8 @@ same picture, so what follows the network works on the same numbers. Calls take 
 for a number of seconds per model and number of threads, and the median counts.
 
 CPU time of the process is what the ratios are of: it hardly changes when other processes run. With 2 threads the wall
-time is kept too. Writes one part of benchmarks/results/ratios.json; benchmarks/ratios.py makes the tables.
+time is kept too. Writes one part of benchmarks/results/ratios.json; benchmarks/ratios.py makes the
+tables.
 
 What is compared:
 - Detectors: `model([picture])` of both, at the builders' own sizes. Weights are those of the reference pack
@@ -167,7 +168,8 @@ def eager(name: str, args: Any) -> dict[str, Any]:
     else:
         calls = {"peer": lambda: peer(((x - MEAN) / STD)[None])["out"].argmax(1)}
     calls |= {"ours": lambda: ours([x])} | {key: lambda model=model: model([x]) for key, model in fast.items()}
-    row: dict[str, Any] = {}
+    inside = ours.resized(SIZE)
+    row: dict[str, Any] = {"size": f"{inside[0]}×{inside[1]}"}
     with torch.inference_mode():
         row["same"] = same(calls["peer"]()[0], ours([x])[0])
         for threads in args.threads:

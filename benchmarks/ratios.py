@@ -1,0 +1,71 @@
+"""The table of benchmarks/results/ratios.json, which benchmarks/peers/ratios.py writes.
+
+python benchmarks/ratios.py
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+FILE = Path(__file__).parent / "results" / "ratios.json"
+
+
+def table(results: dict[str, Any]) -> str:
+    lines = [
+        "# Time beside torchvision",
+        "",
+        "Both networks in one process, with the same weights and picture, in turns; medians of the CPU time of the",
+        "process, and in brackets of the wall time. Ratios below 1 mean that Sightline takes less. The load is that of",
+        "the machine during the measurement, with other processes; where it is high, wall times say little.",
+        "Networks that are not listed have not been measured.",
+        "Made by `benchmarks/peers/ratios.py` and `benchmarks/ratios.py`.",
+        "",
+        f"{results['machine']}; {results['versions']}.",
+        "",
+        "## Predictions at batch 1",
+        "",
+        "A picture of 480×640, preprocessing, suppression, pasted masks and class maps included. Optimised is",
+        "`sl.optimize` in float32, without compiling. The size is that inside the network: Faster, Mask and Keypoint",
+        "R-CNN, RetinaNet and FCOS are timed at smaller sizes than their defaults. torchvision's segmenters are timed",
+        "without an auxiliary head.",
+        "",
+        "| network | size | threads | torchvision, CPU ms | Sightline | optimised | turns | load | results |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---|",
+    ]
+    for name, row in results.get("eager", {}).items():
+        for threads, times in timed(row):
+            ours, fast = (ratio(times[key], times["peer"]) for key in ("ours", "optimised"))
+            facts = f"{times['peer']['cpu']:.0f} | {ours} | {fast} | {times['peer']['turns']} | {times['load']:.0f}"
+            lines.append(f"| {name} | {row.get('size', '')} | {threads} | {facts} | {row['same']} |")
+    lines += [
+        "",
+        "## Training",
+        "",
+        "Losses, backward pass and a step of SGD with momentum; all layers and batch norms are trained.",
+        "",
+        "| network | batch | threads | torchvision, CPU ms | Sightline | images per second against it | turns | load |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name, row in results.get("training", {}).items():
+        for threads, times in timed(row):
+            more = times["peer"]["cpu"] / times["ours"]["cpu"]
+            facts = f"{times['peer']['cpu']:.0f} | {ratio(times['ours'], times['peer'])} | {more:.2f} | "
+            facts += f"{times['peer']['turns']} | {times['load']:.0f}"
+            lines.append(f"| {name} | {row['batch']}×{row['size']} | {threads} | {facts} |")
+    return "\n".join(lines) + "\n"
+
+
+def timed(row: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Number of threads, and the times measured with it."""
+    return sorted((key, value) for key, value in row.items() if key.isdigit())
+
+
+def ratio(own: dict[str, float], peer: dict[str, float]) -> str:
+    return f"{own['cpu'] / peer['cpu']:.2f} ({own['wall'] / peer['wall']:.2f})"
+
+
+if __name__ == "__main__":
+    FILE.with_suffix(".md").write_text(table(json.loads(FILE.read_text())))
+    print(table(json.loads(FILE.read_text())))
