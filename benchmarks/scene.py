@@ -67,7 +67,7 @@ RUNS: dict[str, Run] = {
     "meshes": Run("meshes", ("--epochs", "12", "--set", "validate_every=4"), (*SCENES, "--objects", "1", "1")),
     "meshes, voxels only": Run(
         "meshes",
-        ("--epochs", "13", "--arg", "stages=0", "--set", "validate_every=6"),
+        ("--epochs", "9", "--arg", "stages=0", "--set", "validate_every=4"),
         ("--train", "1200", "--val", "40", "--test", "100", "--size", "256", "--seed", "5", "--objects", "1", "1"),
         shown=("F1@0.3", "F1@0.1", "F1@0.5", "AP_mesh", "normal_consistency"),
     ),

@@ -17,6 +17,7 @@ Departures from the paper:
 The small models, for CPUs, differ in size: half as many features, two graph convolutions per stage, 1000 sampled points
 instead of 5000, and no masks. They are meant for short trainings:
 
+- the feature pyramid has batch normalisation (`mesh_rcnn`);
 - a fully connected branch sees the whole object (`sightline.nn.heads.voxel.VoxelHead`);
 - shapes are learned from regions that fit about as well as final boxes (`MeshSettings.min_iou`);
 - half of the refined meshes are made of the true voxels (`MeshSettings.true_voxels`), and vertices move at most by a
@@ -192,6 +193,7 @@ FAST: dict[str, Any] = {
     "proposals": ProposalSettings(before_nms=(400, 200), after_nms=(300, 100), samples=128),
     "boxes": BoxSettings(samples=64, max_detections=20),
     "masks": False,
+    "pyramid_norm": True,
     "grid": 24,
     "voxel_width": 64,
     "voxel_whole": 128,
