@@ -260,11 +260,12 @@ def test_cached_features_give_the_same_losses(tmp_path) -> None:
 
     class Plain:
         device = torch.device("cpu")
+        num_processes = 1
 
         def autocast(self):
             return torch.no_grad()
 
-    features.compute(model, make_loader(data, order, workers=0), Plain())
+    features.compute(model, make_loader(data, order, workers=0), order, Plain())
     order.begin(0)
     numbers, targets = next(iter(features.loader(order))).to("cpu")
     torch.manual_seed(1)
