@@ -149,7 +149,7 @@ def crop_masks(masks: Tensor, objects: Tensor, boxes: Tensor, size: int) -> Tens
 
 def select_class(outputs: Tensor, labels: Tensor) -> Tensor:
     """Select the output of each region's class: [R, K+1, …], labels [R] → [R, …]."""
-    return outputs[torch.arange(len(labels), device=labels.device), labels]
+    return outputs[torch.arange(labels.shape[0], device=labels.device), labels]
 
 
 def foreground(samples: Samples) -> tuple[list[Tensor], list[Tensor], Tensor]:
