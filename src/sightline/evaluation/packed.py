@@ -33,8 +33,14 @@ def _(item: Instances) -> Instances:
     return Instances.unchecked(item.image_size, classes=item.classes, source=item.source, **fields)
 
 
-def unpack(item: Instances) -> Instances:
-    """Undo `pack`; the result is on the CPU."""
+@singledispatch
+def unpack(item: Any) -> Any:
+    """Undo `pack`; the result of what was packed is on the CPU."""
+    return item
+
+
+@unpack.register
+def _(item: Instances) -> Instances:
     fields = item.fields
     for row in FIELDS.values():
         if row.packed in fields:

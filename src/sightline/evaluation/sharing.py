@@ -12,7 +12,7 @@ from sightline.evaluation.packed import pack, unpack
 from sightline.evaluation.result import Asking, Joining, MakeMeasure, Measure, Result
 from sightline.runtime.joining import given_by_main, joined
 from sightline.runtime.processes import is_main, process_index, world_size
-from sightline.structures import Classes, Instances
+from sightline.structures import Classes
 
 
 class Part:
@@ -48,7 +48,7 @@ class Pairs:
 
     def result(self, names: Sequence[str] | None = None) -> Result:
         for pair in self.pairs:
-            self.measure.add(*(unpack(item) if isinstance(item, Instances) else item for item in pair))
+            self.measure.add(*map(unpack, pair))
         return self.measure.result(names)
 
 

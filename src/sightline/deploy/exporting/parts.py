@@ -93,7 +93,7 @@ def refusal(model: Model) -> str | None:
         return "there is no exported form of its results"
     if not isinstance(model, Detector):
         return None
-    if model.task not in ("detection", "proposal"):
+    if model.task != kind.task:
         return "there is no exported form of its results"
     if isinstance(model, FastRCNN):
         return "its proposals come from a function outside of the network"
