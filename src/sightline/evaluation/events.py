@@ -238,7 +238,7 @@ class EventMeasure:
 
     def join(self, other: EventMeasure) -> None:
         """Add the videos of another measure after those of this one."""
-        for name in ("_rows", "_counts", "_scored", "_found", "_pairs"):
+        for name in ("_rows", "_counts", "_scored", "_found", "_targets", "_said", "_pairs"):
             getattr(self, name).extend(getattr(other, name))
 
     def result(self, names: Sequence[str] | None = None) -> EventResult:
