@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from sightline.cli.app import app
 from sightline.cli.inputs import parse_classes, parse_shares
+from sightline.cli.use import parse_names
 from sightline.data.dataset import Dataset
 from sightline.data.formats import convert, open_dataset
 from sightline.errors import InputError
@@ -133,3 +134,9 @@ def test_a_dataset_remembers_its_classes_for_opening_it_again(folder: Path):
     assert open_dataset(folder).filter(min_area=3).source.opened == {}
     with pytest.raises(InputError, match="unknown class 'plum'"):
         open_dataset(folder, classes={"plum": None})
+
+
+def test_names_may_have_commas():
+    assert parse_names("cat, a\\,b") == ["cat", "a,b"]
+    with pytest.raises(InputError, match="has no names"):
+        parse_names(" ,")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -125,7 +126,8 @@ def predict(
         ),
     ] = None,
     classes: Annotated[
-        str | None, typer.Option(help="Keep only objects of these classes: names separated by commas.")
+        str | None,
+        typer.Option(help="Keep only objects of these classes: names separated by commas (a comma in a name as \\,)."),
     ] = None,
     save: Annotated[
         list[str] | None,
@@ -257,8 +259,8 @@ def opened(model: Path, runtime: str | None, device: str | None, quiet: bool) ->
 
 
 def parse_names(classes: str) -> list[str]:
-    """Parse "cat,dog" into names."""
-    names = [name.strip() for name in classes.split(",") if name.strip()]
+    """Parse "cat,dog" into names. A comma in a name is written as \\,"""
+    names = [name.replace("\\,", ",").strip() for name in re.split(r"(?<!\\),", classes) if name.strip()]
     if not names:
         raise InputError(f"--classes {classes!r} has no names; give names such as cat,dog")
     return names

@@ -302,3 +302,30 @@ def test_an_exported_file_is_a_model_like_any_other(detector: Path, photos: Path
     assert (done.predicted, done.errors) == (10, {})
     facts = json.loads((tmp_path / "out.parquet" / "_job.json").read_text())
     assert facts["name"].endswith("(ONNX Runtime, CPUExecutionProvider)")
+
+
+def test_files_of_others_are_never_deleted(detector: Path, photos: Path, tmp_path: Path) -> None:
+    """A folder with meshes in objects/ is no dataset, and a file that is no part is left alone in one."""
+    mine = tmp_path / "mine.parquet" / "objects" / "chair.obj"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("v 0 0 0")
+    with pytest.raises(InputError, match=r"has files that are no predictions \(objects\)"):
+        sl.predict_to_parquet(detector, photos / "0.png", tmp_path / "mine.parquet")
+    assert mine.read_text() == "v 0 0 0"
+    out = tmp_path / "out.parquet"
+    sl.predict_to_parquet(detector, photos / "0.png", out, **ARGUMENTS)
+    (out / "objects" / "notes.txt").write_text("keep")
+    (out / "images" / "notes.txt").write_text("keep")
+    assert sl.predict_to_parquet(detector, photos / "1.png", out, **ARGUMENTS).images == 2
+    assert (out / "objects" / "notes.txt").exists()
+
+
+def test_a_damaged_part_is_named(detector: Path, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.parquet"
+    sl.predict_to_parquet(detector, photos / "0.png", out, **ARGUMENTS)
+    part = out / "images" / "part-000000.parquet"
+    part.write_bytes(part.read_bytes()[:50])
+    with pytest.raises(InputError, match=r"images/part-000000\.parquet cannot be read .*; delete it"):
+        sl.predict_to_parquet(detector, photos / "1.png", out, **ARGUMENTS)
+    part.unlink()
+    assert sl.predict_to_parquet(detector, photos / "0.png", out, **ARGUMENTS).predicted == 1

@@ -214,6 +214,13 @@ class Folder:
         entries = self.system.get_file_info(fs.FileSelector(place))
         return sorted(entry.base_name for entry in entries if entry.type == fs.FileType.File)
 
+    def names(self) -> list[str]:
+        """The names of the files and folders directly in it, sorted."""
+        from pyarrow import fs
+
+        selector = fs.FileSelector(self.path, allow_not_found=True)
+        return sorted(entry.base_name for entry in self.system.get_file_info(selector))
+
     def read(self, name: str) -> bytes:
         """The contents of a file."""
         with self.system.open_input_stream(f"{self.path}/{name}") as file:

@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ import torch
 from torch import nn
 
 from sightline.data.facts import full_scale_of
-from sightline.deploy.batch.chunk import FOLDERS, Chunk, Done, Settings, file_of, load_model, predict_chunk
+from sightline.deploy.batch.chunk import FOLDERS, Chunk, Done, Settings, load_model, predict_chunk
 from sightline.deploy.batch.files import Folder, find_names, is_uri, item_of, require_pyarrow, short
 from sightline.deploy.predict import class_ids, score_threshold
 from sightline.deploy.runtimes import ExportedModel
@@ -33,6 +34,8 @@ from sightline.words import counted
 ENGINES = ("process", "ray")
 LARGEST_PART = 1000
 """Number of images of a part, by default at most."""
+_PART = re.compile(r"part-[0-9]{6}\.parquet")
+"""The names that `file_of` gives."""
 JOB = "_job.json"
 """What the predictions were made with; readers of Parquet datasets skip files that begin with _."""
 
@@ -214,10 +217,9 @@ def _same_job(folder: Folder, model: Model, settings: Settings, names: Sequence[
         "full_scale": settings.full_scale,
         "tile": None if settings.tile is None else [settings.tile, settings.overlap, settings.whole_image],
     }
-    files = folder.files()
-    if JOB not in files:
-        others = [name for name in files if name != "_lock"]
-        if others:
+    if JOB not in folder.files():
+        others = [name for name in folder.names() if name != "_lock"]
+        if others:  # also folders, since files in images/ or objects/ would be taken for parts
             raise InputError(
                 f"the folder {folder.uri} has files that are no predictions ({others[0]}); give another --out"
             )
@@ -280,20 +282,32 @@ class _State:
     @classmethod
     def of(cls, folder: Folder) -> _State:
         """Read a folder, and delete what interrupted attempts have left: files of parts that are not complete."""
+        import pyarrow as arrow
         from pyarrow import parquet
 
-        complete = set(folder.files("images"))
+        complete = set(_parts(folder, "images"))
         for name in FOLDERS:
-            for file in folder.files(name):
+            for file in _parts(folder, name):
                 if file not in complete:
                     folder.remove(f"{name}/{file}")
         done: set[str] = set()
         images = 0
         for name in ("images", "errors"):
-            for file in folder.files(name):
-                with folder.system.open_input_file(f"{folder.path}/{name}/{file}") as opened:
-                    found = parquet.read_table(opened, columns=["source"]).column("source").to_pylist()
+            for file in _parts(folder, name):
+                try:
+                    with folder.system.open_input_file(f"{folder.path}/{name}/{file}") as opened:
+                        found = parquet.read_table(opened, columns=["source"]).column("source").to_pylist()
+                except (OSError, KeyError, arrow.ArrowException) as error:
+                    raise InputError(
+                        f"{folder.uri}/{name}/{file} cannot be read ({short(error)}); delete it, and its images are "
+                        "predicted again"
+                    ) from None
                 done.update(found)
                 images += len(found) if name == "images" else 0
-        numbers = [int(file[5:11]) for file in complete if file == file_of(int(file[5:11]))]
+        numbers = [int(file[5:11]) for file in complete]
         return cls(done, images, itertools.count(max(numbers, default=-1) + 1))
+
+
+def _parts(folder: Folder, name: str) -> list[str]:
+    """The names of the parts in one of the folders of a dataset; files of other names are left alone."""
+    return [file for file in folder.files(name) if _PART.fullmatch(file)]
