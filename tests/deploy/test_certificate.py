@@ -6,7 +6,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from sightline.doctor import doctor
 from sightline.errors import InputError
@@ -16,6 +18,7 @@ from onnx import numpy_helper  # noqa: E402
 
 from sightline.deploy.certificate import KEY, Certificate, Score, certificate_in, stamp, unchanged  # noqa: E402
 from sightline.deploy.examine import examine  # noqa: E402
+from sightline.deploy.runtimes import open_exported  # noqa: E402
 from tests.deploy.exporting.graphs import by_hand, outputs, pictures  # noqa: E402
 
 CERTIFICATE = Certificate(
@@ -138,3 +141,59 @@ def test_files_that_cannot_be_examined(tmp_path: Path) -> None:
         certificate_in({KEY: "{"})
     with pytest.raises(InputError, match=r"incomplete \('precision'\)"):
         certificate_in({KEY: "{}"})
+
+
+def edited(path: Path, name: str, value: str | None) -> None:
+    """Write a file of the library with another entry in its metadata, or without it."""
+    model = by_hand()
+    entry = next(entry for entry in model.metadata_props if entry.key == name)
+    if value is None:
+        model.metadata_props.remove(entry)
+    else:
+        entry.value = value
+    onnx.save(model, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("classes", None, "its metadata is damaged (there is no classes)"),
+        ("classes", "5", "its metadata is damaged (classes is 5)"),
+        ("classes", '["cat", "cat"]', "class 'cat' occurs twice"),
+        ("metadata", "[1]", "its metadata is damaged (metadata is [1])"),
+        ("preprocess", "{}", "its metadata is damaged (preprocess has no 'mean')"),
+        ("preprocess", '{"mean": 1, "std": 2, "kind": "KeepSize", "divisor": 1}', "(preprocess has no 'description')"),
+        ("dtype", "int4", "its metadata is damaged (dtype is int4)"),
+        ("dtype", "float32", "its graph and its metadata do not belong together"),
+        ("kind", "poems", "its graph and its metadata do not belong together"),
+        ("outputs", '{"poems": "[N] lines"}', "but should take {'images': 'uint8'} and give poems"),
+    ],
+)
+def test_edited_metadata_is_refused_by_doctor_and_predict(tmp_path: Path, name: str, value: str, message: str) -> None:
+    path = tmp_path / "edited.onnx"
+    edited(path, name, value)
+    for read in (examine, open_exported):
+        with pytest.raises(InputError) as raised:
+            read(path)
+        assert message in str(raised.value)
+        assert str(raised.value).startswith(f"{path}: ")
+
+
+def test_a_stored_threshold_that_is_no_score_is_an_error(tmp_path: Path) -> None:
+    model = by_hand()
+    path = tmp_path / "edited.onnx"
+    for entry in model.metadata_props:
+        entry.value = {"kind": "objects", "metadata": '{"threshold": NaN}'}.get(entry.key, entry.value)
+    onnx.save(model, path)
+    checks = examine(path)
+    assert not checks.ok
+    assert "nan, which is no score from 0 to 1" in str(checks)
+
+
+def test_classes_that_the_metadata_does_not_name_are_refused(tmp_path: Path) -> None:
+    """Else an object would get no name, or another command would fail on it."""
+    onnx.save(by_hand(), tmp_path / "model.onnx")
+    model = open_exported(tmp_path / "model.onnx")
+    model._run = lambda images: {"labels": np.array([[0, 2]])}
+    with pytest.raises(InputError, match="gives class 2, but its metadata names only classes 0 to 1"):
+        model([torch.zeros(3, 8, 8, dtype=torch.uint8)])

@@ -10,6 +10,7 @@ from typing import Any
 from sightline.checks import Check, Checks
 from sightline.deploy.certificate import KEY, Certificate, certificate_in, unchanged
 from sightline.deploy.exporting.facts import read_facts
+from sightline.deploy.runtimes import require_own_graph
 from sightline.errors import InputError
 from sightline.runtime.optional import require
 from sightline.words import counted, listed
@@ -41,6 +42,14 @@ def examine(path: str | os.PathLike[str]) -> Checks:
         text = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: this is no ONNX file, or it is damaged ({text}); export it again") from None
     facts = read_facts({entry.key: entry.value for entry in content.metadata_props}, str(path))
+    initial = {value.name for value in content.graph.initializer}
+    types = {onnx.TensorProto.UINT8: "uint8", onnx.TensorProto.FLOAT: "float32"}
+    inputs = {
+        value.name: types.get(value.type.tensor_type.elem_type, "another type")
+        for value in content.graph.input
+        if value.name not in initial
+    }
+    require_own_graph(facts, inputs, [value.name for value in content.graph.output], path)
     return Checks([*_file(path, content, facts), *_certificate(path, facts)])
 
 
@@ -53,13 +62,18 @@ def _file(path: Path, content: Any, facts: Mapping[str, Any]) -> Iterator[Check]
         "classes": f"{len(facts['classes'])}: {listed(facts['classes'], 20, 'classes')}",
         "preprocessing": f"{facts['preprocess']['description']} (inside the file)",
     }
-    threshold = facts["metadata"].get("threshold")
-    if facts["kind"] == "objects":
-        rows["threshold"] = (
-            "none stored; predict uses 0.5" if threshold is None else f"{threshold:.3f}, used by predict"
-        )
     for name, value in rows.items():
         yield Check("file", name, "ok", str(value))
+    threshold = facts["metadata"].get("threshold")
+    if facts["kind"] != "objects":
+        return
+    if threshold is None:
+        yield Check("file", "threshold", "ok", "none stored; predict uses 0.5")
+    elif isinstance(threshold, int | float) and 0 <= threshold <= 1:
+        yield Check("file", "threshold", "ok", f"{threshold:.3f}, used by predict")
+    else:
+        value = f"{threshold!r}, which is no score from 0 to 1"
+        yield Check("file", "threshold", "error", value, "export the model again, or predict with --threshold 0.5")
 
 
 def _shape(value: Any) -> str:
@@ -68,7 +82,10 @@ def _shape(value: Any) -> str:
 
 
 def _certificate(path: Path, facts: Mapping[str, Any]) -> Iterator[Check]:
-    found = certificate_in(facts)
+    try:
+        found = certificate_in(facts)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     if found is None:
         advice = "sightline export MODEL FILE --data DATA scores the file on labelled images"
         yield Check("certificate", "certificate", "note", "none: the file was not scored", advice)

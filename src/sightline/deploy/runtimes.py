@@ -72,9 +72,23 @@ class ExportedModel(Model):
         for group in self.groups(images):
             batch = torch.stack([self.as_input(images[i]) for i in group])
             outputs = {name: torch.from_numpy(value) for name, value in self._run(batch.numpy()).items()}
+            self._require_known_classes(outputs)
             sizes: list[Size] = [(batch.shape[-2], batch.shape[-1])] * len(group)
             results.update(zip(group, READERS[self.facts["kind"]](outputs, sizes, self.classes), strict=True))
         return [results[i] for i in range(len(images))]
+
+    def _require_known_classes(self, outputs: dict[str, Tensor]) -> None:
+        """Check that the graph has no more classes than the metadata names, so that no result has a wrong name.
+
+        Raises:
+            InputError: it has.
+        """
+        labels, known = outputs.get("labels"), len(self.classes)
+        if labels is not None and labels.numel() and int(labels.max()) >= known:
+            raise InputError(
+                f"{self.path}: the file gives class {int(labels.max())}, but its metadata names only classes 0 to "
+                f"{known - 1}; export the model again"
+            )
 
     def groups(self, images: Sequence[Tensor]) -> list[list[int]]:
         """Group images of one size: lists of positions."""
@@ -137,6 +151,8 @@ def _with_onnx_runtime(path: Path, device: str) -> ExportedModel:
         raise InputError(f"{path}: ONNX Runtime cannot read this file ({_short(error)}); export it again") from None
     facts = read_facts(session.get_modelmeta().custom_metadata_map, str(path))
     names = [output.name for output in session.get_outputs()]
+    types = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
+    require_own_graph(facts, {one.name: types.get(one.type, one.type) for one in session.get_inputs()}, names, path)
 
     def run(images: np.ndarray) -> dict[str, np.ndarray]:
         return dict(zip(names, session.run(names, {"images": images}), strict=True))
@@ -164,12 +180,30 @@ def _with_openvino(path: Path, device: str) -> ExportedModel:
         raise InputError(f"{path}: OpenVINO cannot read this file ({_short(error)}); use onnxruntime") from None
     facts = read_facts({entry.key: entry.value for entry in header.metadata_props}, str(path))
     names = [output.get_any_name() for output in compiled.outputs]
+    types = {"u8": "uint8", "f32": "float32"}
+    inputs = {one.get_any_name(): one.get_element_type().get_type_name() for one in compiled.inputs}
+    require_own_graph(facts, {name: types.get(kind, kind) for name, kind in inputs.items()}, names, path)
 
     def run(images: np.ndarray) -> dict[str, np.ndarray]:
         found = compiled([images])
         return {name: np.array(found[i]) for i, name in enumerate(names)}
 
     return ExportedModel(facts, run, f"OpenVINO, {compiled.get_property('EXECUTION_DEVICES')[0]}", path)
+
+
+def require_own_graph(facts: dict[str, Any], inputs: dict[str, str], outputs: list[str], path: Path) -> None:
+    """Check that the inputs (with their dtypes) and outputs of a file are those that its metadata describes.
+
+    Raises:
+        InputError: they are not, or this version does not know the kind of results.
+    """
+    wanted = {"images": facts["dtype"]}
+    if inputs != wanted or not set(facts["outputs"]) <= set(outputs) or facts["kind"] not in READERS:
+        raise InputError(
+            f"{path}: its graph and its metadata do not belong together: it takes {inputs} and gives "
+            f"{', '.join(outputs)}, but should take {wanted} and give {', '.join(facts['outputs'])} "
+            f"({facts['kind']}); export the model again"
+        )
 
 
 def _short(error: Exception) -> str:

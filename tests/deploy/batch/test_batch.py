@@ -329,3 +329,9 @@ def test_a_damaged_part_is_named(detector: Path, photos: Path, tmp_path: Path) -
         sl.predict_to_parquet(detector, photos / "1.png", out, **ARGUMENTS)
     part.unlink()
     assert sl.predict_to_parquet(detector, photos / "0.png", out, **ARGUMENTS).predicted == 1
+
+
+def test_wrong_tiles_leave_no_folder_that_refuses_right_ones(detector: Path, photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="tiles of 32 pixels cannot overlap by 32"):
+        sl.predict_to_parquet(detector, photos / "0.png", tmp_path / "out.parquet", tile=32, overlap=32)
+    assert not (tmp_path / "out.parquet").exists()

@@ -22,6 +22,7 @@ from sightline.deploy.batch.files import Folder, find_names, is_uri, item_of, re
 from sightline.deploy.predict import class_ids, score_threshold
 from sightline.deploy.runtimes import ExportedModel
 from sightline.deploy.sources import common_scale
+from sightline.deploy.tiled import require_tiles
 from sightline.errors import InputError
 from sightline.models.model import Model, as_model
 from sightline.progress import progress_bar
@@ -130,6 +131,8 @@ def predict_to_parquet(
     batch_size = require_whole("batch_size", batch_size, 1, "batch_size", "give 8 images per batch if in doubt")
     if part_size is not None:
         part_size = require_whole("part_size", part_size, 1, "count", "give 1000 if in doubt")
+    if tile is not None:
+        require_tiles(tile, overlap)  # before the folder records them
     own = isinstance(model, nn.Module)
     if own and (workers > 1 or engine == "ray"):
         raise InputError("each worker loads its own model: give the file of a saved or exported model, not a model")

@@ -13,8 +13,13 @@ from sightline.models.keep_size import KeepSize
 from sightline.models.model import Model
 from sightline.models.preprocess import Preprocess
 from sightline.models.saving import own_facts
+from sightline.structures import Classes
 
 FORMAT = "sightline onnx 1"
+_TEXTS = ("version", "model", "task", "kind", "dtype", "images")
+"""The entries that are texts."""
+_TYPES = {"classes": list, "preprocess": dict, "outputs": dict, "metadata": dict, "fixed_size": bool}
+"""The entries that are JSON, and the types of their values."""
 
 
 def facts_of(model: Model, kind: str, outputs: Mapping[str, str], dtype: str, fixed: bool) -> dict[str, str]:
@@ -79,12 +84,36 @@ def read_facts(found: Mapping[str, str], where: str) -> dict[str, Any]:
             f"this version {sightline.__version__} does not know; install a later version"
         )
     try:
-        return {
-            name: json.loads(value) if name in ("classes", "preprocess", "outputs", "metadata", "fixed_size") else value
-            for name, value in found.items()
-        }
+        facts = {name: json.loads(value) if name in _TYPES else value for name, value in found.items()}
+        wrong = _wrong(facts)
     except json.JSONDecodeError as error:
-        raise InputError(f"{where}: its metadata is damaged ({error}); export the model again") from None
+        wrong = str(error)
+    if wrong:
+        raise InputError(f"{where}: its metadata is damaged ({wrong}); export the model again")
+    return facts
+
+
+def _wrong(facts: Mapping[str, Any]) -> str:
+    """What is wrong with the entries of a file in a few words; empty if nothing is."""
+    missing = [name for name in (*_TEXTS, *_TYPES) if name not in facts]
+    if missing:
+        return f"there is no {missing[0]}"
+    for name, kind in _TYPES.items():
+        if not isinstance(facts[name], kind):
+            return f"{name} is {str(facts[name])[:60]}"
+    if facts["dtype"] not in ("uint8", "float32"):
+        return f"dtype is {facts['dtype'][:60]}"
+    try:
+        Classes(facts["classes"])
+        preprocess_from(facts["preprocess"])
+        str(facts["preprocess"]["description"])
+    except InputError as error:
+        return str(error)
+    except KeyError as error:
+        return f"preprocess has no {error}"
+    except (IndexError, TypeError, ValueError, RuntimeError):
+        return f"preprocess is {str(facts['preprocess'])[:60]}"
+    return ""
 
 
 def preprocess_from(facts: Mapping[str, Any]) -> Preprocess:
