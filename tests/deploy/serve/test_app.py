@@ -59,6 +59,11 @@ def test_predict_has_the_form_of_the_files_of_predict(plain, tmp_path):
     assert raw["prediction"]["images"] == [{"id": 1, "file_name": "upload", "width": 40, "height": 30}]
 
 
+def test_a_misspelt_parameter_is_refused(plain):
+    refused(plain.post("/predict?treshold=0.3", content=sent()), 422, "there is no parameter 'treshold'; did you mean")
+    refused(plain.post("/draw?colour=red", content=sent()), 422, "there are model, threshold")
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM"])
 def test_formats_are_recognised_by_their_bytes(plain, kind):
     answer = plain.post("/predict", content=sent(kind=kind), headers={"content-type": "text/plain"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import hmac
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ from functools import partial
 from os import cpu_count
 from typing import Annotated, Any, TypeVar
 
-from fastapi import FastAPI, Path, Query, Request, Security
+from fastapi import Depends, FastAPI, Path, Query, Request, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from fastapi.security import APIKeyHeader
@@ -155,7 +156,9 @@ def _add_routes(app: FastAPI, server: _Server, page: str) -> None:
             401, "the API key is missing or wrong; send it in the header X-API-Key", {"WWW-Authenticate": "ApiKey"}
         )
 
-    keyed: dict[str, Any] = {} if settings.api_key is None else {"dependencies": [Security(require_key)]}
+    key = [] if settings.api_key is None else [Security(require_key)]
+    keyed: dict[str, Any] = {"dependencies": key} if key else {}
+    images: dict[str, Any] = {"dependencies": [*key, Depends(_known_parameters)]}
 
     @app.get("/", response_class=HTMLResponse, summary="A page to try the models on", tags=["page"])
     async def show_page() -> HTMLResponse:
@@ -169,7 +172,7 @@ def _add_routes(app: FastAPI, server: _Server, page: str) -> None:
         response_class=Response,
         responses={200: texts.PREDICTION, **texts.refusals(*_UPLOADS)},
         openapi_extra=texts.body(),
-        **keyed,
+        **images,
     )
     async def predict(
         request: Request,
@@ -196,7 +199,7 @@ def _add_routes(app: FastAPI, server: _Server, page: str) -> None:
         response_class=Response,
         responses={200: texts.PICTURE, **texts.refusals(*_UPLOADS)},
         openapi_extra=texts.body(),
-        **keyed,
+        **images,
     )
     async def draw(request: Request, model: _Model = None, threshold: _Threshold = None) -> Response:
         """The image with what the model found drawn on it, as a PNG."""
@@ -214,7 +217,7 @@ def _add_routes(app: FastAPI, server: _Server, page: str) -> None:
         response_class=Response,
         responses={200: texts.PICTURE, **texts.refusals(*_UPLOADS), 404: texts.NOT_EXPLAINED},
         openapi_extra=texts.body(),
-        **keyed,
+        **images,
     )
     async def explain(
         request: Request,
@@ -320,6 +323,16 @@ def _version() -> str:
     from sightline import __version__
 
     return __version__
+
+
+def _known_parameters(request: Request) -> None:
+    """Refuse parameters that an address does not have: a misspelt threshold would be ignored."""
+    known = [str(field.alias) for field in request.scope["route"].dependant.query_params]
+    for name in request.query_params:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            meant = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"
+            raise Refusal(422, f"there is no parameter {name[:50]!r}{meant}")
 
 
 async def _refused(_: Request, error: Exception) -> Response:
