@@ -29,5 +29,5 @@ def test_a_budget_too_small_names_one_that_is_not():
         require_steps(0.5, 4, "unet_lite0")
     enough = float(re.search(r"at least ([\d.]+) minutes", str(info.value))[1])
     require_steps(enough, 4 * enough / 0.5, "unet_lite0")
-    with pytest.raises(InputError, match="give at least 50 minutes"):
+    with pytest.raises(InputError, match="give at least 63 minutes"):
         require_steps(5, 1, "a model")

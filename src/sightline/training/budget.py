@@ -44,7 +44,7 @@ def advice(recipe: Recipe, epoch_seconds: float, name: str, pretrained: bool, qu
     needed = f"by its first steps, {minutes} {holds} {count}, but training {start} needs about {enough}"
     other = quick if quick is not None and quick != name else None
     if pretrained:
-        return f"{needed}: {longer}, or use smaller images"
+        return f"{needed}: {longer}, or use smaller images (--arg image_size=…)"
     if quick is None:
         return f"{needed}: {longer}"
     model = f"--model {other} --weights imagenet" if other else "--weights imagenet"
