@@ -279,3 +279,20 @@ def test_missing_packages(found: sl.Instances, monkeypatch: pytest.MonkeyPatch) 
         found.to_pandas()
     with pytest.raises(InputError, match=r"to_supervision needs supervision, .*: pip install supervision"):
         to_supervision(found)
+
+
+def test_labels_that_are_no_whole_numbers_are_refused() -> None:
+    """They were cut to the class below."""
+    boxes = [[1.0, 1.0, 5.0, 5.0]]
+    with pytest.raises(InputError, match="labels must be whole numbers, not"):
+        from_torchvision({"boxes": boxes, "labels": [1.5999999]}, (10, 10))
+    with pytest.raises(InputError, match="labels must be whole numbers"):
+        from_huggingface({"boxes": boxes, "labels": [1.5]}, (10, 10))
+
+
+@pytest.mark.parametrize("coordinates", [None, "abc", [[1, 2, 3]], [[]], 5])
+def test_broken_coordinates_are_named(coordinates: object) -> None:
+    geometry = {"type": "Polygon", "coordinates": coordinates}
+    feature = {"type": "Feature", "geometry": geometry, "properties": {"class": "a"}}
+    with pytest.raises(InputError, match="feature 0 has coordinates that are no rings of positions"):
+        from_geojson({"type": "FeatureCollection", "features": [feature]}, (10, 10))

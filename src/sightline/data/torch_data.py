@@ -18,6 +18,7 @@ from sightline.data.kinds import KINDS, kind_of_target
 from sightline.data.memory import source_of_class_maps, source_of_instances, source_of_labels
 from sightline.data.source import Source
 from sightline.errors import InputError
+from sightline.interop._fields import labels_of
 from sightline.interop.torchvision import from_torchvision
 from sightline.structures import Classes, ClassMap, ClassScores, Instances, Size
 
@@ -71,7 +72,7 @@ class TorchData:
                 if not isinstance(target, Mapping):
                     break
                 dictionaries = True
-                labels = torch.as_tensor(target.get("labels", ()))
+                labels = labels_of(target.get("labels", ()), f"image {i}")
                 if labels.numel():
                     low, high = int(labels.min()), int(labels.max())
                     lowest = low if lowest is None else min(low, lowest)
@@ -290,5 +291,7 @@ def _as_image(picture: Any, i: int) -> Tensor:
         return from_pil(picture)
     if not isinstance(picture, Tensor | np.ndarray):
         raise InputError(f"image {i} is a {type(picture).__name__}; give a tensor, an array or a Pillow image")
+    if picture.ndim not in (2, 3):
+        raise InputError(f"image {i} has the shape {list(picture.shape)}, but an image is [H, W] or [C, H, W]")
     channels = picture.shape[0] if isinstance(picture, Tensor) else picture.shape[-1]
     return image_tensor(picture, int(channels) if picture.ndim == 3 else 1, f"image {i}")

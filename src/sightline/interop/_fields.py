@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import singledispatch
 from typing import Any
@@ -98,7 +99,35 @@ def class_id(name: Any, classes: Classes | None, what: str) -> int:
         if classes is None:
             raise InputError(f"{what} has the class {name!r}, whose id is not known; give classes=[…], all names")
         return classes.id(name)
-    return int(name)
+    return int(labels_of([name], what)[0])
+
+
+def labels_of(value: Any, what: str) -> Tensor:
+    """[N] int64 labels from whole numbers of any type.
+
+    Raises:
+        InputError: one is no whole number.
+    """
+    labels = as_tensor(value, f"{what}: labels").reshape(-1)
+    whole = labels.to(torch.int64)
+    if labels.is_complex() or not bool((whole == labels).all()):
+        raise InputError(f"{what}: labels must be whole numbers, not {str(labels.tolist())[:60]}")
+    return whole
+
+
+def number_of(value: Any, what: str) -> float:
+    """A number.
+
+    Raises:
+        InputError: it is none.
+    """
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise InputError(f"{what} must be a number, not {str(value)[:60]}")
+    return number
 
 
 def class_name(label: int, classes: Classes | None) -> str:

@@ -20,7 +20,15 @@ import torch
 from torch import Tensor
 
 from sightline.errors import InputError
-from sightline.interop._fields import ClassNames, class_id, class_name, known_classes, require_keys, require_objects
+from sightline.interop._fields import (
+    ClassNames,
+    class_id,
+    class_name,
+    known_classes,
+    number_of,
+    require_keys,
+    require_objects,
+)
 from sightline.ops.geometry import following
 from sightline.ops.masks import polygons_to_mask
 from sightline.ops.outlines import trace_parts
@@ -154,6 +162,8 @@ def from_geojson(
     what = source or "the GeoJSON"
     collection = require_keys(collection, ("features",), what)
     matrix = _matrix(transform)
+    if not isinstance(collection["features"], list | tuple):
+        raise InputError(f"{what}: features is {str(collection['features'])[:60]}, but must be a list of features")
     features = [
         require_keys(one, ("geometry", "properties"), f"{what}: feature {i}")
         for i, one in enumerate(collection["features"])
@@ -172,11 +182,14 @@ def from_geojson(
     }
     scores = [one["properties"]["score"] for one in features if "score" in (one["properties"] or {})]
     if scores and len(scores) == len(features):
-        fields["scores"] = torch.tensor([float(score) for score in scores])
+        fields["scores"] = torch.tensor(
+            [number_of(score, f"{what}: feature {i}: score") for i, score in enumerate(scores)]
+        )
     return Instances(image_size, classes=known, source=source, **fields)
 
 
-def _class_of(properties: Mapping[str, Any], key: str, what: str) -> Any:
+def _class_of(properties: Any, key: str, what: str) -> Any:
+    properties = require_keys(properties, (), f"{what}: properties")
     found = properties.get(key, properties.get("label"))
     if found is None:
         raise InputError(f"{what} has no property {key!r}; name the one with the class by class_property=…")
@@ -191,11 +204,14 @@ def _read(geometry: Any, matrix: np.ndarray, size: Size, what: str) -> tuple[Ten
     if geometry["type"] not in ("Polygon", "MultiPolygon"):
         raise InputError(f"{what} is a {geometry['type']}, but only a Polygon or MultiPolygon is an area; remove it")
     parts = [geometry["coordinates"]] if geometry["type"] == "Polygon" else geometry["coordinates"]
+    parts = _rings(parts, what)
+    if not parts:  # RFC 7946, section 3.1: empty coordinates are a null geometry
+        return torch.zeros(4), torch.zeros(size, dtype=torch.bool)
     inverse = np.linalg.inv(matrix[:, :2])
     mask = torch.zeros(size, dtype=torch.bool)
     points = []
     for part in parts:
-        rings = [(np.array(ring, dtype=np.float64)[:, :2] - matrix[:, 2]) @ inverse.T for ring in part]
+        rings = [(ring - matrix[:, 2]) @ inverse.T for ring in part]
         points.append(rings[0])
         area = polygons_to_mask([rings[0]], size)
         for hole in rings[1:]:
@@ -205,3 +221,18 @@ def _read(geometry: Any, matrix: np.ndarray, size: Size, what: str) -> tuple[Ten
     limit = np.array([size[1], size[0]])
     box = np.concatenate((corners.min(0).clip(0, limit), corners.max(0).clip(0, limit)))
     return torch.from_numpy(box).float(), mask
+
+
+def _rings(parts: Any, what: str) -> list[list[np.ndarray]]:
+    """The rings [P, 2] of each polygon that has any.
+
+    Raises:
+        InputError: they are no lists of positions.
+    """
+    try:
+        found = [[np.array(ring, dtype=np.float64)[:, :2] for ring in part] for part in parts]
+        if all(ring.shape == (len(ring), 2) for part in found for ring in part):
+            return [part for part in found if part]
+    except (TypeError, ValueError, IndexError):
+        pass
+    raise InputError(f"{what} has coordinates that are no rings of positions [x, y]; correct or remove it")

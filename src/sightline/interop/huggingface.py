@@ -23,6 +23,8 @@ from sightline.interop._fields import (
     boxes_of,
     class_id,
     known_classes,
+    labels_of,
+    number_of,
     require_keys,
     require_objects,
 )
@@ -79,7 +81,7 @@ def from_huggingface(
         return _of_segments(values, known, source, what)
     if isinstance(values, Mapping):
         values = require_keys(values, ("boxes", "labels"), what)
-        fields = {"boxes": boxes_of(values["boxes"], f"{what}:"), "labels": as_tensor(values["labels"], what)}
+        fields = {"boxes": boxes_of(values["boxes"], f"{what}:"), "labels": labels_of(values["labels"], what)}
         if "scores" in values:
             fields["scores"] = as_tensor(values["scores"], what)
         return Instances(image_size, classes=known, source=source, **fields)
@@ -110,15 +112,15 @@ def _of_segments(values: Mapping[str, Any], classes: Classes | None, source: str
     if segments.ndim != 2:
         raise InputError(f"{what}: segmentation has shape {list(segments.shape)}, but must be [H, W] of segment ids")
     found = [require_keys(one, ("id", "label_id"), f"{what}: a segment") for one in values["segments_info"]]
-    ids = torch.tensor([int(one["id"]) for one in found], dtype=segments.dtype)
+    ids = labels_of([one["id"] for one in found], f"{what}: ids of segments").to(segments.dtype)
     masks = segments[None] == ids[:, None, None]
     fields: dict[str, Any] = {
         "boxes": masks_to_boxes(masks),
-        "labels": torch.tensor([int(one["label_id"]) for one in found], dtype=torch.int64),
+        "labels": labels_of([one["label_id"] for one in found], what),
         "masks": masks,
     }
     if all("score" in one for one in found):
-        fields["scores"] = torch.tensor([float(one["score"]) for one in found])
+        fields["scores"] = torch.tensor([number_of(one["score"], f"{what}: the score of a segment") for one in found])
     return Instances((int(segments.shape[0]), int(segments.shape[1])), classes=classes, source=source, **fields)
 
 
@@ -130,9 +132,9 @@ def _of_pipeline(
         name = f"{what}: object {i}"
         one = require_keys(one, ("label", "box"), name)
         box = require_keys(one["box"], _CORNERS, f"{name}: box")
-        boxes.append([float(box[corner]) for corner in _CORNERS])
+        boxes.append([number_of(box[corner], f"{name}: {corner}") for corner in _CORNERS])
         labels.append(class_id(one["label"], classes, name))
-        scores.append(float(one.get("score", 1.0)))
+        scores.append(number_of(one.get("score", 1.0), f"{name}: score"))
     fields = {"boxes": torch.tensor(boxes), "labels": torch.tensor(labels), "scores": torch.tensor(scores)}
     return Instances(image_size, classes=classes, source=source, **fields)
 
@@ -183,7 +185,8 @@ def from_huggingface_row(
 def _size_of(image: Any, row: Mapping[str, Any], what: str) -> Size:
     """(height, width) of an image, from the row if it says so."""
     if "height" in row and "width" in row:
-        return int(row["height"]), int(row["width"])
+        height, width = labels_of([row["height"], row["width"]], f"{what}: height and width").tolist()
+        return height, width
     if isinstance(image, Tensor):
         return int(image.shape[-2]), int(image.shape[-1])
     if hasattr(image, "shape"):

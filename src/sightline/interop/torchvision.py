@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sightline.errors import InputError
-from sightline.interop._fields import ClassNames, as_tensor, boxes_of, known_classes, masks_of, require_keys
+from sightline.interop._fields import ClassNames, as_tensor, boxes_of, known_classes, labels_of, masks_of, require_keys
 from sightline.interop._fields import require_objects as require
 from sightline.structures import Instances, Size
 
@@ -75,7 +75,7 @@ def from_torchvision(
     """
     what = source or "the dictionary"
     values = require_keys(values, ("boxes", "labels"), what)
-    labels = as_tensor(values["labels"], f"{what}: labels").to(torch.int64).reshape(-1)
+    labels = labels_of(values["labels"], what)
     if len(labels) and int(labels.min()) < first_label:
         raise InputError(
             f"{what} has the label {int(labels.min())}, but the first class has label {first_label}; remove objects "
