@@ -24,6 +24,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 SCENES = ("--train", "400", "--val", "40", "--test", "100", "--size", "160", "--seed", "5")
+SINGLE = ("--train", "1200", "--val", "40", "--test", "100", "--size", "256", "--seed", "5", "--objects", "1", "1")
 MORE = ("--train", "800", "--val", "60", "--test", "100", "--size", "160", "--seed", "5")
 
 
@@ -47,6 +48,7 @@ class Run:
 
 
 RELATIONS = ("PredCls/ngR@50", "SGDet/ngR@50", "PredCls/R@50", "SGDet/R@50", "PredCls/ngmR@50", "AP50")
+MESHES = ("F1@0.3", "F1@0.1", "F1@0.5", "AP_mesh", "normal_consistency")
 CUBOIDS = ("AP3D25", "AP3D", "AP3D50", "depth_error", "size_error")
 RUNS: dict[str, Run] = {
     "captions": Run(
@@ -65,12 +67,9 @@ RUNS: dict[str, Run] = {
     "cuboids with depth": Run(
         "cuboids", shown=CUBOIDS, train=("--epochs", "20", "--set", "validate_every=5", "--arg", "depth=true")
     ),
-    "meshes": Run("meshes", ("--epochs", "12", "--set", "validate_every=4"), (*SCENES, "--objects", "1", "1")),
+    "meshes": Run("meshes", ("--epochs", "13", "--set", "validate_every=6"), SINGLE, shown=MESHES),
     "meshes, voxels only": Run(
-        "meshes",
-        ("--epochs", "9", "--arg", "stages=0", "--set", "validate_every=4"),
-        ("--train", "1200", "--val", "40", "--test", "100", "--size", "256", "--seed", "5", "--objects", "1", "1"),
-        shown=("F1@0.3", "F1@0.1", "F1@0.5", "AP_mesh", "normal_consistency"),
+        "meshes", ("--epochs", "9", "--arg", "stages=0", "--set", "validate_every=4"), SINGLE, shown=MESHES
     ),
     "events": Run(
         "events",

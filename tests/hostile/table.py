@@ -847,7 +847,7 @@ def values() -> Iterator[Bad]:
         ("models --colour", "colour"),
         ("models mars now", "argument"),
         ("models --task mars", "task"),
-        ("doctor now", "argument"),
+        ("doctor now", ".onnx"),
         ("report {f}/none", "none"),
         ("report {run} --data {f}/none", "none"),
         ("fly", "fly"),

@@ -109,7 +109,7 @@ def test_the_data_says_the_task() -> None:
 def test_videos_are_refused_where_images_are_needed(folder: Path, tmp_path: Path) -> None:
     video = folder / "val" / "v_val0.mp4"
     model = sl.create_model("ssdlite320_mobilenet_v2", ["a"], image_size=64)
-    with pytest.raises(sl.InputError, match="image 0 is a video, but this model takes images"):
+    with pytest.raises(sl.InputError, match="is a video, but ssdlite320_mobilenet_v2 predicts images"):
         sl.predict(model, video)
     data = sl.open_dataset(folder)
     with pytest.raises(sl.InputError, match="is a video, and videos cannot be augmented"):
