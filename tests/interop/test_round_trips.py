@@ -113,6 +113,13 @@ def test_supervision_without_it() -> None:
         from_supervision([], SIZE, NAMES)
     with pytest.raises(InputError, match="unknown class 'bird'"):
         from_supervision(Detections(boxes, data={"class_name": ["bird"]}), SIZE, NAMES)
+    for name, given in (("sphere", ["a"]), ("dog", NAMES)):
+        with pytest.raises(
+            InputError, match=f"object 0 has class id 0 and the name '{name}', but class 0 of the classes"
+        ):
+            from_supervision(Detections(boxes, [0], data={"class_name": [name]}), SIZE, given)
+    for name in ("cat", "0"):  # names that are unknown are written as ids
+        assert len(from_supervision(Detections(boxes, np.array([0]), data={"class_name": [name]}), SIZE, NAMES)) == 1
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -242,6 +249,22 @@ def test_geojson_errors(found: sl.Instances) -> None:
         from_geojson({"features": [point]}, SIZE, NAMES)
     with pytest.raises(InputError, match="feature 0 has no property 'class'; name the one with the class by"):
         from_geojson({"features": [point | {"properties": {}}]}, SIZE, NAMES)
+
+
+def test_geojson_outside_the_image(found: sl.Instances) -> None:
+    on_the_map = to_geojson(found, UTM)
+    with pytest.raises(
+        InputError,
+        match=r"feature 0 lies outside the image of 40 × 20 pixels: x 500002 to 500007, y .*; give the transform",
+    ):
+        from_geojson(on_the_map, SIZE, NAMES)
+    for place, size in ((UTM, SIZE), ((1, 0, 0, 0, 1, 0), (20, 40))):
+        assert len(from_geojson(to_geojson(found, place), size, NAMES, place)) == 2
+    with pytest.raises(InputError, match="feature 1 lies outside the image of 30 × 20 pixels: x 30 to 40"):
+        from_geojson(to_geojson(found), (20, 30), NAMES)  # it touches the border
+    flat = torch.tensor([[3.0, 20, 9, 20], [0, 0, 0, 0]])  # without area, on the border: nothing is cut off
+    boxes = sl.Instances(SIZE, boxes=flat, labels=found.labels)
+    assert torch.equal(from_geojson(to_geojson(boxes, UTM), SIZE, ["0", "1"], UTM).boxes, flat)
 
 
 def test_columns_and_pandas(found: sl.Instances) -> None:

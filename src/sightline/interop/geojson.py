@@ -38,6 +38,8 @@ Affine = Sequence[float]
 """(a, b, c, d, e, f); further numbers, as of rasterio's `Affine` (0, 0, 1), are ignored."""
 PIXELS: tuple[float, ...] = (1, 0, 0, 0, 1, 0)
 """The transform that leaves pixels as they are: x to the right and y down."""
+_TINY = 1e-6
+"""Rounding of coordinates, in pixels."""
 _SHOWN = ("boxes", "labels", "masks")
 
 
@@ -157,7 +159,8 @@ def from_geojson(
         Objects with boxes, labels, masks, and scores if all features have one.
 
     Raises:
-        InputError: it is no feature collection, a geometry is no polygon, or a class is unknown.
+        InputError: it is no feature collection, a geometry is no polygon or lies wholly outside the image, or a class
+            is unknown.
     """
     what = source or "the GeoJSON"
     collection = require_keys(collection, ("features",), what)
@@ -218,8 +221,14 @@ def _read(geometry: Any, matrix: np.ndarray, size: Size, what: str) -> tuple[Ten
             area &= ~polygons_to_mask([hole], size)
         mask |= area
     corners = np.concatenate(points)
-    limit = np.array([size[1], size[0]])
-    box = np.concatenate((corners.min(0).clip(0, limit), corners.max(0).clip(0, limit)))
+    low, high, limit = corners.min(0), corners.max(0), np.array([size[1], size[0]])
+    box = np.concatenate((low.clip(0, limit), high.clip(0, limit)))
+    nothing_left = (box[:2] == box[2:]) & (high - low > _TINY)  # not an object that has no area itself
+    if (nothing_left | (low > limit + _TINY) | (high < -_TINY)).any():
+        raise InputError(
+            f"{what} lies outside the image of {size[1]} × {size[0]} pixels: x {low[0]:g} to {high[0]:g}, y {low[1]:g} "
+            f"to {high[1]:g}; give the transform from pixels to its coordinates, or leave the feature out"
+        )
     return torch.from_numpy(box).float(), mask
 
 

@@ -10,7 +10,7 @@ import torch
 from sightline.errors import InputError
 from sightline.interop._fields import ClassNames, class_id, class_name, known_classes, require_objects
 from sightline.runtime.optional import require
-from sightline.structures import Instances, Size
+from sightline.structures import Classes, Instances, Size
 
 _NAMES = "class_name"
 """The entry of `Detections.data` with the class names, which supervision's annotators write."""
@@ -48,11 +48,12 @@ def from_supervision(
     Args:
         detections: the detections. Without `class_id`, the classes are found by `data["class_name"]`.
         image_size: (height, width) of the image in pixels.
-        classes: names of the classes in the order of their ids.
+        classes: names of the classes in the order of their ids; those in `data["class_name"]` must agree with them.
         source: file or item, for messages.
 
     Raises:
-        InputError: an attribute is missing, or a class is unknown.
+        InputError: an attribute is missing, a class is unknown, or the classes given have other names than the
+            detections.
     """
     what = source or "the detections"
     if not hasattr(detections, "xyxy"):
@@ -65,9 +66,22 @@ def from_supervision(
         raise InputError(f"{what} have neither class_id nor data['{_NAMES}']; add one of them")
     if ids is None:
         ids = [class_id(str(name), known, what) for name in (names if names is not None else [])]
+    elif known is not None and names is not None:
+        _require_same_names(np.asarray(ids).tolist(), [str(name) for name in names], known, what)
     fields: dict[str, Any] = {"boxes": boxes, "labels": torch.as_tensor(np.asarray(ids, dtype=np.int64))}
     for theirs, ours in (("confidence", "scores"), ("mask", "masks"), ("tracker_id", "tracks")):
         value = getattr(detections, theirs, None)
         if value is not None:
             fields[ours] = torch.as_tensor(np.asarray(value))
     return Instances(image_size, classes=known, source=source, **fields)
+
+
+def _require_same_names(ids: list[int], names: list[str], classes: Classes, what: str) -> None:
+    """Check that the names of objects are those of their class ids."""
+    for i, (label, name) in enumerate(zip(ids, names, strict=False)):
+        unnamed = name == str(label)  # as `to_supervision` writes classes whose names are unknown
+        if 0 <= label < len(classes) and name != classes[label] and not unnamed:
+            raise InputError(
+                f"{what}: object {i} has class id {label} and the name {name!r}, but class {label} of the classes "
+                f"given is {classes[label]!r}; give the names of all classes in the order of their ids"
+            )
