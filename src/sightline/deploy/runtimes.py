@@ -18,6 +18,7 @@ from sightline.errors import InputError
 from sightline.models.model import Losses, Model
 from sightline.runtime.optional import require
 from sightline.structures import ImageBatch, Size
+from sightline.words import listed
 
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]
 """Images [N, C, H, W] → the outputs by name."""
@@ -46,6 +47,7 @@ class ExportedModel(Model):
         super().__init__(facts["classes"], preprocess_from(facts["preprocess"]))
         self.facts, self.provider, self.path = facts, provider, path
         self.task, self.name, self.metadata = facts["task"], facts["model"], facts["metadata"]
+        self.unsaveable = f"{path} is an exported model; copy its file instead of saving it"
         self._run = run
         self.eval()
 
@@ -58,6 +60,20 @@ class ExportedModel(Model):
     def certificate(self) -> Certificate | None:
         """What the file scored on labelled images when it was exported; None if it was not scored."""
         return certificate_in(self.facts)
+
+    def extra_repr(self) -> str:
+        """The file, what it predicts, and what runs it, for `print`."""
+        rows = {
+            "file": self.path,
+            "model": f"{self.name or 'of your own'}, {self.task.replace('_', ' ')}",
+            "classes": f"{len(self.classes)}: {listed(list(self.classes), 6, 'classes')}",
+        }
+        if "boxes" in self.facts["outputs"]:
+            stored = self.metadata.get("threshold")
+            shown = round(stored, 3) if isinstance(stored, float) else stored
+            rows["threshold"] = "none stored; predict uses 0.5" if stored is None else f"{shown}, used by predict"
+        rows["runs by"] = self.provider
+        return "\n".join(f"{name}: {value}" for name, value in rows.items())
 
     def forward(self, images: Sequence[Tensor], targets: Sequence[Any] | None = None) -> Losses | list[Any]:
         """Images [C, Hi, Wi] → one result per image.

@@ -66,6 +66,7 @@ class Model(nn.Module):
         weights_given: the `weights` that the model was created with; None for random weights.
         weights_report: report on loading these weights, or None.
         norms_folded: whether normalisation layers were folded into convolutions (`sightline.nn.layers.fuse`).
+        unsaveable: sentence that says why `save` cannot write the model; empty if it can.
     """
 
     task: str = ""
@@ -85,6 +86,7 @@ class Model(nn.Module):
     weights_given: str | None = None
     weights_report: LoadReport | None = None
     norms_folded: bool = False
+    unsaveable: str = ""
     __call__: Calls[Any]
 
     def __init__(self, classes: Iterable[str], preprocess: Preprocess):

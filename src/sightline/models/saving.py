@@ -37,8 +37,8 @@ def save(model: Model, path: str | Path, metadata: dict[str, Any] | None = None)
         The path of the file.
 
     Raises:
-        InputError: the model is not from the catalog, the name does not end in .safetensors, or the file cannot be
-            written.
+        InputError: the model is not from the catalog or was exported, the name does not end in .safetensors, or the
+            file cannot be written.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -50,6 +50,8 @@ def save(model: Model, path: str | Path, metadata: dict[str, Any] | None = None)
         raise InputError(
             "only models created by create_model can be saved to one file; save state_dict() with torch.save instead"
         )
+    if model.unsaveable:
+        raise InputError(model.unsaveable)
     if model.norms_folded:
         raise InputError(
             "this model's norms were folded into its convolutions by fuse(), so its file could not be loaded again; "
