@@ -103,7 +103,8 @@ def test_layers_return_to_float_until_the_drop_is_allowed(data: TorchData, tmp_p
     found = certified(tmp_path / "most.onnx", data, said.append, max_drop=0.1, calibration=20).certificate
     assert found is not None
     assert found.float_layers == ("left",)  # the coarse one
-    assert [line.split(":")[0] for line in said] == ["fp32", "int8", "int8, 1 of 4 layers in float"]
+    assert said[0] == "scoring the fp32 file on 40 images (val)"
+    assert [line.split(":")[0] for line in said[1:]] == ["fp32", "int8", "int8, 1 of 4 layers in float"]
     score = found.judged
     assert (found.metric, found.protocol, score.reference) == ("top1", "one class per image", 1.0)
     assert score.difference is not None
@@ -115,6 +116,7 @@ def test_layers_return_to_float_until_the_drop_is_allowed(data: TorchData, tmp_p
     assert score.interval[0] <= score.difference <= score.interval[1] <= 0
     assert (found.images, found.split, found.data, found.calibration) == (40, "val", "pictures", (20, "train"))
     assert found.notes[0] == "a remark"
+    assert "interval says nothing" not in str(found.notes)
     assert "chosen on these images" in found.notes[1]
     assert found.bytes[0] < (tmp_path / "most.onnx").stat().st_size
     assert model.certificate == found
@@ -122,6 +124,8 @@ def test_layers_return_to_float_until_the_drop_is_allowed(data: TorchData, tmp_p
     stricter = certified(tmp_path / "strict.onnx", data, max_drop=0.0, calibration=20).certificate
     assert stricter is not None
     assert stricter.judged.difference == 0
+    assert stricter.judged.interval == (0.0, 0.0)
+    assert "the interval says nothing about new images, because the difference is the same" in stricter.notes[-1]
     assert len(stricter.float_layers) == 3
     assert set(stricter.float_layers) >= {"left"}
 
@@ -136,6 +140,7 @@ def test_other_precisions(data: TorchData, tmp_path: Path) -> None:
     assert whole.certificate is not None
     assert whole.certificate.judged.difference == 0.0
     assert whole.certificate.reference == "the model in PyTorch"
+    assert whole.certificate.notes == ["a remark"]  # the same results are what is expected of it
     text = str(whole)
     assert "certificate\n  measured on" in text
     assert "1.0000 → 1.0000, difference +0.0000 (95 % interval +0.0000 to +0.0000)" in text

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import math
 import platform
 import shutil
 import tempfile
@@ -114,7 +115,7 @@ def certify(
         pixels, scores, masks, images, check: as of `sightline.deploy.export.export`.
         batch_size: images per batch of the evaluations.
         progress: show progress bars if stderr is a terminal.
-        tell: called with a sentence after each step.
+        tell: called with a sentence for each step.
 
     Returns:
         What was written, with its certificate.
@@ -125,10 +126,12 @@ def certify(
     require_new_file(path)
     with tempfile.TemporaryDirectory(prefix="sightline-") as folder:
         whole = Path(folder) / "fp32.onnx"
-        written = export(model, whole, pixels=pixels, scores=scores, masks=masks, images=images, check=check)
+        written = export(model, whole, pixels=pixels, scores=scores, masks=masks, images=images, check=check, tell=tell)
         judge = _Judge(trial, batch_size, progress)
+        where = f"{counted(len(trial.part))} ({trial.split})"
+        tell(f"scoring the fp32 file on {where}")
         file = judge.scored(open_exported(whole))
-        tell(f"fp32: {judge.shown(file)} on {counted(len(trial.part))} ({trial.split})")
+        tell(f"fp32: {judge.shown(file)} on {where}")
         before, after, layers = file, file, 0
         floats: tuple[str, ...] = ()
         if precision != "fp32":
@@ -143,6 +146,7 @@ def certify(
             raise InputError(_refusal(judge, before, after, precision, max_drop, layers))
         assert isinstance(after.model, ExportedModel)
         used = min(calibration, len(trial.calibration)) if precision == "int8" else 0
+        found = _scores(before.result, after.result)
         certificate = Certificate(
             precision=precision,
             reference="the model in PyTorch" if precision == "fp32" else "the fp32 file in ONNX Runtime",
@@ -152,7 +156,7 @@ def certify(
             images=len(trial.part),
             metric=judge.metric(before),
             protocol=_protocol(before.result, judge.metric(before)),
-            scores=_scores(before.result, after.result),
+            scores=found,
             max_drop=max_drop,
             lower_is_better=judge.metric(before) in trial.lower_is_better,
             level=LEVEL,
@@ -164,7 +168,7 @@ def certify(
             versions=_versions(),
             provider=after.model.provider,
             date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            notes=[*trial.notes, *_notes(trial, precision, floats, used)],
+            notes=[*trial.notes, *_notes(trial, precision, floats, used, found[judge.metric(before)])],
         )
         _place(after.model.path, path)
         return replace(
@@ -348,12 +352,17 @@ def _versions() -> dict[str, str]:
     return found | {name: metadata.version(name) for name in ("torch", "onnx", "onnxruntime")}
 
 
-def _notes(trial: Trial, precision: Precision, floats: Sequence[str], calibrated: int) -> list[str]:
+def _notes(trial: Trial, precision: Precision, floats: Sequence[str], calibrated: int, judged: Score) -> list[str]:
     found = []
     if floats:
         found.append("the layers in float were chosen on these images, so on new ones the drop may be somewhat larger")
     if calibrated and trial.calibration_split == trial.split:
         found.append("the ranges of values were measured on the same images")
+    if precision != "fp32" and judged.interval is not None and math.isclose(*judged.interval, abs_tol=1e-9):
+        found.append(
+            "the interval says nothing about new images, because the difference is the same in every bootstrap sample; "
+            "score the file on more images, or on harder ones"
+        )
     return found
 
 

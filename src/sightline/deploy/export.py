@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,7 @@ from sightline.nn.layers import fuse
 from sightline.runtime.files import require_new_file
 from sightline.runtime.optional import require
 from sightline.structures import Size
+from sightline.words import counted
 
 Pixels = Literal["uint8", "float32"]
 Masks = Literal["small", "pasted"]
@@ -79,6 +80,7 @@ def export(
     masks: Masks = "small",
     images: Sequence[Tensor] | None = None,
     check: bool = True,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> Exported:
     """Write a model to an ONNX file that contains its preprocessing, network, decoding and suppression.
 
@@ -95,6 +97,7 @@ def export(
             takes 4 bytes per pixel of each of the largest number of masks.
         images: images [C, H, W] for the comparison; by default a few rendered scenes.
         check: run the file with ONNX Runtime and compare its results with the model's.
+        tell: called with a sentence before each step.
 
     Returns:
         What was written, with the largest differences.
@@ -114,14 +117,17 @@ def export(
     for module, needed in (("onnx", "onnx"), ("onnxscript", "onnxscript"), ("onnxruntime", "onnxruntime")):
         if module != "onnxruntime" or check:
             require(module, needed, "export", "export to ONNX")
+    tell(f"exporting {model.title} to ONNX, which may take minutes")
     own = fuse(copy.deepcopy(model).cpu().float())
     graph = whole_graph(own, pixels, scores, masks == "pasted")
+    tell("writing the fp32 file")
     written = _write(graph, path)
     if not check:
         return written
     from sightline.deploy.runtimes import open_exported
 
     given = list(images) if images is not None else example_images(model.in_channels, pixels)
+    tell(f"comparing it with the model on {counted(len(given))}")
     opened = open_exported(path)
     found = compare(model, opened, given)
     return Exported(path, written.inputs, written.outputs, written.megabytes, found, opened.provider)

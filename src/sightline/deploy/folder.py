@@ -97,7 +97,7 @@ def predict_to_folder(
         writer: writes the predictions of the model's task; `sightline.predict_to_folder` chooses it.
         draw: draws an image [C, H, W] and its result, such as `sightline.draw`; None for no drawings.
         save: formats of the predictions: for objects and class maps "json", "csv" (predictions.csv) and "yolo" (label
-            files in labels/); for image classes "json" and "csv". By default the first.
+            files in labels/); for image classes "json" and "csv". They replace the default, which is the first.
         threshold, classes, batch_size, device, progress, tile, overlap, whole_image, full_scale, camera: see `predict`.
 
     Returns:

@@ -118,7 +118,7 @@ def export(
         classes, open_args: as for `sightline.evaluate`.
         batch_size: images per batch while scoring.
         progress: show progress bars if stderr is a terminal.
-        tell: called with a sentence after each step, such as `print`.
+        tell: called with a sentence for each step, such as `print`.
 
     Returns:
         What was written, with the largest differences, and with the certificate if there is one.
@@ -133,9 +133,9 @@ def export(
     if precision not in PRECISIONS:
         reason = ": ONNX Runtime's CPU provider cannot run convolutions in bfloat16" if str(precision) == "bf16" else ""
         raise InputError(f"precision is {precision!r}, but must be one of {', '.join(PRECISIONS)}{reason}")
-    known = load_model(model)
+    known, say = load_model(model), tell or (lambda text: None)
     if precision == "fp32" and data is None:
-        return run(known, path, pixels=pixels, scores=scores, masks=masks, images=images, check=check)
+        return run(known, path, pixels=pixels, scores=scores, masks=masks, images=images, check=check, tell=say)
     calibration = require_whole("calibration", calibration, 1, "batch_size", "give 100 images if in doubt")
     return certify(
         known,
@@ -152,7 +152,7 @@ def export(
         check=check,
         batch_size=batch_size,
         progress=progress,
-        tell=tell or (lambda text: None),
+        tell=say,
     )
 
 

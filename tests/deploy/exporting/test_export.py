@@ -32,8 +32,15 @@ def model() -> Model:
 
 
 @pytest.fixture(scope="module")
-def exported(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    return sl.export(model, tmp_path_factory.mktemp("export") / "small.onnx", images=images(2, (50, 40)))
+def said() -> list[str]:
+    """What the export says while it runs."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def exported(model: Model, said: list[str], tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    path = tmp_path_factory.mktemp("export") / "small.onnx"
+    return sl.export(model, path, images=images(2, (50, 40)), tell=said.append)
 
 
 def test_the_file_is_described(exported: Exported) -> None:
@@ -51,6 +58,15 @@ def test_the_file_is_described(exported: Exported) -> None:
     assert "small.onnx (2.9 MB)" in text
     assert "takes: images [batch, 3, height, width]\ngives: scores [batch, 3]\n" in text
     assert "by ONNX Runtime, CPUExecutionProvider: scores" in text
+
+
+@pytest.mark.usefixtures("exported")
+def test_each_step_is_told(said: list[str]) -> None:
+    assert said == [
+        "exporting squeezenet1_1 to ONNX, which may take minutes",
+        "writing the fp32 file",
+        "comparing it with the model on 2 images",
+    ]
 
 
 def test_the_file_says_what_it_needs_to_be_used_elsewhere(exported: Exported) -> None:
@@ -79,6 +95,26 @@ def test_it_predicts_like_the_model(model: Model, exported: Exported, tmp_path: 
     summary = sl.predict_to_folder(exported.path, [array], tmp_path / "out")
     assert summary.images == 1
     assert (tmp_path / "out" / "predictions.json").is_file()
+
+
+def test_it_is_printed_and_not_saved(exported: Exported, tmp_path: Path) -> None:
+    opened = sl.load(exported.path)
+    assert isinstance(opened, ExportedModel)
+    for row in (
+        f"file: {exported.path}\n",
+        "model: squeezenet1_1, classification\n",
+        f"classes: 3: {', '.join(NAMES)}\n",
+        "runs by: ONNX Runtime, CPUExecutionProvider\n",
+    ):
+        assert row in repr(opened)
+    assert "threshold" not in repr(opened)  # of objects only
+    objects = ExportedModel(
+        opened.facts | {"outputs": {"boxes": "", "scores": ""}}, lambda _: {}, opened.provider, opened.path
+    )
+    assert "threshold: 0.4, used by predict\n" in repr(objects)
+    with pytest.raises(InputError, match=r"small\.onnx is an exported model; copy its file instead of saving it"):
+        sl.save(opened, tmp_path / "x.safetensors")
+    assert not list(tmp_path.iterdir())
 
 
 def test_openvino_gives_the_same(model: Model, exported: Exported) -> None:
