@@ -131,7 +131,11 @@ def predict(
     ] = None,
     save: Annotated[
         list[str] | None,
-        typer.Option("--save", help="json, csv or yolo (objects), or several separated by commas; by default json."),
+        typer.Option(
+            "--save",
+            help="Files of predictions, instead of the default json: json, csv or yolo (objects), or several separated "
+            "by commas, such as json,csv.",
+        ),
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Images per batch.")] = 8,
     tile: Annotated[

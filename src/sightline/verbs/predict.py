@@ -120,7 +120,8 @@ def predict_to_folder(
         source: the images, as for `predict`.
         out: the folder, which must not exist or must be empty; by default predictions/predict1, predict2, …
         draw: draws an image and its result, such as `sightline.draw`; None for no drawings.
-        save: formats of the predictions: "json", "csv" or, for objects and class maps, "yolo"; by default "json".
+        save: formats of the predictions, which replace the default "json": "json", "csv" or, for objects and class
+            maps, "yolo".
         threshold, classes, batch_size, device, progress, tile, overlap, whole_image, full_scale, camera: as for
             `predict`.
         every: for videos: predict the first of each `every` frames.
